@@ -1,0 +1,67 @@
+"""Mini-batch gradient descent from scratch, on NumPy and on CuPy.
+
+Rows in, batches cut, layers forward, one loss, layers backward, one update: every step legible.
+"""
+
+from minigd import initializers, metrics
+from minigd.backend import Array, Backend, get_backend
+from minigd.batches import Batch, Batches, batch_slices
+from minigd.errors import (
+    BackendError,
+    CheckpointError,
+    DataError,
+    DivergenceError,
+    GradientError,
+    ShapeError,
+)
+from minigd.files import load
+from minigd.gradcheck import check_gradients, check_layer
+from minigd.history import History
+from minigd.layers import Dense, Layer, ReLU, Sigmoid, Softmax, Tanh
+from minigd.losses import BinaryCrossEntropy, CategoricalCrossEntropy, Loss, MeanSquaredError
+from minigd.model import Sequential
+from minigd.objective import Objective
+from minigd.sources import ArraySource
+from minigd.trainer import Event, Trainer
+from minigd.updaters import SGD, Adam, Updater
+from minigd.version import __version__
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "Array",
+    "ArraySource",
+    "Backend",
+    "BackendError",
+    "Batch",
+    "Batches",
+    "BinaryCrossEntropy",
+    "CategoricalCrossEntropy",
+    "CheckpointError",
+    "DataError",
+    "Dense",
+    "DivergenceError",
+    "Event",
+    "GradientError",
+    "History",
+    "Layer",
+    "Loss",
+    "MeanSquaredError",
+    "Objective",
+    "ReLU",
+    "Sequential",
+    "ShapeError",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+    "Trainer",
+    "Updater",
+    "__version__",
+    "batch_slices",
+    "check_gradients",
+    "check_layer",
+    "get_backend",
+    "initializers",
+    "load",
+    "metrics",
+]

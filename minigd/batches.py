@@ -1,0 +1,257 @@
+"""Batches: which rows make up each update.
+
+2300 rows in batches of 500 are five updates, the last of 300 rows; shuffling permutes an index.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+
+from minigd.backend import Array, Workspace
+from minigd.errors import DataError, check_integer
+from minigd.sources import ArraySource, Rows, Source
+
+# The first word of a seed sequence says what is drawn, so that weights and orders never coincide.
+_ORDER = 2
+
+Tail = Literal["keep", "drop"]
+
+
+def batch_slices(n: int, batch_size: int | None) -> Iterator[slice]:
+    """Cut n rows into slices of `batch_size`, the last one shorter where n is no multiple of it.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows, at least 1.
+    batch_size : int or None
+        Rows a batch, at least 1; None for one batch of all rows.
+
+    Returns
+    -------
+    iterator of slice
+
+    Raises
+    ------
+    DataError
+        If there are no rows.
+    ValueError
+        If the batch size is not a positive integer or None.
+
+    Examples
+    --------
+    >>> [s.stop - s.start for s in batch_slices(2300, 500)]
+    [500, 500, 500, 500, 300]
+    >>> list(batch_slices(3, None))
+    [slice(0, 3, None)]
+    """
+    n = check_integer("the number of rows", n, 0)
+    if n == 0:
+        raise DataError("there are 0 rows: at least one is needed to make a batch")
+    size = n if batch_size is None else _check_batch_size(batch_size)
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
+
+
+def _check_batch_size(batch_size: Any) -> int:
+    return check_integer("batch_size", batch_size, also=", or None for all rows at once")
+
+
+class Batch(tuple[Array, ...]):
+    """The tuple (x, y), or (x,) where there are no targets, that knows which rows it holds.
+
+    Attributes
+    ----------
+    x : Array, shape (n, width)
+    y : Array, shape (n,) or (n, K), or None
+    rows : slice or array of int
+        Their numbers in the source.
+
+    Examples
+    --------
+    >>> batch = next(iter(Batches([[1.0], [2.0], [3.0]], [0, 1, 1], batch_size=2)))
+    >>> x, y = batch
+    >>> y, batch.rows
+    (array([0, 1]), slice(0, 2, None))
+    """
+
+    rows: Rows
+
+    def __new__(cls, x: Array, y: Array | None, rows: Rows) -> "Batch":
+        """Make the tuple."""
+        batch = super().__new__(cls, (x,) if y is None else (x, y))
+        batch.rows = rows
+        return batch
+
+    @property
+    def x(self) -> Array:
+        """The inputs."""
+        return self[0]
+
+    @property
+    def y(self) -> Array | None:
+        """The targets, or None."""
+        return self[1] if len(self) > 1 else None
+
+
+class Batches:
+    """The rows of a source, cut into batches; each iteration is one epoch.
+
+    Parameters
+    ----------
+    x : array-like of shape (rows, width), or Source
+    y : array-like of shape (rows,) or (rows, K), optional
+        Targets; none for a source, which brings its own.
+    batch_size : int or None, default 100
+        Rows a batch; None for the full batch, one update an epoch.
+    shuffle : bool, default False
+        A new order of the rows in each epoch. An index is permuted; the data stay where they are.
+    seed : int, default 0
+        Decides the orders: epoch e has the same one in every run and after every resume.
+    tail : {"keep", "drop"}, default "keep"
+        What happens to the rows that fill no whole batch at the end of an epoch.
+
+    Attributes
+    ----------
+    sizes : list of int
+        Rows of each batch of an epoch.
+    dropped : int
+        Rows that an epoch leaves out, which is 0 for ``tail="keep"``.
+
+    Raises
+    ------
+    ShapeError, DataError
+        If x and y differ in length, are empty, or hold what is no finite number.
+    ValueError
+        If the batch size, the seed or the tail make no sense.
+
+    Notes
+    -----
+    The batches of an array in order are views of it; shuffled ones are copies of their rows, fresh
+    each time, so that a batch kept is never overwritten.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X, y = np.arange(4600.0).reshape(2300, 2), np.arange(2300)
+    >>> batches = Batches(X, y, batch_size=500, shuffle=True, seed=0)
+    >>> batches.sizes, len(batches)
+    ([500, 500, 500, 500, 300], 5)
+    >>> sorted(int(label) for x, y in batches for label in y) == list(range(2300))
+    True
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int | None = 100,
+        shuffle: bool = False,
+        seed: int = 0,
+        tail: Tail = "keep",
+    ) -> None:
+        if isinstance(x, Batches):
+            raise TypeError("x is a Batches already: use it as it is")
+        if hasattr(x, "fingerprint"):
+            if y is not None:
+                raise TypeError("a source brings its own targets: leave y out")
+            self.source: Source = x
+        else:
+            self.source = ArraySource(x, y)
+        if tail not in ("keep", "drop"):
+            raise ValueError(f"tail must be 'keep' or 'drop', not {tail!r}")
+        self.batch_size = None if batch_size is None else _check_batch_size(batch_size)
+        self.shuffle = bool(shuffle)
+        self.seed = check_integer("seed", seed, 0)
+        self.tail = tail
+        self._slices = list(batch_slices(self.source.rows, self.batch_size))
+        self._next_epoch = 0
+        if tail == "drop" and self.source.rows % self._slices[0].stop:
+            if len(self._slices) == 1:
+                raise DataError(
+                    f"{self.source.rows} rows do not fill one batch of {batch_size}, and "
+                    "tail='drop' would leave none: use tail='keep' or a smaller batch_size"
+                )
+            self._slices.pop()
+
+    @property
+    def sizes(self) -> list[int]:
+        """Rows of each batch of an epoch."""
+        return [s.stop - s.start for s in self._slices]
+
+    @property
+    def dropped(self) -> int:
+        """Rows that an epoch leaves out."""
+        used: int = self._slices[-1].stop
+        return self.source.rows - used
+
+    def __len__(self) -> int:
+        return len(self._slices)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Return the batches of the next epoch; leaving a loop early does not shorten the next."""
+        epoch = self._next_epoch
+        self._next_epoch += 1
+        return self.epoch(epoch)
+
+    def order(self, epoch: int) -> Array | None:
+        """Return the row numbers of an epoch in their order, or None for the order of the source.
+
+        A function of the seed and the epoch alone.
+        """
+        if not self.shuffle:
+            return None
+        return np.random.default_rng([self.seed, _ORDER, epoch]).permutation(self.source.rows)
+
+    def epoch(
+        self, epoch: int, start: int = 0, workspace: Workspace | None = None
+    ) -> Iterator[Batch]:
+        """Return the batches of one epoch, from batch number `start` on.
+
+        Parameters
+        ----------
+        epoch : int
+            From 0. It decides the order, together with the seed and nothing else.
+        start : int, default 0
+            The first batch to give: how a resumed run goes on in the middle.
+        workspace : Workspace, optional
+            Where to gather rows; the trainer's, which reuses it. Fresh memory without one.
+        """
+        order = self.order(epoch)
+        for place in self._slices[start:]:
+            rows: Rows = place if order is None else order[place]
+            yield Batch(*self.source.take(rows, workspace), rows)
+
+    def in_order(self) -> Iterator[Batch]:
+        """Return all rows in the order of the source, for a pass that only reads."""
+        for rows in batch_slices(self.source.rows, self.batch_size):
+            yield Batch(*self.source.take(rows), rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run must find again: how rows are cut, and a print of the data."""
+        return {
+            "batch_size": self.batch_size,
+            "shuffle": self.shuffle,
+            "seed": self.seed,
+            "tail": self.tail,
+            "rows": self.source.rows,
+            "data": self.source.fingerprint(),
+        }
+
+    def __repr__(self) -> str:
+        left_out = f", {self.dropped} rows dropped" if self.dropped else ""
+        return (
+            f"Batches({self.source.rows} rows, batch_size={self.batch_size}, "
+            f"shuffle={self.shuffle}, seed={self.seed}, tail={self.tail!r}{left_out})"
+        )
+
+
+def as_batches(
+    data: Any, y: Any, batch_size: int | None, shuffle: bool = False, seed: int = 0
+) -> Batches:
+    """Return a Batches as it is, or make one of arrays or a source."""
+    if isinstance(data, Batches):
+        if y is not None:
+            raise TypeError("a Batches brings its own targets: leave y out")
+        return data
+    return Batches(data, y, batch_size=batch_size, shuffle=shuffle, seed=seed)

@@ -1,0 +1,54 @@
+"""The errors that minigd raises. Each says what was given, what was expected and what to do."""
+
+from collections.abc import Iterable
+from operator import index
+from typing import Any
+
+
+class DataError(ValueError):
+    """The data can't be trained on as they are: a value, a type or a label is at fault."""
+
+
+class ShapeError(DataError):
+    """Two arrays, or an array and a layer, do not fit together."""
+
+
+class GradientError(ArithmeticError):
+    """A hand-written gradient differs from the numerical one."""
+
+
+class DivergenceError(FloatingPointError):
+    """The loss or a gradient is no longer finite; the parameters are still the last good ones."""
+
+
+class CheckpointError(ValueError):
+    """A file can't be loaded: damaged, too new, of another architecture, or for other data."""
+
+
+class BackendError(RuntimeError):
+    """A backend is not to be had, or arrays of two devices were mixed."""
+
+
+def unknown_name(what: str, given: object, known: Iterable[str]) -> ValueError:
+    """Return the error for a name that is not in a table, with the names that are.
+
+    >>> unknown_name("loss", "msr", ["mse", "huber"])
+    ValueError("unknown loss 'msr'; the known ones are 'huber', 'mse'")
+    """
+    names = ", ".join(repr(name) for name in sorted(known))
+    return ValueError(f"unknown {what} {given!r}; the known ones are {names}")
+
+
+def check_integer(name: str, value: Any, lowest: int = 1, also: str = "") -> int:
+    """Return `value` as an int if it is a whole number from `lowest` on, and refuse it if not.
+
+    >>> check_integer("batch_size", 500)
+    500
+    """
+    try:
+        whole = index(value)
+    except TypeError:
+        whole = lowest - 1
+    if whole < lowest or isinstance(value, bool):
+        raise ValueError(f"{name} must be an integer, at least {lowest}{also}, not {value!r}")
+    return whole

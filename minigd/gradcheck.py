@@ -1,0 +1,385 @@
+"""Gradient checks: whether the gradient written by hand is the derivative of the loss.
+
+A complex step gives the derivative to the last digits where a layer takes complex numbers; a
+central difference is the second, independent method, and the one for layers that do not.
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from minigd.backend import Array, NumpyBackend
+from minigd.errors import GradientError
+from minigd.layers import Layer
+from minigd.losses import Loss, get_loss
+from minigd.model import Sequential
+from minigd.objective import Objective
+
+Method = Literal["auto", "complex", "central"]
+
+COMPLEX_STEP = 1e-20
+CENTRAL_STEPS = (1e-5, 1e-6, 1e-7)
+TOLERANCE = {"complex": 1e-10, "central": 1e-6}
+"""What is allowed, as a share of the array's largest entry."""
+
+# What rounding alone may do to a gradient that is 0, as a share of the loss.
+_ROUNDING = {"complex": 1e-14, "central": 1e-9}
+_MOST_ENTRIES = 300
+
+
+class _Checked(NamedTuple):
+    """One way of computing a loss: a model, the layers in use, a loss, a batch."""
+
+    model: Sequential
+    layers: list[Layer]
+    loss: Loss
+    x: Array
+    y: Array
+
+    def value(self, x: Array) -> Any:
+        z = self.model.run_forward(self.layers, x, train=True)
+        return self.loss.mean(z, self.y)
+
+    def gradients(self) -> dict[str, Array]:
+        """Return what `backward` gives; that of x is per example, hence divided by n here."""
+        # Rubbish in the gradients shows a layer that adds to them instead of writing them.
+        self.model.flat_grads[...] = math.nan
+        self.value(self.x)
+        dx = self.model.run_backward(self.layers, self.loss.backward(), input_gradient=True)
+        assert dx is not None
+        return {**{k: g.copy() for k, g in self.model.grads.items()}, "x": dx / len(self.x)}
+
+    def as_complex(self) -> "_Checked":
+        model = self.model.copy(dtype="complex128")
+        layers = model.layers[: len(self.layers)]
+        return self._replace(model=model, layers=layers, x=self.x.astype("complex128"))
+
+
+def check_gradients(
+    model: Sequential,
+    loss: str | Loss,
+    x: Any,
+    y: Any,
+    *,
+    method: Method = "auto",
+    tolerance: float | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Compare the gradients of a model under a loss with numerical ones, in float64.
+
+    For each parameter p, ``model.grads[p]`` must be ∂L/∂p of L = (1/n) Σ_i ℓ_i, and row i of the
+    input's gradient must be n ∂L/∂x_i. Where training leaves out a last Sigmoid or Softmax (see
+    `minigd.Objective`), the whole model is checked too.
+
+    Parameters
+    ----------
+    model : Sequential
+        A copy of it is checked; it stays as it is.
+    loss : str or Loss
+    x : array-like, shape (n, n_in)
+    y : array-like, shape (n,) or (n, K)
+    method : {"auto", "complex", "central"}, default "auto"
+        ``"complex"``: f'(p) = Im f(p + ih) / h with h = 1e-20, which subtracts nothing and is exact
+        to rounding. ``"central"``: f'(p) = (f(p + h) − f(p − h)) / 2h. ``"auto"``: the complex step
+        where every layer takes complex numbers, else the central difference.
+    tolerance : float, optional
+        Largest error allowed, as a share of the largest entry of an array's gradient; by default
+        1e-10 for the complex step and 1e-6 for the central difference.
+    seed : int, default 0
+        Of an array with more than 300 entries, 300 are drawn and checked.
+
+    Returns
+    -------
+    dict of str to float
+        For each array the largest error, as a share of its largest entry.
+
+    Raises
+    ------
+    GradientError
+        Naming the array, the worst index, both values, the errors and the tolerance.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> model = gd.Sequential([gd.Dense(3), gd.Tanh(), gd.Dense(2), gd.Softmax()], inputs=2)
+    >>> x, y = np.array([[1.0, 2.0], [0.5, -1.0]]), np.array([0, 1])
+    >>> errors = gd.check_gradients(model, "categorical_crossentropy", x, y)
+    >>> list(errors), max(errors.values()) < 1e-10
+    (['dense1.W', 'dense1.b', 'dense2.W', 'dense2.b', 'x'], True)
+
+    Source: Squire and Trapp (1998), "Using complex variables to estimate derivatives of real
+    functions", SIAM Review 40(1), equation 3.
+    """
+    exact = model.copy(dtype="float64", backend=NumpyBackend())
+    x = exact.convert(x).copy()
+    objective = Objective(exact, get_loss(loss))
+    objective.check(x, np.asarray(y))
+    ways = [(objective.layers, objective.loss)]
+    if objective.paired:
+        ways.append((exact.layers, get_loss(loss)))
+    errors: dict[str, float] = {}
+    for layers, way in ways:
+        checked = _Checked(exact, layers, type(way)(**way.config()), x, np.asarray(y))
+        for name, error in _check(checked, method, tolerance, seed).items():
+            errors[name] = max(error, errors.get(name, 0.0))
+    return errors
+
+
+def check_layer(
+    layer: Layer,
+    x: Any,
+    *,
+    method: Method = "auto",
+    tolerance: float | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Check a layer alone: its gradients, and that it keeps to the rules of a layer.
+
+    The loss is L = (1/n) Σ_i Σ_k r_ik y_ik with random r, so that row i of dy is r_i. The batch is
+    checked whole, then its first row alone, then a short tail; x and dy in other memory orders;
+    that neither is modified; and that gradients are written and not added to.
+
+    Parameters
+    ----------
+    layer : Layer
+        A copy of it is checked. Parameters of a layer that is in no model are moved off their first
+        values, because at a scale of 1 a forgotten factor does not show.
+    x : array-like, shape (n, n_in)
+    method, tolerance, seed
+        As for `check_gradients`.
+
+    Returns
+    -------
+    dict of str to float
+        For each array the largest error, as a share of its largest entry.
+
+    Raises
+    ------
+    GradientError
+        Saying what is wrong, and where.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> errors = gd.check_layer(gd.Tanh(), np.array([[0.5, -1.0], [2.0, 0.0]]))
+    >>> class Wrong(gd.Tanh):
+    ...     def backward(self, dy):
+    ...         (y,) = self.kept()
+    ...         return dy * (1 - y)
+    >>> gd.check_layer(Wrong(), np.array([[0.5, -1.0], [2.0, 0.0]]))
+    Traceback (most recent call last):
+    minigd.errors.GradientError: x: backward disagrees with the complex step. Worst at [0, 1]: ...
+    """
+    x = np.array(x, dtype="float64", ndmin=2)
+    rng = np.random.default_rng(seed)
+    model = Sequential([type(layer)(**layer.config())], x.shape[1], dtype="float64")
+    if layer.name:
+        values = {
+            f"params/{model.layers[0].name}.{k}": layer.backend.to_numpy(v)
+            for k, v in layer.params.items()
+        }
+        values |= {
+            f"buffers/{model.layers[0].name}.{k}": layer.backend.to_numpy(v)
+            for k, v in layer.buffers.items()
+        }
+        model.load_arrays(values)
+    else:
+        model.flat_params += 0.5 * rng.standard_normal(model.flat_params.shape)
+    dy = rng.standard_normal((len(x), model.n_out))
+    errors: dict[str, float] = {}
+    for rows in (slice(None), slice(0, 1), slice(-(len(x) // 2 + 1), None)):
+        checked = _Checked(model, model.layers, _Projection(), x[rows].copy(), dy[rows].copy())
+        for name, error in _check(checked, method, tolerance, seed).items():
+            errors[name] = max(error, errors.get(name, 0.0))
+    _check_manners(model, x, dy)
+    return errors
+
+
+class _Projection(Loss):
+    """ℓ_i = Σ_k z_ik y_ik, whose gradient is y: any row of dy can be asked for."""
+
+    def per_example(self, z: Array, y: Array) -> Array:
+        return (z * y).sum(axis=1)
+
+    def gradient(self, z: Array, y: Array) -> Array:
+        return y.copy()
+
+
+def _check(
+    checked: _Checked, method: Method, tolerance: float | None, seed: int
+) -> dict[str, float]:
+    if method not in ("auto", "complex", "central"):
+        raise ValueError(f"method must be 'auto', 'complex' or 'central', not {method!r}")
+    analytic = checked.gradients()
+    if method == "central":
+        return _compare(checked, analytic, "central", tolerance, seed)
+    refusal = _refuses_complex(checked)
+    if refusal is None:
+        try:
+            return _compare(checked, analytic, "complex", tolerance, seed)
+        except GradientError:
+            # A layer that takes complex numbers but is not analytic, through abs for example, is
+            # judged by the central difference; a wrong gradient is wrong for both.
+            if method == "complex" or not _passes_central(checked, analytic, seed):
+                raise
+    elif method == "complex":
+        raise GradientError(f"the complex step can't be used: {refusal}; use method='central'")
+    return _compare(checked, analytic, "central", tolerance, seed)
+
+
+def _passes_central(checked: _Checked, analytic: dict[str, Array], seed: int) -> bool:
+    try:
+        _compare(checked, analytic, "central", None, seed)
+    except GradientError:
+        return False
+    return True
+
+
+def _refuses_complex(checked: _Checked) -> str | None:
+    """Return why a forward pass in complex numbers is not to be trusted, or None."""
+    real = float(checked.value(checked.x))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", np.exceptions.ComplexWarning)
+            twin = checked.as_complex()
+            value = complex(twin.value(twin.x))
+    except Exception as error:  # whatever a layer from outside does with complex numbers
+        return f"the forward pass fails in complex128 ({type(error).__name__}: {error})"
+    if not math.isclose(value.real, real, rel_tol=1e-12, abs_tol=1e-12):
+        return f"in complex128 the loss is {value.real!r}, in float64 {real!r}"
+    return None
+
+
+def _compare(
+    checked: _Checked,
+    analytic: dict[str, Array],
+    method: Literal["complex", "central"],
+    tolerance: float | None,
+    seed: int,
+) -> dict[str, float]:
+    rng = np.random.default_rng(seed)
+    allowed = TOLERANCE[method] if tolerance is None else tolerance
+    noise = _ROUNDING[method] * max(1.0, abs(float(checked.value(checked.x))))
+    twin = checked.as_complex() if method == "complex" else checked
+    errors: dict[str, float] = {}
+    worst: tuple[float, str] = (0.0, "")
+    for name, gradient in analytic.items():
+        target = twin.x if name == "x" else twin.model.params[name]
+        entries = np.arange(gradient.size)
+        if gradient.size > _MOST_ENTRIES:
+            entries = rng.choice(gradient.size, _MOST_ENTRIES, replace=False)
+        places = [np.unravel_index(int(i), gradient.shape) for i in entries]
+        own = np.array([gradient[place] for place in places])
+        derivative = _complex_step if method == "complex" else _central
+        numeric = np.array(
+            [
+                derivative(lambda: twin.value(twin.x), target, place, float(gradient[place]))
+                for place in places
+            ]
+        )
+        largest = max(float(np.abs(numeric).max(initial=0.0)), 1e-300)
+        error = np.where(np.isfinite(own), np.abs(own - numeric), math.inf)
+        i = int(np.argmax(error)) if len(error) else 0
+        errors[name] = float(error[i]) / largest if len(error) else 0.0
+        excess = float(error[i]) / (allowed * largest + noise) if len(error) else 0.0
+        if excess > max(1.0, worst[0]):
+            worst = (
+                excess,
+                _report(
+                    name,
+                    places[i],
+                    own[i],
+                    numeric[i],
+                    errors[name],
+                    method,
+                    allowed,
+                    checked.x.shape,
+                ),
+            )
+    if worst[1]:
+        raise GradientError(worst[1])
+    return errors
+
+
+def _report(
+    name: str,
+    place: tuple[Any, ...],
+    own: float,
+    numeric: float,
+    share: float,
+    method: str,
+    allowed: float,
+    shape: tuple[int, ...],
+) -> str:
+    how = "complex step" if method == "complex" else "central difference"
+    index = ", ".join(str(int(i)) for i in place)
+    hint = (
+        "; a NaN here means that backward adds to the gradient, or does not write all of it"
+        if math.isnan(own) and name != "x"
+        else ""
+    )
+    return (
+        f"{name}: backward disagrees with the {how}. Worst at [{index}]: backward gave {own:.12g}, "
+        f"the {how} {numeric:.12g}; absolute error {abs(own - numeric):.3g}, relative error "
+        f"{abs(own - numeric) / max(abs(numeric), 1e-300):.3g}; {share:.3g} of the largest entry, "
+        f"of which {allowed:g} is allowed (batch of shape {shape}){hint}"
+    )
+
+
+def _complex_step(
+    value: Callable[[], Any], target: Array, place: tuple[Any, ...], own: float
+) -> float:
+    before = target[place]
+    target[place] = before + 1j * COMPLEX_STEP
+    derivative = float(value().imag) / COMPLEX_STEP
+    target[place] = before
+    return derivative
+
+
+def _central(value: Callable[[], Any], target: Array, place: tuple[Any, ...], own: float) -> float:
+    """Return the central difference; near a kink, the smaller step or the side `own` agrees with.
+
+    Where left and right slope differ the derivative is not defined, and either is right.
+    """
+    before = target[place]
+    middle = float(value())
+    first = None
+    for step in CENTRAL_STEPS:
+        target[place] = before + step
+        above = float(value())
+        target[place] = before - step
+        below = float(value())
+        target[place] = before
+        central = (above - below) / (2 * step)
+        left, right = (middle - below) / step, (above - middle) / step
+        if abs(right - left) <= 1e-3 * (abs(left) + abs(right)):
+            return central
+        first = central if first is None else first
+    if min(left, right) - 1e-6 <= own <= max(left, right) + 1e-6:
+        return own
+    assert first is not None
+    return first
+
+
+def _check_manners(model: Sequential, x: Array, dy: Array) -> None:
+    layer = model.layers[0]
+    x_before, dy_before = x.copy(), dy.copy()
+    y = np.array(layer.forward(x, train=True))
+    layer.wants_dx = True
+    dx = np.array(layer.backward(dy))
+    if not (np.array_equal(x, x_before) and np.array_equal(dy, dy_before)):
+        raise GradientError(
+            f"{layer.name} modifies {'dy' if np.array_equal(x, x_before) else 'x'}, which belongs "
+            "to its caller: work on a copy"
+        )
+    other_y = np.array(layer.forward(np.asfortranarray(x), train=True))
+    other_dx = np.array(layer.backward(np.asfortranarray(dy)))
+    for what, one, other in (("forward", y, other_y), ("backward", dx, other_dx)):
+        if not np.allclose(one, other, rtol=1e-9, atol=1e-12):
+            raise GradientError(
+                f"{layer.name}: {what} gives other numbers for an array in column order; index by "
+                "rows and columns and not by memory"
+            )

@@ -1,0 +1,11 @@
+"""The layers, one concept a file. A layer is a function of a batch with its gradient by hand."""
+
+from minigd.layers.activations import ReLU, Sigmoid, Softmax, Tanh
+from minigd.layers.base import Layer
+from minigd.layers.dense import Dense
+
+LAYERS: dict[str, type[Layer]] = {
+    layer.__name__: layer for layer in (Dense, Tanh, Sigmoid, ReLU, Softmax)
+}
+
+__all__ = ["LAYERS", "Dense", "Layer", "ReLU", "Sigmoid", "Softmax", "Tanh"]

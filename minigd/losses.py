@@ -1,0 +1,408 @@
+"""Losses: one number an example, and the gradient of each with respect to that example's output.
+
+The value of a batch is the mean over its rows; the gradient's rows are not divided by n, because
+each layer takes the mean of its own parameters' gradients.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from minigd import formulas, state
+from minigd.backend import Array, Backend, get_backend, numbers
+from minigd.errors import DataError, ShapeError, unknown_name
+
+
+class Loss:
+    """A loss; a subclass defines `per_example` and `gradient`, two plain functions of (z, y).
+
+    ``value = forward(z, y)`` is L = (1/n) Σ_i ℓ(z_i, y_i), and row i of ``backward()`` is
+    ∂ℓ(z_i, y_i)/∂z_i.
+    """
+
+    from_logits: bool = False
+    backend: Backend | None = None
+    _kept: tuple[Array, Array] | None = None
+
+    def per_example(self, z: Array, y: Array) -> Array:
+        """Return ℓ_i, of shape (n,), for outputs z of shape (n, K) and targets from `targets`."""
+        raise NotImplementedError(f"{type(self).__name__} must define per_example(z, y)")
+
+    def gradient(self, z: Array, y: Array) -> Array:
+        """Return ∂ℓ_i/∂z_ik, of shape (n, K); row i is example i's own, not divided by n."""
+        raise NotImplementedError(f"{type(self).__name__} must define gradient(z, y)")
+
+    def forward(self, z: Array, y: Array) -> Any:
+        """Return the mean loss of the batch, and keep what `backward` needs.
+
+        Parameters
+        ----------
+        z : Array, shape (n, K)
+            What the model gave: predictions, or logits for a loss with ``from_logits=True``.
+        y : array-like, shape (n, K), or (n,) where K is 1 or y holds classes
+            On the same backend as z.
+
+        Returns
+        -------
+        scalar
+            Of z's dtype, on z's backend.
+
+        Raises
+        ------
+        ShapeError
+            If z and y do not fit.
+        DataError
+            If y holds values that are no targets of this loss, or the loss is infinite because a
+            probability is exactly 0 or 1.
+        """
+        backend = self.backend_of(z)
+        y = backend.here(y, "y")
+        if z.ndim != 2:
+            raise ShapeError(
+                f"{type(self).__name__} takes outputs of shape (n, K), a row an example, and was "
+                f"given {z.shape}: reshape it, for one output with z.reshape(-1, 1)"
+            )
+        self.check(y, z.shape)
+        self.check_predictions(z)
+        value = self.mean(z, y)
+        if not self.from_logits and np.isinf(float(value.real)):
+            raise DataError(
+                f"{type(self).__name__} is infinite: a predicted probability is exactly 0 or 1 "
+                "against its label, after rounding. Let the model end in Dense and use "
+                f"{type(self).__name__}(from_logits=True), which is exact; Trainer and fit do so "
+                "by themselves for a model that ends in Sigmoid or Softmax"
+            )
+        return value
+
+    def mean(self, z: Array, y: Array) -> Any:
+        """Do what `forward` does with z and y that were checked before."""
+        y = self.targets(y, z)
+        self._kept = (z, y)
+        with np.errstate(divide="ignore"):
+            return self.per_example(z, y).mean()
+
+    def backward(self) -> Array:
+        """Return dz, of z's shape; row i is the gradient of example i's own loss.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no `forward`, or it was used already.
+        """
+        if self._kept is None:
+            raise RuntimeError(
+                f"{type(self).__name__}: backward was called without a forward before it, or for "
+                "the second time"
+            )
+        (z, y), self._kept = self._kept, None
+        return self.gradient(z, y)
+
+    def forget(self) -> None:
+        """Drop what was kept."""
+        self._kept = None
+
+    def targets(self, y: Array, z: Array) -> Array:
+        """Return y in the shape and dtype of z; y was checked before."""
+        return y.reshape(z.shape).astype(z.real.dtype, copy=False)
+
+    def check(self, y: Array, shape: tuple[int, ...]) -> None:
+        """Refuse targets that do not fit outputs of this shape, or hold no targets of this loss.
+
+        Parameters
+        ----------
+        y : Array
+        shape : (n, K)
+
+        Raises
+        ------
+        ShapeError, DataError
+        """
+        check_rows(y, shape)
+        if y.shape != shape and not (shape[1] == 1 and y.shape == shape[:1]):
+            raise ShapeError(
+                f"y has shape {y.shape} and the outputs have shape {shape}: "
+                f"{type(self).__name__} compares them number by number"
+                + (", and `(n,)` fits one output only" if y.ndim == 1 else "")
+            )
+        numbers(y, "y")
+        get_backend(y).check_finite(y, "y")
+
+    def check_predictions(self, z: Array) -> None:
+        """Refuse predictions outside this loss's domain."""
+
+    def probabilities(self, z: Array) -> Array:
+        """Return predictions for metrics: z itself, or the probabilities that logits stand for."""
+        return z
+
+    def backend_of(self, z: Array) -> Backend:
+        """Return the backend that z lives on."""
+        if self.backend is None or not self.backend.holds(z):
+            self.backend = get_backend(z)
+        return self.backend
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return state.arguments(self)
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+        return f"{type(self).__name__}({values})"
+
+
+class MeanSquaredError(Loss):
+    """The mean squared error over the K outputs, and over the batch.
+
+    ::
+
+        ℓ_i = (1/K) Σ_k (z_ik − y_ik)²             ∂ℓ_i/∂z_ik = (2/K) (z_ik − y_ik)
+
+    z and y have shape (n, K); y of shape (n,) is a column where K is 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss = MeanSquaredError()
+    >>> float(loss.forward(np.array([[1.0], [3.0]]), np.array([0.0, 1.0])))
+    2.5
+    >>> loss.backward()
+    array([[2.],
+           [4.]])
+
+    Source: Rumelhart, Hinton and Williams (1986), equation 3, there as a sum of halves.
+    """
+
+    def per_example(self, z: Array, y: Array) -> Array:
+        """Return ℓ_i."""
+        error = z - y
+        return (error * error).mean(axis=1)
+
+    def gradient(self, z: Array, y: Array) -> Array:
+        """Return ∂ℓ_i/∂z_ik."""
+        return (2 / z.shape[1]) * (z - y)
+
+
+class BinaryCrossEntropy(Loss):
+    """The cross-entropy of K yes-or-no outputs, averaged over the outputs and over the batch.
+
+    With p = sigmoid(z) for logits z, or p = z for probabilities::
+
+        ℓ_i = −(1/K) Σ_k [y_ik log p_ik + (1 − y_ik) log(1 − p_ik)]
+
+        from logits:         ∂ℓ_i/∂z_ik = (p_ik − y_ik) / K
+        from probabilities:  ∂ℓ_i/∂p_ik = (p_ik − y_ik) / (K p_ik (1 − p_ik))
+
+    Parameters
+    ----------
+    from_logits : bool, default False
+        True for a model that ends in Dense: finite and exact for any logit. False for
+        probabilities, of which an exact 0 or 1 against the label is an infinite loss.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss = BinaryCrossEntropy(from_logits=True)
+    >>> z, y = np.array([[0.0], [1e4]]), np.array([1, 1])
+    >>> round(float(loss.forward(z, y)), 4)
+    0.3466
+    >>> loss.backward()
+    array([[-0.5],
+           [ 0. ]])
+
+    Source: Bishop (2006), "Pattern Recognition and Machine Learning", equations 4.90 and 4.91.
+    """
+
+    def __init__(self, from_logits: bool = False) -> None:
+        self.from_logits = from_logits
+
+    def per_example(self, z: Array, y: Array) -> Array:
+        """Return ℓ_i."""
+        if self.from_logits:
+            return formulas.binary_cross_entropy(z, y).mean(axis=1)
+        # A term whose weight is 0 counts as 0, also where its logarithm is infinite.
+        yes = np.where(y > 0, y * np.log(np.where(y > 0, z, 1)), 0)
+        no = np.where(y < 1, (1 - y) * np.log(np.where(y < 1, 1 - z, 1)), 0)
+        return -(yes + no).mean(axis=1)
+
+    def gradient(self, z: Array, y: Array) -> Array:
+        """Return ∂ℓ_i/∂z_ik."""
+        if self.from_logits:
+            return (formulas.sigmoid(z) - y) / z.shape[1]
+        yes = np.where(y > 0, y / np.where(y > 0, z, 1), 0)
+        no = np.where(y < 1, (1 - y) / np.where(y < 1, 1 - z, 1), 0)
+        return (no - yes) / z.shape[1]
+
+    def check(self, y: Array, shape: tuple[int, ...]) -> None:
+        """Refuse targets outside [0, 1], and what `Loss.check` refuses."""
+        super().check(y, shape)
+        if float(y.min()) < 0 or float(y.max()) > 1:
+            raise DataError(
+                f"BinaryCrossEntropy takes labels 0 and 1, or probabilities between, and y holds "
+                f"{float(y.min()):g} to {float(y.max()):g}: encode the two classes as 0 and 1"
+            )
+
+    def check_predictions(self, z: Array) -> None:
+        """Refuse probabilities outside [0, 1]."""
+        _check_probabilities(self, z)
+
+    def probabilities(self, z: Array) -> Array:
+        """Return sigmoid(z) for logits, z for probabilities."""
+        return formulas.sigmoid(z) if self.from_logits else z
+
+
+class CategoricalCrossEntropy(Loss):
+    """The cross-entropy of one class out of K, averaged over the batch.
+
+    With p = softmax(z) for logits z, or p = z for probabilities, and y one-hot rows (or classes
+    c_i, which stand for one-hot rows)::
+
+        ℓ_i = −Σ_k y_ik log p_ik = −log p_i,c_i
+
+        from logits:         ∂ℓ_i/∂z_ik = p_ik − y_ik
+        from probabilities:  ∂ℓ_i/∂p_ik = −y_ik / p_ik
+
+    Parameters
+    ----------
+    from_logits : bool, default False
+        True for a model that ends in Dense: finite and exact for any logits. False for
+        probabilities, of which an exact 0 for the true class is an infinite loss.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss = CategoricalCrossEntropy(from_logits=True)
+    >>> z = np.array([[0.0, 0.0], [0.0, np.log(3.0)]])
+    >>> round(float(loss.forward(z, np.array([0, 1]))), 4)
+    0.4904
+    >>> loss.backward()
+    array([[-0.5 ,  0.5 ],
+           [ 0.25, -0.25]])
+
+    Source: Bishop (2006), "Pattern Recognition and Machine Learning", equations 4.108 and 4.109.
+    """
+
+    def __init__(self, from_logits: bool = False) -> None:
+        self.from_logits = from_logits
+
+    def per_example(self, z: Array, y: Array) -> Array:
+        """Return ℓ_i."""
+        if self.from_logits:
+            log_p = formulas.log_softmax(z)
+            return -self._pick(log_p, y) if y.ndim == 1 else -(y * log_p).sum(axis=1)
+        if y.ndim == 1:
+            return -np.log(self._pick(z, y))
+        return -np.where(y > 0, y * np.log(np.where(y > 0, z, 1)), 0).sum(axis=1)
+
+    def gradient(self, z: Array, y: Array) -> Array:
+        """Return ∂ℓ_i/∂z_ik."""
+        y = self._one_hot(y, z) if y.ndim == 1 else y
+        if self.from_logits:
+            return formulas.softmax(z) - y
+        return -np.where(y > 0, y / np.where(y > 0, z, 1), 0)
+
+    def targets(self, y: Array, z: Array) -> Array:
+        """Return classes as int64 of shape (n,), or one-hot rows in z's dtype."""
+        if y.shape == z.shape:
+            return y.astype(z.real.dtype, copy=False)
+        return y.reshape(-1).astype("int64", copy=False)
+
+    def check(self, y: Array, shape: tuple[int, ...]) -> None:
+        """Refuse classes that are not among 0 … K − 1, and rows that do not sum to 1."""
+        check_rows(y, shape)
+        classes = shape[1]
+        if classes < 2:
+            raise ShapeError(
+                "CategoricalCrossEntropy needs an output for each class, at least 2, and the model "
+                "has 1: end it in Dense(number of classes), or use BinaryCrossEntropy"
+            )
+        numbers(y, "y")
+        get_backend(y).check_finite(y, "y")
+        if y.shape == shape:
+            sums = y.sum(axis=1)
+            if float(y.min()) < 0 or float(abs(sums - 1).max()) > 1e-3:
+                raise DataError(
+                    "y has a column for each class, so that its rows must be one-hot, or "
+                    "probabilities that sum to 1, and they are not"
+                )
+            return
+        if y.shape not in (shape[:1], (shape[0], 1)):
+            raise ShapeError(
+                f"y has shape {y.shape}: CategoricalCrossEntropy takes classes of shape "
+                f"({shape[0]},) or one-hot rows of shape {shape}"
+            )
+        if y.dtype.kind not in "iub":
+            raise DataError(
+                f"classes must be integers, and y is {y.dtype}: use y.astype(int), or one-hot rows"
+            )
+        lowest, highest = int(y.min()), int(y.max())
+        if lowest < 0 or highest >= classes:
+            raise DataError(
+                f"the model has {classes} outputs, for classes 0 to {classes - 1}, and y holds "
+                f"{lowest if lowest < 0 else highest}: number the classes from 0, or give the "
+                "model more outputs"
+            )
+
+    def check_predictions(self, z: Array) -> None:
+        """Refuse probabilities outside [0, 1]."""
+        _check_probabilities(self, z)
+
+    def probabilities(self, z: Array) -> Array:
+        """Return softmax(z) for logits, z for probabilities."""
+        return formulas.softmax(z) if self.from_logits else z
+
+    def _pick(self, z: Array, classes: Array) -> Array:
+        rows = self.backend_of(z).xp.arange(len(z))
+        picked: Array = z[rows, classes]
+        return picked
+
+    def _one_hot(self, y: Array, z: Array) -> Array:
+        classes = self.backend_of(z).xp.arange(z.shape[1])
+        return (y[:, None] == classes).astype(z.real.dtype)
+
+
+LOSSES: dict[str, type[Loss]] = {
+    "mse": MeanSquaredError,
+    "mean_squared_error": MeanSquaredError,
+    "binary_crossentropy": BinaryCrossEntropy,
+    "categorical_crossentropy": CategoricalCrossEntropy,
+}
+
+
+def get_loss(which: str | Loss) -> Loss:
+    """Return the loss of a name, or the loss given.
+
+    Raises
+    ------
+    ValueError
+        If the name is not known; the message lists the ones that are.
+
+    Examples
+    --------
+    >>> get_loss("mse")
+    MeanSquaredError()
+    """
+    if isinstance(which, Loss):
+        return which
+    if isinstance(which, str) and which in LOSSES:
+        return LOSSES[which]()
+    raise unknown_name("loss", which, LOSSES)
+
+
+def check_rows(y: Array, shape: tuple[int, ...]) -> None:
+    """Refuse targets that are not as many as the outputs, and a batch without rows."""
+    if shape[0] == 0:
+        raise DataError("x has no rows: a mean over no examples is not defined")
+    if y.ndim == 0 or len(y) != shape[0]:
+        given = "is a single number" if y.ndim == 0 else f"has {len(y)} rows"
+        raise ShapeError(f"x has {shape[0]} rows and y {given}: each example needs one target")
+
+
+def _check_probabilities(loss: Loss, z: Array) -> None:
+    if loss.from_logits:
+        return
+    lowest, highest = float(z.real.min()), float(z.real.max())
+    if lowest < 0 or highest > 1:
+        raise DataError(
+            f"{type(loss).__name__}() takes probabilities, and the predictions go from "
+            f"{lowest:g} to {highest:g}: a model that ends in Dense gives logits, for which there "
+            f"is {type(loss).__name__}(from_logits=True)"
+        )

@@ -1,0 +1,571 @@
+"""The model: layers in a row over one flat parameter vector.
+
+Every W, b, dW and db is a named view into two contiguous vectors, so that an update is one pass.
+"""
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigd import state
+from minigd.backend import Array, Backend, Workspace, get_backend, numbers
+from minigd.errors import CheckpointError, DataError, ShapeError, check_integer
+from minigd.layers import Layer
+from minigd.losses import Loss
+from minigd.metrics import Metric
+from minigd.updaters import Updater
+
+# The first word of a seed sequence says what is drawn, so that weights and orders never coincide.
+_WEIGHTS = 1
+
+
+class Sequential:
+    """Layers in a row: each one's output is the next one's input.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    inputs : int
+        Width of a row of x.
+    backend : {"numpy", "cupy"} or Backend, default "numpy"
+        Where parameters and gradients live, and where the work is done.
+    dtype : {"float32", "float64"}, default "float32"
+        Of every array inside; x and y are converted once, where they come in.
+    seed : int, default 0
+        Decides the first weights, on every backend alike.
+
+    Attributes
+    ----------
+    layers : list of Layer
+    flat_params, flat_grads : Array, 1-d
+        All parameters and their mean gradients: first the weights of all layers, behind them all
+        biases, scales and shifts.
+    params, grads : dict of str to Array
+        Views into the two, layer by layer: ``model.params["dense1.W"]``.
+    n_weights : int
+        How many of the numbers are weights: ``flat_params[:n_weights]``.
+    n_in, n_out : int
+        Width of a row of input and of output.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a layer is not one, is used twice, or the dtype, the width or the seed make no sense.
+
+    Examples
+    --------
+    >>> import minigd as gd
+    >>> model = gd.Sequential([gd.Dense(10), gd.Tanh(), gd.Dense(1), gd.Sigmoid()], inputs=2)
+    >>> list(model.params)
+    ['dense1.W', 'dense1.b', 'dense2.W', 'dense2.b']
+    >>> model.flat_params.size, model.n_weights
+    (41, 30)
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        inputs: int,
+        *,
+        backend: str | Backend = "numpy",
+        dtype: Any = "float32",
+        seed: int = 0,
+    ) -> None:
+        self.n_in = check_integer("inputs", inputs)
+        self.seed = check_integer("seed", seed, 0)
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in ("float32", "float64", "complex128"):
+            raise ValueError(f"dtype must be 'float32' or 'float64', not {str(dtype)!r}")
+        self.backend = get_backend(backend)
+        self.workspace = Workspace(self.backend)
+        self.layers = self._check_layers(layers)
+        self.loss: Loss | None = None
+        self.metrics: dict[str, Metric] = {}
+        self._pending: tuple[int, ...] | None = None
+        self._build()
+
+    def _check_layers(self, layers: Sequence[Layer]) -> list[Layer]:
+        chosen: list[Any] = list(layers)
+        if not chosen:
+            raise ValueError("a Sequential needs at least one layer")
+        for i, layer in enumerate(chosen):
+            if not isinstance(layer, Layer):
+                hint = ": write it with parentheses" if isinstance(layer, type) else ""
+                raise TypeError(f"layer {i} is {layer!r}, which is not a minigd.Layer{hint}")
+            if layer.name or any(layer is other for other in chosen[:i]):
+                raise ValueError(
+                    f"{layer!r} is in a model already, and a layer belongs to one place in one "
+                    "model: make a new layer, or use model.copy()"
+                )
+        return chosen
+
+    def _build(self) -> None:
+        counts: dict[str, int] = {}
+        width = self.n_in
+        for layer in self.layers:
+            kind = type(layer).__name__.lower()
+            counts[kind] = counts.get(kind, 0) + 1
+            name = f"{kind}{counts[kind]}"
+            layer.bind(name, self.backend, self.dtype, self.workspace, width)
+            width = layer.n_out
+        self.n_out = width
+
+        declared = [(layer, spec) for layer in self.layers for spec in layer.declared_params]
+        in_order = sorted(declared, key=lambda pair: len(pair[1].shape) < 2)
+        self._offsets: dict[str, int] = {}
+        end = 0
+        for layer, spec in in_order:
+            self._offsets[f"{layer.name}.{spec.name}"] = end
+            end += math.prod(spec.shape)
+        self.n_weights = sum(math.prod(s.shape) for _, s in declared if len(s.shape) > 1)
+        self._allocate(end)
+
+        rng = np.random.default_rng([self.seed, _WEIGHTS])
+        for layer, spec in declared:
+            values = spec.initializer(rng, spec.shape)
+            layer.params[spec.name][...] = self.backend.asarray(values, dtype=self.dtype)
+        for layer in self.layers:
+            for spec in layer.declared_buffers:
+                values = spec.initializer(rng, spec.shape)
+                layer.buffers[spec.name] = self.backend.asarray(values, dtype=self.dtype)
+
+    def _allocate(self, size: int) -> None:
+        """Make the two vectors and hand each layer its views."""
+        self.flat_params = self.backend.zeros((size,), self.dtype)
+        self.flat_grads = self.backend.zeros((size,), self.dtype)
+        self.params: dict[str, Array] = {}
+        self.grads: dict[str, Array] = {}
+        for layer in self.layers:
+            for name, shape, _ in layer.declared_params:
+                key = f"{layer.name}.{name}"
+                place = slice(self._offsets[key], self._offsets[key] + math.prod(shape))
+                layer.params[name] = self.params[key] = self.flat_params[place].reshape(shape)
+                layer.grads[name] = self.grads[key] = self.flat_grads[place].reshape(shape)
+
+    # Forward and backward -------------------------------------------------------------------
+
+    def forward(self, x: Any, train: bool = False) -> Array:
+        """Return the output of the last layer.
+
+        Parameters
+        ----------
+        x : array-like, shape (n, n_in)
+            Real numbers, on the model's backend; converted to the model's dtype.
+        train : bool, default False
+            Keep what `backward` needs.
+
+        Returns
+        -------
+        Array, shape (n, n_out)
+            Fresh memory, of the model's dtype.
+
+        Raises
+        ------
+        ShapeError
+            If x is not of shape (n, n_in).
+        DataError
+            If x is empty, or holds text, NaN or infinity.
+        BackendError
+            If x lives on another device.
+        """
+        x = self.convert(x)
+        if self.backend.reads_are_free:
+            self.backend.check_finite(x, "x")
+        return self.run_forward(self.layers, x, train)
+
+    def backward(self, dy: Any, input_gradient: bool = False) -> Array | None:
+        """Fill `grads` with the mean gradients of the last ``forward(x, train=True)``.
+
+        Parameters
+        ----------
+        dy : array-like, shape (n, n_out)
+            Row i is the gradient of example i's own loss with respect to its output; a loss's
+            `backward` gives it.
+        input_gradient : bool, default False
+            Also go through layers left of the first one with parameters, and return dx.
+
+        Returns
+        -------
+        Array of shape (n, n_in), or None
+            dx, whose row i is the gradient of example i's own loss; None unless asked for.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no ``forward(x, train=True)``, or it was used already.
+        ShapeError
+            If dy does not have the shape of the output.
+        """
+        if self._pending is None:
+            raise RuntimeError(
+                "backward was called without a forward(x, train=True) before it, or for the second "
+                "time: each backward needs a forward of its own"
+            )
+        dy = self.backend.here(dy, "dy")
+        if dy.shape != self._pending:
+            raise ShapeError(f"dy has shape {dy.shape} and the output had shape {self._pending}")
+        return self.run_backward(self.layers, dy.astype(self.dtype, copy=False), input_gradient)
+
+    def convert(self, x: Any, what: str = "x") -> Array:
+        """Return x in the model's dtype, and refuse what does not fit the first layer."""
+        x = self.backend.here(x, what)
+        if x.ndim != 2 or x.shape[1] != self.n_in:
+            hint = ""
+            if x.ndim == 1:
+                hint = f": {what}.reshape(-1, 1) makes a column of it, {what}[None] a single row"
+            raise ShapeError(
+                f"{what} has shape {x.shape} and the model takes rows of {self.n_in} numbers, "
+                f"shape (n, {self.n_in}){hint}"
+            )
+        if len(x) == 0:
+            raise DataError(f"{what} has no rows")
+        if x.dtype != self.dtype:
+            # A number too large for the dtype becomes infinite, which the checks then report.
+            with np.errstate(over="ignore"):
+                x = numbers(x, what).astype(self.dtype)
+        return x
+
+    def run_forward(self, layers: Sequence[Layer], x: Array, train: bool) -> Array:
+        """Run x, converted before, through the first of the model's layers."""
+        n = len(x)
+        for layer in layers:
+            x = layer.forward(x, train)
+            if x.shape != (n, layer.n_out) or x.dtype != self.dtype:
+                self._refuse(layer, "forward", x, (n, layer.n_out))
+        self._pending = x.shape if train else self._pending
+        return x
+
+    def run_backward(
+        self, layers: Sequence[Layer], dy: Array, input_gradient: bool = False
+    ) -> Array | None:
+        """Run dy back through the same layers."""
+        self._pending = None
+        n = len(dy)
+        trained = [i for i, layer in enumerate(layers) if layer.params]
+        stop = 0 if input_gradient else (trained[0] if trained else len(layers))
+        for i in reversed(range(stop, len(layers))):
+            layer = layers[i]
+            layer.wants_dx = input_gradient or i > stop
+            dx = layer.backward(dy)
+            if not layer.wants_dx:
+                break
+            if dx is None or dx.shape != (n, layer.n_in) or dx.dtype != self.dtype:
+                self._refuse(layer, "backward", dx, (n, layer.n_in))
+            dy = dx
+        for layer in layers[:stop]:
+            layer.forget()
+        return dy if input_gradient else None
+
+    def _refuse(self, layer: Layer, method: str, got: Any, shape: tuple[int, ...]) -> None:
+        given = "None" if got is None else f"an array of shape {got.shape} and dtype {got.dtype}"
+        raise ShapeError(
+            f"{layer.name}: {method} returned {given}; it must return shape {shape} and dtype "
+            f"{self.dtype}"
+        )
+
+    def predict(self, X: Any, batch_size: int = 1024) -> Array:
+        """Return the outputs for all rows, computed a batch at a time.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, n_in)
+            On the host or on the model's device.
+        batch_size : int, default 1024
+            Rows at a time: memory for the layers' outputs is held for no more.
+
+        Returns
+        -------
+        array, shape (n, n_out)
+            Where X is: on the host for a host array. For a model that ends in Sigmoid or Softmax
+            these are probabilities.
+
+        Raises
+        ------
+        ShapeError, DataError
+            As `forward`.
+
+        Examples
+        --------
+        >>> import numpy as np, minigd as gd
+        >>> model = gd.Sequential([gd.Dense(3), gd.Softmax()], inputs=2)
+        >>> model.predict(np.zeros((4, 2))).shape
+        (4, 3)
+        """
+        step = check_integer("batch_size", batch_size)
+        on_device = self.backend.holds(X)
+        home = self.backend if on_device else get_backend("numpy")
+        X = home.here(X, "X")
+        if X.ndim != 2 or len(X) == 0:
+            self.convert(X if on_device else self.backend.asarray(X), "X")
+        out = home.empty((len(X), self.n_out), self.dtype)
+        for start in range(0, len(X), step):
+            rows = slice(start, start + step)
+            x = self.convert(X[rows] if on_device else self.backend.asarray(X[rows]), "X")
+            self.backend.check_finite(x, "X", start)
+            y = self.run_forward(self.layers, x, train=False)
+            out[rows] = y if on_device else self.backend.to_numpy(y)
+        return out
+
+    # Training, through the trainer -----------------------------------------------------------
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        loss: str | Loss,
+        updater: str | Updater = "adam",
+        batch_size: int | None = 100,
+        epochs: int = 1,
+        validation_data: Any = None,
+        metrics: Iterable[str | Metric] = (),
+        shuffle: bool = True,
+        callbacks: Iterable[Any] = (),
+        progress: bool = False,
+    ) -> Any:
+        """Train for some epochs with a new trainer.
+
+        Parameters
+        ----------
+        X, y : array-like
+            Rows and targets; or a Batches or a source in place of X, and no y.
+        loss : str or Loss
+            ``"mse"``, ``"binary_crossentropy"``, ``"categorical_crossentropy"``, or an object.
+            A final Sigmoid or Softmax is paired with its cross-entropy, which is then computed
+            from the logits; see `minigd.Objective`.
+        updater : str or Updater, default "adam"
+            Its state starts afresh.
+        batch_size : int or None, default 100
+            Rows an update; None for all of them.
+        epochs : int, default 1
+            Passes over the rows.
+        validation_data : (X, y), Batches or source, optional
+            Evaluated after each epoch: ``val_loss`` and so on in the history.
+        metrics : iterable of str or Metric
+        shuffle : bool, default True
+            A new order of the rows each epoch, decided by the model's seed.
+        callbacks : iterable of callable
+            Each is called with every event; see `minigd.Trainer.fit`.
+        progress : bool, default False
+            A bar in a terminal, a few lines elsewhere.
+
+        Returns
+        -------
+        History
+            ``history["loss"]`` and so on, one float an epoch.
+
+        Raises
+        ------
+        ShapeError, DataError
+            If the data do not fit the model, the loss or each other.
+        DivergenceError
+            If the loss or a gradient is no longer finite.
+
+        Examples
+        --------
+        >>> import numpy as np, minigd as gd
+        >>> X = np.linspace(-1, 1, 230).reshape(-1, 1)
+        >>> model = gd.Sequential([gd.Dense(1)], inputs=1)
+        >>> history = model.fit(X, 3 * X + 1, loss="mse", updater=gd.SGD(0.5), batch_size=50,
+        ...                     epochs=20)
+        >>> model.params["dense1.W"].round(3), model.params["dense1.b"].round(3)
+        (array([[3.]], dtype=float32), array([1.], dtype=float32))
+        """
+        trainer = self._trainer(loss, updater, metrics)
+        return trainer.fit(
+            X,
+            y,
+            batch_size=batch_size,
+            epochs=epochs,
+            validation_data=validation_data,
+            shuffle=shuffle,
+            callbacks=callbacks,
+            progress=progress,
+        )
+
+    def evaluate(self, X: Any, y: Any = None, batch_size: int = 1024) -> dict[str, float]:
+        """Return the loss and metrics of `fit` over all rows, in order, without an update.
+
+        Parameters
+        ----------
+        X, y : array-like
+            Or a Batches or a source in place of X, and no y.
+        batch_size : int, default 1024
+
+        Returns
+        -------
+        dict of str to float
+            ``"loss"`` and each metric, each a mean over the rows.
+
+        Raises
+        ------
+        RuntimeError
+            If the model was never fitted, so that it has no loss.
+
+        Examples
+        --------
+        >>> import numpy as np, minigd as gd
+        >>> X = np.linspace(-1, 1, 230).reshape(-1, 1)
+        >>> model = gd.Sequential([gd.Dense(1)], inputs=1)
+        >>> history = model.fit(X, X, loss="mse", metrics=["mae"])
+        >>> sorted(model.evaluate(X, X))
+        ['loss', 'mae']
+        """
+        if self.loss is None:
+            raise RuntimeError(
+                "evaluate uses the loss and metrics of fit, and this model was not fitted: call "
+                "fit first, or use minigd.Trainer(model, loss, updater).evaluate(X, y)"
+            )
+        trainer = self._trainer(self.loss, "sgd", self.metrics)
+        means: dict[str, float] = trainer.evaluate(X, y, batch_size=batch_size)
+        return means
+
+    def _trainer(self, loss: str | Loss, updater: str | Updater, metrics: Any) -> Any:
+        # The one import that runs against the arrows: a convenience for users, not a dependency.
+        from minigd.trainer import Trainer
+
+        return Trainer(self, loss, updater, metrics=metrics)
+
+    # Copies, files, devices ------------------------------------------------------------------
+
+    def copy(self, dtype: Any = None, backend: str | Backend | None = None) -> "Sequential":
+        """Return an independent model with the same layers and values.
+
+        Parameters
+        ----------
+        dtype, backend : optional
+            Another dtype or backend for the copy.
+        """
+        model = Sequential(
+            [type(layer)(**layer.config()) for layer in self.layers],
+            self.n_in,
+            backend=self.backend if backend is None else backend,
+            dtype=self.dtype if dtype is None else dtype,
+            seed=self.seed,
+        )
+        model.load_arrays(self.arrays())
+        model.loss, model.metrics = self.loss, dict(self.metrics)
+        return model
+
+    def __copy__(self) -> "Sequential":
+        return self.copy()
+
+    def __deepcopy__(self, memo: Any) -> "Sequential":
+        return self.copy()
+
+    def arrays(self) -> dict[str, Array]:
+        """Return all parameters and buffers by name, on the host."""
+        named = {f"params/{key}": value for key, value in self.params.items()}
+        for layer in self.layers:
+            named |= {f"buffers/{layer.name}.{key}": v for key, v in layer.buffers.items()}
+        return {name: self.backend.to_numpy(value) for name, value in named.items()}
+
+    def load_arrays(self, arrays: state.Arrays) -> None:
+        """Take the values of `arrays`.
+
+        Raises
+        ------
+        CheckpointError
+            If names or shapes are not those of this model; nothing is changed then.
+        """
+        own = {name: value.shape for name, value in self.arrays().items()}
+        given = {name: value.shape for name, value in arrays.items()}
+        if own != given:
+            differ = sorted(n for n in own.keys() | given.keys() if own.get(n) != given.get(n))
+            raise CheckpointError(
+                f"the arrays are not those of this model: {differ[0]} has shape "
+                f"{given.get(differ[0], '(missing)')} in the file and "
+                f"{own.get(differ[0], '(missing)')} in the model"
+            )
+        for key, value in self.params.items():
+            value[...] = self.backend.asarray(arrays[f"params/{key}"], dtype=self.dtype)
+        for layer in self.layers:
+            for key, value in layer.buffers.items():
+                array = arrays[f"buffers/{layer.name}.{key}"]
+                value[...] = self.backend.asarray(array, dtype=self.dtype)
+
+    def to(self, backend: str | Backend) -> "Sequential":
+        """Move parameters and buffers to another backend, and return the model.
+
+        Raises
+        ------
+        BackendError
+            If CuPy or a GPU is missing; the model stays where it was.
+        """
+        target = get_backend(backend)
+        arrays = self.arrays()
+        self.backend = target
+        self.workspace = Workspace(target)
+        self._pending = None
+        for layer in self.layers:
+            layer.move(target, self.workspace)
+        self._allocate(self.flat_params.size)
+        self.load_arrays(arrays)
+        return self
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to one ``.npz`` file: layers, values, and the loss and metrics of `fit`.
+
+        The file is written whole or not at all, and `minigd.load` reads it without pickle.
+
+        Raises
+        ------
+        TypeError
+            If a layer's argument can't be written.
+        OSError
+            If the file can't be written; one that was there stays as it was.
+        """
+        state.write(path, self.describe(), self.arrays())
+
+    def describe(self) -> state.Description:
+        """Return all but the arrays, for a file."""
+        return {
+            "kind": "model",
+            "inputs": self.n_in,
+            "dtype": str(self.dtype),
+            "seed": self.seed,
+            "layers": [state.describe(layer) for layer in self.layers],
+            "loss": None if self.loss is None else state.describe(self.loss),
+            "metrics": {name: state.describe(metric) for name, metric in self.metrics.items()},
+        }
+
+    def summary(self) -> "Summary":
+        """Return a table of layers, output shapes and parameters, with the bytes they take.
+
+        Examples
+        --------
+        >>> import minigd as gd
+        >>> gd.Sequential([gd.Dense(10), gd.Tanh(), gd.Dense(1)], inputs=2).summary()
+        layer    output   parameters
+        dense1   (n, 10)          30
+        tanh1    (n, 10)           0
+        dense2   (n, 1)           11
+        total                     41   (164 bytes of float32)
+        """
+        rows = [("layer", "output", "parameters")]
+        for layer in self.layers:
+            size = sum(int(p.size) for p in layer.params.values())
+            rows.append((layer.name, f"(n, {layer.n_out})", f"{size:,}"))
+        rows.append(("total", "", f"{self.flat_params.size:,}"))
+        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        lines = [f"{a:{widths[0]}}   {b:{widths[1]}}   {c:>{widths[2]}}" for a, b, c in rows]
+        return Summary("\n".join(lines) + f"   ({self.flat_params.nbytes:,} bytes of {self.dtype})")
+
+    def __repr__(self) -> str:
+        layers = ", ".join(repr(layer) for layer in self.layers)
+        return (
+            f"Sequential([{layers}], inputs={self.n_in}, backend={self.backend.name!r}, "
+            f"dtype={str(self.dtype)!r})"
+        )
+
+
+class Summary(str):
+    """A text that shows itself as a table, in a session and in a notebook."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)

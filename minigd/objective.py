@@ -1,0 +1,106 @@
+"""What is minimised: a model and a loss, paired where they belong together.
+
+A final Sigmoid under binary cross-entropy, or Softmax under categorical cross-entropy, is left out
+in training: the loss works on its input, the logits, which is exact where probabilities round.
+"""
+
+from typing import Any
+
+from minigd.backend import Array
+from minigd.errors import DataError, ShapeError
+from minigd.layers import Dense, Sigmoid, Softmax
+from minigd.losses import BinaryCrossEntropy, CategoricalCrossEntropy, Loss, get_loss
+from minigd.model import Sequential
+
+
+class Objective:
+    """The mean loss of a model on a batch, L = (1/n) Σ_i ℓ(model(x_i), y_i), and its gradient.
+
+    Parameters
+    ----------
+    model : Sequential
+    loss : str or Loss
+
+    Attributes
+    ----------
+    loss : Loss
+        The loss in use: the one given, or its form from logits.
+    paired : bool
+        Whether the model's last layer is left out, and the loss works on logits in its place.
+    layers : list of Layer
+        The layers in use.
+
+    Raises
+    ------
+    ValueError
+        If the loss is unknown, or takes logits where the model gives probabilities or the reverse.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> model = gd.Sequential([gd.Dense(1), gd.Sigmoid()], inputs=2)
+    >>> objective = Objective(model, "binary_crossentropy")
+    >>> objective.paired, objective.loss
+    (True, BinaryCrossEntropy(from_logits=True))
+    """
+
+    def __init__(self, model: Sequential, loss: str | Loss) -> None:
+        self.model = model
+        self.loss = get_loss(loss)
+        last = type(model.layers[-1])
+        cross_entropy = isinstance(self.loss, BinaryCrossEntropy | CategoricalCrossEntropy)
+        if cross_entropy and self.loss.from_logits and last in (Sigmoid, Softmax):
+            raise ValueError(
+                f"{self.loss!r} takes logits, but the model ends in {last.__name__}, which gives "
+                f"probabilities: use {type(self.loss).__name__}(), or leave {last.__name__} out"
+            )
+        if cross_entropy and not self.loss.from_logits and last is Dense:
+            raise ValueError(
+                f"{self.loss!r} takes probabilities, but the model ends in Dense, which gives "
+                f"logits: use {type(self.loss).__name__}(from_logits=True), or end the model in "
+                f"{'Sigmoid' if isinstance(self.loss, BinaryCrossEntropy) else 'Softmax'}()"
+            )
+        self.paired = (last is Sigmoid and isinstance(self.loss, BinaryCrossEntropy)) or (
+            last is Softmax and isinstance(self.loss, CategoricalCrossEntropy)
+        )
+        self.layers = model.layers
+        if self.paired:
+            self.layers = model.layers[:-1]
+            self.loss = type(self.loss)(**{**self.loss.config(), "from_logits": True})
+
+    def check(self, x: Array, y: Array | None) -> None:
+        """Refuse rows and targets that do not fit the model, the loss or each other.
+
+        Raises
+        ------
+        ShapeError, DataError
+        """
+        if y is None:
+            raise DataError("training and evaluating need targets: give y beside x")
+        if x.shape[1:] != (self.model.n_in,):
+            raise ShapeError(
+                f"x has shape {x.shape} and the model takes rows of {self.model.n_in} numbers"
+            )
+        self.loss.check(y, (len(x), self.model.n_out))
+
+    def forward(self, x: Array, y: Array) -> tuple[Any, Array]:
+        """Return the mean loss and the outputs of a training pass, for x and y checked before."""
+        self.loss.backend = self.model.backend
+        z = self.model.run_forward(self.layers, x, train=True)
+        return self.loss.mean(z, y), z
+
+    def backward(self, input_gradient: bool = False) -> Array | None:
+        """Fill the model's gradients: means over the batch of the last `forward`."""
+        return self.model.run_backward(self.layers, self.loss.backward(), input_gradient)
+
+    def evaluate(self, x: Array, y: Array) -> tuple[Any, Array]:
+        """Return the mean loss and the outputs without keeping anything for `backward`."""
+        self.loss.backend = self.model.backend
+        z = self.model.run_forward(self.layers, x, train=False)
+        value = self.loss.mean(z, y)
+        self.loss.forget()
+        return value, z
+
+    def predictions(self, z: Array) -> Array:
+        """Return what metrics see: probabilities where the loss takes logits, else z."""
+        return self.loss.probabilities(z)

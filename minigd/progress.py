@@ -1,0 +1,65 @@
+"""Progress of a run: a moving bar in a terminal, a few plain lines anywhere else."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from tqdm import tqdm
+
+LINES = 10
+"""Plain lines a fit, about."""
+
+REFRESH = 0.2
+"""Seconds between two drawings of the bar."""
+
+
+class Progress:
+    """Shows how far a fit has come, on stderr.
+
+    Parameters
+    ----------
+    epochs : int
+        How many epochs the fit will run.
+    updates : int
+        How many updates they make together.
+    """
+
+    def __init__(self, epochs: int, updates: int) -> None:
+        self.epochs = epochs
+        self._done = 0
+        self._every = max(1, -(-epochs // LINES))
+        self._started = time.perf_counter()
+        self._shown = 0.0
+        self._bar: Any = None
+        if sys.stderr.isatty():
+            self._bar = tqdm(total=updates, unit=" updates", dynamic_ncols=True, leave=True)
+
+    def update(self, loss: Any) -> bool:
+        """Count an update, and tell whether the bar was drawn anew, for which the loss is read."""
+        if self._bar is None:
+            return False
+        self._bar.update()
+        now = time.perf_counter()
+        if now - self._shown < REFRESH:
+            return False
+        self._shown = now
+        self._bar.set_postfix_str(f"loss {float(loss):.4g}", refresh=False)
+        return True
+
+    def epoch(self, values: Mapping[str, float]) -> None:
+        """Count an epoch and show what it came to."""
+        self._done += 1
+        shown = {k: v for k, v in values.items() if k not in ("seconds", "updates")}
+        text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
+        if self._bar is not None:
+            self._bar.set_description_str(f"epoch {self._done}/{self.epochs}", refresh=False)
+            self._bar.set_postfix_str(text)
+        elif self._done % self._every == 0 or self._done in (1, self.epochs):
+            seconds = time.perf_counter() - self._started
+            print(f"epoch {self._done}/{self.epochs}  {text}  {seconds:.1f} s", file=sys.stderr)
+
+    def close(self) -> None:
+        """Leave the bar as it is and end its line."""
+        if self._bar is not None:
+            self._bar.close()

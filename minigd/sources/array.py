@@ -1,0 +1,92 @@
+"""Rows from arrays in memory. Rows are gathered batch by batch; the arrays are never copied."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from minigd.backend import Array, Backend, Workspace, get_backend, numbers
+from minigd.errors import DataError, ShapeError
+from minigd.sources.base import Rows
+
+
+class ArraySource:
+    """Rows of x and y in memory, on the host or on a GPU.
+
+    Parameters
+    ----------
+    x : array-like, shape (rows, width)
+        Real numbers without NaN and infinity; not copied where it is an array already.
+    y : array-like, shape (rows,) or (rows, K), optional
+
+    Attributes
+    ----------
+    rows : int
+    x : Array
+    y : Array or None
+    backend : Backend
+        Where x and y are.
+
+    Raises
+    ------
+    ShapeError
+        If x and y differ in length, or x is not a table.
+    DataError
+        If there are no rows, or x or y holds text, NaN or infinity.
+
+    Examples
+    --------
+    >>> source = ArraySource([[1.0, 2.0], [3.0, 4.0]], [0, 1])
+    >>> source.rows
+    2
+    >>> source.take(slice(1, 2))
+    (array([[3., 4.]]), array([1]))
+    """
+
+    def __init__(self, x: Any, y: Any = None) -> None:
+        self.backend: Backend = get_backend(x)
+        self.x = self.backend.here(x, "x")
+        self.y: Array | None = None if y is None else self.backend.here(y, "y")
+        if self.x.ndim != 2:
+            hint = ": x.reshape(-1, 1) makes a column of it" if self.x.ndim == 1 else ""
+            raise ShapeError(f"x has shape {self.x.shape}, and a table of rows is needed{hint}")
+        self.rows = len(self.x)
+        if self.rows == 0 or self.x.shape[1] == 0:
+            raise DataError(f"x has shape {self.x.shape}: there is nothing to train on")
+        if self.y is not None and (self.y.ndim == 0 or len(self.y) != self.rows):
+            length = len(self.y) if self.y.ndim else "no"
+            raise ShapeError(
+                f"x has {self.rows} rows and y has {length}: each row of x needs one of y"
+            )
+        for array, what in ((self.x, "x"), (self.y, "y")):
+            if array is not None:
+                self.backend.check_finite(numbers(array, what), what)
+
+    def take(self, rows: Rows, workspace: Workspace | None = None) -> tuple[Array, Array | None]:
+        """Return x and y of some rows: views for a slice, else fresh, or in the workspace."""
+        return (
+            self._take(self.x, rows, "x", workspace),
+            None if self.y is None else self._take(self.y, rows, "y", workspace),
+        )
+
+    def _take(self, array: Array, rows: Rows, name: str, workspace: Workspace | None) -> Array:
+        if isinstance(rows, slice):
+            return array[rows]
+        index = self.backend.asarray(rows)
+        if workspace is None:
+            return self.backend.take(array, index)
+        shape = (len(rows), *array.shape[1:])
+        out = workspace.empty(f"batch.{name}", shape, array.dtype, self.backend)
+        return self.backend.take(array, index, out)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the shapes, the dtypes, and a hash of up to 1,000 rows spread over the data."""
+        index = np.unique(np.linspace(0, self.rows - 1, 1000).astype(np.int64))
+        digest = hashlib.sha256()
+        shapes = []
+        for array in (self.x, self.y):
+            if array is not None:
+                sample = self.backend.to_numpy(self._take(array, index, "", None))
+                digest.update(np.ascontiguousarray(sample).tobytes())
+                shapes.append([list(array.shape), str(array.dtype)])
+        return {"shapes": shapes, "sha256": digest.hexdigest()}

@@ -1,0 +1,200 @@
+"""Named arrays and a JSON description in one `.npz` file, and objects described as JSON.
+
+The file is written whole or not at all, and read without pickle, so that loading runs no code.
+"""
+
+import contextlib
+import inspect
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minigd.errors import CheckpointError
+
+FORMAT = "minigd"
+VERSION = 1
+_DESCRIPTION = "description.json"
+
+Arrays = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
+Description = dict[str, Any]
+
+
+def write(path: str | os.PathLike[str], description: Description, arrays: Arrays) -> None:
+    """Write a description and named arrays to `path`, atomically.
+
+    The bytes go to a temporary file in the same folder, are flushed to the disk, and then take the
+    name `path` in one step. A reader, or a process killed at any moment, sees the old file or the
+    new one. A failure (no space, no permission) leaves the old file as it was.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file, by convention ending in ``.npz``; it is written under exactly this name.
+    description : dict
+        Anything that JSON can hold.
+    arrays : mapping of str to numpy.ndarray
+        On the host, of numbers.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(f"{folder}/a.npz", {"epoch": 3}, {"W": np.eye(2)})
+    ...     description, arrays = read(f"{folder}/a.npz")
+    >>> description["epoch"], arrays["W"].tolist()
+    (3, [[1.0, 0.0], [0.0, 1.0]])
+    """
+    # A link is followed, so that what it points to is replaced and not the link.
+    target = Path(os.path.realpath(path))
+    text = json.dumps({"format": FORMAT, "version": VERSION, **description})
+    members = {**arrays, _DESCRIPTION: np.frombuffer(text.encode(), dtype=np.uint8)}
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            # `savez` would take an array named "file" for its own first argument: hence the prefix.
+            np.savez(file, allow_pickle=False, **{f"/{name}": a for name, a in members.items()})
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    # The new name itself reaches the disk only with its folder; Windows can't open a folder.
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read(
+    path: str | os.PathLike[str],
+) -> tuple[Description, dict[str, np.ndarray[Any, np.dtype[Any]]]]:
+    """Read what `write` wrote.
+
+    Returns
+    -------
+    description : dict
+    arrays : dict of str to numpy.ndarray
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    CheckpointError
+        If the file is not one of minigd's, is damaged, or comes from a newer version.
+    """
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"there is no file {os.fspath(path)!r}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            members = {name.removeprefix("/"): file[name] for name in file.files}
+        description: Description = json.loads(members.pop(_DESCRIPTION).tobytes())
+        recognised = description["format"] == FORMAT
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        AttributeError,
+        TypeError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise CheckpointError(
+            f"{os.fspath(path)!r} is not a file that minigd saved, or it is damaged: {error}"
+        ) from error
+    if not recognised:
+        raise CheckpointError(f"{os.fspath(path)!r} is not a file that minigd saved")
+    if description["version"] > VERSION:
+        raise CheckpointError(
+            f"{os.fspath(path)!r} has format version {description['version']} and this minigd "
+            f"reads up to {VERSION}: install a newer minigd"
+        )
+    return description, members
+
+
+def arguments(thing: object) -> dict[str, Any]:
+    """Return the constructor's arguments of `thing`, read from its attributes of the same names.
+
+    This is scikit-learn's convention: ``__init__`` keeps each argument, unchanged, as an attribute.
+
+    Raises
+    ------
+    TypeError
+        If an argument was not kept.
+
+    Examples
+    --------
+    >>> class Scale:
+    ...     def __init__(self, factor=2.0):
+    ...         self.factor = factor
+    >>> arguments(Scale(3.0))
+    {'factor': 3.0}
+    """
+    signature = inspect.signature(type(thing).__init__)
+    names = [
+        name
+        for name, parameter in list(signature.parameters.items())[1:]
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    missing = [name for name in names if not hasattr(thing, name)]
+    if missing:
+        kind = type(thing).__name__
+        raise TypeError(
+            f"{kind}.__init__ takes {missing[0]!r} but does not keep it: write "
+            f"`self.{missing[0]} = {missing[0]}` in it, so that {kind} can be copied and saved"
+        )
+    return {name: getattr(thing, name) for name in names}
+
+
+def describe(thing: object) -> Description:
+    """Return a description of `thing` for JSON: its class by name, and its arguments.
+
+    >>> from minigd.updaters import SGD
+    >>> describe(SGD(learning_rate=0.5))
+    {'class': 'SGD', 'arguments': {'learning_rate': 0.5, 'momentum': 0.0, 'nesterov': False}}
+    """
+    values = arguments(thing)
+    for name, value in values.items():
+        try:
+            json.dumps(value)
+        except TypeError:
+            kind = type(thing).__name__
+            raise TypeError(
+                f"{kind} can't be saved: its argument {name!r} is {value!r}, and a file holds only "
+                "numbers, strings, None and lists of them"
+            ) from None
+    return {"class": type(thing).__name__, "arguments": values}
+
+
+def rebuild(description: Description, known: Mapping[str, type]) -> Any:
+    """Make the object that `describe` described, from the classes in `known` and no others.
+
+    Raises
+    ------
+    CheckpointError
+        If the class is not in `known`, or does not take these arguments.
+    """
+    name = description["class"]
+    if name not in known:
+        raise CheckpointError(
+            f"the file needs a class {name!r} that minigd does not have: import it and name it "
+            f"when loading, custom=[{name}]"
+        )
+    try:
+        return known[name](**description["arguments"])
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{name} does not take the arguments in the file, {description['arguments']}: {error}"
+        ) from error

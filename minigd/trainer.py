@@ -1,0 +1,510 @@
+"""The loop: forward, loss, backward, update, for each batch of each epoch.
+
+The trainer holds everything that decides the next update, so that a saved run goes on as if it had
+never stopped.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigd import state
+from minigd.backend import Array, Backend, Workspace
+from minigd.batches import Batch, Batches, as_batches
+from minigd.errors import CheckpointError, DataError, DivergenceError
+from minigd.files import restore
+from minigd.guard import make_guard
+from minigd.history import History
+from minigd.losses import Loss
+from minigd.metrics import Metric, get_metrics
+from minigd.model import Sequential
+from minigd.objective import Objective
+from minigd.progress import Progress
+from minigd.sources import ArraySource, Rows
+from minigd.updaters import UPDATERS, Updater, get_updater
+
+
+class Event(NamedTuple):
+    """What a callback is told.
+
+    Attributes
+    ----------
+    name : {"update", "epoch", "end"}
+        What has just been done.
+    trainer : Trainer
+    loss : scalar
+        The batch's mean loss before its update (a scalar of the backend), or the epoch's.
+    x, y : Array or None
+        The batch of an update, in memory that the next batch overwrites.
+    """
+
+    name: str
+    trainer: "Trainer"
+    loss: Any
+    x: Array | None = None
+    y: Array | None = None
+
+
+Callback = Callable[[Event], object]
+
+
+class Trainer:
+    """Trains a model: one update a batch.
+
+    Parameters
+    ----------
+    model : Sequential
+    loss : str or Loss
+        Paired with a final Sigmoid or Softmax; see `minigd.Objective`.
+    updater : str or Updater
+        Its state starts afresh.
+    metrics : iterable of str or Metric
+        Measured over the rows of each epoch.
+    reuse_buffers : bool, default True
+        Write the outputs and gradients of every step into the same memory. The numbers are the
+        same either way.
+
+    Attributes
+    ----------
+    updates : int
+        Updates made.
+    epoch : int
+        Epochs completed.
+    history : History
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> X = np.linspace(-1, 1, 230).reshape(-1, 1)
+    >>> batches = gd.Batches(X, 3 * X + 1, batch_size=50, shuffle=True)
+    >>> model = gd.Sequential([gd.Dense(1)], inputs=1)
+    >>> trainer = gd.Trainer(model, "mse", gd.SGD(learning_rate=0.5))
+    >>> history = trainer.fit(batches, epochs=20)
+    >>> trainer.updates, trainer.epoch, history["loss"][-1] < 1e-6
+    (100, 20, True)
+    """
+
+    def __init__(
+        self,
+        model: Sequential,
+        loss: str | Loss,
+        updater: str | Updater,
+        metrics: Iterable[str | Metric] | Mapping[str, Metric] = (),
+        reuse_buffers: bool = True,
+    ) -> None:
+        self.model = model
+        self.objective = Objective(model, loss)
+        self.updater = get_updater(updater)
+        self.updater.reset()
+        self.metrics = get_metrics(metrics)
+        self.reuse_buffers = reuse_buffers
+        self.updates = 0
+        self.epoch = 0
+        self.history = History()
+        self._batches: Batches | None = None
+        self._start_epoch()
+        self._gathered = Workspace(model.backend, reuse=True) if reuse_buffers else None
+        self._guard = make_guard(model, self.updater)
+        self._stopping = False
+        model.loss, model.metrics = self._loss_as_given(loss), dict(self.metrics)
+
+    def _loss_as_given(self, loss: str | Loss) -> Loss:
+        """Return the loss that goes with the whole model, its last layer included."""
+        if self.objective.paired:
+            given = self.objective.loss
+            return type(given)(**{**given.config(), "from_logits": False})
+        return self.objective.loss
+
+    # One update ------------------------------------------------------------------------------
+
+    def step(self, x: Any, y: Any) -> Any:
+        """Make one update from one batch.
+
+        Parameters
+        ----------
+        x : array-like, shape (n, n_in)
+        y : array-like, shape (n,) or (n, K)
+            Both on the model's backend.
+
+        Returns
+        -------
+        scalar
+            The mean loss of the batch before the update, on the model's backend.
+
+        Raises
+        ------
+        ShapeError, DataError, BackendError
+            If the batch does not fit.
+        DivergenceError
+            If the loss or a gradient is not finite; the parameters are those before the update.
+        """
+        self._follow()
+        x = self.model.convert(x)
+        y = self.model.backend.here(y, "y")
+        self.model.backend.check_finite(x, "x")
+        self.objective.check(x, y)
+        with np.errstate(all="ignore"):
+            value, _ = self._update(x, y, slice(0, len(x)))
+        return value
+
+    def _follow(self) -> None:
+        """Go where the model has gone since the last update, if it was moved."""
+        if self._guard.backend is not self.model.backend:
+            self._guard = make_guard(self.model, self.updater)
+
+    def _update(self, x: Array, y: Array, rows: Rows) -> tuple[Any, Array]:
+        workspace = self.model.workspace
+        workspace.reuse = self.reuse_buffers
+        try:
+            value, z = self.objective.forward(x, y)
+            reason = self._guard.check_loss(value)
+            if reason is None:
+                self.objective.backward()
+                reason = self._guard.update(value)
+        finally:
+            workspace.reuse = False
+        if reason is not None:
+            self._refuse_rows(x, rows)
+            self._refuse(reason)
+        self.updates += 1
+        return value, z
+
+    def _refuse_rows(self, x: Array, rows: Rows) -> None:
+        """Say so if the reason is a row of x: one changed since the check, or one too large."""
+        finite = np.isfinite(x).all(axis=1)
+        if not finite.all():
+            i = int(np.argmin(finite))
+            row = rows.start + i if isinstance(rows, slice) else int(rows[i])
+            raise DataError(
+                f"x holds {x[i][~np.isfinite(x[i])][0]} in row {row} (counted from 0), as "
+                f"{self.model.dtype}: remove such rows, fill them in, or scale the column"
+            )
+
+    def _refuse(self, reason: str) -> None:
+        raise DivergenceError(
+            f"{reason} at epoch {self.epoch + 1}, update {self.updates + 1}: the parameters are "
+            "the last good ones, from before this update. Lower the learning rate (now "
+            f"{self.updater.learning_rate:g}), or scale the columns of x"
+        )
+
+    # Epochs ----------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        data: Any = None,
+        y: Any = None,
+        *,
+        epochs: int = 1,
+        until_epoch: int | None = None,
+        batch_size: int | None = 100,
+        shuffle: bool = True,
+        validation_data: Any = None,
+        callbacks: Iterable[Callback] = (),
+        progress: bool = False,
+    ) -> History:
+        """Train for some epochs more.
+
+        Parameters
+        ----------
+        data : Batches, source or array-like of shape (rows, n_in), optional
+            None to go on with the batches of the last `fit`, or of `resume`.
+        y : array-like, optional
+            Targets, where `data` is an array.
+        epochs : int, default 1
+            How many more, whatever was done before.
+        until_epoch : int, optional
+            Instead of `epochs`: go on until ``trainer.epoch`` is this, and do nothing if it is
+            already. For a script that is started again after it was killed.
+        batch_size, shuffle
+            For arrays and sources; a Batches brings its own. The order is decided by the model's
+            seed.
+        validation_data : (X, y), Batches or source, optional
+            Evaluated after each epoch.
+        callbacks : iterable of callable
+            Each is called with an `Event` after every update, every epoch, and at the end.
+        progress : bool, default False
+            A bar in a terminal, a few lines elsewhere, on stderr.
+
+        Returns
+        -------
+        History
+            Of all epochs of this trainer.
+
+        Raises
+        ------
+        ShapeError, DataError
+            If the data do not fit the model, the loss or each other; nothing was trained.
+        DivergenceError
+            If the loss or a gradient is no longer finite; it names the epoch and the update, and
+            the parameters are the last good ones.
+        """
+        batches = self._choose(data, y, batch_size, shuffle)
+        validation = None if validation_data is None else _validation(validation_data)
+        for checked in (batches, validation):
+            if checked is not None:
+                self._check(checked)
+        more = epochs if until_epoch is None else max(0, until_epoch - self.epoch)
+        last = self.epoch + more
+        callbacks = list(callbacks)
+        shown = Progress(more, more * len(batches) - self._batch) if progress else None
+        self._stopping = False
+        self._follow()
+        try:
+            while self.epoch < last and not self._stopping:
+                self._run_epoch(batches, validation, callbacks, shown)
+        finally:
+            if shown is not None:
+                shown.close()
+        for callback in callbacks:
+            callback(Event("end", self, self.history["loss"][-1] if self.history else None))
+        return self.history
+
+    def stop(self) -> None:
+        """End `fit` after this update; a later `fit` goes on from here. For callbacks."""
+        self._stopping = True
+
+    def _choose(self, data: Any, y: Any, batch_size: int | None, shuffle: bool) -> Batches:
+        if data is None:
+            if self._batches is None:
+                raise DataError("there is nothing to train on: give fit arrays, or a Batches")
+            return self._batches
+        batches = as_batches(data, y, batch_size, shuffle, self.model.seed)
+        before, self._batches = self._batches, batches
+        # An epoch can only go on with the same rows in the same batches.
+        if self._batch and before and batches is not before:
+            if batches.state_dict() != before.state_dict():
+                self._start_epoch()
+        return batches
+
+    def _check(self, batches: Batches) -> None:
+        source = batches.source
+        if isinstance(source, ArraySource):
+            self.objective.check(source.x, source.y)
+
+    def _start_epoch(self) -> None:
+        self._batch, self._rows, self._seconds = 0, 0, 0.0
+        self._sums: dict[str, Any] = dict.fromkeys(["loss", *self.metrics], 0.0)
+
+    def _run_epoch(
+        self,
+        batches: Batches,
+        validation: Batches | None,
+        callbacks: list[Callback],
+        shown: Progress | None,
+    ) -> None:
+        started = time.perf_counter()
+        for batch in batches.epoch(self.epoch, self._batch, self._gathered):
+            x, y = self._bring(batch)
+            with np.errstate(all="ignore"):
+                value, z = self._update(x, y, batch.rows)
+                self._add(self._sums, value, z, y)
+            self._rows += len(x)
+            self._batch += 1
+            now = time.perf_counter()
+            self._seconds += now - started
+            for callback in callbacks:
+                callback(Event("update", self, value, x, y))
+            if shown is not None and shown.update(value):
+                self._settle()
+            if self._stopping and self._batch < len(batches):
+                return
+            started = now if not callbacks else time.perf_counter()
+        self._settle()
+        means = {name: float(total) / self._rows for name, total in self._sums.items()}
+        measured = {} if validation is None else self.evaluate(validation)
+        values = {
+            **means,
+            **{f"val_{name}": value for name, value in measured.items()},
+            "seconds": self._seconds,
+            "updates": float(self.updates),
+        }
+        self.epoch += 1
+        self._start_epoch()
+        self.history.append(values)
+        if shown is not None:
+            shown.epoch(values)
+        for callback in callbacks:
+            callback(Event("epoch", self, values["loss"]))
+
+    def _bring(self, batch: Batch) -> tuple[Array, Array]:
+        """Bring a batch of the source to the model's backend and dtype."""
+        backend = self.model.backend
+        x = self.model.convert(backend.feed(batch.x))
+        if batch.y is None:
+            raise DataError("training and evaluating need targets: give y beside x")
+        return x, backend.here(backend.feed(batch.y), "y")
+
+    def _add(self, sums: dict[str, Any], value: Any, z: Array, y: Array) -> None:
+        """Add a batch's loss and metrics, each times its rows, to an epoch's sums."""
+        wide = self.model.backend.wide
+        sums["loss"] += wide(value) * len(z)
+        if self.metrics:
+            prediction = self.objective.predictions(z)
+            for name, metric in self.metrics.items():
+                sums[name] += wide(metric.per_example(prediction, y).sum())
+
+    def _settle(self) -> None:
+        """On a GPU, learn whether an update was masked; on the CPU that is known at once."""
+        trouble = self._guard.settle()
+        if trouble is not None:
+            reason, masked = trouble
+            self.updates -= masked
+            self._refuse(reason)
+
+    def evaluate(self, data: Any, y: Any = None, batch_size: int = 1024) -> dict[str, float]:
+        """Return the loss and the metrics over all rows, in order, without an update.
+
+        Parameters
+        ----------
+        data : array-like, Batches or source
+        y : array-like, optional
+        batch_size : int, default 1024
+            For arrays and sources.
+
+        Returns
+        -------
+        dict of str to float
+            Means over the rows.
+
+        Raises
+        ------
+        ShapeError, DataError
+            If the data do not fit the model, the loss or each other.
+        """
+        batches = as_batches(data, y, batch_size)
+        self._check(batches)
+        sums: dict[str, Any] = dict.fromkeys(["loss", *self.metrics], 0.0)
+        with np.errstate(all="ignore"):
+            for batch in batches.in_order():
+                x, targets = self._bring(batch)
+                value, z = self.objective.evaluate(x, targets)
+                self._add(sums, value, z, targets)
+        return {name: float(total) / batches.source.rows for name, total in sums.items()}
+
+    # A run in a file -------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all that decides the next update to one ``.npz`` file, whole or not at all.
+
+        `resume` goes on from it, also in the middle of an epoch; `minigd.load` reads the model
+        from it.
+        """
+        self._settle()
+        description = {
+            **self.model.describe(),
+            "kind": "run",
+            "updater": state.describe(self.updater),
+            "trainer": {
+                "updates": self.updates,
+                "epoch": self.epoch,
+                "batch": self._batch,
+                "rows": self._rows,
+                "seconds": self._seconds,
+                "sums": {name: float(total) for name, total in self._sums.items()},
+                "history": self.history.state_dict(),
+                "learning_rate": self.updater.learning_rate,
+                "step": self.updater.step,
+                "reuse_buffers": self.reuse_buffers,
+            },
+            "batches": None if self._batches is None else self._batches.state_dict(),
+        }
+        to_numpy = self.model.backend.to_numpy
+        vectors = {f"updater/{name}": to_numpy(v) for name, v in self.updater.state.items()}
+        state.write(path, description, {**self.model.arrays(), **vectors})
+
+    @classmethod
+    def resume(
+        cls,
+        path: str | os.PathLike[str],
+        batches: Batches | None = None,
+        *,
+        custom: Iterable[type] = (),
+        backend: str | Backend = "numpy",
+    ) -> "Trainer":
+        """Return the trainer that `save` wrote, ready to go on with the next batch.
+
+        Parameters
+        ----------
+        path : str or path-like
+        batches : Batches, optional
+            Over the same data, cut in the same way; ``fit()`` goes on with them.
+        custom : iterable of class
+            Layers, losses, metrics and updaters from outside the package.
+        backend : {"numpy", "cupy"} or Backend, default "numpy"
+
+        Raises
+        ------
+        CheckpointError
+            If the file is damaged or holds no run, or the batches are not those of the run.
+
+        Examples
+        --------
+        >>> import tempfile, numpy as np, minigd as gd
+        >>> X = np.linspace(-1, 1, 230).reshape(-1, 1)
+        >>> batches = gd.Batches(X, 3 * X + 1, batch_size=50, shuffle=True)
+        >>> trainer = gd.Trainer(gd.Sequential([gd.Dense(1)], inputs=1), "mse", "adam")
+        >>> history = trainer.fit(batches, epochs=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trainer.save(f"{folder}/run.npz")
+        ...     again = gd.Trainer.resume(f"{folder}/run.npz", batches)
+        >>> history = trainer.fit(epochs=1), again.fit(until_epoch=3)
+        >>> bool((trainer.model.flat_params == again.model.flat_params).all())
+        True
+        """
+        description, arrays = state.read(path)
+        if description.get("kind") != "run":
+            raise CheckpointError(
+                f"{os.fspath(path)!r} holds a model and no run: read it with minigd.load"
+            )
+        if batches is not None and description["batches"] is not None:
+            _compare(description["batches"], batches.state_dict(), path)
+        custom = list(custom)
+        model = restore(description, arrays, custom, backend)
+        known: dict[str, type] = {c.__name__: c for c in [*UPDATERS.values(), *custom]}
+        updater = state.rebuild(description["updater"], known)
+        values = description["trainer"]
+        if model.loss is None:
+            raise CheckpointError(f"{os.fspath(path)!r} names no loss")
+        trainer = cls(
+            model, model.loss, updater, model.metrics, reuse_buffers=values["reuse_buffers"]
+        )
+        vectors = {
+            name.removeprefix("updater/"): array
+            for name, array in arrays.items()
+            if name.startswith("updater/")
+        }
+        updater.load_state_dict({**values, **vectors}, model)
+        trainer.updates, trainer.epoch = values["updates"], values["epoch"]
+        trainer._batch, trainer._rows = values["batch"], values["rows"]
+        trainer._seconds, trainer._sums = values["seconds"], values["sums"]
+        trainer.history = History(values["history"])
+        trainer._batches = batches
+        return trainer
+
+    def __repr__(self) -> str:
+        return (
+            f"Trainer({self.objective.loss!r}, {self.updater!r}, epoch={self.epoch}, "
+            f"updates={self.updates})"
+        )
+
+
+def _validation(data: Any) -> Batches:
+    if isinstance(data, tuple):
+        if len(data) != 2:
+            raise ValueError(f"validation_data is (X, y), not a tuple of {len(data)}")
+        return as_batches(*data, batch_size=1024)
+    return as_batches(data, None, batch_size=1024)
+
+
+def _compare(saved: state.Description, given: state.Description, path: Any) -> None:
+    # Through JSON, as the saved one went, so that tuples and lists compare alike.
+    for name, value in json.loads(json.dumps(given)).items():
+        if saved.get(name) != value:
+            raise CheckpointError(
+                f"the batches are not those of the run in {os.fspath(path)!r}: {name} was "
+                f"{saved.get(name)} and is {value}"
+            )

@@ -1,0 +1,291 @@
+"""Updaters: from the mean gradient of a batch to new parameters.
+
+Each walks the model's flat vector once, whatever the depth, with its formula from
+`minigd.formulas`; its state is named vectors of the same length.
+"""
+
+import math
+import numbers
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from minigd import formulas, state
+from minigd.backend import Array, Backend
+from minigd.errors import CheckpointError, unknown_name
+
+
+class Parameters(Protocol):
+    """What an updater needs of a model."""
+
+    backend: Backend
+    flat_params: Array
+    flat_grads: Array
+
+
+class Updater:
+    """A rule from gradients to new parameters; a subclass names its formula and its state.
+
+    Attributes
+    ----------
+    learning_rate : float
+        May be changed between updates.
+    step : int
+        How many updates were made.
+    state : dict of str to Array
+        Vectors as long as the parameters, made at the first update.
+    """
+
+    state_names: tuple[str, ...] = ()
+
+    def __init__(self, learning_rate: float) -> None:
+        self.learning_rate = _number("learning_rate", learning_rate, 0.0, math.inf)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all state, as if no update had been made."""
+        self.step = 0
+        self.state: dict[str, Array] = {}
+        self._model: weakref.ref[Parameters] | None = None
+        self._backend: Backend | None = None
+
+    def formula(self) -> tuple[Callable[..., Any], dict[str, float]]:
+        """Return the formula of update number `step` and its constants."""
+        raise NotImplementedError(f"{type(self).__name__} must define formula()")
+
+    def update(self, model: Parameters, where: Array | None = None) -> None:
+        """Make one update of ``model.flat_params`` from ``model.flat_grads``.
+
+        Parameters
+        ----------
+        model : Sequential
+        where : Array of bool, 0-d, optional
+            If false, change nothing: a GPU's way to skip an update without asking the host.
+
+        Raises
+        ------
+        ValueError
+            If this updater holds the state of another model.
+        """
+        if self._model is None or self._model() is not model or self._backend is not model.backend:
+            self._attach(model)
+        self.step += 1
+        formula, constants = self.formula()
+        vectors = [self.state[name] for name in self.state_names]
+        model.backend.apply(
+            formula,
+            model.flat_params,
+            model.flat_grads,
+            *vectors,
+            out=(model.flat_params, *vectors) if vectors else model.flat_params,
+            where=where,
+            **{name: float(value) for name, value in constants.items()},
+        )
+
+    def _attach(self, model: Parameters) -> None:
+        if self._model is not None and self._model() is not model:
+            raise ValueError(
+                f"this {type(self).__name__} holds the state of another model: make a new one, or "
+                "call reset() to start afresh"
+            )
+        backend, p = model.backend, model.flat_params
+        for name in self.state_names:
+            vector = self.state.get(name)
+            self.state[name] = (
+                backend.zeros(p.shape, p.dtype) if vector is None else backend.asarray(vector)
+            )
+        self._model, self._backend = weakref.ref(model), backend
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that decides the next update: the learning rate, the step, the vectors."""
+        return {"learning_rate": self.learning_rate, "step": self.step, **self.state}
+
+    def load_state_dict(self, values: dict[str, Any], model: Parameters) -> None:
+        """Take the state that `state_dict` gave, for `model`.
+
+        Raises
+        ------
+        CheckpointError
+            If the state is not that of this updater on a model of this size.
+        """
+        shape = model.flat_params.shape
+        self.reset()
+        vectors = {name: values[name] for name in self.state_names if name in values}
+        if vectors and (
+            set(vectors) != set(self.state_names)
+            or any(vector.shape != shape for vector in vectors.values())
+        ):
+            raise CheckpointError(
+                f"the state of {type(self).__name__} needs {list(self.state_names)} of shape "
+                f"{shape}, and the file holds "
+                + (", ".join(f"{name} {v.shape}" for name, v in vectors.items()) or "none of them")
+            )
+        self.learning_rate, self.step = values["learning_rate"], int(values["step"])
+        dtype = model.flat_params.dtype
+        self.state = {n: model.backend.asarray(v, dtype=dtype) for n, v in vectors.items()}
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return state.arguments(self)
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+        return f"{type(self).__name__}({values})"
+
+
+class SGD(Updater):
+    """Stochastic gradient descent, plain, with momentum, or with Nesterov's momentum.
+
+    With the mean gradient g, the learning rate η and the momentum μ::
+
+        plain       p ← p − η g
+        momentum    v ← μ v + g,    p ← p − η v
+        nesterov    v ← μ v + g,    p ← p − η (g + μ v)
+
+    v starts at 0. For a constant η this is the velocity form −η v of other texts.
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.01
+        η, at least 0.
+    momentum : float, default 0.0
+        μ, in [0, 1).
+    nesterov : bool, default False
+        Needs a momentum above 0.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> model = gd.Sequential([gd.Dense(1)], inputs=1, dtype="float64")
+    >>> model.flat_params[...] = [1.0, 0.0]
+    >>> model.flat_grads[...] = [2.0, 1.0]
+    >>> updater = gd.SGD(learning_rate=0.1, momentum=0.9)
+    >>> updater.update(model); model.flat_params
+    array([ 0.8, -0.1])
+    >>> updater.update(model); model.flat_params
+    array([ 0.42, -0.29])
+
+    Source: Polyak (1964); Sutskever et al. (2013), "On the importance of initialization and
+    momentum in deep learning", section 2, with the learning rate outside v.
+    """
+
+    def __init__(
+        self, learning_rate: float = 0.01, momentum: float = 0.0, nesterov: bool = False
+    ) -> None:
+        super().__init__(learning_rate)
+        self.momentum = _number("momentum", momentum, 0.0, 1.0)
+        if nesterov and momentum == 0:
+            raise ValueError("nesterov=True needs a momentum above 0, for example momentum=0.9")
+        self.nesterov = nesterov
+        self.state_names = ("v",) if self.momentum > 0 else ()
+
+    def formula(self) -> tuple[Callable[..., Any], dict[str, float]]:
+        """Return the formula in use and its constants."""
+        if self.momentum == 0:
+            return formulas.sgd, {"learning_rate": self.learning_rate}
+        formula = formulas.nesterov if self.nesterov else formulas.momentum
+        return formula, {"learning_rate": self.learning_rate, "momentum": self.momentum}
+
+
+class Adam(Updater):
+    """Adam: a step for each parameter in units of its own gradient's size.
+
+    At update t, with the mean gradient g::
+
+        m ← β₁ m + (1 − β₁) g               m̂ = m / (1 − β₁ᵗ)
+        v ← β₂ v + (1 − β₂) g²              v̂ = v / (1 − β₂ᵗ)
+        p ← p − η m̂ / (√v̂ + ε)
+
+    m and v start at 0. The corrections are folded into two numbers, α = η √(1 − β₂ᵗ) / (1 − β₁ᵗ)
+    and ε √(1 − β₂ᵗ), with which p ← p − α m / (√v + ε √(1 − β₂ᵗ)) is the same, exactly: ε is added
+    after the correction, as in the paper's Algorithm 1, and not before it.
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.001
+        η, at least 0.
+    beta1, beta2 : float, defaults 0.9 and 0.999
+        How much of m and v stays at each update, in [0, 1).
+    epsilon : float, default 1e-8
+        ε, above 0.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> model = gd.Sequential([gd.Dense(1)], inputs=1, dtype="float64")
+    >>> model.flat_params[...] = [1.0, 0.0]
+    >>> model.flat_grads[...] = [2.0, -0.001]
+    >>> gd.Adam(learning_rate=0.1).update(model); model.flat_params.round(6)
+    array([0.9     , 0.099999])
+
+    Source: Kingma and Ba (2015), "Adam: a method for stochastic optimization", Algorithm 1.
+    """
+
+    state_names = ("m", "v")
+
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+    ) -> None:
+        super().__init__(learning_rate)
+        self.beta1 = _number("beta1", beta1, 0.0, 1.0)
+        self.beta2 = _number("beta2", beta2, 0.0, 1.0)
+        self.epsilon = _number("epsilon", epsilon, 0.0, math.inf)
+        if self.epsilon == 0:
+            raise ValueError("epsilon must be above 0: it keeps a parameter without gradient still")
+
+    def formula(self) -> tuple[Callable[..., Any], dict[str, float]]:
+        """Return the formula and its constants, the corrections of this step folded in."""
+        # expm1 keeps the digits of 1 − βᵗ that a β near 1 would lose.
+        correction1 = -math.expm1(self.step * math.log(self.beta1)) if self.beta1 else 1.0
+        correction2 = -math.expm1(self.step * math.log(self.beta2)) if self.beta2 else 1.0
+        return formulas.adam, {
+            "rate": self.learning_rate * math.sqrt(correction2) / correction1,
+            "beta1": self.beta1,
+            "beta2": self.beta2,
+            "epsilon": self.epsilon * math.sqrt(correction2),
+        }
+
+
+UPDATERS: dict[str, type[Updater]] = {"sgd": SGD, "adam": Adam}
+
+
+def get_updater(which: str | Updater) -> Updater:
+    """Return the updater of a name, with its paper's defaults, or the updater given.
+
+    Raises
+    ------
+    ValueError
+        If the name is not known; the message lists the ones that are.
+
+    Examples
+    --------
+    >>> get_updater("adam")
+    Adam(learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-08)
+    """
+    if isinstance(which, Updater):
+        return which
+    if isinstance(which, str) and which in UPDATERS:
+        return UPDATERS[which]()  # type: ignore[call-arg]
+    raise unknown_name("updater", which, UPDATERS)
+
+
+def _number(name: str, value: Any, lowest: float, below: float) -> float:
+    """Return a constant as a Python float, which leaves the dtype of arrays as it is."""
+    if not isinstance(value, numbers.Real) or not lowest <= float(value) < below:
+        limit = "" if below == math.inf else f" and below {below:g}"
+        raise ValueError(f"{name} must be a number, at least {lowest:g}{limit}, not {value!r}")
+    return float(value)

@@ -1,0 +1,39 @@
+"""What several tests share: the backends that a test of the engine runs on.
+
+A test that takes `backend` runs on NumPy, on the strict stand-in for CuPy, and on CuPy where a GPU
+is there; it is reported as skipped on CuPy where none is.
+"""
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+import strict_cupy
+
+from minigd.backend import Backend, CupyBackend, get_backend
+from minigd.errors import BackendError
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> CupyBackend:
+    """The strict stand-in, also in place of the installed CuPy."""
+    monkeypatch.setitem(sys.modules, "cupy", strict_cupy)
+    return CupyBackend()
+
+
+@pytest.fixture
+def gpu() -> CupyBackend:
+    """CuPy on a real GPU, or a skip that says why not."""
+    try:
+        return CupyBackend()
+    except BackendError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(params=["numpy", "stand-in", pytest.param("cupy", marks=pytest.mark.gpu)])
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Each backend in turn."""
+    if request.param == "numpy":
+        yield get_backend("numpy")
+    else:
+        yield request.getfixturevalue("stand_in" if request.param == "stand-in" else "gpu")
