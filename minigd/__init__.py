@@ -21,7 +21,14 @@ from minigd.layers import Dense, Layer, ReLU, Sigmoid, Softmax, Tanh
 from minigd.losses import BinaryCrossEntropy, CategoricalCrossEntropy, Loss, MeanSquaredError
 from minigd.model import Sequential
 from minigd.objective import Objective
-from minigd.sources import ArraySource
+from minigd.sources import (
+    ArraySource,
+    CsvSource,
+    IdxSource,
+    IterableSource,
+    NpySource,
+    ParquetSource,
+)
 from minigd.trainer import Event, Trainer
 from minigd.updaters import SGD, Adam, Updater
 from minigd.version import __version__
@@ -38,16 +45,21 @@ __all__ = [
     "BinaryCrossEntropy",
     "CategoricalCrossEntropy",
     "CheckpointError",
+    "CsvSource",
     "DataError",
     "Dense",
     "DivergenceError",
     "Event",
     "GradientError",
     "History",
+    "IdxSource",
+    "IterableSource",
     "Layer",
     "Loss",
     "MeanSquaredError",
+    "NpySource",
     "Objective",
+    "ParquetSource",
     "ReLU",
     "Sequential",
     "ShapeError",

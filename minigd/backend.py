@@ -105,7 +105,7 @@ class Backend:
         out: Array | tuple[Array, ...],
         where: Array | None = None,
         **constants: float,
-    ) -> None:
+    ) -> Array | None:
         """Write ``formula(*inputs, **constants)`` into `out`.
 
         Parameters
@@ -117,10 +117,15 @@ class Backend:
         out : Array or tuple of Array
             One for each result; it may be one of the inputs.
         where : Array of bool, 0-d, optional
-            Keep what `out` held if this is false. It is how a GPU skips an update without
-            asking the host.
+            Keep what `out` held if this is false, or if a result is not finite. It is how a GPU
+            skips an update without asking the host.
         **constants : float
             Python numbers, which leave the dtype of the arrays as it is.
+
+        Returns
+        -------
+        Array of bool, 0-d, or None
+            Whether the results were written; None where `where` was not given.
 
         Examples
         --------
@@ -131,10 +136,26 @@ class Backend:
         >>> y
         array([0., 2.])
         """
-        _write(formula(*inputs, **constants), out, where, self.xp)
+        results = formula(*inputs, **constants)
+        if where is None:
+            _write(results, out)
+            return None
+        for result in _tuple(results):
+            where = where & self.xp.isfinite(result).all()
+        for a, new in zip(_tuple(out), _tuple(results), strict=True):
+            a[...] = self.xp.where(where, new, a)
+        return where
 
-    def check_finite(self, x: Array, what: str, first_row: int = 0) -> None:
+    def check_finite(self, x: Array, what: str, rows: Any = None) -> None:
         """Refuse NaN and infinity, naming the first place; on a GPU this reads one flag back.
+
+        Parameters
+        ----------
+        x : Array
+        what : str
+            What to call it in the error.
+        rows : slice or array of int, optional
+            The numbers of x's rows in the whole data set.
 
         Raises
         ------
@@ -145,20 +166,37 @@ class Backend:
         >>> import numpy as np
         >>> get_backend("numpy").check_finite(np.array([[1.0, 2.0], [np.nan, 4.0]]), "x")
         Traceback (most recent call last):
-        minigd.errors.DataError: x holds nan at row 1, column 0 (counted from 0): remove such \
-        rows, or fill them in
+        minigd.errors.DataError: x holds nan at row 1, column 0 (counted from 0): ...
         """
-        if x.dtype.kind != "f" or bool(self.xp.isfinite(x).all()):
-            return
-        values = self.to_numpy(x)
-        index = np.unravel_index(int(np.argmin(np.isfinite(values))), values.shape)
-        where = f"row {first_row + int(index[0])}"
-        if len(index) > 1:
-            where += f", column {int(index[1])}"
-        raise DataError(
-            f"{what} holds {values[index]} at {where} (counted from 0): remove such rows, or fill "
-            "them in"
-        )
+        if x.dtype.kind == "f" and not bool(self.xp.isfinite(x).all()):
+            values = self.to_numpy(x)
+            index = np.unravel_index(int(np.argmin(np.isfinite(values))), values.shape)
+            raise DataError(
+                f"{what} holds {values[index]} at {place(index, rows)}: remove such rows, or fill "
+                "them in"
+            )
+
+    def convert(self, x: Array, dtype: Any, what: str, rows: Any = None) -> Array:
+        """Return x in another dtype, and refuse numbers that are too large for it.
+
+        On a GPU, where a look at the result would make the host wait, they become infinite, and
+        the training step that meets them is masked.
+
+        Raises
+        ------
+        DataError
+        """
+        with np.errstate(over="ignore"):
+            converted = numbers(x, what).astype(dtype)
+        if self.reads_are_free and x.dtype.kind == "f" and x.dtype.itemsize > dtype.itemsize:
+            lost = np.isfinite(x) & ~np.isfinite(converted)
+            if lost.any():
+                index = np.unravel_index(int(np.argmax(lost)), x.shape)
+                raise DataError(
+                    f"{what} holds {x[index]} at {place(index, rows)}, which is too large for "
+                    f"{dtype}: scale the column, or use dtype='float64'"
+                )
+        return converted
 
     def wide(self, value: Array) -> Any:
         """Return a scalar in double precision, to sum many of them, without a read."""
@@ -184,29 +222,32 @@ class NumpyBackend(Backend):
         out: Array | tuple[Array, ...],
         where: Array | None = None,
         **constants: float,
-    ) -> None:
+    ) -> Array | None:
         """Write ``formula(*inputs, **constants)`` into `out`, slice by slice."""
+        if where is not None:
+            return super().apply(formula, *inputs, out=out, where=where, **constants)
         first = inputs[0]
         n = len(first)
         step = n if first.size <= self.slice_size else max(1, self.slice_size * n // first.size)
         if step >= n:
-            _write(formula(*inputs, **constants), out, where, np)
-            return
-        outs = out if isinstance(out, tuple) else (out,)
+            _write(formula(*inputs, **constants), out)
+            return None
+        outs = _tuple(out)
         for start in range(0, n, step):
             rows = slice(start, start + step)
             result = formula(*[a[rows] for a in inputs], **constants)
-            _write(result, tuple([a[rows] for a in outs]), where, np)
+            _write(result, tuple([a[rows] for a in outs]))
+        return None
 
-    def check_finite(self, x: Array, what: str, first_row: int = 0) -> None:
+    def check_finite(self, x: Array, what: str, rows: Any = None) -> None:
         """Refuse NaN and infinity, naming the first place."""
         if x.dtype.kind == "f" and x.flags.c_contiguous:
             # One pass of BLAS settles the usual case; a sum of squares that overflows does not.
             flat = x.reshape(-1)
-            with np.errstate(over="ignore"):
+            with np.errstate(all="ignore"):
                 if np.isfinite(np.dot(flat, flat)):
                     return
-        super().check_finite(x, what, first_row)
+        super().check_finite(x, what, rows)
 
     def wide(self, value: Array) -> float:
         """Return a scalar as a Python float."""
@@ -268,11 +309,11 @@ class CupyBackend(Backend):
 
 
 def get_backend(which: Any = "numpy") -> Backend:
-    """Return the backend of a name, of an array, or the backend given.
+    """Return the backend of a name, or the backend given.
 
     Parameters
     ----------
-    which : {"numpy", "cupy"}, Backend or array
+    which : {"numpy", "cupy"} or Backend
 
     Raises
     ------
@@ -288,13 +329,20 @@ def get_backend(which: Any = "numpy") -> Backend:
     """
     if isinstance(which, Backend):
         return which
-    if isinstance(which, str):
-        if which == "numpy":
-            return _NUMPY
-        if which == "cupy":
-            return CupyBackend()
-        raise unknown_name("backend", which, ["numpy", "cupy"])
-    return CupyBackend() if _is_on_device(which) else _NUMPY
+    if isinstance(which, str) and which == "numpy":
+        return _NUMPY
+    if isinstance(which, str) and which == "cupy":
+        return CupyBackend()
+    raise unknown_name("backend", which, ["numpy", "cupy"])
+
+
+def backend_of(x: Any) -> Backend:
+    """Return the backend that an array lives on; anything on the host is NumPy's.
+
+    >>> backend_of([1, 2]).name
+    'numpy'
+    """
+    return CupyBackend() if _is_on_device(x) else _NUMPY
 
 
 _NUMPY = NumpyBackend()
@@ -344,13 +392,26 @@ def numbers(x: Array, what: str) -> Array:
     return x
 
 
-def _write(result: Any, out: Array | tuple[Array, ...], where: Array | None, xp: Any) -> None:
-    if not isinstance(result, tuple):
-        result = (result,)
-    if not isinstance(out, tuple):
-        out = (out,)
-    for a, new in zip(out, result, strict=True):
-        a[...] = new if where is None else xp.where(where, new, a)
+def place(index: tuple[Any, ...], rows: Any = None) -> str:
+    """Return where a number of an array is, in words.
+
+    >>> place((3, 1)), place((3,), slice(100, 200))
+    ('row 3, column 1 (counted from 0)', 'row 103 (counted from 0)')
+    """
+    row = int(index[0])
+    if rows is not None:
+        row = rows.start + row if isinstance(rows, slice) else int(rows[row])
+    column = f", column {int(index[1])}" if len(index) > 1 else ""
+    return f"row {row}{column} (counted from 0)"
+
+
+def _tuple(arrays: Any) -> tuple[Array, ...]:
+    return arrays if isinstance(arrays, tuple) else (arrays,)
+
+
+def _write(results: Any, out: Array | tuple[Array, ...]) -> None:
+    for a, new in zip(_tuple(out), _tuple(results), strict=True):
+        a[...] = new
 
 
 def _is_on_device(x: object) -> bool:

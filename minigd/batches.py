@@ -11,6 +11,7 @@ import numpy as np
 from minigd.backend import Array, Workspace
 from minigd.errors import DataError, check_integer
 from minigd.sources import ArraySource, Rows, Source
+from minigd.streams import Piece, cut, prefetched, shuffled
 
 # The first word of a seed sequence says what is drawn, so that weights and orders never coincide.
 _ORDER = 2
@@ -110,6 +111,11 @@ class Batches:
         Decides the orders: epoch e has the same one in every run and after every resume.
     tail : {"keep", "drop"}, default "keep"
         What happens to the rows that fill no whole batch at the end of an epoch.
+    buffer : int, optional
+        Rows of the shuffle buffer, for a stream whose rows can't be fetched by number. It is not
+        the same as an exact shuffle; see `minigd.streams.shuffled`.
+    prefetch : int, default 0
+        Batches that a background thread makes ready beforehand. The results are the same.
 
     Attributes
     ----------
@@ -123,7 +129,8 @@ class Batches:
     ShapeError, DataError
         If x and y differ in length, are empty, or hold what is no finite number.
     ValueError
-        If the batch size, the seed or the tail make no sense.
+        If the batch size, the seed or the tail make no sense, or a stream is to be shuffled without
+        a buffer.
 
     Notes
     -----
@@ -149,44 +156,56 @@ class Batches:
         shuffle: bool = False,
         seed: int = 0,
         tail: Tail = "keep",
+        buffer: int | None = None,
+        prefetch: int = 0,
     ) -> None:
         if isinstance(x, Batches):
             raise TypeError("x is a Batches already: use it as it is")
-        if hasattr(x, "fingerprint"):
-            if y is not None:
-                raise TypeError("a source brings its own targets: leave y out")
-            self.source: Source = x
-        else:
-            self.source = ArraySource(x, y)
+        if isinstance(x, Source) and y is not None:
+            raise TypeError("a source brings its own targets: leave y out")
         if tail not in ("keep", "drop"):
             raise ValueError(f"tail must be 'keep' or 'drop', not {tail!r}")
         self.batch_size = None if batch_size is None else _check_batch_size(batch_size)
+        self.source: Source = x if isinstance(x, Source) else ArraySource(x, y)
+        if not isinstance(shuffle, bool | np.bool_):
+            raise TypeError(f"shuffle is True or False, not {shuffle!r}")
         self.shuffle = bool(shuffle)
         self.seed = check_integer("seed", seed, 0)
         self.tail = tail
-        self._slices = list(batch_slices(self.source.rows, self.batch_size))
+        self.buffer = None if buffer is None else check_integer("buffer", buffer)
+        self.prefetch = check_integer("prefetch", prefetch, 0)
         self._next_epoch = 0
-        if tail == "drop" and self.source.rows % self._slices[0].stop:
-            if len(self._slices) == 1:
-                raise DataError(
-                    f"{self.source.rows} rows do not fill one batch of {batch_size}, and "
-                    "tail='drop' would leave none: use tail='keep' or a smaller batch_size"
-                )
-            self._slices.pop()
+        if self.shuffle and not self.source.random_access and self.buffer is None:
+            raise ValueError(
+                f"the rows of {self.source!r} come one after the other and can't be shuffled "
+                "exactly: give a buffer, Batches(..., buffer=10_000), or cache them once, "
+                "source.cache(folder), or leave shuffle=False"
+            )
+        if self.source.rows == 0:
+            raise DataError("there are 0 rows: at least one is needed to make a batch")
+        if self.source.rows is not None and self.tail == "drop" and len(self) == 0:
+            raise DataError(
+                f"{self.source.rows} rows do not fill one batch of {batch_size}, and tail='drop' "
+                "would leave none: use tail='keep' or a smaller batch_size"
+            )
+
+    def _size(self) -> int:
+        return self.source.count() if self.batch_size is None else self.batch_size
 
     @property
     def sizes(self) -> list[int]:
         """Rows of each batch of an epoch."""
-        return [s.stop - s.start for s in self._slices]
+        slices = batch_slices(self.source.count(), self.batch_size)
+        return [s.stop - s.start for s in slices][: len(self)]
 
     @property
     def dropped(self) -> int:
         """Rows that an epoch leaves out."""
-        used: int = self._slices[-1].stop
-        return self.source.rows - used
+        return self.source.count() % self._size() if self.tail == "drop" else 0
 
     def __len__(self) -> int:
-        return len(self._slices)
+        whole, left = divmod(self.source.count(), self._size())
+        return whole + (left > 0 and self.tail == "keep")
 
     def __iter__(self) -> Iterator[Batch]:
         """Return the batches of the next epoch; leaving a loop early does not shorten the next."""
@@ -199,9 +218,12 @@ class Batches:
 
         A function of the seed and the epoch alone.
         """
-        if not self.shuffle:
+        if not self.shuffle or not self.source.random_access:
             return None
-        return np.random.default_rng([self.seed, _ORDER, epoch]).permutation(self.source.rows)
+        return self._rng(epoch).permutation(self.source.count())
+
+    def _rng(self, epoch: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, _ORDER, epoch])
 
     def epoch(
         self, epoch: int, start: int = 0, workspace: Workspace | None = None
@@ -217,15 +239,61 @@ class Batches:
         workspace : Workspace, optional
             Where to gather rows; the trainer's, which reuses it. Fresh memory without one.
         """
-        order = self.order(epoch)
-        for place in self._slices[start:]:
-            rows: Rows = place if order is None else order[place]
-            yield Batch(*self.source.take(rows, workspace), rows)
+        if self.prefetch:
+            # A batch that waits must not be overwritten by the next one.
+            return prefetched(self._epoch(epoch, start, None), self.prefetch)
+        return self._epoch(epoch, start, workspace)
 
     def in_order(self) -> Iterator[Batch]:
         """Return all rows in the order of the source, for a pass that only reads."""
-        for rows in batch_slices(self.source.rows, self.batch_size):
-            yield Batch(*self.source.take(rows), rows)
+        batches = self._in_order(0, None)
+        return prefetched(batches, self.prefetch) if self.prefetch else batches
+
+    def _epoch(self, epoch: int, start: int, workspace: Workspace | None) -> Iterator[Batch]:
+        if not self.shuffle:
+            batches = self._in_order(start, workspace)
+        elif self.source.random_access:
+            batches = self._permuted(epoch, start, workspace)
+        else:
+            batches = self._buffered(epoch, start)
+        size = self._size()
+        return (b for b in batches if self.tail == "keep" or len(b[0]) == size)
+
+    def _in_order(self, start: int, workspace: Workspace | None) -> Iterator[Batch]:
+        source, size = self.source, self._size()
+        row = start * size
+        if source.random_access and source.gather == 1:
+            for place in batch_slices(source.count(), size):
+                if place.start >= row:
+                    yield Batch(*source.take(place, workspace), place)
+            return
+        for x, y in cut(source.chunks(row), size):
+            yield Batch(x, y, slice(row, row + len(x)))
+            row += len(x)
+
+    def _permuted(self, epoch: int, start: int, workspace: Workspace | None) -> Iterator[Batch]:
+        source, size = self.source, self._size()
+        order: Any = self.order(epoch)
+        # Rows of a file are fetched for many batches at once.
+        many = max(1, source.gather // size) * size
+        for first in range(start * size, source.count(), many):
+            rows = order[first : first + many]
+            x, y = source.take(rows, workspace)
+            for some in batch_slices(len(rows), size):
+                yield Batch(x[some], None if y is None else y[some], rows[some])
+
+    def _buffered(self, epoch: int, start: int) -> Iterator[Batch]:
+        def numbered() -> Iterator[Piece]:
+            row = 0
+            for x, y in self.source.chunks():
+                yield x, y, np.arange(row, row + len(x))
+                row += len(x)
+
+        size = self._size()
+        pieces = shuffled(numbered(), self.buffer or 1, self._rng(epoch))
+        for i, (x, y, rows) in enumerate(cut(pieces, size)):
+            if i >= start:
+                yield Batch(x, y, rows)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must find again: how rows are cut, and a print of the data."""
@@ -234,14 +302,16 @@ class Batches:
             "shuffle": self.shuffle,
             "seed": self.seed,
             "tail": self.tail,
+            "buffer": self.buffer,
             "rows": self.source.rows,
             "data": self.source.fingerprint(),
         }
 
     def __repr__(self) -> str:
-        left_out = f", {self.dropped} rows dropped" if self.dropped else ""
+        rows = self.source.rows
+        left_out = f", {self.dropped} rows dropped" if rows and self.dropped else ""
         return (
-            f"Batches({self.source.rows} rows, batch_size={self.batch_size}, "
+            f"Batches({rows or 'uncounted'} rows, batch_size={self.batch_size}, "
             f"shuffle={self.shuffle}, seed={self.seed}, tail={self.tail!r}{left_out})"
         )
 

@@ -48,8 +48,21 @@ class _Checked(NamedTuple):
         # Rubbish in the gradients shows a layer that adds to them instead of writing them.
         self.model.flat_grads[...] = math.nan
         self.value(self.x)
+        self.model.run_backward(self.layers, self.loss.backward())
+        alone = {k: g.copy() for k, g in self.model.grads.items()}
+        self.model.flat_grads[...] = math.nan
+        # A pass over other numbers shows a layer that keeps what it was given before.
+        with np.errstate(all="ignore"):
+            self.value(self.x[::-1, ::-1].copy())
+        self.value(self.x)
         dx = self.model.run_backward(self.layers, self.loss.backward(), input_gradient=True)
         assert dx is not None
+        for name, gradient in self.model.grads.items():
+            if not np.allclose(gradient, alone[name], rtol=1e-12, atol=0, equal_nan=True):
+                raise GradientError(
+                    f"{name}: backward gives another gradient where the input's is not wanted "
+                    "(wants_dx is False)"
+                )
         return {**{k: g.copy() for k, g in self.model.grads.items()}, "x": dx / len(self.x)}
 
     def as_complex(self) -> "_Checked":
@@ -114,11 +127,18 @@ def check_gradients(
     functions", SIAM Review 40(1), equation 3.
     """
     exact = model.copy(dtype="float64", backend=NumpyBackend())
+    if model.backend.holds(x):
+        x = model.backend.to_numpy(x)
+    if model.backend.holds(y):
+        y = model.backend.to_numpy(y)
     x = exact.convert(x).copy()
+    exact.backend.check_finite(x, "x")
     objective = Objective(exact, get_loss(loss))
     objective.check(x, np.asarray(y))
     ways = [(objective.layers, objective.loss)]
-    if objective.paired:
+    # Where a probability is too near 0 or 1, 1 − p has no digits left to check.
+    p = exact.run_forward(exact.layers, x, train=False)
+    if objective.paired and min(p.min(), 1 - p.max()) > 1e-4:
         ways.append((exact.layers, get_loss(loss)))
     errors: dict[str, float] = {}
     for layers, way in ways:
@@ -173,6 +193,8 @@ def check_layer(
     Traceback (most recent call last):
     minigd.errors.GradientError: x: backward disagrees with the complex step. Worst at [0, 1]: ...
     """
+    if layer.name and layer.backend.holds(x):
+        x = layer.backend.to_numpy(x)
     x = np.array(x, dtype="float64", ndmin=2)
     rng = np.random.default_rng(seed)
     model = Sequential([type(layer)(**layer.config())], x.shape[1], dtype="float64")
@@ -188,6 +210,8 @@ def check_layer(
         model.load_arrays(values)
     else:
         model.flat_params += 0.5 * rng.standard_normal(model.flat_params.shape)
+    x = model.convert(x)
+    model.backend.check_finite(x, "x")
     dy = rng.standard_normal((len(x), model.n_out))
     errors: dict[str, float] = {}
     for rows in (slice(None), slice(0, 1), slice(-(len(x) // 2 + 1), None)):
@@ -213,6 +237,10 @@ def _check(
 ) -> dict[str, float]:
     if method not in ("auto", "complex", "central"):
         raise ValueError(f"method must be 'auto', 'complex' or 'central', not {method!r}")
+    with np.errstate(all="ignore"):
+        value = float(checked.value(checked.x))
+    if not math.isfinite(value):
+        raise GradientError(f"the loss is {value}: there is no derivative to compare with")
     analytic = checked.gradients()
     if method == "central":
         return _compare(checked, analytic, "central", tolerance, seed)
@@ -223,16 +251,25 @@ def _check(
         except GradientError:
             # A layer that takes complex numbers but is not analytic, through abs for example, is
             # judged by the central difference; a wrong gradient is wrong for both.
-            if method == "complex" or not _passes_central(checked, analytic, seed):
+            if (
+                method == "complex"
+                or _passes(checked, analytic, "complex", seed)
+                or not _passes(checked, analytic, "central", seed)
+            ):
                 raise
     elif method == "complex":
         raise GradientError(f"the complex step can't be used: {refusal}; use method='central'")
     return _compare(checked, analytic, "central", tolerance, seed)
 
 
-def _passes_central(checked: _Checked, analytic: dict[str, Array], seed: int) -> bool:
+def _passes(
+    checked: _Checked,
+    analytic: dict[str, Array],
+    method: Literal["complex", "central"],
+    seed: int,
+) -> bool:
     try:
-        _compare(checked, analytic, "central", None, seed)
+        _compare(checked, analytic, method, TOLERANCE["central"], seed)
     except GradientError:
         return False
     return True
@@ -280,8 +317,8 @@ def _compare(
                 for place in places
             ]
         )
-        largest = max(float(np.abs(numeric).max(initial=0.0)), 1e-300)
-        error = np.where(np.isfinite(own), np.abs(own - numeric), math.inf)
+        largest = max(float(np.nanmax(np.abs(numeric), initial=0.0)), 1e-300)
+        error = np.where(np.isfinite(own) & np.isfinite(numeric), np.abs(own - numeric), math.inf)
         i = int(np.argmax(error)) if len(error) else 0
         errors[name] = float(error[i]) / largest if len(error) else 0.0
         excess = float(error[i]) / (allowed * largest + noise) if len(error) else 0.0
@@ -340,13 +377,14 @@ def _complex_step(
 
 
 def _central(value: Callable[[], Any], target: Array, place: tuple[Any, ...], own: float) -> float:
-    """Return the central difference; near a kink, the smaller step or the side `own` agrees with.
+    """Return the central difference of the step, of three, that comes nearest to `own`.
 
-    Where left and right slope differ the derivative is not defined, and either is right.
+    A large step meets a kink, and a small one rounding; a wrong gradient is near to none of them.
+    Right at a kink, where left and right slope differ, anything between the two is right.
     """
     before = target[place]
     middle = float(value())
-    first = None
+    best = math.nan
     for step in CENTRAL_STEPS:
         target[place] = before + step
         above = float(value())
@@ -355,13 +393,13 @@ def _central(value: Callable[[], Any], target: Array, place: tuple[Any, ...], ow
         target[place] = before
         central = (above - below) / (2 * step)
         left, right = (middle - below) / step, (above - middle) / step
-        if abs(right - left) <= 1e-3 * (abs(left) + abs(right)):
-            return central
-        first = central if first is None else first
-    if min(left, right) - 1e-6 <= own <= max(left, right) + 1e-6:
+        if not abs(central - own) >= abs(best - own):
+            best = central
+    kinked = abs(right - left) > 1e-3 * (abs(left) + abs(right))
+    slack = 1e-6 * (abs(left) + abs(right))
+    if kinked and min(left, right) - slack <= own <= max(left, right) + slack:
         return own
-    assert first is not None
-    return first
+    return best
 
 
 def _check_manners(model: Sequential, x: Array, dy: Array) -> None:

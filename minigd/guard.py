@@ -27,8 +27,10 @@ class Guard:
         self.model = model
         self.backend: Backend = model.backend
         self.updater = updater
-        # A step this small can't take a parameter out of range, so that no copy is needed.
-        self._safe = float(np.finfo(model.dtype).max) * 1e-8
+        # Gradients and rates below this can't take a parameter, a velocity or a square out of the
+        # range of the dtype, so that no copy is needed.
+        self._safe = math.sqrt(float(np.finfo(model.dtype).max)) * 1e-4
+        self._largest = 1.0
 
     def check_loss(self, value: Any) -> str | None:
         """Return what is wrong with the loss, before the gradient is computed, or None."""
@@ -39,7 +41,9 @@ class Guard:
         model, updater = self.model, self.updater
         g = model.flat_grads
         size = math.sqrt(float(np.dot(g, g)))
-        if updater.learning_rate * size < self._safe:
+        if not size <= self._largest:
+            self._largest = size if math.isfinite(size) else math.inf
+        if max(updater.learning_rate, 1.0) * self._largest < self._safe:
             updater.update(model)
             return None
         bad = first_nonfinite_gradient(model)
@@ -48,13 +52,17 @@ class Guard:
         before = model.flat_params.copy()
         state = {name: vector.copy() for name, vector in updater.state.items()}
         updater.update(model)
-        if np.isfinite(model.flat_params).all():
+        if all(np.isfinite(a).all() for a in (model.flat_params, *updater.state.values())):
             return None
         model.flat_params[...] = before
         for name, vector in updater.state.items():
             vector[...] = state.get(name, 0.0)
         updater.step -= 1
         return f"the update is too large for {model.dtype}"
+
+    def counted(self, total: Any) -> Any:
+        """Return what a batch adds to an epoch's sums: `total`, or 0 if its update was masked."""
+        return total
 
     def settle(self) -> tuple[str, int] | None:
         """Return what went wrong since the last call, and how many updates were masked, or None."""
@@ -75,13 +83,15 @@ class DeviceGuard(Guard):
         return None
 
     def update(self, value: Any) -> str | None:
-        """Make the update where this loss, this gradient and all before them are finite."""
-        xp = self.model.backend.xp
-        finite = xp.isfinite(value) & xp.isfinite(self.model.flat_grads).all()
-        self._good = self._good & finite
+        """Make the update where this loss, its result, and all before them are finite."""
+        good = self._good & self.model.backend.xp.isfinite(value)
+        self._good = self.updater.update(self.model, where=good)
         self._masked = self._masked + ~self._good
-        self.updater.update(self.model, where=self._good)
         return None
+
+    def counted(self, total: Any) -> Any:
+        """Return `total`, or 0 if the update was masked."""
+        return self.model.backend.xp.where(self._good, total, 0)
 
     def settle(self) -> tuple[str, int] | None:
         """Read the flag; this is where the host waits."""
@@ -91,7 +101,7 @@ class DeviceGuard(Guard):
         self._good = self._good | True
         self._masked = self._masked * 0
         self.updater.step -= masked
-        return "the loss or a gradient is not finite", masked
+        return "the loss, a gradient or an update is not finite", masked
 
 
 def make_guard(model: Sequential, updater: Updater) -> Guard:

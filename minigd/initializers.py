@@ -75,6 +75,6 @@ def get_initializer(which: str | Initializer) -> Initializer:
     """
     if callable(which):
         return which
-    if which in INITIALIZERS:
+    if isinstance(which, str) and which in INITIALIZERS:
         return INITIALIZERS[which]
     raise unknown_name("initializer", which, INITIALIZERS)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minigd import formulas, state
-from minigd.backend import Array, Backend, get_backend, numbers
+from minigd.backend import Array, Backend, backend_of, numbers
 from minigd.errors import DataError, ShapeError, unknown_name
 
 
@@ -22,6 +22,12 @@ class Loss:
 
     from_logits: bool = False
     backend: Backend | None = None
+
+    @property
+    def takes_probabilities(self) -> bool:
+        """Whether z are probabilities, of which an exact 0 or 1 can be an infinite loss."""
+        return False
+
     _kept: tuple[Array, Array] | None = None
 
     def per_example(self, z: Array, y: Array) -> Array:
@@ -56,16 +62,19 @@ class Loss:
             probability is exactly 0 or 1.
         """
         backend = self.backend_of(z)
-        y = backend.here(y, "y")
+        z, y = backend.here(z, "z"), backend.here(y, "y")
         if z.ndim != 2:
             raise ShapeError(
                 f"{type(self).__name__} takes outputs of shape (n, K), a row an example, and was "
                 f"given {z.shape}: reshape it, for one output with z.reshape(-1, 1)"
             )
+        if z.dtype.kind not in "fc":
+            z = backend.asarray(numbers(z, "z"), dtype="float64")
         self.check(y, z.shape)
         self.check_predictions(z)
         value = self.mean(z, y)
-        if not self.from_logits and np.isinf(float(value.real)):
+        if self.takes_probabilities and np.isinf(float(value.real)):
+            self.forget()
             raise DataError(
                 f"{type(self).__name__} is infinite: a predicted probability is exactly 0 or 1 "
                 "against its label, after rounding. Let the model end in Dense and use "
@@ -117,6 +126,15 @@ class Loss:
         ------
         ShapeError, DataError
         """
+        self.check_shape(y, shape)
+        self.check_values(y, shape)
+
+    def check_values(self, y: Array, shape: tuple[int, ...]) -> None:
+        """Refuse values that are no targets of this loss; a GPU's are read for it."""
+        backend_of(y).check_finite(y, "y")
+
+    def check_shape(self, y: Array, shape: tuple[int, ...]) -> None:
+        """Refuse targets that do not fit outputs of this shape, or are no numbers."""
         check_rows(y, shape)
         if y.shape != shape and not (shape[1] == 1 and y.shape == shape[:1]):
             raise ShapeError(
@@ -125,7 +143,6 @@ class Loss:
                 + (", and `(n,)` fits one output only" if y.ndim == 1 else "")
             )
         numbers(y, "y")
-        get_backend(y).check_finite(y, "y")
 
     def check_predictions(self, z: Array) -> None:
         """Refuse predictions outside this loss's domain."""
@@ -137,7 +154,7 @@ class Loss:
     def backend_of(self, z: Array) -> Backend:
         """Return the backend that z lives on."""
         if self.backend is None or not self.backend.holds(z):
-            self.backend = get_backend(z)
+            self.backend = backend_of(z)
         return self.backend
 
     def config(self) -> dict[str, Any]:
@@ -214,6 +231,11 @@ class BinaryCrossEntropy(Loss):
     def __init__(self, from_logits: bool = False) -> None:
         self.from_logits = from_logits
 
+    @property
+    def takes_probabilities(self) -> bool:
+        """Whether z are probabilities and not logits."""
+        return not self.from_logits
+
     def per_example(self, z: Array, y: Array) -> Array:
         """Return ℓ_i."""
         if self.from_logits:
@@ -231,9 +253,9 @@ class BinaryCrossEntropy(Loss):
         no = np.where(y < 1, (1 - y) / np.where(y < 1, 1 - z, 1), 0)
         return (no - yes) / z.shape[1]
 
-    def check(self, y: Array, shape: tuple[int, ...]) -> None:
-        """Refuse targets outside [0, 1], and what `Loss.check` refuses."""
-        super().check(y, shape)
+    def check_values(self, y: Array, shape: tuple[int, ...]) -> None:
+        """Refuse targets outside [0, 1]."""
+        super().check_values(y, shape)
         if float(y.min()) < 0 or float(y.max()) > 1:
             raise DataError(
                 f"BinaryCrossEntropy takes labels 0 and 1, or probabilities between, and y holds "
@@ -283,6 +305,11 @@ class CategoricalCrossEntropy(Loss):
     def __init__(self, from_logits: bool = False) -> None:
         self.from_logits = from_logits
 
+    @property
+    def takes_probabilities(self) -> bool:
+        """Whether z are probabilities and not logits."""
+        return not self.from_logits
+
     def per_example(self, z: Array, y: Array) -> Array:
         """Return ℓ_i."""
         if self.from_logits:
@@ -294,9 +321,12 @@ class CategoricalCrossEntropy(Loss):
 
     def gradient(self, z: Array, y: Array) -> Array:
         """Return ∂ℓ_i/∂z_ik."""
-        y = self._one_hot(y, z) if y.ndim == 1 else y
         if self.from_logits:
-            return formulas.softmax(z) - y
+            if y.ndim == 1:
+                return formulas.softmax(z) - self._one_hot(y, z)
+            # Σ_k y_ik is 1 up to the rounding that `check` lets pass.
+            return formulas.softmax(z) * y.sum(axis=1, keepdims=True) - y
+        y = self._one_hot(y, z) if y.ndim == 1 else y
         return -np.where(y > 0, y / np.where(y > 0, z, 1), 0)
 
     def targets(self, y: Array, z: Array) -> Array:
@@ -305,8 +335,8 @@ class CategoricalCrossEntropy(Loss):
             return y.astype(z.real.dtype, copy=False)
         return y.reshape(-1).astype("int64", copy=False)
 
-    def check(self, y: Array, shape: tuple[int, ...]) -> None:
-        """Refuse classes that are not among 0 … K − 1, and rows that do not sum to 1."""
+    def check_shape(self, y: Array, shape: tuple[int, ...]) -> None:
+        """Refuse what is neither classes nor one-hot rows for outputs of this shape."""
         check_rows(y, shape)
         classes = shape[1]
         if classes < 2:
@@ -315,14 +345,7 @@ class CategoricalCrossEntropy(Loss):
                 "has 1: end it in Dense(number of classes), or use BinaryCrossEntropy"
             )
         numbers(y, "y")
-        get_backend(y).check_finite(y, "y")
         if y.shape == shape:
-            sums = y.sum(axis=1)
-            if float(y.min()) < 0 or float(abs(sums - 1).max()) > 1e-3:
-                raise DataError(
-                    "y has a column for each class, so that its rows must be one-hot, or "
-                    "probabilities that sum to 1, and they are not"
-                )
             return
         if y.shape not in (shape[:1], (shape[0], 1)):
             raise ShapeError(
@@ -333,11 +356,21 @@ class CategoricalCrossEntropy(Loss):
             raise DataError(
                 f"classes must be integers, and y is {y.dtype}: use y.astype(int), or one-hot rows"
             )
-        lowest, highest = int(y.min()), int(y.max())
-        if lowest < 0 or highest >= classes:
+
+    def check_values(self, y: Array, shape: tuple[int, ...]) -> None:
+        """Refuse classes that are not among 0 … K − 1, and rows that do not sum to 1."""
+        super().check_values(y, shape)
+        lowest, highest = y.min(), y.max()
+        if y.shape == shape:
+            if float(lowest) < 0 or float(abs(y.sum(axis=1) - 1).max()) > 1e-3:
+                raise DataError(
+                    "y has a column for each class, so that its rows must be one-hot, or "
+                    "probabilities that sum to 1, and they are not"
+                )
+        elif int(lowest) < 0 or int(highest) >= shape[1]:
             raise DataError(
-                f"the model has {classes} outputs, for classes 0 to {classes - 1}, and y holds "
-                f"{lowest if lowest < 0 else highest}: number the classes from 0, or give the "
+                f"the model has {shape[1]} outputs, for classes 0 to {shape[1] - 1}, and y holds "
+                f"{int(lowest if lowest < 0 else highest)}: number the classes from 0, or give the "
                 "model more outputs"
             )
 
@@ -350,9 +383,13 @@ class CategoricalCrossEntropy(Loss):
         return formulas.softmax(z) if self.from_logits else z
 
     def _pick(self, z: Array, classes: Array) -> Array:
-        rows = self.backend_of(z).xp.arange(len(z))
-        picked: Array = z[rows, classes]
-        return picked
+        backend = self.backend_of(z)
+        xp = backend.xp
+        picked = z[xp.arange(len(z)), classes]
+        if backend.reads_are_free:
+            return picked
+        # A GPU's step does not look at labels, and an index out of range wraps around there.
+        return xp.where((classes >= 0) & (classes < z.shape[1]), picked, xp.nan)
 
     def _one_hot(self, y: Array, z: Array) -> Array:
         classes = self.backend_of(z).xp.arange(z.shape[1])
@@ -397,7 +434,7 @@ def check_rows(y: Array, shape: tuple[int, ...]) -> None:
 
 
 def _check_probabilities(loss: Loss, z: Array) -> None:
-    if loss.from_logits:
+    if not loss.takes_probabilities:
         return
     lowest, highest = float(z.real.min()), float(z.real.max())
     if lowest < 0 or highest > 1:

@@ -10,7 +10,7 @@ from typing import Any
 
 from minigd import state
 from minigd.backend import Array
-from minigd.errors import unknown_name
+from minigd.errors import DataError, ShapeError, unknown_name
 
 
 class Metric:
@@ -26,6 +26,9 @@ class Metric:
         y : Array, shape (n,) or (n, K)
         """
         raise NotImplementedError(f"{type(self).__name__} must define per_example(prediction, y)")
+
+    def check(self, y: Array, shape: tuple[int, ...]) -> None:
+        """Refuse targets that this metric can't compare with outputs of this shape."""
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -46,6 +49,14 @@ class Accuracy(Metric):
     array([1., 1.])
     """
 
+    def check(self, y: Array, shape: tuple[int, ...]) -> None:
+        """Refuse rows with several labels, which have no one class that could be right."""
+        if shape[1] > 1 and y.shape == shape and float(abs(y.sum(axis=1) - 1).max()) > 1e-3:
+            raise DataError(
+                "accuracy counts rows whose largest output is the true class, and rows of y do not "
+                "sum to 1: for several yes-or-no outputs a row, leave this metric out"
+            )
+
     def per_example(self, prediction: Array, y: Array) -> Array:
         """Return 1 for each right row and 0 for each wrong one."""
         if prediction.shape[1] == 1:
@@ -55,7 +66,19 @@ class Accuracy(Metric):
         return (prediction.argmax(axis=1) == labels).astype("float64")
 
 
-class MeanAbsoluteError(Metric):
+class Difference(Metric):
+    """A metric that compares outputs and targets number by number."""
+
+    def check(self, y: Array, shape: tuple[int, ...]) -> None:
+        """Refuse targets of another shape than the outputs."""
+        if y.shape != shape and not (shape[1] == 1 and y.shape == shape[:1]):
+            raise ShapeError(
+                f"{type(self).__name__} compares number by number, and y has shape {y.shape} while "
+                f"the outputs have shape {shape}: leave this metric out"
+            )
+
+
+class MeanAbsoluteError(Difference):
     """The mean of |prediction − y| over the outputs and the rows.
 
     Examples
@@ -70,7 +93,7 @@ class MeanAbsoluteError(Metric):
         return abs(prediction - y.reshape(prediction.shape)).mean(axis=1)
 
 
-class MeanSquaredError(Metric):
+class MeanSquaredError(Difference):
     """The mean of (prediction − y)² over the outputs and the rows.
 
     Examples

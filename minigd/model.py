@@ -14,6 +14,7 @@ from minigd import state
 from minigd.backend import Array, Backend, Workspace, get_backend, numbers
 from minigd.errors import CheckpointError, DataError, ShapeError, check_integer
 from minigd.layers import Layer
+from minigd.layers.base import Declared
 from minigd.losses import Loss
 from minigd.metrics import Metric
 from minigd.updaters import Updater
@@ -76,9 +77,7 @@ class Sequential:
     ) -> None:
         self.n_in = check_integer("inputs", inputs)
         self.seed = check_integer("seed", seed, 0)
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in ("float32", "float64", "complex128"):
-            raise ValueError(f"dtype must be 'float32' or 'float64', not {str(dtype)!r}")
+        self.dtype = _check_dtype(dtype)
         self.backend = get_backend(backend)
         self.workspace = Workspace(self.backend)
         self.layers = self._check_layers(layers)
@@ -125,12 +124,19 @@ class Sequential:
 
         rng = np.random.default_rng([self.seed, _WEIGHTS])
         for layer, spec in declared:
-            values = spec.initializer(rng, spec.shape)
-            layer.params[spec.name][...] = self.backend.asarray(values, dtype=self.dtype)
+            layer.params[spec.name][...] = self._draw(layer, spec, rng)
         for layer in self.layers:
             for spec in layer.declared_buffers:
-                values = spec.initializer(rng, spec.shape)
-                layer.buffers[spec.name] = self.backend.asarray(values, dtype=self.dtype)
+                layer.buffers[spec.name] = self._draw(layer, spec, rng)
+
+    def _draw(self, layer: Layer, spec: Declared, rng: np.random.Generator) -> Array:
+        values = np.asarray(spec.initializer(rng, spec.shape))
+        if values.shape != spec.shape:
+            raise ShapeError(
+                f"the initializer of {layer.name}.{spec.name} returned shape {values.shape} for "
+                f"{spec.shape}"
+            )
+        return self.backend.asarray(values, dtype=self.dtype)
 
     def _allocate(self, size: int) -> None:
         """Make the two vectors and hand each layer its views."""
@@ -171,9 +177,10 @@ class Sequential:
         BackendError
             If x lives on another device.
         """
-        x = self.convert(x)
+        x = self.backend.here(x, "x")
         if self.backend.reads_are_free:
             self.backend.check_finite(x, "x")
+        x = self.convert(x)
         return self.run_forward(self.layers, x, train)
 
     def backward(self, dy: Any, input_gradient: bool = False) -> Array | None:
@@ -207,9 +214,10 @@ class Sequential:
         dy = self.backend.here(dy, "dy")
         if dy.shape != self._pending:
             raise ShapeError(f"dy has shape {dy.shape} and the output had shape {self._pending}")
-        return self.run_backward(self.layers, dy.astype(self.dtype, copy=False), input_gradient)
+        dy = numbers(dy, "dy").astype(self.dtype, copy=False)
+        return self.run_backward(self.layers, dy, input_gradient)
 
-    def convert(self, x: Any, what: str = "x") -> Array:
+    def convert(self, x: Any, what: str = "x", rows: Any = None) -> Array:
         """Return x in the model's dtype, and refuse what does not fit the first layer."""
         x = self.backend.here(x, what)
         if x.ndim != 2 or x.shape[1] != self.n_in:
@@ -222,18 +230,14 @@ class Sequential:
             )
         if len(x) == 0:
             raise DataError(f"{what} has no rows")
-        if x.dtype != self.dtype:
-            # A number too large for the dtype becomes infinite, which the checks then report.
-            with np.errstate(over="ignore"):
-                x = numbers(x, what).astype(self.dtype)
-        return x
+        return x if x.dtype == self.dtype else self.backend.convert(x, self.dtype, what, rows)
 
     def run_forward(self, layers: Sequence[Layer], x: Array, train: bool) -> Array:
         """Run x, converted before, through the first of the model's layers."""
         n = len(x)
         for layer in layers:
             x = layer.forward(x, train)
-            if x.shape != (n, layer.n_out) or x.dtype != self.dtype:
+            if not self._fits(x, (n, layer.n_out)):
                 self._refuse(layer, "forward", x, (n, layer.n_out))
         self._pending = x.shape if train else self._pending
         return x
@@ -252,15 +256,20 @@ class Sequential:
             dx = layer.backward(dy)
             if not layer.wants_dx:
                 break
-            if dx is None or dx.shape != (n, layer.n_in) or dx.dtype != self.dtype:
+            if not self._fits(dx, (n, layer.n_in)):
                 self._refuse(layer, "backward", dx, (n, layer.n_in))
             dy = dx
         for layer in layers[:stop]:
             layer.forget()
         return dy if input_gradient else None
 
+    def _fits(self, x: Any, shape: tuple[int, ...]) -> bool:
+        return self.backend.holds(x) and x.shape == shape and bool(x.dtype == self.dtype)
+
     def _refuse(self, layer: Layer, method: str, got: Any, shape: tuple[int, ...]) -> None:
-        given = "None" if got is None else f"an array of shape {got.shape} and dtype {got.dtype}"
+        given = "None" if got is None else f"{type(got).__name__} {got!r}"
+        if self.backend.holds(got):
+            given = f"an array of shape {got.shape} and dtype {got.dtype}"
         raise ShapeError(
             f"{layer.name}: {method} returned {given}; it must return shape {shape} and dtype "
             f"{self.dtype}"
@@ -298,13 +307,18 @@ class Sequential:
         on_device = self.backend.holds(X)
         home = self.backend if on_device else get_backend("numpy")
         X = home.here(X, "X")
-        if X.ndim != 2 or len(X) == 0:
+        if X.ndim != 2 or len(X) == 0 or X.shape[1] != self.n_in:
             self.convert(X if on_device else self.backend.asarray(X), "X")
         out = home.empty((len(X), self.n_out), self.dtype)
         for start in range(0, len(X), step):
             rows = slice(start, start + step)
-            x = self.convert(X[rows] if on_device else self.backend.asarray(X[rows]), "X")
-            self.backend.check_finite(x, "X", start)
+            home.check_finite(X[rows], "X", rows)
+            x = (
+                X[rows]
+                if on_device
+                else self.backend.asarray(home.convert(X[rows], self.dtype, "X", rows))
+            )
+            x = self.convert(x, "X", rows)
             y = self.run_forward(self.layers, x, train=False)
             out[rows] = y if on_device else self.backend.to_numpy(y)
         return out
@@ -447,7 +461,9 @@ class Sequential:
             seed=self.seed,
         )
         model.load_arrays(self.arrays())
-        model.loss, model.metrics = self.loss, dict(self.metrics)
+        if self.loss is not None:
+            model.loss = type(self.loss)(**self.loss.config())
+        model.metrics = dict(self.metrics)
         return model
 
     def __copy__(self) -> "Sequential":
@@ -569,3 +585,13 @@ class Summary(str):
 
     def __repr__(self) -> str:
         return str(self)
+
+
+def _check_dtype(dtype: Any) -> Any:
+    try:
+        known = np.dtype(dtype) in ("float32", "float64", "complex128")
+    except TypeError:
+        known = False
+    if not known:
+        raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
+    return np.dtype(dtype)

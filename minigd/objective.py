@@ -6,9 +6,9 @@ in training: the loss works on its input, the logits, which is exact where proba
 
 from typing import Any
 
-from minigd.backend import Array
+from minigd.backend import Array, backend_of
 from minigd.errors import DataError, ShapeError
-from minigd.layers import Dense, Sigmoid, Softmax
+from minigd.layers import Dense, ReLU, Sigmoid, Softmax, Tanh
 from minigd.losses import BinaryCrossEntropy, CategoricalCrossEntropy, Loss, get_loss
 from minigd.model import Sequential
 
@@ -48,16 +48,16 @@ class Objective:
         self.model = model
         self.loss = get_loss(loss)
         last = type(model.layers[-1])
-        cross_entropy = isinstance(self.loss, BinaryCrossEntropy | CategoricalCrossEntropy)
-        if cross_entropy and self.loss.from_logits and last in (Sigmoid, Softmax):
+        if self.loss.from_logits and last in (Sigmoid, Softmax):
             raise ValueError(
                 f"{self.loss!r} takes logits, but the model ends in {last.__name__}, which gives "
                 f"probabilities: use {type(self.loss).__name__}(), or leave {last.__name__} out"
             )
-        if cross_entropy and not self.loss.from_logits and last is Dense:
+        if self.loss.takes_probabilities and last in (Dense, Tanh, ReLU):
             raise ValueError(
-                f"{self.loss!r} takes probabilities, but the model ends in Dense, which gives "
-                f"logits: use {type(self.loss).__name__}(from_logits=True), or end the model in "
+                f"{self.loss!r} takes probabilities, but the model ends in {last.__name__}, which "
+                f"does not give them: end it in Dense and use {type(self.loss).__name__}"
+                "(from_logits=True), or end the model in "
                 f"{'Sigmoid' if isinstance(self.loss, BinaryCrossEntropy) else 'Softmax'}()"
             )
         self.paired = (last is Sigmoid and isinstance(self.loss, BinaryCrossEntropy)) or (
@@ -68,8 +68,10 @@ class Objective:
             self.layers = model.layers[:-1]
             self.loss = type(self.loss)(**{**self.loss.config(), "from_logits": True})
 
-    def check(self, x: Array, y: Array | None) -> None:
+    def check(self, x: Array, y: Array | None, values: bool = True) -> None:
         """Refuse rows and targets that do not fit the model, the loss or each other.
+
+        Without `values`, only shapes and types are looked at, which makes no GPU wait.
 
         Raises
         ------
@@ -81,7 +83,11 @@ class Objective:
             raise ShapeError(
                 f"x has shape {x.shape} and the model takes rows of {self.model.n_in} numbers"
             )
-        self.loss.check(y, (len(x), self.model.n_out))
+        shape = (x.shape[0], self.model.n_out)
+        self.loss.check_shape(y, shape)
+        if values:
+            self.loss.check_values(y, shape)
+            backend_of(y).convert(y, self.model.dtype, "y")
 
     def forward(self, x: Array, y: Array) -> tuple[Any, Array]:
         """Return the mean loss and the outputs of a training pass, for x and y checked before."""

@@ -21,18 +21,22 @@ class Progress:
     ----------
     epochs : int
         How many epochs the fit will run.
-    updates : int
-        How many updates they make together.
+    updates : int or None
+        How many updates they make together; None where nobody has counted the rows.
+    left_out : int, default 0
+        Rows that each epoch leaves out, which is said.
     """
 
-    def __init__(self, epochs: int, updates: int) -> None:
+    def __init__(self, epochs: int, updates: int | None, left_out: int = 0) -> None:
         self.epochs = epochs
         self._done = 0
         self._every = max(1, -(-epochs // LINES))
         self._started = time.perf_counter()
         self._shown = 0.0
         self._bar: Any = None
-        if sys.stderr.isatty():
+        if left_out:
+            _say(f"each epoch leaves out {left_out} rows (tail='drop')")
+        if sys.stderr is not None and sys.stderr.isatty():
             self._bar = tqdm(total=updates, unit=" updates", dynamic_ncols=True, leave=True)
 
     def update(self, loss: Any) -> bool:
@@ -57,9 +61,15 @@ class Progress:
             self._bar.set_postfix_str(text)
         elif self._done % self._every == 0 or self._done in (1, self.epochs):
             seconds = time.perf_counter() - self._started
-            print(f"epoch {self._done}/{self.epochs}  {text}  {seconds:.1f} s", file=sys.stderr)
+            _say(f"epoch {self._done}/{self.epochs}  {text}  {seconds:.1f} s")
 
     def close(self) -> None:
         """Leave the bar as it is and end its line."""
         if self._bar is not None:
             self._bar.close()
+
+
+def _say(line: str) -> None:
+    # A program without a console has no stderr.
+    if sys.stderr is not None:
+        print(line, file=sys.stderr)

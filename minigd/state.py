@@ -8,9 +8,10 @@ import inspect
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -98,15 +99,18 @@ def read(
     if not os.path.exists(path):
         raise FileNotFoundError(f"there is no file {os.fspath(path)!r}")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             members = {name.removeprefix("/"): file[name] for name in file.files}
         description: Description = json.loads(members.pop(_DESCRIPTION).tobytes())
-        recognised = description["format"] == FORMAT
+        version = description["version"]
+        recognised = description["format"] == FORMAT and isinstance(version, int)
     except (
         OSError,
         ValueError,
         KeyError,
         EOFError,
+        RuntimeError,
+        zlib.error,
         AttributeError,
         TypeError,
         zipfile.BadZipFile,
@@ -116,9 +120,9 @@ def read(
         ) from error
     if not recognised:
         raise CheckpointError(f"{os.fspath(path)!r} is not a file that minigd saved")
-    if description["version"] > VERSION:
+    if version > VERSION:
         raise CheckpointError(
-            f"{os.fspath(path)!r} has format version {description['version']} and this minigd "
+            f"{os.fspath(path)!r} has format version {version} and this minigd "
             f"reads up to {VERSION}: install a newer minigd"
         )
     return description, members
@@ -142,12 +146,16 @@ def arguments(thing: object) -> dict[str, Any]:
     >>> arguments(Scale(3.0))
     {'factor': 3.0}
     """
-    signature = inspect.signature(type(thing).__init__)
-    names = [
-        name
-        for name, parameter in list(signature.parameters.items())[1:]
-        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    ]
+    if type(thing).__init__ is object.__init__:
+        return {}
+    parameters = list(inspect.signature(type(thing).__init__).parameters.values())[1:]
+    names = [parameter.name for parameter in parameters]
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise TypeError(
+                f"{type(thing).__name__}.__init__ takes {parameter}, which can't be read back from "
+                "attributes: name its arguments one by one, or define config()"
+            )
     missing = [name for name in names if not hasattr(thing, name)]
     if missing:
         kind = type(thing).__name__
@@ -158,14 +166,22 @@ def arguments(thing: object) -> dict[str, Any]:
     return {name: getattr(thing, name) for name in names}
 
 
-def describe(thing: object) -> Description:
+class Described(Protocol):
+    """What has a description: layers, losses, metrics, updaters."""
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        ...
+
+
+def describe(thing: Described) -> Description:
     """Return a description of `thing` for JSON: its class by name, and its arguments.
 
     >>> from minigd.updaters import SGD
     >>> describe(SGD(learning_rate=0.5))
     {'class': 'SGD', 'arguments': {'learning_rate': 0.5, 'momentum': 0.0, 'nesterov': False}}
     """
-    values = arguments(thing)
+    values = thing.config()
     for name, value in values.items():
         try:
             json.dumps(value)

@@ -4,6 +4,7 @@ The trainer holds everything that decides the next update, so that a saved run g
 never stopped.
 """
 
+import contextlib
 import json
 import os
 import time
@@ -13,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd import state
-from minigd.backend import Array, Backend, Workspace
+from minigd.backend import Array, Backend, Workspace, backend_of
 from minigd.batches import Batch, Batches, as_batches
-from minigd.errors import CheckpointError, DataError, DivergenceError
+from minigd.errors import CheckpointError, DataError, DivergenceError, check_integer
 from minigd.files import restore
 from minigd.guard import make_guard
 from minigd.history import History
@@ -106,6 +107,7 @@ class Trainer:
         self.epoch = 0
         self.history = History()
         self._batches: Batches | None = None
+        self._resumed: state.Description | None = None  # the batches of a run that goes on
         self._start_epoch()
         self._gathered = Workspace(model.backend, reuse=True) if reuse_buffers else None
         self._guard = make_guard(model, self.updater)
@@ -140,13 +142,17 @@ class Trainer:
         ShapeError, DataError, BackendError
             If the batch does not fit.
         DivergenceError
-            If the loss or a gradient is not finite; the parameters are those before the update.
+            If the loss or a gradient is not finite; the parameters are those before the update. A
+            GPU is not asked in each step: there such updates are masked, and `fit` and `save` say
+            so.
         """
         self._follow()
+        backend = self.model.backend
+        x, y = backend.here(x, "x"), backend.here(y, "y")
+        if backend.reads_are_free:
+            backend.check_finite(x, "x")
         x = self.model.convert(x)
-        y = self.model.backend.here(y, "y")
-        self.model.backend.check_finite(x, "x")
-        self.objective.check(x, y)
+        self.objective.check(x, y, values=backend.reads_are_free)
         with np.errstate(all="ignore"):
             value, _ = self._update(x, y, slice(0, len(x)))
         return value
@@ -168,27 +174,19 @@ class Trainer:
         finally:
             workspace.reuse = False
         if reason is not None:
-            self._refuse_rows(x, rows)
+            # A row may have changed since the data were checked.
+            self.model.backend.check_finite(x, "x", rows)
+            self.model.backend.check_finite(y, "y", rows)
             self._refuse(reason)
         self.updates += 1
         return value, z
-
-    def _refuse_rows(self, x: Array, rows: Rows) -> None:
-        """Say so if the reason is a row of x: one changed since the check, or one too large."""
-        finite = np.isfinite(x).all(axis=1)
-        if not finite.all():
-            i = int(np.argmin(finite))
-            row = rows.start + i if isinstance(rows, slice) else int(rows[i])
-            raise DataError(
-                f"x holds {x[i][~np.isfinite(x[i])][0]} in row {row} (counted from 0), as "
-                f"{self.model.dtype}: remove such rows, fill them in, or scale the column"
-            )
 
     def _refuse(self, reason: str) -> None:
         raise DivergenceError(
             f"{reason} at epoch {self.epoch + 1}, update {self.updates + 1}: the parameters are "
             "the last good ones, from before this update. Lower the learning rate (now "
             f"{self.updater.learning_rate:g}), or scale the columns of x"
+            + (", or use from_logits=True" if self.objective.loss.takes_probabilities else "")
         )
 
     # Epochs ----------------------------------------------------------------------------------
@@ -244,15 +242,21 @@ class Trainer:
         """
         batches = self._choose(data, y, batch_size, shuffle)
         validation = None if validation_data is None else _validation(validation_data)
-        for checked in (batches, validation):
-            if checked is not None:
-                self._check(checked)
-        more = epochs if until_epoch is None else max(0, until_epoch - self.epoch)
-        last = self.epoch + more
+        self._check(batches)
+        if validation is not None:
+            self._check(validation)
+        self._go_on_with(batches)
+        if until_epoch is None:
+            last = self.epoch + check_integer("epochs", epochs, 0)
+        else:
+            last = max(self.epoch, check_integer("until_epoch", until_epoch, 0))
         callbacks = list(callbacks)
-        shown = Progress(more, more * len(batches) - self._batch) if progress else None
+        shown = (
+            self._progress(batches, last - self.epoch) if progress and last > self.epoch else None
+        )
         self._stopping = False
         self._follow()
+        self._settle()
         try:
             while self.epoch < last and not self._stopping:
                 self._run_epoch(batches, validation, callbacks, shown)
@@ -263,6 +267,14 @@ class Trainer:
             callback(Event("end", self, self.history["loss"][-1] if self.history else None))
         return self.history
 
+    def _progress(self, batches: Batches, epochs: int) -> Progress:
+        known = batches.source.rows is not None
+        return Progress(
+            epochs,
+            updates=epochs * len(batches) - self._batch if known else None,
+            left_out=batches.dropped if known else 0,
+        )
+
     def stop(self) -> None:
         """End `fit` after this update; a later `fit` goes on from here. For callbacks."""
         self._stopping = True
@@ -272,18 +284,26 @@ class Trainer:
             if self._batches is None:
                 raise DataError("there is nothing to train on: give fit arrays, or a Batches")
             return self._batches
-        batches = as_batches(data, y, batch_size, shuffle, self.model.seed)
-        before, self._batches = self._batches, batches
-        # An epoch can only go on with the same rows in the same batches.
-        if self._batch and before and batches is not before:
-            if batches.state_dict() != before.state_dict():
+        return as_batches(data, y, batch_size, shuffle, self.model.seed)
+
+    def _go_on_with(self, batches: Batches) -> None:
+        """Take these batches; an epoch that was left in the middle needs the same ones."""
+        if self._batch and batches is not self._batches:
+            if self._resumed is not None:
+                _compare(self._resumed, batches.state_dict())
+            elif self._batches and batches.state_dict() != self._batches.state_dict():
                 self._start_epoch()
-        return batches
+        self._batches, self._resumed = batches, None
 
     def _check(self, batches: Batches) -> None:
-        source = batches.source
-        if isinstance(source, ArraySource):
-            self.objective.check(source.x, source.y)
+        """Check arrays in memory once and whole; rows from elsewhere are checked as they come."""
+        if isinstance(batches.source, ArraySource):
+            self._check_rows(batches.source.x, batches.source.y)
+
+    def _check_rows(self, x: Array, y: Array | None) -> None:
+        self.objective.check(x, y)
+        for metric in self.metrics.values():
+            metric.check(y, (x.shape[0], self.model.n_out))
 
     def _start_epoch(self) -> None:
         self._batch, self._rows, self._seconds = 0, 0, 0.0
@@ -296,23 +316,32 @@ class Trainer:
         callbacks: list[Callback],
         shown: Progress | None,
     ) -> None:
-        started = time.perf_counter()
-        for batch in batches.epoch(self.epoch, self._batch, self._gathered):
-            x, y = self._bring(batch)
-            with np.errstate(all="ignore"):
-                value, z = self._update(x, y, batch.rows)
-                self._add(self._sums, value, z, y)
-            self._rows += len(x)
-            self._batch += 1
-            now = time.perf_counter()
-            self._seconds += now - started
-            for callback in callbacks:
-                callback(Event("update", self, value, x, y))
-            if shown is not None and shown.update(value):
-                self._settle()
-            if self._stopping and self._batch < len(batches):
-                return
-            started = now if not callbacks else time.perf_counter()
+        epoch = batches.epoch(self.epoch, self._batch, self._gathered)
+        # Closed at once when an error or an interrupt ends the loop, so that no thread reads on.
+        with contextlib.closing(epoch):  # type: ignore[type-var]
+            started = time.perf_counter()
+            for batch in epoch:
+                x, y = self._bring(batch, batches.source.checked)
+                with np.errstate(all="ignore"):
+                    value, z = self._update(x, y, batch.rows)
+                    for name, total in self._measure(value, z, y).items():
+                        self._sums[name] += self._guard.counted(total)
+                self._rows += len(x)
+                self._batch += 1
+                now = time.perf_counter()
+                self._seconds += now - started
+                for callback in callbacks:
+                    callback(Event("update", self, value, x, y))
+                if shown is not None and shown.update(value):
+                    self._settle()
+                if self._stopping and self._rows != batches.source.rows:
+                    return
+                started = now if not callbacks else time.perf_counter()
+        self._end_epoch(validation, callbacks, shown)
+
+    def _end_epoch(
+        self, validation: Batches | None, callbacks: list[Callback], shown: Progress | None
+    ) -> None:
         self._settle()
         means = {name: float(total) / self._rows for name, total in self._sums.items()}
         measured = {} if validation is None else self.evaluate(validation)
@@ -330,22 +359,27 @@ class Trainer:
         for callback in callbacks:
             callback(Event("epoch", self, values["loss"]))
 
-    def _bring(self, batch: Batch) -> tuple[Array, Array]:
+    def _bring(self, batch: Batch, checked: bool) -> tuple[Array, Array]:
         """Bring a batch of the source to the model's backend and dtype."""
         backend = self.model.backend
-        x = self.model.convert(backend.feed(batch.x))
-        if batch.y is None:
-            raise DataError("training and evaluating need targets: give y beside x")
+        if not checked:
+            backend_of(batch.x).check_finite(batch.x, "x", batch.rows)
+            self._check_rows(batch.x, batch.y)
+        x = batch.x
+        if not backend.reads_are_free and not backend.holds(x):
+            x = backend_of(x).convert(x, self.model.dtype, "x", batch.rows)
+        x = self.model.convert(backend.feed(x), "x", batch.rows)
         return x, backend.here(backend.feed(batch.y), "y")
 
-    def _add(self, sums: dict[str, Any], value: Any, z: Array, y: Array) -> None:
-        """Add a batch's loss and metrics, each times its rows, to an epoch's sums."""
+    def _measure(self, value: Any, z: Array, y: Array) -> dict[str, Any]:
+        """Return a batch's loss and metrics, each times its rows."""
         wide = self.model.backend.wide
-        sums["loss"] += wide(value) * len(z)
+        measured = {"loss": wide(value) * len(z)}
         if self.metrics:
             prediction = self.objective.predictions(z)
             for name, metric in self.metrics.items():
-                sums[name] += wide(metric.per_example(prediction, y).sum())
+                measured[name] = wide(metric.per_example(prediction, y).sum())
+        return measured
 
     def _settle(self) -> None:
         """On a GPU, learn whether an update was masked; on the CPU that is known at once."""
@@ -353,6 +387,10 @@ class Trainer:
         if trouble is not None:
             reason, masked = trouble
             self.updates -= masked
+            self._batch = max(0, self._batch - masked)
+            # All but the last batch of an epoch are whole, and the last ones are those masked.
+            size = self._batches.batch_size if self._batches is not None else None
+            self._rows = self._batch * (size or 0)
             self._refuse(reason)
 
     def evaluate(self, data: Any, y: Any = None, batch_size: int = 1024) -> dict[str, float]:
@@ -377,13 +415,16 @@ class Trainer:
         """
         batches = as_batches(data, y, batch_size)
         self._check(batches)
-        sums: dict[str, Any] = dict.fromkeys(["loss", *self.metrics], 0.0)
+        sums: dict[str, Any] = {}
+        rows = 0
         with np.errstate(all="ignore"):
             for batch in batches.in_order():
-                x, targets = self._bring(batch)
+                x, targets = self._bring(batch, batches.source.checked)
                 value, z = self.objective.evaluate(x, targets)
-                self._add(sums, value, z, targets)
-        return {name: float(total) / batches.source.rows for name, total in sums.items()}
+                for name, total in self._measure(value, z, targets).items():
+                    sums[name] = sums.get(name, 0.0) + total
+                rows += len(x)
+        return {name: float(total) / rows for name, total in sums.items()}
 
     # A run in a file -------------------------------------------------------------------------
 
@@ -460,15 +501,15 @@ class Trainer:
             raise CheckpointError(
                 f"{os.fspath(path)!r} holds a model and no run: read it with minigd.load"
             )
-        if batches is not None and description["batches"] is not None:
-            _compare(description["batches"], batches.state_dict(), path)
+        if batches is not None and description.get("batches") is not None:
+            _compare(description["batches"], batches.state_dict())
         custom = list(custom)
         model = restore(description, arrays, custom, backend)
         known: dict[str, type] = {c.__name__: c for c in [*UPDATERS.values(), *custom]}
+        if model.loss is None or not {"updater", "trainer", "batches"} <= description.keys():
+            raise CheckpointError(f"{os.fspath(path)!r} does not hold all of a run: it is damaged")
         updater = state.rebuild(description["updater"], known)
         values = description["trainer"]
-        if model.loss is None:
-            raise CheckpointError(f"{os.fspath(path)!r} names no loss")
         trainer = cls(
             model, model.loss, updater, model.metrics, reuse_buffers=values["reuse_buffers"]
         )
@@ -483,6 +524,7 @@ class Trainer:
         trainer._seconds, trainer._sums = values["seconds"], values["sums"]
         trainer.history = History(values["history"])
         trainer._batches = batches
+        trainer._resumed = description["batches"]
         return trainer
 
     def __repr__(self) -> str:
@@ -493,18 +535,18 @@ class Trainer:
 
 
 def _validation(data: Any) -> Batches:
-    if isinstance(data, tuple):
+    if isinstance(data, tuple | list):
         if len(data) != 2:
-            raise ValueError(f"validation_data is (X, y), not a tuple of {len(data)}")
-        return as_batches(*data, batch_size=1024)
-    return as_batches(data, None, batch_size=1024)
+            raise ValueError(f"validation_data is (X, y), not {len(data)} things")
+        return as_batches(data[0], data[1], 1024)
+    return as_batches(data, None, 1024)
 
 
-def _compare(saved: state.Description, given: state.Description, path: Any) -> None:
+def _compare(saved: state.Description, given: state.Description) -> None:
     # Through JSON, as the saved one went, so that tuples and lists compare alike.
     for name, value in json.loads(json.dumps(given)).items():
         if saved.get(name) != value:
             raise CheckpointError(
-                f"the batches are not those of the run in {os.fspath(path)!r}: {name} was "
-                f"{saved.get(name)} and is {value}"
+                f"the batches are not those of the run that goes on: {name} was {saved.get(name)} "
+                f"and is {value}"
             )

@@ -53,14 +53,20 @@ class Updater:
         """Return the formula of update number `step` and its constants."""
         raise NotImplementedError(f"{type(self).__name__} must define formula()")
 
-    def update(self, model: Parameters, where: Array | None = None) -> None:
+    def update(self, model: Parameters, where: Array | None = None) -> Array | None:
         """Make one update of ``model.flat_params`` from ``model.flat_grads``.
 
         Parameters
         ----------
         model : Sequential
         where : Array of bool, 0-d, optional
-            If false, change nothing: a GPU's way to skip an update without asking the host.
+            If false, or if the update is not finite, change nothing: a GPU's way to skip an update
+            without asking the host.
+
+        Returns
+        -------
+        Array of bool, 0-d, or None
+            Whether the update was made; None where `where` was not given.
 
         Raises
         ------
@@ -72,7 +78,7 @@ class Updater:
         self.step += 1
         formula, constants = self.formula()
         vectors = [self.state[name] for name in self.state_names]
-        model.backend.apply(
+        return model.backend.apply(
             formula,
             model.flat_params,
             model.flat_grads,
@@ -98,7 +104,8 @@ class Updater:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that decides the next update: the learning rate, the step, the vectors."""
-        return {"learning_rate": self.learning_rate, "step": self.step, **self.state}
+        vectors = {name: vector.copy() for name, vector in self.state.items()}
+        return {"learning_rate": self.learning_rate, "step": self.step, **vectors}
 
     def load_state_dict(self, values: dict[str, Any], model: Parameters) -> None:
         """Take the state that `state_dict` gave, for `model`.
@@ -111,7 +118,7 @@ class Updater:
         shape = model.flat_params.shape
         self.reset()
         vectors = {name: values[name] for name in self.state_names if name in values}
-        if vectors and (
+        if (vectors or values["step"]) and (
             set(vectors) != set(self.state_names)
             or any(vector.shape != shape for vector in vectors.values())
         ):
@@ -122,7 +129,7 @@ class Updater:
             )
         self.learning_rate, self.step = values["learning_rate"], int(values["step"])
         dtype = model.flat_params.dtype
-        self.state = {n: model.backend.asarray(v, dtype=dtype) for n, v in vectors.items()}
+        self.state = {n: model.backend.asarray(v, dtype=dtype).copy() for n, v in vectors.items()}
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -285,7 +292,8 @@ def get_updater(which: str | Updater) -> Updater:
 
 def _number(name: str, value: Any, lowest: float, below: float) -> float:
     """Return a constant as a Python float, which leaves the dtype of arrays as it is."""
-    if not isinstance(value, numbers.Real) or not lowest <= float(value) < below:
-        limit = "" if below == math.inf else f" and below {below:g}"
-        raise ValueError(f"{name} must be a number, at least {lowest:g}{limit}, not {value!r}")
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not real or not lowest <= float(value) < below:
+        limit = "finite" if below == math.inf else f"below {below:g}"
+        raise ValueError(f"{name} must be a number, at least {lowest:g} and {limit}, not {value!r}")
     return float(value)

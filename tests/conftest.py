@@ -16,14 +16,14 @@ from minigd.errors import BackendError
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> CupyBackend:
-    """The strict stand-in, also in place of the installed CuPy."""
+    """Return the strict stand-in, which also takes the place of an installed CuPy."""
     monkeypatch.setitem(sys.modules, "cupy", strict_cupy)
     return CupyBackend()
 
 
 @pytest.fixture
 def gpu() -> CupyBackend:
-    """CuPy on a real GPU, or a skip that says why not."""
+    """Return CuPy on a real GPU, or skip and say why."""
     try:
         return CupyBackend()
     except BackendError as error:
@@ -32,7 +32,7 @@ def gpu() -> CupyBackend:
 
 @pytest.fixture(params=["numpy", "stand-in", pytest.param("cupy", marks=pytest.mark.gpu)])
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    """Each backend in turn."""
+    """Yield each backend in turn."""
     if request.param == "numpy":
         yield get_backend("numpy")
     else:

@@ -86,13 +86,24 @@ class Layer:
         initializer : str or callable
             A name, or a function of (rng, shape).
         """
-        self.declared_params.append(Declared(name, tuple(shape), get_initializer(initializer)))
+        self._declare(self.declared_params, name, shape, initializer)
 
     def add_buffer(
         self, name: str, shape: tuple[int, ...], initializer: str | Initializer = "zeros"
     ) -> None:
         """Declare an array that is saved but not trained; it becomes ``self.buffers[name]``."""
-        self.declared_buffers.append(Declared(name, tuple(shape), get_initializer(initializer)))
+        self._declare(self.declared_buffers, name, shape, initializer)
+
+    def _declare(
+        self,
+        declared: list[Declared],
+        name: str,
+        shape: tuple[int, ...],
+        initializer: str | Initializer,
+    ) -> None:
+        if any(name == other.name for other in declared):
+            raise ValueError(f"{self.name} declares {name!r} twice")
+        declared.append(Declared(name, tuple(shape), get_initializer(initializer)))
 
     def empty(self, name: str, shape: tuple[int, ...]) -> Array:
         """Return an array to write a result into: fresh, or in the trainer the same each step."""
@@ -150,5 +161,8 @@ class Layer:
         self.forget()
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+        try:
+            values = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+        except TypeError:  # arguments that were not kept
+            values = "..."
         return f"{type(self).__name__}({values})"

@@ -5,19 +5,22 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backend import Array, Backend, Workspace, get_backend, numbers
+from minigd.backend import Array, Backend, Workspace, backend_of, numbers
 from minigd.errors import DataError, ShapeError
-from minigd.sources.base import Rows
+from minigd.sources.base import Pair, RandomAccess, Rows
 
 
-class ArraySource:
+class ArraySource(RandomAccess):
     """Rows of x and y in memory, on the host or on a GPU.
 
     Parameters
     ----------
     x : array-like, shape (rows, width)
-        Real numbers without NaN and infinity; not copied where it is an array already.
+        Real numbers without NaN and infinity: a NumPy or CuPy array, a pandas frame of numbers, a
+        SciPy sparse matrix (of which each batch is made dense), a list of lists. An array is not
+        copied.
     y : array-like, shape (rows,) or (rows, K), optional
+        Likewise; a pandas series or frame too.
 
     Attributes
     ----------
@@ -43,14 +46,17 @@ class ArraySource:
     (array([[3., 4.]]), array([1]))
     """
 
+    checked = True
+
     def __init__(self, x: Any, y: Any = None) -> None:
-        self.backend: Backend = get_backend(x)
-        self.x = self.backend.here(x, "x")
-        self.y: Array | None = None if y is None else self.backend.here(y, "y")
+        self.backend: Backend = backend_of(x)
+        self._sparse = hasattr(x, "tocsr")
+        self.x = x.tocsr() if self._sparse else self.backend.here(_plain(x, "x"), "x")
+        self.y: Array | None = None if y is None else self.backend.here(_plain(y, "y"), "y")
         if self.x.ndim != 2:
             hint = ": x.reshape(-1, 1) makes a column of it" if self.x.ndim == 1 else ""
             raise ShapeError(f"x has shape {self.x.shape}, and a table of rows is needed{hint}")
-        self.rows = len(self.x)
+        self.rows = self.x.shape[0]
         if self.rows == 0 or self.x.shape[1] == 0:
             raise DataError(f"x has shape {self.x.shape}: there is nothing to train on")
         if self.y is not None and (self.y.ndim == 0 or len(self.y) != self.rows):
@@ -58,18 +64,24 @@ class ArraySource:
             raise ShapeError(
                 f"x has {self.rows} rows and y has {length}: each row of x needs one of y"
             )
-        for array, what in ((self.x, "x"), (self.y, "y")):
+        values = self.x.data if self._sparse else self.x
+        for array, what in ((values, "x"), (self.y, "y")):
             if array is not None:
                 self.backend.check_finite(numbers(array, what), what)
 
-    def take(self, rows: Rows, workspace: Workspace | None = None) -> tuple[Array, Array | None]:
+    def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
         """Return x and y of some rows: views for a slice, else fresh, or in the workspace."""
         return (
             self._take(self.x, rows, "x", workspace),
             None if self.y is None else self._take(self.y, rows, "y", workspace),
         )
 
+    def __repr__(self) -> str:
+        return f"ArraySource({self.rows} rows, {self.x.shape[1]} columns)"
+
     def _take(self, array: Array, rows: Rows, name: str, workspace: Workspace | None) -> Array:
+        if self._sparse and array is self.x:
+            return array[rows].toarray()
         if isinstance(rows, slice):
             return array[rows]
         index = self.backend.asarray(rows)
@@ -90,3 +102,19 @@ class ArraySource:
                 digest.update(np.ascontiguousarray(sample).tobytes())
                 shapes.append([list(array.shape), str(array.dtype)])
         return {"shapes": shapes, "sha256": digest.hexdigest()}
+
+
+def _plain(x: Any, what: str) -> Any:
+    """Return the array under a pandas frame or series, and anything else as it is."""
+    if not (hasattr(x, "iloc") and hasattr(x, "to_numpy")):
+        return x
+    columns = list(x.dtypes.items()) if x.ndim == 2 else [(x.name, x.dtype)]
+    for name, dtype in columns:
+        if getattr(dtype, "kind", "O") not in "biuf":
+            raise DataError(
+                f"{what} must hold numbers, and its column {name!r} is {dtype}: encode text and "
+                "categories as numbers first, or leave the column out"
+            )
+    # A missing value of pandas' nullable types becomes NaN, which is then refused by its place.
+    nullable = any(not isinstance(dtype, np.dtype) for _, dtype in columns)
+    return x.to_numpy(dtype="float64", na_value=np.nan) if nullable else x.to_numpy()

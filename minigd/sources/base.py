@@ -1,28 +1,113 @@
-"""What a source is: rows that live somewhere, and can be fetched by number."""
+"""What a source is: rows of x and y that live somewhere.
 
-from typing import Any, Protocol, TypeAlias
+Some can be fetched by number, the others only come one after the other; all can be read again.
+"""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 from minigd.backend import Array, Workspace
 
 Rows: TypeAlias = slice | Array
 """Which rows: a slice of consecutive ones, or an array of row numbers on the host."""
 
+Pair: TypeAlias = tuple[Array, Array | None]
+"""x and y of some rows; y is None where there are no targets."""
 
-class Source(Protocol):
-    """Rows of x, and of y if there is one, by their numbers.
+
+class Source(ABC):
+    """Rows of x, and of y if there are targets.
+
+    A stream defines `chunks`; a source with random access sets `random_access` and defines `take`.
 
     Attributes
     ----------
-    rows : int
-        How many there are.
+    rows : int or None
+        How many there are; None for a stream that has not been counted.
+    random_access : bool
+        Whether `take` works, so that an epoch can be any permutation of the rows.
+    gather : int
+        How many rows it is worth taking at once; 1 for memory, many for a file.
+    checked : bool
+        Whether all values are known to be finite numbers, so that no batch is looked at again.
     """
 
-    rows: int
+    rows: int | None = None
+    random_access: bool = False
+    gather: int = 1
+    checked: bool = False
 
-    def take(self, rows: Rows, workspace: Workspace | None = None) -> tuple[Array, Array | None]:
-        """Return x and y of some rows: views for a slice, else fresh, or in the workspace."""
-        ...
+    @abstractmethod
+    def chunks(self, start: int = 0) -> Iterator[Pair]:
+        """Return the rows from number `start` on, in order, in pieces of any size."""
 
+    @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """Return what tells these data from others: size and sampled content."""
-        ...
+        """Return what tells these data from others, for JSON: size and sampled content."""
+
+    def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
+        """Return x and y of some rows: views for a slice of an array, else fresh memory."""
+        raise TypeError(f"{type(self).__name__} has no random access")
+
+    def count(self) -> int:
+        """Return how many rows there are, reading all of them once if need be."""
+        if self.rows is None:
+            self.rows = sum(len(x) for x, _ in self.chunks())
+        return self.rows
+
+    def cache(self, path: str | os.PathLike[str]) -> "Source":
+        """Return the same rows as memory maps in the folder `path`, written there once.
+
+        Later calls, in this run or another, find them there. They are written anew where this
+        source has other data than the ones they were made from.
+
+        Examples
+        --------
+        >>> import tempfile, minigd as gd
+        >>> stream = gd.IterableSource([([[1.0], [2.0]], [0, 1]), ([[3.0]], [1])])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     cached = stream.cache(folder + "/rows")
+        ...     x, y = cached.take(slice(1, 3))
+        ...     x.tolist(), y.tolist()
+        ([[2.0], [3.0]], [1, 1])
+        """
+        from minigd.sources.cache import cache
+
+        return cache(self, path)
+
+    def split(self, fraction: float, seed: int = 0) -> "tuple[Source, Source]":
+        """Return two sources, the second with about `fraction` of the rows.
+
+        Where a row goes depends on its content and the seed and on nothing else: not on its place,
+        so that a file in another order, or with rows added, is split alike, and equal rows are
+        always on one side.
+
+        Examples
+        --------
+        >>> import numpy as np, minigd as gd
+        >>> train, validation = gd.ArraySource(np.arange(2000.0).reshape(1000, 2)).split(0.2)
+        >>> train.rows, validation.rows
+        (802, 198)
+        """
+        from minigd.sources.split import split
+
+        return split(self, fraction, seed)
+
+
+class RandomAccess(Source):
+    """A source whose rows can be fetched by number."""
+
+    rows: int
+    random_access: bool = True
+    _chunk: int = 8192
+
+    @abstractmethod
+    def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
+        """Return x and y of some rows: views for a slice of an array, else fresh memory."""
+
+    def chunks(self, start: int = 0) -> Iterator[Pair]:
+        """Return the rows from number `start` on, in order, in pieces."""
+        for first in range(start, self.rows, self._chunk):
+            yield self.take(slice(first, min(first + self._chunk, self.rows)))

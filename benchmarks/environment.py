@@ -1,0 +1,33 @@
+"""What a figure depends on: versions, BLAS, threads, processor. Every table states it."""
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+# Some machines pin the kernel that BLAS picks; a user's would pick the one for its processor. It is
+# read when NumPy loads, so a benchmark imports this module before NumPy or starts itself anew.
+if "OPENBLAS_CORETYPE" in os.environ:
+    del os.environ["OPENBLAS_CORETYPE"]
+    os.execv(sys.executable, sys.orig_argv)
+
+import numpy as np
+
+import minigd
+
+
+def describe() -> str:
+    """Return a line for the head of a table."""
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    return (
+        f"minigd {minigd.__version__}, Python {platform.python_version()}, NumPy {np.__version__} "
+        f"({blas['name']} {blas['version']}, {os.cpu_count()} threads), {_processor()}"
+    )
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))

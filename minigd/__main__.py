@@ -1,0 +1,7 @@
+"""`python -m minigd` is the command `minigd`. There is nothing else here."""
+
+import sys
+
+from minigd.cli import main
+
+sys.exit(main())

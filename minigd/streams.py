@@ -1,0 +1,146 @@
+"""What stands between a stream of rows and its batches: cutting, a shuffle buffer, a read ahead.
+
+Each is a generator over tuples of arrays, whose rows belong together.
+"""
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+
+Piece: TypeAlias = tuple[Any, ...]
+"""Arrays of one length, row i of each belonging together; None in the place of one not there."""
+
+T = TypeVar("T")
+
+
+def cut(pieces: Iterable[Piece], size: int) -> Iterator[Piece]:
+    """Return the same rows in pieces of `size`, the last one shorter.
+
+    A piece that lies within one of the stream's own is a view of it.
+
+    >>> import numpy as np
+    >>> stream = [(np.arange(3),), (np.arange(3, 4),), (np.arange(4, 7),)]
+    >>> [piece[0].tolist() for piece in cut(stream, 2)]
+    [[0, 1], [2, 3], [4, 5], [6]]
+    """
+    waiting: list[Piece] = []
+    held = 0
+    for piece in pieces:
+        n = _length(piece)
+        start = 0
+        while held + n - start >= size:
+            stop = start + size - held
+            waiting.append(_rows(piece, slice(start, stop)))
+            yield _joined(waiting)
+            waiting, held, start = [], 0, stop
+        if start < n:
+            waiting.append(_rows(piece, slice(start, n)))
+            held += n - start
+    if held:
+        yield _joined(waiting)
+
+
+def shuffled(pieces: Iterable[Piece], size: int, rng: np.random.Generator) -> Iterator[Piece]:
+    """Return the same rows in another order, with no more than `size` of them held back.
+
+    The buffer is filled; then, again and again, half as many new rows come in and as many, chosen
+    at random among old and new, go out. A row can therefore come out at most as much too early as
+    the buffer is long: on a file sorted by class, a batch holds the classes of one stretch of the
+    file, and no buffer shorter than the file makes it a sample of the whole.
+
+    The order depends on the rows and on `rng`, and not on how the stream is cut into pieces.
+
+    >>> import numpy as np
+    >>> out = shuffled([(np.arange(10),)], 4, np.random.default_rng(0))
+    >>> order = np.concatenate([piece[0] for piece in out])
+    >>> order.tolist() != list(range(10)), sorted(order.tolist()) == list(range(10))
+    (True, True)
+    """
+    step = max(1, size // 2)
+    held: Piece | None = None
+    for new in cut(pieces, step):
+        both = new if held is None else _joined([held, new])
+        n = _length(both)
+        if n <= size:
+            held = both
+            continue
+        out = n - size
+        chosen = rng.permutation(n)
+        yield _rows(both, chosen[:out])
+        held = _rows(both, chosen[out:])
+    if held is not None:
+        yield _rows(held, rng.permutation(_length(held)))
+
+
+def prefetched(items: Iterator[T], ahead: int) -> Iterator[T]:
+    """Return the same items in the same order, up to `ahead` of them made beforehand in a thread.
+
+    An error in the thread comes out at its place in the order. The thread ends with the last item,
+    and when the iterator is closed or dropped before.
+
+    >>> list(prefetched(iter([1, 2, 3]), ahead=2))
+    [1, 2, 3]
+    """
+    ready: queue.SimpleQueue[tuple[T | None, BaseException | None, bool]] = queue.SimpleQueue()
+    places = threading.Semaphore(ahead)
+    stopping = threading.Event()
+
+    def work() -> None:
+        try:
+            while True:
+                places.acquire()
+                if stopping.is_set():
+                    return
+                item = next(items, _END)
+                if item is _END:
+                    ready.put((None, None, True))
+                    return
+                ready.put((item, None, False))
+        except BaseException as error:
+            ready.put((None, error, True))
+        finally:
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
+
+    thread = threading.Thread(target=work, name="minigd-prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error, last = ready.get()
+            if error is not None:
+                raise error
+            if last:
+                return
+            places.release()
+            yield item  # type: ignore[misc]
+    finally:
+        stopping.set()
+        places.release()
+        thread.join()
+
+
+_END: Any = object()
+
+
+def _length(piece: Piece) -> int:
+    n: int = next(len(array) for array in piece if array is not None)
+    return n
+
+
+def _rows(piece: Piece, rows: Any) -> Piece:
+    return tuple([None if array is None else array[rows] for array in piece])
+
+
+def _joined(pieces: list[Piece]) -> Piece:
+    if len(pieces) == 1:
+        return pieces[0]
+    return tuple(
+        [
+            None if arrays[0] is None else np.concatenate(arrays)
+            for arrays in zip(*pieces, strict=True)
+        ]
+    )

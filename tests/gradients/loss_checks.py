@@ -1,0 +1,149 @@
+"""Checks of a loss alone: its gradient by two methods, its value by definition, far-out logits.
+
+LOSSES holds each loss with each kind of target that it takes.
+"""
+
+import math
+
+import numpy as np
+from gradients.common import CENTRAL, EXACT, assert_close, rng_of
+
+import minigd as gd
+from minigd import reference
+
+
+def _logits(rng, n, k):
+    return 2 * rng.standard_normal((n, k))
+
+
+def _probabilities(rng, n, k):
+    return rng.uniform(0.1, 0.9, (n, k))
+
+
+def _simplex(rng, n, k):
+    return rng.dirichlet(np.full(k, 3.0), n)
+
+
+def _real(rng, n, k):
+    return rng.standard_normal((n, k))
+
+
+def _flags(rng, n, k):
+    return rng.integers(0, 2, (n, k))
+
+
+def _flat_flags(rng, n, k):
+    return rng.integers(0, 2, n)
+
+
+def _classes(rng, n, k):
+    return rng.integers(0, k, n)
+
+
+def _one_hot(rng, n, k):
+    return np.eye(k)[rng.integers(0, k, n)]
+
+
+def _bce():
+    return gd.BinaryCrossEntropy()
+
+
+def _bce_logits():
+    return gd.BinaryCrossEntropy(from_logits=True)
+
+
+def _cce():
+    return gd.CategoricalCrossEntropy()
+
+
+def _cce_logits():
+    return gd.CategoricalCrossEntropy(from_logits=True)
+
+
+LOSSES = {  # name: the loss, K, how to draw z, how to draw y
+    "mse, flat y": (gd.MeanSquaredError, 1, _real, lambda rng, n, k: rng.standard_normal(n)),
+    "mse, one output": (gd.MeanSquaredError, 1, _real, _real),
+    "mse, three outputs": (gd.MeanSquaredError, 3, _real, _real),
+    "bce, flat labels": (_bce, 1, _probabilities, _flat_flags),
+    "bce, three outputs": (_bce, 3, _probabilities, _flags),
+    "bce, soft labels": (_bce, 3, _probabilities, _probabilities),
+    "bce logits, flat labels": (_bce_logits, 1, _logits, _flat_flags),
+    "bce logits, three outputs": (_bce_logits, 3, _logits, _flags),
+    "bce logits, soft labels": (_bce_logits, 3, _logits, _probabilities),
+    "cce, classes": (_cce, 4, _simplex, _classes),
+    "cce, column of classes": (_cce, 4, _simplex, lambda rng, n, k: rng.integers(0, k, (n, 1))),
+    "cce, one-hot rows": (_cce, 4, _simplex, _one_hot),
+    "cce, soft rows": (_cce, 4, _simplex, _simplex),
+    "cce logits, classes": (_cce_logits, 4, _logits, _classes),
+    "cce logits, one-hot rows": (_cce_logits, 4, _logits, _one_hot),
+    "cce logits, soft rows": (_cce_logits, 4, _logits, _simplex),
+}
+
+
+def draw(name, n=6, seed=0):
+    """Return a loss, outputs z and targets y of a case of LOSSES."""
+    make, k, draw_z, draw_y = LOSSES[name]
+    rng = rng_of(seed, 4, n)
+    return make(), draw_z(rng, n, k), draw_y(rng, n, k)
+
+
+def loss_gradient(name, method="complex", n=6):
+    """Compare row i of `backward` with n ∂L/∂z_i, by one method on `forward`."""
+    loss, z, y = draw(name, n)
+    z_before, y_before = z.copy(), y.copy()
+    loss.forward(z, y)
+    dz = loss.backward()
+    numeric = np.empty_like(z)
+    for place in np.ndindex(z.shape):
+        step = np.zeros(z.shape)
+        step[place] = 1.0
+        if method == "complex":
+            numeric[place] = n * loss.forward(z + 1e-20j * step, y).imag / 1e-20
+        else:
+            up, down = loss.forward(z + 1e-5 * step, y), loss.forward(z - 1e-5 * step, y)
+            numeric[place] = n * (up - down) / 2e-5
+    assert_close(dz, numeric, EXACT if method == "complex" else CENTRAL, "dz")
+    assert np.array_equal(z, z_before), "z was modified"
+    assert np.array_equal(y, y_before), "y was modified"
+
+
+def _one_example(loss, z, y):
+    """Return ℓ for one row, from the definitions, a number at a time."""
+    k = len(z)
+    if isinstance(loss, gd.MeanSquaredError):
+        return sum((z[j] - y[j]) ** 2 for j in range(k)) / k
+    if isinstance(loss, gd.BinaryCrossEntropy):
+        p = [reference.sigmoid(v) for v in z] if loss.from_logits else z
+        return -sum(y[j] * math.log(p[j]) + (1 - y[j]) * math.log(1 - p[j]) for j in range(k)) / k
+    p = reference.softmax(z) if loss.from_logits else z
+    return -sum(y[j] * math.log(p[j]) for j in range(k))
+
+
+def loss_value(name, n=6):
+    """Compare `forward` with the mean over rows of what the definition gives for each."""
+    loss, z, y = draw(name, n)
+    rows = y
+    if isinstance(loss, gd.CategoricalCrossEntropy) and y.size == n:
+        rows = np.eye(z.shape[1])[y.reshape(-1)]
+    rows = rows.reshape(z.shape)
+    expected = sum(_one_example(loss, z[i], rows[i]) for i in range(n)) / n
+    assert_close(loss.forward(z, y), expected, 1e-13, "L")
+
+
+def loss_is_real_in_complex_numbers(name):
+    loss, z, y = draw(name)
+    value = loss.forward(z.astype("complex128"), y)
+    np.testing.assert_allclose(complex(value), loss.forward(z, y), rtol=1e-14)
+
+
+def logits_stay_exact_far_out():
+    """Compare losses and gradients at |z| = 1e4 with 0 or 1e4, and p − y."""
+    loss = gd.BinaryCrossEntropy(from_logits=True)
+    z, y = np.array([[1e4], [1e4], [-1e4], [-1e4]]), np.array([1, 0, 1, 0])
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert_close(loss.forward(z, y), 5e3, 1e-15, "L")
+        assert_close(loss.backward(), [[0.0], [1.0], [-1.0], [0.0]], 1e-15, "dz")
+        loss = gd.CategoricalCrossEntropy(from_logits=True)
+        z, y = np.array([[1e4, -1e4], [1e4, -1e4]]), np.array([0, 1])
+        assert_close(loss.forward(z, y), 1e4, 1e-15, "L")
+        assert_close(loss.backward(), [[0.0, 0.0], [1.0, -1.0]], 1e-15, "dz")

@@ -1,0 +1,105 @@
+"""Bugs of the updaters: momentum and Adam as they are often, and wrongly, remembered.
+
+Each is planted in a formula or in its constants.
+"""
+
+from functools import partial
+
+import numpy as np
+from gradients import training_checks as t
+from gradients.planting import Bug, put
+
+import minigd as gd
+from minigd import formulas
+
+
+def damped_twice(p, g, v, *, learning_rate, momentum):
+    v = momentum * (momentum * v) + g
+    return p - learning_rate * v, v
+
+
+def momentum_twice(p, g, v, *, learning_rate, momentum):
+    v = momentum * v + g
+    return p - learning_rate * (momentum * v + v), v
+
+
+def dampened(p, g, v, *, learning_rate, momentum):
+    v = momentum * v + (1 - momentum) * g
+    return p - learning_rate * v, v
+
+
+def velocity_not_kept(p, g, v, *, learning_rate, momentum):
+    return p - learning_rate * (momentum * v + g), v
+
+
+def ascend(p, g, *, learning_rate):
+    return p + learning_rate * g
+
+
+def adam_with(m=None, v=None, step=None):
+    """Return how to plant an Adam formula with other lines for m, v or the step."""
+    m_of = m or (lambda m, g, beta1, beta2: beta1 * m + (1 - beta1) * g)
+    v_of = v or (lambda v, g, beta1, beta2: beta2 * v + (1 - beta2) * g * g)
+    step_of = step or (lambda m, v, epsilon: m / (np.sqrt(v) + epsilon))
+
+    def adam(p, g, m, v, *, rate, beta1, beta2, epsilon):
+        m, v = m_of(m, g, beta1, beta2), v_of(v, g, beta1, beta2)
+        return p - rate * step_of(m, v, epsilon), m, v
+
+    return put(formulas, "adam", adam)
+
+
+def adam_constants(change):
+    """Return how to plant ``change(updater, constants)`` behind `Adam.formula`."""
+    right = gd.Adam.formula
+
+    def formula(self):
+        adam, constants = right(self)
+        return adam, {**constants, **change(self, constants)}
+
+    return put(gd.Adam, "formula", formula)
+
+
+def one_step_late(self, constants):
+    t = self.step + 1
+    first, second = 1 - self.beta1**t, 1 - self.beta2**t
+    return {"rate": self.learning_rate * second**0.5 / first, "epsilon": self.epsilon * second**0.5}
+
+
+def follows(name, scale=1.0):
+    return partial(t.updater_follows_its_recurrence, name, scale)
+
+
+adam = (follows("adam"), t.adam_follows_the_reference)
+small = (follows("adam", 1e-8), partial(t.adam_follows_the_reference, 1e-8))
+by_hand = t.trainer_is_the_loop_by_hand
+UPDATERS = [
+    Bug("momentum damped twice", put(formulas, "momentum", damped_twice),
+        (follows("momentum"), by_hand)),
+    Bug("momentum applied twice", put(formulas, "momentum", momentum_twice),
+        (follows("momentum"), by_hand)),
+    Bug("momentum as an average", put(formulas, "momentum", dampened),
+        (follows("momentum"), by_hand)),
+    Bug("velocity not kept", put(formulas, "momentum", velocity_not_kept),
+        (follows("momentum"), by_hand)),
+    Bug("nesterov without lookahead", put(formulas, "nesterov", formulas.momentum),
+        (follows("nesterov"),)),
+    Bug("nesterov with the gradient left out of v", put(formulas, "nesterov", velocity_not_kept),
+        (follows("nesterov"),)),
+    Bug("sgd uphill", put(formulas, "sgd", ascend), (follows("sgd"),
+        partial(by_hand, momentum=0.0))),
+    Bug("adam without bias correction",
+        adam_constants(lambda u, k: {"rate": u.learning_rate, "epsilon": u.epsilon}), adam),
+    Bug("adam with epsilon before the correction",
+        adam_constants(lambda u, k: {"epsilon": u.epsilon}), (*adam, *small)),
+    Bug("adam with epsilon under the root",
+        adam_with(step=lambda m, v, e: m / np.sqrt(v + e * e)), (*adam, *small)),
+    Bug("adam's corrections one step late", adam_constants(one_step_late), adam),
+    Bug("adam's v from g", adam_with(v=lambda v, g, b1, b2: b2 * v + (1 - b2) * abs(g)), adam),
+    Bug("adam's v from m", adam_with(v=lambda v, g, b1, b2: b1 * v + (1 - b1) * g * g), adam),
+    Bug("adam's betas exchanged",
+        adam_with(lambda m, g, b1, b2: b2 * m + (1 - b2) * g,
+                  lambda v, g, b1, b2: b1 * v + (1 - b1) * g * g), adam),
+    Bug("adam's m without 1 − β₁", adam_with(m=lambda m, g, b1, b2: b1 * m + g), adam),
+    Bug("adam's root forgotten", adam_with(step=lambda m, v, e: m / (v + e)), adam),
+]  # fmt: skip

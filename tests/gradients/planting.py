@@ -1,0 +1,40 @@
+"""A planted bug: what it is called, how it gets into the engine, and which checks must see it.
+
+The checks are the very functions that the rest of the suite runs on the engine as it is.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import pytest
+from gradients import layer_checks, network_checks
+
+Check = Callable[[], None]
+
+
+class Bug(NamedTuple):
+    """A bug: `plant` puts it into the engine, and each of `checks` must raise then."""
+
+    name: str
+    plant: Callable[[pytest.MonkeyPatch], None]
+    checks: tuple[Check, ...]
+
+
+def put(target, name, value):
+    """Return how to plant `value` as an attribute."""
+    return lambda monkeypatch: monkeypatch.setattr(target, name, value)
+
+
+def gradient_of(name):
+    """Return the checks of one layer's gradient: both methods of the tool."""
+    make = layer_checks.LAYERS[name]
+    return (
+        partial(layer_checks.layer_gradient, make),
+        partial(layer_checks.layer_gradient, make, "central"),
+    )
+
+
+def through(output, loss):
+    """Return the check of a network that ends in a layer and a loss."""
+    return partial(network_checks.network_gradient, output, loss)

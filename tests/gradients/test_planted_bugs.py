@@ -1,0 +1,34 @@
+"""Each planted bug is caught by each check that should see it, and the engine as it is by none.
+
+A suite that lets one of these through would let it through in the engine, too.
+"""
+
+import pytest
+from gradients.planted_activations import ACTIVATIONS
+from gradients.planted_dense import DENSE
+from gradients.planted_epochs import EPOCHS
+from gradients.planted_losses import LOSSES
+from gradients.planted_updaters import UPDATERS
+
+import minigd as gd
+
+BUGS = [*DENSE, *ACTIVATIONS, *LOSSES, *EPOCHS, *UPDATERS]
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=[bug.name for bug in BUGS])
+def test_a_planted_bug_is_caught(bug, monkeypatch):
+    for check in bug.checks:
+        check()
+    bug.plant(monkeypatch)
+    missed = []
+    for check in bug.checks:
+        try:
+            check()
+        except (AssertionError, gd.GradientError):
+            continue
+        missed.append(check)
+    assert not missed, f"{bug.name} passes {missed}"
+
+
+def test_no_bug_is_listed_twice():
+    assert len({bug.name for bug in BUGS}) == len(BUGS) >= 20

@@ -1,0 +1,297 @@
+"""How the package hangs together: which module may import which, and what `import minigd` loads.
+
+The arrows are those of the design: they point from what knows less to what knows more.
+"""
+
+import ast
+import inspect
+import io
+import itertools
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+
+import pytest
+
+import minigd as gd
+
+PACKAGE = Path(gd.__file__).parent
+
+# A module of the inside imports from earlier lines, and modules of one folder import each other.
+RINGS = [
+    {"errors", "version", "history", "progress"},
+    {"state"},
+    {"backend"},
+    {"formulas", "initializers"},
+    {"layers", "losses", "updaters", "metrics"},
+    {"model"},
+    {"objective", "files", "guard"},
+    {"trainer"},
+]
+# The other way to the trainer: rows know nothing of layers.
+ROWS = {
+    "sources": {"errors", "state", "backend"},
+    "streams": {"errors", "state", "backend", "sources"},
+    "batches": {"errors", "state", "backend", "sources", "streams"},
+    "trainer": {"sources", "batches"},
+}
+# What imports nothing of the package, because nobody beside the trainer needs to know more.
+LEAVES = {"errors", "version", "history", "progress"}
+# `Sequential.fit` is a convenience that makes a Trainer: the one import against the arrows.
+AGAINST_THE_ARROWS = {("model", "Sequential._trainer", "trainer")}
+
+INSIDE = set().union(*RINGS) | set(ROWS)
+SIZE = 2_300
+# Readers of file formats are variants of one idea, of which a reader of the inside needs the idea.
+IDEA_OF_A_SOURCE = {"__init__.py", "base.py", "array.py"}
+LIGHT = {"cupy", "sklearn", "pandas", "matplotlib", "scipy", "numba"}
+
+
+def allowed(part):
+    """Return the parts that a part of the inside may import."""
+    earlier = set(ROWS.get(part, ()))
+    for ring, parts in enumerate(RINGS):
+        if part in parts and part not in LEAVES:
+            earlier |= set().union(*RINGS[:ring])
+    return earlier | {part}
+
+
+def modules():
+    """Return (path, part, tree) of each module; a part is a module, or a folder as a whole."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        found.append((path, part, ast.parse(path.read_text(encoding="utf-8"))))
+    return found
+
+
+MODULES = modules()
+PARTS = {part for _, part, _ in MODULES}
+each_module = pytest.mark.parametrize(
+    ("path", "tree"),
+    [(path, tree) for path, _, tree in MODULES],
+    ids=[str(path.relative_to(PACKAGE)) for path, _, _ in MODULES],
+)
+
+
+def imports(tree, scope=""):
+    """Yield (enclosing function or "", imported module) for each import, wherever it stands."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from ((scope, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are written with the package's name"
+            for alias in node.names:
+                whole = node.module == "minigd"  # `from minigd import state` names a module
+                yield scope, f"minigd.{alias.name}" if whole else node.module
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+            yield from imports(node, f"{scope}.{node.name}".lstrip("."))
+        else:
+            yield from imports(node, scope)
+
+
+def in_function(tree, scope):
+    """Tell whether a scope such as ``Sequential._trainer`` is more than a class body."""
+    names = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+    return scope.rpartition(".")[2] in names
+
+
+def imports_of_the_package():
+    """Return (part, enclosing function or "", imported part) for the inside."""
+    found = set()
+    for _, part, tree in MODULES:
+        if part in INSIDE:
+            for scope, name in imports(tree):
+                if name.partition(".")[0] == "minigd":
+                    imported = [*name.split("."), "the package itself"][1]
+                    found.add((part, scope if in_function(tree, scope) else "", imported))
+    return found
+
+
+# Arrows ---------------------------------------------------------------------------------------
+
+
+def test_the_inside_is_all_there():
+    assert INSIDE <= PARTS
+
+
+def test_imports_run_one_way():
+    against = {
+        (part, scope, imported)
+        for part, scope, imported in imports_of_the_package()
+        if imported not in allowed(part)
+    }
+    assert against == AGAINST_THE_ARROWS
+
+
+def test_nothing_inside_imports_the_outer_ring():
+    outer = PARTS - INSIDE
+    assert {"gradcheck", "reference"} <= outer
+    assert {found for found in imports_of_the_package() if found[2] in outer} == set()
+
+
+def test_no_import_of_the_package_hides_in_a_function_but_the_one():
+    # Inside one folder it may: a source makes another of the sources.
+    hidden = {found for found in imports_of_the_package() if found[1] and found[0] != found[2]}
+    assert hidden == AGAINST_THE_ARROWS
+
+
+def test_the_arrows_are_those_of_the_design():
+    # The table above is itself held to the line in the design that it stands for.
+    order = ["errors", "state", "backend", "formulas", "layers", "model", "trainer"]
+    for earlier, later in itertools.pairwise(order):
+        assert earlier in allowed(later)
+        assert later not in allowed(earlier)
+    assert allowed("batches") == {"errors", "state", "backend", "sources", "streams", "batches"}
+    assert {"layers", "model", "batches"}.isdisjoint(allowed("sources"))
+    assert allowed("losses").isdisjoint({"layers", "updaters", "metrics", "model"})
+    assert allowed("trainer") >= {"objective", "files", "batches", "sources"}
+
+
+def test_the_inside_needs_numpy_and_tqdm_alone():
+    needed = set()
+    for _, part, tree in MODULES:
+        if part in INSIDE:
+            needed |= {
+                name.partition(".")[0]
+                for scope, name in imports(tree)
+                if not in_function(tree, scope)
+            }
+    assert needed - set(sys.stdlib_module_names) == {"minigd", "numpy", "tqdm"}
+
+
+def test_importing_minigd_loads_nothing_heavy():
+    code = "import sys, minigd; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert {"minigd", "numpy"} <= set(loaded.stdout.split())
+    assert set(loaded.stdout.split()) & LIGHT == set()
+
+
+# Size -----------------------------------------------------------------------------------------
+
+
+def lines_of_code(source):
+    """Count the lines that hold code: no blank lines, no comments, no docstrings."""
+    docstrings = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            docstrings |= set(range(node.lineno, node.end_lineno + 1))
+    layout = {
+        tokenize.COMMENT,
+        tokenize.NL,
+        tokenize.NEWLINE,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+    }
+    code = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in layout:
+            code |= set(range(token.start[0], token.end[0] + 1))
+    return len(code - docstrings)
+
+
+def test_lines_are_counted_without_docstrings_comments_and_blanks():
+    source = (
+        '"""Doc.\n\nMore.\n"""\n\nx = [\n    1,  # one\n\n    # two\n    2,\n]\n"""About x."""\n'
+    )
+    assert lines_of_code(source) == 4
+    assert lines_of_code('def f():\n    """Doc."""\n    return """a\n    b"""\n') == 3
+
+
+def test_the_inside_can_be_read_in_an_evening():
+    sizes = {
+        str(path.relative_to(PACKAGE)): lines_of_code(path.read_text(encoding="utf-8"))
+        for path, part, _ in MODULES
+        if part in INSIDE and (part != "sources" or path.name in IDEA_OF_A_SOURCE)
+    }
+    assert sum(sizes.values()) < SIZE, sizes
+
+
+# Words ----------------------------------------------------------------------------------------
+
+
+@each_module
+def test_a_module_opens_with_a_docstring(path, tree):
+    docstring = ast.get_docstring(tree)
+    assert docstring
+    assert docstring.splitlines()[0].endswith(".")
+
+
+def public(node):
+    """Yield the public functions, classes and methods of a module."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.ClassDef) and not child.name.startswith("_"):
+            yield child
+            if isinstance(child, ast.ClassDef):
+                yield from public(child)
+
+
+@each_module
+def test_every_public_class_and_function_has_a_docstring(path, tree):
+    assert [node.name for node in public(tree) if not ast.get_docstring(node)] == []
+
+
+def test_all_names_what_is_there_and_public():
+    assert len(set(gd.__all__)) == len(gd.__all__)
+    for name in gd.__all__:
+        assert hasattr(gd, name)
+        assert name == "__version__" or not name.startswith("_")
+    own = {
+        name
+        for name, value in vars(gd).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    assert own == set(gd.__all__) - {"__version__", "initializers", "metrics"}
+
+
+@pytest.mark.parametrize("name", sorted(set(gd.__all__) - {"__version__", "Array"}))
+def test_every_public_name_says_what_it_is(name):
+    assert inspect.getdoc(getattr(gd, name))
+
+
+# Randomness -----------------------------------------------------------------------------------
+
+GENERATORS = {"default_rng", "Generator", "SeedSequence", "BitGenerator", "PCG64", "Philox"}
+
+
+def dotted(node):
+    """Return ``numpy.random.seed`` for such an expression, with `np` written out."""
+    if isinstance(node, ast.Name):
+        return "numpy" if node.id == "np" else node.id
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return ""
+
+
+def global_randomness(tree):
+    """Return what draws from, or seeds, a generator that everybody shares."""
+    used = [dotted(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    found = [
+        name
+        for name in used
+        if name.rpartition(".")[0] in ("numpy.random", "cupy.random", "self.xp.random", "xp.random")
+        and name.rpartition(".")[2] not in GENERATORS
+    ]
+    return found + [
+        name for _, name in imports(tree) if name in ("random", "numpy.random", "cupy.random")
+    ]
+
+
+@each_module
+def test_no_module_uses_a_global_generator(path, tree):
+    assert global_randomness(tree) == []
+
+
+def test_a_global_generator_would_be_found():
+    for line in (
+        "np.random.seed(0)",
+        "x = np.random.rand(3)",
+        "import random",
+        "xp.random.normal()",
+    ):
+        assert global_randomness(ast.parse(line))
+    assert not global_randomness(ast.parse("rng: np.random.Generator = np.random.default_rng(0)"))

@@ -1,0 +1,280 @@
+"""The elementwise maths, held to fifty-digit decimals and to SciPy.
+
+Every formula keeps its dtype, takes complex numbers, and gives the same bits slice by slice.
+"""
+
+from decimal import Decimal, localcontext
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import special
+
+from minigd import formulas
+from minigd.backend import NumpyBackend
+
+EPS = np.finfo(float).eps
+ORDINARY = [-40.0, -17.3, -3.0, -0.5, -1e-9, 0.0, 1e-9, 0.3, 1.0, 4.2, 17.3, 40.0]
+HUGE = [-1e4, -745.0, -104.0, 0.0, 104.0, 745.0, 1e4]
+UPDATE = {
+    "sgd": {"learning_rate": 0.1},
+    "momentum": {"learning_rate": 0.1, "momentum": 0.9},
+    "nesterov": {"learning_rate": 0.1, "momentum": 0.9},
+    "adam": {"rate": 0.01, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
+}
+INPUTS = {
+    "tanh": 1,
+    "tanh_backward": 2,
+    "sigmoid": 1,
+    "sigmoid_backward": 2,
+    "relu": 1,
+    "relu_backward": 2,
+    "softmax": 1,
+    "softmax_backward": 2,
+    "log_softmax": 1,
+    "binary_cross_entropy": 2,
+    "sgd": 2,
+    "momentum": 3,
+    "nesterov": 3,
+    "adam": 4,
+}
+
+
+def call(name, *inputs):
+    """Return the results of a formula as a tuple."""
+    result = getattr(formulas, name)(*inputs, **UPDATE.get(name, {}))
+    return result if isinstance(result, tuple) else (result,)
+
+
+def draw(name, shape, dtype, seed=0):
+    """Return inputs for a formula; Adam's v is not negative."""
+    rng = np.random.default_rng(seed)
+    inputs = [rng.normal(scale=3, size=shape).astype(dtype) for _ in range(INPUTS[name])]
+    return [*inputs[:3], abs(inputs[3])] if name == "adam" else inputs
+
+
+def exactly(function, *numbers):
+    """Return a function of decimals of fifty digits, as a float."""
+    with localcontext() as context:
+        context.prec = 50
+        return float(function(*map(Decimal, numbers)))
+
+
+def test_every_formula_is_tested_here():
+    public = {name for name in vars(formulas) if not name.startswith("_")}
+    assert public - {"np", "Array"} == set(INPUTS)
+
+
+# Values ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("x", ORDINARY)
+def test_tanh_and_sigmoid_to_the_last_digits(backend, x):
+    z = backend.asarray([x], dtype="float64")
+    tanh = exactly(lambda x: ((2 * x).exp() - 1) / ((2 * x).exp() + 1), x)
+    sigmoid = exactly(lambda x: 1 / (1 + (-x).exp()), x)
+    assert backend.to_numpy(formulas.tanh(z))[0] == pytest.approx(tanh, rel=4 * EPS)
+    # Through tanh the error is a unit of the last place of ½, not of the result.
+    assert backend.to_numpy(formulas.sigmoid(z))[0] == pytest.approx(sigmoid, rel=0, abs=EPS)
+
+
+@pytest.mark.parametrize("y", [0.0, 1.0])
+@pytest.mark.parametrize("z", [*ORDINARY, -700.0, 700.0])
+def test_cross_entropy_of_a_label_has_a_small_relative_error(backend, z, y):
+    expected = exactly(lambda z, y: (1 + z.exp()).ln() - z * y, z, y)
+    if abs(z) == 700:  # fifty digits do not hold 1 + exp(−700)
+        expected = np.exp(-700.0) if (z > 0) == (y > 0) else 700.0
+    arrays = backend.asarray([z], dtype="float64"), backend.asarray([y], dtype="float64")
+    value = backend.to_numpy(formulas.binary_cross_entropy(*arrays))[0]
+    assert value == pytest.approx(expected, rel=8 * EPS, abs=0)
+
+
+@pytest.mark.parametrize("y", [0.1, 0.5, 0.75])
+def test_cross_entropy_of_a_soft_label(y):
+    z = np.array(ORDINARY)
+    expected = [exactly(lambda z, y: (1 + z.exp()).ln() - z * y, each, y) for each in ORDINARY]
+    value = formulas.binary_cross_entropy(z, np.full_like(z, y))
+    np.testing.assert_allclose(value, expected, rtol=4 * EPS, atol=4 * EPS * abs(z).max())
+
+
+def test_softmax_and_its_logarithm_are_scipys(backend):
+    x = np.random.default_rng(1).normal(scale=5, size=(40, 7))
+    z = backend.asarray(x)
+    softmax, log = backend.to_numpy(formulas.softmax(z)), backend.to_numpy(formulas.log_softmax(z))
+    np.testing.assert_allclose(softmax, special.softmax(x, axis=1), rtol=1e-14)
+    np.testing.assert_allclose(log, special.log_softmax(x, axis=1), rtol=1e-14, atol=1e-14)
+    np.testing.assert_allclose(softmax.sum(axis=1), 1, rtol=8 * EPS)
+
+
+def test_sigmoid_and_cross_entropy_are_scipys(backend):
+    x = np.linspace(-30, 30, 401)
+    sigmoid = backend.to_numpy(formulas.sigmoid(backend.asarray(x)))
+    np.testing.assert_allclose(sigmoid, special.expit(x), rtol=0, atol=EPS)
+    zeros = backend.asarray(np.zeros_like(x))
+    value = backend.to_numpy(formulas.binary_cross_entropy(backend.asarray(x), zeros))
+    np.testing.assert_allclose(value, -special.log_expit(-x), rtol=8 * EPS)
+
+
+def test_softmax_does_not_change_when_a_row_is_shifted():
+    x = np.random.default_rng(2).integers(-8, 8, size=(20, 5)).astype(float)
+    shift = 2.0 ** np.arange(20)[:, None]  # whole numbers, so that the shift itself is exact
+    np.testing.assert_array_equal(formulas.softmax(x + shift), formulas.softmax(x))
+    np.testing.assert_array_equal(formulas.log_softmax(x + shift), formulas.log_softmax(x))
+
+
+def test_softmax_backward_is_the_product_with_the_jacobian(backend):
+    rng = np.random.default_rng(3)
+    y, dy = special.softmax(rng.normal(size=(6, 4)), axis=1), rng.normal(size=(6, 4))
+    dx = backend.to_numpy(formulas.softmax_backward(backend.asarray(y), backend.asarray(dy)))
+    expected = [(np.diag(y[i]) - np.outer(y[i], y[i])) @ dy[i] for i in range(6)]
+    np.testing.assert_allclose(dx, expected, atol=8 * EPS)
+
+
+def test_relu_is_flat_at_zero_and_a_nan_stays_one(backend):
+    x = backend.asarray([-2.0, -0.0, 0.0, 3.0, np.nan])
+    y = formulas.relu(x)
+    np.testing.assert_array_equal(backend.to_numpy(y), [0, 0, 0, 3, np.nan])
+    dx = backend.to_numpy(formulas.relu_backward(y, backend.asarray([5.0] * 5)))
+    np.testing.assert_array_equal(dx[:4], [0, 0, 0, 5])
+
+
+def test_updates_are_the_textbooks_number_by_number(backend):
+    p, g, v = 0.3, -2.0, 0.7
+    new = 0.9 * v + g
+    expected = {
+        "sgd": (p - 0.1 * g,),
+        "momentum": (p - 0.1 * new, new),
+        "nesterov": (p - 0.1 * (g + 0.9 * new), new),
+    }
+    for name, values in expected.items():
+        inputs = [backend.asarray([each]) for each in (p, g, v)[: INPUTS[name]]]
+        results = [float(backend.to_numpy(a)[0]) for a in call(name, *inputs)]
+        assert results == pytest.approx(values, rel=4 * EPS)
+
+
+# Stability ------------------------------------------------------------------------------------
+
+
+def test_nothing_overflows_at_ten_thousand_in_float32(backend):
+    x = backend.asarray(HUGE, dtype="float32")
+    host = np.array(HUGE)
+    np.testing.assert_array_equal(backend.to_numpy(formulas.tanh(x)), np.sign(host))
+    np.testing.assert_array_equal(backend.to_numpy(formulas.sigmoid(x)), (np.sign(host) + 1) / 2)
+    for label in (0, 1):
+        y = backend.asarray([label] * len(HUGE), dtype="float32")
+        value = backend.to_numpy(formulas.binary_cross_entropy(x, y))
+        expected = np.maximum(host, 0) - host * label
+        np.testing.assert_allclose(value[host != 0], expected[host != 0], rtol=1e-6, atol=1e-44)
+        assert value[host == 0] == pytest.approx(np.log(2), rel=1e-6)
+
+
+def test_softmax_of_huge_logits_in_float32(backend):
+    x = backend.asarray([[1e4, -1e4, 0], [-1e4, -1e4, -1e4], [1e4, 1e4, -1e4]], dtype="float32")
+    y = backend.to_numpy(formulas.softmax(x))
+    np.testing.assert_allclose(y, [[1, 0, 0], [1 / 3] * 3, [0.5, 0.5, 0]], rtol=1e-6)
+    log = backend.to_numpy(formulas.log_softmax(x))
+    half, third = -np.log(2), -np.log(3)
+    expected = [[0, -2e4, -1e4], [third] * 3, [half, half, half - 2e4]]
+    np.testing.assert_allclose(log, expected, rtol=1e-6)
+
+
+# dtypes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", INPUTS)
+def test_a_dtype_stays_what_it_is(backend, name, dtype):
+    inputs = [backend.asarray(a) for a in draw(name, (5, 3), dtype)]
+    assert {str(result.dtype) for result in call(name, *inputs)} == {dtype}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_complex_numbers_stay_complex_and_their_real_part_is_the_result(name):
+    inputs = draw(name, (50, 3), "float64")
+    results = call(name, *inputs)
+    for value, expected in zip(call(name, *[a + 0j for a in inputs]), results, strict=True):
+        assert value.dtype == np.complex128
+        np.testing.assert_allclose(value.real, expected, rtol=1e-13, atol=1e-15)
+        np.testing.assert_array_equal(value.imag, 0)
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "relu", "softmax", "log_softmax"])
+def test_complex_numbers_do_not_overflow_either(name):
+    x = np.array([HUGE])
+    value = getattr(formulas, name)(x + 1e-20j)  # whose square, 1e-40, is what may be off
+    np.testing.assert_allclose(value.real, getattr(formulas, name)(x), rtol=1e-13, atol=1e-39)
+    assert np.isfinite(value).all()
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_inputs_are_not_modified(backend, name):
+    host = draw(name, (5, 3), "float32")
+    inputs = [backend.asarray(a.copy()) for a in host]
+    call(name, *inputs)
+    for array, expected in zip(inputs, host, strict=True):
+        np.testing.assert_array_equal(backend.to_numpy(array), expected)
+
+
+# The executors --------------------------------------------------------------------------------
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(
+    name=st.sampled_from(list(INPUTS)),
+    rows=st.integers(1, 200),
+    width=st.integers(1, 9),
+    dtype=st.sampled_from(["float32", "float64", "complex128"]),
+    slice_size=st.integers(1, 300),
+    in_place=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_slices_give_the_bits_of_the_plain_formula(
+    name, rows, width, dtype, slice_size, in_place, seed
+):
+    inputs = draw(name, (rows, width), dtype, seed)
+    expected = call(name, *inputs)
+    if in_place:  # p, and m and v behind the gradient, are where the results go
+        out = tuple(a for i, a in enumerate(inputs) if i != 1 or len(expected) == 1)
+        out = out[: len(expected)]
+    else:
+        out = tuple(np.full_like(a, 7) for a in expected)
+    backend = NumpyBackend()
+    backend.slice_size = slice_size
+    target = out if len(out) > 1 else out[0]
+    backend.apply(getattr(formulas, name), *inputs, out=target, **UPDATE.get(name, {}))
+    for array, wanted in zip(out, expected, strict=True):
+        assert array.tobytes() == wanted.astype(array.dtype).tobytes()
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(size=st.integers(1, 60_000), name=st.sampled_from(list(UPDATE)))
+def test_flat_vectors_longer_than_a_slice(size, name):
+    inputs = draw(name, (size,), "float32")
+    expected = call(name, *inputs)
+    out = tuple(np.empty_like(a) for a in expected)
+    NumpyBackend().apply(
+        getattr(formulas, name), *inputs, out=out if len(out) > 1 else out[0], **UPDATE[name]
+    )
+    for array, wanted in zip(out, expected, strict=True):
+        np.testing.assert_array_equal(array, wanted)
+
+
+@pytest.mark.parametrize("rows", [3, 40_000])
+@pytest.mark.parametrize("name", INPUTS)
+def test_where_false_changes_nothing_and_true_everything(backend, name, rows):
+    if rows > 3 and name not in UPDATE:
+        rows = 9_000  # more than one slice of two columns
+    host = draw(name, (rows, 2), "float32")
+    expected = [backend.to_numpy(a) for a in call(name, *map(backend.asarray, host))]
+    for flag in (False, True):
+        out = tuple(backend.asarray(np.full((rows, 2), 7, dtype="float32")) for _ in expected)
+        backend.apply(
+            getattr(formulas, name),
+            *map(backend.asarray, host),
+            out=out if len(out) > 1 else out[0],
+            where=backend.asarray(flag),
+            **UPDATE.get(name, {}),
+        )
+        for array, wanted in zip(out, expected, strict=True):
+            np.testing.assert_array_equal(backend.to_numpy(array), wanted if flag else 7)

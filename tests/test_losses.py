@@ -1,0 +1,424 @@
+"""Losses: their values against scikit-learn and plain loops, and the targets that they refuse.
+
+The gradients' rows are each example's own, never divided by the batch; `tests/gradients` differs
+them numerically.
+"""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import special
+from sklearn import metrics
+
+import minigd as gd
+from minigd import reference
+from minigd.losses import LOSSES, get_loss
+
+BCE, CCE, MSE = gd.BinaryCrossEntropy, gd.CategoricalCrossEntropy, gd.MeanSquaredError
+
+
+def value_and_gradient(loss, backend, z, y, dtype="float64"):
+    """Return both on the host."""
+    value = loss.forward(backend.asarray(z, dtype=dtype), backend.asarray(y))
+    return float(value), backend.to_numpy(loss.backward())
+
+
+def logits(n=9, k=4, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(scale=3, size=(n, k)), rng.integers(0, k, size=n)
+
+
+# Values and gradients -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_mean_squared_error_is_scikit_learns(backend, k):
+    z, _ = logits(k=k)
+    y = np.random.default_rng(1).normal(size=z.shape)
+    value, dz = value_and_gradient(MSE(), backend, z, y)
+    assert value == pytest.approx(metrics.mean_squared_error(y, z), rel=1e-14)
+    for i in range(9):
+        for j in range(k):
+            assert dz[i, j] == pytest.approx(2 / k * (z[i, j] - y[i, j]), rel=1e-14)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_binary_cross_entropy_is_scikit_learns(backend, k):
+    z, _ = logits(k=k)
+    y = np.random.default_rng(1).integers(0, 2, size=z.shape)
+    p = special.expit(z)
+    expected = np.mean([metrics.log_loss(y[:, j], p[:, j], labels=[0, 1]) for j in range(k)])
+    value, dz = value_and_gradient(BCE(from_logits=True), backend, z, y)
+    assert value == pytest.approx(expected, rel=1e-13)
+    np.testing.assert_allclose(dz, (p - y) / k, atol=1e-15)
+    value, dp = value_and_gradient(BCE(), backend, p, y)
+    assert value == pytest.approx(expected, rel=1e-13)
+    np.testing.assert_allclose(dp, (p - y) / (k * p * (1 - p)), rtol=1e-12)
+
+
+def test_binary_cross_entropy_of_soft_labels_is_the_textbooks(backend):
+    z, _ = logits(k=2)
+    y = np.random.default_rng(1).uniform(size=z.shape)
+    y[0] = [0.0, 1.0]
+    p = special.expit(z)
+    terms = [
+        -(b * math.log(a) if b else 0) - ((1 - b) * math.log(1 - a) if b < 1 else 0)
+        for a, b in zip(p.ravel(), y.ravel(), strict=True)
+    ]
+    for loss, given in ((BCE(from_logits=True), z), (BCE(), p)):
+        value, _ = value_and_gradient(loss, backend, given, y)
+        assert value == pytest.approx(sum(terms) / len(terms), rel=1e-13)
+
+
+def test_categorical_cross_entropy_is_scikit_learns(backend):
+    z, y = logits()
+    p = special.softmax(z, axis=1)
+    expected = metrics.log_loss(y, p, labels=range(4))
+    onehot = np.eye(4)[y]
+    for targets in (y, y.reshape(-1, 1), y.astype("uint8"), onehot, onehot.astype(int)):
+        value, dz = value_and_gradient(CCE(from_logits=True), backend, z, targets)
+        assert value == pytest.approx(expected, rel=1e-13)
+        np.testing.assert_allclose(dz, p - onehot, atol=1e-15)
+        value, dp = value_and_gradient(CCE(), backend, p, targets)
+        assert value == pytest.approx(expected, rel=1e-13)
+        np.testing.assert_allclose(dp, -onehot / p, rtol=1e-13)
+
+
+def test_categorical_cross_entropy_is_softmax_then_logarithm_then_chain_rule(backend):
+    z, y = logits()
+    naive = [reference.cross_entropy(row, label) for row, label in zip(z, y, strict=True)]
+    value, dz = value_and_gradient(CCE(from_logits=True), backend, z, y)
+    assert value == pytest.approx(sum(v for v, _ in naive) / len(naive), rel=1e-13)
+    np.testing.assert_allclose(dz, [d for _, d in naive], atol=1e-14)
+
+
+def test_soft_rows_weigh_the_classes(backend):
+    z, _ = logits()
+    y = np.random.default_rng(1).dirichlet(np.ones(4), size=len(z))
+    y[0] = [0.0, 0.5, 0.5, 0.0]
+    p = special.softmax(z, axis=1)
+    expected = -(y * np.log(p)).sum(axis=1).mean()
+    for loss, given, gradient in ((CCE(True), z, p - y), (CCE(), p, -y / p)):
+        value, dz = value_and_gradient(loss, backend, given, y)
+        assert value == pytest.approx(expected, rel=1e-13)
+        np.testing.assert_allclose(dz, gradient, rtol=1e-12, atol=1e-15)
+
+
+def test_two_classes_are_binary_cross_entropy(backend):
+    z, y = logits(k=1)[0], np.arange(9) % 2
+    two = np.hstack([np.zeros_like(z), z])
+    value, dz = value_and_gradient(CCE(from_logits=True), backend, two, y)
+    expected, expected_dz = value_and_gradient(BCE(from_logits=True), backend, z, y)
+    assert value == pytest.approx(expected, rel=1e-13)
+    np.testing.assert_allclose(dz[:, 1:], expected_dz, atol=1e-15)
+
+
+@pytest.mark.parametrize("loss", [MSE(), BCE(True), CCE(True)])
+def test_rows_of_the_gradient_do_not_depend_on_the_batch(backend, loss):
+    z, y = logits()
+    targets = y if isinstance(loss, CCE) else np.eye(4)[y]
+    _, whole = value_and_gradient(loss, backend, z, targets)
+    parts = [
+        value_and_gradient(loss, backend, z[i : i + 1], targets[i : i + 1])[1] for i in range(9)
+    ]
+    np.testing.assert_allclose(np.vstack(parts), whole, rtol=1e-14, atol=1e-16)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_binary_logits_of_ten_thousand_in_float32(backend, label):
+    z = np.array([[1e4], [-1e4], [200.0], [-200.0]])
+    value, dz = value_and_gradient(BCE(from_logits=True), backend, z, [label] * 4, "float32")
+    assert value == pytest.approx((1e4 + 200) / 4, rel=1e-6)
+    np.testing.assert_array_equal(dz[:, 0], np.array([1, 0, 1, 0]) - label)
+
+
+def test_class_logits_of_ten_thousand_in_float32(backend):
+    z = np.array([[1e4, -1e4, 0.0], [1e4, -1e4, 0.0], [-1e4, -1e4, -1e4]])
+    for y in (np.array([0, 1, 2]), np.eye(3)):
+        value, dz = value_and_gradient(CCE(from_logits=True), backend, z, y, "float32")
+        assert value == pytest.approx((0 + 2e4 + math.log(3)) / 3, rel=1e-6)
+        p = [[1, 0, 0], [1, 0, 0], [1 / 3] * 3]
+        np.testing.assert_allclose(dz, p - np.eye(3), atol=1e-7)
+
+
+@pytest.mark.parametrize("loss", [MSE(), BCE(True), BCE(), CCE(True), CCE()])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_value_and_gradient_have_the_outputs_dtype_and_device(backend, loss, dtype):
+    z = backend.asarray(np.full((4, 3), 0.25), dtype=dtype)
+    y = backend.asarray(np.eye(3, dtype="float64")[[0, 1, 2, 0]])
+    value = loss.forward(z, y)
+    dz = loss.backward()
+    assert str(value.dtype) == str(dz.dtype) == dtype
+    assert value.shape == ()
+    assert dz.shape == z.shape
+    assert backend.holds(dz)
+
+
+@pytest.mark.parametrize("loss", [MSE(), BCE(True), BCE(), CCE(True), CCE()])
+def test_neither_outputs_nor_targets_are_modified(backend, loss):
+    host = np.full((3, 3), 0.25), np.eye(3)
+    z, y = map(backend.asarray, host)
+    loss.forward(z, y)
+    dz = loss.backward()
+    dz[...] = 7.0  # what is returned is fresh, too
+    np.testing.assert_array_equal(backend.to_numpy(z), host[0])
+    np.testing.assert_array_equal(backend.to_numpy(y), host[1])
+
+
+def test_outputs_of_whole_numbers_do_not_round_the_targets():
+    loss = MSE()
+    assert float(loss.forward(np.array([[1], [2]]), np.array([0.5, 0.5]))) == 1.25
+    np.testing.assert_array_equal(loss.backward(), [[1.0], [3.0]])
+
+
+# Shapes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", [MSE(), BCE(True), BCE()])
+def test_a_vector_of_targets_is_a_column_and_is_never_broadcast(backend, loss):
+    z, y = np.array([[0.1], [0.4], [0.8]]), np.array([0.0, 1.0, 1.0])
+    vector = value_and_gradient(loss, backend, z, y)
+    column = value_and_gradient(loss, backend, z, y.reshape(-1, 1))
+    assert vector[0] == column[0]
+    assert vector[1].shape == (3, 1)
+    np.testing.assert_array_equal(vector[1], column[1])
+
+
+@pytest.mark.parametrize("loss", [MSE(), BCE(True), BCE()])
+@pytest.mark.parametrize(
+    ("z", "y", "words"),
+    [
+        ((3, 2), (3,), r"y has shape \(3,\) and the outputs have shape \(3, 2\).*one output only"),
+        ((3, 2), (3, 1), r"y has shape \(3, 1\) and the outputs have shape \(3, 2\)"),
+        ((3, 1), (3, 3), r"y has shape \(3, 3\) and the outputs have shape \(3, 1\)"),
+        ((3, 1), (3, 1, 1), r"y has shape \(3, 1, 1\)"),
+        ((3, 3), (1, 3), "x has 3 rows and y has 1 rows"),
+        ((3, 1), (2,), "x has 3 rows and y has 2 rows: each example needs one target"),
+        ((3, 1), (), "x has 3 rows and y is a single number"),
+        ((3,), (3,), r"outputs of shape \(n, K\).*was given \(3,\).*z\.reshape\(-1, 1\)"),
+        ((0, 1), (0,), "no rows"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(backend, loss, z, y, words):
+    z, y = backend.asarray(np.full(z, 0.5)), backend.asarray(np.ones(y))
+    with pytest.raises(gd.DataError, match=words):
+        loss.forward(z, y)
+
+
+@pytest.mark.parametrize(
+    ("z", "y", "words"),
+    [
+        ((3, 1), (3,), "needs an output for each class, at least 2.*BinaryCrossEntropy"),
+        ((3, 4), (3, 2), r"y has shape \(3, 2\).*classes of shape \(3,\) or one-hot rows of .*4\)"),
+        ((3, 4), (4, 3), "x has 3 rows and y has 4 rows"),
+        ((3, 3), (3, 3, 1), r"y has shape \(3, 3, 1\)"),
+        ((0, 2), (0,), "no rows"),
+    ],
+)
+def test_shapes_that_do_not_fit_classes_are_refused(backend, z, y, words):
+    z, y = backend.asarray(np.full(z, 0.5)), backend.asarray(np.ones(y, dtype=int))
+    with pytest.raises(gd.DataError, match=words):
+        CCE(from_logits=True).forward(z, y)
+
+
+def test_targets_may_be_a_list_on_the_host():
+    assert float(MSE().forward(np.array([[1.0], [3.0]]), [0, 1])) == 2.5
+    assert float(CCE(True).forward(np.zeros((2, 2)), [0, 1])) == pytest.approx(math.log(2))
+
+
+# Targets that are refused ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("y", [[0, 4, 1], [0, -1, 1], [[7], [0], [0]]])
+def test_classes_outside_the_outputs_are_refused_and_named(backend, y):
+    outside = next(c for c in np.ravel(y) if not 0 <= c < 4)
+    words = f"4 outputs, for classes 0 to 3, and y holds {outside}: number the classes from 0"
+    with pytest.raises(gd.DataError, match=words):
+        CCE(True).forward(backend.zeros((3, 4), "float32"), backend.asarray(y))
+
+
+def test_classes_that_are_no_integers_are_refused_and_not_cast(backend):
+    with pytest.raises(gd.DataError, match=r"classes must be integers, and y is float64.*astype"):
+        CCE(True).forward(backend.zeros((3, 4), "float32"), backend.asarray([0.0, 1.0, 2.0]))
+
+
+def test_boolean_labels_are_classes_0_and_1(backend):
+    z, y = logits(k=2)
+    flags = y.astype(bool)
+    for loss, outputs in ((CCE(True), z), (BCE(True), z[:, :1]), (MSE(), z[:, :1])):
+        value, dz = value_and_gradient(loss, backend, outputs, flags)
+        expected, expected_dz = value_and_gradient(loss, backend, outputs, y)
+        assert value == expected
+        np.testing.assert_array_equal(dz, expected_dz)
+
+
+@pytest.mark.parametrize(
+    "row", [[1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.5, 0.4, 0.0], [2.0, -1.0, 0.0]]
+)
+def test_rows_that_are_no_probabilities_are_refused(backend, row):
+    y = backend.asarray([[1.0, 0.0, 0.0], row])
+    with pytest.raises(gd.DataError, match="rows must be one-hot, or probabilities that sum to 1"):
+        CCE(True).forward(backend.zeros((2, 3), "float32"), y)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "bool"])
+def test_rows_of_whole_numbers_that_are_not_one_hot_are_refused(backend, dtype):
+    y = backend.asarray(np.array([[1, 0, 0], [0, 0, 0]]), dtype=dtype)
+    with pytest.raises(gd.DataError, match="one-hot"):
+        CCE(True).forward(backend.zeros((2, 3), "float32"), y)
+
+
+@pytest.mark.parametrize("loss", [BCE(True), BCE()])
+@pytest.mark.parametrize(("y", "given"), [([-1, 1], "-1 to 1"), ([1, 2], "1 to 2")])
+def test_labels_that_are_not_0_and_1_are_refused_with_the_way_out(backend, loss, y, given):
+    words = f"takes labels 0 and 1.* y holds {given}: encode the two classes as 0 and 1"
+    with pytest.raises(gd.DataError, match=words):
+        loss.forward(backend.asarray([[0.5], [0.5]]), backend.asarray(y))
+
+
+@pytest.mark.parametrize("loss", [MSE(), BCE(True), CCE(True)])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_targets_that_are_not_finite_are_named_with_their_row(backend, loss, bad):
+    y = np.eye(3)
+    y[2, 1] = bad
+    with pytest.raises(gd.DataError, match=f"y holds {bad} at row 2, column 1"):
+        loss.forward(backend.zeros((3, 3), "float64"), backend.asarray(y))
+
+
+@pytest.mark.parametrize("loss", [MSE(), BCE(True), CCE(True)])
+@pytest.mark.parametrize("y", [["yes", "no"], np.array(["1", "0"]), [None, 1]])
+def test_text_is_refused(loss, y):
+    with pytest.raises(gd.DataError, match="y must hold numbers, but its dtype is"):
+        loss.forward(np.zeros((2, 2 if isinstance(loss, CCE) else 1)), y)
+
+
+# Probabilities --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("p", "y"), [(0.0, 1), (1.0, 0), (0.0, 0.5), (1.0, 0.5)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_sure_and_wrong_probability_is_an_error_that_names_from_logits(backend, p, y, dtype):
+    z = backend.asarray([[0.5], [p]], dtype=dtype)
+    with pytest.raises(gd.DataError, match=r"infinite.*exactly 0 or 1.*BinaryCrossEntropy\(from_l"):
+        BCE().forward(z, backend.asarray([1, y]))
+
+
+def test_a_true_class_of_probability_0_is_an_error_that_names_from_logits(backend):
+    z = backend.asarray([[0.5, 0.5], [1.0, 0.0]])
+    for y in ([0, 1], [[1, 0], [0, 1]]):
+        with pytest.raises(gd.DataError, match=r"infinite.*CategoricalCrossEntropy\(from_logits=T"):
+            CCE().forward(z, backend.asarray(y))
+
+
+def test_a_sure_and_right_probability_costs_nothing(backend):
+    value, dz = value_and_gradient(BCE(), backend, [[1.0], [0.0]], [1, 0])
+    assert value == 0
+    np.testing.assert_array_equal(dz, [[-1.0], [1.0]])
+    for y in ([0, 1], np.eye(2)):
+        value, dz = value_and_gradient(CCE(), backend, np.eye(2), y)
+        assert value == 0
+        np.testing.assert_array_equal(dz, -np.eye(2))
+
+
+@pytest.mark.parametrize("loss", [BCE(), CCE()])
+@pytest.mark.parametrize(("z", "given"), [(-0.5, "-0.5 to 0.5"), (3.0, "0.5 to 3")])
+def test_predictions_that_are_no_probabilities_name_from_logits(backend, loss, z, given):
+    outputs = backend.asarray([[0.5, z], [0.5, 0.5]])
+    words = rf"takes probabilities, and the predictions go from {given}: .*\(from_logits=True\)"
+    with pytest.raises(gd.DataError, match=words):
+        loss.forward(outputs, backend.asarray(np.eye(2)))
+
+
+def test_an_infinite_squared_error_is_not_blamed_on_probabilities():
+    # By hand, with numbers whose squares are too large for float32; a trainer refuses the update.
+    with np.errstate(over="ignore"):
+        value = MSE().forward(np.full((2, 1), 1e30, dtype="float32"), np.zeros(2))
+    assert np.isinf(value)
+
+
+# Order of calls -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", [MSE, BCE, CCE])
+def test_backward_needs_a_forward_of_its_own(backend, loss):
+    loss = loss()
+    with pytest.raises(RuntimeError, match=f"{type(loss).__name__}: backward was called without a"):
+        loss.backward()
+    loss.forward(backend.asarray([[0.5, 0.5]]), backend.asarray([[1.0, 0.0]]))
+    loss.backward()
+    with pytest.raises(RuntimeError, match="for the second time"):
+        loss.backward()
+    loss.forward(backend.asarray([[0.5, 0.5]]), backend.asarray([[1.0, 0.0]]))
+    loss.forget()
+    with pytest.raises(RuntimeError, match="without a forward"):
+        loss.backward()
+
+
+def test_a_forward_that_was_refused_leaves_nothing_for_backward(backend):
+    loss = BCE()
+    with pytest.raises(gd.DataError, match="infinite"):
+        loss.forward(backend.asarray([[0.0]]), backend.asarray([1]))
+    with pytest.raises(RuntimeError, match="without a forward"):
+        loss.backward()
+
+
+# Names ----------------------------------------------------------------------------------------
+
+
+def test_the_fields_usual_names():
+    expected = {
+        "mse": MSE,
+        "mean_squared_error": MSE,
+        "binary_crossentropy": BCE,
+        "categorical_crossentropy": CCE,
+    }
+    assert expected == LOSSES
+    for name, loss in expected.items():
+        assert type(get_loss(name)) is loss
+        assert get_loss(name).from_logits is False
+
+
+def test_a_loss_is_its_own():
+    loss = BCE(from_logits=True)
+    assert get_loss(loss) is loss
+    assert repr(loss) == "BinaryCrossEntropy(from_logits=True)"
+
+
+@pytest.mark.parametrize("which", ["msr", None, MSE, 3])
+def test_an_unknown_name_is_refused_with_the_known_ones(which):
+    with pytest.raises(ValueError, match=r"unknown loss .*'binary_crossentropy', .*'mse'"):
+        get_loss(which)
+
+
+class MeanAbsolute(gd.Loss):
+    """The two methods that a loss of one's own needs."""
+
+    def per_example(self, z, y):
+        return abs(z - y).mean(axis=1)
+
+    def gradient(self, z, y):
+        return ((z > y) * 2.0 - 1) / z.shape[1]
+
+
+def test_a_loss_of_ones_own_needs_two_methods():
+    value = MeanAbsolute().forward(np.array([[1.0], [3.0]]), np.array([0.0, 5.0]))
+    assert value == 1.5
+    for method in ("per_example", "gradient"):
+        with pytest.raises(NotImplementedError, match=rf"Loss must define {method}\(z, y\)"):
+            getattr(gd.Loss(), method)(np.ones((1, 1)), np.ones((1, 1)))
+
+
+def test_probabilities_for_metrics(backend):
+    z, _ = logits()
+    array = backend.asarray(z)
+    for loss, expected in (
+        (MSE(), z),
+        (BCE(), z),
+        (CCE(), z),
+        (BCE(True), special.expit(z)),
+        (CCE(True), special.softmax(z, axis=1)),
+    ):
+        np.testing.assert_allclose(
+            backend.to_numpy(loss.probabilities(array)), expected, rtol=1e-13, atol=1e-15
+        )

@@ -1,0 +1,145 @@
+"""A layer of one's own: three methods, and it trains, saves, loads and is checked like any other.
+
+The same few lines run on the CPU and on a GPU.
+"""
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+import minigd as gd
+
+
+class Swish(gd.Layer):
+    """y = x · sigmoid(βx), with a trained β for each column."""
+
+    def build(self, n_in):
+        self.add_param("beta", (n_in,), "ones")
+        return n_in
+
+    def forward(self, x, train=False):
+        s = 0.5 * self.backend.xp.tanh(0.5 * self.params["beta"] * x) + 0.5
+        if train:
+            self.keep(x, s)
+        return x * s
+
+    def backward(self, dy):
+        x, s = self.kept()
+        bend = dy * x * s * (1 - s)
+        self.grads["beta"][...] = (bend * x).mean(axis=0)
+        return dy * s + bend * self.params["beta"]
+
+
+def rows(n=23, width=4):
+    return np.random.default_rng(0).normal(size=(n, width))
+
+
+def network(backend="numpy", dtype="float32"):
+    layers = [gd.Dense(8), Swish(), gd.Dense(8), Swish(), gd.Dense(1)]
+    return gd.Sequential(layers, 4, backend=backend, dtype=dtype, seed=1)
+
+
+def test_it_computes_its_formula(backend):
+    model = gd.Sequential([Swish()], 4, backend=backend, dtype="float64")
+    beta = np.array([0.5, 1.0, 2.0, -1.0])
+    model.params["swish1.beta"][...] = backend.asarray(beta)
+    y = model.predict(rows())
+    np.testing.assert_allclose(y, rows() * expit(beta * rows()), rtol=1e-12, atol=1e-15)
+
+
+def test_it_passes_the_checks():
+    assert max(gd.check_layer(Swish(), rows()).values()) < 1e-10
+    errors = gd.check_gradients(network(), "mse", rows(), rows()[:, 0])
+    assert "swish2.beta" in errors
+    assert max(errors.values()) < 1e-10
+
+
+def test_a_mistake_in_it_is_found():
+    class Wrong(Swish):
+        def backward(self, dy):
+            dx = super().backward(dy)
+            self.grads["beta"] *= len(dy)
+            return dx
+
+    with pytest.raises(gd.GradientError, match="beta: backward disagrees"):
+        gd.check_layer(Wrong(), rows())
+
+
+def test_it_trains(backend):
+    x = rows(200)
+    model = network(backend)
+    before = backend.to_numpy(model.params["swish1.beta"]).copy()
+    y = x[:, 0] * x[:, 1]
+    history = model.fit(x, y, loss="mse", updater=gd.Adam(0.02), batch_size=30, epochs=60)
+    assert history["loss"][-1] < 0.1 * history["loss"][0]
+    after = backend.to_numpy(model.params["swish1.beta"])
+    assert (after != before).all()
+    assert after.dtype == np.float32
+
+
+def test_it_trains_alike_on_every_backend(backend):
+    x = rows()
+    here, host = network(backend, "float64"), network("numpy", "float64")
+    for model in (here, host):
+        model.fit(x, x[:, 0], loss="mse", batch_size=5, epochs=3)
+    np.testing.assert_allclose(backend.to_numpy(here.flat_params), host.flat_params, rtol=1e-9)
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+def test_fresh_arrays_of_a_layer_and_reused_buffers_go_together(reuse):
+    x = rows()
+    trainers = [gd.Trainer(network(), "mse", "adam", reuse_buffers=r) for r in (reuse, False)]
+    for trainer in trainers:
+        trainer.fit(x, x[:, 0], batch_size=5, epochs=3)
+    np.testing.assert_array_equal(*[trainer.model.flat_params for trainer in trainers])
+
+
+def test_it_is_saved_and_loaded_by_its_name(backend, tmp_path):
+    model = network(backend)
+    model.fit(rows(), rows()[:, 0], loss="mse", epochs=3)
+    model.save(tmp_path / "m.npz")
+    again = gd.load(tmp_path / "m.npz", custom=[Swish], backend=backend)
+    np.testing.assert_array_equal(again.predict(rows()), model.predict(rows()))
+    with pytest.raises(gd.CheckpointError, match=r"needs a class 'Swish'.*custom=\[Swish\]"):
+        gd.load(tmp_path / "m.npz")
+
+
+def test_a_run_with_it_is_resumed(tmp_path):
+    batches = gd.Batches(rows(), rows()[:, 0], batch_size=5, shuffle=True)
+    whole, cut = (gd.Trainer(network(), "mse", "adam") for _ in range(2))
+    whole.fit(batches, epochs=2)
+    cut.fit(batches, callbacks=[lambda event: event.trainer.updates == 3 and cut.stop()])
+    cut.save(tmp_path / "run.npz")
+    with pytest.raises(gd.CheckpointError, match=r"custom=\[Swish\]"):
+        gd.Trainer.resume(tmp_path / "run.npz", batches)
+    again = gd.Trainer.resume(tmp_path / "run.npz", batches, custom=[Swish])
+    again.fit(until_epoch=2)
+    np.testing.assert_array_equal(again.model.flat_params, whole.model.flat_params)
+
+
+def test_it_goes_with_copies_and_the_summary(backend):
+    model = network("numpy")
+    twin = model.copy(backend=backend)
+    np.testing.assert_allclose(twin.predict(rows()), model.predict(rows()), rtol=1e-5, atol=1e-6)
+    assert "swish2   (n, 8)            8" in str(model.summary())
+
+
+def test_a_layer_without_its_methods_says_which():
+    class Empty(gd.Layer):
+        pass
+
+    with pytest.raises(NotImplementedError, match=r"Empty must define forward\(x, train=False\)"):
+        gd.Sequential([Empty()], 4).forward(rows())
+    with pytest.raises(NotImplementedError, match=r"Empty must define backward\(dy\)"):
+        Empty().backward(rows())
+
+
+@pytest.mark.parametrize("width", [None, 0, 2.0, (4,)])
+def test_a_build_that_gives_no_width_is_named(width):
+    class Odd(Swish):
+        def build(self, n_in):
+            super().build(n_in)
+            return width
+
+    with pytest.raises(TypeError, match=r"Odd.build\(4\) returned .*the width of the output"):
+        gd.Sequential([Odd()], 4)
