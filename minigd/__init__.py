@@ -17,7 +17,8 @@ from minigd.errors import (
 from minigd.files import load
 from minigd.gradcheck import check_gradients, check_layer
 from minigd.history import History
-from minigd.layers import Dense, Layer, ReLU, Sigmoid, Softmax, Tanh
+from minigd.layers import Dense, Layer, ReLU, Rescale, Sigmoid, Softmax, Standardize, Tanh
+from minigd.linear import coefficients
 from minigd.losses import BinaryCrossEntropy, CategoricalCrossEntropy, Loss, MeanSquaredError
 from minigd.model import Sequential
 from minigd.objective import Objective
@@ -61,10 +62,12 @@ __all__ = [
     "Objective",
     "ParquetSource",
     "ReLU",
+    "Rescale",
     "Sequential",
     "ShapeError",
     "Sigmoid",
     "Softmax",
+    "Standardize",
     "Tanh",
     "Trainer",
     "Updater",
@@ -72,6 +75,7 @@ __all__ = [
     "batch_slices",
     "check_gradients",
     "check_layer",
+    "coefficients",
     "get_backend",
     "initializers",
     "load",

@@ -12,8 +12,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from minigd.backend import Array, NumpyBackend
+from minigd.batches import Batches
 from minigd.errors import GradientError
 from minigd.layers import Layer
+from minigd.layers.normalization import Adapted
 from minigd.losses import Loss, get_loss
 from minigd.model import Sequential
 from minigd.objective import Objective
@@ -135,14 +137,16 @@ def check_gradients(
     exact.backend.check_finite(x, "x")
     objective = Objective(exact, get_loss(loss))
     objective.check(x, np.asarray(y))
-    ways = [(objective.layers, objective.loss)]
+    y = np.asarray(y)
+    ways = [(objective.layers, objective.loss, objective.targets(y))]
     # Where a probability is too near 0 or 1, 1 − p has no digits left to check.
     p = exact.run_forward(exact.layers, x, train=False)
-    if objective.paired and min(p.min(), 1 - p.max()) > 1e-4:
-        ways.append((exact.layers, get_loss(loss)))
+    exact_enough = not objective.given.takes_probabilities or min(p.min(), 1 - p.max()) > 1e-4
+    if objective.paired and exact_enough:
+        ways.append((exact.layers, objective.given, y))
     errors: dict[str, float] = {}
-    for layers, way in ways:
-        checked = _Checked(exact, layers, type(way)(**way.config()), x, np.asarray(y))
+    for layers, way, target in ways:
+        checked = _Checked(exact, layers, type(way)(**way.config()), x, target)
         for name, error in _check(checked, method, tolerance, seed).items():
             errors[name] = max(error, errors.get(name, 0.0))
     return errors
@@ -210,6 +214,8 @@ def check_layer(
         model.load_arrays(values)
     else:
         model.flat_params += 0.5 * rng.standard_normal(model.flat_params.shape)
+        if isinstance(model.layers[0], Adapted):
+            model.layers[0].adapt(Batches(*2 * [rng.standard_normal((10, x.shape[1]))]))
     x = model.convert(x)
     model.backend.check_finite(x, "x")
     dy = rng.standard_normal((len(x), model.n_out))

@@ -15,6 +15,7 @@ from minigd.backend import Array, Backend, Workspace, get_backend, numbers
 from minigd.errors import CheckpointError, DataError, ShapeError, check_integer
 from minigd.layers import Layer
 from minigd.layers.base import Declared
+from minigd.layers.normalization import Adapted
 from minigd.losses import Loss
 from minigd.metrics import Metric
 from minigd.updaters import Updater
@@ -442,6 +443,42 @@ class Sequential:
         from minigd.trainer import Trainer
 
         return Trainer(self, loss, updater, metrics=metrics)
+
+    def adapt(self, batches: Any) -> None:
+        """Fit a first Standardize and a last Rescale to the data, in one pass that only reads.
+
+        Parameters
+        ----------
+        batches : Batches
+            Their order is that of the source, and no epoch is used up.
+
+        Raises
+        ------
+        ValueError
+            If the model has neither of the two layers.
+
+        Examples
+        --------
+        >>> import numpy as np, minigd as gd
+        >>> model = gd.Sequential([gd.Standardize(), gd.Dense(1), gd.Rescale()], inputs=1)
+        >>> model.adapt(gd.Batches(np.array([[1.0], [3.0]]), np.array([10.0, 20.0])))
+        >>> float(model.layers[0].buffers["mean"][0]), float(model.layers[2].buffers["mean"][0])
+        (2.0, 15.0)
+        """
+        ends = [layer for layer in self.layers if isinstance(layer, Adapted)]
+        if not ends:
+            raise ValueError("there is nothing to adapt: the model has no Standardize or Rescale")
+        for layer in ends:
+            if layer is not self.layers[layer.place]:
+                where = "first" if layer.place == 0 else "last"
+                raise ValueError(
+                    f"{layer.name} adapts to the data themselves and must be the {where} layer"
+                )
+        for batch in batches.in_order():
+            for layer in ends:
+                layer.observe(batch)
+        for layer in ends:
+            layer.settle()
 
     # Copies, files, devices ------------------------------------------------------------------
 

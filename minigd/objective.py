@@ -1,14 +1,15 @@
 """What is minimised: a model and a loss, paired where they belong together.
 
 A final Sigmoid under binary cross-entropy, or Softmax under categorical cross-entropy, is left out
-in training: the loss works on its input, the logits, which is exact where probabilities round.
+in training: the loss works on its input, the logits, which is exact where probabilities round. A
+final Rescale is left out too: the loss compares its input with the standardised target.
 """
 
 from typing import Any
 
 from minigd.backend import Array, backend_of
 from minigd.errors import DataError, ShapeError
-from minigd.layers import Dense, ReLU, Sigmoid, Softmax, Tanh
+from minigd.layers import Dense, ReLU, Rescale, Sigmoid, Softmax, Tanh
 from minigd.losses import BinaryCrossEntropy, CategoricalCrossEntropy, Loss, get_loss
 from minigd.model import Sequential
 
@@ -23,10 +24,12 @@ class Objective:
 
     Attributes
     ----------
+    given : Loss
+        The loss of the whole model.
     loss : Loss
         The loss in use: the one given, or its form from logits.
     paired : bool
-        Whether the model's last layer is left out, and the loss works on logits in its place.
+        Whether the model's last layer is left out, and the loss works on its input.
     layers : list of Layer
         The layers in use.
 
@@ -46,7 +49,7 @@ class Objective:
 
     def __init__(self, model: Sequential, loss: str | Loss) -> None:
         self.model = model
-        self.loss = get_loss(loss)
+        self.given = self.loss = get_loss(loss)
         last = type(model.layers[-1])
         if self.loss.from_logits and last in (Sigmoid, Softmax):
             raise ValueError(
@@ -63,10 +66,17 @@ class Objective:
         self.paired = (last is Sigmoid and isinstance(self.loss, BinaryCrossEntropy)) or (
             last is Softmax and isinstance(self.loss, CategoricalCrossEntropy)
         )
-        self.layers = model.layers
         if self.paired:
-            self.layers = model.layers[:-1]
             self.loss = type(self.loss)(**{**self.loss.config(), "from_logits": True})
+        self._rescale = model.layers[-1] if isinstance(model.layers[-1], Rescale) else None
+        if self._rescale is not None:
+            if self.loss.from_logits or self.loss.takes_probabilities:
+                raise ValueError(
+                    f"{self.loss!r} is for classes, and the model ends in Rescale, which is for "
+                    "targets that are numbers: leave Rescale out, or use 'mse'"
+                )
+            self.paired = True
+        self.layers = model.layers[:-1] if self.paired else model.layers
 
     def check(self, x: Array, y: Array | None, values: bool = True) -> None:
         """Refuse rows and targets that do not fit the model, the loss or each other.
@@ -93,7 +103,7 @@ class Objective:
         """Return the mean loss and the outputs of a training pass, for x and y checked before."""
         self.loss.backend = self.model.backend
         z = self.model.run_forward(self.layers, x, train=True)
-        return self.loss.mean(z, y), z
+        return self.loss.mean(z, self.targets(y)), z
 
     def backward(self, input_gradient: bool = False) -> Array | None:
         """Fill the model's gradients: means over the batch of the last `forward`."""
@@ -103,10 +113,14 @@ class Objective:
         """Return the mean loss and the outputs without keeping anything for `backward`."""
         self.loss.backend = self.model.backend
         z = self.model.run_forward(self.layers, x, train=False)
-        value = self.loss.mean(z, y)
+        value = self.loss.mean(z, self.targets(y))
         self.loss.forget()
         return value, z
 
+    def targets(self, y: Array) -> Array:
+        """Return what the loss compares with: y, standardised where the model ends in Rescale."""
+        return y if self._rescale is None else self._rescale.standardize(y)
+
     def predictions(self, z: Array) -> Array:
-        """Return what metrics see: probabilities where the loss takes logits, else z."""
-        return self.loss.probabilities(z)
+        """Return what metrics see: probabilities for logits, and numbers in the units of y."""
+        return self.loss.probabilities(z) if self._rescale is None else self._rescale.forward(z)

@@ -112,14 +112,7 @@ class Trainer:
         self._gathered = Workspace(model.backend, reuse=True) if reuse_buffers else None
         self._guard = make_guard(model, self.updater)
         self._stopping = False
-        model.loss, model.metrics = self._loss_as_given(loss), dict(self.metrics)
-
-    def _loss_as_given(self, loss: str | Loss) -> Loss:
-        """Return the loss that goes with the whole model, its last layer included."""
-        if self.objective.paired:
-            given = self.objective.loss
-            return type(given)(**{**given.config(), "from_logits": False})
-        return self.objective.loss
+        model.loss, model.metrics = self.objective.given, dict(self.metrics)
 
     # One update ------------------------------------------------------------------------------
 

@@ -3,9 +3,20 @@
 from minigd.layers.activations import ReLU, Sigmoid, Softmax, Tanh
 from minigd.layers.base import Layer
 from minigd.layers.dense import Dense
+from minigd.layers.normalization import Rescale, Standardize
 
 LAYERS: dict[str, type[Layer]] = {
-    layer.__name__: layer for layer in (Dense, Tanh, Sigmoid, ReLU, Softmax)
+    layer.__name__: layer for layer in (Dense, Tanh, Sigmoid, ReLU, Softmax, Standardize, Rescale)
 }
 
-__all__ = ["LAYERS", "Dense", "Layer", "ReLU", "Sigmoid", "Softmax", "Tanh"]
+__all__ = [
+    "LAYERS",
+    "Dense",
+    "Layer",
+    "ReLU",
+    "Rescale",
+    "Sigmoid",
+    "Softmax",
+    "Standardize",
+    "Tanh",
+]

@@ -148,6 +148,8 @@ class CsvSource(RandomAccess):
         self._columns: list[str] = list(columns or ())
         self._parts = [self._inspect(file, header=columns is None) for file in given]
         selection = Selection(target, features, exclude, categories or {}, classes, missing)
+        features, targets = selection.resolve(self._columns, self._parts[0].name)
+        self._used = [c for c in self._columns if c in features or c in targets]
         settled = settle(
             selection, self._columns, self._frames, self._parts[0].name, dtype, self._first_texts()
         )
@@ -201,7 +203,7 @@ class CsvSource(RandomAccess):
         numeric = self._pandas.to_numeric
         return [
             c
-            for c in self._columns
+            for c in self._used
             if (numeric(frame[c], errors="coerce").isna() & frame[c].notna()).any()
         ]
 
@@ -241,8 +243,9 @@ class CsvSource(RandomAccess):
             io.BytesIO(data),
             header=None,
             names=self._columns,
+            usecols=self._used,
             index_col=False,
-            dtype={c: str if c in text else np.float64 for c in self._columns},
+            dtype={c: str if c in text else np.float64 for c in self._used},
             sep=self._separator.decode(),
             skipinitialspace=True,
             na_values=self._na,
@@ -254,7 +257,7 @@ class CsvSource(RandomAccess):
         self, block: Block, part: int, text: Collection[str], error: ValueError
     ) -> DataError:
         frame = self._read(block.data, self._columns)
-        for column in self._columns:
+        for column in self._used:
             if column not in text:
                 numbers = self._pandas.to_numeric(frame[column], errors="coerce")
                 wrong = np.flatnonzero(numbers.isna() & frame[column].notna())

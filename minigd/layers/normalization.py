@@ -1,0 +1,236 @@
+"""Layers that bring columns to mean 0 and standard deviation 1, and back to their units.
+
+Their numbers come from one pass over the data, `adapt`, and are saved with the model.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from minigd.backend import Array
+from minigd.errors import DataError
+from minigd.layers.base import Layer
+
+
+class Moments:
+    """Mean and variance of columns that come in batches, in double precision.
+
+    Two parts a and b, with n rows, mean μ and sum of squared deviations M each, are put together
+    as::
+
+        δ = μ_b − μ_a        n = n_a + n_b
+        μ = μ_a + δ n_b / n  M = M_a + M_b + δ² n_a n_b / n
+
+    Examples
+    --------
+    >>> moments = Moments()
+    >>> moments.add(np.array([[1.0], [2.0]]))
+    >>> moments.add(np.array([[6.0]]))
+    >>> moments.mean.tolist(), round(float(moments.variance[0]), 4)
+    ([3.0], 4.6667)
+
+    Source: Chan, Golub and LeVeque (1983), "Algorithms for computing the sample variance", The
+    American Statistician 37(3), equations 2.1.
+    """
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.mean: Array = 0.0
+        self._squares: Array = 0.0
+
+    def add(self, x: Array) -> None:
+        """Add the rows of a batch, of shape (n, width)."""
+        x = x.astype("float64")
+        n = len(x)
+        mean = x.mean(axis=0)
+        squares = ((x - mean) ** 2).sum(axis=0)
+        delta = mean - self.mean
+        both = self.n + n
+        self._squares = self._squares + squares + delta**2 * (self.n * n / both)
+        self.mean = self.mean + delta * (n / both)
+        self.n = both
+
+    @property
+    def variance(self) -> Array:
+        """The mean squared deviation, of shape (width,)."""
+        return self._squares / self.n
+
+
+class Adapted(Layer):
+    """A layer with the mean and the standard deviation of columns of the data."""
+
+    place: int = 0
+    """Which of a model's layers it must be: 0, the first, or -1, the last."""
+
+    _moments: Moments | None = None
+    _known: tuple[Array, Array] | None = None
+    _ready: bool = False
+
+    def build(self, n_in: int) -> int:
+        """Declare the buffers ``mean``, ``std`` and ``rows``, which stays 0 until `adapt`."""
+        self._ready = False
+        known = self._known
+        if known is not None and known[0].shape != (n_in,):
+            raise ValueError(
+                f"{type(self).__name__} was adapted to {len(known[0])} columns and is to take "
+                f"{n_in}: adapt it to the same data as the model"
+            )
+        self.add_buffer("mean", (n_in,), lambda rng, shape: known[0] if known else np.zeros(shape))
+        self.add_buffer("std", (n_in,), lambda rng, shape: known[1] if known else np.ones(shape))
+        self.add_buffer("rows", (1,), "ones" if known else "zeros")
+        return n_in
+
+    def adapt(self, batches: Any) -> None:
+        """Read all rows once, in order, and take their mean and standard deviation.
+
+        It may be called before the layer is in a model, or after.
+
+        Parameters
+        ----------
+        batches : Batches
+
+        Raises
+        ------
+        DataError
+            If the data hold a value that is not finite.
+        """
+        for batch in batches.in_order():
+            self.observe(batch)
+        self.settle()
+
+    def observe(self, batch: Any) -> None:
+        """Add a batch to the pass."""
+        if self._moments is None:
+            self._moments = Moments()
+        self._moments.add(self.columns(batch))
+
+    def settle(self) -> None:
+        """End the pass."""
+        moments, self._moments = self._moments, None
+        if moments is None:
+            raise DataError(f"{type(self).__name__}: there are no rows to adapt to")
+        mean, std = _host(moments.mean), np.sqrt(_host(moments.variance))
+        if not (np.isfinite(mean).all() and np.isfinite(std).all()):
+            column = int(np.argmin(np.isfinite(mean) & np.isfinite(std)))
+            raise DataError(
+                f"{type(self).__name__} can't adapt: column {column} (counted from 0) holds NaN, "
+                "infinity, or numbers whose squares are too large"
+            )
+        # A constant column has nothing to be divided by.
+        self._known = mean, np.where(std > 0, std, 1.0)
+        if self.name:
+            for name, value in zip(("mean", "std"), self._known, strict=True):
+                self.buffers[name][...] = self.backend.asarray(value, dtype=self._dtype)
+            self.buffers["rows"][...] = 1
+
+    def columns(self, batch: Any) -> Array:
+        """Return the columns to adapt to, of shape (n, width)."""
+        raise NotImplementedError
+
+    def check_ready(self) -> None:
+        """Refuse to work before `adapt`."""
+        if not self._ready:
+            # Read once and remembered: on a GPU a read makes the host wait.
+            self._ready = bool(self.buffers["rows"][0] > 0)
+        if not self._ready:
+            raise RuntimeError(
+                f"{self.name} knows no mean and standard deviation yet: call "
+                "model.adapt(batches) once before training"
+            )
+
+
+class Standardize(Adapted):
+    """A first layer that brings each column of x to mean 0 and standard deviation 1.
+
+    ::
+
+        y_ij  = (x_ij − μ_j) / σ_j         μ, σ over the rows that `adapt` saw
+        dx_ij = dy_ij / σ_j
+
+    A constant column becomes 0. x, y, dx and dy have shape (n, width) and the model's dtype; μ and
+    σ are computed in float64, in one pass.
+
+    Raises
+    ------
+    RuntimeError
+        In `forward`, if `adapt` was not called.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> model = gd.Sequential([gd.Standardize(), gd.Dense(1)], inputs=2)
+    >>> X = np.array([[1.0, 10.0], [3.0, 10.0]])
+    >>> model.adapt(gd.Batches(X))
+    >>> model.layers[0].forward(X.astype("float32"))
+    array([[-1.,  0.],
+           [ 1.,  0.]], dtype=float32)
+
+    Source: LeCun, Bottou, Orr and Müller (1998), "Efficient BackProp", section 4.3.
+    """
+
+    def columns(self, batch: Any) -> Array:
+        """Return x."""
+        return batch.x
+
+    def forward(self, x: Array, train: bool = False) -> Array:
+        """Return y = (x − μ) / σ; nothing is kept."""
+        self.check_ready()
+        y = self.empty("y", x.shape)
+        xp = self.backend.xp
+        xp.subtract(x, self.buffers["mean"], out=y)
+        y /= self.buffers["std"]
+        return y
+
+    def backward(self, dy: Array) -> Array | None:
+        """Return dx = dy / σ."""
+        return dy / self.buffers["std"]
+
+
+class Rescale(Adapted):
+    """A last layer that gives a regression back its units, y_ik = x_ik σ_k + μ_k.
+
+    μ and σ are those of the targets. In training, `minigd.Objective` leaves the layer out and
+    compares its input with the standardised target (y − μ) / σ, so that a learning rate means the
+    same whatever the units, and the loss is in those terms; predictions and metrics are in the
+    units of y. x, y, dx and dy have shape (n, outputs) and the model's dtype; dx_ik = dy_ik σ_k.
+
+    Raises
+    ------
+    RuntimeError
+        In `forward`, if `adapt` was not called.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> model = gd.Sequential([gd.Dense(1), gd.Rescale()], inputs=1)
+    >>> model.adapt(gd.Batches(np.zeros((2, 1)), np.array([100.0, 300.0])))
+    >>> model.predict(np.zeros((1, 1)))
+    array([[200.]], dtype=float32)
+    """
+
+    place = -1
+
+    def columns(self, batch: Any) -> Array:
+        """Return y as columns."""
+        if batch.y is None:
+            raise DataError("Rescale adapts to targets, and these batches have none")
+        return batch.y.reshape(len(batch.y), -1)
+
+    def standardize(self, y: Array) -> Array:
+        """Return (y − μ) / σ, the target that training sees, for y of shape (n,) or (n, K)."""
+        self.check_ready()
+        column = y.reshape(len(y), -1).astype(self._dtype)
+        return (column - self.buffers["mean"]) / self.buffers["std"]
+
+    def forward(self, x: Array, train: bool = False) -> Array:
+        """Return y = x σ + μ; nothing is kept."""
+        self.check_ready()
+        return x * self.buffers["std"] + self.buffers["mean"]
+
+    def backward(self, dy: Array) -> Array | None:
+        """Return dx = dy σ."""
+        return dy * self.buffers["std"]
+
+
+def _host(x: Any) -> Array:
+    return x.get() if hasattr(x, "get") else np.asarray(x)
