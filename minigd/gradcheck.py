@@ -215,7 +215,8 @@ def check_layer(
     else:
         model.flat_params += 0.5 * rng.standard_normal(model.flat_params.shape)
         if isinstance(model.layers[0], Adapted):
-            model.layers[0].adapt(Batches(*2 * [rng.standard_normal((10, x.shape[1]))]))
+            columns = rng.standard_normal((10, x.shape[1]))
+            model.layers[0].adapt(Batches(columns, columns))
     x = model.convert(x)
     model.backend.check_finite(x, "x")
     dy = rng.standard_normal((len(x), model.n_out))
