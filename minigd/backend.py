@@ -3,6 +3,7 @@
 A model is given one backend at construction and hands it down; nothing else asks which it is.
 """
 
+import threading
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -13,6 +14,21 @@ from minigd.errors import BackendError, DataError, unknown_name
 Array: TypeAlias = Any
 """`numpy.ndarray` or `cupy.ndarray`, whichever the backend at hand works on; no narrower type is
 true of both."""
+
+
+class Views(dict[str, Array]):
+    """Named views into one vector; assigning to a name writes into its view.
+
+    >>> views = Views({"b": np.zeros(2)})
+    >>> views["b"] = [1.0, 2.0]
+    >>> views["b"]
+    array([1., 2.])
+    """
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name not in self:
+            raise KeyError(f"{name!r}; the names are {', '.join(self) or 'none'}")
+        self[name][...] = value
 
 
 class Backend:
@@ -51,16 +67,20 @@ class Backend:
         BackendError
             If `x` lives on another device; the message names the call that moves it.
         """
-        if self.holds(x):
-            array: Array = x
-            return array
+        if type(x) is self.xp.ndarray:
+            return x
+        if isinstance(x, np.ma.MaskedArray):
+            raise DataError(
+                f"{what} is a masked array, and what its mask hides would be seen: use "
+                f"{what}.filled(...), or only the rows without a mask"
+            )
         if _is_on_device(x):
             raise BackendError(
                 f"{what} is a {_type_name(x)} on the GPU, but the model is on the CPU: bring it "
                 f"over with `{what}.get()`, or move the model with `model.to('cupy')`"
             )
         try:
-            return numbers(np.asarray(x), what)
+            return numbers(np.asarray(plain(x, what)), what)
         except DataError:
             raise
         except ValueError as error:
@@ -202,9 +222,6 @@ class Backend:
         """Return a scalar in double precision, to sum many of them, without a read."""
         return value.astype("float64")
 
-    def synchronize(self) -> None:
-        """Wait until all work given to the device is done."""
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
@@ -303,10 +320,6 @@ class CupyBackend(Backend):
         rows: Array = self.xp.take(x, index, axis=0, out=out)
         return rows
 
-    def synchronize(self) -> None:
-        """Wait until the GPU has done all it was given."""
-        self.xp.cuda.Stream.null.synchronize()
-
 
 def get_backend(which: Any = "numpy") -> Backend:
     """Return the backend of a name, or the backend given.
@@ -349,16 +362,21 @@ _NUMPY = NumpyBackend()
 
 
 class Workspace:
-    """Arrays to write into: fresh ones, or the same ones again while `reuse` is true.
+    """Arrays to write into: fresh ones, or the same ones again while they are `lent`.
 
     A public call returns memory of its own, so it works on fresh arrays. The trainer alone reuses
     them: one array a name, as long as the largest batch so far, of which a batch of n rows gets the
     first n. The numbers are the same either way.
+
+    Attributes
+    ----------
+    lent : int or None
+        The thread that reuses the arrays now; a call from another one gets fresh ones.
     """
 
-    def __init__(self, backend: Backend, reuse: bool = False) -> None:
+    def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        self.reuse = reuse
+        self.lent: int | None = None
         self._arrays: dict[tuple[object, ...], Array] = {}
 
     def empty(
@@ -366,7 +384,7 @@ class Workspace:
     ) -> Array:
         """Return an array to write into; `shape[0]` is the number of rows."""
         backend = self.backend if backend is None else backend
-        if not self.reuse:
+        if self.lent is None or self.lent != threading.get_ident():
             return backend.empty(shape, dtype)
         key = (name, shape[1:], dtype, backend.name)
         array = self._arrays.get(key)
@@ -385,11 +403,38 @@ def numbers(x: Array, what: str) -> Array:
     """
     if x.dtype.kind not in "biuf":
         given = f"{type(x.flat[0]).__name__} {x.flat[0]!r}" if x.size else "nothing"
+        advice = f"encode text and categories as numbers first, then `{what}.astype('float32')`"
+        if what == "y":
+            advice = "for classes, `classes, y = numpy.unique(y, return_inverse=True)` numbers them"
         raise DataError(
             f"{what} must hold numbers, but its dtype is {x.dtype} (the first value is {given}): "
-            f"encode text and categories as numbers first, then `{what}.astype('float32')`"
+            f"{advice}"
         )
     return x
+
+
+def plain(x: Any, what: str) -> Any:
+    """Return the array under a pandas frame or series, and anything else as it is.
+
+    Raises
+    ------
+    DataError
+        If a column holds no numbers; it names the column.
+    """
+    if not (hasattr(x, "iloc") and hasattr(x, "to_numpy")):
+        return x
+    columns = list(x.dtypes.items()) if x.ndim == 2 else [(x.name, x.dtype)]
+    for name, dtype in columns:
+        if getattr(dtype, "kind", "O") not in "biuf":
+            raise DataError(
+                f"{what} must hold numbers, and its column {name!r} is {dtype}: encode text and "
+                "categories as numbers first, or leave the column out"
+            )
+    # A missing value of pandas' nullable types becomes NaN, which is then refused by its place.
+    if any(not isinstance(dtype, np.dtype) for _, dtype in columns):
+        return x.to_numpy(dtype="float64", na_value=np.nan)
+    # Truth values beside numbers, as get_dummies makes them, would become objects.
+    return x.to_numpy(dtype=np.result_type(*[dtype for _, dtype in columns]))
 
 
 def place(index: tuple[Any, ...], rows: Any = None) -> str:

@@ -36,6 +36,11 @@ def unknown_name(what: str, given: object, known: Iterable[str]) -> ValueError:
     ValueError("unknown loss 'msr'; the known ones are 'huber', 'mse'")
     """
     names = ", ".join(repr(name) for name in sorted(known))
+    if isinstance(given, type):
+        return ValueError(
+            f"unknown {what} {given.__name__}, which is a class: write {given.__name__}(); the known "
+            f"names are {names}"
+        )
     return ValueError(f"unknown {what} {given!r}; the known ones are {names}")
 
 
@@ -45,10 +50,11 @@ def check_integer(name: str, value: Any, lowest: int = 1, also: str = "") -> int
     >>> check_integer("batch_size", 500)
     500
     """
+    # A truth value has an index too, but nobody means one; NumPy's own is not a subclass of bool.
     try:
-        whole = index(value)
+        whole = lowest - 1 if "bool" in type(value).__name__ else index(value)
     except TypeError:
         whole = lowest - 1
-    if whole < lowest or isinstance(value, bool):
+    if whole < lowest:
         raise ValueError(f"{name} must be an integer, at least {lowest}{also}, not {value!r}")
     return whole

@@ -84,7 +84,7 @@ def restore(
         }
     except CheckpointError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"the file's description of the model is damaged: {error}") from error
     model.load_arrays(
         {name: a for name, a in arrays.items() if name.startswith(("params/", "buffers/"))}

@@ -50,7 +50,12 @@ class Accuracy(Metric):
     """
 
     def check(self, y: Array, shape: tuple[int, ...]) -> None:
-        """Refuse rows with several labels, which have no one class that could be right."""
+        """Refuse rows that have no one class that could be right."""
+        if shape[1] == 1 and (float(y.min()) < 0 or float(y.max()) > 1):
+            raise DataError(
+                f"accuracy is for classes, and y holds {float(y.min()):g} to {float(y.max()):g}: "
+                "for one output they are 0 and 1; for numbers use 'mae' or 'mse'"
+            )
         if shape[1] > 1 and y.shape == shape and float(abs(y.sum(axis=1) - 1).max()) > 1e-3:
             raise DataError(
                 "accuracy counts rows whose largest output is the true class, and rows of y do not "
@@ -142,7 +147,11 @@ def get_metrics(which: Iterable[str | Metric] | Mapping[str, Metric]) -> dict[st
         return dict(which)
     if isinstance(which, str):
         raise TypeError(f"metrics is a list of names, [{which!r}], and not one name")
-    return {m if isinstance(m, str) else _name(m): get_metric(m) for m in which}
+    named = {m if isinstance(m, str) else _name(m): get_metric(m) for m in which}
+    for name in named:
+        if name in ("loss", "seconds", "updates") or name.startswith("val_"):
+            raise ValueError(f"a history has a column {name!r} of its own: rename the metric")
+    return named
 
 
 def _name(metric: Metric) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minigd import state
-from minigd.backend import Array, Backend, Workspace, get_backend, numbers
+from minigd.backend import Array, Backend, Views, Workspace, get_backend, numbers
 from minigd.errors import CheckpointError, DataError, ShapeError, check_integer
 from minigd.layers import Layer
 from minigd.layers.base import Declared
@@ -85,9 +85,16 @@ class Sequential:
         self.loss: Loss | None = None
         self.metrics: dict[str, Metric] = {}
         self._pending: tuple[int, ...] | None = None
-        self._build()
+        try:
+            self._build()
+        except BaseException:
+            for layer in self.layers:
+                layer.name = ""  # free again, for another model
+            raise
 
     def _check_layers(self, layers: Sequence[Layer]) -> list[Layer]:
+        if isinstance(layers, Layer):
+            raise TypeError("layers is a list, [Dense(1)], and not one layer")
         chosen: list[Any] = list(layers)
         if not chosen:
             raise ValueError("a Sequential needs at least one layer")
@@ -141,16 +148,38 @@ class Sequential:
 
     def _allocate(self, size: int) -> None:
         """Make the two vectors and hand each layer its views."""
-        self.flat_params = self.backend.zeros((size,), self.dtype)
-        self.flat_grads = self.backend.zeros((size,), self.dtype)
-        self.params: dict[str, Array] = {}
-        self.grads: dict[str, Array] = {}
+        self._flat_params = self.backend.zeros((size,), self.dtype)
+        self._flat_grads = self.backend.zeros((size,), self.dtype)
+        params: dict[str, Array] = {}
+        grads: dict[str, Array] = {}
         for layer in self.layers:
             for name, shape, _ in layer.declared_params:
                 key = f"{layer.name}.{name}"
                 place = slice(self._offsets[key], self._offsets[key] + math.prod(shape))
-                layer.params[name] = self.params[key] = self.flat_params[place].reshape(shape)
-                layer.grads[name] = self.grads[key] = self.flat_grads[place].reshape(shape)
+                params[key] = self._flat_params[place].reshape(shape)
+                grads[key] = self._flat_grads[place].reshape(shape)
+            own = {spec.name: f"{layer.name}.{spec.name}" for spec in layer.declared_params}
+            layer.params = Views({name: params[key] for name, key in own.items()})
+            layer.grads = Views({name: grads[key] for name, key in own.items()})
+        self.params, self.grads = Views(params), Views(grads)
+
+    @property
+    def flat_params(self) -> Array:
+        """All parameters; assigning writes into the vector."""
+        return self._flat_params
+
+    @flat_params.setter
+    def flat_params(self, values: Array) -> None:
+        self._flat_params[...] = values
+
+    @property
+    def flat_grads(self) -> Array:
+        """All gradients; assigning writes into the vector."""
+        return self._flat_grads
+
+    @flat_grads.setter
+    def flat_grads(self, values: Array) -> None:
+        self._flat_grads[...] = values
 
     # Forward and backward -------------------------------------------------------------------
 
@@ -264,6 +293,15 @@ class Sequential:
             layer.forget()
         return dy if input_gradient else None
 
+    def check_gradient(self, dz: Any, shape: tuple[int, ...], loss: Loss) -> None:
+        """Refuse the gradient of a loss that does not have the shape of its outputs."""
+        if not self._fits(dz, shape):
+            given = f"{dz.shape} and dtype {dz.dtype}" if self.backend.holds(dz) else repr(dz)
+            raise ShapeError(
+                f"{type(loss).__name__}.gradient returned {given}; it must return shape {shape} "
+                f"and dtype {self.dtype}"
+            )
+
     def _fits(self, x: Any, shape: tuple[int, ...]) -> bool:
         return self.backend.holds(x) and x.shape == shape and bool(x.dtype == self.dtype)
 
@@ -307,20 +345,18 @@ class Sequential:
         step = check_integer("batch_size", batch_size)
         on_device = self.backend.holds(X)
         home = self.backend if on_device else get_backend("numpy")
-        X = home.here(X, "X")
-        if X.ndim != 2 or len(X) == 0 or X.shape[1] != self.n_in:
-            self.convert(X if on_device else self.backend.asarray(X), "X")
-        out = home.empty((len(X), self.n_out), self.dtype)
-        for start in range(0, len(X), step):
+        sparse = hasattr(X, "tocsr")
+        X = X.tocsr() if sparse else home.here(X, "X")
+        if X.ndim != 2 or X.shape[0] == 0 or X.shape[1] != self.n_in:
+            self.convert(self.backend.zeros(X.shape, self.dtype), "X")
+        out = home.empty((X.shape[0], self.n_out), self.dtype)
+        for start in range(0, X.shape[0], step):
             rows = slice(start, start + step)
-            home.check_finite(X[rows], "X", rows)
-            x = (
-                X[rows]
-                if on_device
-                else self.backend.asarray(home.convert(X[rows], self.dtype, "X", rows))
-            )
-            x = self.convert(x, "X", rows)
-            y = self.run_forward(self.layers, x, train=False)
+            x = X[rows].toarray() if sparse else X[rows]
+            home.check_finite(x, "X", rows)
+            if not on_device:
+                x = self.backend.asarray(home.convert(x, self.dtype, "X", rows))
+            y = self.run_forward(self.layers, self.convert(x, "X", rows), train=False)
             out[rows] = y if on_device else self.backend.to_numpy(y)
         return out
 
@@ -490,31 +526,25 @@ class Sequential:
         dtype, backend : optional
             Another dtype or backend for the copy.
         """
-        model = Sequential(
-            [type(layer)(**layer.config()) for layer in self.layers],
-            self.n_in,
-            backend=self.backend if backend is None else backend,
-            dtype=self.dtype if dtype is None else dtype,
-            seed=self.seed,
-        )
-        model.load_arrays(self.arrays())
-        if self.loss is not None:
-            model.loss = type(self.loss)(**self.loss.config())
-        model.metrics = dict(self.metrics)
+        again, (layers, settings, *rest) = self.__reduce__()
+        n_in, _, own, seed = settings
+        where = self.backend if backend is None else backend
+        model: Sequential = again(layers, (n_in, where, dtype or own, seed), *rest)
         return model
 
-    def __copy__(self) -> "Sequential":
-        return self.copy()
-
-    def __deepcopy__(self, memo: Any) -> "Sequential":
-        return self.copy()
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle as `copy` does, so that the views are views again."""
+        layers = [(type(layer), layer.config()) for layer in self.layers]
+        loss = None if self.loss is None else (type(self.loss), self.loss.config())
+        settings = self.n_in, self.backend.name, str(self.dtype), self.seed
+        return _again, (layers, settings, self.arrays(), loss, dict(self.metrics))
 
     def arrays(self) -> dict[str, Array]:
         """Return all parameters and buffers by name, on the host."""
         named = {f"params/{key}": value for key, value in self.params.items()}
         for layer in self.layers:
             named |= {f"buffers/{layer.name}.{key}": v for key, v in layer.buffers.items()}
-        return {name: self.backend.to_numpy(value) for name, value in named.items()}
+        return {name: self.backend.to_numpy(value).copy() for name, value in named.items()}
 
     def load_arrays(self, arrays: state.Arrays) -> None:
         """Take the values of `arrays`.
@@ -526,6 +556,9 @@ class Sequential:
         """
         own = {name: value.shape for name, value in self.arrays().items()}
         given = {name: value.shape for name, value in arrays.items()}
+        for name, value in arrays.items():
+            if value.dtype.kind not in "fc":
+                raise CheckpointError(f"{name} in the file is {value.dtype}, not real numbers")
         if own != given:
             differ = sorted(n for n in own.keys() | given.keys() if own.get(n) != given.get(n))
             raise CheckpointError(
@@ -549,6 +582,8 @@ class Sequential:
             If CuPy or a GPU is missing; the model stays where it was.
         """
         target = get_backend(backend)
+        if target.xp is self.backend.xp:
+            return self
         arrays = self.arrays()
         self.backend = target
         self.workspace = Workspace(target)
@@ -622,6 +657,22 @@ class Summary(str):
 
     def __repr__(self) -> str:
         return str(self)
+
+
+def _again(
+    layers: list[tuple[type[Layer], dict[str, Any]]],
+    settings: tuple[Any, ...],
+    arrays: state.Arrays,
+    loss: tuple[type[Loss], dict[str, Any]] | None,
+    metrics: dict[str, Metric],
+) -> Sequential:
+    inputs, backend, dtype, seed = settings
+    made = [kind(**config) for kind, config in layers]
+    model = Sequential(made, inputs, backend=backend, dtype=dtype, seed=seed)
+    model.load_arrays(arrays)
+    model.loss = None if loss is None else loss[0](**loss[1])
+    model.metrics = metrics
+    return model
 
 
 def _check_dtype(dtype: Any) -> Any:

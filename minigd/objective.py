@@ -50,6 +50,7 @@ class Objective:
     def __init__(self, model: Sequential, loss: str | Loss) -> None:
         self.model = model
         self.given = self.loss = get_loss(loss)
+        self._shape: tuple[int, ...] = ()
         last = type(model.layers[-1])
         if self.loss.from_logits and last in (Sigmoid, Softmax):
             raise ValueError(
@@ -66,6 +67,8 @@ class Objective:
         self.paired = (last is Sigmoid and isinstance(self.loss, BinaryCrossEntropy)) or (
             last is Softmax and isinstance(self.loss, CategoricalCrossEntropy)
         )
+        # A loss of one's own that fixes the choice is taken as it is.
+        self.paired = self.paired and "from_logits" in self.loss.config()
         if self.paired:
             self.loss = type(self.loss)(**{**self.loss.config(), "from_logits": True})
         self._rescale = model.layers[-1] if isinstance(model.layers[-1], Rescale) else None
@@ -97,17 +100,21 @@ class Objective:
         self.loss.check_shape(y, shape)
         if values:
             self.loss.check_values(y, shape)
+            # A target too large for the dtype is refused here, and not met as an infinite loss.
             backend_of(y).convert(y, self.model.dtype, "y")
 
     def forward(self, x: Array, y: Array) -> tuple[Any, Array]:
         """Return the mean loss and the outputs of a training pass, for x and y checked before."""
         self.loss.backend = self.model.backend
         z = self.model.run_forward(self.layers, x, train=True)
+        self._shape = z.shape
         return self.loss.mean(z, self.targets(y)), z
 
     def backward(self, input_gradient: bool = False) -> Array | None:
         """Fill the model's gradients: means over the batch of the last `forward`."""
-        return self.model.run_backward(self.layers, self.loss.backward(), input_gradient)
+        dz = self.loss.backward()
+        self.model.check_gradient(dz, self._shape, self.loss)
+        return self.model.run_backward(self.layers, dz, input_gradient)
 
     def evaluate(self, x: Array, y: Array) -> tuple[Any, Array]:
         """Return the mean loss and the outputs without keeping anything for `backward`."""

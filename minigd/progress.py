@@ -1,5 +1,6 @@
 """Progress of a run: a moving bar in a terminal, a few plain lines anywhere else."""
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -37,7 +38,13 @@ class Progress:
         if left_out:
             _say(f"each epoch leaves out {left_out} rows (tail='drop')")
         if sys.stderr is not None and sys.stderr.isatty():
-            self._bar = tqdm(total=updates, unit=" updates", dynamic_ncols=True, leave=True)
+            columns = shutil.get_terminal_size().columns
+            self._bar = tqdm(total=updates, unit=" updates", ncols=columns, leave=True)
+            self._describe()
+
+    def _describe(self) -> None:
+        now = min(self._done + 1, self.epochs)
+        self._bar.set_description_str(f"epoch {now}/{self.epochs}", refresh=False)
 
     def update(self, loss: Any) -> bool:
         """Count an update, and tell whether the bar was drawn anew, for which the loss is read."""
@@ -48,7 +55,7 @@ class Progress:
         if now - self._shown < REFRESH:
             return False
         self._shown = now
-        self._bar.set_postfix_str(f"loss {float(loss):.4g}", refresh=False)
+        self._bar.set_postfix_str(f"batch loss {float(loss):.4g}", refresh=False)
         return True
 
     def epoch(self, values: Mapping[str, float]) -> None:
@@ -57,8 +64,8 @@ class Progress:
         shown = {k: v for k, v in values.items() if k not in ("seconds", "updates")}
         text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
         if self._bar is not None:
-            self._bar.set_description_str(f"epoch {self._done}/{self.epochs}", refresh=False)
             self._bar.set_postfix_str(text)
+            self._describe()
         elif self._done % self._every == 0 or self._done in (1, self.epochs):
             seconds = time.perf_counter() - self._started
             _say(f"epoch {self._done}/{self.epochs}  {text}  {seconds:.1f} s")

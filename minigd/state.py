@@ -7,6 +7,8 @@ import contextlib
 import inspect
 import json
 import os
+import stat
+import uuid
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -52,21 +54,39 @@ def write(path: str | os.PathLike[str], description: Description, arrays: Arrays
     """
     # A link is followed, so that what it points to is replaced and not the link.
     target = Path(os.path.realpath(path))
+    mode = _check_target(target, os.fspath(path))
     text = json.dumps({"format": FORMAT, "version": VERSION, **description})
     members = {**arrays, _DESCRIPTION: np.frombuffer(text.encode(), dtype=np.uint8)}
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            # `savez` would take an array named "file" for its own first argument: hence the prefix.
-            np.savez(file, allow_pickle=False, **{f"/{name}": a for name, a in members.items()})
+        with open(temporary, "xb") as file:
+            with zipfile.ZipFile(file, "w") as archive:
+                for name, array in members.items():
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                        np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
+        if mode is not None:
+            os.chmod(temporary, mode)
         os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
     _sync_folder(target.parent)
+
+
+def _check_target(target: Path, given: str) -> int | None:
+    """Return the mode of the file that will be replaced, and refuse what is none."""
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{given!r} can't be written: there is no folder {target.parent}")
+    if not target.exists():
+        return None
+    if not target.is_file():
+        raise OSError(f"{given!r} can't be written: it is there already, and is no ordinary file")
+    if not os.access(target, os.W_OK):
+        raise PermissionError(f"{given!r} can't be written: the file is read-only")
+    return stat.S_IMODE(target.stat().st_mode)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -100,7 +120,7 @@ def read(
         raise FileNotFoundError(f"there is no file {os.fspath(path)!r}")
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            members = {name.removeprefix("/"): file[name] for name in file.files}
+            members = {name: file[name] for name in file.files}
         description: Description = json.loads(members.pop(_DESCRIPTION).tobytes())
         version = description["version"]
         recognised = description["format"] == FORMAT and isinstance(version, int)
@@ -115,8 +135,10 @@ def read(
         TypeError,
         zipfile.BadZipFile,
     ) as error:
+        # NumPy's advice for a file without its mark is to unpickle it, which is never right here.
+        reason = "" if "pickle" in str(error) else f": {error}"
         raise CheckpointError(
-            f"{os.fspath(path)!r} is not a file that minigd saved, or it is damaged: {error}"
+            f"{os.fspath(path)!r} is not a file that minigd saved, or it is damaged{reason}"
         ) from error
     if not recognised:
         raise CheckpointError(f"{os.fspath(path)!r} is not a file that minigd saved")

@@ -44,12 +44,12 @@ def cut(pieces: Iterable[Piece], size: int) -> Iterator[Piece]:
 
 
 def shuffled(pieces: Iterable[Piece], size: int, rng: np.random.Generator) -> Iterator[Piece]:
-    """Return the same rows in another order, with no more than `size` of them held back.
+    """Return the same rows in another order, with no more than `size` of them in memory.
 
-    The buffer is filled; then, again and again, half as many new rows come in and as many, chosen
-    at random among old and new, go out. A row can therefore come out at most as much too early as
-    the buffer is long: on a file sorted by class, a batch holds the classes of one stretch of the
-    file, and no buffer shorter than the file makes it a sample of the whole.
+    The buffer is filled; then, again and again, half of its rows, chosen at random, go out, and as
+    many new ones come in. A row can therefore come out too early by less than the length of the
+    buffer: on a file sorted by class, a batch holds the classes of one stretch of the file, and no
+    buffer shorter than the file makes it a sample of the whole.
 
     The order depends on the rows and on `rng`, and not on how the stream is cut into pieces.
 
@@ -60,18 +60,19 @@ def shuffled(pieces: Iterable[Piece], size: int, rng: np.random.Generator) -> It
     (True, True)
     """
     step = max(1, size // 2)
+    kept = size - step
     held: Piece | None = None
     for new in cut(pieces, step):
         both = new if held is None else _joined([held, new])
         n = _length(both)
-        if n <= size:
+        if n <= kept:
             held = both
             continue
-        out = n - size
+        out = n - kept
         chosen = rng.permutation(n)
         yield _rows(both, chosen[:out])
         held = _rows(both, chosen[out:])
-    if held is not None:
+    if held is not None and kept:
         yield _rows(held, rng.permutation(_length(held)))
 
 

@@ -7,6 +7,7 @@ never stopped.
 import contextlib
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -16,10 +17,11 @@ import numpy as np
 from minigd import state
 from minigd.backend import Array, Backend, Workspace, backend_of
 from minigd.batches import Batch, Batches, as_batches
-from minigd.errors import CheckpointError, DataError, DivergenceError, check_integer
+from minigd.errors import CheckpointError, DataError, DivergenceError, ShapeError, check_integer
 from minigd.files import restore
 from minigd.guard import make_guard
 from minigd.history import History
+from minigd.interrupt import Interrupt
 from minigd.losses import Loss
 from minigd.metrics import Metric, get_metrics
 from minigd.model import Sequential
@@ -109,10 +111,12 @@ class Trainer:
         self._batches: Batches | None = None
         self._resumed: state.Description | None = None  # the batches of a run that goes on
         self._start_epoch()
-        self._gathered = Workspace(model.backend, reuse=True) if reuse_buffers else None
+        self._gathered = Workspace(model.backend) if reuse_buffers else None
         self._guard = make_guard(model, self.updater)
         self._stopping = False
-        model.loss, model.metrics = self.objective.given, dict(self.metrics)
+        self.updater.owner = self._guard
+        if model.dtype.kind == "c":
+            raise ValueError("a model of complex numbers is for checks, and can't be trained")
 
     # One update ------------------------------------------------------------------------------
 
@@ -146,18 +150,28 @@ class Trainer:
             backend.check_finite(x, "x")
         x = self.model.convert(x)
         self.objective.check(x, y, values=backend.reads_are_free)
+        self._mark()
         with np.errstate(all="ignore"):
             value, _ = self._update(x, y, slice(0, len(x)))
         return value
 
+    def _mark(self) -> None:
+        """Tell the model what it is trained for; `evaluate` and a saved file go by it."""
+        self.model.loss, self.model.metrics = self.objective.given, dict(self.metrics)
+
     def _follow(self) -> None:
         """Go where the model has gone since the last update, if it was moved."""
+        if self.updater.owner is not self._guard:
+            raise ValueError(
+                f"{self.updater!r} was given to another trainer since, which has reset it: give "
+                "each trainer an updater of its own"
+            )
         if self._guard.backend is not self.model.backend:
-            self._guard = make_guard(self.model, self.updater)
+            self._guard = self.updater.owner = make_guard(self.model, self.updater)
 
     def _update(self, x: Array, y: Array, rows: Rows) -> tuple[Any, Array]:
         workspace = self.model.workspace
-        workspace.reuse = self.reuse_buffers
+        workspace.lent = threading.get_ident() if self.reuse_buffers else None
         try:
             value, z = self.objective.forward(x, y)
             reason = self._guard.check_loss(value)
@@ -165,7 +179,7 @@ class Trainer:
                 self.objective.backward()
                 reason = self._guard.update(value)
         finally:
-            workspace.reuse = False
+            workspace.lent = None
         if reason is not None:
             # A row may have changed since the data were checked.
             self.model.backend.check_finite(x, "x", rows)
@@ -178,7 +192,7 @@ class Trainer:
         raise DivergenceError(
             f"{reason} at epoch {self.epoch + 1}, update {self.updates + 1}: the parameters are "
             "the last good ones, from before this update. Lower the learning rate (now "
-            f"{self.updater.learning_rate:g}), or scale the columns of x"
+            f"{self.updater.learning_rate:g}), or scale the columns of x, and y"
             + (", or use from_logits=True" if self.objective.loss.takes_probabilities else "")
         )
 
@@ -239,11 +253,12 @@ class Trainer:
         if validation is not None:
             self._check(validation)
         self._go_on_with(batches)
+        self._mark()
         if until_epoch is None:
             last = self.epoch + check_integer("epochs", epochs, 0)
         else:
             last = max(self.epoch, check_integer("until_epoch", until_epoch, 0))
-        callbacks = list(callbacks)
+        callbacks = _check_callbacks(callbacks)
         shown = (
             self._progress(batches, last - self.epoch) if progress and last > self.epoch else None
         )
@@ -251,8 +266,9 @@ class Trainer:
         self._follow()
         self._settle()
         try:
-            while self.epoch < last and not self._stopping:
-                self._run_epoch(batches, validation, callbacks, shown)
+            with Interrupt() as interrupt:
+                while self.epoch < last and not self._stopping:
+                    self._run_epoch(batches, validation, callbacks, shown, interrupt)
         finally:
             if shown is not None:
                 shown.close()
@@ -284,7 +300,7 @@ class Trainer:
         if self._batch and batches is not self._batches:
             if self._resumed is not None:
                 _compare(self._resumed, batches.state_dict())
-            elif self._batches and batches.state_dict() != self._batches.state_dict():
+            elif self._batches is None or batches.state_dict() != self._batches.state_dict():
                 self._start_epoch()
         self._batches, self._resumed = batches, None
 
@@ -308,26 +324,32 @@ class Trainer:
         validation: Batches | None,
         callbacks: list[Callback],
         shown: Progress | None,
+        interrupt: Interrupt,
     ) -> None:
+        known = batches.source.rows is not None
+        if self._gathered is not None:
+            self._gathered.lent = threading.get_ident()
         epoch = batches.epoch(self.epoch, self._batch, self._gathered)
         # Closed at once when an error or an interrupt ends the loop, so that no thread reads on.
         with contextlib.closing(epoch):  # type: ignore[type-var]
             started = time.perf_counter()
             for batch in epoch:
                 x, y = self._bring(batch, batches.source.checked)
+                interrupt.busy = True
                 with np.errstate(all="ignore"):
                     value, z = self._update(x, y, batch.rows)
                     for name, total in self._measure(value, z, y).items():
                         self._sums[name] += self._guard.counted(total)
                 self._rows += len(x)
                 self._batch += 1
+                interrupt.done()
                 now = time.perf_counter()
                 self._seconds += now - started
                 for callback in callbacks:
                     callback(Event("update", self, value, x, y))
                 if shown is not None and shown.update(value):
                     self._settle()
-                if self._stopping and self._rows != batches.source.rows:
+                if self._stopping and not (known and self._batch == len(batches)):
                     return
                 started = now if not callbacks else time.perf_counter()
         self._end_epoch(validation, callbacks, shown)
@@ -336,6 +358,12 @@ class Trainer:
         self, validation: Batches | None, callbacks: list[Callback], shown: Progress | None
     ) -> None:
         self._settle()
+        if self._rows == 0:
+            size = None if self._batches is None else self._batches.batch_size
+            raise DataError(
+                f"the rows do not fill one batch of {size}, and tail='drop' leaves none: use "
+                "tail='keep' or a smaller batch_size"
+            )
         means = {name: float(total) / self._rows for name, total in self._sums.items()}
         measured = {} if validation is None else self.evaluate(validation)
         values = {
@@ -370,8 +398,16 @@ class Trainer:
         measured = {"loss": wide(value) * len(z)}
         if self.metrics:
             prediction = self.objective.predictions(z)
+            # A column beside a row would be compared each with each.
+            column = y.reshape(-1, 1) if prediction.shape[1] == 1 else y
             for name, metric in self.metrics.items():
-                measured[name] = wide(metric.per_example(prediction, y).sum())
+                each = metric.per_example(prediction, column)
+                if getattr(each, "shape", None) != (len(z),):
+                    raise ShapeError(
+                        f"{type(metric).__name__}.per_example must return a number for each row, "
+                        f"shape ({len(z)},), and returned {getattr(each, 'shape', each)}"
+                    )
+                measured[name] = wide(each.sum())
         return measured
 
     def _settle(self) -> None:
@@ -431,6 +467,8 @@ class Trainer:
         description = {
             **self.model.describe(),
             "kind": "run",
+            "loss": state.describe(self.objective.given),
+            "metrics": {name: state.describe(metric) for name, metric in self.metrics.items()},
             "updater": state.describe(self.updater),
             "trainer": {
                 "updates": self.updates,
@@ -494,6 +532,8 @@ class Trainer:
             raise CheckpointError(
                 f"{os.fspath(path)!r} holds a model and no run: read it with minigd.load"
             )
+        if batches is not None and not isinstance(batches, Batches):
+            raise TypeError(f"resume takes a Batches, not {type(batches).__name__}")
         if batches is not None and description.get("batches") is not None:
             _compare(description["batches"], batches.state_dict())
         custom = list(custom)
@@ -511,20 +551,40 @@ class Trainer:
             for name, array in arrays.items()
             if name.startswith("updater/")
         }
-        updater.load_state_dict({**values, **vectors}, model)
-        trainer.updates, trainer.epoch = values["updates"], values["epoch"]
-        trainer._batch, trainer._rows = values["batch"], values["rows"]
-        trainer._seconds, trainer._sums = values["seconds"], values["sums"]
-        trainer.history = History(values["history"])
+        try:
+            updater.load_state_dict({**values, **vectors}, model)
+            trainer.updates, trainer.epoch = values["updates"], values["epoch"]
+            trainer._batch, trainer._rows = values["batch"], values["rows"]
+            trainer._seconds, trainer._sums = values["seconds"], dict(values["sums"])
+            trainer.history = History(values["history"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"{os.fspath(path)!r} is damaged: {error}") from error
+        trainer.updater.owner = trainer._guard
         trainer._batches = batches
+        trainer._mark()
         trainer._resumed = description["batches"]
         return trainer
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            "a Trainer can't be copied or pickled: save(path), and Trainer.resume(path, batches)"
+        )
 
     def __repr__(self) -> str:
         return (
             f"Trainer({self.objective.loss!r}, {self.updater!r}, epoch={self.epoch}, "
             f"updates={self.updates})"
         )
+
+
+def _check_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
+    if callable(callbacks):
+        raise TypeError("callbacks is a list, [callback], and not one callback")
+    chosen = list(callbacks)
+    for callback in chosen:
+        if not callable(callback):
+            raise TypeError(f"a callback is called with each event, and {callback!r} can't be")
+    return chosen
 
 
 def _validation(data: Any) -> Batches:
@@ -538,8 +598,11 @@ def _validation(data: Any) -> Batches:
 def _compare(saved: state.Description, given: state.Description) -> None:
     # Through JSON, as the saved one went, so that tuples and lists compare alike.
     for name, value in json.loads(json.dumps(given)).items():
-        if saved.get(name) != value:
+        # A stream that nobody had counted when it was saved may have been counted since.
+        counted = name == "rows" and None in (value, saved.get(name))
+        if saved.get(name) != value and not counted:
+            change = f"{name} was {saved.get(name)} and is {value}"
             raise CheckpointError(
-                f"the batches are not those of the run that goes on: {name} was {saved.get(name)} "
-                f"and is {value}"
+                "the batches are not those of the run that goes on: "
+                + ("the data are others" if name == "data" else change)
             )

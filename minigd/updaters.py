@@ -10,6 +10,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
+
 from minigd import formulas, state
 from minigd.backend import Array, Backend
 from minigd.errors import CheckpointError, unknown_name
@@ -19,8 +21,16 @@ class Parameters(Protocol):
     """What an updater needs of a model."""
 
     backend: Backend
-    flat_params: Array
-    flat_grads: Array
+
+    @property
+    def flat_params(self) -> Array:
+        """All parameters."""
+        ...
+
+    @property
+    def flat_grads(self) -> Array:
+        """Their gradients."""
+        ...
 
 
 class Updater:
@@ -28,19 +38,29 @@ class Updater:
 
     Attributes
     ----------
-    learning_rate : float
-        May be changed between updates.
     step : int
         How many updates were made.
     state : dict of str to Array
         Vectors as long as the parameters, made at the first update.
     """
 
-    state_names: tuple[str, ...] = ()
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Names of the vectors that the formula takes and returns behind the parameters."""
+        return ()
 
     def __init__(self, learning_rate: float) -> None:
-        self.learning_rate = _number("learning_rate", learning_rate, 0.0, math.inf)
+        self.learning_rate = learning_rate
         self.reset()
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next update; it may be changed between updates."""
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self._learning_rate = _number("learning_rate", value, 0.0, math.inf)
 
     def reset(self) -> None:
         """Forget all state, as if no update had been made."""
@@ -48,6 +68,7 @@ class Updater:
         self.state: dict[str, Array] = {}
         self._model: weakref.ref[Parameters] | None = None
         self._backend: Backend | None = None
+        self.owner: object = None
 
     def formula(self) -> tuple[Callable[..., Any], dict[str, float]]:
         """Return the formula of update number `step` and its constants."""
@@ -73,7 +94,12 @@ class Updater:
         ValueError
             If this updater holds the state of another model.
         """
-        if self._model is None or self._model() is not model or self._backend is not model.backend:
+        attached = self._model is not None and self._model() is model
+        if (
+            not attached
+            or self._backend is not model.backend
+            or len(self.state) < len(self.state_names)
+        ):
             self._attach(model)
         self.step += 1
         formula, constants = self.formula()
@@ -95,12 +121,20 @@ class Updater:
                 "call reset() to start afresh"
             )
         backend, p = model.backend, model.flat_params
+        self.check_dtype(p.dtype)
         for name in self.state_names:
             vector = self.state.get(name)
             self.state[name] = (
                 backend.zeros(p.shape, p.dtype) if vector is None else backend.asarray(vector)
             )
         self._model, self._backend = weakref.ref(model), backend
+
+    def check_dtype(self, dtype: Any) -> None:
+        """Refuse constants that vanish in the model's dtype."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy keeps the state and belongs to no model yet.
+        return {**self.__dict__, "_model": None, "_backend": None, "owner": None}
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that decides the next update: the learning rate, the step, the vectors."""
@@ -189,7 +223,11 @@ class SGD(Updater):
         if nesterov and momentum == 0:
             raise ValueError("nesterov=True needs a momentum above 0, for example momentum=0.9")
         self.nesterov = nesterov
-        self.state_names = ("v",) if self.momentum > 0 else ()
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The velocity, where there is momentum."""
+        return ("v",) if self.momentum > 0 else ()
 
     def formula(self) -> tuple[Callable[..., Any], dict[str, float]]:
         """Return the formula in use and its constants."""
@@ -238,7 +276,10 @@ class Adam(Updater):
     Source: Kingma and Ba (2015), "Adam: a method for stochastic optimization", Algorithm 1.
     """
 
-    state_names = ("m", "v")
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The running means of the gradient and of its square."""
+        return ("m", "v")
 
     def __init__(
         self,
@@ -253,6 +294,15 @@ class Adam(Updater):
         self.epsilon = _number("epsilon", epsilon, 0.0, math.inf)
         if self.epsilon == 0:
             raise ValueError("epsilon must be above 0: it keeps a parameter without gradient still")
+
+    def check_dtype(self, dtype: Any) -> None:
+        """Refuse an epsilon that is 0 in the model's dtype, where 0 / 0 would follow."""
+        smallest = float(np.finfo(dtype).tiny)
+        if self.epsilon * math.sqrt(1 - self.beta2) < smallest:
+            raise ValueError(
+                f"epsilon={self.epsilon:g} vanishes in {dtype}: use at least "
+                f"{smallest / math.sqrt(1 - self.beta2):.2g}"
+            )
 
     def formula(self) -> tuple[Callable[..., Any], dict[str, float]]:
         """Return the formula and its constants, the corrections of this step folded in."""

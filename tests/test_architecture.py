@@ -5,11 +5,9 @@ The arrows are those of the design: they point from what knows less to what know
 
 import ast
 import inspect
-import io
 import itertools
 import subprocess
 import sys
-import tokenize
 from pathlib import Path
 
 import pytest
@@ -20,7 +18,7 @@ PACKAGE = Path(gd.__file__).parent
 
 # A module of the inside imports from earlier lines, and modules of one folder import each other.
 RINGS = [
-    {"errors", "version", "history", "progress"},
+    {"errors", "version", "history", "progress", "interrupt"},
     {"state"},
     {"backend"},
     {"formulas", "initializers"},
@@ -37,12 +35,12 @@ ROWS = {
     "trainer": {"sources", "batches"},
 }
 # What imports nothing of the package, because nobody beside the trainer needs to know more.
-LEAVES = {"errors", "version", "history", "progress"}
+LEAVES = {"errors", "version", "history", "progress", "interrupt"}
 # `Sequential.fit` is a convenience that makes a Trainer: the one import against the arrows.
 AGAINST_THE_ARROWS = {("model", "Sequential._trainer", "trainer")}
 
 INSIDE = set().union(*RINGS) | set(ROWS)
-SIZE = 2_300
+SIZE = 2_150
 # Readers of file formats are variants of one idea, of which a reader of the inside needs the idea.
 IDEA_OF_A_SOURCE = {"__init__.py", "base.py", "array.py"}
 LIGHT = {"cupy", "sklearn", "pandas", "matplotlib", "scipy", "numba"}
@@ -173,38 +171,21 @@ def test_importing_minigd_loads_nothing_heavy():
 # Size -----------------------------------------------------------------------------------------
 
 
-def lines_of_code(source):
-    """Count the lines that hold code: no blank lines, no comments, no docstrings."""
-    docstrings = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            docstrings |= set(range(node.lineno, node.end_lineno + 1))
-    layout = {
-        tokenize.COMMENT,
-        tokenize.NL,
-        tokenize.NEWLINE,
-        tokenize.INDENT,
-        tokenize.DEDENT,
-        tokenize.ENDMARKER,
-    }
-    code = set()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type not in layout:
-            code |= set(range(token.start[0], token.end[0] + 1))
-    return len(code - docstrings)
+def statements(source):
+    """Count statements, docstrings left out: a line a statement, however it is broken up."""
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt)]
+    texts = [n for n in nodes if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)]
+    return len(nodes) - len(texts)
 
 
-def test_lines_are_counted_without_docstrings_comments_and_blanks():
-    source = (
-        '"""Doc.\n\nMore.\n"""\n\nx = [\n    1,  # one\n\n    # two\n    2,\n]\n"""About x."""\n'
-    )
-    assert lines_of_code(source) == 4
-    assert lines_of_code('def f():\n    """Doc."""\n    return """a\n    b"""\n') == 3
+def test_statements_are_counted_without_docstrings_and_whatever_their_layout():
+    source = '"""Doc."""\nx = [\n    1,  # one\n\n    2,\n]\n"""About x."""\nif x:\n    y = x\n'
+    assert statements(source) == 3
 
 
 def test_the_inside_can_be_read_in_an_evening():
     sizes = {
-        str(path.relative_to(PACKAGE)): lines_of_code(path.read_text(encoding="utf-8"))
+        str(path.relative_to(PACKAGE)): statements(path.read_text(encoding="utf-8"))
         for path, part, _ in MODULES
         if part in INSIDE and (part != "sources" or path.name in IDEA_OF_A_SOURCE)
     }
@@ -232,7 +213,10 @@ def public(node):
 
 @each_module
 def test_every_public_class_and_function_has_a_docstring(path, tree):
-    assert [node.name for node in public(tree) if not ast.get_docstring(node)] == []
+    # A property is described where it is read; its setter has the same name.
+    names = [node.name for node in public(tree) if ast.get_docstring(node)]
+    bare = [node.name for node in public(tree) if not ast.get_docstring(node)]
+    assert [name for name in bare if name not in names] == []
 
 
 def test_all_names_what_is_there_and_public():

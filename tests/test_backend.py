@@ -4,6 +4,7 @@ Each error is read for the call that it tells the reader to make.
 """
 
 import sys
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -177,7 +178,6 @@ def test_values_go_there_and_back(backend):
     assert isinstance(backend.to_numpy(array), np.ndarray)
     assert backend.here(array, "x") is array
     assert backend.feed(array) is array
-    backend.synchronize()
 
 
 def test_a_device_array_can_be_brought_to_the_host(stand_in):
@@ -329,7 +329,8 @@ def test_a_workspace_gives_fresh_memory_unless_told_to_reuse(backend):
 
 
 def test_a_workspace_gives_the_same_memory_again_where_told_to(backend):
-    workspace = Workspace(backend, reuse=True)
+    workspace = Workspace(backend)
+    workspace.lent = threading.get_ident()
     a = workspace.empty("y", (3, 2), "float32")
     assert a.shape == (3, 2)
     assert a.dtype == "float32"
@@ -337,7 +338,8 @@ def test_a_workspace_gives_the_same_memory_again_where_told_to(backend):
 
 
 def test_a_short_last_batch_gets_the_first_rows_of_the_same_memory(backend):
-    workspace = Workspace(backend, reuse=True)
+    workspace = Workspace(backend)
+    workspace.lent = threading.get_ident()
     a = workspace.empty("y", (5, 2), "float32")
     tail = workspace.empty("y", (3, 2), "float32")
     assert tail.shape == (3, 2)
@@ -349,7 +351,8 @@ def test_a_short_last_batch_gets_the_first_rows_of_the_same_memory(backend):
 
 
 def test_a_larger_batch_makes_the_memory_larger_once(backend):
-    workspace = Workspace(backend, reuse=True)
+    workspace = Workspace(backend)
+    workspace.lent = threading.get_ident()
     small = workspace.empty("y", (3, 2), "float32")
     large = workspace.empty("y", (8, 2), "float32")
     assert not shared(backend, small, large)
@@ -357,10 +360,22 @@ def test_a_larger_batch_makes_the_memory_larger_once(backend):
 
 
 def test_names_widths_and_dtypes_never_share_memory(backend):
-    workspace = Workspace(backend, reuse=True)
+    workspace = Workspace(backend)
+    workspace.lent = threading.get_ident()
     a = workspace.empty("y", (3, 2), "float32")
     for other in (("z", (3, 2), "float32"), ("y", (3, 1), "float32"), ("y", (3, 2), "float64")):
         assert not shared(backend, a, workspace.empty(*other))
+
+
+def test_another_thread_gets_memory_of_its_own(backend):
+    workspace = Workspace(backend)
+    workspace.lent = threading.get_ident()
+    ours = workspace.empty("y", (3, 2), "float32")
+    theirs = []
+    thread = threading.Thread(target=lambda: theirs.append(workspace.empty("y", (3, 2), "float32")))
+    thread.start()
+    thread.join()
+    assert not shared(backend, ours, theirs[0])
 
 
 def test_what_a_model_returned_is_its_callers_also_after_training(backend):

@@ -246,12 +246,12 @@ CHANGES = {
     "other inputs": (lambda d, a: d.update(inputs=5), r"\(4, 3\) in the file and \(5, 3\)"),
     "an array less": (lambda d, a: drop(a, "dense1.b"), r"dense1.b has shape \(missing\) in the f"),
     "an array more": (
-        lambda d, a: a.update({"/params/dense9.W": np.zeros(2)}),
+        lambda d, a: a.update({"params/dense9.W": np.zeros(2)}),
         r"dense9.W has shape \(2,\) in the file and \(missing\) in the model",
     ),
     "another name": (lambda d, a: rename(a, "dense1.b", "dense1.c"), r"dense1.b has shape \(miss"),
     "a turned array": (
-        lambda d, a: a.update({"/params/dense1.W": np.zeros((3, 4))}),
+        lambda d, a: a.update({"params/dense1.W": np.zeros((3, 4))}),
         r"dense1.W has shape \(3, 4\) in the file and \(4, 3\) in the model",
     ),
     "an unknown layer": (lambda d, a: d["layers"][0].update({"class": "Conv"}), r"custom=\[Conv\]"),
@@ -310,7 +310,7 @@ def test_a_pickle_is_never_run(tmp_path):
     path = saved(tmp_path)
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
-    arrays["/params/dense1.W"] = np.array([Trap()], dtype=object)
+    arrays["params/dense1.W"] = np.array([Trap()], dtype=object)
     np.savez(path, **arrays)
     with pytest.raises(gd.CheckpointError, match="not a file that minigd saved, or it is damaged"):
         gd.load(path)

@@ -192,7 +192,10 @@ def test_the_loss_of_the_whole_model_is_saved_with_it(tmp_path):
         (model_of(gd.Dense(2)), CCE(True), CCE(True)),
         (model_of(gd.Dense(1)), "mse", MSE()),
     ):
-        gd.Trainer(model, loss, "sgd")
+        trainer = gd.Trainer(model, loss, "sgd")
+        assert model.loss is None  # nothing was trained yet
+        y = np.zeros(2, int) if "Categorical" in repr(saved) else np.zeros((2, model.n_out))
+        trainer.step(np.ones((2, model.n_in)), y)
         assert repr(model.loss) == repr(saved)
         model.save(tmp_path / "m.npz")
         assert repr(gd.load(tmp_path / "m.npz").loss) == repr(saved)

@@ -35,6 +35,7 @@ def test_silent_by_default(capsys):
 
 def test_a_bar_moves_in_a_terminal(monkeypatch, capsys):
     terminal = Terminal()
+    monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setattr("sys.stderr", terminal)
     history = trainer().fit(batches(), epochs=3, validation_data=batches(), progress=True)
     shown = terminal.getvalue()

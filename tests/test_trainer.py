@@ -53,7 +53,7 @@ tasks = pytest.mark.parametrize("task", TASKS)
 
 def metric_for(task):
     """Return a metric that the targets of a task have."""
-    return ["mae"] if task == "regression" else ["accuracy"]
+    return ["mae"] if task in ("regression", "deep") else ["accuracy"]
 
 
 def make_trainer(task="binary", updater=None, backend="numpy", dtype="float32", **options):
@@ -329,7 +329,7 @@ def test_a_column_of_targets_is_the_same_as_a_row_of_them(backend, task):
     y = TASKS[task][2](x)
     runs = []
     for targets in (y, y[:, None]):
-        trainer = make_trainer(task, backend=backend, metrics=["accuracy"])
+        trainer = make_trainer(task, backend=backend, metrics=metric_for(task))
         trainer.fit(x, targets, batch_size=5, epochs=2, validation_data=(x, targets))
         runs.append((bits(trainer), measured(trainer.history)))
     assert runs[0] == runs[1]
@@ -621,7 +621,7 @@ def changed_data():
 )
 def test_batches_of_another_run_are_refused(tmp_path, batches, name):
     path, _ = half_a_run(tmp_path)
-    message = f"the batches are not those of the run that goes on: {name} was "
+    message = rf"the batches are not those of the run that goes on: .*{name} (was|are others)"
     with pytest.raises(gd.CheckpointError, match=message):
         gd.Trainer.resume(path, batches())
 

@@ -6,7 +6,7 @@ A layer of your own needs those three methods and nothing else; `docs/own_layer.
 from typing import Any, NamedTuple
 
 from minigd import state
-from minigd.backend import Array, Backend, Workspace
+from minigd.backend import Array, Backend, Views, Workspace
 from minigd.initializers import Initializer, get_initializer
 
 
@@ -34,7 +34,7 @@ class Layer:
         Width of the input and of the output.
     params, grads : dict of str to Array
         By short name: ``params["W"]``, ``grads["W"]``; views into the model's flat vectors, of the
-        model's dtype. `backward` writes into ``grads["W"][...]``.
+        model's dtype. ``self.grads["W"] = ...`` writes into the view.
     buffers : dict of str to Array
         What is saved with the model but not trained.
     backend : Backend
@@ -45,8 +45,8 @@ class Layer:
     n_in: int = 0
     n_out: int = 0
     backend: Backend
-    params: dict[str, Array]
-    grads: dict[str, Array]
+    params: Views
+    grads: Views
     buffers: dict[str, Array]
 
     # True where the model wants the gradient with respect to this layer's input; the first layer
@@ -144,7 +144,7 @@ class Layer:
         self.name, self.backend, self.n_in = name, backend, n_in
         self._dtype, self._workspace = dtype, workspace
         self.declared_params, self.declared_buffers = [], []
-        self.params, self.grads, self.buffers = {}, {}, {}
+        self.params, self.grads, self.buffers = Views(), Views(), {}
         n_out = self.build(n_in)
         if not isinstance(n_out, int) or n_out < 1:
             raise TypeError(
@@ -162,7 +162,7 @@ class Layer:
 
     def __repr__(self) -> str:
         try:
-            values = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+            values = ", ".join(f"{n}={value!r}" for n, value in state.arguments(self).items())
         except TypeError:  # arguments that were not kept
             values = "..."
         return f"{type(self).__name__}({values})"

@@ -51,8 +51,8 @@ class ArraySource(RandomAccess):
     def __init__(self, x: Any, y: Any = None) -> None:
         self.backend: Backend = backend_of(x)
         self._sparse = hasattr(x, "tocsr")
-        self.x = x.tocsr() if self._sparse else self.backend.here(_plain(x, "x"), "x")
-        self.y: Array | None = None if y is None else self.backend.here(_plain(y, "y"), "y")
+        self.x = x.tocsr() if self._sparse else self.backend.here(x, "x")
+        self.y: Array | None = None if y is None else self.backend.here(y, "y")
         if self.x.ndim != 2:
             hint = ": x.reshape(-1, 1) makes a column of it" if self.x.ndim == 1 else ""
             raise ShapeError(f"x has shape {self.x.shape}, and a table of rows is needed{hint}")
@@ -64,8 +64,12 @@ class ArraySource(RandomAccess):
             raise ShapeError(
                 f"x has {self.rows} rows and y has {length}: each row of x needs one of y"
             )
-        values = self.x.data if self._sparse else self.x
-        for array, what in ((values, "x"), (self.y, "y")):
+        if self._sparse:
+            numbers(self.x.data, "x")
+            bad = np.flatnonzero(~np.isfinite(self.x.data))[:1]
+            for row in np.searchsorted(self.x.indptr, bad, side="right") - 1:
+                self.backend.check_finite(self.x[[row]].toarray(), "x", slice(row, row + 1))
+        for array, what in ((None if self._sparse else self.x, "x"), (self.y, "y")):
             if array is not None:
                 self.backend.check_finite(numbers(array, what), what)
 
@@ -102,19 +106,3 @@ class ArraySource(RandomAccess):
                 digest.update(np.ascontiguousarray(sample).tobytes())
                 shapes.append([list(array.shape), str(array.dtype)])
         return {"shapes": shapes, "sha256": digest.hexdigest()}
-
-
-def _plain(x: Any, what: str) -> Any:
-    """Return the array under a pandas frame or series, and anything else as it is."""
-    if not (hasattr(x, "iloc") and hasattr(x, "to_numpy")):
-        return x
-    columns = list(x.dtypes.items()) if x.ndim == 2 else [(x.name, x.dtype)]
-    for name, dtype in columns:
-        if getattr(dtype, "kind", "O") not in "biuf":
-            raise DataError(
-                f"{what} must hold numbers, and its column {name!r} is {dtype}: encode text and "
-                "categories as numbers first, or leave the column out"
-            )
-    # A missing value of pandas' nullable types becomes NaN, which is then refused by its place.
-    nullable = any(not isinstance(dtype, np.dtype) for _, dtype in columns)
-    return x.to_numpy(dtype="float64", na_value=np.nan) if nullable else x.to_numpy()

@@ -61,6 +61,11 @@ def _write(source: Source, folder: Path) -> None:
                 shape = (rows, *array.shape[1:])
                 maps.append(np.lib.format.open_memmap(folder / name, "w+", array.dtype, shape))
         for mapped, array in zip(maps, present, strict=True):
+            if not np.can_cast(array.dtype, mapped.dtype, "same_kind"):
+                raise DataError(
+                    f"row {at} of {source!r} is {array.dtype}, and the first one {mapped.dtype}: "
+                    "give all pieces one dtype"
+                )
             mapped[at : at + len(array)] = array
         at += len(arrays[0])
     for mapped in maps:

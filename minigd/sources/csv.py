@@ -10,6 +10,7 @@ import gzip
 import io
 import mmap
 import os
+import threading
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from minigd.backend import Array, Workspace
 from minigd.errors import CheckpointError, DataError, check_integer
 from minigd.sources.base import Pair, RandomAccess, Rows
 from minigd.sources.schema import BadValue, Selection, TextInNumbers, settle
-from minigd.sources.text import Block, check_fields, read_blocks
+from minigd.sources.text import Block, check_fields, read_blocks, read_bytes
 
 _GZIP = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
@@ -34,7 +35,7 @@ class _Part(NamedTuple):
     name: str
     opened: Any  # a path, or the caller's file object
     size: int
-    modified: int
+    stamp: tuple[int, ...]  # times of the file, which change with every edit
     checksum: int
     body: int  # where the rows begin, behind the header
     line: int  # and on which line
@@ -131,8 +132,6 @@ class CsvSource(RandomAccess):
         block_size: int = 1 << 20,
         index_path: str | os.PathLike[str] | None = None,
     ) -> None:
-        if isinstance(missing, str) and missing not in ("error", "drop"):
-            raise ValueError(f"missing must be 'error', 'drop' or a number, not {missing!r}")
         if len(separator.encode()) != 1:
             raise ValueError(f"separator must be one character, not {separator!r}")
         self._pandas = _import_pandas()
@@ -148,13 +147,15 @@ class CsvSource(RandomAccess):
         self._columns: list[str] = list(columns or ())
         self._parts = [self._inspect(file, header=columns is None) for file in given]
         selection = Selection(target, features, exclude, categories or {}, classes, missing)
-        features, targets = selection.resolve(self._columns, self._parts[0].name)
+        features, targets = selection.resolve(self._columns, self._header)
         self._used = [c for c in self._columns if c in features or c in targets]
         settled = settle(
             selection, self._columns, self._frames, self._parts[0].name, dtype, self._first_texts()
         )
         self._schema, self.rows, self.dropped = settled
         self.names, self.classes = self._schema.names, self._schema.classes
+        # The middle of a gzipped file can't be reached without reading all before it.
+        self.random_access = not any(_is_gzipped(part.opened) for part in self._parts)
         if self.rows == 0:
             raise DataError(
                 f"{self._parts[0].name} has no rows"
@@ -172,27 +173,37 @@ class CsvSource(RandomAccess):
             raise TypeError(f"a CSV is a path or a binary file object, not {given!r}")
         checksum = size = 0
         with _open(given) as file:
-            first = next(read_blocks(file, str(name), 1 << 16, self._separator, True), None)
-            if first is None or len(first.ends) == 0:
+            begin = len(_BOM) if read_bytes(file, len(_BOM), str(name), 1) == _BOM else 0
+            file.seek(begin)
+            blocks = read_blocks(file, str(name), 1 << 16, self._separator, True, begin)
+            first = next((block for block in blocks if len(block.starts)), None)
+            if first is None:
                 raise DataError(f"{name} is empty")
-        start, end = int(first.starts[0]), int(first.ends[0])
-        if start == 0 and first.data.startswith(_BOM):
-            start = len(_BOM)
-        body, line = (end + 1, first.line_of(0) + 1) if header else (start, first.line_of(0))
-        row = first.data[start : end + 1].decode("utf-8")
+        start, end = int(first.starts[0]), int(first.ends[0]) + 1
+        body, line = first.offset + start, first.line_of(0)
+        row = first.data[start:end].decode("utf-8")
+        where = f"{name}, line {line}" if header else str(name)
+        self._header = getattr(self, "_header", where)
         if header:
-            line += row.count("\n") - 1
-            found = next(csv.reader([row], delimiter=self._separator.decode(),
-                                    skipinitialspace=True))  # fmt: skip
-            found = [c.strip() for c in found]
+            body += end - start
+            line += row.count("\n")
+            reader = csv.reader([row], delimiter=self._separator.decode(), skipinitialspace=True)
+            try:
+                found = [column.strip() for column in next(reader)]
+            except csv.Error as error:
+                raise DataError(
+                    f"{where}: {error}; lines must end in \\n or \\r\\n, none in a lone \\r"
+                ) from error
             if self._columns and found != self._columns:
-                raise DataError(f"{name} has the columns {found}, the first file {self._columns}")
+                raise DataError(
+                    f"{where}: the columns are {found}, and in the first file {self._columns}"
+                )
             self._columns = found
         with _open(given, raw=True) as file:
             while chunk := file.read(1 << 20):
                 checksum, size = zlib.adler32(chunk, checksum), size + len(chunk)
-        modified = os.stat(given).st_mtime_ns if is_path else 0
-        return _Part(str(name), given, size, modified, checksum, body, line)
+        stamp = _stamp(given) if is_path else ()
+        return _Part(str(name), given, size, stamp, checksum, body, line)
 
     def _first_texts(self) -> list[str]:
         """Return the columns that hold text in the first block."""
@@ -233,10 +244,19 @@ class CsvSource(RandomAccess):
             raise self._find_text(block, part, text, error) from error
         if len(frame) != len(block.starts):
             raise DataError(
-                f"{self._parts[part].name}, from line {block.line} on: {len(block.starts)} rows "
-                f"are read as {len(frame)}; line ends must be \\n or \\r\\n, and none a lone \\r"
+                f"{self._where(block, part, self._misread(block))}: the line is not read as one "
+                "row; lines must end in \\n or \\r\\n, none in a lone \\r, and none be all spaces"
             )
         return frame
+
+    def _misread(self, block: Block) -> int:
+        """Return a row of the block that pandas takes for none or for several."""
+        good, bad = 0, len(block.starts)
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            frame = self._read(block.data[: int(block.ends[middle - 1]) + 1], self._columns)
+            good, bad = (middle, bad) if len(frame) == middle else (good, middle)
+        return good
 
     def _read(self, data: bytes, text: Collection[str]) -> Any:
         return self._pandas.read_csv(
@@ -305,21 +325,24 @@ class CsvSource(RandomAccess):
             )
 
     def _check_unchanged(self) -> None:
-        for name, opened, size, modified, checksum, _, _ in self._parts:
-            if not isinstance(opened, str | os.PathLike):
+        for i, part in enumerate(self._parts):
+            if not isinstance(part.opened, str | os.PathLike):
                 continue
-            now = os.stat(opened)
-            if (now.st_size, now.st_mtime_ns) == (size, modified):
+            stamp = _stamp(part.opened)
+            if stamp == part.stamp:
                 continue
             # A file that was only touched is the same file.
-            found = 0
-            with open(opened, "rb") as file:
+            found = size = 0
+            with open(part.opened, "rb") as file:
                 while chunk := file.read(1 << 20):
-                    found = zlib.adler32(chunk, found)
-            if (now.st_size, found) != (size, checksum):
+                    found, size = zlib.adler32(chunk, found), size + len(chunk)
+            if (size, found) != (part.size, part.checksum):
                 raise DataError(
-                    f"{name} has changed since it was opened: open it again with a new CsvSource"
+                    f"{part.name} has changed since it was opened: open it again with a new "
+                    "CsvSource"
                 )
+            self._parts[i] = part._replace(stamp=stamp)
+            self._maps.pop(i, None)
 
     # Rows in any order -----------------------------------------------------------------------
 
@@ -329,7 +352,17 @@ class CsvSource(RandomAccess):
         The rows are fetched in the order of the file, parsed together, and put in the order asked
         for.
         """
-        index = np.arange(self.rows)[rows] if isinstance(rows, slice) else np.asarray(rows)
+        if isinstance(rows, slice):
+            index = np.arange(*rows.indices(self.rows))
+        else:
+            # As in any array, -1 is the last row, and a number beyond it is an error.
+            index = np.asarray(rows, dtype=np.int64)
+            index = np.where(index < 0, index + self.rows, index)
+            if len(index) and not 0 <= index.min() <= index.max() < self.rows:
+                raise IndexError(f"there are {self.rows} rows, and row {rows} was asked for")
+        if len(index) == 0:
+            x, y = self.take(slice(0, 1))
+            return x[:0], None if y is None else y[:0]
         self._check_unchanged()
         starts = self._index()
         order = np.argsort(index, kind="stable")
@@ -358,14 +391,20 @@ class CsvSource(RandomAccess):
         begins = starts[wanted[np.concatenate(([0], breaks))]].tolist()
         ends = starts[wanted[np.concatenate((breaks, [len(wanted)])) - 1] + 1].tolist()
         pieces = [whole[a:b] for a, b in zip(begins, ends, strict=True)]
-        if not pieces[-1].endswith(b"\n"):
-            pieces[-1] += b"\n"
+        # The last row of the file may lack its newline, and be asked for more than once.
+        for i in range(len(pieces) - 1, -1, -1):
+            if pieces[i].endswith(b"\n"):
+                break
+            pieces[i] += b"\n"
         data = b"".join(pieces)
         try:
             x, y, _ = self._schema.encode(self._read(data, self._schema.texts))
             if len(x) != len(wanted):
                 raise ValueError(f"{len(wanted)} rows are read as {len(x)}")
         except ValueError as error:
+            # Reading in order finds the line, if the value was there from the first.
+            for block in self._blocks(part):
+                self._encode(block, part)
             name = self._parts[part].name
             raise DataError(f"{name} has changed since it was opened: {error}") from error
         return x, y
@@ -416,9 +455,12 @@ class CsvSource(RandomAccess):
         return result
 
     def _index_key(self) -> dict[str, Any]:
+        dropping = self._schema.missing == "drop"
         return {
             "files": [[p.size, p.checksum, p.body] for p in self._parts],
-            "missing": self._schema.missing,
+            "separator": self._separator.decode(),
+            # Which rows are dropped depends on the columns in use, and on what counts as missing.
+            "dropped": [sorted(self._schema.columns), sorted(self._na)] if dropping else None,
         }
 
     def _load_index(self) -> list[Array] | None:
@@ -436,7 +478,9 @@ class CsvSource(RandomAccess):
     def fingerprint(self) -> dict[str, Any]:
         """Return the sizes and checksums of the files, and what their columns become."""
         return {
-            "files": [[p.size, p.checksum] for p in self._parts],
+            "files": [[p.size, p.checksum, p.body] for p in self._parts],
+            "separator": self._separator.decode(),
+            "na": sorted(self._na),
             "schema": self._schema.state_dict(),
         }
 
@@ -458,10 +502,40 @@ def _open(given: Any, raw: bool = False) -> contextlib.AbstractContextManager[Bi
     start = given.read(2)
     if isinstance(start, str):
         raise TypeError("a file object of text was given: open the file in binary mode, 'rb'")
-    given.seek(0)
+    own: Any = _OwnPlace(given)
     if not raw and start == _GZIP:
-        return gzip.GzipFile(fileobj=given)  # type: ignore[return-value]
-    return contextlib.nullcontext(given)
+        return gzip.GzipFile(fileobj=own)  # type: ignore[return-value]
+    return contextlib.nullcontext(own)
+
+
+class _OwnPlace:
+    """A reader of the caller's file object at a place of its own, so that several can read it."""
+
+    _lock = threading.Lock()
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._at = file, 0
+
+    def seek(self, offset: int) -> None:
+        self._at = offset
+
+    def read(self, size: int = -1) -> bytes:
+        with self._lock:
+            self._file.seek(self._at)
+            data = self._file.read(size)
+        self._at += len(data)
+        return data
+
+
+def _is_gzipped(given: Any) -> bool:
+    with _open(given, raw=True) as file:
+        return file.read(2) == _GZIP
+
+
+def _stamp(path: str | os.PathLike[str]) -> tuple[int, ...]:
+    # The time of the last change of the entry shows an edit after which the other was put back.
+    now = os.stat(path)
+    return now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino
 
 
 def _import_pandas() -> Any:

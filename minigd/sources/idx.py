@@ -4,7 +4,9 @@ import gzip
 import math
 import os
 import struct
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,6 +60,8 @@ class IdxSource(MappedRows):
         x = read_idx(images)
         y = None if labels is None else read_idx(labels)
         self.scale = scale
+        if x.size == 0:
+            raise DataError(f"{os.fspath(images)} has the shape {x.shape}: it holds no rows")
         super().__init__(x.reshape(len(x), -1), y, os.fspath(images))
 
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
@@ -66,6 +70,10 @@ class IdxSource(MappedRows):
         if self.scale is not None:
             x = np.divide(x, np.float32(self.scale), dtype=np.float32)
         return x, y
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the shapes, the dtypes, a hash of sampled rows, and the scale."""
+        return {**super().fingerprint(), "scale": self.scale}
 
 
 def read_idx(path: str | os.PathLike[str]) -> Array:
@@ -87,7 +95,7 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
         zero, kind, dimensions = struct.unpack(">HBB", content[:4].tobytes())
         start = 4 + 4 * dimensions
         shape = struct.unpack(f">{dimensions}I", content[4:start].tobytes())
-    except (struct.error, OSError, EOFError, ValueError) as error:
+    except (struct.error, OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(f"{file} is no IDX file, or is damaged: {error}") from error
     if zero != 0 or kind not in _KINDS or dimensions == 0:
         raise DataError(f"{file} is no IDX file: it begins with {content[:4].tobytes()!r}")

@@ -3,19 +3,17 @@
 A generator can be read once only; a function that makes one can be read in every epoch.
 """
 
-import hashlib
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from minigd.backend import Array, numbers
+from minigd.backend import numbers
 from minigd.errors import DataError
 from minigd.sources.base import Pair, Source
 from minigd.sources.csv import _import_pandas
-from minigd.sources.schema import BadValue, Schema, Selection, settle
-
-_SAMPLED = 1000
+from minigd.sources.schema import BadValue, Schema, Selection, TextInNumbers, settle
 
 
 class IterableSource(Source):
@@ -62,9 +60,15 @@ class IterableSource(Source):
     ) -> None:
         self._make = pieces if callable(pieces) else lambda: pieces
         self._name = name
+        self._used = False
+        self._print: dict[str, Any] | None = None
         first = self._make()
         self._one_shot = iter(first) is first and not callable(pieces)
-        self._used = False
+        if callable(pieces) and iter(first) is first and self._make() is first:
+            raise DataError(
+                f"the function for {name} returns the same iterator each time, which can be read "
+                "only once: it must make a new one, IterableSource(lambda: make_it())"
+            )
         self._schema: Schema | None = None
         self.dropped = 0
         if self._one_shot:
@@ -80,17 +84,30 @@ class IterableSource(Source):
         if not isinstance(piece, tuple):
             frame = _frame(piece, name)
             columns = [str(c) for c in frame.columns]
-            texts = [c for c in columns if not _is_number(frame[c])]
             selection = Selection(target, features, exclude, categories or {}, classes, missing)
+            chosen, targets = selection.resolve(columns, name)
+            self._columns = [c for c in columns if c in chosen or c in targets]
+            texts = [c for c in self._columns if not _is_number(frame[c])]
             settled = settle(selection, columns, self._frames, name, dtype, texts)
             self._schema, self.rows, self.dropped = settled
 
     def _frames(self, text: Collection[str]) -> Iterator[Any]:
         for piece in self._make():
             frame = _frame(piece, self._name)
-            for column in frame.columns:
-                if not _is_number(frame[column]):
-                    frame[column] = frame[column].astype(str).where(frame[column].notna(), None)
+            lacking = [column for column in self._columns if column not in frame.columns]
+            if lacking:
+                raise DataError(
+                    f"{self._name}: a piece has no column {lacking[0]!r}; its columns are "
+                    f"{', '.join(frame.columns)}"
+                )
+            for column in self._columns:
+                if column in text:
+                    frame[column] = _as_text(frame[column])
+                elif not _is_number(frame[column]):
+                    value = next(iter(frame[column].dropna()))
+                    raise TextInNumbers(
+                        f"{self._name}, column {column!r}: {value!r} is no number", column
+                    )
             yield frame
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
@@ -107,6 +124,8 @@ class IterableSource(Source):
             row += len(x)
             if skipped < len(x):
                 yield x[skipped:], None if y is None else y[skipped:]
+        if row == 0:
+            raise DataError(f"{self._name} gives no rows")
         if self.rows is not None and row != self.rows:
             raise DataError(f"{self._name} gave {self.rows} rows at first and now gives {row}")
 
@@ -121,6 +140,7 @@ class IterableSource(Source):
                 row += len(frame)
                 yield x, y
             return
+        shapes = None
         for piece in self._make():
             if not isinstance(piece, tuple) or len(piece) not in (1, 2):
                 raise DataError(f"{self._name} gives {type(piece).__name__}, not (x, y)")
@@ -129,22 +149,29 @@ class IterableSource(Source):
                 raise DataError(
                     f"{self._name} gives {len(arrays[0])} rows of x with {len(arrays[1])} of y"
                 )
+            found = [array.shape[1:] for array in arrays]
+            shapes = shapes or found
+            if arrays[0].ndim != 2 or found != shapes:
+                raise DataError(
+                    f"{self._name} gives arrays of shapes {[a.shape for a in arrays]}: x must be "
+                    f"a table, and rows must have the shapes {shapes} of the first piece"
+                )
             yield arrays[0], arrays[1] if len(arrays) == 2 else None
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the number of rows and a hash of the first ones."""
+        """Return the number of rows and a checksum of x and of y, computed once."""
         if self._one_shot:
             return {"one_shot": True}
-        digest = hashlib.sha256()
-        left = _SAMPLED
-        for x, y in self.chunks():
-            for array in (x, y):
-                if array is not None:
-                    digest.update(np.ascontiguousarray(array[:left]).tobytes())
-            left -= len(x)
-            if left <= 0:
-                break
-        return {"rows": self.count(), "sha256": digest.hexdigest()}
+        if self._print is None:
+            sums, rows = [0, 0], 0
+            for pair in self.chunks():
+                rows += len(pair[0])
+                for i, array in enumerate(pair):
+                    if array is not None:
+                        sums[i] = zlib.adler32(np.ascontiguousarray(array).data.cast("B"), sums[i])
+            self.rows = rows
+            self._print = {"rows": rows, "checksums": sums}
+        return self._print
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._name}: {self.rows or 'uncounted'} rows)"
@@ -197,8 +224,11 @@ class ParquetSource(IterableSource):
                 try:
                     with parquet.ParquetFile(one) as file:
                         yield from file.iter_batches(batch_size=block_rows)
-                except pyarrow.lib.ArrowInvalid as error:
-                    raise DataError(f"{one} is no Parquet file: {error}") from error
+                except (pyarrow.lib.ArrowException, OSError) as error:
+                    # An error of the system has a number, such as that of a file that isn't there.
+                    if getattr(error, "errno", None) is not None:
+                        raise
+                    raise DataError(f"{one} is no Parquet file, or damaged: {error}") from error
 
         super().__init__(
             pieces,
@@ -226,9 +256,36 @@ def _frame(piece: Any, name: str) -> Any:
         )
     frame = piece.copy(deep=False)
     frame.columns = [str(column) for column in frame.columns]
+    for column in frame.columns[~frame.columns.duplicated(keep=False)]:
+        frame[column] = _as_numbers(frame[column])
     return frame
 
 
+def _as_numbers(column: Any) -> Any:
+    """Return a column whose missing values are NaN, if the others are numbers, else as it is.
+
+    Pandas keeps numbers with gaps among them as objects or in dtypes of its own.
+    """
+    kind = getattr(column.dtype, "kind", "O")
+    if isinstance(column.dtype, np.dtype) and kind in "biuf":
+        return column
+    known = column.dropna()
+    numeric = _import_pandas().api.types.infer_dtype(known) in _NUMERIC
+    if kind in "biuf" or (kind == "O" and (numeric or len(known) == 0)):
+        return column.astype(object).where(column.notna(), np.nan).astype(np.float64)
+    return column
+
+
+_NUMERIC = ("boolean", "integer", "floating", "mixed-integer-float", "decimal")
+
+
+def _as_text(column: Any) -> Any:
+    """Return a column as text, in which 1.0 is written as 1, and missing values as None."""
+    if _is_number(column):
+        texts = [f"{v:.0f}" if v == np.rint(v) else str(v) for v in column.tolist()]
+        return _import_pandas().Series(texts, column.index, object).where(column.notna(), None)
+    return column.astype(object).map(str).where(column.notna(), None)
+
+
 def _is_number(column: Any) -> bool:
-    kind: Array = getattr(column.dtype, "kind", "O")
-    return kind in ("b", "i", "u", "f")
+    return isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf"

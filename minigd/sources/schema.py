@@ -25,6 +25,7 @@ class BadValue(ValueError):
         super().__init__(f"column {column!r}: {problem}")
         self.row = row
         self.column = column
+        self.problem = problem
 
 
 class TextInNumbers(DataError):
@@ -58,15 +59,27 @@ class Selection(NamedTuple):
             raise DataError(
                 f"{name}: two columns are called {twice[0]!r}; name all columns with columns=[...]"
             )
+        if isinstance(self.missing, str):
+            number = self.missing in ("error", "drop")
+        else:
+            number = bool(np.isfinite(self.missing))
+        if not number:
+            raise ValueError(f"missing must be 'error', 'drop' or a number, not {self.missing!r}")
         targets = [self.target] if isinstance(self.target, str) else list(self.target or ())
-        if isinstance(self.exclude, str):
-            raise TypeError(f"exclude is a list of names, [{self.exclude!r}], not one name")
+        for what, names in (("features", self.features), ("exclude", self.exclude)):
+            if isinstance(names, str):
+                raise TypeError(f"{what} is a list of names, [{names!r}], not one name")
         wanted = list(columns) if self.features is None else list(self.features)
         for column in [*targets, *wanted, *self.exclude, *self.categories]:
             if column not in columns:
                 raise DataError(
-                    f"{name} has no column {column!r}; its columns are {', '.join(columns)}"
+                    f"{name}: there is no column {column!r}; the columns are {', '.join(columns)}"
                 )
+        for names in (targets, wanted, *self.categories.values(), self.classes or ()):
+            named = [str(one) for one in names]
+            again = [one for one in named if named.count(one) > 1]
+            if again:
+                raise DataError(f"{name}: {again[0]!r} is named twice among {named}")
         features = [c for c in wanted if c not in targets and c not in self.exclude]
         if not features:
             raise DataError(f"{name}: no column is left to learn from")
@@ -137,9 +150,25 @@ class Schema:
         if gaps is not None and gaps.any():
             kept = ~gaps.any(axis=1)
             frame = frame[kept]
-        x = self._encode_features(frame)
-        y = self._encode_target(frame) if self.targets else None
+        try:
+            x, y = self._encode_rows(frame)
+        except BadValue as bad:
+            # Counted among all rows, those dropped included.
+            row = bad.row if kept is None else int(np.flatnonzero(kept)[bad.row])
+            raise BadValue(row, bad.column, bad.problem) from None
         return x, y, kept
+
+    def _encode_rows(self, frame: Any) -> tuple[Array, Array | None]:
+        try:
+            return (
+                self._encode_features(frame),
+                self._encode_target(frame) if self.targets else None,
+            )
+        except BadValue as bad:
+            # Columns are encoded one by one, and another one may be at fault in an earlier row.
+            if bad.row:
+                self._encode_rows(frame.iloc[: bad.row])
+            raise
 
     def _encode_features(self, frame: Any) -> Array:
         if not self.levels:
@@ -182,11 +211,12 @@ class Schema:
         if self.classes is not None:
             return self._codes(frame, self.targets[0], self.classes, "error").astype(np.int64)
         y = frame[self.targets].to_numpy()
-        bad = np.argwhere(~np.isfinite(y.astype(np.float64)))
+        with np.errstate(over="ignore"):
+            bad = np.argwhere(~np.isfinite(y.astype(np.float64 if self.integer else self.dtype)))
         if len(bad):
             row, column = int(bad[0][0]), self.targets[int(bad[0][1])]
             value = y[row, int(bad[0][1])]
-            problem = _MISSING if np.isnan(value) else f"{value} is not finite"
+            problem = _MISSING if np.isnan(value) else f"{value} does not fit {self.dtype}"
             raise BadValue(row, column, problem)
         if len(self.targets) == 1:
             y = y[:, 0]
@@ -321,7 +351,8 @@ def _one_pass(
             _refuse_text(found[column], column, column in targets, name)
         if integer:
             values = frame[targets[0]].to_numpy()
-            integer = bool((np.isfinite(values) & (values == np.rint(values))).all())
+            # Beyond 2⁵³ not every whole number is a float.
+            integer = bool(((values == np.rint(values)) & (np.abs(values) <= 2.0**53)).all())
     levels = {c: given.get(c) or sorted(found[c]) for c in sorted(text)}
     classes = levels.pop(targets[0]) if targets and targets[0] in text else None
     if len(targets) > 1 and text & set(targets):

@@ -4,7 +4,9 @@ Quotes are heeded as Python's `csv` and pandas heed them: one opens at the start
 newline or a separator behind it belongs to the field until it closes.
 """
 
+import gzip
 import re
+import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -59,7 +61,8 @@ def read_blocks(
     Raises
     ------
     DataError
-        If a quote is never closed, or the bytes are not UTF-8; it names file and line.
+        If a quote is never closed, or the bytes are not UTF-8 or hold a NUL, or a gzipped file is
+        damaged; it names file and line.
 
     Examples
     --------
@@ -71,7 +74,7 @@ def read_blocks(
     """
     rest = b""
     while True:
-        read = file.read(size)
+        read = read_bytes(file, size, name, line)
         data = rest + read
         if not read and data and not data.endswith(_NEWLINE):
             data += _NEWLINE
@@ -85,7 +88,7 @@ def read_blocks(
         used = int(ends[-1]) + 1 if len(ends) else 0
         whole, rest = data[:used], data[used:]
         if whole:
-            _check_utf8(whole, name, line)
+            _check_text(whole, name, line)
             starts = np.concatenate(([0], ends[:-1] + 1))
             filled = ends > starts
             if b"\r" in whole:
@@ -98,6 +101,14 @@ def read_blocks(
             line += whole.count(_NEWLINE)
         if not read:
             return
+
+
+def read_bytes(file: BinaryIO, size: int, name: str, line: int) -> bytes:
+    """Read up to `size` bytes; a gzipped file that is damaged is a `DataError`."""
+    try:
+        return file.read(size)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{name}, from line {line} on: the file is damaged: {error}") from error
 
 
 def scan(data: bytes, separator: bytes = b",", spaces: bool = False) -> tuple[Array, Array]:
@@ -181,11 +192,10 @@ def check_fields(block: Block, name: str, expected: int) -> None:
     )
 
 
-def _check_utf8(data: bytes, name: str, line: int) -> None:
-    if data.isascii():
-        return
+def _check_text(data: bytes, name: str, line: int) -> None:
     try:
-        data.decode("utf-8")
+        if not data.isascii():
+            data.decode("utf-8")
     except UnicodeDecodeError as error:
         at = line + data.count(_NEWLINE, 0, error.start)
         start = data.rfind(_NEWLINE, 0, error.start) + 1
@@ -193,3 +203,6 @@ def _check_utf8(data: bytes, name: str, line: int) -> None:
             f"{name}, line {at}, byte {error.start - start + 1} of it: 0x{data[error.start]:02x} "
             "is not UTF-8; convert the file, for example with iconv"
         ) from error
+    if b"\0" in data:
+        at = line + data.count(_NEWLINE, 0, data.index(b"\0"))
+        raise DataError(f"{name}, line {at}: a NUL byte; the file is damaged, or is no text file")

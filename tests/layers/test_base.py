@@ -273,6 +273,10 @@ def test_forgetting_drops_what_was_kept():
 def test_moving_a_model_drops_what_was_kept(backend):
     model = gd.Sequential([gd.Dense(1)], inputs=2)
     model.forward(np.ones((3, 2)), train=True)
+    if backend.name == "numpy":
+        # It is there already, and stays as it is.
+        assert model.to(backend).backward(np.ones((3, 1))) is None
+        return
     model.to(backend)
     with pytest.raises(RuntimeError, match="without a forward"):
         model.backward(backend.zeros((3, 1), "float32"))

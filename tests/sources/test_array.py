@@ -4,9 +4,11 @@ What is no table of finite numbers is refused with the place where it went wrong
 """
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
 import minigd as gd
 
@@ -180,3 +182,93 @@ def test_rows_on_two_devices_are_refused(stand_in):
         gd.ArraySource(x, stand_in.asarray(y))
     with pytest.raises(gd.BackendError, match=r"y is a numpy.ndarray on the host"):
         gd.ArraySource(stand_in.asarray(x), y)
+
+
+# Frames ------------------------------------------------------------------------------------------
+
+
+def test_a_frame_is_the_array_under_it():
+    x, y = table()
+    frame, series = pd.DataFrame(x, columns=list("abc"), index=range(22, -1, -1)), pd.Series(y)
+    source = gd.ArraySource(frame, series)
+    own_x, own_y = source.take(np.array([7, 2, 7]))
+    np.testing.assert_array_equal(own_x, x[[7, 2, 7]])
+    np.testing.assert_array_equal(own_y, y[[7, 2, 7]])
+    assert source.fingerprint() == gd.ArraySource(x, y).fingerprint()
+    assert gd.ArraySource(frame, pd.DataFrame(y)).y.shape == (23, 1)
+
+
+def test_columns_of_several_dtypes_become_one():
+    frame = pd.DataFrame({"a": [1, 2], "b": [0.5, 1.5], "c": [True, False]})
+    own, _ = gd.ArraySource(frame.astype({"a": "Int64", "b": "Float32"})).take(slice(0, 2))
+    assert own.tolist() == [[1, 0.5, 1], [2, 1.5, 0]]
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "Float64", "boolean", "int64[pyarrow]"])
+def test_a_missing_value_of_a_frame_is_placed(dtype):
+    frame = pd.DataFrame({"a": [1, 2, 3], "b": pd.array([1, 0, None], dtype=dtype)})
+    with pytest.raises(gd.DataError, match="x holds nan at row 2, column 1"):
+        gd.ArraySource(frame)
+
+
+@pytest.mark.parametrize(
+    "column", [["x", "y"], pd.Categorical([1, 2]), pd.to_datetime(["2020-01-01"] * 2), [1, None]]
+)
+def test_a_column_that_holds_no_numbers_is_named(column):
+    frame = pd.DataFrame({"a": [1, 2], "b": pd.Series(column, dtype=getattr(column, "dtype", "O"))})
+    with pytest.raises(gd.DataError, match=r"x must hold numbers, and its column 'b' is .*encode"):
+        gd.ArraySource(frame)
+    with pytest.raises(gd.DataError, match=r"y must hold numbers, and its column 'b' is .*encode"):
+        gd.ArraySource(frame[["a"]], frame["b"])
+
+
+# Sparse rows -------------------------------------------------------------------------------------
+
+
+def sparse_table(kind, n=23):
+    x = np.where(np.random.default_rng(0).random((n, 5)) < 0.2, 1.5, 0.0)
+    return x, kind(x)
+
+
+SPARSE = [sparse.csr_array, sparse.csc_array, sparse.coo_array, sparse.csr_matrix]
+
+
+@pytest.mark.parametrize("kind", SPARSE)
+def test_sparse_rows_come_dense_a_batch_at_a_time(kind):
+    x, given_x = sparse_table(kind)
+    source = gd.ArraySource(given_x, np.arange(23))
+    for rows in (slice(3, 9), np.array([7, 2, 7])):
+        own, own_y = source.take(rows)
+        assert type(own) is np.ndarray
+        np.testing.assert_array_equal(own, x[rows])
+        np.testing.assert_array_equal(own_y, np.arange(23)[rows])
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("kind", SPARSE)
+def test_sparse_rows_train_to_the_bits_of_dense_ones(kind, shuffle):
+    x, given_x = sparse_table(kind)
+    y = np.arange(23) % 2
+    models = []
+    for rows in (x, given_x):
+        models.append(gd.Sequential([gd.Dense(4), gd.Tanh(), gd.Dense(1)], inputs=5))
+        models[-1].fit(rows, y, loss="mse", batch_size=5, shuffle=shuffle, epochs=2)
+    np.testing.assert_array_equal(models[0].flat_params, models[1].flat_params)
+    assert models[0].evaluate(x, y) == models[1].evaluate(given_x, y)
+
+
+def test_a_bad_value_among_sparse_ones_is_refused():
+    x, _ = sparse_table(sparse.csr_array)
+    x[3, 1] = np.nan
+    given_x = sparse.csr_array(x)
+    given_x.data[0] = 0  # a zero that is stored takes its place among the others
+    with pytest.raises(gd.DataError, match="x holds nan at row 3, column 1"):
+        gd.ArraySource(given_x)
+
+
+def test_equal_sparse_data_have_equal_fingerprints():
+    x, given_x = sparse_table(sparse.csr_array)
+    print_of = gd.ArraySource(given_x).fingerprint()
+    assert gd.ArraySource(sparse.coo_array(x)).fingerprint() == print_of
+    x[2, 2] += 1
+    assert gd.ArraySource(sparse.csr_array(x)).fingerprint() != print_of

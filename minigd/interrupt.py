@@ -1,0 +1,55 @@
+"""Ctrl-C between two updates and never in the middle of one.
+
+A run that was interrupted can then go on: no batch was half applied, or applied and not counted.
+"""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+
+
+class Interrupt:
+    """While this is entered, Ctrl-C during `busy` waits until `busy` is over.
+
+    It does nothing outside the main thread, and nothing where the program handles Ctrl-C itself.
+
+    Attributes
+    ----------
+    busy : bool
+        Set around what must not be cut in two.
+    """
+
+    def __init__(self) -> None:
+        self.busy = False
+        self._waiting = False
+        self._installed = False
+
+    def __enter__(self) -> "Interrupt":
+        main = threading.current_thread() is threading.main_thread()
+        if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._handle)
+            self._installed = True
+        return self
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        # A second Ctrl-C does not wait: whoever presses it twice means it.
+        if self.busy and not self._waiting:
+            self._waiting = True
+            return
+        raise KeyboardInterrupt
+
+    def done(self) -> None:
+        """End `busy`, and pass on an interrupt that came meanwhile."""
+        self.busy = False
+        if self._waiting:
+            self._waiting = False
+            raise KeyboardInterrupt
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._installed:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,157 @@
+"""A cache holds the rows of any source as memory maps, is written once, and whole or not at all.
+
+It is used again for the same data, and written anew for others.
+"""
+
+import io
+
+import numpy as np
+import pytest
+
+import minigd as gd
+
+TEXT = "a,color,y\n" + "".join(f"{i},{'red' if i % 3 else 'blue'},{i % 4}\n" for i in range(50))
+
+
+def csv_source(text=TEXT, **options):
+    return gd.CsvSource(io.BytesIO(text.encode()), target="y", **options)
+
+
+def whole(source):
+    xs, ys = zip(*source.chunks(), strict=True)
+    return np.concatenate(xs), None if ys[0] is None else np.concatenate(ys)
+
+
+def check_same(one, other):
+    for a, b in zip(whole(one), whole(other), strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
+
+
+class Counting(gd.IterableSource):
+    """A source that counts how often it is read."""
+
+    read = 0
+
+    def chunks(self, start=0):
+        self.read += 1
+        return super().chunks(start)
+
+
+SOURCES = {
+    "csv": csv_source,
+    "array": lambda: gd.ArraySource(np.arange(60.0).reshape(20, 3), np.arange(20)),
+    "table of targets": lambda: gd.ArraySource(np.ones((20, 3)), np.ones((20, 2))),
+    "x alone": lambda: gd.ArraySource(np.arange(60.0).reshape(20, 3)),
+    "stream": lambda: gd.IterableSource([{"a": [1, 2], "y": [3, 4]}] * 5, target="y"),
+    "part": lambda: csv_source().split(0.3)[0],
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_a_cache_holds_the_same_rows_and_can_be_indexed(tmp_path, kind):
+    source = SOURCES[kind]()
+    cached = source.cache(tmp_path / "deep" / "cache")
+    assert isinstance(cached, gd.NpySource)
+    assert cached.rows == source.count()
+    check_same(source, cached)
+    x, _ = whole(source)
+    np.testing.assert_array_equal(cached.take(np.array([3, 0, 3]))[0], x[[3, 0, 3]])
+
+
+def test_a_cache_is_written_once(tmp_path):
+    pieces = [(np.ones((5, 2)), np.ones(5))] * 3
+    first = Counting(pieces)
+    first.cache(tmp_path / "cache")
+    stamp = (tmp_path / "cache" / "x.npy").stat().st_mtime_ns
+    again = Counting(pieces)
+    check_same(again.cache(tmp_path / "cache"), first)
+    assert (tmp_path / "cache" / "x.npy").stat().st_mtime_ns == stamp
+    # Only its fingerprint was taken.
+    assert again.read == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: csv_source(TEXT.replace("49,red", "48,red")),
+        lambda: csv_source(TEXT + "1,red,2\n"),
+        lambda: csv_source(dtype="float64"),
+        lambda: csv_source(exclude=["a"]),
+        lambda: csv_source(na=["red"], missing="drop"),
+        lambda: gd.IterableSource([(np.ones((3, 1)),)]),
+    ],
+)
+def test_a_cache_is_written_anew_for_other_data(tmp_path, other):
+    csv_source().cache(tmp_path / "cache")
+    check_same(other().cache(tmp_path / "cache"), other())
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+def test_a_change_in_the_middle_of_a_stream_is_seen(tmp_path):
+    x = np.zeros((5000, 1))
+    gd.IterableSource([(x,)]).cache(tmp_path / "cache")
+    x[3000] = 1
+    cached = gd.IterableSource([(x,)]).cache(tmp_path / "cache")
+    np.testing.assert_array_equal(whole(cached)[0], x)
+
+
+def test_targets_that_are_no_longer_there_are_gone(tmp_path):
+    x = np.ones((5, 2))
+    gd.ArraySource(x, np.ones(5)).cache(tmp_path / "cache")
+    assert whole(gd.ArraySource(x).cache(tmp_path / "cache"))[1] is None
+
+
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "cat.png").write_bytes(b"cat")
+    with pytest.raises(gd.DataError, match=r"photos is there already and is no cache of minigd"):
+        csv_source().cache(folder)
+    with pytest.raises(gd.DataError, match=r"is there already and is no cache of minigd"):
+        csv_source().cache(folder / "cat.png")
+    assert [path.name for path in folder.iterdir()] == ["cat.png"]
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def failing(rows):
+    """Return a source that counts without error and then breaks while it is written."""
+    calls = []
+
+    def pieces():
+        calls.append(None)
+        yield np.ones((rows, 1)), np.ones(rows)
+        if len(calls) > 2:
+            raise OSError("the disk is gone")
+        yield np.ones((rows, 1)), np.ones(rows)
+
+    return gd.IterableSource(pieces)
+
+
+def test_a_failure_leaves_no_half_written_folder(tmp_path):
+    with pytest.raises(OSError, match="the disk is gone"):
+        failing(5).cache(tmp_path / "cache")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_leaves_the_cache_that_was_there(tmp_path):
+    csv_source().cache(tmp_path / "cache")
+    with pytest.raises(OSError, match="the disk is gone"):
+        failing(5).cache(tmp_path / "cache")
+    check_same(csv_source().cache(tmp_path / "cache"), csv_source())
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+def test_no_piece_is_cast_to_the_dtype_of_the_first(tmp_path):
+    pieces = [(np.array([[1]]),), (np.array([[2.5]]),)]
+    with pytest.raises(gd.DataError, match=r"row 1 of .* is float64, and the first one int64"):
+        gd.IterableSource(pieces).cache(tmp_path / "cache")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_generator_can_not_be_cached_and_says_what_to_do(tmp_path):
+    with pytest.raises(gd.DataError, match="pass a function that makes a new one"):
+        gd.IterableSource((np.ones((2, 1)),) for _ in range(3)).cache(tmp_path / "cache")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,281 @@
+"""Rows from frames, dicts, tuples and Arrow batches, read anew in every epoch.
+
+What can be read only once is used once, and the second time is an error that says what to do.
+"""
+
+import datetime
+import decimal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minigd as gd
+
+properties = settings(derandomize=True, deadline=None, max_examples=40)
+
+
+def whole(source):
+    xs, ys = zip(*source.chunks(), strict=True)
+    return np.concatenate(xs), None if ys[0] is None else np.concatenate(ys)
+
+
+def frame(n=10):
+    colors = ["red", "green", "blue"]
+    return pd.DataFrame(
+        {"a": np.arange(n) / 4, "color": [colors[i % 3] for i in range(n)], "y": np.arange(n)}
+    )
+
+
+def slices(n, sizes):
+    """Return slices that cut n rows into pieces of these sizes, over and over."""
+    start = 0
+    while start < n:
+        for size in sizes:
+            yield slice(start, min(start + size, n))
+            start += size
+
+
+KINDS = {
+    "frame": lambda part: part,
+    "dict": lambda part: part.to_dict("list"),
+    "dict of arrays": lambda part: {c: part[c].to_numpy() for c in part},
+    "table": lambda part: pa.Table.from_pandas(part, preserve_index=False),
+    "batch": lambda part: pa.RecordBatch.from_pandas(part, preserve_index=False),
+    "categorical": lambda part: part.astype({"color": "category"}),
+    "object": lambda part: part.astype(object),
+    "shuffled index": lambda part: part.set_index(part["y"].to_numpy()[::-1]),
+}
+
+
+# Pieces ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sizes", [[10], [3], [1], [4, 1]])
+def test_tables_of_any_kind_give_the_same_rows(kind, sizes):
+    rows = frame()
+    pieces = [KINDS[kind](rows[s]) for s in slices(10, sizes) if s.start < 10]
+    source = gd.IterableSource(pieces, target="y")
+    assert source.rows == 10
+    x, y = whole(source)
+    expected = pd.get_dummies(rows[["a", "color"]], dtype=float).to_numpy(dtype="float32")
+    np.testing.assert_array_equal(x, expected)
+    assert (x.dtype, y.dtype) == (np.float32, np.int64)
+    assert y.tolist() == list(range(10))
+
+
+@properties
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=5))
+def test_tuples_come_as_they_are(sizes):
+    x, y = np.arange(40.0).reshape(20, 2), np.arange(20)
+    pieces = [(x[s], y[s]) for s in slices(20, sizes) if s.start < 20]
+    source = gd.IterableSource(pieces)
+    for _ in range(2):
+        own_x, own_y = whole(source)
+        np.testing.assert_array_equal(own_x, x)
+        np.testing.assert_array_equal(own_y, y)
+    for start in range(20):
+        assert [v for _, part in source.chunks(start) for v in part] == list(range(start, 20))
+
+
+def test_x_alone_and_lists():
+    source = gd.IterableSource([([[1, 2]],), ([[3, 4], [5, 6]],)])
+    x, y = whole(source)
+    assert x.tolist() == [[1, 2], [3, 4], [5, 6]]
+    assert y is None
+    assert source.count() == 3
+
+
+def test_options_are_those_of_a_csv():
+    rows = frame().assign(when="2020-01-01")
+    source = gd.IterableSource(
+        [rows[:5], rows[5:]],
+        target="color",
+        features=["y", "a"],
+        classes=["red", "green", "blue"],
+        dtype="float64",
+    )
+    x, y = whole(source)
+    np.testing.assert_array_equal(x, rows[["y", "a"]])
+    assert y.tolist() == [i % 3 for i in range(10)]
+    with pytest.raises(gd.DataError, match=r"column 'when' holds dates.*exclude=\['when'\]"):
+        gd.IterableSource([rows])
+    with pytest.raises(gd.DataError, match="there is no column 'z'"):
+        gd.IterableSource([rows], target="z")
+    with pytest.raises(ValueError, match="missing must be 'error', 'drop' or a number"):
+        gd.IterableSource([rows], target="y", missing="ignore")
+
+
+def test_numbers_may_be_categories():
+    # Whole numbers are written alike, whether a piece holds them as integers or as floats.
+    pieces = [{"a": [1, 2], "grade": [3, 1]}, {"a": [1, 2], "grade": [2.0, np.nan]}]
+    source = gd.IterableSource(pieces, categories={"grade": [1, 2, 3]}, missing=0.0)
+    assert whole(source)[0][:, 1:].tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (pd.array([1, None, 3], dtype="Int64"), [1, -1, 3]),
+        (pd.array([1.5, None, 3], dtype="Float32"), [1.5, -1, 3]),
+        (pd.array([True, None, False], dtype="boolean"), [1, -1, 0]),
+        ([True, None, False], [1, -1, 0]),
+        ([decimal.Decimal("1.5"), None, decimal.Decimal(2)], [1.5, -1, 2]),
+        ([1, None, 2.5], [1, -1, 2.5]),
+        ([None, None, None], [-1, -1, -1]),
+    ],
+)
+def test_numbers_with_gaps_are_numbers(values, expected):
+    rows = pd.DataFrame({"a": values, "b": [1, 2, 3]})
+    for pieces in ([rows], [rows[:1], rows[1:]], [rows[:2], rows[2:]]):
+        source = gd.IterableSource(pieces, missing=-1.0)
+        assert whole(source)[0][:, 0].tolist() == expected
+
+
+def test_what_comes_late_is_settled_from_the_start():
+    pieces = [{"a": [1], "y": [2]}, {"a": ["x"], "y": [2.5]}, {"a": [None], "y": [3]}]
+    source = gd.IterableSource(pieces, target="y", missing=0.0)
+    x, y = whole(source)
+    assert x.tolist() == [[1, 0], [0, 1], [0, 0]]
+    assert y.tolist() == [2, 2.5, 3]
+
+
+def test_dates_are_refused_by_name():
+    for when in (pd.Timestamp("2020-01-01"), datetime.date(2020, 1, 1)):
+        rows = pd.DataFrame({"a": [1, 2], "when": [when, when]})
+        with pytest.raises(gd.DataError, match="column 'when' holds dates such as '2020-01-01"):
+            gd.IterableSource([rows])
+        assert gd.IterableSource([rows], exclude=["when"]).rows == 2
+
+
+def test_missing_values_are_named_dropped_or_filled():
+    rows = frame()
+    rows.loc[[2, 7], "a"] = np.nan
+    rows.loc[4, "color"] = None
+    pieces = [rows[:3], rows[3:]]
+    with pytest.raises(gd.DataError, match="the iterable, row 2, column 'a': the value is missing"):
+        whole(gd.IterableSource(pieces, target="y"))
+    source = gd.IterableSource(pieces, target="y", missing="drop")
+    assert (source.rows, source.dropped) == (7, 3)
+    assert whole(source)[1].tolist() == [0, 1, 3, 5, 6, 8, 9]
+    filled = whole(gd.IterableSource(pieces, target="y", missing=9.0))[0]
+    assert filled[[2, 7], 0].tolist() == [9, 9]
+    assert filled[4].tolist() == [1, 0, 0, 0]
+
+
+def test_the_pieces_given_are_not_changed():
+    rows = frame()
+    before = rows.copy()
+    whole(gd.IterableSource([rows], target="y"))
+    pd.testing.assert_frame_equal(rows, before)
+
+
+# Once, and again ---------------------------------------------------------------------------------
+
+
+def made():
+    for i in range(5):
+        yield np.array([[float(i)], [i + 0.5]]), np.array([i, i])
+
+
+def test_a_generator_is_good_for_one_epoch_and_says_how_to_have_more():
+    trainer = gd.Trainer(gd.Sequential([gd.Dense(1)], inputs=1), "mse", gd.SGD(0.01))
+    trainer.fit(gd.Batches(gd.IterableSource(made()), batch_size=3))
+    assert (trainer.epoch, trainer.updates) == (1, 4)
+    again = gd.Trainer(gd.Sequential([gd.Dense(1)], inputs=1), "mse", gd.SGD(0.01))
+    with pytest.raises(gd.DataError, match=r"read only once.*pass a function.*lambda"):
+        again.fit(gd.Batches(gd.IterableSource(made()), batch_size=3), epochs=2)
+    assert (again.epoch, again.updates) == (1, 4)
+    np.testing.assert_array_equal(again.model.flat_params, trainer.model.flat_params)
+
+
+def test_a_function_is_good_for_every_epoch():
+    source = gd.IterableSource(made)
+    model = gd.Sequential([gd.Dense(1)], inputs=1)
+    history = model.fit(source, loss="mse", batch_size=3, epochs=3, shuffle=False)
+    assert len(history["loss"]) == 3
+
+
+def test_a_function_that_gives_the_same_generator_again_is_found_out():
+    # Its first piece would be lost to the first look at it.
+    once = made()
+    with pytest.raises(gd.DataError, match="returns the same iterator each time"):
+        gd.IterableSource(lambda: once)
+
+
+def test_a_generator_of_tables_needs_a_function():
+    with pytest.raises(gd.DataError, match=r"needs a first pass.*pass a function"):
+        gd.IterableSource((frame() for _ in range(2)), target="y")
+    assert gd.IterableSource(lambda: (frame() for _ in range(2)), target="y").rows == 20
+
+
+# Refusals ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pieces", "message"),
+    [
+        ([], "the iterable gives no rows"),
+        ([(np.zeros((0, 2)), np.zeros(0))], "the iterable gives no rows"),
+        ([3], "gives int; a piece is a tuple"),
+        (["text"], "gives str; a piece is a tuple"),
+        ([[[1.0]]], "gives list; a piece is a tuple"),
+        ([np.zeros((2, 2))], "gives ndarray; a piece is a tuple"),
+        ([(np.zeros((2, 1)), np.zeros(2)), {"a": [1]}], r"gives dict, not \(x, y\)"),
+        ([{"a": [1]}, (np.zeros((2, 1)),)], "gives tuple; a piece"),
+        ([(np.zeros((2, 1)), np.zeros(2), np.zeros(2))], r"gives tuple, not \(x, y\)"),
+        ([(np.zeros((2, 1)), np.zeros(3))], "gives 2 rows of x with 3 of y"),
+        ([(np.zeros(2), np.zeros(2))], "x must be a table"),
+        ([(np.zeros((2, 1)),), (np.zeros((2, 2)),)], r"shapes \[\(1,\)\] of the first piece"),
+        ([(np.zeros((2, 1)), np.zeros(2)), (np.zeros((2, 1)),)], r"of the first piece"),
+        ([(np.array([["a"]]),)], "x must hold numbers"),
+        ([(np.zeros((1, 1)), np.array(["a"]))], "y must hold numbers"),
+        ([{"a": [1], "b": [2]}, {"a": [1]}], "a piece has no column 'b'; its columns are a"),
+        ([pd.DataFrame([[1, 2]], columns=["a", "a"])], "two columns are called 'a'"),
+    ],
+)
+def test_pieces_that_are_none(pieces, message):
+    with pytest.raises(gd.DataError, match=message):
+        whole(gd.IterableSource(pieces))
+
+
+def test_columns_may_come_in_another_order_and_with_others_between():
+    source = gd.IterableSource([{"a": [1], "b": [2]}, {"c": ["?"], "b": [4], "a": [3]}])
+    assert whole(source)[0].tolist() == [[1, 2], [3, 4]]
+
+
+def test_pieces_that_change_from_epoch_to_epoch():
+    for piece in ({"a": [1.0, 2.0]}, (np.ones((2, 1)),)):
+        pieces = [piece] * 3
+        source = gd.IterableSource(pieces)
+        whole(source)
+        source.count()
+        pieces.append(piece)
+        with pytest.raises(gd.DataError, match="gave 6 rows at first and now gives 8"):
+            whole(source)
+
+
+# Fingerprints ------------------------------------------------------------------------------------
+
+
+@properties
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=5))
+def test_the_fingerprint_does_not_depend_on_the_pieces(sizes):
+    x, y = np.arange(40.0).reshape(20, 2), np.arange(20)
+    pieces = [(x[s], y[s]) for s in slices(20, sizes) if s.start < 20]
+    assert gd.IterableSource(pieces).fingerprint() == gd.IterableSource([(x, y)]).fingerprint()
+
+
+def test_one_changed_value_shows_in_the_fingerprint_wherever_it_is():
+    x, y = np.zeros((5000, 1)), np.zeros(5000)
+    prints = {str(gd.IterableSource([(x, y)]).fingerprint())}
+    for row in (0, 2500, 4999):
+        for array in (x, y):
+            array[row] = 1
+            prints.add(str(gd.IterableSource([(x, y)]).fingerprint()))
+            array[row] = 0
+    assert len(prints) == 7
