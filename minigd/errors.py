@@ -38,8 +38,8 @@ def unknown_name(what: str, given: object, known: Iterable[str]) -> ValueError:
     names = ", ".join(repr(name) for name in sorted(known))
     if isinstance(given, type):
         return ValueError(
-            f"unknown {what} {given.__name__}, which is a class: write {given.__name__}(); the known "
-            f"names are {names}"
+            f"unknown {what} {given.__name__}, which is a class: write {given.__name__}(); the "
+            f"known names are {names}"
         )
     return ValueError(f"unknown {what} {given!r}; the known ones are {names}")
 

@@ -150,7 +150,13 @@ class CsvSource(RandomAccess):
         features, targets = selection.resolve(self._columns, self._header)
         self._used = [c for c in self._columns if c in features or c in targets]
         settled = settle(
-            selection, self._columns, self._frames, self._parts[0].name, dtype, self._first_texts()
+            selection,
+            self._columns,
+            self._frames,
+            lambda row: self._where(*self._reading, row),
+            self._parts[0].name,
+            dtype,
+            self._first_texts(),
         )
         self._schema, self.rows, self.dropped = settled
         self.names, self.classes = self._schema.names, self._schema.classes
@@ -221,6 +227,7 @@ class CsvSource(RandomAccess):
     def _frames(self, text: Collection[str]) -> Iterator[Any]:
         for part in range(len(self._parts)):
             for block in self._blocks(part):
+                self._reading = block, part
                 yield self._parse(block, part, text)
 
     # Bytes to numbers ------------------------------------------------------------------------

@@ -88,10 +88,19 @@ class IterableSource(Source):
             chosen, targets = selection.resolve(columns, name)
             self._columns = [c for c in columns if c in chosen or c in targets]
             texts = [c for c in self._columns if not _is_number(frame[c])]
-            settled = settle(selection, columns, self._frames, name, dtype, texts)
+            settled = settle(
+                selection,
+                columns,
+                self._frames,
+                lambda row: f"{name}, row {self._seen + row}",
+                name,
+                dtype,
+                texts,
+            )
             self._schema, self.rows, self.dropped = settled
 
     def _frames(self, text: Collection[str]) -> Iterator[Any]:
+        self._seen = 0
         for piece in self._make():
             frame = _frame(piece, self._name)
             lacking = [column for column in self._columns if column not in frame.columns]
@@ -109,6 +118,7 @@ class IterableSource(Source):
                         f"{self._name}, column {column!r}: {value!r} is no number", column
                     )
             yield frame
+            self._seen += len(frame)
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
         """Return the rows from number `start` on, a piece at a time."""

@@ -135,10 +135,8 @@ def scan(data: bytes, separator: bytes = b",", spaces: bool = False) -> tuple[Ar
     good = (before == ord(separator)) | (before == ord(_NEWLINE)) | (opening == 0) | reopens
     if not good.all():
         return _scan_slowly(data, separator, spaces)
-    return (
-        ends[np.searchsorted(quotes, ends) % 2 == 0],
-        separators[np.searchsorted(quotes, separators) % 2 == 0],
-    )
+    inside = np.bitwise_xor.accumulate((bytes_ == ord(_QUOTE)).view(np.uint8))
+    return ends[inside[ends] == 0], separators[inside[separators] == 0]
 
 
 def _scan_slowly(data: bytes, separator: bytes, spaces: bool) -> tuple[Array, Array]:

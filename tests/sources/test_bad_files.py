@@ -145,10 +145,8 @@ def test_a_bad_row_of_a_second_file_has_its_own_line(tmp_path):
     with pytest.raises(gd.DataError, match=r"1.csv, line 5: the row has 2 fields"):
         gd.CsvSource([first, second])
     second.write_text(GOOD + "1,,2\n")
-    rows = gd.CsvSource([first, second])
-    for read in (lambda: list(rows.chunks()), lambda: rows.take(np.arange(rows.rows))):
-        with pytest.raises(gd.DataError, match=r"1.csv, line 5, column 'b': the value is missing"):
-            read()
+    with pytest.raises(gd.DataError, match=r"1.csv, line 5, column 'b': the value is missing"):
+        gd.CsvSource([first, second])
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)
@@ -260,7 +258,7 @@ def test_how_a_file_is_read_shows_in_its_fingerprint(tmp_path):
 
 
 @pytest.mark.parametrize("prefetch", [0, 3])
-@pytest.mark.parametrize("bad", ["", "inf", "1e300"])
+@pytest.mark.parametrize("bad", ["1e300", "-1e39"])
 def test_a_bad_value_leaves_the_model_as_it_was_before_its_batch(tmp_path, bad, prefetch):
     lines = [f"{i / 100},{i % 7}" for i in range(100)]
     lines[57] = f"{bad},1"

@@ -228,8 +228,13 @@ def test_one_fraction_makes_the_whole_target_no_integer(block_size):
 
 
 @pytest.mark.parametrize("block_size", BLOCKS)
-def test_one_text_among_few_numbers_makes_a_category_of_them(block_size):
-    rows = source("a,b\n1,1\n1,2\n1,1\n1,x\n", block_size=block_size)
+def test_one_text_among_numbers_is_taken_for_a_slip_unless_said_otherwise(block_size):
+    text = "a,b\n1,1\n1,2\n1,1\n1,x\n"
+    with pytest.raises(
+        gd.DataError, match=r"line 5, column 'b': 'x' is no number, and most .* are"
+    ):
+        source(text, block_size=block_size)
+    rows = source(text, categories={"b": ["1", "2", "x"]}, block_size=block_size)
     assert rows.names == ["a", "b=1", "b=2", "b=x"]
     assert whole(rows)[0].argmax(axis=1).tolist() == [0] * 4
     assert whole(rows)[0][:, 1:].argmax(axis=1).tolist() == [0, 1, 0, 2]
@@ -403,7 +408,9 @@ def test_dropping_all_rows_is_an_error_that_says_so():
 def test_infinity_is_an_error_with_its_line_even_behind_dropped_rows(value, missing):
     text = f"a,b\n1,1\n{'NA' if missing == 'drop' else 2},2\n{value},3\n"
     for options in ({}, {"target": "a"}):
-        with pytest.raises(gd.DataError, match=r"line 4, column 'a': (-?inf|1e\+39) does not"):
+        with pytest.raises(
+            gd.DataError, match=r"line 4, column 'a': (-?inf is not finite|1e\+39 does not)"
+        ):
             whole(source(text, missing=missing, dtype="float32", **options))
 
 
