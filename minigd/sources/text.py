@@ -98,7 +98,8 @@ def read_blocks(
                 separators = separators[: np.searchsorted(separators, used)]
             yield Block(whole, offset, line, starts[filled], ends[filled], separators)
             offset += used
-            line += whole.count(_NEWLINE)
+            # Without quotes every newline ends a row, and they are counted already.
+            line += whole.count(_NEWLINE) if _QUOTE in whole else len(ends)
         if not read:
             return
 
