@@ -166,6 +166,10 @@ class Backend:
             a[...] = self.xp.where(where, new, a)
         return where
 
+    def all_finite(self, x: Array) -> bool:
+        """Tell whether x holds neither NaN nor infinity; on a GPU this makes the host wait."""
+        return x.dtype.kind != "f" or bool(self.xp.isfinite(x).all())
+
     def check_finite(self, x: Array, what: str, rows: Any = None) -> None:
         """Refuse NaN and infinity, naming the first place; on a GPU this reads one flag back.
 
@@ -188,7 +192,7 @@ class Backend:
         Traceback (most recent call last):
         minigd.errors.DataError: x holds nan at row 1, column 0 (counted from 0): ...
         """
-        if x.dtype.kind == "f" and not bool(self.xp.isfinite(x).all()):
+        if not self.all_finite(x):
             values = self.to_numpy(x)
             index = np.unravel_index(int(np.argmin(np.isfinite(values))), values.shape)
             raise DataError(
@@ -208,7 +212,8 @@ class Backend:
         """
         with np.errstate(over="ignore"):
             converted = numbers(x, what).astype(dtype)
-        if self.reads_are_free and x.dtype.kind == "f" and x.dtype.itemsize > dtype.itemsize:
+        wider = x.dtype.kind == "f" and x.dtype.itemsize > dtype.itemsize
+        if self.reads_are_free and wider and not self.all_finite(converted):
             lost = np.isfinite(x) & ~np.isfinite(converted)
             if lost.any():
                 index = np.unravel_index(int(np.argmax(lost)), x.shape)
@@ -256,15 +261,15 @@ class NumpyBackend(Backend):
             _write(result, tuple([a[rows] for a in outs]))
         return None
 
-    def check_finite(self, x: Array, what: str, rows: Any = None) -> None:
-        """Refuse NaN and infinity, naming the first place."""
+    def all_finite(self, x: Array) -> bool:
+        """Tell whether x holds neither NaN nor infinity."""
         if x.dtype.kind == "f" and x.flags.c_contiguous:
             # One pass of BLAS settles the usual case; a sum of squares that overflows does not.
             flat = x.reshape(-1)
             with np.errstate(all="ignore"):
                 if np.isfinite(np.dot(flat, flat)):
-                    return
-        super().check_finite(x, what, rows)
+                    return True
+        return super().all_finite(x)
 
     def wide(self, value: Array) -> float:
         """Return a scalar as a Python float."""
