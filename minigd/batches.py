@@ -256,8 +256,10 @@ class Batches:
             batches = self._permuted(epoch, start, workspace)
         else:
             batches = self._buffered(epoch, start)
+        if self.tail == "keep":
+            return batches
         size = self._size()
-        return (b for b in batches if self.tail == "keep" or len(b[0]) == size)
+        return (batch for batch in batches if len(batch[0]) == size)
 
     def _in_order(self, start: int, workspace: Workspace | None) -> Iterator[Batch]:
         source, size = self.source, self._size()
@@ -279,6 +281,9 @@ class Batches:
         for first in range(start * size, source.count(), many):
             rows = order[first : first + many]
             x, y = source.take(rows, workspace)
+            if len(rows) <= size:
+                yield Batch(x, y, rows)
+                continue
             for some in batch_slices(len(rows), size):
                 yield Batch(x[some], None if y is None else y[some], rows[some])
 

@@ -86,13 +86,16 @@ def prefetched(items: Iterator[T], ahead: int) -> Iterator[T]:
     [1, 2, 3]
     """
     ready: queue.SimpleQueue[tuple[T | None, BaseException | None, bool]] = queue.SimpleQueue()
-    places = threading.Semaphore(ahead)
+    # A token for each item that may wait; a queue of C is handed over faster than a semaphore.
+    places: queue.SimpleQueue[None] = queue.SimpleQueue()
+    for _ in range(ahead):
+        places.put(None)
     stopping = threading.Event()
 
     def work() -> None:
         try:
             while True:
-                places.acquire()
+                places.get()
                 if stopping.is_set():
                     return
                 item = next(items, _END)
@@ -116,11 +119,11 @@ def prefetched(items: Iterator[T], ahead: int) -> Iterator[T]:
                 raise error
             if last:
                 return
-            places.release()
+            places.put(None)
             yield item  # type: ignore[misc]
     finally:
         stopping.set()
-        places.release()
+        places.put(None)
         thread.join()
 
 
