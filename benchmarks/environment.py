@@ -21,8 +21,16 @@ def describe() -> str:
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return (
         f"minigd {minigd.__version__}, Python {platform.python_version()}, NumPy {np.__version__} "
-        f"({blas['name']} {blas['version']}, {os.cpu_count()} threads), {_processor()}"
+        f"({blas['name']} {blas['version']}, {_threads()} threads), {_processor()}"
     )
+
+
+def _threads() -> str:
+    """Return what OpenBLAS goes by: a variable, or the processors at hand."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        if os.environ.get(name):
+            return os.environ[name]
+    return str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
 
 
 def _processor() -> str:
