@@ -3,6 +3,8 @@
 What Standardize and Rescale do to a linear model is undone on paper, in its weights.
 """
 
+from typing import Any
+
 import numpy as np
 
 from minigd.backend import Array
@@ -45,11 +47,15 @@ def coefficients(model: Sequential) -> tuple[Array, Array]:
     >>> slope.tolist(), intercept.tolist()
     ([[2.0]], [5.0])
     """
-    layers = list(model.layers)
+    layers: list[Any] = list(model.layers)
     before = layers.pop(0) if isinstance(layers[0], Standardize) else None
     behind = layers.pop() if layers and isinstance(layers[-1], Rescale) else None
     if layers and isinstance(layers[-1], Sigmoid | Softmax):
         layers.pop()
+    if before is not None:
+        before.check_ready()
+    if behind is not None:
+        behind.check_ready()
     if len(layers) != 1 or not isinstance(layers[0], Dense):
         raise ValueError(
             "only a linear model has coefficients, one Dense layer with perhaps Standardize before "

@@ -15,7 +15,7 @@ from minigd.backend import Array, Backend, Views, Workspace, get_backend, number
 from minigd.errors import CheckpointError, DataError, ShapeError, check_integer
 from minigd.layers import Layer
 from minigd.layers.base import Declared
-from minigd.layers.normalization import Adapted
+from minigd.layers.normalization import Adapted, adapt
 from minigd.losses import Loss
 from minigd.metrics import Metric
 from minigd.updaters import Updater
@@ -510,11 +510,7 @@ class Sequential:
                 raise ValueError(
                     f"{layer.name} adapts to the data themselves and must be the {where} layer"
                 )
-        for batch in batches.in_order():
-            for layer in ends:
-                layer.observe(batch)
-        for layer in ends:
-            layer.settle()
+        adapt(ends, batches)
 
     # Copies, files, devices ------------------------------------------------------------------
 

@@ -3,12 +3,13 @@
 Their numbers come from one pass over the data, `adapt`, and are saved with the model.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from minigd.backend import Array
-from minigd.errors import DataError
+from minigd.errors import DataError, ShapeError
 from minigd.layers.base import Layer
 
 
@@ -62,7 +63,6 @@ class Adapted(Layer):
     place: int = 0
     """Which of a model's layers it must be: 0, the first, or -1, the last."""
 
-    _moments: Moments | None = None
     _known: tuple[Array, Array] | None = None
     _ready: bool = False
 
@@ -94,30 +94,25 @@ class Adapted(Layer):
         DataError
             If the data hold a value that is not finite.
         """
-        for batch in batches.in_order():
-            self.observe(batch)
-        self.settle()
+        adapt([self], batches)
 
-    def observe(self, batch: Any) -> None:
-        """Add a batch to the pass."""
-        if self._moments is None:
-            self._moments = Moments()
-        self._moments.add(self.columns(batch))
-
-    def settle(self) -> None:
-        """End the pass."""
-        moments, self._moments = self._moments, None
-        if moments is None:
-            raise DataError(f"{type(self).__name__}: there are no rows to adapt to")
-        mean, std = _host(moments.mean), np.sqrt(_host(moments.variance))
-        if not (np.isfinite(mean).all() and np.isfinite(std).all()):
-            column = int(np.argmin(np.isfinite(mean) & np.isfinite(std)))
+    def settle(self, moments: Moments) -> None:
+        """Take the mean and the standard deviation that a pass has found."""
+        mean, variance = _host(moments.mean), _host(moments.variance)
+        if self.name and mean.shape != (self.n_in,):
+            raise ShapeError(
+                f"{self.name} takes {self.n_in} columns, and the data have {len(mean)} to adapt to"
+            )
+        if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
+            column = int(np.argmin(np.isfinite(mean) & np.isfinite(variance)))
             raise DataError(
                 f"{type(self).__name__} can't adapt: column {column} (counted from 0) holds NaN, "
                 "infinity, or numbers whose squares are too large"
             )
-        # A constant column has nothing to be divided by.
-        self._known = mean, np.where(std > 0, std, 1.0)
+        # A constant column has nothing to be divided by; what its mean was rounded by is no spread.
+        std = np.sqrt(variance)
+        constant = std <= 10 * np.finfo(np.float64).eps * np.abs(mean)
+        self._known = mean, np.where(constant, 1.0, std)
         if self.name:
             for name, value in zip(("mean", "std"), self._known, strict=True):
                 self.buffers[name][...] = self.backend.asarray(value, dtype=self._dtype)
@@ -137,6 +132,26 @@ class Adapted(Layer):
                 f"{self.name} knows no mean and standard deviation yet: call "
                 "model.adapt(batches) once before training"
             )
+
+
+def adapt(layers: Sequence[Adapted], batches: Any) -> None:
+    """Read all rows once, in order, and let each layer take what it needs of them.
+
+    A pass that ends early, by an error or by Ctrl-C, changes no layer.
+
+    Raises
+    ------
+    DataError, ShapeError
+        If the data hold a value that is not finite, or are of another width than a layer.
+    """
+    if not hasattr(batches, "in_order"):
+        raise TypeError(f"adapt takes a Batches, Batches(X, y), and not {type(batches).__name__}")
+    found = [Moments() for _ in layers]
+    for batch in batches.in_order():
+        for layer, moments in zip(layers, found, strict=True):
+            moments.add(layer.columns(batch))
+    for layer, moments in zip(layers, found, strict=True):
+        layer.settle(moments)
 
 
 class Standardize(Adapted):

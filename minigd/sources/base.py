@@ -80,9 +80,10 @@ class Source(ABC):
     def split(self, fraction: float, seed: int = 0) -> "tuple[Source, Source]":
         """Return two sources, the second with about `fraction` of the rows.
 
-        Where a row goes depends on its content and the seed and on nothing else: not on its place,
-        so that a file in another order, or with rows added, is split alike, and equal rows are
-        always on one side.
+        Where a row goes depends on the numbers it becomes and the seed and on nothing else: not on
+        its place, so that a file in another order, or with rows added, is split alike, and equal
+        rows are always on one side. A category that is new changes the numbers of all rows, and the
+        split with them, unless the levels were given.
 
         Examples
         --------

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from minigd.backend import Array
 from minigd.errors import DataError
+from minigd.sources.array import ArraySource
 from minigd.sources.base import Source
 from minigd.sources.npy import NpySource
 
@@ -20,14 +22,13 @@ _DESCRIPTION = "minigd-cache.json"
 def cache(source: Source, path: str | os.PathLike[str]) -> NpySource:
     """Return the rows of `source` as memory maps in the folder `path`; see `Source.cache`."""
     folder = Path(path)
-    key = json.loads(json.dumps(source.fingerprint()))
+    key = json.loads(json.dumps({**source.fingerprint(), "all": _checksum(source)}))
     if folder.exists():
-        described = folder / _DESCRIPTION
-        if not described.exists():
+        if not (folder / _DESCRIPTION).exists():
             raise DataError(
                 f"{folder} is there already and is no cache of minigd's: name another folder"
             )
-        if json.loads(described.read_text()) == key:
+        if _holds(folder, key):
             return _open(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     # All is written beside the folder, which then takes its name in one step.
@@ -37,12 +38,36 @@ def cache(source: Source, path: str | os.PathLike[str]) -> NpySource:
         (beside / _DESCRIPTION).write_text(json.dumps(key))
         beside.chmod(0o755)
         if folder.exists():
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
         os.replace(beside, folder)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(beside, ignore_errors=True)
-        raise
+        # Another process may have written the same rows meanwhile.
+        if not (isinstance(error, OSError) and _holds(folder, key)):
+            raise
     return _open(folder)
+
+
+def _holds(folder: Path, key: dict[str, Any]) -> bool:
+    """Tell whether the folder holds all of a cache with this key."""
+    try:
+        found = json.loads((folder / _DESCRIPTION).read_text())
+    except (OSError, ValueError):
+        return False
+    return bool(found == key) and (folder / "x.npy").exists()
+
+
+def _checksum(source: Source) -> int | None:
+    """Return a checksum of all rows in memory, whose fingerprint is of a sample only."""
+    if not isinstance(source, ArraySource):
+        return None
+    checksum = 0
+    for arrays in source.chunks():
+        for array in arrays:
+            if array is not None:
+                rows = np.ascontiguousarray(source.backend.to_numpy(array))
+                checksum = zlib.crc32(rows.tobytes(), checksum)
+    return checksum
 
 
 def _open(folder: Path) -> NpySource:
@@ -61,7 +86,7 @@ def _write(source: Source, folder: Path) -> None:
                 shape = (rows, *array.shape[1:])
                 maps.append(np.lib.format.open_memmap(folder / name, "w+", array.dtype, shape))
         for mapped, array in zip(maps, present, strict=True):
-            if not np.can_cast(array.dtype, mapped.dtype, "same_kind"):
+            if not np.can_cast(array.dtype, mapped.dtype, "safe"):
                 raise DataError(
                     f"row {at} of {source!r} is {array.dtype}, and the first one {mapped.dtype}: "
                     "give all pieces one dtype"

@@ -26,6 +26,7 @@ from minigd.sources.schema import BadValue, Selection, TextInNumbers, settle
 from minigd.sources.text import Block, check_fields, read_blocks, read_bytes
 
 _GZIP = b"\x1f\x8b"
+_GATHERED = 4 << 20  # bytes of rows fetched at once, at most
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -99,7 +100,8 @@ class CsvSource(RandomAccess):
     Notes
     -----
     In file order, memory does not depend on the size of the file. With a shuffle it is 8 bytes a
-    row for the index and 8 for the permutation. A gzipped file can't be shuffled so: `cache` it.
+    row for the index and 8 for the permutation, besides the rows fetched at once, up to 4 MiB. A
+    gzipped file can't be shuffled so: `cache` it.
 
     Examples
     --------
@@ -112,8 +114,6 @@ class CsvSource(RandomAccess):
     >>> x.tolist(), y.tolist()
     ([[2.0, 1.0, 0.0], [3.0, 0.0, 1.0]], [20.5, 30.0])
     """
-
-    gather = 16_384
 
     def __init__(
         self,
@@ -132,8 +132,11 @@ class CsvSource(RandomAccess):
         block_size: int = 1 << 21,
         index_path: str | os.PathLike[str] | None = None,
     ) -> None:
-        if len(separator.encode()) != 1:
-            raise ValueError(f"separator must be one character, not {separator!r}")
+        if not isinstance(separator, str) or len(separator.encode()) != 1 or separator in '"\r\n':
+            raise ValueError(f"separator must be one character, and no quote: {separator!r}")
+        for what, names in (("columns", columns), ("na", na)):
+            if isinstance(names, str):
+                raise TypeError(f"{what} is a list, [{names!r}], and not one text")
         self._pandas = _import_pandas()
         self._separator = separator.encode()
         self._na = list(na)
@@ -148,7 +151,8 @@ class CsvSource(RandomAccess):
         self._parts = [self._inspect(file, header=columns is None) for file in given]
         selection = Selection(target, features, exclude, categories or {}, classes, missing)
         features, targets = selection.resolve(self._columns, self._header)
-        self._used = [c for c in self._columns if c in features or c in targets]
+        needed = {*features, *targets}
+        self._used = [c for c in self._columns if c in needed]
         settled = settle(
             selection,
             self._columns,
@@ -160,6 +164,9 @@ class CsvSource(RandomAccess):
         )
         self._schema, self.rows, self.dropped = settled
         self.names, self.classes = self._schema.names, self._schema.classes
+        # Rows worth fetching at once: many for one call of the parser, few where they are long.
+        size = sum(part.size for part in self._parts)
+        self.gather = max(1, min(16_384, _GATHERED * (self.rows or 1) // max(1, size)))
         # The middle of a gzipped file can't be reached without reading all before it.
         self.random_access = not any(_is_gzipped(part.opened) for part in self._parts)
         if self.rows == 0:
@@ -325,6 +332,7 @@ class CsvSource(RandomAccess):
         row = 0
         for part in range(len(self._parts)):
             for block in self._blocks(part):
+                self._check_unchanged()
                 if not dropping and row + len(block.starts) <= start:
                     row += len(block.starts)
                     continue

@@ -4,7 +4,9 @@ Numbers stay numbers, categories become one-hot columns, and dates and free text
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +17,12 @@ from minigd.errors import DataError
 MOST_LEVELS = 100
 """A column with more different texts than this is free text, unless its levels are given."""
 
-_DATE = re.compile(r"\d{4}[-/]?\d\d[-/]?\d\d([T ].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}.*")
+_DATE = re.compile(
+    r"\d{4}[-/.]?\d\d?([-/.]?\d\d?)?([T ].*)?|\d{1,2}[-./]\d{1,2}[-./]\d{2,4}.*"
+    r"|\d{1,2}:\d\d(:\d\d)?|[A-Z][a-z]{2,8}\.? \d{1,2},? \d{4}|\d{1,2} [A-Z][a-z]{2,8}\.? \d{4}"
+)
+# What numbers wear in other notations: 1,234  $5  12%  1 000  −1
+_DRESS = str.maketrans("−", "-", ",.$€£%_' \u00a0\u202f")
 
 
 class BadValue(ValueError):
@@ -54,33 +61,47 @@ class Selection(NamedTuple):
         DataError
             If two columns share a name, or one that was named is not there.
         """
-        twice = sorted({c for c in columns if list(columns).count(c) > 1})
+        twice = sorted(c for c, count in Counter(columns).items() if count > 1)
         if twice:
             raise DataError(
                 f"{name}: two columns are called {twice[0]!r}; name all columns with columns=[...]"
             )
-        if isinstance(self.missing, str):
+        missing: Any = self.missing
+        if isinstance(missing, bool) or not isinstance(missing, str | Real):
+            number = False
+        elif isinstance(missing, str):
             number = self.missing in ("error", "drop")
         else:
             number = bool(np.isfinite(self.missing))
         if not number:
             raise ValueError(f"missing must be 'error', 'drop' or a number, not {self.missing!r}")
+        target: Any = self.target
+        categories: Any = self.categories
+        if not isinstance(target, str | Sequence | None):
+            raise TypeError(f"target is the name of a column, not {target!r}")
         targets = [self.target] if isinstance(self.target, str) else list(self.target or ())
+        if not isinstance(categories, Mapping):
+            raise TypeError(f"categories is a dict of lists of levels, not {categories!r}")
         for what, names in (("features", self.features), ("exclude", self.exclude)):
             if isinstance(names, str):
                 raise TypeError(f"{what} is a list of names, [{names!r}], not one name")
         wanted = list(columns) if self.features is None else list(self.features)
+        there = set(columns)
         for column in [*targets, *wanted, *self.exclude, *self.categories]:
-            if column not in columns:
+            if column not in there:
                 raise DataError(
                     f"{name}: there is no column {column!r}; the columns are {', '.join(columns)}"
                 )
         for names in (targets, wanted, *self.categories.values(), self.classes or ()):
             named = [str(one) for one in names]
-            again = [one for one in named if named.count(one) > 1]
+            again = [one for one, count in Counter(named).items() if count > 1]
             if again:
                 raise DataError(f"{name}: {again[0]!r} is named twice among {named}")
-        features = [c for c in wanted if c not in targets and c not in self.exclude]
+        for column, levels in self.categories.items():
+            if isinstance(levels, str) or not len(levels):
+                raise ValueError(f"{name}: categories[{column!r}] is a list of levels: {levels!r}")
+        left_out = {*targets, *self.exclude}
+        features = [c for c in wanted if c not in left_out]
         if not features:
             raise DataError(f"{name}: no column is left to learn from")
         return features, targets
@@ -117,6 +138,9 @@ class Schema:
         self.classes, self.integer = classes, integer
         self.missing = missing
         self.dtype = np.dtype(dtype)
+        if self.dtype.kind != "f":
+            raise ValueError(f"dtype must be 'float32' or 'float64', not {str(dtype)!r}")
+        self._places: dict[str, int] = {feature: i for i, feature in enumerate(features)}
         self.names = [
             name
             for feature in features
@@ -126,6 +150,10 @@ class Schema:
                 else [feature]
             )
         ]
+
+        again = [name for name, count in Counter(self.names).items() if count > 1]
+        if again:
+            raise DataError(f"two columns of x would be called {again[0]!r}: rename one")
 
     @property
     def columns(self) -> list[str]:
@@ -173,14 +201,14 @@ class Schema:
     def _encode_features(self, frame: Any) -> Array:
         if not self.texts:
             # All columns at once: picking them one by one in pandas took three times as long.
-            columns = list(frame.columns)
-            places = [columns.index(feature) for feature in self.features]
+            places = frame.columns.get_indexer(self.features)
             with np.errstate(over="ignore"):
                 x = np.ascontiguousarray(frame.to_numpy()[:, places], dtype=self.dtype)
         else:
             x = np.zeros((len(frame), len(self.names)), dtype=self.dtype)
             at = 0
             for column in self.features:
+                self._places[column] = at
                 if column in self.levels:
                     codes = self._codes(frame, column, self.levels[column], self.missing)
                     rows = np.flatnonzero(codes >= 0)
@@ -199,7 +227,7 @@ class Schema:
         for column in self.features:
             if column in self.levels:
                 continue
-            at = self.names.index(column)
+            at = self._places[column]
             bad = np.flatnonzero(~np.isfinite(x[:, at]))
             values = frame[column].to_numpy()
             for row in bad:
@@ -348,6 +376,8 @@ class _Seen:
         # How many values there were, and how many of them were no numbers.
         self.texts_of = {column: [0, 0] for column in self.found}
         self.first_text: dict[str, str] = {}
+        # Numbers that may be days; a column that was asked for by name is taken as it is.
+        self.days = {c for c in features if c not in text and selection.features is None}
         self.integer = len(targets) == 1 and not text & set(targets)
         self.rows = self.dropped = 0
 
@@ -362,6 +392,7 @@ class _Seen:
         else:
             places = np.arange(len(frame))
         self.rows += len(frame)
+        self._look_for_dates(frame)
         whole = self.used if missing == "error" else self.targets
         try:
             _refuse_values(frame, whole, self.used, self.text)
@@ -372,8 +403,19 @@ class _Seen:
         if self.integer:
             values = frame[self.targets[0]].to_numpy()
             # Beyond 2⁵³ not every whole number is a float.
-            whole_numbers = (values == np.rint(values)) & (np.abs(values) <= 2.0**53)
+            whole_numbers = (values == np.rint(values)) & (np.abs(values) < 2.0**53)
             self.integer = bool(whole_numbers.all())
+
+    def _look_for_dates(self, frame: Any) -> None:
+        """Rule out columns of numbers that do not all read as days, 20140502."""
+        for column in sorted(self.days):
+            values = frame[column].to_numpy()
+            if not ((values > 19000100) & (values < 21001232)).all():
+                self.days.remove(column)
+                continue
+            month, day = values // 100 % 100, values % 100
+            if not ((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all():
+                self.days.remove(column)
 
     def _add_texts(self, column: str, values: Any, places: Array) -> None:
         counts = values.value_counts()
@@ -406,16 +448,23 @@ class _Seen:
         target = column in self.targets
         advice = "choose another target" if target else f"leave it out with exclude=[{column!r}]"
         sample = min(found, default="")
+        if 2 * sum(_DATE.fullmatch(value) is not None for value in found) > len(found):
+            raise DataError(
+                f"{self.name}: column {column!r} holds dates such as {sample!r}: {advice}, or turn "
+                "them into numbers first"
+            )
+        dressed = [value for value in found if _is_number_text(value.translate(_DRESS))]
+        if 2 * len(dressed) > len(found) and texts:
+            raise DataError(
+                f"{self.name}: column {column!r} holds numbers in a notation that is not read, "
+                f"such as {min(dressed)!r}: write them plainly, {advice}, or name its levels with "
+                f"{named}=..."
+            )
         if len(found) > MOST_LEVELS:
             raise DataError(
                 f"{self.name}: column {column!r} is free text, with more than {MOST_LEVELS} "
                 f"different values such as {sample!r}: {advice}, or give its levels with "
                 f"{named}=..."
-            )
-        if found and all(_DATE.fullmatch(value) for value in found):
-            raise DataError(
-                f"{self.name}: column {column!r} holds dates such as {sample!r}: {advice}, or turn "
-                "them into numbers first"
             )
 
     def settled(self, dtype: Any) -> Settled:
@@ -423,6 +472,11 @@ class _Seen:
         targets, selection = self.targets, self.selection
         for column in self.found:
             self._refuse_text(column)
+        for column in sorted(self.days if self.rows else ()):
+            raise DataError(
+                f"{self.name}: column {column!r} holds dates as numbers, such as 20140502: leave "
+                f"it out with exclude=[{column!r}], or name it among features=[...]"
+            )
         if len(targets) > 1 and self.text & set(targets):
             raise DataError(
                 f"{self.name}: several targets must be numbers, and one of them is text"
@@ -446,6 +500,8 @@ def _is_number_text(value: Any) -> bool:
 def _refuse_values(frame: Any, whole: list[str], used: list[str], text: set[str]) -> None:
     """Refuse the first value that is missing in a column that must be whole, or infinite."""
     first: BadValue | None = None
+    if not text and np.isfinite(frame[used].to_numpy()).all():
+        return
     for column in used:
         values = frame[column]
         bad = values.isna().to_numpy() if column in whole else np.zeros(len(frame), dtype=bool)

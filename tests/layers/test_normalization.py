@@ -175,3 +175,38 @@ def test_numbers_that_have_no_finite_variance_are_refused():
     stream = gd.IterableSource([(np.array([[1.0, np.nan], [2.0, 3.0]]),)])
     with pytest.raises(gd.DataError, match=r"column 1 .counted from 0. holds NaN"):
         layer.adapt(gd.Batches(stream))
+
+
+def test_a_pass_that_ends_early_changes_nothing():
+    x, y = table()
+
+    def broken():
+        yield x[:10], y[:10]
+        raise KeyboardInterrupt
+
+    model = linear()
+    with pytest.raises(KeyboardInterrupt):
+        model.adapt(gd.Batches(gd.IterableSource(broken), batch_size=5))
+    model.adapt(gd.Batches(x, y))
+    np.testing.assert_allclose(model.layers[0].buffers["mean"], x.mean(axis=0), rtol=1e-12)
+
+
+def test_data_of_another_width_are_refused():
+    model = gd.Sequential([gd.Standardize(), gd.Dense(1)], inputs=3)
+    with pytest.raises(gd.ShapeError, match="standardize1 takes 3 columns, and the data have 1"):
+        model.adapt(gd.Batches(np.arange(3.0).reshape(3, 1)))
+    with pytest.raises(TypeError, match=r"adapt takes a Batches, Batches\(X, y\), and not ndarray"):
+        model.adapt(np.ones((3, 3)))
+
+
+def test_a_column_that_is_constant_but_for_rounding_is_constant():
+    x = np.full((1000, 1), 0.1)
+    model = gd.Sequential([gd.Standardize()], inputs=1, dtype="float64")
+    model.adapt(gd.Batches(x, batch_size=7))
+    np.testing.assert_allclose(model.forward(x), 0, atol=1e-12)
+    np.testing.assert_allclose(model.forward(x + 1), 1, atol=1e-12)
+
+
+def test_coefficients_wait_for_adapt():
+    with pytest.raises(RuntimeError, match="standardize1 knows no mean"):
+        gd.coefficients(linear())

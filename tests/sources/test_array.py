@@ -272,3 +272,10 @@ def test_equal_sparse_data_have_equal_fingerprints():
     assert gd.ArraySource(sparse.coo_array(x)).fingerprint() == print_of
     x[2, 2] += 1
     assert gd.ArraySource(sparse.csr_array(x)).fingerprint() != print_of
+
+
+def test_a_row_number_that_is_none_is_refused_and_a_negative_one_counts_from_the_end():
+    rows = gd.ArraySource([[0.0, 1.0], [2.0, 3.0]])
+    np.testing.assert_array_equal(rows.take(np.array([-1]))[0], [[2.0, 3.0]])
+    with pytest.raises(IndexError):
+        rows.take(np.array([100]))

@@ -155,3 +155,11 @@ def test_a_generator_can_not_be_cached_and_says_what_to_do(tmp_path):
     with pytest.raises(gd.DataError, match="pass a function that makes a new one"):
         gd.IterableSource((np.ones((2, 1)),) for _ in range(3)).cache(tmp_path / "cache")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_number_changed_in_memory_makes_the_cache_anew(tmp_path):
+    x = np.arange(10_000.0).reshape(5000, 2)
+    gd.ArraySource(x.copy()).cache(tmp_path / "rows")
+    x[1, 0] = -777
+    cached, _ = gd.ArraySource(x).cache(tmp_path / "rows").take(slice(0, 3))
+    np.testing.assert_array_equal(cached, x[:3])

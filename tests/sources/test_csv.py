@@ -455,3 +455,73 @@ def test_every_row_of_csv_comes_exactly_once(rows, block_size):
     again = list(csv.DictReader(io.StringIO(out.getvalue(), newline="")))
     assert x[:, 0].tolist() == [int(row["n"]) for row in again]
     assert [levels[i] for i in x[:, 1:].argmax(axis=1)] == [row["w"] for row in again]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["1,234", "5,678", "9,000"],
+        ["$1234", "$99", "$5"],
+        ["12%", "13%", "99%"],
+        ["1 000", "2 000", "3 000"],
+        ["−1", "−2", "−3"],
+    ],
+)
+def test_numbers_in_a_notation_that_is_not_read_are_no_categories(values):
+    text = "a,b\n" + "".join(f'"{value}",1\n' for value in values)
+    with pytest.raises(gd.DataError, match="column 'a' holds numbers in a notation that is not"):
+        source(text)
+    assert len(source(text, categories={"a": values}).names) == 4
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["2014-05-02", "2014-05-03", "2014-06-01"],
+        ["20140502T000000", "20140503T000000", "20140601T000000"],
+        ["2014-05-02", "2014-05-03", "unknown"],
+        ["May 2, 2014", "May 3, 2014", "June 1, 2014"],
+        ["12:30", "13:30", "14:45"],
+        ["20140502", "20140503", "20140601"],
+    ],
+)
+def test_dates_of_many_forms_are_refused_by_name(values):
+    text = "day,b\n" + "".join(f'"{value}",1\n' for value in values)
+    with pytest.raises(gd.DataError, match=r"column 'day' holds dates.*exclude=\['day'\]"):
+        source(text)
+    assert source(text, exclude=["day"]).names == ["b"]
+
+
+def test_days_as_numbers_are_taken_where_they_are_asked_for():
+    assert source("day,b\n20140502,1\n20140503,2\n", features=["day"]).names == ["day"]
+
+
+def test_a_name_that_a_category_makes_too_is_refused():
+    with pytest.raises(gd.DataError, match="two columns of x would be called 'color=red'"):
+        source("color,color=red\nred,1\nblue,2\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"missing": None}, "missing must be 'error', 'drop' or a number"),
+        ({"missing": True}, "missing must be 'error', 'drop' or a number"),
+        ({"target": 1}, "target is the name of a column"),
+        ({"separator": '"'}, "separator must be one character"),
+        ({"na": "?"}, "na is a list"),
+        ({"columns": "ab"}, "columns is a list"),
+        ({"categories": "a"}, "categories is a dict"),
+        ({"categories": {"a": []}}, "is a list of levels"),
+        ({"dtype": "int32"}, "dtype must be 'float32' or 'float64'"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        source("a,b\n1,2\n", **options)
+
+
+def test_long_rows_are_fetched_a_few_at_a_time():
+    wide = ",".join(["1.25"] * 5000)
+    names = ",".join(f"c{i}" for i in range(5000))
+    rows = source(f"{names}\n" + f"{wide}\n" * 300)
+    assert 100 < rows.gather < 250  # 25 kB a row, 4 MiB together

@@ -134,7 +134,7 @@ def test_rows_are_gathered_for_many_batches_at_once(monkeypatch):
     monkeypatch.setattr(
         gd.CsvSource, "take", lambda self, i, w=None: taken.append(len(i)) or take(self, i, w)
     )
-    monkeypatch.setattr(gd.CsvSource, "gather", 40)
+    rows.gather = 40
     batches = list(gd.Batches(rows, batch_size=15, shuffle=True))
     assert [len(b.x) for b in batches] == [15] * 6 + [10]
     assert taken == [30, 30, 30, 10]
