@@ -3,6 +3,7 @@
 Numbers stay numbers, categories become one-hot columns, and dates and free text are refused.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -427,6 +428,12 @@ class _Seen:
             row = int(np.argmax(values.isin(texts).to_numpy()))
             where = self.locate(int(places[row]))
             self.first_text[column] = f"{where}, column {column!r}: {values.iloc[row]!r}"
+        # pandas before 3 gives up on a number beyond float64, so that it comes here as text.
+        beyond = [value for value in counts.index if not share[1] and math.isinf(float(value))]
+        if beyond:
+            row = int(np.argmax(values.isin(beyond).to_numpy()))
+            problem = f"{float(values.iloc[row])} is not finite"
+            raise DataError(f"{self.locate(int(places[row]))}, column {column!r}: {problem}")
         found = self.found[column]
         if len(found) <= MOST_LEVELS:
             found |= set(counts.index)
