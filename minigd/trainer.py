@@ -463,30 +463,70 @@ class Trainer:
         `resume` goes on from it, also in the middle of an epoch; `minigd.load` reads the model
         from it.
         """
-        self._settle()
+        values = self.state_dict()
+        arrays, updater, batches = (values.pop(name) for name in ("model", "updater", "batches"))
+        vectors = {name: updater.pop(name) for name in self.updater.state}
         description = {
             **self.model.describe(),
             "kind": "run",
             "loss": state.describe(self.objective.given),
             "metrics": {name: state.describe(metric) for name, metric in self.metrics.items()},
             "updater": state.describe(self.updater),
-            "trainer": {
-                "updates": self.updates,
-                "epoch": self.epoch,
-                "batch": self._batch,
-                "rows": self._rows,
-                "seconds": self._seconds,
-                "sums": {name: float(total) for name, total in self._sums.items()},
-                "history": self.history.state_dict(),
-                "learning_rate": self.updater.learning_rate,
-                "step": self.updater.step,
-                "reuse_buffers": self.reuse_buffers,
+            "updater_state": updater,
+            "trainer": values,
+            "batches": batches,
+            "reuse_buffers": self.reuse_buffers,
+        }
+        named = {f"updater/{name}": vector for name, vector in vectors.items()}
+        state.write(path, description, {**arrays, **named})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that decides the next update, as arrays on the host and plain values.
+
+        Parameters and buffers, the updater's moments and step, how far the run and the epoch have
+        come, the epoch's sums so far, the history, and a print of the data.
+        """
+        self._settle()
+        to_numpy = self.model.backend.to_numpy
+        updater = self.updater.state_dict()
+        return {
+            "model": self.model.arrays(),
+            "updater": {
+                n: to_numpy(v) if n in self.updater.state else v for n, v in updater.items()
             },
+            "updates": self.updates,
+            "epoch": self.epoch,
+            "batch": self._batch,
+            "rows": self._rows,
+            "seconds": self._seconds,
+            "sums": {name: float(total) for name, total in self._sums.items()},
+            "history": self.history.state_dict(),
             "batches": None if self._batches is None else self._batches.state_dict(),
         }
-        to_numpy = self.model.backend.to_numpy
-        vectors = {f"updater/{name}": to_numpy(v) for name, v in self.updater.state.items()}
-        state.write(path, description, {**self.model.arrays(), **vectors})
+
+    def load_state_dict(self, values: Mapping[str, Any]) -> None:
+        """Take the state that `state_dict` gave, and go on from there with the same batches.
+
+        Raises
+        ------
+        CheckpointError
+            If the state is not that of this model and updater, or is damaged.
+        """
+        try:
+            self.model.load_arrays(values["model"])
+            self.updater.load_state_dict(values["updater"], self.model)
+            self.updates, self.epoch = int(values["updates"]), int(values["epoch"])
+            self._batch, self._rows = int(values["batch"]), int(values["rows"])
+            self._seconds, self._sums = float(values["seconds"]), dict(values["sums"])
+            self.history = History(values["history"])
+            self._resumed = values["batches"]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, CheckpointError):
+                raise
+            raise CheckpointError(f"the state of the run is damaged: {error}") from error
+        self._batches = None
+        self._guard = self.updater.owner = make_guard(self.model, self.updater)
+        self._mark()
 
     @classmethod
     def resume(
@@ -539,30 +579,25 @@ class Trainer:
         custom = list(custom)
         model = restore(description, arrays, custom, backend)
         known: dict[str, type] = {c.__name__: c for c in [*UPDATERS.values(), *custom]}
-        if model.loss is None or not {"updater", "trainer", "batches"} <= description.keys():
+        parts = {"updater", "updater_state", "trainer", "batches", "reuse_buffers"}
+        if model.loss is None or not parts <= description.keys():
             raise CheckpointError(f"{os.fspath(path)!r} does not hold all of a run: it is damaged")
         updater = state.rebuild(description["updater"], known)
-        values = description["trainer"]
         trainer = cls(
-            model, model.loss, updater, model.metrics, reuse_buffers=values["reuse_buffers"]
+            model, model.loss, updater, model.metrics, reuse_buffers=description["reuse_buffers"]
         )
         vectors = {
             name.removeprefix("updater/"): array
             for name, array in arrays.items()
             if name.startswith("updater/")
         }
-        try:
-            updater.load_state_dict({**values, **vectors}, model)
-            trainer.updates, trainer.epoch = values["updates"], values["epoch"]
-            trainer._batch, trainer._rows = values["batch"], values["rows"]
-            trainer._seconds, trainer._sums = values["seconds"], dict(values["sums"])
-            trainer.history = History(values["history"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CheckpointError(f"{os.fspath(path)!r} is damaged: {error}") from error
-        trainer.updater.owner = trainer._guard
+        values = {
+            "model": model.arrays(),
+            "updater": {**description["updater_state"], **vectors},
+            "batches": description["batches"],
+        }
+        trainer.load_state_dict({**values, **description["trainer"]})
         trainer._batches = batches
-        trainer._mark()
-        trainer._resumed = description["batches"]
         return trainer
 
     def __reduce__(self) -> tuple[Any, ...]:

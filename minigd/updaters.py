@@ -151,7 +151,7 @@ class Updater:
         """
         shape = model.flat_params.shape
         self.reset()
-        vectors = {name: values[name] for name in self.state_names if name in values}
+        vectors = {n: v for n, v in values.items() if n not in ("learning_rate", "step")}
         if (vectors or values["step"]) and (
             set(vectors) != set(self.state_names)
             or any(vector.shape != shape for vector in vectors.values())

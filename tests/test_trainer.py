@@ -844,3 +844,32 @@ def test_logits_and_probabilities_are_not_mixed_up():
 def test_targets_come_from_one_place():
     with pytest.raises(TypeError, match="a Batches brings its own targets: leave y out"):
         make_trainer().fit(make_batches(), np.ones(23))
+
+
+@tasks
+def test_a_state_taken_in_the_middle_of_an_epoch_goes_on_in_another_trainer(task):
+    whole, first, second = (make_trainer(task) for _ in range(3))
+    batches = make_batches(task)
+    whole.fit(batches, epochs=3)
+    first.fit(
+        make_batches(task),
+        epochs=3,
+        callbacks=[lambda event: event.trainer.stop() if event.trainer.updates == 8 else None],
+    )
+    values = first.state_dict()
+    second.load_state_dict(values)
+    first.fit(make_batches(task))  # what was taken does not change with its trainer
+    second.fit(make_batches(task), until_epoch=3)
+    assert bits(second) == bits(whole)
+    assert measured(second.history) == measured(whole.history)
+
+
+def test_a_state_of_another_updater_or_a_damaged_one_is_refused():
+    values = make_trainer(updater=gd.SGD(0.1, 0.9)).state_dict()
+    trainer = make_trainer()
+    trainer.fit(make_batches())
+    with pytest.raises(gd.CheckpointError, match="the state of SGD needs"):
+        make_trainer(updater=gd.SGD(0.1, 0.9)).load_state_dict(trainer.state_dict())
+    del values["sums"]
+    with pytest.raises(gd.CheckpointError, match="the state of the run is damaged: 'sums'"):
+        make_trainer(updater=gd.SGD(0.1, 0.9)).load_state_dict(values)

@@ -3,12 +3,15 @@
 Some can be fetched by number, the others only come one after the other; all can be read again.
 """
 
+import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-from minigd.backend import Array, Workspace
+import numpy as np
+
+from minigd.backend import Array, Workspace, backend_of
 
 Rows: TypeAlias = slice | Array
 """Which rows: a slice of consecutive ones, or an array of row numbers on the host."""
@@ -107,6 +110,18 @@ class RandomAccess(Source):
     @abstractmethod
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
         """Return x and y of some rows: views for a slice of an array, else fresh memory."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the shapes, the dtypes, and a hash of up to 1,000 rows spread over the data."""
+        index = np.unique(np.linspace(0, self.rows - 1, 1000).astype(np.int64))
+        digest = hashlib.sha256()
+        shapes = []
+        for array in self.take(index):
+            if array is not None:
+                sample = backend_of(array).to_numpy(array)
+                digest.update(np.ascontiguousarray(sample).tobytes())
+                shapes.append([[self.rows, *array.shape[1:]], str(array.dtype)])
+        return {"shapes": shapes, "sha256": digest.hexdigest()}
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
         """Return the rows from number `start` on, in order, in pieces."""

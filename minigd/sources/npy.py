@@ -1,8 +1,6 @@
 """Rows of `.npy` files, as memory maps: the file may be larger than memory."""
 
-import hashlib
 import os
-from typing import Any
 
 import numpy as np
 
@@ -38,17 +36,6 @@ class MappedRows(RandomAccess):
             _rows(self.x, rows, "x", workspace),
             None if self.y is None else _rows(self.y, rows, "y", workspace),
         )
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Return the shapes, the dtypes, and a hash of up to 1,000 rows spread over the data."""
-        index = np.unique(np.linspace(0, self.rows - 1, 1000).astype(np.int64))
-        digest = hashlib.sha256()
-        shapes = []
-        for array in (self.x, self.y):
-            if array is not None:
-                digest.update(np.ascontiguousarray(array[index]).tobytes())
-                shapes.append([list(array.shape), str(array.dtype)])
-        return {"shapes": shapes, "sha256": digest.hexdigest()}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name}: {self.rows} rows, {self.x.shape[1]} columns)"
