@@ -3,7 +3,7 @@
 2300 rows in batches of 500 are five updates, the last of 300 rows; shuffling permutes an index.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -227,7 +227,7 @@ class Batches:
 
     def epoch(
         self, epoch: int, start: int = 0, workspace: Workspace | None = None
-    ) -> Iterator[Batch]:
+    ) -> Generator[Batch, None, None]:
         """Return the batches of one epoch, from batch number `start` on.
 
         Parameters
@@ -244,12 +244,14 @@ class Batches:
             return prefetched(self._epoch(epoch, start, None), self.prefetch)
         return self._epoch(epoch, start, workspace)
 
-    def in_order(self) -> Iterator[Batch]:
+    def in_order(self) -> Generator[Batch, None, None]:
         """Return all rows in the order of the source, for a pass that only reads."""
         batches = self._in_order(0, None)
         return prefetched(batches, self.prefetch) if self.prefetch else batches
 
-    def _epoch(self, epoch: int, start: int, workspace: Workspace | None) -> Iterator[Batch]:
+    def _epoch(
+        self, epoch: int, start: int, workspace: Workspace | None
+    ) -> Generator[Batch, None, None]:
         if not self.shuffle:
             batches = self._in_order(start, workspace)
         elif self.source.random_access:
@@ -261,7 +263,7 @@ class Batches:
         size = self._size()
         return (batch for batch in batches if len(batch[0]) == size)
 
-    def _in_order(self, start: int, workspace: Workspace | None) -> Iterator[Batch]:
+    def _in_order(self, start: int, workspace: Workspace | None) -> Generator[Batch, None, None]:
         source, size = self.source, self._size()
         row = start * size
         if source.random_access and source.gather == 1:
@@ -273,7 +275,9 @@ class Batches:
             yield Batch(x, y, slice(row, row + len(x)))
             row += len(x)
 
-    def _permuted(self, epoch: int, start: int, workspace: Workspace | None) -> Iterator[Batch]:
+    def _permuted(
+        self, epoch: int, start: int, workspace: Workspace | None
+    ) -> Generator[Batch, None, None]:
         source, size = self.source, self._size()
         order: Any = self.order(epoch)
         # Rows of a file are fetched for many batches at once.
@@ -287,7 +291,7 @@ class Batches:
             for some in batch_slices(len(rows), size):
                 yield Batch(x[some], None if y is None else y[some], rows[some])
 
-    def _buffered(self, epoch: int, start: int) -> Iterator[Batch]:
+    def _buffered(self, epoch: int, start: int) -> Generator[Batch, None, None]:
         def numbered() -> Iterator[Piece]:
             row = 0
             for x, y in self.source.chunks():

@@ -5,7 +5,7 @@ Each is a generator over tuples of arrays, whose rows belong together.
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -76,7 +76,7 @@ def shuffled(pieces: Iterable[Piece], size: int, rng: np.random.Generator) -> It
         yield _rows(held, rng.permutation(_length(held)))
 
 
-def prefetched(items: Iterator[T], ahead: int) -> Iterator[T]:
+def prefetched(items: Iterator[T], ahead: int) -> Generator[T, None, None]:
     """Return the same items in the same order, up to `ahead` of them made beforehand in a thread.
 
     An error in the thread comes out at its place in the order. The thread ends with the last item,
@@ -85,7 +85,7 @@ def prefetched(items: Iterator[T], ahead: int) -> Iterator[T]:
     >>> list(prefetched(iter([1, 2, 3]), ahead=2))
     [1, 2, 3]
     """
-    ready: queue.SimpleQueue[tuple[T | None, BaseException | None, bool]] = queue.SimpleQueue()
+    ready: queue.SimpleQueue[tuple[Any, BaseException | None, bool]] = queue.SimpleQueue()
     # A token for each item that may wait; a queue of C is handed over faster than a semaphore.
     places: queue.SimpleQueue[None] = queue.SimpleQueue()
     for _ in range(ahead):
@@ -120,7 +120,7 @@ def prefetched(items: Iterator[T], ahead: int) -> Iterator[T]:
             if last:
                 return
             places.put(None)
-            yield item  # type: ignore[misc]
+            yield item
     finally:
         stopping.set()
         places.put(None)

@@ -331,7 +331,7 @@ class Trainer:
             self._gathered.lent = threading.get_ident()
         epoch = batches.epoch(self.epoch, self._batch, self._gathered)
         # Closed at once when an error or an interrupt ends the loop, so that no thread reads on.
-        with contextlib.closing(epoch):  # type: ignore[type-var]
+        with contextlib.closing(epoch):
             started = time.perf_counter()
             for batch in epoch:
                 x, y = self._bring(batch, batches.source.checked)
