@@ -6,6 +6,7 @@ Rows in, batches cut, layers forward, one loss, layers backward, one update: eve
 from minigd import initializers, metrics
 from minigd.backend import Array, Backend, get_backend
 from minigd.batches import Batch, Batches, batch_slices
+from minigd.callbacks import Checkpoint, CsvLog, EarlyStopping, PrintEvery, ReduceOnPlateau
 from minigd.errors import (
     BackendError,
     CheckpointError,
@@ -17,11 +18,40 @@ from minigd.errors import (
 from minigd.files import load
 from minigd.gradcheck import check_gradients, check_layer
 from minigd.history import History
-from minigd.layers import Dense, Layer, ReLU, Rescale, Sigmoid, Softmax, Standardize, Tanh
+from minigd.layers import (
+    BatchNorm,
+    Dense,
+    Dropout,
+    Layer,
+    LeakyReLU,
+    ReLU,
+    Rescale,
+    Sigmoid,
+    Softmax,
+    Standardize,
+    Tanh,
+)
 from minigd.linear import coefficients
-from minigd.losses import BinaryCrossEntropy, CategoricalCrossEntropy, Loss, MeanSquaredError
+from minigd.losses import (
+    BinaryCrossEntropy,
+    CategoricalCrossEntropy,
+    Huber,
+    Loss,
+    MeanSquaredError,
+)
 from minigd.model import Sequential
 from minigd.objective import Objective
+from minigd.rates import RateCurve, find_learning_rate
+from minigd.schedules import (
+    Constant,
+    CosineDecay,
+    ExponentialDecay,
+    InverseTimeDecay,
+    PolynomialDecay,
+    Schedule,
+    StepDecay,
+    WarmUp,
+)
 from minigd.sources import (
     ArraySource,
     CsvSource,
@@ -31,51 +61,73 @@ from minigd.sources import (
     ParquetSource,
 )
 from minigd.trainer import Event, Trainer
-from minigd.updaters import SGD, Adam, Updater
+from minigd.updaters import SGD, Adagrad, Adam, AdamW, RMSprop, Updater
 from minigd.version import __version__
 
 __all__ = [
     "SGD",
+    "Adagrad",
     "Adam",
+    "AdamW",
     "Array",
     "ArraySource",
     "Backend",
     "BackendError",
     "Batch",
+    "BatchNorm",
     "Batches",
     "BinaryCrossEntropy",
     "CategoricalCrossEntropy",
+    "Checkpoint",
     "CheckpointError",
+    "Constant",
+    "CosineDecay",
+    "CsvLog",
     "CsvSource",
     "DataError",
     "Dense",
     "DivergenceError",
+    "Dropout",
+    "EarlyStopping",
     "Event",
+    "ExponentialDecay",
     "GradientError",
     "History",
+    "Huber",
     "IdxSource",
+    "InverseTimeDecay",
     "IterableSource",
     "Layer",
+    "LeakyReLU",
     "Loss",
     "MeanSquaredError",
     "NpySource",
     "Objective",
     "ParquetSource",
+    "PolynomialDecay",
+    "PrintEvery",
+    "RMSprop",
+    "RateCurve",
     "ReLU",
+    "ReduceOnPlateau",
     "Rescale",
+    "Schedule",
     "Sequential",
     "ShapeError",
     "Sigmoid",
     "Softmax",
     "Standardize",
+    "StepDecay",
     "Tanh",
     "Trainer",
     "Updater",
+    "WarmUp",
     "__version__",
     "batch_slices",
     "check_gradients",
     "check_layer",
     "coefficients",
+    "find_learning_rate",
     "get_backend",
     "initializers",
     "load",

@@ -399,6 +399,11 @@ class Workspace:
             array = self._arrays[key] = backend.empty(shape, dtype)
         return array[: shape[0]]
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the arrays that are used again and again."""
+        return sum(int(array.nbytes) for array in self._arrays.values())
+
 
 def numbers(x: Array, what: str) -> Array:
     """Return `x` if it holds real numbers, and refuse it if it holds anything else.

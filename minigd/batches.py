@@ -3,15 +3,24 @@
 2300 rows in batches of 500 are five updates, the last of 300 rows; shuffling permutes an index.
 """
 
+import hashlib
 from collections.abc import Generator, Iterator
 from typing import Any, Literal
 
 import numpy as np
 
-from minigd.backend import Array, Workspace
+from minigd.backend import Array, Workspace, backend_of
 from minigd.errors import DataError, check_integer
 from minigd.sources import ArraySource, Rows, Source
 from minigd.streams import Piece, cut, prefetched, shuffled
+from minigd.weights import (
+    ClassWeight,
+    balance,
+    check_class_weight,
+    check_weights,
+    labels,
+    of_classes,
+)
 
 # The first word of a seed sequence says what is drawn, so that weights and orders never coincide.
 _ORDER = 2
@@ -59,12 +68,16 @@ def _check_batch_size(batch_size: Any) -> int:
 
 
 class Batch(tuple[Array, ...]):
-    """The tuple (x, y), or (x,) where there are no targets, that knows which rows it holds.
+    """The tuple (x, y), (x, y, weight) or (x,), that knows which rows it holds.
+
+    There are weights where some were given, and no targets where there are none.
 
     Attributes
     ----------
     x : Array, shape (n, width)
     y : Array, shape (n,) or (n, K), or None
+    weight : Array, shape (n,), or None
+        float64, on the host.
     rows : slice or array of int
         Their numbers in the source.
 
@@ -78,9 +91,10 @@ class Batch(tuple[Array, ...]):
 
     rows: Rows
 
-    def __new__(cls, x: Array, y: Array | None, rows: Rows) -> "Batch":
+    def __new__(cls, x: Array, y: Array | None, rows: Rows, weight: Array | None = None) -> "Batch":
         """Make the tuple."""
-        batch = super().__new__(cls, (x,) if y is None else (x, y))
+        parts = (x,) if y is None else (x, y)
+        batch = super().__new__(cls, parts if weight is None else (*parts, weight))
         batch.rows = rows
         return batch
 
@@ -93,6 +107,11 @@ class Batch(tuple[Array, ...]):
     def y(self) -> Array | None:
         """The targets, or None."""
         return self[1] if len(self) > 1 else None
+
+    @property
+    def weight(self) -> Array | None:
+        """The weights of the rows, or None where all count the same."""
+        return self[2] if len(self) > 2 else None
 
 
 class Batches:
@@ -116,6 +135,13 @@ class Batches:
         the same as an exact shuffle; see `minigd.streams.shuffled`.
     prefetch : int, default 0
         Batches that a background thread makes ready beforehand. The results are the same.
+    sample_weight : array-like of shape (rows,), optional
+        How much each row of the source counts, at least 0. A row of weight 0 is left out of
+        training and evaluation, whatever numbers it holds.
+    class_weight : dict of int to float, or "balanced", optional
+        How much the rows of each class count; a class that is not named counts 1. ``"balanced"``
+        lets all classes count the same, which for a stream takes one pass over it. Times the
+        row's own weight.
 
     Attributes
     ----------
@@ -158,6 +184,8 @@ class Batches:
         tail: Tail = "keep",
         buffer: int | None = None,
         prefetch: int = 0,
+        sample_weight: Any = None,
+        class_weight: ClassWeight | None = None,
     ) -> None:
         if isinstance(x, Batches):
             raise TypeError("x is a Batches already: use it as it is")
@@ -166,7 +194,8 @@ class Batches:
         if tail not in ("keep", "drop"):
             raise ValueError(f"tail must be 'keep' or 'drop', not {tail!r}")
         self.batch_size = None if batch_size is None else _check_batch_size(batch_size)
-        self.source: Source = x if isinstance(x, Source) else ArraySource(x, y)
+        own = None if isinstance(x, Source) else sample_weight
+        self.source: Source = x if isinstance(x, Source) else ArraySource(x, y, own)
         if not isinstance(shuffle, bool | np.bool_):
             raise TypeError(f"shuffle is True or False, not {shuffle!r}")
         self.shuffle = bool(shuffle)
@@ -188,6 +217,72 @@ class Batches:
                 f"{self.source.rows} rows do not fill one batch of {batch_size}, and tail='drop' "
                 "would leave none: use tail='keep' or a smaller batch_size"
             )
+        self._weigh(sample_weight, class_weight)
+
+    def _weigh(self, sample_weight: Any, class_weight: ClassWeight | None) -> None:
+        """Take the weights: of all rows of an array at once, of a stream's classes as they come."""
+        self._weights: Array | None = None
+        self._class_weight: dict[int, float] = {}
+        if sample_weight is not None:
+            self._weights = check_weights(sample_weight, self.source.count())
+        elif isinstance(self.source, ArraySource):
+            self._weights = self.source.weight
+        if isinstance(self.source, ArraySource) and self.source.y is None and self.weighted:
+            raise DataError("weights are for rows with targets, and there is no y")
+        if class_weight is None:
+            return
+        chosen = check_class_weight(class_weight)
+        table = balance(self._totals()) if chosen == "balanced" else dict(chosen)
+        if not isinstance(self.source, ArraySource):
+            self._class_weight = table
+            return
+        if self.source.y is None:
+            raise DataError("class_weight weighs targets, and there is no y")
+        weights = of_classes(self._labels(self.source.y, self._weights), table)
+        self._weights = weights if self._weights is None else weights * self._weights
+        if not (self._weights > 0).any():
+            raise DataError("class_weight leaves no row with a weight above 0")
+
+    def _labels(self, y: Array, weights: Array | None) -> Array:
+        """Return the class of each row, and any class where the weight is 0 already."""
+        if weights is None or (weights > 0).all():
+            return labels(y)
+        classes = np.zeros(len(y), dtype="int64")
+        classes[weights > 0] = labels(y[backend_of(y).asarray(np.flatnonzero(weights))])
+        return classes
+
+    def _totals(self) -> dict[int, float]:
+        """Return the total weight of each class, reading all rows once."""
+        totals: dict[int, float] = {}
+        row = 0
+        for _, y in self.source.chunks():
+            if y is None:
+                raise DataError("class_weight weighs targets, and there is no y")
+            weights = None if self._weights is None else self._weights[row : row + len(y)]
+            row += len(y)
+            kinds, inverse = np.unique(self._labels(y, weights), return_inverse=True)
+            for kind, total in zip(kinds, np.bincount(inverse.reshape(-1), weights), strict=True):
+                totals[int(kind)] = totals.get(int(kind), 0.0) + float(total)
+        return totals
+
+    @property
+    def weighted(self) -> bool:
+        """Whether rows have weights."""
+        return self._weights is not None or bool(self._class_weight)
+
+    def weight(self, rows: Rows, y: Array | None = None) -> Array:
+        """Return the weights of some rows; y decides where a stream's classes have weights."""
+        weights = None if self._weights is None else self._weights[rows]
+        if self._class_weight and y is not None:
+            own = of_classes(self._labels(y, weights), self._class_weight)
+            weights = own if weights is None else own * weights
+        return weights
+
+    def _weighted(self, batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+        for batch in batches:
+            if batch.y is None:
+                raise DataError("weights are for rows with targets, and there is no y")
+            yield Batch(batch.x, batch.y, batch.rows, self.weight(batch.rows, batch.y))
 
     def _size(self) -> int:
         return self.source.count() if self.batch_size is None else self.batch_size
@@ -239,15 +334,18 @@ class Batches:
         workspace : Workspace, optional
             Where to gather rows; the trainer's, which reuses it. Fresh memory without one.
         """
-        if self.prefetch:
-            # A batch that waits must not be overwritten by the next one.
-            return prefetched(self._epoch(epoch, start, None), self.prefetch)
-        return self._epoch(epoch, start, workspace)
+        # A batch that waits must not be overwritten by the next one.
+        batches = self._epoch(epoch, start, None if self.prefetch else workspace)
+        return self._ready(batches)
+
+    def _ready(self, batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+        if self.weighted:
+            batches = self._weighted(batches)
+        return prefetched(batches, self.prefetch) if self.prefetch else batches
 
     def in_order(self) -> Generator[Batch, None, None]:
         """Return all rows in the order of the source, for a pass that only reads."""
-        batches = self._in_order(0, None)
-        return prefetched(batches, self.prefetch) if self.prefetch else batches
+        return self._ready(self._in_order(0, None))
 
     def _epoch(
         self, epoch: int, start: int, workspace: Workspace | None
@@ -314,7 +412,14 @@ class Batches:
             "buffer": self.buffer,
             "rows": self.source.rows,
             "data": self.source.fingerprint(),
+            "weights": self._print_of_weights(),
         }
+
+    def _print_of_weights(self) -> list[Any] | None:
+        if not self.weighted:
+            return None
+        digest = hashlib.sha256(b"" if self._weights is None else self._weights.tobytes())
+        return [digest.hexdigest(), sorted(self._class_weight.items())]
 
     def __repr__(self) -> str:
         rows = self.source.rows
@@ -326,11 +431,27 @@ class Batches:
 
 
 def as_batches(
-    data: Any, y: Any, batch_size: int | None, shuffle: bool = False, seed: int = 0
+    data: Any,
+    y: Any,
+    batch_size: int | None,
+    shuffle: bool = False,
+    seed: int = 0,
+    sample_weight: Any = None,
+    class_weight: ClassWeight | None = None,
 ) -> Batches:
     """Return a Batches as it is, or make one of arrays or a source."""
     if isinstance(data, Batches):
         if y is not None:
             raise TypeError("a Batches brings its own targets: leave y out")
+        if sample_weight is not None or class_weight is not None:
+            raise TypeError("a Batches brings its own weights: give them to Batches(...)")
         return data
-    return Batches(data, y, batch_size=batch_size, shuffle=shuffle, seed=seed)
+    return Batches(
+        data,
+        y,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        seed=seed,
+        sample_weight=sample_weight,
+        class_weight=class_weight,
+    )

@@ -1,6 +1,8 @@
 """The errors that minigd raises. Each says what was given, what was expected and what to do."""
 
+import math
 from collections.abc import Iterable
+from numbers import Real
 from operator import index
 from typing import Any
 
@@ -58,3 +60,18 @@ def check_integer(name: str, value: Any, lowest: int = 1, also: str = "") -> int
     if whole < lowest:
         raise ValueError(f"{name} must be an integer, at least {lowest}{also}, not {value!r}")
     return whole
+
+
+def check_number(name: str, value: Any, lowest: float = 0.0, below: float = math.inf) -> float:
+    """Return `value` as a float if it is a number in [lowest, below), and refuse it if not.
+
+    A Python float leaves the dtype of arrays as it is.
+
+    >>> check_number("learning_rate", 1)
+    1.0
+    """
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if not real or not lowest <= float(value) < below:
+        limit = "finite" if below == math.inf else f"below {below:g}"
+        raise ValueError(f"{name} must be a number, at least {lowest:g} and {limit}, not {value!r}")
+    return float(value)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from minigd import state
 from minigd.backend import Backend
-from minigd.errors import CheckpointError
+from minigd.errors import CheckpointError, check_integer
 from minigd.layers import LAYERS
 from minigd.losses import LOSSES
 from minigd.metrics import METRICS
@@ -78,6 +78,7 @@ def restore(
         )
         if description["loss"] is not None:
             model.loss = state.rebuild(description["loss"], known_losses)
+        model.passes = check_integer("passes", description["passes"], 0)
         model.metrics = {
             name: state.rebuild(metric, known_metrics)
             for name, metric in description["metrics"].items()
@@ -86,7 +87,5 @@ def restore(
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"the file's description of the model is damaged: {error}") from error
-    model.load_arrays(
-        {name: a for name, a in arrays.items() if name.startswith(("params/", "buffers/"))}
-    )
+    model.load_arrays({name: a for name, a in arrays.items() if not name.startswith("run/")})
     return model

@@ -52,6 +52,20 @@ def relu_backward(y: Array, dy: Array) -> Array:
     return dy * (y > 0)
 
 
+def leaky_relu(x: Array, *, slope: float) -> Array:
+    """Return y = x where x > 0, and slope · x elsewhere.
+
+    >>> leaky_relu(np.array([-1.0, 0.0, 2.0]), slope=0.25)
+    array([-0.25,  0.  ,  2.  ])
+    """
+    return np.where(x.real > 0, x, slope * x)
+
+
+def leaky_relu_backward(y: Array, dy: Array, *, slope: float) -> Array:
+    """Return dx = dy where y > 0 and slope · dy elsewhere, from y = leaky_relu(x)."""
+    return np.where(y.real > 0, dy, slope * dy)
+
+
 def softmax(x: Array) -> Array:
     """Return y_ij = exp(x_ij) / Σ_k exp(x_ik), shifted by the row's maximum so that none overflows.
 
@@ -89,6 +103,30 @@ def binary_cross_entropy(z: Array, y: Array) -> Array:
     """
     minus_abs_z = np.where(z.real > 0, -z, z)
     return relu(z) - z * y + np.log1p(np.exp(minus_abs_z))
+
+
+def huber(e: Array, *, delta: float) -> Array:
+    """Return ½ e² where |e| ≤ δ, and δ (|e| − ½ δ) beyond, for an error e.
+
+    >>> huber(np.array([-3.0, 0.5]), delta=1.0)
+    array([2.5  , 0.125])
+    """
+    abs_e = np.where(e.real < 0, -e, e)
+    return np.where(abs_e.real <= delta, 0.5 * e * e, delta * (abs_e - 0.5 * delta))
+
+
+def huber_backward(e: Array, *, delta: float) -> Array:
+    """Return the derivative of `huber`: e, held between −δ and δ."""
+    return np.clip(e, -delta, delta)
+
+
+def penalized(p: Array, g: Array, *, l1: float, l2: float) -> Array:
+    """Return g + λ₁ sign(p) + λ₂ p, the gradient with that of λ₁ |p| + ½ λ₂ p²; sign(0) is 0.
+
+    >>> penalized(np.array([2.0, -1.0]), np.zeros(2), l1=0.5, l2=0.25)
+    array([ 1.  , -0.75])
+    """
+    return g + l1 * np.sign(p) + l2 * p
 
 
 def sgd(p: Array, g: Array, *, learning_rate: float) -> Array:
@@ -131,3 +169,37 @@ def adam(
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * (g * g)
     return p - rate * m / (np.sqrt(v) + epsilon), m, v
+
+
+def adamw(
+    p: Array,
+    g: Array,
+    decayed: Array,
+    m: Array,
+    v: Array,
+    *,
+    rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    decay: float,
+) -> tuple[Array, Array, Array]:
+    """Return the new (p, m, v) of `adam`, with p · decay taken off where `decayed` is 1."""
+    new, m, v = adam(p, g, m, v, rate=rate, beta1=beta1, beta2=beta2, epsilon=epsilon)
+    return new - (decay * decayed) * p, m, v
+
+
+def rmsprop(
+    p: Array, g: Array, v: Array, *, learning_rate: float, rho: float, epsilon: float
+) -> tuple[Array, Array]:
+    """Return the new (p, v): v = ρ v + (1 − ρ) g², then p − η g / (√v + ε)."""
+    v = rho * v + (1 - rho) * (g * g)
+    return p - learning_rate * g / (np.sqrt(v) + epsilon), v
+
+
+def adagrad(
+    p: Array, g: Array, v: Array, *, learning_rate: float, epsilon: float
+) -> tuple[Array, Array]:
+    """Return the new (p, v): v = v + g², then p − η g / (√v + ε)."""
+    v = v + g * g
+    return p - learning_rate * g / (np.sqrt(v) + epsilon), v

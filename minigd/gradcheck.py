@@ -14,11 +14,13 @@ import numpy as np
 from minigd.backend import Array, NumpyBackend
 from minigd.batches import Batches
 from minigd.errors import GradientError
+from minigd.gradient import Penalty
 from minigd.layers import Layer
 from minigd.layers.normalization import Adapted
 from minigd.losses import Loss, get_loss
 from minigd.model import Sequential
 from minigd.objective import Objective
+from minigd.weights import check_weights
 
 Method = Literal["auto", "complex", "central"]
 
@@ -33,17 +35,25 @@ _MOST_ENTRIES = 300
 
 
 class _Checked(NamedTuple):
-    """One way of computing a loss: a model, the layers in use, a loss, a batch."""
+    """One way of computing a loss: a model, the layers in use, a loss, a batch, a penalty."""
 
     model: Sequential
     layers: list[Layer]
     loss: Loss
     x: Array
     y: Array
+    weight: Array | None = None
+    penalty: Penalty = Penalty()
 
     def value(self, x: Array) -> Any:
+        # Each pass of a check must leave out the same units as the one before.
+        self.model.passes = 0
         z = self.model.run_forward(self.layers, x, train=True)
-        return self.loss.mean(z, self.y)
+        return self.loss.mean(z, self.y, self.scale) + self.penalty.value(self.model)
+
+    @property
+    def scale(self) -> Array | None:
+        return None if self.weight is None else self.weight * (len(self.x) / self.weight.sum())
 
     def gradients(self) -> dict[str, Array]:
         """Return what `backward` gives; that of x is per example, hence divided by n here."""
@@ -51,6 +61,7 @@ class _Checked(NamedTuple):
         self.model.flat_grads[...] = math.nan
         self.value(self.x)
         self.model.run_backward(self.layers, self.loss.backward())
+        self.penalty.add_gradient(self.model)
         alone = {k: g.copy() for k, g in self.model.grads.items()}
         self.model.flat_grads[...] = math.nan
         # A pass over other numbers shows a layer that keeps what it was given before.
@@ -58,6 +69,7 @@ class _Checked(NamedTuple):
             self.value(self.x[::-1, ::-1].copy())
         self.value(self.x)
         dx = self.model.run_backward(self.layers, self.loss.backward(), input_gradient=True)
+        self.penalty.add_gradient(self.model)
         assert dx is not None
         for name, gradient in self.model.grads.items():
             if not np.allclose(gradient, alone[name], rtol=1e-12, atol=0, equal_nan=True):
@@ -78,15 +90,20 @@ def check_gradients(
     loss: str | Loss,
     x: Any,
     y: Any,
+    sample_weight: Any = None,
     *,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    decay_bias: bool = False,
     method: Method = "auto",
     tolerance: float | None = None,
     seed: int = 0,
 ) -> dict[str, float]:
     """Compare the gradients of a model under a loss with numerical ones, in float64.
 
-    For each parameter p, ``model.grads[p]`` must be ∂L/∂p of L = (1/n) Σ_i ℓ_i, and row i of the
-    input's gradient must be n ∂L/∂x_i. Where training leaves out a last Sigmoid or Softmax (see
+    For each parameter p, ``model.grads[p]`` must be ∂L/∂p of L = (1/n) Σ_i ℓ_i, or with weights
+    Σ_i w_i ℓ_i / Σ_i w_i, plus the penalty if there is one; and row i of the input's gradient must
+    be n ∂L/∂x_i. Where training leaves out a last Sigmoid or Softmax (see
     `minigd.Objective`), the whole model is checked too.
 
     Parameters
@@ -96,6 +113,10 @@ def check_gradients(
     loss : str or Loss
     x : array-like, shape (n, n_in)
     y : array-like, shape (n,) or (n, K)
+    sample_weight : array-like, shape (n,), optional
+        How much each row counts.
+    l1, l2, decay_bias
+        A penalty on the parameters, as in `minigd.Trainer`.
     method : {"auto", "complex", "central"}, default "auto"
         ``"complex"``: f'(p) = Im f(p + ih) / h with h = 1e-20, which subtracts nothing and is exact
         to rounding. ``"central"``: f'(p) = (f(p + h) − f(p − h)) / 2h. ``"auto"``: the complex step
@@ -138,6 +159,8 @@ def check_gradients(
     objective = Objective(exact, get_loss(loss))
     objective.check(x, np.asarray(y))
     y = np.asarray(y)
+    weight = None if sample_weight is None else check_weights(sample_weight, len(x))
+    penalty = Penalty(l1, l2, decay_bias)
     ways = [(objective.layers, objective.loss, objective.targets(y))]
     # Where a probability is too near 0 or 1, 1 − p has no digits left to check.
     p = exact.run_forward(exact.layers, x, train=False)
@@ -146,7 +169,8 @@ def check_gradients(
         ways.append((exact.layers, objective.given, y))
     errors: dict[str, float] = {}
     for layers, way, target in ways:
-        checked = _Checked(exact, layers, type(way)(**way.config()), x, target)
+        own = type(way)(**way.config())
+        checked = _Checked(exact, layers, own, x, target, weight, penalty)
         for name, error in _check(checked, method, tolerance, seed).items():
             errors[name] = max(error, errors.get(name, 0.0))
     return errors

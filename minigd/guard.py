@@ -5,13 +5,21 @@ masks itself and all that follow, and the flag is read with the loss, now and th
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigd.backend import Backend
+from minigd.backend import Array, Backend
 from minigd.model import Sequential
 from minigd.updaters import Updater
+
+
+class Masked(NamedTuple):
+    """How many batches, and updates, a GPU has masked: the first bad one and all behind it."""
+
+    batches: int
+    updates: int
 
 
 class Guard:
@@ -31,10 +39,30 @@ class Guard:
         # range of the dtype, so that no copy is needed.
         self._safe = math.sqrt(float(np.finfo(model.dtype).max)) * 1e-4
         self._largest = 1.0
+        buffers = [(layer, name) for layer in model.layers for name in layer.running]
+        self._running = [layer.buffers[name] for layer, name in buffers]
+        self._before: list[Array] = []
+        self._passes = model.passes
+
+    def remember(self) -> None:
+        """Remember what the next training pass changes beside the parameters."""
+        self._passes = self.model.passes
+        self._before = [buffer.copy() for buffer in self._running]
+
+    def restore(self) -> None:
+        """Take back what the last training pass changed, because its update is not made."""
+        self.model.passes = self._passes
+        for buffer, before in zip(self._running, self._before, strict=True):
+            buffer[...] = before
 
     def check_loss(self, value: Any) -> str | None:
         """Return what is wrong with the loss, before the gradient is computed, or None."""
         return None if math.isfinite(value) else f"the loss is {float(value)}"
+
+    def check_part(self, value: Any) -> str | None:
+        """Return what is wrong with the gradient of a part of a batch, or None."""
+        bad = first_nonfinite_gradient(self.model)
+        return None if bad is None else f"the gradient of {bad} is not finite"
 
     def update(self, value: Any) -> str | None:
         """Make the update, or say what is wrong and leave parameters and updater as they were."""
@@ -60,12 +88,18 @@ class Guard:
         updater.step -= 1
         return f"the update is too large for {model.dtype}"
 
+    def end_batch(self) -> None:
+        """Close a batch: on a GPU, take back what it changed if it was masked."""
+
+    left: Callable[[Any], Any] | None = None
+    """What stays of a window of parts behind its update; on a GPU all of it if that was masked."""
+
     def counted(self, total: Any) -> Any:
-        """Return what a batch adds to an epoch's sums: `total`, or 0 if its update was masked."""
+        """Return what a batch adds to a sum: `total`, or 0 if the batch was masked."""
         return total
 
-    def settle(self) -> tuple[str, int] | None:
-        """Return what went wrong since the last call, and how many updates were masked, or None."""
+    def settle(self) -> Masked | None:
+        """Return what was masked since the last call, or None."""
         return None
 
 
@@ -76,32 +110,53 @@ class DeviceGuard(Guard):
         super().__init__(model, updater)
         xp = model.backend.xp
         self._good = xp.ones((), dtype="bool")
-        self._masked = xp.zeros((), dtype="int64")
+        self._masked_updates = xp.zeros((), dtype="int64")
+        self._masked_batches = xp.zeros((), dtype="int64")
 
     def check_loss(self, value: Any) -> str | None:
         """Return None: the loss is looked at in `update`, by the GPU itself."""
         return None
 
-    def update(self, value: Any) -> str | None:
-        """Make the update where this loss, its result, and all before them are finite."""
-        good = self._good & self.model.backend.xp.isfinite(value)
-        self._good = self.updater.update(self.model, where=good)
-        self._masked = self._masked + ~self._good
+    def check_part(self, value: Any) -> str | None:
+        """Mask this part and all behind it if its loss or its gradient is not finite."""
+        xp = self.backend.xp
+        finite = xp.isfinite(value) & xp.isfinite(self.model.flat_grads).all()
+        self._good = self._good & finite
         return None
 
-    def counted(self, total: Any) -> Any:
-        """Return `total`, or 0 if the update was masked."""
-        return self.model.backend.xp.where(self._good, total, 0)
+    def update(self, value: Any) -> str | None:
+        """Make the update where this loss, its result, and all before them are finite."""
+        good = self._good & self.backend.xp.isfinite(value)
+        self._good = self.updater.update(self.model, where=good)
+        self._masked_updates = self._masked_updates + ~self._good
+        return None
 
-    def settle(self) -> tuple[str, int] | None:
-        """Read the flag; this is where the host waits."""
-        masked = int(self._masked)
-        if masked == 0:
+    def end_batch(self) -> None:
+        """Take back what a masked batch changed beside the parameters, and count it."""
+        self._masked_batches = self._masked_batches + ~self._good
+        for buffer, before in zip(self._running, self._before, strict=True):
+            buffer[...] = self.backend.xp.where(self._good, buffer, before)
+
+    def counted(self, total: Any) -> Any:
+        """Return `total`, or 0 if the batch was masked."""
+        return self.backend.xp.where(self._good, total, 0)
+
+    def left(self, total: Any) -> Any:
+        """Return 0, or `total` if the update was masked."""
+        return self.backend.xp.where(self._good, 0, total)
+
+    def settle(self) -> Masked | None:
+        """Read the counts; this is where the host waits."""
+        batches = int(self._masked_batches)
+        if batches == 0:
             return None
+        updates = int(self._masked_updates)
         self._good = self._good | True
-        self._masked = self._masked * 0
-        self.updater.step -= masked
-        return "the loss, a gradient or an update is not finite", masked
+        self._masked_updates = self._masked_updates * 0
+        self._masked_batches = self._masked_batches * 0
+        self.updater.step -= updates
+        self.model.passes -= batches
+        return Masked(batches, updates)
 
 
 def make_guard(model: Sequential, updater: Updater) -> Guard:

@@ -4,13 +4,15 @@ The value of a batch is the mean over its rows; the gradient's rows are not divi
 each layer takes the mean of its own parameters' gradients.
 """
 
+import inspect
 from typing import Any
 
 import numpy as np
 
 from minigd import formulas, state
 from minigd.backend import Array, Backend, backend_of, numbers
-from minigd.errors import DataError, ShapeError, unknown_name
+from minigd.errors import DataError, ShapeError, check_number, unknown_name
+from minigd.weights import check_weights
 
 
 class Loss:
@@ -28,7 +30,7 @@ class Loss:
         """Whether z are probabilities, of which an exact 0 or 1 can be an infinite loss."""
         return False
 
-    _kept: tuple[Array, Array] | None = None
+    _kept: tuple[Array, Array, Array | None] | None = None
 
     def per_example(self, z: Array, y: Array) -> Array:
         """Return ℓ_i, of shape (n,), for outputs z of shape (n, K) and targets from `targets`."""
@@ -38,8 +40,11 @@ class Loss:
         """Return ∂ℓ_i/∂z_ik, of shape (n, K); row i is example i's own, not divided by n."""
         raise NotImplementedError(f"{type(self).__name__} must define gradient(z, y)")
 
-    def forward(self, z: Array, y: Array) -> Any:
+    def forward(self, z: Array, y: Array, weight: Array | None = None) -> Any:
         """Return the mean loss of the batch, and keep what `backward` needs.
+
+        With weights w the mean is Σ_i w_i ℓ_i / Σ_i w_i, and row i of dz is scaled by n w_i / Σ w,
+        so that the mean over the rows that layers take is the weighted one.
 
         Parameters
         ----------
@@ -47,6 +52,8 @@ class Loss:
             What the model gave: predictions, or logits for a loss with ``from_logits=True``.
         y : array-like, shape (n, K), or (n,) where K is 1 or y holds classes
             On the same backend as z.
+        weight : array-like, shape (n,), optional
+            At least 0, and not all 0; a row of weight 0 adds nothing.
 
         Returns
         -------
@@ -70,9 +77,17 @@ class Loss:
             )
         if z.dtype.kind not in "fc":
             z = backend.asarray(numbers(z, "z"), dtype="float64")
-        self.check(y, z.shape)
+        scale = None
+        if weight is None:
+            self.check(y, z.shape)
+        else:
+            weight = check_weights(weight, len(z))
+            rows = backend.asarray(np.flatnonzero(weight))
+            check_rows(y, z.shape)
+            self.check(y[rows], (len(rows), *z.shape[1:]))
+            scale = backend.asarray(weight * (len(z) / weight.sum()), dtype=z.real.dtype)
         self.check_predictions(z)
-        value = self.mean(z, y)
+        value = self.mean(z, y, scale)
         if self.takes_probabilities and np.isinf(float(value.real)):
             self.forget()
             raise DataError(
@@ -83,12 +98,14 @@ class Loss:
             )
         return value
 
-    def mean(self, z: Array, y: Array) -> Any:
-        """Do what `forward` does with z and y that were checked before."""
+    def mean(self, z: Array, y: Array, scale: Array | None = None) -> Any:
+        """Do what `forward` does with z and y that were checked before; scale_i is n w_i / Σ w."""
         y = self.targets(y, z)
-        self._kept = (z, y)
-        with np.errstate(divide="ignore"):
-            return self.per_example(z, y).mean()
+        self._kept = (z, y, scale)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            each = self.per_example(z, y)
+            # 0 times a loss that is infinite would be NaN, and a row of weight 0 adds nothing.
+            return each.mean() if scale is None else np.where(scale > 0, each * scale, 0).mean()
 
     def backward(self) -> Array:
         """Return dz, of z's shape; row i is the gradient of example i's own loss.
@@ -103,8 +120,12 @@ class Loss:
                 f"{type(self).__name__}: backward was called without a forward before it, or for "
                 "the second time"
             )
-        (z, y), self._kept = self._kept, None
-        return self.gradient(z, y)
+        (z, y, scale), self._kept = self._kept, None
+        dz = self.gradient(z, y)
+        if scale is None:
+            return dz
+        with np.errstate(invalid="ignore"):
+            return np.where(scale[:, None] > 0, dz * scale[:, None], 0)
 
     def forget(self) -> None:
         """Drop what was kept."""
@@ -162,8 +183,9 @@ class Loss:
         return state.arguments(self)
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
-        return f"{type(self).__name__}({values})"
+        usual = inspect.signature(type(self)).parameters
+        values = {n: v for n, v in self.config().items() if n not in usual or v != usual[n].default}
+        return f"{type(self).__name__}({', '.join(f'{n}={v!r}' for n, v in values.items())})"
 
 
 class MeanSquaredError(Loss):
@@ -198,6 +220,57 @@ class MeanSquaredError(Loss):
         return (2 / z.shape[1]) * (z - y)
 
 
+class Huber(Loss):
+    """Squared error for small errors and absolute error for large ones, which outliers can't rule.
+
+    With e_ik = z_ik − y_ik::
+
+        ℓ_i = (1/K) Σ_k { ½ e_ik²             where |e_ik| ≤ δ
+                        { δ (|e_ik| − ½ δ)    beyond
+
+        ∂ℓ_i/∂z_ik = (1/K) max(−δ, min(e_ik, δ))
+
+    z and y have shape (n, K); y of shape (n,) is a column where K is 1. Under a last Rescale, δ is
+    in standard deviations of the target.
+
+    Parameters
+    ----------
+    delta : float, default 1.0
+        δ, above 0.
+
+    Raises
+    ------
+    ValueError
+        If δ is not above 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss = Huber(delta=1.0)
+    >>> float(loss.forward(np.array([[0.5], [3.0]]), np.array([0.0, 0.0])))
+    1.3125
+    >>> loss.backward()
+    array([[0.5],
+           [1. ]])
+
+    Source: Huber (1964), "Robust estimation of a location parameter", Annals of Mathematical
+    Statistics 35(1), section 2.
+    """
+
+    def __init__(self, delta: float = 1.0) -> None:
+        self.delta = check_number("delta", delta)
+        if self.delta == 0:
+            raise ValueError("delta must be above 0: at 0 every loss is 0")
+
+    def per_example(self, z: Array, y: Array) -> Array:
+        """Return ℓ_i."""
+        return formulas.huber(z - y, delta=self.delta).mean(axis=1)
+
+    def gradient(self, z: Array, y: Array) -> Array:
+        """Return ∂ℓ_i/∂z_ik."""
+        return formulas.huber_backward(z - y, delta=self.delta) / z.shape[1]
+
+
 class BinaryCrossEntropy(Loss):
     """The cross-entropy of K yes-or-no outputs, averaged over the outputs and over the batch.
 
@@ -213,6 +286,8 @@ class BinaryCrossEntropy(Loss):
     from_logits : bool, default False
         True for a model that ends in Dense: finite and exact for any logit. False for
         probabilities, of which an exact 0 or 1 against the label is an infinite loss.
+    label_smoothing : float, default 0.0
+        α, in [0, 1): the targets become (1 − α) y + ½ α, so that no logit is drawn to infinity.
 
     Examples
     --------
@@ -228,13 +303,20 @@ class BinaryCrossEntropy(Loss):
     Source: Bishop (2006), "Pattern Recognition and Machine Learning", equations 4.90 and 4.91.
     """
 
-    def __init__(self, from_logits: bool = False) -> None:
+    def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0) -> None:
         self.from_logits = from_logits
+        self.label_smoothing = check_number("label_smoothing", label_smoothing, 0.0, 1.0)
 
     @property
     def takes_probabilities(self) -> bool:
         """Whether z are probabilities and not logits."""
         return not self.from_logits
+
+    def targets(self, y: Array, z: Array) -> Array:
+        """Return y in the shape and dtype of z, smoothed."""
+        y = super().targets(y, z)
+        alpha = self.label_smoothing
+        return (1 - alpha) * y + 0.5 * alpha if alpha else y
 
     def per_example(self, z: Array, y: Array) -> Array:
         """Return ℓ_i."""
@@ -287,6 +369,9 @@ class CategoricalCrossEntropy(Loss):
     from_logits : bool, default False
         True for a model that ends in Dense: finite and exact for any logits. False for
         probabilities, of which an exact 0 for the true class is an infinite loss.
+    label_smoothing : float, default 0.0
+        α, in [0, 1): the targets become (1 − α) y + α / K, so that no logit is drawn to infinity
+        (Szegedy et al. 2016, "Rethinking the inception architecture", section 7).
 
     Examples
     --------
@@ -302,8 +387,9 @@ class CategoricalCrossEntropy(Loss):
     Source: Bishop (2006), "Pattern Recognition and Machine Learning", equations 4.108 and 4.109.
     """
 
-    def __init__(self, from_logits: bool = False) -> None:
+    def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0) -> None:
         self.from_logits = from_logits
+        self.label_smoothing = check_number("label_smoothing", label_smoothing, 0.0, 1.0)
 
     @property
     def takes_probabilities(self) -> bool:
@@ -330,10 +416,15 @@ class CategoricalCrossEntropy(Loss):
         return -np.where(y > 0, y / np.where(y > 0, z, 1), 0)
 
     def targets(self, y: Array, z: Array) -> Array:
-        """Return classes as int64 of shape (n,), or one-hot rows in z's dtype."""
+        """Return classes as int64 of shape (n,), or rows in z's dtype, one-hot or smoothed."""
         if y.shape == z.shape:
-            return y.astype(z.real.dtype, copy=False)
-        return y.reshape(-1).astype("int64", copy=False)
+            y = y.astype(z.real.dtype, copy=False)
+        else:
+            y = y.reshape(-1).astype("int64", copy=False)
+        if not self.label_smoothing:
+            return y
+        rows = self._one_hot(y, z) if y.ndim == 1 else y
+        return (1 - self.label_smoothing) * rows + self.label_smoothing / z.shape[1]
 
     def check_shape(self, y: Array, shape: tuple[int, ...]) -> None:
         """Refuse what is neither classes nor one-hot rows for outputs of this shape."""
@@ -399,6 +490,7 @@ class CategoricalCrossEntropy(Loss):
 LOSSES: dict[str, type[Loss]] = {
     "mse": MeanSquaredError,
     "mean_squared_error": MeanSquaredError,
+    "huber": Huber,
     "binary_crossentropy": BinaryCrossEntropy,
     "categorical_crossentropy": CategoricalCrossEntropy,
 }

@@ -1,20 +1,29 @@
 """Metrics: what people want to know besides the loss, over all rows of an epoch.
 
-A metric gives a number for each row; sums of them are carried over the batches, so that the short
-last batch counts by its rows.
+Each batch adds to a total, from which the metric's value follows at the end: it is never the mean
+of the batches' values, and the short last batch counts by its rows.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from minigd import state
-from minigd.backend import Array
+from minigd.backend import Array, backend_of
 from minigd.errors import DataError, ShapeError, unknown_name
 
 
 class Metric:
-    """A mean over rows; a subclass defines `per_example`."""
+    """A mean over rows; a subclass defines `per_example`.
+
+    One that is no mean defines `total` and `value`, and `merge` where totals do not simply add.
+    """
+
+    needs_rows: bool = False
+    """Whether a total is rows, of which all of an epoch are put one below the other."""
 
     def per_example(self, prediction: Array, y: Array) -> Array:
         """Return a number for each row, of shape (n,).
@@ -26,6 +35,31 @@ class Metric:
         y : Array, shape (n,) or (n, K)
         """
         raise NotImplementedError(f"{type(self).__name__} must define per_example(prediction, y)")
+
+    def total(self, prediction: Array, y: Array, weight: Array | None) -> Array:
+        """Return what a batch comes to, in float64: Σ_i w_i m_i, where w is 1 without weights.
+
+        Parameters
+        ----------
+        prediction : Array, shape (n, K)
+        y : Array, shape (n,) or (n, K)
+        weight : Array, shape (n,), or None
+        """
+        each = self.per_example(prediction, y)
+        if getattr(each, "shape", None) != (len(prediction),):
+            raise ShapeError(
+                f"{type(self).__name__}.per_example must return a number for each row, shape "
+                f"({len(prediction)},), and returned {getattr(each, 'shape', each)}"
+            )
+        return (each.astype("float64") if weight is None else each * weight).sum()
+
+    def merge(self, one: Array, other: Array) -> Array:
+        """Return the total of two parts from their totals."""
+        return one + other
+
+    def value(self, total: Any, weight: float) -> float:
+        """Return the metric from the total of an epoch, on the host, and its weight Σ_i w_i."""
+        return float(total) / weight
 
     def check(self, y: Array, shape: tuple[int, ...]) -> None:
         """Refuse targets that this metric can't compare with outputs of this shape."""
@@ -71,6 +105,144 @@ class Accuracy(Metric):
         return (prediction.argmax(axis=1) == labels).astype("float64")
 
 
+class Counted(Metric):
+    """A metric from the counts of right and wrong rows of each class.
+
+    For one output, cut at ½, or two it is that of class 1; for more it is the mean over the classes
+    that occur, in y or in the predictions. Where a count divided by is 0 it is 0.
+    """
+
+    def check(self, y: Array, shape: tuple[int, ...]) -> None:
+        """Refuse rows that have no one class that could be right."""
+        Accuracy().check(y, shape)
+
+    def total(self, prediction: Array, y: Array, weight: Array | None) -> Array:
+        """Return the weights of rows truly predicted, predicted, and true, for each class."""
+        classes = max(2, prediction.shape[1])
+        if prediction.shape[1] == 1:
+            chosen, true = prediction[:, 0] > 0.5, y.reshape(-1) > 0.5
+        else:
+            chosen = prediction.argmax(axis=1)
+            true = y.argmax(axis=1) if y.shape == prediction.shape else y.reshape(-1)
+        kinds = backend_of(prediction).xp.arange(classes)
+        chosen, true = chosen[:, None] == kinds, true[:, None] == kinds
+        counts = np.stack([chosen & true, chosen, true])
+        each = counts.astype("float64") if weight is None else counts * weight[:, None]
+        return each.sum(axis=1)
+
+    def value(self, total: Any, weight: float) -> float:
+        """Return the metric of class 1, or the mean over the classes."""
+        right, chosen, true = total
+        with np.errstate(divide="ignore", invalid="ignore"):
+            each = np.nan_to_num(self.of_counts(right, chosen, true), nan=0.0)
+        return float(each[1] if len(each) == 2 else each[chosen + true > 0].mean())
+
+    def of_counts(self, right: Array, chosen: Array, true: Array) -> Array:
+        """Return the metric of each class."""
+        raise NotImplementedError(f"{type(self).__name__} must define of_counts")
+
+
+class Precision(Counted):
+    """The share of rows predicted to be of a class that are; see `Counted` for several classes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> total = Precision().total(np.array([[0.9], [0.8], [0.7]]), np.array([1, 1, 0]), None)
+    >>> round(Precision().value(total, 3.0), 4)
+    0.6667
+    """
+
+    def of_counts(self, right: Array, chosen: Array, true: Array) -> Array:
+        """Return right / chosen."""
+        return right / chosen
+
+
+class Recall(Counted):
+    """The share of rows of a class that are predicted to be; see `Counted` for several classes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> total = Recall().total(np.array([[0.9], [0.2], [0.7]]), np.array([1, 1, 0]), None)
+    >>> Recall().value(total, 3.0)
+    0.5
+    """
+
+    def of_counts(self, right: Array, chosen: Array, true: Array) -> Array:
+        """Return right / true."""
+        return right / true
+
+
+class F1(Counted):
+    """The harmonic mean of precision and recall; see `Counted` for several classes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> total = F1().total(np.array([[0.9], [0.8], [0.2]]), np.array([1, 0, 1]), None)
+    >>> F1().value(total, 3.0)
+    0.5
+    """
+
+    def of_counts(self, right: Array, chosen: Array, true: Array) -> Array:
+        """Return 2 right / (chosen + true)."""
+        return 2 * right / (chosen + true)
+
+
+class RocAuc(Metric):
+    """The area under the ROC curve: how often a row of class 1 scores above one of class 0.
+
+    Through scikit-learn, exactly, over the rows of an epoch, whose predictions are kept until its
+    end: 8 bytes for each output, target and weight of a row. For several classes it is the mean
+    over the classes of each against the rest. An epoch in which a class does not occur has none,
+    NaN.
+
+    Raises
+    ------
+    ImportError
+        If scikit-learn is missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> total = RocAuc().total(np.array([[0.9], [0.4], [0.6]]), np.array([1, 1, 0]), None)
+    >>> RocAuc().value(total, 3.0)
+    0.5
+    """
+
+    needs_rows = True
+
+    def check(self, y: Array, shape: tuple[int, ...]) -> None:
+        """Refuse rows that have no one class that could be right."""
+        Accuracy().check(y, shape)
+
+    def total(self, prediction: Array, y: Array, weight: Array | None) -> Array:
+        """Return the outputs, the class and the weight of each row, side by side."""
+        n, classes = prediction.shape
+        rows = backend_of(prediction).empty((n, classes + 2), "float64")
+        rows[:, :classes] = prediction
+        several = classes > 1 and y.shape == prediction.shape
+        rows[:, -2] = y.argmax(axis=1) if several else y.reshape(-1)
+        rows[:, -1] = 1 if weight is None else weight
+        return rows
+
+    def value(self, total: Any, weight: float) -> float:
+        """Return the area."""
+        roc_auc_score = _scikit_learn("roc_auc_score")
+        total = total[total[:, -1] > 0]
+        scores, true, weights = total[:, :-2], total[:, -2].round(), total[:, -1]
+        classes = scores.shape[1]
+        if len(np.unique(true)) < max(2, classes):
+            return math.nan
+        if classes <= 2:
+            return float(roc_auc_score(true, scores[:, -1], sample_weight=weights))
+        each = [
+            roc_auc_score(true == k, scores[:, k], sample_weight=weights) for k in range(classes)
+        ]
+        return float(np.mean(each))
+
+
 class Difference(Metric):
     """A metric that compares outputs and targets number by number."""
 
@@ -113,12 +285,79 @@ class MeanSquaredError(Difference):
         return ((prediction - y.reshape(prediction.shape)) ** 2).mean(axis=1)
 
 
+class RootMeanSquaredError(MeanSquaredError):
+    """The root of the mean squared error over all rows of an epoch, in the units of y.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> total = RootMeanSquaredError().total(np.array([[3.0], [1.0]]), np.array([0.0, 5.0]), None)
+    >>> round(RootMeanSquaredError().value(total, 2.0), 4)
+    3.5355
+    """
+
+    def value(self, total: Any, weight: float) -> float:
+        """Return the root of the mean."""
+        return math.sqrt(super().value(total, weight))
+
+
+class R2(Difference):
+    """The coefficient of determination, 1 − Σ_i w_i (y_i − ŷ_i)² / Σ_i w_i (y_i − ȳ)².
+
+    ȳ is the weighted mean over all rows of the epoch, and of several outputs the mean is taken. A
+    constant y has R² = 1 where the predictions are exact, and 0 otherwise.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> total = R2().total(np.array([[1.0], [2.0], [4.0]]), np.array([1.0, 2.0, 3.0]), None)
+    >>> R2().value(total, 3.0)
+    0.5
+
+    Source: Wright (1921), "Correlation and causation"; the sums of batches are put together as in
+    Chan, Golub and LeVeque (1983), equations 2.1.
+    """
+
+    def total(self, prediction: Array, y: Array, weight: Array | None) -> Array:
+        """Return for each output Σw, the mean of y, its squared deviations, the squared errors."""
+        y = y.reshape(prediction.shape).astype("float64")
+        w = np.ones_like(y) if weight is None else weight[:, None] * np.ones_like(y)
+        sum_w = w.sum(axis=0)
+        mean = (w * y).sum(axis=0) / sum_w
+        errors = (w * (y - prediction) ** 2).sum(axis=0)
+        return np.stack([sum_w, mean, (w * (y - mean) ** 2).sum(axis=0), errors])
+
+    def merge(self, one: Array, other: Array) -> Array:
+        """Return the total of two parts from their totals."""
+        both = one[0] + other[0]
+        # A part whose update was masked has weight 0.
+        share = other[0] / np.where(both > 0, both, 1)
+        delta = other[1] - one[1]
+        squares = one[2] + other[2] + delta**2 * one[0] * share
+        return np.stack([both, one[1] + delta * share, squares, one[3] + other[3]])
+
+    def value(self, total: Any, weight: float) -> float:
+        """Return the mean over the outputs."""
+        squares, errors = total[2], total[3]
+        exact = np.where(errors == 0, 1.0, 0.0)
+        return float(
+            np.where(squares > 0, 1 - errors / np.where(squares > 0, squares, 1), exact).mean()
+        )
+
+
 METRICS: dict[str, type[Metric]] = {
     "accuracy": Accuracy,
+    "precision": Precision,
+    "recall": Recall,
+    "f1": F1,
+    "roc_auc": RocAuc,
     "mae": MeanAbsoluteError,
     "mean_absolute_error": MeanAbsoluteError,
     "mse": MeanSquaredError,
     "mean_squared_error": MeanSquaredError,
+    "rmse": RootMeanSquaredError,
+    "root_mean_squared_error": RootMeanSquaredError,
+    "r2": R2,
 }
 
 
@@ -157,3 +396,14 @@ def get_metrics(which: Iterable[str | Metric] | Mapping[str, Metric]) -> dict[st
 def _name(metric: Metric) -> str:
     words = re.findall("[A-Z][a-z0-9]*", type(metric).__name__)
     return "_".join(words).lower() or type(metric).__name__
+
+
+def _scikit_learn(name: str) -> Any:
+    try:
+        import sklearn.metrics
+    except ImportError as error:
+        raise ImportError(
+            f"{name} is computed by scikit-learn, which is not installed: `pip install "
+            "'minigd[sklearn]'`"
+        ) from error
+    return getattr(sklearn.metrics, name)

@@ -18,6 +18,7 @@ from minigd.layers.base import Declared
 from minigd.layers.normalization import Adapted, adapt
 from minigd.losses import Loss
 from minigd.metrics import Metric
+from minigd.summary import Summary, summarize
 from minigd.updaters import Updater
 
 # The first word of a seed sequence says what is drawn, so that weights and orders never coincide.
@@ -51,6 +52,8 @@ class Sequential:
         How many of the numbers are weights: ``flat_params[:n_weights]``.
     n_in, n_out : int
         Width of a row of input and of output.
+    passes : int
+        Training passes made, from which Dropout draws; saved with the model.
 
     Raises
     ------
@@ -84,6 +87,7 @@ class Sequential:
         self.layers = self._check_layers(layers)
         self.loss: Loss | None = None
         self.metrics: dict[str, Metric] = {}
+        self.passes = 0
         self._pending: tuple[int, ...] | None = None
         try:
             self._build()
@@ -112,12 +116,14 @@ class Sequential:
     def _build(self) -> None:
         counts: dict[str, int] = {}
         width = self.n_in
-        for layer in self.layers:
+        for i, layer in enumerate(self.layers):
             kind = type(layer).__name__.lower()
             counts[kind] = counts.get(kind, 0) + 1
             name = f"{kind}{counts[kind]}"
+            layer.place = (self.seed, i)
             layer.bind(name, self.backend, self.dtype, self.workspace, width)
             width = layer.n_out
+        self._drawing = [layer for layer in self.layers if layer.draws]
         self.n_out = width
 
         declared = [(layer, spec) for layer in self.layers for spec in layer.declared_params]
@@ -265,6 +271,10 @@ class Sequential:
     def run_forward(self, layers: Sequence[Layer], x: Array, train: bool) -> Array:
         """Run x, converted before, through the first of the model's layers."""
         n = len(x)
+        if train:
+            self.passes += 1
+            for layer in self._drawing:
+                layer.passes = self.passes
         for layer in layers:
             x = layer.forward(x, train)
             if not self._fits(x, (n, layer.n_out)):
@@ -374,8 +384,11 @@ class Sequential:
         validation_data: Any = None,
         metrics: Iterable[str | Metric] = (),
         shuffle: bool = True,
+        sample_weight: Any = None,
+        class_weight: Any = None,
         callbacks: Iterable[Any] = (),
         progress: bool = False,
+        **options: Any,
     ) -> Any:
         """Train for some epochs with a new trainer.
 
@@ -398,10 +411,16 @@ class Sequential:
         metrics : iterable of str or Metric
         shuffle : bool, default True
             A new order of the rows each epoch, decided by the model's seed.
+        sample_weight : array-like, shape (rows,), optional
+            How much each row counts; one of weight 0 is left out, whatever numbers it holds.
+        class_weight : dict of int to float, or "balanced", optional
+            How much the rows of each class count, times their own weight.
         callbacks : iterable of callable
             Each is called with every event; see `minigd.Trainer.fit`.
         progress : bool, default False
             A bar in a terminal, a few lines elsewhere.
+        **options
+            `accumulate`, `l1`, `l2`, `clip_norm` and the other settings of `minigd.Trainer`.
 
         Returns
         -------
@@ -425,7 +444,7 @@ class Sequential:
         >>> model.params["dense1.W"].round(3), model.params["dense1.b"].round(3)
         (array([[3.]], dtype=float32), array([1.], dtype=float32))
         """
-        trainer = self._trainer(loss, updater, metrics)
+        trainer = self._trainer(loss, updater, metrics, options)
         return trainer.fit(
             X,
             y,
@@ -433,11 +452,15 @@ class Sequential:
             epochs=epochs,
             validation_data=validation_data,
             shuffle=shuffle,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
             callbacks=callbacks,
             progress=progress,
         )
 
-    def evaluate(self, X: Any, y: Any = None, batch_size: int = 1024) -> dict[str, float]:
+    def evaluate(
+        self, X: Any, y: Any = None, batch_size: int = 1024, sample_weight: Any = None
+    ) -> dict[str, float]:
         """Return the loss and metrics of `fit` over all rows, in order, without an update.
 
         Parameters
@@ -445,11 +468,13 @@ class Sequential:
         X, y : array-like
             Or a Batches or a source in place of X, and no y.
         batch_size : int, default 1024
+        sample_weight : array-like, shape (rows,), optional
+            How much each row counts.
 
         Returns
         -------
         dict of str to float
-            ``"loss"`` and each metric, each a mean over the rows.
+            ``"loss"`` and each metric, over all rows.
 
         Raises
         ------
@@ -470,15 +495,17 @@ class Sequential:
                 "evaluate uses the loss and metrics of fit, and this model was not fitted: call "
                 "fit first, or use minigd.Trainer(model, loss, updater).evaluate(X, y)"
             )
-        trainer = self._trainer(self.loss, "sgd", self.metrics)
-        means: dict[str, float] = trainer.evaluate(X, y, batch_size=batch_size)
+        trainer = self._trainer(self.loss, "sgd", self.metrics, {})
+        means: dict[str, float] = trainer.evaluate(X, y, batch_size, sample_weight)
         return means
 
-    def _trainer(self, loss: str | Loss, updater: str | Updater, metrics: Any) -> Any:
+    def _trainer(
+        self, loss: str | Loss, updater: str | Updater, metrics: Any, options: dict[str, Any]
+    ) -> Any:
         # The one import that runs against the arrows: a convenience for users, not a dependency.
         from minigd.trainer import Trainer
 
-        return Trainer(self, loss, updater, metrics=metrics)
+        return Trainer(self, loss, updater, metrics=metrics, **options)
 
     def adapt(self, batches: Any) -> None:
         """Fit a first Standardize and a last Rescale to the data, in one pass that only reads.
@@ -505,8 +532,8 @@ class Sequential:
         if not ends:
             raise ValueError("there is nothing to adapt: the model has no Standardize or Rescale")
         for layer in ends:
-            if layer is not self.layers[layer.place]:
-                where = "first" if layer.place == 0 else "last"
+            if layer is not self.layers[layer.end]:
+                where = "first" if layer.end == 0 else "last"
                 raise ValueError(
                     f"{layer.name} adapts to the data themselves and must be the {where} layer"
                 )
@@ -533,7 +560,7 @@ class Sequential:
         layers = [(type(layer), layer.config()) for layer in self.layers]
         loss = None if self.loss is None else (type(self.loss), self.loss.config())
         settings = self.n_in, self.backend.name, str(self.dtype), self.seed
-        return _again, (layers, settings, self.arrays(), loss, dict(self.metrics))
+        return _again, (layers, settings, self.arrays(), loss, dict(self.metrics), self.passes)
 
     def arrays(self) -> dict[str, Array]:
         """Return all parameters and buffers by name, on the host."""
@@ -611,32 +638,36 @@ class Sequential:
             "inputs": self.n_in,
             "dtype": str(self.dtype),
             "seed": self.seed,
+            "passes": self.passes,
             "layers": [state.describe(layer) for layer in self.layers],
             "loss": None if self.loss is None else state.describe(self.loss),
             "metrics": {name: state.describe(metric) for name, metric in self.metrics.items()},
         }
 
-    def summary(self) -> "Summary":
-        """Return a table of layers, output shapes and parameters, with the bytes they take.
+    def summary(self, batch_size: int = 100, updater: str | Updater = "adam") -> Summary:
+        """Return a table of layers, output shapes and parameters, with the bytes training takes.
+
+        Parameters
+        ----------
+        batch_size : int, default 100
+            Decides the size of the work arrays.
+        updater : str or Updater, default "adam"
+            Decides the size of its state.
 
         Examples
         --------
         >>> import minigd as gd
         >>> gd.Sequential([gd.Dense(10), gd.Tanh(), gd.Dense(1)], inputs=2).summary()
-        layer    output   parameters
-        dense1   (n, 10)          30
-        tanh1    (n, 10)           0
-        dense2   (n, 1)           11
-        total                     41   (164 bytes of float32)
+        layer                  output    parameters
+        dense1                 (n, 10)           30
+        tanh1                  (n, 10)            0
+        dense2                 (n, 1)            11
+        total                                    41   164 bytes of float32
+        gradients                                41   164 bytes
+        state of Adam                            82   328 bytes
+        work arrays, n = 100                          16,400 bytes
         """
-        rows = [("layer", "output", "parameters")]
-        for layer in self.layers:
-            size = sum(int(p.size) for p in layer.params.values())
-            rows.append((layer.name, f"(n, {layer.n_out})", f"{size:,}"))
-        rows.append(("total", "", f"{self.flat_params.size:,}"))
-        widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        lines = [f"{a:{widths[0]}}   {b:{widths[1]}}   {c:>{widths[2]}}" for a, b, c in rows]
-        return Summary("\n".join(lines) + f"   ({self.flat_params.nbytes:,} bytes of {self.dtype})")
+        return summarize(self, batch_size, updater)
 
     def __repr__(self) -> str:
         layers = ", ".join(repr(layer) for layer in self.layers)
@@ -646,28 +677,20 @@ class Sequential:
         )
 
 
-class Summary(str):
-    """A text that shows itself as a table, in a session and in a notebook."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
 def _again(
     layers: list[tuple[type[Layer], dict[str, Any]]],
     settings: tuple[Any, ...],
     arrays: state.Arrays,
     loss: tuple[type[Loss], dict[str, Any]] | None,
     metrics: dict[str, Metric],
+    passes: int,
 ) -> Sequential:
     inputs, backend, dtype, seed = settings
     made = [kind(**config) for kind, config in layers]
     model = Sequential(made, inputs, backend=backend, dtype=dtype, seed=seed)
     model.load_arrays(arrays)
     model.loss = None if loss is None else loss[0](**loss[1])
-    model.metrics = metrics
+    model.metrics, model.passes = metrics, passes
     return model
 
 

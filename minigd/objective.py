@@ -103,12 +103,15 @@ class Objective:
             # A target too large for the dtype is refused here, and not met as an infinite loss.
             backend_of(y).convert(y, self.model.dtype, "y")
 
-    def forward(self, x: Array, y: Array) -> tuple[Any, Array]:
-        """Return the mean loss and the outputs of a training pass, for x and y checked before."""
+    def forward(self, x: Array, y: Array, scale: Array | None = None) -> tuple[Any, Array]:
+        """Return the mean loss and the outputs of a training pass, for x and y checked before.
+
+        With row weights w, ``scale[i]`` is n w_i / Σ w.
+        """
         self.loss.backend = self.model.backend
         z = self.model.run_forward(self.layers, x, train=True)
         self._shape = z.shape
-        return self.loss.mean(z, self.targets(y)), z
+        return self.loss.mean(z, self.targets(y), scale), z
 
     def backward(self, input_gradient: bool = False) -> Array | None:
         """Fill the model's gradients: means over the batch of the last `forward`."""
@@ -116,11 +119,11 @@ class Objective:
         self.model.check_gradient(dz, self._shape, self.loss)
         return self.model.run_backward(self.layers, dz, input_gradient)
 
-    def evaluate(self, x: Array, y: Array) -> tuple[Any, Array]:
+    def evaluate(self, x: Array, y: Array, scale: Array | None = None) -> tuple[Any, Array]:
         """Return the mean loss and the outputs without keeping anything for `backward`."""
         self.loss.backend = self.model.backend
         z = self.model.run_forward(self.layers, x, train=False)
-        value = self.loss.mean(z, self.targets(y))
+        value = self.loss.mean(z, self.targets(y), scale)
         self.loss.forget()
         return value, z
 

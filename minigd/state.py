@@ -4,6 +4,7 @@ The file is written whole or not at all, and read without pickle, so that loadin
 """
 
 import contextlib
+import hashlib
 import inspect
 import json
 import os
@@ -22,6 +23,7 @@ from minigd.errors import CheckpointError
 FORMAT = "minigd"
 VERSION = 1
 _DESCRIPTION = "description.json"
+_DIGEST = "sha256"
 
 Arrays = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
 Description = dict[str, Any]
@@ -56,14 +58,19 @@ def write(path: str | os.PathLike[str], description: Description, arrays: Arrays
     target = Path(os.path.realpath(path))
     mode = _check_target(target, os.fspath(path))
     text = json.dumps({"format": FORMAT, "version": VERSION, **description})
-    members = {**arrays, _DESCRIPTION: np.frombuffer(text.encode(), dtype=np.uint8)}
+    members: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
+    for name, array in members.items():
+        if array.dtype.hasobject:
+            raise ValueError(f"{name} can't be written: it holds objects (allow_pickle=False)")
+    members[_DESCRIPTION] = np.frombuffer(text.encode(), dtype=np.uint8)
+    members[_DIGEST] = _digest(members)
     temporary = target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "xb") as file:
             with zipfile.ZipFile(file, "w") as archive:
                 for name, array in members.items():
                     with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                        np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+                        np.lib.format.write_array(member, array, allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
         if mode is not None:
@@ -121,6 +128,8 @@ def read(
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             members = {name: file[name] for name in file.files}
+        digest = members.pop(_DIGEST, None)
+        changed = digest is None or _digest(members).tobytes() != digest.tobytes()
         description: Description = json.loads(members.pop(_DESCRIPTION).tobytes())
         version = description["version"]
         recognised = description["format"] == FORMAT and isinstance(version, int)
@@ -147,7 +156,22 @@ def read(
             f"{os.fspath(path)!r} has format version {version} and this minigd "
             f"reads up to {VERSION}: install a newer minigd"
         )
+    if changed:
+        raise CheckpointError(
+            f"{os.fspath(path)!r} was changed after minigd wrote it: its content does not have the "
+            "checksum that was saved with it"
+        )
     return description, members
+
+
+def _digest(members: Arrays) -> np.ndarray[Any, np.dtype[Any]]:
+    """Return the SHA-256 of names, types, shapes and numbers."""
+    digest = hashlib.sha256()
+    for name in sorted(members):
+        array = np.ascontiguousarray(members[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return np.frombuffer(digest.digest(), dtype=np.uint8)
 
 
 def arguments(thing: object) -> dict[str, Any]:
@@ -188,8 +212,34 @@ def arguments(thing: object) -> dict[str, Any]:
     return {name: getattr(thing, name) for name in names}
 
 
+def split(tree: Any, prefix: str, arrays: dict[str, np.ndarray[Any, np.dtype[Any]]]) -> Any:
+    """Return nested dicts with each array moved to `arrays`, under its path, and its path left.
+
+    >>> arrays = {}
+    >>> split({"step": 3, "m": np.zeros(2)}, "updater", arrays)
+    {'step': 3, 'm': {'array': 'updater/m'}}
+    >>> join({'step': 3, 'm': {'array': 'updater/m'}}, arrays)
+    {'step': 3, 'm': array([0., 0.])}
+    """
+    if isinstance(tree, np.ndarray):
+        arrays[prefix] = tree
+        return {"array": prefix}
+    if isinstance(tree, Mapping):
+        return {name: split(value, f"{prefix}/{name}", arrays) for name, value in tree.items()}
+    return tree
+
+
+def join(tree: Any, arrays: Arrays) -> Any:
+    """Return nested dicts with each array back in its place; the reverse of `split`."""
+    if not isinstance(tree, dict):
+        return tree
+    if list(tree) == ["array"]:
+        return arrays[tree["array"]]
+    return {name: join(value, arrays) for name, value in tree.items()}
+
+
 class Described(Protocol):
-    """What has a description: layers, losses, metrics, updaters."""
+    """What has a description: layers, losses, metrics, updaters, schedules."""
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -203,7 +253,10 @@ def describe(thing: Described) -> Description:
     >>> describe(SGD(learning_rate=0.5))
     {'class': 'SGD', 'arguments': {'learning_rate': 0.5, 'momentum': 0.0, 'nesterov': False}}
     """
-    values = thing.config()
+    values = {
+        name: describe(value) if hasattr(value, "config") else value
+        for name, value in thing.config().items()
+    }
     for name, value in values.items():
         try:
             json.dumps(value)
@@ -230,8 +283,12 @@ def rebuild(description: Description, known: Mapping[str, type]) -> Any:
             f"the file needs a class {name!r} that minigd does not have: import it and name it "
             f"when loading, custom=[{name}]"
         )
+    values = {
+        argument: rebuild(value, known) if isinstance(value, dict) and "class" in value else value
+        for argument, value in description["arguments"].items()
+    }
     try:
-        return known[name](**description["arguments"])
+        return known[name](**values)
     except (TypeError, ValueError) as error:
         raise CheckpointError(
             f"{name} does not take the arguments in the file, {description['arguments']}: {error}"

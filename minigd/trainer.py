@@ -5,21 +5,21 @@ never stopped.
 """
 
 import contextlib
-import json
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from minigd import state
+from minigd import runs
 from minigd.backend import Array, Backend, Workspace, backend_of
 from minigd.batches import Batch, Batches, as_batches
-from minigd.errors import CheckpointError, DataError, DivergenceError, ShapeError, check_integer
-from minigd.files import restore
-from minigd.guard import make_guard
+from minigd.errors import CheckpointError, DataError, DivergenceError, check_integer
+from minigd.gradient import Accumulation, Clipping, Penalty
+from minigd.guard import first_nonfinite_gradient, make_guard
 from minigd.history import History
 from minigd.interrupt import Interrupt
 from minigd.losses import Loss
@@ -28,7 +28,9 @@ from minigd.model import Sequential
 from minigd.objective import Objective
 from minigd.progress import Progress
 from minigd.sources import ArraySource, Rows
-from minigd.updaters import UPDATERS, Updater, get_updater
+from minigd.totals import Totals
+from minigd.updaters import Updater, get_updater
+from minigd.weights import ClassWeight, check_weights
 
 
 class Event(NamedTuple):
@@ -36,27 +38,60 @@ class Event(NamedTuple):
 
     Attributes
     ----------
-    name : {"update", "epoch", "end"}
-        What has just been done.
+    name : {"start", "batch", "update", "epoch", "end", "done"}
+        What has just been done. ``"start"``: `fit` was called, and nothing done yet.
+        ``"update"``: an update was made. ``"batch"``: a batch came that made no update, because it
+        is part of a larger one or all its weights are 0. ``"epoch"``: an epoch is complete, and in
+        the history. ``"end"``: the last update of this `fit` is made. ``"done"``: `fit` returns
+        next; what changes the model for its use, as early stopping does, is done here.
     trainer : Trainer
-    loss : scalar
-        The batch's mean loss before its update (a scalar of the backend), or the epoch's.
+    loss : scalar or None
+        The mean loss of the rows of an update before it, or of a batch (a scalar of the backend),
+        or of the epoch.
     x, y : Array or None
-        The batch of an update, in memory that the next batch overwrites.
+        The batch, in memory that the next batch overwrites.
+    rows : slice, array of int or None
+        The numbers of the batch's rows in the source. None where an epoch ends within the batches
+        of an update, which is then made from those there are.
     """
 
     name: str
     trainer: "Trainer"
-    loss: Any
+    loss: Any = None
     x: Array | None = None
     y: Array | None = None
+    rows: Rows | None = None
 
 
 Callback = Callable[[Event], object]
 
 
+@runtime_checkable
+class Stateful(Protocol):
+    """A callback that decides something, whose state is saved with the run."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return numbers, strings, arrays on the host, and dicts of them."""
+        ...
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Take what `state_dict` gave."""
+        ...
+
+
+class _Rows(NamedTuple):
+    """A batch on the model's backend: rows that count, and what they weigh."""
+
+    x: Array
+    y: Array
+    rows: Rows
+    weight: Array | None  # float64, of each row
+    scale: Array | None  # n w_i / Σ w, in the model's dtype
+    total: float  # Σ w, which is n without weights
+
+
 class Trainer:
-    """Trains a model: one update a batch.
+    """Trains a model: one update a batch, or a few batches.
 
     Parameters
     ----------
@@ -67,6 +102,16 @@ class Trainer:
         Its state starts afresh.
     metrics : iterable of str or Metric
         Measured over the rows of each epoch.
+    accumulate : int, default 1
+        How many batches make one update, with the gradient of all their rows as one batch; fewer
+        at the end of an epoch. Memory is held for one of them.
+    l1, l2 : float, default 0.0
+        A penalty λ₁ Σ |W| + ½ λ₂ Σ W² on the weights, in the gradient; see
+        `minigd.gradient.Penalty`.
+    decay_bias : bool, default False
+        Penalise biases, scales and shifts too.
+    clip_value, clip_norm : float, optional
+        Limits on each entry of the gradient, and on the length of the whole; penalties included.
     reuse_buffers : bool, default True
         Write the outputs and gradients of every step into the same memory. The numbers are the
         same either way.
@@ -77,6 +122,8 @@ class Trainer:
         Updates made.
     epoch : int
         Epochs completed.
+    until_epoch : int or None
+        The goal of a ``fit(until_epoch=...)`` while it runs; None for ``fit(epochs=...)``.
     history : History
 
     Examples
@@ -97,37 +144,66 @@ class Trainer:
         loss: str | Loss,
         updater: str | Updater,
         metrics: Iterable[str | Metric] | Mapping[str, Metric] = (),
+        *,
+        accumulate: int = 1,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        decay_bias: bool = False,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
         reuse_buffers: bool = True,
     ) -> None:
+        if model.dtype.kind == "c":
+            raise ValueError("a model of complex numbers is for checks, and can't be trained")
         self.model = model
         self.objective = Objective(model, loss)
+        self.metrics = get_metrics(metrics)
+        self.accumulate = check_integer("accumulate", accumulate)
+        self.penalty = Penalty(l1, l2, decay_bias)
+        self.clipping = Clipping(clip_value, clip_norm)
+        self.reuse_buffers = bool(reuse_buffers)
         self.updater = get_updater(updater)
         self.updater.reset()
-        self.metrics = get_metrics(metrics)
-        self.reuse_buffers = reuse_buffers
         self.updates = 0
         self.epoch = 0
+        self.until_epoch: int | None = None
         self.history = History()
         self._batches: Batches | None = None
-        self._resumed: state.Description | None = None  # the batches of a run that goes on
+        self._resumed: dict[str, Any] | None = None  # the batches of a run that goes on
+        self._callbacks: dict[str, Any] = {}
+        self._states: dict[str, Any] = {}  # of callbacks that have not been given again
+        self._window = Accumulation(self.accumulate)
         self._start_epoch()
         self._gathered = Workspace(model.backend) if reuse_buffers else None
         self._guard = make_guard(model, self.updater)
         self._stopping = False
         self.updater.owner = self._guard
-        if model.dtype.kind == "c":
-            raise ValueError("a model of complex numbers is for checks, and can't be trained")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The settings of the constructor beside model, loss, updater and metrics."""
+        return {
+            "accumulate": self.accumulate,
+            "l1": self.penalty.l1,
+            "l2": self.penalty.l2,
+            "decay_bias": self.penalty.decay_bias,
+            "clip_value": self.clipping.value,
+            "clip_norm": self.clipping.norm,
+            "reuse_buffers": self.reuse_buffers,
+        }
 
     # One update ------------------------------------------------------------------------------
 
-    def step(self, x: Any, y: Any) -> Any:
-        """Make one update from one batch.
+    def step(self, x: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Make one update from one batch, or add the batch to the next update.
 
         Parameters
         ----------
         x : array-like, shape (n, n_in)
         y : array-like, shape (n,) or (n, K)
             Both on the model's backend.
+        sample_weight : array-like, shape (n,), optional
+            How much each row counts; one of weight 0 is left out, whatever numbers it holds.
 
         Returns
         -------
@@ -146,14 +222,19 @@ class Trainer:
         self._follow()
         backend = self.model.backend
         x, y = backend.here(x, "x"), backend.here(y, "y")
+        rows: Rows = slice(0, len(x)) if x.ndim else slice(0, 0)
+        weight = None if sample_weight is None else check_weights(sample_weight, rows.stop)
+        if weight is not None:
+            self.objective.check(x, y, values=False)
+            x, y, weight, rows = _counting(x, y, weight, rows)
         if backend.reads_are_free:
-            backend.check_finite(x, "x")
-        x = self.model.convert(x)
+            backend.check_finite(x, "x", rows)
+        x = self.model.convert(x, "x", rows)
         self.objective.check(x, y, values=backend.reads_are_free)
         self._mark()
         with np.errstate(all="ignore"):
-            value, _ = self._update(x, y, slice(0, len(x)))
-        return value
+            value, _, loss = self._update(self._weigh(x, y, rows, weight))
+        return value if loss is None or self.accumulate == 1 else loss
 
     def _mark(self) -> None:
         """Tell the model what it is trained for; `evaluate` and a saved file go by it."""
@@ -167,26 +248,77 @@ class Trainer:
                 "each trainer an updater of its own"
             )
         if self._guard.backend is not self.model.backend:
+            window = self._window.state_dict(self._guard.backend)
             self._guard = self.updater.owner = make_guard(self.model, self.updater)
+            self._window.load_state_dict(window, self.model.flat_grads, self.model.backend)
 
-    def _update(self, x: Array, y: Array, rows: Rows) -> tuple[Any, Array]:
+    def _weigh(self, x: Array, y: Array, rows: Rows, weight: Array | None) -> _Rows:
+        if weight is None:
+            return _Rows(x, y, rows, None, None, float(len(x)))
+        backend, total = self.model.backend, float(weight.sum())
+        scale = backend.asarray(weight * (len(x) / total), dtype=self.model.dtype)
+        return _Rows(x, y, rows, backend.asarray(weight), scale, total)
+
+    def _update(self, batch: _Rows) -> tuple[Any, Array, Any]:
+        """Go forward and backward, and make the update if one is due.
+
+        Return the batch's mean loss, the outputs, and the loss of the update if one was made.
+        """
         workspace = self.model.workspace
         workspace.lent = threading.get_ident() if self.reuse_buffers else None
+        window = self._window.copy()
+        loss = None
+        self._guard.remember()
         try:
-            value, z = self.objective.forward(x, y)
+            value, z = self.objective.forward(batch.x, batch.y, batch.scale)
             reason = self._guard.check_loss(value)
             if reason is None:
                 self.objective.backward()
-                reason = self._guard.update(value)
+                if self.accumulate == 1:
+                    loss, reason = self._apply(value)
+                else:
+                    reason = self._hold(value, batch.total)
+                    if reason is None and self._window.held == self.accumulate:
+                        loss, reason = self._close_window()
         finally:
             workspace.lent = None
         if reason is not None:
+            self._guard.restore()
+            self._window = window
             # A row may have changed since the data were checked.
-            self.model.backend.check_finite(x, "x", rows)
-            self.model.backend.check_finite(y, "y", rows)
+            self.model.backend.check_finite(batch.x, "x", batch.rows)
+            self.model.backend.check_finite(batch.y, "y", batch.rows)
             self._refuse(reason)
-        self.updates += 1
-        return value, z
+        self._guard.end_batch()
+        return value, z, loss
+
+    def _hold(self, value: Any, weight: float) -> str | None:
+        """Add a batch to those of the next update."""
+        reason = self._guard.check_part(value)
+        if reason is None:
+            counted = self._guard.counted
+            g = self.model.flat_grads
+            self._window.add(counted(g * weight), counted(value * weight), counted(weight))
+            self._window.held += 1
+        return reason
+
+    def _close_window(self) -> tuple[Any, str | None]:
+        """Make the update of the batches that came, if any of their rows counts."""
+        if self._window.empty:
+            self._window.clear()
+            return None, None
+        loss, reason = self._apply(self._window.write(self.model.flat_grads))
+        if reason is None:
+            self._window.clear(self._guard.left)
+        return loss, reason
+
+    def _apply(self, loss: Any) -> tuple[Any, str | None]:
+        """Make an update from the mean gradient, which the penalty and the limits change first."""
+        self.penalty.add_gradient(self.model)
+        self.clipping.clip(self.model.flat_grads)
+        reason = self._guard.update(loss)
+        self.updates += reason is None
+        return loss, reason
 
     def _refuse(self, reason: str) -> None:
         raise DivergenceError(
@@ -207,6 +339,8 @@ class Trainer:
         until_epoch: int | None = None,
         batch_size: int | None = 100,
         shuffle: bool = True,
+        sample_weight: Any = None,
+        class_weight: ClassWeight | None = None,
         validation_data: Any = None,
         callbacks: Iterable[Callback] = (),
         progress: bool = False,
@@ -224,13 +358,14 @@ class Trainer:
         until_epoch : int, optional
             Instead of `epochs`: go on until ``trainer.epoch`` is this, and do nothing if it is
             already. For a script that is started again after it was killed.
-        batch_size, shuffle
-            For arrays and sources; a Batches brings its own. The order is decided by the model's
-            seed.
-        validation_data : (X, y), Batches or source, optional
+        batch_size, shuffle, sample_weight, class_weight
+            For arrays and sources, as in `minigd.Batches`; a Batches brings its own. The order is
+            decided by the model's seed.
+        validation_data : (X, y), (X, y, weight), Batches or source, optional
             Evaluated after each epoch.
         callbacks : iterable of callable
-            Each is called with an `Event` after every update, every epoch, and at the end.
+            Each is called with an `Event` after every update, every epoch, and so on. The state of
+            those that have one is saved with the run, and found again by name.
         progress : bool, default False
             A bar in a terminal, a few lines elsewhere, on stderr.
 
@@ -247,7 +382,7 @@ class Trainer:
             If the loss or a gradient is no longer finite; it names the epoch and the update, and
             the parameters are the last good ones.
         """
-        batches = self._choose(data, y, batch_size, shuffle)
+        batches = self._choose(data, y, batch_size, shuffle, sample_weight, class_weight)
         validation = None if validation_data is None else _validation(validation_data)
         self._check(batches)
         if validation is not None:
@@ -258,29 +393,52 @@ class Trainer:
             last = self.epoch + check_integer("epochs", epochs, 0)
         else:
             last = max(self.epoch, check_integer("until_epoch", until_epoch, 0))
-        callbacks = _check_callbacks(callbacks)
+        self.until_epoch = until_epoch
+        self._stopping = False
+        self._callbacks = _named(callbacks)
+        self._follow()
+        self._settle()
         shown = (
             self._progress(batches, last - self.epoch) if progress and last > self.epoch else None
         )
-        self._stopping = False
-        self._follow()
-        self._settle()
         try:
+            self._tell(Event("start", self))
+            self._load_callbacks()
             with Interrupt() as interrupt:
                 while self.epoch < last and not self._stopping:
-                    self._run_epoch(batches, validation, callbacks, shown, interrupt)
+                    self._run_epoch(batches, validation, shown, interrupt)
         finally:
             if shown is not None:
                 shown.close()
-        for callback in callbacks:
-            callback(Event("end", self, self.history["loss"][-1] if self.history else None))
+        loss = self.history["loss"][-1] if self.history else None
+        self._tell(Event("end", self, loss))
+        self._tell(Event("done", self, loss))
         return self.history
+
+    def _tell(self, event: Event) -> None:
+        for callback in self._callbacks.values():
+            callback(event)
+
+    def _load_callbacks(self) -> None:
+        """Give callbacks of a run that goes on the states they were saved with, by name."""
+        states, self._states = self._states, {}
+        for name, values in states.items():
+            callback = self._callbacks.get(name)
+            if isinstance(callback, Stateful):
+                callback.load_state_dict(values)
+            else:
+                warnings.warn(
+                    f"the run that goes on had a callback {name!r}, which has a state and is not "
+                    "among the callbacks of this fit: it is left out",
+                    stacklevel=3,
+                )
 
     def _progress(self, batches: Batches, epochs: int) -> Progress:
         known = batches.source.rows is not None
+        updates = -(-len(batches) // self.accumulate) if known else 0
         return Progress(
             epochs,
-            updates=epochs * len(batches) - self._batch if known else None,
+            updates=epochs * updates - self._batch // self.accumulate if known else None,
             left_out=batches.dropped if known else 0,
         )
 
@@ -288,26 +446,43 @@ class Trainer:
         """End `fit` after this update; a later `fit` goes on from here. For callbacks."""
         self._stopping = True
 
-    def _choose(self, data: Any, y: Any, batch_size: int | None, shuffle: bool) -> Batches:
+    def _choose(
+        self,
+        data: Any,
+        y: Any,
+        batch_size: int | None,
+        shuffle: bool,
+        sample_weight: Any,
+        class_weight: ClassWeight | None,
+    ) -> Batches:
         if data is None:
             if self._batches is None:
                 raise DataError("there is nothing to train on: give fit arrays, or a Batches")
-            return self._batches
-        return as_batches(data, y, batch_size, shuffle, self.model.seed)
+            data = self._batches
+        seed = self.model.seed
+        return as_batches(data, y, batch_size, shuffle, seed, sample_weight, class_weight)
 
     def _go_on_with(self, batches: Batches) -> None:
         """Take these batches; an epoch that was left in the middle needs the same ones."""
         if self._batch and batches is not self._batches:
             if self._resumed is not None:
-                _compare(self._resumed, batches.state_dict())
+                runs.compare(self._resumed, batches.state_dict())
             elif self._batches is None or batches.state_dict() != self._batches.state_dict():
                 self._start_epoch()
+                self._window.clear()
         self._batches, self._resumed = batches, None
 
     def _check(self, batches: Batches) -> None:
         """Check arrays in memory once and whole; rows from elsewhere are checked as they come."""
-        if isinstance(batches.source, ArraySource):
-            self._check_rows(batches.source.x, batches.source.y)
+        source = batches.source
+        if isinstance(source, ArraySource):
+            if source.y is None or not batches.weighted:
+                self._check_rows(source.x, source.y)
+            else:
+                counting = np.flatnonzero(batches.weight(slice(0, source.rows)))
+                y = source.backend.take(source.y, source.backend.asarray(counting))
+                # Of x only the shape is looked at: its numbers were checked by the source.
+                self._check_rows(source.x[: len(counting)], y)
 
     def _check_rows(self, x: Array, y: Array | None) -> None:
         self.objective.check(x, y)
@@ -315,18 +490,18 @@ class Trainer:
             metric.check(y, (x.shape[0], self.model.n_out))
 
     def _start_epoch(self) -> None:
-        self._batch, self._rows, self._seconds = 0, 0, 0.0
-        self._sums: dict[str, Any] = dict.fromkeys(["loss", *self.metrics], 0.0)
+        self._batch, self._seconds = 0, 0.0
+        self._totals = Totals(self.metrics)
 
     def _run_epoch(
         self,
         batches: Batches,
         validation: Batches | None,
-        callbacks: list[Callback],
         shown: Progress | None,
         interrupt: Interrupt,
     ) -> None:
         known = batches.source.rows is not None
+        self.updater.epoch = self.epoch
         if self._gathered is not None:
             self._gathered.lent = threading.get_ident()
         epoch = batches.epoch(self.epoch, self._batch, self._gathered)
@@ -334,37 +509,67 @@ class Trainer:
         with contextlib.closing(epoch):
             started = time.perf_counter()
             for batch in epoch:
-                x, y = self._bring(batch, batches.source.checked)
+                rows = self._bring(batch, batches.source.checked)
                 interrupt.busy = True
-                with np.errstate(all="ignore"):
-                    value, z = self._update(x, y, batch.rows)
-                    for name, total in self._measure(value, z, y).items():
-                        self._sums[name] += self._guard.counted(total)
-                self._rows += len(x)
+                event = self._train(rows, batch.rows)
                 self._batch += 1
                 interrupt.done()
                 now = time.perf_counter()
                 self._seconds += now - started
-                for callback in callbacks:
-                    callback(Event("update", self, value, x, y))
-                if shown is not None and shown.update(value):
+                self._tell(event)
+                if shown is not None and event.name == "update" and shown.update(event.loss):
                     self._settle()
                 if self._stopping and not (known and self._batch == len(batches)):
                     return
-                started = now if not callbacks else time.perf_counter()
-        self._end_epoch(validation, callbacks, shown)
+                started = now if not self._callbacks else time.perf_counter()
+        if self._window.held:
+            self._end_window(shown, interrupt)
+        self._end_epoch(validation, shown)
 
-    def _end_epoch(
-        self, validation: Batches | None, callbacks: list[Callback], shown: Progress | None
-    ) -> None:
+    def _train(self, batch: _Rows | None, rows: Rows) -> Event:
+        """Train on one batch, count what it came to, and return what callbacks are told."""
+        if batch is None:
+            loss = None
+            if self.accumulate > 1:
+                self._window.held += 1
+                if self._window.held == self.accumulate:
+                    loss = self._finish_window()
+            return Event("batch" if loss is None else "update", self, loss, rows=rows)
+        with np.errstate(all="ignore"):
+            value, z, loss = self._update(batch)
+            counted = self._guard.counted
+            measured = self._measure(value, z, batch)
+            self._totals.add({k: counted(v) for k, v in measured.items()}, counted(batch.total))
+        name = "batch" if loss is None else "update"
+        return Event(name, self, value if loss is None else loss, batch.x, batch.y, rows)
+
+    def _end_window(self, shown: Progress | None, interrupt: Interrupt) -> None:
+        """Make the last update of an epoch whose batches do not fill it."""
+        interrupt.busy = True
+        loss = self._finish_window()
+        interrupt.done()
+        if loss is not None:
+            self._tell(Event("update", self, loss))
+            if shown is not None:
+                shown.update(loss)
+
+    def _finish_window(self) -> Any:
+        """Make the update of a window behind its last batch, and return its loss, or None."""
+        with np.errstate(all="ignore"):
+            loss, reason = self._close_window()
+        if reason is not None:
+            self._refuse(reason)
+        return loss
+
+    def _end_epoch(self, validation: Batches | None, shown: Progress | None) -> None:
         self._settle()
-        if self._rows == 0:
+        means = self._totals.means(self.model.backend)
+        if not means:
             size = None if self._batches is None else self._batches.batch_size
             raise DataError(
                 f"the rows do not fill one batch of {size}, and tail='drop' leaves none: use "
                 "tail='keep' or a smaller batch_size"
             )
-        means = {name: float(total) / self._rows for name, total in self._sums.items()}
         measured = {} if validation is None else self.evaluate(validation)
         values = {
             **means,
@@ -373,56 +578,71 @@ class Trainer:
             "updates": float(self.updates),
         }
         self.epoch += 1
+        self.updater.epoch = self.epoch
         self._start_epoch()
         self.history.append(values)
         if shown is not None:
             shown.epoch(values)
-        for callback in callbacks:
-            callback(Event("epoch", self, values["loss"]))
+        self._tell(Event("epoch", self, values["loss"]))
 
-    def _bring(self, batch: Batch, checked: bool) -> tuple[Array, Array]:
-        """Bring a batch of the source to the model's backend and dtype."""
+    def _bring(self, batch: Batch, checked: bool) -> _Rows | None:
+        """Bring the rows that count to the model's backend and dtype; None if none does."""
         backend = self.model.backend
+        x, y, weight, rows = batch.x, batch.y, batch.weight, batch.rows
+        if weight is not None:
+            assert y is not None
+            if not (weight > 0).any():
+                return None
+            x, y, weight, rows = _counting(x, y, weight, rows)
         if not checked:
-            backend_of(batch.x).check_finite(batch.x, "x", batch.rows)
-            self._check_rows(batch.x, batch.y)
-        x = batch.x
+            backend_of(x).check_finite(x, "x", rows)
+            self._check_rows(x, y)
         if not backend.reads_are_free and not backend.holds(x):
-            x = backend_of(x).convert(x, self.model.dtype, "x", batch.rows)
-        x = self.model.convert(backend.feed(x), "x", batch.rows)
-        return x, backend.here(backend.feed(batch.y), "y")
+            x = backend_of(x).convert(x, self.model.dtype, "x", rows)
+        x = self.model.convert(backend.feed(x), "x", rows)
+        return self._weigh(x, backend.here(backend.feed(y), "y"), rows, weight)
 
-    def _measure(self, value: Any, z: Array, y: Array) -> dict[str, Any]:
-        """Return a batch's loss and metrics, each times its rows."""
-        wide = self.model.backend.wide
-        measured = {"loss": wide(value) * len(z)}
+    def _measure(self, value: Any, z: Array, batch: _Rows) -> dict[str, Any]:
+        """Return what a batch's loss and metrics come to, by its weight."""
+        measured = {"loss": self.model.backend.wide(value) * batch.total}
         if self.metrics:
             prediction = self.objective.predictions(z)
             # A column beside a row would be compared each with each.
-            column = y.reshape(-1, 1) if prediction.shape[1] == 1 else y
+            y = batch.y.reshape(-1, 1) if prediction.shape[1] == 1 else batch.y
             for name, metric in self.metrics.items():
-                each = metric.per_example(prediction, column)
-                if getattr(each, "shape", None) != (len(z),):
-                    raise ShapeError(
-                        f"{type(metric).__name__}.per_example must return a number for each row, "
-                        f"shape ({len(z)},), and returned {getattr(each, 'shape', each)}"
-                    )
-                measured[name] = wide(each.sum())
+                measured[name] = metric.total(prediction, y, batch.weight)
         return measured
 
     def _settle(self) -> None:
         """On a GPU, learn whether an update was masked; on the CPU that is known at once."""
-        trouble = self._guard.settle()
-        if trouble is not None:
-            reason, masked = trouble
-            self.updates -= masked
-            self._batch = max(0, self._batch - masked)
-            # All but the last batch of an epoch are whole, and the last ones are those masked.
-            size = self._batches.batch_size if self._batches is not None else None
-            self._rows = self._batch * (size or 0)
-            self._refuse(reason)
+        masked = self._guard.settle()
+        if masked is not None:
+            self.updates -= masked.updates
+            self._batch = max(0, self._batch - masked.batches)
+            self._window.held = self._batch % self.accumulate
+            self._refuse(self._find_fault() or "the loss, a gradient or an update is not finite")
 
-    def evaluate(self, data: Any, y: Any = None, batch_size: int = 1024) -> dict[str, float]:
+    def _find_fault(self) -> str | None:
+        """Go through a masked batch again, and say what was not finite in it."""
+        if self._batches is None:
+            return None
+        with contextlib.closing(self._batches.epoch(self.epoch, self._batch)) as epoch:
+            batch = next(epoch, None)
+        rows = None if batch is None else self._bring(batch, self._batches.source.checked)
+        if rows is None:
+            return None
+        self._guard.remember()
+        value, _ = self.objective.forward(rows.x, rows.y, rows.scale)
+        self.objective.backward()
+        self._guard.restore()
+        if not np.isfinite(float(value)):
+            return f"the loss is {float(value)}"
+        bad = first_nonfinite_gradient(self.model)
+        return None if bad is None else f"the gradient of {bad} is not finite"
+
+    def evaluate(
+        self, data: Any, y: Any = None, batch_size: int = 1024, sample_weight: Any = None
+    ) -> dict[str, float]:
         """Return the loss and the metrics over all rows, in order, without an update.
 
         Parameters
@@ -431,75 +651,75 @@ class Trainer:
         y : array-like, optional
         batch_size : int, default 1024
             For arrays and sources.
+        sample_weight : array-like, shape (rows,), optional
+            For arrays and sources.
 
         Returns
         -------
         dict of str to float
-            Means over the rows.
+            Over all rows, each by its weight.
 
         Raises
         ------
         ShapeError, DataError
             If the data do not fit the model, the loss or each other.
         """
-        batches = as_batches(data, y, batch_size)
+        batches = as_batches(data, y, batch_size, sample_weight=sample_weight)
         self._check(batches)
-        sums: dict[str, Any] = {}
-        rows = 0
+        totals = Totals(self.metrics)
         with np.errstate(all="ignore"):
             for batch in batches.in_order():
-                x, targets = self._bring(batch, batches.source.checked)
-                value, z = self.objective.evaluate(x, targets)
-                for name, total in self._measure(value, z, targets).items():
-                    sums[name] = sums.get(name, 0.0) + total
-                rows += len(x)
-        return {name: float(total) / rows for name, total in sums.items()}
+                rows = self._bring(batch, batches.source.checked)
+                if rows is not None:
+                    value, z = self.objective.evaluate(rows.x, rows.y, rows.scale)
+                    totals.add(self._measure(value, z, rows), rows.total)
+        return totals.means(self.model.backend)
 
     # A run in a file -------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all that decides the next update to one ``.npz`` file, whole or not at all.
 
-        `resume` goes on from it, also in the middle of an epoch; `minigd.load` reads the model
-        from it.
+        `resume` goes on from it, also in the middle of an epoch, or of the batches of one update;
+        `minigd.load` reads the model from it.
+
+        Raises
+        ------
+        TypeError
+            If an argument of a layer, a loss or an updater can't be written.
+        OSError
+            If the file can't be written; one that was there stays as it was.
         """
-        values = self.state_dict()
-        arrays, updater, batches = (values.pop(name) for name in ("model", "updater", "batches"))
-        vectors = {name: updater.pop(name) for name in self.updater.state}
-        description = {
-            **self.model.describe(),
-            "kind": "run",
-            "loss": state.describe(self.objective.given),
-            "metrics": {name: state.describe(metric) for name, metric in self.metrics.items()},
-            "updater": state.describe(self.updater),
-            "updater_state": updater,
-            "trainer": values,
-            "batches": batches,
-            "reuse_buffers": self.reuse_buffers,
-        }
-        named = {f"updater/{name}": vector for name, vector in vectors.items()}
-        state.write(path, description, {**arrays, **named})
+        runs.write(path, self)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that decides the next update, as arrays on the host and plain values.
 
-        Parameters and buffers, the updater's moments and step, how far the run and the epoch have
-        come, the epoch's sums so far, the history, and a print of the data.
+        Parameters and buffers, the updater's moments and counts, how far the run and the epoch
+        have come, the epoch's sums so far, a gradient that is not complete, the states of
+        callbacks, the history, and a print of the data.
         """
         self._settle()
-        to_numpy = self.model.backend.to_numpy
+        backend = self.model.backend
         updater = self.updater.state_dict()
+        callbacks = {
+            name: callback.state_dict()
+            for name, callback in self._callbacks.items()
+            if isinstance(callback, Stateful)
+        }
         return {
             "model": self.model.arrays(),
+            "passes": self.model.passes,
             "updater": {
-                n: to_numpy(v) if n in self.updater.state else v for n, v in updater.items()
+                n: backend.to_numpy(v) if n in self.updater.state else v for n, v in updater.items()
             },
             "updates": self.updates,
             "epoch": self.epoch,
             "batch": self._batch,
-            "rows": self._rows,
             "seconds": self._seconds,
-            "sums": {name: float(total) for name, total in self._sums.items()},
+            "totals": self._totals.state_dict(backend),
+            "window": self._window.state_dict(backend),
+            "callbacks": {**self._states, **callbacks},
             "history": self.history.state_dict(),
             "batches": None if self._batches is None else self._batches.state_dict(),
         }
@@ -512,12 +732,17 @@ class Trainer:
         CheckpointError
             If the state is not that of this model and updater, or is damaged.
         """
+        model = self.model
         try:
-            self.model.load_arrays(values["model"])
-            self.updater.load_state_dict(values["updater"], self.model)
+            model.load_arrays(values["model"])
+            model.passes = int(values["passes"])
+            self.updater.load_state_dict(values["updater"], model)
             self.updates, self.epoch = int(values["updates"]), int(values["epoch"])
-            self._batch, self._rows = int(values["batch"]), int(values["rows"])
-            self._seconds, self._sums = float(values["seconds"]), dict(values["sums"])
+            self._start_epoch()
+            self._batch, self._seconds = int(values["batch"]), float(values["seconds"])
+            self._totals.load_state_dict(values["totals"], model.backend)
+            self._window.load_state_dict(values["window"], model.flat_grads, model.backend)
+            self._states = dict(values["callbacks"])
             self.history = History(values["history"])
             self._resumed = values["batches"]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -525,7 +750,7 @@ class Trainer:
                 raise
             raise CheckpointError(f"the state of the run is damaged: {error}") from error
         self._batches = None
-        self._guard = self.updater.owner = make_guard(self.model, self.updater)
+        self._guard = self.updater.owner = make_guard(model, self.updater)
         self._mark()
 
     @classmethod
@@ -539,13 +764,16 @@ class Trainer:
     ) -> "Trainer":
         """Return the trainer that `save` wrote, ready to go on with the next batch.
 
+        On the same machine, with the same versions, threads and extras, and the same batches, it
+        comes to the same bits as a run that was never interrupted.
+
         Parameters
         ----------
         path : str or path-like
         batches : Batches, optional
             Over the same data, cut in the same way; ``fit()`` goes on with them.
         custom : iterable of class
-            Layers, losses, metrics and updaters from outside the package.
+            Layers, losses, metrics, updaters and schedules from outside the package.
         backend : {"numpy", "cupy"} or Backend, default "numpy"
 
         Raises
@@ -567,36 +795,10 @@ class Trainer:
         >>> bool((trainer.model.flat_params == again.model.flat_params).all())
         True
         """
-        description, arrays = state.read(path)
-        if description.get("kind") != "run":
-            raise CheckpointError(
-                f"{os.fspath(path)!r} holds a model and no run: read it with minigd.load"
-            )
-        if batches is not None and not isinstance(batches, Batches):
-            raise TypeError(f"resume takes a Batches, not {type(batches).__name__}")
-        if batches is not None and description.get("batches") is not None:
-            _compare(description["batches"], batches.state_dict())
-        custom = list(custom)
-        model = restore(description, arrays, custom, backend)
-        known: dict[str, type] = {c.__name__: c for c in [*UPDATERS.values(), *custom]}
-        parts = {"updater", "updater_state", "trainer", "batches", "reuse_buffers"}
-        if model.loss is None or not parts <= description.keys():
-            raise CheckpointError(f"{os.fspath(path)!r} does not hold all of a run: it is damaged")
-        updater = state.rebuild(description["updater"], known)
-        trainer = cls(
-            model, model.loss, updater, model.metrics, reuse_buffers=description["reuse_buffers"]
-        )
-        vectors = {
-            name.removeprefix("updater/"): array
-            for name, array in arrays.items()
-            if name.startswith("updater/")
-        }
-        values = {
-            "model": model.arrays(),
-            "updater": {**description["updater_state"], **vectors},
-            "batches": description["batches"],
-        }
-        trainer.load_state_dict({**values, **description["trainer"]})
+        model, updater, options, values = runs.read(path, batches, custom, backend)
+        assert model.loss is not None
+        trainer = cls(model, model.loss, updater, model.metrics, **options)
+        trainer.load_state_dict(values)
         trainer._batches = batches
         return trainer
 
@@ -612,32 +814,35 @@ class Trainer:
         )
 
 
-def _check_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
+def _counting(x: Array, y: Array, weight: Array, rows: Rows) -> tuple[Array, Array, Array, Rows]:
+    """Return the rows whose weight is not 0."""
+    index = np.flatnonzero(weight)
+    if len(index) == len(weight):
+        return x, y, weight, rows
+    numbers = np.arange(rows.start, rows.start + len(x)) if isinstance(rows, slice) else rows
+    backend = backend_of(x)
+    here = backend.asarray(index)
+    return backend.take(x, here), backend.take(y, here), weight[index], numbers[index]
+
+
+def _named(callbacks: Iterable[Callback]) -> dict[str, Any]:
+    """Return callbacks by name: the class or function's, and a number where it comes again."""
     if callable(callbacks):
         raise TypeError("callbacks is a list, [callback], and not one callback")
-    chosen = list(callbacks)
-    for callback in chosen:
+    named: dict[str, Any] = {}
+    for callback in callbacks:
         if not callable(callback):
             raise TypeError(f"a callback is called with each event, and {callback!r} can't be")
-    return chosen
+        kind = getattr(callback, "__name__", type(callback).__name__)
+        number = sum(name.partition(" ")[0] == kind for name in named) + 1
+        named[kind if number == 1 else f"{kind} {number}"] = callback
+    return named
 
 
 def _validation(data: Any) -> Batches:
     if isinstance(data, tuple | list):
-        if len(data) != 2:
-            raise ValueError(f"validation_data is (X, y), not {len(data)} things")
-        return as_batches(data[0], data[1], 1024)
+        if len(data) not in (2, 3):
+            raise ValueError(f"validation_data is (X, y) or (X, y, weight), not {len(data)} things")
+        weight = data[2] if len(data) == 3 else None
+        return as_batches(data[0], data[1], 1024, sample_weight=weight)
     return as_batches(data, None, 1024)
-
-
-def _compare(saved: state.Description, given: state.Description) -> None:
-    # Through JSON, as the saved one went, so that tuples and lists compare alike.
-    for name, value in json.loads(json.dumps(given)).items():
-        # A stream that nobody had counted when it was saved may have been counted since.
-        counted = name == "rows" and None in (value, saved.get(name))
-        if saved.get(name) != value and not counted:
-            change = f"{name} was {saved.get(name)} and is {value}"
-            raise CheckpointError(
-                "the batches are not those of the run that goes on: "
-                + ("the data are others" if name == "data" else change)
-            )

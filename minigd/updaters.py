@@ -5,7 +5,6 @@ Each walks the model's flat vector once, whatever the depth, with its formula fr
 """
 
 import math
-import numbers
 import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -14,7 +13,8 @@ import numpy as np
 
 from minigd import formulas, state
 from minigd.backend import Array, Backend
-from minigd.errors import CheckpointError, unknown_name
+from minigd.errors import CheckpointError, check_number, unknown_name
+from minigd.schedules import Schedule
 
 
 class Parameters(Protocol):
@@ -32,6 +32,11 @@ class Parameters(Protocol):
         """Their gradients."""
         ...
 
+    @property
+    def n_weights(self) -> int:
+        """How many of them are weights, which lie first."""
+        ...
+
 
 class Updater:
     """A rule from gradients to new parameters; a subclass names its formula and its state.
@@ -40,6 +45,12 @@ class Updater:
     ----------
     step : int
         How many updates were made.
+    epoch : int
+        How many epochs were completed, for a schedule that counts in epochs; a `Trainer` sets it.
+    schedule : Schedule or None
+        What decides the learning rate, where it changes by a rule.
+    scale : float
+        Multiplies the learning rate, whatever decides it; `ReduceOnPlateau` lowers it.
     state : dict of str to Array
         Vectors as long as the parameters, made at the first update.
     """
@@ -49,30 +60,40 @@ class Updater:
         """Names of the vectors that the formula takes and returns behind the parameters."""
         return ()
 
-    def __init__(self, learning_rate: float) -> None:
-        self.learning_rate = learning_rate
+    def __init__(self, learning_rate: float | Schedule) -> None:
+        self.schedule = learning_rate if isinstance(learning_rate, Schedule) else None
         self.reset()
+        if self.schedule is None:
+            self.learning_rate = learning_rate
 
     @property
-    def learning_rate(self) -> float:
-        """The learning rate of the next update; it may be changed between updates."""
-        return self._learning_rate
+    def learning_rate(self) -> Any:
+        """The learning rate of the next update, a float; a number may be set between updates."""
+        if self.schedule is None:
+            return self.scale * self._learning_rate
+        return self.scale * self.schedule(self.step, self.epoch)
 
     @learning_rate.setter
-    def learning_rate(self, value: float) -> None:
-        self._learning_rate = _number("learning_rate", value, 0.0, math.inf)
+    def learning_rate(self, value: Any) -> None:
+        if self.schedule is not None:
+            raise ValueError(
+                f"the learning rate follows {self.schedule!r}: change `scale`, which multiplies it"
+            )
+        self._learning_rate, self.scale = check_number("learning_rate", value), 1.0
 
     def reset(self) -> None:
         """Forget all state, as if no update had been made."""
-        self.step = 0
+        self.step = self.epoch = 0
+        self.scale = 1.0
         self.state: dict[str, Array] = {}
+        self._fixed: list[Array] = []
         self._model: weakref.ref[Parameters] | None = None
         self._backend: Backend | None = None
         self.owner: object = None
 
-    def formula(self) -> tuple[Callable[..., Any], dict[str, float]]:
-        """Return the formula of update number `step` and its constants."""
-        raise NotImplementedError(f"{type(self).__name__} must define formula()")
+    def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
+        """Return the formula of update number `step`, counted from 1, and its constants."""
+        raise NotImplementedError(f"{type(self).__name__} must define formula(learning_rate)")
 
     def update(self, model: Parameters, where: Array | None = None) -> Array | None:
         """Make one update of ``model.flat_params`` from ``model.flat_grads``.
@@ -101,13 +122,15 @@ class Updater:
             or len(self.state) < len(self.state_names)
         ):
             self._attach(model)
+        learning_rate = self.learning_rate
         self.step += 1
-        formula, constants = self.formula()
+        formula, constants = self.formula(learning_rate)
         vectors = [self.state[name] for name in self.state_names]
         return model.backend.apply(
             formula,
             model.flat_params,
             model.flat_grads,
+            *self._fixed,
             *vectors,
             out=(model.flat_params, *vectors) if vectors else model.flat_params,
             where=where,
@@ -127,19 +150,29 @@ class Updater:
             self.state[name] = (
                 backend.zeros(p.shape, p.dtype) if vector is None else backend.asarray(vector)
             )
+        self._fixed = self.fixed(model)
         self._model, self._backend = weakref.ref(model), backend
+
+    def fixed(self, model: Parameters) -> list[Array]:
+        """Return vectors that the formula takes between gradients and state, and never changes."""
+        return []
 
     def check_dtype(self, dtype: Any) -> None:
         """Refuse constants that vanish in the model's dtype."""
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy keeps the state and belongs to no model yet.
-        return {**self.__dict__, "_model": None, "_backend": None, "owner": None}
+        return {**self.__dict__, "_model": None, "_backend": None, "_fixed": [], "owner": None}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that decides the next update: the learning rate, the step, the vectors."""
-        vectors = {name: vector.copy() for name, vector in self.state.items()}
-        return {"learning_rate": self.learning_rate, "step": self.step, **vectors}
+        """Return all that decides the next update: the learning rate, the counts, the vectors."""
+        return {
+            "learning_rate": None if self.schedule else self._learning_rate,
+            "scale": self.scale,
+            "step": self.step,
+            "epoch": self.epoch,
+            **{name: vector.copy() for name, vector in self.state.items()},
+        }
 
     def load_state_dict(self, values: dict[str, Any], model: Parameters) -> None:
         """Take the state that `state_dict` gave, for `model`.
@@ -151,7 +184,7 @@ class Updater:
         """
         shape = model.flat_params.shape
         self.reset()
-        vectors = {n: v for n, v in values.items() if n not in ("learning_rate", "step")}
+        vectors = {n: v for n, v in values.items() if n not in _COUNTS}
         if (vectors or values["step"]) and (
             set(vectors) != set(self.state_names)
             or any(vector.shape != shape for vector in vectors.values())
@@ -161,13 +194,18 @@ class Updater:
                 f"{shape}, and the file holds "
                 + (", ".join(f"{name} {v.shape}" for name, v in vectors.items()) or "none of them")
             )
-        self.learning_rate, self.step = values["learning_rate"], int(values["step"])
+        if self.schedule is None:
+            self.learning_rate = values["learning_rate"]
+        self.scale, self.step, self.epoch = (values[n] for n in ("scale", "step", "epoch"))
         dtype = model.flat_params.dtype
         self.state = {n: model.backend.asarray(v, dtype=dtype).copy() for n, v in vectors.items()}
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return state.arguments(self)
+        values = state.arguments(self)
+        if "learning_rate" in values:
+            values["learning_rate"] = self.schedule or self._learning_rate
+        return values
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
@@ -187,7 +225,7 @@ class SGD(Updater):
 
     Parameters
     ----------
-    learning_rate : float, default 0.01
+    learning_rate : float or Schedule, default 0.01
         η, at least 0.
     momentum : float, default 0.0
         μ, in [0, 1).
@@ -216,10 +254,13 @@ class SGD(Updater):
     """
 
     def __init__(
-        self, learning_rate: float = 0.01, momentum: float = 0.0, nesterov: bool = False
+        self,
+        learning_rate: float | Schedule = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
     ) -> None:
         super().__init__(learning_rate)
-        self.momentum = _number("momentum", momentum, 0.0, 1.0)
+        self.momentum = check_number("momentum", momentum, 0.0, 1.0)
         if nesterov and momentum == 0:
             raise ValueError("nesterov=True needs a momentum above 0, for example momentum=0.9")
         self.nesterov = nesterov
@@ -229,12 +270,12 @@ class SGD(Updater):
         """The velocity, where there is momentum."""
         return ("v",) if self.momentum > 0 else ()
 
-    def formula(self) -> tuple[Callable[..., Any], dict[str, float]]:
+    def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
         """Return the formula in use and its constants."""
         if self.momentum == 0:
-            return formulas.sgd, {"learning_rate": self.learning_rate}
+            return formulas.sgd, {"learning_rate": learning_rate}
         formula = formulas.nesterov if self.nesterov else formulas.momentum
-        return formula, {"learning_rate": self.learning_rate, "momentum": self.momentum}
+        return formula, {"learning_rate": learning_rate, "momentum": self.momentum}
 
 
 class Adam(Updater):
@@ -252,7 +293,7 @@ class Adam(Updater):
 
     Parameters
     ----------
-    learning_rate : float, default 0.001
+    learning_rate : float or Schedule, default 0.001
         η, at least 0.
     beta1, beta2 : float, defaults 0.9 and 0.999
         How much of m and v stays at each update, in [0, 1).
@@ -283,41 +324,227 @@ class Adam(Updater):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | Schedule = 0.001,
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,
     ) -> None:
         super().__init__(learning_rate)
-        self.beta1 = _number("beta1", beta1, 0.0, 1.0)
-        self.beta2 = _number("beta2", beta2, 0.0, 1.0)
-        self.epsilon = _number("epsilon", epsilon, 0.0, math.inf)
-        if self.epsilon == 0:
-            raise ValueError("epsilon must be above 0: it keeps a parameter without gradient still")
+        self.beta1 = check_number("beta1", beta1, 0.0, 1.0)
+        self.beta2 = check_number("beta2", beta2, 0.0, 1.0)
+        self.epsilon = _epsilon(epsilon)
 
     def check_dtype(self, dtype: Any) -> None:
         """Refuse an epsilon that is 0 in the model's dtype, where 0 / 0 would follow."""
-        smallest = float(np.finfo(dtype).tiny)
-        if self.epsilon * math.sqrt(1 - self.beta2) < smallest:
-            raise ValueError(
-                f"epsilon={self.epsilon:g} vanishes in {dtype}: use at least "
-                f"{smallest / math.sqrt(1 - self.beta2):.2g}"
-            )
+        _check_epsilon(self.epsilon, dtype, math.sqrt(1 - self.beta2))
 
-    def formula(self) -> tuple[Callable[..., Any], dict[str, float]]:
+    def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
         """Return the formula and its constants, the corrections of this step folded in."""
         # expm1 keeps the digits of 1 − βᵗ that a β near 1 would lose.
         correction1 = -math.expm1(self.step * math.log(self.beta1)) if self.beta1 else 1.0
         correction2 = -math.expm1(self.step * math.log(self.beta2)) if self.beta2 else 1.0
         return formulas.adam, {
-            "rate": self.learning_rate * math.sqrt(correction2) / correction1,
+            "rate": learning_rate * math.sqrt(correction2) / correction1,
             "beta1": self.beta1,
             "beta2": self.beta2,
             "epsilon": self.epsilon * math.sqrt(correction2),
         }
 
 
-UPDATERS: dict[str, type[Updater]] = {"sgd": SGD, "adam": Adam}
+class AdamW(Adam):
+    """Adam with weight decay beside the gradient and not in it.
+
+    With m̂ and v̂ as in `Adam`::
+
+        p ← p − η (m̂ / (√v̂ + ε) + λ p)
+
+    so that each weight shrinks by the same share, where a penalty in the loss would be divided by
+    √v̂ like the rest of the gradient. Biases, scales and shifts do not shrink unless asked.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default 0.001
+        η, at least 0. A schedule acts on both terms.
+    beta1, beta2 : float, defaults 0.9 and 0.999
+        How much of m and v stays at each update, in [0, 1).
+    epsilon : float, default 1e-8
+        ε, above 0.
+    weight_decay : float, default 0.01
+        λ, at least 0.
+    decay_bias : bool, default False
+        Let biases, scales and shifts decay too.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> model = gd.Sequential([gd.Dense(1)], inputs=1, dtype="float64")
+    >>> model.flat_params[...] = [1.0, 1.0]
+    >>> model.flat_grads[...] = [2.0, 2.0]
+    >>> gd.AdamW(learning_rate=0.1, weight_decay=0.5).update(model); model.flat_params.round(6)
+    array([0.85, 0.9 ])
+
+    Source: Loshchilov and Hutter (2019), "Decoupled weight decay regularization", Algorithm 2, with
+    λ times the learning rate.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.01,
+        decay_bias: bool = False,
+    ) -> None:
+        super().__init__(learning_rate, beta1, beta2, epsilon)
+        self.weight_decay = check_number("weight_decay", weight_decay)
+        self.decay_bias = bool(decay_bias)
+
+    def fixed(self, model: Parameters) -> list[Array]:
+        """Return 1 for each parameter that decays and 0 for each that does not."""
+        decayed = model.backend.zeros(model.flat_params.shape, model.flat_params.dtype)
+        decayed[: None if self.decay_bias else model.n_weights] = 1
+        return [decayed]
+
+    def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
+        """Return the formula and its constants, the corrections of this step folded in."""
+        _, constants = super().formula(learning_rate)
+        return formulas.adamw, {**constants, "decay": learning_rate * self.weight_decay}
+
+
+class RMSprop(Updater):
+    """A step for each parameter in units of its gradient's running size.
+
+    With the mean gradient g::
+
+        v ← ρ v + (1 − ρ) g²
+        p ← p − η g / (√v + ε)
+
+    v starts at 0.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default 0.001
+        η, at least 0.
+    rho : float, default 0.9
+        How much of v stays at each update, in [0, 1).
+    epsilon : float, default 1e-8
+        ε, above 0.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> model = gd.Sequential([gd.Dense(1)], inputs=1, dtype="float64")
+    >>> model.flat_params[...] = [1.0, 0.0]
+    >>> model.flat_grads[...] = [2.0, 0.0]
+    >>> gd.RMSprop(learning_rate=0.1, rho=0.75).update(model); model.flat_params.round(6)
+    array([0.8, 0. ])
+
+    Source: Tieleman and Hinton (2012), "Neural networks for machine learning", lecture 6e.
+    """
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The running mean of the squared gradient."""
+        return ("v",)
+
+    def __init__(
+        self, learning_rate: float | Schedule = 0.001, rho: float = 0.9, epsilon: float = 1e-8
+    ) -> None:
+        super().__init__(learning_rate)
+        self.rho = check_number("rho", rho, 0.0, 1.0)
+        self.epsilon = _epsilon(epsilon)
+
+    def check_dtype(self, dtype: Any) -> None:
+        """Refuse an epsilon that is 0 in the model's dtype, where 0 / 0 would follow."""
+        _check_epsilon(self.epsilon, dtype)
+
+    def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
+        """Return the formula and its constants."""
+        return formulas.rmsprop, {
+            "learning_rate": learning_rate,
+            "rho": self.rho,
+            "epsilon": self.epsilon,
+        }
+
+
+class Adagrad(Updater):
+    """A step for each parameter that shrinks with all its gradients so far.
+
+    With the mean gradient g::
+
+        v ← v + g²
+        p ← p − η g / (√v + ε)
+
+    v starts at 0.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default 0.01
+        η, at least 0.
+    epsilon : float, default 1e-8
+        ε, above 0.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> model = gd.Sequential([gd.Dense(1)], inputs=1, dtype="float64")
+    >>> model.flat_params[...] = [1.0, 0.0]
+    >>> model.flat_grads[...] = [3.0, 0.0]
+    >>> updater = gd.Adagrad(learning_rate=0.1)
+    >>> updater.update(model); model.flat_params.round(6)
+    array([0.9, 0. ])
+    >>> model.flat_grads[...] = [4.0, 0.0]
+    >>> updater.update(model); model.flat_params.round(6)
+    array([0.82, 0.  ])
+
+    Source: Duchi, Hazan and Singer (2011), "Adaptive subgradient methods for online learning and
+    stochastic optimization", JMLR 12, figure 1, with the diagonal of G alone.
+    """
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The sum of the squared gradients."""
+        return ("v",)
+
+    def __init__(self, learning_rate: float | Schedule = 0.01, epsilon: float = 1e-8) -> None:
+        super().__init__(learning_rate)
+        self.epsilon = _epsilon(epsilon)
+
+    def check_dtype(self, dtype: Any) -> None:
+        """Refuse an epsilon that is 0 in the model's dtype, where 0 / 0 would follow."""
+        _check_epsilon(self.epsilon, dtype)
+
+    def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
+        """Return the formula and its constants."""
+        return formulas.adagrad, {"learning_rate": learning_rate, "epsilon": self.epsilon}
+
+
+UPDATERS: dict[str, type[Updater]] = {
+    "sgd": SGD,
+    "adam": Adam,
+    "adamw": AdamW,
+    "rmsprop": RMSprop,
+    "adagrad": Adagrad,
+}
+
+# What a state holds beside its vectors.
+_COUNTS = ("learning_rate", "scale", "step", "epoch")
 
 
 def get_updater(which: str | Updater) -> Updater:
@@ -340,10 +567,16 @@ def get_updater(which: str | Updater) -> Updater:
     raise unknown_name("updater", which, UPDATERS)
 
 
-def _number(name: str, value: Any, lowest: float, below: float) -> float:
-    """Return a constant as a Python float, which leaves the dtype of arrays as it is."""
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not real or not lowest <= float(value) < below:
-        limit = "finite" if below == math.inf else f"below {below:g}"
-        raise ValueError(f"{name} must be a number, at least {lowest:g} and {limit}, not {value!r}")
-    return float(value)
+def _epsilon(value: float) -> float:
+    epsilon = check_number("epsilon", value)
+    if epsilon == 0:
+        raise ValueError("epsilon must be above 0: it keeps a parameter without gradient still")
+    return epsilon
+
+
+def _check_epsilon(epsilon: float, dtype: Any, factor: float = 1.0) -> None:
+    smallest = float(np.finfo(dtype).tiny)
+    if epsilon * factor < smallest:
+        raise ValueError(
+            f"epsilon={epsilon:g} vanishes in {dtype}: use at least {smallest / factor:.2g}"
+        )

@@ -1,18 +1,34 @@
 """The layers, one concept a file. A layer is a function of a batch with its gradient by hand."""
 
-from minigd.layers.activations import ReLU, Sigmoid, Softmax, Tanh
+from minigd.layers.activations import LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from minigd.layers.base import Layer
 from minigd.layers.dense import Dense
-from minigd.layers.normalization import Rescale, Standardize
+from minigd.layers.dropout import Dropout
+from minigd.layers.normalization import BatchNorm, Rescale, Standardize
 
 LAYERS: dict[str, type[Layer]] = {
-    layer.__name__: layer for layer in (Dense, Tanh, Sigmoid, ReLU, Softmax, Standardize, Rescale)
+    layer.__name__: layer
+    for layer in (
+        Dense,
+        Tanh,
+        Sigmoid,
+        ReLU,
+        LeakyReLU,
+        Softmax,
+        BatchNorm,
+        Dropout,
+        Standardize,
+        Rescale,
+    )
 }
 
 __all__ = [
     "LAYERS",
+    "BatchNorm",
     "Dense",
+    "Dropout",
     "Layer",
+    "LeakyReLU",
     "ReLU",
     "Rescale",
     "Sigmoid",

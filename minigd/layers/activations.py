@@ -1,30 +1,31 @@
-"""Layers without parameters that bend: tanh, sigmoid, ReLU, softmax.
+"""Layers without parameters that bend: tanh, sigmoid, ReLU and its leaky form, softmax.
 
 Each keeps its output y in training, because each derivative is shortest in terms of y.
 """
 
+from collections.abc import Callable
+
 from minigd import formulas
 from minigd.backend import Array
+from minigd.errors import check_number
 from minigd.layers.base import Layer
 
 
 class Activation(Layer):
     """A layer that applies a formula to each row; a subclass names the formula and its backward."""
 
-    @staticmethod
-    def formula(x: Array) -> Array:
-        """Return y for x."""
-        raise NotImplementedError
+    formula: Callable[..., Array]
+    formula_backward: Callable[..., Array]
 
-    @staticmethod
-    def formula_backward(y: Array, dy: Array) -> Array:
-        """Return dx for dy, from the output y."""
-        raise NotImplementedError
+    @property
+    def constants(self) -> dict[str, float]:
+        """The constants of both formulas."""
+        return {}
 
     def forward(self, x: Array, train: bool = False) -> Array:
         """Return y = formula(x); in training keep y."""
         y = self.empty("y", x.shape)
-        self.backend.apply(self.formula, x, out=y)
+        self.backend.apply(self.formula, x, out=y, **self.constants)
         if train:
             self.keep(y)
         return y
@@ -33,7 +34,7 @@ class Activation(Layer):
         """Return dx = formula_backward(y, dy)."""
         (y,) = self.kept()
         dx = self.empty("dx", dy.shape)
-        self.backend.apply(self.formula_backward, y, dy, out=dx)
+        self.backend.apply(self.formula_backward, y, dy, out=dx, **self.constants)
         return dx
 
 
@@ -100,6 +101,52 @@ class ReLU(Activation):
 
     formula = staticmethod(formulas.relu)
     formula_backward = staticmethod(formulas.relu_backward)
+
+
+class LeakyReLU(Activation):
+    """A rectifier that lets a share of what is negative through.
+
+    ::
+
+        y_ij  = x_ij  where x_ij > 0, else a x_ij
+        dx_ij = dy_ij where y_ij > 0, else a dy_ij
+
+    x, y, dx and dy have shape (n, width) and the model's dtype. At 0, where the derivative is not
+    defined, it is taken as a.
+
+    Parameters
+    ----------
+    slope : float, default 0.01
+        a, in [0, 1).
+
+    Raises
+    ------
+    ValueError
+        If the slope is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> model = gd.Sequential([gd.LeakyReLU(slope=0.25)], inputs=2, dtype="float64")
+    >>> model.forward(np.array([[-1.0, 2.0]]), train=True)
+    array([[-0.25,  2.  ]])
+    >>> model.backward(np.array([[3.0, 3.0]]), input_gradient=True)
+    array([[0.75, 3.  ]])
+
+    Source: Maas, Hannun and Ng (2013), "Rectifier nonlinearities improve neural network acoustic
+    models", equation 2.
+    """
+
+    formula = staticmethod(formulas.leaky_relu)
+    formula_backward = staticmethod(formulas.leaky_relu_backward)
+
+    def __init__(self, slope: float = 0.01) -> None:
+        self.slope = check_number("slope", slope, 0.0, 1.0)
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """The slope."""
+        return {"slope": self.slope}
 
 
 class Softmax(Activation):

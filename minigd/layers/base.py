@@ -49,6 +49,18 @@ class Layer:
     grads: Views
     buffers: dict[str, Array]
 
+    running: tuple[str, ...] = ()
+    """Names of the buffers that a training pass changes."""
+
+    draws: bool = False
+    """Whether a training pass draws random numbers; they must follow from `place` and `passes`."""
+
+    place: tuple[int, int] = (0, 0)
+    """The model's seed, and the layer's number in the model."""
+
+    passes: int = 0
+    """How many training passes the model has made, this one included; kept up where it `draws`."""
+
     # True where the model wants the gradient with respect to this layer's input; the first layer
     # with parameters may skip that product and return None.
     wants_dx: bool = True

@@ -32,11 +32,13 @@ class Dense(Layer):
         Number of outputs, n_out.
     initializer : str or callable, default "glorot_uniform"
         First values of W; ``"he_normal"`` suits a ReLU behind the layer. b starts at zero.
+    bias : bool, default True
+        Whether there is a b; a BatchNorm behind the layer makes it superfluous.
 
     Attributes
     ----------
     params : dict
-        ``W`` of shape (n_in, n_out) and ``b`` of shape (n_out,).
+        ``W`` of shape (n_in, n_out) and, where there is one, ``b`` of shape (n_out,).
 
     Raises
     ------
@@ -61,23 +63,30 @@ class Dense(Layer):
     errors", equations 1, 6 and 7.
     """
 
-    def __init__(self, units: int, initializer: str | Initializer = "glorot_uniform") -> None:
+    def __init__(
+        self,
+        units: int,
+        initializer: str | Initializer = "glorot_uniform",
+        bias: bool = True,
+    ) -> None:
         get_initializer(initializer)
         self.units = check_integer("units", units)
         self.initializer = initializer
+        self.bias = bool(bias)
 
     def build(self, n_in: int) -> int:
         """Declare W and b."""
         self.add_param("W", (n_in, self.units), self.initializer)
-        self.add_param("b", (self.units,), "zeros")
+        if self.bias:
+            self.add_param("b", (self.units,), "zeros")
         return self.units
 
     def forward(self, x: Array, train: bool = False) -> Array:
         """Return y = x·W + b; in training keep x."""
-        W, b = self.params["W"], self.params["b"]
         y = self.empty("y", (len(x), self.units))
-        self.backend.xp.matmul(x, W, out=y)
-        y += b
+        self.backend.xp.matmul(x, self.params["W"], out=y)
+        if self.bias:
+            y += self.params["b"]
         if train:
             self.keep(x)
         return y
@@ -87,11 +96,12 @@ class Dense(Layer):
         (x,) = self.kept()
         n = len(x)
         xp = self.backend.xp
-        W, dW, db = self.params["W"], self.grads["W"], self.grads["b"]
+        W, dW = self.params["W"], self.grads["W"]
 
         xp.matmul(x.T, dy, out=dW)
         dW /= n
-        dy.mean(axis=0, out=db)
+        if self.bias:
+            dy.mean(axis=0, out=self.grads["b"])
 
         if not self.wants_dx:
             return None
@@ -105,4 +115,5 @@ class Dense(Layer):
         A copy and a saved model bring their own weights, so that nothing is drawn again.
         """
         name = getattr(self.initializer, "__name__", self.initializer)
-        return {"units": self.units, "initializer": name if name in INITIALIZERS else "zeros"}
+        known = name if name in INITIALIZERS else "zeros"
+        return {"units": self.units, "initializer": known, "bias": self.bias}

@@ -7,6 +7,7 @@ import numpy as np
 from minigd.backend import Array, Backend, Workspace, backend_of, numbers
 from minigd.errors import DataError, ShapeError
 from minigd.sources.base import Pair, RandomAccess, Rows
+from minigd.weights import check_weights
 
 
 class ArraySource(RandomAccess):
@@ -20,12 +21,16 @@ class ArraySource(RandomAccess):
         copied.
     y : array-like, shape (rows,) or (rows, K), optional
         Likewise; a pandas series or frame too.
+    weight : array-like, shape (rows,), optional
+        How much each row counts; one of weight 0 may hold any numbers.
 
     Attributes
     ----------
     rows : int
     x : Array
     y : Array or None
+    weight : Array or None
+        float64, on the host.
     backend : Backend
         Where x and y are.
 
@@ -47,7 +52,7 @@ class ArraySource(RandomAccess):
 
     checked = True
 
-    def __init__(self, x: Any, y: Any = None) -> None:
+    def __init__(self, x: Any, y: Any = None, weight: Any = None) -> None:
         self.backend: Backend = backend_of(x)
         self._sparse = hasattr(x, "tocsr")
         self.x = x.tocsr() if self._sparse else self.backend.here(x, "x")
@@ -63,14 +68,25 @@ class ArraySource(RandomAccess):
             raise ShapeError(
                 f"x has {self.rows} rows and y has {length}: each row of x needs one of y"
             )
+        self.weight = None if weight is None else check_weights(weight, self.rows)
         if self._sparse:
             numbers(self.x.data, "x")
-            bad = np.flatnonzero(~np.isfinite(self.x.data))[:1]
-            for row in np.searchsorted(self.x.indptr, bad, side="right") - 1:
-                self.backend.check_finite(self.x[[row]].toarray(), "x", slice(row, row + 1))
+            bad = np.flatnonzero(~np.isfinite(self.x.data))
+            for row in np.unique(np.searchsorted(self.x.indptr, bad, side="right") - 1):
+                if self.weight is None or self.weight[row] > 0:
+                    self.backend.check_finite(self.x[[row]].toarray(), "x", slice(row, row + 1))
         for array, what in ((None if self._sparse else self.x, "x"), (self.y, "y")):
             if array is not None:
-                self.backend.check_finite(numbers(array, what), what)
+                self._check(numbers(array, what), what)
+
+    def _check(self, array: Array, what: str) -> None:
+        """Refuse a number that is not finite in a row that counts."""
+        if self.weight is None:
+            self.backend.check_finite(array, what)
+        elif not self.backend.all_finite(array):
+            counting = np.flatnonzero(self.weight)
+            some = self.backend.take(array, self.backend.asarray(counting))
+            self.backend.check_finite(some, what, counting)
 
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
         """Return x and y of some rows: views for a slice, else fresh, or in the workspace."""

@@ -1,0 +1,195 @@
+"""What may happen to a mean gradient between `backward` and the update.
+
+Parts of a large batch are put together, a penalty on the parameters is added, the size is limited.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from minigd import formulas
+from minigd.backend import Array, Backend
+from minigd.errors import CheckpointError, check_number
+from minigd.model import Sequential
+
+
+class Penalty:
+    """A price on the size of weights, λ₁ Σ_j |W_j| + ½ λ₂ Σ_j W_j², added to what is minimised.
+
+    Its gradient λ₁ sign(W_j) + λ₂ W_j is added to the mean gradient of each update, once, whatever
+    the size of the batch; sign(0) is 0. The loss in a history is that of the examples alone, so
+    that it can be compared with a validation loss.
+
+    Parameters
+    ----------
+    l1, l2 : float, default 0.0
+        λ₁ and λ₂, at least 0.
+    decay_bias : bool, default False
+        Penalise biases, scales and shifts too, and not weights alone.
+
+    Raises
+    ------
+    ValueError
+        If a value is below 0.
+
+    Examples
+    --------
+    >>> import minigd as gd
+    >>> model = gd.Sequential([gd.Dense(1)], inputs=2, dtype="float64")
+    >>> model.flat_params[...] = [3.0, -1.0, 5.0]
+    >>> float(Penalty(l1=0.5, l2=0.25).value(model))
+    3.25
+    >>> Penalty(l1=0.5, l2=0.25).add_gradient(model); model.flat_grads
+    array([ 1.25, -0.75,  0.  ])
+
+    Source: Tibshirani (1996), "Regression shrinkage and selection via the lasso"; Hoerl and Kennard
+    (1970), "Ridge regression"; both together Zou and Hastie (2005), equation 3.
+    """
+
+    def __init__(self, l1: float = 0.0, l2: float = 0.0, decay_bias: bool = False) -> None:
+        self.l1, self.l2 = check_number("l1", l1), check_number("l2", l2)
+        self.decay_bias = bool(decay_bias)
+
+    def _penalised(self, model: Sequential) -> slice:
+        return slice(0, None if self.decay_bias else model.n_weights)
+
+    def value(self, model: Sequential) -> Any:
+        """Return λ₁ Σ |W| + ½ λ₂ Σ W²."""
+        W = model.flat_params[self._penalised(model)]
+        return self.l1 * np.where(W.real < 0, -W, W).sum() + 0.5 * self.l2 * (W * W).sum()
+
+    def add_gradient(self, model: Sequential) -> None:
+        """Add the penalty's gradient to the model's."""
+        some = self._penalised(model)
+        if (self.l1 or self.l2) and len(model.flat_params[some]):
+            p, g = model.flat_params[some], model.flat_grads[some]
+            model.backend.apply(formulas.penalized, p, g, out=g, l1=self.l1, l2=self.l2)
+
+
+class Clipping:
+    """A limit on the gradient: on each entry, then on the length of the whole.
+
+    ::
+
+        by value:  g_j ← max(−c, min(g_j, c))
+        by norm:   g ← g min(1, c / ‖g‖),        ‖g‖² = Σ_j g_j² over all parameters
+
+    Parameters
+    ----------
+    value, norm : float, optional
+        c, above 0; no limit without it.
+
+    Raises
+    ------
+    ValueError
+        If a limit is not above 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> g = np.array([3.0, -4.0])
+    >>> Clipping(norm=1.0).clip(g); g
+    array([ 0.6, -0.8])
+
+    Source: Pascanu, Mikolov and Bengio (2013), "On the difficulty of training recurrent neural
+    networks", Algorithm 1.
+    """
+
+    def __init__(self, value: float | None = None, norm: float | None = None) -> None:
+        self.value = _limit("clip_value", value)
+        self.norm = _limit("clip_norm", norm)
+
+    def clip(self, g: Array) -> None:
+        """Limit g in place; what is not finite stays as it is, for the guard to find."""
+        if self.value is not None:
+            g[...] = np.where(np.isfinite(g), np.clip(g, -self.value, self.value), g)
+        if self.norm is None or not len(g):
+            return
+        # Divided by the largest entry first, so that no square leaves the range of the dtype.
+        largest = abs(g).max()
+        unit = g / np.where(largest > 0, largest, 1)
+        length = largest * np.sqrt((unit * unit).sum())
+        factor = np.minimum(1, self.norm / np.where(length > 0, length, self.norm))
+        g *= np.where(np.isfinite(factor), factor, 1).astype(g.dtype)
+
+
+class Accumulation:
+    """The gradient of one large batch from those of its parts, G = Σ_p W_p g_p / Σ_p W_p.
+
+    W_p is the weight of part p, its rows where they have no weights, so that a short part and a
+    short window count by what they hold.
+
+    Parameters
+    ----------
+    parts : int
+        How many batches make an update; fewer at the end of an epoch.
+
+    Attributes
+    ----------
+    held : int
+        How many batches of the window have come so far.
+    weight, loss : float or scalar of the backend
+        Their weight, and their loss times it.
+    """
+
+    def __init__(self, parts: int) -> None:
+        self.parts = parts
+        self.clear()
+
+    def clear(self, left: Callable[[Any], Any] | None = None) -> None:
+        """Begin a new window, or keep what is left of this one where its update was masked."""
+        self.held = 0
+        self.weight: Any = 0.0 if left is None else left(self.weight)
+        self.loss: Any = 0.0 if left is None else left(self.loss)
+        self._sum: Array | None = None if left is None else left(self._sum)
+
+    def add(self, g: Array, loss: Any, weight: Any) -> None:
+        """Add a part's mean gradient and its mean loss, each times its weight, and the weight."""
+        self._sum = g if self._sum is None else self._sum + g
+        self.loss = self.loss + loss
+        self.weight = self.weight + weight
+
+    def write(self, g: Array) -> Any:
+        """Write the window's mean gradient into g and return its mean loss."""
+        assert self._sum is not None
+        # On a GPU a window can consist of masked parts alone, and is masked itself then.
+        weight = self.weight + (self.weight == 0)
+        g[...] = (self._sum / weight).astype(g.dtype)
+        return self.loss / weight
+
+    @property
+    def empty(self) -> bool:
+        """Whether no part has come, or only such whose rows all have weight 0."""
+        return self._sum is None
+
+    def copy(self) -> "Accumulation":
+        """Return the window as it is now, to go back to; nothing in it is ever written into."""
+        return copy.copy(self)
+
+    def state_dict(self, backend: Backend) -> dict[str, Any]:
+        """Return the window so far, on the host."""
+        return {
+            "held": self.held,
+            "weight": float(self.weight),
+            "loss": float(self.loss),
+            "sum": None if self._sum is None else backend.to_numpy(self._sum).copy(),
+        }
+
+    def load_state_dict(self, values: Mapping[str, Any], like: Array, backend: Backend) -> None:
+        """Take the window that `state_dict` gave, of gradients like this one."""
+        part = values["sum"]
+        if part is not None and part.shape != like.shape:
+            raise CheckpointError(
+                f"the gradient held in the file has shape {part.shape}, not {like.shape}"
+            )
+        self.held, self.weight, self.loss = values["held"], values["weight"], values["loss"]
+        self._sum = None if part is None else backend.asarray(part, dtype=like.dtype)
+
+
+def _limit(name: str, value: float | None) -> float | None:
+    limit = None if value is None else check_number(name, value)
+    if limit == 0:
+        raise ValueError(f"{name} must be above 0, or None for no limit: at 0 nothing would move")
+    return limit

@@ -1,0 +1,130 @@
+"""The learning-rate finder: one short run with a growing rate, on a copy of the model.
+
+The loss falls, falls fastest, and blows up; a good rate lies well below the last.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigd.batches import Batches, as_batches
+from minigd.errors import DivergenceError, check_integer, check_number
+from minigd.losses import Loss
+from minigd.model import Sequential
+from minigd.trainer import Trainer
+from minigd.updaters import Updater, get_updater
+
+
+class RateCurve(NamedTuple):
+    """How the loss went while the learning rate grew.
+
+    Attributes
+    ----------
+    rates : list of float
+        The learning rate of each update.
+    losses : list of float
+        The batch's loss before it, smoothed over some ten updates.
+    suggestion : float
+        A tenth of the rate at which the smoothed loss was lowest.
+    """
+
+    rates: list[float]
+    losses: list[float]
+    suggestion: float
+
+
+def find_learning_rate(
+    model: Sequential,
+    data: Any,
+    y: Any = None,
+    *,
+    loss: str | Loss,
+    updater: str | Updater = "adam",
+    batch_size: int | None = 100,
+    lowest: float = 1e-7,
+    highest: float = 10.0,
+    updates: int = 100,
+    **options: Any,
+) -> RateCurve:
+    """Train a copy of the model with a rate that grows from `lowest` to `highest`.
+
+    At update i of N the rate is lowest · (highest / lowest)^(i / (N − 1)). The run ends early when
+    the smoothed loss is above four times its lowest. The model, the updater and the batches given
+    stay as they are, to the bit: a copy of the model is trained, with a copy of the updater.
+
+    Parameters
+    ----------
+    model : Sequential
+    data : Batches, source or array-like
+    y : array-like, optional
+    loss : str or Loss
+    updater : str or Updater, default "adam"
+    batch_size : int or None, default 100
+        For arrays and sources.
+    lowest, highest : float, defaults 1e-7 and 10
+        The first rate and the last.
+    updates : int, default 100
+        How many are made, from the first epochs of the batches.
+    **options
+        Settings of `minigd.Trainer`, such as `l2` or `clip_norm`.
+
+    Returns
+    -------
+    RateCurve
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> X = np.linspace(-1, 1, 1000).reshape(-1, 1)
+    >>> model = gd.Sequential([gd.Dense(10), gd.Tanh(), gd.Dense(1)], inputs=1)
+    >>> curve = gd.find_learning_rate(model, X, np.sin(3 * X), loss="mse")
+    >>> 1e-4 < curve.suggestion < 1
+    True
+
+    Source: Smith (2017), "Cyclical learning rates for training neural networks", section 3.3.
+    """
+    lowest, highest = check_number("lowest", lowest), check_number("highest", highest)
+    if not 0 < lowest < highest:
+        raise ValueError(f"lowest must be above 0 and below highest, not {lowest:g}, {highest:g}")
+    updates = check_integer("updates", updates, 2)
+    given = get_updater(updater)
+    twin = type(given)(**{**given.config(), "learning_rate": lowest})
+    trainer = Trainer(model.copy(), loss, twin, **options)
+    batches = as_batches(data, y, batch_size, shuffle=True, seed=model.seed)
+    rates: list[float] = []
+    losses: list[float] = []
+    mean = 0.0
+    for i, batch in enumerate(_endless(batches, updates)):
+        rate = lowest * (highest / lowest) ** (i / (updates - 1))
+        trainer.updater.learning_rate = rate
+        backend = trainer.model.backend
+        try:
+            arrays = backend.asarray(batch.x), backend.asarray(batch.y)
+            value = float(trainer.step(*arrays, batch.weight))
+        except DivergenceError:
+            break
+        if not math.isfinite(value):
+            break
+        mean = 0.9 * mean + 0.1 * value
+        rates.append(rate)
+        # The running mean starts at 0, for which Adam's correction makes up here too.
+        losses.append(mean / (1 - 0.9 ** (i + 1)))
+        if losses[-1] > 4 * min(losses):
+            break
+    if not losses:
+        raise DivergenceError(f"the loss is not finite at the lowest rate, {lowest:g}")
+    return RateCurve(rates, losses, rates[int(np.argmin(losses))] / 10)
+
+
+def _endless(batches: Batches, updates: int) -> Any:
+    """Yield as many batches as asked for, from as many epochs as they need."""
+    epoch = made = 0
+    while made < updates:
+        for batch in batches.epoch(epoch):
+            if made == updates:
+                return
+            if batch.weight is None or (batch.weight > 0).any():
+                yield batch
+                made += 1
+        epoch += 1
