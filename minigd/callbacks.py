@@ -9,19 +9,16 @@ import math
 import os
 import sys
 import time
-import uuid
 import warnings
 from pathlib import Path
 from typing import Any, Literal
 
+from minigd import state
 from minigd.errors import check_integer, check_number
 from minigd.model import Sequential
 from minigd.trainer import Event
 
 Mode = Literal["auto", "min", "max"]
-
-# Metrics of which more is better; of losses and errors less is.
-_MORE_IS_BETTER = ("accuracy", "precision", "recall", "f1", "roc_auc", "r2")
 
 
 class _Watched:
@@ -34,8 +31,7 @@ class _Watched:
         self.patience = check_integer("patience", patience)
         self.min_delta = check_number("min_delta", min_delta)
         self.mode = mode
-        more = monitor.removeprefix("val_") in _MORE_IS_BETTER
-        self._sign = -1.0 if mode == "max" or (mode == "auto" and more) else 1.0
+        self._sign = 1.0
         self._model: Sequential | None = None
         self.clear()
 
@@ -44,10 +40,14 @@ class _Watched:
         self.best, self.waited = math.inf, 0
 
     def follow(self, event: Event) -> None:
-        """Start afresh with another model."""
-        if event.trainer.model is not self._model:
+        """Start afresh with another model than the last one."""
+        trainer = event.trainer
+        if self._model is not None and trainer.model is not self._model:
             self.clear()
-            self._model = event.trainer.model
+        self._model = trainer.model
+        metric = trainer.metrics.get(self.monitor.removeprefix("val_"))
+        more = getattr(metric, "more_is_better", False)
+        self._sign = -1.0 if self.mode == "max" or (self.mode == "auto" and more) else 1.0
 
     def improved(self, event: Event) -> bool:
         """Look at the epoch that has ended; NaN is never an improvement."""
@@ -82,8 +82,7 @@ class EarlyStopping(_Watched):
     min_delta : float, default 0.0
         How much better a value must be.
     mode : {"auto", "min", "max"}, default "auto"
-        Whether less or more is better; by default less, but for accuracy, precision, recall, F1,
-        ROC AUC and R².
+        Whether less or more is better; by default what the metric says, and less for a loss.
     restore_best : bool, default True
         Whether to put the best parameters back.
 
@@ -125,7 +124,10 @@ class EarlyStopping(_Watched):
         trainer = event.trainer
         if event.name == "start":
             self.follow(event)
-            self._go_on(event)
+            if self.stopped and trainer.until_epoch is not None:
+                trainer.stop()
+            elif self.stopped:
+                self.stopped, self.waited = False, 0
         elif event.name == "epoch":
             if self.improved(event):
                 self._arrays = trainer.model.arrays() if self.restore_best else {}
@@ -134,12 +136,6 @@ class EarlyStopping(_Watched):
                 trainer.stop()
         elif event.name == "done" and self._arrays:
             trainer.model.load_arrays(self._arrays)
-
-    def _go_on(self, event: Event) -> None:
-        if self.stopped and event.trainer.until_epoch is None:
-            self.stopped, self.waited = False, 0
-        elif self.stopped:
-            event.trainer.stop()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value, how long it was waited, and the best parameters."""
@@ -154,6 +150,7 @@ class EarlyStopping(_Watched):
         """Take what `state_dict` gave."""
         self.best, self.waited = values["best"], values["waited"]
         self.stopped, self._arrays = values["stopped"], dict(values["arrays"])
+        self._model = None
 
 
 class ReduceOnPlateau(_Watched):
@@ -220,21 +217,25 @@ class ReduceOnPlateau(_Watched):
     def load_state_dict(self, values: dict[str, Any]) -> None:
         """Take what `state_dict` gave."""
         self.best, self.waited = values["best"], values["waited"]
+        self._model = None
 
 
 class Checkpoint:
     """Saves the run now and then, and when training ends, always to the same file.
 
     The file is replaced in one step, so that a run killed at any moment finds the last whole one,
-    and `minigd.Trainer.resume` goes on from it. A failure to write, on a full disk or in a folder
-    that is read-only, leaves the old file whole and the run going, and is told by a warning.
+    and `minigd.Trainer.resume` goes on from it. What a kill left half written beside it is removed
+    when the next `fit` starts; two runs at once need two paths. A failure to write, on a full disk
+    or in a folder that is read-only, leaves the old file whole and the run going, and is told by a
+    warning.
 
     Parameters
     ----------
     path : str or path-like
     every_updates, every_seconds, every_epochs : int or float, optional
         When to save; several may be given, and whichever comes first counts. By default after each
-        epoch.
+        epoch. Of the callbacks of a `fit` it comes last, whatever its place, so that a file holds
+        what the others have decided.
 
     Examples
     --------
@@ -255,6 +256,8 @@ class Checkpoint:
     (5, 25)
     """
 
+    last = True
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -266,17 +269,22 @@ class Checkpoint:
         self.path = path
         if every_updates is None and every_seconds is None and every_epochs is None:
             every_epochs = 1
-        self.every_updates = every_updates and check_integer("every_updates", every_updates)
-        self.every_epochs = every_epochs and check_integer("every_epochs", every_epochs)
-        self.every_seconds = (
-            None if every_seconds is None else check_number("every_seconds", every_seconds)
-        )
+        self.every_updates = every_updates
+        self.every_seconds = every_seconds
+        self.every_epochs = every_epochs
+        if every_updates is not None:
+            check_integer("every_updates", every_updates)
+        if every_seconds is not None:
+            check_number("every_seconds", every_seconds)
+        if every_epochs is not None:
+            check_integer("every_epochs", every_epochs)
         self._saved_at = time.perf_counter()
 
     def __call__(self, event: Event) -> None:
         """Save if it is time to."""
         if event.name == "start":
             self._saved_at = time.perf_counter()
+            state.sweep(self.path)
         elif event.name == "end" or self._due(event):
             self.save(event)
 
@@ -325,6 +333,7 @@ class CsvLog:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
+        self._whole = True  # whether the file holds a line for each epoch so far
 
     def __call__(self, event: Event) -> None:
         """Write the history: all of it at the start, then a line an epoch."""
@@ -332,14 +341,17 @@ class CsvLog:
             return
         history = event.trainer.history
         try:
-            if event.name == "epoch" and self._columns() == ["epoch", *history]:
-                with open(self.path, "a", newline="", encoding="utf-8") as file:
-                    csv.writer(file).writerow(self._line(event, history.epochs - 1))
+            if event.name == "start":
+                state.sweep(self.path)
+            if event.name == "epoch" and self._whole and self._columns() == ["epoch", *history]:
+                self._append(self._line(event, history.epochs - 1))
             elif history.epochs:
                 self._rewrite(event)
             elif os.path.exists(self.path):
                 os.truncate(self.path, 0)
+            self._whole = True
         except OSError as error:
+            self._whole = False
             _warn(self.path, error)
 
     def _columns(self) -> list[str]:
@@ -351,10 +363,20 @@ class CsvLog:
     def _line(self, event: Event, epoch: int) -> list[Any]:
         return [epoch + 1, *(column[epoch] for column in event.trainer.history.values())]
 
+    def _append(self, line: list[Any]) -> None:
+        size = os.path.getsize(self.path)
+        try:
+            with open(self.path, "a", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerow(line)
+        except OSError:
+            # A full disk may have taken half of the line.
+            os.truncate(self.path, size)
+            raise
+
     def _rewrite(self, event: Event) -> None:
         """Write all lines to a new file, and put it in the place of the old one."""
-        target = Path(self.path)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        target = Path(os.path.realpath(self.path))
+        temporary = state.beside(target)
         try:
             with open(temporary, "w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)

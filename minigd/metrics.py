@@ -22,6 +22,9 @@ class Metric:
     One that is no mean defines `total` and `value`, and `merge` where totals do not simply add.
     """
 
+    more_is_better: bool = False
+    """Whether a larger value is a better one, for `EarlyStopping`."""
+
     needs_rows: bool = False
     """Whether a total is rows, of which all of an epoch are put one below the other."""
 
@@ -83,6 +86,8 @@ class Accuracy(Metric):
     array([1., 1.])
     """
 
+    more_is_better = True
+
     def check(self, y: Array, shape: tuple[int, ...]) -> None:
         """Refuse rows that have no one class that could be right."""
         if shape[1] == 1 and (float(y.min()) < 0 or float(y.max()) > 1):
@@ -111,6 +116,8 @@ class Counted(Metric):
     For one output, cut at ½, or two it is that of class 1; for more it is the mean over the classes
     that occur, in y or in the predictions. Where a count divided by is 0 it is 0.
     """
+
+    more_is_better = True
 
     def check(self, y: Array, shape: tuple[int, ...]) -> None:
         """Refuse rows that have no one class that could be right."""
@@ -211,6 +218,7 @@ class RocAuc(Metric):
     0.5
     """
 
+    more_is_better = True
     needs_rows = True
 
     def check(self, y: Array, shape: tuple[int, ...]) -> None:
@@ -317,6 +325,8 @@ class R2(Difference):
     Source: Wright (1921), "Correlation and causation"; the sums of batches are put together as in
     Chan, Golub and LeVeque (1983), equations 2.1.
     """
+
+    more_is_better = True
 
     def total(self, prediction: Array, y: Array, weight: Array | None) -> Array:
         """Return for each output Σw, the mean of y, its squared deviations, the squared errors."""

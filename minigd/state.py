@@ -4,6 +4,7 @@ The file is written whole or not at all, and read without pickle, so that loadin
 """
 
 import contextlib
+import glob
 import hashlib
 import inspect
 import json
@@ -64,7 +65,7 @@ def write(path: str | os.PathLike[str], description: Description, arrays: Arrays
             raise ValueError(f"{name} can't be written: it holds objects (allow_pickle=False)")
     members[_DESCRIPTION] = np.frombuffer(text.encode(), dtype=np.uint8)
     members[_DIGEST] = _digest(members)
-    temporary = target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}.tmp")
+    temporary = beside(target)
     try:
         with open(temporary, "xb") as file:
             with zipfile.ZipFile(file, "w") as archive:
@@ -81,6 +82,22 @@ def write(path: str | os.PathLike[str], description: Description, arrays: Arrays
             temporary.unlink()
         raise
     _sync_folder(target.parent)
+
+
+def beside(target: Path) -> Path:
+    """Return a name for a temporary file in the same folder, which `sweep` knows again."""
+    return target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}.tmp")
+
+
+def sweep(path: str | os.PathLike[str]) -> None:
+    """Remove the temporary files that processes left which were killed while they wrote `path`.
+
+    For the one process that writes this file: half a file of another one is removed too.
+    """
+    target = Path(os.path.realpath(path))
+    for file in target.parent.glob(f".{glob.escape(target.name[:100])}.{'[0-9a-f]' * 32}.tmp"):
+        with contextlib.suppress(OSError):
+            file.unlink()
 
 
 def _check_target(target: Path, given: str) -> int | None:
@@ -215,17 +232,26 @@ def arguments(thing: object) -> dict[str, Any]:
 def split(tree: Any, prefix: str, arrays: dict[str, np.ndarray[Any, np.dtype[Any]]]) -> Any:
     """Return nested dicts with each array moved to `arrays`, under its path, and its path left.
 
+    A scalar of NumPy's goes with the arrays, so that it keeps its dtype.
+
     >>> arrays = {}
     >>> split({"step": 3, "m": np.zeros(2)}, "updater", arrays)
     {'step': 3, 'm': {'array': 'updater/m'}}
     >>> join({'step': 3, 'm': {'array': 'updater/m'}}, arrays)
     {'step': 3, 'm': array([0., 0.])}
     """
-    if isinstance(tree, np.ndarray):
-        arrays[prefix] = tree
+    if isinstance(tree, np.ndarray | np.generic):
+        if prefix in arrays:
+            raise ValueError(f"two arrays have the name {prefix!r}: a name with a / is two names")
+        arrays[prefix] = np.asarray(tree)
         return {"array": prefix}
     if isinstance(tree, Mapping):
-        return {name: split(value, f"{prefix}/{name}", arrays) for name, value in tree.items()}
+        for name in tree:
+            if not isinstance(name, str):
+                raise TypeError(f"{prefix} can't be saved: its name {name!r} is no text")
+        parts = {name: split(value, f"{prefix}/{name}", arrays) for name, value in tree.items()}
+        # A dict of one thing called "array" is told from a path by the list around that thing.
+        return {"array": [parts["array"]]} if list(parts) == ["array"] else parts
     return tree
 
 
@@ -234,7 +260,8 @@ def join(tree: Any, arrays: Arrays) -> Any:
     if not isinstance(tree, dict):
         return tree
     if list(tree) == ["array"]:
-        return arrays[tree["array"]]
+        inner = tree["array"]
+        return arrays[inner] if isinstance(inner, str) else {"array": join(inner[0], arrays)}
     return {name: join(value, arrays) for name, value in tree.items()}
 
 

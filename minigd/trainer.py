@@ -51,7 +51,7 @@ class Event(NamedTuple):
     x, y : Array or None
         The batch, in memory that the next batch overwrites.
     rows : slice, array of int or None
-        The numbers of the batch's rows in the source. None where an epoch ends within the batches
+        The numbers of these rows in the source. None where an epoch ends within the batches
         of an update, which is then made from those there are.
     """
 
@@ -267,7 +267,8 @@ class Trainer:
         workspace = self.model.workspace
         workspace.lent = threading.get_ident() if self.reuse_buffers else None
         window = self._window.copy()
-        loss = None
+        loss = reason = None
+        done = False
         self._guard.remember()
         try:
             value, z = self.objective.forward(batch.x, batch.y, batch.scale)
@@ -280,11 +281,13 @@ class Trainer:
                     reason = self._hold(value, batch.total)
                     if reason is None and self._window.held == self.accumulate:
                         loss, reason = self._close_window()
+            done = reason is None
         finally:
             workspace.lent = None
+            if not done:
+                self._guard.restore()
+                self._window = window
         if reason is not None:
-            self._guard.restore()
-            self._window = window
             # A row may have changed since the data were checked.
             self.model.backend.check_finite(batch.x, "x", batch.rows)
             self.model.backend.check_finite(batch.y, "y", batch.rows)
@@ -364,8 +367,9 @@ class Trainer:
         validation_data : (X, y), (X, y, weight), Batches or source, optional
             Evaluated after each epoch.
         callbacks : iterable of callable
-            Each is called with an `Event` after every update, every epoch, and so on. The state of
-            those that have one is saved with the run, and found again by name.
+            Each is called with an `Event` after every update, every epoch, and so on, in their
+            order, but one with ``last = True`` behind the others. The state of those that have one
+            is saved with the run, and found again by name.
         progress : bool, default False
             A bar in a terminal, a few lines elsewhere, on stderr.
 
@@ -402,8 +406,8 @@ class Trainer:
             self._progress(batches, last - self.epoch) if progress and last > self.epoch else None
         )
         try:
-            self._tell(Event("start", self))
             self._load_callbacks()
+            self._tell(Event("start", self))
             with Interrupt() as interrupt:
                 while self.epoch < last and not self._stopping:
                     self._run_epoch(batches, validation, shown, interrupt)
@@ -464,10 +468,12 @@ class Trainer:
 
     def _go_on_with(self, batches: Batches) -> None:
         """Take these batches; an epoch that was left in the middle needs the same ones."""
-        if self._batch and batches is not self._batches:
+        if batches is not self._batches:
             if self._resumed is not None:
                 runs.compare(self._resumed, batches.state_dict())
-            elif self._batches is None or batches.state_dict() != self._batches.state_dict():
+            elif self._batch and (
+                self._batches is None or batches.state_dict() != self._batches.state_dict()
+            ):
                 self._start_epoch()
                 self._window.clear()
         self._batches, self._resumed = batches, None
@@ -541,7 +547,7 @@ class Trainer:
             measured = self._measure(value, z, batch)
             self._totals.add({k: counted(v) for k, v in measured.items()}, counted(batch.total))
         name = "batch" if loss is None else "update"
-        return Event(name, self, value if loss is None else loss, batch.x, batch.y, rows)
+        return Event(name, self, value if loss is None else loss, batch.x, batch.y, batch.rows)
 
     def _end_window(self, shown: Progress | None, interrupt: Interrupt) -> None:
         """Make the last update of an epoch whose batches do not fill it."""
@@ -836,7 +842,8 @@ def _named(callbacks: Iterable[Callback]) -> dict[str, Any]:
         kind = getattr(callback, "__name__", type(callback).__name__)
         number = sum(name.partition(" ")[0] == kind for name in named) + 1
         named[kind if number == 1 else f"{kind} {number}"] = callback
-    return named
+    # Behind all others comes what saves their states.
+    return dict(sorted(named.items(), key=lambda item: getattr(item[1], "last", False)))
 
 
 def _validation(data: Any) -> Batches:

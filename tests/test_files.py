@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import minigd as gd
+from minigd import state
 
 
 class Scale(gd.Layer):
@@ -35,18 +36,17 @@ class Scale(gd.Layer):
         return dy * self.params["s"]
 
 
-class Huber(gd.Loss):
-    """A loss from outside the package."""
+class LogCosh(gd.Loss):
+    """A loss from outside the package: w² log cosh(e / w), the mean over the outputs."""
 
     def __init__(self, width=1.0):
         self.width = width
 
     def per_example(self, z, y):
-        e = abs(z - y)
-        return np.where(e < self.width, e * e / 2, self.width * (e - self.width / 2)).mean(axis=1)
+        return (self.width**2 * np.log(np.cosh((z - y) / self.width))).mean(axis=1)
 
     def gradient(self, z, y):
-        return (z - y).clip(-self.width, self.width) / z.shape[1]
+        return self.width * np.tanh((z - y) / self.width) / z.shape[1]
 
 
 class Worst(gd.metrics.Metric):
@@ -159,14 +159,14 @@ def test_saving_changes_nothing_and_overwrites_the_file_of_before(tmp_path):
 
 def outsiders(path):
     model = gd.Sequential([gd.Dense(3), Scale(0.5)], 4)
-    model.fit(rows(), rows(width=3), loss=Huber(0.3), metrics=[Worst()])
+    model.fit(rows(), rows(width=3), loss=LogCosh(0.3), metrics=[Worst()])
     model.save(path)
     return model
 
 
 def test_what_is_named_is_loaded(tmp_path):
     model = outsiders(tmp_path / "m.npz")
-    again = gd.load(tmp_path / "m.npz", custom=[Scale, Huber, Worst])
+    again = gd.load(tmp_path / "m.npz", custom=[Scale, LogCosh, Worst])
     np.testing.assert_array_equal(again.flat_params, model.flat_params)
     layer, original = again.layers[-1], model.layers[-1]
     assert layer.first == 0.5
@@ -176,12 +176,12 @@ def test_what_is_named_is_loaded(tmp_path):
     assert again.evaluate(rows(), rows(width=3)) == model.evaluate(rows(), rows(width=3))
 
 
-@pytest.mark.parametrize("missing", [Scale, Huber, Worst])
+@pytest.mark.parametrize("missing", [Scale, LogCosh, Worst])
 def test_what_is_not_named_is_asked_for_by_name(tmp_path, missing):
     outsiders(tmp_path / "m.npz")
     name = missing.__name__
     with pytest.raises(gd.CheckpointError, match=rf"needs a class '{name}'.*custom=\[{name}\]"):
-        gd.load(tmp_path / "m.npz", custom=[c for c in (Scale, Huber, Worst) if c is not missing])
+        gd.load(tmp_path / "m.npz", custom=[c for c in (Scale, LogCosh, Worst) if c is not missing])
 
 
 class Forgetful(Scale):
@@ -208,14 +208,10 @@ def test_an_argument_that_no_file_can_hold_is_named(tmp_path):
 
 
 def edit(path, change):
-    """Rewrite a file with its description and arrays changed."""
-    with np.load(path) as file:
-        arrays = {name: file[name] for name in file.files}
-    (key,) = [name for name in arrays if name.endswith("description.json")]
-    description = json.loads(arrays.pop(key).tobytes())
+    """Rewrite a file with its description and arrays changed, and a checksum that fits them."""
+    description, arrays = state.read(path)
     change(description, arrays)
-    arrays[key] = np.frombuffer(json.dumps(description).encode(), dtype=np.uint8)
-    np.savez(path, **arrays)
+    state.write(path, description, arrays)
 
 
 def saved(tmp_path):
@@ -271,6 +267,51 @@ def test_a_file_that_does_not_fit_together_is_refused(tmp_path, change, message)
     edit(path, change)
     with pytest.raises(gd.CheckpointError, match=message):
         gd.load(path)
+
+
+def rewrite(path, change):
+    """Rewrite a file as a tool that knows nothing of the checksum would."""
+    with np.load(path) as file:
+        members = {name: file[name] for name in file.files}
+    change(members)
+    np.savez(path, **members)
+
+
+def raise_a_weight(members):
+    members["params/dense1.W"] = members["params/dense1.W"] + 1e-6
+
+
+def widen_a_layer(members):
+    description = json.loads(members["description.json"].tobytes())
+    description["layers"][0]["arguments"]["units"] = 5
+    members["description.json"] = np.frombuffer(json.dumps(description).encode(), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        raise_a_weight,
+        widen_a_layer,
+        lambda members: members.pop("params/dense1.b"),
+        lambda members: members.update(more=np.zeros(2)),
+        lambda members: members.update({"params/dense1.b": np.zeros(3)}),  # float64, not float32
+        lambda members: members.pop("sha256"),
+        lambda members: members.update(sha256=np.zeros(32, dtype=np.uint8)),
+    ],
+    ids=["a weight", "the description", "less", "more", "a dtype", "no checksum", "another one"],
+)
+def test_a_file_that_was_edited_is_refused(tmp_path, change):
+    path = saved(tmp_path)
+    rewrite(path, change)
+    with pytest.raises(gd.CheckpointError, match=r"m\.npz' was changed after minigd wrote it"):
+        gd.load(path)
+
+
+def test_a_file_that_was_only_packed_anew_is_the_same(tmp_path):
+    path = saved(tmp_path)
+    before = gd.load(path).flat_params
+    rewrite(path, lambda members: None)
+    np.testing.assert_array_equal(gd.load(path).flat_params, before)
 
 
 def test_arrays_of_another_model_change_nothing():

@@ -7,10 +7,15 @@ import builtins
 import json
 import os
 import pickle
+import signal
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import minigd as gd
 from minigd import state
@@ -145,6 +150,49 @@ def test_a_folder_that_does_not_exist_is_not_made(tmp_path):
     with pytest.raises(FileNotFoundError):
         state.write(tmp_path / "missing" / "run.npz", *NEW)
     assert os.listdir(tmp_path) == []
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from minigd import state
+
+module, name = {"write_array": (np.lib.format, "write_array"), "fsync": (os, "fsync"),
+                "replace": (os, "replace"), "behind": (state, "_sync_folder")}[sys.argv[2]]
+
+def kill(*args, **kwargs):
+    if name == "write_array":
+        args[0].write(b"half of a file")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(module, name, kill)
+state.write(sys.argv[1], {"epoch": 2}, {"W": np.ones((40, 30))})
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
+@pytest.mark.parametrize("moment", ["write_array", "fsync", "replace", "behind"])
+def test_a_process_killed_while_it_writes_leaves_the_old_file_or_the_new_one(saved, moment):
+    done = subprocess.run([sys.executable, "-c", KILLED, str(saved), moment], check=False)
+    assert done.returncode == -signal.SIGKILL
+    if moment == "behind":
+        assert state.read(saved)[0]["epoch"] == 2
+    else:
+        assert state.read(saved)[0]["epoch"] == 1
+        assert len(os.listdir(saved.parent)) == 2
+        state.sweep(saved)
+        assert_old_file_is_intact(saved)
+
+
+def test_sweeping_removes_what_writes_of_this_file_left_and_nothing_else(tmp_path):
+    digits = "0123456789abcdef" * 2
+    path = tmp_path / "run[1].npz"
+    others = [".other.npz." + digits + ".tmp", ".run1.npz." + digits + ".tmp", ".run[1].npz.tmp"]
+    for name in [path.name, *others, f".run[1].npz.{digits}.tmp"]:
+        (tmp_path / name).write_bytes(b"something")
+    state.sweep(path)
+    assert sorted(os.listdir(tmp_path)) == sorted([path.name, *others])
+    state.sweep(tmp_path / "missing" / "run.npz")
 
 
 # Files that are refused -----------------------------------------------------------------------
@@ -336,3 +384,59 @@ def test_arguments_that_a_class_does_not_take_are_refused(arguments):
     known = {"Dense": gd.Dense if "initializer" in arguments else Scale}
     with pytest.raises(gd.CheckpointError, match="Dense does not take the arguments in the file"):
         state.rebuild({"class": "Dense", "arguments": arguments}, known)
+
+
+# Nested dicts ---------------------------------------------------------------------------------
+
+plain = st.one_of(
+    st.none(), st.booleans(), st.integers(-5, 5), st.floats(), st.text(), st.lists(st.integers())
+)
+scalars = st.builds(
+    lambda kind, value: np.dtype(kind).type(value),
+    st.sampled_from(["float32", "float64", "int64", "bool"]),
+    st.integers(0, 1),
+)
+tensors = st.builds(
+    lambda kind, shape: np.ones(shape, dtype=kind),
+    st.sampled_from(["float32", "int64"]),
+    st.lists(st.integers(0, 3), max_size=2),
+)
+names = st.one_of(st.just("array"), st.text(st.characters(exclude_characters="/"), max_size=3))
+trees = st.recursive(
+    plain | scalars | tensors, lambda inner: st.dictionaries(names, inner, max_size=3), max_leaves=8
+)
+
+
+def assert_same(given, found):
+    if isinstance(given, dict):
+        assert list(found) == list(given)
+        for name, value in given.items():
+            assert_same(value, found[name])
+    elif isinstance(given, np.ndarray | np.generic):
+        assert found.dtype == given.dtype
+        assert found.shape == given.shape
+        assert found.tobytes() == given.tobytes()
+    else:
+        assert type(found) is type(given)
+        assert found == given or found != found
+
+
+@given(trees)
+def test_nested_dicts_come_back_as_they_were(tree):
+    arrays = {}
+    text = json.dumps(state.split(tree, "run", arrays))
+    assert_same(tree, state.join(json.loads(text), arrays))
+
+
+def test_a_number_of_numpys_keeps_its_dtype_and_so_the_bits_of_what_it_goes_into():
+    arrays = {}
+    value = np.float32(0.1)
+    (found,) = state.join(state.split({"v": value}, "run", arrays), arrays).values()
+    assert (found * 3.3).dtype == (value * 3.3).dtype == np.float32
+
+
+def test_names_that_a_file_would_change_are_refused():
+    with pytest.raises(TypeError, match="run/losses can't be saved: its name 3 is no text"):
+        state.split({"losses": {3: 0.5}}, "run", {})
+    with pytest.raises(ValueError, match="two arrays have the name 'run/a/b'"):
+        state.split({"a": {"b": np.ones(1)}, "a/b": np.zeros(1)}, "run", {})
