@@ -217,13 +217,15 @@ class Batches:
                 f"{self.source.rows} rows do not fill one batch of {batch_size}, and tail='drop' "
                 "would leave none: use tail='keep' or a smaller batch_size"
             )
-        self._weigh(sample_weight, class_weight)
+        self._weigh(sample_weight, class_weight, own)
 
-    def _weigh(self, sample_weight: Any, class_weight: ClassWeight | None) -> None:
+    def _weigh(self, sample_weight: Any, class_weight: ClassWeight | None, own: Any) -> None:
         """Take the weights: of all rows of an array at once, of a stream's classes as they come."""
         self._weights: Array | None = None
         self._class_weight: dict[int, float] = {}
         if sample_weight is not None:
+            if getattr(self.source, "weight", None) is not None and own is None:
+                raise TypeError("the source brings its own weights: leave sample_weight out")
             self._weights = check_weights(sample_weight, self.source.count())
         elif isinstance(self.source, ArraySource):
             self._weights = self.source.weight

@@ -110,9 +110,11 @@ class Clipping:
         # Divided by the largest entry first, so that no square leaves the range of the dtype.
         largest = abs(g).max()
         unit = g / np.where(largest > 0, largest, 1)
-        length = largest * np.sqrt((unit * unit).sum())
-        factor = np.minimum(1, self.norm / np.where(length > 0, length, self.norm))
-        g *= np.where(np.isfinite(factor), factor, 1).astype(g.dtype)
+        root = np.sqrt((unit * unit).sum())
+        # The length itself may be out of range, and infinite is too long as well.
+        too_long = np.isfinite(root) & (largest * root > self.norm)
+        shorter = unit * (self.norm / np.where(root > 0, root, 1))
+        g[...] = np.where(too_long, shorter.astype(g.dtype), g)
 
 
 class Accumulation:
@@ -138,31 +140,41 @@ class Accumulation:
         self.parts = parts
         self.clear()
 
-    def clear(self, left: Callable[[Any], Any] | None = None) -> None:
-        """Begin a new window, or keep what is left of this one where its update was masked."""
+    def clear(
+        self,
+        left: Callable[[Any], Any] | None = None,
+        before: "Accumulation | None" = None,
+    ) -> None:
+        """Begin a new window, or keep what is left of `before` where its update was masked."""
         self.held = 0
-        self.weight: Any = 0.0 if left is None else left(self.weight)
-        self.loss: Any = 0.0 if left is None else left(self.loss)
-        self._sum: Array | None = None if left is None else left(self._sum)
+        self.empty = True
+        self.weight: Any = 0.0
+        self.loss: Any = 0.0
+        self._sum: Array | None = None
+        if left is not None and before is not None:
+            self.weight, self.loss = left(before.weight), left(before.loss)
+            self._sum = None if before._sum is None else left(before._sum)
 
     def add(self, g: Array, loss: Any, weight: Any) -> None:
-        """Add a part's mean gradient and its mean loss, each times its weight, and the weight."""
-        self._sum = g if self._sum is None else self._sum + g
-        self.loss = self.loss + loss
+        """Add a part: its mean gradient, its mean loss, and its weight.
+
+        G ← G + (g − G) W_p / Σ W, so that only ratios of weights meet the dtype of the gradient.
+        """
+        self.empty = False
         self.weight = self.weight + weight
+        # On a GPU a window can consist of masked parts alone, which weigh nothing.
+        share = weight / (self.weight + (self.weight == 0))
+        if self._sum is None:
+            self._sum = g - 0
+        else:
+            self._sum = (self._sum + (g - self._sum) * share).astype(g.dtype)
+        self.loss = self.loss + (loss - self.loss) * share
 
     def write(self, g: Array) -> Any:
         """Write the window's mean gradient into g and return its mean loss."""
         assert self._sum is not None
-        # On a GPU a window can consist of masked parts alone, and is masked itself then.
-        weight = self.weight + (self.weight == 0)
-        g[...] = (self._sum / weight).astype(g.dtype)
-        return self.loss / weight
-
-    @property
-    def empty(self) -> bool:
-        """Whether no part has come, or only such whose rows all have weight 0."""
-        return self._sum is None
+        g[...] = self._sum
+        return self.loss
 
     def copy(self) -> "Accumulation":
         """Return the window as it is now, to go back to; nothing in it is ever written into."""
@@ -174,7 +186,7 @@ class Accumulation:
             "held": self.held,
             "weight": float(self.weight),
             "loss": float(self.loss),
-            "sum": None if self._sum is None else backend.to_numpy(self._sum).copy(),
+            "sum": None if self.empty else backend.to_numpy(self._sum).copy(),
         }
 
     def load_state_dict(self, values: Mapping[str, Any], like: Array, backend: Backend) -> None:
@@ -185,6 +197,10 @@ class Accumulation:
                 f"the gradient held in the file has shape {part.shape}, not {like.shape}"
             )
         self.held, self.weight, self.loss = values["held"], values["weight"], values["loss"]
+        if not backend.reads_are_free:
+            # A device holds it as an array, by which a float32 is divided otherwise.
+            self.weight = backend.asarray(self.weight, dtype="float64")
+        self.empty = part is None
         self._sum = None if part is None else backend.asarray(part, dtype=like.dtype)
 
 

@@ -19,6 +19,7 @@ class Masked(NamedTuple):
     """How many batches, and updates, a GPU has masked: the first bad one and all behind it."""
 
     batches: int
+    passes: int
     updates: int
 
 
@@ -71,7 +72,10 @@ class Guard:
         size = math.sqrt(float(np.dot(g, g)))
         if not size <= self._largest:
             self._largest = size if math.isfinite(size) else math.inf
-        if max(updater.learning_rate, 1.0) * self._largest < self._safe:
+        rate = updater.learning_rate
+        # Decay with a share above 1 lets parameters grow that have no gradient.
+        grows = rate * getattr(updater, "weight_decay", 0.0) > 1
+        if not grows and max(rate, 1.0) * self._largest < self._safe:
             updater.update(model)
             return None
         bad = first_nonfinite_gradient(model)
@@ -90,6 +94,9 @@ class Guard:
 
     def end_batch(self) -> None:
         """Close a batch: on a GPU, take back what it changed if it was masked."""
+
+    def skip_batch(self) -> None:
+        """Close a batch of which no row counts."""
 
     left: Callable[[Any], Any] | None = None
     """What stays of a window of parts behind its update; on a GPU all of it if that was masked."""
@@ -112,6 +119,7 @@ class DeviceGuard(Guard):
         self._good = xp.ones((), dtype="bool")
         self._masked_updates = xp.zeros((), dtype="int64")
         self._masked_batches = xp.zeros((), dtype="int64")
+        self._masked_passes = xp.zeros((), dtype="int64")
 
     def check_loss(self, value: Any) -> str | None:
         """Return None: the loss is looked at in `update`, by the GPU itself."""
@@ -133,9 +141,14 @@ class DeviceGuard(Guard):
 
     def end_batch(self) -> None:
         """Take back what a masked batch changed beside the parameters, and count it."""
-        self._masked_batches = self._masked_batches + ~self._good
+        self.skip_batch()
+        self._masked_passes = self._masked_passes + ~self._good
         for buffer, before in zip(self._running, self._before, strict=True):
             buffer[...] = self.backend.xp.where(self._good, buffer, before)
+
+    def skip_batch(self) -> None:
+        """Count a batch that came behind a masked one."""
+        self._masked_batches = self._masked_batches + ~self._good
 
     def counted(self, total: Any) -> Any:
         """Return `total`, or 0 if the batch was masked."""
@@ -147,16 +160,17 @@ class DeviceGuard(Guard):
 
     def settle(self) -> Masked | None:
         """Read the counts; this is where the host waits."""
-        batches = int(self._masked_batches)
-        if batches == 0:
+        if bool(self._good):
             return None
+        batches, passes = int(self._masked_batches), int(self._masked_passes)
         updates = int(self._masked_updates)
         self._good = self._good | True
         self._masked_updates = self._masked_updates * 0
         self._masked_batches = self._masked_batches * 0
+        self._masked_passes = self._masked_passes * 0
         self.updater.step -= updates
-        self.model.passes -= batches
-        return Masked(batches, updates)
+        self.model.passes -= passes
+        return Masked(batches, passes, updates)
 
 
 def make_guard(model: Sequential, updater: Updater) -> Guard:

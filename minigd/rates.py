@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd.batches import Batches, as_batches
-from minigd.errors import DivergenceError, check_integer, check_number
+from minigd.errors import DataError, DivergenceError, check_integer, check_number
 from minigd.losses import Loss
 from minigd.model import Sequential
 from minigd.trainer import Trainer
@@ -121,10 +121,13 @@ def _endless(batches: Batches, updates: int) -> Any:
     """Yield as many batches as asked for, from as many epochs as they need."""
     epoch = made = 0
     while made < updates:
+        before = made
         for batch in batches.epoch(epoch):
             if made == updates:
                 return
             if batch.weight is None or (batch.weight > 0).any():
                 yield batch
                 made += 1
+        if made == before:
+            raise DataError("the rows do not fill one batch that counts: use a smaller batch_size")
         epoch += 1

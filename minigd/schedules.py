@@ -118,6 +118,8 @@ class StepDecay(Schedule):
         super().__init__(updates, epochs)
         self.learning_rate = check_number("learning_rate", learning_rate)
         self.factor = check_number("factor", factor)
+        if self.factor == 0:
+            raise ValueError("factor must be above 0: at 0 nothing would move")
 
     def rate(self, t: float) -> float:
         """Return η₀ γ^⌊t⌋."""

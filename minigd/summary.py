@@ -31,7 +31,7 @@ def summarize(model: Any, batch_size: int, updater: str | Updater) -> Summary:
         size = sum(int(p.size) for p in layer.params.values())
         rows.append((layer.name, f"(n, {layer.n_out})", f"{size:,}", ""))
     size, each = model.flat_params.size, model.flat_params.nbytes
-    vectors = len(given.state_names) * each
+    vectors = (len(given.state_names) + len(given.fixed(model))) * each
     work = work_bytes(model, batch_size)
     rows.append(("total", "", f"{size:,}", f"{each:,} bytes of {model.dtype}"))
     rows.append(("gradients", "", f"{size:,}", f"{each:,} bytes"))

@@ -233,8 +233,8 @@ class Trainer:
         self.objective.check(x, y, values=backend.reads_are_free)
         self._mark()
         with np.errstate(all="ignore"):
-            value, _, loss = self._update(self._weigh(x, y, rows, weight))
-        return value if loss is None or self.accumulate == 1 else loss
+            value, _, _ = self._update(self._weigh(x, y, rows, weight))
+        return value
 
     def _mark(self) -> None:
         """Tell the model what it is trained for; `evaluate` and a saved file go by it."""
@@ -280,7 +280,7 @@ class Trainer:
                 else:
                     reason = self._hold(value, batch.total)
                     if reason is None and self._window.held == self.accumulate:
-                        loss, reason = self._close_window()
+                        loss, reason = self._close_window(window)
             done = reason is None
         finally:
             workspace.lent = None
@@ -301,18 +301,21 @@ class Trainer:
         if reason is None:
             counted = self._guard.counted
             g = self.model.flat_grads
-            self._window.add(counted(g * weight), counted(value * weight), counted(weight))
+            self._window.add(counted(g), counted(value), counted(weight))
             self._window.held += 1
         return reason
 
-    def _close_window(self) -> tuple[Any, str | None]:
-        """Make the update of the batches that came, if any of their rows counts."""
+    def _close_window(self, before: Accumulation) -> tuple[Any, str | None]:
+        """Make the update of the batches that came, if any of their rows counts.
+
+        Where a GPU masks it, the window is as it was `before`.
+        """
         if self._window.empty:
             self._window.clear()
             return None, None
         loss, reason = self._apply(self._window.write(self.model.flat_grads))
         if reason is None:
-            self._window.clear(self._guard.left)
+            self._window.clear(self._guard.left, before)
         return loss, reason
 
     def _apply(self, loss: Any) -> tuple[Any, str | None]:
@@ -529,7 +532,10 @@ class Trainer:
                     return
                 started = now if not self._callbacks else time.perf_counter()
         if self._window.held:
+            self._settle()
+            held = self._window.held
             self._end_window(shown, interrupt)
+            self._settle(held)
         self._end_epoch(validation, shown)
 
     def _train(self, batch: _Rows | None, rows: Rows) -> Event:
@@ -537,9 +543,11 @@ class Trainer:
         if batch is None:
             loss = None
             if self.accumulate > 1:
+                before = self._window.copy()
                 self._window.held += 1
                 if self._window.held == self.accumulate:
-                    loss = self._finish_window()
+                    loss = self._finish_window(before)
+            self._guard.skip_batch()
             return Event("batch" if loss is None else "update", self, loss, rows=rows)
         with np.errstate(all="ignore"):
             value, z, loss = self._update(batch)
@@ -552,18 +560,19 @@ class Trainer:
     def _end_window(self, shown: Progress | None, interrupt: Interrupt) -> None:
         """Make the last update of an epoch whose batches do not fill it."""
         interrupt.busy = True
-        loss = self._finish_window()
+        loss = self._finish_window(self._window.copy())
         interrupt.done()
         if loss is not None:
             self._tell(Event("update", self, loss))
             if shown is not None:
                 shown.update(loss)
 
-    def _finish_window(self) -> Any:
+    def _finish_window(self, before: Accumulation) -> Any:
         """Make the update of a window behind its last batch, and return its loss, or None."""
         with np.errstate(all="ignore"):
-            loss, reason = self._close_window()
+            loss, reason = self._close_window(before)
         if reason is not None:
+            self._window = before
             self._refuse(reason)
         return loss
 
@@ -619,13 +628,15 @@ class Trainer:
                 measured[name] = metric.total(prediction, y, batch.weight)
         return measured
 
-    def _settle(self) -> None:
+    def _settle(self, held: int | None = None) -> None:
         """On a GPU, learn whether an update was masked; on the CPU that is known at once."""
         masked = self._guard.settle()
         if masked is not None:
             self.updates -= masked.updates
             self._batch = max(0, self._batch - masked.batches)
-            self._window.held = self._batch % self.accumulate
+            parts = self._window.held - masked.batches if held is None else held
+            self._window.held = parts % self.accumulate
+            self._window.empty = float(self._window.weight) == 0
             self._refuse(self._find_fault() or "the loss, a gradient or an update is not finite")
 
     def _find_fault(self) -> str | None:

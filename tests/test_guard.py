@@ -17,6 +17,9 @@ UPDATERS = {
     "momentum": lambda rate: gd.SGD(rate, 0.9),
     "nesterov": lambda rate: gd.SGD(rate, 0.9, True),
     "adam": lambda rate: gd.Adam(rate),
+    "adamw": lambda rate: gd.AdamW(rate, weight_decay=0.5, decay_bias=True),
+    "rmsprop": lambda rate: gd.RMSprop(rate),
+    "adagrad": lambda rate: gd.Adagrad(rate),
 }
 updaters = pytest.mark.parametrize("updater", UPDATERS.values(), ids=UPDATERS)
 

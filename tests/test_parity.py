@@ -25,7 +25,18 @@ def test_initial_weights_are_bitwise_the_same(backend):
     np.testing.assert_array_equal(backend.to_numpy(model.flat_params), expected)
 
 
-@pytest.mark.parametrize("updater", [gd.SGD(0.1), gd.SGD(0.1, 0.9, True), gd.Adam(0.01)])
+@pytest.mark.parametrize(
+    "updater",
+    [
+        gd.SGD(0.1),
+        gd.SGD(0.1, 0.9, True),
+        gd.Adam(0.01),
+        gd.AdamW(gd.WarmUp(gd.CosineDecay(0.01, epochs=4), updates=3)),
+        gd.RMSprop(0.01),
+        gd.Adagrad(0.1),
+    ],
+    ids=lambda updater: type(updater).__name__,
+)
 def test_training_agrees_with_numpy_to_rounding(backend, updater):
     X, y = rows()
     results = []
@@ -47,6 +58,47 @@ def test_training_agrees_with_numpy_to_rounding(backend, updater):
     np.testing.assert_allclose(other_predicted, predicted, rtol=1e-9, atol=1e-12)
     for key in ("loss", "accuracy", "val_loss", "val_accuracy"):
         np.testing.assert_allclose(other_history[key], history[key], rtol=1e-9)
+
+
+def all_of_it(backend, dtype="float32"):
+    """Return a network with every layer, and the options of training with everything at once."""
+    layers = [gd.Dense(8, bias=False), gd.BatchNorm(), gd.LeakyReLU(), gd.Dropout(0.25)]
+    layers += [gd.Dense(8), gd.Tanh(), gd.Dropout(0.1), gd.Dense(3), gd.Softmax()]
+    model = gd.Sequential(layers, inputs=4, backend=backend, dtype=dtype, seed=5)
+    options = {"accumulate": 2, "l1": 0.001, "l2": 0.01, "clip_norm": 1.0, "clip_value": 0.3}
+    return model, {"loss": gd.CategoricalCrossEntropy(label_smoothing=0.1), **options}
+
+
+def test_training_with_everything_at_once_agrees_with_numpy_to_rounding(backend):
+    X, y = rows()
+    weight = np.random.default_rng(2).integers(0, 3, size=230)
+    weight[100:150] = 0
+    results = []
+    for where in (gd.get_backend("numpy"), backend):
+        model, options = all_of_it(where, "float64")
+        history = model.fit(
+            X,
+            y,
+            **options,
+            updater=gd.AdamW(gd.StepDecay(0.01, epochs=2)),
+            batch_size=25,
+            epochs=4,
+            shuffle=False,
+            sample_weight=weight,
+            class_weight="balanced",
+            metrics=["accuracy", "f1"],
+            validation_data=(X, y, weight),
+        )
+        buffers = [
+            where.to_numpy(layer.buffers[n]) for layer in model.layers for n in layer.buffers
+        ]
+        results.append((where.to_numpy(model.flat_params), np.concatenate(buffers), history))
+    (params, buffers, history), (other, other_buffers, other_history) = results
+    np.testing.assert_allclose(other, params, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(other_buffers, buffers, rtol=1e-9)
+    for key in history:
+        if key != "seconds":
+            np.testing.assert_allclose(other_history[key], history[key], rtol=1e-9)
 
 
 def test_rows_on_the_device_are_gathered_there(backend):
@@ -73,10 +125,31 @@ def test_no_step_reads_a_value_from_the_device(stand_in):
             trainer.fit(batches, epochs=epochs)
         return reads.count
 
-    # What an epoch reads (a flag, the rows, a loss and a metric) and what a fit reads (its checks of y) do
-    # not depend on the number of steps.
+    # An epoch reads a flag, the rows, a loss and a metric, and a fit what its checks of y need:
+    # neither depends on the number of steps.
     per_epoch = (steps(21) - steps(1)) / 20
     assert per_epoch == 4
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_no_step_reads_a_value_with_everything_at_once(stand_in, weighted):
+    X, y = rows()
+    model, options = all_of_it("cupy")
+    weight = np.random.default_rng(2).integers(0, 3, size=230) if weighted else None
+    x, y = stand_in.asarray(X, dtype="float32"), stand_in.asarray(y)
+
+    def reads(batch_size):
+        batches = gd.Batches(x, y, batch_size=batch_size, shuffle=True, sample_weight=weight)
+        trainer = gd.Trainer(
+            model, **{"updater": gd.AdamW(gd.CosineDecay(0.01, epochs=9)), **options}
+        )
+        trainer.fit(batches)
+        with strict_cupy.counting_host_reads() as counted:
+            trainer.fit(batches, epochs=3)
+        return counted.count
+
+    # 23 batches an epoch, or three, each with a last window of one: what is read is the same.
+    assert reads(10) == reads(77)
 
 
 def test_a_loss_that_is_not_finite_masks_its_update_and_all_after_it(stand_in):

@@ -244,10 +244,12 @@ def test_validation_is_evaluation_after_the_epoch(backend):
     np.testing.assert_allclose(*results, rtol=1e-12)
 
 
-def test_a_tuple_of_three_is_no_validation_data():
+def test_a_tuple_of_one_or_four_is_no_validation_data():
     x = rows()
-    with pytest.raises(ValueError, match=r"validation_data is \(X, y\), not 3 things"):
-        make_trainer().fit(make_batches(), validation_data=(x, x, x))
+    message = r"validation_data is \(X, y\) or \(X, y, weight\), not %d things"
+    for data in ((x,), (x, x, x, x)):
+        with pytest.raises(ValueError, match=message % len(data)):
+            make_trainer().fit(make_batches(), validation_data=data)
 
 
 def test_fit_of_the_model_is_fit_of_a_new_trainer():
@@ -349,13 +351,58 @@ def test_evaluation_changes_no_state_and_uses_up_no_epoch(backend, task):
         np.testing.assert_array_equal(one.rows, other.rows)
 
 
+def everything(updater=None, backend="numpy", dtype="float32", **options):
+    """Return a trainer with every layer, and with all that may happen to a gradient."""
+    layers = [gd.Dense(6, bias=False), gd.BatchNorm(), gd.LeakyReLU(), gd.Dropout(0.3)]
+    layers += [gd.Dense(5), gd.Tanh(), gd.Dropout(0.1), gd.Dense(3), gd.Softmax()]
+    model = gd.Sequential(layers, 4, backend=backend, dtype=dtype, seed=3)
+    updater = updater or gd.AdamW(gd.WarmUp(gd.CosineDecay(0.05, epochs=4), updates=4))
+    options = {"l1": 0.001, "l2": 0.01, "clip_value": 0.4, "clip_norm": 0.8, **options}
+    loss = gd.CategoricalCrossEntropy(label_smoothing=0.1)
+    return gd.Trainer(model, loss, updater, metrics=["accuracy", "f1"], **options)
+
+
+WEIGHTS = np.random.default_rng(4).uniform(0, 3, size=23) * (np.arange(23) % 5 > 0)
+WEIGHTS[5:10] = 0  # a whole batch, where they come in order
+
+
+def weighted_batches(**options):
+    return make_batches("classes", sample_weight=WEIGHTS, class_weight="balanced", **options)
+
+
+def written(trainer):
+    """Return all that a run has written, as bytes, but its times."""
+    arrays = {name: a.tobytes() for name, a in trainer.model.arrays().items()}
+    window = trainer.state_dict()["window"]
+    held = None if window["sum"] is None else window["sum"].tobytes()
+    places = trainer.model.passes, trainer.updates, trainer.epoch, trainer.updater.step
+    return arrays, bits(trainer), places, (window["held"], held), measured(trainer.history)
+
+
+def test_evaluation_changes_no_statistic_and_draws_nothing(backend):
+    plain, watched = (everything(backend=backend, accumulate=2) for _ in range(2))
+
+    def look(event):
+        before = written(event.trainer)
+        event.trainer.evaluate(weighted_batches())
+        event.trainer.model.evaluate(weighted_batches())
+        event.trainer.model.predict(rows(37))
+        event.trainer.model.summary()
+        assert written(event.trainer) == before
+
+    plain.fit(weighted_batches(), epochs=2)
+    watched.fit(weighted_batches(), epochs=2, callbacks=[look])
+    assert written(watched) == written(plain)
+
+
 # Callbacks ---------------------------------------------------------------------------------------
 
 
 def test_callbacks_are_told_of_every_update_every_epoch_and_the_end():
     trainer, batches, events = make_trainer(), make_batches(), []
     history = trainer.fit(batches, epochs=2, callbacks=[events.append])
-    assert [event.name for event in events] == [*["update"] * 5, "epoch"] * 2 + ["end"]
+    an_epoch = [*["update"] * 5, "epoch"]
+    assert [event.name for event in events] == ["start", *an_epoch, *an_epoch, "end", "done"]
     assert all(event.trainer is trainer for event in events)
     updates = [event for event in events if event.name == "update"]
     sizes = [len(event.x) for event in updates]
@@ -364,8 +411,12 @@ def test_callbacks_are_told_of_every_update_every_epoch_and_the_end():
     losses = np.array([float(event.loss) for event in updates]).reshape(2, 5)
     np.testing.assert_allclose(losses @ [5, 5, 5, 5, 3] / np.float64(23), history["loss"])
     assert [event.loss for event in events if event.name == "epoch"] == history["loss"]
-    assert events[-1].loss == history["loss"][-1]
-    assert events[-1].x is None
+    assert events[-2].loss == events[-1].loss == history["loss"][-1]
+    for event in events:
+        if event.name != "update":
+            assert event.x is event.y is event.rows is None
+    seen = np.concatenate([event.rows for event in updates[:5]])
+    np.testing.assert_array_equal(seen, batches.order(0))
 
 
 def test_a_callback_sees_the_history_of_the_epoch_it_is_told_of():
@@ -425,6 +476,87 @@ def test_a_refused_fit_leaves_a_stopped_run_as_it_was():
     cut.fit()
     assert bits(cut) == bits(whole)
     assert measured(cut.history) == measured(whole.history)
+
+
+def test_a_fit_of_no_epoch_starts_and_ends_all_the_same():
+    events = []
+    make_trainer().fit(make_batches(), epochs=0, callbacks=[events.append])
+    assert [(event.name, event.loss) for event in events] == [
+        *[("start", None), ("end", None), ("done", None)]
+    ]
+
+
+def test_what_is_changed_when_a_fit_is_done_is_changed_behind_the_last_checkpoint(tmp_path):
+    # What early stopping does: a file from "end" goes on with the run, and not with its best.
+    def callback(event):
+        if event.name == "end":
+            event.trainer.save(tmp_path / "run.npz")
+        if event.name == "done":
+            event.trainer.model.flat_params[...] = 0.0
+
+    trainer, whole = make_trainer(), make_trainer()
+    trainer.fit(make_batches(), callbacks=[callback])
+    assert not trainer.model.flat_params.any()
+    again = gd.Trainer.resume(tmp_path / "run.npz", make_batches())
+    again.fit(until_epoch=3)
+    whole.fit(make_batches(), epochs=3)
+    assert bits(again) == bits(whole)
+
+
+def test_what_is_no_list_of_callbacks_is_refused():
+    with pytest.raises(TypeError, match=r"callbacks is a list, \[callback\], and not one callback"):
+        make_trainer().fit(make_batches(), callbacks=print)
+    with pytest.raises(TypeError, match="a callback is called with each event, and 3 can't be"):
+        make_trainer().fit(make_batches(), callbacks=[print, 3])
+
+
+class Counts:
+    """Counts events of a name, and keeps the count in the run's file."""
+
+    def __init__(self, name):
+        self.name, self.count, self.seen = name, 0, []
+
+    def __call__(self, event):
+        self.count += event.name == self.name
+        self.seen.append((event.name, self.count))
+
+    def state_dict(self):
+        return {"count": self.count, "squares": np.arange(self.count) ** 2}
+
+    def load_state_dict(self, values):
+        np.testing.assert_array_equal(values["squares"], np.arange(values["count"]) ** 2)
+        self.count = values["count"]
+
+
+def test_a_callbacks_state_is_resumed_by_its_name(tmp_path):
+    def counts():
+        return [Counts("update"), lambda event: None, Counts("epoch")]
+
+    cut, before = make_trainer(), counts()
+    cut.fit(make_batches(), epochs=3, callbacks=[*before, stop_at(7)])
+    cut.save(tmp_path / "run.npz")
+    again = gd.Trainer.resume(tmp_path / "run.npz", make_batches())
+    # Saved once more before any callback was given again, it still has their states.
+    again.save(tmp_path / "run.npz")
+    again = gd.Trainer.resume(tmp_path / "run.npz", make_batches())
+    after = counts()
+    again.fit(until_epoch=3, callbacks=after)
+    assert [after[0].count, after[2].count] == [15, 3]
+    # The state is there with the first event.
+    assert after[0].seen[:2] == [("start", 7), ("update", 8)]
+
+
+def test_a_state_without_its_callback_is_left_out_with_a_warning(tmp_path):
+    cut = make_trainer()
+    cut.fit(make_batches(), callbacks=[Counts("update"), Counts("epoch"), stop_at(2)])
+    cut.save(tmp_path / "run.npz")
+    again = gd.Trainer.resume(tmp_path / "run.npz", make_batches())
+    with pytest.warns(UserWarning, match="a callback 'Counts 2', which has a state and is not amo"):
+        again.fit(callbacks=[Counts("update")])
+    again.save(tmp_path / "run.npz")
+    last = gd.Trainer.resume(tmp_path / "run.npz", make_batches())
+    last.fit(callbacks=[counter := Counts("update")])
+    assert counter.count == 5 + 5
 
 
 @tasks
@@ -504,6 +636,29 @@ def test_an_interrupt_in_the_middle_of_a_step_loses_that_step_only():
     assert bits(cut) == bits(whole)
 
 
+def test_an_error_in_the_middle_of_a_step_loses_that_step_only(backend):
+    """Neither a pass is counted that made nothing, nor statistics moved, nor a part held."""
+
+    def trainer():
+        layers = [gd.Dense(6), gd.BatchNorm(), Fails(), gd.Dropout(0.3), gd.Tanh(), gd.Dense(1)]
+        model = gd.Sequential(layers, 4, backend=backend, seed=3)
+        return gd.Trainer(model, "mse", gd.Adam(0.01), accumulate=3)
+
+    whole, cut = trainer(), trainer()
+    whole.fit(make_batches("deep"), epochs=3)
+
+    def fail(event):
+        cut.model.layers[2].fail = cut.model.passes == 6
+
+    # The seventh pass is the second batch of the second epoch, in the middle of a window.
+    with pytest.raises(KeyboardInterrupt):
+        cut.fit(make_batches("deep"), epochs=3, callbacks=[fail])
+    cut.model.layers[2].fail = False
+    assert cut.model.passes == 6
+    cut.fit(until_epoch=3)
+    assert written(cut) == written(whole)
+
+
 # Runs in files -----------------------------------------------------------------------------------
 
 updaters = st.sampled_from(
@@ -553,6 +708,86 @@ def test_a_run_resumed_anywhere_is_the_run_that_never_stopped(
     assert measured(again.history) == measured(whole.history)
     assert again.updater.step == whole.updater.step
     assert again.evaluate(validation) == whole.evaluate(validation)
+
+
+class SaveAt:
+    """Saves a run at an event of a name, the so-manieth of it, and stops the run."""
+
+    def __init__(self, path, name, number):
+        self.path, self.name, self.number, self.count = path, name, number, 0
+
+    def __call__(self, event):
+        names = ("batch", "update") if self.name == "batch" else (self.name,)
+        self.count += event.name in names
+        if event.name in names and self.count == self.number:
+            event.trainer.save(self.path)
+            event.trainer.stop()
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(
+    st.sampled_from(
+        [
+            lambda: gd.SGD(gd.StepDecay(0.1, epochs=2), 0.9),
+            lambda: gd.AdamW(gd.WarmUp(gd.CosineDecay(0.05, updates=9), updates=4)),
+            lambda: gd.RMSprop(0.01),
+            lambda: gd.Adagrad(gd.ExponentialDecay(0.1, 0.5, updates=4)),
+        ]
+    ),
+    st.sampled_from([("batch", 24), ("epoch", 4), ("start", 1), ("end", 1)]),
+    st.sampled_from([1, 2, 3, 5, 8]),
+    st.sampled_from([{}, {"shuffle": False}, {"prefetch": 2}, {"tail": "drop"}, {"batch_size": 7}]),
+    st.sampled_from(["float32", "float64"]),
+    st.data(),
+)
+def test_a_run_with_everything_resumed_anywhere_is_the_run_that_never_stopped(
+    updater, event, accumulate, options, dtype, data
+):
+    name, most = event
+    number = data.draw(st.integers(1, most))
+    validation = weighted_batches()
+    whole = everything(updater(), dtype=dtype, accumulate=accumulate)
+    whole.fit(weighted_batches(**options), epochs=4, validation_data=validation)
+
+    cut = everything(updater(), dtype=dtype, accumulate=accumulate)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.npz"
+        save = SaveAt(path, name, number)
+        cut.fit(weighted_batches(**options), epochs=4, validation_data=validation, callbacks=[save])
+        if not path.exists():
+            cut.save(path)
+        again = gd.Trainer.resume(path, weighted_batches(**options))
+    assert again.options == whole.options
+    again.fit(until_epoch=4, validation_data=validation)
+    cut.fit(until_epoch=4, validation_data=validation)
+    assert written(again) == written(whole) == written(cut)
+
+
+def test_the_settings_of_a_run_are_resumed(tmp_path):
+    options = {"accumulate": 3, "l1": 0.1, "l2": 0.2, "decay_bias": True, "reuse_buffers": False}
+    options |= {"clip_value": 0.5, "clip_norm": 2.0}
+    trainer = make_trainer(**options)
+    assert trainer.options == options
+    trainer.save(tmp_path / "run.npz")
+    assert gd.Trainer.resume(tmp_path / "run.npz").options == options
+
+
+@pytest.mark.parametrize("event", ["update", "epoch", "end", "done"])
+def test_a_run_saved_at_the_end_of_an_epoch_has_that_epoch_once(backend, tmp_path, event):
+    # "update": behind the last batch, before the epoch is closed.
+    whole, cut = (everything(backend=backend, accumulate=2) for _ in range(2))
+    whole.fit(weighted_batches(), epochs=3)
+    path = tmp_path / "run.npz"
+
+    def save(told):
+        if told.name == event:
+            told.trainer.save(path)
+
+    cut.fit(weighted_batches(), epochs=2, callbacks=[save])
+    again = gd.Trainer.resume(path, weighted_batches(), backend=backend)
+    again.fit(until_epoch=3)
+    assert written(again) == written(whole)
+    assert again.history.epochs == 3
 
 
 def test_a_run_resumes_on_every_backend(backend, tmp_path):
@@ -804,7 +1039,7 @@ def test_unknown_names_are_told_with_the_known_ones():
         ValueError, match=r"unknown loss 'msr'; the known ones are 'binary_cro.*'mse'"
     ):
         gd.Trainer(model, "msr", "sgd")
-    with pytest.raises(ValueError, match=r"unknown updater 'adamm'; the known .* 'adam', 'sgd'"):
+    with pytest.raises(ValueError, match=r"unknown updater 'adamm'; the known .* 'adam', 'adamw'"):
         gd.Trainer(model, "binary_crossentropy", "adamm")
     with pytest.raises(
         ValueError, match=r"unknown metric 'acc'; the known ones are 'accuracy', .*'m"
@@ -870,6 +1105,7 @@ def test_a_state_of_another_updater_or_a_damaged_one_is_refused():
     trainer.fit(make_batches())
     with pytest.raises(gd.CheckpointError, match="the state of SGD needs"):
         make_trainer(updater=gd.SGD(0.1, 0.9)).load_state_dict(trainer.state_dict())
-    del values["sums"]
-    with pytest.raises(gd.CheckpointError, match="the state of the run is damaged: 'sums'"):
-        make_trainer(updater=gd.SGD(0.1, 0.9)).load_state_dict(values)
+    for name in values:
+        damaged = {other: value for other, value in values.items() if other != name}
+        with pytest.raises(gd.CheckpointError, match=f"the state of the run is damaged: '{name}'"):
+            make_trainer(updater=gd.SGD(0.1, 0.9)).load_state_dict(damaged)

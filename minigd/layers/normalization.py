@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backend import Array
+from minigd.backend import Array, backend_of
 from minigd.errors import DataError, ShapeError, check_number
 from minigd.layers.base import Layer
 
@@ -273,8 +273,13 @@ def adapt(layers: Sequence[Adapted], batches: Any) -> None:
         raise TypeError(f"adapt takes a Batches, Batches(X, y), and not {type(batches).__name__}")
     found = [Moments() for _ in layers]
     for batch in batches.in_order():
+        counts = None if batch.weight is None else np.flatnonzero(batch.weight)
         for layer, moments in zip(layers, found, strict=True):
-            moments.add(layer.columns(batch))
+            columns = layer.columns(batch)
+            if counts is None:
+                moments.add(columns)
+            elif len(counts):
+                moments.add(columns[backend_of(columns).asarray(counts)])
     for layer, moments in zip(layers, found, strict=True):
         layer.settle(moments)
 
