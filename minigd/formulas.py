@@ -108,11 +108,14 @@ def binary_cross_entropy(z: Array, y: Array) -> Array:
 def huber(e: Array, *, delta: float) -> Array:
     """Return ½ e² where |e| ≤ δ, and δ (|e| − ½ δ) beyond, for an error e.
 
+    Both are c (|e| − ½ c) with c = min(|e|, δ), which squares nothing that is large.
+
     >>> huber(np.array([-3.0, 0.5]), delta=1.0)
     array([2.5  , 0.125])
     """
     abs_e = np.where(e.real < 0, -e, e)
-    return np.where(abs_e.real <= delta, 0.5 * e * e, delta * (abs_e - 0.5 * delta))
+    c = np.where(abs_e.real <= delta, abs_e, delta)
+    return c * (abs_e - 0.5 * c)
 
 
 def huber_backward(e: Array, *, delta: float) -> Array:

@@ -31,6 +31,7 @@ class Loss:
         return False
 
     _kept: tuple[Array, Array, Array | None] | None = None
+    _left_out: tuple[Array, int] | None = None
 
     def per_example(self, z: Array, y: Array) -> Array:
         """Return ℓ_i, of shape (n,), for outputs z of shape (n, K) and targets from `targets`."""
@@ -77,17 +78,22 @@ class Loss:
             )
         if z.dtype.kind not in "fc":
             z = backend.asarray(numbers(z, "z"), dtype="float64")
-        scale = None
+        scale = left_out = None
         if weight is None:
             self.check(y, z.shape)
         else:
-            weight = check_weights(weight, len(z))
-            rows = backend.asarray(np.flatnonzero(weight))
+            n, weight = len(z), check_weights(weight, len(z))
             check_rows(y, z.shape)
-            self.check(y[rows], (len(rows), *z.shape[1:]))
+            counting = np.flatnonzero(weight)
+            if len(counting) < n:
+                # Whatever a row of weight 0 holds, nobody computes with it.
+                rows = backend.asarray(counting)
+                z, y, weight, left_out = z[rows], y[rows], weight[counting], (rows, n)
+            self.check(y, z.shape)
             scale = backend.asarray(weight * (len(z) / weight.sum()), dtype=z.real.dtype)
         self.check_predictions(z)
         value = self.mean(z, y, scale)
+        self._left_out = left_out
         if self.takes_probabilities and np.isinf(float(value.real)):
             self.forget()
             raise DataError(
@@ -101,11 +107,10 @@ class Loss:
     def mean(self, z: Array, y: Array, scale: Array | None = None) -> Any:
         """Do what `forward` does with z and y that were checked before; scale_i is n w_i / Σ w."""
         y = self.targets(y, z)
-        self._kept = (z, y, scale)
+        self._kept, self._left_out = (z, y, scale), None
         with np.errstate(divide="ignore", invalid="ignore"):
             each = self.per_example(z, y)
-            # 0 times a loss that is infinite would be NaN, and a row of weight 0 adds nothing.
-            return each.mean() if scale is None else np.where(scale > 0, each * scale, 0).mean()
+            return each.mean() if scale is None else (each * scale).mean()
 
     def backward(self) -> Array:
         """Return dz, of z's shape; row i is the gradient of example i's own loss.
@@ -124,8 +129,13 @@ class Loss:
         dz = self.gradient(z, y)
         if scale is None:
             return dz
-        with np.errstate(invalid="ignore"):
-            return np.where(scale[:, None] > 0, dz * scale[:, None], 0)
+        dz = dz * scale[:, None]
+        if self._left_out is None:
+            return dz
+        rows, n = self._left_out
+        all_rows = self.backend_of(dz).zeros((n, *dz.shape[1:]), dz.dtype)
+        all_rows[rows] = dz * (n / len(rows))
+        return all_rows
 
     def forget(self) -> None:
         """Drop what was kept."""

@@ -9,9 +9,21 @@ from typing import Any
 
 from minigd.backend import Array, backend_of
 from minigd.errors import DataError, ShapeError
-from minigd.layers import Dense, ReLU, Rescale, Sigmoid, Softmax, Tanh
+from minigd.layers import (
+    BatchNorm,
+    Dense,
+    Dropout,
+    LeakyReLU,
+    ReLU,
+    Rescale,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
 from minigd.losses import BinaryCrossEntropy, CategoricalCrossEntropy, Loss, get_loss
 from minigd.model import Sequential
+
+_NO_PROBABILITIES = (Dense, Tanh, ReLU, LeakyReLU, BatchNorm, Dropout)
 
 
 class Objective:
@@ -57,7 +69,7 @@ class Objective:
                 f"{self.loss!r} takes logits, but the model ends in {last.__name__}, which gives "
                 f"probabilities: use {type(self.loss).__name__}(), or leave {last.__name__} out"
             )
-        if self.loss.takes_probabilities and last in (Dense, Tanh, ReLU):
+        if self.loss.takes_probabilities and last in _NO_PROBABILITIES:
             raise ValueError(
                 f"{self.loss!r} takes probabilities, but the model ends in {last.__name__}, which "
                 f"does not give them: end it in Dense and use {type(self.loss).__name__}"

@@ -57,6 +57,55 @@ def dense_backward(x: Array, W: Array, dy: Array) -> tuple[Array, Array, Array]:
     return np.asarray(dW), np.asarray(db), dx
 
 
+def batch_norm(x: Array, gamma: Array, beta: Array, epsilon: float = 1e-5) -> Array:
+    """Return y_ij = γ_j (x_ij − μ_j) / √(σ²_j + ε) + β_j, a column, then a number at a time.
+
+    μ_j and σ²_j are the mean of column j and its mean squared deviation.
+
+    >>> batch_norm(np.array([[1.0], [3.0]]), np.array([2.0]), np.array([5.0])).round(4).tolist()
+    [[3.0], [7.0]]
+    """
+    n, width = x.shape
+    y = np.zeros_like(x)
+    for j in range(width):
+        mean = sum(x[i, j] for i in range(n)) / n
+        variance = sum((x[i, j] - mean) ** 2 for i in range(n)) / n
+        for i in range(n):
+            y[i, j] = gamma[j] * (x[i, j] - mean) / (variance + epsilon) ** 0.5 + beta[j]
+    return y
+
+
+def batch_norm_backward(
+    x: Array, gamma: Array, dy: Array, epsilon: float = 1e-5
+) -> tuple[Array, Array, Array]:
+    """Return dγ, dβ and dx, where each row of x is felt by each row of y, through μ and σ².
+
+    One pair of rows at a time, with ∂μ/∂x_i = 1/n, ∂σ²/∂x_i = 2 (x_i − μ) / n and the chain rule;
+    row i of dx is Σ_k dy_k ∂y_k/∂x_i, which is n ∂L/∂x_i for the mean L of the rows' losses.
+
+    >>> dgamma, dbeta, dx = batch_norm_backward(
+    ...     np.array([[0.0], [1.0], [5.0]]), np.array([2.0]), np.array([[1.0], [0.0], [0.0]]))
+    >>> dgamma.round(4).tolist(), dbeta.round(4).tolist(), dx.round(4).tolist()
+    ([-0.3086], [0.3333], [[0.3527], [-0.4409], [0.0882]])
+    """
+    n, width = x.shape
+    dgamma, dbeta, dx = np.zeros(width), np.zeros(width), np.zeros((n, width))
+    for j in range(width):
+        mean = sum(x[i, j] for i in range(n)) / n
+        variance = sum((x[i, j] - mean) ** 2 for i in range(n)) / n
+        root = math.sqrt(variance + epsilon)
+        for i in range(n):
+            dgamma[j] += dy[i, j] * (x[i, j] - mean) / root / n
+            dbeta[j] += dy[i, j] / n
+            for k in range(n):
+                own = 1.0 if i == k else 0.0
+                through_mean = -1 / n
+                through_variance = -0.5 * (x[k, j] - mean) / root**3 * (2 * (x[i, j] - mean) / n)
+                slope = gamma[j] * ((own + through_mean) / root + through_variance)
+                dx[i, j] += dy[k, j] * slope
+    return dgamma, dbeta, dx
+
+
 def sigmoid(x: float) -> float:
     """Return 1 / (1 + exp(−x)) for one number, as the textbook has it; it overflows below −709."""
     return 1 / (1 + math.exp(-x))

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from minigd.backend import Array, backend_of
-from minigd.errors import DataError, ShapeError
+from minigd.errors import DataError, ShapeError, check_integer, check_number
 
 ClassWeight: TypeAlias = Mapping[int, float] | Literal["balanced"]
 """A weight for each class, by its number; or weights that let all classes count the same."""
@@ -51,6 +51,12 @@ def check_weights(weight: Any, rows: int | None) -> Array:
         )
     if not (weight > 0).any():
         raise DataError("all of sample_weight is 0: there is nothing to train on")
+    # Beyond these, sums and products of weights would leave the range of float64.
+    if weight.max() > 1e200 or weight[weight > 0].max() < 1e-200:
+        raise DataError(
+            f"sample_weight goes up to {weight.max():g}: divide it by that, for only the ratios of "
+            "weights matter"
+        )
     return weight
 
 
@@ -93,10 +99,13 @@ def check_class_weight(given: Any) -> ClassWeight:
             f"class_weight is a dict from class to weight, {{0: 1.0, 1: 5.0}}, or 'balanced', and "
             f"not {given!r}"
         )
-    for kind, value in given.items():
-        if not 0 <= float(value) < np.inf:
-            raise ValueError(f"the weight of class {kind} must be at least 0 and finite: {value!r}")
-    return {int(kind): float(value) for kind, value in given.items()}
+    return {
+        # Labels may be truth values, which are the classes 0 and 1.
+        check_integer(
+            "a class of class_weight", int(kind) if isinstance(kind, bool | np.bool_) else kind, 0
+        ): check_number(f"the weight of class {kind}", value)
+        for kind, value in given.items()
+    }
 
 
 def balance(totals: Mapping[int, float]) -> dict[int, float]:

@@ -22,6 +22,17 @@ UPDATE = {
     "momentum": {"learning_rate": 0.1, "momentum": 0.9},
     "nesterov": {"learning_rate": 0.1, "momentum": 0.9},
     "adam": {"rate": 0.01, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
+    "adamw": {"rate": 0.01, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "decay": 0.02},
+    "rmsprop": {"learning_rate": 0.1, "rho": 0.9, "epsilon": 1e-8},
+    "adagrad": {"learning_rate": 0.1, "epsilon": 1e-8},
+}
+CONSTANTS = {
+    **UPDATE,
+    "leaky_relu": {"slope": 0.2},
+    "leaky_relu_backward": {"slope": 0.2},
+    "huber": {"delta": 1.5},
+    "huber_backward": {"delta": 1.5},
+    "penalized": {"l1": 0.3, "l2": 0.7},
 }
 INPUTS = {
     "tanh": 1,
@@ -30,28 +41,37 @@ INPUTS = {
     "sigmoid_backward": 2,
     "relu": 1,
     "relu_backward": 2,
+    "leaky_relu": 1,
+    "leaky_relu_backward": 2,
     "softmax": 1,
     "softmax_backward": 2,
     "log_softmax": 1,
     "binary_cross_entropy": 2,
+    "huber": 1,
+    "huber_backward": 1,
+    "penalized": 2,
     "sgd": 2,
     "momentum": 3,
     "nesterov": 3,
     "adam": 4,
+    "adamw": 5,
+    "rmsprop": 3,
+    "adagrad": 3,
 }
+ROOTS = ("adam", "adamw", "rmsprop", "adagrad")
 
 
 def call(name, *inputs):
     """Return the results of a formula as a tuple."""
-    result = getattr(formulas, name)(*inputs, **UPDATE.get(name, {}))
+    result = getattr(formulas, name)(*inputs, **CONSTANTS.get(name, {}))
     return result if isinstance(result, tuple) else (result,)
 
 
 def draw(name, shape, dtype, seed=0):
-    """Return inputs for a formula; Adam's v is not negative."""
+    """Return inputs for a formula; a v whose root is taken is not negative."""
     rng = np.random.default_rng(seed)
     inputs = [rng.normal(scale=3, size=shape).astype(dtype) for _ in range(INPUTS[name])]
-    return [*inputs[:3], abs(inputs[3])] if name == "adam" else inputs
+    return [*inputs[:-1], abs(inputs[-1])] if name in ROOTS else inputs
 
 
 def exactly(function, *numbers):
@@ -139,18 +159,64 @@ def test_relu_is_flat_at_zero_and_a_nan_stays_one(backend):
     np.testing.assert_array_equal(dx[:4], [0, 0, 0, 5])
 
 
+def test_leaky_relu_has_its_slope_at_zero_and_a_nan_stays_one(backend):
+    x = backend.asarray([-2.0, -0.0, 0.0, 3.0, np.nan])
+    y = formulas.leaky_relu(x, slope=0.25)
+    np.testing.assert_array_equal(backend.to_numpy(y), [-0.5, 0, 0, 3, np.nan])
+    dx = formulas.leaky_relu_backward(y, backend.asarray([4.0] * 5), slope=0.25)
+    np.testing.assert_array_equal(backend.to_numpy(dx)[:4], [1, 1, 1, 4])
+
+
+@pytest.mark.parametrize("delta", [0.1, 1.0, 7.5])
+def test_huber_is_scipys_and_its_derivative_the_complex_steps(backend, delta):
+    e = np.array([*ORDINARY, delta, -delta, np.nextafter(delta, 99), -1e6, 1e6])
+    given = backend.asarray(e)
+    value = backend.to_numpy(formulas.huber(given, delta=delta))
+    np.testing.assert_allclose(value, special.huber(delta, e), rtol=4 * EPS)
+    slope = backend.to_numpy(formulas.huber_backward(given, delta=delta))
+    step = formulas.huber(e + 1e-20j, delta=delta).imag / 1e-20
+    np.testing.assert_allclose(slope, step, rtol=4 * EPS)
+
+
+def test_huber_of_a_nan_is_one(backend):
+    e = backend.asarray([np.nan])
+    for formula in (formulas.huber, formulas.huber_backward):
+        assert np.isnan(backend.to_numpy(formula(e, delta=1.0))[0])
+
+
+@pytest.mark.parametrize("p", [-2.5, -0.0, 0.0, 1e-300, 0.4])
+def test_a_penalty_is_added_with_the_sign_of_the_parameter(backend, p):
+    arrays = backend.asarray([p]), backend.asarray([5.0])
+    value = backend.to_numpy(formulas.penalized(*arrays, l1=0.3, l2=0.7))[0]
+    sign = -1 if p < 0 else 1 if p > 0 else 0
+    assert value == pytest.approx(5.0 + 0.3 * sign + 0.7 * p, rel=2 * EPS)
+
+
 def test_updates_are_the_textbooks_number_by_number(backend):
     p, g, v = 0.3, -2.0, 0.7
     new = 0.9 * v + g
+    mean, adagrad = 0.9 * v + 0.1 * g**2, v + g**2
     expected = {
         "sgd": (p - 0.1 * g,),
         "momentum": (p - 0.1 * new, new),
         "nesterov": (p - 0.1 * (g + 0.9 * new), new),
+        "rmsprop": (p - 0.1 * g / (mean**0.5 + 1e-8), mean),
+        "adagrad": (p - 0.1 * g / (adagrad**0.5 + 1e-8), adagrad),
     }
     for name, values in expected.items():
         inputs = [backend.asarray([each]) for each in (p, g, v)[: INPUTS[name]]]
         results = [float(backend.to_numpy(a)[0]) for a in call(name, *inputs)]
         assert results == pytest.approx(values, rel=4 * EPS)
+
+
+@pytest.mark.parametrize("decayed", [0.0, 1.0])
+def test_adamw_is_adam_and_takes_a_share_of_what_decays(backend, decayed):
+    p, g, m, v = 0.3, -2.0, 0.7, 0.2
+    given = [backend.asarray([each]) for each in (p, g, decayed, m, v)]
+    results = [float(backend.to_numpy(a)[0]) for a in call("adamw", *given)]
+    new_m, new_v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+    step = 0.01 * new_m / (new_v**0.5 + 1e-8)
+    assert results == pytest.approx([p - step - 0.02 * decayed * p, new_m, new_v], rel=16 * EPS)
 
 
 # Stability ------------------------------------------------------------------------------------
@@ -199,11 +265,13 @@ def test_complex_numbers_stay_complex_and_their_real_part_is_the_result(name):
         np.testing.assert_array_equal(value.imag, 0)
 
 
-@pytest.mark.parametrize("name", ["tanh", "sigmoid", "relu", "softmax", "log_softmax"])
+@pytest.mark.parametrize(
+    "name", ["tanh", "sigmoid", "relu", "leaky_relu", "softmax", "log_softmax"]
+)
 def test_complex_numbers_do_not_overflow_either(name):
     x = np.array([HUGE])
-    value = getattr(formulas, name)(x + 1e-20j)  # whose square, 1e-40, is what may be off
-    np.testing.assert_allclose(value.real, getattr(formulas, name)(x), rtol=1e-13, atol=1e-39)
+    (value,) = call(name, x + 1e-20j)  # whose square, 1e-40, is what may be off
+    np.testing.assert_allclose(value.real, call(name, x)[0], rtol=1e-13, atol=1e-39)
     assert np.isfinite(value).all()
 
 
@@ -234,15 +302,16 @@ def test_slices_give_the_bits_of_the_plain_formula(
 ):
     inputs = draw(name, (rows, width), dtype, seed)
     expected = call(name, *inputs)
-    if in_place:  # p, and m and v behind the gradient, are where the results go
-        out = tuple(a for i, a in enumerate(inputs) if i != 1 or len(expected) == 1)
-        out = out[: len(expected)]
+    if in_place and len(expected) == 1:  # any of the inputs may be where the result goes
+        out = (inputs[seed % len(inputs)],)
+    elif in_place:  # and p, and the state at the end, are where an update's results go
+        out = (inputs[0], *inputs[1 - len(expected) :])
     else:
         out = tuple(np.full_like(a, 7) for a in expected)
     backend = NumpyBackend()
     backend.slice_size = slice_size
     target = out if len(out) > 1 else out[0]
-    backend.apply(getattr(formulas, name), *inputs, out=target, **UPDATE.get(name, {}))
+    backend.apply(getattr(formulas, name), *inputs, out=target, **CONSTANTS.get(name, {}))
     for array, wanted in zip(out, expected, strict=True):
         assert array.tobytes() == wanted.astype(array.dtype).tobytes()
 
@@ -274,7 +343,7 @@ def test_where_false_changes_nothing_and_true_everything(backend, name, rows):
             *map(backend.asarray, host),
             out=out if len(out) > 1 else out[0],
             where=backend.asarray(flag),
-            **UPDATE.get(name, {}),
+            **CONSTANTS.get(name, {}),
         )
         for array, wanted in zip(out, expected, strict=True):
             np.testing.assert_array_equal(backend.to_numpy(array), wanted if flag else 7)

@@ -16,6 +16,7 @@ from minigd import reference
 from minigd.losses import LOSSES, get_loss
 
 BCE, CCE, MSE = gd.BinaryCrossEntropy, gd.CategoricalCrossEntropy, gd.MeanSquaredError
+Huber = gd.Huber
 
 
 def value_and_gradient(loss, backend, z, y, dtype="float64"):
@@ -114,7 +115,7 @@ def test_two_classes_are_binary_cross_entropy(backend):
     np.testing.assert_allclose(dz[:, 1:], expected_dz, atol=1e-15)
 
 
-@pytest.mark.parametrize("loss", [MSE(), BCE(True), CCE(True)])
+@pytest.mark.parametrize("loss", [MSE(), Huber(), BCE(True), CCE(True), CCE(True, 0.1)])
 def test_rows_of_the_gradient_do_not_depend_on_the_batch(backend, loss):
     z, y = logits()
     targets = y if isinstance(loss, CCE) else np.eye(4)[y]
@@ -142,7 +143,9 @@ def test_class_logits_of_ten_thousand_in_float32(backend):
         np.testing.assert_allclose(dz, p - np.eye(3), atol=1e-7)
 
 
-@pytest.mark.parametrize("loss", [MSE(), BCE(True), BCE(), CCE(True), CCE()])
+@pytest.mark.parametrize(
+    "loss", [MSE(), Huber(), BCE(True), BCE(), CCE(True), CCE(), BCE(True, 0.1), CCE(True, 0.1)]
+)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_value_and_gradient_have_the_outputs_dtype_and_device(backend, loss, dtype):
     z = backend.asarray(np.full((4, 3), 0.25), dtype=dtype)
@@ -155,7 +158,9 @@ def test_value_and_gradient_have_the_outputs_dtype_and_device(backend, loss, dty
     assert backend.holds(dz)
 
 
-@pytest.mark.parametrize("loss", [MSE(), BCE(True), BCE(), CCE(True), CCE()])
+@pytest.mark.parametrize(
+    "loss", [MSE(), Huber(), BCE(True), BCE(), CCE(True), CCE(), BCE(True, 0.1), CCE(True, 0.1)]
+)
 def test_neither_outputs_nor_targets_are_modified(backend, loss):
     host = np.full((3, 3), 0.25), np.eye(3)
     z, y = map(backend.asarray, host)
@@ -172,10 +177,310 @@ def test_outputs_of_whole_numbers_do_not_round_the_targets():
     np.testing.assert_array_equal(loss.backward(), [[1.0], [3.0]])
 
 
+# Huber ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("delta", [0.1, 1.0, 4.0])
+def test_huber_is_scipys(backend, k, delta):
+    z, _ = logits(n=30, k=k)
+    y = np.random.default_rng(1).normal(size=z.shape)
+    assert 0 < (abs(z - y) > delta).mean() < 1
+    value, dz = value_and_gradient(Huber(delta), backend, z, y)
+    assert value == pytest.approx(special.huber(delta, z - y).mean(), rel=1e-14)
+    for i in range(30):
+        for j in range(k):
+            e = z[i, j] - y[i, j]
+            slope = e if abs(e) <= delta else math.copysign(delta, e)
+            assert dz[i, j] == pytest.approx(slope / k, rel=1e-14)
+
+
+def test_huber_lies_between_the_squared_and_the_absolute_error(backend):
+    z, _ = logits()
+    y = np.random.default_rng(1).normal(size=z.shape)
+    square, slopes = value_and_gradient(MSE(), backend, z, y)
+    wide, wide_slopes = value_and_gradient(Huber(1e6), backend, z, y)
+    assert wide == pytest.approx(square / 2, rel=1e-14)
+    np.testing.assert_allclose(wide_slopes, slopes / 2, rtol=1e-14)
+    narrow, signs = value_and_gradient(Huber(1e-9), backend, z, y)
+    assert narrow / 1e-9 == pytest.approx(abs(z - y).mean(), rel=1e-8)
+    np.testing.assert_allclose(signs / 1e-9, np.sign(z - y) / 4, rtol=1e-14)
+
+
+def test_an_outlier_pulls_no_harder_than_delta(backend):
+    z = np.array([[0.0], [1e15]])
+    value, dz = value_and_gradient(Huber(2.0), backend, z, np.zeros(2), "float32")
+    assert value == pytest.approx(1e15, rel=1e-6)
+    np.testing.assert_array_equal(dz, [[0.0], [2.0]])
+
+
+def test_an_outlier_whose_square_is_too_large_for_the_dtype_is_no_warning(backend):
+    z = np.array([[1e30], [-1e38]])
+    value, dz = value_and_gradient(Huber(), backend, z, np.zeros(2), "float32")
+    assert value == pytest.approx(5e37, rel=1e-6)
+    np.testing.assert_array_equal(dz, [[1.0], [-1.0]])
+
+
+@pytest.mark.parametrize("delta", [0.0, -1.0, np.nan, np.inf, "1", None, True])
+def test_a_delta_that_is_not_above_0_is_refused(delta):
+    with pytest.raises(ValueError, match="delta must be "):
+        Huber(delta)
+
+
+# Label smoothing ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("alpha", [0.1, 0.6])
+def test_smoothed_flags_are_those_of_soft_targets(backend, k, alpha):
+    z, _ = logits(k=k)
+    rng = np.random.default_rng(1)
+    for y in (rng.integers(0, 2, size=z.shape), rng.uniform(size=z.shape)):
+        soft = y * (1 - alpha / 2) + (1 - y) * (alpha / 2)
+        for from_logits, given in ((True, z), (False, special.expit(z))):
+            value, dz = value_and_gradient(BCE(from_logits, alpha), backend, given, y)
+            p = special.expit(z)
+            naive = [
+                -(t * math.log(q) + (1 - t) * math.log(1 - q))
+                for q, t in zip(p.ravel(), soft.ravel(), strict=True)
+            ]
+            assert value == pytest.approx(sum(naive) / len(naive), rel=1e-12)
+            expected = (p - soft) / k if from_logits else (p - soft) / (k * p * (1 - p))
+            np.testing.assert_allclose(dz, expected, rtol=1e-11, atol=1e-15)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.6])
+@pytest.mark.parametrize("from_logits", [True, False])
+def test_smoothed_classes_are_those_of_soft_targets(backend, alpha, from_logits):
+    z, y = logits()
+    p = special.softmax(z, axis=1)
+    given = z if from_logits else p
+    soft = np.full((9, 4), alpha / 4)
+    for i, label in enumerate(y):
+        soft[i, label] = 1 - alpha + alpha / 4
+    expected = value_and_gradient(CCE(from_logits), backend, given, soft)
+    # As its authors write it: a share of the cross-entropy goes to that with all classes alike.
+    mixed = (1 - alpha) * metrics.log_loss(y, p, labels=range(4)) - alpha * np.log(p).mean()
+    assert expected[0] == pytest.approx(mixed, rel=1e-12)
+    onehot = np.eye(4)[y]
+    for targets in (y, y.reshape(-1, 1), y.astype("uint8"), onehot, onehot.astype(int)):
+        value, dz = value_and_gradient(CCE(from_logits, alpha), backend, given, targets)
+        assert value == pytest.approx(mixed, rel=1e-12)
+        np.testing.assert_allclose(dz, expected[1], rtol=1e-12, atol=1e-15)
+        gradient = p - soft if from_logits else -soft / p
+        np.testing.assert_allclose(dz, gradient, rtol=1e-12, atol=1e-15)
+
+
+def test_soft_rows_are_smoothed_too(backend):
+    z, _ = logits()
+    y = np.random.default_rng(1).dirichlet(np.ones(4), size=len(z))
+    value, dz = value_and_gradient(CCE(True, 0.2), backend, z, y)
+    p, soft = special.softmax(z, axis=1), 0.8 * y + 0.05
+    assert value == pytest.approx(-(soft * np.log(p)).sum(axis=1).mean(), rel=1e-13)
+    np.testing.assert_allclose(dz, p - soft, atol=1e-14)
+
+
+def test_a_smoothed_loss_is_least_at_the_smoothed_targets(backend):
+    # Without smoothing no finite logits would have a gradient of 0.
+    y = np.array([2, 0])
+    z = np.log(0.7 * np.eye(3)[y] + 0.1)
+    _, dz = value_and_gradient(CCE(True, 0.3), backend, z, y)
+    np.testing.assert_allclose(dz, 0, atol=1e-15)
+    z = special.logit(np.array([[0.85], [0.15]]))
+    _, dz = value_and_gradient(BCE(True, 0.3), backend, z, [1, 0])
+    np.testing.assert_allclose(dz, 0, atol=1e-15)
+
+
+def test_two_smoothed_classes_are_smoothed_binary_cross_entropy(backend):
+    z, y = logits(k=1)[0], np.arange(9) % 2
+    two = np.hstack([np.zeros_like(z), z])
+    value, dz = value_and_gradient(CCE(True, 0.2), backend, two, y)
+    expected, expected_dz = value_and_gradient(BCE(True, 0.2), backend, z, y)
+    assert value == pytest.approx(expected, rel=1e-13)
+    np.testing.assert_allclose(dz[:, 1:], expected_dz, atol=1e-15)
+
+
+@pytest.mark.parametrize("loss", [BCE, CCE])
+@pytest.mark.parametrize("alpha", [1.0, -0.1, np.nan, "0.1", None, True])
+def test_a_smoothing_out_of_range_is_refused(loss, alpha):
+    with pytest.raises(ValueError, match="label_smoothing must be a number, at least 0 and below"):
+        loss(label_smoothing=alpha)
+
+
+# Weights of rows ------------------------------------------------------------------------------
+
+
+def _regression(k):
+    rng = np.random.default_rng(k)
+    return rng.normal(scale=3, size=(9, k)), rng.normal(size=(9, k))
+
+
+def _binary(k, soft=False):
+    rng = np.random.default_rng(k)
+    z = rng.normal(scale=3, size=(9, k))
+    return z, rng.uniform(size=(9, k)) if soft else rng.integers(0, 2, size=(9, k))
+
+
+def _probabilities(z, y):
+    return special.expit(z), y
+
+
+def _simplex(z, y):
+    return special.softmax(z, axis=1), y
+
+
+WEIGHED = {  # name: the loss, (z, y), numbers that no row of it could have
+    "mse": (MSE, _regression(1), (np.inf, np.nan)),
+    "mse, three outputs": (MSE, _regression(3), (np.inf, np.inf)),
+    "huber": (Huber, _regression(1), (np.inf, np.inf)),
+    "huber, three outputs": (lambda: Huber(0.3), _regression(3), (np.nan, 1e300)),
+    "bce logits": (lambda: BCE(True), _binary(1), (np.nan, 7)),
+    "bce logits, soft": (lambda: BCE(True), _binary(3, soft=True), (-np.inf, np.nan)),
+    "bce logits, smoothed": (lambda: BCE(True, 0.1), _binary(3), (np.inf, -1)),
+    "bce": (BCE, _probabilities(*_binary(1)), (3.0, 1)),
+    "bce, smoothed": (lambda: BCE(label_smoothing=0.1), _probabilities(*_binary(3)), (0.0, 1)),
+    "cce logits": (lambda: CCE(True), logits(), (np.inf, 99)),
+    "cce logits, one-hot": (lambda: CCE(True), (logits()[0], np.eye(4)[logits()[1]]), (np.nan, 2)),
+    "cce logits, smoothed": (lambda: CCE(True, 0.1), logits(), (np.nan, -1)),
+    "cce": (CCE, _simplex(*logits()), (0.0, 2)),
+    "cce, one-hot": (CCE, _simplex(logits()[0], np.eye(4)[logits()[1]]), (-5.0, np.nan)),
+    "cce, smoothed": (lambda: CCE(False, 0.1), _simplex(*logits()), (0.0, 2)),
+}
+weighed = pytest.mark.parametrize("case", WEIGHED)
+
+
+def weighted(loss, backend, z, y, weight, dtype="float64"):
+    """Return the weighted loss and its gradient on the host."""
+    value = loss.forward(backend.asarray(z, dtype=dtype), backend.asarray(y), weight)
+    return float(value), backend.to_numpy(loss.backward())
+
+
+def some_weights(n=9):
+    return np.random.default_rng(5).uniform(0.1, 4.0, size=n)
+
+
+@weighed
+@pytest.mark.parametrize("on_device", [False, True])
+def test_a_weighted_loss_is_the_weighted_mean_of_its_rows(backend, case, on_device):
+    make, (z, y), _ = WEIGHED[case]
+    weight = some_weights()
+    rows = [value_and_gradient(make(), backend, z[i : i + 1], y[i : i + 1]) for i in range(9)]
+    given = backend.asarray(weight) if on_device else weight.tolist()
+    value, dz = weighted(make(), backend, z, y, given)
+    total = sum(weight)
+    naive = sum(w * each for w, (each, _) in zip(weight, rows, strict=True)) / total
+    assert value == pytest.approx(naive, rel=1e-13)
+    for i, (_, row) in enumerate(rows):
+        # Scaled so that the mean over rows, which layers take, is the weighted mean.
+        np.testing.assert_allclose(dz[i], row[0] * (9 * weight[i] / total), rtol=1e-13, atol=1e-16)
+
+
+@weighed
+def test_equal_weights_are_none_and_only_ratios_matter(backend, case):
+    make, (z, y), _ = WEIGHED[case]
+    expected = value_and_gradient(make(), backend, z, y)
+    for weight in (np.full(9, 0.3), np.full(9, 7), np.ones(9, dtype=bool)):
+        value, dz = weighted(make(), backend, z, y, weight)
+        assert value == pytest.approx(expected[0], rel=1e-15)
+        np.testing.assert_allclose(dz, expected[1], rtol=1e-15)
+    one = weighted(make(), backend, z, y, some_weights())
+    other = weighted(make(), backend, z, y, 1000 * some_weights())
+    assert one[0] == pytest.approx(other[0], rel=1e-14)
+    np.testing.assert_allclose(one[1], other[1], rtol=1e-14)
+
+
+@weighed
+def test_whole_weights_are_repeated_rows(backend, case):
+    make, (z, y), _ = WEIGHED[case]
+    times = np.array([1, 3, 0, 2, 1, 1, 0, 5, 2])
+    again = np.repeat(np.arange(9), times)
+    value, dz = weighted(make(), backend, z, y, times)
+    expected, repeated = value_and_gradient(make(), backend, z[again], y[again])
+    assert value == pytest.approx(expected, rel=1e-13)
+    # What each row adds to the mean that layers take.
+    added = np.zeros_like(z)
+    np.add.at(added, again, repeated / len(again))
+    np.testing.assert_allclose(dz / 9, added, rtol=1e-12, atol=1e-16)
+
+
+@weighed
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_row_of_weight_0_adds_nothing_whatever_it_holds(backend, case, dtype):
+    make, (z, y), (bad_z, bad_y) = WEIGHED[case]
+    z, y, weight = z.astype(dtype), np.array(y), some_weights()
+    if isinstance(bad_y, float):
+        y = y.astype("float64")
+    weight[[2, 6]] = 0.0
+    rest = np.flatnonzero(weight)
+    expected = weighted(make(), backend, z[rest], y[rest], weight[rest], dtype)
+    z[[2, 6]], y[[2, 6]] = bad_z, bad_y
+    value, dz = weighted(make(), backend, z, y, weight, dtype)
+    near = {"float32": 1e-6, "float64": 1e-14}[dtype]
+    assert value == pytest.approx(expected[0], rel=near)
+    np.testing.assert_array_equal(dz[[2, 6]], 0.0)
+    np.testing.assert_allclose(dz[rest] * 7 / 9, expected[1], rtol=near, atol=0)
+
+
+def test_weighted_losses_are_scikit_learns(backend):
+    weight = some_weights()
+    z, y = _regression(3)
+    value, _ = weighted(MSE(), backend, z, y, weight)
+    expected = metrics.mean_squared_error(y, z, sample_weight=weight)
+    assert value == pytest.approx(expected, rel=1e-14)
+    z, y = logits()
+    value, _ = weighted(CCE(True), backend, z, y, weight)
+    p = special.softmax(z, axis=1)
+    expected = metrics.log_loss(y, p, sample_weight=weight, labels=range(4))
+    assert value == pytest.approx(expected, rel=1e-13)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_keep_the_outputs_dtype_and_are_not_modified(backend, dtype):
+    weight = some_weights(4)
+    z = backend.asarray(np.full((4, 3), 0.25), dtype=dtype)
+    for loss in (MSE(), Huber(), BCE(True), CCE(True), CCE(True, 0.1)):
+        value = loss.forward(z, backend.asarray(np.eye(3)[[0, 1, 2, 0]]), weight)
+        dz = loss.backward()
+        assert str(value.dtype) == str(dz.dtype) == dtype
+        assert backend.holds(dz)
+    np.testing.assert_array_equal(weight, some_weights(4))
+
+
+def test_an_infinite_loss_that_counts_is_an_error_with_weights_too(backend):
+    with pytest.raises(gd.DataError, match="infinite"):
+        weighted(BCE(), backend, np.array([[0.5], [0.0]]), np.array([1, 1]), [1.0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("weight", "words"),
+    [
+        ([1.0, 2.0], r"sample_weight has shape \(2,\): it must hold a weight for each row.*3,"),
+        ([[1.0], [1.0], [1.0]], r"sample_weight has shape \(3, 1\)"),
+        ([1.0, -2.0, 1.0], "sample_weight holds -2 at row 1"),
+        ([1.0, np.nan, 1.0], "sample_weight holds nan at row 1"),
+        ([1.0, 1.0, np.inf], "sample_weight holds inf at row 2"),
+        ([0.0, 0.0, 0.0], "all of sample_weight is 0"),
+        (["a", "b", "c"], "sample_weight must hold numbers"),
+    ],
+)
+def test_weights_that_are_none_are_refused(backend, weight, words):
+    z = backend.asarray(np.zeros((3, 1)))
+    with pytest.raises(gd.DataError, match=words):
+        MSE().forward(z, backend.asarray(np.zeros(3)), weight)
+
+
+def test_targets_are_checked_in_the_rows_that_count(backend):
+    z = backend.asarray(np.zeros((3, 4)))
+    with pytest.raises(gd.DataError, match="y holds 7: number the classes from 0"):
+        CCE(True).forward(z, backend.asarray([0, 1, 7]), [1.0, 0.0, 2.0])
+    with pytest.raises(gd.ShapeError, match="x has 3 rows and y has 2 rows"):
+        CCE(True).forward(z, backend.asarray([0, 1]), [1.0, 0.0, 2.0])
+
+
 # Shapes ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loss", [MSE(), BCE(True), BCE()])
+@pytest.mark.parametrize("loss", [MSE(), Huber(), BCE(True), BCE()])
 def test_a_vector_of_targets_is_a_column_and_is_never_broadcast(backend, loss):
     z, y = np.array([[0.1], [0.4], [0.8]]), np.array([0.0, 1.0, 1.0])
     vector = value_and_gradient(loss, backend, z, y)
@@ -185,7 +490,7 @@ def test_a_vector_of_targets_is_a_column_and_is_never_broadcast(backend, loss):
     np.testing.assert_array_equal(vector[1], column[1])
 
 
-@pytest.mark.parametrize("loss", [MSE(), BCE(True), BCE()])
+@pytest.mark.parametrize("loss", [MSE(), Huber(), BCE(True), BCE()])
 @pytest.mark.parametrize(
     ("z", "y", "words"),
     [
@@ -277,7 +582,7 @@ def test_labels_that_are_not_0_and_1_are_refused_with_the_way_out(backend, loss,
         loss.forward(backend.asarray([[0.5], [0.5]]), backend.asarray(y))
 
 
-@pytest.mark.parametrize("loss", [MSE(), BCE(True), CCE(True)])
+@pytest.mark.parametrize("loss", [MSE(), Huber(), BCE(True), CCE(True)])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_targets_that_are_not_finite_are_named_with_their_row(backend, loss, bad):
     y = np.eye(3)
@@ -286,7 +591,7 @@ def test_targets_that_are_not_finite_are_named_with_their_row(backend, loss, bad
         loss.forward(backend.zeros((3, 3), "float64"), backend.asarray(y))
 
 
-@pytest.mark.parametrize("loss", [MSE(), BCE(True), CCE(True)])
+@pytest.mark.parametrize("loss", [MSE(), Huber(), BCE(True), CCE(True)])
 @pytest.mark.parametrize("y", [["yes", "no"], np.array(["1", "0"]), [None, 1]])
 def test_text_is_refused(loss, y):
     with pytest.raises(gd.DataError, match="y must hold numbers, but its dtype is"):
@@ -340,7 +645,7 @@ def test_an_infinite_squared_error_is_not_blamed_on_probabilities():
 # Order of calls -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loss", [MSE, BCE, CCE])
+@pytest.mark.parametrize("loss", [MSE, Huber, BCE, CCE])
 def test_backward_needs_a_forward_of_its_own(backend, loss):
     loss = loss()
     with pytest.raises(RuntimeError, match=f"{type(loss).__name__}: backward was called without a"):
@@ -370,6 +675,7 @@ def test_the_fields_usual_names():
     expected = {
         "mse": MSE,
         "mean_squared_error": MSE,
+        "huber": gd.Huber,
         "binary_crossentropy": BCE,
         "categorical_crossentropy": CCE,
     }
@@ -383,6 +689,11 @@ def test_a_loss_is_its_own():
     loss = BCE(from_logits=True)
     assert get_loss(loss) is loss
     assert repr(loss) == "BinaryCrossEntropy(from_logits=True)"
+    assert repr(CCE(True, 0.1)) == (
+        "CategoricalCrossEntropy(from_logits=True, label_smoothing=0.1)"
+    )
+    assert repr(Huber()) == "Huber()"
+    assert repr(Huber(0.5)) == "Huber(delta=0.5)"
 
 
 @pytest.mark.parametrize("which", ["msr", None, MSE, 3])
@@ -414,6 +725,7 @@ def test_probabilities_for_metrics(backend):
     array = backend.asarray(z)
     for loss, expected in (
         (MSE(), z),
+        (Huber(), z),
         (BCE(), z),
         (CCE(), z),
         (BCE(True), special.expit(z)),

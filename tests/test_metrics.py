@@ -1,14 +1,20 @@
-"""Metrics: a number for each row, against scikit-learn, whatever the shape of the targets.
+"""Metrics: numbers of a whole epoch, against scikit-learn, whatever the shape of the targets.
 
-They are means over rows, so that a short last batch counts by its rows.
+However the epoch is cut, they are those of its rows, and never the mean of the batches' values.
 """
+
+import math
+import sys
 
 import numpy as np
 import pytest
+from scipy import special
 from sklearn import metrics as sklearn_metrics
 
 import minigd as gd
+from minigd import metrics
 from minigd.metrics import METRICS, Accuracy, Metric, get_metric, get_metrics
+from minigd.totals import Totals
 
 
 def measure(name, backend, prediction, y):
@@ -65,13 +71,328 @@ def test_a_vector_of_targets_is_a_column_and_is_never_broadcast(backend, name):
     np.testing.assert_array_equal(measure(name, backend, prediction, y), expected)
 
 
-def test_neither_predictions_nor_targets_are_modified(backend):
+@pytest.mark.parametrize("name", METRICS)
+def test_neither_predictions_nor_targets_are_modified(backend, name):
+    host = np.array([[0.2, 0.8], [0.6, 0.4]]), np.eye(2), np.array([1.0, 3.0])
+    arrays = [backend.asarray(a.copy()) for a in host]
+    get_metric(name).total(*arrays)
+    for array, expected in zip(arrays, host, strict=True):
+        np.testing.assert_array_equal(backend.to_numpy(array), expected)
+
+
+# Over an epoch --------------------------------------------------------------------------------
+
+CUTS = {"one batch": [23], "an odd tail": [8, 8, 7], "single rows": [1] * 23}
+
+
+def epoch(name, backend, prediction, y, weight=None, sizes=(8, 8, 7)):
+    """Return a metric over batches of these sizes."""
+    totals = Totals({name: get_metric(name)})
+    start = 0
+    for size in sizes:
+        rows = slice(start, start + size)
+        start += size
+        w = None if weight is None else backend.asarray(weight[rows])
+        total = get_metric(name).total(
+            backend.asarray(prediction[rows]), backend.asarray(y[rows]), w
+        )
+        totals.add({name: total}, float(size if weight is None else weight[rows].sum()))
+    return totals.means(backend)[name]
+
+
+def weights(n=23):
+    return np.random.default_rng(9).uniform(0.1, 3.0, size=n)
+
+
+def one_output(rng):
+    """Return probabilities of class 1, some of them tied, and the targets in all their shapes."""
+    y = rng.integers(0, 2, 23)
+    p = (0.3 * y + rng.uniform(0, 0.7, 23)).round(1).reshape(-1, 1)
+    return p, y, [y, y.reshape(-1, 1), y.astype(bool), y.astype("float32")]
+
+
+def outputs(rng, k):
+    y = rng.integers(0, k, 23)
+    p = special.softmax(rng.normal(size=(23, k)) + np.eye(k)[y] / 2, axis=1)
+    onehot = np.eye(k)[y]
+    return p, y, [y, y.reshape(-1, 1), y.astype("uint8"), onehot, onehot.astype(int)]
+
+
+CLASSES = {
+    "one output": one_output,
+    "two outputs": lambda rng: outputs(rng, 2),
+    "three outputs": lambda rng: outputs(rng, 3),
+}
+of_classes = pytest.mark.parametrize("kind", CLASSES)
+cut = pytest.mark.parametrize("sizes", CUTS.values(), ids=list(CUTS))
+weighed = pytest.mark.parametrize("weight", [None, weights()], ids=["no weights", "weights"])
+
+
+def chosen(p):
+    return (p[:, 0] > 0.5).astype(int) if p.shape[1] == 1 else p.argmax(axis=1)
+
+
+def scikit_learns(name, p, y, weight):
+    """Return a metric of classes by scikit-learn."""
+    if name == "accuracy":
+        return sklearn_metrics.accuracy_score(y, chosen(p), sample_weight=weight)
+    if name == "roc_auc":
+        if p.shape[1] > 2:
+            return sklearn_metrics.roc_auc_score(
+                y, p, sample_weight=weight, multi_class="ovr", average="macro"
+            )
+        return sklearn_metrics.roc_auc_score(y, p[:, -1], sample_weight=weight)
+    function = getattr(sklearn_metrics, f"{name}_score")
+    average = "macro" if p.shape[1] > 2 else "binary"
+    return function(y, chosen(p), sample_weight=weight, average=average, zero_division=0)
+
+
+@of_classes
+@cut
+@weighed
+@pytest.mark.parametrize("name", ["accuracy", "precision", "recall", "f1", "roc_auc"])
+def test_metrics_of_classes_are_scikit_learns_however_the_epoch_is_cut(
+    backend, name, kind, sizes, weight
+):
+    p, y, shapes = CLASSES[kind](np.random.default_rng(1))
+    expected = scikit_learns(name, p, y, weight)
+    assert 0 < expected < 1
+    for targets in shapes:
+        value = epoch(name, backend, p, targets, weight, sizes)
+        assert type(value) is float
+        assert value == pytest.approx(expected, rel=1e-13)
+
+
+@cut
+@weighed
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("name", ["mae", "mse", "rmse", "r2"])
+def test_metrics_of_numbers_are_scikit_learns_however_the_epoch_is_cut(
+    backend, name, k, sizes, weight
+):
+    rng = np.random.default_rng(k)
+    y = rng.normal(size=(23, k)) * [[1.0, 10.0, 100.0][:k]] + 5
+    p = y + rng.normal(size=(23, k))
+    functions = {
+        "mae": sklearn_metrics.mean_absolute_error,
+        "mse": sklearn_metrics.mean_squared_error,
+        "rmse": sklearn_metrics.mean_squared_error,
+        "r2": sklearn_metrics.r2_score,
+    }
+    expected = functions[name](y, p, sample_weight=weight)
+    expected = math.sqrt(expected) if name == "rmse" else expected
+    for targets in [y] if k > 1 else [y, y[:, 0]]:
+        value = epoch(name, backend, p, targets, weight, sizes)
+        assert type(value) is float
+        assert value == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_totals_are_in_double_precision_whatever_the_outputs_are(backend, dtype):
+    p, y, _ = outputs(np.random.default_rng(0), 3)
+    targets = np.eye(3, dtype=dtype)[y]
     for name in METRICS:
-        host = np.array([[0.2, 0.8], [0.6, 0.4]]), np.eye(2)
-        arrays = [backend.asarray(a.copy()) for a in host]
-        get_metric(name).per_example(*arrays)
-        for array, expected in zip(arrays, host, strict=True):
-            np.testing.assert_array_equal(backend.to_numpy(array), expected)
+        for weight in (None, backend.asarray(weights())):
+            total = get_metric(name).total(
+                backend.asarray(p, dtype=dtype), backend.asarray(targets), weight
+            )
+            assert str(total.dtype) == "float64", name
+            assert backend.holds(total) or np.isscalar(total)
+
+
+# Batches that are easy and a tail that is hard, or the other way round.
+UNEVEN = {
+    "precision": ([1, 1, 1, 0, 0, 1], [0.9, 0.9, 0.9, 0.9, 0.9, 0.1]),
+    "recall": ([1, 1, 1, 0, 1, 0], [0.9, 0.9, 0.9, 0.1, 0.1, 0.1]),
+    "f1": ([1, 1, 1, 0, 1, 0], [0.9, 0.9, 0.9, 0.9, 0.1, 0.1]),
+    "roc_auc": ([1, 0, 1, 0, 1, 0], [0.9, 0.8, 0.7, 0.6, 0.2, 0.1]),
+    "rmse": ([0.0] * 6, [0.0, 0.0, 0.0, 0.0, 0.0, 6.0]),
+    "r2": ([0.0, 1.0, 0.0, 1.0, 50.0, 51.0], [0.5, 0.5, 0.5, 0.5, 50.5, 50.5]),
+}
+
+
+@pytest.mark.parametrize("name", UNEVEN)
+def test_a_metric_is_not_the_mean_of_the_batches_values(backend, name):
+    y, p = map(np.array, UNEVEN[name])
+    p = p.reshape(-1, 1)
+    parts = [
+        epoch(name, backend, p[rows], y[rows], sizes=[len(y[rows])])
+        for rows in (slice(0, 4), slice(4, 6))
+    ]
+    expected = {
+        "rmse": math.sqrt(6.0),
+        "r2": sklearn_metrics.r2_score(y, p),
+    }.get(name) or scikit_learns(name, p, y, None)
+    value = epoch(name, backend, p, y, sizes=[4, 2])
+    assert value == pytest.approx(expected, rel=1e-13)
+    for mean in (np.mean(parts), np.average(parts, weights=[4, 2])):
+        assert abs(mean - value) > 0.05
+
+
+def test_metrics_that_are_means_count_the_tail_by_its_rows(backend):
+    y, p = np.array([0, 0, 0, 0, 1]), np.full((5, 1), 0.1)
+    for name, expected in (("accuracy", 0.8), ("mae", (4 * 0.1 + 0.9) / 5)):
+        assert epoch(name, backend, p, y, sizes=[4, 1]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("weight", [None, np.array([1.0, 2.0, 0.5, 3.0])])
+@pytest.mark.parametrize(
+    ("y", "p"),
+    [
+        ([1, 1, 0, 0], [0.1, 0.2, 0.3, 0.4]),  # none is predicted
+        ([0, 0, 0, 0], [0.9, 0.2, 0.3, 0.8]),  # none is there
+        ([0, 0, 0, 0], [0.1, 0.2, 0.3, 0.4]),  # neither
+    ],
+)
+def test_what_would_divide_by_0_is_0(backend, y, p, weight):
+    p, y = np.reshape(p, (4, 1)), np.array(y)
+    for name in ("precision", "recall", "f1"):
+        value = epoch(name, backend, p, y, weight, [3, 1])
+        assert value == scikit_learns(name, p, y, weight) == 0.0
+
+
+@pytest.mark.parametrize("weight", [None, np.array([1.0, 2.0, 0.5, 3.0])])
+def test_of_several_classes_those_that_occur_are_averaged(backend, weight):
+    # Class 3 is nowhere, class 2 is predicted and not there, class 1 is there and not predicted.
+    p, y = np.eye(4)[[0, 2, 0, 2]], np.array([0, 0, 1, 0])
+    for name in ("precision", "recall", "f1"):
+        value = epoch(name, backend, p, y, weight, [1, 3])
+        assert value == pytest.approx(scikit_learns(name, p, y, weight), rel=1e-14)
+        assert value > 0
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_an_area_without_a_class_is_no_number(backend, k):
+    p = np.random.default_rng(0).uniform(size=(6, k))
+    assert math.isnan(epoch("roc_auc", backend, p, np.zeros(6, dtype=int), sizes=[4, 2]))
+    y = np.array([0, 1, 0, 1, 0, 1]) if k == 3 else np.ones(6, dtype=int)
+    assert math.isnan(epoch("roc_auc", backend, p, y, sizes=[4, 2]))
+    # A row of weight 0 brings no class with it.
+    weight = np.array([0.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+    y = np.array([k - 1, *[0] * 5] if k < 3 else [2, 0, 1, 0, 1, 0])
+    assert math.isnan(epoch("roc_auc", backend, p, y, weight, [4, 2]))
+
+
+def test_an_area_needs_scikit_learn_and_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
+    with pytest.raises(
+        ImportError, match=r"roc_auc_score is computed by scikit-learn.*pip install"
+    ):
+        epoch("roc_auc", gd.get_backend("numpy"), np.full((23, 1), 0.5), np.arange(23) % 2)
+
+
+@weighed
+@pytest.mark.parametrize("shift", [1e8, -1e8, 1e5])
+def test_r2_keeps_its_digits_far_from_zero(backend, shift, weight):
+    # Σ y² less n times the mean's square, as some have it, has none left here.
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=23)
+    p = (y + 0.5 * rng.normal(size=23)).reshape(-1, 1)
+    expected = sklearn_metrics.r2_score(y, p, sample_weight=weight)
+    for sizes in CUTS.values():
+        value = epoch("r2", backend, p + shift, y + shift, weight, sizes)
+        assert value == pytest.approx(expected, rel=0, abs=1e-6)
+
+
+def test_r2_of_batches_whose_means_differ_is_that_of_all_rows(backend):
+    y = np.sort(np.random.default_rng(0).normal(size=200)) + 1e8
+    p = np.full((200, 1), y.mean())
+    assert epoch("r2", backend, p, y, sizes=[7] * 28 + [4]) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_r2_of_a_constant_is_1_where_predictions_are_exact_and_0_otherwise(backend):
+    y = np.full(6, 3.0)
+    for p, expected in ((y, 1.0), (y + np.eye(6)[5], 0.0)):
+        p = p.reshape(-1, 1)
+        assert sklearn_metrics.r2_score(y, p) == expected
+        assert epoch("r2", backend, p, y, sizes=[4, 2]) == expected
+
+
+def test_a_masked_batch_adds_nothing_to_r2(backend):
+    # A GPU's guard makes all totals of a batch 0 whose update was not made.
+    metric = metrics.R2()
+    p, y = (backend.asarray(a) for a in np.random.default_rng(0).normal(size=(2, 6, 1)))
+    total = metric.total(p, y, None)
+    for merged in (metric.merge(total, total * 0), metric.merge(total * 0, total)):
+        np.testing.assert_array_equal(backend.to_numpy(merged), backend.to_numpy(total))
+    nothing = metric.merge(total * 0, total * 0)
+    np.testing.assert_array_equal(backend.to_numpy(nothing), 0)
+
+
+@weighed
+def test_a_trainer_gives_the_metrics_of_all_rows(backend, weight):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(23, 2)), rng.integers(0, 3, 23)
+    names = ["accuracy", "precision", "recall", "f1", "roc_auc"]
+    layers = [gd.Dense(3), gd.Softmax()]
+    model = gd.Sequential(layers, inputs=2, backend=backend, dtype="float64")
+    trainer = gd.Trainer(model, "categorical_crossentropy", gd.SGD(0.0), metrics=names)
+    history = trainer.fit(x, y, batch_size=8, sample_weight=weight, validation_data=(x, y, weight))
+    p = model.predict(x)
+    evaluated = trainer.evaluate(x, y, batch_size=5, sample_weight=weight)
+    for name in names:
+        expected = scikit_learns(name, p, y, weight)
+        assert history[name] == [pytest.approx(expected, rel=1e-12)]
+        assert history[f"val_{name}"] == [pytest.approx(expected, rel=1e-12)]
+        assert evaluated[name] == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_trainer_leaves_rows_of_weight_0_out_of_its_metrics(backend):
+    rng = np.random.default_rng(0)
+    x, y, weight = rng.normal(size=(23, 2)), rng.normal(size=23), weights()
+    weight[[0, 5, 22]] = 0.0
+    there = weight > 0
+    x[~there] = np.nan
+    names = ["mae", "mse", "rmse", "r2"]
+    model = gd.Sequential([gd.Dense(1)], inputs=2, backend=backend, dtype="float64")
+    trainer = gd.Trainer(model, "mse", gd.SGD(0.0), metrics=names)
+    history = trainer.fit(x, y, batch_size=8, sample_weight=weight)
+    p, y, weight = model.predict(x[there]), y[there], weight[there]
+    expected = {
+        "mae": sklearn_metrics.mean_absolute_error(y, p, sample_weight=weight),
+        "mse": sklearn_metrics.mean_squared_error(y, p, sample_weight=weight),
+        "rmse": sklearn_metrics.root_mean_squared_error(y, p, sample_weight=weight),
+        "r2": sklearn_metrics.r2_score(y, p, sample_weight=weight),
+    }
+    for name in names:
+        assert history[name] == [pytest.approx(expected[name], rel=1e-12)]
+
+
+# Targets that are refused ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["accuracy", "precision", "recall", "f1", "roc_auc"])
+def test_metrics_of_classes_refuse_numbers_and_rows_of_flags(backend, name):
+    metric = get_metric(name)
+    with pytest.raises(gd.DataError, match=r"y holds 0 to 3: for one output they are 0 and 1"):
+        metric.check(backend.asarray([0.0, 3.0]), (2, 1))
+    with pytest.raises(gd.DataError, match="rows of y do not sum to 1"):
+        metric.check(backend.asarray([[1.0, 1.0], [0.0, 1.0]]), (2, 2))
+    metric.check(backend.asarray([[1.0, 0.0], [0.0, 1.0]]), (2, 2))
+    metric.check(backend.asarray([5, 0]), (2, 6))
+
+
+@pytest.mark.parametrize("name", ["mae", "mse", "rmse", "r2"])
+def test_metrics_of_numbers_refuse_targets_of_another_shape(backend, name):
+    metric = get_metric(name)
+    words = r"compares number by number, and y has shape \(3,\) while the outputs .*\(3, 2\)"
+    with pytest.raises(gd.ShapeError, match=words):
+        metric.check(backend.asarray([0.0, 1.0, 2.0]), (3, 2))
+    metric.check(backend.asarray([0.0, 1.0, 2.0]), (3, 1))
+
+
+def test_more_is_better_of_shares_and_less_of_errors():
+    assert {name for name, kind in METRICS.items() if kind().more_is_better} == {
+        "accuracy",
+        "precision",
+        "recall",
+        "f1",
+        "roc_auc",
+        "r2",
+    }
+
+
+# Metrics of one's own, and names --------------------------------------------------------------
 
 
 def test_an_epoch_of_unequal_batches_is_weighted_by_rows(backend):
@@ -95,6 +416,8 @@ class TopTwo(Metric):
 def test_a_metric_of_ones_own_needs_one_method():
     with pytest.raises(NotImplementedError, match=r"Metric must define per_example\(prediction, y"):
         Metric().per_example(np.ones((1, 1)), np.ones(1))
+    with pytest.raises(NotImplementedError, match="Counted must define of_counts"):
+        metrics.Counted().value(np.ones((3, 2)), 2.0)
     X, y = np.eye(3), np.arange(3)
     model = gd.Sequential([gd.Dense(3)], inputs=3)
     loss = gd.CategoricalCrossEntropy(from_logits=True)
@@ -115,10 +438,55 @@ def test_names_and_objects_give_the_keys_of_the_history():
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
     for which in ("acc", None, Accuracy):
-        with pytest.raises(ValueError, match=r"unknown metric .*'accuracy', 'mae', .*'mse'"):
+        with pytest.raises(ValueError, match=r"unknown metric .*'accuracy', 'f1', 'mae', .*'mse'"):
             get_metric(which)
 
 
 def test_one_name_in_place_of_a_list_is_refused_and_not_read_by_letters():
     with pytest.raises(TypeError, match=r"metrics is a list of names, \['mae'\], and not one name"):
         get_metrics("mae")
+
+
+def test_classes_give_the_keys_that_are_their_names():
+    for name in ("accuracy", "precision", "recall", "f1", "roc_auc", "r2"):
+        assert list(get_metrics([METRICS[name]()])) == [name]
+    for name in ("mean_absolute_error", "mean_squared_error", "root_mean_squared_error"):
+        assert list(get_metrics([METRICS[name]()])) == [name]
+        short = "".join(word[0] for word in name.split("_"))
+        assert METRICS[short] is METRICS[name]
+
+
+class Seconds(TopTwo):
+    """Would take the place of a column that a history has."""
+
+
+class ValLoss(TopTwo):
+    """Would take the place of the loss of a validation."""
+
+
+@pytest.mark.parametrize("metric", [Seconds(), ValLoss()])
+def test_a_metric_that_a_history_would_confuse_is_refused(metric):
+    with pytest.raises(ValueError, match=r"a history has a column '.*' of its own"):
+        get_metrics([metric])
+
+
+class OneNumber(Metric):
+    """Returns a mean where a number for each row is asked for."""
+
+    def per_example(self, prediction, y):
+        return np.float64(0.5)
+
+
+class Column(Metric):
+    """Returns a column, which would be broadcast against the weights."""
+
+    def per_example(self, prediction, y):
+        return abs(prediction - y.reshape(-1, 1))
+
+
+@pytest.mark.parametrize(("metric", "shape"), [(OneNumber(), r"\(\)"), (Column(), r"\(4, 1\)")])
+@pytest.mark.parametrize("weight", [None, np.ones(4)])
+def test_a_metric_that_gives_no_number_for_each_row_is_named(metric, shape, weight):
+    words = rf"per_example must return a number for each row, shape \(4,\), and returned {shape}"
+    with pytest.raises(gd.ShapeError, match=words):
+        metric.total(np.ones((4, 1)), np.ones(4), weight)

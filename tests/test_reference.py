@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import special
 from sklearn.metrics import log_loss
+from sklearn.preprocessing import StandardScaler
 
 import minigd as gd
 from minigd import reference
@@ -48,6 +49,39 @@ def test_dense_backward_is_the_derivative_along_any_direction():
     assert (db * along_b).sum() == pytest.approx(mean_loss(x, W, b + along_b) - here)
     # dx belongs to each example alone: its rows are not divided by n.
     assert (dx * along_x).sum() / 5 == pytest.approx(mean_loss(x + along_x, W, b) - here)
+
+
+def test_batch_norm_is_a_scikit_learn_scaler_with_a_scale_and_a_shift():
+    x, gamma, beta = arrays((8, 3), (3,), (3,))
+    x = 4 * x + 10
+    expected = gamma * StandardScaler().fit_transform(x) + beta
+    y = reference.batch_norm(x, gamma, beta, epsilon=0.0)
+    np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-14)
+    # ε adds to the variance, and not to its root.
+    flat = reference.batch_norm(np.tile(x[:1], (4, 1)), gamma, beta, epsilon=0.25)
+    np.testing.assert_array_equal(flat, np.tile(beta, (4, 1)))
+    y = reference.batch_norm(np.array([[-3.0], [3.0]]), np.ones(1), np.zeros(1), epsilon=16.0)
+    np.testing.assert_array_equal(y, [[-0.6], [0.6]])
+
+
+@pytest.mark.parametrize("n", [1, 2, 6])
+def test_batch_norm_backward_is_the_complex_step_of_batch_norm(n):
+    x, gamma, beta, dy = arrays((n, 3), (3,), (3,), (n, 3))
+    dgamma, dbeta, dx = reference.batch_norm_backward(x, gamma, dy, epsilon=0.1)
+
+    def slopes(at):
+        """Return n ∂L/∂ of an array's entries, for L the mean over rows of dy_i · y_i."""
+        place = {"x": x, "gamma": gamma, "beta": beta}
+        found = np.zeros(place[at].shape)
+        for index in np.ndindex(found.shape):
+            moved = {name: array.astype(complex) for name, array in place.items()}
+            moved[at][index] += 1e-20j
+            found[index] = (dy * reference.batch_norm(**moved, epsilon=0.1)).sum().imag / 1e-20
+        return found
+
+    np.testing.assert_allclose(dx, slopes("x"), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(dgamma, slopes("gamma") / n, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(dbeta, slopes("beta") / n, rtol=1e-12)
 
 
 @pytest.mark.parametrize("x", [-30.0, -1.0, 0.0, 0.5, 30.0])
@@ -96,6 +130,8 @@ def test_twins_do_not_modify_what_they_are_given():
     given = arrays((5, 4), (4, 3), (5, 3))
     before = [a.copy() for a in given]
     reference.dense_backward(*given)
+    reference.batch_norm(given[0], *np.ones((2, 4)))
+    reference.batch_norm_backward(given[0], np.ones(4), given[0])
     params, grads = given[:1], [np.ones((5, 4))]
     reference.Adam().update(params, grads)
     for array, expected in zip(given, before, strict=True):

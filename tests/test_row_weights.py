@@ -795,7 +795,9 @@ def test_class_weights_that_are_none_are_refused(given):
 @pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
 def test_a_weight_of_a_class_that_makes_no_sense_is_refused(value):
     x = rows()
-    with pytest.raises(ValueError, match="the weight of class 1 must be at least 0 and finite"):
+    with pytest.raises(
+        ValueError, match="the weight of class 1 must be a number, at least 0 and finite"
+    ):
         gd.Batches(x, classes(x), class_weight={1: value})
 
 

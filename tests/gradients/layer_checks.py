@@ -3,6 +3,8 @@
 A layer is given as a function that makes it; dy is random, from a seed.
 """
 
+from functools import partial
+
 import numpy as np
 from gradients.common import CENTRAL, EXACT, MEAN, assert_close, assert_same_gradients, rng_of
 
@@ -12,11 +14,18 @@ from minigd import reference
 LAYERS = {
     "dense": lambda: gd.Dense(4),
     "square dense": lambda: gd.Dense(5),
+    "dense without b": lambda: gd.Dense(4, bias=False),
     "tanh": gd.Tanh,
     "sigmoid": gd.Sigmoid,
     "relu": gd.ReLU,
+    "leaky relu": gd.LeakyReLU,
+    "steep leaky relu": lambda: gd.LeakyReLU(0.3),
     "softmax": gd.Softmax,
+    "batch norm": gd.BatchNorm,
+    "dropout": lambda: gd.Dropout(0.4),
 }
+# Row i of what these give is not decided by row i alone: by all rows, or by its place among them.
+BY_BATCH = ("batch norm", "dropout")
 WIDTH = 5
 
 
@@ -34,7 +43,8 @@ def batch(model, n=7, seed=0):
 
 
 def gradients(model, x, dy):
-    """Return dx and all parameters' gradients of one pass."""
+    """Return dx and all parameters' gradients of one pass, always the first that a model makes."""
+    model.passes = 0
     model.forward(x, train=True)
     dx = model.backward(dy, input_gradient=True)
     return {"x": dx, **{name: grad.copy() for name, grad in model.grads.items()}}
@@ -62,12 +72,23 @@ def _relu(x):
     return np.where(x > 0, x, 0), np.diag((x > 0).astype(float))
 
 
+def _leaky_relu(x, slope):
+    return np.maximum(x, 0) - slope * np.maximum(-x, 0), np.diag(np.where(x > 0, 1, slope))
+
+
 def _softmax(x):
     y = reference.softmax(x)
     return y, reference.softmax_jacobian(y)
 
 
-TEXTBOOK = {"tanh": _tanh, "sigmoid": _sigmoid, "relu": _relu, "softmax": _softmax}
+TEXTBOOK = {
+    "tanh": _tanh,
+    "sigmoid": _sigmoid,
+    "relu": _relu,
+    "leaky relu": partial(_leaky_relu, slope=0.01),
+    "steep leaky relu": partial(_leaky_relu, slope=0.3),
+    "softmax": _softmax,
+}
 
 
 def activation_is_the_textbooks(name):
@@ -92,6 +113,8 @@ def activation_is_finite_far_out(name):
         "tanh": np.sign(x),
         "sigmoid": (np.sign(x) + 1) / 2,
         "relu": np.where(x > 0, x, 0),
+        "leaky relu": np.where(x > 0, x, 0.01 * x),
+        "steep leaky relu": np.where(x > 0, x, 0.3 * x),
         "softmax": np.array([[1, 0, 0], [1 / 3] * 3, [1 / 3] * 3]),
     }
     assert_close(y, limits[name], 1e-15, "y")
@@ -114,14 +137,20 @@ def dense_is_the_explicit_mean(width=4, units=4, n=6):
     assert_close(model.grads["dense1.b"], db, MEAN, "db without dx")
 
 
-def layer_treats_batches_alike(make):
-    """Compare a batch after batches of other sizes with a new model that sees it alone."""
+def layer_treats_batches_alike(make, by_batch=False):
+    """Compare a batch after batches of other sizes with a new model that sees it alone.
+
+    Unless a batch decides as a whole, its rows are also compared with those of a larger one; one
+    that does may have batches of one row, to which the batches before are all it has.
+    """
     used = layer_in_model(make)
     x, dy = batch(used, 10)
-    for rows in (slice(0, 10), slice(3, 4), slice(6, 10), slice(0, 2), slice(0, 10)):
+    few = slice(3, 6) if by_batch else slice(3, 4)
+    for rows in (slice(0, 10), few, slice(6, 10), slice(0, 2), slice(0, 10)):
         alone = gradients(layer_in_model(make), x[rows], dy[rows])
         assert_same_gradients(gradients(used, x[rows], dy[rows]), alone, MEAN)
-        assert_close(alone["x"], gradients(used, x, dy)["x"][rows], MEAN, "rows of dx")
+        if not by_batch:
+            assert_close(alone["x"], gradients(used, x, dy)["x"][rows], MEAN, "rows of dx")
 
 
 def layer_uses_the_last_training_batch(make):
@@ -130,6 +159,7 @@ def layer_uses_the_last_training_batch(make):
     x, dy = batch(model)
     expected = gradients(layer_in_model(make), x, dy)
     gradients(model, x[::-1] + 1.0, dy)
+    model.passes = 0
     model.forward(x, train=True)
     model.forward(x * 0.5, train=False)
     dx = model.backward(dy, input_gradient=True)
@@ -175,10 +205,89 @@ def layer_writes_its_gradients(make):
 
 def layer_is_real_in_complex_numbers(make):
     """Compare the real part of a complex forward with the float forward, to the last bits."""
-    model = layer_in_model(make)
-    x, _ = batch(model)
-    twin = model.copy(dtype="complex128")
-    y = twin.forward(x.astype("complex128"))
-    assert y.dtype == "complex128"
-    assert not y.imag.any()
-    np.testing.assert_allclose(y.real, model.forward(x), rtol=1e-14, atol=1e-15)
+    for train in (True, False):
+        model = layer_in_model(make)
+        x, _ = batch(model)
+        twin = model.copy(dtype="complex128")
+        y = twin.forward(x.astype("complex128"), train=train)
+        assert y.dtype == "complex128"
+        assert not y.imag.any()
+        np.testing.assert_allclose(y.real, model.forward(x, train=train), rtol=1e-14, atol=1e-15)
+
+
+# Batch norm -----------------------------------------------------------------------------------
+
+
+def batch_norm_is_the_loops(n=6, epsilon=1e-5):
+    """Compare a training pass of `BatchNorm` with the loops over rows and pairs of rows."""
+    model = layer_in_model(lambda: gd.BatchNorm(epsilon=epsilon))
+    x, dy = batch(model, n)
+    gamma, beta = model.params["batchnorm1.gamma"], model.params["batchnorm1.beta"]
+    y = model.forward(x, train=True)
+    assert_close(y, reference.batch_norm(x, gamma, beta, epsilon), 1e-13, "y")
+    dgamma, dbeta, dx = reference.batch_norm_backward(x, gamma, dy, epsilon)
+    expected = {"x": dx, "batchnorm1.gamma": dgamma, "batchnorm1.beta": dbeta}
+    assert_same_gradients(gradients(model, x, dy), expected, MEAN)
+
+
+def batch_norm_runs_its_statistics(momentum=0.8):
+    """Compare running statistics with their recurrence, and a prediction with what they give."""
+    model = layer_in_model(lambda: gd.BatchNorm(momentum))
+    gamma, beta = model.params["batchnorm1.gamma"], model.params["batchnorm1.beta"]
+    buffers = model.layers[0].buffers
+    mean, variance = np.zeros(WIDTH), np.ones(WIDTH)
+    for n in (7, 2, 1, 4):
+        x, _ = batch(model, n)
+        x = 3 * x + 2
+        y = model.forward(x, train=True)
+        if n > 1:
+            mean = momentum * mean + (1 - momentum) * x.mean(axis=0)
+            variance = momentum * variance + (1 - momentum) * x.var(axis=0, ddof=1)
+        else:
+            expected = gamma * (x - mean) / np.sqrt(variance + 1e-5) + beta
+            assert_close(y, expected, 1e-13, "y of one row")
+        assert_close(buffers["mean"], mean, 1e-13, "mean")
+        assert_close(buffers["variance"], variance, 1e-13, "variance")
+    x, _ = batch(model, 5)
+    expected = gamma * (x - mean) / np.sqrt(variance + 1e-5) + beta
+    assert_close(model.forward(x), expected, 1e-13, "prediction")
+    assert_close(buffers["mean"], mean, 1e-13, "mean after a prediction")
+    assert_close(buffers["variance"], variance, 1e-13, "variance after a prediction")
+
+
+# Dropout --------------------------------------------------------------------------------------
+
+
+def dropout_is_its_input_in_the_mean(rate=0.4, passes=400):
+    """Look at many passes: what they leave out, how often, and what a prediction does.
+
+    The bounds are five standard deviations wide, and the seed is fixed.
+    """
+    model = layer_in_model(lambda: gd.Dropout(rate))
+    x, dy = batch(model, 8)
+    model.passes = 0
+    total, masks = np.zeros_like(x), []
+    for _ in range(passes):
+        y = model.forward(x, train=True)
+        mask = y != 0
+        assert_close(y, np.where(mask, x / (1 - rate), 0), 1e-14, "y")
+        dx = model.backward(dy, input_gradient=True)
+        assert_close(dx, np.where(mask, dy / (1 - rate), 0), 1e-14, "dx")
+        total += y
+        masks.append(mask.ravel())
+    masks = np.array(masks)
+    deviation = np.sqrt(rate / (1 - rate) / passes)
+    assert (abs(total / passes - x) < 5 * deviation * abs(x)).all(), "the mean is not the input"
+    # Of two independent masks this share is the same; so it is of passes, of rows, of columns.
+    same = rate**2 + (1 - rate) ** 2
+    rows = masks.reshape(passes, *x.shape)
+    pairs = {
+        "passes": masks[1:] == masks[:-1],
+        "rows": rows[:, 1:] == rows[:, :-1],
+        "columns": rows[..., 1:] == rows[..., :-1],
+    }
+    for what, equal in pairs.items():
+        bound = 5 * np.sqrt(same * (1 - same) / equal.size)
+        # Pairs share a mask with their neighbours, which widens the bound by less than √2.
+        assert abs(equal.mean() - same) < 1.5 * bound, f"masks of neighbouring {what} are not fair"
+    assert np.array_equal(model.forward(x), x), "a prediction leaves something out"

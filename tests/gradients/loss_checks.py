@@ -52,6 +52,14 @@ def _bce_logits():
     return gd.BinaryCrossEntropy(from_logits=True)
 
 
+def _bce_smoothed(from_logits=False):
+    return gd.BinaryCrossEntropy(from_logits, label_smoothing=0.2)
+
+
+def _cce_smoothed(from_logits=False):
+    return gd.CategoricalCrossEntropy(from_logits, label_smoothing=0.2)
+
+
 def _cce():
     return gd.CategoricalCrossEntropy()
 
@@ -64,6 +72,9 @@ LOSSES = {  # name: the loss, K, how to draw z, how to draw y
     "mse, flat y": (gd.MeanSquaredError, 1, _real, lambda rng, n, k: rng.standard_normal(n)),
     "mse, one output": (gd.MeanSquaredError, 1, _real, _real),
     "mse, three outputs": (gd.MeanSquaredError, 3, _real, _real),
+    "huber, flat y": (gd.Huber, 1, _logits, lambda rng, n, k: rng.standard_normal(n)),
+    "huber, three outputs": (gd.Huber, 3, _logits, _real),
+    "huber, narrow": (lambda: gd.Huber(0.3), 2, _real, _real),
     "bce, flat labels": (_bce, 1, _probabilities, _flat_flags),
     "bce, three outputs": (_bce, 3, _probabilities, _flags),
     "bce, soft labels": (_bce, 3, _probabilities, _probabilities),
@@ -77,6 +88,13 @@ LOSSES = {  # name: the loss, K, how to draw z, how to draw y
     "cce logits, classes": (_cce_logits, 4, _logits, _classes),
     "cce logits, one-hot rows": (_cce_logits, 4, _logits, _one_hot),
     "cce logits, soft rows": (_cce_logits, 4, _logits, _simplex),
+    "bce, smoothed": (_bce_smoothed, 3, _probabilities, _flags),
+    "bce logits, smoothed": (lambda: _bce_smoothed(True), 1, _logits, _flat_flags),
+    "bce logits, smoothed soft labels": (lambda: _bce_smoothed(True), 3, _logits, _probabilities),
+    "cce, smoothed": (_cce_smoothed, 4, _simplex, _classes),
+    "cce, smoothed one-hot rows": (_cce_smoothed, 4, _simplex, _one_hot),
+    "cce logits, smoothed": (lambda: _cce_smoothed(True), 4, _logits, _classes),
+    "cce logits, smoothed soft rows": (lambda: _cce_smoothed(True), 4, _logits, _simplex),
 }
 
 
@@ -87,20 +105,30 @@ def draw(name, n=6, seed=0):
     return make(), draw_z(rng, n, k), draw_y(rng, n, k)
 
 
-def loss_gradient(name, method="complex", n=6):
+def weights(n, seed=0):
+    """Return weights of rows; one of them is 0 where there are several rows."""
+    weight = rng_of(seed, 12, n).uniform(0.2, 3.0, n)
+    if n > 1:
+        weight[n // 2] = 0.0
+    return weight
+
+
+def loss_gradient(name, method="complex", n=6, weighted=False):
     """Compare row i of `backward` with n ∂L/∂z_i, by one method on `forward`."""
     loss, z, y = draw(name, n)
+    weight = weights(n) if weighted else None
     z_before, y_before = z.copy(), y.copy()
-    loss.forward(z, y)
+    loss.forward(z, y, weight)
     dz = loss.backward()
     numeric = np.empty_like(z)
     for place in np.ndindex(z.shape):
         step = np.zeros(z.shape)
         step[place] = 1.0
         if method == "complex":
-            numeric[place] = n * loss.forward(z + 1e-20j * step, y).imag / 1e-20
+            numeric[place] = n * loss.forward(z + 1e-20j * step, y, weight).imag / 1e-20
         else:
-            up, down = loss.forward(z + 1e-5 * step, y), loss.forward(z - 1e-5 * step, y)
+            up = loss.forward(z + 1e-5 * step, y, weight)
+            down = loss.forward(z - 1e-5 * step, y, weight)
             numeric[place] = n * (up - down) / 2e-5
     assert_close(dz, numeric, EXACT if method == "complex" else CENTRAL, "dz")
     assert np.array_equal(z, z_before), "z was modified"
@@ -112,22 +140,31 @@ def _one_example(loss, z, y):
     k = len(z)
     if isinstance(loss, gd.MeanSquaredError):
         return sum((z[j] - y[j]) ** 2 for j in range(k)) / k
+    if isinstance(loss, gd.Huber):
+        e, d = [abs(z[j] - y[j]) for j in range(k)], loss.delta
+        return sum(a * a / 2 if a <= d else d * a - d * d / 2 for a in e) / k
+    alpha = loss.label_smoothing
     if isinstance(loss, gd.BinaryCrossEntropy):
+        # A share α of the label is thrown away, and a fair coin put in its place.
+        y = [(1 - alpha) * y[j] + alpha * (1 / 2) for j in range(k)]
         p = [reference.sigmoid(v) for v in z] if loss.from_logits else z
         return -sum(y[j] * math.log(p[j]) + (1 - y[j]) * math.log(1 - p[j]) for j in range(k)) / k
+    y = [(1 - alpha) * y[j] + alpha * (1 / k) for j in range(k)]
     p = reference.softmax(z) if loss.from_logits else z
     return -sum(y[j] * math.log(p[j]) for j in range(k))
 
 
-def loss_value(name, n=6):
+def loss_value(name, n=6, weighted=False):
     """Compare `forward` with the mean over rows of what the definition gives for each."""
     loss, z, y = draw(name, n)
+    weight = weights(n) if weighted else np.ones(n)
     rows = y
     if isinstance(loss, gd.CategoricalCrossEntropy) and y.size == n:
         rows = np.eye(z.shape[1])[y.reshape(-1)]
     rows = rows.reshape(z.shape)
-    expected = sum(_one_example(loss, z[i], rows[i]) for i in range(n)) / n
-    assert_close(loss.forward(z, y), expected, 1e-13, "L")
+    total = sum(weight[i] * _one_example(loss, z[i], rows[i]) for i in range(n))
+    value = loss.forward(z, y, weight) if weighted else loss.forward(z, y)
+    assert_close(value, total / sum(weight), 1e-13, "L")
 
 
 def loss_is_real_in_complex_numbers(name):

@@ -5,21 +5,31 @@ PAIRINGS holds them by the names of OUTPUTS and LOSSES.
 
 import math
 
-from gradients.common import EXACT, assert_close, assert_same_gradients, rng_of
-from gradients.loss_checks import LOSSES, draw
+import numpy as np
+from gradients.common import EXACT, MEAN, assert_close, assert_same_gradients, rng_of
+from gradients.loss_checks import LOSSES, draw, weights
 
 import minigd as gd
+from minigd.gradient import Penalty
 
 OUTPUTS = {"dense": None, "tanh": gd.Tanh, "sigmoid": gd.Sigmoid, "relu": gd.ReLU}
-OUTPUTS["softmax"] = gd.Softmax
-HIDDEN = {name: OUTPUTS[name] for name in ("tanh", "sigmoid", "relu", "softmax")}
+OUTPUTS |= {"leaky relu": gd.LeakyReLU, "softmax": gd.Softmax}
+HIDDEN = {name: make for name, make in OUTPUTS.items() if make}
+HIDDEN |= {"batch norm": gd.BatchNorm, "dropout": lambda: gd.Dropout(0.4)}
+# λ₁, λ₂ and whether biases, scales and shifts pay too.
+PENALTIES = [(0.3, 0.0, False), (0.0, 0.7, False), (0.3, 0.7, False), (0.3, 0.7, True)]
 
 PAIRINGS = [
-    *[(output, loss) for output in OUTPUTS for loss in LOSSES if loss.startswith("mse")],
+    *[(o, loss) for o in OUTPUTS for loss in LOSSES if loss.startswith(("mse", "huber"))],
     *[("sigmoid", loss) for loss in LOSSES if "ce, " in loss],
     # A softmax of one output is always 1, and the cross-entropy of a 1 is nothing to learn from.
     *[("softmax", loss) for loss in LOSSES if "ce, " in loss and LOSSES[loss][1] > 1],
-    *[(o, loss) for o in ("dense", "tanh", "relu") for loss in LOSSES if "logits" in loss],
+    *[
+        (output, loss)
+        for output in ("dense", "tanh", "relu", "leaky relu")
+        for loss in LOSSES
+        if "logits" in loss
+    ],
 ]
 
 
@@ -38,12 +48,18 @@ def network(output, loss_name, hidden=("tanh",), widths=(4,), inputs=3, seed=0):
     return model
 
 
-def network_gradient(output, loss_name, method="complex", n=5, seed=0, **shape):
+def network_gradient(
+    output, loss_name, method="complex", n=5, seed=0, weighted=False, penalty=(0, 0, False), **shape
+):
     """`check_gradients` of a network under a case of LOSSES, by one method."""
     model = network(output, loss_name, seed=seed, **shape)
     loss, _, y = draw(loss_name, n, seed)
     x = rng_of(seed, 6).standard_normal((n, model.n_in))
-    errors = gd.check_gradients(model, loss, x, y, method=method, seed=seed)
+    weight = weights(n, seed) if weighted else None
+    l1, l2, decay_bias = penalty
+    errors = gd.check_gradients(
+        model, loss, x, y, weight, l1=l1, l2=l2, decay_bias=decay_bias, method=method, seed=seed
+    )
     assert set(errors) == {*model.params, "x"}
     assert all(math.isfinite(error) for error in errors.values()), errors
 
@@ -60,3 +76,34 @@ def pairing_is_the_chain_rule(output, loss_name, n=6):
     assert_close(loss.forward(model.forward(x, train=True), y), value, 1e-13, "L")
     dx = model.backward(loss.backward(), input_gradient=True)
     assert_same_gradients({"x": dx, **model.grads}, paired, EXACT)
+
+
+def penalty_is_the_formula(l1=0.3, l2=0.7, decay_bias=False, n=5, accumulate=1, hidden="tanh"):
+    """Compare what a penalty adds to an update with λ₁ sign(p) + λ₂ p, whatever the batches.
+
+    An update of plain descent at a rate of 1 is the gradient itself.
+    """
+    x = rng_of(13).standard_normal((n * accumulate, 3))
+    _, _, y = draw("mse, one output", n * accumulate)
+    moved = []
+    for options in ({}, {"l1": l1, "l2": l2, "decay_bias": decay_bias}):
+        model = network("dense", "mse, one output", hidden=(hidden,))
+        before = {name: p.copy() for name, p in model.params.items()}
+        trainer = gd.Trainer(model, "mse", gd.SGD(1.0), accumulate=accumulate, **options)
+        trainer.fit(gd.Batches(x, y, batch_size=n))
+        assert trainer.updates == 1
+        moved.append({name: before[name] - p for name, p in model.params.items()})
+    plain, penalised = moved
+    for name, p in before.items():
+        pays = decay_bias or name.endswith(".W")
+        added = l1 * np.where(p > 0, 1.0, -1.0) + l2 * p if pays else np.zeros_like(p)
+        assert_close(penalised[name] - plain[name], added, MEAN, f"what is added for {name}")
+
+
+def penalty_value_is_the_formula(l1=0.3, l2=0.7, decay_bias=False):
+    """Compare a penalty's value with the sums over the parameters that pay."""
+    model = network("dense", "mse, one output")
+    pays = [p for name, p in model.params.items() if decay_bias or name.endswith(".W")]
+    expected = sum(l1 * abs(v) + l2 * v * v / 2 for p in pays for v in p.ravel())
+    value = Penalty(l1, l2, decay_bias).value(model)
+    assert_close(value, expected, 1e-14, "penalty")

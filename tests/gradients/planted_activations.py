@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 from gradients import layer_checks, network_checks
-from gradients.planting import Bug, gradient_of, put, through
+from gradients.planting import Bug, gradient_of, put, through, through_hidden
 
 import minigd as gd
 from minigd.layers.activations import Activation
@@ -32,6 +32,10 @@ def exp_without_shift(x):
 def softmax_down_the_columns(x):
     e = np.exp(x - x.real.max(axis=0))
     return e / e.sum(axis=0)
+
+
+def leaky_abs(x, slope):
+    return np.where(x.real > 0, x, -slope * x)
 
 
 def dy_in_place(self, dy):
@@ -64,6 +68,38 @@ ACTIVATIONS = [
     bug_in("sigmoid", "dy forgotten", slope(gd.Sigmoid, lambda y, dy: y * (1 - y))),
     bug_in("relu", "dy's sign", slope(gd.ReLU, lambda y, dy: dy * (dy > 0)), through("relu", mse3)),
     bug_in("relu", "times y", slope(gd.ReLU, lambda y, dy: dy * y)),
+    bug_in(
+        "leaky relu",
+        "flat below 0",
+        slope(gd.LeakyReLU, lambda y, dy, slope: dy * (y > 0)),
+        *through_hidden("leaky relu"),
+    ),
+    bug_in(
+        "leaky relu",
+        "slopes exchanged",
+        slope(gd.LeakyReLU, lambda y, dy, slope: np.where(y > 0, slope * dy, dy)),
+        through("leaky relu", mse3),
+    ),
+    bug_in(
+        "leaky relu",
+        "dy's sign",
+        slope(gd.LeakyReLU, lambda y, dy, slope: np.where(dy > 0, dy, slope * dy)),
+        through("leaky relu", mse3),
+    ),
+    bug_in(
+        "steep leaky relu",
+        "the slope of another layer",
+        slope(gd.LeakyReLU, lambda y, dy, slope: np.where(y > 0, dy, 0.01 * dy)),
+    ),
+    Bug(
+        "leaky relu: |x| below 0",
+        put(gd.LeakyReLU, "formula", staticmethod(leaky_abs)),
+        (
+            *gradient_of("leaky relu"),
+            partial(layer_checks.activation_is_the_textbooks, "leaky relu"),
+            partial(layer_checks.activation_is_finite_far_out, "leaky relu"),
+        ),
+    ),
     bug_in(
         "softmax",
         "Jacobian ignored, dx = dy",

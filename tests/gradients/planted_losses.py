@@ -82,6 +82,64 @@ def hard_labels(self, right, z, y):
     return formulas.softmax(z) - (self._one_hot(y, z) if y.ndim == 1 else y > 0.5)
 
 
+def huber_squared(e, *, delta):
+    return 0.5 * e * e
+
+
+def huber_with_a_jump(e, *, delta):
+    abs_e = np.where(e.real < 0, -e, e)
+    return np.where(abs_e.real <= delta, 0.5 * e * e, delta * abs_e)
+
+
+def huber_not_clipped(e, *, delta):
+    return e
+
+
+def huber_clipped_above(e, *, delta):
+    return np.minimum(e, delta)
+
+
+def huber_clipped_at_one(e, *, delta):
+    return np.clip(e, -1.0, 1.0)
+
+
+def smoothed_by(share):
+    """Return how to plant smoothed targets (1 − α) y + share(α, K)."""
+
+    def plant(monkeypatch):
+        for loss in (bce, cce):
+            right = loss.targets
+
+            def wrong(self, y, z, right=right):
+                alpha, self.label_smoothing = self.label_smoothing, 0.0
+                y = right(self, y, z)
+                self.label_smoothing = alpha
+                if not alpha:
+                    return y
+                rows = self._one_hot(y, z) if y.ndim == 1 else y
+                return (1 - alpha) * rows + share(alpha, z.shape[1])
+
+            monkeypatch.setattr(loss, "targets", wrong)
+
+    return plant
+
+
+def label_taken_back(self, right, z, y):
+    if not self.label_smoothing:
+        return right
+    return formulas.softmax(z) - (y == y.max(axis=1, keepdims=True))
+
+
+def smoothed_values(*kinds):
+    """Return the checks of the values of smoothed losses whose names begin so."""
+    return tuple(
+        partial(loss_checks.loss_value, name, weighted=weighted)
+        for name in loss_checks.LOSSES
+        if "smoothed" in name and name.startswith(kinds)
+        for weighted in (False, True)
+    )
+
+
 mse, bce, cce = gd.MeanSquaredError, gd.BinaryCrossEntropy, gd.CategoricalCrossEntropy
 LOSSES = [
     Bug("mse: 2 missing", changed(mse, lambda s, g, z, y: g / 2), gradient_by(mse3, "tanh")),
@@ -164,6 +222,61 @@ LOSSES = [
         "cce: soft rows taken for hard ones",
         changed(cce, hard_labels),
         gradient_by("cce logits, soft rows", "dense"),
+    ),
+    Bug(
+        "huber: not clipped",
+        put(formulas, "huber_backward", huber_not_clipped),
+        gradient_by("huber, three outputs", "dense"),
+    ),
+    Bug(
+        "huber: clipped on one side",
+        put(formulas, "huber_backward", huber_clipped_above),
+        gradient_by("huber, three outputs", "dense"),
+    ),
+    Bug(
+        "huber: clipped at 1 whatever δ is",
+        put(formulas, "huber_backward", huber_clipped_at_one),
+        gradient_by("huber, narrow", "dense"),
+    ),
+    Bug(
+        "huber: 1/K missing",
+        changed(gd.Huber, times_k),
+        gradient_by("huber, three outputs", "dense"),
+    ),
+    Bug(
+        "huber: value squared everywhere",
+        put(formulas, "huber", huber_squared),
+        (
+            *gradient_by("huber, three outputs", "dense"),
+            partial(loss_checks.loss_value, "huber, three outputs"),
+        ),
+    ),
+    Bug(
+        "huber: ½ δ² not taken off",
+        put(formulas, "huber", huber_with_a_jump),
+        (partial(loss_checks.loss_value, "huber, three outputs"),),
+    ),
+    Bug(
+        "smoothing: α/K forgotten", smoothed_by(lambda alpha, k: 0.0), smoothed_values("bce", "cce")
+    ),
+    Bug(
+        "smoothing: α and not α/K",
+        smoothed_by(lambda alpha, k: alpha),
+        smoothed_values("bce", "cce"),
+    ),
+    Bug(
+        "smoothing: shared among the wrong classes alone",
+        smoothed_by(lambda alpha, k: alpha / max(k - 1, 1)),
+        smoothed_values("cce"),
+    ),
+    Bug(
+        "smoothing: in the value and not in the gradient",
+        changed(cce, label_taken_back),
+        (
+            *gradient_by("cce logits, smoothed", "dense"),
+            through("softmax", "cce, smoothed"),
+            partial(network_checks.pairing_is_the_chain_rule, "softmax", "cce, smoothed"),
+        ),
     ),
     Bug(
         "cce: log-sum-exp without the maximum",

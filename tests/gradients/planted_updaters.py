@@ -50,20 +50,64 @@ def adam_with(m=None, v=None, step=None):
 
 
 def adam_constants(change):
-    """Return how to plant ``change(updater, constants)`` behind `Adam.formula`."""
+    """Return how to plant ``change(updater, learning_rate)`` behind `Adam.formula`."""
     right = gd.Adam.formula
 
-    def formula(self):
-        adam, constants = right(self)
-        return adam, {**constants, **change(self, constants)}
+    def formula(self, learning_rate):
+        adam, constants = right(self, learning_rate)
+        return adam, {**constants, **change(self, learning_rate)}
 
     return put(gd.Adam, "formula", formula)
 
 
-def one_step_late(self, constants):
+def one_step_late(self, learning_rate):
     t = self.step + 1
     first, second = 1 - self.beta1**t, 1 - self.beta2**t
-    return {"rate": self.learning_rate * second**0.5 / first, "epsilon": self.epsilon * second**0.5}
+    return {"rate": learning_rate * second**0.5 / first, "epsilon": self.epsilon * second**0.5}
+
+
+def decay_in_the_gradient(p, g, decayed, m, v, *, decay, rate, beta1, beta2, epsilon):
+    g = g + decay / rate * decayed * p
+    return formulas.adam(p, g, m, v, rate=rate, beta1=beta1, beta2=beta2, epsilon=epsilon)
+
+
+def decay_by_the_corrected_rate(p, g, decayed, m, v, *, decay, rate, **constants):
+    new, m, v = formulas.adam(p, g, m, v, rate=rate, **constants)
+    return new - rate * 0.3 * decayed * p, m, v
+
+
+def decay_of_the_new(p, g, decayed, m, v, *, decay, **constants):
+    new, m, v = formulas.adam(p, g, m, v, **constants)
+    return new - decay * decayed * new, m, v
+
+
+def decayed(some):
+    """Return how to plant other parameters that decay; `some` is a slice of a model."""
+
+    def fixed(self, model):
+        share = np.zeros_like(model.flat_params)
+        share[some(model)] = 1
+        return [share]
+
+    return put(gd.AdamW, "fixed", fixed)
+
+
+def rmsprop_of_the_step_before(p, g, v, *, learning_rate, rho, epsilon):
+    return p - learning_rate * g / (np.sqrt(v) + epsilon), rho * v + (1 - rho) * (g * g)
+
+
+def rmsprop_summed(p, g, v, *, learning_rate, rho, epsilon):
+    v = rho * v + g * g
+    return p - learning_rate * g / (np.sqrt(v) + epsilon), v
+
+
+def adagrad_without_root(p, g, v, *, learning_rate, epsilon):
+    v = v + g * g
+    return p - learning_rate * g / (v + epsilon), v
+
+
+def adagrad_that_forgets(p, g, v, *, learning_rate, epsilon):
+    return p - learning_rate * g / (np.sqrt(g * g) + epsilon), g * g
 
 
 def follows(name, scale=1.0):
@@ -72,6 +116,7 @@ def follows(name, scale=1.0):
 
 adam = (follows("adam"), t.adam_follows_the_reference)
 small = (follows("adam", 1e-8), partial(t.adam_follows_the_reference, 1e-8))
+adamw = (follows("adamw"), follows("adamw, biases too"))
 by_hand = t.trainer_is_the_loop_by_hand
 UPDATERS = [
     Bug("momentum damped twice", put(formulas, "momentum", damped_twice),
@@ -89,9 +134,9 @@ UPDATERS = [
     Bug("sgd uphill", put(formulas, "sgd", ascend), (follows("sgd"),
         partial(by_hand, momentum=0.0))),
     Bug("adam without bias correction",
-        adam_constants(lambda u, k: {"rate": u.learning_rate, "epsilon": u.epsilon}), adam),
+        adam_constants(lambda u, rate: {"rate": rate, "epsilon": u.epsilon}), adam),
     Bug("adam with epsilon before the correction",
-        adam_constants(lambda u, k: {"epsilon": u.epsilon}), (*adam, *small)),
+        adam_constants(lambda u, rate: {"epsilon": u.epsilon}), (*adam, *small)),
     Bug("adam with epsilon under the root",
         adam_with(step=lambda m, v, e: m / np.sqrt(v + e * e)), (*adam, *small)),
     Bug("adam's corrections one step late", adam_constants(one_step_late), adam),
@@ -101,5 +146,22 @@ UPDATERS = [
         adam_with(lambda m, g, b1, b2: b2 * m + (1 - b2) * g,
                   lambda v, g, b1, b2: b1 * v + (1 - b1) * g * g), adam),
     Bug("adam's m without 1 − β₁", adam_with(m=lambda m, g, b1, b2: b1 * m + g), adam),
+    Bug("adamw with the decay in the gradient", put(formulas, "adamw", decay_in_the_gradient),
+        adamw),
+    Bug("adamw with the decay by Adam's corrected rate",
+        put(formulas, "adamw", decay_by_the_corrected_rate), adamw),
+    Bug("adamw with the decay behind the step", put(formulas, "adamw", decay_of_the_new), adamw),
+    Bug("adamw on biases that nobody asked for",
+        decayed(lambda model: slice(None)),
+        adamw[:1]),
+    Bug("adamw on weights alone whatever was asked for",
+        decayed(lambda model: slice(0, model.n_weights)), adamw[1:]),
+    Bug("rmsprop by the size before this step", put(formulas, "rmsprop",
+        rmsprop_of_the_step_before), (follows("rmsprop"),)),
+    Bug("rmsprop without 1 − ρ", put(formulas, "rmsprop", rmsprop_summed), (follows("rmsprop"),)),
+    Bug("adagrad's root forgotten", put(formulas, "adagrad", adagrad_without_root),
+        (follows("adagrad"),)),
+    Bug("adagrad that forgets", put(formulas, "adagrad", adagrad_that_forgets),
+        (follows("adagrad"),)),
     Bug("adam's root forgotten", adam_with(step=lambda m, v, e: m / (v + e)), adam),
 ]  # fmt: skip

@@ -3,6 +3,8 @@
 The checks are the very functions that the rest of the suite runs on the engine as it is.
 """
 
+import inspect
+import textwrap
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -26,6 +28,20 @@ def put(target, name, value):
     return lambda monkeypatch: monkeypatch.setattr(target, name, value)
 
 
+def rewritten(owner, name, right, wrong):
+    """Return how to plant a method in whose text `right` has become `wrong`."""
+
+    def plant(monkeypatch):
+        method = getattr(owner, name)
+        text = textwrap.dedent(inspect.getsource(method))
+        assert text.count(right) == 1, f"{owner.__name__}.{name} is no longer written as {right!r}"
+        scope = dict(method.__globals__)
+        exec(text.replace(right, wrong), scope)
+        monkeypatch.setattr(owner, name, scope[name])
+
+    return plant
+
+
 def gradient_of(name):
     """Return the checks of one layer's gradient: both methods of the tool."""
     make = layer_checks.LAYERS[name]
@@ -35,6 +51,14 @@ def gradient_of(name):
     )
 
 
-def through(output, loss):
+def through(output, loss, **options):
     """Return the check of a network that ends in a layer and a loss."""
-    return partial(network_checks.network_gradient, output, loss)
+    return partial(network_checks.network_gradient, output, loss, **options)
+
+
+def through_hidden(name):
+    """Return the check of a network that has a layer in its middle, by both methods."""
+    return tuple(
+        through("dense", "mse, three outputs", method=method, hidden=[name])
+        for method in ("complex", "central")
+    )

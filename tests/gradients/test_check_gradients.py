@@ -216,3 +216,89 @@ def test_soft_rows_in_single_precision_are_no_error():
     y = np.random.default_rng(5).dirichlet(np.ones(3), 6).astype("float32")
     model = gd.Sequential([gd.Dense(3), gd.Softmax()], inputs=3)
     gd.check_gradients(model, "categorical_crossentropy", rows(), y, method="complex")
+
+
+# Weights of rows, penalties, layers that draw -------------------------------------------------
+
+
+class Unweighed(gd.MeanSquaredError):
+    """Forgets the weights of rows in the gradient."""
+
+    def backward(self):
+        z, y, _ = self._kept
+        self._kept = (z, y, None)
+        return super().backward()
+
+
+def test_a_loss_that_forgets_weights_is_an_error_where_there_are_some():
+    model = gd.Sequential([gd.Dense(2)], inputs=3)
+    gd.check_gradients(model, Unweighed(), rows(), rows(6, 2))
+    gd.check_gradients(model, Unweighed(), rows(), rows(6, 2), [3.0] * 6)
+    with pytest.raises(gd.GradientError, match=r"^dense1\.[Wb]: backward disagrees"):
+        gd.check_gradients(model, Unweighed(), rows(), rows(6, 2), np.arange(1.0, 7.0))
+
+
+@pytest.mark.parametrize("weight", [[1.0, 2.0], [[1.0]] * 6, [-1.0] * 6, [0.0] * 6, [np.nan] * 6])
+def test_weights_that_are_none_are_refused(weight):
+    model = gd.Sequential([gd.Dense(2)], inputs=3)
+    with pytest.raises(gd.DataError, match="sample_weight"):
+        gd.check_gradients(model, "mse", rows(), rows(6, 2), weight)
+
+
+@pytest.mark.parametrize("penalty", [{"l1": -0.1}, {"l2": np.nan}, {"l2": "much"}])
+def test_penalties_that_are_none_are_refused(penalty):
+    model = gd.Sequential([gd.Dense(2)], inputs=3)
+    with pytest.raises(ValueError, match=r"l[12] must be a number, at least 0"):
+        gd.check_gradients(model, "mse", rows(), rows(6, 2), **penalty)
+
+
+def by_batch():
+    layers = [gd.Dense(4), gd.BatchNorm(), gd.Tanh(), gd.Dropout(0.4), gd.Dense(2)]
+    return gd.Sequential(layers, inputs=3, seed=2)
+
+
+def test_statistics_and_counts_of_a_model_stay_as_they_are():
+    model = by_batch()
+    model.fit(rows(20), rows(20, 2), loss="mse", batch_size=5)
+    before = model.arrays(), model.passes
+    gd.check_gradients(model, "mse", rows(), rows(6, 2))
+    gd.check_layer(model.layers[1], rows(6, 4))
+    gd.check_layer(model.layers[3], rows(6, 4))
+    assert model.passes == before[1] == 4
+    for name, array in model.arrays().items():
+        np.testing.assert_array_equal(array, before[0][name])
+
+
+def test_a_check_does_not_depend_on_the_passes_before_it():
+    model = by_batch()
+    errors = []
+    for passes in (0, 1, 1000):
+        model.passes = passes
+        errors.append(gd.check_gradients(model, "mse", rows(), rows(6, 2), seed=4))
+    assert errors[0] == errors[1] == errors[2]
+
+
+class Noise(students.Identity):
+    """Draws from a generator of its own, so that no two passes are the same function."""
+
+    def forward(self, x, train=False):
+        self.rng = getattr(self, "rng", np.random.default_rng(0))
+        return x * self.rng.normal(1.0, 0.1, size=x.shape) if train else x
+
+
+def test_a_layer_that_draws_by_no_rule_has_no_derivative():
+    model = gd.Sequential([gd.Dense(3), Noise(), gd.Dense(2)], inputs=3)
+    with pytest.raises(gd.GradientError):
+        gd.check_gradients(model, "mse", rows(), rows(6, 2))
+    with pytest.raises(gd.GradientError):
+        gd.check_layer(Noise(), rows())
+
+
+def test_a_bias_that_batch_norm_takes_out_again_is_no_false_alarm():
+    # Its gradient is 0, the sum of numbers that a column of hardly any spread makes large.
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        model = gd.Sequential([gd.Dense(1), gd.BatchNorm(), gd.Dense(2)], inputs=1, seed=seed)
+        x = 1 + 10.0 ** rng.uniform(-4, 0) * rng.normal(size=(4, 1))
+        for method in ("complex", "central"):
+            gd.check_gradients(model, "mse", x, 3 * rng.normal(size=(4, 2)), method=method)

@@ -6,9 +6,8 @@ dy is random throughout, because ones hide errors: they make softmax's true grad
 import pytest
 from gradients import layer_checks
 
-layers = pytest.mark.parametrize(
-    "make", layer_checks.LAYERS.values(), ids=list(layer_checks.LAYERS)
-)
+LAYERS = layer_checks.LAYERS
+layers = pytest.mark.parametrize("make", LAYERS.values(), ids=list(LAYERS))
 methods = pytest.mark.parametrize("method", ["complex", "central"])
 
 
@@ -40,9 +39,25 @@ def test_dense_gradients_are_means_of_outer_products(width, units, n):
     layer_checks.dense_is_the_explicit_mean(width, units, n)
 
 
-@layers
-def test_a_batch_does_not_depend_on_those_before_it(make):
-    layer_checks.layer_treats_batches_alike(make)
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_batch_does_not_depend_on_those_before_it(name):
+    layer_checks.layer_treats_batches_alike(LAYERS[name], name in layer_checks.BY_BATCH)
+
+
+# Two rows go to ±1 wherever they are, and little but rounding is left of dx unless ε is large.
+@pytest.mark.parametrize(("n", "epsilon"), [(2, 0.1), (3, 1e-5), (6, 1e-5), (6, 0.1), (20, 1e-5)])
+def test_batch_norm_is_that_of_the_loops(n, epsilon):
+    layer_checks.batch_norm_is_the_loops(n, epsilon)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.8, 0.99])
+def test_running_statistics_follow_their_recurrence(momentum):
+    layer_checks.batch_norm_runs_its_statistics(momentum)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.4, 0.8])
+def test_dropout_is_its_input_in_the_mean(rate):
+    layer_checks.dropout_is_its_input_in_the_mean(rate)
 
 
 @layers

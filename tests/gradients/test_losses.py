@@ -12,17 +12,22 @@ import minigd as gd
 cases = pytest.mark.parametrize("name", loss_checks.LOSSES)
 
 
+weighted = pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+
+
 @cases
+@weighted
 @pytest.mark.parametrize("method", ["complex", "central"])
 @pytest.mark.parametrize("n", [1, 6])
-def test_backward_is_n_times_the_derivative_of_the_mean(name, method, n):
-    loss_checks.loss_gradient(name, method, n)
+def test_backward_is_n_times_the_derivative_of_the_mean(name, method, n, weighted):
+    loss_checks.loss_gradient(name, method, n, weighted)
 
 
 @cases
+@weighted
 @pytest.mark.parametrize("n", [1, 6])
-def test_forward_is_the_mean_of_the_definition(name, n):
-    loss_checks.loss_value(name, n)
+def test_forward_is_the_mean_of_the_definition(name, n, weighted):
+    loss_checks.loss_value(name, n, weighted)
 
 
 @cases

@@ -17,28 +17,28 @@ networks = given(
     inputs=st.integers(1, 5),
     n=st.integers(1, 8),
     seed=st.integers(0, 2**31),
+    weighted=st.booleans(),
+    penalty=st.sampled_from([(0, 0, False), *network_checks.PENALTIES]),
 )
 
 
-def run(method, pairing, hidden, inputs, n, seed):
+def run(method, pairing, hidden, **drawn_values):
     network_checks.network_gradient(
         *pairing,
         method=method,
-        n=n,
-        seed=seed,
         hidden=[name for name, _ in hidden],
         widths=[width for _, width in hidden],
-        inputs=inputs,
+        **drawn_values,
     )
 
 
 @drawn
 @networks
-def test_gradients_agree_with_the_complex_step(pairing, hidden, inputs, n, seed):
-    run("complex", pairing, hidden, inputs, n, seed)
+def test_gradients_agree_with_the_complex_step(**drawn_values):
+    run("complex", **drawn_values)
 
 
 @drawn
 @networks
-def test_gradients_agree_with_the_central_difference(pairing, hidden, inputs, n, seed):
-    run("central", pairing, hidden, inputs, n, seed)
+def test_gradients_agree_with_the_central_difference(**drawn_values):
+    run("central", **drawn_values)

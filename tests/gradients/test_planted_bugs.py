@@ -5,14 +5,17 @@ A suite that lets one of these through would let it through in the engine, too.
 
 import pytest
 from gradients.planted_activations import ACTIVATIONS
+from gradients.planted_by_batch import BATCH_NORM, DROPOUT
 from gradients.planted_dense import DENSE
 from gradients.planted_epochs import EPOCHS
 from gradients.planted_losses import LOSSES
 from gradients.planted_updaters import UPDATERS
+from gradients.planted_weights import PENALTIES, WEIGHTS, WINDOWS
 
 import minigd as gd
 
-BUGS = [*DENSE, *ACTIVATIONS, *LOSSES, *EPOCHS, *UPDATERS]
+BUGS = [*DENSE, *ACTIVATIONS, *BATCH_NORM, *DROPOUT, *LOSSES, *PENALTIES, *WEIGHTS, *WINDOWS]
+BUGS += [*EPOCHS, *UPDATERS]
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=[bug.name for bug in BUGS])

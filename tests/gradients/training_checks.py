@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 from gradients.common import MEAN, assert_close, rng_of
+from gradients.loss_checks import weights
 from gradients.mean_checks import labelled, loss_and_gradient, tanh_network
 
 import minigd as gd
@@ -61,6 +62,34 @@ def _adam(rate, beta1, beta2, epsilon):
     return step
 
 
+def _adamw(rate, decay, decay_bias=False):
+    """Algorithm 2 of Loshchilov and Hutter, with their λ times the rate."""
+    adam = _adam(rate, 0.9, 0.999, 1e-8)
+    # Of the 12 numbers that are updated here the last 3 are biases.
+    decays = np.array([1.0] * 9 + [float(decay_bias)] * 3)
+
+    def step(p, g, state):
+        return adam(p, g, state) - rate * decay * decays * p
+
+    return step
+
+
+def _rmsprop(rate, rho, epsilon):
+    def step(p, g, state):
+        state["v"] = rho * state.get("v", 0.0) + (1 - rho) * g**2
+        return p - rate * g / (np.sqrt(state["v"]) + epsilon)
+
+    return step
+
+
+def _adagrad(rate, epsilon):
+    def step(p, g, state):
+        state["v"] = state.get("v", 0.0) + g**2
+        return p - rate * g / (np.sqrt(state["v"]) + epsilon)
+
+    return step
+
+
 UPDATERS = {
     "sgd": (lambda: gd.SGD(0.1), _descend(0.1)),
     "momentum": (lambda: gd.SGD(0.1, momentum=0.9), _polyak(0.1, 0.9)),
@@ -68,6 +97,13 @@ UPDATERS = {
     "adam": (gd.Adam, _adam(0.001, 0.9, 0.999, 1e-8)),
     "adam, other constants": (lambda: gd.Adam(0.05, 0.5, 0.9, 1e-3), _adam(0.05, 0.5, 0.9, 1e-3)),
     "adam without averages": (lambda: gd.Adam(0.01, 0.0, 0.0), _adam(0.01, 0.0, 0.0, 1e-8)),
+    "adamw": (lambda: gd.AdamW(0.01, weight_decay=0.3), _adamw(0.01, 0.3)),
+    "adamw, biases too": (
+        lambda: gd.AdamW(0.01, weight_decay=0.3, decay_bias=True),
+        _adamw(0.01, 0.3, decay_bias=True),
+    ),
+    "rmsprop": (lambda: gd.RMSprop(0.01, 0.8), _rmsprop(0.01, 0.8, 1e-8)),
+    "adagrad": (lambda: gd.Adagrad(0.1), _adagrad(0.1, 1e-8)),
 }
 
 
@@ -193,3 +229,80 @@ def trainer_is_the_loop_by_hand(n=230, batch_size=50, epochs=3, momentum=0.9):
     trainer.fit(gd.Batches(x, y, batch_size=batch_size), epochs=epochs)
     assert trainer.updates == epochs * math.ceil(n / batch_size)
     assert_close(trainer.model.flat_params, model.flat_params, 1e-11, "parameters")
+
+
+# Weights of rows, and windows of batches ------------------------------------------------------
+
+
+def updates_of(trainer, batches, epochs=1):
+    """Return the gradient of each update of a fit, and its history."""
+    seen = []
+
+    def look(event):
+        if event.name == "update":
+            seen.append(trainer.model.flat_grads.copy())
+
+    history = trainer.fit(batches, epochs=epochs, callbacks=[look])
+    return seen, history
+
+
+def step_is_the_weighted_mean_of_examples(n=9, seed=0):
+    """Compare a step with the gradients of single examples, averaged by their weights."""
+    trainer, x, y = trainer_on(n, seed=seed)
+    weight = weights(n, seed)
+    examples = [
+        loss_and_gradient(trainer.model, x[i : i + 1], y[i : i + 1]) for i in range(n) if weight[i]
+    ]
+    counting = weight[weight > 0]
+    x[weight == 0] = np.nan
+    value = trainer.step(x, y, weight)
+    expected = np.average([g for _, g in examples], axis=0, weights=counting)
+    assert_close(trainer.model.flat_grads, expected, MEAN, "gradient")
+    expected = np.average([value for value, _ in examples], weights=counting)
+    assert_close(value, expected, MEAN, "L")
+
+
+def weighted_epoch_is_that_of_repeated_rows(n=2300, batch_size=500):
+    """Compare an epoch of rows with whole weights with rows that are repeated as often.
+
+    The last rows are hard and weigh much, so that a mean that counts rows is far off.
+    """
+    trainer, x, y = trainer_on(n)
+    tail = n - n % batch_size
+    x[tail:] *= 30.0
+    times = rng_of(14).integers(0, 4, n)
+    times[tail:] += 4
+    again = np.repeat(np.arange(n), times)
+    value, gradient = loss_and_gradient(trainer.model, x[again], y[again])
+    batches = gd.Batches(x, y, batch_size=batch_size, sample_weight=times)
+    seen, history = updates_of(trainer, batches)
+    by_weight = [times[start : start + batch_size].sum() for start in range(0, n, batch_size)]
+    assert_close(np.average(seen, axis=0, weights=by_weight), gradient, MEAN, "gradient")
+    assert_close(history["loss"][0], value, MEAN, "the epoch's loss")
+    evaluated = trainer.evaluate(x, y, batch_size=batch_size, sample_weight=times)
+    assert_close(evaluated["loss"], value, MEAN, "evaluate")
+
+
+def window_is_one_large_batch(n=2300, batch_size=100, accumulate=7, weighted=False, seed=0):
+    """Compare windows of batches with batches as large as the windows, update by update.
+
+    The last window is a short one, with a short batch at its end; with weights there are rows, and
+    whole batches, that do not count.
+    """
+    weight = None
+    if weighted:
+        weight = rng_of(seed, 15, n).uniform(0.0, 2.0, n) * rng_of(seed, 16, n).integers(0, 2, n)
+        weight[: min(batch_size, n // 2)] = 0.0
+        weight[-1] = 3.0
+    found = []
+    for rows, parts in ((batch_size, accumulate), (batch_size * accumulate, 1)):
+        trainer, x, y = trainer_on(n, 0.01, seed=seed, accumulate=parts)
+        batches = gd.Batches(x, y, batch_size=rows, sample_weight=weight, shuffle=True, seed=seed)
+        seen, history = updates_of(trainer, batches, epochs=2)
+        assert trainer.updates == len(seen)
+        found.append((seen, history["loss"]))
+    (parts, losses), (whole, expected) = found
+    assert len(parts) == len(whole)
+    for one, other in zip(parts, whole, strict=True):
+        assert_close(one, other, MEAN, "gradient")
+    assert_close(losses, expected, MEAN, "losses of epochs")

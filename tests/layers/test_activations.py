@@ -15,12 +15,14 @@ FUNCTIONS = {
     gd.Tanh: np.tanh,
     gd.Sigmoid: special.expit,
     gd.ReLU: lambda x: np.maximum(x, 0),
+    gd.LeakyReLU: lambda x: np.maximum(x, 0) + 0.01 * np.minimum(x, 0),
     gd.Softmax: lambda x: special.softmax(x, axis=1),
 }
 DERIVATIVES = {
     gd.Tanh: lambda x, dy: dy / np.cosh(x) ** 2,
     gd.Sigmoid: lambda x, dy: dy * special.expit(x) * special.expit(-x),
     gd.ReLU: lambda x, dy: np.where(x > 0, dy, 0),
+    gd.LeakyReLU: lambda x, dy: np.where(x > 0, dy, 0.01 * dy),
     gd.Softmax: lambda x, dy: np.array(
         [reference.softmax_jacobian(special.softmax(row)) @ d for row, d in zip(x, dy, strict=True)]
     ),
@@ -114,11 +116,46 @@ def test_huge_inputs_in_float32_give_finite_results_without_a_warning(backend, l
 
 
 @each
-def test_it_has_neither_parameters_nor_arguments(layer):
+def test_it_has_no_parameters_and_keeps_the_width(layer):
     model = model_of(layer, "numpy")
     assert model.flat_params.size == 0
     assert model.layers[0].n_out == 3
-    assert repr(layer()) == f"{layer.__name__}()"
+    arguments = "slope=0.01" if layer is gd.LeakyReLU else ""
+    assert repr(layer()) == f"{layer.__name__}({arguments})"
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.2, 0.999])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_slope_is_that_of_both_passes(backend, slope, dtype):
+    model = gd.Sequential([gd.LeakyReLU(slope)], inputs=3, backend=backend, dtype=dtype)
+    x, dy = (a.astype(dtype) for a in batch(9))
+    y = model.forward(backend.asarray(x), train=True)
+    dx = model.backward(backend.asarray(dy), input_gradient=True)
+    factor = np.where(x > 0, 1, np.asarray(slope, dtype=dtype))
+    np.testing.assert_array_equal(backend.to_numpy(y), factor * x)
+    np.testing.assert_array_equal(backend.to_numpy(dx), factor * dy)
+    assert y.dtype == dx.dtype == dtype
+
+
+def test_at_the_kink_the_slope_of_leaky_relu_is_that_below(backend):
+    model = gd.Sequential([gd.LeakyReLU(0.25)], inputs=2, backend=backend, dtype="float64")
+    y = model.forward(backend.asarray([[0.0, -0.0]]), train=True)
+    np.testing.assert_array_equal(backend.to_numpy(y), [[0.0, 0.0]])
+    dx = model.backward(backend.asarray([[4.0, -8.0]]), input_gradient=True)
+    np.testing.assert_array_equal(backend.to_numpy(dx), [[1.0, -2.0]])
+
+
+@pytest.mark.parametrize("slope", [1.0, -0.1, np.nan, np.inf, "0.1", None, True])
+def test_a_slope_out_of_range_is_refused(slope):
+    with pytest.raises(ValueError, match="slope must be a number, at least 0 and below 1, not "):
+        gd.LeakyReLU(slope)
+
+
+def test_a_slope_is_copied_and_saved(tmp_path):
+    model = gd.Sequential([gd.LeakyReLU(0.25)], inputs=2)
+    model.save(tmp_path / "m.npz")
+    for again in (model.copy(), gd.load(tmp_path / "m.npz")):
+        np.testing.assert_array_equal(again.forward([[-4.0, 4.0]]), [[-1.0, 4.0]])
 
 
 def test_softmax_of_one_column_is_one(backend):

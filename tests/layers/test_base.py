@@ -178,7 +178,7 @@ def test_an_argument_that_is_not_kept_is_named_when_copying_and_saving(tmp_path)
 
 def test_every_layer_can_be_shown(tmp_path):
     assert repr(Scale(2.0)) == "Scale(start=2.0)"
-    assert repr(gd.Dense(3)) == "Dense(units=3, initializer='glorot_uniform')"
+    assert repr(gd.Dense(3)) == "Dense(units=3, initializer='glorot_uniform', bias=True)"
     # One that can't be saved can be looked at in a notebook all the same.
     assert "Forgetful" in repr(Forgetful(3.0))
     assert "Forgetful" in repr(gd.Sequential([Forgetful(3.0)], inputs=2))

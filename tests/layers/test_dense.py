@@ -184,3 +184,50 @@ def test_a_gradient_of_another_shape_is_refused_and_not_broadcast(backend, shape
     model.forward(backend.asarray(batch(backend)[0]), train=True)
     with pytest.raises(gd.ShapeError, match=r"dy has shape .* the output had shape \(7, 3\)"):
         model.backward(backend.zeros(shape, "float64"))
+
+
+# Without a bias -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 7])
+def test_without_a_bias_numbers_are_those_of_one_that_is_zero(backend, n):
+    model = gd.Sequential([gd.Dense(3, bias=False)], inputs=4, backend=backend, dtype="float64")
+    assert list(model.params) == ["dense1.W"]
+    assert model.flat_params.size == model.n_weights == 12
+    x, dy = batch(backend, n)
+    W = backend.to_numpy(model.params["dense1.W"]).copy()
+    y = model.forward(backend.asarray(x), train=True)
+    dx = model.backward(backend.asarray(dy), input_gradient=True)
+    expected = reference.dense(x, W, np.zeros(3))
+    np.testing.assert_allclose(backend.to_numpy(y), expected, rtol=1e-13, atol=1e-15)
+    dW, _, expected = reference.dense_backward(x, W, dy)
+    np.testing.assert_allclose(backend.to_numpy(model.grads["dense1.W"]), dW, atol=1e-14)
+    np.testing.assert_allclose(backend.to_numpy(dx), expected, atol=1e-14)
+
+
+def test_weights_are_the_same_draw_with_and_without_a_bias():
+    both = [
+        gd.Sequential([gd.Dense(3, bias=bias), gd.Dense(2)], inputs=4, seed=5)
+        for bias in (True, False)
+    ]
+    for name in ("dense1.W", "dense2.W"):
+        np.testing.assert_array_equal(both[0].params[name], both[1].params[name])
+
+
+def test_a_layer_without_a_bias_trains_copies_saves_and_moves(tmp_path, backend):
+    x = np.random.default_rng(0).normal(size=(60, 2)).astype("float32")
+    y = x @ np.array([1.0, -2.0], dtype="float32")
+    model = gd.Sequential([gd.Dense(1, bias=False)], inputs=2, backend=backend)
+    model.fit(x, y, loss="mse", updater=gd.SGD(0.1), batch_size=20, epochs=60)
+    W = backend.to_numpy(model.params["dense1.W"])
+    np.testing.assert_allclose(W[:, 0], [1.0, -2.0], rtol=1e-5)
+    model.save(tmp_path / "m.npz")
+    for again in (model.copy(), gd.load(tmp_path / "m.npz"), model.copy().to("numpy")):
+        assert again.layers[0].bias is False
+        np.testing.assert_array_equal(again.backend.to_numpy(again.params["dense1.W"]), W)
+
+
+def test_a_model_with_a_bias_refuses_the_arrays_of_one_without():
+    with_b, without = (gd.Sequential([gd.Dense(1, bias=b)], inputs=2) for b in (True, False))
+    with pytest.raises(gd.CheckpointError, match=r"dense1\.b has shape \(missing\) in the file"):
+        with_b.load_arrays(without.arrays())
