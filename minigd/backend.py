@@ -4,7 +4,7 @@ A model is given one backend at construction and hands it down; nothing else ask
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -398,6 +398,11 @@ class Workspace:
         if array is None or len(array) < shape[0]:
             array = self._arrays[key] = backend.empty(shape, dtype)
         return array[: shape[0]]
+
+    def named(self) -> Iterator[tuple[str, Array]]:
+        """Yield the name and the array of each that is used again and again."""
+        for key, array in self._arrays.items():
+            yield str(key[0]), array
 
     @property
     def nbytes(self) -> int:

@@ -366,7 +366,7 @@ class Batches:
     def _in_order(self, start: int, workspace: Workspace | None) -> Generator[Batch, None, None]:
         source, size = self.source, self._size()
         row = start * size
-        if source.random_access and source.gather == 1:
+        if source.random_access and source.in_memory:
             for place in batch_slices(source.count(), size):
                 if place.start >= row:
                     yield Batch(*source.take(place, workspace), place)
@@ -380,7 +380,7 @@ class Batches:
     ) -> Generator[Batch, None, None]:
         source, size = self.source, self._size()
         order: Any = self.order(epoch)
-        # Rows of a file are fetched for many batches at once.
+        # Rows of a file, and of small batches, are fetched for many batches at once.
         many = max(1, source.gather // size) * size
         for first in range(start * size, source.count(), many):
             rows = order[first : first + many]

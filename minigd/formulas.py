@@ -120,7 +120,7 @@ def huber(e: Array, *, delta: float) -> Array:
 
 def huber_backward(e: Array, *, delta: float) -> Array:
     """Return the derivative of `huber`: e, held between −δ and δ."""
-    return np.clip(e, -delta, delta)
+    return np.minimum(np.maximum(e, -delta), delta)
 
 
 def penalized(p: Array, g: Array, *, l1: float, l2: float) -> Array:

@@ -36,7 +36,7 @@ class Progress:
         self._shown = 0.0
         self._bar: Any = None
         if left_out:
-            _say(f"each epoch leaves out {left_out} rows (tail='drop')")
+            say(f"each epoch leaves out {left_out} rows (tail='drop')")
         if sys.stderr is not None and sys.stderr.isatty():
             columns = shutil.get_terminal_size().columns
             self._bar = tqdm(total=updates, unit=" updates", ncols=columns, leave=True)
@@ -68,7 +68,7 @@ class Progress:
             self._describe()
         elif self._done % self._every == 0 or self._done in (1, self.epochs):
             seconds = time.perf_counter() - self._started
-            _say(f"epoch {self._done}/{self.epochs}  {text}  {seconds:.1f} s")
+            say(f"epoch {self._done}/{self.epochs}  {text}  {seconds:.1f} s")
 
     def close(self) -> None:
         """Leave the bar as it is and end its line."""
@@ -76,7 +76,8 @@ class Progress:
             self._bar.close()
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Print a line on stderr, if there is one."""
     # A program without a console has no stderr.
     if sys.stderr is not None:
         print(line, file=sys.stderr)

@@ -18,6 +18,7 @@ from minigd import runs
 from minigd.backend import Array, Backend, Workspace, backend_of
 from minigd.batches import Batch, Batches, as_batches
 from minigd.errors import CheckpointError, DataError, DivergenceError, check_integer
+from minigd.fast import FastBackend, available
 from minigd.gradient import Accumulation, Clipping, Penalty
 from minigd.guard import first_nonfinite_gradient, make_guard
 from minigd.history import History
@@ -26,11 +27,16 @@ from minigd.losses import Loss
 from minigd.metrics import Metric, get_metrics
 from minigd.model import Sequential
 from minigd.objective import Objective
-from minigd.progress import Progress
+from minigd.progress import Progress, say
+from minigd.receipt import Receipt
+from minigd.recording import Steps
 from minigd.sources import ArraySource, Rows
 from minigd.totals import Totals
 from minigd.updaters import Updater, get_updater
 from minigd.weights import ClassWeight, check_weights
+
+WORTH_COMPILING = 2_000_000_000
+"""Numbers that updates go through, above which Numba saves more seconds than it takes to start."""
 
 
 class Event(NamedTuple):
@@ -113,8 +119,11 @@ class Trainer:
     clip_value, clip_norm : float, optional
         Limits on each entry of the gradient, and on the length of the whole; penalties included.
     reuse_buffers : bool, default True
-        Write the outputs and gradients of every step into the same memory. The numbers are the
-        same either way.
+        Write the outputs and gradients of every step into the same memory, and replay a recorded
+        step where it can be (`minigd.recording`). The numbers are the same, to the bit, either way.
+    fast : bool, optional
+        Whether Numba runs the elementwise formulas, which is the extra `fast`; on the CPU alone.
+        By default it does if it is installed and the run is long enough to pay for its start.
 
     Attributes
     ----------
@@ -152,6 +161,7 @@ class Trainer:
         clip_value: float | None = None,
         clip_norm: float | None = None,
         reuse_buffers: bool = True,
+        fast: bool | None = None,
     ) -> None:
         if model.dtype.kind == "c":
             raise ValueError("a model of complex numbers is for checks, and can't be trained")
@@ -162,6 +172,8 @@ class Trainer:
         self.penalty = Penalty(l1, l2, decay_bias)
         self.clipping = Clipping(clip_value, clip_norm)
         self.reuse_buffers = bool(reuse_buffers)
+        self.fast = fast
+        self.compiled = False
         self.updater = get_updater(updater)
         self.updater.reset()
         self.updates = 0
@@ -177,7 +189,10 @@ class Trainer:
         self._gathered = Workspace(model.backend) if reuse_buffers else None
         self._guard = make_guard(model, self.updater)
         self._stopping = False
+        self._receipt: Receipt | None = None
+        self._looked: Receipt | None = None  # while a step is timed
         self.updater.owner = self._guard
+        self._use(compiled=bool(fast))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -190,7 +205,15 @@ class Trainer:
             "clip_value": self.clipping.value,
             "clip_norm": self.clipping.norm,
             "reuse_buffers": self.reuse_buffers,
+            "fast": self.fast,
         }
+
+    def _use(self, compiled: bool) -> None:
+        """Let NumPy or Numba run the formulas from now on."""
+        self.compiled = compiled and self.model.backend.reads_are_free
+        executor = FastBackend() if self.compiled else None
+        self.updater.executor = executor
+        self._steps = Steps(self.objective, self.reuse_buffers, executor)
 
     # One update ------------------------------------------------------------------------------
 
@@ -250,6 +273,7 @@ class Trainer:
         if self._guard.backend is not self.model.backend:
             window = self._window.state_dict(self._guard.backend)
             self._guard = self.updater.owner = make_guard(self.model, self.updater)
+            self._use(self.compiled)
             self._window.load_state_dict(window, self.model.flat_grads, self.model.backend)
 
     def _weigh(self, x: Array, y: Array, rows: Rows, weight: Array | None) -> _Rows:
@@ -266,15 +290,14 @@ class Trainer:
         """
         workspace = self.model.workspace
         workspace.lent = threading.get_ident() if self.reuse_buffers else None
-        window = self._window.copy()
+        window = self._window.copy() if self.accumulate > 1 else self._window
         loss = reason = None
         done = False
         self._guard.remember()
         try:
-            value, z = self.objective.forward(batch.x, batch.y, batch.scale)
+            value, z = self._steps(batch.x, batch.y, batch.scale, self._looked)
             reason = self._guard.check_loss(value)
             if reason is None:
-                self.objective.backward()
                 if self.accumulate == 1:
                     loss, reason = self._apply(value)
                 else:
@@ -350,6 +373,7 @@ class Trainer:
         validation_data: Any = None,
         callbacks: Iterable[Callback] = (),
         progress: bool = False,
+        receipt: bool = False,
     ) -> History:
         """Train for some epochs more.
 
@@ -375,6 +399,8 @@ class Trainer:
             is saved with the run, and found again by name.
         progress : bool, default False
             A bar in a terminal, a few lines elsewhere, on stderr.
+        receipt : bool, default False
+            End with a line on stderr that says where the time went: `minigd.receipt`.
 
         Returns
         -------
@@ -402,9 +428,11 @@ class Trainer:
             last = max(self.epoch, check_integer("until_epoch", until_epoch, 0))
         self.until_epoch = until_epoch
         self._stopping = False
+        self._receipt = Receipt() if receipt else None
         self._callbacks = _named(callbacks)
         self._follow()
         self._settle()
+        self._choose_executor(batches, last - self.epoch)
         shown = (
             self._progress(batches, last - self.epoch) if progress and last > self.epoch else None
         )
@@ -420,7 +448,19 @@ class Trainer:
         loss = self.history["loss"][-1] if self.history else None
         self._tell(Event("end", self, loss))
         self._tell(Event("done", self, loss))
+        if self._receipt is not None:
+            say(self._receipt.line(self.model.dtype))
         return self.history
+
+    def _choose_executor(self, batches: Batches, epochs: int) -> None:
+        """Take Numba for a run that is long enough; a run that goes on has chosen already."""
+        if self.fast is not None or self.compiled or self.updates or not available():
+            return
+        if batches.source.rows is not None:
+            # A call costs what some ten thousand numbers do.
+            work = epochs * len(batches) * (len(self.model.flat_params) + 10_000)
+            if work >= WORTH_COMPILING:
+                self._use(compiled=True)
 
     def _tell(self, event: Event) -> None:
         for callback in self._callbacks.values():
@@ -519,12 +559,18 @@ class Trainer:
             started = time.perf_counter()
             for batch in epoch:
                 rows = self._bring(batch, batches.source.checked)
+                if self._receipt is not None:
+                    arrived = time.perf_counter()
+                    self._looked = self._receipt if self._receipt.due() else None
                 interrupt.busy = True
                 event = self._train(rows, batch.rows)
                 self._batch += 1
                 interrupt.done()
                 now = time.perf_counter()
                 self._seconds += now - started
+                if self._receipt is not None:
+                    self._receipt.add(arrived - started, now - arrived, self._looked is not None)
+                    self._looked = None
                 self._tell(event)
                 if shown is not None and event.name == "update" and shown.update(event.loss):
                     self._settle()
@@ -727,6 +773,7 @@ class Trainer:
         return {
             "model": self.model.arrays(),
             "passes": self.model.passes,
+            "compiled": self.compiled,
             "updater": {
                 n: backend.to_numpy(v) if n in self.updater.state else v for n, v in updater.items()
             },
@@ -762,12 +809,20 @@ class Trainer:
             self._states = dict(values["callbacks"])
             self.history = History(values["history"])
             self._resumed = values["batches"]
+            compiled = bool(values["compiled"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(f"the state of the run is damaged: {error}") from error
         self._batches = None
         self._guard = self.updater.owner = make_guard(model, self.updater)
+        if compiled and not available():
+            warnings.warn(
+                "the run used the extra fast, which is not installed here: it goes on, and its "
+                "last digits may differ (`pip install 'minigd[fast]'`)",
+                stacklevel=2,
+            )
+        self._use(compiled and available())
         self._mark()
 
     @classmethod
@@ -814,6 +869,8 @@ class Trainer:
         """
         model, updater, options, values = runs.read(path, batches, custom, backend)
         assert model.loss is not None
+        if options["fast"] and not available():
+            options["fast"] = None
         trainer = cls(model, model.loss, updater, model.metrics, **options)
         trainer.load_state_dict(values)
         trainer._batches = batches

@@ -51,6 +51,8 @@ class Updater:
         What decides the learning rate, where it changes by a rule.
     scale : float
         Multiplies the learning rate, whatever decides it; `ReduceOnPlateau` lowers it.
+    executor : Backend or None
+        What runs the formula, where it is not the model's backend.
     state : dict of str to Array
         Vectors as long as the parameters, made at the first update.
     """
@@ -90,6 +92,7 @@ class Updater:
         self._model: weakref.ref[Parameters] | None = None
         self._backend: Backend | None = None
         self.owner: object = None
+        self.executor: Backend | None = None
 
     def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
         """Return the formula of update number `step`, counted from 1, and its constants."""
@@ -126,7 +129,7 @@ class Updater:
         self.step += 1
         formula, constants = self.formula(learning_rate)
         vectors = [self.state[name] for name in self.state_names]
-        return model.backend.apply(
+        return (self.executor or model.backend).apply(
             formula,
             model.flat_params,
             model.flat_grads,
@@ -162,7 +165,14 @@ class Updater:
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy keeps the state and belongs to no model yet.
-        return {**self.__dict__, "_model": None, "_backend": None, "_fixed": [], "owner": None}
+        return {
+            **self.__dict__,
+            "_model": None,
+            "_backend": None,
+            "_fixed": [],
+            "owner": None,
+            "executor": None,
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that decides the next update: the learning rate, the counts, the vectors."""

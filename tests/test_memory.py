@@ -104,7 +104,8 @@ def test_new_models_leave_nothing_behind(traced):
         for _ in range(count):
             make_trainer().fit(x, x[:, 0] > 0, batch_size=5)
 
-    models(5)
+    # NumPy keeps some small blocks for later, up to a limit that is soon reached.
+    models(60)
     before = traced()[0]
     models(50)
     assert traced()[0] - before < SLACK

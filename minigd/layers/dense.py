@@ -84,7 +84,7 @@ class Dense(Layer):
     def forward(self, x: Array, train: bool = False) -> Array:
         """Return y = x·W + b; in training keep x."""
         y = self.empty("y", (len(x), self.units))
-        self.backend.xp.matmul(x, self.params["W"], out=y)
+        self.backend.xp.dot(x, self.params["W"], out=y)
         if self.bias:
             y += self.params["b"]
         if train:
@@ -98,7 +98,7 @@ class Dense(Layer):
         xp = self.backend.xp
         W, dW = self.params["W"], self.grads["W"]
 
-        xp.matmul(x.T, dy, out=dW)
+        xp.dot(x.T, dy, out=dW)
         dW /= n
         if self.bias:
             dy.mean(axis=0, out=self.grads["b"])
@@ -106,7 +106,7 @@ class Dense(Layer):
         if not self.wants_dx:
             return None
         dx = self.empty("dx", x.shape)
-        xp.matmul(dy, W.T, out=dx)
+        xp.dot(dy, W.T, out=dx)
         return dx
 
     def config(self) -> dict[str, Any]:

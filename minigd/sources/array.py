@@ -9,6 +9,9 @@ from minigd.errors import DataError, ShapeError
 from minigd.sources.base import Pair, RandomAccess, Rows
 from minigd.weights import check_weights
 
+_GATHERED = 65_536
+"""Bytes of x that are gathered at once: what stays in the cache until its batch is due."""
+
 
 class ArraySource(RandomAccess):
     """Rows of x and y in memory, on the host or on a GPU.
@@ -51,6 +54,7 @@ class ArraySource(RandomAccess):
     """
 
     checked = True
+    in_memory = True
 
     def __init__(self, x: Any, y: Any = None, weight: Any = None) -> None:
         self.backend: Backend = backend_of(x)
@@ -63,6 +67,7 @@ class ArraySource(RandomAccess):
         self.rows = self.x.shape[0]
         if self.rows == 0 or self.x.shape[1] == 0:
             raise DataError(f"x has shape {self.x.shape}: there is nothing to train on")
+        self.gather = max(1, _GATHERED // (self.x.shape[1] * self.x.dtype.itemsize))
         if self.y is not None and (self.y.ndim == 0 or len(self.y) != self.rows):
             length = len(self.y) if self.y.ndim else "no"
             raise ShapeError(

@@ -31,14 +31,18 @@ class Source(ABC):
         How many there are; None for a stream that has not been counted.
     random_access : bool
         Whether `take` works, so that an epoch can be any permutation of the rows.
+    in_memory : bool
+        Whether a slice of rows is a view, so that each batch is taken alone.
     gather : int
-        How many rows it is worth taking at once; 1 for memory, many for a file.
+        How many rows it is worth taking at once where they are shuffled: more than a small batch,
+        because a call costs what many rows do.
     checked : bool
         Whether all values are known to be finite numbers, so that no batch is looked at again.
     """
 
     rows: int | None = None
     random_access: bool = False
+    in_memory: bool = False
     gather: int = 1
     checked: bool = False
 

@@ -95,7 +95,7 @@ class RandomPart(_Part, RandomAccess):
         small = np.uint32 if len(whole) < 2**32 else np.int64
         self._numbers = np.flatnonzero(whole).astype(small)
         self.rows = len(self._numbers)
-        self.gather = source.gather
+        self.gather, self.in_memory = source.gather, source.in_memory
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
         """Return the rows of this side from number `start` on, as the source gives them."""

@@ -1,0 +1,510 @@
+"""A training step as the list of its operations: recorded once, then replayed line by line.
+
+The list is what layers and loss did to real arrays, on buffers that stay; nothing is written twice,
+and a replay gives the same bits.
+"""
+
+import functools
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigd.backend import Array, NumpyBackend, Views
+from minigd.fast import FastBackend, compiled, constant_names
+from minigd.layers import LAYERS
+from minigd.losses import LOSSES
+from minigd.objective import Objective
+from minigd.receipt import Receipt
+
+MOST = 8
+"""Batches of how many different sizes a trainer keeps recordings of."""
+
+
+class Operation(NamedTuple):
+    """One call of the list: ``function(*arguments)``, which writes into ``arguments[last]``."""
+
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    last: int
+
+
+class NotRecorded(Exception):
+    """A step did something that can't be replayed, such as looking at a number."""
+
+
+class _Tape(threading.local):
+    """What the recording in hand has noted; each thread has its own."""
+
+    operations: list[Operation] | None = None
+    known: dict[Any, Array]
+
+
+_tape = _Tape()
+
+
+class Recorded(np.ndarray):
+    """An array that notes what is done to it, on the tape of the recording in hand."""
+
+    def __array_finalize__(self, obj: Any) -> None:
+        # Memory that appears without an operation on the tape would hold the same numbers for ever.
+        if isinstance(obj, Recorded) and self.base is None:
+            raise NotRecorded("an array was copied")
+
+    def __array_ufunc__(
+        self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **settings: Any
+    ) -> Any:
+        settings = {k: v for k, v in settings.items() if not _usual(k, v)}
+        inputs = tuple([_plain(a) for a in inputs])
+        if method == "__call__" and not settings.keys() - {"casting"}:
+            result = ufunc(*inputs, **settings) if out is None else _plain(out[0])
+            result = _new(result) if out is None else result
+            if out is not None:
+                if not np.can_cast(np.result_type(*inputs), result.dtype, "same_kind"):
+                    raise NotRecorded(f"{ufunc.__name__} into {result.dtype}")
+                ufunc(*inputs, out=result)
+            note(ufunc.__name__, ufunc, *_scalars(inputs, result), result, out=result)
+        elif method == "reduce" and not settings.keys() - {"axis", "keepdims"}:
+            axis, keepdims = settings.get("axis", 0), settings.get("keepdims", False)
+            target = None if out is None else _plain(out[0])
+            result = ufunc.reduce(*inputs, axis, None, target, keepdims)
+            result = _new(result) if out is None else target
+            arguments = (*inputs, axis, None, result, keepdims)
+            note(f"{ufunc.__name__}.reduce", ufunc.reduce, *arguments, out=result)
+        else:
+            raise NotRecorded(f"{ufunc.__name__}.{method} with {', '.join(settings)}")
+        return result.view(Recorded)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        plain = tuple([_plain(a) for a in args])
+        if function is np.dot and len(plain) == 2:
+            out = kwargs.get("out")
+            result = _new(np.dot(*plain)) if out is None else np.dot(*plain, _plain(out))
+            note("dot", np.dot, *plain, result, out=result)
+        elif function is np.where and len(plain) == 3 and not kwargs:
+            result = _new(np.where(*plain))
+            note("where", _where, *plain, result, out=result)
+        else:
+            raise NotRecorded(function.__name__)
+        return result.view(Recorded)
+
+    def __getitem__(self, index: Any) -> Any:
+        if _is_basic(index):
+            return super().__getitem__(index)
+        index = tuple([_plain(i) for i in index]) if isinstance(index, tuple) else _plain(index)
+        source = _plain(self)
+        result = _new(source[index].copy())
+        note("pick", _pick, source, index, result, out=result)
+        return result.view(Recorded)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        if not _is_basic(index):
+            raise NotRecorded("an assignment to picked entries")
+        target = _plain(self)[index]
+        np.copyto(target, _plain(value))
+        note("copyto", np.copyto, target, _plain(value), out=target)
+
+    def astype(self, dtype: Any, *, copy: bool = True) -> Any:  # type: ignore[override]
+        """Note a conversion."""
+        if not copy and self.dtype == dtype:
+            return self
+        result = _new(_plain(self).astype(dtype))
+        note("copyto", np.copyto, result, _plain(self), "unsafe", out=result)
+        return result.view(Recorded)
+
+    def _look(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotRecorded("the step looked at a number")
+
+    __bool__ = __int__ = __float__ = __index__ = item = tolist = argmax = argmin = _look
+
+
+def note(name: str, function: Callable[..., Any], *arguments: Any, out: Any) -> None:
+    """Put an operation that was just done on the tape; `out` is one of its arguments."""
+    if _tape.operations is None:
+        raise NotRecorded("an array of a recording was used behind its end")
+    last = next(i for i in reversed(range(len(arguments))) if arguments[i] is out)
+    _tape.operations.append(Operation(name, function, arguments, last))
+
+
+class RecordingBackend(NumpyBackend):
+    """NumPy, which notes a formula that runs in slices, or compiled, as one operation."""
+
+    def __init__(self, fast: FastBackend | None) -> None:
+        self.fast = fast
+
+    def apply(
+        self,
+        formula: Callable[..., Any],
+        *inputs: Array,
+        out: Array | tuple[Array, ...],
+        where: Array | None = None,
+        **constants: float,
+    ) -> Array | None:
+        """Write ``formula(*inputs, **constants)`` into `out`, and note how."""
+        plain, target = tuple([_plain(a) for a in inputs]), _plain(out)
+        flat = None if self.fast is None else self.fast.flat(formula, (*plain, target))
+        if flat is not None:
+            arguments = (*flat, *[constants[name] for name in constant_names(formula)])
+            compiled(formula)(*arguments)
+            note(formula.__name__, compiled(formula), *arguments, out=flat[-1])
+            return None
+        if inputs[0].size <= self.slice_size:
+            return super().apply(formula, *inputs, out=out, where=where, **constants)
+
+        def run(*arrays: Array) -> None:
+            NumpyBackend.apply(self, formula, *arrays[:-1], out=arrays[-1], **constants)
+
+        run(*plain, target)
+        note(formula.__name__, run, *plain, target, out=target)
+        return None
+
+
+class Recording:
+    """The operations of one training step for batches of one size.
+
+    Attributes
+    ----------
+    operations : list of Operation
+        In their order; printing the recording lists them.
+    """
+
+    def __init__(self, objective: Objective, x: Array, y: Array) -> None:
+        self._model = objective.model
+        self._x, self._y = x, y.copy()
+        with _recording(objective) as operations:
+            value, z = objective.forward(self._x.view(Recorded), self._y.view(Recorded))
+            objective.backward()
+            self._value, self._z = _plain(value), _plain(z)
+        self.operations = shorten(operations, [self._value, self._z])
+        self._replay = _straight(self.operations, self._x)
+
+    def __call__(self, x: Array, y: Array) -> tuple[Any, Array]:
+        """Do the step for another batch of the same size; return the mean loss and the outputs."""
+        self._y[...] = y
+        self._model.passes += 1
+        self._replay(x)
+        return self._value[()], self._z
+
+    def by_the_clock(self, x: Array, y: Array, receipt: Receipt) -> tuple[Any, Array]:
+        """Do the same operation by operation, for a receipt."""
+        self._y[...] = y
+        self._model.passes += 1
+        calls = []
+        for name, function, arguments, _ in self.operations:
+            for i, a in enumerate(arguments):
+                if isinstance(a, np.ndarray) and _overlap(a, self._x):
+                    turned = a.shape != x.shape or a.strides != self._x.strides
+                    arguments = (*arguments[:i], x.T if turned else x, *arguments[i + 1 :])
+            if isinstance(function, np.ufunc):
+                function = functools.partial(function, out=arguments[-1])
+                arguments = arguments[:-1]
+            calls.append((name, function, arguments))
+        receipt.run(calls)
+        return self._value[()], self._z
+
+    def __str__(self) -> str:
+        names = {_place(self._x): "x", _place(self._y): "y", _place(self._z): "z"}
+        for key, array in self._model.params.items():
+            names[_place(array)] = key
+        for key, array in self._model.grads.items():
+            layer, _, name = key.rpartition(".")
+            names[_place(array)] = f"{layer}.d{name}"
+        for key, array in self._model.workspace.named():
+            names.setdefault(_place(array), key)
+        numbers = itertools.count(1)
+        lines = []
+        for operation in self.operations:
+            words = [_word(a, names, numbers) for a in operation.arguments]
+            lines.append(f"{operation.name}({', '.join(words)})")
+        return "\n".join(lines)
+
+
+class Steps:
+    """Training steps of an objective: replayed where they can be, and done by the layers otherwise.
+
+    Parameters
+    ----------
+    objective : Objective
+    replay : bool, default True
+        Whether to replay at all.
+    fast : FastBackend, optional
+        What runs the formulas of the layers, where it is not the model's backend.
+    """
+
+    def __init__(
+        self, objective: Objective, replay: bool = True, fast: FastBackend | None = None
+    ) -> None:
+        self.objective = objective
+        for layer in objective.model.layers:
+            layer.backend = fast or objective.model.backend
+        self._recordings: dict[Any, Recording | None] = {}
+        loss, layers = objective.loss, objective.layers
+        # A class from outside may do what a tape does not show, such as counting its calls.
+        self._recordable = replay and (
+            type(objective.model.backend) is NumpyBackend
+            and all(LAYERS.get(type(a).__name__) is type(a) and not a.draws for a in layers)
+            and type(loss) in LOSSES.values()
+        )
+
+    def __call__(
+        self, x: Array, y: Array, scale: Array | None, receipt: Receipt | None = None
+    ) -> tuple[Any, Array]:
+        """Go forward and backward; return the mean loss and the outputs.
+
+        The outputs are overwritten by the next step. With a receipt the operations are timed.
+        """
+        if self._recordable and scale is None:
+            recording = self._recording(x, y)
+            if recording is not None:
+                if receipt is not None:
+                    return recording.by_the_clock(x, y, receipt)
+                return recording(x, y)
+        value, z = self.objective.forward(x, y, scale)
+        self.objective.backward()
+        return value, z
+
+    def _recording(self, x: Array, y: Array) -> Recording | None:
+        key = (x.shape, y.shape, y.dtype)
+        if key not in self._recordings:
+            if len(self._recordings) == MOST:
+                self._recordings.pop(next(iter(self._recordings)))
+            self._recordings[key] = self._record(x, y)
+        return self._recordings[key]
+
+    def _record(self, x: Array, y: Array) -> Recording | None:
+        """Record a step, and keep it if it gives the same bits as the layers for other rows."""
+        model, objective = self.objective.model, self.objective
+        running = [layer.buffers[name] for layer in model.layers for name in layer.running]
+        before = [buffer.copy() for buffer in running]
+        passes = model.passes
+
+        def restore() -> None:
+            model.passes = passes
+            for buffer, old in zip(running, before, strict=True):
+                buffer[...] = old
+
+        try:
+            # Once without a tape: what a layer looks up only once is then known.
+            objective.forward(x, y)
+            objective.backward()
+            restore()
+            recording = Recording(objective, x, y)
+        except Exception:
+            # Whatever a recording stumbles over, the layers themselves do the step, or say why not.
+            restore()
+            return None
+        results = []
+        for step in (recording, objective.forward):
+            restore()
+            value, _ = step(x[::-1], y[::-1])
+            if step is not recording:
+                objective.backward()
+            results.append([value, model.flat_grads.copy(), *(b.copy() for b in running)])
+        restore()
+        same = all(
+            np.array_equal(one, other, equal_nan=True) for one, other in zip(*results, strict=True)
+        )
+        return recording if same else None
+
+
+@contextmanager
+def _recording(objective: Objective) -> Iterator[list[Operation]]:
+    """Let layers and loss work on arrays that note what is done to them."""
+    model = objective.model
+    first = model.layers[0].backend
+    backend = RecordingBackend(first if isinstance(first, FastBackend) else None)
+    workspace = model.workspace
+    empty, plain = workspace.empty, [(a, a.params, a.grads, a.buffers) for a in model.layers]
+    workspace.empty = lambda *args: empty(*args).view(Recorded)  # type: ignore[method-assign]
+    holders: list[Any] = [model, objective.loss, *model.layers]
+    own = [holder.backend for holder in holders]
+    try:
+        for layer, params, grads, buffers in plain:
+            layer.params = Views({k: a.view(Recorded) for k, a in params.items()})
+            layer.grads = Views({k: a.view(Recorded) for k, a in grads.items()})
+            layer.buffers = {k: a.view(Recorded) for k, a in buffers.items()}
+        for holder in holders:
+            holder.backend = backend
+        _tape.operations, _tape.known = [], {}
+        yield _tape.operations
+    finally:
+        _tape.operations, _tape.known = None, {}
+        del workspace.empty
+        for layer, params, grads, buffers in plain:
+            layer.params, layer.grads, layer.buffers = params, grads, buffers
+            layer.forget()
+        for holder, before in zip(holders, own, strict=True):
+            holder.backend = before
+
+
+def shorten(operations: list[Operation], wanted: list[Array]) -> list[Operation]:
+    """Return fewer operations that come to the same bits.
+
+    A result that was computed before is not computed again, a division by 1 is left out, and what
+    is only copied elsewhere is written there at once.
+    """
+    return _without_copies(_without_repeats(operations), wanted)
+
+
+def _without_repeats(operations: list[Operation]) -> list[Operation]:
+    same: dict[int, Array] = {}  # an array that would hold the same numbers as an earlier one
+    seen: dict[Any, Operation] = {}
+    left = []
+    for operation in operations:
+        arguments = tuple([same.get(id(a), a) for a in operation.arguments])
+        operation = operation._replace(arguments=arguments)
+        out = arguments[operation.last]
+        inputs = arguments[: operation.last] + arguments[operation.last + 1 :]
+        if operation.name == "divide" and out is inputs[0] and _is_one(inputs[1]):
+            continue
+        key = (operation.name, operation.last, *[_identity(a) for a in inputs])
+        before = seen.get(key)
+        fresh = out.base is None and not any(a is out for a in inputs)
+        if before is not None and fresh and before.arguments[before.last].shape == out.shape:
+            same[id(out)] = before.arguments[before.last]
+            continue
+        # What was computed from numbers that are overwritten now would be computed anew.
+        seen = {k: o for k, o in seen.items() if not any(_overlap(a, out) for a in o.arguments)}
+        if fresh and operation.name != "copyto":
+            seen[key] = operation
+        left.append(operation)
+    return left
+
+
+def _without_copies(operations: list[Operation], wanted: list[Array]) -> list[Operation]:
+    left: list[Operation] = []
+    for i, operation in enumerate(operations):
+        if left and operation.name == "copyto" and len(operation.arguments) == 2:
+            target, source = operation.arguments
+            last = left[-1]
+            later = [a for o in operations[i + 1 :] for a in o.arguments]
+            if (
+                last.arguments[last.last] is source
+                and source.base is None
+                and (source.shape, source.dtype) == (target.shape, target.dtype)
+                and not any(_overlap(a, source) for a in [*later, *wanted])
+                and not any(_overlap(a, target) for a in last.arguments)
+            ):
+                swapped = list(last.arguments)
+                swapped[last.last] = target
+                left[-1] = last._replace(arguments=tuple(swapped))
+                continue
+        left.append(operation)
+    return left
+
+
+def _straight(operations: list[Operation], x: Array) -> Callable[[Array], None]:
+    """Return a function of x that does the operations one after the other, without a loop."""
+    constants: dict[int, tuple[str, Any]] = {}
+
+    def word(a: Any) -> str:
+        if isinstance(a, np.ndarray) and _overlap(a, x):
+            for name, view in (("x", x), ("x.T", x.T)):
+                if (a.shape, a.strides, _place(a)) == (view.shape, view.strides, _place(view)):
+                    return name
+            raise NotRecorded("a part of x was used alone")
+        return constants.setdefault(id(a), (f"c{len(constants)}", a))[0]
+
+    lines = []
+    for operation in operations:
+        words = [word(a) for a in operation.arguments]
+        if isinstance(operation.function, np.ufunc):
+            words[-1] = f"out={words[-1]}"
+        lines.append(f"        {word(operation.function)}({', '.join(words)})")
+    names = [name for name, _ in constants.values()]
+    source = [f"def bind({', '.join(names)}):", "    def replay(x):", *lines]
+    namespace: dict[str, Any] = {}
+    exec("\n".join([*source, "    return replay"]), namespace)
+    replay: Callable[[Array], None] = namespace["bind"](*[a for _, a in constants.values()])
+    return replay
+
+
+def _plain(a: Any) -> Any:
+    """Return a recorded array as a plain one, and the same one whenever it is the same."""
+    if not isinstance(a, Recorded):
+        return a
+    if _tape.operations is None:
+        raise NotRecorded("an array of a recording was used behind its end")
+    interface = a.__array_interface__
+    key = interface["data"][0], interface["typestr"], a.shape, a.strides
+    return _tape.known.setdefault(key, a.view(np.ndarray))
+
+
+def _new(result: Any) -> Array:
+    """Return a result in memory of its own, and know it again."""
+    array: Array = np.asarray(result)
+    interface = array.__array_interface__
+    _tape.known[interface["data"][0], interface["typestr"], array.shape, array.strides] = array
+    return array
+
+
+def _usual(name: str, value: Any) -> bool:
+    """Tell whether a setting of a ufunc says nothing that is not the case anyway."""
+    if name in ("dtype", "out"):
+        return value is None
+    return name == "subok" or (name == "where" and value is True) or value is np._NoValue
+
+
+def _scalars(inputs: tuple[Any, ...], result: Array) -> list[Any]:
+    """Return the inputs, Python numbers as arrays without axes, which a call takes up faster."""
+    dtypes = {a.dtype for a in inputs if isinstance(a, np.ndarray)}
+    dtype = dtypes.pop()
+    if dtypes or dtype.kind != "f" or result.dtype not in (dtype, np.dtype(bool)):
+        return list(inputs)
+    return [_constant(float(a), dtype) if isinstance(a, int | float) else a for a in inputs]
+
+
+@functools.cache
+def _constant(value: float, dtype: Any) -> Array:
+    return np.asarray(value, dtype)
+
+
+def _is_basic(index: Any) -> bool:
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(part is None or part is ... or isinstance(part, int | slice) for part in parts)
+
+
+def _where(condition: Array, one: Any, other: Any, out: Array) -> None:
+    np.copyto(out, other)
+    np.copyto(out, one, "same_kind", condition)
+
+
+def _pick(source: Array, index: Any, out: Array) -> None:
+    out[...] = source[index]
+
+
+def _place(array: Array) -> int:
+    place: int = array.__array_interface__["data"][0]
+    return place
+
+
+def _word(a: Any, names: dict[int, str], numbers: Iterator[int]) -> str:
+    """Return what an argument is called in a listing."""
+    if isinstance(a, tuple):
+        return f"({', '.join([_word(part, names, numbers) for part in a])})"
+    if not isinstance(a, np.ndarray):
+        return str(a)
+    if _place(a) not in names:
+        names[_place(a)] = f"t{next(numbers)}"
+    name = names[_place(a)]
+    return f"{name}.T" if a.ndim == 2 and a.strides[0] < a.strides[1] else name
+
+
+def _identity(a: Any) -> Any:
+    """Return what two arguments that hold the same numbers have in common."""
+    if isinstance(a, tuple):
+        return tuple([_identity(part) for part in a])
+    return id(a) if isinstance(a, np.ndarray | slice) else (type(a), a)
+
+
+def _is_one(a: Any) -> bool:
+    return (isinstance(a, int | float) or (a.ndim == 0 and a.base is None)) and bool(a == 1)
+
+
+def _overlap(a: Any, other: Array) -> bool:
+    parts = a if isinstance(a, tuple) else (a,)
+    return any(isinstance(part, np.ndarray) and np.may_share_memory(part, other) for part in parts)
