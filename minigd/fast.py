@@ -9,7 +9,7 @@ import importlib.util
 import operator
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,16 +35,6 @@ COMPILED = (
 )
 
 
-OUTPUTS = {
-    formulas.momentum: 2,
-    formulas.nesterov: 2,
-    formulas.adam: 3,
-    formulas.adamw: 3,
-    formulas.rmsprop: 2,
-    formulas.adagrad: 2,
-}
-"""How many arrays a formula returns, where it is more than one."""
-
 SETTINGS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
 
 
@@ -52,6 +42,13 @@ SETTINGS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
 def available() -> bool:
     """Tell whether Numba is installed, without importing it."""
     return importlib.util.find_spec("numba") is not None
+
+
+class Call(NamedTuple):
+    """A compiled loop and the arrays, without axes but one, that it is called with."""
+
+    loop: Callable[..., None]
+    arrays: tuple[Array, ...]
 
 
 class FastBackend(NumpyBackend):
@@ -68,7 +65,7 @@ class FastBackend(NumpyBackend):
             raise BackendError(
                 "fast=True needs Numba, which is not installed: `pip install 'minigd[fast]'`"
             )
-        self._last: dict[Any, tuple[tuple[Array, ...], tuple[Array, ...] | None]] = {}
+        self._last: dict[Any, tuple[tuple[Array, ...], Call | None]] = {}
 
     def apply(
         self,
@@ -79,42 +76,50 @@ class FastBackend(NumpyBackend):
         **constants: float,
     ) -> Array | None:
         """Write ``formula(*inputs, **constants)`` into `out` in one loop, where there is one."""
-        arrays = (*inputs, *out) if isinstance(out, tuple) else (*inputs, out)
+        outs = out if isinstance(out, tuple) else (out,)
+        arrays = (*inputs, *outs)
         # An updater comes with the same arrays each time.
         known = self._last.get(formula)
         if known is None or not all(map(operator.is_, arrays, known[0])):
-            known = self._last[formula] = arrays, self.flat(formula, arrays)
-        flat = known[1]
-        if flat is None or where is not None:
+            known = self._last[formula] = arrays, self.call(formula, inputs, outs)
+        call = known[1]
+        if call is None or where is not None:
             return super().apply(formula, *inputs, out=out, where=where, **constants)
-        compiled(formula)(*flat, *[constants[name] for name in constant_names(formula)])
+        call.loop(*call.arrays, *[constants[name] for name in constant_names(formula)])
         return None
 
-    def flat(
-        self, formula: Callable[..., Any], arrays: tuple[Array, ...]
-    ) -> tuple[Array, ...] | None:
-        """Return arrays as the loop of a formula takes them, or None where there is none."""
+    def call(
+        self, formula: Callable[..., Any], inputs: tuple[Array, ...], outs: tuple[Array, ...]
+    ) -> Call | None:
+        """Return the loop of a formula and its arrays, or None where there is none."""
         if formula not in COMPILED or not all(
-            a.dtype.kind == "f" and a.flags.c_contiguous and a.shape == arrays[0].shape
-            for a in arrays
+            a.dtype.kind == "f" and a.flags.c_contiguous and a.shape == inputs[0].shape
+            for a in (*inputs, *outs)
         ):
             return None
-        return tuple([a.reshape(-1) for a in arrays])
+        # One array under two names would have to be taken for two that overlap, number by number.
+        places = tuple([_place(out, inputs) for out in outs])
+        own = [out for out, place in zip(outs, places, strict=True) if place is None]
+        return Call(compiled(formula, places), tuple([a.reshape(-1) for a in (*inputs, *own)]))
 
 
 @functools.cache
-def compiled(formula: Callable[..., Any]) -> Callable[..., None]:
-    """Return the loop that runs a formula over arrays; compiled at its first call, and cached."""
+def compiled(formula: Callable[..., Any], places: tuple[int | None, ...]) -> Callable[..., None]:
+    """Return the loop that runs a formula over arrays; compiled at its first call, and cached.
+
+    Result k is written over input ``places[k]``, or into an array of its own if that is None.
+    """
     import numba
 
     number = _of_numbers(formula, numba)
     inputs = [f"x{i}" for i in range(formula.__code__.co_argcount)]
-    outs = [f"y{i}" for i in range(OUTPUTS.get(formula, 1))]
+    outs = [f"y{k}" if place is None else f"x{place}" for k, place in enumerate(places)]
+    own = [out for out in outs if out not in inputs]
     constants = constant_names(formula)
     # The name carries what the formula says, so that a cached loop of another wording is not used.
-    name = f"{formula.__name__}_{_digest(formula)}"
+    name = "_".join([formula.__name__, *outs, _digest(formula)])
     source = (
-        f"def {name}({', '.join([*inputs, *outs, *constants])}):\n"
+        f"def {name}({', '.join([*inputs, *own, *constants])}):\n"
         f"    for i in range({inputs[0]}.size):\n"
         f"        {', '.join([f'{y}[i]' for y in outs])} = number("
         f"{', '.join([*[f'{x}[i]' for x in inputs], *constants])})\n"
@@ -130,6 +135,10 @@ def constant_names(formula: Callable[..., Any]) -> tuple[str, ...]:
     """Return the names of a formula's constants, in their order."""
     code = formula.__code__
     return code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+
+
+def _place(out: Array, inputs: tuple[Array, ...]) -> int | None:
+    return next((i for i, a in enumerate(inputs) if a is out), None)
 
 
 def _digest(formula: Callable[..., Any]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd.backend import Array, NumpyBackend, Views
-from minigd.fast import FastBackend, compiled, constant_names
+from minigd.fast import FastBackend, constant_names
 from minigd.layers import LAYERS
 from minigd.losses import LOSSES
 from minigd.objective import Objective
@@ -146,11 +146,11 @@ class RecordingBackend(NumpyBackend):
     ) -> Array | None:
         """Write ``formula(*inputs, **constants)`` into `out`, and note how."""
         plain, target = tuple([_plain(a) for a in inputs]), _plain(out)
-        flat = None if self.fast is None else self.fast.flat(formula, (*plain, target))
-        if flat is not None:
-            arguments = (*flat, *[constants[name] for name in constant_names(formula)])
-            compiled(formula)(*arguments)
-            note(formula.__name__, compiled(formula), *arguments, out=flat[-1])
+        call = None if self.fast is None else self.fast.call(formula, plain, (target,))
+        if call is not None:
+            arguments = (*call.arrays, *[constants[name] for name in constant_names(formula)])
+            call.loop(*arguments)
+            note(formula.__name__, call.loop, *arguments, out=call.arrays[-1])
             return None
         if inputs[0].size <= self.slice_size:
             return super().apply(formula, *inputs, out=out, where=where, **constants)
