@@ -194,6 +194,9 @@ class Batches:
         if tail not in ("keep", "drop"):
             raise ValueError(f"tail must be 'keep' or 'drop', not {tail!r}")
         self.batch_size = None if batch_size is None else _check_batch_size(batch_size)
+        if class_weight is not None and not isinstance(x, Source) and y is not None:
+            sample_weight = self._of_arrays(y, sample_weight, check_class_weight(class_weight))
+            class_weight = None
         own = None if isinstance(x, Source) else sample_weight
         self.source: Source = x if isinstance(x, Source) else ArraySource(x, y, own)
         if not isinstance(shuffle, bool | np.bool_):
@@ -244,6 +247,21 @@ class Batches:
         self._weights = weights if self._weights is None else weights * self._weights
         if not (self._weights > 0).any():
             raise DataError("class_weight leaves no row with a weight above 0")
+
+    def _of_arrays(self, y: Any, sample_weight: Any, chosen: ClassWeight) -> Array:
+        """Return the weight of each row of an array, its class's included."""
+        y = backend_of(y).here(y, "y")
+        own = None if sample_weight is None else check_weights(sample_weight, len(y))
+        classes = self._labels(y, own)
+        if chosen == "balanced":
+            kinds, inverse = np.unique(classes, return_inverse=True)
+            totals = np.bincount(inverse.reshape(-1), own)
+            chosen = balance({int(k): float(w) for k, w in zip(kinds, totals, strict=True)})
+        with np.errstate(over="ignore"):
+            weights = of_classes(classes, chosen) * (1.0 if own is None else own)
+        if not weights.any():
+            raise DataError("class_weight leaves no row with a weight above 0")
+        return check_weights(weights, len(y))
 
     def _labels(self, y: Array, weights: Array | None) -> Array:
         """Return the class of each row, and any class where the weight is 0 already."""

@@ -10,13 +10,16 @@ import os
 import sys
 import time
 import warnings
+import weakref
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from minigd import state
 from minigd.errors import check_integer, check_number
 from minigd.model import Sequential
-from minigd.trainer import Event
+from minigd.trainer import Event, Trainer
 
 Mode = Literal["auto", "min", "max"]
 
@@ -32,7 +35,7 @@ class _Watched:
         self.min_delta = check_number("min_delta", min_delta)
         self.mode = mode
         self._sign = 1.0
-        self._model: Sequential | None = None
+        self._trainer: weakref.ref[Trainer] | None = None
         self.clear()
 
     def clear(self) -> None:
@@ -40,11 +43,11 @@ class _Watched:
         self.best, self.waited = math.inf, 0
 
     def follow(self, event: Event) -> None:
-        """Start afresh with another model than the last one."""
+        """Start afresh with another trainer than the last one."""
         trainer = event.trainer
-        if self._model is not None and trainer.model is not self._model:
+        if self._trainer is not None and trainer is not self._trainer():
             self.clear()
-        self._model = trainer.model
+        self._trainer = weakref.ref(trainer)
         metric = trainer.metrics.get(self.monitor.removeprefix("val_"))
         more = getattr(metric, "more_is_better", False)
         self._sign = -1.0 if self.mode == "max" or (self.mode == "auto" and more) else 1.0
@@ -69,8 +72,9 @@ class _Watched:
 class EarlyStopping(_Watched):
     """Stops when a column of the history has not got better for some epochs.
 
-    When `fit` is done, stopped or not, the parameters and buffers of the best epoch are put back.
-    A run that was stopped and is started again with ``fit(until_epoch=...)`` stays stopped;
+    When `fit` is done, stopped or not, the parameters and buffers of the best epoch are put back; a
+    `fit` that goes on takes up the last ones again, and a checkpoint of the run holds the last. A
+    run that was stopped and is started again with ``fit(until_epoch=...)`` stays stopped;
     ``fit(epochs=...)`` goes on, with new patience.
 
     Parameters
@@ -118,12 +122,14 @@ class EarlyStopping(_Watched):
         super().clear()
         self.stopped = False
         self._arrays: dict[str, Any] = {}
+        self._last: dict[str, Any] = {}
 
     def __call__(self, event: Event) -> None:
         """Look at each epoch, and put the best parameters back at the end."""
         trainer = event.trainer
         if event.name == "start":
             self.follow(event)
+            self._take_up(trainer.model)
             if self.stopped and trainer.until_epoch is not None:
                 trainer.stop()
             elif self.stopped:
@@ -135,7 +141,18 @@ class EarlyStopping(_Watched):
                 self.stopped = True
                 trainer.stop()
         elif event.name == "done" and self._arrays:
+            self._last = trainer.model.arrays()
             trainer.model.load_arrays(self._arrays)
+
+    def _take_up(self, model: Sequential) -> None:
+        """Go on from the last parameters if the model still has the best ones of the `fit` before.
+
+        A run in two parts is then the run in one.
+        """
+        now, last = model.arrays(), self._last
+        if last and all(np.array_equal(now[name], self._arrays[name]) for name in now):
+            model.load_arrays(last)
+        self._last = {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value, how long it was waited, and the best parameters."""
@@ -144,13 +161,15 @@ class EarlyStopping(_Watched):
             "waited": self.waited,
             "stopped": self.stopped,
             "arrays": dict(self._arrays),
+            "last": dict(self._last),
         }
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
         """Take what `state_dict` gave."""
         self.best, self.waited = values["best"], values["waited"]
-        self.stopped, self._arrays = values["stopped"], dict(values["arrays"])
-        self._model = None
+        self.stopped = values["stopped"]
+        self._arrays, self._last = dict(values["arrays"]), dict(values["last"])
+        self._trainer = None
 
 
 class ReduceOnPlateau(_Watched):
@@ -217,7 +236,7 @@ class ReduceOnPlateau(_Watched):
     def load_state_dict(self, values: dict[str, Any]) -> None:
         """Take what `state_dict` gave."""
         self.best, self.waited = values["best"], values["waited"]
-        self._model = None
+        self._trainer = None
 
 
 class Checkpoint:

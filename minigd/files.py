@@ -56,6 +56,14 @@ def load(
     return restore(description, arrays, custom, backend)
 
 
+def check_custom(custom: Iterable[type]) -> list[type]:
+    """Return the classes named by a caller, and refuse what is none."""
+    classes: list[type] = [] if isinstance(custom, type) else list(custom)
+    if isinstance(custom, type) or not all(isinstance(c, type) for c in classes):
+        raise TypeError(f"custom is a list of classes, [MyLayer], and not {custom!r}")
+    return classes
+
+
 def restore(
     description: state.Description,
     arrays: state.Arrays,
@@ -66,7 +74,7 @@ def restore(
     known: dict[str, type] = dict(LAYERS)
     known_losses: dict[str, type] = {c.__name__: c for c in LOSSES.values()}
     known_metrics: dict[str, type] = {c.__name__: c for c in METRICS.values()}
-    for c in custom:
+    for c in check_custom(custom):
         known[c.__name__] = known_losses[c.__name__] = known_metrics[c.__name__] = c
     try:
         model = Sequential(

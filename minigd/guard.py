@@ -12,7 +12,7 @@ import numpy as np
 
 from minigd.backend import Array, Backend
 from minigd.model import Sequential
-from minigd.updaters import Updater
+from minigd.updaters import UPDATERS, Updater
 
 
 class Masked(NamedTuple):
@@ -35,10 +35,13 @@ class Guard:
     def __init__(self, model: Sequential, updater: Updater) -> None:
         self.model = model
         self.backend: Backend = model.backend
+        self.workspace = model.workspace
         self.updater = updater
         # Gradients and rates below this can't take a parameter, a velocity or a square out of the
         # range of the dtype, so that no copy is needed.
         self._safe = math.sqrt(float(np.finfo(model.dtype).max)) * 1e-4
+        # That is known of the updaters here alone.
+        self._bounded = type(updater) in UPDATERS.values()
         self._largest = 1.0
         buffers = [(layer, name) for layer in model.layers for name in layer.running]
         self._running = [layer.buffers[name] for layer, name in buffers]
@@ -75,7 +78,7 @@ class Guard:
         rate = updater.learning_rate
         # Decay with a share above 1 lets parameters grow that have no gradient.
         grows = rate * getattr(updater, "weight_decay", 0.0) > 1
-        if not grows and max(rate, 1.0) * self._largest < self._safe:
+        if self._bounded and not grows and max(rate, 1.0) * self._largest < self._safe:
             updater.update(model)
             return None
         bad = first_nonfinite_gradient(model)

@@ -90,16 +90,7 @@ class Accuracy(Metric):
 
     def check(self, y: Array, shape: tuple[int, ...]) -> None:
         """Refuse rows that have no one class that could be right."""
-        if shape[1] == 1 and (float(y.min()) < 0 or float(y.max()) > 1):
-            raise DataError(
-                f"accuracy is for classes, and y holds {float(y.min()):g} to {float(y.max()):g}: "
-                "for one output they are 0 and 1; for numbers use 'mae' or 'mse'"
-            )
-        if shape[1] > 1 and y.shape == shape and float(abs(y.sum(axis=1) - 1).max()) > 1e-3:
-            raise DataError(
-                "accuracy counts rows whose largest output is the true class, and rows of y do not "
-                "sum to 1: for several yes-or-no outputs a row, leave this metric out"
-            )
+        check_classes("accuracy", y, shape)
 
     def per_example(self, prediction: Array, y: Array) -> Array:
         """Return 1 for each right row and 0 for each wrong one."""
@@ -121,7 +112,7 @@ class Counted(Metric):
 
     def check(self, y: Array, shape: tuple[int, ...]) -> None:
         """Refuse rows that have no one class that could be right."""
-        Accuracy().check(y, shape)
+        check_classes(_name(self), y, shape)
 
     def total(self, prediction: Array, y: Array, weight: Array | None) -> Array:
         """Return the weights of rows truly predicted, predicted, and true, for each class."""
@@ -223,7 +214,7 @@ class RocAuc(Metric):
 
     def check(self, y: Array, shape: tuple[int, ...]) -> None:
         """Refuse rows that have no one class that could be right."""
-        Accuracy().check(y, shape)
+        check_classes(_name(self), y, shape)
 
     def total(self, prediction: Array, y: Array, weight: Array | None) -> Array:
         """Return the outputs, the class and the weight of each row, side by side."""
@@ -396,7 +387,15 @@ def get_metrics(which: Iterable[str | Metric] | Mapping[str, Metric]) -> dict[st
         return dict(which)
     if isinstance(which, str):
         raise TypeError(f"metrics is a list of names, [{which!r}], and not one name")
-    named = {m if isinstance(m, str) else _name(m): get_metric(m) for m in which}
+    named: dict[str, Metric] = {}
+    for m in which:
+        name = m if isinstance(m, str) else _name(m)
+        if name in named:
+            raise ValueError(
+                f"there are two metrics of the name {name!r}: give names of your own, "
+                "metrics={'one': ..., 'other': ...}"
+            )
+        named[name] = get_metric(m)
     for name in named:
         if name in ("loss", "seconds", "updates") or name.startswith("val_"):
             raise ValueError(f"a history has a column {name!r} of its own: rename the metric")
@@ -406,6 +405,25 @@ def get_metrics(which: Iterable[str | Metric] | Mapping[str, Metric]) -> dict[st
 def _name(metric: Metric) -> str:
     words = re.findall("[A-Z][a-z0-9]*", type(metric).__name__)
     return "_".join(words).lower() or type(metric).__name__
+
+
+def check_classes(name: str, y: Array, shape: tuple[int, ...]) -> None:
+    """Refuse targets that hold no class for each row.
+
+    Raises
+    ------
+    DataError
+    """
+    if shape[1] == 1 and (float(y.min()) < 0 or float(y.max()) > 1):
+        raise DataError(
+            f"{name} is for classes, and y holds {float(y.min()):g} to {float(y.max()):g}: for one "
+            "output they are 0 and 1; for numbers use 'mae' or 'mse'"
+        )
+    if shape[1] > 1 and y.shape == shape and float(abs(y.sum(axis=1) - 1).max()) > 1e-3:
+        raise DataError(
+            f"{name} is for rows of one class, and rows of y do not sum to 1: for several "
+            "yes-or-no outputs a row, leave this metric out"
+        )
 
 
 def _scikit_learn(name: str) -> Any:

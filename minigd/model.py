@@ -140,8 +140,9 @@ class Sequential:
         for layer, spec in declared:
             layer.params[spec.name][...] = self._draw(layer, spec, rng)
         for layer in self.layers:
-            for spec in layer.declared_buffers:
-                layer.buffers[spec.name] = self._draw(layer, spec, rng)
+            layer.buffers = Views(
+                {spec.name: self._draw(layer, spec, rng) for spec in layer.declared_buffers}
+            )
 
     def _draw(self, layer: Layer, spec: Declared, rng: np.random.Generator) -> Array:
         values = np.asarray(spec.initializer(rng, spec.shape))
@@ -388,6 +389,7 @@ class Sequential:
         class_weight: Any = None,
         callbacks: Iterable[Any] = (),
         progress: bool = False,
+        receipt: bool = False,
         **options: Any,
     ) -> Any:
         """Train for some epochs with a new trainer.
@@ -419,6 +421,8 @@ class Sequential:
             Each is called with every event; see `minigd.Trainer.fit`.
         progress : bool, default False
             A bar in a terminal, a few lines elsewhere.
+        receipt : bool, default False
+            End with a line on stderr that says where the time went.
         **options
             `accumulate`, `l1`, `l2`, `clip_norm` and the other settings of `minigd.Trainer`.
 
@@ -456,6 +460,7 @@ class Sequential:
             class_weight=class_weight,
             callbacks=callbacks,
             progress=progress,
+            receipt=receipt,
         )
 
     def evaluate(
@@ -505,6 +510,11 @@ class Sequential:
         # The one import that runs against the arrows: a convenience for users, not a dependency.
         from minigd.trainer import Trainer
 
+        if "until_epoch" in options:
+            raise TypeError(
+                "until_epoch is for a run that goes on, and Sequential.fit begins a new one: use "
+                "minigd.Trainer(model, loss, updater).fit(..., until_epoch=...)"
+            )
         return Trainer(self, loss, updater, metrics=metrics, **options)
 
     def adapt(self, batches: Any) -> None:

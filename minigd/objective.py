@@ -5,6 +5,8 @@ in training: the loss works on its input, the logits, which is exact where proba
 final Rescale is left out too: the loss compares its input with the standardised target.
 """
 
+import copy
+from collections.abc import Mapping
 from typing import Any
 
 from minigd.backend import Array, backend_of
@@ -13,6 +15,7 @@ from minigd.layers import (
     BatchNorm,
     Dense,
     Dropout,
+    Layer,
     LeakyReLU,
     ReLU,
     Rescale,
@@ -92,6 +95,23 @@ class Objective:
                 )
             self.paired = True
         self.layers = model.layers[:-1] if self.paired else model.layers
+
+    def replace(self, layers: Mapping[int, Layer]) -> None:
+        """Work with other layers in the place of those in use, by their `id`, and a loss apart."""
+        self.layers = [layers[id(layer)] for layer in self.layers]
+        self.loss = copy.copy(self.loss)
+        if self._rescale is not None:
+            other = layers[id(self._rescale)]
+            assert isinstance(other, Rescale)
+            self._rescale = other
+
+    def first_nonfinite(self, x: Array) -> str | None:
+        """Return the first layer with an output for x that is not finite; nothing is changed."""
+        for layer in self.layers:
+            x = layer.forward(x, train=False)
+            if not self.model.backend.all_finite(x):
+                return layer.name
+        return None
 
     def check(self, x: Array, y: Array | None, values: bool = True) -> None:
         """Refuse rows and targets that do not fit the model, the loss or each other.

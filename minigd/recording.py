@@ -4,6 +4,8 @@ The list is what layers and loss did to real arrays, on buffers that stay; nothi
 and a replay gives the same bits.
 """
 
+import collections
+import copy
 import functools
 import itertools
 import threading
@@ -13,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigd.backend import Array, NumpyBackend, Views
+from minigd.backend import Array, Backend, NumpyBackend, Views, Workspace
 from minigd.fast import FastBackend, constant_names
 from minigd.layers import LAYERS
 from minigd.losses import LOSSES
@@ -22,6 +24,9 @@ from minigd.receipt import Receipt
 
 MOST = 8
 """Batches of how many different sizes a trainer keeps recordings of."""
+
+
+_METHODS = ("forward", "backward", "mean", "per_example", "gradient", "targets")
 
 
 class Operation(NamedTuple):
@@ -172,12 +177,14 @@ class Recording:
         In their order; printing the recording lists them.
     """
 
-    def __init__(self, objective: Objective, x: Array, y: Array) -> None:
+    def __init__(
+        self, objective: Objective, x: Array, y: Array, fast: FastBackend | None = None
+    ) -> None:
         self._model = objective.model
         self._x, self._y = x, y.copy()
-        with _recording(objective) as operations:
-            value, z = objective.forward(self._x.view(Recorded), self._y.view(Recorded))
-            objective.backward()
+        with _recording(objective, fast) as (shadow, operations):
+            value, z = shadow.forward(self._x.view(Recorded), self._y.view(Recorded))
+            shadow.backward()
             self._value, self._z = _plain(value), _plain(z)
         self.operations = shorten(operations, [self._value, self._z])
         self._replay = _straight(self.operations, self._x)
@@ -238,10 +245,10 @@ class Steps:
     def __init__(
         self, objective: Objective, replay: bool = True, fast: FastBackend | None = None
     ) -> None:
-        self.objective = objective
-        for layer in objective.model.layers:
-            layer.backend = fast or objective.model.backend
+        self.objective, self._fast = objective, fast
         self._recordings: dict[Any, Recording | None] = {}
+        self._seen: set[Any] = set()
+        self._constants = self._look()
         loss, layers = objective.loss, objective.layers
         # A class from outside may do what a tape does not show, such as counting its calls.
         self._recordable = replay and (
@@ -263,16 +270,49 @@ class Steps:
                 if receipt is not None:
                     return recording.by_the_clock(x, y, receipt)
                 return recording(x, y)
-        value, z = self.objective.forward(x, y, scale)
-        self.objective.backward()
+        return self._by_layers(x, y, scale)
+
+    def _by_layers(self, x: Array, y: Array, scale: Array | None = None) -> tuple[Any, Array]:
+        layers, model = self.objective.layers, self.objective.model
+        if self._fast is not None:
+            # Lent for the step alone: predictions and other trainers have the model's own.
+            for layer in layers:
+                layer.backend = self._fast
+        try:
+            value, z = self.objective.forward(x, y, scale)
+            self.objective.backward()
+        finally:
+            for layer in layers:
+                layer.backend = model.backend
         return value, z
+
+    def refresh(self) -> None:
+        """Forget the recordings if a constant or a method of a layer or the loss was changed."""
+        constants = self._look()
+        if constants != self._constants:
+            self._constants = constants
+            self._recordings.clear()
+
+    def _look(self) -> list[Any]:
+        parts = [*self.objective.layers, self.objective.loss]
+        return [
+            (
+                [getattr(type(part), name, None) for name in _METHODS],
+                {k: v for k, v in vars(part).items() if _is_constant(k, v)},
+            )
+            for part in parts
+        ]
 
     def _recording(self, x: Array, y: Array) -> Recording | None:
         key = (x.shape, y.shape, y.dtype)
-        if key not in self._recordings:
-            if len(self._recordings) == MOST:
-                self._recordings.pop(next(iter(self._recordings)))
-            self._recordings[key] = self._record(x, y)
+        if key in self._recordings:
+            return self._recordings[key]
+        # A size that does not come again is not worth a recording, nor are many that take turns.
+        if key not in self._seen or len(self._recordings) == MOST:
+            if len(self._seen) < 10 * MOST:
+                self._seen.add(key)
+            return None
+        self._recordings[key] = self._record(x, y)
         return self._recordings[key]
 
     def _record(self, x: Array, y: Array) -> Recording | None:
@@ -289,20 +329,17 @@ class Steps:
 
         try:
             # Once without a tape: what a layer looks up only once is then known.
-            objective.forward(x, y)
-            objective.backward()
+            self._by_layers(x, y)
             restore()
-            recording = Recording(objective, x, y)
+            recording = Recording(objective, x, y, self._fast)
         except Exception:
             # Whatever a recording stumbles over, the layers themselves do the step, or say why not.
             restore()
             return None
         results = []
-        for step in (recording, objective.forward):
+        for step in (recording, self._by_layers):
             restore()
             value, _ = step(x[::-1], y[::-1])
-            if step is not recording:
-                objective.backward()
             results.append([value, model.flat_grads.copy(), *(b.copy() for b in running)])
         restore()
         same = all(
@@ -312,40 +349,45 @@ class Steps:
 
 
 @contextmanager
-def _recording(objective: Objective) -> Iterator[list[Operation]]:
-    """Let layers and loss work on arrays that note what is done to them."""
-    model = objective.model
-    first = model.layers[0].backend
-    backend = RecordingBackend(first if isinstance(first, FastBackend) else None)
-    workspace = model.workspace
-    empty, plain = workspace.empty, [(a, a.params, a.grads, a.buffers) for a in model.layers]
-    workspace.empty = lambda *args: empty(*args).view(Recorded)  # type: ignore[method-assign]
-    holders: list[Any] = [model, objective.loss, *model.layers]
-    own = [holder.backend for holder in holders]
+def _recording(
+    objective: Objective, fast: FastBackend | None
+) -> Iterator[tuple[Objective, list[Operation]]]:
+    """Give an objective whose layers and loss note what they do, beside the one in use."""
+    shadow, workspace = copy.copy(objective), _RecordedWorkspace(objective.model.workspace)
+    shadows = {}
+    for layer in objective.model.layers:
+        one = shadows[id(layer)] = copy.copy(layer)
+        one.params, one.grads, one.buffers = (
+            Views({k: a.view(Recorded) for k, a in views.items()})
+            for views in (layer.params, layer.grads, layer.buffers)
+        )
+        one.use(RecordingBackend(fast), workspace)
+    shadow.replace(shadows)
+    _tape.operations, _tape.known = [], {}
     try:
-        for layer, params, grads, buffers in plain:
-            layer.params = Views({k: a.view(Recorded) for k, a in params.items()})
-            layer.grads = Views({k: a.view(Recorded) for k, a in grads.items()})
-            layer.buffers = {k: a.view(Recorded) for k, a in buffers.items()}
-        for holder in holders:
-            holder.backend = backend
-        _tape.operations, _tape.known = [], {}
-        yield _tape.operations
+        yield shadow, _tape.operations
     finally:
         _tape.operations, _tape.known = None, {}
-        del workspace.empty
-        for layer, params, grads, buffers in plain:
-            layer.params, layer.grads, layer.buffers = params, grads, buffers
-            layer.forget()
-        for holder, before in zip(holders, own, strict=True):
-            holder.backend = before
+
+
+class _RecordedWorkspace(Workspace):
+    """The arrays of a model's workspace, which note what is done to them."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def empty(
+        self, name: str, shape: tuple[int, ...], dtype: Any, backend: Backend | None = None
+    ) -> Array:
+        """Return one of the arrays."""
+        return self._workspace.empty(name, shape, dtype, backend).view(Recorded)
 
 
 def shorten(operations: list[Operation], wanted: list[Array]) -> list[Operation]:
     """Return fewer operations that come to the same bits.
 
-    A result that was computed before is not computed again, a division by 1 is left out, and what
-    is only copied elsewhere is written there at once.
+    A result that was computed before is not computed again, a division by 1 is left out, a sum of
+    one number is that number, and what is only copied elsewhere is written there at once.
     """
     return _without_copies(_without_repeats(operations), wanted)
 
@@ -353,17 +395,23 @@ def shorten(operations: list[Operation], wanted: list[Array]) -> list[Operation]
 def _without_repeats(operations: list[Operation]) -> list[Operation]:
     same: dict[int, Array] = {}  # an array that would hold the same numbers as an earlier one
     seen: dict[Any, Operation] = {}
+    written = collections.Counter(id(o.arguments[o.last]) for o in operations)
     left = []
     for operation in operations:
         arguments = tuple([same.get(id(a), a) for a in operation.arguments])
-        operation = operation._replace(arguments=arguments)
-        out = arguments[operation.last]
+        operation = _of_one_row(operation._replace(arguments=arguments))
+        arguments, out = operation.arguments, operation.arguments[operation.last]
         inputs = arguments[: operation.last] + arguments[operation.last + 1 :]
-        if operation.name == "divide" and out is inputs[0] and _is_one(inputs[1]):
-            continue
+        # What is written once keeps its numbers, and can stand for others that are the same.
+        fresh = out.base is None and written[id(out)] == 1
+        if operation.name == "divide" and _is_one(inputs[1]):
+            if out is inputs[0]:
+                continue
+            if fresh and written[id(inputs[0])] == 1 and inputs[0].base is None:
+                same[id(out)] = inputs[0]
+                continue
         key = (operation.name, operation.last, *[_identity(a) for a in inputs])
         before = seen.get(key)
-        fresh = out.base is None and not any(a is out for a in inputs)
         if before is not None and fresh and before.arguments[before.last].shape == out.shape:
             same[id(out)] = before.arguments[before.last]
             continue
@@ -373,6 +421,16 @@ def _without_repeats(operations: list[Operation]) -> list[Operation]:
             seen[key] = operation
         left.append(operation)
     return left
+
+
+def _of_one_row(operation: Operation) -> Operation:
+    """Return a sum over one row, or one column, as the copy that it is."""
+    if operation.name != "add.reduce":
+        return operation
+    array, axis, _, out, _ = operation.arguments
+    if array.size != out.size or array.shape[0 if axis is None else axis] != 1:
+        return operation
+    return Operation("copyto", np.copyto, (out, array.reshape(out.shape)), 0)
 
 
 def _without_copies(operations: list[Operation], wanted: list[Array]) -> list[Operation]:
@@ -508,3 +566,7 @@ def _is_one(a: Any) -> bool:
 def _overlap(a: Any, other: Array) -> bool:
     parts = a if isinstance(a, tuple) else (a,)
     return any(isinstance(part, np.ndarray) and np.may_share_memory(part, other) for part in parts)
+
+
+def _is_constant(name: str, value: Any) -> bool:
+    return name not in ("passes", "wants_dx") and isinstance(value, int | float | str | bool)

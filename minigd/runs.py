@@ -12,7 +12,7 @@ from minigd import state
 from minigd.backend import Backend
 from minigd.batches import Batches
 from minigd.errors import CheckpointError
-from minigd.files import restore
+from minigd.files import check_custom, restore
 from minigd.metrics import Metric
 from minigd.model import Sequential
 from minigd.objective import Objective
@@ -74,7 +74,7 @@ def read(
         )
     if batches is not None and not isinstance(batches, Batches):
         raise TypeError(f"resume takes a Batches, not {type(batches).__name__}")
-    custom = list(custom)
+    custom = check_custom(custom)
     model = restore(description, arrays, custom, backend)
     if model.loss is None or not {"updater", "options", "run"} <= description.keys():
         raise CheckpointError(f"{os.fspath(path)!r} does not hold all of a run: it is damaged")

@@ -20,7 +20,8 @@ class Schedule:
     ----------
     updates, epochs : int
         One of the two: the unit of time, as many updates or as many epochs. Counted in epochs, the
-        rate stays the same within an epoch.
+        rate stays the same within an epoch; a loop by hand says how many are done,
+        ``updater.epoch = 3``.
     """
 
     updates: int | None
@@ -94,7 +95,7 @@ class StepDecay(Schedule):
     learning_rate : float
         η₀, at least 0.
     factor : float, default 0.1
-        γ, above 0.
+        γ, above 0 and at most 1.
     updates, epochs : int
         One of the two: after how many of them the rate falls.
 
@@ -118,8 +119,8 @@ class StepDecay(Schedule):
         super().__init__(updates, epochs)
         self.learning_rate = check_number("learning_rate", learning_rate)
         self.factor = check_number("factor", factor)
-        if self.factor == 0:
-            raise ValueError("factor must be above 0: at 0 nothing would move")
+        if not 0 < self.factor <= 1:
+            raise ValueError(f"factor must be above 0 and at most 1, not {factor!r}")
 
     def rate(self, t: float) -> float:
         """Return η₀ γ^⌊t⌋."""
@@ -136,7 +137,7 @@ class ExponentialDecay(StepDecay):
     learning_rate : float
         η₀, at least 0.
     factor : float, default 0.1
-        γ, above 0.
+        γ, above 0 and at most 1.
     updates, epochs : int
         One of the two: in how many of them the rate falls by the factor.
 

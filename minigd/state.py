@@ -252,6 +252,10 @@ def split(tree: Any, prefix: str, arrays: dict[str, np.ndarray[Any, np.dtype[Any
         parts = {name: split(value, f"{prefix}/{name}", arrays) for name, value in tree.items()}
         # A dict of one thing called "array" is told from a path by the list around that thing.
         return {"array": [parts["array"]]} if list(parts) == ["array"] else parts
+    try:
+        json.dumps(tree)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{prefix} can't be saved: it is {tree!r} ({error})") from None
     return tree
 
 

@@ -48,7 +48,7 @@ class Totals:
             metric = self.metrics.get(name)
             if metric is not None and metric.needs_rows:
                 # Put together at the end: a copy for each batch would cost a square of the rows.
-                self._sums.setdefault(name, []).append(total)
+                self._sums.setdefault(name, []).append(total.copy())
             elif before is None:
                 self._sums[name] = total
             else:

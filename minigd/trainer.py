@@ -35,8 +35,9 @@ from minigd.totals import Totals
 from minigd.updaters import Updater, get_updater
 from minigd.weights import ClassWeight, check_weights
 
-WORTH_COMPILING = 2_000_000_000
-"""Numbers that updates go through, above which Numba saves more seconds than it takes to start."""
+WORTH_COMPILING = 200_000_000
+"""Numbers that the updates of an epoch go through, above which Numba is worth its start. It goes
+by the epoch, so that the bits are the same however epochs are split among calls of `fit`."""
 
 
 class Event(NamedTuple):
@@ -123,7 +124,7 @@ class Trainer:
         step where it can be (`minigd.recording`). The numbers are the same, to the bit, either way.
     fast : bool, optional
         Whether Numba runs the elementwise formulas, which is the extra `fast`; on the CPU alone.
-        By default it does if it is installed and the run is long enough to pay for its start.
+        By default it does if it is installed and an epoch takes about a second or more.
 
     Attributes
     ----------
@@ -243,6 +244,7 @@ class Trainer:
             so.
         """
         self._follow()
+        self._steps.refresh()
         backend = self.model.backend
         x, y = backend.here(x, "x"), backend.here(y, "y")
         rows: Rows = slice(0, len(x)) if x.ndim else slice(0, 0)
@@ -270,7 +272,7 @@ class Trainer:
                 f"{self.updater!r} was given to another trainer since, which has reset it: give "
                 "each trainer an updater of its own"
             )
-        if self._guard.backend is not self.model.backend:
+        if self._guard.workspace is not self.model.workspace:
             window = self._window.state_dict(self._guard.backend)
             self._guard = self.updater.owner = make_guard(self.model, self.updater)
             self._use(self.compiled)
@@ -314,6 +316,8 @@ class Trainer:
             # A row may have changed since the data were checked.
             self.model.backend.check_finite(batch.x, "x", batch.rows)
             self.model.backend.check_finite(batch.y, "y", batch.rows)
+            if reason.startswith("the loss"):
+                reason += self._where(batch.x)
             self._refuse(reason)
         self._guard.end_batch()
         return value, z, loss
@@ -432,7 +436,7 @@ class Trainer:
         self._callbacks = _named(callbacks)
         self._follow()
         self._settle()
-        self._choose_executor(batches, last - self.epoch)
+        self._choose_executor(batches)
         shown = (
             self._progress(batches, last - self.epoch) if progress and last > self.epoch else None
         )
@@ -452,13 +456,13 @@ class Trainer:
             say(self._receipt.line(self.model.dtype))
         return self.history
 
-    def _choose_executor(self, batches: Batches, epochs: int) -> None:
-        """Take Numba for a run that is long enough; a run that goes on has chosen already."""
+    def _choose_executor(self, batches: Batches) -> None:
+        """Take Numba if epochs are long enough; a run that goes on has chosen already."""
         if self.fast is not None or self.compiled or self.updates or not available():
             return
         if batches.source.rows is not None:
             # A call costs what some ten thousand numbers do.
-            work = epochs * len(batches) * (len(self.model.flat_params) + 10_000)
+            work = len(batches) * (len(self.model.flat_params) + 10_000)
             if work >= WORTH_COMPILING:
                 self._use(compiled=True)
 
@@ -551,6 +555,7 @@ class Trainer:
     ) -> None:
         known = batches.source.rows is not None
         self.updater.epoch = self.epoch
+        self._steps.refresh()
         if self._gathered is not None:
             self._gathered.lent = threading.get_ident()
         epoch = batches.epoch(self.epoch, self._batch, self._gathered)
@@ -572,6 +577,8 @@ class Trainer:
                     self._receipt.add(arrived - started, now - arrived, self._looked is not None)
                     self._looked = None
                 self._tell(event)
+                if self._callbacks:
+                    self._steps.refresh()
                 if shown is not None and event.name == "update" and shown.update(event.loss):
                     self._settle()
                 if self._stopping and not (known and self._batch == len(batches)):
@@ -699,9 +706,15 @@ class Trainer:
         self.objective.backward()
         self._guard.restore()
         if not np.isfinite(float(value)):
-            return f"the loss is {float(value)}"
+            return f"the loss is {float(value)}" + self._where(rows.x)
         bad = first_nonfinite_gradient(self.model)
         return None if bad is None else f"the gradient of {bad} is not finite"
+
+    def _where(self, x: Array) -> str:
+        """Say in which layer of a batch with a bad loss numbers stopped being finite."""
+        with np.errstate(all="ignore"):
+            name = self.objective.first_nonfinite(x)
+        return "" if name is None else f", and the output of {name} is the first not finite"
 
     def evaluate(
         self, data: Any, y: Any = None, batch_size: int = 1024, sample_weight: Any = None
@@ -907,6 +920,11 @@ def _named(callbacks: Iterable[Callback]) -> dict[str, Any]:
     for callback in callbacks:
         if not callable(callback):
             raise TypeError(f"a callback is called with each event, and {callback!r} can't be")
+        if isinstance(callback, type):
+            raise TypeError(
+                f"{callback.__name__} is a class, which each event would make anew: write it with "
+                "parentheses"
+            )
         kind = getattr(callback, "__name__", type(callback).__name__)
         number = sum(name.partition(" ")[0] == kind for name in named) + 1
         named[kind if number == 1 else f"{kind} {number}"] = callback

@@ -167,6 +167,7 @@ class Updater:
         # A copy keeps the state and belongs to no model yet.
         return {
             **self.__dict__,
+            "state": {name: vector.copy() for name, vector in self.state.items()},
             "_model": None,
             "_backend": None,
             "_fixed": [],

@@ -383,7 +383,9 @@ def script(path, until_epoch, rate, lose=None):
 
 
 def decided(states):
-    return [{name: v for name, v in state.items() if name != "arrays"} for state in states]
+    return [
+        {name: v for name, v in state.items() if name not in ("arrays", "last")} for state in states
+    ]
 
 
 def without_seconds(path):
@@ -921,3 +923,84 @@ def test_lines_need_a_number_of_updates_and_a_console(monkeypatch):
     monkeypatch.setattr("sys.stderr", None)
     trainer.fit(make_batches(), callbacks=[gd.PrintEvery(1)])
     assert trainer.epoch == 1
+
+
+# A callback used again ---------------------------------------------------------------------------
+
+
+def noisy():
+    rng = np.random.default_rng(0)
+    X, Xv = rng.normal(size=(40, 6)), rng.normal(size=(100, 6))
+    return X, X[:, 0] + 3 * rng.normal(size=40), Xv, Xv[:, 0] + rng.normal(size=100)
+
+
+def wide():
+    return gd.Sequential([gd.Dense(64), gd.Tanh(), gd.Dense(1)], inputs=6)
+
+
+def test_a_second_fit_starts_afresh():
+    X, y, Xv, yv = noisy()
+    model, stop = wide(), gd.EarlyStopping(patience=3)
+    model.fit(X, y, loss="mse", epochs=30, validation_data=(Xv, yv), callbacks=[stop])
+    first = model.flat_params.copy()
+    history = model.fit(
+        X, 10 * y + 50, loss="mse", epochs=20, validation_data=(Xv, 10 * yv + 50), callbacks=[stop]
+    )
+    assert history.epochs > 4
+    assert not np.array_equal(first, model.flat_params)
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_run_in_two_parts_is_the_run_in_one(tmp_path, saved):
+    X, y, Xv, yv = noisy()
+    batches = gd.Batches(X, y, batch_size=10, shuffle=True)
+
+    def part(trainer, until, stop):
+        trainer.fit(batches, until_epoch=until, validation_data=(Xv, yv), callbacks=[stop])
+        return trainer
+
+    whole = part(gd.Trainer(wide(), "mse", gd.Adam(0.01)), 30, gd.EarlyStopping(patience=40))
+    stop = gd.EarlyStopping(patience=40)
+    cut = part(gd.Trainer(wide(), "mse", gd.Adam(0.01)), 15, stop)
+    best = min(whole.history["val_loss"][:15])
+    assert cut.evaluate(Xv, yv)["loss"] == best
+    if saved:
+        # Saved behind the end, with the best parameters in the model.
+        cut.save(tmp_path / "run.npz")
+        cut, stop = gd.Trainer.resume(tmp_path / "run.npz", batches), gd.EarlyStopping(patience=40)
+    part(cut, 30, stop)
+    assert cut.history["loss"] == whole.history["loss"]
+    np.testing.assert_array_equal(cut.model.flat_params, whole.model.flat_params)
+
+
+def test_a_model_that_was_changed_in_between_is_taken_as_it_is():
+    X, y, Xv, yv = noisy()
+    trainer, stop = gd.Trainer(wide(), "mse", gd.SGD(0.0)), gd.EarlyStopping(patience=40)
+    trainer.fit(X, y, epochs=2, validation_data=(Xv, yv), callbacks=[stop])
+    trainer.model.flat_params[...] = 0.25
+    trainer.fit(epochs=1, validation_data=(Xv, yv), callbacks=[lambda event: None])
+    assert (trainer.model.flat_params == 0.25).all()
+
+
+def test_a_class_in_the_place_of_a_callback_is_refused():
+    X, y, _, _ = noisy()
+    with pytest.raises(TypeError, match=r"EarlyStopping is a class.*parentheses"):
+        wide().fit(X, y, loss="mse", callbacks=[gd.EarlyStopping])
+
+
+def test_a_state_that_no_file_can_hold_is_named(tmp_path):
+    class Sets:
+        def __call__(self, event):
+            pass
+
+        def state_dict(self):
+            return {"seen": {1, 2}}
+
+        def load_state_dict(self, values):
+            pass
+
+    X, y, _, _ = noisy()
+    trainer = gd.Trainer(wide(), "mse", "adam")
+    trainer.fit(X, y, callbacks=[Sets()])
+    with pytest.raises(TypeError, match=r"callbacks/Sets/seen can't be saved: it is \{1, 2\}"):
+        trainer.save(tmp_path / "run.npz")

@@ -287,3 +287,33 @@ def test_on_a_gpu_nothing_is_compiled(stand_in):
     trainer.fit(X, y, batch_size=50)
     assert not trainer.compiled
     assert trainer.updater.executor is None
+
+
+def test_an_evaluation_in_between_changes_no_bit():
+    X, y = rows()
+    found = []
+    for look in (True, False):
+        layers = [gd.Dense(16), gd.Tanh(), gd.Dropout(0.2), gd.Dense(3), gd.Softmax()]
+        model = gd.Sequential(layers, inputs=6, seed=1)
+
+        def evaluate(event, look=look):
+            if look and event.name == "epoch":
+                event.trainer.model.evaluate(X, y)
+
+        trainer = gd.Trainer(model, "categorical_crossentropy", "adam", fast=True)
+        trainer.fit(X, y, batch_size=50, epochs=4, callbacks=[evaluate])
+        found.append(model.flat_params)
+    np.testing.assert_array_equal(*found)
+
+
+def test_the_choice_does_not_depend_on_how_epochs_are_split(monkeypatch):
+    X, y = rows()
+    batches = gd.Batches(X, y, batch_size=50)
+    monkeypatch.setattr(trainer_module, "WORTH_COMPILING", 40_000)
+    chosen = []
+    for epochs in (1, 100):
+        trainer = gd.Trainer(network(), "categorical_crossentropy", "adam")
+        trainer._choose_executor(batches)
+        trainer.fit(batches, epochs=min(epochs, 2))
+        chosen.append(trainer.compiled)
+    assert chosen == [True, True]

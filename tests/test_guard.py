@@ -248,3 +248,32 @@ def test_no_rate_and_no_scale_leave_anything_that_is_not_finite(updater, dtype, 
     except gd.DivergenceError:
         assert_last_good(trainer, notes.last)
     assert_finite(trainer)
+
+
+def test_an_updater_from_outside_is_looked_at_each_time():
+    class Sign(gd.Updater):
+        def __init__(self, learning_rate=0.1):
+            super().__init__(learning_rate)
+
+        def formula(self, learning_rate):
+            def sign(p, g, *, learning_rate):
+                return p - learning_rate * g / abs(g)
+
+            return sign, {"learning_rate": learning_rate}
+
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    X[:, 1] = 0  # a column whose weights have no gradient: 0 / 0
+    model = gd.Sequential([gd.Dense(4), gd.ReLU(), gd.Dense(1)], inputs=2)
+    with pytest.raises(gd.DivergenceError):
+        model.fit(X, X[:, 0], loss="mse", updater=Sign())
+    assert np.isfinite(model.flat_params).all()
+
+
+def test_a_loss_that_is_not_finite_names_the_layer_where_it_began():
+    X = np.random.default_rng(0).normal(size=(200, 6))
+    model = gd.Sequential([gd.Dense(64), gd.ReLU(), gd.Dense(1)], inputs=6)
+    model.params["dense2.W"][...] = 1e38
+    with pytest.raises(
+        gd.DivergenceError, match=r"the loss is .*, and the output of dense2 is the"
+    ):
+        model.fit(X, X[:, 0], loss="mse", updater=gd.SGD(0.1))

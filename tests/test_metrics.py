@@ -490,3 +490,35 @@ def test_a_metric_that_gives_no_number_for_each_row_is_named(metric, shape, weig
     words = rf"per_example must return a number for each row, shape \(4,\), and returned {shape}"
     with pytest.raises(gd.ShapeError, match=words):
         metric.total(np.ones((4, 1)), np.ones(4), weight)
+
+
+def test_two_metrics_of_one_name_are_refused():
+    with pytest.raises(ValueError, match=r"two metrics of the name 'mae'.*names of your own"):
+        get_metrics(["mae", "mae"])
+
+
+def test_rows_that_a_metric_keeps_are_its_own():
+    class Median(Metric):
+        needs_rows = True
+
+        def total(self, prediction, y, weight):
+            return prediction
+
+        def value(self, total, weight):
+            return float(np.median(total))
+
+    X = np.random.default_rng(0).normal(size=(95, 3))
+    found = [
+        gd.Sequential([gd.Dense(1)], inputs=3).fit(
+            X, X[:, 0], loss="mse", metrics=[Median()], epochs=3, batch_size=10, reuse_buffers=reuse
+        )["median"]
+        for reuse in (True, False)
+    ]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("name", ["f1", "precision", "roc_auc"])
+def test_a_refusal_of_numbers_names_the_metric(name):
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    with pytest.raises(gd.DataError, match=f"^{name} is for classes"):
+        gd.Sequential([gd.Dense(1)], inputs=3).fit(X, 9 * X[:, 0], loss="mse", metrics=[name])

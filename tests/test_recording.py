@@ -3,6 +3,8 @@
 Each comparison trains twice, with `reuse_buffers` and without, which is also without replay.
 """
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -322,3 +324,139 @@ def test_a_recording_is_a_list_that_can_be_read():
     assert listing[2].startswith("tanh(t1, ")
     assert "dot(x.T, " in "".join(listing)
     assert listing[-1].endswith("dense1.db)")
+
+
+# What is changed between steps ------------------------------------------------------------------
+
+
+def both_ways(layers, change, loss=lambda: "mse"):
+    """Return the losses of a run in which something is changed, with replay and without."""
+    X, y = rows(60, 4, "mse", 1)
+    losses = []
+    for replay in (True, False):
+        model = gd.Sequential(layers(), inputs=4, dtype="float64")
+        trainer = gd.Trainer(model, loss(), gd.SGD(0.05), reuse_buffers=replay)
+        batches = gd.Batches(X, y, batch_size=20)
+        trainer.fit(batches, epochs=3)
+        assert bool(recorded(trainer)) == replay
+        change(trainer)
+        losses.append(trainer.fit(batches, epochs=3)["loss"])
+    return losses
+
+
+def leaky():
+    return [gd.Dense(6, bias=False), gd.BatchNorm(), gd.LeakyReLU(0.1), gd.Dense(1)]
+
+
+def slope(trainer):
+    trainer.model.layers[2].slope = 0.9
+
+
+def momentum(trainer):
+    trainer.model.layers[1].momentum = 0.1
+
+
+def buffer(trainer):
+    trainer.model.layers[1].buffers["mean"] = np.full(6, 3.0)
+
+
+def parameters(trainer):
+    trainer.model.load_arrays({k: v * 0.5 for k, v in trainer.model.arrays().items()})
+
+
+@pytest.mark.parametrize("change", [slope, momentum, buffer, parameters])
+def test_what_is_changed_between_steps_counts(change):
+    straight = both_ways(leaky, lambda trainer: None)
+    replayed, plain = both_ways(leaky, change)
+    assert replayed == plain
+    if change is not momentum and change is not buffer:  # statistics do not enter a training step
+        assert replayed != straight[0]
+
+
+def test_a_constant_of_the_loss_that_is_changed_counts():
+    def delta(trainer):
+        trainer.objective.loss.delta = 0.01
+
+    replayed, plain = both_ways(leaky, delta, gd.Huber)
+    assert replayed == plain
+    assert replayed != both_ways(leaky, lambda trainer: None, gd.Huber)[0]
+
+
+def test_a_constant_that_a_callback_changes_counts_from_the_next_step():
+    def change(event):
+        if event.name == "update" and event.trainer.updates == 7:
+            event.trainer.model.layers[2].slope = 0.9
+
+    X, y = rows(60, 4, "mse", 1)
+    found = []
+    for replay in (True, False):
+        model = gd.Sequential(leaky(), inputs=4)
+        trainer = gd.Trainer(model, "mse", gd.SGD(0.05), reuse_buffers=replay)
+        trainer.fit(X, y, batch_size=20, epochs=5, callbacks=[change])
+        found.append(model.flat_params)
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_method_that_is_replaced_is_called(monkeypatch):
+    calls = []
+    X, y = rows(40, 3, "mse", 2)
+    trainer, _, _ = trained(network("tanh", 3, 4, "mse"), "mse", X, y, 10, True)
+    backward = gd.Dense.backward
+
+    def counted(self, dy):
+        calls.append(self.name)
+        return backward(self, dy)
+
+    monkeypatch.setattr(gd.Dense, "backward", counted)
+    trainer.fit(X, y, batch_size=10)
+    assert len(calls) >= 2
+
+
+def test_a_model_that_went_to_a_gpu_and_back_learns_on(stand_in):
+    X, y = rows(60, 4, "mse", 1)
+    losses = []
+    for replay in (True, False):
+        model = gd.Sequential(leaky(), inputs=4)
+        trainer = gd.Trainer(model, "mse", gd.Adam(0.01), reuse_buffers=replay)
+        trainer.fit(X, y, batch_size=20, epochs=2)
+        model.to(stand_in)
+        model.to("numpy")
+        losses.append(trainer.fit(X, y, batch_size=20, epochs=3)["loss"])
+    assert losses[0] == losses[1]
+    assert len(set(losses[0])) == 5
+
+
+def test_predictions_in_another_thread_go_on_while_a_step_is_recorded():
+    X, y = rows(400, 6, "mse", 1)
+    model = network("tanh", 6, 40, "mse")
+    X, y = X.astype("float32"), np.hstack([y, y])
+    wrong, stop = [], threading.Event()
+
+    def serve():
+        while not stop.is_set():
+            try:
+                model.predict(X)
+            except Exception as error:
+                wrong.append(error)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    for _ in range(10):
+        model.fit(X, y, loss="mse", batch_size=20, epochs=2)
+    stop.set()
+    thread.join()
+    assert wrong == []
+
+
+def test_sizes_that_take_turns_are_not_recorded_again_and_again():
+    model = network("tanh", 3, 4, "mse")
+    trainer = gd.Trainer(model, "mse", gd.SGD(0.01))
+    rng = np.random.default_rng(0)
+    for i in range(100):
+        n = 10 + i % 20
+        trainer.step(rng.normal(size=(n, 3)), rng.normal(size=(n, 2)))
+    kept = list(trainer._steps._recordings.values())
+    for i in range(40):
+        n = 10 + i % 20
+        trainer.step(rng.normal(size=(n, 3)), rng.normal(size=(n, 2)))
+    assert list(trainer._steps._recordings.values()) == kept

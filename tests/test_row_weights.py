@@ -908,3 +908,20 @@ def test_half_an_epoch_is_not_finished_with_other_weights():
     trainer.fit(gd.Batches(x, y, batch_size=5), callbacks=[stop_at(2)])
     trainer.fit(gd.Batches(x, y, batch_size=5, sample_weight=np.arange(1.0, 24.0)))
     assert trainer.updates == 2 + 5
+
+
+def test_a_class_of_weight_0_may_hold_anything():
+    x = rows()
+    y = (x[:, 0] > 0).astype(int)
+    spoilt = x.copy()
+    spoilt[y == 1] = np.nan
+    model = gd.Sequential([gd.Dense(1), gd.Sigmoid()], inputs=x.shape[1])
+    model.fit(spoilt, y, loss="binary_crossentropy", class_weight={1: 0.0}, epochs=2)
+    assert np.isfinite(model.flat_params).all()
+
+
+def test_products_of_weights_out_of_range_are_refused():
+    x = rows()
+    y = (x[:, 0] > 0).astype(int)
+    with pytest.raises(gd.DataError, match="sample_weight holds inf|divide it by that"):
+        gd.Batches(x, y, class_weight={0: 1e190}, sample_weight=np.full(len(x), 1e150))

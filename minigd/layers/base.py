@@ -47,7 +47,7 @@ class Layer:
     backend: Backend
     params: Views
     grads: Views
-    buffers: dict[str, Array]
+    buffers: Views
 
     running: tuple[str, ...] = ()
     """Names of the buffers that a training pass changes."""
@@ -156,7 +156,7 @@ class Layer:
         self.name, self.backend, self.n_in = name, backend, n_in
         self._dtype, self._workspace = dtype, workspace
         self.declared_params, self.declared_buffers = [], []
-        self.params, self.grads, self.buffers = Views(), Views(), {}
+        self.params, self.grads, self.buffers = Views(), Views(), Views()
         n_out = self.build(n_in)
         if not isinstance(n_out, int) or n_out < 1:
             raise TypeError(
@@ -168,9 +168,13 @@ class Layer:
     def move(self, backend: Backend, workspace: Workspace) -> None:
         """Go to another backend with the buffers; the model moves the parameters."""
         values = {name: self.backend.to_numpy(value) for name, value in self.buffers.items()}
-        self.buffers = {name: backend.asarray(value) for name, value in values.items()}
-        self.backend, self._workspace = backend, workspace
+        self.buffers = Views({name: backend.asarray(value) for name, value in values.items()})
+        self.use(backend, workspace)
         self.forget()
+
+    def use(self, backend: Backend, workspace: Workspace) -> None:
+        """Work with this backend and this memory."""
+        self.backend, self._workspace = backend, workspace
 
     def __repr__(self) -> str:
         try:
