@@ -923,5 +923,5 @@ def test_a_class_of_weight_0_may_hold_anything():
 def test_products_of_weights_out_of_range_are_refused():
     x = rows()
     y = (x[:, 0] > 0).astype(int)
-    with pytest.raises(gd.DataError, match="sample_weight holds inf|divide it by that"):
+    with pytest.raises(gd.DataError, match=r"sample_weight holds inf|divide it by that"):
         gd.Batches(x, y, class_weight={0: 1e190}, sample_weight=np.full(len(x), 1e150))

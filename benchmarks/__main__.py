@@ -1,0 +1,376 @@
+"""minigd beside the frameworks, and beside the floor: `python -m benchmarks` from the repository.
+
+Contenders take turns in one run, each in a process of its own. The table of a whole run goes to
+`benchmarks/results/frameworks.md`; the rest is told on stderr as it comes.
+"""
+
+# First, because it starts Python anew before NumPy is loaded, if BLAS was pinned.
+from benchmarks.environment import describe  # isort: skip
+
+import argparse
+import contextlib
+import math
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.contenders import FILES, NETWORKS, Contender, versions
+from benchmarks.contenders.process import ContenderError, ContenderProcess
+from benchmarks.measure import ratios, spread
+from benchmarks.workloads import WORKLOADS, Workload, write_csv
+
+RESULTS = Path(__file__).parent / "results" / "frameworks.md"
+
+# What the time of minigd, over that of a contender, is to be at most.
+SHAPES = ("tiny-1", "tiny-100", "mnist-100", "mnist-512", "wide")
+NONE = (None,) * 5
+FAST_TARGETS: dict[str, tuple[float | None, ...]] = {
+    "sklearn": (0.2, 0.1, 0.5, 0.25, 0.5),
+    "torch": (0.15, 0.15, 0.6, 0.6, 0.8),
+    "torch-loader": NONE,
+    "keras-jax": (0.15, 0.1, 0.8, 0.8, 1.0),
+    "keras-jax-16": NONE,
+    "keras-tf": NONE,
+    "keras-tf-16": NONE,
+    "jax-step": (0.6, 0.5, 0.85, 0.85, 1.0),
+    "jax-scan": (1.0, 1.0, 0.9, 0.9, 1.0),
+    "floor": (None, None, 2.0, 1.35, 1.15),
+}
+PLAIN_TARGETS: dict[str, tuple[float | None, ...]] = {
+    **dict.fromkeys(FAST_TARGETS, NONE),
+    **dict.fromkeys(("sklearn", "torch", "torch-loader"), (1.0,) * 5),
+    "keras-jax": (1.2,) * 5,
+}
+AIMS = {("jax-scan", "tiny-1")}  # to be reported, and hoped for
+FILE_TARGETS = {"pandas": 1 / 5, "floor": 1.3}
+
+
+class Result(NamedTuple):
+    """What a contender came to on one workload.
+
+    Attributes
+    ----------
+    first : float
+        Seconds from arrays to the end of the first epoch: model, compilation, training.
+    first_ever : float or None
+        The same with nothing compiled by an earlier process, where that makes a difference.
+    loss : float
+        The mean loss of the first epoch.
+    steps : list of float
+        Seconds a step, of each round.
+    cores : float
+        Processor time over time on the clock.
+    idle_load : float
+        Processor time while waiting for its turns, over time on the clock.
+    """
+
+    first: float
+    first_ever: float | None
+    loss: float
+    steps: list[float]
+    cores: float
+    idle_load: float
+    threads: str
+
+
+class Outcome(NamedTuple):
+    """Results by the name of the contender, and why others have none."""
+
+    results: dict[str, Result]
+    left_out: dict[str, str]
+
+
+# Measuring ---------------------------------------------------------------------------------------
+
+
+def measure(
+    workload: Workload, contenders: Mapping[str, Contender], rounds: int, seconds: float
+) -> Outcome:
+    """Let contenders take turns of about so many seconds, in another order each round."""
+    left_out: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        cache = stack.enter_context(tempfile.TemporaryDirectory())
+        at_work: dict[str, ContenderProcess] = {}
+        first, ever, losses, epochs = {}, {}, {}, {}
+        for name, contender in contenders.items():
+            if contender.missing:
+                left_out[name] = f"{', '.join(contender.missing)} not installed"
+                continue
+            say(f"{workload.name}: {contender.title}")
+            try:
+                if contender.cache:
+                    with ContenderProcess(contender, cache) as process:
+                        ever[name] = process.prepare(workload) + process.train(1).seconds
+                process = stack.enter_context(ContenderProcess(contender, cache))
+                prepared, turn = process.prepare(workload), process.train(1)
+                first[name], losses[name] = prepared + turn.seconds, turn.losses[0]
+                # The second epoch says how many fill a turn, unless the first was one already.
+                taken = turn.seconds
+                if taken < 4 * seconds:
+                    taken = process.train(1).seconds
+                epochs[name] = max(1, math.ceil(seconds / taken))
+                process.settle()
+                at_work[name] = process
+            except ContenderError as error:
+                left_out[name] = f"it failed: {error}"
+        steps: dict[str, list[float]] = {name: [] for name in at_work}
+        clock, cpu = dict.fromkeys(at_work, 0.0), dict.fromkeys(at_work, 0.0)
+        for i in range(rounds):
+            say(f"{workload.name}: round {i + 1} of {rounds}")
+            for name in list(at_work)[:: -1 if i % 2 else 1]:
+                turn = at_work[name].train(epochs[name])
+                at_work[name].settle()
+                steps[name].append(turn.seconds / epochs[name] / workload.steps)
+                clock[name] += turn.seconds
+                cpu[name] += turn.cpu
+        results = {
+            name: Result(
+                first[name],
+                ever.get(name),
+                losses[name],
+                steps[name],
+                cpu[name] / clock[name],
+                process.idle_load,
+                process.threads,
+            )
+            for name, process in at_work.items()
+        }
+    return Outcome(results, left_out)
+
+
+def say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+# Tables ------------------------------------------------------------------------------------------
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield a table of the rows that hold anything behind their name."""
+    rows = [row for row in rows if any(row[1:])]
+    yield f"| {' | '.join(head)} |"
+    yield f"|{' --- |' * len(head)}"
+    yield from (f"| {' | '.join(row)} |" for row in rows)
+    yield ""
+
+
+def figure(value: float) -> str:
+    """Return three digits of a number, or all those before the point."""
+    digits = 2 - math.floor(math.log10(value)) if value > 0 else 0
+    return f"{value:,.{max(0, digits)}f}"
+
+
+def step_table(outcomes: Mapping[str, Outcome], names: Mapping[str, Contender]) -> Iterator[str]:
+    """Yield microseconds a step of all contenders on all networks, medians alone."""
+
+    def cell(outcome: Outcome, name: str) -> str:
+        result = outcome.results.get(name)
+        return "" if result is None else figure(statistics.median(result.steps) * 1e6)
+
+    shapes = [shape for shape in SHAPES if shape in outcomes]
+    rows = [
+        (contender.title, *(cell(outcomes[shape], name) for shape in shapes))
+        for name, contender in names.items()
+    ]
+    yield from table(["microseconds a step", *shapes], rows)
+
+
+def detail_table(
+    workload: Workload, outcome: Outcome, names: Mapping[str, Contender]
+) -> Iterator[str]:
+    """Yield all figures of one workload."""
+    per_row = workload.path is not None
+    rows = []
+    for name, result in outcome.results.items():
+        if per_row:
+            speed = [workload.rows / workload.steps / step / 1e3 for step in result.steps]
+        else:
+            speed = [step * 1e6 for step in result.steps]
+        ever = "" if result.first_ever is None else f" ({result.first_ever:.2f})"
+        rows.append(
+            (
+                names[name].title,
+                f"{figure(statistics.median(speed))} "
+                f"({figure(min(speed))} to {figure(max(speed))})",
+                f"{result.first:.2f}{ever}",
+                "" if math.isnan(result.loss) else figure(result.loss),
+                f"{result.cores:.1f}",
+                f"{result.idle_load:.1%}",
+            )
+        )
+    yield f"## {workload.name}"
+    yield ""
+    yield workload.describe()
+    yield ""
+    unit = "thousand rows a second" if per_row else "µs a step"
+    head = ["contender", unit, "to the end of the first epoch, s", "its loss", "processors in use",
+            "processor use while it waits"]  # fmt: skip
+    yield from table(head, rows)
+    for name, reason in outcome.left_out.items():
+        yield f"- left out: {names[name].title}: {reason}"
+    if outcome.left_out:
+        yield ""
+
+
+def ratio_table(
+    whose: str, targets: Mapping[str, Sequence[float | None]], outcomes: Mapping[str, Outcome]
+) -> Iterator[str]:
+    """Yield the time of one form of minigd over that of each contender, beside the targets."""
+
+    def cell(shape: str, name: str, bound: float | None) -> str:
+        results = outcomes[shape].results
+        if name not in results or whose not in results:
+            return ""
+        return judged(ratios(results[whose].steps, results[name].steps), bound, (name, shape))
+
+    shapes = [shape for shape in SHAPES if shape in outcomes]
+    rows = [
+        (
+            NETWORKS[name].title,
+            *(cell(shape, name, bounds[SHAPES.index(shape)]) for shape in shapes),
+        )
+        for name, bounds in targets.items()
+    ]
+    yield from table([f"{NETWORKS[whose].title}, time over that of", *shapes], rows)
+
+
+def judged(values: Sequence[float], bound: float | None, place: tuple[str, str]) -> str:
+    """Return a ratio with its spread, its target, and whether that was met."""
+    text = spread(values, ".2f")
+    if bound is None:
+        return text
+    met = statistics.median(values) <= bound
+    if place in AIMS:
+        return f"{text}; aim ≤ {bound:g}: {'met' if met else 'not met'}"
+    return f"{text}; ≤ {bound:g}: {'met' if met else '**missed**'}"
+
+
+def file_ratios(outcome: Outcome) -> Iterator[str]:
+    """Yield what was asked of reading and training from a CSV file."""
+    for whose in ("minigd", "fast"):
+        for name in FILES:
+            results = outcome.results
+            if name in ("minigd", "fast") or not {name, whose} <= results.keys():
+                continue
+            values = ratios(results[whose].steps, results[name].steps)
+            judgement = judged(values, FILE_TARGETS.get(name), (name, "linear-csv"))
+            yield f"- {FILES[whose].title}, time over that of {FILES[name].title}: {judgement}"
+    yield ""
+
+
+def report(
+    workloads: Sequence[Workload], outcomes: Mapping[str, Outcome], command: str, rounds: int
+) -> str:
+    """Return the page."""
+    lines = [
+        "# minigd beside the frameworks",
+        "",
+        f"`{command}`, {time.strftime('%Y-%m-%d')}.",
+        "",
+        describe(),
+        versions(),
+        f"{os.cpu_count()} processors; thread pools: {pools(outcomes)}",
+        f"{rounds} rounds: median (smallest to largest); a ratio is taken round by round",
+        "",
+        "All train in float32 with Adam from the same first weights, and report the mean loss of "
+        "each epoch. Rows in memory are shuffled anew for each epoch, and the last, shorter batch "
+        "is trained on, by `lax.scan` too, behind the scan. Each contender is a process of its "
+        "own, with the threads it takes by itself; it is told through a pipe when its turn is, "
+        "and the next one begins when it has gone quiet. The first epochs are warm-up, and stand "
+        "in a column of their own, with what it takes to make and compile the model; in brackets "
+        "the same where no earlier process left compiled code.",
+        "",
+    ]
+    networks = {k: v for k, v in outcomes.items() if k in SHAPES}
+    if networks:
+        lines += step_table(networks, NETWORKS)
+        if any("fast" in outcome.results for outcome in networks.values()):
+            lines += ratio_table("fast", FAST_TARGETS, networks)
+        lines += ratio_table("minigd", PLAIN_TARGETS, networks)
+    for workload in workloads:
+        names = NETWORKS if workload.path is None else FILES
+        lines += detail_table(workload, outcomes[workload.name], names)
+        if workload.path is not None:
+            lines += file_ratios(outcomes[workload.name])
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def pools(outcomes: Mapping[str, Outcome]) -> str:
+    """Return the thread pools of the contenders, those of the same ones together."""
+    found: dict[str, list[str]] = {}
+    for outcome in outcomes.values():
+        for name, result in outcome.results.items():
+            owners = found.setdefault(result.threads, [])
+            if name not in owners:
+                owners.append(name)
+    return "; ".join(f"{threads or 'unknown'} ({', '.join(o)})" for threads, o in found.items())
+
+
+# The command -------------------------------------------------------------------------------------
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=", ".join(WORKLOADS))
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=0.5, help="of a turn, at least")
+    parser.add_argument("--contenders", nargs="+", metavar="NAME", help=", ".join(NETWORKS))
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="MNIST's IDX files")
+    parser.add_argument("--csv-gb", type=float, default=1.0, help="size of the CSV file")
+    parser.add_argument("--quick", action="store_true", help="few rows, one round: does it run?")
+    parser.add_argument("--out", type=Path, help="where to write the page")
+    options = parser.parse_args()
+    unknown = [name for name in options.workloads if name not in WORKLOADS]
+    if unknown:
+        parser.error(f"no such workload: {', '.join(unknown)}; there are {', '.join(WORKLOADS)}")
+    unknown = [n for n in options.contenders or () if n not in {**NETWORKS, **FILES}]
+    if unknown:
+        parser.error(f"no such contender: {', '.join(unknown)}; there are {', '.join(NETWORKS)}")
+    # A page of a part must not take the place of the whole.
+    whole = not (options.workloads or options.contenders or options.quick)
+    if options.out is None and whole:
+        options.out = RESULTS
+    return options
+
+
+def main() -> None:
+    options = parse()
+    rounds, seconds = (1, 0.01) if options.quick else (options.rounds, options.seconds)
+    chosen, outcomes = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.workloads or WORKLOADS:
+            workload = WORKLOADS[name]
+            contenders = NETWORKS
+            if name == "linear-csv":
+                path = Path(folder, "numbers.csv")
+                size = 10**6 if options.quick else round(options.csv_gb * 1e9)
+                rows = write_csv(path, size)
+                workload, contenders = workload._replace(path=str(path), rows=rows), FILES
+            else:
+                if name.startswith("mnist") and options.data is not None:
+                    workload = workload._replace(images=str(options.data.absolute()))
+                if options.quick:
+                    few = min(workload.rows, workload.batch_size + 7)
+                    workload = workload._replace(rows=few)
+            taking_part = {
+                k: v
+                for k, v in contenders.items()
+                if options.contenders is None or k in options.contenders
+            }
+            chosen.append(workload)
+            outcomes[name] = measure(workload, taking_part, rounds, seconds)
+    command = " ".join(["python -m benchmarks", *sys.argv[1:]])
+    page = report(chosen, outcomes, command, rounds)
+    print(page)
+    if options.out is not None:
+        options.out.write_text(page)
+        say(f"written to {options.out}")
+
+
+if __name__ == "__main__":
+    main()

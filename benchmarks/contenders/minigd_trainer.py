@@ -1,0 +1,52 @@
+"""minigd: a `Trainer` over `Batches`, of arrays in memory or of a CSV file.
+
+With `fast` its formulas are compiled by Numba, without it they are NumPy's.
+"""
+
+import numpy as np
+
+import minigd as gd
+from benchmarks.workloads import Data, Workload
+
+ACTIVATIONS = {"tanh": gd.Tanh, "relu": gd.ReLU}
+LAST = {"binary": gd.Sigmoid, "classes": gd.Softmax}
+LOSSES = {"binary": "binary_crossentropy", "classes": "categorical_crossentropy", "mse": "mse"}
+
+
+class Training:
+    """A model, its trainer and its batches."""
+
+    def __init__(self, workload: Workload, data: Data, fast: bool) -> None:
+        *hidden, n_out = workload.widths[1:]
+        layers: list[gd.Layer] = []
+        for units in hidden:
+            layers += [gd.Dense(units), ACTIVATIONS[workload.activation]()]
+        layers.append(gd.Dense(n_out))
+        if workload.loss in LAST:
+            layers.append(LAST[workload.loss]())
+        self.model = gd.Sequential(layers, inputs=workload.widths[0])
+        for (W, b), given in zip(self.weights(), data.weights, strict=True):
+            W[...], b[...] = given
+        if workload.path is not None:
+            source = gd.CsvSource(workload.path, target="y")
+            self.batches = gd.Batches(source, batch_size=workload.batch_size)
+        else:
+            y = data.y.astype(np.float32) if workload.loss == "binary" else data.y
+            self.batches = gd.Batches(data.x, y, batch_size=workload.batch_size, shuffle=True)
+        updater = gd.Adam(workload.learning_rate)
+        self.trainer = gd.Trainer(self.model, LOSSES[workload.loss], updater, fast=fast)
+
+    @property
+    def updates(self) -> int:
+        return self.trainer.updates
+
+    def train(self, epochs: int) -> list[float]:
+        return list(self.trainer.fit(self.batches, epochs=epochs)["loss"][-epochs:])
+
+    def weights(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        dense = [layer for layer in self.model.layers if isinstance(layer, gd.Dense)]
+        return [(layer.params["W"], layer.params["b"]) for layer in dense]
+
+
+def prepare(workload: Workload, data: Data, fast: bool) -> Training:
+    return Training(workload, data, fast)
