@@ -137,7 +137,8 @@ class Batches:
         Batches that a background thread makes ready beforehand. The results are the same.
     sample_weight : array-like of shape (rows,), optional
         How much each row of the source counts, at least 0. A row of weight 0 is left out of
-        training and evaluation, whatever numbers it holds.
+        training and evaluation, whatever numbers it holds; a loop by hand leaves out such rows, and
+        batches of nothing else, itself.
     class_weight : dict of int to float, or "balanced", optional
         How much the rows of each class count; a class that is not named counts 1. ``"balanced"``
         lets all classes count the same, which for a stream takes one pass over it. Times the

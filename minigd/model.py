@@ -664,6 +664,10 @@ class Sequential:
         updater : str or Updater, default "adam"
             Decides the size of its state.
 
+        Notes
+        -----
+        A batch itself, and what a recorded step keeps between its operations, come on top.
+
         Examples
         --------
         >>> import minigd as gd
