@@ -7,6 +7,7 @@ import functools
 import hashlib
 import importlib.util
 import operator
+import time
 import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -36,6 +37,22 @@ COMPILED = (
 
 
 SETTINGS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
+
+
+def add_row(y: Array, b: Array) -> None:
+    """Add b to each row of y, row by row as NumPy does, without its price for each short row."""
+    for i in range(y.shape[0]):
+        for j in range(y.shape[1]):
+            y[i, j] += b[j]
+
+
+def sum_rows(dy: Array, db: Array) -> None:
+    """Write the sum of the rows of dy into db, in NumPy's order."""
+    for j in range(dy.shape[1]):
+        db[j] = dy[0, j]
+    for i in range(1, dy.shape[0]):
+        for j in range(dy.shape[1]):
+            db[j] += dy[i, j]
 
 
 @functools.cache
@@ -100,7 +117,10 @@ class FastBackend(NumpyBackend):
         # One array under two names would have to be taken for two that overlap, number by number.
         places = tuple([_place(out, inputs) for out in outs])
         own = [out for out, place in zip(outs, places, strict=True) if place is None]
-        return Call(compiled(formula, places), tuple([a.reshape(-1) for a in (*inputs, *own)]))
+        arrays = tuple([a.reshape(-1) for a in (*inputs, *own)])
+        loop = compiled(formula, places)
+        make_ready(loop, arrays, len(constant_names(formula)))
+        return Call(loop, arrays)
 
 
 @functools.cache
@@ -127,6 +147,40 @@ def compiled(formula: Callable[..., Any], places: tuple[int | None, ...]) -> Cal
     namespace: dict[str, Any] = {"__name__": __name__, "number": number}
     exec(compile(source, __file__, "exec"), namespace)
     loop: Callable[..., None] = numba.njit(namespace[name], cache=True, **SETTINGS)
+    return loop
+
+
+_compiled: list[float] = []
+"""Seconds that each loop took to compile which was not found in Numba's cache, until told."""
+
+
+def make_ready(loop: Any, arrays: tuple[Array, ...], constants: int = 0) -> None:
+    """Compile a loop for arrays of these types, or load it, and take the time that it takes."""
+    import numba as untyped
+
+    numba: Any = untyped
+    signature = (*[numba.typeof(a) for a in arrays], *[numba.float64] * constants)
+    missed, started = sum(loop.stats.cache_misses.values()), time.perf_counter()
+    loop.compile(signature)
+    if sum(loop.stats.cache_misses.values()) > missed:
+        _compiled.append(time.perf_counter() - started)
+
+
+def told() -> str | None:
+    """Return what was compiled since the last call and how long that took; None if nothing was."""
+    if not _compiled:
+        return None
+    text = f"Numba compiled {len(_compiled)} formulas in {sum(_compiled):.1f} s, and keeps them"
+    _compiled.clear()
+    return text
+
+
+@functools.cache
+def looped(function: Callable[..., None]) -> Callable[..., None]:
+    """Return `add_row` or `sum_rows`, compiled at its first call, and cached."""
+    import numba
+
+    loop: Callable[..., None] = numba.njit(function, cache=True, **SETTINGS)
     return loop
 
 

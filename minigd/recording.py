@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd.backend import Array, Backend, NumpyBackend, Views, Workspace
-from minigd.fast import FastBackend, constant_names
+from minigd.fast import FastBackend, add_row, constant_names, looped, make_ready, sum_rows
 from minigd.layers import LAYERS
 from minigd.losses import LOSSES
 from minigd.objective import Objective
@@ -187,6 +187,8 @@ class Recording:
             shadow.backward()
             self._value, self._z = _plain(value), _plain(z)
         self.operations = shorten(operations, [self._value, self._z])
+        if fast is not None:
+            self.operations = [_of_rows(operation) for operation in self.operations]
         self._replay = _straight(self.operations, self._x)
 
     def __call__(self, x: Array, y: Array) -> tuple[Any, Array]:
@@ -433,6 +435,33 @@ def _of_one_row(operation: Operation) -> Operation:
     return Operation("copyto", np.copyto, (out, array.reshape(out.shape)), 0)
 
 
+def _of_rows(operation: Operation) -> Operation:
+    """Return what is done to all rows of a batch alike as a compiled loop, where there is one."""
+    name, _, arguments, last = operation
+    batch = arguments[0]
+    loop: Callable[[Array, Array], None]
+    if name == "add" and arguments[2] is batch:
+        loop, row = add_row, arguments[1]
+    elif name == "add.reduce" and arguments[1] == 0:
+        loop, row = sum_rows, arguments[last]
+    else:
+        return operation
+    # NumPy sums a single column in pairs, and the bits are to be the same.
+    fits = (
+        isinstance(row, np.ndarray)
+        and batch.ndim == 2
+        and batch.shape[1:] == row.shape != (1,)
+        and batch.dtype == row.dtype
+        and batch.flags.c_contiguous
+        and row.flags.c_contiguous
+    )
+    if not fits:
+        return operation
+    compiled = looped(loop)
+    make_ready(compiled, (batch, row))
+    return Operation(loop.__name__, compiled, (batch, row), int(loop is sum_rows))
+
+
 def _without_copies(operations: list[Operation], wanted: list[Array]) -> list[Operation]:
     left: list[Operation] = []
     for i, operation in enumerate(operations):
@@ -513,7 +542,12 @@ def _scalars(inputs: tuple[Any, ...], result: Array) -> list[Any]:
     dtype = dtypes.pop()
     if dtypes or dtype.kind != "f" or result.dtype not in (dtype, np.dtype(bool)):
         return list(inputs)
-    return [_constant(float(a), dtype) if isinstance(a, int | float) else a for a in inputs]
+    return [_constant(float(a), dtype) if _is_number(a, dtype) else a for a in inputs]
+
+
+def _is_number(a: Any, dtype: Any) -> bool:
+    """Tell whether an input is a number that the dtype holds as it is, or takes over as its own."""
+    return isinstance(a, int | float) or (isinstance(a, np.integer) and int(dtype.type(a)) == a)
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from minigd import runs
 from minigd.backend import Array, Backend, Workspace, backend_of
 from minigd.batches import Batch, Batches, as_batches
 from minigd.errors import CheckpointError, DataError, DivergenceError, check_integer
-from minigd.fast import FastBackend, available
+from minigd.fast import FastBackend, available, told
 from minigd.gradient import Accumulation, Clipping, Penalty
 from minigd.guard import first_nonfinite_gradient, make_guard
 from minigd.history import History
@@ -449,6 +449,9 @@ class Trainer:
         finally:
             if shown is not None:
                 shown.close()
+        compiled = told() if progress else None
+        if compiled is not None:
+            say(compiled)
         loss = self.history["loss"][-1] if self.history else None
         self._tell(Event("end", self, loss))
         self._tell(Event("done", self, loss))

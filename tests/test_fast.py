@@ -317,3 +317,36 @@ def test_the_choice_does_not_depend_on_how_epochs_are_split(monkeypatch):
         trainer.fit(batches, epochs=min(epochs, 2))
         chosen.append(trainer.compiled)
     assert chosen == [True, True]
+
+
+@given(
+    n=st.integers(1, 300), units=st.integers(2, 70), dtype=st.sampled_from(["float32", "float64"])
+)
+@settings(max_examples=60, deadline=None)
+def test_rows_are_added_and_summed_to_the_bits_of_numpy(n, units, dtype):
+    rng = np.random.default_rng([n, units])
+    y, b = rng.normal(size=(n, units)).astype(dtype), rng.normal(size=units).astype(dtype)
+    added, summed = y.copy(), np.full(units, np.nan, dtype)
+    fast.looped(fast.add_row)(added, b)
+    fast.looped(fast.sum_rows)(y, summed)
+    np.testing.assert_array_equal(added, y + b)
+    np.testing.assert_array_equal(summed, y.sum(axis=0))
+
+
+def test_biases_are_added_and_summed_in_compiled_loops():
+    recording = next(iter(trained("adam", fast=True)._steps._recordings.values()))
+    names = [operation.name for operation in recording.operations]
+    assert names.count("add_row") == names.count("sum_rows") == 3
+
+
+def test_the_time_to_compile_is_said_once(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(fast, "_compiled", [])
+    fast.looped.cache_clear()
+    X, y = rows()
+    for _ in range(2):
+        gd.Trainer(network(), "categorical_crossentropy", "sgd", fast=True).fit(
+            gd.Batches(X, y, batch_size=50), epochs=2, progress=True
+        )
+    err = capsys.readouterr().err
+    assert err.count("Numba compiled") == 1
