@@ -31,6 +31,7 @@ from minigd.progress import Progress, say
 from minigd.receipt import Receipt
 from minigd.recording import Steps
 from minigd.sources import ArraySource, Rows
+from minigd.staging import Staging
 from minigd.totals import Totals
 from minigd.updaters import Updater, get_updater
 from minigd.weights import ClassWeight, check_weights
@@ -215,6 +216,8 @@ class Trainer:
         executor = FastBackend() if self.compiled else None
         self.updater.executor = executor
         self._steps = Steps(self.objective, self.reuse_buffers, executor)
+        backend = self.model.backend
+        self._staging = None if backend.reads_are_free else Staging(backend.xp)
 
     # One update ------------------------------------------------------------------------------
 
@@ -440,12 +443,15 @@ class Trainer:
         shown = (
             self._progress(batches, last - self.epoch) if progress and last > self.epoch else None
         )
+        resident = batches.on(self.model.backend)
+        if validation is not None:
+            validation = validation.on(self.model.backend)
         try:
             self._load_callbacks()
             self._tell(Event("start", self))
             with Interrupt() as interrupt:
                 while self.epoch < last and not self._stopping:
-                    self._run_epoch(batches, validation, shown, interrupt)
+                    self._run_epoch(batches, resident, validation, shown, interrupt)
         finally:
             if shown is not None:
                 shown.close()
@@ -552,6 +558,7 @@ class Trainer:
     def _run_epoch(
         self,
         batches: Batches,
+        resident: Batches,
         validation: Batches | None,
         shown: Progress | None,
         interrupt: Interrupt,
@@ -561,7 +568,7 @@ class Trainer:
         self._steps.refresh()
         if self._gathered is not None:
             self._gathered.lent = threading.get_ident()
-        epoch = batches.epoch(self.epoch, self._batch, self._gathered)
+        epoch = resident.epoch(self.epoch, self._batch, self._gathered)
         # Closed at once when an error or an interrupt ends the loop, so that no thread reads on.
         with contextlib.closing(epoch):
             started = time.perf_counter()
@@ -668,10 +675,13 @@ class Trainer:
         if not checked:
             backend_of(x).check_finite(x, "x", rows)
             self._check_rows(x, y)
-        if not backend.reads_are_free and not backend.holds(x):
-            x = backend_of(x).convert(x, self.model.dtype, "x", rows)
-        x = self.model.convert(backend.feed(x), "x", rows)
-        return self._weigh(x, backend.here(backend.feed(y), "y"), rows, weight)
+        if self._staging is not None:
+            # Fewer bytes to bring over, and a number too large for the dtype is found on the host.
+            if not backend.holds(x) and x.dtype.itemsize > self.model.dtype.itemsize:
+                x = backend_of(x).convert(x, self.model.dtype, "x", rows)
+            x, y = self._staging("x", x), self._staging("y", y)
+        x = self.model.convert(x, "x", rows)
+        return self._weigh(x, backend.here(y, "y"), rows, weight)
 
     def _measure(self, value: Any, z: Array, batch: _Rows) -> dict[str, Any]:
         """Return what a batch's loss and metrics come to, by its weight."""

@@ -1145,8 +1145,22 @@ cuda = _Namespace(
     _name="cuda", Device=Device, Stream=Stream, Event=Event, runtime=_Runtime(),
     get_elapsed_time=_get_elapsed_time, is_available=is_available,
     get_current_stream=lambda device_id=-1: Stream.null,
+    alloc_pinned_memory=bytearray,
     memory=_Namespace(_name="cuda.memory", OutOfMemoryError=OutOfMemoryError),
 )  # fmt: skip
+
+
+class _Linalg:
+    """Which numbers products of a dtype are computed in, for the whole process."""
+
+    COMPUTE_TYPE_DEFAULT, COMPUTE_TYPE_TF32 = 1, 7
+    chosen: dict = {}
+
+    def set_compute_type(self, dtype, compute_type) -> None:
+        self.chosen[np.dtype(dtype)] = compute_type
+
+
+_core = _Namespace(_name="_core", _routines_linalg=_Linalg())
 linalg = _Namespace(
     _name="linalg",
     norm=_from_table("norm", "x, ord=None, axis=None, keepdims=False", np.linalg.norm),

@@ -26,7 +26,7 @@ RINGS = [
     {"layers", "losses", "updaters", "metrics"},
     {"summary", "totals"},
     {"model"},
-    {"objective", "files", "guard", "gradient", "fast", "receipt"},
+    {"objective", "files", "guard", "gradient", "fast", "receipt", "staging"},
     {"runs", "recording"},
     {"trainer"},
 ]

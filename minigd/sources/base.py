@@ -58,6 +58,10 @@ class Source(ABC):
         """Return x and y of some rows: views for a slice of an array, else fresh memory."""
         raise TypeError(f"{type(self).__name__} has no random access")
 
+    def order(self, rows: Array) -> Array:
+        """Return row numbers where `take` wants them: on the host."""
+        return rows
+
     def count(self) -> int:
         """Return how many rows there are, reading all of them once if need be."""
         if self.rows is None:
