@@ -7,6 +7,7 @@ from minigd import initializers, metrics
 from minigd.backend import Array, Backend, get_backend
 from minigd.batches import Batch, Batches, batch_slices
 from minigd.callbacks import Checkpoint, CsvLog, EarlyStopping, PrintEvery, ReduceOnPlateau
+from minigd.compare import compare_backends
 from minigd.errors import (
     BackendError,
     CheckpointError,
@@ -127,6 +128,7 @@ __all__ = [
     "check_gradients",
     "check_layer",
     "coefficients",
+    "compare_backends",
     "find_learning_rate",
     "get_backend",
     "initializers",

@@ -342,7 +342,8 @@ class CupyBackend(Backend):
         if self.device_budget is not None:
             return nbytes <= self.device_budget
         free, _ = self.xp.cuda.Device().mem_info
-        return nbytes <= (free + self.xp.get_default_memory_pool().free_bytes()) // 2
+        free += self.xp.get_default_memory_pool().free_bytes()
+        return nbytes <= int(free) // 2
 
     def to_numpy(self, x: Array) -> Array:
         """Copy `x` to the host."""

@@ -1154,7 +1154,9 @@ class _Linalg:
     """Which numbers products of a dtype are computed in, for the whole process."""
 
     COMPUTE_TYPE_DEFAULT, COMPUTE_TYPE_TF32 = 1, 7
-    chosen: dict = {}
+
+    def __init__(self) -> None:
+        self.chosen = {}
 
     def set_compute_type(self, dtype, compute_type) -> None:
         self.chosen[np.dtype(dtype)] = compute_type

@@ -43,6 +43,8 @@ class Machine:
 
 
 class Stream:
+    """Work that is done in its order, each piece once what it waits for has come."""
+
     def __init__(self, machine):
         self.work = []
         self.machine = machine
