@@ -18,6 +18,7 @@ from minigd.errors import (
 )
 from minigd.files import load
 from minigd.gradcheck import check_gradients, check_layer
+from minigd.heavy_rows import HeavyRows
 from minigd.history import History
 from minigd.layers import (
     BatchNorm,
@@ -93,6 +94,7 @@ __all__ = [
     "Event",
     "ExponentialDecay",
     "GradientError",
+    "HeavyRows",
     "History",
     "Huber",
     "IdxSource",

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from minigd import per_example as by_row
 from minigd import runs
 from minigd.backend import Array, Backend, Workspace, backend_of
 from minigd.batches import Batch, Batches, as_batches
@@ -27,6 +28,7 @@ from minigd.losses import Loss
 from minigd.metrics import Metric, get_metrics
 from minigd.model import Sequential
 from minigd.objective import Objective
+from minigd.per_example import RowClipping
 from minigd.progress import Progress, say
 from minigd.receipt import Receipt
 from minigd.recording import Steps
@@ -61,6 +63,8 @@ class Event(NamedTuple):
     rows : slice, array of int or None
         The numbers of these rows in the source. None where an epoch ends within the batches
         of an update, which is then made from those there are.
+    norms : Array or None
+        The norm of each row's own gradient, where `fit` was asked for them: `minigd.per_example`.
     """
 
     name: str
@@ -69,6 +73,7 @@ class Event(NamedTuple):
     x: Array | None = None
     y: Array | None = None
     rows: Rows | None = None
+    norms: Array | None = None
 
 
 Callback = Callable[[Event], object]
@@ -120,6 +125,8 @@ class Trainer:
         Penalise biases, scales and shifts too.
     clip_value, clip_norm : float, optional
         Limits on each entry of the gradient, and on the length of the whole; penalties included.
+    clip_rows : float, optional
+        A limit on the norm of each row's own gradient, before their mean is taken.
     reuse_buffers : bool, default True
         Write the outputs and gradients of every step into the same memory, and replay a recorded
         step where it can be (`minigd.recording`). The numbers are the same, to the bit, either way.
@@ -162,6 +169,7 @@ class Trainer:
         decay_bias: bool = False,
         clip_value: float | None = None,
         clip_norm: float | None = None,
+        clip_rows: float | None = None,
         reuse_buffers: bool = True,
         fast: bool | None = None,
     ) -> None:
@@ -173,6 +181,9 @@ class Trainer:
         self.accumulate = check_integer("accumulate", accumulate)
         self.penalty = Penalty(l1, l2, decay_bias)
         self.clipping = Clipping(clip_value, clip_norm)
+        self.row_clipping = RowClipping(clip_rows)
+        self._norms: Array | None = None  # of the rows of the last batch
+        self._per_example = False
         self.reuse_buffers = bool(reuse_buffers)
         self.fast = fast
         self.compiled = False
@@ -197,6 +208,13 @@ class Trainer:
         self._use(compiled=bool(fast))
 
     @property
+    def batches(self) -> Batches:
+        """The batches of the last `fit`."""
+        if self._batches is None:
+            raise DataError("this trainer was not given any batches yet: call fit")
+        return self._batches
+
+    @property
     def options(self) -> dict[str, Any]:
         """The settings of the constructor beside model, loss, updater and metrics."""
         return {
@@ -206,6 +224,7 @@ class Trainer:
             "decay_bias": self.penalty.decay_bias,
             "clip_value": self.clipping.value,
             "clip_norm": self.clipping.norm,
+            "clip_rows": self.row_clipping.limit,
             "reuse_buffers": self.reuse_buffers,
             "fast": self.fast,
         }
@@ -221,7 +240,7 @@ class Trainer:
 
     # One update ------------------------------------------------------------------------------
 
-    def step(self, x: Any, y: Any, sample_weight: Any = None) -> Any:
+    def step(self, x: Any, y: Any, sample_weight: Any = None, *, per_example: bool = False) -> Any:
         """Make one update from one batch, or add the batch to the next update.
 
         Parameters
@@ -231,11 +250,14 @@ class Trainer:
             Both on the model's backend.
         sample_weight : array-like, shape (n,), optional
             How much each row counts; one of weight 0 is left out, whatever numbers it holds.
+        per_example : bool, default False
+            Return the norm of each row's own gradient too: `minigd.per_example.backward`.
 
         Returns
         -------
-        scalar
-            The mean loss of the batch before the update, on the model's backend.
+        scalar, or (scalar, Array of shape (n,))
+            The mean loss of the batch before the update, on the model's backend; and, if asked for,
+            the norms, 0 for a row of weight 0.
 
         Raises
         ------
@@ -252,6 +274,7 @@ class Trainer:
         x, y = backend.here(x, "x"), backend.here(y, "y")
         rows: Rows = slice(0, len(x)) if x.ndim else slice(0, 0)
         weight = None if sample_weight is None else check_weights(sample_weight, rows.stop)
+        n = rows.stop
         if weight is not None:
             self.objective.check(x, y, values=False)
             x, y, weight, rows = _counting(x, y, weight, rows)
@@ -260,9 +283,19 @@ class Trainer:
         x = self.model.convert(x, "x", rows)
         self.objective.check(x, y, values=backend.reads_are_free)
         self._mark()
-        with np.errstate(all="ignore"):
-            value, _, _ = self._update(self._weigh(x, y, rows, weight))
-        return value
+        self._per_example = bool(per_example)
+        try:
+            with np.errstate(all="ignore"):
+                value, _, _ = self._update(self._weigh(x, y, rows, weight))
+        finally:
+            self._per_example = False
+        if not per_example or self._norms is None:
+            return value
+        if isinstance(rows, slice):
+            return value, self._norms
+        norms = backend.zeros((n,), self.model.dtype)
+        norms[backend.asarray(rows)] = self._norms
+        return value, norms
 
     def _mark(self) -> None:
         """Tell the model what it is trained for; `evaluate` and a saved file go by it."""
@@ -300,7 +333,11 @@ class Trainer:
         done = False
         self._guard.remember()
         try:
-            value, z = self._steps(batch.x, batch.y, batch.scale, self._looked)
+            if self._per_example or self.row_clipping.limit is not None:
+                value, z = self.objective.forward(batch.x, batch.y, batch.scale)
+                self._norms = by_row.backward(self.objective, self.row_clipping)
+            else:
+                value, z = self._steps(batch.x, batch.y, batch.scale, self._looked)
             reason = self._guard.check_loss(value)
             if reason is None:
                 if self.accumulate == 1:
@@ -379,6 +416,7 @@ class Trainer:
         class_weight: ClassWeight | None = None,
         validation_data: Any = None,
         callbacks: Iterable[Callback] = (),
+        per_example: bool = False,
         progress: bool = False,
         receipt: bool = False,
     ) -> History:
@@ -404,6 +442,8 @@ class Trainer:
             Each is called with an `Event` after every update, every epoch, and so on, in their
             order, but one with ``last = True`` behind the others. The state of those that have one
             is saved with the run, and found again by name.
+        per_example : bool, default False
+            Tell callbacks the norm of each row's own gradient, as ``event.norms``.
         progress : bool, default False
             A bar in a terminal, a few lines elsewhere, on stderr.
         receipt : bool, default False
@@ -436,6 +476,7 @@ class Trainer:
         self.until_epoch = until_epoch
         self._stopping = False
         self._receipt = Receipt() if receipt else None
+        self._per_example, self._norms = bool(per_example), None
         self._callbacks = _named(callbacks)
         self._follow()
         self._settle()
@@ -453,6 +494,7 @@ class Trainer:
                 while self.epoch < last and not self._stopping:
                     self._run_epoch(batches, resident, validation, shown, interrupt)
         finally:
+            self._per_example = False
             if shown is not None:
                 shown.close()
         compiled = told() if progress else None
@@ -618,7 +660,8 @@ class Trainer:
             measured = self._measure(value, z, batch)
             self._totals.add({k: counted(v) for k, v in measured.items()}, counted(batch.total))
         name = "batch" if loss is None else "update"
-        return Event(name, self, value if loss is None else loss, batch.x, batch.y, batch.rows)
+        loss = value if loss is None else loss
+        return Event(name, self, loss, batch.x, batch.y, batch.rows, self._norms)
 
     def _end_window(self, shown: Progress | None, interrupt: Interrupt) -> None:
         """Make the last update of an epoch whose batches do not fill it."""

@@ -62,6 +62,15 @@ class Source(ABC):
         """Return row numbers where `take` wants them: on the host."""
         return rows
 
+    def places(self, rows: Array) -> list[str]:
+        """Return where some rows are, in words: the number of each, or its line in a file.
+
+        >>> import numpy as np, minigd as gd
+        >>> gd.ArraySource([[1.0], [2.0]]).places(np.array([1]))
+        ['row 1']
+        """
+        return [f"row {row}" for row in np.asarray(rows).tolist()]
+
     def count(self) -> int:
         """Return how many rows there are, reading all of them once if need be."""
         if self.rows is None:

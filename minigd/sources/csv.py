@@ -320,6 +320,34 @@ class CsvSource(RandomAccess):
         except BadValue as problem:
             raise DataError(f"{self._where(block, part, problem.row)}, {problem}") from None
 
+    def places(self, rows: Array) -> list[str]:
+        r"""Return the line of each row, and the file where there are several.
+
+        The files are read once, up to the last of the rows.
+
+        >>> import io, numpy as np
+        >>> file = io.BytesIO(b"x,y\n1,2\n\n3,4\n")
+        >>> CsvSource(file, target="y").places(np.array([1, 0]))
+        ['line 4', 'line 2']
+        """
+        self._check_unchanged()
+        found: dict[int, str] = {}
+        wanted = np.unique(np.asarray(rows))
+        dropping = self._schema.missing == "drop"
+        first = 0
+        for part in range(len(self._parts)):
+            name = f"{self._parts[part].name}, " if len(self._parts) > 1 else ""
+            for block in self._blocks(part):
+                kept = self._encode(block, part)[2] if dropping else None
+                places = np.arange(len(block.starts)) if kept is None else np.flatnonzero(kept)
+                low, high = np.searchsorted(wanted, (first, first + len(places)))
+                for row in wanted[low:high].tolist():
+                    found[row] = f"{name}line {block.line_of(int(places[row - first]))}"
+                first += len(places)
+                if high == len(wanted):
+                    return [found[row] for row in np.asarray(rows).tolist()]
+        raise IndexError(f"there are {self.rows} rows, and row {int(wanted[-1])} was asked for")
+
     def _where(self, block: Block, part: int, row: int) -> str:
         return f"{self._parts[part].name}, line {block.line_of(row)}"
 

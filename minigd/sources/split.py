@@ -85,6 +85,11 @@ class StreamPart(_Part):
             if len(index):
                 yield x[index], None if y is None else y[index]
 
+    def places(self, rows: Array) -> list[str]:
+        """Return where these rows are in the whole, which is read for it."""
+        masks = [self.mask(x, y) for x, y in self.source.chunks()]
+        return self.source.places(np.flatnonzero(np.concatenate(masks))[rows])
+
 
 class RandomPart(_Part, RandomAccess):
     """One side of a split source with random access: 4 bytes a row say which rows they are."""
@@ -109,6 +114,10 @@ class RandomPart(_Part, RandomAccess):
             at += len(x)
             if len(index):
                 yield x[index], None if y is None else y[index]
+
+    def places(self, rows: Array) -> list[str]:
+        """Return where these rows are in the whole."""
+        return self.source.places(self._numbers[rows].astype(np.int64))
 
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
         """Return x and y of some rows of this side."""
