@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from minigd import per_example as by_row
 from minigd import runs
 from minigd.backend import Array, Backend, Workspace, backend_of
 from minigd.batches import Batch, Batches, as_batches
@@ -182,8 +181,8 @@ class Trainer:
         self.penalty = Penalty(l1, l2, decay_bias)
         self.clipping = Clipping(clip_value, clip_norm)
         self.row_clipping = RowClipping(clip_rows)
+        self._by_row = self.row_clipping if clip_rows is not None else None
         self._norms: Array | None = None  # of the rows of the last batch
-        self._per_example = False
         self.reuse_buffers = bool(reuse_buffers)
         self.fast = fast
         self.compiled = False
@@ -283,19 +282,24 @@ class Trainer:
         x = self.model.convert(x, "x", rows)
         self.objective.check(x, y, values=backend.reads_are_free)
         self._mark()
-        self._per_example = bool(per_example)
+        self._ask(per_example)
         try:
             with np.errstate(all="ignore"):
                 value, _, _ = self._update(self._weigh(x, y, rows, weight))
         finally:
-            self._per_example = False
+            self._ask(False)
         if not per_example or self._norms is None:
             return value
         if isinstance(rows, slice):
-            return value, self._norms
+            return value, self._norms.copy()
         norms = backend.zeros((n,), self.model.dtype)
         norms[backend.asarray(rows)] = self._norms
         return value, norms
+
+    def _ask(self, per_example: bool) -> None:
+        """Let the next steps find the norms of rows, or only if a limit needs them."""
+        wanted = per_example or self.row_clipping.limit is not None
+        self._by_row = self.row_clipping if wanted else None
 
     def _mark(self) -> None:
         """Tell the model what it is trained for; `evaluate` and a saved file go by it."""
@@ -333,11 +337,9 @@ class Trainer:
         done = False
         self._guard.remember()
         try:
-            if self._per_example or self.row_clipping.limit is not None:
-                value, z = self.objective.forward(batch.x, batch.y, batch.scale)
-                self._norms = by_row.backward(self.objective, self.row_clipping)
-            else:
-                value, z = self._steps(batch.x, batch.y, batch.scale, self._looked)
+            value, z, self._norms = self._steps(
+                batch.x, batch.y, batch.scale, self._looked, self._by_row
+            )
             reason = self._guard.check_loss(value)
             if reason is None:
                 if self.accumulate == 1:
@@ -476,7 +478,7 @@ class Trainer:
         self.until_epoch = until_epoch
         self._stopping = False
         self._receipt = Receipt() if receipt else None
-        self._per_example, self._norms = bool(per_example), None
+        self._ask(per_example)
         self._callbacks = _named(callbacks)
         self._follow()
         self._settle()
@@ -494,7 +496,7 @@ class Trainer:
                 while self.epoch < last and not self._stopping:
                     self._run_epoch(batches, resident, validation, shown, interrupt)
         finally:
-            self._per_example = False
+            self._ask(False)
             if shown is not None:
                 shown.close()
         compiled = told() if progress else None

@@ -240,6 +240,37 @@ def test_the_numbers_of_a_run_are_the_same_with_norms_and_without():
     np.testing.assert_array_equal(*results)
 
 
+@pytest.mark.parametrize("limit", [None, 0.4])
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_replayed_step_gives_the_same_bits(limit, fast):
+    if fast:
+        pytest.importorskip("numba")
+    x, y = rows(130, "categorical_crossentropy")
+    runs = []
+    for replay in (True, False):
+        seen = []
+        trainer = gd.Trainer(
+            network("relu", "categorical_crossentropy"),
+            "categorical_crossentropy",
+            "adam",
+            clip_rows=limit,
+            fast=fast,
+            reuse_buffers=replay,
+        )
+        trainer.fit(
+            gd.Batches(x, y, batch_size=25, shuffle=True),
+            epochs=4,
+            per_example=True,
+            callbacks=[lambda e, seen=seen: e.x is not None and seen.append(e.norms.copy())],
+        )
+        recordings = trainer._steps._recordings.values()
+        assert all(recordings)
+        assert bool(recordings) == replay
+        runs.append((trainer.model.flat_params, np.concatenate(seen)))
+    for one, other in zip(*runs, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_no_norm_is_read_from_a_gpu(stand_in):
     import strict_cupy
 
