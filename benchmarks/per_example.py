@@ -1,6 +1,6 @@
 """What the norm of each row's gradient costs: epochs with and without, in turns.
 
-784-256-256-10, batches of 128, with and without the extra `fast`; and batches of one, the other way.
+784-256-256-10, batches of 128, with and without the extra `fast`; batches of one are the other way.
 """
 
 # First, because it starts Python anew before NumPy is loaded, if BLAS was pinned.

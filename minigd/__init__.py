@@ -43,6 +43,7 @@ from minigd.losses import (
 )
 from minigd.model import Sequential
 from minigd.objective import Objective
+from minigd.race import race
 from minigd.rates import RateCurve, find_learning_rate
 from minigd.schedules import (
     Constant,
@@ -136,4 +137,5 @@ __all__ = [
     "initializers",
     "load",
     "metrics",
+    "race",
 ]
