@@ -98,6 +98,10 @@ class Race:
         self.target = max(finite, default=math.inf) if target is None else target
         self.standings = self._rank([self._standing(size) for size in sizes])
 
+    def at(self, target: float) -> "Race":
+        """Return the same runs, and a table of the time to another loss."""
+        return Race(self.curves, check_number("target", target))
+
     def _standing(self, size: int | None) -> Standing:
         own = [curve for curve in self.curves if curve.batch_size == size]
         to = {

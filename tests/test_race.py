@@ -155,9 +155,10 @@ def test_the_ranking_repeats_over_seeds(monkeypatch):
                 seeds=3,
                 target=0.01,
             )
-        orders.append([(s.place, s.batch_size) for s in found.standings])
-    assert all(order == orders[0] for order in orders)
-    assert orders[0] == [(1, 1), (2, 20), (3, None)]
+        orders.append([s.batch_size for s in found.standings])
+        assert found.standings[-1].place == 3
+    # Rows are dear by this clock, so that a full batch comes last.
+    assert orders == [[20, 1, None]] * 5
 
 
 def curve(size, seed, *to):
