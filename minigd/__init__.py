@@ -15,6 +15,7 @@ from minigd.errors import (
     GradientError,
     ShapeError,
 )
+from minigd.explain import explain
 from minigd.files import load
 from minigd.gradcheck import check_gradients, check_layer
 from minigd.history import History
@@ -127,6 +128,7 @@ __all__ = [
     "check_gradients",
     "check_layer",
     "coefficients",
+    "explain",
     "find_learning_rate",
     "get_backend",
     "initializers",
