@@ -16,6 +16,7 @@ from minigd.errors import (
     GradientError,
     ShapeError,
 )
+from minigd.explain import explain
 from minigd.files import load
 from minigd.gradcheck import check_gradients, check_layer
 from minigd.heavy_rows import HeavyRows
@@ -132,6 +133,7 @@ __all__ = [
     "check_layer",
     "coefficients",
     "compare_backends",
+    "explain",
     "find_learning_rate",
     "get_backend",
     "initializers",
