@@ -4,6 +4,7 @@ A model is given one backend at construction and hands it down; nothing else ask
 """
 
 import math
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
@@ -49,6 +50,8 @@ class Backend:
     name = "numpy"
     xp: Any = np
     reads_are_free = True
+    out_of_memory: tuple[type[Exception], ...] = ()
+    """What is raised where an array does not fit, and is said in other words."""
 
     def holds(self, x: object) -> bool:
         """Tell whether `x` is an array of this backend."""
@@ -230,6 +233,10 @@ class Backend:
         """Return a scalar in double precision, to sum many of them, without a read."""
         return value.astype("float64")
 
+    def free_bytes(self) -> int:
+        """Return how much memory is free for arrays; as much as is wanted, where nobody counts."""
+        return sys.maxsize
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
@@ -312,6 +319,7 @@ class CupyBackend(Backend):
     ) -> None:
         self.device_budget = None if device_budget is None else size_in_bytes(device_budget)
         self.xp = _import_cupy() if xp is None else xp
+        self.out_of_memory = (self.xp.cuda.memory.OutOfMemoryError,)
         self.tf32 = tf32
         if tf32:
             linalg = self.xp._core._routines_linalg
@@ -341,9 +349,12 @@ class CupyBackend(Backend):
         """Tell whether rows of so many bytes fit in what may stay on the GPU."""
         if self.device_budget is not None:
             return nbytes <= self.device_budget
+        return nbytes <= self.free_bytes() // 2
+
+    def free_bytes(self) -> int:
+        """Return what the GPU has left, and what CuPy keeps of it for itself."""
         free, _ = self.xp.cuda.Device().mem_info
-        free += self.xp.get_default_memory_pool().free_bytes()
-        return nbytes <= int(free) // 2
+        return int(free) + int(self.xp.get_default_memory_pool().free_bytes())
 
     def to_numpy(self, x: Array) -> Array:
         """Copy `x` to the host."""

@@ -17,7 +17,7 @@ import numpy as np
 from minigd import runs
 from minigd.backend import Array, Backend, Workspace, backend_of
 from minigd.batches import Batch, Batches, as_batches
-from minigd.errors import CheckpointError, DataError, DivergenceError, check_integer
+from minigd.errors import BackendError, CheckpointError, DataError, DivergenceError, check_integer
 from minigd.fast import FastBackend, available, told
 from minigd.gradient import Accumulation, Clipping, Penalty
 from minigd.guard import first_nonfinite_gradient, make_guard
@@ -33,6 +33,7 @@ from minigd.receipt import Receipt
 from minigd.recording import Steps
 from minigd.sources import ArraySource, Rows
 from minigd.staging import Staging
+from minigd.summary import work_bytes
 from minigd.totals import Totals
 from minigd.updaters import Updater, get_updater
 from minigd.weights import ClassWeight, check_weights
@@ -349,6 +350,8 @@ class Trainer:
                     if reason is None and self._window.held == self.accumulate:
                         loss, reason = self._close_window(window)
             done = reason is None
+        except self.model.backend.out_of_memory as error:
+            raise BackendError(self._too_large(len(batch.x), error)) from error
         finally:
             workspace.lent = None
             if not done:
@@ -363,6 +366,17 @@ class Trainer:
             self._refuse(reason)
         self._guard.end_batch()
         return value, z, loss
+
+    def _too_large(self, n: int, error: Exception) -> str:
+        """Say what a batch needs that did not fit, and which one would."""
+        need, held = work_bytes(self.model, n), self.model.workspace.nbytes
+        free = self.model.backend.free_bytes()
+        fits = max(1, min(n - 1, n * (free + held) // max(1, need)))
+        return (
+            f"a step on a batch of {n:,} rows does not fit in memory ({error}): its work arrays "
+            f"take {need:,} bytes, and {free:,} are free beside the {held:,} they have. Batches of "
+            f"{fits:,} fit: batch_size={fits}, with accumulate={-(-n // fits)} for the same update"
+        )
 
     def _hold(self, value: Any, weight: float) -> str | None:
         """Add a batch to those of the next update."""

@@ -229,3 +229,31 @@ def test_a_budget_that_is_no_size_is_refused(stand_in, size):
 def test_a_budget_is_for_a_gpu():
     with pytest.raises(ValueError, match="choices for 'cupy'"):
         gd.get_backend("numpy", device_budget="2GB")
+
+
+def test_a_batch_that_does_not_fit_is_told_with_one_that_does(stand_in, monkeypatch):
+    X, y = rows()
+    layers = [gd.Dense(64), gd.Tanh(), gd.Dense(2), gd.Softmax()]
+    model = gd.Sequential(layers, inputs=4, backend="cupy")
+    trainer = gd.Trainer(model, "categorical_crossentropy", "sgd")
+    before = stand_in.to_numpy(model.flat_params)
+    error = stand_in.xp.cuda.memory.OutOfMemoryError
+    forward = gd.Tanh.forward
+
+    def full(self, x, train=False):
+        if len(x) > 60:
+            raise error(x.nbytes, 0)
+        return forward(self, x, train)
+
+    monkeypatch.setattr(gd.Tanh, "forward", full)
+    monkeypatch.setattr(type(model.backend), "free_bytes", lambda self: 50_000)
+    with pytest.raises(gd.BackendError, match=r"batch of 230 rows does not fit") as caught:
+        trainer.fit(X, y, batch_size=None)
+    np.testing.assert_array_equal(stand_in.to_numpy(model.flat_params), before)
+    assert trainer.updates == 0
+    told = str(caught.value)
+    size = int(told.partition("batch_size=")[2].split(",")[0])
+    assert 0 < size < 230
+    parts = int(told.partition("accumulate=")[2].split()[0])
+    assert (parts - 1) * size < 230 <= parts * size
+    trainer.fit(X, y, batch_size=min(size, 60))
