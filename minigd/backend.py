@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from minigd import kernels
 from minigd.errors import BackendError, DataError, unknown_name
 
 Array: TypeAlias = Any
@@ -279,7 +280,7 @@ class NumpyBackend(Backend):
 
 
 class CupyBackend(Backend):
-    """Arrays on one NVIDIA GPU, through CuPy.
+    """Arrays on one NVIDIA GPU, through CuPy; each formula is one kernel.
 
     Parameters
     ----------
@@ -326,6 +327,20 @@ class CupyBackend(Backend):
         """Return the rows of `x` that `index` names, gathered on the GPU."""
         rows: Array = self.xp.take(x, index, axis=0, out=out)
         return rows
+
+    def apply(
+        self,
+        formula: Callable[..., Any],
+        *inputs: Array,
+        out: Array | tuple[Array, ...],
+        where: Array | None = None,
+        **constants: float,
+    ) -> Array | None:
+        """Write ``formula(*inputs, **constants)`` into `out` in one kernel, where there is one."""
+        outs, program = _tuple(out), kernels.program_of(formula)
+        if program is None or not program.fits(inputs, outs, where):
+            return super().apply(formula, *inputs, out=out, where=where, **constants)
+        return kernels.launch(self.xp, program, inputs, outs, where, constants)
 
 
 def get_backend(which: Any = "numpy") -> Backend:

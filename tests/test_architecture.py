@@ -19,7 +19,7 @@ PACKAGE = Path(gd.__file__).parent
 # A module of the inside imports from earlier lines, and modules of one folder import each other.
 RINGS = [
     {"errors", "version", "history", "progress", "interrupt"},
-    {"state"},
+    {"state", "kernels"},
     {"backend"},
     {"weights"},
     {"formulas", "initializers", "schedules"},
