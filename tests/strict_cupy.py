@@ -483,6 +483,8 @@ class ndarray:
     # indexing and filling
     def __getitem__(self, key):
         key, advanced = _index(self._host, key)
+        if advanced:
+            _launched("getitem")
         with _no_wrapped_index(advanced):
             result = self._host[key]
         return _wrap(result.copy()) if advanced else _wrap(result[...], (self,))
@@ -717,6 +719,7 @@ def arange(start, stop=None, step=1, dtype=None):
         kinds = [np.dtype(type(value)).kind for value in (start, stop, step)]
         dtype = float if "f" in kinds else int
     start, stop = (0, start) if stop is None else (start, stop)
+    _launched("arange")
     return _wrap(np.arange(start, stop, step, dtype))
 
 
@@ -746,6 +749,7 @@ def where(condition, x=None, y=None):
 
 @_unfusable
 def take(a, indices, axis=None, out=None):
+    _launched("take")
     # no `mode`: CuPy always wraps. Host indices are copied to the device, cast to int.
     if not isinstance(indices, ndarray):
         indices = array(indices, dtype=int)
@@ -778,6 +782,7 @@ def clip(a, a_min, a_max, out=None):
 @_unfusable
 def dot(a, b, out=None):
     left, right = _require(a), _require(b)
+    _launched("dot")
     if out is not None:  # stricter than matmul: exact dtype, C order
         if np.result_type(left.dtype, right.dtype) != _require(out).dtype:
             raise ValueError("Not supported dtype combination.")
@@ -903,8 +908,7 @@ class ElementwiseKernel:
             raise ValueError(f'Invalid kernel name: "{name}"')
         if preamble or set(kwargs) - {"options"}:
             raise AssertionError("the stand-in models no preamble, loop_prep and after_loop")
-        if not isinstance(kwargs.get("options", ()), tuple):
-            raise TypeError("Argument 'options' has incorrect type (expected tuple)")
+        self.options = kwargs.get("options", ())
         self.in_params = _parameters(in_params, constant=True)
         self.out_params = _parameters(out_params, constant=False)
         self.params = self.in_params + self.out_params
@@ -958,6 +962,8 @@ class ElementwiseKernel:
         return outs[0] if self.nout == 1 and not self.return_tuple else tuple(outs)
 
     def _run(self, given, dtypes, letters, shape):
+        if not isinstance(self.options, tuple):  # CuPy looks at them when it compiles
+            raise TypeError("Argument 'options' has incorrect type (expected tuple)")
         arguments = []
         for (p, a), dtype in zip(given, dtypes, strict=True):
             kind = p.letter or host_cuda.NAMES[str(dtype)]
@@ -1012,7 +1018,7 @@ class RawKernel:
             host, kind = a._host, kind.removesuffix("*") if kind.endswith("*") else f"no {kind}"
         else:
             host = np.array(_scalar_or_host(a))  # Python's numbers have 64 bits here
-        if host_cuda.NAMES[str(host.dtype)] != real.get(kind, kind):
+        if host_cuda.NAMES.get(str(host.dtype)) != real.get(kind, kind):
             raise AssertionError(f"{self.name} would read {name} as {kind}, not {host.dtype}")
         return host
 

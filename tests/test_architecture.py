@@ -46,8 +46,8 @@ AGAINST_THE_ARROWS = {("model", "Sequential._trainer", "trainer")}
 INSIDE = set().union(*RINGS) | set(ROWS)
 SIZE = 3_200
 # Executors do what the layers do, faster: a reader of the inside needs the layers.
-EXECUTORS = {"recording", "fast", "receipt"}
-EXECUTORS_SIZE = 560
+EXECUTORS = {"recording", "fast", "receipt", "kernels"}
+EXECUTORS_SIZE = 760
 # Readers of file formats are variants of one idea, of which a reader of the inside needs the idea.
 IDEA_OF_A_SOURCE = {"__init__.py", "base.py", "array.py"}
 LIGHT = {"cupy", "sklearn", "pandas", "matplotlib", "scipy", "numba"}
