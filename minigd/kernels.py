@@ -219,7 +219,7 @@ class Program:
     def number(self, a: Any) -> str:
         """Return an operand as a number of type T in C."""
         if isinstance(a, Symbol):
-            return a.name if a.kind == "T" else f"(T){a.name}"
+            return a.name
         if isinstance(a, Constant):
             return self.constants.setdefault(a.text, f"c{len(self.constants)}")
         return f"(T){float(_literal(a))!r}"

@@ -5,6 +5,7 @@ compiles it as it would for a GPU.
 """
 
 import inspect
+import itertools
 import re
 import sys
 import warnings
@@ -365,25 +366,53 @@ def test_nothing_is_computed_twice():
     assert [s.line for s in lines] == ["T t0 = x * x;", "T t1 = exp(t0);", "T t2 = t1 + t1;"]
 
 
+def applied(formula, *inputs, outs=1, **constants):
+    """Return what a function gives as a kernel."""
+    formula.__module__ = kernels.FORMULAS
+    out = tuple(strict_cupy.zeros_like(BACKEND.asarray(inputs[0])) for _ in range(outs))
+    target = out if outs > 1 else out[0]
+    with strict_cupy.recording_launches() as launches:
+        BACKEND.apply(formula, *map(BACKEND.asarray, inputs), out=target, **constants)
+    assert len(launches) == 1
+    return [a.get() for a in out]
+
+
 @needs_compiler
-def test_a_row_may_be_gone_through_as_often_as_a_formula_needs(monkeypatch):
+@each_dtype
+@pytest.mark.parametrize("operation", [*kernels.NUMBERS, *kernels.COMPARISONS])
+def test_each_operation_is_numpys(operation, dtype):
+    pairs = np.array(list(itertools.product(SPECIAL, SPECIAL)), dtype).T.copy()
+    inputs = pairs[: operation.nin]
+
+    def formula(*inputs):
+        result = operation(*inputs)
+        return np.where(result, 1, -1) if operation in kernels.COMPARISONS else result
+
+    formula.__name__ = "operation"
+    formula.__signature__ = inspect.Signature(
+        [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in "ab"][: len(inputs)]
+    )
+    with np.errstate(all="ignore"):
+        (found,), expected = applied(formula, *inputs), formula(*inputs)
+    np.testing.assert_allclose(found, expected, rtol=4 * np.finfo(dtype).eps, atol=0)
+
+
+@needs_compiler
+@each_dtype
+def test_a_row_may_be_gone_through_as_often_as_a_formula_needs(dtype):
     def formula(x, *, temperature):
         e = np.exp((x - x.max(axis=1, keepdims=True)) / temperature)
         share = e.sum(axis=1, keepdims=True)
         deviation = e / share - 1 / (share * share)
         return deviation / np.sqrt((deviation * deviation).sum(axis=1, keepdims=True)), e
 
-    formula.__module__ = kernels.FORMULAS
-    x = draw("softmax", (9, 5), "float64")[0]
-    outs = strict_cupy.zeros((9, 5)), strict_cupy.zeros((9, 5))
-    with strict_cupy.recording_launches() as launches:
-        BACKEND.apply(formula, BACKEND.asarray(x), out=outs, temperature=2.5)
-    assert launches == ["minigd_formula"]
-    for one, other in zip(outs, formula(x, temperature=2.5), strict=True):
-        np.testing.assert_allclose(one.get(), other, rtol=1e-14)
+    x = draw("softmax", (9, 5), dtype)[0]
+    found = applied(formula, x, outs=2, temperature=2.5)
+    for one, other in zip(found, formula(x, temperature=2.5), strict=True):
+        np.testing.assert_allclose(one, other, rtol=32 * np.finfo(dtype).eps)
 
 
-def nvrtc_compile(source, *options):
+def nvrtc_compile(source, *options, method="cubin"):
     """Compile CUDA C for a GPU of the Hopper kind, as CuPy does, or skip where NVRTC is missing."""
     if hasattr(sys.modules.get("cupy"), "host_reads"):
         pytest.skip("sys.modules['cupy'] is the stand-in")
@@ -398,8 +427,9 @@ def nvrtc_compile(source, *options):
         except Exception as error:
             pytest.skip(f"CuPy finds no NVRTC: {error}")
     headers = [f"#include <{header}>\n" for header in core._cupy_header_list]
-    made = compiler._NVRTCProgram("".join([*headers, source]), "kernel.cu", method="cubin")
-    usual = ("--device-as-default-execution-space", "-ftz=true", "-arch=sm_90")
+    made = compiler._NVRTCProgram("".join([*headers, source]), "kernel.cu", method=method)
+    arch = f"-arch={'sm' if method == 'cubin' else 'compute'}_90"
+    usual = ("--device-as-default-execution-space", "-ftz=true", arch)
     code, _ = made.compile((*core.assemble_cupy_compiler_options(options), *usual))
     return code
 
@@ -421,6 +451,16 @@ def test_nvrtc_compiles_every_kernel(name, dtype):
     for task in ("store", "check", "store_if"):
         found, settings = kernels.elementwise.__wrapped__(Texts, made, task)
         assert nvrtc_compile(as_cupy_writes_it(*found, real), *settings["options"])
+
+
+@pytest.mark.parametrize("name", UPDATE)
+def test_on_a_gpu_each_operation_is_rounded_as_numpy_rounds_it(name):
+    found, settings = kernels.elementwise.__wrapped__(Texts, program(name), "store")
+    source = as_cupy_writes_it(*found, "float")
+    # Operations that are joined already, or that the assembler is free to join.
+    joined = re.compile(rb"\bfma\.|\b(mul|add|sub)\.(ftz\.)?f32")
+    assert not joined.search(nvrtc_compile(source, *settings["options"], method="ptx"))
+    assert joined.search(nvrtc_compile(source, method="ptx"))
 
 
 def as_cupy_writes_it(in_params, out_params, operation, name, real):
