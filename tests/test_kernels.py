@@ -266,8 +266,31 @@ def test_a_step_of_training_reads_nothing_and_runs_the_kernels(stand_in):
                 trainer.step(batch.x, batch.y)
         assert reads.count == 0
     ours = [name for name in launches if name.startswith("minigd_")]
-    step = ["tanh", "tanh_backward", "adam_check", "adam_store_if"]
+    step = ["tanh", "log_softmax", "softmax", "tanh_backward", "adam_check", "adam_store_if"]
     assert ours == [f"minigd_{name}" for name in step] * 2
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("loss", "forward", "backward"),
+    [
+        (gd.Huber(), "huber", "huber_backward"),
+        (gd.BinaryCrossEntropy(from_logits=True), "binary_cross_entropy", "sigmoid"),
+        (gd.CategoricalCrossEntropy(from_logits=True), "log_softmax", "softmax"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_the_maths_of_a_loss_is_a_kernel_too(stand_in, loss, forward, backward):
+    rng = np.random.default_rng(0)
+    z, y = rng.normal(size=(20, 3)), np.eye(3)[rng.integers(0, 3, size=20)]
+    expected = loss.forward(z, y), loss.backward()
+    device = stand_in.asarray(z), stand_in.asarray(y)
+    with strict_cupy.recording_launches() as launches:
+        found = loss.forward(*device), loss.backward()
+    ours = [name for name in launches if name.startswith("minigd_")]
+    assert ours == [f"minigd_{forward}", f"minigd_{backward}"]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one.get(), other, rtol=1e-13, atol=1e-15)
 
 
 # What is no kernel ----------------------------------------------------------------------------
@@ -412,20 +435,37 @@ def test_a_row_may_be_gone_through_as_often_as_a_formula_needs(dtype):
         np.testing.assert_allclose(one, other, rtol=32 * np.finfo(dtype).eps)
 
 
-def nvrtc_compile(source, *options, method="cubin"):
-    """Compile CUDA C for a GPU of the Hopper kind, as CuPy does, or skip where NVRTC is missing."""
+def cupy():
+    """Return CuPy itself, which imports without a driver, or skip."""
     if hasattr(sys.modules.get("cupy"), "host_reads"):
         pytest.skip("sys.modules['cupy'] is the stand-in")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pytest.importorskip("cupy")
-        from cupy._core import core
-        from cupy.cuda import compiler
+        return pytest.importorskip("cupy")
 
-        try:
-            compiler.nvrtc.getVersion()
-        except Exception as error:
-            pytest.skip(f"CuPy finds no NVRTC: {error}")
+
+@each_formula
+def test_cupy_takes_every_kernel(name):
+    made, inputs = program(name), INPUTS[name]
+    if made.by_row:
+        assert kernels.by_rows(cupy(), made, np.dtype("float32")).name == f"minigd_{name}"
+        return
+    for task, flags, outs in (("store", 0, None), ("check", 0, 1), ("store_if", 1, None)):
+        kernel = kernels.elementwise(cupy(), made, task)
+        assert kernel.nin == inputs + len(made.constants) + flags
+        assert kernel.nout == (len(made.results) if outs is None else outs)
+
+
+def nvrtc_compile(source, *options, method="cubin"):
+    """Compile CUDA C for a GPU of the Hopper kind, as CuPy does, or skip where NVRTC is missing."""
+    cupy()
+    from cupy._core import core
+    from cupy.cuda import compiler
+
+    try:
+        compiler.nvrtc.getVersion()
+    except Exception as error:
+        pytest.skip(f"CuPy finds no NVRTC: {error}")
     headers = [f"#include <{header}>\n" for header in core._cupy_header_list]
     made = compiler._NVRTCProgram("".join([*headers, source]), "kernel.cu", method=method)
     arch = f"-arch={'sm' if method == 'cubin' else 'compute'}_90"
