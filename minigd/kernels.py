@@ -168,6 +168,8 @@ class Program:
     inputs : list of Symbol
     lines : dict of str to Symbol
         What is computed, in order, by its text: nothing is computed twice.
+    constants : dict of str to str
+        The names in C of what the formula makes of its constants, by its text in Python.
     results : tuple of Symbol
     by_row : bool
         Whether a number depends on its whole row.
@@ -198,11 +200,11 @@ class Program:
         self.constants: dict[str, str] = {}
         self.inputs = [Symbol(self, p.name) for p in parameters if p.name not in constants]
         results = formula(*self.inputs, **{name: Constant(name) for name in constants})
-        self.results: tuple[Any, ...] = results if isinstance(results, tuple) else (results,)
-        if not all(isinstance(s, Symbol) and s.kind == "T" for s in self.results):
-            raise NotTraced("a result that is no array of numbers")
-        if any(s.per_row for s in self.results):
-            raise NotTraced("a result with one number a row")
+        results = results if isinstance(results, tuple) else (results,)
+        if not all(isinstance(s, Symbol) and s.kind == "T" and not s.per_row for s in results):
+            raise NotTraced("a result that is no array of numbers, or holds one a row")
+        # An input is read where it lies, and another result may be stored there first.
+        self.results = tuple([s if s.text else self.line(s.name, "T", (s,)) for s in results])
         self.by_row = any(s.level for s in self.results)
         source = f"lambda {', '.join(constants)}: [{', '.join(self.constants)}]"
         self.values: Callable[..., list[float]] = eval(source, {})

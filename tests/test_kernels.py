@@ -167,6 +167,17 @@ def test_results_may_be_written_over_the_inputs(name, dtype):
 
 
 @needs_compiler
+def test_inputs_may_change_places():
+    def formula(p, v):
+        return v, p
+
+    formula.__module__ = kernels.FORMULAS
+    p, v = strict_cupy.zeros(3), strict_cupy.ones(3)
+    BACKEND.apply(formula, p, v, out=(p, v))
+    assert (p.tolist(), v.tolist()) == ([1.0] * 3, [0.0] * 3)
+
+
+@needs_compiler
 @each_formula
 def test_arrays_in_any_order_of_memory(name):
     inputs = draw(name, (6, 4), "float64")
