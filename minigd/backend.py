@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from minigd import kernels
 from minigd.errors import BackendError, DataError, unknown_name
 
 Array: TypeAlias = Any
@@ -108,13 +109,11 @@ class Backend:
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return an array whose content is whatever was in memory."""
-        array: Array = self.xp.empty(shape, dtype=dtype)
-        return array
+        return self.xp.empty(shape, dtype=dtype)
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return an array of zeros."""
-        array: Array = self.xp.zeros(shape, dtype=dtype)
-        return array
+        return self.xp.zeros(shape, dtype=dtype)
 
     def take(self, x: Array, index: Array, out: Array | None = None) -> Array:
         """Return the rows of `x` that `index` names, written into `out` if one is given."""
@@ -171,6 +170,10 @@ class Backend:
         for a, new in zip(_tuple(out), _tuple(results), strict=True):
             a[...] = self.xp.where(where, new, a)
         return where
+
+    def compute(self, formula: Callable[..., Array], *inputs: Array, **constants: float) -> Array:
+        """Return ``formula(*inputs, **constants)``, one array like the first of them."""
+        return formula(*inputs, **constants)
 
     def all_finite(self, x: Array) -> bool:
         """Tell whether x holds neither NaN nor infinity; on a GPU this makes the host wait."""
@@ -287,7 +290,7 @@ class NumpyBackend(Backend):
 
 
 class CupyBackend(Backend):
-    """Arrays on one NVIDIA GPU, through CuPy.
+    """Arrays on one NVIDIA GPU, through CuPy; each formula is one kernel.
 
     Parameters
     ----------
@@ -342,8 +345,7 @@ class CupyBackend(Backend):
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
         """Move `x` to the GPU."""
-        array: Array = self.xp.asarray(x, dtype=dtype)
-        return array
+        return self.xp.asarray(x, dtype=dtype)
 
     def keeps(self, nbytes: int) -> bool:
         """Tell whether rows of so many bytes fit in what may stay on the GPU."""
@@ -358,13 +360,31 @@ class CupyBackend(Backend):
 
     def to_numpy(self, x: Array) -> Array:
         """Copy `x` to the host."""
-        array: Array = self.xp.asnumpy(x)
-        return array
+        return self.xp.asnumpy(x)
 
     def take(self, x: Array, index: Array, out: Array | None = None) -> Array:
         """Return the rows of `x` that `index` names, gathered on the GPU."""
-        rows: Array = self.xp.take(x, index, axis=0, out=out)
-        return rows
+        return self.xp.take(x, index, axis=0, out=out)
+
+    def apply(
+        self,
+        formula: Callable[..., Any],
+        *inputs: Array,
+        out: Array | tuple[Array, ...],
+        where: Array | None = None,
+        **constants: float,
+    ) -> Array | None:
+        """Write ``formula(*inputs, **constants)`` into `out` in one kernel, where there is one."""
+        outs, program = _tuple(out), kernels.program_of(formula)
+        if program is None or not program.fits(inputs, outs, where):
+            return super().apply(formula, *inputs, out=out, where=where, **constants)
+        return kernels.launch(self.xp, program, inputs, outs, where, constants)
+
+    def compute(self, formula: Callable[..., Array], *inputs: Array, **constants: float) -> Array:
+        """Return ``formula(*inputs, **constants)``, one array like the first of them."""
+        out = self.xp.empty_like(inputs[0])
+        self.apply(formula, *inputs, out=out, **constants)
+        return out
 
 
 def get_backend(

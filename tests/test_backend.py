@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigd as gd
+from minigd import formulas
 from minigd.backend import (
     Backend,
     CupyBackend,
@@ -225,6 +226,20 @@ def test_the_plain_backend_runs_a_formula_at_once(backend):
     x = backend.asarray([1.0, 2.0, 3.0])
     Backend.apply(backend, lambda x, *, by: x * by, x, out=out, by=2.0)
     np.testing.assert_array_equal(backend.to_numpy(out), [2.0, 4.0, 6.0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
+def test_a_formula_gives_an_array_of_its_own(backend, dtype):
+    x = backend.asarray([[-1.0, 2.0]], dtype=dtype)
+    for formula, expected in (
+        (formulas.relu, [[0, 2]]),
+        (formulas.softmax, [[0.047426, 0.952574]]),
+    ):
+        result = backend.compute(formula, x)
+        assert result is not x
+        assert result.dtype == dtype
+        np.testing.assert_allclose(backend.to_numpy(result), expected, rtol=1e-5)
+    np.testing.assert_array_equal(backend.to_numpy(x), [[-1.0, 2.0]])
 
 
 def test_results_and_arrays_to_write_into_must_be_as_many():
