@@ -676,20 +676,23 @@ class Sequential:
 
         Notes
         -----
-        A batch itself, and what a recorded step keeps between its operations, come on top.
+        A GPU that keeps the data holds them too; where they stream, it holds three batches and
+        not one. On the CPU, what a recorded step keeps between its operations comes on top.
 
         Examples
         --------
         >>> import minigd as gd
         >>> gd.Sequential([gd.Dense(10), gd.Tanh(), gd.Dense(1)], inputs=2).summary()
-        layer                  output    parameters
-        dense1                 (n, 10)           30
-        tanh1                  (n, 10)            0
-        dense2                 (n, 1)            11
-        total                                    41   164 bytes of float32
-        gradients                                41   164 bytes
-        state of Adam                            82   328 bytes
-        work arrays, n = 100                          16,400 bytes
+        layer                     output    parameters
+        dense1                    (n, 10)           30
+        tanh1                     (n, 10)            0
+        dense2                    (n, 1)            11
+        total                                       41   164 bytes of float32
+        gradients                                   41   164 bytes
+        state of Adam                               82   328 bytes
+        work arrays, n = 100                             16,400 bytes
+        the batch and its loss                           2,000 bytes
+        in all, beside the data                          19,056 bytes
         """
         return summarize(self, batch_size, updater)
 
