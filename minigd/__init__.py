@@ -15,6 +15,7 @@ from minigd.errors import (
     GradientError,
     ShapeError,
 )
+from minigd.export import export_onnx
 from minigd.files import load
 from minigd.gradcheck import check_gradients, check_layer
 from minigd.history import History
@@ -41,6 +42,12 @@ from minigd.losses import (
 )
 from minigd.model import Sequential
 from minigd.objective import Objective
+from minigd.plotting import (
+    plot_confusion,
+    plot_decision_boundary,
+    plot_predictions,
+    plot_schedule,
+)
 from minigd.rates import RateCurve, find_learning_rate
 from minigd.schedules import (
     Constant,
@@ -127,9 +134,14 @@ __all__ = [
     "check_gradients",
     "check_layer",
     "coefficients",
+    "export_onnx",
     "find_learning_rate",
     "get_backend",
     "initializers",
     "load",
     "metrics",
+    "plot_confusion",
+    "plot_decision_boundary",
+    "plot_predictions",
+    "plot_schedule",
 ]
