@@ -191,11 +191,11 @@ class _Graph:
 
 
 def _dense(graph: _Graph, layer: Any, x: str) -> str:
-    W = graph.constant("W", layer.params["W"])
-    # In opset 9 Gemm can't do without a bias.
-    if not layer.bias:
-        return graph.add("MatMul", x, W)
-    return graph.add("Gemm", x, W, graph.constant("b", layer.params["b"]))
+    # Gemm with zeros where there is no bias: ONNX Runtime fuses a MatMul with a factor behind it,
+    # which it then keeps in float32.
+    W = layer.params["W"]
+    b = layer.params["b"] if layer.bias else np.zeros(layer.units)
+    return graph.add("Gemm", x, graph.constant("W", W), graph.constant("b", b))
 
 
 def _leaky_relu(graph: _Graph, layer: Any, x: str) -> str:
