@@ -57,6 +57,7 @@ def plot_history(history: History, *names: str, ax: Any = None) -> Any:
     ax = _axes(ax)
     # A loss and a metric have different units: each kind has a scale of its own.
     other = ax.twinx() if len(metrics) < len(chosen) and metrics else ax
+    drawn: list[Any] = []
     for i, name in enumerate(chosen):
         scale = ax if name == "loss" else other
         color, marker = COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]
@@ -64,48 +65,44 @@ def plot_history(history: History, *names: str, ax: Any = None) -> Any:
             if column in history:
                 values = np.array(history[column])
                 epochs = np.flatnonzero(np.isfinite(values))
-                scale.plot(
+                drawn += scale.plot(
                     epochs + 1, values[epochs], line, color=color, marker=marker, fillstyle=fill,
                     markevery=max(1, len(epochs) // 10),
                     label=column if len(epochs) else f"{column}: not finite",
                 )  # fmt: skip
-    _mark_best(ax, history)
+    drawn += _mark_best(ax, history)
     ax.set(xlabel="epoch", ylabel="loss" if len(metrics) < len(chosen) else _list(metrics))
     ax.set_xlim(0.5, max(history.epochs, ax.dataLim.x1) + 0.5)
     _whole_numbers(ax.xaxis)
     ax.grid(alpha=0.3)
-    handles = ax.get_legend_handles_labels()[0]
     if other is not ax:
         other.set_ylabel(_list(metrics))
         # Other margins than the loss has, so that the ends of two scales don't fall together.
         other.margins(y=0.12)
-        handles[-1:-1] = other.get_legend_handles_labels()[0]
-    _legend_above_lines(ax, other, handles)
+    _legend_above_lines(ax, other, drawn)
     return ax
 
 
-def _legend_above_lines(ax: Any, other: Any, handles: Sequence[Any]) -> None:
+def _legend_above_lines(ax: Any, other: Any, drawn: Sequence[Any]) -> None:
     """Draw a legend inside the axes, and make room for it above the lines of both scales."""
-    columns = 2 if len(handles) < 7 else 3
+    columns = 2 if len(drawn) < 7 else 3
     points = ax.get_window_extent().height * 72 / ax.figure.dpi
-    room = min(0.5, (14 * -(-len(handles) // columns) + 14) / points)
+    room = min(0.5, (14 * -(-len(drawn) // columns) + 14) / points)
     for scale in {ax, other}:
         low, high = scale.get_ylim()
         scale.set_ylim(low, low + (high - low) / (1 - room))
-    other.legend(handles=handles, loc="upper center", ncols=columns, fontsize="small")
+    other.legend(handles=drawn, loc="upper center", ncols=columns, fontsize="small")
 
 
-def _mark_best(ax: Any, history: History) -> None:
-    """Draw a line at the epoch with the lowest validation loss, or training loss."""
+def _mark_best(ax: Any, history: History) -> list[Any]:
+    """Draw a line at the epoch with the lowest validation loss, or training loss, if any is."""
     for column in ("val_loss", "loss"):
         values = np.array(history.get(column, []))
         if np.isfinite(values).any():
             epoch = int(np.argmin(np.where(np.isfinite(values), values, np.inf))) + 1
-            ax.axvline(
-                epoch, linestyle=":", color="black", zorder=1,
-                label=f"lowest {column}: {values[epoch - 1]:.4g}, epoch {epoch}",
-            )  # fmt: skip
-            return
+            label = f"lowest {column}: {values[epoch - 1]:.4g}, epoch {epoch}"
+            return [ax.axvline(epoch, linestyle=":", color="black", zorder=1, label=label)]
+    return []
 
 
 def plot_schedule(
@@ -312,21 +309,18 @@ def plot_confusion(
             "the true classes are missing: plot_confusion(model, X, y), or "
             "plot_confusion(predictions, y=y)"
         )
-    if isinstance(model_or_predictions, Sequential):
+    ours = isinstance(model_or_predictions, Sequential)
+    if ours:
         predictions = _probabilities(model_or_predictions, X)
     elif hasattr(model_or_predictions, "predict"):
         predictions = np.asarray(model_or_predictions.predict(X))
     else:
         predictions = np.asarray(backend_of(model_or_predictions).to_numpy(model_or_predictions))
-    fractions = predictions.dtype.kind == "f" and (predictions % 1 != 0).any()
-    if predictions.ndim == 1 and not fractions:
+    if predictions.ndim == 1 and not _has_fractions(predictions):
         true, chosen, labels = _named_classes(y, predictions, classes)
     else:
-        p = predictions.reshape(len(predictions), -1)
-        if p.shape[1] == 1:
-            BinaryCrossEntropy().check_predictions(p)
-        true = _numbered_classes(y, p.shape)
-        chosen = p.argmax(axis=1) if p.shape[1] > 1 else (p[:, 0] > 0.5).astype(int)
+        p = predictions[:, None] if predictions.ndim == 1 else predictions
+        true, chosen = _numbered_classes(y, p.shape), _winners(p, probabilities=not ours)
         labels = np.arange(max(2, p.shape[1]))
     with warnings.catch_warnings():
         # Of a single class scikit-learn says that labels should be given, which they are.
@@ -351,8 +345,30 @@ def plot_confusion(
     return ax
 
 
+def _has_fractions(values: Array) -> bool:
+    return values.dtype.kind == "f" and bool((values % 1 != 0).any())
+
+
+def _winners(p: Array, probabilities: bool) -> Array:
+    """Return the class that predictions of shape (n, K) name; one output is cut at ½."""
+    host = get_backend("numpy")
+    p = host.here(p, "the predictions")
+    host.check_finite(p, "the predictions")
+    if p.shape[1] > 1:
+        return p.argmax(axis=1)
+    # A model may be trained on 0 and 1 as numbers, and go beyond; given numbers may be anything.
+    if probabilities and (p.min() < 0 or p.max() > 1):
+        raise DataError(
+            "predictions of one output are probabilities, cut at ½, and these go from "
+            f"{p.min():g} to {p.max():g}: give classes in the shape (n,), and of logits the sigmoid"
+        )
+    return (p[:, 0] > 0.5).astype(int)
+
+
 def _numbered_classes(y: Any, shape: tuple[int, ...]) -> Array:
     """Return the class of each row for outputs of this shape, of which one is cut at ½."""
+    if len(shape) != 2:
+        raise ShapeError(f"predictions have the shape (n, K) or (n,), and not {shape}")
     loss = BinaryCrossEntropy() if shape[1] == 1 else CategoricalCrossEntropy()
     y = _host(y, "y")
     loss.check(y, shape)
@@ -376,6 +392,7 @@ def _named_classes(
     # With names for all of them, a class that does not occur is drawn too.
     if classes is not None and labels.dtype.kind in "biuf" and (labels >= 0).all():
         labels = np.arange(max(len(classes), int(labels.max()) + 1))
+        return true.astype(int), predictions.astype(int), labels
     return true, predictions, labels
 
 
