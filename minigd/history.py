@@ -83,7 +83,7 @@ class History(Mapping[str, list[float]]):
         >>> history = History({"loss": [0.5, 0.25], "val_loss": [0.5, 0.75]})
         >>> ax = history.plot()
         >>> [line.get_label() for line in ax.get_lines()]
-        ['loss', 'val_loss', 'lowest val_loss: 0.5, epoch 1']
+        ['loss', 'val_loss', 'lowest val_loss: epoch 1']
         """
         # Against the arrows, as `Sequential.fit` is: a convenience for users, not a dependency.
         from minigd.plotting import plot_history

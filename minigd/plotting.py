@@ -75,23 +75,27 @@ def plot_history(history: History, *names: str, ax: Any = None) -> Any:
     ax.set_xlim(0.5, max(history.epochs, ax.dataLim.x1) + 0.5)
     _whole_numbers(ax.xaxis)
     ax.grid(alpha=0.3)
-    if other is not ax:
-        other.set_ylabel(_list(metrics))
-        # Other margins than the loss has, so that the ends of two scales don't fall together.
-        other.margins(y=0.12)
+    if other is ax:
+        ax.legend(handles=drawn, fontsize="small")
+        return ax
+    other.set_ylabel(_list(metrics))
+    # Other margins than the loss has, so that the ends of two scales don't fall together.
+    other.margins(y=0.12)
     _legend_above_lines(ax, other, drawn)
     return ax
 
 
 def _legend_above_lines(ax: Any, other: Any, drawn: Sequence[Any]) -> None:
-    """Draw a legend inside the axes, and make room for it above the lines of both scales."""
-    columns = 2 if len(drawn) < 7 else 3
-    points = ax.get_window_extent().height * 72 / ax.figure.dpi
-    room = min(0.5, (14 * -(-len(drawn) // columns) + 14) / points)
-    for scale in {ax, other}:
+    """Draw the legend of two scales on top of both, and make room for it above the lines."""
+    for columns in (3, 2, 1):
+        legend = other.legend(handles=drawn, loc="upper center", ncols=columns, fontsize="small")
+        box = legend.get_window_extent()
+        if box.width < ax.bbox.width:
+            break
+    room = min(0.5, 1.15 * box.height / ax.bbox.height)
+    for scale in (ax, other):
         low, high = scale.get_ylim()
         scale.set_ylim(low, low + (high - low) / (1 - room))
-    other.legend(handles=drawn, loc="upper center", ncols=columns, fontsize="small")
 
 
 def _mark_best(ax: Any, history: History) -> list[Any]:
@@ -100,7 +104,7 @@ def _mark_best(ax: Any, history: History) -> list[Any]:
         values = np.array(history.get(column, []))
         if np.isfinite(values).any():
             epoch = int(np.argmin(np.where(np.isfinite(values), values, np.inf))) + 1
-            label = f"lowest {column}: {values[epoch - 1]:.4g}, epoch {epoch}"
+            label = f"lowest {column}: epoch {epoch}"
             return [ax.axvline(epoch, linestyle=":", color="black", zorder=1, label=label)]
     return []
 
