@@ -17,6 +17,7 @@ from minigd.errors import (
     ShapeError,
 )
 from minigd.explain import explain
+from minigd.export import export_onnx
 from minigd.files import load
 from minigd.gradcheck import check_gradients, check_layer
 from minigd.heavy_rows import HeavyRows
@@ -44,6 +45,12 @@ from minigd.losses import (
 )
 from minigd.model import Sequential
 from minigd.objective import Objective
+from minigd.plotting import (
+    plot_confusion,
+    plot_decision_boundary,
+    plot_predictions,
+    plot_schedule,
+)
 from minigd.race import race
 from minigd.rates import RateCurve, find_learning_rate
 from minigd.schedules import (
@@ -134,10 +141,15 @@ __all__ = [
     "coefficients",
     "compare_backends",
     "explain",
+    "export_onnx",
     "find_learning_rate",
     "get_backend",
     "initializers",
     "load",
     "metrics",
+    "plot_confusion",
+    "plot_decision_boundary",
+    "plot_predictions",
+    "plot_schedule",
     "race",
 ]

@@ -517,7 +517,7 @@ class Sequential:
     def _trainer(
         self, loss: str | Loss, updater: str | Updater, metrics: Any, options: dict[str, Any]
     ) -> Any:
-        # The one import that runs against the arrows: a convenience for users, not a dependency.
+        # An import that runs against the arrows: a convenience for users, not a dependency.
         from minigd.trainer import Trainer
 
         if "until_epoch" in options:
