@@ -394,8 +394,10 @@ def test_objects_that_were_given_stay_as_they_were():
     assert bits(one) == bits(other)
     assert updater.step == 0
     assert updater.state == {}
-    assert loss.backend is None
     assert settings["activation"].name == ""
+    huber = gd.Huber()
+    quick(gd.MiniBatchRegressor, loss=huber).fit(X, y)
+    assert loss.backend is huber.backend is None
 
 
 @pytest.mark.parametrize(
@@ -608,10 +610,11 @@ def test_partial_fit_says_what_it_needs():
         quick().fit(X[:50], y[:50])
 
 
-def test_the_rows_are_let_go():
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_the_rows_are_let_go(early_stopping):
     X, y = iris()
     own = weakref.ref(X)
-    classifier = quick(early_stopping=True).fit(X, y)
+    classifier = quick(early_stopping=early_stopping).fit(X, y)
     assert own() is not None
     del X
     gc.collect()
@@ -665,7 +668,8 @@ def test_columns_of_a_source_are_matched_by_name():
     with pytest.raises(ValueError, match="feature names"):
         classifier.predict(frame[list("bacd")])
     np.testing.assert_array_equal(quick().fit(frame, iris()[1]).feature_names_in_, list("abcd"))
-    assert not hasattr(classifier.fit(*iris()), "feature_names_in_")
+    for rows in (iris(), (gd.ArraySource(*iris()),)):
+        assert not hasattr(quick().fit(csv()).fit(*rows), "feature_names_in_")
 
 
 @pytest.mark.parametrize("kind", [[0, 1, 2], [-1, 1, 7], [1.0, 2.0, 3.0], [4, 4, 9]], ids=str)
