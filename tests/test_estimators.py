@@ -161,6 +161,7 @@ def test_linear_regression_comes_to_least_squares():
     np.testing.assert_allclose(ours.intercept_, theirs.intercept_, rtol=1e-6)
     one = ours.fit(X, y[:, 0])
     assert one.coef_.shape == (6,)
+    assert isinstance(one.intercept_, float)
     np.testing.assert_allclose(one.coef_, theirs.coef_[0], rtol=1e-6)
     np.testing.assert_allclose(one.intercept_, theirs.intercept_[0], rtol=1e-6)
 
@@ -395,9 +396,10 @@ def test_objects_that_were_given_stay_as_they_were():
     assert updater.step == 0
     assert updater.state == {}
     assert settings["activation"].name == ""
-    huber = gd.Huber()
+    huber, brier = gd.Huber(), gd.MeanSquaredError()
     quick(gd.MiniBatchRegressor, loss=huber).fit(X, y)
-    assert loss.backend is huber.backend is None
+    quick(loss=brier).fit(X, y == 0)
+    assert loss.backend is huber.backend is brier.backend is None
 
 
 @pytest.mark.parametrize(
@@ -770,6 +772,20 @@ def test_regression_from_a_stream():
     np.testing.assert_allclose(regressor.predict(source), y, rtol=1e-3)
     assert regressor.score(source) == r2_score(y, regressor.predict(X))
     assert regressor.partial_fit(source).n_iter_ == 101
+
+
+def test_a_stream_of_tables_has_names_and_classes():
+    X, y = iris(["zeta", "alpha", "mu"])
+
+    def pieces():
+        for rows in np.array_split(np.random.default_rng(0).permutation(150), 7):
+            yield {**{name: X[rows, i] for i, name in enumerate("abcd")}, "kind": y[rows]}
+
+    source = gd.IterableSource(pieces, target="kind")
+    classifier = quick(epochs=40).fit(source)
+    assert classifier.feature_names_in_.tolist() == ["a", "b", "c", "d"]
+    assert classifier.classes_.tolist() == ["alpha", "mu", "zeta"]
+    assert classifier.score(source) > 0.9
 
 
 def test_several_labels_from_a_source():
