@@ -3,6 +3,9 @@
 Rows in, batches cut, layers forward, one loss, layers backward, one update: every step legible.
 """
 
+import importlib.util
+import typing
+
 from minigd import initializers, metrics
 from minigd.backend import Array, Backend, get_backend
 from minigd.batches import Batch, Batches, batch_slices
@@ -153,3 +156,25 @@ __all__ = [
     "plot_schedule",
     "race",
 ]
+
+if typing.TYPE_CHECKING:
+    from minigd.estimators import MiniBatchClassifier, MiniBatchRegressor
+
+# They are made of scikit-learn's classes, and loaded when they are first asked for.
+_ESTIMATORS = ["MiniBatchClassifier", "MiniBatchRegressor"]
+if importlib.util.find_spec("sklearn") is not None:
+    __all__ += ["MiniBatchClassifier", "MiniBatchRegressor"]
+
+if not typing.TYPE_CHECKING:
+
+    def __getattr__(name):
+        if name not in _ESTIMATORS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from minigd import estimators
+
+        globals()[name] = getattr(estimators, name)
+        return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -70,6 +70,8 @@ class IterableSource(Source):
                 "only once: it must make a new one, IterableSource(lambda: make_it())"
             )
         self._schema: Schema | None = None
+        self.names: list[str] | None = None
+        self.classes: list[str] | None = None
         self.dropped = 0
         if self._one_shot:
             if target is not None:
@@ -98,6 +100,7 @@ class IterableSource(Source):
                 texts,
             )
             self._schema, self.rows, self.dropped = settled
+            self.names, self.classes = self._schema.names, self._schema.classes
 
     def _frames(self, text: Collection[str]) -> Iterator[Any]:
         self._seen = 0
