@@ -119,7 +119,7 @@ class Trainer:
         How many batches make one update, with the gradient of all their rows as one batch; fewer
         at the end of an epoch. Memory is held for one of them.
     l1, l2 : float, default 0.0
-        A penalty λ₁ Σ |W| + ½ λ₂ Σ W² on the weights, in the gradient; see
+        A penalty ``λ₁ Σ |W| + ½ λ₂ Σ W²`` on the weights, in the gradient; see
         `minigd.gradient.Penalty`.
     decay_bias : bool, default False
         Penalise biases, scales and shifts too.
