@@ -229,10 +229,10 @@ class Batches:
         self._weights: Array | None = None
         self._class_weight: dict[int, float] = {}
         if sample_weight is not None:
-            if getattr(self.source, "weight", None) is not None and own is None:
+            if self.source.weight is not None and own is None:
                 raise TypeError("the source brings its own weights: leave sample_weight out")
             self._weights = check_weights(sample_weight, self.source.count())
-        elif isinstance(self.source, ArraySource):
+        else:
             self._weights = self.source.weight
         if isinstance(self.source, ArraySource) and self.source.y is None and self.weighted:
             raise DataError("weights are for rows with targets, and there is no y")

@@ -353,7 +353,7 @@ class MiniBatchEstimator:
             here = backend_of(batch.x)
             if not source.checked:
                 here.check_finite(batch.x, "X", batch.rows)
-            x = model.backend.feed(here.convert(batch.x, model.dtype, "X", batch.rows))
+            x = model.backend.asarray(here.convert(batch.x, model.dtype, "X", batch.rows))
             z = model.run_forward(model.layers[:layers], model.convert(x, "X"), train=False)
             out.append(model.backend.to_numpy(z))
         return np.concatenate(out)

@@ -38,6 +38,10 @@ class Source(ABC):
         because a call costs what many rows do.
     checked : bool
         Whether all values are known to be finite numbers, so that no batch is looked at again.
+    names, classes : list of str or None
+        Of the columns of x, and of the classes that y numbers, where they are known.
+    weight : Array or None
+        How much each row counts, in float64 on the host, where rows have weights.
     """
 
     rows: int | None = None
@@ -45,6 +49,9 @@ class Source(ABC):
     in_memory: bool = False
     gather: int = 1
     checked: bool = False
+    names: list[str] | None = None
+    classes: list[str] | None = None
+    weight: Array | None = None
 
     @abstractmethod
     def chunks(self, start: int = 0) -> Iterator[Pair]:

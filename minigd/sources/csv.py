@@ -115,6 +115,8 @@ class CsvSource(RandomAccess):
     ([[2.0, 1.0, 0.0], [3.0, 0.0, 1.0]], [20.5, 30.0])
     """
 
+    names: list[str]
+
     def __init__(
         self,
         path: Any,

@@ -70,8 +70,6 @@ class IterableSource(Source):
                 "only once: it must make a new one, IterableSource(lambda: make_it())"
             )
         self._schema: Schema | None = None
-        self.names: list[str] | None = None
-        self.classes: list[str] | None = None
         self.dropped = 0
         if self._one_shot:
             if target is not None:

@@ -51,6 +51,7 @@ class _Part(Source):
 
     def __init__(self, source: Source, fraction: float, seed: int, second: bool) -> None:
         self.source, self.fraction, self.seed, self.second = source, fraction, seed, second
+        self.names, self.classes = source.names, source.classes
 
     def mask(self, x: Array, y: Array | None) -> Array:
         """Return which of these rows are on this side."""
@@ -100,6 +101,7 @@ class RandomPart(_Part, RandomAccess):
         small = np.uint32 if len(whole) < 2**32 else np.int64
         self._numbers = np.flatnonzero(whole).astype(small)
         self.rows = len(self._numbers)
+        self.weight = None if source.weight is None else source.weight[self._numbers]
         self.gather, self.in_memory = source.gather, source.in_memory
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
