@@ -1,9 +1,12 @@
 """The command line: help, version, exit codes. What the commands do is tested where they live."""
 
 import argparse
+import re
+import shlex
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -199,3 +202,12 @@ def test_python_m_minigd_is_the_same_command():
         [sys.executable, "-m", "minigd", "--version"], capture_output=True, text=True, timeout=60
     )
     assert run.stdout == f"minigd {minigd.__version__}\n"
+
+
+def test_the_commands_of_the_guide_are_commands():
+    guide = Path(__file__).parent.parent / "docs" / "command_line.md"
+    lines = re.findall(r"^\$ minigd (.*)$", guide.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(lines) > 5
+    assert {parser().parse_args(shlex.split(line)).command for line in lines} == {
+        "train", "predict", "evaluate", "info",
+    }  # fmt: skip

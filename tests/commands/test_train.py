@@ -231,12 +231,13 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_bits(
     assert os.listdir(tmp_path) == ["my model.npz"]
 
 
-def test_interrupted_twice(folder, tmp_path, monkeypatch, straight):
+def test_interrupted_twice(folder, tmp_path, capsys, monkeypatch, straight):
     out = str(tmp_path / "m.npz")
     for arguments in ([], ["--resume"]):
         with monkeypatch.context() as patch:
             press_at(patch, "update", 10)
             assert run(folder, "--epochs", "20", "--out", out, *arguments) == 130
+        assert capsys.readouterr().err.splitlines()[-1].count("--resume") == 1
     assert run(folder, "--epochs", "20", "--out", out, "--resume") == 0
     assert bits(out) == straight
 

@@ -170,6 +170,13 @@ def test_rows_of_unknown_categories_are_dropped_where_the_schema_says_so(make):
         make("size,color,price\n2,teal,2\n3,pink,3\n", schema=strict.replace(unknown="drop"))
 
 
+@kinds
+def test_a_missing_category_is_not_an_unknown_one(make):
+    schema = make(TRAIN, target="price").schema.replace(missing=-1.0, unknown="drop")
+    rows = make("size,color,price\n1,,1\n,red,2\n3,teal,3\n", schema=schema)
+    assert whole(rows)[0].tolist() == [[1, 0, 0, 0], [-1, 0, 0, 1]]
+
+
 def test_an_index_is_that_of_the_rows_that_the_schema_keeps(tmp_path):
     path, index = tmp_path / "rows.csv", tmp_path / "rows.index"
     path.write_text(TRAIN.replace("green", "teal"))
