@@ -264,10 +264,13 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _columns(text: str) -> tuple[str, ...]:
-    if os.path.isfile(text):
+    if not os.path.isfile(text):
+        return _names(text)
+    try:
         with open(text, encoding="utf-8") as file:
-            text = ",".join(line.strip().strip(",") for line in file if line.strip())
-    return _names(text)
+            return _names(",".join(line.strip().strip(",") for line in file if line.strip()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(f"{text} holds no names: {error}") from error
 
 
 def _separator(text: str) -> str:

@@ -74,6 +74,10 @@ def test_names_of_columns_may_lie_in_a_file(tmp_path):
         path.write_text(text)
         assert parsed("--columns", str(path)).columns == ("a", "b c", "d")
     assert parsed("--columns", "a,b c,d").columns == ("a", "b c", "d")
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(SystemExit) as stop:
+        parsed("--columns", str(path))
+    assert stop.value.code == 2
 
 
 def test_a_reading_that_was_not_said_is_left_to_the_model():

@@ -154,6 +154,20 @@ def test_a_folder_of_the_users_is_never_removed(folder, tmp_path, capsys):
     assert (tmp_path / "m.npz.rows" / "mine.txt").read_text() == "mine"
 
 
+@pytest.mark.usefixtures("stand_in")
+def test_on_a_gpu_it_is_the_same_training(folder, tmp_path):
+    figures = []
+    for backend in ("numpy", "cupy"):
+        trained = train(
+            folder / "houses.csv", "price", tmp_path / "m.npz", exclude=["id", "date"],
+            hidden=[8], epochs=5, backend=backend, progress=False,
+        )  # fmt: skip
+        assert trained.model.backend.name == backend
+        figures.append(trained.history["val_loss"])
+        assert load(tmp_path / "m.npz").model.backend.name == "numpy"
+    np.testing.assert_allclose(*figures, rtol=1e-4)
+
+
 # What is refused ---------------------------------------------------------------------------------
 
 
