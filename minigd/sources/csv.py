@@ -375,7 +375,7 @@ class CsvSource(RandomAccess):
         self._check_unchanged()
         found: dict[int, str] = {}
         wanted = np.unique(np.asarray(rows))
-        dropping = self._schema.missing == "drop"
+        dropping = self.schema.missing == "drop"
         first = 0
         for part in range(len(self._parts)):
             name = f"{self._parts[part].name}, " if len(self._parts) > 1 else ""
