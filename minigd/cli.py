@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"minigd {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_train, _add_predict, _add_evaluate, _add_info, _add_demo):
+    for add in (_add_train, _add_predict, _add_evaluate, _add_info, _add_race, _add_demo):
         add(commands)
     return top
 
@@ -187,6 +187,54 @@ def _info(options: Options) -> None:
     print(info(options.model))
 
 
+def _add_race(commands: Any) -> None:
+    race = _command(
+        commands,
+        "race",
+        "DATA --target NAME",
+        help="race batch sizes against the clock",
+        description="Train with several batch sizes for the same seconds, each with the learning "
+        "rate best for it, and print the time to a loss over rows held out.",
+        example="minigd race homes.csv --target price --batch-sizes 1,100,all",
+        run=_race,
+    )
+    race.add_argument("data", metavar="DATA", help=argparse.SUPPRESS)
+    add = race.add_argument
+    add("--target", metavar="NAME", required=True, help="the column to predict")
+    add("--exclude", metavar="A,B", type=_names, default=(), help="columns to leave out")
+    add("--batch-sizes", metavar="N,N", type=_sizes, default=(1, 32, 500, None),
+        help="rows an update, or all (default: 1,32,500,all)")  # fmt: skip
+    add("--hidden", metavar="N,N", type=_widths, default=(100, 100),
+        help="hidden layers, 0 for none (default: 100,100)")  # fmt: skip
+    add("--seconds", metavar="S", type=_positive, default=5.0, help="each run (default: 5)")
+    add("--seeds", metavar="N", type=_whole, default=5, help="runs of each (default: 5)")
+    add("--backend", choices=["numpy", "cupy"], metavar="B", default="numpy",
+        help="numpy or cupy, which is a GPU (default: numpy)")  # fmt: skip
+    add("--out", metavar="FILE", help="a picture of loss by second")
+    _add_reading(race)
+
+
+def _race(options: Options) -> None:
+    from minigd.commands.race import race
+    from minigd.commands.tables import Reading
+
+    found = race(
+        options.data,
+        options.target,
+        options.batch_sizes,
+        exclude=options.exclude,
+        reading=Reading(**_reading(options)),
+        hidden=options.hidden,
+        seconds=options.seconds,
+        seeds=options.seeds,
+        backend=options.backend,
+    )
+    print(found)
+    if options.out is not None:
+        found.plot().figure.savefig(options.out)
+        print(f"\npicture: {os.path.abspath(options.out)}")
+
+
 def _add_demo(commands: Any) -> None:
     demo = _command(
         commands,
@@ -279,6 +327,10 @@ def _separator(text: str) -> str:
 
 def _widths(text: str) -> tuple[int, ...]:
     return () if text in ("0", "") else tuple(_whole(width) for width in text.split(","))
+
+
+def _sizes(text: str) -> tuple[int | None, ...]:
+    return tuple(None if size == "all" else _whole(size) for size in text.split(","))
 
 
 def _whole(text: str, lowest: int = 1) -> int:
