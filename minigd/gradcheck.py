@@ -14,6 +14,7 @@ import numpy as np
 from minigd.backend import Array, NumpyBackend
 from minigd.batches import Batches
 from minigd.errors import GradientError
+from minigd.evidence import explain
 from minigd.gradient import Penalty
 from minigd.layers import Layer
 from minigd.layers.normalization import Adapted
@@ -59,16 +60,12 @@ class _Checked(NamedTuple):
 
     def gradients(self) -> dict[str, Array]:
         """Return what `backward` gives; that of x is per example, hence divided by n here."""
-        # Rubbish in the gradients shows a layer that adds to them instead of writing them.
-        self.model.flat_grads[...] = math.nan
+        self.meet_another_batch()
         self.value(self.x)
         self.model.run_backward(self.layers, self.loss.backward())
         self.penalty.add_gradient(self.model)
         alone = {k: g.copy() for k, g in self.model.grads.items()}
-        self.model.flat_grads[...] = math.nan
-        # A pass over other numbers shows a layer that keeps what it was given before.
-        with np.errstate(all="ignore"):
-            self.value(self.x[::-1, ::-1].copy())
+        self.meet_another_batch()
         self.value(self.x)
         dx = self.model.run_backward(self.layers, self.loss.backward(), input_gradient=True)
         self.penalty.add_gradient(self.model)
@@ -80,6 +77,15 @@ class _Checked(NamedTuple):
                     "(wants_dx is False)"
                 )
         return {**{k: g.copy() for k, g in self.model.grads.items()}, "x": dx / len(self.x)}
+
+    def meet_another_batch(self) -> None:
+        """Make whatever is remembered, in layers, in the loss and in the gradients, wrong."""
+        # A pass over other numbers shows a layer or a loss that keeps what it was given before,
+        # and rubbish in the gradients a layer that adds to them instead of writing them.
+        with np.errstate(all="ignore"):
+            self._replace(y=self.y[::-1].copy()).value(self.x[::-1, ::-1].copy())
+            self.model.run_backward(self.layers, self.loss.backward())
+        self.model.flat_grads[...] = math.nan
 
     def as_complex(self) -> "_Checked":
         model = self.model.copy(dtype="complex128")
@@ -251,10 +257,29 @@ def check_layer(
     errors: dict[str, float] = {}
     for rows in (slice(None), slice(0, 1), slice(-(len(x) // 2 + 1), None)):
         checked = _Checked(model, model.layers, _Projection(), x[rows].copy(), dy[rows].copy())
-        for name, error in _check(checked, method, tolerance, seed).items():
-            errors[name] = max(error, errors.get(name, 0.0))
+        try:
+            found = _check(checked, method, tolerance, seed)
+        except (ValueError, IndexError) as error:
+            _raise_if_stale(checked, error)
+            raise
+        for name, share in found.items():
+            errors[name] = max(share, errors.get(name, 0.0))
     _check_manners(model, x, dy)
     return errors
+
+
+def _raise_if_stale(checked: _Checked, error: Exception) -> None:
+    """Say so where a new layer takes a batch that fails in one that has seen another size."""
+    model = checked.model.copy()
+    try:
+        checked._replace(model=model, layers=model.layers).gradients()
+    except Exception:  # it fails for another reason, which the error itself tells
+        return
+    raise GradientError(
+        f"{model.layers[0].name} fails on a batch of shape {checked.x.shape} after one of another "
+        f"size, and not without it ({type(error).__name__}: {error})",
+        "a stale cache: it uses arrays of the batch before",
+    ) from error
 
 
 class _Projection(Loss):
@@ -270,8 +295,32 @@ class _Projection(Loss):
 def _check(
     checked: _Checked, method: Method, tolerance: float | None, seed: int
 ) -> dict[str, float]:
+    try:
+        return _judge(checked, method, tolerance, seed)
+    except GradientError as error:
+        raise GradientError(str(error), _looks_like(checked, str(error))) from None
+
+
+def _looks_like(checked: _Checked, message: str) -> str | None:
+    """Return what a failure looks like; another array than the one in the message is named."""
+    model, layers, loss, x, y, weight, penalty = checked
+    alone = isinstance(loss, _Projection)
+    first = message.partition(":")[0]
+    try:
+        found = explain(model, layers, None if alone else loss, x, y, weight, penalty, first)
+    except Exception:  # a layer from outside may do anything, and the failure itself is what counts
+        return None
+    if found is None or found[0] == first:
+        return found and found[1]
+    return f"{found[0]}: {found[1]}"
+
+
+def _judge(
+    checked: _Checked, method: Method, tolerance: float | None, seed: int
+) -> dict[str, float]:
     if method not in ("auto", "complex", "central"):
         raise ValueError(f"method must be 'auto', 'complex' or 'central', not {method!r}")
+    checked.meet_another_batch()
     with np.errstate(all="ignore"):
         value = float(checked.value(checked.x))
     if not math.isfinite(value):
