@@ -13,8 +13,8 @@ import numpy as np
 
 from minigd.backend import Array, NumpyBackend
 from minigd.batches import Batches
+from minigd.diagnosis import explain
 from minigd.errors import GradientError
-from minigd.evidence import explain
 from minigd.gradient import Penalty
 from minigd.layers import Layer
 from minigd.layers.normalization import Adapted
@@ -157,6 +157,7 @@ def check_gradients(
     Source: Squire and Trapp (1998), "Using complex variables to estimate derivatives of real
     functions", SIAM Review 40(1), equation 3.
     """
+    _check_method(method)
     exact = model.copy(dtype="float64", backend=NumpyBackend())
     if model.backend.holds(x):
         x = model.backend.to_numpy(x)
@@ -229,6 +230,7 @@ def check_layer(
     Traceback (most recent call last):
     minigd.errors.GradientError: x: backward disagrees with the complex step. Worst at [0, 1]: ...
     """
+    _check_method(method)
     if isinstance(layer, type):
         raise TypeError(f"check_layer takes a layer, {layer.__name__}(), and not its class")
     if layer.name and layer.backend.holds(x):
@@ -260,7 +262,8 @@ def check_layer(
         try:
             found = _check(checked, method, tolerance, seed)
         except (ValueError, IndexError) as error:
-            _raise_if_stale(checked, error)
+            if rows.start is not None:
+                _raise_if_stale(checked, error)
             raise
         for name, share in found.items():
             errors[name] = max(share, errors.get(name, 0.0))
@@ -292,6 +295,11 @@ class _Projection(Loss):
         return y.copy()
 
 
+def _check_method(method: Method) -> None:
+    if method not in ("auto", "complex", "central"):
+        raise ValueError(f"method must be 'auto', 'complex' or 'central', not {method!r}")
+
+
 def _check(
     checked: _Checked, method: Method, tolerance: float | None, seed: int
 ) -> dict[str, float]:
@@ -318,8 +326,6 @@ def _looks_like(checked: _Checked, message: str) -> str | None:
 def _judge(
     checked: _Checked, method: Method, tolerance: float | None, seed: int
 ) -> dict[str, float]:
-    if method not in ("auto", "complex", "central"):
-        raise ValueError(f"method must be 'auto', 'complex' or 'central', not {method!r}")
     checked.meet_another_batch()
     with np.errstate(all="ignore"):
         value = float(checked.value(checked.x))

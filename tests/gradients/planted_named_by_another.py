@@ -13,11 +13,8 @@ from minigd.gradient import Penalty
 from minigd.losses import Loss
 
 
-class Product(gd.Layer):
+class Product(gd.Dense):
     """y = xU · xV, number by number; the mean is taken for U and not for V."""
-
-    def __init__(self, units):
-        self.units = units
 
     def build(self, n_in):
         self.add_param("U", (n_in, self.units), "glorot_normal")
@@ -63,21 +60,28 @@ class LayerNorm(gd.Layer):
         return (d - d.mean(axis=1, keepdims=True) - x_hat * along) / spread
 
 
-class BatchMeanError(gd.MeanSquaredError):
+class SquaresOverN(gd.MeanSquaredError):
     """The squared error, whose gradient is divided by the rows that the layers divide by."""
 
     def gradient(self, z, y):
         return super().gradient(z, y) / len(z)
 
 
-class SigmoidDense(gd.Dense):
-    """sigmoid(xW + b); dz is divided by n for dW and db, and goes on like that into dx."""
+class Bent(gd.Dense):
+    """f(xW + b), with the f of a subclass."""
 
     def forward(self, x, train=False):
-        y = 0.5 + 0.5 * np.tanh(0.5 * (x @ self.params["W"] + self.params["b"]))
+        y = self.f(x @ self.params["W"] + self.params["b"])
         if train:
             self.keep(x, y)
         return y
+
+
+class SigmoidDense(Bent):
+    """sigmoid(xW + b); dz is divided by n for dW and db, and goes on like that into dx."""
+
+    def f(self, z):
+        return 0.5 + 0.5 * np.tanh(0.5 * z)
 
     def backward(self, dy):
         x, y = self.kept()
@@ -87,15 +91,12 @@ class SigmoidDense(gd.Dense):
         return dz @ self.params["W"].T
 
 
-class Distances(gd.Layer):
+class Distances(gd.Dense):
     """The squared distance of each row from each centre; the centres' gradient lacks its minus."""
 
-    def __init__(self, centres):
-        self.centres = centres
-
     def build(self, n_in):
-        self.add_param("C", (self.centres, n_in), "he_normal")
-        return self.centres
+        self.add_param("C", (self.units, n_in), "he_normal")
+        return self.units
 
     def forward(self, x, train=False):
         apart = x[:, None, :] - self.params["C"]
@@ -110,14 +111,11 @@ class Distances(gd.Layer):
         return slope.sum(axis=1)
 
 
-class TanhDense(gd.Dense):
+class TanhDense(Bent):
     """tanh(xW + b) with as many outputs as inputs; dW has its rows where its columns belong."""
 
-    def forward(self, x, train=False):
-        y = np.tanh(x @ self.params["W"] + self.params["b"])
-        if train:
-            self.keep(x, y)
-        return y
+    def f(self, z):
+        return np.tanh(z)
 
     def backward(self, dy):
         x, y = self.kept()
@@ -131,18 +129,14 @@ class ReshapedDense(gd.Dense):
     """A dense layer whose dW came out the other way round and was reshaped until it fitted."""
 
     def backward(self, dy):
-        (x,) = self.kept()
-        W = self.params["W"]
-        self.grads["W"][...] = (dy.T @ x / len(x)).reshape(W.shape)
-        self.grads["b"][...] = dy.mean(axis=0)
-        return dy @ W.T
+        (x,) = self._kept
+        dx = super().backward(dy)
+        self.grads["W"][...] = (dy.T @ x / len(x)).reshape(self.params["W"].shape)
+        return dx
 
 
-class BiasRow(gd.Layer):
+class BiasRow(gd.Dense):
     """[x, 1]·W, with the bias as the last row of W; that row gets no gradient."""
-
-    def __init__(self, units):
-        self.units = units
 
     def build(self, n_in):
         self.add_param("W", (n_in + 1, self.units), "glorot_uniform")
@@ -356,14 +350,19 @@ class Wave(gd.Layer):
         return slope * self.params["w"]
 
 
-def deep(middle, outputs):
+def deep(middle, outputs=2):
     """Return the layers of a network with a layer in its middle."""
     return lambda: [gd.Dense(5), gd.Tanh(), middle(), gd.Dense(outputs)]
 
 
-def dense(outputs):
+def dense(outputs=2):
     """Return the layers of a network without a bug."""
     return lambda: [gd.Dense(4), gd.Tanh(), gd.Dense(outputs)]
+
+
+def logits():
+    """Return the cross-entropy of logits with two or more classes."""
+    return gd.CategoricalCrossEntropy(from_logits=True)
 
 
 def diagonal(y, dy):
@@ -371,104 +370,46 @@ def diagonal(y, dy):
     return dy * y * (1 - y)
 
 
+L1_ALONE = rewritten(Penalty, "add_gradient", "l2=self.l2", "l2=0.0")
+UNWEIGHTED = rewritten(Loss, "backward", "dz * scale[:, None]", "dz.copy()")
+DIAGONAL = put(gd.Softmax, "formula_backward", staticmethod(diagonal))
+
+LOOPED = network(
+    lambda: [LoopedDense(6), gd.Sigmoid(), gd.Dense(3)], logits, n=7, outputs=3, classes=True
+)
+SOFTMAX = network(lambda: [gd.Dense(4), gd.Softmax(), gd.Dense(2)], "huber", n=2)
+FIXED = network(deep(lambda: FixedBatchDense(3), 1), "huber", n=5, outputs=1)
+TOTALLED = network(lambda: [gd.Dense(3), gd.Tanh(), TotalledDense(2)], n=5, inputs=4)
+
 PLANTED = [
-    Named("bilinear layer: dV summed", "missing 1/n", layer(lambda: Product(3), n=5, width=4)),
-    Named("layer norm: gain summed", "missing 1/n", network(deep(LayerNorm, 2), n=12)),
-    Named(
-        "squared error: dz over n",
-        "1/n twice",
-        network(dense(3), BatchMeanError, n=9, inputs=4, outputs=3),
-    ),
-    Named(
-        "sigmoid dense: dx over n",
-        "1/n twice",
-        network(deep(lambda: SigmoidDense(4), 2), n=4, inputs=2),
-    ),
-    Named("distances: centres drawn away", "sign", layer(lambda: Distances(2), n=3, width=5)),
-    Named("tanh dense: square dW turned", "transposed", layer(lambda: TanhDense(4), n=1, width=4)),
-    Named(
-        "dense: dW reshaped to fit",
-        "transposed",
-        network(deep(lambda: ReshapedDense(3), 1), n=10, outputs=1),
-    ),
-    Named("bias row: never written", "left at zero", layer(lambda: BiasRow(3), n=8, width=2)),
-    Named(
-        "dense by a loop: last column left out",
-        "left at zero",
-        network(
-            lambda: [LoopedDense(6), gd.Sigmoid(), gd.Dense(3)],
-            lambda: gd.CategoricalCrossEntropy(from_logits=True),
-            n=7,
-            outputs=3,
-            classes=True,
-        ),
-    ),
-    Named(
-        "softplus dense: no slope",
-        "Jacobian ignored",
-        layer(lambda: SoftplusDense(3), n=6, width=5),
-    ),
-    Named(
-        "softmax: the diagonal alone",
-        "Jacobian ignored",
-        network(lambda: [gd.Dense(4), gd.Softmax(), gd.Dense(2)], "huber", n=2),
-        put(gd.Softmax, "formula_backward", staticmethod(diagonal)),
-    ),
-    Named(
-        "batch scale: a constant root mean square",
-        "Jacobian ignored",
-        layer(BatchScale, n=11, width=3),
-    ),
-    Named("cubic: x of the first batch", "stale cache", layer(Cubic, n=6, width=3)),
-    Named(
-        "squared error: targets one batch late",
-        "stale cache",
-        network(dense(2), LateTargets, n=5),
-    ),
-    Named(
-        "dense: batch size of the settings",
-        "tail's n",
-        network(
-            deep(lambda: FixedBatchDense(3), 1),
-            lambda: gd.BinaryCrossEntropy(from_logits=True),
-            n=5,
-            outputs=1,
-        ),
-    ),
-    Named("shift: n of the first batch", "tail's n", layer(FirstBatchShift, n=12, width=2)),
+    Named("bilinear layer: dV summed", "missing 1/n", layer(lambda: Product(3), 5, 4)),
+    Named("layer norm: gain summed", "missing 1/n", network(deep(LayerNorm), n=12)),
+    Named("squared error: dz over n", "1/n twice", network(dense(3), SquaresOverN, 9, 4, 3)),
+    Named("sigmoid dense: dx over n", "1/n twice", network(deep(lambda: SigmoidDense(4)), n=4)),
+    Named("distances: centres drawn away", "sign", layer(lambda: Distances(2), 3, 5)),
+    Named("tanh dense: square dW turned", "transposed", layer(lambda: TanhDense(4), 1, 4)),
+    Named("dense: dW reshaped", "transposed", network(deep(lambda: ReshapedDense(3)), n=10)),
+    Named("bias row: never written", "left at zero", layer(lambda: BiasRow(3), 8, 2)),
+    Named("dense by a loop: last column left out", "left at zero", LOOPED),
+    Named("softplus dense: no slope", "Jacobian ignored", layer(lambda: SoftplusDense(3), 6, 5)),
+    Named("softmax: the diagonal alone", "Jacobian ignored", SOFTMAX, DIAGONAL),
+    Named("batch scale: a constant", "Jacobian ignored", layer(BatchScale, 11, 3)),
+    Named("cubic: x of the first batch", "stale cache", layer(Cubic, 6, 3)),
+    Named("squares: targets a batch late", "stale cache", network(dense(), LateTargets, n=5)),
+    Named("dense: batch size of the settings", "tail's n", FIXED),
+    Named("shift: n of the first batch", "tail's n", layer(FirstBatchShift, 12, 2)),
     Named(
         "loss: backward without the weights",
         "weight ignored",
-        network(dense(2), "huber", n=8, weighted=True),
-        rewritten(Loss, "backward", "dz * scale[:, None]", "dz.copy()"),
+        network(dense(), "huber", n=8, weighted=True),
+        UNWEIGHTED,
     ),
-    Named(
-        "penalty: gradient of L1 alone",
-        "L2 forgotten",
-        network(dense(2), n=3, l1=0.02, l2=0.3),
-        rewritten(Penalty, "add_gradient", "l2=self.l2", "l2=0.0"),
-    ),
-    Named(
-        "dense: decays its weights itself",
-        "L2 doubled",
-        network(deep(lambda: DecayedDense(4), 2), n=7, l2=0.1),
-    ),
-    Named("LeCun's tanh: 2/3 left out", "constant factor", layer(LeCunTanh, n=4, width=6)),
-    Named(
-        "half squares: gradient of the whole",
-        "constant factor",
-        network(dense(4), HalfSquares, n=1, outputs=4),
-    ),
-    Named(
-        "log cosh: summed over the outputs",
-        "sum over K",
-        network(dense(3), LogCosh, n=6, outputs=3),
-    ),
-    Named("gated layer: dW added", "accumulated", network(deep(Gated, 2), n=9)),
-    Named(
-        "dense: a total of db",
-        "accumulated",
-        network(lambda: [gd.Dense(3), gd.Tanh(), TotalledDense(2)], n=5, inputs=4),
-    ),
-    Named("wave: phase of the first row", "first row only", layer(Wave, n=7, width=3)),
+    Named("penalty: L1 alone", "L2 forgotten", network(dense(), n=3, l1=0.02, l2=0.3), L1_ALONE),
+    Named("dense: own decay", "L2 doubled", network(deep(lambda: DecayedDense(4)), l2=0.1)),
+    Named("LeCun's tanh: 2/3 left out", "constant factor", layer(LeCunTanh, 4, 6)),
+    Named("half squares: twice", "constant factor", network(dense(4), HalfSquares, n=1, outputs=4)),
+    Named("log cosh: summed", "sum over K", network(dense(3), LogCosh, outputs=3)),
+    Named("gated layer: dW added", "accumulated", network(deep(Gated), n=9)),
+    Named("dense: a total of db", "accumulated", TOTALLED),
+    Named("wave: phase of the first row", "first row only", layer(Wave, 7, 3)),
 ]

@@ -10,15 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from minigd.backend import Array
-from minigd.slips import (
-    Case,
-    Guess,
-    another_derivative,
-    in_a_part,
-    otherwise,
-    plain,
-    two_at_once,
-)
+from minigd.diagnosis.case import Case
+from minigd.diagnosis.parts import in_a_part
+from minigd.diagnosis.slips import Guess, another_derivative, otherwise, plain, two_at_once
 
 
 def diagnose(cases: Sequence[Case]) -> str | None:

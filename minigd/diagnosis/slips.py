@@ -1,17 +1,17 @@
 """The slips that are easy to make in a `backward`, and the gradient that each of them would give.
 
 A guess is a sentence and an array; whether the array is the gradient that was given is for
-`minigd.diagnosis` to see.
+`diagnose` to see.
 """
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
 
 from minigd.backend import Array
+from minigd.diagnosis.case import Case
 
 Guess: TypeAlias = tuple[str, Array]
 """A sentence, in which ``{n}`` stands for the rows of the batch, and the gradient it would give."""
@@ -20,123 +20,8 @@ MISSING = "the mean over the batch is missing (a factor of n = {n})"
 TWICE = "the mean over the batch is taken twice (a factor of 1/n = 1/{n})"
 SIGN = "the sign is wrong"
 ZERO = "the gradient is forgotten: it is left at zero"
-
-
-@dataclass(frozen=True)
-class Case:
-    """One array's gradient in one batch: the one given, the true one, and what they are made of.
-
-    Attributes
-    ----------
-    given, true : Array
-        Of a parameter; or with `by_row` of the rows of a batch, (n, width). Of a large array only
-        the entries of `block`.
-    n : int
-        Rows of the batch.
-    by_row : bool
-        Whether row i is example i's own and is not divided by n, as in dx.
-    each : Array, shape (n, ...), optional
-        What each row adds to a parameter's gradient: `true` is its mean, times `scale`, plus the
-        penalty.
-    before : Array, optional
-        What the array held before `backward`.
-    value : Array, optional
-        The parameter itself.
-    scale, weight : Array, shape (n,), optional
-        n w_i / Σ w and w_i, where rows have weights.
-    l1, l2 : float
-        λ₁ and λ₂ of a penalty.
-    pays : bool
-        Whether the penalty is part of `true`.
-    x, y, dy : Array, shape (n, width), optional
-        A layer's input, its output, and the gradient with respect to that. Without dy a loss's
-        input and targets.
-    delta : Array, shape (n, n_out), optional
-        dy times the slope of what is behind a product with a matrix.
-    params : dict of str to Array
-        The layer's parameters.
-    jacobian : Array, shape (rows, columns, n_out), optional
-        ∂y_ik / ∂x_ij, of each row alone.
-    seen : tuple of int
-        Sizes of the batches that came before this one.
-    others : dict of str to Array
-        Gradients that other batches or other targets would give, by a sentence.
-    block : tuple of Array, optional
-        Along each axis, the places that `given` and `true` hold.
-    tolerance : float
-        How far apart two gradients may lie that are the same, as a share of the largest entry.
-    """
-
-    given: Array
-    true: Array
-    n: int
-    by_row: bool = False
-    each: Array | None = None
-    before: Array | None = None
-    value: Array | None = None
-    scale: Array | None = None
-    weight: Array | None = None
-    l1: float = 0.0
-    l2: float = 0.0
-    pays: bool = False
-    x: Array | None = None
-    y: Array | None = None
-    dy: Array | None = None
-    delta: Array | None = None
-    params: Mapping[str, Array] = field(default_factory=dict)
-    jacobian: Array | None = None
-    seen: tuple[int, ...] = ()
-    others: Mapping[str, Array] = field(default_factory=dict)
-    block: tuple[Array, ...] | None = None
-    tolerance: float = 1e-8
-
-    def is_like(self, guess: Array) -> bool:
-        """Tell whether a guess is the gradient given, to rounding."""
-        if guess.shape != self.given.shape or not np.isfinite(guess).all():
-            return False
-        size = max(abs(a).max(initial=0.0) for a in (self.given, self.true, guess))
-        return bool((abs(self.given - guess) <= self.tolerance * size).all())
-
-    @property
-    def right(self) -> bool:
-        """Whether the gradient given is the true one."""
-        return self.is_like(self.true)
-
-    @property
-    def places(self) -> tuple[Array, ...]:
-        """Along each axis, which entries of the whole gradient these are."""
-        return self.block or tuple(np.arange(size) for size in self.given.shape)
-
-    @property
-    def matrices(self) -> dict[str, Array]:
-        """The layer's parameters of two dimensions."""
-        return {name: value for name, value in self.params.items() if value.ndim == 2}
-
-    @property
-    def elementwise(self) -> bool:
-        """Whether each number of x decides the one number of y that stands in its place."""
-        if self.jacobian is None or self.x is None or self.dy is None:
-            return False
-        if self.x.shape != self.dy.shape:
-            return False
-        others = self.jacobian.copy()
-        others[:, np.arange(others.shape[1]), self.places[1]] = 0
-        alone = np.einsum("ijk,ik->ij", self.jacobian, self.dy[self.places[0]])
-        # A layer that couples rows, such as BatchNorm, has more to its gradient than this.
-        near = self.tolerance * abs(self.true).max(initial=0.0)
-        return not others.any() and bool((abs(alone - self.true) <= near).all())
-
-    @property
-    def whole(self) -> bool:
-        """Whether no entry was left out."""
-        return self.block is None
-
-    def cut(self, whole: Array) -> Array:
-        """Return the block of an array as large as the gradient, or the array if it is not."""
-        try:
-            return whole if self.block is None else whole[np.ix_(*self.block)]
-        except IndexError:
-            return whole
+STALE = "a stale cache"
+TARGET = "the target is left out"
 
 
 # The simplest -----------------------------------------------------------------------------------
@@ -315,7 +200,7 @@ def _derivatives(case: Case, x: Array, dy: Array) -> Iterator[Guess]:
     if jacobian is not None:
         yield "dy is left out: the chain rule stops here", jacobian.sum(axis=2)
         if x.shape == dy.shape:
-            own = jacobian[:, np.arange(len(case.places[1])), case.places[1]]
+            own = case.own(jacobian)
             yield "the Jacobian is ignored but for its diagonal", own * case.cut(dy)
             yield "the derivative is multiplied in twice", own * own * case.cut(dy)
             if case.whole and not case.matrices:
@@ -351,7 +236,7 @@ def _targets(case: Case, z: Array, y: Array) -> Iterator[Guess]:
     if y.shape != z.shape:
         return
     one = np.ones(case.n) if case.scale is None else case.scale
-    yield "the target is left out", case.true + case.cut(y * one[:, None])
+    yield TARGET, case.true + case.cut(y * one[:, None])
     for next_one in (np.roll(y, 1, axis=1), np.roll(y, -1, axis=1)):
         shifted = case.true + case.cut((y - next_one) * one[:, None])
         yield "the target is that of the class beside it", shifted
@@ -361,64 +246,7 @@ def _targets(case: Case, z: Array, y: Array) -> Iterator[Guess]:
             yield logits, case.cut((z - y) * one[:, None] / width)
 
 
-# In a part of the gradient ----------------------------------------------------------------------
-
-
-def in_a_part(case: Case) -> Iterator[Guess]:
-    """Yield slips of some rows, some columns, or where a number is negative; the rest is right."""
-    t, size = case.true, max(abs(case.given).max(), abs(case.true).max())
-    off = abs(case.given - t) > case.tolerance * size
-    for where, region in _regions(case, off):
-        for sentence, guess in plain(case):
-            if guess.shape == t.shape:
-                yield f"{where}, {sentence}", np.where(region, guess, t)
-        inside, own = t[region], case.given[region]
-        factor = float(own @ inside) / max(float(inside @ inside), 1e-300)
-        if np.count_nonzero(inside) > 1 and factor:
-            yield f"{where}, a constant factor of {factor:.6g}", np.where(region, factor * t, t)
-
-
-def _regions(case: Case, off: Array) -> Iterator[tuple[str, Array]]:
-    """Yield the part of the gradient that is off, in words and as truth values."""
-    if off.ndim == 2:
-        for axis, what in ((0, "row"), (1, "column")):
-            hit = off.any(axis=1 - axis)
-            if not hit.all():
-                region = np.broadcast_to(np.expand_dims(hit, 1 - axis), off.shape)
-                words = _of_the_batch(case, hit) if case.by_row and axis == 0 else None
-                if words or not (case.by_row and axis == 0):
-                    yield words or _listed(what, case.places[axis][hit], case, axis), region
-        if off.sum() == 1 and not case.by_row:
-            i, j = (int(axis[0]) for axis in np.nonzero(off))
-            yield f"at [{case.places[0][i]}, {case.places[1][j]}]", off
-    elif off.ndim == 1 and not off.all():
-        yield _listed("entry", case.places[0][off], case, 0), off
-    for name, rows in (("x", case.x), ("y", case.y), ("dy", case.dy)):
-        if case.by_row and rows is not None and case.cut(rows).shape == off.shape:
-            for words, region in ((f"where {name} < 0", rows < 0), (f"where {name} > 0", rows > 0)):
-                yield words, case.cut(region)
-
-
-def _of_the_batch(case: Case, hit: Array) -> str | None:
-    rows = set(case.places[0][hit].tolist())
-    every = set(case.places[0].tolist())
-    first, last = {0}, {case.n - 1}
-    if rows == every - first and case.n > 2:
-        return "in every row of the batch but the first"
-    if rows == every - last and case.n > 2:
-        return "in every row of the batch but the last"
-    return {frozenset(first): "in the first row of the batch"}.get(
-        frozenset(rows), "in the last row of the batch" if rows == last else None
-    )
-
-
-def _listed(what: str, places: Array, case: Case, axis: int) -> str:
-    """Return ``in row 3, the last`` or ``in columns 0, 2``."""
-    several = {"entry": "entries"}.get(what, f"{what}s") if len(places) > 1 else what
-    shown = ", ".join(str(int(place)) for place in places[:4])
-    more = ", …" if len(places) > 4 else ""
-    last = len(places) == 1 and places[0] == case.places[axis][-1]
-    return f"in {several} {shown}{more}{', the last' if last else ''}"
+# Two slips, and others that are rarer ----------------------------------------------------------
 
 
 def another_derivative(case: Case) -> Iterator[Guess]:
