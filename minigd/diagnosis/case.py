@@ -54,6 +54,8 @@ class Case:
         Along each axis, the places that `given` and `true` hold.
     tolerance : float
         How far apart two gradients may lie that are the same, as a share of the largest entry.
+    noise : float
+        And how far whatever their size: what rounding does to a sum whose terms cancel.
     """
 
     given: Array
@@ -78,13 +80,14 @@ class Case:
     others: Mapping[str, Array] = field(default_factory=dict)
     block: tuple[Array, ...] | None = None
     tolerance: float = 1e-8
+    noise: float = 0.0
 
     def is_like(self, guess: Array) -> bool:
         """Tell whether a guess is the gradient given, to rounding."""
         if guess.shape != self.given.shape or not np.isfinite(guess).all():
             return False
         size = max(abs(a).max(initial=0.0) for a in (self.given, self.true, guess))
-        return bool((abs(self.given - guess) <= self.tolerance * size).all())
+        return bool((abs(self.given - guess) <= self.tolerance * size + self.noise).all())
 
     @property
     def right(self) -> bool:
@@ -112,7 +115,7 @@ class Case:
         others[:, np.arange(others.shape[1]), self.places[1]] = 0
         alone = np.einsum("ijk,ik->ij", self.jacobian, self.dy[self.places[0]])
         # A layer that couples rows, such as BatchNorm, has more to its gradient than this.
-        near = self.tolerance * abs(self.true).max(initial=0.0)
+        near = self.tolerance * abs(self.true).max(initial=0.0) + self.noise
         return not others.any() and bool((abs(alone - self.true) <= near).all())
 
     @property

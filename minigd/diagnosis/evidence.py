@@ -66,16 +66,18 @@ def explain(
         inputs = _inputs(model, layers, x)
         dy = y
         if loss is not None:
-            found = explain_loss(loss, inputs[-1], y, weight)
-            if found:
-                return "the gradient of the loss", found
+            right, found = explain_loss(loss, inputs[-1], y, weight)
+            if not right:
+                return ("the gradient of the loss", found) if found else None
             dy = dz_of(loss, inputs[-1], y, weight)
         for layer, own in zip(reversed(layers), reversed(inputs[:-1]), strict=True):
             begin = first.removeprefix(f"{layer.name}.")
-            name, found = explain_layer(layer, own, dy, penalty, begin)
-            if found:
+            explained = explain_layer(layer, own, dy, penalty, begin)
+            if explained is not None:
+                name, found = explained
                 dx = "x" if loss is None else f"dx of {layer.name}"
-                return {"x": dx, "": layer.name}.get(name, f"{layer.name}.{name}"), found
+                where = {"x": dx, "": layer.name}.get(name, f"{layer.name}.{name}")
+                return (where, found) if found else None
             dy = run(alone(layer), own, dy)["x"]
         if loss is None:
             return None

@@ -16,7 +16,7 @@ from minigd.diagnosis.batches import between, other_sizes
 from minigd.diagnosis.case import Case
 from minigd.diagnosis.naming import diagnose
 from minigd.diagnosis.slips import STALE
-from minigd.diagnosis.slopes import Block, Function, block_of, cut, entries_of, slopes
+from minigd.diagnosis.slopes import Block, Function, block_of, cut, entries_of, noise_of, slopes
 from minigd.gradient import Penalty
 from minigd.layers import Layer
 from minigd.model import Sequential
@@ -28,6 +28,10 @@ Rows: TypeAlias = tuple[Array, Array]
 """A batch, x and dy."""
 
 
+Explained: TypeAlias = tuple[str, str | None]
+"""The short name of an array, ``""`` for the layer itself, and what is wrong if that is known."""
+
+
 def alone(layer: Layer, dtype: str = "float64") -> Sequential:
     """Return a new layer of the same values in a model of its own."""
     model = Sequential([type(layer)(**layer.config())], layer.n_in, dtype=dtype)
@@ -36,6 +40,15 @@ def alone(layer: Layer, dtype: str = "float64") -> Sequential:
         {f"params/{own.name}.{name}": value for name, value in layer.params.items()}
         | {f"buffers/{own.name}.{name}": value for name, value in layer.buffers.items()}
     )
+    return model
+
+
+def _after(layer: Layer, earlier: Rows) -> Sequential:
+    """Return a new layer that has seen a batch, but for its buffers, which may change with it."""
+    model = alone(layer)
+    values = model.arrays()
+    run(model, *earlier)
+    model.load_arrays(values)
     return model
 
 
@@ -51,8 +64,8 @@ def run(model: Sequential, x: Array, dy: Array) -> dict[str, Array]:
 
 def explain_layer(
     layer: Layer, x: Array, dy: Array, penalty: Penalty, first: str
-) -> tuple[str, str | None]:
-    """Return which of a layer's gradients can be explained, ``""`` for none or all, and how."""
+) -> Explained | None:
+    """Return what is wrong with a layer alone, or None if nothing is."""
     found = _no_function(layer, x, dy)
     if found:
         return "", found
@@ -84,13 +97,12 @@ def _no_function(layer: Layer, x: Array, dy: Array) -> str | None:
 
 def _explain_memory(
     layer: Layer, batches: Sequence[Rows], penalty: Penalty, first: str
-) -> tuple[str, str | None]:
+) -> Explained | None:
     """Explain what is wrong after another batch alone: of the same size, and then of others."""
     for pairs in ([(0, 1), (1, 0)], [(2, 3), (3, 2), (0, 2), (2, 0), (3, 0)]):
         remembers = False
         for before, now in pairs:
-            used = alone(layer)
-            run(used, *batches[before])
+            used = _after(layer, batches[before])
             expected = run(alone(layer), *batches[now])
             try:
                 given = run(used, *batches[now])
@@ -103,10 +115,10 @@ def _explain_memory(
         if remembers:
             cases = [_cases(layer, batches[j], penalty, batches[i]) for i, j in pairs]
             return _first_explained(cases, first)
-    return "", None
+    return None
 
 
-def _first_explained(cases: Sequence[Cases], first: str) -> tuple[str, str | None]:
+def _first_explained(cases: Sequence[Cases], first: str) -> Explained:
     """Return the array that can be explained, `first` or else the one furthest off, and how."""
 
     def share(name: str) -> float:
@@ -123,9 +135,7 @@ def _first_explained(cases: Sequence[Cases], first: str) -> tuple[str, str | Non
 
 def _cases(layer: Layer, batch: Rows, penalty: Penalty, earlier: Rows | None = None) -> Cases:
     """Return what is known of each gradient of a new layer in a batch, or after another one."""
-    model = alone(layer)
-    if earlier is not None:
-        run(model, *earlier)
+    model = alone(layer) if earlier is None else _after(layer, earlier)
     model.flat_grads[...] = np.random.default_rng(1).standard_normal(model.flat_grads.shape)
     before = {name: grad.copy() for name, grad in model.layers[0].grads.items()}
     given = run(model, *batch)
@@ -160,6 +170,7 @@ def _true_cases(layer: Layer, known: Case) -> Cases:
             value=cut(value, block),
             block=block,
             tolerance=tolerance,
+            noise=noise_of(np.append(each, dy), tolerance),
             others={"dy is left out: the chain rule stops here": without_dy},
         )
     eaches = [case.each for case in cases.values() if case.each is not None]
@@ -174,6 +185,7 @@ def _true_cases(layer: Layer, known: Case) -> Cases:
         jacobian=_of_each_row(slope, x, block),
         block=block,
         tolerance=tolerance,
+        noise=noise_of(np.append(slope * dy, dy), tolerance),
     )
     cases["x"] = replace(case, others=dict(_taken_elsewhere(layer, case)))
     return cases

@@ -58,7 +58,7 @@ def diagnose(cases: Sequence[Case]) -> str | None:
 
 def _simplest(cases: Sequence[Case], wrong: Sequence[Case]) -> list[str]:
     """Return the sentences of the simplest kind that explains all cases."""
-    if not any(case.true.any() for case in cases) and cases[0].dy is not None:
+    if all(_is_unused(case) for case in cases):
         return ["the true gradient is 0: forward does not use what backward gives a gradient of"]
     kinds: list[Callable[[], list[str]]] = [
         lambda: _in_all(cases, plain),
@@ -72,6 +72,11 @@ def _simplest(cases: Sequence[Case], wrong: Sequence[Case]) -> list[str]:
         lambda: _in_all(cases, two_at_once),
     ]
     return next((found for found in (kind() for kind in kinds) if found), [])
+
+
+def _is_unused(case: Case) -> bool:
+    """Tell whether a layer's output does not depend on this, though there is something to see."""
+    return case.dy is not None and case.x is not None and case.x.any() and not case.true.any()
 
 
 def _in_all(cases: Sequence[Case], guesses: Callable[[Case], Iterable[Guess]]) -> list[str]:
@@ -131,8 +136,9 @@ def _wrong_divisor(cases: Sequence[Case], divisors: Sequence[float]) -> int:
 
 def _one_factor(cases: Sequence[Case]) -> list[str]:
     ratios = _ratios(cases)
-    numbers = sum(np.count_nonzero(case.true) for case in cases)
-    if ratios and numbers > 1 and _same(ratios, max(100 * case.tolerance for case in cases)):
+    # The same number again and again says no more than one number does.
+    numbers = {f"{number:.6g}" for case in cases for number in case.true.ravel() if number}
+    if ratios and len(numbers) > 1 and _same(ratios, max(100 * case.tolerance for case in cases)):
         return [f"a constant factor of {ratios[0]:.6g}"]
     return []
 

@@ -13,7 +13,7 @@ from minigd.diagnosis.batches import between, other_sizes, weights_of
 from minigd.diagnosis.case import Case
 from minigd.diagnosis.naming import diagnose
 from minigd.diagnosis.slips import STALE, TARGET
-from minigd.diagnosis.slopes import Block, Function, block_of, cut, entries_of, slopes
+from minigd.diagnosis.slopes import Block, Function, block_of, cut, entries_of, noise_of, slopes
 from minigd.gradient import Penalty
 from minigd.layers import Layer
 from minigd.losses import Loss
@@ -38,8 +38,8 @@ def dz_of(loss: Loss, z: Array, y: Array, weight: Array | None, used: Loss | Non
     return own.backward().copy()
 
 
-def explain_loss(loss: Loss, z: Array, y: Array, weight: Array | None) -> str | None:
-    """Return what the gradient of a loss looks like, or None where it is right or not known."""
+def explain_loss(loss: Loss, z: Array, y: Array, weight: Array | None) -> tuple[bool, str | None]:
+    """Return whether the gradient of a loss is right, and what it looks like if that is known."""
     rng = np.random.default_rng(0)
     cases = [_loss_case(loss, z, y, weight)]
     if cases[0].right:
@@ -47,10 +47,12 @@ def explain_loss(loss: Loss, z: Array, y: Array, weight: Array | None) -> str | 
     for n in other_sizes(len(z), z.shape[1]):
         rows, which = between(z, n, rng)
         cases.append(_loss_case(loss, rows, y[which], weights_of(weight, which, rng)))
-    return diagnose(cases)
+    return False, diagnose(cases)
 
 
-def _explain_memory(loss: Loss, z: Array, y: Array, weight: Array | None, case: Case) -> str | None:
+def _explain_memory(
+    loss: Loss, z: Array, y: Array, weight: Array | None, case: Case
+) -> tuple[bool, str | None]:
     """Explain what is wrong only after another batch."""
     rows, which = between(z, len(z), np.random.default_rng(0))
     targets = np.roll(y, 1, axis=0)[which]
@@ -58,14 +60,14 @@ def _explain_memory(loss: Loss, z: Array, y: Array, weight: Array | None, case: 
     dz_of(loss, rows, targets, weight, used)
     given = dz_of(loss, z, y, weight, used)
     if np.allclose(given, dz_of(loss, z, y, weight), rtol=1e-9, atol=0, equal_nan=True):
-        return None
+        return True, None
     others = {
         f"{STALE}: the targets are those of the batch before": (z, targets),
         f"{STALE}: the outputs are those of the batch before": (rows, y),
         f"{STALE}: it is the gradient of the batch before": (rows, targets),
     }
     stale = {what: _true_dz(loss, *batch, weight)[0] for what, batch in others.items()}
-    return diagnose([replace(case, given=case.cut(given), others=stale)])
+    return False, diagnose([replace(case, given=case.cut(given), others=stale)])
 
 
 def _true_dz(loss: Loss, z: Array, y: Array, weight: Array | None) -> tuple[Array, float]:
@@ -96,6 +98,7 @@ def _loss_case(loss: Loss, z: Array, y: Array, weight: Array | None) -> Case:
         others={TARGET: _true_dz(loss, z, 0 * y, weight)[0]} if y.shape == z.shape else {},
         block=block,
         tolerance=tolerance,
+        noise=noise_of(np.append(rows, 1.0), tolerance),
     )
 
 
@@ -155,6 +158,7 @@ def _whole_cases(
             pays=pays,
             block=block,
             tolerance=tolerance,
+            noise=noise_of(np.append(counted, 1.0), tolerance),
         )
 
 

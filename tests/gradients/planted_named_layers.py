@@ -48,56 +48,78 @@ class Bent(gd.Layer):
 
 
 class Summed(Bent):
+    """Σ in dW where the mean belongs."""
+
     def dW(self, x, dz):
         return x.T @ dz
 
 
 class BiasSummed(Bent):
+    """Σ in db where the mean belongs."""
+
     def db(self, dz):
         return np.add.reduce(dz)
 
 
 class MeanOfMeans(Bent):
+    """A mean of the rows' products, divided by n again."""
+
     def dW(self, x, dz):
         return np.mean([np.outer(a, b) for a, b in zip(x, dz, strict=True)], axis=0) / len(x)
 
 
 class Uphill(Bent):
+    """db with the wrong sign."""
+
     def db(self, dz):
         return -dz.mean(axis=0)
 
 
 class Swapped(Bent):
+    """dzᵀ·x where xᵀ·dz belongs."""
+
     def dW(self, x, dz):
         return dz.T @ x / len(x)
 
 
 class Unturned(Bent):
+    """dz·W where dz·Wᵀ belongs."""
+
     def dx(self, dz):
         return dz @ self.params["W"]
 
 
 class Reshaped(Bent):
+    """dWᵀ, reshaped until it fits."""
+
     def dW(self, x, dz):
         return (dz.T @ x / len(x)).reshape(self.params["W"].shape)
 
 
 class Straight(Bent):
+    """The slope of tanh left out."""
+
     def slope(self, dy, y):
         return dy
 
 
 class FirstOnly(Bent):
+    """db of the first row."""
+
     def db(self, dz):
         return dz[0]
 
 
 class Of32(Bent):
+    """A mean over 32 rows, however many there are."""
+
     def dW(self, x, dz):
         return x.T @ dz / 32
 
 
 class OfTheFirst(Bent):
+    """A mean over as many rows as the first batch had."""
+
     def db(self, dz):
         if not hasattr(self, "n"):
             self.n = len(dz)
@@ -105,6 +127,8 @@ class OfTheFirst(Bent):
 
 
 class Adding(Bent):
+    """dW added to what was there."""
+
     def backward(self, dy):
         before = self.grads["W"].copy()
         dx = super().backward(dy)
@@ -113,6 +137,8 @@ class Adding(Bent):
 
 
 class Remembers(Bent):
+    """The x of the batch before."""
+
     def forward(self, x, train=False):
         y = super().forward(x, train)
         if train:
@@ -131,7 +157,7 @@ class Decays(Bent):
 
 
 class WithOnes(gd.Layer):
-    """y = [x 1]·W, whose last row is the bias."""
+    """y = [x 1]·W, whose last row is the bias; in dW that row stays zero."""
 
     def __init__(self, units=3):
         self.units = units
@@ -153,6 +179,8 @@ class WithOnes(gd.Layer):
 
 
 class WithOnesUnwritten(WithOnes):
+    """The row of the bias not written."""
+
     def backward(self, dy):
         (x,) = self.kept()
         self.grads["W"][:-1] = x.T @ dy / len(x)
