@@ -29,6 +29,13 @@ def parser() -> argparse.ArgumentParser:
         default="minigd-demo.png",
         help="where the picture goes (default: %(default)s in this folder)",
     )
+    check = commands.add_parser(
+        "check",
+        help="check the gradients of the layers and losses in a file of your own",
+        description="Compares each gradient written by hand with a numerical one, and says what a "
+        "wrong one looks like. Exit code 0: all are right; 1: one is wrong; 2: nothing to check.",
+    )
+    check.add_argument("file", metavar="FILE", help="a file of Python, mylayer.py")
     return top
 
 
@@ -40,6 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parser().parse_args(arguments)
     try:
+        if options.command == "check":
+            from minigd import check
+
+            return check.main(options.file)
         from minigd import demo
 
         demo.main(options.out)
