@@ -26,7 +26,7 @@ from minigd.losses import Loss
 from minigd.model import Sequential
 
 SIZES = (7, 2, 1)
-WIDTHS = (4, 3, 1)
+WIDTHS = (6, 5, 1)
 
 
 class Verdict(NamedTuple):

@@ -52,11 +52,12 @@ def _factors(case: Case) -> Iterator[tuple[str, float]]:
     yield "a constant factor of 2", 2.0
     yield "a constant factor of 1/2", 0.5
     for what, width in _widths(case).items():
-        if width > 1:
-            yield f"the mean over the {width} {what} is missing (a factor of {width})", width
-            yield f"a mean over the {width} {what} is taken too (a factor of 1/{width})", 1 / width
-            if not case.by_row:
-                yield f"it is divided by the {width} {what}, and not by n = {{n}} rows", n / width
+        yield f"the mean over the {width} {what} is missing (a factor of {width})", width
+        yield f"a constant factor of {width}", width
+        yield f"a mean over the {width} {what} is taken too (a factor of 1/{width})", 1 / width
+        yield f"a constant factor of 1/{width}", 1 / width
+        if not case.by_row:
+            yield f"it is divided by the {width} {what}, and not by n = {{n}} rows", n / width
     if case.weight is not None:
         total = float(case.weight.sum())
         yield "the weighted sum is not divided by the sum of the weights", total
@@ -67,8 +68,9 @@ def _widths(case: Case) -> dict[str, int]:
     """Return the width of a layer's output and input, or of a loss's input."""
     outputs = case.x if case.dy is None else case.dy
     inputs = None if case.dy is None else case.x
-    widths = {"outputs": outputs, "inputs": inputs}
-    return {what: rows.shape[1] for what, rows in widths.items() if rows is not None}
+    found = {"inputs": inputs, "outputs": outputs}
+    widths = {rows.shape[1]: what for what, rows in found.items() if rows is not None}
+    return {what: width for width, what in widths.items() if width > 1}
 
 
 # Made of other things ---------------------------------------------------------------------------

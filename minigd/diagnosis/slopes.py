@@ -89,7 +89,9 @@ def _central(
         found.append((left / _CENTRAL_STEP, right / _CENTRAL_STEP))
     sides = np.array(found)
     left, right = sides[:, 0], sides[:, 1]
-    apart = abs(right - left) > 1e-3 * (abs(left) + abs(right)) + 1e-8 * abs(middle).max(initial=1)
+    jump, size = abs(right - left), abs(left) + abs(right)
+    # A smooth function bends by little more than the step between the two sides.
+    apart = (jump > 1e-3 * size) & (jump > 1e-3 * size.max(initial=0.0))
     return (left + right) / 2, apart
 
 
