@@ -364,7 +364,9 @@ def main() -> None:
             }
             chosen.append(workload)
             outcomes[name] = measure(workload, taking_part, rounds, seconds)
-    command = " ".join(["python -m benchmarks", *sys.argv[1:]])
+    # Where the files lie is nobody's business but the machine's.
+    words = ["FOLDER" if word == str(options.data) else word for word in sys.argv[1:]]
+    command = " ".join(["python -m benchmarks", *words])
     page = report(chosen, outcomes, command, rounds)
     print(page)
     if options.out is not None:

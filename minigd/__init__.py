@@ -3,10 +3,14 @@
 Rows in, batches cut, layers forward, one loss, layers backward, one update: every step legible.
 """
 
+import importlib.util
+import typing
+
 from minigd import initializers, metrics
 from minigd.backend import Array, Backend, get_backend
 from minigd.batches import Batch, Batches, batch_slices
 from minigd.callbacks import Checkpoint, CsvLog, EarlyStopping, PrintEvery, ReduceOnPlateau
+from minigd.compare import compare_backends
 from minigd.errors import (
     BackendError,
     CheckpointError,
@@ -15,8 +19,11 @@ from minigd.errors import (
     GradientError,
     ShapeError,
 )
+from minigd.explain import explain
+from minigd.export import export_onnx
 from minigd.files import load
 from minigd.gradcheck import check_gradients, check_layer
+from minigd.heavy_rows import HeavyRows
 from minigd.history import History
 from minigd.layers import (
     BatchNorm,
@@ -41,6 +48,13 @@ from minigd.losses import (
 )
 from minigd.model import Sequential
 from minigd.objective import Objective
+from minigd.plotting import (
+    plot_confusion,
+    plot_decision_boundary,
+    plot_predictions,
+    plot_schedule,
+)
+from minigd.race import race
 from minigd.rates import RateCurve, find_learning_rate
 from minigd.schedules import (
     Constant,
@@ -92,6 +106,7 @@ __all__ = [
     "Event",
     "ExponentialDecay",
     "GradientError",
+    "HeavyRows",
     "History",
     "Huber",
     "IdxSource",
@@ -127,9 +142,39 @@ __all__ = [
     "check_gradients",
     "check_layer",
     "coefficients",
+    "compare_backends",
+    "explain",
+    "export_onnx",
     "find_learning_rate",
     "get_backend",
     "initializers",
     "load",
     "metrics",
+    "plot_confusion",
+    "plot_decision_boundary",
+    "plot_predictions",
+    "plot_schedule",
+    "race",
 ]
+
+if typing.TYPE_CHECKING:
+    from minigd.estimators import MiniBatchClassifier, MiniBatchRegressor
+
+# They are made of scikit-learn's classes, and loaded when they are first asked for.
+_ESTIMATORS = ["MiniBatchClassifier", "MiniBatchRegressor"]
+if importlib.util.find_spec("sklearn") is not None:
+    __all__ += ["MiniBatchClassifier", "MiniBatchRegressor"]
+
+if not typing.TYPE_CHECKING:
+
+    def __getattr__(name):
+        if name not in _ESTIMATORS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from minigd import estimators
+
+        globals()[name] = getattr(estimators, name)
+        return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

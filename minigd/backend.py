@@ -3,12 +3,15 @@
 A model is given one backend at construction and hands it down; nothing else asks which it is.
 """
 
+import math
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from minigd import kernels
 from minigd.errors import BackendError, DataError, unknown_name
 
 Array: TypeAlias = Any
@@ -48,6 +51,8 @@ class Backend:
     name = "numpy"
     xp: Any = np
     reads_are_free = True
+    out_of_memory: tuple[type[Exception], ...] = ()
+    """What is raised where an array does not fit, and is said in other words."""
 
     def holds(self, x: object) -> bool:
         """Tell whether `x` is an array of this backend."""
@@ -94,9 +99,9 @@ class Backend:
         """
         return np.asarray(x.get() if _is_on_device(x) else x, dtype=dtype)
 
-    def feed(self, x: Array) -> Array:
-        """Bring a batch over: the one place where the trainer's rows go from host to device."""
-        return x
+    def keeps(self, nbytes: int) -> bool:
+        """Tell whether rows of so many bytes are to stay on the device for a whole fit."""
+        return False
 
     def to_numpy(self, x: Array) -> Array:
         """Return `x` on the host."""
@@ -104,13 +109,11 @@ class Backend:
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return an array whose content is whatever was in memory."""
-        array: Array = self.xp.empty(shape, dtype=dtype)
-        return array
+        return self.xp.empty(shape, dtype=dtype)
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return an array of zeros."""
-        array: Array = self.xp.zeros(shape, dtype=dtype)
-        return array
+        return self.xp.zeros(shape, dtype=dtype)
 
     def take(self, x: Array, index: Array, out: Array | None = None) -> Array:
         """Return the rows of `x` that `index` names, written into `out` if one is given."""
@@ -167,6 +170,10 @@ class Backend:
         for a, new in zip(_tuple(out), _tuple(results), strict=True):
             a[...] = self.xp.where(where, new, a)
         return where
+
+    def compute(self, formula: Callable[..., Array], *inputs: Array, **constants: float) -> Array:
+        """Return ``formula(*inputs, **constants)``, one array like the first of them."""
+        return formula(*inputs, **constants)
 
     def all_finite(self, x: Array) -> bool:
         """Tell whether x holds neither NaN nor infinity; on a GPU this makes the host wait."""
@@ -229,6 +236,10 @@ class Backend:
         """Return a scalar in double precision, to sum many of them, without a read."""
         return value.astype("float64")
 
+    def free_bytes(self) -> int:
+        """Return how much memory is free for arrays; as much as is wanted, where nobody counts."""
+        return sys.maxsize
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
@@ -279,27 +290,51 @@ class NumpyBackend(Backend):
 
 
 class CupyBackend(Backend):
-    """Arrays on one NVIDIA GPU, through CuPy.
+    """Arrays on one NVIDIA GPU, through CuPy; each formula is one kernel.
 
     Parameters
     ----------
     xp : module, optional
         A module with CuPy's names; the installed CuPy by default.
+    device_budget : int or str, optional
+        How much of a data set may stay on the GPU while a model trains on it: bytes, or a text such
+        as ``"2GB"`` or ``"500MiB"``. A larger one streams, batch by batch. Half of the free memory
+        by default.
+    tf32 : bool, default False
+        Whether products of float32 matrices may round their factors to the 11 significant bits of
+        TF32, which is several times faster, with a relative error of about 1e-3 a product in place
+        of 1e-7. CuPy has one setting for the whole process, which this one changes.
 
     Raises
     ------
     BackendError
-        If CuPy is not installed, or no GPU is there: two different messages.
+        If CuPy is not installed, no GPU is there, or its driver is missing or too old: each its own
+        message.
+    ValueError
+        If the budget is no size.
     """
 
     name = "cupy"
     reads_are_free = False
 
-    def __init__(self, xp: Any = None) -> None:
+    def __init__(
+        self, xp: Any = None, device_budget: int | str | None = None, tf32: bool = False
+    ) -> None:
+        self.device_budget = None if device_budget is None else size_in_bytes(device_budget)
         self.xp = _import_cupy() if xp is None else xp
+        self.out_of_memory = (self.xp.cuda.memory.OutOfMemoryError,)
+        self.tf32 = tf32
+        if tf32:
+            linalg = self.xp._core._routines_linalg
+            linalg.set_compute_type(np.dtype("float32"), linalg.COMPUTE_TYPE_TF32)
 
     def here(self, x: Any, what: str) -> Array:
         """Return `x` if it is on the GPU, and refuse it if it is not."""
+        if self.holds(x) and x.device.id != self.xp.cuda.runtime.getDevice():
+            raise BackendError(
+                f"{what} is on GPU {x.device.id}, and the model is on GPU "
+                f"{self.xp.cuda.runtime.getDevice()}: copy it with `model.backend.asarray({what})`"
+            )
         if not self.holds(x):
             raise BackendError(
                 f"{what} is a {_type_name(x)} on the host, but the model is on the GPU: move it "
@@ -310,35 +345,65 @@ class CupyBackend(Backend):
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
         """Move `x` to the GPU."""
-        array: Array = self.xp.asarray(x, dtype=dtype)
-        return array
+        return self.xp.asarray(x, dtype=dtype)
 
-    def feed(self, x: Array) -> Array:
-        """Copy a batch of host rows to the GPU."""
-        return x if self.holds(x) else self.asarray(x)
+    def keeps(self, nbytes: int) -> bool:
+        """Tell whether rows of so many bytes fit in what may stay on the GPU."""
+        if self.device_budget is not None:
+            return nbytes <= self.device_budget
+        return nbytes <= self.free_bytes() // 2
+
+    def free_bytes(self) -> int:
+        """Return what the GPU has left, and what CuPy keeps of it for itself."""
+        free, _ = self.xp.cuda.Device().mem_info
+        return int(free) + int(self.xp.get_default_memory_pool().free_bytes())
 
     def to_numpy(self, x: Array) -> Array:
         """Copy `x` to the host."""
-        array: Array = self.xp.asnumpy(x)
-        return array
+        return self.xp.asnumpy(x)
 
     def take(self, x: Array, index: Array, out: Array | None = None) -> Array:
         """Return the rows of `x` that `index` names, gathered on the GPU."""
-        rows: Array = self.xp.take(x, index, axis=0, out=out)
-        return rows
+        return self.xp.take(x, index, axis=0, out=out)
+
+    def apply(
+        self,
+        formula: Callable[..., Any],
+        *inputs: Array,
+        out: Array | tuple[Array, ...],
+        where: Array | None = None,
+        **constants: float,
+    ) -> Array | None:
+        """Write ``formula(*inputs, **constants)`` into `out` in one kernel, where there is one."""
+        outs, program = _tuple(out), kernels.program_of(formula)
+        if program is None or not program.fits(inputs, outs, where):
+            return super().apply(formula, *inputs, out=out, where=where, **constants)
+        return kernels.launch(self.xp, program, inputs, outs, where, constants)
+
+    def compute(self, formula: Callable[..., Array], *inputs: Array, **constants: float) -> Array:
+        """Return ``formula(*inputs, **constants)``, one array like the first of them."""
+        out = self.xp.empty_like(inputs[0])
+        self.apply(formula, *inputs, out=out, **constants)
+        return out
 
 
-def get_backend(which: Any = "numpy") -> Backend:
+def get_backend(
+    which: Any = "numpy", *, device_budget: int | str | None = None, tf32: bool = False
+) -> Backend:
     """Return the backend of a name, or the backend given.
 
     Parameters
     ----------
     which : {"numpy", "cupy"} or Backend
+    device_budget : int or str, optional
+    tf32 : bool, default False
+        For ``"cupy"`` alone: how much of a data set may stay on the GPU, and whether products may
+        be less exact than float32; see `minigd.backend.CupyBackend`.
 
     Raises
     ------
     ValueError
-        If the name is not known.
+        If the name is not known, or a choice for the GPU is made for another backend.
     BackendError
         If the name is ``"cupy"`` and CuPy, or a GPU, is missing.
 
@@ -347,12 +412,14 @@ def get_backend(which: Any = "numpy") -> Backend:
     >>> get_backend("numpy").name
     'numpy'
     """
+    if isinstance(which, str) and which == "cupy":
+        return CupyBackend(device_budget=device_budget, tf32=tf32)
+    if device_budget is not None or tf32:
+        raise ValueError(f"device_budget and tf32 are choices for 'cupy', not for {which!r}")
     if isinstance(which, Backend):
         return which
     if isinstance(which, str) and which == "numpy":
         return _NUMPY
-    if isinstance(which, str) and which == "cupy":
-        return CupyBackend()
     raise unknown_name("backend", which, ["numpy", "cupy"])
 
 
@@ -366,6 +433,28 @@ def backend_of(x: Any) -> Backend:
 
 
 _NUMPY = NumpyBackend()
+
+
+def size_in_bytes(size: int | str) -> int:
+    """Return a size in bytes: a number, or a text with B, kB, MB, GB, KiB, MiB or GiB.
+
+    >>> size_in_bytes("2GB"), size_in_bytes("1.5 MiB"), size_in_bytes(100)
+    (2000000000, 1572864, 100)
+    """
+    text = str(size).strip().lower()
+    number = text.rstrip("kmgib ")
+    unit = _UNITS.get(text[len(number) :].strip())
+    try:
+        value = math.floor(float(number) * (unit or math.nan))
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise ValueError(f"{size!r} is no size in bytes, such as 2_000_000_000, '2GB' or '500MiB'")
+    return value
+
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+_UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
 class Workspace:
@@ -496,9 +585,15 @@ def _import_cupy() -> Any:
     try:
         devices = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
+        if "InsufficientDriver" in str(error):
+            raise BackendError(
+                f"CuPy {cupy.__version__} is installed, but no GPU can be used: the NVIDIA driver "
+                f"is missing, or too old for CuPy's CUDA ({error}). Install a newer driver, or the "
+                "CuPy of an older CUDA, 'minigd[gpu-cuda12]'; or use backend='numpy'"
+            ) from error
         raise BackendError(
-            f"CuPy {cupy.__version__} is installed, but no GPU is there, or its driver is missing "
-            f"or too old ({error}): use backend='numpy'"
+            f"CuPy {cupy.__version__} is installed, but no GPU is there ({error}): use "
+            "backend='numpy'"
         ) from error
     if devices == 0:
         raise BackendError(

@@ -3,13 +3,14 @@
 2300 rows in batches of 500 are five updates, the last of 300 rows; shuffling permutes an index.
 """
 
+import copy
 import hashlib
 from collections.abc import Generator, Iterator
 from typing import Any, Literal
 
 import numpy as np
 
-from minigd.backend import Array, Workspace, backend_of
+from minigd.backend import Array, Backend, Workspace, backend_of
 from minigd.errors import DataError, check_integer
 from minigd.sources import ArraySource, Rows, Source
 from minigd.streams import Piece, cut, prefetched, shuffled
@@ -228,10 +229,10 @@ class Batches:
         self._weights: Array | None = None
         self._class_weight: dict[int, float] = {}
         if sample_weight is not None:
-            if getattr(self.source, "weight", None) is not None and own is None:
+            if self.source.weight is not None and own is None:
                 raise TypeError("the source brings its own weights: leave sample_weight out")
             self._weights = check_weights(sample_weight, self.source.count())
-        elif isinstance(self.source, ArraySource):
+        else:
             self._weights = self.source.weight
         if isinstance(self.source, ArraySource) and self.source.y is None and self.weighted:
             raise DataError("weights are for rows with targets, and there is no y")
@@ -304,6 +305,24 @@ class Batches:
             if batch.y is None:
                 raise DataError("weights are for rows with targets, and there is no y")
             yield Batch(batch.x, batch.y, batch.rows, self.weight(batch.rows, batch.y))
+
+    def on(self, backend: Backend) -> "Batches":
+        """Return the same batches with their rows on a GPU that keeps them, else these.
+
+        An array on the host is copied, as it is now; whatever is elsewhere, or does not fit in what
+        the GPU is to hold, comes over batch by batch.
+        """
+        source = self.source
+        if (
+            not isinstance(source, ArraySource)
+            or source.sparse
+            or not source.backend.reads_are_free
+            or not backend.keeps(source.nbytes)
+        ):
+            return self
+        moved = copy.copy(self)
+        moved.source, moved.prefetch = source.on(backend), 0
+        return moved
 
     def _size(self) -> int:
         return self.source.count() if self.batch_size is None else self.batch_size
@@ -399,11 +418,12 @@ class Batches:
     ) -> Generator[Batch, None, None]:
         source, size = self.source, self._size()
         order: Any = self.order(epoch)
+        there = source.order(order)
         # Rows of a file, and of small batches, are fetched for many batches at once.
         many = max(1, source.gather // size) * size
         for first in range(start * size, source.count(), many):
             rows = order[first : first + many]
-            x, y = source.take(rows, workspace)
+            x, y = source.take(there[first : first + many], workspace)
             if len(rows) <= size:
                 yield Batch(x, y, rows)
                 continue

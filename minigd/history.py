@@ -53,6 +53,43 @@ class History(Mapping[str, list[float]]):
     def __len__(self) -> int:
         return len(self._columns)
 
+    def plot(self, *names: str, ax: Any = None) -> Any:
+        """Draw the loss and the metrics of each epoch, in training and in validation.
+
+        Training is a solid line, validation a dashed one. The loss is on the left scale and metrics
+        are on the right; metrics of different units are better drawn one at a time, by name. The
+        epoch with the lowest ``val_loss``, or else the lowest ``loss``, is marked.
+
+        Parameters
+        ----------
+        *names : str
+            Which to draw, ``"loss"`` or a metric, each with its ``val_`` column; all unless given.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; the axes of a new figure unless given.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        ImportError
+            If Matplotlib is missing.
+        ValueError
+            If there is no such column, or no epoch.
+
+        Examples
+        --------
+        >>> history = History({"loss": [0.5, 0.25], "val_loss": [0.5, 0.75]})
+        >>> ax = history.plot()
+        >>> [line.get_label() for line in ax.get_lines()]
+        ['loss', 'val_loss', 'lowest val_loss: epoch 1']
+        """
+        # Against the arrows, as `Sequential.fit` is: a convenience for users, not a dependency.
+        from minigd.plotting import plot_history
+
+        return plot_history(self, *names, ax=ax)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the columns."""
         return {name: list(values) for name, values in self._columns.items()}

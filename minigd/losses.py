@@ -274,11 +274,12 @@ class Huber(Loss):
 
     def per_example(self, z: Array, y: Array) -> Array:
         """Return ℓ_i."""
-        return formulas.huber(z - y, delta=self.delta).mean(axis=1)
+        return self.backend_of(z).compute(formulas.huber, z - y, delta=self.delta).mean(axis=1)
 
     def gradient(self, z: Array, y: Array) -> Array:
         """Return ∂ℓ_i/∂z_ik."""
-        return formulas.huber_backward(z - y, delta=self.delta) / z.shape[1]
+        compute = self.backend_of(z).compute
+        return compute(formulas.huber_backward, z - y, delta=self.delta) / z.shape[1]
 
 
 class BinaryCrossEntropy(Loss):
@@ -331,7 +332,7 @@ class BinaryCrossEntropy(Loss):
     def per_example(self, z: Array, y: Array) -> Array:
         """Return ℓ_i."""
         if self.from_logits:
-            return formulas.binary_cross_entropy(z, y).mean(axis=1)
+            return self.backend_of(z).compute(formulas.binary_cross_entropy, z, y).mean(axis=1)
         # A term whose weight is 0 counts as 0, also where its logarithm is infinite.
         yes = np.where(y > 0, y * np.log(np.where(y > 0, z, 1)), 0)
         no = np.where(y < 1, (1 - y) * np.log(np.where(y < 1, 1 - z, 1)), 0)
@@ -340,7 +341,7 @@ class BinaryCrossEntropy(Loss):
     def gradient(self, z: Array, y: Array) -> Array:
         """Return ∂ℓ_i/∂z_ik."""
         if self.from_logits:
-            return (formulas.sigmoid(z) - y) / z.shape[1]
+            return (self.probabilities(z) - y) / z.shape[1]
         yes = np.where(y > 0, y / np.where(y > 0, z, 1), 0)
         no = np.where(y < 1, (1 - y) / np.where(y < 1, 1 - z, 1), 0)
         return (no - yes) / z.shape[1]
@@ -360,7 +361,7 @@ class BinaryCrossEntropy(Loss):
 
     def probabilities(self, z: Array) -> Array:
         """Return sigmoid(z) for logits, z for probabilities."""
-        return formulas.sigmoid(z) if self.from_logits else z
+        return self.backend_of(z).compute(formulas.sigmoid, z) if self.from_logits else z
 
 
 class CategoricalCrossEntropy(Loss):
@@ -409,7 +410,7 @@ class CategoricalCrossEntropy(Loss):
     def per_example(self, z: Array, y: Array) -> Array:
         """Return ℓ_i."""
         if self.from_logits:
-            log_p = formulas.log_softmax(z)
+            log_p = self.backend_of(z).compute(formulas.log_softmax, z)
             return -self._pick(log_p, y) if y.ndim == 1 else -(y * log_p).sum(axis=1)
         if y.ndim == 1:
             return -np.log(self._pick(z, y))
@@ -419,9 +420,9 @@ class CategoricalCrossEntropy(Loss):
         """Return ∂ℓ_i/∂z_ik."""
         if self.from_logits:
             if y.ndim == 1:
-                return formulas.softmax(z) - self._one_hot(y, z)
+                return self.probabilities(z) - self._one_hot(y, z)
             # Σ_k y_ik is 1 up to the rounding that `check` lets pass.
-            return formulas.softmax(z) * y.sum(axis=1, keepdims=True) - y
+            return self.probabilities(z) * y.sum(axis=1, keepdims=True) - y
         y = self._one_hot(y, z) if y.ndim == 1 else y
         return -np.where(y > 0, y / np.where(y > 0, z, 1), 0)
 
@@ -481,7 +482,7 @@ class CategoricalCrossEntropy(Loss):
 
     def probabilities(self, z: Array) -> Array:
         """Return softmax(z) for logits, z for probabilities."""
-        return formulas.softmax(z) if self.from_logits else z
+        return self.backend_of(z).compute(formulas.softmax, z) if self.from_logits else z
 
     def _pick(self, z: Array, classes: Array) -> Array:
         backend = self.backend_of(z)

@@ -255,7 +255,7 @@ class Difference(Metric):
 
 
 class MeanAbsoluteError(Difference):
-    """The mean of |prediction − y| over the outputs and the rows.
+    """The mean of ``|prediction − y|`` over the outputs and the rows.
 
     Examples
     --------

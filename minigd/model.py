@@ -284,9 +284,13 @@ class Sequential:
         return x
 
     def run_backward(
-        self, layers: Sequence[Layer], dy: Array, input_gradient: bool = False
+        self,
+        layers: Sequence[Layer],
+        dy: Array,
+        input_gradient: bool = False,
+        squares: list[Array] | None = None,
     ) -> Array | None:
-        """Run dy back through the same layers."""
+        """Run dy back through the same layers; take their `row_squares` down where asked to."""
         self._pending = None
         n = len(dy)
         trained = [i for i, layer in enumerate(layers) if layer.params]
@@ -294,6 +298,8 @@ class Sequential:
         for i in reversed(range(stop, len(layers))):
             layer = layers[i]
             layer.wants_dx = input_gradient or i > stop
+            if squares is not None and layer.params:
+                squares.append(layer.row_squares(dy))
             dx = layer.backward(dy)
             if not layer.wants_dx:
                 break
@@ -388,6 +394,7 @@ class Sequential:
         sample_weight: Any = None,
         class_weight: Any = None,
         callbacks: Iterable[Any] = (),
+        per_example: bool = False,
         progress: bool = False,
         receipt: bool = False,
         **options: Any,
@@ -419,6 +426,8 @@ class Sequential:
             How much the rows of each class count, times their own weight.
         callbacks : iterable of callable
             Each is called with every event; see `minigd.Trainer.fit`.
+        per_example : bool, default False
+            Tell callbacks the norm of each row's own gradient, as ``event.norms``.
         progress : bool, default False
             A bar in a terminal, a few lines elsewhere.
         receipt : bool, default False
@@ -459,6 +468,7 @@ class Sequential:
             sample_weight=sample_weight,
             class_weight=class_weight,
             callbacks=callbacks,
+            per_example=per_example,
             progress=progress,
             receipt=receipt,
         )
@@ -507,7 +517,7 @@ class Sequential:
     def _trainer(
         self, loss: str | Loss, updater: str | Updater, metrics: Any, options: dict[str, Any]
     ) -> Any:
-        # The one import that runs against the arrows: a convenience for users, not a dependency.
+        # An import that runs against the arrows: a convenience for users, not a dependency.
         from minigd.trainer import Trainer
 
         if "until_epoch" in options:
@@ -666,20 +676,23 @@ class Sequential:
 
         Notes
         -----
-        A batch itself, and what a recorded step keeps between its operations, come on top.
+        A GPU that keeps the data holds them too; where they stream, it holds three batches and
+        not one. On the CPU, what a recorded step keeps between its operations comes on top.
 
         Examples
         --------
         >>> import minigd as gd
         >>> gd.Sequential([gd.Dense(10), gd.Tanh(), gd.Dense(1)], inputs=2).summary()
-        layer                  output    parameters
-        dense1                 (n, 10)           30
-        tanh1                  (n, 10)            0
-        dense2                 (n, 1)            11
-        total                                    41   164 bytes of float32
-        gradients                                41   164 bytes
-        state of Adam                            82   328 bytes
-        work arrays, n = 100                          16,400 bytes
+        layer                     output    parameters
+        dense1                    (n, 10)           30
+        tanh1                     (n, 10)            0
+        dense2                    (n, 1)            11
+        total                                       41   164 bytes of float32
+        gradients                                   41   164 bytes
+        state of Adam                               82   328 bytes
+        work arrays, n = 100                             16,400 bytes
+        the batch and its loss                           2,000 bytes
+        in all, beside the data                          19,056 bytes
         """
         return summarize(self, batch_size, updater)
 

@@ -12,6 +12,7 @@ from minigd.batches import Batches, as_batches
 from minigd.errors import DataError, DivergenceError, check_integer, check_number
 from minigd.losses import Loss
 from minigd.model import Sequential
+from minigd.plotting import plot_rates
 from minigd.trainer import Trainer
 from minigd.updaters import Updater, get_updater
 
@@ -32,6 +33,31 @@ class RateCurve(NamedTuple):
     rates: list[float]
     losses: list[float]
     suggestion: float
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the loss against the learning rate, and mark the suggestion.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; the axes of a new figure unless given.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        ImportError
+            If Matplotlib is missing.
+
+        Examples
+        --------
+        >>> ax = RateCurve([0.01, 0.1, 1.0], [2.0, 1.0, 5.0], 0.01).plot()
+        >>> ax.get_xlabel(), ax.get_xscale()
+        ('learning rate', 'log')
+        """
+        return plot_rates(self.rates, self.losses, self.suggestion, ax)
 
 
 def find_learning_rate(

@@ -15,11 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minigd import per_example
 from minigd.backend import Array, Backend, NumpyBackend, Views, Workspace
 from minigd.fast import FastBackend, add_row, constant_names, looped, make_ready, sum_rows
 from minigd.layers import LAYERS
 from minigd.losses import LOSSES
 from minigd.objective import Objective
+from minigd.per_example import RowClipping
 from minigd.receipt import Receipt
 
 MOST = 8
@@ -36,6 +38,14 @@ class Operation(NamedTuple):
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     last: int
+
+
+class Step(NamedTuple):
+    """What a step came to: its mean loss, its outputs, and the norms of its rows if asked for."""
+
+    value: Any
+    z: Array
+    norms: Array | None
 
 
 class NotRecorded(Exception):
@@ -178,27 +188,33 @@ class Recording:
     """
 
     def __init__(
-        self, objective: Objective, x: Array, y: Array, fast: FastBackend | None = None
+        self,
+        objective: Objective,
+        x: Array,
+        y: Array,
+        fast: FastBackend | None = None,
+        clipping: RowClipping | None = None,
     ) -> None:
         self._model = objective.model
         self._x, self._y = x, y.copy()
         with _recording(objective, fast) as (shadow, operations):
             value, z = shadow.forward(self._x.view(Recorded), self._y.view(Recorded))
-            shadow.backward()
-            self._value, self._z = _plain(value), _plain(z)
-        self.operations = shorten(operations, [self._value, self._z])
+            norms = _backward(shadow, clipping)
+            self._value, self._z, self._norms = _plain(value), _plain(z), _plain(norms)
+        wanted = [self._value, self._z, *([] if norms is None else [self._norms])]
+        self.operations = shorten(operations, wanted)
         if fast is not None:
             self.operations = [_of_rows(operation) for operation in self.operations]
         self._replay = _straight(self.operations, self._x)
 
-    def __call__(self, x: Array, y: Array) -> tuple[Any, Array]:
-        """Do the step for another batch of the same size; return the mean loss and the outputs."""
+    def __call__(self, x: Array, y: Array) -> Step:
+        """Do the step for another batch of the same size."""
         self._y[...] = y
         self._model.passes += 1
         self._replay(x)
-        return self._value[()], self._z
+        return Step(self._value[()], self._z, self._norms)
 
-    def by_the_clock(self, x: Array, y: Array, receipt: Receipt) -> tuple[Any, Array]:
+    def by_the_clock(self, x: Array, y: Array, receipt: Receipt) -> Step:
         """Do the same operation by operation, for a receipt."""
         self._y[...] = y
         self._model.passes += 1
@@ -213,7 +229,7 @@ class Recording:
                 arguments = arguments[:-1]
             calls.append((name, function, arguments))
         receipt.run(calls)
-        return self._value[()], self._z
+        return Step(self._value[()], self._z, self._norms)
 
     def __str__(self) -> str:
         names = {_place(self._x): "x", _place(self._y): "y", _place(self._z): "z"}
@@ -260,21 +276,33 @@ class Steps:
         )
 
     def __call__(
-        self, x: Array, y: Array, scale: Array | None, receipt: Receipt | None = None
-    ) -> tuple[Any, Array]:
-        """Go forward and backward; return the mean loss and the outputs.
+        self,
+        x: Array,
+        y: Array,
+        scale: Array | None,
+        receipt: Receipt | None = None,
+        clipping: RowClipping | None = None,
+    ) -> Step:
+        """Go forward and backward; the outputs and norms are overwritten by the next step.
 
-        The outputs are overwritten by the next step. With a receipt the operations are timed.
+        With a receipt the operations are timed; with `clipping`, which need not limit anything,
+        there are norms.
         """
         if self._recordable and scale is None:
-            recording = self._recording(x, y)
+            recording = self._recording(x, y, clipping)
             if recording is not None:
                 if receipt is not None:
                     return recording.by_the_clock(x, y, receipt)
                 return recording(x, y)
-        return self._by_layers(x, y, scale)
+        return self._by_layers(x, y, scale, clipping)
 
-    def _by_layers(self, x: Array, y: Array, scale: Array | None = None) -> tuple[Any, Array]:
+    def _by_layers(
+        self,
+        x: Array,
+        y: Array,
+        scale: Array | None = None,
+        clipping: RowClipping | None = None,
+    ) -> Step:
         layers, model = self.objective.layers, self.objective.model
         if self._fast is not None:
             # Lent for the step alone: predictions and other trainers have the model's own.
@@ -282,11 +310,11 @@ class Steps:
                 layer.backend = self._fast
         try:
             value, z = self.objective.forward(x, y, scale)
-            self.objective.backward()
+            norms = _backward(self.objective, clipping)
         finally:
             for layer in layers:
                 layer.backend = model.backend
-        return value, z
+        return Step(value, z, norms)
 
     def refresh(self) -> None:
         """Forget the recordings if a constant or a method of a layer or the loss was changed."""
@@ -305,8 +333,8 @@ class Steps:
             for part in parts
         ]
 
-    def _recording(self, x: Array, y: Array) -> Recording | None:
-        key = (x.shape, y.shape, y.dtype)
+    def _recording(self, x: Array, y: Array, clipping: RowClipping | None) -> Recording | None:
+        key = (x.shape, y.shape, y.dtype, clipping and (clipping.limit,))
         if key in self._recordings:
             return self._recordings[key]
         # A size that does not come again is not worth a recording, nor are many that take turns.
@@ -314,10 +342,10 @@ class Steps:
             if len(self._seen) < 10 * MOST:
                 self._seen.add(key)
             return None
-        self._recordings[key] = self._record(x, y)
+        self._recordings[key] = self._record(x, y, clipping)
         return self._recordings[key]
 
-    def _record(self, x: Array, y: Array) -> Recording | None:
+    def _record(self, x: Array, y: Array, clipping: RowClipping | None) -> Recording | None:
         """Record a step, and keep it if it gives the same bits as the layers for other rows."""
         model, objective = self.objective.model, self.objective
         running = [layer.buffers[name] for layer in model.layers for name in layer.running]
@@ -331,23 +359,31 @@ class Steps:
 
         try:
             # Once without a tape: what a layer looks up only once is then known.
-            self._by_layers(x, y)
+            self._by_layers(x, y, None, clipping)
             restore()
-            recording = Recording(objective, x, y, self._fast)
+            recording = Recording(objective, x, y, self._fast, clipping)
         except Exception:
             # Whatever a recording stumbles over, the layers themselves do the step, or say why not.
             restore()
             return None
         results = []
-        for step in (recording, self._by_layers):
+        for step in (recording, functools.partial(self._by_layers, clipping=clipping)):
             restore()
-            value, _ = step(x[::-1], y[::-1])
-            results.append([value, model.flat_grads.copy(), *(b.copy() for b in running)])
+            value, _, norms = step(x[::-1], y[::-1])
+            found = [value, model.flat_grads.copy(), *(b.copy() for b in running)]
+            results.append(found if norms is None else [*found, norms.copy()])
         restore()
         same = all(
             np.array_equal(one, other, equal_nan=True) for one, other in zip(*results, strict=True)
         )
         return recording if same else None
+
+
+def _backward(objective: Objective, clipping: RowClipping | None) -> Array | None:
+    if clipping is not None:
+        return per_example.backward(objective, clipping)
+    objective.backward()
+    return None
 
 
 @contextmanager

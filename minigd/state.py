@@ -13,9 +13,9 @@ import stat
 import uuid
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -31,11 +31,7 @@ Description = dict[str, Any]
 
 
 def write(path: str | os.PathLike[str], description: Description, arrays: Arrays) -> None:
-    """Write a description and named arrays to `path`, atomically.
-
-    The bytes go to a temporary file in the same folder, are flushed to the disk, and then take the
-    name `path` in one step. A reader, or a process killed at any moment, sees the old file or the
-    new one. A failure (no space, no permission) leaves the old file as it was.
+    """Write a description and named arrays to `path`, atomically; see `replacing`.
 
     Parameters
     ----------
@@ -55,9 +51,6 @@ def write(path: str | os.PathLike[str], description: Description, arrays: Arrays
     >>> description["epoch"], arrays["W"].tolist()
     (3, [[1.0, 0.0], [0.0, 1.0]])
     """
-    # A link is followed, so that what it points to is replaced and not the link.
-    target = Path(os.path.realpath(path))
-    mode = _check_target(target, os.fspath(path))
     text = json.dumps({"format": FORMAT, "version": VERSION, **description})
     members: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
     for name, array in members.items():
@@ -65,13 +58,37 @@ def write(path: str | os.PathLike[str], description: Description, arrays: Arrays
             raise ValueError(f"{name} can't be written: it holds objects (allow_pickle=False)")
     members[_DESCRIPTION] = np.frombuffer(text.encode(), dtype=np.uint8)
     members[_DIGEST] = _digest(members)
+    with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in members.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Give a file to write to, which becomes `path` when all is written, and not before.
+
+    The bytes go to a temporary file in the same folder, are flushed to the disk, and then take the
+    name `path` in one step. A reader, or a process killed at any moment, sees the old file or the
+    new one. A failure (no space, no permission) leaves the old file as it was.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with replacing(f"{folder}/a.txt") as file:
+    ...         size = file.write(b"whole")
+    ...         early = os.path.exists(f"{folder}/a.txt")
+    ...     early, os.listdir(folder)
+    (False, ['a.txt'])
+    """
+    # A link is followed, so that what it points to is replaced and not the link.
+    target = Path(os.path.realpath(path))
+    mode = _check_target(target, os.fspath(path))
     temporary = beside(target)
     try:
         with open(temporary, "xb") as file:
-            with zipfile.ZipFile(file, "w") as archive:
-                for name, array in members.items():
-                    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                        np.lib.format.write_array(member, array, allow_pickle=False)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         if mode is not None:

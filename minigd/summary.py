@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from minigd.errors import check_integer
-from minigd.layers.normalization import Adapted
+from minigd.layers.activations import Sigmoid, Softmax
+from minigd.layers.normalization import Adapted, Rescale
 from minigd.updaters import Updater, get_updater
 
 
@@ -40,6 +41,11 @@ def summarize(model: Any, batch_size: int, updater: str | Updater) -> Summary:
         (f"state of {name}", "", f"{vectors // model.dtype.itemsize:,}", f"{vectors:,} bytes")
     )
     rows.append((f"work arrays, n = {batch_size:,}", "", "", f"{work:,} bytes"))
+    # The loss works with about three arrays of the outputs' shape at once.
+    batch = batch_size * (model.n_in + 3 * model.n_out) * model.dtype.itemsize
+    rows.append(("the batch and its loss", "", "", f"{batch:,} bytes"))
+    whole = 2 * each + vectors + work + batch
+    rows.append(("in all, beside the data", "", "", f"{whole:,} bytes"))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     return Summary(
         "\n".join(
@@ -60,9 +66,15 @@ def work_bytes(model: Any, batch_size: int) -> int:
     for layer in twin.layers:
         if isinstance(layer, Adapted):
             layer.buffers["rows"][...] = 1
+    # Training leaves these out where they end a model: `minigd.Objective`.
+    last, loss = twin.layers[-1], twin.loss
+    paired = isinstance(last, Rescale) or (
+        isinstance(last, Sigmoid | Softmax) and (loss is None or loss.takes_probabilities)
+    )
+    layers = twin.layers[:-1] if paired else twin.layers
     twin.workspace.lent = threading.get_ident()
     with np.errstate(all="ignore"):
-        y = twin.run_forward(twin.layers, np.ones((2, twin.n_in), dtype=twin.dtype), train=True)
-        twin.run_backward(twin.layers, np.ones_like(y))
+        y = twin.run_forward(layers, np.ones((2, twin.n_in), dtype=twin.dtype), train=True)
+        twin.run_backward(layers, np.ones_like(y))
     nbytes: int = twin.workspace.nbytes
     return nbytes * batch_size // 2

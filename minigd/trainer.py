@@ -17,7 +17,7 @@ import numpy as np
 from minigd import runs
 from minigd.backend import Array, Backend, Workspace, backend_of
 from minigd.batches import Batch, Batches, as_batches
-from minigd.errors import CheckpointError, DataError, DivergenceError, check_integer
+from minigd.errors import BackendError, CheckpointError, DataError, DivergenceError, check_integer
 from minigd.fast import FastBackend, available, told
 from minigd.gradient import Accumulation, Clipping, Penalty
 from minigd.guard import first_nonfinite_gradient, make_guard
@@ -27,10 +27,13 @@ from minigd.losses import Loss
 from minigd.metrics import Metric, get_metrics
 from minigd.model import Sequential
 from minigd.objective import Objective
+from minigd.per_example import RowClipping
 from minigd.progress import Progress, say
 from minigd.receipt import Receipt
 from minigd.recording import Steps
 from minigd.sources import ArraySource, Rows
+from minigd.staging import Staging
+from minigd.summary import work_bytes
 from minigd.totals import Totals
 from minigd.updaters import Updater, get_updater
 from minigd.weights import ClassWeight, check_weights
@@ -60,6 +63,8 @@ class Event(NamedTuple):
     rows : slice, array of int or None
         The numbers of these rows in the source. None where an epoch ends within the batches
         of an update, which is then made from those there are.
+    norms : Array or None
+        The norm of each row's own gradient, where `fit` was asked for them: `minigd.per_example`.
     """
 
     name: str
@@ -68,6 +73,7 @@ class Event(NamedTuple):
     x: Array | None = None
     y: Array | None = None
     rows: Rows | None = None
+    norms: Array | None = None
 
 
 Callback = Callable[[Event], object]
@@ -113,12 +119,14 @@ class Trainer:
         How many batches make one update, with the gradient of all their rows as one batch; fewer
         at the end of an epoch. Memory is held for one of them.
     l1, l2 : float, default 0.0
-        A penalty λ₁ Σ |W| + ½ λ₂ Σ W² on the weights, in the gradient; see
+        A penalty ``λ₁ Σ |W| + ½ λ₂ Σ W²`` on the weights, in the gradient; see
         `minigd.gradient.Penalty`.
     decay_bias : bool, default False
         Penalise biases, scales and shifts too.
     clip_value, clip_norm : float, optional
         Limits on each entry of the gradient, and on the length of the whole; penalties included.
+    clip_rows : float, optional
+        A limit on the norm of each row's own gradient, before their mean is taken.
     reuse_buffers : bool, default True
         Write the outputs and gradients of every step into the same memory, and replay a recorded
         step where it can be (`minigd.recording`). The numbers are the same, to the bit, either way.
@@ -161,6 +169,7 @@ class Trainer:
         decay_bias: bool = False,
         clip_value: float | None = None,
         clip_norm: float | None = None,
+        clip_rows: float | None = None,
         reuse_buffers: bool = True,
         fast: bool | None = None,
     ) -> None:
@@ -172,6 +181,9 @@ class Trainer:
         self.accumulate = check_integer("accumulate", accumulate)
         self.penalty = Penalty(l1, l2, decay_bias)
         self.clipping = Clipping(clip_value, clip_norm)
+        self.row_clipping = RowClipping(clip_rows)
+        self._by_row = self.row_clipping if clip_rows is not None else None
+        self._norms: Array | None = None  # of the rows of the last batch
         self.reuse_buffers = bool(reuse_buffers)
         self.fast = fast
         self.compiled = False
@@ -196,6 +208,13 @@ class Trainer:
         self._use(compiled=bool(fast))
 
     @property
+    def batches(self) -> Batches:
+        """The batches of the last `fit`."""
+        if self._batches is None:
+            raise DataError("this trainer was not given any batches yet: call fit")
+        return self._batches
+
+    @property
     def options(self) -> dict[str, Any]:
         """The settings of the constructor beside model, loss, updater and metrics."""
         return {
@@ -205,6 +224,7 @@ class Trainer:
             "decay_bias": self.penalty.decay_bias,
             "clip_value": self.clipping.value,
             "clip_norm": self.clipping.norm,
+            "clip_rows": self.row_clipping.limit,
             "reuse_buffers": self.reuse_buffers,
             "fast": self.fast,
         }
@@ -215,10 +235,12 @@ class Trainer:
         executor = FastBackend() if self.compiled else None
         self.updater.executor = executor
         self._steps = Steps(self.objective, self.reuse_buffers, executor)
+        backend = self.model.backend
+        self._staging = None if backend.reads_are_free else Staging(backend.xp)
 
     # One update ------------------------------------------------------------------------------
 
-    def step(self, x: Any, y: Any, sample_weight: Any = None) -> Any:
+    def step(self, x: Any, y: Any, sample_weight: Any = None, *, per_example: bool = False) -> Any:
         """Make one update from one batch, or add the batch to the next update.
 
         Parameters
@@ -228,11 +250,14 @@ class Trainer:
             Both on the model's backend.
         sample_weight : array-like, shape (n,), optional
             How much each row counts; one of weight 0 is left out, whatever numbers it holds.
+        per_example : bool, default False
+            Return the norm of each row's own gradient too: `minigd.per_example.backward`.
 
         Returns
         -------
-        scalar
-            The mean loss of the batch before the update, on the model's backend.
+        scalar, or (scalar, Array of shape (n,))
+            The mean loss of the batch before the update, on the model's backend; and, if asked for,
+            the norms, 0 for a row of weight 0.
 
         Raises
         ------
@@ -249,6 +274,7 @@ class Trainer:
         x, y = backend.here(x, "x"), backend.here(y, "y")
         rows: Rows = slice(0, len(x)) if x.ndim else slice(0, 0)
         weight = None if sample_weight is None else check_weights(sample_weight, rows.stop)
+        n = rows.stop
         if weight is not None:
             self.objective.check(x, y, values=False)
             x, y, weight, rows = _counting(x, y, weight, rows)
@@ -257,9 +283,24 @@ class Trainer:
         x = self.model.convert(x, "x", rows)
         self.objective.check(x, y, values=backend.reads_are_free)
         self._mark()
-        with np.errstate(all="ignore"):
-            value, _, _ = self._update(self._weigh(x, y, rows, weight))
-        return value
+        self._ask(per_example)
+        try:
+            with np.errstate(all="ignore"):
+                value, _, _ = self._update(self._weigh(x, y, rows, weight))
+        finally:
+            self._ask(False)
+        if not per_example or self._norms is None:
+            return value
+        if isinstance(rows, slice):
+            return value, self._norms.copy()
+        norms = backend.zeros((n,), self.model.dtype)
+        norms[backend.asarray(rows)] = self._norms
+        return value, norms
+
+    def _ask(self, per_example: bool) -> None:
+        """Let the next steps find the norms of rows, or only if a limit needs them."""
+        wanted = per_example or self.row_clipping.limit is not None
+        self._by_row = self.row_clipping if wanted else None
 
     def _mark(self) -> None:
         """Tell the model what it is trained for; `evaluate` and a saved file go by it."""
@@ -297,7 +338,9 @@ class Trainer:
         done = False
         self._guard.remember()
         try:
-            value, z = self._steps(batch.x, batch.y, batch.scale, self._looked)
+            value, z, self._norms = self._steps(
+                batch.x, batch.y, batch.scale, self._looked, self._by_row
+            )
             reason = self._guard.check_loss(value)
             if reason is None:
                 if self.accumulate == 1:
@@ -307,6 +350,8 @@ class Trainer:
                     if reason is None and self._window.held == self.accumulate:
                         loss, reason = self._close_window(window)
             done = reason is None
+        except self.model.backend.out_of_memory as error:
+            raise BackendError(self._too_large(len(batch.x), error)) from error
         finally:
             workspace.lent = None
             if not done:
@@ -321,6 +366,17 @@ class Trainer:
             self._refuse(reason)
         self._guard.end_batch()
         return value, z, loss
+
+    def _too_large(self, n: int, error: Exception) -> str:
+        """Say what a batch needs that did not fit, and which one would."""
+        need, held = work_bytes(self.model, n), self.model.workspace.nbytes
+        free = self.model.backend.free_bytes()
+        fits = max(1, min(n - 1, n * (free + held) // max(1, need)))
+        return (
+            f"a step on a batch of {n:,} rows does not fit in memory ({error}): its work arrays "
+            f"take {need:,} bytes, and {free:,} are free beside the {held:,} they have. Batches of "
+            f"{fits:,} fit: batch_size={fits}, with accumulate={-(-n // fits)} for the same update"
+        )
 
     def _hold(self, value: Any, weight: float) -> str | None:
         """Add a batch to those of the next update."""
@@ -376,6 +432,7 @@ class Trainer:
         class_weight: ClassWeight | None = None,
         validation_data: Any = None,
         callbacks: Iterable[Callback] = (),
+        per_example: bool = False,
         progress: bool = False,
         receipt: bool = False,
     ) -> History:
@@ -401,6 +458,8 @@ class Trainer:
             Each is called with an `Event` after every update, every epoch, and so on, in their
             order, but one with ``last = True`` behind the others. The state of those that have one
             is saved with the run, and found again by name.
+        per_example : bool, default False
+            Tell callbacks the norm of each row's own gradient, as ``event.norms``.
         progress : bool, default False
             A bar in a terminal, a few lines elsewhere, on stderr.
         receipt : bool, default False
@@ -433,6 +492,7 @@ class Trainer:
         self.until_epoch = until_epoch
         self._stopping = False
         self._receipt = Receipt() if receipt else None
+        self._ask(per_example)
         self._callbacks = _named(callbacks)
         self._follow()
         self._settle()
@@ -440,13 +500,17 @@ class Trainer:
         shown = (
             self._progress(batches, last - self.epoch) if progress and last > self.epoch else None
         )
+        resident = batches.on(self.model.backend)
+        if validation is not None:
+            validation = validation.on(self.model.backend)
         try:
             self._load_callbacks()
             self._tell(Event("start", self))
             with Interrupt() as interrupt:
                 while self.epoch < last and not self._stopping:
-                    self._run_epoch(batches, validation, shown, interrupt)
+                    self._run_epoch(batches, resident, validation, shown, interrupt)
         finally:
+            self._ask(False)
             if shown is not None:
                 shown.close()
         compiled = told() if progress else None
@@ -552,6 +616,7 @@ class Trainer:
     def _run_epoch(
         self,
         batches: Batches,
+        resident: Batches,
         validation: Batches | None,
         shown: Progress | None,
         interrupt: Interrupt,
@@ -561,7 +626,7 @@ class Trainer:
         self._steps.refresh()
         if self._gathered is not None:
             self._gathered.lent = threading.get_ident()
-        epoch = batches.epoch(self.epoch, self._batch, self._gathered)
+        epoch = resident.epoch(self.epoch, self._batch, self._gathered)
         # Closed at once when an error or an interrupt ends the loop, so that no thread reads on.
         with contextlib.closing(epoch):
             started = time.perf_counter()
@@ -611,7 +676,8 @@ class Trainer:
             measured = self._measure(value, z, batch)
             self._totals.add({k: counted(v) for k, v in measured.items()}, counted(batch.total))
         name = "batch" if loss is None else "update"
-        return Event(name, self, value if loss is None else loss, batch.x, batch.y, batch.rows)
+        loss = value if loss is None else loss
+        return Event(name, self, loss, batch.x, batch.y, batch.rows, self._norms)
 
     def _end_window(self, shown: Progress | None, interrupt: Interrupt) -> None:
         """Make the last update of an epoch whose batches do not fill it."""
@@ -668,10 +734,13 @@ class Trainer:
         if not checked:
             backend_of(x).check_finite(x, "x", rows)
             self._check_rows(x, y)
-        if not backend.reads_are_free and not backend.holds(x):
-            x = backend_of(x).convert(x, self.model.dtype, "x", rows)
-        x = self.model.convert(backend.feed(x), "x", rows)
-        return self._weigh(x, backend.here(backend.feed(y), "y"), rows, weight)
+        if self._staging is not None:
+            # Fewer bytes to bring over, and a number too large for the dtype is found on the host.
+            if not backend.holds(x) and x.dtype.itemsize > self.model.dtype.itemsize:
+                x = backend_of(x).convert(x, self.model.dtype, "x", rows)
+            x, y = self._staging("x", x), self._staging("y", y)
+        x = self.model.convert(x, "x", rows)
+        return self._weigh(x, backend.here(y, "y"), rows, weight)
 
     def _measure(self, value: Any, z: Array, batch: _Rows) -> dict[str, Any]:
         """Return what a batch's loss and metrics come to, by its weight."""

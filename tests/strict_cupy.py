@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import re
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ import warnings
 from builtins import all as _all
 from builtins import any as _any
 
+import host_cuda
 import numpy as np
 
 __version__ = "14.2.0"
@@ -73,6 +75,22 @@ def counting_host_reads():
         count = property(lambda self: host_reads.count - start)
 
     yield Reads()
+
+
+# ---------------------------------------------------------------- launches
+@contextlib.contextmanager
+def recording_launches():
+    """Yield a list of what is put on the device's queue, by name, while the block runs."""
+    outer, _state.launches = getattr(_state, "launches", None), []
+    try:
+        yield _state.launches
+    finally:
+        _state.launches = outer
+
+
+def _launched(name: str) -> None:
+    if getattr(_state, "launches", None) is not None:
+        _state.launches.append(name)
 
 
 # ---------------------------------------------------------------- wrapping and unwrapping
@@ -158,6 +176,7 @@ class ufunc:
             _scalar_or_host(out)  # a NumPy array: "Unsupported type"
             raise TypeError("Output arguments type must be cupy.ndarray")
         operands = [_scalar_or_host(arg) for arg in args[: self.nin]]
+        _launched(self.name)
         if "logical" in self.name and _any(np.iscomplexobj(x) for x in operands):
             raise TypeError(f"Wrong type of arguments for {self.name}")  # NumPy has these loops
         casting = kwargs.pop("casting", "same_kind")
@@ -228,6 +247,7 @@ class _Matmul(ufunc):
         a, b = (_require(x) for x in args[:2])
         if not a.ndim or not b.ndim:
             raise ValueError("Scalar operands are not allowed, use '*' instead")
+        _launched("matmul")
         with np.errstate(all="ignore"):
             result = np.matmul(a, b)
         return _wrap(result) if out is None else _store(out, result, "same_kind")
@@ -463,6 +483,8 @@ class ndarray:
     # indexing and filling
     def __getitem__(self, key):
         key, advanced = _index(self._host, key)
+        if advanced:
+            _launched("getitem")
         with _no_wrapped_index(advanced):
             result = self._host[key]
         return _wrap(result.copy()) if advanced else _wrap(result[...], (self,))
@@ -474,6 +496,7 @@ class ndarray:
                 _wrap(self._host[key], (self,)).fill(value)
                 return
             value = array(value, dtype=self.dtype)  # here it does copy from the host
+        _launched("setitem")
         numbers = [k for k in key if isinstance(k, np.ndarray) and k.dtype.kind in "iu"]
         if len(numbers) == 1 and np.unique(numbers[0]).size < numbers[0].size and value.size > 1:
             raise AssertionError("repeated index: CuPy leaves open which value is stored")
@@ -510,11 +533,13 @@ class ndarray:
             raise TypeError("casting is not supported yet")
         if subok is not None:
             raise TypeError("subok is not supported yet")
+        _launched("astype")
         with np.errstate(all="ignore"):
             host = self._host.astype(dtype, order=order or "K", copy=copy)
         return _wrap(host, (self,))
 
     def copy(self, order="C"):
+        _launched("memcpy")
         return _wrap(self._host.copy(order))
 
     def flatten(self, order="C"):
@@ -694,6 +719,7 @@ def arange(start, stop=None, step=1, dtype=None):
         kinds = [np.dtype(type(value)).kind for value in (start, stop, step)]
         dtype = float if "f" in kinds else int
     start, stop = (0, start) if stop is None else (start, stop)
+    _launched("arange")
     return _wrap(np.arange(start, stop, step, dtype))
 
 
@@ -704,6 +730,7 @@ def copyto(dst, src, casting="same_kind", where=None):
             raise ValueError("non-scalar numpy.ndarray cannot be used for copyto")
         src = src.squeeze()[()]
     mask = True if where is None else _scalar_or_host(where)
+    _launched("copyto")
     with np.errstate(all="ignore"):
         np.copyto(target, _scalar_or_host(src), casting=casting, where=mask)
 
@@ -714,6 +741,7 @@ def where(condition, x=None, y=None):
         raise ValueError("Must provide both 'x' and 'y' or neither.")
     if x is None:
         return nonzero(condition)
+    _launched("where")
     # a Python bool has no `astype`, hence no host condition
     chosen = np.where(_require(condition), _scalar_or_host(x), _scalar_or_host(y))
     return _wrap(chosen)
@@ -721,6 +749,7 @@ def where(condition, x=None, y=None):
 
 @_unfusable
 def take(a, indices, axis=None, out=None):
+    _launched("take")
     # no `mode`: CuPy always wraps. Host indices are copied to the device, cast to int.
     if not isinstance(indices, ndarray):
         indices = array(indices, dtype=int)
@@ -753,6 +782,7 @@ def clip(a, a_min, a_max, out=None):
 @_unfusable
 def dot(a, b, out=None):
     left, right = _require(a), _require(b)
+    _launched("dot")
     if out is not None:  # stricter than matmul: exact dtype, C order
         if np.result_type(left.dtype, right.dtype) != _require(out).dtype:
             raise ValueError("Not supported dtype combination.")
@@ -838,11 +868,166 @@ def fuse(*args, **kwargs):
     return lambda function: decorate(function, *args, **kwargs)
 
 
+# ---------------------------------------------------------------- kernels
+class _Parameter:
+    """One parameter of an elementwise kernel: ``[raw] type name``; one letter is any type."""
+
+    def __init__(self, text: str, constant: bool) -> None:
+        words = text.split()
+        if len(words) < 2:
+            raise Exception(f"Syntax error: {text}")
+        self.letter = self.dtype = None
+        *keywords, kind, self.name = words
+        if len(kind) == 1:
+            self.letter = kind
+        else:
+            self.dtype = np.dtype(kind)
+        if set(keywords) - {"raw"}:
+            raise Exception(f'Unknown keyword "{keywords[0]}"')
+        self.raw, self.constant = bool(keywords), constant
+
+    def resolve(self, letters, dtype) -> None:
+        """Note what this parameter's letter stands for, or refuse the argument's type."""
+        expected = letters.setdefault(self.letter, dtype) if self.dtype is None else self.dtype
+        if expected != dtype:
+            raise TypeError(f"Type is mismatched. {self.name} {dtype} {expected}")
+
+
+def _parameters(text: str, constant: bool) -> tuple[_Parameter, ...]:
+    return tuple(_Parameter(p, constant) for p in text.strip().split(",")) if text else ()
+
+
+class ElementwiseKernel:
+    """An elementwise kernel; its text is run by the system's C++ compiler."""
+
+    def __init__(
+        self, in_params, out_params, operation, name="kernel", reduce_dims=True, preamble="",
+        no_return=False, return_tuple=False, **kwargs,
+    ):  # fmt: skip
+        if not name.isidentifier() or not name.isascii():
+            raise ValueError(f'Invalid kernel name: "{name}"')
+        if preamble or set(kwargs) - {"options"}:
+            raise AssertionError("the stand-in models no preamble, loop_prep and after_loop")
+        self.options = kwargs.get("options", ())
+        self.in_params = _parameters(in_params, constant=True)
+        self.out_params = _parameters(out_params, constant=False)
+        self.params = self.in_params + self.out_params
+        self.nin, self.nout = len(self.in_params), len(self.out_params)
+        self.nargs = self.nin + self.nout
+        if "i" in [p.name for p in self.params]:
+            raise ValueError("Can not use 'i' as a parameter name")
+        self.operation, self.name = operation, name
+        self.no_return, self.return_tuple = no_return, return_tuple
+
+    def __call__(self, *args, **kwargs):
+        size = kwargs.pop("size", -1)
+        if kwargs.pop("stream", None) is not None or kwargs.pop("block_size", 128) <= 0:
+            raise AssertionError("the stand-in has one stream, and blocks of threads")
+        if kwargs:
+            raise TypeError(f"Wrong arguments {kwargs}")
+        if len(args) not in (self.nin, self.nargs):
+            raise TypeError(
+                f"Wrong number of arguments for {self.name!r}. It must be either {self.nin} or "
+                f"{self.nargs} (with outputs), but given {len(args)}."
+            )
+        for arg in args:
+            _scalar_or_host(arg)
+        given = list(zip(self.params, args, strict=False))
+        arrays = [a._host for p, a in given if isinstance(a, ndarray) and not p.raw]
+        if arrays and size != -1:
+            raise ValueError("Specified 'size' can be used only if all of the ndarray are 'raw'.")
+        if not arrays and size == -1:
+            raise ValueError("Loop size is undecided.")
+        shape = np.broadcast_shapes(*[a.shape for a in arrays]) if arrays else (size,)
+        letters = {}
+        for p, a in (*given[self.nin :], *given[: self.nin]):  # outputs decide first
+            if isinstance(a, ndarray):
+                p.resolve(letters, a.dtype)
+        dtypes = [letters[p.letter] if p.dtype is None else p.dtype for p in self.params]
+        if len(args) == self.nin:
+            if _any(p.raw for p in self.out_params) and size == -1:
+                raise ValueError("Output array size is Undecided")
+            made = [empty(shape, dtype) for dtype in dtypes[self.nin :]]
+            given += zip(self.out_params, made, strict=True)
+        outs = [a for _, a in given[self.nin :]]
+        for p, a in given[self.nin :]:
+            if not isinstance(a, ndarray):
+                raise TypeError("Output arguments type must be cupy.ndarray")
+            if not p.raw and a.shape != shape:
+                raise ValueError("Out shape is mismatched")
+        if 0 not in shape:
+            self._run(given, dtypes, letters, shape)
+        if self.no_return:
+            return None
+        return outs[0] if self.nout == 1 and not self.return_tuple else tuple(outs)
+
+    def _run(self, given, dtypes, letters, shape):
+        if not isinstance(self.options, tuple):  # CuPy looks at them when it compiles
+            raise TypeError("Argument 'options' has incorrect type (expected tuple)")
+        arguments = []
+        for (p, a), dtype in zip(given, dtypes, strict=True):
+            kind = p.letter or host_cuda.NAMES[str(dtype)]
+            if not isinstance(a, ndarray):
+                host, sort = np.empty((), dtype), "number"
+                host[()] = a
+            elif p.raw:
+                if not a._host.flags.c_contiguous:
+                    raise AssertionError("the stand-in takes raw arrays in C order only")
+                host, sort = a._host, "raw"
+            else:
+                host, sort = np.broadcast_to(a._host, shape), "array"
+            arguments.append((p.name, kind, p.constant, sort, host))
+        _launched(self.name)
+        host_cuda.loop(letters, arguments, self.operation, shape)
+
+
+class RawKernel:
+    """A kernel as CUDA C; its text is run by the system's C++ compiler, thread by thread.
+
+    CuPy hands over whatever bytes it is given; here they must be what the text declares.
+    """
+
+    def __init__(self, code, name, options=(), backend="nvrtc", **kwargs):
+        if not _all(isinstance(text, str) for text in (code, name, backend)):
+            raise TypeError("Argument has incorrect type (expected str)")
+        if not isinstance(options, tuple):
+            raise TypeError("Argument 'options' has incorrect type (expected tuple)")
+        if kwargs or backend != "nvrtc":
+            raise AssertionError("the stand-in models options of the usual compiler only")
+        self.code, self.name = code, name
+
+    def __call__(self, grid, block, args, *, shared_mem=0):
+        for what in (grid, block):
+            if not isinstance(what, tuple):
+                raise TypeError(f"Argument has incorrect type (expected tuple, got {type(what)})")
+        threads = int(np.prod(block))
+        if len(grid) != 1 or len(block) != 1 or shared_mem or not 0 < threads <= 1024:
+            raise AssertionError("the stand-in models blocks in a row, of 1 to 1024 threads")
+        real = {t: c for c, t in re.findall(r"^typedef (\w+) (\w);", self.code, re.MULTILINE)}
+        declared = host_cuda.parameters(self.code, self.name)
+        if len(declared) != len(args):
+            raise AssertionError(f"{self.name} takes {len(declared)} arguments, not {len(args)}")
+        hosts = [self._host(a, *p, real) for a, p in zip(args, declared, strict=True)]
+        _launched(self.name)
+        pointers = [host.ctypes.data for host in hosts]
+        host_cuda.launch(self.code, self.name, int(grid[0]), threads, pointers)
+
+    def _host(self, a, kind, name, real):
+        kind = kind.removeprefix("const ")
+        if isinstance(a, ndarray):
+            host, kind = a._host, kind.removesuffix("*") if kind.endswith("*") else f"no {kind}"
+        else:
+            host = np.array(_scalar_or_host(a))  # Python's numbers have 64 bits here
+        if host_cuda.NAMES.get(str(host.dtype)) != real.get(kind, kind):
+            raise AssertionError(f"{self.name} would read {name} as {kind}, not {host.dtype}")
+        return host
+
+
 def _no_kernels(*args, **kwargs):
     raise NotImplementedError("the stand-in cannot compile CUDA kernels")
 
 
-ElementwiseKernel = ReductionKernel = RawKernel = RawModule = _no_kernels
+ReductionKernel = RawModule = _no_kernels
 
 # ---------------------------------------------------------------- functions from a table
 _REDUCED = "a, axis=None, out=None, keepdims=False"
@@ -905,6 +1090,8 @@ METHODS = {  # the same for methods, which call the function of that name
     "v, side='left', sorter=None": "searchsorted",
     "": "nonzero",
 }
+_VIEWS = _words("""squeeze expand_dims ndim shape ravel reshape transpose swapaxes moveaxis
+broadcast_to broadcast_arrays atleast_1d atleast_2d split array_split""")
 _READS = ("flatnonzero", "unique")  # the size of the result is read back
 _FUSABLE = {"sum", "prod", "max", "min", "amax", "amin", "any", "all"}
 _CAST_FREELY = f"{FUNCTIONS[_REDUCED]} {FUNCTIONS[_SUMMED]} var std cumsum cumprod".split()
@@ -945,6 +1132,8 @@ def _from_table(name: str, text: str, np_function):
             bound.arguments[key] = unwrap(key, value, owners)
         if name in _READS:
             host_reads.add()
+        if name not in _VIEWS:
+            _launched(name)
         quiet = warnings.catch_warnings() if name in ("mean", "var", "std") else None
         with np.errstate(all="ignore"), quiet or contextlib.nullcontext():
             if quiet is not None:  # the mean of nothing is NaN, without a warning
@@ -1145,8 +1334,24 @@ cuda = _Namespace(
     _name="cuda", Device=Device, Stream=Stream, Event=Event, runtime=_Runtime(),
     get_elapsed_time=_get_elapsed_time, is_available=is_available,
     get_current_stream=lambda device_id=-1: Stream.null,
+    alloc_pinned_memory=bytearray,
     memory=_Namespace(_name="cuda.memory", OutOfMemoryError=OutOfMemoryError),
 )  # fmt: skip
+
+
+class _Linalg:
+    """Which numbers products of a dtype are computed in, for the whole process."""
+
+    COMPUTE_TYPE_DEFAULT, COMPUTE_TYPE_TF32 = 1, 7
+
+    def __init__(self) -> None:
+        self.chosen = {}
+
+    def set_compute_type(self, dtype, compute_type) -> None:
+        self.chosen[np.dtype(dtype)] = compute_type
+
+
+_core = _Namespace(_name="_core", _routines_linalg=_Linalg())
 linalg = _Namespace(
     _name="linalg",
     norm=_from_table("norm", "x, ord=None, axis=None, keepdims=False", np.linalg.norm),

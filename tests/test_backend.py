@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigd as gd
+from minigd import formulas
 from minigd.backend import (
     Backend,
     CupyBackend,
@@ -98,6 +99,7 @@ def test_a_missing_gpu_is_another_message(monkeypatch, devices):
     assert "not installed" not in str(caught.value)
     assert "backend='numpy'" in str(caught.value)
     assert devices == 0 or devices in str(caught.value)
+    assert ("driver is missing, or too old" in str(caught.value)) == (devices != 0)
 
 
 def test_a_model_stays_where_it_was_if_there_is_no_gpu(monkeypatch):
@@ -177,7 +179,6 @@ def test_values_go_there_and_back(backend):
     np.testing.assert_array_equal(backend.to_numpy(array), host)
     assert isinstance(backend.to_numpy(array), np.ndarray)
     assert backend.here(array, "x") is array
-    assert backend.feed(array) is array
 
 
 def test_a_device_array_can_be_brought_to_the_host(stand_in):
@@ -186,8 +187,20 @@ def test_a_device_array_can_be_brought_to_the_host(stand_in):
     np.testing.assert_array_equal(array, [1.0, 2.0])
 
 
-def test_host_batches_are_fed_to_the_device(stand_in):
-    assert stand_in.holds(stand_in.feed(np.ones((2, 2))))
+def test_an_array_on_another_gpu_is_refused(stand_in, monkeypatch):
+    x = stand_in.asarray(np.ones((2, 2)))
+    monkeypatch.setattr(type(stand_in.xp.cuda.runtime), "getDevice", lambda self: 1)
+    with pytest.raises(gd.BackendError, match=r"x is on GPU 0, and the model is on GPU 1: copy it"):
+        stand_in.here(x, "x")
+
+
+def test_tf32_is_asked_for_by_name(stand_in):
+    linalg = stand_in.xp._core._routines_linalg
+    linalg.chosen.clear()
+    assert not get_backend("cupy").tf32
+    assert linalg.chosen == {}
+    assert get_backend("cupy", tf32=True).tf32
+    assert linalg.chosen == {np.dtype("float32"): linalg.COMPUTE_TYPE_TF32}
 
 
 def test_rows_are_taken_by_number(backend):
@@ -213,6 +226,20 @@ def test_the_plain_backend_runs_a_formula_at_once(backend):
     x = backend.asarray([1.0, 2.0, 3.0])
     Backend.apply(backend, lambda x, *, by: x * by, x, out=out, by=2.0)
     np.testing.assert_array_equal(backend.to_numpy(out), [2.0, 4.0, 6.0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
+def test_a_formula_gives_an_array_of_its_own(backend, dtype):
+    x = backend.asarray([[-1.0, 2.0]], dtype=dtype)
+    for formula, expected in (
+        (formulas.relu, [[0, 2]]),
+        (formulas.softmax, [[0.047426, 0.952574]]),
+    ):
+        result = backend.compute(formula, x)
+        assert result is not x
+        assert result.dtype == dtype
+        np.testing.assert_allclose(backend.to_numpy(result), expected, rtol=1e-5)
+    np.testing.assert_array_equal(backend.to_numpy(x), [[-1.0, 2.0]])
 
 
 def test_results_and_arrays_to_write_into_must_be_as_many():

@@ -5,14 +5,18 @@ Every formula keeps its dtype, takes complex numbers, and gives the same bits sl
 
 from decimal import Decimal, localcontext
 
+import host_cuda
 import numpy as np
 import pytest
+import strict_cupy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
 from minigd import formulas
-from minigd.backend import NumpyBackend
+from minigd.backend import CupyBackend, NumpyBackend
+from minigd.errors import BackendError
+from minigd.fast import FastBackend
 
 EPS = np.finfo(float).eps
 ORDINARY = [-40.0, -17.3, -3.0, -0.5, -1e-9, 0.0, 1e-9, 0.3, 1.0, 4.2, 17.3, 40.0]
@@ -316,6 +320,59 @@ def test_slices_give_the_bits_of_the_plain_formula(
         assert array.tobytes() == wanted.astype(array.dtype).tobytes()
 
 
+def executor(which):
+    """Return what runs formulas on the CPU, in compiled loops, or as kernels; or skip."""
+    if which == "numba":
+        pytest.importorskip("numba")
+        return FastBackend()
+    if which == "stand-in":
+        if host_cuda.compiler() is None:
+            pytest.skip(host_cuda.MISSING)
+        return CupyBackend(strict_cupy)
+    if which == "cupy":
+        try:
+            return CupyBackend()
+        except BackendError as error:
+            pytest.skip(str(error))
+    return NumpyBackend()
+
+
+WIDER = {"float32": "float64", "float64": "longdouble"}
+if np.finfo("longdouble").eps == EPS:
+    del WIDER["float64"]
+
+
+@pytest.mark.parametrize(
+    "which", ["slices", "numba", "stand-in", pytest.param("cupy", marks=pytest.mark.gpu)]
+)
+@pytest.mark.parametrize("name", INPUTS)
+def test_every_executor_gives_the_numbers_of_the_plain_formula(name, which):
+    backend = executor(which)
+
+    @settings(derandomize=True, deadline=None, max_examples=15)
+    @given(
+        rows=st.integers(1, 300),
+        width=st.integers(1, 40),
+        dtype=st.sampled_from(list(WIDER)),
+        seed=st.integers(0, 99),
+    )
+    def check(rows, width, dtype, seed):
+        inputs = draw(name, (rows, width), dtype, seed)
+        exact = call(name, *[a.astype(WIDER[dtype]) for a in inputs])
+        device = [backend.asarray(a) for a in inputs]
+        out = tuple(backend.asarray(np.full_like(inputs[0], 7)) for _ in exact)
+        target = out if len(out) > 1 else out[0]
+        backend.apply(getattr(formulas, name), *device, out=target, **CONSTANTS.get(name, {}))
+        eps = np.finfo(dtype).eps
+        for found, wanted, plain in zip(out, exact, call(name, *inputs), strict=True):
+            found, error = backend.to_numpy(found), np.abs(plain - wanted).max()
+            assert found.dtype == dtype
+            # It rounds as often as the plain formula does, to some other side.
+            np.testing.assert_allclose(found, wanted, rtol=4 * eps, atol=4 * (error + eps))
+
+    check()
+
+
 @settings(derandomize=True, deadline=None, max_examples=40)
 @given(size=st.integers(1, 60_000), name=st.sampled_from(list(UPDATE)))
 def test_flat_vectors_longer_than_a_slice(size, name):
@@ -335,15 +392,19 @@ def test_where_false_changes_nothing_and_true_everything(backend, name, rows):
     if rows > 3 and name not in UPDATE:
         rows = 9_000  # more than one slice of two columns
     host = draw(name, (rows, 2), "float32")
-    expected = [backend.to_numpy(a) for a in call(name, *map(backend.asarray, host))]
+    inputs = [backend.asarray(a) for a in host]
+
+    def apply(where):
+        out = tuple(backend.asarray(np.full((rows, 2), 7, "float32")) for _ in call(name, *host))
+        target = out if len(out) > 1 else out[0]
+        formula, constants = getattr(formulas, name), CONSTANTS.get(name, {})
+        backend.apply(formula, *inputs, out=target, where=where, **constants)
+        return [backend.to_numpy(a) for a in out]
+
+    # What can be masked has the bits of what can not; where rows are summed, those of the formula.
+    expected = apply(None)
+    if "softmax" in name:
+        expected = [backend.to_numpy(a) for a in call(name, *inputs)]
     for flag in (False, True):
-        out = tuple(backend.asarray(np.full((rows, 2), 7, dtype="float32")) for _ in expected)
-        backend.apply(
-            getattr(formulas, name),
-            *map(backend.asarray, host),
-            out=out if len(out) > 1 else out[0],
-            where=backend.asarray(flag),
-            **CONSTANTS.get(name, {}),
-        )
-        for array, wanted in zip(out, expected, strict=True):
-            np.testing.assert_array_equal(backend.to_numpy(array), wanted if flag else 7)
+        for array, wanted in zip(apply(backend.asarray(flag)), expected, strict=True):
+            np.testing.assert_array_equal(array, wanted if flag else 7)

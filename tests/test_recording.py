@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import minigd as gd
 from minigd import recording
 from minigd.objective import Objective
-from minigd.recording import NotRecorded, Recorded, Recording, Steps
+from minigd.recording import NotRecorded, Recorded, Recording, Step, Steps
 
 HIDDEN = {
     "tanh": lambda: gd.Tanh(),
@@ -232,7 +232,7 @@ def test_numbers_baked_into_a_recording_are_found_out(monkeypatch):
     def call(self, x, y):
         self._model.passes += 1
         self._replay(x)
-        return self._value[()], self._z
+        return Step(self._value[()], self._z, self._norms)
 
     monkeypatch.setattr(Recording, "__call__", call)
     X, y = rows(40, 3, "mse", 2)

@@ -6,6 +6,7 @@ import re
 import sys
 import warnings
 
+import host_cuda
 import numpy as np
 import pytest
 import strict_cupy as xp
@@ -179,10 +180,136 @@ def test_ufunc_methods():
         xp.add.at(device(2, dtype=np.complex128), xp.array([0]), 1)
 
 
-def test_kernels_cannot_be_compiled():
-    for kernel in (xp.ElementwiseKernel, xp.RawKernel):
+def test_other_kernels_cannot_be_compiled():
+    for kernel in (xp.ReductionKernel, xp.RawModule):
         with pytest.raises(NotImplementedError, match="CUDA"):
             kernel("code", "name")
+
+
+# ---------------------------------------------------------------- kernels
+needs_compiler = pytest.mark.skipif(host_cuda.compiler() is None, reason=host_cuda.MISSING)
+WRONG_KERNELS = {
+    "a parameter without a type": lambda k: k("x", "T y", "y = x"),
+    "an unknown type": lambda k: k("real x", "T y", "y = x"),
+    "an unknown keyword": lambda k: k("shared T x", "T y", "y = x"),
+    "a parameter named i": lambda k: k("T i", "T y", "y = i"),
+    "a name that is none of C": lambda k: k("T x", "T y", "y = x", "my-kernel"),
+}
+WRONG_CALLS = {
+    "too few arguments": lambda k, a: k(a),
+    "too many arguments": lambda k, a: k(a, 1.0, a, a),
+    "an unknown keyword": lambda k, a: k(a, 1.0, out=a),
+    "a host array": lambda k, a: k(HOST, 1.0, a),
+    "a host array to write to": lambda k, a: k(a, 1.0, HOST.copy()),
+    "a list": lambda k, a: k([1.0], 1.0, a),
+    "None": lambda k, a: k(a, None, a),
+    "a number to write to": lambda k, a: k(a, 1.0, 2.0),
+    "another dtype to write to": lambda k, a: k(a, 1.0, a.astype("float64")),
+    "another dtype to read": lambda k, a: k(a.astype("float64"), 1.0, a),
+    "shapes that do not fit": lambda k, a: k(device(2), 1.0, a),
+    "a shape too small to write to": lambda k, a: k(device(2, 3), 1.0, a),
+    "numbers alone": lambda k, a: k(1.0, 1.0),
+    "a size beside arrays": lambda k, a: k(a, 1.0, a, size=3),
+}
+
+
+@pytest.mark.parametrize("make", WRONG_KERNELS.values(), ids=WRONG_KERNELS)
+def test_a_wrong_elementwise_kernel_is_refused(make):
+    with pytest.raises(Exception, match=r"Syntax|understood|keyword|parameter|name"):
+        make(xp.ElementwiseKernel)
+
+
+@pytest.mark.parametrize("make", WRONG_KERNELS.values(), ids=WRONG_KERNELS)
+def test_cupy_refuses_it_with_the_same_error(cupy, make):
+    errors = []
+    for kernel in (xp.ElementwiseKernel, cupy.ElementwiseKernel):
+        with pytest.raises(Exception) as caught:  # noqa: PT011
+            make(kernel)
+        errors.append(caught.type)
+    assert errors[0] is errors[1]
+
+
+def test_parameters_are_read_as_cupy_reads_them(cupy):
+    texts = "T x, raw bool good , float32 c0", " T out0,raw int64 out1"
+    ours, theirs = (k(*texts, "", "k") for k in (xp.ElementwiseKernel, cupy.ElementwiseKernel))
+    assert (ours.nin, ours.nout, ours.nargs) == (theirs.nin, theirs.nout, theirs.nargs)
+    for mine, other in zip(ours.params, theirs.params, strict=False):
+        told = repr(other)
+        for text in (f"name={mine.name!r}", f"raw={mine.raw}", f"is_const={mine.constant}"):
+            assert text in told
+
+
+@needs_compiler
+@pytest.mark.parametrize("call", WRONG_CALLS.values(), ids=WRONG_CALLS)
+def test_a_wrong_call_of_an_elementwise_kernel_is_refused(call):
+    kernel = xp.ElementwiseKernel("T x, T c", "T y", "y = c * x")
+    with pytest.raises((TypeError, ValueError)):
+        call(kernel, device(3))
+
+
+@needs_compiler
+def test_an_elementwise_kernel_runs_its_text():
+    kernel = xp.ElementwiseKernel("T x, T c, raw bool good", "T y", "if (good[0]) y = c * x;")
+    a, good = xp.array(np.arange(6, dtype=F32).reshape(2, 3)), xp.ones((), bool)
+    out = xp.zeros((3, 2), F32).T
+    assert kernel(a, 0.1, good, out) is out
+    np.testing.assert_array_equal(out.get(), F32(0.1) * a.get())
+    kernel(a[:1], True, good, a)  # what is read is broadcast, and may be what is written
+    np.testing.assert_array_equal(a.get(), [[0, 1, 2], [0, 1, 2]])
+    kernel(a, 5.0, xp.zeros((), bool), a)
+    with pytest.raises(TypeError, match="tuple"):
+        xp.ElementwiseKernel("T x", "T y", "y = x", options=["-fmad=false"])(a)
+    np.testing.assert_array_equal(a.get(), [[0, 1, 2], [0, 1, 2]])
+    made = xp.ElementwiseKernel("T x", "T y, bool z", "y = -x; z = x > 0")(a)
+    assert [part.dtype for part in made] == [F32, bool]
+    assert xp.ElementwiseKernel("T x", "T y", "y = x")(device(0, 3)).shape == (0, 3)
+
+
+@needs_compiler
+def test_a_text_that_is_no_c_is_shown_with_the_error():
+    with pytest.raises(AssertionError, match="y = x x"):
+        xp.ElementwiseKernel("T x", "T y", "y = x x")(device(3))
+
+
+RAW = """typedef float T;
+extern "C" __global__ void scale(const T* x, T* y, const long long n, const T c) {
+  for (long long i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x)
+    y[i] = c * x[i];
+}"""
+
+
+@needs_compiler
+def test_a_raw_kernel_runs_its_text_block_by_block_and_takes_the_types_it_declares():
+    kernel, a, out = xp.RawKernel(RAW, "scale"), device(100), xp.zeros(100, F32)
+    kernel((3,), (8,), (a, out, 100, F32(2)))
+    assert out.tolist() == [2.0] * 100
+    wrong = {
+        "a number of 64 bits": (a, out, 100, 2.0),
+        "a length of 32 bits": (a, out, np.int32(100), F32(2)),
+        "an array for a number": (a, out, 100, device(1)),
+        "another dtype": (a.astype("float64"), out, 100, F32(2)),
+        "too few": (a, out, 100),
+    }
+    for arguments in wrong.values():
+        with pytest.raises(AssertionError, match="scale"):
+            kernel((3,), (8,), arguments)
+    for arguments in ((HOST, out, 100, F32(2)), ([1.0], out, 100, F32(2))):
+        with pytest.raises(TypeError):
+            kernel((3,), (8,), arguments)
+    with pytest.raises(TypeError):
+        kernel([3], (8,), (a, out, 100, F32(2)))
+    with pytest.raises(TypeError):
+        kernel(3, 8, (a, out, 100, F32(2)))
+    with pytest.raises(TypeError):
+        xp.RawKernel(RAW, "scale", options=["-fmad=false"])
+
+
+def test_launches_are_told_by_name():
+    a = device(3)
+    with xp.recording_launches() as launches:
+        (a + a)[:2].reshape(2, 1).copy()
+        a.sum()
+    assert launches == ["cupy_add", "memcpy", "sum"]
 
 
 # ---------------------------------------------------------------- arithmetic
@@ -403,9 +530,9 @@ def cupy():
 
 OWN = {  # public names that are the stand-in's, not CuPy's
     "IMPLICIT", "UFUNCS", "ALIASES", "FUNCTIONS", "METHODS", "FROM_NUMPY", "host_reads",
-    "counting_host_reads", "annotations", "contextlib", "functools", "inspect", "np", "sys",
-    "threading", "time", "types", "warnings", "CUDARuntimeError", "OutOfMemoryError", "Device",
-    "Stream", "Event",
+    "counting_host_reads", "recording_launches", "host_cuda", "annotations", "contextlib",
+    "functools", "inspect", "np", "re", "sys", "threading", "time", "types", "warnings",
+    "CUDARuntimeError", "OutOfMemoryError", "Device", "Stream", "Event",
 }  # fmt: skip
 
 

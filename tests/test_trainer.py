@@ -765,7 +765,7 @@ def test_a_run_with_everything_resumed_anywhere_is_the_run_that_never_stopped(
 
 def test_the_settings_of_a_run_are_resumed(tmp_path):
     options = {"accumulate": 3, "l1": 0.1, "l2": 0.2, "decay_bias": True, "reuse_buffers": False}
-    options |= {"clip_value": 0.5, "clip_norm": 2.0, "fast": False}
+    options |= {"clip_value": 0.5, "clip_norm": 2.0, "clip_rows": 9.0, "fast": False}
     trainer = make_trainer(**options)
     assert trainer.options == options
     trainer.save(tmp_path / "run.npz")

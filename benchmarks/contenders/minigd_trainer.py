@@ -3,6 +3,8 @@
 With `fast` its formulas are compiled by Numba, without it they are NumPy's.
 """
 
+from typing import Any
+
 import numpy as np
 
 import minigd as gd
@@ -16,7 +18,9 @@ LOSSES = {"binary": "binary_crossentropy", "classes": "categorical_crossentropy"
 class Training:
     """A model, its trainer and its batches."""
 
-    def __init__(self, workload: Workload, data: Data, fast: bool) -> None:
+    def __init__(
+        self, workload: Workload, data: Data, fast: bool | None, backend: Any = "numpy"
+    ) -> None:
         *hidden, n_out = workload.widths[1:]
         layers: list[gd.Layer] = []
         for units in hidden:
@@ -24,9 +28,10 @@ class Training:
         layers.append(gd.Dense(n_out))
         if workload.loss in LAST:
             layers.append(LAST[workload.loss]())
-        self.model = gd.Sequential(layers, inputs=workload.widths[0])
-        for (W, b), given in zip(self.weights(), data.weights, strict=True):
-            W[...], b[...] = given
+        self.model = gd.Sequential(layers, inputs=workload.widths[0], backend=backend)
+        asarray = self.model.backend.asarray
+        for (W, b), (given_W, given_b) in zip(self._views(), data.weights, strict=True):
+            W[...], b[...] = asarray(given_W), asarray(given_b)
         if workload.path is not None:
             source = gd.CsvSource(workload.path, target="y")
             self.batches = gd.Batches(source, batch_size=workload.batch_size)
@@ -44,6 +49,10 @@ class Training:
         return list(self.trainer.fit(self.batches, epochs=epochs)["loss"][-epochs:])
 
     def weights(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        host = self.model.backend.to_numpy
+        return [(host(W), host(b)) for W, b in self._views()]
+
+    def _views(self) -> list[tuple[Any, Any]]:
         dense = [layer for layer in self.model.layers if isinstance(layer, gd.Dense)]
         return [(layer.params["W"], layer.params["b"]) for layer in dense]
 

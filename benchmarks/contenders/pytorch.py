@@ -34,7 +34,8 @@ class Slices:
         self.x, self.y, self.batch_size = x, y, batch_size
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for rows in torch.randperm(len(self.x)).split(self.batch_size):
+        order = torch.randperm(len(self.x), device=self.x.device)
+        for rows in order.split(self.batch_size):
             yield self.x.index_select(0, rows), self.y.index_select(0, rows)
 
 
@@ -53,9 +54,9 @@ class Table(IterableDataset):
 
 
 class Training:
-    """A model, its optimiser and its batches."""
+    """A model, its optimiser and its batches, on the CPU or with all rows on a GPU."""
 
-    def __init__(self, workload: Workload, data: Data, by: str) -> None:
+    def __init__(self, workload: Workload, data: Data, by: str, device: str = "cpu") -> None:
         torch.manual_seed(0)
         layers: list[nn.Module] = []
         for W, b in data.weights:
@@ -63,21 +64,28 @@ class Training:
             with torch.no_grad():
                 layers[-2].weight.copy_(torch.from_numpy(W.T))
                 layers[-2].bias.copy_(torch.from_numpy(b))
-        self.model = nn.Sequential(*layers[:-1])
+        self.model = nn.Sequential(*layers[:-1]).to(device)
         self.loss = LOSSES[workload.loss]()
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), lr=workload.learning_rate, fused=True
         )
-        self.batches = _batches(workload, data, by)
+        self.batches = _batches(workload, data, by, device)
+        self.forward = self.model
+        self.device = device
         self.updates = 0
+
+    def compile(self) -> "Training":
+        """Let PyTorch compile the model, its launches as CUDA graphs."""
+        self.forward = torch.compile(self.model, mode="reduce-overhead")
+        return self
 
     def train(self, epochs: int) -> list[float]:
         return [self._epoch() for _ in range(epochs)]
 
     def _epoch(self) -> float:
-        total, rows = torch.zeros(()), 0
+        total, rows = torch.zeros((), device=self.device), 0
         for x, y in self.batches:
-            loss = self.loss(self.model(x), y)
+            loss = self.loss(self.forward(x), y)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
@@ -89,13 +97,13 @@ class Training:
 
     def weights(self) -> list[tuple[np.ndarray, np.ndarray]]:
         return [
-            (layer.weight.detach().numpy().T, layer.bias.detach().numpy())
+            (layer.weight.detach().cpu().numpy().T, layer.bias.detach().cpu().numpy())
             for layer in self.model
             if isinstance(layer, nn.Linear)
         ]
 
 
-def _batches(workload: Workload, data: Data, by: str) -> Slices | DataLoader:
+def _batches(workload: Workload, data: Data, by: str, device: str) -> Slices | DataLoader:
     size = workload.batch_size
     if by == "file":
         return DataLoader(Table(workload.path, size), batch_size=None)
@@ -103,7 +111,7 @@ def _batches(workload: Workload, data: Data, by: str) -> Slices | DataLoader:
     if workload.loss == "binary":
         y = y.to(torch.float32).reshape(-1, 1)
     if by == "slicing":
-        return Slices(x, y, size)
+        return Slices(x.to(device), y.to(device), size)
     dataset = TensorDataset(x, y)
     sampler = BatchSampler(RandomSampler(dataset), size, drop_last=False)
     return DataLoader(dataset, sampler=sampler, batch_size=None)

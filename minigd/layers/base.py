@@ -83,6 +83,27 @@ class Layer:
         """Return dx, of shape (n, n_in), for dy of shape (n, n_out), and fill `grads`."""
         raise NotImplementedError(f"{type(self).__name__} must define backward(dy)")
 
+    def row_squares(self, dy: Array) -> Array:
+        """Return Σ over this layer's parameters of what each row alone gives as gradient, squared.
+
+        Called before `backward`, with the same dy; of shape (n,).
+
+        Raises
+        ------
+        ValueError
+            If the layer does not say.
+        """
+        raise ValueError(
+            f"{self.name} does not say what each row adds to its gradient: give "
+            f"{type(self).__name__} a method row_squares(dy), or train without per_example and "
+            "clip_rows"
+        )
+
+    @property
+    def held(self) -> tuple[Array, ...] | None:
+        """What is kept for `backward`, without using it up."""
+        return self._kept
+
     def add_param(
         self, name: str, shape: tuple[int, ...], initializer: str | Initializer = "zeros"
     ) -> None:

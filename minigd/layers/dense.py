@@ -109,6 +109,12 @@ class Dense(Layer):
         xp.dot(dy, W.T, out=dx)
         return dx
 
+    def row_squares(self, dy: Array) -> Array:
+        """Return |x_i|² |dy_i|² for W, and |dy_i|² for b, of each row."""
+        assert self.held is not None
+        (x,) = self.held
+        return ((x * x).sum(axis=1) + self.bias) * (dy * dy).sum(axis=1)
+
     def config(self) -> dict[str, Any]:
         """Return the arguments; an initializer that is not one of minigd's goes as "zeros".
 

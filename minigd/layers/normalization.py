@@ -93,6 +93,13 @@ class BatchNorm(Layer):
         self.add_buffer("variance", (n_in,), "ones")
         return n_in
 
+    def row_squares(self, dy: Array) -> Array:
+        """Refuse: a row's loss depends on the other rows, through their mean and variance."""
+        raise ValueError(
+            f"{self.name} couples the rows of a batch, so that no row has a gradient of its own: "
+            "leave BatchNorm out, or train without per_example and clip_rows"
+        )
+
     def forward(self, x: Array, train: bool = False) -> Array:
         """Return y; in training keep x̂ and 1 / √(σ² + ε), and move the running statistics."""
         n = len(x)

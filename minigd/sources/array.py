@@ -1,5 +1,6 @@
 """Rows from arrays in memory. Rows are gathered batch by batch; the arrays are never copied."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -58,8 +59,8 @@ class ArraySource(RandomAccess):
 
     def __init__(self, x: Any, y: Any = None, weight: Any = None) -> None:
         self.backend: Backend = backend_of(x)
-        self._sparse = hasattr(x, "tocsr")
-        self.x = x.tocsr() if self._sparse else self.backend.here(x, "x")
+        self.sparse = hasattr(x, "tocsr")
+        self.x = x.tocsr() if self.sparse else self.backend.here(x, "x")
         self.y: Array | None = None if y is None else self.backend.here(y, "y")
         if self.x.ndim != 2:
             hint = ": x.reshape(-1, 1) makes a column of it" if self.x.ndim == 1 else ""
@@ -74,13 +75,13 @@ class ArraySource(RandomAccess):
                 f"x has {self.rows} rows and y has {length}: each row of x needs one of y"
             )
         self.weight = None if weight is None else check_weights(weight, self.rows)
-        if self._sparse:
+        if self.sparse:
             numbers(self.x.data, "x")
             bad = np.flatnonzero(~np.isfinite(self.x.data))
             for row in np.unique(np.searchsorted(self.x.indptr, bad, side="right") - 1):
                 if self.weight is None or self.weight[row] > 0:
                     self.backend.check_finite(self.x[[row]].toarray(), "x", slice(row, row + 1))
-        for array, what in ((None if self._sparse else self.x, "x"), (self.y, "y")):
+        for array, what in ((None if self.sparse else self.x, "x"), (self.y, "y")):
             if array is not None:
                 self._check(numbers(array, what), what)
 
@@ -100,15 +101,32 @@ class ArraySource(RandomAccess):
             None if self.y is None else self._take(self.y, rows, "y", workspace),
         )
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of x and y."""
+        return sum(int(a.nbytes) for a in (self.x, self.y) if a is not None)
+
+    def on(self, backend: Backend) -> "ArraySource":
+        """Return the same rows on another backend, as they are now."""
+        moved = copy.copy(self)
+        moved.backend = backend
+        moved.x = backend.asarray(self.x)
+        moved.y = None if self.y is None else backend.asarray(self.y)
+        return moved
+
+    def order(self, rows: Array) -> Array:
+        """Return row numbers where `take` wants them: beside the rows, brought over once."""
+        return self.backend.asarray(rows)
+
     def __repr__(self) -> str:
         return f"ArraySource({self.rows} rows, {self.x.shape[1]} columns)"
 
     def _take(self, array: Array, rows: Rows, name: str, workspace: Workspace | None) -> Array:
-        if self._sparse and array is self.x:
+        if self.sparse and array is self.x:
             return array[rows].toarray()
         if isinstance(rows, slice):
             return array[rows]
-        index = self.backend.asarray(rows)
+        index = rows if self.backend.holds(rows) else self.backend.asarray(rows)
         if workspace is None:
             return self.backend.take(array, index)
         shape = (len(rows), *array.shape[1:])

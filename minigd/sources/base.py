@@ -38,6 +38,10 @@ class Source(ABC):
         because a call costs what many rows do.
     checked : bool
         Whether all values are known to be finite numbers, so that no batch is looked at again.
+    names, classes : list of str or None
+        Of the columns of x, and of the classes that y numbers, where they are known.
+    weight : Array or None
+        How much each row counts, in float64 on the host, where rows have weights.
     """
 
     rows: int | None = None
@@ -45,6 +49,9 @@ class Source(ABC):
     in_memory: bool = False
     gather: int = 1
     checked: bool = False
+    names: list[str] | None = None
+    classes: list[str] | None = None
+    weight: Array | None = None
 
     @abstractmethod
     def chunks(self, start: int = 0) -> Iterator[Pair]:
@@ -57,6 +64,19 @@ class Source(ABC):
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
         """Return x and y of some rows: views for a slice of an array, else fresh memory."""
         raise TypeError(f"{type(self).__name__} has no random access")
+
+    def order(self, rows: Array) -> Array:
+        """Return row numbers where `take` wants them: on the host."""
+        return rows
+
+    def places(self, rows: Array) -> list[str]:
+        """Return where some rows are, in words: the number of each, or its line in a file.
+
+        >>> import numpy as np, minigd as gd
+        >>> gd.ArraySource([[1.0], [2.0]]).places(np.array([1]))
+        ['row 1']
+        """
+        return [f"row {row}" for row in np.asarray(rows).tolist()]
 
     def count(self) -> int:
         """Return how many rows there are, reading all of them once if need be."""

@@ -22,6 +22,12 @@ _DESCRIPTION = "minigd-cache.json"
 def cache(source: Source, path: str | os.PathLike[str]) -> NpySource:
     """Return the rows of `source` as memory maps in the folder `path`; see `Source.cache`."""
     folder = Path(path)
+    rows = _cached(source, folder)
+    rows.names, rows.classes, rows.weight = source.names, source.classes, source.weight
+    return rows
+
+
+def _cached(source: Source, folder: Path) -> NpySource:
     key = json.loads(json.dumps({**source.fingerprint(), "all": _checksum(source)}))
     if folder.exists():
         if not (folder / _DESCRIPTION).exists():

@@ -22,7 +22,15 @@ from minigd import state
 from minigd.backend import Array, Workspace
 from minigd.errors import CheckpointError, DataError, check_integer
 from minigd.sources.base import Pair, RandomAccess, Rows
-from minigd.sources.schema import BadValue, Selection, TextInNumbers, settle
+from minigd.sources.schema import (
+    BadValue,
+    Encoded,
+    Schema,
+    Selection,
+    TextInNumbers,
+    conform,
+    settle,
+)
 from minigd.sources.text import Block, check_fields, read_blocks, read_bytes
 
 _GZIP = b"\x1f\x8b"
@@ -62,18 +70,27 @@ class CsvSource(RandomAccess):
         Columns to leave out.
     columns : list of str, optional
         Names of the columns of a file that has no header.
+    skip_lines : int, default 0
+        Lines at the top of each file that are neither header nor rows.
     separator : str, default ","
         One character. Spaces behind it are skipped.
-    missing : {"error", "drop"} or float, default "error"
+    strip : str, optional
+        Characters taken off the end of every text, such as the full stop of ``>50K.``.
+    missing : {"error", "drop", "category"} or float, default "error"
         What becomes of a missing value: an error that names file, line and column; its row is
-        dropped, and `dropped` counts it; or this number stands for it (a category that is missing
-        then has 0 in each of its columns). A missing target is an error unless dropped.
+        dropped, and `dropped` counts it; a missing category is a level of its own,
+        ``color=missing``, and the row of a missing number is dropped; or this number stands for it
+        (a category that is missing then has 0 in each of its columns). A missing target is an error
+        unless dropped.
     na : list of str, optional
         Texts that mean a missing value, besides the empty one and pandas' own.
     categories : dict of str to list, optional
         Levels of categorical columns, where the file's own are not to be taken.
     classes : list, optional
         Classes of the target in the order of their numbers, likewise.
+    schema : Schema, optional
+        The `schema` of another table, in the place of all that is said and settled of columns: this
+        one becomes the same columns, found by name, with the same levels and classes.
     dtype : dtype, default "float32"
         Of x, and of a target that is not whole numbers.
     block_size : int, default 2 MiB
@@ -85,10 +102,14 @@ class CsvSource(RandomAccess):
     ----------
     rows : int
     dropped : int
-        Rows left out because of a missing value.
+        Rows left out because of a missing value, or a category that `schema` does not know.
+    first_dropped : str
+        Where the first of them is, and why.
     names : list of str
         Of the columns of x: ``bedrooms``, or ``color=red`` for a category.
     classes : list of str or None
+    schema : Schema
+        What each column becomes.
 
     Raises
     ------
@@ -115,6 +136,8 @@ class CsvSource(RandomAccess):
     ([[2.0, 1.0, 0.0], [3.0, 0.0, 1.0]], [20.5, 30.0])
     """
 
+    names: list[str]
+
     def __init__(
         self,
         path: Any,
@@ -123,11 +146,14 @@ class CsvSource(RandomAccess):
         features: Sequence[str] | None = None,
         exclude: Collection[str] = (),
         columns: Sequence[str] | None = None,
+        skip_lines: int = 0,
         separator: str = ",",
+        strip: str = "",
         missing: str | float = "error",
         na: Sequence[str] = (),
         categories: Mapping[str, Sequence[Any]] | None = None,
         classes: Sequence[Any] | None = None,
+        schema: Schema | None = None,
         dtype: Any = "float32",
         block_size: int = 1 << 21,
         index_path: str | os.PathLike[str] | None = None,
@@ -138,7 +164,12 @@ class CsvSource(RandomAccess):
             if isinstance(names, str):
                 raise TypeError(f"{what} is a list, [{names!r}], and not one text")
         self._pandas = _import_pandas()
+        selection = Selection(target, features, exclude, categories or {}, classes, missing)
+        if schema is not None:
+            selection = selection.of(schema)
         self._separator = separator.encode()
+        self._skip_lines = check_integer("skip_lines", skip_lines, 0)
+        self._strip = strip
         self._na = list(na)
         self._block_size = check_integer("block_size", block_size)
         self._index_path = index_path
@@ -149,21 +180,21 @@ class CsvSource(RandomAccess):
             raise DataError("no file was given")
         self._columns: list[str] = list(columns or ())
         self._parts = [self._inspect(file, header=columns is None) for file in given]
-        selection = Selection(target, features, exclude, categories or {}, classes, missing)
         features, targets = selection.resolve(self._columns, self._header)
         needed = {*features, *targets}
         self._used = [c for c in self._columns if c in needed]
-        settled = settle(
-            selection,
-            self._columns,
-            self._frames,
-            lambda row: self._where(*self._reading, row),
-            self._parts[0].name,
-            dtype,
-            self._first_texts(),
-        )
-        self._schema, self.rows, self.dropped = settled
-        self.names, self.classes = self._schema.names, self._schema.classes
+
+        def locate(row: int) -> str:
+            return self._where(*self._reading, row)
+
+        if schema is None:
+            texts = self._first_texts()
+            name = self._parts[0].name
+            settled = settle(selection, self._columns, self._frames, locate, name, dtype, texts)
+        else:
+            settled = conform(schema, self._frames, locate)
+        self.schema, self.rows, self.dropped, self.first_dropped = settled
+        self.names, self.classes = self.schema.names, self.schema.classes
         # Rows worth fetching at once: many for one call of the parser, few where they are long.
         size = sum(part.size for part in self._parts)
         self.gather = max(1, min(16_384, _GATHERED * (self.rows or 1) // max(1, size)))
@@ -173,7 +204,7 @@ class CsvSource(RandomAccess):
             raise DataError(
                 f"{self._parts[0].name} has no rows"
                 + (" under its header" if columns is None else "")
-                + (f" once {self.dropped} with missing values are dropped" if self.dropped else "")
+                + settled.none_left()
             )
 
     # The first pass --------------------------------------------------------------------------
@@ -188,10 +219,14 @@ class CsvSource(RandomAccess):
         with _open(given) as file:
             begin = len(_BOM) if read_bytes(file, len(_BOM), str(name), 1) == _BOM else 0
             file.seek(begin)
-            blocks = read_blocks(file, str(name), 1 << 16, self._separator, True, begin)
+            begin += _length_of_lines(file, self._skip_lines)
+            file.seek(begin)
+            line = 1 + self._skip_lines
+            blocks = read_blocks(file, str(name), 1 << 16, self._separator, True, begin, line)
             first = next((block for block in blocks if len(block.starts)), None)
             if first is None:
-                raise DataError(f"{name} is empty")
+                behind = f" behind the {line - 1} lines skipped" if line > 1 else ""
+                raise DataError(f"{name} is empty{behind}")
         start, end = int(first.starts[0]), int(first.ends[0]) + 1
         body, line = first.offset + start, first.line_of(0)
         row = first.data[start:end].decode("utf-8")
@@ -256,12 +291,19 @@ class CsvSource(RandomAccess):
             frame = self._read(block.data, text)
         except ValueError as error:
             raise self._find_text(block, part, text, error) from error
+        self._take_off(frame, text)
         if len(frame) != len(block.starts):
             raise DataError(
                 f"{self._where(block, part, self._misread(block))}: the line is not read as one "
                 "row; lines must end in \\n or \\r\\n, none in a lone \\r, and none be all spaces"
             )
         return frame
+
+    def _take_off(self, frame: Any, text: Collection[str]) -> None:
+        """Take what is to be stripped off the end of texts."""
+        if self._strip:
+            for column in text:
+                frame[column] = frame[column].str.rstrip(self._strip)
 
     def _misread(self, block: Block) -> int:
         """Return a row of the block that pandas takes for none or for several."""
@@ -313,12 +355,40 @@ class CsvSource(RandomAccess):
                     )
         return DataError(f"{self._parts[part].name}, from line {block.line} on: {error}")
 
-    def _encode(self, block: Block, part: int) -> tuple[Array, Array | None, Array | None]:
-        frame = self._parse(block, part, self._schema.texts)
+    def _encode(self, block: Block, part: int) -> Encoded:
+        frame = self._parse(block, part, self.schema.texts)
         try:
-            return self._schema.encode(frame)
+            return self.schema.encode(frame)
         except BadValue as problem:
             raise DataError(f"{self._where(block, part, problem.row)}, {problem}") from None
+
+    def places(self, rows: Array) -> list[str]:
+        r"""Return the line of each row, and the file where there are several.
+
+        The files are read once, up to the last of the rows.
+
+        >>> import io, numpy as np
+        >>> file = io.BytesIO(b"x,y\n1,2\n\n3,4\n")
+        >>> CsvSource(file, target="y").places(np.array([1, 0]))
+        ['line 4', 'line 2']
+        """
+        self._check_unchanged()
+        found: dict[int, str] = {}
+        wanted = np.unique(np.asarray(rows))
+        dropping = self.schema.missing == "drop"
+        first = 0
+        for part in range(len(self._parts)):
+            name = f"{self._parts[part].name}, " if len(self._parts) > 1 else ""
+            for block in self._blocks(part):
+                kept = self._encode(block, part)[2] if dropping else None
+                places = np.arange(len(block.starts)) if kept is None else np.flatnonzero(kept)
+                low, high = np.searchsorted(wanted, (first, first + len(places)))
+                for row in wanted[low:high].tolist():
+                    found[row] = f"{name}line {block.line_of(int(places[row - first]))}"
+                first += len(places)
+                if high == len(wanted):
+                    return [found[row] for row in np.asarray(rows).tolist()]
+        raise IndexError(f"there are {self.rows} rows, and row {int(wanted[-1])} was asked for")
 
     def _where(self, block: Block, part: int, row: int) -> str:
         return f"{self._parts[part].name}, line {block.line_of(row)}"
@@ -328,7 +398,7 @@ class CsvSource(RandomAccess):
     def chunks(self, start: int = 0) -> Iterator[Pair]:
         """Return the rows from number `start` on, in the order of the file, a block at a time."""
         self._check_unchanged()
-        dropping = self._schema.missing == "drop"
+        dropping = self.schema.drops
         row = 0
         for part in range(len(self._parts)):
             for block in self._blocks(part):
@@ -346,6 +416,13 @@ class CsvSource(RandomAccess):
             raise DataError(
                 f"{self._parts[0].name} had {self.rows} rows at first and now has {row}"
             )
+
+    def encoded(self) -> Iterator[Encoded]:
+        """Return x, y, and which rows were not dropped (None for all), a block at a time."""
+        self._check_unchanged()
+        for part in range(len(self._parts)):
+            for block in self._blocks(part):
+                yield self._encode(block, part)
 
     def _check_unchanged(self) -> None:
         for i, part in enumerate(self._parts):
@@ -421,7 +498,9 @@ class CsvSource(RandomAccess):
             pieces[i] += b"\n"
         data = b"".join(pieces)
         try:
-            x, y, _ = self._schema.encode(self._read(data, self._schema.texts))
+            frame = self._read(data, self.schema.texts)
+            self._take_off(frame, self.schema.texts)
+            x, y, _ = self.schema.encode(frame)
             if len(x) != len(wanted):
                 raise ValueError(f"{len(wanted)} rows are read as {len(x)}")
         except ValueError as error:
@@ -469,7 +548,7 @@ class CsvSource(RandomAccess):
             for block in self._blocks(part):
                 starts = block.starts
                 end = block.offset + int(block.ends[-1]) + 1
-                if self._schema.missing == "drop":
+                if self.schema.drops:
                     # A row that is dropped lies behind one that is kept, is read with it, and is
                     # dropped again.
                     _, _, kept = self._encode(block, part)
@@ -482,12 +561,16 @@ class CsvSource(RandomAccess):
         return result
 
     def _index_key(self) -> dict[str, Any]:
-        dropping = self._schema.missing == "drop"
+        schema = self.schema
+        dropping = None
+        if schema.drops:
+            # Which rows are dropped depends on the columns in use, and on what counts as missing.
+            known = [schema.missing, schema.levels if schema.unknown == "drop" else None]
+            dropping = [sorted(schema.columns), sorted(self._na), self._strip, *known]
         return {
             "files": [[p.size, p.checksum, p.body] for p in self._parts],
             "separator": self._separator.decode(),
-            # Which rows are dropped depends on the columns in use, and on what counts as missing.
-            "dropped": [sorted(self._schema.columns), sorted(self._na)] if dropping else None,
+            "dropped": dropping,
         }
 
     def _load_index(self) -> list[Array] | None:
@@ -508,7 +591,8 @@ class CsvSource(RandomAccess):
             "files": [[p.size, p.checksum, p.body] for p in self._parts],
             "separator": self._separator.decode(),
             "na": sorted(self._na),
-            "schema": self._schema.state_dict(),
+            "strip": self._strip,
+            "schema": self.schema.state_dict(),
         }
 
     def __repr__(self) -> str:
@@ -533,6 +617,19 @@ def _open(given: Any, raw: bool = False) -> contextlib.AbstractContextManager[Bi
     if not raw and start == _GZIP:
         return gzip.GzipFile(fileobj=own)  # type: ignore[return-value]
     return contextlib.nullcontext(own)
+
+
+def _length_of_lines(file: BinaryIO, lines: int) -> int:
+    """Return how many bytes the next lines of a file take."""
+    length = 0
+    while lines and (chunk := file.read(1 << 16)):
+        for _ in range(lines):
+            end = chunk.find(b"\n") + 1
+            if not end:
+                length += len(chunk)
+                break
+            length, lines, chunk = length + end, lines - 1, chunk[end:]
+    return length
 
 
 class _OwnPlace:

@@ -13,7 +13,15 @@ from minigd.backend import numbers
 from minigd.errors import DataError
 from minigd.sources.base import Pair, Source
 from minigd.sources.csv import _import_pandas
-from minigd.sources.schema import BadValue, Schema, Selection, TextInNumbers, settle
+from minigd.sources.schema import (
+    BadValue,
+    Encoded,
+    Schema,
+    Selection,
+    TextInNumbers,
+    conform,
+    settle,
+)
 
 
 class IterableSource(Source):
@@ -24,7 +32,7 @@ class IterableSource(Source):
     pieces : iterable, or function that returns one
         Each piece is a tuple (x, y) or (x,) of arrays, or a table: a pandas frame, a dict of
         columns, a pyarrow batch or table. Read anew in every epoch, it must give the same rows.
-    target, features, exclude, missing, categories, classes, dtype
+    target, features, exclude, missing, categories, classes, schema, dtype
         For tables, as `CsvSource`; a first pass settles what each column is.
 
     Raises
@@ -55,6 +63,7 @@ class IterableSource(Source):
         missing: str | float = "error",
         categories: Mapping[str, Sequence[Any]] | None = None,
         classes: Sequence[Any] | None = None,
+        schema: Schema | None = None,
         dtype: Any = "float32",
         name: str = "the iterable",
     ) -> None:
@@ -69,10 +78,10 @@ class IterableSource(Source):
                 f"the function for {name} returns the same iterator each time, which can be read "
                 "only once: it must make a new one, IterableSource(lambda: make_it())"
             )
-        self._schema: Schema | None = None
-        self.dropped = 0
+        self.schema: Schema | None = None
+        self.dropped, self.first_dropped = 0, ""
         if self._one_shot:
-            if target is not None:
+            if target is not None or schema is not None:
                 raise DataError(
                     f"{name} can be read only once, and a table needs a first pass to settle its "
                     "columns: pass a function that makes it, IterableSource(lambda: ...)"
@@ -85,19 +94,23 @@ class IterableSource(Source):
             frame = _frame(piece, name)
             columns = [str(c) for c in frame.columns]
             selection = Selection(target, features, exclude, categories or {}, classes, missing)
+            if schema is not None:
+                selection = selection.of(schema)
             chosen, targets = selection.resolve(columns, name)
             self._columns = [c for c in columns if c in chosen or c in targets]
             texts = [c for c in self._columns if not _is_number(frame[c])]
-            settled = settle(
-                selection,
-                columns,
-                self._frames,
-                lambda row: f"{name}, row {self._seen + row}",
-                name,
-                dtype,
-                texts,
-            )
-            self._schema, self.rows, self.dropped = settled
+
+            def locate(row: int) -> str:
+                return f"{name}, row {self._seen + row}"
+
+            if schema is None:
+                settled = settle(selection, columns, self._frames, locate, name, dtype, texts)
+            else:
+                settled = conform(schema, self._frames, locate)
+            self.schema, self.rows, self.dropped, self.first_dropped = settled
+            if self.rows == 0:
+                raise DataError(f"{name} has no rows{settled.none_left()}")
+            self.names, self.classes = self.schema.names, self.schema.classes
 
     def _frames(self, text: Collection[str]) -> Iterator[Any]:
         self._seen = 0
@@ -139,16 +152,22 @@ class IterableSource(Source):
         if self.rows is not None and row != self.rows:
             raise DataError(f"{self._name} gave {self.rows} rows at first and now gives {row}")
 
+    def encoded(self) -> Iterator[Encoded]:
+        """Return x, y, and which rows were not dropped (None for all), a piece at a time."""
+        if self.schema is None:
+            yield from ((x, y, None) for x, y in self._pairs())
+            return
+        row = 0
+        for frame in self._frames(self.schema.texts):
+            try:
+                yield self.schema.encode(frame)
+            except BadValue as problem:
+                raise DataError(f"{self._name}, row {row + problem.row}, {problem}") from None
+            row += len(frame)
+
     def _pairs(self) -> Iterator[Pair]:
-        if self._schema is not None:
-            row = 0
-            for frame in self._frames(self._schema.texts):
-                try:
-                    x, y, _ = self._schema.encode(frame)
-                except BadValue as problem:
-                    raise DataError(f"{self._name}, row {row + problem.row}, {problem}") from None
-                row += len(frame)
-                yield x, y
+        if self.schema is not None:
+            yield from ((x, y) for x, y, _ in self.encoded())
             return
         shapes = None
         for piece in self._make():
@@ -193,7 +212,7 @@ class ParquetSource(IterableSource):
     Parameters
     ----------
     path : path, or a list of them
-    target, features, exclude, missing, categories, classes, dtype
+    target, features, exclude, missing, categories, classes, schema, dtype
         As `CsvSource`.
     block_rows : int, default 65,536
         Rows read at a time; it changes nothing but speed and memory.
@@ -216,6 +235,7 @@ class ParquetSource(IterableSource):
         missing: str | float = "error",
         categories: Mapping[str, Sequence[Any]] | None = None,
         classes: Sequence[Any] | None = None,
+        schema: Schema | None = None,
         dtype: Any = "float32",
         block_rows: int = 65_536,
     ) -> None:
@@ -248,6 +268,7 @@ class ParquetSource(IterableSource):
             missing=missing,
             categories=categories,
             classes=classes,
+            schema=schema,
             dtype=dtype,
             name=", ".join(str(one) for one in paths),
         )

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from minigd.errors import DataError
 
 MOST_LEVELS = 100
 """A column with more different texts than this is free text, unless its levels are given."""
+
+MISSING_LEVEL = "missing"
+"""The level of the rows in which a category is missing, where ``missing="category"``."""
 
 _DATE = re.compile(
     r"\d{4}[-/.]?\d\d?([-/.]?\d\d?)?([T ].*)?|\d{1,2}[-./]\d{1,2}[-./]\d{2,4}.*"
@@ -34,6 +37,14 @@ class BadValue(ValueError):
         self.row = row
         self.column = column
         self.problem = problem
+
+
+Encoded: TypeAlias = tuple[Array, Array | None, Array | None]
+"""x, y, and which rows of a frame they are, None for all."""
+
+
+class MissingColumn(DataError):
+    """A table lacks a column that was named."""
 
 
 class TextInNumbers(DataError):
@@ -54,28 +65,42 @@ class Selection(NamedTuple):
     classes: Sequence[Any] | None = None
     missing: str | float = "error"
 
+    def of(self, schema: "Schema") -> "Selection":
+        """Return the columns of a schema, if nothing else was said of columns.
+
+        Raises
+        ------
+        TypeError
+            If something was.
+        """
+        if self != Selection():
+            raise TypeError(
+                "a schema brings its own target, features, exclude, missing, categories and "
+                "classes: leave them out"
+            )
+        return Selection(schema.targets, schema.features)
+
     def resolve(self, columns: Sequence[str], name: str) -> tuple[list[str], list[str]]:
         """Return the feature columns and the target columns, in order.
 
         Raises
         ------
+        MissingColumn
+            If one that was named is not there.
         DataError
-            If two columns share a name, or one that was named is not there.
+            If two columns share a name.
         """
-        twice = sorted(c for c, count in Counter(columns).items() if count > 1)
-        if twice:
-            raise DataError(
-                f"{name}: two columns are called {twice[0]!r}; name all columns with columns=[...]"
-            )
         missing: Any = self.missing
         if isinstance(missing, bool) or not isinstance(missing, str | Real):
             number = False
         elif isinstance(missing, str):
-            number = self.missing in ("error", "drop")
+            number = self.missing in ("error", "drop", "category")
         else:
             number = bool(np.isfinite(self.missing))
         if not number:
-            raise ValueError(f"missing must be 'error', 'drop' or a number, not {self.missing!r}")
+            raise ValueError(
+                f"missing must be 'error', 'drop', 'category' or a number, not {self.missing!r}"
+            )
         target: Any = self.target
         categories: Any = self.categories
         if not isinstance(target, str | Sequence | None):
@@ -90,9 +115,14 @@ class Selection(NamedTuple):
         there = set(columns)
         for column in [*targets, *wanted, *self.exclude, *self.categories]:
             if column not in there:
-                raise DataError(
+                raise MissingColumn(
                     f"{name}: there is no column {column!r}; the columns are {', '.join(columns)}"
                 )
+        twice = sorted(c for c, count in Counter(columns).items() if count > 1)
+        if twice:
+            raise DataError(
+                f"{name}: two columns are called {twice[0]!r}; name all columns with columns=[...]"
+            )
         for names in (targets, wanted, *self.categories.values(), self.classes or ()):
             named = [str(one) for one in names]
             again = [one for one, count in Counter(named).items() if count > 1]
@@ -111,18 +141,31 @@ class Selection(NamedTuple):
 class Schema:
     """The columns in use and what each becomes.
 
-    Attributes
+    A table read with the schema of another one becomes the same columns, whatever its own order.
+
+    Parameters
     ----------
     features, targets : list of str
         Columns of the table.
     levels : dict of str to list of str
         For each categorical feature its levels, one output column each.
     classes : list of str or None
-        For a target of text its classes: class k stands for ``classes[k]``.
+        Class k stands for ``classes[k]``, a text of the target, or a whole number if `integer`.
     integer : bool
         Whether a single target of numbers holds integers only; y is then int64.
+    missing : {"error", "drop", "category"} or float, default "error"
+        As `CsvSource`.
+    dtype : dtype, default "float32"
+    unknown : {"error", "drop"}, default "error"
+        What becomes of a category that is none of the levels: an error that names its place, or its
+        row is dropped and counted.
+
+    Attributes
+    ----------
     names : list of str
         Of the columns of x: the feature's, or ``feature=level``.
+    drops : bool
+        Whether rows may be dropped.
     """
 
     def __init__(
@@ -134,10 +177,12 @@ class Schema:
         integer: bool,
         missing: str | float = "error",
         dtype: Any = "float32",
+        unknown: Literal["error", "drop"] = "error",
     ) -> None:
         self.features, self.targets, self.levels = features, targets, levels
         self.classes, self.integer = classes, integer
-        self.missing = missing
+        self.missing, self.unknown = missing, unknown
+        self.drops = missing in ("drop", "category") or unknown == "drop"
         self.dtype = np.dtype(dtype)
         if self.dtype.kind != "f":
             raise ValueError(f"dtype must be 'float32' or 'float64', not {str(dtype)!r}")
@@ -164,9 +209,35 @@ class Schema:
     @property
     def texts(self) -> set[str]:
         """The columns of the table that hold text."""
-        return {*self.levels, *(self.targets if self.classes is not None else ())}
+        return {*self.levels, *(self.targets if self.classes and not self.integer else ())}
 
-    def encode(self, frame: Any) -> tuple[Array, Array | None, Array | None]:
+    def why_not(self, frame: Any) -> str:
+        """Say why the one row of a frame is dropped."""
+        strict = self.replace()
+        strict.drops = False
+        try:
+            strict.encode(frame)
+        except BadValue as bad:
+            return str(bad).partition(";")[0]
+        return "the row is complete"
+
+    def _gaps(self, frame: Any) -> Array:
+        """Return which rows are to be dropped."""
+        gaps = np.zeros(len(frame), dtype=bool)
+        if self.missing in ("drop", "category"):
+            # What has a level for it is not missing.
+            whole = [c for c in self.columns if MISSING_LEVEL not in self._own_levels(c)]
+            gaps |= frame[whole].isna().to_numpy().any(axis=1)
+        if self.unknown == "drop":
+            for column, levels in self.levels.items():
+                texts = frame[column]
+                gaps |= (texts.notna() & ~texts.isin(levels)).to_numpy()
+        return gaps
+
+    def _own_levels(self, column: str) -> list[str]:
+        return self.levels.get(column, []) if self.missing == "category" else []
+
+    def encode(self, frame: Any) -> Encoded:
         """Return x, y, and which rows were kept (None for all) of a frame of the table.
 
         Raises
@@ -175,9 +246,9 @@ class Schema:
             At the first missing, infinite or unknown value.
         """
         kept = None
-        gaps = frame[self.columns].isna().to_numpy() if self.missing == "drop" else None
+        gaps = self._gaps(frame) if self.drops else None
         if gaps is not None and gaps.any():
-            kept = ~gaps.any(axis=1)
+            kept = ~gaps
             frame = frame[kept]
         try:
             x, y = self._encode_rows(frame)
@@ -239,7 +310,7 @@ class Schema:
                 x[row, at] = self.missing
 
     def _encode_target(self, frame: Any) -> Array:
-        if self.classes is not None:
+        if self.classes is not None and not self.integer:
             return self._codes(frame, self.targets[0], self.classes, "error").astype(np.int64)
         y = np.column_stack([frame[target].to_numpy() for target in self.targets])
         with np.errstate(over="ignore"):
@@ -256,23 +327,30 @@ class Schema:
             if not (whole == y).all():
                 row = int(np.argmin(whole == y))
                 raise BadValue(row, self.targets[0], f"{y[row]} is not one of the whole numbers")
-            return whole
+            return whole if self.classes is None else self._classes_of(whole, self.classes)
         return np.ascontiguousarray(y, dtype=self.dtype)
+
+    def _classes_of(self, whole: Array, classes: list[str]) -> Array:
+        import pandas as pd
+
+        codes: Array = pd.Index([int(c) for c in classes]).get_indexer(whole)
+        unknown = np.flatnonzero(codes < 0)
+        if len(unknown):
+            row = int(unknown[0])
+            raise BadValue(row, self.targets[0], _not_known(int(whole[row]), classes))
+        return codes.astype(np.int64)
 
     def _codes(self, frame: Any, column: str, levels: list[str], missing: str | float) -> Array:
         import pandas as pd
 
         texts = frame[column]
+        if MISSING_LEVEL in self._own_levels(column):
+            texts = texts.fillna(MISSING_LEVEL)
         codes: Array = pd.Index(levels).get_indexer(pd.Index(texts.astype(object)))
         for row in np.flatnonzero(codes < 0):
             value = texts.iloc[int(row)]
             if not pd.isna(value):
-                raise BadValue(
-                    int(row),
-                    column,
-                    f"{value!r} is none of the {len(levels)} values known, "
-                    f"{', '.join(map(repr, levels[:5]))}{' …' if len(levels) > 5 else ''}",
-                )
+                raise BadValue(int(row), column, _not_known(value, levels))
             if isinstance(missing, str):
                 raise BadValue(int(row), column, _MISSING)
         return codes
@@ -287,7 +365,22 @@ class Schema:
             "integer": self.integer,
             "missing": self.missing,
             "dtype": str(self.dtype),
+            "unknown": self.unknown,
         }
+
+    def replace(self, **changes: Any) -> "Schema":
+        """Return a schema that differs in some of the constructor's arguments.
+
+        >>> schema = Schema(["a"], ["y"], {}, None, integer=True)
+        >>> schema.replace(targets=[]).columns
+        ['a']
+        """
+        return Schema(**{**self.state_dict(), **changes})
+
+
+def _not_known(value: Any, known: list[str]) -> str:
+    some = ", ".join(map(repr, known[:5])) + (" …" if len(known) > 5 else "")
+    return f"{value!r} is none of the {len(known)} values known, {some}"
 
 
 _MISSING = (
@@ -302,6 +395,48 @@ class Settled(NamedTuple):
     schema: Schema
     rows: int
     dropped: int
+    first_dropped: str = ""
+    """Where the first row that was dropped is, and why it was."""
+
+    def none_left(self) -> str:
+        """Say what became of the rows where none is left."""
+        if not self.dropped:
+            return ""
+        what = "missing" if self.schema.unknown == "error" else "missing or unknown"
+        return f" once {self.dropped} with {what} values are dropped; {self.first_dropped}"
+
+
+def conform(
+    schema: Schema,
+    frames: Callable[[Collection[str]], Iterator[Any]],
+    locate: Callable[[int], str],
+) -> Settled:
+    """Go through a table once that is read with a schema it did not settle itself.
+
+    Parameters
+    ----------
+    schema : Schema
+    frames, locate : callable
+        As `settle`.
+
+    Raises
+    ------
+    DataError
+        If a value is none that the schema takes.
+    """
+    rows = dropped = 0
+    first = ""
+    for frame in frames(schema.texts):
+        try:
+            x, _, kept = schema.encode(frame)
+        except BadValue as bad:
+            raise DataError(f"{locate(bad.row)}, {bad}") from None
+        rows += len(x)
+        dropped += len(frame) - len(x)
+        if kept is not None and not first:
+            row = int(np.argmin(kept))
+            first = f"{locate(row)}, {schema.why_not(frame.iloc[[row]])}"
+    return Settled(schema, rows, dropped, first)
 
 
 def settle(
@@ -381,13 +516,20 @@ class _Seen:
         self.days = {c for c in features if c not in text and selection.features is None}
         self.integer = len(targets) == 1 and not text & set(targets)
         self.rows = self.dropped = 0
+        self.first_dropped = ""
 
     def add(self, frame: Any) -> None:
         """Take note of a frame."""
         missing = self.selection.missing
-        if missing == "drop":
-            gaps = frame[self.used].isna().any(axis=1).to_numpy()
+        if missing in ("drop", "category"):
+            whole = frame[self._needed(missing)].isna().to_numpy()
+            gaps = whole.any(axis=1)
             self.dropped += int(gaps.sum())
+            if gaps.any() and not self.first_dropped:
+                row = int(np.argmax(gaps))
+                column = self._needed(missing)[int(np.argmax(whole[row]))]
+                where = self.locate(row)
+                self.first_dropped = f"{where}, column {column!r}: the value is missing"
             places = np.flatnonzero(~gaps)
             frame = frame[~gaps]
         else:
@@ -401,11 +543,20 @@ class _Seen:
             raise DataError(f"{self.locate(int(places[bad.row]))}, {bad}") from None
         for column in self.found:
             self._add_texts(column, frame[column], places)
+            if missing == "category" and frame[column].isna().any():
+                self.found[column].add(MISSING_LEVEL)
         if self.integer:
             values = frame[self.targets[0]].to_numpy()
             # Beyond 2⁵³ not every whole number is a float.
             whole_numbers = (values == np.rint(values)) & (np.abs(values) < 2.0**53)
             self.integer = bool(whole_numbers.all())
+
+    def _needed(self, missing: str) -> list[str]:
+        """Return the columns without whose values a row is dropped."""
+        if missing == "drop":
+            return self.used
+        own = {c for c, levels in self.given.items() if MISSING_LEVEL in levels}
+        return [c for c in self.used if c in self.targets or c not in self.found.keys() | own]
 
     def _look_for_dates(self, frame: Any) -> None:
         """Rule out columns of numbers that do not all read as days, 20140502."""
@@ -493,7 +644,7 @@ class _Seen:
         schema = Schema(
             self.features, targets, levels, classes, self.integer, selection.missing, dtype
         )
-        return Settled(schema, self.rows, self.dropped)
+        return Settled(schema, self.rows, self.dropped, self.first_dropped)
 
 
 def _is_number_text(value: Any) -> bool:

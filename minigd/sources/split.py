@@ -51,6 +51,7 @@ class _Part(Source):
 
     def __init__(self, source: Source, fraction: float, seed: int, second: bool) -> None:
         self.source, self.fraction, self.seed, self.second = source, fraction, seed, second
+        self.names, self.classes = source.names, source.classes
 
     def mask(self, x: Array, y: Array | None) -> Array:
         """Return which of these rows are on this side."""
@@ -85,6 +86,11 @@ class StreamPart(_Part):
             if len(index):
                 yield x[index], None if y is None else y[index]
 
+    def places(self, rows: Array) -> list[str]:
+        """Return where these rows are in the whole, which is read for it."""
+        masks = [self.mask(x, y) for x, y in self.source.chunks()]
+        return self.source.places(np.flatnonzero(np.concatenate(masks))[rows])
+
 
 class RandomPart(_Part, RandomAccess):
     """One side of a split source with random access: 4 bytes a row say which rows they are."""
@@ -95,6 +101,7 @@ class RandomPart(_Part, RandomAccess):
         small = np.uint32 if len(whole) < 2**32 else np.int64
         self._numbers = np.flatnonzero(whole).astype(small)
         self.rows = len(self._numbers)
+        self.weight = None if source.weight is None else source.weight[self._numbers]
         self.gather, self.in_memory = source.gather, source.in_memory
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
@@ -109,6 +116,10 @@ class RandomPart(_Part, RandomAccess):
             at += len(x)
             if len(index):
                 yield x[index], None if y is None else y[index]
+
+    def places(self, rows: Array) -> list[str]:
+        """Return where these rows are in the whole."""
+        return self.source.places(self._numbers[rows].astype(np.int64))
 
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
         """Return x and y of some rows of this side."""

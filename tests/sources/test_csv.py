@@ -87,6 +87,51 @@ def test_a_file_without_header(prefix):
         source(text, columns=["a", "b", "c"])
 
 
+@pytest.mark.parametrize("block_size", BLOCKS)
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize("prefix", ["", "\ufeff"])
+def test_lines_at_the_top_that_are_no_rows(prefix, ends, block_size):
+    top = prefix + "|1x3 Cross validator" + ends + 'made by "hand, 2 fields' + ends
+    text = top + PLAIN.replace("\n", ends)
+    rows = source(text, skip_lines=2, block_size=block_size)
+    assert rows.names == ["a", "b"]
+    assert whole(rows)[0].tolist() == ROWS
+    assert rows.take(np.array([1, 0]))[0].tolist() == ROWS[::-1]
+    bare = top + ends.join(PLAIN.splitlines()[1:])
+    assert table(bare, skip_lines=2, columns=["a", "b"], block_size=block_size) == (ROWS, None)
+
+
+def test_a_line_behind_those_skipped_is_named_by_its_number():
+    with pytest.raises(gd.DataError, match="line 5: the row has 1 fields"):
+        source("x\ny\na,b\n1,2\n3\n", skip_lines=2)
+    with pytest.raises(gd.DataError, match="is empty behind the 3 lines skipped"):
+        source("a,b\n1,2\n", skip_lines=3)
+    with pytest.raises(ValueError, match="skip_lines must be an integer, at least 0"):
+        source(PLAIN, skip_lines=-1)
+
+
+def test_long_lines_are_skipped_whole():
+    top = "x" * 100_000 + "\n" + "\n" + "y" * 65_535 + "\n"
+    assert table(top + PLAIN, skip_lines=3) == (ROWS, None)
+
+
+@pytest.mark.parametrize("block_size", BLOCKS)
+def test_what_stands_at_the_end_of_texts_is_taken_off(block_size):
+    text = "a,grade,label\n1.,A*,<=50K.\n2.,B,>50K.\n3.,A,<=50K\n"
+    rows = source(text, target="label", strip=".*", block_size=block_size)
+    assert rows.classes == ["<=50K", ">50K"]
+    assert rows.names == ["a", "grade=A", "grade=B"]
+    assert whole(rows)[0].tolist() == [[1, 1, 0], [2, 0, 1], [3, 1, 0]]
+    assert rows.take(np.array([2, 1]))[1].tolist() == [0, 1]
+    assert source(text, target="label").classes == ["<=50K", "<=50K.", ">50K."]
+
+
+def test_a_text_column_of_missing_values_alone_has_nothing_to_strip():
+    schema = source("a,b\n1,x\n", missing="category").schema
+    rows = source("a,b\n1,\n2,x.\n", schema=schema, strip=".", block_size=1)
+    assert (rows.rows, rows.dropped) == (1, 1)
+
+
 def test_prices_in_scientific_notation():
     # As King County's file writes some of its prices: whole numbers all the same.
     _, y = whole(source("id,price\n1,1.225e+006\n2,221900\n", target="price"))
@@ -392,7 +437,7 @@ def test_what_means_missing_may_be_said():
 
 @pytest.mark.parametrize("missing", ["ignore", float("nan"), float("inf")])
 def test_an_unknown_way_with_missing_values_is_refused(missing):
-    with pytest.raises(ValueError, match="missing must be 'error', 'drop' or a number"):
+    with pytest.raises(ValueError, match="missing must be 'error', 'drop', 'category' or a number"):
         source(PLAIN, missing=missing)
 
 
@@ -504,8 +549,8 @@ def test_a_name_that_a_category_makes_too_is_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"missing": None}, "missing must be 'error', 'drop' or a number"),
-        ({"missing": True}, "missing must be 'error', 'drop' or a number"),
+        ({"missing": None}, "missing must be 'error', 'drop', 'category' or a number"),
+        ({"missing": True}, "missing must be 'error', 'drop', 'category' or a number"),
         ({"target": 1}, "target is the name of a column"),
         ({"separator": '"'}, "separator must be one character"),
         ({"na": "?"}, "na is a list"),

@@ -156,3 +156,20 @@ def test_a_part_without_rows_is_refused():
     for source in (gd.ArraySource(*table(2)), stream(*table(2))):
         with pytest.raises(gd.DataError, match="leaves one part without rows"):
             source.split(1e-9)
+
+
+def test_weights_names_and_classes_go_with_the_rows(tmp_path):
+    x = np.arange(200.0).reshape(-1, 1)
+    weight = np.where(x[:, 0] < 50, 0.0, 1 + x[:, 0])
+    source = gd.ArraySource(x, x[:, 0], weight)
+    for part in [*source.split(0.3), source.cache(tmp_path / "rows")]:
+        batches = gd.Batches(part, batch_size=20)
+        assert batches.weighted
+        for batch in batches:
+            np.testing.assert_array_equal(batch.weight, np.where(batch.y < 50, 0, 1 + batch.y))
+    path = tmp_path / "t.csv"
+    path.write_text("size,color,kind\n" + "".join(f"{i},red,{'ab'[i % 2]}\n" for i in range(40)))
+    table = gd.CsvSource(path, target="kind")
+    for part in [*table.split(0.3), table.cache(tmp_path / "table")]:
+        assert part.names == table.names == ["size", "color=red"]
+        assert part.classes == ["a", "b"]

@@ -1,0 +1,101 @@
+"""`minigd predict`: a line of predictions for each row of a table, as it streams by."""
+
+import contextlib
+import csv
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from minigd import state
+from minigd.backend import Array
+from minigd.commands.tables import remark
+from minigd.commands.trained import Trained, load
+
+
+def predict(
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    **reading: Any,
+) -> int:
+    """Write a CSV with a line for each row of a table, and return how many rows were predicted.
+
+    The column ``prediction`` holds a number, or a class by its name; for classes there follows a
+    column for the probability of each, ``probability_red``. A row of which a number is missing, or
+    a category is not known to the model, has an empty line, and they are counted on stderr.
+
+    Parameters
+    ----------
+    model : path
+        What `minigd train` wrote.
+    data : path
+        A CSV, Parquet or ``.npy`` file with the columns of the training by name, in any order;
+        other columns are ignored.
+    out : path, optional
+        Written whole or not at all; by default standard output.
+    **reading
+        How the table is written, by the names of `minigd.commands.tables.Reading`, where it is
+        otherwise than that of the training.
+
+    Raises
+    ------
+    DataError, CheckpointError, OSError
+        If the model or the table does not do.
+    """
+    if out is not None and os.path.exists(out) and os.path.samefile(out, data):
+        raise OSError(f"{os.fspath(out)!r} is the table itself: write the predictions elsewhere")
+    trained = load(model)
+    table = trained.open(data, **reading)
+    classes = trained.schema.classes or []
+    done = 0
+    with _writer(out) as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(["prediction", *(f"probability_{c}" for c in classes)])
+        for x, _, kept in table.encoded():
+            cells = _cells(trained, x) if len(x) else iter(())
+            done += len(x)
+            for known in [True] * len(x) if kept is None else kept.tolist():
+                lines.writerow(next(cells) if known else [""] * (1 + len(classes)))
+    remark(table)
+    return done
+
+
+def _cells(trained: Trained, x: Array) -> Iterator[list[str]]:
+    """Return the cells of each row."""
+    y = trained.model.predict(x)
+    classes = trained.schema.classes
+    if classes is None:
+        return iter(y.astype(str).tolist())
+    # As accuracy counts: one output is the probability of the second class, and is cut at ½.
+    chosen = (y[:, 0] > 0.5).astype(int) if y.shape[1] == 1 else y.argmax(axis=1)
+    p = np.hstack([1 - y, y]) if y.shape[1] == 1 else y
+    return (
+        [classes[k], *row] for k, row in zip(chosen.tolist(), p.astype(str).tolist(), strict=True)
+    )
+
+
+@contextlib.contextmanager
+def _writer(out: str | os.PathLike[str] | None) -> Iterator[TextIO]:
+    """Open standard output, or a file that takes its name when all of it is written."""
+    if out is None:
+        yield sys.stdout
+        return
+    target = Path(os.path.realpath(out))
+    if target.exists() and not target.is_file():
+        # A pipe or a device is written to, and never replaced.
+        with open(target, "w", newline="", encoding="utf-8") as file:
+            yield file
+        return
+    temporary = state.beside(target)
+    try:
+        with open(temporary, "x", newline="", encoding="utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,28 @@
+"""What a training came to, in words and figures for people."""
+
+import os
+
+from minigd.commands.trained import Trained
+
+
+def report(trained: Trained, out: str | os.PathLike[str]) -> str:
+    """Return what a training came to, in a few lines."""
+    history, best = trained.history, trained.best
+    names = [name for name in history if name.startswith("val_")]
+    figures = [f"{name.removeprefix('val_')} {number(history[name][best])}" for name in names]
+    seconds = sum(history["seconds"])
+    return (
+        f"held out: {'  '.join(figures)}\n"
+        f"best of {history.epochs} epochs: {best + 1}  ({int(history['updates'][-1]):,} updates, "
+        f"{seconds:.1f} seconds)\n"
+        f"saved: {os.fspath(out)}"
+    )
+
+
+def number(value: float) -> str:
+    """Return a figure for people: 0.8712, 66,501.
+
+    >>> number(0.87119), number(66501.2)
+    ('0.8712', '66,501')
+    """
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

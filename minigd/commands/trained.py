@@ -1,0 +1,129 @@
+"""The file that `minigd train` writes: a model, what its columns are, and how it was trained.
+
+It is a model's file with more in it, so that `minigd.load` reads the model from it.
+"""
+
+import os
+from typing import Any, NamedTuple
+
+from minigd import state
+from minigd.backend import Backend
+from minigd.commands.tables import Reading, Table, Task, open_table
+from minigd.errors import CheckpointError
+from minigd.files import restore
+from minigd.history import History
+from minigd.model import Sequential
+from minigd.sources.schema import MissingColumn, Schema
+
+
+class Trained(NamedTuple):
+    """A model that knows its table.
+
+    Attributes
+    ----------
+    model : Sequential
+    task : {"classification", "regression"}
+    schema : Schema
+        Columns, levels and classes of the table it was trained on.
+    reading : Reading
+        How that table was written.
+    history : History
+    """
+
+    model: Sequential
+    task: Task
+    schema: Schema
+    reading: Reading
+    history: History
+
+    @property
+    def best(self) -> int:
+        """The epoch whose parameters the model has, from 0: the one of the lowest ``val_loss``."""
+        losses = self.history["val_loss"]
+        return losses.index(min(losses))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all of it to one ``.npz`` file, whole or not at all."""
+        reading = self.reading
+        table = {
+            "task": self.task,
+            "schema": self.schema.state_dict(),
+            # These are a writer's habits; lines at the top and ends of texts are one file's own.
+            "reading": {
+                "columns": reading.columns,
+                "separator": reading.separator,
+                "na": reading.na,
+            },
+        }
+        description = {
+            **self.model.describe(),
+            "table": table,
+            "history": self.history.state_dict(),
+        }
+        state.write(path, description, self.model.arrays())
+
+    def open(
+        self,
+        data: str | os.PathLike[str],
+        target: str | bool = False,
+        **reading: Any,
+    ) -> Table:
+        """Return the rows of a table for this model, its columns found by name.
+
+        Parameters
+        ----------
+        data : path
+        target : str or bool, default False
+            Whether to read the target too; or its name there, where that is another one.
+        **reading
+            What is otherwise than in the table of the training, by the names of `Reading`.
+
+        Raises
+        ------
+        DataError
+            Naming the column, if one is missing.
+        """
+        schema = self.schema.replace(unknown="drop")
+        beside = None
+        if target is False:
+            schema = schema.replace(targets=[], classes=None, integer=False)
+        elif isinstance(target, str):
+            beside = target if target.endswith(".npy") else None
+            name = os.path.splitext(os.path.basename(target))[0] if beside else target
+            schema = schema.replace(targets=[name])
+        own = self.reading._replace(**reading)
+        try:
+            # A header is looked for first, also where the training's table had none.
+            first = own if "columns" in reading else own._replace(columns=None)
+            return open_table(data, first, beside, schema=schema)
+        except MissingColumn:
+            if own.columns is None or "columns" in reading:
+                raise
+            return open_table(data, own, beside, schema=schema)
+
+
+def load(path: str | os.PathLike[str], backend: str | Backend = "numpy") -> Trained:
+    """Read what `Trained.save` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    CheckpointError
+        If it is no model, is damaged, or was not trained from the shell.
+    """
+    description, arrays = state.read(path)
+    if "table" not in description:
+        raise CheckpointError(
+            f"{os.fspath(path)!r} does not say what its columns are, because it was not written by "
+            "`minigd train`: use it from Python, with minigd.load"
+        )
+    model = restore(description, arrays, backend=backend)
+    try:
+        table = description["table"]
+        columns, separator, na = (table["reading"][k] for k in ("columns", "separator", "na"))
+        reading = Reading(None if columns is None else tuple(columns), separator, tuple(na))
+        history = History(description["history"])
+        return Trained(model, table["task"], Schema(**table["schema"]), reading, history)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"what {os.fspath(path)!r} says of its columns is damaged") from error

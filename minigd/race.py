@@ -1,0 +1,413 @@
+"""Batch sizes against the clock: loss by second, with a learning rate tuned for each of them.
+
+With batches of 1 an epoch is a hundred times the updates that it is with batches of 100.
+"""
+
+import inspect
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigd.backend import Array
+from minigd.batches import Batches, as_batches
+from minigd.errors import DivergenceError, check_integer, check_number
+from minigd.layers import Sigmoid, Softmax
+from minigd.losses import Loss
+from minigd.model import Sequential
+from minigd.progress import say
+from minigd.trainer import Event, Trainer
+from minigd.updaters import UPDATERS, Updater
+
+RATES = tuple(10.0 ** (k / 2) for k in range(-8, 2))
+"""Learning rates that are tried: two a decade, from 0.0001 to about 3."""
+
+clock = time.perf_counter
+
+
+class Curve(NamedTuple):
+    """One run: where it stood after so many seconds of training.
+
+    Attributes
+    ----------
+    batch_size : int or None
+    seed : int
+    learning_rate : float
+    seconds, rows, updates, loss : Array of float, shape (points,)
+        Seconds of training, rows seen, updates made, and the loss over the rows that are evaluated;
+        infinite where the run diverged. The first point is before the first update.
+    """
+
+    batch_size: int | None
+    seed: int
+    learning_rate: float
+    seconds: Array
+    rows: Array
+    updates: Array
+    loss: Array
+
+    def reached(self, target: float, what: str = "seconds") -> float:
+        """Return the seconds (or rows, or updates) to a loss, between two points by a line."""
+        values: Array = getattr(self, what)
+        below = np.flatnonzero(self.loss <= target)
+        if len(below) == 0:
+            return math.inf
+        i = int(below[0])
+        if i == 0:
+            return float(values[0])
+        before, after = self.loss[i - 1], self.loss[i]
+        share = (before - target) / (before - after) if math.isfinite(before) else 1.0
+        return float(values[i - 1] + share * (values[i] - values[i - 1]))
+
+
+class Standing(NamedTuple):
+    """A batch size in the table: its place, and the seconds to the target of each seed."""
+
+    place: int
+    batch_size: int | None
+    learning_rate: float
+    seconds: list[float]
+    rows: list[float]
+    updates: list[float]
+
+
+class Race:
+    """What `race` measured. Printing it gives the table; `plot` draws the curves.
+
+    Attributes
+    ----------
+    curves : list of Curve
+    target : float
+        The loss that the table is about.
+    standings : list of Standing
+        The fastest first. Two share a place where their seeds do not separate them: some seed of
+        the one behind is as fast as some seed of the one before.
+    """
+
+    def __init__(self, curves: Sequence[Curve], target: float | None = None) -> None:
+        self.curves = list(curves)
+        sizes = list(dict.fromkeys(curve.batch_size for curve in curves))
+        best = [
+            float(np.median([np.min(c.loss) for c in curves if c.batch_size == size]))
+            for size in sizes
+        ]
+        finite = [value for value in best if math.isfinite(value)]
+        # The lowest loss that each of them comes to, in the median of its seeds.
+        self.target = max(finite, default=math.inf) if target is None else target
+        self.standings = self._rank([self._standing(size) for size in sizes])
+
+    def at(self, target: float) -> "Race":
+        """Return the same runs, and a table of the time to another loss."""
+        return Race(self.curves, check_number("target", target))
+
+    def _standing(self, size: int | None) -> Standing:
+        own = [curve for curve in self.curves if curve.batch_size == size]
+        to = {
+            what: [curve.reached(self.target, what) for curve in own]
+            for what in ("seconds", "rows", "updates")
+        }
+        return Standing(0, size, own[0].learning_rate, **to)
+
+    def _rank(self, standings: list[Standing]) -> list[Standing]:
+        ranked: list[Standing] = []
+        for one in sorted(standings, key=lambda s: (float(np.median(s.seconds)), min(s.seconds))):
+            place = len(ranked) + 1
+            # Seeds separate two contenders if all of one are behind all of the other.
+            if ranked and min(one.seconds) <= max(
+                max(s.seconds) for s in ranked if s.place == ranked[-1].place
+            ):
+                place = ranked[-1].place
+            ranked.append(one._replace(place=place))
+        return ranked
+
+    def __str__(self) -> str:
+        head = f"seconds of training to a loss of {self.target:.4g}, each with the rate best for it"
+        lines = [head, "", f"{'place':>7}  {'batch':>7}  {'rate':>8}  {'seconds':>26}"]
+        lines[-1] += f"  {'rows':>11}  {'updates':>9}"
+        places = [s.place for s in self.standings]
+        for s in self.standings:
+            tie = "tie " if places.count(s.place) > 1 else ""
+            low, middle, high = min(s.seconds), float(np.median(s.seconds)), max(s.seconds)
+            seconds = "not reached"
+            if math.isfinite(low):
+                seconds = f"{middle:.3g} ({low:.3g} to {high:.3g})"
+            rows, updates = (
+                f"{float(np.median(v)):,.0f}" if math.isfinite(np.median(v)) else ""
+                for v in (s.rows, s.updates)
+            )
+            lines.append(
+                f"{tie}{s.place:>{7 - len(tie)}}  {_name(s.batch_size):>7}  "
+                f"{s.learning_rate:>8.2g}  {seconds:>26}  {rows:>11}  {updates:>9}"
+            )
+        seeds = len({curve.seed for curve in self.curves})
+        lines += ["", f"median of {seeds} seeds, and the smallest and largest"]
+        return "\n".join(lines)
+
+    def plot(self, against: str = "seconds", ax: Any = None) -> Any:
+        """Draw the loss against seconds, rows or updates: the median of seeds and their band.
+
+        Parameters
+        ----------
+        against : {"seconds", "rows", "updates"}
+        ax : matplotlib Axes, optional
+            A new one by default.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Raises
+        ------
+        ValueError
+            If `against` is none of the three.
+        ImportError
+            If Matplotlib is missing; it names the extra.
+        """
+        if against not in ("seconds", "rows", "updates"):
+            raise ValueError(f"against is 'seconds', 'rows' or 'updates', not {against!r}")
+        if ax is None:
+            try:
+                import matplotlib.pyplot as plt
+            except ImportError as error:
+                raise ImportError(
+                    f"plots need Matplotlib ({error}): pip install 'minigd[plot]'"
+                ) from error
+            _, ax = plt.subplots(layout="constrained")
+        sizes = list(dict.fromkeys(curve.batch_size for curve in self.curves))
+        for i, size in enumerate(sizes):
+            own = [curve for curve in self.curves if curve.batch_size == size]
+            grid, values = _together(own, against)
+            style = {"color": _COLOURS[i % len(_COLOURS)], "linestyle": _LINES[i % len(_LINES)]}
+            label = f"batch {_name(size)}, rate {own[0].learning_rate:.2g}"
+            ax.plot(grid, np.median(values, axis=0), label=label, **style)
+            ax.fill_between(
+                grid, values.min(axis=0), values.max(axis=0), color=style["color"], alpha=0.15
+            )
+        ax.axhline(self.target, color="0.5", linewidth=0.8, linestyle=":")
+        ax.set(xscale="log", yscale="log", ylabel="loss")
+        ax.set_xlabel({"seconds": "seconds of training", "rows": "rows seen"}.get(against, against))
+        ax.legend()
+        return ax
+
+
+def race(
+    build: Callable[..., Sequential],
+    data: Any,
+    batch_sizes: Iterable[int | None] = (1, 32, 500, None),
+    *,
+    loss: str | Loss | None = None,
+    updater: str | Callable[[float], Updater] = "adam",
+    seconds: float = 2.0,
+    tuning: float | None = None,
+    rates: Sequence[float] = RATES,
+    seeds: int = 5,
+    points: int = 40,
+    target: float | None = None,
+    validation_data: Any = None,
+    progress: bool = False,
+) -> Race:
+    """Train with each batch size for the same seconds, and return loss by second.
+
+    Each batch size first chooses its learning rate: all rates get an equal part of the same time,
+    and the lowest loss wins. Then it trains once from each seed, the sizes taking turns. The clock
+    stands still while the loss is evaluated.
+
+    Parameters
+    ----------
+    build : callable
+        ``build(seed)``, or ``build()``, returns a new model; the seed draws its weights.
+    data : (X, y), Batches or source
+        The rows to train on, shuffled anew for each epoch.
+    batch_sizes : iterable of int or None
+        None takes all rows as one batch.
+    loss : str or Loss, optional
+        By default what the last layer asks for: a cross-entropy behind Sigmoid and Softmax, else
+        the mean squared error.
+    updater : str or callable, default "adam"
+        A name, or a function of the learning rate.
+    seconds : float, default 2.0
+        Of training, for each run.
+    tuning : float, optional
+        Seconds for all rates of a batch size together; as many as `seconds` by default.
+    rates : sequence of float
+    seeds : int, default 5
+        How many runs of each.
+    points : int, default 40
+        How often the loss is evaluated in a run, at times in a geometric sequence.
+    target : float, optional
+        The loss that the table is about; by default the lowest that all of them come to.
+    validation_data : (X, y), Batches or source, optional
+        The rows that are evaluated; those of the training by default.
+    progress : bool, default False
+        A line for each batch size on stderr.
+
+    Returns
+    -------
+    Race
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, or there is nothing to race.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> X = np.random.default_rng(0).normal(size=(500, 2))
+    >>> def build(seed):
+    ...     return gd.Sequential([gd.Dense(1)], inputs=2, seed=seed)
+    >>> found = gd.race(build, (X, X @ [1.0, 2.0]), [10, None], seconds=0.05, seeds=2, target=0.01)
+    >>> sorted(str(s.batch_size) for s in found.standings)
+    ['10', 'None']
+    """
+    sizes = list(dict.fromkeys(batch_sizes))
+    if not sizes or not rates:
+        raise ValueError("there is nothing to race: give batch_sizes and rates")
+    check_number("seconds", seconds)
+    if seconds == 0:
+        raise ValueError("seconds must be above 0")
+    runner = _Runner(
+        build, data, validation_data, loss, updater, check_integer("points", points, 2)
+    )
+    part = (seconds if tuning is None else check_number("tuning", tuning)) / len(rates)
+    chosen = {}
+    for size in sizes:
+        chosen[size] = rates[0] if len(rates) == 1 else runner.tune(size, rates, part)
+        if progress:
+            say(f"batch {_name(size)}: learning rate {chosen[size]:.2g}")
+    curves = []
+    for seed in range(check_integer("seeds", seeds)):
+        for size in sizes:
+            curves.append(runner.run(size, chosen[size], seed, seconds))
+        if progress:
+            say(f"seed {seed + 1} of {seeds}")
+    return Race(curves, target)
+
+
+class _Runner:
+    """Trains one model for some seconds at a time, by a clock that stands still in between."""
+
+    def __init__(
+        self,
+        build: Callable[..., Sequential],
+        data: Any,
+        validation: Any,
+        loss: str | Loss | None,
+        updater: str | Callable[[float], Updater],
+        points: int,
+    ) -> None:
+        self.build, self.loss, self.points = build, loss, points
+        self.data = data if isinstance(data, tuple) else (data, None)
+        shown = self.data if validation is None else validation
+        shown = shown if isinstance(shown, tuple) else (shown, None)
+        self.shown = _batches(shown, 1024, 0, shuffle=False)
+        if isinstance(updater, str):
+            if updater not in UPDATERS:
+                raise ValueError(f"unknown updater {updater!r}; known are {', '.join(UPDATERS)}")
+            self.updater: Callable[[float], Updater] = UPDATERS[updater]
+        else:
+            self.updater = updater
+
+    def model(self, seed: int) -> Sequential:
+        """Return a new model with weights of this seed."""
+        if inspect.signature(self.build).parameters:
+            return self.build(seed)
+        model = self.build()
+        layers = [type(layer)(**layer.config()) for layer in model.layers]
+        return Sequential(
+            layers, inputs=model.n_in, backend=model.backend, dtype=model.dtype, seed=seed
+        )
+
+    def tune(self, size: int | None, rates: Sequence[float], seconds: float) -> float:
+        """Return the rate that comes to the lowest loss in these seconds."""
+        found = [self.run(size, rate, -1, seconds, points=2).loss[-1] for rate in rates]
+        return rates[int(np.argmin(found))]
+
+    def run(
+        self,
+        size: int | None,
+        rate: float,
+        seed: int,
+        seconds: float,
+        points: int | None = None,
+    ) -> Curve:
+        """Train for some seconds, and return how the loss went."""
+        # The tuning's seed is not one of the race's.
+        seed_of_all = seed + 1
+        model = self.model(seed_of_all)
+        trainer = Trainer(model, self._loss(model), self.updater(rate))
+        batches = _batches(self.data, size, seed_of_all, shuffle=True)
+        marks = list(np.geomspace(seconds / 200, seconds, (points or self.points) - 1))
+        found: list[tuple[float, int, int, float]] = []
+        rows = 0
+
+        def look(at: float) -> None:
+            value = trainer.evaluate(self.shown)["loss"]
+            found.append((at, rows, trainer.updates, value if math.isfinite(value) else math.inf))
+
+        look(0.0)
+        stood = 0.0
+        started = clock()
+
+        def tick(event: Event) -> None:
+            nonlocal rows, stood
+            if event.name != "update" or event.x is None:
+                return
+            rows += len(event.x)
+            now = clock()
+            spent = now - started - stood
+            if spent < marks[0]:
+                return
+            while len(marks) > 1 and spent >= marks[0]:
+                marks.pop(0)
+            look(spent)
+            if spent >= marks[-1]:
+                event.trainer.stop()
+            stood += clock() - now
+
+        try:
+            while not found or found[-1][0] < seconds:
+                trainer.fit(batches, callbacks=[tick])
+        except DivergenceError:
+            found.append((seconds, rows, trainer.updates, math.inf))
+        columns = [np.asarray(column, dtype="float64") for column in zip(*found, strict=True)]
+        return Curve(size, seed, rate, *columns)
+
+    def _loss(self, model: Sequential) -> str | Loss:
+        if self.loss is not None:
+            return self.loss
+        last = model.layers[-1]
+        if isinstance(last, Sigmoid):
+            return "binary_crossentropy"
+        return "categorical_crossentropy" if isinstance(last, Softmax) else "mse"
+
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's, which can be told apart without red and green."""
+
+_LINES = ("-", "--", "-.", ":")
+
+
+def _batches(data: tuple[Any, ...], size: int | None, seed: int, shuffle: bool) -> Batches:
+    first, y = data[0], data[1] if len(data) > 1 else None
+    if isinstance(first, Batches):
+        first = first.source
+    return as_batches(first, y, size, shuffle=shuffle, seed=seed)
+
+
+def _name(size: int | None) -> str:
+    return "all" if size is None else str(size)
+
+
+def _together(curves: list[Curve], against: str) -> tuple[Array, Array]:
+    """Return the losses of several runs at the same seconds, rows or updates."""
+    xs = [getattr(curve, against)[1:] for curve in curves]
+    low, high = max(x[0] for x in xs), min(x[-1] for x in xs)
+    grid = np.geomspace(max(low, 1e-12), max(high, low, 1e-12), 200)
+    losses = [
+        np.interp(np.log(grid), np.log(x), curve.loss[1:])
+        for x, curve in zip(xs, curves, strict=True)
+    ]
+    return grid, np.asarray(losses)

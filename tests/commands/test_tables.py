@@ -1,0 +1,123 @@
+"""Tables are opened by what their names end in, and what the target is follows from its values."""
+
+import gzip
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import minigd as gd
+from minigd.commands.tables import Reading, open_table, settle_task
+
+FRAME = pd.DataFrame({"a": [1.5, 2.5, 3.5], "color": ["red", "blue", "red"], "y": [1, 2, 3]})
+X = [[1.5, 0, 1], [2.5, 1, 0], [3.5, 0, 1]]
+
+
+def whole(table):
+    xs, ys = zip(*table.chunks(), strict=True)
+    return np.concatenate(xs).tolist(), np.concatenate(ys).tolist()
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet", "pq", "txt"])
+def test_a_table_is_the_same_however_it_is_stored(tmp_path, kind):
+    path = tmp_path / f"rows.{kind}"
+    text = FRAME.to_csv(index=False).encode()
+    if kind.startswith("p"):
+        FRAME.to_parquet(path)
+    else:
+        path.write_bytes(gzip.compress(text) if kind.endswith("gz") else text)
+    assert whole(open_table(path, target="y")) == (X, [1, 2, 3])
+
+
+def test_columns_of_an_array_have_numbers_for_names(tmp_path):
+    path = tmp_path / "rows.npy"
+    np.save(path, np.arange(12).reshape(4, 3))
+    table = open_table(path, target="1", exclude=["0"])
+    assert table.schema.names == ["2"]
+    assert whole(table) == ([[2], [5], [8], [11]], [1, 4, 7, 10])
+    named = open_table(path, Reading(columns=("a", "b", "c")), target="c")
+    assert named.schema.names == ["a", "b"]
+    with pytest.raises(gd.DataError, match="has 3 columns, and 2 names were given"):
+        open_table(path, Reading(columns=("a", "b")))
+
+
+def test_the_target_of_an_array_may_be_an_array_of_its_own(tmp_path):
+    np.save(tmp_path / "X.npy", np.arange(6.0).reshape(3, 2))
+    np.save(tmp_path / "y.npy", [7, 8, 9])
+    table = open_table(tmp_path / "X.npy", target=str(tmp_path / "y.npy"))
+    assert table.schema.names == ["0", "1"]
+    assert whole(table)[1] == [7, 8, 9]
+
+
+def test_an_array_larger_than_a_piece_comes_whole(tmp_path):
+    X = np.arange(20_000.0).reshape(-1, 1)
+    np.save(tmp_path / "X.npy", np.hstack([X, X]))
+    x, _ = whole(open_table(tmp_path / "X.npy", target="1"))
+    assert x == X.tolist()
+
+
+def test_a_table_of_another_program_is_read_as_it_is(tmp_path):
+    path = tmp_path / "rows.data"
+    path.write_text('made by hand\n1.225e+006; "?"; "3"; x.\n"2"; b; 4; y\n')
+    reading = Reading(("a", "b", "c", "k"), separator=";", na=("?",), skip_lines=1, strip=".")
+    table = open_table(path, reading, target="k")
+    assert (table.names, table.classes) == (["a", "b=b", "b=missing", "c"], ["x", "y"])
+    assert whole(table) == ([[1225000, 0, 1, 3], [2, 1, 0, 4]], [0, 1])
+
+
+# The task ----------------------------------------------------------------------------------------
+
+
+def target(tmp_path, values, **options):
+    path = tmp_path / "rows.csv"
+    pd.DataFrame({"a": np.arange(len(values)), "y": values}).to_csv(path, index=False)
+    return settle_task(open_table(path, target="y"), **options)
+
+
+@pytest.mark.parametrize(
+    ("values", "task", "classes"),
+    [
+        (["no", "yes", "no"], "classification", ["no", "yes"]),
+        ([2, 10, 2, -1], "classification", ["-1", "2", "10"]),
+        (list(range(20)), "classification", [str(i) for i in range(20)]),
+        (list(range(21)), "regression", None),
+        ([1.0, 2.0, 1.0], "classification", ["1", "2"]),
+        ([1.0, 2.5, 1.0], "regression", None),
+    ],
+)
+def test_the_task_follows_from_the_target(tmp_path, values, task, classes):
+    settled, schema, _ = target(tmp_path, values)
+    assert (settled, schema.classes) == (task, classes)
+
+
+def test_the_task_may_be_said(tmp_path):
+    assert target(tmp_path, [1, 2, 3], task="regression")[0] == "regression"
+    many = list(range(30))
+    _, schema, _ = target(tmp_path, many, task="classification")
+    assert schema.classes == [str(i) for i in many]
+    with pytest.raises(gd.DataError, match="'y' holds text, such as 'a', 'b', and no quantity"):
+        target(tmp_path, ["a", "b"], task="regression")
+    with pytest.raises(gd.DataError, match="'y' holds fractions, and classes are text or whole"):
+        target(tmp_path, [1.5, 2.0], task="classification")
+
+
+def test_why_is_said_in_words(tmp_path):
+    assert target(tmp_path, ["a", "b"])[2] == "which holds text"
+    assert target(tmp_path, [0, 1])[2] == (
+        "which holds 2 different whole numbers; if it is a quantity, say --task regression"
+    )
+    assert target(tmp_path, range(30))[2] == "which holds more than 20 different whole numbers"
+    assert target(tmp_path, [0.5, 1])[2] == "which holds fractions"
+
+
+@pytest.mark.parametrize("values", [["a", "a"], [3, 3, 3]])
+def test_a_target_of_one_class_teaches_nothing(tmp_path, values):
+    with pytest.raises(gd.DataError, match=f"the target 'y' is '{values[0]}' in every row"):
+        target(tmp_path, values)
+
+
+def test_a_regression_takes_fractions_later_where_the_training_had_whole_numbers(tmp_path):
+    _, schema, _ = target(tmp_path, range(30))
+    path = tmp_path / "test.csv"
+    path.write_text("y,a\n1.5,2\n")
+    assert whole(open_table(path, schema=schema)) == ([[2]], [1.5])

@@ -1,0 +1,265 @@
+"""Batch sizes against the clock: what the clock counts, what is tuned, and who comes first.
+
+The clock of most tests is made up: an update takes a fixed time and a time for each row.
+"""
+
+import math
+import sys
+
+import numpy as np
+import pytest
+
+import minigd as gd
+from minigd.race import Curve, Race
+from minigd.trainer import Trainer
+
+
+class Clock:
+    """A clock that updates and evaluations move on, and nothing else."""
+
+    def __init__(self, monkeypatch, update=1e-3, row=1e-5, evaluation=0.0):
+        self.now = 0.0
+        step, evaluate = Trainer._update, Trainer.evaluate
+
+        def counted(trainer, batch):
+            self.now += update + row * len(batch.x)
+            return step(trainer, batch)
+
+        def slow(trainer, *args, **options):
+            self.now += evaluation
+            return evaluate(trainer, *args, **options)
+
+        monkeypatch.setattr(Trainer, "_update", counted)
+        monkeypatch.setattr(Trainer, "evaluate", slow)
+        # The module, which the function of its name hides.
+        monkeypatch.setattr(sys.modules["minigd.race"], "clock", lambda: self.now)
+
+
+def rows(n=240):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 3))
+    return X, X @ [[1.0], [-2.0], [0.5]] + 0.05 * rng.normal(size=(n, 1))
+
+
+def linear(seed=0):
+    return gd.Sequential([gd.Dense(1)], inputs=3, dtype="float64", seed=seed)
+
+
+def run(monkeypatch, sizes=(1, 20, None), seed_of_clock=None, **options):
+    with monkeypatch.context() as patch:
+        Clock(patch, **(seed_of_clock or {}))
+        settings = {"updater": "sgd", "seconds": 0.5, "tuning": 0.5, "seeds": 3, "points": 12}
+        return gd.race(linear, rows(), sizes, **{**settings, **options})
+
+
+def test_time_in_evaluation_moves_no_curve(monkeypatch):
+    quick = run(monkeypatch)
+    slow = run(monkeypatch, seed_of_clock={"evaluation": 7.0})
+    assert len(quick.curves) == len(slow.curves) == 9
+    for one, other in zip(quick.curves, slow.curves, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_allclose(
+                np.asarray(a, dtype=float), np.asarray(b, dtype=float), rtol=1e-9, atol=1e-9
+            )
+
+
+def test_a_real_sleep_in_evaluation_is_not_counted(monkeypatch):
+    import time
+
+    evaluate = Trainer.evaluate
+
+    def sleepy(trainer, *args, **options):
+        time.sleep(0.05)
+        return evaluate(trainer, *args, **options)
+
+    monkeypatch.setattr(Trainer, "evaluate", sleepy)
+    found = gd.race(linear, rows(), [20], rates=[0.05], seconds=0.1, seeds=1, points=10)
+    (curve,) = found.curves
+    # Ten evaluations slept half a second, and the clock stood still: no point lies far behind the
+    # end, and updates went on between points.
+    assert curve.seconds[-1] < 0.1 + 0.05
+    assert (np.diff(curve.updates) > 0).all()
+
+
+def test_seconds_rows_and_updates_are_what_the_clock_says(monkeypatch):
+    found = run(monkeypatch, rates=[0.01])
+    for curve in found.curves:
+        size = curve.batch_size or 240
+        assert curve.updates[0] == curve.rows[0] == curve.seconds[0] == 0
+        np.testing.assert_allclose(curve.rows, curve.updates * size, rtol=1e-12)
+        cost = 1e-3 + 1e-5 * size
+        np.testing.assert_allclose(curve.seconds, curve.updates * cost, rtol=1e-9)
+        assert curve.seconds[-1] >= 0.5 > curve.seconds[-1] - cost - 1e-9
+        assert len(curve.seconds) <= 12
+
+
+def test_the_full_batch_contracts_as_the_closed_form_says(monkeypatch):
+    rate = 0.1
+    found = run(monkeypatch, [None], rates=[rate], seeds=2)
+    X, y = rows()
+    A = np.column_stack([X, np.ones(len(X))])
+    H = 2 * A.T @ A / len(A)
+    best, *_ = np.linalg.lstsq(A, y, rcond=None)
+    least = float(np.mean((A @ best - y) ** 2))
+    for curve in found.curves:
+        W, b = linear(curve.seed + 1).params.values()
+        theta = np.concatenate([W.ravel(), b]).reshape(-1, 1)
+        expected = []
+        for k in curve.updates.astype(int):
+            error = np.linalg.matrix_power(np.eye(4) - rate * H, k) @ (theta - best)
+            expected.append(least + float((0.5 * error.T @ H @ error)[0, 0]))
+        np.testing.assert_allclose(curve.loss, expected, rtol=1e-9)
+
+
+def test_each_batch_size_gets_its_own_rate_in_the_same_time(monkeypatch):
+    seen = {}
+    step = Trainer._update
+
+    def watched(trainer, batch):
+        key = (len(batch.x), trainer.updater.learning_rate)
+        seen[key] = seen.get(key, 0) + 1
+        return step(trainer, batch)
+
+    monkeypatch.setattr(Trainer, "_update", watched)
+    rates = [1e-4, 1e-2, 0.3, 30.0]
+    found = run(monkeypatch, [1, None], rates=rates, tuning=0.8, seconds=0.05, seeds=1)
+    chosen = {s.batch_size: s.learning_rate for s in found.standings}
+    # A full batch of least squares is best at the large rate, where a batch of one diverges.
+    assert chosen[None] == 0.3
+    assert chosen[1] == 1e-2
+    for size in (1, 240):
+        for rate in rates:
+            if rate == chosen[1 if size == 1 else None]:
+                continue
+            spent = seen[size, rate] * (1e-3 + 1e-5 * size)
+            assert spent <= 0.2 + 2 * (1e-3 + 1e-5 * size)
+
+
+def test_a_run_that_diverges_is_last(monkeypatch):
+    found = run(monkeypatch, [1, 20], rates=[5.0], target=0.1)
+    assert all(math.isinf(curve.loss[-1]) for curve in found.curves)
+    assert "not reached" in str(found)
+
+
+def test_the_ranking_repeats_over_seeds(monkeypatch):
+    orders = []
+    for first in range(5):
+        with monkeypatch.context() as patch:
+            Clock(patch, row=1e-3)
+            found = gd.race(
+                lambda seed, first=first: linear(10 * first + seed),
+                rows(),
+                [1, 20, None],
+                updater="sgd",
+                seconds=3.0,
+                seeds=3,
+                target=0.01,
+            )
+        orders.append([s.batch_size for s in found.standings])
+        assert found.standings[-1].place == 3
+    # Rows are dear by this clock, so that a full batch comes last.
+    assert orders == [[20, 1, None]] * 5
+
+
+def curve(size, seed, *to):
+    """Return a run that comes to a loss of 1 after so many seconds."""
+    (seconds,) = to
+    times = np.array([0.0, seconds, seconds * 2])
+    return Curve(size, seed, 0.1, times, times * 10, times * 10, np.array([2.0, 1.0, 0.5]))
+
+
+def test_seeds_that_overlap_are_a_tie():
+    apart = Race(
+        [*(curve(1, s, 1 + 0.1 * s) for s in range(3)), *(curve(9, s, 2) for s in range(3))]
+    )
+    assert [(s.place, s.batch_size) for s in apart.standings] == [(1, 1), (2, 9)]
+    assert "tie" not in str(apart)
+    times = [1.0, 1.3, 1.9], [1.8, 2.0, 2.1], [5.0, 5.1, 5.2]
+    runs = [
+        curve(size, s, t)
+        for size, each in zip((1, 9, None), times, strict=True)
+        for s, t in enumerate(each)
+    ]
+    tied = Race(runs, target=1.0)
+    assert [(s.place, s.batch_size) for s in tied.standings] == [(1, 1), (1, 9), (3, None)]
+    assert str(tied).count("tie") == 2
+
+
+def test_time_to_a_loss_lies_between_two_points():
+    one = curve(1, 0, 4.0)
+    assert one.reached(1.5) == pytest.approx(2.0)
+    assert one.reached(2.5) == 0
+    assert one.reached(0.75) == pytest.approx(6.0)
+    assert one.reached(0.75, "rows") == pytest.approx(60.0)
+    assert math.isinf(one.reached(0.1))
+
+
+def test_the_table_is_about_a_loss_that_all_come_to():
+    slow = curve(9, 0, 3.0)._replace(loss=np.array([2.0, 1.5, 1.2]))
+    assert Race([curve(1, 0, 1.0), slow]).target == 1.2
+
+
+def test_models_without_a_seed_are_drawn_anew(monkeypatch):
+    with monkeypatch.context() as patch:
+        Clock(patch)
+        found = gd.race(
+            lambda: linear(7), rows(), [20], updater="sgd", rates=[0.01], seconds=0.1, seeds=2
+        )
+    assert found.curves[0].loss[0] != found.curves[1].loss[0]
+
+
+def test_other_rows_can_be_evaluated(monkeypatch):
+    X, y = rows()
+    with monkeypatch.context() as patch:
+        Clock(patch)
+        found = gd.race(
+            linear,
+            gd.Batches(X[:200], y[:200], batch_size=3),
+            [20],
+            updater=lambda rate: gd.SGD(rate, momentum=0.9),
+            rates=[0.01],
+            seconds=0.1,
+            seeds=1,
+            validation_data=(X[200:], y[200:]),
+        )
+    model = linear(1)
+    expected = float(np.mean((model.predict(X[200:]) - y[200:]) ** 2))
+    assert found.curves[0].loss[0] == pytest.approx(expected)
+
+
+def test_the_plot_shows_medians_and_bands(monkeypatch):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    found = run(monkeypatch, rates=[0.01])
+    for against in ("seconds", "rows", "updates"):
+        _, ax = plt.subplots()
+        assert found.plot(against, ax=ax) is ax
+        labels = [line.get_label() for line in ax.get_lines()[:3]]
+        assert labels == [f"batch {b}, rate 0.01" for b in (1, 20, "all")]
+        line = ax.get_lines()[1]
+        own = [c for c in found.curves if c.batch_size == 20]
+        x = float(getattr(own[0], against)[5])
+        values = sorted(np.interp(x, getattr(c, against), c.loss) for c in own)
+        assert np.interp(x, *line.get_data()) == pytest.approx(values[1], rel=0.05)
+        plt.close("all")
+    with pytest.raises(ValueError, match="against is"):
+        found.plot("epochs")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"batch_sizes": []}, "nothing to race"),
+        ({"rates": []}, "nothing to race"),
+        ({"seconds": 0}, "above 0"),
+        ({"seeds": 0}, "seeds"),
+        ({"points": 1}, "points"),
+        ({"updater": "sdg"}, "unknown updater 'sdg'"),
+    ],
+)
+def test_what_makes_no_race_is_refused(options, reason):
+    settings = {"batch_sizes": [5], "seconds": 0.01, **options}
+    with pytest.raises(ValueError, match=reason):
+        gd.race(linear, rows(), **settings)
