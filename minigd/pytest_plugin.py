@@ -67,10 +67,13 @@ class LayerItem(pytest.Item):
             raise error
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """Return the message of a wrong gradient alone, and of another error its place too."""
+        """Return the message, and for another error than a wrong gradient its place in the file."""
         if isinstance(excinfo.value, GradientError):
             return str(excinfo.value)
-        return super().repr_failure(excinfo, style=style or "short")
+        own = excinfo.traceback.cut(path=self.path)
+        if len(own) == len(excinfo.traceback):
+            return excinfo.exconly()
+        return excinfo.getrepr(style="short", tbfilter=lambda _: own)
 
     def reportinfo(self) -> tuple[Path, None, str]:
         """Return the file and the name, which head a failure."""

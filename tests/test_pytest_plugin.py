@@ -68,7 +68,21 @@ def test_a_failure_is_the_message_with_its_diagnosis_and_no_traceback(run):
 
 def test_another_error_shows_where_it_came_from(run):
     result = run("mylayer.py::Broken")
+    assert "check.py" not in result.stdout.str()
     result.stdout.fnmatch_lines(["*mylayer.py:*in backward*", "*backward is not written yet*"])
+
+
+def test_a_class_that_can_not_be_made_asks_for_an_example_and_no_more(run):
+    needs = """
+    import minigd as gd
+    class Needs(gd.Tanh):
+        def __init__(self, p):
+            self.p = p
+    """
+    result = run(mylayer=needs)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*TypeError: *give the file a list of examples*"])
+    assert "check.py" not in result.stdout.str()
 
 
 def test_a_file_outside_testpaths_is_visited(run):
