@@ -28,7 +28,15 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"minigd {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_train, _add_predict, _add_evaluate, _add_info, _add_race, _add_demo):
+    for add in (
+        _add_train,
+        _add_predict,
+        _add_evaluate,
+        _add_info,
+        _add_race,
+        _add_check,
+        _add_demo,
+    ):
         add(commands)
     return top
 
@@ -41,10 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = parser().parse_args(arguments)
+    code: int | None = 0
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            options.run(options)
+            code = options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:
         # A reader that has seen enough, `minigd demo | head`, is no failure; what Python would
@@ -59,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             again = [word for word in arguments if word != "--resume"]
             print(f"go on with: {shlex.join([*_program(), *again, '--resume'])}", file=sys.stderr)
         return 130
-    return 0
+    return code or 0
 
 
 # The commands --------------------------------------------------------------------------------
@@ -235,6 +244,26 @@ def _race(options: Options) -> None:
         print(f"\npicture: {os.path.abspath(options.out)}")
 
 
+def _add_check(commands: Any) -> None:
+    check = _command(
+        commands,
+        "check",
+        "FILE",
+        help="check the gradients of the layers and losses in a file",
+        description="Compare each gradient written by hand with a numerical one, and say what a "
+        "wrong one looks like. Exit code 0: all are right; 1: one is wrong; 2: nothing to check.",
+        example="minigd check mylayer.py",
+        run=_check,
+    )
+    check.add_argument("file", metavar="FILE", help=argparse.SUPPRESS)
+
+
+def _check(options: Options) -> int:
+    from minigd import check
+
+    return check.main(options.file)
+
+
 def _add_demo(commands: Any) -> None:
     demo = _command(
         commands,
@@ -271,7 +300,7 @@ def _command(
     help: str,
     description: str,
     example: str,
-    run: Callable[[Options], None],
+    run: Callable[[Options], int | None],
 ) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(
         name,

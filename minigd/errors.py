@@ -16,7 +16,25 @@ class ShapeError(DataError):
 
 
 class GradientError(ArithmeticError):
-    """A hand-written gradient differs from the numerical one."""
+    """A hand-written gradient differs from the numerical one.
+
+    Attributes
+    ----------
+    diagnosis : str or None
+        What the error looks like, where it looks like a slip that is known; the message ends in it.
+
+    Examples
+    --------
+    >>> error = GradientError("dense1.W: backward gave -1 for 1", "the sign is wrong")
+    >>> print(error)
+    dense1.W: backward gave -1 for 1
+    It looks like: the sign is wrong
+    """
+
+    def __init__(self, message: str, diagnosis: str | None = None) -> None:
+        looks = "" if diagnosis is None else f"\nIt looks like: {diagnosis}"
+        super().__init__(message + looks)
+        self.diagnosis = diagnosis
 
 
 class DivergenceError(FloatingPointError):

@@ -13,6 +13,7 @@ import numpy as np
 
 from minigd.backend import Array, NumpyBackend
 from minigd.batches import Batches
+from minigd.diagnosis import explain
 from minigd.errors import GradientError
 from minigd.gradient import Penalty
 from minigd.layers import Layer
@@ -34,6 +35,9 @@ TOLERANCE = {"complex": 1e-10, "central": 1e-6}
 _ROUNDING = {"complex": 1e-14, "central": 1e-9}
 _MOST_ROUNDING = 1e-10
 _MOST_ENTRIES = 300
+
+# The second word of the seed sequence that parameters and dy of a layer alone are drawn from.
+_LAYER = 6
 
 
 class _Checked(NamedTuple):
@@ -59,16 +63,12 @@ class _Checked(NamedTuple):
 
     def gradients(self) -> dict[str, Array]:
         """Return what `backward` gives; that of x is per example, hence divided by n here."""
-        # Rubbish in the gradients shows a layer that adds to them instead of writing them.
-        self.model.flat_grads[...] = math.nan
+        self.meet_another_batch()
         self.value(self.x)
         self.model.run_backward(self.layers, self.loss.backward())
         self.penalty.add_gradient(self.model)
         alone = {k: g.copy() for k, g in self.model.grads.items()}
-        self.model.flat_grads[...] = math.nan
-        # A pass over other numbers shows a layer that keeps what it was given before.
-        with np.errstate(all="ignore"):
-            self.value(self.x[::-1, ::-1].copy())
+        self.meet_another_batch()
         self.value(self.x)
         dx = self.model.run_backward(self.layers, self.loss.backward(), input_gradient=True)
         self.penalty.add_gradient(self.model)
@@ -80,6 +80,15 @@ class _Checked(NamedTuple):
                     "(wants_dx is False)"
                 )
         return {**{k: g.copy() for k, g in self.model.grads.items()}, "x": dx / len(self.x)}
+
+    def meet_another_batch(self) -> None:
+        """Make whatever is remembered, in layers, in the loss and in the gradients, wrong."""
+        # A pass over other numbers shows a layer or a loss that keeps what it was given before,
+        # and rubbish in the gradients a layer that adds to them instead of writing them.
+        with np.errstate(all="ignore"):
+            self._replace(y=self.y[::-1].copy()).value(self.x[::-1, ::-1].copy())
+            self.model.run_backward(self.layers, self.loss.backward())
+        self.model.flat_grads[...] = math.nan
 
     def as_complex(self) -> "_Checked":
         model = self.model.copy(dtype="complex128")
@@ -151,6 +160,7 @@ def check_gradients(
     Source: Squire and Trapp (1998), "Using complex variables to estimate derivatives of real
     functions", SIAM Review 40(1), equation 3.
     """
+    _check_method(method)
     exact = model.copy(dtype="float64", backend=NumpyBackend())
     if model.backend.holds(x):
         x = model.backend.to_numpy(x)
@@ -223,12 +233,14 @@ def check_layer(
     Traceback (most recent call last):
     minigd.errors.GradientError: x: backward disagrees with the complex step. Worst at [0, 1]: ...
     """
+    _check_method(method)
     if isinstance(layer, type):
         raise TypeError(f"check_layer takes a layer, {layer.__name__}(), and not its class")
     if layer.name and layer.backend.holds(x):
         x = layer.backend.to_numpy(x)
     x = np.array(x, dtype="float64", ndmin=2)
-    rng = np.random.default_rng(seed)
+    # Another stream than that of a caller who drew x from this seed: dy = x would hide mistakes.
+    rng = np.random.default_rng([seed, _LAYER])
     model = Sequential([type(layer)(**layer.config())], x.shape[1], dtype="float64")
     if layer.name:
         values = {
@@ -251,10 +263,30 @@ def check_layer(
     errors: dict[str, float] = {}
     for rows in (slice(None), slice(0, 1), slice(-(len(x) // 2 + 1), None)):
         checked = _Checked(model, model.layers, _Projection(), x[rows].copy(), dy[rows].copy())
-        for name, error in _check(checked, method, tolerance, seed).items():
-            errors[name] = max(error, errors.get(name, 0.0))
+        try:
+            found = _check(checked, method, tolerance, seed)
+        except (ValueError, IndexError) as error:
+            if rows.start is not None:
+                _raise_if_stale(checked, error)
+            raise
+        for name, share in found.items():
+            errors[name] = max(share, errors.get(name, 0.0))
     _check_manners(model, x, dy)
     return errors
+
+
+def _raise_if_stale(checked: _Checked, error: Exception) -> None:
+    """Say so where a new layer takes a batch that fails in one that has seen another size."""
+    model = checked.model.copy()
+    try:
+        checked._replace(model=model, layers=model.layers).gradients()
+    except Exception:  # it fails for another reason, which the error itself tells
+        return
+    raise GradientError(
+        f"{model.layers[0].name} fails on a batch of shape {checked.x.shape} after one of another "
+        f"size, and not without it ({type(error).__name__}: {error})",
+        "a stale cache: it uses arrays of the batch before",
+    ) from error
 
 
 class _Projection(Loss):
@@ -267,11 +299,38 @@ class _Projection(Loss):
         return y.copy()
 
 
+def _check_method(method: Method) -> None:
+    if method not in ("auto", "complex", "central"):
+        raise ValueError(f"method must be 'auto', 'complex' or 'central', not {method!r}")
+
+
 def _check(
     checked: _Checked, method: Method, tolerance: float | None, seed: int
 ) -> dict[str, float]:
-    if method not in ("auto", "complex", "central"):
-        raise ValueError(f"method must be 'auto', 'complex' or 'central', not {method!r}")
+    try:
+        return _judge(checked, method, tolerance, seed)
+    except GradientError as error:
+        raise GradientError(str(error), _looks_like(checked, str(error))) from None
+
+
+def _looks_like(checked: _Checked, message: str) -> str | None:
+    """Return what a failure looks like; another array than the one in the message is named."""
+    model, layers, loss, x, y, weight, penalty = checked
+    alone = isinstance(loss, _Projection)
+    first = message.partition(":")[0]
+    try:
+        found = explain(model, layers, None if alone else loss, x, y, weight, penalty, first)
+    except Exception:  # a layer from outside may do anything, and the failure itself is what counts
+        return None
+    if found is None or found[0] == first:
+        return found and found[1]
+    return f"{found[0]}: {found[1]}"
+
+
+def _judge(
+    checked: _Checked, method: Method, tolerance: float | None, seed: int
+) -> dict[str, float]:
+    checked.meet_another_batch()
     with np.errstate(all="ignore"):
         value = float(checked.value(checked.x))
     if not math.isfinite(value):

@@ -14,7 +14,7 @@ import minigd
 from minigd import demo
 from minigd.cli import in_words_of_the_shell, main, parser
 
-COMMANDS = ["train", "predict", "evaluate", "info", "demo"]
+COMMANDS = ["train", "predict", "evaluate", "info", "check", "demo"]
 TRAIN = ["train", "rows.csv", "--target", "y"]
 
 

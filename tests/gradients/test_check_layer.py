@@ -235,6 +235,25 @@ def test_a_stale_cache_is_an_error(n):
         gd.check_layer(Stale(), rows(n))
 
 
+class Squares(gd.Layer):
+    """x², with dy·dy for x·dy on the way back, which nobody sees where dy is x."""
+
+    def forward(self, x, train=False):
+        self.keep(x)
+        return x * x
+
+    def backward(self, dy):
+        self.kept()
+        return 2 * dy * dy
+
+
+@pytest.mark.parametrize("seed", [0, 1, 5])
+def test_dy_is_another_than_an_x_that_was_drawn_from_the_same_seed(seed):
+    x = np.random.default_rng(seed).standard_normal((5, 3))
+    with pytest.raises(gd.GradientError):
+        gd.check_layer(Squares(), x, seed=seed)
+
+
 class SkipsAsFirst(students.Scale):
     """Leaves out its own gradients where only dx is not wanted."""
 

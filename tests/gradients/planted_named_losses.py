@@ -1,0 +1,77 @@
+"""Bugs of losses, of weights of rows and of the penalty, to be named by the checker.
+
+Those of a loss are in a subclass; those of weights and of the penalty are put into the engine.
+"""
+
+import numpy as np
+from gradients.naming import Named, network
+from gradients.planting import put
+
+import minigd as gd
+from minigd import formulas
+from minigd.gradient import Penalty
+
+
+class Halved(gd.MeanSquaredError):
+    """The 2 of the square forgotten."""
+
+    def gradient(self, z, y):
+        return super().gradient(z, y) / 2
+
+
+class OverK(gd.Huber):
+    """Σ_k in the gradient where the value has the mean over k."""
+
+    def gradient(self, z, y):
+        return np.clip(z - y, -self.delta, self.delta)
+
+
+class OverN(gd.CategoricalCrossEntropy):
+    """Each row divided by n, before the layers take the mean."""
+
+    def gradient(self, z, y):
+        return super().gradient(z, y) / len(z)
+
+
+class FirstTargets(gd.MeanSquaredError):
+    """The targets of the first batch, for ever."""
+
+    def gradient(self, z, y):
+        self.first = getattr(self, "first", y)
+        return super().gradient(z, self.first if self.first.shape == y.shape else y)
+
+
+class Unweighed(gd.MeanSquaredError):
+    """The weights of rows in the value alone."""
+
+    def backward(self):
+        z, y, _ = self._kept
+        self._kept = (z, y, None)
+        return super().backward()
+
+
+def last():
+    return [gd.Dense(4), gd.Tanh(), gd.Dense(2)]
+
+
+def logits():
+    return gd.BinaryCrossEntropy(from_logits=True)
+
+
+def l2_twice(p, g, *, l1, l2):
+    return g + l1 * np.sign(p) + 2 * l2 * p
+
+
+PLANTED = [
+    Named("half of the square", "constant factor", network(last, Halved, n=2)),
+    Named("huber summed over outputs", "sum over K",
+          network(lambda: [gd.Dense(3)], OverK, outputs=3)),
+    Named("cross-entropy over n", "1/n twice",
+          network(last, lambda: OverN(from_logits=True), classes=True)),
+    Named("targets of the first batch", "stale cache", network(last, FirstTargets)),
+    Named("weights in the value alone", "weight ignored", network(last, Unweighed, weighted=True)),
+    Named("penalty not added", "L2 forgotten", network(last, logits, l2=0.3),
+          put(Penalty, "add_gradient", lambda self, model: None)),
+    Named("penalty without its half", "L2 doubled", network(last, l1=0.2, l2=0.3),
+          put(formulas, "penalized", l2_twice)),
+]  # fmt: skip
