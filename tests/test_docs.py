@@ -53,4 +53,5 @@ def test_every_committed_table_is_a_page():
     pages = sorted((DOCS / "benchmarks" / "results").glob("*.md"))
     assert {page.name for page in pages} == tables
     for page in pages:
-        assert page.read_text() == f"```{{include}} ../../../benchmarks/results/{page.name}\n```\n"
+        included = f"../../../benchmarks/results/{page.name}\n:relative-images:"
+        assert page.read_text() == f"```{{include}} {included}\n```\n"
