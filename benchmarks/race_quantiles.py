@@ -58,9 +58,11 @@ def main() -> None:
     axes = figure.subplots(1, 3, sharey=True)
     for ax, against in zip(axes, ("seconds", "rows", "updates"), strict=True):
         found.plot(against, ax=ax)
+        ax.get_legend().remove()
         if ax is not axes[0]:
-            ax.get_legend().remove()
             ax.set_ylabel("")
+    lines = [line for line in axes[0].get_lines() if line.get_label().startswith("batch")]
+    figure.legend(handles=lines, loc="outside lower center", ncols=len(lines))
     figure.savefig(options.images / "race.png", dpi=120)
 
 
