@@ -240,7 +240,7 @@ def _race(options: Options) -> None:
     )
     print(found)
     if options.out is not None:
-        found.plot().figure.savefig(options.out)
+        _save_picture(found, options.out)
         print(f"\npicture: {os.path.abspath(options.out)}")
 
 
@@ -262,6 +262,18 @@ def _check(options: Options) -> int:
     from minigd import check
 
     return check.main(options.file)
+
+
+def _save_picture(found: Any, path: str) -> None:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            f"pictures need Matplotlib ({error}): pip install 'minigd[plot]'"
+        ) from error
+    figure = Figure(layout="constrained")
+    found.plot(ax=figure.subplots())
+    figure.savefig(path)
 
 
 def _add_demo(commands: Any) -> None:

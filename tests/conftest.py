@@ -4,6 +4,7 @@ A test that takes `backend` runs on NumPy, on the strict stand-in for CuPy, and 
 is there; it is reported as skipped on CuPy where none is.
 """
 
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -13,6 +14,13 @@ import strict_cupy
 
 from minigd.backend import Backend, CupyBackend, get_backend
 from minigd.errors import BackendError
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c_is_heard() -> None:
+    """Let SIGINT through where the tests were started in the background of a shell."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -86,7 +86,8 @@ def exactly(function, *numbers):
 
 
 def test_every_formula_is_tested_here():
-    public = {name for name in vars(formulas) if not name.startswith("_")}
+    # pytest puts names that begin with @ into the modules of a package that brings a plugin.
+    public = {name for name in vars(formulas) if not name.startswith(("_", "@"))}
     assert public - {"np", "Array"} == set(INPUTS)
 
 
