@@ -174,7 +174,9 @@ def test_logistic_regression_comes_to_scikit_learns(classes):
     ours = quick(
         learning_rate=gd.CosineDecay(0.05, epochs=400), epochs=400, batch_size=100, dtype="float64"
     ).fit(X, y)
-    theirs = linear_model.LogisticRegression(C=1e8, tol=1e-8, max_iter=1000).fit(X, y)
+    theirs = linear_model.LogisticRegression(
+        C=1e8, tol=1e-8, max_iter=1000, solver="newton-cg"
+    ).fit(X, y)
     # Mini-batches end near the minimum; a shift of all classes alike is free in a softmax.
     np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=2e-3)
     assert ours.coef_.shape == theirs.coef_.shape
@@ -901,7 +903,8 @@ def test_progress_is_shown_when_asked_for(capsys):
 
 
 LINEAR, NETWORK = {}, {"hidden": (32,)}
-LOGISTIC = linear_model.LogisticRegression(max_iter=1000)
+# The usual solver of an old scikit-learn is warned of by a new SciPy.
+LOGISTIC = linear_model.LogisticRegression(max_iter=1000, solver="newton-cg")
 MLP = neural_network.MLPClassifier((32,), max_iter=1000, random_state=0)
 # Theirs does not scale the target by itself.
 MLP_REGRESSOR = TransformedTargetRegressor(
