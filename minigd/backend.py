@@ -236,6 +236,9 @@ class Backend:
         """Return a scalar in double precision, to sum many of them, without a read."""
         return value.astype("float64")
 
+    def synchronize(self) -> None:
+        """Wait until all that was given to the device is done."""
+
     def free_bytes(self) -> int:
         """Return how much memory is free for arrays; as much as is wanted, where nobody counts."""
         return sys.maxsize
@@ -352,6 +355,10 @@ class CupyBackend(Backend):
         if self.device_budget is not None:
             return nbytes <= self.device_budget
         return nbytes <= self.free_bytes() // 2
+
+    def synchronize(self) -> None:
+        """Wait for the GPU, for a clock that is to count its work."""
+        self.xp.cuda.get_current_stream().synchronize()
 
     def free_bytes(self) -> int:
         """Return what the GPU has left, and what CuPy keeps of it for itself."""

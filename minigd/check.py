@@ -38,7 +38,7 @@ class Verdict(NamedTuple):
     """
 
     name: str
-    error: Exception | None = None
+    error: BaseException | None = None
     checked: bool = True
 
     @property
@@ -134,7 +134,7 @@ def _load(path: Path) -> ModuleType:
     sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{path} can't be run: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(folder)
@@ -169,7 +169,7 @@ def check_thing(name: str, thing: Any) -> Verdict:
     if isinstance(thing, type):
         try:
             thing = thing()
-        except TypeError as error:
+        except Exception as error:
             reason = f"{error}; give the file a list of examples, examples = [{name}(...)]"
             return Verdict(name, TypeError(reason), checked=False)
     try:
@@ -179,7 +179,7 @@ def check_thing(name: str, thing: Any) -> Verdict:
                 _check_a_layer(thing)
             else:
                 _check_a_loss(thing)
-    except Exception as error:  # a layer from outside may raise anything
+    except (Exception, SystemExit) as error:  # a layer from outside may raise anything
         return Verdict(name, error)
     return Verdict(name, None)
 

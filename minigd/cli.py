@@ -227,6 +227,8 @@ def _race(options: Options) -> None:
     from minigd.commands.race import race
     from minigd.commands.tables import Reading
 
+    if options.out is not None and not os.path.splitext(options.out)[1]:
+        raise OSError(f"{options.out!r} is no name for a picture, such as race.png")
     found = race(
         options.data,
         options.target,

@@ -91,7 +91,8 @@ def compare_backends(
     model : Sequential
         It is left as it is; copies of it train.
     batches : Batches
-        Of rows on the host, with targets.
+        Of rows on the host, with targets. Rows of weight 0 are left out, and other weights count
+        as 1.
     steps : int, default 10
         Batches to step through; epochs follow each other as in `fit`.
     loss : str or Loss, optional
@@ -129,8 +130,12 @@ def compare_backends(
     done = epoch = 0
     while done < steps:
         for batch in batches.epoch(epoch):
+            counts = slice(None) if batch.weight is None else batch.weight > 0
+            x, y = batch.x[counts], None if batch.y is None else batch.y[counts]
+            if len(x) == 0:
+                continue
             done += 1
-            found += _step(done, one, other, batch.x, batch.y)
+            found += _step(done, one, other, x, y)
             if done == steps or found[-1].size > found[-1].allowed:
                 break
         epoch += 1

@@ -60,13 +60,15 @@ class HeavyRows:
         self.count = check_integer("count", count)
         self._rows: list[Array] = []
         self._norms: list[Array] = []
+        self._whole = True
         self.rows: list[HeavyRow] = []
         self.half = self.total = 0
 
     def __call__(self, event: Event) -> None:
         """Take the norms of a batch, or sum an epoch up."""
         if event.name == "start":
-            self._rows, self._norms = [], []
+            # An epoch that was begun before is not seen whole, and is left out.
+            self._rows, self._norms, self._whole = [], [], event.trainer.batch == 0
         elif event.rows is not None and event.x is not None:
             if event.norms is None:
                 raise DataError(
@@ -76,17 +78,20 @@ class HeavyRows:
             self._rows.append(np.r_[rows] if isinstance(rows, slice) else np.asarray(rows))
             norms = event.trainer.model.backend.to_numpy(event.norms)
             self._norms.append(norms.astype("float64"))
-        elif event.name == "epoch" and self._rows:
-            self._sum_up(event)
+        elif event.name == "epoch":
+            if self._rows and self._whole:
+                self._sum_up(event)
+            self._rows, self._norms, self._whole = [], [], True
 
     def _sum_up(self, event: Event) -> None:
         rows, norms = np.concatenate(self._rows), np.concatenate(self._norms)
-        self._rows, self._norms = [], []
+        # A norm beyond the dtype is the largest of all.
+        norms = np.nan_to_num(norms, posinf=1e300)
         order = np.argsort(-norms, kind="stable")
         carried = np.cumsum(norms[order])
         whole = float(carried[-1]) or 1.0
         self.total = len(rows)
-        self.half = int(np.searchsorted(carried, 0.5 * whole)) + 1
+        self.half = int(np.searchsorted(carried, 0.5 * whole)) + 1 if carried[-1] > 0 else 0
         first = order[: self.count]
         source = event.trainer.batches.source
         self.rows = [
@@ -97,6 +102,8 @@ class HeavyRows:
     def __str__(self) -> str:
         if not self.rows:
             return "no epoch was completed yet"
+        if self.half == 0:
+            return f"none of {self.total:,} rows has a gradient left"
         named = [f"{row.place} ({100 * row.share:.2g} %)" for row in self.rows]
         carry = "carries" if self.half == 1 else "carry"
         text = f"{self.half:,} of {self.total:,} rows {carry} half of the gradient"

@@ -8,6 +8,7 @@ import numpy as np
 
 from minigd.backend import Array
 from minigd.errors import check_number
+from minigd.layers import LAYERS
 from minigd.objective import Objective
 
 
@@ -33,7 +34,7 @@ class RowClipping:
             raise ValueError("clip_rows must be above 0: with a limit of 0 nothing is learned")
 
 
-def backward(objective: Objective, clipping: RowClipping) -> Array:
+def backward(objective: Objective, clipping: RowClipping, scale: Array | None = None) -> Array:
     """Fill the model's gradients behind a training pass, and return each example's norm.
 
     ::
@@ -47,6 +48,9 @@ def backward(objective: Objective, clipping: RowClipping) -> Array:
     objective : Objective
         Behind its ``forward``.
     clipping : RowClipping
+        It limits what the example gives without its weight.
+    scale : Array, shape (n,), optional
+        The row weights that the loss was given, n w_i/Σw.
 
     Returns
     -------
@@ -63,9 +67,17 @@ def backward(objective: Objective, clipping: RowClipping) -> Array:
     model, layers = objective.model, objective.layers
     dz = objective.loss.backward()
     model.check_gradient(dz, dz.shape, objective.loss)
-    kept = [layer.held for layer in layers]
+    # Backward runs a second time, and a layer from outside may change what it kept, once used.
+    kept = [
+        layer.held
+        if layer.held is None or LAYERS.get(type(layer).__name__) is type(layer)
+        else tuple([array.copy() for array in layer.held])
+        for layer in layers
+    ]
     squares: list[Array] = []
     model.run_backward(layers, dz, squares=squares)
+    if not squares:
+        raise ValueError("the model has no parameters, so that no row has a gradient")
     norms = model.backend.xp.sqrt(sum(squares[1:], squares[0]))
     if clipping.limit is not None:
         for layer, arrays in zip(layers, kept, strict=True):
@@ -73,6 +85,7 @@ def backward(objective: Objective, clipping: RowClipping) -> Array:
                 layer.keep(*arrays)
         # Everything behind the loss is linear in dy, so that a row's own gradient shrinks with it.
         with np.errstate(all="ignore"):
-            share = model.backend.xp.minimum(1, clipping.limit / norms)
+            own = norms if scale is None else norms / scale
+            share = model.backend.xp.minimum(1, clipping.limit / own)
         model.run_backward(layers, dz * share.reshape(-1, 1))
     return norms

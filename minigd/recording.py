@@ -310,7 +310,7 @@ class Steps:
                 layer.backend = self._fast
         try:
             value, z = self.objective.forward(x, y, scale)
-            norms = _backward(self.objective, clipping)
+            norms = _backward(self.objective, clipping, scale)
         finally:
             for layer in layers:
                 layer.backend = model.backend
@@ -379,9 +379,11 @@ class Steps:
         return recording if same else None
 
 
-def _backward(objective: Objective, clipping: RowClipping | None) -> Array | None:
+def _backward(
+    objective: Objective, clipping: RowClipping | None, scale: Array | None = None
+) -> Array | None:
     if clipping is not None:
-        return per_example.backward(objective, clipping)
+        return per_example.backward(objective, clipping, scale)
     objective.backward()
     return None
 

@@ -208,6 +208,11 @@ class Trainer:
         self._use(compiled=bool(fast))
 
     @property
+    def batch(self) -> int:
+        """Batches made of the epoch at hand."""
+        return self._batch
+
+    @property
     def batches(self) -> Batches:
         """The batches of the last `fit`."""
         if self._batches is None:
@@ -283,12 +288,13 @@ class Trainer:
         x = self.model.convert(x, "x", rows)
         self.objective.check(x, y, values=backend.reads_are_free)
         self._mark()
+        asked = self._by_row
         self._ask(per_example)
         try:
             with np.errstate(all="ignore"):
                 value, _, _ = self._update(self._weigh(x, y, rows, weight))
         finally:
-            self._ask(False)
+            self._by_row = asked
         if not per_example or self._norms is None:
             return value
         if isinstance(rows, slice):
@@ -369,7 +375,12 @@ class Trainer:
 
     def _too_large(self, n: int, error: Exception) -> str:
         """Say what a batch needs that did not fit, and which one would."""
-        need, held = work_bytes(self.model, n), self.model.workspace.nbytes
+        try:
+            need = work_bytes(self.model, n)
+        except Exception:
+            # A layer from outside that can't be tried on its own hides nothing of what happened.
+            return f"a step on a batch of {n:,} rows does not fit in memory ({error})"
+        held = self.model.workspace.nbytes
         free = self.model.backend.free_bytes()
         fits = max(1, min(n - 1, n * (free + held) // max(1, need)))
         return (
@@ -677,7 +688,8 @@ class Trainer:
             self._totals.add({k: counted(v) for k, v in measured.items()}, counted(batch.total))
         name = "batch" if loss is None else "update"
         loss = value if loss is None else loss
-        return Event(name, self, loss, batch.x, batch.y, batch.rows, self._norms)
+        norms = None if self._norms is None else self._norms.copy()
+        return Event(name, self, loss, batch.x, batch.y, batch.rows, norms)
 
     def _end_window(self, shown: Progress | None, interrupt: Interrupt) -> None:
         """Make the last update of an epoch whose batches do not fill it."""

@@ -113,3 +113,27 @@ def test_it_says_what_it_needs():
         linear().fit(np.ones((4, 3)), np.ones(4), loss="mse", callbacks=[heavy])
     with pytest.raises(ValueError, match="count"):
         gd.HeavyRows(0)
+
+
+def test_a_model_that_is_right_has_no_heavy_rows():
+    x = np.arange(1.0, 9.0).reshape(-1, 1)
+    model = gd.Sequential([gd.Dense(1)], inputs=1, dtype="float64")
+    heavy = gd.HeavyRows()
+    model.fit(x, model.forward(x), loss="mse", per_example=True, callbacks=[heavy])
+    assert str(heavy) == "none of 8 rows has a gradient left"
+
+
+def test_an_epoch_that_was_begun_before_is_left_out():
+    x = np.arange(100.0).reshape(-1, 1) / 100
+    trainer = gd.Trainer(gd.Sequential([gd.Dense(1)], inputs=1), "mse", "sgd")
+    batches = gd.Batches(x, x, batch_size=10)
+    heavy = gd.HeavyRows()
+    trainer.fit(
+        batches,
+        per_example=True,
+        callbacks=[heavy, lambda e: e.trainer.updates == 7 and e.trainer.stop()],
+    )
+    trainer.fit(batches, per_example=True, callbacks=[heavy])
+    assert str(heavy) == "no epoch was completed yet"
+    trainer.fit(batches, per_example=True, callbacks=[heavy])
+    assert heavy.total == 100

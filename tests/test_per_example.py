@@ -287,3 +287,66 @@ def test_no_norm_is_read_from_a_gpu(stand_in):
         return counted.count
 
     assert reads(60) == reads(5)
+
+
+def test_a_limit_with_weights_is_the_same_in_parts_and_as_a_whole():
+    x, y = rows(30, "mse")
+    y[4] *= 50
+    weight = np.random.default_rng(3).uniform(0.1, 3, 30)
+    results = []
+    for size, accumulate in ((30, 1), (10, 3)):
+        model = network("tanh", "mse")
+        model.fit(
+            x,
+            y,
+            loss="mse",
+            updater=gd.SGD(0.1),
+            batch_size=size,
+            accumulate=accumulate,
+            shuffle=False,
+            sample_weight=weight,
+            clip_rows=0.5,
+        )
+        results.append(model.flat_params)
+    np.testing.assert_allclose(*results, rtol=1e-12)
+
+
+class InPlace(gd.Layer):
+    """A layer from outside that computes in what it kept, which is its own once it is used."""
+
+    def forward(self, x, train=False):
+        if train:
+            self.keep(x.copy())
+        return x * x
+
+    def backward(self, dy):
+        (x,) = self.kept()
+        x *= 2 * dy
+        return x
+
+
+def test_a_limit_above_all_norms_changes_nothing():
+    x, y = rows(20, "mse")
+    params = []
+    for limit in (None, 1e9):
+        layers = [gd.Dense(5), InPlace(), gd.Dense(2)]
+        model = gd.Sequential(layers, inputs=4, dtype="float64", seed=1)
+        model.fit(x, y, loss="mse", updater=gd.SGD(0.01), epochs=3, clip_rows=limit)
+        params.append(model.flat_params)
+    np.testing.assert_allclose(*params, rtol=1e-12)
+
+
+def test_what_a_callback_keeps_stays_and_a_step_of_its_own_changes_nothing():
+    x, y = rows(40, "mse")
+    kept = []
+
+    def look(event):
+        if event.x is not None:
+            kept.append(event.norms)
+            if len(kept) == 1:
+                event.trainer.step(x[:5], y[:5])
+
+    model = network("tanh", "mse")
+    model.fit(x, y, loss="mse", batch_size=10, epochs=3, per_example=True, callbacks=[look])
+    assert len(kept) == 12
+    assert len({norms.tobytes() for norms in kept}) == 12

@@ -263,3 +263,49 @@ def test_what_makes_no_race_is_refused(options, reason):
     settings = {"batch_sizes": [5], "seconds": 0.01, **options}
     with pytest.raises(ValueError, match=reason):
         gd.race(linear, rows(), **settings)
+
+
+def test_two_points_are_the_first_and_the_last(monkeypatch):
+    # The tuning has no more: its rates get the time that they were promised, in one fit each.
+    fits = []
+    fit = Trainer.fit
+    monkeypatch.setattr(Trainer, "fit", lambda *a, **k: fits.append(a) or fit(*a, **k))
+    found = run(monkeypatch, [20], rates=[0.01], points=2, seeds=2)
+    for curve in found.curves:
+        assert len(curve.seconds) == 2
+        assert curve.seconds[1] == pytest.approx(0.5, abs=2e-3)
+    assert len(fits) == 2
+
+
+def test_a_size_that_diverges_leaves_the_table_to_the_others():
+    bad = [curve(1, s, 1.0)._replace(loss=np.array([2.0, 5.0, math.inf])) for s in range(3)]
+    found = Race([*bad, *(curve(9, s, 3.0) for s in range(3))])
+    assert found.target == 0.5
+    assert [(s.place, s.batch_size) for s in found.standings] == [(1, 9), (2, 1)]
+    assert all(math.isinf(value) for value in found.standings[1].seconds)
+    assert "not reached" in str(found)
+
+
+def test_the_target_is_reached_by_every_seed(monkeypatch):
+    found = run(monkeypatch, seeds=2)
+    assert all(math.isfinite(value) for s in found.standings for value in s.seconds)
+
+
+def test_weights_and_buffers_go_with_the_rows(monkeypatch):
+    X, y = rows()
+    weight = np.zeros(len(X))
+    weight[:40] = 1
+    with monkeypatch.context() as patch:
+        Clock(patch)
+        settings = {"updater": "sgd", "rates": [0.01], "seconds": 0.1, "seeds": 1}
+        one = gd.race(linear, (X, y, weight), [None], **settings)
+        other = gd.race(
+            linear, gd.Batches(X, y, batch_size=7, sample_weight=weight), [None], **settings
+        )
+    assert one.curves[0].rows[-1] == other.curves[0].rows[-1] == 40 * one.curves[0].updates[-1]
+    np.testing.assert_array_equal(one.curves[0].loss, other.curves[0].loss)
+
+
+def test_an_updater_that_all_would_share_is_refused():
+    with pytest.raises(TypeError, match=r"updater=lambda rate: gd\.Adam\(rate\)"):
+        gd.race(linear, rows(), [5], seconds=0.01, updater=gd.Adam())
