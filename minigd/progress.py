@@ -26,11 +26,15 @@ class Progress:
         How many updates they make together; None where nobody has counted the rows.
     left_out : int, default 0
         Rows that each epoch leaves out, which is said.
+    before : int, default 0
+        Epochs made before, where a run goes on.
     """
 
-    def __init__(self, epochs: int, updates: int | None, left_out: int = 0) -> None:
-        self.epochs = epochs
-        self._done = 0
+    def __init__(
+        self, epochs: int, updates: int | None, left_out: int = 0, before: int = 0
+    ) -> None:
+        self.epochs = before + epochs
+        self._done, self._first = before, before + 1
         self._every = max(1, -(-epochs // LINES))
         self._started = time.perf_counter()
         self._shown = 0.0
@@ -66,7 +70,7 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(text)
             self._describe()
-        elif self._done % self._every == 0 or self._done in (1, self.epochs):
+        elif self._done % self._every == 0 or self._done in (self._first, self.epochs):
             seconds = time.perf_counter() - self._started
             say(f"epoch {self._done}/{self.epochs}  {text}  {seconds:.1f} s")
 

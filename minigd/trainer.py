@@ -569,6 +569,7 @@ class Trainer:
             epochs,
             updates=epochs * updates - self._batch // self.accumulate if known else None,
             left_out=batches.dropped if known else 0,
+            before=0 if self.until_epoch is None else self.epoch,
         )
 
     def stop(self) -> None:

@@ -105,3 +105,13 @@ def test_a_program_without_stderr_trains(monkeypatch):
     # A windowed program on Windows has none.
     monkeypatch.setattr("sys.stderr", None)
     assert trainer().fit(batches(), epochs=2, progress=True).epochs == 2
+
+
+def test_a_run_that_goes_on_counts_from_where_it_was(capsys):
+    x = np.arange(20.0).reshape(-1, 1) / 20
+    trainer = gd.Trainer(gd.Sequential([gd.Dense(1)], inputs=1), "mse", "sgd")
+    trainer.fit(x, x, until_epoch=3)
+    trainer.fit(x, x, until_epoch=5, progress=True)
+    trainer.fit(x, x, epochs=1, progress=True)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch")]
+    assert [line.split()[1] for line in lines] == ["4/5", "5/5", "1/1"]
