@@ -138,19 +138,19 @@ class Backend:
         formula : callable
             One of `minigd.formulas`: row i of each result depends on row i of the inputs alone.
         *inputs : Array
-            Arrays of one length.
+            Arrays of one length; one with an axis less is a row that all rows share.
         out : Array or tuple of Array
             One for each result; it may be one of the inputs.
         where : Array of bool, 0-d, optional
             Keep what `out` held if this is false, or if a result is not finite. It is how a GPU
-            skips an update without asking the host.
+            skips an update without asking the host. Afterwards it says whether they were written.
         **constants : float
             Python numbers, which leave the dtype of the arrays as it is.
 
         Returns
         -------
         Array of bool, 0-d, or None
-            Whether the results were written; None where `where` was not given.
+            `where`.
 
         Examples
         --------
@@ -166,7 +166,7 @@ class Backend:
             _write(results, out)
             return None
         for result in _tuple(results):
-            where = where & self.xp.isfinite(result).all()
+            where &= self.xp.isfinite(result).all()
         for a, new in zip(_tuple(out), _tuple(results), strict=True):
             a[...] = self.xp.where(where, new, a)
         return where
@@ -174,6 +174,18 @@ class Backend:
     def compute(self, formula: Callable[..., Array], *inputs: Array, **constants: float) -> Array:
         """Return ``formula(*inputs, **constants)``, one array like the first of them."""
         return formula(*inputs, **constants)
+
+    def mean_product(self, x: Array, dy: Array, out: Array) -> None:
+        """Write xᵀ·dy / n into `out`, a mean over n rows.
+
+        >>> import numpy as np
+        >>> out = np.zeros((1, 1))
+        >>> get_backend("numpy").mean_product(np.array([[1.0], [3.0]]), np.ones((2, 1)), out)
+        >>> out
+        array([[2.]])
+        """
+        self.xp.dot(x.T, dy, out=out)
+        out /= len(x)
 
     def all_finite(self, x: Array) -> bool:
         """Tell whether x holds neither NaN nor infinity; on a GPU this makes the host wait."""
@@ -273,7 +285,8 @@ class NumpyBackend(Backend):
         outs = _tuple(out)
         for start in range(0, n, step):
             rows = slice(start, start + step)
-            result = formula(*[a[rows] for a in inputs], **constants)
+            parts = [a[rows] if a.ndim == first.ndim else a for a in inputs]
+            result = formula(*parts, **constants)
             _write(result, tuple([a[rows] for a in outs]))
         return None
 
@@ -382,7 +395,7 @@ class CupyBackend(Backend):
         **constants: float,
     ) -> Array | None:
         """Write ``formula(*inputs, **constants)`` into `out` in one kernel, where there is one."""
-        outs, program = _tuple(out), kernels.program_of(formula)
+        outs, program = _tuple(out), kernels.program_for(formula, inputs)
         if program is None or not program.fits(inputs, outs, where):
             return super().apply(formula, *inputs, out=out, where=where, **constants)
         return kernels.launch(self.xp, program, inputs, outs, where, constants)
@@ -392,6 +405,14 @@ class CupyBackend(Backend):
         out = self.xp.empty_like(inputs[0])
         self.apply(formula, *inputs, out=out, **constants)
         return out
+
+    def mean_product(self, x: Array, dy: Array, out: Array) -> None:
+        """Write xᵀ·dy / n into `out`; cuBLAS divides where it multiplies."""
+        if self.tf32:
+            # cupy.cublas knows nothing of it.
+            super().mean_product(x, dy, out)
+        else:
+            self.xp.cublas.gemm("T", "N", x, dy, out, alpha=1 / len(x))
 
 
 def get_backend(
@@ -606,4 +627,11 @@ def _import_cupy() -> Any:
         raise BackendError(
             f"CuPy {cupy.__version__} is installed, but no GPU is there: use backend='numpy'"
         )
+    try:
+        from cupy import cublas as cublas  # which `import cupy` leaves out
+    except ImportError as error:
+        raise BackendError(
+            f"CuPy {cupy.__version__} is installed, but finds no cuBLAS ({error}): install CUDA's "
+            "libraries, for CUDA 12 with `pip install 'cupy-cuda12x[ctk]'`; or use backend='numpy'"
+        ) from error
     return cupy

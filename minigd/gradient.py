@@ -199,7 +199,9 @@ class Accumulation:
         self.held, self.weight, self.loss = values["held"], values["weight"], values["loss"]
         if not backend.reads_are_free:
             # A device holds it as an array, by which a float32 is divided otherwise.
-            self.weight = backend.asarray(self.weight, dtype="float64")
+            self.weight, self.loss = (
+                backend.asarray(a, dtype="float64") for a in (self.weight, self.loss)
+            )
         self.empty = part is None
         self._sum = None if part is None else backend.asarray(part, dtype=like.dtype)
 

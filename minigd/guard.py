@@ -1,7 +1,7 @@
 """A guard makes each update only while loss and gradient are finite, so that parameters stay good.
 
-On the CPU it looks at every step. On a GPU a look would make the host wait, so there a bad step
-masks itself and all that follow, and the flag is read with the loss, now and then.
+On the CPU it looks at every step; `minigd.masking` is the guard of a GPU, where a look would make
+the host wait.
 """
 
 import math
@@ -16,11 +16,12 @@ from minigd.updaters import UPDATERS, Updater
 
 
 class Masked(NamedTuple):
-    """How many batches, and updates, a GPU has masked: the first bad one and all behind it."""
+    """What a GPU has masked, the first bad update and all behind it: how many, and Σ w of it."""
 
     batches: int
     passes: int
     updates: int
+    weight: float
 
 
 class Guard:
@@ -95,11 +96,15 @@ class Guard:
         updater.step -= 1
         return f"the update is too large for {model.dtype}"
 
-    def end_batch(self) -> None:
-        """Close a batch: on a GPU, take back what it changed if it was masked."""
+    def end_batch(self, weight: float = 0.0) -> None:
+        """Close a batch of this weight: on a GPU, take back what it changed if it was masked."""
 
     def skip_batch(self) -> None:
         """Close a batch of which no row counts."""
+
+    def weighed(self, value: Any, weight: float) -> Any:
+        """Return weight · value in double precision; 0 on a GPU if the batch was masked."""
+        return self.backend.wide(value) * weight
 
     left: Callable[[Any], Any] | None = None
     """What stays of a window of parts behind its update; on a GPU all of it if that was masked."""
@@ -111,74 +116,6 @@ class Guard:
     def settle(self) -> Masked | None:
         """Return what was masked since the last call, or None."""
         return None
-
-
-class DeviceGuard(Guard):
-    """Makes the updates of one trainer on a GPU, without asking it anything."""
-
-    def __init__(self, model: Sequential, updater: Updater) -> None:
-        super().__init__(model, updater)
-        xp = model.backend.xp
-        self._good = xp.ones((), dtype="bool")
-        self._masked_updates = xp.zeros((), dtype="int64")
-        self._masked_batches = xp.zeros((), dtype="int64")
-        self._masked_passes = xp.zeros((), dtype="int64")
-
-    def check_loss(self, value: Any) -> str | None:
-        """Return None: the loss is looked at in `update`, by the GPU itself."""
-        return None
-
-    def check_part(self, value: Any) -> str | None:
-        """Mask this part and all behind it if its loss or its gradient is not finite."""
-        xp = self.backend.xp
-        finite = xp.isfinite(value) & xp.isfinite(self.model.flat_grads).all()
-        self._good = self._good & finite
-        return None
-
-    def update(self, value: Any) -> str | None:
-        """Make the update where this loss, its result, and all before them are finite."""
-        good = self._good & self.backend.xp.isfinite(value)
-        self._good = self.updater.update(self.model, where=good)
-        self._masked_updates = self._masked_updates + ~self._good
-        return None
-
-    def end_batch(self) -> None:
-        """Take back what a masked batch changed beside the parameters, and count it."""
-        self.skip_batch()
-        self._masked_passes = self._masked_passes + ~self._good
-        for buffer, before in zip(self._running, self._before, strict=True):
-            buffer[...] = self.backend.xp.where(self._good, buffer, before)
-
-    def skip_batch(self) -> None:
-        """Count a batch that came behind a masked one."""
-        self._masked_batches = self._masked_batches + ~self._good
-
-    def counted(self, total: Any) -> Any:
-        """Return `total`, or 0 if the batch was masked."""
-        return self.backend.xp.where(self._good, total, 0)
-
-    def left(self, total: Any) -> Any:
-        """Return 0, or `total` if the update was masked."""
-        return self.backend.xp.where(self._good, 0, total)
-
-    def settle(self) -> Masked | None:
-        """Read the counts; this is where the host waits."""
-        if bool(self._good):
-            return None
-        batches, passes = int(self._masked_batches), int(self._masked_passes)
-        updates = int(self._masked_updates)
-        self._good = self._good | True
-        self._masked_updates = self._masked_updates * 0
-        self._masked_batches = self._masked_batches * 0
-        self._masked_passes = self._masked_passes * 0
-        self.updater.step -= updates
-        self.model.passes -= passes
-        return Masked(batches, passes, updates)
-
-
-def make_guard(model: Sequential, updater: Updater) -> Guard:
-    """Return the guard for the model's backend."""
-    return (Guard if model.backend.reads_are_free else DeviceGuard)(model, updater)
 
 
 def first_nonfinite_gradient(model: Sequential) -> str | None:

@@ -8,13 +8,14 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 FORMULAS = "minigd.formulas"
-"""The module whose functions are known to do the same at every call; no other is made a kernel."""
+FUSED = "minigd.fused"
+"""The modules whose functions are known to do the same at every call; no other is made a kernel."""
 
 WARP, THREADS = 32, 128
 """Threads that work on one row, and threads of a block."""
@@ -41,7 +42,15 @@ NUMBERS: dict[Any, str] = {
     np.minimum: "{0} < {1} || {0} != {0} ? {0} : {1}",
     np.maximum: "{0} > {1} || {0} != {0} ? {0} : {1}",
 }
+# Whole numbers modulo 2⁶⁴.
+WORDS: dict[Any, str] = {
+    np.add: "{} + {}",
+    np.multiply: "{} * {}",
+    np.bitwise_xor: "{} ^ {}",
+    np.right_shift: "{} >> {}",
+}
 COMPARISONS: dict[Any, str] = {
+    np.equal: "{} == {}",
     np.less: "{} < {}",
     np.less_equal: "{} <= {}",
     np.greater: "{} > {}",
@@ -49,6 +58,48 @@ COMPARISONS: dict[Any, str] = {
 }
 # What each starts from, and how a number is added to it.
 REDUCTIONS = {"max": ("(T)(-1.0 / 0.0)", NUMBERS[np.maximum]), "sum": ("(T)0", NUMBERS[np.add])}
+
+WORD = "unsigned long long"
+KINDS = {"T": "T", "long long": "int64", WORD: "uint64"}
+"""What the types of C are for CuPy; T is the dtype of a formula's first array."""
+DTYPES = {np.dtype("int64"): "long long", np.dtype("uint64"): WORD}
+
+
+class Form(NamedTuple):
+    """What an input is, beside the array of shape (n, K) that a formula takes first.
+
+    Attributes
+    ----------
+    kind : {"T", "long long", "unsigned long long"}
+        Its type in C; T is a real dtype, that of the first.
+    place : {"each", "row", "column"}
+        It holds a number for each of the first's; or one a row, in shape (n, 1); or one a column,
+        in shape (K,).
+    """
+
+    kind: str
+    place: str
+
+
+LIKE = Form("T", "each")
+
+
+def form_of(a: Any, first: Any) -> Form | None:
+    """Return what an input is beside the first one, or None where no kernel takes it.
+
+    >>> form_of(np.zeros(3), np.zeros((2, 3)))
+    Form(kind='T', place='column')
+    """
+    kind = "T" if a.dtype == first.dtype and a.dtype.kind == "f" else DTYPES.get(a.dtype)
+    if kind is None:
+        return None
+    if a.shape == first.shape:
+        return Form(kind, "each")
+    if first.ndim != 2:
+        return None
+    if a.shape == first.shape[1:]:
+        return Form(kind, "column")
+    return Form(kind, "row") if a.shape == (first.shape[0], 1) else None
 
 
 class NotTraced(Exception):
@@ -84,10 +135,12 @@ class Symbol(NDArrayOperatorsMixin):
     ----------
     name : str
         What it is called in C.
-    kind : {"T", "bool"}
-        Its type in C; T is the dtype of the arrays.
+    kind : {"T", "bool", "long long", "unsigned long long"}
+        Its type in C.
     text : str
         What computes it; empty for an input.
+    place : {"each", "row", "column"}
+        What an input is: see `Form`.
     level : int
         How often a row must be gone through before it is known.
     per_row : bool
@@ -102,13 +155,14 @@ class Symbol(NDArrayOperatorsMixin):
         text: str = "",
         operands: tuple["Symbol", ...] = (),
         reduction: str | None = None,
+        place: str = "each",
     ) -> None:
         self.program, self.name, self.kind, self.text = program, name, kind, text
-        self.operands, self.reduction = operands, reduction
+        self.operands, self.reduction, self.place = operands, reduction, place
         passes = max([s.level for s in operands], default=0)
         self.level: int = passes if reduction is None else passes + 1
         narrow = all(s.per_row for s in operands)
-        self.per_row: bool = reduction is not None or (bool(operands) and narrow)
+        self.per_row: bool = reduction is not None or (narrow if operands else place == "row")
 
     @property
     def real(self) -> "Symbol":
@@ -134,13 +188,16 @@ class Symbol(NDArrayOperatorsMixin):
         return self.program.line(f"{reduction}({self.name})", "T", (self,), reduction)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **settings: Any) -> Any:
-        kind = "bool" if ufunc in COMPARISONS else "T"
-        template = (COMPARISONS if kind == "bool" else NUMBERS).get(ufunc)
+        symbols = tuple([a for a in inputs if isinstance(a, Symbol)])
+        kinds = {s.kind for s in symbols}
+        kind, table = ("bool", COMPARISONS) if ufunc in COMPARISONS else ("T", NUMBERS)
+        if kinds == {WORD}:
+            kind, table = WORD, WORDS
+        template = table.get(ufunc)
         if template is None or method != "__call__" or settings:
             raise NotTraced(ufunc.__name__)
-        symbols = tuple([a for a in inputs if isinstance(a, Symbol)])
-        if all(s.kind == "bool" for s in symbols):
-            raise NotTraced(f"{ufunc.__name__} of truth values alone")
+        if kinds == {"bool"} or (kind == "T" and kinds & {"long long", WORD}):
+            raise NotTraced(f"{ufunc.__name__} of {' and '.join(kinds)}")
         return self.program.line(template.format(*map(self.program.number, inputs)), kind, symbols)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -162,6 +219,8 @@ class Program:
     ----------
     formula : callable
         A function of arrays, with its constants by keyword, as `minigd.formulas` has them.
+    forms : tuple of Form, optional
+        What its inputs are; all are like the first without it.
 
     Attributes
     ----------
@@ -192,20 +251,27 @@ class Program:
     T t2 = dy * t1;
     """
 
-    def __init__(self, formula: Callable[..., Any]) -> None:
+    def __init__(self, formula: Callable[..., Any], forms: tuple[Form, ...] | None = None) -> None:
         parameters = inspect.signature(formula).parameters.values()
         constants = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+        names = [p.name for p in parameters if p.name not in constants]
         self.name = f"minigd_{formula.__name__}"
         self.lines: dict[str, Symbol] = {}
         self.constants: dict[str, str] = {}
-        self.inputs = [Symbol(self, p.name) for p in parameters if p.name not in constants]
+        self.inputs = [
+            Symbol(self, name, form.kind, place=form.place)
+            for name, form in zip(names, forms or [LIKE] * len(names), strict=True)
+        ]
+        self.kind = self.inputs[0].kind
         results = formula(*self.inputs, **{name: Constant(name) for name in constants})
         results = results if isinstance(results, tuple) else (results,)
-        if not all(isinstance(s, Symbol) and s.kind == "T" and not s.per_row for s in results):
-            raise NotTraced("a result that is no array of numbers, or holds one a row")
+        if not all(isinstance(s, Symbol) and s.kind == self.kind != "long long" for s in results):
+            raise NotTraced("a result that is no array of numbers")
         # An input is read where it lies, and another result may be stored there first.
-        self.results = tuple([s if s.text else self.line(s.name, "T", (s,)) for s in results])
+        self.results = tuple([s if s.text else self.line(s.name, s.kind, (s,)) for s in results])
         self.by_row = any(s.level for s in self.results)
+        if not self.by_row and any(s.per_row for s in self.results):
+            raise NotTraced("a result that holds one number a row, without a look at the row")
         source = f"lambda {', '.join(constants)}: [{', '.join(self.constants)}]"
         self.values: Callable[..., list[float]] = eval(source, {})
 
@@ -224,33 +290,46 @@ class Program:
             return a.name
         if isinstance(a, Constant):
             return self.constants.setdefault(a.text, f"c{len(self.constants)}")
+        if self.kind == WORD:
+            return f"{int(_literal(a))}ull"
+        if type(a) is float and math.isinf(a):
+            return f"(T)({'-' if a < 0 else ''}1.0 / 0.0)"
         return f"(T){float(_literal(a))!r}"
 
     def fits(self, inputs: tuple[Any, ...], outs: tuple[Any, ...], where: Any) -> bool:
-        """Tell whether the kernel takes these arrays: of one shape and one real dtype."""
-        first, arrays = inputs[0], (*inputs, *outs)
-        if (len(inputs), len(outs)) != (len(self.inputs), len(self.results)):
-            return False
-        if first.dtype.char not in "fd":
+        """Tell whether the kernel takes these arrays, its results of the first one's dtype."""
+        first = inputs[0]
+        if first.dtype.char not in "fdLQ" or len(outs) != len(self.results):
             return False
         if where is not None and (where.dtype != "bool" or where.shape != ()):
             return False
-        if not all(a.shape == first.shape and a.dtype == first.dtype for a in arrays):
-            return False
+        for out, result in zip(outs, self.results, strict=True):
+            shape = (*first.shape[:1], 1) if result.per_row else first.shape
+            if out.shape != shape or out.dtype != first.dtype:
+                return False
         if self.by_row:
-            whole = all(a.flags.c_contiguous for a in arrays)
+            whole = all(a.flags.c_contiguous for a in (*inputs, *outs))
             return whole and first.ndim == 2 and first.size > 0 and where is None
         return True
 
 
+def program_for(formula: Callable[..., Any], inputs: tuple[Any, ...]) -> Program | None:
+    """Return a formula of such inputs as lines of C, or None if there is no kernel for it."""
+    first = inputs[0]
+    forms = tuple([form_of(a, first) for a in inputs])
+    return None if None in forms else program_of(formula, forms)
+
+
 @functools.cache
-def program_of(formula: Callable[..., Any]) -> Program | None:
+def program_of(
+    formula: Callable[..., Any], forms: tuple[Form, ...] | None = None
+) -> Program | None:
     """Return a formula as lines of C; None if it is not of `minigd.formulas`, or has no kernel."""
-    if getattr(formula, "__module__", None) != FORMULAS:
+    if getattr(formula, "__module__", None) not in (FORMULAS, FUSED):
         return None
     try:
-        return Program(formula)
-    except (NotTraced, TypeError, AttributeError):
+        return Program(formula, forms)
+    except (NotTraced, TypeError, AttributeError, ValueError):
         return None
 
 
@@ -271,7 +350,7 @@ def launch(
     Returns
     -------
     Array of bool, 0-d, or None
-        Whether the results were stored; None where `where` was not given.
+        `where`, which is now whether the results were stored.
     """
     values = program.values(**constants)
     if program.by_row:
@@ -283,10 +362,9 @@ def launch(
     if where is None:
         elementwise(xp, program, "store")(*inputs, *values, *outs)
         return None
-    good = where.copy()
-    elementwise(xp, program, "check")(*inputs, *values, good)
-    elementwise(xp, program, "store_if")(*inputs, *values, good, *outs)
-    return good
+    elementwise(xp, program, "check")(*inputs, *values, where)
+    elementwise(xp, program, "store_if")(*inputs, *values, where, *outs)
+    return where
 
 
 @functools.cache
@@ -300,8 +378,10 @@ def elementwise(xp: Any, program: Program, task: str) -> Any:
         is set.
     """
     names = [f"out{k}" for k in range(len(program.results))]
-    inputs = [f"T {name}" for name in (*_names(program.inputs), *program.constants.values())]
-    outs = [f"T {name}" for name in names]
+    inputs = [f"{KINDS[s.kind]} {s.name}" for s in program.inputs]
+    kind = KINDS[program.kind]
+    inputs += [f"{kind} {name}" for name in program.constants.values()]
+    outs = [f"{kind} {name}" for name in names]
     store = " ".join(f"{out} = {s.name};" for out, s in zip(names, program.results, strict=True))
     if task == "check":
         finite = " && ".join(f"isfinite({name})" for name in _names(program.results))
@@ -328,19 +408,25 @@ def rows_source(program: Program, dtype: Any) -> str:
     The threads of a warp go through their row once for each, and compute again what they need; the
     row comes from the cache. Then they put their parts together, and go through it to store.
     """
-    arrays = [f"const T* all_{name}" for name in _names(program.inputs)]
+    arrays = [f"const {s.kind}* all_{s.name}" for s in program.inputs]
     arrays += [f"T* all_out{k}" for k in range(len(program.results))]
     scalars = [f"const T {name}" for name in program.constants.values()]
     parameters = ", ".join([*arrays, "const long long rows", "const long long columns", *scalars])
-    known, stores = list(program.lines.values()), []
+    known = list(program.lines.values())
+    stores: list[str] = []
+    alone: list[str] = []
     for k, symbol in enumerate(program.results):
-        stores.append(f"all_out{k}[i] = {symbol.name};")
-    body: list[str] = []
+        place, then = ("row", alone) if symbol.per_row else ("i", stores)
+        then.append(f"all_out{k}[{place}] = {symbol.name};")
+    body = [f"{s.kind} {s.name} = all_{s.name}[row];" for s in program.inputs if s.place == "row"]
     last = max(s.level for s in program.results)
     for level in range(last + 1):
         body += [s.line for s in known if s.per_row and not s.reduction and s.level == level]
         if level == last:
-            body += _loop(program.results, stores)
+            if alone:
+                body += ["if (threadIdx.x % warpSize == 0) {", *_indented(alone), "}"]
+            if stores:
+                body += _loop([s for s in program.results if not s.per_row], stores)
             break
         reductions = [s for s in known if s.reduction and s.level == level + 1]
         steps, joins = [], []
@@ -377,10 +463,16 @@ def _loop(wanted: Iterable[Symbol], then: list[str]) -> list[str]:
 
     for symbol in wanted:
         need(symbol)
-    lines = [s.line if s.text else f"T {s.name} = all_{s.name}[i];" for s in needed.values()]
+    lines = [s.line if s.text else _loaded(s) for s in needed.values()]
     start, end = "row * columns + thread % warpSize", "(row + 1) * columns"
     head = f"for (long long i = {start}; i < {end}; i += warpSize) {{"
     return [head, *_indented([*lines, *then]), "}"]
+
+
+def _loaded(symbol: Symbol) -> str:
+    """Return the line of C that reads an input at column i of all columns."""
+    place = "i" if symbol.place == "each" else "i - row * columns"
+    return f"{symbol.kind} {symbol.name} = all_{symbol.name}[{place}];"
 
 
 def _indented(lines: Iterable[str]) -> list[str]:

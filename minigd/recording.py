@@ -18,6 +18,7 @@ import numpy as np
 from minigd import per_example
 from minigd.backend import Array, Backend, NumpyBackend, Views, Workspace
 from minigd.fast import FastBackend, add_row, constant_names, looped, make_ready, sum_rows
+from minigd.fused import fused_layers, fused_loss
 from minigd.layers import LAYERS
 from minigd.losses import LOSSES
 from minigd.objective import Objective
@@ -251,11 +252,13 @@ class Recording:
 class Steps:
     """Training steps of an objective: replayed where they can be, and done by the layers otherwise.
 
+    On a GPU nothing is replayed, and layers that stand side by side are fused: `minigd.fused`.
+
     Parameters
     ----------
     objective : Objective
     replay : bool, default True
-        Whether to replay at all.
+        Whether to replay, or fuse, at all.
     fast : FastBackend, optional
         What runs the formulas of the layers, where it is not the model's backend.
     """
@@ -268,6 +271,10 @@ class Steps:
         self._seen: set[Any] = set()
         self._constants = self._look()
         loss, layers = objective.loss, objective.layers
+        self._fused = objective
+        if replay and not objective.model.backend.reads_are_free:
+            self._fused = copy.copy(objective)
+            self._fused.layers, self._fused.loss = fused_layers(layers), fused_loss(loss)
         # A class from outside may do what a tape does not show, such as counting its calls.
         self._recordable = replay and (
             type(objective.model.backend) is NumpyBackend
@@ -303,14 +310,15 @@ class Steps:
         scale: Array | None = None,
         clipping: RowClipping | None = None,
     ) -> Step:
-        layers, model = self.objective.layers, self.objective.model
+        objective = self._fused if clipping is None else self.objective
+        layers, model = objective.layers, objective.model
         if self._fast is not None:
             # Lent for the step alone: predictions and other trainers have the model's own.
             for layer in layers:
                 layer.backend = self._fast
         try:
-            value, z = self.objective.forward(x, y, scale)
-            norms = _backward(self.objective, clipping, scale)
+            value, z = objective.forward(x, y, scale)
+            norms = _backward(objective, clipping, scale)
         finally:
             for layer in layers:
                 layer.backend = model.backend

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from minigd.errors import check_integer
+from minigd.fused import fused_layers
 from minigd.layers.activations import Sigmoid, Softmax
 from minigd.layers.normalization import Adapted, Rescale
 from minigd.updaters import Updater, get_updater
@@ -41,8 +42,11 @@ def summarize(model: Any, batch_size: int, updater: str | Updater) -> Summary:
         (f"state of {name}", "", f"{vectors // model.dtype.itemsize:,}", f"{vectors:,} bytes")
     )
     rows.append((f"work arrays, n = {batch_size:,}", "", "", f"{work:,} bytes"))
-    # The loss works with about three arrays of the outputs' shape at once.
-    batch = batch_size * (model.n_in + 3 * model.n_out) * model.dtype.itemsize
+    # The loss works with about three arrays of the outputs' shape at once; on a GPU it writes its
+    # gradient alone, beside targets that have that shape too where they are no classes.
+    classes = isinstance(model.layers[-1], Softmax)
+    arrays = 3 if model.backend.reads_are_free else 1 if classes else 2
+    batch = batch_size * (model.n_in + arrays * model.n_out) * model.dtype.itemsize
     rows.append(("the batch and its loss", "", "", f"{batch:,} bytes"))
     whole = 2 * each + vectors + work + batch
     rows.append(("in all, beside the data", "", "", f"{whole:,} bytes"))
@@ -72,6 +76,8 @@ def work_bytes(model: Any, batch_size: int) -> int:
         isinstance(last, Sigmoid | Softmax) and (loss is None or loss.takes_probabilities)
     )
     layers = twin.layers[:-1] if paired else twin.layers
+    if not model.backend.reads_are_free:
+        layers = fused_layers(layers)
     twin.workspace.lent = threading.get_ident()
     with np.errstate(all="ignore"):
         y = twin.run_forward(layers, np.ones((2, twin.n_in), dtype=twin.dtype), train=True)

@@ -20,10 +20,11 @@ from minigd.batches import Batch, Batches, as_batches
 from minigd.errors import BackendError, CheckpointError, DataError, DivergenceError, check_integer
 from minigd.fast import FastBackend, available, told
 from minigd.gradient import Accumulation, Clipping, Penalty
-from minigd.guard import first_nonfinite_gradient, make_guard
+from minigd.guard import first_nonfinite_gradient
 from minigd.history import History
 from minigd.interrupt import Interrupt
 from minigd.losses import Loss
+from minigd.masking import make_guard
 from minigd.metrics import Metric, get_metrics
 from minigd.model import Sequential
 from minigd.objective import Objective
@@ -129,7 +130,8 @@ class Trainer:
         A limit on the norm of each row's own gradient, before their mean is taken.
     reuse_buffers : bool, default True
         Write the outputs and gradients of every step into the same memory, and replay a recorded
-        step where it can be (`minigd.recording`). The numbers are the same, to the bit, either way.
+        step where it can be (`minigd.recording`), or on a GPU fuse its layers (`minigd.fused`). The
+        numbers are the same either way, on the CPU to the bit, on a GPU to rounding.
     fast : bool, optional
         Whether Numba runs the elementwise formulas, which is the extra `fast`; on the CPU alone.
         By default it does if it is installed and an epoch takes about a second or more.
@@ -293,6 +295,7 @@ class Trainer:
         try:
             with np.errstate(all="ignore"):
                 value, _, _ = self._update(self._weigh(x, y, rows, weight))
+            self._guard.end_batch()
         finally:
             self._by_row = asked
         if not per_example or self._norms is None:
@@ -370,7 +373,6 @@ class Trainer:
             if reason.startswith("the loss"):
                 reason += self._where(batch.x)
             self._refuse(reason)
-        self._guard.end_batch()
         return value, z, loss
 
     def _too_large(self, n: int, error: Exception) -> str:
@@ -684,9 +686,10 @@ class Trainer:
             return Event("batch" if loss is None else "update", self, loss, rows=rows)
         with np.errstate(all="ignore"):
             value, z, loss = self._update(batch)
-            counted = self._guard.counted
-            measured = self._measure(value, z, batch)
-            self._totals.add({k: counted(v) for k, v in measured.items()}, counted(batch.total))
+            self._guard.end_batch(batch.total)
+            measured = {k: self._guard.counted(v) for k, v in self._measure(z, batch).items()}
+            loss_sum = self._guard.weighed(value, batch.total)
+            self._totals.add({"loss": loss_sum, **measured}, batch.total)
         name = "batch" if loss is None else "update"
         loss = value if loss is None else loss
         norms = None if self._norms is None else self._norms.copy()
@@ -755,9 +758,9 @@ class Trainer:
         x = self.model.convert(x, "x", rows)
         return self._weigh(x, backend.here(y, "y"), rows, weight)
 
-    def _measure(self, value: Any, z: Array, batch: _Rows) -> dict[str, Any]:
-        """Return what a batch's loss and metrics come to, by its weight."""
-        measured = {"loss": self.model.backend.wide(value) * batch.total}
+    def _measure(self, z: Array, batch: _Rows) -> dict[str, Any]:
+        """Return what a batch's metrics come to, by its weight."""
+        measured = {}
         if self.metrics:
             prediction = self.objective.predictions(z)
             # A column beside a row would be compared each with each.
@@ -772,6 +775,7 @@ class Trainer:
         if masked is not None:
             self.updates -= masked.updates
             self._batch = max(0, self._batch - masked.batches)
+            self._totals.weight -= masked.weight
             parts = self._window.held - masked.batches if held is None else held
             self._window.held = parts % self.accumulate
             self._window.empty = float(self._window.weight) == 0
@@ -833,7 +837,8 @@ class Trainer:
                 rows = self._bring(batch, batches.source.checked)
                 if rows is not None:
                     value, z = self.objective.evaluate(rows.x, rows.y, rows.scale)
-                    totals.add(self._measure(value, z, rows), rows.total)
+                    loss_sum = self.model.backend.wide(value) * rows.total
+                    totals.add({"loss": loss_sum, **self._measure(z, rows)}, rows.total)
         return totals.means(self.model.backend)
 
     # A run in a file -------------------------------------------------------------------------

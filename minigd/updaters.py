@@ -106,12 +106,12 @@ class Updater:
         model : Sequential
         where : Array of bool, 0-d, optional
             If false, or if the update is not finite, change nothing: a GPU's way to skip an update
-            without asking the host.
+            without asking the host. Afterwards it says whether the update was made.
 
         Returns
         -------
         Array of bool, 0-d, or None
-            Whether the update was made; None where `where` was not given.
+            `where`.
 
         Raises
         ------

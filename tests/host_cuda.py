@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 NAMES = {"float32": "float", "float64": "double", "int64": "long long", "bool": "bool"}
+NAMES["uint64"] = "unsigned long long"
 MISSING = "no C++ compiler is there, so the text of a kernel can't be run"
 
 # The C library without its headers, which take most of the time of a compilation.

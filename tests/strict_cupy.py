@@ -333,7 +333,8 @@ class ndarray:
         _memory_pool._allocated(host.nbytes)
 
     def __del__(self) -> None:
-        if getattr(self, "base", self) is None:
+        # The pool goes first where Python itself ends.
+        if getattr(self, "base", self) is None and _memory_pool is not None:
             _memory_pool._freed(self._host.nbytes)
 
     # attributes
@@ -533,7 +534,8 @@ class ndarray:
             raise TypeError("casting is not supported yet")
         if subok is not None:
             raise TypeError("subok is not supported yet")
-        _launched("astype")
+        if copy or self._host.dtype != dtype:
+            _launched("astype")
         with np.errstate(all="ignore"):
             host = self._host.astype(dtype, order=order or "K", copy=copy)
         return _wrap(host, (self,))
@@ -1351,7 +1353,31 @@ class _Linalg:
         self.chosen[np.dtype(dtype)] = compute_type
 
 
+def _gemm(transa, transb, a, b, out=None, alpha=1.0, beta=0.0):
+    """Compute ``alpha op(a)·op(b) + beta out`` as BLAS does: the sum is multiplied as a whole."""
+    left, right = _require(a), _require(b)
+    assert left.ndim == right.ndim == 2
+    assert left.dtype == right.dtype
+    if left.dtype.char not in "fdFD":
+        raise TypeError("invalid dtype")
+    turned = {"N": lambda x: x, "T": lambda x: x.T, "H": lambda x: x.T.conj()}
+    if transa not in turned or transb not in turned:
+        raise TypeError("invalid transpose operator")
+    left, right = turned[transa](left), turned[transb](right)
+    assert left.shape[1] == right.shape[0]
+    if beta != 0 or isinstance(alpha, ndarray):
+        raise AssertionError("the stand-in models a number alpha, and beta=0")
+    if out is None:
+        out = empty((left.shape[0], right.shape[1]), left.dtype, order="F")
+    assert out.shape == (left.shape[0], right.shape[1])
+    assert out.dtype == left.dtype
+    _launched("gemm")
+    with np.errstate(all="ignore"):
+        return _store(out, np.dot(left, right) * left.dtype.type(alpha), "no")
+
+
 _core = _Namespace(_name="_core", _routines_linalg=_Linalg())
+cublas = _Namespace(_name="cublas", gemm=_gemm)
 linalg = _Namespace(
     _name="linalg",
     norm=_from_table("norm", "x, ord=None, axis=None, keepdims=False", np.linalg.norm),

@@ -102,6 +102,12 @@ def test_a_missing_gpu_is_another_message(monkeypatch, devices):
     assert ("driver is missing, or too old" in str(caught.value)) == (devices != 0)
 
 
+def test_a_missing_library_of_cuda_is_another_message(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", cupy_with(1))
+    with pytest.raises(gd.BackendError, match=r"finds no cuBLAS .*cupy-cuda12x\[ctk\]"):
+        get_backend("cupy")
+
+
 def test_a_model_stays_where_it_was_if_there_is_no_gpu(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", cupy_with(0))
     model = model_on("numpy")

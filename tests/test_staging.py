@@ -233,19 +233,19 @@ def test_a_budget_is_for_a_gpu():
 
 def test_a_batch_that_does_not_fit_is_told_with_one_that_does(stand_in, monkeypatch):
     X, y = rows()
-    layers = [gd.Dense(64), gd.Tanh(), gd.Dense(2), gd.Softmax()]
+    layers = [gd.Dense(64), gd.Dropout(0.1), gd.Dense(2), gd.Softmax()]
     model = gd.Sequential(layers, inputs=4, backend="cupy")
     trainer = gd.Trainer(model, "categorical_crossentropy", "sgd")
     before = stand_in.to_numpy(model.flat_params)
     error = stand_in.xp.cuda.memory.OutOfMemoryError
-    forward = gd.Tanh.forward
+    forward = gd.Dropout.forward
 
     def full(self, x, train=False):
         if len(x) > 60:
             raise error(x.nbytes, 0)
         return forward(self, x, train)
 
-    monkeypatch.setattr(gd.Tanh, "forward", full)
+    monkeypatch.setattr(gd.Dropout, "forward", full)
     monkeypatch.setattr(type(model.backend), "free_bytes", lambda self: 50_000)
     with pytest.raises(gd.BackendError, match=r"batch of 230 rows does not fit") as caught:
         trainer.fit(X, y, batch_size=None)

@@ -7,36 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from minigd import formulas
 from minigd.backend import Array
 from minigd.errors import check_number
 from minigd.layers.base import Layer
 
 # The first word of a seed sequence says what is drawn: 1 weights, 2 orders, 3 this.
 _DROPOUT = 3
-
-_STEP = 0x9E3779B97F4A7C15
-_MIX = (30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)
-
-
-def random_words(key: int, n: int, xp: Any = np) -> Array:
-    """Return words 1 … n of the stream that `key` starts, each a function of key and place alone.
-
-    Word i is the finaliser of SplitMix64 over key + i · 0x9E3779B97F4A7C15, all modulo 2⁶⁴.
-
-    >>> [hex(word) for word in random_words(1234567, 2).tolist()]
-    ['0x599ed017fb08fc85', '0x2c73f08458540fa5']
-
-    Source: Steele, Lea and Flood (2014), "Fast splittable pseudorandom number generators", OOPSLA,
-    figure 17 (variant 13 of Stafford).
-    """
-    h = xp.arange(1, n + 1, dtype="uint64")
-    h *= np.uint64(_STEP)
-    h += np.uint64(key)
-    for shift, factor in _MIX:
-        h ^= h >> np.uint64(shift)
-        h *= np.uint64(factor)
-    h ^= h >> np.uint64(31)
-    return h
 
 
 class Dropout(Layer):
@@ -104,7 +81,8 @@ class Dropout(Layer):
         """Return m as truth values: half a word decides each."""
         n, width = shape
         seed = np.random.SeedSequence([_DROPOUT, *self.place, self.passes])
-        key = int(seed.generate_state(1, np.uint64)[0])
-        words = random_words(key, -(-n * width // 2), self.backend.xp)
+        key: Any = seed.generate_state(1, np.uint64)[0]
+        words = self.backend.xp.arange(1, 1 - (-n * width // 2), dtype="uint64")
+        self.backend.apply(formulas.mixed, words, out=words, key=key)
         halves = words.view("uint32")[: n * width].reshape(shape)
         return halves >= np.uint32(self.rate * 2**32)

@@ -1,0 +1,350 @@
+"""Layers and losses that are fused for a GPU: the numbers of the plain ones, in fewer launches.
+
+The plain layers are the truth, on networks and data drawn by hypothesis; no GPU is needed.
+"""
+
+import host_cuda
+import numpy as np
+import pytest
+import strict_cupy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_kernels import Texts, as_cupy_writes_it, nvrtc_compile
+
+import minigd as gd
+from minigd import fused, kernels, masking
+from minigd.backend import CupyBackend, NumpyBackend
+from minigd.formulas import leaky_relu, mixed, tanh
+from minigd.objective import Objective
+from minigd.recording import Steps
+
+needs_compiler = pytest.mark.skipif(host_cuda.compiler() is None, reason=host_cuda.MISSING)
+LOSSES = {
+    "mse": gd.MeanSquaredError,
+    "huber": lambda: gd.Huber(delta=0.7),
+    "binary": lambda: gd.BinaryCrossEntropy(label_smoothing=0.1),
+    "classes": lambda: gd.CategoricalCrossEntropy(from_logits=True),
+    "smoothed": lambda: gd.CategoricalCrossEntropy(label_smoothing=0.2),
+    "one-hot": gd.CategoricalCrossEntropy,
+}
+ENDS = {"binary": [gd.Sigmoid], "smoothed": [gd.Softmax], "one-hot": [gd.Softmax]}
+HIDDEN = [
+    gd.Tanh,
+    gd.Sigmoid,
+    gd.ReLU,
+    lambda: gd.LeakyReLU(slope=0.2),
+    gd.Softmax,
+    gd.BatchNorm,
+    lambda: gd.Dropout(0.3),
+    lambda: gd.Dense(5),
+    lambda: gd.Dense(3, bias=False),
+    lambda: gd.Dense(1),
+]
+
+
+def targets(name, n, outputs, rng):
+    if name in ("classes", "smoothed"):
+        return rng.integers(0, outputs, n)
+    if name == "one-hot":
+        return np.eye(outputs)[rng.integers(0, outputs, n)]
+    y = rng.normal(size=(n, outputs))
+    return (y > 0).astype("float64") if name == "binary" else y
+
+
+def stepped(model, loss, x, y, scale, fuse):
+    """Return all that a training pass writes, on the host."""
+    steps = Steps(Objective(model, loss), replay=fuse)
+    host = model.backend.to_numpy
+    scale = None if scale is None else model.backend.asarray(scale)
+    value, z, _ = steps(model.backend.asarray(x), model.backend.asarray(y), scale)
+    running = [layer.buffers[name] for layer in model.layers for name in layer.running]
+    return [np.array(host(a)) for a in (value, z, model.flat_grads, *running)]
+
+
+@needs_compiler
+@given(
+    data=st.data(),
+    n=st.integers(1, 9),
+    inputs=st.integers(1, 4),
+    outputs=st.integers(2, 4),
+    weighted=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=150, deadline=None, derandomize=True)
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_fused_step_gives_the_numbers_of_the_layers(
+    name, data, n, inputs, outputs, weighted, seed
+):
+    made = data.draw(st.lists(st.sampled_from(HIDDEN), max_size=5), label="layers")
+    layers = [make() for make in made] + [gd.Dense(outputs)]
+    if name not in ENDS and data.draw(st.booleans(), label="ends in a tanh"):
+        layers.append(gd.Tanh())
+    layers += [end() for end in ENDS.get(name, [])]
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(n, inputs)), targets(name, n, outputs, rng)
+    scale = rng.uniform(0.5, 2, size=n) if weighted else None
+    model = gd.Sequential(
+        layers, inputs, backend=CupyBackend(strict_cupy), dtype="float64", seed=seed
+    )
+    found = stepped(model.copy(), LOSSES[name](), x, y, scale, fuse=True)
+    expected = stepped(model, LOSSES[name](), x, y, scale, fuse=False)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-13)
+
+
+class Doubled(gd.Layer):
+    """A layer of somebody else, which keeps what it is given."""
+
+    def forward(self, x, train=False):
+        self.keep(x)
+        return x + x
+
+    def backward(self, dy):
+        self.kept()
+        return dy + dy
+
+
+def test_what_is_fused():
+    def names(layers):
+        model = gd.Sequential(layers, inputs=3)
+        return [
+            f"{type(layer).__name__} {getattr(layer, 'activation', None)!r}"
+            for layer in fused.fused_layers(model.layers)
+        ]
+
+    assert names([gd.Dense(2), gd.Tanh(), gd.ReLU(), gd.Dense(2), gd.Softmax()]) == [
+        *("FusedDense Tanh()", "ReLU None", "FusedDense None", "Softmax None")
+    ]
+    assert names([gd.BatchNorm(), Doubled(), gd.Tanh()]) == [
+        *("FusedBatchNorm None", "Doubled None", "Tanh None")
+    ]
+
+    class OwnDense(gd.Dense):
+        pass
+
+    class OwnTanh(gd.Tanh):
+        pass
+
+    assert names([OwnDense(2), gd.Tanh(), gd.Dense(2), OwnTanh()]) == [
+        *("OwnDense None", "Tanh None", "FusedDense None", "OwnTanh None")
+    ]
+
+
+def test_a_loss_of_somebody_else_and_probabilities_are_left_alone():
+    class Own(gd.MeanSquaredError):
+        pass
+
+    for loss in (Own(), gd.BinaryCrossEntropy(), gd.CategoricalCrossEntropy()):
+        assert fused.fused_loss(loss) is loss
+
+
+@needs_compiler
+def test_a_layer_of_somebody_else_trains_between_fused_ones(stand_in):
+    layers = [gd.Dense(4), Doubled(), gd.Tanh(), gd.Dense(2)]
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(6, 3)), rng.normal(size=(6, 2))
+    model = gd.Sequential(layers, inputs=3, backend="cupy", dtype="float64")
+    expected = stepped(model.copy(), gd.MeanSquaredError(), x, y, None, fuse=False)
+    found = stepped(model, gd.MeanSquaredError(), x, y, None, fuse=True)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
+def launches(layers, loss, y, **options):
+    """Return what one update in the middle of an epoch puts on the device's queue."""
+    rng = np.random.default_rng(0)
+    x = strict_cupy.asarray(rng.normal(size=(len(y), 6)), dtype="float32")
+    model = gd.Sequential(layers, inputs=6, backend="cupy", seed=0)
+    trainer = gd.Trainer(model, loss, "adam", **options)
+    batches = gd.Batches(x, strict_cupy.asarray(y), batch_size=len(y) // 4)
+    trainer.fit(batches)
+    ends = []
+    with strict_cupy.recording_launches() as names:
+        trainer.fit(batches, callbacks=[lambda event: ends.append(len(names))])
+    # Behind "start" come the updates.
+    return names[ends[1] : ends[2]]
+
+
+@needs_compiler
+def test_the_launches_of_a_step(stand_in):
+    layers = [gd.Dense(5), gd.ReLU(), gd.Dense(4), gd.ReLU(), gd.Dense(3), gd.Softmax()]
+    y = np.arange(40) % 3
+    forward = [*("dot", "minigd_biased_relu") * 2, "dot", "cupy_add"]
+    loss = ["minigd_class_cross_entropy", "mean"]
+    backward = [*("gemm", "mean", "dot", "minigd_relu_backward") * 2, "gemm", "mean"]
+    update = ["minigd_and_finite", "minigd_adam_check", "minigd_adam_store_if", "minigd_closed"]
+    total = ["minigd_weighed", "cupy_add"]
+    found = launches(layers, "categorical_crossentropy", y)
+    assert found == [*forward, *loss, *backward, *update, *total]
+
+
+@needs_compiler
+def test_without_buffers_that_stay_nothing_is_fused(stand_in):
+    layers = [gd.Dense(5), gd.Tanh(), gd.Dense(2)]
+    y = np.zeros((40, 2), "float32")
+    found = launches(layers, "mse", y, reuse_buffers=False)
+    assert "minigd_tanh" in found
+    assert "gemm" not in found
+
+
+@needs_compiler
+def test_tf32_products_are_not_taken_from_where_there_is_no_tf32():
+    rng = np.random.default_rng(0)
+    x, dy = (strict_cupy.asarray(rng.normal(size=(6, k))) for k in (3, 2))
+    expected = x.get().T @ dy.get() / 6
+    for tf32, product in ((False, ["gemm"]), (True, ["dot", "cupy_divide"])):
+        backend, out = CupyBackend(strict_cupy, tf32=tf32), strict_cupy.empty((3, 2))
+        with strict_cupy.recording_launches() as names:
+            backend.mean_product(x, dy, out)
+        assert names == product
+        np.testing.assert_allclose(out.get(), expected, rtol=1e-14)
+
+
+@needs_compiler
+@pytest.mark.parametrize("label", [-1, 3, 10**9])
+def test_a_class_that_is_none_masks_the_step(stand_in, label):
+    x, y = np.ones((4, 2), "float32"), np.array([0, 1, 2, 0])
+    model = gd.Sequential([gd.Dense(3), gd.Softmax()], 2, backend="cupy")
+    trainer = gd.Trainer(model, "categorical_crossentropy", "sgd")
+    trainer.fit(x, y, batch_size=4)
+    before = stand_in.to_numpy(model.flat_params)
+    trainer.step(stand_in.asarray(x), stand_in.asarray(np.array([0, 1, label, 0])))
+    np.testing.assert_array_equal(stand_in.to_numpy(model.flat_params), before)
+    with pytest.raises(gd.DivergenceError):
+        trainer.fit(x, y)
+
+
+@needs_compiler
+def test_a_loss_whose_constant_changes_is_computed_anew(stand_in):
+    loss = gd.Huber(delta=1.0)
+    model = gd.Sequential([gd.Dense(1)], 2, backend="cupy", dtype="float64")
+    steps = Steps(Objective(model, loss))
+    x, y = stand_in.asarray(np.ones((4, 2))), stand_in.asarray(np.full((4, 1), 9.0))
+    z = float(stand_in.to_numpy(model.predict(x))[0, 0])
+    for delta in (1.0, 2.5):
+        loss.delta = delta
+        value, _, _ = steps(x, y, None)
+        assert float(value) == pytest.approx(delta * (9 - z - delta / 2), rel=1e-12)
+
+
+# The formulas ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_pair_is_what_the_loss_says(name):
+    rng = np.random.default_rng(0)
+    loss = LOSSES[name]()
+    if loss.takes_probabilities:
+        loss = type(loss)(from_logits=True, label_smoothing=loss.label_smoothing)
+    z = rng.normal(scale=5, size=(40, 3))
+    y = targets(name, 40, 3, rng)
+    pair = fused.fused_loss(loss)
+    pair.backend = loss.backend = NumpyBackend()
+    found = pair.mean(z, y), pair.backward()
+    y = loss.targets(y, z)
+    expected = loss.per_example(z, y).mean(), loss.gradient(z, y)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-14, atol=1e-15)
+
+
+ROW, COLUMN = kernels.Form("T", "row"), kernels.Form("T", "column")
+CLASS_ROW, CLASS_COLUMN = (kernels.Form("long long", place) for place in ("row", "column"))
+WORD = kernels.Form("unsigned long long", "each")
+FORMS = {
+    fused.biased(tanh): (kernels.LIKE, COLUMN),
+    fused.biased(leaky_relu): (kernels.LIKE, COLUMN),
+    fused.mean_squared_error: (kernels.LIKE,) * 2,
+    fused.mean_huber: (kernels.LIKE,) * 2,
+    fused.mean_binary_cross_entropy: (kernels.LIKE,) * 2,
+    fused.cross_entropy: (kernels.LIKE,) * 2,
+    fused.class_cross_entropy: (kernels.LIKE, CLASS_ROW, CLASS_COLUMN),
+    fused.centered: (kernels.LIKE, COLUMN),
+    fused.moved: (kernels.LIKE,) * 4,
+    fused.normalized: (kernels.LIKE, COLUMN, COLUMN, COLUMN),
+    fused.normalized_backward: (kernels.LIKE, kernels.LIKE, COLUMN, COLUMN, COLUMN, COLUMN),
+    mixed: (WORD,),
+}
+CONSTANTS = {
+    "slope": 0.2,
+    "delta": 0.7,
+    "width": 4,
+    "share": 0.1,
+    "correction": 9 / 8,
+    "epsilon": 1e-5,
+    "key": np.uint64(2**64 - 5),
+}
+each_formula = pytest.mark.parametrize("formula", FORMS, ids=lambda formula: formula.__name__)
+
+
+def drawn(forms, rng, dtype):
+    shapes = {"each": (9, 4), "row": (9, 1), "column": (4,)}
+    for kind, place in forms:
+        if kind == "T":
+            yield abs(rng.normal(scale=3, size=shapes[place])).astype(dtype)
+        elif place == "column":
+            yield np.arange(4)
+        else:
+            yield rng.integers(0, 4, shapes[place]).astype("int64" if kind == "long long" else "u8")
+
+
+@needs_compiler
+@each_formula
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_kernel_gives_the_numbers_of_its_formula(formula, dtype):
+    inputs = list(drawn(FORMS[formula], np.random.default_rng(1), dtype))
+    program = kernels.program_for(formula, tuple(inputs))
+    constants = {
+        name: CONSTANTS[name] for name in kernels.inspect.signature(program.values).parameters
+    }
+    with np.errstate(over="ignore"):
+        results = formula(*inputs, **constants)
+    expected = results if isinstance(results, tuple) else (results,)
+    backend = CupyBackend(strict_cupy)
+    out = tuple(strict_cupy.full(a.shape, 7, dtype=a.dtype) for a in expected)
+    with strict_cupy.recording_launches() as names:
+        backend.apply(
+            formula,
+            *[backend.asarray(a) for a in inputs],
+            out=out if len(out) > 1 else out[0],
+            **constants,
+        )
+    assert names == [f"minigd_{formula.__name__}"]
+    for one, other in zip(out, expected, strict=True):
+        if other.dtype == "uint64":
+            np.testing.assert_array_equal(one.get(), other)
+        else:
+            eps = np.finfo(dtype).eps
+            np.testing.assert_allclose(one.get(), other, rtol=16 * eps, atol=64 * eps)
+
+
+@needs_compiler
+@pytest.mark.parametrize("z", [[1e4, -1e4, 0], [-np.inf, 0, 1], [np.nan, 0, 1], [np.inf, 0, 1]])
+@pytest.mark.parametrize("label", [0, 1, 2, 3])
+def test_the_loss_of_huge_logits(z, label):
+    z, y = np.array([z]), np.array([[label]])
+    with np.errstate(all="ignore"):
+        expected = fused.class_cross_entropy(z, y, np.arange(3))
+    out = strict_cupy.empty((1, 1)), strict_cupy.empty((1, 3))
+    inputs = [strict_cupy.asarray(a) for a in (z, y, np.arange(3))]
+    CupyBackend(strict_cupy).apply(fused.class_cross_entropy, *inputs, out=out)
+    for one, other in zip(out, expected, strict=True):
+        np.testing.assert_allclose(one.get(), other, rtol=1e-14)
+
+
+@each_formula
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nvrtc_compiles_every_kernel(formula, dtype):
+    made = kernels.program_of(formula, FORMS[formula])
+    if made.by_row:
+        (source, _), options = kernels.by_rows.__wrapped__(Texts, made, np.dtype(dtype))
+        assert nvrtc_compile(source, *options["options"])
+        return
+    found, options = kernels.elementwise.__wrapped__(Texts, made, "store")
+    text = as_cupy_writes_it(*found, host_cuda.NAMES[dtype])
+    assert nvrtc_compile(text, *options["options"])
+
+
+@pytest.mark.parametrize("name", ["AND_FINITE", "RESTORED", "WEIGHED", "CLOSED"])
+@pytest.mark.parametrize("dtype", ["float", "double"])
+def test_nvrtc_compiles_the_kernels_of_the_guard(name, dtype):
+    assert nvrtc_compile(as_cupy_writes_it(*getattr(masking, name), name.lower(), dtype))
