@@ -395,8 +395,9 @@ class CupyBackend(Backend):
         **constants: float,
     ) -> Array | None:
         """Write ``formula(*inputs, **constants)`` into `out` in one kernel, where there is one."""
-        outs, program = _tuple(out), kernels.program_for(formula, inputs)
-        if program is None or not program.fits(inputs, outs, where):
+        outs = _tuple(out)
+        program = kernels.program_for(formula, inputs, outs, where)
+        if program is None:
             return super().apply(formula, *inputs, out=out, where=where, **constants)
         return kernels.launch(self.xp, program, inputs, outs, where, constants)
 
@@ -514,7 +515,7 @@ class Workspace:
         array = self._arrays.get(key)
         if array is None or len(array) < shape[0]:
             array = self._arrays[key] = backend.empty(shape, dtype)
-        return array[: shape[0]]
+        return array if len(array) == shape[0] else array[: shape[0]]
 
     def named(self) -> Iterator[tuple[str, Array]]:
         """Yield the name and the array of each that is used again and again."""

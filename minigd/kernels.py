@@ -8,7 +8,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -84,22 +84,27 @@ class Form(NamedTuple):
 LIKE = Form("T", "each")
 
 
-def form_of(a: Any, first: Any) -> Form | None:
+Like: TypeAlias = tuple[tuple[int, ...], Any]
+"""Shape and dtype of an array, all that is looked at."""
+
+
+def form_of(a: Like, first: Like) -> Form | None:
     """Return what an input is beside the first one, or None where no kernel takes it.
 
-    >>> form_of(np.zeros(3), np.zeros((2, 3)))
+    >>> form_of(((3,), np.dtype(float)), ((2, 3), np.dtype(float)))
     Form(kind='T', place='column')
     """
-    kind = "T" if a.dtype == first.dtype and a.dtype.kind == "f" else DTYPES.get(a.dtype)
+    (shape, dtype), (whole, real) = a, first
+    kind = "T" if dtype == real and dtype.kind == "f" else DTYPES.get(dtype)
     if kind is None:
         return None
-    if a.shape == first.shape:
+    if shape == whole:
         return Form(kind, "each")
-    if first.ndim != 2:
+    if len(whole) != 2:
         return None
-    if a.shape == first.shape[1:]:
+    if shape == whole[1:]:
         return Form(kind, "column")
-    return Form(kind, "row") if a.shape == (first.shape[0], 1) else None
+    return Form(kind, "row") if shape == (whole[0], 1) else None
 
 
 class NotTraced(Exception):
@@ -296,37 +301,50 @@ class Program:
             return f"(T)({'-' if a < 0 else ''}1.0 / 0.0)"
         return f"(T){float(_literal(a))!r}"
 
-    def fits(self, inputs: tuple[Any, ...], outs: tuple[Any, ...], where: Any) -> bool:
-        """Tell whether the kernel takes these arrays, its results of the first one's dtype."""
-        first = inputs[0]
-        if first.dtype.char not in "fdLQ" or len(outs) != len(self.results):
+    def fits(self, first: Like, outs: tuple[Like, ...], where: Like | None) -> bool:
+        """Tell whether the kernel's results are such arrays."""
+        shape, dtype = first
+        shapes = [(shape[0], 1) if s.per_row else shape for s in self.results]
+        if outs != tuple([(each, dtype) for each in shapes]):
             return False
-        if where is not None and (where.dtype != "bool" or where.shape != ()):
-            return False
-        for out, result in zip(outs, self.results, strict=True):
-            shape = (*first.shape[:1], 1) if result.per_row else first.shape
-            if out.shape != shape or out.dtype != first.dtype:
-                return False
         if self.by_row:
-            whole = all(a.flags.c_contiguous for a in (*inputs, *outs))
-            return whole and first.ndim == 2 and first.size > 0 and where is None
-        return True
+            return len(shape) == 2 and 0 not in shape and where is None
+        return where is None or where == ((), np.dtype(bool))
 
 
-def program_for(formula: Callable[..., Any], inputs: tuple[Any, ...]) -> Program | None:
-    """Return a formula of such inputs as lines of C, or None if there is no kernel for it."""
-    first = inputs[0]
-    forms = tuple([form_of(a, first) for a in inputs])
-    return None if None in forms else program_of(formula, forms)
+def program_for(
+    formula: Callable[..., Any], inputs: tuple[Any, ...], outs: tuple[Any, ...], where: Any = None
+) -> Program | None:
+    """Return a formula of such arrays as lines of C, or None if there is no kernel for it."""
+    if getattr(formula, "__module__", None) not in (FORMULAS, FUSED):
+        return None
+    likes = [tuple([(a.shape, a.dtype) for a in arrays]) for arrays in (inputs, outs)]
+    program = _chosen(formula, *likes, None if where is None else (where.shape, where.dtype))
+    if program is not None and program.by_row:
+        return program if all(a.flags.c_contiguous for a in (*inputs, *outs)) else None
+    return program
+
+
+# A step asks the same again and again, and the answer takes longer than a launch.
+@functools.lru_cache(maxsize=1024)
+def _chosen(
+    formula: Callable[..., Any],
+    inputs: tuple[Like, ...],
+    outs: tuple[Like, ...],
+    where: Like | None,
+) -> Program | None:
+    if inputs[0][1].char not in "fdLQ":
+        return None
+    forms = tuple([form_of(a, inputs[0]) for a in inputs])
+    program = None if None in forms else program_of(formula, forms)
+    return program if program is not None and program.fits(inputs[0], outs, where) else None
 
 
 @functools.cache
 def program_of(
     formula: Callable[..., Any], forms: tuple[Form, ...] | None = None
 ) -> Program | None:
-    """Return a formula as lines of C; None if it is not of `minigd.formulas`, or has no kernel."""
-    if getattr(formula, "__module__", None) not in (FORMULAS, FUSED):
-        return None
+    """Return a formula as lines of C, or None if it has no kernel."""
     try:
         return Program(formula, forms)
     except (NotTraced, TypeError, AttributeError, ValueError):
