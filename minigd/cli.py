@@ -5,18 +5,20 @@ A command is a few lines of a parser here, with an example, and a function that 
 
 import argparse
 import os
-import re
 import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from minigd.commands.words import in_words_of_the_shell, message_of
 from minigd.errors import BackendError
-from minigd.sources.schema import MissingColumn
 from minigd.version import __version__
 
 Options = argparse.Namespace
+
+_FAILURES = (ImportError, OSError, ValueError, FloatingPointError, BackendError, MemoryError)
+"""What may go wrong without a mistake in the package."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A reader that has seen enough, `minigd demo | head`, is no failure; what Python would
         # still flush at its end goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ImportError, OSError, ValueError, FloatingPointError, BackendError) as error:
-        _complain(in_words_of_the_shell(_message(error)))
+    except _FAILURES as error:
+        _complain(message_of(error, options))
         return 1
     except KeyboardInterrupt as interrupt:
         _complain(str(interrupt) or "interrupted")
@@ -87,7 +89,8 @@ def _add_train(commands: Any) -> None:
     train.add_argument("data", metavar="DATA", help=argparse.SUPPRESS)
     add = train.add_argument
     add("--target", metavar="NAME", required=True, help="the column to predict")
-    add("--exclude", metavar="A,B", type=_names, default=(), help="columns to leave out")
+    add("--exclude", metavar="A,B", type=_names, default=(), action=_More,
+        help="columns to leave out")  # fmt: skip
     add("--task", choices=["classification", "regression"], metavar="T",
         help="classification or regression (default: from the target)")  # fmt: skip
     add("--hidden", metavar="N,N", type=_widths, default=(100, 100),
@@ -100,7 +103,7 @@ def _add_train(commands: Any) -> None:
         help="of Adam, at the start (default: 0.002)")  # fmt: skip
     add("--backend", choices=["numpy", "cupy"], metavar="B", default="numpy",
         help="numpy or cupy, which is a GPU (default: numpy)")  # fmt: skip
-    add("--seed", metavar="N", type=_count, default=0, help="decides all that is drawn")
+    add("--seed", metavar="N", type=_seed, default=0, help="decides all that is drawn")
     add("--resume", action="store_true", help="go on with a run that Ctrl-C has ended")
     add("--out", metavar="FILE", default="model.npz", help="(default: model.npz)")
     _add_reading(train)
@@ -210,9 +213,12 @@ def _add_race(commands: Any) -> None:
     race.add_argument("data", metavar="DATA", help=argparse.SUPPRESS)
     add = race.add_argument
     add("--target", metavar="NAME", required=True, help="the column to predict")
-    add("--exclude", metavar="A,B", type=_names, default=(), help="columns to leave out")
+    add("--exclude", metavar="A,B", type=_names, default=(), action=_More,
+        help="columns to leave out")  # fmt: skip
     add("--batch-sizes", metavar="N,N", type=_sizes, default=(1, 32, 500, None),
         help="rows an update, or all (default: 1,32,500,all)")  # fmt: skip
+    add("--task", choices=["classification", "regression"], metavar="T",
+        help="classification or regression (default: from the target)")  # fmt: skip
     add("--hidden", metavar="N,N", type=_widths, default=(100, 100),
         help="hidden layers, 0 for none (default: 100,100)")  # fmt: skip
     add("--seconds", metavar="S", type=_positive, default=5.0, help="each run (default: 5)")
@@ -224,16 +230,18 @@ def _add_race(commands: Any) -> None:
 
 
 def _race(options: Options) -> None:
+    from minigd.commands.places import check_picture
     from minigd.commands.race import race
     from minigd.commands.tables import Reading
 
-    if options.out is not None and not os.path.splitext(options.out)[1]:
-        raise OSError(f"{options.out!r} is no name for a picture, such as race.png")
+    if options.out is not None:
+        check_picture(options.out)
     found = race(
         options.data,
         options.target,
         options.batch_sizes,
         exclude=options.exclude,
+        task=options.task,
         reading=Reading(**_reading(options)),
         hidden=options.hidden,
         seconds=options.seconds,
@@ -242,7 +250,11 @@ def _race(options: Options) -> None:
     )
     print(found)
     if options.out is not None:
-        _save_picture(found, options.out)
+        from matplotlib.figure import Figure
+
+        figure = Figure(layout="constrained")
+        found.plot(ax=figure.subplots())
+        figure.savefig(options.out)
         print(f"\npicture: {os.path.abspath(options.out)}")
 
 
@@ -264,18 +276,6 @@ def _check(options: Options) -> int:
     from minigd import check
 
     return check.main(options.file)
-
-
-def _save_picture(found: Any, path: str) -> None:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            f"pictures need Matplotlib ({error}): pip install 'minigd[plot]'"
-        ) from error
-    figure = Figure(layout="constrained")
-    found.plot(ax=figure.subplots())
-    figure.savefig(path)
 
 
 def _add_demo(commands: Any) -> None:
@@ -339,7 +339,7 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--columns", type=_columns, help=argparse.SUPPRESS)
     add("--separator", type=_separator, help=argparse.SUPPRESS)
-    add("--na", type=_names, help=argparse.SUPPRESS)
+    add("--na", type=_names, action=_More, help=argparse.SUPPRESS)
     add("--skip-lines", type=_count, help=argparse.SUPPRESS)
     add("--strip", help=argparse.SUPPRESS)
 
@@ -348,6 +348,19 @@ def _reading(options: Options) -> dict[str, Any]:
     """Return what was said, and nothing of what was not."""
     names = ("columns", "separator", "na", "skip_lines", "strip")
     return {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+
+
+class _More(argparse.Action):
+    """An option of names that may be given again, for more of them."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: Options,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, (*(getattr(namespace, self.dest) or ()), *values))
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -365,7 +378,11 @@ def _columns(text: str) -> tuple[str, ...]:
 
 
 def _separator(text: str) -> str:
-    return "\t" if text in ("tab", "\\t") else text
+    if text in ("tab", "\\t"):
+        return "\t"
+    if len(text.encode()) != 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no single character, such as ';', nor tab")
+    return text
 
 
 def _widths(text: str) -> tuple[int, ...]:
@@ -386,6 +403,13 @@ def _count(text: str) -> int:
     return _whole(text, 0)
 
 
+def _seed(text: str) -> int:
+    seed = _whole(text, 0)
+    if seed >= 1 << 64:
+        raise argparse.ArgumentTypeError(f"{text!r} is too large: a seed has 64 bits")
+    return seed
+
+
 def _positive(text: str) -> float:
     try:
         value = float(text)
@@ -400,32 +424,7 @@ def _positive(text: str) -> float:
 
 
 def _complain(message: str) -> None:
-    print(f"minigd: {' '.join(message.split())}", file=sys.stderr)
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    hint = "; a file without a header needs --columns" if isinstance(error, MissingColumn) else ""
-    return f"{error}{hint}"
-
-
-_WORDS = [
-    (r"exclude=\[('[^']*')\]", r"--exclude \1"),
-    (r"na=\[('[^']*')\]", r"--na \1"),
-    (r"columns=\[\.\.\.\]", "--columns"),
-]
-
-
-def in_words_of_the_shell(message: str) -> str:
-    """Return advice that is meant for Python as it is meant for the shell.
-
-    >>> in_words_of_the_shell("leave it out with exclude=['date']")
-    "leave it out with --exclude 'date'"
-    """
-    for python, shell in _WORDS:
-        message = re.sub(python, shell, message)
-    return message
+    print(f"minigd: {in_words_of_the_shell(' '.join(message.split()))}", file=sys.stderr)
 
 
 def _show_warning(message: Warning | str, *place: Any, **kind: Any) -> None:

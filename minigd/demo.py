@@ -10,6 +10,7 @@ import numpy as np
 
 from minigd.backend import Array
 from minigd.batches import Batches
+from minigd.commands.places import check_picture
 from minigd.history import History
 from minigd.layers import Dense, ReLU, Sigmoid, Softmax, Tanh
 from minigd.model import Sequential
@@ -50,7 +51,7 @@ def main(picture: str | os.PathLike[str] = "minigd-demo.png") -> None:
             f"the demo needs scikit-learn and Matplotlib ({error}): pip install 'minigd[demo]'"
         ) from error
 
-    _check_picture(os.fspath(picture), Figure().canvas.get_supported_filetypes())
+    check_picture(picture)
     X, y = datasets.make_gaussian_quantiles(
         n_samples=2000, n_features=2, n_classes=2, random_state=3, cov=0.1
     )
@@ -65,16 +66,6 @@ def main(picture: str | os.PathLike[str] = "minigd-demo.png") -> None:
     draw(figure, runs, X, y)
     figure.savefig(picture, dpi=120)
     print(f"\npicture: {os.path.abspath(picture)}")
-
-
-def _check_picture(picture: str, kinds: dict[str, str]) -> None:
-    """Refuse a name for the picture that can't be written, before the work is done."""
-    folder = os.path.dirname(os.path.abspath(picture))
-    kind = os.path.splitext(picture)[1].removeprefix(".").lower()
-    if os.path.isdir(picture) or kind not in kinds:
-        raise OSError(f"{picture!r} is no name for a picture, such as demo.png")
-    if not os.access(folder, os.W_OK):
-        raise OSError(f"the picture can't be written, because {folder!r} is no folder to write to")
 
 
 def quantiles(X: Array, y: Array) -> list[Run]:

@@ -1,20 +1,25 @@
 """The command line: help, version, exit codes. What the commands do is tested where they live."""
 
 import argparse
+import contextlib
+import io
 import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import minigd
 from minigd import demo
-from minigd.cli import in_words_of_the_shell, main, parser
+from minigd.cli import main, parser
 
-COMMANDS = ["train", "predict", "evaluate", "info", "check", "demo"]
+COMMANDS = ["train", "predict", "evaluate", "info", "race", "check", "demo"]
 TRAIN = ["train", "rows.csv", "--target", "y"]
 
 
@@ -42,7 +47,7 @@ def test_the_example_of_a_command_is_one(command, capsys):
     assert parser().parse_args(example.split()).command == command
 
 
-@pytest.mark.parametrize("command", ["train", "predict", "evaluate"])
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate", "race"])
 def test_every_option_is_in_the_help(command, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"])
@@ -66,6 +71,14 @@ def test_options_become_values(tmp_path):
     assert options.na == ("?", "-")
     assert options.separator == "\t"
     assert parsed("--hidden", "0").hidden == ()
+
+
+def test_names_may_be_given_in_several_options():
+    options = parsed("--exclude", "id,date", "--na", "?", "--exclude", "zip", "--na", "-")
+    assert options.exclude == ("id", "date", "zip")
+    assert options.na == ("?", "-")
+    assert parsed().exclude == ()
+    assert parsed("--exclude", "a").exclude == ("a",)
 
 
 def test_names_of_columns_may_lie_in_a_file(tmp_path):
@@ -117,6 +130,7 @@ def test_the_version_is_printed(capsys):
             ("--epochs", "0"), ("--epochs", "many"), ("--batch-size", "-1"), ("--hidden", "8,x"),
             ("--learning-rate", "0"), ("--learning-rate", "nan"), ("--task", "guess"),
             ("--backend", "abacus"), ("--seed", "-1"), ("--skip-lines", "1.5"),
+            ("--seed", str(1 << 64)), ("--separator", ";;"), ("--separator", ""),
         ]),
     ],
 )  # fmt: skip
@@ -182,19 +196,6 @@ def test_a_warning_is_a_line_without_a_place_in_the_source(monkeypatch, capsys):
     assert warnings.showwarning is shown
 
 
-@pytest.mark.parametrize(
-    ("python", "shell"),
-    [
-        ("leave it out with exclude=['a b'], or", "leave it out with --exclude 'a b', or"),
-        ("say so with na=['?']; if", "say so with --na '?'; if"),
-        ("name all columns with columns=[...]", "name all columns with --columns"),
-        ("a name such as na=3", "a name such as na=3"),
-    ],
-)
-def test_advice_for_python_becomes_advice_for_the_shell(python, shell):
-    assert in_words_of_the_shell(python) == shell
-
-
 def test_the_parser_loads_nothing_that_takes_time():
     code = "import sys; from minigd.cli import parser; parser(); print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -215,3 +216,35 @@ def test_the_commands_of_the_guide_are_commands():
     assert {parser().parse_args(shlex.split(line)).command for line in lines} == {
         "train", "predict", "evaluate", "info",
     }  # fmt: skip
+
+
+# Odd files ---------------------------------------------------------------------------------------
+
+CELLS = st.sampled_from(
+    ["1", "2.5", "-3", "red", "blue", "", '"a,b"', '"x\ny"', "1e400", "nan", "2014-01-01", '"', "'",
+     "\t", "é", "1,5", "?", "1_000", "True", "\r", "\0", 'a"b', "\ufeff"]
+)  # fmt: skip
+ROWS = st.lists(st.lists(CELLS, min_size=1, max_size=4), max_size=12)
+TABLES = st.builds(
+    lambda rows, mark, end: end.join(mark.join(row) for row in rows).encode(),
+    st.builds(lambda rows, name: [[name, "y"], *rows], ROWS, st.sampled_from(["a", "", "y", '"a'])),
+    st.sampled_from([",", ";", "\t"]),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.one_of(TABLES, st.binary(max_size=60), st.binary().map(b"PK\x03\x04".__add__)))
+def test_whatever_a_file_holds_it_is_trained_on_or_refused_in_a_line(data):
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()) as err:
+        path = Path(folder, "rows.csv")
+        path.write_bytes(data)
+        out = str(Path(folder, "m.npz"))
+        words = ["train", str(path), "--target", "y", "--hidden", "0", "--epochs", "1"]
+        with contextlib.redirect_stdout(io.StringIO()):
+            code = main([*words, "--out", out])
+            second = main(["info", str(path)])
+        assert code in (0, 1)
+        assert second == 1
+    last = [line for line in err.getvalue().splitlines() if line.startswith("minigd: ")]
+    assert len(last) == code + 1

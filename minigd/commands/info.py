@@ -6,6 +6,7 @@ from typing import Any
 
 from minigd import state
 from minigd.commands.report import number
+from minigd.commands.trained import read
 from minigd.files import restore
 from minigd.history import History
 
@@ -20,8 +21,8 @@ def info(path: str | os.PathLike[str]) -> str:
 
     Raises
     ------
-    FileNotFoundError, CheckpointError
-        If there is no such file, or it is no model.
+    OSError, CheckpointError
+        If there is no such file, it can't be read, or it is no model.
 
     Examples
     --------
@@ -33,7 +34,7 @@ def info(path: str | os.PathLike[str]) -> str:
     layers      2 > dense1 3 > tanh1 3 > dense2 1
     parameters  13 of float32
     """
-    description, arrays = state.read(path)
+    description, arrays = read(path)
     model = restore(description, arrays)
     widths = [str(model.n_in), *(f"{layer.name} {layer.n_out}" for layer in model.layers)]
     lines = {

@@ -12,6 +12,7 @@ import numpy as np
 
 from minigd import state
 from minigd.backend import Array
+from minigd.commands.places import check_out
 from minigd.commands.tables import remark
 from minigd.commands.trained import Trained, load
 
@@ -46,8 +47,8 @@ def predict(
     DataError, CheckpointError, OSError
         If the model or the table does not do.
     """
-    if out is not None and os.path.exists(out) and os.path.samefile(out, data):
-        raise OSError(f"{os.fspath(out)!r} is the table itself: write the predictions elsewhere")
+    if out is not None and not _is_stream(out):
+        check_out(out, table=data, model=model)
     trained = load(model)
     table = trained.open(data, **reading)
     classes = trained.schema.classes or []
@@ -78,6 +79,11 @@ def _cells(trained: Trained, x: Array) -> Iterator[list[str]]:
     )
 
 
+def _is_stream(out: str | os.PathLike[str]) -> bool:
+    """Tell whether a file is a pipe or a device, which is written to and never replaced."""
+    return os.path.exists(out) and not os.path.isfile(out) and not os.path.isdir(out)
+
+
 @contextlib.contextmanager
 def _writer(out: str | os.PathLike[str] | None) -> Iterator[TextIO]:
     """Open standard output, or a file that takes its name when all of it is written."""
@@ -85,8 +91,7 @@ def _writer(out: str | os.PathLike[str] | None) -> Iterator[TextIO]:
         yield sys.stdout
         return
     target = Path(os.path.realpath(out))
-    if target.exists() and not target.is_file():
-        # A pipe or a device is written to, and never replaced.
+    if _is_stream(out):
         with open(target, "w", newline="", encoding="utf-8") as file:
             yield file
         return

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from minigd.backend import Backend
+from minigd.backend import Backend, get_backend
 from minigd.batches import Batches
 from minigd.commands.network import HIDDEN, adapt, network
 from minigd.commands.tables import Reading, Task, open_table, remark, settle_task
@@ -50,6 +50,7 @@ def race(
     -------
     Race
     """
+    backend = get_backend(backend)
     table = open_table(data, reading, target, exclude)
     task, schema, why = settle_task(table, task)
     if table.schema is not None and schema.classes != table.schema.classes:

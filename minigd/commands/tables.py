@@ -4,13 +4,14 @@ However a table is stored and whatever the order of its columns, a schema says w
 """
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from minigd.backend import Array
+from minigd.commands.kinds import check_table, line_behind
 from minigd.errors import DataError, ShapeError
 from minigd.progress import say
 from minigd.sources import CsvSource, IterableSource, NpySource, ParquetSource
@@ -24,6 +25,7 @@ MOST_CLASSES = 20
 said."""
 
 _PIECE = 8192  # rows of a `.npy` file read at a time
+_SEPARATORS = ",;\t|"
 
 
 class Reading(NamedTuple):
@@ -88,26 +90,68 @@ def open_table(
     ['area', 'heating=gas', 'heating=missing']
     """
     path = os.fspath(data)
+    check_table(path)
+    if schema is None:
+        usual = Reading()
+        said = (name for name in Reading._fields if getattr(reading, name) != getattr(usual, name))
+        check_reading(path, said)
+    is_array = path.endswith(".npy")
+    beside = target if is_array and target is not None and target.endswith(".npy") else None
+    named = target if beside is None else _name_of(beside)
+    if named is not None and named in exclude:
+        raise DataError(
+            f"the target {named!r} is among the columns to leave out: take it out of --exclude, or "
+            "name another target"
+        )
     chosen: dict[str, Any] = {"schema": schema}
     if schema is None:
-        chosen = {"target": target, "exclude": exclude, "missing": "category"}
+        chosen = {"target": named, "exclude": exclude, "missing": "category"}
     if path.endswith((".parquet", ".pq")):
         return ParquetSource(path, **chosen)
-    if path.endswith(".npy"):
-        beside = target if target is not None and target.endswith(".npy") else None
-        pieces = _Pieces(path, reading.columns, beside)
-        if schema is None and beside is not None:
-            chosen["target"] = _name_of(beside)
-        return IterableSource(pieces, name=path, **chosen)
-    return CsvSource(
-        path,
-        columns=reading.columns,
-        separator=reading.separator,
-        na=reading.na,
-        skip_lines=reading.skip_lines,
-        strip=reading.strip,
-        **chosen,
-    )
+    if is_array:
+        if beside is not None:
+            check_table(beside)
+        return IterableSource(_Pieces(path, reading.columns, beside), name=path, **chosen)
+    try:
+        return CsvSource(
+            path,
+            columns=reading.columns,
+            separator=reading.separator,
+            na=reading.na,
+            skip_lines=reading.skip_lines,
+            strip=reading.strip,
+            **chosen,
+        )
+    except DataError as error:
+        other = _other_separator(path, reading)
+        if other is not None:
+            given = f"{other!r} and not {reading.separator!r}"
+            error.args = (f"{error}; if {given} separates columns, say separator={other!r}",)
+        raise
+
+
+def check_reading(path: str, said: Iterable[str]) -> None:
+    """Refuse what is said of how a file is written where the file itself says so.
+
+    Raises
+    ------
+    DataError
+        If the file is no CSV.
+    """
+    for name in said:
+        if path.endswith((".parquet", ".pq")) or (path.endswith(".npy") and name != "columns"):
+            option = name.replace("_", "-")
+            raise DataError(
+                f"--{option} says how a CSV is written, and {path} is none: leave it out"
+            )
+
+
+def _other_separator(path: str, reading: Reading) -> str | None:
+    """Return what may be between the columns, if the first line lacks what is said to be."""
+    line = line_behind(path, reading.skip_lines)
+    if reading.separator in line:
+        return None
+    return max((mark for mark in _SEPARATORS if mark in line), key=line.count, default=None)
 
 
 class _Pieces:

@@ -9,16 +9,15 @@ import os
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 
-from minigd import state
-from minigd.backend import Backend
+from minigd.backend import Backend, get_backend
 from minigd.batches import Batches
 from minigd.callbacks import Checkpoint, EarlyStopping
 from minigd.commands.ctrl_c import CtrlC, Interrupted
 from minigd.commands.network import HIDDEN, METRICS, adapt, loss_of, network
+from minigd.commands.places import check_out
+from minigd.commands.resume import check_checkpoint, go_on
 from minigd.commands.tables import Reading, Table, Task, open_table, remark, settle_task
 from minigd.commands.trained import Trained
-from minigd.errors import CheckpointError
-from minigd.model import Sequential
 from minigd.progress import say
 from minigd.schedules import CosineDecay
 from minigd.sources import Source
@@ -94,14 +93,19 @@ def train(
 
     Raises
     ------
-    DataError, CheckpointError, DivergenceError, OSError
-        If the table, the checkpoint or the file does not do.
+    DataError, CheckpointError, DivergenceError, BackendError, OSError
+        If the table, the checkpoint, the backend or the file does not do.
     Interrupted
         At Ctrl-C.
     """
     out = os.fspath(out)
     checkpoint, rows = f"{out}.checkpoint", f"{out}.rows"
-    _check_place(out, checkpoint, resume)
+    check_out(out, table=data)
+    if resume:
+        check_checkpoint(checkpoint)
+    elif os.path.exists(checkpoint):
+        say(f"{checkpoint} of an interrupted run will be replaced; --resume goes on from it")
+    backend = get_backend(backend)
     table = open_table(data, reading, target, exclude)
     task, schema, why = settle_task(table, task)
     if table.schema is not None and schema.classes != table.schema.classes:
@@ -118,7 +122,7 @@ def train(
         model = network(schema, task, hidden, backend, seed)
         updater = Adam(CosineDecay(learning_rate, epochs=epochs))
         if resume:
-            trainer = _go_on(checkpoint, batches, model, updater)
+            trainer = go_on(checkpoint, batches, model, updater)
         else:
             adapt(model, batches, schema)
             trainer = Trainer(model, loss_of(model), updater, metrics=METRICS[task], l2=L2)
@@ -161,26 +165,3 @@ def _at_any_place(table: Table, folder: str) -> Iterator[Source]:
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _check_place(out: str, checkpoint: str, resume: bool) -> None:
-    """Refuse a place that can't be written to, before the work is done."""
-    folder = os.path.dirname(os.path.abspath(out))
-    if os.path.isdir(out) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise OSError(f"{out!r} can't be written: name a file in a folder that can be written to")
-    if resume and not os.path.exists(checkpoint):
-        raise FileNotFoundError(f"there is no {checkpoint!r} of an interrupted run to go on from")
-    if not resume and os.path.exists(checkpoint):
-        say(f"{checkpoint} of an interrupted run will be replaced; --resume goes on from it")
-
-
-def _go_on(checkpoint: str, batches: Batches, model: Sequential, updater: Adam) -> Trainer:
-    """Return the run of a checkpoint, if it was begun with the same model and updater."""
-    trainer = Trainer.resume(checkpoint, batches, backend=model.backend)
-    begun = state.describe(trainer.updater), trainer.model.describe()["layers"]
-    if begun != (state.describe(updater), model.describe()["layers"]):
-        raise CheckpointError(
-            f"{checkpoint!r} was begun with other options ({trainer.model.layers}, "
-            f"{trainer.updater!r}): give the same ones, or start anew without --resume"
-        )
-    return trainer

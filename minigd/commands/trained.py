@@ -8,12 +8,22 @@ from typing import Any, NamedTuple
 
 from minigd import state
 from minigd.backend import Backend
-from minigd.commands.tables import Reading, Table, Task, open_table
-from minigd.errors import CheckpointError
+from minigd.commands.kinds import kind_of
+from minigd.commands.tables import Reading, Table, Task, check_reading, open_table
+from minigd.errors import CheckpointError, DataError
 from minigd.files import restore
 from minigd.history import History
 from minigd.model import Sequential
-from minigd.sources.schema import MissingColumn, Schema
+from minigd.sources.schema import MissingColumn, Schema, TextInNumbers
+
+_NO_MODEL = {
+    "text": "",
+    "arrays": " but an archive of other arrays",
+    "workbook": " but an Excel workbook",
+    "zip": " but a zip archive",
+    "array": " but an array of NumPy's",
+    "parquet": " but a Parquet file",
+}
 
 
 class Trained(NamedTuple):
@@ -90,16 +100,52 @@ class Trained(NamedTuple):
         elif isinstance(target, str):
             beside = target if target.endswith(".npy") else None
             name = os.path.splitext(os.path.basename(target))[0] if beside else target
+            if name in schema.features:
+                raise DataError(
+                    f"the column {name!r} is one that the model learned from, and no target: "
+                    f"--target names the column that holds {schema.targets[0]!r}"
+                )
             schema = schema.replace(targets=[name])
+        check_reading(os.fspath(data), reading)
         own = self.reading._replace(**reading)
         try:
-            # A header is looked for first, also where the training's table had none.
-            first = own if "columns" in reading else own._replace(columns=None)
-            return open_table(data, first, beside, schema=schema)
-        except MissingColumn:
-            if own.columns is None or "columns" in reading:
-                raise
-            return open_table(data, own, beside, schema=schema)
+            try:
+                # A header is looked for first, also where the training's table had none.
+                first = own if "columns" in reading else own._replace(columns=None)
+                return open_table(data, first, beside, schema=schema)
+            except MissingColumn:
+                if own.columns is None or "columns" in reading:
+                    raise
+                return open_table(data, own, beside, schema=schema)
+        except (MissingColumn, TextInNumbers) as error:
+            if error.column in schema.targets:
+                price = self.schema.targets[0]
+                advice = f"--target names the column that holds {price!r}, which the model predicts"
+                error.args = (f"{error}; {advice}",)
+            raise
+
+
+def read(path: str | os.PathLike[str]) -> tuple[state.Description, dict[str, Any]]:
+    """Read the description and the arrays of a model or a checkpoint.
+
+    Raises
+    ------
+    OSError
+        If there is no such file, or it can't be read.
+    CheckpointError
+        If it is no model, or is damaged.
+    """
+    name = os.fspath(path)
+    kind = kind_of(path) if os.path.exists(path) else "saved"
+    if kind in _NO_MODEL:
+        raise CheckpointError(
+            f"{name!r} is not a file that minigd saved{_NO_MODEL[kind]}: MODEL is what "
+            "`minigd train` wrote"
+        )
+    description, arrays = state.read(path)
+    if "layers" not in description:
+        raise CheckpointError(f"{name!r} was saved by minigd, and holds no model")
+    return description, arrays
 
 
 def load(path: str | os.PathLike[str], backend: str | Backend = "numpy") -> Trained:
@@ -107,12 +153,15 @@ def load(path: str | os.PathLike[str], backend: str | Backend = "numpy") -> Trai
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file.
-    CheckpointError
-        If it is no model, is damaged, or was not trained from the shell.
+    OSError, CheckpointError
+        As `read`; also if it was not trained from the shell.
     """
-    description, arrays = state.read(path)
+    description, arrays = read(path)
+    if "table" not in description and "run" in description:
+        raise CheckpointError(
+            f"{os.fspath(path)!r} is the checkpoint of a run and no model yet: `minigd train` with "
+            "--resume makes the model of it, if it began the run"
+        )
     if "table" not in description:
         raise CheckpointError(
             f"{os.fspath(path)!r} does not say what its columns are, because it was not written by "

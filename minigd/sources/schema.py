@@ -46,6 +46,10 @@ Encoded: TypeAlias = tuple[Array, Array | None, Array | None]
 class MissingColumn(DataError):
     """A table lacks a column that was named."""
 
+    def __init__(self, message: str, column: str) -> None:
+        super().__init__(message)
+        self.column = column
+
 
 class TextInNumbers(DataError):
     """A text in a column that held numbers so far; the message names file, line and column."""
@@ -116,7 +120,8 @@ class Selection(NamedTuple):
         for column in [*targets, *wanted, *self.exclude, *self.categories]:
             if column not in there:
                 raise MissingColumn(
-                    f"{name}: there is no column {column!r}; the columns are {', '.join(columns)}"
+                    f"{name}: there is no column {column!r}; the columns are {', '.join(columns)}",
+                    column,
                 )
         twice = sorted(c for c, count in Counter(columns).items() if count > 1)
         if twice:

@@ -20,7 +20,8 @@ def split(source: Source, fraction: float, seed: int = 0) -> tuple[Source, Sourc
     for part in parts:
         if part.rows == 0:
             raise DataError(
-                f"a fraction of {fraction} of {source.count()} rows leaves one part without rows"
+                f"a fraction of {fraction} of {source.count()} rows leaves one part without rows: "
+                "give more rows"
             )
     return parts
 

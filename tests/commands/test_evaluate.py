@@ -66,3 +66,50 @@ def test_targets_in_an_array_of_their_own(tmp_path):
     rows, values = evaluate(tmp_path / "m.npz", tmp_path / "X.npy", str(tmp_path / "labels.npy"))
     assert rows == 200
     assert values["accuracy"] > 0.9
+
+
+# A target that is none ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_target_that_holds_text_is_named_with_a_value(folder, tmp_path, capsys, kind):
+    new = pd.read_csv(folder / "new.csv").assign(city="Rome")
+    path = tmp_path / f"new.{kind}"
+    new.to_csv(path, index=False) if kind == "csv" else new.to_parquet(path)
+    assert main(["evaluate", str(folder / "houses.npz"), str(path), "--target", "city"]) == 1
+    err = capsys.readouterr().err
+    assert "column 'city': 'Rome' is no number" in err
+    assert "; --target names the column that holds 'price', which the model predicts\n" in err
+
+
+@pytest.mark.parametrize("column", ["heating", "area"])
+def test_a_column_that_the_model_learned_from_is_no_target(folder, capsys, column):
+    model, data = str(folder / "houses.npz"), str(folder / "new.csv")
+    assert main(["evaluate", model, data, "--target", column]) == 1
+    assert capsys.readouterr() == (
+        "",
+        f"minigd: the column '{column}' is one that the model learned from, and no target: "
+        "--target names the column that holds 'price'\n",
+    )
+
+
+def test_a_target_that_is_missing_may_have_another_name(folder, tmp_path, capsys):
+    path = tmp_path / "new.csv"
+    pd.read_csv(folder / "new.csv").drop(columns="price").to_csv(path, index=False)
+    assert main(["evaluate", str(folder / "houses.npz"), str(path)]) == 1
+    err = capsys.readouterr().err
+    assert "there is no column 'price'; the columns are id, date, area" in err
+    assert "--target names the column that holds 'price', which the model predicts" in err
+
+
+def test_another_column_that_is_at_fault_is_no_matter_of_the_target(folder, tmp_path, capsys):
+    path = tmp_path / "new.csv"
+    new = pd.read_csv(folder / "new.csv")
+    new.drop(columns="grade").to_csv(path, index=False)
+    assert main(["evaluate", str(folder / "houses.npz"), str(path)]) == 1
+    new.assign(grade="good").to_csv(path, index=False)
+    assert main(["evaluate", str(folder / "houses.npz"), str(path)]) == 1
+    err = capsys.readouterr().err
+    assert "no column 'grade'" in err
+    assert "column 'grade': 'good' is no number" in err
+    assert "--target" not in err

@@ -206,6 +206,14 @@ def test_a_table_is_not_replaced_by_its_predictions(folder, tmp_path, capsys):
     assert data.read_bytes() == (folder / "new.csv").read_bytes()
 
 
+def test_a_model_is_not_replaced_by_its_predictions(folder, tmp_path, capsys):
+    model = tmp_path / "m.npz"
+    model.write_bytes((folder / "houses.npz").read_bytes())
+    assert main(["predict", str(model), str(folder / "new.csv"), "--out", str(model)]) == 1
+    assert "m.npz' is the model itself, and would be lost" in capsys.readouterr().err
+    assert model.read_bytes() == (folder / "houses.npz").read_bytes()
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/null"), reason="there is no /dev/null")
 def test_a_device_is_written_to_and_not_replaced(folder):
     assert predict(folder / "houses.npz", folder / "new.csv", "/dev/null") == 100

@@ -46,3 +46,25 @@ def test_a_batch_size_that_is_none_is_a_misuse(table, capsys):
         main(["race", str(table), "--target", "price", "--batch-sizes", "0,all"])
     assert caught.value.code == 2
     assert "no whole number from 1 on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["r.foo", "r", "none/r.png"])
+def test_a_picture_that_cannot_be_is_refused_before_the_race(table, tmp_path, capsys, name):
+    pytest.importorskip("matplotlib")
+    out = str(tmp_path / name)
+    assert main(["race", str(table), "--target", "price", "--out", out]) == 1
+    printed, err = capsys.readouterr()
+    assert printed == ""
+    assert err.startswith(f"minigd: '{out}' ")
+    assert err.count("\n") == 1
+
+
+def test_the_task_may_be_said(tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    path.write_text("a,y\n" + "".join(f"{i},{i % 5}\n" for i in range(60)))
+    words = ["race", str(path), "--target", "y", "--batch-sizes", "10", "--hidden", "0"]
+    words += ["--seconds", "0.02", "--seeds", "1"]
+    assert main([*words, "--task", "regression"]) == 0
+    assert "regression of 'y', as you say" in capsys.readouterr().err
+    assert main(words) == 0
+    assert "if it is a quantity, say --task regression" in capsys.readouterr().err

@@ -121,3 +121,82 @@ def test_a_regression_takes_fractions_later_where_the_training_had_whole_numbers
     path = tmp_path / "test.csv"
     path.write_text("y,a\n1.5,2\n")
     assert whole(open_table(path, schema=schema)) == ([[2]], [1.5])
+
+
+# What is said of a file, and of its columns -------------------------------------------------------
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("said", "written", "words"),
+    [
+        (",", ";", "if ';' and not ',' separates columns, say separator=';'"),
+        (",", "\t", r"if '\t' and not ',' separates columns, say separator='\t'"),
+        (";", ",", "if ',' and not ';' separates columns, say separator=','"),
+        (",", "|", "say separator='|'"),
+    ],
+)
+def test_another_separator_is_seen(tmp_path, said, written, words, packed):
+    path = tmp_path / ("rows.csv.gz" if packed else "rows.csv")
+    FRAME.to_csv(path, index=False, sep=written)
+    with pytest.raises(gd.DataError, match="there is no column 'y'; the columns are") as caught:
+        open_table(path, Reading(separator=said), target="y")
+    assert str(caught.value).endswith(words)
+    assert open_table(path, Reading(separator=written), target="y").rows == 3
+
+
+def test_another_separator_is_seen_without_a_header(tmp_path):
+    path = tmp_path / "rows.csv"
+    FRAME.to_csv(path, index=False, sep=";", header=False)
+    with pytest.raises(gd.DataError, match=r"has 1 fields, and the table has 3.*separator=';'$"):
+        open_table(path, Reading(columns=("a", "color", "y")), target="y")
+    path.write_text("by, hand; of course\n1;2\n3;4\n")
+    with pytest.raises(gd.DataError, match=r"no column 'y'.*separator=';'$"):
+        open_table(path, Reading(skip_lines=1), target="y")
+
+
+def test_no_separator_is_blamed_for_something_else(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("a;b,y\n1,2\n")
+    with pytest.raises(gd.DataError) as caught:
+        open_table(path, target="z")
+    assert str(caught.value).endswith("there is no column 'z'; the columns are a;b, y")
+    path.write_text("y\n1\n")
+    with pytest.raises(gd.DataError, match=r"no column is left to learn from$"):
+        open_table(path, target="y")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_target_is_not_left_out(tmp_path, kind):
+    path = tmp_path / f"rows.{kind}"
+    FRAME.to_csv(path, index=False) if kind == "csv" else FRAME.to_parquet(path)
+    with pytest.raises(gd.DataError, match="the target 'y' is among the columns to leave out: tak"):
+        open_table(path, target="y", exclude=["a", "y"])
+    assert open_table(path, target="y", exclude=["a"]).rows == 3
+
+
+def test_a_target_in_an_array_of_its_own_is_not_left_out(tmp_path):
+    for name in ("X", "y"):
+        np.save(tmp_path / f"{name}.npy", np.ones((3, 1)))
+    with pytest.raises(gd.DataError, match="the target 'y' is among the columns to leave out"):
+        open_table(tmp_path / "X.npy", target=str(tmp_path / "y.npy"), exclude=["y"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "reading", "option"),
+    [
+        ("parquet", Reading(na=("?",)), "--na"),
+        ("pq", Reading(columns=("a", "b", "y")), "--columns"),
+        ("parquet", Reading(separator=";"), "--separator"),
+        ("npy", Reading(skip_lines=1), "--skip-lines"),
+        ("npy", Reading(strip="."), "--strip"),
+    ],
+)
+def test_what_is_of_no_use_for_a_file_is_refused(tmp_path, kind, reading, option):
+    path = tmp_path / f"rows.{kind}"
+    if kind == "npy":
+        np.save(path, np.eye(3))
+    else:
+        FRAME.to_parquet(path)
+    with pytest.raises(gd.DataError, match=f"{option} says how a CSV is written, and .* is none"):
+        open_table(path, reading, target="y")

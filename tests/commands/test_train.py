@@ -172,11 +172,33 @@ def test_on_a_gpu_it_is_the_same_training(folder, tmp_path):
 
 
 def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(folder, tmp_path, capsys):
-    for out in (tmp_path, tmp_path / "none" / "m.npz"):
+    none = tmp_path / "none"
+    for out, problem in (
+        (tmp_path, "it is a folder; name a file in it"),
+        (none / "m.npz", f"there is no folder '{none}'; make it, or name a file elsewhere"),
+    ):
         assert run(folder, "--out", str(out)) == 1
-        assert capsys.readouterr().err == (
-            f"minigd: '{out}' can't be written: name a file in a folder that can be written to\n"
-        )
+        assert capsys.readouterr().err == f"minigd: '{out}' can't be written: {problem}\n"
+    assert run(folder, "--out", "") == 1
+    assert capsys.readouterr().err == (
+        "minigd: '' is no name for a file: name the one to write to\n"
+    )
+
+
+def test_a_gpu_that_is_not_there_is_missed_before_the_work(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    out = str(tmp_path / "m.npz")
+    assert main(["train", "none.csv", "--target", "y", "--backend", "cupy", "--out", out]) == 1
+    err = capsys.readouterr().err
+    assert "CuPy is not installed" in err
+    assert "or use --backend numpy" in err
+
+
+def test_too_few_rows_say_so(tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    path.write_text("a,y\n1,2.5\n2,3.5\n")
+    assert main(["train", str(path), "--target", "y", "--out", str(tmp_path / "m.npz")]) == 1
+    assert "of 2 rows leaves one part without rows: give more rows" in capsys.readouterr().err
 
 
 def test_a_date_is_refused_in_words_of_the_shell(folder, tmp_path, capsys):
@@ -302,9 +324,7 @@ def test_another_command_does_not_go_on(folder, tmp_path, capsys, monkeypatch):
         assert run(folder, "--epochs", "20", "--out", out) == 130
     for other in (["--epochs", "30"], ["--epochs", "20", "--hidden", "9"]):
         assert run(folder, "--out", out, *other, "--resume") == 1
-        assert "was begun with other options" in capsys.readouterr().err
-    assert run(folder, "--out", out, "--epochs", "20", "--batch-size", "50", "--resume") == 1
-    assert "batch_size was 100 and is 50" in capsys.readouterr().err
+        assert f"{other[-2]} {other[-1]}, and the run was trained with" in capsys.readouterr().err
     assert run(folder, "--out", out, "--epochs", "2") == 0
     assert "--resume goes on from it" in capsys.readouterr().err
 

@@ -45,3 +45,16 @@ def test_a_damaged_description_says_so(folder, tmp_path, damage):
 def test_the_best_epoch_is_that_of_the_lowest_loss(folder):
     trained = load(folder / "houses.npz")
     assert trained.best == np.argmin(trained.history["val_loss"])
+
+
+def test_what_is_said_of_a_csv_is_refused_for_another_file(folder, tmp_path):
+    import pandas as pd
+
+    # What the model remembers of its own table is no order for this one.
+    trained = load(folder / "people.npz")
+    assert trained.reading.columns is not None
+    frame = pd.DataFrame({"age": [20.0], "work": ["Private"], "hours": [40.0]})
+    frame.to_parquet(tmp_path / "people.parquet")
+    assert trained.open(tmp_path / "people.parquet").rows == 1
+    with pytest.raises(gd.DataError, match="--strip says how a CSV is written"):
+        trained.open(tmp_path / "people.parquet", strip=".")

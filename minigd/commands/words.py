@@ -1,0 +1,48 @@
+"""What the shell is told when something is wrong.
+
+Advice for Python becomes advice for the shell, and what no command offers is no advice there.
+"""
+
+import argparse
+import re
+
+from minigd.sources.schema import MissingColumn
+
+_TEXT = r"('[^']*'|\"[^\"]*\")"
+_WORDS = [
+    (rf"exclude=\[{_TEXT}\]", r"--exclude \1"),
+    (rf"na=\[{_TEXT}\]", r"--na \1"),
+    (r"columns=\[\.\.\.\]", "--columns"),
+    (r"backend='numpy'", "--backend numpy"),
+    (r"separator='\\t'", "--separator tab"),
+    (rf"separator={_TEXT}", r"--separator \1"),
+    # There is no option for these.
+    (r", ([^,]*), or name its levels with \w+=\.\.\.", r", or \1"),
+    (r", or give its levels with \w+=\.\.\.", ""),
+    (r"; if the numbers are names of categories, give them all with \w+=\.\.\.", ""),
+    (r", or name it among features=\[\.\.\.\]", ""),
+]
+
+
+def in_words_of_the_shell(message: str) -> str:
+    """Return advice that is meant for Python as it is meant for the shell.
+
+    >>> in_words_of_the_shell("leave it out with exclude=['date']")
+    "leave it out with --exclude 'date'"
+    """
+    for python, shell in _WORDS:
+        message = re.sub(python, shell, message)
+    return message
+
+
+def message_of(error: BaseException, options: argparse.Namespace) -> str:
+    """Return what is said of an error, given what the command was told."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    message = f"{error}"
+    if isinstance(error, MemoryError):
+        what = f" ({error})" if str(error) else ""
+        message = f"there is not enough memory{what}: narrower layers, smaller batches need less"
+    elif isinstance(error, MissingColumn) and getattr(options, "columns", None) is None:
+        message += "" if "separator=" in message else "; a file without a header needs --columns"
+    return message

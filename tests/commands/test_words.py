@@ -1,0 +1,86 @@
+"""Advice is given in the words of the one who reads it."""
+
+from argparse import Namespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from minigd.cli import main
+from minigd.commands.words import in_words_of_the_shell, message_of
+from minigd.sources.schema import MissingColumn
+
+
+@pytest.mark.parametrize(
+    ("python", "shell"),
+    [
+        ("leave it out with exclude=['a b'], or", "leave it out with --exclude 'a b', or"),
+        ('leave it out with exclude=["it\'s"]', 'leave it out with --exclude "it\'s"'),
+        ("say so with na=['?']; if", "say so with --na '?'; if"),
+        ("name all columns with columns=[...]", "name all columns with --columns"),
+        ("say separator=';'", "say --separator ';'"),
+        ("say separator='\\t'", "say --separator tab"),
+        ("use backend='numpy'", "use --backend numpy"),
+        ("a name such as na=3", "a name such as na=3"),
+    ],
+)
+def test_advice_for_python_becomes_advice_for_the_shell(python, shell):
+    assert in_words_of_the_shell(python) == shell
+
+
+def test_an_error_of_the_system_names_the_file():
+    assert message_of(FileNotFoundError(2, "No such file", "a.csv"), Namespace()) == (
+        "a.csv: No such file"
+    )
+
+
+def test_too_little_memory_says_what_needs_less(monkeypatch, capsys):
+    from minigd import demo
+
+    def failing(picture):
+        raise MemoryError
+
+    monkeypatch.setattr(demo, "main", failing)
+    assert main(["demo"]) == 1
+    assert capsys.readouterr().err == (
+        "minigd: there is not enough memory: narrower layers, smaller batches need less\n"
+    )
+    with pytest.raises(MemoryError) as caught:
+        np.empty((1 << 40, 1 << 12))
+    assert "Unable to allocate" in message_of(caught.value, Namespace())
+
+
+def test_names_of_columns_are_asked_for_where_they_were_not_given():
+    error = MissingColumn("there is no column 'y'", "y")
+    assert "; a file without a header needs --columns" in message_of(error, Namespace(columns=None))
+    assert message_of(error, Namespace(columns=("a", "b"))) == "there is no column 'y'"
+
+
+@pytest.mark.parametrize("target", ["it", "a"])
+@pytest.mark.parametrize(
+    ("values", "advice"),
+    [
+        ([f"name {i}" for i in range(300)], "such as 'name 0': "),
+        ([f"{i},5" for i in range(300)], "such as '0,5': write them plainly, or "),
+        ([f"2014-{i % 12 + 1:02}-{i % 28 + 1:02}" for i in range(300)], "dates such as '2014-0"),
+        ([*range(299), "foo"], "say so with --na 'foo'\n"),
+    ],
+    ids=["text", "notation", "dates", "a text"],
+)
+def test_no_advice_is_of_options_that_are_not_there(tmp_path, capsys, values, advice, target):
+    path = tmp_path / "rows.csv"
+    pd.DataFrame({"a": np.arange(300) * 0.5, "it": values}).to_csv(path, index=False)
+    assert main(["train", str(path), "--target", target, "--out", str(tmp_path / "m.npz")]) == 1
+    err = capsys.readouterr().err
+    assert advice in err
+    assert "=" not in err
+    left = "choose another target" if target == "it" else "leave it out with --exclude 'it'"
+    assert left in err or "--na" in advice
+
+
+def test_days_written_as_numbers_are_left_out_and_nothing_else_is_offered(tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    frame = pd.DataFrame({"a": np.arange(60) * 0.5, "it": 20140101 + np.arange(60) % 28})
+    frame.to_csv(path, index=False)
+    assert main(["train", str(path), "--target", "a", "--out", str(tmp_path / "m.npz")]) == 1
+    assert capsys.readouterr().err.endswith("20140502: leave it out with --exclude 'it'\n")
