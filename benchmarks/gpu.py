@@ -175,6 +175,47 @@ def speed(rounds: int, quick: bool) -> str:
     return "\n".join(lines)
 
 
+def launches(rounds: int, steps: int = 20) -> str:
+    """Time what the host takes to give out a step, and the GPU to do it, apart from each other.
+
+    The steps wait behind a long product, so that neither of the two waits for the other.
+    """
+    import cupy
+
+    lines = ["| workload | host, µs a step | GPU, µs a step |", "| --- | --- | --- |"]
+    large = cupy.ones((16_384, 16_384), dtype="float32")
+    product = cupy.empty_like(large)
+    for workload in WORKLOADS:
+        data = make_data(workload._replace(rows=2 * workload.batch_size))
+        training = minigd_trainer.Training(workload, data, None, "cupy")
+        rows = slice(0, workload.batch_size)
+        x, y = (cupy.asarray(a[rows]) for a in (data.x, data.y))
+        host, device = [], []
+        for _ in range(rounds + 1):
+            begin, end = cupy.cuda.Event(), cupy.cuda.Event()
+            cupy.cuda.get_current_stream().synchronize()
+            cupy.dot(large, large, out=product)
+            begin.record()
+            started = time.perf_counter()
+            for _ in range(steps):
+                training.trainer.step(x, y)
+            host.append(1e6 * (time.perf_counter() - started) / steps)
+            end.record()
+            end.synchronize()
+            device.append(1e3 * cupy.cuda.get_elapsed_time(begin, end) / steps)
+        # The first round compiles kernels.
+        values = spread(host[1:], ",.0f"), spread(device[1:], ",.0f")
+        lines.append(f"| {workload.name} | {values[0]} | {values[1]} |")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Where the host takes longer than the GPU, launches rule, and a step as a CUDA graph "
+            "could come down to what the GPU takes.",
+        ]
+    )
+
+
 def streaming(rounds: int, quick: bool) -> str:
     """Time rows that stay on the GPU beside rows that come over, and the link by itself."""
     import cupy
@@ -233,6 +274,7 @@ def main() -> None:
     parts: dict[str, Callable[[], str]] = {
         "Parity with NumPy": parity,
         "Steps, in float32 without TF32": lambda: speed(rounds, options.quick),
+        "Launches": lambda: launches(rounds),
         "Rows that stream": lambda: streaming(rounds, options.quick),
         "Tests": suite,
     }

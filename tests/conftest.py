@@ -7,12 +7,13 @@ is there; it is reported as skipped on CuPy where none is.
 import signal
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import host_cuda
 import pytest
 import strict_cupy
 
-from minigd.backend import Backend, CupyBackend, get_backend
+from minigd.backend import Array, Backend, CupyBackend, get_backend
 from minigd.errors import BackendError
 
 
@@ -23,13 +24,29 @@ def ctrl_c_is_heard() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def in_python(kernel: Any, good: Array, *rest: Any) -> Any:
+    """Do what a kernel of `minigd.masking` does."""
+    if kernel.name == "minigd_and_finite":
+        return good & strict_cupy.isfinite(rest[0])
+    if kernel.name == "minigd_weighed":
+        return strict_cupy.where(good, rest[0].astype("float64") * rest[1], 0)
+    if kernel.name == "minigd_restored":
+        rest[1][...] = strict_cupy.where(good, rest[1], rest[0])
+    if kernel.name == "minigd_closed":
+        for k, number in enumerate(rest[:4]):
+            rest[4][k] += ~good * number
+    return None
+
+
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> CupyBackend:
     """Return the strict stand-in, which also takes the place of an installed CuPy."""
     monkeypatch.setitem(sys.modules, "cupy", strict_cupy)
     if host_cuda.compiler() is None:
-        # Nothing there can run the text of a kernel: formulas run as they are written.
+        # Nothing there can run the text of a kernel: formulas run as they are written, and what the
+        # guard does in C is done in Python.
         monkeypatch.setattr(CupyBackend, "apply", Backend.apply)
+        monkeypatch.setattr(strict_cupy.ElementwiseKernel, "__call__", in_python)
     return CupyBackend()
 
 

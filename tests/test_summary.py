@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tracemalloc
 
+import host_cuda
 import numpy as np
 import pytest
 
@@ -195,6 +196,7 @@ def test_a_batch_size_that_is_none_is_refused(batch_size):
         gd.Sequential([gd.Dense(1)], 1).summary(batch_size)
 
 
+@pytest.mark.skipif(host_cuda.compiler() is None, reason=host_cuda.MISSING)
 @pytest.mark.parametrize(
     ("widths", "loss", "n"),
     [
