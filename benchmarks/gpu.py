@@ -33,6 +33,7 @@ WORKLOADS = (
     Workload("mnist-512, batch 4096", (784, 512, 512, 10), batch_size=4096),
     Workload("wide, batch 8192", (1024, 2048, 2048, 10), rows=65_536, batch_size=8192),
 )
+STREAMED = Workload("streaming", (1024, 2048, 2048, 10), rows=65_536, batch_size=4096)
 TARGETS = {
     "PyTorch, eager, fused Adam": (0.6, 0.8, 1.0),
     "JAX, one jitted step": (1.0, 1.0, 1.0),
@@ -175,7 +176,7 @@ def speed(rounds: int, quick: bool) -> str:
     return "\n".join(lines)
 
 
-def launches(rounds: int, steps: int = 20) -> str:
+def launches(rounds: int, quick: bool, steps: int = 20) -> str:
     """Time what the host takes to give out a step, and the GPU to do it, apart from each other.
 
     The steps wait behind a long product, so that neither of the two waits for the other.
@@ -183,7 +184,8 @@ def launches(rounds: int, steps: int = 20) -> str:
     import cupy
 
     lines = ["| workload | host, µs a step | GPU, µs a step |", "| --- | --- | --- |"]
-    large = cupy.ones((16_384, 16_384), dtype="float32")
+    size = 1024 if quick else 16_384
+    large = cupy.ones((size, size), dtype="float32")
     product = cupy.empty_like(large)
     for workload in WORKLOADS:
         data = make_data(workload._replace(rows=2 * workload.batch_size))
@@ -220,9 +222,7 @@ def streaming(rounds: int, quick: bool) -> str:
     """Time rows that stay on the GPU beside rows that come over, and the link by itself."""
     import cupy
 
-    workload = Workload("streaming", (1024, 2048, 2048, 10), rows=65_536, batch_size=4096)
-    if quick:
-        workload = workload._replace(rows=10_000)
+    workload = STREAMED._replace(rows=10_000) if quick else STREAMED
     data = make_data(workload)
     runs = {}
     for name, budget in (("stays", "100GB"), ("streams", 0)):
@@ -274,7 +274,7 @@ def main() -> None:
     parts: dict[str, Callable[[], str]] = {
         "Parity with NumPy": parity,
         "Steps, in float32 without TF32": lambda: speed(rounds, options.quick),
-        "Launches": lambda: launches(rounds),
+        "Launches": lambda: launches(rounds, options.quick),
         "Rows that stream": lambda: streaming(rounds, options.quick),
         "Tests": suite,
     }
