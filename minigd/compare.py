@@ -12,6 +12,7 @@ import numpy as np
 from minigd.backend import Array, Backend, backend_of, get_backend
 from minigd.batches import Batches
 from minigd.errors import check_integer
+from minigd.fused import fused_layers, fused_loss
 from minigd.layers import Layer
 from minigd.losses import Loss
 from minigd.model import Sequential
@@ -34,8 +35,13 @@ class Difference(NamedTuple):
     size: float
     allowed: float
 
+    @property
+    def counts(self) -> bool:
+        """Whether rounding does not explain it."""
+        return not self.size <= self.allowed
+
     def __str__(self) -> str:
-        beyond = "more than" if self.size > self.allowed else "within"
+        beyond = "more than" if self.counts else "within"
         return (
             f"step {self.step}, {self.part}: {self.size:.2g} of the largest number, {beyond} the "
             f"{self.allowed:.2g} that rounding explains"
@@ -83,7 +89,8 @@ def compare_backends(
 
     Forward of each layer, the loss and its gradient, backward of each layer, the gradient of each
     parameter, and the update are compared in this order, each from the same numbers on both
-    backends. Two results of n-term sums may differ by 16 √n roundings, of the largest number in the
+    backends; on a GPU the layers are, and then what a trainer puts in their place (`minigd.fused`).
+    Two results of n-term sums may differ by 16 √n roundings, of the largest number in the
     array.
 
     Parameters
@@ -136,12 +143,12 @@ def compare_backends(
                 continue
             done += 1
             found += _step(done, one, other, x, y)
-            if done == steps or found[-1].size > found[-1].allowed:
+            if done == steps or found[-1].counts:
                 break
         epoch += 1
-        if found[-1].size > found[-1].allowed:
+        if found[-1].counts:
             break
-    first = next((d for d in found if not d.size <= d.allowed), None)
+    first = next((d for d in found if d.counts), None)
     worst = max(found, key=lambda d: d.size / d.allowed if d.size < d.allowed else math.inf)
     return Comparison(first, worst, done)
 
@@ -157,6 +164,9 @@ class _Side:
         self.objective = Objective(self.model, copy.copy(loss))
         self.updater = copy.copy(get_updater(updater))
         self.updater.reset()
+        self.fused = copy.copy(self.objective)
+        self.fused.layers = fused_layers(self.objective.layers)
+        self.fused.loss = fused_loss(self.objective.loss)
 
     def bring(self, x: Array) -> Array:
         """Return an array of either side on this one."""
@@ -165,16 +175,34 @@ class _Side:
 
 def _step(step: int, one: _Side, other: _Side, x: Any, y: Any) -> list[Difference]:
     """Make a step on both sides, and return the differences up to the first that counts."""
+    other.model.flat_params[...] = other.bring(one.model.flat_params)
+    x, y = one.model.convert(one.bring(x), "x"), one.bring(y)
+    found = _pass(step, one, other, x, y, fused=False)
+    if not found[-1].counts and not other.backend.reads_are_free:
+        # A trainer on a GPU has these in the place of the layers.
+        found += _pass(step, one, other, x, y, fused=True)
+    if found[-1].counts:
+        return found
+    other.model.flat_grads[...] = other.bring(one.model.flat_grads)
+    for side in (one, other):
+        side.updater.update(side.model)
+    part = f"the update by {type(one.updater).__name__}"
+    a, b = (side.backend.to_numpy(side.model.flat_params) for side in (one, other))
+    return [*found, _difference(step, part, a, b, 1)]
+
+
+def _pass(step: int, one: _Side, other: _Side, x: Array, y: Array, fused: bool) -> list[Difference]:
+    """Go forward and backward on both sides, and return the differences likewise."""
     found: list[Difference] = []
+    how = ", fused" if fused else ""
 
     def differ(part: str, a: Array, b: Array, terms: int) -> bool:
-        found.append(_difference(step, part, one.backend.to_numpy(a), to_numpy(b), terms))
-        return not found[-1].size <= found[-1].allowed
+        values = one.backend.to_numpy(a), other.backend.to_numpy(b)
+        found.append(_difference(step, part + how, *values, terms))
+        return found[-1].counts
 
-    to_numpy = other.backend.to_numpy
-    other.model.flat_params[...] = other.bring(one.model.flat_params)
-    layers = list(zip(one.objective.layers, other.objective.layers, strict=True))
-    x = one.model.convert(one.bring(x), "x")
+    objectives = [side.fused if fused else side.objective for side in (one, other)]
+    layers = list(zip(*[objective.layers for objective in objectives], strict=True))
     n = len(x)
     for layer, twin in layers:
         _draw(step, layer, twin)
@@ -182,23 +210,23 @@ def _step(step: int, one: _Side, other: _Side, x: Any, y: Any) -> list[Differenc
         if differ(f"forward of {layer.name}", y_one, y_other, layer.n_in):
             return found
         x = y_one
-    y = one.bring(y)
-    for side in (one, other):
-        side.objective.loss.backend = side.backend
-    values = [
-        side.objective.loss.mean(side.bring(x), side.objective.targets(side.bring(y)))
-        for side in (one, other)
-    ]
+    values = []
+    for side, objective in zip((one, other), objectives, strict=True):
+        objective.loss.backend = side.backend
+        targets = objective.targets(side.bring(y))
+        values.append(objective.loss.mean(side.bring(x), targets))
     if differ("the loss", values[0], values[1], n):
         return found
-    dy, dy_other = (side.objective.loss.backward() for side in (one, other))
+    dy, dy_other = (objective.loss.backward() for objective in objectives)
     if differ("the gradient of the loss", dy, dy_other, dy.shape[1]):
         return found
     first = next((i for i, (layer, _) in enumerate(layers) if layer.params), len(layers))
     for i in reversed(range(first, len(layers))):
         layer, twin = layers[i]
         layer.wants_dx = twin.wants_dx = i > first
-        dx, dx_other = layer.backward(dy), twin.backward(other.bring(dy))
+        # Brought over first: a fused layer writes over what it is given.
+        dy_other = other.bring(dy)
+        dx, dx_other = layer.backward(dy), twin.backward(dy_other)
         for name in layer.params:
             part = f"the gradient of {layer.name}.{name}"
             if differ(part, layer.grads[name], twin.grads[name], n):
@@ -214,11 +242,6 @@ def _step(step: int, one: _Side, other: _Side, x: Any, y: Any) -> list[Differenc
             part = f"the buffer {layer.name}.{name}"
             if differ(part, layer.buffers[name], twin.buffers[name], n):
                 return found
-    other.model.flat_grads[...] = other.bring(one.model.flat_grads)
-    for side in (one, other):
-        side.updater.update(side.model)
-    part = f"the update by {type(one.updater).__name__}"
-    differ(part, one.model.flat_params, other.model.flat_params, 1)
     return found
 
 

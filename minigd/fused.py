@@ -171,8 +171,7 @@ class FusedDense(Layer):
 
     def __init__(self, dense: Dense, activation: Activation | None = None) -> None:
         self.dense, self.activation = dense, activation
-        self.name, self.n_in, self.n_out = dense.name, dense.n_in, dense.n_out
-        self.params, self.grads, self.backend = dense.params, dense.grads, dense.backend
+        _like(self, dense)
 
     def forward(self, x: Array, train: bool = False) -> Array:
         """Return y; in training keep x and y."""
@@ -214,8 +213,7 @@ class FusedBatchNorm(Layer):
 
     def __init__(self, layer: BatchNorm) -> None:
         self.layer = layer
-        self.name, self.n_in, self.n_out = layer.name, layer.n_in, layer.n_out
-        self.params, self.grads, self.backend = layer.params, layer.grads, layer.backend
+        _like(self, layer)
 
     def forward(self, x: Array, train: bool = False) -> Array:
         """Return y; in training keep x̂ and σ², and move the running statistics."""
@@ -300,6 +298,13 @@ class FusedLoss(Loss):
     def forget(self) -> None:
         """Drop what was kept."""
         self._dz = None
+
+
+def _like(fused: Layer, layer: Layer) -> None:
+    """Give a fused layer the name, the widths and the arrays of the one that it stands for."""
+    fused.name, fused.n_in, fused.n_out = layer.name, layer.n_in, layer.n_out
+    fused.params, fused.grads, fused.buffers = layer.params, layer.grads, layer.buffers
+    fused.backend = layer.backend
 
 
 def fused_layers(layers: Sequence[Layer]) -> list[Layer]:

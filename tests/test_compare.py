@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigd as gd
-from minigd import formulas
+from minigd import formulas, fused
 from minigd.backend import CupyBackend
 
 
@@ -67,21 +67,25 @@ class Off(CupyBackend):
 
 
 @pytest.mark.parametrize(
-    ("formula", "part"),
+    ("formula", "part", "calls"),
     [
-        (formulas.tanh, "forward of tanh1"),
-        (formulas.tanh_backward, "backward of tanh1"),
-        (formulas.relu, "forward of relu1"),
-        (formulas.adam, "the update by Adam"),
+        (formulas.tanh, "forward of tanh1", 2),  # of the layer and, behind BatchNorm, in its place
+        (formulas.tanh_backward, "backward of tanh1", 2),
+        (formulas.relu, "forward of relu1", 1),
+        (fused.biased(formulas.relu), "forward of dense2, fused", 1),
+        (fused.class_cross_entropy, "the loss, fused", 1),
+        (fused.normalized, "the gradient of batchnorm1.gamma, fused", 1),  # x̂, and not y
+        (fused.moved, "the buffer batchnorm1.mean, fused", 1),
+        (formulas.adam, "the update by Adam", 1),
     ],
 )
-@pytest.mark.parametrize("after", [0, 4])
-def test_the_first_part_that_differs_is_named(stand_in, formula, part, after):
-    found = compare(Off(stand_in.xp, formula, after))
+@pytest.mark.parametrize("steps", [0, 4])
+def test_the_first_part_that_differs_is_named(stand_in, formula, part, calls, steps):
+    found = compare(Off(stand_in.xp, formula, steps * calls))
     assert not found.agree
-    assert (found.first.step, found.first.part) == (after + 1, part)
+    assert (found.first.step, found.first.part) == (steps + 1, part)
     assert found.first.size == pytest.approx(0.001, rel=0.01)
-    assert str(found).startswith(f"the backends differ: step {after + 1}, {part}: 0.001 of")
+    assert str(found).startswith(f"the backends differ: step {steps + 1}, {part}: 0.001 of")
 
 
 def test_a_wrong_gradient_of_a_parameter_is_named(stand_in, monkeypatch):

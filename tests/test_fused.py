@@ -94,6 +94,21 @@ def test_a_fused_step_gives_the_numbers_of_the_layers(
         np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_step_on_any_device_gives_the_numbers_of_numpy(backend, name, dtype):
+    layers = [gd.Dense(64, bias=False), gd.BatchNorm(), gd.ReLU(), gd.Dropout(0.2)]
+    layers += [gd.Dense(40), gd.Tanh(), gd.Dense(7), *(end() for end in ENDS.get(name, []))]
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(300, 30)).astype(dtype), targets(name, 300, 7, rng)
+    model = gd.Sequential(layers, 30, dtype=dtype, seed=1)
+    found = stepped(model.copy(backend=backend), LOSSES[name](), x, y, None, fuse=True)
+    expected = stepped(model, LOSSES[name](), x, y, None, fuse=False)
+    for one, other in zip(found, expected, strict=True):
+        eps, largest = np.finfo(dtype).eps, abs(other).max()
+        np.testing.assert_allclose(one, other, rtol=0, atol=64 * eps * largest)
+
+
 class Doubled(gd.Layer):
     """A layer of somebody else, which keeps what it is given."""
 
