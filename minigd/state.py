@@ -162,6 +162,10 @@ def read(
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             members = {name: file[name] for name in file.files}
+        if _DESCRIPTION not in members:
+            raise CheckpointError(
+                f"{os.fspath(path)!r} is an archive of arrays, and no file that minigd saved"
+            )
         digest = members.pop(_DIGEST, None)
         changed = digest is None or _digest(members).tobytes() != digest.tobytes()
         description: Description = json.loads(members.pop(_DESCRIPTION).tobytes())
