@@ -414,6 +414,7 @@ _WORDS = [
     (r"exclude=\[('[^']*')\]", r"--exclude \1"),
     (r"na=\[('[^']*')\]", r"--na \1"),
     (r"columns=\[\.\.\.\]", "--columns"),
+    (r", or use dtype='float64'", ""),  # a model of the shell is of float32
 ]
 
 
@@ -429,7 +430,7 @@ def in_words_of_the_shell(message: str) -> str:
 
 
 def _show_warning(message: Warning | str, *place: Any, **kind: Any) -> None:
-    _complain(str(message))
+    _complain(in_words_of_the_shell(str(message)))
 
 
 def _program() -> list[str]:

@@ -182,6 +182,17 @@ def test_a_warning_is_a_line_without_a_place_in_the_source(monkeypatch, capsys):
     assert warnings.showwarning is shown
 
 
+def test_a_warning_is_in_words_of_the_shell(monkeypatch, capsys):
+    def warning(picture):
+        warnings.warn("leave it out with exclude=['id']", RuntimeWarning, stacklevel=1)
+
+    monkeypatch.setattr(demo, "main", warning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["demo"]) == 0
+    assert capsys.readouterr().err == "minigd: leave it out with --exclude 'id'\n"
+
+
 @pytest.mark.parametrize(
     ("python", "shell"),
     [
@@ -189,6 +200,7 @@ def test_a_warning_is_a_line_without_a_place_in_the_source(monkeypatch, capsys):
         ("say so with na=['?']; if", "say so with --na '?'; if"),
         ("name all columns with columns=[...]", "name all columns with --columns"),
         ("a name such as na=3", "a name such as na=3"),
+        ("scale the column, or use dtype='float64'", "scale the column"),
     ],
 )
 def test_advice_for_python_becomes_advice_for_the_shell(python, shell):
