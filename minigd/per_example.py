@@ -78,14 +78,16 @@ def backward(objective: Objective, clipping: RowClipping, scale: Array | None = 
     model.run_backward(layers, dz, squares=squares)
     if not squares:
         raise ValueError("the model has no parameters, so that no row has a gradient")
-    norms = model.backend.xp.sqrt(sum(squares[1:], squares[0]))
+    # In the dtype that the layers gave them, which may have room where the model's has none.
+    length = model.backend.xp.sqrt(sum(squares[1:], squares[0]))
     if clipping.limit is not None:
         for layer, arrays in zip(layers, kept, strict=True):
             if arrays is not None:
                 layer.keep(*arrays)
         # Everything behind the loss is linear in dy, so that a row's own gradient shrinks with it.
         with np.errstate(all="ignore"):
-            own = norms if scale is None else norms / scale
+            own = length if scale is None else length / scale
             share = model.backend.xp.minimum(1, clipping.limit / own)
+        share = share.astype(model.dtype, copy=False)
         model.run_backward(layers, dz * share.reshape(-1, 1))
-    return norms
+    return length.astype(model.dtype, copy=False)

@@ -206,6 +206,35 @@ def test_a_layer_of_ones_own_can_say_what_its_rows_add():
     np.testing.assert_allclose(norms, alone, rtol=1e-12)
 
 
+class Wide(Scale):
+    """The same, in float64."""
+
+    def row_squares(self, dy):
+        (x,) = self.held
+        return ((dy * x).astype("float64") ** 2).sum(axis=1)
+
+
+@pytest.mark.parametrize("size", [1e12, 1e-12])
+@pytest.mark.parametrize("limit", [None, 0.5])
+def test_squares_beyond_the_models_dtype_may_be_told_in_float64(backend, size, limit):
+    # Gradients of 1e24 and of 1e-24, whose squares float32 does not hold.
+    rng = np.random.default_rng(0)
+    x = backend.asarray(size * rng.uniform(1, 2, size=(6, 4)), dtype="float32")
+    y = backend.asarray(size * rng.normal(size=(6, 4)), dtype="float32")
+    results = []
+    for layer, dtype in ((Wide, "float32"), (Told, "float64")):
+        model = gd.Sequential([layer()], inputs=4, dtype=dtype, backend=backend)
+        trainer = gd.Trainer(model, "mse", gd.SGD(0.0), clip_rows=limit)
+        _, norms = trainer.step(x, y, per_example=True)
+        assert norms.dtype == model.flat_grads.dtype == dtype
+        results.append([backend.to_numpy(a) for a in (norms, model.flat_grads)])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    assert results[0][0].min() > 0
+    if limit is not None and size > 1:
+        assert np.linalg.norm(results[0][1]) > 0.1
+
+
 def test_callbacks_see_the_norms_of_the_rows_they_are_told():
     x, y = rows(23, "mse")
     weight = np.ones(23)
