@@ -41,7 +41,8 @@ def backward(objective: Objective, clipping: RowClipping, scale: Array | None = 
 
         norm_i = |∂ℓ_i/∂θ|,    |∂ℓ_i/∂W|² + |∂ℓ_i/∂b|² = (|x_i|² + 1) |dy_i|²  for a Dense layer
 
-    With row weights, ℓ_i is n w_i/Σw times the loss of example i.
+    With row weights, ℓ_i is n w_i/Σw times the loss of example i. In float32, a norm that a Dense
+    layer takes beyond 1.8e19, where squares end, is infinite, and a limit takes that row to 0.
 
     Parameters
     ----------
