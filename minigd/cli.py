@@ -428,7 +428,7 @@ def _complain(message: str) -> None:
 
 
 def _show_warning(message: Warning | str, *place: Any, **kind: Any) -> None:
-    _complain(str(message))
+    _complain(in_words_of_the_shell(str(message)))
 
 
 def _program() -> list[str]:

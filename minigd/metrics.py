@@ -243,7 +243,7 @@ class RocAuc(Metric):
 
 
 class Difference(Metric):
-    """A metric that compares outputs and targets number by number."""
+    """A metric that compares outputs and targets number by number, in float64."""
 
     def check(self, y: Array, shape: tuple[int, ...]) -> None:
         """Refuse targets of another shape than the outputs."""
@@ -252,6 +252,17 @@ class Difference(Metric):
                 f"{type(self).__name__} compares number by number, and y has shape {y.shape} while "
                 f"the outputs have shape {shape}: leave this metric out"
             )
+
+    def errors(self, prediction: Array, y: Array) -> Array:
+        """Return prediction − y, of shape (n, K), whose squares the dtype of a model may not hold.
+
+        >>> import numpy as np
+        >>> largest = np.finfo("float32").max
+        >>> errors = MeanAbsoluteError().errors(np.array([[largest]]), np.array([-largest]))
+        >>> float(errors[0, 0]) == 2 * float(largest)
+        True
+        """
+        return prediction.astype("float64") - y.reshape(prediction.shape)
 
 
 class MeanAbsoluteError(Difference):
@@ -266,7 +277,7 @@ class MeanAbsoluteError(Difference):
 
     def per_example(self, prediction: Array, y: Array) -> Array:
         """Return the absolute error of each row."""
-        return abs(prediction - y.reshape(prediction.shape)).mean(axis=1)
+        return abs(self.errors(prediction, y)).mean(axis=1)
 
 
 class MeanSquaredError(Difference):
@@ -281,7 +292,7 @@ class MeanSquaredError(Difference):
 
     def per_example(self, prediction: Array, y: Array) -> Array:
         """Return the squared error of each row."""
-        return ((prediction - y.reshape(prediction.shape)) ** 2).mean(axis=1)
+        return (self.errors(prediction, y) ** 2).mean(axis=1)
 
 
 class RootMeanSquaredError(MeanSquaredError):
@@ -321,12 +332,13 @@ class R2(Difference):
 
     def total(self, prediction: Array, y: Array, weight: Array | None) -> Array:
         """Return for each output Σw, the mean of y, its squared deviations, the squared errors."""
+        squares = self.errors(prediction, y) ** 2
         y = y.reshape(prediction.shape).astype("float64")
         w = np.ones_like(y) if weight is None else weight[:, None] * np.ones_like(y)
         sum_w = w.sum(axis=0)
         mean = (w * y).sum(axis=0) / sum_w
-        errors = (w * (y - prediction) ** 2).sum(axis=0)
-        return np.stack([sum_w, mean, (w * (y - mean) ** 2).sum(axis=0), errors])
+        deviations = (w * (y - mean) ** 2).sum(axis=0)
+        return np.stack([sum_w, mean, deviations, (w * squares).sum(axis=0)])
 
     def merge(self, one: Array, other: Array) -> Array:
         """Return the total of two parts from their totals."""

@@ -41,7 +41,8 @@ def backward(objective: Objective, clipping: RowClipping, scale: Array | None = 
 
         norm_i = |∂ℓ_i/∂θ|,    |∂ℓ_i/∂W|² + |∂ℓ_i/∂b|² = (|x_i|² + 1) |dy_i|²  for a Dense layer
 
-    With row weights, ℓ_i is n w_i/Σw times the loss of example i.
+    With row weights, ℓ_i is n w_i/Σw times the loss of example i. In float32, |x_i| and |dy_i| of a
+    Dense layer may be as large as 1.8e19, where their squares end.
 
     Parameters
     ----------
@@ -78,14 +79,16 @@ def backward(objective: Objective, clipping: RowClipping, scale: Array | None = 
     model.run_backward(layers, dz, squares=squares)
     if not squares:
         raise ValueError("the model has no parameters, so that no row has a gradient")
-    norms = model.backend.xp.sqrt(sum(squares[1:], squares[0]))
+    # In the dtype that the layers gave them, which may have room where the model's has none.
+    length = model.backend.xp.sqrt(sum(squares[1:], squares[0]))
     if clipping.limit is not None:
         for layer, arrays in zip(layers, kept, strict=True):
             if arrays is not None:
                 layer.keep(*arrays)
         # Everything behind the loss is linear in dy, so that a row's own gradient shrinks with it.
         with np.errstate(all="ignore"):
-            own = norms if scale is None else norms / scale
+            own = length if scale is None else length / scale
             share = model.backend.xp.minimum(1, clipping.limit / own)
+        share = share.astype(model.dtype, copy=False)
         model.run_backward(layers, dz * share.reshape(-1, 1))
-    return norms
+    return length.astype(model.dtype, copy=False)

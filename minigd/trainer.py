@@ -33,6 +33,7 @@ from minigd.progress import Progress, say
 from minigd.receipt import Receipt
 from minigd.recording import Steps
 from minigd.sources import ArraySource, Rows
+from minigd.sources.rounding import check_rounding
 from minigd.staging import Staging
 from minigd.summary import work_bytes
 from minigd.totals import Totals
@@ -486,7 +487,8 @@ class Trainer:
         Raises
         ------
         ShapeError, DataError
-            If the data do not fit the model, the loss or each other; nothing was trained.
+            If the data do not fit the model, the loss or each other, or the model's dtype can't
+            tell the targets of arrays from each other; nothing was trained.
         DivergenceError
             If the loss or a gradient is no longer finite; it names the epoch and the update, and
             the parameters are the last good ones.
@@ -494,6 +496,8 @@ class Trainer:
         batches = self._choose(data, y, batch_size, shuffle, sample_weight, class_weight)
         validation = None if validation_data is None else _validation(validation_data)
         self._check(batches)
+        if not self.updates and isinstance(batches.source, ArraySource):
+            check_rounding(batches.source.x, batches.source.y, self.model.dtype)
         if validation is not None:
             self._check(validation)
         self._go_on_with(batches)

@@ -163,6 +163,18 @@ def test_metrics_of_classes_are_scikit_learns_however_the_epoch_is_cut(
         assert value == pytest.approx(expected, rel=1e-13)
 
 
+def of_numbers(name, p, y, weight):
+    """Return a metric of numbers by scikit-learn, whose RMSE is that of each output alone."""
+    functions = {
+        "mae": sklearn_metrics.mean_absolute_error,
+        "mse": sklearn_metrics.mean_squared_error,
+        "rmse": sklearn_metrics.mean_squared_error,
+        "r2": sklearn_metrics.r2_score,
+    }
+    value = functions[name](y, p, sample_weight=weight)
+    return math.sqrt(value) if name == "rmse" else value
+
+
 @cut
 @weighed
 @pytest.mark.parametrize("k", [1, 3])
@@ -173,14 +185,7 @@ def test_metrics_of_numbers_are_scikit_learns_however_the_epoch_is_cut(
     rng = np.random.default_rng(k)
     y = rng.normal(size=(23, k)) * [[1.0, 10.0, 100.0][:k]] + 5
     p = y + rng.normal(size=(23, k))
-    functions = {
-        "mae": sklearn_metrics.mean_absolute_error,
-        "mse": sklearn_metrics.mean_squared_error,
-        "rmse": sklearn_metrics.mean_squared_error,
-        "r2": sklearn_metrics.r2_score,
-    }
-    expected = functions[name](y, p, sample_weight=weight)
-    expected = math.sqrt(expected) if name == "rmse" else expected
+    expected = of_numbers(name, p, y, weight)
     for targets in [y] if k > 1 else [y, y[:, 0]]:
         value = epoch(name, backend, p, targets, weight, sizes)
         assert type(value) is float
@@ -292,6 +297,20 @@ def test_r2_keeps_its_digits_far_from_zero(backend, shift, weight):
     for sizes in CUTS.values():
         value = epoch("r2", backend, p + shift, y + shift, weight, sizes)
         assert value == pytest.approx(expected, rel=0, abs=1e-6)
+
+
+@weighed
+@pytest.mark.parametrize("size", [1e30, -1e30, 1e-30])
+@pytest.mark.parametrize("name", ["mae", "mse", "rmse", "r2"])
+def test_squares_that_a_dtype_can_not_hold_are_counted(backend, name, size, weight):
+    # The square of 1e30 is beyond float32, and that of 1e-30 is 0 in it.
+    rng = np.random.default_rng(0)
+    y = (size * rng.normal(size=(23, 2))).astype("float32")
+    p = (y * rng.uniform(0.5, 1.5, size=y.shape)).astype("float32")
+    expected = of_numbers(name, p.astype("float64"), y.astype("float64"), weight)
+    for sizes in CUTS.values():
+        value = epoch(name, backend, p, y, weight, sizes)
+        assert value == pytest.approx(expected, rel=1e-12, abs=0)
 
 
 def test_r2_of_batches_whose_means_differ_is_that_of_all_rows(backend):

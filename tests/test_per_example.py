@@ -198,12 +198,66 @@ def test_a_layer_without_gradients_of_rows_is_refused(layer, reason):
         assert trainer.updates == 0
 
 
+@pytest.mark.parametrize("replay", [True, False])
+@pytest.mark.parametrize("limit", [None, 0.5])
+@pytest.mark.parametrize("sizes", [(1e12, 1e12), (1e18, 1e18), (1e-15, 1e-15), (1e-15, 1e18)])
+def test_the_product_of_squares_may_be_beyond_the_models_dtype(sizes, limit, replay):
+    rng = np.random.default_rng(0)
+    x, y = (size * rng.normal(size=(130, 3)) for size in sizes)
+    results = []
+    for dtype in ("float32", "float64"):
+        model = gd.Sequential([gd.Dense(3, "zeros")], inputs=3, dtype=dtype)
+        trainer = gd.Trainer(model, "mse", gd.SGD(0.0), clip_rows=limit, reuse_buffers=replay)
+        seen = []
+        batches = gd.Batches(x.astype("float32"), y.astype("float32"), batch_size=26)
+        trainer.fit(
+            batches,
+            epochs=2,
+            per_example=True,
+            callbacks=[lambda e, seen=seen: e.x is not None and seen.append(e.norms.copy())],
+        )
+        assert not replay or all(trainer._steps._recordings.values())
+        results.append((np.concatenate(seen), model.flat_grads))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6 * np.abs(other).max())
+    assert np.isfinite(results[0][0]).all()
+
+
 def test_a_layer_of_ones_own_can_say_what_its_rows_add():
     x, y = rows(6, "mse")
     model = network("tanh", "mse", start=[Told()])
     alone = [np.linalg.norm(gradient(model.copy(), "mse", x[[i]], y[[i]])) for i in range(6)]
     _, norms = gd.Trainer(model, "mse", gd.SGD(0.0)).step(x, y, per_example=True)
     np.testing.assert_allclose(norms, alone, rtol=1e-12)
+
+
+class Wide(Scale):
+    """The same, in float64."""
+
+    def row_squares(self, dy):
+        (x,) = self.held
+        return ((dy * x).astype("float64") ** 2).sum(axis=1)
+
+
+@pytest.mark.parametrize("size", [1e12, 1e-12])
+@pytest.mark.parametrize("limit", [None, 0.5])
+def test_squares_beyond_the_models_dtype_may_be_told_in_float64(backend, size, limit):
+    # Gradients of 1e24 and of 1e-24, whose squares float32 does not hold.
+    rng = np.random.default_rng(0)
+    x = backend.asarray(size * rng.uniform(1, 2, size=(6, 4)), dtype="float32")
+    y = backend.asarray(size * rng.normal(size=(6, 4)), dtype="float32")
+    results = []
+    for layer, dtype in ((Wide, "float32"), (Told, "float64")):
+        model = gd.Sequential([layer()], inputs=4, dtype=dtype, backend=backend)
+        trainer = gd.Trainer(model, "mse", gd.SGD(0.0), clip_rows=limit)
+        _, norms = trainer.step(x, y, per_example=True)
+        assert norms.dtype == model.flat_grads.dtype == dtype
+        results.append([backend.to_numpy(a) for a in (norms, model.flat_grads)])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    assert results[0][0].min() > 0
+    if limit is not None and size > 1:
+        assert np.linalg.norm(results[0][1]) > 0.1
 
 
 def test_callbacks_see_the_norms_of_the_rows_they_are_told():

@@ -20,9 +20,9 @@ def report(trained: Trained, out: str | os.PathLike[str]) -> str:
 
 
 def number(value: float) -> str:
-    """Return a figure for people: 0.8712, 66,501.
+    """Return a figure for people: 0.8712, 66,501, 2.684e+29.
 
-    >>> number(0.87119), number(66501.2)
-    ('0.8712', '66,501')
+    >>> number(0.87119), number(66501.2), number(2.6842e29)
+    ('0.8712', '66,501', '2.684e+29')
     """
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"

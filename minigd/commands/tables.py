@@ -15,6 +15,7 @@ from minigd.commands.kinds import check_table, line_behind
 from minigd.errors import DataError, ShapeError
 from minigd.progress import say
 from minigd.sources import CsvSource, IterableSource, NpySource, ParquetSource
+from minigd.sources.rounding import Rounding
 from minigd.sources.schema import MISSING_LEVEL, Schema
 
 Task: TypeAlias = Literal["classification", "regression"]
@@ -198,7 +199,8 @@ def settle_task(table: Table, task: Task | None = None) -> tuple[Task, Schema, s
     Raises
     ------
     DataError
-        If the target can't be what the user says it is, or has one class only.
+        If the target can't be what the user says it is, or is the same in every row, also where
+        that is so in the dtype of the schema alone.
     """
     schema = table.schema
     assert schema is not None
@@ -215,6 +217,7 @@ def settle_task(table: Table, task: Task | None = None) -> tuple[Task, Schema, s
             if task is None:
                 many = f"more than {MOST_CLASSES} different whole numbers"
                 why = f"which holds {many if schema.integer else 'fractions'}"
+            _check_quantity(table, schema)
             return "regression", schema.replace(integer=False), why
         if found is None:
             raise DataError(
@@ -225,8 +228,26 @@ def settle_task(table: Table, task: Task | None = None) -> tuple[Task, Schema, s
         why += "; if it is a quantity, say --task regression" if task is None else ""
     classes = schema.classes or []
     if len(classes) < 2:
-        raise DataError(f"the target {target!r} is {classes[0]!r} in every row: nothing to learn")
+        raise _nothing_to_learn(target, classes[0])
     return "classification", schema, why
+
+
+def _check_quantity(table: Table, schema: Schema) -> None:
+    """Refuse a target with one value, or with whole numbers that a fraction's dtype makes one."""
+    rounding, target, value = Rounding(schema.dtype), schema.targets[0], ""
+    for _, y in table.chunks():
+        assert y is not None
+        value = str(y[0])
+        rounding.add(y.reshape(-1, 1))
+        if rounding.low[0] < rounding.high[0] and not rounding.lost[0]:
+            return
+    if rounding.lost[0]:
+        raise DataError(rounding.sentence(f"the target {target!r}", 0))
+    raise _nothing_to_learn(target, value)
+
+
+def _nothing_to_learn(target: str, value: str) -> DataError:
+    return DataError(f"the target {target!r} is {value!r} in every row: nothing to learn")
 
 
 def _few_values(table: Table, most: int | None) -> list[str] | None:

@@ -16,7 +16,8 @@ _WORDS = [
     (r"backend='numpy'", "--backend numpy"),
     (r"separator='\\t'", "--separator tab"),
     (rf"separator={_TEXT}", r"--separator \1"),
-    # There is no option for these.
+    # There is no option for these; a model of the shell is of float32.
+    (r", or use dtype='float64'", ""),
     (r", ([^,]*), or name its levels with \w+=\.\.\.", r", or \1"),
     (r", or give its levels with \w+=\.\.\.", ""),
     (r"; if the numbers are names of categories, give them all with \w+=\.\.\.", ""),

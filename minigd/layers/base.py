@@ -86,7 +86,8 @@ class Layer:
     def row_squares(self, dy: Array) -> Array:
         """Return Σ over this layer's parameters of what each row alone gives as gradient, squared.
 
-        Called before `backward`, with the same dy; of shape (n,).
+        Called before `backward`, with the same dy; of shape (n,). It may be float64, which has room
+        for squares that the model's dtype can't hold.
 
         Raises
         ------

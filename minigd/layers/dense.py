@@ -113,7 +113,9 @@ class Dense(Layer):
         """Return |x_i|² |dy_i|² for W, and |dy_i|² for b, of each row."""
         assert self.held is not None
         (x,) = self.held
-        return ((x * x).sum(axis=1) + self.bias) * (dy * dy).sum(axis=1)
+        # In float64, which holds the product of any two sums that float32 holds.
+        squares = (x * x).sum(axis=1).astype("float64") + self.bias
+        return squares * (dy * dy).sum(axis=1)
 
     def config(self) -> dict[str, Any]:
         """Return the arguments; an initializer that is not one of minigd's goes as "zeros".

@@ -116,7 +116,8 @@ class CsvSource(RandomAccess):
     DataError
         Naming file, line and column: a row with too few or too many fields, a value that is
         missing or is no number, bytes that are not UTF-8, a missing column, two columns of one
-        name, dates or free text, an empty file, a file that has changed.
+        name, dates or free text, an empty file, a file that has changed; or naming the column: a
+        target whose values `dtype` can't tell from each other. Of such a feature it warns.
 
     Notes
     -----

@@ -5,6 +5,7 @@ Numbers stay numbers, categories become one-hot columns, and dates and free text
 
 import math
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from numbers import Real
@@ -14,6 +15,7 @@ import numpy as np
 
 from minigd.backend import Array
 from minigd.errors import DataError
+from minigd.sources.rounding import Rounding
 
 MOST_LEVELS = 100
 """A column with more different texts than this is free text, unless its levels are given."""
@@ -476,7 +478,8 @@ def settle(
     ------
     DataError
         If a column holds dates or free text, or numbers with a few texts among them; if a value is
-        missing and must not be, or is infinite; if a column that was named is not there.
+        missing and must not be, or is infinite; if a column that was named is not there; if the
+        dtype can't tell the values of a target from each other.
     """
     features, targets = selection.resolve(columns, name)
     used = [*features, *targets]
@@ -485,10 +488,10 @@ def settle(
         text |= set(targets)
     while True:
         try:
-            seen = _Seen(selection, features, targets, text, locate, name)
+            seen = _Seen(selection, features, targets, text, locate, name, dtype)
             for frame in frames(text):
                 seen.add(frame)
-            return seen.settled(dtype)
+            return seen.settled()
         except TextInNumbers as found:
             if found.column in text:
                 raise
@@ -506,10 +509,13 @@ class _Seen:
         text: set[str],
         locate: Callable[[int], str],
         name: str,
+        dtype: Any,
     ) -> None:
         self.selection, self.features, self.targets = selection, features, targets
         self.text, self.locate, self.name = text, locate, name
         self.used = [*features, *targets]
+        self.numbers = [c for c in self.used if c not in text]
+        self.rounding = Rounding(dtype)
         self.given = {c: [str(v) for v in levels] for c, levels in selection.categories.items()}
         if selection.classes is not None and targets:
             self.given[targets[0]] = [str(v) for v in selection.classes]
@@ -555,6 +561,7 @@ class _Seen:
             # Beyond 2⁵³ not every whole number is a float.
             whole_numbers = (values == np.rint(values)) & (np.abs(values) < 2.0**53)
             self.integer = bool(whole_numbers.all())
+        self.rounding.add(frame[self.numbers].to_numpy(np.float64))
 
     def _needed(self, missing: str) -> list[str]:
         """Return the columns without whose values a row is dropped."""
@@ -630,7 +637,17 @@ class _Seen:
                 f"{named}=..."
             )
 
-    def settled(self, dtype: Any) -> Settled:
+    def _look_at_rounding(self) -> None:
+        """Refuse a target, and warn of columns, whose differences the dtype would lose."""
+        for j in np.flatnonzero(self.rounding.lost).tolist():
+            column = self.numbers[j]
+            problem = self.rounding.sentence(f"{self.name}: column {column!r}", j)
+            if column not in self.targets:
+                warnings.warn(problem, stacklevel=5)
+            elif not self.integer:  # whole numbers stay as they are
+                raise DataError(problem)
+
+    def settled(self) -> Settled:
         """Return what the whole table comes to."""
         targets, selection = self.targets, self.selection
         for column in self.found:
@@ -647,8 +664,15 @@ class _Seen:
         levels = {c: self.given.get(c) or sorted(self.found[c]) for c in sorted(self.text)}
         classes = levels.pop(targets[0]) if targets and targets[0] in self.text else None
         schema = Schema(
-            self.features, targets, levels, classes, self.integer, selection.missing, dtype
+            self.features,
+            targets,
+            levels,
+            classes,
+            self.integer,
+            selection.missing,
+            self.rounding.dtype,
         )
+        self._look_at_rounding()
         return Settled(schema, self.rows, self.dropped, self.first_dropped)
 
 

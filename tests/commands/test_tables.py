@@ -116,6 +116,33 @@ def test_a_target_of_one_class_teaches_nothing(tmp_path, values):
         target(tmp_path, values)
 
 
+@pytest.mark.parametrize(
+    ("values", "task", "shown"),
+    [
+        ([3.5] * 3, None, "3.5"),
+        ([3] * 3, "regression", "3"),
+        ([0.1] * 3, None, "0.1"),
+        ([-2.5e-7] * 9000, None, "-2.5e-07"),
+    ],
+)
+def test_a_quantity_that_is_always_the_same_teaches_nothing(tmp_path, values, task, shown):
+    with pytest.raises(gd.DataError, match=f"the target 'y' is '{shown}' in every row: nothing"):
+        target(tmp_path, values, task=task)
+
+
+def test_a_quantity_may_begin_with_many_equal_rows(tmp_path):
+    # More than one piece of the file.
+    assert target(tmp_path, [3.5] * 200_000 + [4.0])[0] == "regression"
+
+
+def test_whole_numbers_that_become_one_as_fractions_are_refused(tmp_path):
+    near = [10**9 + i for i in range(30)]
+    with pytest.raises(gd.DataError, match=r"the target 'y' goes from 1000000000\.0 to .* float32"):
+        target(tmp_path, near)
+    assert target(tmp_path, near, task="classification")[0] == "classification"
+    assert target(tmp_path, [10**9 + 1000 * i for i in range(30)])[0] == "regression"
+
+
 def test_a_regression_takes_fractions_later_where_the_training_had_whole_numbers(tmp_path):
     _, schema, _ = target(tmp_path, range(30))
     path = tmp_path / "test.csv"

@@ -22,6 +22,7 @@ from minigd.sources.schema import MissingColumn
         ("say separator='\\t'", "say --separator tab"),
         ("use backend='numpy'", "use --backend numpy"),
         ("a name such as na=3", "a name such as na=3"),
+        ("scale the column, or use dtype='float64'", "scale the column"),
     ],
 )
 def test_advice_for_python_becomes_advice_for_the_shell(python, shell):

@@ -64,6 +64,82 @@ def test_unscaled_columns_are_no_error(scale):
         gd.check_layer(make(), x)
 
 
+class ByColumn(gd.Layer):
+    """Columns less their mean, over their deviation, as textbooks have it.
+
+    The slip is that the mean is taken for a constant on the way back. ``real`` is a layer that
+    takes no complex numbers.
+    """
+
+    def __init__(self, slip=False, real=False):
+        self.slip, self.real = slip, real
+
+    def forward(self, x, train=False):
+        if self.real:
+            x = np.array([[float(v) for v in row] for row in x])
+        centred = x - x.mean(axis=0)
+        scale = 1 / np.sqrt((centred * centred).mean(axis=0) + 1e-3)
+        if train:
+            self.keep(centred * scale, scale)
+        return centred * scale
+
+    def backward(self, dy):
+        y, scale = self.kept()
+        dy = dy - y * (dy * y).mean(axis=0)
+        return scale * (dy if self.slip else dy - dy.mean(axis=0))
+
+
+# How many deviations from 0 the columns lie. A central difference of float64 has no digits beyond.
+far_off = pytest.mark.parametrize("far", [1e3, 1e4, 1e5, 1e6])
+farther = pytest.mark.parametrize("far", [1e3, 1e4, 1e5, 1e6, 1e7, 1e8])
+
+
+@farther
+@pytest.mark.parametrize("n", [3, 20, 100])
+@pytest.mark.parametrize("layer", [gd.BatchNorm, ByColumn])
+def test_columns_far_from_zero_are_no_error(layer, n, far):
+    # The layers are right to the digits that x has: tests/layers/test_normalization.py.
+    for seed in range(3):
+        gd.check_layer(layer(), far + rows(n, 3, seed), seed=seed)
+
+
+@far_off
+@pytest.mark.parametrize("n", [2, 3, 20])
+def test_nor_are_they_for_a_layer_that_takes_no_complex_numbers(n, far):
+    gd.check_layer(ByColumn(real=True), far + rows(n, 3))
+    gd.check_layer(gd.BatchNorm(), far + rows(n, 3))
+    gd.check_layer(gd.BatchNorm(), far + rows(n, 3), method="central")
+
+
+@farther
+@pytest.mark.parametrize("n", [3, 20])
+def test_a_wrong_gradient_far_from_zero_is_an_error(n, far):
+    with pytest.raises(gd.GradientError, match="backward disagrees with the complex step"):
+        gd.check_layer(ByColumn(slip=True), far + rows(n, 3))
+
+
+@far_off
+def test_so_it_is_by_the_central_difference(far):
+    with pytest.raises(gd.GradientError, match="backward disagrees with the central difference"):
+        gd.check_layer(ByColumn(slip=True, real=True), far + rows(20, 3))
+
+
+class Noise(students.Identity):
+    """Adds something else each time, which is more than any rounding."""
+
+    rng = np.random.default_rng(0)
+
+    def forward(self, x, train=False):
+        return x + 1e-3 * self.rng.standard_normal(x.shape)
+
+
+@far_off
+def test_noise_is_no_rounding(far):
+    for layer in (Noise, ByMemory):
+        with pytest.raises(gd.GradientError):
+            gd.check_layer(layer(), far + rows(20, 3))
+
+
 def test_a_layer_in_a_model_is_checked_at_its_own_values():
     model = gd.Sequential([students.Scale(), gd.Dense(2)], inputs=3)
     model.params["scale1.s"][...] = [1e3, 1.0, 1e-3]

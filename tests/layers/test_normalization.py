@@ -3,6 +3,8 @@
 Their numbers are NumPy's, or those of loops over rows; outside are the units of the data.
 """
 
+import decimal
+
 import numpy as np
 import pytest
 import strict_cupy
@@ -313,6 +315,37 @@ def test_digits_are_kept_far_from_zero():
     y = model.forward(far, train=True)
     np.testing.assert_allclose(y, (x - x.mean()) / np.sqrt(x.var() + 1e-5), atol=1e-6)
     np.testing.assert_allclose(running(model)[1], 0.9 + 0.1 * x.var(ddof=1), rtol=1e-7)
+
+
+def exactly(x, dy, gamma, beta, epsilon=1e-5):
+    """Return y, dγ and dx of one column by the formulas, in numbers of sixty digits."""
+    with decimal.localcontext(decimal.Context(prec=60)):
+        x, dy = ([decimal.Decimal(float(v)) for v in column] for column in (x, dy))
+        gamma, beta, epsilon = (decimal.Decimal(float(v)) for v in (gamma, beta, epsilon))
+        n = len(x)
+        mean = sum(x) / n
+        scale = 1 / (sum((v - mean) ** 2 for v in x) / n + epsilon).sqrt()
+        x_hat = [(v - mean) * scale for v in x]
+        dbeta, dgamma = sum(dy) / n, sum(d * v for d, v in zip(dy, x_hat, strict=True)) / n
+        y = [gamma * v + beta for v in x_hat]
+        dx = [gamma * scale * (d - dbeta - v * dgamma) for d, v in zip(dy, x_hat, strict=True)]
+        return np.array(y, float), float(dgamma), np.array(dx, float)
+
+
+@pytest.mark.parametrize("n", [3, 20, 200])
+@pytest.mark.parametrize("far", [0.0, 1e3, 1e5, 1e7])
+def test_far_from_zero_no_digits_are_lost_but_those_that_x_has_not(far, n):
+    rng = np.random.default_rng(n)
+    model = batch_norm(width=1)
+    x, dy = far + rng.normal(size=(n, 1)), rng.normal(size=(n, 1))
+    gamma, beta = affine(model)
+    y = model.forward(x, train=True)
+    dx = model.backward(dy, input_gradient=True)
+    true = exactly(x[:, 0], dy[:, 0], gamma[0], beta[0])
+    found = y[:, 0], model.grads["batchnorm1.gamma"][0], dx[:, 0]
+    # A mean of n numbers near `far` is rounded n times to a share of 2⁻⁵³ of it.
+    for one, other in zip(found, true, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=20 * n**0.5 * (1 + far) * 2.0**-53)
 
 
 def test_a_constant_column_becomes_its_shift_and_stays_finite(backend):

@@ -1,0 +1,135 @@
+"""What a dtype leaves of a column: whether its values can still be told apart.
+
+Numbers near 1e9 are 64 apart in float32, so that a column of such numbers that spans less becomes a
+constant, which any model learns without an error and without use.
+"""
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from minigd.backend import Array, backend_of
+from minigd.errors import DataError
+
+_SAMPLE = 1000
+"""Rows, spread over an array, that are looked at first; all others where these are in doubt."""
+
+
+class Rounding:
+    """What a conversion does to columns whose rows come in pieces.
+
+    A column is lost where the conversion moves some number by more than a quarter of what the
+    column spans::
+
+        max_i |x_ij − round(x_ij)|  >  ¼ (max_i x_ij − min_i x_ij)
+
+    so that a few different numbers are left of it, or one. A constant column has nothing to
+    lose, nor has one that is constant but for the rounding of float64.
+
+    Parameters
+    ----------
+    dtype : dtype
+        That the columns are converted to.
+
+    Attributes
+    ----------
+    low, high : Array, shape (width,)
+        The smallest and the largest number of each column so far.
+
+    Examples
+    --------
+    >>> rounding = Rounding("float32")
+    >>> rounding.add(np.array([[1e9, 0.0], [1e9 + 1, 1.0]]))
+    >>> rounding.lost
+    array([ True, False])
+    >>> print(rounding.sentence("price", 0))
+    price goes from 1000000000.0 to 1000000001.0, and numbers there are 64 apart in float32, ...
+    """
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = np.dtype(dtype)
+        self.low: Array = np.inf
+        self.high: Array = -np.inf
+        self._moved: Array = 0.0
+
+    def add(self, x: Array) -> None:
+        """Take note of rows on the host, of shape (n, width); NaN counts as no number."""
+        if len(x):
+            with np.errstate(over="ignore", invalid="ignore"):
+                moved = abs(x - x.astype(self.dtype))
+            self.low = np.fmin(self.low, np.fmin.reduce(x))
+            self.high = np.fmax(self.high, np.fmax.reduce(x))
+            self._moved = np.fmax(self._moved, np.fmax.reduce(moved))
+
+    @property
+    def lost(self) -> Array:
+        """Whether each column is lost, of shape (width,)."""
+        with np.errstate(over="ignore"):
+            span = self.high - self.low
+        noise = 100 * np.finfo("float64").eps * np.fmax(abs(self.low), abs(self.high))
+        # A number beyond the dtype is another fault, and has an error of its own.
+        return (self._moved > span / 4) & (span > noise) & np.isfinite(self._moved)
+
+    def sentence(self, what: str, column: int) -> str:
+        """Say what is lost of a column, and what to do."""
+        low, high = float(self.low[column]), float(self.high[column])
+        apart = float(np.spacing(self.dtype.type(max(abs(low), abs(high)))))
+        return (
+            f"{what} goes from {low!r} to {high!r}, and numbers there are {apart:.3g} apart in "
+            f"{self.dtype}, which can't tell its values from each other: subtract a number near "
+            "them first, or use dtype='float64'"
+        )
+
+
+def check_rounding(x: Array, y: Array, dtype: Any) -> None:
+    """Refuse targets whose differences a conversion would lose, and warn of such columns of x.
+
+    It looks at a thousand rows, and at all rows of those columns alone that are lost among them.
+
+    Parameters
+    ----------
+    x : Array, shape (n, width)
+        In memory, on any device; a sparse matrix, most of whose numbers are 0, is not looked at.
+    y : Array, shape (n,) or (n, K)
+    dtype : dtype
+        Of the model.
+
+    Raises
+    ------
+    DataError
+        If a column of y is lost: what is learned from it is a constant.
+
+    Examples
+    --------
+    >>> y = 1e9 + np.linspace(0, 1, 50)
+    >>> check_rounding(np.ones((50, 1)), y, "float64")
+    >>> check_rounding(np.ones((50, 1)), y, "float32")
+    Traceback (most recent call last):
+    minigd.errors.DataError: y goes from 1000000000.0 to 1000000001.0, and ...
+    """
+    for problem in _problems(y, "y", dtype):
+        raise DataError(problem)
+    if not hasattr(x, "tocsr"):
+        for problem in _problems(x, "x", dtype):
+            warnings.warn(problem, stacklevel=3)
+
+
+def _problems(array: Array, what: str, dtype: Any) -> list[str]:
+    """Return a sentence about each column that is lost."""
+    if np.can_cast(array.dtype, dtype, "safe"):
+        return []
+    backend, columns = backend_of(array), array.reshape(len(array), -1)
+    rows = np.unique(np.linspace(0, len(columns) - 1, _SAMPLE).astype(np.int64))
+    sample = Rounding(dtype)
+    sample.add(backend.to_numpy(backend.take(columns, backend.asarray(rows))))
+    # A column of which all rows looked at are alike may differ elsewhere.
+    doubt = sample.lost | ((sample.low == sample.high) & (sample._moved > 0))
+    found = []
+    for j in np.flatnonzero(doubt).tolist():
+        whole = Rounding(dtype)
+        whole.add(backend.to_numpy(columns[:, j : j + 1]))
+        if whole.lost[0]:
+            name = what if columns.shape[1] == 1 else f"column {j} of {what} (counted from 0)"
+            found.append(whole.sentence(name, 0))
+    return found
