@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -176,38 +176,66 @@ def speed(rounds: int, quick: bool) -> str:
     return "\n".join(lines)
 
 
-def launches(rounds: int, quick: bool, steps: int = 20) -> str:
-    """Time what the host takes to give out a step, and the GPU to do it, apart from each other.
+class Watched(gd.Batches):
+    """Batches that look at the clocks of host and GPU before one batch of an epoch and another."""
 
-    The steps wait behind a long product, so that neither of the two waits for the other.
-    """
-    import cupy
+    first, last = 3, 23
 
+    def epoch(self, *place: Any) -> Generator[gd.Batch, None, None]:
+        """Yield the batches; a long product goes before the first that is watched.
+
+        What is given out meanwhile waits behind it, so that neither clock waits for the other.
+        """
+        import cupy
+
+        for k, batch in enumerate(super().epoch(*place)):
+            if k == self.first:
+                cupy.dot(self.large, self.large, out=self.product)
+                self.begin.record()
+                self.started = time.perf_counter()
+            if k == self.last:
+                self.seconds = time.perf_counter() - self.started
+                self.end.record()
+            yield batch
+
+    def prepare(self, size: int) -> None:
+        """Make the long product, and the events."""
+        import cupy
+
+        self.large = cupy.ones((size, size), dtype="float32")
+        self.product = cupy.empty_like(self.large)
+        self.begin, self.end = cupy.cuda.Event(), cupy.cuda.Event()
+
+    def times(self) -> tuple[float, float]:
+        """Return the seconds a step of the host and of the GPU."""
+        import cupy
+
+        self.end.synchronize()
+        device = cupy.cuda.get_elapsed_time(self.begin, self.end) / 1e3
+        steps = self.last - self.first
+        return self.seconds / steps, device / steps
+
+
+def launches(rounds: int, quick: bool) -> str:
+    """Time what the host takes to give out a step, and the GPU to do it, apart from each other."""
     lines = ["| workload | host, µs a step | GPU, µs a step |", "| --- | --- | --- |"]
-    size = 1024 if quick else 16_384
-    large = cupy.ones((size, size), dtype="float32")
-    product = cupy.empty_like(large)
     for workload in WORKLOADS:
-        data = make_data(workload._replace(rows=2 * workload.batch_size))
+        data = make_data(workload._replace(rows=(Watched.last + 1) * workload.batch_size))
         training = minigd_trainer.Training(workload, data, None, "cupy")
-        rows = slice(0, workload.batch_size)
-        x, y = (cupy.asarray(a[rows]) for a in (data.x, data.y))
-        host, device = [], []
+        batches = Watched(data.x, data.y, batch_size=workload.batch_size, shuffle=True)
+        batches = batches.on(training.model.backend)
+        batches.prepare(1024 if quick else 16_384)
+        found = []
         for _ in range(rounds + 1):
-            begin, end = cupy.cuda.Event(), cupy.cuda.Event()
-            cupy.cuda.get_current_stream().synchronize()
-            cupy.dot(large, large, out=product)
-            begin.record()
-            started = time.perf_counter()
-            for _ in range(steps):
-                training.trainer.step(x, y)
-            host.append(1e6 * (time.perf_counter() - started) / steps)
-            end.record()
-            end.synchronize()
-            device.append(1e3 * cupy.cuda.get_elapsed_time(begin, end) / steps)
+            training.trainer.fit(batches)
+            found.append(batches.times())
         # The first round compiles kernels.
-        values = spread(host[1:], ",.0f"), spread(device[1:], ",.0f")
-        lines.append(f"| {workload.name} | {values[0]} | {values[1]} |")
+        host, device = (
+            spread([1e6 * t for t in times], ",.0f") for times in zip(*found[1:], strict=True)
+        )
+        lines.append(f"| {workload.name} | {host} | {device} |")
+        del batches, training
+        gc.collect()
     return "\n".join(
         [
             *lines,
