@@ -249,6 +249,9 @@ class Adapted(Layer):
         if self.name:
             for name, value in zip(("mean", "std"), self._known, strict=True):
                 self.buffers[name][...] = self.backend.asarray(value, dtype=self._dtype)
+            # A spread below the smallest number of the dtype is none there.
+            std = self.buffers["std"]
+            std[...] = self.backend.xp.where(std == 0, 1, std)
             self.buffers["rows"][...] = 1
 
     def columns(self, batch: Any) -> Array:

@@ -15,6 +15,9 @@ from minigd.errors import DataError
 _SAMPLE = 1000
 """Rows, spread over an array, that are looked at first; all others where these are in doubt."""
 
+_BLOCK = 16_384
+_FEWEST = 20
+
 
 class Rounding:
     """What a conversion does to columns whose rows come in pieces.
@@ -25,7 +28,7 @@ class Rounding:
         max_i |x_ij − round(x_ij)|  >  ¼ (max_i x_ij − min_i x_ij)
 
     so that a few different numbers are left of it, or one. A constant column has nothing to
-    lose, nor has one that is constant but for the rounding of float64.
+    lose, nor has one that is constant but for what the rounding of float64 adds up to.
 
     Parameters
     ----------
@@ -67,25 +70,29 @@ class Rounding:
         """Whether each column is lost, of shape (width,)."""
         with np.errstate(over="ignore"):
             span = self.high - self.low
-        noise = 100 * np.finfo("float64").eps * np.fmax(abs(self.low), abs(self.high))
+        noise = 1e4 * np.finfo("float64").eps * np.fmax(abs(self.low), abs(self.high))
         # A number beyond the dtype is another fault, and has an error of its own.
         return (self._moved > span / 4) & (span > noise) & np.isfinite(self._moved)
 
     def sentence(self, what: str, column: int) -> str:
         """Say what is lost of a column, and what to do."""
         low, high = float(self.low[column]), float(self.high[column])
-        apart = float(np.spacing(self.dtype.type(max(abs(low), abs(high)))))
+        largest = max(abs(low), abs(high))
+        apart = float(np.spacing(self.dtype.type(largest)))
+        small = largest < np.finfo(self.dtype).tiny
+        advice = "multiply it by a large number" if small else "subtract a number near them"
         return (
             f"{what} goes from {low!r} to {high!r}, and numbers there are {apart:.3g} apart in "
-            f"{self.dtype}, which can't tell its values from each other: subtract a number near "
-            "them first, or use dtype='float64'"
+            f"{self.dtype}, which can't tell its values from each other: {advice} first, or use "
+            "dtype='float64'"
         )
 
 
-def check_rounding(x: Array, y: Array, dtype: Any) -> None:
+def check_rounding(x: Array, y: Array, dtype: Any, rows: Array | None = None) -> None:
     """Refuse targets whose differences a conversion would lose, and warn of such columns of x.
 
-    It looks at a thousand rows, and at all rows of those columns alone that are lost among them.
+    It looks at a thousand rows, and at all rows of those columns alone that are lost among them. Of
+    fewer than 20 rows it says nothing: a piece of good data may be alike.
 
     Parameters
     ----------
@@ -94,6 +101,8 @@ def check_rounding(x: Array, y: Array, dtype: Any) -> None:
     y : Array, shape (n,) or (n, K)
     dtype : dtype
         Of the model.
+    rows : array of int, optional
+        Those that count.
 
     Raises
     ------
@@ -108,28 +117,43 @@ def check_rounding(x: Array, y: Array, dtype: Any) -> None:
     Traceback (most recent call last):
     minigd.errors.DataError: y goes from 1000000000.0 to 1000000001.0, and ...
     """
-    for problem in _problems(y, "y", dtype):
+    problem = _problem(y, "y", dtype, rows)
+    if problem is not None:
         raise DataError(problem)
-    if not hasattr(x, "tocsr"):
-        for problem in _problems(x, "x", dtype):
-            warnings.warn(problem, stacklevel=3)
+    problem = None if hasattr(x, "tocsr") else _problem(x, "x", dtype, rows)
+    if problem is not None:
+        warnings.warn(problem, stacklevel=3)
 
 
-def _problems(array: Array, what: str, dtype: Any) -> list[str]:
-    """Return a sentence about each column that is lost."""
-    if np.can_cast(array.dtype, dtype, "safe"):
-        return []
+def _problem(array: Array, what: str, dtype: Any, rows: Array | None) -> str | None:
+    """Return a sentence about the first column that is lost, and how many others are."""
+    n = len(array) if rows is None else len(rows)
+    if np.can_cast(array.dtype, dtype, "safe") or n < _FEWEST:
+        return None
     backend, columns = backend_of(array), array.reshape(len(array), -1)
-    rows = np.unique(np.linspace(0, len(columns) - 1, _SAMPLE).astype(np.int64))
-    sample = Rounding(dtype)
-    sample.add(backend.to_numpy(backend.take(columns, backend.asarray(rows))))
+    sample = np.unique(np.linspace(0, n - 1, _SAMPLE).astype(np.int64))
+    sample = sample if rows is None else rows[sample]
+    rounding = Rounding(dtype)
+    rounding.add(backend.to_numpy(backend.take(columns, backend.asarray(sample))))
     # A column of which all rows looked at are alike may differ elsewhere.
-    doubt = sample.lost | ((sample.low == sample.high) & (sample._moved > 0))
-    found = []
-    for j in np.flatnonzero(doubt).tolist():
-        whole = Rounding(dtype)
-        whole.add(backend.to_numpy(columns[:, j : j + 1]))
-        if whole.lost[0]:
-            name = what if columns.shape[1] == 1 else f"column {j} of {what} (counted from 0)"
-            found.append(whole.sentence(name, 0))
-    return found
+    doubt = rounding.lost | ((rounding.low == rounding.high) & (rounding._moved > 0))
+    some = np.flatnonzero(doubt)
+    if not len(some):
+        return None
+    rounding, few = Rounding(dtype), backend.asarray(some)
+    for start in range(0, n, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        part = (
+            columns[block] if rows is None else backend.take(columns, backend.asarray(rows[block]))
+        )
+        rounding.add(backend.to_numpy(part[:, few]))
+        if not (rounding.lost | (rounding.low == rounding.high)).any():
+            return None
+    lost = np.flatnonzero(rounding.lost)
+    if not len(lost):
+        return None
+    if columns.shape[1] == 1:
+        return rounding.sentence(what, 0)
+    others = f", like {len(lost) - 1} more," if len(lost) > 1 else ""
+    name = f"column {some[lost[0]]} of {what} (counted from 0){others}"
+    return rounding.sentence(name, int(lost[0]))

@@ -229,6 +229,58 @@ def test_rows_that_count_for_nothing_may_hold_anything():
     trainer().fit(x, y, sample_weight=np.arange(50) != 3)
 
 
+def test_rows_that_do_not_count_neither_hide_a_loss_nor_make_one():
+    x, y = table(far_y=1e9)
+    weight = np.ones(50)
+    weight[:5] = 0
+    far = y.copy()
+    far[:5] = 0.0
+    with pytest.raises(gd.DataError, match="64 apart in float32"):
+        trainer().fit(x, far, sample_weight=weight)
+    constant = np.full(50, 1e9)
+    constant[:5] = y[:5]
+    trainer().fit(x, constant, sample_weight=weight)
+
+
+def test_a_piece_of_good_data_may_be_alike():
+    t = 1.7e9 + 60.0 * np.arange(4000)
+    x = np.column_stack([t, np.arange(4000.0) % 7])
+    quiet(x[:19], t[:19])
+    model = gd.Sequential([gd.Standardize(), gd.Dense(1), gd.Rescale()], inputs=2)
+    model.adapt(gd.Batches(x, t))
+    model.fit(x[:2], t[:2], loss="mse")
+    model.fit(x, t, loss="mse")
+    # Whoever comes with pieces by hand is not told again and again.
+    for start in range(0, 4000, 400):
+        model.fit(x[start : start + 30] * [0, 1] + [1.7e9, 0], t[start : start + 30], loss="mse")
+
+
+def test_a_sum_taken_in_other_orders_is_constant():
+    terms = np.random.default_rng(0).normal(1.5, size=100_000)
+    y = np.array([np.cumsum(np.roll(terms, 3000 * k))[-1] for k in range(30)])
+    assert y.min() < y.max()
+    quiet(np.ones((30, 1)), y)
+
+
+def test_columns_that_are_lost_are_told_together():
+    x = near(1e9, 1.0).reshape(-1, 1) * np.ones((1, 784))
+    with pytest.warns(UserWarning, match=r"^column 0 of x .*, like 783 more, goes") as caught:
+        check_rounding(x, np.ones(50), "float32")
+    assert len(caught) == 1
+
+
+def test_numbers_that_are_too_small_are_to_be_multiplied():
+    y = np.linspace(1e-60, 2e-60, 50)
+    with pytest.raises(gd.DataError, match=r"multiply it by a large number first"):
+        check_rounding(np.ones((50, 1)), y, "float32")
+    x = np.column_stack([y, np.arange(50.0)])
+    model = gd.Sequential([gd.Standardize(), gd.Dense(1)], inputs=2)
+    model.adapt(gd.Batches(x, x[:, 1]))
+    with pytest.warns(UserWarning, match="multiply it by a large number"):
+        history = model.fit(x, x[:, 1], loss="mse")
+    assert np.isfinite(history["loss"][0])
+
+
 def test_only_the_rows_that_training_begins_with_are_looked_at():
     # Two rows of a validation, or of a piece that comes later, may well be near each other.
     x, y = table()
