@@ -3,6 +3,7 @@
 A model is given one backend at construction and hands it down; nothing else asks which it is.
 """
 
+import importlib
 import math
 import sys
 import threading
@@ -338,6 +339,7 @@ class CupyBackend(Backend):
     ) -> None:
         self.device_budget = None if device_budget is None else size_in_bytes(device_budget)
         self.xp = _import_cupy() if xp is None else xp
+        self._cublas = _import_cublas(self.xp)
         self.out_of_memory = (self.xp.cuda.memory.OutOfMemoryError,)
         self.tf32 = tf32
         if tf32:
@@ -413,7 +415,7 @@ class CupyBackend(Backend):
             # cupy.cublas knows nothing of it.
             super().mean_product(x, dy, out)
         else:
-            self.xp.cublas.gemm("T", "N", x, dy, out, alpha=1 / len(x))
+            self._cublas.gemm("T", "N", x, dy, out, alpha=1 / len(x))
 
 
 def get_backend(
@@ -628,11 +630,15 @@ def _import_cupy() -> Any:
         raise BackendError(
             f"CuPy {cupy.__version__} is installed, but no GPU is there: use backend='numpy'"
         )
+    return cupy
+
+
+def _import_cublas(xp: Any) -> Any:
+    """Return the products of CuPy, which `import cupy` leaves out."""
     try:
-        from cupy import cublas as cublas  # which `import cupy` leaves out
+        return xp.cublas if hasattr(xp, "cublas") else importlib.import_module("cupy.cublas")
     except ImportError as error:
         raise BackendError(
-            f"CuPy {cupy.__version__} is installed, but finds no cuBLAS ({error}): install CUDA's "
+            f"CuPy {xp.__version__} is installed, but finds no cuBLAS ({error}): install CUDA's "
             "libraries, for CUDA 12 with `pip install 'cupy-cuda12x[ctk]'`; or use backend='numpy'"
         ) from error
-    return cupy

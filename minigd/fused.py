@@ -7,6 +7,7 @@ batch is taken by the matrix product itself.
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from minigd.formulas import (
     sigmoid,
     softmax,
 )
-from minigd.layers import BatchNorm, Dense, Layer, LeakyReLU, ReLU, Sigmoid, Tanh
+from minigd.layers import LAYERS, BatchNorm, Dense, Layer, LeakyReLU, ReLU, Sigmoid, Tanh
 from minigd.layers.activations import Activation
 from minigd.losses import (
     BinaryCrossEntropy,
@@ -151,6 +152,20 @@ PAIRS: dict[type[Loss], Callable[..., tuple[Array, Array]]] = {
 }
 """Formulas of a loss and its gradient."""
 
+_METHODS = ("forward", "backward", "formula", "formula_backward")
+_OF_A_LOSS = ("mean", "backward", "per_example", "gradient")
+
+
+def _methods(part: Layer | Loss | type) -> list[Any]:
+    kind = part if isinstance(part, type) else type(part)
+    names = _OF_A_LOSS if issubclass(kind, Loss) else _METHODS
+    own = {} if isinstance(part, type) else vars(part)
+    return [own.get(name, getattr(kind, name, None)) for name in names]
+
+
+WRITTEN = {kind: _methods(kind) for kind in (Dense, BatchNorm, *BENDS, *PAIRS)}
+"""The methods that are fused; what has others, of its own or put in since, does as they say."""
+
 
 class FusedDense(Layer):
     """A Dense layer, and the activation behind it where there is one.
@@ -161,13 +176,16 @@ class FusedDense(Layer):
         dz = dy · f′(y)      dW = xᵀ·dz / n      db = mean of dz over the batch      dx = dz·Wᵀ
 
     It works on the parameters and the memory of the Dense layer. y is written over x·W, and dz over
-    dy, which nobody reads behind it.
+    dy where nobody else has that.
 
     Parameters
     ----------
     dense : Dense
     activation : Activation, optional
     """
+
+    owns_dy: bool = True
+    """Whether nobody else has dy, so that dz may be written over it."""
 
     def __init__(self, dense: Dense, activation: Activation | None = None) -> None:
         self.dense, self.activation = dense, activation
@@ -192,6 +210,7 @@ class FusedDense(Layer):
         x, y = self.kept()
         f, dz = self.activation, dy
         if f is not None:
+            dz = dy if self.owns_dy else self.dense.empty("dz", dy.shape)
             self.backend.apply(f.formula_backward, y, dy, out=dz, **f.constants)
         self.backend.mean_product(x, dz, out=self.grads["W"])
         if self.dense.bias:
@@ -218,6 +237,9 @@ class FusedBatchNorm(Layer):
     def forward(self, x: Array, train: bool = False) -> Array:
         """Return y; in training keep x̂ and σ², and move the running statistics."""
         layer, n, apply = self.layer, len(x), self.backend.apply
+        # A step that an error ended has left its arrays.
+        self.forget()
+        layer.forget()
         if not train or n == 1:
             return layer.forward(x, train)
         x_hat, y = layer.empty("x_hat", x.shape), layer.empty("y", x.shape)
@@ -235,14 +257,13 @@ class FusedBatchNorm(Layer):
     def backward(self, dy: Array) -> Array | None:
         """Fill dγ and dβ with means over the batch and return dx."""
         if self.held is None:
+            # Of one row, which has no spread.
             self.layer.wants_dx = self.wants_dx
             return self.layer.backward(dy)
         x_hat, spread = self.kept()
         dgamma, dbeta = self.grads["gamma"], self.grads["beta"]
-        # y was for the layers behind, which are done with it.
-        product = self.layer.empty("y", dy.shape)
-        self.backend.xp.multiply(dy, x_hat, out=product)
-        product.mean(axis=0, out=dgamma)
+        # Not over y, which may be the model's output, that metrics are still to see.
+        (dy * x_hat).mean(axis=0, out=dgamma)
         dy.mean(axis=0, out=dbeta)
         if not self.wants_dx:
             return None
@@ -295,10 +316,6 @@ class FusedLoss(Loss):
         dz, self._dz = self._dz, None
         return dz
 
-    def forget(self) -> None:
-        """Drop what was kept."""
-        self._dz = None
-
 
 def _like(fused: Layer, layer: Layer) -> None:
     """Give a fused layer the name, the widths and the arrays of the one that it stands for."""
@@ -307,8 +324,10 @@ def _like(fused: Layer, layer: Layer) -> None:
     fused.backend = layer.backend
 
 
-def fused_layers(layers: Sequence[Layer]) -> list[Layer]:
+def fused_layers(layers: Sequence[Layer], own_loss: bool = True) -> list[Layer]:
     """Return layers that do the same in fewer launches; those from outside stay as they are.
+
+    `own_loss` says whether the loss behind them is one of minigd's, whose gradient nobody else has.
 
     >>> import minigd as gd
     >>> layers = [gd.Dense(4), gd.Tanh(), gd.Dense(2)]
@@ -318,17 +337,29 @@ def fused_layers(layers: Sequence[Layer]) -> list[Layer]:
     left: list[Layer] = []
     for layer in layers:
         last = left[-1] if left else None
-        if type(layer) is Dense:
+        if not _as_written(layer):
+            left.append(layer)
+        elif type(layer) is Dense:
             left.append(FusedDense(layer))
         elif type(layer) in BENDS and type(last) is FusedDense and last.activation is None:
             assert isinstance(layer, Activation)
             left[-1] = FusedDense(last.dense, layer)
         else:
             left.append(FusedBatchNorm(layer) if type(layer) is BatchNorm else layer)
+    fresh = own_loss
+    for layer in reversed(left):
+        if type(layer) is FusedDense:
+            layer.owns_dy = fresh
+        # What a layer or a loss from outside returns may be an array that it goes on using.
+        fresh = type(layer) in (FusedDense, FusedBatchNorm, *LAYERS.values())
     return left
+
+
+def _as_written(part: Layer | Loss) -> bool:
+    return WRITTEN.get(type(part)) == _methods(part)
 
 
 def fused_loss(loss: Loss) -> Loss:
     """Return a loss that does the same in fewer launches, or the one given."""
-    fits = type(loss) in PAIRS and not loss.takes_probabilities
+    fits = _as_written(loss) and not loss.takes_probabilities
     return FusedLoss(loss) if fits else loss

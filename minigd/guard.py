@@ -16,9 +16,14 @@ from minigd.updaters import UPDATERS, Updater
 
 
 class Masked(NamedTuple):
-    """What a GPU has masked, the first bad update and all behind it: how many, and Σ w of it."""
+    """What a GPU has masked, the first bad update and all behind it: how many, and Σ w of it.
+
+    A part is a batch as well, one of those that make an update; that of a `step` is no batch of the
+    epoch.
+    """
 
     batches: int
+    parts: int
     passes: int
     updates: int
     weight: float
@@ -96,7 +101,7 @@ class Guard:
         updater.step -= 1
         return f"the update is too large for {model.dtype}"
 
-    def end_batch(self, weight: float = 0.0) -> None:
+    def end_batch(self, weight: float = 0.0, batches: int = 1) -> None:
         """Close a batch of this weight: on a GPU, take back what it changed if it was masked."""
 
     def skip_batch(self) -> None:

@@ -14,10 +14,11 @@ AND_FINITE = "bool good, T value", "bool now", "now = good && isfinite(value)"
 RESTORED = "bool good, T before", "T now", "if (!good) now = before"
 WEIGHED = "bool good, T value, float64 weight", "float64 total", "total = good ? value * weight : 0"
 CLOSED = (
-    "bool good, float64 batches, float64 passes, float64 updates, float64 weight",
+    "bool good, float64 batches, float64 parts, float64 passes, float64 updates, float64 weight",
     "raw float64 masked",
     """if (!good) {
-      masked[0] += batches; masked[1] += passes; masked[2] += updates; masked[3] += weight;
+      masked[0] += batches; masked[1] += parts; masked[2] += passes;
+      masked[3] += updates; masked[4] += weight;
     }""",
 )
 
@@ -50,22 +51,22 @@ class DeviceGuard(Guard):
     def update(self, value: Any) -> str | None:
         """Make the update where this loss, its result, and all before them are finite."""
         self._good = self._and_finite(self._good, value)
-        self.updater.update(self.model, where=self._good)
+        self._good = self.updater.update(self.model, where=self._good)
         self._open += 1
         return None
 
-    def end_batch(self, weight: float = 0.0) -> None:
+    def end_batch(self, weight: float = 0.0, batches: int = 1) -> None:
         """Take back what a masked batch changed beside the parameters, and count it."""
-        self._close(1, 1, weight)
+        self._close(batches, 1, 1, weight)
         for buffer, before in zip(self._running, self._before, strict=True):
             self._restored(self._good, before, buffer)
 
     def skip_batch(self) -> None:
         """Count a batch that came behind a masked one."""
-        self._close(1, 0, 0.0)
+        self._close(1, 1, 0, 0.0)
 
-    def _close(self, batches: int, passes: int, weight: float) -> None:
-        self._closed(self._good, batches, passes, self._open, weight, self._masked)
+    def _close(self, batches: int, parts: int, passes: int, weight: float) -> None:
+        self._closed(self._good, batches, parts, passes, self._open, weight, self._masked)
         self._open = 0
 
     def weighed(self, value: Any, weight: float) -> Any:
@@ -84,11 +85,12 @@ class DeviceGuard(Guard):
         """Read the counts; this is where the host waits."""
         if self._open:
             # The update at the end of an epoch whose batches were closed before it.
-            self._close(0, 0, 0.0)
+            self._close(0, 0, 0, 0.0)
         if bool(self._good):
             return None
-        batches, passes, updates, weight = self.backend.to_numpy(self._masked).tolist()
-        masked = Masked(int(batches), int(passes), int(updates), weight)
+        *counts, weight = self.backend.to_numpy(self._masked).tolist()
+        batches, parts, passes, updates = map(int, counts)
+        masked = Masked(batches, parts, passes, updates, weight)
         self._good[...] = True
         self._masked[...] = 0
         self.updater.step -= masked.updates

@@ -271,10 +271,8 @@ class Steps:
         self._seen: set[Any] = set()
         self._constants = self._look()
         loss, layers = objective.loss, objective.layers
-        self._fused = objective
-        if replay and not objective.model.backend.reads_are_free:
-            self._fused = copy.copy(objective)
-            self._fused.layers, self._fused.loss = fused_layers(layers), fused_loss(loss)
+        self._replay = replay
+        self._fuse()
         # A class from outside may do what a tape does not show, such as counting its calls.
         self._recordable = replay and (
             type(objective.model.backend) is NumpyBackend
@@ -330,12 +328,24 @@ class Steps:
         if constants != self._constants:
             self._constants = constants
             self._recordings.clear()
+            self._fuse()
+
+    def _fuse(self) -> None:
+        """Put fused layers in the place of those that stand side by side."""
+        objective = self.objective
+        self._fused = objective
+        if self._replay and not objective.model.backend.reads_are_free:
+            own = type(objective.loss) in LOSSES.values()
+            self._fused = copy.copy(objective)
+            self._fused.layers = fused_layers(objective.layers, own)
+            self._fused.loss = fused_loss(objective.loss)
 
     def _look(self) -> list[Any]:
         parts = [*self.objective.layers, self.objective.loss]
         return [
             (
                 [getattr(type(part), name, None) for name in _METHODS],
+                [vars(part).get(name) for name in _METHODS],
                 {k: v for k, v in vars(part).items() if _is_constant(k, v)},
             )
             for part in parts

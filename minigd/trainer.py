@@ -20,7 +20,7 @@ from minigd.batches import Batch, Batches, as_batches
 from minigd.errors import BackendError, CheckpointError, DataError, DivergenceError, check_integer
 from minigd.fast import FastBackend, available, told
 from minigd.gradient import Accumulation, Clipping, Penalty
-from minigd.guard import first_nonfinite_gradient
+from minigd.guard import Masked, first_nonfinite_gradient
 from minigd.history import History
 from minigd.interrupt import Interrupt
 from minigd.losses import Loss
@@ -296,7 +296,7 @@ class Trainer:
         try:
             with np.errstate(all="ignore"):
                 value, _, _ = self._update(self._weigh(x, y, rows, weight))
-            self._guard.end_batch()
+            self._guard.end_batch(batches=0)
         finally:
             self._by_row = asked
         if not per_example or self._norms is None:
@@ -324,10 +324,12 @@ class Trainer:
                 "each trainer an updater of its own"
             )
         if self._guard.workspace is not self.model.workspace:
+            masked = self._guard.settle()
             window = self._window.state_dict(self._guard.backend)
             self._guard = self.updater.owner = make_guard(self.model, self.updater)
             self._use(self.compiled)
             self._window.load_state_dict(window, self.model.flat_grads, self.model.backend)
+            self._take_back(masked)
 
     def _weigh(self, x: Array, y: Array, rows: Rows, weight: Array | None) -> _Rows:
         if weight is None:
@@ -504,6 +506,8 @@ class Trainer:
             check_rounding(source.x, source.y, self.model.dtype, rows)
         if validation is not None:
             self._check(validation)
+        self._follow()
+        self._settle()
         self._go_on_with(batches)
         self._mark()
         if until_epoch is None:
@@ -515,8 +519,6 @@ class Trainer:
         self._receipt = Receipt() if receipt else None
         self._ask(per_example)
         self._callbacks = _named(callbacks)
-        self._follow()
-        self._settle()
         self._choose_executor(batches)
         shown = (
             self._progress(batches, last - self.epoch) if progress and last > self.epoch else None
@@ -676,9 +678,7 @@ class Trainer:
                 started = now if not self._callbacks else time.perf_counter()
         if self._window.held:
             self._settle()
-            held = self._window.held
             self._end_window(shown, interrupt)
-            self._settle(held)
         self._end_epoch(validation, shown)
 
     def _train(self, batch: _Rows | None, rows: Rows) -> Event:
@@ -694,8 +694,13 @@ class Trainer:
             return Event("batch" if loss is None else "update", self, loss, rows=rows)
         with np.errstate(all="ignore"):
             value, z, loss = self._update(batch)
+            try:
+                measured = {k: self._guard.counted(v) for k, v in self._measure(z, batch).items()}
+            except BaseException:
+                # The update is made, and the batch is not counted anywhere.
+                self._guard.end_batch(batches=0)
+                raise
             self._guard.end_batch(batch.total)
-            measured = {k: self._guard.counted(v) for k, v in self._measure(z, batch).items()}
             loss_sum = self._guard.weighed(value, batch.total)
             self._totals.add({"loss": loss_sum, **measured}, batch.total)
         name = "batch" if loss is None else "update"
@@ -706,8 +711,10 @@ class Trainer:
     def _end_window(self, shown: Progress | None, interrupt: Interrupt) -> None:
         """Make the last update of an epoch whose batches do not fill it."""
         interrupt.busy = True
+        held = self._window.held
         loss = self._finish_window(self._window.copy())
         interrupt.done()
+        self._settle(held)
         if loss is not None:
             self._tell(Event("update", self, loss))
             if shown is not None:
@@ -779,12 +786,14 @@ class Trainer:
 
     def _settle(self, held: int | None = None) -> None:
         """On a GPU, learn whether an update was masked; on the CPU that is known at once."""
-        masked = self._guard.settle()
+        self._take_back(self._guard.settle(), held)
+
+    def _take_back(self, masked: Masked | None, held: int | None = None) -> None:
         if masked is not None:
             self.updates -= masked.updates
             self._batch = max(0, self._batch - masked.batches)
             self._totals.weight -= masked.weight
-            parts = self._window.held - masked.batches if held is None else held
+            parts = self._window.held - masked.parts if held is None else held
             self._window.held = parts % self.accumulate
             self._window.empty = float(self._window.weight) == 0
             self._refuse(self._find_fault() or "the loss, a gradient or an update is not finite")
@@ -799,8 +808,9 @@ class Trainer:
         if rows is None:
             return None
         self._guard.remember()
-        value, _ = self.objective.forward(rows.x, rows.y, rows.scale)
-        self.objective.backward()
+        with np.errstate(all="ignore"):
+            value, _ = self.objective.forward(rows.x, rows.y, rows.scale)
+            self.objective.backward()
         self._guard.restore()
         if not np.isfinite(float(value)):
             return f"the loss is {float(value)}" + self._where(rows.x)
@@ -886,7 +896,8 @@ class Trainer:
             "passes": self.model.passes,
             "compiled": self.compiled,
             "updater": {
-                n: backend.to_numpy(v) if n in self.updater.state else v for n, v in updater.items()
+                n: backend_of(v).to_numpy(v) if n in self.updater.state else v
+                for n, v in updater.items()
             },
             "updates": self.updates,
             "epoch": self.epoch,

@@ -33,8 +33,8 @@ def in_python(kernel: Any, good: Array, *rest: Any) -> Any:
     if kernel.name == "minigd_restored":
         rest[1][...] = strict_cupy.where(good, rest[1], rest[0])
     if kernel.name == "minigd_closed":
-        for k, number in enumerate(rest[:4]):
-            rest[4][k] += ~good * number
+        for k, number in enumerate(rest[:5]):
+            rest[5][k] += ~good * number
     return None
 
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -78,9 +79,18 @@ def _folder():
     return tempfile.TemporaryDirectory(prefix="kernels")
 
 
-@functools.cache
+_lock = threading.Lock()
+
+
 def compiled(source):
     """Return a library of C++."""
+    # Two threads that ask at once for different kernels would give their files one name.
+    with _lock:
+        return _compiled(source)
+
+
+@functools.cache
+def _compiled(source):
     if compiler() is None:
         raise NotImplementedError(MISSING)
     path = Path(_folder().name) / f"{len(list(Path(_folder().name).iterdir()))}.so"

@@ -170,6 +170,137 @@ def test_a_layer_of_somebody_else_trains_between_fused_ones(stand_in):
         np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
+@needs_compiler
+@pytest.mark.parametrize("end", [[], [gd.Softmax], [Doubled]])
+def test_metrics_see_the_outputs_of_a_last_batch_norm(stand_in, end):
+    rng = np.random.default_rng(0)
+    X, classes = rng.normal(size=(50, 3)), rng.integers(0, 4, 50)
+    y = classes if end == [gd.Softmax] else np.eye(4)[classes]
+    loss, metric = ("categorical_crossentropy", "accuracy") if y is classes else ("mse", "mae")
+    histories = []
+    for backend in ("numpy", "cupy"):
+        layers = [gd.Dense(4), gd.BatchNorm(), *(make() for make in end)]
+        model = gd.Sequential(layers, 3, backend=backend, dtype="float64", seed=1)
+        trainer = gd.Trainer(model, loss, gd.SGD(0.1), metrics=[metric])
+        histories.append(trainer.fit(X, y, epochs=2, batch_size=10)[metric])
+    np.testing.assert_allclose(*histories, rtol=1e-9)
+
+
+class Linear(gd.losses.Loss):
+    """ℓ_i = Σ_k z_ik y_ik, whose gradient is the very array of the targets."""
+
+    def per_example(self, z, y):
+        return (z * y).sum(axis=1)
+
+    def gradient(self, z, y):
+        return y
+
+
+class Looking(gd.Layer):
+    """Passes everything on, and keeps dy to look at it later."""
+
+    def forward(self, x, train=False):
+        return x
+
+    def backward(self, dy):
+        self.last = dy
+        return dy
+
+
+@needs_compiler
+def test_nothing_that_belongs_to_somebody_else_is_written_over(stand_in):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(10, 3)), np.sign(rng.normal(size=(10, 4)))
+    results = []
+    for backend in (gd.get_backend("numpy"), stand_in):
+        model = gd.Sequential([gd.Dense(4), gd.Tanh()], 3, backend=backend, dtype="float64", seed=1)
+        there = backend.asarray(y)
+        gd.Trainer(model, Linear(), gd.SGD(0.1)).fit(backend.asarray(x), there, epochs=3)
+        np.testing.assert_array_equal(backend.to_numpy(there), y)
+
+        layers = [gd.Dense(4), gd.Tanh(), Looking(), gd.Dense(1)]
+        model = gd.Sequential(layers, 3, backend=backend, dtype="float64", seed=1)
+        trainer = gd.Trainer(model, "mse", gd.SGD(0.1))
+        trainer.step(backend.asarray(x), backend.asarray(y[:, :1]))
+        results.append(backend.to_numpy(model.layers[2].last))
+    np.testing.assert_allclose(*results, rtol=1e-9)
+
+
+@needs_compiler
+def test_methods_that_were_put_in_are_used(stand_in, monkeypatch):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(30, 3)), rng.normal(size=(30, 1))
+
+    def losses(change):
+        found = []
+        for backend in ("numpy", "cupy"):
+            model = gd.Sequential([gd.Dense(4), gd.Tanh(), gd.Dense(1)], 3, backend=backend, seed=1)
+            trainer = gd.Trainer(model, "mse", gd.SGD(0.1))
+            trainer.fit(X, y, batch_size=10)
+            change(model, trainer)
+            found.append(trainer.fit(X, y, batch_size=10, epochs=2)["loss"])
+        np.testing.assert_allclose(*found, rtol=1e-5)
+        return found[0]
+
+    def of_a_layer(model, trainer):
+        forward = model.layers[0].forward
+        model.layers[0].forward = lambda x, train=False: 2 * forward(x, train)
+
+    def of_a_loss(model, trainer):
+        gradient = trainer.objective.loss.gradient
+        trainer.objective.loss.gradient = lambda z, y: 2 * gradient(z, y)
+
+    plain = losses(lambda model, trainer: None)
+    assert losses(of_a_layer) != plain
+    assert losses(of_a_loss) != plain
+    backward = gd.Tanh.backward
+    monkeypatch.setattr(gd.Tanh, "backward", lambda self, dy: 2 * backward(self, dy))
+    assert losses(lambda model, trainer: None) != plain
+
+
+@needs_compiler
+def test_a_step_that_an_error_ended_leaves_nothing_to_the_next(stand_in):
+    class Failing(gd.Layer):
+        def forward(self, x, train=False):
+            if len(x) == self.fails:
+                raise RuntimeError("failed")
+            return x
+
+        def backward(self, dy):
+            return dy
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(5, 3)), rng.normal(size=(5, 1))
+    for fails, works in ((5, 1), (1, 5)):
+        found = []
+        for backend in (gd.get_backend("numpy"), stand_in):
+            layers = [gd.Dense(4), gd.BatchNorm(), Failing(), gd.Dense(1)]
+            layers[2].fails = fails
+            model = gd.Sequential(layers, 3, backend=backend, dtype="float64", seed=1)
+            trainer = gd.Trainer(model, "mse", gd.SGD(0.1))
+            x_there, y_there = backend.asarray(x), backend.asarray(y)
+            with pytest.raises(RuntimeError, match="failed"):
+                trainer.step(x_there[:fails], y_there[:fails])
+            trainer.step(x_there[:works], y_there[:works])
+            found.append(backend.to_numpy(model.flat_params))
+        np.testing.assert_allclose(*found, rtol=1e-9)
+
+
+@needs_compiler
+def test_no_array_of_a_step_is_kept_behind_it(stand_in):
+    layers = [gd.Dense(4), gd.BatchNorm(), gd.Tanh(), gd.Dense(2)]
+    model = gd.Sequential(layers, 3, backend="cupy", dtype="float64")
+    steps = Steps(Objective(model, gd.MeanSquaredError()))
+    x, y = stand_in.asarray(np.ones((4, 3))), stand_in.asarray(np.ones((4, 2)))
+    steps(x, y, None)
+    for part in (*steps._fused.layers, steps._fused.loss):
+        kept = [
+            name for name, value in vars(part).items() if isinstance(value, strict_cupy.ndarray)
+        ]
+        assert kept == []
+        assert getattr(part, "held", None) is None
+
+
 def launches(layers, loss, y, **options):
     """Return what one update in the middle of an epoch puts on the device's queue."""
     rng = np.random.default_rng(0)
@@ -301,7 +432,8 @@ def drawn(forms, rng, dtype):
     shapes = {"each": (9, 4), "row": (9, 1), "column": (4,)}
     for kind, place in forms:
         if kind == "T":
-            yield abs(rng.normal(scale=3, size=shapes[place])).astype(dtype)
+            a = rng.normal(scale=3, size=shapes[place]).astype(dtype)
+            yield a if place == "each" else abs(a)  # a variance is not negative
         elif place == "column":
             yield np.arange(4)
         else:
@@ -334,6 +466,37 @@ def test_a_kernel_gives_the_numbers_of_its_formula(formula, dtype):
         else:
             eps = np.finfo(dtype).eps
             np.testing.assert_allclose(one.get(), other, rtol=16 * eps, atol=64 * eps)
+
+
+ROWS = [f for f in FORMS if kernels.program_of(f, FORMS[f]).by_row]
+
+
+@needs_compiler
+@pytest.mark.parametrize("warp", [4, 32])
+@pytest.mark.parametrize("columns", [1, 3, 40])
+@pytest.mark.parametrize("formula", ROWS, ids=lambda formula: formula.__name__)
+def test_the_threads_of_a_warp_put_their_parts_together(formula, columns, warp):
+    rng, rows = np.random.default_rng(0), 5
+    shapes = {"each": (rows, columns), "row": (rows, 1), "column": (columns,)}
+    inputs = []
+    for kind, place in FORMS[formula]:
+        a = rng.normal(size=shapes[place])
+        if kind == "long long":
+            a = np.arange(columns) if place == "column" else rng.integers(0, columns, shapes[place])
+        inputs.append(a)
+    program = kernels.program_of(formula, FORMS[formula])
+    names = inspect.signature(program.values).parameters
+    constants = {name: CONSTANTS[name] for name in names}
+    expected = formula(*inputs, **constants)
+    out = [np.full_like(a, 7) for a in expected]
+    values = [np.float64(value) for value in program.values(**constants)]
+    arguments = [*inputs, *out, np.int64(rows), np.int64(columns), *values]
+    hosts = [np.asarray(a) for a in arguments]
+    code = kernels.rows_source(program, np.dtype("float64"))
+    pointers = [a.ctypes.data for a in hosts]
+    host_cuda.launch(code, program.name, 2, 2 * warp, pointers, warp=warp, together=True)
+    for one, other in zip(out, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-13, atol=1e-13)
 
 
 @needs_compiler

@@ -527,7 +527,7 @@ def as_cupy_writes_it(in_params, out_params, operation, name, real):
             kind = host_cuda.NAMES.get(kind, kind)
             if raw:
                 given.append(f"{constant}CArray<{kind}, 0, 1, 1> {what}")
-            elif re.fullmatch(r"c\d+|batches|passes|updates|weight", what):
+            elif re.fullmatch(r"c\d+|batches|parts|passes|updates|weight", what):
                 given.append(f"{constant}{kind} {what}")
             else:
                 given.append(f"{constant}CArray<{kind}, 1, 1, 1> _raw_{what}")
