@@ -1,8 +1,9 @@
 """The maths of the engine, each formula once, the way a textbook writes it.
 
 Plain functions of arrays: row i of a result depends on row i of the inputs alone, so that a backend
-may run them slice by slice, or as one kernel. They take complex numbers too, which is how the
-gradient checker differentiates them: comparisons look at the real part, and nothing takes `abs`.
+may run them slice by slice, or as one kernel. Those of real numbers take complex ones too, which is
+how the gradient checker differentiates them: comparisons look at the real part, and nothing takes
+`abs`.
 """
 
 import numpy as np

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-FORMULAS = "minigd.formulas"
-FUSED = "minigd.fused"
-"""The modules whose functions are known to do the same at every call; no other is made a kernel."""
+# The modules whose functions are known to do the same at every call; no other is made a kernel.
+FORMULAS, FUSED = "minigd.formulas", "minigd.fused"
 
 WARP, THREADS = 32, 128
 """Threads that work on one row, and threads of a block."""
