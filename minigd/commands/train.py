@@ -14,7 +14,7 @@ from minigd.batches import Batches
 from minigd.callbacks import Checkpoint, EarlyStopping
 from minigd.commands.ctrl_c import CtrlC, Interrupted
 from minigd.commands.network import HIDDEN, METRICS, adapt, loss_of, network
-from minigd.commands.places import check_out
+from minigd.commands.places import NOT_SAVED, check_out
 from minigd.commands.resume import check_checkpoint, go_on
 from minigd.commands.tables import Reading, Table, Task, open_table, remark, settle_task
 from minigd.commands.trained import Trained
@@ -100,7 +100,7 @@ def train(
     """
     out = os.fspath(out)
     checkpoint, rows = f"{out}.checkpoint", f"{out}.rows"
-    check_out(out, table=data)
+    check_out(out, NOT_SAVED, table=data)
     if resume:
         check_checkpoint(checkpoint)
     elif os.path.exists(checkpoint):

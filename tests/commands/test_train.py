@@ -213,10 +213,11 @@ def test_a_date_is_refused_in_words_of_the_shell(folder, tmp_path, capsys):
 
 def test_a_run_that_fails_leaves_the_old_model_as_it_was(folder, tmp_path, capsys):
     out = tmp_path / "m.npz"
-    out.write_text("old")
+    old = (folder / "people.npz").read_bytes()
+    out.write_bytes(old)
     assert run(folder, "--learning-rate", "1e30", "--out", str(out)) == 1
     assert "minigd: the loss is" in capsys.readouterr().err
-    assert out.read_text() == "old"
+    assert out.read_bytes() == old
 
 
 # Ctrl-C ------------------------------------------------------------------------------------------
