@@ -4,6 +4,7 @@ A command is a few lines of a parser here, with an example, and a function that 
 """
 
 import argparse
+import csv
 import os
 import shlex
 import sys
@@ -364,7 +365,11 @@ class _More(argparse.Action):
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(","))
+    try:
+        names = next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} are no names: {error}") from error
+    return tuple(name.strip() for name in names or [""])
 
 
 def _columns(text: str) -> tuple[str, ...]:

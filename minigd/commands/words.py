@@ -4,14 +4,30 @@ Advice for Python becomes advice for the shell, and what no command offers is no
 """
 
 import argparse
+import ast
 import re
+import shlex
+from collections.abc import Callable
 
 from minigd.sources.schema import MissingColumn
 
-_TEXT = r"('[^']*'|\"[^\"]*\")"
-_WORDS = [
-    (rf"exclude=\[{_TEXT}\]", r"--exclude \1"),
-    (rf"na=\[{_TEXT}\]", r"--na \1"),
+_TEXT = r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")"""
+
+
+def _quoted(match: re.Match[str]) -> str:
+    """Return an option and its name; one with a comma in it is quoted, or it would be two."""
+    option, shown = match[1], match[2]
+    name = ast.literal_eval(shown)
+    if "," in name or name.startswith('"'):
+        doubled = name.replace('"', '""')
+        shown = shlex.quote(f'"{doubled}"')
+    elif set(name) & set("\\$`!") or "\\" in shown:
+        shown = shlex.quote(name)  # Python's quotes are none of the shell's
+    return f"--{option} {shown}"
+
+
+_WORDS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+    (rf"(exclude|na)=\[{_TEXT}\]", _quoted),
     (r"columns=\[\.\.\.\]", "--columns"),
     (r"backend='numpy'", "--backend numpy"),
     (r"separator='\\t'", "--separator tab"),

@@ -29,6 +29,7 @@ from minigd.sources.schema import (
     Selection,
     TextInNumbers,
     conform,
+    is_dressed,
     settle,
 )
 from minigd.sources.text import Block, check_fields, read_blocks, read_bytes
@@ -349,11 +350,13 @@ class CsvSource(RandomAccess):
                 if len(wrong):
                     value = frame[column].iloc[int(wrong[0])]
                     where = self._where(block, part, int(wrong[0]))
-                    return TextInNumbers(
-                        f"{where}, column {column!r}: {value!r} is no number; if it means that the "
-                        f"value is missing, say so with na=[{value!r}]",
-                        column,
+                    problem = (
+                        f"{value!r} is a number in a notation that is not read: write it plainly"
+                        if is_dressed(value)
+                        else f"{value!r} is no number; if it means that the value is missing, say "
+                        f"so with na=[{value!r}]"
                     )
+                    return TextInNumbers(f"{where}, column {column!r}: {problem}", column)
         return DataError(f"{self._parts[part].name}, from line {block.line} on: {error}")
 
     def _encode(self, block: Block, part: int) -> Encoded:

@@ -522,7 +522,7 @@ class _Seen:
         self.found: dict[str, set[str]] = {c: set() for c in sorted(text - set(self.given))}
         # How many values there were, and how many of them were no numbers.
         self.texts_of = {column: [0, 0] for column in self.found}
-        self.first_text: dict[str, str] = {}
+        self.first_text: dict[str, tuple[str, str]] = {}
         # Numbers that may be days; a column that was asked for by name is taken as it is.
         self.days = {c for c in features if c not in text and selection.features is None}
         self.integer = len(targets) == 1 and not text & set(targets)
@@ -589,8 +589,7 @@ class _Seen:
         share[1] += int(counts[texts].sum())
         if texts and column not in self.first_text:
             row = int(np.argmax(values.isin(texts).to_numpy()))
-            where = self.locate(int(places[row]))
-            self.first_text[column] = f"{where}, column {column!r}: {values.iloc[row]!r}"
+            self.first_text[column] = self.locate(int(places[row])), values.iloc[row]
         # pandas before 3 gives up on a number beyond float64, so that it comes here as text.
         beyond = [value for value in counts.index if not share[1] and math.isinf(float(value))]
         if beyond:
@@ -607,29 +606,38 @@ class _Seen:
         """Refuse numbers with texts among them, free text, and dates."""
         found = self.found[column]
         among, texts = self.texts_of[column]
-        named = "classes" if column in self.targets else "categories"
-        if texts and 2 * texts < among:
-            value = self.first_text[column].rpartition(": ")[2]
-            raise DataError(
-                f"{self.first_text[column]} is no number, and most of the column are: if it means "
-                f"a missing value, say so with na=[{value}]; if the numbers are names of "
-                f"categories, give them all with {named}=..."
-            )
         target = column in self.targets
+        named = "classes" if target else "categories"
         advice = "choose another target" if target else f"leave it out with exclude=[{column!r}]"
+        few = bool(texts) and 2 * texts < among
+        where, first = self.first_text.get(column, ("", ""))
+        # Of many different numbers the first texts alone may be known.
+        no_numbers = {value for value in found if not _is_number_text(value)} | ({first} - {""})
+        dressed = [value for value in no_numbers if is_dressed(value)]
+        numbers = sum(_is_number_text(value.translate(_DRESS)) for value in found)
+        no_number = DataError(
+            f"{where}, column {column!r}: {first!r} is no number, and most of "
+            f"{'the column' if few else 'its different values'} are: if it means a missing value, "
+            f"say so with na=[{first!r}]; if the numbers are names of categories, give them all "
+            f"with {named}=..."
+        )
+        if few and 2 * len(dressed) <= len(no_numbers):
+            raise no_number
         sample = min(found, default="")
-        if 2 * sum(_DATE.fullmatch(value) is not None for value in found) > len(found):
+        dates = sum(_DATE.fullmatch(value) is not None for value in found)
+        if 2 * dates > len(found) and not few:
             raise DataError(
                 f"{self.name}: column {column!r} holds dates such as {sample!r}: {advice}, or turn "
                 "them into numbers first"
             )
-        dressed = [value for value in found if _is_number_text(value.translate(_DRESS))]
-        if 2 * len(dressed) > len(found) and texts:
+        if 2 * len(dressed) > len(no_numbers):
             raise DataError(
                 f"{self.name}: column {column!r} holds numbers in a notation that is not read, "
                 f"such as {min(dressed)!r}: write them plainly, {advice}, or name its levels with "
                 f"{named}=..."
             )
+        if texts and 2 * numbers > len(found):
+            raise no_number
         if len(found) > MOST_LEVELS:
             raise DataError(
                 f"{self.name}: column {column!r} is free text, with more than {MOST_LEVELS} "
@@ -682,6 +690,17 @@ def _is_number_text(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def is_dressed(value: str) -> bool:
+    """Tell whether a text is a number in a notation that is not read.
+
+    >>> [is_dressed(value) for value in ("2,25", "$5", "2.25", "?", "2014.05.02")]
+    [True, True, False, False, False]
+    """
+    plain = value.translate(_DRESS)
+    date = _DATE.fullmatch(value) is not None
+    return _is_number_text(plain) and not _is_number_text(value) and not date
 
 
 def _refuse_values(frame: Any, whole: list[str], used: list[str], text: set[str]) -> None:

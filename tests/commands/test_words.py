@@ -1,14 +1,19 @@
 """Advice is given in the words of the one who reads it."""
 
+import shlex
 from argparse import Namespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from minigd.cli import main
+from minigd.cli import main, parser
 from minigd.commands.words import in_words_of_the_shell, message_of
 from minigd.sources.schema import MissingColumn
+
+properties = settings(derandomize=True, deadline=None, max_examples=100)
 
 
 @pytest.mark.parametrize(
@@ -17,6 +22,9 @@ from minigd.sources.schema import MissingColumn
         ("leave it out with exclude=['a b'], or", "leave it out with --exclude 'a b', or"),
         ('leave it out with exclude=["it\'s"]', 'leave it out with --exclude "it\'s"'),
         ("say so with na=['?']; if", "say so with --na '?'; if"),
+        ("say so with na=['n, a']; if", "say so with --na '\"n, a\"'; if"),
+        ("with exclude=['a,\"b\"']", 'with --exclude \'"a,""b"""\''),
+        ('with exclude=["it\'s, so"]', "with --exclude '\"it'\"'\"'s, so\"'"),
         ("name all columns with columns=[...]", "name all columns with --columns"),
         ("say separator=';'", "say --separator ';'"),
         ("say separator='\\t'", "say --separator tab"),
@@ -27,6 +35,30 @@ from minigd.sources.schema import MissingColumn
 )
 def test_advice_for_python_becomes_advice_for_the_shell(python, shell):
     assert in_words_of_the_shell(python) == shell
+
+
+@properties
+@given(name=st.text(st.sampled_from("ab ,;$\\\"'"), min_size=1).map(str.strip).filter(bool))
+def test_advice_that_is_followed_names_the_one_that_was_meant(name):
+    advice = in_words_of_the_shell(f"leave it out with exclude=[{name!r}]")
+    words = shlex.split(advice.removeprefix("leave it out with "))
+    options = parser().parse_args(["train", "rows.csv", "--target", "y", *words])
+    assert options.exclude == (name,)
+
+
+def test_names_are_quoted_as_in_a_csv(capsys):
+    def named(option, text):
+        words = ["train", "rows.csv", "--target", "y", option, text]
+        return getattr(parser().parse_args(words), option.removeprefix("--"))
+
+    assert named("--na", "?, -99") == ("?", "-99")
+    assert named("--na", '"2,25", ?') == ("2,25", "?")
+    assert named("--exclude", '"a,b","c ""d"""') == ("a,b", 'c "d"')
+    assert named("--columns", 'a,"b, c"') == ("a", "b, c")
+    assert named("--na", "") == ("",)
+    with pytest.raises(SystemExit):
+        named("--na", '"2,25')
+    assert "'\"2,25' are no names: unexpected end of data" in capsys.readouterr().err
 
 
 def test_an_error_of_the_system_names_the_file():

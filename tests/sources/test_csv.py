@@ -519,6 +519,26 @@ def test_numbers_in_a_notation_that_is_not_read_are_no_categories(values):
     assert len(source(text, categories={"a": values}).names) == 4
 
 
+@pytest.mark.parametrize("dressed", ["2,25", "1,234", "$5", "5%"])
+@pytest.mark.parametrize("share", [1, 50, 90, 299])
+def test_a_number_in_another_notation_is_no_missing_value_however_few(dressed, share):
+    lines = [f'"{dressed}",1' if i < share else f"{i},1" for i in range(300)]
+    text = "\n".join(["a,b", *reversed(lines)])
+    with pytest.raises(gd.DataError, match="column 'a' holds numbers in a notation") as caught:
+        source(text)
+    assert f"such as {dressed!r}: write them plainly" in str(caught.value)
+    assert "na=" not in str(caught.value)
+    schema = source("a,b\n1,2\n").schema
+    with pytest.raises(gd.DataError, match=r"column 'a': .* notation that is not read: write it"):
+        source(f'a,b\n1,2\n"{dressed}",2\n', schema=schema)
+
+
+def test_what_means_a_missing_value_may_be_most_of_a_column():
+    lines = [f"{i if i < 40 else '?'},1" for i in range(100)]
+    with pytest.raises(gd.DataError, match=r"line 42, column 'a': '\?' is no number.*na=\['\?'\]"):
+        source("\n".join(["a,b", *lines]))
+
+
 @pytest.mark.parametrize(
     "values",
     [
