@@ -29,6 +29,7 @@ def _quoted(match: re.Match[str]) -> str:
 _WORDS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (rf"(exclude|na)=\[{_TEXT}\]", _quoted),
     (r"columns=\[\.\.\.\]", "--columns"),
+    (r"skip_lines=(\d+)", r"--skip-lines \1"),
     (r"backend='numpy'", "--backend numpy"),
     (r"separator='\\t'", "--separator tab"),
     (rf"separator={_TEXT}", r"--separator \1"),

@@ -86,8 +86,12 @@ class Selection(NamedTuple):
             )
         return Selection(schema.targets, schema.features)
 
-    def resolve(self, columns: Sequence[str], name: str) -> tuple[list[str], list[str]]:
+    def resolve(
+        self, columns: Sequence[str], name: str, twice: str = ""
+    ) -> tuple[list[str], list[str]]:
         """Return the feature columns and the target columns, in order.
+
+        `twice` is what to do where two columns share a name, if it is not to rename one.
 
         Raises
         ------
@@ -125,10 +129,10 @@ class Selection(NamedTuple):
                     f"{name}: there is no column {column!r}; the columns are {', '.join(columns)}",
                     column,
                 )
-        twice = sorted(c for c, count in Counter(columns).items() if count > 1)
-        if twice:
+        shared = sorted(c for c, count in Counter(columns).items() if count > 1)
+        if shared:
             raise DataError(
-                f"{name}: two columns are called {twice[0]!r}; name all columns with columns=[...]"
+                f"{name}: two columns are called {shared[0]!r}; {twice or 'rename one'}"
             )
         for names in (targets, wanted, *self.categories.values(), self.classes or ()):
             named = [str(one) for one in names]

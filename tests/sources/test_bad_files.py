@@ -99,7 +99,10 @@ def test_a_missing_column(tmp_path):
 @pytest.mark.parametrize("text", ["a,b,a\n1,2,3\n", 'a,b," a "\n1,2,3\n', "a,,\n1,2,3\n"])
 def test_two_columns_of_one_name(tmp_path, text):
     path = written(tmp_path, text)
-    refused(path, "line 1: two columns are called '(a|)'; name all columns with columns=")
+    refused(
+        path,
+        "line 1: two columns are called '(a|)'; name all columns with columns=.* and skip_lines=1$",
+    )
 
 
 def test_two_given_columns_of_one_name(tmp_path):

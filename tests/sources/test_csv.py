@@ -87,6 +87,27 @@ def test_a_file_without_header(prefix):
         source(text, columns=["a", "b", "c"])
 
 
+@pytest.mark.parametrize("names", [["a", "b"], ["size", "b"], ["size", "price"]])
+@pytest.mark.parametrize("skip", [0, 2])
+def test_names_are_not_given_to_a_file_that_has_them(names, skip):
+    text = "by hand\n" * skip + PLAIN
+    if names[0] == "size":
+        text = text.replace("a,b", "area,b")
+    skips = f"skip_lines={skip + 1}"
+    message = rf": line {skip + 1} is a header: leave out columns=\[\.\.\.\], or add {skips}"
+    with pytest.raises(gd.DataError, match=message):
+        source(text, columns=names, skip_lines=skip)
+    assert table(text, columns=names, skip_lines=skip + 1) == (ROWS, None)
+
+
+def test_a_first_row_of_texts_is_no_header_for_that():
+    for text, rows in (("a,1\nb,2\nc,3\n", 3), ("a,x\nb,y\na,x\n", 3), ("a,x\n1,y\n", 2)):
+        assert source(text, columns=["one", "two"]).rows == rows
+    for text, first in (("?,x\n1,y\n2,x\n3,x\n", r"\?"), ("a,\n1,2\n3,4\n5,6\n", "a")):
+        with pytest.raises(gd.DataError, match=f"line 1, column 'one': '{first}' is no number"):
+            source(text, columns=["one", "two"], missing=0.0)
+
+
 @pytest.mark.parametrize("block_size", BLOCKS)
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])
 @pytest.mark.parametrize("prefix", ["", "\ufeff"])
