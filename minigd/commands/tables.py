@@ -3,6 +3,7 @@
 However a table is stored and whatever the order of its columns, a schema says what becomes of them.
 """
 
+import csv
 import os
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ from minigd.errors import DataError, ShapeError
 from minigd.progress import say
 from minigd.sources import CsvSource, IterableSource, NpySource, ParquetSource
 from minigd.sources.rounding import Rounding
-from minigd.sources.schema import MISSING_LEVEL, Schema
+from minigd.sources.schema import MISSING_LEVEL, MissingColumn, Schema
+from minigd.sources.text import WrongFields
 
 Task: TypeAlias = Literal["classification", "regression"]
 Table: TypeAlias = CsvSource | IterableSource
@@ -123,11 +125,8 @@ def open_table(
             strip=reading.strip,
             **chosen,
         )
-    except DataError as error:
-        other = _other_separator(path, reading)
-        if other is not None:
-            given = f"{other!r} and not {reading.separator!r}"
-            error.args = (f"{error}; if {given} separates columns, say separator={other!r}",)
+    except (MissingColumn, WrongFields) as error:
+        error.args = (f"{error}{_advice(path, reading, error)}",)
         raise
 
 
@@ -147,12 +146,36 @@ def check_reading(path: str, said: Iterable[str]) -> None:
             )
 
 
-def _other_separator(path: str, reading: Reading) -> str | None:
-    """Return what may be between the columns, if the first line lacks what is said to be."""
-    line = line_behind(path, reading.skip_lines)
-    if reading.separator in line:
-        return None
-    return max((mark for mark in _SEPARATORS if mark in line), key=line.count, default=None)
+def _advice(path: str, reading: Reading, error: MissingColumn | WrongFields) -> str:
+    """Return what to say of how the file is written, if that would mend it; nothing otherwise."""
+    first = line_behind(path, reading.skip_lines)
+    if isinstance(error, WrongFields) and reading.columns is not None:
+        expected = len(reading.columns)
+        top = reading.skip_lines + 1
+        second = line_behind(path, top)
+        if error.line == top and len(_fields(second, reading.separator)) == expected > 1:
+            return f"; if line {top} is no row, say skip_lines={top}"
+    for mark in sorted(set(_SEPARATORS) - {reading.separator}, key=first.count, reverse=True):
+        fields = _fields(first, mark)
+        if isinstance(error, MissingColumn):
+            below = _fields(line_behind(path, reading.skip_lines + 1), mark)
+            alike = len(below) == len(fields) > 1 and reading.separator not in first
+            mends = reading.columns is None and (error.column in fields or alike)
+        else:
+            expected = len(fields if reading.columns is None else reading.columns)
+            mends = len(_fields(line_behind(path, error.line - 1), mark)) == expected > 1
+        if mends:
+            given = f"{mark!r} and not {reading.separator!r}"
+            return f"; if {given} separates columns, say separator={mark!r}"
+    return ""
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    reader = csv.reader([line], delimiter=separator, skipinitialspace=True)
+    try:
+        return [field.strip() for field in next(reader, [])]
+    except csv.Error:  # such as a field of many thousand letters
+        return []
 
 
 class _Pieces:

@@ -278,7 +278,7 @@ class CsvSource(RandomAccess):
         if not header and all(_is_name(field) for field in fields):
             frame = self._read(block.data, text=self._used)[1:]
             numbers = frame.apply(self._pandas.to_numeric, errors="coerce").notna()
-            header = ((numbers | frame.isna()).all() & (numbers.sum() > 1)).any()
+            header = ((2 * numbers.sum() > frame.notna().sum()) & (numbers.sum() > 1)).any()
         if header:
             line = block.line_of(0)
             raise DataError(

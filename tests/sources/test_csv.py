@@ -123,7 +123,7 @@ def test_lines_at_the_top_that_are_no_rows(prefix, ends, block_size):
 
 
 def test_a_line_behind_those_skipped_is_named_by_its_number():
-    with pytest.raises(gd.DataError, match="line 5: the row has 1 fields"):
+    with pytest.raises(gd.DataError, match="line 5: the row has 1 field,"):
         source("x\ny\na,b\n1,2\n3\n", skip_lines=2)
     with pytest.raises(gd.DataError, match="is empty behind the 3 lines skipped"):
         source("a,b\n1,2\n", skip_lines=3)
