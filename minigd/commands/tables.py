@@ -13,6 +13,7 @@ import numpy as np
 
 from minigd.backend import Array
 from minigd.commands.kinds import check_table, line_behind
+from minigd.commands.words import in_words_of_the_shell
 from minigd.errors import DataError, ShapeError
 from minigd.progress import say
 from minigd.sources import CsvSource, IterableSource, NpySource, ParquetSource
@@ -295,4 +296,5 @@ def remark(table: Table) -> None:
         say(f"missing values are a category of their own in {', '.join(filled)}")
     if table.dropped:
         rows = table.dropped + (table.rows or 0)
-        say(f"{table.dropped:,} of {rows:,} rows are left out; the first is {table.first_dropped}")
+        first = in_words_of_the_shell(table.first_dropped)
+        say(f"{table.dropped:,} of {rows:,} rows are left out; the first is {first}")

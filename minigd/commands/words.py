@@ -29,6 +29,7 @@ def _quoted(match: re.Match[str]) -> str:
 _WORDS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (rf"(exclude|na)=\[{_TEXT}\]", _quoted),
     (r"columns=\[\.\.\.\]", "--columns"),
+    (rf"strip={_TEXT}", lambda match: f"--strip {shlex.quote(ast.literal_eval(match[1]))}"),
     (r"skip_lines=(\d+)", r"--skip-lines \1"),
     (r"backend='numpy'", "--backend numpy"),
     (r"separator='\\t'", "--separator tab"),

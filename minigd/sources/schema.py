@@ -5,6 +5,7 @@ Numbers stay numbers, categories become one-hot columns, and dates and free text
 
 import math
 import re
+import string
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -391,7 +392,18 @@ class Schema:
 
 def _not_known(value: Any, known: list[str]) -> str:
     some = ", ".join(map(repr, known[:5])) + (" …" if len(known) > 5 else "")
-    return f"{value!r} is none of the {len(known)} values known, {some}"
+    message = f"{value!r} is none of the {len(known)} values known, {some}"
+    text = str(value)
+    end = next((e for e in _ends(text) if text.rstrip(e) in known), None)
+    if end is not None:
+        message += f", but is one without {end!r} at its end: for a CSV, say strip={end!r}"
+    return message
+
+
+def _ends(text: str) -> list[str]:
+    """Return what might be taken off the end of a text: its last mark, or all of them."""
+    marks = text[len(text.rstrip(string.punctuation)) :]
+    return [marks[-1], "".join(sorted(set(marks)))] if marks else []
 
 
 _MISSING = (

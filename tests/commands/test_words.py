@@ -27,6 +27,8 @@ properties = settings(derandomize=True, deadline=None, max_examples=100)
         ('with exclude=["it\'s, so"]', "with --exclude '\"it'\"'\"'s, so\"'"),
         ("name all columns with columns=[...]", "name all columns with --columns"),
         ("columns=[...] and skip_lines=1", "--columns and --skip-lines 1"),
+        ("say strip='.'", "say --strip ."),
+        ("say strip='!.'", "say --strip '!.'"),
         ("say separator=';'", "say --separator ';'"),
         ("say separator='\\t'", "say --separator tab"),
         ("use backend='numpy'", "use --backend numpy"),
