@@ -374,7 +374,13 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _columns(text: str) -> tuple[str, ...]:
     if not os.path.isfile(text):
-        return _names(text)
+        names = _names(text)
+        # One name with a folder or an ending is a file's: of few tables one column is all.
+        if names == (text,) and (os.sep in text or os.path.splitext(text)[1]):
+            raise argparse.ArgumentTypeError(
+                f"there is no file {text!r}; give the names themselves, A,B, or a file of them"
+            )
+        return names
     try:
         with open(text, encoding="utf-8") as file:
             return _names(",".join(line.strip().strip(",") for line in file if line.strip()))

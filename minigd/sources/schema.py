@@ -540,7 +540,9 @@ class _Seen:
         self.texts_of = {column: [0, 0] for column in self.found}
         self.first_text: dict[str, tuple[str, str]] = {}
         # Numbers that may be days; a column that was asked for by name is taken as it is.
-        self.days = {c for c in features if c not in text and selection.features is None}
+        self.days: dict[str, int | None] = {}
+        if selection.features is None:
+            self.days = {c: None for c in features if c not in text}
         self.integer = len(targets) == 1 and not text & set(targets)
         self.rows = self.dropped = 0
         self.first_dropped = ""
@@ -591,11 +593,13 @@ class _Seen:
         for column in sorted(self.days):
             values = frame[column].to_numpy()
             if not ((values > 19000100) & (values < 21001232)).all():
-                self.days.remove(column)
+                del self.days[column]
                 continue
             month, day = values // 100 % 100, values % 100
             if not ((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all():
-                self.days.remove(column)
+                del self.days[column]
+            elif len(values) and self.days[column] is None:
+                self.days[column] = int(values[0])
 
     def _add_texts(self, column: str, values: Any, places: Array) -> None:
         counts = values.value_counts()
@@ -678,8 +682,9 @@ class _Seen:
             self._refuse_text(column)
         for column in sorted(self.days if self.rows else ()):
             raise DataError(
-                f"{self.name}: column {column!r} holds dates as numbers, such as 20140502: leave "
-                f"it out with exclude=[{column!r}], or name it among features=[...]"
+                f"{self.name}: column {column!r} holds dates as numbers, such as "
+                f"{self.days[column]}: leave it out with exclude=[{column!r}], or name it among "
+                "features=[...]"
             )
         if len(targets) > 1 and self.text & set(targets):
             raise DataError(

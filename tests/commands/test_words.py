@@ -64,6 +64,24 @@ def test_names_are_quoted_as_in_a_csv(capsys):
     assert "'\"2,25' are no names: unexpected end of data" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["nonames.txt", "/no/such/names", "names.d"])
+def test_a_file_of_names_that_is_not_there_is_said(name, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "rows.csv", "--target", "y", "--columns", name])
+    assert f"argument --columns: there is no file '{name}'; give the" in capsys.readouterr().err
+
+
+def test_what_is_no_file_is_names(tmp_path):
+    def named(text):
+        return parser().parse_args(["predict", "m.npz", "rows.csv", "--columns", text]).columns
+
+    assert named("area") == ("area",)
+    assert named('"names.txt"') == ("names.txt",)
+    assert named("a.b,c/d") == ("a.b", "c/d")
+    (tmp_path / "names.txt").write_text("a\nb,c\n")
+    assert named(str(tmp_path / "names.txt")) == ("a", "b", "c")
+
+
 def test_an_error_of_the_system_names_the_file():
     assert message_of(FileNotFoundError(2, "No such file", "a.csv"), Namespace()) == (
         "a.csv: No such file"
@@ -119,4 +137,4 @@ def test_days_written_as_numbers_are_left_out_and_nothing_else_is_offered(tmp_pa
     frame = pd.DataFrame({"a": np.arange(60) * 0.5, "it": 20140101 + np.arange(60) % 28})
     frame.to_csv(path, index=False)
     assert main(["train", str(path), "--target", "a", "--out", str(tmp_path / "m.npz")]) == 1
-    assert capsys.readouterr().err.endswith("20140502: leave it out with --exclude 'it'\n")
+    assert capsys.readouterr().err.endswith("such as 20140101: leave it out with --exclude 'it'\n")

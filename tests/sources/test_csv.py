@@ -578,6 +578,15 @@ def test_dates_of_many_forms_are_refused_by_name(values):
     assert source(text, exclude=["day"]).names == ["b"]
 
 
+@pytest.mark.parametrize("block_size", BLOCKS)
+def test_days_as_numbers_are_told_by_one_of_them(block_size):
+    text = "a,day\n,20131231\n1,20190817\n2,20190818\n"
+    with pytest.raises(
+        gd.DataError, match="column 'day' holds dates as numbers, such as 20190817:"
+    ):
+        source(text, missing="drop", block_size=block_size)
+
+
 def test_days_as_numbers_are_taken_where_they_are_asked_for():
     assert source("day,b\n20140502,1\n20140503,2\n", features=["day"]).names == ["day"]
 
