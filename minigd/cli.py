@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from minigd.commands.words import in_words_of_the_shell, message_of
+from minigd.commands.words import counted, in_words_of_the_shell, message_of
 from minigd.errors import BackendError
 from minigd.version import __version__
 
@@ -20,6 +20,9 @@ Options = argparse.Namespace
 
 _FAILURES = (ImportError, OSError, ValueError, FloatingPointError, BackendError, MemoryError)
 """What may go wrong without a mistake in the package."""
+
+_OF_FILES = (".txt", ".csv", ".tsv", ".names", ".dat", ".data")
+"""What the name of a file ends in, and that of a column does not."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -178,7 +181,7 @@ def _evaluate(options: Options) -> None:
 
     rows, values = evaluate(options.model, options.data, options.target, **_reading(options))
     figures = "  ".join(f"{name} {number(value)}" for name, value in values.items())
-    print(f"{rows:,} rows: {figures}")
+    print(f"{counted(rows, 'row')}: {figures}")
 
 
 def _add_info(commands: Any) -> None:
@@ -348,7 +351,15 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
 def _reading(options: Options) -> dict[str, Any]:
     """Return what was said, and nothing of what was not."""
     names = ("columns", "separator", "na", "skip_lines", "strip")
-    return {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+    said = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+    name, *more = said.get("columns", ("",))
+    ending = os.path.splitext(name)[1].lower()
+    if not more and (ending in _OF_FILES or name.startswith(("/", "./", "../"))):
+        raise FileNotFoundError(
+            f"there is no file {name!r} for --columns: give the names themselves, A,B, or a file "
+            "of them"
+        )
+    return said
 
 
 class _More(argparse.Action):
@@ -374,13 +385,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _columns(text: str) -> tuple[str, ...]:
     if not os.path.isfile(text):
-        names = _names(text)
-        # One name with a folder or an ending is a file's: of few tables one column is all.
-        if names == (text,) and (os.sep in text or os.path.splitext(text)[1]):
-            raise argparse.ArgumentTypeError(
-                f"there is no file {text!r}; give the names themselves, A,B, or a file of them"
-            )
-        return names
+        return _names(text)
     try:
         with open(text, encoding="utf-8") as file:
             return _names(",".join(line.strip().strip(",") for line in file if line.strip()))

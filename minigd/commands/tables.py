@@ -13,7 +13,7 @@ import numpy as np
 
 from minigd.backend import Array
 from minigd.commands.kinds import check_table, line_behind
-from minigd.commands.words import in_words_of_the_shell
+from minigd.commands.words import counted, in_words_of_the_shell
 from minigd.errors import DataError, ShapeError
 from minigd.progress import say
 from minigd.sources import CsvSource, IterableSource, NpySource, ParquetSource
@@ -187,7 +187,10 @@ class _Pieces:
         width = source.x.shape[1]
         names = [str(i) for i in range(width)] if columns is None else list(columns)
         if len(names) != width:
-            raise ShapeError(f"{path} has {width} columns, and {len(names)} names were given")
+            raise ShapeError(
+                f"{path} has {counted(width, 'column')}, and "
+                f"{counted(len(names), 'name')} {'was' if len(names) == 1 else 'were'} given"
+            )
         self.source, self.names, self.beside = source, names, beside
 
     def __call__(self) -> Iterator[dict[str, Array]]:
@@ -297,4 +300,7 @@ def remark(table: Table) -> None:
     if table.dropped:
         rows = table.dropped + (table.rows or 0)
         first = in_words_of_the_shell(table.first_dropped)
-        say(f"{table.dropped:,} of {rows:,} rows are left out; the first is {first}")
+        if table.dropped == 1:
+            say(f"1 of {counted(rows, 'row')} is left out: {first}")
+        else:
+            say(f"{table.dropped:,} of {rows:,} rows are left out; the first is {first}")

@@ -18,6 +18,7 @@ from minigd.commands.places import NOT_SAVED, check_out
 from minigd.commands.resume import check_checkpoint, go_on
 from minigd.commands.tables import Reading, Table, Task, open_table, remark, settle_task
 from minigd.commands.trained import Trained
+from minigd.commands.words import counted
 from minigd.progress import say
 from minigd.schedules import CosineDecay
 from minigd.sources import Source
@@ -115,7 +116,8 @@ def train(
     with _at_any_place(table, rows) as source:
         part, held_out = source.split(HELD_OUT, seed)
         n, m = part.count(), held_out.count()
-        say(f"{n:,} rows to train on, {m:,} held out, {len(schema.names)} columns")
+        columns = counted(len(schema.names), "column")
+        say(f"{counted(n, 'row')} to train on, {m:,} held out, {columns}")
         batches = Batches(part, batch_size=batch_size, shuffle=True, seed=seed, prefetch=2)
         if epochs is None:
             epochs = min(max(EPOCHS, -(-UPDATES // len(batches))), MOST_EPOCHS)

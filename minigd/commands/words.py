@@ -43,6 +43,15 @@ _WORDS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
 ]
 
 
+def counted(n: int, what: str) -> str:
+    """Return a number of things: 1 row, 1,500 rows.
+
+    >>> counted(1, "row"), counted(1500, "row"), counted(0, "epoch")
+    ('1 row', '1,500 rows', '0 epochs')
+    """
+    return f"{n:,} {what}{'s' * (n != 1)}"
+
+
 def in_words_of_the_shell(message: str) -> str:
     """Return advice that is meant for Python as it is meant for the shell.
 

@@ -449,7 +449,8 @@ class CsvSource(RandomAccess):
         self._check_unchanged()
         if row != self.rows:
             raise DataError(
-                f"{self._parts[0].name} had {self.rows} rows at first and now has {row}"
+                f"{self._parts[0].name} had {self.rows} row{'s' * (self.rows != 1)} at first "
+                f"and now has {row}"
             )
 
     def encoded(self) -> Iterator[Encoded]:

@@ -392,7 +392,7 @@ class Schema:
 
 def _not_known(value: Any, known: list[str]) -> str:
     some = ", ".join(map(repr, known[:5])) + (" …" if len(known) > 5 else "")
-    message = f"{value!r} is none of the {len(known)} values known, {some}"
+    message = f"{value!r} is none of the {len(known)} value{'s' * (len(known) != 1)} known, {some}"
     text = str(value)
     end = next((e for e in _ends(text) if text.rstrip(e) in known), None)
     if end is not None:
@@ -426,6 +426,8 @@ class Settled(NamedTuple):
         if not self.dropped:
             return ""
         what = "missing" if self.schema.unknown == "error" else "missing or unknown"
+        if self.dropped == 1:
+            return f" once 1 with a {what} value is dropped; {self.first_dropped}"
         return f" once {self.dropped} with {what} values are dropped; {self.first_dropped}"
 
 

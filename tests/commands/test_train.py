@@ -16,6 +16,7 @@ from minigd.cli import main
 from minigd.commands import train as module
 from minigd.commands.train import train
 from minigd.commands.trained import load
+from minigd.commands.words import counted
 
 QUICK = ("--hidden", "8", "--learning-rate", "0.01")
 
@@ -259,7 +260,9 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_bits(
         press_at(patch, event, number)
         assert run(folder, "--epochs", "20", "--out", out) == 130
     err = capsys.readouterr().err.splitlines()
-    assert err[-2] == (f"minigd: interrupted after {updates} updates, which {out}.checkpoint holds")
+    assert err[-2] == (
+        f"minigd: interrupted after {counted(updates, 'update')}, which {out}.checkpoint holds"
+    )
     program, *again = shlex.split(err[-1].removeprefix("go on with: "))
     assert (program, again[0], again[-1]) == ("minigd", "train", "--resume")
     assert os.listdir(tmp_path) == ["my model.npz.checkpoint"]

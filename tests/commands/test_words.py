@@ -1,5 +1,6 @@
 """Advice is given in the words of the one who reads it."""
 
+import re
 import shlex
 from argparse import Namespace
 
@@ -64,11 +65,11 @@ def test_names_are_quoted_as_in_a_csv(capsys):
     assert "'\"2,25' are no names: unexpected end of data" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["nonames.txt", "/no/such/names", "names.d"])
+@pytest.mark.parametrize("name", ["nonames.txt", "/no/such/names", "NAMES.CSV"])
 def test_a_file_of_names_that_is_not_there_is_said(name, capsys):
-    with pytest.raises(SystemExit):
-        main(["train", "rows.csv", "--target", "y", "--columns", name])
-    assert f"argument --columns: there is no file '{name}'; give the" in capsys.readouterr().err
+    assert main(["train", "rows.csv", "--target", "y", "--columns", name]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"minigd: there is no file '{name}' for --columns: give the names")
 
 
 def test_what_is_no_file_is_names(tmp_path):
@@ -76,10 +77,30 @@ def test_what_is_no_file_is_names(tmp_path):
         return parser().parse_args(["predict", "m.npz", "rows.csv", "--columns", text]).columns
 
     assert named("area") == ("area",)
-    assert named('"names.txt"') == ("names.txt",)
+    assert named("a.b") == ("a.b",)
     assert named("a.b,c/d") == ("a.b", "c/d")
     (tmp_path / "names.txt").write_text("a\nb,c\n")
     assert named(str(tmp_path / "names.txt")) == ("a", "b", "c")
+
+
+def test_one_is_one(tmp_path, capsys):
+    (tmp_path / "rows.csv").write_text(
+        "a,y\n" + "".join(f"{i},{i % 2}\n" for i in range(60)) + ",1\n"
+    )
+    (tmp_path / "one.csv").write_text("a,y\n3,1\n")
+    words = [str(tmp_path / "rows.csv"), "--target", "y", "--epochs", "1", "--batch-size", "60"]
+    model = str(tmp_path / "m.npz")
+    assert main(["train", *words, "--out", model]) == 0
+    out, err = capsys.readouterr()
+    assert re.search(r"^best of 1 epoch: 1  \(1 update, ", out, re.MULTILINE)
+    where = f"{tmp_path / 'rows.csv'}, line 62, column 'a': the value is missing"
+    assert f"1 of 61 rows is left out: {where}\n" in err
+    assert " held out, 1 column\n" in err
+    assert main(["evaluate", model, str(tmp_path / "one.csv")]) == 0
+    assert main(["info", model]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("1 row: loss ")
+    assert "trained     1 epoch, 1 update, " in out
 
 
 def test_an_error_of_the_system_names_the_file():

@@ -339,7 +339,7 @@ def test_classes_of_numbers():
 
 
 def test_a_value_that_is_none_of_the_given_levels_is_named():
-    message = "line 3, column 'b': 'y' is none of the 1 values known, 'x'"
+    message = "line 3, column 'b': 'y' is none of the 1 value known, 'x'"
     for options in ({"categories": {"b": ["x"]}}, {"target": "b", "classes": ["x"]}):
         rows = source("a,b\n1,x\n2,y\n", **options)
         with pytest.raises(gd.DataError, match=message):
