@@ -467,6 +467,8 @@ def test_dropping_all_rows_is_an_error_that_says_so():
         gd.DataError, match=r"has no rows .* once 2 with missing values are dropped"
     ):
         source("a,b\n1,\n,2\n", missing="drop")
+    with pytest.raises(gd.DataError, match=r"no rows .* once 1 with a missing value is dropped"):
+        source("a,b\n1,\n", missing="drop")
 
 
 @pytest.mark.parametrize("missing", ["error", "drop", 0.0])
