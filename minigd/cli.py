@@ -4,6 +4,7 @@ A command is a few lines of a parser here, with an example, and a function that 
 """
 
 import argparse
+import csv
 import os
 import shlex
 import sys
@@ -11,7 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from minigd.commands.words import in_words_of_the_shell, message_of
+from minigd.commands.words import counted, in_words_of_the_shell, message_of
 from minigd.errors import BackendError
 from minigd.version import __version__
 
@@ -19,6 +20,9 @@ Options = argparse.Namespace
 
 _FAILURES = (ImportError, OSError, ValueError, FloatingPointError, BackendError, MemoryError)
 """What may go wrong without a mistake in the package."""
+
+_OF_FILES = (".txt", ".csv", ".tsv", ".names", ".dat", ".data")
+"""What the name of a file ends in, and that of a column does not."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -177,7 +181,7 @@ def _evaluate(options: Options) -> None:
 
     rows, values = evaluate(options.model, options.data, options.target, **_reading(options))
     figures = "  ".join(f"{name} {number(value)}" for name, value in values.items())
-    print(f"{rows:,} rows: {figures}")
+    print(f"{counted(rows, 'row')}: {figures}")
 
 
 def _add_info(commands: Any) -> None:
@@ -347,7 +351,15 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
 def _reading(options: Options) -> dict[str, Any]:
     """Return what was said, and nothing of what was not."""
     names = ("columns", "separator", "na", "skip_lines", "strip")
-    return {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+    said = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+    name, *more = said.get("columns", ("",))
+    ending = os.path.splitext(name)[1].lower()
+    if not more and (ending in _OF_FILES or name.startswith(("/", "./", "../"))):
+        raise FileNotFoundError(
+            f"there is no file {name!r} for --columns: give the names themselves, A,B, or a file "
+            "of them"
+        )
+    return said
 
 
 class _More(argparse.Action):
@@ -364,7 +376,11 @@ class _More(argparse.Action):
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(","))
+    try:
+        names = next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} are no names: {error}") from error
+    return tuple(name.strip() for name in names or [""])
 
 
 def _columns(text: str) -> tuple[str, ...]:

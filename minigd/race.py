@@ -165,7 +165,7 @@ class Race:
                 f"{s.learning_rate:>8.2g}  {seconds:>26}  {rows:>11}  {updates:>9}"
             )
         seeds = len({curve.seed for curve in self.curves})
-        lines += ["", f"median of {seeds} seeds, and the smallest and largest"]
+        lines += ["", f"median of {seeds} seed{'s' * (seeds != 1)}, and the smallest and largest"]
         return "\n".join(lines)
 
     def plot(self, against: str = "seconds", ax: Any = None) -> Any:

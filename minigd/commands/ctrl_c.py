@@ -4,6 +4,7 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
+from minigd.commands.words import counted
 from minigd.trainer import Event
 
 
@@ -11,7 +12,9 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C during training; the run is saved and can go on."""
 
     def __init__(self, checkpoint: str, updates: int) -> None:
-        super().__init__(f"interrupted after {updates:,} updates, which {checkpoint} holds")
+        super().__init__(
+            f"interrupted after {counted(updates, 'update')}, which {checkpoint} holds"
+        )
 
 
 class CtrlC:

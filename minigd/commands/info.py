@@ -7,6 +7,7 @@ from typing import Any
 from minigd import state
 from minigd.commands.report import number
 from minigd.commands.trained import read
+from minigd.commands.words import counted
 from minigd.files import restore
 from minigd.history import History
 
@@ -78,9 +79,10 @@ def _history(columns: dict[str, list[float]] | None) -> dict[str, str]:
     watched = history["val_loss"] if "val_loss" in history else history["loss"]
     best = watched.index(min(watched))
     shown = [name for name in history if name not in ("seconds", "updates")]
+    epochs = counted(history.epochs, "epoch")
+    updates = counted(int(history["updates"][-1]), "update")
     figures = "  ".join(f"{name} {number(history[name][best])}" for name in shown)
     return {
-        "trained": f"{history.epochs} epochs, {int(history['updates'][-1]):,} updates, "
-        f"{sum(history['seconds']):.1f} seconds",
+        "trained": f"{epochs}, {updates}, {sum(history['seconds']):.1f} seconds",
         "best": f"epoch {best + 1}: {figures}",
     }

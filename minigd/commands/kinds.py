@@ -15,6 +15,18 @@ _GZIP = b"\x1f\x8b"
 _LONGEST_LINE = 1 << 20
 _SAVED = "description.json.npy"  # what `minigd.state.write` puts into each of its files
 
+HOLDS = {
+    "saved": "a file that minigd saved, such as a model",
+    "arrays": "an archive of other arrays",
+    "workbook": "an Excel workbook",
+    "zip": "a zip archive",
+    "damaged": "a zip archive that is damaged",
+    "array": "an array of NumPy's",
+    "parquet": "a Parquet file",
+    "text": "a text, or what another program wrote",
+}
+"""What a file of each kind is, in words."""
+
 _NO_TABLE = {
     "saved": "is a file that minigd saved, such as the MODEL of predict, evaluate and info; DATA "
     "is a table: CSV, Parquet or .npy",

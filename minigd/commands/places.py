@@ -4,14 +4,27 @@ An hour of training is not to end in the news that there is no such folder.
 """
 
 import os
+from collections.abc import Collection
+
+from minigd.commands.kinds import HOLDS, kind_of
+
+NOT_SAVED = tuple(kind for kind in HOLDS if kind != "saved")
+"""The kinds of file that minigd does not save."""
 
 
-def check_out(out: str | os.PathLike[str], **read: str | os.PathLike[str]) -> None:
-    """Refuse a file that can't be written to, or that the command reads.
+def check_out(
+    out: str | os.PathLike[str],
+    spare: Collection[str] = (),
+    **read: str | os.PathLike[str],
+) -> None:
+    """Refuse a file that can't be written to, that the command reads, or that is another's.
 
     Parameters
     ----------
     out : path
+    spare : collection of str, optional
+        The kinds of file, as `minigd.commands.kinds.kind_of` names them, that are not replaced,
+        unless they are empty.
     **read : path
         Files that are read, and must not be replaced, by what they are: ``table``, ``model``.
 
@@ -45,6 +58,9 @@ make it, or name a file elsewhere
         problem = "the file is read-only; name another one"
     elif not os.access(folder, os.W_OK):
         problem = f"the folder {folder!r} is read-only; name a file elsewhere"
+    elif spare and os.path.exists(out) and os.path.getsize(out) and kind_of(out) in spare:
+        what = HOLDS[kind_of(out)]
+        problem = f"it is there already, and is {what}; name another file, or remove it first"
     if problem:
         raise OSError(f"{out!r} can't be written: {problem}")
 

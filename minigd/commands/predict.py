@@ -48,7 +48,7 @@ def predict(
         If the model or the table does not do.
     """
     if out is not None and not _is_stream(out):
-        check_out(out, table=data, model=model)
+        check_out(out, ("saved",), table=data, model=model)
     trained = load(model)
     table = trained.open(data, **reading)
     classes = trained.schema.classes or []

@@ -13,6 +13,7 @@ from minigd.batches import Batches
 from minigd.commands.network import HIDDEN, adapt, network
 from minigd.commands.tables import Reading, Task, open_table, remark, settle_task
 from minigd.commands.train import HELD_OUT
+from minigd.commands.words import counted
 from minigd.model import Sequential
 from minigd.progress import say
 from minigd.race import Race
@@ -58,7 +59,7 @@ def race(
     remark(table)
     say(f"{task} of {schema.targets[0]!r}, {why}")
     part, held_out = (_in_memory(some) for some in table.split(HELD_OUT))
-    say(f"{part.rows:,} rows to train on, {held_out.rows:,} held out")
+    say(f"{counted(part.rows, 'row')} to train on, {held_out.rows:,} held out")
     first = network(schema, task, hidden, backend)
     adapt(first, Batches(part, batch_size=1000), schema)
     fitted = {k: v for k, v in first.arrays().items() if k.startswith("buffers/")}

@@ -3,6 +3,7 @@
 import os
 
 from minigd.commands.trained import Trained
+from minigd.commands.words import counted
 
 
 def report(trained: Trained, out: str | os.PathLike[str]) -> str:
@@ -10,10 +11,11 @@ def report(trained: Trained, out: str | os.PathLike[str]) -> str:
     history, best = trained.history, trained.best
     names = [name for name in history if name.startswith("val_")]
     figures = [f"{name.removeprefix('val_')} {number(history[name][best])}" for name in names]
+    updates = counted(int(history["updates"][-1]), "update")
     seconds = sum(history["seconds"])
     return (
         f"held out: {'  '.join(figures)}\n"
-        f"best of {history.epochs} epochs: {best + 1}  ({int(history['updates'][-1]):,} updates, "
+        f"best of {counted(history.epochs, 'epoch')}: {best + 1}  ({updates}, "
         f"{seconds:.1f} seconds)\n"
         f"saved: {os.fspath(out)}"
     )

@@ -55,6 +55,10 @@ def go_on(checkpoint: str, batches: Batches, model: Sequential, updater: Adam) -
         raise CheckpointError(
             f"{checkpoint!r} is no checkpoint of a run: start anew without --resume"
         )
+    other_table = CheckpointError(
+        f"{checkpoint!r} can't go on: the table is another one, or another --target, --task "
+        f"or --exclude was given, or it is read otherwise; {_SAME}"
+    )
     # Through JSON, as the saved ones went.
     own = json.loads(
         json.dumps(
@@ -67,11 +71,14 @@ def go_on(checkpoint: str, batches: Batches, model: Sequential, updater: Adam) -
     )
     try:
         then, now = _options(description), _options(own)
+        same_table = _table(description) == _table(own)
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{checkpoint!r} is damaged, or was not written by `minigd train`: start anew without "
             "--resume"
         ) from error
+    if not same_table:
+        raise other_table
     others = [
         f"{option} {now[option]}, and the run was trained with {then[option]}"
         for option in now
@@ -85,11 +92,14 @@ def go_on(checkpoint: str, batches: Batches, model: Sequential, updater: Adam) -
     except CheckpointError:
         same = False
     if not same:
-        raise CheckpointError(
-            f"{checkpoint!r} can't go on: the table is another one, or another --target, --task "
-            f"or --exclude was given, or it is read otherwise; {_SAME}"
-        )
+        raise other_table
     return Trainer.resume(checkpoint, batches, backend=model.backend)
+
+
+def _table(description: state.Description) -> Any:
+    """Return the print of the table, whichever part of it is held out."""
+    data = description["run"]["batches"]["data"]
+    return data["of"]
 
 
 def _options(description: state.Description) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 However a table is stored and whatever the order of its columns, a schema says what becomes of them.
 """
 
+import csv
 import os
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -12,11 +13,13 @@ import numpy as np
 
 from minigd.backend import Array
 from minigd.commands.kinds import check_table, line_behind
+from minigd.commands.words import counted, in_words_of_the_shell
 from minigd.errors import DataError, ShapeError
 from minigd.progress import say
 from minigd.sources import CsvSource, IterableSource, NpySource, ParquetSource
 from minigd.sources.rounding import Rounding
-from minigd.sources.schema import MISSING_LEVEL, Schema
+from minigd.sources.schema import MISSING_LEVEL, MissingColumn, Schema
+from minigd.sources.text import WrongFields
 
 Task: TypeAlias = Literal["classification", "regression"]
 Table: TypeAlias = CsvSource | IterableSource
@@ -123,11 +126,8 @@ def open_table(
             strip=reading.strip,
             **chosen,
         )
-    except DataError as error:
-        other = _other_separator(path, reading)
-        if other is not None:
-            given = f"{other!r} and not {reading.separator!r}"
-            error.args = (f"{error}; if {given} separates columns, say separator={other!r}",)
+    except (MissingColumn, WrongFields) as error:
+        error.args = (f"{error}{_advice(path, reading, error)}",)
         raise
 
 
@@ -147,12 +147,36 @@ def check_reading(path: str, said: Iterable[str]) -> None:
             )
 
 
-def _other_separator(path: str, reading: Reading) -> str | None:
-    """Return what may be between the columns, if the first line lacks what is said to be."""
-    line = line_behind(path, reading.skip_lines)
-    if reading.separator in line:
-        return None
-    return max((mark for mark in _SEPARATORS if mark in line), key=line.count, default=None)
+def _advice(path: str, reading: Reading, error: MissingColumn | WrongFields) -> str:
+    """Return what to say of how the file is written, if that would mend it; nothing otherwise."""
+    first = line_behind(path, reading.skip_lines)
+    if isinstance(error, WrongFields) and reading.columns is not None:
+        expected = len(reading.columns)
+        top = reading.skip_lines + 1
+        second = line_behind(path, top)
+        if error.line == top and len(_fields(second, reading.separator)) == expected > 1:
+            return f"; if line {top} is no row, say skip_lines={top}"
+    for mark in sorted(set(_SEPARATORS) - {reading.separator}, key=first.count, reverse=True):
+        fields = _fields(first, mark)
+        if isinstance(error, MissingColumn):
+            below = _fields(line_behind(path, reading.skip_lines + 1), mark)
+            alike = len(below) == len(fields) > 1 and reading.separator not in first
+            mends = reading.columns is None and (error.column in fields or alike)
+        else:
+            expected = len(fields if reading.columns is None else reading.columns)
+            mends = len(_fields(line_behind(path, error.line - 1), mark)) == expected > 1
+        if mends:
+            given = f"{mark!r} and not {reading.separator!r}"
+            return f"; if {given} separates columns, say separator={mark!r}"
+    return ""
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    reader = csv.reader([line], delimiter=separator, skipinitialspace=True)
+    try:
+        return [field.strip() for field in next(reader, [])]
+    except csv.Error:  # such as a field of many thousand letters
+        return []
 
 
 class _Pieces:
@@ -163,7 +187,10 @@ class _Pieces:
         width = source.x.shape[1]
         names = [str(i) for i in range(width)] if columns is None else list(columns)
         if len(names) != width:
-            raise ShapeError(f"{path} has {width} columns, and {len(names)} names were given")
+            raise ShapeError(
+                f"{path} has {counted(width, 'column')}, and "
+                f"{counted(len(names), 'name')} {'was' if len(names) == 1 else 'were'} given"
+            )
         self.source, self.names, self.beside = source, names, beside
 
     def __call__(self) -> Iterator[dict[str, Array]]:
@@ -272,4 +299,8 @@ def remark(table: Table) -> None:
         say(f"missing values are a category of their own in {', '.join(filled)}")
     if table.dropped:
         rows = table.dropped + (table.rows or 0)
-        say(f"{table.dropped:,} of {rows:,} rows are left out; the first is {table.first_dropped}")
+        first = in_words_of_the_shell(table.first_dropped)
+        if table.dropped == 1:
+            say(f"1 of {counted(rows, 'row')} is left out: {first}")
+        else:
+            say(f"{table.dropped:,} of {rows:,} rows are left out; the first is {first}")

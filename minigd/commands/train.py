@@ -14,10 +14,11 @@ from minigd.batches import Batches
 from minigd.callbacks import Checkpoint, EarlyStopping
 from minigd.commands.ctrl_c import CtrlC, Interrupted
 from minigd.commands.network import HIDDEN, METRICS, adapt, loss_of, network
-from minigd.commands.places import check_out
+from minigd.commands.places import NOT_SAVED, check_out
 from minigd.commands.resume import check_checkpoint, go_on
 from minigd.commands.tables import Reading, Table, Task, open_table, remark, settle_task
 from minigd.commands.trained import Trained
+from minigd.commands.words import counted
 from minigd.progress import say
 from minigd.schedules import CosineDecay
 from minigd.sources import Source
@@ -100,7 +101,7 @@ def train(
     """
     out = os.fspath(out)
     checkpoint, rows = f"{out}.checkpoint", f"{out}.rows"
-    check_out(out, table=data)
+    check_out(out, NOT_SAVED, table=data)
     if resume:
         check_checkpoint(checkpoint)
     elif os.path.exists(checkpoint):
@@ -115,7 +116,8 @@ def train(
     with _at_any_place(table, rows) as source:
         part, held_out = source.split(HELD_OUT, seed)
         n, m = part.count(), held_out.count()
-        say(f"{n:,} rows to train on, {m:,} held out, {len(schema.names)} columns")
+        columns = counted(len(schema.names), "column")
+        say(f"{counted(n, 'row')} to train on, {m:,} held out, {columns}")
         batches = Batches(part, batch_size=batch_size, shuffle=True, seed=seed, prefetch=2)
         if epochs is None:
             epochs = min(max(EPOCHS, -(-UPDATES // len(batches))), MOST_EPOCHS)

@@ -8,22 +8,13 @@ from typing import Any, NamedTuple
 
 from minigd import state
 from minigd.backend import Backend
-from minigd.commands.kinds import kind_of
+from minigd.commands.kinds import HOLDS, kind_of
 from minigd.commands.tables import Reading, Table, Task, check_reading, open_table
 from minigd.errors import CheckpointError, DataError
 from minigd.files import restore
 from minigd.history import History
 from minigd.model import Sequential
 from minigd.sources.schema import MissingColumn, Schema, TextInNumbers
-
-_NO_MODEL = {
-    "text": "",
-    "arrays": " but an archive of other arrays",
-    "workbook": " but an Excel workbook",
-    "zip": " but a zip archive",
-    "array": " but an array of NumPy's",
-    "parquet": " but a Parquet file",
-}
 
 
 class Trained(NamedTuple):
@@ -137,10 +128,10 @@ def read(path: str | os.PathLike[str]) -> tuple[state.Description, dict[str, Any
     """
     name = os.fspath(path)
     kind = kind_of(path) if os.path.exists(path) else "saved"
-    if kind in _NO_MODEL:
+    if kind not in ("saved", "damaged"):
+        what = "" if kind == "text" else f" but {HOLDS[kind]}"
         raise CheckpointError(
-            f"{name!r} is not a file that minigd saved{_NO_MODEL[kind]}: MODEL is what "
-            "`minigd train` wrote"
+            f"{name!r} is not a file that minigd saved{what}: MODEL is what `minigd train` wrote"
         )
     description, arrays = state.read(path)
     if "layers" not in description:

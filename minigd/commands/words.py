@@ -4,15 +4,33 @@ Advice for Python becomes advice for the shell, and what no command offers is no
 """
 
 import argparse
+import ast
 import re
+import shlex
+from collections.abc import Callable
 
 from minigd.sources.schema import MissingColumn
 
-_TEXT = r"('[^']*'|\"[^\"]*\")"
-_WORDS = [
-    (rf"exclude=\[{_TEXT}\]", r"--exclude \1"),
-    (rf"na=\[{_TEXT}\]", r"--na \1"),
+_TEXT = r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")"""
+
+
+def _quoted(match: re.Match[str]) -> str:
+    """Return an option and its name; one with a comma in it is quoted, or it would be two."""
+    option, shown = match[1], match[2]
+    name = ast.literal_eval(shown)
+    if "," in name or name.startswith('"'):
+        doubled = name.replace('"', '""')
+        shown = shlex.quote(f'"{doubled}"')
+    elif set(name) & set("\\$`!") or "\\" in shown:
+        shown = shlex.quote(name)  # Python's quotes are none of the shell's
+    return f"--{option} {shown}"
+
+
+_WORDS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+    (rf"(exclude|na)=\[{_TEXT}\]", _quoted),
     (r"columns=\[\.\.\.\]", "--columns"),
+    (rf"strip={_TEXT}", lambda match: f"--strip {shlex.quote(ast.literal_eval(match[1]))}"),
+    (r"skip_lines=(\d+)", r"--skip-lines \1"),
     (r"backend='numpy'", "--backend numpy"),
     (r"separator='\\t'", "--separator tab"),
     (rf"separator={_TEXT}", r"--separator \1"),
@@ -23,6 +41,15 @@ _WORDS = [
     (r"; if the numbers are names of categories, give them all with \w+=\.\.\.", ""),
     (r", or name it among features=\[\.\.\.\]", ""),
 ]
+
+
+def counted(n: int, what: str) -> str:
+    """Return a number of things: 1 row, 1,500 rows.
+
+    >>> counted(1, "row"), counted(1500, "row"), counted(0, "epoch")
+    ('1 row', '1,500 rows', '0 epochs')
+    """
+    return f"{n:,} {what}{'s' * (n != 1)}"
 
 
 def in_words_of_the_shell(message: str) -> str:

@@ -29,6 +29,7 @@ from minigd.sources.schema import (
     Selection,
     TextInNumbers,
     conform,
+    is_dressed,
     settle,
 )
 from minigd.sources.text import Block, check_fields, read_blocks, read_bytes
@@ -181,9 +182,13 @@ class CsvSource(RandomAccess):
             raise DataError("no file was given")
         self._columns: list[str] = list(columns or ())
         self._parts = [self._inspect(file, header=columns is None) for file in given]
-        features, targets = selection.resolve(self._columns, self._header)
+        twice = f"name all columns with columns=[...] and skip_lines={self._parts[0].line - 1}"
+        resolve = selection.resolve
+        features, targets = resolve(self._columns, self._header, twice if columns is None else "")
         needed = {*features, *targets}
         self._used = [c for c in self._columns if c in needed]
+        if columns is not None:
+            self._refuse_header()
 
         def locate(row: int) -> str:
             return self._where(*self._reading, row)
@@ -253,6 +258,33 @@ class CsvSource(RandomAccess):
                 checksum, size = zlib.adler32(chunk, checksum), size + len(chunk)
         stamp = _stamp(given) if is_path else ()
         return _Part(str(name), given, size, stamp, checksum, body, line)
+
+    def _refuse_header(self) -> None:
+        """Refuse a first row that is a header, though names of the columns were given.
+
+        It holds most of those names, or names alone, one of them above a column of numbers.
+        """
+        block = next(self._blocks(0), None)
+        if block is None:
+            return
+        row = block.data[int(block.starts[0]) : int(block.ends[0])].decode("utf-8")
+        reader = csv.reader([row], delimiter=self._separator.decode(), skipinitialspace=True)
+        try:
+            fields = [field.strip() for field in next(reader)]
+        except csv.Error:  # such as a field of many thousand letters
+            return
+        known = sum(field == name for field, name in zip(fields, self._columns, strict=False))
+        header = 2 * known > len(fields)
+        if not header and all(_is_name(field) for field in fields):
+            frame = self._read(block.data, text=self._used)[1:]
+            numbers = frame.apply(self._pandas.to_numeric, errors="coerce").notna()
+            header = ((2 * numbers.sum() > frame.notna().sum()) & (numbers.sum() > 1)).any()
+        if header:
+            line = block.line_of(0)
+            raise DataError(
+                f"{self._parts[0].name}: line {line} is a header: leave out columns=[...], or add "
+                f"skip_lines={line}"
+            )
 
     def _first_texts(self) -> list[str]:
         """Return the columns that hold text in the first block."""
@@ -349,11 +381,13 @@ class CsvSource(RandomAccess):
                 if len(wrong):
                     value = frame[column].iloc[int(wrong[0])]
                     where = self._where(block, part, int(wrong[0]))
-                    return TextInNumbers(
-                        f"{where}, column {column!r}: {value!r} is no number; if it means that the "
-                        f"value is missing, say so with na=[{value!r}]",
-                        column,
+                    problem = (
+                        f"{value!r} is a number in a notation that is not read: write it plainly"
+                        if is_dressed(value)
+                        else f"{value!r} is no number; if it means that the value is missing, say "
+                        f"so with na=[{value!r}]"
                     )
+                    return TextInNumbers(f"{where}, column {column!r}: {problem}", column)
         return DataError(f"{self._parts[part].name}, from line {block.line} on: {error}")
 
     def _encode(self, block: Block, part: int) -> Encoded:
@@ -415,7 +449,8 @@ class CsvSource(RandomAccess):
         self._check_unchanged()
         if row != self.rows:
             raise DataError(
-                f"{self._parts[0].name} had {self.rows} rows at first and now has {row}"
+                f"{self._parts[0].name} had {self.rows} row{'s' * (self.rows != 1)} at first "
+                f"and now has {row}"
             )
 
     def encoded(self) -> Iterator[Encoded]:
@@ -650,6 +685,15 @@ class _OwnPlace:
             data = self._file.read(size)
         self._at += len(data)
         return data
+
+
+def _is_name(field: str) -> bool:
+    """Tell whether a field may be a column's name: it has a letter, and is no number."""
+    try:
+        float(field)
+    except ValueError:
+        return any(letter.isalpha() for letter in field)
+    return False
 
 
 def _is_gzipped(given: Any) -> bool:

@@ -5,6 +5,7 @@ Numbers stay numbers, categories become one-hot columns, and dates and free text
 
 import math
 import re
+import string
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -86,8 +87,12 @@ class Selection(NamedTuple):
             )
         return Selection(schema.targets, schema.features)
 
-    def resolve(self, columns: Sequence[str], name: str) -> tuple[list[str], list[str]]:
+    def resolve(
+        self, columns: Sequence[str], name: str, twice: str = ""
+    ) -> tuple[list[str], list[str]]:
         """Return the feature columns and the target columns, in order.
+
+        `twice` is what to do where two columns share a name, if it is not to rename one.
 
         Raises
         ------
@@ -125,10 +130,10 @@ class Selection(NamedTuple):
                     f"{name}: there is no column {column!r}; the columns are {', '.join(columns)}",
                     column,
                 )
-        twice = sorted(c for c, count in Counter(columns).items() if count > 1)
-        if twice:
+        shared = sorted(c for c, count in Counter(columns).items() if count > 1)
+        if shared:
             raise DataError(
-                f"{name}: two columns are called {twice[0]!r}; name all columns with columns=[...]"
+                f"{name}: two columns are called {shared[0]!r}; {twice or 'rename one'}"
             )
         for names in (targets, wanted, *self.categories.values(), self.classes or ()):
             named = [str(one) for one in names]
@@ -387,7 +392,18 @@ class Schema:
 
 def _not_known(value: Any, known: list[str]) -> str:
     some = ", ".join(map(repr, known[:5])) + (" …" if len(known) > 5 else "")
-    return f"{value!r} is none of the {len(known)} values known, {some}"
+    message = f"{value!r} is none of the {len(known)} value{'s' * (len(known) != 1)} known, {some}"
+    text = str(value)
+    end = next((e for e in _ends(text) if text.rstrip(e) in known), None)
+    if end is not None:
+        message += f", but is one without {end!r} at its end: for a CSV, say strip={end!r}"
+    return message
+
+
+def _ends(text: str) -> list[str]:
+    """Return what might be taken off the end of a text: its last mark, or all of them."""
+    marks = text[len(text.rstrip(string.punctuation)) :]
+    return [marks[-1], "".join(sorted(set(marks)))] if marks else []
 
 
 _MISSING = (
@@ -410,6 +426,8 @@ class Settled(NamedTuple):
         if not self.dropped:
             return ""
         what = "missing" if self.schema.unknown == "error" else "missing or unknown"
+        if self.dropped == 1:
+            return f" once 1 with a {what} value is dropped; {self.first_dropped}"
         return f" once {self.dropped} with {what} values are dropped; {self.first_dropped}"
 
 
@@ -522,9 +540,11 @@ class _Seen:
         self.found: dict[str, set[str]] = {c: set() for c in sorted(text - set(self.given))}
         # How many values there were, and how many of them were no numbers.
         self.texts_of = {column: [0, 0] for column in self.found}
-        self.first_text: dict[str, str] = {}
+        self.first_text: dict[str, tuple[str, str]] = {}
         # Numbers that may be days; a column that was asked for by name is taken as it is.
-        self.days = {c for c in features if c not in text and selection.features is None}
+        self.days: dict[str, int | None] = {}
+        if selection.features is None:
+            self.days = {c: None for c in features if c not in text}
         self.integer = len(targets) == 1 and not text & set(targets)
         self.rows = self.dropped = 0
         self.first_dropped = ""
@@ -575,11 +595,13 @@ class _Seen:
         for column in sorted(self.days):
             values = frame[column].to_numpy()
             if not ((values > 19000100) & (values < 21001232)).all():
-                self.days.remove(column)
+                del self.days[column]
                 continue
             month, day = values // 100 % 100, values % 100
             if not ((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all():
-                self.days.remove(column)
+                del self.days[column]
+            elif len(values) and self.days[column] is None:
+                self.days[column] = int(values[0])
 
     def _add_texts(self, column: str, values: Any, places: Array) -> None:
         counts = values.value_counts()
@@ -589,8 +611,7 @@ class _Seen:
         share[1] += int(counts[texts].sum())
         if texts and column not in self.first_text:
             row = int(np.argmax(values.isin(texts).to_numpy()))
-            where = self.locate(int(places[row]))
-            self.first_text[column] = f"{where}, column {column!r}: {values.iloc[row]!r}"
+            self.first_text[column] = self.locate(int(places[row])), values.iloc[row]
         # pandas before 3 gives up on a number beyond float64, so that it comes here as text.
         beyond = [value for value in counts.index if not share[1] and math.isinf(float(value))]
         if beyond:
@@ -607,29 +628,38 @@ class _Seen:
         """Refuse numbers with texts among them, free text, and dates."""
         found = self.found[column]
         among, texts = self.texts_of[column]
-        named = "classes" if column in self.targets else "categories"
-        if texts and 2 * texts < among:
-            value = self.first_text[column].rpartition(": ")[2]
-            raise DataError(
-                f"{self.first_text[column]} is no number, and most of the column are: if it means "
-                f"a missing value, say so with na=[{value}]; if the numbers are names of "
-                f"categories, give them all with {named}=..."
-            )
         target = column in self.targets
+        named = "classes" if target else "categories"
         advice = "choose another target" if target else f"leave it out with exclude=[{column!r}]"
+        few = bool(texts) and 2 * texts < among
+        where, first = self.first_text.get(column, ("", ""))
+        # Of many different numbers the first texts alone may be known.
+        no_numbers = {value for value in found if not _is_number_text(value)} | ({first} - {""})
+        dressed = [value for value in no_numbers if is_dressed(value)]
+        numbers = sum(_is_number_text(value.translate(_DRESS)) for value in found)
+        no_number = DataError(
+            f"{where}, column {column!r}: {first!r} is no number, and most of "
+            f"{'the column' if few else 'its different values'} are: if it means a missing value, "
+            f"say so with na=[{first!r}]; if the numbers are names of categories, give them all "
+            f"with {named}=..."
+        )
+        if few and 2 * len(dressed) <= len(no_numbers):
+            raise no_number
         sample = min(found, default="")
-        if 2 * sum(_DATE.fullmatch(value) is not None for value in found) > len(found):
+        dates = sum(_DATE.fullmatch(value) is not None for value in found)
+        if 2 * dates > len(found) and not few:
             raise DataError(
                 f"{self.name}: column {column!r} holds dates such as {sample!r}: {advice}, or turn "
                 "them into numbers first"
             )
-        dressed = [value for value in found if _is_number_text(value.translate(_DRESS))]
-        if 2 * len(dressed) > len(found) and texts:
+        if 2 * len(dressed) > len(no_numbers):
             raise DataError(
                 f"{self.name}: column {column!r} holds numbers in a notation that is not read, "
                 f"such as {min(dressed)!r}: write them plainly, {advice}, or name its levels with "
                 f"{named}=..."
             )
+        if texts and 2 * numbers > len(found):
+            raise no_number
         if len(found) > MOST_LEVELS:
             raise DataError(
                 f"{self.name}: column {column!r} is free text, with more than {MOST_LEVELS} "
@@ -654,8 +684,9 @@ class _Seen:
             self._refuse_text(column)
         for column in sorted(self.days if self.rows else ()):
             raise DataError(
-                f"{self.name}: column {column!r} holds dates as numbers, such as 20140502: leave "
-                f"it out with exclude=[{column!r}], or name it among features=[...]"
+                f"{self.name}: column {column!r} holds dates as numbers, such as "
+                f"{self.days[column]}: leave it out with exclude=[{column!r}], or name it among "
+                "features=[...]"
             )
         if len(targets) > 1 and self.text & set(targets):
             raise DataError(
@@ -682,6 +713,17 @@ def _is_number_text(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def is_dressed(value: str) -> bool:
+    """Tell whether a text is a number in a notation that is not read.
+
+    >>> [is_dressed(value) for value in ("2,25", "$5", "2.25", "?", "2014.05.02")]
+    [True, True, False, False, False]
+    """
+    plain = value.translate(_DRESS)
+    date = _DATE.fullmatch(value) is not None
+    return _is_number_text(plain) and not _is_number_text(value) and not date
 
 
 def _refuse_values(frame: Any, whole: list[str], used: list[str], text: set[str]) -> None:

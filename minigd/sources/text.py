@@ -18,6 +18,14 @@ from minigd.errors import DataError
 _NEWLINE, _QUOTE = b"\n", b'"'
 
 
+class WrongFields(DataError):
+    """A row has more fields, or fewer, than the table has columns."""
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(message)
+        self.line = line
+
+
 class Block(NamedTuple):
     """Whole rows from one place in a file.
 
@@ -169,7 +177,7 @@ def check_fields(block: Block, name: str, expected: int) -> None:
 
     Raises
     ------
-    DataError
+    WrongFields
         It names file and line.
     """
     starts, ends, separators = block.starts, block.ends, block.separators
@@ -185,9 +193,11 @@ def check_fields(block: Block, name: str, expected: int) -> None:
     if len(wrong) == 0:
         return
     row = int(wrong[0])
-    raise DataError(
-        f"{name}, line {block.line_of(row)}: the row has {int(counts[row]) + 1} fields, and the "
-        f"table has {expected} columns"
+    line, fields = block.line_of(row), int(counts[row]) + 1
+    raise WrongFields(
+        f"{name}, line {line}: the row has {fields} field{'s' * (fields != 1)}, and the table has "
+        f"{expected} column{'s' * (expected != 1)}",
+        line,
     )
 
 

@@ -30,9 +30,15 @@ def test_a_test_file_of_its_publisher_as_it_is(folder, capsys):
     assert rows == "200"
     assert float(accuracy.rpartition(" ")[2]) > 0.9
     assert main(command) == 1
-    assert "line 1: the row has 1 fields, and the table has 4 columns" in capsys.readouterr().err
+    assert capsys.readouterr().err.endswith(
+        "line 1: the row has 1 field, and the table has 4 columns; if line 1 is no row, say "
+        "--skip-lines 1\n"
+    )
     assert main([*command, "--skip-lines", "1"]) == 1
-    assert "line 2, column 'income': '" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "line 2, column 'income': '" in err
+    assert err.endswith("50K', but is one without '.' at its end: for a CSV, say --strip .\n")
+    assert main([*command, "--skip-lines", "1", "--strip", "."]) == 0
 
 
 def test_rows_that_the_model_cannot_take_are_left_out_and_counted(folder, tmp_path, capsys):

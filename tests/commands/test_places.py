@@ -4,6 +4,7 @@ import os
 import re
 import sys
 
+import numpy as np
 import pytest
 
 from minigd.cli import main
@@ -80,6 +81,38 @@ def test_what_is_read_is_not_replaced(tmp_path, link):
         out.symlink_to(table)
     with pytest.raises(OSError, match=r"is the table itself, and would be lost: name another"):
         check_out(out, model=tmp_path / "m.npz", table=table)
+
+
+def test_what_another_command_wrote_is_not_replaced(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "precious.csv").write_text("a,b\n1,2\n")
+    np.save(tmp_path / "precious.npy", np.eye(2))
+    (tmp_path / "keep.npz").write_bytes((folder / "people.npz").read_bytes())
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    train = ["train", str(folder / "houses.csv"), "--target", "price"]
+    predict = ["predict", str(folder / "houses.npz"), str(folder / "new.csv")]
+    for words, out, what in (
+        (train, "precious.csv", "a text, or what another program wrote"),
+        (train, "precious.npy", "an array of NumPy's"),
+        (predict, "keep.npz", "a file that minigd saved, such as a model"),
+    ):
+        assert main([*words, "--out", out]) == 1
+        assert capsys.readouterr().err == (
+            f"minigd: '{out}' can't be written: it is there already, and is {what}; name another "
+            "file, or remove it first\n"
+        )
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_the_same_command_wrote_is_replaced_and_so_is_nothing(folder, tmp_path):
+    quick = ["--exclude", "id,date", "--hidden", "0", "--epochs", "1"]
+    train = ["train", str(folder / "houses.csv"), "--target", "price", *quick]
+    predict = ["predict", str(folder / "houses.npz"), str(folder / "new.csv")]
+    for words, name in ((train, "m.npz"), (predict, "p.csv")):
+        (tmp_path / name).touch()  # as mktemp leaves it
+        for _ in range(2):
+            assert main([*words, "--out", str(tmp_path / name)]) == 0
+            assert (tmp_path / name).stat().st_size > 0
 
 
 # Pictures ----------------------------------------------------------------------------------------

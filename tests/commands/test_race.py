@@ -37,6 +37,7 @@ def test_the_command_prints_the_table_and_draws(table, capsys, tmp_path):
     out, err = capsys.readouterr()
     assert "seconds of training to a loss of" in out
     assert "all" in out
+    assert "\nmedian of 1 seed, and" in out
     assert "regression of 'price'" in err
     assert picture.stat().st_size > 5000
 

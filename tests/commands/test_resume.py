@@ -89,7 +89,15 @@ def test_all_of_them_are_named(refused):
     assert "--batch-size 10, and the run was trained with 32; --seed 1, and the run was" in message
 
 
-@pytest.mark.parametrize("changes", [{"exclude": "id,date,area"}, {"na": "gas"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"exclude": "id,date,area"},
+        {"na": "gas"},
+        {"exclude": "id,date,area", "epochs": None},  # as many by default as the table asks for
+        {"na": "gas", "seed": "1", "batch_size": "9"},
+    ],
+)
 def test_other_columns_are_another_table(refused, changes):
     message = refused(**changes)
     assert "can't go on: the table is another one, or another --target, --task" in message

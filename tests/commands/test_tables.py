@@ -175,7 +175,7 @@ def test_another_separator_is_seen(tmp_path, said, written, words, packed):
 def test_another_separator_is_seen_without_a_header(tmp_path):
     path = tmp_path / "rows.csv"
     FRAME.to_csv(path, index=False, sep=";", header=False)
-    with pytest.raises(gd.DataError, match=r"has 1 fields, and the table has 3.*separator=';'$"):
+    with pytest.raises(gd.DataError, match=r"has 1 field, and the table has 3.*separator=';'$"):
         open_table(path, Reading(columns=("a", "color", "y")), target="y")
     path.write_text("by, hand; of course\n1;2\n3;4\n")
     with pytest.raises(gd.DataError, match=r"no column 'y'.*separator=';'$"):
@@ -188,9 +188,18 @@ def test_no_separator_is_blamed_for_something_else(tmp_path):
     with pytest.raises(gd.DataError) as caught:
         open_table(path, target="z")
     assert str(caught.value).endswith("there is no column 'z'; the columns are a;b, y")
+    path.write_text("a;b\n1\n")
+    with pytest.raises(gd.DataError, match=r"no column 'z'; the columns are a;b$"):
+        open_table(path, target="z")
     path.write_text("y\n1\n")
     with pytest.raises(gd.DataError, match=r"no column is left to learn from$"):
         open_table(path, target="y")
+    path.write_text("a;b;c\n1,2\n3,4\n")
+    with pytest.raises(gd.DataError, match=r"the row has 2 fields, and the table has 3 columns$"):
+        open_table(path, Reading(columns=("a", "b", "c"), skip_lines=1), target="c")
+    path.write_bytes(b"\x89\tPNG\xea\t\n1\t2\n")
+    with pytest.raises(gd.DataError, match=r"0x89 is not UTF-8; convert the file, .* iconv$"):
+        open_table(path, target="PNG")
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])

@@ -16,6 +16,7 @@ from minigd.cli import main
 from minigd.commands import train as module
 from minigd.commands.train import train
 from minigd.commands.trained import load
+from minigd.commands.words import counted
 
 QUICK = ("--hidden", "8", "--learning-rate", "0.01")
 
@@ -213,10 +214,11 @@ def test_a_date_is_refused_in_words_of_the_shell(folder, tmp_path, capsys):
 
 def test_a_run_that_fails_leaves_the_old_model_as_it_was(folder, tmp_path, capsys):
     out = tmp_path / "m.npz"
-    out.write_text("old")
+    old = (folder / "people.npz").read_bytes()
+    out.write_bytes(old)
     assert run(folder, "--learning-rate", "1e30", "--out", str(out)) == 1
     assert "minigd: the loss is" in capsys.readouterr().err
-    assert out.read_text() == "old"
+    assert out.read_bytes() == old
 
 
 # Ctrl-C ------------------------------------------------------------------------------------------
@@ -258,7 +260,9 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_bits(
         press_at(patch, event, number)
         assert run(folder, "--epochs", "20", "--out", out) == 130
     err = capsys.readouterr().err.splitlines()
-    assert err[-2] == (f"minigd: interrupted after {updates} updates, which {out}.checkpoint holds")
+    assert err[-2] == (
+        f"minigd: interrupted after {counted(updates, 'update')}, which {out}.checkpoint holds"
+    )
     program, *again = shlex.split(err[-1].removeprefix("go on with: "))
     assert (program, again[0], again[-1]) == ("minigd", "train", "--resume")
     assert os.listdir(tmp_path) == ["my model.npz.checkpoint"]

@@ -1,14 +1,20 @@
 """Advice is given in the words of the one who reads it."""
 
+import re
+import shlex
 from argparse import Namespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from minigd.cli import main
+from minigd.cli import main, parser
 from minigd.commands.words import in_words_of_the_shell, message_of
 from minigd.sources.schema import MissingColumn
+
+properties = settings(derandomize=True, deadline=None, max_examples=100)
 
 
 @pytest.mark.parametrize(
@@ -17,7 +23,13 @@ from minigd.sources.schema import MissingColumn
         ("leave it out with exclude=['a b'], or", "leave it out with --exclude 'a b', or"),
         ('leave it out with exclude=["it\'s"]', 'leave it out with --exclude "it\'s"'),
         ("say so with na=['?']; if", "say so with --na '?'; if"),
+        ("say so with na=['n, a']; if", "say so with --na '\"n, a\"'; if"),
+        ("with exclude=['a,\"b\"']", 'with --exclude \'"a,""b"""\''),
+        ('with exclude=["it\'s, so"]', "with --exclude '\"it'\"'\"'s, so\"'"),
         ("name all columns with columns=[...]", "name all columns with --columns"),
+        ("columns=[...] and skip_lines=1", "--columns and --skip-lines 1"),
+        ("say strip='.'", "say --strip ."),
+        ("say strip='!.'", "say --strip '!.'"),
         ("say separator=';'", "say --separator ';'"),
         ("say separator='\\t'", "say --separator tab"),
         ("use backend='numpy'", "use --backend numpy"),
@@ -27,6 +39,68 @@ from minigd.sources.schema import MissingColumn
 )
 def test_advice_for_python_becomes_advice_for_the_shell(python, shell):
     assert in_words_of_the_shell(python) == shell
+
+
+@properties
+@given(name=st.text(st.sampled_from("ab ,;$\\\"'"), min_size=1).map(str.strip).filter(bool))
+def test_advice_that_is_followed_names_the_one_that_was_meant(name):
+    advice = in_words_of_the_shell(f"leave it out with exclude=[{name!r}]")
+    words = shlex.split(advice.removeprefix("leave it out with "))
+    options = parser().parse_args(["train", "rows.csv", "--target", "y", *words])
+    assert options.exclude == (name,)
+
+
+def test_names_are_quoted_as_in_a_csv(capsys):
+    def named(option, text):
+        words = ["train", "rows.csv", "--target", "y", option, text]
+        return getattr(parser().parse_args(words), option.removeprefix("--"))
+
+    assert named("--na", "?, -99") == ("?", "-99")
+    assert named("--na", '"2,25", ?') == ("2,25", "?")
+    assert named("--exclude", '"a,b","c ""d"""') == ("a,b", 'c "d"')
+    assert named("--columns", 'a,"b, c"') == ("a", "b, c")
+    assert named("--na", "") == ("",)
+    with pytest.raises(SystemExit):
+        named("--na", '"2,25')
+    assert "'\"2,25' are no names: unexpected end of data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["nonames.txt", "/no/such/names", "NAMES.CSV"])
+def test_a_file_of_names_that_is_not_there_is_said(name, capsys):
+    assert main(["train", "rows.csv", "--target", "y", "--columns", name]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"minigd: there is no file '{name}' for --columns: give the names")
+
+
+def test_what_is_no_file_is_names(tmp_path):
+    def named(text):
+        return parser().parse_args(["predict", "m.npz", "rows.csv", "--columns", text]).columns
+
+    assert named("area") == ("area",)
+    assert named("a.b") == ("a.b",)
+    assert named("a.b,c/d") == ("a.b", "c/d")
+    (tmp_path / "names.txt").write_text("a\nb,c\n")
+    assert named(str(tmp_path / "names.txt")) == ("a", "b", "c")
+
+
+def test_one_is_one(tmp_path, capsys):
+    (tmp_path / "rows.csv").write_text(
+        "a,y\n" + "".join(f"{i},{i % 2}\n" for i in range(60)) + ",1\n"
+    )
+    (tmp_path / "one.csv").write_text("a,y\n3,1\n")
+    words = [str(tmp_path / "rows.csv"), "--target", "y", "--epochs", "1", "--batch-size", "60"]
+    model = str(tmp_path / "m.npz")
+    assert main(["train", *words, "--out", model]) == 0
+    out, err = capsys.readouterr()
+    assert re.search(r"^best of 1 epoch: 1  \(1 update, ", out, re.MULTILINE)
+    where = f"{tmp_path / 'rows.csv'}, line 62, column 'a': the value is missing"
+    assert f"1 of 61 rows is left out: {where}\n" in err
+    assert " held out, 1 column\n" in err
+    assert main(["evaluate", model, str(tmp_path / "one.csv")]) == 0
+    assert main(["info", model]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("1 row: loss ")
+    assert "trained     1 epoch, 1 update, " in out
 
 
 def test_an_error_of_the_system_names_the_file():
@@ -84,4 +158,4 @@ def test_days_written_as_numbers_are_left_out_and_nothing_else_is_offered(tmp_pa
     frame = pd.DataFrame({"a": np.arange(60) * 0.5, "it": 20140101 + np.arange(60) % 28})
     frame.to_csv(path, index=False)
     assert main(["train", str(path), "--target", "a", "--out", str(tmp_path / "m.npz")]) == 1
-    assert capsys.readouterr().err.endswith("20140502: leave it out with --exclude 'it'\n")
+    assert capsys.readouterr().err.endswith("such as 20140101: leave it out with --exclude 'it'\n")

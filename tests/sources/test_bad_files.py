@@ -42,7 +42,9 @@ def refused(path, message, **options):
 def test_a_row_of_another_width(tmp_path, row, fields, newline):
     # Pandas would fill up the short ones with NaN and cut the long ones.
     path = written(tmp_path, GOOD.replace("4,5,6", row).replace("\n", newline))
-    refused(path, f"line 3: the row has {fields} fields, and the table has 3 columns")
+    refused(
+        path, f"line 3: the row has {fields} field{'s' * (fields > 1)}, and the table has 3 columns"
+    )
 
 
 def test_rows_that_make_up_for_each_other(tmp_path):
@@ -55,11 +57,11 @@ def test_rows_that_make_up_for_each_other(tmp_path):
 
 def test_the_line_counts_blank_lines_and_quoted_newlines(tmp_path):
     path = written(tmp_path, '"a\nx",b\n\n1,"2\n"\n3,"x,\ny"\n\n4\n')
-    refused(path, "line 9: the row has 1 fields")
+    refused(path, "line 9: the row has 1 field,")
 
 
 def test_a_line_of_blanks_is_no_row_and_no_blank_line(tmp_path):
-    refused(written(tmp_path, GOOD + "   \n1,2,3\n"), "line 5: the row has 1 fields")
+    refused(written(tmp_path, GOOD + "   \n1,2,3\n"), "line 5: the row has 1 field,")
     refused(written(tmp_path, "a\n1\n2\n  \n3\n"), "line 4: the line is not read as one row")
 
 
@@ -99,7 +101,8 @@ def test_a_missing_column(tmp_path):
 @pytest.mark.parametrize("text", ["a,b,a\n1,2,3\n", 'a,b," a "\n1,2,3\n', "a,,\n1,2,3\n"])
 def test_two_columns_of_one_name(tmp_path, text):
     path = written(tmp_path, text)
-    refused(path, "line 1: two columns are called '(a|)'; name all columns with columns=")
+    advice = r"name all columns with columns=\[\.\.\.\] and skip_lines=1$"
+    refused(path, f"line 1: two columns are called '(a|)'; {advice}")
 
 
 def test_two_given_columns_of_one_name(tmp_path):

@@ -87,6 +87,27 @@ def test_a_file_without_header(prefix):
         source(text, columns=["a", "b", "c"])
 
 
+@pytest.mark.parametrize("names", [["a", "b"], ["size", "b"], ["size", "price"]])
+@pytest.mark.parametrize("skip", [0, 2])
+def test_names_are_not_given_to_a_file_that_has_them(names, skip):
+    text = "by hand\n" * skip + PLAIN
+    if names[0] == "size":
+        text = text.replace("a,b", "area,b")
+    skips = f"skip_lines={skip + 1}"
+    message = rf": line {skip + 1} is a header: leave out columns=\[\.\.\.\], or add {skips}"
+    with pytest.raises(gd.DataError, match=message):
+        source(text, columns=names, skip_lines=skip)
+    assert table(text, columns=names, skip_lines=skip + 1) == (ROWS, None)
+
+
+def test_a_first_row_of_texts_is_no_header_for_that():
+    for text, rows in (("a,1\nb,2\nc,3\n", 3), ("a,x\nb,y\na,x\n", 3), ("a,x\n1,y\n", 2)):
+        assert source(text, columns=["one", "two"]).rows == rows
+    for text, first in (("?,x\n1,y\n2,x\n3,x\n", r"\?"), ("a,\n1,2\n3,4\n5,6\n", "a")):
+        with pytest.raises(gd.DataError, match=f"line 1, column 'one': '{first}' is no number"):
+            source(text, columns=["one", "two"], missing=0.0)
+
+
 @pytest.mark.parametrize("block_size", BLOCKS)
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])
 @pytest.mark.parametrize("prefix", ["", "\ufeff"])
@@ -102,7 +123,7 @@ def test_lines_at_the_top_that_are_no_rows(prefix, ends, block_size):
 
 
 def test_a_line_behind_those_skipped_is_named_by_its_number():
-    with pytest.raises(gd.DataError, match="line 5: the row has 1 fields"):
+    with pytest.raises(gd.DataError, match="line 5: the row has 1 field,"):
         source("x\ny\na,b\n1,2\n3\n", skip_lines=2)
     with pytest.raises(gd.DataError, match="is empty behind the 3 lines skipped"):
         source("a,b\n1,2\n", skip_lines=3)
@@ -318,7 +339,7 @@ def test_classes_of_numbers():
 
 
 def test_a_value_that_is_none_of_the_given_levels_is_named():
-    message = "line 3, column 'b': 'y' is none of the 1 values known, 'x'"
+    message = "line 3, column 'b': 'y' is none of the 1 value known, 'x'"
     for options in ({"categories": {"b": ["x"]}}, {"target": "b", "classes": ["x"]}):
         rows = source("a,b\n1,x\n2,y\n", **options)
         with pytest.raises(gd.DataError, match=message):
@@ -446,6 +467,8 @@ def test_dropping_all_rows_is_an_error_that_says_so():
         gd.DataError, match=r"has no rows .* once 2 with missing values are dropped"
     ):
         source("a,b\n1,\n,2\n", missing="drop")
+    with pytest.raises(gd.DataError, match=r"no rows .* once 1 with a missing value is dropped"):
+        source("a,b\n1,\n", missing="drop")
 
 
 @pytest.mark.parametrize("missing", ["error", "drop", 0.0])
@@ -519,6 +542,26 @@ def test_numbers_in_a_notation_that_is_not_read_are_no_categories(values):
     assert len(source(text, categories={"a": values}).names) == 4
 
 
+@pytest.mark.parametrize("dressed", ["2,25", "1,234", "$5", "5%"])
+@pytest.mark.parametrize("share", [1, 50, 90, 299])
+def test_a_number_in_another_notation_is_no_missing_value_however_few(dressed, share):
+    lines = [f'"{dressed}",1' if i < share else f"{i},1" for i in range(300)]
+    text = "\n".join(["a,b", *reversed(lines)])
+    with pytest.raises(gd.DataError, match="column 'a' holds numbers in a notation") as caught:
+        source(text)
+    assert f"such as {dressed!r}: write them plainly" in str(caught.value)
+    assert "na=" not in str(caught.value)
+    schema = source("a,b\n1,2\n").schema
+    with pytest.raises(gd.DataError, match=r"column 'a': .* notation that is not read: write it"):
+        source(f'a,b\n1,2\n"{dressed}",2\n', schema=schema)
+
+
+def test_what_means_a_missing_value_may_be_most_of_a_column():
+    lines = [f"{i if i < 40 else '?'},1" for i in range(100)]
+    with pytest.raises(gd.DataError, match=r"line 42, column 'a': '\?' is no number.*na=\['\?'\]"):
+        source("\n".join(["a,b", *lines]))
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -535,6 +578,15 @@ def test_dates_of_many_forms_are_refused_by_name(values):
     with pytest.raises(gd.DataError, match=r"column 'day' holds dates.*exclude=\['day'\]"):
         source(text)
     assert source(text, exclude=["day"]).names == ["b"]
+
+
+@pytest.mark.parametrize("block_size", BLOCKS)
+def test_days_as_numbers_are_told_by_one_of_them(block_size):
+    text = "a,day\n,20131231\n1,20190817\n2,20190818\n"
+    with pytest.raises(
+        gd.DataError, match="column 'day' holds dates as numbers, such as 20190817:"
+    ):
+        source(text, missing="drop", block_size=block_size)
 
 
 def test_days_as_numbers_are_taken_where_they_are_asked_for():

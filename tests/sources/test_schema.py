@@ -4,6 +4,7 @@ The oracle is pandas: columns chosen by name, one-hot by the first table's level
 """
 
 import io
+import re
 
 import numpy as np
 import pandas as pd
@@ -168,6 +169,19 @@ def test_rows_of_unknown_categories_are_dropped_where_the_schema_says_so(make):
     assert "column 'color': 'teal' is none of the 3 values known" in rows.first_dropped
     with pytest.raises(gd.DataError, match=r"no rows.* once 2 with missing or unknown .* 'teal'"):
         make("size,color,price\n2,teal,2\n3,pink,3\n", schema=strict.replace(unknown="drop"))
+
+
+@pytest.mark.parametrize(
+    ("value", "end"),
+    [("red.", "."), ("red..", "."), ("red!.", "!."), ("St..", ""), ("re.", ""), ("red.x", "")],
+)
+def test_what_stands_at_the_end_of_a_value_not_known_is_seen(value, end):
+    schema = csv("color,y\nred,1\nSt.,2\nblue,3\n", target="y").schema
+    with pytest.raises(gd.DataError, match=re.escape(f"{value!r} is none of the 3")) as caught:
+        csv(f"color,y\n{value},1\n", schema=schema)
+    assert str(caught.value).endswith(f"say strip={end!r}") == bool(end)
+    if end:
+        assert csv(f"color,y\n{value},1\n", schema=schema, strip=end).rows == 1
 
 
 @kinds

@@ -85,7 +85,10 @@ def test_the_first_row_of_another_width_is_named(widths, expected, size):
             check_fields(block, "f.csv", expected)
         return
     line, width = wrong[0]
-    message = f"f.csv, line {line}: the row has {width} fields, and the table has {expected} col"
+    fields, columns = (
+        f"{k} {what}{'s' * (k > 1)}" for k, what in ((width, "field"), (expected, "column"))
+    )
+    message = f"f.csv, line {line}: the row has {fields}, and the table has {columns}$"
     with pytest.raises(gd.DataError, match=message):
         [check_fields(block, "f.csv", expected) for block in blocks]
 
