@@ -10,9 +10,9 @@ import numpy as np
 
 from minigd.backend import Backend, get_backend
 from minigd.batches import Batches
+from minigd.commands.held_out import held_out_from
 from minigd.commands.network import HIDDEN, adapt, network
 from minigd.commands.tables import Reading, Task, open_table, remark, settle_task
-from minigd.commands.train import HELD_OUT
 from minigd.commands.words import counted
 from minigd.model import Sequential
 from minigd.progress import say
@@ -58,7 +58,7 @@ def race(
         table = open_table(data, reading, target, schema=schema)
     remark(table)
     say(f"{task} of {schema.targets[0]!r}, {why}")
-    part, held_out = (_in_memory(some) for some in table.split(HELD_OUT))
+    part, held_out = (_in_memory(some) for some in held_out_from(table))
     say(f"{counted(part.rows, 'row')} to train on, {held_out.rows:,} held out")
     first = network(schema, task, hidden, backend)
     adapt(first, Batches(part, batch_size=1000), schema)

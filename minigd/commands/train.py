@@ -13,6 +13,7 @@ from minigd.backend import Backend, get_backend
 from minigd.batches import Batches
 from minigd.callbacks import Checkpoint, EarlyStopping
 from minigd.commands.ctrl_c import CtrlC, Interrupted
+from minigd.commands.held_out import held_out_from
 from minigd.commands.network import HIDDEN, METRICS, adapt, loss_of, network
 from minigd.commands.places import NOT_SAVED, check_out
 from minigd.commands.resume import check_checkpoint, go_on
@@ -29,7 +30,6 @@ BATCH_SIZE = 100
 LEARNING_RATE = 0.002
 EPOCHS, UPDATES, MOST_EPOCHS = 60, 6000, 1000
 """Epochs where nothing is said: 60, and more where they are short, for this many updates."""
-HELD_OUT = 0.2
 PATIENCE = 0.25
 """The share of the epochs for which a better loss is waited."""
 L2 = 0.001
@@ -114,7 +114,7 @@ def train(
     remark(table)
     say(f"{task} of {schema.targets[0]!r}, {why}")
     with _at_any_place(table, rows) as source:
-        part, held_out = source.split(HELD_OUT, seed)
+        part, held_out = held_out_from(source, seed)
         n, m = part.count(), held_out.count()
         columns = counted(len(schema.names), "column")
         say(f"{counted(n, 'row')} to train on, {m:,} held out, {columns}")
