@@ -53,7 +53,7 @@ INSIDE = set().union(*RINGS) | set(ROWS)
 SIZE = 3_380
 # Executors do what layers and batches do, faster: a reader of the inside needs those.
 EXECUTORS = {"recording", "fast", "fused", "masking", "receipt", "staging", "kernels"}
-EXECUTORS_SIZE = 1_100
+EXECUTORS_SIZE = 1_130
 # Readers of file formats are variants of one idea, of which a reader of the inside needs the idea.
 IDEA_OF_A_SOURCE = {"__init__.py", "base.py", "array.py"}
 LIGHT = {"cupy", "sklearn", "pandas", "matplotlib", "scipy", "numba", "onnx"}
