@@ -12,7 +12,7 @@ import numpy as np
 from minigd.backend import Array, Backend, backend_of, get_backend
 from minigd.batches import Batches
 from minigd.errors import check_integer
-from minigd.fused import fused_layers, fused_loss
+from minigd.fused import fuse
 from minigd.layers import Layer
 from minigd.losses import Loss
 from minigd.model import Sequential
@@ -90,8 +90,7 @@ def compare_backends(
     Forward of each layer, the loss and its gradient, backward of each layer, the gradient of each
     parameter, and the update are compared in this order, each from the same numbers on both
     backends; on a GPU the layers are, and then what a trainer puts in their place (`minigd.fused`).
-    Two results of n-term sums may differ by 16 √n roundings, of the largest number in the
-    array.
+    Two results of n-term sums may differ by 16 √n roundings, of the largest number in the array.
 
     Parameters
     ----------
@@ -164,9 +163,7 @@ class _Side:
         self.objective = Objective(self.model, copy.copy(loss))
         self.updater = copy.copy(get_updater(updater))
         self.updater.reset()
-        self.fused = copy.copy(self.objective)
-        self.fused.layers = fused_layers(self.objective.layers)
-        self.fused.loss = fused_loss(self.objective.loss)
+        self.fused = fuse(self.objective)
 
     def bring(self, x: Array) -> Array:
         """Return an array of either side on this one."""

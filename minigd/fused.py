@@ -4,6 +4,7 @@ Bias and activation are one, and so are softmax, cross-entropy and its gradient;
 batch is taken by the matrix product itself.
 """
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from minigd.formulas import (
 from minigd.layers import LAYERS, BatchNorm, Dense, Layer, LeakyReLU, ReLU, Sigmoid, Tanh
 from minigd.layers.activations import Activation
 from minigd.losses import (
+    LOSSES,
     BinaryCrossEntropy,
     CategoricalCrossEntropy,
     Huber,
@@ -363,3 +365,11 @@ def fused_loss(loss: Loss) -> Loss:
     """Return a loss that does the same in fewer launches, or the one given."""
     fits = _as_written(loss) and not loss.takes_probabilities
     return FusedLoss(loss) if fits else loss
+
+
+def fuse(objective: Any) -> Any:
+    """Return a `minigd.Objective` with fused layers and loss, beside the one given."""
+    fused = copy.copy(objective)
+    fused.layers = fused_layers(objective.layers, type(objective.loss) in LOSSES.values())
+    fused.loss = fused_loss(objective.loss)
+    return fused

@@ -6,12 +6,42 @@ A run that was interrupted can then go on: no batch was half applied, or applied
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import TypeVar
+
+_Handler = TypeVar("_Handler", bound="Handler")
 
 
-class Interrupt:
-    """While this is entered, Ctrl-C during `busy` waits until `busy` is over.
+class Handler:
+    """While this is entered, it handles Ctrl-C; a subclass says how, in `handle`.
 
     It does nothing outside the main thread, and nothing where the program handles Ctrl-C itself.
+    """
+
+    _installed = False
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Do what Ctrl-C is to do."""
+        raise KeyboardInterrupt
+
+    def __enter__(self: _Handler) -> _Handler:
+        main = threading.current_thread() is threading.main_thread()
+        if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self.handle)
+            self._installed = True
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._installed:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class Interrupt(Handler):
+    """While this is entered, Ctrl-C during `busy` waits until `busy` is over.
 
     Attributes
     ----------
@@ -22,16 +52,9 @@ class Interrupt:
     def __init__(self) -> None:
         self.busy = False
         self._waiting = False
-        self._installed = False
 
-    def __enter__(self) -> "Interrupt":
-        main = threading.current_thread() is threading.main_thread()
-        if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._handle)
-            self._installed = True
-        return self
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Interrupt at once, or when `busy` is over."""
         # A second Ctrl-C does not wait: whoever presses it twice means it.
         if self.busy and not self._waiting:
             self._waiting = True
@@ -44,12 +67,3 @@ class Interrupt:
         if self._waiting:
             self._waiting = False
             raise KeyboardInterrupt
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._installed:
-            signal.signal(signal.SIGINT, signal.default_int_handler)

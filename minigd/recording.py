@@ -18,7 +18,7 @@ import numpy as np
 from minigd import per_example
 from minigd.backend import Array, Backend, NumpyBackend, Views, Workspace
 from minigd.fast import FastBackend, add_row, constant_names, looped, make_ready, sum_rows
-from minigd.fused import fused_layers, fused_loss
+from minigd.fused import fuse
 from minigd.layers import LAYERS
 from minigd.losses import LOSSES
 from minigd.objective import Objective
@@ -333,12 +333,8 @@ class Steps:
     def _fuse(self) -> None:
         """Put fused layers in the place of those that stand side by side."""
         objective = self.objective
-        self._fused = objective
-        if self._replay and not objective.model.backend.reads_are_free:
-            own = type(objective.loss) in LOSSES.values()
-            self._fused = copy.copy(objective)
-            self._fused.layers = fused_layers(objective.layers, own)
-            self._fused.loss = fused_loss(objective.loss)
+        on_gpu = not objective.model.backend.reads_are_free
+        self._fused = fuse(objective) if self._replay and on_gpu else objective
 
     def _look(self) -> list[Any]:
         parts = [*self.objective.layers, self.objective.loss]

@@ -12,6 +12,7 @@ from minigd.errors import check_integer
 from minigd.fused import fused_layers
 from minigd.layers.activations import Sigmoid, Softmax
 from minigd.layers.normalization import Adapted, Rescale
+from minigd.losses import LOSSES
 from minigd.updaters import Updater, get_updater
 
 
@@ -77,7 +78,7 @@ def work_bytes(model: Any, batch_size: int) -> int:
     )
     layers = twin.layers[:-1] if paired else twin.layers
     if not model.backend.reads_are_free:
-        layers = fused_layers(layers)
+        layers = fused_layers(layers, loss is None or type(loss) in LOSSES.values())
     twin.workspace.lent = threading.get_ident()
     with np.errstate(all="ignore"):
         y = twin.run_forward(layers, np.ones((2, twin.n_in), dtype=twin.dtype), train=True)

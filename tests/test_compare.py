@@ -100,3 +100,24 @@ def test_a_wrong_gradient_of_a_parameter_is_named(stand_in, monkeypatch):
     monkeypatch.setattr(gd.Dense, "backward", forgets_the_mean)
     found = compare(stand_in)
     assert (found.first.step, found.first.part) == (1, "the gradient of dense2.b")
+
+
+class Linear(gd.losses.Loss):
+    """ℓ_i = Σ_k z_ik y_ik, whose gradient is the very array of the targets."""
+
+    def per_example(self, z, y):
+        return (z * y).sum(axis=1)
+
+    def gradient(self, z, y):
+        return y
+
+
+def test_the_users_rows_are_left_as_they_are(stand_in):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(30, 3)), np.sign(rng.normal(size=(30, 2)))
+    before = X.copy(), y.copy()
+    model = gd.Sequential([gd.Dense(4), gd.Tanh(), gd.Dense(2), gd.Tanh()], 3, dtype="float64")
+    batches = gd.Batches(X, y, batch_size=10)  # in their order: views of the arrays
+    assert gd.compare_backends(model, batches, 6, loss=Linear(), backend=stand_in).agree
+    for array, as_it_was in zip((X, y), before, strict=True):
+        np.testing.assert_array_equal(array, as_it_was)

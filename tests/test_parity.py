@@ -131,6 +131,21 @@ def test_no_step_reads_a_value_from_the_device(stand_in):
     assert per_epoch == 3
 
 
+def test_a_thousand_steps_in_a_row_read_nothing(stand_in):
+    X, y = rows(2000)
+    model = network("cupy")
+    trainer = gd.Trainer(model, "categorical_crossentropy", "adam", metrics=["accuracy"])
+    counts = []
+
+    def count(event):
+        if event.name == "update":
+            counts.append(strict_cupy.host_reads.count)
+
+    trainer.fit(X, y, batch_size=2, callbacks=[count])
+    assert len(counts) == 1000
+    assert counts[-1] - counts[0] == 0
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_no_step_reads_a_value_with_everything_at_once(stand_in, weighted):
     X, y = rows()

@@ -1,10 +1,12 @@
-"""Ctrl-C while a command trains: the run stops between two updates, and can go on."""
+"""Ctrl-C while a command trains: the run stops between two updates.
 
-import signal
-import threading
-from types import FrameType, TracebackType
+What was learned is in a checkpoint then, from which the run can go on.
+"""
+
+from types import FrameType
 
 from minigd.commands.words import counted
+from minigd.interrupt import Handler
 from minigd.trainer import Event
 
 
@@ -17,7 +19,7 @@ class Interrupted(KeyboardInterrupt):
         )
 
 
-class CtrlC:
+class CtrlC(Handler):
     """While this is entered, the first Ctrl-C ends a fit after its update, the second one at once.
 
     It is one of the callbacks of the fit.
@@ -25,16 +27,9 @@ class CtrlC:
 
     def __init__(self) -> None:
         self.pressed = False
-        self._installed = False
 
-    def __enter__(self) -> "CtrlC":
-        main = threading.current_thread() is threading.main_thread()
-        if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._handle)
-            self._installed = True
-        return self
-
-    def _handle(self, signum: int, frame: FrameType | None) -> None:
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Note it, so that the fit stops; a second one interrupts at once."""
         if self.pressed:
             raise KeyboardInterrupt
         self.pressed = True
@@ -43,12 +38,3 @@ class CtrlC:
         """Stop if Ctrl-C was pressed."""
         if self.pressed:
             event.trainer.stop()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._installed:
-            signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,7 +12,7 @@ from minigd.backend import Backend, get_backend
 from minigd.batches import Batches
 from minigd.commands.held_out import held_out_from
 from minigd.commands.network import HIDDEN, adapt, network
-from minigd.commands.tables import Reading, Task, open_table, remark, settle_task
+from minigd.commands.tables import USUAL, Reading, Task, open_table, remark, settle_task
 from minigd.commands.words import counted
 from minigd.model import Sequential
 from minigd.progress import say
@@ -28,7 +28,7 @@ def race(
     *,
     exclude: Collection[str] = (),
     task: Task | None = None,
-    reading: Reading = Reading(),  # noqa: B008  (it can't be changed)
+    reading: Reading = USUAL,
     hidden: Sequence[int] = HIDDEN,
     seconds: float = 5.0,
     seeds: int = 5,

@@ -56,9 +56,12 @@ class Reading(NamedTuple):
     strip: str = ""
 
 
+USUAL = Reading()
+
+
 def open_table(
     data: str | os.PathLike[str],
-    reading: Reading = Reading(),  # noqa: B008  (it can't be changed)
+    reading: Reading = USUAL,
     target: str | None = None,
     exclude: Collection[str] = (),
     schema: Schema | None = None,
@@ -96,8 +99,7 @@ def open_table(
     path = os.fspath(data)
     check_table(path)
     if schema is None:
-        usual = Reading()
-        said = (name for name in Reading._fields if getattr(reading, name) != getattr(usual, name))
+        said = (name for name in Reading._fields if getattr(reading, name) != getattr(USUAL, name))
         check_reading(path, said)
     is_array = path.endswith(".npy")
     beside = target if is_array and target is not None and target.endswith(".npy") else None

@@ -17,7 +17,7 @@ from minigd.commands.held_out import held_out_from
 from minigd.commands.network import HIDDEN, METRICS, adapt, loss_of, network
 from minigd.commands.places import NOT_SAVED, check_out
 from minigd.commands.resume import check_checkpoint, go_on
-from minigd.commands.tables import Reading, Table, Task, open_table, remark, settle_task
+from minigd.commands.tables import USUAL, Reading, Table, Task, open_table, remark, settle_task
 from minigd.commands.trained import Trained
 from minigd.commands.words import counted
 from minigd.progress import say
@@ -43,7 +43,7 @@ def train(
     *,
     exclude: Collection[str] = (),
     task: Task | None = None,
-    reading: Reading = Reading(),  # noqa: B008  (it can't be changed)
+    reading: Reading = USUAL,
     hidden: Sequence[int] = HIDDEN,
     batch_size: int = BATCH_SIZE,
     epochs: int | None = None,
