@@ -25,6 +25,18 @@ def test_initial_weights_are_bitwise_the_same(backend):
     np.testing.assert_array_equal(backend.to_numpy(model.flat_params), expected)
 
 
+def test_batches_come_in_the_same_order_to_the_bit(backend):
+    X, y = rows()
+    batches = gd.Batches(X, y, batch_size=50, shuffle=True, seed=3)
+    there = batches.on(backend)
+    for epoch in range(3):
+        for one, other in zip(batches.epoch(epoch), there.epoch(epoch), strict=True):
+            assert backend.holds(other.x)
+            np.testing.assert_array_equal(backend.to_numpy(other.x), one.x)
+            np.testing.assert_array_equal(backend.to_numpy(other.y), one.y)
+            np.testing.assert_array_equal(backend.to_numpy(other.rows), one.rows)
+
+
 @pytest.mark.parametrize(
     "updater",
     [
