@@ -12,8 +12,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from minigd.commands.words import counted, in_words_of_the_shell, message_of
+from minigd.commands.words import counted, in_shell, in_words_of_the_shell, message_of
 from minigd.errors import BackendError
+from minigd.sources.remedy import Advised
 from minigd.version import __version__
 
 Options = argparse.Namespace
@@ -444,7 +445,7 @@ def _complain(message: str) -> None:
 
 
 def _show_warning(message: Warning | str, *place: Any, **kind: Any) -> None:
-    _complain(in_words_of_the_shell(str(message)))
+    _complain(message.write(in_shell) if isinstance(message, Advised) else str(message))
 
 
 def _program() -> list[str]:

@@ -1,14 +1,17 @@
 """What the shell is told when something is wrong.
 
-Advice for Python becomes advice for the shell, and what no command offers is no advice there.
+Advice for Python becomes advice for the shell, and what no command offers is no advice there. A
+`Remedy` carries its options as data; the other messages are rewritten by their words.
 """
 
 import argparse
 import ast
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from minigd.sources.remedy import Advised
 from minigd.sources.schema import MissingColumn
 
 _TEXT = r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")"""
@@ -19,8 +22,7 @@ def _quoted(match: re.Match[str]) -> str:
     option, shown = match[1], match[2]
     name = ast.literal_eval(shown)
     if "," in name or name.startswith('"'):
-        doubled = name.replace('"', '""')
-        shown = shlex.quote(f'"{doubled}"')
+        shown = shlex.quote(_as_in_a_csv(name))
     elif set(name) & set("\\$`!") or "\\" in shown:
         shown = shlex.quote(name)  # Python's quotes are none of the shell's
     return f"--{option} {shown}"
@@ -41,6 +43,39 @@ _WORDS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"; if the numbers are names of categories, give them all with \w+=\.\.\.", ""),
     (r", or name it among features=\[\.\.\.\]", ""),
 ]
+
+
+_OPTIONS = {"columns", "exclude", "na", "separator", "skip_lines", "strip", "target"}
+"""What the commands that read a table can be told, by the names of Python."""
+
+
+def in_shell(options: Mapping[str, Any]) -> str | None:
+    """Return options as the shell types them; None, if one of them is not offered there.
+
+    >>> in_shell({"separator": ";", "skip_lines": 2, "exclude": ["a b", "c"]})
+    "--separator ';' --skip-lines 2 --exclude 'a b,c'"
+    """
+    if not options.keys() <= _OPTIONS:
+        return None
+    return " ".join(_typed(name, value) for name, value in options.items())
+
+
+def _typed(name: str, value: Any) -> str:
+    option = f"--{name.replace('_', '-')}"
+    if value == [...]:
+        return f"{option} A,B,..."
+    if isinstance(value, list):
+        value = ",".join(_as_in_a_csv(one) for one in value)
+    text = "tab" if value == "\t" else shlex.quote(str(value))
+    # What begins with a dash would be another option.
+    return f"{option}={text}" if text.lstrip("'").startswith("-") else f"{option} {text}"
+
+
+def _as_in_a_csv(name: str) -> str:
+    if "," not in name and not name.startswith('"'):
+        return name
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
 
 
 def counted(n: int, what: str) -> str:
@@ -67,7 +102,7 @@ def message_of(error: BaseException, options: argparse.Namespace) -> str:
     """Return what is said of an error, given what the command was told."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
-    message = f"{error}"
+    message = error.write(in_shell) if isinstance(error, Advised) else f"{error}"
     if isinstance(error, MemoryError):
         what = f" ({error})" if str(error) else ""
         message = f"there is not enough memory{what}: narrower layers, smaller batches need less"

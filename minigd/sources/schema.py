@@ -16,6 +16,7 @@ import numpy as np
 
 from minigd.backend import Array
 from minigd.errors import DataError
+from minigd.sources.remedy import TableError
 from minigd.sources.rounding import Rounding
 
 MOST_LEVELS = 100
@@ -46,7 +47,7 @@ Encoded: TypeAlias = tuple[Array, Array | None, Array | None]
 """x, y, and which rows of a frame they are, None for all."""
 
 
-class MissingColumn(DataError):
+class MissingColumn(TableError):
     """A table lacks a column that was named."""
 
     def __init__(self, message: str, column: str) -> None:

@@ -14,11 +14,12 @@ import numpy as np
 
 from minigd.backend import Array
 from minigd.errors import DataError
+from minigd.sources.remedy import TableError
 
 _NEWLINE, _QUOTE = b"\n", b'"'
 
 
-class WrongFields(DataError):
+class WrongFields(TableError):
     """A row has more fields, or fewer, than the table has columns."""
 
     def __init__(self, message: str, line: int) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import warnings
 from argparse import Namespace
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigd.cli import main, parser
-from minigd.commands.words import in_words_of_the_shell, message_of
+from minigd.commands.words import in_shell, in_words_of_the_shell, message_of
+from minigd.sources.remedy import Remedy, TableError, TableWarning
 from minigd.sources.schema import MissingColumn
 
 properties = settings(derandomize=True, deadline=None, max_examples=100)
@@ -48,6 +50,52 @@ def test_advice_that_is_followed_names_the_one_that_was_meant(name):
     words = shlex.split(advice.removeprefix("leave it out with "))
     options = parser().parse_args(["train", "rows.csv", "--target", "y", *words])
     assert options.exclude == (name,)
+
+
+names = st.text(st.sampled_from("ab ,;$\\\"'-=#"), min_size=1).map(str.strip).filter(bool)
+
+
+@properties
+@given(
+    excluded=st.lists(names, min_size=1, max_size=3),
+    columns=st.lists(names, min_size=2, max_size=4),
+    separator=st.sampled_from(["\t", ";", "|", "-", "'", "$"]),
+    strip=names,
+)
+def test_options_of_a_remedy_are_read_as_they_were_meant(excluded, columns, separator, strip):
+    meant = {"exclude": excluded, "columns": columns, "separator": separator, "strip": strip}
+    words = shlex.split(in_shell({**meant, "na": excluded, "skip_lines": 3}))
+    options = parser().parse_args(["train", "rows.csv", "--target", "y", *words])
+    assert options.exclude == options.na == tuple(excluded)
+    assert options.columns == tuple(columns)
+    assert (options.separator, options.strip, options.skip_lines) == (separator, strip, 3)
+
+
+def test_an_error_is_written_for_the_shell():
+    remedies = (
+        Remedy("say {}", {"separator": "\t"}),
+        Remedy("name them with {}", {"columns": [...]}),
+        Remedy("name it among {}", {"features": [...]}),
+        Remedy("use ParquetSource", shell="let its name end in .parquet"),
+    )
+    assert message_of(TableError("no", *remedies), Namespace()) == (
+        "no; say --separator tab, or name them with --columns A,B,..., or let its name end in "
+        ".parquet"
+    )
+
+
+def test_a_warning_is_written_for_the_shell(monkeypatch, capsys):
+    from minigd import demo
+
+    def warning(picture):
+        advice = Remedy("leave it out with {}", {"exclude": ["a, b"]})
+        warnings.warn(TableWarning("odd", advice), stacklevel=1)
+
+    monkeypatch.setattr(demo, "main", warning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["demo"]) == 0
+    assert capsys.readouterr().err == """minigd: odd; leave it out with --exclude '"a, b"'\n"""
 
 
 def test_names_are_quoted_as_in_a_csv(capsys):
