@@ -339,19 +339,22 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group(
         "how the file is written",
         "--columns A,B or a file of names, if it has no header; --separator ';' or tab; --na '?' "
-        "for a missing value; --skip-lines N at the top; --strip . off the end of texts",
+        "for a missing value; --no-default-na if NA is a value; --skip-lines N at the top; "
+        "--strip . off the end of texts",
     )
     add = group.add_argument
     add("--columns", type=_columns, help=argparse.SUPPRESS)
     add("--separator", type=_separator, help=argparse.SUPPRESS)
     add("--na", type=_names, action=_More, help=argparse.SUPPRESS)
+    add("--no-default-na", dest="keep_default_na", action="store_false", default=None,
+        help=argparse.SUPPRESS)  # fmt: skip
     add("--skip-lines", type=_count, help=argparse.SUPPRESS)
     add("--strip", help=argparse.SUPPRESS)
 
 
 def _reading(options: Options) -> dict[str, Any]:
     """Return what was said, and nothing of what was not."""
-    names = ("columns", "separator", "na", "skip_lines", "strip")
+    names = ("columns", "separator", "na", "keep_default_na", "skip_lines", "strip")
     said = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
     name, *more = said.get("columns", ("",))
     ending = os.path.splitext(name)[1].lower()

@@ -504,6 +504,8 @@ class Trainer:
             weight = batches.weight(slice(0, source.rows)) if batches.weighted else None
             rows = None if weight is None else np.flatnonzero(weight)
             check_rounding(source.x, source.y, self.model.dtype, rows)
+        elif self.model.loss is None and source.target_problem and self.model.dtype != np.float64:
+            raise DataError(source.target_problem)
         if validation is not None:
             self._check(validation)
         self._follow()

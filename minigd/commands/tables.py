@@ -13,7 +13,7 @@ import numpy as np
 
 from minigd.backend import Array
 from minigd.commands.kinds import check_table, line_behind
-from minigd.commands.words import counted, in_words_of_the_shell
+from minigd.commands.words import counted
 from minigd.errors import DataError, ShapeError
 from minigd.progress import say
 from minigd.sources import CsvSource, IterableSource, NpySource, ParquetSource
@@ -47,6 +47,8 @@ class Reading(NamedTuple):
         Lines at the top that are neither header nor rows.
     strip : str
         Characters taken off the end of texts.
+    keep_default_na : bool, default True
+        Whether the usual texts, such as NA, mean a missing value too.
     """
 
     columns: tuple[str, ...] | None = None
@@ -54,9 +56,13 @@ class Reading(NamedTuple):
     na: tuple[str, ...] = ()
     skip_lines: int = 0
     strip: str = ""
+    keep_default_na: bool = True
 
 
 USUAL = Reading()
+
+OPTIONS = {"keep_default_na": "no-default-na"}
+"""Options of the shell that are not called as the field of `Reading` is."""
 
 
 def open_table(
@@ -126,6 +132,7 @@ def open_table(
             na=reading.na,
             skip_lines=reading.skip_lines,
             strip=reading.strip,
+            keep_default_na=reading.keep_default_na,
             **chosen,
         )
     except (MissingColumn, WrongFields) as error:
@@ -143,7 +150,7 @@ def check_reading(path: str, said: Iterable[str]) -> None:
     """
     for name in said:
         if path.endswith((".parquet", ".pq")) or (path.endswith(".npy") and name != "columns"):
-            option = name.replace("_", "-")
+            option = OPTIONS.get(name, name.replace("_", "-"))
             raise DataError(
                 f"--{option} says how a CSV is written, and {path} is none: leave it out"
             )
@@ -299,9 +306,13 @@ def remark(table: Table) -> None:
     filled = [column for column, levels in schema.levels.items() if MISSING_LEVEL in levels]
     if filled and schema.unknown == "error":
         say(f"missing values are a category of their own in {', '.join(filled)}")
+        words = {word for column in filled for word in table.missing_words.get(column, ())}
+        if words:
+            shown = ", ".join(map(repr, sorted(words)))
+            say(f"{shown} counted as missing there; if it is a value, keep it with --no-default-na")
     if table.dropped:
         rows = table.dropped + (table.rows or 0)
-        first = in_words_of_the_shell(table.first_dropped)
+        first = table.first_dropped
         if table.dropped == 1:
             say(f"1 of {counted(rows, 'row')} is left out: {first}")
         else:

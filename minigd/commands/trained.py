@@ -14,6 +14,7 @@ from minigd.errors import CheckpointError, DataError
 from minigd.files import restore
 from minigd.history import History
 from minigd.model import Sequential
+from minigd.sources.remedy import Remedy
 from minigd.sources.schema import MissingColumn, Schema, TextInNumbers
 
 
@@ -54,6 +55,7 @@ class Trained(NamedTuple):
                 "columns": reading.columns,
                 "separator": reading.separator,
                 "na": reading.na,
+                "keep_default_na": reading.keep_default_na,
             },
         }
         description = {
@@ -112,7 +114,7 @@ class Trained(NamedTuple):
             if error.column in schema.targets:
                 price = self.schema.targets[0]
                 advice = f"--target names the column that holds {price!r}, which the model predicts"
-                error.args = (f"{error}; {advice}",)
+                error.args = (error.args[0], Remedy(advice))
             raise
 
 
@@ -162,7 +164,12 @@ def load(path: str | os.PathLike[str], backend: str | Backend = "numpy") -> Trai
     try:
         table = description["table"]
         columns, separator, na = (table["reading"][k] for k in ("columns", "separator", "na"))
-        reading = Reading(None if columns is None else tuple(columns), separator, tuple(na))
+        reading = Reading(
+            None if columns is None else tuple(columns),
+            separator,
+            tuple(na),
+            keep_default_na=table["reading"].get("keep_default_na", True),
+        )
         history = History(description["history"])
         return Trained(model, table["task"], Schema(**table["schema"]), reading, history)
     except (KeyError, TypeError, AttributeError) as error:

@@ -45,7 +45,16 @@ _WORDS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
 ]
 
 
-_OPTIONS = {"columns", "exclude", "na", "separator", "skip_lines", "strip", "target"}
+_OPTIONS = {
+    "columns",
+    "exclude",
+    "keep_default_na",
+    "na",
+    "separator",
+    "skip_lines",
+    "strip",
+    "target",
+}
 """What the commands that read a table can be told, by the names of Python."""
 
 
@@ -62,6 +71,8 @@ def in_shell(options: Mapping[str, Any]) -> str | None:
 
 def _typed(name: str, value: Any) -> str:
     option = f"--{name.replace('_', '-')}"
+    if value is False:
+        return option.replace("--keep", "--no")
     if value == [...]:
         return f"{option} A,B,..."
     if isinstance(value, list):

@@ -42,6 +42,8 @@ class Source(ABC):
         Of the columns of x, and of the classes that y numbers, where they are known.
     weight : Array or None
         How much each row counts, in float64 on the host, where rows have weights.
+    target_problem : str
+        What a float dtype would lose of a target of whole numbers; nothing where all is well.
     """
 
     rows: int | None = None
@@ -52,6 +54,7 @@ class Source(ABC):
     names: list[str] | None = None
     classes: list[str] | None = None
     weight: Array | None = None
+    target_problem: str = ""
 
     @abstractmethod
     def chunks(self, start: int = 0) -> Iterator[Pair]:

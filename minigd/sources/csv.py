@@ -22,21 +22,23 @@ from minigd import state
 from minigd.backend import Array, Workspace
 from minigd.errors import CheckpointError, DataError, check_integer
 from minigd.sources.base import Pair, RandomAccess, Rows
+from minigd.sources.grammar import MissingTexts, read_number
+from minigd.sources.inference import apply_schema, describe, infer_schema, is_dressed
+from minigd.sources.remedy import Remedy
 from minigd.sources.schema import (
     BadValue,
+    ColumnKinds,
     Encoded,
     Schema,
     Selection,
     TextInNumbers,
-    conform,
-    is_dressed,
-    settle,
 )
 from minigd.sources.text import Block, check_fields, read_blocks, read_bytes
 
 _GZIP = b"\x1f\x8b"
 _GATHERED = 4 << 20  # bytes of rows fetched at once, at most
 _BOM = b"\xef\xbb\xbf"
+_FIRST_ROWS = 200  # looked at to tell texts from numbers; a text further on starts the pass again
 
 
 class _Part(NamedTuple):
@@ -49,6 +51,32 @@ class _Part(NamedTuple):
     checksum: int
     body: int  # where the rows begin, behind the header
     line: int  # and on which line
+
+
+class _NotNumbers(ValueError):
+    """Texts in columns of numbers, of which the first one is at a row of a frame."""
+
+    def __init__(self, row: int, column: str, text: str, columns: list[str]) -> None:
+        super().__init__(f"column {column!r}: {text!r} is not a number")
+        self.row, self.column, self.text, self.columns = row, column, text, columns
+
+
+class _Place:
+    """Where the frame of a block is, and how its columns of text are written."""
+
+    def __init__(self, name: str, block: Block, missing: MissingTexts) -> None:
+        self.name, self._block, self._missing = name, block, missing
+        self.texts: dict[str, Array] = {}
+
+    def where(self, row: int) -> str:
+        return f"{self.name}, line {self._block.line_of(row)}"
+
+    def usual_words(self, column: str) -> Array | None:
+        texts = self.texts.get(column)
+        usual = () if texts is None else [t for t in set(texts) if self._missing.is_usual(t)]
+        if texts is None or not usual:
+            return None
+        return np.where(np.isin(texts, usual), texts, "")
 
 
 class CsvSource(RandomAccess):
@@ -84,7 +112,11 @@ class CsvSource(RandomAccess):
         (a category that is missing then has 0 in each of its columns). A missing target is an error
         unless dropped.
     na : list of str, optional
-        Texts that mean a missing value, besides the empty one and pandas' own.
+        Texts that mean a missing value, besides the empty one and those that pandas takes for one,
+        such as NA and null. A level or class that is named here is never missing.
+    keep_default_na : bool, default True
+        Whether the texts that pandas takes for missing are missing. Where NA is a country, False
+        leaves the empty cell and `na` alone.
     categories : dict of str to list, optional
         Levels of categorical columns, where the file's own are not to be taken.
     classes : list, optional
@@ -139,6 +171,7 @@ class CsvSource(RandomAccess):
     """
 
     names: list[str]
+    is_text = True
 
     def __init__(
         self,
@@ -153,6 +186,7 @@ class CsvSource(RandomAccess):
         strip: str = "",
         missing: str | float = "error",
         na: Sequence[str] = (),
+        keep_default_na: bool = True,
         categories: Mapping[str, Sequence[Any]] | None = None,
         classes: Sequence[Any] | None = None,
         schema: Schema | None = None,
@@ -172,7 +206,7 @@ class CsvSource(RandomAccess):
         self._separator = separator.encode()
         self._skip_lines = check_integer("skip_lines", skip_lines, 0)
         self._strip = strip
-        self._na = list(na)
+        self._missing = MissingTexts(na, keep_default_na)
         self._block_size = check_integer("block_size", block_size)
         self._index_path = index_path
         self._starts: list[Array] | None = None
@@ -187,19 +221,17 @@ class CsvSource(RandomAccess):
         features, targets = resolve(self._columns, self._header, twice if columns is None else "")
         needed = {*features, *targets}
         self._used = [c for c in self._columns if c in needed]
+        self._place = {column: i for i, column in enumerate(self._columns)}
         if columns is not None:
             self._refuse_header()
-
-        def locate(row: int) -> str:
-            return self._where(*self._reading, row)
-
         if schema is None:
-            texts = self._first_texts()
-            name = self._parts[0].name
-            settled = settle(selection, self._columns, self._frames, locate, name, dtype, texts)
+            texts, name = self._first_texts(), self._parts[0].name
+            found = infer_schema(self, selection, self._columns, name, dtype, texts)
         else:
-            settled = conform(schema, self._frames, locate)
-        self.schema, self.rows, self.dropped, self.first_dropped = settled
+            found = apply_schema(schema, self)
+        self.schema, self.rows, self.dropped = found.schema, found.rows, found.dropped
+        self.first_dropped, self.missing_words = found.first_dropped, found.missing_words
+        self.target_problem = found.target_problem
         self.names, self.classes = self.schema.names, self.schema.classes
         # Rows worth fetching at once: many for one call of the parser, few where they are long.
         size = sum(part.size for part in self._parts)
@@ -210,7 +242,7 @@ class CsvSource(RandomAccess):
             raise DataError(
                 f"{self._parts[0].name} has no rows"
                 + (" under its header" if columns is None else "")
-                + settled.none_left()
+                + found.none_left()
             )
 
     # The first pass --------------------------------------------------------------------------
@@ -276,9 +308,10 @@ class CsvSource(RandomAccess):
         known = sum(field == name for field, name in zip(fields, self._columns, strict=False))
         header = 2 * known > len(fields)
         if not header and all(_is_name(field) for field in fields):
-            frame = self._read(block.data, text=self._used)[1:]
-            numbers = frame.apply(self._pandas.to_numeric, errors="coerce").notna()
-            header = ((2 * numbers.sum() > frame.notna().sum()) & (numbers.sum() > 1)).any()
+            frame = self._read_texts(block.data, self._used)[1:]
+            numbers = frame.map(lambda text: read_number(text) is not None)
+            there = frame.map(lambda text: text not in self._missing)
+            header = ((2 * numbers.sum() > there.sum()) & (numbers.sum() > 1)).any()
         if header:
             line = block.line_of(0)
             raise DataError(
@@ -287,23 +320,28 @@ class CsvSource(RandomAccess):
             )
 
     def _first_texts(self) -> list[str]:
-        """Return the columns that hold text in the first block."""
+        """Return the columns that hold text in the first rows."""
         block = next(self._blocks(0), None)
         if block is None:
             return []
-        frame = self._read(block.data, text=self._columns)
-        numeric = self._pandas.to_numeric
-        return [
-            c
-            for c in self._used
-            if (numeric(frame[c], errors="coerce").isna() & frame[c].notna()).any()
-        ]
+        rows = block.data[: int(block.ends[:_FIRST_ROWS][-1]) + 1]
+        frame = self._read_texts(rows, self._used)
+        return [c for c in self._used if self._missing.to_numbers(frame[c])[1].any()]
 
-    def _frames(self, text: Collection[str]) -> Iterator[Any]:
+    def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
+        """Return the frames of all files, a block each."""
         for part in range(len(self._parts)):
             for block in self._blocks(part):
-                self._reading = block, part
-                yield self._parse(block, part, text)
+                frame, self._at = self._parse(block, part, kinds)
+                yield frame
+
+    def where(self, row: int) -> str:
+        """Say where a row of the frame at hand is."""
+        return self._at.where(row)
+
+    def usual_words(self, column: str) -> Array | None:
+        """Return the words in a column of text that are missing values by default, "" elsewhere."""
+        return self._at.usual_words(column)
 
     # Bytes to numbers ------------------------------------------------------------------------
 
@@ -318,84 +356,136 @@ class CsvSource(RandomAccess):
                     check_fields(block, name, len(self._columns))
                     yield block
 
-    def _parse(self, block: Block, part: int, text: Collection[str]) -> Any:
-        """Return the frame of a block; a text among numbers is `TextInNumbers`."""
+    def _parse(self, block: Block, part: int, kinds: ColumnKinds) -> "tuple[Any, _Place]":
+        """Return the frame of a block, and where it is; texts among numbers are `TextInNumbers`."""
+        place = _Place(self._parts[part].name, block, self._missing)
         try:
-            frame = self._read(block.data, text)
+            frame, place.texts = self._read(block.data, kinds)
+        except _NotNumbers as odd:
+            where = f"{place.where(odd.row)}, column {odd.column!r}: {odd.text!r}"
+            remedy = Remedy("if it means a missing value, pass {}", {"na": [odd.text]})
+            message = f"{where} is not a number"
+            if is_dressed(odd.text):
+                message = f"{where} is a number in a notation that is not read"
+                remedy = Remedy("write it plainly")
+            raise TextInNumbers(message, remedy, column=odd.column, columns=odd.columns) from None
         except ValueError as error:
-            raise self._find_text(block, part, text, error) from error
-        self._take_off(frame, text)
+            raise DataError(f"{place.name}, from line {block.line} on: {error}") from error
         if len(frame) != len(block.starts):
             raise DataError(
-                f"{self._where(block, part, self._misread(block))}: the line is not read as one "
+                f"{place.where(self._misread(block))}: the line is not read as one "
                 "row; lines must end in \\n or \\r\\n, none in a lone \\r, and none be all spaces"
             )
-        return frame
-
-    def _take_off(self, frame: Any, text: Collection[str]) -> None:
-        """Take what is to be stripped off the end of texts."""
-        if self._strip:
-            for column in text:
-                frame[column] = frame[column].str.rstrip(self._strip)
+        return frame, place
 
     def _misread(self, block: Block) -> int:
         """Return a row of the block that pandas takes for none or for several."""
         good, bad = 0, len(block.starts)
         while bad - good > 1:
             middle = (good + bad) // 2
-            frame = self._read(block.data[: int(block.ends[middle - 1]) + 1], self._columns)
+            frame = self._read_texts(block.data[: int(block.ends[middle - 1]) + 1], self._used)
             good, bad = (middle, bad) if len(frame) == middle else (good, middle)
         return good
 
-    def _read(self, data: bytes, text: Collection[str]) -> Any:
+    def _read(self, data: bytes, kinds: ColumnKinds) -> tuple[Any, dict[str, Array]]:
+        """Return rows as a frame, and its columns of text as they are written.
+
+        A missing number is NaN and a missing text is None.
+        """
+        as_text = [c for c in self._used if c in kinds.texts or c in kinds.whole]
+        numbers = [c for c in self._used if c not in as_text]
+        try:
+            frame = self._read_numbers(data, numbers)
+            odd = self._maybe_true(data, frame, numbers)
+            read = self._read_texts(data, odd) if odd else {}
+        except ValueError:
+            frame = read = self._read_texts(data, self._used)
+            odd = numbers
+        changed = self._to_numbers({c: read[c] for c in odd}, self._missing.to_numbers)
+        whole = {c: frame[c] for c in kinds.whole}
+        changed |= self._to_numbers(whole, self._missing.to_whole)
+        written = {c: frame[c].to_numpy(object) for c in kinds.texts}
+        for column, texts in written.items():
+            changed[column] = self._missing.to_texts(texts, kinds.named.get(column, ()))
+            if self._strip:
+                stripped = self._pandas.Series(changed[column], dtype=object)
+                changed[column] = stripped.str.rstrip(self._strip).to_numpy(object)
+        if changed:
+            new = {
+                c: self._pandas.Series(values, copy=False, dtype=values.dtype)
+                for c, values in changed.items()
+            }
+            columns = {c: new[c] if c in new else frame[c] for c in self._used}
+            frame = self._pandas.DataFrame(columns, columns=frame.columns, copy=False)
+        return frame, written
+
+    def _to_numbers(self, columns: Mapping[str, Any], convert: Any) -> dict[str, Array]:
+        """Return columns of text as the numbers that the grammar makes of them."""
+        converted = {column: convert(texts) for column, texts in columns.items()}
+        wrong = {column: odd for column, (_, odd) in converted.items() if odd.any()}
+        if wrong:
+            column = min(wrong, key=lambda c: int(np.argmax(wrong[c])))
+            row = int(np.argmax(wrong[column]))
+            raise _NotNumbers(row, column, columns[column].iloc[row], list(wrong))
+        return {column: values for column, (values, _) in converted.items()}
+
+    def _maybe_true(self, data: bytes, frame: Any, numbers: Collection[str]) -> list[str]:
+        """Return columns that pandas may have read as truth values, which it makes 0 and 1."""
+        if not any(mark in data for mark in (b"u", b"U", b"l", b"L")):
+            return []
+        lower = data.lower()
+        if b"true" not in lower and b"false" not in lower:
+            return []
+        return [c for c in numbers if ((frame[c] == 0) | (frame[c] == 1) | frame[c].isna()).all()]
+
+    def _read_numbers(self, data: bytes, numbers: Collection[str]) -> Any:
+        """Return the columns in use: `numbers` as float64, the others as they are written.
+
+        Raises
+        ------
+        ValueError
+            If pandas doesn't take a cell of the numbers for one.
+        """
         # One dtype, and columns by number, take pandas a fifth less time than a dtype and a name
         # each; a block is small already, and need not be read in pieces.
-        places = [i for i, column in enumerate(self._columns) if column in self._used]
-        kinds = {i: str if self._columns[i] in text else np.float64 for i in places}
+        kinds: Any = np.float64
+        missing: Any = self._missing.parsed_as_nan
+        if len(numbers) < len(self._used):
+            kinds = {self._place[c]: np.float64 if c in numbers else object for c in self._used}
+            missing = {self._place[c]: missing for c in numbers}
+        return self._read_csv(data, self._used, dtype=kinds, na_values=missing)
+
+    def _read_texts(self, data: bytes, columns: Collection[str]) -> Any:
+        """Return some columns as they are written."""
+        return self._read_csv(data, columns, dtype=object, na_filter=False)
+
+    def _read_csv(self, data: bytes, columns: Collection[str], **options: Any) -> Any:
+        places = sorted(self._place[column] for column in columns)
         frame = self._pandas.read_csv(
             io.BytesIO(data),
             header=None,
             names=range(len(self._columns)),
             usecols=places if len(places) < len(self._columns) else None,
             index_col=False,
-            dtype=kinds if text else np.float64,
             sep=self._separator.decode(),
             # Looking for spaces costs a tenth of the time, and most files have none there.
             skipinitialspace=b" " in data,
-            na_values=self._na,
+            keep_default_na=False,
             engine="c",
             low_memory=False,
+            **options,
             **_exact(self._pandas),
         )
-        frame.columns = self._pandas.Index(self._used, dtype=object)
+        names = [self._columns[place] for place in places]
+        frame.columns = self._pandas.Index(names, dtype=object)
         return frame
 
-    def _find_text(
-        self, block: Block, part: int, text: Collection[str], error: ValueError
-    ) -> DataError:
-        frame = self._read(block.data, self._columns)
-        for column in self._used:
-            if column not in text:
-                numbers = self._pandas.to_numeric(frame[column], errors="coerce")
-                wrong = np.flatnonzero(numbers.isna() & frame[column].notna())
-                if len(wrong):
-                    value = frame[column].iloc[int(wrong[0])]
-                    where = self._where(block, part, int(wrong[0]))
-                    problem = (
-                        f"{value!r} is a number in a notation that is not read: write it plainly"
-                        if is_dressed(value)
-                        else f"{value!r} is no number; if it means that the value is missing, say "
-                        f"so with na=[{value!r}]"
-                    )
-                    return TextInNumbers(f"{where}, column {column!r}: {problem}", column)
-        return DataError(f"{self._parts[part].name}, from line {block.line} on: {error}")
-
     def _encode(self, block: Block, part: int) -> Encoded:
-        frame = self._parse(block, part, self.schema.texts)
+        frame, place = self._parse(block, part, self.schema.kinds)
         try:
             return self.schema.encode(frame)
-        except BadValue as problem:
-            raise DataError(f"{self._where(block, part, problem.row)}, {problem}") from None
+        except BadValue as bad:
+            raise describe(place, bad) from None
 
     def places(self, rows: Array) -> list[str]:
         r"""Return the line of each row, and the file where there are several.
@@ -424,9 +514,6 @@ class CsvSource(RandomAccess):
                 if high == len(wanted):
                     return [found[row] for row in np.asarray(rows).tolist()]
         raise IndexError(f"there are {self.rows} rows, and row {int(wanted[-1])} was asked for")
-
-    def _where(self, block: Block, part: int, row: int) -> str:
-        return f"{self._parts[part].name}, line {block.line_of(row)}"
 
     # Rows in order ---------------------------------------------------------------------------
 
@@ -534,8 +621,7 @@ class CsvSource(RandomAccess):
             pieces[i] += b"\n"
         data = b"".join(pieces)
         try:
-            frame = self._read(data, self.schema.texts)
-            self._take_off(frame, self.schema.texts)
+            frame, _ = self._read(data, self.schema.kinds)
             x, y, _ = self.schema.encode(frame)
             if len(x) != len(wanted):
                 raise ValueError(f"{len(wanted)} rows are read as {len(x)}")
@@ -602,12 +688,17 @@ class CsvSource(RandomAccess):
         if schema.drops:
             # Which rows are dropped depends on the columns in use, and on what counts as missing.
             known = [schema.missing, schema.levels if schema.unknown == "drop" else None]
-            dropping = [sorted(schema.columns), sorted(self._na), self._strip, *known]
+            dropping = [sorted(schema.columns), sorted(self._missing.own), self._strip, *known]
         return {
             "files": [[p.size, p.checksum, p.body] for p in self._parts],
             "separator": self._separator.decode(),
             "dropped": dropping,
+            **self._unusual(),
         }
+
+    def _unusual(self) -> dict[str, Any]:
+        """Return what tells this table from one with the usual missing words."""
+        return {} if self._missing.usual else {"keep_default_na": False}
 
     def _load_index(self) -> list[Array] | None:
         if self._index_path is None or not Path(self._index_path).exists():
@@ -626,7 +717,8 @@ class CsvSource(RandomAccess):
         return {
             "files": [[p.size, p.checksum, p.body] for p in self._parts],
             "separator": self._separator.decode(),
-            "na": sorted(self._na),
+            "na": sorted(self._missing.own),
+            **self._unusual(),
             "strip": self._strip,
             "schema": self.schema.state_dict(),
         }
@@ -689,11 +781,7 @@ class _OwnPlace:
 
 def _is_name(field: str) -> bool:
     """Tell whether a field may be a column's name: it has a letter, and is no number."""
-    try:
-        float(field)
-    except ValueError:
-        return any(letter.isalpha() for letter in field)
-    return False
+    return read_number(field) is None and any(letter.isalpha() for letter in field)
 
 
 def _is_gzipped(given: Any) -> bool:

@@ -3,24 +3,29 @@
 A generator can be read once only; a function that makes one can be read in every epoch.
 """
 
+import datetime
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from numbers import Integral, Number
 from typing import Any
 
 import numpy as np
 
-from minigd.backend import numbers
+from minigd.backend import Array, numbers
 from minigd.errors import DataError
 from minigd.sources.base import Pair, Source
 from minigd.sources.csv import _import_pandas
+from minigd.sources.inference import apply_schema, describe, infer_schema
+from minigd.sources.remedy import Remedy, TableError
 from minigd.sources.schema import (
+    MOST_EXACT,
     BadValue,
+    ColumnKinds,
     Encoded,
     Schema,
     Selection,
     TextInNumbers,
-    conform,
-    settle,
 )
 
 
@@ -52,6 +57,8 @@ class IterableSource(Source):
     >>> [x.tolist() for x, y in source.chunks()]
     [[[1.0], [2.0]], [[3.0]]]
     """
+
+    is_text = False
 
     def __init__(
         self,
@@ -92,27 +99,29 @@ class IterableSource(Source):
             raise DataError(f"{name} gives no rows")
         if not isinstance(piece, tuple):
             frame = _frame(piece, name)
-            columns = [str(c) for c in frame.columns]
+            columns = list(frame.columns)
             selection = Selection(target, features, exclude, categories or {}, classes, missing)
             if schema is not None:
                 selection = selection.of(schema)
             chosen, targets = selection.resolve(columns, name)
-            self._columns = [c for c in columns if c in chosen or c in targets]
-            texts = [c for c in self._columns if not _is_number(frame[c])]
-
-            def locate(row: int) -> str:
-                return f"{name}, row {self._seen + row}"
-
+            used = [c for c in columns if c in chosen or c in targets]
+            kinds = {c: _kind(frame[c]) for c in used}
+            unusable = {c: kind for c, kind in kinds.items() if kind not in ("number", "text")}
+            self._columns = [c for c in used if schema is not None or c not in unusable]
+            texts = [c for c, kind in kinds.items() if kind == "text"]
             if schema is None:
-                settled = settle(selection, columns, self._frames, locate, name, dtype, texts)
+                found = infer_schema(self, selection, columns, name, dtype, texts, unusable)
             else:
-                settled = conform(schema, self._frames, locate)
-            self.schema, self.rows, self.dropped, self.first_dropped = settled
+                found = apply_schema(schema, self)
+            self.schema, self.rows, self.dropped = found.schema, found.rows, found.dropped
+            self.first_dropped, self.missing_words = found.first_dropped, found.missing_words
+            self.target_problem = found.target_problem
             if self.rows == 0:
-                raise DataError(f"{name} has no rows{settled.none_left()}")
+                raise DataError(f"{name} has no rows{found.none_left()}")
             self.names, self.classes = self.schema.names, self.schema.classes
 
-    def _frames(self, text: Collection[str]) -> Iterator[Any]:
+    def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
+        """Return the pieces as frames of the columns in use."""
         self._seen = 0
         for piece in self._make():
             frame = _frame(piece, self._name)
@@ -122,16 +131,34 @@ class IterableSource(Source):
                     f"{self._name}: a piece has no column {lacking[0]!r}; its columns are "
                     f"{', '.join(frame.columns)}"
                 )
-            for column in self._columns:
-                if column in text:
-                    frame[column] = _as_text(frame[column])
-                elif not _is_number(frame[column]):
-                    value = next(iter(frame[column].dropna()))
-                    raise TextInNumbers(
-                        f"{self._name}, column {column!r}: {value!r} is no number", column
-                    )
-            yield frame
+            columns = {
+                column: self._convert(frame[column], column, kinds) for column in self._columns
+            }
+            yield _import_pandas().DataFrame(columns, columns=self._columns)
             self._seen += len(frame)
+
+    def _convert(self, values: Any, column: str, kinds: ColumnKinds) -> Any:
+        """Return a column as numbers or as texts."""
+        kind = _kind(values)
+        if kind not in ("number", "text"):
+            out = Remedy("leave the column out with {}", {"exclude": [column]})
+            raise TableError(f"{self._name}: column {column!r} {kind}", out)
+        if column in kinds.texts:
+            return _as_text(values)
+        if kind == "number":
+            return _as_numbers(values)
+        known = values.dropna()
+        row = int(next(i for i, value in known.items() if not isinstance(value, _NUMBERS)))
+        message = f"{self.where(row)}, column {column!r}: {values.iloc[row]!r} is not a number"
+        raise TextInNumbers(message, column=column)
+
+    def where(self, row: int) -> str:
+        """Say where a row of the frame at hand is."""
+        return f"{self._name}, row {self._seen + row}"
+
+    def usual_words(self, column: str) -> Array | None:
+        """Return None: a text is a value here, and never means a missing one."""
+        return None
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
         """Return the rows from number `start` on, a piece at a time."""
@@ -157,13 +184,11 @@ class IterableSource(Source):
         if self.schema is None:
             yield from ((x, y, None) for x, y in self._pairs())
             return
-        row = 0
-        for frame in self._frames(self.schema.texts):
+        for frame in self.frames(self.schema.kinds):
             try:
                 yield self.schema.encode(frame)
-            except BadValue as problem:
-                raise DataError(f"{self._name}, row {row + problem.row}, {problem}") from None
-            row += len(frame)
+            except BadValue as bad:
+                raise describe(self, bad) from None
 
     def _pairs(self) -> Iterator[Pair]:
         if self.schema is not None:
@@ -275,9 +300,12 @@ class ParquetSource(IterableSource):
 
 
 def _frame(piece: Any, name: str) -> Any:
+    """Return a piece as a frame whose columns have the names that the table gives them."""
     pandas = _import_pandas()
     if hasattr(piece, "to_pandas"):
-        piece = piece.to_pandas()
+        arrow = hasattr(piece, "schema") and hasattr(piece.schema, "metadata")
+        # Whole numbers with gaps among them would lose digits as floats.
+        piece = piece.to_pandas(integer_object_nulls=True) if arrow else piece.to_pandas()
     if isinstance(piece, Mapping):
         piece = pandas.DataFrame(dict(piece))
     if not isinstance(piece, pandas.DataFrame):
@@ -285,38 +313,63 @@ def _frame(piece: Any, name: str) -> Any:
             f"{name} gives {type(piece).__name__}; a piece is a tuple (x, y), a frame, a dict of "
             "columns or a pyarrow batch"
         )
-    frame = piece.copy(deep=False)
+    frame = piece.reset_index(drop=True)
     frame.columns = [str(column) for column in frame.columns]
-    for column in frame.columns[~frame.columns.duplicated(keep=False)]:
-        frame[column] = _as_numbers(frame[column])
     return frame
 
 
+_NUMBERS = (Number, np.bool_, datetime.timedelta)
+_TEXTS = (str, *_NUMBERS, datetime.date, datetime.time)
+
+
+def _kind(values: Any) -> str:
+    """Return what a column holds: "number", "text", or what it is that no schema takes."""
+    dtype = values.dtype
+    kind = getattr(dtype, "kind", "O")
+    if kind in "biufm":
+        return "number"
+    if kind == "M" or str(dtype) in ("str", "string"):
+        return "text"
+    known = dtype.categories if hasattr(dtype, "categories") else values.dropna()
+    for value in known:
+        if not isinstance(value, _TEXTS) or isinstance(value, complex):
+            shown = repr(value) if len(repr(value)) <= 60 else f"{value!r:.57}..."
+            what = "list" if hasattr(value, "tolist") else type(value).__name__
+            return f"holds values of type {what}, such as {shown}"
+    named = hasattr(dtype, "categories") or not all(isinstance(v, _NUMBERS) for v in known)
+    return "text" if named else "number"
+
+
 def _as_numbers(column: Any) -> Any:
-    """Return a column whose missing values are NaN, if the others are numbers, else as it is.
+    """Return a column as numbers of NumPy, NaN where one is missing.
 
-    Pandas keeps numbers with gaps among them as objects or in dtypes of its own.
+    Truth values become 0 and 1, and durations seconds. Whole numbers with gaps that float64 can't
+    hold become Python's, and None.
     """
-    kind = getattr(column.dtype, "kind", "O")
-    if isinstance(column.dtype, np.dtype) and kind in "biuf":
-        return column
-    known = column.dropna()
-    numeric = _import_pandas().api.types.infer_dtype(known) in _NUMERIC
-    if kind in "biuf" or (kind == "O" and (numeric or len(known) == 0)):
-        return column.astype(object).where(column.notna(), np.nan).astype(np.float64)
-    return column
-
-
-_NUMERIC = ("boolean", "integer", "floating", "mixed-integer-float", "decimal")
+    kind = column.dtype.kind
+    if kind in "bf" and isinstance(column.dtype, np.dtype):
+        return column.astype(np.result_type(column.dtype, np.uint8 if kind == "b" else np.float32))
+    if kind in "iu" and not column.isna().any():
+        return _import_pandas().Series(column.to_numpy(np.int64 if kind == "i" else np.uint64))
+    if kind == "m":
+        return column.dt.total_seconds()
+    values = [
+        None if missing else value for value, missing in zip(column, column.isna(), strict=True)
+    ]
+    values = [v.total_seconds() if isinstance(v, datetime.timedelta) else v for v in values]
+    floats = np.array(values, dtype=np.float64)
+    if (abs(floats) >= MOST_EXACT).any():
+        known = [v for v in values if v is not None]
+        if all(isinstance(v, Integral | Decimal) and v == int(v) for v in known):
+            floats = np.array([None if v is None else int(v) for v in values], dtype=object)
+    return _import_pandas().Series(floats)
 
 
 def _as_text(column: Any) -> Any:
     """Return a column as text, in which 1.0 is written as 1, and missing values as None."""
-    if _is_number(column):
-        texts = [f"{v:.0f}" if v == np.rint(v) else str(v) for v in column.tolist()]
-        return _import_pandas().Series(texts, column.index, object).where(column.notna(), None)
-    return column.astype(object).map(str).where(column.notna(), None)
-
-
-def _is_number(column: Any) -> bool:
-    return isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf"
+    absent = column.isna()
+    texts = [
+        None if missing else str(int(v)) if isinstance(v, float) and v.is_integer() else str(v)
+        for v, missing in zip(column.tolist(), absent, strict=True)
+    ]
+    return _import_pandas().Series(texts, dtype=object)

@@ -1,14 +1,12 @@
-"""Which columns of a table become which numbers, settled once for all blocks of it.
+"""What the columns of a table become: numbers stay numbers, categories become one-hot columns.
 
-Numbers stay numbers, categories become one-hot columns, and dates and free text are refused.
+A schema is the same for all blocks of a table, and for other tables with the same columns.
+`inference.py` finds the schema of a table in a first pass.
 """
 
-import math
-import re
 import string
-import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from numbers import Real
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -16,31 +14,47 @@ import numpy as np
 
 from minigd.backend import Array
 from minigd.errors import DataError
-from minigd.sources.remedy import TableError
-from minigd.sources.rounding import Rounding
+from minigd.sources.grammar import label_of
+from minigd.sources.remedy import Remedy, TableError
 
-MOST_LEVELS = 100
-"""A column with more different texts than this is free text, unless its levels are given."""
+MOST_EXACT = 2.0**53
+"""From here on not every whole number is a float64."""
 
 MISSING_LEVEL = "missing"
 """The level of the rows in which a category is missing, where ``missing="category"``."""
-
-_DATE = re.compile(
-    r"\d{4}[-/.]?\d\d?([-/.]?\d\d?)?([T ].*)?|\d{1,2}[-./]\d{1,2}[-./]\d{2,4}.*"
-    r"|\d{1,2}:\d\d(:\d\d)?|[A-Z][a-z]{2,8}\.? \d{1,2},? \d{4}|\d{1,2} [A-Z][a-z]{2,8}\.? \d{4}"
-)
-# What numbers wear in other notations: 1,234  $5  12%  1 000  −1
-_DRESS = str.maketrans("−", "-", ",.$€£%_' \u00a0\u202f")
 
 
 class BadValue(ValueError):
     """A value at a row of a frame that a schema does not take; the source adds file and line."""
 
-    def __init__(self, row: int, column: str, problem: str) -> None:
+    def __init__(self, row: int, column: str, problem: str, *remedies: Remedy) -> None:
         super().__init__(f"column {column!r}: {problem}")
-        self.row = row
-        self.column = column
-        self.problem = problem
+        self.row, self.column = row, column
+        self.problem, self.remedies = problem, remedies
+
+    @classmethod
+    def missing(cls, row: int, column: str, target: bool) -> "BadValue":
+        """Return the error for a missing value; no number can stand for a target."""
+        problem = "the value of the target is missing" if target else MISSING
+        return cls(row, column, problem, *([DROP] if target else [DROP, FILL]))
+
+
+class ColumnKinds(NamedTuple):
+    """How a source reads the columns of a table; all that are not named hold numbers.
+
+    Attributes
+    ----------
+    texts : collection of str
+        Columns of text.
+    whole : collection of str
+        Columns of whole numbers with more digits than float64 holds.
+    named : mapping of str to collection of str
+        Levels and classes that the user or a schema names: such a text is never missing.
+    """
+
+    texts: Collection[str] = ()
+    whole: Collection[str] = ()
+    named: Mapping[str, Collection[str]] = {}
 
 
 Encoded: TypeAlias = tuple[Array, Array | None, Array | None]
@@ -55,12 +69,23 @@ class MissingColumn(TableError):
         self.column = column
 
 
-class TextInNumbers(DataError):
-    """A text in a column that held numbers so far; the message names file, line and column."""
+class TextInNumbers(TableError):
+    """A text in a column of numbers; the message names file, line and column of the first one.
 
-    def __init__(self, message: str, column: str) -> None:
-        super().__init__(message)
+    Attributes
+    ----------
+    column : str
+        Of the first text.
+    columns : set of str
+        All columns of numbers that hold texts there.
+    """
+
+    def __init__(
+        self, message: str, *remedies: Remedy, column: str, columns: Collection[str] = ()
+    ) -> None:
+        super().__init__(message, *remedies)
         self.column = column
+        self.columns = {column, *columns}
 
 
 class Selection(NamedTuple):
@@ -81,7 +106,8 @@ class Selection(NamedTuple):
         TypeError
             If something was.
         """
-        if self != Selection():
+        classes = None if self.classes is None else list(self.classes)
+        if self._replace(classes=classes) != Selection():
             raise TypeError(
                 "a schema brings its own target, features, exclude, missing, categories and "
                 "classes: leave them out"
@@ -136,7 +162,12 @@ class Selection(NamedTuple):
             raise DataError(
                 f"{name}: two columns are called {shared[0]!r}; {twice or 'rename one'}"
             )
-        for names in (targets, wanted, *self.categories.values(), self.classes or ()):
+        for names in (
+            targets,
+            wanted,
+            *self.categories.values(),
+            () if self.classes is None else self.classes,
+        ):
             named = [str(one) for one in names]
             again = [one for one, count in Counter(named).items() if count > 1]
             if again:
@@ -172,6 +203,8 @@ class Schema:
     unknown : {"error", "drop"}, default "error"
         What becomes of a category that is none of the levels: an error that names its place, or its
         row is dropped and counted.
+    exact : {"int64", "uint64"}, optional
+        The dtype of a whole target some of whose values float64 can't hold.
 
     Attributes
     ----------
@@ -191,10 +224,11 @@ class Schema:
         missing: str | float = "error",
         dtype: Any = "float32",
         unknown: Literal["error", "drop"] = "error",
+        exact: str | None = None,
     ) -> None:
         self.features, self.targets, self.levels = features, targets, levels
         self.classes, self.integer = classes, integer
-        self.missing, self.unknown = missing, unknown
+        self.missing, self.unknown, self.exact = missing, unknown, exact
         self.drops = missing in ("drop", "category") or unknown == "drop"
         self.dtype = np.dtype(dtype)
         if self.dtype.kind != "f":
@@ -224,6 +258,15 @@ class Schema:
         """The columns of the table that hold text."""
         return {*self.levels, *(self.targets if self.classes and not self.integer else ())}
 
+    @property
+    def kinds(self) -> ColumnKinds:
+        """How a source reads the columns."""
+        named: dict[str, Collection[str]] = dict(self.levels)
+        if self.classes and not self.integer:
+            named[self.targets[0]] = self.classes
+        whole = self.targets if self.integer and self.exact is not None else ()
+        return ColumnKinds(self.texts, set(whole), named)
+
     def why_not(self, frame: Any) -> str:
         """Say why the one row of a frame is dropped."""
         strict = self.replace()
@@ -231,7 +274,7 @@ class Schema:
         try:
             strict.encode(frame)
         except BadValue as bad:
-            return str(bad).partition(";")[0]
+            return str(bad)
         return "the row is complete"
 
     def _gaps(self, frame: Any) -> Array:
@@ -243,8 +286,7 @@ class Schema:
             gaps |= frame[whole].isna().to_numpy().any(axis=1)
         if self.unknown == "drop":
             for column, levels in self.levels.items():
-                texts = frame[column]
-                gaps |= (texts.notna() & ~texts.isin(levels)).to_numpy()
+                gaps |= (codes_of(frame[column], levels) < 0) & frame[column].notna().to_numpy()
         return gaps
 
     def _own_levels(self, column: str) -> list[str]:
@@ -267,8 +309,8 @@ class Schema:
             x, y = self._encode_rows(frame)
         except BadValue as bad:
             # Counted among all rows, those dropped included.
-            row = bad.row if kept is None else int(np.flatnonzero(kept)[bad.row])
-            raise BadValue(row, bad.column, bad.problem) from None
+            bad.row = bad.row if kept is None else int(np.flatnonzero(kept)[bad.row])
+            raise
         return x, y, kept
 
     def _encode_rows(self, frame: Any) -> tuple[Array, Array | None]:
@@ -319,29 +361,48 @@ class Schema:
                 if not np.isnan(values[row]):
                     raise BadValue(int(row), column, f"{values[row]} does not fit {self.dtype}")
                 if isinstance(self.missing, str):
-                    raise BadValue(int(row), column, _MISSING)
+                    raise BadValue.missing(int(row), column, target=False)
                 x[row, at] = self.missing
 
     def _encode_target(self, frame: Any) -> Array:
+        first = self.targets[0]
         if self.classes is not None and not self.integer:
-            return self._codes(frame, self.targets[0], self.classes, "error").astype(np.int64)
-        y = np.column_stack([frame[target].to_numpy() for target in self.targets])
+            return self._codes(frame, first, self.classes, "error").astype(np.int64)
+        if self.integer:
+            whole = self._whole(frame[first])
+            return whole if self.classes is None else self._classes_of(whole, self.classes)
+        y = np.column_stack([frame[target].to_numpy(np.float64) for target in self.targets])
         with np.errstate(over="ignore"):
-            bad = np.argwhere(~np.isfinite(y.astype(np.float64 if self.integer else self.dtype)))
+            bad = np.argwhere(~np.isfinite(y.astype(self.dtype)))
         if len(bad):
-            row, column = int(bad[0][0]), self.targets[int(bad[0][1])]
-            value = y[row, int(bad[0][1])]
-            problem = _MISSING if np.isnan(value) else f"{value} does not fit {self.dtype}"
-            raise BadValue(row, column, problem)
+            row, column = int(bad[0][0]), int(bad[0][1])
+            self._refuse_target(y[row, column], row, self.targets[column])
         if len(self.targets) == 1:
             y = y[:, 0]
-        if self.integer:
-            whole = y.astype(np.int64)
-            if not (whole == y).all():
-                row = int(np.argmin(whole == y))
-                raise BadValue(row, self.targets[0], f"{y[row]} is not one of the whole numbers")
-            return whole if self.classes is None else self._classes_of(whole, self.classes)
         return np.ascontiguousarray(y, dtype=self.dtype)
+
+    def _refuse_target(self, value: Any, row: int, column: str) -> None:
+        """Refuse a value of a target that is missing or infinite."""
+        if value is None or np.isnan(value):
+            raise BadValue.missing(row, column, target=True)
+        raise BadValue(row, column, f"{value} does not fit {self.dtype}")
+
+    def _whole(self, column: Any) -> Array:
+        """Return a column of whole numbers with all their digits."""
+        values, name = column.to_numpy(), self.targets[0]
+        dtype = np.dtype(self.exact or "int64")
+        if values.dtype.kind in "fO":
+            bad = ~np.isfinite(values.astype(np.float64))
+            if bad.any():
+                self._refuse_target(values[int(np.argmax(bad))], int(np.argmax(bad)), name)
+            limits = np.iinfo(dtype)
+            fits = (values % 1 == 0) & (values >= limits.min) & (values <= limits.max)
+            if values.dtype.kind == "f":
+                fits &= abs(values) < MOST_EXACT
+            if not fits.all():
+                row = int(np.argmin(fits))
+                raise BadValue(row, name, f"{values[row]} is not one of the whole numbers")
+        return values.astype(dtype)
 
     def _classes_of(self, whole: Array, classes: list[str]) -> Array:
         import pandas as pd
@@ -350,22 +411,20 @@ class Schema:
         unknown = np.flatnonzero(codes < 0)
         if len(unknown):
             row = int(unknown[0])
-            raise BadValue(row, self.targets[0], _not_known(int(whole[row]), classes))
+            raise BadValue(row, self.targets[0], *_not_known(int(whole[row]), classes))
         return codes.astype(np.int64)
 
     def _codes(self, frame: Any, column: str, levels: list[str], missing: str | float) -> Array:
-        import pandas as pd
-
         texts = frame[column]
         if MISSING_LEVEL in self._own_levels(column):
             texts = texts.fillna(MISSING_LEVEL)
-        codes: Array = pd.Index(levels).get_indexer(pd.Index(texts.astype(object)))
+        codes = codes_of(texts, levels)
         for row in np.flatnonzero(codes < 0):
             value = texts.iloc[int(row)]
-            if not pd.isna(value):
-                raise BadValue(int(row), column, _not_known(value, levels))
+            if texts.notna().iloc[int(row)]:
+                raise BadValue(int(row), column, *_not_known(value, levels))
             if isinstance(missing, str):
-                raise BadValue(int(row), column, _MISSING)
+                raise BadValue.missing(int(row), column, target=column in self.targets)
         return codes
 
     def state_dict(self) -> dict[str, Any]:
@@ -379,6 +438,7 @@ class Schema:
             "missing": self.missing,
             "dtype": str(self.dtype),
             "unknown": self.unknown,
+            **({} if self.exact is None else {"exact": self.exact}),
         }
 
     def replace(self, **changes: Any) -> "Schema":
@@ -391,14 +451,17 @@ class Schema:
         return Schema(**{**self.state_dict(), **changes})
 
 
-def _not_known(value: Any, known: list[str]) -> str:
+def _not_known(value: Any, known: list[str]) -> tuple[Any, ...]:
+    """Return the problem with a text that is not among those known, and its remedies."""
     some = ", ".join(map(repr, known[:5])) + (" …" if len(known) > 5 else "")
-    message = f"{value!r} is none of the {len(known)} value{'s' * (len(known) != 1)} known, {some}"
+    message = (
+        f"{value!r} is not among the {len(known)} value{'s' * (len(known) != 1)} known, {some}"
+    )
     text = str(value)
     end = next((e for e in _ends(text) if text.rstrip(e) in known), None)
-    if end is not None:
-        message += f", but is one without {end!r} at its end: for a CSV, say strip={end!r}"
-    return message
+    if end is None:
+        return (message,)
+    return message, Remedy(f"if {end!r} at its end doesn't belong to it, pass {{}}", {"strip": end})
 
 
 def _ends(text: str) -> list[str]:
@@ -407,339 +470,33 @@ def _ends(text: str) -> list[str]:
     return [marks[-1], "".join(sorted(set(marks)))] if marks else []
 
 
-_MISSING = (
-    "the value is missing; drop such rows with missing='drop', or fill them in with "
-    "missing=<a number>"
-)
+MISSING = "the value is missing"
+DROP = Remedy("drop such rows with {}", {"missing": "drop"})
+FILL = Remedy("fill them in with missing=<a number>", shell="")
 
 
-class Settled(NamedTuple):
-    """A schema, and what the first pass counted on the way."""
+def codes_of(texts: Any, levels: Sequence[str]) -> Array:
+    """Return the number of each text among the levels, -1 for others and for missing ones.
 
-    schema: Schema
-    rows: int
-    dropped: int
-    first_dropped: str = ""
-    """Where the first row that was dropped is, and why it was."""
+    A level that is a number also stands for the other ways to write it: 1 for 1.0.
 
-    def none_left(self) -> str:
-        """Say what became of the rows where none is left."""
-        if not self.dropped:
-            return ""
-        what = "missing" if self.schema.unknown == "error" else "missing or unknown"
-        if self.dropped == 1:
-            return f" once 1 with a {what} value is dropped; {self.first_dropped}"
-        return f" once {self.dropped} with {what} values are dropped; {self.first_dropped}"
-
-
-def conform(
-    schema: Schema,
-    frames: Callable[[Collection[str]], Iterator[Any]],
-    locate: Callable[[int], str],
-) -> Settled:
-    """Go through a table once that is read with a schema it did not settle itself.
-
-    Parameters
-    ----------
-    schema : Schema
-    frames, locate : callable
-        As `settle`.
-
-    Raises
-    ------
-    DataError
-        If a value is none that the schema takes.
+    >>> import pandas
+    >>> codes_of(pandas.Series(["b", "1.0", "01", None]), ["1", "b"]).tolist()
+    [1, 0, -1, -1]
     """
-    rows = dropped = 0
-    first = ""
-    for frame in frames(schema.texts):
-        try:
-            x, _, kept = schema.encode(frame)
-        except BadValue as bad:
-            raise DataError(f"{locate(bad.row)}, {bad}") from None
-        rows += len(x)
-        dropped += len(frame) - len(x)
-        if kept is not None and not first:
-            row = int(np.argmin(kept))
-            first = f"{locate(row)}, {schema.why_not(frame.iloc[[row]])}"
-    return Settled(schema, rows, dropped, first)
+    import pandas as pd
 
-
-def settle(
-    selection: Selection,
-    columns: Sequence[str],
-    frames: Callable[[Collection[str]], Iterator[Any]],
-    locate: Callable[[int], str],
-    name: str,
-    dtype: Any,
-    texts: Iterable[str],
-) -> Settled:
-    """Go through a table once and settle what each column becomes.
-
-    Parameters
-    ----------
-    selection : Selection
-    columns : sequence of str
-        Of the whole table.
-    frames : callable
-        Given the columns that hold text, it returns the table's frames. Where it raises
-        `TextInNumbers`, that column counts as text and the pass starts again.
-    locate : callable
-        It says in words where a row of the frame at hand is.
-    name : str
-        Of the table, for errors.
-    dtype : dtype
-        Of x.
-    texts : iterable of str
-        Columns that hold text in the first frame.
-
-    Raises
-    ------
-    DataError
-        If a column holds dates or free text, or numbers with a few texts among them; if a value is
-        missing and must not be, or is infinite; if a column that was named is not there; if the
-        dtype can't tell the values of a target from each other.
-    """
-    features, targets = selection.resolve(columns, name)
-    used = [*features, *targets]
-    text = {c for c in {*texts, *selection.categories} if c in used}
-    if selection.classes is not None:
-        text |= set(targets)
-    while True:
-        try:
-            seen = _Seen(selection, features, targets, text, locate, name, dtype)
-            for frame in frames(text):
-                seen.add(frame)
-            return seen.settled()
-        except TextInNumbers as found:
-            if found.column in text:
-                raise
-            text.add(found.column)
-
-
-class _Seen:
-    """What a pass over a table has seen of it so far."""
-
-    def __init__(
-        self,
-        selection: Selection,
-        features: list[str],
-        targets: list[str],
-        text: set[str],
-        locate: Callable[[int], str],
-        name: str,
-        dtype: Any,
-    ) -> None:
-        self.selection, self.features, self.targets = selection, features, targets
-        self.text, self.locate, self.name = text, locate, name
-        self.used = [*features, *targets]
-        self.numbers = [c for c in self.used if c not in text]
-        self.rounding = Rounding(dtype)
-        self.given = {c: [str(v) for v in levels] for c, levels in selection.categories.items()}
-        if selection.classes is not None and targets:
-            self.given[targets[0]] = [str(v) for v in selection.classes]
-        self.found: dict[str, set[str]] = {c: set() for c in sorted(text - set(self.given))}
-        # How many values there were, and how many of them were no numbers.
-        self.texts_of = {column: [0, 0] for column in self.found}
-        self.first_text: dict[str, tuple[str, str]] = {}
-        # Numbers that may be days; a column that was asked for by name is taken as it is.
-        self.days: dict[str, int | None] = {}
-        if selection.features is None:
-            self.days = {c: None for c in features if c not in text}
-        self.integer = len(targets) == 1 and not text & set(targets)
-        self.rows = self.dropped = 0
-        self.first_dropped = ""
-
-    def add(self, frame: Any) -> None:
-        """Take note of a frame."""
-        missing = self.selection.missing
-        if missing in ("drop", "category"):
-            whole = frame[self._needed(missing)].isna().to_numpy()
-            gaps = whole.any(axis=1)
-            self.dropped += int(gaps.sum())
-            if gaps.any() and not self.first_dropped:
-                row = int(np.argmax(gaps))
-                column = self._needed(missing)[int(np.argmax(whole[row]))]
-                where = self.locate(row)
-                self.first_dropped = f"{where}, column {column!r}: the value is missing"
-            places = np.flatnonzero(~gaps)
-            frame = frame[~gaps]
-        else:
-            places = np.arange(len(frame))
-        self.rows += len(frame)
-        self._look_for_dates(frame)
-        whole = self.used if missing == "error" else self.targets
-        try:
-            _refuse_values(frame, whole, self.used, self.text)
-        except BadValue as bad:
-            raise DataError(f"{self.locate(int(places[bad.row]))}, {bad}") from None
-        for column in self.found:
-            self._add_texts(column, frame[column], places)
-            if missing == "category" and frame[column].isna().any():
-                self.found[column].add(MISSING_LEVEL)
-        if self.integer:
-            values = frame[self.targets[0]].to_numpy()
-            # Beyond 2⁵³ not every whole number is a float.
-            whole_numbers = (values == np.rint(values)) & (np.abs(values) < 2.0**53)
-            self.integer = bool(whole_numbers.all())
-        self.rounding.add(frame[self.numbers].to_numpy(np.float64))
-
-    def _needed(self, missing: str) -> list[str]:
-        """Return the columns without whose values a row is dropped."""
-        if missing == "drop":
-            return self.used
-        own = {c for c, levels in self.given.items() if MISSING_LEVEL in levels}
-        return [c for c in self.used if c in self.targets or c not in self.found.keys() | own]
-
-    def _look_for_dates(self, frame: Any) -> None:
-        """Rule out columns of numbers that do not all read as days, 20140502."""
-        for column in sorted(self.days):
-            values = frame[column].to_numpy()
-            if not ((values > 19000100) & (values < 21001232)).all():
-                del self.days[column]
-                continue
-            month, day = values // 100 % 100, values % 100
-            if not ((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all():
-                del self.days[column]
-            elif len(values) and self.days[column] is None:
-                self.days[column] = int(values[0])
-
-    def _add_texts(self, column: str, values: Any, places: Array) -> None:
-        counts = values.value_counts()
-        texts = [value for value in counts.index if not _is_number_text(value)]
-        share = self.texts_of[column]
-        share[0] += int(counts.sum())
-        share[1] += int(counts[texts].sum())
-        if texts and column not in self.first_text:
-            row = int(np.argmax(values.isin(texts).to_numpy()))
-            self.first_text[column] = self.locate(int(places[row])), values.iloc[row]
-        # pandas before 3 gives up on a number beyond float64, so that it comes here as text.
-        beyond = [value for value in counts.index if not share[1] and math.isinf(float(value))]
-        if beyond:
-            row = int(np.argmax(values.isin(beyond).to_numpy()))
-            problem = f"{float(values.iloc[row])} is not finite"
-            raise DataError(f"{self.locate(int(places[row]))}, column {column!r}: {problem}")
-        found = self.found[column]
-        if len(found) <= MOST_LEVELS:
-            found |= set(counts.index)
-        if len(found) > MOST_LEVELS and texts:
-            self._refuse_text(column)
-
-    def _refuse_text(self, column: str) -> None:
-        """Refuse numbers with texts among them, free text, and dates."""
-        found = self.found[column]
-        among, texts = self.texts_of[column]
-        target = column in self.targets
-        named = "classes" if target else "categories"
-        advice = "choose another target" if target else f"leave it out with exclude=[{column!r}]"
-        few = bool(texts) and 2 * texts < among
-        where, first = self.first_text.get(column, ("", ""))
-        # Of many different numbers the first texts alone may be known.
-        no_numbers = {value for value in found if not _is_number_text(value)} | ({first} - {""})
-        dressed = [value for value in no_numbers if is_dressed(value)]
-        numbers = sum(_is_number_text(value.translate(_DRESS)) for value in found)
-        no_number = DataError(
-            f"{where}, column {column!r}: {first!r} is no number, and most of "
-            f"{'the column' if few else 'its different values'} are: if it means a missing value, "
-            f"say so with na=[{first!r}]; if the numbers are names of categories, give them all "
-            f"with {named}=..."
-        )
-        if few and 2 * len(dressed) <= len(no_numbers):
-            raise no_number
-        sample = min(found, default="")
-        dates = sum(_DATE.fullmatch(value) is not None for value in found)
-        if 2 * dates > len(found) and not few:
-            raise DataError(
-                f"{self.name}: column {column!r} holds dates such as {sample!r}: {advice}, or turn "
-                "them into numbers first"
-            )
-        if 2 * len(dressed) > len(no_numbers):
-            raise DataError(
-                f"{self.name}: column {column!r} holds numbers in a notation that is not read, "
-                f"such as {min(dressed)!r}: write them plainly, {advice}, or name its levels with "
-                f"{named}=..."
-            )
-        if texts and 2 * numbers > len(found):
-            raise no_number
-        if len(found) > MOST_LEVELS:
-            raise DataError(
-                f"{self.name}: column {column!r} is free text, with more than {MOST_LEVELS} "
-                f"different values such as {sample!r}: {advice}, or give its levels with "
-                f"{named}=..."
-            )
-
-    def _look_at_rounding(self) -> None:
-        """Refuse a target, and warn of columns, whose differences the dtype would lose."""
-        for j in np.flatnonzero(self.rounding.lost).tolist():
-            column = self.numbers[j]
-            problem = self.rounding.sentence(f"{self.name}: column {column!r}", j)
-            if column not in self.targets:
-                warnings.warn(problem, stacklevel=5)
-            elif not self.integer:  # whole numbers stay as they are
-                raise DataError(problem)
-
-    def settled(self) -> Settled:
-        """Return what the whole table comes to."""
-        targets, selection = self.targets, self.selection
-        for column in self.found:
-            self._refuse_text(column)
-        for column in sorted(self.days if self.rows else ()):
-            raise DataError(
-                f"{self.name}: column {column!r} holds dates as numbers, such as "
-                f"{self.days[column]}: leave it out with exclude=[{column!r}], or name it among "
-                "features=[...]"
-            )
-        if len(targets) > 1 and self.text & set(targets):
-            raise DataError(
-                f"{self.name}: several targets must be numbers, and one of them is text"
-            )
-        levels = {c: self.given.get(c) or sorted(self.found[c]) for c in sorted(self.text)}
-        classes = levels.pop(targets[0]) if targets and targets[0] in self.text else None
-        schema = Schema(
-            self.features,
-            targets,
-            levels,
-            classes,
-            self.integer,
-            selection.missing,
-            self.rounding.dtype,
-        )
-        self._look_at_rounding()
-        return Settled(schema, self.rows, self.dropped, self.first_dropped)
-
-
-def _is_number_text(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def is_dressed(value: str) -> bool:
-    """Tell whether a text is a number in a notation that is not read.
-
-    >>> [is_dressed(value) for value in ("2,25", "$5", "2.25", "?", "2014.05.02")]
-    [True, True, False, False, False]
-    """
-    plain = value.translate(_DRESS)
-    date = _DATE.fullmatch(value) is not None
-    return _is_number_text(plain) and not _is_number_text(value) and not date
-
-
-def _refuse_values(frame: Any, whole: list[str], used: list[str], text: set[str]) -> None:
-    """Refuse the first value that is missing in a column that must be whole, or infinite."""
-    first: BadValue | None = None
-    if not text and np.isfinite(frame[used].to_numpy()).all():
-        return
-    for column in used:
-        values = frame[column]
-        bad = values.isna().to_numpy() if column in whole else np.zeros(len(frame), dtype=bool)
-        if column not in text:
-            bad = bad | np.isinf(values.to_numpy().astype(np.float64))
-        row = int(np.argmax(bad)) if bad.any() else len(frame)
-        if row < (len(frame) if first is None else first.row):
-            problem = _MISSING if values.isna().iloc[row] else f"{values.iloc[row]} is not finite"
-            first = BadValue(row, column, problem)
-    if first is not None:
-        raise first
+    codes: Array = pd.Index(levels, dtype=object).get_indexer(pd.Index(texts.astype(object)))
+    unknown = np.flatnonzero((codes < 0) & texts.notna().to_numpy())
+    if len(unknown):
+        labels = [label_of(level) for level in levels]
+        # Where two levels are one number, 1 and 1.0, each stands for its own text alone.
+        counts = Counter(labels)
+        places = {x: i for i, x in enumerate(labels) if x is not None and counts[x] == 1}
+        if places:
+            others = texts.iloc[unknown]
+            labels_of = {text: label_of(text) for text in others.unique()}
+            found = {t: -1 if x is None else places.get(x, -1) for t, x in labels_of.items()}
+            codes = codes.copy()
+            codes[unknown] = [found[text] for text in others]
+    return codes

@@ -53,6 +53,7 @@ class _Part(Source):
     def __init__(self, source: Source, fraction: float, seed: int, second: bool) -> None:
         self.source, self.fraction, self.seed, self.second = source, fraction, seed, second
         self.names, self.classes = source.names, source.classes
+        self.target_problem = source.target_problem
 
     def mask(self, x: Array, y: Array | None) -> Array:
         """Return which of these rows are on this side."""

@@ -37,7 +37,7 @@ def test_a_test_file_of_its_publisher_as_it_is(folder, capsys):
     assert main([*command, "--skip-lines", "1"]) == 1
     err = capsys.readouterr().err
     assert "line 2, column 'income': '" in err
-    assert err.endswith("50K', but is one without '.' at its end: for a CSV, say --strip .\n")
+    assert err.endswith("50K'; if '.' at its end doesn't belong to it, pass --strip .\n")
     assert main([*command, "--skip-lines", "1", "--strip", "."]) == 0
 
 
@@ -84,7 +84,7 @@ def test_a_target_that_holds_text_is_named_with_a_value(folder, tmp_path, capsys
     new.to_csv(path, index=False) if kind == "csv" else new.to_parquet(path)
     assert main(["evaluate", str(folder / "houses.npz"), str(path), "--target", "city"]) == 1
     err = capsys.readouterr().err
-    assert "column 'city': 'Rome' is no number" in err
+    assert "column 'city': 'Rome' is not a number" in err
     assert "; --target names the column that holds 'price', which the model predicts\n" in err
 
 
@@ -117,5 +117,5 @@ def test_another_column_that_is_at_fault_is_no_matter_of_the_target(folder, tmp_
     assert main(["evaluate", str(folder / "houses.npz"), str(path)]) == 1
     err = capsys.readouterr().err
     assert "no column 'grade'" in err
-    assert "column 'grade': 'good' is no number" in err
+    assert "column 'grade': 'good' is not a number" in err
     assert "--target" not in err

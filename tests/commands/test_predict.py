@@ -159,7 +159,7 @@ def test_a_table_of_which_no_row_can_be_taken_is_an_error(folder, tmp_path):
     data = tmp_path / "new.csv"
     data.write_text("area,grade,heating\n1,2,Gas\n3,4,Oil\n")
     with pytest.raises(
-        gd.DataError, match=r"once 2 with missing or unknown.*'Gas' is none of the 3"
+        gd.DataError, match=r"once 2 with missing or unknown.*'Gas' is not among the 3"
     ):
         predict(folder / "houses.npz", data, tmp_path / "p")
     assert not (tmp_path / "p").exists()

@@ -207,7 +207,7 @@ def test_a_date_is_refused_in_words_of_the_shell(folder, tmp_path, capsys):
     assert main(["train", data, "--target", "price", "--exclude", "id"]) == 1
     err = capsys.readouterr().err
     assert "column 'date' holds dates such as '20140101T000000'" in err
-    assert "leave it out with --exclude 'date', or" in err
+    assert "leave the column out with --exclude date, or" in err
     assert main(["train", data, "--target", "prize"]) == 1
     assert "there is no column 'prize'; the columns are id, date, price" in capsys.readouterr().err
 

@@ -183,10 +183,10 @@ def test_names_of_columns_are_asked_for_where_they_were_not_given():
 @pytest.mark.parametrize(
     ("values", "advice"),
     [
-        ([f"name {i}" for i in range(300)], "such as 'name 0': "),
-        ([f"{i},5" for i in range(300)], "such as '0,5': write them plainly, or "),
+        ([f"name {i}" for i in range(300)], "such as 'name 0'; "),
+        ([f"{i},5" for i in range(300)], "such as '0,5'; "),
         ([f"2014-{i % 12 + 1:02}-{i % 28 + 1:02}" for i in range(300)], "dates such as '2014-0"),
-        ([*range(299), "foo"], "say so with --na 'foo'\n"),
+        ([*range(299), "foo"], "pass --na foo"),
     ],
     ids=["text", "notation", "dates", "a text"],
 )
@@ -197,7 +197,7 @@ def test_no_advice_is_of_options_that_are_not_there(tmp_path, capsys, values, ad
     err = capsys.readouterr().err
     assert advice in err
     assert "=" not in err
-    left = "choose another target" if target == "it" else "leave it out with --exclude 'it'"
+    left = "choose another target" if target == "it" else "leave the column out with --exclude it"
     assert left in err or "--na" in advice
 
 
@@ -206,4 +206,5 @@ def test_days_written_as_numbers_are_left_out_and_nothing_else_is_offered(tmp_pa
     frame = pd.DataFrame({"a": np.arange(60) * 0.5, "it": 20140101 + np.arange(60) % 28})
     frame.to_csv(path, index=False)
     assert main(["train", str(path), "--target", "a", "--out", str(tmp_path / "m.npz")]) == 1
-    assert capsys.readouterr().err.endswith("such as 20140101: leave it out with --exclude 'it'\n")
+    err = capsys.readouterr().err
+    assert err.endswith("such as 20140101; leave the column out with --exclude it\n")

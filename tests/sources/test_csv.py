@@ -104,7 +104,7 @@ def test_a_first_row_of_texts_is_no_header_for_that():
     for text, rows in (("a,1\nb,2\nc,3\n", 3), ("a,x\nb,y\na,x\n", 3), ("a,x\n1,y\n", 2)):
         assert source(text, columns=["one", "two"]).rows == rows
     for text, first in (("?,x\n1,y\n2,x\n3,x\n", r"\?"), ("a,\n1,2\n3,4\n5,6\n", "a")):
-        with pytest.raises(gd.DataError, match=f"line 1, column 'one': '{first}' is no number"):
+        with pytest.raises(gd.DataError, match=f"line 1, column 'one': '{first}' is not a number"):
             source(text, columns=["one", "two"], missing=0.0)
 
 
@@ -297,7 +297,7 @@ def test_one_fraction_makes_the_whole_target_no_integer(block_size):
 def test_one_text_among_numbers_is_taken_for_a_slip_unless_said_otherwise(block_size):
     text = "a,b\n1,1\n1,2\n1,1\n1,x\n"
     with pytest.raises(
-        gd.DataError, match=r"line 5, column 'b': 'x' is no number, and most .* are"
+        gd.DataError, match=r"line 5, column 'b': 'x' is not a number, and most .* is;"
     ):
         source(text, block_size=block_size)
     rows = source(text, categories={"b": ["1", "2", "x"]}, block_size=block_size)
@@ -309,7 +309,7 @@ def test_one_text_among_numbers_is_taken_for_a_slip_unless_said_otherwise(block_
 @pytest.mark.parametrize("target", [None, "b"])
 def test_one_text_behind_many_numbers_is_an_error_with_its_place(target):
     lines = "".join(f"1,{i}\n" for i in range(300))
-    with pytest.raises(gd.DataError, match=r"line 302, column 'b': '\?' is no number.*na=\['\?'\]"):
+    with pytest.raises(gd.DataError, match=r"line 302, column 'b': '\?' is not a n.*na=\['\?'\]"):
         source(f"a,b\n{lines}1,?\n", target=target, block_size=64)
 
 
@@ -339,7 +339,7 @@ def test_classes_of_numbers():
 
 
 def test_a_value_that_is_none_of_the_given_levels_is_named():
-    message = "line 3, column 'b': 'y' is none of the 1 value known, 'x'"
+    message = "line 3, column 'b': 'y' is not among the 1 value known, 'x'"
     for options in ({"categories": {"b": ["x"]}}, {"target": "b", "classes": ["x"]}):
         rows = source("a,b\n1,x\n2,y\n", **options)
         with pytest.raises(gd.DataError, match=message):
@@ -414,6 +414,8 @@ GAPS = 'a,color,y\n1,red,1\n,blue,2\n3,"",3\n4,NA,4\n5,red,nan\n6,blue,6\n'
 )
 def test_a_missing_value_is_an_error_with_its_place(text, place, block_size):
     message = f"{place}: the value is missing; drop such rows with missing='drop', or fill"
+    if "null" in text:
+        message = f"{place}: 'null' means a missing value; if it is a value, keep it with keep_def"
     with pytest.raises(gd.DataError, match=message):
         whole(source(text, block_size=block_size))
     with pytest.raises(gd.DataError, match=message):
@@ -422,7 +424,7 @@ def test_a_missing_value_is_an_error_with_its_place(text, place, block_size):
 
 @pytest.mark.parametrize("block_size", BLOCKS)
 def test_dropped_rows_are_counted(block_size):
-    rows = source(GAPS, target="y", missing="drop", block_size=block_size)
+    rows = source(GAPS, target="y", missing="drop", na=["NA"], block_size=block_size)
     assert (rows.rows, rows.dropped) == (2, 4)
     assert rows.names == ["a", "color=blue", "color=red"]
     assert whole(rows)[0].tolist() == [[1, 0, 1], [6, 1, 0]]
@@ -444,7 +446,10 @@ def test_a_number_may_stand_for_what_is_missing():
 
 
 def test_no_number_stands_for_a_missing_target():
-    with pytest.raises(gd.DataError, match="line 6, column 'y': the value is missing"):
+    with pytest.raises(
+        gd.DataError,
+        match=r"line 6, column 'y': the value of the target is missing; .* missing='drop'$",
+    ):
         whole(source(GAPS, target="y", missing=0.0))
 
 
@@ -468,7 +473,7 @@ def test_dropping_all_rows_is_an_error_that_says_so():
     ):
         source("a,b\n1,\n,2\n", missing="drop")
     with pytest.raises(gd.DataError, match=r"no rows .* once 1 with a missing value is dropped"):
-        source("a,b\n1,\n", missing="drop")
+        source("a,b\n1,\n", schema=source("a,b\n1,2\n").schema.replace(missing="drop"))
 
 
 @pytest.mark.parametrize("missing", ["error", "drop", 0.0])
@@ -500,7 +505,8 @@ def test_the_size_of_the_blocks_changes_nothing(rows, block_size, missing):
     csv.writer(out).writerows([("n", "w", "t"), ("7", "red", "1"), *rows])
     text = out.getvalue()
     one, other = (
-        source(text, target="t", missing=missing, block_size=size) for size in (block_size, 1 << 20)
+        source(text, target="t", missing=missing, na=["NA"], block_size=size)
+        for size in (block_size, 1 << 20)
     )
     assert (one.names, one.rows, one.dropped) == (other.names, other.rows, other.dropped)
     assert one.fingerprint() == other.fingerprint()
@@ -549,16 +555,18 @@ def test_a_number_in_another_notation_is_no_missing_value_however_few(dressed, s
     text = "\n".join(["a,b", *reversed(lines)])
     with pytest.raises(gd.DataError, match="column 'a' holds numbers in a notation") as caught:
         source(text)
-    assert f"such as {dressed!r}: write them plainly" in str(caught.value)
+    assert f"such as {dressed!r}; leave the column out with exclude=['a'], or write num" in str(
+        caught.value
+    )
     assert "na=" not in str(caught.value)
     schema = source("a,b\n1,2\n").schema
-    with pytest.raises(gd.DataError, match=r"column 'a': .* notation that is not read: write it"):
+    with pytest.raises(gd.DataError, match=r"column 'a': .* notation that is not read; write it"):
         source(f'a,b\n1,2\n"{dressed}",2\n', schema=schema)
 
 
 def test_what_means_a_missing_value_may_be_most_of_a_column():
     lines = [f"{i if i < 40 else '?'},1" for i in range(100)]
-    with pytest.raises(gd.DataError, match=r"line 42, column 'a': '\?' is no number.*na=\['\?'\]"):
+    with pytest.raises(gd.DataError, match=r"line 42, column 'a': '\?' is not a n.*na=\['\?'\]"):
         source("\n".join(["a,b", *lines]))
 
 
@@ -584,7 +592,7 @@ def test_dates_of_many_forms_are_refused_by_name(values):
 def test_days_as_numbers_are_told_by_one_of_them(block_size):
     text = "a,day\n,20131231\n1,20190817\n2,20190818\n"
     with pytest.raises(
-        gd.DataError, match="column 'day' holds dates as numbers, such as 20190817:"
+        gd.DataError, match="column 'day' holds dates as numbers, such as 20190817;"
     ):
         source(text, missing="drop", block_size=block_size)
 

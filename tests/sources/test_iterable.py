@@ -126,7 +126,6 @@ def test_numbers_may_be_categories():
         ([True, None, False], [1, -1, 0]),
         ([decimal.Decimal("1.5"), None, decimal.Decimal(2)], [1.5, -1, 2]),
         ([1, None, 2.5], [1, -1, 2.5]),
-        ([None, None, None], [-1, -1, -1]),
     ],
 )
 def test_numbers_with_gaps_are_numbers(values, expected):

@@ -93,7 +93,7 @@ def test_a_schema_comes_back_from_what_is_saved_of_it(make):
 
 def test_a_text_among_the_numbers_of_the_schema_is_an_error_with_its_place():
     schema = csv(TRAIN, target="price").schema
-    with pytest.raises(gd.DataError, match="line 3, column 'size': 'big' is no number"):
+    with pytest.raises(gd.DataError, match="line 3, column 'size': 'big' is not a number"):
         csv("size,color,price\n1,red,1\nbig,red,2\n", schema=schema)
 
 
@@ -106,7 +106,9 @@ def test_whole_numbers_are_classes_however_they_are_written(make):
     rows = make("a,k\n1,7.0\n2,3e0\n3,+7\n", schema=schema)
     y = whole(rows)[1]
     assert (y.tolist(), y.dtype) == ([1, 0, 1], np.int64)
-    with pytest.raises(gd.DataError, match="column 'k': 4 is none of the 2 values known, '3', '7'"):
+    with pytest.raises(
+        gd.DataError, match="column 'k': 4 is not among the 2 values known, '3', '7'"
+    ):
         make("a,k\n1,3\n2,4\n", schema=schema)
 
 
@@ -141,7 +143,7 @@ def test_a_missing_target_of_text_is_no_class(make):
 
 
 def test_missing_among_numbers_makes_no_category_of_them():
-    with pytest.raises(gd.DataError, match=r"line 4, column 'a': '\?' is no number, and most"):
+    with pytest.raises(gd.DataError, match=r"line 4, column 'a': '\?' is not a number, and most"):
         csv("a,b\n,1\n2,1\n?,1\n4,1\n5,1\n", missing="category")
 
 
@@ -158,7 +160,9 @@ def test_a_level_for_missing_values_is_there_only_where_the_schema_has_it(make):
 def test_rows_of_unknown_categories_are_dropped_where_the_schema_says_so(make):
     strict = make(TRAIN, target="price").schema
     text = "size,color,price\n1,red,1\n2,teal,2\n3,pink,3\n4,blue,4\n"
-    with pytest.raises(gd.DataError, match="column 'color': 'teal' is none of the 3 values known"):
+    with pytest.raises(
+        gd.DataError, match="column 'color': 'teal' is not among the 3 values known"
+    ):
         make(text, schema=strict)
     rows = make(text, schema=strict.replace(unknown="drop"))
     assert (rows.rows, rows.dropped) == (2, 2)
@@ -166,7 +170,7 @@ def test_rows_of_unknown_categories_are_dropped_where_the_schema_says_so(make):
     assert [None if k is None else k.tolist() for _, _, k in rows.encoded()] == [
         [True, False, False, True]
     ]
-    assert "column 'color': 'teal' is none of the 3 values known" in rows.first_dropped
+    assert "column 'color': 'teal' is not among the 3 values known" in rows.first_dropped
     with pytest.raises(gd.DataError, match=r"no rows.* once 2 with missing or unknown .* 'teal'"):
         make("size,color,price\n2,teal,2\n3,pink,3\n", schema=strict.replace(unknown="drop"))
 
@@ -177,9 +181,11 @@ def test_rows_of_unknown_categories_are_dropped_where_the_schema_says_so(make):
 )
 def test_what_stands_at_the_end_of_a_value_not_known_is_seen(value, end):
     schema = csv("color,y\nred,1\nSt.,2\nblue,3\n", target="y").schema
-    with pytest.raises(gd.DataError, match=re.escape(f"{value!r} is none of the 3")) as caught:
+    with pytest.raises(gd.DataError, match=re.escape(f"{value!r} is not among the 3")) as caught:
         csv(f"color,y\n{value},1\n", schema=schema)
-    assert str(caught.value).endswith(f"say strip={end!r}") == bool(end)
+    assert str(caught.value).endswith(
+        f"at its end doesn't belong to it, pass strip={end!r}"
+    ) == bool(end)
     if end:
         assert csv(f"color,y\n{value},1\n", schema=schema, strip=end).rows == 1
 
