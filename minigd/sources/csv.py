@@ -21,6 +21,7 @@ import numpy as np
 from minigd import state
 from minigd.backend import Array, Workspace
 from minigd.errors import CheckpointError, DataError, check_integer
+from minigd.progress import watched
 from minigd.sources.base import Pair, RandomAccess, Rows
 from minigd.sources.schema import (
     BadValue,
@@ -301,7 +302,7 @@ class CsvSource(RandomAccess):
 
     def _frames(self, text: Collection[str]) -> Iterator[Any]:
         for part in range(len(self._parts)):
-            for block in self._blocks(part):
+            for block in self._watched(part, "the first pass over"):
                 self._reading = block, part
                 yield self._parse(block, part, text)
 
@@ -424,6 +425,17 @@ class CsvSource(RandomAccess):
                 if high == len(wanted):
                     return [found[row] for row in np.asarray(rows).tolist()]
         raise IndexError(f"there are {self.rows} rows, and row {int(wanted[-1])} was asked for")
+
+    def _watched(self, part: int, what: str) -> Iterator[Block]:
+        """Return the blocks of one file, and show how far a pass over them is."""
+        name, opened, size, *_ = self._parts[part]
+        plain = not _is_gzipped(opened)  # how much a gzipped file holds is not known
+        return watched(
+            self._blocks(part),
+            f"{what} {name}",
+            rows=lambda block: len(block.starts),
+            share=lambda block: (block.offset + len(block.data)) / size if plain else None,
+        )
 
     def _where(self, block: Block, part: int, row: int) -> str:
         return f"{self._parts[part].name}, line {block.line_of(row)}"
@@ -581,7 +593,7 @@ class CsvSource(RandomAccess):
         result, at = [], 0
         for part in range(len(self._parts)):
             first, end = at, 0
-            for block in self._blocks(part):
+            for block in self._watched(part, "an index of"):
                 starts = block.starts
                 end = block.offset + int(block.ends[-1]) + 1
                 if self.schema.drops:

@@ -3,6 +3,7 @@
 A generator can be read once only; a function that makes one can be read in every epoch.
 """
 
+import contextlib
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from minigd.backend import numbers
 from minigd.errors import DataError
+from minigd.progress import watched
 from minigd.sources.base import Pair, Source
 from minigd.sources.csv import _import_pandas
 from minigd.sources.schema import (
@@ -52,6 +54,8 @@ class IterableSource(Source):
     >>> [x.tolist() for x, y in source.chunks()]
     [[[1.0], [2.0]], [[3.0]]]
     """
+
+    _whole: int | None = None  # rows before any is dropped, where a file says so
 
     def __init__(
         self,
@@ -103,10 +107,14 @@ class IterableSource(Source):
             def locate(row: int) -> str:
                 return f"{name}, row {self._seen + row}"
 
+            def frames(text: Collection[str]) -> Iterator[Any]:
+                what = f"the first pass over {name}"
+                return watched(self._frames(text), what, self._whole, rows=len)
+
             if schema is None:
-                settled = settle(selection, columns, self._frames, locate, name, dtype, texts)
+                settled = settle(selection, columns, frames, locate, name, dtype, texts)
             else:
-                settled = conform(schema, self._frames, locate)
+                settled = conform(schema, frames, locate)
             self.schema, self.rows, self.dropped, self.first_dropped = settled
             if self.rows == 0:
                 raise DataError(f"{name} has no rows{settled.none_left()}")
@@ -193,7 +201,7 @@ class IterableSource(Source):
             return {"one_shot": True}
         if self._print is None:
             sums, rows = [0, 0], 0
-            for pair in self.chunks():
+            for pair in watched(self.chunks(), f"a fingerprint of {self._name}", self.rows):
                 rows += len(pair[0])
                 for i, array in enumerate(pair):
                     if array is not None:
@@ -260,6 +268,9 @@ class ParquetSource(IterableSource):
                         raise
                     raise DataError(f"{one} is no Parquet file, or damaged: {error}") from error
 
+        # A file that is none is refused by the first pass, in words.
+        with contextlib.suppress(pyarrow.lib.ArrowException, OSError):
+            self._whole = sum(parquet.read_metadata(one).num_rows for one in paths)
         super().__init__(
             pieces,
             target,
