@@ -533,8 +533,14 @@ class Trainer:
             self._load_callbacks()
             self._tell(Event("start", self))
             with Interrupt() as interrupt:
-                while self.epoch < last and not self._stopping:
-                    self._run_epoch(batches, resident, validation, shown, interrupt)
+                try:
+                    while self.epoch < last and not self._stopping:
+                        self._run_epoch(batches, resident, validation, shown, interrupt)
+                except KeyboardInterrupt:
+                    # Whoever pressed Ctrl-C has had enough, and uses the model as it is left.
+                    interrupt.busy = True
+                    self._finish("done")
+                    raise
         finally:
             self._ask(False)
             if shown is not None:
