@@ -19,11 +19,9 @@ LINES = 10
 REFRESH = 0.2
 """Seconds between two drawings of a fit's bar."""
 
-PATIENCE = 2.0
-"""Seconds that a pass over rows takes before it gets a bar."""
-
 FIRST = 10.0
-"""Seconds before the first line that says how far it is; each further wait is twice the last."""
+"""Seconds before the bar of a pass, or a line that says how far it is, of which each further one
+waits twice as long as the last."""
 
 clock = time.perf_counter
 
@@ -162,10 +160,10 @@ def span(seconds: float) -> str:
 
 
 class Watch:
-    """Shows how far a pass over rows has come, once it takes longer than some seconds.
+    """Shows how far a pass over rows has come, once it takes longer than ten seconds.
 
     In a terminal and in a notebook it shows a bar, which goes when the pass is done; elsewhere a
-    line, after ten seconds and then after ever longer waits.
+    line, and more after ever longer waits.
 
     Parameters
     ----------
@@ -188,7 +186,7 @@ class Watch:
         self.done += rows
         if share:
             self.total = round(self.done / min(share, 1))
-        if self._undrawn and clock() - self._pace.started >= PATIENCE:
+        if self._undrawn and clock() - self._pace.started >= FIRST:
             self._undrawn = False
             options = {"desc": self.what, "unit": f" {self.unit}", "unit_scale": True}
             self._bar = bar(total=self.total, initial=self.done, leave=False, **options)
