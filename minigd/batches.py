@@ -12,6 +12,7 @@ import numpy as np
 
 from minigd.backend import Array, Backend, Workspace, backend_of
 from minigd.errors import DataError, check_integer
+from minigd.progress import watched
 from minigd.sources import ArraySource, Rows, Source
 from minigd.streams import Piece, cut, prefetched, shuffled
 from minigd.weights import (
@@ -277,7 +278,7 @@ class Batches:
         """Return the total weight of each class, reading all rows once."""
         totals: dict[int, float] = {}
         row = 0
-        for _, y in self.source.chunks():
+        for _, y in watched(self.source.chunks(), "weighing classes", self.source.rows):
             if y is None:
                 raise DataError("class_weight weighs targets, and there is no y")
             weights = None if self._weights is None else self._weights[row : row + len(y)]

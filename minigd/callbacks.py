@@ -7,7 +7,6 @@ A callback is anything that can be called with an `Event`. One that decides some
 import csv
 import math
 import os
-import sys
 import time
 import warnings
 import weakref
@@ -19,6 +18,7 @@ import numpy as np
 from minigd import state
 from minigd.errors import check_integer, check_number
 from minigd.model import Sequential
+from minigd.progress import say
 from minigd.trainer import Event, Trainer
 
 Mode = Literal["auto", "min", "max"]
@@ -72,10 +72,11 @@ class _Watched:
 class EarlyStopping(_Watched):
     """Stops when a column of the history has not got better for some epochs.
 
-    When `fit` is done, stopped or not, the parameters and buffers of the best epoch are put back; a
-    `fit` that goes on takes up the last ones again, and a checkpoint of the run holds the last. A
-    run that was stopped and is started again with ``fit(until_epoch=...)`` stays stopped;
-    ``fit(epochs=...)`` goes on, with new patience.
+    When `fit` is done, stopped or not, the parameters and buffers of the best epoch are put back,
+    also where Ctrl-C ended it. A `fit` that goes on takes up the last ones again, and a file of
+    `Checkpoint` holds the last. So does one of `Trainer.save`, beside the best, and goes on from
+    them where `fit` gets this callback again. A run that was stopped and is started again with
+    ``fit(until_epoch=...)`` stays stopped; ``fit(epochs=...)`` goes on, with new patience.
 
     Parameters
     ----------
@@ -433,11 +434,10 @@ class PrintEvery:
     def __call__(self, event: Event) -> None:
         """Print if it is time to."""
         trainer = event.trainer
-        if event.name == "update" and trainer.updates % self.updates == 0 and sys.stderr:
-            print(
+        if event.name == "update" and trainer.updates % self.updates == 0:
+            say(
                 f"epoch {trainer.epoch + 1}  update {trainer.updates}  loss "
-                f"{float(event.loss):.4g}  learning rate {trainer.updater.learning_rate:.4g}",
-                file=sys.stderr,
+                f"{float(event.loss):.4g}  learning rate {trainer.updater.learning_rate:.4g}"
             )
 
 

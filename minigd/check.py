@@ -18,12 +18,14 @@ import numpy as np
 from minigd import formulas
 from minigd.backend import Array
 from minigd.batches import Batches
+from minigd.commands.output import show
 from minigd.errors import GradientError
 from minigd.gradcheck import check_gradients, check_layer
 from minigd.layers import Layer
 from minigd.layers.normalization import Adapted
 from minigd.losses import Loss
 from minigd.model import Sequential
+from minigd.progress import printable, say
 
 SIZES = (7, 2, 1)
 WIDTHS = (6, 5, 1)
@@ -52,7 +54,7 @@ class Verdict(NamedTuple):
         found = getattr(self.error, "diagnosis", None)
         kind = "" if isinstance(self.error, GradientError) else f"{type(self.error).__name__}: "
         what = f"It looks like: {found}" if found else " ".join(f"{kind}{self.error}".split())
-        return f"{self.name}: {'wrong' if self.checked else 'not checked'}. {what}"
+        return printable(f"{self.name}: {'wrong' if self.checked else 'not checked'}. {what}")
 
 
 def check_file(path: str | os.PathLike[str]) -> list[Verdict]:
@@ -289,12 +291,12 @@ def main(path: str) -> int:
     try:
         things = things_in(path)
     except (OSError, ValueError) as error:
-        print(f"minigd check: {error}", file=sys.stderr)
+        say(f"minigd check: {error}")
         return 2
     verdicts = []
     for name, thing in things:
         verdicts.append(check_thing(name, thing))
-        print(verdicts[-1], flush=True)
+        show(str(verdicts[-1]))
     if any(verdict.checked and not verdict.right for verdict in verdicts):
         return 1
     return 0 if all(verdict.checked for verdict in verdicts) else 2

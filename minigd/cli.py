@@ -4,6 +4,7 @@ A command is a few lines of a parser here, with an example, and a function that 
 """
 
 import argparse
+import contextlib
 import csv
 import os
 import shlex
@@ -12,8 +13,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from minigd.commands.output import let_go, show
 from minigd.commands.words import counted, in_shell, in_words_of_the_shell, message_of
 from minigd.errors import BackendError
+from minigd.progress import say
 from minigd.sources.remedy import Advised
 from minigd.version import __version__
 
@@ -56,16 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = parser().parse_args(arguments)
-    code: int | None = 0
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            code = options.run(options)
-        sys.stdout.flush()
+            return options.run(options) or 0
     except BrokenPipeError:
-        # A reader that has seen enough, `minigd demo | head`, is no failure; what Python would
-        # still flush at its end goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # A reader that has seen enough, `minigd predict ... | head`, needs no message; that not all
+        # was written, the code says.
+        return 1
     except _FAILURES as error:
         _complain(message_of(error, options))
         return 1
@@ -73,9 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(str(interrupt) or "interrupted")
         if str(interrupt):
             again = [word for word in arguments if word != "--resume"]
-            print(f"go on with: {shlex.join([*_program(), *again, '--resume'])}", file=sys.stderr)
+            say(f"go on with: {shlex.join([*_program(), *again, '--resume'])}")
         return 130
-    return code or 0
+    finally:
+        let_go()
 
 
 # The commands --------------------------------------------------------------------------------
@@ -134,7 +136,9 @@ def _train(options: Options) -> None:
         seed=options.seed,
         resume=options.resume,
     )
-    print(report(trained, options.out))
+    # The model is saved: whether somebody reads what came of it decides nothing.
+    with contextlib.suppress(OSError):
+        show(report(trained, options.out))
 
 
 def _add_predict(commands: Any) -> None:
@@ -182,7 +186,7 @@ def _evaluate(options: Options) -> None:
 
     rows, values = evaluate(options.model, options.data, options.target, **_reading(options))
     figures = "  ".join(f"{name} {number(value)}" for name, value in values.items())
-    print(f"{counted(rows, 'row')}: {figures}")
+    show(f"{counted(rows, 'row')}: {figures}")
 
 
 def _add_info(commands: Any) -> None:
@@ -201,7 +205,7 @@ def _add_info(commands: Any) -> None:
 def _info(options: Options) -> None:
     from minigd.commands.info import info
 
-    print(info(options.model))
+    show(info(options.model))
 
 
 def _add_race(commands: Any) -> None:
@@ -253,14 +257,15 @@ def _race(options: Options) -> None:
         seeds=options.seeds,
         backend=options.backend,
     )
-    print(found)
     if options.out is not None:
         from matplotlib.figure import Figure
 
         figure = Figure(layout="constrained")
         found.plot(ax=figure.subplots())
         figure.savefig(options.out)
-        print(f"\npicture: {os.path.abspath(options.out)}")
+    show(str(found))
+    if options.out is not None:
+        show(f"\npicture: {os.path.abspath(options.out)}")
 
 
 def _add_check(commands: Any) -> None:
@@ -444,7 +449,7 @@ def _positive(text: str) -> float:
 
 
 def _complain(message: str) -> None:
-    print(f"minigd: {in_words_of_the_shell(' '.join(message.split()))}", file=sys.stderr)
+    say(f"minigd: {in_words_of_the_shell(' '.join(message.split()))}")
 
 
 def _show_warning(message: Warning | str, *place: Any, **kind: Any) -> None:

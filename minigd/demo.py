@@ -3,6 +3,7 @@
 It needs scikit-learn for the data and Matplotlib for the picture (extra ``demo``), and no download.
 """
 
+import contextlib
 import os
 from typing import Any, NamedTuple
 
@@ -10,10 +11,12 @@ import numpy as np
 
 from minigd.backend import Array
 from minigd.batches import Batches
+from minigd.commands.output import show
 from minigd.commands.places import check_picture
 from minigd.history import History
 from minigd.layers import Dense, ReLU, Sigmoid, Softmax, Tanh
 from minigd.model import Sequential
+from minigd.progress import Watch
 from minigd.trainer import Event, Trainer
 from minigd.updaters import Adam
 
@@ -65,29 +68,31 @@ def main(picture: str | os.PathLike[str] = "minigd-demo.png") -> None:
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     draw(figure, runs, X, y)
     figure.savefig(picture, dpi=120)
-    print(f"\npicture: {os.path.abspath(picture)}")
+    show(f"\npicture: {os.path.abspath(picture)}")
 
 
 def quantiles(X: Array, y: Array) -> list[Run]:
     """Train a 2-10-10-1 network with batch size 1 and 100, for equal epochs, seconds, updates."""
-    print("1. Two Gaussian quantiles, 2-10-10-1 network: batch size 1 against batch size 100")
-    print("   1120 rows to train on, 280 to validate, 600 to test; Adam, binary cross-entropy\n")
-    one = train(X, y, "batch 1, 10 epochs", batch_size=1, epochs=10)
-    runs = [
-        one,
-        train(X, y, "batch 100, 10 epochs", epochs=10),
-        train(X, y, "batch 100, as many seconds as batch 1", seconds=one.seconds),
-        train(X, y, "batch 100, as many updates as batch 1", updates=one.updates),
-    ]
-    header = f"{'':38} {'updates':>8} {'rows seen':>10} {'seconds':>8} {'loss':>7} {'test acc.':>9}"
-    print(header)
-    for run in runs:
-        print(
+    show("1. Two Gaussian quantiles, 2-10-10-1 network: batch size 1 against batch size 100")
+    show("   1120 rows to train on, 280 to validate, 600 to test; Adam, binary cross-entropy\n")
+    show(f"{'':38} {'updates':>8} {'rows seen':>10} {'seconds':>8} {'loss':>7} {'test acc.':>9}")
+    runs: list[Run] = []
+
+    def add(label: str, **how: Any) -> Run:
+        run = train(X, y, label, **how)
+        show(
             f"{run.label:38} {run.updates:8,} {run.rows:10,} {run.seconds:8.2f} {run.loss:7.4f} "
             f"{run.accuracy:8.1%}"
         )
-    print(
-        f"\n   10 epochs of batch 100 are quick because they are {runs[1].updates} updates, and "
+        runs.append(run)
+        return run
+
+    one = add("batch 1, 10 epochs", batch_size=1, epochs=10)
+    hundred = add("batch 100, 10 epochs", epochs=10)
+    add("batch 100, as many seconds as batch 1", seconds=one.seconds)
+    add("batch 100, as many updates as batch 1", updates=one.updates)
+    show(
+        f"\n   10 epochs of batch 100 are quick because they are {hundred.updates} updates, and "
         f"{one.updates:,}\n   of batch 1. The loss is taken on the validation rows after training."
     )
     return runs
@@ -108,14 +113,19 @@ def train(
     trainer = Trainer(model, "binary_crossentropy", Adam(), metrics=["accuracy"])
     batches = Batches(X[:1120], y[:1120], batch_size=batch_size, shuffle=True, seed=0)
 
-    def enough(event: Event) -> None:
+    watch = Watch(f"training with {label}", epochs and epochs * 1120)
+
+    def tick(event: Event) -> None:
+        if event.x is not None:
+            watch.advance(len(event.x))
         if seconds is not None and event.name == "epoch":
             if sum(event.trainer.history["seconds"]) >= seconds:
                 event.trainer.stop()
         if updates is not None and event.trainer.updates >= updates:
             event.trainer.stop()
 
-    trainer.fit(batches, epochs=epochs or 1_000_000, callbacks=[] if epochs else [enough])
+    with contextlib.closing(watch):
+        trainer.fit(batches, epochs=epochs or 1_000_000, callbacks=[tick])
     return Run(
         label=label,
         model=model,
@@ -130,14 +140,14 @@ def train(
 def digits(X: Array, X_test: Array, y: Array, y_test: Array) -> float:
     """Train a classifier of handwritten digits and return its accuracy on the test rows."""
     batches = Batches(X, y, batch_size=100, shuffle=True, seed=0)
-    print("\n2. Handwritten digits, 64-128-10 network, ReLU and softmax")
-    print(f"   {len(X)} rows in batches of {batches.sizes}\n", flush=True)
+    show("\n2. Handwritten digits, 64-128-10 network, ReLU and softmax")
+    show(f"   {len(X)} rows in batches of {batches.sizes}\n")
     layers = [Dense(128, "he_normal"), ReLU(), Dense(10), Softmax()]
     model = Sequential(layers, inputs=64, seed=0)
     trainer = Trainer(model, "categorical_crossentropy", Adam(0.003), metrics=["accuracy"])
     trainer.fit(batches, epochs=40, progress=True)
     accuracy = trainer.evaluate(X_test, y_test)["accuracy"]
-    print(f"   accuracy on {len(X_test)} rows it has not seen: {accuracy:.1%}")
+    show(f"   accuracy on {len(X_test)} rows it has not seen: {accuracy:.1%}")
     return accuracy
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from minigd.backend import Array
 from minigd.errors import DataError, check_integer
+from minigd.progress import printable
 from minigd.trainer import Event
 
 
@@ -108,6 +109,7 @@ class HeavyRows:
         carry = "carries" if self.half == 1 else "carry"
         text = f"{self.half:,} of {self.total:,} rows {carry} half of the gradient"
         if self.half > len(named):
-            return f"{text}; the heaviest: {', '.join(named)}"
+            return printable(f"{text}; the heaviest: {', '.join(named)}")
         then = ", ".join(named[self.half :])
-        return f"{text}: {', '.join(named[: self.half])}" + (f"; then {then}" if then else "")
+        text += f": {', '.join(named[: self.half])}" + (f"; then {then}" if then else "")
+        return printable(text)

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from minigd.progress import printable
+
 
 class History(Mapping[str, list[float]]):
     """What each epoch came to, by name.
@@ -96,4 +98,4 @@ class History(Mapping[str, list[float]]):
 
     def __repr__(self) -> str:
         last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self._columns.items())
-        return f"History({self.epochs} epochs{'; last: ' + last if last else ''})"
+        return printable(f"History({self.epochs} epochs{'; last: ' + last if last else ''})")

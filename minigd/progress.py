@@ -1,22 +1,243 @@
-"""Progress of a run: a moving bar in a terminal, a few plain lines anywhere else."""
+"""Progress of a run: a moving bar where one can be drawn, and now and then a line anywhere else.
 
+All of it goes to standard error through `say` and `bar`, and nothing that fails there ends a run.
+"""
+
+import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 LINES = 10
-"""Plain lines a fit, about."""
+"""Lines that count epochs, about, in a fit."""
 
 REFRESH = 0.2
-"""Seconds between two drawings of the bar."""
+"""Seconds between two drawings of a fit's bar."""
+
+FIRST = 10.0
+"""Seconds before the bar of a pass, or a line that says how far it is, of which each further one
+waits twice as long as the last."""
+
+clock = time.perf_counter
+
+Item = TypeVar("Item")
+
+_SPELLED = {
+    **{"Σ": "Sum", "√": "sqrt ", "∂": "d", "ℓ": "l", "ᵢ": "_i", "ₖ": "_k", "ᵀ": "^T", "²": "^2"},
+    **{"½": "1/2", "·": "*", "⊙": ".*", "−": "-", "≤": "<=", "→": "->", "←": "<-", "⋮": ":"},
+    **{"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "η": "eta"},
+    **{"λ": "lambda", "μ": "mu", "ρ": "rho", "σ": "sigma", "\u0302": "_hat", "…": "..."},
+    **{"₀₁₂₃₄₅₆₇₈₉"[digit]: f"_{digit}" for digit in range(10)},
+}
+"""How signs of formulas are written where an encoding lacks them."""
+
+
+# One door ------------------------------------------------------------------------------------
+
+
+def say(line: str) -> None:
+    """Print a line on standard error, if it takes one: no failure there is the caller's."""
+    if getattr(tqdm, "_instances", None):  # a bar is there, and moves out of the way
+        with contextlib.suppress(Exception):
+            tqdm.write(line, file=_STDERR)
+    else:
+        _STDERR.write(line + "\n")
+    _STDERR.flush()
+
+
+def readable(text: str, stream: Any) -> str:
+    r"""Return a text as a stream can show it: what its encoding lacks is spelled out.
+
+    >>> import io
+    >>> readable("dW1 = xᵀ·dz1 / n", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    'dW1 = x^T*dz1 / n'
+    """
+    encoding = str(getattr(stream, "encoding", None) or "utf-8")
+    if _fits(text, encoding):
+        return text
+    return "".join(sign if _fits(sign, encoding) else _spell(sign) for sign in text)
+
+
+def printable(text: str) -> str:
+    """Return a text as standard output can show it, for what is printed by its user."""
+    try:
+        return readable(text, sys.stdout)
+    except Exception:
+        return text
+
+
+def _fits(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except (UnicodeError, LookupError):
+        return False
+    return True
+
+
+def _spell(sign: str) -> str:
+    return _SPELLED.get(sign) or sign.encode("ascii", "backslashreplace").decode()
+
+
+class _Stderr:
+    """Standard error, whatever it is at the time, with nothing that it may raise."""
+
+    @property
+    def encoding(self) -> str:
+        """What a bar is drawn with."""
+        return str(getattr(sys.stderr, "encoding", None) or "ascii")
+
+    def write(self, text: str) -> None:
+        """Write what can be written."""
+        with contextlib.suppress(Exception):
+            sys.stderr.write(readable(text, sys.stderr))
+
+    def flush(self) -> None:
+        """Let it appear at once."""
+        with contextlib.suppress(Exception):
+            sys.stderr.flush()
+
+
+_STDERR = _Stderr()
+
+
+def bar(**options: Any) -> Any:
+    """Return a new bar of tqdm's, if one can be drawn: in a terminal or in a notebook."""
+    with contextlib.suppress(Exception):
+        # The place decides, and not the kernel: standard error may be led elsewhere.
+        if type(sys.stderr).__module__ == "ipykernel.iostream":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # without ipywidgets the bar is one of text
+                from tqdm import auto
+
+                return auto.tqdm(file=_STDERR, **options)
+        if sys.stderr.isatty():
+            return tqdm(file=_STDERR, ncols=shutil.get_terminal_size().columns, **options)
+    return None
+
+
+# How far it is -------------------------------------------------------------------------------
+
+
+class Pace:
+    """How fast work goes, and when a line about it is due."""
+
+    def __init__(self) -> None:
+        self.started = self._shown = clock()
+        self._wait = FIRST
+
+    def due(self) -> bool:
+        """Tell whether it is time for a line: after ten seconds, then after ever longer waits."""
+        now = clock()
+        if now - self._shown < self._wait:
+            return False
+        self._shown, self._wait = now, 2 * self._wait
+        return True
+
+    def text(self, done: float, share: float | None, unit: str = "rows") -> str:
+        """Return what was done a second, and how long the rest will take."""
+        seconds = max(clock() - self.started, 1e-9)
+        rate = done / seconds
+        text = f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.2g} {unit}/s"
+        if share:
+            text += f"  about {span(seconds * max(1 / share - 1, 0))} left"
+        return text
+
+
+def span(seconds: float) -> str:
+    """Return a time in words.
+
+    >>> span(44.6), span(150), span(9000)
+    ('45 s', '2 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+class Watch:
+    """Shows how far a pass over rows has come, once it takes longer than ten seconds.
+
+    In a terminal and in a notebook it shows a bar, which goes when the pass is done; elsewhere a
+    line, and more after ever longer waits.
+
+    Parameters
+    ----------
+    what : str
+        What is done, in words.
+    total : int, optional
+        How many rows there are, if somebody knows.
+    unit : str, default "rows"
+    """
+
+    def __init__(self, what: str, total: int | None = None, unit: str = "rows") -> None:
+        self.what, self.total, self.unit = what, total, unit
+        self.done = 0
+        self._pace = Pace()
+        self._bar: Any = None
+        self._undrawn = True
+
+    def advance(self, rows: int, share: float | None = None) -> None:
+        """Count rows; `share` is what has been done of all the work, where `total` is unknown."""
+        self.done += rows
+        if share:
+            self.total = round(self.done / min(share, 1))
+        if self._undrawn and clock() - self._pace.started >= FIRST:
+            self._undrawn = False
+            options = {"desc": self.what, "unit": f" {self.unit}", "unit_scale": True}
+            self._bar = bar(total=self.total, initial=self.done, leave=False, **options)
+        elif self._bar is not None:
+            with contextlib.suppress(Exception):
+                self._bar.total = self.total
+                self._bar.update(rows)
+        if self._bar is None and self._pace.due():
+            part = self.done / self.total if self.total else None
+            shown = "" if part is None else f"  {part:.0%}"
+            pace = self._pace.text(self.done, part, self.unit)
+            say(f"{self.what}: {self.done:,} {self.unit}{shown}  {pace}")
+
+    def close(self) -> None:
+        """Take the bar away."""
+        with contextlib.suppress(Exception):
+            self._bar.close()
+
+
+def watched(
+    items: Iterable[Item],
+    what: str,
+    total: int | None = None,
+    *,
+    rows: Callable[[Any], int] = lambda item: len(item[0]),
+    share: Callable[[Item], float | None] = lambda item: None,
+    unit: str = "rows",
+) -> Iterator[Item]:
+    """Pass items on as they are, and show how far they have come if they take long.
+
+    Parameters
+    ----------
+    items : iterable
+    what, total, unit
+        As in `Watch`.
+    rows : callable, optional
+        How many rows an item has; by default as many as its first part.
+    share : callable, optional
+        What share of all the work is done behind an item, where `total` is not known.
+    """
+    watch = Watch(what, total, unit)
+    try:
+        for item in items:
+            yield item
+            watch.advance(rows(item), share(item))
+    finally:
+        watch.close()
 
 
 class Progress:
-    """Shows how far a fit has come, on stderr.
+    """Shows how far a fit has come.
 
     Parameters
     ----------
@@ -36,52 +257,67 @@ class Progress:
         self.epochs = before + epochs
         self._done, self._first = before, before + 1
         self._every = max(1, -(-epochs // LINES))
-        self._started = time.perf_counter()
+        self._pace = Pace()
+        self._updates = self._rows = 0
+        self._total = updates
         self._shown = 0.0
-        self._bar: Any = None
         if left_out:
             say(f"each epoch leaves out {left_out} rows (tail='drop')")
-        if sys.stderr is not None and sys.stderr.isatty():
-            columns = shutil.get_terminal_size().columns
-            self._bar = tqdm(total=updates, unit=" updates", ncols=columns, leave=True)
-            self._describe()
+        self._bar = bar(total=updates, unit=" updates", leave=True)
+        self._describe()
 
     def _describe(self) -> None:
         now = min(self._done + 1, self.epochs)
-        self._bar.set_description_str(f"epoch {now}/{self.epochs}", refresh=False)
+        with contextlib.suppress(Exception):
+            self._bar.set_description_str(f"epoch {now}/{self.epochs}", refresh=False)
 
-    def update(self, loss: Any) -> bool:
-        """Count an update, and tell whether the bar was drawn anew, for which the loss is read."""
+    def update(self, loss: Any, rows: int = 0) -> bool:
+        """Count rows, and an update if there is a loss; tell whether the loss was shown, and read.
+
+        Reading it makes a GPU wait, so that it is not done for each update.
+        """
+        self._rows += rows
+        if loss is None:
+            return False
+        self._updates += 1
         if self._bar is None:
-            return False
-        self._bar.update()
-        now = time.perf_counter()
-        if now - self._shown < REFRESH:
-            return False
-        self._shown = now
-        self._bar.set_postfix_str(f"batch loss {float(loss):.4g}", refresh=False)
-        return True
+            if not self._pace.due():
+                return False
+            share = self._updates / self._total if self._total else None
+            updates = f"{self._updates:,}" + (f"/{self._total:,}" if self._total else "")
+            say(
+                f"epoch {self._done + 1}/{self.epochs}  update {updates}  batch loss "
+                f"{float(loss):.4g}  {self._pace.text(self._rows, share)}"
+            )
+            return True
+        now = clock()
+        shows = now - self._shown >= REFRESH
+        value = float(loss) if shows else 0.0
+        with contextlib.suppress(Exception):
+            self._bar.update()
+            if shows:
+                self._shown = now
+                self._bar.set_postfix_str(f"batch loss {value:.4g}", refresh=False)
+        return shows
 
     def epoch(self, values: Mapping[str, float]) -> None:
         """Count an epoch and show what it came to."""
         self._done += 1
+        if self._total is None:
+            # The first epoch has counted the rows.
+            self._total = self._updates * (self.epochs - self._first + 1)
         shown = {k: v for k, v in values.items() if k not in ("seconds", "updates")}
         text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
         if self._bar is not None:
-            self._bar.set_postfix_str(text)
+            with contextlib.suppress(Exception):
+                self._bar.total = self._total
+                self._bar.set_postfix_str(text)
             self._describe()
         elif self._done % self._every == 0 or self._done in (self._first, self.epochs):
-            seconds = time.perf_counter() - self._started
+            seconds = clock() - self._pace.started
             say(f"epoch {self._done}/{self.epochs}  {text}  {seconds:.1f} s")
 
     def close(self) -> None:
         """Leave the bar as it is and end its line."""
-        if self._bar is not None:
+        with contextlib.suppress(Exception):
             self._bar.close()
-
-
-def say(line: str) -> None:
-    """Print a line on stderr, if there is one."""
-    # A program without a console has no stderr.
-    if sys.stderr is not None:
-        print(line, file=sys.stderr)

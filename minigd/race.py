@@ -18,7 +18,7 @@ from minigd.errors import DivergenceError, check_integer, check_number
 from minigd.layers import Sigmoid, Softmax
 from minigd.losses import Loss
 from minigd.model import Sequential
-from minigd.progress import say
+from minigd.progress import Watch, say, span
 from minigd.trainer import Event, Trainer
 from minigd.updaters import UPDATERS, Updater
 
@@ -265,7 +265,7 @@ def race(
     validation_data : (X, y), Batches or source, optional
         The rows that are evaluated; those of the training by default.
     progress : bool, default False
-        A line for each batch size on stderr.
+        Say on stderr how long it will take, and how far it is.
 
     Returns
     -------
@@ -300,6 +300,12 @@ def race(
     )
     part = tuning / len(rates)
     chosen = {}
+    if progress:
+        runner.whole = len(sizes) * (seeds * seconds + (tuning if len(rates) > 1 else 0.0))
+        say(
+            f"{len(sizes)} batch sizes, {len(rates)} learning rates, {seeds} seeds: about "
+            f"{span(runner.whole)} of training, and what it takes to evaluate the loss"
+        )
     for size in sizes:
         chosen[size] = rates[0] if len(rates) == 1 else runner.tune(size, rates, part)
         if progress:
@@ -310,6 +316,7 @@ def race(
             curves.append(runner.run(size, chosen[size], seed, seconds))
         if progress:
             say(f"seed {seed + 1} of {seeds}")
+    runner.watch.close()
     return Race(curves, target)
 
 
@@ -341,6 +348,9 @@ class _Runner:
             self.updater: Callable[[float], Updater] = UPDATERS[updater]
         else:
             self.updater = updater
+        self.watch = Watch("race")
+        self.whole: float | None = None  # seconds of all runs, where progress is shown
+        self._spent = 0.0
 
     def model(self, seed: int) -> Sequential:
         """Return a new model with weights of this seed."""
@@ -388,6 +398,9 @@ class _Runner:
 
         def look(at: float) -> None:
             value = trainer.evaluate(self.shown)["loss"]
+            if self.whole is not None and at:
+                share = (self._spent + min(at, seconds)) / self.whole
+                self.watch.advance(rows - (found[-1][1] if found else 0), share)
             found.append((at, rows, trainer.updates, value if math.isfinite(value) else math.inf))
 
         look(0.0)
@@ -416,6 +429,7 @@ class _Runner:
             trainer.fit(batches, epochs=_FOR_EVER, callbacks=[tick])
         except DivergenceError:
             found.append((seconds, rows, trainer.updates, math.inf))
+        self._spent += seconds
         columns = [np.asarray(column, dtype="float64") for column in zip(*found, strict=True)]
         return Curve(size, seed, rate, *columns)
 

@@ -13,6 +13,7 @@ from minigd.errors import DataError, DivergenceError, check_integer, check_numbe
 from minigd.losses import Loss
 from minigd.model import Sequential
 from minigd.plotting import plot_rates
+from minigd.progress import watched
 from minigd.trainer import Trainer
 from minigd.updaters import Updater, get_updater
 
@@ -121,7 +122,12 @@ def find_learning_rate(
     rates: list[float] = []
     losses: list[float] = []
     mean = 0.0
-    for i, batch in enumerate(_endless(batches, updates)):
+    found = watched(
+        _endless(batches, updates),
+        "find_learning_rate",
+        share=lambda batch: len(losses) / updates,
+    )
+    for i, batch in enumerate(found):
         rate = lowest * (highest / lowest) ** (i / (updates - 1))
         trainer.updater.learning_rate = rate
         backend = trainer.model.backend

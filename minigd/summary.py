@@ -13,6 +13,7 @@ from minigd.fused import fused_layers
 from minigd.layers.activations import Sigmoid, Softmax
 from minigd.layers.normalization import Adapted, Rescale
 from minigd.losses import LOSSES
+from minigd.progress import printable
 from minigd.updaters import Updater, get_updater
 
 
@@ -52,12 +53,8 @@ def summarize(model: Any, batch_size: int, updater: str | Updater) -> Summary:
     whole = 2 * each + vectors + work + batch
     rows.append(("in all, beside the data", "", "", f"{whole:,} bytes"))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    return Summary(
-        "\n".join(
-            f"{a:{widths[0]}}   {b:{widths[1]}}   {c:>{widths[2]}}   {d}".rstrip()
-            for a, b, c, d in rows
-        )
-    )
+    lines = [f"{a:{widths[0]}}   {b:{widths[1]}}   {c:>{widths[2]}}   {d}" for a, b, c, d in rows]
+    return Summary(printable("\n".join(line.rstrip() for line in lines)))
 
 
 def work_bytes(model: Any, batch_size: int) -> int:

@@ -55,7 +55,8 @@ class Event(NamedTuple):
         ``"update"``: an update was made. ``"batch"``: a batch came that made no update, because it
         is part of a larger one or all its weights are 0. ``"epoch"``: an epoch is complete, and in
         the history. ``"end"``: the last update of this `fit` is made. ``"done"``: `fit` returns
-        next; what changes the model for its use, as early stopping does, is done here.
+        next, or Ctrl-C ends it; what changes the model for its use, as early stopping does, is done
+        here.
     trainer : Trainer
     loss : scalar or None
         The mean loss of the rows of an update before it, or of a batch (a scalar of the backend),
@@ -477,7 +478,7 @@ class Trainer:
         per_example : bool, default False
             Tell callbacks the norm of each row's own gradient, as ``event.norms``.
         progress : bool, default False
-            A bar in a terminal, a few lines elsewhere, on stderr.
+            A bar in a terminal and in a notebook, a few lines elsewhere, on stderr.
         receipt : bool, default False
             End with a line on stderr that says where the time went: `minigd.receipt`.
 
@@ -494,6 +495,8 @@ class Trainer:
         DivergenceError
             If the loss or a gradient is no longer finite; it names the epoch and the update, and
             the parameters are the last good ones.
+        KeyboardInterrupt
+            At Ctrl-C, between two updates, after the event ``"done"``; another `fit` goes on.
         """
         batches = self._choose(data, y, batch_size, shuffle, sample_weight, class_weight)
         validation = None if validation_data is None else _validation(validation_data)
@@ -532,8 +535,14 @@ class Trainer:
             self._load_callbacks()
             self._tell(Event("start", self))
             with Interrupt() as interrupt:
-                while self.epoch < last and not self._stopping:
-                    self._run_epoch(batches, resident, validation, shown, interrupt)
+                try:
+                    while self.epoch < last and not self._stopping:
+                        self._run_epoch(batches, resident, validation, shown, interrupt)
+                except KeyboardInterrupt:
+                    # Whoever pressed Ctrl-C has had enough, and uses the model as it is left.
+                    interrupt.busy = True
+                    self._finish("done")
+                    raise
         finally:
             self._ask(False)
             if shown is not None:
@@ -541,9 +550,7 @@ class Trainer:
         compiled = told() if progress else None
         if compiled is not None:
             say(compiled)
-        loss = self.history["loss"][-1] if self.history else None
-        self._tell(Event("end", self, loss))
-        self._tell(Event("done", self, loss))
+        self._finish("end", "done")
         if self._receipt is not None:
             say(self._receipt.line(self.model.dtype))
         return self.history
@@ -557,6 +564,11 @@ class Trainer:
             work = len(batches) * (len(self.model.flat_params) + 10_000)
             if work >= WORTH_COMPILING:
                 self._use(compiled=True)
+
+    def _finish(self, *names: str) -> None:
+        loss = self.history["loss"][-1] if self.history else None
+        for name in names:
+            self._tell(Event(name, self, loss))
 
     def _tell(self, event: Event) -> None:
         for callback in self._callbacks.values():
@@ -673,7 +685,8 @@ class Trainer:
                 self._tell(event)
                 if self._callbacks:
                     self._steps.refresh()
-                if shown is not None and event.name == "update" and shown.update(event.loss):
+                made = event.loss if event.name == "update" else None
+                if shown is not None and shown.update(made, len(batch.x)):
                     self._settle()
                 if self._stopping and not (known and self._batch == len(batches)):
                     return

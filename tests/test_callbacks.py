@@ -10,6 +10,7 @@ import io
 import itertools
 import math
 import os
+import signal
 import time
 
 import numpy as np
@@ -171,6 +172,122 @@ def test_infinity_is_never_an_improvement_and_anything_is_one_on_nothing():
     trainer.fit(make_batches(), epochs=4, callbacks=[Scripted("loss", values), stopping])
     assert not stopping.stopped
     assert stopping.best == 1e299
+
+
+# Ctrl-C ------------------------------------------------------------------------------------------
+
+
+def press_at(update, name, how):
+    """Return a callback at which Ctrl-C is pressed, once."""
+    pressed = []
+
+    def press(event):
+        if event.name == name and event.trainer.updates == update and not pressed:
+            pressed.append(how)
+            if how == "raised":
+                raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
+
+    return press
+
+
+def interrupted_run(update, name, how, *callbacks, values=(3.0, 1.0, 2.0, 0.5, 2.0)):
+    """Return a run that was interrupted, its early stopping, and bits of each epoch and of then."""
+    trainer, seen, stopping = make_trainer(), [], gd.EarlyStopping("loss", patience=3)
+
+    def remember(event):
+        if event.name == "epoch":
+            seen.append(bits(event.trainer.model))
+        if event.name == "update":
+            seen[trainer.epoch :] = [bits(event.trainer.model)]
+
+    press = press_at(update, name, how)
+    own = [Scripted("loss", values), remember, stopping, *callbacks, press]
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(make_batches(), until_epoch=5, callbacks=own)
+    assert trainer.updates == update
+    return trainer, stopping, own, seen
+
+
+class Saving(gd.Checkpoint):
+    """Saves at each event before Ctrl-C comes, and at none after `fit` has ended."""
+
+    last = False
+
+    def __call__(self, event):
+        if event.name in ("update", "epoch", "end"):
+            self.save(event)
+
+
+# Updates at which Ctrl-C comes, and the epoch that is the best one by then; 0 for none.
+MOMENTS = [(3, "update", 0), (6, "epoch", 1), (8, "update", 1), (12, "epoch", 2), (13, "update", 2),
+           (20, "update", 2), (24, "epoch", 4), (26, "update", 4)]  # fmt: skip
+each_moment = pytest.mark.parametrize(("update", "name", "best"), MOMENTS)
+
+
+@each_moment
+@pytest.mark.parametrize("how", ["raised", "pressed"])
+def test_ctrl_c_puts_the_best_back(update, name, best, how):
+    trainer, _, _, seen = interrupted_run(update, name, how)
+    assert bits(trainer.model) == seen[best - 1 if best else -1]
+
+
+@each_moment
+def test_a_run_that_ctrl_c_ended_goes_on_to_the_same_bits(tmp_path, update, name, best):
+    values = (3.0, 1.0, 2.0, 0.5, 2.0)
+    straight = make_trainer()
+    own = [Scripted("loss", values), gd.EarlyStopping("loss", patience=3)]
+    straight.fit(make_batches(), until_epoch=5, callbacks=own)
+    straight.fit(epochs=2, callbacks=own[1:])
+
+    trainer, _, own, _ = interrupted_run(update, name, "pressed")
+    trainer.save(tmp_path / "run.npz")
+    again = gd.Trainer.resume(tmp_path / "run.npz", make_batches())
+    for run, stopping in ((trainer, own[2]), (again, gd.EarlyStopping("loss", patience=3))):
+        run.fit(until_epoch=5, callbacks=[Scripted("loss", values), own[1], stopping])
+        run.fit(epochs=2, callbacks=[stopping])
+        assert all_bits(run) == all_bits(straight)
+        assert measured(run.history) == measured(straight.history)
+
+
+@each_moment
+def test_a_checkpoint_holds_the_last_and_not_the_best(tmp_path, update, name, best):
+    path = tmp_path / "run.npz"
+    _, _, _, seen = interrupted_run(update, name, "raised", Saving(path))
+    assert bits(gd.load(path)) == seen[-1]
+
+
+def test_model_fit_leaves_the_best_at_ctrl_c():
+    model = make_trainer().model
+    seen = []
+
+    def remember(event):
+        if event.name == "epoch":
+            seen.append(bits(event.trainer.model))
+
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(
+            rows(), targets(), loss="mse", batch_size=7, epochs=5,
+            callbacks=[Scripted("loss", [1.0, 2.0, 3.0, 4.0, 5.0]), remember,
+                       gd.EarlyStopping("loss"), press_at(18, "epoch", "pressed")],
+        )  # fmt: skip
+    assert len(seen) == 3
+    assert bits(model) == seen[0]
+
+
+def test_only_done_is_told_at_ctrl_c_and_a_second_one_waits_for_it():
+    events = []
+
+    def hear(event):
+        events.append(event.name)
+        if event.name == "done":
+            signal.raise_signal(signal.SIGINT)  # as the best parameters are put back
+            events.append("whole")
+
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer().fit(make_batches(), callbacks=[hear, press_at(2, "update", "pressed")])
+    assert events == ["start", "update", "update", "done", "whole"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 LESS = ["loss", "mae", "mse", "rmse", "mean_absolute_error"]

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,9 +11,11 @@ import numpy as np
 
 from minigd import state
 from minigd.backend import Array
+from minigd.commands.output import Output
 from minigd.commands.places import check_out
 from minigd.commands.tables import remark
 from minigd.commands.trained import Trained, load
+from minigd.progress import watched
 
 
 def predict(
@@ -56,7 +57,7 @@ def predict(
     with _writer(out) as file:
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(["prediction", *(f"probability_{c}" for c in classes)])
-        for x, _, kept in table.encoded():
+        for x, _, kept in watched(table.encoded(), "predicting", table.rows):
             cells = _cells(trained, x) if len(x) else iter(())
             done += len(x)
             for known in [True] * len(x) if kept is None else kept.tolist():
@@ -85,10 +86,12 @@ def _is_stream(out: str | os.PathLike[str]) -> bool:
 
 
 @contextlib.contextmanager
-def _writer(out: str | os.PathLike[str] | None) -> Iterator[TextIO]:
+def _writer(out: str | os.PathLike[str] | None) -> Iterator[TextIO | Output]:
     """Open standard output, or a file that takes its name when all of it is written."""
     if out is None:
-        yield sys.stdout
+        output = Output()
+        yield output
+        output.flush()
         return
     target = Path(os.path.realpath(out))
     if _is_stream(out):

@@ -15,7 +15,7 @@ from minigd.commands.network import HIDDEN, adapt, network
 from minigd.commands.tables import USUAL, Reading, Task, open_table, remark, settle_task
 from minigd.commands.words import counted
 from minigd.model import Sequential
-from minigd.progress import say
+from minigd.progress import say, watched
 from minigd.race import Race
 from minigd.race import race as between
 from minigd.sources import ArraySource, Source
@@ -81,6 +81,6 @@ def race(
 
 
 def _in_memory(source: Source) -> ArraySource:
-    pieces = list(source.chunks())
+    pieces = list(watched(source.chunks(), "reading the rows into memory", source.rows))
     x = np.concatenate([x for x, _ in pieces])
     return ArraySource(x, np.concatenate([y for _, y in pieces if y is not None]))

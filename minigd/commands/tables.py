@@ -15,7 +15,7 @@ from minigd.backend import Array
 from minigd.commands.kinds import check_table, line_behind
 from minigd.commands.words import counted
 from minigd.errors import DataError, ShapeError
-from minigd.progress import say
+from minigd.progress import say, watched
 from minigd.sources import CsvSource, IterableSource, NpySource, ParquetSource
 from minigd.sources.rounding import Rounding
 from minigd.sources.schema import MISSING_LEVEL, MissingColumn, Schema
@@ -271,7 +271,7 @@ def settle_task(table: Table, task: Task | None = None) -> tuple[Task, Schema, s
 def _check_quantity(table: Table, schema: Schema) -> None:
     """Refuse a target with one value, or with whole numbers that a fraction's dtype makes one."""
     rounding, target, value = Rounding(schema.dtype), schema.targets[0], ""
-    for _, y in table.chunks():
+    for _, y in _targets(table):
         assert y is not None
         value = str(y[0])
         rounding.add(y.reshape(-1, 1))
@@ -280,6 +280,10 @@ def _check_quantity(table: Table, schema: Schema) -> None:
     if rounding.lost[0]:
         raise DataError(rounding.sentence(f"the target {target!r}", 0))
     raise _nothing_to_learn(target, value)
+
+
+def _targets(table: Table) -> Iterator[Any]:
+    return watched(table.chunks(), "looking at the target", table.rows)
 
 
 def _nothing_to_learn(target: str, value: str) -> DataError:
@@ -291,7 +295,7 @@ def _few_values(table: Table, most: int | None) -> list[str] | None:
     if table.schema is None or not table.schema.integer:
         return None
     found: set[int] = set()
-    for _, y in table.chunks():
+    for _, y in _targets(table):
         assert y is not None
         found.update(np.unique(y).tolist())
         if most is not None and len(found) > most:

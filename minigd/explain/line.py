@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minigd.backend import Array
+from minigd.progress import printable
 
 # A letter, then letters, digits, dots and hats; the signs below are letters to Python, too.
 _NAME = re.compile("((?![Σᵀ²½ᵢₖ])[^\\W\\d](?:(?![ᵀ²½])[\\w.\u0302])*)(\\(|ᵀ)?")
@@ -64,9 +65,8 @@ class Line:
             head = f"{head} → {self.value.shape}"
         elif self.is_zero:
             head = f"{head}, all 0"
-        return "\n".join(
-            [head, *([f"  ({self.remark})"] if self.remark else []), *self._table(digits, row)]
-        )
+        remark = [f"  ({self.remark})"] if self.remark else []
+        return printable("\n".join([head, *remark, *self._table(digits, row)]))
 
     @property
     def is_zero(self) -> bool:
@@ -89,7 +89,7 @@ class Line:
         return self.text()
 
     def __repr__(self) -> str:
-        return f"<{self.section}: {self.formula}>"
+        return printable(f"<{self.section}: {self.formula}>")
 
 
 def names(formula: str) -> tuple[str, ...]:

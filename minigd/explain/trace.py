@@ -8,6 +8,7 @@ from itertools import groupby
 
 from minigd.explain import page
 from minigd.explain.line import Line, number
+from minigd.progress import printable
 
 
 class Trace:
@@ -73,7 +74,10 @@ class Trace:
         return None if self.chosen is None else self.rows.index(self.chosen)
 
     def text(self, digits: int = 4) -> str:
-        """Return the explanation as text, with so many significant digits."""
+        """Return the explanation as text, with so many significant digits.
+
+        Signs that standard output can't show are spelled out: Σᵢ as ``Sum_i``.
+        """
         blocks = ["\n".join(self.title)]
         numbers = [line for line in self.given if line.value.ndim == 0]
         arrays = [line.text(digits, self.marked) for line in self.given if line.value.ndim]
@@ -82,7 +86,7 @@ class Trace:
         for (section, part), lines in groupby(self.lines, lambda line: (line.section, line.part)):
             texts = [line.text(digits, self.marked) for line in lines]
             blocks.append("\n".join([f"{section}: {part}", *texts]))
-        return "\n\n".join(blocks)
+        return printable("\n\n".join(blocks))
 
     def html(self, digits: int = 4) -> str:
         """Return the explanation as HTML that needs nothing from elsewhere."""

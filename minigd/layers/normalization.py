@@ -11,6 +11,7 @@ import numpy as np
 from minigd.backend import Array, backend_of
 from minigd.errors import DataError, ShapeError, check_number
 from minigd.layers.base import Layer
+from minigd.progress import watched
 
 
 class BatchNorm(Layer):
@@ -283,7 +284,7 @@ def adapt(layers: Sequence[Adapted], batches: Any) -> None:
     if not hasattr(batches, "in_order"):
         raise TypeError(f"adapt takes a Batches, Batches(X, y), and not {type(batches).__name__}")
     found = [Moments() for _ in layers]
-    for batch in batches.in_order():
+    for batch in watched(batches.in_order(), "adapting", batches.source.rows):
         counts = None if batch.weight is None else np.flatnonzero(batch.weight)
         for layer, moments in zip(layers, found, strict=True):
             columns = layer.columns(batch)

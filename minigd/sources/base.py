@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from minigd.backend import Array, Workspace, backend_of
+from minigd.progress import watched
 
 Rows: TypeAlias = slice | Array
 """Which rows: a slice of consecutive ones, or an array of row numbers on the host."""
@@ -84,7 +85,7 @@ class Source(ABC):
     def count(self) -> int:
         """Return how many rows there are, reading all of them once if need be."""
         if self.rows is None:
-            self.rows = sum(len(x) for x, _ in self.chunks())
+            self.rows = sum(len(x) for x, _ in watched(self.chunks(), "counting"))
         return self.rows
 
     def cache(self, path: str | os.PathLike[str]) -> "Source":

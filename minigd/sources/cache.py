@@ -12,6 +12,7 @@ import numpy as np
 
 from minigd.backend import Array
 from minigd.errors import DataError
+from minigd.progress import watched
 from minigd.sources.array import ArraySource
 from minigd.sources.base import Source
 from minigd.sources.npy import NpySource
@@ -86,7 +87,7 @@ def _write(source: Source, folder: Path) -> None:
     rows = source.count()
     maps: list[Any] = []
     at = 0
-    for arrays in source.chunks():
+    for arrays in watched(source.chunks(), f"caching {source!r}", rows):
         present: list[Array] = [array for array in arrays if array is not None]
         if not maps:
             for name, array in zip(("x.npy", "y.npy"), present, strict=False):

@@ -21,6 +21,7 @@ import numpy as np
 from minigd import state
 from minigd.backend import Array, Workspace
 from minigd.errors import CheckpointError, DataError, check_integer
+from minigd.progress import watched
 from minigd.sources.base import Pair, RandomAccess, Rows
 from minigd.sources.grammar import MissingTexts, read_number
 from minigd.sources.inference import apply_schema, describe, infer_schema, is_dressed
@@ -331,7 +332,7 @@ class CsvSource(RandomAccess):
     def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
         """Return the frames of all files, a block each."""
         for part in range(len(self._parts)):
-            for block in self._blocks(part):
+            for block in self._watched(part, "the first pass over"):
                 frame, self._at = self._parse(block, part, kinds)
                 yield frame
 
@@ -515,6 +516,17 @@ class CsvSource(RandomAccess):
                     return [found[row] for row in np.asarray(rows).tolist()]
         raise IndexError(f"there are {self.rows} rows, and row {int(wanted[-1])} was asked for")
 
+    def _watched(self, part: int, what: str) -> Iterator[Block]:
+        """Return the blocks of one file, and show how far a pass over them is."""
+        name, opened, size, *_ = self._parts[part]
+        plain = not _is_gzipped(opened)  # how much a gzipped file holds is not known
+        return watched(
+            self._blocks(part),
+            f"{what} {name}",
+            rows=lambda block: len(block.starts),
+            share=lambda block: (block.offset + len(block.data)) / size if plain else None,
+        )
+
     # Rows in order ---------------------------------------------------------------------------
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
@@ -667,7 +679,7 @@ class CsvSource(RandomAccess):
         result, at = [], 0
         for part in range(len(self._parts)):
             first, end = at, 0
-            for block in self._blocks(part):
+            for block in self._watched(part, "an index of"):
                 starts = block.starts
                 end = block.offset + int(block.ends[-1]) + 1
                 if self.schema.drops:

@@ -3,6 +3,7 @@
 A generator can be read once only; a function that makes one can be read in every epoch.
 """
 
+import contextlib
 import datetime
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ import numpy as np
 
 from minigd.backend import Array, numbers
 from minigd.errors import DataError
+from minigd.progress import watched
 from minigd.sources.base import Pair, Source
 from minigd.sources.csv import _import_pandas
 from minigd.sources.inference import apply_schema, describe, infer_schema
@@ -59,6 +61,7 @@ class IterableSource(Source):
     """
 
     is_text = False
+    _whole: int | None = None  # rows before any is dropped, where a file says so
 
     def __init__(
         self,
@@ -121,6 +124,11 @@ class IterableSource(Source):
             self.names, self.classes = self.schema.names, self.schema.classes
 
     def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
+        """Return the pieces as frames, and show how far the pass over them is."""
+        what = f"the first pass over {self._name}"
+        return watched(self._frames(kinds), what, self._whole, rows=len)
+
+    def _frames(self, kinds: ColumnKinds) -> Iterator[Any]:
         """Return the pieces as frames of the columns in use."""
         self._seen = 0
         for piece in self._make():
@@ -184,7 +192,7 @@ class IterableSource(Source):
         if self.schema is None:
             yield from ((x, y, None) for x, y in self._pairs())
             return
-        for frame in self.frames(self.schema.kinds):
+        for frame in self._frames(self.schema.kinds):
             try:
                 yield self.schema.encode(frame)
             except BadValue as bad:
@@ -218,7 +226,7 @@ class IterableSource(Source):
             return {"one_shot": True}
         if self._print is None:
             sums, rows = [0, 0], 0
-            for pair in self.chunks():
+            for pair in watched(self.chunks(), f"a fingerprint of {self._name}", self.rows):
                 rows += len(pair[0])
                 for i, array in enumerate(pair):
                     if array is not None:
@@ -285,6 +293,9 @@ class ParquetSource(IterableSource):
                         raise
                     raise DataError(f"{one} is no Parquet file, or damaged: {error}") from error
 
+        # A file that is none is refused by the first pass, in words.
+        with contextlib.suppress(pyarrow.lib.ArrowException, OSError):
+            self._whole = sum(parquet.read_metadata(one).num_rows for one in paths)
         super().__init__(
             pieces,
             target,

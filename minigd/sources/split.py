@@ -7,6 +7,7 @@ import numpy as np
 
 from minigd.backend import Array, Workspace, backend_of
 from minigd.errors import DataError, check_integer
+from minigd.progress import watched
 from minigd.sources.base import Pair, RandomAccess, Rows, Source
 
 
@@ -55,6 +56,10 @@ class _Part(Source):
         self.names, self.classes = source.names, source.classes
         self.target_problem = source.target_problem
 
+    def _read(self) -> Iterator[Pair]:
+        """Return all rows, once, to see which are on this side."""
+        return watched(self.source.chunks(), f"splitting {self.source!r}", self.source.rows)
+
     def mask(self, x: Array, y: Array | None) -> Array:
         """Return which of these rows are on this side."""
         inside = chosen(x, y, self.fraction, self.seed)
@@ -75,7 +80,7 @@ class StreamPart(_Part):
 
     def __init__(self, source: Source, fraction: float, seed: int, second: bool) -> None:
         super().__init__(source, fraction, seed, second)
-        self.rows = sum(int(self.mask(x, y).sum()) for x, y in source.chunks())
+        self.rows = sum(int(self.mask(x, y).sum()) for x, y in self._read())
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
         """Return the rows of this side from number `start` on."""
@@ -99,7 +104,7 @@ class RandomPart(_Part, RandomAccess):
 
     def __init__(self, source: Source, fraction: float, seed: int, second: bool) -> None:
         super().__init__(source, fraction, seed, second)
-        whole = np.concatenate([self.mask(x, y) for x, y in source.chunks()])
+        whole = np.concatenate([self.mask(x, y) for x, y in self._read()])
         small = np.uint32 if len(whole) < 2**32 else np.int64
         self._numbers = np.flatnonzero(whole).astype(small)
         self.rows = len(self._numbers)

@@ -1,0 +1,69 @@
+"""What a command prints on standard output: its results, which may not get lost without a word.
+
+Whatever standard output raises is an OSError here, so that a command that could not write what it
+was asked for ends with a code other than 0.
+"""
+
+import contextlib
+import errno
+import os
+import sys
+
+from minigd.progress import readable
+
+_NAME = "standard output"
+
+
+class Output:
+    """Standard output as a file to write to.
+
+    Raises
+    ------
+    OSError
+        If a text can't be written there; a `BrokenPipeError` if its reader has gone.
+    """
+
+    def write(self, text: str) -> None:
+        """Write a text as it is."""
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "it is closed", _NAME)
+        try:
+            sys.stdout.write(text)
+        except UnicodeEncodeError as error:
+            sign = error.object[error.start]
+            problem = f"{sys.stdout.encoding} lacks {sign!a}; --out FILE is written in UTF-8"
+            raise OSError(errno.EILSEQ, problem, _NAME) from error
+        except OSError as error:
+            raise OSError(error.errno, error.strerror or str(error), _NAME) from error
+        except ValueError as error:
+            raise OSError(errno.EBADF, "it is closed", _NAME) from error
+
+    def flush(self) -> None:
+        """Write what waits, so that it fails here if it does."""
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror or str(error), _NAME) from error
+
+
+def show(text: str) -> None:
+    """Print lines for people; what the encoding of standard output lacks is spelled out.
+
+    Raises
+    ------
+    OSError
+        If they can't be written.
+    """
+    output = Output()
+    output.write(readable(text, sys.stdout) + "\n")
+    output.flush()
+
+
+def let_go() -> None:
+    """Drop what a standard stream could not take, of which Python would complain at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            with contextlib.suppress(Exception):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
