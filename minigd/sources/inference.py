@@ -486,7 +486,10 @@ class _Seen:
         odd.update(texts.first)
         dressed = [text for text in odd if is_dressed(text)]
         if 2 * len(dressed) > len(odd):
-            what = f"holds numbers in a notation that is not read, such as {min(dressed)!r}"
+            place = f"{min(dressed)!r}"
+            if texts.first[0] in dressed:
+                place = f"{texts.first[0]!r} ({texts.where.removeprefix(f'{self.name}, ')})"
+            what = f"holds numbers in a notation that is not read, such as {place}"
             return _Problem(column, what, Remedy("write numbers plainly"))
         few = texts.odd > 0 and 2 * texts.kept_odd < texts.kept
         if few or (texts.odd and 2 * numbers > len(levels)):

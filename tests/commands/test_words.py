@@ -184,7 +184,7 @@ def test_names_of_columns_are_asked_for_where_they_were_not_given():
     ("values", "advice"),
     [
         ([f"name {i}" for i in range(300)], "such as 'name 0'; "),
-        ([f"{i},5" for i in range(300)], "such as '0,5'; "),
+        ([f"{i},5" for i in range(300)], "such as '0,5' (line 2); "),
         ([f"2014-{i % 12 + 1:02}-{i % 28 + 1:02}" for i in range(300)], "dates such as '2014-0"),
         ([*range(299), "foo"], "pass --na foo"),
     ],
