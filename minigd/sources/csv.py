@@ -437,7 +437,9 @@ class CsvSource(RandomAccess):
         lower = data.lower()
         if b"true" not in lower and b"false" not in lower:
             return []
-        return [c for c in numbers if ((frame[c] == 0) | (frame[c] == 1) | frame[c].isna()).all()]
+        first = dict(zip(frame.columns, frame.iloc[0], strict=True)) if len(frame) else {}
+        maybe = [c for c in numbers if c in first and (first[c] in (0, 1) or first[c] != first[c])]
+        return [c for c in maybe if ((frame[c] == 0) | (frame[c] == 1) | frame[c].isna()).all()]
 
     def _read_numbers(self, data: bytes, numbers: Collection[str]) -> Any:
         """Return the columns in use: `numbers` as float64, the others as they are written.
