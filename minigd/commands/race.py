@@ -12,7 +12,7 @@ from minigd.backend import Backend, get_backend
 from minigd.batches import Batches
 from minigd.commands.held_out import held_out_from
 from minigd.commands.network import HIDDEN, adapt, network
-from minigd.commands.tables import USUAL, Reading, Task, open_table, remark, settle_task
+from minigd.commands.tables import USUAL, Reading, Task, open_for_training
 from minigd.commands.words import counted
 from minigd.model import Sequential
 from minigd.progress import say, watched
@@ -52,12 +52,7 @@ def race(
     Race
     """
     backend = get_backend(backend)
-    table = open_table(data, reading, target, exclude)
-    task, schema, why = settle_task(table, task)
-    if table.schema is not None and schema.classes != table.schema.classes:
-        table = open_table(data, reading, target, schema=schema)
-    remark(table)
-    say(f"{task} of {schema.targets[0]!r}, {why}")
+    table, task, schema = open_for_training(data, reading, target, exclude, task)
     part, held_out = (_in_memory(some) for some in held_out_from(table))
     say(f"{counted(part.rows, 'row')} to train on, {held_out.rows:,} held out")
     first = network(schema, task, hidden, backend)

@@ -140,6 +140,23 @@ def open_table(
         raise
 
 
+def open_for_training(
+    data: str | os.PathLike[str],
+    reading: Reading,
+    target: str,
+    exclude: Collection[str],
+    task: Task | None,
+) -> tuple[Table, Task, Schema]:
+    """Return the rows of a file, the task, and the schema with the classes, and print all three."""
+    table = open_table(data, reading, target, exclude)
+    remark(table)
+    task, schema, why = settle_task(table, task)
+    if table.schema is not None and schema.classes != table.schema.classes:
+        table = open_table(data, reading, target, schema=schema)
+    say(f"{task} of {schema.targets[0]!r}, {why}")
+    return table, task, schema
+
+
 def check_reading(path: str, said: Iterable[str]) -> None:
     """Refuse what is said of how a file is written where the file itself says so.
 

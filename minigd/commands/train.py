@@ -17,7 +17,7 @@ from minigd.commands.held_out import held_out_from
 from minigd.commands.network import HIDDEN, METRICS, adapt, loss_of, network
 from minigd.commands.places import NOT_SAVED, check_out
 from minigd.commands.resume import check_checkpoint, go_on
-from minigd.commands.tables import USUAL, Reading, Table, Task, open_table, remark, settle_task
+from minigd.commands.tables import USUAL, Reading, Table, Task, open_for_training
 from minigd.commands.trained import Trained
 from minigd.commands.words import counted
 from minigd.progress import say
@@ -107,12 +107,7 @@ def train(
     elif os.path.exists(checkpoint):
         say(f"{checkpoint} of an interrupted run will be replaced; --resume goes on from it")
     backend = get_backend(backend)
-    table = open_table(data, reading, target, exclude)
-    task, schema, why = settle_task(table, task)
-    if table.schema is not None and schema.classes != table.schema.classes:
-        table = open_table(data, reading, target, schema=schema)
-    remark(table)
-    say(f"{task} of {schema.targets[0]!r}, {why}")
+    table, task, schema = open_for_training(data, reading, target, exclude, task)
     with _at_any_place(table, rows) as source:
         part, held_out = held_out_from(source, seed)
         n, m = part.count(), held_out.count()
