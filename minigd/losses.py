@@ -290,6 +290,7 @@ class BinaryCrossEntropy(Loss):
         ℓ_i = −(1/K) Σ_k [y_ik log p_ik + (1 − y_ik) log(1 − p_ik)]
 
         from logits:         ∂ℓ_i/∂z_ik = (p_ik − y_ik) / K
+                                        = [(1 − y_ik) sigmoid(z_ik) − y_ik sigmoid(−z_ik)] / K
         from probabilities:  ∂ℓ_i/∂p_ik = (p_ik − y_ik) / (K p_ik (1 − p_ik))
 
     Parameters
@@ -335,13 +336,14 @@ class BinaryCrossEntropy(Loss):
             return self.backend_of(z).compute(formulas.binary_cross_entropy, z, y).mean(axis=1)
         # A term whose weight is 0 counts as 0, also where its logarithm is infinite.
         yes = np.where(y > 0, y * np.log(np.where(y > 0, z, 1)), 0)
-        no = np.where(y < 1, (1 - y) * np.log(np.where(y < 1, 1 - z, 1)), 0)
+        no = np.where(y < 1, (1 - y) * np.log1p(np.where(y < 1, -z, 0)), 0)
         return -(yes + no).mean(axis=1)
 
     def gradient(self, z: Array, y: Array) -> Array:
         """Return ∂ℓ_i/∂z_ik."""
         if self.from_logits:
-            return (self.probabilities(z) - y) / z.shape[1]
+            compute = self.backend_of(z).compute
+            return compute(formulas.binary_cross_entropy_backward, z, y) / z.shape[1]
         yes = np.where(y > 0, y / np.where(y > 0, z, 1), 0)
         no = np.where(y < 1, (1 - y) / np.where(y < 1, 1 - z, 1), 0)
         return (no - yes) / z.shape[1]
