@@ -182,6 +182,10 @@ class Loss:
         """Return predictions for metrics: z itself, or the probabilities that logits stand for."""
         return z
 
+    def scores(self, z: Array) -> Array:
+        """Return numbers in the order of `probabilities` in each column, for metrics that rank."""
+        return self.probabilities(z)
+
     def backend_of(self, z: Array) -> Backend:
         """Return the backend that z lives on."""
         if self.backend is None or not self.backend.holds(z):
@@ -365,6 +369,10 @@ class BinaryCrossEntropy(Loss):
         """Return sigmoid(z) for logits, z for probabilities."""
         return self.backend_of(z).compute(formulas.sigmoid, z) if self.from_logits else z
 
+    def scores(self, z: Array) -> Array:
+        """Return z, which for logits are the log-odds log p − log(1 − p)."""
+        return z
+
 
 class CategoricalCrossEntropy(Loss):
     """The cross-entropy of one class out of K, averaged over the batch.
@@ -485,6 +493,24 @@ class CategoricalCrossEntropy(Loss):
     def probabilities(self, z: Array) -> Array:
         """Return softmax(z) for logits, z for probabilities."""
         return self.backend_of(z).compute(formulas.softmax, z) if self.from_logits else z
+
+    def scores(self, z: Array) -> Array:
+        """Return the log-odds log p_ik − log(1 − p_ik) for logits, in float64; else z.
+
+        They are z_ik − log Σ_j≠k exp(z_ij). A sum shifted by the row's largest logit has all its
+        digits for every class but that of the largest logit, whose own sum is shifted by the
+        second largest.
+        """
+        if not self.from_logits:
+            return z
+        z = z.astype("float64")
+        top = z.argmax(axis=1)[:, None] == self.backend_of(z).xp.arange(z.shape[1])
+        rest = np.where(top, -np.inf, z)
+        first, second = z.max(axis=1, keepdims=True), rest.max(axis=1, keepdims=True)
+        e = np.where(top, 0, np.exp(z - first))
+        others = first + np.log(1 + e.sum(axis=1, keepdims=True) - e)
+        others_of_top = second + np.log(np.exp(rest - second).sum(axis=1, keepdims=True))
+        return z - np.where(top, others_of_top, others)
 
     def _pick(self, z: Array, classes: Array) -> Array:
         backend = self.backend_of(z)
