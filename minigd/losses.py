@@ -497,9 +497,8 @@ class CategoricalCrossEntropy(Loss):
     def scores(self, z: Array) -> Array:
         """Return the log-odds log p_ik − log(1 − p_ik) for logits, in float64; else z.
 
-        They are z_ik − log Σ_j≠k exp(z_ij). A sum shifted by the row's largest logit has all its
-        digits for every class but that of the largest logit, whose own sum is shifted by the
-        second largest.
+        They are z_ik − log Σ_j≠k exp(z_ij). For the class of the largest logit that sum may be a
+        tiny part of the row's, so it is taken apart, shifted by the second largest logit.
         """
         if not self.from_logits:
             return z
@@ -507,10 +506,13 @@ class CategoricalCrossEntropy(Loss):
         top = z.argmax(axis=1)[:, None] == self.backend_of(z).xp.arange(z.shape[1])
         rest = np.where(top, -np.inf, z)
         first, second = z.max(axis=1, keepdims=True), rest.max(axis=1, keepdims=True)
-        e = np.where(top, 0, np.exp(z - first))
-        others = first + np.log(1 + e.sum(axis=1, keepdims=True) - e)
-        others_of_top = second + np.log(np.exp(rest - second).sum(axis=1, keepdims=True))
-        return z - np.where(top, others_of_top, others)
+        e = np.exp(rest - second)
+        total = e.sum(axis=1, keepdims=True)
+        return z - np.where(
+            top,
+            second + np.log(total),
+            first + np.log1p(np.exp(second - first) * (total - e)),
+        )
 
     def _pick(self, z: Array, classes: Array) -> Array:
         backend = self.backend_of(z)

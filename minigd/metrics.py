@@ -236,9 +236,9 @@ class RocAuc(Metric):
         """Return the area."""
         roc_auc_score = _scikit_learn("roc_auc_score")
         total = total[total[:, -1] > 0]
-        true, weights = total[:, -2].round(), total[:, -1]
         # scikit-learn refuses infinite scores, which have a rank like any other.
         scores = np.nan_to_num(total[:, :-2], nan=np.nan)
+        true, weights = total[:, -2].round(), total[:, -1]
         classes = scores.shape[1]
         if len(np.unique(true)) < max(2, classes):
             return math.nan
