@@ -2,8 +2,8 @@
 
 Plain functions of arrays: row i of a result depends on row i of the inputs alone, so that a backend
 may run them slice by slice, or as one kernel. Those of real numbers take complex ones too, which is
-how the gradient checker differentiates them: comparisons look at the real part, and nothing takes
-`abs`.
+how the gradient checker differentiates them: comparisons look at the real part, as minimum and
+maximum do by themselves, and nothing takes `abs`.
 """
 
 import numpy as np
@@ -26,12 +26,14 @@ def tanh_backward(y: Array, dy: Array) -> Array:
 
 
 def sigmoid(x: Array) -> Array:
-    """Return y = 1 / (1 + exp(−x)), written as ½ tanh(x/2) + ½, which can't overflow.
+    """Return y = 1 / (1 + exp(−x)), written as exp(min(x, 0)) / (1 + exp(−|x|)).
 
-    >>> sigmoid(np.array([-1e4, 0.0, 1e4]))
-    array([0. , 0.5, 1. ])
+    No exponent is above 0, so nothing overflows, and a small y has all its digits.
+
+    >>> sigmoid(np.array([-1e4, -20.0, 0.0, 1e4]))
+    array([0.00000000e+00, 2.06115362e-09, 5.00000000e-01, 1.00000000e+00])
     """
-    return 0.5 * np.tanh(0.5 * x) + 0.5
+    return np.exp(np.minimum(x, 0)) / (1 + np.exp(np.minimum(x, -x)))
 
 
 def sigmoid_backward(y: Array, dy: Array) -> Array:
@@ -102,8 +104,21 @@ def binary_cross_entropy(z: Array, y: Array) -> Array:
     >>> binary_cross_entropy(np.array([0.0, 1e4, 1e4]), np.array([1.0, 1.0, 0.0])).round(4)
     array([6.931e-01, 0.000e+00, 1.000e+04])
     """
-    minus_abs_z = np.where(z.real > 0, -z, z)
-    return relu(z) - z * y + np.log1p(np.exp(minus_abs_z))
+    return np.maximum(z, 0) - z * y + np.log1p(np.exp(np.minimum(z, -z)))
+
+
+def binary_cross_entropy_backward(z: Array, y: Array) -> Array:
+    """Return the derivative of `binary_cross_entropy`, (1 − y) σ(z) − y σ(−z), for σ = sigmoid.
+
+    It is σ(z) − y, which rounds to 0 where σ(z) is near a label of 1. With a = exp(min(z, 0)) and
+    b = exp(min(−z, 0)), σ(z) is a / (a + b) and σ(−z) is b / (a + b).
+
+    >>> z, y = np.array([-20.0, 20.0, 0.0]), np.array([0.0, 1.0, 0.25])
+    >>> binary_cross_entropy_backward(z, y)
+    array([ 2.06115362e-09, -2.06115362e-09,  2.50000000e-01])
+    """
+    a, b = np.exp(np.minimum(z, 0)), np.exp(np.minimum(-z, 0))
+    return ((1 - y) * a - y * b) / (a + b)
 
 
 def huber(e: Array, *, delta: float) -> Array:

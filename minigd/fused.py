@@ -15,10 +15,10 @@ import numpy as np
 from minigd.backend import Array
 from minigd.formulas import (
     binary_cross_entropy,
+    binary_cross_entropy_backward,
     huber,
     huber_backward,
     log_softmax,
-    sigmoid,
     softmax,
 )
 from minigd.layers import LAYERS, BatchNorm, Dense, Layer, LeakyReLU, ReLU, Sigmoid, Tanh
@@ -75,7 +75,7 @@ def mean_huber(z: Array, y: Array, *, delta: float, width: int) -> tuple[Array, 
 def mean_binary_cross_entropy(z: Array, y: Array, *, width: int) -> tuple[Array, Array]:
     """Return the mean of `binary_cross_entropy` over the K outputs, (n, 1), and its gradient."""
     loss = binary_cross_entropy(z, y).sum(axis=1, keepdims=True) / width
-    return loss, (sigmoid(z) - y) / width
+    return loss, binary_cross_entropy_backward(z, y) / width
 
 
 def cross_entropy(z: Array, y: Array) -> tuple[Array, Array]:

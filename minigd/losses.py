@@ -182,6 +182,10 @@ class Loss:
         """Return predictions for metrics: z itself, or the probabilities that logits stand for."""
         return z
 
+    def scores(self, z: Array) -> Array:
+        """Return numbers in the order of `probabilities` in each column, for metrics that rank."""
+        return self.probabilities(z)
+
     def backend_of(self, z: Array) -> Backend:
         """Return the backend that z lives on."""
         if self.backend is None or not self.backend.holds(z):
@@ -290,6 +294,7 @@ class BinaryCrossEntropy(Loss):
         ℓ_i = −(1/K) Σ_k [y_ik log p_ik + (1 − y_ik) log(1 − p_ik)]
 
         from logits:         ∂ℓ_i/∂z_ik = (p_ik − y_ik) / K
+                                        = [(1 − y_ik) sigmoid(z_ik) − y_ik sigmoid(−z_ik)] / K
         from probabilities:  ∂ℓ_i/∂p_ik = (p_ik − y_ik) / (K p_ik (1 − p_ik))
 
     Parameters
@@ -335,13 +340,14 @@ class BinaryCrossEntropy(Loss):
             return self.backend_of(z).compute(formulas.binary_cross_entropy, z, y).mean(axis=1)
         # A term whose weight is 0 counts as 0, also where its logarithm is infinite.
         yes = np.where(y > 0, y * np.log(np.where(y > 0, z, 1)), 0)
-        no = np.where(y < 1, (1 - y) * np.log(np.where(y < 1, 1 - z, 1)), 0)
+        no = np.where(y < 1, (1 - y) * np.log1p(np.where(y < 1, -z, 0)), 0)
         return -(yes + no).mean(axis=1)
 
     def gradient(self, z: Array, y: Array) -> Array:
         """Return ∂ℓ_i/∂z_ik."""
         if self.from_logits:
-            return (self.probabilities(z) - y) / z.shape[1]
+            compute = self.backend_of(z).compute
+            return compute(formulas.binary_cross_entropy_backward, z, y) / z.shape[1]
         yes = np.where(y > 0, y / np.where(y > 0, z, 1), 0)
         no = np.where(y < 1, (1 - y) / np.where(y < 1, 1 - z, 1), 0)
         return (no - yes) / z.shape[1]
@@ -362,6 +368,10 @@ class BinaryCrossEntropy(Loss):
     def probabilities(self, z: Array) -> Array:
         """Return sigmoid(z) for logits, z for probabilities."""
         return self.backend_of(z).compute(formulas.sigmoid, z) if self.from_logits else z
+
+    def scores(self, z: Array) -> Array:
+        """Return z, which for logits are the log-odds log p − log(1 − p)."""
+        return z
 
 
 class CategoricalCrossEntropy(Loss):
@@ -483,6 +493,26 @@ class CategoricalCrossEntropy(Loss):
     def probabilities(self, z: Array) -> Array:
         """Return softmax(z) for logits, z for probabilities."""
         return self.backend_of(z).compute(formulas.softmax, z) if self.from_logits else z
+
+    def scores(self, z: Array) -> Array:
+        """Return the log-odds log p_ik − log(1 − p_ik) for logits, in float64; else z.
+
+        They are z_ik − log Σ_j≠k exp(z_ij). For the class of the largest logit that sum may be a
+        tiny part of the row's, so it is taken apart, shifted by the second largest logit.
+        """
+        if not self.from_logits:
+            return z
+        z = z.astype("float64")
+        top = z.argmax(axis=1)[:, None] == self.backend_of(z).xp.arange(z.shape[1])
+        rest = np.where(top, -np.inf, z)
+        first, second = z.max(axis=1, keepdims=True), rest.max(axis=1, keepdims=True)
+        e = np.exp(rest - second)
+        total = e.sum(axis=1, keepdims=True)
+        return z - np.where(
+            top,
+            second + np.log(total),
+            first + np.log1p(np.exp(second - first) * (total - e)),
+        )
 
     def _pick(self, z: Array, classes: Array) -> Array:
         backend = self.backend_of(z)

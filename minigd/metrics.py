@@ -28,13 +28,17 @@ class Metric:
     needs_rows: bool = False
     """Whether a total is rows, of which all of an epoch are put one below the other."""
 
+    ranks: bool = False
+    """Whether only the order of the rows counts. Where the loss takes logits, such a metric gets
+    log-odds in place of probabilities, which are in the same order and do not round to 1."""
+
     def per_example(self, prediction: Array, y: Array) -> Array:
         """Return a number for each row, of shape (n,).
 
         Parameters
         ----------
         prediction : Array, shape (n, K)
-            The model's outputs; probabilities where the loss takes logits.
+            The model's outputs; probabilities where the loss takes logits (see `ranks`).
         y : Array, shape (n,) or (n, K)
         """
         raise NotImplementedError(f"{type(self).__name__} must define per_example(prediction, y)")
@@ -194,7 +198,8 @@ class RocAuc(Metric):
     Through scikit-learn, exactly, over the rows of an epoch, whose predictions are kept until its
     end: 8 bytes for each output, target and weight of a row. For several classes it is the mean
     over the classes of each against the rest. An epoch in which a class does not occur has none,
-    NaN.
+    NaN. Under a cross-entropy from logits, which is what a last Sigmoid or Softmax is trained on,
+    rows are ranked by log-odds: in float32 the probabilities of logits 18 and 25 are both 1.
 
     Raises
     ------
@@ -211,6 +216,7 @@ class RocAuc(Metric):
 
     more_is_better = True
     needs_rows = True
+    ranks = True
 
     def check(self, y: Array, shape: tuple[int, ...]) -> None:
         """Refuse rows that have no one class that could be right."""
@@ -230,7 +236,9 @@ class RocAuc(Metric):
         """Return the area."""
         roc_auc_score = _scikit_learn("roc_auc_score")
         total = total[total[:, -1] > 0]
-        scores, true, weights = total[:, :-2], total[:, -2].round(), total[:, -1]
+        # scikit-learn refuses infinite scores, which have a rank like any other.
+        scores = np.nan_to_num(total[:, :-2], nan=np.nan)
+        true, weights = total[:, -2].round(), total[:, -1]
         classes = scores.shape[1]
         if len(np.unique(true)) < max(2, classes):
             return math.nan

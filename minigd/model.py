@@ -359,6 +359,10 @@ class Sequential:
         >>> model.predict(np.zeros((4, 2))).shape
         (4, 3)
         """
+        return self.run_rows(self.layers, X, batch_size)
+
+    def run_rows(self, layers: Sequence[Layer], X: Any, batch_size: int = 1024) -> Array:
+        """Run rows through the first of the model's layers, a batch at a time, as in `predict`."""
         step = check_integer("batch_size", batch_size)
         on_device = self.backend.holds(X)
         home = self.backend if on_device else get_backend("numpy")
@@ -366,14 +370,14 @@ class Sequential:
         X = X.tocsr() if sparse else home.here(X, "X")
         if X.ndim != 2 or X.shape[0] == 0 or X.shape[1] != self.n_in:
             self.convert(self.backend.zeros(X.shape, self.dtype), "X")
-        out = home.empty((X.shape[0], self.n_out), self.dtype)
+        out = home.empty((X.shape[0], layers[-1].n_out), self.dtype)
         for start in range(0, X.shape[0], step):
             rows = slice(start, start + step)
             x = X[rows].toarray() if sparse else X[rows]
             home.check_finite(x, "X", rows)
             if not on_device:
                 x = self.backend.asarray(home.convert(x, self.dtype, "X", rows))
-            y = self.run_forward(self.layers, self.convert(x, "X", rows), train=False)
+            y = self.run_forward(layers, self.convert(x, "X", rows), train=False)
             out[rows] = y if on_device else self.backend.to_numpy(y)
         return out
 

@@ -163,6 +163,10 @@ class Objective:
         """Return what the loss compares with: y, standardised where the model ends in Rescale."""
         return y if self._rescale is None else self._rescale.standardize(y)
 
+    def scores(self, z: Array) -> Array:
+        """Return what metrics that rank see: log-odds for logits, which never round to 1."""
+        return self.loss.scores(z) if self._rescale is None else self.predictions(z)
+
     def predictions(self, z: Array) -> Array:
-        """Return what metrics see: probabilities for logits, and numbers in the units of y."""
+        """Return what all others see: probabilities for logits, and numbers in the units of y."""
         return self.loss.probabilities(z) if self._rescale is None else self._rescale.forward(z)

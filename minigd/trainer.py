@@ -796,7 +796,8 @@ class Trainer:
             # A column beside a row would be compared each with each.
             y = batch.y.reshape(-1, 1) if prediction.shape[1] == 1 else batch.y
             for name, metric in self.metrics.items():
-                measured[name] = metric.total(prediction, y, batch.weight)
+                seen = self.objective.scores(z) if metric.ranks else prediction
+                measured[name] = metric.total(seen, y, batch.weight)
         return measured
 
     def _settle(self, held: int | None = None) -> None:

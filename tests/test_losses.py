@@ -616,6 +616,12 @@ def test_a_true_class_of_probability_0_is_an_error_that_names_from_logits(backen
             CCE().forward(z, backend.asarray(y))
 
 
+@pytest.mark.parametrize("p", [1e-30, 1e-10, 1e-5, 0.3])
+def test_a_small_and_right_probability_costs_as_little(backend, p):
+    value, _ = value_and_gradient(BCE(), backend, [[p]], [0], "float32")
+    assert value == pytest.approx(-math.log1p(-p), rel=1e-6)
+
+
 def test_a_sure_and_right_probability_costs_nothing(backend):
     value, dz = value_and_gradient(BCE(), backend, [[1.0], [0.0]], [1, 0])
     assert value == 0

@@ -411,6 +411,97 @@ def test_more_is_better_of_shares_and_less_of_errors():
     }
 
 
+# Ranks ----------------------------------------------------------------------------------------
+
+SURE = {"no": [-30, -25, -20, -18], "yes": [18, 20, 25, 30], "both": [-40, -39, 39, 40]}
+ENDS = {
+    "sigmoid": lambda: ([gd.Dense(1), gd.Sigmoid()], "binary_crossentropy"),
+    "logits": lambda: ([gd.Dense(1)], gd.BinaryCrossEntropy(from_logits=True)),
+    "smoothed": lambda: ([gd.Dense(1), gd.Sigmoid()], gd.BinaryCrossEntropy(label_smoothing=0.1)),
+    "softmax": lambda: ([gd.Dense(2), gd.Softmax()], "categorical_crossentropy"),
+    "class logits": lambda: ([gd.Dense(2)], gd.CategoricalCrossEntropy(from_logits=True)),
+}
+
+
+class Seen(Metric):
+    """Keeps the outputs that it is given."""
+
+    needs_rows = True
+
+    def total(self, prediction, y, weight):
+        return prediction
+
+    def value(self, total, weight):
+        self.predictions = total
+        return 0.0
+
+
+def fixed(end, logits, backend):
+    """Return a model whose logits are given, for rows that are one number, and its loss."""
+    layers, loss = ENDS[end]()
+    model = gd.Sequential(layers, inputs=1, backend=backend)
+    k = layers[0].units
+    model.params["dense1.W"][...] = backend.asarray([[1.0] if k == 1 else [0.0, 1.0]])
+    return model, loss, np.array(logits, "float32").reshape(-1, 1)
+
+
+@pytest.mark.parametrize("logits", SURE.values(), ids=SURE)
+@pytest.mark.parametrize("end", ENDS)
+def test_rows_of_which_a_model_is_sure_have_their_ranks(backend, end, logits):
+    model, loss, X = fixed(end, logits, backend)
+    seen, y = Seen(), np.array([0, 0, 1, 1])
+    chosen = {"roc_auc": get_metric("roc_auc"), "accuracy": Accuracy(), "seen": seen}
+    history = model.fit(
+        X, y, loss=loss, updater=gd.SGD(0.0), metrics=chosen, validation_data=(X, y), batch_size=3
+    )
+    assert history["roc_auc"] == history["val_roc_auc"] == [1.0]
+    found = model.evaluate(X, y)
+    assert found["roc_auc"] == 1.0
+    assert model.evaluate(X, 1 - y)["roc_auc"] == 0.0
+    # What does not rank sees probabilities, as ever.
+    assert (
+        found["accuracy"]
+        == {"no": 0.5, "yes": 0.5, "both": 1.0}[
+            next(name for name, each in SURE.items() if each is logits)
+        ]
+    )
+    np.testing.assert_allclose(seen.predictions[:, -1], special.expit(logits), rtol=1e-6)
+
+
+@pytest.mark.parametrize("k", [2, 3, 6])
+@pytest.mark.parametrize("scale", [1, 30, 1e4])
+def test_scores_of_classes_are_their_log_odds(backend, k, scale):
+    z = (np.random.default_rng(0).normal(size=(50, k)) * scale).round().astype("float32")
+    z[:5] = 0
+    loss = gd.CategoricalCrossEntropy(from_logits=True)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        scores = backend.to_numpy(loss.scores(backend.asarray(z)))
+    others = [np.delete(z, j, axis=1).astype("longdouble") for j in range(k)]
+    exact = np.stack([z[:, j] - special.logsumexp(others[j], axis=1) for j in range(k)], axis=1)
+    assert scores.dtype == "float64"
+    np.testing.assert_allclose(scores, exact.astype(float), rtol=1e-14, atol=1e-14)
+
+
+def test_several_classes_are_ranked_where_probabilities_round(backend):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, size=200)
+    z = (30 * np.eye(3)[y] + rng.normal(size=(200, 3)) * 20).astype("float32")
+    model = gd.Sequential([gd.Softmax()], inputs=3, backend=backend)
+    trainer = gd.Trainer(model, "categorical_crossentropy", "sgd", metrics=["roc_auc"])
+    odds = [z[:, j] - special.logsumexp(np.delete(z, j, 1).astype(float), axis=1) for j in range(3)]
+    exact = np.mean([sklearn_metrics.roc_auc_score(y == j, odds[j]) for j in range(3)])
+    rounded = sklearn_metrics.roc_auc_score(y, special.softmax(z, axis=1), multi_class="ovr")
+    assert trainer.evaluate(z, y)["roc_auc"] == pytest.approx(exact, rel=1e-14)
+    assert abs(rounded - exact) > 1e-4
+
+
+def test_infinite_logits_have_a_rank_too():
+    total = metrics.RocAuc().total(
+        np.array([[-np.inf], [np.inf], [3.0]]), np.array([0, 1, 0]), None
+    )
+    assert metrics.RocAuc().value(total, 3.0) == 1.0
+
+
 # Metrics of one's own, and names --------------------------------------------------------------
 
 

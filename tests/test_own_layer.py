@@ -18,7 +18,8 @@ class Swish(gd.Layer):
         return n_in
 
     def forward(self, x, train=False):
-        s = 0.5 * self.backend.xp.tanh(0.5 * self.params["beta"] * x) + 0.5
+        xp, z = self.backend.xp, self.params["beta"] * x
+        s = xp.exp(xp.minimum(z, 0)) / (1 + xp.exp(xp.minimum(z, -z)))
         if train:
             self.keep(x, s)
         return x * s

@@ -15,6 +15,7 @@ from minigd.commands.output import Output
 from minigd.commands.places import check_out
 from minigd.commands.tables import remark
 from minigd.commands.trained import Trained, load
+from minigd.formulas import sigmoid
 from minigd.progress import watched
 
 
@@ -68,13 +69,18 @@ def predict(
 
 def _cells(trained: Trained, x: Array) -> Iterator[list[str]]:
     """Return the cells of each row."""
-    y = trained.model.predict(x)
-    classes = trained.schema.classes
+    model, classes = trained.model, trained.schema.classes
     if classes is None:
-        return iter(y.astype(str).tolist())
-    # As accuracy counts: one output is the probability of the second class, and is cut at ½.
-    chosen = (y[:, 0] > 0.5).astype(int) if y.shape[1] == 1 else y.argmax(axis=1)
-    p = np.hstack([1 - y, y]) if y.shape[1] == 1 else y
+        return iter(model.predict(x).astype(str).tolist())
+    if model.n_out == 1:
+        # Of a p that rounds to 1, the other probability is not 1 − p = 0.
+        z = model.run_rows(model.layers[:-1], x)
+        p = np.hstack([sigmoid(-z), sigmoid(z)])
+        # As accuracy counts: the probability of the second class is cut at ½.
+        chosen = (p[:, 1] > 0.5).astype(int)
+    else:
+        p = model.predict(x)
+        chosen = p.argmax(axis=1)
     return (
         [classes[k], *row] for k, row in zip(chosen.tolist(), p.astype(str).tolist(), strict=True)
     )

@@ -277,9 +277,12 @@ def binary(run: LossRun) -> Explained:
     if smoothing:
         lines, y = [Formula(f"target = (1 − smoothing)·{y} + ½·smoothing", run.targets)], "target"
     if run.loss.from_logits:
-        lines.append(Formula(f"p = 1 / (1 + exp(−{z}))", formulas.sigmoid(run.z)))
+        lines += [
+            Formula(f"p = 1 / (1 + exp(−{z}))", formulas.sigmoid(run.z)),
+            Formula(f"q = 1 / (1 + exp({z}))", formulas.sigmoid(-run.z)),
+        ]
         each = f"Σₖ (max({z}, 0) − {z} ⊙ {y} + log(1 + exp(−|{z}|))) / K"
-        gradient = f"(p − {y}) / K"
+        gradient = f"((1 − {y}) ⊙ p − {y} ⊙ q) / K"
     else:
         each = f"−Σₖ ({y} ⊙ log({z}) + (1 − {y}) ⊙ log(1 − {z})) / K"
         gradient = f"((1 − {y}) / (1 − {z}) − {y} / {z}) / K"

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit
 
 import minigd as gd
 from minigd.cli import main
@@ -85,6 +86,23 @@ def test_classes_have_their_names_and_probabilities(folder, tmp_path):
     p = np.array([line[1:] for line in lines[1:]], dtype=float)
     np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-6)
     assert (p.argmax(axis=1) == [0, 1]).all()
+
+
+@pytest.mark.parametrize("logit", [-90, -20, 0, 0.5, 20, 90])
+def test_both_probabilities_of_two_classes_have_their_digits(tmp_path, logit):
+    (tmp_path / "rows.csv").write_text("a,k\n" + "0,no\n1,yes\n" * 20)
+    train(tmp_path / "rows.csv", "k", tmp_path / "m.npz", epochs=1, hidden=[], progress=False)
+    trained = load(tmp_path / "m.npz")
+    trained.model.params["dense1.W"][...] = 0
+    trained.model.params["dense1.b"][...] = logit
+    trained.save(tmp_path / "m.npz")
+    _, (header, *lines) = predicted(tmp_path / "m.npz", tmp_path / "rows.csv", tmp_path / "p")
+    assert header == ["prediction", "probability_no", "probability_yes"]
+    expected = [expit(-logit), expit(logit)]
+    for label, *p in lines:
+        assert label == ("yes" if logit > 0 else "no")
+        # Below 1e-38 a float32 has fewer digits.
+        assert [float(each) for each in p] == pytest.approx(expected, rel=1e-6, abs=1e-44)
 
 
 def test_several_classes(tmp_path):

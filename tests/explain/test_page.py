@@ -77,7 +77,8 @@ def test_it_shows_all_that_the_text_shows():
 
 def test_more_digits():
     assert "0.78281" not in trace().html()
-    assert f"{trace().lines[5].value[()]:.8g}" in trace().html(digits=8)
+    loss = next(line.value for line in trace().lines if line.name == "L")
+    assert f"{loss[()]:.8g}" in trace().html(digits=8)
 
 
 def test_nothing_comes_from_elsewhere():
@@ -100,8 +101,8 @@ def test_the_style_is_that_of_the_element_alone_and_fits_dark_and_light():
 def test_the_path_of_one_example_is_marked():
     assert Reader(trace().html()).count("tr", **{"class": "path"}) == 0
     text = trace(example=2).html()
-    # x and y; z1, a1, z2, p, ℓᵢ; dz2, da1, dz1.
-    assert Reader(text).count("tr", **{"class": "path"}) == 10
+    # x and y; z1, a1, z2, p, q, ℓᵢ; dz2, da1, dz1.
+    assert Reader(text).count("tr", **{"class": "path"}) == 11
     assert '<tr class="path"><th>2</th><td>1</td><td>0</td></tr>' in text
 
 
