@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # still flush at its end goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except _FAILURES as error:
-        _complain(message_of(error, options))
+        _complain(message_of(error))
         return 1
     except KeyboardInterrupt as interrupt:
         _complain(str(interrupt) or "interrupted")
@@ -338,8 +338,8 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     """Add what is said of a file that another program wrote, in the three lines a screen leaves."""
     group = command.add_argument_group(
         "how the file is written",
-        "--columns A,B or a file of names, if it has no header; --separator ';' or tab; --na '?' "
-        "for a missing value; --skip-lines N at the top; --strip . off the end of texts",
+        "--columns A,B or a file of names, if it has no header; --separator ';', tab or blanks; "
+        "--na '?' for a missing value; --skip-lines N at the top; --strip . off the end of texts",
     )
     add = group.add_argument
     add("--columns", type=_columns, help=argparse.SUPPRESS)
@@ -397,8 +397,10 @@ def _columns(text: str) -> tuple[str, ...]:
 def _separator(text: str) -> str:
     if text in ("tab", "\\t"):
         return "\t"
-    if len(text.encode()) != 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no single character, such as ';', nor tab")
+    if len(text.encode()) != 1 and text != "blanks":
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no single character, such as ';', nor tab, nor blanks"
+        )
     return text
 
 

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 from minigd import state
 from minigd.backend import Backend
-from minigd.commands.kinds import HOLDS, kind_of
 from minigd.commands.tables import Reading, Table, Task, check_reading, open_table
 from minigd.errors import CheckpointError, DataError
 from minigd.files import restore
 from minigd.history import History
 from minigd.model import Sequential
+from minigd.sources.kinds import HOLDS, kind_of
+from minigd.sources.remedy import Remedy
 from minigd.sources.schema import MissingColumn, Schema, TextInNumbers
 
 
@@ -111,8 +112,8 @@ class Trained(NamedTuple):
         except (MissingColumn, TextInNumbers) as error:
             if error.column in schema.targets:
                 price = self.schema.targets[0]
-                advice = f"--target names the column that holds {price!r}, which the model predicts"
-                error.args = (f"{error}; {advice}",)
+                holds = f"--target names the column that holds {price!r}, which the model predicts"
+                error.args += (Remedy(holds),)
             raise
 
 

@@ -13,6 +13,8 @@ from minigd.backend import numbers
 from minigd.errors import DataError
 from minigd.sources.base import Pair, Source
 from minigd.sources.csv import _import_pandas
+from minigd.sources.kinds import check_kind
+from minigd.sources.layout import look_at_unnamed
 from minigd.sources.schema import (
     BadValue,
     Encoded,
@@ -248,12 +250,16 @@ class ParquetSource(IterableSource):
                 "pip install 'minigd[data]'"
             ) from error
         paths = path if isinstance(path, list | tuple) else [path]
+        for one in paths:
+            check_kind(one, "parquet")
 
         def pieces() -> Iterator[Any]:
             for one in paths:
                 try:
                     with parquet.ParquetFile(one) as file:
-                        yield from file.iter_batches(batch_size=block_rows)
+                        # Without what pandas noted, its index is a column like others.
+                        for batch in file.iter_batches(batch_size=block_rows):
+                            yield batch.replace_schema_metadata(None)
                 except (pyarrow.lib.ArrowException, OSError) as error:
                     # An error of the system has a number, such as that of a file that isn't there.
                     if getattr(error, "errno", None) is not None:
@@ -272,6 +278,9 @@ class ParquetSource(IterableSource):
             dtype=dtype,
             name=", ".join(str(one) for one in paths),
         )
+        if schema is None and self.schema is not None:
+            unnamed = [c for c in self.schema.features if c not in (features or ())]
+            look_at_unnamed(unnamed, self._name, "", stacklevel=3)
 
 
 def _frame(piece: Any, name: str) -> Any:

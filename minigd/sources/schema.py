@@ -55,7 +55,7 @@ class MissingColumn(TableError):
         self.column = column
 
 
-class TextInNumbers(DataError):
+class TextInNumbers(TableError):
     """A text in a column that held numbers so far; the message names file, line and column."""
 
     def __init__(self, message: str, column: str) -> None:

@@ -94,7 +94,7 @@ def test_names_are_not_given_to_a_file_that_has_them(names, skip):
     if names[0] == "size":
         text = text.replace("a,b", "area,b")
     skips = f"skip_lines={skip + 1}"
-    message = rf": line {skip + 1} is a header: leave out columns=\[\.\.\.\], or add {skips}"
+    message = rf": line {skip + 1} is a header; leave out columns=\[\.\.\.\], or add {skips}"
     with pytest.raises(gd.DataError, match=message):
         source(text, columns=names, skip_lines=skip)
     assert table(text, columns=names, skip_lines=skip + 1) == (ROWS, None)
