@@ -25,6 +25,7 @@ from minigd.errors import CheckpointError, DataError, check_integer
 from minigd.sources.base import Pair, RandomAccess, Rows
 from minigd.sources.kinds import GZIP, begin_of, check_kind, recode
 from minigd.sources.layout import (
+    Layout,
     advice,
     as_columns,
     complete,
@@ -93,7 +94,8 @@ class CsvSource(RandomAccess):
     features : list of str, optional
         Columns of x, in this order; all others by default.
     exclude : list of str, optional
-        Columns to leave out.
+        Columns to leave out. One without a name in the header is called by its place,
+        ``Unnamed: 0``, and is warned of unless it is left out or among `features`.
     columns : list of str, optional
         Names of the columns of a file that has no header.
     skip_lines : int, default 0
@@ -273,27 +275,31 @@ class CsvSource(RandomAccess):
             return conform(schema, self._frames, locate)
         texts = self._first_texts()
         try:
-            return settle(selection, self._columns, self._frames, locate, name, dtype, texts)
+            settled = settle(selection, self._columns, self._frames, locate, name, dtype, texts)
         except DataError:
+            self._refuse_one_column(selection, header)
             if header:
                 self._refuse_repeated_header()
             raise
+        if settled.schema.levels and not selection.categories:
+            self._refuse_one_column(selection, header)
+        return settled
+
+    def _refuse_one_column(self, selection: Selection, header: bool) -> None:
+        """Refuse a table of one column whose texts are rows of numbers, separated by a mark."""
+        if len(self._columns) > 1:
+            return
+        layout = self._layout(selection, header)
+        remedies = advice(layout, self._said, self._skip_lines, (), None if header else 1)
+        if layout is not None and layout.numbers and remedies:
+            raise TableError(f"{self._header}: the table has one column", *remedies)
 
     def _advice(
         self, error: MissingColumn | WrongFields, selection: Selection, header: bool
     ) -> list[Remedy]:
         """Return what to do about a column that is not there, or a row of another width."""
-        with _open(self._parts[0].opened) as file:
-            sample = read_bytes(file, _SAMPLE, self._parts[0].name, 1)
-        lines = sample.removeprefix(_BOM).split(b"\n")
-        if len(sample) == _SAMPLE:
-            lines.pop()
-        target = selection.target
-        named = {*([target] if isinstance(target, str) else target or ())}
-        named |= {*(selection.features or ()), *selection.exclude, *selection.categories}
-        known = None if header else len(self._columns)
-        said = self._said, self._separator, self._skip_lines
-        layout = find_layout(lines, *said, named, known)
+        named, known = _named(selection), None if header else len(self._columns)
+        layout = self._layout(selection, header)
         remedies = advice(layout, self._said, self._skip_lines, named, known)
         if remedies:
             return remedies
@@ -302,11 +308,22 @@ class CsvSource(RandomAccess):
                 return []
             options = {"columns": some_names(len(self._columns))}
             return [Remedy("if the file has no header, name its columns with {}", options)]
-        layout = None if header else find_layout(lines, *said)
+        layout = None if header else self._layout(Selection(), True)
         if layout is not None and layout.width != known:
             options = {"columns": some_names(layout.width)}
             return [Remedy(f"name all {layout.width} columns with {{}}", options)]
         return [Remedy("mend the line, or take it out of the file if it is no row")]
+
+    def _layout(self, selection: Selection, header: bool) -> Layout | None:
+        """Return how the first file seems to be laid out, by its first rows."""
+        with _open(self._parts[0].opened) as file:
+            sample = read_bytes(file, _SAMPLE, self._parts[0].name, 1)
+        lines = sample.removeprefix(_BOM).split(b"\n")
+        if len(sample) == _SAMPLE:
+            lines.pop()
+        columns = None if header else len(self._columns)
+        said = self._said, self._separator, self._skip_lines
+        return find_layout(lines, *said, _named(selection), columns)
 
     def _inspect(self, given: Any, header: bool) -> _Part:
         """Read the header and take the file's measure."""
@@ -768,6 +785,14 @@ def _open(given: Any, raw: bool = False) -> contextlib.AbstractContextManager[Bi
     if not raw and start == GZIP:
         return gzip.GzipFile(fileobj=own)  # type: ignore[return-value]
     return contextlib.nullcontext(own)
+
+
+def _named(selection: Selection) -> set[str]:
+    """Return all columns that the caller named."""
+    target = selection.target
+    targets = [target] if isinstance(target, str) else target or ()
+    named = {*targets, *(selection.features or ())}
+    return named | {*selection.exclude, *selection.categories}
 
 
 @contextlib.contextmanager

@@ -211,6 +211,9 @@ class IterableSource(Source):
 class ParquetSource(IterableSource):
     """Rows of Parquet files, a row group or a part of one at a time.
 
+    The index of a frame that pandas wrote is a column like others; one without a name,
+    ``__index_level_0__``, is warned of.
+
     Parameters
     ----------
     path : path, or a list of them

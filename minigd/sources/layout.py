@@ -90,8 +90,7 @@ def find_layout(
         found = _best_start(rows, set(named) if columns is None else set(), columns)
         if found is not None:
             holds_names, start, width = found
-            cells = [cell for _, fields in rows[start + 1 :] for cell in fields]
-            numbers = sum(map(_is_number, cells)) / max(1, len(cells))
+            numbers = _share_of_numbers([fields for _, fields in rows[start + 1 :]])
             layout = Layout(said, rows[start][0], rows[start][1], width, numbers)
             rank = (holds_names, numbers, -start, said == separator, width)
             if best is None or rank > best[0]:
@@ -110,13 +109,28 @@ def _best_start(
             if width - len(fields) in (0, 1) and _alike(widths[start + 1 :], width):
                 return True, start, width
     width = _most_common(widths) if columns is None else columns
-    if width < 2 or width not in widths:
+    if width < 2 or len(rows) < 2:
         return None
-    start = widths.index(width)
-    if columns is None and start and widths[start - 1] == width - 1:
+    names = [all(map(is_name, fields)) for _, fields in rows]
+    places = [i for i, found in enumerate(widths[:-1]) if found == width]
+    starts = [i for i in places if _alike(widths[i + 1 :], width)]
+    if not starts or (columns is None and names[places[0]] and not names[starts[0]]):
+        return None  # the second: a header, and rows of many widths
+    start = starts[0]
+    if columns is not None:
+        return False, start, width
+    if start and widths[start - 1] == width - 1 and names[start - 1] and not names[start]:
         # A header may have one name less than the rows have fields.
-        start -= all(map(is_name, rows[start - 1][1])) and not all(map(is_name, rows[start][1]))
-    return (False, start, width) if _alike(widths[start + 1 :], width) else None
+        start -= 1
+    # A title may have as many words as there are columns.
+    below = _share_of_numbers([fields for _, fields in rows[start + 2 :]])
+    title = 2 * _share_of_numbers([rows[start][1]]) < below
+    return False, start + (title and names[start + 1]), width
+
+
+def _share_of_numbers(rows: Sequence[Sequence[str]]) -> float:
+    cells = [cell for fields in rows for cell in fields]
+    return sum(map(_is_number, cells)) / max(1, len(cells))
 
 
 def _most_common(widths: list[int]) -> int:
