@@ -31,8 +31,9 @@ from minigd.sources.layout import (
     complete,
     find_layout,
     is_name,
-    look_at_unnamed,
     some_names,
+    unnamed_among,
+    warn_of_unnamed,
     written,
 )
 from minigd.sources.remedy import Remedy, TableError
@@ -264,9 +265,13 @@ class CsvSource(RandomAccess):
         self._used = [c for c in self._columns if c in needed]
         if not header:
             self._refuse_header()
-        if schema is None:
-            unnamed = [c for c in features if c not in (selection.features or ())]
-            look_at_unnamed(unnamed, self._header, self._short, stacklevel=4)
+        unnamed = unnamed_among(features, selection.features or ())
+        if self._short and unnamed and schema is None:
+            raise TableError(
+                f"{self._header}: {self._short}: that column is {unnamed[0]!r}",
+                Remedy("leave it out with {}", {"exclude": unnamed}),
+                Remedy("name it among {}", {"features": [...]}),
+            )
 
         def locate(row: int) -> str:
             return self._where(*self._reading, row)
@@ -283,6 +288,7 @@ class CsvSource(RandomAccess):
             raise
         if settled.schema.levels and not selection.categories:
             self._refuse_one_column(selection, header)
+        warn_of_unnamed(unnamed, self._header, stacklevel=4)
         return settled
 
     def _refuse_one_column(self, selection: Selection, header: bool) -> None:

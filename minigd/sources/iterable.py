@@ -14,7 +14,7 @@ from minigd.errors import DataError
 from minigd.sources.base import Pair, Source
 from minigd.sources.csv import _import_pandas
 from minigd.sources.kinds import check_kind
-from minigd.sources.layout import look_at_unnamed
+from minigd.sources.layout import unnamed_among, warn_of_unnamed
 from minigd.sources.schema import (
     BadValue,
     Encoded,
@@ -282,8 +282,8 @@ class ParquetSource(IterableSource):
             name=", ".join(str(one) for one in paths),
         )
         if schema is None and self.schema is not None:
-            unnamed = [c for c in self.schema.features if c not in (features or ())]
-            look_at_unnamed(unnamed, self._name, "", stacklevel=3)
+            unnamed = unnamed_among(self.schema.features, features or ())
+            warn_of_unnamed(unnamed, self._name, stacklevel=3)
 
 
 def _frame(piece: Any, name: str) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigd.sources.remedy import Remedy, TableError, TableWarning
+from minigd.sources.remedy import Remedy, TableWarning
 from minigd.sources.text import BLANKS, Block, split
 
 SEPARATORS = {",": b",", ";": b";", "\t": b"\t", "|": b"|", "blanks": BLANKS}
@@ -214,33 +214,25 @@ def complete(header: list[str], block: Block, below: bool) -> tuple[str, list[st
 _UNNAMED = re.compile(r"Unnamed: \d+(\.\d+)?|__index_level_\d+__")
 
 
-def look_at_unnamed(features: Sequence[str], where: str, short: str, stacklevel: int) -> None:
-    """Warn of columns without a name, such as the index of a frame, that are learned from.
+def unnamed_among(features: Sequence[str], asked_for: Collection[str]) -> list[str]:
+    """Return the columns without a name of their own that were not asked for by it.
 
-    Raises
-    ------
-    TableError
-        If the header lacks a name (`short` says how), so that one was put in its place.
+    >>> unnamed_among(["Unnamed: 0", "size", "__index_level_1__"], [])
+    ['Unnamed: 0', '__index_level_1__']
     """
-    unnamed = [column for column in features if _UNNAMED.fullmatch(column)]
+    return [c for c in features if _UNNAMED.fullmatch(c) and c not in asked_for]
+
+
+def warn_of_unnamed(unnamed: list[str], where: str, stacklevel: int) -> None:
+    """Warn of columns without a name, such as the index of a frame, that are learned from."""
     if not unnamed:
         return
-    remedy = Remedy("leave it out with {}", {"exclude": unnamed})
-    keep = Remedy("name it among {}", {"features": [...]})
-    if short:
-        raise TableError(f"{where}: {short}: that column is {unnamed[0]!r}", remedy, keep)
-    names = " and ".join(map(repr, unnamed))
-    what = "columns {} have" if len(unnamed) > 1 else "column {} has"
-    if len(unnamed) > 1:
-        remedy = remedy._replace(words="leave them out with {}")
-    warnings.warn(
-        TableWarning(
-            f"{where}: {what.format(names)} no name, as where pandas wrote the index of a frame, "
-            "and will be learned from",
-            remedy,
-        ),
-        stacklevel=stacklevel,
-    )
+    several = len(unnamed) > 1
+    what = f"column{'s' * several} {', '.join(map(repr, unnamed))} {'have' if several else 'has'}"
+    index = "as where pandas wrote the index of a frame, and will be learned from"
+    leave = f"leave {'them' if several else 'it'} out with {{}}"
+    warning = TableWarning(f"{where}: {what} no name, {index}", Remedy(leave, {"exclude": unnamed}))
+    warnings.warn(warning, stacklevel=stacklevel)
 
 
 def advice(
