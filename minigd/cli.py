@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # was written, the code says.
         return 1
     except _FAILURES as error:
-        _complain(message_of(error, options))
+        _complain(message_of(error))
         return 1
     except KeyboardInterrupt as interrupt:
         _complain(str(interrupt) or "interrupted")
@@ -343,9 +343,9 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     """Add what is said of a file that another program wrote, in the three lines a screen leaves."""
     group = command.add_argument_group(
         "how the file is written",
-        "--columns A,B or a file of names, if it has no header; --separator ';' or tab; --na '?' "
-        "for a missing value; --no-default-na if NA is a value; --skip-lines N at the top; "
-        "--strip . off the end of texts",
+        "--columns A,B or a file of names, if it has no header; --separator ';', tab or blanks; "
+        "--na '?' for a missing value, --no-default-na if NA is a value; --skip-lines N at the "
+        "top; --strip . off the end of texts",
     )
     add = group.add_argument
     add("--columns", type=_columns, help=argparse.SUPPRESS)
@@ -405,8 +405,10 @@ def _columns(text: str) -> tuple[str, ...]:
 def _separator(text: str) -> str:
     if text in ("tab", "\\t"):
         return "\t"
-    if len(text.encode()) != 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no single character, such as ';', nor tab")
+    if len(text.encode()) != 1 and text != "blanks":
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no single character, such as ';', nor tab, nor blanks"
+        )
     return text
 
 

@@ -6,7 +6,7 @@ An hour of training is not to end in the news that there is no such folder.
 import os
 from collections.abc import Collection
 
-from minigd.commands.kinds import HOLDS, kind_of
+from minigd.sources.kinds import HOLDS, kind_of
 
 NOT_SAVED = tuple(kind for kind in HOLDS if kind != "saved")
 """The kinds of file that minigd does not save."""
@@ -23,7 +23,7 @@ def check_out(
     ----------
     out : path
     spare : collection of str, optional
-        The kinds of file, as `minigd.commands.kinds.kind_of` names them, that are not replaced,
+        The kinds of file, as `minigd.sources.kinds.kind_of` names them, that are not replaced,
         unless they are empty.
     **read : path
         Files that are read, and must not be replaced, by what they are: ``table``, ``model``.

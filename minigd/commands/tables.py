@@ -3,7 +3,6 @@
 However a table is stored and whatever the order of its columns, a schema says what becomes of them.
 """
 
-import csv
 import os
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -12,14 +11,14 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from minigd.backend import Array
-from minigd.commands.kinds import check_table, line_behind
 from minigd.commands.words import counted
 from minigd.errors import DataError, ShapeError
 from minigd.progress import say, watched
 from minigd.sources import CsvSource, IterableSource, NpySource, ParquetSource
+from minigd.sources.layout import some_names
+from minigd.sources.remedy import Remedy
 from minigd.sources.rounding import Rounding
 from minigd.sources.schema import MISSING_LEVEL, MissingColumn, Schema
-from minigd.sources.text import WrongFields
 
 Task: TypeAlias = Literal["classification", "regression"]
 Table: TypeAlias = CsvSource | IterableSource
@@ -29,7 +28,6 @@ MOST_CLASSES = 20
 said."""
 
 _PIECE = 8192  # rows of a `.npy` file read at a time
-_SEPARATORS = ",;\t|"
 
 
 class Reading(NamedTuple):
@@ -41,6 +39,7 @@ class Reading(NamedTuple):
         Names of the columns of a file without a header; those of a `.npy` file are 0, 1, …
         otherwise.
     separator : str, default ","
+        One character, or "blanks" for runs of them.
     na : tuple of str
         Texts that mean a missing value.
     skip_lines : int, default 0
@@ -103,7 +102,6 @@ def open_table(
     ['area', 'heating=gas', 'heating=missing']
     """
     path = os.fspath(data)
-    check_table(path)
     if schema is None:
         said = (name for name in Reading._fields if getattr(reading, name) != getattr(USUAL, name))
         check_reading(path, said)
@@ -121,23 +119,24 @@ def open_table(
     if path.endswith((".parquet", ".pq")):
         return ParquetSource(path, **chosen)
     if is_array:
-        if beside is not None:
-            check_table(beside)
-        return IterableSource(_Pieces(path, reading.columns, beside), name=path, **chosen)
-    try:
-        return CsvSource(
-            path,
-            columns=reading.columns,
-            separator=reading.separator,
-            na=reading.na,
-            skip_lines=reading.skip_lines,
-            strip=reading.strip,
-            keep_default_na=reading.keep_default_na,
-            **chosen,
-        )
-    except (MissingColumn, WrongFields) as error:
-        error.args = (f"{error}{_advice(path, reading, error)}",)
-        raise
+        pieces = _Pieces(path, reading.columns, beside)
+        try:
+            return IterableSource(pieces, name=path, **chosen)
+        except MissingColumn as error:
+            if reading.columns is None:
+                options = {"columns": some_names(len(pieces.names))}
+                error.args += (Remedy("name its columns with {}", options),)
+            raise
+    return CsvSource(
+        path,
+        columns=reading.columns,
+        separator=reading.separator,
+        na=reading.na,
+        skip_lines=reading.skip_lines,
+        strip=reading.strip,
+        keep_default_na=reading.keep_default_na,
+        **chosen,
+    )
 
 
 def open_for_training(
@@ -171,38 +170,6 @@ def check_reading(path: str, said: Iterable[str]) -> None:
             raise DataError(
                 f"--{option} says how a CSV is written, and {path} is none: leave it out"
             )
-
-
-def _advice(path: str, reading: Reading, error: MissingColumn | WrongFields) -> str:
-    """Return what to say of how the file is written, if that would mend it; nothing otherwise."""
-    first = line_behind(path, reading.skip_lines)
-    if isinstance(error, WrongFields) and reading.columns is not None:
-        expected = len(reading.columns)
-        top = reading.skip_lines + 1
-        second = line_behind(path, top)
-        if error.line == top and len(_fields(second, reading.separator)) == expected > 1:
-            return f"; if line {top} is no row, say skip_lines={top}"
-    for mark in sorted(set(_SEPARATORS) - {reading.separator}, key=first.count, reverse=True):
-        fields = _fields(first, mark)
-        if isinstance(error, MissingColumn):
-            below = _fields(line_behind(path, reading.skip_lines + 1), mark)
-            alike = len(below) == len(fields) > 1 and reading.separator not in first
-            mends = reading.columns is None and (error.column in fields or alike)
-        else:
-            expected = len(fields if reading.columns is None else reading.columns)
-            mends = len(_fields(line_behind(path, error.line - 1), mark)) == expected > 1
-        if mends:
-            given = f"{mark!r} and not {reading.separator!r}"
-            return f"; if {given} separates columns, say separator={mark!r}"
-    return ""
-
-
-def _fields(line: str, separator: str) -> list[str]:
-    reader = csv.reader([line], delimiter=separator, skipinitialspace=True)
-    try:
-        return [field.strip() for field in next(reader, [])]
-    except csv.Error:  # such as a field of many thousand letters
-        return []
 
 
 class _Pieces:

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 from minigd import state
 from minigd.backend import Backend
-from minigd.commands.kinds import HOLDS, kind_of
 from minigd.commands.tables import Reading, Table, Task, check_reading, open_table
 from minigd.errors import CheckpointError, DataError
 from minigd.files import restore
 from minigd.history import History
 from minigd.model import Sequential
+from minigd.sources.kinds import HOLDS, kind_of
 from minigd.sources.remedy import Remedy
 from minigd.sources.schema import MissingColumn, Schema, TextInNumbers
 

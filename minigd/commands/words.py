@@ -4,7 +4,6 @@ Advice for Python becomes advice for the shell, and what no command offers is no
 `Remedy` carries its options as data; the other messages are rewritten by their words.
 """
 
-import argparse
 import ast
 import re
 import shlex
@@ -12,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from minigd.sources.remedy import Advised
-from minigd.sources.schema import MissingColumn
 
 _TEXT = r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")"""
 
@@ -109,14 +107,12 @@ def in_words_of_the_shell(message: str) -> str:
     return message
 
 
-def message_of(error: BaseException, options: argparse.Namespace) -> str:
-    """Return what is said of an error, given what the command was told."""
+def message_of(error: BaseException) -> str:
+    """Return what is said of an error."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
     message = error.write(in_shell) if isinstance(error, Advised) else f"{error}"
     if isinstance(error, MemoryError):
         what = f" ({error})" if str(error) else ""
         message = f"there is not enough memory{what}: narrower layers, smaller batches need less"
-    elif isinstance(error, MissingColumn) and getattr(options, "columns", None) is None:
-        message += "" if "separator=" in message else "; a file without a header needs --columns"
     return message

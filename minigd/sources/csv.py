@@ -12,6 +12,7 @@ import mmap
 import os
 import threading
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -24,22 +25,46 @@ from minigd.errors import CheckpointError, DataError, check_integer
 from minigd.progress import watched
 from minigd.sources.base import Pair, RandomAccess, Rows
 from minigd.sources.grammar import MissingTexts, read_number
-from minigd.sources.inference import apply_schema, describe, infer_schema, is_dressed
-from minigd.sources.remedy import Remedy
+from minigd.sources.inference import FirstPass, apply_schema, describe, infer_schema, is_dressed
+from minigd.sources.kinds import GZIP, begin_of, check_kind, recode
+from minigd.sources.layout import (
+    Layout,
+    advice,
+    as_columns,
+    complete,
+    find_layout,
+    is_name,
+    some_names,
+    unnamed_among,
+    warn_of_unnamed,
+    written,
+)
+from minigd.sources.remedy import Remedy, TableError
 from minigd.sources.schema import (
     BadValue,
     ColumnKinds,
     Encoded,
+    MissingColumn,
     Schema,
     Selection,
     TextInNumbers,
 )
-from minigd.sources.text import Block, check_fields, read_blocks, read_bytes
+from minigd.sources.text import (
+    BLANKS,
+    Block,
+    NotUtf8,
+    WrongFields,
+    check_fields,
+    read_blocks,
+    read_bytes,
+    split,
+    squeeze,
+)
 
-_GZIP = b"\x1f\x8b"
 _GATHERED = 4 << 20  # bytes of rows fetched at once, at most
 _BOM = b"\xef\xbb\xbf"
 _FIRST_ROWS = 200  # looked at to tell texts from numbers; a text further on starts the pass again
+_SAMPLE = 1 << 16  # bytes of a file from which its layout is told
 
 
 class _Part(NamedTuple):
@@ -97,13 +122,15 @@ class CsvSource(RandomAccess):
     features : list of str, optional
         Columns of x, in this order; all others by default.
     exclude : list of str, optional
-        Columns to leave out.
+        Columns to leave out. One without a name in the header is called by its place,
+        ``Unnamed: 0``, and is warned of unless it is left out or among `features`.
     columns : list of str, optional
         Names of the columns of a file that has no header.
     skip_lines : int, default 0
         Lines at the top of each file that are neither header nor rows.
     separator : str, default ","
-        One character. Spaces behind it are skipped.
+        One character. Spaces behind it are skipped, unless it is one. ``"blanks"`` is a run of
+        blanks and tabs; those at the start and the end of a line separate nothing.
     strip : str, optional
         Characters taken off the end of every text, such as the full stop of ``>50K.``.
     missing : {"error", "drop", "category"} or float, default "error"
@@ -195,8 +222,12 @@ class CsvSource(RandomAccess):
         block_size: int = 1 << 21,
         index_path: str | os.PathLike[str] | None = None,
     ) -> None:
-        if not isinstance(separator, str) or len(separator.encode()) != 1 or separator in '"\r\n':
-            raise ValueError(f"separator must be one character, and no quote: {separator!r}")
+        one = isinstance(separator, str) and len(separator.encode()) == 1
+        if separator != "blanks" and (not one or separator in '"\r\n'):
+            raise ValueError(
+                "separator must be one character, and no quote, or 'blanks' for runs of blanks and "
+                f"tabs: {separator!r}"
+            )
         for what, names in (("columns", columns), ("na", na)):
             if isinstance(names, str):
                 raise TypeError(f"{what} is a list, [{names!r}], and not one text")
@@ -204,7 +235,10 @@ class CsvSource(RandomAccess):
         selection = Selection(target, features, exclude, categories or {}, classes, missing)
         if schema is not None:
             selection = selection.of(schema)
-        self._separator = separator.encode()
+        self._separator = BLANKS if separator == "blanks" else separator.encode()
+        # Spaces behind a separator are skipped, unless they are separators themselves.
+        self._spaces = not self._separator.startswith(b" ")
+        self._said = separator
         self._skip_lines = check_integer("skip_lines", skip_lines, 0)
         self._strip = strip
         self._missing = MissingTexts(na, keep_default_na)
@@ -216,20 +250,13 @@ class CsvSource(RandomAccess):
         if not given:
             raise DataError("no file was given")
         self._columns: list[str] = list(columns or ())
+        self._short = ""
         self._parts = [self._inspect(file, header=columns is None) for file in given]
-        twice = f"name all columns with columns=[...] and skip_lines={self._parts[0].line - 1}"
-        resolve = selection.resolve
-        features, targets = resolve(self._columns, self._header, twice if columns is None else "")
-        needed = {*features, *targets}
-        self._used = [c for c in self._columns if c in needed]
-        self._place = {column: i for i, column in enumerate(self._columns)}
-        if columns is not None:
-            self._refuse_header()
-        if schema is None:
-            texts, name = self._first_texts(), self._parts[0].name
-            found = infer_schema(self, selection, self._columns, name, dtype, texts)
-        else:
-            found = apply_schema(schema, self)
+        try:
+            found = self._first_pass(selection, columns is None, schema, dtype)
+        except (MissingColumn, WrongFields) as error:
+            error.args += tuple(self._advice(error, selection, columns is None))
+            raise
         self.schema, self.rows, self.dropped = found.schema, found.rows, found.dropped
         self.first_dropped, self.missing_words = found.first_dropped, found.missing_words
         self.target_problem = found.target_problem
@@ -238,7 +265,7 @@ class CsvSource(RandomAccess):
         size = sum(part.size for part in self._parts)
         self.gather = max(1, min(16_384, _GATHERED * (self.rows or 1) // max(1, size)))
         # The middle of a gzipped file can't be reached without reading all before it.
-        self.random_access = not any(_is_gzipped(part.opened) for part in self._parts)
+        self.random_access = not any(begin_of(part.opened, 2) == GZIP for part in self._parts)
         if self.rows == 0:
             raise DataError(
                 f"{self._parts[0].name} has no rows"
@@ -248,12 +275,102 @@ class CsvSource(RandomAccess):
 
     # The first pass --------------------------------------------------------------------------
 
+    def _first_pass(
+        self, selection: Selection, header: bool, schema: Schema | None, dtype: Any
+    ) -> FirstPass:
+        """Find what each column is, or go by a schema."""
+        name = self._parts[0].name
+        try:
+            features, targets = selection.resolve(self._columns, self._header)
+        except MissingColumn:
+            raise
+        except DataError:
+            again = next((c for c, n in Counter(self._columns).items() if n > 1), None)
+            if again is None or not header:
+                raise
+            options = {
+                "columns": written(as_columns(self._columns, twice=True)),
+                "skip_lines": self._parts[0].line - 1,
+            }
+            raise TableError(
+                f"{self._header}: two columns are called {again!r}",
+                Remedy("name all columns with {}", options),
+            ) from None
+        needed = {*features, *targets}
+        self._used = [c for c in self._columns if c in needed]
+        self._place = {column: i for i, column in enumerate(self._columns)}
+        if not header:
+            self._refuse_header()
+        unnamed = unnamed_among(features, selection.features or ())
+        if self._short and unnamed and schema is None:
+            raise TableError(
+                f"{self._header}: {self._short}: that column is {unnamed[0]!r}",
+                Remedy("leave it out with {}", {"exclude": unnamed}),
+                Remedy("name it among {}", {"features": [...]}),
+            )
+        if schema is not None:
+            return apply_schema(schema, self)
+        texts = self._first_texts()
+        try:
+            found = infer_schema(self, selection, self._columns, name, dtype, texts)
+        except DataError:
+            self._refuse_one_column(selection, header)
+            if header:
+                self._refuse_repeated_header()
+            raise
+        if found.schema.levels and not selection.categories:
+            self._refuse_one_column(selection, header)
+        warn_of_unnamed(unnamed, self._header, stacklevel=4)
+        return found
+
+    def _refuse_one_column(self, selection: Selection, header: bool) -> None:
+        """Refuse a table of one column whose texts are rows of numbers, separated by a mark."""
+        if len(self._columns) > 1:
+            return
+        layout = self._layout(selection, header)
+        remedies = advice(layout, self._said, self._skip_lines, (), None if header else 1)
+        if layout is not None and layout.numbers and remedies:
+            raise TableError(f"{self._header}: the table has one column", *remedies)
+
+    def _advice(
+        self, error: MissingColumn | WrongFields, selection: Selection, header: bool
+    ) -> list[Remedy]:
+        """Return what to do about a column that is not there, or a row of another width."""
+        named, known = _named(selection), None if header else len(self._columns)
+        layout = self._layout(selection, header)
+        remedies = advice(layout, self._said, self._skip_lines, named, known)
+        if remedies:
+            return remedies
+        if isinstance(error, MissingColumn):
+            if not header or (layout is not None and layout.has_header and layout.numbers):
+                return []
+            options = {"columns": some_names(len(self._columns))}
+            return [Remedy("if the file has no header, name its columns with {}", options)]
+        layout = None if header else self._layout(Selection(), True)
+        if layout is not None and layout.width != known:
+            options = {"columns": some_names(layout.width)}
+            return [Remedy(f"name all {layout.width} columns with {{}}", options)]
+        return [Remedy("mend the line, or take it out of the file if it is no row")]
+
+    def _layout(self, selection: Selection, header: bool) -> Layout | None:
+        """Return how the first file seems to be laid out, by its first rows."""
+        with _open(self._parts[0].opened) as file:
+            sample = read_bytes(file, _SAMPLE, self._parts[0].name, 1)
+        lines = sample.removeprefix(_BOM).split(b"\n")
+        if len(sample) == _SAMPLE:
+            lines.pop()
+        columns = None if header else len(self._columns)
+        said = self._said, self._separator, self._skip_lines
+        return find_layout(lines, *said, _named(selection), columns)
+
     def _inspect(self, given: Any, header: bool) -> _Part:
         """Read the header and take the file's measure."""
         is_path = isinstance(given, str | os.PathLike)
         name = os.fspath(given) if is_path else getattr(given, "name", "the file object")
         if not is_path and not (hasattr(given, "read") and hasattr(given, "seek")):
             raise TypeError(f"a CSV is a path or a binary file object, not {given!r}")
+        if is_path or isinstance(given.read(0), bytes):
+            check_kind(given)
         checksum = size = 0
         with _open(given) as file:
             begin = len(_BOM) if read_bytes(file, len(_BOM), str(name), 1) == _BOM else 0
@@ -261,31 +378,38 @@ class CsvSource(RandomAccess):
             begin += _length_of_lines(file, self._skip_lines)
             file.seek(begin)
             line = 1 + self._skip_lines
-            blocks = read_blocks(file, str(name), 1 << 16, self._separator, True, begin, line)
-            first = next((block for block in blocks if len(block.starts)), None)
-            if first is None:
+            blocks = read_blocks(
+                file, str(name), _SAMPLE, self._separator, self._spaces, begin, line
+            )
+            filled = (block for block in blocks if len(block.starts))
+            with _recoded(given, str(name)):
+                first = next(filled, None)
+                # A header may be longer than a block.
+                rows = next(filled, first) if first and len(first.starts) == 1 else first
+            if first is None or rows is None:
                 behind = f" behind the {line - 1} lines skipped" if line > 1 else ""
                 raise DataError(f"{name} is empty{behind}")
         start, end = int(first.starts[0]), int(first.ends[0]) + 1
         body, line = first.offset + start, first.line_of(0)
-        row = first.data[start:end].decode("utf-8")
+        row = first.data[start:end]
         where = f"{name}, line {line}" if header else str(name)
         self._header = getattr(self, "_header", where)
         if header:
             body += end - start
-            line += row.count("\n")
-            reader = csv.reader([row], delimiter=self._separator.decode(), skipinitialspace=True)
+            line += row.count(b"\n")
             try:
-                found = [column.strip() for column in next(reader)]
+                found = split(row, self._separator)
             except csv.Error as error:
                 raise DataError(
                     f"{where}: {error}; lines must end in \\n or \\r\\n, none in a lone \\r"
                 ) from error
+            short, found = complete(found, rows, first is rows)
+            found = as_columns(found)
             if self._columns and found != self._columns:
                 raise DataError(
                     f"{where}: the columns are {found}, and in the first file {self._columns}"
                 )
-            self._columns = found
+            self._columns, self._short, self._first_line = found, short, row.rstrip()
         with _open(given, raw=True) as file:
             while chunk := file.read(1 << 20):
                 checksum, size = zlib.adler32(chunk, checksum), size + len(chunk)
@@ -300,25 +424,37 @@ class CsvSource(RandomAccess):
         block = next(self._blocks(0), None)
         if block is None:
             return
-        row = block.data[int(block.starts[0]) : int(block.ends[0])].decode("utf-8")
-        reader = csv.reader([row], delimiter=self._separator.decode(), skipinitialspace=True)
+        row = block.data[int(block.starts[0]) : int(block.ends[0])]
         try:
-            fields = [field.strip() for field in next(reader)]
+            fields = split(row, self._separator)
         except csv.Error:  # such as a field of many thousand letters
             return
         known = sum(field == name for field, name in zip(fields, self._columns, strict=False))
         header = 2 * known > len(fields)
-        if not header and all(_is_name(field) for field in fields):
+        if not header and all(map(is_name, fields)):
             frame = self._read_texts(block.data, self._used)[1:]
             numbers = frame.map(lambda text: read_number(text) is not None)
             there = frame.map(lambda text: text not in self._missing)
             header = ((2 * numbers.sum() > there.sum()) & (numbers.sum() > 1)).any()
         if header:
             line = block.line_of(0)
-            raise DataError(
-                f"{self._parts[0].name}: line {line} is a header: leave out columns=[...], or add "
-                f"skip_lines={line}"
+            raise TableError(
+                f"{self._parts[0].name}: line {line} is a header",
+                Remedy("leave out columns=[...]", shell="leave out --columns"),
+                Remedy("add {}", {"skip_lines": line}),
             )
+
+    def _refuse_repeated_header(self) -> None:
+        """Refuse a row that is the header once more, as where files were put together."""
+        for part in range(len(self._parts)):
+            for block in self._blocks(part):
+                for row, (start, end) in enumerate(zip(block.starts, block.ends, strict=True)):
+                    if block.data[start:end].rstrip() == self._first_line:
+                        raise TableError(
+                            f"{self._parts[part].name}, line {block.line_of(row)}: the header once "
+                            "more",
+                            Remedy("take the line out of the file"),
+                        )
 
     def _first_texts(self) -> list[str]:
         """Return the columns that hold text in the first rows."""
@@ -350,12 +486,14 @@ class CsvSource(RandomAccess):
         name, opened, _, _, _, body, line = self._parts[part]
         with _open(opened) as file:
             file.seek(body)
-            for block in read_blocks(
-                file, name, self._block_size, self._separator, True, body, line
-            ):
-                if len(block.starts):
-                    check_fields(block, name, len(self._columns))
-                    yield block
+            blocks = read_blocks(
+                file, name, self._block_size, self._separator, self._spaces, body, line
+            )
+            with _recoded(opened, name):
+                for block in blocks:
+                    if len(block.starts):
+                        check_fields(block, name, len(self._columns))
+                        yield block
 
     def _parse(self, block: Block, part: int, kinds: ColumnKinds) -> "tuple[Any, _Place]":
         """Return the frame of a block, and where it is; texts among numbers are `TextInNumbers`."""
@@ -465,14 +603,14 @@ class CsvSource(RandomAccess):
     def _read_csv(self, data: bytes, columns: Collection[str], **options: Any) -> Any:
         places = sorted(self._place[column] for column in columns)
         frame = self._pandas.read_csv(
-            io.BytesIO(data),
+            io.BytesIO(squeeze(data, self._separator)),
             header=None,
             names=range(len(self._columns)),
             usecols=places if len(places) < len(self._columns) else None,
             index_col=False,
-            sep=self._separator.decode(),
+            sep=self._separator[:1].decode(),
             # Looking for spaces costs a tenth of the time, and most files have none there.
-            skipinitialspace=b" " in data,
+            skipinitialspace=self._spaces and b" " in data,
             keep_default_na=False,
             engine="c",
             low_memory=False,
@@ -521,7 +659,7 @@ class CsvSource(RandomAccess):
     def _watched(self, part: int, what: str) -> Iterator[Block]:
         """Return the blocks of one file, and show how far a pass over them is."""
         name, opened, size, *_ = self._parts[part]
-        plain = not _is_gzipped(opened)  # how much a gzipped file holds is not known
+        plain = begin_of(opened, 2) != GZIP  # how much a gzipped file holds is not known
         return watched(
             self._blocks(part),
             f"{what} {name}",
@@ -655,7 +793,7 @@ class CsvSource(RandomAccess):
                     whole: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
                 else:
                     whole = file.read()
-            if whole[:2] == _GZIP:
+            if whole[:2] == GZIP:
                 raise DataError(
                     f"{self._parts[part].name} is gzipped, and rows in the middle of it can't be "
                     "reached: unpack it, or use source.cache(folder), or a shuffle buffer"
@@ -746,7 +884,7 @@ def _open(given: Any, raw: bool = False) -> contextlib.AbstractContextManager[Bi
     """Open a path, or rewind a file object, and unpack gzip unless `raw`."""
     if isinstance(given, str | os.PathLike):
         file = open(given, "rb")  # noqa: SIM115  (the caller closes it)
-        if not raw and file.read(2) == _GZIP:
+        if not raw and file.read(2) == GZIP:
             file.close()
             return gzip.open(given, "rb")  # type: ignore[return-value]
         file.seek(0)
@@ -756,9 +894,27 @@ def _open(given: Any, raw: bool = False) -> contextlib.AbstractContextManager[Bi
     if isinstance(start, str):
         raise TypeError("a file object of text was given: open the file in binary mode, 'rb'")
     own: Any = _OwnPlace(given)
-    if not raw and start == _GZIP:
+    if not raw and start == GZIP:
         return gzip.GzipFile(fileobj=own)  # type: ignore[return-value]
     return contextlib.nullcontext(own)
+
+
+def _named(selection: Selection) -> set[str]:
+    """Return all columns that the caller named."""
+    target = selection.target
+    targets = [target] if isinstance(target, str) else target or ()
+    named = {*targets, *(selection.features or ())}
+    return named | {*selection.exclude, *selection.categories}
+
+
+@contextlib.contextmanager
+def _recoded(given: Any, name: str) -> Iterator[None]:
+    """Add to the news of bytes that are not UTF-8 how to read them."""
+    try:
+        yield
+    except NotUtf8 as error:
+        error.args += (recode(given, name, error.data),)
+        raise
 
 
 def _length_of_lines(file: BinaryIO, lines: int) -> int:
@@ -791,16 +947,6 @@ class _OwnPlace:
             data = self._file.read(size)
         self._at += len(data)
         return data
-
-
-def _is_name(field: str) -> bool:
-    """Tell whether a field may be a column's name: it has a letter, and is no number."""
-    return read_number(field) is None and any(letter.isalpha() for letter in field)
-
-
-def _is_gzipped(given: Any) -> bool:
-    with _open(given, raw=True) as file:
-        return file.read(2) == _GZIP
 
 
 def _stamp(path: str | os.PathLike[str]) -> tuple[int, ...]:

@@ -19,6 +19,8 @@ from minigd.progress import watched
 from minigd.sources.base import Pair, Source
 from minigd.sources.csv import _import_pandas
 from minigd.sources.inference import apply_schema, describe, infer_schema
+from minigd.sources.kinds import check_kind
+from minigd.sources.layout import unnamed_among, warn_of_unnamed
 from minigd.sources.remedy import Remedy, TableError
 from minigd.sources.schema import (
     MOST_EXACT,
@@ -242,6 +244,9 @@ class IterableSource(Source):
 class ParquetSource(IterableSource):
     """Rows of Parquet files, a row group or a part of one at a time.
 
+    The index of a frame that pandas wrote is a column like others; one without a name,
+    ``__index_level_0__``, is warned of.
+
     Parameters
     ----------
     path : path, or a list of them
@@ -281,12 +286,16 @@ class ParquetSource(IterableSource):
                 "pip install 'minigd[data]'"
             ) from error
         paths = path if isinstance(path, list | tuple) else [path]
+        for one in paths:
+            check_kind(one, "parquet")
 
         def pieces() -> Iterator[Any]:
             for one in paths:
                 try:
                     with parquet.ParquetFile(one) as file:
-                        yield from file.iter_batches(batch_size=block_rows)
+                        # Without what pandas noted, its index is a column like others.
+                        for batch in file.iter_batches(batch_size=block_rows):
+                            yield batch.replace_schema_metadata(None)
                 except (pyarrow.lib.ArrowException, OSError) as error:
                     # An error of the system has a number, such as that of a file that isn't there.
                     if getattr(error, "errno", None) is not None:
@@ -308,6 +317,9 @@ class ParquetSource(IterableSource):
             dtype=dtype,
             name=", ".join(str(one) for one in paths),
         )
+        if schema is None and self.schema is not None:
+            unnamed = unnamed_among(self.schema.features, features or ())
+            warn_of_unnamed(unnamed, self._name, stacklevel=3)
 
 
 def _frame(piece: Any, name: str) -> Any:

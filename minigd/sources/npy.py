@@ -7,6 +7,7 @@ import numpy as np
 from minigd.backend import Array, Workspace, get_backend, numbers
 from minigd.errors import DataError, ShapeError
 from minigd.sources.base import Pair, RandomAccess, Rows
+from minigd.sources.kinds import check_kind
 
 
 class MappedRows(RandomAccess):
@@ -72,14 +73,13 @@ class NpySource(MappedRows):
 
 
 def _map(path: str | os.PathLike[str]) -> Array:
+    check_kind(path, "array")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         # NumPy's advice for what it can't read is to unpickle it, which is never right here.
         reason = "" if "pickle" in str(error) else f": {error}"
         raise DataError(f"{os.fspath(path)} is no .npy file of numbers{reason}") from error
-    if not isinstance(array, np.ndarray):
-        raise DataError(f"{os.fspath(path)} is an archive of arrays: save each with numpy.save")
     # The file is read only, and a plain array on top of it takes half the time of `numpy.memmap`.
     return array.view(np.ndarray)
 

@@ -2,8 +2,12 @@
 
 Quotes are heeded as Python's `csv` and pandas heed them: one opens at the start of a field, and a
 newline or a separator behind it belongs to the field until it closes.
+
+A separator is one byte, or `BLANKS`: a run of blanks and tabs, of which those at the start and at
+the end of a row separate nothing.
 """
 
+import csv
 import gzip
 import re
 import zlib
@@ -17,6 +21,7 @@ from minigd.errors import DataError
 from minigd.sources.remedy import TableError
 
 _NEWLINE, _QUOTE = b"\n", b'"'
+BLANKS = b" \t"
 
 
 class WrongFields(TableError):
@@ -25,6 +30,14 @@ class WrongFields(TableError):
     def __init__(self, message: str, line: int) -> None:
         super().__init__(message)
         self.line = line
+
+
+class NotUtf8(TableError):
+    """Some bytes are not UTF-8; `data` is the rows that they are in."""
+
+    def __init__(self, message: str, data: bytes) -> None:
+        super().__init__(message)
+        self.data = data
 
 
 class Block(NamedTuple):
@@ -100,8 +113,11 @@ def read_blocks(
             _check_text(whole, name, line)
             starts = np.concatenate(([0], ends[:-1] + 1))
             filled = ends > starts
-            if b"\r" in whole:
-                bytes_ = np.frombuffer(whole, dtype=np.uint8)
+            bytes_ = np.frombuffer(whole, dtype=np.uint8)
+            if separator == BLANKS:
+                letters = np.flatnonzero(~np.isin(bytes_, np.frombuffer(b" \t\r\n", np.uint8)))
+                filled = np.searchsorted(letters, ends) > np.searchsorted(letters, starts)
+            elif b"\r" in whole:
                 filled &= ~((ends == starts + 1) & (bytes_[starts] == ord("\r")))
             if len(separators) and separators[-1] >= used:
                 separators = separators[: np.searchsorted(separators, used)]
@@ -124,15 +140,70 @@ def read_bytes(file: BinaryIO, size: int, name: str, line: int) -> bytes:
 def scan(data: bytes, separator: bytes = b",", spaces: bool = False) -> tuple[Array, Array]:
     r"""Return where rows end, and where separators are, outside quotes; `data` begins with a row.
 
-    With `spaces`, a quote opens a field behind spaces too.
+    With `spaces`, a quote opens a field behind spaces too. A run of blanks is where it begins.
 
     >>> ends, separators = scan(b'1,"x,y"\n2,z\n')
     >>> ends.tolist(), separators.tolist()
     ([7, 11], [1, 9])
+    >>> scan(b'  1 "x y"  \n 2   z', BLANKS)[1].tolist()
+    [3, 14]
     """
+    ends, marks = _outside_quotes(data, separator, spaces)
+    return ends, _between_fields(data, marks) if separator == BLANKS else marks
+
+
+def squeeze(data: bytes, separator: bytes) -> bytes:
+    r"""Return rows with one blank in the place of each run of `BLANKS` that separates fields.
+
+    Other separators are one byte already. `data` begins with a row.
+
+    >>> squeeze(b' 1  "x  y"\t2 \n', BLANKS)
+    b'1 "x  y" 2\n'
+    """
+    if separator != BLANKS:
+        return data
+    _, marks = _outside_quotes(data, separator, False)
+    between = _between_fields(data, marks)
+    bytes_ = np.frombuffer(data, dtype=np.uint8).copy()
+    kept = np.ones(len(bytes_), dtype=bool)
+    kept[marks] = False
+    kept[between], bytes_[between] = True, ord(" ")
+    return bytes_[kept].tobytes()
+
+
+def split(row: bytes, separator: bytes) -> list[str]:
+    """Return the fields of one row, without spaces around them.
+
+    Raises
+    ------
+    csv.Error
+        If it is no one row: it holds a lone carriage return, or a field of many thousand letters.
+    """
+    mark = separator[:1].decode()
+    text = squeeze(row, separator).decode("utf-8")
+    reader = csv.reader([text], delimiter=mark, skipinitialspace=mark != " ")
+    return [field.strip() for field in next(reader, [])]
+
+
+def _between_fields(data: bytes, blanks: Array) -> Array:
+    """Return where those runs of blanks begin that have fields on both sides."""
+    if len(blanks) == 0:
+        return blanks
+    begins = np.flatnonzero(np.diff(blanks, prepend=-2) != 1)
+    first, last = blanks[begins], blanks[np.append(begins[1:], len(blanks)) - 1]
+    # A newline before and behind the whole makes its first and last row like others.
+    bytes_ = np.frombuffer(_NEWLINE + data + 2 * _NEWLINE, dtype=np.uint8)
+    before, behind = bytes_[first], bytes_[last + 2]
+    returns = (behind == ord("\r")) & (bytes_[last + 3] == ord(_NEWLINE))
+    between: Array = first[(before != ord(_NEWLINE)) & (behind != ord(_NEWLINE)) & ~returns]
+    return between
+
+
+def _outside_quotes(data: bytes, separator: bytes, spaces: bool) -> tuple[Array, Array]:
+    """Return where newlines and the bytes of separators are, outside quotes."""
     bytes_ = np.frombuffer(data, dtype=np.uint8)
     ends = np.flatnonzero(bytes_ == ord(_NEWLINE))
-    separators = np.flatnonzero(bytes_ == ord(separator))
+    separators = np.flatnonzero(_are_in(separator, bytes_))
     if _QUOTE not in data:
         return ends, separators
     quotes = np.flatnonzero(bytes_ == ord(_QUOTE))
@@ -142,11 +213,18 @@ def scan(data: bytes, separator: bytes = b",", spaces: bool = False) -> tuple[Ar
     before = bytes_[opening - 1]
     reopens = np.zeros(len(opening), dtype=bool)
     reopens[1:] = quotes[1::2][: len(opening) - 1] == opening[1:] - 1
-    good = (before == ord(separator)) | (before == ord(_NEWLINE)) | (opening == 0) | reopens
+    good = _are_in(separator, before) | (before == ord(_NEWLINE)) | (opening == 0) | reopens
     if not good.all():
         return _scan_slowly(data, separator, spaces)
     inside = np.bitwise_xor.accumulate((bytes_ == ord(_QUOTE)).view(np.uint8))
     return ends[inside[ends] == 0], separators[inside[separators] == 0]
+
+
+def _are_in(separator: bytes, bytes_: Array) -> Array:
+    found: Array = bytes_ == separator[0]
+    for other in separator[1:]:
+        found |= bytes_ == other
+    return found
 
 
 def _scan_slowly(data: bytes, separator: bytes, spaces: bool) -> tuple[Array, Array]:
@@ -209,9 +287,10 @@ def _check_text(data: bytes, name: str, line: int) -> None:
     except UnicodeDecodeError as error:
         at = line + data.count(_NEWLINE, 0, error.start)
         start = data.rfind(_NEWLINE, 0, error.start) + 1
-        raise DataError(
+        raise NotUtf8(
             f"{name}, line {at}, byte {error.start - start + 1} of it: 0x{data[error.start]:02x} "
-            "is not UTF-8; convert the file, for example with iconv"
+            "is not UTF-8",
+            data,
         ) from error
     if b"\0" in data:
         at = line + data.count(_NEWLINE, 0, data.index(b"\0"))

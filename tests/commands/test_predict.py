@@ -60,7 +60,7 @@ def test_a_column_that_is_missing_is_named_and_nothing_is_written(folder, tmp_pa
     assert main(["predict", str(folder / "houses.npz"), str(path), "--out", str(out)]) == 1
     assert capsys.readouterr().err == (
         f"minigd: {path}, line 1: there is no column 'grade'; the columns are id, date, price, "
-        "area, heating; a file without a header needs --columns\n"
+        "area, heating\n"
     )
     assert out.read_text() == "old"
 

@@ -178,7 +178,7 @@ def test_another_separator_is_seen_without_a_header(tmp_path):
     with pytest.raises(gd.DataError, match=r"has 1 field, and the table has 3.*separator=';'$"):
         open_table(path, Reading(columns=("a", "color", "y")), target="y")
     path.write_text("by, hand; of course\n1;2\n3;4\n")
-    with pytest.raises(gd.DataError, match=r"no column 'y'.*separator=';'$"):
+    with pytest.raises(gd.DataError, match=r"there is no header, say separator=';', columns=\['A'"):
         open_table(path, Reading(skip_lines=1), target="y")
 
 
@@ -189,16 +189,16 @@ def test_no_separator_is_blamed_for_something_else(tmp_path):
         open_table(path, target="z")
     assert str(caught.value).endswith("there is no column 'z'; the columns are a;b, y")
     path.write_text("a;b\n1\n")
-    with pytest.raises(gd.DataError, match=r"no column 'z'; the columns are a;b$"):
+    with pytest.raises(gd.DataError, match=r"no column 'z'; the columns are a;b; if the fi"):
         open_table(path, target="z")
     path.write_text("y\n1\n")
     with pytest.raises(gd.DataError, match=r"no column is left to learn from$"):
         open_table(path, target="y")
     path.write_text("a;b;c\n1,2\n3,4\n")
-    with pytest.raises(gd.DataError, match=r"the row has 2 fields, and the table has 3 columns$"):
+    with pytest.raises(gd.DataError, match=r"; name all 2 columns with columns=\['A', 'B'\]$"):
         open_table(path, Reading(columns=("a", "b", "c"), skip_lines=1), target="c")
     path.write_bytes(b"\x89\tPNG\xea\t\n1\t2\n")
-    with pytest.raises(gd.DataError, match=r"0x89 is not UTF-8; convert the file, .* iconv$"):
+    with pytest.raises(gd.DataError, match=r"0x89 is not UTF-8; find out its encoding"):
         open_table(path, target="PNG")
 
 

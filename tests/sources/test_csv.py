@@ -73,7 +73,98 @@ def test_other_separators(separator):
     assert table(PLAIN.replace(",", separator), separator=separator) == (ROWS, None)
 
 
-@pytest.mark.parametrize("separator", ["", ",,", "é"])
+# Blanks and tabs ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("separator", [" ", "\t", ",", ";", "|"])
+@pytest.mark.parametrize("block_size", BLOCKS)
+def test_a_missing_cell_shifts_nothing(separator, block_size):
+    text = "y a b c\n3 1 2 4\n6  9 8\n7   \n  5 \n".replace(" ", separator)
+    # The last row has no target.
+    with pytest.raises(gd.DataError, match="line 5, column 'y': the value of the target is missing"):
+        source(text, target="y", missing=0.0, separator=separator, block_size=block_size)
+    text = text.replace(f"\n{separator}{separator}5", f"\n2{separator}{separator}5")
+    rows = source(text, target="y", missing=0.0, separator=separator, block_size=block_size)
+    x, y = whole(rows)
+    assert x.tolist() == [[1, 2, 4], [0, 9, 8], [0, 0, 0], [0, 5, 0]]
+    assert y.tolist() == [3, 6, 7, 2]
+    x, y = rows.take(np.array([3, 1, 2]))
+    assert (x.tolist(), y.tolist()) == ([[0, 5, 0], [0, 9, 8], [0, 0, 0]], [2, 6, 7])
+    dropped = source(text, target="y", missing="drop", separator=separator, block_size=block_size)
+    assert (dropped.rows, dropped.dropped) == (1, 3)
+
+
+cells = st.sampled_from(["", "1", "-2.5", '""', '"3"'])
+
+
+@properties
+@given(
+    st.lists(st.lists(cells, min_size=3, max_size=3), min_size=1, max_size=12),
+    st.sampled_from([" ", "\t", ",", ";"]),
+    st.sampled_from(["\n", "\r\n"]),
+    st.integers(1, 60),
+)
+def test_empty_cells_stay_in_their_columns(rows, separator, ends, block_size):
+    rows = [*rows, ["7", "8", "9"]]  # a column of empty cells alone would be refused
+    text = ends.join(separator.join(row) for row in [["a", "b", "c"], *rows])
+    made = source(text, missing=0.0, separator=separator, block_size=block_size)
+    expected = [[float(cell.strip('"') or 0) for cell in row] for row in rows]
+    assert whole(made)[0].tolist() == expected
+    order = np.arange(len(rows))[::-1]
+    assert made.take(order)[0].tolist() == expected[::-1]
+
+
+@pytest.mark.parametrize("block_size", BLOCKS)
+def test_spaces_around_tabs_are_skipped_and_cells_of_them_are_empty(block_size):
+    text = "a\tb\tc\n1\t 2 \t3\n4\t \t 6\n \t8\t \n"
+    rows = source(text, missing=0.0, separator="\t", block_size=block_size)
+    assert whole(rows)[0].tolist() == [[1, 2, 3], [4, 0, 6], [0, 8, 0]]
+    assert rows.take([2, 0])[0].tolist() == [[0, 8, 0], [1, 2, 3]]
+
+
+ALIGNED = ' a    b\tname \n\n 1.5  2   \'x\r\n10    3 \t\t "y  z" \n   \t \n-4  5e1 """q"\n'
+
+
+@pytest.mark.parametrize("block_size", BLOCKS)
+@pytest.mark.parametrize("last", ["", "\n", " \n", "\r\n", "\n \t\n"])
+def test_runs_of_blanks_separate_columns(block_size, last):
+    text = ALIGNED.removesuffix("\n") + last
+    rows = source(text, separator="blanks", block_size=block_size)
+    assert rows.names == ["a", "b", 'name="q', "name='x", "name=y  z"]
+    x = [[1.5, 2, 0, 1, 0], [10, 3, 0, 0, 1], [-4, 50, 1, 0, 0]]
+    assert whole(rows)[0].tolist() == x
+    assert rows.take(np.array([2, 0, 1, 2]))[0].tolist() == [x[2], x[0], x[1], x[2]]
+    assert rows.places(np.arange(3)) == ["line 3", "line 4", "line 6"]
+
+
+def test_a_cell_that_is_missing_between_runs_of_blanks_is_a_row_of_another_width():
+    with pytest.raises(gd.DataError, match="line 3: the row has 1 field, and the table has 2"):
+        source("a  b\n1  2\n3   \n", separator="blanks")
+    rows = source('a  b\n1  2\n3  ""\nNA 4\n', separator="blanks", missing=0.0)
+    assert whole(rows)[0].tolist() == [[1, 2], [3, 0], [0, 4]]
+
+
+blanks = st.text(alphabet=" \t", max_size=3)
+number = st.sampled_from(["1", "2.5", "-3", '"4"'])
+line_ends = st.sampled_from(["\n", "\r\n", "\n\n", "\n \n"])
+aligned = st.tuples(blanks, st.tuples(number, number), blanks.map(" ".__add__), blanks, line_ends)
+
+
+@properties
+@given(st.lists(aligned, min_size=1, max_size=12), st.integers(1, 60))
+def test_runs_of_any_blanks_are_one_separator(rows, block_size):
+    text = "a b\n" + "".join(
+        before + between.join(row) + behind + end for before, row, between, behind, end in rows
+    )
+    made = source(text, separator="blanks", block_size=block_size)
+    expected = [[float(cell.strip('"')) for cell in row] for _, row, *_ in rows]
+    assert whole(made)[0].tolist() == expected
+    assert made.take(np.arange(len(rows))[::-1])[0].tolist() == expected[::-1]
+    same = pd.read_csv(io.StringIO(text), sep=r"\s+")
+    np.testing.assert_array_equal(same.to_numpy(dtype=float), expected)
+
+
+@pytest.mark.parametrize("separator", ["", ",,", "é", r"\s+", "blank", None, 3, b","])
 def test_a_separator_is_one_character(separator):
     with pytest.raises(ValueError, match="separator must be one character"):
         source(PLAIN, separator=separator)
@@ -94,7 +185,7 @@ def test_names_are_not_given_to_a_file_that_has_them(names, skip):
     if names[0] == "size":
         text = text.replace("a,b", "area,b")
     skips = f"skip_lines={skip + 1}"
-    message = rf": line {skip + 1} is a header: leave out columns=\[\.\.\.\], or add {skips}"
+    message = rf": line {skip + 1} is a header; leave out columns=\[\.\.\.\], or add {skips}"
     with pytest.raises(gd.DataError, match=message):
         source(text, columns=names, skip_lines=skip)
     assert table(text, columns=names, skip_lines=skip + 1) == (ROWS, None)

@@ -132,3 +132,63 @@ def test_a_stream_is_shuffled_with_a_buffer_or_from_a_cache(tmp_path):
         gd.Batches(source.cache(tmp_path / "cache"), batch_size=7, shuffle=True),
     ):
         assert sorted(int(v) for _, y in batches for v in y) == list(range(30))
+
+
+# The index of a frame ----------------------------------------------------------------------------
+
+
+def indexed(index):
+    return pd.DataFrame({"a": [1.5, 2.5, 3.5], "b": [1, 0, 1]}, index=index)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float32", "Int64", "str", "category"])
+def test_a_named_index_is_a_column_like_others(tmp_path, dtype):
+    index = pd.Index(pd.Series([7, 9, 7]).astype(dtype), name="y")
+    indexed(index).to_parquet(tmp_path / "rows.parquet")
+    for block_rows in (1, 100):
+        source = gd.ParquetSource(tmp_path / "rows.parquet", target="y", block_rows=block_rows)
+        assert source.names == ["a", "b"]
+        x, y = whole(source)
+        assert x.tolist() == [[1.5, 1], [2.5, 0], [3.5, 1]]
+        labels = [source.classes[k] for k in y] if source.classes else y.tolist()
+        assert list(map(float, labels)) == [7, 9, 7]
+
+
+def test_each_level_of_an_index_is_a_column(tmp_path):
+    index = pd.MultiIndex.from_arrays([[4, 5, 6], [1.25, 2.5, 5.0]], names=["site", "y"])
+    indexed(index).to_parquet(tmp_path / "rows.parquet")
+    source = gd.ParquetSource(tmp_path / "rows.parquet", target="y")
+    assert source.names == ["a", "b", "site"]
+    assert whole(source)[0].tolist() == [[1.5, 1, 4], [2.5, 0, 5], [3.5, 1, 6]]
+    assert whole(source)[1].tolist() == [1.25, 2.5, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("index", "unnamed"),
+    [
+        (pd.Index([10, 20, 30]), ["__index_level_0__"]),
+        (pd.MultiIndex.from_arrays([[4, 5, 6], [1, 2, 3]], names=["site", None]),
+         ["__index_level_1__"]),
+        (pd.MultiIndex.from_arrays([[4, 5, 6], [1, 2, 3]]),
+         ["__index_level_0__", "__index_level_1__"]),
+    ],
+)  # fmt: skip
+def test_an_index_without_a_name_is_warned_of(tmp_path, index, unnamed):
+    path = tmp_path / "rows.parquet"
+    indexed(index).to_parquet(path)
+    with pytest.warns(UserWarning, match="no name, as where pandas wrote the index") as caught:
+        source = gd.ParquetSource(path, target="b")
+    [remedy] = caught[0].message.remedies
+    assert remedy.options == {"exclude": unnamed}
+    assert set(unnamed) < set(source.names)
+    assert str(caught[0].filename) == __file__
+    mended = gd.ParquetSource(path, target="b", **remedy.options)
+    assert not set(unnamed) & set(mended.names)
+    # What was asked for by name, or by a schema, is meant.
+    gd.ParquetSource(path, target="b", features=["a", *unnamed])
+    gd.ParquetSource(path, schema=source.schema)
+
+
+def test_a_counted_index_is_no_column(tmp_path):
+    indexed(None).to_parquet(tmp_path / "rows.parquet")
+    assert gd.ParquetSource(tmp_path / "rows.parquet", target="b").names == ["a"]

@@ -5,6 +5,7 @@ Each row knows its place and its line in the file.
 
 import csv
 import io
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigd as gd
-from minigd.sources.text import check_fields, read_blocks, scan
+from minigd.sources.text import BLANKS, check_fields, read_blocks, scan, split, squeeze
 
 properties = settings(derandomize=True, deadline=None, max_examples=100)
 # Few letters, so that quotes, doubled quotes and newlines meet often.
@@ -123,3 +124,61 @@ def test_a_byte_that_is_not_utf8_is_named_with_its_line(size):
     data = "a,b\né,1\nü,2\n".encode() + "ñ,3\n".encode("latin-1")
     with pytest.raises(gd.DataError, match=r"f.csv, line 4, byte 1 of it: 0xf1 is not UTF-8"):
         list(read_blocks(io.BytesIO(data), "f.csv", size))
+
+
+# Runs of blanks ----------------------------------------------------------------------------------
+
+
+@properties
+@given(st.text(alphabet='a" \t\n\r', max_size=40))
+def test_runs_of_blanks_are_separators_outside_quotes_alone(text):
+    # Rows and fields are those of the text in which each run is one comma, found by hand.
+    data = text.encode()
+    ends, separators = scan(data, BLANKS)
+    inside, opens = False, True
+    fields, own_ends, line_start = [], [], True
+    i = 0
+    while i < len(text):
+        letter = text[i]
+        if inside:
+            if text[i : i + 2] == '""':
+                i += 1
+            elif letter == '"':
+                inside = False
+        elif letter == '"' and opens:
+            inside, opens, line_start = True, False, False
+        elif letter == "\n":
+            own_ends.append(i)
+            opens = line_start = True
+        elif letter in " \t":
+            run = i
+            while i + 1 < len(text) and text[i + 1] in " \t":
+                i += 1
+            if not line_start and not re.match(r"\r?(\n|\Z)", text[i + 1 :]):
+                fields.append(run)
+            opens = True
+        else:
+            opens = line_start = False
+        i += 1
+    assert ends.tolist() == own_ends
+    assert separators.tolist() == fields
+
+
+@properties
+@given(st.text(alphabet='a" \t\n', max_size=40))
+def test_squeezed_rows_have_the_same_fields(text):
+    data = text.encode()
+    ends, separators = scan(data, BLANKS)
+    squeezed = squeeze(data, BLANKS)
+    again, single = scan(squeezed, b" ")
+    assert len(again) == len(ends)
+    assert len(single) == len(separators)
+    assert squeeze(squeezed, BLANKS) == squeezed
+    assert squeeze(data, b",") == data
+
+
+def test_fields_of_a_row():
+    assert split(b'a, "b, c" ,\r\n', b",") == ["a", "b, c", ""]
+    assert split(b"a   b\n", b" ") == ["a", "", "", "b"]
+    assert split(b'  a \t "b  c"  \r\n', BLANKS) == ["a", "b  c"]
+    assert split(b" \n", BLANKS) == split(b"", b",") == []
