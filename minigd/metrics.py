@@ -13,7 +13,7 @@ import numpy as np
 
 from minigd import moments, state
 from minigd.backend import Array, backend_of
-from minigd.errors import DataError, ShapeError, unknown_name
+from minigd.errors import DataError, ShapeError, check_per_example, unknown_name
 
 
 class Metric:
@@ -49,11 +49,7 @@ class Metric:
         weight : Array, shape (n,), or None
         """
         each = self.per_example(prediction, y)
-        if getattr(each, "shape", None) != (len(prediction),):
-            raise ShapeError(
-                f"{type(self).__name__}.per_example must return a number for each row, shape "
-                f"({len(prediction)},), and returned {getattr(each, 'shape', each)}"
-            )
+        check_per_example(self, each, len(prediction))
         return (each.astype("float64") if weight is None else each * weight).sum()
 
     def merge(self, one: Array, other: Array) -> Array:

@@ -578,7 +578,9 @@ class Column(Metric):
 @pytest.mark.parametrize(("metric", "shape"), [(OneNumber(), r"\(\)"), (Column(), r"\(4, 1\)")])
 @pytest.mark.parametrize("weight", [None, np.ones(4)])
 def test_a_metric_that_gives_no_number_for_each_row_is_named(metric, shape, weight):
-    words = rf"per_example must return a number for each row, shape \(4,\), and returned {shape}"
+    words = (
+        rf"per_example must return a number for each row, shape \(4,\), and returned shape {shape}"
+    )
     with pytest.raises(gd.ShapeError, match=words):
         metric.total(np.ones((4, 1)), np.ones(4), weight)
 
