@@ -135,18 +135,18 @@ class Objective:
         last = type(self.model.layers[-1])
         competing = last is Softmax and isinstance(self.loss, BinaryCrossEntropy)
         if competing and y.shape in (shape[:1], (shape[0], 1)):
-            self._refuse_rows(f"shape {y.shape}")
+            raise ShapeError(self._not_one_class(f"shape {y.shape}"))
         self.loss.check_shape(y, shape)
         if values:
             self.loss.check_values(y, shape)
             if competing and float(abs(y.sum(axis=1) - 1).max()) > 1e-3:
-                self._refuse_rows("rows that do not sum to 1")
+                raise DataError(self._not_one_class("rows that do not sum to 1"))
             # A target too large for the dtype is refused here, and not met as an infinite loss.
             backend_of(y).convert(y, self.model.dtype, "y")
 
-    def _refuse_rows(self, given: str) -> None:
-        """Refuse targets that are not one class a row under Softmax and a binary cross-entropy."""
-        raise DataError(
+    def _not_one_class(self, given: str) -> str:
+        """Say what to do with such targets under Softmax and a binary cross-entropy."""
+        return (
             f"the model ends in Softmax, whose outputs sum to 1, under {self.loss!r}, and y has "
             f"{given}: for one class a row use CategoricalCrossEntropy(), for independent "
             "yes-or-no labels end the model in Sigmoid()"
