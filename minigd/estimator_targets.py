@@ -16,6 +16,7 @@ from minigd.errors import DataError
 from minigd.layers import Rescale
 from minigd.moments import Moments
 from minigd.sources import ArraySource, Pair, Rows, Source
+from minigd.weights import warn_of_unknown
 
 
 class NumberedSource(Source):
@@ -38,6 +39,7 @@ class NumberedSource(Source):
         names = known(self.source, "classes")
         there = self._classes if names is None else range(len(names))
         labels = [label for label in table if label in there]
+        warn_of_unknown([label for label in table if label not in there])
         return {int(self.number(np.array([k]))[0]): table[k] for k in labels}
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
@@ -63,7 +65,7 @@ def over(batches: Batches, source: Source) -> Batches:
     again = copy.copy(batches)
     again.source = source
     if isinstance(source, NumberedSource):
-        again._class_weight = source.by_number(batches._class_weight)
+        again._class_weight, again._unseen = source.by_number(batches._class_weight), set()
     return again
 
 

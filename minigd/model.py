@@ -423,7 +423,7 @@ class Sequential:
             A new order of the rows each epoch, decided by the model's seed.
         sample_weight : array-like, shape (rows,), optional
             How much each row counts; one of weight 0 is left out, whatever numbers it holds.
-        class_weight : dict of int to float, or "balanced", optional
+        class_weight : dict from class to float, or "balanced", optional
             How much the rows of each class count, times their own weight.
         callbacks : iterable of callable
             Each is called with every event; see `minigd.Trainer.fit`.

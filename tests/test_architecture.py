@@ -18,7 +18,7 @@ PACKAGE = Path(gd.__file__).parent
 
 # A module of the inside imports from earlier lines, and modules of one folder import each other.
 RINGS = [
-    {"errors", "version", "history", "progress", "interrupt"},
+    {"errors", "version", "history", "progress", "interrupt", "labels"},
     {"state", "kernels"},
     {"backend"},
     {"weights"},
@@ -34,14 +34,14 @@ RINGS = [
 ]
 # The other way to the trainer: rows know nothing of layers.
 ROWS = {
-    "sources": {"errors", "state", "backend", "weights"},
+    "sources": {"errors", "labels", "state", "backend", "weights"},
     "streams": {"errors", "state", "backend", "sources"},
     "batches": {"errors", "state", "backend", "weights", "sources", "streams"},
     "runs": {"batches"},
     "trainer": {"sources", "batches"},
 }
 # What imports nothing of the package, because nobody beside the trainer needs to know more.
-LEAVES = {"errors", "version", "history", "progress", "interrupt"}
+LEAVES = {"errors", "version", "history", "progress", "interrupt", "labels"}
 # Conveniences for users, and no dependencies: `Sequential.fit` makes a Trainer, and `History.plot`
 # hands itself to a drawing of the outer ring.
 AGAINST_THE_ARROWS = {
@@ -50,7 +50,7 @@ AGAINST_THE_ARROWS = {
 }
 
 INSIDE = set().union(*RINGS) | set(ROWS)
-SIZE = 3_460
+SIZE = 3_500
 # Executors do what layers and batches do, faster: a reader of the inside needs those.
 EXECUTORS = {"recording", "fast", "fused", "masking", "receipt", "staging", "kernels"}
 EXECUTORS_SIZE = 1_130
