@@ -467,7 +467,7 @@ class _Runner:
                 parts.append((y, weight))
         y, weight = (np.concatenate(part) for part in zip(*parts, strict=True))
         y = model.backend.to_numpy(objective.targets(model.backend.asarray(y)))
-        loss = type(objective.loss)(**objective.loss.config())
+        loss = copy.copy(objective.loss)
         z = np.zeros((len(y), model.n_out))
         targets = loss.targets(y, z)
         if targets.shape != z.shape:
