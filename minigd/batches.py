@@ -16,12 +16,14 @@ from minigd.progress import watched
 from minigd.sources import ArraySource, Rows, Source
 from minigd.streams import Piece, cut, prefetched, shuffled
 from minigd.weights import (
+    ByNumber,
     ClassWeight,
     balance,
     check_class_weight,
     check_weights,
     labels,
     of_classes,
+    warn_of_unknown,
 )
 
 # The first word of a seed sequence says what is drawn, so that weights and orders never coincide.
@@ -141,10 +143,12 @@ class Batches:
         How much each row of the source counts, at least 0. A row of weight 0 is left out of
         training and evaluation, whatever numbers it holds; a loop by hand leaves out such rows, and
         batches of nothing else, itself.
-    class_weight : dict of int to float, or "balanced", optional
-        How much the rows of each class count; a class that is not named counts 1. ``"balanced"``
-        lets all classes count the same, which for a stream takes one pass over it. Times the
-        row's own weight.
+    class_weight : dict from class to float, or "balanced", optional
+        How much the rows of each class count; a class that is not named counts 1, and one that is
+        named and does not occur is warned about. A class is named by its label, of any type that
+        writes it: 1, 1.0 and "1" are the same; where a source has names for classes, by its name,
+        or by its number if no name is a number. ``"balanced"`` lets all classes count the same,
+        which for a stream takes one pass over it. Times the row's own weight.
 
     Attributes
     ----------
@@ -198,7 +202,7 @@ class Batches:
             raise ValueError(f"tail must be 'keep' or 'drop', not {tail!r}")
         self.batch_size = None if batch_size is None else _check_batch_size(batch_size)
         if class_weight is not None and not isinstance(x, Source) and y is not None:
-            sample_weight = self._of_arrays(y, sample_weight, check_class_weight(class_weight))
+            sample_weight = self._of_arrays(y, sample_weight, class_weight)
             class_weight = None
         own = None if isinstance(x, Source) else sample_weight
         self.source: Source = x if isinstance(x, Source) else ArraySource(x, y, own)
@@ -229,6 +233,7 @@ class Batches:
         """Take the weights: of all rows of an array at once, of a stream's classes as they come."""
         self._weights: Array | None = None
         self._class_weight: dict[int, float] = {}
+        self._unseen: set[int] = set()  # classes of these that no row was of so far
         if sample_weight is not None:
             if self.source.weight is not None and own is None:
                 raise TypeError("the source brings its own weights: leave sample_weight out")
@@ -239,23 +244,34 @@ class Batches:
             raise DataError("weights are for rows with targets, and there is no y")
         if class_weight is None:
             return
-        chosen = check_class_weight(class_weight)
+        source = self.source
+        chosen = check_class_weight(class_weight, source.classes)
         table = balance(self._totals()) if chosen == "balanced" else dict(chosen)
-        if not isinstance(self.source, ArraySource):
+        if source.classes is None and not isinstance(chosen, ByNumber | str):
+            self._unseen = set(table)
+        if not isinstance(source, ArraySource):
             self._class_weight = table
             return
-        if self.source.y is None:
+        if source.y is None:
             raise DataError("class_weight weighs targets, and there is no y")
-        weights = of_classes(self._labels(self.source.y, self._weights), table)
+        classes = self._labels(source.y, self._weights)
+        self._see(source.y, classes)
+        self._warn_of_unseen()
+        weights = of_classes(classes, table)
         self._weights = weights if self._weights is None else weights * self._weights
         if not (self._weights > 0).any():
             raise DataError("class_weight leaves no row with a weight above 0")
 
-    def _of_arrays(self, y: Any, sample_weight: Any, chosen: ClassWeight) -> Array:
+    def _of_arrays(self, y: Any, sample_weight: Any, given: ClassWeight) -> Array:
         """Return the weight of each row of an array, its class's included."""
         y = backend_of(y).here(y, "y")
         own = None if sample_weight is None else check_weights(sample_weight, len(y))
+        chosen = check_class_weight(given, [False, True] if y.dtype == bool else None)
         classes = self._labels(y, own)
+        if not isinstance(chosen, ByNumber | str):
+            self._unseen = set(chosen)
+            self._see(y, classes)
+            self._warn_of_unseen()
         if chosen == "balanced":
             kinds, inverse = np.unique(classes, return_inverse=True)
             totals = np.bincount(inverse.reshape(-1), own)
@@ -265,6 +281,15 @@ class Batches:
         if not weights.any():
             raise DataError("class_weight leaves no row with a weight above 0")
         return check_weights(weights, len(y))
+
+    def _see(self, y: Array, classes: Array) -> None:
+        """Take note of the classes that there are; one-hot rows have a column for each."""
+        columns = range(y.shape[1]) if y.ndim == 2 and y.shape[1] > 1 else ()
+        self._unseen.difference_update(np.unique(classes).tolist(), columns)
+
+    def _warn_of_unseen(self) -> None:
+        warn_of_unknown(sorted(self._unseen))
+        self._unseen.clear()
 
     def _labels(self, y: Array, weights: Array | None) -> Array:
         """Return the class of each row, and any class where the weight is 0 already."""
@@ -297,15 +322,23 @@ class Batches:
         """Return the weights of some rows; y decides where a stream's classes have weights."""
         weights = None if self._weights is None else self._weights[rows]
         if self._class_weight and y is not None:
-            own = of_classes(self._labels(y, weights), self._class_weight)
+            classes = self._labels(y, weights)
+            if self._unseen:
+                self._see(y, classes)
+            own = of_classes(classes, self._class_weight)
             weights = own if weights is None else own * weights
         return weights
 
-    def _weighted(self, batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+    def _weighted(
+        self, batches: Generator[Batch, None, None], whole: bool
+    ) -> Generator[Batch, None, None]:
+        """Put weights beside rows; `whole` where these are all rows, or all but a dropped tail."""
         for batch in batches:
             if batch.y is None:
                 raise DataError("weights are for rows with targets, and there is no y")
             yield Batch(batch.x, batch.y, batch.rows, self.weight(batch.rows, batch.y))
+        if whole:
+            self._warn_of_unseen()
 
     def on(self, backend: Backend) -> "Batches":
         """Return the same batches with their rows on a GPU that keeps them, else these.
@@ -377,11 +410,13 @@ class Batches:
         """
         # A batch that waits must not be overwritten by the next one.
         batches = self._epoch(epoch, start, None if self.prefetch else workspace)
-        return self._ready(batches)
+        return self._ready(batches, whole=start == 0)
 
-    def _ready(self, batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+    def _ready(
+        self, batches: Generator[Batch, None, None], whole: bool = True
+    ) -> Generator[Batch, None, None]:
         if self.weighted:
-            batches = self._weighted(batches)
+            batches = self._weighted(batches, whole)
         return prefetched(batches, self.prefetch) if self.prefetch else batches
 
     def in_order(self) -> Generator[Batch, None, None]:

@@ -19,7 +19,7 @@ from minigd import formulas
 from minigd.backend import Array
 from minigd.batches import Batches
 from minigd.commands.output import show
-from minigd.errors import GradientError
+from minigd.errors import GradientError, PerExampleError
 from minigd.gradcheck import check_gradients, check_layer
 from minigd.layers import Layer
 from minigd.layers.normalization import Adapted
@@ -251,6 +251,8 @@ def _pair(loss: Loss, n: int, width: int) -> tuple[Array, Array] | None:
         for y in _targets(n, width):
             try:
                 value = type(loss)(**loss.config()).forward(z, y)
+            except PerExampleError:
+                raise
             except ValueError:
                 continue
             except (TypeError, IndexError) as error:

@@ -15,6 +15,10 @@ class ShapeError(DataError):
     """Two arrays, or an array and a layer, do not fit together."""
 
 
+class PerExampleError(ShapeError):
+    """A `per_example` returned something other than a number for each row."""
+
+
 class GradientError(ArithmeticError):
     """A hand-written gradient differs from the numerical one.
 
@@ -93,3 +97,16 @@ def check_number(name: str, value: Any, lowest: float = 0.0, below: float = math
         limit = "finite" if below == math.inf else f"below {below:g}"
         raise ValueError(f"{name} must be a number, at least {lowest:g} and {limit}, not {value!r}")
     return float(value)
+
+
+def check_per_example(owner: object, each: Any, rows: int) -> None:
+    """Refuse what a `per_example` returned if it is not a number for each row, shape (rows,)."""
+    shape = getattr(each, "shape", None)
+    if shape != (rows,):
+        kind = type(each).__name__
+        given = f"a value of type {kind}, not an array" if shape is None else f"shape {shape}"
+        raise PerExampleError(
+            f"{type(owner).__name__}.per_example must return a number for each row, shape "
+            f"({rows},), and returned {given}: end it in a mean over each row's outputs, "
+            ".mean(axis=1), for the mean over the rows is taken after it"
+        )

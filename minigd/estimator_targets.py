@@ -1,4 +1,4 @@
-"""Targets of a source for the estimators: labels as the numbers of their classes, and weighed sums.
+"""Targets of a source for the estimators: labels as the numbers of their classes, and Rescale.
 
 Names of classes and columns are found where the source, or the source it is part of, tells them.
 """
@@ -14,8 +14,9 @@ from minigd.backend import Array, Workspace, backend_of
 from minigd.batches import Batches
 from minigd.errors import DataError
 from minigd.layers import Rescale
-from minigd.layers.normalization import Moments
+from minigd.moments import Moments
 from minigd.sources import ArraySource, Pair, Rows, Source
+from minigd.weights import warn_of_unknown
 
 
 class NumberedSource(Source):
@@ -38,6 +39,7 @@ class NumberedSource(Source):
         names = known(self.source, "classes")
         there = self._classes if names is None else range(len(names))
         labels = [label for label in table if label in there]
+        warn_of_unknown([label for label in table if label not in there])
         return {int(self.number(np.array([k]))[0]): table[k] for k in labels}
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
@@ -63,7 +65,7 @@ def over(batches: Batches, source: Source) -> Batches:
     again = copy.copy(batches)
     again.source = source
     if isinstance(source, NumberedSource):
-        again._class_weight = source.by_number(batches._class_weight)
+        again._class_weight, again._unseen = source.by_number(batches._class_weight), set()
     return again
 
 
@@ -114,30 +116,15 @@ def numbers_of(y: Array, classes: Array) -> Array:
     return np.searchsorted(classes, y)
 
 
-class WeightedMoments(Moments):
-    """Mean and variance by weight, so that a row of weight 2 counts as two rows."""
-
-    n: Any  # a sum of weights
-
-    def add_batch(self, y: Array, weight: Array) -> None:
-        """Add the targets of a batch, as `Moments.add` adds rows."""
-        y, weight = y[weight > 0].reshape(int((weight > 0).sum()), -1), weight[weight > 0]
-        if not len(y):
-            return
-        n = weight.sum()
-        mean = weight @ y / n
-        delta, both = mean - self.mean, self.n + n
-        self._squares = self._squares + weight @ (y - mean) ** 2 + delta**2 * (self.n * n / both)
-        self.mean = self.mean + delta * (n / both)
-        self.n = both
-
-
 def standardize(layer: Rescale, batches: Batches) -> None:
     """Let the layer take the mean and the deviation of the targets, reading them once."""
-    moments = WeightedMoments()
+    moments = Moments()
     for batch in batches.in_order():
         if batch.y is None:
             raise DataError(f"{batches.source!r} has no targets")
-        y = backend_of(batch.y).to_numpy(batch.y).astype(np.float64)
-        moments.add_batch(y, np.ones(len(y)) if batch.weight is None else batch.weight)
+        y, weight = backend_of(batch.y).to_numpy(batch.y).reshape(len(batch.y), -1), batch.weight
+        if weight is None:
+            moments.add(y)
+        elif (weight > 0).any():
+            moments.add(y[weight > 0], weight[weight > 0])
     layer.settle(moments)

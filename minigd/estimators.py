@@ -11,7 +11,6 @@ import numpy as np
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
-    from sklearn.utils.class_weight import compute_class_weight
     from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
     from sklearn.utils.validation import column_or_1d
 except ImportError as error:
@@ -30,6 +29,7 @@ from minigd.losses import Loss, get_loss
 from minigd.schedules import Schedule
 from minigd.sources import ArraySource, Source
 from minigd.updaters import Updater
+from minigd.weights import ByNumber, check_class_weight
 
 
 class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -67,7 +67,8 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
     tol : float, default 1e-4
         How much better a loss must be to count.
     class_weight : dict from class to float, or "balanced", optional
-        Times the row's own weight. ``"balanced"`` lets all classes count the same.
+        Times the row's own weight; a class that is not named counts 1, and one that is named and
+        is none of `classes_` is warned about. ``"balanced"`` lets all classes count the same.
     warm_start : bool, default False
         Whether `fit` goes on from the one before: two fits of 10 epochs are one of 20. Layers
         stay; an updater or a learning rate that was changed since starts afresh.
@@ -306,10 +307,8 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
             raise ValueError(
                 "class_weight is for one class a row, and y has several labels: use sample_weight"
             )
-        if isinstance(self.class_weight, str) and self.class_weight == "balanced":
-            return "balanced"
-        weights = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
-        return dict(enumerate(weights.tolist()))
+        table = check_class_weight(self.class_weight, self.classes_.tolist(), by_number=False)
+        return table if isinstance(table, str) else ByNumber(table)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -11,7 +11,7 @@ import numpy as np
 
 from minigd import formulas, state
 from minigd.backend import Array, Backend, backend_of, numbers
-from minigd.errors import DataError, ShapeError, check_number, unknown_name
+from minigd.errors import DataError, ShapeError, check_number, check_per_example, unknown_name
 from minigd.weights import check_weights
 
 
@@ -107,9 +107,10 @@ class Loss:
     def mean(self, z: Array, y: Array, scale: Array | None = None) -> Any:
         """Do what `forward` does with z and y that were checked before; scale_i is n w_i / Σ w."""
         y = self.targets(y, z)
-        self._kept, self._left_out = (z, y, scale), None
         with np.errstate(divide="ignore", invalid="ignore"):
             each = self.per_example(z, y)
+            check_per_example(self, each, len(z))
+            self._kept, self._left_out = (z, y, scale), None
             return each.mean() if scale is None else (each * scale).mean()
 
     def backward(self) -> Array:

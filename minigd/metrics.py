@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from minigd import state
+from minigd import moments, state
 from minigd.backend import Array, backend_of
-from minigd.errors import DataError, ShapeError, unknown_name
+from minigd.errors import DataError, ShapeError, check_per_example, unknown_name
 
 
 class Metric:
@@ -53,11 +53,7 @@ class Metric:
         weight : Array, shape (n,), or None
         """
         each = self.per_example(prediction, y)
-        if getattr(each, "shape", None) != (len(prediction),):
-            raise ShapeError(
-                f"{type(self).__name__}.per_example must return a number for each row, shape "
-                f"({len(prediction)},), and returned {getattr(each, 'shape', each)}"
-            )
+        check_per_example(self, each, len(prediction))
         return (each.astype("float64") if weight is None else each * weight).sum()
 
     def merge(self, one: Array, other: Array) -> Array:
@@ -332,8 +328,8 @@ class R2(Difference):
     >>> R2().value(total, 3.0)
     0.5
 
-    Source: Wright (1921), "Correlation and causation"; the sums of batches are put together as in
-    Chan, Golub and LeVeque (1983), equations 2.1.
+    Source: Wright (1921), "Correlation and causation"; the sums of batches are put together as
+    `minigd.moments` does.
     """
 
     more_is_better = True
@@ -341,21 +337,15 @@ class R2(Difference):
     def total(self, prediction: Array, y: Array, weight: Array | None) -> Array:
         """Return for each output Σw, the mean of y, its squared deviations, the squared errors."""
         squares = self.errors(prediction, y) ** 2
-        y = y.reshape(prediction.shape).astype("float64")
-        w = np.ones_like(y) if weight is None else weight[:, None] * np.ones_like(y)
-        sum_w = w.sum(axis=0)
-        mean = (w * y).sum(axis=0) / sum_w
-        deviations = (w * (y - mean) ** 2).sum(axis=0)
-        return np.stack([sum_w, mean, deviations, (w * squares).sum(axis=0)])
+        n, mean, deviations = moments.of_columns(y.reshape(prediction.shape), weight)
+        w = 1.0 if weight is None else weight[:, None]
+        return np.stack([n + 0 * mean, mean, deviations, (w * squares).sum(axis=0)])
 
     def merge(self, one: Array, other: Array) -> Array:
         """Return the total of two parts from their totals."""
-        both = one[0] + other[0]
-        # A part whose update was masked has weight 0.
-        share = other[0] / np.where(both > 0, both, 1)
-        delta = other[1] - one[1]
-        squares = one[2] + other[2] + delta**2 * one[0] * share
-        return np.stack([both, one[1] + delta * share, squares, one[3] + other[3]])
+        a, b = (moments.Part(part[0], part[1], part[2]) for part in (one, other))
+        both = moments.merged(a, b)
+        return np.stack([*both, one[3] + other[3]])
 
     def value(self, total: Any, weight: float) -> float:
         """Return the mean over the outputs."""
@@ -397,32 +387,52 @@ def get_metric(which: str | Metric) -> Metric:
     raise unknown_name("metric", which, METRICS)
 
 
-def get_metrics(which: Iterable[str | Metric] | Mapping[str, Metric]) -> dict[str, Metric]:
-    """Return metrics under the keys that a history holds them by: the name given, or the class's.
+def get_metrics(
+    which: Iterable[str | Metric] | Mapping[str, str | Metric],
+) -> dict[str, Metric]:
+    """Return metrics under the keys that a history holds them by.
 
+    Of a list those are the names given, or the classes' own; a dict gives keys of the caller's.
+
+    Raises
+    ------
+    TypeError
+        If one metric stands where several are expected, or a key is not a text.
+    ValueError
+        If a name is not known, or a key comes twice or is one that a history has.
+
+    Examples
+    --------
     >>> list(get_metrics(["mae", Accuracy()]))
     ['mae', 'accuracy']
+    >>> list(get_metrics({"error": "mae"}))
+    ['error']
     """
-    if isinstance(which, Mapping):
-        return dict(which)
-    if isinstance(which, str):
-        raise TypeError(f"metrics is a list of names, [{which!r}], and not one name")
+    if isinstance(which, str | Metric):
+        one = repr(which) if isinstance(which, str) else f"{type(which).__name__}()"
+        raise TypeError(f"metrics is a list, [{one}], and not one metric")
+    given = which.items() if isinstance(which, Mapping) else [(_name(m), m) for m in which]
     named: dict[str, Metric] = {}
-    for m in which:
-        name = m if isinstance(m, str) else _name(m)
+    for name, metric in given:
+        if not isinstance(name, str):
+            raise TypeError(f"the keys of metrics are names, such as 'r2', and not {name!r}")
         if name in named:
             raise ValueError(
                 f"there are two metrics of the name {name!r}: give names of your own, "
                 "metrics={'one': ..., 'other': ...}"
             )
-        named[name] = get_metric(m)
-    for name in named:
         if name in ("loss", "seconds", "updates") or name.startswith("val_"):
-            raise ValueError(f"a history has a column {name!r} of its own: rename the metric")
+            raise ValueError(
+                f"a history has a column {name!r} of its own: give the metric another name, "
+                "metrics={'another': ...}"
+            )
+        named[name] = get_metric(metric)
     return named
 
 
-def _name(metric: Metric) -> str:
+def _name(metric: str | Metric) -> str:
+    if isinstance(metric, str):
+        return metric
     words = re.findall("[A-Z][a-z0-9]*", type(metric).__name__)
     return "_".join(words).lower() or type(metric).__name__
 

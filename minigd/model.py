@@ -5,7 +5,7 @@ Every W, b, dW and db is a named view into two contiguous vectors, so that an up
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -393,7 +393,7 @@ class Sequential:
         batch_size: int | None = 100,
         epochs: int = 1,
         validation_data: Any = None,
-        metrics: Iterable[str | Metric] = (),
+        metrics: Iterable[str | Metric] | Mapping[str, str | Metric] = (),
         shuffle: bool = True,
         sample_weight: Any = None,
         class_weight: Any = None,
@@ -421,12 +421,13 @@ class Sequential:
             Passes over the rows.
         validation_data : (X, y), Batches or source, optional
             Evaluated after each epoch: ``val_loss`` and so on in the history.
-        metrics : iterable of str or Metric
+        metrics : iterable of str or Metric, or dict of them by name
+            A dict's keys are their names in the history.
         shuffle : bool, default True
             A new order of the rows each epoch, decided by the model's seed.
         sample_weight : array-like, shape (rows,), optional
             How much each row counts; one of weight 0 is left out, whatever numbers it holds.
-        class_weight : dict of int to float, or "balanced", optional
+        class_weight : dict from class to float, or "balanced", optional
             How much the rows of each class count, times their own weight.
         callbacks : iterable of callable
             Each is called with every event; see `minigd.Trainer.fit`.

@@ -51,7 +51,9 @@ class Objective:
     Raises
     ------
     ValueError
-        If the loss is unknown, or takes logits where the model gives probabilities or the reverse.
+        If the loss is unknown, or the model's last layer can't give what it takes: logits and not
+        probabilities, or the reverse; outputs of a Sigmoid, which do not compete, where one class
+        out of several is learned; a Softmax over one unit, which is always 1.
 
     Examples
     --------
@@ -67,6 +69,7 @@ class Objective:
         self.given = self.loss = get_loss(loss)
         self._shape: tuple[int, ...] = ()
         last = type(model.layers[-1])
+        _refuse_mismatch(last, model.n_out, self.loss)
         if self.loss.from_logits and last in (Sigmoid, Softmax):
             raise ValueError(
                 f"{self.loss!r} takes logits, but the model ends in {last.__name__}, which gives "
@@ -129,11 +132,25 @@ class Objective:
                 f"x has shape {x.shape} and the model takes rows of {self.model.n_in} numbers"
             )
         shape = (x.shape[0], self.model.n_out)
+        last = type(self.model.layers[-1])
+        competing = last is Softmax and isinstance(self.loss, BinaryCrossEntropy)
+        if competing and y.shape in (shape[:1], (shape[0], 1)):
+            raise ShapeError(self._not_one_class(f"shape {y.shape}"))
         self.loss.check_shape(y, shape)
         if values:
             self.loss.check_values(y, shape)
+            if competing and float(abs(y.sum(axis=1) - 1).max()) > 1e-3:
+                raise DataError(self._not_one_class("rows that do not sum to 1"))
             # A target too large for the dtype is refused here, and not met as an infinite loss.
             backend_of(y).convert(y, self.model.dtype, "y")
+
+    def _not_one_class(self, given: str) -> str:
+        """Say what to do with such targets under Softmax and a binary cross-entropy."""
+        return (
+            f"the model ends in Softmax, whose outputs sum to 1, under {self.loss!r}, and y has "
+            f"{given}: for one class a row use CategoricalCrossEntropy(), for independent "
+            "yes-or-no labels end the model in Sigmoid()"
+        )
 
     def forward(self, x: Array, y: Array, scale: Array | None = None) -> tuple[Any, Array]:
         """Return the mean loss and the outputs of a training pass, for x and y checked before.
@@ -170,3 +187,29 @@ class Objective:
     def predictions(self, z: Array) -> Array:
         """Return what all others see: probabilities for logits, and numbers in the units of y."""
         return self.loss.probabilities(z) if self._rescale is None else self._rescale.forward(z)
+
+
+def _refuse_mismatch(last: type[Layer], outputs: int, loss: Loss) -> None:
+    """Refuse a last layer under which a loss can't be learned, whatever the data."""
+    if last is Softmax and outputs == 1:
+        raise ValueError(
+            "the model ends in a Softmax over 1 unit, which is always 1: for two classes end it in "
+            "Dense(1), Sigmoid() and use BinaryCrossEntropy(), for more in Dense(number of "
+            "classes), Softmax() and use CategoricalCrossEntropy(), for numbers in Dense(1)"
+        )
+    # A class of one's own may compute something else.
+    own = type(loss).per_example
+    if last is Sigmoid and own is CategoricalCrossEntropy.per_example:
+        several = "one class a row" if outputs > 1 else "more than two classes"
+        softmax = "Softmax()" if outputs > 1 else "Dense(number of classes), Softmax()"
+        binary = "independent yes-or-no labels" if outputs > 1 else "two classes"
+        raise ValueError(
+            f"{loss!r} is for one class out of several, and the model ends in Sigmoid, whose "
+            f"outputs do not compete: for {several} end it in {softmax} and use "
+            f"CategoricalCrossEntropy(), for {binary} use BinaryCrossEntropy()"
+        )
+    if last is ReLU and loss.from_logits and own is BinaryCrossEntropy.per_example:
+        raise ValueError(
+            f"{loss!r} takes logits of either sign, and the model ends in ReLU, which is never "
+            "below 0, so that no row would be of class 0: leave the last ReLU out"
+        )

@@ -185,16 +185,16 @@ def _units(schedule: Schedule) -> set[str]:
     return units | {"epochs" if schedule.updates is None else "updates"}
 
 
-def plot_rates(rates: Array, losses: Array, suggestion: float, ax: Any = None) -> Any:
+def plot_rates(rates: Array, losses: Array, suggestion: float | None, ax: Any = None) -> Any:
     """Draw the loss against a growing learning rate; this is `RateCurve.plot`."""
     ax = _axes(ax)
     ax.plot(rates, losses, color=COLORS[0], marker=MARKERS[0], markevery=max(1, len(rates) // 10))
-    ax.axvline(
-        suggestion, linestyle=":", color="black", zorder=1, label=f"suggestion: {suggestion:.2g}"
-    )
+    if suggestion is not None:
+        label = f"suggestion: {suggestion:.2g}"
+        ax.axvline(suggestion, linestyle=":", color="black", zorder=1, label=label)
+        ax.legend(fontsize="small")
     ax.set(xscale="log", xlabel="learning rate", ylabel="loss, smoothed")
     ax.grid(alpha=0.3)
-    ax.legend(fontsize="small")
     return ax
 
 

@@ -7,17 +7,19 @@ import copy
 import inspect
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigd.backend import Array
+from minigd.backend import Array, backend_of
 from minigd.batches import Batches, as_batches
 from minigd.errors import DivergenceError, check_integer, check_number
 from minigd.layers import Sigmoid, Softmax
-from minigd.losses import Loss
+from minigd.losses import CategoricalCrossEntropy, Loss
 from minigd.model import Sequential
+from minigd.objective import Objective
 from minigd.progress import Watch, say, span
 from minigd.trainer import Event, Trainer
 from minigd.updaters import UPDATERS, Updater
@@ -49,13 +51,10 @@ class Curve(NamedTuple):
     updates: Array
     loss: Array
 
-    @property
-    def best(self) -> float:
-        """The lowest loss behind the first update; infinite for a run that diverged."""
-        return float(np.min(self.loss[1:])) if math.isfinite(self.loss[-1]) else math.inf
-
     def reached(self, target: float, what: str = "seconds") -> float:
-        """Return the seconds to a loss, between two points by a line.
+        """Return the seconds from which on the loss stays at or below a target.
+
+        Between the last point above it and the next one the loss is taken as a line.
 
         Parameters
         ----------
@@ -65,18 +64,18 @@ class Curve(NamedTuple):
         Returns
         -------
         float
-            Infinite if the run did not come to it.
+            Infinite if the run ended above the target.
         """
         values: Array = getattr(self, what)
-        below = np.flatnonzero(self.loss <= target)
-        if len(below) == 0:
-            return math.inf
-        i = int(below[0])
-        if i == 0:
+        above = np.flatnonzero(~(self.loss <= target))
+        if len(above) == 0:
             return float(values[0])
-        before, after = self.loss[i - 1], self.loss[i]
+        i = int(above[-1])
+        if i == len(values) - 1:
+            return math.inf
+        before, after = self.loss[i], self.loss[i + 1]
         share = (before - target) / (before - after) if math.isfinite(before) else 1.0
-        return float(values[i - 1] + share * (values[i] - values[i - 1]))
+        return float(values[i] + share * (values[i + 1] - values[i]))
 
 
 class Standing(NamedTuple):
@@ -93,23 +92,37 @@ class Standing(NamedTuple):
 class Race:
     """What `race` measured. Printing it gives the table; `plot` draws the curves.
 
+    Parameters
+    ----------
+    curves : sequence of Curve
+    target : float, optional
+    constant : float, default infinity
+        The lowest loss that a prediction has which is the same for all rows.
+
     Attributes
     ----------
     curves : list of Curve
     target : float
-        The loss that the table is about.
+        The loss that the table is about: by default the lowest at which all runs ended, those of
+        sizes left out of which a run ended no lower than a constant prediction.
+    constant : float
+    learned : bool
+        Whether any size ended below the loss of a constant prediction, with all its seeds.
     standings : list of Standing
-        The fastest first. Two share a place where their seeds do not separate them: some seed of
-        the one behind is as fast as some seed of the one before.
+        The fastest first, by the median of its seeds. A size shares a place with those before it
+        only if the seeds separate it from none of them: some seed of one is as fast as some seed of
+        the other.
     """
 
-    def __init__(self, curves: Sequence[Curve], target: float | None = None) -> None:
-        self.curves = list(curves)
+    def __init__(
+        self, curves: Sequence[Curve], target: float | None = None, constant: float = math.inf
+    ) -> None:
+        self.curves, self.constant = list(curves), constant
         sizes = list(dict.fromkeys(curve.batch_size for curve in curves))
-        best = [max(c.best for c in curves if c.batch_size == size) for size in sizes]
-        finite = [value for value in best if math.isfinite(value)]
-        # The lowest loss that each run comes to, those of a size that diverges left out.
-        self.target = max(finite, default=math.inf) if target is None else target
+        ends = [max(c.loss[-1] for c in curves if c.batch_size == size) for size in sizes]
+        learned = [float(end) for end in ends if end < constant]
+        self.learned = bool(learned)
+        self.target = max(learned, default=constant) if target is None else target
         self.standings = self._rank([self._standing(size) for size in sizes])
 
     def at(self, target: float) -> "Race":
@@ -123,7 +136,9 @@ class Race:
         -------
         Race
         """
-        return Race(self.curves, check_number("target", target))
+        target = check_number("target", target, -math.inf)
+        _warn_if_constant(target, self.constant)
+        return Race(self.curves, target, self.constant)
 
     def _standing(self, size: int | None) -> Standing:
         own = [curve for curve in self.curves if curve.batch_size == size]
@@ -137,10 +152,9 @@ class Race:
         ranked: list[Standing] = []
         for one in sorted(standings, key=lambda s: (float(np.median(s.seconds)), min(s.seconds))):
             place = len(ranked) + 1
-            # Seeds separate two contenders if all of one are behind all of the other.
-            if ranked and min(one.seconds) <= max(
-                max(s.seconds) for s in ranked if s.place == ranked[-1].place
-            ):
+            tied = [s for s in ranked if s.place == ranked[-1].place]
+            # With all before it, and not with one: ties do not chain.
+            if tied and not any(_separated(one.seconds, s.seconds) for s in tied):
                 place = ranked[-1].place
             ranked.append(one._replace(place=place))
         return ranked
@@ -166,6 +180,11 @@ class Race:
             )
         seeds = len({curve.seed for curve in self.curves})
         lines += ["", f"median of {seeds} seed{'s' * (seeds != 1)}, and the smallest and largest"]
+        if not self.learned and math.isfinite(self.constant):
+            lines.append(
+                "no batch size ended below the loss of a constant prediction, "
+                f"{self.constant:.4g}: give more seconds, or other rates"
+            )
         return "\n".join(lines)
 
     def plot(self, against: str = "seconds", ax: Any = None) -> Any:
@@ -261,7 +280,9 @@ def race(
     points : int, default 40
         How often the loss is evaluated in a run, at times in a geometric sequence.
     target : float, optional
-        The loss that the table is about; by default the lowest that all of them come to.
+        The loss that the table is about; by default the lowest at which all of them end, those left
+        out that end no lower than a constant prediction. One that a constant prediction has is
+        warned about.
     validation_data : (X, y), Batches or source, optional
         The rows that are evaluated; those of the training by default.
     progress : bool, default False
@@ -275,6 +296,11 @@ def race(
     ------
     ValueError
         If a number is out of range, or there is nothing to race.
+
+    Warns
+    -----
+    UserWarning
+        If a constant prediction has a loss as low as the target, before anything is trained.
 
     Examples
     --------
@@ -298,6 +324,9 @@ def race(
     runner = _Runner(
         build, data, validation_data, loss, updater, check_integer("points", points, 2)
     )
+    constant = runner.constant()
+    if target is not None:
+        _warn_if_constant(check_number("target", target, -math.inf), constant)
     part = tuning / len(rates)
     chosen = {}
     if progress:
@@ -317,7 +346,7 @@ def race(
         if progress:
             say(f"seed {seed + 1} of {seeds}")
     runner.watch.close()
-    return Race(curves, target)
+    return Race(curves, target, constant)
 
 
 class _Runner:
@@ -433,6 +462,36 @@ class _Runner:
         columns = [np.asarray(column, dtype="float64") for column in zip(*found, strict=True)]
         return Curve(size, seed, rate, *columns)
 
+    def constant(self) -> float:
+        """Return the lowest loss of predictions that are the same for all rows, or near it.
+
+        That is their mean, under a cross-entropy and a squared error; the median may be better
+        under others.
+        """
+        model = self.model(0)
+        objective = Objective(model, self._loss(model))
+        parts = []
+        for batch in self.shown.in_order():
+            y = None if batch.y is None else backend_of(batch.y).to_numpy(batch.y)
+            weight = np.ones(len(batch.x)) if batch.weight is None else batch.weight
+            y = y if y is None else y[weight > 0]
+            weight = weight[weight > 0]
+            if len(weight):
+                objective.check(batch.x[: len(weight)], y)
+                parts.append((y, weight))
+        y, weight = (np.concatenate(part) for part in zip(*parts, strict=True))
+        y = model.backend.to_numpy(objective.targets(model.backend.asarray(y)))
+        loss = copy.copy(objective.loss)
+        z = np.zeros((len(y), model.n_out))
+        targets = loss.targets(y, z)
+        if targets.shape != z.shape:
+            targets = np.eye(model.n_out)[targets]
+        found = []
+        for constant in (np.average(targets, axis=0, weights=weight), np.median(targets, axis=0)):
+            z[...] = _logits(loss, constant) if loss.from_logits else constant
+            found.append(float(loss.mean(z, y, weight * (len(y) / weight.sum()))))
+        return min([value for value in found if math.isfinite(value)], default=math.inf)
+
     def _loss(self, model: Sequential) -> str | Loss:
         if self.loss is not None:
             return self.loss
@@ -440,6 +499,26 @@ class _Runner:
         if isinstance(last, Sigmoid):
             return "binary_crossentropy"
         return "categorical_crossentropy" if isinstance(last, Softmax) else "mse"
+
+
+def _separated(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Tell whether all seeds of one contender are faster than all seeds of the other."""
+    return max(one) < min(other) or max(other) < min(one)
+
+
+def _logits(loss: Loss, shares: Array) -> Array:
+    """Return the logits that stand for these probabilities, finite ones for 0 and 1."""
+    p = np.clip(shares, 1e-15, 1 - 1e-15)
+    return np.log(p) if isinstance(loss, CategoricalCrossEntropy) else np.log(p / (1 - p))
+
+
+def _warn_if_constant(target: float, constant: float) -> None:
+    if constant <= target:
+        warnings.warn(
+            f"a constant prediction has a loss of {constant:.4g}, so that a loss of {target:.4g} "
+            "shows nothing learned: give a lower target",
+            stacklevel=3,
+        )
 
 
 _FOR_EVER = 10**9

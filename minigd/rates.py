@@ -1,9 +1,11 @@
 """The learning-rate finder: one short run with a growing rate, on a copy of the model.
 
-The loss falls, falls fastest, and blows up; a good rate lies well below the last.
+The loss falls, falls fastest, and blows up; a good rate lies well below the last. Batches differ,
+so that each one's loss is compared with that of the untrained model on the same rows.
 """
 
 import math
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +17,18 @@ from minigd.model import Sequential
 from minigd.plotting import plot_rates
 from minigd.progress import watched
 from minigd.trainer import Trainer
-from minigd.updaters import Updater, get_updater
+from minigd.updaters import SGD, Updater, get_updater
+
+SKIPPED = 10
+"""Steps at the start that suggest nothing: their smoothed loss is a mean of few batches."""
+
+FALLEN = 0.99
+"""The share of the first loss below which it has fallen, and does not just vary."""
+
+FALL = 0.8
+"""The part of the whole fall that a rate must have brought to be one of those that work."""
+
+TINY = float(np.finfo("float64").tiny)
 
 
 class RateCurve(NamedTuple):
@@ -27,13 +40,15 @@ class RateCurve(NamedTuple):
         The learning rate of each update.
     losses : list of float
         The batch's loss before it, smoothed over some ten updates.
-    suggestion : float
-        A tenth of the rate at which the smoothed loss was lowest.
+    suggestion : float or None
+        A tenth of the rate at which the loss had made four fifths of its fall, within the rates
+        that were tried: the loss as a share of what the untrained model has on the same batches,
+        both smoothed. The first steps do not count. None where the loss did not fall.
     """
 
     rates: list[float]
     losses: list[float]
-    suggestion: float
+    suggestion: float | None
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the loss against the learning rate, and mark the suggestion.
@@ -77,8 +92,9 @@ def find_learning_rate(
     """Train a copy of the model with a rate that grows from `lowest` to `highest`.
 
     At update i of N the rate is lowest · (highest / lowest)^(i / (N − 1)). The run ends early when
-    the smoothed loss is above four times its lowest. The model, the updater and the batches given
-    stay as they are, to the bit: a copy of the model is trained, with a copy of the updater.
+    the smoothed loss, as a share of the untrained model's on the same batches, is above four times
+    its lowest. The model, the updater and the batches given stay as they are, to the bit: a copy of
+    the model is trained, with a copy of the updater.
 
     Parameters
     ----------
@@ -99,6 +115,12 @@ def find_learning_rate(
     Returns
     -------
     RateCurve
+        With a warning, and no suggestion, where no rate made the loss fall.
+
+    Raises
+    ------
+    DivergenceError
+        If the loss is not finite at the lowest rate.
 
     Examples
     --------
@@ -118,10 +140,13 @@ def find_learning_rate(
     given = get_updater(updater)
     twin = type(given)(**{**given.config(), "learning_rate": lowest})
     trainer = Trainer(model.copy(), loss, twin, **options)
+    # A model that stays as it is, on the same rows and with the same draws of Dropout.
+    still = Trainer(model.copy(), loss, SGD(0.0))
     batches = as_batches(data, y, batch_size, shuffle=True, seed=model.seed)
     rates: list[float] = []
     losses: list[float] = []
-    mean = 0.0
+    shares: list[float] = []
+    mean = first = 0.0
     found = watched(
         _endless(batches, updates),
         "find_learning_rate",
@@ -133,20 +158,42 @@ def find_learning_rate(
         backend = trainer.model.backend
         try:
             arrays = backend.asarray(batch.x), backend.asarray(batch.y)
+            before = float(still.step(*arrays, batch.weight))
             value = float(trainer.step(*arrays, batch.weight))
         except DivergenceError:
             break
         if not math.isfinite(value):
             break
-        mean = 0.9 * mean + 0.1 * value
+        mean, first = 0.9 * mean + 0.1 * value, 0.9 * first + 0.1 * before
         rates.append(rate)
         # The running mean starts at 0, for which Adam's correction makes up here too.
         losses.append(mean / (1 - 0.9 ** (i + 1)))
-        if losses[-1] > 4 * min(losses):
+        # A share that is also one where a loss of one's own is below 0.
+        shares.append(1 + (mean - first) / max(abs(first), TINY))
+        if shares[-1] > min(shares) + 3 * abs(min(shares)):
             break
     if not losses:
         raise DivergenceError(f"the loss is not finite at the lowest rate, {lowest:g}")
-    return RateCurve(rates, losses, rates[int(np.argmin(losses))] / 10)
+    return RateCurve(rates, losses, _suggest(rates, shares, updates))
+
+
+def _suggest(rates: list[float], shares: list[float], updates: int) -> float | None:
+    """Return a tenth of the first rate of a small share of the first loss; None if all are large.
+
+    The smallest share itself is often one of batches that happen to be easy.
+    """
+    skipped = min(SKIPPED, updates // 5)
+    counted = np.array(shares[skipped:])
+    if counted.min(initial=1.0) < FALLEN:
+        low = counted.min() + (1 - FALL) * (1 - counted.min())
+        return max(rates[skipped + int(np.argmax(counted <= low))] / 10, rates[skipped])
+    warnings.warn(
+        f"no learning rate from {rates[0]:.2g} to {rates[-1]:.2g} made the loss fall, so that none "
+        "is suggested: try other bounds with lowest= and highest=, more updates=, or a larger "
+        "batch_size=; a model that is trained already has none",
+        stacklevel=3,
+    )
+    return None
 
 
 def _endless(batches: Batches, updates: int) -> Any:

@@ -116,8 +116,8 @@ class Trainer:
         Paired with a final Sigmoid or Softmax; see `minigd.Objective`.
     updater : str or Updater
         Its state starts afresh.
-    metrics : iterable of str or Metric
-        Measured over the rows of each epoch.
+    metrics : iterable of str or Metric, or dict of them by name
+        Measured over the rows of each epoch; a dict's keys are their names in the history.
     accumulate : int, default 1
         How many batches make one update, with the gradient of all their rows as one batch; fewer
         at the end of an epoch. Memory is held for one of them.
@@ -165,7 +165,7 @@ class Trainer:
         model: Sequential,
         loss: str | Loss,
         updater: str | Updater,
-        metrics: Iterable[str | Metric] | Mapping[str, Metric] = (),
+        metrics: Iterable[str | Metric] | Mapping[str, str | Metric] = (),
         *,
         accumulate: int = 1,
         l1: float = 0.0,

@@ -4,16 +4,23 @@ A batch's mean is divided by the sum of its weights, so that only their ratios m
 of weight 0 is left out, whatever numbers it holds.
 """
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from numbers import Real
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from minigd.backend import Array, backend_of
-from minigd.errors import DataError, ShapeError, check_integer, check_number
+from minigd.errors import DataError, ShapeError, check_number
+from minigd.labels import find_label, label_key
 
-ClassWeight: TypeAlias = Mapping[int, float] | Literal["balanced"]
-"""A weight for each class, by its number; or weights that let all classes count the same."""
+ClassWeight: TypeAlias = Mapping[Any, float] | Literal["balanced"]
+"""A weight for each class, by its label; or weights that let all classes count the same."""
+
+
+class ByNumber(dict[int, float]):
+    """Weights by the numbers of classes, where labels were looked up before."""
 
 
 def check_weights(weight: Any, rows: int | None) -> Array:
@@ -85,27 +92,81 @@ def labels(y: Array) -> Array:
     return classes
 
 
-def check_class_weight(given: Any) -> ClassWeight:
-    """Return class weights if they are some, and refuse what is none.
+def check_class_weight(
+    given: Any, labels: Sequence[Any] | None = None, by_number: bool = True
+) -> ClassWeight:
+    """Return class weights by the numbers of the classes, and refuse what is none.
+
+    A class is named by its label, however that is written: `minigd.labels.same_label`. A label that
+    no class has is warned about.
+
+    Parameters
+    ----------
+    given : dict from label to float, or "balanced"
+    labels : sequence, optional
+        Of all classes, of which class k is ``labels[k]``; None where classes are whole numbers.
+    by_number : bool, default True
+        Whether a whole number is the number of a class where no label is one.
 
     Raises
     ------
     TypeError, ValueError
+
+    Examples
+    --------
+    >>> check_class_weight({"1": 1, "2": 20}, ["1", "2"])
+    {0: 1.0, 1: 20.0}
+    >>> check_class_weight({"1": 1, 2.0: 20})
+    {1: 1.0, 2: 20.0}
     """
     if isinstance(given, str) and given == "balanced":
         return "balanced"
+    if isinstance(given, ByNumber):
+        return given
     if not isinstance(given, Mapping):
         raise TypeError(
             f"class_weight is a dict from class to weight, {{0: 1.0, 1: 5.0}}, or 'balanced', and "
             f"not {given!r}"
         )
-    return {
-        # Labels may be truth values, which are the classes 0 and 1.
-        check_integer(
-            "a class of class_weight", int(kind) if isinstance(kind, bool | np.bool_) else kind, 0
-        ): check_number(f"the weight of class {kind}", value)
-        for kind, value in given.items()
-    }
+    table: dict[int, float] = {}
+    unknown = []
+    for label, value in given.items():
+        if not isinstance(label, str | Real | np.bool_):
+            raise ValueError(f"a class of class_weight is a number or a text, not {label!r}")
+        number = _number_of(label, labels, by_number)
+        if number is not None and number in table:
+            raise ValueError(f"class_weight has two weights for the class {label!r}: give one")
+        weight = check_number(f"the weight of class {label}", value)
+        if number is None:
+            unknown.append(label)
+        else:
+            table[number] = weight
+    warn_of_unknown(unknown, labels)
+    return table
+
+
+def _number_of(label: Any, labels: Sequence[Any] | None, by_number: bool) -> int | None:
+    """Return the number of the class that a label is of, or None."""
+    key = label_key(label)
+    if labels is None:
+        return key if isinstance(key, int) else None
+    number = find_label(label, labels)
+    if number is None and by_number and isinstance(key, int) and not isinstance(label, str):
+        names = not any(isinstance(label_key(known), int) for known in labels)
+        number = key if names and 0 <= key < len(labels) else None
+    return number
+
+
+def warn_of_unknown(unknown: Collection[Any], labels: Sequence[Any] | None = None) -> None:
+    """Warn of classes that have a weight and no rows; a part of the data may lack some."""
+    if unknown:
+        some = [] if labels is None else [*map(repr, labels[:10]), *["…"] * (len(labels) > 10)]
+        known = f"; the classes are {', '.join(some)}" if some else ""
+        warnings.warn(
+            f"class_weight has a weight for {', '.join(map(repr, unknown))}, and there is no such "
+            f"class in the data: it changes nothing{known}",
+            stacklevel=4,
+        )
 
 
 def balance(totals: Mapping[int, float]) -> dict[int, float]:

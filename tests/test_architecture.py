@@ -18,11 +18,11 @@ PACKAGE = Path(gd.__file__).parent
 
 # A module of the inside imports from earlier lines, and modules of one folder import each other.
 RINGS = [
-    {"errors", "version", "progress", "interrupt"},
+    {"errors", "version", "progress", "interrupt", "labels"},
     {"state", "kernels", "history"},
     {"backend"},
     {"weights"},
-    {"formulas", "initializers", "schedules"},
+    {"formulas", "initializers", "schedules", "moments"},
     {"layers", "losses", "updaters", "metrics"},
     {"fused"},
     {"summary", "totals"},
@@ -34,14 +34,14 @@ RINGS = [
 ]
 # The other way to the trainer: rows know nothing of layers.
 ROWS = {
-    "sources": {"errors", "progress", "state", "backend", "weights"},
+    "sources": {"errors", "labels", "progress", "state", "backend", "weights"},
     "streams": {"errors", "state", "backend", "sources"},
     "batches": {"errors", "progress", "state", "backend", "weights", "sources", "streams"},
     "runs": {"batches"},
     "trainer": {"sources", "batches"},
 }
 # What imports nothing of the package, because nobody beside the trainer needs to know more.
-LEAVES = {"errors", "version", "progress", "interrupt"}
+LEAVES = {"errors", "version", "progress", "interrupt", "labels"}
 # Conveniences for users, and no dependencies: `Sequential.fit` makes a Trainer, and `History.plot`
 # hands itself to a drawing of the outer ring.
 AGAINST_THE_ARROWS = {

@@ -266,3 +266,19 @@ def test_the_error_is_kept_for_whoever_asks(write):
     error = verdicts(write(text))["Wrong"].error
     assert isinstance(error, gd.GradientError)
     assert error.diagnosis is not None
+
+
+@pytest.mark.parametrize("value", ["error", "error.mean()", "error[:, :1]"])
+def test_a_loss_that_gives_no_number_for_each_row_is_told_so(write, capsys, value):
+    text = f"""
+class Mine(gd.Loss):
+    def per_example(self, z, y):
+        error = (z - y) ** 2
+        return {value}
+    def gradient(self, z, y):
+        return 2 * (z - y) / z.shape[1]
+"""
+    assert main(["check", write(text)]) == 1
+    assert "Mine.per_example must return a number for each row" in capsys.readouterr().out
+    mended = text.replace(f"return {value}", "return error.mean(axis=1)")
+    assert main(["check", write(mended)]) == 0

@@ -726,6 +726,109 @@ def test_a_loss_of_ones_own_needs_two_methods():
             getattr(gd.Loss(), method)(np.ones((1, 1)), np.ones((1, 1)))
 
 
+SHAPES = {
+    "a column": (lambda each: each[:, :1], r"shape \(4, 1\)"),
+    "a number for each output": (lambda each: each, r"shape \(4, 2\)"),
+    "a mean": (lambda each: each.mean(), r"shape \(\)"),
+    "a mean for each output": (lambda each: each.mean(axis=0), r"shape \(2,\)"),
+    "a row": (lambda each: each.mean(axis=1)[None], r"shape \(1, 4\)"),
+    "one row too few": (lambda each: each.mean(axis=1)[1:], r"shape \(3,\)"),
+    "a Python number": (
+        lambda each: float(abs(each).mean()),
+        "a value of type float, not",
+    ),
+    "a list": (lambda each: abs(each).mean(axis=1).tolist(), "a value of type list, not"),
+    "nothing": (lambda each: None, "a value of type NoneType, not"),
+}
+
+
+class Misshapen(MeanAbsolute):
+    """Returns another shape than a number for each row."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def per_example(self, z, y):
+        # Without the absolute value, for the complex step of check_gradients.
+        return SHAPES[self.kind][0]((z - y) ** 2)
+
+
+X4, Y4, W4 = np.arange(12.0).reshape(4, 3), np.zeros((4, 2)), np.array([1.0, 2.0, 0.5, 3.0])
+
+
+def two_outputs():
+    return gd.Sequential([gd.Dense(2)], inputs=3)
+
+
+def trained_before(loss):
+    model = two_outputs()
+    model.fit(X4, Y4, loss="mse")
+    model.loss = loss
+    return model
+
+
+PATHS = {
+    "forward": lambda loss: loss.forward(X4[:, :2], Y4),
+    "forward with weights": lambda loss: loss.forward(X4[:, :2], Y4, W4),
+    "fit": lambda loss: two_outputs().fit(X4, Y4, loss=loss),
+    "fit without reuse": lambda loss: two_outputs().fit(X4, Y4, loss=loss, reuse_buffers=False),
+    "many epochs": lambda loss: two_outputs().fit(X4, Y4, loss=loss, epochs=5, fast=False),
+    "weights": lambda loss: two_outputs().fit(X4, Y4, loss=loss, sample_weight=W4),
+    "norms of rows": lambda loss: two_outputs().fit(X4, Y4, loss=loss, per_example=True),
+    "clipped rows": lambda loss: two_outputs().fit(X4, Y4, loss=loss, clip_rows=1.0),
+    "parts": lambda loss: two_outputs().fit(X4, Y4, loss=loss, batch_size=None, accumulate=2),
+    "step": lambda loss: gd.Trainer(two_outputs(), loss, "sgd").step(X4, Y4),
+    "evaluate": lambda loss: gd.Trainer(two_outputs(), loss, "sgd").evaluate(X4, Y4),
+    "evaluate a model": lambda loss: trained_before(loss).evaluate(X4, Y4),
+    "objective": lambda loss: gd.Objective(two_outputs(), loss).forward(X4.astype("f4"), Y4),
+    "find_learning_rate": lambda loss: gd.find_learning_rate(two_outputs(), X4, Y4, loss=loss),
+    "check_gradients": lambda loss: gd.check_gradients(two_outputs(), loss, X4, Y4),
+    "explain": lambda loss: gd.explain(two_outputs(), X4, Y4, loss=loss, updater="sgd"),
+}
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("kind", SHAPES)
+def test_a_per_example_that_gives_no_number_for_each_row_is_refused(kind, path):
+    given = SHAPES[kind][1]
+    words = (
+        r"Misshapen.per_example must return a number for each row, shape \(4,\), and returned "
+        rf"{given}.*: end it in a mean over each row's outputs, \.mean\(axis=1\)"
+    )
+    loss = Misshapen(kind)
+    with pytest.raises(gd.ShapeError, match=words):
+        PATHS[path](loss)
+    with pytest.raises(RuntimeError, match="without a forward"):
+        loss.backward()
+
+
+class Mended(MeanAbsolute):
+    """Does as the message says."""
+
+    def per_example(self, z, y):
+        return ((z - y) ** 2).mean(axis=1)
+
+    def gradient(self, z, y):
+        return 2 * (z - y) / z.shape[1]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_per_example_that_was_mended_is_taken(path):
+    PATHS[path](Mended())
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_the_shape_is_looked_at_in_every_batch(rows):
+    # As many outputs as rows, in which a mean over the rows has the right shape by chance, are one
+    # batch; the next one is refused.
+    class OverRows(Mended):
+        def per_example(self, z, y):
+            return abs(z - y).mean(axis=0)
+
+    with pytest.raises(gd.ShapeError, match=r"shape \(1,\), and returned shape \(2,\)"):
+        two_outputs().fit(X4[:3], Y4[:3], loss=OverRows(), batch_size=rows)
+
+
 def test_probabilities_for_metrics(backend):
     z, _ = logits()
     array = backend.asarray(z)

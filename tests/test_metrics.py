@@ -553,8 +553,9 @@ def test_an_unknown_name_is_refused_with_the_known_ones():
 
 
 def test_one_name_in_place_of_a_list_is_refused_and_not_read_by_letters():
-    with pytest.raises(TypeError, match=r"metrics is a list of names, \['mae'\], and not one name"):
-        get_metrics("mae")
+    for one, shown in (("mae", "'mae'"), (Accuracy(), r"Accuracy\(\)")):
+        with pytest.raises(TypeError, match=rf"metrics is a list, \[{shown}\], and not one metric"):
+            get_metrics(one)
 
 
 def test_classes_give_the_keys_that_are_their_names():
@@ -576,8 +577,79 @@ class ValLoss(TopTwo):
 
 @pytest.mark.parametrize("metric", [Seconds(), ValLoss()])
 def test_a_metric_that_a_history_would_confuse_is_refused(metric):
-    with pytest.raises(ValueError, match=r"a history has a column '.*' of its own"):
+    words = r"a history has a column '.*' of its own.*metrics={'another': ...}"
+    with pytest.raises(ValueError, match=words):
         get_metrics([metric])
+    assert list(get_metrics({"another": metric})) == ["another"]
+
+
+@pytest.mark.parametrize("name", ["loss", "seconds", "updates", "val_r2"])
+def test_a_name_that_a_history_has_is_refused_in_a_dict_too(name):
+    with pytest.raises(ValueError, match=f"a history has a column '{name}' of its own"):
+        get_metrics({name: "r2"})
+
+
+@pytest.mark.parametrize("key", [1, None, Accuracy(), ("r2",)])
+def test_a_key_that_is_no_name_is_refused(key):
+    with pytest.raises(TypeError, match="the keys of metrics are names"):
+        get_metrics({key: "r2"})
+
+
+def test_a_dict_names_metrics_given_by_name_or_as_objects():
+    metric = TopTwo()
+    found = get_metrics({"error": "mae", "r2": "r2", "mine": metric, "again": metric})
+    assert [type(m).__name__ for m in found.values()] == [
+        "MeanAbsoluteError",
+        "R2",
+        "TopTwo",
+        "TopTwo",
+    ]
+    assert list(found) == ["error", "r2", "mine", "again"]
+    with pytest.raises(ValueError, match=r"unknown metric 'r3'.*'accuracy'"):
+        get_metrics({"r2": "r3"})
+
+
+NAMED = {"r2": "r2", "how good / of it": metrics.R2(), "Fehler.größe": "mae", "rmse": "rmse"}
+
+
+def test_a_dict_names_the_columns_of_a_history_wherever_metrics_are_taken(tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(95, 3))
+    y = X @ [1.0, -2.0, 0.5] + 0.1 * rng.normal(size=95)
+
+    def model():
+        return gd.Sequential([gd.Dense(1)], inputs=3)
+
+    settings = {"batch_size": 10, "epochs": 3, "validation_data": (X, y)}
+    fitted = model()
+    history = fitted.fit(X, y, loss="mse", metrics=NAMED, **settings)
+    plain = model().fit(X, y, loss="mse", metrics=["r2", "mae", "rmse"], **settings)
+    for name, usual in zip(NAMED, ["r2", "r2", "mae", "rmse"], strict=True):
+        assert history[name] == plain[usual]
+        assert history[f"val_{name}"] == plain[f"val_{usual}"]
+    assert set(fitted.evaluate(X, y)) == {"loss", *NAMED}
+    fitted.save(tmp_path / "model.npz")
+    assert gd.load(tmp_path / "model.npz").evaluate(X, y) == fitted.evaluate(X, y)
+
+    # A run that was saved in the middle of an epoch goes on with them.
+    batches = gd.Batches(X, y, batch_size=10, shuffle=True)
+    whole = gd.Trainer(model(), "mse", "adam", metrics=NAMED)
+    expected = whole.fit(batches, epochs=3)
+    broken = gd.Trainer(model(), "mse", "adam", metrics=NAMED)
+
+    def stop(event):
+        if event.name == "update" and event.trainer.updates == 14:
+            event.trainer.stop()
+
+    broken.fit(batches, epochs=3, callbacks=[stop])
+    broken.save(tmp_path / "run.npz")
+    again = gd.Trainer.resume(tmp_path / "run.npz", batches)
+    assert list(again.metrics) == list(NAMED)
+    found = again.fit(until_epoch=3)
+    for name in NAMED:
+        assert found[name] == expected[name]
+    stopping = gd.EarlyStopping(monitor="val_how good / of it", patience=1)
+    model().fit(X, y, loss="mse", metrics=NAMED, callbacks=[stopping], **settings)
 
 
 class OneNumber(Metric):
@@ -597,7 +669,9 @@ class Column(Metric):
 @pytest.mark.parametrize(("metric", "shape"), [(OneNumber(), r"\(\)"), (Column(), r"\(4, 1\)")])
 @pytest.mark.parametrize("weight", [None, np.ones(4)])
 def test_a_metric_that_gives_no_number_for_each_row_is_named(metric, shape, weight):
-    words = rf"per_example must return a number for each row, shape \(4,\), and returned {shape}"
+    words = (
+        rf"per_example must return a number for each row, shape \(4,\), and returned shape {shape}"
+    )
     with pytest.raises(gd.ShapeError, match=words):
         metric.total(np.ones((4, 1)), np.ones(4), weight)
 

@@ -33,7 +33,6 @@ def batch(backend, k=1, n=8):
         (gd.Softmax, "categorical_crossentropy", True),
         (gd.Softmax, CCE(), True),
         (gd.Softmax, BCE(), False),
-        (gd.Sigmoid, CCE(), False),
         (gd.Sigmoid, "mse", False),
         (gd.Softmax, MSE(), False),
         (gd.Tanh, "mse", False),
@@ -81,13 +80,157 @@ def test_logits_under_a_loss_of_probabilities_are_refused_with_both_ways_out(los
         gd.Trainer(model_of(gd.Dense(2)), loss, "sgd")
 
 
-@pytest.mark.parametrize("last", [gd.Sigmoid, gd.Softmax])
-@pytest.mark.parametrize("loss", [BCE(True), CCE(True)])
+@pytest.mark.parametrize(
+    ("last", "loss"), [(gd.Sigmoid, BCE(True)), (gd.Softmax, BCE(True)), (gd.Softmax, CCE(True))]
+)
 def test_probabilities_under_a_loss_of_logits_are_refused_with_both_ways_out(loss, last):
     name, end = type(loss).__name__, last.__name__
     words = rf"takes logits, but the model ends in {end}.*use {name}\(\), or leave {end} out"
     with pytest.raises(ValueError, match=words):
         gd.Objective(model_of(gd.Dense(2), last()), loss)
+
+
+def rows_of(kind, k, n=60):
+    """Return rows, and targets of a kind for k outputs."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 3))
+    scores = x @ rng.normal(size=(3, max(k, 2)))
+    y = {
+        "classes": scores.argmax(axis=1),
+        "one-hot rows": np.eye(max(k, 2))[scores.argmax(axis=1)],
+        "labels": (scores > 0).astype(int)[:, :k],
+        "numbers": scores[:, :k],
+    }[kind]
+    return x, y
+
+
+def learns(layers, loss, x, y):
+    """Assert that a model with these last layers takes the loss, and lowers it."""
+    model = gd.Sequential(layers, inputs=3)
+    history = model.fit(x, y, loss=loss, updater=gd.Adam(0.05), batch_size=20, epochs=10)
+    assert history["loss"][-1] < 0.9 * history["loss"][0]
+
+
+EVERYWHERE = {
+    "Objective": lambda model, loss, x, y: gd.Objective(model, loss),
+    "Trainer": lambda model, loss, x, y: gd.Trainer(model, loss, "sgd"),
+    "fit": lambda model, loss, x, y: model.fit(x, y, loss=loss),
+    "check_gradients": lambda model, loss, x, y: gd.check_gradients(model, loss, x, y),
+    "find_learning_rate": lambda model, loss, x, y: gd.find_learning_rate(model, x, y, loss=loss),
+    "race": lambda model, loss, x, y: gd.race(lambda: model, (x, y), [9], loss=loss, seconds=0.01),
+    "explain": lambda model, loss, x, y: gd.explain(model, x, y, loss=loss, updater="sgd"),
+}
+everywhere = pytest.mark.parametrize("where", EVERYWHERE)
+
+
+@everywhere
+@pytest.mark.parametrize("kind", ["classes", "one-hot rows", "labels"])
+@pytest.mark.parametrize("k", [2, 3, 5])
+@pytest.mark.parametrize("loss", ["categorical_crossentropy", CCE(), CCE(True), CCE(False, 0.1)])
+def test_sigmoids_under_a_loss_of_one_class_are_refused_with_both_ways_out(loss, k, kind, where):
+    x, y = rows_of(kind, k)
+    words = (
+        r"CategoricalCrossEntropy\(.*\) is for one class out of several, and the model ends in "
+        r"Sigmoid.*: for one class a row end it in Softmax\(\) and use CategoricalCrossEntropy"
+        r"\(\), for independent yes-or-no labels use BinaryCrossEntropy\(\)"
+    )
+    with pytest.raises(ValueError, match=words):
+        EVERYWHERE[where](model_of(gd.Dense(k), gd.Sigmoid()), loss, x, y)
+
+
+@everywhere
+def test_one_sigmoid_under_a_loss_of_one_class_is_refused_with_both_ways_out(where):
+    x, y = rows_of("classes", 2)
+    words = (
+        r"for more than two classes end it in Dense\(number of classes\), Softmax\(\) and use "
+        r"CategoricalCrossEntropy\(\), for two classes use BinaryCrossEntropy\(\)"
+    )
+    with pytest.raises(ValueError, match=words):
+        EVERYWHERE[where](model_of(gd.Dense(1), gd.Sigmoid()), CCE(), x, y)
+
+
+def test_the_ways_out_of_sigmoids_under_a_loss_of_one_class_work():
+    for k in (2, 3, 5):
+        for kind in ("classes", "one-hot rows"):
+            learns([gd.Dense(k), gd.Softmax()], CCE(), *rows_of(kind, k))
+        learns([gd.Dense(k), gd.Sigmoid()], BCE(), *rows_of("labels", k))
+    learns([gd.Dense(1), gd.Sigmoid()], BCE(), *rows_of("classes", 2))
+    learns([gd.Dense(4), gd.Softmax()], CCE(), *rows_of("classes", 4))
+
+
+@everywhere
+@pytest.mark.parametrize("loss", ["mse", "huber", BCE(), BCE(True), CCE(), CCE(True)])
+def test_a_softmax_over_one_unit_is_refused_whatever_the_loss(loss, where):
+    x, y = rows_of("classes", 2)
+    words = (
+        r"Softmax over 1 unit, which is always 1: for two classes end it in Dense\(1\), Sigmoid"
+        r"\(\) and use BinaryCrossEntropy\(\), for more in Dense\(number of classes\), Softmax"
+        r"\(\) and use CategoricalCrossEntropy\(\), for numbers in Dense\(1\)"
+    )
+    with pytest.raises(ValueError, match=words):
+        EVERYWHERE[where](model_of(gd.Dense(1), gd.Softmax()), loss, x, y)
+
+
+def test_the_ways_out_of_a_softmax_over_one_unit_work():
+    learns([gd.Dense(1), gd.Sigmoid()], BCE(), *rows_of("classes", 2))
+    learns([gd.Dense(3), gd.Softmax()], CCE(), *rows_of("classes", 3))
+    for loss in ("mse", "huber"):
+        learns([gd.Dense(1)], loss, *rows_of("numbers", 1))
+    # In the middle it is a layer like any other.
+    gd.Objective(model_of(gd.Dense(1), gd.Softmax(), gd.Dense(1)), "mse")
+
+
+@pytest.mark.parametrize("where", ["fit", "check_gradients", "find_learning_rate", "explain"])
+@pytest.mark.parametrize("kind", ["classes", "column", "labels"])
+def test_a_softmax_under_a_binary_loss_takes_one_class_a_row_alone(kind, where):
+    x, y = rows_of("classes" if kind == "column" else kind, 3)
+    y = y[:, None] if kind == "column" else y
+    words = (
+        r"ends in Softmax, whose outputs sum to 1, under BinaryCrossEntropy\(\), and y has .*: for "
+        r"one class a row use CategoricalCrossEntropy\(\), for independent yes-or-no labels end "
+        r"the model in Sigmoid\(\)"
+    )
+    with pytest.raises(gd.DataError, match=words):
+        EVERYWHERE[where](model_of(gd.Dense(3), gd.Softmax()), BCE(), x, y)
+    learns([gd.Dense(3), gd.Softmax()], BCE(), *rows_of("one-hot rows", 3))
+    if kind == "labels":
+        learns([gd.Dense(3), gd.Sigmoid()], BCE(), x, y)
+    else:
+        learns([gd.Dense(3), gd.Softmax()], CCE(), x, y)
+
+
+def test_a_rectified_logit_that_is_never_of_class_0_is_refused():
+    words = "takes logits of either sign, and the model ends in ReLU.*leave the last ReLU out"
+    with pytest.raises(ValueError, match=words):
+        gd.Objective(model_of(gd.Dense(1), gd.ReLU()), BCE(True))
+    learns([gd.Dense(1)], BCE(True), *rows_of("classes", 2))
+
+
+@pytest.mark.parametrize(
+    ("layers", "loss"),
+    [
+        ([gd.Dense(3), gd.Sigmoid()], "mse"),
+        ([gd.Dense(3), gd.Softmax()], "huber"),
+        ([gd.Dense(1), gd.Tanh()], BCE(True)),
+        ([gd.Dense(1), gd.LeakyReLU()], BCE(True)),
+        ([gd.Dense(3), gd.ReLU()], CCE(True)),
+        ([gd.Dense(1), gd.Tanh()], "mse"),
+    ],
+)
+def test_what_may_be_meant_is_left_alone(layers, loss):
+    copies = [type(layer)(**layer.config()) for layer in layers]
+    gd.Objective(model_of(*copies), loss)
+
+
+def test_a_loss_that_computes_something_else_is_left_alone():
+    class OneAgainstTheRest(gd.CategoricalCrossEntropy):
+        def per_example(self, z, y):
+            return gd.BinaryCrossEntropy.per_example(self, z, self._one_hot(y, z))
+
+        def gradient(self, z, y):
+            return gd.BinaryCrossEntropy.gradient(self, z, self._one_hot(y, z))
+
+    learns([gd.Dense(3), gd.Sigmoid()], OneAgainstTheRest(), *rows_of("classes", 3))
 
 
 def test_an_unknown_loss_is_refused():

@@ -5,9 +5,12 @@ The clock of most tests is made up: an update takes a fixed time and a time for 
 
 import math
 import sys
+import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import minigd as gd
 from minigd.race import Curve, Race
@@ -183,6 +186,214 @@ def test_seeds_that_overlap_are_a_tie():
     tied = Race(runs, target=1.0)
     assert [(s.place, s.batch_size) for s in tied.standings] == [(1, 1), (1, 9), (3, None)]
     assert str(tied).count("tie") == 2
+
+
+def standings_of(times):
+    """Return the standings of sizes 1, 2, … that come to the target after these seconds."""
+    runs = [curve(size, s, t) for size, each in enumerate(times, 1) for s, t in enumerate(each)]
+    return Race(runs, target=1.0).standings
+
+
+def test_ties_do_not_chain():
+    # Each overlaps the next one, and the first is twenty times as fast as the last.
+    times = [(0.05, 0.12), (0.1, 0.22), (0.2, 0.42), (0.4, 0.82), (0.8, 1.0)]
+    assert [(s.batch_size, s.place) for s in standings_of(times)] == [
+        (1, 1), (2, 1), (3, 3), (4, 3), (5, 5),
+    ]  # fmt: skip
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(
+    st.integers(1, 4).flatmap(
+        lambda seeds: st.lists(
+            st.lists(st.integers(1, 30), min_size=seeds, max_size=seeds), min_size=1, max_size=7
+        )
+    )
+)
+def test_sizes_share_a_place_only_if_seeds_do_not_separate_them(times):
+    found = standings_of(times)
+    assert sorted(s.batch_size for s in found) == list(range(1, len(times) + 1))
+    assert [s.place for s in found] == sorted(s.place for s in found)
+    medians = [float(np.median(s.seconds)) for s in found]
+    assert medians == sorted(medians)
+    for i, one in enumerate(found):
+        # The place is one more than how many sizes have a better one.
+        assert one.place == 1 + sum(s.place < one.place for s in found)
+        for other in found[:i]:
+            apart = max(other.seconds) < min(one.seconds) or max(one.seconds) < min(other.seconds)
+            assert not (apart and one.place == other.place)
+        # Who starts a place is separated from some size of the place before.
+        if i and found[i - 1].place != one.place:
+            before = [s for s in found if s.place == found[i - 1].place]
+            assert any(max(s.seconds) < min(one.seconds) for s in before) or any(
+                max(one.seconds) < min(s.seconds) for s in before
+            )
+
+
+def test_a_target_is_reached_where_the_loss_stays_below_it():
+    one = Curve(
+        1,
+        0,
+        0.1,
+        *(np.arange(7.0) * k for k in (1, 10, 100)),
+        np.array([4, 2, 0.5, 3, 1, 0.8, 0.9]),
+    )
+    # It was at 0.5 after 2 seconds, and above 1 again after 3.
+    assert one.reached(1.0) == 4
+    assert one.reached(1.0, "rows") == 40
+    assert one.reached(2.0) == pytest.approx(3.5)
+    assert one.reached(3.0) == pytest.approx(0.5)
+    assert one.reached(0.9) == 4.5
+    assert one.reached(5.0) == 0
+    # At its end it is above 0.8, which it had come to.
+    assert math.isinf(one.reached(0.8))
+    assert math.isinf(one._replace(loss=np.array([4, 2, 0.5, 3, 1, 0.8, math.inf])).reached(9.0))
+    # What was not finite in between has no line to interpolate on.
+    assert one._replace(loss=np.array([4, 1, 0.5, math.inf, 1, 1, 1])).reached(1.0) == 4
+
+
+def test_the_usual_target_is_one_that_all_runs_stay_at():
+    losses = ([2.0, 0.1, 0.7], [2.0, 0.9, 0.4])
+    runs = [curve(9, s, 1.0)._replace(loss=np.array(loss)) for s, loss in enumerate(losses)]
+    found = Race(runs)
+    assert found.target == 0.7
+    assert all(math.isfinite(value) for value in found.standings[0].seconds)
+
+
+# A constant prediction --------------------------------------------------------------------------
+
+
+def test_a_target_that_a_constant_prediction_has_is_not_the_usual_one():
+    slow = [curve(1, s, 1.0)._replace(loss=np.array([2.0, 1.9, 1.2])) for s in range(2)]
+    quick = [curve(9, s, 1.0) for s in range(2)]
+    assert Race([*slow, *quick]).target == 1.2
+    found = Race([*slow, *quick], constant=1.0)
+    assert (found.target, found.learned) == (0.5, True)
+    assert [(s.batch_size, s.place) for s in found.standings] == [(9, 1), (1, 2)]
+    assert "not reached" in str(found)
+    assert Race([*slow, *quick], constant=0.5).target == 0.5
+    with pytest.warns(UserWarning, match="a constant prediction has a loss of 1, so that a loss o"):
+        assert found.at(1.5).target == 1.5
+    assert found.at(0.7).constant == 1.0
+
+
+def test_a_race_in_which_nothing_was_learned_says_so():
+    found = Race([curve(size, s, 1.0) for size in (1, 9) for s in range(2)], constant=0.25)
+    assert not found.learned
+    assert found.target == 0.25
+    assert str(found).count("not reached") == 2
+    assert "no batch size ended below the loss of a constant prediction, 0.25: give more" in str(
+        found
+    )
+
+
+class Absolute(gd.Loss):
+    """The mean absolute error, of which the median is the best constant."""
+
+    def per_example(self, z, y):
+        return abs(z - y).mean(axis=1)
+
+    def gradient(self, z, y):
+        return np.sign(z - y) / z.shape[1]
+
+
+def entropy(p):
+    return float(-sum(share * math.log(share) for share in p if share))
+
+
+def constants():
+    """Return (last layers, loss, y, weight, the lowest loss of a constant), by name."""
+    rng = np.random.default_rng(3)
+    n = 240
+    numbers, weight = rng.exponential(size=n), rng.uniform(0, 2, size=n)
+    weight[::7] = 0
+    flags, kinds = (rng.uniform(size=n) < 0.2).astype(int), rng.integers(0, 3, size=n) % 3
+    several = (rng.uniform(size=(n, 2)) < [0.3, 0.8]).astype(int)
+    p = flags.mean()
+    share = np.average(flags, weights=weight)
+    mean = np.average(numbers, weights=weight)
+    spread = np.average((numbers - mean) ** 2, weights=weight)
+    smooth = 0.8 * p + 0.1
+    kinds_of = np.bincount(kinds) / n
+    both = several.mean(axis=0)
+    dense = [gd.Dense(1)]
+    return {
+        "mse": (dense, "mse", numbers, None, numbers.var()),
+        "weights": (dense, "mse", numbers, weight, spread),
+        "absolute": (dense, Absolute(), numbers, None, abs(numbers - np.median(numbers)).mean()),
+        "flags": ([gd.Dense(1), gd.Sigmoid()], None, flags, None, entropy([p, 1 - p])),
+        "weighted flags": (
+            [gd.Dense(1), gd.Sigmoid()], None, flags, weight, entropy([share, 1 - share])
+        ),
+        "logits": (dense, gd.BinaryCrossEntropy(True), flags, None, entropy([p, 1 - p])),
+        "smoothed": (
+            [gd.Dense(1), gd.Sigmoid()], gd.BinaryCrossEntropy(label_smoothing=0.2), flags, None,
+            entropy([smooth, 1 - smooth]),
+        ),
+        "labels": (
+            [gd.Dense(2), gd.Sigmoid()], None, several, None,
+            np.mean([entropy([q, 1 - q]) for q in both]),
+        ),
+        "classes": ([gd.Dense(3), gd.Softmax()], None, kinds, None, entropy(kinds_of)),
+        "one-hot": ([gd.Dense(3), gd.Softmax()], None, np.eye(3)[kinds], None, entropy(kinds_of)),
+        "class logits": (
+            [gd.Dense(3)], gd.CategoricalCrossEntropy(True), kinds, None, entropy(kinds_of)
+        ),
+        "one class": ([gd.Dense(1), gd.Sigmoid()], None, 0 * flags, None, 0.0),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", constants())
+@pytest.mark.parametrize("batches", [False, True])
+def test_the_loss_of_a_constant_prediction_is_that_of_the_textbook(monkeypatch, name, batches):
+    last, loss, y, weight, expected = constants()[name]
+    X = np.random.default_rng(1).normal(size=(240, 3))
+    data = (X, y) if weight is None else (X, y, weight)
+    if batches:
+        data = gd.Batches(X, y, batch_size=7, sample_weight=weight)
+
+    def build(seed):
+        layers = [type(layer)(**layer.config()) for layer in last]
+        return gd.Sequential(layers, inputs=3, seed=seed)
+
+    with monkeypatch.context() as patch:
+        Clock(patch)
+        settings = {"loss": loss, "rates": [1e-3], "seconds": 0.02, "seeds": 1, "points": 2}
+        found = gd.race(build, data, [20], **settings)
+    assert found.constant == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_the_constant_of_a_standardized_target_is_in_its_terms(monkeypatch):
+    X, y = rows()
+
+    def build(seed):
+        layers = [gd.Dense(1), gd.Rescale()]
+        model = gd.Sequential(layers, inputs=3, dtype="float64", seed=seed)
+        model.adapt(gd.Batches(X, 1e3 + 50 * y))
+        return model
+
+    with monkeypatch.context() as patch:
+        Clock(patch)
+        settings = {"rates": [0.1], "seconds": 0.2, "seeds": 2}
+        found = gd.race(build, (X, 1e3 + 50 * y), [20], **settings)
+    assert found.constant == pytest.approx(1.0, rel=1e-9)
+    assert found.target < 1
+
+
+def test_a_target_that_a_constant_has_is_warned_about_before_the_race(monkeypatch):
+    X, y = rows()
+    words = f"a constant prediction has a loss of {y.var():.4g}, so that a loss of 1e.06 shows noth"
+    monkeypatch.setattr(Trainer, "fit", lambda *args, **options: pytest.fail("it was trained"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match=words):
+            gd.race(linear, (X, y), [20], target=1e6)
+
+
+def test_targets_that_do_not_fit_are_refused_by_name():
+    X, y = rows()
+    with pytest.raises(gd.ShapeError, match=r"y has shape \(240, 2\)"):
+        gd.race(linear, (X, np.hstack([y, y])), [20], seconds=0.01)
 
 
 def test_time_to_a_loss_lies_between_two_points():

@@ -1058,7 +1058,7 @@ def test_unknown_names_are_told_with_the_known_ones():
         ValueError, match=r"unknown metric 'acc'; the known ones are 'accuracy', .*'m"
     ):
         gd.Trainer(model, "binary_crossentropy", "sgd", metrics=["acc"])
-    with pytest.raises(TypeError, match=r"metrics is a list of names, \['accuracy'\], and not one"):
+    with pytest.raises(TypeError, match=r"metrics is a list, \['accuracy'\], and not one"):
         gd.Trainer(model, "binary_crossentropy", "sgd", metrics="accuracy")
 
 

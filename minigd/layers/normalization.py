@@ -11,6 +11,7 @@ import numpy as np
 from minigd.backend import Array, backend_of
 from minigd.errors import DataError, ShapeError, check_number
 from minigd.layers.base import Layer
+from minigd.moments import Moments
 from minigd.progress import watched
 
 
@@ -145,50 +146,6 @@ class BatchNorm(Layer):
         dx -= dbeta
         dx *= gamma * scale
         return dx
-
-
-class Moments:
-    """Mean and variance of columns that come in batches, in double precision.
-
-    Two parts a and b, with n rows, mean μ and sum of squared deviations M each, are put together
-    as::
-
-        δ = μ_b − μ_a        n = n_a + n_b
-        μ = μ_a + δ n_b / n  M = M_a + M_b + δ² n_a n_b / n
-
-    Examples
-    --------
-    >>> moments = Moments()
-    >>> moments.add(np.array([[1.0], [2.0]]))
-    >>> moments.add(np.array([[6.0]]))
-    >>> moments.mean.tolist(), round(float(moments.variance[0]), 4)
-    ([3.0], 4.6667)
-
-    Source: Chan, Golub and LeVeque (1983), "Algorithms for computing the sample variance", The
-    American Statistician 37(3), equations 2.1.
-    """
-
-    def __init__(self) -> None:
-        self.n = 0
-        self.mean: Array = 0.0
-        self._squares: Array = 0.0
-
-    def add(self, x: Array) -> None:
-        """Add the rows of a batch, of shape (n, width)."""
-        x = x.astype("float64")
-        n = len(x)
-        mean = x.mean(axis=0)
-        squares = ((x - mean) ** 2).sum(axis=0)
-        delta = mean - self.mean
-        both = self.n + n
-        self._squares = self._squares + squares + delta**2 * (self.n * n / both)
-        self.mean = self.mean + delta * (n / both)
-        self.n = both
-
-    @property
-    def variance(self) -> Array:
-        """The mean squared deviation, of shape (width,)."""
-        return self._squares / self.n
 
 
 class Adapted(Layer):

@@ -30,7 +30,6 @@ _NUMBER = re.compile(
     r"[+-]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf|infinity|nan)",
     re.ASCII | re.IGNORECASE,
 )
-_PLAIN = re.compile(r"-?(?:0(?![0-9])|[1-9]|\.)", re.ASCII)
 _NAN = re.compile(r"[+-]?nan", re.ASCII | re.IGNORECASE)
 _LONGEST_WHOLE = 40  # digits, beyond which no whole number fits 64 bits
 
@@ -65,21 +64,6 @@ def read_whole(text: str) -> int | None:
     if exact.adjusted() < 0:
         return 0 if exact == 0 else None
     return int(exact) if exact == exact.to_integral_value() else None
-
-
-def label_of(text: str) -> float | int | None:
-    """Return the number that a label of a class or a category is, or None for a name.
-
-    A number with zeros in front, or a sign of its own, is a name: a code such as 01 is not 1.
-
-    >>> [label_of(text) for text in ("1", "1.0", "-2.5", "01", "+1", "red", "nan")]
-    [1, 1, -2.5, None, None, None, None]
-    """
-    if _PLAIN.match(text) is None:
-        return None
-    whole = read_whole(text)
-    value = read_number(text)
-    return whole if whole is not None or value is None or math.isinf(value) else value
 
 
 class MissingTexts:

@@ -14,7 +14,8 @@ import numpy as np
 
 from minigd.backend import Array
 from minigd.errors import DataError
-from minigd.sources.grammar import label_of
+from minigd.labels import label_key
+from minigd.sources.grammar import BLANKS
 from minigd.sources.remedy import Remedy, TableError
 
 MOST_EXACT = 2.0**53
@@ -478,7 +479,8 @@ FILL = Remedy("fill them in with missing=<a number>", shell="")
 def codes_of(texts: Any, levels: Sequence[str]) -> Array:
     """Return the number of each text among the levels, -1 for others and for missing ones.
 
-    A level that is a number also stands for the other ways to write it: 1 for 1.0.
+    A level that is a whole number also stands for the other ways to write it, 1 for 1.0; see
+    `minigd.labels`.
 
     >>> import pandas
     >>> codes_of(pandas.Series(["b", "1.0", "01", None]), ["1", "b"]).tolist()
@@ -489,14 +491,12 @@ def codes_of(texts: Any, levels: Sequence[str]) -> Array:
     codes: Array = pd.Index(levels, dtype=object).get_indexer(pd.Index(texts.astype(object)))
     unknown = np.flatnonzero((codes < 0) & texts.notna().to_numpy())
     if len(unknown):
-        labels = [label_of(level) for level in levels]
+        keys = [label_key(level) for level in levels]
         # Where two levels are one number, 1 and 1.0, each stands for its own text alone.
-        counts = Counter(labels)
-        places = {x: i for i, x in enumerate(labels) if x is not None and counts[x] == 1}
-        if places:
-            others = texts.iloc[unknown]
-            labels_of = {text: label_of(text) for text in others.unique()}
-            found = {t: -1 if x is None else places.get(x, -1) for t, x in labels_of.items()}
-            codes = codes.copy()
-            codes[unknown] = [found[text] for text in others]
+        counts = Counter(keys)
+        places = {key: i for i, key in enumerate(keys) if counts[key] == 1}
+        others = texts.iloc[unknown]
+        found = {t: places.get(label_key(t.strip(BLANKS)), -1) for t in others.unique()}
+        codes = codes.copy()
+        codes[unknown] = [found[text] for text in others]
     return codes

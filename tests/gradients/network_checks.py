@@ -20,15 +20,21 @@ HIDDEN |= {"batch norm": gd.BatchNorm, "dropout": lambda: gd.Dropout(0.4)}
 PENALTIES = [(0.3, 0.0, False), (0.0, 0.7, False), (0.3, 0.7, False), (0.3, 0.7, True)]
 
 PAIRINGS = [
-    *[(o, loss) for o in OUTPUTS for loss in LOSSES if loss.startswith(("mse", "huber"))],
-    *[("sigmoid", loss) for loss in LOSSES if "ce, " in loss],
-    # A softmax of one output is always 1, and the cross-entropy of a 1 is nothing to learn from.
+    *[
+        (output, loss)
+        for output in OUTPUTS
+        for loss in LOSSES
+        # A softmax of one output is always 1, which is nothing to learn from, and refused.
+        if loss.startswith(("mse", "huber")) and (output != "softmax" or LOSSES[loss][1] > 1)
+    ],
+    *[("sigmoid", loss) for loss in LOSSES if loss.startswith("bce, ")],
     *[("softmax", loss) for loss in LOSSES if "ce, " in loss and LOSSES[loss][1] > 1],
     *[
         (output, loss)
         for output in ("dense", "tanh", "relu", "leaky relu")
         for loss in LOSSES
-        if "logits" in loss
+        # Nor is a logit that is never below 0 one of a class 0.
+        if "logits" in loss and not (output == "relu" and loss.startswith("bce"))
     ],
 ]
 
@@ -54,6 +60,8 @@ def network_gradient(
     """`check_gradients` of a network under a case of LOSSES, by one method."""
     model = network(output, loss_name, seed=seed, **shape)
     loss, _, y = draw(loss_name, n, seed)
+    if output == "softmax" and loss_name.startswith("bce"):
+        y = np.eye(model.n_out)[y.argmax(axis=1)]  # outputs that sum to 1 are for one class a row
     x = rng_of(seed, 6).standard_normal((n, model.n_in))
     weight = weights(n, seed) if weighted else None
     l1, l2, decay_bias = penalty

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import minigd as gd
 from minigd import reference
-from minigd.layers.normalization import Moments
+from minigd.moments import Moments
 
 UNITS = np.array([1.0, 1e4, 1e-3])
 

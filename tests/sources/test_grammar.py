@@ -13,7 +13,6 @@ import minigd as gd
 from minigd.sources.grammar import (
     USUAL_MISSING,
     MissingTexts,
-    label_of,
     read_number,
     read_whole,
 )
@@ -114,19 +113,6 @@ def test_whole_numbers_keep_all_their_digits(value, form):
 @pytest.mark.parametrize("text", ["0.5", "1e-3", "1e-400", "nan", "inf", "x", "", "1e300"])
 def test_what_is_not_a_whole_number_is_none(text):
     assert read_whole(text) is None
-
-
-@properties
-@given(st.integers(-(10**6), 10**6) | st.floats(-1e6, 1e6))
-def test_a_label_that_is_a_number_is_that_number_however_it_is_written(value):
-    assert label_of(repr(value)) == value
-    if value == int(value):
-        assert label_of(f"{int(value)}.0") == label_of(f"{value:.3f}") == value
-
-
-@pytest.mark.parametrize("text", ["01", "00.5", "+1", "red", "", "nan", "inf", "1_0", "True"])
-def test_a_code_or_a_name_is_no_number(text):
-    assert label_of(text) is None
 
 
 def test_the_words_of_the_caller_come_beside_the_usual_ones_or_instead_of_them():

@@ -1,0 +1,59 @@
+"""When two labels of classes are the same one, as 1, 1.0 and "1" in dicts, files and arrays are.
+
+The one rule for all that names classes: `class_weight`, `classes`, and the cells of a file.
+"""
+
+import re
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+# How a whole number is written as an int and as a float: no sign, zero or blank before it.
+_WHOLE = re.compile(r"(0|-?[1-9][0-9]*)(\.0+)?")
+
+
+def label_key(label: Any) -> Any:
+    """Return what two labels that are the same one have in common, as an int or a text.
+
+    A whole number is itself, whatever type holds it; so is a text that is written as one, as 1 or
+    1.0. Any other text is itself: "01" is not 1, nor is " 1" or "+1". True and False are 1 and 0.
+
+    >>> [label_key(label) for label in (1, 1.0, True, "1", "1.0", "01", "one", 0.5, "1.50")]
+    [1, 1, 1, 1, 1, '01', 'one', '0.5', '1.50']
+    """
+    if isinstance(label, str):
+        written = _WHOLE.fullmatch(label)
+        return str(label) if written is None else int(written[1])
+    # NumPy's truth value is not among the numbers.
+    whole = "bool" in type(label).__name__ or isinstance(label, Integral)
+    if whole or (isinstance(label, Real) and float(label).is_integer()):
+        return int(label)
+    return str(label)
+
+
+def same_label(one: Any, other: Any) -> bool:
+    """Tell whether two labels are of the same class.
+
+    Those are whose `label_key` is the same, and True with "True", "true" and "TRUE".
+
+    >>> same_label(2, "2.0"), same_label("2", "02"), same_label(True, "true"), same_label("a", "A")
+    (True, False, True, False)
+    """
+    if label_key(one) == label_key(other):
+        return True
+    for truth, text in ((one, other), (other, one)):
+        if "bool" in type(truth).__name__ and isinstance(text, str):
+            return text in (str(truth), str(truth).lower(), str(truth).upper())
+    return False
+
+
+def find_label(label: Any, labels: Sequence[Any]) -> int | None:
+    """Return the place of a label among others, or None; one written alike goes first.
+
+    >>> find_label(2.0, ["1", "2"]), find_label("1.0", ["1", "1.0"]), find_label("3", [1, 2])
+    (1, 1, None)
+    """
+    texts = [str(known) for known in labels]
+    if str(label) in texts:
+        return texts.index(str(label))
+    return next((i for i, known in enumerate(labels) if same_label(label, known)), None)
