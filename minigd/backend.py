@@ -118,6 +118,12 @@ class Backend:
 
     def take(self, x: Array, index: Array, out: Array | None = None) -> Array:
         """Return the rows of `x` that `index` names, written into `out` if one is given."""
+        if not (x.flags.c_contiguous and x.flags.aligned):
+            # `np.take` would first copy the whole of x, for each batch.
+            if out is None:
+                return x[index]
+            out[...] = x[index]
+            return out
         if out is None:
             return np.take(x, index, axis=0)
         # With `out`, NumPy checks indices by way of a copy, unless it is told to clip them; only
@@ -223,7 +229,7 @@ class Backend:
             )
 
     def convert(self, x: Array, dtype: Any, what: str, rows: Any = None) -> Array:
-        """Return x in another dtype, and refuse numbers that are too large for it.
+        """Return x in another dtype, row by row in memory; refuse numbers too large for it.
 
         On a GPU, where a look at the result would make the host wait, they become infinite, and
         the training step that meets them is masked.
@@ -233,7 +239,7 @@ class Backend:
         DataError
         """
         with np.errstate(over="ignore"):
-            converted = numbers(x, what).astype(dtype)
+            converted = numbers(x, what).astype(dtype, order="C")
         wider = x.dtype.kind == "f" and x.dtype.itemsize > dtype.itemsize
         if self.reads_are_free and wider and not self.all_finite(converted):
             lost = np.isfinite(x) & ~np.isfinite(converted)
@@ -293,13 +299,21 @@ class NumpyBackend(Backend):
 
     def all_finite(self, x: Array) -> bool:
         """Tell whether x holds neither NaN nor infinity."""
-        if x.dtype.kind == "f" and x.flags.c_contiguous:
+        if x.flags.f_contiguous:
+            x = x.T
+        blas = x.dtype.char in "fd" and x.dtype.isnative and x.flags.aligned
+        if blas and x.flags.c_contiguous:
             # One pass of BLAS settles the usual case; a sum of squares that overflows does not.
             flat = x.reshape(-1)
             with np.errstate(all="ignore"):
                 if np.isfinite(np.dot(flat, flat)):
                     return True
-        return super().all_finite(x)
+        if x.dtype.kind != "f" or x.ndim == 0:
+            return super().all_finite(x)
+        # Piece by piece, for the answer is an array too, and x may be a file larger than memory.
+        step = max(1, 16 * self.slice_size * len(x) // max(1, x.size))
+        pieces = (x[start : start + step] for start in range(0, len(x), step))
+        return all(super(NumpyBackend, self).all_finite(piece) for piece in pieces)
 
     def wide(self, value: Array) -> float:
         """Return a scalar as a Python float."""
@@ -572,6 +586,19 @@ def plain(x: Any, what: str) -> Any:
         return x.to_numpy(dtype="float64", na_value=np.nan)
     # Truth values beside numbers, as get_dummies makes them, would become objects.
     return x.to_numpy(dtype=np.result_type(*[dtype for _, dtype in columns]))
+
+
+def by_rows(x: Array) -> Array:
+    """Return an array on the host with each row in one place in memory: x itself, or a copy.
+
+    The columns of a frame lie apart, so that a row comes from as many places as there are columns.
+
+    >>> x = np.zeros((3, 2))
+    >>> by_rows(x) is x, by_rows(x[:, :1]).base is x, by_rows(np.asfortranarray(x)).strides
+    (True, True, (16, 8))
+    """
+    apart = x.ndim > 1 and abs(x.strides[-1]) > x.itemsize
+    return np.ascontiguousarray(x) if apart else x
 
 
 def place(index: tuple[Any, ...], rows: Any = None) -> str:

@@ -267,7 +267,9 @@ class Sequential:
             )
         if len(x) == 0:
             raise DataError(f"{what} has no rows")
-        return x if x.dtype == self.dtype else self.backend.convert(x, self.dtype, what, rows)
+        if x.dtype == self.dtype and x.flags.c_contiguous:
+            return x
+        return self.backend.convert(x, self.dtype, what, rows)
 
     def run_forward(self, layers: Sequence[Layer], x: Array, train: bool) -> Array:
         """Run x, converted before, through the first of the model's layers."""

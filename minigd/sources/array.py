@@ -1,11 +1,11 @@
-"""Rows from arrays in memory. Rows are gathered batch by batch; the arrays are never copied."""
+"""Rows from arrays in memory, which are held as they are and gathered batch by batch."""
 
 import copy
 from typing import Any
 
 import numpy as np
 
-from minigd.backend import Array, Backend, Workspace, backend_of, numbers
+from minigd.backend import Array, Backend, Workspace, backend_of, by_rows, numbers
 from minigd.errors import DataError, ShapeError
 from minigd.sources.base import Pair, RandomAccess, Rows
 from minigd.weights import check_weights
@@ -110,8 +110,19 @@ class ArraySource(RandomAccess):
         """Return the same rows on another backend, as they are now."""
         moved = copy.copy(self)
         moved.backend = backend
-        moved.x = backend.asarray(self.x)
-        moved.y = None if self.y is None else backend.asarray(self.y)
+        moved.x = backend.asarray(by_rows(self.x))
+        moved.y = None if self.y is None else backend.asarray(by_rows(self.y))
+        return moved
+
+    def by_rows(self) -> "ArraySource":
+        """Return the same rows, each in one place in memory: these, or a copy as they are now."""
+        if self.sparse or not self.backend.reads_are_free:
+            return self
+        x, y = by_rows(self.x), None if self.y is None else by_rows(self.y)
+        if x is self.x and y is self.y:
+            return self
+        moved = copy.copy(self)
+        moved.x, moved.y = x, y
         return moved
 
     def order(self, rows: Array) -> Array:
