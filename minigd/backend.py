@@ -8,12 +8,14 @@ import math
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from numbers import Number
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from minigd import kernels
 from minigd.errors import BackendError, DataError, unknown_name
+from minigd.frames import listed, plain
 
 Array: TypeAlias = Any
 """`numpy.ndarray` or `cupy.ndarray`, whichever the backend at hand works on; no narrower type is
@@ -86,7 +88,7 @@ class Backend:
                 f"over with `{what}.get()`, or move the model with `model.to('cupy')`"
             )
         try:
-            return numbers(np.asarray(plain(x, what)), what)
+            return numbers(listed(plain(x, what), what), what)
         except DataError:
             raise
         except ValueError as error:
@@ -557,48 +559,13 @@ def numbers(x: Array, what: str) -> Array:
         advice = f"encode text and categories as numbers first, then `{what}.astype('float32')`"
         if what == "y":
             advice = "for classes, `classes, y = numpy.unique(y, return_inverse=True)` numbers them"
+            if x.size and isinstance(x.flat[0], Number):
+                advice = "`y.astype('float64')` makes numbers of such objects"
         raise DataError(
             f"{what} must hold numbers, but its dtype is {x.dtype} (the first value is {given}): "
             f"{advice}"
         )
     return x
-
-
-def plain(x: Any, what: str) -> Any:
-    """Return the array under a pandas frame or series, and anything else as it is.
-
-    Raises
-    ------
-    DataError
-        If a column holds no numbers; it names the column.
-    """
-    if not (hasattr(x, "iloc") and hasattr(x, "to_numpy")):
-        return x
-    columns = list(x.dtypes.items()) if x.ndim == 2 else [(x.name, x.dtype)]
-    for name, dtype in columns:
-        if getattr(dtype, "kind", "O") not in "biuf":
-            raise DataError(
-                f"{what} must hold numbers, and its column {name!r} is {dtype}: encode text and "
-                "categories as numbers first, or leave the column out"
-            )
-    # A missing value of pandas' nullable types becomes NaN, which is then refused by its place.
-    if any(not isinstance(dtype, np.dtype) for _, dtype in columns):
-        return x.to_numpy(dtype="float64", na_value=np.nan)
-    # Truth values beside numbers, as get_dummies makes them, would become objects.
-    return x.to_numpy(dtype=np.result_type(*[dtype for _, dtype in columns]))
-
-
-def by_rows(x: Array) -> Array:
-    """Return an array on the host with each row in one place in memory: x itself, or a copy.
-
-    The columns of a frame lie apart, so that a row comes from as many places as there are columns.
-
-    >>> x = np.zeros((3, 2))
-    >>> by_rows(x) is x, by_rows(x[:, :1]).base is x, by_rows(np.asfortranarray(x)).strides
-    (True, True, (16, 8))
-    """
-    apart = x.ndim > 1 and abs(x.strides[-1]) > x.itemsize
-    return np.ascontiguousarray(x) if apart else x
 
 
 def place(index: tuple[Any, ...], rows: Any = None) -> str:

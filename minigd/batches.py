@@ -12,6 +12,7 @@ import numpy as np
 
 from minigd.backend import Array, Backend, Workspace, backend_of
 from minigd.errors import DataError, check_integer
+from minigd.frames import check_rows_alike
 from minigd.sources import ArraySource, Rows, Source
 from minigd.streams import Piece, cut, prefetched, shuffled
 from minigd.weights import (
@@ -200,6 +201,7 @@ class Batches:
             raise ValueError(f"tail must be 'keep' or 'drop', not {tail!r}")
         self.batch_size = None if batch_size is None else _check_batch_size(batch_size)
         if class_weight is not None and not isinstance(x, Source) and y is not None:
+            check_rows_alike(x, y, sample_weight)
             sample_weight = self._of_arrays(y, sample_weight, check_class_weight(class_weight))
             class_weight = None
         own = None if isinstance(x, Source) else sample_weight

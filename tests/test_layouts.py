@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigd as gd
-from minigd.backend import Workspace, by_rows, get_backend
+from minigd.backend import Workspace, get_backend
 from minigd.commands.train import train
+from minigd.frames import by_rows
 
 ROWS, WIDTH = 4000, 20
 

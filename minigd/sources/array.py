@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backend import Array, Backend, Workspace, backend_of, by_rows, numbers
+from minigd.backend import Array, Backend, Workspace, backend_of, numbers
 from minigd.errors import DataError, ShapeError
+from minigd.frames import by_rows, check_rows_alike, names_of
 from minigd.sources.base import Pair, RandomAccess, Rows
 from minigd.weights import check_weights
 
@@ -58,6 +59,8 @@ class ArraySource(RandomAccess):
     in_memory = True
 
     def __init__(self, x: Any, y: Any = None, weight: Any = None) -> None:
+        check_rows_alike(x, y, weight)
+        self.names = names_of(x)
         self.backend: Backend = backend_of(x)
         self.sparse = hasattr(x, "tocsr")
         self.x = x.tocsr() if self.sparse else self.backend.here(x, "x")
@@ -118,11 +121,8 @@ class ArraySource(RandomAccess):
         """Return the same rows, each in one place in memory: these, or a copy as they are now."""
         if self.sparse or not self.backend.reads_are_free:
             return self
-        x, y = by_rows(self.x), None if self.y is None else by_rows(self.y)
-        if x is self.x and y is self.y:
-            return self
         moved = copy.copy(self)
-        moved.x, moved.y = x, y
+        moved.x, moved.y = by_rows(self.x), None if self.y is None else by_rows(self.y)
         return moved
 
     def order(self, rows: Array) -> Array:
