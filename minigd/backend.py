@@ -301,8 +301,7 @@ class NumpyBackend(Backend):
 
     def all_finite(self, x: Array) -> bool:
         """Tell whether x holds neither NaN nor infinity."""
-        if x.flags.f_contiguous:
-            x = x.T
+        x = x.T if x.flags.f_contiguous else x
         blas = x.dtype.char in "fd" and x.dtype.isnative and x.flags.aligned
         if blas and x.flags.c_contiguous:
             # One pass of BLAS settles the usual case; a sum of squares that overflows does not.

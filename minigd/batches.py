@@ -319,14 +319,15 @@ class Batches:
         host, an array that is shuffled and whose rows lie apart, as those of a frame do, is copied
         once, row by row.
         """
-        source = self.source
-        if not isinstance(source, ArraySource):
+        here = self.source
+        if not isinstance(here, ArraySource):
+            return self
+        kept = not here.sparse and here.backend.reads_are_free and backend.keeps(here.nbytes)
+        there = here.on(backend) if kept else here.by_rows() if self.shuffle else here
+        if there is here:
             return self
         moved = copy.copy(self)
-        if not source.sparse and source.backend.reads_are_free and backend.keeps(source.nbytes):
-            moved.source, moved.prefetch = source.on(backend), 0
-        elif self.shuffle:
-            moved.source = source.by_rows()
+        moved.source, moved.prefetch = there, 0 if kept else self.prefetch
         return moved
 
     def _size(self) -> int:

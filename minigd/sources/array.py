@@ -123,7 +123,7 @@ class ArraySource(RandomAccess):
             return self
         moved = copy.copy(self)
         moved.x, moved.y = by_rows(self.x), None if self.y is None else by_rows(self.y)
-        return moved
+        return self if moved.x is self.x and moved.y is self.y else moved
 
     def order(self, rows: Array) -> Array:
         """Return row numbers where `take` wants them: beside the rows, brought over once."""
