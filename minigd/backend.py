@@ -8,12 +8,14 @@ import math
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from numbers import Number
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from minigd import kernels
 from minigd.errors import BackendError, DataError, unknown_name
+from minigd.frames import listed, plain
 
 Array: TypeAlias = Any
 """`numpy.ndarray` or `cupy.ndarray`, whichever the backend at hand works on; no narrower type is
@@ -86,7 +88,7 @@ class Backend:
                 f"over with `{what}.get()`, or move the model with `model.to('cupy')`"
             )
         try:
-            return numbers(np.asarray(plain(x, what)), what)
+            return numbers(listed(plain(x, what), what), what)
         except DataError:
             raise
         except ValueError as error:
@@ -118,6 +120,12 @@ class Backend:
 
     def take(self, x: Array, index: Array, out: Array | None = None) -> Array:
         """Return the rows of `x` that `index` names, written into `out` if one is given."""
+        if not (x.flags.c_contiguous and x.flags.aligned):
+            # `np.take` would first copy the whole of x, for each batch.
+            if out is None:
+                return x[index]
+            out[...] = x[index]
+            return out
         if out is None:
             return np.take(x, index, axis=0)
         # With `out`, NumPy checks indices by way of a copy, unless it is told to clip them; only
@@ -223,7 +231,7 @@ class Backend:
             )
 
     def convert(self, x: Array, dtype: Any, what: str, rows: Any = None) -> Array:
-        """Return x in another dtype, and refuse numbers that are too large for it.
+        """Return x in another dtype, row by row in memory; refuse numbers too large for it.
 
         On a GPU, where a look at the result would make the host wait, they become infinite, and
         the training step that meets them is masked.
@@ -233,7 +241,7 @@ class Backend:
         DataError
         """
         with np.errstate(over="ignore"):
-            converted = numbers(x, what).astype(dtype)
+            converted = numbers(x, what).astype(dtype, order="C")
         wider = x.dtype.kind == "f" and x.dtype.itemsize > dtype.itemsize
         if self.reads_are_free and wider and not self.all_finite(converted):
             lost = np.isfinite(x) & ~np.isfinite(converted)
@@ -293,13 +301,20 @@ class NumpyBackend(Backend):
 
     def all_finite(self, x: Array) -> bool:
         """Tell whether x holds neither NaN nor infinity."""
-        if x.dtype.kind == "f" and x.flags.c_contiguous:
+        x = x.T if x.flags.f_contiguous else x
+        blas = x.dtype.char in "fd" and x.dtype.isnative and x.flags.aligned
+        if blas and x.flags.c_contiguous:
             # One pass of BLAS settles the usual case; a sum of squares that overflows does not.
             flat = x.reshape(-1)
             with np.errstate(all="ignore"):
                 if np.isfinite(np.dot(flat, flat)):
                     return True
-        return super().all_finite(x)
+        if x.dtype.kind != "f" or x.ndim == 0:
+            return super().all_finite(x)
+        # Piece by piece, for the answer is an array too, and x may be a file larger than memory.
+        step = max(1, 16 * self.slice_size * len(x) // max(1, x.size))
+        pieces = (x[start : start + step] for start in range(0, len(x), step))
+        return all(super(NumpyBackend, self).all_finite(piece) for piece in pieces)
 
     def wide(self, value: Array) -> float:
         """Return a scalar as a Python float."""
@@ -543,35 +558,13 @@ def numbers(x: Array, what: str) -> Array:
         advice = f"encode text and categories as numbers first, then `{what}.astype('float32')`"
         if what == "y":
             advice = "for classes, `classes, y = numpy.unique(y, return_inverse=True)` numbers them"
+            if x.size and isinstance(x.flat[0], Number):
+                advice = "`y.astype('float64')` makes numbers of such objects"
         raise DataError(
             f"{what} must hold numbers, but its dtype is {x.dtype} (the first value is {given}): "
             f"{advice}"
         )
     return x
-
-
-def plain(x: Any, what: str) -> Any:
-    """Return the array under a pandas frame or series, and anything else as it is.
-
-    Raises
-    ------
-    DataError
-        If a column holds no numbers; it names the column.
-    """
-    if not (hasattr(x, "iloc") and hasattr(x, "to_numpy")):
-        return x
-    columns = list(x.dtypes.items()) if x.ndim == 2 else [(x.name, x.dtype)]
-    for name, dtype in columns:
-        if getattr(dtype, "kind", "O") not in "biuf":
-            raise DataError(
-                f"{what} must hold numbers, and its column {name!r} is {dtype}: encode text and "
-                "categories as numbers first, or leave the column out"
-            )
-    # A missing value of pandas' nullable types becomes NaN, which is then refused by its place.
-    if any(not isinstance(dtype, np.dtype) for _, dtype in columns):
-        return x.to_numpy(dtype="float64", na_value=np.nan)
-    # Truth values beside numbers, as get_dummies makes them, would become objects.
-    return x.to_numpy(dtype=np.result_type(*[dtype for _, dtype in columns]))
 
 
 def place(index: tuple[Any, ...], rows: Any = None) -> str:

@@ -17,7 +17,22 @@ from minigd.backend import Array, Backend, backend_of
 from minigd.batches import Batches, as_batches
 from minigd.callbacks import EarlyStopping
 from minigd.errors import check_integer, unknown_name
-from minigd.estimator_targets import first_rows, known, named, over, standardize, targets_in
+from minigd.estimator_targets import (
+    first_rows,
+    known,
+    labels_of,
+    named,
+    over,
+    standardize,
+    targets_in,
+)
+from minigd.frames import (
+    check_names,
+    check_rows_alike,
+    check_source,
+    names_of,
+    plain,
+)
 from minigd.history import History
 from minigd.layers import Dense, Layer, LeakyReLU, ReLU, Rescale, Sigmoid, Tanh
 from minigd.linear import coefficients
@@ -155,7 +170,11 @@ class MiniBatchEstimator:
             raise ValueError(f"validation_fraction must be between 0 and 1, not {fraction!r}")
         take = self._take_source if isinstance(X, Source | Batches) else self._take_arrays
         batches, held = take(X, y, sample_weight, not going_on, fraction, seed, classes)
+        names = names_of(X) or known(batches.source, "names")
+        if going_on:
+            check_names(names, self.model_.names)
         trainer = self._go_on() if going_on else self._begin(batches, seed)
+        trainer.model.names = names or trainer.model.names
         stop = EarlyStopping(patience=self.patience, min_delta=self.tol) if early_stopping else None
         trainer.fit(
             batches,
@@ -191,16 +210,9 @@ class MiniBatchEstimator:
         classes: Array | None,
     ) -> tuple[Batches, Batches | None]:
         """Return the batches of arrays to train on, and those to stop by."""
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse="csr",
-            dtype=_DTYPES,
-            multi_output=True,
-            y_numeric=isinstance(self, RegressorMixin),
-            reset=reset,
-        )
+        check_rows_alike(X, y, sample_weight)
+        numeric = isinstance(self, RegressorMixin)
+        X, y = _valid(self, X, labels_of(y), reset=reset, multi_output=True, y_numeric=numeric)
         if sample_weight is not None and not np.asarray(sample_weight).any():
             raise ValueError("all weights in sample_weight are zero: nothing is left to train on")
         y = self._array_targets(y.toarray() if hasattr(y, "toarray") else y, reset, classes)
@@ -345,9 +357,8 @@ class MiniBatchEstimator:
             source = X.source if isinstance(X, Batches) else X
             self._look_at(source, reset=False)
         else:
-            source = ArraySource(
-                validate_data(self, X, accept_sparse="csr", dtype=_DTYPES, reset=False)
-            )
+            source = ArraySource(_valid(self, X, reset=False))
+            check_names(names_of(X), self.model_.names)
         model, out = self.model_, []
         for batch in Batches(source, batch_size=_ROWS).in_order():
             here = backend_of(batch.x)
@@ -372,9 +383,11 @@ class MiniBatchEstimator:
         -------
         float
         """
+        check_rows_alike(X, y, sample_weight)
         if isinstance(X, Source | Batches) and y is None:
             source = X.source if isinstance(X, Batches) else X
             y = named(np.concatenate(list(targets_in(source))), source)
+        y = labels_of(y)
         value: float = super().score(X, y, sample_weight)  # type: ignore[misc]
         return value
 
@@ -392,13 +405,7 @@ class MiniBatchEstimator:
                 f"X has {width} features, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} features as input"
             )
-        fitted = getattr(self, "feature_names_in_", None)
-        if names is not None and fitted is not None and list(names) != list(fitted):
-            i = next(i for i in range(width) if names[i] != fitted[i])
-            raise ValueError(
-                f"column {i} (counted from 0) of {source!r} is {names[i]!r} and was "
-                f"{fitted[i]!r} in fit: give the source features= and categories= as in fit"
-            )
+        check_source(source, self.model_.names)
 
     def __getstate__(self) -> dict[str, Any]:
         given: Any = super().__getstate__()
@@ -431,6 +438,17 @@ class MiniBatchEstimator:
             raise AttributeError("coef_ and intercept_ are for a model without hidden layers")
         slope, intercept = coefficients(self.model_)
         return slope.T, intercept
+
+
+def _valid(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
+    """Return what scikit-learn's checks make of X, and of y; columns without numbers are named."""
+    try:
+        return validate_data(estimator, X, *y, accept_sparse="csr", dtype=_DTYPES, **options)
+    except (TypeError, ValueError):
+        plain(X, "X")
+        if options.get("y_numeric"):
+            plain(y[0], "y")
+        raise
 
 
 def _about(trainer: Trainer) -> str:

@@ -3,6 +3,7 @@
 Names of classes and columns are found where the source, or the source it is part of, tells them.
 """
 
+import contextlib
 import copy
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from minigd.backend import Array, Workspace, backend_of
 from minigd.batches import Batches
 from minigd.errors import DataError
+from minigd.frames import is_pandas, listed, plain
 from minigd.layers import Rescale
 from minigd.moments import Moments
 from minigd.sources import ArraySource, Pair, Rows, Source
@@ -69,6 +71,20 @@ def over(batches: Batches, source: Source) -> Batches:
     return again
 
 
+def labels_of(y: Any) -> Any:
+    """Return numbers in a list or of pandas as an array with all their digits, and others as is."""
+    if is_pandas(y):
+        with contextlib.suppress(DataError):  # it may be names of classes
+            return plain(y, "y")
+        missing = np.asarray(y.isna()).reshape(len(y), -1).any(axis=1)
+        if missing.any():
+            raise DataError(
+                f"y holds a missing value at row {missing.argmax()} (counted from 0): remove such "
+                "rows, or fill them in"
+            )
+    return listed(y, "y") if isinstance(y, list | tuple) else y
+
+
 def first_rows(source: Source) -> Pair:
     """Return the first row or rows, of which the width and the types can be seen."""
     return source.take(slice(0, 1)) if source.in_memory else next(source.chunks())
@@ -109,11 +125,18 @@ def classes_in(source: Source) -> Array:
 
 def numbers_of(y: Array, classes: Array) -> Array:
     """Return the number of each label among the classes, which are in order."""
+    y, classes = (a.astype(a.dtype.newbyteorder("="), copy=False) for a in (y, classes))
     alike = (y.dtype.kind in "biuf") == (classes.dtype.kind in "biuf")
-    unknown = np.setdiff1d(y, classes) if alike else y[:1]
+    same = y
+    if alike and classes.dtype.kind in "iu":
+        # NumPy compares whole numbers with fractions, and in a sorted array int64 with uint64, as
+        # float64, in which those beyond 2⁵³ are equal.
+        with np.errstate(invalid="ignore"):
+            same = y.astype(classes.dtype)
+    unknown = y[(same != y) | ~np.isin(same, classes)] if alike else y[:1]
     if len(unknown):
         raise ValueError(f"y holds {unknown[0]!r}, and the classes are {classes.tolist()}")
-    return np.searchsorted(classes, y)
+    return np.searchsorted(classes, same)
 
 
 def standardize(layer: Rescale, batches: Batches) -> None:

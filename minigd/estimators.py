@@ -23,7 +23,14 @@ from minigd.backend import Array, Backend
 from minigd.batches import Batches
 from minigd.errors import DataError
 from minigd.estimator_base import MiniBatchEstimator
-from minigd.estimator_targets import NumberedSource, classes_in, first_rows, known, numbers_of
+from minigd.estimator_targets import (
+    NumberedSource,
+    classes_in,
+    first_rows,
+    known,
+    labels_of,
+    numbers_of,
+)
 from minigd.layers import Layer, Rescale, Sigmoid, Softmax
 from minigd.losses import Loss, get_loss
 from minigd.schedules import Schedule
@@ -173,7 +180,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
                 "some: give a weight for each class, or sample_weight"
             )
         if classes is not None:
-            classes = unique_labels(classes)
+            classes = unique_labels(labels_of(classes))
             if hasattr(self, "model_") and not np.array_equal(classes, self.classes_):
                 raise ValueError(
                     f"classes are {classes.tolist()}, and were {self.classes_.tolist()} in the "

@@ -87,6 +87,7 @@ def restore(
         if description["loss"] is not None:
             model.loss = state.rebuild(description["loss"], known_losses)
         model.passes = check_integer("passes", description["passes"], 0)
+        model.names = description.get("names")  # which files of before do not have
         model.metrics = {
             name: state.rebuild(metric, known_metrics)
             for name, metric in description["metrics"].items()

@@ -13,6 +13,7 @@ import numpy as np
 from minigd import state
 from minigd.backend import Array, Backend, Views, Workspace, get_backend, numbers
 from minigd.errors import CheckpointError, DataError, ShapeError, check_integer
+from minigd.frames import check_names, check_source, names_of
 from minigd.layers import Layer
 from minigd.layers.base import Declared
 from minigd.layers.normalization import Adapted, adapt
@@ -54,6 +55,9 @@ class Sequential:
         Width of a row of input and of output.
     passes : int
         Training passes made, from which Dropout draws; saved with the model.
+    names : list of str, or None
+        Of the columns it was trained on, where a frame or a file named them; saved with the model.
+        Columns that come by name must be these, in this order: `minigd.frames.check_names`.
 
     Raises
     ------
@@ -88,6 +92,7 @@ class Sequential:
         self.loss: Loss | None = None
         self.metrics: dict[str, Metric] = {}
         self.passes = 0
+        self.names: list[Any] | None = None
         self._pending: tuple[int, ...] | None = None
         try:
             self._build()
@@ -214,6 +219,7 @@ class Sequential:
         BackendError
             If x lives on another device.
         """
+        check_names(names_of(x), self.names, "x")
         x = self.backend.here(x, "x")
         if self.backend.reads_are_free:
             self.backend.check_finite(x, "x")
@@ -267,7 +273,9 @@ class Sequential:
             )
         if len(x) == 0:
             raise DataError(f"{what} has no rows")
-        return x if x.dtype == self.dtype else self.backend.convert(x, self.dtype, what, rows)
+        if x.dtype == self.dtype and x.flags.c_contiguous:
+            return x
+        return self.backend.convert(x, self.dtype, what, rows)
 
     def run_forward(self, layers: Sequence[Layer], x: Array, train: bool) -> Array:
         """Run x, converted before, through the first of the model's layers."""
@@ -337,7 +345,7 @@ class Sequential:
         Parameters
         ----------
         X : array-like, shape (n, n_in)
-            On the host or on the model's device.
+            On the host or on the model's device; the columns of a frame in the order of `fit`.
         batch_size : int, default 1024
             Rows at a time: memory for the layers' outputs is held for no more.
 
@@ -364,6 +372,7 @@ class Sequential:
     def run_rows(self, layers: Sequence[Layer], X: Any, batch_size: int = 1024) -> Array:
         """Run rows through the first of the model's layers, a batch at a time, as in `predict`."""
         step = check_integer("batch_size", batch_size)
+        check_names(names_of(X), self.names)
         on_device = self.backend.holds(X)
         home = self.backend if on_device else get_backend("numpy")
         sparse = hasattr(X, "tocsr")
@@ -562,7 +571,9 @@ class Sequential:
                 raise ValueError(
                     f"{layer.name} adapts to the data themselves and must be the {where} layer"
                 )
+        check_source(batches.source, self.names)
         adapt(ends, batches)
+        self.names = batches.source.names or self.names
 
     # Copies, files, devices ------------------------------------------------------------------
 
@@ -585,7 +596,8 @@ class Sequential:
         layers = [(type(layer), layer.config()) for layer in self.layers]
         loss = None if self.loss is None else (type(self.loss), self.loss.config())
         settings = self.n_in, self.backend.name, str(self.dtype), self.seed
-        return _again, (layers, settings, self.arrays(), loss, dict(self.metrics), self.passes)
+        rest = dict(self.metrics), self.passes, self.names
+        return _again, (layers, settings, self.arrays(), loss, *rest)
 
     def arrays(self) -> dict[str, Array]:
         """Return all parameters and buffers by name, on the host."""
@@ -664,6 +676,7 @@ class Sequential:
             "dtype": str(self.dtype),
             "seed": self.seed,
             "passes": self.passes,
+            "names": self.names,
             "layers": [state.describe(layer) for layer in self.layers],
             "loss": None if self.loss is None else state.describe(self.loss),
             "metrics": {name: state.describe(metric) for name, metric in self.metrics.items()},
@@ -716,13 +729,14 @@ def _again(
     loss: tuple[type[Loss], dict[str, Any]] | None,
     metrics: dict[str, Metric],
     passes: int,
+    names: list[Any] | None = None,
 ) -> Sequential:
     inputs, backend, dtype, seed = settings
     made = [kind(**config) for kind, config in layers]
     model = Sequential(made, inputs, backend=backend, dtype=dtype, seed=seed)
     model.load_arrays(arrays)
     model.loss = None if loss is None else loss[0](**loss[1])
-    model.metrics, model.passes = metrics, passes
+    model.metrics, model.passes, model.names = metrics, passes, names
     return model
 
 

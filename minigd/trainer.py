@@ -19,6 +19,7 @@ from minigd.backend import Array, Backend, Workspace, backend_of
 from minigd.batches import Batch, Batches, as_batches
 from minigd.errors import BackendError, CheckpointError, DataError, DivergenceError, check_integer
 from minigd.fast import FastBackend, available, told
+from minigd.frames import check_names, check_rows_alike, check_source, names_of
 from minigd.gradient import Accumulation, Clipping, Penalty
 from minigd.guard import Masked, first_nonfinite_gradient
 from minigd.history import History
@@ -280,6 +281,8 @@ class Trainer:
         self._follow()
         self._steps.refresh()
         backend = self.model.backend
+        check_names(names_of(x), self.model.names, "x")
+        check_rows_alike(x, y, sample_weight)
         x, y = backend.here(x, "x"), backend.here(y, "y")
         rows: Rows = slice(0, len(x)) if x.ndim else slice(0, 0)
         weight = None if sample_weight is None else check_weights(sample_weight, rows.stop)
@@ -507,14 +510,15 @@ class Trainer:
             weight = batches.weight(slice(0, source.rows)) if batches.weighted else None
             rows = None if weight is None else np.flatnonzero(weight)
             check_rounding(source.x, source.y, self.model.dtype, rows)
-        elif self.model.loss is None and source.target_problem and self.model.dtype != np.float64:
-            raise DataError(source.target_problem)
+        elif self.model.loss is None and str(self.model.dtype) in source.target_problems:
+            raise DataError(source.target_problems[str(self.model.dtype)])
         if validation is not None:
-            self._check(validation)
+            self._check(validation, source.names)
         self._follow()
         self._settle()
         self._go_on_with(batches)
         self._mark()
+        self.model.names = source.names or self.model.names
         if until_epoch is None:
             last = self.epoch + check_integer("epochs", epochs, 0)
         else:
@@ -630,9 +634,13 @@ class Trainer:
                 self._window.clear()
         self._batches, self._resumed = batches, None
 
-    def _check(self, batches: Batches) -> None:
-        """Check arrays in memory once and whole; rows from elsewhere are checked as they come."""
+    def _check(self, batches: Batches, names: list[Any] | None = None) -> None:
+        """Check arrays in memory once and whole; rows from elsewhere are checked as they come.
+
+        Names of columns are to be those of the training, or of the rows that it begins with.
+        """
         source = batches.source
+        check_source(source, names or self.model.names)
         if isinstance(source, ArraySource):
             if source.y is None or not batches.weighted:
                 self._check_rows(source.x, source.y)

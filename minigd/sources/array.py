@@ -1,4 +1,4 @@
-"""Rows from arrays in memory. Rows are gathered batch by batch; the arrays are never copied."""
+"""Rows from arrays in memory, which are held as they are and gathered batch by batch."""
 
 import copy
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 
 from minigd.backend import Array, Backend, Workspace, backend_of, numbers
 from minigd.errors import DataError, ShapeError
+from minigd.frames import by_rows, check_rows_alike, names_of
 from minigd.sources.base import Pair, RandomAccess, Rows
 from minigd.weights import check_weights
 
@@ -58,6 +59,8 @@ class ArraySource(RandomAccess):
     in_memory = True
 
     def __init__(self, x: Any, y: Any = None, weight: Any = None) -> None:
+        check_rows_alike(x, y, weight)
+        self.names = names_of(x)
         self.backend: Backend = backend_of(x)
         self.sparse = hasattr(x, "tocsr")
         self.x = x.tocsr() if self.sparse else self.backend.here(x, "x")
@@ -110,9 +113,17 @@ class ArraySource(RandomAccess):
         """Return the same rows on another backend, as they are now."""
         moved = copy.copy(self)
         moved.backend = backend
-        moved.x = backend.asarray(self.x)
-        moved.y = None if self.y is None else backend.asarray(self.y)
+        moved.x = backend.asarray(by_rows(self.x))
+        moved.y = None if self.y is None else backend.asarray(by_rows(self.y))
         return moved
+
+    def by_rows(self) -> "ArraySource":
+        """Return the same rows, each in one place in memory: these, or a copy as they are now."""
+        if self.sparse or not self.backend.reads_are_free:
+            return self
+        moved = copy.copy(self)
+        moved.x, moved.y = by_rows(self.x), None if self.y is None else by_rows(self.y)
+        return self if moved.x is self.x and moved.y is self.y else moved
 
     def order(self, rows: Array) -> Array:
         """Return row numbers where `take` wants them: beside the rows, brought over once."""

@@ -6,7 +6,7 @@ Some can be fetched by number, the others only come one after the other; all can
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -43,8 +43,8 @@ class Source(ABC):
         Of the columns of x, and of the classes that y numbers, where they are known.
     weight : Array or None
         How much each row counts, in float64 on the host, where rows have weights.
-    target_problem : str
-        What a float dtype would lose of a target of whole numbers; nothing where all is well.
+    target_problems : mapping of str to str
+        What a dtype loses of a target of whole numbers, by its name; empty where all is well.
     """
 
     rows: int | None = None
@@ -55,7 +55,7 @@ class Source(ABC):
     names: list[str] | None = None
     classes: list[str] | None = None
     weight: Array | None = None
-    target_problem: str = ""
+    target_problems: Mapping[str, str] = {}
 
     @abstractmethod
     def chunks(self, start: int = 0) -> Iterator[Pair]:

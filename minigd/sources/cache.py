@@ -25,7 +25,7 @@ def cache(source: Source, path: str | os.PathLike[str]) -> NpySource:
     folder = Path(path)
     rows = _cached(source, folder)
     rows.names, rows.classes, rows.weight = source.names, source.classes, source.weight
-    rows.target_problem = source.target_problem
+    rows.target_problems = source.target_problems
     return rows
 
 

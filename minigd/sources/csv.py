@@ -259,7 +259,7 @@ class CsvSource(RandomAccess):
             raise
         self.schema, self.rows, self.dropped = found.schema, found.rows, found.dropped
         self.first_dropped, self.missing_words = found.first_dropped, found.missing_words
-        self.target_problem = found.target_problem
+        self.target_problems = found.target_problems
         self.names, self.classes = self.schema.names, self.schema.classes
         # Rows worth fetching at once: many for one call of the parser, few where they are long.
         size = sum(part.size for part in self._parts)

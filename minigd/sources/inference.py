@@ -77,8 +77,8 @@ class FirstPass(NamedTuple):
     dropped: int
     first_dropped: str = ""
     """Where the first row that was dropped is, and why it was."""
-    target_problem: str = ""
-    """What is lost of a target of whole numbers that is trained on as a quantity, or nothing."""
+    target_problems: Mapping[str, str] = {}
+    """What dtypes lose of a target of whole numbers that is trained on as a quantity."""
     missing_words: Mapping[str, Mapping[str, int]] = {}
     """For columns of text, the usual words that were taken for missing values, and how often."""
 
@@ -239,6 +239,7 @@ class _Seen:
             self.days = {c: None for c in features if c in self.numbers}
         self.integer = len(targets) == 1 and targets[0] in self.numbers
         self.low, self.high = 0, 0
+        self.whole = [Rounding("float32"), Rounding("float64")]
         self.rows = self.dropped = 0
         self.first_dropped = ""
         self.words: dict[str, Counter[str]] = {}
@@ -344,6 +345,8 @@ class _Seen:
         if self.integer:
             self.low = min(self.low, int(values.min()))
             self.high = max(self.high, int(values.max()))
+            for rounding in self.whole:
+                rounding.add(_exactly(values).reshape(-1, 1))
 
     # The whole table -------------------------------------------------------------------------
 
@@ -362,11 +365,9 @@ class _Seen:
             )
         found = {c: self.given.get(c) or sorted(self.levels[c]) for c in sorted(self.text)}
         classes = found.pop(targets[0]) if targets and targets[0] in self.text else None
-        exact, limits = None, np.iinfo("int64")
+        exact = None
         if self.integer and max(-self.low, self.high) >= MOST_EXACT:
-            fits = self.low >= limits.min and self.high <= limits.max
-            unsigned = self.low >= 0 and self.high <= np.iinfo("uint64").max
-            exact = "int64" if fits else "uint64" if unsigned else None
+            exact = _smallest(self.low, self.high)
             self.integer = exact is not None
         schema = Schema(
             self.features,
@@ -378,27 +379,29 @@ class _Seen:
             self.rounding.dtype,
             exact=exact,
         )
-        problem = self._check_rounding()
+        problems = self._check_rounding()
         self._warn_of_words()
         return FirstPass(
-            schema, self.rows, self.dropped, self.first_dropped, problem, dict(self.words)
+            schema, self.rows, self.dropped, self.first_dropped, problems, dict(self.words)
         )
 
-    def _check_rounding(self) -> str:
+    def _check_rounding(self) -> dict[str, str]:
         """Refuse a target, and warn of columns, whose differences the dtype would lose.
 
-        Whole numbers stay as they are, and are lost only where they are trained on as a quantity.
+        A target of whole numbers stays as it is, and is lost only where it is trained on as a
+        quantity; what each dtype loses of it is returned.
         """
         for j in np.flatnonzero(self.rounding.lost).tolist():
             column = self.numbers[j]
             problem = self.rounding.sentence(f"{self.name}: column {column!r}", j)
             if column not in self.targets:
                 warnings.warn(problem, stacklevel=5)
-            elif self.integer:
-                return problem
-            else:
+            elif not self.integer:
                 raise DataError(problem)
-        return ""
+        if not self.integer or not self.rows:
+            return {}
+        what = f"{self.name}: column {self.targets[0]!r}"
+        return {str(r.dtype): r.sentence(what, 0) for r in self.whole if r.lost[0]}
 
     def _warn_of_words(self) -> None:
         """Warn where rows leave because a text of a column is a usual word for a missing value."""
@@ -541,6 +544,21 @@ class _Texts:
         odd = [text for text in counts.index if read_number(text) is None]
         self.kept += int(counts.sum())
         self.kept_odd += int(counts[odd].sum()) if odd else 0
+
+
+def _smallest(low: int, high: int) -> str | None:
+    """Return the dtype of whole numbers that holds two of them, or None."""
+    for dtype in ("int64", "uint64"):
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return dtype
+    return None
+
+
+def _exactly(values: Array) -> Array:
+    """Return whole numbers in a dtype of whole numbers, or as floats where none holds them."""
+    if values.dtype.kind == "O":
+        return values.astype(_smallest(values.min(), values.max()) or np.float64)
+    return values.astype(np.int64) if values.dtype.kind in "fb" else values
 
 
 def is_dressed(value: str) -> bool:

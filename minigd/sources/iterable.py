@@ -114,13 +114,14 @@ class IterableSource(Source):
             unusable = {c: kind for c, kind in kinds.items() if kind not in ("number", "text")}
             self._columns = [c for c in used if schema is not None or c not in unusable]
             texts = [c for c, kind in kinds.items() if kind == "text"]
+            del frame, piece
             if schema is None:
                 found = infer_schema(self, selection, columns, name, dtype, texts, unusable)
             else:
                 found = apply_schema(schema, self)
             self.schema, self.rows, self.dropped = found.schema, found.rows, found.dropped
             self.first_dropped, self.missing_words = found.first_dropped, found.missing_words
-            self.target_problem = found.target_problem
+            self.target_problems = found.target_problems
             if self.rows == 0:
                 raise DataError(f"{name} has no rows{found.none_left()}")
             self.names, self.classes = self.schema.names, self.schema.classes
@@ -144,7 +145,7 @@ class IterableSource(Source):
             columns = {
                 column: self._convert(frame[column], column, kinds) for column in self._columns
             }
-            yield _import_pandas().DataFrame(columns, columns=self._columns)
+            yield _import_pandas().DataFrame(columns, columns=self._columns, copy=False)
             self._seen += len(frame)
 
     def _convert(self, values: Any, column: str, kinds: ColumnKinds) -> Any:

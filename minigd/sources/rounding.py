@@ -28,7 +28,9 @@ class Rounding:
         max_i |x_ij − round(x_ij)|  >  ¼ (max_i x_ij − min_i x_ij)
 
     so that a few different numbers are left of it, or one. A constant column has nothing to
-    lose, nor has one that is constant but for what the rounding of float64 adds up to.
+    lose, nor has one of fractions that is constant but for what the rounding of float64 adds up to.
+    Whole numbers come in a dtype of whole numbers, and all is exact then, also beyond 2⁵³, where
+    float64 rounds them before anybody looks.
 
     Parameters
     ----------
@@ -38,7 +40,8 @@ class Rounding:
     Attributes
     ----------
     low, high : Array, shape (width,)
-        The smallest and the largest number of each column so far.
+        The smallest and the largest number of each column so far; Python's own whole numbers,
+        as long as all that came are whole.
 
     Examples
     --------
@@ -55,37 +58,70 @@ class Rounding:
         self.low: Array = np.inf
         self.high: Array = -np.inf
         self._moved: Array = 0.0
+        self._noise = 0.0
 
     def add(self, x: Array) -> None:
         """Take note of rows on the host, of shape (n, width); NaN counts as no number."""
-        if len(x):
+        if not len(x):
+            return
+        low, high = np.fmin.reduce(x), np.fmax.reduce(x)
+        if x.dtype.kind in "iu":
+            moved, low, high = _moved(x, self.dtype), low.astype(object), high.astype(object)
+        else:
             with np.errstate(over="ignore", invalid="ignore"):
                 moved = abs(x - x.astype(self.dtype))
-            self.low = np.fmin(self.low, np.fmin.reduce(x))
-            self.high = np.fmax(self.high, np.fmax.reduce(x))
-            self._moved = np.fmax(self._moved, np.fmax.reduce(moved))
+            self._noise = 1e4 * float(np.finfo("float64").eps)
+        self.low = np.fmin(self.low, low)
+        self.high = np.fmax(self.high, high)
+        self._moved = np.fmax(self._moved, np.fmax.reduce(moved))
 
     @property
     def lost(self) -> Array:
         """Whether each column is lost, of shape (width,)."""
-        with np.errstate(over="ignore"):
-            span = self.high - self.low
-        noise = 1e4 * np.finfo("float64").eps * np.fmax(abs(self.low), abs(self.high))
+        with np.errstate(over="ignore", invalid="ignore"):
+            span = np.asarray(self.high - self.low)
+            noise = self._noise * np.fmax(abs(self.low), abs(self.high))
         # A number beyond the dtype is another fault, and has an error of its own.
-        return (self._moved > span / 4) & (span > noise) & np.isfinite(self._moved)
+        lost = (self._moved > span / 4) & (span > noise) & np.isfinite(self._moved)
+        return lost.astype(bool)
 
     def sentence(self, what: str, column: int) -> str:
         """Say what is lost of a column, and what to do."""
-        low, high = float(self.low[column]), float(self.high[column])
-        largest = max(abs(low), abs(high))
+        low, high = self.low[column], self.high[column]
+        largest = float(max(abs(low), abs(high)))
+        if largest < 2**53:
+            low, high = float(low), float(high)
         apart = float(np.spacing(self.dtype.type(largest)))
         small = largest < np.finfo(self.dtype).tiny
         advice = "multiply it by a large number" if small else "subtract a number near them"
+        # Half a spacing is what a conversion moves a number by, and a quarter of the span is lost.
+        wider = self.dtype != np.float64 and np.spacing(largest) <= (high - low) / 2
         return (
             f"{what} goes from {low!r} to {high!r}, and numbers there are {apart:.3g} apart in "
-            f"{self.dtype}, which can't tell its values from each other: {advice} first, or use "
-            "dtype='float64'"
+            f"{self.dtype}, which can't tell its values from each other: {advice} first"
+            + (", or use dtype='float64'" if wider else "")
         )
+
+
+def _moved(x: Array, dtype: np.dtype[Any]) -> Array:
+    """Return how far a conversion moves each whole number, exactly; inf where it is too large."""
+    with np.errstate(over="ignore"):
+        converted = x.astype(dtype).astype(np.float64)
+    last = np.iinfo(x.dtype).max
+    finite = np.isfinite(converted)
+    # What rounds up to one more than the last whole number can't go back to its dtype.
+    beyond = converted >= float(last // 2 + 1) * 2
+    back = np.where(finite & ~beyond, converted, 0).astype(x.dtype)
+    back[beyond] = last
+    moved = np.where(x > back, x - back, back - x).astype(np.float64) + beyond
+    return np.where(finite, moved, np.inf)
+
+
+def _holds(dtype: Any, given: Any) -> bool:
+    """Tell whether a dtype holds all numbers of another one, digit by digit."""
+    if given.kind in "iu" and given.itemsize == 8:
+        return False  # NumPy takes float64 for safe
+    return bool(np.can_cast(given, dtype, "safe"))
 
 
 def check_rounding(x: Array, y: Array, dtype: Any, rows: Array | None = None) -> None:
@@ -128,7 +164,7 @@ def check_rounding(x: Array, y: Array, dtype: Any, rows: Array | None = None) ->
 def _problem(array: Array, what: str, dtype: Any, rows: Array | None) -> str | None:
     """Return a sentence about the first column that is lost, and how many others are."""
     n = len(array) if rows is None else len(rows)
-    if np.can_cast(array.dtype, dtype, "safe") or n < _FEWEST:
+    if _holds(dtype, array.dtype) or n < _FEWEST:
         return None
     backend, columns = backend_of(array), array.reshape(len(array), -1)
     sample = np.unique(np.linspace(0, n - 1, _SAMPLE).astype(np.int64))

@@ -54,7 +54,7 @@ class _Part(Source):
     def __init__(self, source: Source, fraction: float, seed: int, second: bool) -> None:
         self.source, self.fraction, self.seed, self.second = source, fraction, seed, second
         self.names, self.classes = source.names, source.classes
-        self.target_problem = source.target_problem
+        self.target_problems = source.target_problems
 
     def _read(self) -> Iterator[Pair]:
         """Return all rows, once, to see which are on this side."""

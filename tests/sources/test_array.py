@@ -189,13 +189,15 @@ def test_rows_on_two_devices_are_refused(stand_in):
 
 def test_a_frame_is_the_array_under_it():
     x, y = table()
-    frame, series = pd.DataFrame(x, columns=list("abc"), index=range(22, -1, -1)), pd.Series(y)
+    index = range(22, -1, -1)
+    frame, series = pd.DataFrame(x, columns=list("abc"), index=index), pd.Series(y, index=index)
     source = gd.ArraySource(frame, series)
     own_x, own_y = source.take(np.array([7, 2, 7]))
     np.testing.assert_array_equal(own_x, x[[7, 2, 7]])
     np.testing.assert_array_equal(own_y, y[[7, 2, 7]])
     assert source.fingerprint() == gd.ArraySource(x, y).fingerprint()
-    assert gd.ArraySource(frame, pd.DataFrame(y)).y.shape == (23, 1)
+    assert source.names == list("abc")
+    assert gd.ArraySource(frame, pd.DataFrame(y, index=index)).y.shape == (23, 1)
 
 
 def test_columns_of_several_dtypes_become_one():

@@ -81,9 +81,7 @@ def test_other_separators(separator):
 def test_a_missing_cell_shifts_nothing(separator, block_size):
     text = "y a b c\n3 1 2 4\n6  9 8\n7   \n  5 \n".replace(" ", separator)
     # The last row has no target.
-    with pytest.raises(
-        gd.DataError, match="line 5, column 'y': the value of the target"
-    ):
+    with pytest.raises(gd.DataError, match="line 5, column 'y': the value of the target"):
         source(text, target="y", missing=0.0, separator=separator, block_size=block_size)
     text = text.replace(f"\n{separator}{separator}5", f"\n2{separator}{separator}5")
     rows = source(text, target="y", missing=0.0, separator=separator, block_size=block_size)

@@ -447,3 +447,26 @@ def test_an_infinite_number_is_refused_with_its_place():
     for text in ("inf", "-Infinity", "1e400", " INF"):
         with pytest.raises(gd.DataError, match=r"line 3, column 'a': -?inf is not finite"):
             csv(f"a,y\n1,2\n{text},3\n", target="y")
+
+
+@pytest.mark.parametrize("offset", [2**60, 2**53, 10**9])
+@pytest.mark.parametrize("block_size", [256, 1 << 20])
+def test_a_whole_target_that_the_dtype_makes_one_is_refused_where_it_is_trained_on(
+    offset, block_size, tmp_path
+):
+    rows = [f"{i / 8},{offset + i % 50}" for i in range(100)]
+    for source in (
+        csv(lines("x,y", rows), target="y", block_size=block_size),
+        csv(lines("x,y", rows), target="y", block_size=block_size).split(0.2)[0],
+        csv(lines("x,y", rows), target="y", block_size=block_size).cache(tmp_path / "rows"),
+        gd.IterableSource([{"x": range(100), "y": [offset + i % 50 for i in range(100)]}], "y"),
+    ):
+        for dtype in ("float32", "float64"):
+            model = gd.Sequential([gd.Dense(1)], inputs=1, dtype=dtype)
+            batches = gd.Batches(source, batch_size=10)
+            trainer = gd.Trainer(model, "mse", gd.SGD(1e-30))
+            if dtype == "float64" and offset < 2**60:
+                trainer.fit(batches, epochs=1)
+            else:
+                with pytest.raises(gd.DataError, match=rf"y'? goes from {offset}(\.0)? to .* apart"):
+                    trainer.fit(batches, epochs=1)

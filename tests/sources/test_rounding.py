@@ -174,6 +174,68 @@ def test_a_doubt_about_some_rows_is_settled_by_all():
         check_rounding(x, y, "float32")
 
 
+# Whole numbers ----------------------------------------------------------------------------------
+
+INTEGERS = {"int64": (-(2**63), 2**63 - 1), "uint64": (0, 2**64 - 1), ">i8": (-(2**63), 2**63 - 1)}
+INTEGERS |= {"int32": (-(2**31), 2**31 - 1), "uint8": (0, 255)}
+
+
+@st.composite
+def columns_of_integers(draw):
+    """Return whole numbers, far apart or near each other, near an end of the dtype or not."""
+    dtype = draw(st.sampled_from(sorted(INTEGERS)))
+    low, high = INTEGERS[dtype]
+    ends = [low, high, 0, high // 2, high // 2 + 1, high // 1024]
+    center = draw(st.sampled_from(ends) | st.integers(low, high))
+    width = 2 ** draw(st.integers(0, 40))
+    near = st.integers(max(low, center - width), min(high, center + width))
+    return dtype, draw(st.lists(near, min_size=1, max_size=12))
+
+
+def moved_by(value, dtype):
+    """Return how far a conversion moves a whole number, in Python's own whole numbers."""
+    with np.errstate(over="ignore"):
+        converted = np.array([value]).astype(dtype)[0]
+    return abs(value - int(converted)) if np.isfinite(converted) else None
+
+
+@settings(derandomize=True, deadline=None, max_examples=400)
+@given(columns_of_integers(), st.sampled_from(["float32", "float64"]), st.integers(0, 12))
+def test_whole_numbers_are_compared_exactly(column, dtype, cut):
+    kind, values = column
+    x = np.array(values, dtype=kind).reshape(-1, 1)
+    rounding = Rounding(dtype)
+    rounding.add(x[:cut])
+    rounding.add(x[cut:])
+    moved = [moved_by(value, dtype) for value in values]
+    assert rounding.low[0] == min(values)
+    assert rounding.high[0] == max(values)
+    assert bool(rounding.lost[0]) == (4 * max(moved) > max(values) - min(values) > 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("base", [2**58, -(2**60), 2**63 - 50, 2**63, 2**64 - 50])
+def test_whole_numbers_that_become_one_are_refused_and_named_in_full(base, dtype):
+    y = np.array([base + i for i in range(50)], dtype="uint64" if base > 0 else "int64")
+    x = np.arange(50.0).reshape(-1, 1)
+    words = f"goes from {base} to {base + 49}, .*near them first$"
+    with pytest.raises(gd.DataError, match=f"^y {words}"):
+        check_rounding(x, y, dtype)
+    with pytest.warns(UserWarning, match=f"^x {words}"):
+        check_rounding(y.reshape(-1, 1), x[:, 0], dtype)
+    quiet(x, y - y.min(), dtype)
+
+
+def test_float64_is_advised_where_it_helps():
+    for base, helps in ((10**9, True), (2**53, True), (2**58, False), (2**62, False)):
+        rounding = Rounding("float32")
+        rounding.add((base + np.arange(50)).reshape(-1, 1))
+        assert ("float64" in rounding.sentence("y", 0)) is helps
+        wider = Rounding("float64")
+        wider.add((base + np.arange(50)).reshape(-1, 1))
+        assert bool(wider.lost[0]) is not helps
+
+
 # Training ---------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,288 @@
+"""What users bring as rows, made into arrays: frames and series of pandas, lists, any layout.
+
+A frame says which column is which. minigd goes by position, as scikit-learn does, and refuses what
+would pair other columns, or other rows, than the names do.
+"""
+
+import sys
+from collections.abc import Sequence
+from numbers import Integral, Number
+from typing import Any
+
+import numpy as np
+
+from minigd.errors import DataError
+
+
+def plain(x: Any, what: str) -> Any:
+    """Return the array under a pandas frame or series, and anything else as it is.
+
+    Truth values are 0 and 1, and a missing value is NaN. Whole numbers stay whole numbers, where
+    all columns are and none is missing.
+
+    Raises
+    ------
+    DataError
+        If a column holds no numbers; it names all such columns.
+    """
+    if not is_pandas(x):
+        return x
+    if not hasattr(x, "iloc"):  # an array of a dtype of pandas' own, or an index
+        x = sys.modules["pandas"].Series(x)
+    dtypes = list(x.dtypes) if x.ndim == 2 else [x.dtype]
+    bad = [j for j, dtype in enumerate(dtypes) if getattr(dtype, "kind", "O") not in "biuf"]
+    if bad:
+        raise DataError(_refusal(x, [_column(x, j) for j in bad], what))
+    own = [j for j, dtype in enumerate(dtypes) if not isinstance(dtype, np.dtype)]
+    for j in own:
+        dtypes[j] = _numpy_dtype(_column(x, j))
+    # Truth values beside numbers, as get_dummies makes them, would become objects.
+    dtype = np.result_type(*dtypes) if dtypes else np.dtype("float64")
+    if own and dtype.kind == "f":
+        return x.to_numpy(dtype=dtype, na_value=np.nan)
+    return x.to_numpy(dtype=dtype)
+
+
+def is_pandas(x: Any) -> bool:
+    """Tell whether x is a frame, a series or an array of pandas, which is not imported for it."""
+    return hasattr(x, "isna") and hasattr(x, "to_numpy")
+
+
+def _column(x: Any, j: int) -> Any:
+    return x.iloc[:, j] if x.ndim == 2 else x
+
+
+def _numpy_dtype(column: Any) -> np.dtype[Any]:
+    """Return how NumPy holds a column of a dtype of pandas' own; a missing number becomes NaN."""
+    own = getattr(column.dtype, "numpy_dtype", None) or getattr(column.dtype, "subtype", None)
+    return np.dtype("float64") if own is None or column.isna().any() else np.dtype(own)
+
+
+def _refusal(x: Any, bad: list[Any], what: str) -> str:
+    """Return what is said of columns without numbers, the first one's kind with its remedy."""
+    first, kind = bad[0], _kind(bad[0])
+    alike = [column.name for column in bad if _kind(column) == kind]
+    one = what if x.ndim == 1 else f"{what}[{first.name!r}]"
+    nouns = {
+        "text": "text and categories",
+        "time": "times",
+        "span": "durations",
+        "number": "objects",
+    }
+    remedies = {
+        "text": f"pandas.get_dummies({what}, columns={alike})",
+        "time": f"({one} - {one}.min()).dt.total_seconds()",
+        "span": f"{one}.dt.total_seconds()",
+        "number": f"{one}.astype('float64')",
+    }
+    if what == "y" and kind == "text":
+        remedies["text"] = f"classes, y = numpy.unique({one}, return_inverse=True)"
+    advice = []
+    if kind in remedies:
+        noun = nouns.get(kind, "text and categories")
+        advice = [f"encode {noun} as numbers first, `{remedies[kind]}`"]
+    if x.ndim == 2 and len(bad) < x.shape[1]:
+        names = [column.name for column in bad]
+        advice.append(f"leave out what holds no numbers, `{what}.drop(columns={names})`")
+    advice = advice or ["each row needs numbers there"]
+    which = f", and its column {first.name!r} is" if x.ndim == 2 or first.name else ", but is"
+    return f"{what} must hold numbers{which} {first.dtype}: {', or '.join(advice)}"
+
+
+def _kind(column: Any) -> str:
+    """Return what a column without numbers holds: text, time, span, number (objects), or other."""
+    kind = {"M": "time", "m": "span", "c": "other"}.get(getattr(column.dtype, "kind", "O"))
+    if kind is not None:
+        return kind
+    values = column.dropna()
+    if len(values) and (isinstance(values.iloc[0], str) or hasattr(column, "cat")):
+        return "text"
+    if len(values) and isinstance(values.iloc[0], Number):
+        try:
+            column.astype("float64")
+        except (TypeError, ValueError):
+            return "other"
+        return "number"
+    return "other"
+
+
+def listed(x: Any, what: str) -> Any:
+    """Return a list as an array, and an array as it is; whole numbers keep their digits.
+
+    NumPy makes fractions of whole numbers beyond 2⁶³ that stand beside smaller ones.
+
+    >>> listed([2**63 + 1, 1], "y")
+    array([9223372036854775809,                   1], dtype=uint64)
+
+    Raises
+    ------
+    DataError
+        If no dtype holds all of them.
+    """
+    array = np.asarray(x)
+    if array.dtype != np.float64 or not isinstance(x, list | tuple) or not array.size:
+        return array
+    items = np.asarray(x, dtype=object).reshape(-1)
+    if abs(array).max() < 2**63 or not all(isinstance(item, Integral) for item in items):
+        return array
+    try:
+        return np.array(x, dtype="uint64")
+    except OverflowError:
+        raise DataError(
+            f"{what} holds whole numbers from {min(items)} to {max(items)}, and no dtype holds "
+            "both exactly: subtract a number near them first"
+        ) from None
+
+
+# Columns ------------------------------------------------------------------------------------------
+
+
+def names_of(x: Any) -> list[Any] | None:
+    """Return the names of a frame's columns, text or numbers; None for what has none."""
+    if not hasattr(x, "columns") or not hasattr(x, "to_numpy"):
+        return None
+    return [name if isinstance(name, str | int | float) else str(name) for name in x.columns]
+
+
+def check_names(
+    given: Sequence[Any] | None, fitted: Sequence[Any] | None, what: str = "X", frame: bool = True
+) -> None:
+    """Refuse columns that are not those of the training, one by one in their order.
+
+    An array has no names, and neither has a frame that pandas numbered, whose columns are 0, 1, …
+    in this order: both go by position.
+
+    Parameters
+    ----------
+    given, fitted : sequence of str, or None
+    what : str, default "X"
+        What to call the rows in the error.
+    frame : bool, default True
+        Whether they are a frame, whose columns can be chosen.
+
+    Raises
+    ------
+    DataError
+        Naming the columns that are missing, or not known, or the first one out of its place.
+
+    Examples
+    --------
+    >>> check_names(["a", "b"], ["a", "b"])
+    >>> check_names(["b", "a"], ["a", "b"])
+    Traceback (most recent call last):
+    minigd.errors.DataError: column 0 of X (counted from 0) is 'b' and was 'a' in fit: give \
+X[model.names], or X.to_numpy() if only the names differ
+    """
+    if given is None or fitted is None or same_names(list(map(str, given)), list(map(str, fitted))):
+        return
+    known, there = set(map(str, fitted)), set(map(str, given))
+    missing = [name for name in fitted if str(name) not in there]
+    extra = [name for name in given if str(name) not in known]
+    if len(given) == len(fitted):
+        i = next(i for i, name in enumerate(given) if str(name) != str(fitted[i]))
+        problem = (
+            f"column {i} of {what} (counted from 0) is {given[i]!r} and was {fitted[i]!r} in fit"
+        )
+        problem += f", of whose columns {_named(missing)} are missing" if len(missing) > 1 else ""
+    elif missing or extra:
+        problem = f"{what} has "
+        problem += f"no column {_named(missing)}, which fit had" if missing else ""
+        problem += ", and " if missing and extra else ""
+        problem += f"the column {_named(extra)}, which fit had not" if extra else ""
+    else:
+        problem = f"{what} has {len(given)} columns, some of one name, and fit had {len(fitted)}"
+    remedies = [f"{what}[model.names]"] if frame and not missing else []
+    if frame and len(given) == len(fitted):
+        remedies.append(f"{what}.to_numpy() if only the names differ")
+    remedy = ", or ".join(remedies) or (
+        "all columns of fit" if frame else "the source features= and categories= as in fit"
+    )
+    raise DataError(f"{problem}: give {remedy}")
+
+
+def check_source(source: Any, fitted: Sequence[Any] | None) -> None:
+    """Refuse a source whose columns are named, and are not those of the training."""
+    what = "x" if source.in_memory else repr(source)
+    check_names(source.names, fitted, what, source.in_memory)
+
+
+def same_names(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    """Tell whether two rows of labels are equal, or one of them is pandas' own numbering.
+
+    Numbers in another order are labels, and no numbering.
+
+    >>> same_names(["0", "1"], ["a", "b"]), same_names(["1", "0"], ["0", "1"])
+    (True, False)
+    """
+    if list(one) == list(other):
+        return True
+    return (_numbered(one) or _numbered(other)) and set(one) != set(other)
+
+
+def _numbered(names: Sequence[Any]) -> bool:
+    return all(str(name) == str(i) for i, name in enumerate(names))
+
+
+def _named(names: list[Any]) -> str:
+    shown = ", ".join(map(repr, names[:10]))
+    return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"
+
+
+# Memory -------------------------------------------------------------------------------------------
+
+
+def by_rows(x: Any) -> Any:
+    """Return an array on the host with each row in one place in memory: x itself, or a copy.
+
+    The columns of a frame lie apart, so that a row comes from as many places as there are columns.
+
+    >>> x = np.zeros((3, 2))
+    >>> by_rows(x) is x, by_rows(x[:, :1]).base is x, by_rows(np.asfortranarray(x)).strides
+    (True, True, (16, 8))
+    """
+    apart = x.ndim > 1 and abs(x.strides[-1]) > x.itemsize
+    return np.ascontiguousarray(x) if apart else x
+
+
+# Rows ---------------------------------------------------------------------------------------------
+
+
+def check_rows_alike(x: Any, y: Any = None, sample_weight: Any = None) -> None:
+    """Refuse a series or frame beside x that numbers its rows in another way than x does.
+
+    Rows are paired by position. An index that pandas made, 0, 1, …, says nothing against it, unless
+    the other one holds the same numbers in another order.
+
+    Raises
+    ------
+    DataError
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> y = pd.Series([0.0, 1.0])
+    >>> check_rows_alike(pd.DataFrame({"a": [5.0, 6.0]}), y)
+    >>> check_rows_alike(pd.DataFrame({"a": [5.0, 6.0]}), y[::-1])
+    Traceback (most recent call last):
+    minigd.errors.DataError: the index of y is not that of x: row 0 is 1 in y and 0 in x. Rows are \
+paired by position: give y.loc[x.index], or y.to_numpy() if the positions are right
+    """
+    if hasattr(x, "iloc"):
+        for beside, what in ((y, "y"), (sample_weight, "sample_weight")):
+            if hasattr(beside, "iloc") and len(beside) == len(x):
+                _check_index(x.index, beside.index, what)
+
+
+def _check_index(own: Any, other: Any, what: str) -> None:
+    if own.equals(other):
+        return
+    one, two = own.tolist(), other.tolist()
+    if same_names(one, two):
+        return
+    i = next((i for i in range(len(one)) if one[i] != two[i]), 0)
+    same = set(one) == set(two) and own.is_unique and other.is_unique
+    remedy = f"{what}.loc[x.index], or " if same else ""
+    raise DataError(
+        f"the index of {what} is not that of x: row {i} is {two[i]!r} in {what} and {one[i]!r} in "
+        f"x. Rows are paired by position: give {remedy}{what}.to_numpy() if the positions are right"
+    )
