@@ -326,9 +326,11 @@ class Sequential:
         given = "None" if got is None else f"{type(got).__name__} {got!r}"
         if self.backend.holds(got):
             given = f"an array of shape {got.shape} and dtype {got.dtype}"
+        one, its = ("y", "x") if method == "forward" else ("dx", "dy")
+        same = self.backend.holds(got) and got.shape == shape
         raise ShapeError(
             f"{layer.name}: {method} returned {given}; it must return shape {shape} and dtype "
-            f"{self.dtype}"
+            f"{self.dtype}" + (f": return {one}.astype({its}.dtype)" if same else "")
         )
 
     def predict(self, X: Any, batch_size: int = 1024) -> Array:

@@ -183,7 +183,7 @@ class Layer:
         if not isinstance(n_out, int) or n_out < 1:
             raise TypeError(
                 f"{type(self).__name__}.build({n_in}) returned {n_out!r}; it must return the width "
-                "of the output, a positive int"
+                "of the output, a positive int, or raise ValueError for a width it does not take"
             )
         self.n_out = n_out
 
