@@ -375,7 +375,9 @@ def _judge(
     with np.errstate(all="ignore"):
         value = float(checked.value(checked.x))
     if not math.isfinite(value):
-        raise GradientError(f"the loss is {value}: there is no derivative to compare with")
+        alone = isinstance(checked.loss, Projection)
+        what = f"{checked.layers[0].name}: the sum of the outputs" if alone else "the loss"
+        raise GradientError(f"{what} is {value}: there is no derivative to compare with")
     analytic = checked.gradients()
     if method == "central":
         return _compare(checked, analytic, "central", tolerance, seed)

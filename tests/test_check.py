@@ -160,6 +160,52 @@ def test_a_layer_is_checked_as_training_runs_it(write, capsys):
     assert residual.startswith("Residual: wrong. Residual holds another layer, self.inner = Dense")
 
 
+SLIPS = {
+    "InInit": (
+        "def __init__(self):\n        self.add_param('b', (3,))",
+        "InInit: not checked. TypeError: InInit declares 'b' too early: add_param and add_buffer "
+        "are called in build(self, n_in), which knows the width, and not in __init__",
+    ),
+    "NoTrain": (
+        "def forward(self, x):\n        return 2 * x",
+        "NoTrain: wrong. NoTrain must define forward(self, x, train=False): too many positional "
+        "arguments",
+    ),
+    "NoReturn": (
+        "def build(self, n_in):\n        pass",
+        "NoReturn: wrong. TypeError: NoReturn.build(6) returned None; it must return the width of "
+        "the output, a positive int, or raise ValueError for a width it does not take",
+    ),
+    "Flattens": (
+        "def forward(self, x, train=False):\n        memoryview(x).cast('B')\n        return 2 * x",
+        "Flattens: wrong. flattens1: forward fails for an array in column order, with TypeError",
+    ),
+    "Overwrites": (
+        "def forward(self, x, train=False):\n        if train:\n            self.keep(x)\n"
+        "        return x * x\n    def backward(self, dy):\n        (x,) = self.kept()\n"
+        "        x *= 2 * dy\n        return x",
+        "Overwrites: wrong. It looks like: overwrites1: backward writes over x, which belongs",
+    ),
+    "Tuple": (
+        "def backward(self, dy):\n        return 2 * dy, None",
+        "Tuple: wrong. tuple1: backward returned tuple (array([[",
+    ),
+    "Infinite": (
+        "def forward(self, x, train=False):\n        return np.log(x - x)",
+        "Infinite: wrong. ValueError: forward gives no finite numbers, for rows of any kind",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SLIPS)
+def test_a_usual_slip_is_said_in_a_line(write, name):
+    method, says = SLIPS[name]
+    found = verdicts(write(f"{DOUBLE}class {name}(Double):\n    {method}\n"))
+    said = str(found[name])
+    assert said.startswith(says)
+    assert len(said) < 300
+
+
 def test_a_shape_that_is_wrong_in_one_width_alone_is_no_width_that_is_refused(write):
     text = """
     class Halves(gd.Layer):

@@ -99,6 +99,8 @@ def _no_function(layer: Layer, x: Array, dy: Array) -> str | None:
     model.run_backward(model.layers, own_dy, input_gradient=True)
     if not np.array_equal(own_dy, dy):
         return "backward writes over dy, which belongs to its caller"
+    if not np.array_equal(own_x, x):
+        return "backward writes over x, which belongs to its caller: self.keep(x.copy())"
     return None
 
 

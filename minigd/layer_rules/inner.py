@@ -1,5 +1,6 @@
-"""A layer that holds another one, or a model: what is supported, in a sentence."""
+"""A model of one layer, to check it in, and a sentence where the layer holds another one."""
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,9 +16,14 @@ def model_of(layer: Layer, width: int) -> Sequential:
     Raises
     ------
     GradientError
-        If it holds other layers, which no model builds.
+        If it holds other layers, which no model builds, or its `forward` does not take `train`.
     """
     _refuse_inner(layer)
+    try:
+        inspect.signature(layer.forward).bind(None, False)
+    except TypeError as error:
+        kind = type(layer).__name__
+        raise GradientError(f"{kind} must define forward(self, x, train=False): {error}") from error
     own = type(layer)(**layer.config())
     try:
         return Sequential([own], width, dtype="float64")

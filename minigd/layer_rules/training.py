@@ -1,5 +1,7 @@
 """What training needs of a layer: x and dy stay as they are, and a trainer can make its steps."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from minigd.backend import Array
@@ -24,13 +26,21 @@ def check_inputs(model: Sequential, x: Array, dy: Array) -> None:
         layer.wants_dx = True
         return np.array(layer.backward(dy))
 
+    def turned(call: Callable[..., Array], *given: Array) -> Array:
+        try:
+            return call(*map(np.asfortranarray, given))
+        except Exception as error:
+            raise GradientError(
+                f"{layer.name}: {call.__name__} fails for an array in column order, with "
+                f"{type(error).__name__}: {error}; index by rows and columns and not by memory"
+            ) from error
+
     y, dx = forward(x), backward(x)
     if not (np.array_equal(x, x_before) and np.array_equal(dy, dy_before)):
         raise modifies(layer, "dy" if np.array_equal(x, x_before) else "x")
-    turned = np.asfortranarray(x)
     for call, one, other in (
-        (forward, y, forward(turned)),
-        (backward, dx, backward(turned, np.asfortranarray(dy))),
+        (forward, y, turned(forward, x)),
+        (backward, dx, turned(backward, x, dy)),
     ):
         if not is_rounding(one, other, model, x, call):
             raise GradientError(
