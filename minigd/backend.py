@@ -31,9 +31,10 @@ class Views(dict[str, Array]):
     array([1., 2.])
     """
 
+    def __missing__(self, name: str) -> Any:
+        raise KeyError(f"{name!r}; the names are {', '.join(self) or 'none'}")
+
     def __setitem__(self, name: str, value: Any) -> None:
-        if name not in self:
-            raise KeyError(f"{name!r}; the names are {', '.join(self) or 'none'}")
         self[name][...] = value
 
 

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +20,9 @@ from minigd import formulas
 from minigd.backend import Array
 from minigd.batches import Batches
 from minigd.commands.output import show
-from minigd.errors import GradientError, PerExampleError
+from minigd.errors import GradientError, PerExampleError, ShapeError
 from minigd.gradcheck import check_gradients, check_layer
+from minigd.layer_rules import LayerWarning, Same, model_of, no_inner_layers
 from minigd.layers import Layer
 from minigd.layers.normalization import Adapted
 from minigd.losses import Loss
@@ -32,16 +34,19 @@ WIDTHS = (6, 5, 1)
 
 
 class Verdict(NamedTuple):
-    """What came of one layer or loss: its name, and the error if there was one.
+    """What came of one layer or loss: its name, the error if there was one, and what to know.
 
     >>> print(Verdict("Swish")); print(Verdict("Scale", GradientError("s is off", "a sign")))
     Swish: ok
     Scale: wrong. It looks like: a sign
+    >>> print(Verdict("Table", notes=("forward uses self.table",)))
+    Table: ok. Note: forward uses self.table
     """
 
     name: str
     error: BaseException | None = None
     checked: bool = True
+    notes: tuple[str, ...] = ()
 
     @property
     def right(self) -> bool:
@@ -49,12 +54,28 @@ class Verdict(NamedTuple):
         return self.error is None
 
     def __str__(self) -> str:
+        notes = "".join(f". Note: {note}" for note in self.notes)
         if self.error is None:
-            return f"{self.name}: ok"
+            return printable(f"{self.name}: ok{notes}")
         found = getattr(self.error, "diagnosis", None)
         kind = "" if isinstance(self.error, GradientError) else f"{type(self.error).__name__}: "
-        what = f"It looks like: {found}" if found else " ".join(f"{kind}{self.error}".split())
-        return printable(f"{self.name}: {'wrong' if self.checked else 'not checked'}. {what}")
+        where = _where(self.error) if kind and self.checked else ""
+        what = " ".join(f"{kind}{self.error}".split()) + where
+        what = f"It looks like: {found}" if found else what
+        return printable(
+            f"{self.name}: {'wrong' if self.checked else 'not checked'}. {what}{notes}"
+        )
+
+
+def _where(error: BaseException) -> str:
+    """Return the last line that an error came through outside minigd and NumPy, if there is one."""
+    inside = tuple(str(Path(module).parent) for module in (__file__, np.__file__))
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not f.filename.startswith((*inside, "<"))]
+    # What the author raises on purpose says enough.
+    if not own or (own[-1].line or "").startswith("raise "):
+        return ""
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})"
 
 
 def check_file(path: str | os.PathLike[str]) -> list[Verdict]:
@@ -172,18 +193,25 @@ def check_thing(name: str, thing: Any) -> Verdict:
         try:
             thing = thing()
         except Exception as error:
+            given = [p.default for p in inspect.signature(thing).parameters.values()]
+            if inspect.Parameter.empty not in given:
+                return Verdict(name, error, checked=False)
             reason = f"{error}; give the file a list of examples, examples = [{name}(...)]"
             return Verdict(name, TypeError(reason), checked=False)
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
+    failed: BaseException | None = None
+    with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", LayerWarning)
+        try:
             if isinstance(thing, Layer):
-                _check_a_layer(thing)
+                with no_inner_layers(thing):
+                    _check_a_layer(thing)
             else:
                 _check_a_loss(thing)
-    except (Exception, SystemExit) as error:  # a layer from outside may raise anything
-        return Verdict(name, error)
-    return Verdict(name, None)
+        except (Exception, SystemExit) as error:  # a layer from outside may raise anything
+            failed = error
+    said = [str(warning.message).partition(": ")[2] for warning in caught]
+    return Verdict(name, failed, notes=tuple(dict.fromkeys(said)))
 
 
 def _check_a_layer(layer: Layer) -> None:
@@ -193,10 +221,12 @@ def _check_a_layer(layer: Layer) -> None:
     for width in WIDTHS:
         for rows in _rows(max(SIZES), width):
             try:
-                model = Sequential([type(layer)(**layer.config())], width, dtype="float64")
+                model = model_of(layer, width)
                 if isinstance(model.layers[0], Adapted):
                     model.layers[0].adapt(Batches(rows, rows))
                 y = model.forward(rows, train=True)
+            except ShapeError as error:
+                raise GradientError(str(error)) from error
             except ValueError as error:
                 # A layer may take some widths alone; one that takes none is told why.
                 refused = error
@@ -216,16 +246,6 @@ def _rows(n: int, width: int) -> list[Array]:
     return [rng.standard_normal((n, width)), rng.uniform(0.1, 0.9, (n, width))]
 
 
-class _Same(Layer):
-    """Hands on what it is given, so that a loss is checked alone."""
-
-    def forward(self, x: Array, train: bool = False) -> Array:
-        return x
-
-    def backward(self, dy: Array) -> Array:
-        return dy
-
-
 def _check_a_loss(loss: Loss) -> None:
     """Check a loss in each width that it takes, with and without weights of rows."""
     taken = False
@@ -237,7 +257,7 @@ def _check_a_loss(loss: Loss) -> None:
             pair = _pair(loss, n, width)
             if pair is not None:
                 taken = True
-                model = Sequential([_Same()], width, dtype="float64")
+                model = Sequential([Same()], width, dtype="float64")
                 check_gradients(model, loss, *pair)
                 check_gradients(model, loss, *pair, np.random.default_rng(n).uniform(0.2, 3.0, n))
     if not taken:

@@ -14,8 +14,21 @@ import numpy as np
 from minigd.backend import Array, NumpyBackend
 from minigd.batches import Batches
 from minigd.diagnosis import explain
-from minigd.errors import GradientError
+from minigd.diagnosis.layer import DRAWN
+from minigd.errors import GradientError, ShapeError
 from minigd.gradient import Penalty
+from minigd.layer_rules import (
+    MOST_ROUNDING,
+    LayerWarning,
+    Projection,
+    check_copies,
+    check_moves,
+    check_rules,
+    model_of,
+    no_inner_layers,
+    shaken,
+    undeclared,
+)
 from minigd.layers import Layer
 from minigd.layers.normalization import Adapted
 from minigd.losses import Loss, get_loss
@@ -33,7 +46,7 @@ TOLERANCE = {"complex": 1e-10, "central": 1e-6}
 # What rounding alone may do to a gradient that is 0, as a share of the loss: at least, and where a
 # layer such as BatchNorm multiplies it, at most.
 _ROUNDING = {"complex": 1e-14, "central": 1e-9}
-_MOST_ROUNDING = {"complex": 1e-6, "central": 1e-4}
+_MOST_ROUNDING = {"complex": MOST_ROUNDING, "central": 1e-4}
 _MOST_ENTRIES = 300
 
 # The second word of the seed sequence that parameters and dy of a layer alone are drawn from.
@@ -199,8 +212,16 @@ def check_layer(
     """Check a layer alone: its gradients, and that it keeps to the rules of a layer.
 
     The loss is L = (1/n) Σ_i Σ_k r_ik y_ik with random r, so that row i of dy is r_i. The batch is
-    checked whole, then its first row alone, then a short tail; x and dy in other memory orders;
-    that neither is modified; and that gradients are written and not added to.
+    checked whole, then its first row alone, then a short tail. Beside the gradients, all in
+    float64:
+
+    - x and dy come in other memory orders, and neither is modified; gradients are written and not
+      added to;
+    - what forward uses follows from the constructor's arguments, parameters and buffers;
+    - a trainer makes steps in float32, as `fit` does: what `fit` refuses is refused here;
+    - with ``train=False`` nothing moves and nothing is kept, and the output is that of training,
+      but for a layer that draws or has buffers that training moves;
+    - `row_squares`, where the layer has it, is compared with batches of one row.
 
     Parameters
     ----------
@@ -223,6 +244,12 @@ def check_layer(
     GradientError
         Saying what is wrong, and where.
 
+    Warns
+    -----
+    LayerWarning
+        Of what may be meant: an array that `build` does not declare, a constant as far as a check
+        can see; a buffer that training moves and the class does not name.
+
     Examples
     --------
     >>> import numpy as np, minigd as gd
@@ -238,12 +265,25 @@ def check_layer(
     _check_method(method)
     if isinstance(layer, type):
         raise TypeError(f"check_layer takes a layer, {layer.__name__}(), and not its class")
+    with no_inner_layers(layer):
+        try:
+            errors, notes = _check_layer(layer, x, method, tolerance, seed)
+        except ShapeError as error:
+            raise GradientError(str(error)) from error
+    for note in notes:
+        warnings.warn(f"{type(layer).__name__}: {note}", LayerWarning, stacklevel=2)
+    return errors
+
+
+def _check_layer(
+    layer: Layer, x: Any, method: Method, tolerance: float | None, seed: int
+) -> tuple[dict[str, float], list[str]]:
     if layer.name and layer.backend.holds(x):
         x = layer.backend.to_numpy(x)
     x = np.array(x, dtype="float64", ndmin=2)
     # Another stream than that of a caller who drew x from this seed: dy = x would hide mistakes.
     rng = np.random.default_rng([seed, _LAYER])
-    model = Sequential([type(layer)(**layer.config())], x.shape[1], dtype="float64")
+    model = model_of(layer, x.shape[1])
     if layer.name:
         values = {
             f"params/{model.layers[0].name}.{k}": layer.backend.to_numpy(v)
@@ -263,8 +303,9 @@ def check_layer(
     model.backend.check_finite(x, "x")
     dy = rng.standard_normal((len(x), model.n_out))
     errors: dict[str, float] = {}
+    before = model.flat_params.copy()
     for rows in (slice(None), slice(0, 1), slice(-(len(x) // 2 + 1), None)):
-        checked = _Checked(model, model.layers, _Projection(), x[rows].copy(), dy[rows].copy())
+        checked = _Checked(model, model.layers, Projection(), x[rows].copy(), dy[rows].copy())
         try:
             found = _check(checked, method, tolerance, seed)
         except (ValueError, IndexError) as error:
@@ -273,8 +314,9 @@ def check_layer(
             raise
         for name, share in found.items():
             errors[name] = max(share, errors.get(name, 0.0))
-    _check_manners(model, x, dy)
-    return errors
+    # A layer may have moved its parameters by itself, which is against a rule of its own.
+    model.flat_params = before
+    return errors, check_rules(model, x, dy, tolerance or 0.0)
 
 
 def _raise_if_stale(checked: _Checked, error: Exception) -> None:
@@ -289,16 +331,6 @@ def _raise_if_stale(checked: _Checked, error: Exception) -> None:
         f"size, and not without it ({type(error).__name__}: {error})",
         "a stale cache: it uses arrays of the batch before",
     ) from error
-
-
-class _Projection(Loss):
-    """ℓ_i = Σ_k z_ik y_ik, whose gradient is y: any row of dy can be asked for."""
-
-    def per_example(self, z: Array, y: Array) -> Array:
-        return (z * y).sum(axis=1)
-
-    def gradient(self, z: Array, y: Array) -> Array:
-        return y.copy()
 
 
 def _check_method(method: Method) -> None:
@@ -318,10 +350,17 @@ def _check(
 def _looks_like(checked: _Checked, message: str) -> str | None:
     """Return what a failure looks like; another array than the one in the message is named."""
     model, layers, loss, x, y, weight, penalty = checked
-    alone = isinstance(loss, _Projection)
+    alone = isinstance(loss, Projection)
     first = message.partition(":")[0]
     try:
         found = explain(model, layers, None if alone else loss, x, y, weight, penalty, first)
+        if alone and (found is None or found[1] == DRAWN):
+            used = undeclared(layers[0], x, y)
+            check_moves(layers[0], used)
+            if found is None:
+                check_copies(layers[0], used, x, y)
+    except GradientError as error:
+        return str(error)
     except Exception:  # a layer from outside may do anything, and the failure itself is what counts
         return None
     if found is None or found[0] == first:
@@ -336,7 +375,9 @@ def _judge(
     with np.errstate(all="ignore"):
         value = float(checked.value(checked.x))
     if not math.isfinite(value):
-        raise GradientError(f"the loss is {value}: there is no derivative to compare with")
+        alone = isinstance(checked.loss, Projection)
+        what = f"{checked.layers[0].name}: the sum of the outputs" if alone else "the loss"
+        raise GradientError(f"{what} is {value}: there is no derivative to compare with")
     analytic = checked.gradients()
     if method == "central":
         return _compare(checked, analytic, "central", tolerance, seed)
@@ -383,7 +424,7 @@ def _refuses_complex(checked: _Checked) -> str | None:
         return f"the forward pass fails in complex128 ({type(error).__name__}: {error})"
     if not math.isclose(value.real, real, rel_tol=1e-12, abs_tol=1e-12):
         # Complex numbers are summed in another order, which shows where large numbers cancel.
-        rounding = 100 * _shaken(checked.model, checked.x, checked.value)
+        rounding = 100 * shaken(checked.model, checked.x, checked.value)
         if abs(value.real - real) <= min(rounding, _MOST_ROUNDING["complex"]):
             return None
         return f"in complex128 the loss is {value.real!r}, in float64 {real!r}"
@@ -452,27 +493,10 @@ def _rounding(checked: _Checked, name: str, method: Literal["complex", "central"
     def gradient(x: Array) -> Array:
         return checked._replace(x=x).gradients()[name]
 
-    own = 100 * _shaken(checked.model, checked.x, gradient)
+    own = 100 * shaken(checked.model, checked.x, gradient)
     if method == "complex":
         return own
-    return own + 5 * _shaken(checked.model, checked.x, checked.value) / CENTRAL_STEPS[0]
-
-
-def _shaken(model: Sequential, x: Array, run: Callable[[Array], Any]) -> float:
-    """Return the most that last digits of x and the parameters change in ``run(x)``."""
-    rng = np.random.default_rng(0)
-    p = model.flat_params
-    before, most, given = p.copy(), 0.0, np.array(run(x))
-
-    def shake(a: Array) -> Array:
-        moved: Array = a * (1 + 2.0**-52 * rng.uniform(-1, 1, a.shape))
-        return moved
-
-    for _ in range(3):
-        p[...] = shake(before)
-        most = max(most, float(np.abs(run(shake(x)) - given).max()))
-    p[...] = before
-    return most
+    return own + 5 * shaken(checked.model, checked.x, checked.value) / CENTRAL_STEPS[0]
 
 
 def _report(
@@ -534,37 +558,3 @@ def _central(value: Callable[[], Any], target: Array, place: tuple[Any, ...], ow
     if kinked and min(left, right) - slack <= own <= max(left, right) + slack:
         return own
     return best
-
-
-def _check_manners(model: Sequential, x: Array, dy: Array) -> None:
-    layer = model.layers[0]
-    x_before, dy_before = x.copy(), dy.copy()
-
-    def forward(x: Array) -> Array:
-        return np.array(layer.forward(x, train=True))
-
-    def backward(x: Array, dy: Array = dy) -> Array:
-        layer.forward(x, train=True)
-        layer.wants_dx = True
-        return np.array(layer.backward(dy))
-
-    y, dx = forward(x), backward(x)
-    if not (np.array_equal(x, x_before) and np.array_equal(dy, dy_before)):
-        raise GradientError(
-            f"{layer.name} modifies {'dy' if np.array_equal(x, x_before) else 'x'}, which belongs "
-            "to its caller: work on a copy"
-        )
-    turned = np.asfortranarray(x)
-    for run, one, other in (
-        (forward, y, forward(turned)),
-        (backward, dx, backward(turned, np.asfortranarray(dy))),
-    ):
-        if np.allclose(one, other, rtol=1e-9, atol=1e-12):
-            continue
-        # Columns that lie far from 0 are summed in another order, which shows in last digits.
-        rounding = min(100 * _shaken(model, x, run), _MOST_ROUNDING["complex"] * np.ptp(one))
-        if not np.allclose(one, other, rtol=1e-9, atol=rounding):
-            raise GradientError(
-                f"{layer.name}: {run.__name__} gives other numbers for an array in column order; "
-                "index by rows and columns and not by memory"
-            )

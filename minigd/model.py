@@ -331,12 +331,13 @@ class Sequential:
         return self.backend.holds(x) and x.shape == shape and bool(x.dtype == self.dtype)
 
     def _refuse(self, layer: Layer, method: str, got: Any, shape: tuple[int, ...]) -> None:
-        given = "None" if got is None else f"{type(got).__name__} {got!r}"
+        given = "None" if got is None else f"{type(got).__name__} {got!r:.100}"
         if self.backend.holds(got):
             given = f"an array of shape {got.shape} and dtype {got.dtype}"
+        hint = "y.astype(x.dtype)" if method == "forward" else "dx.astype(dy.dtype)"
         raise ShapeError(
             f"{layer.name}: {method} returned {given}; it must return shape {shape} and dtype "
-            f"{self.dtype}"
+            f"{self.dtype}" + (f": return {hint}" if getattr(got, "shape", None) == shape else "")
         )
 
     def predict(self, X: Any, batch_size: int = 1024) -> Array:

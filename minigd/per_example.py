@@ -4,6 +4,8 @@ Row i of every dy is the gradient of example i's own loss, so that a backward pa
 holds all examples' gradients already, and none of them has to be written out.
 """
 
+import copy
+
 import numpy as np
 
 from minigd.backend import Array
@@ -72,7 +74,7 @@ def backward(objective: Objective, clipping: RowClipping, scale: Array | None = 
     kept = [
         layer.held
         if layer.held is None or LAYERS.get(type(layer).__name__) is type(layer)
-        else tuple([array.copy() for array in layer.held])
+        else tuple([copy.copy(array) for array in layer.held])
         for layer in layers
     ]
     squares: list[Array] = []

@@ -3,6 +3,7 @@
 pytest finds it through `minigd_pytest`; ``-p minigd.pytest_plugin`` loads it by hand.
 """
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from minigd.check import check_thing, things_in
 from minigd.errors import GradientError
+from minigd.layer_rules import LayerWarning
 from minigd_pytest import check_layer, pytest_addoption
 
 __all__ = ["check_layer", "pytest_addoption"]
@@ -61,10 +63,12 @@ class LayerItem(pytest.Item):
         self.thing = thing
 
     def runtest(self) -> None:
-        """Check it."""
-        error = check_thing(self.name, self.thing).error
-        if error is not None:
-            raise error
+        """Check it, and warn of what may be meant."""
+        verdict = check_thing(self.name, self.thing)
+        for note in verdict.notes:
+            warnings.warn(f"{self.name}: {note}", LayerWarning, stacklevel=1)
+        if verdict.error is not None:
+            raise verdict.error
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Return the message, and for another error than a wrong gradient its place in the file."""

@@ -341,7 +341,7 @@ class Steps:
         return [
             (
                 [getattr(type(part), name, None) for name in _METHODS],
-                [vars(part).get(name) for name in _METHODS],
+                [a for a in map(vars(part).get, _METHODS) if callable(a)],
                 {k: v for k, v in vars(part).items() if _is_constant(k, v)},
             )
             for part in parts

@@ -26,7 +26,8 @@ class Power(gd.Layer):
     def __init__(self, p):
         self.p = p
     def forward(self, x, train=False):
-        self.keep(x)
+        if train:
+            self.keep(x)
         return x ** self.p
     def backward(self, dy):
         (x,) = self.kept()
@@ -108,6 +109,114 @@ def test_a_class_that_needs_arguments_asks_for_an_example(write, capsys):
     assert "examples = [Power(...)]" in said
 
 
+def test_an_error_of_the_layers_own_is_told_with_its_line(write):
+    text = DOUBLE + "class Typo(Double):\n    def backward(self, dy):\n        return 2 * dx\n"
+    said = str(verdicts(write(text))["Typo"])
+    assert said == "Typo: wrong. NameError: name 'dx' is not defined (mylayer.py, line 11)"
+
+
+TABLE = """
+class Table(gd.Layer):
+    def build(self, n_in):
+        self.table = np.linspace(1, 2, n_in).astype("float32")
+        return n_in
+    def forward(self, x, train=False):
+        return x * self.table
+    def backward(self, dy):
+        return dy * self.table
+"""
+
+
+def test_what_may_be_meant_is_a_note_and_no_failure(write, capsys):
+    assert main(["check", write(TABLE)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("Table: ok. Note: it uses self.table, an array, which build does not")
+    assert said.count("Note") == 1
+
+
+def test_a_layer_is_checked_as_training_runs_it(write, capsys):
+    text = """
+    import math
+    class Gelu(gd.Layer):
+        def forward(self, x, train=False):
+            phi = 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+            if train:
+                self.keep(x, phi)
+            return x * phi
+        def backward(self, dy):
+            x, phi = self.kept()
+            return dy * (phi + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi))
+    class Residual(gd.Layer):
+        def __init__(self):
+            self.inner = gd.Dense(6)
+        def forward(self, x, train=False):
+            return x + self.inner.forward(x, train)
+        def backward(self, dy):
+            return dy + self.inner.backward(dy)
+    """
+    assert main(["check", write(text)]) == 1
+    gelu, residual = capsys.readouterr().out.splitlines()
+    assert "dtype float32: return y.astype(x.dtype)" in gelu
+    assert residual.startswith("Residual: wrong. Residual holds another layer, self.inner = Dense")
+
+
+SLIPS = {
+    "InInit": (
+        "def __init__(self):\n        self.add_param('b', (3,))",
+        "InInit: not checked. TypeError: InInit declares 'b' too early: add_param and add_buffer "
+        "are called in build(self, n_in), which knows the width, and not in __init__",
+    ),
+    "NoTrain": (
+        "def forward(self, x):\n        return 2 * x",
+        "NoTrain: wrong. NoTrain must define forward(self, x, train=False): too many positional "
+        "arguments",
+    ),
+    "NoReturn": (
+        "def build(self, n_in):\n        pass",
+        "NoReturn: wrong. TypeError: NoReturn.build(6) returned None; it must return the width of "
+        "the output, a positive int, or raise ValueError for a width it does not take",
+    ),
+    "Flattens": (
+        "def forward(self, x, train=False):\n        memoryview(x).cast('B')\n        return 2 * x",
+        "Flattens: wrong. flattens1: forward fails for an array in column order, with TypeError",
+    ),
+    "Overwrites": (
+        "def forward(self, x, train=False):\n        if train:\n            self.keep(x)\n"
+        "        return x * x\n    def backward(self, dy):\n        (x,) = self.kept()\n"
+        "        x *= 2 * dy\n        return x",
+        "Overwrites: wrong. It looks like: overwrites1: backward writes over x, which belongs",
+    ),
+    "Tuple": (
+        "def backward(self, dy):\n        return 2 * dy, None",
+        "Tuple: wrong. tuple1: backward returned tuple (array([[",
+    ),
+    "Infinite": (
+        "def forward(self, x, train=False):\n        return np.log(x - x)",
+        "Infinite: wrong. ValueError: forward gives no finite numbers, for rows of any kind",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SLIPS)
+def test_a_usual_slip_is_said_in_a_line(write, name):
+    method, says = SLIPS[name]
+    found = verdicts(write(f"{DOUBLE}class {name}(Double):\n    {method}\n"))
+    said = str(found[name])
+    assert said.startswith(says)
+    assert len(said) < 300
+
+
+def test_a_shape_that_is_wrong_in_one_width_alone_is_no_width_that_is_refused(write):
+    text = """
+    class Halves(gd.Layer):
+        def forward(self, x, train=False):
+            return x if x.shape[1] % 2 == 0 else x[:, :1]
+        def backward(self, dy):
+            return dy
+    """
+    assert "forward returned an array of shape (7, 1)" in str(verdicts(write(text))["Halves"])
+
+
 def test_examples_are_checked_in_place_of_their_class(write):
     found = verdicts(write(POWER + DOUBLE + "examples = [Power(2), Power(p=3), gd.Dense(2)]\n"))
     assert list(found)[:2] == ["Power(p=2)", "Power(p=3)"]
@@ -123,7 +232,8 @@ def test_private_and_imported_classes_and_bare_bases_are_left_alone(write):
         pass
     class Elementwise(gd.Layer):
         def forward(self, x, train=False):
-            self.keep(x)
+            if train:
+                self.keep(x)
             return self.f(x)
         def backward(self, dy):
             (x,) = self.kept()
@@ -173,7 +283,8 @@ def test_a_layer_of_positive_numbers_gets_some(write):
     text = """
     class Log(gd.Layer):
         def forward(self, x, train=False):
-            self.keep(x)
+            if train:
+                self.keep(x)
             return np.log(x)
         def backward(self, dy):
             (x,) = self.kept()

@@ -145,3 +145,95 @@ def test_a_build_that_gives_no_width_is_named(width):
 
     with pytest.raises(TypeError, match=r"Odd.build\(4\) returned .*the width of the output"):
         gd.Sequential([Odd()], 4)
+
+
+class Centred(gd.Layer):
+    """x less a mean, in an attribute that a loss has a method of the same name for."""
+
+    def build(self, n_in):
+        self.mean = np.zeros(n_in, "float32")
+        return n_in
+
+    def forward(self, x, train=False):
+        if train:
+            self.mean = 0.9 * self.mean + 0.1 * x.mean(axis=0)
+        return x - self.mean
+
+    def backward(self, dy):
+        return dy
+
+
+def test_an_attribute_may_be_called_as_a_method_of_a_loss_is():
+    x = rows()
+    model = gd.Sequential([gd.Dense(3), Centred(), gd.Dense(1)], inputs=4)
+    assert np.isfinite(model.fit(x, x[:, 0], loss="mse", epochs=3)["loss"]).all()
+
+
+class Shift(gd.Layer):
+    """x + t, which keeps the size of the batch and no array."""
+
+    def build(self, n_in):
+        self.add_param("t", (n_in,))
+        return n_in
+
+    def forward(self, x, train=False):
+        if train:
+            self.keep(len(x))
+        return x + self.params["t"]
+
+    def backward(self, dy):
+        (n,) = self.kept()
+        self.grads["t"] = dy.sum(axis=0) / n
+        return dy
+
+    def row_squares(self, dy):
+        return (dy * dy).sum(axis=1)
+
+
+def test_what_is_kept_may_be_a_number_where_rows_are_limited():
+    x = rows()
+    params = []
+    for limit in (None, 1e9):
+        model = gd.Sequential([Shift(), gd.Dense(1)], inputs=4, dtype="float64")
+        model.fit(x, x[:, 0], loss="mse", clip_rows=limit, epochs=3)
+        params.append(model.flat_params)
+    np.testing.assert_allclose(*params, rtol=1e-12)
+
+
+@pytest.mark.parametrize("of", ["params", "grads", "buffers"])
+def test_a_name_that_is_not_declared_is_told_with_those_that_are(of):
+    layer = gd.Sequential([gd.BatchNorm()], inputs=4).layers[0]
+    names = "mean, variance" if of == "buffers" else "gamma, beta"
+    with pytest.raises(KeyError, match=f"'w'; the names are {names}"):
+        getattr(layer, of)["w"]
+    with pytest.raises(KeyError, match=f"'w'; the names are {names}"):
+        getattr(layer, of)["w"] = 0
+
+
+@pytest.mark.parametrize("method", ["forward", "backward"])
+def test_what_has_another_dtype_is_refused_with_what_to_return(method):
+    class Wide(Swish):
+        def forward(self, x, train=False):
+            y = super().forward(x, train)
+            return y.astype("float64") if method == "forward" else y
+
+        def backward(self, dy):
+            return super().backward(dy).astype("float64")
+
+    class Mended(Wide):
+        def forward(self, x, train=False):
+            y = super().forward(x, train)
+            return y.astype(x.dtype)
+
+        def backward(self, dy):
+            dx = super().backward(dy)
+            return dx.astype(dy.dtype)
+
+    def fit(kind):
+        model = gd.Sequential([gd.Dense(3), kind(), gd.Dense(1)], inputs=4)
+        model.fit(rows(), rows()[:, 0], loss="mse")
+
+    remedy = r"y\.astype\(x\.dtype\)" if method == "forward" else r"dx\.astype\(dy\.dtype\)"
+    with pytest.raises(gd.ShapeError, match=f"wide1: {method} .* dtype float32: return {remedy}"):
+        fit(Wide)
+    fit(Mended)

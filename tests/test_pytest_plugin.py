@@ -72,6 +72,49 @@ def test_another_error_shows_where_it_came_from(run):
     result.stdout.fnmatch_lines(["*mylayer.py:*in backward*", "*backward is not written yet*"])
 
 
+def test_what_may_be_meant_is_a_warning(run):
+    table = """
+    import numpy as np
+    import minigd as gd
+    class Table(gd.Layer):
+        def build(self, n_in):
+            self.table = np.linspace(1, 2, n_in).astype("float32")
+            return n_in
+        def forward(self, x, train=False):
+            return x * self.table
+        def backward(self, dy):
+            return dy * self.table
+    """
+    result = run("-W", "default", mylayer=table)
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*LayerWarning: Table: it uses self.table, an array, which*"])
+
+
+def test_what_training_refuses_is_the_message_and_no_traceback(run):
+    wide = """
+    import numpy as np
+    import minigd as gd
+    class Wide(gd.Layer):
+        def forward(self, x, train=False):
+            return x * np.sqrt(2)
+        def backward(self, dy):
+            return (dy * np.sqrt(2)).astype(dy.dtype)
+    """
+    test = """
+    import numpy as np
+    from mylayer import Wide
+    def test_wide(check_layer):
+        check_layer(Wide(), np.ones((3, 2)))
+    """
+    option = "pythonpath = .\nminigd_layers = mylayer.py"
+    result = run("mylayer.py", "test_it.py", option=option, mylayer=wide, test_it=test)
+    result.assert_outcomes(failed=2)
+    text = result.stdout.str()
+    assert "wide1: forward returned an array of shape" in text
+    for hidden in ("Traceback", "gradcheck.py", "training.py", "model.py"):
+        assert hidden not in text
+
+
 def test_a_class_that_can_not_be_made_asks_for_an_example_and_no_more(run):
     needs = """
     import minigd as gd
@@ -108,7 +151,8 @@ def test_examples_have_tests_of_their_own(run):
         def __init__(self, p):
             self.p = p
         def forward(self, x, train=False):
-            self.keep(x)
+            if train:
+                self.keep(x)
             return x**self.p
         def backward(self, dy):
             (x,) = self.kept()

@@ -32,6 +32,12 @@ Explained: TypeAlias = tuple[str, str | None]
 """The short name of an array, ``""`` for the layer itself, and what is wrong if that is known."""
 
 
+DRAWN = (
+    "forward gives other numbers each time, so that it has no derivative: draw from "
+    "np.random.default_rng([*self.place, self.passes]), and write draws = True in the class"
+)
+
+
 def alone(layer: Layer, dtype: str = "float64") -> Sequential:
     """Return a new layer of the same values in a model of its own."""
     model = Sequential([type(layer)(**layer.config())], layer.n_in, dtype=dtype)
@@ -82,9 +88,10 @@ def explain_layer(
 
 def _no_function(layer: Layer, x: Array, dy: Array) -> str | None:
     """Return why the output is no function of x alone, so that there is nothing to compare."""
-    first, again = run(alone(layer), x, dy), run(alone(layer), x, dy)
+    model = alone(layer)
+    first, again = run(model, x, dy), run(model, x, dy)
     if not np.array_equal(first["y"], again["y"], equal_nan=True):
-        return "forward gives other numbers each time, so that it has no derivative"
+        return DRAWN
     model, own_x, own_dy = alone(layer), x.copy(), dy.copy()
     model.run_forward(model.layers, own_x, train=True)
     if not np.array_equal(own_x, x):
@@ -92,6 +99,8 @@ def _no_function(layer: Layer, x: Array, dy: Array) -> str | None:
     model.run_backward(model.layers, own_dy, input_gradient=True)
     if not np.array_equal(own_dy, dy):
         return "backward writes over dy, which belongs to its caller"
+    if not np.array_equal(own_x, x):
+        return "backward writes over x, which belongs to its caller: self.keep(x.copy())"
     return None
 
 

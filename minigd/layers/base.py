@@ -120,21 +120,27 @@ class Layer:
         initializer : str or callable
             A name, or a function of (rng, shape).
         """
-        self._declare(self.declared_params, name, shape, initializer)
+        self._declare("declared_params", name, shape, initializer)
 
     def add_buffer(
         self, name: str, shape: tuple[int, ...], initializer: str | Initializer = "zeros"
     ) -> None:
         """Declare an array that is saved but not trained; it becomes ``self.buffers[name]``."""
-        self._declare(self.declared_buffers, name, shape, initializer)
+        self._declare("declared_buffers", name, shape, initializer)
 
     def _declare(
         self,
-        declared: list[Declared],
+        where: str,
         name: str,
         shape: tuple[int, ...],
         initializer: str | Initializer,
     ) -> None:
+        if where not in vars(self):
+            raise TypeError(
+                f"{type(self).__name__} declares {name!r} too early: add_param and add_buffer are "
+                "called in build(self, n_in), which knows the width, and not in __init__"
+            )
+        declared: list[Declared] = vars(self)[where]
         if any(name == other.name for other in declared):
             raise ValueError(f"{self.name} declares {name!r} twice")
         declared.append(Declared(name, tuple(shape), get_initializer(initializer)))
@@ -183,7 +189,7 @@ class Layer:
         if not isinstance(n_out, int) or n_out < 1:
             raise TypeError(
                 f"{type(self).__name__}.build({n_in}) returned {n_out!r}; it must return the width "
-                "of the output, a positive int"
+                "of the output, a positive int, or raise ValueError for a width it does not take"
             )
         self.n_out = n_out
 

@@ -1,7 +1,11 @@
 """Random networks that are right, or wrong by noise: layers, losses, batches, weights, penalties.
 
+In a right one each layer passes alone as well, at what it was given.
+
 Each follows from a seed.
 """
+
+import warnings
 
 import pytest
 from gradients import students
@@ -65,6 +69,11 @@ def raises_no_alarm(seed):
     objective = gd.Objective(model, loss)
     found = explain(model, objective.layers, objective.loss, x, y, weight, Penalty(**penalty))
     assert found is None, f"network {seed}: {found}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for layer in model.layers:
+            gd.check_layer(layer, x, seed=seed)
+            x = model.run_forward([layer], x, train=True)
 
 
 def noise_has_no_name(seed):

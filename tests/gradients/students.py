@@ -53,14 +53,14 @@ class Elementwise(gd.Layer):
 
     def backward(self, dy):
         (x,) = self.kept()
-        return dy * self.slope(x) * (1.1 if self.slip else 1.0)
+        return (dy * self.slope(x) * (1.1 if self.slip else 1.0)).astype(dy.dtype)
 
 
 class FloatTanh(Elementwise):
     """tanh by Python's math module, which takes no complex number."""
 
     def f(self, x):
-        return np.vectorize(math.tanh, otypes=[float])(x)
+        return np.vectorize(math.tanh, otypes=[x.dtype])(x)
 
     def slope(self, x):
         return 1 - self.f(x) ** 2
@@ -130,7 +130,7 @@ class RealOnly(Elementwise):
     """x² written into an array of floats."""
 
     def f(self, x):
-        y = np.zeros(x.shape)
+        y = np.zeros(x.shape, x.real.dtype)
         y[...] = x * x
         return y
 

@@ -76,7 +76,7 @@ class ByColumn(gd.Layer):
 
     def forward(self, x, train=False):
         if self.real:
-            x = np.array([[float(v) for v in row] for row in x])
+            x = np.array([[float(v) for v in row] for row in x], x.real.dtype)
         centred = x - x.mean(axis=0)
         scale = 1 / np.sqrt((centred * centred).mean(axis=0) + 1e-3)
         if train:
