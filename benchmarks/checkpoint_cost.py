@@ -20,7 +20,7 @@ from environment import describe
 from measure import alternate, megabytes, ratios, spread, table, target
 
 import minigd as gd
-from minigd import state
+from minigd.storage import npz as state
 
 SIZE = 128
 

@@ -28,7 +28,7 @@ from environment import describe
 from measure import table
 
 import minigd as gd
-from minigd import state
+from minigd.storage import npz as state
 
 # The last batch is of one row, which BatchNorm treats by itself, and so is the last window of 3.
 ROWS, COLUMNS, BATCH_SIZE, ACCUMULATE, EPOCHS = 241, 6, 20, 3, 6

@@ -18,7 +18,7 @@ import pandas as pd
 from measure import Seconds, alternate, megabytes, ratios, spread, table, target, with_memory
 
 import minigd as gd
-from minigd.backend import Workspace, get_backend
+from minigd.backends.base import Workspace, get_backend
 
 Contender = Callable[[], object]
 

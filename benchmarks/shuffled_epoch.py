@@ -12,7 +12,7 @@ from environment import describe
 from measure import Seconds, alternate, ratios, spread, table, target
 
 import minigd as gd
-from minigd.backend import Workspace, get_backend
+from minigd.backends.base import Workspace, get_backend
 
 
 def main() -> None:

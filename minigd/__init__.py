@@ -6,11 +6,18 @@ Rows in, batches cut, layers forward, one loss, layers backward, one update: eve
 import importlib.util
 import typing
 
-from minigd import initializers, metrics
-from minigd.backend import Array, Backend, get_backend
-from minigd.batches import Batch, Batches, batch_slices
-from minigd.callbacks import Checkpoint, CsvLog, EarlyStopping, PrintEvery, ReduceOnPlateau
-from minigd.compare import compare_backends
+from minigd.backends.base import Array, Backend, get_backend
+from minigd.checks.backends import compare_backends
+from minigd.checks.gradients import check_gradients, check_layer
+from minigd.data.batches import Batch, Batches, batch_slices
+from minigd.data.sources import (
+    ArraySource,
+    CsvSource,
+    IdxSource,
+    IterableSource,
+    NpySource,
+    ParquetSource,
+)
 from minigd.errors import (
     BackendError,
     CheckpointError,
@@ -19,13 +26,20 @@ from minigd.errors import (
     GradientError,
     ShapeError,
 )
-from minigd.explain import explain
-from minigd.export import export_onnx
-from minigd.files import load
-from minigd.gradcheck import check_gradients, check_layer
-from minigd.heavy_rows import HeavyRows
-from minigd.history import History
-from minigd.layers import (
+from minigd.insight.coefficients import coefficients
+from minigd.insight.explain import explain
+from minigd.insight.heavy_rows import HeavyRows
+from minigd.insight.lr_finder import RateCurve, find_learning_rate
+from minigd.insight.plots import (
+    plot_confusion,
+    plot_decision_boundary,
+    plot_predictions,
+    plot_schedule,
+)
+from minigd.insight.race import race
+from minigd.interop.onnx import export_onnx
+from minigd.nn import initializers, metrics
+from minigd.nn.layers import (
     BatchNorm,
     Dense,
     Dropout,
@@ -38,25 +52,16 @@ from minigd.layers import (
     Standardize,
     Tanh,
 )
-from minigd.linear import coefficients
-from minigd.losses import (
+from minigd.nn.losses import (
     BinaryCrossEntropy,
     CategoricalCrossEntropy,
     Huber,
     Loss,
     MeanSquaredError,
 )
-from minigd.model import Sequential
-from minigd.objective import Objective
-from minigd.plotting import (
-    plot_confusion,
-    plot_decision_boundary,
-    plot_predictions,
-    plot_schedule,
-)
-from minigd.race import race
-from minigd.rates import RateCurve, find_learning_rate
-from minigd.schedules import (
+from minigd.nn.objective import Objective
+from minigd.nn.sequential import Sequential
+from minigd.optim.schedules import (
     Constant,
     CosineDecay,
     ExponentialDecay,
@@ -66,16 +71,11 @@ from minigd.schedules import (
     StepDecay,
     WarmUp,
 )
-from minigd.sources import (
-    ArraySource,
-    CsvSource,
-    IdxSource,
-    IterableSource,
-    NpySource,
-    ParquetSource,
-)
-from minigd.trainer import Event, Trainer
-from minigd.updaters import SGD, Adagrad, Adam, AdamW, RMSprop, Updater
+from minigd.optim.updaters import SGD, Adagrad, Adam, AdamW, RMSprop, Updater
+from minigd.training.callbacks import Checkpoint, CsvLog, EarlyStopping, PrintEvery, ReduceOnPlateau
+from minigd.training.history import History
+from minigd.training.model_files import load
+from minigd.training.trainer import Event, Trainer
 from minigd.version import __version__
 
 __all__ = [
@@ -158,7 +158,7 @@ __all__ = [
 ]
 
 if typing.TYPE_CHECKING:
-    from minigd.estimators import MiniBatchClassifier, MiniBatchRegressor
+    from minigd.interop.sklearn.estimators import MiniBatchClassifier, MiniBatchRegressor
 
 # They are made of scikit-learn's classes, and loaded when they are first asked for.
 _ESTIMATORS = ["MiniBatchClassifier", "MiniBatchRegressor"]
@@ -170,7 +170,7 @@ if not typing.TYPE_CHECKING:
     def __getattr__(name):
         if name not in _ESTIMATORS:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from minigd import estimators
+        from minigd.interop.sklearn import estimators
 
         globals()[name] = getattr(estimators, name)
         return globals()[name]

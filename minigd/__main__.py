@@ -2,6 +2,6 @@
 
 import sys
 
-from minigd.cli import main
+from minigd.cli.main import main
 
 sys.exit(main())

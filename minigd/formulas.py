@@ -8,7 +8,7 @@ maximum do by themselves, and nothing takes `abs`.
 
 import numpy as np
 
-from minigd.backend import Array
+from minigd.backends.base import Array
 
 
 def tanh(x: Array) -> Array:
@@ -198,7 +198,7 @@ def adam(
 ) -> tuple[Array, Array, Array]:
     """Return the new (p, m, v): m = β₁ m + (1 − β₁) g, v = β₂ v + (1 − β₂) g², p − α m / (√v + ε).
 
-    `rate` α and `epsilon` ε carry the bias corrections of the step; `minigd.updaters.Adam` says
+    `rate` α and `epsilon` ε carry the bias corrections of the step; `minigd.optim.updaters.Adam` says
     how.
     """
     m = beta1 * m + (1 - beta1) * g

@@ -21,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Load what collects the files, if there are any."""
     if config.getini("minigd_layers"):
-        config.pluginmanager.import_plugin("minigd.pytest_plugin")
+        config.pluginmanager.import_plugin("minigd.checks.pytest_plugin")
 
 
 @pytest.fixture

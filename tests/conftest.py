@@ -13,7 +13,7 @@ import host_cuda
 import pytest
 import strict_cupy
 
-from minigd.backend import Array, Backend, CupyBackend, get_backend
+from minigd.backends.base import Array, Backend, CupyBackend, get_backend
 from minigd.errors import BackendError
 
 
@@ -25,7 +25,7 @@ def ctrl_c_is_heard() -> None:
 
 
 def in_python(kernel: Any, good: Array, *rest: Any) -> Any:
-    """Do what a kernel of `minigd.masking` does."""
+    """Do what a kernel of `minigd.execution.device_guard` does."""
     if kernel.name == "minigd_and_finite":
         return good & strict_cupy.isfinite(rest[0])
     if kernel.name == "minigd_weighed":

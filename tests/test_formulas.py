@@ -15,12 +15,12 @@ from scipy import special
 
 import minigd as gd
 from minigd import formulas
-from minigd.backend import CupyBackend, NumpyBackend
+from minigd.backends.base import CupyBackend, NumpyBackend
 from minigd.errors import BackendError
-from minigd.fast import FastBackend
-from minigd.fused import FusedLoss
-from minigd.objective import Objective
-from minigd.recording import Recording
+from minigd.execution.fusion import FusedLoss
+from minigd.execution.numba_loops import FastBackend
+from minigd.execution.recording import Recording
+from minigd.nn.objective import Objective
 
 EPS = np.finfo(float).eps
 ORDINARY = [-40.0, -17.3, -3.0, -0.5, -1e-9, 0.0, 1e-9, 0.3, 1.0, 4.2, 17.3, 40.0]
@@ -93,7 +93,7 @@ def exactly(function, *numbers):
 def test_every_formula_is_tested_here():
     # pytest puts names that begin with @ into the modules of a package that brings a plugin.
     public = {name for name in vars(formulas) if not name.startswith(("_", "@"))}
-    # Words are no numbers of a model; `tests/layers/test_dropout.py` has them.
+    # Words are no numbers of a model; `tests/nn/layers/test_dropout.py` has them.
     assert public - {"np", "Array", "mixed"} == set(INPUTS)
 
 

@@ -284,7 +284,7 @@ def everything_printed():
     history = model.fit(x, y, loss="binary_crossentropy", metrics={"größe Ł": Größe()})
     yield from (trace, repr(trace), trace.text(digits=8), *trace.lines, repr(trace.lines[0]))
     yield from (history, model.summary(), model)
-    from minigd.check import Verdict
+    from minigd.checks.user_file import Verdict
 
     yield Verdict("MyLayer", gd.GradientError("dx", "dx is dy·Wᵀ and no more, 1 − y² … √n"))
 

@@ -9,7 +9,7 @@ import numpy as np
 from gradients.common import CENTRAL, EXACT, MEAN, assert_close, assert_same_gradients, rng_of
 
 import minigd as gd
-from minigd import reference
+from minigd.checks import reference
 
 LAYERS = {
     "dense": lambda: gd.Dense(4),

@@ -9,7 +9,7 @@ import numpy as np
 from gradients.common import CENTRAL, EXACT, assert_close, rng_of
 
 import minigd as gd
-from minigd import reference
+from minigd.checks import reference
 
 
 def _logits(rng, n, k):

@@ -7,7 +7,7 @@ import numpy as np
 from gradients.common import MEAN, assert_close, rng_of
 
 import minigd as gd
-from minigd import reference
+from minigd.checks import reference
 
 
 def tanh_network(inputs=3, widths=(5, 4), classes=3, seed=0):

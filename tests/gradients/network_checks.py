@@ -10,7 +10,7 @@ from gradients.common import EXACT, MEAN, assert_close, assert_same_gradients, r
 from gradients.loss_checks import LOSSES, draw, weights
 
 import minigd as gd
-from minigd.gradient import Penalty
+from minigd.optim.gradient_transforms import Penalty
 
 OUTPUTS = {"dense": None, "tanh": gd.Tanh, "sigmoid": gd.Sigmoid, "relu": gd.ReLU}
 OUTPUTS |= {"leaky relu": gd.LeakyReLU, "softmax": gd.Softmax}

@@ -10,7 +10,7 @@ from gradients import layer_checks, network_checks
 from gradients.planting import Bug, gradient_of, put, through, through_hidden
 
 import minigd as gd
-from minigd.layers.activations import Activation
+from minigd.nn.layers.activations import Activation
 
 
 def slope(layer, formula):

@@ -11,9 +11,9 @@ from gradients import training_checks as t
 from gradients.planting import Bug, put
 
 import minigd as gd
-from minigd import batches
-from minigd.guard import Guard
-from minigd.sources import ArraySource
+from minigd.data import batches
+from minigd.data.sources import ArraySource
+from minigd.execution.finite_guard import Guard
 
 compose = mean_checks.batches_compose_to_the_full_batch
 

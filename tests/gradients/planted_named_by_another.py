@@ -9,8 +9,8 @@ from gradients.naming import Named, layer, network
 from gradients.planting import put, rewritten
 
 import minigd as gd
-from minigd.gradient import Penalty
-from minigd.losses import Loss
+from minigd.nn.losses import Loss
+from minigd.optim.gradient_transforms import Penalty
 
 
 class Product(gd.Dense):

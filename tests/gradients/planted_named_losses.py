@@ -9,7 +9,7 @@ from gradients.planting import put
 
 import minigd as gd
 from minigd import formulas
-from minigd.gradient import Penalty
+from minigd.optim.gradient_transforms import Penalty
 
 
 class Halved(gd.MeanSquaredError):

@@ -12,7 +12,7 @@ from gradients.planting import Bug, put, through
 
 import minigd as gd
 from minigd import formulas
-from minigd.gradient import Accumulation, Penalty
+from minigd.optim.gradient_transforms import Accumulation, Penalty
 
 mse3 = "mse, three outputs"
 

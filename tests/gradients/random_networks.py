@@ -12,8 +12,8 @@ from gradients import students
 from gradients.common import rng_of
 
 import minigd as gd
-from minigd.diagnosis import explain
-from minigd.gradient import Penalty
+from minigd.checks.diagnosis import explain
+from minigd.optim.gradient_transforms import Penalty
 
 HIDDEN = [gd.Tanh, gd.Sigmoid, gd.ReLU, gd.LeakyReLU, gd.Softmax, gd.BatchNorm]
 HIDDEN += [lambda: gd.Dropout(0.3), *students.ALL]

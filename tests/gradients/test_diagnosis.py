@@ -18,8 +18,8 @@ from gradients import (
 from gradients.planted_named_by_another import PLANTED as BY_ANOTHER
 
 import minigd as gd
-from minigd import gradcheck
-from minigd.diagnosis import Case, diagnose
+from minigd.checks import gradients as gradcheck
+from minigd.checks.diagnosis import Case, diagnose
 
 OWN = [*planted_named_layers.PLANTED, *planted_named_losses.PLANTED]
 PLANTED = [*OWN, *BY_ANOTHER]

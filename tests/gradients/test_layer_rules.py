@@ -12,8 +12,8 @@ from gradients import layer_checks, layers_by_students, students
 from gradients.planted_rules import SLIPS, Float64Table, Projection
 
 import minigd as gd
-from minigd.check import check_thing
-from minigd.layer_rules import LayerWarning
+from minigd.checks.layer_rules import LayerWarning
+from minigd.checks.user_file import check_thing
 
 slips = pytest.mark.parametrize("slip", SLIPS, ids=[slip.layer.__name__ for slip in SLIPS])
 

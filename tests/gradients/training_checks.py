@@ -12,7 +12,7 @@ from gradients.loss_checks import weights
 from gradients.mean_checks import labelled, loss_and_gradient, tanh_network
 
 import minigd as gd
-from minigd import reference
+from minigd.checks import reference
 
 STEPS = 100
 

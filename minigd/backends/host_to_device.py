@@ -1,0 +1,91 @@
+"""The way of rows from the host to a GPU, a few batches ahead of their use, in memory that stays.
+
+A batch is copied into page-locked memory, and from there by a stream of its own while the GPU still
+computes on the batches before it.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigd.backends.base import Array
+
+DEPTH = 3
+"""Buffers for each kind of array: one is computed on, one is on its way, one is being filled."""
+
+
+class Slot(NamedTuple):
+    """Page-locked memory on the host, its counterpart on the GPU, and when each is free again."""
+
+    host: Array
+    device: Array
+    copied: Any
+    used: Any
+
+
+class Staging:
+    """Brings batches over; what it returns is overwritten `DEPTH` batches later.
+
+    The host waits for no more than the copy of a batch that it gave three batches ago; events put
+    the copy of a batch before the work on it, and the work on a batch before the copy that
+    overwrites it. A shorter batch is the first rows of a buffer.
+
+    Parameters
+    ----------
+    xp : module
+        CuPy.
+
+    Attributes
+    ----------
+    stream : cupy.cuda.Stream
+        Where the copies run.
+    """
+
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+        self.stream = xp.cuda.Stream(non_blocking=True)
+        self._rings: dict[Any, list[Slot]] = {}
+        self._next: dict[Any, int] = {}
+
+    def __call__(self, name: str, x: Array) -> Array:
+        """Return the x, or the y, of a batch on the GPU, where it stays for `DEPTH` batches."""
+        if isinstance(x, self.xp.ndarray):
+            return x
+        key = (name, x.shape[1:], x.dtype.str)
+        ring = self._rings.get(key)
+        now = self.xp.cuda.get_current_stream()
+        if ring is None or len(ring[0].host) < len(x):
+            # What is given up may still be copied from.
+            for slot in ring or ():
+                slot.copied.synchronize()
+            ring = self._rings[key] = [self._slot(x) for _ in range(DEPTH)]
+            # CuPy's pool may hand out memory that the current stream still works on.
+            started = now.record()
+            self.stream.wait_event(started)
+            self._next[key] = 0
+        else:
+            # All work on the batch before this one has been given to the stream by now.
+            ring[self._next[key] - 1].used.record(now)
+        slot = ring[self._next[key]]
+        self._next[key] = (self._next[key] + 1) % DEPTH
+        n = len(x)
+        slot.copied.synchronize()
+        slot.host[:n] = x
+        self.stream.wait_event(slot.used)
+        slot.device[:n].set(slot.host[:n], stream=self.stream)
+        slot.copied.record(self.stream)
+        now.wait_event(slot.copied)
+        return slot.device[:n]
+
+    def _slot(self, x: Array) -> Slot:
+        cuda = self.xp.cuda
+        memory = cuda.alloc_pinned_memory(max(1, x.nbytes))
+        host = np.frombuffer(memory, x.dtype, math.prod(x.shape)).reshape(x.shape)
+        copied, used = (cuda.Event(block=True, disable_timing=True) for _ in range(2))
+        return Slot(host, self.xp.empty(x.shape, x.dtype), copied, used)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the buffers on the GPU."""
+        return sum(int(slot.device.nbytes) for ring in self._rings.values() for slot in ring)

@@ -1,0 +1,258 @@
+"""Two backends side by side: the same steps on each, part by part, and where they first differ.
+
+Each part of a step is given the same numbers on both, so that a difference is where it arises.
+"""
+
+import copy
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigd.backends.base import Array, Backend, backend_of, get_backend
+from minigd.data.batches import Batches
+from minigd.errors import check_integer
+from minigd.execution.fusion import fuse
+from minigd.nn.layers import Layer
+from minigd.nn.losses import Loss
+from minigd.nn.objective import Objective
+from minigd.nn.sequential import Sequential
+from minigd.optim.updaters import Updater, get_updater
+
+ROUNDINGS = 16
+"""How many roundings of a number, and times the square root of how many numbers were summed, two
+backends may differ by."""
+
+
+class Difference(NamedTuple):
+    """What a part of a step came to on both backends, at its largest difference.
+
+    `size` is relative to the largest number of the array; `allowed` is what rounding explains.
+    """
+
+    step: int
+    part: str
+    size: float
+    allowed: float
+
+    @property
+    def counts(self) -> bool:
+        """Whether rounding does not explain it."""
+        return not self.size <= self.allowed
+
+    def __str__(self) -> str:
+        beyond = "more than" if self.counts else "within"
+        return (
+            f"step {self.step}, {self.part}: {self.size:.2g} of the largest number, {beyond} the "
+            f"{self.allowed:.2g} that rounding explains"
+        )
+
+
+class Comparison(NamedTuple):
+    """What `compare_backends` found.
+
+    Attributes
+    ----------
+    first : Difference or None
+        The first one that rounding does not explain.
+    worst : Difference
+        The one that is largest beside what rounding explains.
+    steps : int
+        How many steps were made on both.
+    """
+
+    first: Difference | None
+    worst: Difference
+    steps: int
+
+    @property
+    def agree(self) -> bool:
+        """Whether rounding explains all differences."""
+        return self.first is None
+
+    def __str__(self) -> str:
+        if self.first is not None:
+            return f"the backends differ: {self.first}"
+        return f"the backends agree over {self.steps} steps; the largest difference is {self.worst}"
+
+
+def compare_backends(
+    model: Sequential,
+    batches: Batches,
+    steps: int = 10,
+    *,
+    loss: str | Loss | None = None,
+    updater: str | Updater = "adam",
+    backend: str | Backend = "cupy",
+) -> Comparison:
+    """Step a model on NumPy and on another backend, and return where they first differ.
+
+    Forward of each layer, the loss and its gradient, backward of each layer, the gradient of each
+    parameter, and the update are compared in this order, each from the same numbers on both
+    backends; on a GPU the layers are, and then what a trainer puts in their place (`minigd.execution.fusion`).
+    Two results of n-term sums may differ by 16 √n roundings, of the largest number in the array.
+
+    Parameters
+    ----------
+    model : Sequential
+        It is left as it is; copies of it train.
+    batches : Batches
+        Of rows on the host, with targets. Rows of weight 0 are left out, and other weights count
+        as 1.
+    steps : int, default 10
+        Batches to step through; epochs follow each other as in `fit`.
+    loss : str or Loss, optional
+        The loss that the model was last trained for by default.
+    updater : str or Updater, default "adam"
+    backend : str or Backend, default "cupy"
+        What is held against NumPy.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    ValueError
+        If the model was never trained and no loss is given.
+    BackendError
+        If the other backend is not there.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> model = gd.Sequential([gd.Dense(3), gd.Tanh(), gd.Dense(1)], inputs=2)
+    >>> X = np.random.default_rng(0).normal(size=(50, 2))
+    >>> batches = gd.Batches(X, X[:, :1], batch_size=20)
+    >>> print(gd.compare_backends(model, batches, 3, loss="mse", backend="numpy"))
+    the backends agree over 3 steps; the largest difference is step 1, forward of dense1: 0 of ...
+    """
+    steps = check_integer("steps", steps)
+    loss = model.loss if loss is None else loss
+    if loss is None:
+        raise ValueError("the model was never trained: name the loss, loss='mse' for example")
+    one, other = [_Side(model, loss, updater, get_backend(b)) for b in ("numpy", backend)]
+    found: list[Difference] = []
+    done = epoch = 0
+    while done < steps:
+        for batch in batches.epoch(epoch):
+            counts = slice(None) if batch.weight is None else batch.weight > 0
+            x, y = batch.x[counts], None if batch.y is None else batch.y[counts]
+            if len(x) == 0:
+                continue
+            done += 1
+            found += _step(done, one, other, x, y)
+            if done == steps or found[-1].counts:
+                break
+        epoch += 1
+        if found[-1].counts:
+            break
+    first = next((d for d in found if d.counts), None)
+    worst = max(found, key=lambda d: d.size / d.allowed if d.size < d.allowed else math.inf)
+    return Comparison(first, worst, done)
+
+
+class _Side:
+    """A copy of the model on one backend, with its loss and its updater."""
+
+    def __init__(
+        self, model: Sequential, loss: str | Loss, updater: str | Updater, backend: Backend
+    ) -> None:
+        self.backend = backend
+        self.model = model.copy(backend=backend)
+        self.objective = Objective(self.model, copy.copy(loss))
+        self.updater = copy.copy(get_updater(updater))
+        self.updater.reset()
+        self.fused = fuse(self.objective)
+
+    def bring(self, x: Array) -> Array:
+        """Return an array of either side on this one."""
+        return self.backend.asarray(backend_of(x).to_numpy(x))
+
+
+def _step(step: int, one: _Side, other: _Side, x: Any, y: Any) -> list[Difference]:
+    """Make a step on both sides, and return the differences up to the first that counts."""
+    other.model.flat_params[...] = other.bring(one.model.flat_params)
+    x, y = one.model.convert(one.bring(x), "x"), one.bring(y)
+    found = _pass(step, one, other, x, y, fused=False)
+    if not found[-1].counts and not other.backend.reads_are_free:
+        # A trainer on a GPU has these in the place of the layers.
+        found += _pass(step, one, other, x, y, fused=True)
+    if found[-1].counts:
+        return found
+    other.model.flat_grads[...] = other.bring(one.model.flat_grads)
+    for side in (one, other):
+        side.updater.update(side.model)
+    part = f"the update by {type(one.updater).__name__}"
+    a, b = (side.backend.to_numpy(side.model.flat_params) for side in (one, other))
+    return [*found, _difference(step, part, a, b, 1)]
+
+
+def _pass(step: int, one: _Side, other: _Side, x: Array, y: Array, fused: bool) -> list[Difference]:
+    """Go forward and backward on both sides, and return the differences likewise."""
+    found: list[Difference] = []
+    how = ", fused" if fused else ""
+
+    def differ(part: str, a: Array, b: Array, terms: int) -> bool:
+        values = one.backend.to_numpy(a), other.backend.to_numpy(b)
+        found.append(_difference(step, part + how, *values, terms))
+        return found[-1].counts
+
+    objectives = [side.fused if fused else side.objective for side in (one, other)]
+    layers = list(zip(*[objective.layers for objective in objectives], strict=True))
+    n = len(x)
+    for layer, twin in layers:
+        _draw(step, layer, twin)
+        y_one, y_other = layer.forward(x, True), twin.forward(other.bring(x), True)
+        if differ(f"forward of {layer.name}", y_one, y_other, layer.n_in):
+            return found
+        x = y_one
+    values = []
+    for side, objective in zip((one, other), objectives, strict=True):
+        objective.loss.backend = side.backend
+        targets = objective.targets(side.bring(y))
+        values.append(objective.loss.mean(side.bring(x), targets))
+    if differ("the loss", values[0], values[1], n):
+        return found
+    dy, dy_other = (objective.loss.backward() for objective in objectives)
+    if differ("the gradient of the loss", dy, dy_other, dy.shape[1]):
+        return found
+    first = next((i for i, (layer, _) in enumerate(layers) if layer.params), len(layers))
+    for i in reversed(range(first, len(layers))):
+        layer, twin = layers[i]
+        layer.wants_dx = twin.wants_dx = i > first
+        # Brought over first: a fused layer writes over what it is given.
+        dy_other = other.bring(dy)
+        dx, dx_other = layer.backward(dy), twin.backward(dy_other)
+        for name in layer.params:
+            part = f"the gradient of {layer.name}.{name}"
+            if differ(part, layer.grads[name], twin.grads[name], n):
+                return found
+        if layer.wants_dx:
+            if differ(f"backward of {layer.name}", dx, dx_other, layer.n_out):
+                return found
+            dy = dx
+    for layer, twin in layers:
+        layer.forget()
+        twin.forget()
+        for name in layer.buffers:
+            part = f"the buffer {layer.name}.{name}"
+            if differ(part, layer.buffers[name], twin.buffers[name], n):
+                return found
+    return found
+
+
+def _draw(step: int, layer: Layer, twin: Layer) -> None:
+    """Let a layer that draws do so alike on both sides."""
+    if layer.draws:
+        layer.passes = twin.passes = step
+
+
+def _difference(step: int, part: str, a: Any, b: Any, terms: int) -> Difference:
+    a, b = np.asarray(a), np.asarray(b)
+    largest = float(np.abs(a).max(initial=0.0))
+    apart = float(np.abs(a - b).max(initial=0.0))
+    size = 0.0 if apart == 0 else apart / largest if largest > 0 else math.inf
+    rounding = float(np.finfo(a.dtype).eps) if a.dtype.kind == "f" else 0.0
+    allowed = ROUNDINGS * rounding * math.sqrt(terms)
+    return Difference(step, part, size, allowed)

@@ -1,0 +1,560 @@
+"""Gradient checks: whether the gradient written by hand is the derivative of the loss.
+
+A complex step gives the derivative to the last digits where a layer takes complex numbers; a
+central difference is the second, independent method, and the one for layers that do not.
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from minigd.backends.base import Array, NumpyBackend
+from minigd.checks.diagnosis import explain
+from minigd.checks.diagnosis.layer import DRAWN
+from minigd.checks.layer_rules import (
+    MOST_ROUNDING,
+    LayerWarning,
+    Projection,
+    check_copies,
+    check_moves,
+    check_rules,
+    model_of,
+    no_inner_layers,
+    shaken,
+    undeclared,
+)
+from minigd.data.batches import Batches
+from minigd.data.row_weights import check_weights
+from minigd.errors import GradientError, ShapeError
+from minigd.nn.layers import Layer
+from minigd.nn.layers.normalization import Adapted
+from minigd.nn.losses import Loss, get_loss
+from minigd.nn.objective import Objective
+from minigd.nn.sequential import Sequential
+from minigd.optim.gradient_transforms import Penalty
+
+Method = Literal["auto", "complex", "central"]
+
+COMPLEX_STEP = 1e-20
+CENTRAL_STEPS = (1e-5, 1e-6, 1e-7)
+TOLERANCE = {"complex": 1e-10, "central": 1e-6}
+"""What is allowed, as a share of the array's largest entry."""
+
+# What rounding alone may do to a gradient that is 0, as a share of the loss: at least, and where a
+# layer such as BatchNorm multiplies it, at most.
+_ROUNDING = {"complex": 1e-14, "central": 1e-9}
+_MOST_ROUNDING = {"complex": MOST_ROUNDING, "central": 1e-4}
+_MOST_ENTRIES = 300
+
+# The second word of the seed sequence that parameters and dy of a layer alone are drawn from.
+_LAYER = 6
+
+
+class _Checked(NamedTuple):
+    """One way of computing a loss: a model, the layers in use, a loss, a batch, a penalty."""
+
+    model: Sequential
+    layers: list[Layer]
+    loss: Loss
+    x: Array
+    y: Array
+    weight: Array | None = None
+    penalty: Penalty = Penalty()
+
+    def value(self, x: Array) -> Any:
+        # Each pass of a check must leave out the same units as the one before.
+        self.model.passes = 0
+        z = self.model.run_forward(self.layers, x, train=True)
+        return self.loss.mean(z, self.y, self.scale) + self.penalty.value(self.model)
+
+    @property
+    def scale(self) -> Array | None:
+        return None if self.weight is None else self.weight * (len(self.x) / self.weight.sum())
+
+    def gradients(self) -> dict[str, Array]:
+        """Return what `backward` gives; that of x is per example, hence divided by n here."""
+        self.meet_another_batch()
+        self.value(self.x)
+        self.model.run_backward(self.layers, self.loss.backward())
+        self.penalty.add_gradient(self.model)
+        alone = {k: g.copy() for k, g in self.model.grads.items()}
+        self.meet_another_batch()
+        self.value(self.x)
+        dx = self.model.run_backward(self.layers, self.loss.backward(), input_gradient=True)
+        self.penalty.add_gradient(self.model)
+        assert dx is not None
+        for name, gradient in self.model.grads.items():
+            if not np.allclose(gradient, alone[name], rtol=1e-12, atol=0, equal_nan=True):
+                raise GradientError(
+                    f"{name}: backward gives another gradient where the input's is not wanted "
+                    "(wants_dx is False)"
+                )
+        return {**{k: g.copy() for k, g in self.model.grads.items()}, "x": dx / len(self.x)}
+
+    def meet_another_batch(self) -> None:
+        """Make whatever is remembered, in layers, in the loss and in the gradients, wrong."""
+        # A pass over other numbers shows a layer or a loss that keeps what it was given before,
+        # and rubbish in the gradients a layer that adds to them instead of writing them.
+        with np.errstate(all="ignore"):
+            self._replace(y=self.y[::-1].copy()).value(self.x[::-1, ::-1].copy())
+            self.model.run_backward(self.layers, self.loss.backward())
+        self.model.flat_grads[...] = math.nan
+
+    def as_complex(self) -> "_Checked":
+        model = self.model.copy(dtype="complex128")
+        layers = model.layers[: len(self.layers)]
+        return self._replace(model=model, layers=layers, x=self.x.astype("complex128"))
+
+
+def check_gradients(
+    model: Sequential,
+    loss: str | Loss,
+    x: Any,
+    y: Any,
+    sample_weight: Any = None,
+    *,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    decay_bias: bool = False,
+    method: Method = "auto",
+    tolerance: float | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Compare the gradients of a model under a loss with numerical ones, in float64.
+
+    For each parameter p, ``model.grads[p]`` must be ∂L/∂p of L = (1/n) Σ_i ℓ_i, or with weights
+    Σ_i w_i ℓ_i / Σ_i w_i, plus the penalty if there is one; and row i of the input's gradient must
+    be n ∂L/∂x_i. Where training leaves out a last Sigmoid or Softmax (see
+    `minigd.Objective`), the whole model is checked too.
+
+    Parameters
+    ----------
+    model : Sequential
+        A copy of it is checked; it stays as it is.
+    loss : str or Loss
+    x : array-like, shape (n, n_in)
+    y : array-like, shape (n,) or (n, K)
+    sample_weight : array-like, shape (n,), optional
+        How much each row counts.
+    l1, l2, decay_bias
+        A penalty on the parameters, as in `minigd.Trainer`.
+    method : {"auto", "complex", "central"}, default "auto"
+        ``"complex"``: f'(p) = Im f(p + ih) / h with h = 1e-20, which subtracts nothing and is exact
+        to rounding. ``"central"``: f'(p) = (f(p + h) − f(p − h)) / 2h. ``"auto"``: the complex step
+        where every layer takes complex numbers, else the central difference.
+    tolerance : float, optional
+        Largest error allowed, as a share of the largest entry of an array's gradient; by default
+        1e-10 for the complex step and 1e-6 for the central difference.
+    seed : int, default 0
+        Of an array with more than 300 entries, 300 are drawn and checked.
+
+    Returns
+    -------
+    dict of str to float
+        For each array the largest error, as a share of its largest entry.
+
+    Raises
+    ------
+    GradientError
+        Naming the array, the worst index, both values, the errors and the tolerance.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> model = gd.Sequential([gd.Dense(3), gd.Tanh(), gd.Dense(2), gd.Softmax()], inputs=2)
+    >>> x, y = np.array([[1.0, 2.0], [0.5, -1.0]]), np.array([0, 1])
+    >>> errors = gd.check_gradients(model, "categorical_crossentropy", x, y)
+    >>> list(errors), max(errors.values()) < 1e-10
+    (['dense1.W', 'dense1.b', 'dense2.W', 'dense2.b', 'x'], True)
+
+    Source: Squire and Trapp (1998), "Using complex variables to estimate derivatives of real
+    functions", SIAM Review 40(1), equation 3.
+    """
+    _check_method(method)
+    exact = model.copy(dtype="float64", backend=NumpyBackend())
+    if model.backend.holds(x):
+        x = model.backend.to_numpy(x)
+    if model.backend.holds(y):
+        y = model.backend.to_numpy(y)
+    x = exact.convert(x).copy()
+    exact.backend.check_finite(x, "x")
+    objective = Objective(exact, get_loss(loss))
+    objective.check(x, np.asarray(y))
+    y = np.asarray(y)
+    weight = None if sample_weight is None else check_weights(sample_weight, len(x))
+    penalty = Penalty(l1, l2, decay_bias)
+    ways = [(objective.layers, objective.loss, objective.targets(y))]
+    # Where a probability is too near 0 or 1, 1 − p has no digits left to check.
+    p = exact.run_forward(exact.layers, x, train=False)
+    exact_enough = not objective.given.takes_probabilities or min(p.min(), 1 - p.max()) > 1e-4
+    if objective.paired and exact_enough:
+        ways.append((exact.layers, objective.given, y))
+    errors: dict[str, float] = {}
+    for layers, way, target in ways:
+        own = type(way)(**way.config())
+        checked = _Checked(exact, layers, own, x, target, weight, penalty)
+        for name, error in _check(checked, method, tolerance, seed).items():
+            errors[name] = max(error, errors.get(name, 0.0))
+    return errors
+
+
+def check_layer(
+    layer: Layer,
+    x: Any,
+    *,
+    method: Method = "auto",
+    tolerance: float | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Check a layer alone: its gradients, and that it keeps to the rules of a layer.
+
+    The loss is L = (1/n) Σ_i Σ_k r_ik y_ik with random r, so that row i of dy is r_i. The batch is
+    checked whole, then its first row alone, then a short tail. Beside the gradients, all in
+    float64:
+
+    - x and dy come in other memory orders, and neither is modified; gradients are written and not
+      added to;
+    - what forward uses follows from the constructor's arguments, parameters and buffers;
+    - a trainer makes steps in float32, as `fit` does: what `fit` refuses is refused here;
+    - with ``train=False`` nothing moves and nothing is kept, and the output is that of training,
+      but for a layer that draws or has buffers that training moves;
+    - `row_squares`, where the layer has it, is compared with batches of one row.
+
+    Parameters
+    ----------
+    layer : Layer
+        A copy of it is checked. Parameters of a layer that is in no model are moved off their first
+        values, because at a scale of 1 a forgotten factor does not show.
+    x : array-like, shape (n, n_in)
+        For a layer that takes the mean of a column away, a central difference has no digits left
+        beyond a million deviations from 0.
+    method, tolerance, seed
+        As for `check_gradients`.
+
+    Returns
+    -------
+    dict of str to float
+        For each array the largest error, as a share of its largest entry.
+
+    Raises
+    ------
+    GradientError
+        Saying what is wrong, and where.
+
+    Warns
+    -----
+    LayerWarning
+        Of what may be meant: an array that `build` does not declare, a constant as far as a check
+        can see; a buffer that training moves and the class does not name.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> errors = gd.check_layer(gd.Tanh(), np.array([[0.5, -1.0], [2.0, 0.0]]))
+    >>> class Wrong(gd.Tanh):
+    ...     def backward(self, dy):
+    ...         (y,) = self.kept()
+    ...         return dy * (1 - y)
+    >>> gd.check_layer(Wrong(), np.array([[0.5, -1.0], [2.0, 0.0]]))
+    Traceback (most recent call last):
+    minigd.errors.GradientError: x: backward disagrees with the complex step. Worst at [0, 1]: ...
+    """
+    _check_method(method)
+    if isinstance(layer, type):
+        raise TypeError(f"check_layer takes a layer, {layer.__name__}(), and not its class")
+    with no_inner_layers(layer):
+        try:
+            errors, notes = _check_layer(layer, x, method, tolerance, seed)
+        except ShapeError as error:
+            raise GradientError(str(error)) from error
+    for note in notes:
+        warnings.warn(f"{type(layer).__name__}: {note}", LayerWarning, stacklevel=2)
+    return errors
+
+
+def _check_layer(
+    layer: Layer, x: Any, method: Method, tolerance: float | None, seed: int
+) -> tuple[dict[str, float], list[str]]:
+    if layer.name and layer.backend.holds(x):
+        x = layer.backend.to_numpy(x)
+    x = np.array(x, dtype="float64", ndmin=2)
+    # Another stream than that of a caller who drew x from this seed: dy = x would hide mistakes.
+    rng = np.random.default_rng([seed, _LAYER])
+    model = model_of(layer, x.shape[1])
+    if layer.name:
+        values = {
+            f"params/{model.layers[0].name}.{k}": layer.backend.to_numpy(v)
+            for k, v in layer.params.items()
+        }
+        values |= {
+            f"buffers/{model.layers[0].name}.{k}": layer.backend.to_numpy(v)
+            for k, v in layer.buffers.items()
+        }
+        model.load_arrays(values)
+    else:
+        model.flat_params += 0.5 * rng.standard_normal(model.flat_params.shape)
+        if isinstance(model.layers[0], Adapted):
+            columns = rng.standard_normal((10, x.shape[1]))
+            model.layers[0].adapt(Batches(columns, columns))
+    x = model.convert(x)
+    model.backend.check_finite(x, "x")
+    dy = rng.standard_normal((len(x), model.n_out))
+    errors: dict[str, float] = {}
+    before = model.flat_params.copy()
+    for rows in (slice(None), slice(0, 1), slice(-(len(x) // 2 + 1), None)):
+        checked = _Checked(model, model.layers, Projection(), x[rows].copy(), dy[rows].copy())
+        try:
+            found = _check(checked, method, tolerance, seed)
+        except (ValueError, IndexError) as error:
+            if rows.start is not None:
+                _raise_if_stale(checked, error)
+            raise
+        for name, share in found.items():
+            errors[name] = max(share, errors.get(name, 0.0))
+    # A layer may have moved its parameters by itself, which is against a rule of its own.
+    model.flat_params = before
+    return errors, check_rules(model, x, dy, tolerance or 0.0)
+
+
+def _raise_if_stale(checked: _Checked, error: Exception) -> None:
+    """Say so where a new layer takes a batch that fails in one that has seen another size."""
+    model = checked.model.copy()
+    try:
+        checked._replace(model=model, layers=model.layers).gradients()
+    except Exception:  # it fails for another reason, which the error itself tells
+        return
+    raise GradientError(
+        f"{model.layers[0].name} fails on a batch of shape {checked.x.shape} after one of another "
+        f"size, and not without it ({type(error).__name__}: {error})",
+        "a stale cache: it uses arrays of the batch before",
+    ) from error
+
+
+def _check_method(method: Method) -> None:
+    if method not in ("auto", "complex", "central"):
+        raise ValueError(f"method must be 'auto', 'complex' or 'central', not {method!r}")
+
+
+def _check(
+    checked: _Checked, method: Method, tolerance: float | None, seed: int
+) -> dict[str, float]:
+    try:
+        return _judge(checked, method, tolerance, seed)
+    except GradientError as error:
+        raise GradientError(str(error), _looks_like(checked, str(error))) from None
+
+
+def _looks_like(checked: _Checked, message: str) -> str | None:
+    """Return what a failure looks like; another array than the one in the message is named."""
+    model, layers, loss, x, y, weight, penalty = checked
+    alone = isinstance(loss, Projection)
+    first = message.partition(":")[0]
+    try:
+        found = explain(model, layers, None if alone else loss, x, y, weight, penalty, first)
+        if alone and (found is None or found[1] == DRAWN):
+            used = undeclared(layers[0], x, y)
+            check_moves(layers[0], used)
+            if found is None:
+                check_copies(layers[0], used, x, y)
+    except GradientError as error:
+        return str(error)
+    except Exception:  # a layer from outside may do anything, and the failure itself is what counts
+        return None
+    if found is None or found[0] == first:
+        return found and found[1]
+    return f"{found[0]}: {found[1]}"
+
+
+def _judge(
+    checked: _Checked, method: Method, tolerance: float | None, seed: int
+) -> dict[str, float]:
+    checked.meet_another_batch()
+    with np.errstate(all="ignore"):
+        value = float(checked.value(checked.x))
+    if not math.isfinite(value):
+        alone = isinstance(checked.loss, Projection)
+        what = f"{checked.layers[0].name}: the sum of the outputs" if alone else "the loss"
+        raise GradientError(f"{what} is {value}: there is no derivative to compare with")
+    analytic = checked.gradients()
+    if method == "central":
+        return _compare(checked, analytic, "central", tolerance, seed)
+    refusal = _refuses_complex(checked)
+    if refusal is None:
+        try:
+            return _compare(checked, analytic, "complex", tolerance, seed)
+        except GradientError:
+            # A layer that takes complex numbers but is not analytic, through abs for example, is
+            # judged by the central difference; a wrong gradient is wrong for both.
+            if (
+                method == "complex"
+                or _passes(checked, analytic, "complex", seed)
+                or not _passes(checked, analytic, "central", seed)
+            ):
+                raise
+    elif method == "complex":
+        raise GradientError(f"the complex step can't be used: {refusal}; use method='central'")
+    return _compare(checked, analytic, "central", tolerance, seed)
+
+
+def _passes(
+    checked: _Checked,
+    analytic: dict[str, Array],
+    method: Literal["complex", "central"],
+    seed: int,
+) -> bool:
+    try:
+        _compare(checked, analytic, method, TOLERANCE["central"], seed)
+    except GradientError:
+        return False
+    return True
+
+
+def _refuses_complex(checked: _Checked) -> str | None:
+    """Return why a forward pass in complex numbers is not to be trusted, or None."""
+    real = float(checked.value(checked.x))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", np.exceptions.ComplexWarning)
+            twin = checked.as_complex()
+            value = complex(twin.value(twin.x))
+    except Exception as error:  # whatever a layer from outside does with complex numbers
+        return f"the forward pass fails in complex128 ({type(error).__name__}: {error})"
+    if not math.isclose(value.real, real, rel_tol=1e-12, abs_tol=1e-12):
+        # Complex numbers are summed in another order, which shows where large numbers cancel.
+        rounding = 100 * shaken(checked.model, checked.x, checked.value)
+        if abs(value.real - real) <= min(rounding, _MOST_ROUNDING["complex"]):
+            return None
+        return f"in complex128 the loss is {value.real!r}, in float64 {real!r}"
+    return None
+
+
+def _compare(
+    checked: _Checked,
+    analytic: dict[str, Array],
+    method: Literal["complex", "central"],
+    tolerance: float | None,
+    seed: int,
+) -> dict[str, float]:
+    rng = np.random.default_rng(seed)
+    allowed = TOLERANCE[method] if tolerance is None else tolerance
+    loss = max(1.0, abs(float(checked.value(checked.x))))
+    noise = _ROUNDING[method] * loss
+    twin = checked.as_complex() if method == "complex" else checked
+    errors: dict[str, float] = {}
+    worst: tuple[float, str] = (0.0, "")
+    for name, gradient in analytic.items():
+        target = twin.x if name == "x" else twin.model.params[name]
+        entries = np.arange(gradient.size)
+        if gradient.size > _MOST_ENTRIES:
+            entries = rng.choice(gradient.size, _MOST_ENTRIES, replace=False)
+        places = [np.unravel_index(int(i), gradient.shape) for i in entries]
+        own = np.array([gradient[place] for place in places])
+        derivative = _complex_step if method == "complex" else _central
+        numeric = np.array(
+            [
+                derivative(lambda: twin.value(twin.x), target, place, float(gradient[place]))
+                for place in places
+            ]
+        )
+        largest = max(float(np.nanmax(np.abs(numeric), initial=0.0)), 1e-300)
+        error = np.where(np.isfinite(own) & np.isfinite(numeric), np.abs(own - numeric), math.inf)
+        i = int(np.argmax(error)) if len(error) else 0
+        # A gradient that is 0 but for rounding is judged by what rounding may do.
+        scale = largest + noise / allowed
+        if len(error) and error[i] > allowed * scale:
+            scale += min(_rounding(checked, name, method), _MOST_ROUNDING[method] * loss) / allowed
+        errors[name] = float(error[i]) / scale if len(error) else 0.0
+        excess = errors[name] / allowed
+        if excess > max(1.0, worst[0]):
+            worst = (
+                excess,
+                _report(
+                    name,
+                    places[i],
+                    own[i],
+                    numeric[i],
+                    errors[name],
+                    method,
+                    allowed,
+                    checked.x.shape,
+                ),
+            )
+    if worst[1]:
+        raise GradientError(worst[1])
+    return errors
+
+
+def _rounding(checked: _Checked, name: str, method: Literal["complex", "central"]) -> float:
+    """Return what rounding may do to a gradient, and to its numerical twin."""
+
+    def gradient(x: Array) -> Array:
+        return checked._replace(x=x).gradients()[name]
+
+    own = 100 * shaken(checked.model, checked.x, gradient)
+    if method == "complex":
+        return own
+    return own + 5 * shaken(checked.model, checked.x, checked.value) / CENTRAL_STEPS[0]
+
+
+def _report(
+    name: str,
+    place: tuple[Any, ...],
+    own: float,
+    numeric: float,
+    share: float,
+    method: str,
+    allowed: float,
+    shape: tuple[int, ...],
+) -> str:
+    how = "complex step" if method == "complex" else "central difference"
+    index = ", ".join(str(int(i)) for i in place)
+    hint = (
+        "; a NaN here means that backward adds to the gradient, or does not write all of it"
+        if math.isnan(own) and name != "x"
+        else ""
+    )
+    return (
+        f"{name}: backward disagrees with the {how}. Worst at [{index}]: backward gave {own:.12g}, "
+        f"the {how} {numeric:.12g}; absolute error {abs(own - numeric):.3g}, relative error "
+        f"{abs(own - numeric) / max(abs(numeric), 1e-300):.3g}; {share:.3g} of the largest entry, "
+        f"of which {allowed:g} is allowed (batch of shape {shape}){hint}"
+    )
+
+
+def _complex_step(
+    value: Callable[[], Any], target: Array, place: tuple[Any, ...], own: float
+) -> float:
+    before = target[place]
+    target[place] = before + 1j * COMPLEX_STEP
+    derivative = float(value().imag) / COMPLEX_STEP
+    target[place] = before
+    return derivative
+
+
+def _central(value: Callable[[], Any], target: Array, place: tuple[Any, ...], own: float) -> float:
+    """Return the central difference of the step, of three, that comes nearest to `own`.
+
+    A large step meets a kink, and a small one rounding; a wrong gradient is near to none of them.
+    Right at a kink, where left and right slope differ, anything between the two is right.
+    """
+    before = target[place]
+    middle = float(value())
+    best = math.nan
+    for step in CENTRAL_STEPS:
+        target[place] = before + step
+        above = float(value())
+        target[place] = before - step
+        below = float(value())
+        target[place] = before
+        central = (above - below) / (2 * step)
+        left, right = (middle - below) / step, (above - middle) / step
+        if not abs(central - own) >= abs(best - own):
+            best = central
+    kinked = abs(right - left) > 1e-3 * (abs(left) + abs(right))
+    slack = 1e-6 * (abs(left) + abs(right))
+    if kinked and min(left, right) - slack <= own <= max(left, right) + slack:
+        return own
+    return best

@@ -1,0 +1,90 @@
+"""The rules of a layer beside its gradient: what training, prediction and files need it to do.
+
+Training is tried with the trainer itself, so that whatever `fit` refuses is refused here as well.
+"""
+
+import numpy as np
+
+from minigd.backends.base import Array
+from minigd.checks.diagnosis.layer import alone
+from minigd.checks.layer_rules.declared import (
+    check_copies,
+    check_moves,
+    note_undeclared,
+    remedy,
+    undeclared,
+)
+from minigd.checks.layer_rules.inner import model_of, no_inner_layers
+from minigd.checks.layer_rules.parts import MOST_ROUNDING, LayerWarning, Projection, Same, shaken
+from minigd.checks.layer_rules.prediction import check_prediction
+from minigd.checks.layer_rules.row_squares import check_row_squares
+from minigd.checks.layer_rules.training import check_inputs, check_training
+from minigd.errors import GradientError, ShapeError
+from minigd.nn.sequential import Sequential
+
+__all__ = [
+    "MOST_ROUNDING",
+    "LayerWarning",
+    "Projection",
+    "Same",
+    "check_copies",
+    "check_moves",
+    "check_rules",
+    "model_of",
+    "no_inner_layers",
+    "shaken",
+    "undeclared",
+]
+
+
+def check_rules(model: Sequential, x: Array, dy: Array, tolerance: float = 0.0) -> list[str]:
+    """Refuse what breaks a rule in the one layer of a float64 model, and return what may be meant.
+
+    Parameters
+    ----------
+    model : Sequential
+        Its one layer has the right gradients; it stays as it is.
+    x, dy : Array, shape (n, n_in) and (n, n_out)
+    tolerance : float, default 0.0
+        What the gradients were allowed to be off by, as a share of the largest entry.
+
+    Returns
+    -------
+    list of str
+        What to know about the layer, a sentence each.
+
+    Raises
+    ------
+    GradientError
+        Naming the rule that is broken, and what to do.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> class Forgets(gd.Dense):
+    ...     def forward(self, x, train=False):
+    ...         y = super().forward(x, train)
+    ...         return y if train else y - self.params["b"]
+    >>> model = gd.Sequential([Forgets(2)], inputs=3, dtype="float64")
+    >>> model.params["forgets1.b"][...] = [1.0, 2.0]
+    >>> check_rules(model, np.ones((4, 3)), np.ones((4, 2)))
+    Traceback (most recent call last):
+    minigd.errors.GradientError: forgets1: forward gives other numbers with train=False than ...
+    """
+    (layer,) = model.layers
+    with np.errstate(all="ignore"):
+        check_inputs(alone(layer), x, dy)
+        used = undeclared(layer, x, dy)
+        check_copies(layer, used, x, dy)
+        notes = note_undeclared(layer, used)
+        try:
+            check_training(layer, x, dy)
+        except ShapeError as error:
+            wide = {path: u for path, u in used.items() if u.array.dtype == "float64"}
+            if not wide:
+                raise
+            why = f"{next(iter(wide))} is float64: {remedy(layer, wide)}"
+            raise GradientError(str(error), why) from error
+        notes += check_prediction(layer, x, dy)
+        check_row_squares(layer, x, dy, max(1e-7, tolerance))
+    return notes

@@ -1,0 +1,197 @@
+"""What a layer computes with: arrays that `build` did not declare, and that no file would hold."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigd.backends.base import Array
+from minigd.checks.diagnosis.batches import between
+from minigd.checks.diagnosis.layer import alone, run
+from minigd.checks.layer_rules.parts import arrays, is_same, predicted
+from minigd.errors import GradientError
+from minigd.nn.layers import Layer
+from minigd.nn.sequential import Sequential
+
+
+class Used(NamedTuple):
+    """An array that a layer uses and `build` did not declare, and whether a pass changes it."""
+
+    array: Array
+    moves: bool
+
+
+def undeclared(layer: Layer, x: Array, dy: Array) -> dict[str, Used]:
+    """Return the arrays that a layer uses and `build` did not declare, by path.
+
+    Arrays that the same pass has set, such as an x kept for `backward`, are none of them, nor are
+    arrays whose numbers do not matter, because they are written over.
+    """
+    model, names = alone(layer), set[str]()
+    run(model, x, dy)
+    for train in (True, False):
+        with _reads(model.layers[0]) as read:
+            run(model, x, dy) if train else predicted(model, x)
+        names |= read
+    found = {}
+    for path, array in arrays(model.layers[0], names).items():
+        if _matters(layer, path, names, x, dy):
+            rng = np.random.default_rng(0)
+            other = alone(layer)
+            run(other, x, dy)
+            before = np.array(arrays(other.layers[0], names).get(path, array))
+            run(other, between(x, len(x), rng)[0], rng.standard_normal(dy.shape))
+            after = arrays(other.layers[0], names).get(path, before)
+            found[path] = Used(array, not is_same(before, after))
+    return found
+
+
+def check_copies(layer: Layer, used: dict[str, Used], x: Array, dy: Array) -> None:
+    """Refuse a layer that goes by numbers which a copy, or a saved model, does not have.
+
+    Parameters
+    ----------
+    layer : Layer
+    used : dict of str to Used
+        Of this layer, as `undeclared` gives it.
+    x, dy : Array, shape (n, n_in) and (n, n_out)
+
+    Raises
+    ------
+    GradientError
+    """
+    check_moves(layer, used)
+    one, other = run(alone(layer), x, dy), run(alone(layer), x, dy)
+    if all(is_same(one[name], other[name]) for name in one):
+        return
+    why = "what it uses must follow from the constructor's arguments, parameters and buffers"
+    if used:
+        why = f"it uses {_paths(used)}, which build does not declare: {remedy(layer, used)}"
+    raise GradientError(
+        f"{layer.name}: a copy of the layer, or a model that was saved and loaded, gives other "
+        f"numbers: {why}"
+    )
+
+
+def check_moves(layer: Layer, used: dict[str, Used]) -> None:
+    """Refuse a layer that goes by arrays which its passes change, and which nobody saves.
+
+    Raises
+    ------
+    GradientError
+    """
+    moved = [path for path, (_, moves) in used.items() if moves]
+    if moved:
+        name = _short(moved[0])
+        raise GradientError(
+            f"{layer.name}: a pass changes {_paths(moved)}, which it uses and build does not "
+            "declare, so that a model does not save it, or move it to a GPU. If it follows the "
+            f'data, declare it in build, self.add_buffer("{name}", shape), write into '
+            f'self.buffers["{name}"] in training, and running = ("{name}",) in the class; if it is '
+            f'to be trained, self.add_param("{name}", shape), and write its gradient into '
+            f'self.grads["{name}"]'
+        )
+
+
+def note_undeclared(layer: Layer, used: dict[str, Used]) -> list[str]:
+    """Return what to know of arrays that stay as they are, as a constant does."""
+    if not used:
+        return []
+    return [
+        f"it uses {_paths(used)}, which build does not declare, so that a model does not train or "
+        "save it, or move it to a GPU. That is right for a constant on the CPU; else "
+        f"{remedy(layer, used)}"
+    ]
+
+
+@contextmanager
+def _reads(layer: Layer) -> Iterator[set[str]]:
+    """Collect the attributes that are read before they are set."""
+    kind: Any = type(layer)
+    read: set[str] = set()
+    written: set[str] = set()
+
+    def get(self: Layer, name: str) -> Any:
+        if name not in written:
+            read.add(name)
+        return kind.__getattribute__(self, name)
+
+    def put(self: Layer, name: str, value: Any) -> None:
+        written.add(name)
+        kind.__setattr__(self, name, value)
+
+    spy = {"__getattribute__": get, "__setattr__": put, "__module__": kind.__module__}
+    layer.__class__ = type(kind.__name__, (kind,), spy)
+    try:
+        yield read
+    finally:
+        layer.__class__ = kind
+
+
+def _matters(layer: Layer, path: str, names: set[str], x: Array, dy: Array) -> bool:
+    """Tell whether a pass goes by the numbers in an array."""
+    expected = _passes(alone(layer), x, dy)
+    model = alone(layer)
+    _passes(model, x, dy)
+    array = arrays(model.layers[0], names).get(path)
+    if array is None:
+        return False
+    if not array.flags.writeable:
+        return True
+    before = array.copy()
+    try:
+        # Whole numbers may be places in an array: in another order they still are.
+        if array.dtype.kind in "fc":
+            array[...] = 1.5 * array + 1
+        else:
+            array.reshape(-1)[...] = np.roll(before, 1)
+            if np.array_equal(array, before):
+                return True
+        return not all(map(is_same, expected, _passes(model, x, dy)))
+    except Exception:  # a layer from outside may do anything with other numbers
+        return True
+    finally:
+        # It may be the very array that the constructor was given.
+        array[...] = before
+
+
+def _passes(model: Sequential, x: Array, dy: Array) -> list[Array]:
+    """Return what a prediction and two training passes give."""
+    return [predicted(model, x), *run(model, x, dy).values(), *run(model, x, dy).values()]
+
+
+def _paths(paths: Iterable[str]) -> str:
+    """Return ``self.a, an array``, or ``self.a and self.b, arrays``."""
+    *first, last = paths
+    return f"{', '.join(first)} and {last}, arrays" if first else f"{last}, an array"
+
+
+def _short(path: str) -> str:
+    """Return a name for a buffer.
+
+    >>> _short("self.tables['sin'][0]")
+    'tables_sin_0'
+    """
+    words = "".join(c if c.isalnum() or c == "_" else " " for c in path.removeprefix("self."))
+    return "_".join(words.split())
+
+
+def remedy(layer: Layer, used: dict[str, Used]) -> str:
+    """Return what to do about the first of some arrays."""
+    path, (array, _) = next(iter(used.items()))
+    name, given, first = _short(path), path, ""
+    if path.removeprefix("self.") in layer.config():
+        given = f"np.array({path})"
+        first = "give it to the constructor as a list, which can be saved, and "
+    declare = (
+        f"{first}declare it in build, "
+        f'self.add_buffer("{name}", {given}.shape, lambda rng, shape: {given}), '
+    )
+    if array.dtype.kind in "biu":
+        cast = "bool" if array.dtype.kind == "b" else "int"
+        return f'{declare}and use self.buffers["{name}"].astype({cast}) in its place'
+    return (
+        f"{declare}or with add_param if it is to be trained, and use "
+        f'self.buffers["{name}"], or self.params["{name}"], in its place'
+    )

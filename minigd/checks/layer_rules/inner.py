@@ -1,0 +1,63 @@
+"""A model of one layer, to check it in, and a sentence where the layer holds another one."""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from minigd.checks.layer_rules.parts import attributes, inside
+from minigd.errors import GradientError
+from minigd.nn.layers import Layer
+from minigd.nn.sequential import Sequential
+
+
+def model_of(layer: Layer, width: int) -> Sequential:
+    """Return a float64 model of one new layer like this one.
+
+    Raises
+    ------
+    GradientError
+        If it holds other layers, which no model builds, or its `forward` does not take `train`.
+    """
+    _refuse_inner(layer)
+    try:
+        inspect.signature(layer.forward).bind(None, False)
+    except TypeError as error:
+        kind = type(layer).__name__
+        raise GradientError(f"{kind} must define forward(self, x, train=False): {error}") from error
+    own = type(layer)(**layer.config())
+    try:
+        return Sequential([own], width, dtype="float64")
+    finally:
+        _refuse_inner(own)
+
+
+@contextmanager
+def no_inner_layers(layer: Layer) -> Iterator[None]:
+    """Say what is supported where a layer makes use of one that is in no model."""
+    try:
+        yield
+    except AttributeError as error:
+        inner = getattr(error, "obj", None)
+        if isinstance(inner, Layer) and type(inner) is not type(layer) and not inner.name:
+            what = type(inner).__name__
+            raise _inner_error(layer, f"makes use of another layer, {what}(...)") from error
+        raise
+
+
+def _refuse_inner(layer: Layer) -> None:
+    for name, value in attributes(layer).items():
+        for path, inner in inside(f"self.{name}", value, (Layer, Sequential)):
+            what = f"{path} = {type(inner).__name__}(...)"
+            if isinstance(inner, Layer):
+                raise _inner_error(layer, f"holds another layer, {what}")
+            raise _inner_error(layer, f"holds a model, {what}", "its layers")
+
+
+def _inner_error(layer: Layer, how: str, it: str = "that layer") -> GradientError:
+    kind = type(layer).__name__
+    return GradientError(
+        f"{kind} {how}, and a model builds, trains and saves only the layers of its own list. Put "
+        f"{it} into the list, before or after {kind}; or, where they can't stand in a row, "
+        f"as in x + f(x), declare its parameters in {kind}.build with self.add_param and write "
+        "its formula into forward and backward"
+    )

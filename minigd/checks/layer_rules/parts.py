@@ -1,0 +1,134 @@
+"""What the checks of a layer's rules share: its attributes, its predictions, and rounding."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from minigd.backends.base import Array
+from minigd.errors import GradientError, ShapeError
+from minigd.nn.layers import Layer
+from minigd.nn.losses import Loss
+from minigd.nn.sequential import Sequential
+
+MOST_ROUNDING = 1e-6
+"""The most that rounding may do to what a layer gives, as a share of how far its numbers spread."""
+
+
+class LayerWarning(UserWarning):
+    """Something about a layer that may be meant, and that its author should know."""
+
+
+class Projection(Loss):
+    """ℓ_i = Σ_k z_ik y_ik, whose gradient is y: any row of dy can be asked for."""
+
+    def per_example(self, z: Array, y: Array) -> Array:
+        """Return the sum over the outputs."""
+        return (z * y).sum(axis=1)
+
+    def gradient(self, z: Array, y: Array) -> Array:
+        """Return y."""
+        return y.copy()
+
+
+class Same(Layer):
+    """Hands on what it is given, so that what stands before it is checked alone."""
+
+    def forward(self, x: Array, train: bool = False) -> Array:
+        """Return x."""
+        return x
+
+    def backward(self, dy: Array) -> Array:
+        """Return dy."""
+        return dy
+
+
+def shaken(model: Sequential, x: Array, run: Callable[[Array], Any]) -> float:
+    """Return the most that last digits of x and the parameters change in ``run(x)``."""
+    rng = np.random.default_rng(0)
+    p = model.flat_params
+    before, most, given = p.copy(), 0.0, np.array(run(x))
+
+    def shake(a: Array) -> Array:
+        moved: Array = a * (1 + 2.0**-52 * rng.uniform(-1, 1, a.shape))
+        return moved
+
+    for _ in range(3):
+        p[...] = shake(before)
+        most = max(most, float(np.abs(run(shake(x)) - given).max()))
+    p[...] = before
+    return most
+
+
+def is_rounding(
+    one: Array, other: Array, model: Sequential, x: Array, run: Callable[[Array], Any]
+) -> bool:
+    """Tell whether two results of ``run(x)`` differ by no more than rounding can do."""
+    if np.allclose(one, other, rtol=1e-9, atol=1e-12):
+        return True
+    # Columns that lie far from 0 are summed in another order, which shows in last digits.
+    rounding = min(100 * shaken(model, x, run), MOST_ROUNDING * np.ptp(one))
+    return bool(np.allclose(one, other, rtol=1e-9, atol=rounding))
+
+
+def is_same(one: Array, other: Array) -> bool:
+    """Tell whether two arrays hold the same bits, NaN included."""
+    # Texts, of which a layer may hold an array too, have no NaN to ask for.
+    return np.array_equal(one, other, equal_nan=one.dtype.kind in "fc")
+
+
+def attributes(layer: Layer) -> dict[str, Any]:
+    """Return what a layer holds beside what every layer has, class attributes included."""
+    kinds = [k for k in type(layer).__mro__ if issubclass(k, Layer) and k is not Layer]
+    found = {name: value for k in reversed(kinds) for name, value in vars(k).items()}
+    found |= vars(layer)
+    return {name: a for name, a in found.items() if name not in Layer.__annotations__}
+
+
+def inside(path: str, value: Any, kind: type | tuple[type, ...]) -> Iterator[tuple[str, Any]]:
+    """Yield what is of a kind in an attribute, and in lists, tuples and dicts in it, by its path.
+
+    >>> list(inside("self.a", {"b": [1, "c"]}, str))
+    [("self.a['b'][1]", 'c')]
+    """
+    if isinstance(value, kind):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from inside(f"{path}[{key!r}]", item, kind)
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            yield from inside(f"{path}[{i}]", item, kind)
+
+
+def arrays(layer: Layer, names: set[str] | None = None) -> dict[str, Array]:
+    """Return the arrays that a layer holds by itself, by path."""
+    return {
+        path: array
+        for name, value in attributes(layer).items()
+        if names is None or name in names
+        for path, array in inside(f"self.{name}", value, np.ndarray)
+    }
+
+
+def predicted(model: Sequential, x: Array) -> Array:
+    """Return the output with train=False."""
+    with with_train_false():
+        return np.array(model.run_forward(model.layers, x, train=False))
+
+
+@contextmanager
+def with_train_false() -> Iterator[None]:
+    """Say in which pass it is that an output has another shape or dtype."""
+    try:
+        yield
+    except ShapeError as error:
+        raise GradientError(f"with train=False, {error}") from error
+
+
+def modifies(layer: Layer, what: str, when: str = "") -> GradientError:
+    """Return the error for a layer that changes what it was given."""
+    return GradientError(
+        f"{layer.name} modifies {what}{when}, which belongs to its caller: work on a copy"
+    )

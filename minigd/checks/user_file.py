@@ -1,0 +1,324 @@
+"""The check of a file of one's own: each layer and loss in it, on random rows, gets a verdict.
+
+It is the work behind ``minigd check mylayer.py`` and the pytest plugin.
+"""
+
+import importlib.util
+import inspect
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigd import formulas
+from minigd.backends.base import Array
+from minigd.checks.gradients import check_gradients, check_layer
+from minigd.checks.layer_rules import LayerWarning, Same, model_of, no_inner_layers
+from minigd.cli.output import show
+from minigd.data.batches import Batches
+from minigd.errors import GradientError, PerExampleError, ShapeError
+from minigd.nn.layers import Layer
+from minigd.nn.layers.normalization import Adapted
+from minigd.nn.losses import Loss
+from minigd.nn.sequential import Sequential
+from minigd.progress import printable, say
+
+SIZES = (7, 2, 1)
+WIDTHS = (6, 5, 1)
+
+
+class Verdict(NamedTuple):
+    """What came of one layer or loss: its name, the error if there was one, and what to know.
+
+    >>> print(Verdict("Swish")); print(Verdict("Scale", GradientError("s is off", "a sign")))
+    Swish: ok
+    Scale: wrong. It looks like: a sign
+    >>> print(Verdict("Table", notes=("forward uses self.table",)))
+    Table: ok. Note: forward uses self.table
+    """
+
+    name: str
+    error: BaseException | None = None
+    checked: bool = True
+    notes: tuple[str, ...] = ()
+
+    @property
+    def right(self) -> bool:
+        """Whether it was checked, and nothing was found wrong."""
+        return self.error is None
+
+    def __str__(self) -> str:
+        notes = "".join(f". Note: {note}" for note in self.notes)
+        if self.error is None:
+            return printable(f"{self.name}: ok{notes}")
+        found = getattr(self.error, "diagnosis", None)
+        kind = "" if isinstance(self.error, GradientError) else f"{type(self.error).__name__}: "
+        where = _where(self.error) if kind and self.checked else ""
+        what = " ".join(f"{kind}{self.error}".split()) + where
+        what = f"It looks like: {found}" if found else what
+        return printable(
+            f"{self.name}: {'wrong' if self.checked else 'not checked'}. {what}{notes}"
+        )
+
+
+def _where(error: BaseException) -> str:
+    """Return the last line that an error came through outside minigd and NumPy, if there is one."""
+    inside = tuple(str(Path(module).parent) for module in (__file__, np.__file__))
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not f.filename.startswith((*inside, "<"))]
+    # What the author raises on purpose says enough.
+    if not own or (own[-1].line or "").startswith("raise "):
+        return ""
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})"
+
+
+def check_file(path: str | os.PathLike[str]) -> list[Verdict]:
+    """Check each layer and each loss that a file of Python defines.
+
+    They are those of the file's list ``examples``, if it has one, ``examples = [MyLayer(3)]``, and
+    every other public class of its own that can be made without arguments.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    list of Verdict
+
+    Raises
+    ------
+    OSError
+        If the file can't be read.
+    ValueError
+        If it can't be run, or there is nothing to check in it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "mylayer.py")
+    ...     _ = path.write_text('''
+    ... import minigd as gd
+    ... class Double(gd.Layer):
+    ...     def forward(self, x, train=False):
+    ...         return 2 * x
+    ...     def backward(self, dy):
+    ...         return dy / 2
+    ... ''')
+    ...     for verdict in check_file(path):
+    ...         print(verdict)
+    Double: wrong. It looks like: a constant factor of 0.25
+    """
+    return [check_thing(name, thing) for name, thing in things_in(path)]
+
+
+def things_in(path: str | os.PathLike[str]) -> list[tuple[str, Any]]:
+    """Return what there is to check in a file by name: an example, or a class to be made.
+
+    Raises
+    ------
+    OSError, ValueError
+        As `check_file`.
+    """
+    module = _load(Path(path))
+    examples = getattr(module, "examples", [])
+    if not isinstance(examples, list | tuple) or not all(
+        isinstance(example, Layer | Loss) for example in examples
+    ):
+        raise ValueError(
+            f"examples in {path} must be a list of layers and losses, [MyLayer(3)], and it is "
+            f"{examples!r}"
+        )
+    found = [(repr(example), example) for example in examples]
+    shown = {type(example) for example in examples}
+    found += [(kind.__name__, kind) for kind in _own_classes(module) if kind not in shown]
+    if not found:
+        raise ValueError(f"there is nothing to check in {path}: it defines no Layer and no Loss")
+    return found
+
+
+def _load(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    # As `python mylayer.py` would, so that a file can import the one beside it.
+    name, folder = f"_minigd_check_{path.stem}", str(path.resolve().parent)
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is no file of Python: its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, folder)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{path} can't be run: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(folder)
+    return module
+
+
+def _own_classes(module: ModuleType) -> Iterator[type[Layer] | type[Loss]]:
+    """Yield the public layers and losses of a module, but for those that others only build on."""
+    own = [
+        kind
+        for name, kind in vars(module).items()
+        if inspect.isclass(kind)
+        and issubclass(kind, Layer | Loss)
+        and kind.__module__ == module.__name__
+        and not name.startswith("_")
+    ]
+    for kind in own:
+        built_on = any(other is not kind and issubclass(other, kind) for other in own)
+        if not (built_on and _is_unfinished(kind)):
+            yield kind
+
+
+def _is_unfinished(kind: type[Layer] | type[Loss]) -> bool:
+    """Tell whether a class lacks what its subclasses bring."""
+    verdict = check_thing(kind.__name__, kind)
+    lacks = (NotImplementedError, AttributeError)
+    return isinstance(verdict.error, lacks) or not verdict.checked
+
+
+def check_thing(name: str, thing: Any) -> Verdict:
+    """Check a layer or a loss, or a class of one, and return what came of it."""
+    if isinstance(thing, type):
+        try:
+            thing = thing()
+        except Exception as error:
+            given = [p.default for p in inspect.signature(thing).parameters.values()]
+            if inspect.Parameter.empty not in given:
+                return Verdict(name, error, checked=False)
+            reason = f"{error}; give the file a list of examples, examples = [{name}(...)]"
+            return Verdict(name, TypeError(reason), checked=False)
+    failed: BaseException | None = None
+    with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", LayerWarning)
+        try:
+            if isinstance(thing, Layer):
+                with no_inner_layers(thing):
+                    _check_a_layer(thing)
+            else:
+                _check_a_loss(thing)
+        except (Exception, SystemExit) as error:  # a layer from outside may raise anything
+            failed = error
+    said = [str(warning.message).partition(": ")[2] for warning in caught]
+    return Verdict(name, failed, notes=tuple(dict.fromkeys(said)))
+
+
+def _check_a_layer(layer: Layer) -> None:
+    """Check a layer in each width that it takes, with numbers of which it gives numbers."""
+    refused: Exception | None = None
+    taken = False
+    for width in WIDTHS:
+        for rows in _rows(max(SIZES), width):
+            try:
+                model = model_of(layer, width)
+                if isinstance(model.layers[0], Adapted):
+                    model.layers[0].adapt(Batches(rows, rows))
+                y = model.forward(rows, train=True)
+            except ShapeError as error:
+                raise GradientError(str(error)) from error
+            except ValueError as error:
+                # A layer may take some widths alone; one that takes none is told why.
+                refused = error
+                break
+            if np.isfinite(y).all():
+                taken = True
+                for n in SIZES:
+                    check_layer(layer, rows[:n])
+                break
+    if not taken:
+        raise refused or ValueError("forward gives no finite numbers, for rows of any kind")
+
+
+def _rows(n: int, width: int) -> list[Array]:
+    """Return rows of any numbers, and of numbers between 0 and 1 for what takes only those."""
+    rng = np.random.default_rng([n, width])
+    return [rng.standard_normal((n, width)), rng.uniform(0.1, 0.9, (n, width))]
+
+
+def _check_a_loss(loss: Loss) -> None:
+    """Check a loss in each width that it takes, with and without weights of rows."""
+    taken = False
+    # Of one output a cross-entropy of classes has nothing to say, unless it takes no other.
+    for width in WIDTHS:
+        if width == 1 and taken:
+            break
+        for n in SIZES:
+            pair = _pair(loss, n, width)
+            if pair is not None:
+                taken = True
+                model = Sequential([Same()], width, dtype="float64")
+                check_gradients(model, loss, *pair)
+                check_gradients(model, loss, *pair, np.random.default_rng(n).uniform(0.2, 3.0, n))
+    if not taken:
+        raise ValueError("per_example gives no finite numbers, for outputs and targets of any kind")
+
+
+def _pair(loss: Loss, n: int, width: int) -> tuple[Array, Array] | None:
+    """Return outputs and targets of the first kinds for which a loss gives a finite number."""
+    refused: Exception | None = None
+    for z in _outputs(loss, n, width):
+        for y in _targets(n, width):
+            try:
+                value = type(loss)(**loss.config()).forward(z, y)
+            except PerExampleError:
+                raise
+            except ValueError:
+                continue
+            except (TypeError, IndexError) as error:
+                refused = refused or error
+                continue
+            if np.isfinite(value):
+                return z, y
+    if refused is not None:
+        raise refused
+    return None
+
+
+def _outputs(loss: Loss, n: int, width: int) -> list[Array]:
+    z, shares = _rows(n, width)
+    if width > 1:
+        shares = formulas.softmax(z)
+    return [shares] if loss.takes_probabilities else [2 * z, shares]
+
+
+def _targets(n: int, width: int) -> list[Array]:
+    """Return targets of several kinds; most losses take the first, rows that sum to 1."""
+    rng = np.random.default_rng([n, width, 1])
+    shares = rng.dirichlet(np.ones(width), n) if width > 1 else rng.uniform(0, 1, (n, 1))
+    classes = rng.integers(0, max(width, 2), n)
+    labels = (shares > 0.5).astype("float64")
+    return [shares, labels, classes, np.eye(max(width, 2))[classes][:, :width]]
+
+
+def main(path: str) -> int:
+    """Check a file, print a line for each layer and loss, and return the exit code.
+
+    0: all are right; 1: one is wrong; 2: the file is not there, or holds something that can't be
+    checked, or nothing to check.
+
+    >>> main("/no/such/file.py")
+    2
+    """
+    try:
+        things = things_in(path)
+    except (OSError, ValueError) as error:
+        say(f"minigd check: {error}")
+        return 2
+    verdicts = []
+    for name, thing in things:
+        verdicts.append(check_thing(name, thing))
+        show(str(verdicts[-1]))
+    if any(verdict.checked and not verdict.right for verdict in verdicts):
+        return 1
+    return 0 if all(verdict.checked for verdict in verdicts) else 2

@@ -1,0 +1,188 @@
+"""The demonstration: what batch size 1 and 100 really cost, and a classifier of real digits.
+
+It needs scikit-learn for the data and Matplotlib for the picture (extra ``demo``), and no download.
+"""
+
+import contextlib
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigd.backends.base import Array
+from minigd.cli.output import show
+from minigd.cli.places import check_picture
+from minigd.data.batches import Batches
+from minigd.nn.layers import Dense, ReLU, Sigmoid, Softmax, Tanh
+from minigd.nn.sequential import Sequential
+from minigd.optim.updaters import Adam
+from minigd.progress import Watch
+from minigd.training.history import History
+from minigd.training.trainer import Event, Trainer
+
+
+class Run(NamedTuple):
+    """One row of the table: a model trained in one way, and what came of it."""
+
+    label: str
+    model: Sequential
+    history: History
+    updates: int
+    rows: int
+    loss: float
+    accuracy: float
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, evaluation left out."""
+        return sum(self.history["seconds"])
+
+
+def main(picture: str | os.PathLike[str] = "minigd-demo.png") -> None:
+    """Run the demonstration, print its tables, and save its picture.
+
+    Raises
+    ------
+    ImportError
+        If scikit-learn or Matplotlib is missing; it names the extra.
+    """
+    try:
+        from matplotlib.figure import Figure
+        from sklearn import datasets, model_selection
+    except ImportError as error:
+        raise ImportError(
+            f"the demo needs scikit-learn and Matplotlib ({error}): pip install 'minigd[demo]'"
+        ) from error
+
+    check_picture(picture)
+    X, y = datasets.make_gaussian_quantiles(
+        n_samples=2000, n_features=2, n_classes=2, random_state=3, cov=0.1
+    )
+    runs = quantiles(X, y)
+    digits_X, digits_y = datasets.load_digits(return_X_y=True)
+    digits(
+        *model_selection.train_test_split(
+            digits_X / 16, digits_y, test_size=360, stratify=digits_y, random_state=0
+        )
+    )
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    draw(figure, runs, X, y)
+    figure.savefig(picture, dpi=120)
+    show(f"\npicture: {os.path.abspath(picture)}")
+
+
+def quantiles(X: Array, y: Array) -> list[Run]:
+    """Train a 2-10-10-1 network with batch size 1 and 100, for equal epochs, seconds, updates."""
+    show("1. Two Gaussian quantiles, 2-10-10-1 network: batch size 1 against batch size 100")
+    show("   1120 rows to train on, 280 to validate, 600 to test; Adam, binary cross-entropy\n")
+    show(f"{'':38} {'updates':>8} {'rows seen':>10} {'seconds':>8} {'loss':>7} {'test acc.':>9}")
+    runs: list[Run] = []
+
+    def add(label: str, **how: Any) -> Run:
+        run = train(X, y, label, **how)
+        show(
+            f"{run.label:38} {run.updates:8,} {run.rows:10,} {run.seconds:8.2f} {run.loss:7.4f} "
+            f"{run.accuracy:8.1%}"
+        )
+        runs.append(run)
+        return run
+
+    one = add("batch 1, 10 epochs", batch_size=1, epochs=10)
+    hundred = add("batch 100, 10 epochs", epochs=10)
+    add("batch 100, as many seconds as batch 1", seconds=one.seconds)
+    add("batch 100, as many updates as batch 1", updates=one.updates)
+    show(
+        f"\n   10 epochs of batch 100 are quick because they are {hundred.updates} updates, and "
+        f"{one.updates:,}\n   of batch 1. The loss is taken on the validation rows after training."
+    )
+    return runs
+
+
+def train(
+    X: Array,
+    y: Array,
+    label: str,
+    batch_size: int = 100,
+    epochs: int | None = None,
+    seconds: float | None = None,
+    updates: int | None = None,
+) -> Run:
+    """Train the network of the tutorial for so many epochs, seconds or updates."""
+    layers = [Dense(10), Tanh(), Dense(10), Tanh(), Dense(1), Sigmoid()]
+    model = Sequential(layers, inputs=2, seed=0)
+    trainer = Trainer(model, "binary_crossentropy", Adam(), metrics=["accuracy"])
+    batches = Batches(X[:1120], y[:1120], batch_size=batch_size, shuffle=True, seed=0)
+
+    watch = Watch(f"training with {label}", epochs and epochs * 1120)
+
+    def tick(event: Event) -> None:
+        if event.x is not None:
+            watch.advance(len(event.x))
+        if seconds is not None and event.name == "epoch":
+            if sum(event.trainer.history["seconds"]) >= seconds:
+                event.trainer.stop()
+        if updates is not None and event.trainer.updates >= updates:
+            event.trainer.stop()
+
+    with contextlib.closing(watch):
+        trainer.fit(batches, epochs=epochs or 1_000_000, callbacks=[tick])
+    return Run(
+        label=label,
+        model=model,
+        history=trainer.history,
+        updates=trainer.updates,
+        rows=trainer.epoch * 1120 + sum(batches.sizes[: trainer.updates % len(batches)]),
+        loss=trainer.evaluate(X[1120:1400], y[1120:1400])["loss"],
+        accuracy=trainer.evaluate(X[1400:], y[1400:])["accuracy"],
+    )
+
+
+def digits(X: Array, X_test: Array, y: Array, y_test: Array) -> float:
+    """Train a classifier of handwritten digits and return its accuracy on the test rows."""
+    batches = Batches(X, y, batch_size=100, shuffle=True, seed=0)
+    show("\n2. Handwritten digits, 64-128-10 network, ReLU and softmax")
+    show(f"   {len(X)} rows in batches of {batches.sizes}\n")
+    layers = [Dense(128, "he_normal"), ReLU(), Dense(10), Softmax()]
+    model = Sequential(layers, inputs=64, seed=0)
+    trainer = Trainer(model, "categorical_crossentropy", Adam(0.003), metrics=["accuracy"])
+    trainer.fit(batches, epochs=40, progress=True)
+    accuracy = trainer.evaluate(X_test, y_test)["accuracy"]
+    show(f"   accuracy on {len(X_test)} rows it has not seen: {accuracy:.1%}")
+    return accuracy
+
+
+def draw(figure: Any, runs: list[Run], X: Array, y: Array) -> None:
+    """Draw the decision boundary of the last run beside the loss of all runs."""
+    left, right = figure.subplots(1, 2)
+
+    model = runs[-1].model
+    reach = np.abs(X).max() * 1.05
+    axis = np.linspace(-reach, reach, 200)
+    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    p = model.predict(grid).reshape(200, 200)
+    filled = left.contourf(axis, axis, p, levels=np.linspace(0, 1, 11), cmap="cividis")
+    left.contour(axis, axis, p, levels=[0.5], colors="white", linewidths=1.5)
+    for label, marker, color in ((0, "o", "white"), (1, "^", "black")):
+        rows = y[1400:] == label
+        left.scatter(
+            *X[1400:][rows].T, s=14, marker=marker, c=color, edgecolors="grey", linewidths=0.4,
+            label=f"class {label}",
+        )  # fmt: skip
+    left.legend(loc="upper right")
+    left.set_aspect("equal")
+    left.set(title=f"P(y = 1), test rows\n{runs[-1].label}", xlabel="x₁", ylabel="x₂")
+    figure.colorbar(filled, ax=left, label="P(y = 1)")
+
+    styles = (("#0072b2", "-"), ("#000000", "-"), ("#e69f00", "-."), ("#cc79a7", ":"))
+    for run, (color, line) in zip(runs, styles, strict=True):
+        seconds, loss = np.cumsum(run.history["seconds"]), run.history["loss"]
+        right.plot(seconds, loss, line, color=color, label=run.label)
+        right.plot(seconds[-1], loss[-1], "o", color=color)
+    right.set(
+        title="Loss of each epoch", xlabel="seconds of training", ylabel="binary cross-entropy",
+        xscale="log", yscale="log",
+    )  # fmt: skip
+    right.legend(fontsize="small")
+    right.yaxis.set_major_formatter("{x:g}")
+    right.yaxis.set_minor_formatter("{x:g}")
+    right.grid(alpha=0.3)

@@ -1,0 +1,464 @@
+"""The command line, `minigd`. Each command is a thin door to a function of the package.
+
+A command is a few lines of a parser here, with an example, and a function that takes its options.
+"""
+
+import argparse
+import contextlib
+import csv
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from minigd.cli.messages import counted, in_shell, in_words_of_the_shell, message_of
+from minigd.cli.output import let_go, show
+from minigd.data.tables.remedy import Advised
+from minigd.errors import BackendError
+from minigd.progress import say
+from minigd.version import __version__
+
+Options = argparse.Namespace
+
+_FAILURES = (ImportError, OSError, ValueError, FloatingPointError, BackendError, MemoryError)
+"""What may go wrong without a mistake in the package."""
+
+_OF_FILES = (".txt", ".csv", ".tsv", ".names", ".dat", ".data")
+"""What the name of a file ends in, and that of a column does not."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    top = argparse.ArgumentParser(
+        prog="minigd",
+        description="Mini-batch gradient descent from scratch, on NumPy and on CuPy.",
+        epilog="example: minigd demo --out picture.png",
+    )
+    top.add_argument("--version", action="version", version=f"minigd {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (
+        _add_train,
+        _add_predict,
+        _add_evaluate,
+        _add_info,
+        _add_race,
+        _add_check,
+        _add_demo,
+    ):
+        add(commands)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0, 1 for a failure, 2 for a misuse, 130 for Ctrl-C.
+
+    >>> main(["demo", "--out", "/no/such/folder/picture.png"])
+    1
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    options = parser().parse_args(arguments)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return options.run(options) or 0
+    except BrokenPipeError:
+        # A reader that has seen enough, `minigd predict ... | head`, needs no message; that not all
+        # was written, the code says.
+        return 1
+    except _FAILURES as error:
+        _complain(message_of(error))
+        return 1
+    except KeyboardInterrupt as interrupt:
+        _complain(str(interrupt) or "interrupted")
+        if str(interrupt):
+            again = [word for word in arguments if word != "--resume"]
+            say(f"go on with: {shlex.join([*_program(), *again, '--resume'])}")
+        return 130
+    finally:
+        let_go()
+
+
+# The commands --------------------------------------------------------------------------------
+
+
+def _add_train(commands: Any) -> None:
+    train = _command(
+        commands,
+        "train",
+        "DATA --target NAME",
+        help="train a network on a table, and write it to a file",
+        description="Train a network on a CSV, Parquet or .npy file, larger than memory if need be",
+        example="minigd train homes.csv --target price --exclude id --out homes.npz",
+        run=_train,
+    )
+    train.add_argument("data", metavar="DATA", help=argparse.SUPPRESS)
+    add = train.add_argument
+    add("--target", metavar="NAME", required=True, help="the column to predict")
+    add("--exclude", metavar="A,B", type=_names, default=(), action=_More,
+        help="columns to leave out")  # fmt: skip
+    add("--task", choices=["classification", "regression"], metavar="T",
+        help="classification or regression (default: from the target)")  # fmt: skip
+    add("--hidden", metavar="N,N", type=_widths, default=(100, 100),
+        help="hidden layers, 0 for none (default: 100,100)")  # fmt: skip
+    add("--batch-size", metavar="N", type=_whole, default=100, help="rows an update (default: 100)")
+    add(
+        "--epochs", metavar="N", type=_whole, help="passes at most (default: 60, more for few rows)"
+    )
+    add("--learning-rate", metavar="R", type=_positive, default=0.002,
+        help="of Adam, at the start (default: 0.002)")  # fmt: skip
+    add("--backend", choices=["numpy", "cupy"], metavar="B", default="numpy",
+        help="numpy or cupy, which is a GPU (default: numpy)")  # fmt: skip
+    add("--seed", metavar="N", type=_seed, default=0, help="decides all that is drawn")
+    add("--resume", action="store_true", help="go on with a run that Ctrl-C has ended")
+    add("--out", metavar="FILE", default="model.npz", help="(default: model.npz)")
+    _add_reading(train)
+
+
+def _train(options: Options) -> None:
+    from minigd.cli.report import report
+    from minigd.cli.tables import Reading
+    from minigd.cli.train import train
+
+    trained = train(
+        options.data,
+        options.target,
+        options.out,
+        exclude=options.exclude,
+        task=options.task,
+        reading=Reading(**_reading(options)),
+        hidden=options.hidden,
+        batch_size=options.batch_size,
+        epochs=options.epochs,
+        learning_rate=options.learning_rate,
+        backend=options.backend,
+        seed=options.seed,
+        resume=options.resume,
+    )
+    # The model is saved: whether somebody reads what came of it decides nothing.
+    with contextlib.suppress(OSError):
+        show(report(trained, options.out))
+
+
+def _add_predict(commands: Any) -> None:
+    predict = _command(
+        commands,
+        "predict",
+        "MODEL DATA [--out FILE]",
+        help="write a prediction for each row of a table",
+        description="Write a CSV with a line for each row of DATA: the prediction, and for classes "
+        "the probability of each. Columns are found by name; others are ignored.",
+        example="minigd predict homes.npz new.csv --out prices.csv",
+        run=_predict,
+    )
+    predict.add_argument("model", metavar="MODEL", help="what minigd train wrote")
+    predict.add_argument("data", metavar="DATA", help="a CSV, Parquet or .npy file")
+    predict.add_argument("--out", metavar="FILE", help="(default: standard output)")
+    _add_reading(predict)
+
+
+def _predict(options: Options) -> None:
+    from minigd.cli.predict import predict
+
+    predict(options.model, options.data, options.out, **_reading(options))
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = _command(
+        commands,
+        "evaluate",
+        "MODEL DATA",
+        help="print loss and metrics of a model on a table",
+        description="Print loss and metrics of a model on a table that holds the target too.",
+        example="minigd evaluate homes.npz sold.csv",
+        run=_evaluate,
+    )
+    evaluate.add_argument("model", metavar="MODEL", help="what minigd train wrote")
+    evaluate.add_argument("data", metavar="DATA", help="a CSV, Parquet or .npy file")
+    evaluate.add_argument("--target", metavar="NAME", help="where the target has another name here")
+    _add_reading(evaluate)
+
+
+def _evaluate(options: Options) -> None:
+    from minigd.cli.evaluate import evaluate
+    from minigd.cli.report import number
+
+    rows, values = evaluate(options.model, options.data, options.target, **_reading(options))
+    figures = "  ".join(f"{name} {number(value)}" for name, value in values.items())
+    show(f"{counted(rows, 'row')}: {figures}")
+
+
+def _add_info(commands: Any) -> None:
+    info = _command(
+        commands,
+        "info",
+        "MODEL",
+        help="print what is in a model file",
+        description="Print layers, columns, classes and training history of a model file.",
+        example="minigd info homes.npz",
+        run=_info,
+    )
+    info.add_argument("model", metavar="MODEL", help="a model or a checkpoint")
+
+
+def _info(options: Options) -> None:
+    from minigd.cli.info import info
+
+    show(info(options.model))
+
+
+def _add_race(commands: Any) -> None:
+    race = _command(
+        commands,
+        "race",
+        "DATA --target NAME",
+        help="race batch sizes against the clock",
+        description="Train with several batch sizes for the same seconds, each with the learning "
+        "rate best for it, and print the time to a loss over rows held out.",
+        example="minigd race homes.csv --target price --batch-sizes 1,100,all",
+        run=_race,
+    )
+    race.add_argument("data", metavar="DATA", help=argparse.SUPPRESS)
+    add = race.add_argument
+    add("--target", metavar="NAME", required=True, help="the column to predict")
+    add("--exclude", metavar="A,B", type=_names, default=(), action=_More,
+        help="columns to leave out")  # fmt: skip
+    add("--batch-sizes", metavar="N,N", type=_sizes, default=(1, 32, 500, None),
+        help="rows an update, or all (default: 1,32,500,all)")  # fmt: skip
+    add("--task", choices=["classification", "regression"], metavar="T",
+        help="classification or regression (default: from the target)")  # fmt: skip
+    add("--hidden", metavar="N,N", type=_widths, default=(100, 100),
+        help="hidden layers, 0 for none (default: 100,100)")  # fmt: skip
+    add("--seconds", metavar="S", type=_positive, default=5.0, help="each run (default: 5)")
+    add("--seeds", metavar="N", type=_whole, default=5, help="runs of each (default: 5)")
+    add("--backend", choices=["numpy", "cupy"], metavar="B", default="numpy",
+        help="numpy or cupy, which is a GPU (default: numpy)")  # fmt: skip
+    add("--out", metavar="FILE", help="a picture of loss by second")
+    _add_reading(race)
+
+
+def _race(options: Options) -> None:
+    from minigd.cli.places import check_picture
+    from minigd.cli.race import race
+    from minigd.cli.tables import Reading
+
+    if options.out is not None:
+        check_picture(options.out)
+    found = race(
+        options.data,
+        options.target,
+        options.batch_sizes,
+        exclude=options.exclude,
+        task=options.task,
+        reading=Reading(**_reading(options)),
+        hidden=options.hidden,
+        seconds=options.seconds,
+        seeds=options.seeds,
+        backend=options.backend,
+    )
+    if options.out is not None:
+        from matplotlib.figure import Figure
+
+        figure = Figure(layout="constrained")
+        found.plot(ax=figure.subplots())
+        figure.savefig(options.out)
+    show(str(found))
+    if options.out is not None:
+        show(f"\npicture: {os.path.abspath(options.out)}")
+
+
+def _add_check(commands: Any) -> None:
+    check = _command(
+        commands,
+        "check",
+        "FILE",
+        help="check the gradients of the layers and losses in a file",
+        description="Compare each gradient written by hand with a numerical one, and say what a "
+        "wrong one looks like. Exit code 0: all are right; 1: one is wrong; 2: nothing to check.",
+        example="minigd check mylayer.py",
+        run=_check,
+    )
+    check.add_argument("file", metavar="FILE", help=argparse.SUPPRESS)
+
+
+def _check(options: Options) -> int:
+    from minigd.checks import user_file as check
+
+    return check.main(options.file)
+
+
+def _add_demo(commands: Any) -> None:
+    demo = _command(
+        commands,
+        "demo",
+        "[--out FILE]",
+        help="train two networks, print what came of it, and save a picture",
+        description="Batch size 1 against 100 on Gaussian quantiles; a classifier of handwritten "
+        "digits; a picture of the decision boundary. Takes some seconds, downloads nothing.",
+        example="minigd demo --out picture.png",
+        run=_demo,
+    )
+    demo.add_argument(
+        "--out",
+        metavar="FILE",
+        default="minigd-demo.png",
+        help="where the picture goes (default: %(default)s in this folder)",
+    )
+
+
+def _demo(options: Options) -> None:
+    from minigd.cli import demo
+
+    demo.main(options.out)
+
+
+# What commands share -------------------------------------------------------------------------
+
+
+def _command(
+    commands: Any,
+    name: str,
+    usage: str,
+    *,
+    help: str,
+    description: str,
+    example: str,
+    run: Callable[[Options], int | None],
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        usage=f"minigd {name} {usage} [options]",
+        help=help,
+        description=description,
+        epilog=f"example: {example}",
+        add_help=False,
+    )
+    command.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_reading(command: argparse.ArgumentParser) -> None:
+    """Add what is said of a file that another program wrote, in the three lines a screen leaves."""
+    group = command.add_argument_group(
+        "how the file is written",
+        "--columns A,B or a file of names, if it has no header; --separator ';', tab or blanks; "
+        "--na '?' for a missing value, --no-default-na if NA is a value; --skip-lines N at the "
+        "top; --strip . off the end of texts",
+    )
+    add = group.add_argument
+    add("--columns", type=_columns, help=argparse.SUPPRESS)
+    add("--separator", type=_separator, help=argparse.SUPPRESS)
+    add("--na", type=_names, action=_More, help=argparse.SUPPRESS)
+    add("--no-default-na", dest="keep_default_na", action="store_false", default=None,
+        help=argparse.SUPPRESS)  # fmt: skip
+    add("--skip-lines", type=_count, help=argparse.SUPPRESS)
+    add("--strip", help=argparse.SUPPRESS)
+
+
+def _reading(options: Options) -> dict[str, Any]:
+    """Return what was said, and nothing of what was not."""
+    names = ("columns", "separator", "na", "keep_default_na", "skip_lines", "strip")
+    said = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+    name, *more = said.get("columns", ("",))
+    ending = os.path.splitext(name)[1].lower()
+    if not more and (ending in _OF_FILES or name.startswith(("/", "./", "../"))):
+        raise FileNotFoundError(
+            f"there is no file {name!r} for --columns: give the names themselves, A,B, or a file "
+            "of them"
+        )
+    return said
+
+
+class _More(argparse.Action):
+    """An option of names that may be given again, for more of them."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: Options,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, (*(getattr(namespace, self.dest) or ()), *values))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    try:
+        names = next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} are no names: {error}") from error
+    return tuple(name.strip() for name in names or [""])
+
+
+def _columns(text: str) -> tuple[str, ...]:
+    if not os.path.isfile(text):
+        return _names(text)
+    try:
+        with open(text, encoding="utf-8") as file:
+            return _names(",".join(line.strip().strip(",") for line in file if line.strip()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(f"{text} holds no names: {error}") from error
+
+
+def _separator(text: str) -> str:
+    if text in ("tab", "\\t"):
+        return "\t"
+    if len(text.encode()) != 1 and text != "blanks":
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no single character, such as ';', nor tab, nor blanks"
+        )
+    return text
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    return () if text in ("0", "") else tuple(_whole(width) for width in text.split(","))
+
+
+def _sizes(text: str) -> tuple[int | None, ...]:
+    return tuple(None if size == "all" else _whole(size) for size in text.split(","))
+
+
+def _whole(text: str, lowest: int = 1) -> int:
+    if not text.isdecimal() or int(text) < lowest:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {lowest} on")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    return _whole(text, 0)
+
+
+def _seed(text: str) -> int:
+    seed = _whole(text, 0)
+    if seed >= 1 << 64:
+        raise argparse.ArgumentTypeError(f"{text!r} is too large: a seed has 64 bits")
+    return seed
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
+
+
+# What is said when something is wrong --------------------------------------------------------
+
+
+def _complain(message: str) -> None:
+    say(f"minigd: {in_words_of_the_shell(' '.join(message.split()))}")
+
+
+def _show_warning(message: Warning | str, *place: Any, **kind: Any) -> None:
+    _complain(message.write(in_shell) if isinstance(message, Advised) else str(message))
+
+
+def _program() -> list[str]:
+    started = getattr(sys.modules["__main__"], "__spec__", None)
+    as_module = started is not None and started.name == "minigd.__main__"
+    return ["python", "-m", "minigd"] if as_module else ["minigd"]

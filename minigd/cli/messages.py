@@ -1,0 +1,118 @@
+"""What the shell is told when something is wrong.
+
+Advice for Python becomes advice for the shell, and what no command offers is no advice there. A
+`Remedy` carries its options as data; the other messages are rewritten by their words.
+"""
+
+import ast
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from minigd.data.tables.remedy import Advised
+
+_TEXT = r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")"""
+
+
+def _quoted(match: re.Match[str]) -> str:
+    """Return an option and its name; one with a comma in it is quoted, or it would be two."""
+    option, shown = match[1], match[2]
+    name = ast.literal_eval(shown)
+    if "," in name or name.startswith('"'):
+        shown = shlex.quote(_as_in_a_csv(name))
+    elif set(name) & set("\\$`!") or "\\" in shown:
+        shown = shlex.quote(name)  # Python's quotes are none of the shell's
+    return f"--{option} {shown}"
+
+
+_WORDS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+    (rf"(exclude|na)=\[{_TEXT}\]", _quoted),
+    (r"columns=\[\.\.\.\]", "--columns"),
+    (rf"strip={_TEXT}", lambda match: f"--strip {shlex.quote(ast.literal_eval(match[1]))}"),
+    (r"skip_lines=(\d+)", r"--skip-lines \1"),
+    (r"backend='numpy'", "--backend numpy"),
+    (r"separator='\\t'", "--separator tab"),
+    (rf"separator={_TEXT}", r"--separator \1"),
+    # There is no option for these; a model of the shell is of float32.
+    (r", or use dtype='float64'", ""),
+    (r", ([^,]*), or name its levels with \w+=\.\.\.", r", or \1"),
+    (r", or give its levels with \w+=\.\.\.", ""),
+    (r"; if the numbers are names of categories, give them all with \w+=\.\.\.", ""),
+    (r", or name it among features=\[\.\.\.\]", ""),
+]
+
+
+_OPTIONS = {
+    "columns",
+    "exclude",
+    "keep_default_na",
+    "na",
+    "separator",
+    "skip_lines",
+    "strip",
+    "target",
+}
+"""What the commands that read a table can be told, by the names of Python."""
+
+
+def in_shell(options: Mapping[str, Any]) -> str | None:
+    """Return options as the shell types them; None, if one of them is not offered there.
+
+    >>> in_shell({"separator": ";", "skip_lines": 2, "exclude": ["a b", "c"]})
+    "--separator ';' --skip-lines 2 --exclude 'a b,c'"
+    """
+    if not options.keys() <= _OPTIONS:
+        return None
+    return " ".join(_typed(name, value) for name, value in options.items())
+
+
+def _typed(name: str, value: Any) -> str:
+    option = f"--{name.replace('_', '-')}"
+    if value is False:
+        return option.replace("--keep", "--no")
+    if value == [...]:
+        return f"{option} A,B,..."
+    if isinstance(value, list):
+        value = ",".join(_as_in_a_csv(one) for one in value)
+    text = "tab" if value == "\t" else shlex.quote(str(value))
+    # What begins with a dash would be another option.
+    return f"{option}={text}" if text.lstrip("'").startswith("-") else f"{option} {text}"
+
+
+def _as_in_a_csv(name: str) -> str:
+    if "," not in name and not name.startswith('"'):
+        return name
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
+
+
+def counted(n: int, what: str) -> str:
+    """Return a number of things: 1 row, 1,500 rows.
+
+    >>> counted(1, "row"), counted(1500, "row"), counted(0, "epoch")
+    ('1 row', '1,500 rows', '0 epochs')
+    """
+    return f"{n:,} {what}{'s' * (n != 1)}"
+
+
+def in_words_of_the_shell(message: str) -> str:
+    """Return advice that is meant for Python as it is meant for the shell.
+
+    >>> in_words_of_the_shell("leave it out with exclude=['date']")
+    "leave it out with --exclude 'date'"
+    """
+    for python, shell in _WORDS:
+        message = re.sub(python, shell, message)
+    return message
+
+
+def message_of(error: BaseException) -> str:
+    """Return what is said of an error."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    message = error.write(in_shell) if isinstance(error, Advised) else f"{error}"
+    if isinstance(error, MemoryError):
+        what = f" ({error})" if str(error) else ""
+        message = f"there is not enough memory{what}: narrower layers, smaller batches need less"
+    return message

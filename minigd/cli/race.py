@@ -1,0 +1,81 @@
+"""`minigd race`: batch sizes against the clock, with the network of `minigd train`, on a table.
+
+The rows go into memory first, so that the clock sees the training and not the disk.
+"""
+
+import os
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from minigd.backends.base import Backend, get_backend
+from minigd.cli.held_out import held_out_from
+from minigd.cli.messages import counted
+from minigd.cli.network import HIDDEN, adapt, network
+from minigd.cli.tables import USUAL, Reading, Task, open_for_training
+from minigd.data.batches import Batches
+from minigd.data.sources import ArraySource, Source
+from minigd.insight.race import Race
+from minigd.insight.race import race as between
+from minigd.nn.sequential import Sequential
+from minigd.progress import say, watched
+
+
+def race(
+    data: str | os.PathLike[str],
+    target: str,
+    batch_sizes: Sequence[int | None] = (1, 32, 500, None),
+    *,
+    exclude: Collection[str] = (),
+    task: Task | None = None,
+    reading: Reading = USUAL,
+    hidden: Sequence[int] = HIDDEN,
+    seconds: float = 5.0,
+    seeds: int = 5,
+    backend: str | Backend = "numpy",
+) -> Race:
+    """Race batch sizes on a table; the loss is taken over a fifth of the rows, which is held out.
+
+    Parameters
+    ----------
+    data : path
+    target : str
+    batch_sizes : sequence of int or None, default (1, 32, 500, None)
+    exclude, task, reading, hidden, backend
+        As in `minigd.cli.train.train`.
+    seconds : float, default 5.0
+        Of training, each run.
+    seeds : int, default 5
+
+    Returns
+    -------
+    Race
+    """
+    backend = get_backend(backend)
+    table, task, schema = open_for_training(data, reading, target, exclude, task)
+    part, held_out = (_in_memory(some) for some in held_out_from(table))
+    say(f"{counted(part.rows, 'row')} to train on, {held_out.rows:,} held out")
+    first = network(schema, task, hidden, backend)
+    adapt(first, Batches(part, batch_size=1000), schema)
+    fitted = {k: v for k, v in first.arrays().items() if k.startswith("buffers/")}
+
+    def build(seed: int) -> Sequential:
+        model = network(schema, task, hidden, backend, seed)
+        model.load_arrays({**model.arrays(), **fitted})
+        return model
+
+    return between(
+        build,
+        part,
+        batch_sizes,
+        seconds=seconds,
+        seeds=seeds,
+        validation_data=held_out,
+        progress=True,
+    )
+
+
+def _in_memory(source: Source) -> ArraySource:
+    pieces = list(watched(source.chunks(), "reading the rows into memory", source.rows))
+    x = np.concatenate([x for x, _ in pieces])
+    return ArraySource(x, np.concatenate([y for _, y in pieces if y is not None]))

@@ -1,0 +1,307 @@
+"""Tables as other programs wrote them: CSV, Parquet or `.npy`, opened for training or for a model.
+
+However a table is stored and whatever the order of its columns, a schema says what becomes of them.
+"""
+
+import os
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from minigd.backends.base import Array
+from minigd.cli.messages import counted
+from minigd.data.sources import CsvSource, IterableSource, NpySource, ParquetSource
+from minigd.data.sources.csv_layout import some_names
+from minigd.data.tables.precision import Rounding
+from minigd.data.tables.remedy import Remedy
+from minigd.data.tables.schema import MISSING_LEVEL, MissingColumn, Schema
+from minigd.errors import DataError, ShapeError
+from minigd.progress import say, watched
+
+Task: TypeAlias = Literal["classification", "regression"]
+Table: TypeAlias = CsvSource | IterableSource
+
+MOST_CLASSES = 20
+"""A target of whole numbers with more different values than this is a quantity, if nothing else is
+said."""
+
+_PIECE = 8192  # rows of a `.npy` file read at a time
+
+
+class Reading(NamedTuple):
+    """How a file is written, where it does not say so itself.
+
+    Attributes
+    ----------
+    columns : tuple of str, optional
+        Names of the columns of a file without a header; those of a `.npy` file are 0, 1, …
+        otherwise.
+    separator : str, default ","
+        One character, or "blanks" for runs of them.
+    na : tuple of str
+        Texts that mean a missing value.
+    skip_lines : int, default 0
+        Lines at the top that are neither header nor rows.
+    strip : str
+        Characters taken off the end of texts.
+    keep_default_na : bool, default True
+        Whether the usual texts, such as NA, mean a missing value too.
+    """
+
+    columns: tuple[str, ...] | None = None
+    separator: str = ","
+    na: tuple[str, ...] = ()
+    skip_lines: int = 0
+    strip: str = ""
+    keep_default_na: bool = True
+
+
+USUAL = Reading()
+
+OPTIONS = {"keep_default_na": "no-default-na"}
+"""Options of the shell that are not called as the field of `Reading` is."""
+
+
+def open_table(
+    data: str | os.PathLike[str],
+    reading: Reading = USUAL,
+    target: str | None = None,
+    exclude: Collection[str] = (),
+    schema: Schema | None = None,
+) -> Table:
+    r"""Return the rows of a file, by what its name ends in.
+
+    Parameters
+    ----------
+    data : path
+        ``.parquet``, ``.npy`` (an array with a column each), or else a CSV, gzipped or not.
+    reading : Reading, optional
+    target : str, optional
+        A column; for a ``.npy`` file also the path of another one, which holds y.
+    exclude : collection of str
+        Columns to leave out.
+    schema : Schema, optional
+        Of the table that a model was trained on: its columns are found by name, and a row is left
+        out, and counted, where one of its numbers is missing or a category is not known.
+
+    Raises
+    ------
+    DataError, OSError
+        If the file can't be read as a table; see `minigd.CsvSource`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "houses.csv")
+    ...     _ = path.write_text("price; area; heating\n221900; 118; gas\n538000; 257; \n")
+    ...     open_table(path, Reading(separator=";"), target="price").names
+    ['area', 'heating=gas', 'heating=missing']
+    """
+    path = os.fspath(data)
+    if schema is None:
+        said = (name for name in Reading._fields if getattr(reading, name) != getattr(USUAL, name))
+        check_reading(path, said)
+    is_array = path.endswith(".npy")
+    beside = target if is_array and target is not None and target.endswith(".npy") else None
+    named = target if beside is None else _name_of(beside)
+    if named is not None and named in exclude:
+        raise DataError(
+            f"the target {named!r} is among the columns to leave out: take it out of --exclude, or "
+            "name another target"
+        )
+    chosen: dict[str, Any] = {"schema": schema}
+    if schema is None:
+        chosen = {"target": named, "exclude": exclude, "missing": "category"}
+    if path.endswith((".parquet", ".pq")):
+        return ParquetSource(path, **chosen)
+    if is_array:
+        pieces = _Pieces(path, reading.columns, beside)
+        try:
+            return IterableSource(pieces, name=path, **chosen)
+        except MissingColumn as error:
+            if reading.columns is None:
+                options = {"columns": some_names(len(pieces.names))}
+                error.args += (Remedy("name its columns with {}", options),)
+            raise
+    return CsvSource(
+        path,
+        columns=reading.columns,
+        separator=reading.separator,
+        na=reading.na,
+        skip_lines=reading.skip_lines,
+        strip=reading.strip,
+        keep_default_na=reading.keep_default_na,
+        **chosen,
+    )
+
+
+def open_for_training(
+    data: str | os.PathLike[str],
+    reading: Reading,
+    target: str,
+    exclude: Collection[str],
+    task: Task | None,
+) -> tuple[Table, Task, Schema]:
+    """Return the rows of a file, the task, and the schema with the classes, and print all three."""
+    table = open_table(data, reading, target, exclude)
+    remark(table)
+    task, schema, why = settle_task(table, task)
+    if table.schema is not None and schema.classes != table.schema.classes:
+        table = open_table(data, reading, target, schema=schema)
+    say(f"{task} of {schema.targets[0]!r}, {why}")
+    return table, task, schema
+
+
+def check_reading(path: str, said: Iterable[str]) -> None:
+    """Refuse what is said of how a file is written where the file itself says so.
+
+    Raises
+    ------
+    DataError
+        If the file is no CSV.
+    """
+    for name in said:
+        if path.endswith((".parquet", ".pq")) or (path.endswith(".npy") and name != "columns"):
+            option = OPTIONS.get(name, name.replace("_", "-"))
+            raise DataError(
+                f"--{option} says how a CSV is written, and {path} is none: leave it out"
+            )
+
+
+class _Pieces:
+    """The rows of `.npy` files as frames, a piece at a time."""
+
+    def __init__(self, path: str, columns: tuple[str, ...] | None, beside: str | None) -> None:
+        source = NpySource(path, beside)
+        width = source.x.shape[1]
+        names = [str(i) for i in range(width)] if columns is None else list(columns)
+        if len(names) != width:
+            raise ShapeError(
+                f"{path} has {counted(width, 'column')}, and "
+                f"{counted(len(names), 'name')} {'was' if len(names) == 1 else 'were'} given"
+            )
+        self.source, self.names, self.beside = source, names, beside
+
+    def __call__(self) -> Iterator[dict[str, Array]]:
+        for x, y in self.source.chunks():
+            columns = dict(zip(self.names, x.T, strict=True))
+            yield columns if y is None else {**columns, _name_of(self.beside): y}
+
+
+def _name_of(path: str | None) -> str:
+    return Path(path or "").stem
+
+
+def settle_task(table: Table, task: Task | None = None) -> tuple[Task, Schema, str]:
+    """Decide between classification and regression, and number the classes.
+
+    Text is classes, and so are whole numbers of few different values; other numbers are quantities.
+
+    Parameters
+    ----------
+    table : CsvSource or IterableSource
+        With a target.
+    task : {"classification", "regression"}, optional
+        What the user says it is.
+
+    Returns
+    -------
+    task : {"classification", "regression"}
+    schema : Schema
+        Of the table, with the classes in it.
+    why : str
+        In words.
+
+    Raises
+    ------
+    DataError
+        If the target can't be what the user says it is, or is the same in every row, also where
+        that is so in the dtype of the schema alone.
+    """
+    schema = table.schema
+    assert schema is not None
+    target = schema.targets[0]
+    if schema.classes is not None:
+        if task == "regression":
+            some = ", ".join(map(repr, schema.classes[:3]))
+            raise DataError(f"the target {target!r} holds text, such as {some}, and no quantity")
+        why = "which holds text"
+    else:
+        found = _few_values(table, None if task == "classification" else MOST_CLASSES)
+        if task == "regression" or (task is None and found is None):
+            why = "as you say"
+            if task is None:
+                many = f"more than {MOST_CLASSES} different whole numbers"
+                why = f"which holds {many if schema.integer else 'fractions'}"
+            _check_quantity(table, schema)
+            return "regression", schema.replace(integer=False), why
+        if found is None:
+            raise DataError(
+                f"the target {target!r} holds fractions, and classes are text or whole numbers"
+            )
+        schema = schema.replace(classes=found)
+        why = f"which holds {len(found)} different whole numbers"
+        why += "; if it is a quantity, say --task regression" if task is None else ""
+    classes = schema.classes or []
+    if len(classes) < 2:
+        raise _nothing_to_learn(target, classes[0])
+    return "classification", schema, why
+
+
+def _check_quantity(table: Table, schema: Schema) -> None:
+    """Refuse a target with one value, or with whole numbers that a fraction's dtype makes one."""
+    rounding, target, value = Rounding(schema.dtype), schema.targets[0], ""
+    for _, y in _targets(table):
+        assert y is not None
+        value = str(y[0])
+        rounding.add(y.reshape(-1, 1))
+        if rounding.low[0] < rounding.high[0] and not rounding.lost[0]:
+            return
+    if rounding.lost[0]:
+        raise DataError(rounding.sentence(f"the target {target!r}", 0))
+    raise _nothing_to_learn(target, value)
+
+
+def _targets(table: Table) -> Iterator[Any]:
+    return watched(table.chunks(), "looking at the target", table.rows)
+
+
+def _nothing_to_learn(target: str, value: str) -> DataError:
+    return DataError(f"the target {target!r} is {value!r} in every row: nothing to learn")
+
+
+def _few_values(table: Table, most: int | None) -> list[str] | None:
+    """Return the values of a target of whole numbers, in order; None if there are too many."""
+    if table.schema is None or not table.schema.integer:
+        return None
+    found: set[int] = set()
+    for _, y in _targets(table):
+        assert y is not None
+        found.update(np.unique(y).tolist())
+        if most is not None and len(found) > most:
+            return None
+    return [str(value) for value in sorted(found)]
+
+
+def remark(table: Table) -> None:
+    """Say what became of missing values and of categories that a model does not know."""
+    schema = table.schema
+    assert schema is not None
+    filled = [column for column, levels in schema.levels.items() if MISSING_LEVEL in levels]
+    if filled and schema.unknown == "error":
+        say(f"missing values are a category of their own in {', '.join(filled)}")
+        words = {word for column in filled for word in table.missing_words.get(column, ())}
+        if words:
+            shown = ", ".join(map(repr, sorted(words)))
+            say(f"{shown} counted as missing there; if it is a value, keep it with --no-default-na")
+    if table.dropped:
+        rows = table.dropped + (table.rows or 0)
+        first = table.first_dropped
+        if table.dropped == 1:
+            say(f"1 of {counted(rows, 'row')} is left out: {first}")
+        else:
+            say(f"{table.dropped:,} of {rows:,} rows are left out; the first is {first}")

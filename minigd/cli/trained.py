@@ -1,0 +1,176 @@
+"""The file that `minigd train` writes: a model, what its columns are, and how it was trained.
+
+It is a model's file with more in it, so that `minigd.load` reads the model from it.
+"""
+
+import os
+from typing import Any, NamedTuple
+
+from minigd.backends.base import Backend
+from minigd.cli.tables import Reading, Table, Task, check_reading, open_table
+from minigd.data.sources.file_kinds import HOLDS, kind_of
+from minigd.data.tables.remedy import Remedy
+from minigd.data.tables.schema import MissingColumn, Schema, TextInNumbers
+from minigd.errors import CheckpointError, DataError
+from minigd.nn.sequential import Sequential
+from minigd.storage import npz as state
+from minigd.training.history import History
+from minigd.training.model_files import restore
+
+
+class Trained(NamedTuple):
+    """A model that knows its table.
+
+    Attributes
+    ----------
+    model : Sequential
+    task : {"classification", "regression"}
+    schema : Schema
+        Columns, levels and classes of the table it was trained on.
+    reading : Reading
+        How that table was written.
+    history : History
+    """
+
+    model: Sequential
+    task: Task
+    schema: Schema
+    reading: Reading
+    history: History
+
+    @property
+    def best(self) -> int:
+        """The epoch whose parameters the model has, from 0: the one of the lowest ``val_loss``."""
+        losses = self.history["val_loss"]
+        return losses.index(min(losses))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all of it to one ``.npz`` file, whole or not at all."""
+        reading = self.reading
+        table = {
+            "task": self.task,
+            "schema": self.schema.state_dict(),
+            # These are a writer's habits; lines at the top and ends of texts are one file's own.
+            "reading": {
+                "columns": reading.columns,
+                "separator": reading.separator,
+                "na": reading.na,
+                "keep_default_na": reading.keep_default_na,
+            },
+        }
+        description = {
+            **self.model.describe(),
+            "table": table,
+            "history": self.history.state_dict(),
+        }
+        state.write(path, description, self.model.arrays())
+
+    def open(
+        self,
+        data: str | os.PathLike[str],
+        target: str | bool = False,
+        **reading: Any,
+    ) -> Table:
+        """Return the rows of a table for this model, its columns found by name.
+
+        Parameters
+        ----------
+        data : path
+        target : str or bool, default False
+            Whether to read the target too; or its name there, where that is another one.
+        **reading
+            What is otherwise than in the table of the training, by the names of `Reading`.
+
+        Raises
+        ------
+        DataError
+            Naming the column, if one is missing.
+        """
+        schema = self.schema.replace(unknown="drop")
+        beside = None
+        if target is False:
+            schema = schema.replace(targets=[], classes=None, integer=False)
+        elif isinstance(target, str):
+            beside = target if target.endswith(".npy") else None
+            name = os.path.splitext(os.path.basename(target))[0] if beside else target
+            if name in schema.features:
+                raise DataError(
+                    f"the column {name!r} is one that the model learned from, and no target: "
+                    f"--target names the column that holds {schema.targets[0]!r}"
+                )
+            schema = schema.replace(targets=[name])
+        check_reading(os.fspath(data), reading)
+        own = self.reading._replace(**reading)
+        try:
+            try:
+                # A header is looked for first, also where the training's table had none.
+                first = own if "columns" in reading else own._replace(columns=None)
+                return open_table(data, first, beside, schema=schema)
+            except MissingColumn:
+                if own.columns is None or "columns" in reading:
+                    raise
+                return open_table(data, own, beside, schema=schema)
+        except (MissingColumn, TextInNumbers) as error:
+            if error.column in schema.targets:
+                price = self.schema.targets[0]
+                advice = f"--target names the column that holds {price!r}, which the model predicts"
+                error.args = (error.args[0], Remedy(advice))
+            raise
+
+
+def read(path: str | os.PathLike[str]) -> tuple[state.Description, dict[str, Any]]:
+    """Read the description and the arrays of a model or a checkpoint.
+
+    Raises
+    ------
+    OSError
+        If there is no such file, or it can't be read.
+    CheckpointError
+        If it is no model, or is damaged.
+    """
+    name = os.fspath(path)
+    kind = kind_of(path) if os.path.exists(path) else "saved"
+    if kind not in ("saved", "damaged"):
+        what = "" if kind == "text" else f" but {HOLDS[kind]}"
+        raise CheckpointError(
+            f"{name!r} is not a file that minigd saved{what}: MODEL is what `minigd train` wrote"
+        )
+    description, arrays = state.read(path)
+    if "layers" not in description:
+        raise CheckpointError(f"{name!r} was saved by minigd, and holds no model")
+    return description, arrays
+
+
+def load(path: str | os.PathLike[str], backend: str | Backend = "numpy") -> Trained:
+    """Read what `Trained.save` wrote.
+
+    Raises
+    ------
+    OSError, CheckpointError
+        As `read`; also if it was not trained from the shell.
+    """
+    description, arrays = read(path)
+    if "table" not in description and "run" in description:
+        raise CheckpointError(
+            f"{os.fspath(path)!r} is the checkpoint of a run and no model yet: `minigd train` with "
+            "--resume makes the model of it, if it began the run"
+        )
+    if "table" not in description:
+        raise CheckpointError(
+            f"{os.fspath(path)!r} does not say what its columns are, because it was not written by "
+            "`minigd train`: use it from Python, with minigd.load"
+        )
+    model = restore(description, arrays, backend=backend)
+    try:
+        table = description["table"]
+        columns, separator, na = (table["reading"][k] for k in ("columns", "separator", "na"))
+        reading = Reading(
+            None if columns is None else tuple(columns),
+            separator,
+            tuple(na),
+            keep_default_na=table["reading"].get("keep_default_na", True),
+        )
+        history = History(description["history"])
+        return Trained(model, table["task"], Schema(**table["schema"]), reading, history)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"what {os.fspath(path)!r} says of its columns is damaged") from error

@@ -1,0 +1,540 @@
+"""Batches: which rows make up each update.
+
+2300 rows in batches of 500 are five updates, the last of 300 rows; shuffling permutes an index.
+"""
+
+import copy
+import hashlib
+from collections.abc import Generator, Iterator
+from typing import Any, Literal
+
+import numpy as np
+
+from minigd.backends.base import Array, Backend, Workspace, backend_of
+from minigd.backends.frames import check_rows_alike
+from minigd.data.pipeline import Piece, cut, prefetched, shuffled
+from minigd.data.row_weights import (
+    ByNumber,
+    ClassWeight,
+    balance,
+    check_class_weight,
+    check_weights,
+    labels,
+    of_classes,
+    warn_of_unknown,
+)
+from minigd.data.sources import ArraySource, Rows, Source
+from minigd.errors import DataError, check_integer
+from minigd.progress import watched
+
+# The first word of a seed sequence says what is drawn, so that weights and orders never coincide.
+_ORDER = 2
+
+Tail = Literal["keep", "drop"]
+
+
+def batch_slices(n: int, batch_size: int | None) -> Iterator[slice]:
+    """Cut n rows into slices of `batch_size`, the last one shorter where n is no multiple of it.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows, at least 1.
+    batch_size : int or None
+        Rows a batch, at least 1; None for one batch of all rows.
+
+    Returns
+    -------
+    iterator of slice
+
+    Raises
+    ------
+    DataError
+        If there are no rows.
+    ValueError
+        If the batch size is not a positive integer or None.
+
+    Examples
+    --------
+    >>> [s.stop - s.start for s in batch_slices(2300, 500)]
+    [500, 500, 500, 500, 300]
+    >>> list(batch_slices(3, None))
+    [slice(0, 3, None)]
+    """
+    n = check_integer("the number of rows", n, 0)
+    if n == 0:
+        raise DataError("there are 0 rows: at least one is needed to make a batch")
+    size = n if batch_size is None else _check_batch_size(batch_size)
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
+
+
+def _check_batch_size(batch_size: Any) -> int:
+    return check_integer("batch_size", batch_size, also=", or None for all rows at once")
+
+
+class Batch(tuple[Array, ...]):
+    """The tuple (x, y), (x, y, weight) or (x,), that knows which rows it holds.
+
+    There are weights where some were given, and no targets where there are none.
+
+    Attributes
+    ----------
+    x : Array, shape (n, width)
+    y : Array, shape (n,) or (n, K), or None
+    weight : Array, shape (n,), or None
+        float64, on the host.
+    rows : slice or array of int
+        Their numbers in the source.
+
+    Examples
+    --------
+    >>> batch = next(iter(Batches([[1.0], [2.0], [3.0]], [0, 1, 1], batch_size=2)))
+    >>> x, y = batch
+    >>> y, batch.rows
+    (array([0, 1]), slice(0, 2, None))
+    """
+
+    rows: Rows
+
+    def __new__(cls, x: Array, y: Array | None, rows: Rows, weight: Array | None = None) -> "Batch":
+        """Make the tuple."""
+        parts = (x,) if y is None else (x, y)
+        batch = super().__new__(cls, parts if weight is None else (*parts, weight))
+        batch.rows = rows
+        return batch
+
+    @property
+    def x(self) -> Array:
+        """The inputs."""
+        return self[0]
+
+    @property
+    def y(self) -> Array | None:
+        """The targets, or None."""
+        return self[1] if len(self) > 1 else None
+
+    @property
+    def weight(self) -> Array | None:
+        """The weights of the rows, or None where all count the same."""
+        return self[2] if len(self) > 2 else None
+
+
+class Batches:
+    """The rows of a source, cut into batches; each iteration is one epoch.
+
+    Parameters
+    ----------
+    x : array-like of shape (rows, width), or Source
+    y : array-like of shape (rows,) or (rows, K), optional
+        Targets; none for a source, which brings its own.
+    batch_size : int or None, default 100
+        Rows a batch; None for the full batch, one update an epoch.
+    shuffle : bool, default False
+        A new order of the rows in each epoch. An index is permuted; the data stay where they are.
+    seed : int, default 0
+        Decides the orders: epoch e has the same one in every run and after every resume.
+    tail : {"keep", "drop"}, default "keep"
+        What happens to the rows that fill no whole batch at the end of an epoch.
+    buffer : int, optional
+        Rows of the shuffle buffer, for a stream whose rows can't be fetched by number. It is not
+        the same as an exact shuffle; see `minigd.data.pipeline.shuffled`.
+    prefetch : int, default 0
+        Batches that a background thread makes ready beforehand. The results are the same.
+    sample_weight : array-like of shape (rows,), optional
+        How much each row of the source counts, at least 0. A row of weight 0 is left out of
+        training and evaluation, whatever numbers it holds; a loop by hand leaves out such rows, and
+        batches of nothing else, itself.
+    class_weight : dict from class to float, or "balanced", optional
+        How much the rows of each class count; a class that is not named counts 1, and one that is
+        named and does not occur is warned about. A class is named by its label, of any type that
+        writes it: 1, 1.0 and "1" are the same; where a source has names for classes, by its name,
+        or by its number if no name is a number. ``"balanced"`` lets all classes count the same,
+        which for a stream takes one pass over it. Times the row's own weight.
+
+    Attributes
+    ----------
+    sizes : list of int
+        Rows of each batch of an epoch.
+    dropped : int
+        Rows that an epoch leaves out, which is 0 for ``tail="keep"``.
+
+    Raises
+    ------
+    ShapeError, DataError
+        If x and y differ in length, are empty, or hold what is no finite number.
+    ValueError
+        If the batch size, the seed or the tail make no sense, or a stream is to be shuffled without
+        a buffer.
+
+    Notes
+    -----
+    The batches of an array in order are views of it; shuffled ones are copies of their rows, fresh
+    each time, so that a batch kept is never overwritten. Of an array in any layout no more than
+    those rows is copied. Where the numbers of a row lie apart in memory, as in a frame of pandas
+    and in an array in Fortran order, a batch takes some four times as long to gather; a trainer
+    that is to shuffle such rows copies them once at the start of `fit`, row by row.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X, y = np.arange(4600.0).reshape(2300, 2), np.arange(2300)
+    >>> batches = Batches(X, y, batch_size=500, shuffle=True, seed=0)
+    >>> batches.sizes, len(batches)
+    ([500, 500, 500, 500, 300], 5)
+    >>> sorted(int(label) for x, y in batches for label in y) == list(range(2300))
+    True
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int | None = 100,
+        shuffle: bool = False,
+        seed: int = 0,
+        tail: Tail = "keep",
+        buffer: int | None = None,
+        prefetch: int = 0,
+        sample_weight: Any = None,
+        class_weight: ClassWeight | None = None,
+    ) -> None:
+        if isinstance(x, Batches):
+            raise TypeError("x is a Batches already: use it as it is")
+        if isinstance(x, Source) and y is not None:
+            raise TypeError("a source brings its own targets: leave y out")
+        if tail not in ("keep", "drop"):
+            raise ValueError(f"tail must be 'keep' or 'drop', not {tail!r}")
+        self.batch_size = None if batch_size is None else _check_batch_size(batch_size)
+        if class_weight is not None and not isinstance(x, Source) and y is not None:
+            check_rows_alike(x, y, sample_weight)
+            sample_weight = self._of_arrays(y, sample_weight, class_weight)
+            class_weight = None
+        own = None if isinstance(x, Source) else sample_weight
+        self.source: Source = x if isinstance(x, Source) else ArraySource(x, y, own)
+        if not isinstance(shuffle, bool | np.bool_):
+            raise TypeError(f"shuffle is True or False, not {shuffle!r}")
+        self.shuffle = bool(shuffle)
+        self.seed = check_integer("seed", seed, 0)
+        self.tail = tail
+        self.buffer = None if buffer is None else check_integer("buffer", buffer)
+        self.prefetch = check_integer("prefetch", prefetch, 0)
+        self._next_epoch = 0
+        if self.shuffle and not self.source.random_access and self.buffer is None:
+            raise ValueError(
+                f"the rows of {self.source!r} come one after the other and can't be shuffled "
+                "exactly: give a buffer, Batches(..., buffer=10_000), or cache them once, "
+                "source.cache(folder), or leave shuffle=False"
+            )
+        if self.source.rows == 0:
+            raise DataError("there are 0 rows: at least one is needed to make a batch")
+        if self.source.rows is not None and self.tail == "drop" and len(self) == 0:
+            raise DataError(
+                f"{self.source.rows} rows do not fill one batch of {batch_size}, and tail='drop' "
+                "would leave none: use tail='keep' or a smaller batch_size"
+            )
+        self._weigh(sample_weight, class_weight, own)
+
+    def _weigh(self, sample_weight: Any, class_weight: ClassWeight | None, own: Any) -> None:
+        """Take the weights: of all rows of an array at once, of a stream's classes as they come."""
+        self._weights: Array | None = None
+        self._class_weight: dict[int, float] = {}
+        self._unseen: set[int] = set()  # classes of these that no row was of so far
+        if sample_weight is not None:
+            if self.source.weight is not None and own is None:
+                raise TypeError("the source brings its own weights: leave sample_weight out")
+            self._weights = check_weights(sample_weight, self.source.count())
+        else:
+            self._weights = self.source.weight
+        if isinstance(self.source, ArraySource) and self.source.y is None and self.weighted:
+            raise DataError("weights are for rows with targets, and there is no y")
+        if class_weight is None:
+            return
+        source = self.source
+        chosen = check_class_weight(class_weight, source.classes)
+        table = balance(self._totals()) if chosen == "balanced" else dict(chosen)
+        if source.classes is None and not isinstance(chosen, ByNumber | str):
+            self._unseen = set(table)
+        if not isinstance(source, ArraySource):
+            self._class_weight = table
+            return
+        if source.y is None:
+            raise DataError("class_weight weighs targets, and there is no y")
+        classes = self._labels(source.y, self._weights)
+        self._see(source.y, classes)
+        self._warn_of_unseen()
+        weights = of_classes(classes, table)
+        self._weights = weights if self._weights is None else weights * self._weights
+        if not (self._weights > 0).any():
+            raise DataError("class_weight leaves no row with a weight above 0")
+
+    def _of_arrays(self, y: Any, sample_weight: Any, given: ClassWeight) -> Array:
+        """Return the weight of each row of an array, its class's included."""
+        y = backend_of(y).here(y, "y")
+        own = None if sample_weight is None else check_weights(sample_weight, len(y))
+        chosen = check_class_weight(given, [False, True] if y.dtype == bool else None)
+        classes = self._labels(y, own)
+        if not isinstance(chosen, ByNumber | str):
+            self._unseen = set(chosen)
+            self._see(y, classes)
+            self._warn_of_unseen()
+        if chosen == "balanced":
+            kinds, inverse = np.unique(classes, return_inverse=True)
+            totals = np.bincount(inverse.reshape(-1), own)
+            chosen = balance({int(k): float(w) for k, w in zip(kinds, totals, strict=True)})
+        with np.errstate(over="ignore"):
+            weights = of_classes(classes, chosen) * (1.0 if own is None else own)
+        if not weights.any():
+            raise DataError("class_weight leaves no row with a weight above 0")
+        return check_weights(weights, len(y))
+
+    def _see(self, y: Array, classes: Array) -> None:
+        """Take note of the classes that there are; one-hot rows have a column for each."""
+        columns = range(y.shape[1]) if y.ndim == 2 and y.shape[1] > 1 else ()
+        self._unseen.difference_update(np.unique(classes).tolist(), columns)
+
+    def _warn_of_unseen(self) -> None:
+        warn_of_unknown(sorted(self._unseen))
+        self._unseen.clear()
+
+    def _labels(self, y: Array, weights: Array | None) -> Array:
+        """Return the class of each row, and any class where the weight is 0 already."""
+        if weights is None or (weights > 0).all():
+            return labels(y)
+        classes = np.zeros(len(y), dtype="int64")
+        classes[weights > 0] = labels(y[backend_of(y).asarray(np.flatnonzero(weights))])
+        return classes
+
+    def _totals(self) -> dict[int, float]:
+        """Return the total weight of each class, reading all rows once."""
+        totals: dict[int, float] = {}
+        row = 0
+        for _, y in watched(self.source.chunks(), "weighing classes", self.source.rows):
+            if y is None:
+                raise DataError("class_weight weighs targets, and there is no y")
+            weights = None if self._weights is None else self._weights[row : row + len(y)]
+            row += len(y)
+            kinds, inverse = np.unique(self._labels(y, weights), return_inverse=True)
+            for kind, total in zip(kinds, np.bincount(inverse.reshape(-1), weights), strict=True):
+                totals[int(kind)] = totals.get(int(kind), 0.0) + float(total)
+        return totals
+
+    @property
+    def weighted(self) -> bool:
+        """Whether rows have weights."""
+        return self._weights is not None or bool(self._class_weight)
+
+    def weight(self, rows: Rows, y: Array | None = None) -> Array:
+        """Return the weights of some rows; y decides where a stream's classes have weights."""
+        weights = None if self._weights is None else self._weights[rows]
+        if self._class_weight and y is not None:
+            classes = self._labels(y, weights)
+            if self._unseen:
+                self._see(y, classes)
+            own = of_classes(classes, self._class_weight)
+            weights = own if weights is None else own * weights
+        return weights
+
+    def _weighted(
+        self, batches: Generator[Batch, None, None], whole: bool
+    ) -> Generator[Batch, None, None]:
+        """Put weights beside rows; `whole` where these are all rows, or all but a dropped tail."""
+        for batch in batches:
+            if batch.y is None:
+                raise DataError("weights are for rows with targets, and there is no y")
+            yield Batch(batch.x, batch.y, batch.rows, self.weight(batch.rows, batch.y))
+        if whole:
+            self._warn_of_unseen()
+
+    def on(self, backend: Backend) -> "Batches":
+        """Return the same batches with their rows where many epochs fetch them fastest, else these.
+
+        A GPU that keeps them gets a copy of an array on the host, as it is now; whatever is
+        elsewhere, or does not fit in what the GPU is to hold, comes over batch by batch. On the
+        host, an array that is shuffled and whose rows lie apart, as those of a frame do, is copied
+        once, row by row.
+        """
+        here = self.source
+        if not isinstance(here, ArraySource):
+            return self
+        kept = not here.sparse and here.backend.reads_are_free and backend.keeps(here.nbytes)
+        there = here.on(backend) if kept else here.by_rows() if self.shuffle else here
+        if there is here:
+            return self
+        moved = copy.copy(self)
+        moved.source, moved.prefetch = there, 0 if kept else self.prefetch
+        return moved
+
+    def _size(self) -> int:
+        return self.source.count() if self.batch_size is None else self.batch_size
+
+    @property
+    def sizes(self) -> list[int]:
+        """Rows of each batch of an epoch."""
+        slices = batch_slices(self.source.count(), self.batch_size)
+        return [s.stop - s.start for s in slices][: len(self)]
+
+    @property
+    def dropped(self) -> int:
+        """Rows that an epoch leaves out."""
+        return self.source.count() % self._size() if self.tail == "drop" else 0
+
+    def __len__(self) -> int:
+        whole, left = divmod(self.source.count(), self._size())
+        return whole + (left > 0 and self.tail == "keep")
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Return the batches of the next epoch; leaving a loop early does not shorten the next."""
+        epoch = self._next_epoch
+        self._next_epoch += 1
+        return self.epoch(epoch)
+
+    def order(self, epoch: int) -> Array | None:
+        """Return the row numbers of an epoch in their order, or None for the order of the source.
+
+        A function of the seed and the epoch alone.
+        """
+        if not self.shuffle or not self.source.random_access:
+            return None
+        return self._rng(epoch).permutation(self.source.count())
+
+    def _rng(self, epoch: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, _ORDER, epoch])
+
+    def epoch(
+        self, epoch: int, start: int = 0, workspace: Workspace | None = None
+    ) -> Generator[Batch, None, None]:
+        """Return the batches of one epoch, from batch number `start` on.
+
+        Parameters
+        ----------
+        epoch : int
+            From 0. It decides the order, together with the seed and nothing else.
+        start : int, default 0
+            The first batch to give: how a resumed run goes on in the middle.
+        workspace : Workspace, optional
+            Where to gather rows; the trainer's, which reuses it. Fresh memory without one.
+        """
+        # A batch that waits must not be overwritten by the next one.
+        batches = self._epoch(epoch, start, None if self.prefetch else workspace)
+        return self._ready(batches, whole=start == 0)
+
+    def _ready(
+        self, batches: Generator[Batch, None, None], whole: bool = True
+    ) -> Generator[Batch, None, None]:
+        if self.weighted:
+            batches = self._weighted(batches, whole)
+        return prefetched(batches, self.prefetch) if self.prefetch else batches
+
+    def in_order(self) -> Generator[Batch, None, None]:
+        """Return all rows in the order of the source, for a pass that only reads."""
+        return self._ready(self._in_order(0, None))
+
+    def _epoch(
+        self, epoch: int, start: int, workspace: Workspace | None
+    ) -> Generator[Batch, None, None]:
+        if not self.shuffle:
+            batches = self._in_order(start, workspace)
+        elif self.source.random_access:
+            batches = self._permuted(epoch, start, workspace)
+        else:
+            batches = self._buffered(epoch, start)
+        if self.tail == "keep":
+            return batches
+        size = self._size()
+        return (batch for batch in batches if len(batch[0]) == size)
+
+    def _in_order(self, start: int, workspace: Workspace | None) -> Generator[Batch, None, None]:
+        source, size = self.source, self._size()
+        row = start * size
+        if source.random_access and source.in_memory:
+            for place in batch_slices(source.count(), size):
+                if place.start >= row:
+                    yield Batch(*source.take(place, workspace), place)
+            return
+        for x, y in cut(source.chunks(row), size):
+            yield Batch(x, y, slice(row, row + len(x)))
+            row += len(x)
+
+    def _permuted(
+        self, epoch: int, start: int, workspace: Workspace | None
+    ) -> Generator[Batch, None, None]:
+        source, size = self.source, self._size()
+        order: Any = self.order(epoch)
+        there = source.order(order)
+        # Rows of a file, and of small batches, are fetched for many batches at once.
+        many = max(1, source.gather // size) * size
+        for first in range(start * size, source.count(), many):
+            rows = order[first : first + many]
+            x, y = source.take(there[first : first + many], workspace)
+            if len(rows) <= size:
+                yield Batch(x, y, rows)
+                continue
+            for some in batch_slices(len(rows), size):
+                yield Batch(x[some], None if y is None else y[some], rows[some])
+
+    def _buffered(self, epoch: int, start: int) -> Generator[Batch, None, None]:
+        def numbered() -> Iterator[Piece]:
+            row = 0
+            for x, y in self.source.chunks():
+                yield x, y, np.arange(row, row + len(x))
+                row += len(x)
+
+        size = self._size()
+        pieces = shuffled(numbered(), self.buffer or 1, self._rng(epoch))
+        for i, (x, y, rows) in enumerate(cut(pieces, size)):
+            if i >= start:
+                yield Batch(x, y, rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run must find again: how rows are cut, and a print of the data."""
+        return {
+            "batch_size": self.batch_size,
+            "shuffle": self.shuffle,
+            "seed": self.seed,
+            "tail": self.tail,
+            "buffer": self.buffer,
+            "rows": self.source.rows,
+            "data": self.source.fingerprint(),
+            "weights": self._print_of_weights(),
+        }
+
+    def _print_of_weights(self) -> list[Any] | None:
+        if not self.weighted:
+            return None
+        digest = hashlib.sha256(b"" if self._weights is None else self._weights.tobytes())
+        return [digest.hexdigest(), sorted(self._class_weight.items())]
+
+    def __repr__(self) -> str:
+        rows = self.source.rows
+        left_out = f", {self.dropped} rows dropped" if rows and self.dropped else ""
+        return (
+            f"Batches({rows or 'uncounted'} rows, batch_size={self.batch_size}, "
+            f"shuffle={self.shuffle}, seed={self.seed}, tail={self.tail!r}{left_out})"
+        )
+
+
+def as_batches(
+    data: Any,
+    y: Any,
+    batch_size: int | None,
+    shuffle: bool = False,
+    seed: int = 0,
+    sample_weight: Any = None,
+    class_weight: ClassWeight | None = None,
+) -> Batches:
+    """Return a Batches as it is, or make one of arrays or a source."""
+    if isinstance(data, Batches):
+        if y is not None:
+            raise TypeError("a Batches brings its own targets: leave y out")
+        if sample_weight is not None or class_weight is not None:
+            raise TypeError("a Batches brings its own weights: give them to Batches(...)")
+        return data
+    return Batches(
+        data,
+        y,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        seed=seed,
+        sample_weight=sample_weight,
+        class_weight=class_weight,
+    )

@@ -1,0 +1,194 @@
+"""Weights of rows: how much each example counts in the loss, the gradient and the metrics.
+
+A batch's mean is divided by the sum of its weights, so that only their ratios matter there; a row
+of weight 0 is left out, whatever numbers it holds.
+"""
+
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from numbers import Real
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from minigd.backends.base import Array, backend_of
+from minigd.data.labels import find_label, label_key
+from minigd.errors import DataError, ShapeError, check_number
+
+ClassWeight: TypeAlias = Mapping[Any, float] | Literal["balanced"]
+"""A weight for each class, by its label; or weights that let all classes count the same."""
+
+
+class ByNumber(dict[int, float]):
+    """Weights by the numbers of classes, where labels were looked up before."""
+
+
+def check_weights(weight: Any, rows: int | None) -> Array:
+    """Return weights as float64 on the host, and refuse what is none.
+
+    Parameters
+    ----------
+    weight : array-like, shape (rows,)
+        At least 0 and finite, and not all 0.
+    rows : int or None
+        How many there must be; None where nobody has counted them.
+
+    Raises
+    ------
+    ShapeError, DataError
+
+    Examples
+    --------
+    >>> check_weights([1, 0, 2], 3)
+    array([1., 0., 2.])
+    """
+    backend = backend_of(weight)
+    weight = backend.to_numpy(backend.here(weight, "sample_weight")).astype("float64")
+    if weight.ndim != 1 or (rows is not None and len(weight) != rows):
+        raise ShapeError(
+            f"sample_weight has shape {weight.shape}: it must hold a weight for each row, shape "
+            f"({'rows' if rows is None else rows},)"
+        )
+    backend_of(weight).check_finite(weight, "sample_weight")
+    if (weight < 0).any():
+        row = int(np.argmax(weight < 0))
+        raise DataError(
+            f"sample_weight holds {weight[row]:g} at row {row} (counted from 0): weights are at "
+            "least 0, and a row of weight 0 is left out"
+        )
+    if not (weight > 0).any():
+        raise DataError("all of sample_weight is 0: there is nothing to train on")
+    # Beyond these, sums and products of weights would leave the range of float64.
+    if weight.max() > 1e200 or weight[weight > 0].max() < 1e-200:
+        raise DataError(
+            f"sample_weight goes up to {weight.max():g}: divide it by that, for only the ratios of "
+            "weights matter"
+        )
+    return weight
+
+
+def labels(y: Array) -> Array:
+    """Return the class of each row as int64 on the host, from classes, one-hot rows or a column.
+
+    >>> labels(np.array([[0.0, 1.0], [1.0, 0.0]])).tolist(), labels(np.array([1, 0])).tolist()
+    ([1, 0], [1, 0])
+
+    Raises
+    ------
+    DataError
+        If y holds no classes.
+    """
+    y = backend_of(y).to_numpy(y)
+    if y.ndim == 2 and y.shape[1] > 1:
+        if ((y != 0) & (y != 1)).any() or (y.sum(axis=1) != 1).any():
+            raise DataError("class_weight is for classes, and the rows of y are not one-hot")
+        return y.argmax(axis=1)
+    column = y.reshape(-1)
+    with np.errstate(invalid="ignore"):
+        classes = column.astype("int64")
+    if (classes != column).any():
+        wrong = column[np.argmax(classes != column)]
+        raise DataError(f"class_weight is for classes, which are integers, and y holds {wrong}")
+    return classes
+
+
+def check_class_weight(
+    given: Any, labels: Sequence[Any] | None = None, by_number: bool = True
+) -> ClassWeight:
+    """Return class weights by the numbers of the classes, and refuse what is none.
+
+    A class is named by its label, however that is written: `minigd.data.labels.same_label`. A label that
+    no class has is warned about.
+
+    Parameters
+    ----------
+    given : dict from label to float, or "balanced"
+    labels : sequence, optional
+        Of all classes, of which class k is ``labels[k]``; None where classes are whole numbers.
+    by_number : bool, default True
+        Whether a whole number is the number of a class where no label is one.
+
+    Raises
+    ------
+    TypeError, ValueError
+
+    Examples
+    --------
+    >>> check_class_weight({"1": 1, "2": 20}, ["1", "2"])
+    {0: 1.0, 1: 20.0}
+    >>> check_class_weight({"1": 1, 2.0: 20})
+    {1: 1.0, 2: 20.0}
+    """
+    if isinstance(given, str) and given == "balanced":
+        return "balanced"
+    if isinstance(given, ByNumber):
+        return given
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"class_weight is a dict from class to weight, {{0: 1.0, 1: 5.0}}, or 'balanced', and "
+            f"not {given!r}"
+        )
+    table: dict[int, float] = {}
+    unknown = []
+    for label, value in given.items():
+        if not isinstance(label, str | Real | np.bool_):
+            raise ValueError(f"a class of class_weight is a number or a text, not {label!r}")
+        number = _number_of(label, labels, by_number)
+        if number is not None and number in table:
+            raise ValueError(f"class_weight has two weights for the class {label!r}: give one")
+        weight = check_number(f"the weight of class {label}", value)
+        if number is None:
+            unknown.append(label)
+        else:
+            table[number] = weight
+    warn_of_unknown(unknown, labels)
+    return table
+
+
+def _number_of(label: Any, labels: Sequence[Any] | None, by_number: bool) -> int | None:
+    """Return the number of the class that a label is of, or None."""
+    key = label_key(label)
+    if labels is None:
+        return key if isinstance(key, int) else None
+    number = find_label(label, labels)
+    if number is None and by_number and isinstance(key, int) and not isinstance(label, str):
+        names = not any(isinstance(label_key(known), int) for known in labels)
+        number = key if names and 0 <= key < len(labels) else None
+    return number
+
+
+def warn_of_unknown(unknown: Collection[Any], labels: Sequence[Any] | None = None) -> None:
+    """Warn of classes that have a weight and no rows; a part of the data may lack some."""
+    if unknown:
+        some = [] if labels is None else [*map(repr, labels[:10]), *["…"] * (len(labels) > 10)]
+        known = f"; the classes are {', '.join(some)}" if some else ""
+        warnings.warn(
+            f"class_weight has a weight for {', '.join(map(repr, unknown))}, and there is no such "
+            f"class in the data: it changes nothing{known}",
+            stacklevel=4,
+        )
+
+
+def balance(totals: Mapping[int, float]) -> dict[int, float]:
+    """Return the weights that let all classes count the same, w_k = Σ_j W_j / (K W_k).
+
+    W_k is the total weight of class k's rows, their number where rows have no weights of their own.
+
+    >>> balance({0: 30, 1: 10})
+    {0: 0.6666666666666666, 1: 2.0}
+
+    Source: King and Zeng (2001), "Logistic regression in rare events data", section 4.2, as in
+    scikit-learn's ``class_weight="balanced"``.
+    """
+    there = {kind: total for kind, total in totals.items() if total > 0}
+    return {kind: sum(there.values()) / (len(there) * total) for kind, total in there.items()}
+
+
+def of_classes(classes: Array, table: Mapping[int, float]) -> Array:
+    """Return the weight of each row by its class; a class that is not in the table counts 1.
+
+    >>> of_classes(np.array([0, 2, 0]), {0: 0.5})
+    array([0.5, 1. , 0.5])
+    """
+    kinds, inverse = np.unique(classes, return_inverse=True)
+    return np.array([table.get(int(kind), 1.0) for kind in kinds])[inverse.reshape(-1)]

@@ -1,0 +1,145 @@
+"""Rows from arrays in memory, which are held as they are and gathered batch by batch."""
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from minigd.backends.base import Array, Backend, Workspace, backend_of, numbers
+from minigd.backends.frames import by_rows, check_rows_alike, names_of
+from minigd.data.row_weights import check_weights
+from minigd.data.sources.base import Pair, RandomAccess, Rows
+from minigd.errors import DataError, ShapeError
+
+_GATHERED = 65_536
+"""Bytes of x that are gathered at once: what stays in the cache until its batch is due."""
+
+
+class ArraySource(RandomAccess):
+    """Rows of x and y in memory, on the host or on a GPU.
+
+    Parameters
+    ----------
+    x : array-like, shape (rows, width)
+        Real numbers without NaN and infinity: a NumPy or CuPy array, a pandas frame of numbers, a
+        SciPy sparse matrix (of which each batch is made dense), a list of lists. An array is not
+        copied.
+    y : array-like, shape (rows,) or (rows, K), optional
+        Likewise; a pandas series or frame too.
+    weight : array-like, shape (rows,), optional
+        How much each row counts; one of weight 0 may hold any numbers.
+
+    Attributes
+    ----------
+    rows : int
+    x : Array
+    y : Array or None
+    weight : Array or None
+        float64, on the host.
+    backend : Backend
+        Where x and y are.
+
+    Raises
+    ------
+    ShapeError
+        If x and y differ in length, or x is not a table.
+    DataError
+        If there are no rows, or x or y holds text, NaN or infinity.
+
+    Examples
+    --------
+    >>> source = ArraySource([[1.0, 2.0], [3.0, 4.0]], [0, 1])
+    >>> source.rows
+    2
+    >>> source.take(slice(1, 2))
+    (array([[3., 4.]]), array([1]))
+    """
+
+    checked = True
+    in_memory = True
+
+    def __init__(self, x: Any, y: Any = None, weight: Any = None) -> None:
+        check_rows_alike(x, y, weight)
+        self.names = names_of(x)
+        self.backend: Backend = backend_of(x)
+        self.sparse = hasattr(x, "tocsr")
+        self.x = x.tocsr() if self.sparse else self.backend.here(x, "x")
+        self.y: Array | None = None if y is None else self.backend.here(y, "y")
+        if self.x.ndim != 2:
+            hint = ": x.reshape(-1, 1) makes a column of it" if self.x.ndim == 1 else ""
+            raise ShapeError(f"x has shape {self.x.shape}, and a table of rows is needed{hint}")
+        self.rows = self.x.shape[0]
+        if self.rows == 0 or self.x.shape[1] == 0:
+            raise DataError(f"x has shape {self.x.shape}: there is nothing to train on")
+        self.gather = max(1, _GATHERED // (self.x.shape[1] * self.x.dtype.itemsize))
+        if self.y is not None and (self.y.ndim == 0 or len(self.y) != self.rows):
+            length = len(self.y) if self.y.ndim else "no"
+            raise ShapeError(
+                f"x has {self.rows} rows and y has {length}: each row of x needs one of y"
+            )
+        self.weight = None if weight is None else check_weights(weight, self.rows)
+        if self.sparse:
+            numbers(self.x.data, "x")
+            bad = np.flatnonzero(~np.isfinite(self.x.data))
+            for row in np.unique(np.searchsorted(self.x.indptr, bad, side="right") - 1):
+                if self.weight is None or self.weight[row] > 0:
+                    self.backend.check_finite(self.x[[row]].toarray(), "x", slice(row, row + 1))
+        for array, what in ((None if self.sparse else self.x, "x"), (self.y, "y")):
+            if array is not None:
+                self._check(numbers(array, what), what)
+
+    def _check(self, array: Array, what: str) -> None:
+        """Refuse a number that is not finite in a row that counts."""
+        if self.weight is None:
+            self.backend.check_finite(array, what)
+        elif not self.backend.all_finite(array):
+            counting = np.flatnonzero(self.weight)
+            some = self.backend.take(array, self.backend.asarray(counting))
+            self.backend.check_finite(some, what, counting)
+
+    def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
+        """Return x and y of some rows: views for a slice, else fresh, or in the workspace."""
+        return (
+            self._take(self.x, rows, "x", workspace),
+            None if self.y is None else self._take(self.y, rows, "y", workspace),
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of x and y."""
+        return sum(int(a.nbytes) for a in (self.x, self.y) if a is not None)
+
+    def on(self, backend: Backend) -> "ArraySource":
+        """Return the same rows on another backend, as they are now."""
+        moved = copy.copy(self)
+        moved.backend = backend
+        moved.x = backend.asarray(by_rows(self.x))
+        moved.y = None if self.y is None else backend.asarray(by_rows(self.y))
+        return moved
+
+    def by_rows(self) -> "ArraySource":
+        """Return the same rows, each in one place in memory: these, or a copy as they are now."""
+        if self.sparse or not self.backend.reads_are_free:
+            return self
+        moved = copy.copy(self)
+        moved.x, moved.y = by_rows(self.x), None if self.y is None else by_rows(self.y)
+        return self if moved.x is self.x and moved.y is self.y else moved
+
+    def order(self, rows: Array) -> Array:
+        """Return row numbers where `take` wants them: beside the rows, brought over once."""
+        return self.backend.asarray(rows)
+
+    def __repr__(self) -> str:
+        return f"ArraySource({self.rows} rows, {self.x.shape[1]} columns)"
+
+    def _take(self, array: Array, rows: Rows, name: str, workspace: Workspace | None) -> Array:
+        if self.sparse and array is self.x:
+            return array[rows].toarray()
+        if isinstance(rows, slice):
+            return array[rows]
+        index = rows if self.backend.holds(rows) else self.backend.asarray(rows)
+        if workspace is None:
+            return self.backend.take(array, index)
+        shape = (len(rows), *array.shape[1:])
+        out = workspace.empty(f"batch.{name}", shape, array.dtype, self.backend)
+        return self.backend.take(array, index, out)

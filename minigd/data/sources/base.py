@@ -1,0 +1,157 @@
+"""What a source is: rows of x and y that live somewhere.
+
+Some can be fetched by number, the others only come one after the other; all can be read again.
+"""
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from minigd.backends.base import Array, Workspace, backend_of
+from minigd.progress import watched
+
+Rows: TypeAlias = slice | Array
+"""Which rows: a slice of consecutive ones, or an array of row numbers on the host."""
+
+Pair: TypeAlias = tuple[Array, Array | None]
+"""x and y of some rows; y is None where there are no targets."""
+
+
+class Source(ABC):
+    """Rows of x, and of y if there are targets.
+
+    A stream defines `chunks`; a source with random access sets `random_access` and defines `take`.
+
+    Attributes
+    ----------
+    rows : int or None
+        How many there are; None for a stream that has not been counted.
+    random_access : bool
+        Whether `take` works, so that an epoch can be any permutation of the rows.
+    in_memory : bool
+        Whether a slice of rows is a view, so that each batch is taken alone.
+    gather : int
+        How many rows it is worth taking at once where they are shuffled: more than a small batch,
+        because a call costs what many rows do.
+    checked : bool
+        Whether all values are known to be finite numbers, so that no batch is looked at again.
+    names, classes : list of str or None
+        Of the columns of x, and of the classes that y numbers, where they are known.
+    weight : Array or None
+        How much each row counts, in float64 on the host, where rows have weights.
+    target_problems : mapping of str to str
+        What a dtype loses of a target of whole numbers, by its name; empty where all is well.
+    """
+
+    rows: int | None = None
+    random_access: bool = False
+    in_memory: bool = False
+    gather: int = 1
+    checked: bool = False
+    names: list[str] | None = None
+    classes: list[str] | None = None
+    weight: Array | None = None
+    target_problems: Mapping[str, str] = {}
+
+    @abstractmethod
+    def chunks(self, start: int = 0) -> Iterator[Pair]:
+        """Return the rows from number `start` on, in order, in pieces of any size."""
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what tells these data from others, for JSON: size and sampled content."""
+
+    def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
+        """Return x and y of some rows: views for a slice of an array, else fresh memory."""
+        raise TypeError(f"{type(self).__name__} has no random access")
+
+    def order(self, rows: Array) -> Array:
+        """Return row numbers where `take` wants them: on the host."""
+        return rows
+
+    def places(self, rows: Array) -> list[str]:
+        """Return where some rows are, in words: the number of each, or its line in a file.
+
+        >>> import numpy as np, minigd as gd
+        >>> gd.ArraySource([[1.0], [2.0]]).places(np.array([1]))
+        ['row 1']
+        """
+        return [f"row {row}" for row in np.asarray(rows).tolist()]
+
+    def count(self) -> int:
+        """Return how many rows there are, reading all of them once if need be."""
+        if self.rows is None:
+            self.rows = sum(len(x) for x, _ in watched(self.chunks(), "counting"))
+        return self.rows
+
+    def cache(self, path: str | os.PathLike[str]) -> "Source":
+        """Return the same rows as memory maps in the folder `path`, written there once.
+
+        Later calls, in this run or another, find them there. They are written anew where this
+        source has other data than the ones they were made from.
+
+        Examples
+        --------
+        >>> import tempfile, minigd as gd
+        >>> stream = gd.IterableSource([([[1.0], [2.0]], [0, 1]), ([[3.0]], [1])])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     cached = stream.cache(folder + "/rows")
+        ...     x, y = cached.take(slice(1, 3))
+        ...     x.tolist(), y.tolist()
+        ([[2.0], [3.0]], [1, 1])
+        """
+        from minigd.data.sources.cache import cache
+
+        return cache(self, path)
+
+    def split(self, fraction: float, seed: int = 0) -> "tuple[Source, Source]":
+        """Return two sources, the second with about `fraction` of the rows.
+
+        Where a row goes depends on the numbers it becomes and the seed and on nothing else: not on
+        its place, so that a file in another order, or with rows added, is split alike, and equal
+        rows are always on one side. A category that is new changes the numbers of all rows, and the
+        split with them, unless the levels were given.
+
+        Examples
+        --------
+        >>> import numpy as np, minigd as gd
+        >>> train, validation = gd.ArraySource(np.arange(2000.0).reshape(1000, 2)).split(0.2)
+        >>> train.rows, validation.rows
+        (802, 198)
+        """
+        from minigd.data.sources.split import split
+
+        return split(self, fraction, seed)
+
+
+class RandomAccess(Source):
+    """A source whose rows can be fetched by number."""
+
+    rows: int
+    random_access: bool = True
+    _chunk: int = 8192
+
+    @abstractmethod
+    def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
+        """Return x and y of some rows: views for a slice of an array, else fresh memory."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the shapes, the dtypes, and a hash of up to 1,000 rows spread over the data."""
+        index = np.unique(np.linspace(0, self.rows - 1, 1000).astype(np.int64))
+        digest = hashlib.sha256()
+        shapes = []
+        for array in self.take(index):
+            if array is not None:
+                sample = backend_of(array).to_numpy(array)
+                digest.update(np.ascontiguousarray(sample).tobytes())
+                shapes.append([[self.rows, *array.shape[1:]], str(array.dtype)])
+        return {"shapes": shapes, "sha256": digest.hexdigest()}
+
+    def chunks(self, start: int = 0) -> Iterator[Pair]:
+        """Return the rows from number `start` on, in order, in pieces."""
+        for first in range(start, self.rows, self._chunk):
+            yield self.take(slice(first, min(first + self._chunk, self.rows)))

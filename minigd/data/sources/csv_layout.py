@@ -1,0 +1,262 @@
+"""How a text file seems to be laid out: what to say where it can't be read as its reader says.
+
+What is found depends on the file and on what is known of its columns, and not on how it was read,
+so that advice that is followed does not come again.
+"""
+
+import csv
+import re
+import warnings
+from collections import Counter
+from collections.abc import Collection, Sequence
+from string import ascii_uppercase
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigd.data.sources.csv_blocks import BLANKS, Block, split
+from minigd.data.tables.grammar import read_number
+from minigd.data.tables.remedy import Remedy, TableWarning
+
+SEPARATORS = {",": b",", ";": b";", "\t": b"\t", "|": b"|", "blanks": BLANKS}
+"""Separators that are looked for, as readers say them and as `minigd.data.sources.csv_blocks` does."""
+
+_MOST_NAMES = 20  # written out in advice
+_ALIKE = 0.9  # of the rows have as many fields as the table has columns
+
+
+class Layout(NamedTuple):
+    """A way to read a file as a table.
+
+    Attributes
+    ----------
+    separator : str
+    skip_lines : int
+        Lines before the header, or before the first row.
+    fields : list of str
+        Of the first line behind those.
+    width : int
+        Fields of most rows.
+    numbers : float
+        The share of numbers in the rows behind the first line.
+    """
+
+    separator: str
+    skip_lines: int
+    fields: list[str]
+    width: int
+    numbers: float
+
+    @property
+    def has_header(self) -> bool:
+        """Whether the first line holds names, as far as that can be told from it alone."""
+        return all(map(is_name, filter(None, self.fields)))
+
+
+def find_layout(
+    lines: Sequence[bytes],
+    separator: str,
+    mark: bytes,
+    skip_lines: int = 0,
+    named: Collection[str] = (),
+    columns: int | None = None,
+) -> Layout | None:
+    r"""Return the way to read lines in which nearly all rows have the same number of fields.
+
+    Parameters
+    ----------
+    lines : sequence of bytes
+        The first ones of a file.
+    separator, mark : str, bytes
+        As the reader was told; another one is sought too.
+    skip_lines : int, default 0
+        Lines that are no part of the table, as the reader was told; there may be more.
+    named : collection of str
+        Columns that were named: a line that holds them all is the header.
+    columns : int, optional
+        How many columns there are, where the file has no header.
+
+    Examples
+    --------
+    >>> find_layout([b"by hand", b"a; y", b"1; 2"], ",", b",")
+    Layout(separator=';', skip_lines=1, fields=['a', 'y'], width=2, numbers=1.0)
+    """
+    best: tuple[Any, Layout] | None = None
+    for said, byte in {separator: mark, **SEPARATORS}.items():
+        rows = []
+        for i, line in enumerate(lines[skip_lines:], skip_lines):
+            fields = _fields(line, byte)
+            if any(fields):
+                rows.append((i, fields))
+        found = _best_start(rows, set(named) if columns is None else set(), columns)
+        if found is not None:
+            holds_names, start, width = found
+            numbers = _share_of_numbers([fields for _, fields in rows[start + 1 :]])
+            layout = Layout(said, rows[start][0], rows[start][1], width, numbers)
+            rank = (holds_names, numbers, -start, said == separator, width)
+            if best is None or rank > best[0]:
+                best = rank, layout
+    return None if best is None else best[1]
+
+
+def _best_start(
+    rows: list[tuple[int, list[str]]], named: set[str], columns: int | None
+) -> tuple[bool, int, int] | None:
+    """Return whether the names are there, at which row the table starts, and its width."""
+    widths = [len(fields) for _, fields in rows]
+    for start, (_, fields) in enumerate(rows[:-1] if named else ()):
+        if named <= set(fields):
+            width = _most_common(widths[start + 1 :])
+            if width - len(fields) in (0, 1) and _alike(widths[start + 1 :], width):
+                return True, start, width
+    width = _most_common(widths) if columns is None else columns
+    if width < 2 or len(rows) < 2:
+        return None
+    names = [all(map(is_name, fields)) for _, fields in rows]
+    places = [i for i, found in enumerate(widths[:-1]) if found == width]
+    starts = [i for i in places if _alike(widths[i + 1 :], width)]
+    if not starts or (columns is None and names[places[0]] and not names[starts[0]]):
+        return None  # the second: a header, and rows of many widths
+    start = starts[0]
+    if columns is not None:
+        return False, start, width
+    if start and widths[start - 1] == width - 1 and names[start - 1] and not names[start]:
+        # A header may have one name less than the rows have fields.
+        start -= 1
+    # A title may have as many words as there are columns.
+    below = _share_of_numbers([fields for _, fields in rows[start + 2 :]])
+    title = 2 * _share_of_numbers([rows[start][1]]) < below
+    return False, start + (title and names[start + 1]), width
+
+
+def _share_of_numbers(rows: Sequence[Sequence[str]]) -> float:
+    cells = [cell for fields in rows for cell in fields]
+    return sum(map(_is_number, cells)) / max(1, len(cells))
+
+
+def _most_common(widths: list[int]) -> int:
+    return Counter(widths).most_common(1)[0][0] if widths else 0
+
+
+def _alike(widths: list[int], width: int) -> bool:
+    return widths.count(width) >= _ALIKE * len(widths)
+
+
+def _fields(line: bytes, mark: bytes) -> list[str]:
+    try:
+        return split(line, mark)
+    except (csv.Error, UnicodeDecodeError):  # such as a field of many thousand letters
+        return []
+
+
+def is_name(field: str) -> bool:
+    """Tell whether a field may be a column's name: it has a letter, and is no number."""
+    return any(letter.isalpha() for letter in field) and not _is_number(field)
+
+
+def _is_number(cell: str) -> bool:
+    """Tell whether a cell is a number, be it with a decimal comma."""
+    return read_number(cell.replace(",", ".", 1)) is not None
+
+
+def some_names(n: int) -> list[Any]:
+    """Return names for so many columns, which a reader may better: A, B and so on."""
+    return written(ascii_uppercase[:n]) if n <= len(ascii_uppercase) else [...]
+
+
+def written(columns: Sequence[str]) -> list[Any]:
+    """Return names as advice writes them out: all of them, if they are not too many."""
+    return list(columns) if len(columns) <= _MOST_NAMES else [...]
+
+
+def as_columns(fields: Sequence[str], twice: bool = False) -> list[str]:
+    """Return the names of columns; one without a name is called by its place, as in pandas.
+
+    With `twice`, a name that comes again is made another one.
+
+    >>> as_columns(["", "size", "size"]), as_columns(["size", "size"], twice=True)
+    (['Unnamed: 0', 'size', 'size'], ['size', 'size.1'])
+    """
+    taken = set(fields)
+    columns: list[str] = []
+    for i, field in enumerate(fields):
+        name = field or f"Unnamed: {i}"
+        if not field or (twice and field in columns):
+            k, base = 0, name
+            while name in taken or name in columns:
+                k, name = k + 1, f"{base}.{k + 1}"
+        columns.append(name)
+    return columns
+
+
+def complete(header: list[str], block: Block, below: bool) -> tuple[str, list[str]]:
+    """Return what to say of a header that lacks one name, and the header with an empty one there.
+
+    R writes no name above those of the rows; a separator at the end of each row makes an empty
+    field there. `below` says whether the header is the first row of the block.
+    """
+    starts, ends = block.starts[below:], block.ends[below:]
+    last = np.searchsorted(block.separators, ends)
+    counts = last - np.searchsorted(block.separators, starts) + 1
+    short = counts == len(header) + 1
+    if len(short) == 0 or short.mean() < _ALIKE:
+        return "", header
+    names = f"the header has {len(header)} name{'s' * (len(header) != 1)}, and the rows have "
+    tails = zip(block.separators[last[short] - 1] + 1, ends[short], strict=True)
+    if all(block.data[start:end].strip() in (b"", b'""') for start, end in tails):
+        return f"{names}{len(header) + 1} fields, of which the last is empty", [*header, ""]
+    return f"{names}{len(header) + 1} fields, as where R wrote the names of rows", ["", *header]
+
+
+_UNNAMED = re.compile(r"Unnamed: \d+(\.\d+)?|__index_level_\d+__")
+
+
+def unnamed_among(features: Sequence[str], asked_for: Collection[str]) -> list[str]:
+    """Return the columns without a name of their own that were not asked for by it.
+
+    >>> unnamed_among(["Unnamed: 0", "size", "__index_level_1__"], [])
+    ['Unnamed: 0', '__index_level_1__']
+    """
+    return [c for c in features if _UNNAMED.fullmatch(c) and c not in asked_for]
+
+
+def warn_of_unnamed(unnamed: list[str], where: str, stacklevel: int) -> None:
+    """Warn of columns without a name, such as the index of a frame, that are learned from."""
+    if not unnamed:
+        return
+    several = len(unnamed) > 1
+    what = f"column{'s' * several} {', '.join(map(repr, unnamed))} {'have' if several else 'has'}"
+    index = "as where pandas wrote the index of a frame, and will be learned from"
+    leave = f"leave {'them' if several else 'it'} out with {{}}"
+    warning = TableWarning(f"{where}: {what} no name, {index}", Remedy(leave, {"exclude": unnamed}))
+    warnings.warn(warning, stacklevel=stacklevel)
+
+
+def advice(
+    layout: Layout | None,
+    separator: str,
+    skip_lines: int,
+    named: Collection[str],
+    columns: int | None,
+) -> list[Remedy]:
+    """Return what to say to the reader of a file that is laid out in another way than was said."""
+    if layout is None or (layout.separator, layout.skip_lines) == (separator, skip_lines):
+        return []
+    options: dict[str, Any] = {}
+    found = []
+    if layout.separator != separator:
+        options["separator"] = layout.separator
+        marks = f"{_written(layout.separator)} and not {_written(separator)}"
+        found.append(f"{marks} separates columns")
+    if layout.skip_lines != skip_lines:
+        n = options["skip_lines"] = layout.skip_lines
+        found.append("line 1 is no row" if n == 1 else f"lines 1 to {n} are no rows")
+    holds_names = bool(named) and set(named) <= set(layout.fields)
+    if columns is None and not holds_names and not layout.has_header:
+        options["columns"] = some_names(layout.width)
+        found.append("there is no header")
+    return [Remedy(f"if {' and '.join(found)}, say {{}}", options)]
+
+
+def _written(separator: str) -> str:
+    return "a run of blanks" if separator == "blanks" else repr(separator)

@@ -1,0 +1,411 @@
+"""What a file really is, by how it begins, where its name or its place says something else.
+
+One table names each kind of file and what to do with it, for Python and for the shell.
+"""
+
+import codecs
+import contextlib
+import json
+import os
+import re
+import shlex
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from minigd.data.tables.remedy import Remedy, TableError
+from minigd.errors import DataError
+
+GZIP = b"\x1f\x8b"
+_HEAD = 4096
+_SAVED = "description.json.npy"  # what `minigd.storage.npz.write` puts into each of its files
+_CONTROL = bytes(set(range(32)) - set(b"\t\n\f\r"))
+_OF_TABLES = (".csv", ".tsv", ".txt", ".data", ".dat", ".tab", ".parquet", ".npy")
+
+
+class _Kind(NamedTuple):
+    """A kind of file, how it begins, and what to do with it in Python and in the shell.
+
+    In what to do, {path} and {bytes} are Python for the file and what is in it, {out} for a new
+    file beside it, and {member} for the table in an archive. The capitals are for the shell.
+    """
+
+    what: str
+    begins: tuple[bytes, ...] = ()
+    python: str = ""
+    shell: str | None = None  # None: the same
+
+
+def _by_pandas(what: str, call: str, *begins: bytes) -> _Kind:
+    return _Kind(what, begins, f"write it as a CSV: pandas.{call}.to_csv({{out}}, index=False)")
+
+
+def _packed(what: str, program: str, *begins: bytes, opener: str = "") -> _Kind:
+    unpack = f"unpack it: {program} -dc {{PATH}} > {{OUT}}"
+    python = f"open it with CsvSource({opener}({{path}}), ...)" if opener else unpack
+    return _Kind(what, begins, python, unpack)
+
+
+def _encoded(what: str, encoding: str) -> _Kind:
+    known = encoding.upper().replace("-LE", "LE").replace("-BE", "BE")
+    return _Kind(
+        what,
+        (),
+        f"open it with CsvSource(io.BytesIO({{bytes}}.decode({encoding!r}).encode()), ...)",
+        f"write it as UTF-8: {{PIPE}}iconv -f {known} -t UTF-8 {{SOURCE}}> {{OUT}}",
+    )
+
+
+_KINDS = {
+    "saved": _Kind(
+        "a file that minigd saved, such as a model",
+        python="read it with minigd.load",
+        shell="MODEL comes before DATA, and DATA is a table: CSV, Parquet or .npy",
+    ),
+    "arrays": _Kind(
+        "an archive of arrays",
+        python="write the table in it by itself: numpy.save({out}, numpy.load({path})[{member}])",
+    ),
+    "array": _Kind(
+        "an array of NumPy's",
+        (b"\x93NUMPY",),
+        "read it with NpySource",
+        "its name must end in .npy",
+    ),
+    "parquet": _Kind(
+        "a Parquet file", (b"PAR1",), "read it with ParquetSource", "its name must end in .parquet"
+    ),
+    "workbook": _by_pandas("an Excel or OpenDocument workbook", "read_excel({path})"),
+    "old workbook": _by_pandas(
+        "a workbook of an old Excel, or another document of Office",
+        "read_excel({path})",
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+    ),
+    "feather": _by_pandas("an Arrow or Feather file", "read_feather({path})", b"ARROW1", b"FEA1"),
+    "orc": _by_pandas("an ORC file", "read_orc({path})", b"ORC"),
+    "stata": _by_pandas("a Stata file", "read_stata({path})", b"<stata_dta>"),
+    "spss": _by_pandas("an SPSS file", "read_spss({path})", b"$FL2@(#)"),
+    "pickle": _by_pandas(
+        "a pickle of Python's, which may run any code when it is read",
+        "read_pickle({path})",
+        *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)),
+    ),
+    "sqlite": _by_pandas(
+        "an SQLite database",
+        "read_sql('SELECT * FROM ' + {member}, sqlite3.connect({path}))",
+        b"SQLite format 3\0",
+    ),
+    "json": _by_pandas("a JSON file", "read_json({path})"),
+    "json lines": _by_pandas("a file of JSON lines", "read_json({path}, lines=True)"),
+    "html": _by_pandas("a web page", "read_html({path})[0]"),
+    "xml": _by_pandas("an XML file", "read_xml({path})", b"<?xml"),
+    "hdf5": _Kind(
+        "an HDF5 file",
+        (b"\x89HDF\r\n\x1a\n",),
+        "write its table as a CSV, with pandas.read_hdf or h5py",
+    ),
+    "matlab": _Kind(
+        "a file of MATLAB's",
+        (b"MATLAB 5.0 MAT-file",),
+        "read it with scipy.io.loadmat, and write the table in it with numpy.save",
+    ),
+    "r": _Kind(
+        "a file of R's", (b"RDX2\n", b"RDX3\n", b"X\n\0\0\0"), "write it in R, by write.csv"
+    ),
+    "idx": _Kind(
+        "an IDX file, as those of MNIST",
+        (b"\0\0\x08\x01", b"\0\0\x08\x03"),
+        "read it with IdxSource",
+        "read it in Python, with IdxSource",
+    ),
+    "pointer": _Kind(
+        "a pointer of Git LFS to a file that is elsewhere",
+        (b"version https://git-lfs.github.com/spec/",),
+        "fetch the file with git lfs pull",
+    ),
+    "zip": _Kind(
+        "a zip archive",
+        (b"PK\x03\x04", b"PK\x05\x06"),
+        "open the table in it with CsvSource(zipfile.ZipFile({path}).open({member}), ...)",
+        "unpack it with python -m zipfile -e {PATH} {FOLDER}, and name {UNPACKED}",
+    ),
+    "damaged": _Kind("a zip archive that is damaged", (), "fetch or make it again"),
+    "tar": _Kind(
+        "a tar archive",
+        (),
+        "open the table in it with CsvSource(tarfile.open({tar}).extractfile({member}), ...)",
+        "unpack it with python -m tarfile -e {PATH} {FOLDER}, and name {UNPACKED}",
+    ),
+    "gzip": _packed("a file packed by gzip, and no text inside", "gzip"),
+    "bz2": _packed(
+        "a file packed by bzip2",
+        "bzip2",
+        *(b"BZh%d1AY&SY" % level for level in range(1, 10)),
+        opener="bz2.open",
+    ),
+    "xz": _packed("a file packed by xz", "xz", b"\xfd7zXZ\0", opener="lzma.open"),
+    "zstd": _packed("a file packed by zstd", "zstd", b"\x28\xb5\x2f\xfd"),
+    "lz4": _packed("a file packed by lz4", "lz4", b"\x04\x22\x4d\x18"),
+    "compress": _packed("a file packed by compress", "gzip", b"\x1f\x9d"),
+    "7z": _Kind("a 7z archive", (b"7z\xbc\xaf\x27\x1c",), "unpack it: 7z x {PATH}"),
+    "rar": _Kind("a RAR archive", (b"Rar!\x1a\x07",), "unpack it: unrar x {PATH}"),
+    "pdf": _Kind("a PDF document", (b"%PDF-",), "write the table in it as a CSV"),
+    "picture": _Kind(
+        "a picture",
+        (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"BM", b"RIFF"),
+        "a table is a CSV, Parquet or .npy file",
+    ),
+    **{
+        encoding: _encoded(f"text in {encoding[:6].upper()}, and not in UTF-8", encoding)
+        for encoding in ("utf-32", "utf-32-le", "utf-32-be", "utf-16", "utf-16-le", "utf-16-be")
+    },
+    "returns": _Kind(
+        "a text whose lines end in a lone \\r",
+        (),
+        "open it with CsvSource(io.BytesIO({bytes}.replace(b'\\r', b'\\n')), ...)",
+        "make each a newline: tr '\\r' '\\n' < {PATH} > {OUT}",
+    ),
+    "text": _Kind("a text, or what another program wrote"),
+}
+
+HOLDS = {kind: known.what for kind, known in _KINDS.items()}
+"""What a file of each kind is, in words."""
+
+_BEGINS = {begin: kind for kind, known in _KINDS.items() for begin in known.begins}
+_MARKS = {  # of the order of bytes
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+
+
+def kind_of(given: Any) -> str:
+    """Return what a file is, in a word: a key of `HOLDS`.
+
+    It is "saved" (a file of minigd's), "arrays" (another .npz), "array", "parquet", and so on, or
+    "text", gzipped or not, which is all that is nothing else.
+
+    Parameters
+    ----------
+    given : path, or binary file object
+        A file object is left at its start.
+
+    Raises
+    ------
+    OSError
+        If it can't be read.
+
+    Examples
+    --------
+    >>> import tempfile, minigd as gd
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     gd.Sequential([gd.Dense(1)], inputs=2).save(f"{folder}/rows.csv")
+    ...     kind_of(f"{folder}/rows.csv")
+    'saved'
+    """
+    head = begin_of(given, _HEAD)
+    if head.startswith(GZIP):
+        inside = _kind_of_head(_unpacked(head))
+        return inside if inside in ("text", "tar") else "gzip"
+    kind = _kind_of_head(head)
+    return _kind_of_archive(given) if kind == "zip" else kind
+
+
+def begin_of(given: Any, size: int) -> bytes:
+    """Return the first bytes of a path or a file object, which is left at its start."""
+    if isinstance(given, str | os.PathLike):
+        with open(given, "rb") as file:
+            return file.read(size)
+    given.seek(0)
+    begin: bytes = given.read(size)
+    given.seek(0)
+    return begin
+
+
+def check_kind(given: Any, expected: str = "text") -> None:
+    """Refuse a file of another kind than the one expected: "text", "array" or "parquet".
+
+    Raises
+    ------
+    TableError
+        Saying what it is, and what to do.
+    OSError
+        If it can't be read.
+    """
+    is_path = isinstance(given, str | os.PathLike)
+    name = os.fspath(given) if is_path else str(getattr(given, "name", "the file object"))
+    if is_path and os.path.exists(given) and not (os.path.isfile(given) or os.path.isdir(given)):
+        raise DataError(
+            f"{name} is a pipe or a device, and a table is read more than once: write it to a file"
+        )
+    kind = kind_of(given)
+    if kind == expected:
+        return
+    if kind == "text":
+        what = ".npy file of numbers" if expected == "array" else "Parquet file, or damaged"
+        csv = "if it is a CSV, "
+        remedy = Remedy(f"{csv}read it with CsvSource", shell=f"{csv}let its name end in .csv")
+        raise TableError(f"{name} is no {what}", remedy)
+    what = HOLDS[kind]
+    if kind == "gzip":
+        inside = _kind_of_head(_unpacked(begin_of(given, _HEAD)))
+        what = f"packed by gzip, and inside is {HOLDS[inside]}"
+    raise TableError(f"{name} is {what}", _remedy(_KINDS[kind], given, name, kind))
+
+
+def recode(given: Any, name: str, data: bytes) -> Remedy:
+    """Return how to read a file that is not in UTF-8, of which some bytes are at hand."""
+    encoding = likely_encoding(data)
+    remedy = _remedy(_encoded("", encoding or "cp1252"), given, name)
+    says = f"it looks like {encoding}: "
+    if encoding is None:
+        says = "find out its encoding; if that is cp1252 (Western Europe), "
+    return Remedy(says + remedy.words, shell=f"{says}{remedy.shell}")
+
+
+def likely_encoding(data: bytes) -> str | None:
+    r"""Return the encoding of bytes that are not UTF-8, as far as it is beyond doubt.
+
+    It is cp932 where that gives Japanese syllables, or cp1252 where single letters with accents
+    stand among plain ones, and the neighbors of cp1252 would read them alike.
+
+    >>> likely_encoding("Köln,1".encode("cp1252")), likely_encoding("Łódź,1".encode("cp1250"))
+    ('cp1252', None)
+    """
+    with contextlib.suppress(UnicodeDecodeError):
+        letters = [letter for letter in data.decode("cp932") if not letter.isascii()]
+        kana = sum("\u3041" <= letter <= "\u30fe" for letter in letters)
+        if 3 * kana >= len(letters):
+            return "cp932"
+    with contextlib.suppress(UnicodeDecodeError):
+        text = data.decode("cp1252")
+        alike = all(data.decode(one) == text for one in ("latin-1", "cp1250", "iso8859-15"))
+        words = [word for word in re.findall(r"[^\x00-@]+", text) if not word.isascii()]
+        if alike and all(w.isalpha() and 2 * len(re.sub("[A-z]", "", w)) <= len(w) for w in words):
+            return "cp1252"
+    return None
+
+
+def _remedy(known: _Kind, given: Any, name: str, kind: str = "") -> Remedy:
+    ending = {"array": ".npy", "arrays": ".npy"}.get(kind, ".csv")
+    is_path = isinstance(given, str | os.PathLike)
+    member = _member(given, kind)
+    path, packed = repr(name) if is_path else "file", begin_of(given, 2) == GZIP
+    plain = f"pathlib.Path({path}).read_bytes()" if is_path else "file.read()"
+    fields = {
+        "path": path,
+        "tar": path if is_path else "fileobj=file",
+        "bytes": f"gzip.open({path}).read()" if packed else plain,
+        "out": repr(name + ending),
+        "member": repr(member),
+        "PATH": shlex.quote(name),
+        "PIPE": f"gzip -dc {shlex.quote(name)} | " if packed else "",
+        "SOURCE": "" if packed else f"{shlex.quote(name)} ",
+        "OUT": shlex.quote(name + ending),
+        "FOLDER": shlex.quote(name + ".d"),
+        "UNPACKED": shlex.quote(os.path.join(name + ".d", member)),
+    }
+    shell = known.python if known.shell is None else known.shell
+    return Remedy(known.python.format_map(fields), shell=shell.format_map(fields))
+
+
+def _member(given: Any, kind: str) -> str:
+    """Return the name of the table in an archive: the first that looks like one."""
+    names: list[str] = []
+    if kind in ("zip", "arrays"):
+        with zipfile.ZipFile(given) as archive:
+            names = [one.filename for one in archive.infolist() if not one.is_dir()]
+    elif kind == "tar":
+        file = {"name" if isinstance(given, str | os.PathLike) else "fileobj": given}
+        with tarfile.open(**file) as tar:
+            names = [one.name for one in tar if one.isfile()]
+    elif kind == "sqlite" and isinstance(given, str | os.PathLike):
+        names = _tables_of_a_database(given)
+    tables = [one for one in names if os.path.splitext(one)[1].lower() in _OF_TABLES]
+    member = next(iter([*tables, *names]), "the table")
+    return member.removesuffix(".npy") if kind == "arrays" else member
+
+
+def _tables_of_a_database(path: str | os.PathLike[str]) -> list[str]:
+    import sqlite3
+
+    address = f"{Path(path).absolute().as_uri()}?mode=ro"
+    try:
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
+            query = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY rowid"
+            return [name for (name,) in database.execute(query)]
+    except sqlite3.Error:
+        return []
+
+
+def _unpacked(head: bytes) -> bytes:
+    """Return what the beginning of a gzipped file holds, as far as it can be read."""
+    try:
+        return zlib.decompressobj(31).decompress(head, _HEAD)
+    except zlib.error:
+        return b""
+
+
+def _kind_of_archive(given: Any) -> str:
+    """Return what a zip archive is."""
+    try:
+        with zipfile.ZipFile(given) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return "damaged"
+    if _SAVED in names:
+        return "saved"
+    if any(name.startswith("xl/workbook.") for name in names) or "content.xml" in names:
+        return "workbook"
+    return "arrays" if names and all(name.endswith(".npy") for name in names) else "zip"
+
+
+def _kind_of_head(head: bytes) -> str:
+    """Return what a file is that begins so; an archive of any kind is "zip"."""
+    mark = next((kind for mark, kind in _MARKS.items() if head.startswith(mark)), None)
+    if mark is not None:
+        return mark
+    begins = next((begin for begin in _BEGINS if head.startswith(begin)), None)
+    # The letters that some begin with are those of names too: ORC, BM, RIFF.
+    binary = len(head.translate(None, _CONTROL)) < len(head)
+    if begins is not None and (binary or len(begins) > 6 or not begins[:1].isalnum()):
+        return _BEGINS[begins]
+    if head[257:262] == b"ustar":
+        return "tar"
+    if b"\0" in head:
+        return _wide_text(head) or "text"
+    return _kind_of_text(head.removeprefix(b"\xef\xbb\xbf"))
+
+
+def _wide_text(head: bytes) -> str | None:
+    """Return the encoding of a text of two or four bytes a letter, told by where its NULs are."""
+    for encoding in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
+        with contextlib.suppress(UnicodeDecodeError):
+            text = codecs.getincrementaldecoder(encoding)().decode(head)
+            # Few bytes of a text in UTF-16 are 0, and those are all the first or all the second.
+            half = 10 * head.count(0) >= len(head) and (0 not in head[::2] or 0 not in head[1::2])
+            if (half or "32" in encoding) and "\0" not in text and "\n" in text.replace("\r", "\n"):
+                return encoding
+    return None
+
+
+def _kind_of_text(head: bytes) -> str:
+    if re.match(rb"\s*<(!doctype html|html|head|body)\b", head, re.IGNORECASE):
+        return "html"
+    first, newline, rest = head.lstrip().partition(b"\n")
+    first = first.strip()
+    if first in (b"{", b"[") or (not newline and re.match(rb'\{\s*"|\[\s*[\[{]', first)):
+        return "json"
+    if not first.startswith((b"{", b"[")):
+        lone = b"\n" not in head and b"\r" in head.rstrip(b"\r")
+        return "returns" if lone and b'"' not in head else "text"
+    try:
+        value = json.loads(first)
+    except ValueError:
+        return "text"
+    if isinstance(value, dict):
+        return "json lines" if rest.strip() else "json"
+    return "json" if value and isinstance(value[0], dict | list) else "text"

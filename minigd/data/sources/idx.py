@@ -1,0 +1,110 @@
+"""Rows of IDX files, the format of MNIST: big-endian sizes, then the numbers."""
+
+import gzip
+import math
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minigd.backends.base import Array, Workspace
+from minigd.data.sources.base import Pair, Rows
+from minigd.data.sources.npy import MappedRows
+from minigd.errors import DataError
+
+_KINDS = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+class IdxSource(MappedRows):
+    """Rows of images, and of labels, from IDX files, gzipped or not.
+
+    Each image is a row of x. A plain file stays on the disk; a gzipped one is unpacked into memory,
+    as the bytes that it holds.
+
+    Parameters
+    ----------
+    images : path
+        Where there is no such file but one that ends in ``.gz``, that one is read.
+    labels : path, optional
+    scale : float, default 255.0
+        What x is divided by, batch by batch, so that 255 becomes 1; None leaves the numbers alone.
+
+    Raises
+    ------
+    DataError
+        If a file is no IDX file, or is cut short.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "images")
+    ...     _ = path.write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2,
+    ...                                 0, 255, 51, 102]))
+    ...     IdxSource(path).take(slice(0, 2))[0].round(3)
+    array([[0. , 1. ],
+           [0.2, 0.4]], dtype=float32)
+
+    Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database", section "File formats".
+    """
+
+    def __init__(
+        self,
+        images: str | os.PathLike[str],
+        labels: str | os.PathLike[str] | None = None,
+        scale: float | None = 255.0,
+    ) -> None:
+        x = read_idx(images)
+        y = None if labels is None else read_idx(labels)
+        self.scale = scale
+        if x.size == 0:
+            raise DataError(f"{os.fspath(images)} has the shape {x.shape}: it holds no rows")
+        super().__init__(x.reshape(len(x), -1), y, os.fspath(images))
+
+    def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
+        """Return x, divided by the scale, and y of some rows."""
+        x, y = super().take(rows, workspace)
+        if self.scale is not None:
+            x = np.divide(x, np.float32(self.scale), dtype=np.float32)
+        return x, y
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the shapes, the dtypes, a hash of sampled rows, and the scale."""
+        return {**super().fingerprint(), "scale": self.scale}
+
+
+def read_idx(path: str | os.PathLike[str]) -> Array:
+    """Return the array of an IDX file.
+
+    Raises
+    ------
+    FileNotFoundError, DataError
+    """
+    file = Path(path)
+    if not file.exists() and file.with_name(file.name + ".gz").exists():
+        file = file.with_name(file.name + ".gz")
+    with open(file, "rb") as opened:
+        packed = opened.read(2) == b"\x1f\x8b"
+    try:
+        content: Array = np.frombuffer(
+            gzip.decompress(file.read_bytes()), dtype=np.uint8
+        ) if packed else np.memmap(file, mode="r").view(np.ndarray)  # fmt: skip
+        zero, kind, dimensions = struct.unpack(">HBB", content[:4].tobytes())
+        start = 4 + 4 * dimensions
+        shape = struct.unpack(f">{dimensions}I", content[4:start].tobytes())
+    except (struct.error, OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(f"{file} is no IDX file, or is damaged: {error}") from error
+    if zero != 0 or kind not in _KINDS or dimensions == 0:
+        raise DataError(f"{file} is no IDX file: it begins with {content[:4].tobytes()!r}")
+    dtype = np.dtype(_KINDS[kind])
+    expected = math.prod(shape) * dtype.itemsize
+    if len(content) - start != expected:
+        raise DataError(
+            f"{file} is cut short, or too long: its header says {shape}, {expected} bytes, and "
+            f"{len(content) - start} follow"
+        )
+    # Views of foreign byte order go through every gather; bytes, the usual case, have none.
+    return content[start:].view(dtype).reshape(shape)

@@ -1,0 +1,399 @@
+"""Rows from anything that can be iterated again and again: frames, dicts, tuples, Arrow batches.
+
+A generator can be read once only; a function that makes one can be read in every epoch.
+"""
+
+import contextlib
+import datetime
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from numbers import Integral, Number
+from typing import Any
+
+import numpy as np
+
+from minigd.backends.base import Array, numbers
+from minigd.data.sources.base import Pair, Source
+from minigd.data.sources.csv import _import_pandas
+from minigd.data.sources.csv_layout import unnamed_among, warn_of_unnamed
+from minigd.data.sources.file_kinds import check_kind
+from minigd.data.tables.inference import apply_schema, describe, infer_schema
+from minigd.data.tables.remedy import Remedy, TableError
+from minigd.data.tables.schema import (
+    MOST_EXACT,
+    BadValue,
+    ColumnKinds,
+    Encoded,
+    Schema,
+    Selection,
+    TextInNumbers,
+)
+from minigd.errors import DataError
+from minigd.progress import watched
+
+
+class IterableSource(Source):
+    """Rows from pieces that an iterable gives, one after the other.
+
+    Parameters
+    ----------
+    pieces : iterable, or function that returns one
+        Each piece is a tuple (x, y) or (x,) of arrays, or a table: a pandas frame, a dict of
+        columns, a pyarrow batch or table. Read anew in every epoch, it must give the same rows.
+    target, features, exclude, missing, categories, classes, schema, dtype
+        For tables, as `CsvSource`; a first pass settles what each column is.
+
+    Raises
+    ------
+    DataError
+        If a one-shot iterator, such as a generator, is read for a second time; if a piece is none
+        of these, or has a value that a table must not have.
+
+    Examples
+    --------
+    >>> def pieces():
+    ...     yield {"size": [1.0, 2.0], "price": [10.0, 20.0]}
+    ...     yield {"size": [3.0], "price": [30.0]}
+    >>> source = IterableSource(pieces, target="price")
+    >>> source.rows
+    3
+    >>> [x.tolist() for x, y in source.chunks()]
+    [[[1.0], [2.0]], [[3.0]]]
+    """
+
+    is_text = False
+    _whole: int | None = None  # rows before any is dropped, where a file says so
+
+    def __init__(
+        self,
+        pieces: Iterable[Any] | Callable[[], Iterable[Any]],
+        target: str | Sequence[str] | None = None,
+        *,
+        features: Sequence[str] | None = None,
+        exclude: Collection[str] = (),
+        missing: str | float = "error",
+        categories: Mapping[str, Sequence[Any]] | None = None,
+        classes: Sequence[Any] | None = None,
+        schema: Schema | None = None,
+        dtype: Any = "float32",
+        name: str = "the iterable",
+    ) -> None:
+        self._make = pieces if callable(pieces) else lambda: pieces
+        self._name = name
+        self._used = False
+        self._print: dict[str, Any] | None = None
+        first = self._make()
+        self._one_shot = iter(first) is first and not callable(pieces)
+        if callable(pieces) and iter(first) is first and self._make() is first:
+            raise DataError(
+                f"the function for {name} returns the same iterator each time, which can be read "
+                "only once: it must make a new one, IterableSource(lambda: make_it())"
+            )
+        self.schema: Schema | None = None
+        self.dropped, self.first_dropped = 0, ""
+        if self._one_shot:
+            if target is not None or schema is not None:
+                raise DataError(
+                    f"{name} can be read only once, and a table needs a first pass to settle its "
+                    "columns: pass a function that makes it, IterableSource(lambda: ...)"
+                )
+            return
+        piece = next(iter(first), None)
+        if piece is None:
+            raise DataError(f"{name} gives no rows")
+        if not isinstance(piece, tuple):
+            frame = _frame(piece, name)
+            columns = list(frame.columns)
+            selection = Selection(target, features, exclude, categories or {}, classes, missing)
+            if schema is not None:
+                selection = selection.of(schema)
+            chosen, targets = selection.resolve(columns, name)
+            used = [c for c in columns if c in chosen or c in targets]
+            kinds = {c: _kind(frame[c]) for c in used}
+            unusable = {c: kind for c, kind in kinds.items() if kind not in ("number", "text")}
+            self._columns = [c for c in used if schema is not None or c not in unusable]
+            texts = [c for c, kind in kinds.items() if kind == "text"]
+            del frame, piece
+            if schema is None:
+                found = infer_schema(self, selection, columns, name, dtype, texts, unusable)
+            else:
+                found = apply_schema(schema, self)
+            self.schema, self.rows, self.dropped = found.schema, found.rows, found.dropped
+            self.first_dropped, self.missing_words = found.first_dropped, found.missing_words
+            self.target_problems = found.target_problems
+            if self.rows == 0:
+                raise DataError(f"{name} has no rows{found.none_left()}")
+            self.names, self.classes = self.schema.names, self.schema.classes
+
+    def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
+        """Return the pieces as frames, and show how far the pass over them is."""
+        what = f"the first pass over {self._name}"
+        return watched(self._frames(kinds), what, self._whole, rows=len)
+
+    def _frames(self, kinds: ColumnKinds) -> Iterator[Any]:
+        """Return the pieces as frames of the columns in use."""
+        self._seen = 0
+        for piece in self._make():
+            frame = _frame(piece, self._name)
+            lacking = [column for column in self._columns if column not in frame.columns]
+            if lacking:
+                raise DataError(
+                    f"{self._name}: a piece has no column {lacking[0]!r}; its columns are "
+                    f"{', '.join(frame.columns)}"
+                )
+            columns = {
+                column: self._convert(frame[column], column, kinds) for column in self._columns
+            }
+            yield _import_pandas().DataFrame(columns, columns=self._columns, copy=False)
+            self._seen += len(frame)
+
+    def _convert(self, values: Any, column: str, kinds: ColumnKinds) -> Any:
+        """Return a column as numbers or as texts."""
+        kind = _kind(values)
+        if kind not in ("number", "text"):
+            out = Remedy("leave the column out with {}", {"exclude": [column]})
+            raise TableError(f"{self._name}: column {column!r} {kind}", out)
+        if column in kinds.texts:
+            return _as_text(values)
+        if kind == "number":
+            return _as_numbers(values)
+        known = values.dropna()
+        row = int(next(i for i, value in known.items() if not isinstance(value, _NUMBERS)))
+        message = f"{self.where(row)}, column {column!r}: {values.iloc[row]!r} is not a number"
+        raise TextInNumbers(message, column=column)
+
+    def where(self, row: int) -> str:
+        """Say where a row of the frame at hand is."""
+        return f"{self._name}, row {self._seen + row}"
+
+    def usual_words(self, column: str) -> Array | None:
+        """Return None: a text is a value here, and never means a missing one."""
+        return None
+
+    def chunks(self, start: int = 0) -> Iterator[Pair]:
+        """Return the rows from number `start` on, a piece at a time."""
+        if self._one_shot and self._used:
+            raise DataError(
+                f"{self._name} is an iterator, which can be read only once, and this is the second "
+                "time: pass a function that makes a new one, IterableSource(lambda: ...)"
+            )
+        self._used = True
+        row = 0
+        for x, y in self._pairs():
+            skipped = min(max(start - row, 0), len(x))
+            row += len(x)
+            if skipped < len(x):
+                yield x[skipped:], None if y is None else y[skipped:]
+        if row == 0:
+            raise DataError(f"{self._name} gives no rows")
+        if self.rows is not None and row != self.rows:
+            raise DataError(f"{self._name} gave {self.rows} rows at first and now gives {row}")
+
+    def encoded(self) -> Iterator[Encoded]:
+        """Return x, y, and which rows were not dropped (None for all), a piece at a time."""
+        if self.schema is None:
+            yield from ((x, y, None) for x, y in self._pairs())
+            return
+        for frame in self._frames(self.schema.kinds):
+            try:
+                yield self.schema.encode(frame)
+            except BadValue as bad:
+                raise describe(self, bad) from None
+
+    def _pairs(self) -> Iterator[Pair]:
+        if self.schema is not None:
+            yield from ((x, y) for x, y, _ in self.encoded())
+            return
+        shapes = None
+        for piece in self._make():
+            if not isinstance(piece, tuple) or len(piece) not in (1, 2):
+                raise DataError(f"{self._name} gives {type(piece).__name__}, not (x, y)")
+            arrays = [numbers(np.asarray(array), "xy"[i]) for i, array in enumerate(piece)]
+            if len(arrays) == 2 and len(arrays[0]) != len(arrays[1]):
+                raise DataError(
+                    f"{self._name} gives {len(arrays[0])} rows of x with {len(arrays[1])} of y"
+                )
+            found = [array.shape[1:] for array in arrays]
+            shapes = shapes or found
+            if arrays[0].ndim != 2 or found != shapes:
+                raise DataError(
+                    f"{self._name} gives arrays of shapes {[a.shape for a in arrays]}: x must be "
+                    f"a table, and rows must have the shapes {shapes} of the first piece"
+                )
+            yield arrays[0], arrays[1] if len(arrays) == 2 else None
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the number of rows and a checksum of x and of y, computed once."""
+        if self._one_shot:
+            return {"one_shot": True}
+        if self._print is None:
+            sums, rows = [0, 0], 0
+            for pair in watched(self.chunks(), f"a fingerprint of {self._name}", self.rows):
+                rows += len(pair[0])
+                for i, array in enumerate(pair):
+                    if array is not None:
+                        sums[i] = zlib.adler32(np.ascontiguousarray(array).data.cast("B"), sums[i])
+            self.rows = rows
+            self._print = {"rows": rows, "checksums": sums}
+        return self._print
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._name}: {self.rows or 'uncounted'} rows)"
+
+
+class ParquetSource(IterableSource):
+    """Rows of Parquet files, a row group or a part of one at a time.
+
+    The index of a frame that pandas wrote is a column like others; one without a name,
+    ``__index_level_0__``, is warned of.
+
+    Parameters
+    ----------
+    path : path, or a list of them
+    target, features, exclude, missing, categories, classes, schema, dtype
+        As `CsvSource`.
+    block_rows : int, default 65,536
+        Rows read at a time; it changes nothing but speed and memory.
+
+    Raises
+    ------
+    DataError
+        As `CsvSource`, with the row in place of the line.
+    ImportError
+        If pyarrow is missing; it names the extra.
+    """
+
+    def __init__(
+        self,
+        path: Any,
+        target: str | Sequence[str] | None = None,
+        *,
+        features: Sequence[str] | None = None,
+        exclude: Collection[str] = (),
+        missing: str | float = "error",
+        categories: Mapping[str, Sequence[Any]] | None = None,
+        classes: Sequence[Any] | None = None,
+        schema: Schema | None = None,
+        dtype: Any = "float32",
+        block_rows: int = 65_536,
+    ) -> None:
+        try:
+            import pyarrow.lib
+            from pyarrow import parquet
+        except ImportError as error:
+            raise ImportError(
+                f"Parquet is read by pyarrow, which is not there ({error}): "
+                "pip install 'minigd[data]'"
+            ) from error
+        paths = path if isinstance(path, list | tuple) else [path]
+        for one in paths:
+            check_kind(one, "parquet")
+
+        def pieces() -> Iterator[Any]:
+            for one in paths:
+                try:
+                    with parquet.ParquetFile(one) as file:
+                        # Without what pandas noted, its index is a column like others.
+                        for batch in file.iter_batches(batch_size=block_rows):
+                            yield batch.replace_schema_metadata(None)
+                except (pyarrow.lib.ArrowException, OSError) as error:
+                    # An error of the system has a number, such as that of a file that isn't there.
+                    if getattr(error, "errno", None) is not None:
+                        raise
+                    raise DataError(f"{one} is no Parquet file, or damaged: {error}") from error
+
+        # A file that is none is refused by the first pass, in words.
+        with contextlib.suppress(pyarrow.lib.ArrowException, OSError):
+            self._whole = sum(parquet.read_metadata(one).num_rows for one in paths)
+        super().__init__(
+            pieces,
+            target,
+            features=features,
+            exclude=exclude,
+            missing=missing,
+            categories=categories,
+            classes=classes,
+            schema=schema,
+            dtype=dtype,
+            name=", ".join(str(one) for one in paths),
+        )
+        if schema is None and self.schema is not None:
+            unnamed = unnamed_among(self.schema.features, features or ())
+            warn_of_unnamed(unnamed, self._name, stacklevel=3)
+
+
+def _frame(piece: Any, name: str) -> Any:
+    """Return a piece as a frame whose columns have the names that the table gives them."""
+    pandas = _import_pandas()
+    if hasattr(piece, "to_pandas"):
+        arrow = hasattr(piece, "schema") and hasattr(piece.schema, "metadata")
+        # Whole numbers with gaps among them would lose digits as floats.
+        piece = piece.to_pandas(integer_object_nulls=True) if arrow else piece.to_pandas()
+    if isinstance(piece, Mapping):
+        piece = pandas.DataFrame(dict(piece))
+    if not isinstance(piece, pandas.DataFrame):
+        raise DataError(
+            f"{name} gives {type(piece).__name__}; a piece is a tuple (x, y), a frame, a dict of "
+            "columns or a pyarrow batch"
+        )
+    frame = piece.reset_index(drop=True)
+    frame.columns = [str(column) for column in frame.columns]
+    return frame
+
+
+_NUMBERS = (Number, np.bool_, datetime.timedelta)
+_TEXTS = (str, *_NUMBERS, datetime.date, datetime.time)
+
+
+def _kind(values: Any) -> str:
+    """Return what a column holds: "number", "text", or what it is that no schema takes."""
+    dtype = values.dtype
+    kind = getattr(dtype, "kind", "O")
+    if kind in "biufm":
+        return "number"
+    if kind == "M" or str(dtype) in ("str", "string"):
+        return "text"
+    known = dtype.categories if hasattr(dtype, "categories") else values.dropna()
+    for value in known:
+        if not isinstance(value, _TEXTS) or isinstance(value, complex):
+            shown = repr(value) if len(repr(value)) <= 60 else f"{value!r:.57}..."
+            what = "list" if hasattr(value, "tolist") else type(value).__name__
+            return f"holds values of type {what}, such as {shown}"
+    named = hasattr(dtype, "categories") or not all(isinstance(v, _NUMBERS) for v in known)
+    return "text" if named else "number"
+
+
+def _as_numbers(column: Any) -> Any:
+    """Return a column as numbers of NumPy, NaN where one is missing.
+
+    Truth values become 0 and 1, and durations seconds. Whole numbers with gaps that float64 can't
+    hold become Python's, and None.
+    """
+    kind = column.dtype.kind
+    if kind in "bf" and isinstance(column.dtype, np.dtype):
+        return column.astype(np.result_type(column.dtype, np.uint8 if kind == "b" else np.float32))
+    if kind in "iu" and not column.isna().any():
+        return _import_pandas().Series(column.to_numpy(np.int64 if kind == "i" else np.uint64))
+    if kind == "m":
+        return column.dt.total_seconds()
+    values = [
+        None if missing else value for value, missing in zip(column, column.isna(), strict=True)
+    ]
+    values = [v.total_seconds() if isinstance(v, datetime.timedelta) else v for v in values]
+    floats = np.array(values, dtype=np.float64)
+    if (abs(floats) >= MOST_EXACT).any():
+        known = [v for v in values if v is not None]
+        if all(isinstance(v, Integral | Decimal) and v == int(v) for v in known):
+            floats = np.array([None if v is None else int(v) for v in values], dtype=object)
+    return _import_pandas().Series(floats)
+
+
+def _as_text(column: Any) -> Any:
+    """Return a column as text, in which 1.0 is written as 1, and missing values as None."""
+    absent = column.isna()
+    texts = [
+        None if missing else str(int(v)) if isinstance(v, float) and v.is_integer() else str(v)
+        for v, missing in zip(column.tolist(), absent, strict=True)
+    ]
+    return _import_pandas().Series(texts, dtype=object)

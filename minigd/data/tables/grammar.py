@@ -1,0 +1,158 @@
+"""What a number is, and what a missing value is, in the cells of a text file.
+
+Nothing else decides it: inference, checks and messages ask here, and a parser converts only cells
+that this grammar accepts. `docs/data.md` writes the rules down for readers.
+"""
+
+import math
+import re
+from collections.abc import Collection, Iterable, Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from minigd.backends.base import Array
+
+BLANKS = " \t\v\f\u00a0\u2007\u202f"
+"""What may stand on either side of a number: blanks of ASCII, and the three no-break spaces."""
+
+USUAL_MISSING = frozenset(
+    {
+        *("#N/A", "#N/A N/A", "#NA", "<NA>", "N/A", "n/a", "NA", "NULL", "null", "None"),
+        *("1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+    }
+)
+"""Texts that mean a missing value unless the caller says otherwise: those of pandas. The empty text
+and NaN, in any letter case, are missing in any column of numbers."""
+
+_NUMBER = re.compile(
+    r"[+-]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf|infinity|nan)",
+    re.ASCII | re.IGNORECASE,
+)
+_NAN = re.compile(r"[+-]?nan", re.ASCII | re.IGNORECASE)
+_LONGEST_WHOLE = 40  # digits, beyond which no whole number fits 64 bits
+
+
+def read_number(text: str) -> float | None:
+    r"""Return the number that a text is, or None.
+
+    A number is a sign, digits 0 to 9 with at most one point, and an exponent; sign and exponent may
+    be absent. ``inf``, ``infinity`` and ``nan`` count, in any letter case. Blanks around it do not
+    matter.
+
+    >>> [read_number(text) for text in ("-1.5e3", " 2\u00a0", ".5", "NAN")]
+    [-1500.0, 2.0, 0.5, nan]
+    >>> [read_number(text) for text in ("1_000", "1,5", "0x1A", "\uff11", "1 000", "")]
+    [None, None, None, None, None, None]
+    """
+    text = text.strip(BLANKS)
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
+def read_whole(text: str) -> int | None:
+    """Return the whole number that a text is, with all of its digits, or None.
+
+    >>> [read_whole(text) for text in ("1234567890123456789", "3.0", "12e1", "0.5", "x")]
+    [1234567890123456789, 3, 120, None, None]
+    """
+    value = read_number(text)
+    if value is None or not math.isfinite(value) or abs(value) >= 10.0**_LONGEST_WHOLE:
+        return None
+    exact = Decimal(text.strip(BLANKS))
+    # A float that rounds to 0 may stand for a fraction with many digits.
+    if exact.adjusted() < 0:
+        return 0 if exact == 0 else None
+    return int(exact) if exact == exact.to_integral_value() else None
+
+
+class MissingTexts:
+    """Which texts mean that a value is missing.
+
+    Parameters
+    ----------
+    own : sequence of str
+        What the caller named. One that is a number also stands for its other spellings: -999 for
+        -999.0.
+    usual : bool, default True
+        Whether `USUAL_MISSING` count too.
+
+    Attributes
+    ----------
+    words : frozenset of str
+        All of them, the empty text included.
+
+    Examples
+    --------
+    >>> missing = MissingTexts(["?", "-999"])
+    >>> [text in missing for text in ("", "NA", "?", "-999.0", "NaN", "none")]
+    [True, True, True, True, True, False]
+    >>> [text in MissingTexts(["?"], usual=False) for text in ("", "NA", "?")]
+    [True, False, True]
+    """
+
+    def __init__(self, own: Sequence[Any] = (), usual: bool = True) -> None:
+        self.own = frozenset(str(text).strip(BLANKS) for text in own)
+        self.usual = usual
+        self.words = self.own | {""} | (USUAL_MISSING if usual else frozenset())
+        values = {read_number(text) for text in self.own}
+        self._numbers = {value for value in values if value is not None}
+
+    def __contains__(self, text: str) -> bool:
+        text = text.strip(BLANKS)
+        if text in self.words or (self.usual and _NAN.fullmatch(text)):
+            return True
+        return bool(self._numbers) and read_number(text) in self._numbers
+
+    def is_usual(self, text: str) -> bool:
+        """Tell whether a text is missing although nobody named it."""
+        text = text.strip(BLANKS)
+        return text != "" and text not in self.own and text in self
+
+    @property
+    def parsed_as_nan(self) -> list[str]:
+        """The texts that a parser turns into NaN in a column of numbers."""
+        return sorted(self.words | {"nan", "NaN", "NAN", "-nan", "-NaN"})
+
+    def to_numbers(self, texts: Iterable[str]) -> tuple[Array, Array]:
+        """Return texts as float64, NaN where one is missing, and which are neither.
+
+        >>> values, wrong = MissingTexts().to_numbers(["1", "NA", "x"])
+        >>> values.tolist(), wrong.tolist()
+        ([1.0, nan, nan], [False, False, True])
+        """
+        texts = list(texts)
+        known: dict[str, float | None] = {
+            text: math.nan if text in self else read_number(text) for text in set(texts)
+        }
+        wrong = np.array([known[text] is None for text in texts], dtype=bool)
+        values = np.array([known[text] for text in texts], dtype=np.float64)  # None becomes NaN
+        return values, wrong
+
+    def to_whole(self, texts: Iterable[str]) -> tuple[Array, Array]:
+        """Return whole numbers with all their digits, None where missing; and which are neither.
+
+        A number that is not whole stays a float.
+
+        >>> values, wrong = MissingTexts().to_whole(["998877665544332211", "", "0.5", "x"])
+        >>> values.tolist(), wrong.tolist()
+        ([998877665544332211, None, 0.5, None], [False, False, False, True])
+        """
+        texts = list(texts)
+        floats, wrong = self.to_numbers(texts)
+        values = np.full(len(texts), None, dtype=object)
+        for i in np.flatnonzero(~np.isnan(floats)).tolist():
+            whole = read_whole(texts[i])
+            values[i] = float(floats[i]) if whole is None else whole
+        return values, wrong
+
+    def to_texts(self, texts: Array, named: Collection[str] = ()) -> Array:
+        """Return texts as they are, None where one is missing; a text that was named never is.
+
+        >>> MissingTexts().to_texts(np.array(["NA", "ZA", ""], object), ["NA", "ZA"]).tolist()
+        ['NA', 'ZA', None]
+        """
+        absent = {text for text in set(texts) if text not in named and text in self}
+        if not absent:
+            return texts
+        return np.array([None if text in absent else text for text in texts], dtype=object)

@@ -1,0 +1,195 @@
+"""What a dtype leaves of a column: whether its values can still be told apart.
+
+Numbers near 1e9 are 64 apart in float32, so that a column of such numbers that spans less becomes a
+constant, which any model learns without an error and without use.
+"""
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from minigd.backends.base import Array, backend_of
+from minigd.errors import DataError
+
+_SAMPLE = 1000
+"""Rows, spread over an array, that are looked at first; all others where these are in doubt."""
+
+_BLOCK = 16_384
+_FEWEST = 20
+
+
+class Rounding:
+    """What a conversion does to columns whose rows come in pieces.
+
+    A column is lost where the conversion moves some number by more than a quarter of what the
+    column spans::
+
+        max_i |x_ij − round(x_ij)|  >  ¼ (max_i x_ij − min_i x_ij)
+
+    so that a few different numbers are left of it, or one. A constant column has nothing to
+    lose, nor has one of fractions that is constant but for what the rounding of float64 adds up to.
+    Whole numbers come in a dtype of whole numbers, and all is exact then, also beyond 2⁵³, where
+    float64 rounds them before anybody looks.
+
+    Parameters
+    ----------
+    dtype : dtype
+        That the columns are converted to.
+
+    Attributes
+    ----------
+    low, high : Array, shape (width,)
+        The smallest and the largest number of each column so far; Python's own whole numbers,
+        as long as all that came are whole.
+
+    Examples
+    --------
+    >>> rounding = Rounding("float32")
+    >>> rounding.add(np.array([[1e9, 0.0], [1e9 + 1, 1.0]]))
+    >>> rounding.lost
+    array([ True, False])
+    >>> print(rounding.sentence("price", 0))
+    price goes from 1000000000.0 to 1000000001.0, and numbers there are 64 apart in float32, ...
+    """
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = np.dtype(dtype)
+        self.low: Array = np.inf
+        self.high: Array = -np.inf
+        self._moved: Array = 0.0
+        self._noise = 0.0
+
+    def add(self, x: Array) -> None:
+        """Take note of rows on the host, of shape (n, width); NaN counts as no number."""
+        if not len(x):
+            return
+        low, high = np.fmin.reduce(x), np.fmax.reduce(x)
+        if x.dtype.kind in "iu":
+            moved, low, high = _moved(x, self.dtype), low.astype(object), high.astype(object)
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):
+                moved = abs(x - x.astype(self.dtype))
+            self._noise = 1e4 * float(np.finfo("float64").eps)
+        self.low = np.fmin(self.low, low)
+        self.high = np.fmax(self.high, high)
+        self._moved = np.fmax(self._moved, np.fmax.reduce(moved))
+
+    @property
+    def lost(self) -> Array:
+        """Whether each column is lost, of shape (width,)."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            span = np.asarray(self.high - self.low)
+            noise = self._noise * np.fmax(abs(self.low), abs(self.high))
+        # A number beyond the dtype is another fault, and has an error of its own.
+        lost = (self._moved > span / 4) & (span > noise) & np.isfinite(self._moved)
+        return lost.astype(bool)
+
+    def sentence(self, what: str, column: int) -> str:
+        """Say what is lost of a column, and what to do."""
+        low, high = self.low[column], self.high[column]
+        largest = float(max(abs(low), abs(high)))
+        if largest < 2**53:
+            low, high = float(low), float(high)
+        apart = float(np.spacing(self.dtype.type(largest)))
+        small = largest < np.finfo(self.dtype).tiny
+        advice = "multiply it by a large number" if small else "subtract a number near them"
+        # Half a spacing is what a conversion moves a number by, and a quarter of the span is lost.
+        wider = self.dtype != np.float64 and np.spacing(largest) <= (high - low) / 2
+        return (
+            f"{what} goes from {low!r} to {high!r}, and numbers there are {apart:.3g} apart in "
+            f"{self.dtype}, which can't tell its values from each other: {advice} first"
+            + (", or use dtype='float64'" if wider else "")
+        )
+
+
+def _moved(x: Array, dtype: np.dtype[Any]) -> Array:
+    """Return how far a conversion moves each whole number, exactly; inf where it is too large."""
+    with np.errstate(over="ignore"):
+        converted = x.astype(dtype).astype(np.float64)
+    last = np.iinfo(x.dtype).max
+    finite = np.isfinite(converted)
+    # What rounds up to one more than the last whole number can't go back to its dtype.
+    beyond = converted >= float(last // 2 + 1) * 2
+    back = np.where(finite & ~beyond, converted, 0).astype(x.dtype)
+    back[beyond] = last
+    moved = np.where(x > back, x - back, back - x).astype(np.float64) + beyond
+    return np.where(finite, moved, np.inf)
+
+
+def _holds(dtype: Any, given: Any) -> bool:
+    """Tell whether a dtype holds all numbers of another one, digit by digit."""
+    if given.kind in "iu" and given.itemsize == 8:
+        return False  # NumPy takes float64 for safe
+    return bool(np.can_cast(given, dtype, "safe"))
+
+
+def check_rounding(x: Array, y: Array, dtype: Any, rows: Array | None = None) -> None:
+    """Refuse targets whose differences a conversion would lose, and warn of such columns of x.
+
+    It looks at a thousand rows, and at all rows of those columns alone that are lost among them. Of
+    fewer than 20 rows it says nothing: a piece of good data may be alike.
+
+    Parameters
+    ----------
+    x : Array, shape (n, width)
+        In memory, on any device; a sparse matrix, most of whose numbers are 0, is not looked at.
+    y : Array, shape (n,) or (n, K)
+    dtype : dtype
+        Of the model.
+    rows : array of int, optional
+        Those that count.
+
+    Raises
+    ------
+    DataError
+        If a column of y is lost: what is learned from it is a constant.
+
+    Examples
+    --------
+    >>> y = 1e9 + np.linspace(0, 1, 50)
+    >>> check_rounding(np.ones((50, 1)), y, "float64")
+    >>> check_rounding(np.ones((50, 1)), y, "float32")
+    Traceback (most recent call last):
+    minigd.errors.DataError: y goes from 1000000000.0 to 1000000001.0, and ...
+    """
+    problem = _problem(y, "y", dtype, rows)
+    if problem is not None:
+        raise DataError(problem)
+    problem = None if hasattr(x, "tocsr") else _problem(x, "x", dtype, rows)
+    if problem is not None:
+        warnings.warn(problem, stacklevel=3)
+
+
+def _problem(array: Array, what: str, dtype: Any, rows: Array | None) -> str | None:
+    """Return a sentence about the first column that is lost, and how many others are."""
+    n = len(array) if rows is None else len(rows)
+    if _holds(dtype, array.dtype) or n < _FEWEST:
+        return None
+    backend, columns = backend_of(array), array.reshape(len(array), -1)
+    sample = np.unique(np.linspace(0, n - 1, _SAMPLE).astype(np.int64))
+    sample = sample if rows is None else rows[sample]
+    rounding = Rounding(dtype)
+    rounding.add(backend.to_numpy(backend.take(columns, backend.asarray(sample))))
+    # A column of which all rows looked at are alike may differ elsewhere.
+    doubt = rounding.lost | ((rounding.low == rounding.high) & (rounding._moved > 0))
+    some = np.flatnonzero(doubt)
+    if not len(some):
+        return None
+    rounding, few = Rounding(dtype), backend.asarray(some)
+    for start in range(0, n, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        part = (
+            columns[block] if rows is None else backend.take(columns, backend.asarray(rows[block]))
+        )
+        rounding.add(backend.to_numpy(part[:, few]))
+        if not (rounding.lost | (rounding.low == rounding.high)).any():
+            return None
+    lost = np.flatnonzero(rounding.lost)
+    if not len(lost):
+        return None
+    if columns.shape[1] == 1:
+        return rounding.sentence(what, 0)
+    others = f", like {len(lost) - 1} more," if len(lost) > 1 else ""
+    name = f"column {some[lost[0]]} of {what} (counted from 0){others}"
+    return rounding.sentence(name, int(lost[0]))

@@ -1,0 +1,131 @@
+"""A guard makes each update only while loss and gradient are finite, so that parameters stay good.
+
+On the CPU it looks at every step; `minigd.execution.device_guard` is the guard of a GPU, where a look would make
+the host wait.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigd.backends.base import Array, Backend
+from minigd.nn.sequential import Sequential
+from minigd.optim.updaters import UPDATERS, Updater
+
+
+class Masked(NamedTuple):
+    """What a GPU has masked, the first bad update and all behind it: how many, and Σ w of it.
+
+    A part is a batch as well, one of those that make an update; that of a `step` is no batch of the
+    epoch.
+    """
+
+    batches: int
+    parts: int
+    passes: int
+    updates: int
+    weight: float
+
+
+class Guard:
+    """Makes the updates of one trainer on the CPU.
+
+    Parameters
+    ----------
+    model : Sequential
+    updater : Updater
+    """
+
+    def __init__(self, model: Sequential, updater: Updater) -> None:
+        self.model = model
+        self.backend: Backend = model.backend
+        self.workspace = model.workspace
+        self.updater = updater
+        # Gradients and rates below this can't take a parameter, a velocity or a square out of the
+        # range of the dtype, so that no copy is needed.
+        self._safe = math.sqrt(float(np.finfo(model.dtype).max)) * 1e-4
+        # That is known of the updaters here alone.
+        self._bounded = type(updater) in UPDATERS.values()
+        self._largest = 1.0
+        buffers = [(layer, name) for layer in model.layers for name in layer.running]
+        self._running = [layer.buffers[name] for layer, name in buffers]
+        self._before: list[Array] = []
+        self._passes = model.passes
+
+    def remember(self) -> None:
+        """Remember what the next training pass changes beside the parameters."""
+        self._passes = self.model.passes
+        self._before = [buffer.copy() for buffer in self._running]
+
+    def restore(self) -> None:
+        """Take back what the last training pass changed, because its update is not made."""
+        self.model.passes = self._passes
+        for buffer, before in zip(self._running, self._before, strict=True):
+            buffer[...] = before
+
+    def check_loss(self, value: Any) -> str | None:
+        """Return what is wrong with the loss, before the gradient is computed, or None."""
+        return None if math.isfinite(value) else f"the loss is {float(value)}"
+
+    def check_part(self, value: Any) -> str | None:
+        """Return what is wrong with the gradient of a part of a batch, or None."""
+        bad = first_nonfinite_gradient(self.model)
+        return None if bad is None else f"the gradient of {bad} is not finite"
+
+    def update(self, value: Any) -> str | None:
+        """Make the update, or say what is wrong and leave parameters and updater as they were."""
+        model, updater = self.model, self.updater
+        g = model.flat_grads
+        size = math.sqrt(float(np.dot(g, g)))
+        if not size <= self._largest:
+            self._largest = size if math.isfinite(size) else math.inf
+        rate = updater.learning_rate
+        # Decay with a share above 1 lets parameters grow that have no gradient.
+        grows = rate * getattr(updater, "weight_decay", 0.0) > 1
+        if self._bounded and not grows and max(rate, 1.0) * self._largest < self._safe:
+            updater.update(model)
+            return None
+        bad = first_nonfinite_gradient(model)
+        if bad is not None:
+            return f"the gradient of {bad} is not finite"
+        before = model.flat_params.copy()
+        state = {name: vector.copy() for name, vector in updater.state.items()}
+        updater.update(model)
+        if all(np.isfinite(a).all() for a in (model.flat_params, *updater.state.values())):
+            return None
+        model.flat_params[...] = before
+        for name, vector in updater.state.items():
+            vector[...] = state.get(name, 0.0)
+        updater.step -= 1
+        return f"the update is too large for {model.dtype}"
+
+    def end_batch(self, weight: float = 0.0, batches: int = 1) -> None:
+        """Close a batch of this weight: on a GPU, take back what it changed if it was masked."""
+
+    def skip_batch(self) -> None:
+        """Close a batch of which no row counts."""
+
+    def weighed(self, value: Any, weight: float) -> Any:
+        """Return weight · value in double precision; 0 on a GPU if the batch was masked."""
+        return self.backend.wide(value) * weight
+
+    left: Callable[[Any], Any] | None = None
+    """What stays of a window of parts behind its update; on a GPU all of it if that was masked."""
+
+    def counted(self, total: Any) -> Any:
+        """Return what a batch adds to a sum: `total`, or 0 if the batch was masked."""
+        return total
+
+    def settle(self) -> Masked | None:
+        """Return what was masked since the last call, or None."""
+        return None
+
+
+def first_nonfinite_gradient(model: Sequential) -> str | None:
+    """Return the parameter in whose gradient NaN or infinity appeared first in `backward`."""
+    for name, grad in reversed(model.grads.items()):
+        if not np.isfinite(grad).all():
+            return name
+    return None

@@ -1,0 +1,96 @@
+"""What each example of a batch adds to the gradient: its size, and a limit on it.
+
+Row i of every dy is the gradient of example i's own loss, so that a backward pass over the batch
+holds all examples' gradients already, and none of them has to be written out.
+"""
+
+import copy
+
+import numpy as np
+
+from minigd.backends.base import Array
+from minigd.errors import check_number
+from minigd.nn.layers import LAYERS
+from minigd.nn.objective import Objective
+
+
+class RowClipping:
+    """A limit on the norm of each example's own gradient, before the mean is taken.
+
+    ::
+
+        g = (1/n) Σ_i g_i min(1, c / |g_i|)
+
+    Parameters
+    ----------
+    limit : float or None
+        c, above 0; None for none.
+
+    Source: Abadi et al. (2016), "Deep learning with differential privacy", Algorithm 1, without its
+    noise.
+    """
+
+    def __init__(self, limit: float | None) -> None:
+        self.limit = None if limit is None else check_number("clip_rows", limit)
+        if self.limit == 0:
+            raise ValueError("clip_rows must be above 0: with a limit of 0 nothing is learned")
+
+
+def backward(objective: Objective, clipping: RowClipping, scale: Array | None = None) -> Array:
+    """Fill the model's gradients behind a training pass, and return each example's norm.
+
+    ::
+
+        norm_i = |∂ℓ_i/∂θ|,    |∂ℓ_i/∂W|² + |∂ℓ_i/∂b|² = (|x_i|² + 1) |dy_i|²  for a Dense layer
+
+    With row weights, ℓ_i is n w_i/Σw times the loss of example i. In float32, |x_i| and |dy_i| of a
+    Dense layer may be as large as 1.8e19, where their squares end.
+
+    Parameters
+    ----------
+    objective : Objective
+        Behind its ``forward``.
+    clipping : RowClipping
+        It limits what the example gives without its weight.
+    scale : Array, shape (n,), optional
+        The row weights that the loss was given, n w_i/Σw.
+
+    Returns
+    -------
+    Array, shape (n,)
+        Before any clipping, in the model's dtype, on its backend.
+
+    Raises
+    ------
+    ValueError
+        If a layer couples the rows of a batch, or does not say what a row adds to its gradient.
+
+    Source: Goodfellow (2015), "Efficient per-example gradient computations", equation 3.
+    """
+    model, layers = objective.model, objective.layers
+    dz = objective.loss.backward()
+    model.check_gradient(dz, dz.shape, objective.loss)
+    # Backward runs a second time, and a layer from outside may change what it kept, once used.
+    kept = [
+        layer.held
+        if layer.held is None or LAYERS.get(type(layer).__name__) is type(layer)
+        else tuple([copy.copy(array) for array in layer.held])
+        for layer in layers
+    ]
+    squares: list[Array] = []
+    model.run_backward(layers, dz, squares=squares)
+    if not squares:
+        raise ValueError("the model has no parameters, so that no row has a gradient")
+    # In the dtype that the layers gave them, which may have room where the model's has none.
+    length = model.backend.xp.sqrt(sum(squares[1:], squares[0]))
+    if clipping.limit is not None:
+        for layer, arrays in zip(layers, kept, strict=True):
+            if arrays is not None:
+                layer.keep(*arrays)
+        # Everything behind the loss is linear in dy, so that a row's own gradient shrinks with it.
+        with np.errstate(all="ignore"):
+            own = length if scale is None else length / scale
+            share = model.backend.xp.minimum(1, clipping.limit / own)
+        share = share.astype(model.dtype, copy=False)
+        model.run_backward(layers, dz * share.reshape(-1, 1))
+    return length.astype(model.dtype, copy=False)

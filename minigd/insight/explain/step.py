@@ -1,0 +1,199 @@
+"""A training step, made by the real layers, loss and updater, and written down line by line.
+
+The formulas beside the numbers are those of the table.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+from minigd.backends.base import Array
+from minigd.insight.explain.table import (
+    LAYERS,
+    LETTERS,
+    LOSSES,
+    UNKNOWN,
+    UPDATERS,
+    Formula,
+    LossRun,
+    parameter,
+    unknown_layer,
+    unknown_loss,
+    unknown_updater,
+)
+from minigd.insight.explain.watched import Watched, all_on_host, on_host
+from minigd.insight.explain.writer import Writer
+from minigd.nn.layers import Layer, Rescale
+from minigd.nn.losses import Loss
+from minigd.nn.objective import Objective
+from minigd.nn.sequential import Sequential
+from minigd.optim.updaters import Updater
+
+
+class _Names(NamedTuple):
+    """A layer's number, and the names of its input and its output."""
+
+    k: str
+    x: str
+    y: str
+
+
+def write_step(
+    objective: Objective, updater: Updater, x: Array, y: Array, weight: Array | None
+) -> Writer:
+    """Make one step with a model, a loss and an updater that it may change, and write it down.
+
+    Parameters
+    ----------
+    objective : Objective
+    updater : Updater
+    x, y : Array
+        Checked, on the model's backend.
+    weight : ndarray, optional
+        The rows' weights, none of them 0.
+    """
+    model, backend = objective.model, objective.model.backend
+    scale = None
+    if weight is not None:
+        scale = backend.asarray(weight * (len(x) / weight.sum()), dtype=model.dtype)
+    named = dict(zip(map(id, model.layers), _name(model.layers), strict=True))
+    watched = [Watched(layer) for layer in objective.layers]
+    objective.layers = list(watched)
+    L, z = objective.forward(x, y, scale)
+    objective.backward()
+
+    writer = Writer()
+    writer.know({"x": on_host(backend, x), "n": len(x), "K": z.shape[1], "wᵢ": weight})
+    writer.means = {f"d{name}" for name in _parameters(model, named).values()}
+    explained = []
+    for each in watched:
+        entry = LAYERS.get(type(each.layer), unknown_layer)
+        explained.append(entry(each.run(*named[id(each.layer)])))
+        writer.know(explained[-1].given)
+        writer.write("forward", each.name, explained[-1].forward)
+
+    output = named[id(watched[-1].layer)].y if watched else "x"
+    gradient = _write_loss(writer, objective, named, output, (L, z, y, scale))
+    dz = watched[-1].dy if watched else None
+    writer.write("backward", type(objective.loss).__name__, [gradient._replace(value=dz)])
+    for each, (_, _, backward) in zip(reversed(watched), reversed(explained), strict=True):
+        made = [formula for formula in backward if formula.value is not None]
+        if made and each.dx is None:
+            dx = f"d{named[id(each.layer)].x}"
+            made[-1] = made[-1].say(f"{dx} is not needed: no parameters lie left of {each.name}")
+        writer.write("backward", each.name, made)
+    _write_update(writer, model, updater, _parameters(model, named))
+    return writer
+
+
+def _name(layers: list[Layer]) -> list[_Names]:
+    counts: dict[str, int] = {}
+    found, x = [], "x"
+    for layer in layers:
+        letter = LETTERS.get(type(layer), "o")
+        counts[letter] = counts.get(letter, 0) + 1
+        y = f"{letter}{counts[letter]}"
+        found.append(_Names(str(counts[letter]), x, y))
+        x = y
+    return found
+
+
+def _parameters(model: Sequential, named: dict[int, _Names]) -> dict[str, str]:
+    return {
+        f"{layer.name}.{name}": parameter(layer, named[id(layer)].k, name)
+        for layer in model.layers
+        for name in layer.params
+    }
+
+
+def _write_loss(
+    writer: Writer,
+    objective: Objective,
+    named: dict[int, _Names],
+    output: str,
+    step: tuple[Any, Array, Array, Array | None],
+) -> Formula:
+    """Write down the loss, and return the formula of its gradient."""
+    L, z, y, scale = step
+    loss, model, backend = objective.loss, objective.model, objective.model.backend
+    kind, last = type(loss).__name__, model.layers[-1]
+    compared = objective.targets(y)
+    # A column for one output, and a row of classes, whichever way they were given.
+    y = y.reshape(z.shape).astype(model.dtype) if y.size == z.size else y.reshape(-1)
+    name, lines, remark = "y", [], ""
+    if objective.paired:
+        remark = f"{last.name} is left out in training: the loss takes its input, {output}"
+    if objective.paired and isinstance(last, Rescale):
+        mean, std = (f"{of}_y{named[id(last)].k}" for of in ("mean", "std"))
+        buffers = all_on_host(backend, last.buffers)
+        writer.know({mean: buffers["mean"], std: buffers["std"], "y": on_host(backend, y)})
+        name, y = "target", compared
+        lines = [Formula(f"target = (y − {mean}) / {std}", on_host(backend, y))]
+    writer.know({name: on_host(backend, y)})
+
+    targets = loss.targets(compared, z)
+    is_mean = type(loss) in LOSSES or type(loss).mean is Loss.mean
+    each = on_host(backend, loss.per_example(z, targets)) if is_mean else None
+    run = LossRun(
+        loss=loss,
+        names=(output, name),
+        z=on_host(backend, z),
+        y=on_host(backend, y),
+        targets=on_host(backend, targets),
+        each=each,
+    )
+    entry = LOSSES.get(type(loss), unknown_loss)
+    given, forward, (gradient,) = entry(run)
+    writer.know(given)
+    lines += forward
+
+    mean = "L = Σᵢ ℓᵢ / n" if is_mean else f"L = {kind}({output}, {name})"
+    if scale is not None:
+        lines.append(Formula("sᵢ = n·wᵢ / Σᵢ wᵢ", on_host(backend, scale)))
+        mean = mean.replace("ℓᵢ", "(sᵢ ⊙ ℓᵢ)")
+        left, _, right = gradient.text.partition(" = ")
+        gradient = gradient._replace(text=f"{left} = sᵢ ⊙ ({right})")
+    result = Formula(mean, on_host(backend, L), "" if is_mean else UNKNOWN)
+    if not math.isfinite(L):
+        result = result.say("a Trainer makes no update from a loss that is not finite")
+    lines.append(result)
+    lines[0] = lines[0].say(remark)
+    writer.write("loss", kind, lines)
+    return gradient
+
+
+def _write_update(
+    writer: Writer, model: Sequential, updater: Updater, parameters: dict[str, str]
+) -> None:
+    def split(vector: Array) -> dict[str, Array]:
+        """Return a vector as long as the parameters by the names that formulas have for them."""
+        model.flat_grads = vector
+        return {parameters[key]: on_host(model.backend, g) for key, g in model.grads.items()}
+
+    rate, follows = updater.learning_rate, ""
+    if updater.schedule is not None:
+        follows = (
+            f"η follows {updater.schedule!r}, here after {updater.step} updates and "
+            f"{updater.epoch} epochs"
+        )
+    zero = model.backend.zeros(model.flat_params.shape, model.dtype)
+    before = {name: (zero + updater.state.get(name, 0)) for name in updater.state_names}
+    updater.update(model)
+    formula = UPDATERS.get(type(updater), unknown_updater)(updater, rate)
+    decays = split(updater.fixed(model)[0]) if formula.decay else {}
+    new = {"": split(model.flat_params)}
+    for name, vector in before.items():
+        writer.know({f"{name}{p}": value for p, value in split(vector).items()})
+        new[name] = split(updater.state[name])
+
+    writer.know({"η": rate, **formula.given})
+    lines = list(formula.first)
+    for p in new[""]:
+        for template in formula.each:
+            text = template.format(p=p)
+            state = text.partition(" ← ")[0].removesuffix(p)
+            if not state and formula.decay and decays[p].any():
+                text += formula.decay.format(p=p)
+            lines.append(Formula(text, new[state][p], formula.remark))
+    if lines:
+        lines[0] = lines[0].say(follows)
+    writer.write("update", type(updater).__name__, lines)

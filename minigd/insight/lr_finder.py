@@ -1,0 +1,212 @@
+"""The learning-rate finder: one short run with a growing rate, on a copy of the model.
+
+The loss falls, falls fastest, and blows up; a good rate lies well below the last. Batches differ,
+so that each one's loss is compared with that of the untrained model on the same rows.
+"""
+
+import math
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigd.data.batches import Batches, as_batches
+from minigd.errors import DataError, DivergenceError, check_integer, check_number
+from minigd.insight.plots import plot_rates
+from minigd.nn.losses import Loss
+from minigd.nn.sequential import Sequential
+from minigd.optim.updaters import SGD, Updater, get_updater
+from minigd.progress import watched
+from minigd.training.trainer import Trainer
+
+SKIPPED = 10
+"""Steps at the start that suggest nothing: their smoothed loss is a mean of few batches."""
+
+FALLEN = 0.99
+"""The share of the first loss below which it has fallen, and does not just vary."""
+
+FALL = 0.8
+"""The part of the whole fall that a rate must have brought to be one of those that work."""
+
+TINY = float(np.finfo("float64").tiny)
+
+
+class RateCurve(NamedTuple):
+    """How the loss went while the learning rate grew.
+
+    Attributes
+    ----------
+    rates : list of float
+        The learning rate of each update.
+    losses : list of float
+        The batch's loss before it, smoothed over some ten updates.
+    suggestion : float or None
+        A tenth of the rate at which the loss had made four fifths of its fall, within the rates
+        that were tried: the loss as a share of what the untrained model has on the same batches,
+        both smoothed. The first steps do not count. None where the loss did not fall.
+    """
+
+    rates: list[float]
+    losses: list[float]
+    suggestion: float | None
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the loss against the learning rate, and mark the suggestion.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; the axes of a new figure unless given.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        ImportError
+            If Matplotlib is missing.
+
+        Examples
+        --------
+        >>> ax = RateCurve([0.01, 0.1, 1.0], [2.0, 1.0, 5.0], 0.01).plot()
+        >>> ax.get_xlabel(), ax.get_xscale()
+        ('learning rate', 'log')
+        """
+        return plot_rates(self.rates, self.losses, self.suggestion, ax)
+
+
+def find_learning_rate(
+    model: Sequential,
+    data: Any,
+    y: Any = None,
+    *,
+    loss: str | Loss,
+    updater: str | Updater = "adam",
+    batch_size: int | None = 100,
+    lowest: float = 1e-7,
+    highest: float = 10.0,
+    updates: int = 100,
+    **options: Any,
+) -> RateCurve:
+    """Train a copy of the model with a rate that grows from `lowest` to `highest`.
+
+    At update i of N the rate is lowest · (highest / lowest)^(i / (N − 1)). The run ends early when
+    the smoothed loss, as a share of the untrained model's on the same batches, is above four times
+    its lowest. The model, the updater and the batches given stay as they are, to the bit: a copy of
+    the model is trained, with a copy of the updater.
+
+    Parameters
+    ----------
+    model : Sequential
+    data : Batches, source or array-like
+    y : array-like, optional
+    loss : str or Loss
+    updater : str or Updater, default "adam"
+    batch_size : int or None, default 100
+        For arrays and sources.
+    lowest, highest : float, defaults 1e-7 and 10
+        The first rate and the last.
+    updates : int, default 100
+        How many are made, from the first epochs of the batches.
+    **options
+        Settings of `minigd.Trainer`, such as `l2` or `clip_norm`.
+
+    Returns
+    -------
+    RateCurve
+        With a warning, and no suggestion, where no rate made the loss fall.
+
+    Raises
+    ------
+    DivergenceError
+        If the loss is not finite at the lowest rate.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> X = np.linspace(-1, 1, 1000).reshape(-1, 1)
+    >>> model = gd.Sequential([gd.Dense(10), gd.Tanh(), gd.Dense(1)], inputs=1)
+    >>> curve = gd.find_learning_rate(model, X, np.sin(3 * X), loss="mse")
+    >>> 1e-4 < curve.suggestion < 1
+    True
+
+    Source: Smith (2017), "Cyclical learning rates for training neural networks", section 3.3.
+    """
+    lowest, highest = check_number("lowest", lowest), check_number("highest", highest)
+    if not 0 < lowest < highest:
+        raise ValueError(f"lowest must be above 0 and below highest, not {lowest:g}, {highest:g}")
+    updates = check_integer("updates", updates, 2)
+    given = get_updater(updater)
+    twin = type(given)(**{**given.config(), "learning_rate": lowest})
+    trainer = Trainer(model.copy(), loss, twin, **options)
+    # A model that stays as it is, on the same rows and with the same draws of Dropout.
+    still = Trainer(model.copy(), loss, SGD(0.0))
+    batches = as_batches(data, y, batch_size, shuffle=True, seed=model.seed)
+    rates: list[float] = []
+    losses: list[float] = []
+    shares: list[float] = []
+    mean = first = 0.0
+    found = watched(
+        _endless(batches, updates),
+        "find_learning_rate",
+        share=lambda batch: len(losses) / updates,
+    )
+    for i, batch in enumerate(found):
+        rate = lowest * (highest / lowest) ** (i / (updates - 1))
+        trainer.updater.learning_rate = rate
+        backend = trainer.model.backend
+        try:
+            arrays = backend.asarray(batch.x), backend.asarray(batch.y)
+            before = float(still.step(*arrays, batch.weight))
+            value = float(trainer.step(*arrays, batch.weight))
+        except DivergenceError:
+            break
+        if not math.isfinite(value):
+            break
+        mean, first = 0.9 * mean + 0.1 * value, 0.9 * first + 0.1 * before
+        rates.append(rate)
+        # The running mean starts at 0, for which Adam's correction makes up here too.
+        losses.append(mean / (1 - 0.9 ** (i + 1)))
+        # A share that is also one where a loss of one's own is below 0.
+        shares.append(1 + (mean - first) / max(abs(first), TINY))
+        if shares[-1] > min(shares) + 3 * abs(min(shares)):
+            break
+    if not losses:
+        raise DivergenceError(f"the loss is not finite at the lowest rate, {lowest:g}")
+    return RateCurve(rates, losses, _suggest(rates, shares, updates))
+
+
+def _suggest(rates: list[float], shares: list[float], updates: int) -> float | None:
+    """Return a tenth of the first rate of a small share of the first loss; None if all are large.
+
+    The smallest share itself is often one of batches that happen to be easy.
+    """
+    skipped = min(SKIPPED, updates // 5)
+    counted = np.array(shares[skipped:])
+    if counted.min(initial=1.0) < FALLEN:
+        low = counted.min() + (1 - FALL) * (1 - counted.min())
+        return max(rates[skipped + int(np.argmax(counted <= low))] / 10, rates[skipped])
+    warnings.warn(
+        f"no learning rate from {rates[0]:.2g} to {rates[-1]:.2g} made the loss fall, so that none "
+        "is suggested: try other bounds with lowest= and highest=, more updates=, or a larger "
+        "batch_size=; a model that is trained already has none",
+        stacklevel=3,
+    )
+    return None
+
+
+def _endless(batches: Batches, updates: int) -> Any:
+    """Yield as many batches as asked for, from as many epochs as they need."""
+    epoch = made = 0
+    while made < updates:
+        before = made
+        for batch in batches.epoch(epoch):
+            if made == updates:
+                return
+            if batch.weight is None or (batch.weight > 0).any():
+                yield batch
+                made += 1
+        if made == before:
+            raise DataError("the rows do not fill one batch that counts: use a smaller batch_size")
+        epoch += 1

@@ -1,0 +1,556 @@
+"""Batch sizes against the clock: loss by second, with a learning rate tuned for each of them.
+
+With batches of 1 an epoch is a hundred times the updates that it is with batches of 100.
+"""
+
+import copy
+import inspect
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigd.backends.base import Array, backend_of
+from minigd.data.batches import Batches, as_batches
+from minigd.errors import DivergenceError, check_integer, check_number
+from minigd.nn.layers import Sigmoid, Softmax
+from minigd.nn.losses import CategoricalCrossEntropy, Loss
+from minigd.nn.objective import Objective
+from minigd.nn.sequential import Sequential
+from minigd.optim.updaters import UPDATERS, Updater
+from minigd.progress import Watch, say, span
+from minigd.training.trainer import Event, Trainer
+
+RATES = tuple(10.0 ** (k / 2) for k in range(-8, 2))
+"""Learning rates that are tried: two a decade, from 0.0001 to about 3."""
+
+clock = time.perf_counter
+
+
+class Curve(NamedTuple):
+    """One run: where it stood after so many seconds of training.
+
+    Attributes
+    ----------
+    batch_size : int or None
+    seed : int
+    learning_rate : float
+    seconds, rows, updates, loss : Array of float, shape (points,)
+        Seconds of training, rows seen, updates made, and the loss over the rows that are evaluated;
+        infinite where the run diverged. The first point is before the first update.
+    """
+
+    batch_size: int | None
+    seed: int
+    learning_rate: float
+    seconds: Array
+    rows: Array
+    updates: Array
+    loss: Array
+
+    def reached(self, target: float, what: str = "seconds") -> float:
+        """Return the seconds from which on the loss stays at or below a target.
+
+        Between the last point above it and the next one the loss is taken as a line.
+
+        Parameters
+        ----------
+        target : float
+        what : {"seconds", "rows", "updates"}
+
+        Returns
+        -------
+        float
+            Infinite if the run ended above the target.
+        """
+        values: Array = getattr(self, what)
+        above = np.flatnonzero(~(self.loss <= target))
+        if len(above) == 0:
+            return float(values[0])
+        i = int(above[-1])
+        if i == len(values) - 1:
+            return math.inf
+        before, after = self.loss[i], self.loss[i + 1]
+        share = (before - target) / (before - after) if math.isfinite(before) else 1.0
+        return float(values[i] + share * (values[i + 1] - values[i]))
+
+
+class Standing(NamedTuple):
+    """A batch size in the table: its place, and the seconds to the target of each seed."""
+
+    place: int
+    batch_size: int | None
+    learning_rate: float
+    seconds: list[float]
+    rows: list[float]
+    updates: list[float]
+
+
+class Race:
+    """What `race` measured. Printing it gives the table; `plot` draws the curves.
+
+    Parameters
+    ----------
+    curves : sequence of Curve
+    target : float, optional
+    constant : float, default infinity
+        The lowest loss that a prediction has which is the same for all rows.
+
+    Attributes
+    ----------
+    curves : list of Curve
+    target : float
+        The loss that the table is about: by default the lowest at which all runs ended, those of
+        sizes left out of which a run ended no lower than a constant prediction.
+    constant : float
+    learned : bool
+        Whether any size ended below the loss of a constant prediction, with all its seeds.
+    standings : list of Standing
+        The fastest first, by the median of its seeds. A size shares a place with those before it
+        only if the seeds separate it from none of them: some seed of one is as fast as some seed of
+        the other.
+    """
+
+    def __init__(
+        self, curves: Sequence[Curve], target: float | None = None, constant: float = math.inf
+    ) -> None:
+        self.curves, self.constant = list(curves), constant
+        sizes = list(dict.fromkeys(curve.batch_size for curve in curves))
+        ends = [max(c.loss[-1] for c in curves if c.batch_size == size) for size in sizes]
+        learned = [float(end) for end in ends if end < constant]
+        self.learned = bool(learned)
+        self.target = max(learned, default=constant) if target is None else target
+        self.standings = self._rank([self._standing(size) for size in sizes])
+
+    def at(self, target: float) -> "Race":
+        """Return the same runs, and a table of the time to another loss.
+
+        Parameters
+        ----------
+        target : float
+
+        Returns
+        -------
+        Race
+        """
+        target = check_number("target", target, -math.inf)
+        _warn_if_constant(target, self.constant)
+        return Race(self.curves, target, self.constant)
+
+    def _standing(self, size: int | None) -> Standing:
+        own = [curve for curve in self.curves if curve.batch_size == size]
+        to = {
+            what: [curve.reached(self.target, what) for curve in own]
+            for what in ("seconds", "rows", "updates")
+        }
+        return Standing(0, size, own[0].learning_rate, **to)
+
+    def _rank(self, standings: list[Standing]) -> list[Standing]:
+        ranked: list[Standing] = []
+        for one in sorted(standings, key=lambda s: (float(np.median(s.seconds)), min(s.seconds))):
+            place = len(ranked) + 1
+            tied = [s for s in ranked if s.place == ranked[-1].place]
+            # With all before it, and not with one: ties do not chain.
+            if tied and not any(_separated(one.seconds, s.seconds) for s in tied):
+                place = ranked[-1].place
+            ranked.append(one._replace(place=place))
+        return ranked
+
+    def __str__(self) -> str:
+        head = f"seconds of training to a loss of {self.target:.4g}, each with the rate best for it"
+        lines = [head, "", f"{'place':>7}  {'batch':>7}  {'rate':>8}  {'seconds':>26}"]
+        lines[-1] += f"  {'rows':>11}  {'updates':>9}"
+        places = [s.place for s in self.standings]
+        for s in self.standings:
+            tie = "tie " if places.count(s.place) > 1 else ""
+            low, middle, high = min(s.seconds), float(np.median(s.seconds)), max(s.seconds)
+            seconds = "not reached"
+            if math.isfinite(middle):
+                seconds = f"{middle:.3g} ({low:.3g} to {high:.3g})"
+            rows, updates = (
+                f"{float(np.median(v)):,.0f}" if math.isfinite(np.median(v)) else ""
+                for v in (s.rows, s.updates)
+            )
+            lines.append(
+                f"{tie}{s.place:>{7 - len(tie)}}  {_name(s.batch_size):>7}  "
+                f"{s.learning_rate:>8.2g}  {seconds:>26}  {rows:>11}  {updates:>9}"
+            )
+        seeds = len({curve.seed for curve in self.curves})
+        lines += ["", f"median of {seeds} seed{'s' * (seeds != 1)}, and the smallest and largest"]
+        if not self.learned and math.isfinite(self.constant):
+            lines.append(
+                "no batch size ended below the loss of a constant prediction, "
+                f"{self.constant:.4g}: give more seconds, or other rates"
+            )
+        return "\n".join(lines)
+
+    def plot(self, against: str = "seconds", ax: Any = None) -> Any:
+        """Draw the loss against seconds, rows or updates: the median of seeds and their band.
+
+        Parameters
+        ----------
+        against : {"seconds", "rows", "updates"}
+        ax : matplotlib Axes, optional
+            A new one by default.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Raises
+        ------
+        ValueError
+            If `against` is none of the three.
+        ImportError
+            If Matplotlib is missing; it names the extra.
+        """
+        if against not in ("seconds", "rows", "updates"):
+            raise ValueError(f"against is 'seconds', 'rows' or 'updates', not {against!r}")
+        if ax is None:
+            try:
+                import matplotlib.pyplot as plt
+            except ImportError as error:
+                raise ImportError(
+                    f"plots need Matplotlib ({error}): pip install 'minigd[plot]'"
+                ) from error
+            _, ax = plt.subplots(layout="constrained")
+        sizes = list(dict.fromkeys(curve.batch_size for curve in self.curves))
+        for i, size in enumerate(sizes):
+            own = [curve for curve in self.curves if curve.batch_size == size]
+            grid, values = _together(own, against)
+            style = {"color": _COLOURS[i % len(_COLOURS)], "linestyle": _LINES[i % len(_LINES)]}
+            label = f"batch {_name(size)}, rate {own[0].learning_rate:.2g}"
+            ax.plot(grid, np.median(values, axis=0), label=label, **style)
+            ax.fill_between(
+                grid, values.min(axis=0), values.max(axis=0), color=style["color"], alpha=0.15
+            )
+        ax.axhline(self.target, color="0.5", linewidth=0.8, linestyle=":")
+        ax.set(xscale="log", yscale="log", ylabel="loss")
+        ax.set_xlabel({"seconds": "seconds of training", "rows": "rows seen"}.get(against, against))
+        ax.legend()
+        return ax
+
+
+def race(
+    build: Callable[..., Sequential],
+    data: Any,
+    batch_sizes: Iterable[int | None] = (1, 32, 500, None),
+    *,
+    loss: str | Loss | None = None,
+    updater: str | Callable[[float], Updater] = "adam",
+    seconds: float = 2.0,
+    tuning: float | None = None,
+    rates: Iterable[float] = RATES,
+    seeds: int = 5,
+    points: int = 40,
+    target: float | None = None,
+    validation_data: Any = None,
+    progress: bool = False,
+) -> Race:
+    """Train with each batch size for the same seconds, and return loss by second.
+
+    Each batch size first chooses its learning rate: all rates get an equal part of the same time,
+    and the lowest loss wins. Then it trains once from each seed, the sizes taking turns. The clock
+    stands still while the loss is evaluated.
+
+    Parameters
+    ----------
+    build : callable
+        ``build(seed)``, or ``build()``, returns a new model; the seed draws its weights.
+    data : (X, y), (X, y, weight), Batches or source
+        The rows to train on, shuffled anew for each epoch; a stream needs a Batches with a buffer
+        for that, and goes in its order else.
+    batch_sizes : iterable of int or None
+        None takes all rows as one batch.
+    loss : str or Loss, optional
+        By default what the last layer asks for: a cross-entropy behind Sigmoid and Softmax, else
+        the mean squared error.
+    updater : str or callable, default "adam"
+        A name, or a function of the learning rate.
+    seconds : float, default 2.0
+        Of training, for each run.
+    tuning : float, optional
+        Seconds for all rates of a batch size together; as many as `seconds` by default.
+    rates : iterable of float, default two a decade from 0.0001 to 3
+    seeds : int, default 5
+        How many runs of each.
+    points : int, default 40
+        How often the loss is evaluated in a run, at times in a geometric sequence.
+    target : float, optional
+        The loss that the table is about; by default the lowest at which all of them end, those left
+        out that end no lower than a constant prediction. One that a constant prediction has is
+        warned about.
+    validation_data : (X, y), Batches or source, optional
+        The rows that are evaluated; those of the training by default.
+    progress : bool, default False
+        Say on stderr how long it will take, and how far it is.
+
+    Returns
+    -------
+    Race
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, or there is nothing to race.
+
+    Warns
+    -----
+    UserWarning
+        If a constant prediction has a loss as low as the target, before anything is trained.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> X = np.random.default_rng(0).normal(size=(500, 2))
+    >>> def build(seed):
+    ...     return gd.Sequential([gd.Dense(1)], inputs=2, seed=seed)
+    >>> found = gd.race(build, (X, X @ [1.0, 2.0]), [10, None], seconds=0.05, seeds=2, target=0.01)
+    >>> sorted(str(s.batch_size) for s in found.standings)
+    ['10', 'None']
+    """
+    sizes = list(dict.fromkeys(batch_sizes))
+    rates = [check_number("a rate", float(rate)) for rate in rates]
+    if not sizes or not rates:
+        raise ValueError("there is nothing to race: give batch_sizes and rates")
+    tuning = seconds if tuning is None else tuning
+    for name, value in (("seconds", seconds), ("tuning", tuning)):
+        if check_number(name, value) == 0:
+            raise ValueError(f"{name} must be above 0")
+    seeds = check_integer("seeds", seeds)
+    runner = _Runner(
+        build, data, validation_data, loss, updater, check_integer("points", points, 2)
+    )
+    constant = runner.constant()
+    if target is not None:
+        _warn_if_constant(check_number("target", target, -math.inf), constant)
+    part = tuning / len(rates)
+    chosen = {}
+    if progress:
+        runner.whole = len(sizes) * (seeds * seconds + (tuning if len(rates) > 1 else 0.0))
+        say(
+            f"{len(sizes)} batch sizes, {len(rates)} learning rates, {seeds} seeds: about "
+            f"{span(runner.whole)} of training, and what it takes to evaluate the loss"
+        )
+    for size in sizes:
+        chosen[size] = rates[0] if len(rates) == 1 else runner.tune(size, rates, part)
+        if progress:
+            say(f"batch {_name(size)}: learning rate {chosen[size]:.2g}")
+    curves = []
+    for seed in range(seeds):
+        for size in sizes:
+            curves.append(runner.run(size, chosen[size], seed, seconds))
+        if progress:
+            say(f"seed {seed + 1} of {seeds}")
+    runner.watch.close()
+    return Race(curves, target, constant)
+
+
+class _Runner:
+    """Trains one model for some seconds at a time, by a clock that stands still in between."""
+
+    def __init__(
+        self,
+        build: Callable[..., Sequential],
+        data: Any,
+        validation: Any,
+        loss: str | Loss | None,
+        updater: str | Callable[[float], Updater],
+        points: int,
+    ) -> None:
+        self.build, self.loss, self.points = build, loss, points
+        self.data = data if isinstance(data, tuple) else (data,)
+        shown = self.data if validation is None else validation
+        shown = shown if isinstance(shown, tuple) else (shown,)
+        self.shown = _batches(shown, 1024, 0, shuffle=False)
+        if isinstance(updater, Updater):
+            raise TypeError(
+                f"each rate needs an updater of its own: give updater=lambda rate: "
+                f"gd.{type(updater).__name__}(rate) in place of {updater!r}"
+            )
+        if isinstance(updater, str):
+            if updater not in UPDATERS:
+                raise ValueError(f"unknown updater {updater!r}; known are {', '.join(UPDATERS)}")
+            self.updater: Callable[[float], Updater] = UPDATERS[updater]
+        else:
+            self.updater = updater
+        self.watch = Watch("race")
+        self.whole: float | None = None  # seconds of all runs, where progress is shown
+        self._spent = 0.0
+
+    def model(self, seed: int) -> Sequential:
+        """Return a new model with weights of this seed."""
+        parameters = inspect.signature(self.build).parameters.values()
+        if any(p.name == "seed" or p.default is p.empty for p in parameters):
+            return self.build(seed)
+        model = self.build()
+        for layer in model.layers:
+            if callable(getattr(layer, "initializer", None)):
+                raise ValueError(
+                    f"{layer.name} has an initializer of its own, and build() no seed to draw "
+                    "from: let build take a seed, and give it to Sequential(..., seed=seed)"
+                )
+        layers = [type(layer)(**layer.config()) for layer in model.layers]
+        fresh = Sequential(
+            layers, inputs=model.n_in, backend=model.backend, dtype=model.dtype, seed=seed
+        )
+        for layer, old in zip(fresh.layers, model.layers, strict=True):
+            for name in layer.buffers:
+                layer.buffers[name] = old.buffers[name]
+        return fresh
+
+    def tune(self, size: int | None, rates: Sequence[float], seconds: float) -> float:
+        """Return the rate that comes to the lowest loss in these seconds."""
+        found = [self.run(size, rate, -1, seconds, points=2).loss[-1] for rate in rates]
+        return rates[int(np.argmin(found))]
+
+    def run(
+        self,
+        size: int | None,
+        rate: float,
+        seed: int,
+        seconds: float,
+        points: int | None = None,
+    ) -> Curve:
+        """Train for some seconds, and return how the loss went."""
+        # The tuning's seed is not one of the race's.
+        seed_of_all = seed + 1
+        model = self.model(seed_of_all)
+        trainer = Trainer(model, self._loss(model), self.updater(rate))
+        batches = _batches(self.data, size, seed_of_all, shuffle=True)
+        marks = [*np.geomspace(seconds / 200, seconds, (points or self.points) - 1)[:-1], seconds]
+        found: list[tuple[float, int, int, float]] = []
+        rows = 0
+
+        def look(at: float) -> None:
+            value = trainer.evaluate(self.shown)["loss"]
+            if self.whole is not None and at:
+                share = (self._spent + min(at, seconds)) / self.whole
+                self.watch.advance(rows - (found[-1][1] if found else 0), share)
+            found.append((at, rows, trainer.updates, value if math.isfinite(value) else math.inf))
+
+        look(0.0)
+        stood = 0.0
+        started = clock()
+
+        def tick(event: Event) -> None:
+            nonlocal rows, stood
+            if event.name != "update" or event.x is None:
+                return
+            rows += len(event.x)
+            if clock() - started - stood < marks[0]:
+                return
+            # What a GPU was given is part of the training, and is waited for on the clock.
+            model.backend.synchronize()
+            now = clock()
+            spent = now - started - stood
+            while len(marks) > 1 and spent >= marks[0]:
+                marks.pop(0)
+            look(spent)
+            if spent >= marks[-1]:
+                event.trainer.stop()
+            stood += clock() - now
+
+        try:
+            trainer.fit(batches, epochs=_FOR_EVER, callbacks=[tick])
+        except DivergenceError:
+            found.append((seconds, rows, trainer.updates, math.inf))
+        self._spent += seconds
+        columns = [np.asarray(column, dtype="float64") for column in zip(*found, strict=True)]
+        return Curve(size, seed, rate, *columns)
+
+    def constant(self) -> float:
+        """Return the lowest loss of predictions that are the same for all rows, or near it.
+
+        That is their mean, under a cross-entropy and a squared error; the median may be better
+        under others.
+        """
+        model = self.model(0)
+        objective = Objective(model, self._loss(model))
+        parts = []
+        for batch in self.shown.in_order():
+            y = None if batch.y is None else backend_of(batch.y).to_numpy(batch.y)
+            weight = np.ones(len(batch.x)) if batch.weight is None else batch.weight
+            y = y if y is None else y[weight > 0]
+            weight = weight[weight > 0]
+            if len(weight):
+                objective.check(batch.x[: len(weight)], y)
+                parts.append((y, weight))
+        y, weight = (np.concatenate(part) for part in zip(*parts, strict=True))
+        y = model.backend.to_numpy(objective.targets(model.backend.asarray(y)))
+        loss = copy.copy(objective.loss)
+        z = np.zeros((len(y), model.n_out))
+        targets = loss.targets(y, z)
+        if targets.shape != z.shape:
+            targets = np.eye(model.n_out)[targets]
+        found = []
+        for constant in (np.average(targets, axis=0, weights=weight), np.median(targets, axis=0)):
+            z[...] = _logits(loss, constant) if loss.from_logits else constant
+            found.append(float(loss.mean(z, y, weight * (len(y) / weight.sum()))))
+        return min([value for value in found if math.isfinite(value)], default=math.inf)
+
+    def _loss(self, model: Sequential) -> str | Loss:
+        if self.loss is not None:
+            return self.loss
+        last = model.layers[-1]
+        if isinstance(last, Sigmoid):
+            return "binary_crossentropy"
+        return "categorical_crossentropy" if isinstance(last, Softmax) else "mse"
+
+
+def _separated(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Tell whether all seeds of one contender are faster than all seeds of the other."""
+    return max(one) < min(other) or max(other) < min(one)
+
+
+def _logits(loss: Loss, shares: Array) -> Array:
+    """Return the logits that stand for these probabilities, finite ones for 0 and 1."""
+    p = np.clip(shares, 1e-15, 1 - 1e-15)
+    return np.log(p) if isinstance(loss, CategoricalCrossEntropy) else np.log(p / (1 - p))
+
+
+def _warn_if_constant(target: float, constant: float) -> None:
+    if constant <= target:
+        warnings.warn(
+            f"a constant prediction has a loss of {constant:.4g}, so that a loss of {target:.4g} "
+            "shows nothing learned: give a lower target",
+            stacklevel=3,
+        )
+
+
+_FOR_EVER = 10**9
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's, which can be told apart without red and green."""
+
+_LINES = ("-", "--", "-.", ":")
+
+
+def _batches(data: tuple[Any, ...], size: int | None, seed: int, shuffle: bool) -> Batches:
+    first, y, weight = [*data, None, None][:3]
+    if isinstance(first, Batches):
+        batches = copy.copy(first)
+        batches.batch_size, batches.seed = size, seed
+        batches.shuffle = shuffle and (first.source.random_access or first.buffer is not None)
+        return batches
+    shuffle = shuffle and getattr(first, "random_access", True)
+    return as_batches(first, y, size, shuffle=shuffle, seed=seed, sample_weight=weight)
+
+
+def _name(size: int | None) -> str:
+    return "all" if size is None else str(size)
+
+
+def _together(curves: list[Curve], against: str) -> tuple[Array, Array]:
+    """Return the losses of several runs at the same seconds, rows or updates."""
+    xs = [getattr(curve, against)[1:] for curve in curves]
+    low, high = max(x[0] for x in xs), min(x[-1] for x in xs)
+    grid = np.geomspace(max(low, 1e-12), max(high, low, 1e-12), 200)
+    losses = [
+        np.interp(np.log(grid), np.log(x), curve.loss[1:])
+        for x, curve in zip(xs, curves, strict=True)
+    ]
+    return grid, np.asarray(losses)

@@ -1,0 +1,84 @@
+"""What a model is made of, as a table, and how much memory its training takes.
+
+The work arrays are those that a training pass of two rows asks for, times the batch size.
+"""
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from minigd.errors import check_integer
+from minigd.execution.fusion import fused_layers
+from minigd.nn.layers.activations import Sigmoid, Softmax
+from minigd.nn.layers.normalization import Adapted, Rescale
+from minigd.nn.losses import LOSSES
+from minigd.optim.updaters import Updater, get_updater
+from minigd.progress import printable
+
+
+class Summary(str):
+    """A text that shows itself as a table, in a session and in a notebook."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def summarize(model: Any, batch_size: int, updater: str | Updater) -> Summary:
+    """Return the table of `Sequential.summary`."""
+    batch_size = check_integer("batch_size", batch_size)
+    given = get_updater(updater)
+    rows = [("layer", "output", "parameters", "")]
+    for layer in model.layers:
+        size = sum(int(p.size) for p in layer.params.values())
+        rows.append((layer.name, f"(n, {layer.n_out})", f"{size:,}", ""))
+    size, each = model.flat_params.size, model.flat_params.nbytes
+    vectors = (len(given.state_names) + len(given.fixed(model))) * each
+    work = work_bytes(model, batch_size)
+    rows.append(("total", "", f"{size:,}", f"{each:,} bytes of {model.dtype}"))
+    rows.append(("gradients", "", f"{size:,}", f"{each:,} bytes"))
+    name = type(given).__name__
+    rows.append(
+        (f"state of {name}", "", f"{vectors // model.dtype.itemsize:,}", f"{vectors:,} bytes")
+    )
+    rows.append((f"work arrays, n = {batch_size:,}", "", "", f"{work:,} bytes"))
+    # The loss works with about three arrays of the outputs' shape at once; on a GPU it writes its
+    # gradient alone, beside targets that have that shape too where they are no classes.
+    classes = isinstance(model.layers[-1], Softmax)
+    arrays = 3 if model.backend.reads_are_free else 1 if classes else 2
+    batch = batch_size * (model.n_in + arrays * model.n_out) * model.dtype.itemsize
+    rows.append(("the batch and its loss", "", "", f"{batch:,} bytes"))
+    whole = 2 * each + vectors + work + batch
+    rows.append(("in all, beside the data", "", "", f"{whole:,} bytes"))
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    lines = [f"{a:{widths[0]}}   {b:{widths[1]}}   {c:>{widths[2]}}   {d}" for a, b, c, d in rows]
+    return Summary(printable("\n".join(line.rstrip() for line in lines)))
+
+
+def work_bytes(model: Any, batch_size: int) -> int:
+    """Return the bytes of the arrays that layers write into in a training pass.
+
+    >>> import minigd as gd
+    >>> work_bytes(gd.Sequential([gd.Dense(10), gd.Tanh()], inputs=2), 100)
+    12000
+    """
+    twin = model.copy(backend="numpy")
+    for layer in twin.layers:
+        if isinstance(layer, Adapted):
+            layer.buffers["rows"][...] = 1
+    # Training leaves these out where they end a model: `minigd.Objective`.
+    last, loss = twin.layers[-1], twin.loss
+    paired = isinstance(last, Rescale) or (
+        isinstance(last, Sigmoid | Softmax) and (loss is None or loss.takes_probabilities)
+    )
+    layers = twin.layers[:-1] if paired else twin.layers
+    if not model.backend.reads_are_free:
+        layers = fused_layers(layers, loss is None or type(loss) in LOSSES.values())
+    twin.workspace.lent = threading.get_ident()
+    with np.errstate(all="ignore"):
+        y = twin.run_forward(layers, np.ones((2, twin.n_in), dtype=twin.dtype), train=True)
+        twin.run_backward(layers, np.ones_like(y))
+    nbytes: int = twin.workspace.nbytes
+    return nbytes * batch_size // 2

@@ -1,0 +1,507 @@
+"""Scikit-learn's estimators over the engine: a classifier and a regressor, trained in mini-batches.
+
+Each makes a `Sequential` and a `Trainer`, and takes arrays, sparse matrices and sources alike.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
+    from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+    from sklearn.utils.validation import column_or_1d
+except ImportError as error:
+    raise ImportError(
+        f"the estimators are made for scikit-learn ({error}): pip install 'minigd[sklearn]'"
+    ) from error
+
+from minigd import formulas
+from minigd.backends.base import Array, Backend
+from minigd.data.batches import Batches
+from minigd.data.row_weights import ByNumber, check_class_weight
+from minigd.data.sources import ArraySource, Source
+from minigd.errors import DataError
+from minigd.interop.sklearn.base import MiniBatchEstimator
+from minigd.interop.sklearn.targets import (
+    NumberedSource,
+    classes_in,
+    first_rows,
+    known,
+    labels_of,
+    numbers_of,
+)
+from minigd.nn.layers import Layer, Rescale, Sigmoid, Softmax
+from minigd.nn.losses import Loss, get_loss
+from minigd.optim.schedules import Schedule
+from minigd.optim.updaters import Updater
+
+
+class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A classifier trained by mini-batch gradient descent: logistic regression, or a network.
+
+    Two classes end in one Sigmoid, more in a Softmax; with y of 0 and 1 in several columns, each
+    column is a label of its own with a Sigmoid. Without hidden layers it is logistic regression,
+    and multinomial logistic regression for more than two classes.
+
+    Parameters
+    ----------
+    hidden : int or sequence of int, default ()
+        Units of each hidden layer.
+    activation : str or Layer, default "relu"
+        Behind each hidden layer: ``"relu"``, ``"leaky_relu"``, ``"tanh"``, ``"sigmoid"``, or a
+        layer, of which each place gets one of its own.
+    loss : str or Loss, default "log_loss"
+        ``"log_loss"`` is `BinaryCrossEntropy` or, for more than two classes,
+        `CategoricalCrossEntropy`; an object of the one that fits takes ``label_smoothing``.
+    updater : str or Updater, default "adam"
+        A name, or an updater with its settings: ``gd.SGD(0.1, momentum=0.9)``.
+    learning_rate : float or Schedule, optional
+        Of an updater given by its name. If left out, 0.01 without hidden layers, and the updater's
+        own default with them.
+    batch_size : int or None, default 100
+        Rows an update; None for all of them.
+    epochs : int, default 200
+        Passes over the rows in `fit`.
+    early_stopping : bool, default False
+        Put rows aside, stop when their loss does not get better, and keep the best parameters.
+    validation_fraction : float, default 0.1
+        The share of rows put aside: drawn by class from arrays, by content from a source.
+    patience : int, default 10
+        Epochs without a better loss that are waited for.
+    tol : float, default 1e-4
+        How much better a loss must be to count.
+    class_weight : dict from class to float, or "balanced", optional
+        Times the row's own weight; a class that is not named counts 1, and one that is named and
+        is none of `classes_` is warned about. ``"balanced"`` lets all classes count the same.
+    warm_start : bool, default False
+        Whether `fit` goes on from the one before: two fits of 10 epochs are one of 20. Layers
+        stay; an updater or a learning rate that was changed since starts afresh.
+    backend : {"numpy", "cupy"} or Backend, default "numpy"
+        Where the work is done. Arrays in `fit` are on the host, and predictions are too.
+    dtype : {"float32", "float64"}, optional
+        Of the work; float32 for X of float32 and float64 for all else, if left out.
+    random_state : int, RandomState or None, default None
+        Decides the first weights of hidden layers, the order of rows and which are put aside.
+    verbose : bool, default False
+        Show progress on stderr.
+
+    Attributes
+    ----------
+    classes_ : array of shape (n_classes,)
+        The labels; the number of each column for several labels a row.
+    model_ : Sequential
+        The network, which gives probabilities; ``model_.save(path)``.
+    history_ : History
+        Loss, seconds and updates of each epoch; with early stopping ``history_["val_loss"]``.
+    loss_curve_ : list of float
+        The mean loss of each epoch.
+    n_iter_ : int
+        Epochs made.
+    n_features_in_ : int
+    feature_names_in_ : array of str
+        Where X had names.
+    coef_, intercept_ : arrays of shape (1 or n_classes, n_features) and (1 or n_classes,)
+        Where there are no hidden layers.
+
+    Examples
+    --------
+    >>> import minigd as gd
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> classifier = gd.MiniBatchClassifier(hidden=(16,), random_state=0).fit(X, y)
+    >>> classifier.predict(X[:2]), classifier.score(X, y) > 0.95
+    (array([0, 0]), True)
+    """
+
+    classes_: Array
+
+    def __init__(
+        self,
+        hidden: int | Sequence[int] = (),
+        activation: str | Layer = "relu",
+        *,
+        loss: str | Loss = "log_loss",
+        updater: str | Updater = "adam",
+        learning_rate: float | Schedule | None = None,
+        batch_size: int | None = 100,
+        epochs: int = 200,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        patience: int = 10,
+        tol: float = 1e-4,
+        class_weight: Any = None,
+        warm_start: bool = False,
+        backend: str | Backend = "numpy",
+        dtype: Any = None,
+        random_state: Any = None,
+        verbose: bool | int = False,
+    ) -> None:
+        self.hidden = hidden
+        self.activation = activation
+        self.loss = loss
+        self.updater = updater
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.tol = tol
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+        self.backend = backend
+        self.dtype = dtype
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def partial_fit(
+        self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
+    ) -> "MiniBatchClassifier":
+        """Make one pass over some rows, and go on from there with the next ones.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+        classes : array-like of shape (n_classes,)
+            All classes there will be, in the first call; later ones may leave it out, as may a
+            source of named classes. ``range(n_labels)`` for several labels a row.
+
+        Returns
+        -------
+        self
+        """
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                f"class_weight={self.class_weight!r} needs all rows at once, and partial_fit sees "
+                "some: give a weight for each class, or sample_weight"
+            )
+        if classes is not None:
+            classes = unique_labels(labels_of(classes))
+            if hasattr(self, "model_") and not np.array_equal(classes, self.classes_):
+                raise ValueError(
+                    f"classes are {classes.tolist()}, and were {self.classes_.tolist()} in the "
+                    "call before: they can't change"
+                )
+        elif not hasattr(self, "model_"):
+            source = X.source if isinstance(X, Batches) else X
+            if not isinstance(source, Source) or known(source, "classes") is None:
+                raise ValueError("classes must be given in the first call of partial_fit")
+        return self._partial_fit(X, y, sample_weight, classes)
+
+    def predict(self, X: Any) -> Array:
+        """Return the class of each row.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (rows, n_features), Source or Batches
+            A Batches is read in the order of its source.
+
+        Returns
+        -------
+        array of shape (rows,), or of 0 and 1 of shape (rows, n_labels)
+        """
+        z = self.decision_function(X)
+        if self._several:
+            return (z > 0).astype(int)
+        return self.classes_[(z > 0).astype(int) if z.ndim == 1 else z.argmax(axis=1)]
+
+    def predict_proba(self, X: Any) -> Array:
+        """Return the probability of each class, or of each label.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (rows, n_features), Source or Batches
+
+        Returns
+        -------
+        array of shape (rows, n_classes)
+            In the order of `classes_`.
+        """
+        z = self.decision_function(X)
+        if z.ndim == 1:
+            return np.column_stack([formulas.sigmoid(-z), formulas.sigmoid(z)])
+        return formulas.sigmoid(z) if self._several else formulas.softmax(z)
+
+    def decision_function(self, X: Any) -> Array:
+        """Return the logits, which go into the last Sigmoid or Softmax.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (rows, n_features), Source or Batches
+
+        Returns
+        -------
+        array of shape (rows,) for two classes, or (rows, n_classes)
+        """
+        z = self._outputs(X, -1)
+        return z[:, 0] if len(self.classes_) == 2 and not self._several else z
+
+    def _array_targets(self, y: Array, reset: bool, classes: Array | None) -> Array:
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        if y.ndim == 2 and type_of_target(y) != "multilabel-indicator":
+            raise ValueError(
+                f"y has shape {y.shape}: several columns must each hold 0 and 1; for several "
+                "classes a column use sklearn.multioutput.MultiOutputClassifier"
+            )
+        width = y.shape[1] if y.ndim == 2 else None
+        if reset:
+            self._settle(unique_labels(y) if classes is None else classes, width)
+        self._check_width(width)
+        return numbers_of(y, self.classes_) if width is None else y
+
+    def _source_targets(self, source: Source, reset: bool, classes: Array | None) -> Source:
+        _, y = first_rows(source)
+        if y is None:
+            raise DataError(f"{source!r} has no targets: a classifier needs some")
+        width = y.shape[1] if y.ndim == 2 and y.shape[1] > 1 else None
+        names = known(source, "classes")
+        if reset:
+            if classes is None and width is not None:
+                classes = np.arange(width)
+            elif classes is None:
+                classes = classes_in(source) if names is None else np.unique(names)
+            self._settle(classes, width)
+        self._check_width(width)
+        own = np.arange(len(self.classes_)) if names is None else names
+        if width is not None or (y.dtype.kind in "iub" and np.array_equal(own, self.classes_)):
+            return source
+        numbered = NumberedSource(source, self.classes_)
+        if isinstance(source, ArraySource):
+            return ArraySource(source.x, numbered.number(source.y), source.weight)
+        return numbered
+
+    def _settle(self, classes: Array, width: int | None) -> None:
+        if width is None and len(classes) < 2:
+            raise ValueError(
+                f"y holds 1 class, {classes.tolist()[0]!r}, and a classifier needs 2 or more"
+            )
+        if width is not None and not np.array_equal(classes, np.arange(width)):
+            raise ValueError(
+                f"y has {width} labels a row, for which classes are range({width}), not "
+                f"{classes.tolist()}"
+            )
+        self.classes_, self._several = classes, width is not None
+
+    def _check_width(self, width: int | None) -> None:
+        own = len(self.classes_) if self._several else None
+        if width != own:
+            raise ValueError(
+                f"y has {'one class' if width is None else f'{width} labels'} a row, and had "
+                f"{'one class' if own is None else f'{own} labels'} in the fit before"
+            )
+
+    def _ending(self) -> tuple[int, Layer]:
+        if self._several:
+            return len(self.classes_), Sigmoid()
+        return (1, Sigmoid()) if len(self.classes_) == 2 else (len(self.classes_), Softmax())
+
+    def _make_loss(self) -> Loss:
+        if isinstance(self.loss, str) and self.loss == "log_loss":
+            softmax = isinstance(self._ending()[1], Softmax)
+            return get_loss("categorical_crossentropy" if softmax else "binary_crossentropy")
+        return copy.deepcopy(get_loss(self.loss))
+
+    def _class_weight(self) -> Any:
+        if self.class_weight is None:
+            return None
+        if self._several:
+            raise ValueError(
+                "class_weight is for one class a row, and y has several labels: use sample_weight"
+            )
+        table = check_class_weight(self.class_weight, self.classes_.tolist(), by_number=False)
+        return table if isinstance(table, str) else ByNumber(table)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def _more_tags(self) -> dict[str, Any]:  # the same, before scikit-learn 1.6
+        return {"X_types": ["2darray", "sparse"], "multilabel": True}
+
+
+class MiniBatchRegressor(MiniBatchEstimator, MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """A regressor trained by mini-batch gradient descent: linear regression, or a network.
+
+    The targets are standardised inside (`Rescale`), so that a learning rate means the same whatever
+    their units; predictions and coefficients are in the units of y. Without hidden layers it is
+    linear regression.
+
+    Parameters
+    ----------
+    hidden : int or sequence of int, default ()
+        Units of each hidden layer.
+    activation : str or Layer, default "relu"
+        Behind each hidden layer: ``"relu"``, ``"leaky_relu"``, ``"tanh"``, ``"sigmoid"``, or a
+        layer, of which each place gets one of its own.
+    loss : str or Loss, default "squared_error"
+        ``"squared_error"`` is `MeanSquaredError`; ``"huber"``, or an object such as
+        ``gd.Huber(delta=2.0)``, whose delta is in standard deviations of y.
+    updater : str or Updater, default "adam"
+        A name, or an updater with its settings: ``gd.SGD(0.1, momentum=0.9)``.
+    learning_rate : float or Schedule, optional
+        Of an updater given by its name. If left out, 0.01 without hidden layers, and the updater's
+        own default with them.
+    batch_size : int or None, default 100
+        Rows an update; None for all of them.
+    epochs : int, default 200
+        Passes over the rows in `fit`.
+    early_stopping : bool, default False
+        Put rows aside, stop when their loss does not get better, and keep the best parameters.
+    validation_fraction : float, default 0.1
+        The share of rows put aside: drawn from arrays, by content from a source.
+    patience : int, default 10
+        Epochs without a better loss that are waited for.
+    tol : float, default 1e-4
+        How much better a loss must be to count.
+    warm_start : bool, default False
+        Whether `fit` goes on from the one before: two fits of 10 epochs are one of 20. Layers
+        stay; an updater or a learning rate that was changed since starts afresh.
+    backend : {"numpy", "cupy"} or Backend, default "numpy"
+        Where the work is done. Arrays in `fit` are on the host, and predictions are too.
+    dtype : {"float32", "float64"}, optional
+        Of the work; float32 for X of float32 and float64 for all else, if left out.
+    random_state : int, RandomState or None, default None
+        Decides the first weights of hidden layers, the order of rows and which are put aside.
+    verbose : bool, default False
+        Show progress on stderr.
+
+    Attributes
+    ----------
+    model_ : Sequential
+        The network, which gives predictions; ``model_.save(path)``.
+    history_ : History
+        Loss, seconds and updates of each epoch; with early stopping ``history_["val_loss"]``.
+    loss_curve_ : list of float
+        The mean loss of each epoch, of the standardised targets.
+    n_iter_ : int
+        Epochs made.
+    n_features_in_ : int
+    feature_names_in_ : array of str
+        Where X had names.
+    coef_, intercept_ : array of shape (n_features,) or (n_outputs, n_features), and float or array
+        Where there are no hidden layers.
+
+    Examples
+    --------
+    >>> import minigd as gd
+    >>> from sklearn.datasets import load_diabetes
+    >>> X, y = load_diabetes(return_X_y=True, scaled=False)
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> regressor = make_pipeline(StandardScaler(), gd.MiniBatchRegressor(random_state=0))
+    >>> round(regressor.fit(X, y).score(X, y), 2)
+    0.52
+    """
+
+    def __init__(
+        self,
+        hidden: int | Sequence[int] = (),
+        activation: str | Layer = "relu",
+        *,
+        loss: str | Loss = "squared_error",
+        updater: str | Updater = "adam",
+        learning_rate: float | Schedule | None = None,
+        batch_size: int | None = 100,
+        epochs: int = 200,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        patience: int = 10,
+        tol: float = 1e-4,
+        warm_start: bool = False,
+        backend: str | Backend = "numpy",
+        dtype: Any = None,
+        random_state: Any = None,
+        verbose: bool | int = False,
+    ) -> None:
+        self.hidden = hidden
+        self.activation = activation
+        self.loss = loss
+        self.updater = updater
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.tol = tol
+        self.warm_start = warm_start
+        self.backend = backend
+        self.dtype = dtype
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "MiniBatchRegressor":
+        """Make one pass over some rows, and go on from there with the next ones.
+
+        The first rows decide what the targets are standardised by, from then on.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+
+        Returns
+        -------
+        self
+        """
+        return self._partial_fit(X, y, sample_weight)
+
+    def predict(self, X: Any) -> Array:
+        """Return the prediction for each row, in the units of y.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (rows, n_features), Source or Batches
+            A Batches is read in the order of its source.
+
+        Returns
+        -------
+        array of shape (rows,) or (rows, n_outputs)
+            As y was in `fit`.
+        """
+        z = self._outputs(X)
+        return z if self._shape else z[:, 0]
+
+    def _array_targets(self, y: Array, reset: bool, classes: Array | None) -> Array:
+        self._take_shape(y.shape[1:], reset)
+        return y
+
+    def _source_targets(self, source: Source, reset: bool, classes: Array | None) -> Source:
+        _, y = first_rows(source)
+        if y is None:
+            raise DataError(f"{source!r} has no targets: a regressor needs some")
+        self._take_shape(y.shape[1:], reset)
+        return source
+
+    def _take_shape(self, shape: tuple[int, ...], reset: bool) -> None:
+        if reset:
+            self._shape = shape
+        elif shape != self._shape:
+            raise ValueError(f"y has rows of shape {shape}, and of {self._shape} in the fit before")
+
+    def _ending(self) -> tuple[int, Layer]:
+        return (self._shape[0] if self._shape else 1), Rescale()
+
+    def _make_loss(self) -> Loss:
+        squared = isinstance(self.loss, str) and self.loss == "squared_error"
+        return copy.deepcopy(get_loss("mse" if squared else self.loss))
+
+    def _linear(self) -> tuple[Array, Any]:
+        slope, intercept = super()._linear()
+        return (slope, intercept) if self._shape else (slope[0], float(intercept[0]))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def _more_tags(self) -> dict[str, Any]:  # the same, before scikit-learn 1.6
+        return {"X_types": ["2darray", "sparse"]}

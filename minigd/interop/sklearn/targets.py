@@ -1,0 +1,153 @@
+"""Targets of a source for the estimators: labels as the numbers of their classes, and Rescale.
+
+Names of classes and columns are found where the source, or the source it is part of, tells them.
+"""
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from sklearn.utils.multiclass import check_classification_targets
+
+from minigd.backends.base import Array, Workspace, backend_of
+from minigd.backends.frames import is_pandas, listed, plain
+from minigd.data.batches import Batches
+from minigd.data.row_weights import warn_of_unknown
+from minigd.data.sources import ArraySource, Pair, Rows, Source
+from minigd.errors import DataError
+from minigd.nn.layers import Rescale
+from minigd.nn.moments import Moments
+
+
+class NumberedSource(Source):
+    """A source whose labels become the numbers of their classes."""
+
+    def __init__(self, source: Source, classes: Array) -> None:
+        self.source = source
+        self._classes = classes
+        self.rows, self.random_access = source.rows, source.random_access
+        self.in_memory, self.gather = source.in_memory, source.gather
+
+    def number(self, y: Any) -> Array:
+        """Return the number of each label, where y is."""
+        backend = backend_of(y)
+        labels = named(backend.to_numpy(y).reshape(-1), self.source)
+        return backend.asarray(numbers_of(labels, self._classes))
+
+    def by_number(self, table: dict[int, float]) -> dict[int, float]:
+        """Return weights of labels as weights of numbers."""
+        names = known(self.source, "classes")
+        there = self._classes if names is None else range(len(names))
+        labels = [label for label in table if label in there]
+        warn_of_unknown([label for label in table if label not in there])
+        return {int(self.number(np.array([k]))[0]): table[k] for k in labels}
+
+    def chunks(self, start: int = 0) -> Iterator[Pair]:
+        """Return the rows from number `start` on."""
+        for x, y in self.source.chunks(start):
+            yield x, self.number(y)
+
+    def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
+        """Return some rows."""
+        x, y = self.source.take(rows, workspace)
+        return x, self.number(y)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return that of the source."""
+        return self.source.fingerprint()
+
+    def __repr__(self) -> str:
+        return repr(self.source)
+
+
+def over(batches: Batches, source: Source) -> Batches:
+    """Return batches cut in the same way from another source, the same rows or some of them."""
+    again = copy.copy(batches)
+    again.source = source
+    if isinstance(source, NumberedSource):
+        again._class_weight, again._unseen = source.by_number(batches._class_weight), set()
+    return again
+
+
+def labels_of(y: Any) -> Any:
+    """Return numbers in a list or of pandas as an array with all their digits, and others as is."""
+    if is_pandas(y):
+        with contextlib.suppress(DataError):  # it may be names of classes
+            return plain(y, "y")
+        missing = np.asarray(y.isna()).reshape(len(y), -1).any(axis=1)
+        if missing.any():
+            raise DataError(
+                f"y holds a missing value at row {missing.argmax()} (counted from 0): remove such "
+                "rows, or fill them in"
+            )
+    return listed(y, "y") if isinstance(y, list | tuple) else y
+
+
+def first_rows(source: Source) -> Pair:
+    """Return the first row or rows, of which the width and the types can be seen."""
+    return source.take(slice(0, 1)) if source.in_memory else next(source.chunks())
+
+
+def known(source: Any, what: str) -> Any:
+    """Return the names of columns or of classes, also of a source that is part of another one."""
+    while source is not None:
+        if getattr(source, what, None) is not None:
+            return getattr(source, what)
+        source = getattr(source, "source", None)
+    return None
+
+
+def targets_in(source: Source) -> Iterator[Array]:
+    """Yield all targets, on the host; rows in memory are not touched."""
+    pieces = [source.y] if isinstance(source, ArraySource) else (y for _, y in source.chunks())
+    for y in pieces:
+        if y is None:
+            raise DataError(f"{source!r} has no targets")
+        yield backend_of(y).to_numpy(y)
+
+
+def named(y: Array, source: Source) -> Array:
+    """Return the labels that the numbers in a source stand for, where its classes have names."""
+    names = known(source, "classes")
+    return y if names is None else np.asarray(names)[y]
+
+
+def classes_in(source: Source) -> Array:
+    """Return the labels that occur, reading all rows once."""
+    found: Array = np.array([])
+    for i, y in enumerate(targets_in(source)):
+        check_classification_targets(y)
+        found = np.unique(y) if i == 0 else np.union1d(found, y)
+    return found
+
+
+def numbers_of(y: Array, classes: Array) -> Array:
+    """Return the number of each label among the classes, which are in order."""
+    y, classes = (a.astype(a.dtype.newbyteorder("="), copy=False) for a in (y, classes))
+    alike = (y.dtype.kind in "biuf") == (classes.dtype.kind in "biuf")
+    same = y
+    if alike and classes.dtype.kind in "iu":
+        # NumPy compares whole numbers with fractions, and in a sorted array int64 with uint64, as
+        # float64, in which those beyond 2⁵³ are equal.
+        with np.errstate(invalid="ignore"):
+            same = y.astype(classes.dtype)
+    unknown = y[(same != y) | ~np.isin(same, classes)] if alike else y[:1]
+    if len(unknown):
+        raise ValueError(f"y holds {unknown[0]!r}, and the classes are {classes.tolist()}")
+    return np.searchsorted(classes, same)
+
+
+def standardize(layer: Rescale, batches: Batches) -> None:
+    """Let the layer take the mean and the deviation of the targets, reading them once."""
+    moments = Moments()
+    for batch in batches.in_order():
+        if batch.y is None:
+            raise DataError(f"{batches.source!r} has no targets")
+        y, weight = backend_of(batch.y).to_numpy(batch.y).reshape(len(batch.y), -1), batch.weight
+        if weight is None:
+            moments.add(y)
+        elif (weight > 0).any():
+            moments.add(y[weight > 0], weight[weight > 0])
+    layer.settle(moments)

@@ -1,0 +1,38 @@
+"""The layers, one concept a file. A layer is a function of a batch with its gradient by hand."""
+
+from minigd.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from minigd.nn.layers.base import Layer
+from minigd.nn.layers.dense import Dense
+from minigd.nn.layers.dropout import Dropout
+from minigd.nn.layers.normalization import BatchNorm, Rescale, Standardize
+
+LAYERS: dict[str, type[Layer]] = {
+    layer.__name__: layer
+    for layer in (
+        Dense,
+        Tanh,
+        Sigmoid,
+        ReLU,
+        LeakyReLU,
+        Softmax,
+        BatchNorm,
+        Dropout,
+        Standardize,
+        Rescale,
+    )
+}
+
+__all__ = [
+    "LAYERS",
+    "BatchNorm",
+    "Dense",
+    "Dropout",
+    "Layer",
+    "LeakyReLU",
+    "ReLU",
+    "Rescale",
+    "Sigmoid",
+    "Softmax",
+    "Standardize",
+    "Tanh",
+]

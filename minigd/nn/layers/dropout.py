@@ -1,0 +1,88 @@
+"""Dropout: a training pass leaves out units at random, and a prediction none.
+
+What is left out follows from the seed, the layer and the number of the pass, on every device alike.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from minigd import formulas
+from minigd.backends.base import Array
+from minigd.errors import check_number
+from minigd.nn.layers.base import Layer
+
+# The first word of a seed sequence says what is drawn: 1 weights, 2 orders, 3 this.
+_DROPOUT = 3
+
+
+class Dropout(Layer):
+    """Each number of a row is left out with probability p, and the others grow by 1 / (1 − p).
+
+    ::
+
+        training:    y_ij = x_ij m_ij / (1 − p)     dx_ij = dy_ij m_ij / (1 − p)
+        prediction:  y_ij = x_ij
+
+    m_ij is 0 with probability p and 1 otherwise, so that y_ij is x_ij in the mean and a prediction
+    needs no factor. m is drawn from a counter: from the model's seed, the place of the layer, and
+    the number of the training pass, ``model.passes``, which is saved with the model. x, y, dx and
+    dy have shape (n, width) and the model's dtype.
+
+    Parameters
+    ----------
+    rate : float, default 0.5
+        p, in [0, 1).
+
+    Raises
+    ------
+    ValueError
+        If the rate is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> model = gd.Sequential([gd.Dropout(0.5)], inputs=4, seed=0)
+    >>> model.forward(np.ones((2, 4)), train=True)
+    array([[0., 2., 0., 2.],
+           [2., 0., 2., 0.]], dtype=float32)
+    >>> model.forward(np.ones((1, 4)))
+    array([[1., 1., 1., 1.]], dtype=float32)
+
+    Source: Srivastava et al. (2014), "Dropout: a simple way to prevent neural networks from
+    overfitting", JMLR 15, section 4; inverted, as in their section 10.
+    """
+
+    draws = True
+
+    def __init__(self, rate: float = 0.5) -> None:
+        self.rate = check_number("rate", rate, 0.0, 1.0)
+
+    def forward(self, x: Array, train: bool = False) -> Array:
+        """Return y; in training keep m / (1 − p)."""
+        if not train:
+            return x
+        mask = self.empty("mask", x.shape)
+        mask[...] = self._draw(x.shape)
+        mask *= 1 / (1 - self.rate)
+        y = self.empty("y", x.shape)
+        self.backend.xp.multiply(x, mask, out=y)
+        self.keep(mask)
+        return y
+
+    def backward(self, dy: Array) -> Array | None:
+        """Return dx = dy m / (1 − p)."""
+        (mask,) = self.kept()
+        dx = self.empty("dx", dy.shape)
+        self.backend.xp.multiply(dy, mask, out=dx)
+        return dx
+
+    def _draw(self, shape: tuple[int, ...]) -> Array:
+        """Return m as truth values: half a word decides each."""
+        n, width = shape
+        seed = np.random.SeedSequence([_DROPOUT, *self.place, self.passes])
+        key: Any = seed.generate_state(1, np.uint64)[0]
+        words = self.backend.xp.arange(1, 1 - (-n * width // 2), dtype="uint64")
+        self.backend.apply(formulas.mixed, words, out=words, key=key)
+        halves = words.view("uint32")[: n * width].reshape(shape)
+        return halves >= np.uint32(self.rate * 2**32)

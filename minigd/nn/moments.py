@@ -1,0 +1,116 @@
+"""Means and squared deviations of columns that come in batches: each batch's, and two put together.
+
+The mean square less the squared mean would be one pass, and has no digits left far from 0.
+"""
+
+from typing import Any, NamedTuple
+
+from minigd.backends.base import Array
+
+
+class Part(NamedTuple):
+    """The weight of some rows, and for each column its mean and its squared deviations from it.
+
+    Attributes
+    ----------
+    weight : scalar
+        Σ_i w_i, which is how many rows there are where none has a weight.
+    mean, squares : Array, shape (width,), of float64
+        μ = Σ_i w_i x_i / Σ_i w_i and M = Σ_i w_i (x_i − μ)², which is exactly 0 for a constant
+        column.
+    """
+
+    weight: Any
+    mean: Any
+    squares: Any
+
+
+def of_columns(x: Array, weight: Array | None = None) -> Part:
+    """Return the moments of the rows of a batch.
+
+    The mean is taken twice, the second time of what the first one leaves, so that a constant
+    column's is that constant to the last digit: the rounding of one mean alone would be its spread.
+
+    Parameters
+    ----------
+    x : Array, shape (n, width)
+    weight : Array, shape (n,), optional
+        At least 0, and not all 0.
+
+    Returns
+    -------
+    Part
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[1.0, 0.1], [2.0, 0.1], [6.0, 0.1]])
+    >>> weight, mean, squares = of_columns(x)
+    >>> weight, mean.tolist(), squares.tolist()
+    (3, [3.0, 0.1], [14.0, 0.0])
+
+    Source: Neely (1966), "Comparison of several algorithms for computation of means, standard
+    deviations and correlation coefficients", Communications of the ACM 9(7).
+    """
+    x = x.astype("float64")
+    w = 1.0 if weight is None else weight[:, None]
+    n = len(x) if weight is None else weight.sum()
+    mean = (w * x).sum(axis=0) / n
+    mean = mean + (w * (x - mean)).sum(axis=0) / n
+    return Part(n, mean, (w * (x - mean) ** 2).sum(axis=0))
+
+
+def merged(one: Part, other: Part) -> Part:
+    """Return the moments of two parts together.
+
+    ::
+
+        δ = μ_b − μ_a        n = n_a + n_b
+        μ = μ_a + δ n_b / n  M = M_a + M_b + δ² n_a n_b / n
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> one, other = of_columns(np.array([[1.0], [2.0]])), of_columns(np.array([[6.0]]))
+    >>> weight, mean, squares = merged(one, other)
+    >>> weight, mean.tolist(), squares.tolist()
+    (3, [3.0], [14.0])
+
+    Source: Chan, Golub and LeVeque (1983), "Algorithms for computing the sample variance", The
+    American Statistician 37(3), equations 2.1.
+    """
+    n = one.weight + other.weight
+    # Of two parts without weight, such as updates that were masked, nothing is divided by 0.
+    share = other.weight / (n + (n == 0))
+    delta = other.mean - one.mean
+    squares = one.squares + other.squares + delta**2 * (one.weight * share)
+    return Part(n, one.mean + delta * share, squares)
+
+
+class Moments:
+    """Mean and variance of columns whose rows come in batches.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> moments = Moments()
+    >>> moments.add(np.array([[1.0], [2.0]]))
+    >>> moments.add(np.array([[6.0]]))
+    >>> moments.mean.tolist(), round(float(moments.variance[0]), 4)
+    ([3.0], 4.6667)
+    """
+
+    def __init__(self) -> None:
+        self.n: Any = 0
+        self.mean: Any = 0.0
+        self._squares: Any = 0.0
+
+    def add(self, x: Array, weight: Array | None = None) -> None:
+        """Add the rows of a batch, of shape (n, width), each by its weight where they have some."""
+        so_far = Part(self.n, self.mean, self._squares)
+        self.n, self.mean, self._squares = merged(so_far, of_columns(x, weight))
+
+    @property
+    def variance(self) -> Array:
+        """The mean squared deviation, of shape (width,)."""
+        return self._squares / self.n

@@ -1,0 +1,215 @@
+"""What is minimised: a model and a loss, paired where they belong together.
+
+A final Sigmoid under binary cross-entropy, or Softmax under categorical cross-entropy, is left out
+in training: the loss works on its input, the logits, which is exact where probabilities round. A
+final Rescale is left out too: the loss compares its input with the standardised target.
+"""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from minigd.backends.base import Array, backend_of
+from minigd.errors import DataError, ShapeError
+from minigd.nn.layers import (
+    BatchNorm,
+    Dense,
+    Dropout,
+    Layer,
+    LeakyReLU,
+    ReLU,
+    Rescale,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
+from minigd.nn.losses import BinaryCrossEntropy, CategoricalCrossEntropy, Loss, get_loss
+from minigd.nn.sequential import Sequential
+
+_NO_PROBABILITIES = (Dense, Tanh, ReLU, LeakyReLU, BatchNorm, Dropout)
+
+
+class Objective:
+    """The mean loss of a model on a batch, L = (1/n) Σ_i ℓ(model(x_i), y_i), and its gradient.
+
+    Parameters
+    ----------
+    model : Sequential
+    loss : str or Loss
+
+    Attributes
+    ----------
+    given : Loss
+        The loss of the whole model.
+    loss : Loss
+        The loss in use: the one given, or its form from logits.
+    paired : bool
+        Whether the model's last layer is left out, and the loss works on its input.
+    layers : list of Layer
+        The layers in use.
+
+    Raises
+    ------
+    ValueError
+        If the loss is unknown, or the model's last layer can't give what it takes: logits and not
+        probabilities, or the reverse; outputs of a Sigmoid, which do not compete, where one class
+        out of several is learned; a Softmax over one unit, which is always 1.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> model = gd.Sequential([gd.Dense(1), gd.Sigmoid()], inputs=2)
+    >>> objective = Objective(model, "binary_crossentropy")
+    >>> objective.paired, objective.loss
+    (True, BinaryCrossEntropy(from_logits=True))
+    """
+
+    def __init__(self, model: Sequential, loss: str | Loss) -> None:
+        self.model = model
+        self.given = self.loss = get_loss(loss)
+        self._shape: tuple[int, ...] = ()
+        last = type(model.layers[-1])
+        _refuse_mismatch(last, model.n_out, self.loss)
+        if self.loss.from_logits and last in (Sigmoid, Softmax):
+            raise ValueError(
+                f"{self.loss!r} takes logits, but the model ends in {last.__name__}, which gives "
+                f"probabilities: use {type(self.loss).__name__}(), or leave {last.__name__} out"
+            )
+        if self.loss.takes_probabilities and last in _NO_PROBABILITIES:
+            raise ValueError(
+                f"{self.loss!r} takes probabilities, but the model ends in {last.__name__}, which "
+                f"does not give them: end it in Dense and use {type(self.loss).__name__}"
+                "(from_logits=True), or end the model in "
+                f"{'Sigmoid' if isinstance(self.loss, BinaryCrossEntropy) else 'Softmax'}()"
+            )
+        self.paired = (last is Sigmoid and isinstance(self.loss, BinaryCrossEntropy)) or (
+            last is Softmax and isinstance(self.loss, CategoricalCrossEntropy)
+        )
+        # A loss of one's own that fixes the choice is taken as it is.
+        self.paired = self.paired and "from_logits" in self.loss.config()
+        if self.paired:
+            self.loss = type(self.loss)(**{**self.loss.config(), "from_logits": True})
+        self._rescale = model.layers[-1] if isinstance(model.layers[-1], Rescale) else None
+        if self._rescale is not None:
+            if self.loss.from_logits or self.loss.takes_probabilities:
+                raise ValueError(
+                    f"{self.loss!r} is for classes, and the model ends in Rescale, which is for "
+                    "targets that are numbers: leave Rescale out, or use 'mse'"
+                )
+            self.paired = True
+        self.layers = model.layers[:-1] if self.paired else model.layers
+
+    def replace(self, layers: Mapping[int, Layer]) -> None:
+        """Work with other layers in the place of those in use, by their `id`, and a loss apart."""
+        self.layers = [layers[id(layer)] for layer in self.layers]
+        self.loss = copy.copy(self.loss)
+        if self._rescale is not None:
+            other = layers[id(self._rescale)]
+            assert isinstance(other, Rescale)
+            self._rescale = other
+
+    def first_nonfinite(self, x: Array) -> str | None:
+        """Return the first layer with an output for x that is not finite; nothing is changed."""
+        for layer in self.layers:
+            x = layer.forward(x, train=False)
+            if not self.model.backend.all_finite(x):
+                return layer.name
+        return None
+
+    def check(self, x: Array, y: Array | None, values: bool = True) -> None:
+        """Refuse rows and targets that do not fit the model, the loss or each other.
+
+        Without `values`, only shapes and types are looked at, which makes no GPU wait.
+
+        Raises
+        ------
+        ShapeError, DataError
+        """
+        if y is None:
+            raise DataError("training and evaluating need targets: give y beside x")
+        if x.shape[1:] != (self.model.n_in,):
+            raise ShapeError(
+                f"x has shape {x.shape} and the model takes rows of {self.model.n_in} numbers"
+            )
+        shape = (x.shape[0], self.model.n_out)
+        last = type(self.model.layers[-1])
+        competing = last is Softmax and isinstance(self.loss, BinaryCrossEntropy)
+        if competing and y.shape in (shape[:1], (shape[0], 1)):
+            raise ShapeError(self._not_one_class(f"shape {y.shape}"))
+        self.loss.check_shape(y, shape)
+        if values:
+            self.loss.check_values(y, shape)
+            if competing and float(abs(y.sum(axis=1) - 1).max()) > 1e-3:
+                raise DataError(self._not_one_class("rows that do not sum to 1"))
+            # A target too large for the dtype is refused here, and not met as an infinite loss.
+            backend_of(y).convert(y, self.model.dtype, "y")
+
+    def _not_one_class(self, given: str) -> str:
+        """Say what to do with such targets under Softmax and a binary cross-entropy."""
+        return (
+            f"the model ends in Softmax, whose outputs sum to 1, under {self.loss!r}, and y has "
+            f"{given}: for one class a row use CategoricalCrossEntropy(), for independent "
+            "yes-or-no labels end the model in Sigmoid()"
+        )
+
+    def forward(self, x: Array, y: Array, scale: Array | None = None) -> tuple[Any, Array]:
+        """Return the mean loss and the outputs of a training pass, for x and y checked before.
+
+        With row weights w, ``scale[i]`` is n w_i / Σ w.
+        """
+        self.loss.backend = self.model.backend
+        z = self.model.run_forward(self.layers, x, train=True)
+        self._shape = z.shape
+        return self.loss.mean(z, self.targets(y), scale), z
+
+    def backward(self, input_gradient: bool = False) -> Array | None:
+        """Fill the model's gradients: means over the batch of the last `forward`."""
+        dz = self.loss.backward()
+        self.model.check_gradient(dz, self._shape, self.loss)
+        return self.model.run_backward(self.layers, dz, input_gradient)
+
+    def evaluate(self, x: Array, y: Array, scale: Array | None = None) -> tuple[Any, Array]:
+        """Return the mean loss and the outputs without keeping anything for `backward`."""
+        self.loss.backend = self.model.backend
+        z = self.model.run_forward(self.layers, x, train=False)
+        value = self.loss.mean(z, self.targets(y), scale)
+        self.loss.forget()
+        return value, z
+
+    def targets(self, y: Array) -> Array:
+        """Return what the loss compares with: y, standardised where the model ends in Rescale."""
+        return y if self._rescale is None else self._rescale.standardize(y)
+
+    def scores(self, z: Array) -> Array:
+        """Return what metrics that rank see: log-odds for logits, which never round to 1."""
+        return self.loss.scores(z) if self._rescale is None else self.predictions(z)
+
+    def predictions(self, z: Array) -> Array:
+        """Return what all others see: probabilities for logits, and numbers in the units of y."""
+        return self.loss.probabilities(z) if self._rescale is None else self._rescale.forward(z)
+
+
+def _refuse_mismatch(last: type[Layer], outputs: int, loss: Loss) -> None:
+    """Refuse a last layer under which a loss can't be learned, whatever the data."""
+    if last is Softmax and outputs == 1:
+        raise ValueError(
+            "the model ends in a Softmax over 1 unit, which is always 1: for two classes end it in "
+            "Dense(1), Sigmoid() and use BinaryCrossEntropy(), for more in Dense(number of "
+            "classes), Softmax() and use CategoricalCrossEntropy(), for numbers in Dense(1)"
+        )
+    # A class of one's own may compute something else.
+    own = type(loss).per_example
+    if last is Sigmoid and own is CategoricalCrossEntropy.per_example:
+        several = "one class a row" if outputs > 1 else "more than two classes"
+        softmax = "Softmax()" if outputs > 1 else "Dense(number of classes), Softmax()"
+        binary = "independent yes-or-no labels" if outputs > 1 else "two classes"
+        raise ValueError(
+            f"{loss!r} is for one class out of several, and the model ends in Sigmoid, whose "
+            f"outputs do not compete: for {several} end it in {softmax} and use "
+            f"CategoricalCrossEntropy(), for {binary} use BinaryCrossEntropy()"
+        )
+    if last is ReLU and loss.from_logits and own is BinaryCrossEntropy.per_example:
+        raise ValueError(
+            f"{loss!r} takes logits of either sign, and the model ends in ReLU, which is never "
+            "below 0, so that no row would be of class 0: leave the last ReLU out"
+        )

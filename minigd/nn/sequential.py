@@ -1,0 +1,751 @@
+"""The model: layers in a row over one flat parameter vector.
+
+Every W, b, dW and db is a named view into two contiguous vectors, so that an update is one pass.
+"""
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigd.backends.base import Array, Backend, Views, Workspace, get_backend, numbers
+from minigd.backends.frames import check_names, check_source, names_of
+from minigd.errors import CheckpointError, DataError, ShapeError, check_integer
+from minigd.insight.summary import Summary, summarize
+from minigd.nn.layers import Layer
+from minigd.nn.layers.base import Declared
+from minigd.nn.layers.normalization import Adapted, adapt
+from minigd.nn.losses import Loss
+from minigd.nn.metrics import Metric
+from minigd.optim.updaters import Updater
+from minigd.storage import npz as state
+
+# The first word of a seed sequence says what is drawn, so that weights and orders never coincide.
+_WEIGHTS = 1
+
+
+class Sequential:
+    """Layers in a row: each one's output is the next one's input.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    inputs : int
+        Width of a row of x.
+    backend : {"numpy", "cupy"} or Backend, default "numpy"
+        Where parameters and gradients live, and where the work is done.
+    dtype : {"float32", "float64"}, default "float32"
+        Of every array inside; x and y are converted once, where they come in.
+    seed : int, default 0
+        Decides the first weights, on every backend alike.
+
+    Attributes
+    ----------
+    layers : list of Layer
+    flat_params, flat_grads : Array, 1-d
+        All parameters and their mean gradients: first the weights of all layers, behind them all
+        biases, scales and shifts.
+    params, grads : dict of str to Array
+        Views into the two, layer by layer: ``model.params["dense1.W"]``.
+    n_weights : int
+        How many of the numbers are weights: ``flat_params[:n_weights]``.
+    n_in, n_out : int
+        Width of a row of input and of output.
+    passes : int
+        Training passes made, from which Dropout draws; saved with the model.
+    names : list of str, or None
+        Of the columns it was trained on, where a frame or a file named them; saved with the model.
+        Columns that come by name must be these, in this order: `minigd.backends.frames.check_names`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a layer is not one, is used twice, or the dtype, the width or the seed make no sense.
+
+    Examples
+    --------
+    >>> import minigd as gd
+    >>> model = gd.Sequential([gd.Dense(10), gd.Tanh(), gd.Dense(1), gd.Sigmoid()], inputs=2)
+    >>> list(model.params)
+    ['dense1.W', 'dense1.b', 'dense2.W', 'dense2.b']
+    >>> model.flat_params.size, model.n_weights
+    (41, 30)
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        inputs: int,
+        *,
+        backend: str | Backend = "numpy",
+        dtype: Any = "float32",
+        seed: int = 0,
+    ) -> None:
+        self.n_in = check_integer("inputs", inputs)
+        self.seed = check_integer("seed", seed, 0)
+        self.dtype = _check_dtype(dtype)
+        self.backend = get_backend(backend)
+        self.workspace = Workspace(self.backend)
+        self.layers = self._check_layers(layers)
+        self.loss: Loss | None = None
+        self.metrics: dict[str, Metric] = {}
+        self.passes = 0
+        self.names: list[Any] | None = None
+        self._pending: tuple[int, ...] | None = None
+        try:
+            self._build()
+        except BaseException:
+            for layer in self.layers:
+                layer.name = ""  # free again, for another model
+            raise
+
+    def _check_layers(self, layers: Sequence[Layer]) -> list[Layer]:
+        if isinstance(layers, Layer):
+            raise TypeError("layers is a list, [Dense(1)], and not one layer")
+        chosen: list[Any] = list(layers)
+        if not chosen:
+            raise ValueError("a Sequential needs at least one layer")
+        for i, layer in enumerate(chosen):
+            if not isinstance(layer, Layer):
+                hint = ": write it with parentheses" if isinstance(layer, type) else ""
+                raise TypeError(f"layer {i} is {layer!r}, which is not a minigd.Layer{hint}")
+            if layer.name or any(layer is other for other in chosen[:i]):
+                raise ValueError(
+                    f"{layer!r} is in a model already, and a layer belongs to one place in one "
+                    "model: make a new layer, or use model.copy()"
+                )
+        return chosen
+
+    def _build(self) -> None:
+        counts: dict[str, int] = {}
+        width = self.n_in
+        for i, layer in enumerate(self.layers):
+            kind = type(layer).__name__.lower()
+            counts[kind] = counts.get(kind, 0) + 1
+            name = f"{kind}{counts[kind]}"
+            layer.place = (self.seed, i)
+            layer.bind(name, self.backend, self.dtype, self.workspace, width)
+            width = layer.n_out
+        self._drawing = [layer for layer in self.layers if layer.draws]
+        self.n_out = width
+
+        declared = [(layer, spec) for layer in self.layers for spec in layer.declared_params]
+        in_order = sorted(declared, key=lambda pair: len(pair[1].shape) < 2)
+        self._offsets: dict[str, int] = {}
+        end = 0
+        for layer, spec in in_order:
+            self._offsets[f"{layer.name}.{spec.name}"] = end
+            end += math.prod(spec.shape)
+        self.n_weights = sum(math.prod(s.shape) for _, s in declared if len(s.shape) > 1)
+        self._allocate(end)
+
+        rng = np.random.default_rng([self.seed, _WEIGHTS])
+        for layer, spec in declared:
+            layer.params[spec.name][...] = self._draw(layer, spec, rng)
+        for layer in self.layers:
+            layer.buffers = Views(
+                {spec.name: self._draw(layer, spec, rng) for spec in layer.declared_buffers}
+            )
+
+    def _draw(self, layer: Layer, spec: Declared, rng: np.random.Generator) -> Array:
+        values = np.asarray(spec.initializer(rng, spec.shape))
+        if values.shape != spec.shape:
+            raise ShapeError(
+                f"the initializer of {layer.name}.{spec.name} returned shape {values.shape} for "
+                f"{spec.shape}"
+            )
+        return self.backend.asarray(values, dtype=self.dtype)
+
+    def _allocate(self, size: int) -> None:
+        """Make the two vectors and hand each layer its views."""
+        self._flat_params = self.backend.zeros((size,), self.dtype)
+        self._flat_grads = self.backend.zeros((size,), self.dtype)
+        params: dict[str, Array] = {}
+        grads: dict[str, Array] = {}
+        for layer in self.layers:
+            for name, shape, _ in layer.declared_params:
+                key = f"{layer.name}.{name}"
+                place = slice(self._offsets[key], self._offsets[key] + math.prod(shape))
+                params[key] = self._flat_params[place].reshape(shape)
+                grads[key] = self._flat_grads[place].reshape(shape)
+            own = {spec.name: f"{layer.name}.{spec.name}" for spec in layer.declared_params}
+            layer.params = Views({name: params[key] for name, key in own.items()})
+            layer.grads = Views({name: grads[key] for name, key in own.items()})
+        self.params, self.grads = Views(params), Views(grads)
+
+    @property
+    def flat_params(self) -> Array:
+        """All parameters; assigning writes into the vector."""
+        return self._flat_params
+
+    @flat_params.setter
+    def flat_params(self, values: Array) -> None:
+        self._flat_params[...] = values
+
+    @property
+    def flat_grads(self) -> Array:
+        """All gradients; assigning writes into the vector."""
+        return self._flat_grads
+
+    @flat_grads.setter
+    def flat_grads(self, values: Array) -> None:
+        self._flat_grads[...] = values
+
+    # Forward and backward -------------------------------------------------------------------
+
+    def forward(self, x: Any, train: bool = False) -> Array:
+        """Return the output of the last layer.
+
+        Parameters
+        ----------
+        x : array-like, shape (n, n_in)
+            Real numbers, on the model's backend; converted to the model's dtype.
+        train : bool, default False
+            Keep what `backward` needs.
+
+        Returns
+        -------
+        Array, shape (n, n_out)
+            Fresh memory, of the model's dtype.
+
+        Raises
+        ------
+        ShapeError
+            If x is not of shape (n, n_in).
+        DataError
+            If x is empty, or holds text, NaN or infinity.
+        BackendError
+            If x lives on another device.
+        """
+        check_names(names_of(x), self.names, "x")
+        x = self.backend.here(x, "x")
+        if self.backend.reads_are_free:
+            self.backend.check_finite(x, "x")
+        x = self.convert(x)
+        return self.run_forward(self.layers, x, train)
+
+    def backward(self, dy: Any, input_gradient: bool = False) -> Array | None:
+        """Fill `grads` with the mean gradients of the last ``forward(x, train=True)``.
+
+        Parameters
+        ----------
+        dy : array-like, shape (n, n_out)
+            Row i is the gradient of example i's own loss with respect to its output; a loss's
+            `backward` gives it.
+        input_gradient : bool, default False
+            Also go through layers left of the first one with parameters, and return dx.
+
+        Returns
+        -------
+        Array of shape (n, n_in), or None
+            dx, whose row i is the gradient of example i's own loss; None unless asked for.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no ``forward(x, train=True)``, or it was used already.
+        ShapeError
+            If dy does not have the shape of the output.
+        """
+        if self._pending is None:
+            raise RuntimeError(
+                "backward was called without a forward(x, train=True) before it, or for the second "
+                "time: each backward needs a forward of its own"
+            )
+        dy = self.backend.here(dy, "dy")
+        if dy.shape != self._pending:
+            raise ShapeError(f"dy has shape {dy.shape} and the output had shape {self._pending}")
+        dy = numbers(dy, "dy").astype(self.dtype, copy=False)
+        return self.run_backward(self.layers, dy, input_gradient)
+
+    def convert(self, x: Any, what: str = "x", rows: Any = None) -> Array:
+        """Return x in the model's dtype, and refuse what does not fit the first layer."""
+        x = self.backend.here(x, what)
+        if x.ndim != 2 or x.shape[1] != self.n_in:
+            hint = ""
+            if x.ndim == 1:
+                hint = f": {what}.reshape(-1, 1) makes a column of it, {what}[None] a single row"
+            raise ShapeError(
+                f"{what} has shape {x.shape} and the model takes rows of {self.n_in} numbers, "
+                f"shape (n, {self.n_in}){hint}"
+            )
+        if len(x) == 0:
+            raise DataError(f"{what} has no rows")
+        if x.dtype == self.dtype and x.flags.c_contiguous:
+            return x
+        return self.backend.convert(x, self.dtype, what, rows)
+
+    def run_forward(self, layers: Sequence[Layer], x: Array, train: bool) -> Array:
+        """Run x, converted before, through the first of the model's layers."""
+        n = len(x)
+        if train:
+            self.passes += 1
+            for layer in self._drawing:
+                layer.passes = self.passes
+        for layer in layers:
+            x = layer.forward(x, train)
+            if not self._fits(x, (n, layer.n_out)):
+                self._refuse(layer, "forward", x, (n, layer.n_out))
+        self._pending = x.shape if train else self._pending
+        return x
+
+    def run_backward(
+        self,
+        layers: Sequence[Layer],
+        dy: Array,
+        input_gradient: bool = False,
+        squares: list[Array] | None = None,
+    ) -> Array | None:
+        """Run dy back through the same layers; take their `row_squares` down where asked to."""
+        self._pending = None
+        n = len(dy)
+        trained = [i for i, layer in enumerate(layers) if layer.params]
+        stop = 0 if input_gradient else (trained[0] if trained else len(layers))
+        for i in reversed(range(stop, len(layers))):
+            layer = layers[i]
+            layer.wants_dx = input_gradient or i > stop
+            if squares is not None and layer.params:
+                squares.append(layer.row_squares(dy))
+            dx = layer.backward(dy)
+            if not layer.wants_dx:
+                break
+            if not self._fits(dx, (n, layer.n_in)):
+                self._refuse(layer, "backward", dx, (n, layer.n_in))
+            dy = dx
+        for layer in layers[:stop]:
+            layer.forget()
+        return dy if input_gradient else None
+
+    def check_gradient(self, dz: Any, shape: tuple[int, ...], loss: Loss) -> None:
+        """Refuse the gradient of a loss that does not have the shape of its outputs."""
+        if not self._fits(dz, shape):
+            given = f"{dz.shape} and dtype {dz.dtype}" if self.backend.holds(dz) else repr(dz)
+            raise ShapeError(
+                f"{type(loss).__name__}.gradient returned {given}; it must return shape {shape} "
+                f"and dtype {self.dtype}"
+            )
+
+    def _fits(self, x: Any, shape: tuple[int, ...]) -> bool:
+        return self.backend.holds(x) and x.shape == shape and bool(x.dtype == self.dtype)
+
+    def _refuse(self, layer: Layer, method: str, got: Any, shape: tuple[int, ...]) -> None:
+        given = "None" if got is None else f"{type(got).__name__} {got!r:.100}"
+        if self.backend.holds(got):
+            given = f"an array of shape {got.shape} and dtype {got.dtype}"
+        hint = "y.astype(x.dtype)" if method == "forward" else "dx.astype(dy.dtype)"
+        raise ShapeError(
+            f"{layer.name}: {method} returned {given}; it must return shape {shape} and dtype "
+            f"{self.dtype}" + (f": return {hint}" if getattr(got, "shape", None) == shape else "")
+        )
+
+    def predict(self, X: Any, batch_size: int = 1024) -> Array:
+        """Return the outputs for all rows, computed a batch at a time.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, n_in)
+            On the host or on the model's device; the columns of a frame in the order of `fit`.
+        batch_size : int, default 1024
+            Rows at a time: memory for the layers' outputs is held for no more.
+
+        Returns
+        -------
+        array, shape (n, n_out)
+            Where X is: on the host for a host array. For a model that ends in Sigmoid or Softmax
+            these are probabilities.
+
+        Raises
+        ------
+        ShapeError, DataError
+            As `forward`.
+
+        Examples
+        --------
+        >>> import numpy as np, minigd as gd
+        >>> model = gd.Sequential([gd.Dense(3), gd.Softmax()], inputs=2)
+        >>> model.predict(np.zeros((4, 2))).shape
+        (4, 3)
+        """
+        return self.run_rows(self.layers, X, batch_size)
+
+    def run_rows(self, layers: Sequence[Layer], X: Any, batch_size: int = 1024) -> Array:
+        """Run rows through the first of the model's layers, a batch at a time, as in `predict`."""
+        step = check_integer("batch_size", batch_size)
+        check_names(names_of(X), self.names)
+        on_device = self.backend.holds(X)
+        home = self.backend if on_device else get_backend("numpy")
+        sparse = hasattr(X, "tocsr")
+        X = X.tocsr() if sparse else home.here(X, "X")
+        if X.ndim != 2 or X.shape[0] == 0 or X.shape[1] != self.n_in:
+            self.convert(self.backend.zeros(X.shape, self.dtype), "X")
+        out = home.empty((X.shape[0], layers[-1].n_out), self.dtype)
+        for start in range(0, X.shape[0], step):
+            rows = slice(start, start + step)
+            x = X[rows].toarray() if sparse else X[rows]
+            home.check_finite(x, "X", rows)
+            if not on_device:
+                x = self.backend.asarray(home.convert(x, self.dtype, "X", rows))
+            y = self.run_forward(layers, self.convert(x, "X", rows), train=False)
+            out[rows] = y if on_device else self.backend.to_numpy(y)
+        return out
+
+    # Training, through the trainer -----------------------------------------------------------
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        loss: str | Loss,
+        updater: str | Updater = "adam",
+        batch_size: int | None = 100,
+        epochs: int = 1,
+        validation_data: Any = None,
+        metrics: Iterable[str | Metric] | Mapping[str, str | Metric] = (),
+        shuffle: bool = True,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        callbacks: Iterable[Any] = (),
+        per_example: bool = False,
+        progress: bool = False,
+        receipt: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Train for some epochs with a new trainer.
+
+        Parameters
+        ----------
+        X, y : array-like
+            Rows and targets; or a Batches or a source in place of X, and no y.
+        loss : str or Loss
+            ``"mse"``, ``"binary_crossentropy"``, ``"categorical_crossentropy"``, or an object.
+            A final Sigmoid or Softmax is paired with its cross-entropy, which is then computed
+            from the logits; see `minigd.Objective`.
+        updater : str or Updater, default "adam"
+            Its state starts afresh.
+        batch_size : int or None, default 100
+            Rows an update; None for all of them.
+        epochs : int, default 1
+            Passes over the rows.
+        validation_data : (X, y), Batches or source, optional
+            Evaluated after each epoch: ``val_loss`` and so on in the history.
+        metrics : iterable of str or Metric, or dict of them by name
+            A dict's keys are their names in the history.
+        shuffle : bool, default True
+            A new order of the rows each epoch, decided by the model's seed.
+        sample_weight : array-like, shape (rows,), optional
+            How much each row counts; one of weight 0 is left out, whatever numbers it holds.
+        class_weight : dict from class to float, or "balanced", optional
+            How much the rows of each class count, times their own weight.
+        callbacks : iterable of callable
+            Each is called with every event; see `minigd.Trainer.fit`.
+        per_example : bool, default False
+            Tell callbacks the norm of each row's own gradient, as ``event.norms``.
+        progress : bool, default False
+            A bar in a terminal, a few lines elsewhere.
+        receipt : bool, default False
+            End with a line on stderr that says where the time went.
+        **options
+            `accumulate`, `l1`, `l2`, `clip_norm` and the other settings of `minigd.Trainer`.
+
+        Returns
+        -------
+        History
+            ``history["loss"]`` and so on, one float an epoch.
+
+        Raises
+        ------
+        ShapeError, DataError
+            If the data do not fit the model, the loss or each other.
+        DivergenceError
+            If the loss or a gradient is no longer finite.
+
+        Examples
+        --------
+        >>> import numpy as np, minigd as gd
+        >>> X = np.linspace(-1, 1, 230).reshape(-1, 1)
+        >>> model = gd.Sequential([gd.Dense(1)], inputs=1)
+        >>> history = model.fit(X, 3 * X + 1, loss="mse", updater=gd.SGD(0.5), batch_size=50,
+        ...                     epochs=20)
+        >>> model.params["dense1.W"].round(3), model.params["dense1.b"].round(3)
+        (array([[3.]], dtype=float32), array([1.], dtype=float32))
+        """
+        trainer = self._trainer(loss, updater, metrics, options)
+        return trainer.fit(
+            X,
+            y,
+            batch_size=batch_size,
+            epochs=epochs,
+            validation_data=validation_data,
+            shuffle=shuffle,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            callbacks=callbacks,
+            per_example=per_example,
+            progress=progress,
+            receipt=receipt,
+        )
+
+    def evaluate(
+        self, X: Any, y: Any = None, batch_size: int = 1024, sample_weight: Any = None
+    ) -> dict[str, float]:
+        """Return the loss and metrics of `fit` over all rows, in order, without an update.
+
+        Parameters
+        ----------
+        X, y : array-like
+            Or a Batches or a source in place of X, and no y.
+        batch_size : int, default 1024
+        sample_weight : array-like, shape (rows,), optional
+            How much each row counts.
+
+        Returns
+        -------
+        dict of str to float
+            ``"loss"`` and each metric, over all rows.
+
+        Raises
+        ------
+        RuntimeError
+            If the model was never fitted, so that it has no loss.
+
+        Examples
+        --------
+        >>> import numpy as np, minigd as gd
+        >>> X = np.linspace(-1, 1, 230).reshape(-1, 1)
+        >>> model = gd.Sequential([gd.Dense(1)], inputs=1)
+        >>> history = model.fit(X, X, loss="mse", metrics=["mae"])
+        >>> sorted(model.evaluate(X, X))
+        ['loss', 'mae']
+        """
+        if self.loss is None:
+            raise RuntimeError(
+                "evaluate uses the loss and metrics of fit, and this model was not fitted: call "
+                "fit first, or use minigd.Trainer(model, loss, updater).evaluate(X, y)"
+            )
+        trainer = self._trainer(self.loss, "sgd", self.metrics, {})
+        means: dict[str, float] = trainer.evaluate(X, y, batch_size, sample_weight)
+        return means
+
+    def _trainer(
+        self, loss: str | Loss, updater: str | Updater, metrics: Any, options: dict[str, Any]
+    ) -> Any:
+        # An import that runs against the arrows: a convenience for users, not a dependency.
+        from minigd.training.trainer import Trainer
+
+        if "until_epoch" in options:
+            raise TypeError(
+                "until_epoch is for a run that goes on, and Sequential.fit begins a new one: use "
+                "minigd.Trainer(model, loss, updater).fit(..., until_epoch=...)"
+            )
+        return Trainer(self, loss, updater, metrics=metrics, **options)
+
+    def adapt(self, batches: Any) -> None:
+        """Fit a first Standardize and a last Rescale to the data, in one pass that only reads.
+
+        Parameters
+        ----------
+        batches : Batches
+            Their order is that of the source, and no epoch is used up.
+
+        Raises
+        ------
+        ValueError
+            If the model has neither of the two layers.
+
+        Examples
+        --------
+        >>> import numpy as np, minigd as gd
+        >>> model = gd.Sequential([gd.Standardize(), gd.Dense(1), gd.Rescale()], inputs=1)
+        >>> model.adapt(gd.Batches(np.array([[1.0], [3.0]]), np.array([10.0, 20.0])))
+        >>> float(model.layers[0].buffers["mean"][0]), float(model.layers[2].buffers["mean"][0])
+        (2.0, 15.0)
+        """
+        ends = [layer for layer in self.layers if isinstance(layer, Adapted)]
+        if not ends:
+            raise ValueError("there is nothing to adapt: the model has no Standardize or Rescale")
+        for layer in ends:
+            if layer is not self.layers[layer.end]:
+                where = "first" if layer.end == 0 else "last"
+                raise ValueError(
+                    f"{layer.name} adapts to the data themselves and must be the {where} layer"
+                )
+        check_source(batches.source, self.names)
+        adapt(ends, batches)
+        self.names = batches.source.names or self.names
+
+    # Copies, files, devices ------------------------------------------------------------------
+
+    def copy(self, dtype: Any = None, backend: str | Backend | None = None) -> "Sequential":
+        """Return an independent model with the same layers and values.
+
+        Parameters
+        ----------
+        dtype, backend : optional
+            Another dtype or backend for the copy.
+        """
+        again, (layers, settings, *rest) = self.__reduce__()
+        n_in, _, own, seed = settings
+        where = self.backend if backend is None else backend
+        model: Sequential = again(layers, (n_in, where, dtype or own, seed), *rest)
+        return model
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle as `copy` does, so that the views are views again."""
+        layers = [(type(layer), layer.config()) for layer in self.layers]
+        loss = None if self.loss is None else (type(self.loss), self.loss.config())
+        settings = self.n_in, self.backend.name, str(self.dtype), self.seed
+        rest = dict(self.metrics), self.passes, self.names
+        return _again, (layers, settings, self.arrays(), loss, *rest)
+
+    def arrays(self) -> dict[str, Array]:
+        """Return all parameters and buffers by name, on the host."""
+        named = {f"params/{key}": value for key, value in self.params.items()}
+        for layer in self.layers:
+            named |= {f"buffers/{layer.name}.{key}": v for key, v in layer.buffers.items()}
+        return {name: self.backend.to_numpy(value).copy() for name, value in named.items()}
+
+    def load_arrays(self, arrays: state.Arrays) -> None:
+        """Take the values of `arrays`.
+
+        Raises
+        ------
+        CheckpointError
+            If names or shapes are not those of this model; nothing is changed then.
+        """
+        own = {name: value.shape for name, value in self.arrays().items()}
+        given = {name: value.shape for name, value in arrays.items()}
+        for name, value in arrays.items():
+            if value.dtype.kind not in "fc":
+                raise CheckpointError(f"{name} in the file is {value.dtype}, not real numbers")
+        if own != given:
+            differ = sorted(n for n in own.keys() | given.keys() if own.get(n) != given.get(n))
+            raise CheckpointError(
+                f"the arrays are not those of this model: {differ[0]} has shape "
+                f"{given.get(differ[0], '(missing)')} in the file and "
+                f"{own.get(differ[0], '(missing)')} in the model"
+            )
+        for key, value in self.params.items():
+            value[...] = self.backend.asarray(arrays[f"params/{key}"], dtype=self.dtype)
+        for layer in self.layers:
+            for key, value in layer.buffers.items():
+                array = arrays[f"buffers/{layer.name}.{key}"]
+                value[...] = self.backend.asarray(array, dtype=self.dtype)
+
+    def to(self, backend: str | Backend) -> "Sequential":
+        """Move parameters and buffers to another backend, and return the model.
+
+        Raises
+        ------
+        BackendError
+            If CuPy or a GPU is missing; the model stays where it was.
+        """
+        target = get_backend(backend)
+        if target.xp is self.backend.xp:
+            return self
+        arrays = self.arrays()
+        self.backend = target
+        self.workspace = Workspace(target)
+        self._pending = None
+        for layer in self.layers:
+            layer.move(target, self.workspace)
+        self._allocate(self.flat_params.size)
+        self.load_arrays(arrays)
+        return self
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to one ``.npz`` file: layers, values, and the loss and metrics of `fit`.
+
+        The file is written whole or not at all, and `minigd.load` reads it without pickle.
+
+        Raises
+        ------
+        TypeError
+            If a layer's argument can't be written.
+        OSError
+            If the file can't be written; one that was there stays as it was.
+        """
+        state.write(path, self.describe(), self.arrays())
+
+    def describe(self) -> state.Description:
+        """Return all but the arrays, for a file."""
+        return {
+            "kind": "model",
+            "inputs": self.n_in,
+            "dtype": str(self.dtype),
+            "seed": self.seed,
+            "passes": self.passes,
+            "names": self.names,
+            "layers": [state.describe(layer) for layer in self.layers],
+            "loss": None if self.loss is None else state.describe(self.loss),
+            "metrics": {name: state.describe(metric) for name, metric in self.metrics.items()},
+        }
+
+    def summary(self, batch_size: int = 100, updater: str | Updater = "adam") -> Summary:
+        """Return a table of layers, output shapes and parameters, with the bytes training takes.
+
+        Parameters
+        ----------
+        batch_size : int, default 100
+            Decides the size of the work arrays.
+        updater : str or Updater, default "adam"
+            Decides the size of its state.
+
+        Notes
+        -----
+        A GPU that keeps the data holds them too; where they stream, it holds three batches and
+        not one. On the CPU, what a recorded step keeps between its operations comes on top.
+
+        Examples
+        --------
+        >>> import minigd as gd
+        >>> gd.Sequential([gd.Dense(10), gd.Tanh(), gd.Dense(1)], inputs=2).summary()
+        layer                     output    parameters
+        dense1                    (n, 10)           30
+        tanh1                     (n, 10)            0
+        dense2                    (n, 1)            11
+        total                                       41   164 bytes of float32
+        gradients                                   41   164 bytes
+        state of Adam                               82   328 bytes
+        work arrays, n = 100                             16,400 bytes
+        the batch and its loss                           2,000 bytes
+        in all, beside the data                          19,056 bytes
+        """
+        return summarize(self, batch_size, updater)
+
+    def __repr__(self) -> str:
+        layers = ", ".join(repr(layer) for layer in self.layers)
+        return (
+            f"Sequential([{layers}], inputs={self.n_in}, backend={self.backend.name!r}, "
+            f"dtype={str(self.dtype)!r})"
+        )
+
+
+def _again(
+    layers: list[tuple[type[Layer], dict[str, Any]]],
+    settings: tuple[Any, ...],
+    arrays: state.Arrays,
+    loss: tuple[type[Loss], dict[str, Any]] | None,
+    metrics: dict[str, Metric],
+    passes: int,
+    names: list[Any] | None = None,
+) -> Sequential:
+    inputs, backend, dtype, seed = settings
+    made = [kind(**config) for kind, config in layers]
+    model = Sequential(made, inputs, backend=backend, dtype=dtype, seed=seed)
+    model.load_arrays(arrays)
+    model.loss = None if loss is None else loss[0](**loss[1])
+    model.metrics, model.passes, model.names = metrics, passes, names
+    return model
+
+
+def _check_dtype(dtype: Any) -> Any:
+    try:
+        known = np.dtype(dtype) in ("float32", "float64", "complex128")
+    except TypeError:
+        known = False
+    if not known:
+        raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
+    return np.dtype(dtype)

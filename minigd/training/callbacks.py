@@ -1,0 +1,450 @@
+"""Callbacks: what is done beside the training, told by its events.
+
+A callback is anything that can be called with an `Event`. One that decides something also has
+`state_dict` and `load_state_dict`, so that a run that goes on decides alike.
+"""
+
+import csv
+import math
+import os
+import time
+import warnings
+import weakref
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from minigd.errors import check_integer, check_number
+from minigd.nn.sequential import Sequential
+from minigd.progress import say
+from minigd.storage import npz as state
+from minigd.training.trainer import Event, Trainer
+
+Mode = Literal["auto", "min", "max"]
+
+
+class _Watched:
+    """The best value of a column of the history, and for how many epochs there was no better."""
+
+    def __init__(self, monitor: str, patience: int, min_delta: float, mode: Mode) -> None:
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f"mode must be 'auto', 'min' or 'max', not {mode!r}")
+        self.monitor = monitor
+        self.patience = check_integer("patience", patience)
+        self.min_delta = check_number("min_delta", min_delta)
+        self.mode = mode
+        self._sign = 1.0
+        self._trainer: weakref.ref[Trainer] | None = None
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was seen."""
+        self.best, self.waited = math.inf, 0
+
+    def follow(self, event: Event) -> None:
+        """Start afresh with another trainer than the last one."""
+        trainer = event.trainer
+        if self._trainer is not None and trainer is not self._trainer():
+            self.clear()
+        self._trainer = weakref.ref(trainer)
+        metric = trainer.metrics.get(self.monitor.removeprefix("val_"))
+        more = getattr(metric, "more_is_better", False)
+        self._sign = -1.0 if self.mode == "max" or (self.mode == "auto" and more) else 1.0
+
+    def improved(self, event: Event) -> bool:
+        """Look at the epoch that has ended; NaN is never an improvement."""
+        history = event.trainer.history
+        if self.monitor not in history:
+            raise ValueError(
+                f"{type(self).__name__} watches {self.monitor!r}, and the history holds "
+                f"{', '.join(history)}: give validation_data or the metric to fit, or another "
+                "monitor"
+            )
+        value = self._sign * history[self.monitor][-1]
+        if value < self.best - (self.min_delta if math.isfinite(self.best) else 0.0):
+            self.best, self.waited = value, 0
+            return True
+        self.waited += 1
+        return False
+
+
+class EarlyStopping(_Watched):
+    """Stops when a column of the history has not got better for some epochs.
+
+    When `fit` is done, stopped or not, the parameters and buffers of the best epoch are put back,
+    also where Ctrl-C ended it. A `fit` that goes on takes up the last ones again, and a file of
+    `Checkpoint` holds the last. So does one of `Trainer.save`, beside the best, and goes on from
+    them where `fit` gets this callback again. A run that was stopped and is started again with
+    ``fit(until_epoch=...)`` stays stopped; ``fit(epochs=...)`` goes on, with new patience.
+
+    Parameters
+    ----------
+    monitor : str, default "val_loss"
+        A column of the history.
+    patience : int, default 10
+        How many epochs without a better value are waited for.
+    min_delta : float, default 0.0
+        How much better a value must be.
+    mode : {"auto", "min", "max"}, default "auto"
+        Whether less or more is better; by default what the metric says, and less for a loss.
+    restore_best : bool, default True
+        Whether to put the best parameters back.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = rng.normal(size=(60, 20)), rng.normal(size=60)
+    >>> model = gd.Sequential([gd.Dense(30), gd.Tanh(), gd.Dense(1)], inputs=20)
+    >>> history = model.fit(X[:40], y[:40], loss="mse", validation_data=(X[40:], y[40:]),
+    ...                     epochs=500, callbacks=[gd.EarlyStopping(patience=5)])
+    >>> history.epochs < 500
+    True
+    >>> model.evaluate(X[40:], y[40:])["loss"] == min(history["val_loss"])
+    True
+
+    Source: Prechelt (1998), "Early stopping, but when?", class UP, section 2.2.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int = 10,
+        min_delta: float = 0.0,
+        mode: Mode = "auto",
+        restore_best: bool = True,
+    ) -> None:
+        super().__init__(monitor, patience, min_delta, mode)
+        self.restore_best = bool(restore_best)
+
+    def clear(self) -> None:
+        """Forget what was seen."""
+        super().clear()
+        self.stopped = False
+        self._arrays: dict[str, Any] = {}
+        self._last: dict[str, Any] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Look at each epoch, and put the best parameters back at the end."""
+        trainer = event.trainer
+        if event.name == "start":
+            self.follow(event)
+            self._take_up(trainer.model)
+            if self.stopped and trainer.until_epoch is not None:
+                trainer.stop()
+            elif self.stopped:
+                self.stopped, self.waited = False, 0
+        elif event.name == "epoch":
+            if self.improved(event):
+                self._arrays = trainer.model.arrays() if self.restore_best else {}
+            elif self.waited >= self.patience:
+                self.stopped = True
+                trainer.stop()
+        elif event.name == "done" and self._arrays:
+            self._last = trainer.model.arrays()
+            trainer.model.load_arrays(self._arrays)
+
+    def _take_up(self, model: Sequential) -> None:
+        """Go on from the last parameters if the model still has the best ones of the `fit` before.
+
+        A run in two parts is then the run in one.
+        """
+        now, last = model.arrays(), self._last
+        if last and all(np.array_equal(now[name], self._arrays[name]) for name in now):
+            model.load_arrays(last)
+        self._last = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best value, how long it was waited, and the best parameters."""
+        return {
+            "best": self.best,
+            "waited": self.waited,
+            "stopped": self.stopped,
+            "arrays": dict(self._arrays),
+            "last": dict(self._last),
+        }
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Take what `state_dict` gave."""
+        self.best, self.waited = values["best"], values["waited"]
+        self.stopped = values["stopped"]
+        self._arrays, self._last = dict(values["arrays"]), dict(values["last"])
+        self._trainer = None
+
+
+class ReduceOnPlateau(_Watched):
+    """Lowers the learning rate when a column of the history has not got better for some epochs.
+
+    It multiplies the updater's `scale`, so that it goes together with a schedule.
+
+    Parameters
+    ----------
+    monitor : str, default "val_loss"
+        A column of the history.
+    factor : float, default 0.1
+        What the rate is multiplied by, in (0, 1).
+    patience : int, default 5
+        How many epochs without a better value are waited for, each time.
+    min_delta : float, default 0.0
+        How much better a value must be.
+    mode : {"auto", "min", "max"}, default "auto"
+        As in `EarlyStopping`.
+    min_scale : float, default 0.0
+        Where the lowering ends: the smallest product of all factors.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = rng.normal(size=(60, 20)), rng.normal(size=60)
+    >>> model = gd.Sequential([gd.Dense(1)], inputs=20)
+    >>> updater = gd.SGD(0.1)
+    >>> history = model.fit(X, y, loss="mse", updater=updater, epochs=200,
+    ...                     callbacks=[gd.ReduceOnPlateau("loss", factor=0.5, min_delta=0.01)])
+    >>> updater.learning_rate < 0.1
+    True
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 5,
+        min_delta: float = 0.0,
+        mode: Mode = "auto",
+        min_scale: float = 0.0,
+    ) -> None:
+        super().__init__(monitor, patience, min_delta, mode)
+        self.factor = check_number("factor", factor, 0.0, 1.0)
+        if self.factor == 0:
+            raise ValueError("factor must be above 0: at 0 the training would stand still")
+        self.min_scale = check_number("min_scale", min_scale)
+
+    def __call__(self, event: Event) -> None:
+        """Look at each epoch."""
+        if event.name == "start":
+            self.follow(event)
+        elif event.name == "epoch" and not self.improved(event) and self.waited >= self.patience:
+            updater = event.trainer.updater
+            updater.scale = min(updater.scale, max(updater.scale * self.factor, self.min_scale))
+            self.waited = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best value, and how long it was waited."""
+        return {"best": self.best, "waited": self.waited}
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Take what `state_dict` gave."""
+        self.best, self.waited = values["best"], values["waited"]
+        self._trainer = None
+
+
+class Checkpoint:
+    """Saves the run now and then, and when training ends, always to the same file.
+
+    The file is replaced in one step, so that a run killed at any moment finds the last whole one,
+    and `minigd.Trainer.resume` goes on from it. What a kill left half written beside it is removed
+    when the next `fit` starts; two runs at once need two paths. A failure to write, on a full disk
+    or in a folder that is read-only, leaves the old file whole and the run going, and is told by a
+    warning.
+
+    Parameters
+    ----------
+    path : str or path-like
+    every_updates, every_seconds, every_epochs : int or float, optional
+        When to save; several may be given, and whichever comes first counts. By default after each
+        epoch. Of the callbacks of a `fit` it comes last, whatever its place, so that a file holds
+        what the others have decided.
+
+    Examples
+    --------
+    >>> import os, tempfile, numpy as np, minigd as gd
+    >>> X = np.linspace(-1, 1, 230).reshape(-1, 1)
+    >>> batches = gd.Batches(X, 3 * X + 1, batch_size=50, shuffle=True)
+    >>> def train(path, until_epoch):
+    ...     if os.path.exists(path):
+    ...         trainer = gd.Trainer.resume(path, batches)
+    ...     else:
+    ...         trainer = gd.Trainer(gd.Sequential([gd.Dense(1)], inputs=1), "mse", "adam")
+    ...     trainer.fit(batches, until_epoch=until_epoch, callbacks=[gd.Checkpoint(path)])
+    ...     return trainer
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     first = train(f"{folder}/run.npz", until_epoch=3)
+    ...     second = train(f"{folder}/run.npz", until_epoch=5)
+    >>> second.epoch, second.updates
+    (5, 25)
+    """
+
+    last = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        every_updates: int | None = None,
+        every_seconds: float | None = None,
+        every_epochs: int | None = None,
+    ) -> None:
+        self.path = path
+        if every_updates is None and every_seconds is None and every_epochs is None:
+            every_epochs = 1
+        self.every_updates = every_updates
+        self.every_seconds = every_seconds
+        self.every_epochs = every_epochs
+        if every_updates is not None:
+            check_integer("every_updates", every_updates)
+        if every_seconds is not None:
+            check_number("every_seconds", every_seconds)
+        if every_epochs is not None:
+            check_integer("every_epochs", every_epochs)
+        self._saved_at = time.perf_counter()
+
+    def __call__(self, event: Event) -> None:
+        """Save if it is time to."""
+        if event.name == "start":
+            self._saved_at = time.perf_counter()
+            state.sweep(self.path)
+        elif event.name == "end" or self._due(event):
+            self.save(event)
+
+    def _due(self, event: Event) -> bool:
+        trainer = event.trainer
+        if event.name == "epoch":
+            due = bool(self.every_epochs) and trainer.epoch % (self.every_epochs or 1) == 0
+        else:
+            due = event.name == "update" and bool(self.every_updates)
+            due = due and trainer.updates % (self.every_updates or 1) == 0
+        seconds = time.perf_counter() - self._saved_at
+        late = self.every_seconds is not None and seconds >= self.every_seconds
+        return due or (late and event.name in ("update", "batch", "epoch"))
+
+    def save(self, event: Event) -> None:
+        """Save now; a file that can't be written is warned of."""
+        try:
+            event.trainer.save(self.path)
+        except OSError as error:
+            _warn(self.path, error)
+        self._saved_at = time.perf_counter()
+
+
+class CsvLog:
+    """Writes a line of the history to a CSV file after each epoch.
+
+    A run that goes on from a checkpoint drops the lines of epochs that it makes again.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np, minigd as gd
+    >>> X = np.linspace(-1, 1, 230).reshape(-1, 1)
+    >>> model = gd.Sequential([gd.Dense(1)], inputs=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = f"{folder}/log.csv"
+    ...     history = model.fit(X, X, loss="mse", epochs=2, callbacks=[gd.CsvLog(path)])
+    ...     with open(path) as file:
+    ...         lines = file.read().splitlines()
+    >>> lines[0], len(lines)
+    ('epoch,loss,seconds,updates', 3)
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
+        self._whole = True  # whether the file holds a line for each epoch so far
+
+    def __call__(self, event: Event) -> None:
+        """Write the history: all of it at the start, then a line an epoch."""
+        if event.name not in ("start", "epoch"):
+            return
+        history = event.trainer.history
+        try:
+            if event.name == "start":
+                state.sweep(self.path)
+            if event.name == "epoch" and self._whole and self._columns() == ["epoch", *history]:
+                self._append(self._line(event, history.epochs - 1))
+            elif history.epochs:
+                self._rewrite(event)
+            elif os.path.exists(self.path):
+                os.truncate(self.path, 0)
+            self._whole = True
+        except OSError as error:
+            self._whole = False
+            _warn(self.path, error)
+
+    def _columns(self) -> list[str]:
+        if not os.path.exists(self.path):
+            return []
+        with open(self.path, newline="", encoding="utf-8") as file:
+            return next(csv.reader(file), [])
+
+    def _line(self, event: Event, epoch: int) -> list[Any]:
+        return [epoch + 1, *(column[epoch] for column in event.trainer.history.values())]
+
+    def _append(self, line: list[Any]) -> None:
+        size = os.path.getsize(self.path)
+        try:
+            with open(self.path, "a", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerow(line)
+        except OSError:
+            # A full disk may have taken half of the line.
+            os.truncate(self.path, size)
+            raise
+
+    def _rewrite(self, event: Event) -> None:
+        """Write all lines to a new file, and put it in the place of the old one."""
+        target = Path(os.path.realpath(self.path))
+        temporary = state.beside(target)
+        try:
+            with open(temporary, "w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(["epoch", *event.trainer.history])
+                writer.writerows(self._line(event, e) for e in range(event.trainer.history.epochs))
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+class PrintEvery:
+    """Prints a line with the batch's loss and the learning rate every so many updates, on stderr.
+
+    Reading the loss makes a GPU wait, each time.
+
+    Parameters
+    ----------
+    updates : int
+        After how many updates.
+
+    Examples
+    --------
+    >>> import contextlib, sys, numpy as np, minigd as gd
+    >>> model = gd.Sequential([gd.Dense(1, "ones")], inputs=1)
+    >>> with contextlib.redirect_stderr(sys.stdout):
+    ...     history = model.fit(np.ones((200, 1)), np.zeros(200), loss="mse", batch_size=50,
+    ...                         updater=gd.SGD(0.25), callbacks=[gd.PrintEvery(2)])
+    epoch 1  update 2  loss 0  learning rate 0.25
+    epoch 1  update 4  loss 0  learning rate 0.25
+    """
+
+    def __init__(self, updates: int) -> None:
+        self.updates = check_integer("updates", updates)
+
+    def __call__(self, event: Event) -> None:
+        """Print if it is time to."""
+        trainer = event.trainer
+        if event.name == "update" and trainer.updates % self.updates == 0:
+            say(
+                f"epoch {trainer.epoch + 1}  update {trainer.updates}  loss "
+                f"{float(event.loss):.4g}  learning rate {trainer.updater.learning_rate:.4g}"
+            )
+
+
+def _warn(path: str | os.PathLike[str], error: OSError) -> None:
+    warnings.warn(
+        f"{os.fspath(path)!r} could not be written ({error}): what was there before is as it was, "
+        "and the training goes on",
+        RuntimeWarning,
+        stacklevel=4,
+    )

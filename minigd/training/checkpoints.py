@@ -1,0 +1,105 @@
+"""A run in a file: all that decides the next update, and the classes it is made of.
+
+The file is a model's file with more in it, so that `minigd.load` reads the model from it.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from minigd.backends.base import Backend
+from minigd.data.batches import Batches
+from minigd.errors import CheckpointError
+from minigd.nn.metrics import Metric
+from minigd.nn.objective import Objective
+from minigd.nn.sequential import Sequential
+from minigd.optim.schedules import SCHEDULES
+from minigd.optim.updaters import UPDATERS, Updater
+from minigd.storage import npz as state
+from minigd.training.model_files import check_custom, restore
+
+
+class Run(Protocol):
+    """What is written of a trainer."""
+
+    model: Sequential
+    objective: Objective
+    metrics: dict[str, Metric]
+    updater: Updater
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The settings of the trainer."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that decides the next update."""
+        ...
+
+
+def write(path: str | os.PathLike[str], run: Run) -> None:
+    """Write a run to one ``.npz`` file, whole or not at all."""
+    values = run.state_dict()
+    arrays = values.pop("model")
+    description = {
+        **run.model.describe(),
+        "kind": "run",
+        "loss": state.describe(run.objective.given),
+        "metrics": {name: state.describe(metric) for name, metric in run.metrics.items()},
+        "updater": state.describe(run.updater),
+        "options": run.options,
+        "run": state.split(values, "run", arrays),
+    }
+    state.write(path, description, arrays)
+
+
+def read(
+    path: str | os.PathLike[str],
+    batches: Batches | None,
+    custom: Iterable[type],
+    backend: str | Backend,
+) -> tuple[Sequential, Updater, dict[str, Any], dict[str, Any]]:
+    """Return the model, the updater, the settings and the state of a run that `write` wrote.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged or holds no run, or the batches are not those of the run.
+    """
+    description, arrays = state.read(path)
+    if description.get("kind") != "run":
+        raise CheckpointError(
+            f"{os.fspath(path)!r} holds a model and no run: read it with minigd.load"
+        )
+    if batches is not None and not isinstance(batches, Batches):
+        raise TypeError(f"resume takes a Batches, not {type(batches).__name__}")
+    custom = check_custom(custom)
+    model = restore(description, arrays, custom, backend)
+    if model.loss is None or not {"updater", "options", "run"} <= description.keys():
+        raise CheckpointError(f"{os.fspath(path)!r} does not hold all of a run: it is damaged")
+    values = state.join(description["run"], arrays)
+    if batches is not None and values.get("batches") is not None:
+        compare(values["batches"], batches.state_dict())
+    known = {c.__name__: c for c in [*UPDATERS.values(), *SCHEDULES.values(), *custom]}
+    updater: Updater = state.rebuild(description["updater"], known)
+    return model, updater, description["options"], {**values, "model": model.arrays()}
+
+
+def compare(saved: state.Description, given: state.Description) -> None:
+    """Refuse batches that are not those of a saved run.
+
+    Raises
+    ------
+    CheckpointError
+        Saying what was otherwise.
+    """
+    # Through JSON, as the saved one went, so that tuples and lists compare alike.
+    for name, value in json.loads(json.dumps(given)).items():
+        # A stream that nobody had counted when it was saved may have been counted since.
+        counted = name == "rows" and None in (value, saved.get(name))
+        if saved.get(name) != value and not counted:
+            change = f"{name} was {saved.get(name)} and is {value}"
+            if name in ("data", "weights"):
+                change = f"the {name} are others"
+            raise CheckpointError("the batches are not those of the run that goes on: " + change)

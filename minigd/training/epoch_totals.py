@@ -1,0 +1,105 @@
+"""What the rows of an epoch come to: its weight, its loss and its metrics, batch by batch.
+
+Means compose by weight, which is the number of rows where none was given.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from minigd.backends.base import Array, Backend
+from minigd.errors import CheckpointError
+from minigd.nn.metrics import Metric
+
+
+class Totals:
+    """The sums of one pass over rows.
+
+    Parameters
+    ----------
+    metrics : dict of str to Metric
+
+    Attributes
+    ----------
+    weight : float or scalar of the backend
+        Σ_i w_i so far, which is how many rows there were where they have no weights.
+
+    Examples
+    --------
+    >>> from minigd.nn.metrics import get_metrics
+    >>> totals = Totals(get_metrics(["mae"]))
+    >>> totals.add({"loss": 2.0 * 3, "mae": 1.0 * 3}, 3.0)
+    >>> totals.add({"loss": 1.0 * 1, "mae": 3.0 * 1}, 1.0)
+    >>> totals.means()
+    {'loss': 1.75, 'mae': 1.5}
+    """
+
+    def __init__(self, metrics: Mapping[str, Metric]) -> None:
+        self.metrics = metrics
+        self.weight: Any = 0.0
+        self._sums: dict[str, Any] = {}
+
+    def add(self, batch: Mapping[str, Any], weight: Any) -> None:
+        """Add what a batch came to, and its weight."""
+        self.weight = self.weight + weight
+        for name, total in batch.items():
+            before = self._sums.get(name)
+            metric = self.metrics.get(name)
+            if metric is not None and metric.needs_rows:
+                # Put together at the end: a copy for each batch would cost a square of the rows.
+                self._sums.setdefault(name, []).append(total.copy())
+            elif before is None:
+                self._sums[name] = total
+            else:
+                self._sums[name] = before + total if metric is None else metric.merge(before, total)
+
+    def means(self, backend: Backend | None = None) -> dict[str, float]:
+        """Return the mean loss and the value of each metric, nothing where no row came.
+
+        On a GPU this makes the host wait.
+        """
+        weight, sums = self.state_dict(backend).values()
+        if weight == 0:
+            return {}
+        return {
+            name: self.metrics[name].value(total, weight)
+            if name in self.metrics
+            else float(total) / weight
+            for name, total in sums.items()
+        }
+
+    def state_dict(self, backend: Backend | None = None) -> dict[str, Any]:
+        """Return the sums so far, on the host."""
+
+        def host(total: Any) -> Any:
+            if isinstance(total, list):
+                return np.concatenate([host(part) for part in total])
+            if backend is not None and backend.holds(total):
+                total = backend.to_numpy(total)
+            return total if np.ndim(total) else float(total)
+
+        return {
+            "weight": float(self.weight),
+            "sums": {name: host(total) for name, total in self._sums.items()},
+        }
+
+    def load_state_dict(self, values: Mapping[str, Any], backend: Backend) -> None:
+        """Take the sums that `state_dict` gave.
+
+        Raises
+        ------
+        CheckpointError
+            If they are not of this loss and these metrics.
+        """
+        names = ["loss", *self.metrics]
+        if values["sums"] and list(values["sums"]) != names:
+            raise CheckpointError(f"the sums in the file are {list(values['sums'])}, not {names}")
+        self.weight = float(values["weight"])
+        self._sums = {name: self._taken(name, t, backend) for name, t in values["sums"].items()}
+
+    def _taken(self, name: str, total: Any, backend: Backend) -> Any:
+        if isinstance(total, float):
+            return total
+        array: Array = backend.asarray(total)
+        return [array] if name in self.metrics and self.metrics[name].needs_rows else array

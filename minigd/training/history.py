@@ -1,0 +1,101 @@
+"""The history of a run: one float an epoch for the loss, each metric, the seconds, the updates."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from minigd.progress import printable
+
+
+class History(Mapping[str, list[float]]):
+    """What each epoch came to, by name.
+
+    Keys are ``loss`` and the metrics, the same with ``val_`` in front where there are validation
+    data, and
+
+    - ``seconds``: what the epoch's training took, evaluation and callbacks left out;
+    - ``updates``: how many updates had been made when it ended, counted from the start of the run.
+
+    ``loss`` and the metrics are means over the rows of the epoch, each row taken as the model was
+    before the update it was part of; ``val_loss`` is taken after the epoch.
+
+    Examples
+    --------
+    >>> history = History()
+    >>> history.append({"loss": 0.5, "updates": 12})
+    >>> history.append({"loss": 0.25, "updates": 24})
+    >>> history["loss"], history.epochs
+    ([0.5, 0.25], 2)
+    """
+
+    def __init__(self, columns: Mapping[str, list[float]] | None = None) -> None:
+        self._columns = {name: list(values) for name, values in (columns or {}).items()}
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs it holds."""
+        return max((len(values) for values in self._columns.values()), default=0)
+
+    def append(self, values: Mapping[str, float]) -> None:
+        """Add an epoch; what an epoch did not measure is NaN."""
+        done = self.epochs
+        for name in [*self._columns, *values]:
+            column = self._columns.setdefault(name, [math.nan] * done)
+            if len(column) == done:
+                column.append(float(values.get(name, math.nan)))
+
+    def __getitem__(self, name: str) -> list[float]:
+        if name not in self._columns:
+            raise KeyError(f"{name!r}; the history holds {', '.join(self._columns) or 'nothing'}")
+        return self._columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def plot(self, *names: str, ax: Any = None) -> Any:
+        """Draw the loss and the metrics of each epoch, in training and in validation.
+
+        Training is a solid line, validation a dashed one. The loss is on the left scale and metrics
+        are on the right; metrics of different units are better drawn one at a time, by name. The
+        epoch with the lowest ``val_loss``, or else the lowest ``loss``, is marked.
+
+        Parameters
+        ----------
+        *names : str
+            Which to draw, ``"loss"`` or a metric, each with its ``val_`` column; all unless given.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; the axes of a new figure unless given.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        ImportError
+            If Matplotlib is missing.
+        ValueError
+            If there is no such column, or no epoch.
+
+        Examples
+        --------
+        >>> history = History({"loss": [0.5, 0.25], "val_loss": [0.5, 0.75]})
+        >>> ax = history.plot()
+        >>> [line.get_label() for line in ax.get_lines()]
+        ['loss', 'val_loss', 'lowest val_loss: epoch 1']
+        """
+        # Against the arrows, as `Sequential.fit` is: a convenience for users, not a dependency.
+        from minigd.insight.plots import plot_history
+
+        return plot_history(self, *names, ax=ax)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the columns."""
+        return {name: list(values) for name, values in self._columns.items()}
+
+    def __repr__(self) -> str:
+        last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self._columns.items())
+        return printable(f"History({self.epochs} epochs{'; last: ' + last if last else ''})")

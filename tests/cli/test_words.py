@@ -1,0 +1,200 @@
+"""Advice is given in the words of the one who reads it."""
+
+import re
+import shlex
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minigd.cli.main import main, parser
+from minigd.cli.messages import in_shell, in_words_of_the_shell, message_of
+from minigd.data.tables.remedy import Remedy, TableError, TableWarning
+
+properties = settings(derandomize=True, deadline=None, max_examples=100)
+
+
+@pytest.mark.parametrize(
+    ("python", "shell"),
+    [
+        ("leave it out with exclude=['a b'], or", "leave it out with --exclude 'a b', or"),
+        ('leave it out with exclude=["it\'s"]', 'leave it out with --exclude "it\'s"'),
+        ("say so with na=['?']; if", "say so with --na '?'; if"),
+        ("say so with na=['n, a']; if", "say so with --na '\"n, a\"'; if"),
+        ("with exclude=['a,\"b\"']", 'with --exclude \'"a,""b"""\''),
+        ('with exclude=["it\'s, so"]', "with --exclude '\"it'\"'\"'s, so\"'"),
+        ("name all columns with columns=[...]", "name all columns with --columns"),
+        ("columns=[...] and skip_lines=1", "--columns and --skip-lines 1"),
+        ("say strip='.'", "say --strip ."),
+        ("say strip='!.'", "say --strip '!.'"),
+        ("say separator=';'", "say --separator ';'"),
+        ("say separator='\\t'", "say --separator tab"),
+        ("use backend='numpy'", "use --backend numpy"),
+        ("a name such as na=3", "a name such as na=3"),
+        ("scale the column, or use dtype='float64'", "scale the column"),
+    ],
+)
+def test_advice_for_python_becomes_advice_for_the_shell(python, shell):
+    assert in_words_of_the_shell(python) == shell
+
+
+@properties
+@given(name=st.text(st.sampled_from("ab ,;$\\\"'"), min_size=1).map(str.strip).filter(bool))
+def test_advice_that_is_followed_names_the_one_that_was_meant(name):
+    advice = in_words_of_the_shell(f"leave it out with exclude=[{name!r}]")
+    words = shlex.split(advice.removeprefix("leave it out with "))
+    options = parser().parse_args(["train", "rows.csv", "--target", "y", *words])
+    assert options.exclude == (name,)
+
+
+names = st.text(st.sampled_from("ab ,;$\\\"'-=#"), min_size=1).map(str.strip).filter(bool)
+
+
+@properties
+@given(
+    excluded=st.lists(names, min_size=1, max_size=3),
+    columns=st.lists(names, min_size=2, max_size=4),
+    separator=st.sampled_from(["\t", ";", "|", "-", "'", "$"]),
+    strip=names,
+)
+def test_options_of_a_remedy_are_read_as_they_were_meant(excluded, columns, separator, strip):
+    meant = {"exclude": excluded, "columns": columns, "separator": separator, "strip": strip}
+    words = shlex.split(in_shell({**meant, "na": excluded, "skip_lines": 3}))
+    options = parser().parse_args(["train", "rows.csv", "--target", "y", *words])
+    assert options.exclude == options.na == tuple(excluded)
+    assert options.columns == tuple(columns)
+    assert (options.separator, options.strip, options.skip_lines) == (separator, strip, 3)
+
+
+def test_an_error_is_written_for_the_shell():
+    remedies = (
+        Remedy("say {}", {"separator": "\t"}),
+        Remedy("name them with {}", {"columns": [...]}),
+        Remedy("name it among {}", {"features": [...]}),
+        Remedy("use ParquetSource", shell="let its name end in .parquet"),
+    )
+    assert message_of(TableError("no", *remedies)) == (
+        "no; say --separator tab, or name them with --columns A,B,..., or let its name end in "
+        ".parquet"
+    )
+
+
+def test_a_warning_is_written_for_the_shell(monkeypatch, capsys):
+    from minigd.cli import demo
+
+    def warning(picture):
+        advice = Remedy("leave it out with {}", {"exclude": ["a, b"]})
+        warnings.warn(TableWarning("odd", advice), stacklevel=1)
+
+    monkeypatch.setattr(demo, "main", warning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["demo"]) == 0
+    assert capsys.readouterr().err == """minigd: odd; leave it out with --exclude '"a, b"'\n"""
+
+
+def test_names_are_quoted_as_in_a_csv(capsys):
+    def named(option, text):
+        words = ["train", "rows.csv", "--target", "y", option, text]
+        return getattr(parser().parse_args(words), option.removeprefix("--"))
+
+    assert named("--na", "?, -99") == ("?", "-99")
+    assert named("--na", '"2,25", ?') == ("2,25", "?")
+    assert named("--exclude", '"a,b","c ""d"""') == ("a,b", 'c "d"')
+    assert named("--columns", 'a,"b, c"') == ("a", "b, c")
+    assert named("--na", "") == ("",)
+    with pytest.raises(SystemExit):
+        named("--na", '"2,25')
+    assert "'\"2,25' are no names: unexpected end of data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["nonames.txt", "/no/such/names", "NAMES.CSV"])
+def test_a_file_of_names_that_is_not_there_is_said(name, capsys):
+    assert main(["train", "rows.csv", "--target", "y", "--columns", name]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"minigd: there is no file '{name}' for --columns: give the names")
+
+
+def test_what_is_no_file_is_names(tmp_path):
+    def named(text):
+        return parser().parse_args(["predict", "m.npz", "rows.csv", "--columns", text]).columns
+
+    assert named("area") == ("area",)
+    assert named("a.b") == ("a.b",)
+    assert named("a.b,c/d") == ("a.b", "c/d")
+    (tmp_path / "names.txt").write_text("a\nb,c\n")
+    assert named(str(tmp_path / "names.txt")) == ("a", "b", "c")
+
+
+def test_one_is_one(tmp_path, capsys):
+    (tmp_path / "rows.csv").write_text(
+        "a,y\n" + "".join(f"{i},{i % 2}\n" for i in range(60)) + ",1\n"
+    )
+    (tmp_path / "one.csv").write_text("a,y\n3,1\n")
+    words = [str(tmp_path / "rows.csv"), "--target", "y", "--epochs", "1", "--batch-size", "60"]
+    model = str(tmp_path / "m.npz")
+    assert main(["train", *words, "--out", model]) == 0
+    out, err = capsys.readouterr()
+    assert re.search(r"^best of 1 epoch: 1  \(1 update, ", out, re.MULTILINE)
+    where = f"{tmp_path / 'rows.csv'}, line 62, column 'a': the value is missing"
+    assert f"1 of 61 rows is left out: {where}\n" in err
+    assert " held out, 1 column\n" in err
+    assert main(["evaluate", model, str(tmp_path / "one.csv")]) == 0
+    assert main(["info", model]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("1 row: loss ")
+    assert "trained     1 epoch, 1 update, " in out
+
+
+def test_an_error_of_the_system_names_the_file():
+    assert message_of(FileNotFoundError(2, "No such file", "a.csv")) == ("a.csv: No such file")
+
+
+def test_too_little_memory_says_what_needs_less(monkeypatch, capsys):
+    from minigd.cli import demo
+
+    def failing(picture):
+        raise MemoryError
+
+    monkeypatch.setattr(demo, "main", failing)
+    assert main(["demo"]) == 1
+    assert capsys.readouterr().err == (
+        "minigd: there is not enough memory: narrower layers, smaller batches need less\n"
+    )
+    with pytest.raises(MemoryError) as caught:
+        np.empty((1 << 40, 1 << 12))
+    assert "Unable to allocate" in message_of(caught.value)
+
+
+@pytest.mark.parametrize("target", ["it", "a"])
+@pytest.mark.parametrize(
+    ("values", "advice"),
+    [
+        ([f"name {i}" for i in range(300)], "such as 'name 0'; "),
+        ([f"{i},5" for i in range(300)], "such as '0,5' (line 2); "),
+        ([f"2014-{i % 12 + 1:02}-{i % 28 + 1:02}" for i in range(300)], "dates such as '2014-0"),
+        ([*range(299), "foo"], "pass --na foo"),
+    ],
+    ids=["text", "notation", "dates", "a text"],
+)
+def test_no_advice_is_of_options_that_are_not_there(tmp_path, capsys, values, advice, target):
+    path = tmp_path / "rows.csv"
+    pd.DataFrame({"a": np.arange(300) * 0.5, "it": values}).to_csv(path, index=False)
+    assert main(["train", str(path), "--target", target, "--out", str(tmp_path / "m.npz")]) == 1
+    err = capsys.readouterr().err
+    assert advice in err
+    assert "=" not in err
+    left = "choose another target" if target == "it" else "leave the column out with --exclude it"
+    assert left in err or "--na" in advice
+
+
+def test_days_written_as_numbers_are_left_out_and_nothing_else_is_offered(tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    frame = pd.DataFrame({"a": np.arange(60) * 0.5, "it": 20140101 + np.arange(60) % 28})
+    frame.to_csv(path, index=False)
+    assert main(["train", str(path), "--target", "a", "--out", str(tmp_path / "m.npz")]) == 1
+    err = capsys.readouterr().err
+    assert err.endswith("such as 20140101; leave the column out with --exclude it\n")

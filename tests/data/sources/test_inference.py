@@ -1,0 +1,472 @@
+"""What a first pass makes of columns, where it could guess: each test is a kind that went wrong."""
+
+import datetime
+import decimal
+import io
+import warnings
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+import minigd as gd
+from minigd.data.tables.inference import MOST_LEVELS
+from minigd.data.tables.remedy import TableWarning
+
+properties = settings(derandomize=True, deadline=None, max_examples=30)
+
+
+def csv(text, **options):
+    return gd.CsvSource(io.BytesIO(text.encode()), **{"dtype": "float64", **options})
+
+
+def lines(header, rows):
+    return "\n".join([header, *rows]) + "\n"
+
+
+def whole(source):
+    xs, ys = zip(*source.chunks(), strict=True)
+    return np.concatenate(xs), None if ys[0] is None else np.concatenate(ys)
+
+
+# What a number is ----------------------------------------------------------------------------
+
+ODD = ["1_000", "１２", "٣", "1 000", "1\u00a0000", "x", "?", "-", "True", "−5", "1,5", "Na", "5 L"]
+
+
+@pytest.mark.parametrize("text", ODD)
+@pytest.mark.parametrize("place", [3, 250])
+@pytest.mark.parametrize("target", ["y", "a"])
+@pytest.mark.parametrize("missing", ["error", "drop", "category", 0.0])
+def test_a_text_among_numbers_is_refused_with_its_place(text, place, target, missing):
+    rows = [f"{i / 8},{i / 4}" for i in range(300)]
+    rows[place] = f'"{text}",{place / 4}'
+    with pytest.raises(gd.DataError) as caught:
+        csv(lines("a,y", rows), target=target, missing=missing)
+    message = str(caught.value)
+    assert "column 'a'" in message
+    assert repr(text) in message
+    assert f"line {place + 2}" in message
+    assert "free text" not in message
+
+
+@pytest.mark.parametrize("text", ["NAN", "Nan", "nan", "-NaN", " nAn ", "NA", "null", "N/A"])
+@pytest.mark.parametrize("place", [3, 250])
+def test_a_missing_number_is_missing_however_it_is_written(text, place):
+    rows = [f"{i / 8},{i / 4}" for i in range(300)]
+    rows[place] = f"{text},{place / 4}"
+    data = lines("a,y", rows)
+    source = csv(data, target="y", missing="drop")
+    assert (source.names, source.rows, source.dropped) == (["a"], 299, 1)
+    assert csv(data, target="y", missing=-1.0).take([place])[0].tolist() == [[-1]]
+    source = csv(data, target="a", missing="drop")
+    assert (source.names, source.classes, source.dropped) == (["y"], None, 1)
+    with pytest.raises(gd.DataError, match=f"line {place + 2}, column 'a': the value is missing"):
+        csv(data, target="y")
+
+
+@pytest.mark.parametrize("blank", ["\u00a0", "\u202f", "\u2007", " ", "\t"])
+def test_a_blank_at_the_end_of_a_number_does_not_matter(blank):
+    rows = [f'"{i / 8}{blank}","{blank}{i / 4}"' for i in range(50)]
+    x, y = whole(csv(lines("a,y", rows), target="y"))
+    assert x[:, 0].tolist() == [i / 8 for i in range(50)]
+    assert y.tolist() == [i / 4 for i in range(50)]
+
+
+def test_numbers_with_one_odd_cell_are_never_free_text():
+    rows = [f"{i / 1000:.3f},{i}" for i in range(500)]
+    rows[7] = "n.d.,7"
+    with pytest.raises(gd.DataError, match=r"line 9, column 'a': 'n.d.' is not a number, and most"):
+        csv(lines("a,y", rows), target="y")
+    strings = pd.DataFrame({"a": [f"{i / 1000:.3f}" for i in range(500)], "y": range(500)})
+    with pytest.raises(gd.DataError, match=r"'a' holds numbers written as text, such as '0.000'"):
+        gd.IterableSource([strings], target="y")
+    with pytest.raises(gd.DataError, match=r"'a' holds numbers written as text, such as '0.000'"):
+        gd.IterableSource([strings], target="a", features=["y"])
+
+
+def test_whole_codes_that_are_typed_as_text_are_categories():
+    frame = pd.DataFrame({"zip": ["01234", "1234", "99999"], "y": [1.0, 2.0, 3.5]})
+    assert gd.IterableSource([frame], target="y").names == ["zip=01234", "zip=1234", "zip=99999"]
+
+
+# Codes, and all columns at once -------------------------------------------------------------
+
+
+def codes(n=120):
+    return [f"{1000 + i}" if i % 3 else f"A/5 {i}" for i in range(n)]
+
+
+def test_codes_are_to_be_left_out_and_not_taken_for_missing_values():
+    rows = [f"{code},{i % 2}" for i, code in enumerate(codes())]
+    with pytest.raises(gd.DataError) as caught:
+        csv(lines("ticket,y", rows), target="y")
+    message = str(caught.value)
+    assert "column 'ticket' holds numbers and 40 texts, such as 'A/5 0' (line 2)" in message
+    assert message.index("exclude=['ticket']") < message.index("categories=")
+    assert "na=" not in message
+
+
+@pytest.mark.parametrize("odd", [["?"], ["?", "-"], ["?", "-", "x"]])
+def test_few_odd_texts_are_all_in_one_remedy_that_works(odd):
+    rows = [f"{odd[i % len(odd)] if i < 12 else i},{i % 2}" for i in range(100)]
+    data = lines("a,y", rows)
+    with pytest.raises(gd.DataError) as caught:
+        csv(data, target="y")
+    (na,) = (r.options["na"] for r in caught.value.remedies if "na" in r.options)
+    assert sorted(na) == sorted(odd)
+    assert csv(data, target="y", na=na, missing="drop").rows == 88
+
+
+def test_all_columns_that_must_be_left_out_are_in_one_message():
+    n = 150
+    table = pd.DataFrame(
+        {
+            "a": np.arange(n) / 8,
+            "when": pd.date_range("2020-01-01", periods=n).astype(str),
+            "day": [20200101 + i % 28 for i in range(n)],
+            "name": [f"name {i}" for i in range(n)],
+            "blank": [None] * n,
+            "ticket": [*codes(n)],
+            "odd": ["?" if i == 5 else str(i) for i in range(n)],
+            "y": np.arange(n) % 2,
+        }
+    )
+    data = table.to_csv(index=False)
+    with pytest.raises(gd.DataError) as caught:
+        csv(data, target="y", missing="drop")
+    first = caught.value.remedies[0].options
+    assert first == {"exclude": ["when", "day", "name", "blank", "ticket"], "na": ["?"]}
+    source = csv(data, target="y", missing="drop", **first)
+    assert (source.names, source.rows) == (["a", "odd"], n - 1)
+    with pytest.raises(gd.DataError) as caught:
+        gd.IterableSource([table.assign(lists=[[1]] * n)], target="y", missing="drop")
+    assert caught.value.remedies[0].options["exclude"] == [
+        *("when", "day", "name", "blank", "ticket", "odd", "lists")
+    ]
+
+
+@pytest.mark.parametrize("missing", ["drop", "category", 0.0])
+def test_a_column_without_any_value_is_named(missing):
+    data = lines("a,empty,y", [f"{i},,{i / 2}" for i in range(30)])
+    with pytest.raises(gd.DataError, match=r"column 'empty' has no value in any row.*'empty'\]"):
+        csv(data, target="y", missing=missing)
+    assert csv(data, target="y", missing=missing, exclude=["empty"]).rows == 30
+    frame = pd.DataFrame({"a": [1.0, 2], "empty": [None, None], "y": [0.5, 1]})
+    with pytest.raises(gd.DataError, match="column 'empty' has no value in any row"):
+        gd.IterableSource([frame], target="y", missing=missing)
+    with pytest.raises(gd.DataError, match=r"column 'empty' has no value .* choose another target"):
+        csv(data, target="empty", missing="drop")
+
+
+# Which rows count ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["unknown", "x", "?"])
+@pytest.mark.parametrize("missing", ["drop", "category"])
+@pytest.mark.parametrize("place", [0, 40])
+def test_a_row_that_is_dropped_decides_nothing(text, missing, place):
+    rows = [f"{i / 8},{i / 4}" for i in range(50)]
+    rows[place] = f",{text}"
+    data = lines("a,y", rows)
+    with pytest.raises(gd.DataError, match=rf"line {place + 2}, column 'y'") as caught:
+        csv(data, target="y", missing=missing)
+    assert repr(text) in str(caught.value)
+    source = csv(data, target="y", missing=missing, na=[text])
+    assert (source.rows, source.dropped, source.classes) == (49, 1, None)
+
+
+def test_a_level_of_dropped_rows_alone_is_no_level():
+    data = lines("a,color,y", ["1,red,1", "2,blue,2", ",green,3"])
+    assert csv(data, target="y", missing="drop").names == ["a", "color=blue", "color=red"]
+    frame = pd.read_csv(io.StringIO(data))
+    source = gd.IterableSource([frame], target="y", missing="drop")
+    assert source.names == ["a", "color=blue", "color=red"]
+
+
+def test_columns_of_text_with_gaps_are_no_numbers_where_each_row_has_one_of_them():
+    data = lines("a,b,y", ["p,,1", ",q,2", "r,,3", ",s,4"])
+    source = csv(data, target="y", missing="category")
+    assert source.names == ["a=missing", "a=p", "a=r", "b=missing", "b=q", "b=s"]
+    assert (source.rows, source.dropped) == (4, 0)
+
+
+# Missing, or a value -------------------------------------------------------------------------
+
+COUNTRY = lines("country,y", ["NA,1", "ZA,2", "US,3", "NA,4", ",5"])
+
+
+def test_a_level_that_is_named_is_never_missing():
+    source = csv(COUNTRY, target="y", categories={"country": ["NA", "ZA", "US"]}, missing=0.0)
+    assert whole(source)[0].tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0], [0, 0, 0]]
+    other = csv(COUNTRY, schema=source.schema)
+    np.testing.assert_array_equal(whole(other)[0], whole(source)[0])
+    assert csv(COUNTRY, target="y", schema=None, keep_default_na=False, missing="drop").names == [
+        *("country=NA", "country=US", "country=ZA")
+    ]
+
+
+def test_a_class_that_is_named_is_never_missing():
+    data = lines("a,rest", [f"{i},{'None' if i % 2 else 'Apnea'}" for i in range(20)])
+    source = csv(data, target="rest", classes=["None", "Apnea"])
+    assert whole(source)[1].tolist() == [1, 0] * 10
+    assert csv(data, target="rest", keep_default_na=False).classes == ["Apnea", "None"]
+
+
+@pytest.mark.parametrize("word", ["NA", "None", "null", "N/A", "<NA>"])
+def test_rows_that_leave_for_a_usual_word_are_reported_with_the_option(word):
+    data = lines("a,rest", [f"{i},{word if i % 2 else 'Apnea'}" for i in range(20)])
+    pattern = rf"10 rows left out, because '{word}' in column 'rest' .*keep_default_na=False"
+    with pytest.warns(TableWarning, match=pattern):
+        source = csv(data, target="rest", missing="drop")
+    assert source.rows == 10
+    assert source.missing_words == {"rest": {word: 10}}
+    with pytest.raises(gd.DataError, match=rf"'{word}' means a missing value; if it is a value, k"):
+        csv(data, target="rest")
+    for quiet in ({"na": [word]}, {"keep_default_na": False}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            csv(data, target="rest", missing="drop", **quiet)
+
+
+def test_a_word_of_frames_is_a_value():
+    frame = pd.DataFrame({"country": ["NA", "ZA", None], "y": [1.0, 2.5, 3]})
+    source = gd.IterableSource([frame], target="y", missing="drop")
+    assert source.names == ["country=NA", "country=ZA"]
+
+
+def test_tables_that_differ_in_the_words_have_other_fingerprints():
+    plain = csv("a,y\n1,2\n").fingerprint()
+    assert plain != csv("a,y\n1,2\n", keep_default_na=False).fingerprint()
+    assert "keep_default_na" not in plain  # so that caches and checkpoints of before are found
+
+
+# Whole numbers keep their digits ------------------------------------------------------------
+
+BIG = [998877665544332211, 1234567890123456789, 1234567890123456790, 2**53 + 1]
+
+
+def sources_of(ids, **options):
+    """Return the same rows from a CSV, a Parquet file and frames, with and without gaps' dtypes."""
+    x = np.arange(len(ids)) / 8
+    yield csv(lines("x,id", [f"{a},{b}" for a, b in zip(x, ids, strict=True)]), **options)
+    yield csv(
+        lines("x,id", [f"{a},{b}" for a, b in zip(x, ids, strict=True)]), block_size=32, **options
+    )
+    file = io.BytesIO()
+    kind = pa.uint64() if max(ids) >= 2**63 else pa.int64()
+    parquet.write_table(pa.table({"x": x, "id": pa.array(ids, kind)}), file)
+    yield gd.ParquetSource(file, **options)
+    dtype = "UInt64" if max(ids) >= 2**63 else "Int64"
+    yield gd.IterableSource([{"x": x, "id": np.array(ids, dtype.lower())}], **options)
+    yield gd.IterableSource([pd.DataFrame({"x": x, "id": pd.array(ids, dtype)})], **options)
+    yield gd.IterableSource([{"x": x, "id": np.array(ids, dtype=object)}], **options)
+
+
+@settings(properties)
+@given(
+    st.lists(st.integers(-(2**63), 2**63 - 1), min_size=2, max_size=8)
+    | st.lists(st.integers(0, 2**64 - 1), min_size=2, max_size=8)
+)
+def test_whole_targets_keep_all_their_digits(ids):
+    for source in sources_of(ids, target="id"):
+        y = whole(source)[1]
+        assert y.dtype.kind in "iu"
+        assert [int(value) for value in y] == ids
+        if source.random_access:
+            assert [int(value) for value in source.take(np.arange(len(ids)))[1]] == ids
+
+
+def test_classes_of_big_whole_numbers_are_those_of_the_file():
+    ids = BIG * 5
+    for source in sources_of(ids, target="id", classes=BIG):
+        assert source.classes == [str(value) for value in BIG]
+        assert whole(source)[1].tolist() == [0, 1, 2, 3] * 5
+
+
+def test_a_gap_takes_no_digit_of_the_others():
+    rows = [f"{i},{value}" for i, value in enumerate([*BIG, ""])]
+    assert whole(csv(lines("x,id", rows), target="id", missing="drop"))[1].tolist() == BIG
+    file = io.BytesIO()
+    parquet.write_table(pa.table({"x": [1, 2, 3, 4, 5], "id": [*BIG, None]}), file)
+    assert whole(gd.ParquetSource(file, target="id", missing="drop"))[1].tolist() == BIG
+
+
+@pytest.mark.parametrize("late", ["0.5", "1e300", str(2**64), str(-(2**63) - 1)])
+def test_what_is_beyond_whole_numbers_makes_a_quantity(late):
+    rows = [f"{i},{2**60 + i * 2**40}" for i in range(20)]
+    _x, y = whole(csv(lines("x,id", [*rows, f"20,{late}"]), target="id", block_size=64))
+    assert y.dtype == np.float64
+    assert y.tolist() == [*(float(2**60 + i * 2**40) for i in range(20)), float(late)]
+
+
+def test_a_text_among_big_whole_numbers_is_refused_with_its_place():
+    rows = [f"{i},{2**60 + i}" for i in range(200)]
+    rows[150] = "150,none"
+    for block_size in (64, 1 << 20):
+        with pytest.raises(gd.DataError, match="line 152, column 'id': 'none' is not a number"):
+            csv(lines("x,id", rows), target="id", block_size=block_size)
+
+
+# Labels that are numbers --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [[1, 2], [1.0, 2.0], ["1", "2"], np.array([1, 2])])
+@pytest.mark.parametrize("cells", [("1.0", "2"), ("1", "2.00"), ("1.000", " 2 ")])
+def test_a_label_matches_the_number_however_it_is_written(given, cells):
+    data = lines("x,y", [f"{i},{cells[i % 2]}" for i in range(10)])
+    assert whole(csv(data, target="y", classes=given))[1].tolist() == [0, 1] * 5
+    data = lines("k,y", [f"{cells[i % 2]},{i}" for i in range(10)])
+    x = whole(csv(data, target="y", categories={"k": given}))[0]
+    assert x.tolist() == [[1, 0], [0, 1]] * 5
+    frame = {"k": [float(cells[i % 2]) for i in range(10)], "y": range(10)}
+    assert whole(gd.IterableSource([frame], target="y", categories={"k": given}))[0].tolist() == [
+        *([[1, 0], [0, 1]] * 5)
+    ]
+
+
+def test_a_code_is_not_the_number_that_it_looks_like():
+    data = lines("k,y", ["01,1", "1,2"])
+    with pytest.raises(gd.DataError, match="line 2, column 'k': '01' is not among the 2 values"):
+        whole(csv(data, target="y", categories={"k": [1, 2]}))
+    source = csv(data, target="y", categories={"k": ["01", "1"]})
+    assert whole(source)[0].tolist() == [[1, 0], [0, 1]]
+
+
+# Types of columns ---------------------------------------------------------------------------
+
+TRUE = [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        TRUE,
+        np.array(TRUE),
+        pd.array(TRUE, "boolean"),
+        pd.array(TRUE, pd.ArrowDtype(pa.bool_())),
+        np.array(TRUE, dtype=object),
+    ],
+    ids=["list", "numpy", "nullable", "arrow", "objects"],
+)
+def test_truth_values_are_the_numbers_0_and_1(values):
+    rows = pd.DataFrame({"area": [1.5, 2, 3], "garden": values, "n": [1, 2, 3], "y": [0.5, 1, 2]})
+    file = io.BytesIO()
+    rows.to_parquet(file)
+    for make in (
+        lambda **o: gd.IterableSource([rows], **o),
+        lambda **o: gd.ParquetSource(file, **o),
+    ):
+        source = make(target="y")
+        assert source.names == ["area", "garden", "n"]
+        assert whole(source)[0].tolist() == [[1.5, 1, 1], [2, 0, 2], [3, 1, 3]]
+        y = whole(make(target="garden"))[1]
+        assert (y.tolist(), y.dtype) == ([1, 0, 1], np.int64)
+
+
+def test_dummies_of_pandas_are_numbers():
+    frame = pd.get_dummies(pd.DataFrame({"c": ["a", "b", "a"], "v": [1.0, 2, 3]}))
+    x, _y = whole(gd.IterableSource([frame], target="v"))
+    assert x.tolist() == [[1, 0], [0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ([[1.0], [2.0], [3.0]], "list"),
+        ([{"a": 1}, {"a": 2}, {"a": 3}], "dict"),
+        ([(1,), (2,), (3,)], "tuple"),
+        ([b"a", b"b", b"c"], "bytes"),
+        ([{1}, {2}, {3}], "set"),
+        ([1 + 2j, 2j, 3j], "complex"),
+        ([None, [1.0], None], "list"),
+        ([1, 2, [3]], "list"),
+        ([object(), object(), object()], "object"),
+    ],
+    ids=str,
+)
+def test_what_no_column_can_be_is_refused_by_name(values, what):
+    frame = pd.DataFrame({"emb": values, "x": [1, 2, 3], "y": [0.5, 1, 2]})
+    for target in ("y", "emb"):
+        with pytest.raises(gd.DataError, match=f"column 'emb' holds .*{what}") as caught:
+            gd.IterableSource([frame], target=target)
+        assert "object at" not in str(caught.value) or what == "object"
+    assert gd.IterableSource([frame], target="y", exclude=["emb"]).names == ["x"]
+    late = [{"emb": [None], "x": [1], "y": [0.5]}, frame]
+    with pytest.raises(gd.DataError, match="column 'emb' holds"):
+        gd.IterableSource(late, target="y", missing=0.0)
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.int64()), pa.struct([("a", pa.int64())]), pa.map_(pa.string(), pa.int64())]
+)
+def test_nested_columns_of_parquet_are_refused_by_name(kind):
+    value = {"list": [1], "struct": {"a": 1}, "map": [("a", 1)]}[str(kind).partition("<")[0]]
+    file = io.BytesIO()
+    table = pa.table({"emb": pa.array([value] * 3, kind), "x": [1, 2, 3], "y": [0.5, 1, 2]})
+    parquet.write_table(table, file)
+    with pytest.raises(gd.DataError, match=r"column 'emb' holds values .*exclude=\['emb'\]"):
+        gd.ParquetSource(file, target="y")
+    assert gd.ParquetSource(file, target="y", exclude=["emb"]).names == ["x"]
+
+
+def test_durations_are_seconds():
+    spans = pd.to_timedelta([1, 90, 3600], unit="s")
+    for values in (spans, spans.to_pytimedelta().tolist(), [*spans[:2], None]):
+        frame = pd.DataFrame({"t": values, "y": [1.0, 2, 3.5]})
+        x, _ = whole(gd.IterableSource([frame], target="y", missing=3600.0))
+        assert x[:, 0].tolist() == [1, 90, 3600]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "longdouble", "int8", "uint64"])
+def test_numbers_of_any_size_are_read_without_a_warning(dtype):
+    frame = pd.DataFrame({"a": np.arange(300).astype(dtype), "y": np.arange(300) / 2})
+    x, _ = whole(gd.IterableSource([frame], target="y", dtype="float64"))
+    assert x[:, 0].tolist() == np.arange(300).astype(dtype).tolist()
+
+
+def test_decimals_are_numbers_and_days_are_not():
+    frame = pd.DataFrame({"a": [decimal.Decimal("1.5"), decimal.Decimal(2)], "y": [1.0, 2.5]})
+    assert whole(gd.IterableSource([frame], target="y"))[0].tolist() == [[1.5], [2]]
+    frame["a"] = [datetime.date(2020, 1, 1), datetime.date(2020, 1, 2)]
+    with pytest.raises(gd.DataError, match=r"column 'a' holds dates .*exclude=\['a'\]"):
+        gd.IterableSource([frame], target="y")
+
+
+def test_many_texts_are_free_text_still():
+    rows = [f"name {i},{i}" for i in range(MOST_LEVELS + 1)]
+    with pytest.raises(gd.DataError, match=r"column 'a' is free text, with more than 100"):
+        csv(lines("a,y", rows), target="y")
+
+
+def test_an_infinite_number_is_refused_with_its_place():
+    for text in ("inf", "-Infinity", "1e400", " INF"):
+        with pytest.raises(gd.DataError, match=r"line 3, column 'a': -?inf is not finite"):
+            csv(f"a,y\n1,2\n{text},3\n", target="y")
+
+
+@pytest.mark.parametrize("offset", [2**60, 2**53, 10**9])
+@pytest.mark.parametrize("block_size", [256, 1 << 20])
+def test_a_whole_target_that_the_dtype_makes_one_is_refused_where_it_is_trained_on(
+    offset, block_size, tmp_path
+):
+    rows = [f"{i / 8},{offset + i % 50}" for i in range(100)]
+    for source in (
+        csv(lines("x,y", rows), target="y", block_size=block_size),
+        csv(lines("x,y", rows), target="y", block_size=block_size).split(0.2)[0],
+        csv(lines("x,y", rows), target="y", block_size=block_size).cache(tmp_path / "rows"),
+        gd.IterableSource([{"x": range(100), "y": [offset + i % 50 for i in range(100)]}], "y"),
+    ):
+        for dtype in ("float32", "float64"):
+            model = gd.Sequential([gd.Dense(1)], inputs=1, dtype=dtype)
+            batches = gd.Batches(source, batch_size=10)
+            trainer = gd.Trainer(model, "mse", gd.SGD(1e-30))
+            if dtype == "float64" and offset < 2**60:
+                trainer.fit(batches, epochs=1)
+            else:
+                with pytest.raises(gd.DataError, match=rf"y'? goes from {offset}(\.0)? to"):
+                    trainer.fit(batches, epochs=1)

@@ -1,0 +1,184 @@
+"""Rows in the bytes of a text file: Python's csv finds the same ones, whatever the blocks.
+
+Each row knows its place and its line in the file.
+"""
+
+import csv
+import io
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minigd as gd
+from minigd.data.sources.csv_blocks import BLANKS, check_fields, read_blocks, scan, split, squeeze
+
+properties = settings(derandomize=True, deadline=None, max_examples=100)
+# Few letters, so that quotes, doubled quotes and newlines meet often.
+fields = st.text(alphabet='ab",\n é', max_size=6)
+tables = st.lists(st.lists(fields, min_size=2, max_size=4), min_size=1, max_size=8)
+
+
+def written(rows, newline="\n", last=True):
+    out = io.StringIO()
+    csv.writer(out, lineterminator=newline).writerows(rows)
+    text = out.getvalue() if last else out.getvalue().removesuffix(newline)
+    return text.encode()
+
+
+def found(data, size):
+    """Return the text and the line of each row."""
+    rows = []
+    for block in read_blocks(io.BytesIO(data), "f.csv", size):
+        for row, (start, end) in enumerate(zip(block.starts, block.ends, strict=True)):
+            rows.append((block.data[start:end].decode(), block.line_of(row)))
+    return rows
+
+
+@properties
+@given(tables, st.integers(1, 60), st.sampled_from(["\n", "\r\n"]), st.booleans())
+def test_rows_are_those_of_csv_each_on_its_line(rows, size, newline, last):
+    data = written(rows, newline, last)
+    at = found(data, size)
+    assert [next(csv.reader(io.StringIO(text, newline=""))) for text, _ in at] == rows
+    lines = [1]
+    for text, _ in at:
+        lines.append(lines[-1] + text.count("\n") + 1)
+    assert [line for _, line in at] == lines[:-1]
+
+
+@properties
+@given(st.text(alphabet='a", \n', max_size=30), st.integers(1, 12))
+def test_any_text_is_cut_as_csv_cuts_it(text, size):
+    # Quotes stand anywhere here, in the middle of fields too. Blank rows count for neither.
+    data = text.encode()
+    rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    try:
+        at = found(data, size)
+    except gd.DataError:
+        # Python takes the end of the file for the end of the quote; here it is an error.
+        with pytest.raises(csv.Error):
+            list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        return
+    assert [next(csv.reader(io.StringIO(text, newline=""))) for text, _ in at] == rows
+
+
+@properties
+@given(tables, st.integers(1, 60))
+def test_separators_lie_between_the_fields_of_csv(rows, size):
+    for block in read_blocks(io.BytesIO(written(rows)), "f.csv", size):
+        for start, end in zip(block.starts, block.ends, strict=True):
+            row = next(csv.reader(io.StringIO(block.data[start:end].decode(), newline="")))
+            inside = (block.separators >= start) & (block.separators < end)
+            assert inside.sum() == len(row) - 1
+
+
+@properties
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=12), st.integers(1, 5), st.integers(1, 200))
+def test_the_first_row_of_another_width_is_named(widths, expected, size):
+    data = "".join(",".join("x" * width) + "\n" for width in widths).encode()
+    wrong = [(line, width) for line, width in enumerate(widths, 1) if width != expected]
+    blocks = read_blocks(io.BytesIO(data), "f.csv", size)
+    if not wrong:
+        for block in blocks:
+            check_fields(block, "f.csv", expected)
+        return
+    line, width = wrong[0]
+    fields, columns = (
+        f"{k} {what}{'s' * (k > 1)}" for k, what in ((width, "field"), (expected, "column"))
+    )
+    message = f"f.csv, line {line}: the row has {fields}, and the table has {columns}$"
+    with pytest.raises(gd.DataError, match=message):
+        [check_fields(block, "f.csv", expected) for block in blocks]
+
+
+def test_blocks_join_up_to_the_file():
+    data = written([["a", "b\nc"], ["d", 'e"f'], ["g", "h"]])
+    for size in range(1, len(data) + 3):
+        blocks = list(read_blocks(io.BytesIO(data), "f.csv", size))
+        assert b"".join(block.data for block in blocks) == data
+        assert [block.offset for block in blocks] == list(
+            np.cumsum([0, *(len(block.data) for block in blocks)])[:-1]
+        )
+
+
+def test_spaces_before_a_quote_count_only_where_they_are_skipped():
+    data = b'1, "a,b"\n2, c\n'
+    assert len(scan(data)[1]) == 3
+    assert len(scan(data, spaces=True)[1]) == 2
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize(
+    ("data", "line"), [(b'a,b\n1,"2\n3,4\n', 2), (b'a\n1\n2\n"', 4), (b'"a\nb\n', 1)]
+)
+def test_a_quote_that_never_closes_is_named_with_its_line(data, line, size):
+    with pytest.raises(gd.DataError, match=f"f.csv, line {line}: a quote opens .* never closes"):
+        list(read_blocks(io.BytesIO(data), "f.csv", size))
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_byte_that_is_not_utf8_is_named_with_its_line(size):
+    data = "a,b\né,1\nü,2\n".encode() + "ñ,3\n".encode("latin-1")
+    with pytest.raises(gd.DataError, match=r"f.csv, line 4, byte 1 of it: 0xf1 is not UTF-8"):
+        list(read_blocks(io.BytesIO(data), "f.csv", size))
+
+
+# Runs of blanks ----------------------------------------------------------------------------------
+
+
+@properties
+@given(st.text(alphabet='a" \t\n\r', max_size=40))
+def test_runs_of_blanks_are_separators_outside_quotes_alone(text):
+    # Rows and fields are those of the text in which each run is one comma, found by hand.
+    data = text.encode()
+    ends, separators = scan(data, BLANKS)
+    inside, opens = False, True
+    fields, own_ends, line_start = [], [], True
+    i = 0
+    while i < len(text):
+        letter = text[i]
+        if inside:
+            if text[i : i + 2] == '""':
+                i += 1
+            elif letter == '"':
+                inside = False
+        elif letter == '"' and opens:
+            inside, opens, line_start = True, False, False
+        elif letter == "\n":
+            own_ends.append(i)
+            opens = line_start = True
+        elif letter in " \t":
+            run = i
+            while i + 1 < len(text) and text[i + 1] in " \t":
+                i += 1
+            if not line_start and not re.match(r"\r?(\n|\Z)", text[i + 1 :]):
+                fields.append(run)
+            opens = True
+        else:
+            opens = line_start = False
+        i += 1
+    assert ends.tolist() == own_ends
+    assert separators.tolist() == fields
+
+
+@properties
+@given(st.text(alphabet='a" \t\n', max_size=40))
+def test_squeezed_rows_have_the_same_fields(text):
+    data = text.encode()
+    ends, separators = scan(data, BLANKS)
+    squeezed = squeeze(data, BLANKS)
+    again, single = scan(squeezed, b" ")
+    assert len(again) == len(ends)
+    assert len(single) == len(separators)
+    assert squeeze(squeezed, BLANKS) == squeezed
+    assert squeeze(data, b",") == data
+
+
+def test_fields_of_a_row():
+    assert split(b'a, "b, c" ,\r\n', b",") == ["a", "b, c", ""]
+    assert split(b"a   b\n", b" ") == ["a", "", "", "b"]
+    assert split(b'  a \t "b  c"  \r\n', BLANKS) == ["a", "b  c"]
+    assert split(b" \n", BLANKS) == split(b"", b",") == []

@@ -1,0 +1,165 @@
+"""Weights of rows and of classes: what is taken, what is refused, and scikit-learn's "balanced".
+
+What they do to a loss, a gradient and a metric is tested with those.
+"""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
+
+import minigd as gd
+from minigd.data.row_weights import balance, check_class_weight, check_weights, labels, of_classes
+
+# Weights of rows ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        [1, 0, 2],
+        (1.0, 0.0, 2.0),
+        np.array([1, 0, 2], dtype="int8"),
+        np.array([1, 0, 2], dtype="float32"),
+        pd.Series([1, 0, 2], index=[7, 8, 9]),
+        np.array([9, 1, 9, 0, 9, 2])[1::2],
+    ],
+    ids=["list", "tuple", "int8", "float32", "series", "strided"],
+)
+@pytest.mark.parametrize("rows", [3, None])
+def test_weights_become_float64_on_the_host(weight, rows):
+    taken = check_weights(weight, rows)
+    assert type(taken) is np.ndarray
+    assert taken.dtype == np.float64
+    np.testing.assert_array_equal(taken, [1.0, 0.0, 2.0])
+
+
+def test_weights_come_from_any_device(backend):
+    taken = check_weights(backend.asarray([1, 0, 2]), 3)
+    assert type(taken) is np.ndarray
+    np.testing.assert_array_equal(taken, [1.0, 0.0, 2.0])
+
+
+def test_truth_values_choose_rows():
+    np.testing.assert_array_equal(check_weights([True, False, True], 3), [1.0, 0.0, 1.0])
+
+
+def test_what_is_taken_is_the_callers_no_longer():
+    weight = np.array([1.0, 2.0])
+    taken = check_weights(weight, 2)
+    weight[0] = 5.0
+    np.testing.assert_array_equal(taken, [1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("weight", "rows", "words"),
+    [
+        ([1.0, 2.0], 3, r"sample_weight has shape \(2,\): .* shape \(3,\)"),
+        ([[1.0], [2.0]], 2, r"sample_weight has shape \(2, 1\): .* shape \(2,\)"),
+        (1.0, 2, r"sample_weight has shape \(\)"),
+        ([[1.0, 2.0]], None, r"sample_weight has shape \(1, 2\): .* shape \(rows,\)"),
+    ],
+)
+def test_a_weight_for_each_row_is_asked_for(weight, rows, words):
+    with pytest.raises(gd.ShapeError, match=words):
+        check_weights(weight, rows)
+
+
+@pytest.mark.parametrize(
+    ("weight", "words"),
+    [
+        ([1.0, -0.5], r"sample_weight holds -0\.5 at row 1"),
+        ([1.0, -0.5, 1.0, -7.0], r"sample_weight holds -0\.5 at row 1 \(counted from 0\)"),
+        ([1.0, np.nan], "sample_weight holds nan at row 1"),
+        ([1.0, 1.0, np.inf], "sample_weight holds inf at row 2"),
+        ([0.0, 0.0], "all of sample_weight is 0: there is nothing to train on"),
+        ([], "all of sample_weight is 0"),
+        (["a", "b"], "sample_weight must hold numbers"),
+        ([1.0, None], "sample_weight must hold numbers"),
+        ([1j, 1.0], "sample_weight must hold numbers"),
+    ],
+)
+def test_what_is_no_weight_is_refused(weight, words):
+    with pytest.raises(gd.DataError, match=words):
+        check_weights(weight, None)
+
+
+# Classes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "float32", "bool"])
+def test_labels_are_the_class_of_each_row_in_any_form(backend, dtype):
+    classes = np.array([1, 0, 0, 1])
+    for y in (classes, classes.reshape(-1, 1), np.eye(2)[classes], np.eye(3)[classes]):
+        found = labels(backend.asarray(y.astype(dtype)))
+        assert type(found) is np.ndarray
+        assert found.dtype == np.int64
+        np.testing.assert_array_equal(found, classes)
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        ([0.0, 0.5], r"classes, which are integers, and y holds 0\.5"),
+        ([1.0, np.nan], "integers, and y holds nan"),
+        ([1.0, np.inf], "integers, and y holds inf"),
+        ([[0.3, 0.7], [0.0, 1.0]], "the rows of y are not one-hot"),
+        ([[1.0, 1.0], [0.0, 1.0]], "the rows of y are not one-hot"),
+        ([[0.0, 0.0], [0.0, 1.0]], "the rows of y are not one-hot"),
+    ],
+)
+def test_targets_that_are_no_classes_are_refused(backend, y, words):
+    with pytest.raises(gd.DataError, match=words):
+        labels(backend.asarray(y))
+
+
+@pytest.mark.parametrize(
+    ("y", "classes"),
+    [([0, 0, 0, 1], 2), ([2, 0, 1, 1, 1, 2, 2, 2], 3), ([5, 5, 3], 2), ([4], 1)],
+)
+def test_balanced_weights_are_scikit_learns(y, classes):
+    y = np.array(y)
+    kinds, counts = np.unique(y, return_counts=True)
+    table = balance(dict(zip(kinds.tolist(), counts.tolist(), strict=True)))
+    assert len(table) == classes
+    expected = compute_class_weight("balanced", classes=kinds, y=y)
+    np.testing.assert_allclose([table[kind] for kind in kinds.tolist()], expected, rtol=1e-15)
+    expected = compute_sample_weight("balanced", y)
+    np.testing.assert_allclose(of_classes(y, table), expected, rtol=1e-15)
+
+
+def test_balanced_weights_let_classes_count_the_same():
+    totals = {0: 12.5, 1: 0.5, 7: 3.0, 8: 0.0}
+    table = balance(totals)
+    assert set(table) == {0, 1, 7}  # what has no weight can't be given one
+    shares = [totals[kind] * weight for kind, weight in table.items()]
+    np.testing.assert_allclose(shares, np.full(3, 16.0 / 3), rtol=1e-15)
+    assert balance({}) == {}
+
+
+def test_a_class_that_is_not_in_the_table_counts_1():
+    weight = of_classes(np.array([3, 0, 3, 1]), {3: 0.25, 1: 0.0, 9: 4.0})
+    np.testing.assert_array_equal(weight, [0.25, 1.0, 0.25, 0.0])
+    np.testing.assert_array_equal(of_classes(np.array([2]), {}), [1.0])
+
+
+def test_class_weights_become_plain_numbers():
+    taken = check_class_weight({np.int64(0): np.float32(0.5), True: 2})
+    assert taken == {0: 0.5, 1: 2.0}
+    assert {type(kind) for kind in taken} == {int}
+    assert {type(value) for value in taken.values()} == {float}
+    assert check_class_weight("balanced") == "balanced"
+
+
+@pytest.mark.parametrize("given", ["Balanced", [1.0, 2.0], 3.0, None, np.array([1.0, 2.0])])
+def test_what_is_no_class_weight_is_refused(given):
+    with pytest.raises(TypeError, match="class_weight is a dict from class to weight"):
+        check_class_weight(given)
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
+def test_a_class_weight_is_at_least_0_and_finite(value):
+    with pytest.raises(
+        ValueError, match="the weight of class 1 must be a number, at least 0 and finite"
+    ):
+        check_class_weight({0: 1.0, 1: value})

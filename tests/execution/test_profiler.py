@@ -1,0 +1,68 @@
+"""The line that says where the time of a fit went: its sums, its steps, and no change of a bit."""
+
+import re
+
+import numpy as np
+import pytest
+
+import minigd as gd
+from minigd.execution.profiler import EVERY, Receipt
+
+PARTS = ("matrix products", "elementwise", "updates and the loop", "reading")
+
+
+def rows(n=3000):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 10))
+    return X, X[:, :3].argmax(axis=1)
+
+
+def trained(receipt, layers=None, **options):
+    layers = layers or [gd.Dense(8), gd.ReLU(), gd.Dense(3), gd.Softmax()]
+    model = gd.Sequential(layers, inputs=10)
+    trainer = gd.Trainer(model, "categorical_crossentropy", "adam", **options)
+    X, y = rows()
+    trainer.fit(X, y, batch_size=10, receipt=receipt)
+    return model.flat_params
+
+
+def test_the_shares_are_of_the_whole(capsys):
+    trained(True)
+    line = capsys.readouterr().err.strip()
+    assert re.match(r"\d+\.\d\d s over 300 steps: ", line)
+    shares = {part: int(re.search(rf"{part} (-?\d+)%", line)[1]) for part in PARTS}
+    assert abs(sum(shares.values()) - 100) <= 2  # each is rounded
+    assert shares["matrix products"] > 0
+    assert re.search(r"\([\d.]+ GFLOP/s of [\d.]+ that this machine does\)", line)
+
+
+def test_a_fit_without_it_says_nothing(capsys):
+    trained(False)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_looking_changes_no_bit(fast, capsys):
+    if fast:
+        pytest.importorskip("numba")
+    np.testing.assert_array_equal(trained(True, fast=fast), trained(False, fast=fast))
+
+
+def test_steps_that_are_not_recorded_are_told_whole(capsys):
+    trained(True, [gd.Dense(8), gd.Dropout(0.1), gd.Dense(3), gd.Softmax()])
+    line = capsys.readouterr().err
+    assert "training" in line
+    assert "GFLOP" not in line
+
+
+def test_one_step_in_many_is_looked_at():
+    receipt = Receipt()
+    assert sum(receipt.due() for _ in range(10 * EVERY)) == 10
+
+
+def test_products_are_counted_by_their_shapes():
+    receipt = Receipt()
+    a, b, out = np.ones((30, 50)), np.ones((50, 20)), np.empty((30, 20))
+    receipt.run([("dot", np.dot, (a, b, out)), ("tanh", np.tanh, (out, out))])
+    assert receipt._flops == 2 * 30 * 50 * 20
+    np.testing.assert_array_equal(out, np.tanh(np.full((30, 20), 50.0)))

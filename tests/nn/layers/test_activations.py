@@ -1,0 +1,181 @@
+"""The activations: their numbers against SciPy, and that each keeps its output and nothing else.
+
+They hold no parameters, so that all they can get wrong is a number or an array.
+"""
+
+import numpy as np
+import pytest
+from scipy import special
+
+import minigd as gd
+from minigd.checks import reference
+from minigd.nn.layers.activations import Activation
+
+FUNCTIONS = {
+    gd.Tanh: np.tanh,
+    gd.Sigmoid: special.expit,
+    gd.ReLU: lambda x: np.maximum(x, 0),
+    gd.LeakyReLU: lambda x: np.maximum(x, 0) + 0.01 * np.minimum(x, 0),
+    gd.Softmax: lambda x: special.softmax(x, axis=1),
+}
+DERIVATIVES = {
+    gd.Tanh: lambda x, dy: dy / np.cosh(x) ** 2,
+    gd.Sigmoid: lambda x, dy: dy * special.expit(x) * special.expit(-x),
+    gd.ReLU: lambda x, dy: np.where(x > 0, dy, 0),
+    gd.LeakyReLU: lambda x, dy: np.where(x > 0, dy, 0.01 * dy),
+    gd.Softmax: lambda x, dy: np.array(
+        [reference.softmax_jacobian(special.softmax(row)) @ d for row, d in zip(x, dy, strict=True)]
+    ),
+}
+each = pytest.mark.parametrize("layer", FUNCTIONS, ids=lambda layer: layer.__name__)
+
+
+def model_of(layer, backend, width=3, dtype="float64"):
+    return gd.Sequential([layer()], inputs=width, backend=backend, dtype=dtype)
+
+
+def batch(n=6, width=3, dtype="float64"):
+    rng = np.random.default_rng(n)
+    return rng.normal(scale=3, size=(n, width)).astype(dtype), rng.normal(size=(n, width))
+
+
+def test_every_activation_is_tested_here():
+    assert set(Activation.__subclasses__()) == set(FUNCTIONS)
+
+
+@each
+@pytest.mark.parametrize("n", [1, 6, 9000])  # the last is cut into slices on the CPU
+def test_numbers_are_scipys(backend, layer, n):
+    model = model_of(layer, backend)
+    x, dy = batch(n)
+    y = model.forward(backend.asarray(x), train=True)
+    dx = model.backward(backend.asarray(dy), input_gradient=True)
+    np.testing.assert_allclose(backend.to_numpy(y), FUNCTIONS[layer](x), rtol=1e-13, atol=1e-15)
+    expected = DERIVATIVES[layer](x, dy)
+    # 1 − y² loses digits where y is near 1: the error is absolute, a few units of 1e-16.
+    np.testing.assert_allclose(backend.to_numpy(dx), expected, rtol=1e-12, atol=2e-15)
+
+
+@each
+def test_it_keeps_its_output_and_nothing_else(backend, layer):
+    model = model_of(layer, backend)
+    y = model.forward(backend.asarray(batch()[0]), train=True)
+    (kept,) = model.layers[0].kept()
+    assert kept is y
+
+
+@each
+def test_it_keeps_nothing_outside_training(backend, layer):
+    model = model_of(layer, backend)
+    model.forward(backend.asarray(batch()[0]))
+    with pytest.raises(RuntimeError, match=f"{layer.__name__.lower()}1: backward was called with"):
+        model.layers[0].backward(backend.asarray(batch()[1]))
+
+
+@each
+def test_a_second_backward_is_refused(backend, layer):
+    model = model_of(layer, backend)
+    x, dy = map(backend.asarray, batch())
+    model.forward(x, train=True)
+    model.layers[0].backward(dy)
+    with pytest.raises(RuntimeError, match=f"{layer.__name__.lower()}1: .* for the second time"):
+        model.layers[0].backward(dy)
+
+
+@each
+def test_input_and_gradient_are_not_modified_and_results_are_fresh(backend, layer):
+    model = model_of(layer, backend)
+    host = batch()
+    x, dy = (backend.asarray(a.copy()) for a in host)
+    y = model.forward(x, train=True)
+    dx = model.backward(dy, input_gradient=True)
+    results = backend.to_numpy(y).copy(), backend.to_numpy(dx).copy()
+    model.forward(2 * x, train=True)
+    model.backward(2 * dy, input_gradient=True)
+    for array, expected in zip((x, dy, y, dx), (*host, *results), strict=True):
+        np.testing.assert_array_equal(backend.to_numpy(array), expected)
+
+
+@each
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_models_dtype_is_kept(backend, layer, dtype):
+    model = model_of(layer, backend, dtype=dtype)
+    x, dy = map(backend.asarray, batch())
+    assert model.forward(x, train=True).dtype == dtype
+    assert model.backward(dy, input_gradient=True).dtype == dtype
+
+
+@each
+def test_huge_inputs_in_float32_give_finite_results_without_a_warning(backend, layer):
+    model = model_of(layer, backend, dtype="float32")
+    x = np.array([[1e4, -1e4, 0.0], [-1e4, -1e4, -1e4], [1e4, 1e4, 1e4]], dtype="float32")
+    y = model.forward(backend.asarray(x), train=True)
+    dx = model.backward(backend.asarray(np.ones_like(x)), input_gradient=True)
+    np.testing.assert_allclose(backend.to_numpy(y), FUNCTIONS[layer](x), rtol=1e-6)
+    assert np.isfinite(backend.to_numpy(dx)).all()
+
+
+@each
+def test_it_has_no_parameters_and_keeps_the_width(layer):
+    model = model_of(layer, "numpy")
+    assert model.flat_params.size == 0
+    assert model.layers[0].n_out == 3
+    arguments = "slope=0.01" if layer is gd.LeakyReLU else ""
+    assert repr(layer()) == f"{layer.__name__}({arguments})"
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.2, 0.999])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_slope_is_that_of_both_passes(backend, slope, dtype):
+    model = gd.Sequential([gd.LeakyReLU(slope)], inputs=3, backend=backend, dtype=dtype)
+    x, dy = (a.astype(dtype) for a in batch(9))
+    y = model.forward(backend.asarray(x), train=True)
+    dx = model.backward(backend.asarray(dy), input_gradient=True)
+    factor = np.where(x > 0, 1, np.asarray(slope, dtype=dtype))
+    np.testing.assert_array_equal(backend.to_numpy(y), factor * x)
+    np.testing.assert_array_equal(backend.to_numpy(dx), factor * dy)
+    assert y.dtype == dx.dtype == dtype
+
+
+def test_at_the_kink_the_slope_of_leaky_relu_is_that_below(backend):
+    model = gd.Sequential([gd.LeakyReLU(0.25)], inputs=2, backend=backend, dtype="float64")
+    y = model.forward(backend.asarray([[0.0, -0.0]]), train=True)
+    np.testing.assert_array_equal(backend.to_numpy(y), [[0.0, 0.0]])
+    dx = model.backward(backend.asarray([[4.0, -8.0]]), input_gradient=True)
+    np.testing.assert_array_equal(backend.to_numpy(dx), [[1.0, -2.0]])
+
+
+@pytest.mark.parametrize("slope", [1.0, -0.1, np.nan, np.inf, "0.1", None, True])
+def test_a_slope_out_of_range_is_refused(slope):
+    with pytest.raises(ValueError, match="slope must be a number, at least 0 and below 1, not "):
+        gd.LeakyReLU(slope)
+
+
+def test_a_slope_is_copied_and_saved(tmp_path):
+    model = gd.Sequential([gd.LeakyReLU(0.25)], inputs=2)
+    model.save(tmp_path / "m.npz")
+    for again in (model.copy(), gd.load(tmp_path / "m.npz")):
+        np.testing.assert_array_equal(again.forward([[-4.0, 4.0]]), [[-1.0, 4.0]])
+
+
+def test_softmax_of_one_column_is_one(backend):
+    model = model_of(gd.Softmax, backend, width=1)
+    y = model.forward(backend.asarray([[-5.0], [7.0]]), train=True)
+    np.testing.assert_array_equal(backend.to_numpy(y), [[1.0], [1.0]])
+    dx = model.backward(backend.asarray([[1.0], [2.0]]), input_gradient=True)
+    np.testing.assert_array_equal(backend.to_numpy(dx), [[0.0], [0.0]])
+
+
+def test_softmax_in_the_middle_of_a_model_is_a_layer_like_any_other(backend):
+    # No layer secretly means something else: the true Jacobian, whatever the loss.
+    model = gd.Sequential(
+        [gd.Dense(3), gd.Softmax(), gd.Dense(2)], inputs=2, backend=backend, dtype="float64"
+    )
+    rng = np.random.default_rng(0)
+    x, dy = rng.normal(size=(5, 2)), rng.normal(size=(5, 2))
+    W1, W2 = (backend.to_numpy(model.params[f"dense{i}.W"]) for i in (1, 2))
+    model.forward(backend.asarray(x), train=True)
+    dx = model.backward(backend.asarray(dy), input_gradient=True)
+    p = special.softmax(x @ W1, axis=1)
+    expected = [W1 @ reference.softmax_jacobian(p[i]) @ W2 @ dy[i] for i in range(5)]
+    np.testing.assert_allclose(backend.to_numpy(dx), expected, atol=1e-14)
