@@ -3,21 +3,13 @@
 Rows in, batches cut, layers forward, one loss, layers backward, one update: every step legible.
 """
 
+import importlib
 import importlib.util
 import typing
 
-from minigd.backends.base import Array, Backend, get_backend
-from minigd.checks.backends import compare_backends
-from minigd.checks.gradients import check_gradients, check_layer
+from minigd.backends.base import Backend, get_backend
 from minigd.data.batches import Batch, Batches, batch_slices
-from minigd.data.sources import (
-    ArraySource,
-    CsvSource,
-    IdxSource,
-    IterableSource,
-    NpySource,
-    ParquetSource,
-)
+from minigd.data.sources.array import ArraySource
 from minigd.errors import (
     BackendError,
     CheckpointError,
@@ -26,18 +18,6 @@ from minigd.errors import (
     GradientError,
     ShapeError,
 )
-from minigd.insight.coefficients import coefficients
-from minigd.insight.explain import explain
-from minigd.insight.heavy_rows import HeavyRows
-from minigd.insight.lr_finder import RateCurve, find_learning_rate
-from minigd.insight.plots import (
-    plot_confusion,
-    plot_decision_boundary,
-    plot_predictions,
-    plot_schedule,
-)
-from minigd.insight.race import race
-from minigd.interop.onnx import export_onnx
 from minigd.nn import initializers, metrics
 from minigd.nn.layers import (
     BatchNorm,
@@ -76,7 +56,29 @@ from minigd.training.callbacks import Checkpoint, CsvLog, EarlyStopping, PrintEv
 from minigd.training.history import History
 from minigd.training.model_files import load
 from minigd.training.trainer import Event, Trainer
+from minigd.types import Array
 from minigd.version import __version__
+
+if typing.TYPE_CHECKING:
+    from minigd.checks.backends import compare_backends
+    from minigd.checks.gradients import check_gradients, check_layer
+    from minigd.data.sources.csv import CsvSource
+    from minigd.data.sources.idx import IdxSource
+    from minigd.data.sources.iterable import IterableSource, ParquetSource
+    from minigd.data.sources.npy import NpySource
+    from minigd.insight.coefficients import coefficients
+    from minigd.insight.explain import explain
+    from minigd.insight.heavy_rows import HeavyRows
+    from minigd.insight.lr_finder import RateCurve, find_learning_rate
+    from minigd.insight.plots import (
+        plot_confusion,
+        plot_decision_boundary,
+        plot_predictions,
+        plot_schedule,
+    )
+    from minigd.insight.race import race
+    from minigd.interop.onnx import export_onnx
+    from minigd.interop.sklearn.estimators import MiniBatchClassifier, MiniBatchRegressor
 
 __all__ = [
     "SGD",
@@ -157,22 +159,40 @@ __all__ = [
     "race",
 ]
 
-if typing.TYPE_CHECKING:
-    from minigd.interop.sklearn.estimators import MiniBatchClassifier, MiniBatchRegressor
-
-# They are made of scikit-learn's classes, and loaded when they are first asked for.
-_ESTIMATORS = ["MiniBatchClassifier", "MiniBatchRegressor"]
+# Loaded when they are first asked for: a training loop needs none of them.
+_ON_DEMAND = {
+    "CsvSource": "minigd.data.sources.csv",
+    "HeavyRows": "minigd.insight.heavy_rows",
+    "IdxSource": "minigd.data.sources.idx",
+    "IterableSource": "minigd.data.sources.iterable",
+    "NpySource": "minigd.data.sources.npy",
+    "ParquetSource": "minigd.data.sources.iterable",
+    "RateCurve": "minigd.insight.lr_finder",
+    "check_gradients": "minigd.checks.gradients",
+    "check_layer": "minigd.checks.gradients",
+    "coefficients": "minigd.insight.coefficients",
+    "compare_backends": "minigd.checks.backends",
+    "explain": "minigd.insight.explain",
+    "export_onnx": "minigd.interop.onnx",
+    "find_learning_rate": "minigd.insight.lr_finder",
+    "plot_confusion": "minigd.insight.plots",
+    "plot_decision_boundary": "minigd.insight.plots",
+    "plot_predictions": "minigd.insight.plots",
+    "plot_schedule": "minigd.insight.plots",
+    "race": "minigd.insight.race",
+}
+# These are made of scikit-learn's classes.
 if importlib.util.find_spec("sklearn") is not None:
     __all__ += ["MiniBatchClassifier", "MiniBatchRegressor"]
+_ESTIMATORS = "minigd.interop.sklearn.estimators"
+_ON_DEMAND |= {"MiniBatchClassifier": _ESTIMATORS, "MiniBatchRegressor": _ESTIMATORS}
 
 if not typing.TYPE_CHECKING:
 
     def __getattr__(name):
-        if name not in _ESTIMATORS:
+        if name not in _ON_DEMAND:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from minigd.interop.sklearn import estimators
-
-        globals()[name] = getattr(estimators, name)
+        globals()[name] = getattr(importlib.import_module(_ON_DEMAND[name]), name)
         return globals()[name]
 
 

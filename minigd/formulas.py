@@ -8,7 +8,7 @@ maximum do by themselves, and nothing takes `abs`.
 
 import numpy as np
 
-from minigd.backends.base import Array
+from minigd.types import Array
 
 
 def tanh(x: Array) -> Array:
@@ -198,8 +198,7 @@ def adam(
 ) -> tuple[Array, Array, Array]:
     """Return the new (p, m, v): m = β₁ m + (1 − β₁) g, v = β₂ v + (1 − β₂) g², p − α m / (√v + ε).
 
-    `rate` α and `epsilon` ε carry the bias corrections of the step; `minigd.optim.updaters.Adam` says
-    how.
+    `rate` α and `epsilon` ε carry the bias corrections of the step: `minigd.Adam` says how.
     """
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * (g * g)

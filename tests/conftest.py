@@ -9,12 +9,12 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import host_cuda
 import pytest
-import strict_cupy
+from oracles import host_cuda, strict_cupy
 
-from minigd.backends.base import Array, Backend, CupyBackend, get_backend
+from minigd.backends.base import Backend, CupyBackend, get_backend
 from minigd.errors import BackendError
+from minigd.types import Array
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -5,12 +5,11 @@ Every formula keeps its dtype, takes complex numbers, and gives the same bits sl
 
 from decimal import Decimal, localcontext
 
-import host_cuda
 import numpy as np
 import pytest
-import strict_cupy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import host_cuda, strict_cupy
 from scipy import special
 
 import minigd as gd

@@ -1,1 +1,5 @@
-"""TODO."""
+"""Where arrays live, and what users bring as rows made into arrays.
+
+It may import `errors`, `progress`, `types` and `formulas`, and nothing else of the package.
+Start with `base.py`: the backend object, NumPy's and CuPy's.
+"""

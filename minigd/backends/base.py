@@ -9,17 +9,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from numbers import Number
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from minigd.backends import cuda_kernels as kernels
 from minigd.backends.frames import listed, plain
 from minigd.errors import BackendError, DataError, unknown_name
-
-Array: TypeAlias = Any
-"""`numpy.ndarray` or `cupy.ndarray`, whichever the backend at hand works on; no narrower type is
-true of both."""
+from minigd.types import Array
 
 
 class Views(dict[str, Array]):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigd.backends.base import Array
+from minigd.types import Array
 
 DEPTH = 3
 """Buffers for each kind of array: one is computed on, one is on its way, one is being filled."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigd.backends.base import Array, Backend, backend_of, get_backend
+from minigd.backends.base import Backend, backend_of, get_backend
 from minigd.data.batches import Batches
 from minigd.errors import check_integer
 from minigd.execution.fusion import fuse
@@ -18,6 +18,7 @@ from minigd.nn.losses import Loss
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import Updater, get_updater
+from minigd.types import Array
 
 ROUNDINGS = 16
 """How many roundings of a number, and times the square root of how many numbers were summed, two
@@ -89,7 +90,8 @@ def compare_backends(
 
     Forward of each layer, the loss and its gradient, backward of each layer, the gradient of each
     parameter, and the update are compared in this order, each from the same numbers on both
-    backends; on a GPU the layers are, and then what a trainer puts in their place (`minigd.execution.fusion`).
+    backends; on a GPU the layers are, and then what a trainer puts in their place
+    (`minigd.execution.fusion`).
     Two results of n-term sums may differ by 16 √n roundings, of the largest number in the array.
 
     Parameters

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from minigd.backends.base import Array, NumpyBackend
+from minigd.backends.base import NumpyBackend
 from minigd.checks.diagnosis import explain
 from minigd.checks.diagnosis.layer import DRAWN
 from minigd.checks.layer_rules import (
@@ -35,6 +35,7 @@ from minigd.nn.losses import Loss, get_loss
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
 from minigd.optim.gradient_transforms import Penalty
+from minigd.types import Array
 
 Method = Literal["auto", "complex", "central"]
 

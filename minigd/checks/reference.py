@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minigd.backends.base import Array
+from minigd.types import Array
 
 
 def batch_sizes(n: int, batch_size: int) -> list[int]:

@@ -17,17 +17,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd import formulas
-from minigd.backends.base import Array
 from minigd.checks.gradients import check_gradients, check_layer
 from minigd.checks.layer_rules import LayerWarning, Same, model_of, no_inner_layers
-from minigd.cli.output import show
 from minigd.data.batches import Batches
 from minigd.errors import GradientError, PerExampleError, ShapeError
 from minigd.nn.layers import Layer
 from minigd.nn.layers.normalization import Adapted
 from minigd.nn.losses import Loss
 from minigd.nn.sequential import Sequential
-from minigd.progress import printable, say
+from minigd.progress import printable
+from minigd.types import Array
 
 SIZES = (7, 2, 1)
 WIDTHS = (6, 5, 1)
@@ -299,26 +298,3 @@ def _targets(n: int, width: int) -> list[Array]:
     classes = rng.integers(0, max(width, 2), n)
     labels = (shares > 0.5).astype("float64")
     return [shares, labels, classes, np.eye(max(width, 2))[classes][:, :width]]
-
-
-def main(path: str) -> int:
-    """Check a file, print a line for each layer and loss, and return the exit code.
-
-    0: all are right; 1: one is wrong; 2: the file is not there, or holds something that can't be
-    checked, or nothing to check.
-
-    >>> main("/no/such/file.py")
-    2
-    """
-    try:
-        things = things_in(path)
-    except (OSError, ValueError) as error:
-        say(f"minigd check: {error}")
-        return 2
-    verdicts = []
-    for name, thing in things:
-        verdicts.append(check_thing(name, thing))
-        show(str(verdicts[-1]))
-    if any(verdict.checked and not verdict.right for verdict in verdicts):
-        return 1
-    return 0 if all(verdict.checked for verdict in verdicts) else 2

@@ -1,1 +1,5 @@
-"""What the commands of the shell do, one a file. Each is a function that Python can call too."""
+"""The commands: `minigd train`, `predict`, `evaluate`, `info`, `race`, `check` and `demo`.
+
+It may import everything, and nothing imports it.
+Start with `main.py`.
+"""

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.cli.output import show
 from minigd.cli.places import check_picture
 from minigd.data.batches import Batches
@@ -19,6 +18,7 @@ from minigd.optim.updaters import Adam
 from minigd.progress import Watch
 from minigd.training.history import History
 from minigd.training.trainer import Event, Trainer
+from minigd.types import Array
 
 
 class Run(NamedTuple):

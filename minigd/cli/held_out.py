@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 
-from minigd.data.sources import Source
+from minigd.data.sources.base import Source
 from minigd.progress import say
 
 HELD_OUT = 0.2

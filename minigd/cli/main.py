@@ -283,9 +283,9 @@ def _add_check(commands: Any) -> None:
 
 
 def _check(options: Options) -> int:
-    from minigd.checks import user_file as check
+    from minigd.cli.check import check
 
-    return check.main(options.file)
+    return check(options.file)
 
 
 def _add_demo(commands: Any) -> None:

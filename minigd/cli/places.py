@@ -23,8 +23,8 @@ def check_out(
     ----------
     out : path
     spare : collection of str, optional
-        The kinds of file, as `minigd.data.sources.file_kinds.kind_of` names them, that are not replaced,
-        unless they are empty.
+        The kinds of file, as `minigd.data.sources.file_kinds.kind_of` names them, that are not
+        replaced, unless they are empty.
     **read : path
         Files that are read, and must not be replaced, by what they are: ``table``, ``model``.
 

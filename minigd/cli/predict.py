@@ -9,7 +9,6 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.cli.output import Output
 from minigd.cli.places import check_out
 from minigd.cli.tables import remark
@@ -17,6 +16,7 @@ from minigd.cli.trained import Trained, load
 from minigd.formulas import sigmoid
 from minigd.progress import watched
 from minigd.storage import npz as state
+from minigd.types import Array
 
 
 def predict(

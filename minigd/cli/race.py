@@ -14,7 +14,8 @@ from minigd.cli.messages import counted
 from minigd.cli.network import HIDDEN, adapt, network
 from minigd.cli.tables import USUAL, Reading, Task, open_for_training
 from minigd.data.batches import Batches
-from minigd.data.sources import ArraySource, Source
+from minigd.data.sources.array import ArraySource
+from minigd.data.sources.base import Source
 from minigd.insight.race import Race
 from minigd.insight.race import race as between
 from minigd.nn.sequential import Sequential

@@ -10,15 +10,17 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.cli.messages import counted
-from minigd.data.sources import CsvSource, IterableSource, NpySource, ParquetSource
+from minigd.data.sources.csv import CsvSource
 from minigd.data.sources.csv_layout import some_names
+from minigd.data.sources.iterable import IterableSource, ParquetSource
+from minigd.data.sources.npy import NpySource
 from minigd.data.tables.precision import Rounding
 from minigd.data.tables.remedy import Remedy
 from minigd.data.tables.schema import MISSING_LEVEL, MissingColumn, Schema
 from minigd.errors import DataError, ShapeError
 from minigd.progress import say, watched
+from minigd.types import Array
 
 Task: TypeAlias = Literal["classification", "regression"]
 Table: TypeAlias = CsvSource | IterableSource

@@ -19,7 +19,7 @@ from minigd.cli.resume import check_checkpoint, go_on
 from minigd.cli.tables import USUAL, Reading, Table, Task, open_for_training
 from minigd.cli.trained import Trained
 from minigd.data.batches import Batches
-from minigd.data.sources import Source
+from minigd.data.sources.base import Source
 from minigd.optim.schedules import CosineDecay
 from minigd.optim.updaters import Adam
 from minigd.progress import say

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from minigd.backends.base import Array, Backend, Workspace, backend_of
+from minigd.backends.base import Backend, Workspace, backend_of
 from minigd.backends.frames import check_rows_alike
 from minigd.data.pipeline import Piece, cut, prefetched, shuffled
 from minigd.data.row_weights import (
@@ -23,9 +23,11 @@ from minigd.data.row_weights import (
     of_classes,
     warn_of_unknown,
 )
-from minigd.data.sources import ArraySource, Rows, Source
+from minigd.data.sources.array import ArraySource
+from minigd.data.sources.base import Rows, Source
 from minigd.errors import DataError, check_integer
 from minigd.progress import watched
+from minigd.types import Array
 
 # The first word of a seed sequence says what is drawn, so that weights and orders never coincide.
 _ORDER = 2

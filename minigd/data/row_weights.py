@@ -11,9 +11,10 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from minigd.backends.base import Array, backend_of
+from minigd.backends.base import backend_of
 from minigd.data.labels import find_label, label_key
 from minigd.errors import DataError, ShapeError, check_number
+from minigd.types import Array
 
 ClassWeight: TypeAlias = Mapping[Any, float] | Literal["balanced"]
 """A weight for each class, by its label; or weights that let all classes count the same."""
@@ -97,8 +98,8 @@ def check_class_weight(
 ) -> ClassWeight:
     """Return class weights by the numbers of the classes, and refuse what is none.
 
-    A class is named by its label, however that is written: `minigd.data.labels.same_label`. A label that
-    no class has is warned about.
+    A class is named by its label, however that is written: `minigd.data.labels.same_label`. A
+    label that no class has is warned about.
 
     Parameters
     ----------

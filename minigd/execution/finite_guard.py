@@ -1,6 +1,6 @@
 """A guard makes each update only while loss and gradient are finite, so that parameters stay good.
 
-On the CPU it looks at every step; `minigd.execution.device_guard` is the guard of a GPU, where a look would make
+On the CPU it looks at every step; `device_guard.py` is the guard of a GPU, where a look would make
 the host wait.
 """
 
@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigd.backends.base import Array, Backend
+from minigd.backends.base import Backend
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import UPDATERS, Updater
+from minigd.types import Array
 
 
 class Masked(NamedTuple):

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.formulas import (
     binary_cross_entropy,
     binary_cross_entropy_backward,
@@ -31,6 +30,7 @@ from minigd.nn.losses import (
     Loss,
     MeanSquaredError,
 )
+from minigd.types import Array
 
 # Formulas that stand for several -----------------------------------------------------------------
 

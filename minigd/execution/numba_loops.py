@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd import formulas
-from minigd.backends.base import Array, NumpyBackend
+from minigd.backends.base import NumpyBackend
 from minigd.errors import BackendError
+from minigd.types import Array
 
 # Those without tanh, exp and log, of which NumPy has vectorised forms and Numba has not. Of the
 # forward ones only ReLU, which is exact, so that a prediction is the same with and without.

@@ -8,10 +8,10 @@ import copy
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.errors import check_number
 from minigd.nn.layers import LAYERS
 from minigd.nn.objective import Objective
+from minigd.types import Array
 
 
 class RowClipping:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Array
+from minigd.types import Array
 
 EVERY = 101
 """Of so many steps one is looked at; a prime, so that no rhythm of the data hides from it."""

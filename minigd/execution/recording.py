@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigd.backends.base import Array, Backend, NumpyBackend, Views, Workspace
+from minigd.backends.base import Backend, NumpyBackend, Views, Workspace
 from minigd.execution import per_example
 from minigd.execution.fusion import fuse
 from minigd.execution.numba_loops import (
@@ -31,6 +31,7 @@ from minigd.execution.profiler import Receipt
 from minigd.nn.layers import LAYERS
 from minigd.nn.losses import LOSSES
 from minigd.nn.objective import Objective
+from minigd.types import Array
 
 MOST = 8
 """Batches of how many different sizes a trainer keeps recordings of."""
@@ -259,7 +260,7 @@ class Recording:
 class Steps:
     """Training steps of an objective: replayed where they can be, and done by the layers otherwise.
 
-    On a GPU nothing is replayed, and layers that stand side by side are fused: `minigd.execution.fusion`.
+    On a GPU nothing is replayed, and layers that stand side by side are fused: `fusion.py`.
 
     Parameters
     ----------

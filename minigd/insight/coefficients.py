@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.nn.layers import Dense, Rescale, Sigmoid, Softmax, Standardize
 from minigd.nn.sequential import Sequential
+from minigd.types import Array
 
 
 def coefficients(model: Sequential) -> tuple[Array, Array]:

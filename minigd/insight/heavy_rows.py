@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.errors import DataError, check_integer
 from minigd.progress import printable
 from minigd.training.trainer import Event
+from minigd.types import Array
 
 
 class HeavyRow(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minigd import formulas
-from minigd.backends.base import Array, backend_of, get_backend
+from minigd.backends.base import backend_of, get_backend
 from minigd.errors import DataError, ShapeError, check_integer
 from minigd.nn.layers import Sigmoid, Softmax
 from minigd.nn.losses import BinaryCrossEntropy, CategoricalCrossEntropy, check_rows
@@ -20,6 +20,7 @@ from minigd.nn.metrics import R2
 from minigd.nn.sequential import Sequential
 from minigd.optim.schedules import Constant, Schedule
 from minigd.training.history import History
+from minigd.types import Array
 
 # Blue, vermilion, green, purple, orange, sky blue, black: Okabe and Ito (2008), "Color universal
 # design", without yellow, which is lost on white.

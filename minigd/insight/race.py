@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigd.backends.base import Array, backend_of
+from minigd.backends.base import backend_of
 from minigd.data.batches import Batches, as_batches
 from minigd.errors import DivergenceError, check_integer, check_number
 from minigd.nn.layers import Sigmoid, Softmax
@@ -23,6 +23,7 @@ from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import UPDATERS, Updater
 from minigd.progress import Watch, say, span
 from minigd.training.trainer import Event, Trainer
+from minigd.types import Array
 
 RATES = tuple(10.0 ** (k / 2) for k in range(-8, 2))
 """Learning rates that are tried: two a decade, from 0.0001 to about 3."""

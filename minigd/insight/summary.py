@@ -1,18 +1,10 @@
-"""What a model is made of, as a table, and how much memory its training takes.
+"""What a model is made of, as a table, and how much memory its training takes."""
 
-The work arrays are those that a training pass of two rows asks for, times the batch size.
-"""
-
-import threading
 from typing import Any
 
-import numpy as np
-
 from minigd.errors import check_integer
-from minigd.execution.fusion import fused_layers
-from minigd.nn.layers.activations import Sigmoid, Softmax
-from minigd.nn.layers.normalization import Adapted, Rescale
-from minigd.nn.losses import LOSSES
+from minigd.execution.memory import work_bytes
+from minigd.nn.layers.activations import Softmax
 from minigd.optim.updaters import Updater, get_updater
 from minigd.progress import printable
 
@@ -55,30 +47,3 @@ def summarize(model: Any, batch_size: int, updater: str | Updater) -> Summary:
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     lines = [f"{a:{widths[0]}}   {b:{widths[1]}}   {c:>{widths[2]}}   {d}" for a, b, c, d in rows]
     return Summary(printable("\n".join(line.rstrip() for line in lines)))
-
-
-def work_bytes(model: Any, batch_size: int) -> int:
-    """Return the bytes of the arrays that layers write into in a training pass.
-
-    >>> import minigd as gd
-    >>> work_bytes(gd.Sequential([gd.Dense(10), gd.Tanh()], inputs=2), 100)
-    12000
-    """
-    twin = model.copy(backend="numpy")
-    for layer in twin.layers:
-        if isinstance(layer, Adapted):
-            layer.buffers["rows"][...] = 1
-    # Training leaves these out where they end a model: `minigd.Objective`.
-    last, loss = twin.layers[-1], twin.loss
-    paired = isinstance(last, Rescale) or (
-        isinstance(last, Sigmoid | Softmax) and (loss is None or loss.takes_probabilities)
-    )
-    layers = twin.layers[:-1] if paired else twin.layers
-    if not model.backend.reads_are_free:
-        layers = fused_layers(layers, loss is None or type(loss) in LOSSES.values())
-    twin.workspace.lent = threading.get_ident()
-    with np.errstate(all="ignore"):
-        y = twin.run_forward(layers, np.ones((2, twin.n_in), dtype=twin.dtype), train=True)
-        twin.run_backward(layers, np.ones_like(y))
-    nbytes: int = twin.workspace.nbytes
-    return nbytes * batch_size // 2

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.errors import ShapeError
 from minigd.nn.layers import (
     BatchNorm,
@@ -27,6 +26,7 @@ from minigd.nn.layers import (
 )
 from minigd.nn.sequential import Sequential
 from minigd.storage import npz as state
+from minigd.types import Array
 from minigd.version import __version__
 
 OPSET = 9

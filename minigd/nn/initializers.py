@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.errors import unknown_name
+from minigd.types import Array
 
 Initializer: TypeAlias = Callable[[np.random.Generator, tuple[int, ...]], Array]
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from minigd import formulas
-from minigd.backends.base import Array, Backend, backend_of, numbers
+from minigd.backends.base import Backend, backend_of, numbers
 from minigd.data.row_weights import check_weights
 from minigd.errors import DataError, ShapeError, check_number, check_per_example, unknown_name
 from minigd.storage import npz as state
+from minigd.types import Array
 
 
 class Loss:

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Array, backend_of
+from minigd.backends.base import backend_of
 from minigd.errors import DataError, ShapeError, check_per_example, unknown_name
 from minigd.nn import moments
 from minigd.storage import npz as state
+from minigd.types import Array
 
 
 class Metric:

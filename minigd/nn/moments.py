@@ -5,7 +5,7 @@ The mean square less the squared mean would be one pass, and has no digits left 
 
 from typing import Any, NamedTuple
 
-from minigd.backends.base import Array
+from minigd.types import Array
 
 
 class Part(NamedTuple):

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from minigd.backends.base import Array, backend_of
+from minigd.backends.base import backend_of
 from minigd.errors import DataError, ShapeError
 from minigd.nn.layers import (
     BatchNorm,
@@ -25,6 +25,7 @@ from minigd.nn.layers import (
 )
 from minigd.nn.losses import BinaryCrossEntropy, CategoricalCrossEntropy, Loss, get_loss
 from minigd.nn.sequential import Sequential
+from minigd.types import Array
 
 _NO_PROBABILITIES = (Dense, Tanh, ReLU, LeakyReLU, BatchNorm, Dropout)
 

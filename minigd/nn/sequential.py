@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Array, Backend, Views, Workspace, get_backend, numbers
+from minigd.backends.base import Backend, Views, Workspace, get_backend, numbers
 from minigd.backends.frames import check_names, check_source, names_of
+from minigd.backends.on_demand import call
 from minigd.errors import CheckpointError, DataError, ShapeError, check_integer
-from minigd.insight.summary import Summary, summarize
 from minigd.nn.layers import Layer
 from minigd.nn.layers.base import Declared
 from minigd.nn.layers.normalization import Adapted, adapt
@@ -21,6 +21,7 @@ from minigd.nn.losses import Loss
 from minigd.nn.metrics import Metric
 from minigd.optim.updaters import Updater
 from minigd.storage import npz as state
+from minigd.types import Array
 
 # The first word of a seed sequence says what is drawn, so that weights and orders never coincide.
 _WEIGHTS = 1
@@ -57,7 +58,7 @@ class Sequential:
         Training passes made, from which Dropout draws; saved with the model.
     names : list of str, or None
         Of the columns it was trained on, where a frame or a file named them; saved with the model.
-        Columns that come by name must be these, in this order: `minigd.backends.frames.check_names`.
+        Columns that come by name must be these, in this order.
 
     Raises
     ------
@@ -532,15 +533,13 @@ class Sequential:
     def _trainer(
         self, loss: str | Loss, updater: str | Updater, metrics: Any, options: dict[str, Any]
     ) -> Any:
-        # An import that runs against the arrows: a convenience for users, not a dependency.
-        from minigd.training.trainer import Trainer
-
         if "until_epoch" in options:
             raise TypeError(
                 "until_epoch is for a run that goes on, and Sequential.fit begins a new one: use "
                 "minigd.Trainer(model, loss, updater).fit(..., until_epoch=...)"
             )
-        return Trainer(self, loss, updater, metrics=metrics, **options)
+        make = "minigd.training.trainer", "Trainer"
+        return call(*make, self, loss, updater, metrics=metrics, **options)
 
     def adapt(self, batches: Any) -> None:
         """Fit a first Standardize and a last Rescale to the data, in one pass that only reads.
@@ -683,7 +682,7 @@ class Sequential:
             "metrics": {name: state.describe(metric) for name, metric in self.metrics.items()},
         }
 
-    def summary(self, batch_size: int = 100, updater: str | Updater = "adam") -> Summary:
+    def summary(self, batch_size: int = 100, updater: str | Updater = "adam") -> str:
         """Return a table of layers, output shapes and parameters, with the bytes training takes.
 
         Parameters
@@ -713,7 +712,8 @@ class Sequential:
         the batch and its loss                           2,000 bytes
         in all, beside the data                          19,056 bytes
         """
-        return summarize(self, batch_size, updater)
+        text: str = call("minigd.insight.summary", "summarize", self, batch_size, updater)
+        return text
 
     def __repr__(self) -> str:
         layers = ", ".join(repr(layer) for layer in self.layers)

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from minigd import formulas
-from minigd.backends.base import Array, Backend
+from minigd.backends.base import Backend
 from minigd.errors import CheckpointError, check_number
-from minigd.nn.sequential import Sequential
+from minigd.optim.updaters import Parameters
+from minigd.types import Array
 
 
 class Penalty:
@@ -52,15 +53,15 @@ class Penalty:
         self.l1, self.l2 = check_number("l1", l1), check_number("l2", l2)
         self.decay_bias = bool(decay_bias)
 
-    def _penalised(self, model: Sequential) -> slice:
+    def _penalised(self, model: Parameters) -> slice:
         return slice(0, None if self.decay_bias else model.n_weights)
 
-    def value(self, model: Sequential) -> Any:
+    def value(self, model: Parameters) -> Any:
         """Return λ₁ Σ |W| + ½ λ₂ Σ W²."""
         W = model.flat_params[self._penalised(model)]
         return self.l1 * np.where(W.real < 0, -W, W).sum() + 0.5 * self.l2 * (W * W).sum()
 
-    def add_gradient(self, model: Sequential) -> None:
+    def add_gradient(self, model: Parameters) -> None:
         """Add the penalty's gradient to the model's."""
         some = self._penalised(model)
         if (self.l1 or self.l2) and len(model.flat_params[some]):

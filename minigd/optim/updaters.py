@@ -12,10 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from minigd import formulas
-from minigd.backends.base import Array, Backend
+from minigd.backends.base import Backend
 from minigd.errors import CheckpointError, check_number, unknown_name
 from minigd.optim.schedules import Schedule
 from minigd.storage import npz as state
+from minigd.types import Array
 
 
 class Parameters(Protocol):

@@ -1,1 +1,5 @@
-"""TODO."""
+"""Files without pickle: arrays with a description, written whole or not at all.
+
+It may import `errors`, `progress`, `types` and `formulas`, and nothing else of the package.
+Start with `npz.py`.
+"""

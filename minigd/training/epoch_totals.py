@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Array, Backend
+from minigd.backends.base import Backend
 from minigd.errors import CheckpointError
 from minigd.nn.metrics import Metric
+from minigd.types import Array
 
 
 class Totals:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from minigd.backends.on_demand import call
 from minigd.progress import printable
 
 
@@ -87,10 +88,7 @@ class History(Mapping[str, list[float]]):
         >>> [line.get_label() for line in ax.get_lines()]
         ['loss', 'val_loss', 'lowest val_loss: epoch 1']
         """
-        # Against the arrows, as `Sequential.fit` is: a convenience for users, not a dependency.
-        from minigd.insight.plots import plot_history
-
-        return plot_history(self, *names, ax=ax)
+        return call("minigd.insight.plots", "plot_history", self, *names, ax=ax)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the columns."""

@@ -14,21 +14,22 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from minigd.backends.base import Array, Backend, Workspace, backend_of
+from minigd.backends.base import Backend, Workspace, backend_of
 from minigd.backends.frames import check_names, check_rows_alike, check_source, names_of
 from minigd.backends.host_to_device import Staging
 from minigd.data.batches import Batch, Batches, as_batches
 from minigd.data.row_weights import ClassWeight, check_weights
-from minigd.data.sources import ArraySource, Rows
+from minigd.data.sources.array import ArraySource
+from minigd.data.sources.base import Rows
 from minigd.data.tables.precision import check_rounding
 from minigd.errors import BackendError, CheckpointError, DataError, DivergenceError, check_integer
 from minigd.execution.device_guard import make_guard
 from minigd.execution.finite_guard import Masked, first_nonfinite_gradient
+from minigd.execution.memory import work_bytes
 from minigd.execution.numba_loops import FastBackend, available, told
 from minigd.execution.per_example import RowClipping
 from minigd.execution.profiler import Receipt
 from minigd.execution.recording import Steps
-from minigd.insight.summary import work_bytes
 from minigd.nn.losses import Loss
 from minigd.nn.metrics import Metric, get_metrics
 from minigd.nn.objective import Objective
@@ -40,6 +41,7 @@ from minigd.training import checkpoints as runs
 from minigd.training.epoch_totals import Totals
 from minigd.training.history import History
 from minigd.training.interrupts import Interrupt
+from minigd.types import Array
 
 WORTH_COMPILING = 200_000_000
 """Numbers that the updates of an epoch go through, above which Numba is worth its start. It goes
@@ -68,7 +70,7 @@ class Event(NamedTuple):
         The numbers of these rows in the source. None where an epoch ends within the batches
         of an update, which is then made from those there are.
     norms : Array or None
-        The norm of each row's own gradient, where `fit` was asked for them: `minigd.execution.per_example`.
+        The norm of each row's own gradient, where `fit` was asked for them.
     """
 
     name: str
@@ -133,8 +135,9 @@ class Trainer:
         A limit on the norm of each row's own gradient, before their mean is taken.
     reuse_buffers : bool, default True
         Write the outputs and gradients of every step into the same memory, and replay a recorded
-        step where it can be (`minigd.execution.recording`), or on a GPU fuse its layers (`minigd.execution.fusion`). The
-        numbers are the same either way, on the CPU to the bit, on a GPU to rounding.
+        step where it can be (`minigd.execution.recording`), or on a GPU fuse its layers
+        (`minigd.execution.fusion`). The numbers are the same either way, on the CPU to the bit, on
+        a GPU to rounding.
     fast : bool, optional
         Whether Numba runs the elementwise formulas, which is the extra `fast`; on the CPU alone.
         By default it does if it is installed and an epoch takes about a second or more.

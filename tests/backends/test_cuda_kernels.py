@@ -10,13 +10,12 @@ import re
 import sys
 import warnings
 
-import host_cuda
 import numpy as np
 import pytest
-import strict_cupy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from oracles import host_cuda, strict_cupy
 from test_formulas import CONSTANTS, INPUTS, ROOTS, UPDATE, call, draw
 
 import minigd as gd

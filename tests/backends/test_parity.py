@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import strict_cupy
+from oracles import strict_cupy
 
 import minigd as gd
 

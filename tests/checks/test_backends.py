@@ -103,7 +103,7 @@ def test_a_wrong_gradient_of_a_parameter_is_named(stand_in, monkeypatch):
     assert (found.first.step, found.first.part) == (1, "the gradient of dense2.b")
 
 
-class Linear(gd.losses.Loss):
+class Linear(gd.Loss):
     """ℓ_i = Σ_k z_ik y_ik, whose gradient is the very array of the targets."""
 
     def per_example(self, z, y):

@@ -7,7 +7,7 @@ import textwrap
 import warnings
 
 import pytest
-from gradients import students
+from oracles import students
 
 import minigd as gd
 from minigd.checks.user_file import check_file

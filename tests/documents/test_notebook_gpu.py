@@ -5,10 +5,10 @@ The machine that runs the tests mostly has no GPU, and then `test_notebooks.py` 
 
 from pathlib import Path
 
-import host_cuda
 import nbclient
 import nbformat
 import pytest
+from oracles import host_cuda
 
 TESTS = Path(__file__).parent
 NOTEBOOK = TESTS.parent / "docs" / "notebooks" / "09_on_a_gpu.ipynb"
@@ -16,7 +16,7 @@ NOTEBOOK = TESTS.parent / "docs" / "notebooks" / "09_on_a_gpu.ipynb"
 STAND_IN = f"""
 import sys
 sys.path.insert(0, {str(TESTS)!r})
-import strict_cupy
+from oracles import strict_cupy
 sys.modules["cupy"] = strict_cupy
 """
 

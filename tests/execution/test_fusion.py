@@ -5,13 +5,12 @@ The plain layers are the truth, on networks and data drawn by hypothesis; no GPU
 
 import inspect
 
-import host_cuda
 import numpy as np
 import pytest
-import strict_cupy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_kernels import Texts, as_cupy_writes_it, nvrtc_compile
+from oracles import host_cuda, strict_cupy
+from backends.test_cuda_kernels import Texts, as_cupy_writes_it, nvrtc_compile
 
 import minigd as gd
 from minigd.backends import cuda_kernels as kernels
@@ -188,7 +187,7 @@ def test_metrics_see_the_outputs_of_a_last_batch_norm(stand_in, end):
     np.testing.assert_allclose(*histories, rtol=1e-9)
 
 
-class Linear(gd.losses.Loss):
+class Linear(gd.Loss):
     """ℓ_i = Σ_k z_ik y_ik, whose gradient is the very array of the targets."""
 
     def per_example(self, z, y):

@@ -326,7 +326,7 @@ def test_a_replayed_step_gives_the_same_bits(limit, fast):
 
 
 def test_no_norm_is_read_from_a_gpu(stand_in):
-    import strict_cupy
+    from oracles import strict_cupy
 
     x, y = rows(60, "mse")
     model = network("tanh", "mse", backend="cupy")

@@ -7,9 +7,10 @@ import re
 
 import numpy as np
 import pytest
-from gradients import mean_checks, network_checks, students
+from gradients import mean_checks, network_checks
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import students
 
 import minigd as gd
 

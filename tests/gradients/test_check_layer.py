@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from gradients import students
+from oracles import students
 
 import minigd as gd
 

@@ -8,14 +8,11 @@ import pickle
 
 import numpy as np
 import pytest
-from gradients import (
-    naming,
-    planted_named_layers,
-    planted_named_losses,
-    random_networks,
-    students,
-)
-from gradients.planted_named_by_another import PLANTED as BY_ANOTHER
+from gradients import naming
+from gradients.planted import named_layers as planted_named_layers
+from gradients.planted import named_losses as planted_named_losses
+from gradients.planted.named_by_another import PLANTED as BY_ANOTHER
+from oracles import random_networks, students
 
 import minigd as gd
 from minigd.checks import gradients as gradcheck

@@ -8,8 +8,9 @@ import warnings
 
 import numpy as np
 import pytest
-from gradients import layer_checks, layers_by_students, students
-from gradients.planted_rules import SLIPS, Float64Table, Projection
+from gradients import layer_checks
+from gradients.planted.rules import SLIPS, Float64Table, Projection
+from oracles import layers_by_students, students
 
 import minigd as gd
 from minigd.checks.layer_rules import LayerWarning

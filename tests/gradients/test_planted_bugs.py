@@ -4,13 +4,13 @@ A suite that lets one of these through would let it through in the engine, too.
 """
 
 import pytest
-from gradients.planted_activations import ACTIVATIONS
-from gradients.planted_by_batch import BATCH_NORM, DROPOUT
-from gradients.planted_dense import DENSE
-from gradients.planted_epochs import EPOCHS
-from gradients.planted_losses import LOSSES
-from gradients.planted_updaters import UPDATERS
-from gradients.planted_weights import PENALTIES, WEIGHTS, WINDOWS
+from gradients.planted.activations import ACTIVATIONS
+from gradients.planted.by_batch import BATCH_NORM, DROPOUT
+from gradients.planted.dense import DENSE
+from gradients.planted.epochs import EPOCHS
+from gradients.planted.losses import LOSSES
+from gradients.planted.updaters import UPDATERS
+from gradients.planted.weights import PENALTIES, WEIGHTS, WINDOWS
 
 import minigd as gd
 

@@ -10,9 +10,9 @@ import subprocess
 import sys
 import tracemalloc
 
-import host_cuda
 import numpy as np
 import pytest
+from oracles import host_cuda
 
 import minigd as gd
 from minigd.insight.summary import Summary
@@ -211,7 +211,7 @@ def test_what_a_gpu_hands_out_is_foretold(widths, loss, n):
     # In a process of its own, where nothing of other tests is freed meanwhile.
     code = f"""
 import sys
-import strict_cupy
+from oracles import strict_cupy
 sys.modules["cupy"] = strict_cupy
 import numpy as np
 import minigd as gd

@@ -18,8 +18,8 @@ import warnings
 from builtins import all as _all
 from builtins import any as _any
 
-import host_cuda
 import numpy as np
+from oracles import host_cuda
 
 __version__ = "14.2.0"
 IMPLICIT = (

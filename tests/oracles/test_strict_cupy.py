@@ -6,10 +6,10 @@ import re
 import sys
 import warnings
 
-import host_cuda
 import numpy as np
 import pytest
-import strict_cupy as xp
+from oracles import host_cuda
+from oracles import strict_cupy as xp
 
 F32 = np.float32
 HOST = np.ones(3, F32)

@@ -8,13 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import host_cuda
 import pytest
+from oracles import host_cuda
 
 ROOT = Path(__file__).parent.parent
 CODE = """
 import sys
-import strict_cupy
+from oracles import strict_cupy
 sys.modules["cupy"] = strict_cupy
 runtime = strict_cupy.cuda.runtime
 runtime.getDeviceProperties = lambda device: {"name": b"no GPU at all"}

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-import strict_cupy
+from oracles import strict_cupy
 
 import minigd as gd
 from minigd.nn.metrics import METRICS, Difference, get_metrics

@@ -1,6 +1,7 @@
-"""The name of a bug in a gradient: what the error looks like, said in a sentence.
+"""The name of a bug in a gradient: what the error looks like, in a sentence.
 
-`explain` finds the part at fault and tries it in several batches; `diagnose` names the slip.
+It may import what `checks` may.
+Start with `evidence.py`, which finds the part at fault, then `naming.py`, which names the slip.
 """
 
 from minigd.checks.diagnosis.case import Case

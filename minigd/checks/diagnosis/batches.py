@@ -5,7 +5,7 @@ What lies between the rows of a batch is as good an input as they are.
 
 import numpy as np
 
-from minigd.backends.base import Array
+from minigd.types import Array
 
 
 def other_sizes(n: int, *widths: int) -> list[int]:

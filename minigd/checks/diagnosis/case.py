@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from minigd.backends.base import Array
+from minigd.types import Array
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.checks.diagnosis.layer import alone, explain_layer, run
 from minigd.checks.diagnosis.whole import dz_of, explain_loss, explain_whole
 from minigd.nn.layers import Layer
 from minigd.nn.losses import Loss
 from minigd.nn.sequential import Sequential
 from minigd.optim.gradient_transforms import Penalty
+from minigd.types import Array
 
 
 def explain(

@@ -11,7 +11,6 @@ from typing import TypeAlias
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.checks.diagnosis.batches import between, other_sizes
 from minigd.checks.diagnosis.case import Case
 from minigd.checks.diagnosis.naming import diagnose
@@ -28,6 +27,7 @@ from minigd.checks.diagnosis.slopes import (
 from minigd.nn.layers import Layer
 from minigd.nn.sequential import Sequential
 from minigd.optim.gradient_transforms import Penalty
+from minigd.types import Array
 
 Cases: TypeAlias = dict[str, Case]
 """What is known of each gradient, by the short name of a parameter, and of dx by ``x``."""

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.checks.diagnosis.case import Case
 from minigd.checks.diagnosis.parts import in_a_part
 from minigd.checks.diagnosis.slips import Guess, another_derivative, otherwise, plain, two_at_once
+from minigd.types import Array
 
 
 def diagnose(cases: Sequence[Case]) -> str | None:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.checks.diagnosis.case import Case
 from minigd.checks.diagnosis.slips import Guess, plain
+from minigd.types import Array
 
 
 def in_a_part(case: Case) -> Iterator[Guess]:

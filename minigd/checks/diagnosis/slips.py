@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.checks.diagnosis.case import Case
+from minigd.types import Array
 
 Guess: TypeAlias = tuple[str, Array]
 """A sentence, in which ``{n}`` stands for the rows of the batch, and the gradient it would give."""

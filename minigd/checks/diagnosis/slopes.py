@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from minigd.backends.base import Array
+from minigd.types import Array
 
 Block: TypeAlias = tuple[Array, ...] | None
 """The places along each axis that are looked at, or None for all of them."""

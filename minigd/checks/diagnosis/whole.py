@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.checks.diagnosis.batches import between, other_sizes, weights_of
 from minigd.checks.diagnosis.case import Case
 from minigd.checks.diagnosis.naming import diagnose
@@ -26,6 +25,7 @@ from minigd.nn.layers import Layer
 from minigd.nn.losses import Loss
 from minigd.nn.sequential import Sequential
 from minigd.optim.gradient_transforms import Penalty
+from minigd.types import Array
 
 
 def _new(loss: Loss) -> Loss:

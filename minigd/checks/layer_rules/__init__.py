@@ -1,11 +1,11 @@
 """The rules of a layer beside its gradient: what training, prediction and files need it to do.
 
-Training is tried with the trainer itself, so that whatever `fit` refuses is refused here as well.
+It may import what `checks` may; training is tried with the trainer itself.
+Start with `training.py` and `prediction.py`.
 """
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.checks.diagnosis.layer import alone
 from minigd.checks.layer_rules.declared import (
     check_copies,
@@ -21,6 +21,7 @@ from minigd.checks.layer_rules.row_squares import check_row_squares
 from minigd.checks.layer_rules.training import check_inputs, check_training
 from minigd.errors import GradientError, ShapeError
 from minigd.nn.sequential import Sequential
+from minigd.types import Array
 
 __all__ = [
     "MOST_ROUNDING",

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.checks.diagnosis.batches import between
 from minigd.checks.diagnosis.layer import alone, run
 from minigd.checks.layer_rules.parts import arrays, is_same, predicted
 from minigd.errors import GradientError
 from minigd.nn.layers import Layer
 from minigd.nn.sequential import Sequential
+from minigd.types import Array
 
 
 class Used(NamedTuple):

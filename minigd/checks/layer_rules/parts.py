@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.errors import GradientError, ShapeError
 from minigd.nn.layers import Layer
 from minigd.nn.losses import Loss
 from minigd.nn.sequential import Sequential
+from minigd.types import Array
 
 MOST_ROUNDING = 1e-6
 """The most that rounding may do to what a layer gives, as a share of how far its numbers spread."""

@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from minigd.backends.base import Array, place
+from minigd.backends.base import place
 from minigd.checks.diagnosis.batches import between
 from minigd.checks.diagnosis.layer import alone, run
 from minigd.checks.layer_rules.parts import arrays, is_rounding, is_same, modifies, predicted
 from minigd.errors import GradientError
 from minigd.nn.layers import Layer
 from minigd.nn.sequential import Sequential
+from minigd.types import Array
 
 
 def check_prediction(layer: Layer, x: Array, dy: Array) -> list[str]:

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.checks.diagnosis.layer import alone, run
 from minigd.checks.layer_rules.parts import Projection
 from minigd.errors import GradientError
@@ -10,6 +9,7 @@ from minigd.execution import per_example
 from minigd.execution.per_example import RowClipping
 from minigd.nn.layers import Layer
 from minigd.nn.objective import Objective
+from minigd.types import Array
 
 _MOST_ROWS = 20
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.checks.layer_rules.parts import (
     Projection,
     Same,
@@ -17,6 +16,7 @@ from minigd.nn.layers import Dense, Layer
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import SGD
 from minigd.training.trainer import Trainer
+from minigd.types import Array
 
 
 def check_inputs(model: Sequential, x: Array, dy: Array) -> None:

@@ -1,20 +1,5 @@
-"""Where rows come from, one kind of place a file."""
+"""Where rows come from, one kind of place a file.
 
-from minigd.data.sources.array import ArraySource
-from minigd.data.sources.base import Pair, Rows, Source
-from minigd.data.sources.csv import CsvSource
-from minigd.data.sources.idx import IdxSource
-from minigd.data.sources.iterable import IterableSource, ParquetSource
-from minigd.data.sources.npy import NpySource
-
-__all__ = [
-    "ArraySource",
-    "CsvSource",
-    "IdxSource",
-    "IterableSource",
-    "NpySource",
-    "Pair",
-    "ParquetSource",
-    "Rows",
-    "Source",
-]
+It may import `data.tables`, `storage` and `backends`, and what those may.
+Start with `base.py`, then `array.py`; `csv.py` is the largest.
+"""

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Array, Backend, Workspace, backend_of, numbers
+from minigd.backends.base import Backend, Workspace, backend_of, numbers
 from minigd.backends.frames import by_rows, check_rows_alike, names_of
 from minigd.data.row_weights import check_weights
 from minigd.data.sources.base import Pair, RandomAccess, Rows
 from minigd.errors import DataError, ShapeError
+from minigd.types import Array
 
 _GATHERED = 65_536
 """Bytes of x that are gathered at once: what stays in the cache until its batch is due."""

@@ -11,8 +11,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from minigd.backends.base import Array, Workspace, backend_of
+from minigd.backends.base import Workspace, backend_of
+from minigd.backends.on_demand import call
 from minigd.progress import watched
+from minigd.types import Array
 
 Rows: TypeAlias = slice | Array
 """Which rows: a slice of consecutive ones, or an array of row numbers on the host."""
@@ -104,9 +106,8 @@ class Source(ABC):
         ...     x.tolist(), y.tolist()
         ([[2.0], [3.0]], [1, 1])
         """
-        from minigd.data.sources.cache import cache
-
-        return cache(self, path)
+        source: Source = call("minigd.data.sources.cache", "cache", self, path)
+        return source
 
     def split(self, fraction: float, seed: int = 0) -> "tuple[Source, Source]":
         """Return two sources, the second with about `fraction` of the rows.
@@ -123,9 +124,10 @@ class Source(ABC):
         >>> train.rows, validation.rows
         (802, 198)
         """
-        from minigd.data.sources.split import split
-
-        return split(self, fraction, seed)
+        parts: tuple[Source, Source] = call(
+            "minigd.data.sources.split", "split", self, fraction, seed
+        )
+        return parts
 
 
 class RandomAccess(Source):

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Source
 from minigd.data.sources.npy import NpySource
 from minigd.errors import DataError
 from minigd.progress import watched
+from minigd.types import Array
 
 _DESCRIPTION = "minigd-cache.json"
 

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from minigd.backends.base import Array, Workspace
+from minigd.backends.base import Workspace
 from minigd.data.sources.base import Pair, RandomAccess, Rows
 from minigd.data.sources.csv_blocks import (
     BLANKS,
@@ -60,6 +60,7 @@ from minigd.data.tables.schema import (
 from minigd.errors import CheckpointError, DataError, check_integer
 from minigd.progress import watched
 from minigd.storage import npz as state
+from minigd.types import Array
 
 _GATHERED = 4 << 20  # bytes of rows fetched at once, at most
 _BOM = b"\xef\xbb\xbf"

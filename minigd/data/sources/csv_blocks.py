@@ -16,9 +16,9 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.data.tables.remedy import TableError
 from minigd.errors import DataError
+from minigd.types import Array
 
 _NEWLINE, _QUOTE = b"\n", b'"'
 BLANKS = b" \t"

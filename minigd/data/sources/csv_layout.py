@@ -19,7 +19,7 @@ from minigd.data.tables.grammar import read_number
 from minigd.data.tables.remedy import Remedy, TableWarning
 
 SEPARATORS = {",": b",", ";": b";", "\t": b"\t", "|": b"|", "blanks": BLANKS}
-"""Separators that are looked for, as readers say them and as `minigd.data.sources.csv_blocks` does."""
+"""Separators that are looked for, as readers write them and as `csv_blocks.py` does."""
 
 _MOST_NAMES = 20  # written out in advice
 _ALIKE = 0.9  # of the rows have as many fields as the table has columns

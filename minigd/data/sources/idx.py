@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Array, Workspace
+from minigd.backends.base import Workspace
 from minigd.data.sources.base import Pair, Rows
 from minigd.data.sources.npy import MappedRows
 from minigd.errors import DataError
+from minigd.types import Array
 
 _KINDS = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Array, numbers
+from minigd.backends.base import numbers
 from minigd.data.sources.base import Pair, Source
 from minigd.data.sources.csv import _import_pandas
 from minigd.data.sources.csv_layout import unnamed_among, warn_of_unnamed
@@ -31,6 +31,7 @@ from minigd.data.tables.schema import (
 )
 from minigd.errors import DataError
 from minigd.progress import watched
+from minigd.types import Array
 
 
 class IterableSource(Source):

@@ -4,10 +4,11 @@ import os
 
 import numpy as np
 
-from minigd.backends.base import Array, Workspace, get_backend, numbers
+from minigd.backends.base import Workspace, get_backend, numbers
 from minigd.data.sources.base import Pair, RandomAccess, Rows
 from minigd.data.sources.file_kinds import check_kind
 from minigd.errors import DataError, ShapeError
+from minigd.types import Array
 
 
 class MappedRows(RandomAccess):

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Array, Workspace, backend_of
+from minigd.backends.base import Workspace, backend_of
 from minigd.data.sources.base import Pair, RandomAccess, Rows, Source
 from minigd.errors import DataError, check_integer
 from minigd.progress import watched
+from minigd.types import Array
 
 
 def split(source: Source, fraction: float, seed: int = 0) -> tuple[Source, Source]:

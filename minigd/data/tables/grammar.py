@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Array
+from minigd.types import Array
 
 BLANKS = " \t\v\f\u00a0\u2007\u202f"
 """What may stand on either side of a number: blanks of ASCII, and the three no-break spaces."""

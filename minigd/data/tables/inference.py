@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.data.tables.grammar import read_number
 from minigd.data.tables.precision import Rounding
 from minigd.data.tables.remedy import Remedy, TableError, TableWarning
@@ -27,6 +26,7 @@ from minigd.data.tables.schema import (
     TextInNumbers,
 )
 from minigd.errors import DataError
+from minigd.types import Array
 
 MOST_LEVELS = 100
 """A column with more different texts than this is free text, unless its levels are given."""

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Array, backend_of
+from minigd.backends.base import backend_of
 from minigd.errors import DataError
+from minigd.types import Array
 
 _SAMPLE = 1000
 """Rows, spread over an array, that are looked at first; all others where these are in doubt."""

@@ -12,11 +12,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.data.labels import label_key
 from minigd.data.tables.grammar import BLANKS
 from minigd.data.tables.remedy import Remedy, TableError
 from minigd.errors import DataError
+from minigd.types import Array
 
 MOST_EXACT = 2.0**53
 """From here on not every whole number is a float64."""

@@ -1,6 +1,7 @@
 """One training step explained: every formula with its shapes and its numbers.
 
-A copy of the model makes the step with its own layers, and each of them is watched.
+It may import what `insight` may.
+Start here: a copy of the model makes the step with its own layers, and each of them is watched.
 """
 
 import copy

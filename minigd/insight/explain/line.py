@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.progress import printable
+from minigd.types import Array
 
 # A letter, then letters, digits, dots and hats; the signs below are letters to Python, too.
 _NAME = re.compile("((?![Σᵀ²½ᵢₖ])[^\\W\\d](?:(?![ᵀ²½])[\\w.\u0302])*)(\\(|ᵀ)?")

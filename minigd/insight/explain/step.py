@@ -6,7 +6,6 @@ The formulas beside the numbers are those of the table.
 import math
 from typing import Any, NamedTuple
 
-from minigd.backends.base import Array
 from minigd.insight.explain.table import (
     LAYERS,
     LETTERS,
@@ -27,6 +26,7 @@ from minigd.nn.losses import Loss
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import Updater
+from minigd.types import Array
 
 
 class _Names(NamedTuple):

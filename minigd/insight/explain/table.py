@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd import formulas
-from minigd.backends.base import Array
 from minigd.nn.layers import (
     BatchNorm,
     Dense,
@@ -31,6 +30,7 @@ from minigd.nn.losses import (
     MeanSquaredError,
 )
 from minigd.optim.updaters import SGD, Adagrad, Adam, AdamW, RMSprop, Updater
+from minigd.types import Array
 
 UNKNOWN = "formula not known"
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from minigd.backends.base import Array, Backend
+from minigd.backends.base import Backend
 from minigd.insight.explain.table import LayerRun
 from minigd.nn.layers import Layer
+from minigd.types import Array
 
 
 class Watched(Layer):

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Array
 from minigd.insight.explain.line import Line, names, shapes
 from minigd.insight.explain.table import Formula
+from minigd.types import Array
 
 
 class Writer:

@@ -1,1 +1,5 @@
-"""TODO."""
+"""Scikit-learn's estimators over the engine.
+
+It may import what `interop` may; scikit-learn is an extra.
+Start with `estimators.py`.
+"""

@@ -1,6 +1,6 @@
 """What scikit-learn's estimators over the engine share: from arguments to batches, model, trainer.
 
-`minigd.interop.sklearn.estimators` has the two that are used; they say what targets, outputs and losses they take.
+`estimators.py` has the two that are used; they say what targets, outputs and losses they take.
 """
 
 import copy
@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from minigd.backends.base import Array, Backend, backend_of
+from minigd.backends.base import Backend, backend_of
 from minigd.backends.frames import (
     check_names,
     check_rows_alike,
@@ -22,7 +22,8 @@ from minigd.backends.frames import (
     plain,
 )
 from minigd.data.batches import Batches, as_batches
-from minigd.data.sources import ArraySource, Source
+from minigd.data.sources.array import ArraySource
+from minigd.data.sources.base import Source
 from minigd.errors import check_integer, unknown_name
 from minigd.insight.coefficients import coefficients
 from minigd.interop.sklearn.targets import (
@@ -42,6 +43,7 @@ from minigd.optim.updaters import Updater, get_updater
 from minigd.training.callbacks import EarlyStopping
 from minigd.training.history import History
 from minigd.training.trainer import Trainer
+from minigd.types import Array
 
 try:
     from sklearn.utils.validation import validate_data

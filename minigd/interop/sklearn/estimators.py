@@ -19,10 +19,11 @@ except ImportError as error:
     ) from error
 
 from minigd import formulas
-from minigd.backends.base import Array, Backend
+from minigd.backends.base import Backend
 from minigd.data.batches import Batches
 from minigd.data.row_weights import ByNumber, check_class_weight
-from minigd.data.sources import ArraySource, Source
+from minigd.data.sources.array import ArraySource
+from minigd.data.sources.base import Source
 from minigd.errors import DataError
 from minigd.interop.sklearn.base import MiniBatchEstimator
 from minigd.interop.sklearn.targets import (
@@ -37,6 +38,7 @@ from minigd.nn.layers import Layer, Rescale, Sigmoid, Softmax
 from minigd.nn.losses import Loss, get_loss
 from minigd.optim.schedules import Schedule
 from minigd.optim.updaters import Updater
+from minigd.types import Array
 
 
 class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  # type: ignore[misc]

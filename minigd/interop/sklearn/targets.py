@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 
-from minigd.backends.base import Array, Workspace, backend_of
+from minigd.backends.base import Workspace, backend_of
 from minigd.backends.frames import is_pandas, listed, plain
 from minigd.data.batches import Batches
 from minigd.data.row_weights import warn_of_unknown
-from minigd.data.sources import ArraySource, Pair, Rows, Source
+from minigd.data.sources.array import ArraySource
+from minigd.data.sources.base import Pair, Rows, Source
 from minigd.errors import DataError
 from minigd.nn.layers import Rescale
 from minigd.nn.moments import Moments
+from minigd.types import Array
 
 
 class NumberedSource(Source):

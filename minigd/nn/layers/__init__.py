@@ -1,4 +1,8 @@
-"""The layers, one concept a file. A layer is a function of a batch with its gradient by hand."""
+"""The layers, one concept a file: a function of a batch with its gradient by hand.
+
+It may import what `nn` may.
+Start with `dense.py`, then `base.py`.
+"""
 
 from minigd.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from minigd.nn.layers.base import Layer

@@ -6,9 +6,9 @@ Each keeps its output y in training, because each derivative is shortest in term
 from collections.abc import Callable
 
 from minigd import formulas
-from minigd.backends.base import Array
 from minigd.errors import check_number
 from minigd.nn.layers.base import Layer
+from minigd.types import Array
 
 
 class Activation(Layer):

@@ -5,9 +5,10 @@ A layer of your own needs those three methods and nothing else; `docs/own_layer.
 
 from typing import Any, NamedTuple
 
-from minigd.backends.base import Array, Backend, Views, Workspace
+from minigd.backends.base import Backend, Views, Workspace
 from minigd.nn.initializers import Initializer, get_initializer
 from minigd.storage import npz as state
+from minigd.types import Array
 
 
 class Declared(NamedTuple):

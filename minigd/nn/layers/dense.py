@@ -5,10 +5,10 @@ Its `backward` is where the mean over the batch happens.
 
 from typing import Any
 
-from minigd.backends.base import Array
 from minigd.errors import check_integer
 from minigd.nn.initializers import INITIALIZERS, Initializer, get_initializer
 from minigd.nn.layers.base import Layer
+from minigd.types import Array
 
 
 class Dense(Layer):

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from minigd import formulas
-from minigd.backends.base import Array
 from minigd.errors import check_number
 from minigd.nn.layers.base import Layer
+from minigd.types import Array
 
 # The first word of a seed sequence says what is drawn: 1 weights, 2 orders, 3 this.
 _DROPOUT = 3

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Array, backend_of
+from minigd.backends.base import backend_of
 from minigd.errors import DataError, ShapeError, check_number
 from minigd.nn.layers.base import Layer
 from minigd.nn.moments import Moments
 from minigd.progress import watched
+from minigd.types import Array
 
 
 class BatchNorm(Layer):

@@ -7,9 +7,9 @@ import dataclasses
 
 import numpy as np
 import pytest
-from explain.plain import recompute
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles.plain_steps import recompute
 
 import minigd as gd
 from minigd.insight.explain import Trace, table

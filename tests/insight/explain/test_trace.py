@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from explain.plain import recompute
+from oracles.plain_steps import recompute
 
 import minigd as gd
 

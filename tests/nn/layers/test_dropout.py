@@ -5,7 +5,7 @@ The masks are held to SplitMix64 written in Python's integers, and to the statis
 
 import numpy as np
 import pytest
-import strict_cupy
+from oracles import strict_cupy
 from scipy import stats
 
 import minigd as gd

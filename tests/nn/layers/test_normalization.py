@@ -7,9 +7,9 @@ import decimal
 
 import numpy as np
 import pytest
-import strict_cupy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import strict_cupy
 
 import minigd as gd
 from minigd.checks import reference

@@ -8,8 +8,8 @@ Each follows from a seed.
 import warnings
 
 import pytest
-from gradients import students
 from gradients.common import rng_of
+from oracles import students
 
 import minigd as gd
 from minigd.checks.diagnosis import explain

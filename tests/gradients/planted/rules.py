@@ -7,8 +7,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from gradients import layers_by_students as right
-from gradients.students import Elementwise, Identity
+from oracles import layers_by_students as right
+from oracles.students import Elementwise, Identity
 
 import minigd as gd
 

@@ -12,7 +12,7 @@ from gradients.planting import Bug, put
 
 import minigd as gd
 from minigd.data import batches
-from minigd.data.sources import ArraySource
+from minigd.data.sources.array import ArraySource
 from minigd.execution.finite_guard import Guard
 
 compose = mean_checks.batches_compose_to_the_full_batch

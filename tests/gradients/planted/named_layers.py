@@ -4,8 +4,8 @@ Its bias is a vector, or the last row of the matrix; behind the product may stan
 """
 
 import numpy as np
-from gradients import students
 from gradients.naming import Named, layer, network
+from oracles import students
 
 import minigd as gd
 

@@ -1,0 +1,38 @@
+"""How much memory a training step takes: what a pass of two rows asks for, times the batch size."""
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from minigd.execution.fusion import fused_layers
+from minigd.nn.layers.activations import Sigmoid, Softmax
+from minigd.nn.layers.normalization import Adapted, Rescale
+from minigd.nn.losses import LOSSES
+
+
+def work_bytes(model: Any, batch_size: int) -> int:
+    """Return the bytes of the arrays that layers write into in a training pass.
+
+    >>> import minigd as gd
+    >>> work_bytes(gd.Sequential([gd.Dense(10), gd.Tanh()], inputs=2), 100)
+    12000
+    """
+    twin = model.copy(backend="numpy")
+    for layer in twin.layers:
+        if isinstance(layer, Adapted):
+            layer.buffers["rows"][...] = 1
+    # Training leaves these out where they end a model: `minigd.Objective`.
+    last, loss = twin.layers[-1], twin.loss
+    paired = isinstance(last, Rescale) or (
+        isinstance(last, Sigmoid | Softmax) and (loss is None or loss.takes_probabilities)
+    )
+    layers = twin.layers[:-1] if paired else twin.layers
+    if not model.backend.reads_are_free:
+        layers = fused_layers(layers, loss is None or type(loss) in LOSSES.values())
+    twin.workspace.lent = threading.get_ident()
+    with np.errstate(all="ignore"):
+        y = twin.run_forward(layers, np.ones((2, twin.n_in), dtype=twin.dtype), train=True)
+        twin.run_backward(layers, np.ones_like(y))
+    nbytes: int = twin.workspace.nbytes
+    return nbytes * batch_size // 2
