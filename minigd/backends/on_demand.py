@@ -10,7 +10,7 @@ from typing import Any
 def call(module: str, name: str, *arguments: Any, **options: Any) -> Any:
     """Import a function or a class of the package by name, and return what it returns.
 
-    >>> call("minigd.nn.initializers", "zeros", (2,), None).tolist()
-    [0.0, 0.0]
+    >>> call("minigd.formulas", "relu", -1.0)
+    array(0.)
     """
     return getattr(importlib.import_module(module), name)(*arguments, **options)

@@ -221,7 +221,7 @@ def test_python_m_minigd_is_the_same_command():
 
 
 def test_the_commands_of_the_guide_are_commands():
-    guide = Path(__file__).parent.parent / "docs" / "command_line.md"
+    guide = Path(__file__).parents[2] / "docs" / "command_line.md"
     lines = re.findall(r"^\$ minigd (.*)$", guide.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(lines) > 5
     assert {parser().parse_args(shlex.split(line)).command for line in lines} == {

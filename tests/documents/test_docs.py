@@ -13,7 +13,7 @@ import minigd as gd
 from minigd.nn.layers import LAYERS
 from minigd.nn.losses import LOSSES
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
 

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from oracles import host_cuda
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 NOTEBOOK = TESTS.parent / "docs" / "notebooks" / "09_on_a_gpu.ipynb"
 
 STAND_IN = f"""

@@ -24,7 +24,7 @@ import minigd as gd
 from minigd.backends.base import CupyBackend
 from minigd.errors import BackendError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 QUOTES = re.compile(r"^(?!def ).*\b(quote|getsource)\(", re.MULTILINE)
 NUMBER = re.compile(r"[-+]?(?:\d[\d,]*(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?")

@@ -6,7 +6,7 @@ Its Python examples are run as doctests.
 import re
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def test_there_are_two_commands_of_one_line_each_that_set_up_their_own_environment():

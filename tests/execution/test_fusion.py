@@ -7,10 +7,10 @@ import inspect
 
 import numpy as np
 import pytest
+from backends.test_cuda_kernels import Texts, as_cupy_writes_it, nvrtc_compile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import host_cuda, strict_cupy
-from backends.test_cuda_kernels import Texts, as_cupy_writes_it, nvrtc_compile
 
 import minigd as gd
 from minigd.backends import cuda_kernels as kernels

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from oracles import host_cuda
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CODE = """
 import sys
 from oracles import strict_cupy

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "kill_anywhere.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kill_anywhere.py"
 
 
 @pytest.mark.skipif(
