@@ -571,7 +571,8 @@ class Sequential:
                 raise ValueError(
                     f"{layer.name} adapts to the data themselves and must be the {where} layer"
                 )
-        check_source(batches.source, self.names)
+        if hasattr(batches, "source"):
+            check_source(batches.source, self.names)
         adapt(ends, batches)
         self.names = batches.source.names or self.names
 
