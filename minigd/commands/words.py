@@ -1,7 +1,7 @@
-"""What the shell is told when something is wrong.
+"""The words of an error or a warning in the shell.
 
-Advice for Python becomes advice for the shell, and what no command offers is no advice there. A
-`Remedy` carries its options as data; the other messages are rewritten by their words.
+A `Remedy` carries its options as data, and the shell leaves out those that no command has. In a few
+other messages an argument of Python becomes an option.
 """
 
 import re
@@ -27,7 +27,7 @@ _OPTIONS = {
     "strip",
     "target",
 }
-"""What the commands that read a table can be told, by the names of Python."""
+"""The options of the commands that read a table, by their names in Python."""
 
 
 def in_shell(options: Mapping[str, Any]) -> str | None:
