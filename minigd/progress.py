@@ -225,7 +225,7 @@ def watched(
     rows : callable, optional
         How many rows an item has; by default as many as its first part.
     share : callable, optional
-        What share of all the work is done behind an item, where `total` is not known.
+        What share of all the work is done after an item, where `total` is not known.
     """
     watch = Watch(what, total, unit)
     try:

@@ -407,7 +407,7 @@ def _separator(text: str) -> str:
         return "\t"
     if len(text.encode()) != 1 and text != "blanks":
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no single character, such as ';', nor tab, nor blanks"
+            f"{text!r} is not a single character such as ';', or tab, or blanks"
         )
     return text
 

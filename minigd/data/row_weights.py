@@ -96,7 +96,7 @@ def labels(y: Array) -> Array:
 def check_class_weight(
     given: Any, labels: Sequence[Any] | None = None, by_number: bool = True
 ) -> ClassWeight:
-    """Return class weights by the numbers of the classes, and refuse what is none.
+    """Return class weights by the numbers of the classes, and refuse anything else.
 
     A class is named by its label, however that is written: `minigd.data.labels.same_label`. A
     label that no class has is warned about.

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minigd.backends.frames import check_source
 from minigd.data.batches import Batches, as_batches
 from minigd.errors import DataError, DivergenceError, check_integer, check_number
 from minigd.insight.plots import plot_rates
@@ -119,6 +120,10 @@ def find_learning_rate(
 
     Raises
     ------
+    ValueError
+        If a number is out of range.
+    DataError
+        If columns come by name and are not those that the model was trained on.
     DivergenceError
         If the loss is not finite at the lowest rate.
 
@@ -137,12 +142,13 @@ def find_learning_rate(
     if not 0 < lowest < highest:
         raise ValueError(f"lowest must be above 0 and below highest, not {lowest:g}, {highest:g}")
     updates = check_integer("updates", updates, 2)
+    batches = as_batches(data, y, batch_size, shuffle=True, seed=model.seed)
+    check_source(batches.source, model.names)
     given = get_updater(updater)
     twin = type(given)(**{**given.config(), "learning_rate": lowest})
     trainer = Trainer(model.copy(), loss, twin, **options)
     # A model that stays as it is, on the same rows and with the same draws of Dropout.
     still = Trainer(model.copy(), loss, SGD(0.0))
-    batches = as_batches(data, y, batch_size, shuffle=True, seed=model.seed)
     rates: list[float] = []
     losses: list[float] = []
     shares: list[float] = []

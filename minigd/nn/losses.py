@@ -186,7 +186,17 @@ class Loss:
         return z
 
     def scores(self, z: Array) -> Array:
-        """Return numbers in the order of `probabilities` in each column, for metrics that rank."""
+        """Return numbers in the order of `probabilities` in each column, for metrics that rank.
+
+        Parameters
+        ----------
+        z : Array, shape (n, K)
+            The model's outputs.
+
+        Returns
+        -------
+        Array, shape (n, K)
+        """
         return self.probabilities(z)
 
     def backend_of(self, z: Array) -> Backend:

@@ -372,7 +372,24 @@ class Sequential:
         return self.run_rows(self.layers, X, batch_size)
 
     def run_rows(self, layers: Sequence[Layer], X: Any, batch_size: int = 1024) -> Array:
-        """Run rows through the first of the model's layers, a batch at a time, as in `predict`."""
+        """Run rows through the first of the model's layers, a batch at a time, as in `predict`.
+
+        Parameters
+        ----------
+        layers : sequence of Layer
+            ``model.layers``, or those up to one of them.
+        X, batch_size
+            As for `predict`.
+
+        Returns
+        -------
+        Array, shape (n, width of the last of these layers)
+
+        Raises
+        ------
+        ShapeError, DataError
+            As `predict`.
+        """
         step = check_integer("batch_size", batch_size)
         check_names(names_of(X), self.names)
         on_device = self.backend.holds(X)
