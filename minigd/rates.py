@@ -12,6 +12,7 @@ import numpy as np
 
 from minigd.batches import Batches, as_batches
 from minigd.errors import DataError, DivergenceError, check_integer, check_number
+from minigd.frames import check_source
 from minigd.losses import Loss
 from minigd.model import Sequential
 from minigd.plotting import plot_rates
@@ -119,6 +120,8 @@ def find_learning_rate(
 
     Raises
     ------
+    DataError
+        If the columns of a frame or a source are not those that the model was trained on.
     DivergenceError
         If the loss is not finite at the lowest rate.
 
@@ -143,6 +146,7 @@ def find_learning_rate(
     # A model that stays as it is, on the same rows and with the same draws of Dropout.
     still = Trainer(model.copy(), loss, SGD(0.0))
     batches = as_batches(data, y, batch_size, shuffle=True, seed=model.seed)
+    check_source(batches.source, model.names)
     rates: list[float] = []
     losses: list[float] = []
     shares: list[float] = []

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import KFold, cross_val_score
 
 import minigd as gd
 
@@ -256,6 +257,7 @@ def uses(model):
         "Trainer.evaluate": lambda x, y: trainer.evaluate(x, y),
         "Trainer.step": lambda x, y: trainer.step(x, y),
         "fit": lambda x, y: other.fit(x, y, loss="mse"),
+        "find_learning_rate": lambda x, y: gd.find_learning_rate(model, x, y, loss="mse"),
         "Trainer.fit": lambda x, y: gd.Trainer(other, "mse", "sgd").fit(gd.Batches(x, y)),
     }
 
@@ -277,6 +279,31 @@ def test_columns_in_another_order_are_refused(use):
     call(x[["c", "b", "a"]][model.names], y)
     np.testing.assert_array_equal(model.predict(x[["c", "b", "a"]][model.names]), model.predict(x))
     call(x, y)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pd.MultiIndex.from_tuples([("a", 1), ("a", 2), ("b", 1)]),
+        pd.Index([("a", 1), ("a", 2), ("b", 1)], tupleize_cols=False),
+        pd.date_range("2020-01-01", periods=3),
+        pd.period_range("2020-01", periods=3, freq="M"),
+        [10, 20, 30],
+        [0.5, 1.5, 2.5],
+        [10, "20", 30.5],
+    ],
+    ids=str,
+)
+def test_the_remedy_for_an_order_works_whatever_the_labels_are(labels):
+    x, y = table()
+    x.columns = labels
+    model = fitted(x, y)
+    for X in (x.iloc[:, ::-1], x.iloc[:, ::-1].set_axis([str(c) for c in x.columns[::-1]], axis=1)):
+        with pytest.raises(gd.DataError, match=r"column 0 of X .*: give .*model.names") as e:
+            model.predict(X)
+        remedy = str(e.value).split(": give ")[1].split(", or X.to_numpy()")[0]
+        turned = eval(remedy, {"X": X, "model": model})
+        np.testing.assert_array_equal(model.predict(turned), model.predict(x))
 
 
 @every_use
@@ -422,7 +449,7 @@ def takes(x, y, weight=None):
     ]
 
 
-def test_rows_whose_indexes_say_something_else_are_refused():
+def test_rows_with_the_labels_of_x_in_another_order_are_refused():
     x, y = table()
     x.index = range(100, 100 + N)
     y = pd.Series(y, index=x.index)
@@ -430,18 +457,20 @@ def test_rows_whose_indexes_say_something_else_are_refused():
         call()
     wrong = {
         "another order": y.sort_values(),
-        "other rows": y.set_axis(range(200, 200 + N)),
-        "some other rows": y.set_axis([*range(101, 100 + N), 7]),
         "a frame": y.to_frame().sort_values(0),
     }
     for other in wrong.values():
         for call in takes(x, other):
-            with pytest.raises(gd.DataError, match="the index of y is not that of x: row 0 is"):
+            with pytest.raises(
+                gd.DataError, match="the index of y is that of x in another order: row 0"
+            ):
                 call()
     for call in takes(x, y, y.abs().sort_values()):
-        with pytest.raises(gd.DataError, match="the index of sample_weight is not that of x"):
+        with pytest.raises(
+            gd.DataError, match="the index of sample_weight is that of x in another"
+        ):
             call()
-    with pytest.raises(gd.DataError, match="the index of sample_weight is not that of x"):
+    with pytest.raises(gd.DataError, match="the index of sample_weight is that of x in another"):
         gd.Batches(
             x, (y > 0).astype(int), class_weight="balanced", sample_weight=y.abs().sort_values()
         )
@@ -456,13 +485,33 @@ def test_the_remedies_for_rows_work():
     assert gd.ArraySource(x, y.to_numpy()).y.tolist() == sorted(table()[1])
 
 
-def test_an_index_that_pandas_made_says_nothing():
-    # As after a scaler, which gives arrays, or after reset_index.
+def test_an_index_of_other_labels_says_nothing():
+    # As after a scaler, which gives arrays, after reset_index, and in a fold of such rows.
     x, y = table()
     y = pd.Series(y, index=np.random.default_rng(0).permutation(1000)[:N])
-    for one, other in ((x, y), (x.set_axis(y.index), y.reset_index(drop=True)), (x, y.to_numpy())):
+    days = pd.date_range("2020-01-01", periods=N + 1)
+    for one, other in (
+        (x, y),
+        (x.set_axis(y.index), y.reset_index(drop=True)),
+        (x, y.to_numpy()),
+        (x.set_axis(range(100, 100 + N)), y),
+        (x.set_axis(y.index), y.set_axis(range(100, 100 + N))),
+        (x.set_axis(days[:-1]), y.set_axis(days[1:])),
+        (x.set_axis(days[:-1]), y),
+        (x.set_axis(range(7, 7 + N)), y.set_axis(range(8, 8 + N))),
+    ):
         for call in takes(one, other):
             call()
+
+
+def test_rows_numbered_anew_go_through_a_cross_validation():
+    x, y = table()
+    y = pd.Series(y, index=np.random.default_rng(0).permutation(1000)[:N])
+    for one, other in ((x, y), (x.set_axis(y.index), y.reset_index(drop=True))):
+        scores = cross_val_score(
+            gd.MiniBatchRegressor(epochs=2), one, other, cv=KFold(3), error_score="raise"
+        )
+        assert np.isfinite(scores).all()
 
 
 # Whole numbers -----------------------------------------------------------------------------------
