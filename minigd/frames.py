@@ -122,10 +122,12 @@ def listed(x: Any, what: str) -> Any:
         If no dtype holds all of them.
     """
     array = np.asarray(x)
-    if array.dtype != np.float64 or not isinstance(x, list | tuple) or not array.size:
+    if array.dtype not in (np.float64, object) or not isinstance(x, list | tuple):
         return array
     items = np.asarray(x, dtype=object).reshape(-1)
-    if abs(array).max() < 2**63 or not all(isinstance(item, Integral) for item in items):
+    if not items.size or not all(isinstance(item, Integral) for item in items):
+        return array
+    if array.dtype == np.float64 and abs(array).max() < 2**63:
         return array
     try:
         return np.array(x, dtype="uint64")
@@ -139,8 +141,14 @@ def listed(x: Any, what: str) -> Any:
 # Columns ------------------------------------------------------------------------------------------
 
 
+class ArrowNames(list[Any]):
+    """The names of the columns of an Arrow table, which has other ways to take some of them."""
+
+
 def names_of(x: Any) -> list[Any] | None:
     """Return the names of a frame's columns, text or numbers; None for what has none."""
+    if hasattr(x, "column_names") and hasattr(x, "__array__"):
+        return ArrowNames(x.column_names)
     if not hasattr(x, "columns") or not hasattr(x, "to_numpy"):
         return None
     return [name if isinstance(name, str | int | float) else str(name) for name in x.columns]
@@ -196,7 +204,8 @@ X[model.names], or X.to_numpy() if only the names differ
         problem = f"{what} has {len(given)} columns, some of one name, and fit had {len(fitted)}"
     remedies = [_in_order(given, fitted, what)] if frame and not missing and not again else []
     if frame and len(given) == len(fitted):
-        remedies.append(f"{what}.to_numpy() if only the names differ")
+        plain = f"numpy.asarray({what})" if isinstance(given, ArrowNames) else f"{what}.to_numpy()"
+        remedies.append(f"{plain} if only the names differ")
     remedy = ", or ".join(remedies) or (
         "all columns of fit" if frame else "the source features= and categories= as in fit"
     )
@@ -205,6 +214,8 @@ X[model.names], or X.to_numpy() if only the names differ
 
 def _in_order(given: Sequence[Any], fitted: Sequence[Any], what: str) -> str:
     """Return what takes the columns of a frame in the order of fit, whatever their labels are."""
+    if isinstance(given, ArrowNames):
+        return f"{what}.select(model.names)"
     # A label that is neither text nor a number is known by its text, as is a number in a file.
     texts = [name for name in fitted if isinstance(name, str)]
     if set(fitted) <= set(given) and not any(re.match(r"\(|\d+-", text) for text in texts):

@@ -209,6 +209,68 @@ def test_a_missing_class_is_no_raw_error(y):
         gd.MiniBatchClassifier(epochs=1).fit(NUMBERS.reshape(-1, 1), pd.Series(y))
 
 
+DURATIONS = np.arange(N).astype("m8[m]")
+NO_NUMBERS = {
+    "durations": (DURATIONS, np.arange(N) * 60.0),
+    "nanoseconds": (DURATIONS.astype("m8[ns]"), np.arange(N) * 60.0),
+    "times": (DURATIONS + np.datetime64("2020-01-01"), np.arange(N) * 60.0),
+    "complex": (NUMBERS + 0j, NUMBERS),
+    "objects that are numbers": (NUMBERS.astype(object), NUMBERS),
+    "objects that are truth values": (np.array([True, False] * (N // 2), dtype=object), None),
+    "decimals": (np.array([decimal.Decimal(i) for i in range(N)]), np.arange(N)),
+}
+
+
+@pytest.mark.parametrize("kind", NO_NUMBERS)
+@pytest.mark.parametrize("what", ["x", "y", "a list"])
+def test_the_remedy_for_an_array_without_numbers_makes_them(kind, what):
+    array, right = NO_NUMBERS[kind]
+    if what == "a list" and kind.startswith("objects"):
+        return  # of which NumPy makes numbers
+    given = {"x": array.reshape(-1, 1), "y": array, "a list": list(array)}[what]
+    rows = {"x": given} if what == "x" else {"x": NUMBERS.reshape(-1, 1), "y": given}
+    with pytest.raises(gd.DataError, match="must hold numbers, but its dtype is") as e:
+        gd.ArraySource(**rows)
+    name = "x" if what == "x" else "y"
+    remedy = re.search("`(.*)`", str(e.value))[1]
+    numbers = eval(remedy, {name: given, "numpy": np})
+    source = gd.ArraySource(**{**rows, name: numbers})
+    found = source.x if what == "x" else source.y
+    assert found.reshape(-1).tolist() == np.asarray(array if right is None else right).tolist()
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        DURATIONS,
+        DURATIONS.astype("m8[ns]"),
+        DURATIONS + np.datetime64("2020-01-01"),
+        np.array([b"1", b"2"] * (N // 2)),
+        np.zeros(N, dtype=[("a", "f8")]),
+        np.ma.masked_array(NUMBERS, mask=NUMBERS > 0),
+    ],
+    ids=lambda array: str(array.dtype),
+)
+def test_estimators_make_no_numbers_of_arrays_that_hold_none(array):
+    y, x = NUMBERS, NUMBERS.reshape(-1, 1)
+    regressor = gd.MiniBatchRegressor(epochs=1).fit(x, y)
+    for call in (
+        lambda: gd.MiniBatchRegressor().fit(array.reshape(-1, 1), y),
+        lambda: gd.MiniBatchClassifier().fit(array.reshape(-1, 1), y > 0),
+        lambda: regressor.predict(array.reshape(-1, 1)),
+        lambda: gd.MiniBatchRegressor().fit(x, array),
+        lambda: regressor.partial_fit(x, array),
+    ):
+        with pytest.raises(gd.DataError, match=r"[Xy] (must hold numbers|is a masked array)"):
+            call()
+
+
+def test_columns_of_an_arrow_table_that_have_nothing_in_common_are_no_raw_error():
+    table = pa.table({"a": NUMBERS, "b": DURATIONS.astype("m8[s]")})
+    with pytest.raises(gd.DataError, match="x can't be made into an array"):
+        gd.ArraySource(table)
+
+
 @pytest.mark.parametrize("backend_dtype", ["float32", "float64"])
 def test_float16_is_trained_on_without_a_warning(backend_dtype, tmp_path):
     x = np.column_stack([NUMBERS, NUMBERS**2]).astype("float16") * 200
@@ -279,6 +341,25 @@ def test_columns_in_another_order_are_refused(use):
     call(x[["c", "b", "a"]][model.names], y)
     np.testing.assert_array_equal(model.predict(x[["c", "b", "a"]][model.names]), model.predict(x))
     call(x, y)
+
+
+@pytest.mark.parametrize("kind", ["Table", "RecordBatch"])
+@every_use
+def test_columns_of_an_arrow_table_in_another_order_are_refused(use, kind):
+    frame, y = table()
+
+    def arrow(names):
+        return getattr(pa, kind).from_pandas(frame[list(names)], preserve_index=False)
+
+    model = fitted(arrow("abc"), y)
+    assert model.names == ["a", "b", "c"]
+    call = uses(model)[use]
+    with pytest.raises(gd.DataError, match=r"column 0 of [xX] .* is 'c' and was 'a'") as e:
+        call(arrow("cba"), y)
+    assert re.search(r"give [xX]\.select\(model.names\), or numpy.asarray\([xX]\)", str(e.value))
+    call(arrow("cba").select(model.names), y)
+    call(arrow("abc"), y)
+    call(frame, y)
 
 
 @pytest.mark.parametrize(
@@ -580,6 +661,21 @@ def test_a_list_that_numpy_would_round_is_not():
     assert gd.ArraySource(np.zeros((2, 1)), [2**63 + 1, 1]).y.tolist() == [2**63 + 1, 1]
     with pytest.raises(gd.DataError, match="whole numbers from -1 to 9223372036854775809, and no"):
         gd.ArraySource(np.zeros((2, 1)), [2**63 + 1, -1])
+
+
+@pytest.mark.parametrize("form", [list, lambda y: np.array(y, dtype=object), pd.Series])
+@pytest.mark.parametrize("base", [2**53, -(2**62), 2**64, -(2**80)])
+def test_whole_numbers_that_are_objects_keep_their_digits_in_estimators(form, base):
+    y = form([base, base + 1] * (N // 2))
+    x = np.column_stack([NUMBERS, np.arange(N) % 2])
+    with pytest.raises(gd.DataError, match=r"tell its values from each other|no dtype holds"):
+        gd.MiniBatchRegressor(epochs=1).fit(x, y)
+    classifier = gd.MiniBatchClassifier(epochs=1)
+    if -(2**63) <= base < 2**63:
+        assert classifier.fit(x, y).classes_.tolist() == [base, base + 1]
+    else:
+        with pytest.raises(gd.DataError, match="no dtype holds"):
+            classifier.fit(x, y)
 
 
 @pytest.mark.parametrize("form", forms([1]))
