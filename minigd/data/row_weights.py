@@ -4,6 +4,7 @@ A batch's mean is divided by the sum of its weights, so that only their ratios m
 of weight 0 is left out, whatever numbers it holds.
 """
 
+import contextlib
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from numbers import Real
@@ -11,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from minigd.backends.base import backend_of
+from minigd.backends.base import backend_of, numbers
 from minigd.data.labels import find_label, label_key
 from minigd.errors import DataError, ShapeError, check_number
 from minigd.types import Array
@@ -44,7 +45,10 @@ def check_weights(weight: Any, rows: int | None) -> Array:
     array([1., 0., 2.])
     """
     backend = backend_of(weight)
-    weight = backend.to_numpy(backend.here(weight, "sample_weight")).astype("float64")
+    weight = backend.to_numpy(backend.here(weight, "sample_weight"))
+    with contextlib.suppress(TypeError, ValueError):  # objects may be numbers
+        weight = weight.astype("float64") if weight.dtype == object else weight
+    weight = numbers(weight, "sample_weight").astype("float64")
     if weight.ndim != 1 or (rows is not None and len(weight) != rows):
         raise ShapeError(
             f"sample_weight has shape {weight.shape}: it must hold a weight for each row, shape "
