@@ -449,7 +449,8 @@ class CsvSource(RandomAccess):
         for part in range(len(self._parts)):
             for block in self._blocks(part):
                 for row, (start, end) in enumerate(zip(block.starts, block.ends, strict=True)):
-                    if block.data[start:end].rstrip() == self._first_line:
+                    text = block.data[start:end].removeprefix(_BOM).rstrip()
+                    if text == self._first_line:
                         raise TableError(
                             f"{self._parts[part].name}, line {block.line_of(row)}: the header once "
                             "more",
@@ -602,6 +603,9 @@ class CsvSource(RandomAccess):
 
     def _read_csv(self, data: bytes, columns: Collection[str], **options: Any) -> Any:
         places = sorted(self._place[column] for column in columns)
+        if data.startswith(_BOM):
+            # Here it is part of a cell, and pandas would drop it; a blank line is no row.
+            data = b"\n" + data
         frame = self._pandas.read_csv(
             io.BytesIO(squeeze(data, self._separator)),
             header=None,
