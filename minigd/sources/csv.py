@@ -508,6 +508,8 @@ class CsvSource(RandomAccess):
             if is_dressed(odd.text):
                 message = f"{where} is a number in a notation that is not read"
                 remedy = Remedy("write it plainly")
+            elif odd.text.lower() in ("true", "false"):
+                remedy = Remedy("write truth values as 1 and 0")
             raise TextInNumbers(message, remedy, column=odd.column, columns=odd.columns) from None
         except ValueError as error:
             raise DataError(f"{place.name}, from line {block.line} on: {error}") from error

@@ -424,6 +424,16 @@ def test_truth_values_are_the_numbers_0_and_1(values):
         assert (y.tolist(), y.dtype) == ([1, 0, 1], np.int64)
 
 
+@pytest.mark.parametrize("text", ["True", "false", "TRUE"])
+def test_truth_values_in_words_are_not_taken_for_missing_ones(text):
+    frame = pd.DataFrame({"a": [True, False, True], "b": [1.5, 2.0, 3.0], "y": [1.5, 2.0, 3.0]})
+    schema = gd.IterableSource([frame], target="y").schema
+    with pytest.raises(gd.DataError, match="write truth values as 1 and 0") as caught:
+        gd.CsvSource(io.BytesIO(f"b,a,y\n1,{text},2\n".encode()), schema=schema)
+    assert "na=" not in str(caught.value)
+    assert gd.CsvSource(io.BytesIO(b"b,a,y\n1,1,2\n"), schema=schema).rows == 1
+
+
 def test_dummies_of_pandas_are_numbers():
     frame = pd.get_dummies(pd.DataFrame({"c": ["a", "b", "a"], "v": [1.0, 2, 3]}))
     x, _y = whole(gd.IterableSource([frame], target="v"))
