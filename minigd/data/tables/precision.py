@@ -68,6 +68,8 @@ class Rounding:
         low, high = np.fmin.reduce(x), np.fmax.reduce(x)
         if x.dtype.kind in "iu":
             moved, low, high = _moved(x, self.dtype), low.astype(object), high.astype(object)
+        elif x.dtype.kind == "O":
+            moved = np.vectorize(self._moved_beyond, otypes=[np.float64])(x)
         else:
             with np.errstate(over="ignore", invalid="ignore"):
                 moved = abs(x - x.astype(self.dtype))
@@ -75,6 +77,12 @@ class Rounding:
         self.low = np.fmin(self.low, low)
         self.high = np.fmax(self.high, high)
         self._moved = np.fmax(self._moved, np.fmax.reduce(moved))
+
+    def _moved_beyond(self, value: int) -> float:
+        """Return how far the conversion moves a whole number of more than 64 bits."""
+        with np.errstate(over="ignore"):
+            converted = float(self.dtype.type(float(value)))
+        return float(abs(int(converted) - value)) if np.isfinite(converted) else np.inf
 
     @property
     def lost(self) -> Array:
