@@ -7,7 +7,6 @@ import copy
 import inspect
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ from minigd.layers import Sigmoid, Softmax
 from minigd.losses import CategoricalCrossEntropy, Loss
 from minigd.model import Sequential
 from minigd.objective import Objective
-from minigd.progress import Watch, say, span
+from minigd.progress import Watch, say, span, warn
 from minigd.trainer import Event, Trainer
 from minigd.updaters import UPDATERS, Updater
 
@@ -514,7 +513,7 @@ def _logits(loss: Loss, shares: Array) -> Array:
 
 def _warn_if_constant(target: float, constant: float) -> None:
     if constant <= target:
-        warnings.warn(
+        warn(
             f"a constant prediction has a loss of {constant:.4g}, so that a loss of {target:.4g} "
             "shows nothing learned: give a lower target",
             stacklevel=3,

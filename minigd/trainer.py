@@ -8,7 +8,6 @@ import contextlib
 import os
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -30,7 +29,7 @@ from minigd.metrics import Metric, get_metrics
 from minigd.model import Sequential
 from minigd.objective import Objective
 from minigd.per_example import RowClipping
-from minigd.progress import Progress, say
+from minigd.progress import Progress, say, warn
 from minigd.receipt import Receipt
 from minigd.recording import Steps
 from minigd.sources import ArraySource, Rows
@@ -586,7 +585,7 @@ class Trainer:
             if isinstance(callback, Stateful):
                 callback.load_state_dict(values)
             else:
-                warnings.warn(
+                warn(
                     f"the run that goes on had a callback {name!r}, which has a state and is not "
                     "among the callbacks of this fit: it is left out",
                     stacklevel=3,
@@ -963,7 +962,7 @@ class Trainer:
         self._batches = None
         self._guard = self.updater.owner = make_guard(model, self.updater)
         if compiled and not available():
-            warnings.warn(
+            warn(
                 "the run used the extra fast, which is not installed here: it goes on, and its "
                 "last digits may differ (`pip install 'minigd[fast]'`)",
                 stacklevel=2,

@@ -4,7 +4,6 @@ A batch's mean is divided by the sum of its weights, so that only their ratios m
 of weight 0 is left out, whatever numbers it holds.
 """
 
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from numbers import Real
 from typing import Any, Literal, TypeAlias
@@ -14,6 +13,7 @@ import numpy as np
 from minigd.backend import Array, backend_of
 from minigd.errors import DataError, ShapeError, check_number
 from minigd.labels import find_label, label_key
+from minigd.progress import warn
 
 ClassWeight: TypeAlias = Mapping[Any, float] | Literal["balanced"]
 """A weight for each class, by its label; or weights that let all classes count the same."""
@@ -162,7 +162,7 @@ def warn_of_unknown(unknown: Collection[Any], labels: Sequence[Any] | None = Non
     if unknown:
         some = [] if labels is None else [*map(repr, labels[:10]), *["…"] * (len(labels) > 10)]
         known = f"; the classes are {', '.join(some)}" if some else ""
-        warnings.warn(
+        warn(
             f"class_weight has a weight for {', '.join(map(repr, unknown))}, and there is no such "
             f"class in the data: it changes nothing{known}",
             stacklevel=4,

@@ -4,7 +4,6 @@ Only rows that are kept decide what a column is. Columns that can't be used are 
 """
 
 import re
-import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -13,6 +12,7 @@ import numpy as np
 
 from minigd.backend import Array
 from minigd.errors import DataError
+from minigd.progress import warn
 from minigd.sources.grammar import read_number
 from minigd.sources.remedy import Remedy, TableError, TableWarning
 from minigd.sources.rounding import Rounding
@@ -395,7 +395,7 @@ class _Seen:
             column = self.numbers[j]
             problem = self.rounding.sentence(f"{self.name}: column {column!r}", j)
             if column not in self.targets:
-                warnings.warn(problem, stacklevel=5)
+                warn(problem, stacklevel=5)
             elif not self.integer:
                 raise DataError(problem)
         if not self.integer or not self.rows:
@@ -416,7 +416,7 @@ class _Seen:
                     AS_VALUES,
                     Remedy("if it is missing, say so with {}", {"na": sorted(words)}),
                 )
-                warnings.warn(warning, stacklevel=5)
+                warn(warning, stacklevel=5)
 
     def _refuse_columns(self) -> None:
         """Refuse all columns that can't be used, in one message."""
