@@ -23,6 +23,7 @@ from minigd.layer_rules import (
     Projection,
     check_copies,
     check_moves,
+    check_numbers,
     check_rules,
     model_of,
     no_inner_layers,
@@ -34,6 +35,7 @@ from minigd.layers.normalization import Adapted
 from minigd.losses import Loss, get_loss
 from minigd.model import Sequential
 from minigd.objective import Objective
+from minigd.progress import warn
 from minigd.weights import check_weights
 
 Method = Literal["auto", "complex", "central"]
@@ -271,7 +273,7 @@ def check_layer(
         except ShapeError as error:
             raise GradientError(str(error)) from error
     for note in notes:
-        warnings.warn(f"{type(layer).__name__}: {note}", LayerWarning, stacklevel=2)
+        warn(f"{type(layer).__name__}: {note}", LayerWarning, stacklevel=2)
     return errors
 
 
@@ -357,6 +359,7 @@ def _looks_like(checked: _Checked, message: str) -> str | None:
         if alone and (found is None or found[1] == DRAWN):
             used = undeclared(layers[0], x, y)
             check_moves(layers[0], used)
+            check_numbers(layers[0], x, y)
             if found is None:
                 check_copies(layers[0], used, x, y)
     except GradientError as error:

@@ -11,6 +11,7 @@ from minigd.errors import GradientError, ShapeError
 from minigd.layer_rules.declared import (
     check_copies,
     check_moves,
+    check_numbers,
     note_undeclared,
     remedy,
     undeclared,
@@ -29,6 +30,7 @@ __all__ = [
     "Same",
     "check_copies",
     "check_moves",
+    "check_numbers",
     "check_rules",
     "model_of",
     "no_inner_layers",
@@ -73,6 +75,7 @@ def check_rules(model: Sequential, x: Array, dy: Array, tolerance: float = 0.0) 
     """
     (layer,) = model.layers
     with np.errstate(all="ignore"):
+        check_numbers(layer, x, dy)
         check_inputs(alone(layer), x, dy)
         used = undeclared(layer, x, dy)
         check_copies(layer, used, x, dy)
