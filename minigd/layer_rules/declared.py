@@ -107,7 +107,7 @@ def check_numbers(layer: Layer, x: Array, dy: Array) -> None:
     values, before = model.arrays(), numbers(own)
     run(model, between(x, len(x), rng)[0], rng.standard_normal(dy.shape))
     now = numbers(own)
-    y, of_a_copy = predicted(model, x), predicted(alone(own), x)
+    y, of_a_copy = predicted(model, x.copy()), predicted(alone(own), x.copy())
     model.load_arrays(values)
     again = run(model, x, dy)
     moved = [path for path in now if now[path] != before.get(path)]
