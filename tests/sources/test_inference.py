@@ -468,7 +468,5 @@ def test_a_whole_target_that_the_dtype_makes_one_is_refused_where_it_is_trained_
             if dtype == "float64" and offset < 2**60:
                 trainer.fit(batches, epochs=1)
             else:
-                with pytest.raises(
-                    gd.DataError, match=rf"y'? goes from {offset}(\.0)? to"
-                ):
+                with pytest.raises(gd.DataError, match=rf"y'? goes from {offset}(\.0)? to"):
                     trainer.fit(batches, epochs=1)
