@@ -29,7 +29,8 @@ class Views(dict[str, Array]):
     """
 
     def __missing__(self, name: str) -> Any:
-        raise KeyError(f"{name!r}; the names are {', '.join(self) or 'none'}")
+        none = f"none: build declares them, self.add_param({name!r}, shape, initializer)"
+        raise KeyError(f"{name!r}; the names are {', '.join(self) or none}")
 
     def __setitem__(self, name: str, value: Any) -> None:
         self[name][...] = value

@@ -99,11 +99,11 @@ def _writer(out: str | os.PathLike[str] | None) -> Iterator[TextIO | Output]:
         yield output
         output.flush()
         return
-    target = Path(os.path.realpath(out))
     if _is_stream(out):
-        with open(target, "w", newline="", encoding="utf-8") as file:
+        with open(out, "w", newline="", encoding="utf-8") as file:
             yield file
         return
+    target = Path(os.path.realpath(out))
     temporary = state.beside(target)
     try:
         with open(temporary, "x", newline="", encoding="utf-8") as file:

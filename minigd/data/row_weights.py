@@ -5,7 +5,6 @@ of weight 0 is left out, whatever numbers it holds.
 """
 
 import contextlib
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from numbers import Real
 from typing import Any, Literal, TypeAlias
@@ -15,6 +14,7 @@ import numpy as np
 from minigd.backends.base import backend_of, numbers
 from minigd.data.labels import find_label, label_key
 from minigd.errors import DataError, ShapeError, check_number
+from minigd.progress import warn
 from minigd.types import Array
 
 ClassWeight: TypeAlias = Mapping[Any, float] | Literal["balanced"]
@@ -167,7 +167,7 @@ def warn_of_unknown(unknown: Collection[Any], labels: Sequence[Any] | None = Non
     if unknown:
         some = [] if labels is None else [*map(repr, labels[:10]), *["…"] * (len(labels) > 10)]
         known = f"; the classes are {', '.join(some)}" if some else ""
-        warnings.warn(
+        warn(
             f"class_weight has a weight for {', '.join(map(repr, unknown))}, and there is no such "
             f"class in the data: it changes nothing{known}",
             stacklevel=4,

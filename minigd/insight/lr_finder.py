@@ -5,7 +5,6 @@ so that each one's loss is compared with that of the untrained model on the same
 """
 
 import math
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from minigd.insight.plots import plot_rates
 from minigd.nn.losses import Loss
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import SGD, Updater, get_updater
-from minigd.progress import watched
+from minigd.progress import warn, watched
 from minigd.training.trainer import Trainer
 
 SKIPPED = 10
@@ -193,7 +192,7 @@ def _suggest(rates: list[float], shares: list[float], updates: int) -> float | N
     if counted.min(initial=1.0) < FALLEN:
         low = counted.min() + (1 - FALL) * (1 - counted.min())
         return max(rates[skipped + int(np.argmax(counted <= low))] / 10, rates[skipped])
-    warnings.warn(
+    warn(
         f"no learning rate from {rates[0]:.2g} to {rates[-1]:.2g} made the loss fall, so that none "
         "is suggested: try other bounds with lowest= and highest=, more updates=, or a larger "
         "batch_size=; a model that is trained already has none",

@@ -8,7 +8,6 @@ import copy
 import inspect
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -22,7 +21,7 @@ from minigd.nn.losses import CategoricalCrossEntropy, Loss
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import UPDATERS, Updater
-from minigd.progress import Watch, say, span
+from minigd.progress import Watch, say, span, warn
 from minigd.training.trainer import Event, Trainer
 from minigd.types import Array
 
@@ -526,7 +525,7 @@ def _logits(loss: Loss, shares: Array) -> Array:
 
 def _warn_if_constant(target: float, constant: float) -> None:
     if constant <= target:
-        warnings.warn(
+        warn(
             f"a constant prediction has a loss of {constant:.4g}, so that a loss of {target:.4g} "
             "shows nothing learned: give a lower target",
             stacklevel=3,

@@ -8,7 +8,6 @@ import csv
 import math
 import os
 import time
-import warnings
 import weakref
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +16,7 @@ import numpy as np
 
 from minigd.errors import check_integer, check_number
 from minigd.nn.sequential import Sequential
-from minigd.progress import say
+from minigd.progress import say, warn
 from minigd.storage import npz as state
 from minigd.training.trainer import Event, Trainer
 
@@ -442,7 +441,7 @@ class PrintEvery:
 
 
 def _warn(path: str | os.PathLike[str], error: OSError) -> None:
-    warnings.warn(
+    warn(
         f"{os.fspath(path)!r} could not be written ({error}): what was there before is as it was, "
         "and the training goes on",
         RuntimeWarning,

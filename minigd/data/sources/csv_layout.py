@@ -6,7 +6,6 @@ so that advice that is followed does not come again.
 
 import csv
 import re
-import warnings
 from collections import Counter
 from collections.abc import Collection, Sequence
 from string import ascii_uppercase
@@ -17,6 +16,7 @@ import numpy as np
 from minigd.data.sources.csv_blocks import BLANKS, Block, split
 from minigd.data.tables.grammar import read_number
 from minigd.data.tables.remedy import Remedy, TableWarning
+from minigd.progress import warn
 
 SEPARATORS = {",": b",", ";": b";", "\t": b"\t", "|": b"|", "blanks": BLANKS}
 """Separators that are looked for, as readers write them and as `csv_blocks.py` does."""
@@ -229,7 +229,7 @@ def warn_of_unnamed(unnamed: list[str], where: str, stacklevel: int) -> None:
     index = "as where pandas wrote the index of a frame, and will be learned from"
     leave = f"leave {'them' if several else 'it'} out with {{}}"
     warning = TableWarning(f"{where}: {what} no name, {index}", Remedy(leave, {"exclude": unnamed}))
-    warnings.warn(warning, stacklevel=stacklevel)
+    warn(warning, stacklevel=stacklevel)
 
 
 def advice(

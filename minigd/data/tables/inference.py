@@ -5,7 +5,6 @@ Only rows that are kept decide what a column is. Columns that can't be used are 
 
 import re
 import unicodedata
-import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -27,6 +26,7 @@ from minigd.data.tables.schema import (
     TextInNumbers,
 )
 from minigd.errors import DataError
+from minigd.progress import warn
 from minigd.types import Array
 
 MOST_LEVELS = 100
@@ -407,7 +407,7 @@ class _Seen:
             column = self.numbers[j]
             problem = self.rounding.sentence(f"{self.name}: column {column!r}", j)
             if column not in self.targets:
-                warnings.warn(problem, stacklevel=5)
+                warn(problem, stacklevel=5)
             elif not self.integer:
                 raise DataError(problem)
         if not whole or not self.rows:
@@ -432,7 +432,7 @@ class _Seen:
                     AS_VALUES,
                     Remedy("if it is missing, say so with {}", {"na": sorted(words)}),
                 )
-                warnings.warn(warning, stacklevel=5)
+                warn(warning, stacklevel=5)
 
     def _refuse_columns(self) -> None:
         """Refuse all columns that can't be used, in one message."""

@@ -4,13 +4,13 @@ Numbers near 1e9 are 64 apart in float32, so that a column of such numbers that 
 constant, which any model learns without an error and without use.
 """
 
-import warnings
 from typing import Any
 
 import numpy as np
 
 from minigd.backends.base import backend_of
 from minigd.errors import DataError
+from minigd.progress import warn
 from minigd.types import Array
 
 _SAMPLE = 1000
@@ -167,7 +167,7 @@ def check_rounding(x: Array, y: Array, dtype: Any, rows: Array | None = None) ->
         raise DataError(problem)
     problem = None if hasattr(x, "tocsr") else _problem(x, "x", dtype, rows)
     if problem is not None:
-        warnings.warn(problem, stacklevel=3)
+        warn(problem, stacklevel=3)
 
 
 def _problem(array: Array, what: str, dtype: Any, rows: Array | None) -> str | None:
