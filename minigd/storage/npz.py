@@ -3,23 +3,19 @@
 The file is written whole or not at all, and read without pickle, so that loading runs no code.
 """
 
-import contextlib
-import glob
 import hashlib
 import inspect
 import json
 import os
-import stat
-import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
 from minigd.errors import CheckpointError
+from minigd.storage.atomic_files import replacing
 
 FORMAT = "minigd"
 VERSION = 1
@@ -31,7 +27,7 @@ Description = dict[str, Any]
 
 
 def write(path: str | os.PathLike[str], description: Description, arrays: Arrays) -> None:
-    """Write a description and named arrays to `path`, atomically; see `replacing`.
+    """Write a description and named arrays to `path`, whole or not at all; see `replacing`.
 
     Parameters
     ----------
@@ -62,82 +58,6 @@ def write(path: str | os.PathLike[str], description: Description, arrays: Arrays
         for name, array in members.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
-
-
-@contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Give a file to write to, which becomes `path` when all is written, and not before.
-
-    The bytes go to a temporary file in the same folder, are flushed to the disk, and then take the
-    name `path` in one step. A reader, or a process killed at any moment, sees the old file or the
-    new one. A failure (no space, no permission) leaves the old file as it was.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with replacing(f"{folder}/a.txt") as file:
-    ...         size = file.write(b"whole")
-    ...         early = os.path.exists(f"{folder}/a.txt")
-    ...     early, os.listdir(folder)
-    (False, ['a.txt'])
-    """
-    # A link is followed, so that what it points to is replaced and not the link.
-    target = Path(os.path.realpath(path))
-    mode = _check_target(target, os.fspath(path))
-    temporary = beside(target)
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if mode is not None:
-            os.chmod(temporary, mode)
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    _sync_folder(target.parent)
-
-
-def beside(target: Path) -> Path:
-    """Return a name for a temporary file in the same folder, which `sweep` knows again."""
-    return target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}.tmp")
-
-
-def sweep(path: str | os.PathLike[str]) -> None:
-    """Remove the temporary files that processes left which were killed while they wrote `path`.
-
-    For the one process that writes this file: half a file of another one is removed too.
-    """
-    target = Path(os.path.realpath(path))
-    for file in target.parent.glob(f".{glob.escape(target.name[:100])}.{'[0-9a-f]' * 32}.tmp"):
-        with contextlib.suppress(OSError):
-            file.unlink()
-
-
-def _check_target(target: Path, given: str) -> int | None:
-    """Return the mode of the file that will be replaced, and refuse what is none."""
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"{given!r} can't be written: there is no folder {target.parent}")
-    if not target.exists():
-        return None
-    if not target.is_file():
-        raise OSError(f"{given!r} can't be written: it is there already, and is no ordinary file")
-    if not os.access(target, os.W_OK):
-        raise PermissionError(f"{given!r} can't be written: the file is read-only")
-    return stat.S_IMODE(target.stat().st_mode)
-
-
-def _sync_folder(folder: Path) -> None:
-    # The new name itself reaches the disk only with its folder; Windows can't open a folder.
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def read(

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
+from minigd.storage import atomic_files
 from minigd.storage import npz as state
 
 OLD = {"epoch": 1}, {"W": np.arange(6.0).reshape(2, 3)}
@@ -155,10 +156,10 @@ def test_a_folder_that_does_not_exist_is_not_made(tmp_path):
 KILLED = """
 import os, signal, sys
 import numpy as np
-from minigd.storage import npz as state
+from minigd.storage import atomic_files, npz as state
 
 module, name = {"write_array": (np.lib.format, "write_array"), "fsync": (os, "fsync"),
-                "replace": (os, "replace"), "behind": (state, "_sync_folder")}[sys.argv[2]]
+                "replace": (os, "replace"), "behind": (atomic_files, "_sync")}[sys.argv[2]]
 
 def kill(*args, **kwargs):
     if name == "write_array":
@@ -180,19 +181,8 @@ def test_a_process_killed_while_it_writes_leaves_the_old_file_or_the_new_one(sav
     else:
         assert state.read(saved)[0]["epoch"] == 1
         assert len(os.listdir(saved.parent)) == 2
-        state.sweep(saved)
+        atomic_files.sweep(saved)
         assert_old_file_is_intact(saved)
-
-
-def test_sweeping_removes_what_writes_of_this_file_left_and_nothing_else(tmp_path):
-    digits = "0123456789abcdef" * 2
-    path = tmp_path / "run[1].npz"
-    others = [".other.npz." + digits + ".tmp", ".run1.npz." + digits + ".tmp", ".run[1].npz.tmp"]
-    for name in [path.name, *others, f".run[1].npz.{digits}.tmp"]:
-        (tmp_path / name).write_bytes(b"something")
-    state.sweep(path)
-    assert sorted(os.listdir(tmp_path)) == sorted([path.name, *others])
-    state.sweep(tmp_path / "missing" / "run.npz")
 
 
 # Files that are refused -----------------------------------------------------------------------
