@@ -52,7 +52,7 @@ LOADED = {
         "sequential",
     },
     "optim": {"gradient_transforms", "schedules", "updaters"},
-    "storage": {"npz"},
+    "storage": {"atomic_files", "describe", "npz"},
     "training": {
         *("callbacks", "checkpoints", "epoch_totals", "history", "interrupts", "model_files"),
         "trainer",

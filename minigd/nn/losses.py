@@ -13,7 +13,7 @@ from minigd import formulas
 from minigd.backends.base import Backend, backend_of, numbers
 from minigd.data.row_weights import check_weights
 from minigd.errors import DataError, ShapeError, check_number, check_per_example, unknown_name
-from minigd.storage import npz as state
+from minigd.storage.describe import arguments
 from minigd.types import Array
 
 
@@ -207,7 +207,7 @@ class Loss:
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return state.arguments(self)
+        return arguments(self)
 
     def __repr__(self) -> str:
         usual = inspect.signature(type(self)).parameters

@@ -20,7 +20,8 @@ from minigd.nn.layers.normalization import Adapted, adapt
 from minigd.nn.losses import Loss
 from minigd.nn.metrics import Metric
 from minigd.optim.updaters import Updater
-from minigd.storage import npz as state
+from minigd.storage import npz
+from minigd.storage.describe import Arrays, Description, describe
 from minigd.types import Array
 
 # The first word of a seed sequence says what is drawn, so that weights and orders never coincide.
@@ -624,7 +625,7 @@ class Sequential:
             named |= {f"buffers/{layer.name}.{key}": v for key, v in layer.buffers.items()}
         return {name: self.backend.to_numpy(value).copy() for name, value in named.items()}
 
-    def load_arrays(self, arrays: state.Arrays) -> None:
+    def load_arrays(self, arrays: Arrays) -> None:
         """Take the values of `arrays`.
 
         Raises
@@ -684,9 +685,9 @@ class Sequential:
         OSError
             If the file can't be written; one that was there stays as it was.
         """
-        state.write(path, self.describe(), self.arrays())
+        npz.write(path, self.describe(), self.arrays())
 
-    def describe(self) -> state.Description:
+    def describe(self) -> Description:
         """Return all but the arrays, for a file."""
         return {
             "kind": "model",
@@ -695,9 +696,9 @@ class Sequential:
             "seed": self.seed,
             "passes": self.passes,
             "names": self.names,
-            "layers": [state.describe(layer) for layer in self.layers],
-            "loss": None if self.loss is None else state.describe(self.loss),
-            "metrics": {name: state.describe(metric) for name, metric in self.metrics.items()},
+            "layers": [describe(layer) for layer in self.layers],
+            "loss": None if self.loss is None else describe(self.loss),
+            "metrics": {name: describe(metric) for name, metric in self.metrics.items()},
         }
 
     def summary(self, batch_size: int = 100, updater: str | Updater = "adam") -> str:
@@ -744,7 +745,7 @@ class Sequential:
 def _again(
     layers: list[tuple[type[Layer], dict[str, Any]]],
     settings: tuple[Any, ...],
-    arrays: state.Arrays,
+    arrays: Arrays,
     loss: tuple[type[Loss], dict[str, Any]] | None,
     metrics: dict[str, Metric],
     passes: int,

@@ -15,7 +15,7 @@ from minigd import formulas
 from minigd.backends.base import Backend
 from minigd.errors import CheckpointError, check_number, unknown_name
 from minigd.optim.schedules import Schedule
-from minigd.storage import npz as state
+from minigd.storage.describe import arguments
 from minigd.types import Array
 
 
@@ -215,7 +215,7 @@ class Updater:
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        values = state.arguments(self)
+        values = arguments(self)
         if "learning_rate" in values:
             values["learning_rate"] = self.schedule or self._learning_rate
         return values
