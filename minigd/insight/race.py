@@ -15,7 +15,7 @@ import numpy as np
 
 from minigd.backends.base import backend_of
 from minigd.data.batches import Batches, as_batches
-from minigd.errors import DivergenceError, check_integer, check_number
+from minigd.errors import DivergenceError, check_integer, check_number, find_by_name
 from minigd.nn.layers import Sigmoid, Softmax
 from minigd.nn.losses import CategoricalCrossEntropy, Loss
 from minigd.nn.objective import Objective
@@ -372,12 +372,9 @@ class _Runner:
                 f"each rate needs an updater of its own: give updater=lambda rate: "
                 f"gd.{type(updater).__name__}(rate) in place of {updater!r}"
             )
-        if isinstance(updater, str):
-            if updater not in UPDATERS:
-                raise ValueError(f"unknown updater {updater!r}; known are {', '.join(UPDATERS)}")
-            self.updater: Callable[[float], Updater] = UPDATERS[updater]
-        else:
-            self.updater = updater
+        self.updater: Callable[[float], Updater] = (
+            updater if callable(updater) else find_by_name("updater", updater, UPDATERS)
+        )
         self.watch = Watch("race")
         self.whole: float | None = None  # seconds of all runs, where progress is shown
         self._spent = 0.0

@@ -12,7 +12,7 @@ import numpy as np
 from minigd import formulas
 from minigd.backends.base import Backend, backend_of, numbers
 from minigd.data.row_weights import check_weights
-from minigd.errors import DataError, ShapeError, check_number, check_per_example, unknown_name
+from minigd.errors import DataError, ShapeError, check_number, check_per_example, find_by_name
 from minigd.storage import npz as state
 from minigd.types import Array
 
@@ -553,11 +553,7 @@ def get_loss(which: str | Loss) -> Loss:
     >>> get_loss("mse")
     MeanSquaredError()
     """
-    if isinstance(which, Loss):
-        return which
-    if isinstance(which, str) and which in LOSSES:
-        return LOSSES[which]()
-    raise unknown_name("loss", which, LOSSES)
+    return which if isinstance(which, Loss) else find_by_name("loss", which, LOSSES)()
 
 
 def check_rows(y: Array, shape: tuple[int, ...]) -> None:
