@@ -15,6 +15,7 @@ import numpy as np
 
 from minigd.backends.base import backend_of
 from minigd.data.batches import Batches, as_batches
+from minigd.data.row_weights import drop_zero_weights, row_scale
 from minigd.errors import DivergenceError, check_integer, check_number, find_by_name
 from minigd.nn.layers import Sigmoid, Softmax
 from minigd.nn.losses import CategoricalCrossEntropy, Loss
@@ -472,8 +473,7 @@ class _Runner:
         for batch in self.shown.in_order():
             y = None if batch.y is None else backend_of(batch.y).to_numpy(batch.y)
             weight = np.ones(len(batch.x)) if batch.weight is None else batch.weight
-            y = y if y is None else y[weight > 0]
-            weight = weight[weight > 0]
+            weight, y = drop_zero_weights(weight, y)
             if len(weight):
                 objective.check(batch.x[: len(weight)], y)
                 parts.append((y, weight))
@@ -487,7 +487,7 @@ class _Runner:
         found = []
         for constant in (np.average(targets, axis=0, weights=weight), np.median(targets, axis=0)):
             z[...] = _logits(loss, constant) if loss.from_logits else constant
-            found.append(float(loss.mean(z, y, weight * (len(y) / weight.sum()))))
+            found.append(float(loss.mean(z, y, row_scale(weight))))
         return min([value for value in found if math.isfinite(value)], default=math.inf)
 
     def _loss(self, model: Sequential) -> str | Loss:

@@ -11,7 +11,7 @@ import numpy as np
 
 from minigd import formulas
 from minigd.backends.base import Backend, backend_of, numbers
-from minigd.data.row_weights import check_weights
+from minigd.data.row_weights import check_weights, counting_rows, drop_zero_weights, row_scale
 from minigd.errors import DataError, ShapeError, check_number, check_per_example, find_by_name
 from minigd.storage import npz as state
 from minigd.types import Array
@@ -86,13 +86,12 @@ class Loss:
         else:
             n, weight = len(z), check_weights(weight, len(z))
             check_rows(y, z.shape)
-            counting = np.flatnonzero(weight)
-            if len(counting) < n:
-                # Whatever a row of weight 0 holds, nobody computes with it.
-                rows = backend.asarray(counting)
-                z, y, weight, left_out = z[rows], y[rows], weight[counting], (rows, n)
+            rows = counting_rows(weight)
+            # Whatever a row of weight 0 holds, nobody computes with it.
+            weight, z, y = drop_zero_weights(weight, z, y)
+            left_out = (backend.asarray(rows), n) if len(z) < n else None
             self.check(y, z.shape)
-            scale = backend.asarray(weight * (len(z) / weight.sum()), dtype=z.real.dtype)
+            scale = backend.asarray(row_scale(weight), dtype=z.real.dtype)
         self.check_predictions(z)
         value = self.mean(z, y, scale)
         self._left_out = left_out

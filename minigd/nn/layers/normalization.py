@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import backend_of
+from minigd.data.row_weights import counting_rows, take_rows
 from minigd.errors import DataError, ShapeError, check_number
 from minigd.nn.layers.base import Layer
 from minigd.nn.moments import Moments
@@ -243,13 +243,11 @@ def adapt(layers: Sequence[Adapted], batches: Any) -> None:
         raise TypeError(f"adapt takes a Batches, Batches(X, y), and not {type(batches).__name__}")
     found = [Moments() for _ in layers]
     for batch in watched(batches.in_order(), "adapting", batches.source.rows):
-        counts = None if batch.weight is None else np.flatnonzero(batch.weight)
+        rows = counting_rows(batch.weight)
         for layer, moments in zip(layers, found, strict=True):
-            columns = layer.columns(batch)
-            if counts is None:
+            columns = take_rows(layer.columns(batch), rows)
+            if len(columns):
                 moments.add(columns)
-            elif len(counts):
-                moments.add(columns[backend_of(columns).asarray(counts)])
     for layer, moments in zip(layers, found, strict=True):
         layer.settle(moments)
 
