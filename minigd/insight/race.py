@@ -17,9 +17,8 @@ from minigd.backends.base import backend_of
 from minigd.data.batches import Batches, as_batches
 from minigd.data.row_weights import drop_zero_weights, row_scale
 from minigd.errors import DivergenceError, check_integer, check_number, find_by_name
-from minigd.nn.layers import Sigmoid, Softmax
 from minigd.nn.losses import CategoricalCrossEntropy, Loss
-from minigd.nn.objective import Objective
+from minigd.nn.objective import Objective, default_loss
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import UPDATERS, Updater
 from minigd.progress import Watch, say, span
@@ -491,12 +490,7 @@ class _Runner:
         return min([value for value in found if math.isfinite(value)], default=math.inf)
 
     def _loss(self, model: Sequential) -> str | Loss:
-        if self.loss is not None:
-            return self.loss
-        last = model.layers[-1]
-        if isinstance(last, Sigmoid):
-            return "binary_crossentropy"
-        return "categorical_crossentropy" if isinstance(last, Softmax) else "mse"
+        return default_loss(model.layers[-1]) if self.loss is None else self.loss
 
 
 def _separated(one: Sequence[float], other: Sequence[float]) -> bool:
