@@ -49,8 +49,9 @@ LOADED = {
     },
     "nn": {
         *("initializers", "layers", "layers.activations", "layers.base", "layers.dense"),
-        *("layers.dropout", "layers.normalization", "losses", "metrics", "moments", "objective"),
-        "sequential",
+        *("layers.batch_norm", "layers.dropout", "layers.scaling", "losses", "losses.base"),
+        *("losses.cross_entropy", "losses.names", "losses.regression", "metrics", "moments"),
+        *("objective", "sequential"),
     },
     "optim": {"gradient_transforms", "schedules", "updaters"},
     "storage": {"npz"},

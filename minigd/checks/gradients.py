@@ -30,7 +30,7 @@ from minigd.data.batches import Batches
 from minigd.data.row_weights import check_weights, row_scale
 from minigd.errors import GradientError, ShapeError
 from minigd.nn.layers import Layer
-from minigd.nn.layers.normalization import Adapted
+from minigd.nn.layers.scaling import Adapted
 from minigd.nn.losses import Loss, get_loss
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from minigd.execution.fusion import fused_layers
-from minigd.nn.layers.normalization import Adapted
+from minigd.nn.layers.scaling import Adapted
 from minigd.nn.losses import LOSSES, get_loss
 from minigd.nn.objective import default_loss, is_paired
 

@@ -16,7 +16,7 @@ from minigd.backends.on_demand import call
 from minigd.errors import CheckpointError, DataError, ShapeError, check_integer
 from minigd.nn.layers import Layer
 from minigd.nn.layers.base import Declared
-from minigd.nn.layers.normalization import Adapted, adapt
+from minigd.nn.layers.scaling import Adapted, adapt
 from minigd.nn.losses import Loss
 from minigd.nn.metrics import Metric
 from minigd.optim.updaters import Updater
