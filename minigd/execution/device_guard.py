@@ -81,7 +81,7 @@ class DeviceGuard(Guard):
         """Return 0, or `total` if the update was masked."""
         return self.backend.xp.where(self._good, 0, total)
 
-    def settle(self) -> Masked | None:
+    def read_masked(self) -> Masked | None:
         """Read the counts; this is where the host waits."""
         if self._open:
             # The update at the end of an epoch whose batches were closed before it.

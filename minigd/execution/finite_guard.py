@@ -119,7 +119,7 @@ class Guard:
         """Return what a batch adds to a sum: `total`, or 0 if the batch was masked."""
         return total
 
-    def settle(self) -> Masked | None:
+    def read_masked(self) -> Masked | None:
         """Return what was masked since the last call, or None."""
         return None
 

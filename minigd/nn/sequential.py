@@ -411,7 +411,7 @@ class Sequential:
         callbacks: Iterable[Any] = (),
         per_example: bool = False,
         progress: bool = False,
-        receipt: bool = False,
+        profile: bool = False,
         **options: Any,
     ) -> Any:
         """Train for some epochs with a new trainer.
@@ -446,7 +446,7 @@ class Sequential:
             Tell callbacks the norm of each row's own gradient, as ``event.norms``.
         progress : bool, default False
             A bar in a terminal, a few lines elsewhere.
-        receipt : bool, default False
+        profile : bool, default False
             End with a line on stderr that says where the time went.
         **options
             `accumulate`, `l1`, `l2`, `clip_norm` and the other settings of `minigd.Trainer`.
@@ -486,7 +486,7 @@ class Sequential:
             callbacks=callbacks,
             per_example=per_example,
             progress=progress,
-            receipt=receipt,
+            profile=profile,
         )
 
     def evaluate(

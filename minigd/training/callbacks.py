@@ -19,7 +19,7 @@ from minigd.errors import check_integer, check_number
 from minigd.nn.sequential import Sequential
 from minigd.progress import say
 from minigd.storage import npz as state
-from minigd.training.trainer import Event, Trainer
+from minigd.training.events import Event, Run
 
 Mode = Literal["auto", "min", "max"]
 
@@ -35,7 +35,7 @@ class _Watched:
         self.min_delta = check_number("min_delta", min_delta)
         self.mode = mode
         self._sign = 1.0
-        self._trainer: weakref.ref[Trainer] | None = None
+        self._trainer: weakref.ref[Run] | None = None
         self.clear()
 
     def clear(self) -> None:
