@@ -13,7 +13,7 @@ import numpy as np
 from minigd.backends.base import Backend, Views, Workspace, get_backend, numbers
 from minigd.backends.frames import check_names, check_source, names_of
 from minigd.backends.on_demand import call
-from minigd.errors import CheckpointError, DataError, ShapeError, check_integer
+from minigd.errors import CheckpointError, DataError, ShapeError, check_integer, given_once, renamed
 from minigd.nn.layers import Layer
 from minigd.nn.layers.base import Declared
 from minigd.nn.layers.normalization import Adapted, adapt
@@ -400,7 +400,7 @@ class Sequential:
         y: Any = None,
         *,
         loss: str | Loss,
-        updater: str | Updater = "adam",
+        updater: str | Updater | None = None,
         batch_size: int | None = 100,
         epochs: int = 1,
         validation_data: Any = None,
@@ -412,6 +412,8 @@ class Sequential:
         per_example: bool = False,
         progress: bool = False,
         profile: bool = False,
+        optimizer: str | Updater | None = None,
+        receipt: bool | None = None,
         **options: Any,
     ) -> Any:
         """Train for some epochs with a new trainer.
@@ -448,6 +450,10 @@ class Sequential:
             A bar in a terminal, a few lines elsewhere.
         profile : bool, default False
             End with a line on stderr that says where the time went.
+        optimizer : str or Updater, optional
+            Another name for `updater`.
+        receipt : bool, optional
+            The old name of `profile`.
         **options
             `accumulate`, `l1`, `l2`, `clip_norm` and the other settings of `minigd.Trainer`.
 
@@ -473,6 +479,7 @@ class Sequential:
         >>> model.params["dense1.W"].round(3), model.params["dense1.b"].round(3)
         (array([[3.]], dtype=float32), array([1.], dtype=float32))
         """
+        updater = given_once("updater", updater, "optimizer", optimizer) or "adam"
         trainer = self._trainer(loss, updater, metrics, options)
         return trainer.fit(
             X,
@@ -486,7 +493,7 @@ class Sequential:
             callbacks=callbacks,
             per_example=per_example,
             progress=progress,
-            profile=profile,
+            profile=renamed("receipt", receipt, "profile", profile),
         )
 
     def evaluate(
@@ -538,8 +545,7 @@ class Sequential:
                 "until_epoch is for a run that goes on, and Sequential.fit begins a new one: use "
                 "minigd.Trainer(model, loss, updater).fit(..., until_epoch=...)"
             )
-        make = "minigd.training.trainer", "Trainer"
-        return call(*make, self, loss, updater, metrics=metrics, **options)
+        return call("minigd.training.trainer", "Trainer", self, loss, updater, metrics, **options)
 
     def adapt(self, batches: Any) -> None:
         """Fit a first Standardize and a last Rescale to the data, in one pass that only reads.

@@ -15,7 +15,7 @@ import numpy as np
 from minigd.backends.base import Backend, backend_of
 from minigd.data.batches import Batches, as_batches
 from minigd.data.row_weights import ClassWeight
-from minigd.errors import CheckpointError, DataError, check_integer
+from minigd.errors import CheckpointError, DataError, check_integer, given_once, renamed
 from minigd.execution.numba_loops import FastBackend, available
 from minigd.execution.per_example import RowClipping
 from minigd.nn.losses import Loss
@@ -74,6 +74,8 @@ class Trainer:
     fast : bool, optional
         Whether Numba runs the elementwise formulas, which is the extra `fast`; on the CPU alone.
         By default it does if it is installed and an epoch takes about a second or more.
+    optimizer : str or Updater, optional
+        Another name for `updater`.
 
     Attributes
     ----------
@@ -97,7 +99,7 @@ class Trainer:
         self,
         model: Sequential,
         loss: str | Loss,
-        updater: str | Updater,
+        updater: str | Updater | None = None,
         metrics: Iterable[str | Metric] | Mapping[str, str | Metric] = (),
         *,
         accumulate: int = 1,
@@ -109,9 +111,13 @@ class Trainer:
         clip_rows: float | None = None,
         reuse_buffers: bool = True,
         fast: bool | None = None,
+        optimizer: str | Updater | None = None,
     ) -> None:
         if model.dtype.kind == "c":
             raise ValueError("a model of complex numbers is for checks, and can't be trained")
+        updater = given_once("updater", updater, "optimizer", optimizer)
+        if updater is None:
+            raise TypeError("a Trainer needs an updater, such as 'adam' or gd.SGD(0.1)")
         self.model = model
         self.objective = Objective(model, loss)
         self.metrics = get_metrics(metrics)
@@ -277,6 +283,7 @@ class Trainer:
         per_example: bool = False,
         progress: bool = False,
         profile: bool = False,
+        receipt: bool | None = None,
     ) -> History:
         """Train for some epochs more.
 
@@ -306,6 +313,8 @@ class Trainer:
             A bar in a terminal and in a notebook, a few lines elsewhere, on stderr.
         profile : bool, default False
             End with a line on stderr that says where the time went: `minigd.execution.profiler`.
+        receipt : bool, optional
+            The old name of `profile`.
 
         Returns
         -------
@@ -323,6 +332,7 @@ class Trainer:
         KeyboardInterrupt
             At Ctrl-C, between two updates, after the event ``"done"``; another `fit` goes on.
         """
+        profile = renamed("receipt", receipt, "profile", profile)
         loop, seed = self._loop, self.model.seed
         weights = sample_weight, class_weight
         batches = choose_batches(loop.batches, data, y, batch_size, shuffle, seed, *weights)
