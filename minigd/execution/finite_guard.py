@@ -88,6 +88,11 @@ class Guard:
         if self._bounded and not grows and max(rate, 1.0) * self._largest < self._safe:
             updater.update(model)
             return None
+        return self._update_or_restore()
+
+    def _update_or_restore(self) -> str | None:
+        """Make an update that may leave the range of the dtype, and take it back if it does."""
+        model, updater = self.model, self.updater
         bad = first_nonfinite_gradient(model)
         if bad is not None:
             return f"the gradient of {bad} is not finite"

@@ -46,23 +46,19 @@ class Steps:
         self.objective, self._fast = objective, fast
         self._recordings: dict[Any, Recording | None] = {}
         self._seen: set[Any] = set()
-        self._parts = Parts([*objective.layers, objective.loss])
-        loss, layers = objective.loss, objective.layers
+        self._parts = Parts([*objective.layers, objective.loss]) if replay else None
         self._replay = replay
         self._fuse()
-        # A class from outside may do what a tape does not show, such as counting its calls.
-        self._recordable = replay and (
-            type(objective.model.backend) is NumpyBackend
-            and all(LAYERS.get(type(a).__name__) is type(a) and not a.draws for a in layers)
-            and type(loss) in LOSSES.values()
-        )
+        self._recordable = replay and _is_recordable(objective)
 
     def find_recording(
         self, x: Array, y: Array, scale: Array | None = None, by_row: RowClipping | None = None
     ) -> Recording | None:
         """Return the recording that does the step of such a batch, or None for the plain step."""
-        if not self._recordable or scale is not None:
-            return None
+        can_replay = self._recordable and scale is None
+        return self._find(x, y, by_row) if can_replay else None
+
+    def _find(self, x: Array, y: Array, by_row: RowClipping | None) -> Recording | None:
         key = (x.shape, y.shape, y.dtype, by_row and (by_row.limit,))
         if key in self._recordings:
             return self._recordings[key]
@@ -78,17 +74,16 @@ class Steps:
     def layers(self, by_row: RowClipping | None = None) -> Iterator[Objective]:
         """Give the objective of a plain step, whose layers run their formulas by `fast`."""
         objective = self._fused if by_row is None else self.objective
-        if self._fast is None:
-            yield objective
-            return
-        # Lent for the step alone: predictions and other trainers have the model's own.
-        for layer in objective.layers:
-            layer.backend = self._fast
+        fast, backend = self._fast, objective.model.backend
+        lent_to = [] if fast is None else objective.layers
+        # For the step alone: predictions and other trainers have the model's own.
+        for layer in lent_to:
+            layer.backend = fast or backend
         try:
             yield objective
         finally:
-            for layer in objective.layers:
-                layer.backend = objective.model.backend
+            for layer in lent_to:
+                layer.backend = backend
 
     def run_plain(
         self,
@@ -104,7 +99,7 @@ class Steps:
 
     def refresh(self) -> None:
         """Forget the recordings if a constant or a method of a layer or the loss was changed."""
-        if self._parts.changed():
+        if self._parts is not None and self._parts.changed():
             self._recordings.clear()
             self._fuse()
 
@@ -146,6 +141,16 @@ class Steps:
             np.array_equal(one, other, equal_nan=True) for one, other in zip(*results, strict=True)
         )
         return recording if same else None
+
+
+def _is_recordable(objective: Objective) -> bool:
+    """Tell whether a tape shows everything that the layers and the loss do in a step."""
+    # A class from outside may do what a tape does not show, such as counting its calls.
+    return (
+        type(objective.model.backend) is NumpyBackend
+        and all(LAYERS.get(type(a).__name__) is type(a) and not a.draws for a in objective.layers)
+        and type(objective.loss) in LOSSES.values()
+    )
 
 
 class Parts:

@@ -8,7 +8,7 @@ import numpy as np
 
 from minigd.backends.base import Workspace
 from minigd.data.batches import Batch, Batches
-from minigd.errors import BackendError, DataError
+from minigd.errors import BackendError
 from minigd.execution import plain
 from minigd.execution.finite_guard import Masked
 from minigd.execution.memory import describe_out_of_memory
@@ -23,7 +23,7 @@ from minigd.training.epoch_totals import Totals
 from minigd.training.evaluation import measure
 from minigd.training.events import Event
 from minigd.training.rows import RowLoader, WeighedRows
-from minigd.training.session import Session
+from minigd.training.session import Session, no_batch
 from minigd.training.transaction import Transaction
 
 
@@ -213,18 +213,11 @@ class Loop:
         self.raise_if_masked()
         means = self.totals.means(self.objective.model.backend)
         if not means:
-            raise DataError(
-                f"the rows do not fill one batch of {session.batches.batch_size}, and tail='drop' "
-                "leaves none: use tail='keep' or a smaller batch_size"
-            )
+            raise no_batch(session.batches)
         validation, run = session.validation, session.run
         measured = {} if validation is None else run.evaluate(validation)
-        values = {
-            **means,
-            **{f"val_{name}": value for name, value in measured.items()},
-            "seconds": self.seconds,
-            "updates": float(run.updates),
-        }
+        values = {**means, **{f"val_{name}": value for name, value in measured.items()}}
+        values |= {"seconds": self.seconds, "updates": float(run.updates)}
         self.epoch += 1
         run.updater.epoch = self.epoch
         self.start_epoch()

@@ -56,13 +56,17 @@ class RowLoader:
             backend_of(x).check_finite(x, "x", rows)
             self.check(x, y)
         if self._staging is not None:
-            # Fewer bytes to bring over, and a number too large for the dtype is found on the host.
-            if not backend.holds(x) and x.dtype.itemsize > self.model.dtype.itemsize:
-                x = backend_of(x).convert(x, self.model.dtype, "x", rows)
-            x, y = self._staging("x", x), self._staging("y", y)
+            x, y = self._stage(self._staging, x, rows), self._staging("y", y)
         x = self.model.convert(x, "x", rows)
         y = backend.here(y, "y")
         return self.weigh(x, y, rows, weight)
+
+    def _stage(self, staging: Staging, x: Array, rows: Rows) -> Array:
+        """Bring x over to the device."""
+        # Fewer bytes to bring over, and a number too large for the dtype is found on the host.
+        if not self.model.backend.holds(x) and x.dtype.itemsize > self.model.dtype.itemsize:
+            x = backend_of(x).convert(x, self.model.dtype, "x", rows)
+        return staging("x", x)
 
     def load_arrays(self, x: Any, y: Any, sample_weight: Any = None) -> WeighedRows:
         """Return the rows that count of a batch that was given as arrays, once it is checked."""

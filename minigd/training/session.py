@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from minigd.data.batches import Batches, as_batches
-from minigd.data.row_weights import ClassWeight
+from minigd.data.batches import Batches
 from minigd.errors import DataError
 from minigd.execution.numba_loops import format_compile_time
 from minigd.execution.profiler import Profiler
@@ -58,21 +57,12 @@ class Session(NamedTuple):
             say(self.profiler.line(self.run.model.dtype))
 
 
-def choose_batches(
-    last: Batches | None,
-    data: Any,
-    y: Any,
-    batch_size: int | None,
-    shuffle: bool,
-    seed: int,
-    sample_weight: Any,
-    class_weight: ClassWeight | None,
-) -> Batches:
-    """Return batches of arrays or a source, those given, or else the last ones."""
-    if data is None and last is None:
-        raise DataError("there is nothing to train on: give fit arrays, or a Batches")
-    data = last if data is None else data
-    return as_batches(data, y, batch_size, shuffle, seed, sample_weight, class_weight)
+def no_batch(batches: Batches) -> DataError:
+    """Return the error for an epoch in which no batch came."""
+    return DataError(
+        f"the rows do not fill one batch of {batches.batch_size}, and tail='drop' leaves none: use "
+        "tail='keep' or a smaller batch_size"
+    )
 
 
 def open_session(

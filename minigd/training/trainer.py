@@ -34,7 +34,7 @@ from minigd.training.events import (
 )
 from minigd.training.history import History
 from minigd.training.loop import Loop
-from minigd.training.session import choose_batches, open_session
+from minigd.training.session import open_session
 from minigd.training.transaction import Transaction
 
 WORTH_COMPILING = 200_000_000
@@ -335,7 +335,10 @@ class Trainer:
         profile = renamed("receipt", receipt, "profile", profile)
         loop, seed = self._loop, self.model.seed
         weights = sample_weight, class_weight
-        batches = choose_batches(loop.batches, data, y, batch_size, shuffle, seed, *weights)
+        if data is None and loop.batches is None:
+            raise DataError("there is nothing to train on: give fit arrays, or a Batches")
+        data = loop.batches if data is None else data
+        batches = as_batches(data, y, batch_size, shuffle, seed, *weights)
         validation = None if validation_data is None else validation_batches(validation_data)
         loop.loader.check_training(batches, validation)
         self._continue_with(batches)
