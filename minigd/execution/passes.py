@@ -43,7 +43,7 @@ def _without_repeats(operations: list[Operation]) -> list[Operation]:
         if before is not None and fresh and before.arguments[before.last].shape == out.shape:
             same[id(out)] = before.arguments[before.last]
             continue
-        # What was computed from numbers that are overwritten now would be computed anew.
+        # What was computed from numbers that are overwritten now would be computed again.
         seen = {k: o for k, o in seen.items() if not any(overlap(a, out) for a in o.arguments)}
         if fresh and operation.name != "copyto":
             seen[key] = operation

@@ -305,7 +305,7 @@ class Trainer:
             Evaluated after each epoch.
         callbacks : iterable of callable
             Each is called with an `Event` after every update, every epoch, and so on, in their
-            order, but one with ``last = True`` behind the others. The state of those that have one
+            order, but one with ``last = True`` after the others. The state of those that have one
             is saved with the run, and found again by name.
         per_example : bool, default False
             Tell callbacks the norm of each row's own gradient, as ``event.norms``.
