@@ -333,12 +333,9 @@ class Trainer:
             At Ctrl-C, between two updates, after the event ``"done"``; another `fit` goes on.
         """
         profile = renamed("receipt", receipt, "profile", profile)
-        loop, seed = self._loop, self.model.seed
-        weights = sample_weight, class_weight
-        if data is None and loop.batches is None:
-            raise DataError("there is nothing to train on: give fit arrays, or a Batches")
-        data = loop.batches if data is None else data
-        batches = as_batches(data, y, batch_size, shuffle, seed, *weights)
+        loop, weights = self._loop, (sample_weight, class_weight)
+        data = self._last_batches() if data is None else data
+        batches = as_batches(data, y, batch_size, shuffle, self.model.seed, *weights)
         validation = None if validation_data is None else validation_batches(validation_data)
         loop.loader.check_training(batches, validation)
         self._continue_with(batches)
@@ -359,6 +356,11 @@ class Trainer:
         session.send_last("end", "done")
         session.report_profile()
         return self.history
+
+    def _last_batches(self) -> Batches:
+        if self._loop.batches is None:
+            raise DataError("there is nothing to train on: give fit arrays, or a Batches")
+        return self._loop.batches
 
     def _continue_with(self, batches: Batches) -> None:
         """Take these batches; an epoch that was left in the middle needs the same ones."""

@@ -402,6 +402,64 @@ def test_a_constant_that_a_callback_changes_counts_from_the_next_step():
     np.testing.assert_array_equal(*found)
 
 
+def drop(name):
+    return lambda parts: delattr(parts[0], name)
+
+
+def put(name, value):
+    return lambda parts: setattr(parts[0], name, value)
+
+
+CHANGES = {
+    "a number": put("slope", 0.9),
+    "another type": put("slope", True),
+    "no longer a number": put("slope", None),
+    "a new number": put("sloppy", 0.1),
+    "a method of its own": put("forward", lambda x, train=False: x),
+    "a loss's number": lambda parts: setattr(parts[1], "delta", 0.5),
+    "gone": drop("slope"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_changed_constant_or_method_is_seen_once(change):
+    parts = [gd.LeakyReLU(0.1), gd.Huber()]
+    watched = runner.Parts(parts)
+    assert not watched.changed()
+    change(parts)
+    assert watched.changed()
+    assert not watched.changed()
+
+
+def test_a_method_of_a_class_or_of_its_base_that_is_changed_is_seen(monkeypatch):
+    class Own(gd.LeakyReLU):
+        pass
+
+    watched = runner.Parts([Own(0.1), gd.Huber()])
+    for owner, name in ((Own, "forward"), (gd.LeakyReLU, "backward"), (gd.Huber, "gradient")):
+        monkeypatch.setattr(owner, name, lambda *args: None)
+        assert watched.changed()
+        assert not watched.changed()
+
+
+def test_what_is_kept_from_step_to_step_and_equal_numbers_are_no_change():
+    layer = gd.LeakyReLU(float("0.1"))
+    watched = runner.Parts([layer])
+    layer.wants_dx, layer.passes = False, 7
+    layer.slope = float("0.1")
+    assert not watched.changed()
+
+
+def test_callbacks_do_not_make_each_step_compare_all_constants(monkeypatch):
+    calls, values = [], runner._values
+    monkeypatch.setattr(runner, "_values", lambda part: calls.append(part) or values(part))
+    X, y = rows(230, 3, "mse", 2)
+    model = network("tanh", 3, 4, "mse")
+    callbacks = [gd.EarlyStopping("loss"), lambda event: None]
+    model.fit(X, y, loss="mse", batch_size=10, epochs=2, callbacks=callbacks)
+    assert len(calls) <= 3 * (len(model.layers) + 1)  # and not 46 times
+
+
 def test_a_method_that_is_replaced_is_called(monkeypatch):
     calls = []
     X, y = rows(40, 3, "mse", 2)
