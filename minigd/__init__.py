@@ -53,9 +53,10 @@ from minigd.optim.schedules import (
 )
 from minigd.optim.updaters import SGD, Adagrad, Adam, AdamW, RMSprop, Updater
 from minigd.training.callbacks import Checkpoint, CsvLog, EarlyStopping, PrintEvery, ReduceOnPlateau
+from minigd.training.events import Event
 from minigd.training.history import History
 from minigd.training.model_files import load
-from minigd.training.trainer import Event, Trainer
+from minigd.training.trainer import Trainer
 from minigd.types import Array
 from minigd.version import __version__
 

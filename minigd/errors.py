@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 from numbers import Real
 from operator import index
@@ -129,3 +130,24 @@ def check_per_example(owner: object, each: Any, rows: int) -> None:
             f"({rows},), and returned {given}: end it in a mean over each row's outputs, "
             ".mean(axis=1), for the mean over the rows is taken after it"
         )
+
+
+def given_once(name: str, value: Any, other: str, other_value: Any) -> Any:
+    """Return an argument that has two names, or None if it was given under neither.
+
+    Raises
+    ------
+    TypeError
+        If it was given under both.
+    """
+    if value is not None and other_value is not None:
+        raise TypeError(f"{name} and {other} are two names of one argument, and both were given")
+    return other_value if value is None else value
+
+
+def renamed(old: str, old_value: Any, new: str, value: Any) -> Any:
+    """Return an argument that callers may still give under its old name, with a warning."""
+    if old_value is None:
+        return value
+    warnings.warn(f"{old}= is now called {new}=", DeprecationWarning, stacklevel=3)
+    return old_value

@@ -18,7 +18,7 @@ from minigd.backends.base import CupyBackend, NumpyBackend
 from minigd.errors import BackendError
 from minigd.execution.fusion import FusedLoss
 from minigd.execution.numba_loops import FastBackend
-from minigd.execution.recording import Recording
+from minigd.execution.replay import Recording
 from minigd.nn.objective import Objective
 
 EPS = np.finfo(float).eps

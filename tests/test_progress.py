@@ -235,7 +235,7 @@ def test_no_stderr_ends_a_training(monkeypatch, make):
             batches(),
             epochs=3,
             progress=True,
-            receipt=True,
+            profile=True,
             callbacks=[gd.PrintEvery(2)],
             validation_data=batches(),
         )

@@ -6,8 +6,8 @@ What was learned is in a checkpoint then, from which the run can go on.
 from types import FrameType
 
 from minigd.cli.messages import counted
+from minigd.training.events import Event
 from minigd.training.interrupts import Handler
-from minigd.training.trainer import Event
 
 
 class Interrupted(KeyboardInterrupt):

@@ -16,8 +16,9 @@ from minigd.nn.layers import Dense, ReLU, Sigmoid, Softmax, Tanh
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import Adam
 from minigd.progress import Watch
+from minigd.training.events import Event
 from minigd.training.history import History
-from minigd.training.trainer import Event, Trainer
+from minigd.training.trainer import Trainer
 from minigd.types import Array
 
 

@@ -1,5 +1,5 @@
 """How a training step runs: through the layers, or faster with the same numbers.
 
 It may import `nn`, and what that may.
-Start with `recording.py`.
+Start with `plain.py`.
 """

@@ -1,4 +1,4 @@
-"""The guard of a GPU: a bad step masks itself and all that follow, and nobody has to look.
+"""The guard of a GPU: a bad step masks itself and all that follow, without a number being read.
 
 The flag is read with the loss, now and then, and says what was masked.
 """
@@ -38,11 +38,11 @@ class DeviceGuard(Guard):
         self._closed = xp.ElementwiseKernel(*CLOSED, "minigd_closed")
 
     def check_loss(self, value: Any) -> str | None:
-        """Return None: the loss is looked at in `update`, by the GPU itself."""
+        """Return None: the loss is checked in `update`, by the GPU itself."""
         return None
 
     def check_part(self, value: Any) -> str | None:
-        """Mask this part and all behind it if its loss or its gradient is not finite."""
+        """Mask this part and all after it if its loss or its gradient is not finite."""
         xp = self.backend.xp
         finite = xp.isfinite(value) & xp.isfinite(self.model.flat_grads).all()
         self._good = self._good & finite
@@ -62,7 +62,7 @@ class DeviceGuard(Guard):
             self._restored(self._good, before, buffer)
 
     def skip_batch(self) -> None:
-        """Count a batch that came behind a masked one."""
+        """Count a batch that came after a masked one."""
         self._close(1, 1, 0, 0.0)
 
     def _close(self, batches: int, parts: int, passes: int, weight: float) -> None:
@@ -81,7 +81,7 @@ class DeviceGuard(Guard):
         """Return 0, or `total` if the update was masked."""
         return self.backend.xp.where(self._good, 0, total)
 
-    def settle(self) -> Masked | None:
+    def read_masked(self) -> Masked | None:
         """Read the counts; this is where the host waits."""
         if self._open:
             # The update at the end of an epoch whose batches were closed before it.

@@ -1,7 +1,7 @@
 """A guard makes each update only while loss and gradient are finite, so that parameters stay good.
 
-On the CPU it looks at every step; `device_guard.py` is the guard of a GPU, where a look would make
-the host wait.
+On the CPU it checks every step; `device_guard.py` is the guard of a GPU, where reading a number
+would make the host wait.
 """
 
 import math
@@ -17,7 +17,7 @@ from minigd.types import Array
 
 
 class Masked(NamedTuple):
-    """What a GPU has masked, the first bad update and all behind it: how many, and Σ w of it.
+    """What a GPU has masked, the first bad update and all after it: how many, and Σ w of it.
 
     A part is a batch as well, one of those that make an update; that of a `step` is no batch of the
     epoch.
@@ -88,6 +88,11 @@ class Guard:
         if self._bounded and not grows and max(rate, 1.0) * self._largest < self._safe:
             updater.update(model)
             return None
+        return self._update_or_restore()
+
+    def _update_or_restore(self) -> str | None:
+        """Make an update that may leave the range of the dtype, and take it back if it does."""
+        model, updater = self.model, self.updater
         bad = first_nonfinite_gradient(model)
         if bad is not None:
             return f"the gradient of {bad} is not finite"
@@ -113,13 +118,13 @@ class Guard:
         return self.backend.wide(value) * weight
 
     left: Callable[[Any], Any] | None = None
-    """What stays of a window of parts behind its update; on a GPU all of it if that was masked."""
+    """What stays of a window of parts after its update; on a GPU all of it if that was masked."""
 
     def counted(self, total: Any) -> Any:
         """Return what a batch adds to a sum: `total`, or 0 if the batch was masked."""
         return total
 
-    def settle(self) -> Masked | None:
+    def read_masked(self) -> Masked | None:
         """Return what was masked since the last call, or None."""
         return None
 

@@ -33,3 +33,20 @@ def work_bytes(model: Any, batch_size: int) -> int:
         twin.run_backward(layers, np.ones_like(y))
     nbytes: int = twin.workspace.nbytes
     return nbytes * batch_size // 2
+
+
+def describe_out_of_memory(model: Any, n: int, error: Exception) -> str:
+    """Say what a batch of n rows needs that did not fit, and which one would."""
+    try:
+        need = work_bytes(model, n)
+    except Exception:
+        # A layer from outside that can't be tried on its own hides nothing of what happened.
+        return f"a step on a batch of {n:,} rows does not fit in memory ({error})"
+    owned = model.workspace.nbytes
+    free = model.backend.free_bytes()
+    fits = max(1, min(n - 1, n * (free + owned) // max(1, need)))
+    return (
+        f"a step on a batch of {n:,} rows does not fit in memory ({error}): its work arrays "
+        f"take {need:,} bytes, and {free:,} are free beside the {owned:,} they have. Batches of "
+        f"{fits:,} fit: batch_size={fits}, with accumulate={-(-n // fits)} for the same update"
+    )

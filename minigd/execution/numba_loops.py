@@ -152,7 +152,7 @@ def compiled(formula: Callable[..., Any], places: tuple[int | None, ...]) -> Cal
 
 
 _compiled: list[float] = []
-"""Seconds that each loop took to compile which was not found in Numba's cache, until told."""
+"""Seconds that each loop took to compile which was not found in Numba's cache, until reported."""
 
 
 def make_ready(loop: Any, arrays: tuple[Array, ...], constants: int = 0) -> None:
@@ -167,7 +167,7 @@ def make_ready(loop: Any, arrays: tuple[Array, ...], constants: int = 0) -> None
         _compiled.append(time.perf_counter() - started)
 
 
-def told() -> str | None:
+def format_compile_time() -> str | None:
     """Return what was compiled since the last call and how long that took; None if nothing was."""
     if not _compiled:
         return None

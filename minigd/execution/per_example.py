@@ -37,7 +37,7 @@ class RowClipping:
 
 
 def backward(objective: Objective, clipping: RowClipping, scale: Array | None = None) -> Array:
-    """Fill the model's gradients behind a training pass, and return each example's norm.
+    """Fill the model's gradients after a training pass, and return each example's norm.
 
     ::
 
@@ -87,7 +87,7 @@ def backward(objective: Objective, clipping: RowClipping, scale: Array | None = 
         for layer, arrays in zip(layers, kept, strict=True):
             if arrays is not None:
                 layer.keep(*arrays)
-        # Everything behind the loss is linear in dy, so that a row's own gradient shrinks with it.
+        # All that backward does is linear in dy, so that a row's own gradient shrinks with it.
         with np.errstate(all="ignore"):
             own = length if scale is None else length / scale
             share = model.backend.xp.minimum(1, clipping.limit / own)

@@ -12,29 +12,40 @@ import numpy as np
 from minigd.types import Array
 
 EVERY = 101
-"""Of so many steps one is looked at; a prime, so that no rhythm of the data hides from it."""
+"""One of so many steps is sampled; a prime, so that no rhythm of the data hides from it."""
 
 
-class Receipt:
-    """What a fit spent its seconds on.
+class Profiler:
+    """Finds what a fit spends its seconds on.
 
     Attributes
     ----------
+    sampling : bool
+        Whether the step in hand is run operation by operation.
     seconds : dict of str to float
         ``"reading"`` and ``"training"`` whole; ``"matrix products"`` and ``"elementwise"`` of the
-        steps that were looked at.
+        sampled steps.
     """
 
     def __init__(self) -> None:
         self.seconds = {"reading": 0.0, "training": 0.0, "matrix products": 0.0, "elementwise": 0.0}
-        self._steps = self._looked = 0
-        self._looked_seconds = 0.0
+        self.sampling = False
+        self._steps, self._sampled_seconds = 0, 0.0
         self._flops = 0.0
 
-    def due(self) -> bool:
-        """Count a step, and tell whether it is looked at."""
+    def begin_step(self, started: float) -> None:
+        """Count a step whose batch was waited for since `started`, and decide whether to sample."""
+        self._arrived = time.perf_counter()
+        self.seconds["reading"] += self._arrived - started
         self._steps += 1
-        return self._steps % EVERY == EVERY // 2
+        self.sampling = self._steps % EVERY == EVERY // 2
+
+    def end_step(self) -> None:
+        """Add the seconds since the batch arrived."""
+        training = time.perf_counter() - self._arrived
+        self.seconds["training"] += training
+        self._sampled_seconds += training if self.sampling else 0.0
+        self.sampling = False
 
     def run(self, operations: list[tuple[str, Callable[..., Any], tuple[Any, ...]]]) -> None:
         """Do the operations of a step, each by the clock."""
@@ -49,16 +60,8 @@ class Receipt:
                 a, b = arguments[:2]
                 self._flops += 2.0 * a.size * b.shape[-1]
 
-    def add(self, reading: float, training: float, looked: bool) -> None:
-        """Add the seconds that a batch took to come, and to train on."""
-        self.seconds["reading"] += reading
-        self.seconds["training"] += training
-        if looked:
-            self._looked += 1
-            self._looked_seconds += training
-
     def line(self, dtype: Any) -> str:
-        """Return the receipt."""
+        """Return the line for the reader."""
         seconds = self.seconds
         whole = seconds["reading"] + seconds["training"]
         if whole == 0:
@@ -67,7 +70,7 @@ class Receipt:
         if not seconds["elementwise"]:
             shares = {"training": seconds["training"], "reading": seconds["reading"]}
             return text + ", ".join([f"{k} {v / whole:.0%}" for k, v in shares.items()])
-        scale = seconds["training"] / self._looked_seconds
+        scale = seconds["training"] / self._sampled_seconds
         products, elementwise = (scale * seconds[k] for k in ("matrix products", "elementwise"))
         rate = self._flops / seconds["matrix products"] / 1e9
         parts = [

@@ -9,7 +9,7 @@ import numpy as np
 
 from minigd.errors import DataError, check_integer
 from minigd.progress import printable
-from minigd.training.trainer import Event
+from minigd.training.events import Event
 from minigd.types import Array
 
 

@@ -22,7 +22,8 @@ from minigd.nn.objective import Objective, default_loss
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import UPDATERS, Updater
 from minigd.progress import Watch, say, span, warn
-from minigd.training.trainer import Event, Trainer
+from minigd.training.events import Event
+from minigd.training.trainer import Trainer
 from minigd.types import Array
 
 RATES = tuple(10.0 ** (k / 2) for k in range(-8, 2))

@@ -176,10 +176,19 @@ class Objective:
 
         With row weights w, ``scale[i]`` is n w_i / Σ w.
         """
-        self.loss.backend = self.model.backend
+        z = self.outputs(x)
+        return self.mean_loss(z, y, scale), z
+
+    def outputs(self, x: Array) -> Array:
+        """Return the outputs of a training pass, from which the loss is computed."""
         z = self.model.run_forward(self.layers, x, train=True)
         self._shape = z.shape
-        return self.loss.mean(z, self.targets(y), scale), z
+        return z
+
+    def mean_loss(self, z: Array, y: Array, scale: Array | None = None) -> Any:
+        """Return the mean loss of outputs, and keep what `backward` needs."""
+        self.loss.backend = self.model.backend
+        return self.loss.mean(z, self.targets(y), scale)
 
     def backward(self, input_gradient: bool = False) -> Array | None:
         """Fill the model's gradients: means over the batch of the last `forward`."""

@@ -9,7 +9,7 @@ import numpy as np
 from minigd.backends.base import Backend, Workspace, get_backend, numbers
 from minigd.backends.frames import check_names, check_source, names_of
 from minigd.backends.on_demand import call
-from minigd.errors import DataError, ShapeError, check_integer
+from minigd.errors import DataError, ShapeError, check_integer, given_once, renamed
 from minigd.nn.layers import Layer
 from minigd.nn.layers.scaling import Adapted, adapt
 from minigd.nn.losses import Loss
@@ -359,7 +359,7 @@ class Sequential:
         y: Any = None,
         *,
         loss: str | Loss,
-        updater: str | Updater = "adam",
+        updater: str | Updater | None = None,
         batch_size: int | None = 100,
         epochs: int = 1,
         validation_data: Any = None,
@@ -370,7 +370,9 @@ class Sequential:
         callbacks: Iterable[Any] = (),
         per_example: bool = False,
         progress: bool = False,
-        receipt: bool = False,
+        profile: bool = False,
+        optimizer: str | Updater | None = None,
+        receipt: bool | None = None,
         **options: Any,
     ) -> Any:
         """Train for some epochs with a new trainer.
@@ -405,8 +407,12 @@ class Sequential:
             Tell callbacks the norm of each row's own gradient, as ``event.norms``.
         progress : bool, default False
             A bar in a terminal, a few lines elsewhere.
-        receipt : bool, default False
+        profile : bool, default False
             End with a line on stderr that says where the time went.
+        optimizer : str or Updater, optional
+            Another name for `updater`.
+        receipt : bool, optional
+            The old name of `profile`.
         **options
             `accumulate`, `l1`, `l2`, `clip_norm` and the other settings of `minigd.Trainer`.
 
@@ -432,6 +438,7 @@ class Sequential:
         >>> model.params["dense1.W"].round(3), model.params["dense1.b"].round(3)
         (array([[3.]], dtype=float32), array([1.], dtype=float32))
         """
+        updater = given_once("updater", updater, "optimizer", optimizer) or "adam"
         trainer = self._trainer(loss, updater, metrics, options)
         return trainer.fit(
             X,
@@ -445,7 +452,7 @@ class Sequential:
             callbacks=callbacks,
             per_example=per_example,
             progress=progress,
-            receipt=receipt,
+            profile=renamed("receipt", receipt, "profile", profile),
         )
 
     def evaluate(
@@ -497,8 +504,7 @@ class Sequential:
                 "until_epoch is for a run that goes on, and Sequential.fit begins a new one: use "
                 "minigd.Trainer(model, loss, updater).fit(..., until_epoch=...)"
             )
-        make = "minigd.training.trainer", "Trainer"
-        return call(*make, self, loss, updater, metrics=metrics, **options)
+        return call("minigd.training.trainer", "Trainer", self, loss, updater, metrics, **options)
 
     def adapt(self, batches: Any) -> None:
         """Fit a first Standardize and a last Rescale to the data, in one pass that only reads.

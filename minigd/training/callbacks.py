@@ -1,4 +1,4 @@
-"""Callbacks: what is done beside the training, told by its events.
+"""Callbacks: what is done beside the training, at its events.
 
 A callback is anything that can be called with an `Event`. One that decides something also has
 `state_dict` and `load_state_dict`, so that a run that goes on decides alike.
@@ -17,7 +17,7 @@ from minigd.errors import check_integer, check_number
 from minigd.nn.sequential import Sequential
 from minigd.progress import say, warn
 from minigd.storage.atomic_files import replacing_text, sweep
-from minigd.training.trainer import Event, Trainer
+from minigd.training.events import Event, Run
 
 Mode = Literal["auto", "min", "max"]
 
@@ -33,7 +33,7 @@ class _Watched:
         self.min_delta = check_number("min_delta", min_delta)
         self.mode = mode
         self._sign = 1.0
-        self._trainer: weakref.ref[Trainer] | None = None
+        self._trainer: weakref.ref[Run] | None = None
         self.clear()
 
     def clear(self) -> None:
@@ -244,7 +244,7 @@ class Checkpoint:
     The file is replaced in one step, so that a run killed at any moment finds the last whole one,
     and `minigd.Trainer.resume` goes on from it. What a kill left half written beside it is removed
     when the next `fit` starts; two runs at once need two paths. A failure to write, on a full disk
-    or in a folder that is read-only, leaves the old file whole and the run going, and is told by a
+    or in a folder that is read-only, leaves the old file whole and the run going, and gives a
     warning.
 
     Parameters

@@ -6,37 +6,18 @@ The file is a model's file with more in it, so that `minigd.load` reads the mode
 import json
 import os
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
 
 from minigd.backends.base import Backend
 from minigd.data.batches import Batches
 from minigd.errors import CheckpointError
-from minigd.nn.metrics import Metric
-from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
 from minigd.optim.schedules import SCHEDULES
 from minigd.optim.updaters import UPDATERS, Updater
 from minigd.storage import npz
 from minigd.storage.describe import Description, describe, join_arrays, rebuild, split_arrays
+from minigd.training.events import Run
 from minigd.training.model_files import check_custom, known_classes, restore
-
-
-class Run(Protocol):
-    """What is written of a trainer."""
-
-    model: Sequential
-    objective: Objective
-    metrics: dict[str, Metric]
-    updater: Updater
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The settings of the trainer."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that decides the next update."""
-        ...
 
 
 def write(path: str | os.PathLike[str], run: Run) -> None:

@@ -17,7 +17,7 @@ from minigd.backends import cuda_kernels as kernels
 from minigd.backends.base import CupyBackend, NumpyBackend
 from minigd.execution import device_guard as masking
 from minigd.execution import fusion as fused
-from minigd.execution.recording import Steps
+from minigd.execution.runner import Steps
 from minigd.formulas import leaky_relu, mixed, tanh
 from minigd.nn.objective import Objective
 
@@ -59,7 +59,7 @@ def stepped(model, loss, x, y, scale, fuse):
     steps = Steps(Objective(model, loss), replay=fuse)
     host = model.backend.to_numpy
     scale = None if scale is None else model.backend.asarray(scale)
-    value, z, _ = steps(model.backend.asarray(x), model.backend.asarray(y), scale)
+    value, z, *_ = steps.run_plain(model.backend.asarray(x), model.backend.asarray(y), scale)
     running = [layer.buffers[name] for layer in model.layers for name in layer.running]
     return [np.array(host(a)) for a in (value, z, model.flat_grads, *running)]
 
@@ -296,7 +296,7 @@ def test_no_array_of_a_step_is_kept_behind_it(stand_in):
     model = gd.Sequential(layers, 3, backend="cupy", dtype="float64")
     steps = Steps(Objective(model, gd.MeanSquaredError()))
     x, y = stand_in.asarray(np.ones((4, 3))), stand_in.asarray(np.ones((4, 2)))
-    steps(x, y, None)
+    steps.run_plain(x, y)
     for part in (*steps._fused.layers, steps._fused.loss):
         kept = [
             name for name, value in vars(part).items() if isinstance(value, strict_cupy.ndarray)
@@ -379,7 +379,7 @@ def test_a_loss_whose_constant_changes_is_computed_anew(stand_in):
     z = float(stand_in.to_numpy(model.predict(x))[0, 0])
     for delta in (1.0, 2.5):
         loss.delta = delta
-        value, _, _ = steps(x, y, None)
+        value, *_ = steps.run_plain(x, y)
         assert float(value) == pytest.approx(delta * (9 - z - delta / 2), rel=1e-12)
 
 

@@ -200,14 +200,14 @@ def test_training_comes_to_the_same(updater, dtype, tolerance):
 
 def test_replayed_and_not_a_compiled_run_gives_the_same_bits():
     runs = [trained("adam", fast=True, reuse_buffers=replay) for replay in (True, False)]
-    assert all(runs[0]._steps._recordings.values())
-    assert not runs[1]._steps._recordings
+    assert all(runs[0]._loop.steps._recordings.values())
+    assert not runs[1]._loop.steps._recordings
     np.testing.assert_array_equal(*[run.model.flat_params for run in runs])
 
 
 def test_a_compiled_formula_is_one_line_of_the_recording():
     trainer = trained("adam", fast=True)
-    recording = next(iter(trainer._steps._recordings.values()))
+    recording = next(iter(trainer._loop.steps._recordings.values()))
     lines = str(recording).splitlines()
     assert any(line.startswith("relu_backward(") for line in lines)
     assert any(line.startswith("tanh(") for line in lines)
@@ -335,7 +335,7 @@ def test_rows_are_added_and_summed_to_the_bits_of_numpy(n, units, dtype):
 
 
 def test_biases_are_added_and_summed_in_compiled_loops():
-    recording = next(iter(trained("adam", fast=True)._steps._recordings.values()))
+    recording = next(iter(trained("adam", fast=True)._loop.steps._recordings.values()))
     names = [operation.name for operation in recording.operations]
     assert names.count("add_row") == names.count("sum_rows") == 3
 

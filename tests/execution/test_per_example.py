@@ -216,7 +216,7 @@ def test_the_product_of_squares_may_be_beyond_the_models_dtype(sizes, limit, rep
             per_example=True,
             callbacks=[lambda e, seen=seen: e.x is not None and seen.append(e.norms.copy())],
         )
-        assert not replay or all(trainer._steps._recordings.values())
+        assert not replay or all(trainer._loop.steps._recordings.values())
         results.append((np.concatenate(seen), model.flat_grads))
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6 * np.abs(other).max())
@@ -317,7 +317,7 @@ def test_a_replayed_step_gives_the_same_bits(limit, fast):
             per_example=True,
             callbacks=[lambda e, seen=seen: e.x is not None and seen.append(e.norms.copy())],
         )
-        recordings = trainer._steps._recordings.values()
+        recordings = trainer._loop.steps._recordings.values()
         assert all(recordings)
         assert bool(recordings) == replay
         runs.append((trainer.model.flat_params, np.concatenate(seen)))

@@ -11,8 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigd as gd
-from minigd.execution import recording
-from minigd.execution.recording import NotRecorded, Recorded, Recording, Step, Steps
+from minigd.execution import replay as replaying
+from minigd.execution import runner
+from minigd.execution.plain import Step, no_update
+from minigd.execution.replay import Recording
+from minigd.execution.runner import Steps
+from minigd.execution.tape import NotRecorded, Recorded
 from minigd.nn.objective import Objective
 
 HIDDEN = {
@@ -55,7 +59,7 @@ def trained(model, loss, X, y, batch_size, replay, epochs=3, **options):
 
 
 def recorded(trainer):
-    return [r for r in trainer._steps._recordings.values() if r is not None]
+    return [r for r in trainer._loop.steps._recordings.values() if r is not None]
 
 
 @given(
@@ -165,7 +169,7 @@ def test_a_layer_from_outside_is_called_each_time():
     model = gd.Sequential([gd.Dense(4), layer, gd.Dense(2)], inputs=3)
     trainer, _, _ = trained(model, "mse", X, y, 10, True)
     assert layer.calls == 12
-    assert not trainer._steps._recordings
+    assert not trainer._loop.steps._recordings
 
 
 def test_dropout_draws_anew_in_each_step():
@@ -175,7 +179,7 @@ def test_dropout_draws_anew_in_each_step():
         layers = [gd.Dense(8), gd.Dropout(0.5), gd.Dense(2)]
         model = gd.Sequential(layers, inputs=3, seed=1)
         trainer, _, arrays = trained(model, "mse", X, y, 10, replay)
-        assert not trainer._steps._recordings
+        assert not trainer._loop.steps._recordings
         results.append(arrays[0])
     np.testing.assert_array_equal(*results)
 
@@ -185,7 +189,7 @@ def test_weighted_batches_are_done_by_the_layers():
     model = network("tanh", 3, 4, "mse")
     trainer = gd.Trainer(model, "mse", "sgd")
     trainer.fit(X, y, sample_weight=np.linspace(0.1, 1, 40), batch_size=10)
-    assert not trainer._steps._recordings
+    assert not trainer._loop.steps._recordings
 
 
 def test_a_loss_from_outside_is_called_each_time():
@@ -206,38 +210,39 @@ def test_on_a_gpu_nothing_is_recorded(stand_in):
     model = gd.Sequential([gd.Dense(2)], inputs=3, backend=stand_in)
     trainer = gd.Trainer(model, "mse", "sgd")
     trainer.fit(X, y, batch_size=10)
-    assert not trainer._steps._recordings
+    assert not trainer._loop.steps._recordings
 
 
 # What would be replayed wrongly is found out ---------------------------------------------------
 
 
 def test_an_operation_that_is_forgotten_is_found_out(monkeypatch):
-    shorten = recording.shorten
+    shorten = replaying.shorten
 
     def drops_one(operations, wanted):
         kept = shorten(operations, wanted)
         return [o for i, o in enumerate(kept) if i != 2]
 
-    monkeypatch.setattr(recording, "shorten", drops_one)
+    monkeypatch.setattr(replaying, "shorten", drops_one)
     X, y = rows(40, 3, "mse", 2)
     plain = trained(network("tanh", 3, 4, "mse"), "mse", X, y, 10, False)
     trainer, _, arrays = trained(network("tanh", 3, 4, "mse"), "mse", X, y, 10, True)
-    assert list(trainer._steps._recordings.values()) == [None]
+    assert list(trainer._loop.steps._recordings.values()) == [None]
     np.testing.assert_array_equal(arrays[0], plain[2][0])
 
 
 def test_numbers_baked_into_a_recording_are_found_out(monkeypatch):
     # The targets stay those of the batch that was recorded.
-    def call(self, x, y):
+    def call(self, x, y, update=no_update):
         self._model.passes += 1
         self._replay(x)
-        return Step(self._value[()], self._z, self._norms)
+        value = self._value[()]
+        return Step(value, self._z, self._norms, update(value))
 
     monkeypatch.setattr(Recording, "__call__", call)
     X, y = rows(40, 3, "mse", 2)
     trainer, _, _ = trained(network("tanh", 3, 4, "mse"), "mse", X, y, 10, True)
-    assert list(trainer._steps._recordings.values()) == [None]
+    assert list(trainer._loop.steps._recordings.values()) == [None]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +262,7 @@ def test_a_step_that_looks_at_numbers_or_copies_them_is_not_recorded(look):
         Recording(Objective(model, "mse"), x, y)
     # The model is as before, and works.
     assert type(model.params["dense1.W"]) is np.ndarray
-    assert Steps(Objective(model, "mse"))(x, y, None)[1].shape == (5, 2)
+    assert Steps(Objective(model, "mse")).run_plain(x, y).z.shape == (5, 2)
 
 
 # Many sizes, moves, and the listing ------------------------------------------------------------
@@ -272,7 +277,7 @@ def test_recordings_of_few_sizes_are_kept():
     for n in [*range(1, 14), 3, 1, 13]:
         x, y = rng.normal(size=(n, 3)), rng.normal(size=(n, 2))
         assert trainer.step(x, y) == plain.step(x, y)
-        assert len(trainer._steps._recordings) <= recording.MOST
+        assert len(trainer._loop.steps._recordings) <= runner.MOST
     np.testing.assert_array_equal(model.flat_params, twin.flat_params)
 
 
@@ -283,7 +288,7 @@ def test_a_model_that_is_moved_is_recorded_anew(stand_in):
     trainer.fit(X, y, batch_size=10)
     model.to(stand_in)
     trainer.fit(X, y, batch_size=10)
-    assert not trainer._steps._recordings
+    assert not trainer._loop.steps._recordings
     model.to("numpy")
     trainer.fit(X, y, batch_size=10)
     assert recorded(trainer)
@@ -397,6 +402,64 @@ def test_a_constant_that_a_callback_changes_counts_from_the_next_step():
     np.testing.assert_array_equal(*found)
 
 
+def drop(name):
+    return lambda parts: delattr(parts[0], name)
+
+
+def put(name, value):
+    return lambda parts: setattr(parts[0], name, value)
+
+
+CHANGES = {
+    "a number": put("slope", 0.9),
+    "another type": put("slope", True),
+    "no longer a number": put("slope", None),
+    "a new number": put("sloppy", 0.1),
+    "a method of its own": put("forward", lambda x, train=False: x),
+    "a loss's number": lambda parts: setattr(parts[1], "delta", 0.5),
+    "gone": drop("slope"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_changed_constant_or_method_is_seen_once(change):
+    parts = [gd.LeakyReLU(0.1), gd.Huber()]
+    watched = runner.Parts(parts)
+    assert not watched.changed()
+    change(parts)
+    assert watched.changed()
+    assert not watched.changed()
+
+
+def test_a_method_of_a_class_or_of_its_base_that_is_changed_is_seen(monkeypatch):
+    class Own(gd.LeakyReLU):
+        pass
+
+    watched = runner.Parts([Own(0.1), gd.Huber()])
+    for owner, name in ((Own, "forward"), (gd.LeakyReLU, "backward"), (gd.Huber, "gradient")):
+        monkeypatch.setattr(owner, name, lambda *args: None)
+        assert watched.changed()
+        assert not watched.changed()
+
+
+def test_what_is_kept_from_step_to_step_and_equal_numbers_are_no_change():
+    layer = gd.LeakyReLU(float("0.1"))
+    watched = runner.Parts([layer])
+    layer.wants_dx, layer.passes = False, 7
+    layer.slope = float("0.1")
+    assert not watched.changed()
+
+
+def test_callbacks_do_not_make_each_step_compare_all_constants(monkeypatch):
+    calls, values = [], runner._values
+    monkeypatch.setattr(runner, "_values", lambda part: calls.append(part) or values(part))
+    X, y = rows(230, 3, "mse", 2)
+    model = network("tanh", 3, 4, "mse")
+    callbacks = [gd.EarlyStopping("loss"), lambda event: None]
+    model.fit(X, y, loss="mse", batch_size=10, epochs=2, callbacks=callbacks)
+    assert len(calls) <= 3 * (len(model.layers) + 1)  # and not 46 times
+
+
 def test_a_method_that_is_replaced_is_called(monkeypatch):
     calls = []
     X, y = rows(40, 3, "mse", 2)
@@ -455,8 +518,8 @@ def test_sizes_that_take_turns_are_not_recorded_again_and_again():
     for i in range(100):
         n = 10 + i % 20
         trainer.step(rng.normal(size=(n, 3)), rng.normal(size=(n, 2)))
-    kept = list(trainer._steps._recordings.values())
+    kept = list(trainer._loop.steps._recordings.values())
     for i in range(40):
         n = 10 + i % 20
         trainer.step(rng.normal(size=(n, 3)), rng.normal(size=(n, 2)))
-    assert list(trainer._steps._recordings.values()) == kept
+    assert list(trainer._loop.steps._recordings.values()) == kept

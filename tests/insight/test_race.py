@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import minigd as gd
 from minigd.insight.race import Curve, Race
+from minigd.training.loop import Loop
 from minigd.training.trainer import Trainer
 
 
@@ -22,20 +23,20 @@ class Clock:
 
     def __init__(self, monkeypatch, update=1e-3, row=1e-5, evaluation=0.0):
         self.now = 0.0
-        step, evaluate = Trainer._update, Trainer.evaluate
+        step, evaluate = Loop.make_step, Trainer.evaluate
 
-        def counted(trainer, batch):
+        def counted(loop, batch, *args):
             self.now += update + row * len(batch.x)
-            return step(trainer, batch)
+            return step(loop, batch, *args)
 
         def slow(trainer, *args, **options):
             self.now += evaluation
             return evaluate(trainer, *args, **options)
 
-        monkeypatch.setattr(Trainer, "_update", counted)
+        monkeypatch.setattr(Loop, "make_step", counted)
         monkeypatch.setattr(Trainer, "evaluate", slow)
         # The module, which the function of its name hides.
-        monkeypatch.setattr(sys.modules["minigd.race"], "clock", lambda: self.now)
+        monkeypatch.setattr(sys.modules["minigd.insight.race"], "clock", lambda: self.now)
 
 
 def rows(n=240):
@@ -116,14 +117,14 @@ def test_the_full_batch_contracts_as_the_closed_form_says(monkeypatch):
 
 def test_each_batch_size_gets_its_own_rate_in_the_same_time(monkeypatch):
     seen = {}
-    step = Trainer._update
+    step = Loop.make_step
 
-    def watched(trainer, batch):
-        key = (len(batch.x), trainer.updater.learning_rate)
+    def watched(loop, batch, *args):
+        key = (len(batch.x), loop.transaction.updater.learning_rate)
         seen[key] = seen.get(key, 0) + 1
-        return step(trainer, batch)
+        return step(loop, batch, *args)
 
-    monkeypatch.setattr(Trainer, "_update", watched)
+    monkeypatch.setattr(Loop, "make_step", watched)
     rates = [1e-4, 1e-2, 0.3, 30.0]
     found = run(monkeypatch, [1, None], rates=rates, tuning=0.8, seconds=0.05, seeds=1)
     chosen = {s.batch_size: s.learning_rate for s in found.standings}

@@ -304,7 +304,7 @@ def assert_equal_windows(windowed, notes, whole, gradients, losses):
     to_numpy = whole.model.backend.to_numpy
     found, expected = (to_numpy(t.model.flat_params) for t in (windowed, whole))
     assert abs(found - expected).max() <= 1e-12 * abs(expected).max()
-    assert windowed._window.held == 0
+    assert windowed._transaction.window.held == 0
 
 
 @settings(properties, max_examples=150)

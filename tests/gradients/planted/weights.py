@@ -13,6 +13,9 @@ from gradients.planting import Bug, put, through
 import minigd as gd
 from minigd import formulas
 from minigd.optim.gradient_transforms import Accumulation, Penalty
+from minigd.training.loop import Loop
+from minigd.training.rows import RowLoader
+from minigd.training.transaction import Transaction
 
 mse3 = "mse, three outputs"
 
@@ -51,24 +54,24 @@ def on(some):
 
 
 def added_for_each_part(monkeypatch):
-    right = gd.Trainer._hold
+    right = Transaction._add_part
 
     def wrong(self, *part):
         self.penalty.add_gradient(self.model)
         return right(self, *part)
 
-    monkeypatch.setattr(gd.Trainer, "_hold", wrong)
+    monkeypatch.setattr(Transaction, "_add_part", wrong)
 
 
 def forgotten_in_a_window(monkeypatch):
-    right = gd.Trainer._apply
+    right = Transaction._apply
 
     def wrong(self, loss):
         if self.accumulate > 1:
             self.penalty = Penalty()
         return right(self, loss)
 
-    monkeypatch.setattr(gd.Trainer, "_apply", wrong)
+    monkeypatch.setattr(Transaction, "_apply", wrong)
 
 
 def penalised(*penalty):
@@ -144,22 +147,22 @@ def divided_by_the_rows(monkeypatch):
 
 def scaled_by(change):
     """Return how to plant other factors of rows in the trainer; `change` is one of weights."""
-    right = gd.Trainer._weigh
+    right = RowLoader.weigh
 
     def wrong(self, x, y, rows, weight):
         found = right(self, x, y, rows, weight)
         return found if weight is None else found._replace(scale=change(weight))
 
-    return put(gd.Trainer, "_weigh", wrong)
+    return put(RowLoader, "weigh", wrong)
 
 
 def loss_by_rows(monkeypatch):
-    right = gd.Trainer._weigh
+    right = RowLoader.weigh
 
     def wrong(self, x, y, rows, weight):
         return right(self, x, y, rows, weight)._replace(total=float(len(x)))
 
-    monkeypatch.setattr(gd.Trainer, "_weigh", wrong)
+    monkeypatch.setattr(RowLoader, "weigh", wrong)
 
 
 def weighed(name):
@@ -269,7 +272,7 @@ WINDOWS = [
     ),
     Bug(
         "a short window left out",
-        put(gd.Trainer, "_end_window", lambda self, *rest: None),
+        put(Loop, "_finish_window", lambda self, *rest: None),
         window,
     ),
     Bug("a window that keeps the one before", never_emptied, window),

@@ -1,0 +1,127 @@
+"""Passes over a tape: fewer operations that give the same bits."""
+
+import collections
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minigd.execution.numba_loops import add_row, looped, make_ready, sum_rows
+from minigd.execution.tape import Operation
+from minigd.types import Array
+
+
+def shorten(operations: list[Operation], wanted: list[Array]) -> list[Operation]:
+    """Return fewer operations that come to the same bits.
+
+    A result that was computed before is not computed again, a division by 1 is left out, a sum of
+    one number is that number, and what is only copied elsewhere is written there at once.
+    """
+    return _without_copies(_without_repeats(operations), wanted)
+
+
+def _without_repeats(operations: list[Operation]) -> list[Operation]:
+    same: dict[int, Array] = {}  # an array that would hold the same numbers as an earlier one
+    seen: dict[Any, Operation] = {}
+    written = collections.Counter(id(o.arguments[o.last]) for o in operations)
+    left = []
+    for operation in operations:
+        arguments = tuple([same.get(id(a), a) for a in operation.arguments])
+        operation = _of_one_row(operation._replace(arguments=arguments))
+        arguments, out = operation.arguments, operation.arguments[operation.last]
+        inputs = arguments[: operation.last] + arguments[operation.last + 1 :]
+        # What is written once keeps its numbers, and can stand for others that are the same.
+        fresh = out.base is None and written[id(out)] == 1
+        if operation.name == "divide" and _is_one(inputs[1]):
+            if out is inputs[0]:
+                continue
+            if fresh and written[id(inputs[0])] == 1 and inputs[0].base is None:
+                same[id(out)] = inputs[0]
+                continue
+        key = (operation.name, operation.last, *[_identity(a) for a in inputs])
+        before = seen.get(key)
+        if before is not None and fresh and before.arguments[before.last].shape == out.shape:
+            same[id(out)] = before.arguments[before.last]
+            continue
+        # What was computed from numbers that are overwritten now would be computed again.
+        seen = {k: o for k, o in seen.items() if not any(overlap(a, out) for a in o.arguments)}
+        if fresh and operation.name != "copyto":
+            seen[key] = operation
+        left.append(operation)
+    return left
+
+
+def _of_one_row(operation: Operation) -> Operation:
+    """Return a sum over one row, or one column, as the copy that it is."""
+    if operation.name != "add.reduce":
+        return operation
+    array, axis, _, out, _ = operation.arguments
+    if array.size != out.size or array.shape[0 if axis is None else axis] != 1:
+        return operation
+    return Operation("copyto", np.copyto, (out, array.reshape(out.shape)), 0)
+
+
+def _without_copies(operations: list[Operation], wanted: list[Array]) -> list[Operation]:
+    left: list[Operation] = []
+    for i, operation in enumerate(operations):
+        if left and operation.name == "copyto" and len(operation.arguments) == 2:
+            target, source = operation.arguments
+            last = left[-1]
+            later = [a for o in operations[i + 1 :] for a in o.arguments]
+            if (
+                last.arguments[last.last] is source
+                and source.base is None
+                and (source.shape, source.dtype) == (target.shape, target.dtype)
+                and not any(overlap(a, source) for a in [*later, *wanted])
+                and not any(overlap(a, target) for a in last.arguments)
+            ):
+                swapped = list(last.arguments)
+                swapped[last.last] = target
+                left[-1] = last._replace(arguments=tuple(swapped))
+                continue
+        left.append(operation)
+    return left
+
+
+def by_compiled_rows(operation: Operation) -> Operation:
+    """Return what is done to all rows of a batch alike as a compiled loop, where there is one."""
+    name, _, arguments, last = operation
+    batch = arguments[0]
+    loop: Callable[[Array, Array], None]
+    if name == "add" and arguments[2] is batch:
+        loop, row = add_row, arguments[1]
+    elif name == "add.reduce" and arguments[1] == 0:
+        loop, row = sum_rows, arguments[last]
+    else:
+        return operation
+    # NumPy sums a single column in pairs, and the bits are to be the same.
+    fits = (
+        isinstance(row, np.ndarray)
+        and batch.ndim == 2
+        and batch.shape[1:] == row.shape != (1,)
+        and batch.dtype == row.dtype
+        and batch.flags.c_contiguous
+        and row.flags.c_contiguous
+    )
+    if not fits:
+        return operation
+    compiled = looped(loop)
+    make_ready(compiled, (batch, row))
+    return Operation(loop.__name__, compiled, (batch, row), int(loop is sum_rows))
+
+
+def overlap(a: Any, other: Array) -> bool:
+    """Tell whether an argument, or one of a tuple of them, shares memory with an array."""
+    parts = a if isinstance(a, tuple) else (a,)
+    return any(isinstance(part, np.ndarray) and np.may_share_memory(part, other) for part in parts)
+
+
+def _identity(a: Any) -> Any:
+    """Return what two arguments that hold the same numbers have in common."""
+    if isinstance(a, tuple):
+        return tuple([_identity(part) for part in a])
+    return id(a) if isinstance(a, np.ndarray | slice) else (type(a), a)
+
+
+def _is_one(a: Any) -> bool:
+    return (isinstance(a, int | float) or (a.ndim == 0 and a.base is None)) and bool(a == 1)

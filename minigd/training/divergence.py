@@ -1,0 +1,40 @@
+"""Where a training stopped being finite: which layer, which parameter, and what to do."""
+
+import numpy as np
+
+from minigd.errors import DivergenceError
+from minigd.execution.finite_guard import Guard, first_nonfinite_gradient
+from minigd.nn.objective import Objective
+from minigd.training.rows import WeighedRows
+from minigd.types import Array
+
+
+def divergence_error(
+    reason: str, epoch: int, update: int, rate: float, objective: Objective
+) -> DivergenceError:
+    """Return the error for an update that was not made."""
+    return DivergenceError(
+        f"{reason} at epoch {epoch}, update {update}: the parameters are the last good ones, from "
+        f"before this update. Lower the learning rate (now {rate:g}), or scale the columns of x, "
+        "and y" + (", or use from_logits=True" if objective.loss.takes_probabilities else "")
+    )
+
+
+def name_layer(objective: Objective, x: Array) -> str:
+    """Say in which layer of a batch with a bad loss numbers stopped being finite."""
+    with np.errstate(all="ignore"):
+        name = objective.first_nonfinite(x)
+    return "" if name is None else f", and the output of {name} is the first not finite"
+
+
+def find_fault(objective: Objective, guard: Guard, rows: WeighedRows) -> str | None:
+    """Go through a masked batch again, and say what is not finite in it."""
+    guard.remember()
+    with np.errstate(all="ignore"):
+        value, _ = objective.forward(rows.x, rows.y, rows.scale)
+        objective.backward()
+    guard.restore()
+    if not np.isfinite(float(value)):
+        return f"the loss is {float(value)}" + name_layer(objective, rows.x)
+    bad = first_nonfinite_gradient(objective.model)
+    return None if bad is None else f"the gradient of {bad} is not finite"

@@ -1,0 +1,55 @@
+"""Loss and metrics over rows, without an update."""
+
+from typing import Any
+
+import numpy as np
+
+from minigd.data.batches import Batches, as_batches
+from minigd.nn.metrics import Metric
+from minigd.nn.objective import Objective
+from minigd.training.epoch_totals import Totals
+from minigd.training.rows import RowLoader, WeighedRows
+from minigd.types import Array
+
+ROWS = 1024
+"""How many rows are evaluated at a time."""
+
+
+def measure(
+    objective: Objective, metrics: dict[str, Metric], z: Array, batch: WeighedRows
+) -> dict[str, Any]:
+    """Return the total of each metric over the rows of a batch, by their weights."""
+    if not metrics:
+        return {}
+    prediction = objective.predictions(z)
+    # A column beside a row would be compared each with each.
+    y = batch.y.reshape(-1, 1) if prediction.shape[1] == 1 else batch.y
+    return {
+        name: metric.total(objective.scores(z) if metric.ranks else prediction, y, batch.weight)
+        for name, metric in metrics.items()
+    }
+
+
+def evaluate(loader: RowLoader, batches: Batches) -> dict[str, float]:
+    """Return the mean loss and the metrics over all rows, each by its weight."""
+    objective, metrics = loader.objective, loader.metrics
+    backend = objective.model.backend
+    totals = Totals(metrics)
+    with np.errstate(all="ignore"):
+        for batch in batches.in_order():
+            rows = loader.load(batch, batches.source.checked)
+            if rows is not None:
+                value, z = objective.evaluate(rows.x, rows.y, rows.scale)
+                measured = measure(objective, metrics, z, rows)
+                totals.add({"loss": backend.wide(value) * rows.total, **measured}, rows.total)
+    return totals.means(backend)
+
+
+def validation_batches(data: Any) -> Batches:
+    """Return the batches of (X, y), (X, y, weight), Batches or a source."""
+    if isinstance(data, tuple | list):
+        if len(data) not in (2, 3):
+            raise ValueError(f"validation_data is (X, y) or (X, y, weight), not {len(data)} things")
+        weight = data[2] if len(data) == 3 else None
+        return as_batches(data[0], data[1], ROWS, sample_weight=weight)
+    return as_batches(data, None, ROWS)

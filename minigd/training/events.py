@@ -1,0 +1,162 @@
+"""What happens in a run, the callbacks that hear of it, and the state that some of them have."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from minigd.data.batches import Batches
+from minigd.data.sources.base import Rows
+from minigd.nn.metrics import Metric
+from minigd.nn.objective import Objective
+from minigd.nn.sequential import Sequential
+from minigd.optim.updaters import Updater
+from minigd.progress import warn
+from minigd.training.history import History
+from minigd.types import Array
+
+
+class Run(Protocol):
+    """A `minigd.Trainer`, as callbacks and checkpoints see it."""
+
+    model: Sequential
+    objective: Objective
+    metrics: dict[str, Metric]
+    updater: Updater
+    history: History
+    until_epoch: int | None
+
+    @property
+    def updates(self) -> int:
+        """Updates made."""
+        ...
+
+    @property
+    def epoch(self) -> int:
+        """Epochs completed."""
+        ...
+
+    @property
+    def batch(self) -> int:
+        """Batches made of the epoch at hand."""
+        ...
+
+    @property
+    def batches(self) -> Batches:
+        """The batches of the last `fit`."""
+        ...
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The settings of the trainer."""
+        ...
+
+    def stop(self) -> None:
+        """End `fit` after this update."""
+        ...
+
+    def evaluate(
+        self, data: Any, y: Any = None, batch_size: int = 1024, sample_weight: Any = None
+    ) -> dict[str, float]:
+        """Return the loss and the metrics over all rows."""
+        ...
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the run to a file."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that decides the next update."""
+        ...
+
+
+class Event(NamedTuple):
+    """What a callback receives.
+
+    Attributes
+    ----------
+    name : {"start", "batch", "update", "epoch", "end", "done"}
+        What has just been done. ``"start"``: `fit` was called, and nothing done yet.
+        ``"update"``: an update was made. ``"batch"``: a batch came that made no update, because it
+        is part of a larger one or all its weights are 0. ``"epoch"``: an epoch is complete, and in
+        the history. ``"end"``: the last update of this `fit` is made. ``"done"``: `fit` returns
+        next, or Ctrl-C ends it; what changes the model for its use, as early stopping does, is done
+        here.
+    trainer : Trainer
+    loss : scalar or None
+        The mean loss of the rows of an update before it, or of a batch (a scalar of the backend),
+        or of the epoch.
+    x, y : Array or None
+        The batch, in memory that the next batch overwrites.
+    rows : slice, array of int or None
+        The numbers of these rows in the source. None where an epoch ends within the batches
+        of an update, which is then made from those there are.
+    norms : Array or None
+        The norm of each row's own gradient, where `fit` was asked for them.
+    """
+
+    name: str
+    trainer: Run
+    loss: Any = None
+    x: Array | None = None
+    y: Array | None = None
+    rows: Rows | None = None
+    norms: Array | None = None
+
+
+Callback = Callable[[Event], object]
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A callback that decides something, whose state is saved with the run."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return numbers, strings, arrays on the host, and dicts of them."""
+        ...
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Take what `state_dict` gave."""
+        ...
+
+
+def name_callbacks(callbacks: Iterable[Callback]) -> dict[str, Any]:
+    """Return callbacks by name: the class or function's, and a number where it comes again."""
+    if callable(callbacks):
+        raise TypeError("callbacks is a list, [callback], and not one callback")
+    named: dict[str, Any] = {}
+    for callback in callbacks:
+        if not callable(callback):
+            raise TypeError(f"a callback is called with each event, and {callback!r} can't be")
+        if isinstance(callback, type):
+            raise TypeError(
+                f"{callback.__name__} is a class, which each event would make anew: write it with "
+                "parentheses"
+            )
+        kind = getattr(callback, "__name__", type(callback).__name__)
+        number = sum(name.partition(" ")[0] == kind for name in named) + 1
+        named[kind if number == 1 else f"{kind} {number}"] = callback
+    # Behind all others comes what saves their states.
+    return dict(sorted(named.items(), key=lambda item: getattr(item[1], "last", False)))
+
+
+def callback_states(callbacks: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the states of those callbacks that have one, by name."""
+    return {
+        name: callback.state_dict()
+        for name, callback in callbacks.items()
+        if isinstance(callback, Stateful)
+    }
+
+
+def load_callback_states(callbacks: Mapping[str, Any], states: Mapping[str, Any]) -> None:
+    """Give callbacks of a run that goes on the states they were saved with, by name."""
+    for name, values in states.items():
+        callback = callbacks.get(name)
+        if isinstance(callback, Stateful):
+            callback.load_state_dict(values)
+        else:
+            warn(
+                f"the run that goes on had a callback {name!r}, which has a state and is not "
+                "among the callbacks of this fit: it is left out",
+                stacklevel=4,
+            )

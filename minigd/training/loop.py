@@ -1,0 +1,273 @@
+"""One epoch: its batches, a step for each, and what their rows come to."""
+
+import contextlib
+import threading
+import time
+
+import numpy as np
+
+from minigd.backends.base import Workspace
+from minigd.data.batches import Batch, Batches
+from minigd.errors import BackendError
+from minigd.execution import plain
+from minigd.execution.finite_guard import Masked
+from minigd.execution.memory import describe_out_of_memory
+from minigd.execution.numba_loops import FastBackend
+from minigd.execution.per_example import RowClipping
+from minigd.execution.profiler import Profiler
+from minigd.execution.runner import Steps
+from minigd.nn.metrics import Metric
+from minigd.nn.objective import Objective
+from minigd.training import divergence
+from minigd.training.epoch_totals import Totals
+from minigd.training.evaluation import measure
+from minigd.training.events import Event
+from minigd.training.rows import RowLoader, WeighedRows
+from minigd.training.session import Session, no_batch
+from minigd.training.transaction import Transaction
+
+
+class Loop:
+    """Trains on the batches of epochs, and knows how far it has come.
+
+    Parameters
+    ----------
+    objective : Objective
+    metrics : dict of str to Metric
+    transaction : Transaction
+    reuse_buffers : bool
+
+    Attributes
+    ----------
+    epoch, batch : int
+        Epochs completed, and batches made of the epoch at hand.
+    seconds : float
+        What the training of the epoch at hand took.
+    totals : Totals
+        What its rows came to.
+    by_row : RowClipping or None
+        Set where the norm of each row's own gradient is needed.
+    stopping : bool
+        Whether to stop after this batch.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        metrics: dict[str, Metric],
+        transaction: Transaction,
+        reuse_buffers: bool,
+    ) -> None:
+        self.objective, self.metrics, self.transaction = objective, metrics, transaction
+        self.reuse_buffers = reuse_buffers
+        self.gathered = Workspace(objective.model.backend) if reuse_buffers else None
+        self.by_row: RowClipping | None = None
+        self.batches: Batches | None = None
+        self.stopping = False
+        self.epoch = 0
+        self.start_epoch()
+        self.use(None)
+
+    def use(self, executor: FastBackend | None) -> None:
+        """Let NumPy or Numba run the formulas from now on, on the device where the model is."""
+        self.steps = Steps(self.objective, self.reuse_buffers, executor)
+        self.loader = RowLoader(self.objective, self.metrics)
+
+    def start_epoch(self) -> None:
+        """Forget the batches of an epoch, complete or not."""
+        self.batch, self.seconds = 0, 0.0
+        self.totals = Totals(self.metrics)
+
+    def run(self, session: Session, last: int) -> None:
+        """Train until the last epoch is complete, or until something stops it."""
+        session.send("start")
+        with session.interrupt as interrupt:
+            try:
+                while self.epoch < last and not self.stopping:
+                    if self.run_epoch(session):
+                        self.end_epoch(session)
+            except KeyboardInterrupt:
+                # Whoever pressed Ctrl-C has had enough, and uses the model as it is left.
+                interrupt.busy = True
+                session.send_last("done")
+                raise
+
+    def run_epoch(self, session: Session) -> bool:
+        """Train on the batches that are left of the epoch; tell whether that completed it."""
+        transaction, interrupt, profiler = self.transaction, session.interrupt, session.profiler
+        checked = session.batches.source.checked
+        transaction.updater.epoch = self.epoch
+        self.steps.refresh()
+        if self.gathered is not None:
+            self.gathered.lent = threading.get_ident()
+        epoch = session.resident.epoch(self.epoch, self.batch, self.gathered)
+        # Closed at once when an error or an interrupt ends the loop, so that no thread reads on.
+        with contextlib.closing(epoch):
+            started = time.perf_counter()
+            for batch in epoch:
+                rows = self.loader.load(batch, checked)
+                if profiler is not None:
+                    profiler.begin_step(started)
+                interrupt.busy = True
+                event = self._train(session, batch, rows)
+                self.batch += 1
+                interrupt.done()
+                now = time.perf_counter()
+                self.seconds += now - started
+                if profiler is not None:
+                    profiler.end_step()
+                self._report(session, event, len(batch.x))
+                if self.stopping and not self._is_last(session.batches):
+                    return False
+                started = now if not session.callbacks else time.perf_counter()
+        if transaction.window.held:
+            self._finish_window(session)
+        return True
+
+    def _train(self, session: Session, batch: Batch, rows: WeighedRows | None) -> Event:
+        """Train on one batch, count it, and return the event of it."""
+        if rows is None:
+            updated = self.transaction.skip_batch()
+            self._refuse_fault()
+            name = "batch" if updated is None else "update"
+            return Event(name, session.run, updated, rows=batch.rows)
+        with np.errstate(all="ignore"):
+            step = self.make_step(rows, session.profiler)
+            self._count(step, rows)
+        norms = None if step.norms is None else step.norms.copy()
+        if step.updated is None:
+            return Event("batch", session.run, step.value, rows.x, rows.y, rows.rows, norms)
+        return Event("update", session.run, step.updated, rows.x, rows.y, rows.rows, norms)
+
+    def make_step(self, rows: WeighedRows, profiler: Profiler | None = None) -> plain.Step:
+        """Make the step of one batch, or leave everything as it was before it."""
+        model, transaction = self.objective.model, self.transaction
+        model.workspace.lent = threading.get_ident() if self.reuse_buffers else None
+        transaction.begin(rows.total)
+        try:
+            step = self._step(rows, profiler)
+        except model.backend.out_of_memory as error:
+            raise BackendError(describe_out_of_memory(model, len(rows.x), error)) from error
+        finally:
+            model.workspace.lent = None
+            transaction.end()
+        if transaction.fault is not None:
+            self._refuse(rows, transaction.fault)
+        return step
+
+    def _step(self, rows: WeighedRows, profiler: Profiler | None) -> plain.Step:
+        """Go forward and backward and update: by a recording if there is one, or by the layers."""
+        x, y, scale, by_row = rows.x, rows.y, rows.scale, self.by_row
+        update = self.transaction.update
+        recording = self.steps.find_recording(x, y, scale, by_row)
+        if recording is None:
+            with self.steps.layers(by_row) as objective:
+                return plain.step(objective, x, y, scale, update, by_row)
+        if profiler is not None and profiler.sampling:
+            return recording.timed(x, y, update, profiler)
+        return recording(x, y, update)
+
+    def _count(self, step: plain.Step, rows: WeighedRows) -> None:
+        """Add what the rows came to to the sums of the epoch."""
+        guard = self.transaction.guard
+        try:
+            measured = measure(self.objective, self.metrics, step.z, rows)
+            measured = {name: guard.counted(total) for name, total in measured.items()}
+        except BaseException:
+            # The update is made, and the batch is not counted anywhere.
+            guard.end_batch(batches=0)
+            raise
+        guard.end_batch(rows.total)
+        loss = guard.weighed(step.value, rows.total)
+        self.totals.add({"loss": loss, **measured}, rows.total)
+
+    def _report(self, session: Session, event: Event, rows: int) -> None:
+        """Call the callbacks, and show how far the run has come."""
+        if session.callbacks:
+            session.call(event)
+            self.steps.refresh()
+        if session.progress is not None:
+            made = event.loss if event.name == "update" else None
+            if session.progress.update(made, rows):
+                self.raise_if_masked()
+
+    def _is_last(self, batches: Batches) -> bool:
+        return batches.source.rows is not None and self.batch == len(batches)
+
+    def _finish_window(self, session: Session) -> None:
+        """Make the last update of an epoch whose batches do not fill it."""
+        self.raise_if_masked()
+        session.interrupt.busy = True
+        parts = self.transaction.window.held
+        loss = self.transaction.finish_window()
+        self._refuse_fault()
+        session.interrupt.done()
+        self.raise_if_masked(parts)
+        if loss is not None:
+            session.send("update", loss)
+            if session.progress is not None:
+                session.progress.update(loss)
+
+    def end_epoch(self, session: Session) -> None:
+        """Evaluate, and put the epoch into the history."""
+        self.raise_if_masked()
+        means = self.totals.means(self.objective.model.backend)
+        if not means:
+            raise no_batch(session.batches)
+        validation, run = session.validation, session.run
+        measured = {} if validation is None else run.evaluate(validation)
+        values = {**means, **{f"val_{name}": value for name, value in measured.items()}}
+        values |= {"seconds": self.seconds, "updates": float(run.updates)}
+        self.epoch += 1
+        run.updater.epoch = self.epoch
+        self.start_epoch()
+        run.history.append(values)
+        if session.progress is not None:
+            session.progress.epoch(values)
+        session.send("epoch", values["loss"])
+
+    # Where numbers are not finite ------------------------------------------------------------
+
+    def raise_if_masked(self, parts: int | None = None) -> None:
+        """On a GPU, read whether an update was masked; on the CPU that is known at once."""
+        masked = self.transaction.read_masked(parts)
+        if masked is not None:
+            self.uncount(masked)
+
+    def uncount(self, masked: Masked) -> None:
+        """Forget what was masked, and raise."""
+        self.batch = max(0, self.batch - masked.batches)
+        self.totals.weight -= masked.weight
+        raise self._divergence(
+            self._find_fault() or "the loss, a gradient or an update is not finite"
+        )
+
+    def _find_fault(self) -> str | None:
+        """Take the batch that was masked again, and say what is not finite in it."""
+        if self.batches is None:
+            return None
+        with contextlib.closing(self.batches.epoch(self.epoch, self.batch)) as epoch:
+            batch = next(epoch, None)
+        rows = None if batch is None else self.loader.load(batch, self.batches.source.checked)
+        if rows is None:
+            return None
+        return divergence.find_fault(self.objective, self.transaction.guard, rows)
+
+    def _refuse(self, rows: WeighedRows, fault: str) -> None:
+        """Raise for a batch whose step was not made."""
+        backend = self.objective.model.backend
+        # A row may have changed since the data were checked.
+        backend.check_finite(rows.x, "x", rows.rows)
+        backend.check_finite(rows.y, "y", rows.rows)
+        if fault.startswith("the loss"):
+            fault += divergence.name_layer(self.objective, rows.x)
+        raise self._divergence(fault)
+
+    def _refuse_fault(self) -> None:
+        if self.transaction.fault is not None:
+            raise self._divergence(self.transaction.fault)
+
+    def _divergence(self, fault: str) -> Exception:
+        transaction = self.transaction
+        rate, update = transaction.updater.learning_rate, transaction.updates + 1
+        return divergence.divergence_error(fault, self.epoch + 1, update, rate, self.objective)

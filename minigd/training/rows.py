@@ -1,0 +1,127 @@
+"""Rows on their way from a batch to a step: those that count, where and as the model needs them."""
+
+from typing import Any, NamedTuple
+
+from minigd.backends.base import backend_of
+from minigd.backends.frames import check_names, check_rows_alike, check_source, names_of
+from minigd.backends.host_to_device import Staging
+from minigd.data.batches import Batch, Batches
+from minigd.data.row_weights import check_weights, counting_rows, drop_zero_weights, row_scale
+from minigd.data.sources.array import ArraySource
+from minigd.data.sources.base import Rows
+from minigd.data.tables.precision import check_rounding
+from minigd.errors import DataError
+from minigd.nn.metrics import Metric
+from minigd.nn.objective import Objective
+from minigd.types import Array
+
+
+class WeighedRows(NamedTuple):
+    """A batch on the model's backend: rows that count, and what they weigh."""
+
+    x: Array
+    y: Array
+    rows: Rows
+    weight: Array | None  # float64, of each row
+    scale: Array | None  # n w_i / Σ w, in the model's dtype
+    total: float  # Σ w, which is n without weights
+
+
+class RowLoader:
+    """Brings rows to the model's backend and dtype, and refuses what does not fit.
+
+    Parameters
+    ----------
+    objective : Objective
+    metrics : dict of str to Metric
+    """
+
+    def __init__(self, objective: Objective, metrics: dict[str, Metric]) -> None:
+        self.objective, self.metrics, self.model = objective, metrics, objective.model
+        backend = self.model.backend
+        self._staging = None if backend.reads_are_free else Staging(backend.xp)
+
+    def load(self, batch: Batch, checked: bool) -> WeighedRows | None:
+        """Return the rows of a batch that count; None if none does."""
+        backend = self.model.backend
+        x, y, weight, rows = batch.x, batch.y, batch.weight, batch.rows
+        if weight is not None:
+            assert y is not None
+            weight, x, y, rows = drop_zero_weights(weight, x, y, rows)
+            if not len(weight):
+                return None
+        if not checked:
+            backend_of(x).check_finite(x, "x", rows)
+            self.check(x, y)
+        if self._staging is not None:
+            x, y = self._stage(self._staging, x, rows), self._staging("y", y)
+        x = self.model.convert(x, "x", rows)
+        y = backend.here(y, "y")
+        return self.weigh(x, y, rows, weight)
+
+    def _stage(self, staging: Staging, x: Array, rows: Rows) -> Array:
+        """Bring x over to the device."""
+        # Fewer bytes to bring over, and a number too large for the dtype is found on the host.
+        if not self.model.backend.holds(x) and x.dtype.itemsize > self.model.dtype.itemsize:
+            x = backend_of(x).convert(x, self.model.dtype, "x", rows)
+        return staging("x", x)
+
+    def load_arrays(self, x: Any, y: Any, sample_weight: Any = None) -> WeighedRows:
+        """Return the rows that count of a batch that was given as arrays, once it is checked."""
+        model, objective, backend = self.model, self.objective, self.model.backend
+        check_names(names_of(x), model.names, "x")
+        check_rows_alike(x, y, sample_weight)
+        x, y = backend.here(x, "x"), backend.here(y, "y")
+        rows: Rows = slice(0, len(x)) if x.ndim else slice(0, 0)
+        weight = None if sample_weight is None else check_weights(sample_weight, rows.stop)
+        if weight is not None:
+            objective.check(x, y, values=False)
+            weight, x, y, rows = drop_zero_weights(weight, x, y, rows)
+        if backend.reads_are_free:
+            backend.check_finite(x, "x", rows)
+        x = model.convert(x, "x", rows)
+        objective.check(x, y, values=backend.reads_are_free)
+        return self.weigh(x, y, rows, weight)
+
+    def weigh(self, x: Array, y: Array, rows: Rows, weight: Array | None) -> WeighedRows:
+        """Return rows of the model's backend with n w_i/Σw for each."""
+        if weight is None:
+            return WeighedRows(x, y, rows, None, None, float(len(x)))
+        backend, total = self.model.backend, float(weight.sum())
+        scale = backend.asarray(row_scale(weight), dtype=self.model.dtype)
+        return WeighedRows(x, y, rows, backend.asarray(weight), scale, total)
+
+    def check(self, x: Array, y: Array | None) -> None:
+        """Refuse rows and targets that do not fit the model, the loss or a metric."""
+        self.objective.check(x, y)
+        for metric in self.metrics.values():
+            metric.check(y, (x.shape[0], self.model.n_out))
+
+    def check_all(self, batches: Batches, names: list[Any] | None = None) -> None:
+        """Check arrays in memory once and whole; rows from elsewhere are checked as they come.
+
+        Names of columns are to be those of the training, or of the rows that it begins with.
+        """
+        source = batches.source
+        check_source(source, names or self.model.names)
+        if not isinstance(source, ArraySource):
+            return
+        if source.y is None or not batches.weighted:
+            self.check(source.x, source.y)
+        else:
+            weight, y = drop_zero_weights(batches.weight(slice(0, source.rows)), source.y)
+            # Of x only the shape is looked at: its numbers were checked by the source.
+            self.check(source.x[: len(weight)], y)
+
+    def check_training(self, batches: Batches, validation: Batches | None) -> None:
+        """Refuse data that do not fit, before anything is trained."""
+        source, model = batches.source, self.model
+        self.check_all(batches)
+        # A model that has learned from other rows may well see a piece of which all are alike.
+        if model.loss is None and isinstance(source, ArraySource):
+            weight = batches.weight(slice(0, source.rows)) if batches.weighted else None
+            check_rounding(source.x, source.y, model.dtype, counting_rows(weight))
+        elif model.loss is None and str(model.dtype) in source.target_problems:
+            raise DataError(source.target_problems[str(model.dtype)])
+        if validation is not None:
+            self.check_all(validation, source.names)

@@ -1,0 +1,158 @@
+"""One update of the parameters, made whole or not at all.
+
+It is made from one batch, or from a window of accumulated batches. Where loss, gradient or update
+is not finite, everything is again as it was before the batch.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from minigd.execution.device_guard import make_guard
+from minigd.execution.finite_guard import Masked
+from minigd.nn.sequential import Sequential
+from minigd.optim.gradient_transforms import Accumulation, Clipping, Penalty
+from minigd.optim.updaters import Updater
+
+
+class Transaction:
+    """The update that is being made, and the window of batches that it is made from.
+
+    Parameters
+    ----------
+    model : Sequential
+    updater : Updater
+    accumulate : int
+        How many batches make one update.
+    penalty : Penalty
+    clipping : Clipping
+
+    Attributes
+    ----------
+    updates : int
+        Updates made.
+    fault : str or None
+        What was not finite in the last batch.
+    window : Accumulation
+    guard : Guard
+    """
+
+    def __init__(
+        self,
+        model: Sequential,
+        updater: Updater,
+        accumulate: int,
+        penalty: Penalty,
+        clipping: Clipping,
+    ) -> None:
+        self.model, self.updater = model, updater
+        self.accumulate, self.penalty, self.clipping = accumulate, penalty, clipping
+        self.updates = 0
+        self.fault: str | None = None
+        self.window = self._before = Accumulation(accumulate)
+        self._weight, self._complete = 0.0, True
+        self.renew_guard()
+
+    def renew_guard(self) -> None:
+        """Guard the model where it is now."""
+        self.guard = self.updater.owner = make_guard(self.model, self.updater)
+
+    def begin(self, weight: float) -> None:
+        """Remember everything that a batch of this weight may change."""
+        self._weight, self.fault, self._complete = weight, None, False
+        self._before = self.window.copy() if self.accumulate > 1 else self.window
+        self.guard.remember()
+
+    def update(self, loss: Any) -> Any:
+        """Update the parameters by the batch's mean gradient, or add it to the window.
+
+        Return the mean loss of the rows of the update; None where none was made.
+        """
+        self.fault = self.guard.check_loss(loss)
+        if self.fault is not None:
+            return None
+        updated = self._apply(loss) if self.accumulate == 1 else self._add_part(loss)
+        self._complete = self.fault is None
+        return updated
+
+    def end(self) -> None:
+        """Restore what was remembered, unless all that the batch changes is changed."""
+        if not self._complete:
+            self.guard.restore()
+            self.window = self._before
+        self._before = self.window
+
+    def skip_batch(self) -> Any:
+        """Count a batch whose weights are all 0; return the loss of an update that is then due."""
+        self.begin(0.0)
+        self.window.held += self.accumulate > 1
+        updated = self._finish(due=self.window.held == self.accumulate > 1)
+        self.guard.skip_batch()
+        return updated
+
+    def finish_window(self) -> Any:
+        """Make the update of the batches there are; return its loss, or None if no row counts."""
+        self.begin(0.0)
+        return self._finish(due=True)
+
+    def _finish(self, due: bool) -> Any:
+        with np.errstate(all="ignore"):
+            updated = self._close_window() if due else None
+        self._complete = self.fault is None
+        self.end()
+        return updated
+
+    def _add_part(self, loss: Any) -> Any:
+        """Add a batch to the window, and make its update if it is full."""
+        self.fault = self.guard.check_part(loss)
+        if self.fault is not None:
+            return None
+        counted, g = self.guard.counted, self.model.flat_grads
+        self.window.add(counted(g), counted(loss), counted(self._weight))
+        self.window.held += 1
+        return self._close_window() if self.window.held == self.accumulate else None
+
+    def _close_window(self) -> Any:
+        """Make the window's update, if any of its rows counts; where a GPU masks it, it stays."""
+        if self.window.empty:
+            self.window.clear()
+            return None
+        updated = self._apply(self.window.write(self.model.flat_grads))
+        if self.fault is None:
+            self.window.clear(self.guard.left, self._before)
+        return updated
+
+    def _apply(self, loss: Any) -> Any:
+        """Update by the mean gradient, which the penalty and the limits change first."""
+        self.penalty.add_gradient(self.model)
+        self.clipping.clip(self.model.flat_grads)
+        self.fault = self.guard.update(loss)
+        if self.fault is not None:
+            return None
+        self.updates += 1
+        return loss
+
+    # Where the model is, and what a GPU has masked -------------------------------------------
+
+    def follow_model(self) -> Masked | None:
+        """Go to the backend that the model was moved to; return what was masked before."""
+        masked = self.guard.read_masked()
+        window = self.window.state_dict(self.guard.backend)
+        self.renew_guard()
+        self.window.load_state_dict(window, self.model.flat_grads, self.model.backend)
+        if masked is not None:
+            self._uncount(masked)
+        return masked
+
+    def read_masked(self, parts: int | None = None) -> Masked | None:
+        """Read what a GPU has masked, and no longer count it; `parts` were in the window before."""
+        masked = self.guard.read_masked()
+        if masked is not None:
+            self._uncount(masked, parts)
+        return masked
+
+    def _uncount(self, masked: Masked, parts: int | None = None) -> None:
+        self.updates -= masked.updates
+        parts = self.window.held - masked.parts if parts is None else parts
+        self.window.held = parts % self.accumulate
+        self.window.empty = float(self.window.weight) == 0
