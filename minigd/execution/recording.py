@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigd.backends.base import Backend, NumpyBackend, Views, Workspace
+from minigd.backends.base import Backend, NumpyBackend, Views
+from minigd.backends.workspace import Workspace
 from minigd.execution import per_example
 from minigd.execution.fusion import fuse
 from minigd.execution.numba_loops import (

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Backend, Views, Workspace, get_backend, numbers
+from minigd.backends.base import Backend, Views, get_backend, numbers
 from minigd.backends.frames import check_names, check_source, names_of
 from minigd.backends.on_demand import call
+from minigd.backends.workspace import Workspace
 from minigd.errors import CheckpointError, DataError, ShapeError, check_integer
 from minigd.nn.layers import Layer
 from minigd.nn.layers.base import Declared

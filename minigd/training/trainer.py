@@ -14,9 +14,10 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from minigd.backends.base import Backend, Workspace, backend_of
+from minigd.backends.base import Backend, backend_of
 from minigd.backends.frames import check_names, check_rows_alike, check_source, names_of
 from minigd.backends.host_to_device import Staging
+from minigd.backends.workspace import Workspace
 from minigd.data.batches import Batch, Batches, as_batches
 from minigd.data.row_weights import ClassWeight, check_weights
 from minigd.data.sources.array import ArraySource
@@ -967,8 +968,8 @@ class Trainer:
         self._guard = self.updater.owner = make_guard(model, self.updater)
         if compiled and not available():
             warnings.warn(
-                "the run used the extra fast, which is not installed here: it goes on, and its "
-                "last digits may differ (`pip install 'minigd[fast]'`)",
+                "the run used Numba, which is not installed here: it goes on, and its "
+                "last digits may differ (`pip install numba`)",
                 stacklevel=2,
             )
         self._use(compiled and available())
