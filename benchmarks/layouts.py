@@ -18,7 +18,8 @@ import pandas as pd
 from measure import Seconds, alternate, megabytes, ratios, spread, table, target, with_memory
 
 import minigd as gd
-from minigd.backends.base import Workspace, get_backend
+from minigd.backends.base import get_backend
+from minigd.backends.workspace import Workspace
 
 Contender = Callable[[], object]
 

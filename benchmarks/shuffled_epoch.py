@@ -12,7 +12,8 @@ from environment import describe
 from measure import Seconds, alternate, ratios, spread, table, target
 
 import minigd as gd
-from minigd.backends.base import Workspace, get_backend
+from minigd.backends.base import get_backend
+from minigd.backends.workspace import Workspace
 
 
 def main() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from oracles import host_cuda, strict_cupy
 
-from minigd.backends.base import Backend, CupyBackend, get_backend
+from minigd.backends.base import Backend, get_backend
+from minigd.backends.cupy import CupyBackend
 from minigd.errors import BackendError
 from minigd.types import Array
 

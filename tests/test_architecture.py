@@ -28,8 +28,9 @@ LINES = [
     {"__init__", "__main__"},
 ]
 LEVELS = {part: level for level, parts in enumerate(LINES) for part in parts}
-# The conveniences that reach up, by where they are called and what they call.
+# The conveniences that reach up, by where they are called and what they call; and what a GPU needs.
 CONVENIENCES = {
+    ("backends.base", "_on_gpu", "minigd.backends.cupy"),
     ("data.sources.base", "Source.cache", "minigd.data.sources.cache"),
     ("data.sources.base", "Source.split", "minigd.data.sources.split"),
     ("nn.sequential", "Sequential._trainer", "minigd.training.trainer"),
@@ -38,7 +39,7 @@ CONVENIENCES = {
 }
 # What a training loop on NumPy needs, by folder.
 LOADED = {
-    "backends": {"base", "cuda_kernels", "frames", "host_to_device", "on_demand"},
+    "backends": {"base", "frames", "host_to_device", "on_demand", "workspace"},
     "data": {
         *("batches", "labels", "pipeline", "row_weights", "sources", "sources.array"),
         *("sources.base", "tables", "tables.precision"),
@@ -185,7 +186,7 @@ def test_the_conveniences_that_reach_up_are_those_named():
     }
     assert found == CONVENIENCES
     by_name = {n for n, s in SOURCES.items() if "import_module(" in s}
-    assert by_name == {"__init__", "backends.base", "backends.on_demand"}
+    assert by_name == {"__init__", "backends.cupy", "backends.on_demand"}
 
 
 def test_the_engine_needs_numpy_and_tqdm_alone():

@@ -14,7 +14,8 @@ from scipy import special
 
 import minigd as gd
 from minigd import formulas
-from minigd.backends.base import CupyBackend, NumpyBackend
+from minigd.backends.base import NumpyBackend
+from minigd.backends.cupy import CupyBackend
 from minigd.errors import BackendError
 from minigd.execution.fusion import FusedLoss
 from minigd.execution.numba_loops import FastBackend

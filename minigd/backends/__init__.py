@@ -1,5 +1,5 @@
 """Where arrays live, and what users bring as rows made into arrays.
 
 It may import `errors`, `progress`, `types` and `formulas`, and nothing else of the package.
-Start with `base.py`: the backend object, NumPy's and CuPy's.
+Start with `base.py`: the backend object, and NumPy's; `cupy.py` is loaded where a GPU is asked for.
 """

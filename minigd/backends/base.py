@@ -1,20 +1,17 @@
-"""Where every array lives: NumPy on the CPU, CuPy on the GPU.
+"""Where every array lives: the backend object, and NumPy's on the CPU.
 
 A model is given one backend at construction and hands it down; nothing else asks which it is.
 """
 
-import importlib
-import math
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from numbers import Number
 from typing import Any
 
 import numpy as np
 
-from minigd.backends import cuda_kernels as kernels
 from minigd.backends.frames import listed, plain
+from minigd.backends.on_demand import call
 from minigd.errors import BackendError, DataError, unknown_name
 from minigd.types import Array
 
@@ -83,7 +80,7 @@ class Backend:
             )
         if _is_on_device(x):
             raise BackendError(
-                f"{what} is a {_type_name(x)} on the GPU, but the model is on the CPU: bring it "
+                f"{what} is a {type_name(x)} on the GPU, but the model is on the CPU: bring it "
                 f"over with `{what}.get()`, or move the model with `model.to('cupy')`"
             )
         try:
@@ -173,9 +170,9 @@ class Backend:
         if where is None:
             _write(results, out)
             return None
-        for result in _tuple(results):
+        for result in as_tuple(results):
             where &= self.xp.isfinite(result).all()
-        for a, new in zip(_tuple(out), _tuple(results), strict=True):
+        for a, new in zip(as_tuple(out), as_tuple(results), strict=True):
             a[...] = self.xp.where(where, new, a)
         return where
 
@@ -290,7 +287,7 @@ class NumpyBackend(Backend):
         if step >= n:
             _write(formula(*inputs, **constants), out)
             return None
-        outs = _tuple(out)
+        outs = as_tuple(out)
         for start in range(0, n, step):
             rows = slice(start, start + step)
             parts = [a[rows] if a.ndim == first.ndim else a for a in inputs]
@@ -320,118 +317,6 @@ class NumpyBackend(Backend):
         return float(value)
 
 
-class CupyBackend(Backend):
-    """Arrays on one NVIDIA GPU, through CuPy; each formula is one kernel.
-
-    Parameters
-    ----------
-    xp : module, optional
-        A module with CuPy's names; the installed CuPy by default.
-    device_budget : int or str, optional
-        How much of a data set may stay on the GPU while a model trains on it: bytes, or a text such
-        as ``"2GB"`` or ``"500MiB"``. A larger one streams, batch by batch. Half of the free memory
-        by default.
-    tf32 : bool, default False
-        Whether products of float32 matrices may round their factors to the 11 significant bits of
-        TF32, which is several times faster, with a relative error of about 1e-3 a product in place
-        of 1e-7. CuPy has one setting for the whole process, which this one changes.
-
-    Raises
-    ------
-    BackendError
-        If CuPy is not installed, no GPU is there, or its driver is missing or too old: each its own
-        message.
-    ValueError
-        If the budget is no size.
-    """
-
-    name = "cupy"
-    reads_are_free = False
-
-    def __init__(
-        self, xp: Any = None, device_budget: int | str | None = None, tf32: bool = False
-    ) -> None:
-        self.device_budget = None if device_budget is None else size_in_bytes(device_budget)
-        self.xp = _import_cupy() if xp is None else xp
-        self._cublas = _import_cublas(self.xp)
-        self.out_of_memory = (self.xp.cuda.memory.OutOfMemoryError,)
-        self.tf32 = tf32
-        if tf32:
-            linalg = self.xp._core._routines_linalg
-            linalg.set_compute_type(np.dtype("float32"), linalg.COMPUTE_TYPE_TF32)
-
-    def here(self, x: Any, what: str) -> Array:
-        """Return `x` if it is on the GPU, and refuse it if it is not."""
-        if self.holds(x) and x.device.id != self.xp.cuda.runtime.getDevice():
-            raise BackendError(
-                f"{what} is on GPU {x.device.id}, and the model is on GPU "
-                f"{self.xp.cuda.runtime.getDevice()}: copy it with `model.backend.asarray({what})`"
-            )
-        if not self.holds(x):
-            raise BackendError(
-                f"{what} is a {_type_name(x)} on the host, but the model is on the GPU: move it "
-                f"with `model.backend.asarray({what})`, or the model with `model.to('numpy')`"
-            )
-        array: Array = x
-        return array
-
-    def asarray(self, x: Any, dtype: Any = None) -> Array:
-        """Move `x` to the GPU."""
-        return self.xp.asarray(x, dtype=dtype)
-
-    def keeps(self, nbytes: int) -> bool:
-        """Tell whether rows of so many bytes fit in what may stay on the GPU."""
-        if self.device_budget is not None:
-            return nbytes <= self.device_budget
-        return nbytes <= self.free_bytes() // 2
-
-    def synchronize(self) -> None:
-        """Wait for the GPU, for a clock that is to count its work."""
-        self.xp.cuda.get_current_stream().synchronize()
-
-    def free_bytes(self) -> int:
-        """Return what the GPU has left, and what CuPy keeps of it for itself."""
-        free, _ = self.xp.cuda.Device().mem_info
-        return int(free) + int(self.xp.get_default_memory_pool().free_bytes())
-
-    def to_numpy(self, x: Array) -> Array:
-        """Copy `x` to the host."""
-        return self.xp.asnumpy(x)
-
-    def take(self, x: Array, index: Array, out: Array | None = None) -> Array:
-        """Return the rows of `x` that `index` names, gathered on the GPU."""
-        return self.xp.take(x, index, axis=0, out=out)
-
-    def apply(
-        self,
-        formula: Callable[..., Any],
-        *inputs: Array,
-        out: Array | tuple[Array, ...],
-        where: Array | None = None,
-        **constants: float,
-    ) -> Array | None:
-        """Write ``formula(*inputs, **constants)`` into `out` in one kernel, where there is one."""
-        outs = _tuple(out)
-        program = kernels.program_for(formula, inputs, outs, where)
-        if program is None:
-            return super().apply(formula, *inputs, out=out, where=where, **constants)
-        return kernels.launch(self.xp, program, inputs, outs, where, constants)
-
-    def compute(self, formula: Callable[..., Array], *inputs: Array, **constants: float) -> Array:
-        """Return ``formula(*inputs, **constants)``, one array like the first of them."""
-        out = self.xp.empty_like(inputs[0])
-        self.apply(formula, *inputs, out=out, **constants)
-        return out
-
-    def mean_product(self, x: Array, dy: Array, out: Array) -> None:
-        """Write xᵀ·dy / n into `out`; cuBLAS divides where it multiplies."""
-        if self.tf32:
-            # cupy.cublas knows nothing of it.
-            super().mean_product(x, dy, out)
-        else:
-            self._cublas.gemm("T", "N", x, dy, out, alpha=1 / len(x))
-
-
 def get_backend(
     which: Any = "numpy", *, device_budget: int | str | None = None, tf32: bool = False
 ) -> Backend:
@@ -443,7 +328,7 @@ def get_backend(
     device_budget : int or str, optional
     tf32 : bool, default False
         For ``"cupy"`` alone: how much of a data set may stay on the GPU, and whether products may
-        be less exact than float32; see `minigd.backends.base.CupyBackend`.
+        be less exact than float32; see `minigd.backends.cupy.CupyBackend`.
 
     Raises
     ------
@@ -458,7 +343,7 @@ def get_backend(
     'numpy'
     """
     if isinstance(which, str) and which == "cupy":
-        return CupyBackend(device_budget=device_budget, tf32=tf32)
+        return _on_gpu(device_budget=device_budget, tf32=tf32)
     if device_budget is not None or tf32:
         raise ValueError(f"device_budget and tf32 are choices for 'cupy', not for {which!r}")
     if isinstance(which, Backend):
@@ -474,74 +359,15 @@ def backend_of(x: Any) -> Backend:
     >>> backend_of([1, 2]).name
     'numpy'
     """
-    return CupyBackend() if _is_on_device(x) else _NUMPY
+    return _on_gpu() if _is_on_device(x) else _NUMPY
+
+
+def _on_gpu(**choices: Any) -> Backend:
+    backend: Backend = call("minigd.backends.cupy", "CupyBackend", **choices)
+    return backend
 
 
 _NUMPY = NumpyBackend()
-
-
-def size_in_bytes(size: int | str) -> int:
-    """Return a size in bytes: a number, or a text with B, kB, MB, GB, KiB, MiB or GiB.
-
-    >>> size_in_bytes("2GB"), size_in_bytes("1.5 MiB"), size_in_bytes(100)
-    (2000000000, 1572864, 100)
-    """
-    text = str(size).strip().lower()
-    number = text.rstrip("kmgib ")
-    unit = _UNITS.get(text[len(number) :].strip())
-    try:
-        value = math.floor(float(number) * (unit or math.nan))
-    except ValueError:
-        value = -1
-    if value < 0:
-        raise ValueError(f"{size!r} is no size in bytes, such as 2_000_000_000, '2GB' or '500MiB'")
-    return value
-
-
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-_UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30}
-
-
-class Workspace:
-    """Arrays to write into: fresh ones, or the same ones again while they are `lent`.
-
-    A public call returns memory of its own, so it works on fresh arrays. The trainer alone reuses
-    them: one array a name, as long as the largest batch so far, of which a batch of n rows gets the
-    first n. The numbers are the same either way.
-
-    Attributes
-    ----------
-    lent : int or None
-        The thread that reuses the arrays now; a call from another one gets fresh ones.
-    """
-
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-        self.lent: int | None = None
-        self._arrays: dict[tuple[object, ...], Array] = {}
-
-    def empty(
-        self, name: str, shape: tuple[int, ...], dtype: Any, backend: Backend | None = None
-    ) -> Array:
-        """Return an array to write into; `shape[0]` is the number of rows."""
-        backend = self.backend if backend is None else backend
-        if self.lent is None or self.lent != threading.get_ident():
-            return backend.empty(shape, dtype)
-        key = (name, shape[1:], dtype, backend.name)
-        array = self._arrays.get(key)
-        if array is None or len(array) < shape[0]:
-            array = self._arrays[key] = backend.empty(shape, dtype)
-        return array if len(array) == shape[0] else array[: shape[0]]
-
-    def named(self) -> Iterator[tuple[str, Array]]:
-        """Yield the name and the array of each that is used again and again."""
-        for key, array in self._arrays.items():
-            yield str(key[0]), array
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of the arrays that are used again and again."""
-        return sum(int(array.nbytes) for array in self._arrays.values())
 
 
 def numbers(x: Array, what: str) -> Array:
@@ -586,12 +412,13 @@ def place(index: tuple[Any, ...], rows: Any = None) -> str:
     return f"row {row}{column} (counted from 0)"
 
 
-def _tuple(arrays: Any) -> tuple[Array, ...]:
+def as_tuple(arrays: Any) -> tuple[Array, ...]:
+    """Return one array, or several, as a tuple."""
     return arrays if isinstance(arrays, tuple) else (arrays,)
 
 
 def _write(results: Any, out: Array | tuple[Array, ...]) -> None:
-    for a, new in zip(_tuple(out), _tuple(results), strict=True):
+    for a, new in zip(as_tuple(out), as_tuple(results), strict=True):
         a[...] = new
 
 
@@ -599,45 +426,10 @@ def _is_on_device(x: object) -> bool:
     return hasattr(x, "__cuda_array_interface__")
 
 
-def _type_name(x: object) -> str:
+def type_name(x: object) -> str:
+    """Return the name of a type with its package.
+
+    >>> type_name(np.zeros(1))
+    'numpy.ndarray'
+    """
     return f"{type(x).__module__.partition('.')[0]}.{type(x).__name__}"
-
-
-def _import_cupy() -> Any:
-    try:
-        import cupy
-    except ImportError as error:
-        raise BackendError(
-            "CuPy is not installed, or can't be imported: `pip install 'minigd[gpu-cuda12]'` for a "
-            "driver of CUDA 12, 'minigd[gpu-cuda13]' for CUDA 13; or use backend='numpy' "
-            f"({error})"
-        ) from error
-    try:
-        devices = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        if "InsufficientDriver" in str(error):
-            raise BackendError(
-                f"CuPy {cupy.__version__} is installed, but no GPU can be used: the NVIDIA driver "
-                f"is missing, or too old for CuPy's CUDA ({error}). Install a newer driver, or the "
-                "CuPy of an older CUDA, 'minigd[gpu-cuda12]'; or use backend='numpy'"
-            ) from error
-        raise BackendError(
-            f"CuPy {cupy.__version__} is installed, but no GPU is there ({error}): use "
-            "backend='numpy'"
-        ) from error
-    if devices == 0:
-        raise BackendError(
-            f"CuPy {cupy.__version__} is installed, but no GPU is there: use backend='numpy'"
-        )
-    return cupy
-
-
-def _import_cublas(xp: Any) -> Any:
-    """Return the products of CuPy, which `import cupy` leaves out."""
-    try:
-        return xp.cublas if hasattr(xp, "cublas") else importlib.import_module("cupy.cublas")
-    except ImportError as error:
-        raise BackendError(
-            f"CuPy {xp.__version__} is installed, but finds no cuBLAS ({error}): install CUDA's "
-            "libraries, for CUDA 12 with `pip install 'cupy-cuda12x[ctk]'`; or use backend='numpy'"
-        ) from error

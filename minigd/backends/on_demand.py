@@ -1,10 +1,21 @@
-"""What is imported only when it is called: the few conveniences that reach up the list of imports.
+"""What is imported only where it is used: conveniences that reach up, and optional packages.
 
-`tests/test_architecture.py` names them all.
+`tests/test_architecture.py` names the first, `PACKAGES` the second.
 """
 
 import importlib
 from typing import Any
+
+# How people write the name of a package, and what pip installs for it.
+PACKAGES = {
+    "cupy": ("CuPy", "cupy-cuda12x"),
+    "matplotlib": ("Matplotlib", "matplotlib"),
+    "numba": ("Numba", "numba"),
+    "onnx": ("onnx", "onnx"),
+    "pandas": ("pandas", "pandas pyarrow"),
+    "pyarrow": ("pyarrow", "pandas pyarrow"),
+    "sklearn": ("scikit-learn", "scikit-learn"),
+}
 
 
 def call(module: str, name: str, *arguments: Any, **options: Any) -> Any:
@@ -14,3 +25,46 @@ def call(module: str, name: str, *arguments: Any, **options: Any) -> Any:
     array(0.)
     """
     return getattr(importlib.import_module(module), name)(*arguments, **options)
+
+
+def optional(module: str, use: str) -> Any:
+    """Import a module of an optional package.
+
+    Parameters
+    ----------
+    module : str
+        ``"matplotlib.figure"``, say.
+    use : str
+        What needs it, for the error: ``"a picture"``.
+
+    Raises
+    ------
+    ImportError
+        If the package is missing or broken; it says what to install.
+
+    Examples
+    --------
+    >>> optional("pandas", "a table").__name__
+    'pandas'
+    """
+    try:
+        importlib.import_module(module.partition(".")[0])
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(missing(module, use, error)) from error
+
+
+def missing(module: str, use: str, error: ImportError | None = None) -> str:
+    """Return what to say where an optional package can't be imported, for that reason.
+
+    >>> missing("numba", "fast=True")
+    'fast=True needs Numba, which is not installed: `pip install numba`'
+    """
+    package = module.partition(".")[0]
+    name, install = PACKAGES[package]
+    absent = isinstance(error, ModuleNotFoundError) and f"{error.name}.".startswith(f"{package}.")
+    if error is None or absent:
+        return f"{use} needs {name}, which is not installed: `pip install {install}`"
+    return (
+        f"{use} needs {name}, which can't be imported ({error}): `pip install --upgrade {install}`"
+    )

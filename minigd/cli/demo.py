@@ -1,6 +1,6 @@
 """The demonstration: what batch size 1 and 100 really cost, and a classifier of real digits.
 
-It needs scikit-learn for the data and Matplotlib for the picture (extra ``demo``), and no download.
+It needs scikit-learn for the data and Matplotlib for the picture, and no download.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minigd.backends.on_demand import optional
 from minigd.cli.output import show
 from minigd.cli.places import check_picture, save_picture
 from minigd.data.batches import Batches
@@ -45,15 +46,11 @@ def main(picture: str | os.PathLike[str] = "minigd-demo.png") -> None:
     Raises
     ------
     ImportError
-        If scikit-learn or Matplotlib is missing; it names the extra.
+        If scikit-learn or Matplotlib is missing; it says what to install.
     """
-    try:
-        from matplotlib.figure import Figure
-        from sklearn import datasets, model_selection
-    except ImportError as error:
-        raise ImportError(
-            f"the demo needs scikit-learn and Matplotlib ({error}): pip install 'minigd[demo]'"
-        ) from error
+    datasets = optional("sklearn.datasets", "the demo")
+    model_selection = optional("sklearn.model_selection", "the demo")
+    figures = optional("matplotlib.figure", "the demo")
 
     check_picture(picture)
     X, y = datasets.make_gaussian_quantiles(
@@ -66,7 +63,7 @@ def main(picture: str | os.PathLike[str] = "minigd-demo.png") -> None:
             digits_X / 16, digits_y, test_size=360, stratify=digits_y, random_state=0
         )
     )
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    figure = figures.Figure(figsize=(11, 4.6), layout="constrained")
     draw(figure, runs, X, y)
     save_picture(figure, picture, dpi=120)
     show(f"\npicture: {os.path.abspath(picture)}")

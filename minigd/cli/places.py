@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection
 from typing import Any
 
+from minigd.backends.on_demand import optional
 from minigd.data.sources.file_kinds import HOLDS, kind_of
 from minigd.storage.atomic_files import check_writable, replacing
 
@@ -64,16 +65,11 @@ def check_picture(picture: str | os.PathLike[str]) -> None:
     OSError
         As `check_out`, or because of the ending.
     ImportError
-        If Matplotlib is missing; it names the extra.
+        If Matplotlib is missing; it says what to install.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            f"pictures need Matplotlib ({error}): pip install 'minigd[plot]'"
-        ) from error
+    figure = optional("matplotlib.figure", "a picture").Figure()
     # The pictures of TeX are drawn by TeX, which is seldom there.
-    kinds = Figure().canvas.get_supported_filetypes().keys() - {"pgf"}
+    kinds = figure.canvas.get_supported_filetypes().keys() - {"pgf"}
     if _ending(picture) not in kinds:
         raise OSError(
             f"{os.fspath(picture)!r} is no name for a picture: it must end in .png, .svg, .pdf or "

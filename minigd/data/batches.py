@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from minigd.backends.base import Backend, Workspace, backend_of
+from minigd.backends.base import Backend, backend_of
 from minigd.backends.frames import check_rows_alike
+from minigd.backends.workspace import Workspace
 from minigd.data.pipeline import Piece, cut, prefetched, shuffled
 from minigd.data.row_weights import (
     ByNumber,

@@ -16,6 +16,7 @@ import numpy as np
 
 from minigd import formulas
 from minigd.backends.base import NumpyBackend
+from minigd.backends.on_demand import missing
 from minigd.errors import BackendError
 from minigd.types import Array
 
@@ -80,9 +81,7 @@ class FastBackend(NumpyBackend):
 
     def __init__(self) -> None:
         if not available():
-            raise BackendError(
-                "fast=True needs Numba, which is not installed: `pip install 'minigd[fast]'`"
-            )
+            raise BackendError(missing("numba", "fast=True"))
         self._last: dict[Any, tuple[tuple[Array, ...], Call | None]] = {}
 
     def apply(

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigd.backends.base import Backend, NumpyBackend, Views, Workspace
+from minigd.backends.base import Backend, NumpyBackend, Views
+from minigd.backends.workspace import Workspace
 from minigd.execution.numba_loops import FastBackend, constant_names
 from minigd.nn.objective import Objective
 from minigd.types import Array

@@ -13,6 +13,7 @@ import numpy as np
 
 from minigd import formulas
 from minigd.backends.base import backend_of, get_backend
+from minigd.backends.on_demand import optional
 from minigd.errors import DataError, ShapeError, check_integer
 from minigd.nn.layers import Sigmoid, Softmax
 from minigd.nn.losses import BinaryCrossEntropy, CategoricalCrossEntropy
@@ -304,12 +305,7 @@ def plot_confusion(
     >>> [text.get_text() for text in ax.texts], ax.get_xlabel()
     (['1', '1', '0', '1'], 'Predicted label')
     """
-    try:
-        from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
-    except ImportError as error:
-        raise ImportError(
-            f"plot_confusion needs scikit-learn ({error}): pip install 'minigd[sklearn]'"
-        ) from error
+    scores = optional("sklearn.metrics", "plot_confusion")
     if y is None:
         raise TypeError(
             "the true classes are missing: plot_confusion(model, X, y), or "
@@ -331,14 +327,14 @@ def plot_confusion(
     with warnings.catch_warnings():
         # Of a single class scikit-learn says that labels should be given, which they are.
         warnings.simplefilter("ignore", UserWarning)
-        matrix = confusion_matrix(true, chosen, labels=labels)
+        matrix = scores.confusion_matrix(true, chosen, labels=labels)
     shown = _names(labels if classes is None else classes, len(labels))
     side = min(12.0, max(4.8, 1.5 + 0.45 * len(labels)))
     ax = _axes(ax, (1.25 * side, side))
     # A digit is about 0.6 em wide, and the cells take about three quarters of the axes.
     cell = 0.75 * ax.get_window_extent().width * 72 / ax.figure.dpi / len(labels)
     size = min(10.0, cell / (0.6 * len(f"{matrix.max()} ")))
-    ConfusionMatrixDisplay(matrix, display_labels=shown).plot(
+    scores.ConfusionMatrixDisplay(matrix, display_labels=shown).plot(
         ax=ax, cmap=COLOR_MAP, values_format="d", text_kw={"fontsize": size},
         include_values=size >= 4,  # what is smaller can't be read
         im_kw={"vmin": 0},
@@ -554,14 +550,10 @@ def _probabilities(model: Sequential, X: Any) -> Array:
 
 def _axes(ax: Any, figsize: tuple[float, float] | None = None) -> Any:
     """Return the axes to draw into: those given, or those of a new figure that pyplot shows."""
-    try:
-        from matplotlib import pyplot
-        from matplotlib.axes import Axes
-    except ImportError as error:
-        raise ImportError(f"plots need Matplotlib ({error}): pip install 'minigd[plot]'") from error
+    pyplot = optional("matplotlib.pyplot", "a plot")
     if ax is None:
         return pyplot.subplots(figsize=figsize, layout="constrained")[1]
-    if not isinstance(ax, Axes):
+    if not isinstance(ax, pyplot.Axes):
         raise TypeError(
             f"ax must be one matplotlib Axes, not {type(ax).__name__}: of several from "
             "plt.subplots(1, 2), give one, axes[0]"

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd.backends.base import backend_of
+from minigd.backends.on_demand import optional
 from minigd.data.batches import Batches, as_batches
 from minigd.data.row_weights import drop_zero_weights, row_scale
 from minigd.errors import DivergenceError, check_integer, check_number, find_by_name
@@ -217,18 +218,12 @@ class Race:
         ValueError
             If `against` is none of the three.
         ImportError
-            If Matplotlib is missing; it names the extra.
+            If Matplotlib is missing; it says what to install.
         """
         if against not in ("seconds", "rows", "updates"):
             raise ValueError(f"against is 'seconds', 'rows' or 'updates', not {against!r}")
         if ax is None:
-            try:
-                import matplotlib.pyplot as plt
-            except ImportError as error:
-                raise ImportError(
-                    f"plots need Matplotlib ({error}): pip install 'minigd[plot]'"
-                ) from error
-            _, ax = plt.subplots(layout="constrained")
+            _, ax = optional("matplotlib.pyplot", "a plot").subplots(layout="constrained")
         sizes = list(dict.fromkeys(curve.batch_size for curve in self.curves))
         for i, size in enumerate(sizes):
             own = [curve for curve in self.curves if curve.batch_size == size]

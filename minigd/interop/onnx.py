@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from minigd.backends.on_demand import optional
 from minigd.errors import ShapeError
 from minigd.nn.layers import (
     BatchNorm,
@@ -91,13 +92,8 @@ def export_onnx(
 
     Source: ONNX, "Operator schemas", https://onnx.ai/onnx/operators.
     """
-    try:
-        from onnx import helper, numpy_helper
-    except ImportError as error:
-        raise ImportError(
-            f"export_onnx needs onnx ({error}): pip install 'minigd[onnx]'"
-        ) from error
-
+    helper = optional("onnx.helper", "export_onnx")
+    numpy_helper = optional("onnx.numpy_helper", "export_onnx")
     _check(model)
     metadata = _metadata(model, names, classes)
     graph = _Graph(model)

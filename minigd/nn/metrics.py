@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.base import backend_of
+from minigd.backends.on_demand import optional
 from minigd.errors import DataError, ShapeError, check_per_example, find_by_name
 from minigd.nn import moments
 from minigd.storage.describe import arguments
@@ -455,11 +456,4 @@ def check_classes(name: str, y: Array, shape: tuple[int, ...]) -> None:
 
 
 def _scikit_learn(name: str) -> Any:
-    try:
-        import sklearn.metrics
-    except ImportError as error:
-        raise ImportError(
-            f"{name} is computed by scikit-learn, which is not installed: `pip install "
-            "'minigd[sklearn]'`"
-        ) from error
-    return getattr(sklearn.metrics, name)
+    return getattr(optional("sklearn.metrics", name), name)

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Backend, Workspace, get_backend, numbers
+from minigd.backends.base import Backend, get_backend, numbers
 from minigd.backends.frames import check_names, check_source, names_of
 from minigd.backends.on_demand import call
+from minigd.backends.workspace import Workspace
 from minigd.errors import DataError, ShapeError, check_integer, given_once, renamed
 from minigd.nn.layers import Layer
 from minigd.nn.layers.scaling import Adapted, adapt

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from minigd.backends.base import Workspace
+from minigd.backends.workspace import Workspace
 from minigd.data.batches import Batch, Batches
 from minigd.errors import BackendError
 from minigd.execution import plain

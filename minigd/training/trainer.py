@@ -519,8 +519,8 @@ class Trainer:
         transaction.renew_guard()
         if compiled and not available():
             warn(
-                "the run used the extra fast, which is not installed here: it goes on, and its "
-                "last digits may differ (`pip install 'minigd[fast]'`)",
+                "the run used Numba, which is not installed here: it goes on, and its "
+                "last digits may differ (`pip install numba`)",
                 stacklevel=2,
             )
         self._use(compiled and available())

@@ -14,15 +14,9 @@ from hypothesis import strategies as st
 
 import minigd as gd
 from minigd import formulas
-from minigd.backends.base import (
-    Backend,
-    CupyBackend,
-    NumpyBackend,
-    Workspace,
-    backend_of,
-    get_backend,
-    numbers,
-)
+from minigd.backends.base import Backend, NumpyBackend, backend_of, get_backend, numbers
+from minigd.backends.cupy import CupyBackend
+from minigd.backends.workspace import Workspace
 
 
 def model_on(backend):
@@ -85,7 +79,10 @@ def test_what_is_neither_a_name_nor_a_backend_nor_an_array_is_refused(which):
 
 def test_cupy_that_is_not_installed_is_said_with_the_extra_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(gd.BackendError, match=r"not installed.*pip install 'minigd\[gpu") as caught:
+    with pytest.raises(
+        gd.BackendError,
+        match=r"a GPU needs CuPy, which is not installed: `pip install cupy-cuda12x`",
+    ) as caught:
         get_backend("cupy")
     assert "no GPU" not in str(caught.value)
     assert "backend='numpy'" in str(caught.value)

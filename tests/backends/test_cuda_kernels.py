@@ -21,7 +21,8 @@ from test_formulas import CONSTANTS, INPUTS, ROOTS, UPDATE, call, draw
 import minigd as gd
 from minigd import formulas
 from minigd.backends import cuda_kernels as kernels
-from minigd.backends.base import Backend, CupyBackend
+from minigd.backends.base import Backend
+from minigd.backends.cupy import CupyBackend
 
 BACKEND = CupyBackend(strict_cupy)
 # The C library's functions and NumPy's differ in the last digits, and so does the order of a sum.

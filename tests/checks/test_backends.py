@@ -5,7 +5,7 @@ import pytest
 
 import minigd as gd
 from minigd import formulas
-from minigd.backends.base import CupyBackend
+from minigd.backends.cupy import CupyBackend
 from minigd.execution import fusion as fused
 
 

@@ -137,7 +137,10 @@ def test_a_picture_needs_a_folder_and_matplotlib(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="there is no folder"):
         check_picture(tmp_path / "none" / "r.png")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"pip install 'minigd\[plot\]'"):
+    with pytest.raises(
+        ImportError,
+        match=r"a picture needs Matplotlib, which is not installed: `pip install matplotlib`",
+    ):
         check_picture(tmp_path / "r.png")
 
 

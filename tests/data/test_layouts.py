@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigd as gd
-from minigd.backends.base import Workspace, get_backend
+from minigd.backends.base import get_backend
 from minigd.backends.frames import by_rows
+from minigd.backends.workspace import Workspace
 from minigd.cli.train import train
 
 ROWS, WIDTH = 4000, 20

@@ -21,7 +21,7 @@ import nbformat
 import pytest
 
 import minigd as gd
-from minigd.backends.base import CupyBackend
+from minigd.backends.cupy import CupyBackend
 from minigd.errors import BackendError
 
 ROOT = Path(__file__).parents[2]

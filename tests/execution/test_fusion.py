@@ -14,7 +14,8 @@ from oracles import host_cuda, strict_cupy
 
 import minigd as gd
 from minigd.backends import cuda_kernels as kernels
-from minigd.backends.base import CupyBackend, NumpyBackend
+from minigd.backends.base import NumpyBackend
+from minigd.backends.cupy import CupyBackend
 from minigd.execution import device_guard as masking
 from minigd.execution import fusion as fused
 from minigd.execution.runner import Steps

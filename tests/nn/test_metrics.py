@@ -281,7 +281,8 @@ def test_an_area_without_a_class_is_no_number(backend, k):
 def test_an_area_needs_scikit_learn_and_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
     with pytest.raises(
-        ImportError, match=r"roc_auc_score is computed by scikit-learn.*pip install"
+        ImportError,
+        match=r"roc_auc_score needs scikit-learn, .* not installed: `pip install scikit-learn`",
     ):
         epoch("roc_auc", gd.get_backend("numpy"), np.full((23, 1), 0.5), np.arange(23) % 2)
 

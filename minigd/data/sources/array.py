@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Backend, Workspace, backend_of, numbers
+from minigd.backends.base import Backend, backend_of, numbers
 from minigd.backends.frames import by_rows, check_rows_alike, names_of
+from minigd.backends.workspace import Workspace
 from minigd.data.row_weights import check_weights, counting_rows, take_rows
 from minigd.data.sources.base import Pair, RandomAccess, Rows
 from minigd.errors import DataError, ShapeError

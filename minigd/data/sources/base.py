@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from minigd.backends.base import Workspace, backend_of
+from minigd.backends.base import backend_of
 from minigd.backends.on_demand import call
+from minigd.backends.workspace import Workspace
 from minigd.progress import watched
 from minigd.types import Array
 

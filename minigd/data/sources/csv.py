@@ -19,7 +19,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from minigd.backends.base import Workspace
+from minigd.backends.on_demand import optional
+from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, RandomAccess, Rows
 from minigd.data.sources.csv_blocks import (
     BLANKS,
@@ -232,7 +233,7 @@ class CsvSource(RandomAccess):
         for what, names in (("columns", columns), ("na", na)):
             if isinstance(names, str):
                 raise TypeError(f"{what} is a list, [{names!r}], and not one text")
-        self._pandas = _import_pandas()
+        self._pandas = optional("pandas", "a table")
         selection = Selection(target, features, exclude, categories or {}, classes, missing)
         if schema is not None:
             selection = selection.of(schema)
@@ -960,16 +961,6 @@ def _stamp(path: str | os.PathLike[str]) -> tuple[int, ...]:
     # The time of the last change of the entry shows an edit after which the other was put back.
     now = os.stat(path)
     return now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino
-
-
-def _import_pandas() -> Any:
-    try:
-        import pandas
-    except ImportError as error:
-        raise ImportError(
-            f"tables are read by pandas, which is not there ({error}): pip install 'minigd[data]'"
-        ) from error
-    return pandas
 
 
 def _exact(pandas: Any) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Workspace
+from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, Rows
 from minigd.data.sources.npy import MappedRows
 from minigd.errors import DataError

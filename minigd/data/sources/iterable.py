@@ -15,8 +15,8 @@ import numpy as np
 
 from minigd.backends.base import numbers
 from minigd.backends.frames import plain
+from minigd.backends.on_demand import optional
 from minigd.data.sources.base import Pair, Source
-from minigd.data.sources.csv import _import_pandas
 from minigd.data.sources.csv_layout import unnamed_among, warn_of_unnamed
 from minigd.data.sources.file_kinds import check_kind
 from minigd.data.tables.inference import apply_schema, describe, infer_schema
@@ -147,7 +147,9 @@ class IterableSource(Source):
             columns = {
                 column: self._convert(frame[column], column, kinds) for column in self._columns
             }
-            yield _import_pandas().DataFrame(columns, columns=self._columns, copy=False)
+            yield optional("pandas", "a table").DataFrame(
+                columns, columns=self._columns, copy=False
+            )
             self._seen += len(frame)
 
     def _convert(self, values: Any, column: str, kinds: ColumnKinds) -> Any:
@@ -266,7 +268,7 @@ class ParquetSource(IterableSource):
     DataError
         As `CsvSource`, with the row in place of the line.
     ImportError
-        If pyarrow is missing; it names the extra.
+        If pyarrow is missing; it says what to install.
     """
 
     def __init__(
@@ -283,14 +285,8 @@ class ParquetSource(IterableSource):
         dtype: Any = "float32",
         block_rows: int = 65_536,
     ) -> None:
-        try:
-            import pyarrow.lib
-            from pyarrow import parquet
-        except ImportError as error:
-            raise ImportError(
-                f"Parquet is read by pyarrow, which is not there ({error}): "
-                "pip install 'minigd[data]'"
-            ) from error
+        arrow_errors = optional("pyarrow.lib", "a Parquet file").ArrowException
+        parquet = optional("pyarrow.parquet", "a Parquet file")
         paths = path if isinstance(path, list | tuple) else [path]
         for one in paths:
             check_kind(one, "parquet")
@@ -302,14 +298,14 @@ class ParquetSource(IterableSource):
                         # Without what pandas noted, its index is a column like others.
                         for batch in file.iter_batches(batch_size=block_rows):
                             yield batch.replace_schema_metadata(None)
-                except (pyarrow.lib.ArrowException, OSError) as error:
+                except (arrow_errors, OSError) as error:
                     # An error of the system has a number, such as that of a file that isn't there.
                     if getattr(error, "errno", None) is not None:
                         raise
                     raise DataError(f"{one} is no Parquet file, or damaged: {error}") from error
 
         # A file that is none is refused by the first pass, in words.
-        with contextlib.suppress(pyarrow.lib.ArrowException, OSError):
+        with contextlib.suppress(arrow_errors, OSError):
             self._whole = sum(parquet.read_metadata(one).num_rows for one in paths)
         super().__init__(
             pieces,
@@ -330,7 +326,7 @@ class ParquetSource(IterableSource):
 
 def _frame(piece: Any, name: str) -> Any:
     """Return a piece as a frame whose columns have the names that the table gives them."""
-    pandas = _import_pandas()
+    pandas = optional("pandas", "a table")
     if hasattr(piece, "to_pandas"):
         arrow = hasattr(piece, "schema") and hasattr(piece.schema, "metadata")
         # Whole numbers with gaps among them would lose digits as floats.
@@ -385,7 +381,9 @@ def _as_numbers(column: Any) -> Any:
     if kind in "bf" and isinstance(column.dtype, np.dtype):
         return column.astype(np.result_type(column.dtype, np.uint8 if kind == "b" else np.float32))
     if kind in "iu" and not column.isna().any():
-        return _import_pandas().Series(column.to_numpy(np.int64 if kind == "i" else np.uint64))
+        return optional("pandas", "a table").Series(
+            column.to_numpy(np.int64 if kind == "i" else np.uint64)
+        )
     if kind == "m":
         return column.dt.total_seconds()
     values = [
@@ -397,7 +395,7 @@ def _as_numbers(column: Any) -> Any:
         known = [v for v in values if v is not None]
         if all(isinstance(v, Integral | Decimal) and v == int(v) for v in known):
             floats = np.array([None if v is None else int(v) for v in values], dtype=object)
-    return _import_pandas().Series(floats)
+    return optional("pandas", "a table").Series(floats)
 
 
 def _as_text(column: Any) -> Any:
@@ -407,4 +405,4 @@ def _as_text(column: Any) -> Any:
         None if missing else str(int(v)) if isinstance(v, float) and v.is_integer() else str(v)
         for v, missing in zip(column.tolist(), absent, strict=True)
     ]
-    return _import_pandas().Series(texts, dtype=object)
+    return optional("pandas", "a table").Series(texts, dtype=object)

@@ -4,7 +4,8 @@ import os
 
 import numpy as np
 
-from minigd.backends.base import Workspace, get_backend, numbers
+from minigd.backends.base import get_backend, numbers
+from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, RandomAccess, Rows
 from minigd.data.sources.file_kinds import check_kind
 from minigd.errors import DataError, ShapeError

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Workspace, backend_of
+from minigd.backends.base import backend_of
+from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, RandomAccess, Rows, Source
 from minigd.errors import DataError, check_integer
 from minigd.progress import watched

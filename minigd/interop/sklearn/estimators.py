@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from minigd.backends.on_demand import missing
+
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
     from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
     from sklearn.utils.validation import column_or_1d
 except ImportError as error:
-    raise ImportError(
-        f"the estimators are made for scikit-learn ({error}): pip install 'minigd[sklearn]'"
-    ) from error
+    raise ImportError(missing("sklearn", "an estimator", error)) from error
 
 from minigd import formulas
 from minigd.backends.base import Backend

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 
-from minigd.backends.base import Workspace, backend_of
+from minigd.backends.base import backend_of
 from minigd.backends.frames import is_pandas, listed, plain
+from minigd.backends.workspace import Workspace
 from minigd.data.batches import Batches
 from minigd.data.row_weights import counting_rows, take_rows, warn_of_unknown
 from minigd.data.sources.array import ArraySource

@@ -5,7 +5,8 @@ A layer of your own needs those three methods and nothing else; `docs/own_layer.
 
 from typing import Any, NamedTuple
 
-from minigd.backends.base import Backend, Views, Workspace
+from minigd.backends.base import Backend, Views
+from minigd.backends.workspace import Workspace
 from minigd.nn.initializers import Initializer, get_initializer
 from minigd.storage.describe import arguments
 from minigd.types import Array

@@ -1,0 +1,50 @@
+"""Work arrays: fresh for a public call, and the same ones again for the steps of a trainer."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from minigd.backends.base import Backend
+from minigd.types import Array
+
+
+class Workspace:
+    """Arrays to write into: fresh ones, or the same ones again while they are `lent`.
+
+    A public call returns memory of its own, so it works on fresh arrays. The trainer alone reuses
+    them: one array a name, as long as the largest batch so far, of which a batch of n rows gets the
+    first n. The numbers are the same either way.
+
+    Attributes
+    ----------
+    lent : int or None
+        The thread that reuses the arrays now; a call from another one gets fresh ones.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.lent: int | None = None
+        self._arrays: dict[tuple[object, ...], Array] = {}
+
+    def empty(
+        self, name: str, shape: tuple[int, ...], dtype: Any, backend: Backend | None = None
+    ) -> Array:
+        """Return an array to write into; `shape[0]` is the number of rows."""
+        backend = self.backend if backend is None else backend
+        if self.lent is None or self.lent != threading.get_ident():
+            return backend.empty(shape, dtype)
+        key = (name, shape[1:], dtype, backend.name)
+        array = self._arrays.get(key)
+        if array is None or len(array) < shape[0]:
+            array = self._arrays[key] = backend.empty(shape, dtype)
+        return array if len(array) == shape[0] else array[: shape[0]]
+
+    def named(self) -> Iterator[tuple[str, Array]]:
+        """Yield the name and the array of each that is used again and again."""
+        for key, array in self._arrays.items():
+            yield str(key[0]), array
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the arrays that are used again and again."""
+        return sum(int(array.nbytes) for array in self._arrays.values())

@@ -1,0 +1,105 @@
+"""A missing optional package is named with what to install, in one wording, wherever it is used."""
+
+import ast
+import configparser
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minigd as gd
+from minigd.backends.on_demand import PACKAGES, missing, optional
+
+ROOT = Path(__file__).parents[2]
+MODEL = "model = gd.Sequential([gd.Dense(1)], inputs=1)\n"
+# What needs each package: a call, and what the message names.
+USES = {
+    "gd.get_backend('cupy')": ("cupy", "a GPU"),
+    "gd.CsvSource('rows.csv', 'y')": ("pandas", "a table"),
+    "next(iter(gd.Batches(gd.IterableSource([{'a': [1.0]}]))))": ("pandas", "a table"),
+    "gd.ParquetSource('rows.parquet', 'y')": ("pyarrow", "a Parquet file"),
+    "gd.MiniBatchClassifier()": ("sklearn", "an estimator"),
+    "gd.plot_confusion([0, 1], y=[0, 1])": ("sklearn", "plot_confusion"),
+    "gd.metrics.get_metric('roc_auc').value([np.zeros(2), np.array([0, 1])], np.ones(2))": (
+        *("sklearn", "roc_auc_score"),
+    ),
+    "gd.History({'loss': [1.0]}).plot()": ("matplotlib", "a plot"),
+    "gd.plot_schedule(gd.Constant(0.1), updates=3)": ("matplotlib", "a plot"),
+    "gd.export_onnx(model, 'm.onnx')": ("onnx", "export_onnx"),
+    "gd.Trainer(model, 'mse', 'sgd', fast=True)": ("numba", "fast=True"),
+    "from minigd.cli.demo import main; main('p.png')": ("sklearn", "the demo"),
+    "from minigd.cli.places import check_picture; check_picture('p.png')": (
+        *("matplotlib", "a picture"),
+    ),
+}
+WITHOUT = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == sys.argv[1]:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *a: None if name == sys.argv[1] else found(name, *a)
+import numpy as np, minigd as gd
+"""
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_missing_package_is_named_with_what_to_install(use, tmp_path):
+    package, what = USES[use]
+    (tmp_path / "rows.csv").write_text("a,y\n1,2\n")
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT + MODEL + use, package],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    name, install = PACKAGES[package]
+    message = f"{what} needs {name}, which is not installed: `pip install {install}`"
+    last = [line for line in run.stderr.splitlines() if "Error: " in line][-1]
+    assert message in last, run.stderr
+    assert re.match(r"ImportError|minigd\.errors\.BackendError", last)
+
+
+def test_a_broken_package_is_told_from_a_missing_one():
+    broken = ImportError("numba needs NumPy 2.3 or less")
+    assert missing("numba", "fast=True", broken) == (
+        "fast=True needs Numba, which can't be imported (numba needs NumPy 2.3 or less): "
+        "`pip install --upgrade numba`"
+    )
+    # A package of its own that it lacks is another matter.
+    other = ModuleNotFoundError("No module named 'dateutil'", name="dateutil")
+    assert "pandas, which can't be imported (No module" in missing("pandas", "a table", other)
+    gone = ModuleNotFoundError("No module named 'pandas'", name="pandas")
+    assert "pandas, which is not installed" in missing("pandas", "a table", gone)
+
+
+def test_what_is_there_is_imported():
+    assert optional("sklearn.metrics", "a score").accuracy_score([1], [1]) == 1
+    np.testing.assert_array_equal(optional("pandas", "a table").Series([1.0]), [1.0])
+
+
+def test_what_to_install_is_what_the_extras_name():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = setup["options.extras_require"]
+    own = ("sklearn", "plot", "onnx", "data", "fast", "gpu-cuda12")
+    named = {re.split(r"[ <>=]", line)[0] for e in own for line in extras[e].split("\n") if line}
+    assert {name for _, install in PACKAGES.values() for name in install.split()} == named
+
+
+def test_no_message_names_an_index_that_lacks_the_package():
+    package = Path(gd.__file__).parent
+    texts = [
+        (path.name, node.value)
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert [(name, text) for name, text in texts if "minigd[" in text] == []
+    assert {name for name, text in texts if "pip install" in text} <= {
+        *("on_demand.py", "cupy.py", "trainer.py")
+    }
