@@ -34,8 +34,7 @@ class Clock:
 
         monkeypatch.setattr(Trainer, "_update", counted)
         monkeypatch.setattr(Trainer, "evaluate", slow)
-        # The module, which the function of its name hides.
-        monkeypatch.setattr(sys.modules["minigd.race"], "clock", lambda: self.now)
+        monkeypatch.setattr(sys.modules["minigd.insight.race"], "clock", lambda: self.now)
 
 
 def rows(n=240):
