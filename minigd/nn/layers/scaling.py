@@ -173,7 +173,7 @@ class Rescale(Adapted):
     """A last layer that gives a regression back its units, y_ik = x_ik σ_k + μ_k.
 
     μ and σ are those of the targets. In training, `minigd.Objective` leaves the layer out and
-    compares its input with the standardised target (y − μ) / σ, so that a learning rate means the
+    compares its input with the standardized target (y − μ) / σ, so that a learning rate means the
     same whatever the units, and the loss is in those terms; predictions and metrics are in the
     units of y. x, y, dx and dy have shape (n, outputs) and the model's dtype; dx_ik = dy_ik σ_k.
     Targets that this dtype can't tell from each other, such as 1e9 and 1e9 + 1 in float32, it can't
