@@ -55,7 +55,10 @@ LOADED = {
         *("losses.cross_entropy", "losses.names", "losses.regression", "metrics", "moments"),
         *("objective", "parameters", "sequential"),
     },
-    "optim": {"gradient_transforms", "schedules", "updaters"},
+    "optim": {
+        *("gradient_transforms", "schedules", "updaters", "updaters.adam", "updaters.adaptive"),
+        *("updaters.base", "updaters.names", "updaters.sgd"),
+    },
     "storage": {"npz"},
     "training": {
         *("callbacks", "checkpoints", "epoch_totals", "history", "interrupts", "model_files"),
