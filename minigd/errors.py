@@ -113,7 +113,8 @@ def check_number(name: str, value: Any, lowest: float = 0.0, below: float = math
     real = isinstance(value, Real) and not isinstance(value, bool)
     if not real or not lowest <= float(value) < below:
         limit = "finite" if below == math.inf else f"below {below:g}"
-        raise ValueError(f"{name} must be a number, at least {lowest:g} and {limit}, not {value!r}")
+        limit = limit if lowest == -math.inf else f"at least {lowest:g} and {limit}"
+        raise ValueError(f"{name} must be a number, {limit}, not {value!r}")
     return float(value)
 
 

@@ -59,7 +59,7 @@ LOADED = {
         *("gradient_transforms", "schedules", "updaters", "updaters.adam", "updaters.adaptive"),
         *("updaters.base", "updaters.names", "updaters.sgd"),
     },
-    "storage": {"npz"},
+    "storage": {"atomic_files", "describe", "npz"},
     "training": {
         *("callbacks", "checkpoints", "epoch_totals", "history", "interrupts", "model_files"),
         "trainer",

@@ -20,6 +20,7 @@ from minigd.checks.layer_rules import (
     Projection,
     check_copies,
     check_moves,
+    check_numbers,
     check_rules,
     model_of,
     no_inner_layers,
@@ -35,6 +36,7 @@ from minigd.nn.losses import Loss, get_loss
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
 from minigd.optim.gradient_transforms import Penalty
+from minigd.progress import warn
 from minigd.types import Array
 
 Method = Literal["auto", "complex", "central"]
@@ -272,7 +274,7 @@ def check_layer(
         except ShapeError as error:
             raise GradientError(str(error)) from error
     for note in notes:
-        warnings.warn(f"{type(layer).__name__}: {note}", LayerWarning, stacklevel=2)
+        warn(f"{type(layer).__name__}: {note}", LayerWarning, stacklevel=2)
     return errors
 
 
@@ -358,6 +360,7 @@ def _looks_like(checked: _Checked, message: str) -> str | None:
         if alone and (found is None or found[1] == DRAWN):
             used = undeclared(layers[0], x, y)
             check_moves(layers[0], used)
+            check_numbers(layers[0], x, y)
             if found is None:
                 check_copies(layers[0], used, x, y)
     except GradientError as error:

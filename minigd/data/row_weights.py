@@ -4,16 +4,17 @@ A batch's mean is divided by the sum of its weights, so that only their ratios m
 of weight 0 is left out, whatever numbers it holds.
 """
 
-import warnings
+import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from numbers import Real
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from minigd.backends.base import backend_of
+from minigd.backends.base import backend_of, numbers
 from minigd.data.labels import find_label, label_key
 from minigd.errors import DataError, ShapeError, check_number
+from minigd.progress import warn
 from minigd.types import Array
 
 ClassWeight: TypeAlias = Mapping[Any, float] | Literal["balanced"]
@@ -44,7 +45,10 @@ def check_weights(weight: Any, rows: int | None) -> Array:
     array([1., 0., 2.])
     """
     backend = backend_of(weight)
-    weight = backend.to_numpy(backend.here(weight, "sample_weight")).astype("float64")
+    weight = backend.to_numpy(backend.here(weight, "sample_weight"))
+    with contextlib.suppress(TypeError, ValueError):  # objects may be numbers
+        weight = weight.astype("float64") if weight.dtype == object else weight
+    weight = numbers(weight, "sample_weight").astype("float64")
     if weight.ndim != 1 or (rows is not None and len(weight) != rows):
         raise ShapeError(
             f"sample_weight has shape {weight.shape}: it must hold a weight for each row, shape "
@@ -158,7 +162,7 @@ def labels(y: Array) -> Array:
 def check_class_weight(
     given: Any, labels: Sequence[Any] | None = None, by_number: bool = True
 ) -> ClassWeight:
-    """Return class weights by the numbers of the classes, and refuse what is none.
+    """Return class weights by the numbers of the classes, and refuse anything else.
 
     A class is named by its label, however that is written: `minigd.data.labels.same_label`. A
     label that no class has is warned about.
@@ -225,7 +229,7 @@ def warn_of_unknown(unknown: Collection[Any], labels: Sequence[Any] | None = Non
     if unknown:
         some = [] if labels is None else [*map(repr, labels[:10]), *["…"] * (len(labels) > 10)]
         known = f"; the classes are {', '.join(some)}" if some else ""
-        warnings.warn(
+        warn(
             f"class_weight has a weight for {', '.join(map(repr, unknown))}, and there is no such "
             f"class in the data: it changes nothing{known}",
             stacklevel=4,

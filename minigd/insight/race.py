@@ -3,11 +3,11 @@
 With batches of 1 an epoch is a hundred times the updates that it is with batches of 100.
 """
 
+import contextlib
 import copy
 import inspect
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from minigd.nn.losses import CategoricalCrossEntropy, Loss
 from minigd.nn.objective import Objective, default_loss
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import UPDATERS, Updater
-from minigd.progress import Watch, say, span
+from minigd.progress import Watch, say, span, warn
 from minigd.training.trainer import Event, Trainer
 from minigd.types import Array
 
@@ -136,6 +136,16 @@ class Race:
         Returns
         -------
         Race
+
+        Raises
+        ------
+        ValueError
+            If the target is not a finite number.
+
+        Warns
+        -----
+        UserWarning
+            If a constant prediction has a loss as low as the target.
         """
         target = check_number("target", target, -math.inf)
         _warn_if_constant(target, self.constant)
@@ -336,17 +346,17 @@ def race(
             f"{len(sizes)} batch sizes, {len(rates)} learning rates, {seeds} seeds: about "
             f"{span(runner.whole)} of training, and what it takes to evaluate the loss"
         )
-    for size in sizes:
-        chosen[size] = rates[0] if len(rates) == 1 else runner.tune(size, rates, part)
-        if progress:
-            say(f"batch {_name(size)}: learning rate {chosen[size]:.2g}")
     curves = []
-    for seed in range(seeds):
+    with contextlib.closing(runner.watch):
         for size in sizes:
-            curves.append(runner.run(size, chosen[size], seed, seconds))
-        if progress:
-            say(f"seed {seed + 1} of {seeds}")
-    runner.watch.close()
+            chosen[size] = rates[0] if len(rates) == 1 else runner.tune(size, rates, part)
+            if progress:
+                say(f"batch {_name(size)}: learning rate {chosen[size]:.2g}")
+        for seed in range(seeds):
+            for size in sizes:
+                curves.append(runner.run(size, chosen[size], seed, seconds))
+            if progress:
+                say(f"seed {seed + 1} of {seeds}")
     return Race(curves, target, constant)
 
 
@@ -401,7 +411,7 @@ class _Runner:
         return fresh
 
     def tune(self, size: int | None, rates: Sequence[float], seconds: float) -> float:
-        """Return the rate that comes to the lowest loss in these seconds."""
+        """Return the rate that reaches the lowest loss in these seconds."""
         found = [self.run(size, rate, -1, seconds, points=2).loss[-1] for rate in rates]
         return rates[int(np.argmin(found))]
 
@@ -506,7 +516,7 @@ def _logits(loss: Loss, shares: Array) -> Array:
 
 def _warn_if_constant(target: float, constant: float) -> None:
     if constant <= target:
-        warnings.warn(
+        warn(
             f"a constant prediction has a loss of {constant:.4g}, so that a loss of {target:.4g} "
             "shows nothing learned: give a lower target",
             stacklevel=3,

@@ -14,7 +14,7 @@ import numpy as np
 from minigd.backends.base import backend_of
 from minigd.errors import DataError, ShapeError, check_per_example, find_by_name
 from minigd.nn import moments
-from minigd.storage import npz as state
+from minigd.storage.describe import arguments
 from minigd.types import Array
 
 
@@ -71,7 +71,7 @@ class Metric:
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return state.arguments(self)
+        return arguments(self)
 
 
 class Accuracy(Metric):

@@ -12,7 +12,7 @@ import numpy as np
 from minigd.backends.base import Backend, Views
 from minigd.errors import CheckpointError, ShapeError
 from minigd.nn.layers.base import Declared, Layer
-from minigd.storage.npz import Arrays
+from minigd.storage.describe import Arrays
 from minigd.types import Array
 
 

@@ -16,7 +16,8 @@ from minigd.nn.losses import Loss
 from minigd.nn.metrics import Metric
 from minigd.nn.parameters import FlatParameters, arrays_of, draw_first_values, load_arrays
 from minigd.optim.updaters import Updater
-from minigd.storage import npz as state
+from minigd.storage import npz
+from minigd.storage.describe import Arrays, Description, describe
 from minigd.types import Array
 
 # The first word of a seed sequence says what is drawn, so that weights and orders never coincide.
@@ -313,7 +314,24 @@ class Sequential:
         return self.run_rows(self.layers, X, batch_size)
 
     def run_rows(self, layers: Sequence[Layer], X: Any, batch_size: int = 1024) -> Array:
-        """Run rows through the first of the model's layers, a batch at a time, as in `predict`."""
+        """Run rows through the first of the model's layers, a batch at a time, as in `predict`.
+
+        Parameters
+        ----------
+        layers : sequence of Layer
+            ``model.layers``, or those up to one of them.
+        X, batch_size
+            As for `predict`.
+
+        Returns
+        -------
+        Array, shape (n, width of the last of these layers)
+
+        Raises
+        ------
+        ShapeError, DataError
+            As `predict`.
+        """
         step = check_integer("batch_size", batch_size)
         check_names(names_of(X), self.names)
         on_device = self.backend.holds(X)
@@ -544,7 +562,7 @@ class Sequential:
         arrays = arrays_of(self.layers)
         return {name: self.backend.to_numpy(value).copy() for name, value in arrays.items()}
 
-    def load_arrays(self, arrays: state.Arrays) -> None:
+    def load_arrays(self, arrays: Arrays) -> None:
         """Take the values of `arrays`.
 
         Raises
@@ -588,9 +606,9 @@ class Sequential:
         OSError
             If the file can't be written; one that was there stays as it was.
         """
-        state.write(path, self.describe(), self.arrays())
+        npz.write(path, self.describe(), self.arrays())
 
-    def describe(self) -> state.Description:
+    def describe(self) -> Description:
         """Return all but the arrays, for a file."""
         return {
             "kind": "model",
@@ -599,9 +617,9 @@ class Sequential:
             "seed": self.seed,
             "passes": self.passes,
             "names": self.names,
-            "layers": [state.describe(layer) for layer in self.layers],
-            "loss": None if self.loss is None else state.describe(self.loss),
-            "metrics": {name: state.describe(metric) for name, metric in self.metrics.items()},
+            "layers": [describe(layer) for layer in self.layers],
+            "loss": None if self.loss is None else describe(self.loss),
+            "metrics": {name: describe(metric) for name, metric in self.metrics.items()},
         }
 
     def summary(self, batch_size: int = 100, updater: str | Updater = "adam") -> str:
@@ -648,7 +666,7 @@ class Sequential:
 def _again(
     layers: list[tuple[type[Layer], dict[str, Any]]],
     settings: tuple[Any, ...],
-    arrays: state.Arrays,
+    arrays: Arrays,
     loss: tuple[type[Loss], dict[str, Any]] | None,
     metrics: dict[str, Metric],
     passes: int,

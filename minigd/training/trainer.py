@@ -8,7 +8,6 @@ import contextlib
 import os
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -42,7 +41,7 @@ from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
 from minigd.optim.gradient_transforms import Accumulation, Clipping, Penalty
 from minigd.optim.updaters import Updater, get_updater
-from minigd.progress import Progress, say
+from minigd.progress import Progress, say, warn
 from minigd.training import checkpoints as runs
 from minigd.training.epoch_totals import Totals
 from minigd.training.history import History
@@ -594,7 +593,7 @@ class Trainer:
             if isinstance(callback, Stateful):
                 callback.load_state_dict(values)
             else:
-                warnings.warn(
+                warn(
                     f"the run that goes on had a callback {name!r}, which has a state and is not "
                     "among the callbacks of this fit: it is left out",
                     stacklevel=3,
@@ -970,7 +969,7 @@ class Trainer:
         self._batches = None
         self._guard = self.updater.owner = make_guard(model, self.updater)
         if compiled and not available():
-            warnings.warn(
+            warn(
                 "the run used the extra fast, which is not installed here: it goes on, and its "
                 "last digits may differ (`pip install 'minigd[fast]'`)",
                 stacklevel=2,

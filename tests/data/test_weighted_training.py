@@ -764,6 +764,11 @@ BAD = {
     "a number": (lambda w: 2.0, r"sample_weight has shape \(\).*each row"),
     "zeros": (lambda w: 0 * w, "all of sample_weight is 0: there is nothing to train on"),
     "text": (lambda w: ["a"] * N, "sample_weight must hold numbers"),
+    "an array of text": (lambda w: np.array(["a"] * N), "sample_weight must hold numbers"),
+    "text that looks like numbers": (lambda w: w.astype(str), "sample_weight must hold numbers"),
+    "complex": (lambda w: w + 1j, "sample_weight must hold numbers"),
+    "durations": (lambda w: w.astype("m8[s]"), "sample_weight must hold numbers"),
+    "objects": (lambda w: np.array([None] * N), "sample_weight must hold numbers|holds nan at row"),
 }
 CALLS = {
     "fit": lambda trainer, x, y, w: trainer.fit(x, y, sample_weight=w),

@@ -6,6 +6,7 @@ Names of classes and columns are found where the source, or the source it is par
 import contextlib
 import copy
 from collections.abc import Iterator
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,11 @@ def labels_of(y: Any) -> Any:
                 f"y holds a missing value at row {missing.argmax()} (counted from 0): remove such "
                 "rows, or fill them in"
             )
+    if getattr(getattr(y, "dtype", None), "kind", None) == "O":
+        # scikit-learn would make float64 of whole numbers.
+        array = np.asarray(y)
+        if array.size and all(isinstance(item, Integral) for item in array.flat):
+            y = array.tolist()
     return listed(y, "y") if isinstance(y, list | tuple) else y
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from minigd.backends.base import Backend, backend_of, numbers
 from minigd.data.row_weights import check_weights, counting_rows, drop_zero_weights, row_scale
 from minigd.errors import DataError, ShapeError, check_per_example
-from minigd.storage import npz as state
+from minigd.storage.describe import arguments
 from minigd.types import Array
 
 
@@ -184,7 +184,17 @@ class Loss:
         return z
 
     def scores(self, z: Array) -> Array:
-        """Return numbers in the order of `probabilities` in each column, for metrics that rank."""
+        """Return numbers in the order of `probabilities` in each column, for metrics that rank.
+
+        Parameters
+        ----------
+        z : Array, shape (n, K)
+            The model's outputs.
+
+        Returns
+        -------
+        Array, shape (n, K)
+        """
         return self.probabilities(z)
 
     def backend_of(self, z: Array) -> Backend:
@@ -195,7 +205,7 @@ class Loss:
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return state.arguments(self)
+        return arguments(self)
 
     def __repr__(self) -> str:
         usual = inspect.signature(type(self)).parameters

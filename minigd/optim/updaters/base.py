@@ -13,7 +13,7 @@ import numpy as np
 from minigd.backends.base import Backend
 from minigd.errors import CheckpointError, check_number
 from minigd.optim.schedules import Schedule
-from minigd.storage import npz as state
+from minigd.storage.describe import arguments
 from minigd.types import Array
 
 # What a state holds beside its vectors.
@@ -216,7 +216,7 @@ class Updater:
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        values = state.arguments(self)
+        values = arguments(self)
         if "learning_rate" in values:
             values["learning_rate"] = self.schedule or self._learning_rate
         return values
