@@ -1,8 +1,8 @@
-"""What is minimised: a model and a loss, paired where they belong together.
+"""What is minimized: a model and a loss, paired where they belong together.
 
 A final Sigmoid under binary cross-entropy, or Softmax under categorical cross-entropy, is left out
 in training: the loss works on its input, the logits, which is exact where probabilities round. A
-final Rescale is left out too: the loss compares its input with the standardised target.
+final Rescale is left out too: the loss compares its input with the standardized target.
 """
 
 import copy
@@ -205,7 +205,7 @@ class Objective:
         return value, z
 
     def targets(self, y: Array) -> Array:
-        """Return what the loss compares with: y, standardised where the model ends in Rescale."""
+        """Return what the loss compares with: y, standardized where the model ends in Rescale."""
         return y if self._rescale is None else self._rescale.standardize(y)
 
     def scores(self, z: Array) -> Array:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Backend, get_backend, numbers
-from minigd.backends.frames import check_names, check_source, names_of
+from minigd.backends.base import Backend, Workspace, get_backend, numbers
+from minigd.backends.frames import check_names, names_of
 from minigd.backends.on_demand import call
 from minigd.backends.workspace import Workspace
 from minigd.errors import DataError, ShapeError, check_integer, given_once, renamed
@@ -537,9 +537,7 @@ class Sequential:
                 raise ValueError(
                     f"{layer.name} adapts to the data themselves and must be the {where} layer"
                 )
-        if hasattr(batches, "source"):
-            check_source(batches.source, self.names)
-        adapt(ends, batches)
+        adapt(ends, batches, self.names)
         self.names = batches.source.names or self.names
 
     # Copies, files, devices ------------------------------------------------------------------

@@ -17,7 +17,7 @@ from minigd.types import Array
 
 
 class Penalty:
-    """A price on the size of weights, λ₁ Σ_j |W_j| + ½ λ₂ Σ_j W_j², added to what is minimised.
+    """A price on the size of weights, λ₁ Σ_j |W_j| + ½ λ₂ Σ_j W_j², added to what is minimized.
 
     Its gradient λ₁ sign(W_j) + λ₂ W_j is added to the mean gradient of each update, once, whatever
     the size of the batch; sign(0) is 0. The loss in a history is that of the examples alone, so
@@ -28,7 +28,7 @@ class Penalty:
     l1, l2 : float, default 0.0
         λ₁ and λ₂, at least 0.
     decay_bias : bool, default False
-        Penalise biases, scales and shifts too, and not weights alone.
+        Penalize biases, scales and shifts too, and not weights alone.
 
     Raises
     ------
@@ -53,17 +53,17 @@ class Penalty:
         self.l1, self.l2 = check_number("l1", l1), check_number("l2", l2)
         self.decay_bias = bool(decay_bias)
 
-    def _penalised(self, model: Parameters) -> slice:
+    def _penalized(self, model: Parameters) -> slice:
         return slice(0, None if self.decay_bias else model.n_weights)
 
     def value(self, model: Parameters) -> Any:
         """Return λ₁ Σ |W| + ½ λ₂ Σ W²."""
-        W = model.flat_params[self._penalised(model)]
+        W = model.flat_params[self._penalized(model)]
         return self.l1 * np.where(W.real < 0, -W, W).sum() + 0.5 * self.l2 * (W * W).sum()
 
     def add_gradient(self, model: Parameters) -> None:
         """Add the penalty's gradient to the model's."""
-        some = self._penalised(model)
+        some = self._penalized(model)
         if (self.l1 or self.l2) and len(model.flat_params[some]):
             p, g = model.flat_params[some], model.flat_grads[some]
             model.backend.apply(formulas.penalized, p, g, out=g, l1=self.l1, l2=self.l2)

@@ -98,7 +98,7 @@ farther = pytest.mark.parametrize("far", [1e3, 1e4, 1e5, 1e6, 1e7, 1e8])
 @pytest.mark.parametrize("n", [3, 20, 100])
 @pytest.mark.parametrize("layer", [gd.BatchNorm, ByColumn])
 def test_columns_far_from_zero_are_no_error(layer, n, far):
-    # The layers are right to the digits that x has: tests/nn/layers/test_normalization.py.
+    # The layers are right to the digits that x has: tests/nn/layers/test_batch_norm.py.
     for seed in range(3):
         gd.check_layer(layer(), far + rows(n, 3, seed), seed=seed)
 

@@ -94,8 +94,8 @@ def explain(
         -0.08195
     """
     given = get_updater(updater)
-    held = given._model
-    if held is not None and held() is not model:
+    owner = given._model
+    if owner is not None and owner() is not model:
         raise ValueError(
             f"this {type(given).__name__} holds the state of another model: explain the model it "
             "belongs to, or make a new one"

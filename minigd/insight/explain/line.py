@@ -81,9 +81,9 @@ class Line:
             max(map(len, column)) for column in zip(*(cells for _, cells in rows), strict=True)
         ]
         for i, cells in rows:
-            mark = "→" if self.by_row and row is not None and i == row else " "
+            arrow = "→" if self.by_row and row is not None and i == row else " "
             aligned = "  ".join(f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True))
-            yield f"  {mark} {aligned}"
+            yield f"  {arrow} {aligned}"
 
     def __str__(self) -> str:
         return self.text()

@@ -1,6 +1,6 @@
-"""An explanation as HTML: formulas typeset, arrays as tables, the path of one example marked.
+"""An explanation as HTML: formulas typeset, arrays as tables, one example highlighted.
 
-It is one element with its own style, escaped, and loads nothing. Colours are those of the page
+It is one element with its own style, escaped, and loads nothing. Colors are those of the page
 around it, mixed with transparent ones, so that it can be read on a dark page and on a light one.
 """
 
@@ -52,7 +52,7 @@ def html(
     given: Sequence[Line],
     lines: Sequence[Line],
     rows: Sequence[int],
-    marked: int | None,
+    highlighted: int | None,
     digits: int,
 ) -> str:
     """Return the explanation as one element."""
@@ -61,7 +61,7 @@ def html(
     sections = []
     for section, some in groupby([*arrays, *numbers, *lines], lambda line: line.section):
         parts = (
-            _part(part, own, rows, marked, digits)
+            _part(part, own, rows, highlighted, digits)
             for part, own in groupby(some, lambda line: line.part)
         )
         sections.append(
@@ -102,14 +102,14 @@ def _set_name(name: str) -> str:
 
 
 def _part(
-    part: str, lines: Iterable[Line], rows: Sequence[int], marked: int | None, digits: int
+    part: str, lines: Iterable[Line], rows: Sequence[int], highlighted: int | None, digits: int
 ) -> str:
     whose = f'<div class="whose">{escape(part)}</div>' if part else ""
-    inside = "".join(_line(line, rows, marked, digits) for line in lines)
+    inside = "".join(_line(line, rows, highlighted, digits) for line in lines)
     return f'<div class="part">{whose}<div class="lines">{inside}</div></div>'
 
 
-def _line(line: Line, rows: Sequence[int], marked: int | None, digits: int) -> str:
+def _line(line: Line, rows: Sequence[int], highlighted: int | None, digits: int) -> str:
     formula = typeset(line.formula)
     if line.value.ndim == 0:
         sign = "=" if not line.operands or line.formula.startswith(f"{line.name} =") else "→"
@@ -117,16 +117,16 @@ def _line(line: Line, rows: Sequence[int], marked: int | None, digits: int) -> s
     shapes = line.shapes + ", all 0" * line.is_zero
     shapes = f'<div class="shapes">{escape(shapes)}</div>' if shapes else ""
     remark = f'<div class="remark">{escape(line.remark)}</div>' if line.remark else ""
-    table = "" if line.value.ndim == 0 or line.is_zero else _table(line, rows, marked, digits)
+    table = "" if line.value.ndim == 0 or line.is_zero else _table(line, rows, highlighted, digits)
     return f'<div><div class="formula">{formula}</div>{shapes}{remark}{table}</div>'
 
 
-def _table(line: Line, rows: Sequence[int], marked: int | None, digits: int) -> str:
+def _table(line: Line, rows: Sequence[int], highlighted: int | None, digits: int) -> str:
     body = []
-    for i, cells in grid(line, digits, marked):
+    for i, cells in grid(line, digits, highlighted):
         label = ""
         if line.by_row:
             label = f"<th>{'' if i is None else rows[i]}</th>"
-        path = ' class="path"' if line.by_row and i is not None and i == marked else ""
+        path = ' class="path"' if line.by_row and i is not None and i == highlighted else ""
         body.append(f"<tr{path}>{label}{''.join(f'<td>{escape(c)}</td>' for c in cells)}</tr>")
     return f"<table>{''.join(body)}</table>"

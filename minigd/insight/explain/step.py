@@ -80,7 +80,9 @@ def write_step(
         made = [formula for formula in backward if formula.value is not None]
         if made and each.dx is None:
             dx = f"d{named[id(each.layer)].x}"
-            made[-1] = made[-1].say(f"{dx} is not needed: no parameters lie left of {each.name}")
+            made[-1] = made[-1].with_remark(
+                f"{dx} is not needed: no parameters lie left of {each.name}"
+            )
         writer.write("backward", each.name, made)
     _write_update(writer, model, updater, _parameters(model, named))
     return writer
@@ -155,9 +157,9 @@ def _write_loss(
         gradient = gradient._replace(text=f"{left} = sᵢ ⊙ ({right})")
     result = Formula(mean, on_host(backend, L), "" if is_mean else UNKNOWN)
     if not math.isfinite(L):
-        result = result.say("a Trainer makes no update from a loss that is not finite")
+        result = result.with_remark("a Trainer makes no update from a loss that is not finite")
     lines.append(result)
-    lines[0] = lines[0].say(remark)
+    lines[0] = lines[0].with_remark(remark)
     writer.write("loss", kind, lines)
     return gradient
 
@@ -196,5 +198,5 @@ def _write_update(
                 text += formula.decay.format(p=p)
             lines.append(Formula(text, new[state][p], formula.remark))
     if lines:
-        lines[0] = lines[0].say(follows)
+        lines[0] = lines[0].with_remark(follows)
     writer.write("update", type(updater).__name__, lines)

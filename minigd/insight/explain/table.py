@@ -42,7 +42,7 @@ class Formula(NamedTuple):
     value: Array | None
     remark: str = ""
 
-    def say(self, remark: str) -> "Formula":
+    def with_remark(self, remark: str) -> "Formula":
         """Return the formula with one remark more."""
         return self._replace(remark="; ".join(part for part in (self.remark, remark) if part))
 

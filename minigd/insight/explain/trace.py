@@ -69,7 +69,7 @@ class Trace:
         return Trace(self.title, self.given, self.lines, self.rows, row)
 
     @property
-    def marked(self) -> int | None:
+    def highlighted(self) -> int | None:
         """The place of the chosen example among the rows of the arrays."""
         return None if self.chosen is None else self.rows.index(self.chosen)
 
@@ -80,17 +80,17 @@ class Trace:
         """
         blocks = ["\n".join(self.title)]
         numbers = [line for line in self.given if line.value.ndim == 0]
-        arrays = [line.text(digits, self.marked) for line in self.given if line.value.ndim]
+        arrays = [line.text(digits, self.highlighted) for line in self.given if line.value.ndim]
         constants = ", ".join(f"{line.name} = {number(line.value[()], digits)}" for line in numbers)
         blocks.append("\n".join(["given", *arrays, constants]).rstrip())
         for (section, part), lines in groupby(self.lines, lambda line: (line.section, line.part)):
-            texts = [line.text(digits, self.marked) for line in lines]
+            texts = [line.text(digits, self.highlighted) for line in lines]
             blocks.append("\n".join([f"{section}: {part}", *texts]))
         return printable("\n\n".join(blocks))
 
     def html(self, digits: int = 4) -> str:
         """Return the explanation as HTML that needs nothing from elsewhere."""
-        return page.html(self.title, self.given, self.lines, self.rows, self.marked, digits)
+        return page.html(self.title, self.given, self.lines, self.rows, self.highlighted, digits)
 
     def _repr_html_(self) -> str:
         return self.html()

@@ -158,4 +158,4 @@ def standardize(layer: Rescale, batches: Batches) -> None:
         y, weight = (take_rows(a, counting_rows(batch.weight)) for a in (y, batch.weight))
         if len(y):
             moments.add(y, weight)
-    layer.settle(moments)
+    layer.set_moments(moments)

@@ -27,7 +27,7 @@ class BatchNorm(Layer):
     A prediction uses them in the place of μ and σ², and changes nothing.
 
     **A batch of one row**, as the tail of an epoch can be, has no variance: it would become β
-    whatever it holds. In training it is therefore normalised by the running statistics, as in a
+    whatever it holds. In training it is therefore normalized by the running statistics, as in a
     prediction, which are constants to its gradient and stay as they are. With a batch size of 1
     they never learn the data, and the layer is a scale and a shift.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minigd.backends.frames import check_source
 from minigd.data.row_weights import counting_rows, take_rows
 from minigd.errors import DataError, ShapeError
 from minigd.nn.layers.base import Layer
@@ -55,7 +56,7 @@ class Adapted(Layer):
         """
         adapt([self], batches)
 
-    def settle(self, moments: Moments) -> None:
+    def set_moments(self, moments: Moments) -> None:
         """Take the mean and the standard deviation that a pass has found."""
         mean, variance = _host(moments.mean), _host(moments.variance)
         if self.name and mean.shape != (self.n_in,):
@@ -96,10 +97,11 @@ class Adapted(Layer):
             )
 
 
-def adapt(layers: Sequence[Adapted], batches: Any) -> None:
+def adapt(layers: Sequence[Adapted], batches: Any, names: list[Any] | None = None) -> None:
     """Read all rows once, in order, and let each layer take what it needs of them.
 
-    A pass that ends early, by an error or by Ctrl-C, changes no layer.
+    A pass that ends early, by an error or by Ctrl-C, changes no layer. Where the model knows the
+    names of its columns, those of the rows must be the same.
 
     Raises
     ------
@@ -108,6 +110,7 @@ def adapt(layers: Sequence[Adapted], batches: Any) -> None:
     """
     if not hasattr(batches, "in_order"):
         raise TypeError(f"adapt takes a Batches, Batches(X, y), and not {type(batches).__name__}")
+    check_source(batches.source, names)
     found = [Moments() for _ in layers]
     for batch in watched(batches.in_order(), "adapting", batches.source.rows):
         rows = counting_rows(batch.weight)
@@ -116,7 +119,7 @@ def adapt(layers: Sequence[Adapted], batches: Any) -> None:
             if len(columns):
                 moments.add(columns)
     for layer, moments in zip(layers, found, strict=True):
-        layer.settle(moments)
+        layer.set_moments(moments)
 
 
 class Standardize(Adapted):
@@ -170,7 +173,7 @@ class Rescale(Adapted):
     """A last layer that gives a regression back its units, y_ik = x_ik σ_k + μ_k.
 
     μ and σ are those of the targets. In training, `minigd.Objective` leaves the layer out and
-    compares its input with the standardised target (y − μ) / σ, so that a learning rate means the
+    compares its input with the standardized target (y − μ) / σ, so that a learning rate means the
     same whatever the units, and the loss is in those terms; predictions and metrics are in the
     units of y. x, y, dx and dy have shape (n, outputs) and the model's dtype; dx_ik = dy_ik σ_k.
     Targets that this dtype can't tell from each other, such as 1e9 and 1e9 + 1 in float32, it can't

@@ -50,7 +50,7 @@ def divided_by_n(monkeypatch):
 
 def on(some):
     """Return how to plant other parameters that a penalty acts on; `some` is a slice of a model."""
-    return put(Penalty, "_penalised", lambda self, model: some(model))
+    return put(Penalty, "_penalized", lambda self, model: some(model))
 
 
 def added_for_each_part(monkeypatch):

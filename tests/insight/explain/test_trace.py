@@ -137,7 +137,7 @@ def test_rows_of_weight_0_are_left_out_and_examples_keep_their_numbers():
     assert "2 of 4 rows have weight 0" in trace.text()
     (own,) = (each for each in trace.given if each.name == "x")
     assert own.value.tolist() == [[1, 0], [1, 1]]
-    assert "→ 1  1" in own.text(row=trace.marked)
+    assert "→ 1  1" in own.text(row=trace.highlighted)
     with pytest.raises(ValueError, match="there is no example 1"):
         trace.example(1)
 

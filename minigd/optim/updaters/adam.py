@@ -1,0 +1,150 @@
+"""Adam, and Adam with weight decay beside the gradient."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from minigd import formulas
+from minigd.errors import check_number
+from minigd.optim.schedules import Schedule
+from minigd.optim.updaters.base import Parameters, Updater, check_epsilon, positive_epsilon
+from minigd.types import Array
+
+
+class Adam(Updater):
+    """Adam: a step for each parameter in units of its own gradient's size.
+
+    At update t, with the mean gradient g::
+
+        m ← β₁ m + (1 − β₁) g               m̂ = m / (1 − β₁ᵗ)
+        v ← β₂ v + (1 − β₂) g²              v̂ = v / (1 − β₂ᵗ)
+        p ← p − η m̂ / (√v̂ + ε)
+
+    m and v start at 0. The corrections are folded into two numbers, α = η √(1 − β₂ᵗ) / (1 − β₁ᵗ)
+    and ε √(1 − β₂ᵗ), with which p ← p − α m / (√v + ε √(1 − β₂ᵗ)) is the same, exactly: ε is added
+    after the correction, as in the paper's Algorithm 1, and not before it.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default 0.001
+        η, at least 0.
+    beta1, beta2 : float, defaults 0.9 and 0.999
+        How much of m and v stays at each update, in [0, 1).
+    epsilon : float, default 1e-8
+        ε, above 0.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> model = gd.Sequential([gd.Dense(1)], inputs=1, dtype="float64")
+    >>> model.flat_params[...] = [1.0, 0.0]
+    >>> model.flat_grads[...] = [2.0, -0.001]
+    >>> gd.Adam(learning_rate=0.1).update(model); model.flat_params.round(6)
+    array([0.9     , 0.099999])
+
+    Source: Kingma and Ba (2015), "Adam: a method for stochastic optimization", Algorithm 1.
+    """
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The running means of the gradient and of its square."""
+        return ("m", "v")
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+    ) -> None:
+        super().__init__(learning_rate)
+        self.beta1 = check_number("beta1", beta1, 0.0, 1.0)
+        self.beta2 = check_number("beta2", beta2, 0.0, 1.0)
+        self.epsilon = positive_epsilon(epsilon)
+
+    def check_dtype(self, dtype: Any) -> None:
+        """Refuse an epsilon that is 0 in the model's dtype, where 0 / 0 would follow."""
+        check_epsilon(self.epsilon, dtype, math.sqrt(1 - self.beta2))
+
+    def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
+        """Return the formula and its constants, the corrections of this step folded in."""
+        # expm1 keeps the digits of 1 − βᵗ that a β near 1 would lose.
+        correction1 = -math.expm1(self.step * math.log(self.beta1)) if self.beta1 else 1.0
+        correction2 = -math.expm1(self.step * math.log(self.beta2)) if self.beta2 else 1.0
+        return formulas.adam, {
+            "rate": learning_rate * math.sqrt(correction2) / correction1,
+            "beta1": self.beta1,
+            "beta2": self.beta2,
+            "epsilon": self.epsilon * math.sqrt(correction2),
+        }
+
+
+class AdamW(Adam):
+    """Adam with weight decay beside the gradient and not in it.
+
+    With m̂ and v̂ as in `Adam`::
+
+        p ← p − η (m̂ / (√v̂ + ε) + λ p)
+
+    so that each weight shrinks by the same share, where a penalty in the loss would be divided by
+    √v̂ like the rest of the gradient. Biases, scales and shifts do not shrink unless asked.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default 0.001
+        η, at least 0. A schedule acts on both terms.
+    beta1, beta2 : float, defaults 0.9 and 0.999
+        How much of m and v stays at each update, in [0, 1).
+    epsilon : float, default 1e-8
+        ε, above 0.
+    weight_decay : float, default 0.01
+        λ, at least 0.
+    decay_bias : bool, default False
+        Let biases, scales and shifts decay too.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> model = gd.Sequential([gd.Dense(1)], inputs=1, dtype="float64")
+    >>> model.flat_params[...] = [1.0, 1.0]
+    >>> model.flat_grads[...] = [2.0, 2.0]
+    >>> gd.AdamW(learning_rate=0.1, weight_decay=0.5).update(model); model.flat_params.round(6)
+    array([0.85, 0.9 ])
+
+    Source: Loshchilov and Hutter (2019), "Decoupled weight decay regularization", Algorithm 2, with
+    λ times the learning rate.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.01,
+        decay_bias: bool = False,
+    ) -> None:
+        super().__init__(learning_rate, beta1, beta2, epsilon)
+        self.weight_decay = check_number("weight_decay", weight_decay)
+        self.decay_bias = bool(decay_bias)
+
+    def fixed(self, model: Parameters) -> list[Array]:
+        """Return 1 for each parameter that decays and 0 for each that does not."""
+        decayed = model.backend.zeros(model.flat_params.shape, model.flat_params.dtype)
+        decayed[: None if self.decay_bias else model.n_weights] = 1
+        return [decayed]
+
+    def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
+        """Return the formula and its constants, the corrections of this step folded in."""
+        _, constants = super().formula(learning_rate)
+        return formulas.adamw, {**constants, "decay": learning_rate * self.weight_decay}

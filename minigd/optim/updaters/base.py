@@ -1,0 +1,243 @@
+"""Updaters: from the mean gradient of a batch to new parameters.
+
+Each walks the model's flat vector once, whatever the depth, with its formula from
+`minigd.formulas`; its state is named vectors of the same length.
+"""
+
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from minigd.backends.base import Backend
+from minigd.errors import CheckpointError, check_number
+from minigd.optim.schedules import Schedule
+from minigd.storage.describe import arguments
+from minigd.types import Array
+
+# What a state holds beside its vectors.
+_COUNTS = ("learning_rate", "scale", "step", "epoch")
+
+
+class Parameters(Protocol):
+    """What an updater needs of a model."""
+
+    backend: Backend
+
+    @property
+    def flat_params(self) -> Array:
+        """All parameters."""
+        ...
+
+    @property
+    def flat_grads(self) -> Array:
+        """Their gradients."""
+        ...
+
+    @property
+    def n_weights(self) -> int:
+        """How many of them are weights, which lie first."""
+        ...
+
+
+class Updater:
+    """A rule from gradients to new parameters; a subclass names its formula and its state.
+
+    Attributes
+    ----------
+    step : int
+        How many updates were made.
+    epoch : int
+        How many epochs were completed, for a schedule that counts in epochs; a `Trainer` sets it.
+    schedule : Schedule or None
+        What decides the learning rate, where it changes by a rule.
+    scale : float
+        Multiplies the learning rate, whatever decides it; `ReduceOnPlateau` lowers it.
+    executor : Backend or None
+        What runs the formula, where it is not the model's backend.
+    state : dict of str to Array
+        Vectors as long as the parameters, made at the first update.
+    """
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Names of the vectors that the formula takes and returns behind the parameters."""
+        return ()
+
+    def __init__(self, learning_rate: float | Schedule) -> None:
+        self.schedule = learning_rate if isinstance(learning_rate, Schedule) else None
+        self.reset()
+        if self.schedule is None:
+            self.learning_rate = learning_rate
+
+    @property
+    def learning_rate(self) -> Any:
+        """The learning rate of the next update, a float; a number may be set between updates."""
+        if self.schedule is None:
+            return self.scale * self._learning_rate
+        return self.scale * self.schedule(self.step, self.epoch)
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        if self.schedule is not None:
+            raise ValueError(
+                f"the learning rate follows {self.schedule!r}: change `scale`, which multiplies it"
+            )
+        self._learning_rate, self.scale = check_number("learning_rate", value), 1.0
+
+    def reset(self) -> None:
+        """Forget all state, as if no update had been made."""
+        self.step = self.epoch = 0
+        self.scale = 1.0
+        self.state: dict[str, Array] = {}
+        self._fixed: list[Array] = []
+        self._model: weakref.ref[Parameters] | None = None
+        self._backend: Backend | None = None
+        self.owner: object = None
+        self.executor: Backend | None = None
+
+    def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
+        """Return the formula of update number `step`, counted from 1, and its constants."""
+        raise NotImplementedError(f"{type(self).__name__} must define formula(learning_rate)")
+
+    def update(self, model: Parameters, where: Array | None = None) -> Array | None:
+        """Make one update of ``model.flat_params`` from ``model.flat_grads``.
+
+        Parameters
+        ----------
+        model : Sequential
+        where : Array of bool, 0-d, optional
+            If false, or if the update is not finite, change nothing: a GPU's way to skip an update
+            without asking the host. Afterwards it says whether the update was made.
+
+        Returns
+        -------
+        Array of bool, 0-d, or None
+            `where`.
+
+        Raises
+        ------
+        ValueError
+            If this updater holds the state of another model.
+        """
+        attached = self._model is not None and self._model() is model
+        if (
+            not attached
+            or self._backend is not model.backend
+            or len(self.state) < len(self.state_names)
+        ):
+            self._attach(model)
+        learning_rate = self.learning_rate
+        self.step += 1
+        formula, constants = self.formula(learning_rate)
+        vectors = [self.state[name] for name in self.state_names]
+        return (self.executor or model.backend).apply(
+            formula,
+            model.flat_params,
+            model.flat_grads,
+            *self._fixed,
+            *vectors,
+            out=(model.flat_params, *vectors) if vectors else model.flat_params,
+            where=where,
+            **{name: float(value) for name, value in constants.items()},
+        )
+
+    def _attach(self, model: Parameters) -> None:
+        if self._model is not None and self._model() is not model:
+            raise ValueError(
+                f"this {type(self).__name__} holds the state of another model: make a new one, or "
+                "call reset() to start afresh"
+            )
+        backend, p = model.backend, model.flat_params
+        self.check_dtype(p.dtype)
+        for name in self.state_names:
+            vector = self.state.get(name)
+            self.state[name] = (
+                backend.zeros(p.shape, p.dtype) if vector is None else backend.asarray(vector)
+            )
+        self._fixed = self.fixed(model)
+        self._model, self._backend = weakref.ref(model), backend
+
+    def fixed(self, model: Parameters) -> list[Array]:
+        """Return vectors that the formula takes between gradients and state, and never changes."""
+        return []
+
+    def check_dtype(self, dtype: Any) -> None:
+        """Refuse constants that vanish in the model's dtype."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy keeps the state and belongs to no model yet.
+        return {
+            **self.__dict__,
+            "state": {name: vector.copy() for name, vector in self.state.items()},
+            "_model": None,
+            "_backend": None,
+            "_fixed": [],
+            "owner": None,
+            "executor": None,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that decides the next update: the learning rate, the counts, the vectors."""
+        return {
+            "learning_rate": None if self.schedule else self._learning_rate,
+            "scale": self.scale,
+            "step": self.step,
+            "epoch": self.epoch,
+            **{name: vector.copy() for name, vector in self.state.items()},
+        }
+
+    def load_state_dict(self, values: dict[str, Any], model: Parameters) -> None:
+        """Take the state that `state_dict` gave, for `model`.
+
+        Raises
+        ------
+        CheckpointError
+            If the state is not that of this updater on a model of this size.
+        """
+        shape = model.flat_params.shape
+        self.reset()
+        vectors = {n: v for n, v in values.items() if n not in _COUNTS}
+        if (vectors or values["step"]) and (
+            set(vectors) != set(self.state_names)
+            or any(vector.shape != shape for vector in vectors.values())
+        ):
+            raise CheckpointError(
+                f"the state of {type(self).__name__} needs {list(self.state_names)} of shape "
+                f"{shape}, and the file holds "
+                + (", ".join(f"{name} {v.shape}" for name, v in vectors.items()) or "none of them")
+            )
+        if self.schedule is None:
+            self.learning_rate = values["learning_rate"]
+        self.scale, self.step, self.epoch = (values[n] for n in ("scale", "step", "epoch"))
+        dtype = model.flat_params.dtype
+        self.state = {n: model.backend.asarray(v, dtype=dtype).copy() for n, v in vectors.items()}
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        values = arguments(self)
+        if "learning_rate" in values:
+            values["learning_rate"] = self.schedule or self._learning_rate
+        return values
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+        return f"{type(self).__name__}({values})"
+
+
+def positive_epsilon(value: float) -> float:
+    """Return a number above 0 as a float, and refuse any other."""
+    epsilon = check_number("epsilon", value)
+    if epsilon == 0:
+        raise ValueError("epsilon must be above 0: it keeps a parameter without gradient still")
+    return epsilon
+
+
+def check_epsilon(epsilon: float, dtype: Any, factor: float = 1.0) -> None:
+    """Refuse an epsilon that, times a factor, is 0 in a dtype, where 0 / 0 would follow."""
+    smallest = float(np.finfo(dtype).tiny)
+    if epsilon * factor < smallest:
+        raise ValueError(
+            f"epsilon={epsilon:g} vanishes in {dtype}: use at least {smallest / factor:.2g}"
+        )

@@ -1,0 +1,33 @@
+"""The updaters by the names that the field has for them."""
+
+from minigd.errors import find_by_name
+from minigd.optim.updaters.adam import Adam, AdamW
+from minigd.optim.updaters.adaptive import Adagrad, RMSprop
+from minigd.optim.updaters.base import Updater
+from minigd.optim.updaters.sgd import SGD
+
+UPDATERS: dict[str, type[Updater]] = {
+    "sgd": SGD,
+    "adam": Adam,
+    "adamw": AdamW,
+    "rmsprop": RMSprop,
+    "adagrad": Adagrad,
+}
+
+
+def get_updater(which: str | Updater) -> Updater:
+    """Return the updater of a name, with its paper's defaults, or the updater given.
+
+    Raises
+    ------
+    ValueError
+        If the name is not known; the message lists the ones that are.
+
+    Examples
+    --------
+    >>> get_updater("adam")
+    Adam(learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-08)
+    """
+    if isinstance(which, Updater):
+        return which
+    return find_by_name("updater", which, UPDATERS)()  # type: ignore[call-arg]
