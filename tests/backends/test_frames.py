@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
@@ -325,7 +326,7 @@ def test_rows_to_validate_with_are_in_the_order_of_those_to_train_on():
     assert model.names == ["c", "b", "a"]
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@examples(25)
 @given(st.permutations("abcd"))
 def test_an_order_is_the_one_of_fit_or_refused(order):
     x, y = table("abcd")

@@ -328,6 +328,7 @@ def test_twenty_seeds_of_diabetes_all_get_a_rate_from_the_range_that_was_tried(b
 @pytest.mark.parametrize("batch_size", BATCH_SIZES)
 @pytest.mark.parametrize("updater", ["adam", "sgd"])
 @pytest.mark.parametrize("name", SETS)
+@pytest.mark.pairs
 def test_training_with_the_suggestion_lowers_the_loss(name, updater, batch_size):
     for seed in range(3):
         X, y, loss, end = SETS[name]()
@@ -344,6 +345,7 @@ def test_training_with_the_suggestion_lowers_the_loss(name, updater, batch_size)
 @pytest.mark.parametrize("bounds", [(1e-3, 1e-1), (0.01, 0.05), (1e-9, 1e3), (1e-2, 1e2)])
 @pytest.mark.parametrize("updates", [5, 20, 100])
 @pytest.mark.parametrize("batch_size", BATCH_SIZES)
+@pytest.mark.pairs
 def test_no_rate_outside_the_bounds_is_suggested(bounds, updates, batch_size):
     X, y, loss, end = standard_diabetes()
     lowest, highest = bounds

@@ -7,7 +7,8 @@ import decimal
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from oracles import strict_cupy
 
@@ -30,7 +31,7 @@ def linear(backend="numpy", dtype="float64"):
     return gd.Sequential(layers, inputs=3, backend=backend, dtype=dtype)
 
 
-@settings(derandomize=True, deadline=None, max_examples=50)
+@examples(25)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.integers(0, 99))
 def test_moments_of_batches_are_those_of_the_whole(sizes, seed):
     x = np.random.default_rng(seed).normal(size=(sum(sizes), 3)) * UNITS + 1e3
