@@ -50,6 +50,15 @@ def say(line: str) -> None:
     _STDERR.flush()
 
 
+def warn(
+    message: Warning | str, category: type[Warning] | None = None, stacklevel: int = 1
+) -> None:
+    """Warn as `warnings.warn` does, but that standard error can't show it is not the caller's."""
+    # Not Exception: a filter of the user's may make an error of the warning itself.
+    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, RuntimeError):
+        warnings.warn(message, category, stacklevel=stacklevel + 1)
+
+
 def readable(text: str, stream: Any) -> str:
     r"""Return a text as a stream can show it: what its encoding lacks is spelled out.
 
@@ -225,7 +234,7 @@ def watched(
     rows : callable, optional
         How many rows an item has; by default as many as its first part.
     share : callable, optional
-        What share of all the work is done behind an item, where `total` is not known.
+        What share of all the work is done after an item, where `total` is not known.
     """
     watch = Watch(what, total, unit)
     try:

@@ -3,11 +3,13 @@
 All of it goes to stderr, and none of it changes the training or ends it.
 """
 
+import contextlib
 import errno
 import io
 import re
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -255,6 +257,37 @@ def test_no_stderr_ends_a_pass_a_race_or_a_line(monkeypatch, make):
         assert list(progress.watched([(x,), (x,)], "Łódź", 80)) == [(x,), (x,)]
         options = {"seconds": 0.01, "rates": [0.01], "seeds": 1, "progress": True}
         assert gd.race(build, (x, x[:, 0]), [None], **options).curves
+
+
+def shown_on_stderr(message, category, filename, lineno, file=None, line=None):
+    """Show a warning as Python does where no test catches it."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
+
+
+@each_stream
+def test_a_warning_that_cannot_be_shown_ends_no_training(monkeypatch, tmp_path, make):
+    table = tmp_path / "λ.csv"
+    table.write_text("η,λ\n" + "".join(f"{1e9 + i / 100},{i}\n" for i in range(40)), "utf-8")
+    with warnings.catch_warnings(), monkeypatch.context() as patch:
+        warnings.simplefilter("always")
+        patch.setattr(warnings, "showwarning", shown_on_stderr)
+        patch.setattr("sys.stderr", make())
+        source = gd.CsvSource(table, target="λ")  # float32 can't tell its numbers apart
+        model = gd.Sequential([gd.Standardize(), gd.Dense(1), gd.Rescale()], inputs=1)
+        model.adapt(gd.Batches(source))
+        saving = gd.Checkpoint(tmp_path / "no such folder" / "λ.npz")
+        assert model.fit(source, loss="mse", epochs=2, callbacks=[saving]).epochs == 2
+
+
+def test_a_warning_that_is_made_an_error_is_one():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="anything"):
+            progress.warn("anything")
+    with pytest.warns(RuntimeWarning, match="anything") as caught:
+        progress.warn("anything", RuntimeWarning)
+    assert caught[0].filename == __file__
 
 
 def test_a_ctrl_c_while_a_line_is_written_is_still_one(monkeypatch):

@@ -29,7 +29,8 @@ class Views(dict[str, Array]):
     """
 
     def __missing__(self, name: str) -> Any:
-        raise KeyError(f"{name!r}; the names are {', '.join(self) or 'none'}")
+        none = f"none: build declares them, self.add_param({name!r}, shape, initializer)"
+        raise KeyError(f"{name!r}; the names are {', '.join(self) or none}")
 
     def __setitem__(self, name: str, value: Any) -> None:
         self[name][...] = value
@@ -89,7 +90,7 @@ class Backend:
             return numbers(listed(plain(x, what), what), what)
         except DataError:
             raise
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise DataError(f"{what} can't be made into an array: {error}") from error
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
@@ -556,8 +557,15 @@ def numbers(x: Array, what: str) -> Array:
         advice = f"encode text and categories as numbers first, then `{what}.astype('float32')`"
         if what == "y":
             advice = "for classes, `classes, y = numpy.unique(y, return_inverse=True)` numbers them"
-            if x.size and isinstance(x.flat[0], Number):
-                advice = "`y.astype('float64')` makes numbers of such objects"
+        if x.dtype.kind == "m":
+            advice = f"`numpy.divide({what}, numpy.timedelta64(1, 's'))` makes seconds of durations"
+        elif x.dtype.kind == "M":
+            since = f"numpy.subtract({what}, numpy.min({what}))"
+            advice = f"`{since} / numpy.timedelta64(1, 's')` makes seconds of times"
+        elif x.dtype.kind == "c":
+            advice = f"leave out what is imaginary, `numpy.real({what})`"
+        elif x.size and all(isinstance(item, Number) for item in x.flat):
+            advice = f"`numpy.asarray({what}, dtype='float64')` makes numbers of such objects"
         raise DataError(
             f"{what} must hold numbers, but its dtype is {x.dtype} (the first value is {given}): "
             f"{advice}"

@@ -4,7 +4,9 @@ A frame says which column is which. minigd goes by position, as scikit-learn doe
 would pair other columns, or other rows, than the names do.
 """
 
+import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from numbers import Integral, Number
 from typing import Any
@@ -120,10 +122,12 @@ def listed(x: Any, what: str) -> Any:
         If no dtype holds all of them.
     """
     array = np.asarray(x)
-    if array.dtype != np.float64 or not isinstance(x, list | tuple) or not array.size:
+    if array.dtype not in (np.float64, object) or not isinstance(x, list | tuple):
         return array
     items = np.asarray(x, dtype=object).reshape(-1)
-    if abs(array).max() < 2**63 or not all(isinstance(item, Integral) for item in items):
+    if not items.size or not all(isinstance(item, Integral) for item in items):
+        return array
+    if array.dtype == np.float64 and abs(array).max() < 2**63:
         return array
     try:
         return np.array(x, dtype="uint64")
@@ -137,8 +141,14 @@ def listed(x: Any, what: str) -> Any:
 # Columns ------------------------------------------------------------------------------------------
 
 
+class ArrowNames(list[Any]):
+    """The names of the columns of an Arrow table, which has other ways to take some of them."""
+
+
 def names_of(x: Any) -> list[Any] | None:
     """Return the names of a frame's columns, text or numbers; None for what has none."""
+    if hasattr(x, "column_names") and hasattr(x, "__array__"):
+        return ArrowNames(x.column_names)
     if not hasattr(x, "columns") or not hasattr(x, "to_numpy"):
         return None
     return [name if isinstance(name, str | int | float) else str(name) for name in x.columns]
@@ -176,6 +186,7 @@ X[model.names], or X.to_numpy() if only the names differ
     if given is None or fitted is None or same_names(list(map(str, given)), list(map(str, fitted))):
         return
     known, there = set(map(str, fitted)), set(map(str, given))
+    again = len(known) < len(fitted) or len(there) < len(given)
     missing = [name for name in fitted if str(name) not in there]
     extra = [name for name in given if str(name) not in known]
     if len(given) == len(fitted):
@@ -191,13 +202,25 @@ X[model.names], or X.to_numpy() if only the names differ
         problem += f"the column {_named(extra)}, which fit had not" if extra else ""
     else:
         problem = f"{what} has {len(given)} columns, some of one name, and fit had {len(fitted)}"
-    remedies = [f"{what}[model.names]"] if frame and not missing else []
+    remedies = [_in_order(given, fitted, what)] if frame and not missing and not again else []
     if frame and len(given) == len(fitted):
-        remedies.append(f"{what}.to_numpy() if only the names differ")
+        plain = f"numpy.asarray({what})" if isinstance(given, ArrowNames) else f"{what}.to_numpy()"
+        remedies.append(f"{plain} if only the names differ")
     remedy = ", or ".join(remedies) or (
         "all columns of fit" if frame else "the source features= and categories= as in fit"
     )
     raise DataError(f"{problem}: give {remedy}")
+
+
+def _in_order(given: Sequence[Any], fitted: Sequence[Any], what: str) -> str:
+    """Return what takes the columns of a frame in the order of fit, whatever their labels are."""
+    if isinstance(given, ArrowNames):
+        return f"{what}.select(model.names)"
+    # A label that is neither text nor a number is known by its text, as is a number in a file.
+    texts = [name for name in fitted if isinstance(name, str)]
+    if set(fitted) <= set(given) and not any(re.match(r"\(|\d+-", text) for text in texts):
+        return f"{what}[model.names]"
+    return f"{what}.set_axis(map(str, {what}.columns), axis=1)[map(str, model.names)]"
 
 
 def check_source(source: Any, fitted: Sequence[Any] | None) -> None:
@@ -248,10 +271,10 @@ def by_rows(x: Any) -> Any:
 
 
 def check_rows_alike(x: Any, y: Any = None, sample_weight: Any = None) -> None:
-    """Refuse a series or frame beside x that numbers its rows in another way than x does.
+    """Refuse a series or frame beside x that has the labels of x in another order.
 
-    Rows are paired by position. An index that pandas made, 0, 1, …, says nothing against it, unless
-    the other one holds the same numbers in another order.
+    Rows are paired by position. Other labels say nothing against it: those of x are new ones behind
+    a scaler and `reset_index`, and a target of the next day has the next day's.
 
     Raises
     ------
@@ -264,8 +287,8 @@ def check_rows_alike(x: Any, y: Any = None, sample_weight: Any = None) -> None:
     >>> check_rows_alike(pd.DataFrame({"a": [5.0, 6.0]}), y)
     >>> check_rows_alike(pd.DataFrame({"a": [5.0, 6.0]}), y[::-1])
     Traceback (most recent call last):
-    minigd.errors.DataError: the index of y is not that of x: row 0 is 1 in y and 0 in x. Rows are \
-paired by position: give y.loc[x.index], or y.to_numpy() if the positions are right
+    minigd.errors.DataError: the index of y is that of x in another order: row 0 is 1 in y and 0 \
+in x. Rows are paired by position: give y.loc[x.index], or y.to_numpy() if the positions are right
     """
     if hasattr(x, "iloc"):
         for beside, what in ((y, "y"), (sample_weight, "sample_weight")):
@@ -277,12 +300,12 @@ def _check_index(own: Any, other: Any, what: str) -> None:
     if own.equals(other):
         return
     one, two = own.tolist(), other.tolist()
-    if same_names(one, two):
+    i = next((i for i in range(len(one)) if one[i] != two[i]), None)
+    if i is None or Counter(one) != Counter(two):
         return
-    i = next((i for i in range(len(one)) if one[i] != two[i]), 0)
-    same = set(one) == set(two) and own.is_unique and other.is_unique
-    remedy = f"{what}.loc[x.index], or " if same else ""
+    remedy = f"{what}.loc[x.index], or " if own.is_unique else ""
     raise DataError(
-        f"the index of {what} is not that of x: row {i} is {two[i]!r} in {what} and {one[i]!r} in "
-        f"x. Rows are paired by position: give {remedy}{what}.to_numpy() if the positions are right"
+        f"the index of {what} is that of x in another order: row {i} is {two[i]!r} in {what} and "
+        f"{one[i]!r} in x. Rows are paired by position: give {remedy}{what}.to_numpy() if the "
+        "positions are right"
     )

@@ -20,6 +20,7 @@ from minigd.checks.layer_rules import (
     Projection,
     check_copies,
     check_moves,
+    check_numbers,
     check_rules,
     model_of,
     no_inner_layers,
@@ -27,14 +28,15 @@ from minigd.checks.layer_rules import (
     undeclared,
 )
 from minigd.data.batches import Batches
-from minigd.data.row_weights import check_weights
+from minigd.data.row_weights import check_weights, row_scale
 from minigd.errors import GradientError, ShapeError
 from minigd.nn.layers import Layer
-from minigd.nn.layers.normalization import Adapted
+from minigd.nn.layers.scaling import Adapted
 from minigd.nn.losses import Loss, get_loss
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
 from minigd.optim.gradient_transforms import Penalty
+from minigd.progress import warn
 from minigd.types import Array
 
 Method = Literal["auto", "complex", "central"]
@@ -73,7 +75,7 @@ class _Checked(NamedTuple):
 
     @property
     def scale(self) -> Array | None:
-        return None if self.weight is None else self.weight * (len(self.x) / self.weight.sum())
+        return row_scale(self.weight)
 
     def gradients(self) -> dict[str, Array]:
         """Return what `backward` gives; that of x is per example, hence divided by n here."""
@@ -272,7 +274,7 @@ def check_layer(
         except ShapeError as error:
             raise GradientError(str(error)) from error
     for note in notes:
-        warnings.warn(f"{type(layer).__name__}: {note}", LayerWarning, stacklevel=2)
+        warn(f"{type(layer).__name__}: {note}", LayerWarning, stacklevel=2)
     return errors
 
 
@@ -358,6 +360,7 @@ def _looks_like(checked: _Checked, message: str) -> str | None:
         if alone and (found is None or found[1] == DRAWN):
             used = undeclared(layers[0], x, y)
             check_moves(layers[0], used)
+            check_numbers(layers[0], x, y)
             if found is None:
                 check_copies(layers[0], used, x, y)
     except GradientError as error:

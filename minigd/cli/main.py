@@ -239,7 +239,7 @@ def _add_race(commands: Any) -> None:
 
 
 def _race(options: Options) -> None:
-    from minigd.cli.places import check_picture
+    from minigd.cli.places import check_picture, save_picture
     from minigd.cli.race import race
     from minigd.cli.tables import Reading
 
@@ -262,7 +262,7 @@ def _race(options: Options) -> None:
 
         figure = Figure(layout="constrained")
         found.plot(ax=figure.subplots())
-        figure.savefig(options.out)
+        save_picture(figure, options.out)
     show(str(found))
     if options.out is not None:
         show(f"\npicture: {os.path.abspath(options.out)}")
@@ -407,7 +407,7 @@ def _separator(text: str) -> str:
         return "\t"
     if len(text.encode()) != 1 and text != "blanks":
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no single character, such as ';', nor tab, nor blanks"
+            f"{text!r} is not a single character such as ';', or tab, or blanks"
         )
     return text
 

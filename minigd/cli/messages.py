@@ -1,47 +1,21 @@
-"""What the shell is told when something is wrong.
+"""The words of an error or a warning in the shell.
 
-Advice for Python becomes advice for the shell, and what no command offers is no advice there. A
-`Remedy` carries its options as data; the other messages are rewritten by their words.
+A `Remedy` carries its options as data, and the shell leaves out those that no command has. In a few
+other messages an argument of Python becomes an option.
 """
 
-import ast
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from minigd.data.tables.remedy import Advised
 
-_TEXT = r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")"""
-
-
-def _quoted(match: re.Match[str]) -> str:
-    """Return an option and its name; one with a comma in it is quoted, or it would be two."""
-    option, shown = match[1], match[2]
-    name = ast.literal_eval(shown)
-    if "," in name or name.startswith('"'):
-        shown = shlex.quote(_as_in_a_csv(name))
-    elif set(name) & set("\\$`!") or "\\" in shown:
-        shown = shlex.quote(name)  # Python's quotes are none of the shell's
-    return f"--{option} {shown}"
-
-
-_WORDS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
-    (rf"(exclude|na)=\[{_TEXT}\]", _quoted),
-    (r"columns=\[\.\.\.\]", "--columns"),
-    (rf"strip={_TEXT}", lambda match: f"--strip {shlex.quote(ast.literal_eval(match[1]))}"),
-    (r"skip_lines=(\d+)", r"--skip-lines \1"),
+_WORDS = [
     (r"backend='numpy'", "--backend numpy"),
-    (r"separator='\\t'", "--separator tab"),
-    (rf"separator={_TEXT}", r"--separator \1"),
-    # There is no option for these; a model of the shell is of float32.
+    # There is no option for it; a model of the shell is of float32.
     (r", or use dtype='float64'", ""),
-    (r", ([^,]*), or name its levels with \w+=\.\.\.", r", or \1"),
-    (r", or give its levels with \w+=\.\.\.", ""),
-    (r"; if the numbers are names of categories, give them all with \w+=\.\.\.", ""),
-    (r", or name it among features=\[\.\.\.\]", ""),
 ]
-
 
 _OPTIONS = {
     "columns",
@@ -53,7 +27,7 @@ _OPTIONS = {
     "strip",
     "target",
 }
-"""What the commands that read a table can be told, by the names of Python."""
+"""The options of the commands that read a table, by their names in Python."""
 
 
 def in_shell(options: Mapping[str, Any]) -> str | None:
@@ -99,8 +73,8 @@ def counted(n: int, what: str) -> str:
 def in_words_of_the_shell(message: str) -> str:
     """Return advice that is meant for Python as it is meant for the shell.
 
-    >>> in_words_of_the_shell("leave it out with exclude=['date']")
-    "leave it out with --exclude 'date'"
+    >>> in_words_of_the_shell("no GPU is there: use backend='numpy'")
+    'no GPU is there: use --backend numpy'
     """
     for python, shell in _WORDS:
         message = re.sub(python, shell, message)

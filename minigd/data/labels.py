@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
-# How a whole number is written as an int and as a float: no sign, zero or blank before it.
-_WHOLE = re.compile(r"(0|-?[1-9][0-9]*)(\.0+)?")
+# How a whole number is written as an int and as a float: no plus, zero or blank before it. Python
+# makes no int of a text of thousands of digits, and no dtype holds one of 40.
+_WHOLE = re.compile(r"(0|-?[1-9][0-9]{0,39})(\.0+)?")
 
 
 def label_key(label: Any) -> Any:

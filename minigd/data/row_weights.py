@@ -4,16 +4,17 @@ A batch's mean is divided by the sum of its weights, so that only their ratios m
 of weight 0 is left out, whatever numbers it holds.
 """
 
-import warnings
+import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from numbers import Real
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from minigd.backends.base import backend_of
+from minigd.backends.base import backend_of, numbers
 from minigd.data.labels import find_label, label_key
 from minigd.errors import DataError, ShapeError, check_number
+from minigd.progress import warn
 from minigd.types import Array
 
 ClassWeight: TypeAlias = Mapping[Any, float] | Literal["balanced"]
@@ -44,7 +45,10 @@ def check_weights(weight: Any, rows: int | None) -> Array:
     array([1., 0., 2.])
     """
     backend = backend_of(weight)
-    weight = backend.to_numpy(backend.here(weight, "sample_weight")).astype("float64")
+    weight = backend.to_numpy(backend.here(weight, "sample_weight"))
+    with contextlib.suppress(TypeError, ValueError):  # objects may be numbers
+        weight = weight.astype("float64") if weight.dtype == object else weight
+    weight = numbers(weight, "sample_weight").astype("float64")
     if weight.ndim != 1 or (rows is not None and len(weight) != rows):
         raise ShapeError(
             f"sample_weight has shape {weight.shape}: it must hold a weight for each row, shape "
@@ -66,6 +70,68 @@ def check_weights(weight: Any, rows: int | None) -> Array:
             "weights matter"
         )
     return weight
+
+
+def counting_rows(weight: Array | None) -> Array | None:
+    """Return the numbers of the rows whose weight is not 0, or None where rows have no weights.
+
+    >>> counting_rows(np.array([0.5, 0.0, 2.0]))
+    array([0, 2])
+    """
+    return None if weight is None else np.flatnonzero(weight)
+
+
+def take_rows(array: Any, rows: Array | None) -> Any:
+    """Return some rows of an array, fresh and on its backend, or of a slice of row numbers.
+
+    None stands for all rows, and an array that is None stays so.
+
+    >>> take_rows(np.array([5.0, 6.0, 7.0]), np.array([0, 2])), take_rows(slice(10, 13), [0, 2])
+    (array([5., 7.]), array([10, 12]))
+    """
+    if rows is None or array is None:
+        return array
+    if isinstance(array, slice):
+        return array.start + np.asarray(rows)
+    backend = backend_of(array)
+    return backend.take(array, backend.asarray(rows))
+
+
+def drop_zero_weights(weight: Array | None, *arrays: Any) -> tuple[Any, ...]:
+    """Return the weights that are not 0, and of each array the rows that have them.
+
+    Where all rows count, the arrays themselves come back.
+
+    Parameters
+    ----------
+    weight : Array, shape (n,), or None
+        None where rows have no weights.
+    *arrays : Array of n rows, slice of n row numbers, or None
+
+    Returns
+    -------
+    tuple of (weight, *arrays)
+
+    Examples
+    --------
+    >>> drop_zero_weights(np.array([1.0, 0.0, 3.0]), np.array([5.0, np.nan, 7.0]), slice(10, 13))
+    (array([1., 3.]), array([5., 7.]), array([10, 12]))
+    """
+    if weight is None or weight.all():
+        return weight, *arrays
+    rows = counting_rows(weight)
+    return tuple(take_rows(array, rows) for array in (weight, *arrays))
+
+
+def row_scale(weight: Array | None) -> Array | None:
+    """Return what each row's loss and gradient are scaled by, s_i = n w_i / Σ w; None for None.
+
+    The mean over the rows of s_i ℓ_i is then the weighted mean Σ w_i ℓ_i / Σ w.
+
+    >>> row_scale(np.array([1.0, 3.0]))
+    array([0.5, 1.5])
+    """
+    return None if weight is None else weight * (len(weight) / weight.sum())
 
 
 def labels(y: Array) -> Array:
@@ -96,7 +162,7 @@ def labels(y: Array) -> Array:
 def check_class_weight(
     given: Any, labels: Sequence[Any] | None = None, by_number: bool = True
 ) -> ClassWeight:
-    """Return class weights by the numbers of the classes, and refuse what is none.
+    """Return class weights by the numbers of the classes, and refuse anything else.
 
     A class is named by its label, however that is written: `minigd.data.labels.same_label`. A
     label that no class has is warned about.
@@ -163,7 +229,7 @@ def warn_of_unknown(unknown: Collection[Any], labels: Sequence[Any] | None = Non
     if unknown:
         some = [] if labels is None else [*map(repr, labels[:10]), *["…"] * (len(labels) > 10)]
         known = f"; the classes are {', '.join(some)}" if some else ""
-        warnings.warn(
+        warn(
             f"class_weight has a weight for {', '.join(map(repr, unknown))}, and there is no such "
             f"class in the data: it changes nothing{known}",
             stacklevel=4,

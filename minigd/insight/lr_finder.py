@@ -5,18 +5,18 @@ so that each one's loss is compared with that of the untrained model on the same
 """
 
 import math
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from minigd.backends.frames import check_source
 from minigd.data.batches import Batches, as_batches
 from minigd.errors import DataError, DivergenceError, check_integer, check_number
 from minigd.insight.plots import plot_rates
 from minigd.nn.losses import Loss
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import SGD, Updater, get_updater
-from minigd.progress import watched
+from minigd.progress import warn, watched
 from minigd.training.trainer import Trainer
 
 SKIPPED = 10
@@ -119,6 +119,10 @@ def find_learning_rate(
 
     Raises
     ------
+    ValueError
+        If a number is out of range.
+    DataError
+        If columns come by name and are not those that the model was trained on.
     DivergenceError
         If the loss is not finite at the lowest rate.
 
@@ -137,12 +141,13 @@ def find_learning_rate(
     if not 0 < lowest < highest:
         raise ValueError(f"lowest must be above 0 and below highest, not {lowest:g}, {highest:g}")
     updates = check_integer("updates", updates, 2)
+    batches = as_batches(data, y, batch_size, shuffle=True, seed=model.seed)
+    check_source(batches.source, model.names)
     given = get_updater(updater)
     twin = type(given)(**{**given.config(), "learning_rate": lowest})
     trainer = Trainer(model.copy(), loss, twin, **options)
     # A model that stays as it is, on the same rows and with the same draws of Dropout.
     still = Trainer(model.copy(), loss, SGD(0.0))
-    batches = as_batches(data, y, batch_size, shuffle=True, seed=model.seed)
     rates: list[float] = []
     losses: list[float] = []
     shares: list[float] = []
@@ -187,7 +192,7 @@ def _suggest(rates: list[float], shares: list[float], updates: int) -> float | N
     if counted.min(initial=1.0) < FALLEN:
         low = counted.min() + (1 - FALL) * (1 - counted.min())
         return max(rates[skipped + int(np.argmax(counted <= low))] / 10, rates[skipped])
-    warnings.warn(
+    warn(
         f"no learning rate from {rates[0]:.2g} to {rates[-1]:.2g} made the loss fall, so that none "
         "is suggested: try other bounds with lowest= and highest=, more updates=, or a larger "
         "batch_size=; a model that is trained already has none",
@@ -204,7 +209,7 @@ def _endless(batches: Batches, updates: int) -> Any:
         for batch in batches.epoch(epoch):
             if made == updates:
                 return
-            if batch.weight is None or (batch.weight > 0).any():
+            if batch.weight is None or batch.weight.any():
                 yield batch
                 made += 1
         if made == before:

@@ -3,11 +3,11 @@
 With batches of 1 an epoch is a hundred times the updates that it is with batches of 100.
 """
 
+import contextlib
 import copy
 import inspect
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,13 +15,13 @@ import numpy as np
 
 from minigd.backends.base import backend_of
 from minigd.data.batches import Batches, as_batches
-from minigd.errors import DivergenceError, check_integer, check_number
-from minigd.nn.layers import Sigmoid, Softmax
+from minigd.data.row_weights import drop_zero_weights, row_scale
+from minigd.errors import DivergenceError, check_integer, check_number, find_by_name
 from minigd.nn.losses import CategoricalCrossEntropy, Loss
-from minigd.nn.objective import Objective
+from minigd.nn.objective import Objective, default_loss
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import UPDATERS, Updater
-from minigd.progress import Watch, say, span
+from minigd.progress import Watch, say, span, warn
 from minigd.training.trainer import Event, Trainer
 from minigd.types import Array
 
@@ -136,6 +136,16 @@ class Race:
         Returns
         -------
         Race
+
+        Raises
+        ------
+        ValueError
+            If the target is not a finite number.
+
+        Warns
+        -----
+        UserWarning
+            If a constant prediction has a loss as low as the target.
         """
         target = check_number("target", target, -math.inf)
         _warn_if_constant(target, self.constant)
@@ -336,17 +346,17 @@ def race(
             f"{len(sizes)} batch sizes, {len(rates)} learning rates, {seeds} seeds: about "
             f"{span(runner.whole)} of training, and what it takes to evaluate the loss"
         )
-    for size in sizes:
-        chosen[size] = rates[0] if len(rates) == 1 else runner.tune(size, rates, part)
-        if progress:
-            say(f"batch {_name(size)}: learning rate {chosen[size]:.2g}")
     curves = []
-    for seed in range(seeds):
+    with contextlib.closing(runner.watch):
         for size in sizes:
-            curves.append(runner.run(size, chosen[size], seed, seconds))
-        if progress:
-            say(f"seed {seed + 1} of {seeds}")
-    runner.watch.close()
+            chosen[size] = rates[0] if len(rates) == 1 else runner.tune(size, rates, part)
+            if progress:
+                say(f"batch {_name(size)}: learning rate {chosen[size]:.2g}")
+        for seed in range(seeds):
+            for size in sizes:
+                curves.append(runner.run(size, chosen[size], seed, seconds))
+            if progress:
+                say(f"seed {seed + 1} of {seeds}")
     return Race(curves, target, constant)
 
 
@@ -372,12 +382,9 @@ class _Runner:
                 f"each rate needs an updater of its own: give updater=lambda rate: "
                 f"gd.{type(updater).__name__}(rate) in place of {updater!r}"
             )
-        if isinstance(updater, str):
-            if updater not in UPDATERS:
-                raise ValueError(f"unknown updater {updater!r}; known are {', '.join(UPDATERS)}")
-            self.updater: Callable[[float], Updater] = UPDATERS[updater]
-        else:
-            self.updater = updater
+        self.updater: Callable[[float], Updater] = (
+            updater if callable(updater) else find_by_name("updater", updater, UPDATERS)
+        )
         self.watch = Watch("race")
         self.whole: float | None = None  # seconds of all runs, where progress is shown
         self._spent = 0.0
@@ -404,7 +411,7 @@ class _Runner:
         return fresh
 
     def tune(self, size: int | None, rates: Sequence[float], seconds: float) -> float:
-        """Return the rate that comes to the lowest loss in these seconds."""
+        """Return the rate that reaches the lowest loss in these seconds."""
         found = [self.run(size, rate, -1, seconds, points=2).loss[-1] for rate in rates]
         return rates[int(np.argmin(found))]
 
@@ -475,8 +482,7 @@ class _Runner:
         for batch in self.shown.in_order():
             y = None if batch.y is None else backend_of(batch.y).to_numpy(batch.y)
             weight = np.ones(len(batch.x)) if batch.weight is None else batch.weight
-            y = y if y is None else y[weight > 0]
-            weight = weight[weight > 0]
+            weight, y = drop_zero_weights(weight, y)
             if len(weight):
                 objective.check(batch.x[: len(weight)], y)
                 parts.append((y, weight))
@@ -490,16 +496,11 @@ class _Runner:
         found = []
         for constant in (np.average(targets, axis=0, weights=weight), np.median(targets, axis=0)):
             z[...] = _logits(loss, constant) if loss.from_logits else constant
-            found.append(float(loss.mean(z, y, weight * (len(y) / weight.sum()))))
+            found.append(float(loss.mean(z, y, row_scale(weight))))
         return min([value for value in found if math.isfinite(value)], default=math.inf)
 
     def _loss(self, model: Sequential) -> str | Loss:
-        if self.loss is not None:
-            return self.loss
-        last = model.layers[-1]
-        if isinstance(last, Sigmoid):
-            return "binary_crossentropy"
-        return "categorical_crossentropy" if isinstance(last, Softmax) else "mse"
+        return default_loss(model.layers[-1]) if self.loss is None else self.loss
 
 
 def _separated(one: Sequence[float], other: Sequence[float]) -> bool:
@@ -515,7 +516,7 @@ def _logits(loss: Loss, shares: Array) -> Array:
 
 def _warn_if_constant(target: float, constant: float) -> None:
     if constant <= target:
-        warnings.warn(
+        warn(
             f"a constant prediction has a loss of {constant:.4g}, so that a loss of {target:.4g} "
             "shows nothing learned: give a lower target",
             stacklevel=3,

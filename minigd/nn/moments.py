@@ -61,7 +61,7 @@ def of_columns(x: Array, weight: Array | None = None) -> Part:
 
 
 def merged(one: Part, other: Part) -> Part:
-    """Return the moments of two parts together.
+    """Return the moments of two parts, of which one may have no weight, together.
 
     ::
 
@@ -83,7 +83,8 @@ def merged(one: Part, other: Part) -> Part:
     # Of two parts without weight, such as updates that were masked, nothing is divided by 0.
     share = other.weight / (n + (n == 0))
     delta = other.mean - one.mean
-    squares = one.squares + other.squares + delta**2 * (one.weight * share)
+    # Times δ twice, for the δ² of a large number beside no rows may overflow, and 0 ∞ is NaN.
+    squares = one.squares + other.squares + delta * (delta * (one.weight * share))
     return Part(n, one.mean + delta * share, squares)
 
 
@@ -112,5 +113,5 @@ class Moments:
 
     @property
     def variance(self) -> Array:
-        """The mean squared deviation, of shape (width,)."""
+        """The mean squared deviation M / Σ_i w_i, of shape (width,)."""
         return self._squares / self.n

@@ -16,6 +16,7 @@ import pytest
 from budgets import examples
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.model_selection import KFold, cross_val_score
 
 import minigd as gd
 
@@ -209,6 +210,68 @@ def test_a_missing_class_is_no_raw_error(y):
         gd.MiniBatchClassifier(epochs=1).fit(NUMBERS.reshape(-1, 1), pd.Series(y))
 
 
+DURATIONS = np.arange(N).astype("m8[m]")
+NO_NUMBERS = {
+    "durations": (DURATIONS, np.arange(N) * 60.0),
+    "nanoseconds": (DURATIONS.astype("m8[ns]"), np.arange(N) * 60.0),
+    "times": (DURATIONS + np.datetime64("2020-01-01"), np.arange(N) * 60.0),
+    "complex": (NUMBERS + 0j, NUMBERS),
+    "objects that are numbers": (NUMBERS.astype(object), NUMBERS),
+    "objects that are truth values": (np.array([True, False] * (N // 2), dtype=object), None),
+    "decimals": (np.array([decimal.Decimal(i) for i in range(N)]), np.arange(N)),
+}
+
+
+@pytest.mark.parametrize("kind", NO_NUMBERS)
+@pytest.mark.parametrize("what", ["x", "y", "a list"])
+def test_the_remedy_for_an_array_without_numbers_makes_them(kind, what):
+    array, right = NO_NUMBERS[kind]
+    if what == "a list" and kind.startswith("objects"):
+        return  # of which NumPy makes numbers
+    given = {"x": array.reshape(-1, 1), "y": array, "a list": list(array)}[what]
+    rows = {"x": given} if what == "x" else {"x": NUMBERS.reshape(-1, 1), "y": given}
+    with pytest.raises(gd.DataError, match="must hold numbers, but its dtype is") as e:
+        gd.ArraySource(**rows)
+    name = "x" if what == "x" else "y"
+    remedy = re.search("`(.*)`", str(e.value))[1]
+    numbers = eval(remedy, {name: given, "numpy": np})
+    source = gd.ArraySource(**{**rows, name: numbers})
+    found = source.x if what == "x" else source.y
+    assert found.reshape(-1).tolist() == np.asarray(array if right is None else right).tolist()
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        DURATIONS,
+        DURATIONS.astype("m8[ns]"),
+        DURATIONS + np.datetime64("2020-01-01"),
+        np.array([b"1", b"2"] * (N // 2)),
+        np.zeros(N, dtype=[("a", "f8")]),
+        np.ma.masked_array(NUMBERS, mask=NUMBERS > 0),
+    ],
+    ids=lambda array: str(array.dtype),
+)
+def test_estimators_make_no_numbers_of_arrays_that_hold_none(array):
+    y, x = NUMBERS, NUMBERS.reshape(-1, 1)
+    regressor = gd.MiniBatchRegressor(epochs=1).fit(x, y)
+    for call in (
+        lambda: gd.MiniBatchRegressor().fit(array.reshape(-1, 1), y),
+        lambda: gd.MiniBatchClassifier().fit(array.reshape(-1, 1), y > 0),
+        lambda: regressor.predict(array.reshape(-1, 1)),
+        lambda: gd.MiniBatchRegressor().fit(x, array),
+        lambda: regressor.partial_fit(x, array),
+    ):
+        with pytest.raises(gd.DataError, match=r"[Xy] (must hold numbers|is a masked array)"):
+            call()
+
+
+def test_columns_of_an_arrow_table_that_have_nothing_in_common_are_no_raw_error():
+    table = pa.table({"a": NUMBERS, "b": DURATIONS.astype("m8[s]")})
+    with pytest.raises(gd.DataError, match="x can't be made into an array"):
+        gd.ArraySource(table)
+
+
 @pytest.mark.parametrize("backend_dtype", ["float32", "float64"])
 def test_float16_is_trained_on_without_a_warning(backend_dtype, tmp_path):
     x = np.column_stack([NUMBERS, NUMBERS**2]).astype("float16") * 200
@@ -257,6 +320,7 @@ def uses(model):
         "Trainer.evaluate": lambda x, y: trainer.evaluate(x, y),
         "Trainer.step": lambda x, y: trainer.step(x, y),
         "fit": lambda x, y: other.fit(x, y, loss="mse"),
+        "find_learning_rate": lambda x, y: gd.find_learning_rate(model, x, y, loss="mse"),
         "Trainer.fit": lambda x, y: gd.Trainer(other, "mse", "sgd").fit(gd.Batches(x, y)),
     }
 
@@ -278,6 +342,50 @@ def test_columns_in_another_order_are_refused(use):
     call(x[["c", "b", "a"]][model.names], y)
     np.testing.assert_array_equal(model.predict(x[["c", "b", "a"]][model.names]), model.predict(x))
     call(x, y)
+
+
+@pytest.mark.parametrize("kind", ["Table", "RecordBatch"])
+@every_use
+def test_columns_of_an_arrow_table_in_another_order_are_refused(use, kind):
+    frame, y = table()
+
+    def arrow(names):
+        return getattr(pa, kind).from_pandas(frame[list(names)], preserve_index=False)
+
+    model = fitted(arrow("abc"), y)
+    assert model.names == ["a", "b", "c"]
+    call = uses(model)[use]
+    with pytest.raises(gd.DataError, match=r"column 0 of [xX] .* is 'c' and was 'a'") as e:
+        call(arrow("cba"), y)
+    assert re.search(r"give [xX]\.select\(model.names\), or numpy.asarray\([xX]\)", str(e.value))
+    call(arrow("cba").select(model.names), y)
+    call(arrow("abc"), y)
+    call(frame, y)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pd.MultiIndex.from_tuples([("a", 1), ("a", 2), ("b", 1)]),
+        pd.Index([("a", 1), ("a", 2), ("b", 1)], tupleize_cols=False),
+        pd.date_range("2020-01-01", periods=3),
+        pd.period_range("2020-01", periods=3, freq="M"),
+        [10, 20, 30],
+        [0.5, 1.5, 2.5],
+        [10, "20", 30.5],
+    ],
+    ids=str,
+)
+def test_the_remedy_for_an_order_works_whatever_the_labels_are(labels):
+    x, y = table()
+    x.columns = labels
+    model = fitted(x, y)
+    for X in (x.iloc[:, ::-1], x.iloc[:, ::-1].set_axis([str(c) for c in x.columns[::-1]], axis=1)):
+        with pytest.raises(gd.DataError, match=r"column 0 of X .*: give .*model.names") as e:
+            model.predict(X)
+        remedy = str(e.value).split(": give ")[1].split(", or X.to_numpy()")[0]
+        turned = eval(remedy, {"X": X, "model": model})
+        np.testing.assert_array_equal(model.predict(turned), model.predict(x))
 
 
 @every_use
@@ -423,7 +531,7 @@ def takes(x, y, weight=None):
     ]
 
 
-def test_rows_whose_indexes_say_something_else_are_refused():
+def test_rows_with_the_labels_of_x_in_another_order_are_refused():
     x, y = table()
     x.index = range(100, 100 + N)
     y = pd.Series(y, index=x.index)
@@ -431,18 +539,20 @@ def test_rows_whose_indexes_say_something_else_are_refused():
         call()
     wrong = {
         "another order": y.sort_values(),
-        "other rows": y.set_axis(range(200, 200 + N)),
-        "some other rows": y.set_axis([*range(101, 100 + N), 7]),
         "a frame": y.to_frame().sort_values(0),
     }
     for other in wrong.values():
         for call in takes(x, other):
-            with pytest.raises(gd.DataError, match="the index of y is not that of x: row 0 is"):
+            with pytest.raises(
+                gd.DataError, match="the index of y is that of x in another order: row 0"
+            ):
                 call()
     for call in takes(x, y, y.abs().sort_values()):
-        with pytest.raises(gd.DataError, match="the index of sample_weight is not that of x"):
+        with pytest.raises(
+            gd.DataError, match="the index of sample_weight is that of x in another"
+        ):
             call()
-    with pytest.raises(gd.DataError, match="the index of sample_weight is not that of x"):
+    with pytest.raises(gd.DataError, match="the index of sample_weight is that of x in another"):
         gd.Batches(
             x, (y > 0).astype(int), class_weight="balanced", sample_weight=y.abs().sort_values()
         )
@@ -457,13 +567,33 @@ def test_the_remedies_for_rows_work():
     assert gd.ArraySource(x, y.to_numpy()).y.tolist() == sorted(table()[1])
 
 
-def test_an_index_that_pandas_made_says_nothing():
-    # As after a scaler, which gives arrays, or after reset_index.
+def test_an_index_of_other_labels_says_nothing():
+    # As after a scaler, which gives arrays, after reset_index, and in a fold of such rows.
     x, y = table()
     y = pd.Series(y, index=np.random.default_rng(0).permutation(1000)[:N])
-    for one, other in ((x, y), (x.set_axis(y.index), y.reset_index(drop=True)), (x, y.to_numpy())):
+    days = pd.date_range("2020-01-01", periods=N + 1)
+    for one, other in (
+        (x, y),
+        (x.set_axis(y.index), y.reset_index(drop=True)),
+        (x, y.to_numpy()),
+        (x.set_axis(range(100, 100 + N)), y),
+        (x.set_axis(y.index), y.set_axis(range(100, 100 + N))),
+        (x.set_axis(days[:-1]), y.set_axis(days[1:])),
+        (x.set_axis(days[:-1]), y),
+        (x.set_axis(range(7, 7 + N)), y.set_axis(range(8, 8 + N))),
+    ):
         for call in takes(one, other):
             call()
+
+
+def test_rows_numbered_anew_go_through_a_cross_validation():
+    x, y = table()
+    y = pd.Series(y, index=np.random.default_rng(0).permutation(1000)[:N])
+    for one, other in ((x, y), (x.set_axis(y.index), y.reset_index(drop=True))):
+        scores = cross_val_score(
+            gd.MiniBatchRegressor(epochs=2), one, other, cv=KFold(3), error_score="raise"
+        )
+        assert np.isfinite(scores).all()
 
 
 # Whole numbers -----------------------------------------------------------------------------------
@@ -532,6 +662,21 @@ def test_a_list_that_numpy_would_round_is_not():
     assert gd.ArraySource(np.zeros((2, 1)), [2**63 + 1, 1]).y.tolist() == [2**63 + 1, 1]
     with pytest.raises(gd.DataError, match="whole numbers from -1 to 9223372036854775809, and no"):
         gd.ArraySource(np.zeros((2, 1)), [2**63 + 1, -1])
+
+
+@pytest.mark.parametrize("form", [list, lambda y: np.array(y, dtype=object), pd.Series])
+@pytest.mark.parametrize("base", [2**53, -(2**62), 2**64, -(2**80)])
+def test_whole_numbers_that_are_objects_keep_their_digits_in_estimators(form, base):
+    y = form([base, base + 1] * (N // 2))
+    x = np.column_stack([NUMBERS, np.arange(N) % 2])
+    with pytest.raises(gd.DataError, match=r"tell its values from each other|no dtype holds"):
+        gd.MiniBatchRegressor(epochs=1).fit(x, y)
+    classifier = gd.MiniBatchClassifier(epochs=1)
+    if -(2**63) <= base < 2**63:
+        assert classifier.fit(x, y).classes_.tolist() == [base, base + 1]
+    else:
+        with pytest.raises(gd.DataError, match="no dtype holds"):
+            classifier.fit(x, y)
 
 
 @pytest.mark.parametrize("form", forms([1]))

@@ -199,13 +199,13 @@ def test_a_warning_is_a_line_without_a_place_in_the_source(monkeypatch, capsys):
 
 def test_a_warning_is_in_words_of_the_shell(monkeypatch, capsys):
     def warning(picture):
-        warnings.warn("leave it out with exclude=['id']", RuntimeWarning, stacklevel=1)
+        warnings.warn("use backend='numpy'", RuntimeWarning, stacklevel=1)
 
     monkeypatch.setattr(demo, "main", warning)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         assert main(["demo"]) == 0
-    assert capsys.readouterr().err == "minigd: leave it out with --exclude 'id'\n"
+    assert capsys.readouterr().err == "minigd: use --backend numpy\n"
 
 
 def test_the_parser_loads_nothing_that_takes_time():

@@ -93,6 +93,13 @@ def test_results_need_no_stderr(folder, tmp_path, redirection):
     assert len((tmp_path / "p.csv").read_text(encoding="utf-8").splitlines()) == 201
 
 
+def test_a_pipe_by_name_is_written_to(folder):
+    code, direct, _ = shell(folder, "predict model.npz towns.csv", "", PYTHONUTF8="1")
+    named = shell(folder, "predict model.npz towns.csv --out /dev/stdout", "| cat", PYTHONUTF8="1")
+    assert named == (code, direct, "")
+    assert code == 0
+
+
 @pytest.mark.parametrize("redirection", NO_STDERR)
 def test_a_failure_needs_no_stderr_to_be_one(folder, redirection):
     assert shell(folder, "evaluate model.npz nothing.csv", redirection)[0] == 1

@@ -21,18 +21,6 @@ properties = examples(50)
 @pytest.mark.parametrize(
     ("python", "shell"),
     [
-        ("leave it out with exclude=['a b'], or", "leave it out with --exclude 'a b', or"),
-        ('leave it out with exclude=["it\'s"]', 'leave it out with --exclude "it\'s"'),
-        ("say so with na=['?']; if", "say so with --na '?'; if"),
-        ("say so with na=['n, a']; if", "say so with --na '\"n, a\"'; if"),
-        ("with exclude=['a,\"b\"']", 'with --exclude \'"a,""b"""\''),
-        ('with exclude=["it\'s, so"]', "with --exclude '\"it'\"'\"'s, so\"'"),
-        ("name all columns with columns=[...]", "name all columns with --columns"),
-        ("columns=[...] and skip_lines=1", "--columns and --skip-lines 1"),
-        ("say strip='.'", "say --strip ."),
-        ("say strip='!.'", "say --strip '!.'"),
-        ("say separator=';'", "say --separator ';'"),
-        ("say separator='\\t'", "say --separator tab"),
         ("use backend='numpy'", "use --backend numpy"),
         ("a name such as na=3", "a name such as na=3"),
         ("scale the column, or use dtype='float64'", "scale the column"),
@@ -40,15 +28,6 @@ properties = examples(50)
 )
 def test_advice_for_python_becomes_advice_for_the_shell(python, shell):
     assert in_words_of_the_shell(python) == shell
-
-
-@properties
-@given(name=st.text(st.sampled_from("ab ,;$\\\"'"), min_size=1).map(str.strip).filter(bool))
-def test_advice_that_is_followed_names_the_one_that_was_meant(name):
-    advice = in_words_of_the_shell(f"leave it out with exclude=[{name!r}]")
-    words = shlex.split(advice.removeprefix("leave it out with "))
-    options = parser().parse_args(["train", "rows.csv", "--target", "y", *words])
-    assert options.exclude == (name,)
 
 
 names = st.text(st.sampled_from("ab ,;$\\\"'-=#"), min_size=1).map(str.strip).filter(bool)

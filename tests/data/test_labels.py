@@ -320,3 +320,10 @@ def test_two_weights_for_one_class_are_refused(table):
 def test_what_is_no_label_is_refused(key):
     with pytest.raises(ValueError, match="a class of class_weight is a number or a text, not"):
         check_class_weight({key: 1.0})
+
+
+def test_a_text_of_thousands_of_digits_is_a_label_like_any_other():
+    long = "1" * 5000  # of which Python makes no int
+    assert label_key(long) == long
+    assert not same_label(long, long + "1")
+    assert find_label(long, ["1", long]) == 1

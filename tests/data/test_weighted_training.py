@@ -15,6 +15,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.class_weight import compute_class_weight
 
 import minigd as gd
+from minigd.optim.gradient_transforms import Penalty
 
 N = 23
 
@@ -229,7 +230,7 @@ def test_training_is_that_of_scikit_learns_mlp(kind, batch_size, alpha):
     for start in range(0, N, batch_size):
         some = slice(start, start + batch_size)
         price = alpha / weight[some].sum() * 0.1 / rate
-        trainer.penalty = gd.gradient.Penalty(l2=price)
+        trainer.penalty = Penalty(l2=price)
         value = float(trainer.step(x[some], y[some], weight[some]))
     theirs.partial_fit(x, y, sample_weight=weight)
     for i in (1, 2):
@@ -767,6 +768,11 @@ BAD = {
     "a number": (lambda w: 2.0, r"sample_weight has shape \(\).*each row"),
     "zeros": (lambda w: 0 * w, "all of sample_weight is 0: there is nothing to train on"),
     "text": (lambda w: ["a"] * N, "sample_weight must hold numbers"),
+    "an array of text": (lambda w: np.array(["a"] * N), "sample_weight must hold numbers"),
+    "text that looks like numbers": (lambda w: w.astype(str), "sample_weight must hold numbers"),
+    "complex": (lambda w: w + 1j, "sample_weight must hold numbers"),
+    "durations": (lambda w: w.astype("m8[s]"), "sample_weight must hold numbers"),
+    "objects": (lambda w: np.array([None] * N), "sample_weight must hold numbers|holds nan at row"),
 }
 CALLS = {
     "fit": lambda trainer, x, y, w: trainer.fit(x, y, sample_weight=w),

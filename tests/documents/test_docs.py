@@ -22,7 +22,9 @@ def text_of(folder):
 
 
 def test_the_reference_describes_every_public_name():
-    described = re.findall(r"^\.\. (?:auto|py:)\w+:: (?:minigd\.)?(?:nn\.)?(\S+)$", text_of("api"), re.M)
+    described = re.findall(
+        r"^\.\. (?:auto|py:)\w+:: (?:minigd\.)?(?:nn\.)?(\S+)$", text_of("api"), re.M
+    )
     assert sorted(set(gd.__all__) - {"__version__"} - set(described)) == []
 
 

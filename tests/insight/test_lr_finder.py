@@ -8,6 +8,7 @@ import math
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn import datasets
 
@@ -457,3 +458,15 @@ def test_rows_that_fill_no_batch_are_told_and_not_read_for_ever():
     batches = gd.Batches(gd.IterableSource(pieces), batch_size=50, tail="drop")
     with pytest.raises(gd.DataError):
         find(gd.Sequential([gd.Dense(1)], 4), batches, loss="mse")
+
+
+def test_columns_are_those_of_the_training_in_their_order():
+    x = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 2)), columns=["a", "b"])
+    y = x["a"] - 2 * x["b"]
+    model = gd.Sequential([gd.Dense(1)], inputs=2, seed=0)
+    model.fit(x, y, loss="mse", epochs=1, progress=False)
+    source = gd.IterableSource([x.assign(y=y)], target="y", features=["b", "a"])
+    for data in ((x[["b", "a"]], y), (gd.Batches(x[["b", "a"]], y),), (gd.Batches(source),)):
+        with pytest.raises(gd.DataError, match="is 'b' and was 'a' in fit"):
+            gd.find_learning_rate(model, *data, loss="mse", updates=10)
+    assert gd.find_learning_rate(model, x, y, loss="mse", updates=10).rates

@@ -521,3 +521,19 @@ def test_weights_and_buffers_go_with_the_rows(monkeypatch):
 def test_an_updater_that_all_would_share_is_refused():
     with pytest.raises(TypeError, match=r"updater=lambda rate: gd\.Adam\(rate\)"):
         gd.race(linear, rows(), [5], seconds=0.01, updater=gd.Adam())
+
+
+def test_the_bar_is_closed_where_a_run_fails(monkeypatch):
+    closed = []
+    monkeypatch.setattr(
+        sys.modules["minigd.race"].Watch, "close", lambda watch: closed.append(watch.what)
+    )
+
+    def build(seed):
+        if seed:
+            raise RuntimeError("no more memory")
+        return gd.Sequential([gd.Dense(1)], inputs=1, seed=seed)
+
+    with pytest.raises(RuntimeError, match="no more memory"):
+        gd.race(build, (np.ones((4, 1)), np.arange(4.0)), [2], seconds=0.01, rates=[0.1])
+    assert closed == ["race"]

@@ -156,3 +156,12 @@ def test_a_regressor_of_a_constant_target_predicts_it(constant):
     rescale = found.model_.layers[-1]
     assert (rescale.buffers["mean"][0], rescale.buffers["std"][0]) == (constant, 1.0)
     np.testing.assert_array_equal(found.predict(x), y)
+
+
+@pytest.mark.parametrize("constant", [1e155, -1e200, 1.7e307])
+def test_a_constant_whose_square_overflows_has_no_spread(constant):
+    moments = Moments()
+    for rows in (3, 1):
+        moments.add(np.full((rows, 1), constant))
+    assert moments.mean.tolist() == [pytest.approx(constant, rel=1e-15)]
+    assert moments.variance.tolist() == [0.0]

@@ -210,6 +210,16 @@ def test_a_name_that_is_not_declared_is_told_with_those_that_are(of):
         getattr(layer, of)["w"] = 0
 
 
+def test_a_parameter_that_is_set_and_not_declared_is_told_how():
+    class Sets(gd.Layer):
+        def build(self, n_in):
+            self.params["W"] = np.ones((n_in, 2))
+            return 2
+
+    with pytest.raises(KeyError, match=r"the names are none: .*self\.add_param\('W', shape, init"):
+        gd.Sequential([Sets()], inputs=3)
+
+
 @pytest.mark.parametrize("method", ["forward", "backward"])
 def test_what_has_another_dtype_is_refused_with_what_to_return(method):
     class Wide(Swish):

@@ -543,9 +543,53 @@ class BufferedTable(gd.Layer):
         return dy * self.buffers["t"]
 
 
+class RunningNumber(gd.Layer):
+    """x, shifted in a prediction by the running mean of all numbers, which a buffer holds."""
+
+    running = ("mean",)
+
+    def build(self, n_in):
+        self.add_buffer("mean", (1,))
+        return n_in
+
+    def forward(self, x, train=False):
+        if not train:
+            return x - self.buffers["mean"]
+        self.buffers["mean"] = 0.9 * self.buffers["mean"] + 0.1 * x.mean()
+        return x + 0
+
+    def backward(self, dy):
+        return dy
+
+
+class WarmsUp(gd.Layer):
+    """A factor that grows with the number of the pass."""
+
+    draws = True
+
+    def forward(self, x, train=False):
+        if not train:
+            return x
+        self.factor = min(1.0, 0.1 * (1 + self.passes))
+        return x * self.factor
+
+    def backward(self, dy):
+        return dy * self.factor
+
+
+class Training(gd.Layer):
+    """3x, with another name for `train`."""
+
+    def forward(self, x, training=False):
+        return 3 * x
+
+    def backward(self, dy):
+        return 3 * dy
+
+
 ALL = [
     *[Swish, Gelu, GeluByTanh, Softplus, PRelu, LayerNorm, RmsNorm, Lengths, ScaleShift, Shift],
     *[RefusesRows, BentDense, Maxout, Residual, Polynomial, FixedProjection, GatedUnit, Centres],
     *[Noise, DropWeights, RunningNorm, RunningCentre, CountsBatches, CountsCalls, ByAttribute],
-    *[InWorkspace, Positions, BufferedTable],
+    *[InWorkspace, Positions, BufferedTable, RunningNumber, WarmsUp, Training],
 ]

@@ -10,6 +10,7 @@ from minigd.checks.diagnosis.layer import alone
 from minigd.checks.layer_rules.declared import (
     check_copies,
     check_moves,
+    check_numbers,
     note_undeclared,
     remedy,
     undeclared,
@@ -30,6 +31,7 @@ __all__ = [
     "Same",
     "check_copies",
     "check_moves",
+    "check_numbers",
     "check_rules",
     "model_of",
     "no_inner_layers",
@@ -74,6 +76,7 @@ def check_rules(model: Sequential, x: Array, dy: Array, tolerance: float = 0.0) 
     """
     (layer,) = model.layers
     with np.errstate(all="ignore"):
+        check_numbers(layer, x, dy)
         check_inputs(alone(layer), x, dy)
         used = undeclared(layer, x, dy)
         check_copies(layer, used, x, dy)

@@ -8,7 +8,7 @@ import numpy as np
 
 from minigd.checks.diagnosis.batches import between
 from minigd.checks.diagnosis.layer import alone, run
-from minigd.checks.layer_rules.parts import arrays, is_same, predicted
+from minigd.checks.layer_rules.parts import arrays, is_same, numbers, predicted
 from minigd.errors import GradientError
 from minigd.nn.layers import Layer
 from minigd.nn.sequential import Sequential
@@ -91,6 +91,34 @@ def check_moves(layer: Layer, used: dict[str, Used]) -> None:
             f'self.buffers["{name}"] in training, and running = ("{name}",) in the class; if it is '
             f'to be trained, self.add_param("{name}", shape), and write its gradient into '
             f'self.grads["{name}"]'
+        )
+
+
+def check_numbers(layer: Layer, x: Array, dy: Array) -> None:
+    """Refuse a layer that goes by a number which its passes change, and which nobody saves.
+
+    Raises
+    ------
+    GradientError
+    """
+    rng = np.random.default_rng(0)
+    model, first = alone(layer), run(alone(layer), x, dy)
+    (own,) = model.layers
+    values, before = model.arrays(), numbers(own)
+    run(model, between(x, len(x), rng)[0], rng.standard_normal(dy.shape))
+    now = numbers(own)
+    y, of_a_copy = predicted(model, x.copy()), predicted(alone(own), x.copy())
+    model.load_arrays(values)
+    again = run(model, x, dy)
+    moved = [path for path in now if now[path] != before.get(path)]
+    if moved and not (is_same(y, of_a_copy) and all(is_same(first[k], again[k]) for k in first)):
+        name = _short(moved[0])
+        raise GradientError(
+            f"{layer.name}: a pass changes {moved[0]}, a number, which a later one goes by, and a "
+            "model does not save it. For a running number declare a buffer in build, "
+            f'self.add_buffer("{name}", (1,)), and write running = ("{name}",) in the class; the '
+            "number of the pass itself is self.passes, by which a class with draws = True may go "
+            "in training"
         )
 
 

@@ -16,7 +16,8 @@ def model_of(layer: Layer, width: int) -> Sequential:
     Raises
     ------
     GradientError
-        If it holds other layers, which no model builds, or its `forward` does not take `train`.
+        If it holds other layers, which no model builds, its `forward` does not take `train`, or
+        its constructor does not take what `config` returns.
     """
     _refuse_inner(layer)
     try:
@@ -24,7 +25,15 @@ def model_of(layer: Layer, width: int) -> Sequential:
     except TypeError as error:
         kind = type(layer).__name__
         raise GradientError(f"{kind} must define forward(self, x, train=False): {error}") from error
-    own = type(layer)(**layer.config())
+    config = layer.config()
+    try:
+        own = type(layer)(**config)
+    except TypeError as error:
+        kind = type(layer).__name__
+        raise GradientError(
+            f"{kind} can't be copied, or loaded from a file: {error}. Define config(self) in it, "
+            f"which returns what {kind}(...) takes, such as {{'units': self.units}}"
+        ) from error
     try:
         return Sequential([own], width, dtype="float64")
     finally:

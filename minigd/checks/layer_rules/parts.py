@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,15 @@ def arrays(layer: Layer, names: set[str] | None = None) -> dict[str, Array]:
         for name, value in attributes(layer).items()
         if names is None or name in names
         for path, array in inside(f"self.{name}", value, np.ndarray)
+    }
+
+
+def numbers(layer: Layer) -> dict[str, Any]:
+    """Return the numbers that a layer holds by itself, by path."""
+    return {
+        path: number
+        for name, value in attributes(layer).items()
+        for path, number in inside(f"self.{name}", value, (Real, np.generic))
     }
 
 

@@ -25,10 +25,10 @@ def check_inputs(model: Sequential, x: Array, dy: Array) -> None:
     x_before, dy_before = x.copy(), dy.copy()
 
     def forward(x: Array) -> Array:
-        return np.array(layer.forward(x, train=True))
+        return np.array(layer.forward(x, True))
 
     def backward(x: Array, dy: Array = dy) -> Array:
-        layer.forward(x, train=True)
+        layer.forward(x, True)
         layer.wants_dx = True
         return np.array(layer.backward(dy))
 

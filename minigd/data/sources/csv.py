@@ -59,7 +59,7 @@ from minigd.data.tables.schema import (
 )
 from minigd.errors import CheckpointError, DataError, check_integer
 from minigd.progress import watched
-from minigd.storage import npz as state
+from minigd.storage import npz
 from minigd.types import Array
 
 _GATHERED = 4 << 20  # bytes of rows fetched at once, at most
@@ -450,7 +450,8 @@ class CsvSource(RandomAccess):
         for part in range(len(self._parts)):
             for block in self._blocks(part):
                 for row, (start, end) in enumerate(zip(block.starts, block.ends, strict=True)):
-                    if block.data[start:end].rstrip() == self._first_line:
+                    text = block.data[start:end].removeprefix(_BOM).rstrip()
+                    if text == self._first_line:
                         raise TableError(
                             f"{self._parts[part].name}, line {block.line_of(row)}: the header once "
                             "more",
@@ -508,6 +509,8 @@ class CsvSource(RandomAccess):
             if is_dressed(odd.text):
                 message = f"{where} is a number in a notation that is not read"
                 remedy = Remedy("write it plainly")
+            elif odd.text.lower() in ("true", "false"):
+                remedy = Remedy("write truth values as 1 and 0")
             raise TextInNumbers(message, remedy, column=odd.column, columns=odd.columns) from None
         except ValueError as error:
             raise DataError(f"{place.name}, from line {block.line} on: {error}") from error
@@ -603,6 +606,9 @@ class CsvSource(RandomAccess):
 
     def _read_csv(self, data: bytes, columns: Collection[str], **options: Any) -> Any:
         places = sorted(self._place[column] for column in columns)
+        if data.startswith(_BOM):
+            # Here it is part of a cell, and pandas would drop it; a blank line is no row.
+            data = b"\n" + data
         frame = self._pandas.read_csv(
             io.BytesIO(squeeze(data, self._separator)),
             header=None,
@@ -811,7 +817,7 @@ class CsvSource(RandomAccess):
             self._starts = self._build_index() if kept is None else kept
             if kept is None and self._index_path is not None:
                 named = {f"starts{i}": starts for i, starts in enumerate(self._starts)}
-                state.write(self._index_path, {"kind": "index", **self._index_key()}, named)
+                npz.write(self._index_path, {"kind": "index", **self._index_key()}, named)
         return self._starts
 
     def _build_index(self) -> list[Array]:
@@ -856,7 +862,7 @@ class CsvSource(RandomAccess):
     def _load_index(self) -> list[Array] | None:
         if self._index_path is None or not Path(self._index_path).exists():
             return None
-        description, arrays = state.read(self._index_path)
+        description, arrays = npz.read(self._index_path)
         own = self._index_key()
         if {key: description.get(key) for key in own} != own:
             raise CheckpointError(

@@ -6,7 +6,6 @@ so that advice that is followed does not come again.
 
 import csv
 import re
-import warnings
 from collections import Counter
 from collections.abc import Collection, Sequence
 from string import ascii_uppercase
@@ -17,6 +16,7 @@ import numpy as np
 from minigd.data.sources.csv_blocks import BLANKS, Block, split
 from minigd.data.tables.grammar import read_number
 from minigd.data.tables.remedy import Remedy, TableWarning
+from minigd.progress import warn
 
 SEPARATORS = {",": b",", ";": b";", "\t": b"\t", "|": b"|", "blanks": BLANKS}
 """Separators that are looked for, as readers write them and as `csv_blocks.py` does."""
@@ -34,11 +34,11 @@ class Layout(NamedTuple):
     skip_lines : int
         Lines before the header, or before the first row.
     fields : list of str
-        Of the first line behind those.
+        Of the first line after those.
     width : int
         Fields of most rows.
     numbers : float
-        The share of numbers in the rows behind the first line.
+        The share of numbers in the rows after the first line.
     """
 
     separator: str
@@ -68,9 +68,9 @@ def find_layout(
     lines : sequence of bytes
         The first ones of a file.
     separator, mark : str, bytes
-        As the reader was told; another one is sought too.
+        As the caller gave it; others are tried too.
     skip_lines : int, default 0
-        Lines that are no part of the table, as the reader was told; there may be more.
+        Lines above the table, as the caller gave it; there may be more.
     named : collection of str
         Columns that were named: a line that holds them all is the header.
     columns : int, optional
@@ -150,7 +150,7 @@ def _fields(line: bytes, mark: bytes) -> list[str]:
 
 
 def is_name(field: str) -> bool:
-    """Tell whether a field may be a column's name: it has a letter, and is no number."""
+    """Tell whether a field may be a column's name: it has a letter, and is not a number."""
     return any(letter.isalpha() for letter in field) and not _is_number(field)
 
 
@@ -229,7 +229,7 @@ def warn_of_unnamed(unnamed: list[str], where: str, stacklevel: int) -> None:
     index = "as where pandas wrote the index of a frame, and will be learned from"
     leave = f"leave {'them' if several else 'it'} out with {{}}"
     warning = TableWarning(f"{where}: {what} no name, {index}", Remedy(leave, {"exclude": unnamed}))
-    warnings.warn(warning, stacklevel=stacklevel)
+    warn(warning, stacklevel=stacklevel)
 
 
 def advice(
@@ -250,7 +250,7 @@ def advice(
         found.append(f"{marks} separates columns")
     if layout.skip_lines != skip_lines:
         n = options["skip_lines"] = layout.skip_lines
-        found.append("line 1 is no row" if n == 1 else f"lines 1 to {n} are no rows")
+        found.append("line 1 is not a row" if n == 1 else f"lines 1 to {n} are not rows")
     holds_names = bool(named) and set(named) <= set(layout.fields)
     if columns is None and not holds_names and not layout.has_header:
         options["columns"] = some_names(layout.width)

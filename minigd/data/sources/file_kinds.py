@@ -145,7 +145,7 @@ _KINDS = {
         *(b"BZh%d1AY&SY" % level for level in range(1, 10)),
         opener="bz2.open",
     ),
-    "xz": _packed("a file packed by xz", "xz", b"\xfd7zXZ\0", opener="lzma.open"),
+    "xz": _packed("a file packed by xz", "xz", b"\xfd7zXZ\0", b"]\0\0", opener="lzma.open"),
     "zstd": _packed("a file packed by zstd", "zstd", b"\x28\xb5\x2f\xfd"),
     "lz4": _packed("a file packed by lz4", "lz4", b"\x04\x22\x4d\x18"),
     "compress": _packed("a file packed by compress", "gzip", b"\x1f\x9d"),
@@ -253,6 +253,8 @@ def check_kind(given: Any, expected: str = "text") -> None:
     if kind == "gzip":
         inside = _kind_of_head(_unpacked(begin_of(given, _HEAD)))
         what = f"packed by gzip, and inside is {HOLDS[inside]}"
+        if inside == "gzip":
+            what = "packed by gzip twice"
     raise TableError(f"{name} is {what}", _remedy(_KINDS[kind], given, name, kind))
 
 
@@ -365,6 +367,8 @@ def _kind_of_archive(given: Any) -> str:
 
 def _kind_of_head(head: bytes) -> str:
     """Return what a file is that begins so; an archive of any kind is "zip"."""
+    if head.startswith(GZIP):
+        return "gzip"
     mark = next((kind for mark, kind in _MARKS.items() if head.startswith(mark)), None)
     if mark is not None:
         return mark

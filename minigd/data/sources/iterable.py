@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.base import numbers
+from minigd.backends.frames import plain
 from minigd.data.sources.base import Pair, Source
 from minigd.data.sources.csv import _import_pandas
 from minigd.data.sources.csv_layout import unnamed_among, warn_of_unnamed
@@ -210,7 +211,10 @@ class IterableSource(Source):
         for piece in self._make():
             if not isinstance(piece, tuple) or len(piece) not in (1, 2):
                 raise DataError(f"{self._name} gives {type(piece).__name__}, not (x, y)")
-            arrays = [numbers(np.asarray(array), "xy"[i]) for i, array in enumerate(piece)]
+            arrays = [
+                numbers(np.asarray(plain(array, what)), what)
+                for what, array in zip("xy", piece, strict=False)
+            ]
             if len(arrays) == 2 and len(arrays[0]) != len(arrays[1]):
                 raise DataError(
                     f"{self._name} gives {len(arrays[0])} rows of x with {len(arrays[1])} of y"
@@ -332,7 +336,13 @@ def _frame(piece: Any, name: str) -> Any:
         # Whole numbers with gaps among them would lose digits as floats.
         piece = piece.to_pandas(integer_object_nulls=True) if arrow else piece.to_pandas()
     if isinstance(piece, Mapping):
-        piece = pandas.DataFrame(dict(piece))
+        try:
+            piece = pandas.DataFrame(dict(piece))
+        except ValueError as error:
+            raise DataError(
+                f"{name} gives a dict that is no table ({error}): its columns must be lists or "
+                "arrays of one dimension and one length"
+            ) from error
     if not isinstance(piece, pandas.DataFrame):
         raise DataError(
             f"{name} gives {type(piece).__name__}; a piece is a tuple (x, y), a frame, a dict of "

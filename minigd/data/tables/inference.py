@@ -4,7 +4,7 @@ Only rows that are kept decide what a column is. Columns that can't be used are 
 """
 
 import re
-import warnings
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -26,6 +26,7 @@ from minigd.data.tables.schema import (
     TextInNumbers,
 )
 from minigd.errors import DataError
+from minigd.progress import warn
 from minigd.types import Array
 
 MOST_LEVELS = 100
@@ -43,7 +44,7 @@ _DATE = re.compile(
     r"|\d{1,2}:\d\d(:\d\d)?|[A-Z][a-z]{2,8}\.? \d{1,2},? \d{4}|\d{1,2} [A-Z][a-z]{2,8}\.? \d{4}"
 )
 # What numbers wear in other notations: 1,234  $5  12%  1 000  −1
-_DRESS = str.maketrans("−", "-", ",.$€£%_' \u00a0\u202f")
+_DRESS = str.maketrans("−", "-", ",.$€£%_'’ \u00a0\u2009\u202f\u066b\u066c\uff0c\uff0e")
 
 
 class Place(Protocol):
@@ -242,6 +243,8 @@ class _Seen:
         self.whole = [Rounding("float32"), Rounding("float64")]
         self.rows = self.dropped = 0
         self.first_dropped = ""
+        self.missing: tuple[str, DataError] | None = None
+        """A column whose first value is missing, and the error, if it has a value further on."""
         self.words: dict[str, Counter[str]] = {}
 
     # One frame -------------------------------------------------------------------------------
@@ -251,6 +254,11 @@ class _Seen:
         missing = self.selection.missing
         there = frame[self.used].notna().to_numpy()
         self.empty -= {c for c, any_ in zip(self.used, there.any(axis=0), strict=True) if any_}
+        if self.missing is not None:
+            column, error = self.missing
+            if column not in self.empty:
+                raise error
+            return
         counts = {c: frame[c].value_counts(sort=False) for c in self.levels}
         for column, count in counts.items():
             self.texts[column].note(frame[column], count, self.table)
@@ -271,7 +279,11 @@ class _Seen:
             _refuse_values(frame, [c for c in whole if c in self.used], self.numbers, self.targets)
         except BadValue as bad:
             bad.row = int(kept[bad.row])
-            raise describe(self.table, bad) from None
+            error = describe(self.table, bad)
+            if bad.column not in self.empty:
+                raise error from None
+            self.missing = bad.column, error
+            return
         for column, count in counts.items():
             self._add_levels(column, count, int(count.sum()) < len(frame))
         if self.integer:
@@ -365,7 +377,7 @@ class _Seen:
             )
         found = {c: self.given.get(c) or sorted(self.levels[c]) for c in sorted(self.text)}
         classes = found.pop(targets[0]) if targets and targets[0] in self.text else None
-        exact = None
+        exact, whole = None, self.integer
         if self.integer and max(-self.low, self.high) >= MOST_EXACT:
             exact = _smallest(self.low, self.high)
             self.integer = exact is not None
@@ -379,29 +391,33 @@ class _Seen:
             self.rounding.dtype,
             exact=exact,
         )
-        problems = self._check_rounding()
+        problems = self._check_rounding(whole)
         self._warn_of_words()
         return FirstPass(
             schema, self.rows, self.dropped, self.first_dropped, problems, dict(self.words)
         )
 
-    def _check_rounding(self) -> dict[str, str]:
+    def _check_rounding(self, whole: bool) -> dict[str, str]:
         """Refuse a target, and warn of columns, whose differences the dtype would lose.
 
-        A target of whole numbers stays as it is, and is lost only where it is trained on as a
-        quantity; what each dtype loses of it is returned.
+        A target of whole numbers stays as it is, if 64 bits hold it, and is lost only where it is
+        trained on as a quantity; what each dtype loses of it is returned.
         """
         for j in np.flatnonzero(self.rounding.lost).tolist():
             column = self.numbers[j]
             problem = self.rounding.sentence(f"{self.name}: column {column!r}", j)
             if column not in self.targets:
-                warnings.warn(problem, stacklevel=5)
+                warn(problem, stacklevel=5)
             elif not self.integer:
                 raise DataError(problem)
-        if not self.integer or not self.rows:
+        if not whole or not self.rows:
             return {}
         what = f"{self.name}: column {self.targets[0]!r}"
-        return {str(r.dtype): r.sentence(what, 0) for r in self.whole if r.lost[0]}
+        lost = {str(r.dtype): r.sentence(what, 0) for r in self.whole if r.lost[0]}
+        dtype = str(self.rounding.dtype)
+        if not self.integer and dtype in lost:
+            raise DataError(lost[dtype])
+        return lost
 
     def _warn_of_words(self) -> None:
         """Warn where rows leave because a text of a column is a usual word for a missing value."""
@@ -416,7 +432,7 @@ class _Seen:
                     AS_VALUES,
                     Remedy("if it is missing, say so with {}", {"na": sorted(words)}),
                 )
-                warnings.warn(warning, stacklevel=5)
+                warn(warning, stacklevel=5)
 
     def _refuse_columns(self) -> None:
         """Refuse all columns that can't be used, in one message."""
@@ -457,7 +473,8 @@ class _Seen:
             missing = Remedy("if it means a missing value, pass {}", {"na": list(problem.odd)})
             if len(problem.odd) > 1:
                 missing = missing._replace(words="if such texts mean missing values, pass {}")
-            remedies = [missing] if target else [missing, out]
+            codes = len(problem.odd) > 1 and all(map(_has_digit, problem.odd))
+            remedies = [missing] if target else [out, missing] if codes else [missing, out]
             message = (
                 f"{problem.where}, column {column!r}: {first!r} is not a number, and most of the "
                 "column is"
@@ -546,6 +563,11 @@ class _Texts:
         self.kept_odd += int(counts[odd].sum()) if odd else 0
 
 
+def _has_digit(text: str) -> bool:
+    """Tell whether a text has a digit, as codes have, and words for a missing value do not."""
+    return any(letter.isdigit() for letter in text)
+
+
 def _smallest(low: int, high: int) -> str | None:
     """Return the dtype of whole numbers that holds two of them, or None."""
     for dtype in ("int64", "uint64"):
@@ -555,20 +577,23 @@ def _smallest(low: int, high: int) -> str | None:
 
 
 def _exactly(values: Array) -> Array:
-    """Return whole numbers in a dtype of whole numbers, or as floats where none holds them."""
+    """Return whole numbers in a dtype of whole numbers, or Python's own where none holds them."""
     if values.dtype.kind == "O":
-        return values.astype(_smallest(values.min(), values.max()) or np.float64)
+        return values.astype(_smallest(values.min(), values.max()) or object)
     return values.astype(np.int64) if values.dtype.kind in "fb" else values
 
 
 def is_dressed(value: str) -> bool:
     """Tell whether a text is a number in a notation that is not read.
 
-    >>> [is_dressed(value) for value in ("2,25", "$5", "2.25", "?", "2014.05.02")]
-    [True, True, False, False, False]
+    >>> [is_dressed(value) for value in ("2,25", "$5", "\uff11\uff12", "2.25", "?", "2014.05.02")]
+    [True, True, True, False, False, False]
     """
     if _DATE.fullmatch(value) is not None or read_number(value) is not None:
         return False
+    if not value.isascii():
+        # Digits of other scripts, each as the one of 0 to 9 that it means.
+        value = "".join(str(unicodedata.decimal(letter, letter)) for letter in value)
     return read_number(value.translate(_DRESS)) is not None
 
 
@@ -577,9 +602,13 @@ def _refuse_values(
 ) -> None:
     """Refuse the first value that is missing in a column that must be whole, or infinite."""
     first: BadValue | None = None
-    if not set(whole) - set(numbers) and np.isfinite(frame[numbers].to_numpy(np.float64)).all():
-        return
+    finite = np.isfinite(frame[numbers].to_numpy(np.float64)).all(axis=0)
+    # One column at a time is slow in pandas, and most are in order.
+    suspects = set(whole).difference(numbers)
+    suspects.update(c for c, good in zip(numbers, finite, strict=True) if not good)
     for column in dict.fromkeys((*whole, *numbers)):
+        if column not in suspects:
+            continue
         values = frame[column]
         bad = values.isna().to_numpy() if column in whole else np.zeros(len(frame), dtype=bool)
         if column in numbers:

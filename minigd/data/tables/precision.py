@@ -4,13 +4,13 @@ Numbers near 1e9 are 64 apart in float32, so that a column of such numbers that 
 constant, which any model learns without an error and without use.
 """
 
-import warnings
 from typing import Any
 
 import numpy as np
 
 from minigd.backends.base import backend_of
 from minigd.errors import DataError
+from minigd.progress import warn
 from minigd.types import Array
 
 _SAMPLE = 1000
@@ -68,6 +68,8 @@ class Rounding:
         low, high = np.fmin.reduce(x), np.fmax.reduce(x)
         if x.dtype.kind in "iu":
             moved, low, high = _moved(x, self.dtype), low.astype(object), high.astype(object)
+        elif x.dtype.kind == "O":
+            moved = np.vectorize(self._moved_beyond, otypes=[np.float64])(x)
         else:
             with np.errstate(over="ignore", invalid="ignore"):
                 moved = abs(x - x.astype(self.dtype))
@@ -75,6 +77,12 @@ class Rounding:
         self.low = np.fmin(self.low, low)
         self.high = np.fmax(self.high, high)
         self._moved = np.fmax(self._moved, np.fmax.reduce(moved))
+
+    def _moved_beyond(self, value: int) -> float:
+        """Return how far the conversion moves a whole number of more than 64 bits."""
+        with np.errstate(over="ignore"):
+            converted = float(self.dtype.type(float(value)))
+        return float(abs(int(converted) - value)) if np.isfinite(converted) else np.inf
 
     @property
     def lost(self) -> Array:
@@ -159,7 +167,7 @@ def check_rounding(x: Array, y: Array, dtype: Any, rows: Array | None = None) ->
         raise DataError(problem)
     problem = None if hasattr(x, "tocsr") else _problem(x, "x", dtype, rows)
     if problem is not None:
-        warnings.warn(problem, stacklevel=3)
+        warn(problem, stacklevel=3)
 
 
 def _problem(array: Array, what: str, dtype: Any, rows: Array | None) -> str | None:

@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from minigd.backends.base import Backend, backend_of
+from minigd.backends.base import Backend, backend_of, get_backend, numbers
 from minigd.backends.frames import (
     check_names,
     check_rows_alike,
@@ -24,7 +24,7 @@ from minigd.backends.frames import (
 from minigd.data.batches import Batches, as_batches
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Source
-from minigd.errors import check_integer, unknown_name
+from minigd.errors import check_integer, find_by_name
 from minigd.insight.coefficients import coefficients
 from minigd.interop.sklearn.targets import (
     first_rows,
@@ -215,7 +215,8 @@ class MiniBatchEstimator:
         check_rows_alike(X, y, sample_weight)
         numeric = isinstance(self, RegressorMixin)
         X, y = _valid(self, X, labels_of(y), reset=reset, multi_output=True, y_numeric=numeric)
-        if sample_weight is not None and not np.asarray(sample_weight).any():
+        weight = np.ones(1) if sample_weight is None else np.asarray(sample_weight)
+        if weight.dtype.kind in "biuf" and not weight.any():
             raise ValueError("all weights in sample_weight are zero: nothing is left to train on")
         y = self._array_targets(y.toarray() if hasattr(y, "toarray") else y, reset, classes)
         if fraction is None:
@@ -330,9 +331,7 @@ class MiniBatchEstimator:
         given = self.activation
         if isinstance(given, Layer):
             return type(given)(**given.config())
-        if isinstance(given, str) and given in ACTIVATIONS:
-            return ACTIVATIONS[given]()
-        raise unknown_name("activation", given, ACTIVATIONS)
+        return find_by_name("activation", given, ACTIVATIONS)()
 
     def _make_updater(self) -> Updater:
         updater = get_updater(self.updater)
@@ -444,6 +443,9 @@ class MiniBatchEstimator:
 
 def _valid(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
     """Return what scikit-learn's checks make of X, and of y; columns without numbers are named."""
+    _refuse_other(X, "X")
+    if options.get("y_numeric"):
+        _refuse_other(y[0], "y")
     try:
         return validate_data(estimator, X, *y, accept_sparse="csr", dtype=_DTYPES, **options)
     except (TypeError, ValueError):
@@ -451,6 +453,15 @@ def _valid(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
         if options.get("y_numeric"):
             plain(y[0], "y")
         raise
+
+
+def _refuse_other(x: Any, what: str) -> None:
+    """Refuse an array of which scikit-learn makes numbers that it does not hold.
+
+    Those are durations in any unit, times, bytes, and what a mask hides.
+    """
+    if isinstance(x, np.ndarray) and (x.dtype.kind in "mMSV" or isinstance(x, np.ma.MaskedArray)):
+        numbers(get_backend("numpy").here(x, what), what)
 
 
 def _about(trainer: Trainer) -> str:

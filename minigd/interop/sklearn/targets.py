@@ -6,6 +6,7 @@ Names of classes and columns are found where the source, or the source it is par
 import contextlib
 import copy
 from collections.abc import Iterator
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from minigd.backends.base import Workspace, backend_of
 from minigd.backends.frames import is_pandas, listed, plain
 from minigd.data.batches import Batches
-from minigd.data.row_weights import warn_of_unknown
+from minigd.data.row_weights import counting_rows, take_rows, warn_of_unknown
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Pair, Rows, Source
 from minigd.errors import DataError
@@ -84,6 +85,11 @@ def labels_of(y: Any) -> Any:
                 f"y holds a missing value at row {missing.argmax()} (counted from 0): remove such "
                 "rows, or fill them in"
             )
+    if getattr(getattr(y, "dtype", None), "kind", None) == "O":
+        # scikit-learn would make float64 of whole numbers.
+        array = np.asarray(y)
+        if array.size and all(isinstance(item, Integral) for item in array.flat):
+            y = array.tolist()
     return listed(y, "y") if isinstance(y, list | tuple) else y
 
 
@@ -147,9 +153,8 @@ def standardize(layer: Rescale, batches: Batches) -> None:
     for batch in batches.in_order():
         if batch.y is None:
             raise DataError(f"{batches.source!r} has no targets")
-        y, weight = backend_of(batch.y).to_numpy(batch.y).reshape(len(batch.y), -1), batch.weight
-        if weight is None:
-            moments.add(y)
-        elif (weight > 0).any():
-            moments.add(y[weight > 0], weight[weight > 0])
+        y = backend_of(batch.y).to_numpy(batch.y).reshape(len(batch.y), -1)
+        y, weight = (take_rows(a, counting_rows(batch.weight)) for a in (y, batch.weight))
+        if len(y):
+            moments.add(y, weight)
     layer.settle(moments)

@@ -91,6 +91,30 @@ def test_numbers_with_one_odd_cell_are_never_free_text():
         gd.IterableSource([strings], target="a", features=["y"])
 
 
+@pytest.mark.parametrize(
+    "digits", ["０１２３４５６７８９", "٠١٢٣٤٥٦٧٨٩", "۰۱۲۳۴۵۶۷۸۹", "०१२३४५६७८९"]
+)
+@pytest.mark.parametrize("n", [3, 150])
+@pytest.mark.parametrize("target", ["y", "a"])
+def test_columns_in_digits_of_another_script_are_no_categories(digits, n, target):
+    script = str.maketrans("0123456789", digits)
+    rows = [f"{str(10 + i).translate(script)},{i / 2}" for i in range(n)]
+    with pytest.raises(gd.DataError, match="column 'a' holds numbers in a notation") as caught:
+        csv(lines("a,y", rows), target=target)
+    assert f"{'10'.translate(script)!r} (line 2)" in str(caught.value)
+
+
+@pytest.mark.parametrize("block_size", [1, 20, 1 << 20])
+def test_a_mark_of_the_order_of_bytes_among_the_rows_is_part_of_its_cell(block_size):
+    rows = [f"{i},{i / 2}" for i in range(9)]
+    rows[6] = "\ufeff6,3"
+    with pytest.raises(gd.DataError, match=r"line 8, column 'a': '\\ufeff6' is not a number, and"):
+        csv(lines("a,y", rows), target="y", block_size=block_size)
+    rows[6] = "\ufeffa,y"
+    with pytest.raises(gd.DataError, match="line 8: the header once more"):
+        csv(lines("a,y", rows), target="y", block_size=block_size)
+
+
 def test_whole_codes_that_are_typed_as_text_are_categories():
     frame = pd.DataFrame({"zip": ["01234", "1234", "99999"], "y": [1.0, 2.0, 3.5]})
     assert gd.IterableSource([frame], target="y").names == ["zip=01234", "zip=1234", "zip=99999"]
@@ -152,7 +176,15 @@ def test_all_columns_that_must_be_left_out_are_in_one_message():
     ]
 
 
-@pytest.mark.parametrize("missing", ["drop", "category", 0.0])
+def test_a_few_codes_among_numbers_are_to_be_left_out_first():
+    rows = [f"{'PC 17599' if i == 5 else 'A/5 21' if i == 8 else 100 + i},{i}" for i in range(30)]
+    with pytest.raises(gd.DataError) as caught:
+        csv(lines("ticket,y", rows), target="y")
+    options = [list(remedy.options) for remedy in caught.value.remedies]
+    assert options == [["exclude"], ["na"], []]
+
+
+@pytest.mark.parametrize("missing", ["error", "drop", "category", 0.0])
 def test_a_column_without_any_value_is_named(missing):
     data = lines("a,empty,y", [f"{i},,{i / 2}" for i in range(30)])
     with pytest.raises(gd.DataError, match=r"column 'empty' has no value in any row.*'empty'\]"):
@@ -163,6 +195,16 @@ def test_a_column_without_any_value_is_named(missing):
         gd.IterableSource([frame], target="y", missing=missing)
     with pytest.raises(gd.DataError, match=r"column 'empty' has no value .* choose another target"):
         csv(data, target="empty", missing="drop")
+
+
+@pytest.mark.parametrize("block_size", [1, 20, 1 << 20])
+def test_a_column_that_begins_with_gaps_is_not_blank(block_size):
+    rows = [f"{i},,{'' if i < 20 else i},{i / 2}" for i in range(30)]
+    with pytest.raises(gd.DataError, match=r"line 2, column 'b': the value is missing"):
+        csv(lines("a,empty,b,y", rows), target="y", block_size=block_size)
+    words = [f"{'NA' if i < 20 else 'ZA'},{i}" for i in range(30)]
+    with pytest.raises(gd.DataError, match=r"line 2, column 'c': 'NA' means a missing value"):
+        csv(lines("c,y", words), target="y", block_size=block_size)
 
 
 # Which rows count ----------------------------------------------------------------------------
@@ -306,6 +348,20 @@ def test_what_is_beyond_whole_numbers_makes_a_quantity(late):
     assert y.tolist() == [*(float(2**60 + i * 2**40) for i in range(20)), float(late)]
 
 
+@pytest.mark.parametrize("ids", [[2**64 + 1, 2**64 + 2], [10**30 + 1, 10**30 + 2], [-1, -(2**64)]])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_target_beyond_64_bits_that_the_dtype_makes_one_is_refused(ids, dtype):
+    rows = [f"{i},{value}" for i, value in enumerate(ids * 5)]
+    pieces = [{"x": range(10), "id": np.array(ids * 5, dtype=object)}]
+    if ids[0] < 0:  # which are far apart
+        assert whole(csv(lines("x,id", rows), target="id", dtype=dtype))[1][1] == -(2.0**64)
+        return
+    with pytest.raises(gd.DataError, match=f"'id' goes from {ids[0]} to {ids[1]}, .* {dtype}"):
+        csv(lines("x,id", rows), target="id", dtype=dtype)
+    with pytest.raises(gd.DataError, match=f"'id' goes from {ids[0]} to {ids[1]}, .* {dtype}"):
+        gd.IterableSource(pieces, target="id", dtype=dtype)
+
+
 def test_a_text_among_big_whole_numbers_is_refused_with_its_place():
     rows = [f"{i},{2**60 + i}" for i in range(200)]
     rows[150] = "150,none"
@@ -368,6 +424,16 @@ def test_truth_values_are_the_numbers_0_and_1(values):
         assert whole(source)[0].tolist() == [[1.5, 1, 1], [2, 0, 2], [3, 1, 3]]
         y = whole(make(target="garden"))[1]
         assert (y.tolist(), y.dtype) == ([1, 0, 1], np.int64)
+
+
+@pytest.mark.parametrize("text", ["True", "false", "TRUE"])
+def test_truth_values_in_words_are_not_taken_for_missing_ones(text):
+    frame = pd.DataFrame({"a": [True, False, True], "b": [1.5, 2.0, 3.0], "y": [1.5, 2.0, 3.0]})
+    schema = gd.IterableSource([frame], target="y").schema
+    with pytest.raises(gd.DataError, match="write truth values as 1 and 0") as caught:
+        gd.CsvSource(io.BytesIO(f"b,a,y\n1,{text},2\n".encode()), schema=schema)
+    assert "na=" not in str(caught.value)
+    assert gd.CsvSource(io.BytesIO(b"b,a,y\n1,1,2\n"), schema=schema).rows == 1
 
 
 def test_dummies_of_pandas_are_numbers():

@@ -279,3 +279,25 @@ def test_one_changed_value_shows_in_the_fingerprint_wherever_it_is():
             prints.add(str(gd.IterableSource([(x, y)]).fingerprint()))
             array[row] = 0
     assert len(prints) == 7
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{"a": [1.0, 2.0], "y": [1.0]}, {"a": 1.0, "y": 2.0}, {"a": np.ones((2, 2)), "y": [1.0, 2.0]}],
+)
+@pytest.mark.parametrize("late", [False, True])
+def test_a_dict_that_is_no_table_is_refused(columns, late):
+    pieces = [{"a": [1.0, 2.0], "y": [1.0, 2.5]}] * late + [columns]
+    with pytest.raises(gd.DataError, match="the iterable gives a dict that is no table"):
+        gd.IterableSource(pieces, target="y")
+
+
+def test_frames_in_tuples_are_numbers_as_elsewhere():
+    dummies = pd.get_dummies(pd.DataFrame({"size": [1.5, 2.0], "color": ["red", "blue"]}))
+    half = pd.Series([0.5, 1.5], dtype="float16")
+    ((x, y),) = gd.IterableSource([(dummies, half)]).chunks()
+    assert x.tolist() == [[1.5, 0.0, 1.0], [2.0, 1.0, 0.0]]
+    assert y.tolist() == [0.5, 1.5]
+    text = pd.DataFrame({"size": [1.5], "color": ["red"]})
+    with pytest.raises(gd.DataError, match="x must hold numbers, and its column 'color' is"):
+        list(gd.IterableSource([(text, np.ones(1))]).chunks())

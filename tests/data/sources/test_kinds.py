@@ -455,3 +455,18 @@ def test_a_file_of_minigds_that_is_neither(tmp_path, capsys):
     source.take([0])
     assert main(["info", str(tmp_path / "index")]) == 1
     assert "index' was saved by minigd, and holds no model" in capsys.readouterr().err
+
+
+def test_a_table_that_is_packed_twice_or_by_old_lzma_is_named(tmp_path):
+    table = b"x,y\n" + b"".join(b"%d,%d.5\n" % (i, i) for i in range(50))
+    (tmp_path / "twice.csv.gz").write_bytes(gzip.compress(gzip.compress(table)))
+    with pytest.raises(gd.DataError, match=r"packed by gzip twice; unpack it: gzip -dc .*twice"):
+        gd.CsvSource(tmp_path / "twice.csv.gz", target="y")
+    (tmp_path / "once.csv").write_bytes(gzip.compress(table))
+    assert gd.CsvSource(tmp_path / "once.csv", target="y").rows == 50
+    old = tmp_path / "old.csv"
+    old.write_bytes(lzma.compress(table, format=lzma.FORMAT_ALONE))
+    with pytest.raises(gd.DataError, match=r"packed by xz; open it with CsvSource\(lzma.open"):
+        gd.CsvSource(old, target="y")
+    with lzma.open(old) as file:
+        assert gd.CsvSource(file, target="y").rows == 50

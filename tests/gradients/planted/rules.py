@@ -570,6 +570,84 @@ class TrainsItself(gd.Layer):
         return dx
 
 
+class CountsPasses(gd.Layer):
+    """x over a number that each training pass raises."""
+
+    def __init__(self):
+        self.state = {"n": 0}
+
+    def forward(self, x, train=False):
+        if train:
+            self.state["n"] += 1
+        return x / (1 + 0.1 * self.state["n"])
+
+    def backward(self, dy):
+        return dy / (1 + 0.1 * self.state["n"])
+
+
+class TurnsSign(gd.Layer):
+    """x and −x by turns."""
+
+    sign = 1
+
+    def forward(self, x, train=False):
+        self.sign = -self.sign if train else self.sign
+        return self.sign * x
+
+    def backward(self, dy):
+        return self.sign * dy
+
+
+class NotWhenNew(gd.Layer):
+    """2x in training and after it, and x before."""
+
+    def __init__(self):
+        self.used = False
+
+    def forward(self, x, train=False):
+        self.used = self.used or train
+        return 2 * x if self.used else x
+
+    def backward(self, dy):
+        return 2 * dy
+
+
+class ScaledByTheFirst(gd.Layer):
+    """x over the largest number of the first batch."""
+
+    largest = None
+
+    def forward(self, x, train=False):
+        if self.largest is None:
+            self.largest = float(abs(x.real).max())
+        return x / self.largest
+
+    def backward(self, dy):
+        return dy / self.largest
+
+
+class RunningNumber(gd.Layer):
+    """x, shifted in a prediction by the mean of all numbers seen, a number in an attribute."""
+
+    mean = 0.0
+
+    def forward(self, x, train=False):
+        if not train:
+            return x - self.mean
+        self.mean = 0.9 * self.mean + 0.1 * float(x.real.mean())
+        return x + 0
+
+    def backward(self, dy):
+        return dy
+
+
+class NarrowConstructor(gd.Dense):
+    """A subclass whose constructor takes less than `config` returns."""
+
+    def __init__(self):
+        super().__init__(3)
+
+
 class Float64Table(gd.Layer):
     """x times a table of no dtype, which makes float64 of it."""
 
@@ -731,6 +809,17 @@ SLIPS = [
     ),
     Slip("declared", RunningInPlace, r"a pass changes self.mean, an array.*running = \(\"mean\","),
     Slip("declared", TrainsItself, r"a pass changes self.a, an array.*self.add_param\(\"a\""),
+    *[
+        Slip("declared", layer, rf"a pass changes self\.{name}, a number, .*add_buffer\(\"\w+\", ")
+        for layer, name in (
+            (CountsPasses, r"state\['n'\]"),
+            (TurnsSign, "sign"),
+            (NotWhenNew, "used"),
+            (ScaledByTheFirst, "largest"),
+            (RunningNumber, "mean"),
+        )
+    ],
+    Slip("declared", NarrowConstructor, r"can't be copied.* argument 'units'\. Define config"),
     Slip("declared", Float64Table, f"self.table is float64: .*{BUFFER.format('table', 'table')}"),
     *[
         Slip("layers", layer, f"{layer.__name__} {how}.*declare its parameters in")
