@@ -390,9 +390,10 @@ def test_where_no_rate_makes_the_loss_fall_none_is_suggested_and_it_says_so(case
 
 
 def test_a_curve_without_a_suggestion_is_drawn_without_one():
-    matplotlib = pytest.importorskip("matplotlib")
-    matplotlib.use("Agg")
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pyplot.switch_backend("Agg")
     ax = gd.RateCurve([0.1, 1.0], [2.0, 3.0], None).plot()
+    pyplot.close(ax.figure)
     assert len(ax.get_lines()) == 1
     assert ax.get_legend() is None
 

@@ -36,7 +36,7 @@ class Clock:
         monkeypatch.setattr(Trainer, "_update", counted)
         monkeypatch.setattr(Trainer, "evaluate", slow)
         # The module, which the function of its name hides.
-        monkeypatch.setattr(sys.modules["minigd.race"], "clock", lambda: self.now)
+        monkeypatch.setattr(sys.modules["minigd.insight.race"], "clock", lambda: self.now)
 
 
 def rows(n=240):
@@ -526,7 +526,7 @@ def test_an_updater_that_all_would_share_is_refused():
 def test_the_bar_is_closed_where_a_run_fails(monkeypatch):
     closed = []
     monkeypatch.setattr(
-        sys.modules["minigd.race"].Watch, "close", lambda watch: closed.append(watch.what)
+        sys.modules["minigd.insight.race"].Watch, "close", lambda watch: closed.append(watch.what)
     )
 
     def build(seed):
