@@ -11,6 +11,8 @@ runs on all combinations, and the second on many examples, drawn anew.
 
 import gc
 import itertools
+import os
+import random
 import signal
 import sys
 from collections import defaultdict
@@ -28,7 +30,8 @@ from minigd.types import Array
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose how many examples a property is run on."""
+    """Choose how many examples a property is run on, and one order of sets for all workers."""
+    os.environ.setdefault("PYTHONHASHSEED", str(random.randrange(2**32)))
     settings.register_profile("ci", derandomize=True, deadline=None, max_examples=12)
     settings.register_profile("slow", deadline=None, max_examples=1000, print_blob=True)
     settings.load_profile("slow" if thorough(config) else "ci")
