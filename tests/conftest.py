@@ -9,7 +9,6 @@ meet in one of them. A property runs on the same few examples each time. Under `
 runs on all combinations, and the second on many examples, drawn anew.
 """
 
-import gc
 import itertools
 import os
 import random
@@ -77,11 +76,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     still = {id(item) for item in kept}
     config.hook.pytest_deselected(items=[item for item in items if id(item) not in still])
     items[:] = kept
-
-
-def pytest_collection_finish() -> None:
-    """Let no search for garbage go through the thousands of tests that were collected."""
-    gc.freeze()
 
 
 def beyond_pairs(items: list[Any]) -> list[Any]:
