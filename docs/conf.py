@@ -3,6 +3,7 @@
 `python -m sphinx -W --keep-going -b html docs docs/_build` builds it, without a network.
 """
 
+import pkgutil
 import re
 from typing import Any
 
@@ -58,6 +59,19 @@ def setup(app: Any) -> None:
     """Write formulas as MathML, which browsers draw without a script, and trim blocks of code."""
     app.add_html_math_renderer("mathml", (_inline_formula, None), (_block_formula, None))
     app.connect("doctree-read", _trim)
+    app.connect("warn-missing-reference", _needs_no_link)
+
+
+def _needs_no_link(app: Any, domain: Any, node: Any) -> bool | None:
+    """Accept names without a page: parameters, attributes and what is inside minigd, if it is."""
+    name = node["reftarget"]
+    if not name.startswith("minigd."):
+        # As numpydoc has it, single backticks also name what belongs to the thing described.
+        return re.fullmatch(r"[a-z]\w*", name) is not None or None
+    try:
+        return pkgutil.resolve_name(name) is not None
+    except (ImportError, AttributeError):
+        return None
 
 
 def _inline_formula(writer: Any, node: Any) -> None:

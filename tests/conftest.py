@@ -1,21 +1,94 @@
-"""What several tests share: the backends that a test of the engine runs on.
+"""What all tests share: the backends that a test of the engine runs on, and which tests run.
 
 A test that takes `backend` runs on NumPy, on the strict stand-in for CuPy, and on CuPy where a GPU
-is there; it is reported as skipped on CuPy where none is.
+answers. Where none does, whatever is marked `gpu` is not collected; `cupy` likewise where CuPy is
+not installed.
+
+A test marked `pairs` runs on so many of its combinations that each two values of two parameters
+meet in one of them. A property runs on the same few examples each time. Under `-m slow` the first
+runs on all combinations, and the second on many examples, drawn anew.
 """
 
+import itertools
+import os
+import random
 import signal
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from oracles import host_cuda, strict_cupy
 
 from minigd.backends.base import Backend, get_backend
 from minigd.backends.cupy import CupyBackend
 from minigd.errors import BackendError
 from minigd.types import Array
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose how many examples a property is run on, and one order of sets for all workers."""
+    os.environ.setdefault("PYTHONHASHSEED", str(random.randrange(2**32)))
+    settings.register_profile("ci", derandomize=True, deadline=None, max_examples=12)
+    settings.register_profile("slow", deadline=None, max_examples=1000, print_blob=True)
+    settings.load_profile("slow" if thorough(config) else "ci")
+
+
+def thorough(config: pytest.Config) -> bool:
+    """Return whether the tests were started with `-m slow`."""
+    return "slow" in config.option.markexpr and "not slow" not in config.option.markexpr
+
+
+def a_gpu_answers() -> bool:
+    """Return whether CuPy finds a GPU."""
+    try:
+        CupyBackend()
+    except BackendError:
+        return False
+    return True
+
+
+def cupy_is_installed() -> bool:
+    """Return whether CuPy itself can be imported."""
+    return find_spec("cupy") is not None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what can't run here, and combinations that show nothing new."""
+    kept = items
+    for name, there in (("gpu", a_gpu_answers), ("cupy", cupy_is_installed)):
+        if any(item.get_closest_marker(name) for item in kept) and not there():
+            kept = [item for item in kept if not item.get_closest_marker(name)]
+    if thorough(config):
+        for item in kept:
+            if item.get_closest_marker("hypothesis") or item.get_closest_marker("pairs"):
+                item.add_marker("slow")
+    else:
+        combined = defaultdict(list)
+        for item in kept:
+            if item.get_closest_marker("pairs"):
+                combined[item.nodeid.split("[")[0]].append(item)
+        left_out = {id(item) for each in combined.values() for item in beyond_pairs(each)}
+        kept = [item for item in kept if id(item) not in left_out]
+    still = {id(item) for item in kept}
+    config.hook.pytest_deselected(items=[item for item in items if id(item) not in still])
+    items[:] = kept
+
+
+def beyond_pairs(items: list[Any]) -> list[Any]:
+    """Return the items of one test in which no two values meet that do not meet in the others."""
+    values = [[(name, id(value)) for name, value in i.callspec.params.items()] for i in items]
+    meetings = [set(itertools.combinations(each, 2)) for each in values]
+    missing, left = set().union(*meetings), list(range(len(items)))
+    while missing:
+        best = max(left, key=lambda i: len(meetings[i] & missing))
+        missing -= meetings[best]
+        left.remove(best)
+    return [items[i] for i in left]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -53,11 +126,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> CupyBackend:
 
 @pytest.fixture
 def gpu() -> CupyBackend:
-    """Return CuPy on a real GPU, or skip and say why."""
-    try:
-        return CupyBackend()
-    except BackendError as error:
-        pytest.skip(str(error))
+    """Return CuPy on a real GPU; what takes it is marked `gpu`."""
+    return CupyBackend()
 
 
 @pytest.fixture(params=["numpy", "stand-in", pytest.param("cupy", marks=pytest.mark.gpu)])

@@ -7,7 +7,8 @@ from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from oracles import host_cuda, strict_cupy
 from scipy import special
@@ -111,6 +112,7 @@ def test_tanh_and_sigmoid_to_the_last_digits(backend, x):
 
 @pytest.mark.parametrize("y", [0.0, 1.0])
 @pytest.mark.parametrize("z", [*ORDINARY, -700.0, 700.0])
+@pytest.mark.pairs
 def test_cross_entropy_of_a_label_has_a_small_relative_error(backend, z, y):
     expected = exactly(lambda z, y: (1 + z.exp()).ln() - z * y, z, y)
     if abs(z) == 700:  # fifty digits do not hold 1 + exp(−700)
@@ -260,6 +262,7 @@ def test_softmax_of_huge_logits_in_float32(backend):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", INPUTS)
+@pytest.mark.pairs
 def test_a_dtype_stays_what_it_is(backend, name, dtype):
     inputs = [backend.asarray(a) for a in draw(name, (5, 3), dtype)]
     assert {str(result.dtype) for result in call(name, *inputs)} == {dtype}
@@ -297,7 +300,7 @@ def test_inputs_are_not_modified(backend, name):
 # The executors --------------------------------------------------------------------------------
 
 
-@settings(derandomize=True, deadline=None, max_examples=150)
+@examples(50)
 @given(
     name=st.sampled_from(list(INPUTS)),
     rows=st.integers(1, 200),
@@ -355,7 +358,7 @@ if np.finfo("longdouble").eps == EPS:
 def test_every_executor_gives_the_numbers_of_the_plain_formula(name, which):
     backend = executor(which)
 
-    @settings(derandomize=True, deadline=None, max_examples=15)
+    @examples(12)
     @given(
         rows=st.integers(1, 300),
         width=st.integers(1, 40),
@@ -455,7 +458,7 @@ def test_a_sigmoid_of_any_number_is_between_0_and_1_and_says_nothing(path, dtype
     np.testing.assert_allclose(y, special.expit(x.astype("longdouble")), rtol=1e-6, atol=4 * tiny)
 
 
-@settings(derandomize=True, deadline=None, max_examples=200)
+@examples(50)
 @given(x=st.floats(-600, 600), step=st.sampled_from([1e-20, -1e-20, 1e-30]))
 def test_the_complex_step_of_a_sigmoid_is_its_derivative(x, step):
     slope = formulas.sigmoid(np.array([x + 1j * step])).imag[0] / step
@@ -511,7 +514,7 @@ def test_the_gradient_of_soft_and_smoothed_labels(path, dtype, alpha):
     assert (error <= 8 * np.finfo(dtype).eps * terms + np.finfo(dtype).tiny * size).all()
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@examples(25)
 @given(size=st.integers(1, 60_000), name=st.sampled_from(list(UPDATE)))
 def test_flat_vectors_longer_than_a_slice(size, name):
     inputs = draw(name, (size,), "float32")
@@ -526,6 +529,7 @@ def test_flat_vectors_longer_than_a_slice(size, name):
 
 @pytest.mark.parametrize("rows", [3, 40_000])
 @pytest.mark.parametrize("name", INPUTS)
+@pytest.mark.pairs
 def test_where_false_changes_nothing_and_true_everything(backend, name, rows):
     if rows > 3 and name not in UPDATE:
         rows = 9_000  # more than one slice of two columns

@@ -47,9 +47,9 @@ def export_onnx(
     """Write a model's predictions to an ONNX file.
 
     The graph has one input, ``x`` of shape (n, n_in), and one output, ``y`` of shape (n, n_out),
-    what `model.predict` returns; n is open. BatchNorm uses its running statistics, Dropout leaves
-    out nothing, and Standardize and Rescale are inside, so that x and y are in their own units.
-    The operators are those of opset 9, `minigd.interop.onnx.OPSET`.
+    what `minigd.Sequential.predict` returns; n is open. BatchNorm uses its running statistics,
+    Dropout leaves out nothing, and Standardize and Rescale are inside, so that x and y are in their
+    own units. The operators are those of opset 9, `minigd.interop.onnx.OPSET`.
 
     Parameters
     ----------

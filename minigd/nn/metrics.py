@@ -26,7 +26,7 @@ class Metric:
     """
 
     more_is_better: bool = False
-    """Whether a larger value is a better one, for `EarlyStopping`."""
+    """Whether a larger value is a better one, for `minigd.EarlyStopping`."""
 
     needs_rows: bool = False
     """Whether a total is rows, of which all of an epoch are put one below the other."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Backend, Workspace, get_backend, numbers
+from minigd.backends.base import Backend, get_backend, numbers
 from minigd.backends.frames import check_names, names_of
 from minigd.backends.on_demand import call
 from minigd.backends.workspace import Workspace

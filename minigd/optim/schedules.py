@@ -147,7 +147,7 @@ class ExponentialDecay(StepDecay):
     >>> [schedule(updates, 0) for updates in (0, 50, 100)]
     [1.0, 0.5, 0.25]
 
-    Source: Abadi et al. (2015), "TensorFlow", `tf.train.exponential_decay`; in continuous form
+    Source: Abadi et al. (2015), "TensorFlow", ``tf.train.exponential_decay``; in continuous form
     Bengio (2012), "Practical recommendations for gradient-based training", section 3.1.1.
     """
 

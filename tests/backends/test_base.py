@@ -9,7 +9,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
@@ -316,7 +317,7 @@ def test_numbers_whose_squares_overflow_are_finite(backend):
         backend.check_finite(backend.asarray(np.full((3, 3), largest, dtype=dtype)), "x")
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@examples(25)
 @given(
     shape=st.tuples(st.integers(1, 40), st.integers(1, 5)),
     places=st.lists(st.integers(0, 199), max_size=4),

@@ -7,7 +7,8 @@ import types
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
@@ -128,7 +129,7 @@ def bring(sizes, steps):
     sizes=st.lists(st.integers(1, 5), min_size=1, max_size=12),
     steps=st.lists(st.integers(0, 2), max_size=30),
 )
-@settings(max_examples=200, deadline=None)
+@examples(50)
 def test_each_batch_is_seen_whole_whatever_the_streams_do(sizes, steps):
     _, seen = bring(sizes, steps)
     assert len(seen) == len(sizes)

@@ -12,18 +12,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from budgets import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
 import minigd as gd
 
-properties = settings(
-    derandomize=True,
-    deadline=None,
-    max_examples=5,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+properties = examples(5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 N = 60
 RNG = np.random.default_rng(0)
 # Whole halves, so that no source can round them; exactness of the parser has its own test.

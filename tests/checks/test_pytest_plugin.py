@@ -86,8 +86,10 @@ def test_what_may_be_meant_is_a_warning(run):
             return dy * self.table
     """
     result = run("-W", "default", mylayer=table)
-    result.assert_outcomes(passed=1, warnings=1)
+    # pytest may warn, too, of a minigd that is imported already.
+    result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*LayerWarning: Table: it uses self.table, an array, which*"])
+    assert str(result.stdout).count("LayerWarning: ") == 1
 
 
 def test_what_training_refuses_is_the_message_and_no_traceback(run):

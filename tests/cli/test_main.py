@@ -12,7 +12,8 @@ import warnings
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd
@@ -244,7 +245,7 @@ TABLES = st.builds(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@examples(25)
 @given(data=st.one_of(TABLES, st.binary(max_size=60), st.binary().map(b"PK\x03\x04".__add__)))
 def test_whatever_a_file_holds_it_is_trained_on_or_refused_in_a_line(data):
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()) as err:

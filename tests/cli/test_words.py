@@ -7,14 +7,15 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minigd.cli.main import main, parser
 from minigd.cli.messages import in_shell, in_words_of_the_shell, message_of
 from minigd.data.tables.remedy import Remedy, TableError, TableWarning
 
-properties = settings(derandomize=True, deadline=None, max_examples=100)
+properties = examples(50)
 
 
 @pytest.mark.parametrize(

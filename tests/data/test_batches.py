@@ -7,12 +7,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
 
-properties = settings(derandomize=True, deadline=None, max_examples=60)
+properties = examples(25)
 counts = st.integers(1, 400)
 batch_sizes = st.none() | st.integers(1, 450)
 

@@ -8,7 +8,8 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
@@ -54,7 +55,7 @@ def test_truth_values_are_their_names_and_their_numbers():
     assert not same_label("True", "true")
 
 
-@settings(derandomize=True, max_examples=300)
+@examples(50)
 @given(st.integers(-(2**70), 2**70))
 def test_every_whole_number_is_its_text(number):
     assert same_label(number, str(number))
@@ -63,7 +64,7 @@ def test_every_whole_number_is_its_text(number):
     assert not same_label(str(number), "0" + str(abs(number)))
 
 
-@settings(derandomize=True, max_examples=300)
+@examples(50)
 @given(st.text(), st.text())
 def test_texts_are_the_same_where_they_are_equal_or_whole_numbers(one, other):
     assert same_label(one, one)
@@ -177,6 +178,7 @@ LABELS = {"ints": [1, 2], "texts": ["1", "2"], "floats": [1.0, 2.0], "uint8": np
 @pytest.mark.parametrize("values", LABELS.values(), ids=LABELS)
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
 @pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.pairs
 def test_a_classifier_takes_the_same_labels(values, key, early_stopping):
     x, y = numbered(values)
     settings = {"epochs": 3, "random_state": 0, "early_stopping": early_stopping}
@@ -192,6 +194,7 @@ def test_a_classifier_takes_the_same_labels(values, key, early_stopping):
 @pytest.mark.parametrize("make", [*NUMBERS.values(), *NAMES.values()], ids=[*NUMBERS, *NAMES])
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
 @pytest.mark.parametrize("by", ["source", "Batches"])
+@pytest.mark.pairs
 def test_a_classifier_of_a_source_takes_the_same_labels(tmp_path, make, key, by):
     x, y = numbered()
     data = make(tmp_path, x, y)

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
@@ -89,6 +90,7 @@ def lent():
 @layouts
 @dtypes
 @pytest.mark.parametrize("into", ["fresh memory", "a workspace"])
+@pytest.mark.pairs
 def test_a_batch_holds_the_rows_of_the_array(layout, dtype, into):
     x = LAYOUTS[layout](numbers(dtype, 230))
     truth = np.array(x)
@@ -119,7 +121,7 @@ def test_a_shuffled_epoch_copies_no_more_than_a_batch_at_a_time(layout, dtype):
     assert max(found) < 1.5 * index + 3 * piece
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@examples(25)
 @given(st.data())
 def test_any_strided_view_gives_its_rows(data):
     base = np.arange(7 * 11 * 5.0).reshape(7, 11, 5)
@@ -184,6 +186,7 @@ def trained(x, y, shuffle=True, dtype="float32", **settings):
 @layouts
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int64"])
+@pytest.mark.pairs
 def test_training_comes_to_the_bits_of_a_c_array(layout, shuffle, dtype):
     x = LAYOUTS[layout](numbers(dtype, 230))
     truth = np.array(x).astype(dtype)

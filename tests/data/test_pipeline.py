@@ -7,12 +7,13 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minigd.data.pipeline import cut, prefetched, shuffled
 
-properties = settings(derandomize=True, deadline=None, max_examples=60)
+properties = examples(25)
 lengths = st.lists(st.integers(0, 12), max_size=12)
 sizes = st.integers(1, 30)
 

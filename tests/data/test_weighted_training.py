@@ -7,7 +7,8 @@ import inspect
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -114,7 +115,7 @@ def test_a_batch_is_the_weighted_sum_of_its_rows_over_the_sum_of_weights(backend
     assert abs(own - expected).max() <= 1e-12 * abs(expected).max()
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@examples(25)
 @given(
     st.sampled_from(list(TASKS)),
     st.integers(1, 25),
@@ -326,6 +327,7 @@ def test_a_batch_brings_the_weights_of_its_rows(tmp_path, source, order):
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("order", ORDERS)
 @sources
+@pytest.mark.pairs
 def test_linear_regression_is_the_weighted_loop_of_the_textbook(
     tmp_path, source, order, accumulate
 ):
@@ -489,6 +491,7 @@ def junk_in(x, y, weight, junk):
 
 @pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
 @tasks
+@pytest.mark.pairs
 def test_a_row_of_weight_zero_may_hold_anything(backend, task, junk):
     x, weight = rows(), some_weights()
     y = targets(task, x)
@@ -510,6 +513,7 @@ def test_a_row_of_weight_zero_may_hold_anything(backend, task, junk):
 @pytest.mark.parametrize("task", ["classes", "huber"])
 @pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
 @sources
+@pytest.mark.pairs
 def test_a_row_of_weight_zero_may_hold_anything_in_every_source(tmp_path, source, junk, task):
     if source in (write_csv, table, SOURCES["cached"]) and not np.isfinite(junk).all():
         pytest.skip("what is missing in a file is refused when it is read, or filled in")

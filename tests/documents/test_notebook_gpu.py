@@ -21,6 +21,7 @@ sys.modules["cupy"] = strict_cupy
 """
 
 
+@pytest.mark.notebooks
 @pytest.mark.filterwarnings("ignore:unclosed (event loop|.*socket):ResourceWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:(jupyter_|nbclient|zmq|traitlets)")
 @pytest.mark.skipif(host_cuda.compiler() is None, reason=host_cuda.MISSING)

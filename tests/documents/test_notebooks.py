@@ -116,6 +116,7 @@ def run(path, tmp_path, monkeypatch):
     return _runs[path]
 
 
+@pytest.mark.notebooks
 def test_it_runs_from_any_folder_without_an_error_or_a_word_on_stderr(run):
     notebook, left = run
     said = [output.text for output in outputs(notebook) if output.get("name") == "stderr"]
@@ -124,6 +125,7 @@ def test_it_runs_from_any_folder_without_an_error_or_a_word_on_stderr(run):
     assert left == [], "files left behind"
 
 
+@pytest.mark.notebooks
 def test_the_file_holds_what_a_run_prints_and_quotes(path, run):
     if path.stem.endswith("gpu") and gpu_is_there():
         pytest.skip("the file holds what a machine without a GPU prints")

@@ -7,7 +7,8 @@ import contextlib
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from budgets import examples
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import minigd as gd
@@ -76,6 +77,7 @@ def assert_last_good(trainer, last):
 @updaters
 @pytest.mark.parametrize("share", [0.35, 0.6, 0.9999])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.pairs
 def test_a_huge_learning_rate_leaves_the_last_good_parameters(backend, updater, dtype, share):
     rate = float(np.finfo(dtype).max) ** share
     trainer = regression(updater(rate), dtype, backend)
@@ -234,7 +236,7 @@ def test_adam_never_stops_a_parameter_in_silence():
     assert_finite(trainer)
 
 
-@settings(derandomize=True, deadline=None, max_examples=150)
+@examples(50)
 @given(
     st.sampled_from(list(UPDATERS)),
     st.sampled_from(["float32", "float64"]),

@@ -8,7 +8,8 @@ import inspect
 import numpy as np
 import pytest
 from backends.test_cuda_kernels import Texts, as_cupy_writes_it, nvrtc_compile
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from oracles import host_cuda, strict_cupy
 
@@ -74,7 +75,7 @@ def stepped(model, loss, x, y, scale, fuse):
     weighted=st.booleans(),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=150, deadline=None, derandomize=True)
+@examples(50)
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_fused_step_gives_the_numbers_of_the_layers(
     name, data, n, inputs, outputs, weighted, seed
@@ -480,6 +481,7 @@ ROWS = [f for f in FORMS if kernels.program_of(f, FORMS[f]).by_row]
 @pytest.mark.parametrize("warp", [4, 32])
 @pytest.mark.parametrize("columns", [1, 3, 40])
 @pytest.mark.parametrize("formula", ROWS, ids=lambda formula: formula.__name__)
+@pytest.mark.pairs
 def test_the_threads_of_a_warp_put_their_parts_together(formula, columns, warp):
     rng, rows = np.random.default_rng(0), 5
     shapes = {"each": (rows, columns), "row": (rows, 1), "column": (columns,)}

@@ -7,7 +7,8 @@ import inspect
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -91,7 +92,7 @@ def close(formula, plain, compiled):
     dtype=st.sampled_from(["float32", "float64"]),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=25, deadline=None)
+@examples(15)
 def test_a_compiled_formula_gives_the_numbers_of_the_written_one(formula, shape, dtype, seed):
     close(formula, *both(formula, inputs_of(formula, shape, dtype, seed)))
 
@@ -323,7 +324,7 @@ def test_the_choice_does_not_depend_on_how_epochs_are_split(monkeypatch):
 @given(
     n=st.integers(1, 300), units=st.integers(2, 70), dtype=st.sampled_from(["float32", "float64"])
 )
-@settings(max_examples=60, deadline=None)
+@examples(25)
 def test_rows_are_added_and_summed_to_the_bits_of_numpy(n, units, dtype):
     rng = np.random.default_rng([n, units])
     y, b = rng.normal(size=(n, units)).astype(dtype), rng.normal(size=units).astype(dtype)

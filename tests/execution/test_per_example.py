@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
@@ -47,7 +48,7 @@ def gradient(model, loss, x, y):
     loss=st.sampled_from(sorted(LOSSES)),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=60, deadline=None)
+@examples(25)
 def test_norms_are_those_of_batches_of_one(n, hidden, loss, seed):
     x, y = rows(n, loss, seed)
     model = network(hidden, loss, seed)

@@ -7,7 +7,8 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
@@ -72,7 +73,7 @@ def recorded(trainer):
     dtype=st.sampled_from(["float32", "float64"]),
     bias=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@examples(25)
 def test_a_replay_gives_the_bits_of_the_layers(
     n, batch_size, width, units, hidden, loss, dtype, bias
 ):

@@ -19,6 +19,7 @@ weighted = pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted
 @weighted
 @pytest.mark.parametrize("method", ["complex", "central"])
 @pytest.mark.parametrize("n", [1, 6])
+@pytest.mark.pairs
 def test_backward_is_n_times_the_derivative_of_the_mean(name, method, n, weighted):
     loss_checks.loss_gradient(name, method, n, weighted)
 
@@ -26,6 +27,7 @@ def test_backward_is_n_times_the_derivative_of_the_mean(name, method, n, weighte
 @cases
 @weighted
 @pytest.mark.parametrize("n", [1, 6])
+@pytest.mark.pairs
 def test_forward_is_the_mean_of_the_definition(name, n, weighted):
     loss_checks.loss_value(name, n, weighted)
 

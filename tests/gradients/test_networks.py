@@ -3,11 +3,12 @@
 A hundred networks without an error must also be a hundred checks without a false alarm.
 """
 
+from budgets import examples
 from gradients import network_checks
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-drawn = settings(derandomize=True, deadline=None, max_examples=100)
+drawn = examples(12)
 hidden = st.lists(
     st.tuples(st.sampled_from(list(network_checks.HIDDEN)), st.integers(1, 6)), max_size=3
 )

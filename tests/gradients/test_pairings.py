@@ -15,6 +15,7 @@ LEFT_OUT = [
 
 @pairings
 @pytest.mark.parametrize("method", ["complex", "central"])
+@pytest.mark.pairs
 def test_gradients_are_derivatives(output, loss, method):
     network_checks.network_gradient(output, loss, method)
 

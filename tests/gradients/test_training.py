@@ -4,8 +4,9 @@ Each is held to the formula on paper, over 100 steps or over 2300 rows, weighted
 """
 
 import pytest
+from budgets import examples
 from gradients import training_checks as checks
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 
@@ -61,7 +62,7 @@ def test_windows_of_2300_rows_are_large_batches(weighted):
     checks.window_is_one_large_batch(weighted=weighted)
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@examples(25)
 @given(
     n=st.integers(1, 80),
     batch_size=st.integers(1, 30),

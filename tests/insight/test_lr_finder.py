@@ -329,6 +329,7 @@ def test_twenty_seeds_of_diabetes_all_get_a_rate_from_the_range_that_was_tried(b
 @pytest.mark.parametrize("batch_size", BATCH_SIZES)
 @pytest.mark.parametrize("updater", ["adam", "sgd"])
 @pytest.mark.parametrize("name", SETS)
+@pytest.mark.pairs
 def test_training_with_the_suggestion_lowers_the_loss(name, updater, batch_size):
     for seed in range(3):
         X, y, loss, end = SETS[name]()
@@ -345,6 +346,7 @@ def test_training_with_the_suggestion_lowers_the_loss(name, updater, batch_size)
 @pytest.mark.parametrize("bounds", [(1e-3, 1e-1), (0.01, 0.05), (1e-9, 1e3), (1e-2, 1e2)])
 @pytest.mark.parametrize("updates", [5, 20, 100])
 @pytest.mark.parametrize("batch_size", BATCH_SIZES)
+@pytest.mark.pairs
 def test_no_rate_outside_the_bounds_is_suggested(bounds, updates, batch_size):
     X, y, loss, end = standard_diabetes()
     lowest, highest = bounds
@@ -388,9 +390,10 @@ def test_where_no_rate_makes_the_loss_fall_none_is_suggested_and_it_says_so(case
 
 
 def test_a_curve_without_a_suggestion_is_drawn_without_one():
-    matplotlib = pytest.importorskip("matplotlib")
-    matplotlib.use("Agg")
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pyplot.switch_backend("Agg")
     ax = gd.RateCurve([0.1, 1.0], [2.0, 3.0], None).plot()
+    pyplot.close(ax.figure)
     assert len(ax.get_lines()) == 1
     assert ax.get_legend() is None
 

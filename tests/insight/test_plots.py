@@ -11,7 +11,8 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import colors, pyplot
 from matplotlib.axes import Axes
@@ -359,7 +360,7 @@ def test_a_rate_curve_is_drawn_as_it_is():
 numbers = st.integers(-(10**6), 10**6).map(lambda k: k / 8)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(15)
 @given(rows=st.lists(st.tuples(numbers, numbers), min_size=1, max_size=20))
 def test_predictions_are_drawn_against_the_truth(rows):
     true, predicted = np.array(rows).T

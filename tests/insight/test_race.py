@@ -9,7 +9,8 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
@@ -202,7 +203,7 @@ def test_ties_do_not_chain():
     ]  # fmt: skip
 
 
-@settings(derandomize=True, deadline=None, max_examples=200)
+@examples(50)
 @given(
     st.integers(1, 4).flatmap(
         lambda seeds: st.lists(

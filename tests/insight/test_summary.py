@@ -69,6 +69,7 @@ def trained(layers, outputs, batch_size, updater="adam", backend="numpy", **opti
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("batch_size", [1, 2, 33, 100])
 @networks
+@pytest.mark.pairs
 def test_work_arrays_are_those_of_a_real_training(backend, layers, outputs, batch_size, dtype):
     trainer = trained(layers, outputs, batch_size, backend=backend, dtype=dtype)
     summary = trainer.model.summary(batch_size)

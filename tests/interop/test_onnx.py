@@ -13,7 +13,8 @@ import onnx
 import onnx.reference
 import onnxruntime
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
@@ -138,7 +139,7 @@ def path(tmp_path_factory):
     return tmp_path_factory.mktemp("onnx") / "m.onnx"
 
 
-@settings(max_examples=300, deadline=None)
+@examples(50)
 @given(drawn=models())
 def test_onnx_runtime_agrees_with_every_model(path, drawn):
     model, x = drawn

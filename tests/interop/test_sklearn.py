@@ -13,7 +13,8 @@ import joblib
 import numpy as np
 import pytest
 import sklearn
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import base, datasets, exceptions, linear_model, neural_network
 from sklearn.calibration import CalibratedClassifierCV
@@ -431,7 +432,7 @@ def test_a_parameter_that_makes_no_sense_is_refused_by_fit(Estimator, settings, 
 # Weights --------------------------------------------------------------------------------------
 
 
-@settings(max_examples=15, deadline=None)
+@examples(12)
 @given(
     weights=st.lists(st.integers(0, 4), min_size=40, max_size=40),
     hidden=st.sampled_from([(), (5,)]),

@@ -147,6 +147,7 @@ def test_class_logits_of_ten_thousand_in_float32(backend):
     "loss", [MSE(), Huber(), BCE(True), BCE(), CCE(True), CCE(), BCE(True, 0.1), CCE(True, 0.1)]
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.pairs
 def test_value_and_gradient_have_the_outputs_dtype_and_device(backend, loss, dtype):
     z = backend.asarray(np.full((4, 3), 0.25), dtype=dtype)
     y = backend.asarray(np.eye(3, dtype="float64")[[0, 1, 2, 0]])
@@ -361,6 +362,7 @@ def some_weights(n=9):
 
 @weighed
 @pytest.mark.parametrize("on_device", [False, True])
+@pytest.mark.pairs
 def test_a_weighted_loss_is_the_weighted_mean_of_its_rows(backend, case, on_device):
     make, (z, y), _ = WEIGHED[case]
     weight = some_weights()
@@ -405,6 +407,7 @@ def test_whole_weights_are_repeated_rows(backend, case):
 
 @weighed
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.pairs
 def test_a_row_of_weight_0_adds_nothing_whatever_it_holds(backend, case, dtype):
     make, (z, y), (bad_z, bad_y) = WEIGHED[case]
     z, y, weight = z.astype(dtype), np.array(y), some_weights()
@@ -505,6 +508,7 @@ def test_a_vector_of_targets_is_a_column_and_is_never_broadcast(backend, loss):
         ((0, 1), (0,), "no rows"),
     ],
 )
+@pytest.mark.pairs
 def test_shapes_that_do_not_fit_are_refused(backend, loss, z, y, words):
     z, y = backend.asarray(np.full(z, 0.5)), backend.asarray(np.ones(y))
     with pytest.raises(gd.DataError, match=words):

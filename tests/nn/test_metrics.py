@@ -151,6 +151,7 @@ def scikit_learns(name, p, y, weight):
 @cut
 @weighed
 @pytest.mark.parametrize("name", ["accuracy", "precision", "recall", "f1", "roc_auc"])
+@pytest.mark.pairs
 def test_metrics_of_classes_are_scikit_learns_however_the_epoch_is_cut(
     backend, name, kind, sizes, weight
 ):
@@ -179,6 +180,7 @@ def of_numbers(name, p, y, weight):
 @weighed
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("name", ["mae", "mse", "rmse", "r2"])
+@pytest.mark.pairs
 def test_metrics_of_numbers_are_scikit_learns_however_the_epoch_is_cut(
     backend, name, k, sizes, weight
 ):
@@ -303,6 +305,7 @@ def test_r2_keeps_its_digits_far_from_zero(backend, shift, weight):
 @weighed
 @pytest.mark.parametrize("size", [1e30, -1e30, 1e-30])
 @pytest.mark.parametrize("name", ["mae", "mse", "rmse", "r2"])
+@pytest.mark.pairs
 def test_squares_that_a_dtype_can_not_hold_are_counted(backend, name, size, weight):
     # The square of 1e30 is beyond float32, and that of 1e-30 is 0 in it.
     rng = np.random.default_rng(0)
@@ -448,6 +451,7 @@ def fixed(end, logits, backend):
 
 @pytest.mark.parametrize("logits", SURE.values(), ids=SURE)
 @pytest.mark.parametrize("end", ENDS)
+@pytest.mark.pairs
 def test_rows_of_which_a_model_is_sure_have_their_ranks(backend, end, logits):
     model, loss, X = fixed(end, logits, backend)
     seen, y = Seen(), np.array([0, 0, 1, 1])

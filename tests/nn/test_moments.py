@@ -7,7 +7,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import r2_score
 
@@ -30,7 +31,7 @@ def parts(n, sizes):
     return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
 
 
-@settings(derandomize=True, deadline=None, max_examples=200)
+@examples(50)
 @given(offsets, cuts, st.booleans(), st.sampled_from(["float32", "float64"]), st.integers(0, 99))
 def test_a_constant_column_has_that_mean_and_no_spread(constant, sizes, weighted, dtype, seed):
     n = sum(sizes)
@@ -46,7 +47,7 @@ def test_a_constant_column_has_that_mean_and_no_spread(constant, sizes, weighted
     assert moments.variance[0] == 0
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@examples(25)
 @given(cuts, st.sampled_from([0.0, 1.0, 1e6]), st.booleans(), st.integers(0, 99))
 def test_moments_are_those_of_fractions(sizes, shift, weighted, seed):
     n = sum(sizes)
@@ -84,7 +85,7 @@ def r2_of(p, y, sizes, weight=None):
     return R2().value(total, 1.0)
 
 
-@settings(derandomize=True, deadline=None, max_examples=200)
+@examples(50)
 @given(offsets, cuts, st.booleans(), st.sampled_from(["float32", "float64"]), st.integers(0, 99))
 def test_r2_of_a_constant_target_is_0_and_1_where_predictions_are_exact(
     constant, sizes, weighted, dtype, seed
@@ -104,7 +105,7 @@ def test_r2_of_a_constant_target_is_0_and_1_where_predictions_are_exact(
     assert r2_score(np.full(4, 3.0), np.full(4, 3.0)) == 1.0
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@examples(25)
 @given(cuts, st.sampled_from([0.0, 100.0, 1e5]), st.booleans(), st.integers(0, 99))
 def test_r2_is_scikit_learns_where_the_target_varies(sizes, shift, weighted, seed):
     n = sum(sizes) + 2
@@ -119,6 +120,7 @@ def test_r2_is_scikit_learns_where_the_target_varies(sizes, shift, weighted, see
 @pytest.mark.parametrize("constant", [0.1, 1e9, 1e9 + 0.1, -1 / 3, 12345.678])
 @pytest.mark.parametrize("batch_size", [1, 7, 100, None])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.pairs
 def test_r2_of_a_constant_target_is_0_in_a_history_and_an_evaluation(constant, batch_size, dtype):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(230, 2)), np.full(230, constant)

@@ -127,6 +127,7 @@ everywhere = pytest.mark.parametrize("where", EVERYWHERE)
 @pytest.mark.parametrize("kind", ["classes", "one-hot rows", "labels"])
 @pytest.mark.parametrize("k", [2, 3, 5])
 @pytest.mark.parametrize("loss", ["categorical_crossentropy", CCE(), CCE(True), CCE(False, 0.1)])
+@pytest.mark.pairs
 def test_sigmoids_under_a_loss_of_one_class_are_refused_with_both_ways_out(loss, k, kind, where):
     x, y = rows_of(kind, k)
     words = (

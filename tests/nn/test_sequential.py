@@ -7,7 +7,8 @@ import copy
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, mean_squared_error
 
@@ -221,7 +222,7 @@ def test_weights_lie_before_biases():
     assert list(model.params) == [f"dense{i}.{name}" for i in (1, 2, 3) for name in "Wb"]
 
 
-@settings(derandomize=True, deadline=None, max_examples=30)
+@examples(15)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 9))
 def test_the_flat_vector_holds_every_parameter_once(widths, inputs):
     model = gd.Sequential([gd.Dense(width) for width in widths], inputs)

@@ -5,7 +5,8 @@ No divide, overflow or invalid operation happens on the way, and nothing is clip
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, log_expit, log_softmax, softmax
 
@@ -125,7 +126,7 @@ def test_predict_and_evaluate(backend, case):
     assert values["loss"] == pytest.approx(expected, rel=1e-6)
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
+@examples(50)
 @given(st.floats(-BIG, BIG, width=32), st.sampled_from([0, 1]))
 def test_binary_cross_entropy_of_any_logit(z, y):
     loss, z, y = gd.BinaryCrossEntropy(from_logits=True), np.array([[z]], "float32"), np.array([y])
@@ -137,7 +138,7 @@ def test_binary_cross_entropy_of_any_logit(z, y):
     np.testing.assert_allclose(dz, gradient, rtol=1e-6, atol=1e-37)
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
+@examples(50)
 @given(st.lists(st.floats(-BIG, BIG, width=32), min_size=3, max_size=3), st.integers(0, 2))
 def test_categorical_cross_entropy_of_any_logits(z, y):
     loss, z, y = gd.CategoricalCrossEntropy(from_logits=True), np.array([z], "f4"), np.array([y])

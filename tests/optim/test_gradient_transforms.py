@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
 from minigd.optim.gradient_transforms import Accumulation, Clipping, Penalty
 
-properties = settings(derandomize=True, deadline=None, max_examples=60)
+properties = examples(25)
 
 
 def rows(n=23, width=4, seed=0):
@@ -307,7 +308,7 @@ def assert_equal_windows(windowed, notes, whole, gradients, losses):
     assert windowed._transaction.window.held == 0
 
 
-@settings(properties, max_examples=150)
+@examples(50)
 @given(
     st.sampled_from(list(NETWORKS)),
     st.integers(1, 60),
@@ -462,6 +463,7 @@ WEIGHTS[[3, 4, 5, 11]] = 0
 
 @pytest.mark.parametrize("weight", [None, WEIGHTS], ids=["rows", "weights"])
 @pytest.mark.parametrize("number", range(1, 15))
+@pytest.mark.pairs
 def test_a_run_saved_inside_a_window_goes_on_to_the_bit(backend, tmp_path, number, weight):
     # 6 batches an epoch in windows of 4, and an update behind the last.
     def batches():
@@ -603,6 +605,7 @@ def captured(backend, x, weight, batch, **options):
 
 @pytest.mark.parametrize("silent", [None, 1, 2])
 @pytest.mark.parametrize("bad", range(LAST + 1))
+@pytest.mark.pairs
 def test_nan_in_a_window_leaves_everything_as_it_was_before_its_batch(backend, bad, silent):
     """On the CPU the run stops there; a GPU masks what follows, and says so at the epoch's end."""
     x = rows(27)
@@ -685,6 +688,7 @@ def test_nan_in_a_window_of_steps_by_hand(backend):
 
 @pytest.mark.parametrize("silent", [None, 2, 6], ids=["all count", "third silent", "last silent"])
 @pytest.mark.parametrize(("parts", "update"), [(1, 1), (1, 3), (3, 1), (3, 2), (3, 3), (2, 4)])
+@pytest.mark.pairs
 def test_an_update_that_is_too_large_leaves_everything_as_it_was(backend, parts, update, silent):
     """The gradient is good and the step is not: in an epoch's middle, and in its short window."""
     x, weight = rows(27), np.ones(27)

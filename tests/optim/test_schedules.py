@@ -8,7 +8,8 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
@@ -106,6 +107,7 @@ def test_counted_in_epochs_it_stays_within_an_epoch(make, length, rates):
 @pytest.mark.parametrize("warm", [1, 5, 40])
 @units
 @each
+@pytest.mark.pairs
 def test_a_warm_up_climbs_to_the_first_rate_and_then_begins(make, length, rates, unit, warm):
     schedule = gd.WarmUp(make(**{unit: length}), **{unit: warm})
     expected = [0.3 / (warm + 1) * (k + 1) for k in range(warm)]
@@ -137,7 +139,7 @@ def test_a_warm_up_before_a_warm_up_counts_the_first_one_off():
     assert_rates([schedule(k, 0) for k in range(7)], expected)
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
+@examples(50)
 @given(st.floats(1e-6, 10), st.floats(0, 1), st.integers(1, 500), st.integers(0, 700), st.data())
 def test_a_decay_lies_between_its_ends(rate, share, length, k, data):
     end = share * rate
@@ -262,6 +264,7 @@ def stop_at(update):
 @pytest.mark.parametrize("update", [1, 7, 10, 13])
 @units
 @each
+@pytest.mark.pairs
 def test_a_resumed_run_goes_on_at_its_rate(tmp_path, make, length, rates, unit, update):
     schedule = gd.WarmUp(make(**{unit: length}), **{unit: 2})
     cut = trainer_at(schedule)

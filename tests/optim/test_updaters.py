@@ -7,7 +7,8 @@ import gc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
@@ -142,7 +143,7 @@ def test_adam_on_the_flat_vector_is_adam_tensor_by_tensor(backend):
             np.testing.assert_allclose(backend.to_numpy(value), wanted, rtol=1e-12, atol=1e-14)
 
 
-@settings(derandomize=True, deadline=None, max_examples=25)
+@examples(15)
 @given(
     make=st.sampled_from(list(EACH.values())),
     size=st.integers(1, 50_000),
@@ -177,6 +178,7 @@ def test_memory_stays_where_it_is_and_gradients_are_not_modified(backend, make):
 
 @each
 @pytest.mark.parametrize("kind", [float, np.float64, np.float32])
+@pytest.mark.pairs
 def test_float32_parameters_stay_float32_whatever_the_rates_type(backend, make, kind):
     model = Model(5, backend, "float32")
     updater = make()

@@ -207,12 +207,11 @@ def test_random_bytes_are_refused(tmp_path, start):
             npz.read(tmp_path / "noise.npz")
 
 
-@pytest.mark.parametrize("flip", [1, 8, 64, 255])
-def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(saved, flip):
+def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(saved):
     whole = saved.read_bytes()
     for place in range(len(whole)):
         data = bytearray(whole)
-        data[place] ^= flip
+        data[place] ^= (1, 8, 64, 255, 2, 128)[place % 6]
         saved.write_bytes(data)
         try:
             description, arrays = npz.read(saved)

@@ -15,7 +15,8 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
@@ -111,7 +112,7 @@ def naive_stop(values, patience, min_delta, mode):
 quarters = st.integers(-8, 8).map(lambda n: n / 4)
 
 
-@settings(derandomize=True, deadline=None, max_examples=80)
+@examples(25)
 @given(
     st.lists(st.one_of(quarters, quarters, st.just(math.nan)), min_size=1, max_size=12),
     st.integers(1, 4),
@@ -416,7 +417,7 @@ def naive_scales(values, factor, patience, min_delta, min_scale):
     return scales
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@examples(25)
 @given(
     st.lists(st.one_of(quarters, quarters, st.just(math.nan)), min_size=1, max_size=12),
     st.sampled_from([0.1, 0.5]),

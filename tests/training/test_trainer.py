@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
@@ -316,6 +317,7 @@ class Watch(gd.Layer):
     "updater", [gd.SGD(0.1), gd.SGD(0.1, 0.9), gd.SGD(0.1, 0.9, True), gd.Adam()]
 )
 @tasks
+@pytest.mark.pairs
 def test_no_dtype_ever_changes(backend, task, updater, dtype):
     layers, loss, targets = TASKS[task]
     watched = [Watch()]
@@ -679,7 +681,7 @@ updaters = st.sampled_from(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@examples(25)
 @given(
     st.sampled_from(list(TASKS)),
     updaters,
@@ -737,7 +739,7 @@ class SaveAt:
             event.trainer.stop()
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@examples(25)
 @given(
     st.sampled_from(
         [

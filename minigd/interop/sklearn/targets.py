@@ -142,7 +142,8 @@ def numbers_of(y: Array, classes: Array) -> Array:
         # float64, in which those beyond 2⁵³ are equal.
         with np.errstate(invalid="ignore"):
             same = y.astype(classes.dtype)
-    unknown = y[(same != y) | ~np.isin(same, classes)] if alike else y[:1]
+    # NumPy 2.0.0 looks up large unsigned numbers in a table by signed ones, and fails.
+    unknown = y[(same != y) | ~np.isin(same, classes, kind="sort")] if alike else y[:1]
     if len(unknown):
         raise ValueError(f"y holds {unknown[0]!r}, and the classes are {classes.tolist()}")
     return np.searchsorted(classes, same)

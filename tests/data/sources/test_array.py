@@ -6,7 +6,8 @@ What is no table of finite numbers is refused with the place where it went wrong
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
@@ -36,7 +37,7 @@ def test_a_slice_gives_views(backend):
     assert float(abs(x[:5]).min()) > 0
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@examples(25)
 @given(st.lists(st.integers(0, 22), min_size=1, max_size=30))
 def test_numbers_give_copies_of_these_rows(rows):
     x, y = table()

@@ -9,7 +9,8 @@ import os
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
@@ -153,7 +154,7 @@ def test_a_bad_row_of_a_second_file_has_its_own_line(tmp_path):
         gd.CsvSource([first, second])
 
 
-@settings(derandomize=True, deadline=None, max_examples=200)
+@examples(50)
 @given(st.text(alphabet='a1,"\n\r \0', max_size=24))
 def test_any_text_is_read_or_refused_but_never_misread(text):
     try:

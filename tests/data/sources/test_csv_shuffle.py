@@ -9,12 +9,13 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
 
-properties = settings(derandomize=True, deadline=None, max_examples=20)
+properties = examples(12)
 
 
 def written(rows, newline="\n", last=True):

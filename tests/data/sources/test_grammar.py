@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import example, given, settings
+from budgets import examples
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import minigd as gd
@@ -17,7 +18,7 @@ from minigd.data.tables.grammar import (
     read_whole,
 )
 
-properties = settings(derandomize=True, deadline=None, max_examples=200)
+properties = examples(50)
 cells = st.text(
     st.sampled_from("0123456789+-.eE_ ,xnaiftTrueNAIFls\t\v\f\u00a0\u202f１٣−"), max_size=8
 )
@@ -55,7 +56,7 @@ def test_what_is_no_number_and_not_missing_is_a_text(text):
     assert text not in MissingTexts()
 
 
-@pytest.mark.parametrize("text", MISSING)
+@pytest.mark.parametrize("text", sorted(MISSING))
 def test_a_missing_value_is_written_in_many_ways(text):
     assert text in MissingTexts()
     values, wrong = MissingTexts().to_numbers([text])
@@ -81,7 +82,7 @@ def test_python_reads_every_number_of_the_grammar_alike(text):
         assert value == float(text.strip()) or math.isnan(value)
 
 
-@settings(properties, max_examples=100)
+@examples(50)
 @given(st.lists(cells.filter(lambda text: '"' not in text), min_size=1, max_size=5))
 @example(["True", "FALSE"])
 @example(["1", "True"])

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -17,7 +18,7 @@ import minigd as gd
 from minigd.data.tables.inference import MOST_LEVELS
 from minigd.data.tables.remedy import TableWarning
 
-properties = settings(derandomize=True, deadline=None, max_examples=30)
+properties = examples(15)
 
 
 def csv(text, **options):
@@ -42,6 +43,7 @@ ODD = ["1_000", "１２", "٣", "1 000", "1\u00a0000", "x", "?", "-", "True", "�
 @pytest.mark.parametrize("place", [3, 250])
 @pytest.mark.parametrize("target", ["y", "a"])
 @pytest.mark.parametrize("missing", ["error", "drop", "category", 0.0])
+@pytest.mark.pairs
 def test_a_text_among_numbers_is_refused_with_its_place(text, place, target, missing):
     rows = [f"{i / 8},{i / 4}" for i in range(300)]
     rows[place] = f'"{text}",{place / 4}'
@@ -309,7 +311,7 @@ def sources_of(ids, **options):
     yield gd.IterableSource([{"x": x, "id": np.array(ids, dtype=object)}], **options)
 
 
-@settings(properties)
+@properties
 @given(
     st.lists(st.integers(-(2**63), 2**63 - 1), min_size=2, max_size=8)
     | st.lists(st.integers(0, 2**64 - 1), min_size=2, max_size=8)
@@ -453,7 +455,6 @@ def test_dummies_of_pandas_are_numbers():
         ([1, 2, [3]], "list"),
         ([object(), object(), object()], "object"),
     ],
-    ids=str,
 )
 def test_what_no_column_can_be_is_refused_by_name(values, what):
     frame = pd.DataFrame({"emb": values, "x": [1, 2, 3], "y": [0.5, 1, 2]})

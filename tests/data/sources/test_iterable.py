@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
 
-properties = settings(derandomize=True, deadline=None, max_examples=40)
+properties = examples(25)
 
 
 def whole(source):

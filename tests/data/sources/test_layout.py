@@ -8,7 +8,8 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
@@ -143,13 +144,13 @@ def test_one_odd_row_does_not_make_a_header_short():
 
 
 def test_a_short_header_longer_than_a_block():
-    wide = [f"gene{i}" for i in range(12_000)]
-    lines = [f"r{k},{','.join(['1', '2.5'] * 6000)}" for k in range(3)]
+    wide = [f"gene{i:0>70}" for i in range(1000)]
+    lines = [f"r{k},{','.join(['1', '2.5'] * 500)}" for k in range(3)]
     text = "\n".join([",".join(wide), *lines])
     assert len(text.partition("\n")[0]) > 1 << 16
-    with pytest.raises(gd.DataError, match=r"the header has 12000 names, and the rows have 12001"):
-        source(text, "gene0")
-    assert source(text, "gene0", exclude=["Unnamed: 0"]).names == wide[1:]
+    with pytest.raises(gd.DataError, match=r"the header has 1000 names, and the rows have 1001"):
+        source(text, wide[0])
+    assert source(text, wide[0], exclude=["Unnamed: 0"]).names == wide[1:]
 
 
 def test_several_files_with_short_headers():
@@ -162,7 +163,7 @@ def test_several_files_with_short_headers():
 # Where a table begins, and what separates ---------------------------------------------------------
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@examples(25)
 @given(
     above=st.lists(
         st.sampled_from(["# logger 7", "# a, b", "", "Prices of 2024", "by hand; of course", "'"]),

@@ -5,7 +5,8 @@ What is no table of numbers is refused with the name of the file.
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
@@ -37,7 +38,7 @@ def test_rows_are_those_of_the_array(tmp_path, dtype, order):
         np.testing.assert_array_equal(own, x[rows])
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@examples(25)
 @given(rows=st.lists(st.integers(0, 22), max_size=30))
 def test_x_and_y_belong_together(tmp_path_factory, rows):
     x, y = table()

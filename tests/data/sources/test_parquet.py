@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -37,7 +38,7 @@ def whole(source):
     return np.concatenate(xs), np.concatenate(ys)
 
 
-@settings(derandomize=True, deadline=None, max_examples=12)
+@examples(12)
 @given(groups=st.integers(1, 40), block_rows=st.integers(1, 40))
 def test_rows_do_not_depend_on_groups_and_blocks(tmp_path_factory, groups, block_rows):
     rows = frame()

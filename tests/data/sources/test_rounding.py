@@ -9,14 +9,15 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
 import minigd as gd
 from minigd.data.tables.precision import Rounding, check_rounding
 
-properties = settings(derandomize=True, deadline=None, max_examples=200)
+properties = examples(50)
 
 
 def lost(column, dtype="float32"):
@@ -199,7 +200,7 @@ def moved_by(value, dtype):
     return abs(value - int(converted)) if np.isfinite(converted) else None
 
 
-@settings(derandomize=True, deadline=None, max_examples=400)
+@examples(50)
 @given(columns_of_integers(), st.sampled_from(["float32", "float64"]), st.integers(0, 12))
 def test_whole_numbers_are_compared_exactly(column, dtype, cut):
     kind, values = column

@@ -9,13 +9,14 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
 from minigd.data.tables.schema import MissingColumn, Schema
 
-properties = settings(derandomize=True, deadline=None, max_examples=25)
+properties = examples(15)
 
 TRAIN = "size,color,price\n1,red,10\n2,blue,20.5\n3,red,30\n4,green,40\n"
 

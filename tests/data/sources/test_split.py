@@ -7,13 +7,14 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
 from minigd.data.sources.split import chosen
 
-properties = settings(derandomize=True, deadline=None, max_examples=40)
+properties = examples(25)
 
 
 def table(n=400):

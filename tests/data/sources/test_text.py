@@ -9,13 +9,14 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
 from minigd.data.sources.csv_blocks import BLANKS, check_fields, read_blocks, scan, split, squeeze
 
-properties = settings(derandomize=True, deadline=None, max_examples=100)
+properties = examples(50)
 # Few letters, so that quotes, doubled quotes and newlines meet often.
 fields = st.text(alphabet='ab",\n é', max_size=6)
 tables = st.lists(st.lists(fields, min_size=2, max_size=4), min_size=1, max_size=8)

@@ -7,7 +7,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from oracles.plain_steps import recompute
 
@@ -19,7 +20,7 @@ from minigd.nn.losses import LOSSES
 from minigd.optim.updaters import UPDATERS
 
 ACTIVATIONS = [gd.Tanh, gd.Sigmoid, gd.ReLU, lambda: gd.LeakyReLU(0.2), gd.Softmax]
-PROPERTIES = settings(derandomize=True, deadline=None, max_examples=60)
+PROPERTIES = examples(12)
 
 
 class Shares(gd.Softmax):

@@ -45,6 +45,7 @@ def test_every_activation_is_tested_here():
 
 @each
 @pytest.mark.parametrize("n", [1, 6, 9000])  # the last is cut into slices on the CPU
+@pytest.mark.pairs
 def test_numbers_are_scipys(backend, layer, n):
     model = model_of(layer, backend)
     x, dy = batch(n)

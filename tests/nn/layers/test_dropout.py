@@ -91,6 +91,7 @@ def test_a_mask_is_half_a_word_of_its_key_against_the_rate():
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 0.9])
 @pytest.mark.parametrize("n", [1, 3, 40])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.pairs
 def test_what_is_kept_grows_and_the_gradient_goes_the_same_way(backend, rate, n, dtype):
     model = model_of(rate, backend=backend, width=5, dtype=dtype)
     rng = np.random.default_rng(n)

@@ -5,7 +5,8 @@ Their numbers are NumPy's; outside are the units of the data.
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
@@ -26,7 +27,7 @@ def linear(backend="numpy", dtype="float64"):
     return gd.Sequential(layers, inputs=3, backend=backend, dtype=dtype)
 
 
-@settings(derandomize=True, deadline=None, max_examples=50)
+@examples(25)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.integers(0, 99))
 def test_moments_of_batches_are_those_of_the_whole(sizes, seed):
     x = np.random.default_rng(seed).normal(size=(sum(sizes), 3)) * UNITS + 1e3
