@@ -5,8 +5,6 @@ central difference is the second, independent method, and the one for layers tha
 """
 
 import math
-import warnings
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -27,6 +25,12 @@ from minigd.checks.layer_rules import (
     shaken,
     undeclared,
 )
+from minigd.checks.numerical import (
+    CENTRAL_STEPS,
+    central_difference,
+    complex_kept,
+    complex_step,
+)
 from minigd.data.batches import Batches
 from minigd.data.row_weights import check_weights
 from minigd.errors import GradientError, ShapeError
@@ -41,8 +45,6 @@ from minigd.types import Array
 
 Method = Literal["auto", "complex", "central"]
 
-COMPLEX_STEP = 1e-20
-CENTRAL_STEPS = (1e-5, 1e-6, 1e-7)
 TOLERANCE = {"complex": 1e-10, "central": 1e-6}
 """What is allowed, as a share of the array's largest entry."""
 
@@ -420,8 +422,7 @@ def _refuses_complex(checked: _Checked) -> str | None:
     """Return why a forward pass in complex numbers is not to be trusted, or None."""
     real = float(checked.value(checked.x))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", np.exceptions.ComplexWarning)
+        with complex_kept():
             twin = checked.as_complex()
             value = complex(twin.value(twin.x))
     except Exception as error:  # whatever a layer from outside does with complex numbers
@@ -456,13 +457,7 @@ def _compare(
             entries = rng.choice(gradient.size, _MOST_ENTRIES, replace=False)
         places = [np.unravel_index(int(i), gradient.shape) for i in entries]
         own = np.array([gradient[place] for place in places])
-        derivative = _complex_step if method == "complex" else _central
-        numeric = np.array(
-            [
-                derivative(lambda: twin.value(twin.x), target, place, float(gradient[place]))
-                for place in places
-            ]
-        )
+        numeric = np.array([_numeric(twin, target, p, gradient[p], method) for p in places])
         largest = max(float(np.nanmax(np.abs(numeric), initial=0.0)), 1e-300)
         error = np.where(np.isfinite(own) & np.isfinite(numeric), np.abs(own - numeric), math.inf)
         i = int(np.argmax(error)) if len(error) else 0
@@ -489,6 +484,23 @@ def _compare(
     if worst[1]:
         raise GradientError(worst[1])
     return errors
+
+
+def _numeric(
+    checked: _Checked,
+    target: Array,
+    place: tuple[Any, ...],
+    own: Any,
+    method: Literal["complex", "central"],
+) -> float:
+    """Return the derivative of the loss by one entry of x or of a parameter."""
+
+    def value() -> Any:
+        return checked.value(checked.x)
+
+    if method == "complex":
+        return float(complex_step(value, target, place))
+    return central_difference(value, target, place, float(own))
 
 
 def _rounding(checked: _Checked, name: str, method: Literal["complex", "central"]) -> float:
@@ -526,39 +538,3 @@ def _report(
         f"{abs(own - numeric) / max(abs(numeric), 1e-300):.3g}; {share:.3g} of the largest entry, "
         f"of which {allowed:g} is allowed (batch of shape {shape}){hint}"
     )
-
-
-def _complex_step(
-    value: Callable[[], Any], target: Array, place: tuple[Any, ...], own: float
-) -> float:
-    before = target[place]
-    target[place] = before + 1j * COMPLEX_STEP
-    derivative = float(value().imag) / COMPLEX_STEP
-    target[place] = before
-    return derivative
-
-
-def _central(value: Callable[[], Any], target: Array, place: tuple[Any, ...], own: float) -> float:
-    """Return the central difference of the step, of three, that comes nearest to `own`.
-
-    A large step meets a kink, and a small one rounding; a wrong gradient is near to none of them.
-    Right at a kink, where left and right slope differ, anything between the two is right.
-    """
-    before = target[place]
-    middle = float(value())
-    best = math.nan
-    for step in CENTRAL_STEPS:
-        target[place] = before + step
-        above = float(value())
-        target[place] = before - step
-        below = float(value())
-        target[place] = before
-        central = (above - below) / (2 * step)
-        left, right = (middle - below) / step, (above - middle) / step
-        if not abs(central - own) >= abs(best - own):
-            best = central
-    kinked = abs(right - left) > 1e-3 * (abs(left) + abs(right))
-    slack = 1e-6 * (abs(left) + abs(right))
-    if kinked and min(left, right) - slack <= own <= max(left, right) + slack:
-        return own
-    return best
