@@ -20,7 +20,7 @@ from environment import describe
 from measure import alternate, megabytes, ratios, spread, table, target
 
 import minigd as gd
-from minigd.storage import npz as state
+from minigd.storage import npz
 
 SIZE = 128
 
@@ -76,8 +76,8 @@ def take_apart(run: gd.Trainer, path: Path, saves: int) -> dict[str, list[float]
     for i in range(saves + 1):
         with (
             clocked(gd.Trainer, "state_dict") as copy,
-            clocked(state, "write") as write,
-            clocked(state, "_digest") as digest,
+            clocked(npz, "write") as write,
+            clocked(npz, "_digest") as digest,
             clocked(zipfile, "crc32") as checksum,
             clocked(os, "fsync") as sync,
         ):

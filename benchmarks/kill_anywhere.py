@@ -28,7 +28,7 @@ from environment import describe
 from measure import table
 
 import minigd as gd
-from minigd.storage import npz as state
+from minigd.storage import npz
 
 # The last batch is of one row, which BatchNorm treats by itself, and so is the last window of 3.
 ROWS, COLUMNS, BATCH_SIZE, ACCUMULATE, EPOCHS = 241, 6, 20, 3, 6
@@ -280,7 +280,7 @@ def killed(number: int, kind: str, data: Data, seconds: float, expected: dict[st
         different = [name for name in expected if result[name] != expected[name]]
         if half_written(own):
             different.append("temporary files")
-        state.read(own / "run.npz")
+        npz.read(own / "run.npz")
     finally:
         shutil.rmtree(own)
     return Outcome(kind, kills, writing, different)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd.cli.output import show
-from minigd.cli.places import check_picture
+from minigd.cli.places import check_picture, save_picture
 from minigd.data.batches import Batches
 from minigd.nn.layers import Dense, ReLU, Sigmoid, Softmax, Tanh
 from minigd.nn.sequential import Sequential
@@ -67,7 +67,7 @@ def main(picture: str | os.PathLike[str] = "minigd-demo.png") -> None:
     )
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     draw(figure, runs, X, y)
-    figure.savefig(picture, dpi=120)
+    save_picture(figure, picture, dpi=120)
     show(f"\npicture: {os.path.abspath(picture)}")
 
 

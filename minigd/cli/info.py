@@ -7,7 +7,7 @@ from typing import Any
 from minigd.cli.messages import counted
 from minigd.cli.report import number
 from minigd.cli.trained import read
-from minigd.storage import npz as state
+from minigd.storage.describe import Description
 from minigd.training.history import History
 from minigd.training.model_files import restore
 
@@ -53,7 +53,7 @@ def info(path: str | os.PathLike[str]) -> str:
     )  # fmt: skip
 
 
-def _of_run(description: state.Description) -> Any:
+def _of_run(description: Description) -> Any:
     return description["run"]["history"] if "run" in description else None
 
 

@@ -239,7 +239,7 @@ def _add_race(commands: Any) -> None:
 
 
 def _race(options: Options) -> None:
-    from minigd.cli.places import check_picture
+    from minigd.cli.places import check_picture, save_picture
     from minigd.cli.race import race
     from minigd.cli.tables import Reading
 
@@ -262,7 +262,7 @@ def _race(options: Options) -> None:
 
         figure = Figure(layout="constrained")
         found.plot(ax=figure.subplots())
-        figure.savefig(options.out)
+        save_picture(figure, options.out)
     show(str(found))
     if options.out is not None:
         show(f"\npicture: {os.path.abspath(options.out)}")

@@ -55,10 +55,3 @@ def adapt(model: Sequential, batches: Batches, schema: Schema) -> None:
             buffers["mean"][at : at + width] = 0
             buffers["std"][at : at + width] = 1
         at += width
-
-
-def loss_of(model: Sequential) -> str:
-    """Return the loss that goes with the last layer."""
-    if isinstance(model.layers[-1], Rescale):
-        return "mse"
-    return "binary_crossentropy" if model.n_out == 1 else "categorical_crossentropy"

@@ -5,8 +5,10 @@ An hour of training is not to end in the news that there is no such folder.
 
 import os
 from collections.abc import Collection
+from typing import Any
 
 from minigd.data.sources.file_kinds import HOLDS, kind_of
+from minigd.storage.atomic_files import check_writable, replacing
 
 NOT_SAVED = tuple(kind for kind in HOLDS if kind != "saved")
 """The kinds of file that minigd does not save."""
@@ -46,23 +48,12 @@ make it, or name a file elsewhere
     for what, path in read.items():
         if os.path.exists(out) and os.path.exists(path) and os.path.samefile(out, path):
             raise OSError(f"{out!r} is the {what} itself, and would be lost: name another file")
-    folder = os.path.dirname(os.path.realpath(out))
-    problem = ""
-    if os.path.isdir(out):
-        problem = "it is a folder; name a file in it"
-    elif not os.path.isdir(folder):
-        problem = f"there is no folder {folder!r}; make it, or name a file elsewhere"
-    elif os.path.exists(out) and not os.path.isfile(out):
-        problem = "it is there already, and is no ordinary file; name another one"
-    elif os.path.exists(out) and not os.access(out, os.W_OK):
-        problem = "the file is read-only; name another one"
-    elif not os.access(folder, os.W_OK):
-        problem = f"the folder {folder!r} is read-only; name a file elsewhere"
-    elif spare and os.path.exists(out) and os.path.getsize(out) and kind_of(out) in spare:
-        what = HOLDS[kind_of(out)]
-        problem = f"it is there already, and is {what}; name another file, or remove it first"
-    if problem:
-        raise OSError(f"{out!r} can't be written: {problem}")
+    check_writable(out)
+    if spare and os.path.exists(out) and os.path.getsize(out) and kind_of(out) in spare:
+        raise OSError(
+            f"{out!r} can't be written: it is there already, and is {HOLDS[kind_of(out)]}; name "
+            "another file, or remove it first"
+        )
 
 
 def check_picture(picture: str | os.PathLike[str]) -> None:
@@ -83,10 +74,19 @@ def check_picture(picture: str | os.PathLike[str]) -> None:
         ) from error
     # The pictures of TeX are drawn by TeX, which is seldom there.
     kinds = Figure().canvas.get_supported_filetypes().keys() - {"pgf"}
-    kind = os.path.splitext(picture)[1].removeprefix(".").lower()
-    if kind not in kinds:
+    if _ending(picture) not in kinds:
         raise OSError(
             f"{os.fspath(picture)!r} is no name for a picture: it must end in .png, .svg, .pdf or "
             f"another of {', '.join(sorted(kinds))}"
         )
     check_out(picture)
+
+
+def save_picture(figure: Any, picture: str | os.PathLike[str], **options: Any) -> None:
+    """Write a figure of Matplotlib's in the format that the name ends in, whole or not at all."""
+    with replacing(picture) as file:
+        figure.savefig(file, format=_ending(picture), **options)
+
+
+def _ending(path: str | os.PathLike[str]) -> str:
+    return os.path.splitext(path)[1].removeprefix(".").lower()

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
@@ -15,7 +14,7 @@ from minigd.cli.tables import remark
 from minigd.cli.trained import Trained, load
 from minigd.formulas import sigmoid
 from minigd.progress import watched
-from minigd.storage import npz as state
+from minigd.storage.atomic_files import replacing_text
 from minigd.types import Array
 
 
@@ -98,18 +97,9 @@ def _writer(out: str | os.PathLike[str] | None) -> Iterator[TextIO | Output]:
         output = Output()
         yield output
         output.flush()
-        return
-    if _is_stream(out):
-        with open(out, "w", newline="", encoding="utf-8") as file:
+    elif _is_stream(out):
+        with open(out, "w", newline="", encoding="utf-8") as stream:
+            yield stream
+    else:
+        with replacing_text(out) as file:
             yield file
-        return
-    target = Path(os.path.realpath(out))
-    temporary = state.beside(target)
-    try:
-        with open(temporary, "x", newline="", encoding="utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)

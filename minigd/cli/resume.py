@@ -11,7 +11,8 @@ from minigd.data.batches import Batches
 from minigd.errors import CheckpointError
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import Adam
-from minigd.storage import npz as state
+from minigd.storage import npz
+from minigd.storage.describe import Description, describe
 from minigd.training import checkpoints as runs
 from minigd.training.trainer import Trainer
 
@@ -51,7 +52,7 @@ def go_on(checkpoint: str, batches: Batches, model: Sequential, updater: Adam) -
     CheckpointError
         Naming each option that is otherwise, and what it was.
     """
-    description, _ = state.read(checkpoint)
+    description, _ = npz.read(checkpoint)
     if "run" not in description:
         raise CheckpointError(
             f"{checkpoint!r} is no checkpoint of a run: start anew without --resume"
@@ -65,7 +66,7 @@ def go_on(checkpoint: str, batches: Batches, model: Sequential, updater: Adam) -
         json.dumps(
             {
                 "layers": model.describe()["layers"],
-                "updater": state.describe(updater),
+                "updater": describe(updater),
                 "run": {"batches": batches.state_dict()},
             }
         )
@@ -97,13 +98,13 @@ def go_on(checkpoint: str, batches: Batches, model: Sequential, updater: Adam) -
     return Trainer.resume(checkpoint, batches, backend=model.backend)
 
 
-def _table(description: state.Description) -> Any:
+def _table(description: Description) -> Any:
     """Return the print of the table, whichever part of it is held out."""
     data = description["run"]["batches"]["data"]
     return data["of"]
 
 
-def _options(description: state.Description) -> dict[str, Any]:
+def _options(description: Description) -> dict[str, Any]:
     """Return what options came to, by their names."""
     widths = [
         layer["arguments"]["units"] for layer in description["layers"] if layer["class"] == "Dense"

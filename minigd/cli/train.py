@@ -13,13 +13,14 @@ from minigd.backends.base import Backend, get_backend
 from minigd.cli.ctrl_c import CtrlC, Interrupted
 from minigd.cli.held_out import held_out_from
 from minigd.cli.messages import counted
-from minigd.cli.network import HIDDEN, METRICS, adapt, loss_of, network
+from minigd.cli.network import HIDDEN, METRICS, adapt, network
 from minigd.cli.places import NOT_SAVED, check_out
 from minigd.cli.resume import check_checkpoint, go_on
 from minigd.cli.tables import USUAL, Reading, Table, Task, open_for_training
 from minigd.cli.trained import Trained
 from minigd.data.batches import Batches
 from minigd.data.sources.base import Source
+from minigd.nn.objective import default_loss
 from minigd.optim.schedules import CosineDecay
 from minigd.optim.updaters import Adam
 from minigd.progress import say
@@ -122,7 +123,9 @@ def train(
             trainer = go_on(checkpoint, batches, model, updater)
         else:
             adapt(model, batches, schema)
-            trainer = Trainer(model, loss_of(model), updater, metrics=METRICS[task], l2=L2)
+            trainer = Trainer(
+                model, default_loss(model.layers[-1]), updater, metrics=METRICS[task], l2=L2
+            )
         stopping = EarlyStopping(patience=max(1, int(PATIENCE * epochs)))
         saving = Checkpoint(checkpoint, every_seconds=CHECKPOINT_SECONDS)
         with CtrlC() as ctrl_c:

@@ -13,7 +13,8 @@ from minigd.data.tables.remedy import Remedy
 from minigd.data.tables.schema import MissingColumn, Schema, TextInNumbers
 from minigd.errors import CheckpointError, DataError
 from minigd.nn.sequential import Sequential
-from minigd.storage import npz as state
+from minigd.storage import npz
+from minigd.storage.describe import Description
 from minigd.training.history import History
 from minigd.training.model_files import restore
 
@@ -63,7 +64,7 @@ class Trained(NamedTuple):
             "table": table,
             "history": self.history.state_dict(),
         }
-        state.write(path, description, self.model.arrays())
+        npz.write(path, description, self.model.arrays())
 
     def open(
         self,
@@ -118,7 +119,7 @@ class Trained(NamedTuple):
             raise
 
 
-def read(path: str | os.PathLike[str]) -> tuple[state.Description, dict[str, Any]]:
+def read(path: str | os.PathLike[str]) -> tuple[Description, dict[str, Any]]:
     """Read the description and the arrays of a model or a checkpoint.
 
     Raises
@@ -135,7 +136,7 @@ def read(path: str | os.PathLike[str]) -> tuple[state.Description, dict[str, Any
         raise CheckpointError(
             f"{name!r} is not a file that minigd saved{what}: MODEL is what `minigd train` wrote"
         )
-    description, arrays = state.read(path)
+    description, arrays = npz.read(path)
     if "layers" not in description:
         raise CheckpointError(f"{name!r} was saved by minigd, and holds no model")
     return description, arrays

@@ -25,7 +25,7 @@ from minigd.nn.layers import (
     Tanh,
 )
 from minigd.nn.sequential import Sequential
-from minigd.storage import npz as state
+from minigd.storage.atomic_files import replacing
 from minigd.types import Array
 from minigd.version import __version__
 
@@ -119,7 +119,7 @@ def export_onnx(
         producer_version=__version__,
     )
     helper.set_model_props(proto, metadata)
-    with state.replacing(path) as file:
+    with replacing(path) as file:
         file.write(proto.SerializeToString())
 
 

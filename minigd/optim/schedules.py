@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from minigd.errors import check_integer, check_number
-from minigd.storage import npz as state
+from minigd.storage.describe import arguments
 
 
 class Schedule:
@@ -55,7 +55,7 @@ class Schedule:
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return state.arguments(self)
+        return arguments(self)
 
     def __repr__(self) -> str:
         values = {n: value for n, value in self.config().items() if value is not None}

@@ -1,37 +1,29 @@
-"""Named arrays and a JSON description in one `.npz` file, and objects described as JSON.
+"""Named arrays and a JSON description in one `.npz` file.
 
 The file is written whole or not at all, and read without pickle, so that loading runs no code.
 """
 
-import contextlib
-import glob
 import hashlib
-import inspect
 import json
 import os
-import stat
-import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any
 
 import numpy as np
 
 from minigd.errors import CheckpointError
+from minigd.storage.atomic_files import replacing
+from minigd.storage.describe import Arrays, Description
 
 FORMAT = "minigd"
 VERSION = 1
 _DESCRIPTION = "description.json"
 _DIGEST = "sha256"
 
-Arrays = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
-Description = dict[str, Any]
-
 
 def write(path: str | os.PathLike[str], description: Description, arrays: Arrays) -> None:
-    """Write a description and named arrays to `path`, atomically; see `replacing`.
+    """Write a description and named arrays to `path`, whole or not at all; see `replacing`.
 
     Parameters
     ----------
@@ -62,82 +54,6 @@ def write(path: str | os.PathLike[str], description: Description, arrays: Arrays
         for name, array in members.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
-
-
-@contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Give a file to write to, which becomes `path` when all is written, and not before.
-
-    The bytes go to a temporary file in the same folder, are flushed to the disk, and then take the
-    name `path` in one step. A reader, or a process killed at any moment, sees the old file or the
-    new one. A failure (no space, no permission) leaves the old file as it was.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with replacing(f"{folder}/a.txt") as file:
-    ...         size = file.write(b"whole")
-    ...         early = os.path.exists(f"{folder}/a.txt")
-    ...     early, os.listdir(folder)
-    (False, ['a.txt'])
-    """
-    # A link is followed, so that what it points to is replaced and not the link.
-    target = Path(os.path.realpath(path))
-    mode = _check_target(target, os.fspath(path))
-    temporary = beside(target)
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if mode is not None:
-            os.chmod(temporary, mode)
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    _sync_folder(target.parent)
-
-
-def beside(target: Path) -> Path:
-    """Return a name for a temporary file in the same folder, which `sweep` knows again."""
-    return target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}.tmp")
-
-
-def sweep(path: str | os.PathLike[str]) -> None:
-    """Remove the temporary files that processes left which were killed while they wrote `path`.
-
-    For the one process that writes this file: half a file of another one is removed too.
-    """
-    target = Path(os.path.realpath(path))
-    for file in target.parent.glob(f".{glob.escape(target.name[:100])}.{'[0-9a-f]' * 32}.tmp"):
-        with contextlib.suppress(OSError):
-            file.unlink()
-
-
-def _check_target(target: Path, given: str) -> int | None:
-    """Return the mode of the file that will be replaced, and refuse what is none."""
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"{given!r} can't be written: there is no folder {target.parent}")
-    if not target.exists():
-        return None
-    if not target.is_file():
-        raise OSError(f"{given!r} can't be written: it is there already, and is no ordinary file")
-    if not os.access(target, os.W_OK):
-        raise PermissionError(f"{given!r} can't be written: the file is read-only")
-    return stat.S_IMODE(target.stat().st_mode)
-
-
-def _sync_folder(folder: Path) -> None:
-    # The new name itself reaches the disk only with its folder; Windows can't open a folder.
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def read(
@@ -210,138 +126,3 @@ def _digest(members: Arrays) -> np.ndarray[Any, np.dtype[Any]]:
         digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
         digest.update(array.reshape(-1).view(np.uint8).data)
     return np.frombuffer(digest.digest(), dtype=np.uint8)
-
-
-def arguments(thing: object) -> dict[str, Any]:
-    """Return the constructor's arguments of `thing`, read from its attributes of the same names.
-
-    This is scikit-learn's convention: ``__init__`` keeps each argument, unchanged, as an attribute.
-
-    Raises
-    ------
-    TypeError
-        If an argument was not kept.
-
-    Examples
-    --------
-    >>> class Scale:
-    ...     def __init__(self, factor=2.0):
-    ...         self.factor = factor
-    >>> arguments(Scale(3.0))
-    {'factor': 3.0}
-    """
-    if type(thing).__init__ is object.__init__:
-        return {}
-    parameters = list(inspect.signature(type(thing).__init__).parameters.values())[1:]
-    names = [parameter.name for parameter in parameters]
-    for parameter in parameters:
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise TypeError(
-                f"{type(thing).__name__}.__init__ takes {parameter}, which can't be read back from "
-                "attributes: name its arguments one by one, or define config()"
-            )
-    missing = [name for name in names if not hasattr(thing, name)]
-    if missing:
-        kind = type(thing).__name__
-        raise TypeError(
-            f"{kind}.__init__ takes {missing[0]!r} but does not keep it: write "
-            f"`self.{missing[0]} = {missing[0]}` in it, so that {kind} can be copied and saved"
-        )
-    return {name: getattr(thing, name) for name in names}
-
-
-def split(tree: Any, prefix: str, arrays: dict[str, np.ndarray[Any, np.dtype[Any]]]) -> Any:
-    """Return nested dicts with each array moved to `arrays`, under its path, and its path left.
-
-    A scalar of NumPy's goes with the arrays, so that it keeps its dtype.
-
-    >>> arrays = {}
-    >>> split({"step": 3, "m": np.zeros(2)}, "updater", arrays)
-    {'step': 3, 'm': {'array': 'updater/m'}}
-    >>> join({'step': 3, 'm': {'array': 'updater/m'}}, arrays)
-    {'step': 3, 'm': array([0., 0.])}
-    """
-    if isinstance(tree, np.ndarray | np.generic):
-        if prefix in arrays:
-            raise ValueError(f"two arrays have the name {prefix!r}: a name with a / is two names")
-        arrays[prefix] = np.asarray(tree)
-        return {"array": prefix}
-    if isinstance(tree, Mapping):
-        for name in tree:
-            if not isinstance(name, str):
-                raise TypeError(f"{prefix} can't be saved: its name {name!r} is no text")
-        parts = {name: split(value, f"{prefix}/{name}", arrays) for name, value in tree.items()}
-        # A dict of one thing called "array" is told from a path by the list around that thing.
-        return {"array": [parts["array"]]} if list(parts) == ["array"] else parts
-    try:
-        json.dumps(tree)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{prefix} can't be saved: it is {tree!r} ({error})") from None
-    return tree
-
-
-def join(tree: Any, arrays: Arrays) -> Any:
-    """Return nested dicts with each array back in its place; the reverse of `split`."""
-    if not isinstance(tree, dict):
-        return tree
-    if list(tree) == ["array"]:
-        inner = tree["array"]
-        return arrays[inner] if isinstance(inner, str) else {"array": join(inner[0], arrays)}
-    return {name: join(value, arrays) for name, value in tree.items()}
-
-
-class Described(Protocol):
-    """What has a description: layers, losses, metrics, updaters, schedules."""
-
-    def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        ...
-
-
-def describe(thing: Described) -> Description:
-    """Return a description of `thing` for JSON: its class by name, and its arguments.
-
-    >>> from minigd.optim.updaters import SGD
-    >>> describe(SGD(learning_rate=0.5))
-    {'class': 'SGD', 'arguments': {'learning_rate': 0.5, 'momentum': 0.0, 'nesterov': False}}
-    """
-    values = {
-        name: describe(value) if hasattr(value, "config") else value
-        for name, value in thing.config().items()
-    }
-    for name, value in values.items():
-        try:
-            json.dumps(value)
-        except TypeError:
-            kind = type(thing).__name__
-            raise TypeError(
-                f"{kind} can't be saved: its argument {name!r} is {value!r}, and a file holds only "
-                "numbers, strings, None and lists of them"
-            ) from None
-    return {"class": type(thing).__name__, "arguments": values}
-
-
-def rebuild(description: Description, known: Mapping[str, type]) -> Any:
-    """Make the object that `describe` described, from the classes in `known` and no others.
-
-    Raises
-    ------
-    CheckpointError
-        If the class is not in `known`, or does not take these arguments.
-    """
-    name = description["class"]
-    if name not in known:
-        raise CheckpointError(
-            f"the file needs a class {name!r} that minigd does not have: import it and name it "
-            f"when loading, custom=[{name}]"
-        )
-    values = {
-        argument: rebuild(value, known) if isinstance(value, dict) and "class" in value else value
-        for argument, value in description["arguments"].items()
-    }
-    try:
-        return known[name](**values)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{name} does not take the arguments in the file, {description['arguments']}: {error}"
-        ) from error

@@ -9,7 +9,6 @@ import math
 import os
 import time
 import weakref
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy as np
 from minigd.errors import check_integer, check_number
 from minigd.nn.sequential import Sequential
 from minigd.progress import say, warn
-from minigd.storage import npz as state
+from minigd.storage.atomic_files import replacing_text, sweep
 from minigd.training.trainer import Event, Trainer
 
 Mode = Literal["auto", "min", "max"]
@@ -303,7 +302,7 @@ class Checkpoint:
         """Save if it is time to."""
         if event.name == "start":
             self._saved_at = time.perf_counter()
-            state.sweep(self.path)
+            sweep(self.path)
         elif event.name == "end" or self._due(event):
             self.save(event)
 
@@ -361,7 +360,7 @@ class CsvLog:
         history = event.trainer.history
         try:
             if event.name == "start":
-                state.sweep(self.path)
+                sweep(self.path)
             if event.name == "epoch" and self._whole and self._columns() == ["epoch", *history]:
                 self._append(self._line(event, history.epochs - 1))
             elif history.epochs:
@@ -394,16 +393,10 @@ class CsvLog:
 
     def _rewrite(self, event: Event) -> None:
         """Write all lines to a new file, and put it in the place of the old one."""
-        target = Path(os.path.realpath(self.path))
-        temporary = state.beside(target)
-        try:
-            with open(temporary, "w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                writer.writerow(["epoch", *event.trainer.history])
-                writer.writerows(self._line(event, e) for e in range(event.trainer.history.epochs))
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing_text(self.path) as file:
+            writer = csv.writer(file)
+            writer.writerow(["epoch", *event.trainer.history])
+            writer.writerows(self._line(event, e) for e in range(event.trainer.history.epochs))
 
 
 class PrintEvery:

@@ -16,8 +16,9 @@ from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
 from minigd.optim.schedules import SCHEDULES
 from minigd.optim.updaters import UPDATERS, Updater
-from minigd.storage import npz as state
-from minigd.training.model_files import check_custom, restore
+from minigd.storage import npz
+from minigd.storage.describe import Description, describe, join_arrays, rebuild, split_arrays
+from minigd.training.model_files import check_custom, known_classes, restore
 
 
 class Run(Protocol):
@@ -45,13 +46,13 @@ def write(path: str | os.PathLike[str], run: Run) -> None:
     description = {
         **run.model.describe(),
         "kind": "run",
-        "loss": state.describe(run.objective.given),
-        "metrics": {name: state.describe(metric) for name, metric in run.metrics.items()},
-        "updater": state.describe(run.updater),
+        "loss": describe(run.objective.given),
+        "metrics": {name: describe(metric) for name, metric in run.metrics.items()},
+        "updater": describe(run.updater),
         "options": run.options,
-        "run": state.split(values, "run", arrays),
+        "run": split_arrays(values, "run", arrays),
     }
-    state.write(path, description, arrays)
+    npz.write(path, description, arrays)
 
 
 def read(
@@ -67,7 +68,7 @@ def read(
     CheckpointError
         If the file is damaged or holds no run, or the batches are not those of the run.
     """
-    description, arrays = state.read(path)
+    description, arrays = npz.read(path)
     if description.get("kind") != "run":
         raise CheckpointError(
             f"{os.fspath(path)!r} holds a model and no run: read it with minigd.load"
@@ -78,15 +79,15 @@ def read(
     model = restore(description, arrays, custom, backend)
     if model.loss is None or not {"updater", "options", "run"} <= description.keys():
         raise CheckpointError(f"{os.fspath(path)!r} does not hold all of a run: it is damaged")
-    values = state.join(description["run"], arrays)
+    values = join_arrays(description["run"], arrays)
     if batches is not None and values.get("batches") is not None:
         compare(values["batches"], batches.state_dict())
-    known = {c.__name__: c for c in [*UPDATERS.values(), *SCHEDULES.values(), *custom]}
-    updater: Updater = state.rebuild(description["updater"], known)
+    known = known_classes({**UPDATERS, **SCHEDULES}, custom)
+    updater: Updater = rebuild(description["updater"], known)
     return model, updater, description["options"], {**values, "model": model.arrays()}
 
 
-def compare(saved: state.Description, given: state.Description) -> None:
+def compare(saved: Description, given: Description) -> None:
     """Refuse batches that are not those of a saved run.
 
     Raises

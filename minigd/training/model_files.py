@@ -4,7 +4,7 @@ A file names its classes, and only the package's own and those named by the call
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from minigd.backends.base import Backend
 from minigd.errors import CheckpointError, check_integer
@@ -12,7 +12,8 @@ from minigd.nn.layers import LAYERS
 from minigd.nn.losses import LOSSES
 from minigd.nn.metrics import METRICS
 from minigd.nn.sequential import Sequential
-from minigd.storage import npz as state
+from minigd.storage import npz
+from minigd.storage.describe import Arrays, Description, rebuild
 
 
 def load(
@@ -52,7 +53,7 @@ def load(
     >>> bool((again.flat_params == model.flat_params).all())
     True
     """
-    description, arrays = state.read(path)
+    description, arrays = npz.read(path)
     return restore(description, arrays, custom, backend)
 
 
@@ -64,33 +65,39 @@ def check_custom(custom: Iterable[type]) -> list[type]:
     return classes
 
 
+def known_classes(registry: Mapping[str, type], custom: Iterable[type]) -> dict[str, type]:
+    """Return, by their own names, the classes that a file may name: the package's and a caller's.
+
+    >>> from minigd.nn.losses import LOSSES
+    >>> sorted(known_classes(LOSSES, []))[:2]
+    ['BinaryCrossEntropy', 'CategoricalCrossEntropy']
+    """
+    return {c.__name__: c for c in [*registry.values(), *custom]}
+
+
 def restore(
-    description: state.Description,
-    arrays: state.Arrays,
+    description: Description,
+    arrays: Arrays,
     custom: Iterable[type] = (),
     backend: str | Backend = "numpy",
 ) -> Sequential:
     """Make the model that `Sequential.describe` and `Sequential.arrays` gave."""
-    known: dict[str, type] = dict(LAYERS)
-    known_losses: dict[str, type] = {c.__name__: c for c in LOSSES.values()}
-    known_metrics: dict[str, type] = {c.__name__: c for c in METRICS.values()}
-    for c in check_custom(custom):
-        known[c.__name__] = known_losses[c.__name__] = known_metrics[c.__name__] = c
+    custom = check_custom(custom)
+    layers, metrics = known_classes(LAYERS, custom), known_classes(METRICS, custom)
     try:
         model = Sequential(
-            [state.rebuild(layer, known) for layer in description["layers"]],
+            [rebuild(layer, layers) for layer in description["layers"]],
             description["inputs"],
             backend=backend,
             dtype=description["dtype"],
             seed=description["seed"],
         )
         if description["loss"] is not None:
-            model.loss = state.rebuild(description["loss"], known_losses)
+            model.loss = rebuild(description["loss"], known_classes(LOSSES, custom))
         model.passes = check_integer("passes", description["passes"], 0)
         model.names = description.get("names")  # which files of before do not have
         model.metrics = {
-            name: state.rebuild(metric, known_metrics)
-            for name, metric in description["metrics"].items()
+            name: rebuild(metric, metrics) for name, metric in description["metrics"].items()
         }
     except CheckpointError:
         raise

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import minigd as gd
-from minigd.cli.network import adapt, loss_of, network
+from minigd.cli.network import adapt, network
 from minigd.data.tables.schema import Schema
+from minigd.nn.objective import default_loss
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,11 @@ from minigd.data.tables.schema import Schema
 def test_the_last_layer_and_the_loss_go_with_the_classes(classes, last, outputs, loss):
     schema = Schema(["x"], ["y"], {}, classes, integer=False)
     model = network(schema, "classification" if classes else "regression", hidden=[5, 4])
-    assert (model.layers[-1].name, model.n_out, loss_of(model)) == (last, outputs, loss)
+    assert (model.layers[-1].name, model.n_out, default_loss(model.layers[-1])) == (
+        last,
+        outputs,
+        loss,
+    )
     assert [layer.n_out for layer in model.layers if isinstance(layer, gd.Dense)] == [5, 4, outputs]
 
 

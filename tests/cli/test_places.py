@@ -58,7 +58,7 @@ def test_permission_is_asked_of_the_file_and_of_the_folder(tmp_path, asked):
         check_out(tmp_path / "old.csv")
     with pytest.raises(OSError, match=r"can't be written: the folder '.*' is read-only"):
         check_out(tmp_path / "new.csv")
-    assert asked == [str(tmp_path / "old.csv"), str(tmp_path)]
+    assert asked == [tmp_path / "old.csv", tmp_path]
 
 
 @needs_permissions

@@ -9,7 +9,7 @@ import pytest
 import minigd as gd
 from minigd.cli import train as module
 from minigd.cli.main import main
-from minigd.storage import npz as state
+from minigd.storage import npz
 
 BEGUN = {
     "--batch-size": "32", "--hidden": "8,4", "--epochs": "5", "--learning-rate": "0.01",
@@ -147,6 +147,6 @@ def test_a_checkpoint_of_python_is_not_gone_on_with(folder, tmp_path, capsys):
 def test_a_run_with_the_same_options_goes_on(folder, checkpoint, tmp_path):
     shutil.copy(checkpoint, tmp_path / "m.npz.checkpoint")
     assert main([*command(folder, tmp_path / "m.npz"), "--resume"]) == 0
-    history = state.read(tmp_path / "m.npz")[0]["history"]
+    history = npz.read(tmp_path / "m.npz")[0]["history"]
     assert len(history["loss"]) == 5
-    assert state.read(checkpoint)[0]["run"]["epoch"] == 2
+    assert npz.read(checkpoint)[0]["run"]["epoch"] == 2

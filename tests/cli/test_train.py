@@ -16,7 +16,7 @@ from minigd.cli.main import main
 from minigd.cli.messages import counted
 from minigd.cli.train import train
 from minigd.cli.trained import load
-from minigd.storage import npz as state
+from minigd.storage import npz
 
 QUICK = ("--hidden", "8", "--learning-rate", "0.01")
 
@@ -29,7 +29,7 @@ def run(folder, *arguments):
 
 def bits(path):
     """Return the parameters and the history without its seconds."""
-    description, arrays = state.read(path)
+    description, arrays = npz.read(path)
     history = {k: v for k, v in description["history"].items() if k != "seconds"}
     return {name: array.tobytes() for name, array in arrays.items()}, history
 

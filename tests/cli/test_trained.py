@@ -5,7 +5,7 @@ import pytest
 
 import minigd as gd
 from minigd.cli.trained import load
-from minigd.storage import npz as state
+from minigd.storage import npz
 
 
 def test_what_is_saved_comes_back(folder, tmp_path):
@@ -36,8 +36,8 @@ def test_a_file_that_was_not_written_by_the_command_says_so(tmp_path):
 
 @pytest.mark.parametrize("damage", [{}, {"task": "regression", "schema": {"a": 1}, "reading": {}}])
 def test_a_damaged_description_says_so(folder, tmp_path, damage):
-    description, arrays = state.read(folder / "houses.npz")
-    state.write(tmp_path / "m.npz", {**description, "table": damage}, arrays)
+    description, arrays = npz.read(folder / "houses.npz")
+    npz.write(tmp_path / "m.npz", {**description, "table": damage}, arrays)
     with pytest.raises(gd.CheckpointError, match=r"what .* says of its columns is damaged"):
         load(tmp_path / "m.npz")
 

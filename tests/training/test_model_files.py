@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import minigd as gd
-from minigd.storage import npz as state
+from minigd.storage import npz
 
 
 class Scale(gd.Layer):
@@ -209,9 +209,9 @@ def test_an_argument_that_no_file_can_hold_is_named(tmp_path):
 
 def edit(path, change):
     """Rewrite a file with its description and arrays changed, and a checksum that fits them."""
-    description, arrays = state.read(path)
+    description, arrays = npz.read(path)
     change(description, arrays)
-    state.write(path, description, arrays)
+    npz.write(path, description, arrays)
 
 
 def saved(tmp_path):

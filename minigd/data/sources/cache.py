@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from minigd.data.sources.base import Source
 from minigd.data.sources.npy import NpySource
 from minigd.errors import DataError
 from minigd.progress import watched
+from minigd.storage.atomic_files import replacing_folder
 from minigd.types import Array
 
 _DESCRIPTION = "minigd-cache.json"
@@ -39,19 +38,13 @@ def _cached(source: Source, folder: Path) -> NpySource:
         if _holds(folder, key):
             return _open(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # All is written beside the folder, which then takes its name in one step.
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        _write(source, beside)
-        (beside / _DESCRIPTION).write_text(json.dumps(key))
-        beside.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-        os.replace(beside, folder)
-    except BaseException as error:
-        shutil.rmtree(beside, ignore_errors=True)
+        with replacing_folder(folder) as new:
+            _write(source, new)
+            (new / _DESCRIPTION).write_text(json.dumps(key))
+    except OSError:
         # Another process may have written the same rows meanwhile.
-        if not (isinstance(error, OSError) and _holds(folder, key)):
+        if not _holds(folder, key):
             raise
     return _open(folder)
 

@@ -59,7 +59,7 @@ from minigd.data.tables.schema import (
 )
 from minigd.errors import CheckpointError, DataError, check_integer
 from minigd.progress import watched
-from minigd.storage import npz as state
+from minigd.storage import npz
 from minigd.types import Array
 
 _GATHERED = 4 << 20  # bytes of rows fetched at once, at most
@@ -817,7 +817,7 @@ class CsvSource(RandomAccess):
             self._starts = self._build_index() if kept is None else kept
             if kept is None and self._index_path is not None:
                 named = {f"starts{i}": starts for i, starts in enumerate(self._starts)}
-                state.write(self._index_path, {"kind": "index", **self._index_key()}, named)
+                npz.write(self._index_path, {"kind": "index", **self._index_key()}, named)
         return self._starts
 
     def _build_index(self) -> list[Array]:
@@ -862,7 +862,7 @@ class CsvSource(RandomAccess):
     def _load_index(self) -> list[Array] | None:
         if self._index_path is None or not Path(self._index_path).exists():
             return None
-        description, arrays = state.read(self._index_path)
+        description, arrays = npz.read(self._index_path)
         own = self._index_key()
         if {key: description.get(key) for key in own} != own:
             raise CheckpointError(

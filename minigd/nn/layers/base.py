@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from minigd.backends.base import Backend, Views, Workspace
 from minigd.nn.initializers import Initializer, get_initializer
-from minigd.storage import npz as state
+from minigd.storage.describe import arguments
 from minigd.types import Array
 
 
@@ -176,7 +176,7 @@ class Layer:
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments, from which a copy or a saved model is made again."""
-        return state.arguments(self)
+        return arguments(self)
 
     def bind(
         self, name: str, backend: Backend, dtype: Any, workspace: Workspace, n_in: int
@@ -207,7 +207,7 @@ class Layer:
 
     def __repr__(self) -> str:
         try:
-            values = ", ".join(f"{n}={value!r}" for n, value in state.arguments(self).items())
+            values = ", ".join(f"{n}={value!r}" for n, value in arguments(self).items())
         except TypeError:  # arguments that were not kept
             values = "..."
         return f"{type(self).__name__}({values})"

@@ -1,0 +1,154 @@
+"""Objects described as JSON: a class by its name, and the arguments that make it again.
+
+Nested values go the same way, once their arrays are taken out.
+"""
+
+import inspect
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from minigd.errors import CheckpointError
+
+Arrays = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
+Description = dict[str, Any]
+"""What JSON can hold."""
+
+
+def arguments(thing: object) -> dict[str, Any]:
+    """Return the constructor's arguments of `thing`, read from its attributes of the same names.
+
+    This is scikit-learn's convention: ``__init__`` keeps each argument, unchanged, as an attribute.
+
+    Raises
+    ------
+    TypeError
+        If an argument was not kept.
+
+    Examples
+    --------
+    >>> class Scale:
+    ...     def __init__(self, factor=2.0):
+    ...         self.factor = factor
+    >>> arguments(Scale(3.0))
+    {'factor': 3.0}
+    """
+    if type(thing).__init__ is object.__init__:
+        return {}
+    parameters = list(inspect.signature(type(thing).__init__).parameters.values())[1:]
+    names = [parameter.name for parameter in parameters]
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise TypeError(
+                f"{type(thing).__name__}.__init__ takes {parameter}, which can't be read back from "
+                "attributes: name its arguments one by one, or define config()"
+            )
+    missing = [name for name in names if not hasattr(thing, name)]
+    if missing:
+        kind = type(thing).__name__
+        raise TypeError(
+            f"{kind}.__init__ takes {missing[0]!r} but does not keep it: write "
+            f"`self.{missing[0]} = {missing[0]}` in it, so that {kind} can be copied and saved"
+        )
+    return {name: getattr(thing, name) for name in names}
+
+
+def split_arrays(tree: Any, prefix: str, arrays: dict[str, np.ndarray[Any, np.dtype[Any]]]) -> Any:
+    """Return nested dicts with each array moved to `arrays`, under its path, and its path left.
+
+    A scalar of NumPy's goes with the arrays, so that it keeps its dtype.
+
+    >>> arrays = {}
+    >>> split_arrays({"step": 3, "m": np.zeros(2)}, "updater", arrays)
+    {'step': 3, 'm': {'array': 'updater/m'}}
+    >>> join_arrays({'step': 3, 'm': {'array': 'updater/m'}}, arrays)
+    {'step': 3, 'm': array([0., 0.])}
+    """
+    if isinstance(tree, np.ndarray | np.generic):
+        if prefix in arrays:
+            raise ValueError(f"two arrays have the name {prefix!r}: a name with a / is two names")
+        arrays[prefix] = np.asarray(tree)
+        return {"array": prefix}
+    if isinstance(tree, Mapping):
+        for name in tree:
+            if not isinstance(name, str):
+                raise TypeError(f"{prefix} can't be saved: its name {name!r} is no text")
+        parts = {
+            name: split_arrays(value, f"{prefix}/{name}", arrays) for name, value in tree.items()
+        }
+        # A dict of one thing called "array" is told from a path by the list around that thing.
+        return {"array": [parts["array"]]} if list(parts) == ["array"] else parts
+    try:
+        json.dumps(tree)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{prefix} can't be saved: it is {tree!r} ({error})") from None
+    return tree
+
+
+def join_arrays(tree: Any, arrays: Arrays) -> Any:
+    """Return nested dicts with each array back in its place; the reverse of `split_arrays`."""
+    if not isinstance(tree, dict):
+        return tree
+    if list(tree) == ["array"]:
+        inner = tree["array"]
+        return arrays[inner] if isinstance(inner, str) else {"array": join_arrays(inner[0], arrays)}
+    return {name: join_arrays(value, arrays) for name, value in tree.items()}
+
+
+class Described(Protocol):
+    """What has a description: layers, losses, metrics, updaters, schedules."""
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        ...
+
+
+def describe(thing: Described) -> Description:
+    """Return a description of `thing` for JSON: its class by name, and its arguments.
+
+    >>> from minigd.optim.updaters import SGD
+    >>> describe(SGD(learning_rate=0.5))
+    {'class': 'SGD', 'arguments': {'learning_rate': 0.5, 'momentum': 0.0, 'nesterov': False}}
+    """
+    values = {
+        name: describe(value) if hasattr(value, "config") else value
+        for name, value in thing.config().items()
+    }
+    for name, value in values.items():
+        try:
+            json.dumps(value)
+        except TypeError:
+            kind = type(thing).__name__
+            raise TypeError(
+                f"{kind} can't be saved: its argument {name!r} is {value!r}, and a file holds only "
+                "numbers, strings, None and lists of them"
+            ) from None
+    return {"class": type(thing).__name__, "arguments": values}
+
+
+def rebuild(description: Description, known: Mapping[str, type]) -> Any:
+    """Make the object that `describe` described, from the classes in `known` and no others.
+
+    Raises
+    ------
+    CheckpointError
+        If the class is not in `known`, or does not take these arguments.
+    """
+    name = description["class"]
+    if name not in known:
+        raise CheckpointError(
+            f"the file needs a class {name!r} that minigd does not have: import it and name it "
+            f"when loading, custom=[{name}]"
+        )
+    values = {
+        argument: rebuild(value, known) if isinstance(value, dict) and "class" in value else value
+        for argument, value in description["arguments"].items()
+    }
+    try:
+        return known[name](**values)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{name} does not take the arguments in the file, {description['arguments']}: {error}"
+        ) from error
