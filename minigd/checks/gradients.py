@@ -22,7 +22,7 @@ from minigd.checks.layer_rules import (
     check_rules,
     model_of,
     no_inner_layers,
-    shaken,
+    rounding_effect,
     undeclared,
 )
 from minigd.checks.numerical import (
@@ -319,12 +319,12 @@ def _check_method(method: Method) -> None:
 
 def _check(setup: Setup, method: Method, tolerance: float | None, seed: int) -> dict[str, float]:
     try:
-        return _judge(setup, method, tolerance, seed)
+        return _compare_by(setup, method, tolerance, seed)
     except GradientError as error:
-        raise GradientError(str(error), _looks_like(setup, str(error))) from None
+        raise GradientError(str(error), _diagnosis_of(setup, str(error))) from None
 
 
-def _looks_like(setup: Setup, message: str) -> str | None:
+def _diagnosis_of(setup: Setup, message: str) -> str | None:
     """Return what a failure looks like; another array than the one in the message is named."""
     model, layers, loss, x, y, weight, penalty = setup
     alone = isinstance(loss, Projection)
@@ -346,7 +346,9 @@ def _looks_like(setup: Setup, message: str) -> str | None:
     return f"{found[0]}: {found[1]}"
 
 
-def _judge(setup: Setup, method: Method, tolerance: float | None, seed: int) -> dict[str, float]:
+def _compare_by(
+    setup: Setup, method: Method, tolerance: float | None, seed: int
+) -> dict[str, float]:
     _meet_another_batch(setup)
     with np.errstate(all="ignore"):
         value = float(setup.value(setup.x))
@@ -399,7 +401,7 @@ def _refuses_complex(setup: Setup) -> str | None:
         return f"the forward pass fails in complex128 ({type(error).__name__}: {error})"
     if not math.isclose(value.real, real, rel_tol=1e-12, abs_tol=1e-12):
         # Complex numbers are summed in another order, which shows where large numbers cancel.
-        rounding = 100 * shaken(setup.model, setup.x, setup.value)
+        rounding = 100 * rounding_effect(setup.model, setup.x, setup.value)
         if abs(value.real - real) <= min(rounding, _MOST_ROUNDING["complex"]):
             return None
         return f"in complex128 the loss is {value.real!r}, in float64 {real!r}"
@@ -479,10 +481,10 @@ def _rounding(setup: Setup, name: str, method: Literal["complex", "central"]) ->
     def gradient(x: Array) -> Array:
         return _gradients(setup._replace(x=x))[name]
 
-    own = 100 * shaken(setup.model, setup.x, gradient)
+    own = 100 * rounding_effect(setup.model, setup.x, gradient)
     if method == "complex":
         return own
-    return own + 5 * shaken(setup.model, setup.x, setup.value) / CENTRAL_STEPS[0]
+    return own + 5 * rounding_effect(setup.model, setup.x, setup.value) / CENTRAL_STEPS[0]
 
 
 def _report(

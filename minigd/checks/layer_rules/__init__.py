@@ -15,7 +15,13 @@ from minigd.checks.layer_rules.declared import (
     undeclared,
 )
 from minigd.checks.layer_rules.inner import model_of, no_inner_layers
-from minigd.checks.layer_rules.parts import MOST_ROUNDING, LayerWarning, Projection, Same, shaken
+from minigd.checks.layer_rules.parts import (
+    MOST_ROUNDING,
+    LayerWarning,
+    Projection,
+    Same,
+    rounding_effect,
+)
 from minigd.checks.layer_rules.prediction import check_prediction
 from minigd.checks.layer_rules.row_squares import check_row_squares
 from minigd.checks.layer_rules.training import check_inputs, check_training
@@ -35,7 +41,7 @@ __all__ = [
     "check_rules",
     "model_of",
     "no_inner_layers",
-    "shaken",
+    "rounding_effect",
     "undeclared",
 ]
 
