@@ -108,7 +108,7 @@ def compare_backends(
         The loss that the model was last trained for by default.
     updater : str or Updater, default "adam"
     backend : str or Backend, default "cupy"
-        What is held against NumPy.
+        What is compared with NumPy.
 
     Returns
     -------

@@ -5,9 +5,7 @@ central difference is the second, independent method, and the one for layers tha
 """
 
 import math
-import warnings
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,11 +22,18 @@ from minigd.checks.layer_rules import (
     check_rules,
     model_of,
     no_inner_layers,
-    shaken,
+    rounding_effect,
     undeclared,
 )
+from minigd.checks.numerical import (
+    CENTRAL_STEPS,
+    central_difference,
+    complex_kept,
+    complex_step,
+)
+from minigd.checks.passes import Setup, new_loss
 from minigd.data.batches import Batches
-from minigd.data.row_weights import check_weights, row_scale
+from minigd.data.row_weights import check_weights
 from minigd.errors import GradientError, ShapeError
 from minigd.nn.layers import Layer
 from minigd.nn.layers.scaling import Adapted
@@ -41,8 +46,6 @@ from minigd.types import Array
 
 Method = Literal["auto", "complex", "central"]
 
-COMPLEX_STEP = 1e-20
-CENTRAL_STEPS = (1e-5, 1e-6, 1e-7)
 TOLERANCE = {"complex": 1e-10, "central": 1e-6}
 """What is allowed, as a share of the array's largest entry."""
 
@@ -56,60 +59,34 @@ _MOST_ENTRIES = 300
 _LAYER = 6
 
 
-class _Checked(NamedTuple):
-    """One way of computing a loss: a model, the layers in use, a loss, a batch, a penalty."""
+def _gradients(setup: Setup) -> dict[str, Array]:
+    """Return what `backward` gives; that of x is per example, hence divided by n here."""
+    _meet_another_batch(setup)
+    setup.value(setup.x)
+    setup.backward()
+    alone = {k: g.copy() for k, g in setup.model.grads.items()}
+    _meet_another_batch(setup)
+    setup.value(setup.x)
+    dx = setup.backward(input_gradient=True)
+    assert dx is not None
+    for name, gradient in setup.model.grads.items():
+        if not np.allclose(gradient, alone[name], rtol=1e-12, atol=0, equal_nan=True):
+            raise GradientError(
+                f"{name}: backward gives another gradient where the input's is not wanted "
+                "(wants_dx is False)"
+            )
+    return {**{k: g.copy() for k, g in setup.model.grads.items()}, "x": dx / len(setup.x)}
 
-    model: Sequential
-    layers: list[Layer]
-    loss: Loss
-    x: Array
-    y: Array
-    weight: Array | None = None
-    penalty: Penalty = Penalty()
 
-    def value(self, x: Array) -> Any:
-        # Each pass of a check must leave out the same units as the one before.
-        self.model.passes = 0
-        z = self.model.run_forward(self.layers, x, train=True)
-        return self.loss.mean(z, self.y, self.scale) + self.penalty.value(self.model)
-
-    @property
-    def scale(self) -> Array | None:
-        return row_scale(self.weight)
-
-    def gradients(self) -> dict[str, Array]:
-        """Return what `backward` gives; that of x is per example, hence divided by n here."""
-        self.meet_another_batch()
-        self.value(self.x)
-        self.model.run_backward(self.layers, self.loss.backward())
-        self.penalty.add_gradient(self.model)
-        alone = {k: g.copy() for k, g in self.model.grads.items()}
-        self.meet_another_batch()
-        self.value(self.x)
-        dx = self.model.run_backward(self.layers, self.loss.backward(), input_gradient=True)
-        self.penalty.add_gradient(self.model)
-        assert dx is not None
-        for name, gradient in self.model.grads.items():
-            if not np.allclose(gradient, alone[name], rtol=1e-12, atol=0, equal_nan=True):
-                raise GradientError(
-                    f"{name}: backward gives another gradient where the input's is not wanted "
-                    "(wants_dx is False)"
-                )
-        return {**{k: g.copy() for k, g in self.model.grads.items()}, "x": dx / len(self.x)}
-
-    def meet_another_batch(self) -> None:
-        """Make whatever is remembered, in layers, in the loss and in the gradients, wrong."""
-        # A pass over other numbers shows a layer or a loss that keeps what it was given before,
-        # and rubbish in the gradients a layer that adds to them instead of writing them.
-        with np.errstate(all="ignore"):
-            self._replace(y=self.y[::-1].copy()).value(self.x[::-1, ::-1].copy())
-            self.model.run_backward(self.layers, self.loss.backward())
-        self.model.flat_grads[...] = math.nan
-
-    def as_complex(self) -> "_Checked":
-        model = self.model.copy(dtype="complex128")
-        layers = model.layers[: len(self.layers)]
-        return self._replace(model=model, layers=layers, x=self.x.astype("complex128"))
+def _meet_another_batch(setup: Setup) -> None:
+    """Make whatever is remembered, in layers, in the loss and in the gradients, wrong."""
+    # A pass over other numbers shows a layer or a loss that keeps what it was given before,
+    # and rubbish in the gradients a layer that adds to them instead of writing them.
+    with np.errstate(all="ignore"):
+        other = setup._replace(y=setup.y[::-1].copy())
+        other.value(setup.x[::-1, ::-1].copy())
+        other.backward()
+    setup.model.flat_grads[...] = math.nan
 
 
 def check_gradients(
@@ -197,9 +174,9 @@ def check_gradients(
         ways.append((exact.layers, objective.given, y))
     errors: dict[str, float] = {}
     for layers, way, target in ways:
-        own = type(way)(**way.config())
-        checked = _Checked(exact, layers, own, x, target, weight, penalty)
-        for name, error in _check(checked, method, tolerance, seed).items():
+        own = new_loss(way)
+        setup = Setup(exact, layers, own, x, target, weight, penalty)
+        for name, error in _check(setup, method, tolerance, seed).items():
             errors[name] = max(error, errors.get(name, 0.0))
     return errors
 
@@ -215,7 +192,7 @@ def check_layer(
     """Check a layer alone: its gradients, and that it keeps to the rules of a layer.
 
     The loss is L = (1/n) Σ_i Σ_k r_ik y_ik with random r, so that row i of dy is r_i. The batch is
-    checked whole, then its first row alone, then a short tail. Beside the gradients, all in
+    setup whole, then its first row alone, then a short tail. Beside the gradients, all in
     float64:
 
     - x and dy come in other memory orders, and neither is modified; gradients are written and not
@@ -229,7 +206,7 @@ def check_layer(
     Parameters
     ----------
     layer : Layer
-        A copy of it is checked. Parameters of a layer that is in no model are moved off their first
+        A copy of it is setup. Parameters of a layer that is in no model are moved off their first
         values, because at a scale of 1 a forgotten factor does not show.
     x : array-like, shape (n, n_in)
         For a layer that takes the mean of a column away, a central difference has no digits left
@@ -308,12 +285,12 @@ def _check_layer(
     errors: dict[str, float] = {}
     before = model.flat_params.copy()
     for rows in (slice(None), slice(0, 1), slice(-(len(x) // 2 + 1), None)):
-        checked = _Checked(model, model.layers, Projection(), x[rows].copy(), dy[rows].copy())
+        setup = Setup(model, model.layers, Projection(), x[rows].copy(), dy[rows].copy())
         try:
-            found = _check(checked, method, tolerance, seed)
+            found = _check(setup, method, tolerance, seed)
         except (ValueError, IndexError) as error:
             if rows.start is not None:
-                _raise_if_stale(checked, error)
+                _raise_if_stale(setup, error)
             raise
         for name, share in found.items():
             errors[name] = max(share, errors.get(name, 0.0))
@@ -322,15 +299,14 @@ def _check_layer(
     return errors, check_rules(model, x, dy, tolerance or 0.0)
 
 
-def _raise_if_stale(checked: _Checked, error: Exception) -> None:
+def _raise_if_stale(setup: Setup, error: Exception) -> None:
     """Say so where a new layer takes a batch that fails in one that has seen another size."""
-    model = checked.model.copy()
     try:
-        checked._replace(model=model, layers=model.layers).gradients()
+        _gradients(setup.copied())
     except Exception:  # it fails for another reason, which the error itself tells
         return
     raise GradientError(
-        f"{model.layers[0].name} fails on a batch of shape {checked.x.shape} after one of another "
+        f"{setup.layers[0].name} fails on a batch of shape {setup.x.shape} after one of another "
         f"size, and not without it ({type(error).__name__}: {error})",
         "a stale cache: it uses arrays of the batch before",
     ) from error
@@ -341,18 +317,16 @@ def _check_method(method: Method) -> None:
         raise ValueError(f"method must be 'auto', 'complex' or 'central', not {method!r}")
 
 
-def _check(
-    checked: _Checked, method: Method, tolerance: float | None, seed: int
-) -> dict[str, float]:
+def _check(setup: Setup, method: Method, tolerance: float | None, seed: int) -> dict[str, float]:
     try:
-        return _judge(checked, method, tolerance, seed)
+        return _compare_by(setup, method, tolerance, seed)
     except GradientError as error:
-        raise GradientError(str(error), _looks_like(checked, str(error))) from None
+        raise GradientError(str(error), _diagnosis_of(setup, str(error))) from None
 
 
-def _looks_like(checked: _Checked, message: str) -> str | None:
+def _diagnosis_of(setup: Setup, message: str) -> str | None:
     """Return what a failure looks like; another array than the one in the message is named."""
-    model, layers, loss, x, y, weight, penalty = checked
+    model, layers, loss, x, y, weight, penalty = setup
     alone = isinstance(loss, Projection)
     first = message.partition(":")[0]
     try:
@@ -372,63 +346,62 @@ def _looks_like(checked: _Checked, message: str) -> str | None:
     return f"{found[0]}: {found[1]}"
 
 
-def _judge(
-    checked: _Checked, method: Method, tolerance: float | None, seed: int
+def _compare_by(
+    setup: Setup, method: Method, tolerance: float | None, seed: int
 ) -> dict[str, float]:
-    checked.meet_another_batch()
+    _meet_another_batch(setup)
     with np.errstate(all="ignore"):
-        value = float(checked.value(checked.x))
+        value = float(setup.value(setup.x))
     if not math.isfinite(value):
-        alone = isinstance(checked.loss, Projection)
-        what = f"{checked.layers[0].name}: the sum of the outputs" if alone else "the loss"
+        alone = isinstance(setup.loss, Projection)
+        what = f"{setup.layers[0].name}: the sum of the outputs" if alone else "the loss"
         raise GradientError(f"{what} is {value}: there is no derivative to compare with")
-    analytic = checked.gradients()
+    analytic = _gradients(setup)
     if method == "central":
-        return _compare(checked, analytic, "central", tolerance, seed)
-    refusal = _refuses_complex(checked)
+        return _compare(setup, analytic, "central", tolerance, seed)
+    refusal = _refuses_complex(setup)
     if refusal is None:
         try:
-            return _compare(checked, analytic, "complex", tolerance, seed)
+            return _compare(setup, analytic, "complex", tolerance, seed)
         except GradientError:
             # A layer that takes complex numbers but is not analytic, through abs for example, is
             # judged by the central difference; a wrong gradient is wrong for both.
             if (
                 method == "complex"
-                or _passes(checked, analytic, "complex", seed)
-                or not _passes(checked, analytic, "central", seed)
+                or _passes(setup, analytic, "complex", seed)
+                or not _passes(setup, analytic, "central", seed)
             ):
                 raise
     elif method == "complex":
         raise GradientError(f"the complex step can't be used: {refusal}; use method='central'")
-    return _compare(checked, analytic, "central", tolerance, seed)
+    return _compare(setup, analytic, "central", tolerance, seed)
 
 
 def _passes(
-    checked: _Checked,
+    setup: Setup,
     analytic: dict[str, Array],
     method: Literal["complex", "central"],
     seed: int,
 ) -> bool:
     try:
-        _compare(checked, analytic, method, TOLERANCE["central"], seed)
+        _compare(setup, analytic, method, TOLERANCE["central"], seed)
     except GradientError:
         return False
     return True
 
 
-def _refuses_complex(checked: _Checked) -> str | None:
+def _refuses_complex(setup: Setup) -> str | None:
     """Return why a forward pass in complex numbers is not to be trusted, or None."""
-    real = float(checked.value(checked.x))
+    real = float(setup.value(setup.x))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", np.exceptions.ComplexWarning)
-            twin = checked.as_complex()
+        with complex_kept():
+            twin = setup.copied("complex128")
             value = complex(twin.value(twin.x))
     except Exception as error:  # whatever a layer from outside does with complex numbers
         return f"the forward pass fails in complex128 ({type(error).__name__}: {error})"
     if not math.isclose(value.real, real, rel_tol=1e-12, abs_tol=1e-12):
         # Complex numbers are summed in another order, which shows where large numbers cancel.
-        rounding = 100 * shaken(checked.model, checked.x, checked.value)
+        rounding = 100 * rounding_effect(setup.model, setup.x, setup.value)
         if abs(value.real - real) <= min(rounding, _MOST_ROUNDING["complex"]):
             return None
         return f"in complex128 the loss is {value.real!r}, in float64 {real!r}"
@@ -436,7 +409,7 @@ def _refuses_complex(checked: _Checked) -> str | None:
 
 
 def _compare(
-    checked: _Checked,
+    setup: Setup,
     analytic: dict[str, Array],
     method: Literal["complex", "central"],
     tolerance: float | None,
@@ -444,9 +417,9 @@ def _compare(
 ) -> dict[str, float]:
     rng = np.random.default_rng(seed)
     allowed = TOLERANCE[method] if tolerance is None else tolerance
-    loss = max(1.0, abs(float(checked.value(checked.x))))
+    loss = max(1.0, abs(float(setup.value(setup.x))))
     noise = _ROUNDING[method] * loss
-    twin = checked.as_complex() if method == "complex" else checked
+    twin = setup.copied("complex128") if method == "complex" else setup
     errors: dict[str, float] = {}
     worst: tuple[float, str] = (0.0, "")
     for name, gradient in analytic.items():
@@ -456,20 +429,14 @@ def _compare(
             entries = rng.choice(gradient.size, _MOST_ENTRIES, replace=False)
         places = [np.unravel_index(int(i), gradient.shape) for i in entries]
         own = np.array([gradient[place] for place in places])
-        derivative = _complex_step if method == "complex" else _central
-        numeric = np.array(
-            [
-                derivative(lambda: twin.value(twin.x), target, place, float(gradient[place]))
-                for place in places
-            ]
-        )
+        numeric = np.array([_numeric(twin, target, p, gradient[p], method) for p in places])
         largest = max(float(np.nanmax(np.abs(numeric), initial=0.0)), 1e-300)
         error = np.where(np.isfinite(own) & np.isfinite(numeric), np.abs(own - numeric), math.inf)
         i = int(np.argmax(error)) if len(error) else 0
         # A gradient that is 0 but for rounding is judged by what rounding may do.
         scale = largest + noise / allowed
         if len(error) and error[i] > allowed * scale:
-            scale += min(_rounding(checked, name, method), _MOST_ROUNDING[method] * loss) / allowed
+            scale += min(_rounding(setup, name, method), _MOST_ROUNDING[method] * loss) / allowed
         errors[name] = float(error[i]) / scale if len(error) else 0.0
         excess = errors[name] / allowed
         if excess > max(1.0, worst[0]):
@@ -483,7 +450,7 @@ def _compare(
                     errors[name],
                     method,
                     allowed,
-                    checked.x.shape,
+                    setup.x.shape,
                 ),
             )
     if worst[1]:
@@ -491,16 +458,33 @@ def _compare(
     return errors
 
 
-def _rounding(checked: _Checked, name: str, method: Literal["complex", "central"]) -> float:
+def _numeric(
+    setup: Setup,
+    target: Array,
+    place: tuple[Any, ...],
+    own: Any,
+    method: Literal["complex", "central"],
+) -> float:
+    """Return the derivative of the loss by one entry of x or of a parameter."""
+
+    def value() -> Any:
+        return setup.value(setup.x)
+
+    if method == "complex":
+        return float(complex_step(value, target, place))
+    return central_difference(value, target, place, float(own))
+
+
+def _rounding(setup: Setup, name: str, method: Literal["complex", "central"]) -> float:
     """Return what rounding may do to a gradient, and to its numerical twin."""
 
     def gradient(x: Array) -> Array:
-        return checked._replace(x=x).gradients()[name]
+        return _gradients(setup._replace(x=x))[name]
 
-    own = 100 * shaken(checked.model, checked.x, gradient)
+    own = 100 * rounding_effect(setup.model, setup.x, gradient)
     if method == "complex":
         return own
-    return own + 5 * shaken(checked.model, checked.x, checked.value) / CENTRAL_STEPS[0]
+    return own + 5 * rounding_effect(setup.model, setup.x, setup.value) / CENTRAL_STEPS[0]
 
 
 def _report(
@@ -526,39 +510,3 @@ def _report(
         f"{abs(own - numeric) / max(abs(numeric), 1e-300):.3g}; {share:.3g} of the largest entry, "
         f"of which {allowed:g} is allowed (batch of shape {shape}){hint}"
     )
-
-
-def _complex_step(
-    value: Callable[[], Any], target: Array, place: tuple[Any, ...], own: float
-) -> float:
-    before = target[place]
-    target[place] = before + 1j * COMPLEX_STEP
-    derivative = float(value().imag) / COMPLEX_STEP
-    target[place] = before
-    return derivative
-
-
-def _central(value: Callable[[], Any], target: Array, place: tuple[Any, ...], own: float) -> float:
-    """Return the central difference of the step, of three, that comes nearest to `own`.
-
-    A large step meets a kink, and a small one rounding; a wrong gradient is near to none of them.
-    Right at a kink, where left and right slope differ, anything between the two is right.
-    """
-    before = target[place]
-    middle = float(value())
-    best = math.nan
-    for step in CENTRAL_STEPS:
-        target[place] = before + step
-        above = float(value())
-        target[place] = before - step
-        below = float(value())
-        target[place] = before
-        central = (above - below) / (2 * step)
-        left, right = (middle - below) / step, (above - middle) / step
-        if not abs(central - own) >= abs(best - own):
-            best = central
-    kinked = abs(right - left) > 1e-3 * (abs(left) + abs(right))
-    slack = 1e-6 * (abs(left) + abs(right))
-    if kinked and min(left, right) - slack <= own <= max(left, right) + slack:
-        return own
-    return best

@@ -209,8 +209,8 @@ def check_thing(name: str, thing: Any) -> Verdict:
                 _check_a_loss(thing)
         except (Exception, SystemExit) as error:  # a layer from outside may raise anything
             failed = error
-    said = [str(warning.message).partition(": ")[2] for warning in caught]
-    return Verdict(name, failed, notes=tuple(dict.fromkeys(said)))
+    notes = [str(warning.message).partition(": ")[2] for warning in caught]
+    return Verdict(name, failed, notes=tuple(dict.fromkeys(notes)))
 
 
 def _check_a_layer(layer: Layer) -> None:
@@ -227,7 +227,7 @@ def _check_a_layer(layer: Layer) -> None:
             except ShapeError as error:
                 raise GradientError(str(error)) from error
             except ValueError as error:
-                # A layer may take some widths alone; one that takes none is told why.
+                # A layer may take some widths alone; for one that takes none this is the reason.
                 refused = error
                 break
             if np.isfinite(y).all():

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd.backends.base import backend_of
-from minigd.backends.on_demand import optional
 from minigd.data.batches import Batches, as_batches
 from minigd.data.row_weights import drop_zero_weights, row_scale
 from minigd.errors import DivergenceError, check_integer, check_number, find_by_name
+from minigd.insight.plots import plot_race
 from minigd.nn.losses import CategoricalCrossEntropy, Loss
 from minigd.nn.objective import Objective, default_loss
 from minigd.nn.sequential import Sequential
@@ -34,7 +34,7 @@ clock = time.perf_counter
 
 
 class Curve(NamedTuple):
-    """One run: where it stood after so many seconds of training.
+    """One run: where it paused after so many seconds of training.
 
     Attributes
     ----------
@@ -222,23 +222,12 @@ class Race:
         """
         if against not in ("seconds", "rows", "updates"):
             raise ValueError(f"against is 'seconds', 'rows' or 'updates', not {against!r}")
-        if ax is None:
-            _, ax = optional("matplotlib.pyplot", "a plot").subplots(layout="constrained")
-        sizes = list(dict.fromkeys(curve.batch_size for curve in self.curves))
-        for i, size in enumerate(sizes):
+        curves = []
+        for size in dict.fromkeys(curve.batch_size for curve in self.curves):
             own = [curve for curve in self.curves if curve.batch_size == size]
-            grid, values = _together(own, against)
-            style = {"color": _COLOURS[i % len(_COLOURS)], "linestyle": _LINES[i % len(_LINES)]}
             label = f"batch {_name(size)}, rate {own[0].learning_rate:.2g}"
-            ax.plot(grid, np.median(values, axis=0), label=label, **style)
-            ax.fill_between(
-                grid, values.min(axis=0), values.max(axis=0), color=style["color"], alpha=0.15
-            )
-        ax.axhline(self.target, color="0.5", linewidth=0.8, linestyle=":")
-        ax.set(xscale="log", yscale="log", ylabel="loss")
-        ax.set_xlabel({"seconds": "seconds of training", "rows": "rows seen"}.get(against, against))
-        ax.legend()
-        return ax
+            curves.append((label, *_together(own, against)))
+        return plot_race(curves, self.target, against, ax)
 
 
 def race(
@@ -425,38 +414,38 @@ class _Runner:
         model = self.model(seed_of_all)
         trainer = Trainer(model, self._loss(model), self.updater(rate))
         batches = _batches(self.data, size, seed_of_all, shuffle=True)
-        marks = [*np.geomspace(seconds / 200, seconds, (points or self.points) - 1)[:-1], seconds]
+        times = [*np.geomspace(seconds / 200, seconds, (points or self.points) - 1)[:-1], seconds]
         found: list[tuple[float, int, int, float]] = []
         rows = 0
 
-        def look(at: float) -> None:
+        def record(at: float) -> None:
             value = trainer.evaluate(self.shown)["loss"]
             if self.whole is not None and at:
                 share = (self._spent + min(at, seconds)) / self.whole
                 self.watch.advance(rows - (found[-1][1] if found else 0), share)
             found.append((at, rows, trainer.updates, value if math.isfinite(value) else math.inf))
 
-        look(0.0)
-        stood = 0.0
+        record(0.0)
+        paused = 0.0
         started = clock()
 
         def tick(event: Event) -> None:
-            nonlocal rows, stood
+            nonlocal rows, paused
             if event.name != "update" or event.x is None:
                 return
             rows += len(event.x)
-            if clock() - started - stood < marks[0]:
+            if clock() - started - paused < times[0]:
                 return
             # What a GPU was given is part of the training, and is waited for on the clock.
             model.backend.synchronize()
             now = clock()
-            spent = now - started - stood
-            while len(marks) > 1 and spent >= marks[0]:
-                marks.pop(0)
-            look(spent)
-            if spent >= marks[-1]:
+            spent = now - started - paused
+            while len(times) > 1 and spent >= times[0]:
+                times.pop(0)
+            record(spent)
+            if spent >= times[-1]:
                 event.trainer.stop()
-            stood += clock() - now
+            paused += clock() - now
 
         try:
             trainer.fit(batches, epochs=_FOR_EVER, callbacks=[tick])
@@ -520,11 +509,6 @@ def _warn_if_constant(target: float, constant: float) -> None:
 
 
 _FOR_EVER = 10**9
-
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, which can be told apart without red and green."""
-
-_LINES = ("-", "--", "-.", ":")
 
 
 def _batches(data: tuple[Any, ...], size: int | None, seed: int, shuffle: bool) -> Batches:

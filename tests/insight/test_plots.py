@@ -19,7 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import minigd as gd
-from minigd.insight import plots as plotting
+from minigd.insight.plots import axes as style
+from minigd.insight.plots import boundaries
 
 NAN = math.nan
 
@@ -156,10 +157,10 @@ def test_the_colors_are_those_of_okabe_and_ito_and_differ_in_grey_and_by_marker(
         (0, 0, 0), (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178),
         (213, 94, 0), (204, 121, 167),
     }  # fmt: skip
-    drawn = {tuple(round(255 * c) for c in colors.to_rgb(name)) for name in plotting.COLORS}
-    assert len(drawn) == len(plotting.COLORS) == 7
+    drawn = {tuple(round(255 * c) for c in colors.to_rgb(name)) for name in style.COLORS}
+    assert len(drawn) == len(style.COLORS) == 7
     assert drawn < published
-    assert len(set(plotting.MARKERS)) == 10
+    assert len(set(style.MARKERS)) == 10
 
 
 # History --------------------------------------------------------------------------------------
@@ -567,7 +568,7 @@ def test_of_several_classes_the_likeliest_fills_each_place(classes):
     ranked = np.sort(p, axis=1)
     clear = ranked[:, -1] - ranked[:, -2] > 0.05
     assert clear.sum() > 100
-    expected = [plotting._shades(classes)[k][:3] for k in p.argmax(axis=1)]
+    expected = [boundaries._shades(classes)[k][:3] for k in p.argmax(axis=1)]
     for contour, shade in zip(filled, shades, strict=True):
         inside = filled_at(contour, points) >= 0
         wanted = np.array([np.allclose(shade, each) for each in expected])
@@ -627,7 +628,7 @@ def test_where_all_classes_are_equal_the_first_wins():
     model.flat_params[...] = 0
     ax = gd.plot_decision_boundary(model, X, y)
     (filled,) = [c for c in ax.collections if hasattr(c, "levels")]
-    np.testing.assert_allclose(filled.get_facecolor()[0][:3], plotting._shades(3)[0][:3])
+    np.testing.assert_allclose(filled.get_facecolor()[0][:3], boundaries._shades(3)[0][:3])
     assert (filled_at(filled, X) >= 0).all()
 
 

@@ -4,7 +4,6 @@ The clock of most tests is made up: an update takes a fixed time and a time for 
 """
 
 import math
-import sys
 import warnings
 
 import numpy as np
@@ -14,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
+from minigd.insight import race as race_module
+from minigd.insight.plots import axes as style
 from minigd.insight.race import Curve, Race
 from minigd.training.loop import Loop
 from minigd.training.trainer import Trainer
@@ -36,7 +37,7 @@ class Clock:
 
         monkeypatch.setattr(Loop, "make_step", counted)
         monkeypatch.setattr(Trainer, "evaluate", slow)
-        monkeypatch.setattr(sys.modules["minigd.insight.race"], "clock", lambda: self.now)
+        monkeypatch.setattr(race_module, "clock", lambda: self.now)
 
 
 def rows(n=240):
@@ -460,6 +461,21 @@ def test_the_plot_shows_medians_and_bands(monkeypatch):
         found.plot("epochs")
 
 
+def test_its_plot_has_the_colors_and_the_axes_of_the_other_plots():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    points = np.arange(1.0, 6.0)
+    found = Race([Curve(b, 0, 0.1, points, points, points, 1 / points) for b in (1, 2, 3)])
+    lines = found.plot().get_lines()[:3]
+    assert [line.get_color() for line in lines] == list(style.COLORS[:3])
+    assert [line.get_linestyle() for line in lines] == list(style.LINES[:3])
+    plt.close("all")
+    with pytest.raises(TypeError, match=r"ax must be one matplotlib Axes, not list"):
+        found.plot(ax=[1])
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
@@ -525,9 +541,7 @@ def test_an_updater_that_all_would_share_is_refused():
 
 def test_the_bar_is_closed_where_a_run_fails(monkeypatch):
     closed = []
-    monkeypatch.setattr(
-        sys.modules["minigd.insight.race"].Watch, "close", lambda watch: closed.append(watch.what)
-    )
+    monkeypatch.setattr(race_module.Watch, "close", lambda watch: closed.append(watch.what))
 
     def build(seed):
         if seed:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minigd.checks.diagnosis.layer import alone, explain_layer, run
+from minigd.checks.diagnosis.layer import explain_layer
 from minigd.checks.diagnosis.whole import dz_of, explain_loss, explain_whole
+from minigd.checks.passes import Setup, alone, forward, run
 from minigd.nn.layers import Layer
 from minigd.nn.losses import Loss
 from minigd.nn.sequential import Sequential
@@ -81,13 +82,12 @@ def explain(
             dy = run(alone(layer), own, dy)["x"]
         if loss is None:
             return None
-        return explain_whole(model, layers, loss, x, y, weight, penalty, first)
+        return explain_whole(Setup(model, layers, loss, x, y, weight, penalty), first)
 
 
 def _inputs(model: Sequential, layers: Sequence[Layer], x: Array) -> list[Array]:
     """Return each layer's input, and the output of the last."""
     inputs, twin = [x], model.copy()
     for i in range(len(layers)):
-        twin.passes = 0
-        inputs.append(twin.run_forward(twin.layers[i : i + 1], inputs[-1], train=True).copy())
+        inputs.append(forward(twin, inputs[-1], twin.layers[i : i + 1]).copy())
     return inputs

@@ -24,6 +24,7 @@ from minigd.checks.diagnosis.slopes import (
     noise_of,
     slopes,
 )
+from minigd.checks.passes import alone, forward, run
 from minigd.nn.layers import Layer
 from minigd.nn.sequential import Sequential
 from minigd.optim.gradient_transforms import Penalty
@@ -46,17 +47,6 @@ DRAWN = (
 )
 
 
-def alone(layer: Layer, dtype: str = "float64") -> Sequential:
-    """Return a new layer of the same values in a model of its own."""
-    model = Sequential([type(layer)(**layer.config())], layer.n_in, dtype=dtype)
-    (own,) = model.layers
-    model.load_arrays(
-        {f"params/{own.name}.{name}": value for name, value in layer.params.items()}
-        | {f"buffers/{own.name}.{name}": value for name, value in layer.buffers.items()}
-    )
-    return model
-
-
 def _after(layer: Layer, earlier: Rows) -> Sequential:
     """Return a new layer that has seen a batch, but for its buffers, which may change with it."""
     model = alone(layer)
@@ -64,16 +54,6 @@ def _after(layer: Layer, earlier: Rows) -> Sequential:
     run(model, *earlier)
     model.load_arrays(values)
     return model
-
-
-def run(model: Sequential, x: Array, dy: Array) -> dict[str, Array]:
-    """Return the gradients of one pass by short names, dx as ``x``, and the output as ``y``."""
-    model.passes = 0
-    y = model.run_forward(model.layers, x.copy(), train=True).copy()
-    dx = model.run_backward(model.layers, dy.copy(), input_gradient=True)
-    assert dx is not None
-    grads = {name: grad.copy() for name, grad in model.layers[0].grads.items()}
-    return {**grads, "y": y, "x": dx.copy()}
 
 
 def explain_layer(
@@ -101,7 +81,7 @@ def _no_function(layer: Layer, x: Array, dy: Array) -> str | None:
     if not np.array_equal(first["y"], again["y"], equal_nan=True):
         return DRAWN
     model, own_x, own_dy = alone(layer), x.copy(), dy.copy()
-    model.run_forward(model.layers, own_x, train=True)
+    forward(model, own_x)
     if not np.array_equal(own_x, x):
         return "forward writes over x, which belongs to its caller"
     model.run_backward(model.layers, own_dy, input_gradient=True)
@@ -234,11 +214,7 @@ def _slopes_of(layer: Layer, x: Array, name: str, block: Block) -> tuple[Array, 
     def make(dtype: str) -> Function:
         model, own = alone(layer, dtype), x.astype(dtype)
 
-        def output() -> Array:
-            model.passes = 0
-            return model.run_forward(model.layers, own, train=True)
-
-        return output, own if name == "x" else model.layers[0].params[name]
+        return lambda: forward(model, own), own if name == "x" else model.layers[0].params[name]
 
     shape = x.shape if name == "x" else layer.params[name].shape
     return slopes(make, entries_of(shape, block))

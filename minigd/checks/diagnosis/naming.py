@@ -185,11 +185,11 @@ def _columns_left_out(cases: Sequence[Case]) -> list[str]:
 def _statistics_taken_for_constants(cases: Sequence[Case]) -> list[str]:
     """Find columns or rows whose dx is dy but for a factor and a shift, where more is true."""
     for axis, what in ((0, "column"), (1, "row")):
-        told = [case for case in cases if _is_told(case, axis)]
-        if told and all(
+        long = [case for case in cases if _is_long_enough(case, axis)]
+        if long and all(
             any(_lies_in(case, axis, case.given, b) and not _lies_in(case, axis, case.true, b)
                 for b in ("1", "y"))
-            for case in told
+            for case in long
         ):  # fmt: skip
             return [
                 f"the Jacobian is ignored in part: mean or variance of a {what}, or both, are "
@@ -198,7 +198,7 @@ def _statistics_taken_for_constants(cases: Sequence[Case]) -> list[str]:
     return []
 
 
-def _is_told(case: Case, axis: int) -> bool:
+def _is_long_enough(case: Case, axis: int) -> bool:
     """Tell whether a case is long enough for a fit of two numbers to be no accident."""
     if case.dy is None or case.y is None or case.jacobian is None or case.elementwise:
         return False

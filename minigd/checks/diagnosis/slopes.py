@@ -4,12 +4,12 @@ Of a large array a block is looked at: some rows and columns, the first and the 
 """
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from minigd.checks.numerical import central_differences, complex_kept, complex_step
 from minigd.types import Array
 
 Block: TypeAlias = tuple[Array, ...] | None
@@ -18,8 +18,6 @@ Block: TypeAlias = tuple[Array, ...] | None
 Function: TypeAlias = tuple[Callable[[], Array], Array]
 """What computes the outputs, and the array that it computes them from."""
 
-_EXACT_STEP = 1e-20
-_CENTRAL_STEP = 1e-6
 _MOST_ENTRIES = 300
 
 
@@ -49,11 +47,11 @@ def slopes(make: Callable[[str], Function], entries: Sequence[Any]) -> tuple[Arr
     (array([[ 6.,  0.],
            [ 0., 10.]]), 1e-08)
     """
-    central, kinked = _central(*make("float64"), entries)
+    central, kinked = central_differences(*make("float64"), entries)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", np.exceptions.ComplexWarning)
-            exact = _exact(*make("complex128"), entries)
+        with complex_kept():
+            outputs, target = make("complex128")
+            exact = np.array([complex_step(outputs, target, entry) for entry in entries])
     except Exception:  # whatever a layer from outside does with complex numbers
         return np.where(kinked, np.nan, central), 1e-5
     # Right at a kink there is no derivative, and the layer's choice of a side is as good as any.
@@ -62,37 +60,6 @@ def slopes(make: Callable[[str], Function], entries: Sequence[Any]) -> tuple[Arr
     if np.allclose(exact, central, rtol=1e-5, atol=near, equal_nan=True):
         return exact, 1e-8
     return central, 1e-5
-
-
-def _exact(outputs: Callable[[], Array], target: Array, entries: Sequence[Any]) -> Array:
-    found = []
-    for entry in entries:
-        before = target[entry]
-        target[entry] = before + 1j * _EXACT_STEP
-        found.append(np.imag(outputs()) / _EXACT_STEP)
-        target[entry] = before
-    return np.array(found)
-
-
-def _central(
-    outputs: Callable[[], Array], target: Array, entries: Sequence[Any]
-) -> tuple[Array, Array]:
-    """Return central differences, and where the slopes on both sides are not the same."""
-    middle, found = np.array(outputs()), []
-    for entry in entries:
-        before = target[entry]
-        target[entry] = before + _CENTRAL_STEP
-        right = np.array(outputs()) - middle
-        target[entry] = before - _CENTRAL_STEP
-        left = middle - np.array(outputs())
-        target[entry] = before
-        found.append((left / _CENTRAL_STEP, right / _CENTRAL_STEP))
-    sides = np.array(found)
-    left, right = sides[:, 0], sides[:, 1]
-    jump, size = abs(right - left), abs(left) + abs(right)
-    # A smooth function bends by little more than the step between the two sides.
-    apart = (jump > 1e-3 * size) & (jump > 1e-3 * size.max(initial=0.0))
-    return (left + right) / 2, apart
 
 
 def noise_of(terms: Array, tolerance: float) -> float:

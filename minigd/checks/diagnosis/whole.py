@@ -3,7 +3,6 @@
 What no layer and no loss is to blame for lies in how they are put together.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,24 +20,17 @@ from minigd.checks.diagnosis.slopes import (
     noise_of,
     slopes,
 )
+from minigd.checks.passes import Setup, new_loss
 from minigd.data.row_weights import row_scale
-from minigd.nn.layers import Layer
 from minigd.nn.losses import Loss
-from minigd.nn.sequential import Sequential
-from minigd.optim.gradient_transforms import Penalty
 from minigd.types import Array
-
-
-def _new(loss: Loss) -> Loss:
-    return type(loss)(**loss.config())
-
 
 # A loss alone -----------------------------------------------------------------------------------
 
 
 def dz_of(loss: Loss, z: Array, y: Array, weight: Array | None, used: Loss | None = None) -> Array:
     """Return dz as a new loss of the same kind gives it, or one that was used before."""
-    own = used or _new(loss)
+    own = used or new_loss(loss)
     own.mean(z.copy(), y, row_scale(weight))
     return own.backward().copy()
 
@@ -61,7 +53,7 @@ def _explain_memory(
     """Explain what is wrong only after another batch."""
     rows, which = between(z, len(z), np.random.default_rng(0))
     targets = np.roll(y, 1, axis=0)[which]
-    used = _new(loss)
+    used = new_loss(loss)
     dz_of(loss, rows, targets, weight, used)
     given = dz_of(loss, z, y, weight, used)
     if np.allclose(given, dz_of(loss, z, y, weight), rtol=1e-9, atol=0, equal_nan=True):
@@ -79,7 +71,7 @@ def _true_dz(loss: Loss, z: Array, y: Array, weight: Array | None) -> tuple[Arra
     block = block_of(z.shape)
 
     def make(dtype: str) -> Function:
-        own, rows = _new(loss), z.astype(dtype)
+        own, rows = new_loss(loss), z.astype(dtype)
         return lambda: np.asarray(own.mean(rows, y, row_scale(weight))), rows
 
     found, tolerance = slopes(make, entries_of(z.shape, block))
@@ -88,7 +80,7 @@ def _true_dz(loss: Loss, z: Array, y: Array, weight: Array | None) -> tuple[Arra
 
 def _loss_case(loss: Loss, z: Array, y: Array, weight: Array | None) -> Case:
     true, tolerance = _true_dz(loss, z, y, weight)
-    block, rows = block_of(z.shape), _new(loss).targets(y, z)
+    block, rows = block_of(z.shape), new_loss(loss).targets(y, z)
     if rows.ndim == 1:
         rows = (rows[:, None] == np.arange(z.shape[1])).astype("float64")
     return Case(
@@ -110,94 +102,61 @@ def _loss_case(loss: Loss, z: Array, y: Array, weight: Array | None) -> Case:
 # The whole --------------------------------------------------------------------------------------
 
 
-def explain_whole(
-    model: Sequential,
-    layers: Sequence[Layer],
-    loss: Loss,
-    x: Array,
-    y: Array,
-    weight: Array | None,
-    penalty: Penalty,
-    first: str,
-) -> tuple[str, str] | None:
+def explain_whole(setup: Setup, first: str) -> tuple[str, str] | None:
     """Return which parameter's gradient can be explained, and how."""
     rng = np.random.default_rng(0)
-    batches = [(x, y, weight)]
-    for n in other_sizes(len(x)):
-        which = rng.integers(len(x), size=n)
-        batches.append((x[which], y[which], weights_of(weight, which, rng)))
-    for name in sorted(model.params, key=lambda name: name != first):
-        cases = _whole_cases(model, len(layers), loss, penalty, name, batches)
-        found = diagnose(list(cases))
+    setups = [setup]
+    for n in other_sizes(len(setup.x)):
+        which = rng.integers(len(setup.x), size=n)
+        weight = weights_of(setup.weight, which, rng)
+        setups.append(setup._replace(x=setup.x[which], y=setup.y[which], weight=weight))
+    for name in sorted(setup.model.params, key=lambda name: name != first):
+        found = diagnose([_whole_case(each, name) for each in setups])
         if found:
             return name, found
     return None
 
 
-def _whole_cases(
-    model: Sequential,
-    depth: int,
-    loss: Loss,
-    penalty: Penalty,
-    name: str,
-    batches: Sequence[tuple[Array, Array, Array | None]],
-) -> Iterator[Case]:
-    value = model.params[name]
+def _whole_case(setup: Setup, name: str) -> Case:
+    penalty, value = setup.penalty, setup.model.params[name]
     block = block_of(value.shape)
     pays = penalty.decay_bias or value.ndim > 1
     price = cut(penalty.l1 * np.sign(value) + penalty.l2 * value, block) if pays else 0
-    for x, y, weight in batches:
-        each, tolerance = _of_each_row(model, depth, loss, x, y, name, block)
-        scale = row_scale(weight)
-        counted = each if scale is None else each * scale.reshape(-1, *[1] * value.ndim)
-        yield Case(
-            given=cut(_given(model, depth, loss, penalty, x, y, scale)[name], block),
-            true=counted.mean(axis=0) + price,
-            n=len(x),
-            each=each,
-            value=cut(value, block),
-            scale=scale,
-            weight=weight,
-            l1=penalty.l1,
-            l2=penalty.l2,
-            pays=pays,
-            block=block,
-            tolerance=tolerance,
-            noise=noise_of(np.append(counted, 1.0), tolerance),
-        )
+    each, tolerance = _of_each_row(setup, name, block)
+    scale = row_scale(setup.weight)
+    counted = each if scale is None else each * scale.reshape(-1, *[1] * value.ndim)
+    return Case(
+        given=cut(_given(setup)[name], block),
+        true=counted.mean(axis=0) + price,
+        n=len(setup.x),
+        each=each,
+        value=cut(value, block),
+        scale=scale,
+        weight=setup.weight,
+        l1=penalty.l1,
+        l2=penalty.l2,
+        pays=pays,
+        block=block,
+        tolerance=tolerance,
+        noise=noise_of(np.append(counted, 1.0), tolerance),
+    )
 
 
-def _given(
-    model: Sequential,
-    depth: int,
-    loss: Loss,
-    penalty: Penalty,
-    x: Array,
-    y: Array,
-    scale: Array | None,
-) -> dict[str, Array]:
-    twin, own = model.copy(), _new(loss)
-    twin.passes = 0
-    own.mean(twin.run_forward(twin.layers[:depth], x, train=True), y, scale)
-    twin.run_backward(twin.layers[:depth], own.backward())
-    penalty.add_gradient(twin)
-    return twin.grads
+def _given(setup: Setup) -> dict[str, Array]:
+    """Return the gradients of a new model and a new loss."""
+    own = setup.copied()._replace(loss=new_loss(setup.loss))
+    own.value(own.x)
+    own.backward()
+    return own.model.grads
 
 
-def _of_each_row(
-    model: Sequential, depth: int, loss: Loss, x: Array, y: Array, name: str, block: Block
-) -> tuple[Array, float]:
+def _of_each_row(setup: Setup, name: str, block: Block) -> tuple[Array, float]:
     """Return ∂ℓ_i/∂p of shape (n, ...), and as what share of the largest it is exact."""
 
     def make(dtype: str) -> Function:
-        twin, own, rows = model.copy(dtype=dtype), _new(loss), x.astype(dtype)
+        own = setup.copied(dtype)._replace(loss=new_loss(setup.loss))
+        return own.per_example, own.model.params[name]
 
-        def losses() -> Array:
-            twin.passes = 0
-            z = twin.run_forward(twin.layers[:depth], rows, train=True)
-            return own.per_example(z, own.targets(y, z))
-
-        return losses, twin.params[name]
-
-    found, tolerance = slopes(make, entries_of(model.params[name].shape, block))
-    return found.T.reshape(len(x), *cut(model.params[name], block).shape), tolerance
+    value = setup.model.params[name]
+    found, tolerance = slopes(make, entries_of(value.shape, block))
+    return found.T.reshape(len(setup.x), *cut(value, block).shape), tolerance

@@ -6,7 +6,6 @@ Start with `training.py` and `prediction.py`.
 
 import numpy as np
 
-from minigd.checks.diagnosis.layer import alone
 from minigd.checks.layer_rules.declared import (
     check_copies,
     check_moves,
@@ -16,10 +15,17 @@ from minigd.checks.layer_rules.declared import (
     undeclared,
 )
 from minigd.checks.layer_rules.inner import model_of, no_inner_layers
-from minigd.checks.layer_rules.parts import MOST_ROUNDING, LayerWarning, Projection, Same, shaken
+from minigd.checks.layer_rules.parts import (
+    MOST_ROUNDING,
+    LayerWarning,
+    Projection,
+    Same,
+    rounding_effect,
+)
 from minigd.checks.layer_rules.prediction import check_prediction
 from minigd.checks.layer_rules.row_squares import check_row_squares
 from minigd.checks.layer_rules.training import check_inputs, check_training
+from minigd.checks.passes import alone
 from minigd.errors import GradientError, ShapeError
 from minigd.nn.sequential import Sequential
 from minigd.types import Array
@@ -35,7 +41,7 @@ __all__ = [
     "check_rules",
     "model_of",
     "no_inner_layers",
-    "shaken",
+    "rounding_effect",
     "undeclared",
 ]
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd.checks.diagnosis.batches import between
-from minigd.checks.diagnosis.layer import alone, run
 from minigd.checks.layer_rules.parts import arrays, is_same, numbers, predicted
+from minigd.checks.passes import alone, run
 from minigd.errors import GradientError
 from minigd.nn.layers import Layer
 from minigd.nn.sequential import Sequential

@@ -1,6 +1,7 @@
 """A model of one layer, to check it in, and a sentence where the layer holds another one."""
 
 import inspect
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -45,12 +46,24 @@ def no_inner_layers(layer: Layer) -> Iterator[None]:
     """Say what is supported where a layer makes use of one that is in no model."""
     try:
         yield
-    except AttributeError as error:
-        inner = getattr(error, "obj", None)
-        if isinstance(inner, Layer) and type(inner) is not type(layer) and not inner.name:
+    except (AttributeError, KeyError, TypeError) as error:
+        inner = _unbuilt(layer, error)
+        if inner is not None:
             what = type(inner).__name__
             raise _inner_error(layer, f"makes use of another layer, {what}(...)") from error
         raise
+
+
+def _unbuilt(layer: Layer, error: Exception) -> Layer | None:
+    """Return the layer in no model that failed, wherever the one that is checked has it from."""
+    missing = getattr(error, "obj", None)
+    if isinstance(missing, Layer) and type(missing) is not type(layer) and not missing.name:
+        return missing
+    methods = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    own = next((i for i, owner in enumerate(methods) if type(owner) is type(layer)), len(methods))
+    # What the layer calls with another layer as `self` belongs to a layer inside it.
+    called = [m for m in methods[own:] if isinstance(m, Layer) and m is not methods[own]]
+    return called[-1] if called else None
 
 
 def _refuse_inner(layer: Layer) -> None:

@@ -45,19 +45,19 @@ class Same(Layer):
         return dy
 
 
-def shaken(model: Sequential, x: Array, run: Callable[[Array], Any]) -> float:
+def rounding_effect(model: Sequential, x: Array, run: Callable[[Array], Any]) -> float:
     """Return the most that last digits of x and the parameters change in ``run(x)``."""
     rng = np.random.default_rng(0)
     p = model.flat_params
     before, most, given = p.copy(), 0.0, np.array(run(x))
 
-    def shake(a: Array) -> Array:
-        moved: Array = a * (1 + 2.0**-52 * rng.uniform(-1, 1, a.shape))
-        return moved
+    def moved(a: Array) -> Array:
+        near: Array = a * (1 + 2.0**-52 * rng.uniform(-1, 1, a.shape))
+        return near
 
     for _ in range(3):
-        p[...] = shake(before)
-        most = max(most, float(np.abs(run(shake(x)) - given).max()))
+        p[...] = moved(before)
+        most = max(most, float(np.abs(run(moved(x)) - given).max()))
     p[...] = before
     return most
 
@@ -69,13 +69,13 @@ def is_rounding(
     if np.allclose(one, other, rtol=1e-9, atol=1e-12):
         return True
     # Columns that lie far from 0 are summed in another order, which shows in last digits.
-    rounding = min(100 * shaken(model, x, run), MOST_ROUNDING * np.ptp(one))
+    rounding = min(100 * rounding_effect(model, x, run), MOST_ROUNDING * np.ptp(one))
     return bool(np.allclose(one, other, rtol=1e-9, atol=rounding))
 
 
 def is_same(one: Array, other: Array) -> bool:
     """Tell whether two arrays hold the same bits, NaN included."""
-    # Texts, of which a layer may hold an array too, have no NaN to ask for.
+    # Arrays of text, which a layer may hold too, have no NaN.
     return np.array_equal(one, other, equal_nan=one.dtype.kind in "fc")
 
 

@@ -4,8 +4,8 @@ import numpy as np
 
 from minigd.backends.base import place
 from minigd.checks.diagnosis.batches import between
-from minigd.checks.diagnosis.layer import alone, run
 from minigd.checks.layer_rules.parts import arrays, is_rounding, is_same, modifies, predicted
+from minigd.checks.passes import alone, forward, run
 from minigd.errors import GradientError
 from minigd.nn.layers import Layer
 from minigd.nn.sequential import Sequential
@@ -89,8 +89,7 @@ def _predict_only(layer: Layer, x: Array, more: Array) -> Array:
 def _check_between(layer: Layer, x: Array, dy: Array, more: Array) -> None:
     """Refuse a layer whose gradient goes by a prediction that came between forward and backward."""
     expected, model = run(alone(layer), x, dy), alone(layer)
-    model.passes = 0
-    model.run_forward(model.layers, x.copy(), train=True)
+    forward(model, x.copy())
     predicted(model, more)
     found: dict[str, Array] = {}
     try:
@@ -134,10 +133,9 @@ def _is_left_out(layer: Layer, name: str, x: Array) -> bool:
         outputs = []
         for move in (0.0, 1.0):
             model = alone(layer)
-            model.passes = 0
             p = model.layers[0].params[name]
             p += move * np.random.default_rng(0).uniform(0.5, 1.0, p.shape)
-            outputs.append(np.array(model.run_forward(model.layers, x, train)))
+            outputs.append(np.array(forward(model, x, train=train)))
         changes.append(not _is_close(*outputs))
     return changes == [True, False]
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from minigd.checks.diagnosis.layer import alone, run
 from minigd.checks.layer_rules.parts import Projection
+from minigd.checks.passes import alone, run
 from minigd.errors import GradientError
 from minigd.execution import per_example
 from minigd.execution.per_example import RowClipping
@@ -25,7 +25,6 @@ def check_row_squares(layer: Layer, x: Array, dy: Array, tolerance: float) -> No
         return  # squares that no float64 holds
     limit = float(np.median(expected)) or 1.0
     model = alone(layer)
-    model.passes = 0
     objective = Objective(model, Projection())
     objective.forward(x.copy(), dy.copy())
     kind = type(layer)

@@ -710,6 +710,80 @@ class InnerOfClass(Inner):
         pass
 
 
+OF_THE_MODULE = {"dense": gd.Dense(3), "norms": [gd.BatchNorm()], "bound": gd.Dense(3)}
+
+
+class InnerOfModule(Inner):
+    """The same with a layer of the module, whose `build` is called."""
+
+    def __init__(self):
+        pass
+
+    def find(self):
+        return OF_THE_MODULE["dense"]
+
+    def build(self, n_in):
+        return self.find().build(n_in)
+
+    def forward(self, x, train=False):
+        return x + self.find().forward(x, train)
+
+    def backward(self, dy):
+        return dy + self.find().backward(dy)
+
+
+class InnerOfModuleInAList(InnerOfModule):
+    """The same with a layer of a list in the module."""
+
+    def find(self):
+        return OF_THE_MODULE["norms"][0]
+
+
+class InnerOfModuleBound(InnerOfModule):
+    """The same with a layer of the module that is bound by hand."""
+
+    def find(self):
+        return OF_THE_MODULE["bound"]
+
+    def build(self, n_in):
+        self.find().bind("inner", self.backend, self._dtype, self._workspace, n_in)
+        return n_in
+
+
+class InnerBuiltInForward(InnerOfModule):
+    """The same with a layer of the module that `forward` builds."""
+
+    def build(self, n_in):
+        return n_in
+
+    def forward(self, x, train=False):
+        self.find().build(x.shape[1])
+        return super().forward(x, train)
+
+
+class InnerBuiltAndDropped(InnerOfModule):
+    """The same with a layer that `build` makes, builds and does not keep."""
+
+    def build(self, n_in):
+        return gd.Dense(n_in).build(n_in)
+
+
+class InnerOfItsKind(gd.Dense):
+    """A dense layer whose `build` goes to another one of its kind, a layer of the module."""
+
+    def __init__(self):
+        super().__init__(3)
+
+    def config(self):
+        return {}
+
+    def build(self, n_in):
+        return OF_ITS_KIND.build(n_in) if self is not OF_ITS_KIND else super().build(n_in)
+
+
+OF_ITS_KIND = InnerOfItsKind()
+
+
 class InnerLater(Inner):
     """The same with a layer made in `forward`."""
 
@@ -828,6 +902,12 @@ SLIPS = [
             (InnerInBuild, r"holds another layer, self\.parts\[0\] = Tanh\(...\)"),
             (InnerBound, r"holds another layer, self\.inner = Dense\(...\)"),
             (InnerOfClass, r"holds another layer, self\.inner = Tanh\(...\)"),
+            (InnerOfModule, r"makes use of another layer, Dense\(...\)"),
+            (InnerOfModuleInAList, r"makes use of another layer, BatchNorm\(...\)"),
+            (InnerOfModuleBound, r"makes use of another layer, Dense\(...\)"),
+            (InnerBuiltInForward, r"makes use of another layer, Dense\(...\)"),
+            (InnerBuiltAndDropped, r"makes use of another layer, Dense\(...\)"),
+            (InnerOfItsKind, r"makes use of another layer, InnerOfItsKind\(...\)"),
             (InnerLater, r"makes use of another layer, Tanh\(...\)"),
             (InnerPassing, r"makes use of another layer, Tanh\(...\)"),
             (InnerModel, r"holds a model, self\.net = Sequential\(...\).* Put its layers"),
