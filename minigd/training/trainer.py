@@ -130,8 +130,7 @@ class Trainer:
         self.objective = Objective(model, loss)
         self.metrics = get_metrics(metrics)
         self.accumulate = check_integer("accumulate", accumulate)
-        self.penalty = Penalty(l1, l2, decay_bias)
-        self.clipping = Clipping(clip_value, clip_norm)
+        limits = Penalty(l1, l2, decay_bias), Clipping(clip_value, clip_norm)
         self.row_clipping = RowClipping(clip_rows)
         self.reuse_buffers = bool(reuse_buffers)
         self.fast = fast
@@ -142,7 +141,6 @@ class Trainer:
         self._resumed: dict[str, Any] | None = None  # the batches of a run that goes on
         self._callbacks: dict[str, Any] = {}
         self._states: dict[str, Any] = {}  # of callbacks that have not been given again
-        limits = self.penalty, self.clipping
         self._transaction = Transaction(model, self.updater, self.accumulate, *limits)
         self._loop = Loop(self.objective, self.metrics, self._transaction, self.reuse_buffers)
         self._limit_rows(False)
@@ -157,6 +155,24 @@ class Trainer:
     def epoch(self) -> int:
         """Epochs completed."""
         return self._loop.epoch
+
+    @property
+    def penalty(self) -> Penalty:
+        """What is added to the gradient of the weights."""
+        return self._transaction.penalty
+
+    @penalty.setter
+    def penalty(self, penalty: Penalty) -> None:
+        self._transaction.penalty = penalty
+
+    @property
+    def clipping(self) -> Clipping:
+        """The limits on the gradient."""
+        return self._transaction.clipping
+
+    @clipping.setter
+    def clipping(self, clipping: Clipping) -> None:
+        self._transaction.clipping = clipping
 
     @property
     def batch(self) -> int:
