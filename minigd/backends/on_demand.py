@@ -58,13 +58,13 @@ def missing(module: str, use: str, error: ImportError | None = None) -> str:
     """Return what to say where an optional package can't be imported, for that reason.
 
     >>> missing("numba", "fast=True")
-    'fast=True needs Numba, which is not installed: `pip install numba`'
+    'Numba is not installed, and fast=True needs it: `pip install numba`'
     """
     package = module.partition(".")[0]
     name, install = PACKAGES[package]
     absent = isinstance(error, ModuleNotFoundError) and f"{error.name}.".startswith(f"{package}.")
     if error is None or absent:
-        return f"{use} needs {name}, which is not installed: `pip install {install}`"
+        return f"{name} is not installed, and {use} needs it: `pip install {install}`"
     return (
-        f"{use} needs {name}, which can't be imported ({error}): `pip install --upgrade {install}`"
+        f"{name} can't be imported ({error}), and {use} needs it: `pip install --upgrade {install}`"
     )

@@ -38,9 +38,9 @@ def check_out(
 
     Examples
     --------
-    >>> check_out("/no/such/folder/prices.csv")
+    >>> check_out("/no/such/prices.csv")
     Traceback (most recent call last):
-    OSError: '/no/such/folder/prices.csv' can't be written: there is no folder '/no/such/folder'; \
+    FileNotFoundError: '/no/such/prices.csv' can't be written: there is no folder '/no/such'; \
 make it, or name a file elsewhere
     """
     out = os.fspath(out)

@@ -82,7 +82,7 @@ def test_cupy_that_is_not_installed_is_said_with_the_extra_to_install(monkeypatc
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(
         gd.BackendError,
-        match=r"a GPU needs CuPy, which is not installed: `pip install cupy-cuda12x`",
+        match=r"CuPy is not installed, and a GPU needs it: `pip install cupy-cuda12x`",
     ) as caught:
         get_backend("cupy")
     assert "no GPU" not in str(caught.value)

@@ -58,7 +58,7 @@ def test_a_missing_package_is_named_with_what_to_install(use, tmp_path):
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     name, install = PACKAGES[package]
-    message = f"{what} needs {name}, which is not installed: `pip install {install}`"
+    message = f"{name} is not installed, and {what} needs it: `pip install {install}`"
     last = [line for line in run.stderr.splitlines() if "Error: " in line][-1]
     assert message in last, run.stderr
     assert re.match(r"ImportError|minigd\.errors\.BackendError", last)
@@ -67,14 +67,14 @@ def test_a_missing_package_is_named_with_what_to_install(use, tmp_path):
 def test_a_broken_package_is_told_from_a_missing_one():
     broken = ImportError("numba needs NumPy 2.3 or less")
     assert missing("numba", "fast=True", broken) == (
-        "fast=True needs Numba, which can't be imported (numba needs NumPy 2.3 or less): "
+        "Numba can't be imported (numba needs NumPy 2.3 or less), and fast=True needs it: "
         "`pip install --upgrade numba`"
     )
     # A package of its own that it lacks is another matter.
     other = ModuleNotFoundError("No module named 'dateutil'", name="dateutil")
-    assert "pandas, which can't be imported (No module" in missing("pandas", "a table", other)
+    assert "pandas can't be imported (No module" in missing("pandas", "a table", other)
     gone = ModuleNotFoundError("No module named 'pandas'", name="pandas")
-    assert "pandas, which is not installed" in missing("pandas", "a table", gone)
+    assert "pandas is not installed, and a table" in missing("pandas", "a table", gone)
 
 
 def test_what_is_there_is_imported():

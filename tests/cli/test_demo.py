@@ -83,7 +83,8 @@ def test_a_missing_package_is_named(monkeypatch, capsys):
 
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(
-        ImportError, match=r"the demo needs scikit-learn, .*: `pip install scikit-learn`"
+        ImportError,
+        match=r"scikit-learn is not installed, and the demo needs it: `pip install scikit-learn`",
     ):
         demo.main()
     assert main(["demo"]) == 1

@@ -139,7 +139,7 @@ def test_a_picture_needs_a_folder_and_matplotlib(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(
         ImportError,
-        match=r"a picture needs Matplotlib, which is not installed: `pip install matplotlib`",
+        match=r"Matplotlib is not installed, and a picture needs it: `pip install matplotlib`",
     ):
         check_picture(tmp_path / "r.png")
 

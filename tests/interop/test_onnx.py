@@ -386,6 +386,6 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch)
 def test_a_missing_package_names_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(
-        ImportError, match=r"export_onnx needs onnx, which is not installed: `pip install onnx`"
+        ImportError, match=r"onnx is not installed, and export_onnx needs it: `pip install onnx`"
     ):
         gd.export_onnx(gd.Sequential([gd.Dense(1)], inputs=1), tmp_path / "m.onnx")

@@ -971,7 +971,7 @@ def test_without_scikit_learn_all_else_works_and_the_error_names_the_extra():
     assert done.returncode == 0, done.stderr
     assert (
         done.stdout.count(
-            "an estimator needs scikit-learn, which is not installed: `pip install scikit-learn`"
+            "scikit-learn is not installed, and an estimator needs it: `pip install scikit-learn`"
         )
         == 3
     )
