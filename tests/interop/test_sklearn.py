@@ -2,9 +2,11 @@
 
 import copy
 import gc
+import inspect
 import io
 import os
 import pickle
+import re
 import subprocess
 import sys
 import weakref
@@ -41,6 +43,17 @@ def iris(kind=None):
 
 def quick(Estimator=gd.MiniBatchClassifier, **settings):
     return Estimator(**{"epochs": 5, "batch_size": 40, "random_state": 0, **settings})
+
+
+@both
+def test_the_docstring_has_each_argument_once_in_the_order_of_the_signature(Estimator):
+    text = Estimator.__doc__
+    parameters = text[text.index("Parameters\n---") : text.index("Attributes\n---")]
+    named = re.findall(r"^(\w+) : ", parameters, re.M)
+    assert named == list(inspect.signature(Estimator).parameters)
+    attributes = text[text.index("Attributes\n---") : text.index("Examples\n---")]
+    assert {"model_", "history_", "n_iter_"} <= set(re.findall(r"^(\w+) : ", attributes, re.M))
+    assert re.findall(r"^\{\w+\}$", text, re.M) == []
 
 
 def bits(estimator):

@@ -217,7 +217,7 @@ def _slopes_of(layer: Layer, x: Array, name: str, block: Block) -> tuple[Array, 
         return lambda: forward(model, own), own if name == "x" else model.layers[0].params[name]
 
     shape = x.shape if name == "x" else layer.params[name].shape
-    return slopes(make, entries_of(shape, block))
+    return slopes(make, shape, block)
 
 
 def _remembered(

@@ -4,8 +4,8 @@ Of a large array a block is looked at: some rows and columns, the first and the 
 """
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 
@@ -21,7 +21,9 @@ Function: TypeAlias = tuple[Callable[[], Array], Array]
 _MOST_ENTRIES = 300
 
 
-def slopes(make: Callable[[str], Function], entries: Sequence[Any]) -> tuple[Array, float]:
+def slopes(
+    make: Callable[[str], Function], shape: tuple[int, ...], block: Block
+) -> tuple[Array, float]:
     """Return the derivatives of the outputs, and as what share of the largest they are exact.
 
     They are by the complex step where that agrees with the central difference.
@@ -30,8 +32,10 @@ def slopes(make: Callable[[str], Function], entries: Sequence[Any]) -> tuple[Arr
     ----------
     make : callable
         Returns the function for a dtype, ``"float64"`` or ``"complex128"``.
-    entries : sequence of tuple of int
+    shape : tuple of int
         Of the array that the outputs are computed from.
+    block : Block
+        The places in it.
 
     Returns
     -------
@@ -43,10 +47,11 @@ def slopes(make: Callable[[str], Function], entries: Sequence[Any]) -> tuple[Arr
     >>> def square(dtype):
     ...     x = np.array([3.0, 5.0], dtype)
     ...     return lambda: x * x, x
-    >>> slopes(square, [(0,), (1,)])
+    >>> slopes(square, (2,), None)
     (array([[ 6.,  0.],
            [ 0., 10.]]), 1e-08)
     """
+    entries = entries_of(shape, block)
     central, kinked = central_differences(*make("float64"), entries)
     try:
         with complex_kept():

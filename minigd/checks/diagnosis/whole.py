@@ -16,7 +16,6 @@ from minigd.checks.diagnosis.slopes import (
     Function,
     block_of,
     cut,
-    entries_of,
     noise_of,
     slopes,
 )
@@ -74,7 +73,7 @@ def _true_dz(loss: Loss, z: Array, y: Array, weight: Array | None) -> tuple[Arra
         own, rows = new_loss(loss), z.astype(dtype)
         return lambda: np.asarray(own.mean(rows, y, row_scale(weight))), rows
 
-    found, tolerance = slopes(make, entries_of(z.shape, block))
+    found, tolerance = slopes(make, z.shape, block)
     return len(z) * found.reshape(cut(z, block).shape), tolerance
 
 
@@ -158,5 +157,5 @@ def _of_each_row(setup: Setup, name: str, block: Block) -> tuple[Array, float]:
         return own.per_example, own.model.params[name]
 
     value = setup.model.params[name]
-    found, tolerance = slopes(make, entries_of(value.shape, block))
+    found, tolerance = slopes(make, value.shape, block)
     return found.T.reshape(len(setup.x), *cut(value, block).shape), tolerance

@@ -36,7 +36,7 @@ from minigd.interop.sklearn.targets import (
     targets_in,
 )
 from minigd.nn.layers import Dense, Layer, LeakyReLU, ReLU, Rescale, Sigmoid, Tanh
-from minigd.nn.losses import Loss
+from minigd.nn.losses import Loss, get_loss
 from minigd.nn.sequential import Sequential
 from minigd.optim.schedules import Schedule
 from minigd.optim.updaters import Updater, get_updater
@@ -104,7 +104,7 @@ class MiniBatchEstimator:
     # What a subclass says -------------------------------------------------------------------
 
     def _array_targets(self, y: Array, reset: bool, classes: Array | None) -> Array:
-        """Return targets as the loss takes them, and settle what the outputs are on `reset`."""
+        """Return targets as the loss takes them; on `reset` they decide what the outputs are."""
         raise NotImplementedError
 
     def _source_targets(self, source: Source, reset: bool, classes: Array | None) -> Source:
@@ -115,8 +115,8 @@ class MiniBatchEstimator:
         """Return the number of outputs and the last layer."""
         raise NotImplementedError
 
-    def _make_loss(self) -> Loss:
-        """Return a loss of our own."""
+    def _named_losses(self) -> dict[str, str]:
+        """Return scikit-learn's names of losses, and what `get_loss` calls them."""
         raise NotImplementedError
 
     def _class_weight(self) -> Any:
@@ -171,7 +171,7 @@ class MiniBatchEstimator:
         if fraction is not None and not 0 < fraction < 1:
             raise ValueError(f"validation_fraction must be between 0 and 1, not {fraction!r}")
         take = self._take_source if isinstance(X, Source | Batches) else self._take_arrays
-        batches, held = take(X, y, sample_weight, not going_on, fraction, seed, classes)
+        batches, held_out = take(X, y, sample_weight, not going_on, fraction, seed, classes)
         names = names_of(X) or known(batches.source, "names")
         if going_on:
             check_names(names, self.model_.names)
@@ -181,7 +181,7 @@ class MiniBatchEstimator:
         trainer.fit(
             batches,
             epochs=check_integer("epochs", epochs),
-            validation_data=held,
+            validation_data=held_out,
             callbacks=[] if stop is None else [stop],
             progress=bool(self.verbose),
         )
@@ -226,8 +226,8 @@ class MiniBatchEstimator:
         parts = train_test_split(
             X, y, weight, test_size=fraction, random_state=seed, stratify=classes_of_rows
         )
-        kept, held = parts[::2], parts[1::2]
-        return self._batches(kept[0], seed, *kept[1:]), self._batches(held[0], seed, *held[1:])
+        kept, held_out = (self._batches(p[0], seed, *p[1:]) for p in (parts[::2], parts[1::2]))
+        return kept, held_out
 
     def _take_source(
         self,
@@ -245,9 +245,9 @@ class MiniBatchEstimator:
             weights = getattr(self, "class_weight", None)
             given = as_batches(X, y, None, sample_weight=sample_weight, class_weight=weights)
             X = given.source
-        self._look_at(X, reset)
+        self._check_columns(X, reset)
         source = self._source_targets(X, reset, classes)
-        held = None
+        held_out = None
         if fraction is not None:
             weighted = sample_weight is not None or getattr(X, "weight", None) is not None
             if weighted or (given is not None and given.weighted):
@@ -257,10 +257,10 @@ class MiniBatchEstimator:
                     "early_stopping out"
                 )
             source, other = source.split(fraction, seed)
-            held = Batches(other, batch_size=_ROWS, class_weight=self._class_weight())
+            held_out = Batches(other, batch_size=_ROWS, class_weight=self._class_weight())
         if given is None:
-            return self._batches(source, seed, y, sample_weight), held
-        return (given if source is X else over(given, source)), held
+            return self._batches(source, seed, y, sample_weight), held_out
+        return (given if source is X else over(given, source)), held_out
 
     def _batches(self, X: Any, seed: int, y: Any = None, sample_weight: Any = None) -> Batches:
         in_place = not isinstance(X, Source) or X.random_access
@@ -333,6 +333,12 @@ class MiniBatchEstimator:
             return type(given)(**given.config())
         return find_by_name("activation", given, ACTIVATIONS)()
 
+    def _make_loss(self) -> Loss:
+        given = self.loss
+        if isinstance(given, str):
+            given = self._named_losses().get(given, given)
+        return copy.deepcopy(get_loss(given))
+
     def _make_updater(self) -> Updater:
         updater = get_updater(self.updater)
         if not isinstance(self.updater, Updater):
@@ -356,7 +362,7 @@ class MiniBatchEstimator:
         check_is_fitted(self, "model_")
         if isinstance(X, Source | Batches):
             source = X.source if isinstance(X, Batches) else X
-            self._look_at(source, reset=False)
+            self._check_columns(source, reset=False)
         else:
             source = ArraySource(_valid(self, X, reset=False))
             check_names(names_of(X), self.model_.names)
@@ -392,7 +398,7 @@ class MiniBatchEstimator:
         value: float = super().score(X, y, sample_weight)  # type: ignore[misc]
         return value
 
-    def _look_at(self, source: Source, reset: bool) -> None:
+    def _check_columns(self, source: Source, reset: bool) -> None:
         """Remember the width and the names of a source's columns, or compare them."""
         width, names = first_rows(source)[0].shape[1], known(source, "names")
         if reset:
@@ -407,6 +413,14 @@ class MiniBatchEstimator:
                 f"{self.n_features_in_} features as input"
             )
         check_source(source, self.model_.names)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.input_tags.sparse = True
+        return tags
+
+    def _more_tags(self) -> dict[str, Any]:  # the same, before scikit-learn 1.6
+        return {"X_types": ["2darray", "sparse"]}
 
     def __getstate__(self) -> dict[str, Any]:
         given: Any = super().__getstate__()

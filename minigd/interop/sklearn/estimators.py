@@ -3,7 +3,6 @@
 Each makes a `Sequential` and a `Trainer`, and takes arrays, sparse matrices and sources alike.
 """
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +24,7 @@ from minigd.data.row_weights import ByNumber, check_class_weight
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Source
 from minigd.errors import DataError
+from minigd.interop.sklearn.arguments import set_arguments, with_shared_docs
 from minigd.interop.sklearn.base import MiniBatchEstimator
 from minigd.interop.sklearn.targets import (
     NumberedSource,
@@ -35,13 +35,14 @@ from minigd.interop.sklearn.targets import (
     numbers_of,
 )
 from minigd.nn.layers import Layer, Rescale, Sigmoid, Softmax
-from minigd.nn.losses import Loss, get_loss
+from minigd.nn.losses import Loss
 from minigd.nn.objective import default_loss
 from minigd.optim.schedules import Schedule
 from minigd.optim.updaters import Updater
 from minigd.types import Array
 
 
+@with_shared_docs
 class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A classifier trained by mini-batch gradient descent: logistic regression, or a network.
 
@@ -51,45 +52,15 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
 
     Parameters
     ----------
-    hidden : int or sequence of int, default ()
-        Units of each hidden layer.
-    activation : str or Layer, default "relu"
-        Behind each hidden layer: ``"relu"``, ``"leaky_relu"``, ``"tanh"``, ``"sigmoid"``, or a
-        layer, of which each place gets one of its own.
+    {network}
     loss : str or Loss, default "log_loss"
         ``"log_loss"`` is `BinaryCrossEntropy` or, for more than two classes,
         `CategoricalCrossEntropy`; an object of the one that fits takes ``label_smoothing``.
-    updater : str or Updater, default "adam"
-        A name, or an updater with its settings: ``gd.SGD(0.1, momentum=0.9)``.
-    learning_rate : float or Schedule, optional
-        Of an updater given by its name. If left out, 0.01 without hidden layers, and the updater's
-        own default with them.
-    batch_size : int or None, default 100
-        Rows an update; None for all of them.
-    epochs : int, default 200
-        Passes over the rows in `fit`.
-    early_stopping : bool, default False
-        Put rows aside, stop when their loss does not get better, and keep the best parameters.
-    validation_fraction : float, default 0.1
-        The share of rows put aside: drawn by class from arrays, by content from a source.
-    patience : int, default 10
-        Epochs without a better loss that are waited for.
-    tol : float, default 1e-4
-        How much better a loss must be to count.
+    {training}
     class_weight : dict from class to float, or "balanced", optional
         Times the row's own weight; a class that is not named counts 1, and one that is named and
         is none of `classes_` is warned about. ``"balanced"`` lets all classes count the same.
-    warm_start : bool, default False
-        Whether `fit` goes on from the one before: two fits of 10 epochs are one of 20. Layers
-        stay; an updater or a learning rate that was changed since starts afresh.
-    backend : {"numpy", "cupy"} or Backend, default "numpy"
-        Where the work is done. Arrays in `fit` are on the host, and predictions are too.
-    dtype : {"float32", "float64"}, optional
-        Of the work; float32 for X of float32 and float64 for all else, if left out.
-    random_state : int, RandomState or None, default None
-        Decides the first weights of hidden layers, the order of rows and which are put aside.
-    verbose : bool, default False
-        Show progress on stderr.
+    {work}
 
     Attributes
     ----------
@@ -97,15 +68,10 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
         The labels; the number of each column for several labels a row.
     model_ : Sequential
         The network, which gives probabilities; ``model_.save(path)``.
-    history_ : History
-        Loss, seconds and updates of each epoch; with early stopping ``history_["val_loss"]``.
+    {history}
     loss_curve_ : list of float
         The mean loss of each epoch.
-    n_iter_ : int
-        Epochs made.
-    n_features_in_ : int
-    feature_names_in_ : array of str
-        Where X had names.
+    {counts}
     coef_, intercept_ : arrays of shape (1 or n_classes, n_features) and (1 or n_classes,)
         Where there are no hidden layers.
 
@@ -119,6 +85,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
     (array([0, 0]), True)
     """
 
+    class_weight: Any
     classes_: Array
 
     def __init__(
@@ -142,23 +109,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
         random_state: Any = None,
         verbose: bool | int = False,
     ) -> None:
-        self.hidden = hidden
-        self.activation = activation
-        self.loss = loss
-        self.updater = updater
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.tol = tol
-        self.class_weight = class_weight
-        self.warm_start = warm_start
-        self.backend = backend
-        self.dtype = dtype
-        self.random_state = random_state
-        self.verbose = verbose
+        set_arguments(self, locals())
 
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
@@ -254,7 +205,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
             )
         width = y.shape[1] if y.ndim == 2 else None
         if reset:
-            self._settle(unique_labels(y) if classes is None else classes, width)
+            self._set_classes(unique_labels(y) if classes is None else classes, width)
         self._check_width(width)
         return numbers_of(y, self.classes_) if width is None else y
 
@@ -269,7 +220,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
                 classes = np.arange(width)
             elif classes is None:
                 classes = classes_in(source) if names is None else np.unique(names)
-            self._settle(classes, width)
+            self._set_classes(classes, width)
         self._check_width(width)
         own = np.arange(len(self.classes_)) if names is None else names
         if width is not None or (y.dtype.kind in "iub" and np.array_equal(own, self.classes_)):
@@ -279,7 +230,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
             return ArraySource(source.x, numbered.number(source.y), source.weight)
         return numbered
 
-    def _settle(self, classes: Array, width: int | None) -> None:
+    def _set_classes(self, classes: Array, width: int | None) -> None:
         if width is None and len(classes) < 2:
             raise ValueError(
                 f"y holds 1 class, {classes.tolist()[0]!r}, and a classifier needs 2 or more"
@@ -304,10 +255,8 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
             return len(self.classes_), Sigmoid()
         return (1, Sigmoid()) if len(self.classes_) == 2 else (len(self.classes_), Softmax())
 
-    def _make_loss(self) -> Loss:
-        if isinstance(self.loss, str) and self.loss == "log_loss":
-            return get_loss(default_loss(self._ending()[1]))
-        return copy.deepcopy(get_loss(self.loss))
+    def _named_losses(self) -> dict[str, str]:
+        return {"log_loss": default_loss(self._ending()[1])}
 
     def _class_weight(self) -> Any:
         if self.class_weight is None:
@@ -321,14 +270,14 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
         tags.classifier_tags.multi_label = True
         return tags
 
     def _more_tags(self) -> dict[str, Any]:  # the same, before scikit-learn 1.6
-        return {"X_types": ["2darray", "sparse"], "multilabel": True}
+        return {"multilabel": True}
 
 
+@with_shared_docs
 class MiniBatchRegressor(MiniBatchEstimator, MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """A regressor trained by mini-batch gradient descent: linear regression, or a network.
 
@@ -338,56 +287,21 @@ class MiniBatchRegressor(MiniBatchEstimator, MultiOutputMixin, RegressorMixin, B
 
     Parameters
     ----------
-    hidden : int or sequence of int, default ()
-        Units of each hidden layer.
-    activation : str or Layer, default "relu"
-        Behind each hidden layer: ``"relu"``, ``"leaky_relu"``, ``"tanh"``, ``"sigmoid"``, or a
-        layer, of which each place gets one of its own.
+    {network}
     loss : str or Loss, default "squared_error"
         ``"squared_error"`` is `MeanSquaredError`; ``"huber"``, or an object such as
         ``gd.Huber(delta=2.0)``, whose delta is in standard deviations of y.
-    updater : str or Updater, default "adam"
-        A name, or an updater with its settings: ``gd.SGD(0.1, momentum=0.9)``.
-    learning_rate : float or Schedule, optional
-        Of an updater given by its name. If left out, 0.01 without hidden layers, and the updater's
-        own default with them.
-    batch_size : int or None, default 100
-        Rows an update; None for all of them.
-    epochs : int, default 200
-        Passes over the rows in `fit`.
-    early_stopping : bool, default False
-        Put rows aside, stop when their loss does not get better, and keep the best parameters.
-    validation_fraction : float, default 0.1
-        The share of rows put aside: drawn from arrays, by content from a source.
-    patience : int, default 10
-        Epochs without a better loss that are waited for.
-    tol : float, default 1e-4
-        How much better a loss must be to count.
-    warm_start : bool, default False
-        Whether `fit` goes on from the one before: two fits of 10 epochs are one of 20. Layers
-        stay; an updater or a learning rate that was changed since starts afresh.
-    backend : {"numpy", "cupy"} or Backend, default "numpy"
-        Where the work is done. Arrays in `fit` are on the host, and predictions are too.
-    dtype : {"float32", "float64"}, optional
-        Of the work; float32 for X of float32 and float64 for all else, if left out.
-    random_state : int, RandomState or None, default None
-        Decides the first weights of hidden layers, the order of rows and which are put aside.
-    verbose : bool, default False
-        Show progress on stderr.
+    {training}
+    {work}
 
     Attributes
     ----------
     model_ : Sequential
         The network, which gives predictions; ``model_.save(path)``.
-    history_ : History
-        Loss, seconds and updates of each epoch; with early stopping ``history_["val_loss"]``.
+    {history}
     loss_curve_ : list of float
         The mean loss of each epoch, of the standardised targets.
-    n_iter_ : int
-        Epochs made.
-    n_features_in_ : int
-    feature_names_in_ : array of str
-        Where X had names.
+    {counts}
     coef_, intercept_ : array of shape (n_features,) or (n_outputs, n_features), and float or array
         Where there are no hidden layers.
 
@@ -423,22 +337,7 @@ class MiniBatchRegressor(MiniBatchEstimator, MultiOutputMixin, RegressorMixin, B
         random_state: Any = None,
         verbose: bool | int = False,
     ) -> None:
-        self.hidden = hidden
-        self.activation = activation
-        self.loss = loss
-        self.updater = updater
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.tol = tol
-        self.warm_start = warm_start
-        self.backend = backend
-        self.dtype = dtype
-        self.random_state = random_state
-        self.verbose = verbose
+        set_arguments(self, locals())
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "MiniBatchRegressor":
         """Make one pass over some rows, and go on from there with the next ones.
@@ -492,18 +391,9 @@ class MiniBatchRegressor(MiniBatchEstimator, MultiOutputMixin, RegressorMixin, B
     def _ending(self) -> tuple[int, Layer]:
         return (self._shape[0] if self._shape else 1), Rescale()
 
-    def _make_loss(self) -> Loss:
-        squared = isinstance(self.loss, str) and self.loss == "squared_error"
-        return copy.deepcopy(get_loss("mse" if squared else self.loss))
+    def _named_losses(self) -> dict[str, str]:
+        return {"squared_error": "mse"}
 
     def _linear(self) -> tuple[Array, Any]:
         slope, intercept = super()._linear()
         return (slope, intercept) if self._shape else (slope[0], float(intercept[0]))
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
-
-    def _more_tags(self) -> dict[str, Any]:  # the same, before scikit-learn 1.6
-        return {"X_types": ["2darray", "sparse"]}
