@@ -16,7 +16,7 @@ HELD_OUT = 0.2
 _LOOKED_AT, _ALIKE = 10_000, 20
 
 
-def held_out_from(source: Source, seed: int = 0) -> tuple[Source, Source]:
+def split_for_validation(source: Source, seed: int = 0) -> tuple[Source, Source]:
     """Return the rows to train on and those held out, and say so where few of these differ."""
     part, held_out = source.split(HELD_OUT, seed)
     rows = itertools.chain.from_iterable(

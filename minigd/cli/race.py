@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from minigd.backends.base import Backend, get_backend
-from minigd.cli.held_out import held_out_from
+from minigd.cli.held_out import split_for_validation
 from minigd.cli.messages import counted
 from minigd.cli.network import HIDDEN, adapt, network
 from minigd.cli.tables import USUAL, Reading, Task, open_for_training
@@ -54,7 +54,7 @@ def race(
     """
     backend = get_backend(backend)
     table, task, schema = open_for_training(data, reading, target, exclude, task)
-    part, held_out = (_in_memory(some) for some in held_out_from(table))
+    part, held_out = (_in_memory(some) for some in split_for_validation(table))
     say(f"{counted(part.rows, 'row')} to train on, {held_out.rows:,} held out")
     first = network(schema, task, hidden, backend)
     adapt(first, Batches(part, batch_size=1000), schema)

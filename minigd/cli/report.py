@@ -2,7 +2,7 @@
 
 import os
 
-from minigd.cli.messages import counted
+from minigd.cli.messages import counted, number
 from minigd.cli.trained import Trained
 
 
@@ -19,12 +19,3 @@ def report(trained: Trained, out: str | os.PathLike[str]) -> str:
         f"{seconds:.1f} seconds)\n"
         f"saved: {os.fspath(out)}"
     )
-
-
-def number(value: float) -> str:
-    """Return a figure for people: 0.8712, 66,501, 2.684e+29.
-
-    >>> number(0.87119), number(66501.2), number(2.6842e29)
-    ('0.8712', '66,501', '2.684e+29')
-    """
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"

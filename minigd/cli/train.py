@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterator, Sequence
 
 from minigd.backends.base import Backend, get_backend
 from minigd.cli.ctrl_c import CtrlC, Interrupted
-from minigd.cli.held_out import held_out_from
+from minigd.cli.held_out import split_for_validation
 from minigd.cli.messages import counted
 from minigd.cli.network import HIDDEN, METRICS, adapt, loss_of, network
-from minigd.cli.places import NOT_SAVED, check_out
+from minigd.cli.paths import NOT_SAVED, check_output
 from minigd.cli.resume import check_checkpoint, go_on
 from minigd.cli.tables import USUAL, Reading, Table, Task, open_for_training
 from minigd.cli.trained import Trained
@@ -101,7 +101,7 @@ def train(
     """
     out = os.fspath(out)
     checkpoint, rows = f"{out}.checkpoint", f"{out}.rows"
-    check_out(out, NOT_SAVED, table=data)
+    check_output(out, NOT_SAVED, table=data)
     if resume:
         check_checkpoint(checkpoint)
     elif os.path.exists(checkpoint):
@@ -109,7 +109,7 @@ def train(
     backend = get_backend(backend)
     table, task, schema = open_for_training(data, reading, target, exclude, task)
     with _at_any_place(table, rows) as source:
-        part, held_out = held_out_from(source, seed)
+        part, held_out = split_for_validation(source, seed)
         n, m = part.count(), held_out.count()
         columns = counted(len(schema.names), "column")
         say(f"{counted(n, 'row')} to train on, {m:,} held out, {columns}")
