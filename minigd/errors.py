@@ -1,10 +1,13 @@
 """The errors that minigd raises. Each says what was given, what was expected and what to do."""
 
+import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from operator import index
-from typing import Any
+from typing import Any, TypeVar
+
+Entry = TypeVar("Entry")
 
 
 class DataError(ValueError):
@@ -56,16 +59,31 @@ class BackendError(RuntimeError):
 def unknown_name(what: str, given: object, known: Iterable[str]) -> ValueError:
     """Return the error for a name that is not in a table, with the names that are.
 
-    >>> unknown_name("loss", "msr", ["mse", "huber"])
-    ValueError("unknown loss 'msr'; the known ones are 'huber', 'mse'")
+    >>> unknown_name("loss", "hubber", ["mse", "huber"])
+    ValueError("unknown loss 'hubber'; the known ones are 'huber', 'mse'; did you mean 'huber'?")
     """
-    names = ", ".join(repr(name) for name in sorted(known))
+    known = sorted(known)
+    names = ", ".join(repr(name) for name in known)
     if isinstance(given, type):
         return ValueError(
             f"unknown {what} {given.__name__}, which is a class: write {given.__name__}(); the "
             f"known names are {names}"
         )
-    return ValueError(f"unknown {what} {given!r}; the known ones are {names}")
+    text = given.lower() if isinstance(given, str) else ""
+    close = difflib.get_close_matches(text, known, n=1)
+    meant = f"; did you mean {close[0]!r}?" if close else ""
+    return ValueError(f"unknown {what} {given!r}; the known ones are {names}{meant}")
+
+
+def find_by_name(what: str, given: object, known: Mapping[str, Entry]) -> Entry:
+    """Return the entry of a table that has this name, and refuse what is no name in it.
+
+    >>> find_by_name("constant", "pi", {"pi": math.pi, "e": math.e})
+    3.141592653589793
+    """
+    if isinstance(given, str) and given in known:
+        return known[given]
+    raise unknown_name(what, given, known)
 
 
 def check_integer(name: str, value: Any, lowest: int = 1, also: str = "") -> int:

@@ -3,6 +3,8 @@
 A user catches `ValueError` for data and files, and the names below for finer cases.
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -32,7 +34,61 @@ def test_a_missing_gpu_is_no_data_error():
 def test_an_unknown_name_is_answered_with_the_known_ones_in_order():
     error = unknown_name("loss", "msr", {"mse": 1, "huber": 2})
     assert isinstance(error, ValueError)
-    assert str(error) == "unknown loss 'msr'; the known ones are 'huber', 'mse'"
+    assert (
+        str(error) == "unknown loss 'msr'; the known ones are 'huber', 'mse'; did you mean 'mse'?"
+    )
+
+
+SEQUENTIAL = partial(gd.Sequential, inputs=2)
+DISPATCHES = {
+    "loss": lambda name: gd.Trainer(SEQUENTIAL([gd.Dense(1)]), name, "sgd"),
+    "updater": lambda name: gd.Trainer(SEQUENTIAL([gd.Dense(1)]), "mse", name),
+    "updater of a race": lambda name: gd.race(
+        lambda seed: SEQUENTIAL([gd.Dense(1)]),
+        (np.zeros((4, 2)), np.zeros(4)),
+        updater=name,
+    ),
+    "updater of an explanation": lambda name: gd.explain(
+        SEQUENTIAL([gd.Dense(1)]), np.zeros((4, 2)), np.zeros(4), "mse", name
+    ),
+    "metric": lambda name: gd.Trainer(SEQUENTIAL([gd.Dense(1)]), "mse", "sgd", metrics=[name]),
+    "initializer": lambda name: gd.Dense(1, name),
+    "backend": lambda name: SEQUENTIAL([gd.Dense(1)], backend=name),
+}
+
+
+@pytest.mark.parametrize("dispatch", DISPATCHES)
+@pytest.mark.parametrize("strange", ["nothing of the kind", "", "12345"])
+def test_all_that_take_names_refuse_an_unknown_one_in_the_same_words(dispatch, strange):
+    what = dispatch.partition(" ")[0]
+    known = r"(; the known ones are ('\w+', )+'\w+')"
+    with pytest.raises(ValueError, match=rf"\Aunknown {what} {strange!r}{known}\Z"):
+        DISPATCHES[dispatch](strange)
+
+
+@pytest.mark.parametrize(
+    ("dispatch", "typed", "meant"),
+    [
+        ("loss", "binary_cross_entropy", "binary_crossentropy"),
+        ("loss", "MSE", "mse"),
+        ("loss", "MeanSquaredError", "mean_squared_error"),
+        ("updater", "Adam", "adam"),
+        ("updater", "adm", "adam"),
+        ("updater of a race", "adm", "adam"),
+        ("updater of an explanation", "rms_prop", "rmsprop"),
+        ("metric", "acuracy", "accuracy"),
+        ("initializer", "He-Normal", "he_normal"),
+        ("backend", "Numpy", "numpy"),
+    ],
+)
+def test_a_name_that_is_nearly_known_is_answered_with_the_one_meant(dispatch, typed, meant):
+    with pytest.raises(ValueError, match=rf"unknown \w+ '{typed}'.*; did you mean '{meant}'\?\Z"):
+        DISPATCHES[dispatch](typed)
+
+
+def test_what_is_no_text_has_no_name_near_it():
+    for given in (None, 3, 0.5, ["mse"]):
+        assert "did you mean" not in str(unknown_name("initializer", given, ["ones", "zeros"]))
 
 
 @pytest.mark.parametrize("value", [1, 500, np.int64(3), np.uint8(7)])

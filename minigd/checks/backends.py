@@ -11,6 +11,7 @@ import numpy as np
 
 from minigd.backends.base import Backend, backend_of, get_backend
 from minigd.data.batches import Batches
+from minigd.data.row_weights import drop_zero_weights
 from minigd.errors import check_integer
 from minigd.execution.fusion import fuse
 from minigd.nn.layers import Layer
@@ -138,8 +139,7 @@ def compare_backends(
     done = epoch = 0
     while done < steps:
         for batch in batches.epoch(epoch):
-            counts = slice(None) if batch.weight is None else batch.weight > 0
-            x, y = batch.x[counts], None if batch.y is None else batch.y[counts]
+            _, x, y = drop_zero_weights(batch.weight, batch.x, batch.y)
             if len(x) == 0:
                 continue
             done += 1

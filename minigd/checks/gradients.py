@@ -28,10 +28,10 @@ from minigd.checks.layer_rules import (
     undeclared,
 )
 from minigd.data.batches import Batches
-from minigd.data.row_weights import check_weights
+from minigd.data.row_weights import check_weights, row_scale
 from minigd.errors import GradientError, ShapeError
 from minigd.nn.layers import Layer
-from minigd.nn.layers.normalization import Adapted
+from minigd.nn.layers.scaling import Adapted
 from minigd.nn.losses import Loss, get_loss
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
@@ -75,7 +75,7 @@ class _Checked(NamedTuple):
 
     @property
     def scale(self) -> Array | None:
-        return None if self.weight is None else self.weight * (len(self.x) / self.weight.sum())
+        return row_scale(self.weight)
 
     def gradients(self) -> dict[str, Array]:
         """Return what `backward` gives; that of x is per example, hence divided by n here."""

@@ -22,7 +22,7 @@ from minigd.checks.layer_rules import LayerWarning, Same, model_of, no_inner_lay
 from minigd.data.batches import Batches
 from minigd.errors import GradientError, PerExampleError, ShapeError
 from minigd.nn.layers import Layer
-from minigd.nn.layers.normalization import Adapted
+from minigd.nn.layers.scaling import Adapted
 from minigd.nn.losses import Loss
 from minigd.nn.sequential import Sequential
 from minigd.progress import printable

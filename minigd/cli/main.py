@@ -121,9 +121,8 @@ def _add_train(commands: Any) -> None:
 
 
 def _train(options: Options) -> None:
-    from minigd.cli.report import report
     from minigd.cli.tables import Reading
-    from minigd.cli.train import train
+    from minigd.cli.train import report, train
 
     trained = train(
         options.data,

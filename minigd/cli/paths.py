@@ -39,8 +39,8 @@ def check_output(
     --------
     >>> check_output("/no/such/folder/prices.csv")
     Traceback (most recent call last):
-    FileNotFoundError: '/no/such/folder/prices.csv' can't be written: there is no folder '/no/such/folder'; \
-make it, or name a file elsewhere
+    FileNotFoundError: '/no/such/folder/prices.csv' can't be written: there is no folder \
+'/no/such/folder'; make it, or name a file elsewhere
     """
     out = os.fspath(out)
     if not out:

@@ -19,8 +19,10 @@ from minigd.data.row_weights import (
     balance,
     check_class_weight,
     check_weights,
+    counting_rows,
     labels,
     of_classes,
+    take_rows,
     warn_of_unknown,
 )
 from minigd.data.sources.array import ArraySource
@@ -300,10 +302,11 @@ class Batches:
 
     def _labels(self, y: Array, weights: Array | None) -> Array:
         """Return the class of each row, and any class where the weight is 0 already."""
-        if weights is None or (weights > 0).all():
+        rows = counting_rows(weights)
+        if rows is None or len(rows) == len(y):
             return labels(y)
         classes = np.zeros(len(y), dtype="int64")
-        classes[weights > 0] = labels(y[backend_of(y).asarray(np.flatnonzero(weights))])
+        classes[rows] = labels(take_rows(y, rows))
         return classes
 
     def _totals(self) -> dict[int, float]:

@@ -72,6 +72,68 @@ def check_weights(weight: Any, rows: int | None) -> Array:
     return weight
 
 
+def counting_rows(weight: Array | None) -> Array | None:
+    """Return the numbers of the rows whose weight is not 0, or None where rows have no weights.
+
+    >>> counting_rows(np.array([0.5, 0.0, 2.0]))
+    array([0, 2])
+    """
+    return None if weight is None else np.flatnonzero(weight)
+
+
+def take_rows(array: Any, rows: Array | None) -> Any:
+    """Return some rows of an array, fresh and on its backend, or of a slice of row numbers.
+
+    None stands for all rows, and an array that is None stays so.
+
+    >>> take_rows(np.array([5.0, 6.0, 7.0]), np.array([0, 2])), take_rows(slice(10, 13), [0, 2])
+    (array([5., 7.]), array([10, 12]))
+    """
+    if rows is None or array is None:
+        return array
+    if isinstance(array, slice):
+        return array.start + np.asarray(rows)
+    backend = backend_of(array)
+    return backend.take(array, backend.asarray(rows))
+
+
+def drop_zero_weights(weight: Array | None, *arrays: Any) -> tuple[Any, ...]:
+    """Return the weights that are not 0, and of each array the rows that have them.
+
+    Where all rows count, the arrays themselves come back.
+
+    Parameters
+    ----------
+    weight : Array, shape (n,), or None
+        None where rows have no weights.
+    *arrays : Array of n rows, slice of n row numbers, or None
+
+    Returns
+    -------
+    tuple of (weight, *arrays)
+
+    Examples
+    --------
+    >>> drop_zero_weights(np.array([1.0, 0.0, 3.0]), np.array([5.0, np.nan, 7.0]), slice(10, 13))
+    (array([1., 3.]), array([5., 7.]), array([10, 12]))
+    """
+    if weight is None or weight.all():
+        return weight, *arrays
+    rows = counting_rows(weight)
+    return tuple(take_rows(array, rows) for array in (weight, *arrays))
+
+
+def row_scale(weight: Array | None) -> Array | None:
+    """Return what each row's loss and gradient are scaled by, s_i = n w_i / Σ w; None for None.
+
+    The mean over the rows of s_i ℓ_i is then the weighted mean Σ w_i ℓ_i / Σ w.
+
+    >>> row_scale(np.array([1.0, 3.0]))
+    array([0.5, 1.5])
+    """
+    return None if weight is None else weight * (len(weight) / weight.sum())
+
+
 def labels(y: Array) -> Array:
     """Return the class of each row as int64 on the host, from classes, one-hot rows or a column.
 

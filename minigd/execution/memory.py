@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from minigd.execution.fusion import fused_layers
-from minigd.nn.layers.activations import Sigmoid, Softmax
-from minigd.nn.layers.normalization import Adapted, Rescale
-from minigd.nn.losses import LOSSES
+from minigd.nn.layers.scaling import Adapted
+from minigd.nn.losses import LOSSES, get_loss
+from minigd.nn.objective import default_loss, is_paired
 
 
 def work_bytes(model: Any, batch_size: int) -> int:
@@ -22,14 +22,11 @@ def work_bytes(model: Any, batch_size: int) -> int:
     for layer in twin.layers:
         if isinstance(layer, Adapted):
             layer.buffers["rows"][...] = 1
-    # Training leaves these out where they end a model: `minigd.Objective`.
-    last, loss = twin.layers[-1], twin.loss
-    paired = isinstance(last, Rescale) or (
-        isinstance(last, Sigmoid | Softmax) and (loss is None or loss.takes_probabilities)
-    )
-    layers = twin.layers[:-1] if paired else twin.layers
+    last = twin.layers[-1]
+    loss = get_loss(default_loss(last)) if twin.loss is None else twin.loss
+    layers = twin.layers[:-1] if is_paired(last, loss) else twin.layers
     if not model.backend.reads_are_free:
-        layers = fused_layers(layers, loss is None or type(loss) in LOSSES.values())
+        layers = fused_layers(layers, type(loss) in LOSSES.values())
     twin.workspace.lent = threading.get_ident()
     with np.errstate(all="ignore"):
         y = twin.run_forward(layers, np.ones((2, twin.n_in), dtype=twin.dtype), train=True)

@@ -209,7 +209,7 @@ def _endless(batches: Batches, updates: int) -> Any:
         for batch in batches.epoch(epoch):
             if made == updates:
                 return
-            if batch.weight is None or (batch.weight > 0).any():
+            if batch.weight is None or batch.weight.any():
                 yield batch
                 made += 1
         if made == before:

@@ -15,7 +15,8 @@ from minigd import formulas
 from minigd.backends.base import backend_of, get_backend
 from minigd.errors import DataError, ShapeError, check_integer
 from minigd.nn.layers import Sigmoid, Softmax
-from minigd.nn.losses import BinaryCrossEntropy, CategoricalCrossEntropy, check_rows
+from minigd.nn.losses import BinaryCrossEntropy, CategoricalCrossEntropy
+from minigd.nn.losses.base import check_rows
 from minigd.nn.metrics import R2
 from minigd.nn.sequential import Sequential
 from minigd.optim.schedules import Constant, Schedule

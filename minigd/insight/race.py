@@ -15,10 +15,10 @@ import numpy as np
 
 from minigd.backends.base import backend_of
 from minigd.data.batches import Batches, as_batches
-from minigd.errors import DivergenceError, check_integer, check_number
-from minigd.nn.layers import Sigmoid, Softmax
+from minigd.data.row_weights import drop_zero_weights, row_scale
+from minigd.errors import DivergenceError, check_integer, check_number, find_by_name
 from minigd.nn.losses import CategoricalCrossEntropy, Loss
-from minigd.nn.objective import Objective
+from minigd.nn.objective import Objective, default_loss
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import UPDATERS, Updater
 from minigd.progress import Watch, say, span, warn
@@ -382,12 +382,9 @@ class _Runner:
                 f"each rate needs an updater of its own: give updater=lambda rate: "
                 f"gd.{type(updater).__name__}(rate) in place of {updater!r}"
             )
-        if isinstance(updater, str):
-            if updater not in UPDATERS:
-                raise ValueError(f"unknown updater {updater!r}; known are {', '.join(UPDATERS)}")
-            self.updater: Callable[[float], Updater] = UPDATERS[updater]
-        else:
-            self.updater = updater
+        self.updater: Callable[[float], Updater] = (
+            updater if callable(updater) else find_by_name("updater", updater, UPDATERS)
+        )
         self.watch = Watch("race")
         self.whole: float | None = None  # seconds of all runs, where progress is shown
         self._spent = 0.0
@@ -485,8 +482,7 @@ class _Runner:
         for batch in self.shown.in_order():
             y = None if batch.y is None else backend_of(batch.y).to_numpy(batch.y)
             weight = np.ones(len(batch.x)) if batch.weight is None else batch.weight
-            y = y if y is None else y[weight > 0]
-            weight = weight[weight > 0]
+            weight, y = drop_zero_weights(weight, y)
             if len(weight):
                 objective.check(batch.x[: len(weight)], y)
                 parts.append((y, weight))
@@ -500,16 +496,11 @@ class _Runner:
         found = []
         for constant in (np.average(targets, axis=0, weights=weight), np.median(targets, axis=0)):
             z[...] = _logits(loss, constant) if loss.from_logits else constant
-            found.append(float(loss.mean(z, y, weight * (len(y) / weight.sum()))))
+            found.append(float(loss.mean(z, y, row_scale(weight))))
         return min([value for value in found if math.isfinite(value)], default=math.inf)
 
     def _loss(self, model: Sequential) -> str | Loss:
-        if self.loss is not None:
-            return self.loss
-        last = model.layers[-1]
-        if isinstance(last, Sigmoid):
-            return "binary_crossentropy"
-        return "categorical_crossentropy" if isinstance(last, Softmax) else "mse"
+        return default_loss(model.layers[-1]) if self.loss is None else self.loss
 
 
 def _separated(one: Sequence[float], other: Sequence[float]) -> bool:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from minigd.errors import unknown_name
+from minigd.errors import find_by_name
 from minigd.types import Array
 
 Initializer: TypeAlias = Callable[[np.random.Generator, tuple[int, ...]], Array]
@@ -73,8 +73,4 @@ def get_initializer(which: str | Initializer) -> Initializer:
     ValueError
         If the name is not known; the message lists the ones that are.
     """
-    if callable(which):
-        return which
-    if isinstance(which, str) and which in INITIALIZERS:
-        return INITIALIZERS[which]
-    raise unknown_name("initializer", which, INITIALIZERS)
+    return which if callable(which) else find_by_name("initializer", which, INITIALIZERS)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.base import backend_of
-from minigd.errors import DataError, ShapeError, check_per_example, unknown_name
+from minigd.errors import DataError, ShapeError, check_per_example, find_by_name
 from minigd.nn import moments
 from minigd.storage.describe import arguments
 from minigd.types import Array
@@ -382,11 +382,7 @@ def get_metric(which: str | Metric) -> Metric:
     ValueError
         If the name is not known; the message lists the ones that are.
     """
-    if isinstance(which, Metric):
-        return which
-    if isinstance(which, str) and which in METRICS:
-        return METRICS[which]()
-    raise unknown_name("metric", which, METRICS)
+    return which if isinstance(which, Metric) else find_by_name("metric", which, METRICS)()
 
 
 def get_metrics(

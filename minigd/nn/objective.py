@@ -30,6 +30,30 @@ from minigd.types import Array
 _NO_PROBABILITIES = (Dense, Tanh, ReLU, LeakyReLU, BatchNorm, Dropout)
 
 
+def is_paired(last: Layer, loss: Loss) -> bool:
+    """Tell whether training leaves a model's last layer out, and the loss works on its input.
+
+    >>> is_paired(Sigmoid(), BinaryCrossEntropy()), is_paired(Softmax(), BinaryCrossEntropy())
+    (True, False)
+    """
+    pairs = (type(last) is Sigmoid and isinstance(loss, BinaryCrossEntropy)) or (
+        type(last) is Softmax and isinstance(loss, CategoricalCrossEntropy)
+    )
+    # A loss of one's own that fixes the choice is taken as it is.
+    return isinstance(last, Rescale) or (pairs and "from_logits" in loss.config())
+
+
+def default_loss(last: Layer) -> str:
+    """Return the name of the loss that goes with a model's last layer.
+
+    >>> default_loss(Sigmoid()), default_loss(Softmax()), default_loss(Dense(1))
+    ('binary_crossentropy', 'categorical_crossentropy', 'mse')
+    """
+    if isinstance(last, Sigmoid):
+        return "binary_crossentropy"
+    return "categorical_crossentropy" if isinstance(last, Softmax) else "mse"
+
+
 class Objective:
     """The mean loss of a model on a batch, L = (1/n) Σ_i ℓ(model(x_i), y_i), and its gradient.
 
@@ -83,21 +107,15 @@ class Objective:
                 "(from_logits=True), or end the model in "
                 f"{'Sigmoid' if isinstance(self.loss, BinaryCrossEntropy) else 'Softmax'}()"
             )
-        self.paired = (last is Sigmoid and isinstance(self.loss, BinaryCrossEntropy)) or (
-            last is Softmax and isinstance(self.loss, CategoricalCrossEntropy)
-        )
-        # A loss of one's own that fixes the choice is taken as it is.
-        self.paired = self.paired and "from_logits" in self.loss.config()
-        if self.paired:
-            self.loss = type(self.loss)(**{**self.loss.config(), "from_logits": True})
         self._rescale = model.layers[-1] if isinstance(model.layers[-1], Rescale) else None
-        if self._rescale is not None:
-            if self.loss.from_logits or self.loss.takes_probabilities:
-                raise ValueError(
-                    f"{self.loss!r} is for classes, and the model ends in Rescale, which is for "
-                    "targets that are numbers: leave Rescale out, or use 'mse'"
-                )
-            self.paired = True
+        if self._rescale is not None and (self.loss.from_logits or self.loss.takes_probabilities):
+            raise ValueError(
+                f"{self.loss!r} is for classes, and the model ends in Rescale, which is for "
+                "targets that are numbers: leave Rescale out, or use 'mse'"
+            )
+        self.paired = is_paired(model.layers[-1], self.loss)
+        if self.paired and self._rescale is None:
+            self.loss = type(self.loss)(**{**self.loss.config(), "from_logits": True})
         self.layers = model.layers[:-1] if self.paired else model.layers
 
     def replace(self, layers: Mapping[int, Layer]) -> None:

@@ -1,24 +1,20 @@
-"""The model: layers in a row over one flat parameter vector.
+"""The model: layers in a row, run forward and backward, trained, copied and saved."""
 
-Every W, b, dW and db is a named view into two contiguous vectors, so that an update is one pass.
-"""
-
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Backend, Views, Workspace, get_backend, numbers
+from minigd.backends.base import Backend, Workspace, get_backend, numbers
 from minigd.backends.frames import check_names, check_source, names_of
 from minigd.backends.on_demand import call
-from minigd.errors import CheckpointError, DataError, ShapeError, check_integer
+from minigd.errors import DataError, ShapeError, check_integer
 from minigd.nn.layers import Layer
-from minigd.nn.layers.base import Declared
-from minigd.nn.layers.normalization import Adapted, adapt
+from minigd.nn.layers.scaling import Adapted, adapt
 from minigd.nn.losses import Loss
 from minigd.nn.metrics import Metric
+from minigd.nn.parameters import FlatParameters, arrays_of, draw_first_values, load_arrays
 from minigd.optim.updaters import Updater
 from minigd.storage import npz
 from minigd.storage.describe import Arrays, Description, describe
@@ -90,7 +86,7 @@ class Sequential:
         self.dtype = _check_dtype(dtype)
         self.backend = get_backend(backend)
         self.workspace = Workspace(self.backend)
-        self.layers = self._check_layers(layers)
+        self.layers = _check_layers(layers)
         self.loss: Loss | None = None
         self.metrics: dict[str, Metric] = {}
         self.passes = 0
@@ -102,23 +98,6 @@ class Sequential:
             for layer in self.layers:
                 layer.name = ""  # free again, for another model
             raise
-
-    def _check_layers(self, layers: Sequence[Layer]) -> list[Layer]:
-        if isinstance(layers, Layer):
-            raise TypeError("layers is a list, [Dense(1)], and not one layer")
-        chosen: list[Any] = list(layers)
-        if not chosen:
-            raise ValueError("a Sequential needs at least one layer")
-        for i, layer in enumerate(chosen):
-            if not isinstance(layer, Layer):
-                hint = ": write it with parentheses" if isinstance(layer, type) else ""
-                raise TypeError(f"layer {i} is {layer!r}, which is not a minigd.Layer{hint}")
-            if layer.name or any(layer is other for other in chosen[:i]):
-                raise ValueError(
-                    f"{layer!r} is in a model already, and a layer belongs to one place in one "
-                    "model: make a new layer, or use model.copy()"
-                )
-        return chosen
 
     def _build(self) -> None:
         counts: dict[str, int] = {}
@@ -133,67 +112,29 @@ class Sequential:
         self._drawing = [layer for layer in self.layers if layer.draws]
         self.n_out = width
 
-        declared = [(layer, spec) for layer in self.layers for spec in layer.declared_params]
-        in_order = sorted(declared, key=lambda pair: len(pair[1].shape) < 2)
-        self._offsets: dict[str, int] = {}
-        end = 0
-        for layer, spec in in_order:
-            self._offsets[f"{layer.name}.{spec.name}"] = end
-            end += math.prod(spec.shape)
-        self.n_weights = sum(math.prod(s.shape) for _, s in declared if len(s.shape) > 1)
-        self._allocate(end)
-
+        self._vectors = FlatParameters(self.layers, self.backend, self.dtype)
+        self.n_weights = self._vectors.n_weights
+        self.params, self.grads = self._vectors.params, self._vectors.grads
         rng = np.random.default_rng([self.seed, _WEIGHTS])
-        for layer, spec in declared:
-            layer.params[spec.name][...] = self._draw(layer, spec, rng)
-        for layer in self.layers:
-            layer.buffers = Views(
-                {spec.name: self._draw(layer, spec, rng) for spec in layer.declared_buffers}
-            )
-
-    def _draw(self, layer: Layer, spec: Declared, rng: np.random.Generator) -> Array:
-        values = np.asarray(spec.initializer(rng, spec.shape))
-        if values.shape != spec.shape:
-            raise ShapeError(
-                f"the initializer of {layer.name}.{spec.name} returned shape {values.shape} for "
-                f"{spec.shape}"
-            )
-        return self.backend.asarray(values, dtype=self.dtype)
-
-    def _allocate(self, size: int) -> None:
-        """Make the two vectors and hand each layer its views."""
-        self._flat_params = self.backend.zeros((size,), self.dtype)
-        self._flat_grads = self.backend.zeros((size,), self.dtype)
-        params: dict[str, Array] = {}
-        grads: dict[str, Array] = {}
-        for layer in self.layers:
-            for name, shape, _ in layer.declared_params:
-                key = f"{layer.name}.{name}"
-                place = slice(self._offsets[key], self._offsets[key] + math.prod(shape))
-                params[key] = self._flat_params[place].reshape(shape)
-                grads[key] = self._flat_grads[place].reshape(shape)
-            own = {spec.name: f"{layer.name}.{spec.name}" for spec in layer.declared_params}
-            layer.params = Views({name: params[key] for name, key in own.items()})
-            layer.grads = Views({name: grads[key] for name, key in own.items()})
-        self.params, self.grads = Views(params), Views(grads)
+        draw_first_values(self.layers, rng, self.backend, self.dtype)
 
     @property
     def flat_params(self) -> Array:
         """All parameters; assigning writes into the vector."""
-        return self._flat_params
+        return self._vectors.flat_params
 
     @flat_params.setter
     def flat_params(self, values: Array) -> None:
-        self._flat_params[...] = values
+        self._vectors.flat_params[...] = values
 
     @property
     def flat_grads(self) -> Array:
         """All gradients; assigning writes into the vector."""
-        return self._flat_grads
+        return self._vectors.flat_grads
 
     @flat_grads.setter
     def flat_grads(self, values: Array) -> None:
-        self._flat_grads[...] = values
+        self._vectors.flat_grads[...] = values
 
     # Forward and backward -------------------------------------------------------------------
 
@@ -620,10 +561,8 @@ class Sequential:
 
     def arrays(self) -> dict[str, Array]:
         """Return all parameters and buffers by name, on the host."""
-        named = {f"params/{key}": value for key, value in self.params.items()}
-        for layer in self.layers:
-            named |= {f"buffers/{layer.name}.{key}": v for key, v in layer.buffers.items()}
-        return {name: self.backend.to_numpy(value).copy() for name, value in named.items()}
+        arrays = arrays_of(self.layers)
+        return {name: self.backend.to_numpy(value).copy() for name, value in arrays.items()}
 
     def load_arrays(self, arrays: Arrays) -> None:
         """Take the values of `arrays`.
@@ -633,24 +572,7 @@ class Sequential:
         CheckpointError
             If names or shapes are not those of this model; nothing is changed then.
         """
-        own = {name: value.shape for name, value in self.arrays().items()}
-        given = {name: value.shape for name, value in arrays.items()}
-        for name, value in arrays.items():
-            if value.dtype.kind not in "fc":
-                raise CheckpointError(f"{name} in the file is {value.dtype}, not real numbers")
-        if own != given:
-            differ = sorted(n for n in own.keys() | given.keys() if own.get(n) != given.get(n))
-            raise CheckpointError(
-                f"the arrays are not those of this model: {differ[0]} has shape "
-                f"{given.get(differ[0], '(missing)')} in the file and "
-                f"{own.get(differ[0], '(missing)')} in the model"
-            )
-        for key, value in self.params.items():
-            value[...] = self.backend.asarray(arrays[f"params/{key}"], dtype=self.dtype)
-        for layer in self.layers:
-            for key, value in layer.buffers.items():
-                array = arrays[f"buffers/{layer.name}.{key}"]
-                value[...] = self.backend.asarray(array, dtype=self.dtype)
+        load_arrays(self.layers, arrays, self.backend, self.dtype)
 
     def to(self, backend: str | Backend) -> "Sequential":
         """Move parameters and buffers to another backend, and return the model.
@@ -669,7 +591,8 @@ class Sequential:
         self._pending = None
         for layer in self.layers:
             layer.move(target, self.workspace)
-        self._allocate(self.flat_params.size)
+        self._vectors.allocate(target, self.dtype)
+        self.params, self.grads = self._vectors.params, self._vectors.grads
         self.load_arrays(arrays)
         return self
 
@@ -758,6 +681,24 @@ def _again(
     model.loss = None if loss is None else loss[0](**loss[1])
     model.metrics, model.passes, model.names = metrics, passes, names
     return model
+
+
+def _check_layers(layers: Sequence[Layer]) -> list[Layer]:
+    if isinstance(layers, Layer):
+        raise TypeError("layers is a list, [Dense(1)], and not one layer")
+    chosen: list[Any] = list(layers)
+    if not chosen:
+        raise ValueError("a Sequential needs at least one layer")
+    for i, layer in enumerate(chosen):
+        if not isinstance(layer, Layer):
+            hint = ": write it with parentheses" if isinstance(layer, type) else ""
+            raise TypeError(f"layer {i} is {layer!r}, which is not a minigd.Layer{hint}")
+        if layer.name or any(layer is other for other in chosen[:i]):
+            raise ValueError(
+                f"{layer!r} is in a model already, and a layer belongs to one place in one "
+                "model: make a new layer, or use model.copy()"
+            )
+    return chosen
 
 
 def _check_dtype(dtype: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 from minigd import formulas
 from minigd.backends.base import Backend
-from minigd.errors import CheckpointError, check_number, unknown_name
+from minigd.errors import CheckpointError, check_number, find_by_name
 from minigd.optim.schedules import Schedule
 from minigd.storage.describe import arguments
 from minigd.types import Array
@@ -575,9 +575,7 @@ def get_updater(which: str | Updater) -> Updater:
     """
     if isinstance(which, Updater):
         return which
-    if isinstance(which, str) and which in UPDATERS:
-        return UPDATERS[which]()  # type: ignore[call-arg]
-    raise unknown_name("updater", which, UPDATERS)
+    return find_by_name("updater", which, UPDATERS)()  # type: ignore[call-arg]
 
 
 def _epsilon(value: float) -> float:

@@ -17,7 +17,13 @@ from minigd.backends.base import Backend, Workspace, backend_of
 from minigd.backends.frames import check_names, check_rows_alike, check_source, names_of
 from minigd.backends.host_to_device import Staging
 from minigd.data.batches import Batch, Batches, as_batches
-from minigd.data.row_weights import ClassWeight, check_weights
+from minigd.data.row_weights import (
+    ClassWeight,
+    check_weights,
+    counting_rows,
+    drop_zero_weights,
+    row_scale,
+)
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Rows
 from minigd.data.tables.precision import check_rounding
@@ -291,7 +297,7 @@ class Trainer:
         n = rows.stop
         if weight is not None:
             self.objective.check(x, y, values=False)
-            x, y, weight, rows = _counting(x, y, weight, rows)
+            weight, x, y, rows = drop_zero_weights(weight, x, y, rows)
         if backend.reads_are_free:
             backend.check_finite(x, "x", rows)
         x = self.model.convert(x, "x", rows)
@@ -341,7 +347,7 @@ class Trainer:
         if weight is None:
             return _Rows(x, y, rows, None, None, float(len(x)))
         backend, total = self.model.backend, float(weight.sum())
-        scale = backend.asarray(weight * (len(x) / total), dtype=self.model.dtype)
+        scale = backend.asarray(row_scale(weight), dtype=self.model.dtype)
         return _Rows(x, y, rows, backend.asarray(weight), scale, total)
 
     def _update(self, batch: _Rows) -> tuple[Any, Array, Any]:
@@ -510,8 +516,7 @@ class Trainer:
         # A model that has learned from other rows may well see a piece of which all are alike.
         if self.model.loss is None and isinstance(source, ArraySource):
             weight = batches.weight(slice(0, source.rows)) if batches.weighted else None
-            rows = None if weight is None else np.flatnonzero(weight)
-            check_rounding(source.x, source.y, self.model.dtype, rows)
+            check_rounding(source.x, source.y, self.model.dtype, counting_rows(weight))
         elif self.model.loss is None and str(self.model.dtype) in source.target_problems:
             raise DataError(source.target_problems[str(self.model.dtype)])
         if validation is not None:
@@ -647,10 +652,9 @@ class Trainer:
             if source.y is None or not batches.weighted:
                 self._check_rows(source.x, source.y)
             else:
-                counting = np.flatnonzero(batches.weight(slice(0, source.rows)))
-                y = source.backend.take(source.y, source.backend.asarray(counting))
+                weight, y = drop_zero_weights(batches.weight(slice(0, source.rows)), source.y)
                 # Of x only the shape is looked at: its numbers were checked by the source.
-                self._check_rows(source.x[: len(counting)], y)
+                self._check_rows(source.x[: len(weight)], y)
 
     def _check_rows(self, x: Array, y: Array | None) -> None:
         self.objective.check(x, y)
@@ -784,9 +788,9 @@ class Trainer:
         x, y, weight, rows = batch.x, batch.y, batch.weight, batch.rows
         if weight is not None:
             assert y is not None
-            if not (weight > 0).any():
+            weight, x, y, rows = drop_zero_weights(weight, x, y, rows)
+            if not len(weight):
                 return None
-            x, y, weight, rows = _counting(x, y, weight, rows)
         if not checked:
             backend_of(x).check_finite(x, "x", rows)
             self._check_rows(x, y)
@@ -1034,17 +1038,6 @@ class Trainer:
             f"Trainer({self.objective.loss!r}, {self.updater!r}, epoch={self.epoch}, "
             f"updates={self.updates})"
         )
-
-
-def _counting(x: Array, y: Array, weight: Array, rows: Rows) -> tuple[Array, Array, Array, Rows]:
-    """Return the rows whose weight is not 0."""
-    index = np.flatnonzero(weight)
-    if len(index) == len(weight):
-        return x, y, weight, rows
-    numbers = np.arange(rows.start, rows.start + len(x)) if isinstance(rows, slice) else rows
-    backend = backend_of(x)
-    here = backend.asarray(index)
-    return backend.take(x, here), backend.take(y, here), weight[index], numbers[index]
 
 
 def _named(callbacks: Iterable[Callback]) -> dict[str, Any]:

@@ -6,10 +6,21 @@ What they do to a loss, a gradient and a metric is tested with those.
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 
 import minigd as gd
-from minigd.data.row_weights import balance, check_class_weight, check_weights, labels, of_classes
+from minigd.data.row_weights import (
+    balance,
+    check_class_weight,
+    check_weights,
+    drop_zero_weights,
+    labels,
+    of_classes,
+    row_scale,
+    take_rows,
+)
 
 # Weights of rows ------------------------------------------------------------------------------
 
@@ -82,6 +93,47 @@ def test_a_weight_for_each_row_is_asked_for(weight, rows, words):
 def test_what_is_no_weight_is_refused(weight, words):
     with pytest.raises(gd.DataError, match=words):
         check_weights(weight, None)
+
+
+weights = st.lists(st.sampled_from([0.0, 0.5, 1.0, 3.0]), min_size=1, max_size=12)
+
+
+@given(weights, st.integers(0, 3))
+def test_rows_of_weight_0_go_from_every_array_and_from_the_row_numbers(given_weights, seed):
+    weight, rng = np.array(given_weights), np.random.default_rng(seed)
+    x, y = rng.normal(size=(len(weight), 2)), rng.integers(0, 9, len(weight))
+    kept = [i for i, w in enumerate(given_weights) if w != 0]
+    for numbers in (slice(7, 7 + len(weight)), np.arange(7, 7 + len(weight))):
+        found = drop_zero_weights(weight, np.asfortranarray(x), y, None, numbers)
+        assert found[0].tolist() == [w for w in given_weights if w != 0]
+        assert found[1].tolist() == [x[i].tolist() for i in kept]
+        assert found[2].tolist() == [y[i] for i in kept]
+        assert found[3] is None
+        rows = found[4]
+        rows = list(range(rows.start, rows.stop)) if isinstance(rows, slice) else rows.tolist()
+        assert rows == [7 + i for i in kept]
+
+
+def test_where_all_rows_count_nothing_is_copied():
+    x = np.ones((3, 2))
+    for weight in (None, np.array([1.0, 2.0, 3.0])):
+        assert drop_zero_weights(weight, x)[1] is x
+    assert take_rows(x, None) is x
+
+
+def test_rows_are_taken_where_they_live(backend):
+    x = backend.asarray(np.arange(6.0).reshape(3, 2))
+    _, taken = drop_zero_weights(np.array([1.0, 0.0, 1.0]), x)
+    assert backend.holds(taken)
+    np.testing.assert_array_equal(backend.to_numpy(taken), [[0, 1], [4, 5]])
+
+
+@given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=20), st.integers(0, 3))
+def test_the_mean_of_scaled_rows_is_the_weighted_mean(given_weights, seed):
+    each = np.random.default_rng(seed).normal(size=len(given_weights))
+    scaled = (row_scale(np.array(given_weights)) * each).mean()
+    assert scaled == pytest.approx(np.average(each, weights=given_weights), rel=1e-9, abs=1e-12)
+    assert row_scale(None) is None
 
 
 # Classes --------------------------------------------------------------------------------------

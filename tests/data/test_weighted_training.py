@@ -14,6 +14,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.class_weight import compute_class_weight
 
 import minigd as gd
+from minigd.optim.gradient_transforms import Penalty
 
 N = 23
 
@@ -228,7 +229,7 @@ def test_training_is_that_of_scikit_learns_mlp(kind, batch_size, alpha):
     for start in range(0, N, batch_size):
         some = slice(start, start + batch_size)
         price = alpha / weight[some].sum() * 0.1 / rate
-        trainer.penalty = gd.gradient.Penalty(l2=price)
+        trainer.penalty = Penalty(l2=price)
         value = float(trainer.step(x[some], y[some], weight[some]))
     theirs.partial_fit(x, y, sample_weight=weight)
     for i in (1, 2):

@@ -95,6 +95,69 @@ def test_training_takes_no_more_where_the_last_activation_is_left_out(last, loss
     assert real == told
 
 
+class OwnBinary(gd.BinaryCrossEntropy):
+    """Fixes the choice between logits and probabilities, so that nothing is left out for it."""
+
+    def __init__(self):
+        super().__init__()
+
+
+class OwnSmoothed(gd.BinaryCrossEntropy):
+    """Leaves the choice open, as its parent does."""
+
+
+class OwnCategorical(gd.CategoricalCrossEntropy):
+    """Fixes the choice too."""
+
+    def __init__(self):
+        super().__init__()
+
+
+class OwnSigmoid(gd.Sigmoid):
+    """May compute something else."""
+
+
+class OwnProbabilities(gd.Loss):
+    """Takes probabilities, and is no kind of cross-entropy that has another form."""
+
+    takes_probabilities = True
+
+    def per_example(self, z, y):
+        return -np.log(np.where(y > 0.5, z, 1 - z)).mean(axis=1)
+
+    def gradient(self, z, y):
+        return np.where(y > 0.5, -1 / z, 1 / (1 - z)) / z.shape[1]
+
+
+LOSSES = {
+    "sigmoid": (gd.Sigmoid, gd.BinaryCrossEntropy),
+    "sigmoid, fixed": (gd.Sigmoid, OwnBinary),
+    "sigmoid, open": (gd.Sigmoid, OwnSmoothed),
+    "sigmoid of one's own": (OwnSigmoid, gd.BinaryCrossEntropy),
+    "sigmoid, squared error": (gd.Sigmoid, gd.MeanSquaredError),
+    "sigmoid, loss of one's own": (gd.Sigmoid, OwnProbabilities),
+    "softmax": (gd.Softmax, gd.CategoricalCrossEntropy),
+    "softmax, fixed": (gd.Softmax, OwnCategorical),
+    "softmax, yes or no": (gd.Softmax, gd.BinaryCrossEntropy),
+    "tanh": (gd.Tanh, gd.MeanSquaredError),
+    "rescale": (gd.Rescale, gd.MeanSquaredError),
+}
+
+
+@pytest.mark.parametrize(("last", "loss"), LOSSES.values(), ids=LOSSES)
+def test_the_last_layer_is_counted_where_training_runs_it(last, loss):
+    model = gd.Sequential([gd.Dense(5), last()], 4)
+    y = np.eye(5)[np.arange(50) % 5]
+    if last is gd.Rescale:
+        model.adapt(gd.Batches(rows(), y))
+    model.fit(rows(), y, loss=loss(), batch_size=50)
+    assert bytes_of(model.summary(50), "work arrays") == model.workspace.nbytes > 0
+
+
+def test_a_network_that_no_loss_would_take_has_a_summary_too():
+    assert lines_of(gd.Sequential([gd.Dense(1), gd.Softmax()], 4).summary())["total"][0] == "5"
+
+
 def test_a_thousand_rows_are_told_with_a_comma():
     summary = gd.Sequential([gd.Dense(1)], 1).summary(1000)
     line = next(line for line in str(summary).splitlines() if line.startswith("work"))

@@ -15,7 +15,7 @@ import pytest
 
 import minigd as gd
 from minigd.cli.main import main
-from minigd.cli.places import save_picture
+from minigd.cli.paths import save_picture
 from minigd.storage.atomic_files import (
     check_writable,
     replacing,

@@ -21,6 +21,7 @@ from minigd.checks.diagnosis.slopes import (
     noise_of,
     slopes,
 )
+from minigd.data.row_weights import row_scale
 from minigd.nn.layers import Layer
 from minigd.nn.losses import Loss
 from minigd.nn.sequential import Sequential
@@ -32,17 +33,13 @@ def _new(loss: Loss) -> Loss:
     return type(loss)(**loss.config())
 
 
-def _scale(weight: Array | None) -> Array | None:
-    return None if weight is None else weight * (len(weight) / weight.sum())
-
-
 # A loss alone -----------------------------------------------------------------------------------
 
 
 def dz_of(loss: Loss, z: Array, y: Array, weight: Array | None, used: Loss | None = None) -> Array:
     """Return dz as a new loss of the same kind gives it, or one that was used before."""
     own = used or _new(loss)
-    own.mean(z.copy(), y, _scale(weight))
+    own.mean(z.copy(), y, row_scale(weight))
     return own.backward().copy()
 
 
@@ -83,7 +80,7 @@ def _true_dz(loss: Loss, z: Array, y: Array, weight: Array | None) -> tuple[Arra
 
     def make(dtype: str) -> Function:
         own, rows = _new(loss), z.astype(dtype)
-        return lambda: np.asarray(own.mean(rows, y, _scale(weight))), rows
+        return lambda: np.asarray(own.mean(rows, y, row_scale(weight))), rows
 
     found, tolerance = slopes(make, entries_of(z.shape, block))
     return len(z) * found.reshape(cut(z, block).shape), tolerance
@@ -101,7 +98,7 @@ def _loss_case(loss: Loss, z: Array, y: Array, weight: Array | None) -> Case:
         by_row=True,
         x=z,
         y=rows,
-        scale=_scale(weight),
+        scale=row_scale(weight),
         weight=weight,
         others={TARGET: _true_dz(loss, z, 0 * y, weight)[0]} if y.shape == z.shape else {},
         block=block,
@@ -151,7 +148,7 @@ def _whole_cases(
     price = cut(penalty.l1 * np.sign(value) + penalty.l2 * value, block) if pays else 0
     for x, y, weight in batches:
         each, tolerance = _of_each_row(model, depth, loss, x, y, name, block)
-        scale = _scale(weight)
+        scale = row_scale(weight)
         counted = each if scale is None else each * scale.reshape(-1, *[1] * value.ndim)
         yield Case(
             given=cut(_given(model, depth, loss, penalty, x, y, scale)[name], block),

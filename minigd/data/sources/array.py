@@ -7,7 +7,7 @@ import numpy as np
 
 from minigd.backends.base import Backend, Workspace, backend_of, numbers
 from minigd.backends.frames import by_rows, check_rows_alike, names_of
-from minigd.data.row_weights import check_weights
+from minigd.data.row_weights import check_weights, counting_rows, take_rows
 from minigd.data.sources.base import Pair, RandomAccess, Rows
 from minigd.errors import DataError, ShapeError
 from minigd.types import Array
@@ -94,9 +94,8 @@ class ArraySource(RandomAccess):
         if self.weight is None:
             self.backend.check_finite(array, what)
         elif not self.backend.all_finite(array):
-            counting = np.flatnonzero(self.weight)
-            some = self.backend.take(array, self.backend.asarray(counting))
-            self.backend.check_finite(some, what, counting)
+            rows = counting_rows(self.weight)
+            self.backend.check_finite(take_rows(array, rows), what, rows)
 
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
         """Return x and y of some rows: views for a slice, else fresh, or in the workspace."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minigd.data.row_weights import check_weights
+from minigd.data.row_weights import check_weights, drop_zero_weights
 from minigd.insight.explain.line import Line
 from minigd.insight.explain.step import write_step
 from minigd.insight.explain.trace import Trace
@@ -109,9 +109,7 @@ def explain(
     rows = np.arange(size)
     if sample_weight is not None:
         weight = check_weights(sample_weight, size)
-        rows = np.flatnonzero(weight)
-        here = backend.asarray(rows)
-        x, y, weight = backend.take(x, here), backend.take(y, here), weight[rows]
+        weight, x, y, rows = drop_zero_weights(weight, x, y, rows)
     backend.check_finite(x, "x", rows)
     x = twin.convert(x, "x", rows)
     objective.check(x, y)

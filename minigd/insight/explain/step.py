@@ -6,6 +6,7 @@ The formulas beside the numbers are those of the table.
 import math
 from typing import Any, NamedTuple
 
+from minigd.data.row_weights import row_scale
 from minigd.insight.explain.table import (
     LAYERS,
     LETTERS,
@@ -54,7 +55,7 @@ def write_step(
     model, backend = objective.model, objective.model.backend
     scale = None
     if weight is not None:
-        scale = backend.asarray(weight * (len(x) / weight.sum()), dtype=model.dtype)
+        scale = backend.asarray(row_scale(weight), dtype=model.dtype)
     named = dict(zip(map(id, model.layers), _name(model.layers), strict=True))
     watched = [Watched(layer) for layer in objective.layers]
     objective.layers = list(watched)

@@ -24,7 +24,7 @@ from minigd.backends.frames import (
 from minigd.data.batches import Batches, as_batches
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Source
-from minigd.errors import check_integer, unknown_name
+from minigd.errors import check_integer, find_by_name
 from minigd.insight.coefficients import coefficients
 from minigd.interop.sklearn.targets import (
     first_rows,
@@ -331,9 +331,7 @@ class MiniBatchEstimator:
         given = self.activation
         if isinstance(given, Layer):
             return type(given)(**given.config())
-        if isinstance(given, str) and given in ACTIVATIONS:
-            return ACTIVATIONS[given]()
-        raise unknown_name("activation", given, ACTIVATIONS)
+        return find_by_name("activation", given, ACTIVATIONS)()
 
     def _make_updater(self) -> Updater:
         updater = get_updater(self.updater)

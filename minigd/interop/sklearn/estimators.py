@@ -36,6 +36,7 @@ from minigd.interop.sklearn.targets import (
 )
 from minigd.nn.layers import Layer, Rescale, Sigmoid, Softmax
 from minigd.nn.losses import Loss, get_loss
+from minigd.nn.objective import default_loss
 from minigd.optim.schedules import Schedule
 from minigd.optim.updaters import Updater
 from minigd.types import Array
@@ -305,8 +306,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
 
     def _make_loss(self) -> Loss:
         if isinstance(self.loss, str) and self.loss == "log_loss":
-            softmax = isinstance(self._ending()[1], Softmax)
-            return get_loss("categorical_crossentropy" if softmax else "binary_crossentropy")
+            return get_loss(default_loss(self._ending()[1]))
         return copy.deepcopy(get_loss(self.loss))
 
     def _class_weight(self) -> Any:

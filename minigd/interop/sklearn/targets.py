@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from minigd.backends.base import Workspace, backend_of
 from minigd.backends.frames import is_pandas, listed, plain
 from minigd.data.batches import Batches
-from minigd.data.row_weights import warn_of_unknown
+from minigd.data.row_weights import counting_rows, take_rows, warn_of_unknown
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Pair, Rows, Source
 from minigd.errors import DataError
@@ -153,9 +153,8 @@ def standardize(layer: Rescale, batches: Batches) -> None:
     for batch in batches.in_order():
         if batch.y is None:
             raise DataError(f"{batches.source!r} has no targets")
-        y, weight = backend_of(batch.y).to_numpy(batch.y).reshape(len(batch.y), -1), batch.weight
-        if weight is None:
-            moments.add(y)
-        elif (weight > 0).any():
-            moments.add(y[weight > 0], weight[weight > 0])
+        y = backend_of(batch.y).to_numpy(batch.y).reshape(len(batch.y), -1)
+        y, weight = (take_rows(a, counting_rows(batch.weight)) for a in (y, batch.weight))
+        if len(y):
+            moments.add(y, weight)
     layer.settle(moments)

@@ -6,9 +6,10 @@ Start with `dense.py`, then `base.py`.
 
 from minigd.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from minigd.nn.layers.base import Layer
+from minigd.nn.layers.batch_norm import BatchNorm
 from minigd.nn.layers.dense import Dense
 from minigd.nn.layers.dropout import Dropout
-from minigd.nn.layers.normalization import BatchNorm, Rescale, Standardize
+from minigd.nn.layers.scaling import Rescale, Standardize
 
 LAYERS: dict[str, type[Layer]] = {
     layer.__name__: layer
