@@ -301,7 +301,7 @@ REPLACING = {
 # What is opened for writing elsewhere: a stream or device that a user named, and the files of a
 # folder that `replacing_folder` gave.
 OPENED = {
-    ("cli/places.py", "savefig"),
+    ("cli/paths.py", "savefig"),
     ("cli/predict.py", "open"),
     ("data/sources/cache.py", "write_text"),
     ("data/sources/cache.py", "open_memmap"),
