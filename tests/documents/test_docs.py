@@ -6,9 +6,11 @@ CI builds it with warnings as errors; what is held here needs no Sphinx.
 import inspect
 import pkgutil
 import re
+import runpy
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import minigd as gd
 from minigd.nn.layers import LAYERS
@@ -58,6 +60,12 @@ def test_every_committed_table_is_a_page():
     for page in pages:
         included = f"../../../benchmarks/results/{page.name}\n:relative-images:"
         assert page.read_text() == f"```{{include}} {included}\n```\n"
+
+
+def test_the_picture_of_an_explanation_shows_the_formulas_of_today():
+    script = runpy.run_path(str(DOCS / "draw_explain.py"))
+    with Image.open(script["PICTURE"]) as picture:
+        assert picture.text["formulas"] == script["formulas"](script["explanation"]())
 
 
 # Names of files and modules -----------------------------------------------------------------------
