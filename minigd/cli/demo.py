@@ -11,7 +11,7 @@ import numpy as np
 
 from minigd.backends.on_demand import optional
 from minigd.cli.output import show
-from minigd.cli.places import check_picture, save_picture
+from minigd.cli.paths import check_picture, save_picture
 from minigd.data.batches import Batches
 from minigd.nn.layers import Dense, ReLU, Sigmoid, Softmax, Tanh
 from minigd.nn.sequential import Sequential

@@ -3,7 +3,7 @@
 import os
 from typing import Any, NamedTuple
 
-from minigd.cli.tables import remark
+from minigd.cli.tables import report_dropped
 from minigd.cli.trained import load
 
 
@@ -43,5 +43,5 @@ def evaluate(
     """
     trained = load(model)
     table = trained.open(data, True if target is None else target, **reading)
-    remark(table)
+    report_dropped(table)
     return Evaluated(table.count(), trained.model.evaluate(table))

@@ -4,8 +4,7 @@ import os
 import textwrap
 from typing import Any
 
-from minigd.cli.messages import counted
-from minigd.cli.report import number
+from minigd.cli.messages import counted, number
 from minigd.cli.trained import read
 from minigd.storage.describe import Description
 from minigd.training.history import History

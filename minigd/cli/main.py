@@ -13,8 +13,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from minigd.cli.messages import counted, in_shell, in_words_of_the_shell, message_of
-from minigd.cli.output import let_go, show
+from minigd.cli.messages import counted, in_shell, in_words_of_the_shell, message_of, number
+from minigd.cli.output import discard_unwritten, show
 from minigd.data.tables.remedy import Advised
 from minigd.errors import BackendError
 from minigd.progress import say
@@ -23,10 +23,10 @@ from minigd.version import __version__
 Options = argparse.Namespace
 
 _FAILURES = (ImportError, OSError, ValueError, FloatingPointError, BackendError, MemoryError)
-"""What may go wrong without a mistake in the package."""
+"""Errors that a user can cause; any other is a bug of the package, and keeps its traceback."""
 
-_OF_FILES = (".txt", ".csv", ".tsv", ".names", ".dat", ".data")
-"""What the name of a file ends in, and that of a column does not."""
+_FILE_ENDINGS = (".txt", ".csv", ".tsv", ".names", ".dat", ".data")
+"""Endings that the names of files have, and those of columns do not."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,8 +35,12 @@ def parser() -> argparse.ArgumentParser:
         prog="minigd",
         description="Mini-batch gradient descent from scratch, on NumPy and on CuPy.",
         epilog="example: minigd demo --out picture.png",
+        add_help=False,
     )
-    top.add_argument("--version", action="version", version=f"minigd {__version__}")
+    top.add_argument("-h", "--help", action=_Show, help="show this help message and exit")
+    top.add_argument(
+        "--version", action=_Show, text=f"minigd {__version__}", help="show the version and exit"
+    )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
         _add_train,
@@ -58,26 +62,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     1
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    options = parser().parse_args(arguments)
     try:
+        options = parser().parse_args(arguments)
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             return options.run(options) or 0
     except BrokenPipeError:
-        # A reader that has seen enough, `minigd predict ... | head`, needs no message; that not all
-        # was written, the code says.
+        # The reader of `minigd predict ... | head` closed the pipe and needs no message. The exit
+        # code tells that not everything was written.
         return 1
     except _FAILURES as error:
-        _complain(message_of(error))
+        _print_error(message_of(error))
         return 1
     except KeyboardInterrupt as interrupt:
-        _complain(str(interrupt) or "interrupted")
+        _print_error(str(interrupt) or "interrupted")
         if str(interrupt):
             again = [word for word in arguments if word != "--resume"]
             say(f"go on with: {shlex.join([*_program(), *again, '--resume'])}")
         return 130
     finally:
-        let_go()
+        discard_unwritten()
 
 
 # The commands --------------------------------------------------------------------------------
@@ -96,16 +100,16 @@ def _add_train(commands: Any) -> None:
     train.add_argument("data", metavar="DATA", help=argparse.SUPPRESS)
     add = train.add_argument
     add("--target", metavar="NAME", required=True, help="the column to predict")
-    add("--exclude", metavar="A,B", type=_names, default=(), action=_More,
+    add("--exclude", metavar="A,B", type=_names, default=(), action=_Extend,
         help="columns to leave out")  # fmt: skip
     add("--task", choices=["classification", "regression"], metavar="T",
         help="classification or regression (default: from the target)")  # fmt: skip
     add("--hidden", metavar="N,N", type=_widths, default=(100, 100),
         help="hidden layers, 0 for none (default: 100,100)")  # fmt: skip
-    add("--batch-size", metavar="N", type=_whole, default=100, help="rows an update (default: 100)")
-    add(
-        "--epochs", metavar="N", type=_whole, help="passes at most (default: 60, more for few rows)"
-    )
+    add("--batch-size", metavar="N", type=_integer, default=100,
+        help="rows per update (default: 100)")  # fmt: skip
+    add("--epochs", metavar="N", type=_integer,
+        help="passes at most (default: 60, more for few rows)")  # fmt: skip
     add("--learning-rate", metavar="R", type=_positive, default=0.002,
         help="of Adam, at the start (default: 0.002)")  # fmt: skip
     add("--backend", choices=["numpy", "cupy"], metavar="B", default="numpy",
@@ -117,9 +121,8 @@ def _add_train(commands: Any) -> None:
 
 
 def _train(options: Options) -> None:
-    from minigd.cli.report import report
     from minigd.cli.tables import Reading
-    from minigd.cli.train import train
+    from minigd.cli.train import report, train
 
     trained = train(
         options.data,
@@ -127,7 +130,7 @@ def _train(options: Options) -> None:
         options.out,
         exclude=options.exclude,
         task=options.task,
-        reading=Reading(**_reading(options)),
+        reading=Reading(**_given_reading(options)),
         hidden=options.hidden,
         batch_size=options.batch_size,
         epochs=options.epochs,
@@ -136,7 +139,7 @@ def _train(options: Options) -> None:
         seed=options.seed,
         resume=options.resume,
     )
-    # The model is saved: whether somebody reads what came of it decides nothing.
+    # The model is saved. That the report can't be printed does not make the training a failure.
     with contextlib.suppress(OSError):
         show(report(trained, options.out))
 
@@ -161,7 +164,7 @@ def _add_predict(commands: Any) -> None:
 def _predict(options: Options) -> None:
     from minigd.cli.predict import predict
 
-    predict(options.model, options.data, options.out, **_reading(options))
+    predict(options.model, options.data, options.out, **_given_reading(options))
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -182,9 +185,8 @@ def _add_evaluate(commands: Any) -> None:
 
 def _evaluate(options: Options) -> None:
     from minigd.cli.evaluate import evaluate
-    from minigd.cli.report import number
 
-    rows, values = evaluate(options.model, options.data, options.target, **_reading(options))
+    rows, values = evaluate(options.model, options.data, options.target, **_given_reading(options))
     figures = "  ".join(f"{name} {number(value)}" for name, value in values.items())
     show(f"{counted(rows, 'row')}: {figures}")
 
@@ -222,16 +224,16 @@ def _add_race(commands: Any) -> None:
     race.add_argument("data", metavar="DATA", help=argparse.SUPPRESS)
     add = race.add_argument
     add("--target", metavar="NAME", required=True, help="the column to predict")
-    add("--exclude", metavar="A,B", type=_names, default=(), action=_More,
+    add("--exclude", metavar="A,B", type=_names, default=(), action=_Extend,
         help="columns to leave out")  # fmt: skip
     add("--batch-sizes", metavar="N,N", type=_sizes, default=(1, 32, 500, None),
-        help="rows an update, or all (default: 1,32,500,all)")  # fmt: skip
+        help="rows per update, or all (default: 1,32,500,all)")  # fmt: skip
     add("--task", choices=["classification", "regression"], metavar="T",
         help="classification or regression (default: from the target)")  # fmt: skip
     add("--hidden", metavar="N,N", type=_widths, default=(100, 100),
         help="hidden layers, 0 for none (default: 100,100)")  # fmt: skip
     add("--seconds", metavar="S", type=_positive, default=5.0, help="each run (default: 5)")
-    add("--seeds", metavar="N", type=_whole, default=5, help="runs of each (default: 5)")
+    add("--seeds", metavar="N", type=_integer, default=5, help="runs of each (default: 5)")
     add("--backend", choices=["numpy", "cupy"], metavar="B", default="numpy",
         help="numpy or cupy, which is a GPU (default: numpy)")  # fmt: skip
     add("--out", metavar="FILE", help="a picture of loss by second")
@@ -239,7 +241,7 @@ def _add_race(commands: Any) -> None:
 
 
 def _race(options: Options) -> None:
-    from minigd.cli.places import check_picture, save_picture
+    from minigd.cli.paths import check_picture, save_picture
     from minigd.cli.race import race
     from minigd.cli.tables import Reading
 
@@ -251,7 +253,7 @@ def _race(options: Options) -> None:
         options.batch_sizes,
         exclude=options.exclude,
         task=options.task,
-        reading=Reading(**_reading(options)),
+        reading=Reading(**_given_reading(options)),
         hidden=options.hidden,
         seconds=options.seconds,
         seeds=options.seeds,
@@ -334,13 +336,13 @@ def _command(
         epilog=f"example: {example}",
         add_help=False,
     )
-    command.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
+    command.add_argument("-h", "--help", action=_Show, help=argparse.SUPPRESS)
     command.set_defaults(run=run)
     return command
 
 
 def _add_reading(command: argparse.ArgumentParser) -> None:
-    """Add what is said of a file that another program wrote, in the three lines a screen leaves."""
+    """Add the options of `Reading`, in the three lines that are left on a screen."""
     group = command.add_argument_group(
         "how the file is written",
         "--columns A,B or a file of names, if it has no header; --separator ';', tab or blanks; "
@@ -350,28 +352,52 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--columns", type=_columns, help=argparse.SUPPRESS)
     add("--separator", type=_separator, help=argparse.SUPPRESS)
-    add("--na", type=_names, action=_More, help=argparse.SUPPRESS)
+    add("--na", type=_names, action=_Extend, help=argparse.SUPPRESS)
     add("--no-default-na", dest="keep_default_na", action="store_false", default=None,
         help=argparse.SUPPRESS)  # fmt: skip
     add("--skip-lines", type=_count, help=argparse.SUPPRESS)
     add("--strip", help=argparse.SUPPRESS)
 
 
-def _reading(options: Options) -> dict[str, Any]:
-    """Return what was said, and nothing of what was not."""
+def _given_reading(options: Options) -> dict[str, Any]:
+    """Return the options of `Reading` that were given, by the names of its fields."""
     names = ("columns", "separator", "na", "keep_default_na", "skip_lines", "strip")
-    said = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
-    name, *more = said.get("columns", ("",))
+    given = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+    name, *more = given.get("columns", ("",))
     ending = os.path.splitext(name)[1].lower()
-    if not more and (ending in _OF_FILES or name.startswith(("/", "./", "../"))):
+    if not more and (ending in _FILE_ENDINGS or name.startswith(("/", "./", "../"))):
         raise FileNotFoundError(
             f"there is no file {name!r} for --columns: give the names themselves, A,B, or a file "
             "of them"
         )
-    return said
+    return given
 
 
-class _More(argparse.Action):
+class _Show(argparse.Action):
+    """An option that prints a text, by default the help, and fails if it can't be written."""
+
+    def __init__(
+        self,
+        option_strings: Sequence[str],
+        dest: str,
+        text: str | None = None,
+        help: str | None = None,
+    ) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
+        self.text = text
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: Options,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        show(parser.format_help().rstrip("\n") if self.text is None else self.text)
+        parser.exit()
+
+
+class _Extend(argparse.Action):
     """An option of names that may be given again, for more of them."""
 
     def __call__(
@@ -413,27 +439,27 @@ def _separator(text: str) -> str:
 
 
 def _widths(text: str) -> tuple[int, ...]:
-    return () if text in ("0", "") else tuple(_whole(width) for width in text.split(","))
+    return () if text in ("0", "") else tuple(_integer(width) for width in text.split(","))
 
 
 def _sizes(text: str) -> tuple[int | None, ...]:
-    return tuple(None if size == "all" else _whole(size) for size in text.split(","))
+    return tuple(None if size == "all" else _integer(size) for size in text.split(","))
 
 
-def _whole(text: str, lowest: int = 1) -> int:
+def _integer(text: str, lowest: int = 1) -> int:
     if not text.isdecimal() or int(text) < lowest:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {lowest} on")
+        raise argparse.ArgumentTypeError(f"must be an integer >= {lowest}, not {text!r}")
     return int(text)
 
 
 def _count(text: str) -> int:
-    return _whole(text, 0)
+    return _integer(text, 0)
 
 
 def _seed(text: str) -> int:
-    seed = _whole(text, 0)
+    seed = _integer(text, 0)
     if seed >= 1 << 64:
-        raise argparse.ArgumentTypeError(f"{text!r} is too large: a seed has 64 bits")
+        raise argparse.ArgumentTypeError(f"must be below 2**64, not {text!r}")
     return seed
 
 
@@ -443,19 +469,19 @@ def _positive(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+        raise argparse.ArgumentTypeError(f"must be a number > 0, not {text!r}")
     return value
 
 
-# What is said when something is wrong --------------------------------------------------------
+# Errors and warnings -------------------------------------------------------------------------
 
 
-def _complain(message: str) -> None:
+def _print_error(message: str) -> None:
     say(f"minigd: {in_words_of_the_shell(' '.join(message.split()))}")
 
 
 def _show_warning(message: Warning | str, *place: Any, **kind: Any) -> None:
-    _complain(message.write(in_shell) if isinstance(message, Advised) else str(message))
+    _print_error(message.write(in_shell) if isinstance(message, Advised) else str(message))
 
 
 def _program() -> list[str]:

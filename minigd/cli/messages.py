@@ -1,4 +1,4 @@
-"""The words of an error or a warning in the shell.
+"""How commands write errors, warnings, counts and figures.
 
 A `Remedy` carries its options as data, and the shell leaves out those that no command has. In a few
 other messages an argument of Python becomes an option.
@@ -70,6 +70,15 @@ def counted(n: int, what: str) -> str:
     return f"{n:,} {what}{'s' * (n != 1)}"
 
 
+def number(value: float) -> str:
+    """Return a figure for people: 0.8712, 66,501, 2.684e+29.
+
+    >>> number(0.87119), number(66501.2), number(2.6842e29)
+    ('0.8712', '66,501', '2.684e+29')
+    """
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
+
+
 def in_words_of_the_shell(message: str) -> str:
     """Return advice that is meant for Python as it is meant for the shell.
 
@@ -82,7 +91,7 @@ def in_words_of_the_shell(message: str) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """Return what is said of an error."""
+    """Return the message that the shell shows for an error."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
     message = error.write(in_shell) if isinstance(error, Advised) else f"{error}"

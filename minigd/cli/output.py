@@ -1,4 +1,4 @@
-"""What a command prints on standard output: its results, which may not get lost without a word.
+"""What a command prints on standard output. Results that can't be written are an error.
 
 Whatever standard output raises is an OSError here, so that a command that could not write what it
 was asked for ends with a code other than 0.
@@ -39,7 +39,7 @@ class Output:
             raise OSError(errno.EBADF, "it is closed", _NAME) from error
 
     def flush(self) -> None:
-        """Write what waits, so that it fails here if it does."""
+        """Write what is buffered, so that a failure is raised here."""
         try:
             sys.stdout.flush()
         except OSError as error:
@@ -59,8 +59,8 @@ def show(text: str) -> None:
     output.flush()
 
 
-def let_go() -> None:
-    """Drop what a standard stream could not take, of which Python would complain at its end."""
+def discard_unwritten() -> None:
+    """Drop what a standard stream did not accept, so that Python does not report it at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -9,8 +9,8 @@ from typing import Any, TextIO
 import numpy as np
 
 from minigd.cli.output import Output
-from minigd.cli.places import check_out
-from minigd.cli.tables import remark
+from minigd.cli.paths import check_output
+from minigd.cli.tables import report_dropped
 from minigd.cli.trained import Trained, load
 from minigd.formulas import sigmoid
 from minigd.progress import watched
@@ -49,7 +49,7 @@ def predict(
         If the model or the table does not do.
     """
     if out is not None and not _is_stream(out):
-        check_out(out, ("saved",), table=data, model=model)
+        check_output(out, ("saved",), table=data, model=model)
     trained = load(model)
     table = trained.open(data, **reading)
     classes = trained.schema.classes or []
@@ -62,7 +62,7 @@ def predict(
             done += len(x)
             for known in [True] * len(x) if kept is None else kept.tolist():
                 lines.writerow(next(cells) if known else [""] * (1 + len(classes)))
-    remark(table)
+    report_dropped(table)
     return done
 
 

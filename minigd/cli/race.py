@@ -9,10 +9,9 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from minigd.backends.base import Backend, get_backend
-from minigd.cli.held_out import held_out_from
 from minigd.cli.messages import counted
-from minigd.cli.network import HIDDEN, adapt, network
 from minigd.cli.tables import USUAL, Reading, Task, open_for_training
+from minigd.cli.train import HIDDEN, adapt_numbers, build_network, split_for_validation
 from minigd.data.batches import Batches
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Source
@@ -54,14 +53,14 @@ def race(
     """
     backend = get_backend(backend)
     table, task, schema = open_for_training(data, reading, target, exclude, task)
-    part, held_out = (_in_memory(some) for some in held_out_from(table))
+    part, held_out = (_in_memory(some) for some in split_for_validation(table))
     say(f"{counted(part.rows, 'row')} to train on, {held_out.rows:,} held out")
-    first = network(schema, task, hidden, backend)
-    adapt(first, Batches(part, batch_size=1000), schema)
+    first = build_network(schema, task, hidden, backend)
+    adapt_numbers(first, Batches(part, batch_size=1000), schema)
     fitted = {k: v for k, v in first.arrays().items() if k.startswith("buffers/")}
 
     def build(seed: int) -> Sequential:
-        model = network(schema, task, hidden, backend, seed)
+        model = build_network(schema, task, hidden, backend, seed)
         model.load_arrays({**model.arrays(), **fitted})
         return model
 

@@ -34,7 +34,7 @@ from: start anew without --resume
         )
 
 
-def go_on(checkpoint: str, batches: Batches, model: Sequential, updater: Adam) -> Trainer:
+def resume_run(checkpoint: str, batches: Batches, model: Sequential, updater: Adam) -> Trainer:
     """Return the run of a checkpoint, if it was begun with the same options.
 
     Parameters

@@ -150,8 +150,8 @@ def open_for_training(
 ) -> tuple[Table, Task, Schema]:
     """Return the rows of a file, the task, and the schema with the classes, and print all three."""
     table = open_table(data, reading, target, exclude)
-    remark(table)
-    task, schema, why = settle_task(table, task)
+    report_dropped(table)
+    task, schema, why = choose_task(table, task)
     if table.schema is not None and schema.classes != table.schema.classes:
         table = open_table(data, reading, target, schema=schema)
     say(f"{task} of {schema.targets[0]!r}, {why}")
@@ -198,7 +198,7 @@ def _name_of(path: str | None) -> str:
     return Path(path or "").stem
 
 
-def settle_task(table: Table, task: Task | None = None) -> tuple[Task, Schema, str]:
+def choose_task(table: Table, task: Task | None = None) -> tuple[Task, Schema, str]:
     """Decide between classification and regression, and number the classes.
 
     Text is classes, and so are whole numbers of few different values; other numbers are quantities.
@@ -289,7 +289,7 @@ def _few_values(table: Table, most: int | None) -> list[str] | None:
     return [str(value) for value in sorted(found)]
 
 
-def remark(table: Table) -> None:
+def report_dropped(table: Table) -> None:
     """Say what became of missing values and of categories that a model does not know."""
     schema = table.schema
     assert schema is not None

@@ -1,40 +1,53 @@
 """`minigd train`: from a table to a model file, in batches, with a part of the rows held out.
 
-Rows stay on the disk: a CSV is read in place, and what can't be read at any place is written once
-as memory maps beside the model, for as long as the training takes.
+Rows stay on the disk. A CSV is read in place; a file without random access is written once as
+memory maps beside the model, and removed after training.
 """
 
 import contextlib
+import itertools
 import os
 import shutil
 from collections.abc import Collection, Iterator, Sequence
+from types import FrameType
+
+import numpy as np
 
 from minigd.backends.base import Backend, get_backend
-from minigd.cli.ctrl_c import CtrlC, Interrupted
-from minigd.cli.held_out import held_out_from
-from minigd.cli.messages import counted
-from minigd.cli.network import HIDDEN, METRICS, adapt, network
-from minigd.cli.places import NOT_SAVED, check_out
-from minigd.cli.resume import check_checkpoint, go_on
+from minigd.cli.messages import counted, number
+from minigd.cli.paths import NOT_SAVED, check_output
+from minigd.cli.resume import check_checkpoint, resume_run
 from minigd.cli.tables import USUAL, Reading, Table, Task, open_for_training
 from minigd.cli.trained import Trained
 from minigd.data.batches import Batches
 from minigd.data.sources.base import Source
+from minigd.data.tables.schema import Schema
+from minigd.errors import check_integer
+from minigd.nn.layers import Dense, Dropout, Layer, ReLU, Rescale, Sigmoid, Softmax, Standardize
 from minigd.nn.objective import default_loss
+from minigd.nn.sequential import Sequential
 from minigd.optim.schedules import CosineDecay
 from minigd.optim.updaters import Adam
 from minigd.progress import say
 from minigd.training.callbacks import Checkpoint, EarlyStopping
+from minigd.training.events import Event
+from minigd.training.interrupts import Handler
 from minigd.training.trainer import Trainer
 
+HIDDEN = (100, 100)
+DROPOUT = 0.1
+METRICS = {"regression": ["r2", "mae", "rmse"], "classification": ["accuracy"]}
 BATCH_SIZE = 100
 LEARNING_RATE = 0.002
 EPOCHS, UPDATES, MOST_EPOCHS = 60, 6000, 1000
-"""Epochs where nothing is said: 60, and more where they are short, for this many updates."""
+"""The default of `epochs`: 60, or more for a small table, until there are this many updates."""
 PATIENCE = 0.25
-"""The share of the epochs for which a better loss is waited."""
+"""Training stops after this share of the epochs without a lower validation loss."""
 L2 = 0.001
 CHECKPOINT_SECONDS = 30
+VALIDATION_SHARE = 0.2
+ROWS_COMPARED, ALIKE = 10_000, 20
+"""A warning is printed if, of so many rows held out, fewer than one in 20 is different."""
 
 
 def train(
@@ -70,7 +83,7 @@ def train(
     exclude : collection of str
         Columns to leave out.
     task : {"classification", "regression"}, optional
-        By default what the target looks like, which is said.
+        By default it follows from the target, and is printed.
     reading : Reading, optional
         How the file is written.
     hidden : sequence of int, default (100, 100)
@@ -102,27 +115,27 @@ def train(
     """
     out = os.fspath(out)
     checkpoint, rows = f"{out}.checkpoint", f"{out}.rows"
-    check_out(out, NOT_SAVED, table=data)
+    check_output(out, NOT_SAVED, table=data)
     if resume:
         check_checkpoint(checkpoint)
     elif os.path.exists(checkpoint):
         say(f"{checkpoint} of an interrupted run will be replaced; --resume goes on from it")
     backend = get_backend(backend)
     table, task, schema = open_for_training(data, reading, target, exclude, task)
-    with _at_any_place(table, rows) as source:
-        part, held_out = held_out_from(source, seed)
+    with _with_random_access(table, rows) as source:
+        part, held_out = split_for_validation(source, seed)
         n, m = part.count(), held_out.count()
         columns = counted(len(schema.names), "column")
         say(f"{counted(n, 'row')} to train on, {m:,} held out, {columns}")
         batches = Batches(part, batch_size=batch_size, shuffle=True, seed=seed, prefetch=2)
         if epochs is None:
             epochs = min(max(EPOCHS, -(-UPDATES // len(batches))), MOST_EPOCHS)
-        model = network(schema, task, hidden, backend, seed)
+        model = build_network(schema, task, hidden, backend, seed)
         updater = Adam(CosineDecay(learning_rate, epochs=epochs))
         if resume:
-            trainer = go_on(checkpoint, batches, model, updater)
+            trainer = resume_run(checkpoint, batches, model, updater)
         else:
-            adapt(model, batches, schema)
+            adapt_numbers(model, batches, schema)
             trainer = Trainer(
                 model, default_loss(model.layers[-1]), updater, metrics=METRICS[task], l2=L2
             )
@@ -146,10 +159,10 @@ def train(
 
 
 @contextlib.contextmanager
-def _at_any_place(table: Table, folder: str) -> Iterator[Source]:
-    """Return the rows so that they can be shuffled, in a folder if need be, which goes with them.
+def _with_random_access(table: Table, folder: str) -> Iterator[Source]:
+    """Yield the rows so that they can be shuffled, if need be from a folder that is removed after.
 
-    A run that goes on after Ctrl-C finds it again.
+    Ctrl-C leaves the folder, so that a run with --resume finds it.
     """
     if table.random_access:
         yield table
@@ -165,3 +178,123 @@ def _at_any_place(table: Table, folder: str) -> Iterator[Source]:
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+# The network ----------------------------------------------------------------------------------
+
+
+def build_network(
+    schema: Schema,
+    task: Task,
+    hidden: Sequence[int] = HIDDEN,
+    backend: str | Backend = "numpy",
+    seed: int = 0,
+) -> Sequential:
+    """Return a new network whose first and last layers fit the columns of a schema.
+
+    Examples
+    --------
+    >>> schema = Schema(["area"], ["heating"], {}, ["gas", "oil"], integer=False)
+    >>> [layer.name for layer in build_network(schema, "classification", hidden=[8]).layers]
+    ['standardize1', 'dense1', 'relu1', 'dropout1', 'dense2', 'sigmoid1']
+    """
+    layers: list[Layer] = [Standardize()]
+    for width in hidden:
+        width = check_integer("the width of a hidden layer", width)
+        layers += [Dense(width, "he_normal"), ReLU(), Dropout(DROPOUT)]
+    classes = len(schema.classes or [])
+    if task == "regression":
+        layers += [Dense(1), Rescale()]
+    elif classes == 2:
+        layers += [Dense(1), Sigmoid()]
+    else:
+        layers += [Dense(classes), Softmax()]
+    return Sequential(layers, inputs=len(schema.names), backend=backend, seed=seed)
+
+
+def adapt_numbers(model: Sequential, batches: Batches, schema: Schema) -> None:
+    """Fit the first layer, and a last Rescale, to the numbers; categories stay 0 and 1."""
+    model.adapt(batches)
+    buffers = model.layers[0].buffers
+    at = 0
+    for feature in schema.features:
+        width = len(schema.levels.get(feature, [feature]))
+        if feature in schema.levels:
+            buffers["mean"][at : at + width] = 0
+            buffers["std"][at : at + width] = 1
+        at += width
+
+
+# The rows held out ----------------------------------------------------------------------------
+
+
+def split_for_validation(source: Source, seed: int = 0) -> tuple[Source, Source]:
+    """Return the rows to train on and those held out, and warn if few of these differ.
+
+    Equal rows stay on one side, so that the two parts of such a table are unlike each other.
+    """
+    part, held_out = source.split(VALIDATION_SHARE, seed)
+    rows = itertools.chain.from_iterable(
+        np.column_stack([x, np.asarray(y, dtype=np.float64).reshape(len(x), -1)])
+        for x, y in held_out.chunks()
+    )
+    some = np.array(list(itertools.islice(rows, ROWS_COMPARED)), dtype=np.float64)
+    different = len(np.unique(some, axis=0))
+    if different * ALIKE < len(some):
+        say(
+            f"of {len(some):,} rows held out only {different:,} differ: equal rows stay on one "
+            "side, so that what is held out is unlike the rest, and its figures say little; "
+            "evaluate on a file of its own"
+        )
+    return part, held_out
+
+
+# Ctrl-C ---------------------------------------------------------------------------------------
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during training; the run is saved and can go on."""
+
+    def __init__(self, checkpoint: str, updates: int) -> None:
+        super().__init__(
+            f"interrupted after {counted(updates, 'update')}, which {checkpoint} holds"
+        )
+
+
+class CtrlC(Handler):
+    """While this is entered, the first Ctrl-C ends a fit after its update, the second one at once.
+
+    It is one of the callbacks of the fit.
+    """
+
+    def __init__(self) -> None:
+        self.pressed = False
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Note it, so that the fit stops; a second one interrupts at once."""
+        if self.pressed:
+            raise KeyboardInterrupt
+        self.pressed = True
+
+    def __call__(self, event: Event) -> None:
+        """Stop if Ctrl-C was pressed."""
+        if self.pressed:
+            event.trainer.stop()
+
+
+# The report -----------------------------------------------------------------------------------
+
+
+def report(trained: Trained, out: str | os.PathLike[str]) -> str:
+    """Return the scores on the rows held out, the best epoch and the file, in a few lines."""
+    history, best = trained.history, trained.best
+    names = [name for name in history if name.startswith("val_")]
+    figures = [f"{name.removeprefix('val_')} {number(history[name][best])}" for name in names]
+    updates = counted(int(history["updates"][-1]), "update")
+    seconds = sum(history["seconds"])
+    return (
+        f"held out: {'  '.join(figures)}\n"
+        f"best of {counted(history.epochs, 'epoch')}: {best + 1}  ({updates}, "
+        f"{seconds:.1f} seconds)\n"
+        f"saved: {os.fspath(out)}"
+    )

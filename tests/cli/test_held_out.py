@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 import minigd as gd
-from minigd.cli.held_out import held_out_from
 from minigd.cli.main import main
+from minigd.cli.train import split_for_validation
 
 
 def titanic_like(n=3000):
@@ -32,5 +32,5 @@ def test_few_different_rows_are_told(tmp_path, monkeypatch, capsys, command):
 def test_many_different_rows_are_not(capsys, kinds):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(3000, 3)) if kinds == 0 else rng.integers(0, kinds, (3000, 2)) * 1.0
-    held_out_from(gd.ArraySource(x, rng.integers(0, 2, 3000)))
+    split_for_validation(gd.ArraySource(x, rng.integers(0, 2, 3000)))
     assert "held out only" not in capsys.readouterr().err

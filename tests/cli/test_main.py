@@ -94,11 +94,14 @@ def test_names_of_columns_may_lie_in_a_file(tmp_path):
     assert stop.value.code == 2
 
 
-def test_a_reading_that_was_not_said_is_left_to_the_model():
-    from minigd.cli.main import _reading
+def test_a_given_reading_that_was_not_said_is_left_to_the_model():
+    from minigd.cli.main import _given_reading
 
-    assert _reading(parsed()) == {}
-    assert _reading(parsed("--skip-lines", "1", "--strip", ".")) == {"skip_lines": 1, "strip": "."}
+    assert _given_reading(parsed()) == {}
+    assert _given_reading(parsed("--skip-lines", "1", "--strip", ".")) == {
+        "skip_lines": 1,
+        "strip": ".",
+    }
 
 
 def test_defaults_are_those_of_the_function():

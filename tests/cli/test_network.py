@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minigd as gd
-from minigd.cli.network import adapt, network
+from minigd.cli.train import adapt_numbers, build_network
 from minigd.data.tables.schema import Schema
 from minigd.nn.objective import default_loss
 
@@ -21,7 +21,7 @@ from minigd.nn.objective import default_loss
 )
 def test_the_last_layer_and_the_loss_go_with_the_classes(classes, last, outputs, loss):
     schema = Schema(["x"], ["y"], {}, classes, integer=False)
-    model = network(schema, "classification" if classes else "regression", hidden=[5, 4])
+    model = build_network(schema, "classification" if classes else "regression", hidden=[5, 4])
     assert (model.layers[-1].name, model.n_out, default_loss(model.layers[-1])) == (
         last,
         outputs,
@@ -32,17 +32,17 @@ def test_the_last_layer_and_the_loss_go_with_the_classes(classes, last, outputs,
 
 def test_without_hidden_layers_the_model_is_linear():
     schema = Schema(["x", "z"], ["y"], {}, None, integer=False)
-    model = network(schema, "regression", hidden=[])
+    model = build_network(schema, "regression", hidden=[])
     assert [type(layer) for layer in model.layers] == [gd.Standardize, gd.Dense, gd.Rescale]
     with pytest.raises(ValueError, match="the width of a hidden layer must be an integer"):
-        network(schema, "regression", hidden=[0])
+        build_network(schema, "regression", hidden=[0])
 
 
 def test_numbers_are_standardised_and_categories_stay_as_they_are():
     text = b"a,color,b,y\n1,red,10,100\n2,blue,20,300\n6,red,60,200\n"
     source = gd.CsvSource(io.BytesIO(text), target="y")
-    model = network(source.schema, "regression", hidden=[])
-    adapt(model, gd.Batches(source), source.schema)
+    model = build_network(source.schema, "regression", hidden=[])
+    adapt_numbers(model, gd.Batches(source), source.schema)
     x, y = source.take(slice(0, 3))
     z = model.layers[0].forward(x)
     expected = (x - x.mean(axis=0)) / x.std(axis=0)

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+import minigd
 from minigd.cli.main import main
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the redirections are those of a shell")
@@ -84,6 +85,19 @@ def test_results_that_nobody_gets_are_a_failure(folder, command, redirection):
         assert lines == []
     else:
         assert lines[-1].startswith("minigd: standard output: ")
+
+
+@pytest.mark.parametrize("redirection", NO_STDOUT)
+@pytest.mark.parametrize("text", ["--version", "--help", "-h", "train --help", "demo -h"])
+def test_the_version_and_the_help_are_results_too(folder, text, redirection):
+    code, out, err = shell(folder, text, redirection)
+    assert (code, out) == (1, "")
+    assert err.startswith("" if "|" in redirection else "minigd: standard output: ")
+    assert len(err.splitlines()) == ("|" not in redirection)
+
+
+def test_the_version_needs_no_stderr(folder):
+    assert shell(folder, "--version", "2>&-")[:2] == (0, f"minigd {minigd.__version__}\n")
 
 
 @pytest.mark.parametrize("redirection", NO_STDERR)

@@ -46,7 +46,7 @@ def test_a_batch_size_that_is_none_is_a_misuse(table, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["race", str(table), "--target", "price", "--batch-sizes", "0,all"])
     assert caught.value.code == 2
-    assert "no whole number from 1 on" in capsys.readouterr().err
+    assert "must be an integer >= 1, not " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["r.foo", "r", "none/r.png"])

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import minigd as gd
-from minigd.cli.tables import Reading, open_table, settle_task
+from minigd.cli.tables import Reading, choose_task, open_table
 
 FRAME = pd.DataFrame({"a": [1.5, 2.5, 3.5], "color": ["red", "blue", "red"], "y": [1, 2, 3]})
 X = [[1.5, 0, 1], [2.5, 1, 0], [3.5, 0, 1]]
@@ -71,7 +71,7 @@ def test_a_table_of_another_program_is_read_as_it_is(tmp_path):
 def target(tmp_path, values, **options):
     path = tmp_path / "rows.csv"
     pd.DataFrame({"a": np.arange(len(values)), "y": values}).to_csv(path, index=False)
-    return settle_task(open_table(path, target="y"), **options)
+    return choose_task(open_table(path, target="y"), **options)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 
 import minigd as gd
 from minigd.cli.main import main
-from minigd.cli.places import save_picture
+from minigd.cli.paths import save_picture
 from minigd.storage.atomic_files import (
     check_writable,
     replacing,
@@ -301,7 +301,7 @@ REPLACING = {
 # What is opened for writing elsewhere: a stream or device that a user named, and the files of a
 # folder that `replacing_folder` gave.
 OPENED = {
-    ("cli/places.py", "savefig"),
+    ("cli/paths.py", "savefig"),
     ("cli/predict.py", "open"),
     ("data/sources/cache.py", "write_text"),
     ("data/sources/cache.py", "open_memmap"),

@@ -1,6 +1,6 @@
-"""Where a command writes to, looked at before any work is done.
+"""Paths that a command writes to, checked before any work is done.
 
-An hour of training is not to end in the news that there is no such folder.
+An hour of training must not end with an error about a missing folder.
 """
 
 import os
@@ -15,7 +15,7 @@ NOT_SAVED = tuple(kind for kind in HOLDS if kind != "saved")
 """The kinds of file that minigd does not save."""
 
 
-def check_out(
+def check_output(
     out: str | os.PathLike[str],
     spare: Collection[str] = (),
     **read: str | os.PathLike[str],
@@ -38,7 +38,7 @@ def check_out(
 
     Examples
     --------
-    >>> check_out("/no/such/prices.csv")
+    >>> check_output("/no/such/prices.csv")
     Traceback (most recent call last):
     FileNotFoundError: '/no/such/prices.csv' can't be written: there is no folder '/no/such'; \
 make it, or name a file elsewhere
@@ -63,7 +63,7 @@ def check_picture(picture: str | os.PathLike[str]) -> None:
     Raises
     ------
     OSError
-        As `check_out`, or because of the ending.
+        As `check_output`, or because of the ending.
     ImportError
         If Matplotlib is missing; it says what to install.
     """
@@ -75,7 +75,7 @@ def check_picture(picture: str | os.PathLike[str]) -> None:
             f"{os.fspath(picture)!r} is no name for a picture: it must end in .png, .svg, .pdf or "
             f"another of {', '.join(sorted(kinds))}"
         )
-    check_out(picture)
+    check_output(picture)
 
 
 def save_picture(figure: Any, picture: str | os.PathLike[str], **options: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from minigd.cli.main import main
-from minigd.cli.places import check_out, check_picture
+from minigd.cli.paths import check_output, check_picture
 
 needs_permissions = pytest.mark.skipif(
     os.name != "posix" or os.geteuid() == 0, reason="everything can be written to here"
@@ -31,15 +31,15 @@ def asked(monkeypatch):
 def test_what_can_be_written_to_passes(tmp_path):
     (tmp_path / "old.csv").write_text("old")
     (tmp_path / "table.csv").write_text("rows")
-    check_out(tmp_path / "new.csv", table=tmp_path / "table.csv", model=tmp_path / "none.npz")
-    check_out(tmp_path / "old.csv", table=tmp_path / "table.csv")
+    check_output(tmp_path / "new.csv", table=tmp_path / "table.csv", model=tmp_path / "none.npz")
+    check_output(tmp_path / "old.csv", table=tmp_path / "table.csv")
     assert (tmp_path / "old.csv").read_text() == "old"
     assert not (tmp_path / "new.csv").exists()
 
 
 def test_a_name_in_the_folder_one_is_in_passes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    check_out("new.csv")
+    check_output("new.csv")
 
 
 def test_what_is_refused_and_what_to_do(tmp_path):
@@ -49,15 +49,15 @@ def test_what_is_refused_and_what_to_do(tmp_path):
         str(tmp_path / "a" / "b" / "p.csv"): f"there is no folder '{tmp_path / 'a' / 'b'}'; make",
     }.items():
         with pytest.raises(OSError, match=re.escape(problem)):
-            check_out(out)
+            check_output(out)
 
 
 def test_permission_is_asked_of_the_file_and_of_the_folder(tmp_path, asked):
     (tmp_path / "old.csv").write_text("old")
     with pytest.raises(OSError, match=r"old\.csv' can't be written: the file is read-only"):
-        check_out(tmp_path / "old.csv")
+        check_output(tmp_path / "old.csv")
     with pytest.raises(OSError, match=r"can't be written: the folder '.*' is read-only"):
-        check_out(tmp_path / "new.csv")
+        check_output(tmp_path / "new.csv")
     assert asked == [tmp_path / "old.csv", tmp_path]
 
 
@@ -66,10 +66,10 @@ def test_permissions_of_the_system(tmp_path):
     (tmp_path / "old.csv").write_text("old")
     (tmp_path / "old.csv").chmod(0o444)
     with pytest.raises(OSError, match="the file is read-only"):
-        check_out(tmp_path / "old.csv")
+        check_output(tmp_path / "old.csv")
     tmp_path.chmod(0o555)
     with pytest.raises(OSError, match="is read-only; name a file elsewhere"):
-        check_out(tmp_path / "new.csv")
+        check_output(tmp_path / "new.csv")
     tmp_path.chmod(0o755)
 
 
@@ -80,7 +80,7 @@ def test_what_is_read_is_not_replaced(tmp_path, link):
     if link:
         out.symlink_to(table)
     with pytest.raises(OSError, match=r"is the table itself, and would be lost: name another"):
-        check_out(out, model=tmp_path / "m.npz", table=table)
+        check_output(out, model=tmp_path / "m.npz", table=table)
 
 
 def test_what_another_command_wrote_is_not_replaced(folder, tmp_path, monkeypatch, capsys):
