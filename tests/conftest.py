@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import is_hypothesis_test, settings
 from oracles import host_cuda, strict_cupy
 
 from minigd.backends.base import Backend, get_backend
@@ -65,7 +65,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             kept = [item for item in kept if not item.get_closest_marker(name)]
     if thorough(config):
         for item in kept:
-            if item.get_closest_marker("hypothesis") or item.get_closest_marker("pairs"):
+            property_ = is_hypothesis_test(getattr(item, "obj", None))
+            if property_ or item.get_closest_marker("pairs"):
                 item.add_marker("slow")
     else:
         combined = defaultdict(list)

@@ -215,3 +215,15 @@ def test_a_class_weight_is_at_least_0_and_finite(value):
         ValueError, match="the weight of class 1 must be a number, at least 0 and finite"
     ):
         check_class_weight({0: 1.0, 1: value})
+
+
+@pytest.mark.parametrize("brought", [True, False])
+def test_a_class_weight_multiplies_the_weight_of_a_row_of_a_source(brought):
+    x, y = np.arange(8.0).reshape(4, 2), np.array([0, 2, 1, 2])
+    own, table = np.array([0.5, 1.0, 4.0, 3.0]), {0: 2.0, 1: 0.25, 2: 5.0}
+    source = gd.ArraySource(x, y, own if brought else None)
+    batches = gd.Batches(
+        source, sample_weight=None if brought else own, batch_size=3, class_weight=table
+    )
+    found = np.concatenate([batch.weight for batch in batches])
+    np.testing.assert_array_equal(found, [0.5 * 2, 1 * 5, 4 * 0.25, 3 * 5])

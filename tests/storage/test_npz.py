@@ -295,3 +295,14 @@ def test_a_pickle_inside_is_refused_and_not_run(saved, tmp_path):
     with pytest.raises(gd.CheckpointError, match="is not a file that minigd saved"):
         npz.read(tmp_path / "plain.npz")
     assert not sprung.exists()
+
+
+@pytest.mark.parametrize("change", [lambda W: W + 1, np.transpose, lambda W: W.astype("float32")])
+def test_an_archive_written_again_with_other_numbers_is_refused(saved, change):
+    with np.load(saved) as archive:
+        members = dict(archive)
+    np.savez(saved, **members)
+    assert_old_file_is_intact(saved)
+    np.savez(saved, **{**members, "W": change(members["W"])})
+    with pytest.raises(gd.CheckpointError, match="was changed after minigd wrote it"):
+        npz.read(saved)

@@ -689,6 +689,11 @@ def test_days_as_numbers_are_told_by_one_of_them(block_size):
         source(text, missing="drop", block_size=block_size)
 
 
+@pytest.mark.parametrize("other", [20141302, 20140002, 20140532, 20140500, 18991231, 21010101])
+def test_numbers_that_are_not_all_days_are_numbers(other):
+    assert source(f"a,b\n20140502,1\n{other},2\n").names == ["a", "b"]
+
+
 def test_days_as_numbers_are_taken_where_they_are_asked_for():
     assert source("day,b\n20140502,1\n20140503,2\n", features=["day"]).names == ["day"]
 

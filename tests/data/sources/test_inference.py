@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from budgets import examples
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -312,6 +312,8 @@ def sources_of(ids, **options):
 
 
 @properties
+@example([0, 2**64 - 1])
+@example([-(2**63), 2**63 - 1])
 @given(
     st.lists(st.integers(-(2**63), 2**63 - 1), min_size=2, max_size=8)
     | st.lists(st.integers(0, 2**64 - 1), min_size=2, max_size=8)
