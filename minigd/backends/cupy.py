@@ -10,7 +10,7 @@ import numpy as np
 from minigd.backends import cuda_kernels as kernels
 from minigd.backends.base import Backend, as_tuple, type_name
 from minigd.backends.on_demand import missing
-from minigd.errors import BackendError
+from minigd.errors import BackendError, MissingBackend, Remedy
 from minigd.types import Array
 
 
@@ -148,31 +148,32 @@ _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
+_ON_THE_CPU = Remedy("use {}", {"backend": "numpy"})
+
+
 def _import_cupy() -> Any:
     try:
         import cupy
     except ImportError as error:
-        raise BackendError(
-            f"{missing('cupy', 'a GPU', error)} for a driver of CUDA 12, cupy-cuda13x for CUDA 13; "
-            "or use backend='numpy'"
+        raise MissingBackend(
+            f"{missing('cupy', 'a GPU', error)} for a driver of CUDA 12, cupy-cuda13x for CUDA 13",
+            _ON_THE_CPU._replace(words="or use {}"),
         ) from error
+    installed = f"CuPy {cupy.__version__} is installed, but no GPU"
     try:
         devices = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
         if "InsufficientDriver" in str(error):
-            raise BackendError(
-                f"CuPy {cupy.__version__} is installed, but no GPU can be used: the NVIDIA driver "
-                f"is missing, or too old for CuPy's CUDA ({error}). Install a newer driver, or the "
-                "CuPy of an older CUDA, `pip install cupy-cuda12x`; or use backend='numpy'"
+            raise MissingBackend(
+                f"{installed} can be used: the NVIDIA driver is missing, or too old for CuPy's "
+                f"CUDA ({error})",
+                Remedy("install a newer driver"),
+                Remedy("the CuPy of an older CUDA, `pip install cupy-cuda12x`"),
+                _ON_THE_CPU,
             ) from error
-        raise BackendError(
-            f"CuPy {cupy.__version__} is installed, but no GPU is there ({error}): use "
-            "backend='numpy'"
-        ) from error
+        raise MissingBackend(f"{installed} is there ({error})", _ON_THE_CPU) from error
     if devices == 0:
-        raise BackendError(
-            f"CuPy {cupy.__version__} is installed, but no GPU is there: use backend='numpy'"
-        )
+        raise MissingBackend(f"{installed} is there", _ON_THE_CPU)
     return cupy
 
 
@@ -181,7 +182,8 @@ def _import_cublas(xp: Any) -> Any:
     try:
         return xp.cublas if hasattr(xp, "cublas") else importlib.import_module("cupy.cublas")
     except ImportError as error:
-        raise BackendError(
-            f"CuPy {xp.__version__} is installed, but finds no cuBLAS ({error}): install CUDA's "
-            "libraries, for CUDA 12 with `pip install 'cupy-cuda12x[ctk]'`; or use backend='numpy'"
+        raise MissingBackend(
+            f"CuPy {xp.__version__} is installed, but finds no cuBLAS ({error})",
+            Remedy("install CUDA's libraries, for CUDA 12 with `pip install 'cupy-cuda12x[ctk]'`"),
+            _ON_THE_CPU,
         ) from error

@@ -13,10 +13,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from minigd.cli.messages import counted, in_shell, in_words_of_the_shell, message_of, number
+from minigd.cli.messages import counted, in_shell, message_of, number
 from minigd.cli.output import discard_unwritten, show
-from minigd.data.tables.remedy import Advised
-from minigd.errors import BackendError
+from minigd.errors import Advised, BackendError
 from minigd.progress import say
 from minigd.version import __version__
 
@@ -477,7 +476,7 @@ def _positive(text: str) -> float:
 
 
 def _print_error(message: str) -> None:
-    say(f"minigd: {in_words_of_the_shell(' '.join(message.split()))}")
+    say(f"minigd: {' '.join(message.split())}")
 
 
 def _show_warning(message: Warning | str, *place: Any, **kind: Any) -> None:

@@ -1,23 +1,17 @@
 """How commands write errors, warnings, counts and figures.
 
-A `Remedy` carries its options as data, and the shell leaves out those that no command has. In a few
-other messages an argument of Python becomes an option.
+A `Remedy` carries its options as data. The shell types them its own way, and leaves out those that
+no command has.
 """
 
-import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from minigd.data.tables.remedy import Advised
-
-_WORDS = [
-    (r"backend='numpy'", "--backend numpy"),
-    # There is no option for it; a model of the shell is of float32.
-    (r", or use dtype='float64'", ""),
-]
+from minigd.errors import Advised
 
 _OPTIONS = {
+    "backend",
     "columns",
     "exclude",
     "keep_default_na",
@@ -27,7 +21,7 @@ _OPTIONS = {
     "strip",
     "target",
 }
-"""The options of the commands that read a table, by their names in Python."""
+"""The options of the commands, by their names in Python."""
 
 
 def in_shell(options: Mapping[str, Any]) -> str | None:
@@ -77,17 +71,6 @@ def number(value: float) -> str:
     ('0.8712', '66,501', '2.684e+29')
     """
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
-
-
-def in_words_of_the_shell(message: str) -> str:
-    """Return advice that is meant for Python as it is meant for the shell.
-
-    >>> in_words_of_the_shell("no GPU is there: use backend='numpy'")
-    'no GPU is there: use --backend numpy'
-    """
-    for python, shell in _WORDS:
-        message = re.sub(python, shell, message)
-    return message
 
 
 def message_of(error: BaseException) -> str:

@@ -200,17 +200,6 @@ def test_a_warning_is_a_line_without_a_place_in_the_source(monkeypatch, capsys):
     assert warnings.showwarning is shown
 
 
-def test_a_warning_is_in_words_of_the_shell(monkeypatch, capsys):
-    def warning(picture):
-        warnings.warn("use backend='numpy'", RuntimeWarning, stacklevel=1)
-
-    monkeypatch.setattr(demo, "main", warning)
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        assert main(["demo"]) == 0
-    assert capsys.readouterr().err == "minigd: use --backend numpy\n"
-
-
 def test_the_parser_loads_nothing_that_takes_time():
     code = "import sys; from minigd.cli.main import parser; parser(); print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 import warnings
 
 import numpy as np
@@ -12,22 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigd.cli.main import main, parser
-from minigd.cli.messages import in_shell, in_words_of_the_shell, message_of
+from minigd.cli.messages import in_shell, message_of
 from minigd.data.tables.remedy import Remedy, TableError, TableWarning
 
 properties = examples(50)
-
-
-@pytest.mark.parametrize(
-    ("python", "shell"),
-    [
-        ("use backend='numpy'", "use --backend numpy"),
-        ("a name such as na=3", "a name such as na=3"),
-        ("scale the column, or use dtype='float64'", "scale the column"),
-    ],
-)
-def test_advice_for_python_becomes_advice_for_the_shell(python, shell):
-    assert in_words_of_the_shell(python) == shell
 
 
 names = st.text(st.sampled_from("ab ,;$\\\"'-=#"), min_size=1).map(str.strip).filter(bool)
@@ -127,6 +116,21 @@ def test_one_is_one(tmp_path, capsys):
     out = capsys.readouterr().out
     assert out.startswith("1 row: loss ")
     assert "trained     1 epoch, 1 update, " in out
+
+
+@pytest.mark.parametrize("command", ["train", "race"])
+def test_the_way_around_a_missing_gpu_is_an_option_of_the_shell(
+    tmp_path, monkeypatch, capsys, command
+):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    (tmp_path / "rows.csv").write_text("a,y\n" + "".join(f"{i},{i % 2}\n" for i in range(60)))
+    words = [str(tmp_path / "rows.csv"), "--target", "y", "--backend", "cupy"]
+    monkeypatch.chdir(tmp_path)
+    assert main([command, *words]) == 1
+    err = capsys.readouterr().err
+    assert "CuPy is not installed" in err
+    assert "or use --backend numpy" in err
+    assert "=" not in err
 
 
 def test_an_error_of_the_system_names_the_file():
