@@ -65,8 +65,9 @@ if typing.TYPE_CHECKING:
     from minigd.checks.gradients import check_gradients, check_layer
     from minigd.data.sources.csv import CsvSource
     from minigd.data.sources.idx import IdxSource
-    from minigd.data.sources.iterable import IterableSource, ParquetSource
+    from minigd.data.sources.iterable import IterableSource
     from minigd.data.sources.npy import NpySource
+    from minigd.data.sources.parquet import ParquetSource
     from minigd.insight.coefficients import coefficients
     from minigd.insight.explain import explain
     from minigd.insight.heavy_rows import HeavyRows
@@ -167,7 +168,7 @@ _ON_DEMAND = {
     "IdxSource": "minigd.data.sources.idx",
     "IterableSource": "minigd.data.sources.iterable",
     "NpySource": "minigd.data.sources.npy",
-    "ParquetSource": "minigd.data.sources.iterable",
+    "ParquetSource": "minigd.data.sources.parquet",
     "RateCurve": "minigd.insight.lr_finder",
     "check_gradients": "minigd.checks.gradients",
     "check_layer": "minigd.checks.gradients",

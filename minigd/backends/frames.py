@@ -273,7 +273,7 @@ def by_rows(x: Any) -> Any:
 def check_rows_alike(x: Any, y: Any = None, sample_weight: Any = None) -> None:
     """Refuse a series or frame beside x that has the labels of x in another order.
 
-    Rows are paired by position. Other labels say nothing against it: those of x are new ones behind
+    Rows are paired by position. Other labels say nothing against it: those of x are new ones after
     a scaler and `reset_index`, and a target of the next day has the next day's.
 
     Raises

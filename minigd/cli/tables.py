@@ -13,10 +13,11 @@ import numpy as np
 from minigd.cli.messages import counted
 from minigd.data.sources.csv import CsvSource
 from minigd.data.sources.csv_layout import some_names
-from minigd.data.sources.iterable import IterableSource, ParquetSource
+from minigd.data.sources.iterable import IterableSource
 from minigd.data.sources.npy import NpySource
-from minigd.data.tables.precision import Rounding
-from minigd.data.tables.remedy import Remedy
+from minigd.data.sources.parquet import ParquetSource
+from minigd.data.tables.precision import WIDER_MODEL, Rounding
+from minigd.data.tables.remedy import Remedy, TableError
 from minigd.data.tables.schema import MISSING_LEVEL, MissingColumn, Schema
 from minigd.errors import DataError, ShapeError
 from minigd.progress import say, watched
@@ -170,7 +171,7 @@ def check_reading(path: str, said: Iterable[str]) -> None:
         if path.endswith((".parquet", ".pq")) or (path.endswith(".npy") and name != "columns"):
             option = OPTIONS.get(name, name.replace("_", "-"))
             raise DataError(
-                f"--{option} says how a CSV is written, and {path} is none: leave it out"
+                f"--{option} says how a CSV is written, and {path} is not one: leave it out"
             )
 
 
@@ -264,7 +265,7 @@ def _check_quantity(table: Table, schema: Schema) -> None:
         if rounding.low[0] < rounding.high[0] and not rounding.lost[0]:
             return
     if rounding.lost[0]:
-        raise DataError(rounding.sentence(f"the target {target!r}", 0))
+        raise TableError(*rounding.problem(f"the target {target!r}", 0, WIDER_MODEL))
     raise _nothing_to_learn(target, value)
 
 

@@ -446,8 +446,15 @@ class Batches:
             batches = self._buffered(epoch, start)
         if self.tail == "keep":
             return batches
+        return self._without_tail(batches)
+
+    def _without_tail(self, batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
         size = self._size()
-        return (batch for batch in batches if len(batch[0]) == size)
+        for batch in batches:
+            if len(batch[0]) == size:
+                yield batch
+            elif self._unseen:
+                self.weight(batch.rows, batch.y)  # a class of these rows is there, all the same
 
     def _in_order(self, start: int, workspace: Workspace | None) -> Generator[Batch, None, None]:
         source, size = self.source, self._size()

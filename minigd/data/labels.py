@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
+_WRITTEN = (str, str.lower, str.upper)  # how a truth value is
 # How a whole number is written as an int and as a float: no plus, zero or blank before it. Python
 # makes no int of a text of thousands of digits, and no dtype holds one of 40.
 _WHOLE = re.compile(r"(0|-?[1-9][0-9]{0,39})(\.0+)?")
@@ -32,6 +33,16 @@ def label_key(label: Any) -> Any:
     return str(label)
 
 
+def read_truth(text: str) -> bool | None:
+    """Return the truth value that a text is, or None.
+
+    >>> [read_truth(text) for text in ("True", "FALSE", "true", "tRUE", "1")]
+    [True, False, True, None, None]
+    """
+    known = {write(str(truth)): truth for truth in (False, True) for write in _WRITTEN}
+    return known.get(text)
+
+
 def same_label(one: Any, other: Any) -> bool:
     """Tell whether two labels are of the same class.
 
@@ -44,7 +55,7 @@ def same_label(one: Any, other: Any) -> bool:
         return True
     for truth, text in ((one, other), (other, one)):
         if "bool" in type(truth).__name__ and isinstance(text, str):
-            return text in (str(truth), str(truth).lower(), str(truth).upper())
+            return read_truth(text) == bool(truth)
     return False
 
 

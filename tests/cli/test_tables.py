@@ -234,5 +234,6 @@ def test_what_is_of_no_use_for_a_file_is_refused(tmp_path, kind, reading, option
         np.save(path, np.eye(3))
     else:
         FRAME.to_parquet(path)
-    with pytest.raises(gd.DataError, match=f"{option} says how a CSV is written, and .* is none"):
+    words = f"{option} says how a CSV is written, and .* is not one"
+    with pytest.raises(gd.DataError, match=words):
         open_table(path, reading, target="y")

@@ -4,6 +4,7 @@ Every row comes exactly once an epoch, and an order depends on the seed and the 
 """
 
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -317,3 +318,22 @@ def test_a_source_brings_its_own_targets():
 def test_batches_of_batches_are_refused():
     with pytest.raises(TypeError, match="a Batches already"):
         gd.Batches(gd.Batches(*table(3)))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_class_of_the_dropped_tail_is_there(stream):
+    x, y = np.ones((5, 1)), np.array([0, 0, 1, 1, 2])
+    rows = (gd.IterableSource([(x, y)]),) if stream else (x, y)
+    for shuffle in (False, True):
+        options = {"shuffle": shuffle, "buffer": 5 if stream and shuffle else None}
+        for named, warned in ((2, False), (3, True)):
+            weights = {0: 1.0, 1: 1.0, named: 3.0}
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                batches = gd.Batches(
+                    *rows, batch_size=2, tail="drop", class_weight=weights, **options
+                )
+                assert len(list(batches)) == 2
+            assert [f"a weight for {named}" in str(one.message) for one in caught] == [
+                True
+            ] * warned

@@ -94,7 +94,7 @@ class Source(ABC):
     def cache(self, path: str | os.PathLike[str]) -> "Source":
         """Return the same rows as memory maps in the folder `path`, written there once.
 
-        Later calls, in this run or another, find them there. They are written anew where this
+        Later calls, in this run or another, find them there. They are written again where this
         source has other data than the ones they were made from.
 
         Examples

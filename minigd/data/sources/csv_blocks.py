@@ -1,7 +1,7 @@
 """Rows in the bytes of a delimited text file: where each one ends, and how many fields it has.
 
 Quotes are heeded as Python's `csv` and pandas heed them: one opens at the start of a field, and a
-newline or a separator behind it belongs to the field until it closes.
+newline or a separator after it belongs to the field until it closes.
 
 A separator is one byte, or `BLANKS`: a run of blanks and tabs, of which those at the start and at
 the end of a row separate nothing.
@@ -140,7 +140,7 @@ def read_bytes(file: BinaryIO, size: int, name: str, line: int) -> bytes:
 def scan(data: bytes, separator: bytes = b",", spaces: bool = False) -> tuple[Array, Array]:
     r"""Return where rows end, and where separators are, outside quotes; `data` begins with a row.
 
-    With `spaces`, a quote opens a field behind spaces too. A run of blanks is where it begins.
+    With `spaces`, a quote opens a field after spaces too. A run of blanks is where it begins.
 
     >>> ends, separators = scan(b'1,"x,y"\n2,z\n')
     >>> ends.tolist(), separators.tolist()
@@ -191,7 +191,7 @@ def _between_fields(data: bytes, blanks: Array) -> Array:
         return blanks
     begins = np.flatnonzero(np.diff(blanks, prepend=-2) != 1)
     first, last = blanks[begins], blanks[np.append(begins[1:], len(blanks)) - 1]
-    # A newline before and behind the whole makes its first and last row like others.
+    # A newline before and after the whole makes its first and last row like others.
     bytes_ = np.frombuffer(_NEWLINE + data + 2 * _NEWLINE, dtype=np.uint8)
     before, behind = bytes_[first], bytes_[last + 2]
     returns = (behind == ord("\r")) & (bytes_[last + 3] == ord(_NEWLINE))

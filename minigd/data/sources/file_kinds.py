@@ -311,7 +311,10 @@ def _remedy(known: _Kind, given: Any, name: str, kind: str = "") -> Remedy:
         "UNPACKED": shlex.quote(os.path.join(name + ".d", member)),
     }
     shell = known.python if known.shell is None else known.shell
-    return Remedy(known.python.format_map(fields), shell=shell.format_map(fields))
+    words = known.python
+    if "{PATH}" in words and not is_path and not hasattr(given, "name"):
+        words = words.partition(":")[0]  # no command knows a file without a name
+    return Remedy(words.format_map(fields), shell=shell.format_map(fields))
 
 
 def _member(given: Any, kind: str) -> str:

@@ -3,26 +3,24 @@
 A generator can be read once only; a function that makes one can be read in every epoch.
 """
 
-import contextlib
 import datetime
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from numbers import Integral, Number
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
 from minigd.backends.base import numbers
 from minigd.backends.frames import plain
-from minigd.backends.on_demand import optional
 from minigd.data.sources.base import Pair, Source
-from minigd.data.sources.csv_layout import unnamed_among, warn_of_unnamed
-from minigd.data.sources.file_kinds import check_kind
-from minigd.data.tables.inference import apply_schema, describe, infer_schema
+from minigd.data.sources.csv_parser import import_pandas
+from minigd.data.tables.grammar import MOST_EXACT
+from minigd.data.tables.inference import apply_schema, infer_schema
+from minigd.data.tables.places import describe
 from minigd.data.tables.remedy import Remedy, TableError
 from minigd.data.tables.schema import (
-    MOST_EXACT,
     BadValue,
     ColumnKinds,
     Encoded,
@@ -42,9 +40,9 @@ class IterableSource(Source):
     ----------
     pieces : iterable, or function that returns one
         Each piece is a tuple (x, y) or (x,) of arrays, or a table: a pandas frame, a dict of
-        columns, a pyarrow batch or table. Read anew in every epoch, it must give the same rows.
+        columns, a pyarrow batch or table. Read again in every epoch, it must give the same rows.
     target, features, exclude, missing, categories, classes, schema, dtype
-        For tables, as `CsvSource`; a first pass settles what each column is.
+        For tables, as `CsvSource`; a first pass finds what each column is.
 
     Raises
     ------
@@ -82,7 +80,7 @@ class IterableSource(Source):
         name: str = "the iterable",
     ) -> None:
         self._make = pieces if callable(pieces) else lambda: pieces
-        self._name = name
+        self._name, self._follows = name, schema is not None
         self._used = False
         self._print: dict[str, Any] | None = None
         first = self._make()
@@ -97,7 +95,7 @@ class IterableSource(Source):
         if self._one_shot:
             if target is not None or schema is not None:
                 raise DataError(
-                    f"{name} can be read only once, and a table needs a first pass to settle its "
+                    f"{name} can be read only once, and a table needs a first pass over its "
                     "columns: pass a function that makes it, IterableSource(lambda: ...)"
                 )
             return
@@ -120,7 +118,7 @@ class IterableSource(Source):
             if schema is None:
                 found = infer_schema(self, selection, columns, name, dtype, texts, unusable)
             else:
-                found = apply_schema(schema, self)
+                found = apply_schema(schema, self, name)
             self.schema, self.rows, self.dropped = found.schema, found.rows, found.dropped
             self.first_dropped, self.missing_words = found.first_dropped, found.missing_words
             self.target_problems = found.target_problems
@@ -147,17 +145,17 @@ class IterableSource(Source):
             columns = {
                 column: self._convert(frame[column], column, kinds) for column in self._columns
             }
-            yield optional("pandas", "a table").DataFrame(
-                columns, columns=self._columns, copy=False
-            )
+            yield import_pandas().DataFrame(columns, columns=self._columns, copy=False)
             self._seen += len(frame)
 
     def _convert(self, values: Any, column: str, kinds: ColumnKinds) -> Any:
         """Return a column as numbers or as texts."""
         kind = _kind(values)
         if kind not in ("number", "text"):
-            out = Remedy("leave the column out with {}", {"exclude": [column]})
-            raise TableError(f"{self._name}: column {column!r} {kind}", out)
+            remedies = [Remedy("turn it into columns of numbers first")]
+            if not self._follows:
+                remedies.append(Remedy("leave the column out with {}", {"exclude": [column]}))
+            raise TableError(f"{self._name}: column {column!r} {kind}", *remedies)
         if column in kinds.texts:
             return _as_text(values)
         if kind == "number":
@@ -249,84 +247,9 @@ class IterableSource(Source):
         return f"{type(self).__name__}({self._name}: {self.rows or 'uncounted'} rows)"
 
 
-class ParquetSource(IterableSource):
-    """Rows of Parquet files, a row group or a part of one at a time.
-
-    The index of a frame that pandas wrote is a column like others; one without a name,
-    ``__index_level_0__``, is warned of.
-
-    Parameters
-    ----------
-    path : path, or a list of them
-    target, features, exclude, missing, categories, classes, schema, dtype
-        As `CsvSource`.
-    block_rows : int, default 65,536
-        Rows read at a time; it changes nothing but speed and memory.
-
-    Raises
-    ------
-    DataError
-        As `CsvSource`, with the row in place of the line.
-    ImportError
-        If pyarrow is missing; it says what to install.
-    """
-
-    def __init__(
-        self,
-        path: Any,
-        target: str | Sequence[str] | None = None,
-        *,
-        features: Sequence[str] | None = None,
-        exclude: Collection[str] = (),
-        missing: str | float = "error",
-        categories: Mapping[str, Sequence[Any]] | None = None,
-        classes: Sequence[Any] | None = None,
-        schema: Schema | None = None,
-        dtype: Any = "float32",
-        block_rows: int = 65_536,
-    ) -> None:
-        arrow_errors = optional("pyarrow.lib", "a Parquet file").ArrowException
-        parquet = optional("pyarrow.parquet", "a Parquet file")
-        paths = path if isinstance(path, list | tuple) else [path]
-        for one in paths:
-            check_kind(one, "parquet")
-
-        def pieces() -> Iterator[Any]:
-            for one in paths:
-                try:
-                    with parquet.ParquetFile(one) as file:
-                        # Without what pandas noted, its index is a column like others.
-                        for batch in file.iter_batches(batch_size=block_rows):
-                            yield batch.replace_schema_metadata(None)
-                except (arrow_errors, OSError) as error:
-                    # An error of the system has a number, such as that of a file that isn't there.
-                    if getattr(error, "errno", None) is not None:
-                        raise
-                    raise DataError(f"{one} is no Parquet file, or damaged: {error}") from error
-
-        # A file that is none is refused by the first pass, in words.
-        with contextlib.suppress(arrow_errors, OSError):
-            self._whole = sum(parquet.read_metadata(one).num_rows for one in paths)
-        super().__init__(
-            pieces,
-            target,
-            features=features,
-            exclude=exclude,
-            missing=missing,
-            categories=categories,
-            classes=classes,
-            schema=schema,
-            dtype=dtype,
-            name=", ".join(str(one) for one in paths),
-        )
-        if schema is None and self.schema is not None:
-            unnamed = unnamed_among(self.schema.features, features or ())
-            warn_of_unnamed(unnamed, self._name, stacklevel=3)
-
-
 def _frame(piece: Any, name: str) -> Any:
     """Return a piece as a frame whose columns have the names that the table gives them."""
-    pandas = optional("pandas", "a table")
+    pandas = import_pandas()
     if hasattr(piece, "to_pandas"):
         arrow = hasattr(piece, "schema") and hasattr(piece.schema, "metadata")
         # Whole numbers with gaps among them would lose digits as floats.
@@ -349,7 +272,7 @@ def _frame(piece: Any, name: str) -> Any:
     return frame
 
 
-_NUMBERS = (Number, np.bool_, datetime.timedelta)
+_NUMBERS = (Real, Decimal, np.bool_, datetime.timedelta)
 _TEXTS = (str, *_NUMBERS, datetime.date, datetime.time)
 
 
@@ -363,9 +286,10 @@ def _kind(values: Any) -> str:
         return "text"
     known = dtype.categories if hasattr(dtype, "categories") else values.dropna()
     for value in known:
-        if not isinstance(value, _TEXTS) or isinstance(value, complex):
+        if not isinstance(value, _TEXTS):
             shown = repr(value) if len(repr(value)) <= 60 else f"{value!r:.57}..."
-            what = "list" if hasattr(value, "tolist") else type(value).__name__
+            is_array = isinstance(value, np.ndarray)
+            what = "list" if is_array else type(value).__name__
             return f"holds values of type {what}, such as {shown}"
     named = hasattr(dtype, "categories") or not all(isinstance(v, _NUMBERS) for v in known)
     return "text" if named else "number"
@@ -381,21 +305,28 @@ def _as_numbers(column: Any) -> Any:
     if kind in "bf" and isinstance(column.dtype, np.dtype):
         return column.astype(np.result_type(column.dtype, np.uint8 if kind == "b" else np.float32))
     if kind in "iu" and not column.isna().any():
-        return optional("pandas", "a table").Series(
-            column.to_numpy(np.int64 if kind == "i" else np.uint64)
-        )
+        return import_pandas().Series(column.to_numpy(np.int64 if kind == "i" else np.uint64))
     if kind == "m":
         return column.dt.total_seconds()
     values = [
         None if missing else value for value, missing in zip(column, column.isna(), strict=True)
     ]
     values = [v.total_seconds() if isinstance(v, datetime.timedelta) else v for v in values]
-    floats = np.array(values, dtype=np.float64)
-    if (abs(floats) >= MOST_EXACT).any():
+    floats = np.array([_as_float(v) for v in values], dtype=np.float64)
+    if not np.isinf(floats).any() and (abs(floats) >= MOST_EXACT).any():
         known = [v for v in values if v is not None]
-        if all(isinstance(v, Integral | Decimal) and v == int(v) for v in known):
-            floats = np.array([None if v is None else int(v) for v in values], dtype=object)
-    return optional("pandas", "a table").Series(floats)
+        if all(isinstance(v, Integral | Decimal) for v in known):
+            exact = [None if v is None else int(v) if v == int(v) else v for v in values]
+            floats = np.array(exact, dtype=object)
+    return import_pandas().Series(floats)
+
+
+def _as_float(value: Any) -> float:
+    """Return a number as a float, NaN for None, and infinite where it is beyond all of them."""
+    try:
+        return np.nan if value is None else float(value)
+    except OverflowError:
+        return np.inf if value > 0 else -np.inf
 
 
 def _as_text(column: Any) -> Any:
@@ -405,4 +336,4 @@ def _as_text(column: Any) -> Any:
         None if missing else str(int(v)) if isinstance(v, float) and v.is_integer() else str(v)
         for v, missing in zip(column.tolist(), absent, strict=True)
     ]
-    return optional("pandas", "a table").Series(texts, dtype=object)
+    return import_pandas().Series(texts, dtype=object)

@@ -14,6 +14,9 @@ import numpy as np
 
 from minigd.types import Array
 
+MOST_EXACT = 2.0**53
+"""From here on not every whole number is a float64."""
+
 BLANKS = " \t\v\f\u00a0\u2007\u202f"
 """What may stand on either side of a number: blanks of ASCII, and the three no-break spaces."""
 
@@ -31,6 +34,7 @@ _NUMBER = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _NAN = re.compile(r"[+-]?nan", re.ASCII | re.IGNORECASE)
+_LETTERS = frozenset(f"0123456789+-.einfatyEINFATY{BLANKS}")
 _LONGEST_WHOLE = 40  # digits, beyond which no whole number fits 64 bits
 
 
@@ -66,6 +70,38 @@ def read_whole(text: str) -> int | None:
     return int(exact) if exact == exact.to_integral_value() else None
 
 
+def _value(text: str) -> int | float | None:
+    """Return the number that a text is, a whole one with all of its digits, or None."""
+    whole = read_whole(text)
+    return read_number(text) if whole is None else whole
+
+
+def _fraction(text: str, value: float) -> float | Decimal:
+    finite = math.isfinite(value) and abs(value) >= MOST_EXACT
+    return Decimal(text.strip(BLANKS)) if finite else value
+
+
+def _is_beyond_float(value: int | float | None) -> bool:
+    return isinstance(value, int) and abs(value) >= MOST_EXACT
+
+
+def _all_numbers(texts: list[str]) -> Array | None:
+    """Return texts that are numbers or empty, NaN where they are; None, if others are among them.
+
+    Of these letters, Python's `float` reads what the grammar does, and a whole column at once.
+    """
+    if not _LETTERS.issuperset("".join(texts)):
+        return None
+    column = np.array(texts, dtype=object)
+    there = column != ""
+    values = np.full(len(column), math.nan)
+    try:
+        values[there] = column[there].astype(np.float64)
+    except ValueError:
+        return None
+    return values
+
+
 class MissingTexts:
     """Which texts mean that a value is missing.
 
@@ -95,14 +131,14 @@ class MissingTexts:
         self.own = frozenset(str(text).strip(BLANKS) for text in own)
         self.usual = usual
         self.words = self.own | {""} | (USUAL_MISSING if usual else frozenset())
-        values = {read_number(text) for text in self.own}
+        values = {_value(text) for text in self.own}
         self._numbers = {value for value in values if value is not None}
 
     def __contains__(self, text: str) -> bool:
         text = text.strip(BLANKS)
         if text in self.words or (self.usual and _NAN.fullmatch(text)):
             return True
-        return bool(self._numbers) and read_number(text) in self._numbers
+        return bool(self._numbers) and _value(text) in self._numbers
 
     def is_usual(self, text: str) -> bool:
         """Tell whether a text is missing although nobody named it."""
@@ -111,8 +147,17 @@ class MissingTexts:
 
     @property
     def parsed_as_nan(self) -> list[str]:
-        """The texts that a parser turns into NaN in a column of numbers."""
-        return sorted(self.words | {"nan", "NaN", "NAN", "-nan", "-NaN"})
+        """The texts that a parser turns into NaN in a column of numbers.
+
+        It compares numbers as float64, so that those of `beyond_float` are not among them.
+        """
+        words = {text for text in self.words if not _is_beyond_float(_value(text))}
+        return sorted(words | {"nan", "NaN", "NAN", "-nan", "-NaN"})
+
+    @property
+    def beyond_float(self) -> list[float]:
+        """The numbers that mean a missing value, and that float64 can't tell from others."""
+        return sorted({float(v) for v in self._numbers if _is_beyond_float(v)})
 
     def to_numbers(self, texts: Iterable[str]) -> tuple[Array, Array]:
         """Return texts as float64, NaN where one is missing, and which are neither.
@@ -122,6 +167,13 @@ class MissingTexts:
         ([1.0, nan, nan], [False, False, True])
         """
         texts = list(texts)
+        values = _all_numbers(texts)
+        if values is not None:
+            floats = [float(value) for value in self._numbers]
+            for row in np.flatnonzero(np.isin(values, floats)) if floats else ():
+                if texts[row] in self:
+                    values[row] = math.nan
+            return values, np.zeros(len(texts), dtype=bool)
         known: dict[str, float | None] = {
             text: math.nan if text in self else read_number(text) for text in set(texts)
         }
@@ -132,7 +184,7 @@ class MissingTexts:
     def to_whole(self, texts: Iterable[str]) -> tuple[Array, Array]:
         """Return whole numbers with all their digits, None where missing; and which are neither.
 
-        A number that is not whole stays a float.
+        A number that is not whole is a float, or a `Decimal` where a float would lose its fraction.
 
         >>> values, wrong = MissingTexts().to_whole(["998877665544332211", "", "0.5", "x"])
         >>> values.tolist(), wrong.tolist()
@@ -143,7 +195,7 @@ class MissingTexts:
         values = np.full(len(texts), None, dtype=object)
         for i in np.flatnonzero(~np.isnan(floats)).tolist():
             whole = read_whole(texts[i])
-            values[i] = float(floats[i]) if whole is None else whole
+            values[i] = _fraction(texts[i], float(floats[i])) if whole is None else whole
         return values, wrong
 
     def to_texts(self, texts: Array, named: Collection[str] = ()) -> Array:
@@ -152,7 +204,7 @@ class MissingTexts:
         >>> MissingTexts().to_texts(np.array(["NA", "ZA", ""], object), ["NA", "ZA"]).tolist()
         ['NA', 'ZA', None]
         """
-        absent = {text for text in set(texts) if text not in named and text in self}
+        absent = {t for t in set(texts) if t.strip(BLANKS) not in named and t in self}
         if not absent:
             return texts
         return np.array([None if text in absent else text for text in texts], dtype=object)

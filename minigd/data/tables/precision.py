@@ -4,14 +4,18 @@ Numbers near 1e9 are 64 apart in float32, so that a column of such numbers that 
 constant, which any model learns without an error and without use.
 """
 
+from decimal import Context, Decimal, localcontext
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from minigd.backends.base import backend_of
-from minigd.errors import DataError
+from minigd.data.tables.remedy import Remedy, TableError, TableWarning
 from minigd.progress import warn
 from minigd.types import Array
+
+WIDER_MODEL = Remedy("give the model dtype='float64'", shell="")
 
 _SAMPLE = 1000
 """Rows, spread over an array, that are looked at first; all others where these are in doubt."""
@@ -41,8 +45,8 @@ class Rounding:
     Attributes
     ----------
     low, high : Array, shape (width,)
-        The smallest and the largest number of each column so far; Python's own whole numbers,
-        as long as all that came are whole.
+        The smallest and the largest number of each column so far; Python's own whole numbers or
+        fractions, as long as all that came are exact.
 
     Examples
     --------
@@ -50,7 +54,7 @@ class Rounding:
     >>> rounding.add(np.array([[1e9, 0.0], [1e9 + 1, 1.0]]))
     >>> rounding.lost
     array([ True, False])
-    >>> print(rounding.sentence("price", 0))
+    >>> print(rounding.problem("price", 0, WIDER_MODEL)[0])
     price goes from 1000000000.0 to 1000000001.0, and numbers there are 64 apart in float32, ...
     """
 
@@ -65,12 +69,15 @@ class Rounding:
         """Take note of rows on the host, of shape (n, width); NaN counts as no number."""
         if not len(x):
             return
-        low, high = np.fmin.reduce(x), np.fmax.reduce(x)
         if x.dtype.kind in "iu":
-            moved, low, high = _moved(x, self.dtype), low.astype(object), high.astype(object)
+            low, high = (reduce(x).astype(object) for reduce in (np.fmin.reduce, np.fmax.reduce))
+            moved = _moved(x, self.dtype)
         elif x.dtype.kind == "O":
+            x = np.vectorize(Fraction, otypes=[object])(x)
+            low, high = np.fmin.reduce(x), np.fmax.reduce(x)
             moved = np.vectorize(self._moved_beyond, otypes=[np.float64])(x)
         else:
+            low, high = np.fmin.reduce(x), np.fmax.reduce(x)
             with np.errstate(over="ignore", invalid="ignore"):
                 moved = abs(x - x.astype(self.dtype))
             self._noise = 1e4 * float(np.finfo("float64").eps)
@@ -78,11 +85,11 @@ class Rounding:
         self.high = np.fmax(self.high, high)
         self._moved = np.fmax(self._moved, np.fmax.reduce(moved))
 
-    def _moved_beyond(self, value: int) -> float:
-        """Return how far the conversion moves a whole number of more than 64 bits."""
+    def _moved_beyond(self, value: Fraction) -> float:
+        """Return how far the conversion moves a number that has more digits than float64."""
         with np.errstate(over="ignore"):
             converted = float(self.dtype.type(float(value)))
-        return float(abs(int(converted) - value)) if np.isfinite(converted) else np.inf
+        return float(abs(Fraction(converted) - value)) if np.isfinite(converted) else np.inf
 
     @property
     def lost(self) -> Array:
@@ -94,8 +101,8 @@ class Rounding:
         lost = (self._moved > span / 4) & (span > noise) & np.isfinite(self._moved)
         return lost.astype(bool)
 
-    def sentence(self, what: str, column: int) -> str:
-        """Say what is lost of a column, and what to do."""
+    def problem(self, what: str, column: int, wider: Remedy) -> tuple[Any, ...]:
+        """Return what is lost of a column, and what to do: `wider` where more digits help."""
         low, high = self.low[column], self.high[column]
         largest = float(max(abs(low), abs(high)))
         if largest < 2**53:
@@ -103,13 +110,23 @@ class Rounding:
         apart = float(np.spacing(self.dtype.type(largest)))
         small = largest < np.finfo(self.dtype).tiny
         advice = "multiply it by a large number" if small else "subtract a number near them"
+        remedies = [Remedy(f"{advice} first")]
         # Half a spacing is what a conversion moves a number by, and a quarter of the span is lost.
-        wider = self.dtype != np.float64 and np.spacing(largest) <= (high - low) / 2
-        return (
-            f"{what} goes from {low!r} to {high!r}, and numbers there are {apart:.3g} apart in "
-            f"{self.dtype}, which can't tell its values from each other: {advice} first"
-            + (", or use dtype='float64'" if wider else "")
+        if self.dtype != np.float64 and np.spacing(largest) <= (high - low) / 2:
+            remedies.append(wider)
+        problem = (
+            f"{what} goes from {_written(low)} to {_written(high)}, and numbers there are "
+            f"{apart:.3g} apart in {self.dtype}, which can't tell its values from each other"
         )
+        return problem, *remedies
+
+
+def _written(value: Any) -> str:
+    """Return a number with all of its digits."""
+    if not isinstance(value, Fraction) or value.denominator == 1:
+        return repr(float(value)) if isinstance(value, float) else str(value)
+    with localcontext(Context(prec=60)):
+        return str(Decimal(value.numerator) / Decimal(value.denominator))
 
 
 def _moved(x: Array, dtype: np.dtype[Any]) -> Array:
@@ -160,18 +177,18 @@ def check_rounding(x: Array, y: Array, dtype: Any, rows: Array | None = None) ->
     >>> check_rounding(np.ones((50, 1)), y, "float64")
     >>> check_rounding(np.ones((50, 1)), y, "float32")
     Traceback (most recent call last):
-    minigd.errors.DataError: y goes from 1000000000.0 to 1000000001.0, and ...
+    minigd.data.tables.remedy.TableError: y goes from 1000000000.0 to 1000000001.0, and ...
     """
     problem = _problem(y, "y", dtype, rows)
     if problem is not None:
-        raise DataError(problem)
+        raise TableError(*problem)
     problem = None if hasattr(x, "tocsr") else _problem(x, "x", dtype, rows)
     if problem is not None:
-        warn(problem, stacklevel=3)
+        warn(TableWarning(*problem), stacklevel=3)
 
 
-def _problem(array: Array, what: str, dtype: Any, rows: Array | None) -> str | None:
-    """Return a sentence about the first column that is lost, and how many others are."""
+def _problem(array: Array, what: str, dtype: Any, rows: Array | None) -> tuple[Any, ...] | None:
+    """Return what the first column loses, and how many others do, and the remedies."""
     n = len(array) if rows is None else len(rows)
     if _holds(dtype, array.dtype) or n < _FEWEST:
         return None
@@ -198,7 +215,7 @@ def _problem(array: Array, what: str, dtype: Any, rows: Array | None) -> str | N
     if not len(lost):
         return None
     if columns.shape[1] == 1:
-        return rounding.sentence(what, 0)
+        return rounding.problem(what, 0, WIDER_MODEL)
     others = f", like {len(lost) - 1} more," if len(lost) > 1 else ""
     name = f"column {some[lost[0]]} of {what} (counted from 0){others}"
-    return rounding.sentence(name, int(lost[0]))
+    return rounding.problem(name, int(lost[0]), WIDER_MODEL)

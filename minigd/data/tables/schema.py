@@ -12,14 +12,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from minigd.data.labels import label_key
-from minigd.data.tables.grammar import BLANKS
+from minigd.data.labels import label_key, read_truth
+from minigd.data.tables.grammar import BLANKS, MOST_EXACT
 from minigd.data.tables.remedy import Remedy, TableError
 from minigd.errors import DataError
 from minigd.types import Array
-
-MOST_EXACT = 2.0**53
-"""From here on not every whole number is a float64."""
 
 MISSING_LEVEL = "missing"
 """The level of the rows in which a category is missing, where ``missing="category"``."""
@@ -38,6 +35,17 @@ class BadValue(ValueError):
         """Return the error for a missing value; no number can stand for a target."""
         problem = "the value of the target is missing" if target else MISSING
         return cls(row, column, problem, *([DROP] if target else [DROP, FILL]))
+
+    @classmethod
+    def unknown(cls, row: int, column: str, value: Any, known: list[str]) -> "BadValue":
+        """Return the error for a text that is not among those known."""
+        return cls(row, column, *_not_known(value, known))
+
+    @classmethod
+    def beyond(cls, row: int, column: str, value: Any, dtype: Any) -> "BadValue":
+        """Return the error for a number that is infinite, or is in the dtype."""
+        what = "is not finite" if np.isinf(float(value)) else f"does not fit {dtype}"
+        return cls(row, column, f"{value} {what}")
 
 
 class ColumnKinds(NamedTuple):
@@ -268,23 +276,28 @@ class Schema:
         whole = self.targets if self.integer and self.exact is not None else ()
         return ColumnKinds(self.texts, set(whole), named)
 
-    def why_not(self, frame: Any) -> str:
-        """Say why the one row of a frame is dropped."""
+    def why_not(self, frame: Any, row: int) -> BadValue:
+        """Return the value for which a row of a frame is dropped."""
         strict = self.replace()
         strict.drops = False
         try:
-            strict.encode(frame)
+            strict.encode(frame.iloc[[row]])
         except BadValue as bad:
-            return str(bad)
-        return "the row is complete"
+            bad.row = row
+            return bad
+        raise AssertionError("the row is complete")
+
+    @property
+    def needed(self) -> list[str]:
+        """The columns without whose values a row is dropped."""
+        own = {c for c in self.levels if MISSING_LEVEL in self._own_levels(c)}
+        return needed_columns(self.columns, self.missing, own)
 
     def _gaps(self, frame: Any) -> Array:
         """Return which rows are to be dropped."""
         gaps = np.zeros(len(frame), dtype=bool)
-        if self.missing in ("drop", "category"):
-            # What has a level for it is not missing.
-            whole = [c for c in self.columns if MISSING_LEVEL not in self._own_levels(c)]
-            gaps |= frame[whole].isna().to_numpy().any(axis=1)
+        if self.needed:
+            gaps |= frame[self.needed].isna().to_numpy().any(axis=1)
         if self.unknown == "drop":
             for column, levels in self.levels.items():
                 gaps |= (codes_of(frame[column], levels) < 0) & frame[column].notna().to_numpy()
@@ -360,7 +373,7 @@ class Schema:
             values = frame[column].to_numpy()
             for row in bad:
                 if not np.isnan(values[row]):
-                    raise BadValue(int(row), column, f"{values[row]} does not fit {self.dtype}")
+                    raise BadValue.beyond(int(row), column, values[row], self.dtype)
                 if isinstance(self.missing, str):
                     raise BadValue.missing(int(row), column, target=False)
                 x[row, at] = self.missing
@@ -386,7 +399,7 @@ class Schema:
         """Refuse a value of a target that is missing or infinite."""
         if value is None or np.isnan(value):
             raise BadValue.missing(row, column, target=True)
-        raise BadValue(row, column, f"{value} does not fit {self.dtype}")
+        raise BadValue.beyond(row, column, value, self.dtype)
 
     def _whole(self, column: Any) -> Array:
         """Return a column of whole numbers with all their digits."""
@@ -396,13 +409,18 @@ class Schema:
             bad = ~np.isfinite(values.astype(np.float64))
             if bad.any():
                 self._refuse_target(values[int(np.argmax(bad))], int(np.argmax(bad)), name)
-            limits = np.iinfo(dtype)
-            fits = (values % 1 == 0) & (values >= limits.min) & (values <= limits.max)
-            if values.dtype.kind == "f":
-                fits &= abs(values) < MOST_EXACT
-            if not fits.all():
-                row = int(np.argmin(fits))
-                raise BadValue(row, name, f"{values[row]} is not one of the whole numbers")
+        limits = np.iinfo(dtype)
+        fits = (values % 1 == 0) & (values >= limits.min) & (values <= limits.max)
+        if values.dtype.kind == "f":
+            fits &= abs(values) < MOST_EXACT
+        if not fits.all():
+            row = int(np.argmin(fits))
+            problem = f"{values[row]} does not fit {dtype}"
+            if values[row] % 1:
+                problem = f"{values[row]} is not one of the whole numbers"
+            elif values.dtype.kind == "f":  # whose last digits are lost already
+                problem = "the number is beyond 2**53, and the whole numbers of the schema are not"
+            raise BadValue(row, name, problem)
         return values.astype(dtype)
 
     def _classes_of(self, whole: Array, classes: list[str]) -> Array:
@@ -412,7 +430,7 @@ class Schema:
         unknown = np.flatnonzero(codes < 0)
         if len(unknown):
             row = int(unknown[0])
-            raise BadValue(row, self.targets[0], *_not_known(int(whole[row]), classes))
+            raise BadValue.unknown(row, self.targets[0], int(whole[row]), classes)
         return codes.astype(np.int64)
 
     def _codes(self, frame: Any, column: str, levels: list[str], missing: str | float) -> Array:
@@ -423,7 +441,7 @@ class Schema:
         for row in np.flatnonzero(codes < 0):
             value = texts.iloc[int(row)]
             if texts.notna().iloc[int(row)]:
-                raise BadValue(int(row), column, *_not_known(value, levels))
+                raise BadValue.unknown(int(row), column, value, levels)
             if isinstance(missing, str):
                 raise BadValue.missing(int(row), column, target=column in self.targets)
         return codes
@@ -471,32 +489,51 @@ def _ends(text: str) -> list[str]:
     return [marks[-1], "".join(sorted(set(marks)))] if marks else []
 
 
+def needed_columns(columns: Sequence[str], missing: str | float, own: Collection[str]) -> list[str]:
+    """Return the columns without whose values a row is dropped.
+
+    `own` are those in which a missing value has a level of its own, if it may have one.
+    """
+    if missing == "category":
+        return [column for column in columns if column not in own]
+    return list(columns) if missing == "drop" else []
+
+
 MISSING = "the value is missing"
 DROP = Remedy("drop such rows with {}", {"missing": "drop"})
 FILL = Remedy("fill them in with missing=<a number>", shell="")
 
 
+def _key(text: str, truths: bool) -> Any:
+    """Return what the ways to write a level have in common, where they are truth values or not."""
+    truth = read_truth(text) if truths else None
+    return label_key(text if truth is None else truth)
+
+
 def codes_of(texts: Any, levels: Sequence[str]) -> Array:
     """Return the number of each text among the levels, -1 for others and for missing ones.
 
-    A level that is a whole number also stands for the other ways to write it, 1 for 1.0; see
-    `minigd.data.labels`.
+    A level that is a whole number also stands for the other ways to write it, 1 for 1.0, and so do
+    the levels True and False where there are no others; see `minigd.data.labels`.
 
     >>> import pandas
     >>> codes_of(pandas.Series(["b", "1.0", "01", None]), ["1", "b"]).tolist()
     [1, 0, -1, -1]
+    >>> codes_of(pandas.Series(["true", "0", "TRUE", "tRUE"]), ["False", "True"]).tolist()
+    [1, 0, 1, -1]
     """
     import pandas as pd
 
     codes: Array = pd.Index(levels, dtype=object).get_indexer(pd.Index(texts.astype(object)))
     unknown = np.flatnonzero((codes < 0) & texts.notna().to_numpy())
     if len(unknown):
-        keys = [label_key(level) for level in levels]
+        truths = {"False", "True"} == {*levels} - {MISSING_LEVEL}
+        keys = [_key(level, truths) for level in levels]
         # Where two levels are one number, 1 and 1.0, each stands for its own text alone.
         counts = Counter(keys)
         places = {key: i for i, key in enumerate(keys) if counts[key] == 1}
         others = texts.iloc[unknown]
-        found = {t: places.get(label_key(t.strip(BLANKS)), -1) for t in others.unique()}
+        found = {t: places.get(_key(t.strip(BLANKS), truths), -1) for t in others.unique()}
         codes = codes.copy()
         codes[unknown] = [found[text] for text in others]
     return codes

@@ -154,16 +154,16 @@ def test_the_largest_finite_numbers_are_no_infinity():
 
 
 @pytest.mark.parametrize(
-    "x",
+    ("x", "remedy"),
     [
-        [["a", "b"], ["c", "d"]],
-        np.array([[1, None], [2, 3]]),
-        np.array([["2020-01-01"]], dtype="datetime64[D]"),
-        np.zeros((2, 2), "complex128"),
+        ([["a", "b"], ["c", "d"]], "encode text"),
+        (np.array([[1, None], [2, 3]]), "encode text"),
+        (np.array([["2020-01-01"]], dtype="datetime64[D]"), "makes seconds of times"),
+        (np.zeros((2, 2), "complex128"), "leave out what is imaginary"),
     ],
 )
-def test_what_is_no_number_is_refused_with_its_dtype(x):
-    with pytest.raises(gd.DataError, match=r"x must hold numbers, but its dtype is .*encode text"):
+def test_what_is_no_number_is_refused_with_its_dtype(x, remedy):
+    with pytest.raises(gd.DataError, match=f"x must hold numbers, but its dtype is .*{remedy}"):
         gd.ArraySource(x)
 
 

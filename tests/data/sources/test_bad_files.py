@@ -268,7 +268,8 @@ def test_a_bad_value_leaves_the_model_as_it_was_before_its_batch(tmp_path, bad, 
     lines = [f"{i / 100},{i % 7}" for i in range(100)]
     lines[57] = f"{bad},1"
     path = written(tmp_path, "x,y\n" + "\n".join(lines))
-    rows = gd.CsvSource(path, target="y", block_size=40)
+    rows = gd.CsvSource(path, target="y", block_size=40, dtype="float64")
+    rows.schema = rows.schema.replace(dtype="float32")  # the first pass would have refused it
 
     def trained(source):
         trainer = gd.Trainer(gd.Sequential([gd.Dense(1)], inputs=1), "mse", gd.SGD(0.01))

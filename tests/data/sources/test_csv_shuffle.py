@@ -185,14 +185,14 @@ def test_the_index_is_kept_and_used_again(path, monkeypatch):
     assert index.exists()
     again = kept(path, block_size=7)
     # With the index at hand nothing but the rows themselves is read.
-    monkeypatch.setattr(again, "_build_index", None)
+    monkeypatch.setattr(again._rows_by_number, "build", None)
     np.testing.assert_array_equal(again.take(np.array([5, 3]))[0], x)
 
 
 def test_the_index_takes_8_bytes_a_row(path):
     rows = kept(path)
     rows.take(np.array([0]))
-    (starts,) = rows._index()
+    (starts,) = rows._rows_by_number.starts
     assert starts.nbytes == 8 * (rows.rows + 1)
     assert path.with_name("rows.index").stat().st_size < 8 * rows.rows + 2000
 
@@ -229,3 +229,37 @@ def test_a_damaged_index_is_refused(path):
     path.with_name("rows.index").write_bytes(b"something else")
     with pytest.raises(gd.CheckpointError, match="not a file that minigd saved"):
         kept(path).take(np.array([0]))
+
+
+def test_an_index_of_rows_that_leave_knows_which_words_are_levels(tmp_path):
+    path, index = tmp_path / "rows.csv", tmp_path / "rows.index"
+    path.write_text("c,x,y\nZA,1,1\nNA,2,2\nDE,3,3\nZA,4,4\nNA,5,5\nDE,6,6\n")
+    others = {"usual": {"na": ["NA"]}, "named": {"categories": {"c": ["NA", "ZA", "DE"]}}}
+    others["none"] = {"keep_default_na": False}
+    expected = {"usual": [1, 3, 4, 6], "named": [1, 2, 3, 4, 5, 6], "none": [1, 2, 3, 4, 5, 6]}
+
+    def opened(name):
+        options = {"target": "y", "missing": "drop", "index_path": index, **others[name]}
+        return gd.CsvSource(path, **options)
+
+    for first in others:
+        for second in others:
+            index.unlink(missing_ok=True)
+            for name in (first, second):
+                try:
+                    _, y = opened(name).take(np.arange(len(expected[name])))
+                except gd.CheckpointError:
+                    assert first != second
+                else:
+                    assert y.tolist() == expected[name]
+
+
+def test_places_know_which_rows_left():
+    text = b"c,x,y\na,1,1\nb,,2\na,3,3\n,4,4\n"
+    for missing, lines in (("category", [2, 4, 5]), ("drop", [2, 4])):
+        source = gd.CsvSource(io.BytesIO(text), target="y", missing=missing)
+        assert source.places(np.arange(len(lines))) == [f"line {line}" for line in lines]
+    known = gd.CsvSource(io.BytesIO(b"c,x,y\nb,1,1\na,1,2\n"), target="y").schema
+    more = io.BytesIO(b"c,x,y\na,1,1\nz,2,2\nb,3,3\n")
+    source = gd.CsvSource(more, schema=known.replace(unknown="drop"))
+    assert source.places(np.arange(2)) == ["line 2", "line 4"]

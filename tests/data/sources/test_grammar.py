@@ -140,3 +140,27 @@ def test_a_column_of_numbers_is_that_of_pandas_where_pandas_reads_it():
     exact = {} if pd.__version__ >= "3.1" else {"float_precision": "round_trip"}
     np.testing.assert_array_equal(values, pd.read_csv(data, **exact)["a"])
     assert not wrong.any()
+
+
+@pytest.mark.parametrize("word", ["9007199254740992", "9007199254740992.0", "9.007199254740992e15"])
+def test_a_whole_number_that_means_missing_is_told_from_its_neighbors(word):
+    texts = ["9007199254740991", "9007199254740992", "9007199254740993", "9007199254740992.00"]
+    missing = MissingTexts([word])
+    assert [text in missing for text in texts] == [False, True, False, True]
+    values, wrong = missing.to_numbers(texts)
+    assert np.isnan(values).tolist() == [False, True, False, True]
+    assert not wrong.any()
+    file = io.BytesIO("\n".join(["x,y", *(f"{text},{text}" for text in texts)]).encode() + b"\n")
+    with_word = gd.CsvSource(file, target="y", na=[word], missing="drop", dtype="float64")
+    assert (with_word.rows, with_word.dropped) == (2, 2)
+    assert with_word.take(slice(0, 2))[1].tolist() == [9007199254740991, 9007199254740993]
+
+
+@given(st.lists(st.sampled_from([*NUMBERS, *MISSING, *TEXTS, "-999", "-999.0", "\x1c1", "1\n"])))
+def test_a_column_is_read_as_its_cells_are(texts):
+    for missing in (MissingTexts(), MissingTexts(["-999", "x"]), MissingTexts(usual=False)):
+        values, wrong = missing.to_numbers(texts)
+        numbers = [math.nan if text in missing else read_number(text) for text in texts]
+        assert wrong.tolist() == [number is None for number in numbers]
+        expected = [math.nan if number is None else number for number in numbers]
+        np.testing.assert_array_equal(values, np.array(expected, dtype=np.float64))

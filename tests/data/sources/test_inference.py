@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 import minigd as gd
-from minigd.data.tables.inference import MOST_LEVELS
+from minigd.data.tables.column_problems import MOST_LEVELS
 from minigd.data.tables.remedy import TableWarning
 
 properties = examples(15)
@@ -539,3 +539,137 @@ def test_a_whole_target_that_the_dtype_makes_one_is_refused_where_it_is_trained_
             else:
                 with pytest.raises(gd.DataError, match=rf"y'? goes from {offset}(\.0)? to"):
                     trainer.fit(batches, epochs=1)
+
+
+# Found at the start, and not in the first epoch --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "problem"),
+    [
+        (
+            "c,y\na,1\nz,2\n",
+            {"categories": {"c": ["a", "b"]}},
+            "'z' is not among the 2 values known",
+        ),
+        ("c,y\n1,a\n2,z\n", {"classes": ["a", "b"]}, "'z' is not among the 2 values known"),
+        ("c,y\n1,1\n1e39,2\n", {"dtype": "float32"}, "1e+39 does not fit float32"),
+        (
+            "c,y\n1,1\n-1e39,2\n",
+            {"dtype": "float32", "missing": 0.0},
+            "-1e+39 does not fit float32",
+        ),
+        ("c,y\n1,1\n2,1e39\n3,0.5\n", {"dtype": "float32"}, "1e+39 does not fit float32"),
+        ("c,y\n1,0.5\n2,1e39\n", {"dtype": "float32"}, "1e+39 does not fit float32"),
+        ("c,y\n1,1\n70000,2\n", {"dtype": "float16"}, "70000.0 does not fit float16"),
+    ],
+)
+def test_what_no_epoch_could_read_is_refused_at_once(text, options, problem):
+    for block_size in (4, 1 << 20):
+        with pytest.raises(gd.DataError) as caught:
+            csv(text, target="y", block_size=block_size, **options)
+        assert f"line 3, column '{'y' if ',z' in text or ',1e39' in text else 'c'}'" in str(
+            caught.value
+        )
+        assert problem in str(caught.value)
+
+
+def test_whole_targets_beyond_the_dtype_of_x_are_read():
+    assert whole(csv("c,y\n1,1\n2,70000\n", target="y", dtype="float16"))[1].tolist() == [1, 70000]
+
+
+def test_rows_that_are_dropped_may_hold_what_is_not_known():
+    source = csv("c,x,y\na,1,1\nz,,2\n", target="y", categories={"c": ["a"]}, missing="drop")
+    assert (source.rows, source.dropped) == (1, 1)
+
+
+@pytest.mark.parametrize("block_size", [60, 400, 1 << 20])
+def test_big_whole_numbers_may_be_classes_beside_texts(block_size):
+    cells = [str(2**53 + 1)]
+    cells += [str(i % 3) for i in range(250)] + [f"k{i % 5}" for i in range(900)]
+    text = lines("x,y", [f"{i},{cell}" for i, cell in enumerate(cells)])
+    source = csv(text, target="y", block_size=block_size)
+    assert source.classes == sorted(set(cells))
+    assert [source.classes[k] for k in whole(source)[1]] == cells
+
+
+@pytest.mark.parametrize("word", ["NA", "NA ", " NA", "NA\u00a0", "null "])
+def test_a_level_that_is_named_is_a_value_with_blanks_around_it(word):
+    source = csv(f"c,y\n{word},1\nZA,2\n", target="y", categories={"c": [word.strip(), "ZA"]})
+    assert whole(source)[0].tolist() == [[1, 0], [0, 1]]
+
+
+def test_a_word_with_blanks_is_named_once():
+    with pytest.warns(TableWarning, match=r"3 rows left out, because 'NA' .* with na=\['NA'\]$"):
+        csv('c,y\nNA,1\nNA ,2\n"NA\u00a0",4\nb,3\n', target="y", missing="drop")
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["True", "False", "1", "0"],
+        ["1", "0", "true"],
+        ["TRUE", *map(str, range(9))],
+        ["1", "false"],
+    ],
+)
+@pytest.mark.parametrize("target", ["x", "y"])
+def test_truth_values_among_numbers_are_refused(cells, target):
+    text = lines("x,y", [f"{cell},{i + 0.5}" for i, cell in enumerate(cells)])
+    with pytest.raises(gd.DataError, match="truth values such as") as caught:
+        csv(text, target=target)
+    assert "write truth values as 1 and 0" in str(caught.value)
+    assert "na=" not in str(caught.value)
+    text = text.replace("rue", "").replace("alse", "")
+    plain = [cell.upper().replace("TRUE", "1").replace("FALSE", "0") for cell in cells]
+    csv(lines("x,y", [f"{cell},{i + 0.5}" for i, cell in enumerate(plain)]), target=target)
+
+
+@pytest.mark.parametrize("block_size", [4, 1 << 20])
+def test_a_header_once_more_among_texts_is_refused(block_size):
+    with pytest.raises(gd.DataError, match="line 4: the header once more"):
+        csv("a,y\nu,p\nv,q\na,y\nu,p\n", target="y", block_size=block_size)
+    # A cell may be called as its column, and a whole row may be in other places than the header's.
+    assert csv("a,y\nu,p\na,q\nv,y\n", target="y", block_size=block_size).rows == 3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["1234567890123456789.5", "1234567890123456790"],
+        ["1234567890123456789.5", "1234567890123456789.75"],
+        ["9007199254740993.5", "9007199254740993", "9007199254740993.25"],
+    ],
+)
+def test_fractions_that_float64_makes_one_are_refused(cells, dtype):
+    rows = [f"{i},{cell}" for i, cell in enumerate(cells * 20)]
+    with pytest.raises(gd.DataError, match=f"goes from {min(cells)}"):
+        csv(lines("x,y", rows), target="y", dtype=dtype)
+    columns = {"x": np.arange(len(rows)), "y": [decimal.Decimal(cell) for cell in cells * 20]}
+    with pytest.raises(gd.DataError, match=f"goes from {min(cells)}"):
+        gd.IterableSource([columns], target="y", dtype=dtype)
+
+
+def test_fractions_with_many_digits_that_differ_in_the_first_ones_are_read():
+    y = whole(csv("x,y\n1,1234567890123456789.5\n2,3\n", target="y"))[1]
+    assert y.tolist() == [1234567890123456789.5, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (decimal.Decimal("Infinity"), "row 0, column 'x': inf is not finite"),
+        (decimal.Decimal("-1e400"), "row 0, column 'x': -inf is not finite"),
+        (10**400, "row 0, column 'x': inf is not finite"),
+        (-(10**400), "row 0, column 'x': -inf is not finite"),
+        (np.complex64(1 + 2j), "column 'x' holds values of type complex64"),
+        (1 + 2j, "column 'x' holds values of type complex"),
+    ],
+)
+@pytest.mark.parametrize("column", ["x", "y"])
+def test_objects_that_are_no_finite_numbers_are_refused(value, problem, column):
+    other = "y" if column == "x" else "x"
+    columns = {column: pd.Series([value, 1], dtype=object), other: [1.0, 2.0]}
+    with pytest.raises(gd.DataError, match=problem.replace("'x'", f"'{column}'")):
+        gd.IterableSource([columns], target="y", dtype="float64")

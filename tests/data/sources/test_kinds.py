@@ -470,3 +470,11 @@ def test_a_table_that_is_packed_twice_or_by_old_lzma_is_named(tmp_path):
         gd.CsvSource(old, target="y")
     with lzma.open(old) as file:
         assert gd.CsvSource(file, target="y").rows == 50
+
+
+def test_a_file_object_without_a_name_is_told_no_command():
+    for program, head in (("zstd", b"\x28\xb5\x2f\xfd"), ("7z", b"7z\xbc\xaf\x27\x1c")):
+        with pytest.raises(gd.DataError) as caught:
+            gd.CsvSource(io.BytesIO(head + bytes(100)))
+        assert str(caught.value).endswith("; unpack it")
+        assert program in str(caught.value)

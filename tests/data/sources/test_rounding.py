@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import minigd as gd
-from minigd.data.tables.precision import Rounding, check_rounding
+from minigd.data.tables.precision import WIDER_MODEL, Rounding, check_rounding
 
 properties = examples(50)
 
@@ -118,8 +118,8 @@ def test_targets_are_refused_in_words(backend):
             check_rounding(x, backend.asarray(y), "float32")
         assert str(caught.value) == (
             f"y goes from {float(y.min())!r} to {float(y.max())!r}, and numbers there are 64 apart "
-            "in float32, which can't tell its values from each other: subtract a number near them "
-            "first, or use dtype='float64'"
+            "in float32, which can't tell its values from each other; subtract a number near them "
+            "first, or give the model dtype='float64'"
         )
         np.testing.assert_array_equal(y, before)
         quiet(x, backend.asarray(y), "float64")
@@ -231,7 +231,7 @@ def test_float64_is_advised_where_it_helps():
     for base, helps in ((10**9, True), (2**53, True), (2**58, False), (2**62, False)):
         rounding = Rounding("float32")
         rounding.add((base + np.arange(50)).reshape(-1, 1))
-        assert ("float64" in rounding.sentence("y", 0)) is helps
+        assert (WIDER_MODEL in rounding.problem("y", 0, WIDER_MODEL)) is helps
         wider = Rounding("float64")
         wider.add((base + np.arange(50)).reshape(-1, 1))
         assert bool(wider.lost[0]) is not helps

@@ -5,6 +5,7 @@ The oracle is pandas: columns chosen by name, one-hot by the first table's level
 
 import io
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -208,3 +209,106 @@ def test_an_index_is_that_of_the_rows_that_the_schema_keeps(tmp_path):
     other = schema.replace(levels={"color": ["red"]})
     with pytest.raises(gd.CheckpointError, match="is the index of other data"):
         gd.CsvSource(path, schema=other, index_path=index).take(np.array([0]))
+
+
+# Whole numbers of another table ------------------------------------------------------------------
+
+
+def integers(values, dtype):
+    return {"x": np.arange(len(values), dtype="float64"), "y": np.array(values, dtype)}
+
+
+@pytest.mark.parametrize(
+    ("fitted", "dtype", "given", "other", "row"),
+    [
+        ([1, 2], "int64", [3, 2**63 + 1], "uint64", 1),
+        ([1, 2**63 + 5], "uint64", [-1, 3], "int64", 0),
+        ([1, 2**63 + 5], "uint64", [3, 4, -(2**20)], "int32", 2),
+        ([1, 2**60 + 1], "int64", [2**63, 1], "uint64", 0),
+        ([1, 2**60 + 1], "int64", [1, 2**64], "object", 1),
+    ],
+)
+def test_whole_numbers_never_wrap(fitted, dtype, given, other, row):
+    schema = gd.IterableSource([integers(fitted, dtype)], target="y").schema
+    source = gd.IterableSource([integers(fitted, dtype)], schema=schema)
+    assert whole(source)[1].tolist() == fitted
+    words = re.escape(f"row {row}, column 'y': {given[row]} does not fit {dtype}")
+    with pytest.raises(gd.DataError, match=words):
+        gd.IterableSource([integers(given, other)], schema=schema)
+
+
+@pytest.mark.parametrize("text", ["9007199254740993", "-9007199254740993", "1e300"])
+def test_digits_that_are_lost_are_not_shown(text):
+    schema = csv("x,y\n1,1\n2,2\n", target="y").schema
+    with pytest.raises(
+        gd.DataError, match=r"line 2, column 'y': the number is beyond 2\*\*53, and"
+    ):
+        csv(f"x,y\n1,{text}\n", schema=schema)
+
+
+@pytest.mark.parametrize("classes", [[False, True], [True, False], ["True", "False"]])
+@pytest.mark.parametrize(
+    "cells", [("True", "False"), ("true", "false"), ("TRUE", "FALSE"), ("1", "0"), ("1.0", "0.0")]
+)
+def test_truth_values_are_classes_and_levels_however_they_are_written(classes, cells):
+    text = f"c,y\n{cells[0]},{cells[1]}\n{cells[1]},{cells[0]}\n"
+    names = [str(one) for one in classes]
+    true = names.index("True")
+    source = csv(text, target="y", classes=classes, categories={"c": classes})
+    again = csv(text, schema=Schema(**source.schema.state_dict()))
+    for rows in (source, again):
+        x, y = whole(rows)
+        assert rows.classes == names
+        assert y.tolist() == [1 - true, true]
+        assert x[:, true].tolist() == [1, 0]
+
+
+def test_a_truth_value_beside_other_levels_is_a_text():
+    with pytest.raises(gd.DataError, match="'true' is not among the 3 values known"):
+        csv("c,y\ntrue,1\n", target="y", categories={"c": ["True", "False", "maybe"]})
+
+
+@pytest.mark.parametrize("words", [["NA"], ["NA", "null", "NA", " NA "]])
+def test_rows_that_leave_for_a_usual_word_are_named_with_a_schema_too(words):
+    schema = csv("c,x,y\nZA,1,1\nDE,2,2\n", target="y", missing="drop").schema
+    text = "c,x,y\nZA,1,1\n" + "".join(f"{word},2,2\n" for word in words)
+    with pytest.warns(
+        UserWarning, match="rows? left out, because 'NA' in column 'c'.*keep_default"
+    ):
+        source = csv(text, schema=schema)
+    assert source.first_dropped.endswith("line 3, column 'c': 'NA' means a missing value")
+    assert sum(source.missing_words["c"].values()) == len(words) == source.dropped
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert csv(text, schema=schema, na=["NA", "null"]).dropped == len(words)
+
+
+def test_a_word_that_becomes_zeros_is_named():
+    text = "c,x,y\nNA,1,1\nZA,2,2\nDE,,3\n"
+    for options in ({"target": "y", "missing": 0.0}, {"schema": None}):
+        if "schema" in options:
+            options["schema"] = csv(text, target="y", missing=0.0, na=["NA"]).schema
+        with pytest.warns(UserWarning, match="1 row with 0 at all levels, because 'NA' in column"):
+            source = csv(text, **options)
+        assert source.missing_words == {"c": {"NA": 1}}
+        assert whole(source)[0][0].tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("odd", [["q"], ["q", "r"], ["q", "r", "s"], ["q", "r", "s", "t"]])
+def test_all_odd_texts_of_a_block_are_in_one_remedy_that_works(odd):
+    schema = csv("x,z,y\n1,1,1\n2,2,2\n", target="y").schema.replace(missing="drop")
+    text = "x,z,y\n1,1,1\n" + "".join(f"{word},{word},2\n" for word in odd)
+    with pytest.raises(gd.DataError, match=r"line 3, column 'x': 'q' is not a number") as caught:
+        csv(text, schema=schema)
+    na = [remedy.options["na"] for remedy in caught.value.remedies]
+    assert na == ([odd] if len(odd) <= 3 else [])
+    if na:
+        assert csv(text, schema=schema, na=na[0]).dropped == len(odd)
+
+
+def test_a_schema_is_not_told_to_leave_a_column_out():
+    schema = gd.IterableSource([{"x": [1.0], "y": [2.0]}], target="y").schema
+    for odd in ([[1, 2]], [{"a": 1}], [b"x"], [1 + 2j]):
+        with pytest.raises(gd.DataError, match="column 'x' holds values of type") as caught:
+            gd.IterableSource([{"x": pd.Series(odd, dtype=object), "y": [2.0]}], schema=schema)
+        assert "exclude" not in str(caught.value)

@@ -1,0 +1,99 @@
+"""The files of a CSV source: how they are opened, and whether they are still the same."""
+
+import contextlib
+import gzip
+import os
+import threading
+import zlib
+from typing import Any, BinaryIO, NamedTuple
+
+from minigd.data.sources.file_kinds import GZIP
+from minigd.errors import DataError
+
+
+class Part(NamedTuple):
+    """One file, as the first pass found it."""
+
+    name: str
+    opened: Any  # a path, or the caller's file object
+    size: int
+    stamp: tuple[int, ...]  # times of the file, which change with every edit
+    checksum: int
+    body: int  # where the rows begin, after the header
+    line: int  # and on which line
+
+
+def check_unchanged(part: Part) -> Part:
+    """Refuse a file that has changed; one that was only touched is the same, with a new stamp."""
+    if not isinstance(part.opened, str | os.PathLike):
+        return part
+    stamp = stamp_of(part.opened)
+    if stamp == part.stamp:
+        return part
+    found = size = 0
+    with open(part.opened, "rb") as file:
+        while chunk := file.read(1 << 20):
+            found, size = zlib.adler32(chunk, found), size + len(chunk)
+    if (size, found) != (part.size, part.checksum):
+        raise DataError(
+            f"{part.name} has changed since it was opened: open it again with a new CsvSource"
+        )
+    return part._replace(stamp=stamp)
+
+
+def open_file(given: Any, raw: bool = False) -> contextlib.AbstractContextManager[BinaryIO]:
+    """Open a path, or rewind a file object, and unpack gzip unless `raw`."""
+    if isinstance(given, str | os.PathLike):
+        file = open(given, "rb")  # noqa: SIM115  (the caller closes it)
+        if not raw and file.read(2) == GZIP:
+            file.close()
+            return gzip.open(given, "rb")  # type: ignore[return-value]
+        file.seek(0)
+        return file
+    given.seek(0)
+    start = given.read(2)
+    if isinstance(start, str):
+        raise TypeError("a file object of text was given: open the file in binary mode, 'rb'")
+    own: Any = _OwnPlace(given)
+    if not raw and start == GZIP:
+        return gzip.GzipFile(fileobj=own)  # type: ignore[return-value]
+    return contextlib.nullcontext(own)
+
+
+def length_of_lines(file: BinaryIO, lines: int) -> int:
+    """Return how many bytes the next lines of a file take."""
+    length = 0
+    while lines and (chunk := file.read(1 << 16)):
+        for _ in range(lines):
+            end = chunk.find(b"\n") + 1
+            if not end:
+                length += len(chunk)
+                break
+            length, lines, chunk = length + end, lines - 1, chunk[end:]
+    return length
+
+
+class _OwnPlace:
+    """A reader of the caller's file object at a place of its own, so that several can read it."""
+
+    _lock = threading.Lock()
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._at = file, 0
+
+    def seek(self, offset: int) -> None:
+        self._at = offset
+
+    def read(self, size: int = -1) -> bytes:
+        with self._lock:
+            self._file.seek(self._at)
+            data = self._file.read(size)
+        self._at += len(data)
+        return data
+
+
+def stamp_of(path: str | os.PathLike[str]) -> tuple[int, ...]:
+    """Return the times and the size of a file, by which an edit shows."""
+    # The time of the last change of the entry shows an edit after which the other was put back.
+    now = os.stat(path)
+    return now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino

@@ -1,0 +1,137 @@
+"""Where each row of CSV files starts, so that rows can be read in any order."""
+
+import mmap
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minigd.data.sources.csv_files import open_file
+from minigd.data.sources.file_kinds import GZIP
+from minigd.errors import CheckpointError, DataError
+from minigd.storage import npz
+from minigd.types import Array
+
+
+class RowIndex:
+    """The offsets of all rows, made when they are first asked for, or read from a file.
+
+    Parameters
+    ----------
+    source : CsvSource
+    path : path, optional
+        Where to keep it.
+    """
+
+    def __init__(self, source: Any, path: str | os.PathLike[str] | None) -> None:
+        self._source, self._path = source, path
+        self._parts = source._parts
+        self._starts: list[Array] | None = None
+        self._maps: dict[int, Any] = {}
+
+    @property
+    def starts(self) -> list[Array]:
+        """For each file, where each row starts, and where the last one ends."""
+        if self._starts is None:
+            for part in range(len(self._parts)):
+                self._map(part)
+            kept = self._load()
+            self._starts = self.build() if kept is None else kept
+            if kept is None and self._path is not None:
+                named = {f"starts{i}": starts for i, starts in enumerate(self._starts)}
+                key = self._key()
+                npz.write(self._path, {"kind": "index", **key}, named)
+        return self._starts
+
+    def build(self) -> list[Array]:
+        """Read all files, and return where their rows start."""
+        # One vector for all files, as long as it will be: nothing is put together afterwards.
+        whole = np.empty(self._source.rows + len(self._parts), dtype=np.int64)
+        result, at = [], 0
+        for part in range(len(self._parts)):
+            first, end = at, 0
+            for block in self._source._watched(part, "an index of"):
+                starts = block.starts
+                end = block.offset + int(block.ends[-1]) + 1
+                if self._source.schema.drops:
+                    # A row that is dropped lies after one that is kept, is read with it, and is
+                    # dropped again.
+                    _, _, kept = self._source._encode(block, part)
+                    starts = starts if kept is None else starts[kept]
+                np.add(starts, block.offset, out=whole[at : at + len(starts)])
+                at += len(starts)
+            whole[at] = end
+            at += 1
+            result.append(whole[first:at])
+        return result
+
+    def read(self, part: int, starts: Array, wanted: Array) -> bytes:
+        """Return the rows of one file with these numbers, which are in order."""
+        whole = self._map(part)
+        # Neighbours in the file are one piece.
+        breaks = np.flatnonzero(np.diff(wanted) != 1) + 1
+        begins = starts[wanted[np.concatenate(([0], breaks))]].tolist()
+        ends = starts[wanted[np.concatenate((breaks, [len(wanted)])) - 1] + 1].tolist()
+        pieces = [whole[a:b] for a, b in zip(begins, ends, strict=True)]
+        # The last row of the file may lack its newline, and be asked for more than once.
+        for i in range(len(pieces) - 1, -1, -1):
+            if pieces[i].endswith(b"\n"):
+                break
+            pieces[i] += b"\n"
+        return b"".join(pieces)
+
+    def forget(self, part: int) -> None:
+        """Open a file again when it is read next."""
+        self._maps.pop(part, None)
+
+    def _map(self, part: int) -> Any:
+        if part not in self._maps:
+            opened = self._parts[part].opened
+            with open_file(opened, raw=True) as file:
+                if isinstance(opened, str | os.PathLike):
+                    whole: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                else:
+                    whole = file.read()
+            if whole[:2] == GZIP:
+                raise DataError(
+                    f"{self._parts[part].name} is gzipped, and rows in the middle of it can't be "
+                    "reached: unpack it, or use source.cache(folder), or a shuffle buffer"
+                )
+            self._maps[part] = whole
+        return self._maps[part]
+
+    def _key(self) -> dict[str, Any]:
+        """Return what the index depends on: the files, and which rows of them are dropped."""
+        source = self._source
+        schema = source.schema
+        dropping = None
+        if schema.drops:
+            # Which rows are dropped depends on the columns in use, and on what counts as missing.
+            known = [schema.missing, schema.levels if schema.unknown == "drop" else None]
+            dropping = [sorted(schema.columns), sorted(source._missing.own), source._strip, *known]
+            # A usual word that is named as a level is a value; few indexes know of such.
+            words = {
+                column: sorted(word for word in named if word in source._missing)
+                for column, named in schema.kinds.named.items()
+            }
+            if any(words.values()):
+                dropping.append({column: kept for column, kept in words.items() if kept})
+        return {
+            "files": [[p.size, p.checksum, p.body] for p in self._parts],
+            "separator": source._separator.decode(),
+            "dropped": dropping,
+            **source._unusual(),
+        }
+
+    def _load(self) -> list[Array] | None:
+        if self._path is None or not Path(self._path).exists():
+            return None
+        description, arrays = npz.read(self._path)
+        own = {"keep_default_na": True, **self._key()}
+        if {key: description.get(key, key == "keep_default_na") for key in own} != own:
+            raise CheckpointError(
+                f"{os.fspath(self._path)!r} is the index of other data than "
+                f"{self._parts[0].name}: delete it, and it is made again"
+            )
+        return [arrays[f"starts{i}"] for i in range(len(self._parts))]

@@ -1,0 +1,178 @@
+"""Rows of a CSV parsed by pandas, which converts only what the grammar takes for numbers."""
+
+import io
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigd.backends.on_demand import optional
+from minigd.data.sources.csv_blocks import squeeze
+from minigd.data.tables.grammar import MissingTexts
+from minigd.data.tables.schema import ColumnKinds
+from minigd.types import Array
+
+BOM = b"\xef\xbb\xbf"
+"""What may stand at the beginning of a file in UTF-8, and no cell begins with."""
+
+
+class NotNumbers(ValueError):
+    """Texts in columns of numbers, of which the first one is at a row of a frame."""
+
+    def __init__(self, row: int, column: str, texts: list[str], columns: list[str]) -> None:
+        super().__init__(f"column {column!r}: {texts[0]!r} is not a number")
+        self.row, self.column, self.texts, self.columns = row, column, texts, columns
+
+
+class Parser:
+    """Makes frames of whole rows.
+
+    Parameters
+    ----------
+    columns, used : sequence of str
+        All columns of the file in their order, and those that are read.
+    separator : bytes
+        As `csv_blocks.scan`.
+    spaces : bool
+        Whether spaces after a separator are skipped.
+    missing : MissingTexts
+    strip : str
+        Characters taken off the end of every text.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[str],
+        used: Sequence[str],
+        separator: bytes,
+        spaces: bool,
+        missing: MissingTexts,
+        strip: str,
+    ) -> None:
+        self._pandas = import_pandas()
+        self._columns, self.used = columns, used
+        self._places = {column: i for i, column in enumerate(columns)}
+        self._separator, self._spaces = separator, spaces
+        self._missing, self._strip = missing, strip
+
+    def read(self, data: bytes, kinds: ColumnKinds) -> tuple[Any, dict[str, Array]]:
+        """Return rows as a frame, and its columns of text as they are written.
+
+        A missing number is NaN and a missing text is None.
+        """
+        as_text = [c for c in self.used if c in kinds.texts or c in kinds.whole]
+        numbers = [c for c in self.used if c not in as_text]
+        try:
+            frame = self._read_numbers(data, numbers)
+            odd = self._maybe_others(data, frame, numbers)
+            read = self.read_texts(data, odd) if odd else {}
+        except ValueError:
+            frame = read = self.read_texts(data, self.used)
+            odd = numbers
+        changed = self._to_numbers({c: read[c] for c in odd}, self._missing.to_numbers)
+        whole = {c: frame[c] for c in kinds.whole}
+        changed |= self._to_numbers(whole, self._missing.to_whole)
+        written = {c: frame[c].to_numpy(object) for c in kinds.texts}
+        for column, texts in written.items():
+            changed[column] = self._missing.to_texts(texts, kinds.named.get(column, ()))
+            if self._strip:
+                stripped = self._pandas.Series(changed[column], dtype=object)
+                changed[column] = stripped.str.rstrip(self._strip).to_numpy(object)
+        if changed:
+            # The others stay together: a frame of thousands of series would take seconds.
+            new = {
+                c: self._pandas.Series(values, index=frame.index, copy=False, dtype=values.dtype)
+                for c, values in changed.items()
+            }
+            rest = frame.drop(columns=list(changed))
+            new = self._pandas.DataFrame(new, index=frame.index, copy=False)
+            frame = self._pandas.concat([rest, new], axis=1) if len(rest.columns) else new
+        return frame, written
+
+    def _to_numbers(self, columns: Mapping[str, Any], convert: Any) -> dict[str, Array]:
+        """Return columns of text as the numbers that the grammar makes of them."""
+        converted = {column: convert(texts) for column, texts in columns.items()}
+        wrong = {column: odd for column, (_, odd) in converted.items() if odd.any()}
+        if wrong:
+            column = min(wrong, key=lambda c: int(np.argmax(wrong[c])))
+            row = int(np.argmax(wrong[column]))
+            texts = [columns[column].iloc[row]]
+            for other, odd in wrong.items():
+                texts += columns[other][odd].tolist()
+            raise NotNumbers(row, column, list(dict.fromkeys(texts)), list(wrong))
+        return {column: values for column, (values, _) in converted.items()}
+
+    def _maybe_others(self, data: bytes, frame: Any, numbers: Collection[str]) -> list[str]:
+        """Return columns of whose cells pandas and the grammar may think otherwise."""
+        maybe = self._maybe_true(data, frame, numbers)
+        beyond = self._missing.beyond_float
+        if beyond:
+            maybe += [c for c in numbers if c not in maybe and frame[c].isin(beyond).any()]
+        return maybe
+
+    def _maybe_true(self, data: bytes, frame: Any, numbers: Collection[str]) -> list[str]:
+        """Return columns that pandas may have read as truth values, which it makes 0 and 1."""
+        if not any(mark in data for mark in (b"u", b"U", b"l", b"L")):
+            return []
+        lower = data.lower()
+        if b"true" not in lower and b"false" not in lower:
+            return []
+        first = dict(zip(frame.columns, frame.iloc[0], strict=True)) if len(frame) else {}
+        maybe = [c for c in numbers if c in first and (first[c] in (0, 1) or first[c] != first[c])]
+        return [c for c in maybe if ((frame[c] == 0) | (frame[c] == 1) | frame[c].isna()).all()]
+
+    def _read_numbers(self, data: bytes, numbers: Collection[str]) -> Any:
+        """Return the columns in use: `numbers` as float64, the others as they are written.
+
+        Raises
+        ------
+        ValueError
+            If pandas doesn't take a cell of the numbers for one.
+        """
+        # One dtype, and columns by number, take pandas a fifth less time than a dtype and a name
+        # each; a block is small already, and need not be read in pieces.
+        kinds: Any = np.float64
+        missing: Any = self._missing.parsed_as_nan
+        if len(numbers) < len(self.used):
+            kinds = {self._places[c]: np.float64 if c in numbers else object for c in self.used}
+            missing = {self._places[c]: missing for c in numbers}
+        return self._read_csv(data, self.used, dtype=kinds, na_values=missing)
+
+    def read_texts(self, data: bytes, columns: Collection[str]) -> Any:
+        """Return some columns as they are written."""
+        return self._read_csv(data, columns, dtype=object, na_filter=False)
+
+    def _read_csv(self, data: bytes, columns: Collection[str], **options: Any) -> Any:
+        places = sorted(self._places[column] for column in columns)
+        if data.startswith(BOM):
+            # Here it is part of a cell, and pandas would drop it; a blank line is not a row.
+            data = b"\n" + data
+        frame = self._pandas.read_csv(
+            io.BytesIO(squeeze(data, self._separator)),
+            header=None,
+            names=range(len(self._columns)),
+            usecols=places if len(places) < len(self._columns) else None,
+            index_col=False,
+            sep=self._separator[:1].decode(),
+            # Looking for spaces costs a tenth of the time, and most files have none there.
+            skipinitialspace=self._spaces and b" " in data,
+            keep_default_na=False,
+            engine="c",
+            low_memory=False,
+            **options,
+            **_exact(self._pandas),
+        )
+        names = [self._columns[place] for place in places]
+        frame.columns = self._pandas.Index(names, dtype=object)
+        return frame
+
+
+def import_pandas() -> Any:
+    """Return pandas, or say how to get it."""
+    return optional("pandas", "a table")
+
+
+def _exact(pandas: Any) -> dict[str, str]:
+    # From 3.1 on pandas reads numbers exactly by default, and warns of the option.
+    version = tuple(int(part) for part in pandas.__version__.split(".")[:2])
+    return {} if version >= (3, 1) else {"float_precision": "round_trip"}

@@ -1,0 +1,87 @@
+"""Rows of Parquet files, as pyarrow reads them."""
+
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from minigd.backends.on_demand import optional
+from minigd.data.sources.csv_layout import unnamed_among, warn_of_unnamed
+from minigd.data.sources.file_kinds import check_kind
+from minigd.data.sources.iterable import IterableSource
+from minigd.data.tables.schema import Schema
+from minigd.errors import DataError
+
+
+class ParquetSource(IterableSource):
+    """Rows of Parquet files, a row group or a part of one at a time.
+
+    The index of a frame that pandas wrote is a column like others; one without a name,
+    ``__index_level_0__``, is warned of.
+
+    Parameters
+    ----------
+    path : path, or a list of them
+    target, features, exclude, missing, categories, classes, schema, dtype
+        As `CsvSource`.
+    block_rows : int, default 65,536
+        Rows read at a time; it changes nothing but speed and memory.
+
+    Raises
+    ------
+    DataError
+        As `CsvSource`, with the row in place of the line.
+    ImportError
+        If pyarrow is missing; it says what to install.
+    """
+
+    def __init__(
+        self,
+        path: Any,
+        target: str | Sequence[str] | None = None,
+        *,
+        features: Sequence[str] | None = None,
+        exclude: Collection[str] = (),
+        missing: str | float = "error",
+        categories: Mapping[str, Sequence[Any]] | None = None,
+        classes: Sequence[Any] | None = None,
+        schema: Schema | None = None,
+        dtype: Any = "float32",
+        block_rows: int = 65_536,
+    ) -> None:
+        arrow_errors = optional("pyarrow.lib", "a Parquet file").ArrowException
+        parquet = optional("pyarrow.parquet", "a Parquet file")
+        paths = path if isinstance(path, list | tuple) else [path]
+        for one in paths:
+            check_kind(one, "parquet")
+
+        def pieces() -> Iterator[Any]:
+            for one in paths:
+                try:
+                    with parquet.ParquetFile(one) as file:
+                        # Without what pandas noted, its index is a column like others.
+                        for batch in file.iter_batches(batch_size=block_rows):
+                            yield batch.replace_schema_metadata(None)
+                except (arrow_errors, OSError) as error:
+                    # An error of the system has a number, such as that of a file that isn't there.
+                    if getattr(error, "errno", None) is not None:
+                        raise
+                    raise DataError(f"{one} is no Parquet file, or damaged: {error}") from error
+
+        # A file that is none is refused by the first pass, in words.
+        with contextlib.suppress(arrow_errors, OSError):
+            self._whole = sum(parquet.read_metadata(one).num_rows for one in paths)
+        super().__init__(
+            pieces,
+            target,
+            features=features,
+            exclude=exclude,
+            missing=missing,
+            categories=categories,
+            classes=classes,
+            schema=schema,
+            dtype=dtype,
+            name=", ".join(str(one) for one in paths),
+        )
+        if schema is None and self.schema is not None:
+            unnamed = unnamed_among(self.schema.features, features or ())
+            warn_of_unnamed(unnamed, self._name, stacklevel=3)

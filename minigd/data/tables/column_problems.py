@@ -1,0 +1,195 @@
+"""What may be wrong with a column as a whole, such as texts among numbers, and its remedies."""
+
+import re
+import unicodedata
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigd.data.labels import read_truth
+from minigd.data.tables.grammar import read_number
+from minigd.data.tables.places import Place
+from minigd.data.tables.remedy import Remedy, TableError
+from minigd.data.tables.schema import MISSING_LEVEL
+
+MOST_LEVELS = 100
+"""A column with more different texts than this is free text, unless its levels are given."""
+
+FEW_TEXTS = 3
+"""As many different texts among numbers may mean a missing value; more are codes."""
+
+_MOST_NAMED = 8  # columns in one message; the remedy has all of them
+
+_DATE = re.compile(
+    r"\d{4}[-/.]\d\d?([-/.]\d\d?)?([T ].*)?|(1[5-9]|2[01])\d\d(0[1-9]|1[0-2])[0-3]\d([T ].*)?"
+    r"|\d{1,2}[-./]\d{1,2}[-./]\d{2,4}.*"
+    r"|\d{1,2}:\d\d(:\d\d)?|[A-Z][a-z]{2,8}\.? \d{1,2},? \d{4}|\d{1,2} [A-Z][a-z]{2,8}\.? \d{4}"
+)
+# What numbers wear in other notations: 1,234  $5  12%  1 000  −1
+_DRESS = str.maketrans("−", "-", ",.$€£%_'’ \u00a0\u2009\u202f\u066b\u066c\uff0c\uff0e")
+
+WRITE_TRUTHS = Remedy("write truth values as 1 and 0")
+
+
+def may_be_missing(texts: Sequence[str]) -> list[Remedy]:
+    """Return what to do about texts among numbers that may mean a missing value, if they may."""
+    if len(texts) > FEW_TEXTS:
+        return []
+    what = "it means a missing value" if len(texts) == 1 else "such texts mean missing values"
+    return [Remedy(f"if {what}, pass {{}}", {"na": list(texts)})]
+
+
+class Problem(NamedTuple):
+    """What is wrong with a column as a whole."""
+
+    column: str
+    what: str
+    other: Remedy | None = None
+    """What can be done besides leaving the column out."""
+    odd: Sequence[str] = ()
+    """The few texts among numbers that may mean a missing value, which would mend it."""
+    where: str = ""
+    """Where the first of them is."""
+
+
+def refuse_columns(wrong: Sequence[Problem], targets: Collection[str], name: str) -> None:
+    """Refuse all columns that can't be used, in one message."""
+    if len(wrong) == 1:
+        raise _error(wrong[0], targets, name)
+    if not wrong:
+        return
+    what = [f"{p.column!r} {p.what}" for p in wrong[:_MOST_NAMED]]
+    more = f"; and {len(wrong) - len(what)} more" if len(wrong) > len(what) else ""
+    out = [p.column for p in wrong if not p.odd and p.column not in targets]
+    odd = list(dict.fromkeys(text for p in wrong for text in p.odd))
+    remedies = []
+    if out and odd:
+        words = "leave columns out, and take odd texts for missing values, with {}"
+        remedies.append(Remedy(words, {"exclude": out, "na": odd}))
+    elif out:
+        remedies.append(Remedy("leave columns out with {}", {"exclude": out}))
+    elif odd:
+        remedies.append(Remedy("take odd texts for missing values with {}", {"na": odd}))
+    if any(p.column in targets and not p.odd for p in wrong):
+        remedies.append(Remedy("choose another target"))
+    others = {p.other.words: p.other for p in wrong if p.other is not None}
+    remedies += [other for other in others.values() if other.shell is None]
+    message = f"{name}: {len(wrong)} columns can't be used: {'; '.join(what)}{more}"
+    raise TableError(message, *remedies)
+
+
+def _error(problem: Problem, targets: Collection[str], name: str) -> TableError:
+    """Return the error for one column."""
+    column = problem.column
+    target = column in targets
+    out = Remedy("leave the column out with {}", {"exclude": [column]})
+    remedies = [Remedy("choose another target") if target else out]
+    message = f"{name}: column {column!r} {problem.what}"
+    if problem.odd:
+        first = problem.odd[0]
+        missing = may_be_missing(problem.odd)
+        codes = len(problem.odd) > 1 and all(map(_has_digit, problem.odd))
+        remedies = missing if target else [out, *missing] if codes else [*missing, out]
+        message = (
+            f"{problem.where}, column {column!r}: {first!r} is not a number, and most of the "
+            "column is"
+        )
+    if problem.other is not None:
+        remedies.append(problem.other)
+    return TableError(message, *remedies)
+
+
+class Texts:
+    """What was seen of the texts in a column that may hold numbers."""
+
+    def __init__(self) -> None:
+        self.odd = 0
+        """Values in all rows that are not numbers."""
+        self.kept = self.kept_odd = 0
+        """Values in rows that are kept, and those that are not numbers."""
+        self.first: list[str] = []
+        """The first few different texts that are not numbers."""
+        self.where = ""
+        """Where the first of them is."""
+
+    def note(self, values: Any, counts: Any, place: Place) -> None:
+        """Take note of all rows of a frame."""
+        odd = [text for text in counts.index if read_number(text) is None]
+        self.odd += int(counts[odd].sum()) if odd else 0
+        if odd and not self.where:
+            row = int(np.argmax(values.isin(odd).to_numpy()))
+            self.where = place.where(row)
+            self.first = [values.iloc[row]]
+        self.first += [t for t in odd if t not in self.first][: FEW_TEXTS + 1 - len(self.first)]
+
+    def count(self, counts: Any) -> None:
+        """Count the values of the rows that are kept."""
+        odd = [text for text in counts.index if read_number(text) is None]
+        self.kept += int(counts.sum())
+        self.kept_odd += int(counts[odd].sum()) if odd else 0
+
+
+def _has_digit(text: str) -> bool:
+    """Tell whether a text has a digit, as codes have, and words for a missing value do not."""
+    return any(letter.isdigit() for letter in text)
+
+
+def problem_of_text(
+    column: str, texts: Texts, known: Collection[str], argument: str, name: str, is_text: bool
+) -> Problem | None:
+    """Return what is wrong with a column of text: texts among numbers, free text, dates.
+
+    `known` are its levels so far, and `argument` is what may name them.
+    """
+    levels = set(known) - {MISSING_LEVEL}
+    give_levels = Remedy(f"name its levels with {argument}=...", shell="")
+    sample = min(levels, default="")
+    odd = {text for text in levels if read_number(text) is None}
+    numbers = len(levels) - len(odd)
+    odd.update(texts.first)
+    dressed = [text for text in odd if is_dressed(text)]
+    if 2 * len(dressed) > len(odd):
+        place = f"{min(dressed)!r}"
+        if texts.first[0] in dressed:
+            place = f"{texts.first[0]!r} ({texts.where.removeprefix(f'{name}, ')})"
+        what = f"holds numbers in a notation that is not read, such as {place}"
+        return Problem(column, what, Remedy("write numbers plainly"))
+    if numbers and odd and all(read_truth(text) is not None for text in odd):
+        where = texts.where.removeprefix(f"{name}, ")
+        what = f"holds numbers, and truth values such as {texts.first[0]!r} ({where})"
+        return Problem(column, what, WRITE_TRUTHS)
+    few = texts.odd > 0 and 2 * texts.kept_odd < texts.kept
+    if few or (texts.odd and 2 * numbers > len(levels)):
+        many = f"{texts.odd:,} text{'s' * (texts.odd != 1)}"
+        where = texts.where.removeprefix(f"{name}, ")
+        what = f"holds numbers and {many}, such as {texts.first[0]!r} ({where})"
+        odd_texts = tuple(texts.first) if may_be_missing(texts.first) else ()
+        odd_texts = odd_texts if is_text else ()
+        return Problem(column, what, give_levels, odd_texts, texts.where)
+    dates = sum(_DATE.fullmatch(text) is not None for text in levels)
+    if 2 * dates > len(levels):
+        turn = Remedy("turn dates into numbers first")
+        return Problem(column, f"holds dates such as {sample!r}", turn)
+    fractions = not texts.odd and any("." in text for text in levels)
+    if fractions or (not texts.odd and len(levels) > MOST_LEVELS):
+        what = f"holds numbers written as text, such as {sample!r}"
+        return Problem(column, what, Remedy("turn texts into numbers first"))
+    if len(levels) > MOST_LEVELS:
+        what = f"is free text, with more than {MOST_LEVELS} different values such as {sample!r}"
+        return Problem(column, what, give_levels)
+    return None
+
+
+def is_dressed(value: str) -> bool:
+    """Tell whether a text is a number in a notation that is not read.
+
+    >>> [is_dressed(value) for value in ("2,25", "$5", "\uff11\uff12", "2.25", "?", "2014.05.02")]
+    [True, True, True, False, False, False]
+    """
+    if _DATE.fullmatch(value) is not None or read_number(value) is not None:
+        return False
+    if not value.isascii():
+        # Digits of other scripts, each as the one of 0 to 9 that it means.
+        value = "".join(str(unicodedata.decimal(letter, letter)) for letter in value)
+    return read_number(value.translate(_DRESS)) is not None
