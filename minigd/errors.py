@@ -227,5 +227,9 @@ class Advised(Exception):
         return self.write(in_python)
 
 
+class TooLarge(Advised, DataError):
+    """A number is beyond the model's dtype."""
+
+
 class MissingBackend(Advised, BackendError):
     """A backend is not available, and what to do about it."""

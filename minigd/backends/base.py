@@ -12,7 +12,7 @@ import numpy as np
 
 from minigd.backends.frames import listed, plain
 from minigd.backends.on_demand import call
-from minigd.errors import BackendError, DataError, unknown_name
+from minigd.errors import BackendError, DataError, Remedy, TooLarge, unknown_name
 from minigd.types import Array
 
 
@@ -243,9 +243,11 @@ class Backend:
             lost = np.isfinite(x) & ~np.isfinite(converted)
             if lost.any():
                 index = np.unravel_index(int(np.argmax(lost)), x.shape)
-                raise DataError(
+                raise TooLarge(
                     f"{what} holds {x[index]} at {place(index, rows)}, which is too large for "
-                    f"{dtype}: scale the column, or use dtype='float64'"
+                    f"{dtype}",
+                    Remedy("scale the column"),
+                    Remedy("give the model dtype='float64'", shell=""),
                 )
         return converted
 
