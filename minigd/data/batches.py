@@ -237,19 +237,18 @@ class Batches:
                 f"{self.source.rows} rows do not fill one batch of {batch_size}, and tail='drop' "
                 "would leave none: use tail='keep' or a smaller batch_size"
             )
-        self._weigh(sample_weight, class_weight, own)
+        self._weights: Array | None = self.source.weight
+        self._class_weight: dict[int, float] = {}
+        self._unseen: set[int] = set()  # classes of these that no row was of so far
+        if sample_weight is not None or class_weight is not None or self.weighted:
+            self._weigh(sample_weight, class_weight, own)
 
     def _weigh(self, sample_weight: Any, class_weight: ClassWeight | None, own: Any) -> None:
         """Take the weights: of all rows of an array at once, of a stream's classes as they come."""
-        self._weights: Array | None = None
-        self._class_weight: dict[int, float] = {}
-        self._unseen: set[int] = set()  # classes of these that no row was of so far
         if sample_weight is not None:
             if self.source.weight is not None and own is None:
                 raise TypeError("the source brings its own weights: leave sample_weight out")
             self._weights = check_weights(sample_weight, self.source.count())
-        else:
-            self._weights = self.source.weight
         if isinstance(self.source, ArraySource) and self.source.y is None and self.weighted:
             raise DataError("weights are for rows with targets, and there is no y")
         if class_weight is None:

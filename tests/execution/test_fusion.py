@@ -521,6 +521,7 @@ def test_the_loss_of_huge_logits(z, label):
 
 
 @each_formula
+@pytest.mark.cupy
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_nvrtc_compiles_every_kernel(formula, dtype):
     made = kernels.program_of(formula, FORMS[formula])
@@ -534,6 +535,7 @@ def test_nvrtc_compiles_every_kernel(formula, dtype):
 
 
 @pytest.mark.parametrize("name", ["AND_FINITE", "RESTORED", "WEIGHED", "CLOSED"])
+@pytest.mark.cupy
 @pytest.mark.parametrize("dtype", ["float", "double"])
 def test_nvrtc_compiles_the_kernels_of_the_guard(name, dtype):
     assert nvrtc_compile(as_cupy_writes_it(*getattr(masking, name), name.lower(), dtype))

@@ -258,10 +258,10 @@ def test_without_numba_nothing_changes_but_speed(monkeypatch, tmp_path):
     plain = trained("adam")
     assert not plain.compiled
     np.testing.assert_array_equal(plain.model.flat_params, trainer.model.flat_params)
-    with pytest.raises(gd.BackendError, match=r"minigd\[fast\]"):
+    with pytest.raises(gd.BackendError, match="pip install numba"):
         trained("adam", fast=True)
     # A run that used it goes on without it, and is told that its last digits may differ.
-    with pytest.warns(UserWarning, match=r"minigd\[fast\]"):
+    with pytest.warns(UserWarning, match="pip install numba"):
         again = gd.Trainer.resume(tmp_path / "run.npz")
     assert not again.compiled
 
