@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import pytest
-from hypothesis import is_hypothesis_test, settings
+from hypothesis import settings
 from oracles import host_cuda, strict_cupy
 
 from minigd.backends.base import Backend, get_backend
@@ -65,7 +65,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             kept = [item for item in kept if not item.get_closest_marker(name)]
     if thorough(config):
         for item in kept:
-            property_ = is_hypothesis_test(getattr(item, "obj", None))
+            property_ = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
             if property_ or item.get_closest_marker("pairs"):
                 item.add_marker("slow")
     else:
