@@ -280,22 +280,22 @@ class Progress:
         with contextlib.suppress(Exception):
             self._bar.set_description_str(f"epoch {now}/{self.epochs}", refresh=False)
 
-    def update(self, loss: Any, rows: int = 0) -> bool:
-        """Count rows, and an update if there is a loss; tell whether the loss was shown, and read.
+    def update(self, loss: Any, rows: int = 0, updates: int = 1) -> bool:
+        """Count rows, and updates if there is a loss; tell whether the loss was shown, and read.
 
         Reading it makes a GPU wait, so that it is not done for each update.
         """
         self._rows += rows
         if loss is None:
             return False
-        self._updates += 1
+        self._updates += updates
         if self._bar is None:
             if not self._pace.due():
                 return False
             share = self._updates / self._total if self._total else None
-            updates = f"{self._updates:,}" + (f"/{self._total:,}" if self._total else "")
+            made = f"{self._updates:,}" + (f"/{self._total:,}" if self._total else "")
             say(
-                f"epoch {self._done + 1}/{self.epochs}  update {updates}  batch loss "
+                f"epoch {self._done + 1}/{self.epochs}  update {made}  batch loss "
                 f"{float(loss):.4g}  {self._pace.text(self._rows, share)}"
             )
             return True
@@ -303,7 +303,7 @@ class Progress:
         shows = now - self._shown >= REFRESH
         value = float(loss) if shows else 0.0
         with contextlib.suppress(Exception):
-            self._bar.update()
+            self._bar.update(updates)
             if shows:
                 self._shown = now
                 self._bar.set_postfix_str(f"batch loss {value:.4g}", refresh=False)

@@ -30,6 +30,13 @@ class Masked(NamedTuple):
     weight: float
 
 
+class Limits(NamedTuple):
+    """How large the largest gradient so far was, and up to which size they are safe."""
+
+    largest: float
+    safe: float
+
+
 class Guard:
     """Makes the updates of one trainer on the CPU.
 
@@ -74,6 +81,17 @@ class Guard:
         """Return what is wrong with the gradient of a part of a batch, or None."""
         bad = first_nonfinite_gradient(self.model)
         return None if bad is None else f"the gradient of {bad} is not finite"
+
+    @property
+    def limits(self) -> Limits | None:
+        """What a compiled step needs to see for itself that it is safe; None where none is."""
+        return Limits(self._largest, self._safe) if self._bounded else None
+
+    def count_compiled(self, passes: int, updates: int, largest: float) -> None:
+        """Count what compiled steps have done, of which this was the largest gradient so far."""
+        self._largest = largest
+        self.model.passes += passes
+        self.updater.step += updates
 
     def update(self, value: Any) -> str | None:
         """Make the update, or say what is wrong and leave parameters and updater as they were."""

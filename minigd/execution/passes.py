@@ -1,13 +1,11 @@
-"""Passes over a tape: fewer operations that give the same bits."""
+"""Passes over the operations of a program: fewer of them that give the same bits."""
 
 import collections
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from minigd.execution.numba_loops import add_row, looped, make_ready, sum_rows
-from minigd.execution.tape import Operation
+from minigd.execution.program import Operation
 from minigd.types import Array
 
 
@@ -17,22 +15,27 @@ def shorten(operations: list[Operation], wanted: list[Array]) -> list[Operation]
     A result that was computed before is not computed again, a division by 1 is left out, a sum of
     one number is that number, and what is only copied elsewhere is written there at once.
     """
-    return _without_copies(_without_repeats(operations), wanted)
+    return _without_copies(without_repeats(operations), wanted)
 
 
-def _without_repeats(operations: list[Operation]) -> list[Operation]:
+def without_repeats(operations: list[Operation], any_size: bool = False) -> list[Operation]:
+    """Leave out what was computed before, and what a batch of one row makes simpler.
+
+    With `any_size`, only what may be left out whatever the size of the batch.
+    """
     same: dict[int, Array] = {}  # an array that would hold the same numbers as an earlier one
     seen: dict[Any, Operation] = {}
     written = collections.Counter(id(o.arguments[o.last]) for o in operations)
     left = []
     for operation in operations:
         arguments = tuple([same.get(id(a), a) for a in operation.arguments])
-        operation = _of_one_row(operation._replace(arguments=arguments))
+        operation = operation._replace(arguments=arguments)
+        operation = operation if any_size else _of_one_row(operation)
         arguments, out = operation.arguments, operation.arguments[operation.last]
         inputs = arguments[: operation.last] + arguments[operation.last + 1 :]
         # What is written once keeps its numbers, and can stand for others that are the same.
         fresh = out.base is None and written[id(out)] == 1
-        if operation.name == "divide" and _is_one(inputs[1]):
+        if not any_size and operation.name == "divide" and _is_one(inputs[1]):
             if out is inputs[0]:
                 continue
             if fresh and written[id(inputs[0])] == 1 and inputs[0].base is None:
@@ -81,33 +84,6 @@ def _without_copies(operations: list[Operation], wanted: list[Array]) -> list[Op
                 continue
         left.append(operation)
     return left
-
-
-def by_compiled_rows(operation: Operation) -> Operation:
-    """Return what is done to all rows of a batch alike as a compiled loop, where there is one."""
-    name, _, arguments, last = operation
-    batch = arguments[0]
-    loop: Callable[[Array, Array], None]
-    if name == "add" and arguments[2] is batch:
-        loop, row = add_row, arguments[1]
-    elif name == "add.reduce" and arguments[1] == 0:
-        loop, row = sum_rows, arguments[last]
-    else:
-        return operation
-    # NumPy sums a single column in pairs, and the bits are to be the same.
-    fits = (
-        isinstance(row, np.ndarray)
-        and batch.ndim == 2
-        and batch.shape[1:] == row.shape != (1,)
-        and batch.dtype == row.dtype
-        and batch.flags.c_contiguous
-        and row.flags.c_contiguous
-    )
-    if not fits:
-        return operation
-    compiled = looped(loop)
-    make_ready(compiled, (batch, row))
-    return Operation(loop.__name__, compiled, (batch, row), int(loop is sum_rows))
 
 
 def overlap(a: Any, other: Array) -> bool:

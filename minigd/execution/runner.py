@@ -1,31 +1,41 @@
-"""Which step is run: a recording's replay where there is one, and the plain step otherwise.
+"""Which way a step is run: compiled, as straight calls of NumPy, or plain, which is always right.
 
-On a GPU nothing is replayed, and layers that stand side by side are fused: `fusion.py`.
+On a GPU layers that stand side by side are fused instead: `fusion.py`.
 """
 
 import functools
 import operator
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from minigd.backends.base import NumpyBackend
+from minigd.backends.on_demand import call
 from minigd.execution import plain
 from minigd.execution.fusion import fuse
-from minigd.execution.numba_loops import FastBackend
 from minigd.execution.per_example import RowClipping
-from minigd.execution.replay import Recording
+from minigd.execution.targets.numpy import NumpyStep
+from minigd.execution.tracer import Update
 from minigd.nn.layers import LAYERS
 from minigd.nn.losses import LOSSES
 from minigd.nn.objective import Objective
+from minigd.optim.updaters import UPDATERS
 from minigd.types import Array
 
 MOST = 8
-"""Batches of how many different sizes a trainer keeps recordings of."""
+"""Batches of how many different sizes a trainer keeps NumPy's calls for."""
 
-_METHODS = ("forward", "backward", "mean", "per_example", "gradient", "targets")
+TOLERANCE = {"float32": 1e-3, "float64": 1e-8}
+"""How far a compiled gradient may be from the plain one, as a share of the largest entry."""
+
+_COUNTS = ("passes", "wants_dx", "step", "epoch", "scale", "_learning_rate")
+"""Numbers of a layer, loss or updater that a step receives from outside."""
+
+_METHODS = (
+    *("forward", "backward", "key", "mean", "per_example", "gradient", "targets"),
+    *("add_gradient", "clip", "formula"),
+)
 
 
 class Steps:
@@ -34,56 +44,73 @@ class Steps:
     Parameters
     ----------
     objective : Objective
+    update : Update
+        What a step does with the mean gradient.
     replay : bool, default True
-        Whether to replay, or fuse, at all.
-    fast : FastBackend, optional
-        What runs the formulas of the layers, where it is not the model's backend.
+        Whether to run anything but the plain step.
+    compile : bool, default False
+        Whether to compile steps with Numba.
+
+    Attributes
+    ----------
+    plain : bool
+        Set while each step is to go through the layers' own methods.
+    reason : str or None
+        Why the last step that was to be compiled was not.
     """
 
     def __init__(
-        self, objective: Objective, replay: bool = True, fast: FastBackend | None = None
+        self, objective: Objective, update: Update, replay: bool = True, compile: bool = False
     ) -> None:
-        self.objective, self._fast = objective, fast
-        self._recordings: dict[Any, Recording | None] = {}
+        self.objective, self.update = objective, update
+        self.plain = False
+        self.reason: str | None = None
+        self._numpy: dict[Any, NumpyStep | None] = {}
+        self._compiled: dict[Any, Any] = {}
         self._seen: set[Any] = set()
-        self._parts = Parts([*objective.layers, objective.loss]) if replay else None
-        self._replay = replay
+        self._replay, self._compile = replay, compile
+        self._parts = Parts([*objective.layers, objective.loss, *update])
         self._fuse()
-        self._recordable = replay and _is_recordable(objective)
+        self._traceable = replay and _is_traceable(objective)
 
-    def find_recording(
+    def find_numpy(
         self, x: Array, y: Array, scale: Array | None = None, by_row: RowClipping | None = None
-    ) -> Recording | None:
-        """Return the recording that does the step of such a batch, or None for the plain step."""
-        can_replay = self._recordable and scale is None
-        return self._find(x, y, by_row) if can_replay else None
-
-    def _find(self, x: Array, y: Array, by_row: RowClipping | None) -> Recording | None:
+    ) -> NumpyStep | None:
+        """Return NumPy's calls for the step of such a batch, or None for the plain step."""
+        if not self._traceable or self.plain or scale is not None:
+            return None
         key = (x.shape, y.shape, y.dtype, by_row and (by_row.limit,))
-        if key in self._recordings:
-            return self._recordings[key]
-        # A size that does not come again is not worth a recording, nor are many that take turns.
-        if key not in self._seen or len(self._recordings) == MOST:
+        if key in self._numpy:
+            return self._numpy[key]
+        # A size that does not come again is not worth a trace, nor are many that take turns.
+        if key not in self._seen or len(self._numpy) == MOST:
             if len(self._seen) < 10 * MOST:
                 self._seen.add(key)
             return None
-        self._recordings[key] = self._record(x, y, by_row)
-        return self._recordings[key]
+        self._numpy[key] = self._trace(x, y, by_row)
+        return self._numpy[key]
 
-    @contextmanager
-    def layers(self, by_row: RowClipping | None = None) -> Iterator[Objective]:
-        """Give the objective of a plain step, whose layers run their formulas by `fast`."""
-        objective = self._fused if by_row is None else self.objective
-        fast, backend = self._fast, objective.model.backend
-        lent_to = [] if fast is None else objective.layers
-        # For the step alone: predictions and other trainers have the model's own.
-        for layer in lent_to:
-            layer.backend = fast or backend
-        try:
-            yield objective
-        finally:
-            for layer in lent_to:
-                layer.backend = backend
+    def find_compiled(
+        self, x: Array, y: Array, scale: Array | None = None, by_row: RowClipping | None = None
+    ) -> Any:
+        """Return the compiled step of such a batch, a `NumbaStep`, or None where there is none."""
+        if not self.compiles:
+            return None
+        key = (y.dtype, y.shape[1:], scale is not None, by_row and (by_row.limit,))
+        step = self._compiled.get(key)
+        if key not in self._compiled or (step is not None and not step.is_current(len(x))):
+            step = self._compiled[key] = self._compile_step(x, y, scale, by_row)
+        return step if step is not None and step.takes(len(x)) else None
+
+    @property
+    def compiles(self) -> bool:
+        """Whether steps are compiled."""
+        wanted = self._compile and self._traceable and not self.plain
+        return wanted and promises(self.update.updater)
+
+    def layers(self, by_row: RowClipping | None = None) -> Objective:
+        """Return the objective of a plain step; on a GPU its layers are fused."""
+        return self._fused if by_row is None else self.objective
 
     def run_plain(
         self,
@@ -94,13 +121,13 @@ class Steps:
         by_row: RowClipping | None = None,
     ) -> plain.Step:
         """Run the plain step."""
-        with self.layers(by_row) as objective:
-            return plain.step(objective, x, y, scale, update, by_row)
+        return plain.step(self.layers(by_row), x, y, scale, update, by_row)
 
     def refresh(self) -> None:
-        """Forget the recordings if a constant or a method of a layer or the loss was changed."""
-        if self._parts is not None and self._parts.changed():
-            self._recordings.clear()
+        """Forget what was traced if a constant or a method of what it was traced from changed."""
+        if self._parts.changed():
+            self._numpy.clear()
+            self._compiled.clear()
             self._fuse()
 
     def _fuse(self) -> None:
@@ -109,48 +136,96 @@ class Steps:
         on_gpu = not objective.model.backend.reads_are_free
         self._fused = fuse(objective) if self._replay and on_gpu else objective
 
-    def _record(self, x: Array, y: Array, by_row: RowClipping | None) -> Recording | None:
-        """Record a step, and keep it if it gives the same bits as the layers for other rows."""
-        model = self.objective.model
-        running = [layer.buffers[name] for layer in model.layers for name in layer.running]
-        before = [buffer.copy() for buffer in running]
-        passes = model.passes
-
-        def restore() -> None:
-            model.passes = passes
-            for buffer, old in zip(running, before, strict=True):
-                buffer[...] = old
-
-        try:
-            # Once without a tape: what a layer looks up only once is then known.
-            self.run_plain(x, y, by_row=by_row)
-            restore()
-            recording = Recording(self.objective, x, y, self._fast, by_row)
-        except Exception:
-            # Whatever a recording stumbles over, the layers themselves do the step, or say why not.
-            restore()
-            return None
-        results = []
-        for run in (recording, functools.partial(self.run_plain, by_row=by_row)):
-            restore()
-            value, _, norms, _ = run(x[::-1], y[::-1])
-            found = [value, model.flat_grads.copy(), *(b.copy() for b in running)]
-            results.append(found if norms is None else [*found, norms.copy()])
-        restore()
+    def _trace(self, x: Array, y: Array, by_row: RowClipping | None) -> NumpyStep | None:
+        """Trace a step, and keep it if it gives the same bits as the layers for other rows."""
+        with _Restored(self.objective) as state:
+            try:
+                # Once untraced: what a layer looks up only once is then known.
+                self.run_plain(x, y, by_row=by_row)
+                state.restore()
+                step = NumpyStep(self.objective, x, y, by_row)
+            except Exception:
+                # Whatever a trace stumbles over, the layers themselves do, or say why not.
+                return None
+            results = []
+            for run in (step, functools.partial(self.run_plain, by_row=by_row)):
+                state.restore()
+                results.append(state.results(run(x[::-1], y[::-1])))
         same = all(
             np.array_equal(one, other, equal_nan=True) for one, other in zip(*results, strict=True)
         )
-        return recording if same else None
+        return step if same else None
+
+    def _compile_step(
+        self, x: Array, y: Array, scale: Array | None, by_row: RowClipping | None
+    ) -> Any:
+        """Compile a step, and keep it if other rows give the layers' numbers, rounding apart."""
+        model, numba = self.objective.model, "minigd.execution.targets.numba"
+        with _Restored(self.objective) as state:
+            try:
+                weighted = scale is not None
+                step = call(
+                    numba, "NumbaStep", self.objective, self.update, y, len(x), weighted, by_row
+                )
+                if not step.takes(len(x)):
+                    return step
+                state.restore()
+                x, y = np.ascontiguousarray(x[::-1]), np.ascontiguousarray(y[::-1])
+                found = state.results(step(x, y, scale)[0])
+            except Exception as error:
+                self.reason = f"{type(error).__name__}: {error}"
+                return None
+            state.restore()
+            expected = state.results(self.run_plain(x, y, scale, by_row=by_row))
+        share = TOLERANCE[str(model.dtype)]
+        for one, other in zip(found, expected, strict=True):
+            size = float(np.abs(other).max(initial=0.0))
+            if not (np.isfinite(size) and np.allclose(one, other, 0, share * size)):
+                self.reason = "it does not give the numbers of the plain step"
+                return None
+        return step
 
 
-def _is_recordable(objective: Objective) -> bool:
-    """Tell whether a tape shows everything that the layers and the loss do in a step."""
-    # A class from outside may do what a tape does not show, such as counting its calls.
-    return (
-        type(objective.model.backend) is NumpyBackend
-        and all(LAYERS.get(type(a).__name__) is type(a) and not a.draws for a in objective.layers)
-        and type(objective.loss) in LOSSES.values()
-    )
+class _Restored:
+    """While this is entered, a step may be tried; afterwards nothing has changed but gradients."""
+
+    def __init__(self, objective: Objective) -> None:
+        self._model = objective.model
+        layers = self._model.layers
+        self._running = [layer.buffers[name] for layer in layers for name in layer.running]
+        self._before = [buffer.copy() for buffer in self._running]
+        self._passes = self._model.passes
+
+    def __enter__(self) -> "_Restored":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.restore()
+
+    def restore(self) -> None:
+        """Take back what a training pass changed."""
+        self._model.passes = self._passes
+        for buffer, old in zip(self._running, self._before, strict=True):
+            buffer[...] = old
+
+    def results(self, step: plain.Step) -> list[Any]:
+        """Return copies of everything that a step came to."""
+        found = [step.value, self._model.flat_grads.copy(), *[b.copy() for b in self._running]]
+        return found if step.norms is None else [*found, step.norms.copy()]
+
+
+def _is_traceable(objective: Objective) -> bool:
+    """Tell whether a trace shows everything that the layers and the loss do in a step."""
+    parts = [*objective.layers, objective.loss]
+    return type(objective.model.backend) is NumpyBackend and all(map(promises, parts))
+
+
+def promises(part: Any) -> bool:
+    """Tell whether a layer, loss or updater is one of minigd's, or says that it is traceable."""
+    # A subclass may do what its class does not, such as counting its calls.
+    kind = type(part)
+    own = {*LAYERS.values(), *LOSSES.values(), *UPDATERS.values()}
+    return kind in own or vars(kind).get("traceable") is True
 
 
 class Parts:
@@ -166,11 +241,11 @@ class Parts:
 
     def changed(self) -> bool:
         """Tell whether one was changed since the last call."""
-        for part, attributes, methods_of, methods in self._known:
-            now = vars(part)
+        for part, attributes, methods in self._known:
+            now, kind = vars(part), type(part)
             if len(now) != len(attributes) or not (
                 all(map(operator.is_, now.values(), attributes.values()))
-                and all(map(operator.is_, methods_of(type(part)), methods))
+                and all(getattr(kind, name) is method for name, method in methods.items())
             ):
                 before = self._values
                 self._remember()
@@ -182,8 +257,8 @@ class Parts:
         self._known = []
         for part in self._parts:
             kind = type(part)
-            methods_of = operator.attrgetter(*[n for n in _METHODS if hasattr(kind, n)])
-            self._known.append((part, dict(vars(part)), methods_of, methods_of(kind)))
+            methods = {name: getattr(kind, name) for name in _METHODS if hasattr(kind, name)}
+            self._known.append((part, dict(vars(part)), methods))
 
 
 def _values(part: Any) -> Any:
@@ -197,4 +272,4 @@ def _values(part: Any) -> Any:
 
 
 def _is_constant(name: str, value: Any) -> bool:
-    return name not in ("passes", "wants_dx") and isinstance(value, int | float | str | bool)
+    return name not in _COUNTS and isinstance(value, int | float | str | bool)

@@ -105,7 +105,7 @@ class Clipping:
     def clip(self, g: Array) -> None:
         """Limit g in place; what is not finite stays as it is, for the guard to find."""
         if self.value is not None:
-            g[...] = np.where(np.isfinite(g), np.clip(g, -self.value, self.value), g)
+            g[...] = np.where(np.isfinite(g), np.minimum(np.maximum(g, -self.value), self.value), g)
         if self.norm is None or not len(g):
             return
         # Divided by the largest entry first, so that no square leaves the range of the dtype.

@@ -105,6 +105,8 @@ class EarlyStopping(_Watched):
     Source: Prechelt (1998), "Early stopping, but when?", class UP, section 2.2.
     """
 
+    events = frozenset({"start", "epoch", "done"})
+
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -204,6 +206,8 @@ class ReduceOnPlateau(_Watched):
     True
     """
 
+    events = frozenset({"start", "epoch"})
+
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -298,6 +302,12 @@ class Checkpoint:
             check_integer("every_epochs", every_epochs)
         self._saved_at = time.perf_counter()
 
+    @property
+    def events(self) -> frozenset[str] | None:
+        """The events that it wants: all, unless epochs alone decide when it saves."""
+        by_epoch = self.every_updates is None and self.every_seconds is None
+        return frozenset({"start", "epoch", "end"}) if by_epoch else None
+
     def __call__(self, event: Event) -> None:
         """Save if it is time to."""
         if event.name == "start":
@@ -348,6 +358,8 @@ class CsvLog:
     >>> lines[0], len(lines)
     ('epoch,loss,seconds,updates', 3)
     """
+
+    events = frozenset({"start", "epoch"})
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path

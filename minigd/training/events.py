@@ -106,6 +106,17 @@ class Event(NamedTuple):
 Callback = Callable[[Event], object]
 
 
+def wants(callback: Callback, name: str) -> bool:
+    """Tell whether a callback wants events of a name: all, unless its `events` names some.
+
+    >>> import minigd as gd
+    >>> wants(print, "update"), wants(gd.EarlyStopping(), "update")
+    (True, False)
+    """
+    events = getattr(callback, "events", None)
+    return events is None or name in events
+
+
 @runtime_checkable
 class Stateful(Protocol):
     """A callback that decides something, whose state is saved with the run."""

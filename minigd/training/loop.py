@@ -1,6 +1,7 @@
 """One epoch: its batches, a step for each, and what their rows come to."""
 
 import contextlib
+import itertools
 import threading
 import time
 
@@ -8,17 +9,18 @@ import numpy as np
 
 from minigd.backends.workspace import Workspace
 from minigd.data.batches import Batch, Batches
+from minigd.data.sources.array import ArraySource
 from minigd.errors import BackendError
 from minigd.execution import plain
 from minigd.execution.finite_guard import Masked
 from minigd.execution.memory import describe_out_of_memory
-from minigd.execution.numba_loops import FastBackend
 from minigd.execution.per_example import RowClipping
 from minigd.execution.profiler import Profiler
 from minigd.execution.runner import Steps
 from minigd.nn.metrics import Metric
 from minigd.nn.objective import Objective
 from minigd.training import divergence
+from minigd.training.chunks import Chunks
 from minigd.training.epoch_totals import Totals
 from minigd.training.evaluation import measure
 from minigd.training.events import Event
@@ -66,11 +68,12 @@ class Loop:
         self.stopping = False
         self.epoch = 0
         self.start_epoch()
-        self.use(None)
+        self.use(compile=False)
 
-    def use(self, executor: FastBackend | None) -> None:
-        """Let NumPy or Numba run the formulas from now on, on the device where the model is."""
-        self.steps = Steps(self.objective, self.reuse_buffers, executor)
+    def use(self, compile: bool) -> None:
+        """Let NumPy or Numba run the steps from now on, on the device where the model is."""
+        change = self.transaction.change
+        self.steps = Steps(self.objective, change, self.reuse_buffers, compile)
         self.loader = RowLoader(self.objective, self.metrics)
 
     def start_epoch(self) -> None:
@@ -94,24 +97,31 @@ class Loop:
 
     def run_epoch(self, session: Session) -> bool:
         """Train on the batches that are left of the epoch; tell whether that completed it."""
-        transaction, interrupt, profiler = self.transaction, session.interrupt, session.profiler
-        checked = session.batches.source.checked
-        transaction.updater.epoch = self.epoch
+        self.transaction.updater.epoch = self.epoch
         self.steps.refresh()
         if self.gathered is not None:
             self.gathered.lent = threading.get_ident()
+        chunks = self._cut(session)
+        complete = self._run_batches(session) if chunks is None else self._run(chunks, session)
+        if complete and self.transaction.window.held:
+            self._finish_window(session)
+        return complete
+
+    def _run_batches(self, session: Session, most: int | None = None) -> bool:
+        """Train on one batch after the other, on so many at most; tell whether none is left."""
+        checked, profiler = session.batches.source.checked, session.profiler
         epoch = session.resident.epoch(self.epoch, self.batch, self.gathered)
         # Closed at once when an error or an interrupt ends the loop, so that no thread reads on.
         with contextlib.closing(epoch):
             started = time.perf_counter()
-            for batch in epoch:
+            for batch in itertools.islice(epoch, most):
                 rows = self.loader.load(batch, checked)
                 if profiler is not None:
                     profiler.begin_step(started)
-                interrupt.busy = True
+                session.interrupt.busy = True
                 event = self._train(session, batch, rows)
                 self.batch += 1
-                interrupt.done()
+                session.interrupt.done()
                 now = time.perf_counter()
                 self.seconds += now - started
                 if profiler is not None:
@@ -120,9 +130,73 @@ class Loop:
                 if self.stopping and not self._is_last(session.batches):
                     return False
                 started = now if not session.callbacks else time.perf_counter()
-        if transaction.window.held:
-            self._finish_window(session)
         return True
+
+    def _cut(self, session: Session) -> Chunks | None:
+        """Return the epoch in chunks for compiled steps, where nothing asks for single steps."""
+        batches = session.resident
+        source = batches.source
+        if not (
+            self.steps.compiles
+            and isinstance(source, ArraySource)
+            and source.y is not None
+            and not (source.sparse or batches.weighted)
+            and self.transaction.accumulate == 1
+            and self.transaction.guard.limits is not None
+            and session.by_epoch
+            and session.profiler is None
+        ):
+            return None
+        chunks = Chunks(batches, self.epoch, 6 * len(self.objective.model.flat_params))
+        first = slice(0, int(chunks.starts[1]))
+        if self.steps.find_compiled(source.x[first], source.y[first], None, self.by_row) is None:
+            return None
+        return chunks
+
+    def _run(self, chunks: Chunks, session: Session) -> bool:
+        """Train on the batches that are left, chunk by chunk; tell whether none is left."""
+        while self.batch < len(chunks) and not self.stopping:
+            end = chunks.end(self.batch)
+            started = time.perf_counter()
+            session.interrupt.busy = True
+            steps = self._make_chunk(chunks, end)
+            now = time.perf_counter()
+            self.seconds += now - started
+            session.interrupt.done()
+            chunks.took(now - started)
+            if session.progress is not None and steps:
+                rows = int(chunks.starts[self.batch] - chunks.starts[self.batch - steps])
+                session.progress.update(self._last_loss, rows, steps)
+            if self.batch < end:
+                # The plain step makes the one that was not safe, or says what is wrong with it.
+                self._run_batches(session, 1)
+        return self.batch == len(chunks)
+
+    def _make_chunk(self, chunks: Chunks, end: int) -> int:
+        """Make the steps of batches until one is not safe, count them, and return how many."""
+        first, starts = self.batch, chunks.starts
+        rows = slice(int(starts[first]), int(starts[end]))
+        order, x, y = chunks.order[rows], chunks.x, chunks.y
+        some = slice(0, int(starts[1]))
+        step = self.steps.find_compiled(x[some], y[some], None, self.by_row)
+        limits, wanted = self.transaction.guard.limits, bool(self.metrics)
+        made = step.run(x, y, order, starts[first : end + 1] - rows.start, limits, outputs=wanted)
+        self.transaction.count_compiled(made)
+        self.batch += made.steps
+        sizes = np.diff(starts[first : self.batch + 1])
+        for block in chunks.blocks(first, self.batch):
+            part = slice(block.start - first, block.stop - first)
+            own = slice(int(starts[block.start]) - rows.start, int(starts[block.stop]) - rows.start)
+            total = float(own.stop - own.start)
+            loss = float(np.dot(made.losses[part], sizes[part]))
+            measured = {}
+            if wanted:
+                weighed = WeighedRows(x[:0], y[order[own]], order[own], None, None, total)
+                measured = measure(self.objective, self.metrics, made.outputs[own], weighed)
+            self.totals.add({"loss": loss, **measured}, total)
+        if made.steps:
+            self._last_loss = float(made.losses[made.steps - 1])
+        return int(made.steps)
 
     def _train(self, session: Session, batch: Batch, rows: WeighedRows | None) -> Event:
         """Train on one batch, count it, and return the event of it."""
@@ -156,16 +230,20 @@ class Loop:
         return step
 
     def _step(self, rows: WeighedRows, profiler: Profiler | None) -> plain.Step:
-        """Go forward and backward and update: by a recording if there is one, or by the layers."""
+        """Go forward and backward and update: compiled, by NumPy's calls, or by the layers."""
         x, y, scale, by_row = rows.x, rows.y, rows.scale, self.by_row
         update = self.transaction.update
-        recording = self.steps.find_recording(x, y, scale, by_row)
-        if recording is None:
-            with self.steps.layers(by_row) as objective:
-                return plain.step(objective, x, y, scale, update, by_row)
+        compiled = self.steps.find_compiled(x, y, scale, by_row)
+        if compiled is not None:
+            step = self.transaction.make_compiled(compiled, rows)
+            if step is not None:
+                return step
+        calls = self.steps.find_numpy(x, y, scale, by_row)
+        if calls is None:
+            return plain.step(self.steps.layers(by_row), x, y, scale, update, by_row)
         if profiler is not None and profiler.sampling:
-            return recording.timed(x, y, update, profiler)
-        return recording(x, y, update)
+            return calls.timed(x, y, update, profiler)
+        return calls(x, y, update)
 
     def _count(self, step: plain.Step, rows: WeighedRows) -> None:
         """Add what the rows came to to the sums of the epoch."""
@@ -185,7 +263,6 @@ class Loop:
         """Call the callbacks, and show how far the run has come."""
         if session.callbacks:
             session.call(event)
-            self.steps.refresh()
         if session.progress is not None:
             made = event.loss if event.name == "update" else None
             if session.progress.update(made, rows):

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 from minigd.data.batches import Batches
 from minigd.errors import DataError
-from minigd.execution.numba_loops import format_compile_time
 from minigd.execution.profiler import Profiler
+from minigd.execution.targets.compiler import format_compile_time
 from minigd.progress import Progress, say
-from minigd.training.events import Callback, Event, Run
+from minigd.training.events import Callback, Event, Run, wants
 from minigd.training.interrupts import Interrupt
 
 
@@ -24,10 +24,16 @@ class Session(NamedTuple):
     profiler: Profiler | None
     interrupt: Interrupt
 
+    @property
+    def by_epoch(self) -> bool:
+        """Whether no callback wants to be called within an epoch."""
+        return not any(wants(c, name) for c in self.callbacks for name in ("update", "batch"))
+
     def call(self, event: Event) -> None:
-        """Call the callbacks with an event."""
+        """Call the callbacks that want an event with it."""
         for callback in self.callbacks:
-            callback(event)
+            if wants(callback, event.name):
+                callback(event)
 
     def send(self, name: str, loss: Any = None) -> None:
         """Call the callbacks with an event that is not of a batch."""

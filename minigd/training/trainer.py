@@ -12,19 +12,21 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.base import Backend, backend_of
+from minigd.backends.on_demand import missing
 from minigd.data.batches import Batches, as_batches
 from minigd.data.row_weights import (
     ClassWeight,
 )
 from minigd.errors import (
+    BackendError,
     CheckpointError,
     DataError,
     check_integer,
     given_once,
     renamed,
 )
-from minigd.execution.numba_loops import FastBackend, available
 from minigd.execution.per_example import RowClipping
+from minigd.execution.targets.compiler import available
 from minigd.nn.losses import Loss
 from minigd.nn.metrics import Metric, get_metrics
 from minigd.nn.objective import Objective
@@ -76,7 +78,7 @@ class Trainer:
         A limit on the norm of each row's own gradient, before their mean is taken.
     reuse_buffers : bool, default True
         Write the outputs and gradients of every step into the same memory, and replay a recorded
-        step where it can be (`minigd.execution.replay`), or on a GPU fuse its layers
+        step where it can be (`minigd.execution.targets.numpy`), or on a GPU fuse its layers
         (`minigd.execution.fusion`). The numbers are the same either way, on the CPU to the bit, on
         a GPU to rounding.
     fast : bool, optional
@@ -164,6 +166,7 @@ class Trainer:
     @penalty.setter
     def penalty(self, penalty: Penalty) -> None:
         self._transaction.penalty = penalty
+        self._loop.use(self.compiled)
 
     @property
     def clipping(self) -> Clipping:
@@ -173,6 +176,7 @@ class Trainer:
     @clipping.setter
     def clipping(self, clipping: Clipping) -> None:
         self._transaction.clipping = clipping
+        self._loop.use(self.compiled)
 
     @property
     def batch(self) -> int:
@@ -210,10 +214,11 @@ class Trainer:
         }
 
     def _use(self, compiled: bool) -> None:
-        """Let NumPy or Numba run the formulas from now on."""
+        """Let NumPy or Numba run the steps from now on."""
         self.compiled = compiled and self.model.backend.reads_are_free
-        self.updater.executor = FastBackend() if self.compiled else None
-        self._loop.use(self.updater.executor)
+        if self.compiled and not available():
+            raise BackendError(missing("numba", "fast=True"))
+        self._loop.use(self.compiled)
 
     # One update ------------------------------------------------------------------------------
 

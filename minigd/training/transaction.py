@@ -10,9 +10,12 @@ import numpy as np
 
 from minigd.execution.device_guard import make_guard
 from minigd.execution.finite_guard import Masked
+from minigd.execution.plain import Step
+from minigd.execution.tracer import Update
 from minigd.nn.sequential import Sequential
 from minigd.optim.gradient_transforms import Accumulation, Clipping, Penalty
 from minigd.optim.updaters import Updater
+from minigd.training.rows import WeighedRows
 
 
 class Transaction:
@@ -53,6 +56,11 @@ class Transaction:
         self._weight, self._complete = 0.0, True
         self.renew_guard()
 
+    @property
+    def change(self) -> Update:
+        """What makes new parameters of a mean gradient."""
+        return Update(self.penalty, self.clipping, self.updater)
+
     def renew_guard(self) -> None:
         """Guard the model where it is now."""
         self.guard = self.updater.owner = make_guard(self.model, self.updater)
@@ -74,6 +82,27 @@ class Transaction:
         updated = self._apply(loss) if self.accumulate == 1 else self._add_part(loss)
         self._complete = self.fault is None
         return updated
+
+    def make_compiled(self, compiled: Any, rows: WeighedRows) -> Step | None:
+        """Make a batch's step and update at once; None where the plain step must see to it."""
+        whole, limits = self.accumulate == 1, self.guard.limits
+        if limits is None:
+            return None
+        step: Step
+        step, made = compiled(rows.x, rows.y, rows.scale, limits, whole)
+        if not made.steps:
+            return None
+        if not whole:
+            self.guard.count_compiled(1, 0, made.largest)
+            return step._replace(updated=self.update(step.value))
+        self.count_compiled(made)
+        self._complete = True
+        return step._replace(updated=step.value)
+
+    def count_compiled(self, made: Any) -> None:
+        """Count updates that compiled steps have made."""
+        self.guard.count_compiled(made.steps, made.steps, made.largest)
+        self.updates += made.steps
 
     def end(self) -> None:
         """Restore what was remembered, unless all that the batch changes is changed."""

@@ -55,7 +55,7 @@ class Layer:
     """Names of the buffers that a training pass changes."""
 
     draws: bool = False
-    """Whether a training pass draws random numbers; they must follow from `place` and `passes`."""
+    """Whether a training pass draws random numbers; they must follow from ``key(passes)``."""
 
     place: tuple[int, int] = (0, 0)
     """The model's seed, and the layer's number in the model."""
@@ -106,6 +106,10 @@ class Layer:
     def held(self) -> tuple[Array, ...] | None:
         """What is kept for `backward`, without using it up."""
         return self._kept
+
+    def key(self, passes: int) -> Any:
+        """Return the number that the draws of a training pass follow from."""
+        raise NotImplementedError(f"{type(self).__name__} draws, and must define key(passes)")
 
     def add_param(
         self, name: str, shape: tuple[int, ...], initializer: str | Initializer = "zeros"

@@ -77,12 +77,17 @@ class Dropout(Layer):
         self.backend.xp.multiply(dy, mask, out=dx)
         return dx
 
+    def key(self, passes: int) -> np.uint64:
+        """Return the word that the draws of a training pass follow from."""
+        seed = np.random.SeedSequence([_DROPOUT, *self.place, passes])
+        key: np.uint64 = seed.generate_state(1, np.uint64)[0]
+        return key
+
     def _draw(self, shape: tuple[int, ...]) -> Array:
         """Return m as truth values: half a word decides each."""
         n, width = shape
-        seed = np.random.SeedSequence([_DROPOUT, *self.place, self.passes])
-        key: Any = seed.generate_state(1, np.uint64)[0]
-        words = self.backend.xp.arange(1, 1 - (-n * width // 2), dtype="uint64")
-        self.backend.apply(formulas.mixed, words, out=words, key=key)
+        places = self.backend.xp.arange(1, 1 - (-n * width // 2), dtype="uint64")
+        key: Any = self.key(self.passes)
+        words = self.backend.compute(formulas.mixed, places, key=key)
         halves = words.view("uint32")[: n * width].reshape(shape)
         return halves >= np.uint32(self.rate * 2**32)

@@ -50,6 +50,8 @@ class Adam(Updater):
     Source: Kingma and Ba (2015), "Adam: a method for stochastic optimization", Algorithm 1.
     """
 
+    varying: tuple[str, ...] = ("rate", "epsilon")
+
     @property
     def state_names(self) -> tuple[str, ...]:
         """The running means of the gradient and of its square."""
@@ -137,6 +139,8 @@ class AdamW(Adam):
         super().__init__(learning_rate, beta1, beta2, epsilon)
         self.weight_decay = check_number("weight_decay", weight_decay)
         self.decay_bias = bool(decay_bias)
+
+    varying = ("rate", "epsilon", "decay")
 
     def fixed(self, model: Parameters) -> list[Array]:
         """Return 1 for each parameter that decays and 0 for each that does not."""

@@ -54,8 +54,6 @@ class Updater:
         What decides the learning rate, where it changes by a rule.
     scale : float
         Multiplies the learning rate, whatever decides it; `ReduceOnPlateau` lowers it.
-    executor : Backend or None
-        What runs the formula, where it is not the model's backend.
     state : dict of str to Array
         Vectors as long as the parameters, made at the first update.
     """
@@ -95,7 +93,9 @@ class Updater:
         self._model: weakref.ref[Parameters] | None = None
         self._backend: Backend | None = None
         self.owner: object = None
-        self.executor: Backend | None = None
+
+    varying: tuple[str, ...] = ("learning_rate",)
+    """Names of the constants of the formula that differ from update to update."""
 
     def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
         """Return the formula of update number `step`, counted from 1, and its constants."""
@@ -121,6 +121,27 @@ class Updater:
         ValueError
             If this updater holds the state of another model.
         """
+        self.attach(model)
+        learning_rate = self.learning_rate
+        self.step += 1
+        formula, constants = self.formula(learning_rate)
+        inputs, out = self.arrays(model)
+        return model.backend.apply(
+            formula,
+            *inputs,
+            out=out if len(out) > 1 else out[0],
+            where=where,
+            **{name: float(value) for name, value in constants.items()},
+        )
+
+    def arrays(self, model: Parameters) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """Return what the formula takes, and where its results go."""
+        vectors = [self.state[name] for name in self.state_names]
+        inputs = (model.flat_params, model.flat_grads, *self._fixed, *vectors)
+        return inputs, (model.flat_params, *vectors)
+
+    def attach(self, model: Parameters) -> None:
+        """Make the state for a model, unless it is there."""
         attached = self._model is not None and self._model() is model
         if (
             not attached
@@ -128,20 +149,6 @@ class Updater:
             or len(self.state) < len(self.state_names)
         ):
             self._attach(model)
-        learning_rate = self.learning_rate
-        self.step += 1
-        formula, constants = self.formula(learning_rate)
-        vectors = [self.state[name] for name in self.state_names]
-        return (self.executor or model.backend).apply(
-            formula,
-            model.flat_params,
-            model.flat_grads,
-            *self._fixed,
-            *vectors,
-            out=(model.flat_params, *vectors) if vectors else model.flat_params,
-            where=where,
-            **{name: float(value) for name, value in constants.items()},
-        )
 
     def _attach(self, model: Parameters) -> None:
         if self._model is not None and self._model() is not model:
@@ -175,7 +182,6 @@ class Updater:
             "_backend": None,
             "_fixed": [],
             "owner": None,
-            "executor": None,
         }
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A tape: what a step does to its arrays, noted operation by operation."""
+"""Traces a step: runs it once on arrays that note what is done to them, operation by operation."""
 
 import copy
 import functools
@@ -11,22 +11,18 @@ import numpy as np
 
 from minigd.backends.base import Backend, NumpyBackend, Views
 from minigd.backends.workspace import Workspace
-from minigd.execution.numba_loops import FastBackend, constant_names
+from minigd.execution import plain
+from minigd.execution.per_example import RowClipping
+from minigd.execution.program import Operation, Program
 from minigd.nn.objective import Objective
+from minigd.nn.sequential import Sequential
+from minigd.optim.gradient_transforms import Clipping, Penalty
+from minigd.optim.updaters import Updater
 from minigd.types import Array
 
 
-class Operation(NamedTuple):
-    """One call of the list: ``function(*arguments)``, which writes into ``arguments[last]``."""
-
-    name: str
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    last: int
-
-
-class NotRecorded(Exception):
-    """A step did something that can't be replayed, such as looking at a number."""
+class NotTraceable(Exception):
+    """A step did something that a program can't do, such as looking at a number."""
 
 
 class _Tape(threading.local):
@@ -39,13 +35,13 @@ class _Tape(threading.local):
 _tape = _Tape()
 
 
-class Recorded(np.ndarray):
+class Traced(np.ndarray):
     """An array that notes what is done to it, on the tape of the recording in hand."""
 
     def __array_finalize__(self, obj: Any) -> None:
         # Memory that appears without an operation on the tape would hold the same numbers for ever.
-        if isinstance(obj, Recorded) and self.base is None:
-            raise NotRecorded("an array was copied")
+        if isinstance(obj, Traced) and self.base is None:
+            raise NotTraceable("an array was copied")
 
     def __array_ufunc__(
         self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **settings: Any
@@ -57,7 +53,7 @@ class Recorded(np.ndarray):
             result = _new_array(result) if out is None else result
             if out is not None:
                 if not np.can_cast(np.result_type(*inputs), result.dtype, "same_kind"):
-                    raise NotRecorded(f"{ufunc.__name__} into {result.dtype}")
+                    raise NotTraceable(f"{ufunc.__name__} into {result.dtype}")
                 ufunc(*inputs, out=result)
             note(ufunc.__name__, ufunc, *_with_constants(inputs, result), result, out=result)
         elif method == "reduce" and not settings.keys() - {"axis", "keepdims"}:
@@ -68,8 +64,8 @@ class Recorded(np.ndarray):
             arguments = (*inputs, axis, None, result, keepdims)
             note(f"{ufunc.__name__}.reduce", ufunc.reduce, *arguments, out=result)
         else:
-            raise NotRecorded(f"{ufunc.__name__}.{method} with {', '.join(settings)}")
-        return result.view(Recorded)
+            raise NotTraceable(f"{ufunc.__name__}.{method} with {', '.join(settings)}")
+        return result.view(Traced)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         plain = tuple([plain_array(a) for a in args])
@@ -81,8 +77,8 @@ class Recorded(np.ndarray):
             result = _new_array(np.where(*plain))
             note("where", _copy_where, *plain, result, out=result)
         else:
-            raise NotRecorded(function.__name__)
-        return result.view(Recorded)
+            raise NotTraceable(function.__name__)
+        return result.view(Traced)
 
     def __getitem__(self, index: Any) -> Any:
         if _is_basic(index):
@@ -94,11 +90,11 @@ class Recorded(np.ndarray):
         source = plain_array(self)
         result = _new_array(source[index].copy())
         note("pick", _copy_picked, source, index, result, out=result)
-        return result.view(Recorded)
+        return result.view(Traced)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if not _is_basic(index):
-            raise NotRecorded("an assignment to picked entries")
+            raise NotTraceable("an assignment to picked entries")
         target = plain_array(self)[index]
         np.copyto(target, plain_array(value))
         note("copyto", np.copyto, target, plain_array(value), out=target)
@@ -109,10 +105,10 @@ class Recorded(np.ndarray):
             return self
         result = _new_array(plain_array(self).astype(dtype))
         note("copyto", np.copyto, result, plain_array(self), "unsafe", out=result)
-        return result.view(Recorded)
+        return result.view(Traced)
 
     def _refuse_read(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotRecorded("the step looked at a number")
+        raise NotTraceable("the step looked at a number")
 
     __bool__ = __int__ = __float__ = __index__ = item = tolist = argmax = argmin = _refuse_read
 
@@ -120,16 +116,16 @@ class Recorded(np.ndarray):
 def note(name: str, function: Callable[..., Any], *arguments: Any, out: Any) -> None:
     """Put an operation that was just done on the tape; `out` is one of its arguments."""
     if _tape.operations is None:
-        raise NotRecorded("an array of a recording was used behind its end")
+        raise NotTraceable("an array of a recording was used behind its end")
     last = next(i for i in reversed(range(len(arguments))) if arguments[i] is out)
     _tape.operations.append(Operation(name, function, arguments, last))
 
 
-class RecordingBackend(NumpyBackend):
-    """NumPy, which notes a formula that runs in slices, or compiled, as one operation."""
+class TracingBackend(NumpyBackend):
+    """NumPy, which notes a formula that runs in slices as one operation, unless asked for all."""
 
-    def __init__(self, fast: FastBackend | None) -> None:
-        self.fast = fast
+    def __init__(self, elementwise: bool) -> None:
+        self._elementwise = elementwise
 
     def apply(
         self,
@@ -140,47 +136,109 @@ class RecordingBackend(NumpyBackend):
         **constants: float,
     ) -> Array | None:
         """Write ``formula(*inputs, **constants)`` into `out`, and note how."""
-        plain, target = tuple([plain_array(a) for a in inputs]), plain_array(out)
-        call = None if self.fast is None else self.fast.call(formula, plain, (target,))
-        if call is not None:
-            arguments = (*call.arrays, *[constants[name] for name in constant_names(formula)])
-            call.loop(*arguments)
-            note(formula.__name__, call.loop, *arguments, out=call.arrays[-1])
-            return None
+        if self._elementwise:
+            return Backend.apply(self, formula, *inputs, out=out, where=where, **constants)
         if inputs[0].size <= self.slice_size:
             return super().apply(formula, *inputs, out=out, where=where, **constants)
+        plain_inputs, target = tuple([plain_array(a) for a in inputs]), plain_array(out)
 
         def run(*arrays: Array) -> None:
             NumpyBackend.apply(self, formula, *arrays[:-1], out=arrays[-1], **constants)
 
-        run(*plain, target)
-        note(formula.__name__, run, *plain, target, out=target)
+        run(*plain_inputs, target)
+        note(formula.__name__, run, *plain_inputs, target, out=target)
         return None
 
 
-@contextmanager
-def recording(
-    objective: Objective, fast: FastBackend | None
-) -> Iterator[tuple[Objective, list[Operation]]]:
-    """Give an objective whose layers and loss note what they do, beside the one in use."""
-    shadow, workspace = copy.copy(objective), _RecordedWorkspace(objective.model.workspace)
-    shadows = {}
+def trace(
+    objective: Objective,
+    x: Array,
+    y: Array,
+    scale: Array | None = None,
+    by_row: RowClipping | None = None,
+    workspace: Workspace | None = None,
+    elementwise: bool = False,
+) -> Program:
+    """Return the program of forward, loss and backward on these arrays, which it works on.
+
+    With `elementwise`, each formula is noted operation by operation, however large its arrays.
+    """
+    shadow, shadows = copy.copy(objective), {}
+    workspace = objective.model.workspace if workspace is None else workspace
+    program = Program(x, y, scale)
+    backend = TracingBackend(elementwise)
     for layer in objective.model.layers:
         one = shadows[id(layer)] = copy.copy(layer)
         one.params, one.grads, one.buffers = (
-            Views({k: a.view(Recorded) for k, a in views.items()})
+            Views({k: a.view(Traced) for k, a in views.items()})
             for views in (layer.params, layer.grads, layer.buffers)
         )
-        one.use(RecordingBackend(fast), workspace)
+        one.use(backend, _TracedWorkspace(workspace))
+        if layer.draws:
+            key = program.scalars[f"{layer.name}.key"] = np.asarray(layer.key(layer.passes))
+            vars(one)["key"] = _constant_key(key)
     shadow.replace(shadows)
-    _tape.operations, _tape.known = [], {}
+    with _recording(program.operations):
+        weights = None if scale is None else scale.view(Traced)
+        done = plain.step(shadow, x.view(Traced), y.view(Traced), weights, by_row=by_row)
+        program.value, program.z, program.norms = [plain_array(a) for a in done[:3]]
+    return program
+
+
+def _constant_key(key: Array) -> Callable[[int], Any]:
+    """Return a method `key` of a layer whose number is filled in from outside."""
+    return lambda passes: key.view(Traced)
+
+
+class Update(NamedTuple):
+    """What makes new parameters of a mean gradient, in this order."""
+
+    penalty: Penalty
+    clipping: Clipping
+    updater: Updater
+
+
+def trace_update(program: Program, model: Sequential, update: Update) -> None:
+    """Add to a program what follows the cut: penalty, clipping, and the updater's formula."""
+    parameters, updater = _TracedParameters(model), update.updater
+    updater.step += 1
+    formula, constants = updater.formula(updater.learning_rate)
+    updater.step -= 1
+    inputs, out = updater.arrays(model)
+    for name in updater.varying:
+        program.scalars[name] = np.asarray(constants[name], model.dtype)
+    with _recording(program.update):
+        update.penalty.add_gradient(parameters)
+        update.clipping.clip(parameters.flat_grads)
+        parameters.backend.apply(
+            formula,
+            *[a.view(Traced) for a in inputs],
+            out=tuple([a.view(Traced) for a in out]),
+            **constants | {name: program.scalars[name].view(Traced) for name in updater.varying},
+        )
+
+
+class _TracedParameters:
+    """The flat vectors of a model, which note what is done to them."""
+
+    def __init__(self, model: Sequential) -> None:
+        self.backend: Backend = TracingBackend(elementwise=True)
+        self.flat_params = model.flat_params.view(Traced)
+        self.flat_grads = model.flat_grads.view(Traced)
+        self.n_weights = model.n_weights
+
+
+@contextmanager
+def _recording(operations: list[Operation]) -> Iterator[None]:
+    """Let traced arrays note what is done to them in this list."""
+    _tape.operations, _tape.known = operations, {}
     try:
-        yield shadow, _tape.operations
+        yield
     finally:
         _tape.operations, _tape.known = None, {}
 
 
-class _RecordedWorkspace(Workspace):
+class _TracedWorkspace(Workspace):
     """The arrays of a model's workspace, which note what is done to them."""
 
     def __init__(self, workspace: Workspace) -> None:
@@ -190,15 +248,15 @@ class _RecordedWorkspace(Workspace):
         self, name: str, shape: tuple[int, ...], dtype: Any, backend: Backend | None = None
     ) -> Array:
         """Return one of the arrays."""
-        return self._workspace.empty(name, shape, dtype, backend).view(Recorded)
+        return self._workspace.empty(name, shape, dtype, backend).view(Traced)
 
 
 def plain_array(a: Any) -> Any:
     """Return a recorded array as a plain one, and the same one whenever it is the same."""
-    if not isinstance(a, Recorded):
+    if not isinstance(a, Traced):
         return a
     if _tape.operations is None:
-        raise NotRecorded("an array of a recording was used behind its end")
+        raise NotTraceable("an array of a recording was used behind its end")
     interface = a.__array_interface__
     key = interface["data"][0], interface["typestr"], a.shape, a.strides
     return _tape.known.setdefault(key, a.view(np.ndarray))

@@ -1,0 +1,235 @@
+"""A program as loops: which arrays lie where, which numbers depend on the batch, and the source.
+
+Every array is a place in flat memory, an offset and a stride for each axis, so that views, turned
+arrays and rows that are shared need no cases of their own.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigd.execution.program import Operation, Program
+from minigd.execution.tracer import NotTraceable
+from minigd.types import Array
+
+Int = int | str
+"""A number that is known, or the name of one that depends on the size of the batch."""
+
+
+class Place(NamedTuple):
+    """An array as a place in flat memory; strides count numbers, not bytes."""
+
+    memory: int
+    dtype: np.dtype[Any]
+    offset: Int
+    shape: tuple[Int, ...]
+    strides: tuple[Int, ...]
+
+
+class Constant(NamedTuple):
+    """A number in an operation."""
+
+    dtype: np.dtype[Any] | type
+    value: Any
+
+
+class Step(NamedTuple):
+    """An operation whose arguments are places and constants."""
+
+    name: str
+    ufunc: Any
+    inputs: tuple[Any, ...]
+    out: Place
+    axis: int | None = None
+
+
+class Form:
+    """What a program does, apart from the arrays that it does it to.
+
+    Attributes
+    ----------
+    memory : list of Array, 1-d
+        All that its arrays are places in.
+    roots : list of int
+        Which of them are the same memory with numbers of another type: the first one's number.
+    steps, update : list of Step
+    named : dict of str to Place
+        The batch, the results and the scalars.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.memory: list[Array] = []
+        self._numbers: dict[tuple[int, Any], int] = {}
+        self.roots: list[int] = []
+        self._owners: list[Array] = []
+        parts = {"x": program.x, "y": program.y, "scale": program.scale, **program.scalars}
+        parts |= {"value": program.value, "z": program.z, "norms": program.norms}
+        self.named = {name: self._place(a) for name, a in parts.items() if a is not None}
+        written = [o.out for o in (*program.operations, *program.update)]
+        self._written = {_root(a).__array_interface__["data"][0] for a in written}
+        self._scalars = {id(a) for a in program.scalars.values()}
+        self.steps = [self._step(o) for o in program.operations]
+        self.update = [self._step(o) for o in program.update]
+
+    def number(self, array: Array) -> int:
+        """Return the number of the memory that an array lies in, -1 if the program has it not."""
+        root = _root(array)
+        return self._numbers.get((root.__array_interface__["data"][0], root.dtype), -1)
+
+    def _place(self, a: Array) -> Place:
+        root = _root(a)
+        start = root.__array_interface__["data"][0]
+        key = (start, a.dtype)
+        if key not in self._numbers:
+            if not (root.flags.c_contiguous or root.flags.f_contiguous):
+                raise NotTraceable("memory with gaps")
+            flat = (root if root.flags.c_contiguous else root.T).reshape(-1)
+            self._numbers[key] = len(self.memory)
+            same = [k for k, owner in enumerate(self._owners) if owner is root]
+            self.roots.append(same[0] if same else len(self.memory))
+            self._owners.append(root)
+            self.memory.append(flat if flat.dtype == a.dtype else flat.view(a.dtype))
+        offset = (a.__array_interface__["data"][0] - start) // a.itemsize
+        strides = tuple([s // a.itemsize for s in a.strides])
+        return Place(self._numbers[key], a.dtype, offset, a.shape, strides)
+
+    def _argument(self, a: Any) -> Any:
+        if not isinstance(a, np.ndarray):
+            kind = a.dtype if isinstance(a, np.generic) else type(a)
+            return Constant(kind, a.item() if isinstance(a, np.generic) else a)
+        start = _root(a).__array_interface__["data"][0]
+        if a.ndim == 0 and start not in self._written and id(a) not in self._scalars:
+            place = self._numbers.get((start, a.dtype))
+            if place is None or self.memory[place].size == 1:
+                known = [p.memory for name, p in self.named.items()]
+                if place not in known:
+                    return Constant(a.dtype, a.item())
+        return self._place(a)
+
+    def _step(self, operation: Operation) -> Step:
+        name, arguments, out = operation.name, operation.arguments, operation.out
+        ufunc = operation.function if isinstance(operation.function, np.ufunc) else None
+        place, axis = self._place(out), None
+        inputs: Sequence[Any] = operation.inputs
+        if name.endswith(".reduce"):
+            source, axis = arguments[0], arguments[1]
+            inputs = (source,)
+            axis = None if axis is None else axis % source.ndim
+        elif name == "copyto":
+            inputs = (arguments[1],)
+        elif name == "pick":
+            index = arguments[1]
+            parts = index if isinstance(index, tuple) else (index,)
+            if any(not isinstance(p, np.ndarray) or p.ndim != 1 for p in parts):
+                raise NotTraceable("rows that are picked")
+            inputs = (arguments[0], *parts)
+        elif name not in ("dot", "where") and ufunc is None:
+            raise NotTraceable(name)
+        return Step(name, ufunc, tuple([self._argument(a) for a in inputs]), place, axis)
+
+    def numbers(self) -> tuple[Any, list[Any]]:
+        """Return what does not depend on the size of the batch, and a list of what may."""
+        kept: list[Any] = []
+        values: list[Any] = []
+
+        def add(part: Any) -> None:
+            if isinstance(part, Place):
+                kept.append((part.memory, part.dtype, len(part.shape)))
+                values.extend([part.offset, *part.shape])
+                values.extend(
+                    [None if n == 1 else s for n, s in zip(part.shape, part.strides, strict=True)]
+                )
+            else:
+                kept.append(part.dtype)
+                values.append(part.value)
+
+        for name, part in self.named.items():
+            kept.append(name)
+            add(part)
+        for step in (*self.steps, *self.update):
+            kept.append((step.name, step.axis))
+            for part in (*step.inputs, step.out):
+                add(part)
+        return (len(self.steps), *kept), values
+
+
+class General:
+    """Programs for several sizes of the batch as one, in which some numbers have names.
+
+    Attributes
+    ----------
+    ints, floats : list of str
+        The names of the numbers that depend on the size.
+    """
+
+    def __init__(self, form: Form, *others: Form) -> None:
+        self.form = form
+        self._kept, values = form.numbers()
+        columns = [values]
+        for other in others:
+            kept, more = other.numbers()
+            if kept != self._kept:
+                raise NotTraceable("a step that depends on the size of its batch")
+            columns.append(more)
+        self._rows = [tuple(row) for row in zip(*columns, strict=True)]
+        self._names: dict[Any, str] = {}
+        self.ints: list[str] = []
+        self.floats: list[str] = []
+        self._values = [self._name(row) for row in self._rows]
+
+    def _name(self, row: tuple[Any, ...]) -> Any:
+        known = [v for v in row if v is not None]
+        if len(set(known)) < 2:
+            return known[0] if known else 0
+        if row not in self._names:
+            whole = all(isinstance(v, int) for v in known)
+            names, letter = (self.ints, "d") if whole else (self.floats, "c")
+            self._names[row] = f"{letter}{len(names)}"
+            names.append(self._names[row])
+        return self._names[row]
+
+    def sizes(self, form: Form) -> tuple[list[int], list[float]] | None:
+        """Return the numbers with names for another size; None if the program is another one."""
+        kept, values = form.numbers()
+        if kept != self._kept:
+            return None
+        found: dict[str, Any] = {}
+        for name, value in zip(self._values, values, strict=True):
+            if value is None:
+                continue
+            if isinstance(name, str):
+                if found.setdefault(name, value) != value:
+                    return None
+            elif name != value and not (name == 0 and value is None):
+                return None
+        if len(found) < len(self.ints) + len(self.floats):
+            return None
+        return [found[n] for n in self.ints], [float(found[n]) for n in self.floats]
+
+    def steps(self) -> tuple[dict[str, Place], list[Step], list[Step]]:
+        """Return the named places and the operations before and after the cut, with the names."""
+        values = iter(self._values)
+
+        def take(part: Any) -> Any:
+            if not isinstance(part, Place):
+                return part._replace(value=next(values))
+            offset = next(values)
+            shape = tuple([next(values) for _ in part.shape])
+            return part._replace(
+                offset=offset, shape=shape, strides=tuple([next(values) for _ in part.shape])
+            )
+
+        named = {name: take(part) for name, part in self.form.named.items()}
+        steps = [
+            step._replace(inputs=tuple([take(p) for p in step.inputs]), out=take(step.out))
+            for step in (*self.form.steps, *self.form.update)
+        ]
+        cut = len(self.form.steps)
+        return named, steps[:cut], steps[cut:]
+
+
+def _root(a: Array) -> Array:
+    while isinstance(a.base, np.ndarray):
+        a = a.base
+    return a

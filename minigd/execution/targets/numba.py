@@ -1,0 +1,242 @@
+"""A program as one compiled function, for single steps and for an epoch of rows in memory.
+
+It needs Numba and SciPy, the extra `fast`. Its numbers differ from NumPy's in the last digits, and
+not among themselves: a step gives the same bits alone, in an epoch, and in batches of any size.
+"""
+
+import math
+import threading
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigd.backends.workspace import Workspace
+from minigd.execution.finite_guard import Limits
+from minigd.execution.passes import without_repeats
+from minigd.execution.per_example import RowClipping
+from minigd.execution.plain import Step
+from minigd.execution.program import Program
+from minigd.execution.targets.compiler import compiled
+from minigd.execution.targets.lowering import Form, General
+from minigd.execution.targets.source import TYPES, Printer, function
+from minigd.execution.tracer import NotTraceable, Update, trace, trace_update
+from minigd.nn.objective import Objective
+from minigd.types import Array
+
+UNLIMITED = Limits(1.0, math.inf)
+
+
+class Made(NamedTuple):
+    """What a call came to: how many steps were made, the loss of each, and the outputs of rows."""
+
+    steps: int
+    losses: Array
+    largest: float
+    outputs: Array | None
+
+
+class NumbaStep:
+    """The step of an objective, and its update, for batches of any size.
+
+    Parameters
+    ----------
+    objective : Objective
+    update : Update
+    y : Array
+        Targets, of which the dtype and the width are taken.
+    rows : int
+        The most rows of a batch.
+    weighted : bool
+        Whether rows have weights.
+    by_row : RowClipping, optional
+        Set where the norm of each row's own gradient is needed.
+
+    Attributes
+    ----------
+    source : str
+        What is compiled.
+
+    Raises
+    ------
+    NotTraceable
+        If the step does what a program can't do.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        update: Update,
+        y: Array,
+        rows: int,
+        weighted: bool = False,
+        by_row: RowClipping | None = None,
+    ) -> None:
+        self._objective, self._update, self._model = objective, update, objective.model
+        self._weighted, self._by_row = weighted, by_row
+        self._y, self.rows = y[:0], max(rows, 2)
+        self._workspace = Workspace(self._model.backend)
+        self._program = self._trace(self.rows)
+        form = Form(self._program)
+        try:
+            self._general = General(form, Form(self._trace(self.rows + 1)))
+        except NotTraceable:
+            self._general = General(form)
+        self._sizes: dict[int, tuple[Array, Array] | None] = {}
+        self._state = list(update.updater.state.values())
+        self.source, used = self._print(form)
+        self._memory = [form.memory[k] for k in used]
+        self._run = compiled(self.source)
+
+    def _trace(self, n: int) -> Program:
+        """Trace a step of n rows, after which everything is as it was."""
+        model, updater = self._model, self._update.updater
+        updater.attach(model)
+        running = [layer.buffers[name] for layer in model.layers for name in layer.running]
+        changed = [model.flat_params, model.flat_grads, *updater.state.values(), *running]
+        before, passes = [a.copy() for a in changed], model.passes
+        x = np.zeros((n, model.n_in), model.dtype)
+        y = np.zeros((n, *self._y.shape[1:]), self._y.dtype)
+        scale = np.ones(n, model.dtype) if self._weighted else None
+        self._workspace.lent = threading.get_ident()
+        try:
+            with np.errstate(all="ignore"):
+                program = trace(
+                    self._objective, x, y, scale, self._by_row, self._workspace, elementwise=True
+                )
+                trace_update(program, model, self._update)
+        finally:
+            self._workspace.lent, model.passes = None, passes
+            for array, old in zip(changed, before, strict=True):
+                array[...] = old
+        program.operations = without_repeats(program.operations, any_size=True)
+        program.update = without_repeats(program.update, any_size=True)
+        return program
+
+    def _print(self, form: Form) -> tuple[str, list[int]]:
+        """Return the source of the function, and which memory it takes."""
+        model = self._model
+        named, steps, update = self._general.steps()
+        running = [layer.buffers[name] for layer in model.layers for name in layer.running]
+        kept = {form.number(a) for a in (model.flat_params, model.flat_grads, *self._state)}
+        restored = sorted({form.number(a) for a in running} - {-1})
+        kept |= {named[key].memory for key in ("value", "z", "norms") if key in named}
+        printer = Printer(form.roots, kept | set(restored))
+        bodies = printer.print(steps), printer.print(update)
+        return function(
+            named,
+            printer.stored(bodies[0]),
+            printer.stored(bodies[1]),
+            self._general,
+            form.number(model.flat_grads),
+            restored,
+        )
+
+    def is_current(self, rows: int) -> bool:
+        """Tell whether it has room for so many rows, and works on the updater's own state."""
+        state = self._update.updater.state.values()
+        return rows <= self.rows and list(map(id, state)) == list(map(id, self._state))
+
+    def takes(self, rows: int) -> bool:
+        """Tell whether a batch of so many rows goes through the same operations."""
+        return self._numbers(rows) is not None
+
+    def _numbers(self, n: int) -> tuple[Array, Array] | None:
+        """Return the numbers that depend on how many rows there are, None for another program."""
+        if n not in self._sizes:
+            found = self._general.sizes(Form(self._trace(n)))
+            self._sizes[n] = found and (np.array([found[0]], np.int64), np.array([found[1]], float))
+        return self._sizes[n]
+
+    def __call__(
+        self,
+        x: Array,
+        y: Array,
+        scale: Array | None = None,
+        limits: Limits = UNLIMITED,
+        update: bool = False,
+    ) -> tuple[Step, Made]:
+        """Make one step, and its update if asked for."""
+        n = len(x)
+        numbers = self._numbers(n)
+        assert numbers is not None
+        made = self._call(x, y, np.arange(n), [0, n], limits, scale, [0], numbers, update, False)
+        value = self._model.dtype.type(made.losses[0])
+        norms = self._program.norms
+        return Step(value, self._program.z[:n], None if norms is None else norms[:n]), made
+
+    def run(
+        self,
+        x: Array,
+        y: Array,
+        order: Array,
+        starts: Array,
+        limits: Limits,
+        outputs: bool = False,
+    ) -> Made:
+        """Make the steps and updates of some batches, until one is not safe.
+
+        Parameters
+        ----------
+        x, y : Array
+            Rows in memory.
+        order : Array of int
+            The numbers of the rows, batch after batch.
+        starts : Array of int
+            Where in `order` each batch begins, and where the last one ends.
+        limits : Limits
+        outputs : bool, default False
+            Whether to return the outputs of all rows.
+        """
+        sizes, which = np.unique(np.diff(starts), return_inverse=True)
+        found = [pair for pair in map(self._numbers, sizes.tolist()) if pair is not None]
+        numbers = np.concatenate([a for a, _ in found]), np.concatenate([a for _, a in found])
+        return self._call(x, y, order, starts, limits, None, which, numbers, True, outputs)
+
+    def _call(
+        self,
+        x: Array,
+        y: Array,
+        order: Array,
+        starts: Any,
+        limits: Limits,
+        scale: Array | None,
+        which: Any,
+        numbers: tuple[Array, Array],
+        update: bool,
+        outputs: bool,
+    ) -> Made:
+        """Call the compiled function; batch k has the numbers of size ``which[k]``."""
+        steps, dtype = len(starts) - 1, self._model.dtype
+        z = np.empty((len(order), self._program.z.shape[1]) if outputs else (0, 0), dtype)
+        losses, largest = np.empty(steps), np.array([limits.largest])
+        made = self._run(
+            *(x, y, order, np.asarray(starts)),
+            np.empty(0, dtype) if scale is None else scale,
+            *(np.asarray(which), *numbers, *self._scalars(steps)),
+            *(largest, limits.safe, update, losses, z),
+            *self._memory,
+        )
+        return Made(made, losses, float(largest[0]), z if outputs else None)
+
+    def _scalars(self, steps: int) -> tuple[Array, Array, Array]:
+        """Return the numbers that change with each of the next steps, and the learning rates."""
+        model, updater = self._model, self._update.updater
+        drawing = [layer for layer in model.layers if layer.draws]
+        passes = range(model.passes + 1, model.passes + steps + 1)
+        keys = np.array([[layer.key(k) for layer in drawing] for k in passes], np.uint64)
+        made, rates, scalars = updater.step, [], []
+        for _ in range(steps):
+            rates.append(float(updater.learning_rate))
+            updater.step += 1
+            constants = updater.formula(rates[-1])[1]
+            # Decay with a share above 1 lets parameters grow that have no gradient.
+            if rates[-1] * getattr(updater, "weight_decay", 0.0) > 1:
+                rates[-1] = math.inf
+            scalars.append([float(constants[name]) for name in updater.varying])
+        updater.step = made
+        return keys.reshape(steps, -1), np.array(scalars).reshape(steps, -1), np.array(rates)
+
+
+def takes(array: Array) -> bool:
+    """Tell whether compiled functions take arrays like this one."""
+    return type(array) is np.ndarray and array.dtype.isnative and array.dtype.str[1:] in TYPES

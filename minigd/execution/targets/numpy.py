@@ -1,0 +1,111 @@
+"""A program as straight calls of NumPy: no loop, no lookup, the layers' own bits.
+
+Nothing is written twice: the calls work on buffers that stay, and x alone is another each time.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minigd.execution import plain
+from minigd.execution.passes import overlap, shorten
+from minigd.execution.per_example import RowClipping
+from minigd.execution.plain import Step
+from minigd.execution.profiler import Profiler
+from minigd.execution.program import Operation, Program
+from minigd.execution.targets.listing import address, listing
+from minigd.execution.tracer import NotTraceable, trace
+from minigd.nn.objective import Objective
+from minigd.types import Array
+
+
+class NumpyStep:
+    """Forward, loss and backward for batches of one size, as NumPy's calls.
+
+    Parameters
+    ----------
+    objective : Objective
+    x, y : Array
+        A batch of that size.
+    by_row : RowClipping, optional
+        Set where the norm of each row's own gradient is needed.
+
+    Attributes
+    ----------
+    program : Program
+        Printing the step lists its operations.
+    """
+
+    def __init__(
+        self, objective: Objective, x: Array, y: Array, by_row: RowClipping | None = None
+    ) -> None:
+        self._model = objective.model
+        self.program = trace(objective, x, y.copy(), None, by_row)
+        program = self.program
+        program.operations = shorten(program.operations, program.results)
+        self._drawing = [layer for layer in self._model.layers if layer.draws]
+        self._replay = _straight_calls(program.operations, x)
+
+    def __call__(self, x: Array, y: Array, update: Callable[[Any], Any] = plain.no_update) -> Step:
+        """Do the step for another batch of the same size."""
+        program = self._begin(y)
+        self._replay(x)
+        value = program.value[()]
+        return Step(value, program.z, program.norms, update(value))
+
+    def _begin(self, y: Array) -> Program:
+        """Fill in what changes with each step."""
+        program, model = self.program, self._model
+        program.y[...] = y
+        model.passes += 1
+        for layer in self._drawing:
+            program.scalars[f"{layer.name}.key"][...] = layer.key(model.passes)
+        return program
+
+    def timed(self, x: Array, y: Array, update: Callable[[Any], Any], profiler: Profiler) -> Step:
+        """Do the same operation by operation, each by the profiler's clock."""
+        program = self._begin(y)
+        calls = []
+        for name, function, arguments, _ in program.operations:
+            for i, a in enumerate(arguments):
+                if isinstance(a, np.ndarray) and overlap(a, program.x):
+                    turned = a.shape != x.shape or a.strides != program.x.strides
+                    arguments = (*arguments[:i], x.T if turned else x, *arguments[i + 1 :])
+            if isinstance(function, np.ufunc):
+                function = functools.partial(function, out=arguments[-1])
+                arguments = arguments[:-1]
+            calls.append((name, function, arguments))
+        profiler.run(calls)
+        value = program.value[()]
+        return Step(value, program.z, program.norms, update(value))
+
+    def __str__(self) -> str:
+        return listing(self.program, self._model)
+
+
+def _straight_calls(operations: list[Operation], x: Array) -> Callable[[Array], None]:
+    """Return a function of x that does the operations one after the other, without a loop."""
+    constants: dict[int, tuple[str, Any]] = {}
+
+    def word(a: Any) -> str:
+        if isinstance(a, np.ndarray) and overlap(a, x):
+            for name, view in (("x", x), ("x.T", x.T)):
+                if (a.shape, a.strides, address(a)) == (view.shape, view.strides, address(view)):
+                    return name
+            raise NotTraceable("a part of x was used alone")
+        return constants.setdefault(id(a), (f"c{len(constants)}", a))[0]
+
+    lines = []
+    for operation in operations:
+        words = [word(a) for a in operation.arguments]
+        if isinstance(operation.function, np.ufunc):
+            words[-1] = f"out={words[-1]}"
+        lines.append(f"        {word(operation.function)}({', '.join(words)})")
+    names = [name for name, _ in constants.values()]
+    source = [f"def bind({', '.join(names)}):", "    def replay(x):", *lines]
+    namespace: dict[str, Any] = {}
+    exec("\n".join([*source, "    return replay"]), namespace)
+    replay: Callable[[Array], None] = namespace["bind"](*[a for _, a in constants.values()])
+    return replay
