@@ -303,10 +303,12 @@ class Checkpoint:
         self._saved_at = time.perf_counter()
 
     @property
-    def events(self) -> frozenset[str] | None:
-        """The events that it wants: all, unless epochs alone decide when it saves."""
-        by_epoch = self.every_updates is None and self.every_seconds is None
-        return frozenset({"start", "epoch", "end"}) if by_epoch else None
+    def events(self) -> frozenset[str]:
+        """The events that it wants: those of epochs, unless updates or seconds decide too."""
+        names = {"start", "epoch", "end"}
+        if self.every_updates is not None or self.every_seconds is not None:
+            names |= {"update", "batch"}
+        return frozenset(names)
 
     def __call__(self, event: Event) -> None:
         """Save if it is time to."""

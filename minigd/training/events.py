@@ -106,15 +106,22 @@ class Event(NamedTuple):
 Callback = Callable[[Event], object]
 
 
-def wants(callback: Callback, name: str) -> bool:
-    """Tell whether a callback wants events of a name: all, unless its `events` names some.
+def wanted_events(callback: Callback) -> frozenset[str] | None:
+    """Return the names of the events that a callback wants, its `events`; None for all.
+
+    A subclass that has a ``__call__`` of its own wants all, unless it has `events` of its own too.
 
     >>> import minigd as gd
-    >>> wants(print, "update"), wants(gd.EarlyStopping(), "update")
-    (True, False)
+    >>> wanted_events(print), sorted(wanted_events(gd.EarlyStopping()))
+    (None, ['done', 'epoch', 'start'])
     """
-    events = getattr(callback, "events", None)
-    return events is None or name in events
+    places = (getattr(callback, "__dict__", {}), *map(vars, type(callback).__mro__))
+    for place in places:
+        if "events" in place:
+            return frozenset(callback.events)  # type: ignore[attr-defined]
+        if "__call__" in place:
+            return None
+    return None
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from minigd.errors import DataError
 from minigd.execution.profiler import Profiler
 from minigd.execution.targets.compiler import format_compile_time
 from minigd.progress import Progress, say
-from minigd.training.events import Callback, Event, Run, wants
+from minigd.training.events import Callback, Event, Run, wanted_events
 from minigd.training.interrupts import Interrupt
 
 
@@ -19,7 +19,7 @@ class Session(NamedTuple):
     batches: Batches  # as given
     resident: Batches  # on the model's device, where they fit there
     validation: Batches | None
-    callbacks: list[Callback]
+    callbacks: list[tuple[Callback, frozenset[str] | None]]  # each with the events it wants
     progress: Progress | None
     profiler: Profiler | None
     interrupt: Interrupt
@@ -27,12 +27,12 @@ class Session(NamedTuple):
     @property
     def by_epoch(self) -> bool:
         """Whether no callback wants to be called within an epoch."""
-        return not any(wants(c, name) for c in self.callbacks for name in ("update", "batch"))
+        return all(e is not None and not e & {"update", "batch"} for _, e in self.callbacks)
 
     def call(self, event: Event) -> None:
         """Call the callbacks that want an event with it."""
-        for callback in self.callbacks:
-            if wants(callback, event.name):
+        for callback, events in self.callbacks:
+            if events is None or event.name in events:
                 callback(event)
 
     def send(self, name: str, loss: Any = None) -> None:
@@ -86,7 +86,7 @@ def open_session(
         batches,
         batches.on(backend),
         None if validation is None else validation.on(backend),
-        list(callbacks.values()),
+        [(callback, wanted_events(callback)) for callback in callbacks.values()],
         _progress(run, batches, shown) if shown > 0 else None,
         Profiler() if profile else None,
         Interrupt(),
