@@ -10,10 +10,11 @@ from typing import Any
 PACKAGES = {
     "cupy": ("CuPy", "cupy-cuda12x"),
     "matplotlib": ("Matplotlib", "matplotlib"),
-    "numba": ("Numba", "numba"),
+    "numba": ("Numba", "numba scipy"),
     "onnx": ("onnx", "onnx"),
     "pandas": ("pandas", "pandas pyarrow"),
     "pyarrow": ("pyarrow", "pandas pyarrow"),
+    "scipy": ("SciPy", "scipy"),
     "sklearn": ("scikit-learn", "scikit-learn"),
 }
 
@@ -58,7 +59,7 @@ def missing(module: str, use: str, error: ImportError | None = None) -> str:
     """Return what to say where an optional package can't be imported, for that reason.
 
     >>> missing("numba", "fast=True")
-    'Numba is not installed, and fast=True needs it: `pip install numba`'
+    'Numba is not installed, and fast=True needs it: `pip install numba scipy`'
     """
     package = module.partition(".")[0]
     name, install = PACKAGES[package]

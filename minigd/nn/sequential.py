@@ -372,6 +372,7 @@ class Sequential:
         per_example: bool = False,
         progress: bool = False,
         profile: bool = False,
+        plain: bool = False,
         optimizer: str | Updater | None = None,
         receipt: bool | None = None,
         **options: Any,
@@ -412,6 +413,8 @@ class Sequential:
             End with a line on stderr that says where the time went.
         optimizer : str or Updater, optional
             Another name for `updater`.
+        plain : bool, default False
+            Run each step through the layers' own methods; see `minigd.Trainer.fit`.
         receipt : bool, optional
             The old name of `profile`.
         **options
@@ -454,6 +457,7 @@ class Sequential:
             per_example=per_example,
             progress=progress,
             profile=renamed("receipt", receipt, "profile", profile),
+            plain=plain,
         )
 
     def evaluate(

@@ -26,7 +26,7 @@ from minigd.errors import (
     renamed,
 )
 from minigd.execution.per_example import RowClipping
-from minigd.execution.targets.compiler import available
+from minigd.execution.targets.compiler import absent, available
 from minigd.nn.losses import Loss
 from minigd.nn.metrics import Metric, get_metrics
 from minigd.nn.objective import Objective
@@ -216,8 +216,9 @@ class Trainer:
     def _use(self, compiled: bool) -> None:
         """Let NumPy or Numba run the steps from now on."""
         self.compiled = compiled and self.model.backend.reads_are_free
-        if self.compiled and not available():
-            raise BackendError(missing("numba", "fast=True"))
+        package = absent()
+        if self.compiled and package is not None:
+            raise BackendError(missing(package, "fast=True"))
         self._loop.use(self.compiled)
 
     # One update ------------------------------------------------------------------------------
@@ -312,6 +313,7 @@ class Trainer:
         per_example: bool = False,
         progress: bool = False,
         profile: bool = False,
+        plain: bool = False,
         receipt: bool | None = None,
     ) -> History:
         """Train for some epochs more.
@@ -342,6 +344,9 @@ class Trainer:
             A bar in a terminal and in a notebook, a few lines elsewhere, on stderr.
         profile : bool, default False
             End with a line on stderr that says where the time went: `minigd.execution.profiler`.
+        plain : bool, default False
+            Run each step through the layers' own methods, so that a ``print`` or a breakpoint in
+            `Dense.backward` is reached in every one of them: `minigd.execution.plain`.
         receipt : bool, optional
             The old name of `profile`.
 
@@ -374,10 +379,12 @@ class Trainer:
         self._choose_executor(batches)
         shown = last - self.epoch if progress else 0
         session = open_session(self, batches, validation, self._callbacks, shown, profile)
+        loop.steps.plain = plain
         try:
             self._load_callbacks()
             loop.run(session, last)
         finally:
+            loop.steps.plain = False
             self._limit_rows(False)
             session.close()
         if progress:
@@ -541,7 +548,7 @@ class Trainer:
         if compiled and not available():
             warn(
                 "the run used Numba, which is not installed here: it goes on, and its "
-                "last digits may differ (`pip install numba`)",
+                "last digits may differ (`pip install numba scipy`)",
                 stacklevel=2,
             )
         self._use(compiled and available())

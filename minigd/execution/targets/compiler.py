@@ -20,9 +20,15 @@ _seconds: list[float] = []
 
 
 @functools.cache
+def absent() -> str | None:
+    """Return what is not installed of Numba and SciPy, whose BLAS it uses; nothing is imported."""
+    missing = (n for n in ("numba", "scipy") if importlib.util.find_spec(n) is None)
+    return next(missing, None)
+
+
 def available() -> bool:
-    """Tell whether Numba is installed, and SciPy, whose BLAS it uses; nothing is imported."""
-    return all(importlib.util.find_spec(name) is not None for name in ("numba", "scipy"))
+    """Tell whether steps can be compiled."""
+    return absent() is None
 
 
 @functools.cache
