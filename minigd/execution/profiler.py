@@ -25,20 +25,27 @@ class Profiler:
     seconds : dict of str to float
         ``"reading"`` and ``"training"`` whole; ``"matrix products"`` and ``"elementwise"`` of the
         sampled steps.
+    ways : dict of str to int
+        How many steps were run in which way: plain, by NumPy's calls, or compiled.
     """
 
     def __init__(self) -> None:
         self.seconds = {"reading": 0.0, "training": 0.0, "matrix products": 0.0, "elementwise": 0.0}
         self.sampling = False
-        self._steps, self._sampled_seconds = 0, 0.0
+        self.ways: dict[str, int] = {}
+        self._begun, self._sampled_seconds = 0, 0.0
         self._flops = 0.0
 
     def begin_step(self, started: float) -> None:
         """Count a step whose batch was waited for since `started`, and decide whether to sample."""
         self._arrived = time.perf_counter()
         self.seconds["reading"] += self._arrived - started
-        self._steps += 1
-        self.sampling = self._steps % EVERY == EVERY // 2
+        self._begun += 1
+        self.sampling = self._begun % EVERY == EVERY // 2
+
+    def count(self, way: str, steps: int = 1) -> None:
+        """Count steps that were run in a way."""
+        self.ways[way] = self.ways.get(way, 0) + steps
 
     def end_step(self) -> None:
         """Add the seconds since the batch arrived."""
@@ -66,7 +73,9 @@ class Profiler:
         whole = seconds["reading"] + seconds["training"]
         if whole == 0:
             return "no time was spent on training"
-        text = f"{whole:.2f} s over {self._steps:,} steps: "
+        steps = sum(self.ways.values())
+        ways = [way if n == steps else f"{n:,} {way}" for way, n in self.ways.items()]
+        text = f"{whole:.2f} s over {steps:,} steps, {', '.join(ways)}: "
         if not seconds["elementwise"]:
             shares = {"training": seconds["training"], "reading": seconds["reading"]}
             return text + ", ".join([f"{k} {v / whole:.0%}" for k, v in shares.items()])

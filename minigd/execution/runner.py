@@ -170,7 +170,8 @@ class Steps:
                 if not step.takes(len(x)):
                     return step
                 state.restore()
-                x, y = np.ascontiguousarray(x[::-1]), np.ascontiguousarray(y[::-1])
+                x = np.ascontiguousarray(x[::-1], dtype=model.dtype)
+                y = np.ascontiguousarray(y[::-1])
                 found = state.results(step(x, y, scale)[0])
             except Exception as error:
                 self.reason = f"{type(error).__name__}: {error}"

@@ -144,7 +144,6 @@ class Loop:
             and self.transaction.accumulate == 1
             and self.transaction.guard.limits is not None
             and session.by_epoch
-            and session.profiler is None
         ):
             return None
         chunks = Chunks(batches, self.epoch, 6 * len(self.objective.model.flat_params))
@@ -158,10 +157,15 @@ class Loop:
         while self.batch < len(chunks) and not self.stopping:
             end = chunks.end(self.batch)
             started = time.perf_counter()
+            if session.profiler is not None:
+                session.profiler.begin_step(started)
             session.interrupt.busy = True
             steps = self._make_chunk(chunks, end)
             now = time.perf_counter()
             self.seconds += now - started
+            if session.profiler is not None:
+                session.profiler.count("compiled", steps)
+                session.profiler.end_step()
             session.interrupt.done()
             chunks.took(now - started)
             if session.progress is not None and steps:
@@ -234,11 +238,12 @@ class Loop:
         x, y, scale, by_row = rows.x, rows.y, rows.scale, self.by_row
         update = self.transaction.update
         compiled = self.steps.find_compiled(x, y, scale, by_row)
-        if compiled is not None:
-            step = self.transaction.make_compiled(compiled, rows)
-            if step is not None:
-                return step
-        calls = self.steps.find_numpy(x, y, scale, by_row)
+        step = None if compiled is None else self.transaction.make_compiled(compiled, rows)
+        calls = None if step is not None else self.steps.find_numpy(x, y, scale, by_row)
+        if profiler is not None:
+            profiler.count("compiled" if step else "by NumPy's calls" if calls else "plain")
+        if step is not None:
+            return step
         if calls is None:
             return plain.step(self.steps.layers(by_row), x, y, scale, update, by_row)
         if profiler is not None and profiler.sampling:
