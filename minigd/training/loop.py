@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from minigd.backends.workspace import Workspace
-from minigd.data.batches import Batch, Batches
+from minigd.data.batches import Batch, Batches, no_batch
 from minigd.errors import BackendError
 from minigd.execution import plain
 from minigd.execution.finite_guard import Masked
@@ -23,7 +23,7 @@ from minigd.training.epoch_totals import Totals
 from minigd.training.evaluation import measure
 from minigd.training.events import Event
 from minigd.training.rows import RowLoader, WeighedRows
-from minigd.training.session import Session, no_batch
+from minigd.training.session import Session
 from minigd.training.transaction import Transaction
 
 
@@ -127,17 +127,20 @@ class Loop:
     def _train(self, session: Session, batch: Batch, rows: WeighedRows | None) -> Event:
         """Train on one batch, count it, and return the event of it."""
         if rows is None:
-            updated = self.transaction.skip_batch()
-            self._refuse_fault()
-            name = "batch" if updated is None else "update"
-            return Event(name, session.run, updated, rows=batch.rows)
+            return self._skip(session, batch)
         with np.errstate(all="ignore"):
             step = self.make_step(rows, session.profiler)
             self._count(step, rows)
         norms = None if step.norms is None else step.norms.copy()
-        if step.updated is None:
-            return Event("batch", session.run, step.value, rows.x, rows.y, rows.rows, norms)
-        return Event("update", session.run, step.updated, rows.x, rows.y, rows.rows, norms)
+        name, loss = ("batch", step.value) if step.updated is None else ("update", step.updated)
+        return Event(name, session.run, loss, rows.x, rows.y, rows.rows, norms)
+
+    def _skip(self, session: Session, batch: Batch) -> Event:
+        """Count a batch of which no row counts; it may be the one that an update waits for."""
+        updated = self.transaction.skip_batch()
+        self._refuse_fault()
+        name = "batch" if updated is None else "update"
+        return Event(name, session.run, updated, rows=batch.rows)
 
     def make_step(self, rows: WeighedRows, profiler: Profiler | None = None) -> plain.Step:
         """Make the step of one batch, or leave everything as it was before it."""
@@ -172,14 +175,13 @@ class Loop:
         guard = self.transaction.guard
         try:
             measured = measure(self.objective, self.metrics, step.z, rows)
-            measured = {name: guard.counted(total) for name, total in measured.items()}
         except BaseException:
             # The update is made, and the batch is not counted anywhere.
             guard.end_batch(batches=0)
             raise
         guard.end_batch(rows.total)
-        loss = guard.weighed(step.value, rows.total)
-        self.totals.add({"loss": loss, **measured}, rows.total)
+        counted = {name: guard.counted(total) for name, total in measured.items()}
+        self.totals.add({"loss": guard.weighed(step.value, rows.total), **counted}, rows.total)
 
     def _report(self, session: Session, event: Event, rows: int) -> None:
         """Call the callbacks, and show how far the run has come."""

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from minigd.data.batches import Batches
-from minigd.errors import DataError
 from minigd.execution.numba_loops import format_compile_time
 from minigd.execution.profiler import Profiler
 from minigd.progress import Progress, say
@@ -55,14 +54,6 @@ class Session(NamedTuple):
         """Print where the time went, if that was measured."""
         if self.profiler is not None:
             say(self.profiler.line(self.run.model.dtype))
-
-
-def no_batch(batches: Batches) -> DataError:
-    """Return the error for an epoch in which no batch came."""
-    return DataError(
-        f"the rows do not fill one batch of {batches.batch_size}, and tail='drop' leaves none: use "
-        "tail='keep' or a smaller batch_size"
-    )
 
 
 def open_session(

@@ -121,17 +121,13 @@ class Updater:
         ValueError
             If this updater holds the state of another model.
         """
-        attached = self._model is not None and self._model() is model
-        if (
-            not attached
-            or self._backend is not model.backend
-            or len(self.state) < len(self.state_names)
-        ):
+        owner, names = self._model and self._model(), self.state_names
+        if owner is not model or self._backend is not model.backend or len(self.state) < len(names):
             self._attach(model)
         learning_rate = self.learning_rate
         self.step += 1
         formula, constants = self.formula(learning_rate)
-        vectors = [self.state[name] for name in self.state_names]
+        vectors = [self.state[name] for name in names]
         return (self.executor or model.backend).apply(
             formula,
             model.flat_params,
@@ -152,10 +148,9 @@ class Updater:
         backend, p = model.backend, model.flat_params
         self.check_dtype(p.dtype)
         for name in self.state_names:
-            vector = self.state.get(name)
-            self.state[name] = (
-                backend.zeros(p.shape, p.dtype) if vector is None else backend.asarray(vector)
-            )
+            known = name in self.state
+            vector = self.state[name] if known else backend.zeros(p.shape, p.dtype)
+            self.state[name] = backend.asarray(vector)
         self._fixed = self.fixed(model)
         self._model, self._backend = weakref.ref(model), backend
 
