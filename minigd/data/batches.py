@@ -6,7 +6,7 @@
 import copy
 import hashlib
 from collections.abc import Generator, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -122,6 +122,10 @@ class Batch(tuple[Array, ...]):
     def weight(self) -> Array | None:
         """The weights of the rows, or None where all count the same."""
         return self[2] if len(self) > 2 else None
+
+
+Epoch: TypeAlias = Generator[Batch, None, None]
+"""The batches of an epoch, one after the other; closing it stops what reads ahead."""
 
 
 class Batches:
@@ -333,9 +337,7 @@ class Batches:
             weights = own if weights is None else own * weights
         return weights
 
-    def _weighted(
-        self, batches: Generator[Batch, None, None], whole: bool
-    ) -> Generator[Batch, None, None]:
+    def _weighted(self, batches: Epoch, whole: bool) -> Epoch:
         """Put weights beside rows; `whole` where these are all rows, or all but a dropped tail."""
         for batch in batches:
             if batch.y is None:
@@ -399,9 +401,7 @@ class Batches:
     def _rng(self, epoch: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, _ORDER, epoch])
 
-    def epoch(
-        self, epoch: int, start: int = 0, workspace: Workspace | None = None
-    ) -> Generator[Batch, None, None]:
+    def epoch(self, epoch: int, start: int = 0, workspace: Workspace | None = None) -> Epoch:
         """Return the batches of one epoch, from batch number `start` on.
 
         Parameters
@@ -417,20 +417,16 @@ class Batches:
         batches = self._epoch(epoch, start, None if self.prefetch else workspace)
         return self._ready(batches, whole=start == 0)
 
-    def _ready(
-        self, batches: Generator[Batch, None, None], whole: bool = True
-    ) -> Generator[Batch, None, None]:
+    def _ready(self, batches: Epoch, whole: bool = True) -> Epoch:
         if self.weighted:
             batches = self._weighted(batches, whole)
         return prefetched(batches, self.prefetch) if self.prefetch else batches
 
-    def in_order(self) -> Generator[Batch, None, None]:
+    def in_order(self) -> Epoch:
         """Return all rows in the order of the source, for a pass that only reads."""
         return self._ready(self._in_order(0, None))
 
-    def _epoch(
-        self, epoch: int, start: int, workspace: Workspace | None
-    ) -> Generator[Batch, None, None]:
+    def _epoch(self, epoch: int, start: int, workspace: Workspace | None) -> Epoch:
         if not self.shuffle:
             batches = self._in_order(start, workspace)
         elif self.source.random_access:
@@ -439,7 +435,7 @@ class Batches:
             batches = self._buffered(epoch, start)
         return batches if self.tail == "keep" else self._without_tail(batches)
 
-    def _without_tail(self, batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+    def _without_tail(self, batches: Epoch) -> Epoch:
         size = self._size()
         for batch in batches:
             if len(batch[0]) == size:
@@ -447,7 +443,7 @@ class Batches:
             elif self._unseen:
                 self.weight(batch.rows, batch.y)  # a class of these rows is there, all the same
 
-    def _in_order(self, start: int, workspace: Workspace | None) -> Generator[Batch, None, None]:
+    def _in_order(self, start: int, workspace: Workspace | None) -> Epoch:
         source, size = self.source, self._size()
         row = start * size
         if source.random_access and source.in_memory:
@@ -459,9 +455,7 @@ class Batches:
             yield Batch(x, y, slice(row, row + len(x)))
             row += len(x)
 
-    def _permuted(
-        self, epoch: int, start: int, workspace: Workspace | None
-    ) -> Generator[Batch, None, None]:
+    def _permuted(self, epoch: int, start: int, workspace: Workspace | None) -> Epoch:
         source, size = self.source, self._size()
         order: Any = self.order(epoch)
         there = source.order(order)
@@ -473,7 +467,7 @@ class Batches:
             for some in batch_slices(len(rows), size):
                 yield Batch(x[some], None if y is None else y[some], rows[some])
 
-    def _buffered(self, epoch: int, start: int) -> Generator[Batch, None, None]:
+    def _buffered(self, epoch: int, start: int) -> Epoch:
         def numbered() -> Iterator[Piece]:
             row = 0
             for x, y in self.source.chunks():

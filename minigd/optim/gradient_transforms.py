@@ -63,10 +63,11 @@ class Penalty:
 
     def add_gradient(self, model: Parameters) -> None:
         """Add the penalty's gradient to the model's."""
-        some = self._penalized(model)
-        if (self.l1 or self.l2) and len(model.flat_params[some]):
+        if self.l1 or self.l2:
+            some = self._penalized(model)
             p, g = model.flat_params[some], model.flat_grads[some]
-            model.backend.apply(formulas.penalized, p, g, out=g, l1=self.l1, l2=self.l2)
+            if len(p):
+                model.backend.apply(formulas.penalized, p, g, out=g, l1=self.l1, l2=self.l2)
 
 
 class Clipping:

@@ -18,6 +18,7 @@ from minigd.execution.profiler import Profiler
 from minigd.execution.runner import Steps
 from minigd.nn.metrics import Metric
 from minigd.nn.objective import Objective
+from minigd.progress import Progress
 from minigd.training import divergence
 from minigd.training.epoch_totals import Totals
 from minigd.training.evaluation import measure
@@ -66,7 +67,6 @@ class Loop:
         self.stopping = False
         self.epoch = 0
         self.start_epoch()
-        self.use(None)
 
     def use(self, executor: FastBackend | None) -> None:
         """Let NumPy or Numba run the formulas from now on, on the device where the model is."""
@@ -100,7 +100,7 @@ class Loop:
         self.steps.refresh()
         if self.gathered is not None:
             self.gathered.lent = threading.get_ident()
-        epoch = session.resident.epoch(self.epoch, self.batch, self.gathered)
+        epoch = session.batches.epoch(self.epoch, self.batch, self.gathered)
         # Closed at once when an error or an interrupt ends the loop, so that no thread reads on.
         with contextlib.closing(epoch):
             started = time.perf_counter()
@@ -189,9 +189,13 @@ class Loop:
             session.call(event)
             self.steps.refresh()
         if session.progress is not None:
-            made = event.loss if event.name == "update" else None
-            if session.progress.update(made, rows):
-                self.raise_if_masked()
+            self._show(session.progress, event, rows)
+
+    def _show(self, progress: Progress, event: Event, rows: int) -> None:
+        """Show one batch more; a GPU that is read for it may have masked the update."""
+        made = event.loss if event.name == "update" else None
+        if progress.update(made, rows):
+            self.raise_if_masked()
 
     def _is_last(self, batches: Batches) -> bool:
         return batches.source.rows is not None and self.batch == len(batches)

@@ -15,8 +15,7 @@ class Session(NamedTuple):
     """What one `fit` brings to its epochs."""
 
     run: Run
-    batches: Batches  # as given
-    resident: Batches  # on the model's device, where they fit there
+    batches: Batches  # on the model's device, where they fit there
     validation: Batches | None
     callbacks: list[Callback]
     progress: Progress | None
@@ -68,7 +67,6 @@ def open_session(
     backend = run.model.backend
     return Session(
         run,
-        batches,
         batches.on(backend),
         None if validation is None else validation.on(backend),
         list(callbacks.values()),

@@ -218,6 +218,6 @@ def check_rows(y: Array, shape: tuple[int, ...]) -> None:
     """Refuse targets that are not as many as the outputs, and a batch without rows."""
     if shape[0] == 0:
         raise DataError("x has no rows: a mean over no examples is not defined")
-    if y.ndim == 0 or len(y) != shape[0]:
-        given = "is a single number" if y.ndim == 0 else f"has {len(y)} rows"
+    if y.shape[:1] != shape[:1]:
+        given = f"has {len(y)} rows" if y.ndim else "is a single number"
         raise ShapeError(f"x has {shape[0]} rows and y {given}: each example needs one target")

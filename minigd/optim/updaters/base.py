@@ -121,13 +121,17 @@ class Updater:
         ValueError
             If this updater holds the state of another model.
         """
-        owner, names = self._model and self._model(), self.state_names
-        if owner is not model or self._backend is not model.backend or len(self.state) < len(names):
+        attached = self._model is not None and self._model() is model
+        if (
+            not attached
+            or self._backend is not model.backend
+            or len(self.state) < len(self.state_names)
+        ):
             self._attach(model)
         learning_rate = self.learning_rate
         self.step += 1
         formula, constants = self.formula(learning_rate)
-        vectors = [self.state[name] for name in names]
+        vectors = [self.state[name] for name in self.state_names]
         return (self.executor or model.backend).apply(
             formula,
             model.flat_params,
