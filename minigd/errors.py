@@ -121,15 +121,26 @@ def check_number(name: str, value: Any, lowest: float = 0.0, below: float = math
 
 def check_per_example(owner: object, each: Any, rows: int) -> None:
     """Refuse what a `per_example` returned if it is not a number for each row, shape (rows,)."""
-    shape = getattr(each, "shape", None)
-    if shape != (rows,):
-        kind = type(each).__name__
-        given = f"a value of type {kind}, not an array" if shape is None else f"shape {shape}"
-        raise PerExampleError(
-            f"{type(owner).__name__}.per_example must return a number for each row, shape "
-            f"({rows},), and returned {given}: end it in a mean over each row's outputs, "
-            ".mean(axis=1), for the mean over the rows is taken after it"
-        )
+    if getattr(each, "shape", None) != (rows,):
+        raise _per_example_error(owner, each, rows)
+
+
+def _per_example_error(owner: object, each: Any, rows: int) -> PerExampleError:
+    shape, kind = getattr(each, "shape", None), type(each).__name__
+    given = f"a value of type {kind}, not an array" if shape is None else f"shape {shape}"
+    return PerExampleError(
+        f"{type(owner).__name__}.per_example must return a number for each row, shape "
+        f"({rows},), and returned {given}: end it in a mean over each row's outputs, "
+        ".mean(axis=1), for the mean over the rows is taken after it"
+    )
+
+
+def no_forward(who: str, forward: str = "forward(x, train=True)") -> RuntimeError:
+    """Return the error for a `backward` without what only a `forward` before it keeps."""
+    return RuntimeError(
+        f"{who}: backward was called without a {forward} before it, or for the second time: each "
+        "backward needs a forward of its own"
+    )
 
 
 def given_once(name: str, value: Any, other: str, other_value: Any) -> Any:

@@ -10,7 +10,14 @@ from minigd.backends.base import Backend, get_backend, numbers
 from minigd.backends.frames import check_names, names_of
 from minigd.backends.on_demand import call
 from minigd.backends.workspace import Workspace
-from minigd.errors import DataError, ShapeError, check_integer, given_once, renamed
+from minigd.errors import (
+    DataError,
+    ShapeError,
+    check_integer,
+    given_once,
+    no_forward,
+    renamed,
+)
 from minigd.nn.layers import Layer
 from minigd.nn.layers.scaling import Adapted, adapt
 from minigd.nn.losses import Loss
@@ -194,10 +201,7 @@ class Sequential:
             If dy does not have the shape of the output.
         """
         if self._pending is None:
-            raise RuntimeError(
-                "backward was called without a forward(x, train=True) before it, or for the second "
-                "time: each backward needs a forward of its own"
-            )
+            raise no_forward("the model")
         dy = self.backend.here(dy, "dy")
         if dy.shape != self._pending:
             raise ShapeError(f"dy has shape {dy.shape} and the output had shape {self._pending}")
@@ -207,16 +211,8 @@ class Sequential:
     def convert(self, x: Any, what: str = "x", rows: Any = None) -> Array:
         """Return x in the model's dtype, and refuse what does not fit the first layer."""
         x = self.backend.here(x, what)
-        if x.ndim != 2 or x.shape[1] != self.n_in:
-            hint = ""
-            if x.ndim == 1:
-                hint = f": {what}.reshape(-1, 1) makes a column of it, {what}[None] a single row"
-            raise ShapeError(
-                f"{what} has shape {x.shape} and the model takes rows of {self.n_in} numbers, "
-                f"shape (n, {self.n_in}){hint}"
-            )
-        if len(x) == 0:
-            raise DataError(f"{what} has no rows")
+        if x.ndim != 2 or x.shape[1] != self.n_in or len(x) == 0:
+            raise rows_error(x, self.n_in, what)
         if x.dtype == self.dtype and x.flags.c_contiguous:
             return x
         return self.backend.convert(x, self.dtype, what, rows)
@@ -265,11 +261,14 @@ class Sequential:
     def check_gradient(self, dz: Any, shape: tuple[int, ...], loss: Loss) -> None:
         """Refuse the gradient of a loss that does not have the shape of its outputs."""
         if not self._fits(dz, shape):
-            given = f"{dz.shape} and dtype {dz.dtype}" if self.backend.holds(dz) else repr(dz)
-            raise ShapeError(
-                f"{type(loss).__name__}.gradient returned {given}; it must return shape {shape} "
-                f"and dtype {self.dtype}"
-            )
+            raise self._gradient_error(dz, shape, loss)
+
+    def _gradient_error(self, dz: Any, shape: tuple[int, ...], loss: Loss) -> ShapeError:
+        given = f"{dz.shape} and dtype {dz.dtype}" if self.backend.holds(dz) else repr(dz)
+        return ShapeError(
+            f"{type(loss).__name__}.gradient returned {given}; it must return shape {shape} and "
+            f"dtype {self.dtype}"
+        )
 
     def _fits(self, x: Any, shape: tuple[int, ...]) -> bool:
         return self.backend.holds(x) and x.shape == shape and bool(x.dtype == self.dtype)
@@ -501,9 +500,7 @@ class Sequential:
         means: dict[str, float] = trainer.evaluate(X, y, batch_size, sample_weight)
         return means
 
-    def _trainer(
-        self, loss: str | Loss, updater: str | Updater, metrics: Any, options: dict[str, Any]
-    ) -> Any:
+    def _trainer(self, loss: Any, updater: Any, metrics: Any, options: dict[str, Any]) -> Any:
         if "until_epoch" in options:
             raise TypeError(
                 "until_epoch is for a run that goes on, and Sequential.fit begins a new one: use "
@@ -718,3 +715,16 @@ def _check_dtype(dtype: Any) -> Any:
     if not known:
         raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
     return np.dtype(dtype)
+
+
+def rows_error(x: Array, n_in: int, what: str) -> DataError:
+    """Return the error for rows that a model does not take, or that are none."""
+    if x.ndim == 2 and x.shape[1] == n_in:
+        return DataError(f"{what} has no rows")
+    hint = ""
+    if x.ndim == 1:
+        hint = f": {what}.reshape(-1, 1) makes a column of it, {what}[None] a single row"
+    return ShapeError(
+        f"{what} has shape {x.shape} and the model takes rows of {n_in} numbers, "
+        f"shape (n, {n_in}){hint}"
+    )

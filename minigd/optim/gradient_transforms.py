@@ -63,10 +63,11 @@ class Penalty:
 
     def add_gradient(self, model: Parameters) -> None:
         """Add the penalty's gradient to the model's."""
-        some = self._penalized(model)
-        if (self.l1 or self.l2) and len(model.flat_params[some]):
+        if self.l1 or self.l2:
+            some = self._penalized(model)
             p, g = model.flat_params[some], model.flat_grads[some]
-            model.backend.apply(formulas.penalized, p, g, out=g, l1=self.l1, l2=self.l2)
+            if len(p):
+                model.backend.apply(formulas.penalized, p, g, out=g, l1=self.l1, l2=self.l2)
 
 
 class Clipping:
@@ -105,16 +106,20 @@ class Clipping:
     def clip(self, g: Array) -> None:
         """Limit g in place; what is not finite stays as it is, for the guard to find."""
         if self.value is not None:
-            g[...] = np.where(np.isfinite(g), np.minimum(np.maximum(g, -self.value), self.value), g)
-        if self.norm is None or not len(g):
-            return
+            limited = np.minimum(np.maximum(g, -self.value), self.value)
+            g[...] = np.where(np.isfinite(g), limited, g)
+        if self.norm is not None and len(g):
+            self._shorten(g, self.norm)
+
+    def _shorten(self, g: Array, norm: float) -> None:
+        """Limit the length of g."""
         # Divided by the largest entry first, so that no square leaves the range of the dtype.
         largest = abs(g).max()
         unit = g / np.where(largest > 0, largest, 1)
         root = np.sqrt((unit * unit).sum())
         # The length itself may be out of range, and infinite is too long as well.
-        too_long = np.isfinite(root) & (largest * root > self.norm)
-        shorter = unit * (self.norm / np.where(root > 0, root, 1))
+        too_long = np.isfinite(root) & (largest * root > norm)
+        shorter = unit * (norm / np.where(root > 0, root, 1))
         g[...] = np.where(too_long, shorter.astype(g.dtype), g)
 
 
@@ -141,20 +146,18 @@ class Accumulation:
         self.parts = parts
         self.clear()
 
-    def clear(
-        self,
-        left: Callable[[Any], Any] | None = None,
-        before: "Accumulation | None" = None,
-    ) -> None:
-        """Begin a new window, or keep what is left of `before` where its update was masked."""
+    def clear(self) -> None:
+        """Begin a new window."""
         self.held = 0
         self.empty = True
         self.weight: Any = 0.0
         self.loss: Any = 0.0
         self._sum: Array | None = None
-        if left is not None and before is not None:
-            self.weight, self.loss = left(before.weight), left(before.loss)
-            self._sum = None if before._sum is None else left(before._sum)
+
+    def keep(self, left: Callable[[Any], Any], before: "Accumulation") -> None:
+        """Take what is left of `before`, whose update a GPU may have masked."""
+        self.weight, self.loss = left(before.weight), left(before.loss)
+        self._sum = None if before._sum is None else left(before._sum)
 
     def add(self, g: Array, loss: Any, weight: Any) -> None:
         """Add a part: its mean gradient, its mean loss, and its weight.

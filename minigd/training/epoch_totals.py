@@ -63,12 +63,8 @@ class Totals:
         weight, sums = self.state_dict(backend).values()
         if weight == 0:
             return {}
-        return {
-            name: self.metrics[name].value(total, weight)
-            if name in self.metrics
-            else float(total) / weight
-            for name, total in sums.items()
-        }
+        own = self.metrics
+        return {n: own[n].value(t, weight) if n in own else t / weight for n, t in sums.items()}
 
     def state_dict(self, backend: Backend | None = None) -> dict[str, Any]:
         """Return the sums so far, on the host."""

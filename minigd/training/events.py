@@ -143,18 +143,22 @@ def name_callbacks(callbacks: Iterable[Callback]) -> dict[str, Any]:
         raise TypeError("callbacks is a list, [callback], and not one callback")
     named: dict[str, Any] = {}
     for callback in callbacks:
-        if not callable(callback):
-            raise TypeError(f"a callback is called with each event, and {callback!r} can't be")
-        if isinstance(callback, type):
-            raise TypeError(
-                f"{callback.__name__} is a class, which each event would make anew: write it with "
-                "parentheses"
-            )
+        if not callable(callback) or isinstance(callback, type):
+            raise _no_callback(callback)
         kind = getattr(callback, "__name__", type(callback).__name__)
         number = sum(name.partition(" ")[0] == kind for name in named) + 1
         named[kind if number == 1 else f"{kind} {number}"] = callback
     # Behind all others comes what saves their states.
     return dict(sorted(named.items(), key=lambda item: getattr(item[1], "last", False)))
+
+
+def _no_callback(given: object) -> TypeError:
+    if isinstance(given, type):
+        return TypeError(
+            f"{given.__name__} is a class, which each event would make anew: write it with "
+            "parentheses"
+        )
+    return TypeError(f"a callback is called with each event, and {given!r} can't be")
 
 
 def callback_states(callbacks: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,10 +40,9 @@ class History(Mapping[str, list[float]]):
     def append(self, values: Mapping[str, float]) -> None:
         """Add an epoch; what an epoch did not measure is NaN."""
         done = self.epochs
-        for name in [*self._columns, *values]:
+        for name in {**self._columns, **values}:
             column = self._columns.setdefault(name, [math.nan] * done)
-            if len(column) == done:
-                column.append(float(values.get(name, math.nan)))
+            column.append(float(values.get(name, math.nan)))
 
     def __getitem__(self, name: str) -> list[float]:
         if name not in self._columns:

@@ -5,7 +5,7 @@ A run that was interrupted can then go on: no batch was half applied, or applied
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TypeVar
 
 _Handler = TypeVar("_Handler", bound="Handler")
@@ -30,12 +30,7 @@ class Handler:
             self._installed = True
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._installed:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 

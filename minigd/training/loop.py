@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from minigd.backends.workspace import Workspace
-from minigd.data.batches import Batch, Batches
+from minigd.data.batches import Batch, Batches, no_batch
 from minigd.data.sources.array import ArraySource
 from minigd.errors import BackendError
 from minigd.execution import plain
@@ -19,13 +19,14 @@ from minigd.execution.profiler import Profiler
 from minigd.execution.runner import Steps
 from minigd.nn.metrics import Metric
 from minigd.nn.objective import Objective
+from minigd.progress import Progress
 from minigd.training import divergence
 from minigd.training.chunks import Chunks
 from minigd.training.epoch_totals import Totals
 from minigd.training.evaluation import measure
 from minigd.training.events import Event
 from minigd.training.rows import RowLoader, WeighedRows
-from minigd.training.session import Session, no_batch
+from minigd.training.session import Session
 from minigd.training.transaction import Transaction
 
 
@@ -68,7 +69,6 @@ class Loop:
         self.stopping = False
         self.epoch = 0
         self.start_epoch()
-        self.use(compile=False)
 
     def use(self, compile: bool) -> None:
         """Let NumPy or Numba run the steps from now on, on the device where the model is."""
@@ -101,7 +101,7 @@ class Loop:
         self.steps.refresh()
         if self.gathered is not None:
             self.gathered.lent = threading.get_ident()
-        chunks = self._cut(session)
+        chunks = self._cut(session) if self.steps.compiles else None
         complete = self._run_batches(session) if chunks is None else self._run(chunks, session)
         if complete and self.transaction.window.held:
             self._finish_window(session)
@@ -110,7 +110,7 @@ class Loop:
     def _run_batches(self, session: Session, most: int | None = None) -> bool:
         """Train on one batch after the other, on so many at most; tell whether none is left."""
         checked, profiler = session.batches.source.checked, session.profiler
-        epoch = session.resident.epoch(self.epoch, self.batch, self.gathered)
+        epoch = session.batches.epoch(self.epoch, self.batch, self.gathered)
         # Closed at once when an error or an interrupt ends the loop, so that no thread reads on.
         with contextlib.closing(epoch):
             started = time.perf_counter()
@@ -134,11 +134,10 @@ class Loop:
 
     def _cut(self, session: Session) -> Chunks | None:
         """Return the epoch in chunks for compiled steps, where nothing asks for single steps."""
-        batches = session.resident
+        batches = session.batches
         source = batches.source
         if not (
-            self.steps.compiles
-            and isinstance(source, ArraySource)
+            isinstance(source, ArraySource)
             and source.y is not None
             and not (source.sparse or batches.weighted)
             and self.transaction.accumulate == 1
@@ -205,17 +204,20 @@ class Loop:
     def _train(self, session: Session, batch: Batch, rows: WeighedRows | None) -> Event:
         """Train on one batch, count it, and return the event of it."""
         if rows is None:
-            updated = self.transaction.skip_batch()
-            self._refuse_fault()
-            name = "batch" if updated is None else "update"
-            return Event(name, session.run, updated, rows=batch.rows)
+            return self._skip(session, batch)
         with np.errstate(all="ignore"):
             step = self.make_step(rows, session.profiler)
             self._count(step, rows)
         norms = None if step.norms is None else step.norms.copy()
-        if step.updated is None:
-            return Event("batch", session.run, step.value, rows.x, rows.y, rows.rows, norms)
-        return Event("update", session.run, step.updated, rows.x, rows.y, rows.rows, norms)
+        name, loss = ("batch", step.value) if step.updated is None else ("update", step.updated)
+        return Event(name, session.run, loss, rows.x, rows.y, rows.rows, norms)
+
+    def _skip(self, session: Session, batch: Batch) -> Event:
+        """Count a batch of which no row counts; it may be the one that an update waits for."""
+        updated = self.transaction.skip_batch()
+        self._refuse_fault()
+        name = "batch" if updated is None else "update"
+        return Event(name, session.run, updated, rows=batch.rows)
 
     def make_step(self, rows: WeighedRows, profiler: Profiler | None = None) -> plain.Step:
         """Make the step of one batch, or leave everything as it was before it."""
@@ -255,23 +257,26 @@ class Loop:
         guard = self.transaction.guard
         try:
             measured = measure(self.objective, self.metrics, step.z, rows)
-            measured = {name: guard.counted(total) for name, total in measured.items()}
         except BaseException:
             # The update is made, and the batch is not counted anywhere.
             guard.end_batch(batches=0)
             raise
         guard.end_batch(rows.total)
-        loss = guard.weighed(step.value, rows.total)
-        self.totals.add({"loss": loss, **measured}, rows.total)
+        counted = {name: guard.counted(total) for name, total in measured.items()}
+        self.totals.add({"loss": guard.weighed(step.value, rows.total), **counted}, rows.total)
 
     def _report(self, session: Session, event: Event, rows: int) -> None:
         """Call the callbacks, and show how far the run has come."""
         if session.callbacks:
             session.call(event)
         if session.progress is not None:
-            made = event.loss if event.name == "update" else None
-            if session.progress.update(made, rows):
-                self.raise_if_masked()
+            self._show(session.progress, event, rows)
+
+    def _show(self, progress: Progress, event: Event, rows: int) -> None:
+        """Show one batch more; a GPU that is read for it may have masked the update."""
+        made = event.loss if event.name == "update" else None
+        if progress.update(made, rows):
+            self.raise_if_masked()
 
     def _is_last(self, batches: Batches) -> bool:
         return batches.source.rows is not None and self.batch == len(batches)

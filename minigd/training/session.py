@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from minigd.data.batches import Batches
-from minigd.errors import DataError
 from minigd.execution.profiler import Profiler
 from minigd.execution.targets.compiler import format_compile_time
 from minigd.progress import Progress, say
@@ -16,8 +15,7 @@ class Session(NamedTuple):
     """What one `fit` brings to its epochs."""
 
     run: Run
-    batches: Batches  # as given
-    resident: Batches  # on the model's device, where they fit there
+    batches: Batches  # on the model's device, where they fit there
     validation: Batches | None
     callbacks: list[tuple[Callback, frozenset[str] | None]]  # each with the events it wants
     progress: Progress | None
@@ -63,14 +61,6 @@ class Session(NamedTuple):
             say(self.profiler.line(self.run.model.dtype))
 
 
-def no_batch(batches: Batches) -> DataError:
-    """Return the error for an epoch in which no batch came."""
-    return DataError(
-        f"the rows do not fill one batch of {batches.batch_size}, and tail='drop' leaves none: use "
-        "tail='keep' or a smaller batch_size"
-    )
-
-
 def open_session(
     run: Run,
     batches: Batches,
@@ -83,7 +73,6 @@ def open_session(
     backend = run.model.backend
     return Session(
         run,
-        batches,
         batches.on(backend),
         None if validation is None else validation.on(backend),
         [(callback, wanted_events(callback)) for callback in callbacks.values()],

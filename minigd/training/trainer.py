@@ -285,15 +285,16 @@ class Trainer:
         """Go where the model has gone since the last update, if it was moved."""
         guard = self._transaction.guard
         if self.updater.owner is not guard:
-            raise ValueError(
-                f"{self.updater!r} was given to another trainer since, which has reset it: give "
-                "each trainer an updater of its own"
-            )
+            raise _updater_was_taken(self.updater)
         if guard.workspace is not self.model.workspace:
-            masked = self._transaction.follow_model()
-            self._use(self.compiled)
-            if masked is not None:
-                self._loop.uncount(masked)
+            self._move()
+
+    def _move(self) -> None:
+        """Go to the backend of the model; an update that a GPU masked before is an error now."""
+        masked = self._transaction.follow_model()
+        self._use(self.compiled)
+        if masked is not None:
+            self._loop.uncount(masked)
 
     # Epochs ----------------------------------------------------------------------------------
 
@@ -367,11 +368,11 @@ class Trainer:
             At Ctrl-C, between two updates, after the event ``"done"``; another `fit` goes on.
         """
         profile = renamed("receipt", receipt, "profile", profile)
-        loop, weights = self._loop, (sample_weight, class_weight)
+        weights = {"sample_weight": sample_weight, "class_weight": class_weight}
         data = self._last_batches() if data is None else data
-        batches = as_batches(data, y, batch_size, shuffle, self.model.seed, *weights)
+        batches = as_batches(data, y, batch_size, shuffle=shuffle, seed=self.model.seed, **weights)
         validation = None if validation_data is None else validation_batches(validation_data)
-        loop.loader.check_training(batches, validation)
+        self._loop.loader.check_training(batches, validation)
         self._continue_with(batches)
         last = self._last_epoch(epochs, until_epoch)
         self._callbacks = name_callbacks(callbacks)
@@ -379,18 +380,20 @@ class Trainer:
         self._choose_executor(batches)
         shown = last - self.epoch if progress else 0
         session = open_session(self, batches, validation, self._callbacks, shown, profile)
-        loop.steps.plain = plain
+        self._loop.steps.plain = plain
         try:
-            self._load_callbacks()
-            loop.run(session, last)
+            if self._states:
+                self._load_callbacks()
+            self._loop.run(session, last)
         finally:
-            loop.steps.plain = False
+            self._loop.steps.plain = False
             self._limit_rows(False)
             session.close()
         if progress:
             session.report_compile_time()
         session.send_last("end", "done")
-        session.report_profile()
+        if profile:
+            session.report_profile()
         return self.history
 
     def _last_batches(self) -> Batches:
@@ -403,17 +406,20 @@ class Trainer:
         self._follow_model()
         loop = self._loop
         loop.raise_if_masked()
-        if batches is not loop.batches:
-            if self._resumed is not None:
-                checkpoints.compare(self._resumed, batches.state_dict())
-            elif loop.batch and (
-                loop.batches is None or batches.state_dict() != loop.batches.state_dict()
-            ):
-                loop.start_epoch()
-                self._transaction.window.clear()
+        if batches is not loop.batches and (loop.batch or self._resumed is not None):
+            self._compare(batches)
         loop.batches, self._resumed = batches, None
         self._name_objective()
         self.model.names = batches.source.names or self.model.names
+
+    def _compare(self, batches: Batches) -> None:
+        """Refuse others than those of a resumed run; with others, begin the epoch once more."""
+        loop, given = self._loop, batches.state_dict()
+        if self._resumed is not None:
+            checkpoints.compare(self._resumed, given)
+        elif loop.batches is None or given != loop.batches.state_dict():
+            loop.start_epoch()
+            self._transaction.window.clear()
 
     def _last_epoch(self, epochs: int, until_epoch: int | None) -> int:
         """Return the number of epochs after which `fit` ends."""
@@ -431,9 +437,8 @@ class Trainer:
 
     def _choose_executor(self, batches: Batches) -> None:
         """Take Numba if epochs are long enough; a run that goes on has chosen already."""
-        if self.fast is not None or self.compiled or self.updates or not available():
-            return
-        if batches.source.rows is not None:
+        chosen = self.fast is not None or self.compiled or self.updates
+        if not chosen and available() and batches.source.rows is not None:
             # A call costs what some ten thousand numbers do.
             work = len(batches) * (len(self.model.flat_params) + 10_000)
             if work >= WORTH_COMPILING:
@@ -615,3 +620,10 @@ class Trainer:
             f"Trainer({self.objective.loss!r}, {self.updater!r}, epoch={self.epoch}, "
             f"updates={self.updates})"
         )
+
+
+def _updater_was_taken(updater: Updater) -> ValueError:
+    return ValueError(
+        f"{updater!r} was given to another trainer since, which has reset it: give each trainer "
+        "an updater of its own"
+    )

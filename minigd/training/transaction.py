@@ -148,7 +148,9 @@ class Transaction:
             return None
         updated = self._apply(self.window.write(self.model.flat_grads))
         if self.fault is None:
-            self.window.clear(self.guard.left, self._before)
+            self.window.clear()
+            if self.guard.left is not None:
+                self.window.keep(self.guard.left, self._before)
         return updated
 
     def _apply(self, loss: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from minigd.backends.base import Backend, Views
 from minigd.backends.workspace import Workspace
+from minigd.errors import no_forward
 from minigd.nn.initializers import Initializer, get_initializer
 from minigd.storage.describe import arguments
 from minigd.types import Array
@@ -168,10 +169,7 @@ class Layer:
             If there was no ``forward(x, train=True)``, or its arrays were used already.
         """
         if self._kept is None:
-            raise RuntimeError(
-                f"{self.name or type(self).__name__}: backward was called without a "
-                "forward(x, train=True) before it, or for the second time"
-            )
+            raise no_forward(self.name or type(self).__name__)
         kept, self._kept = self._kept, None
         return kept
 
