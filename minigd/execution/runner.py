@@ -69,7 +69,7 @@ class Steps:
         self._compiled: dict[Any, Any] = {}
         self._seen: set[Any] = set()
         self._replay, self._compile = replay, compile
-        self._parts = Parts([*objective.layers, objective.loss, *update])
+        self._parts = Parts([*objective.layers, objective.loss, *update]) if replay else None
         self._fuse()
         self._traceable = replay and _is_traceable(objective)
 
@@ -77,8 +77,10 @@ class Steps:
         self, x: Array, y: Array, scale: Array | None = None, by_row: RowClipping | None = None
     ) -> NumpyStep | None:
         """Return NumPy's calls for the step of such a batch, or None for the plain step."""
-        if not self._traceable or self.plain or scale is not None:
-            return None
+        can_trace = self._traceable and not self.plain and scale is None
+        return self._find_numpy(x, y, by_row) if can_trace else None
+
+    def _find_numpy(self, x: Array, y: Array, by_row: RowClipping | None) -> NumpyStep | None:
         key = (x.shape, y.shape, y.dtype, by_row and (by_row.limit,))
         if key in self._numpy:
             return self._numpy[key]
@@ -125,7 +127,7 @@ class Steps:
 
     def refresh(self) -> None:
         """Forget what was traced if a constant or a method of what it was traced from changed."""
-        if self._parts.changed():
+        if self._parts is not None and self._parts.changed():
             self._numpy.clear()
             self._compiled.clear()
             self._fuse()
