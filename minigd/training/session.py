@@ -7,6 +7,7 @@ from minigd.data.batches import Batches
 from minigd.errors import DataError
 from minigd.execution.numba_loops import format_compile_time
 from minigd.execution.profiler import Profiler
+from minigd.execution.threads import describe
 from minigd.progress import Progress, say
 from minigd.training.events import Callback, Event, Run
 from minigd.training.interrupts import Interrupt
@@ -51,10 +52,11 @@ class Session(NamedTuple):
         if compiled is not None:
             say(compiled)
 
-    def report_profile(self) -> None:
-        """Print where the time went, if that was measured."""
+    def report_profile(self, threads: int | None) -> None:
+        """Print where the time went, if that was measured, and how many threads BLAS had."""
         if self.profiler is not None:
-            say(self.profiler.line(self.run.model.dtype))
+            line = self.profiler.line(self.run.model.dtype)
+            say(line if threads is None else f"{line}; {describe(threads)}")
 
 
 def no_batch(batches: Batches) -> DataError:
