@@ -471,7 +471,7 @@ def test_a_run_that_is_stopped_restores_the_number():
     assert seen() == {ALL}
 
 
-# Checkpoints ---------------------------------------------------------------------------------------
+# Checkpoints -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("units", "count"), [(3, 1), (16, 2)])
@@ -566,7 +566,7 @@ def test_a_fit_on_a_gpu_leaves_the_host_alone(stand_in):
     assert made.state_dict()["threads"] is None
 
 
-# What is said --------------------------------------------------------------------------------------
+# What is said ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("units", "said"), [(3, "; 1 BLAS thread"), (16, "; 3 BLAS threads")])
