@@ -535,7 +535,7 @@ class Trainer:
             self.history = History(values["history"])
             self._resumed = values["batches"]
             compiled = bool(values["compiled"])
-            self._threads.resume(values.get("threads"))
+            self._threads.resume(values["threads"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, CheckpointError):
                 raise

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles import same_bits
 from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
 import minigd as gd
@@ -542,14 +543,12 @@ def test_a_warning_that_is_made_an_error_restores_the_number(large, monkeypatch)
         assert not threads._wanted
 
 
-def test_a_checkpoint_from_before_goes_on_by_the_size_of_its_products():
-    made = trainer()
-    made.fit(batches())
-    state = made.state_dict()
-    del state["threads"]
-    again = trainer()
-    again.load_state_dict(state)
-    assert threads_of_fit(again) == {1}
+def test_a_file_from_before_goes_on_by_the_size_of_its_products():
+    again = gd.Trainer.resume(same_bits.SAVED / "run.npz", same_bits.saved_batches())
+    assert again.state_dict()["threads"] is None
+    watch = Watch()
+    again.fit(callbacks=[watch, same_bits.halved_when_it_stalls()])
+    assert all(found == {1} for found in watch.found)
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, "two", True])
