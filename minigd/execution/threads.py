@@ -11,7 +11,7 @@ quiet, and that two other processes kept busy:
 
 The three products of one layer on the same machine at a load of 6 to 10, medians, time with 2
 threads over time with 1, by the multiplications n·k·m of each, in millions: 8: 9.1; 50: 5.6 to 8.0;
-100: 3.0 to 6.0; 210: 2.4 to 3.2; 540: 2.3; 1,100: 1.25; 4,300: 1.12; 17,000: 0.93.
+100 to 210: 2.4 to 6.0; 260 to 620: 0.9 to 2.3; 1,100 to 4,300: 1.1 to 1.25; 17,000: 0.93.
 """
 
 import contextlib
@@ -31,8 +31,8 @@ from minigd.progress import warn
 
 LARGE = 1_000_000_000
 """Multiplications n·k·m of a product, for n rows per batch and a weight of shape (k, m), from which
-on BLAS keeps all its threads. One core takes some 20 ms for so many, and a busy machine a quarter
-longer with two threads than with one; of half the size, twice as long."""
+on BLAS keeps all its threads. One core takes some 20 ms for so many. A busy machine takes a quarter
+longer with two threads than with one; at half the size, up to 2.3 times as long."""
 
 VARIABLES = tuple(f"{name}_NUM_THREADS" for name in ("OPENBLAS", "GOTO", "OMP", "MKL", "BLIS"))
 """Whoever sets one of these has chosen the number, and `fit` leaves it."""
