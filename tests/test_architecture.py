@@ -48,7 +48,7 @@ LOADED = {
     },
     "execution": {
         *("device_guard", "finite_guard", "fusion", "memory", "numba_loops", "per_example"),
-        *("passes", "plain", "profiler", "replay", "runner", "tape"),
+        *("passes", "plain", "profiler", "replay", "runner", "tape", "threads"),
     },
     "nn": {
         *("initializers", "layers", "layers.activations", "layers.base", "layers.dense"),
@@ -189,12 +189,12 @@ def test_the_conveniences_that_reach_up_are_those_named():
     assert by_name == {"__init__", "backends.cupy", "backends.on_demand"}
 
 
-def test_the_engine_needs_numpy_and_tqdm_alone():
+def test_the_engine_needs_numpy_tqdm_and_threadpoolctl_alone():
     engine = {f"{part}.{name}" for part, names in LOADED.items() for name in names}
     needed = set()
     for name in engine | {"errors", "formulas", "types", "progress"}:
         needed |= {full.partition(".")[0] for scope, full in imports(TREES[name]) if not scope}
-    assert needed - set(sys.stdlib_module_names) == {"minigd", "numpy", "tqdm"}
+    assert needed - set(sys.stdlib_module_names) == {"minigd", "numpy", "threadpoolctl", "tqdm"}
 
 
 def test_importing_minigd_loads_what_a_training_loop_needs_and_nothing_else():

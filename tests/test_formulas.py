@@ -10,6 +10,8 @@ import pytest
 from budgets import examples
 from hypothesis import given
 from hypothesis import strategies as st
+from minigd.execution.numba_loops import FastBackend
+from minigd.execution.replay import Recording
 from oracles import host_cuda, strict_cupy
 from scipy import special
 
@@ -19,8 +21,6 @@ from minigd.backends.base import NumpyBackend
 from minigd.backends.cupy import CupyBackend
 from minigd.errors import BackendError
 from minigd.execution.fusion import FusedLoss
-from minigd.execution.numba_loops import FastBackend
-from minigd.execution.replay import Recording
 from minigd.nn.objective import Objective
 
 EPS = np.finfo(float).eps

@@ -65,7 +65,9 @@ def read(
         compare(values["batches"], batches.state_dict())
     known = known_classes({**UPDATERS, **SCHEDULES}, custom)
     updater: Updater = rebuild(description["updater"], known)
-    return model, updater, description["options"], {**values, "model": model.arrays()}
+    # Files from before the number of threads was kept have none.
+    values = {"threads": None, **values, "model": model.arrays()}
+    return model, updater, description["options"], values
 
 
 def compare(saved: Description, given: Description) -> None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from minigd.data.batches import Batches
 from minigd.execution.profiler import Profiler
 from minigd.execution.targets.compiler import format_compile_time
+from minigd.execution.threads import describe
 from minigd.progress import Progress, say
 from minigd.training.events import Callback, Event, Run, wanted_events
 from minigd.training.interrupts import Interrupt
@@ -55,10 +56,11 @@ class Session(NamedTuple):
         if compiled is not None:
             say(compiled)
 
-    def report_profile(self) -> None:
-        """Print where the time went, if that was measured."""
+    def report_profile(self, threads: int | None) -> None:
+        """Print where the time went, if that was measured, and how many threads BLAS had."""
         if self.profiler is not None:
-            say(self.profiler.line(self.run.model.dtype))
+            line = self.profiler.line(self.run.model.dtype)
+            say(line if threads is None else f"{line}; {describe(threads)}")
 
 
 def open_session(

@@ -27,6 +27,7 @@ from minigd.errors import (
 )
 from minigd.execution.per_example import RowClipping
 from minigd.execution.targets.compiler import absent, available
+from minigd.execution.threads import Threads
 from minigd.nn.losses import Loss
 from minigd.nn.metrics import Metric, get_metrics
 from minigd.nn.objective import Objective
@@ -145,6 +146,7 @@ class Trainer:
         self._states: dict[str, Any] = {}  # of callbacks that have not been given again
         self._transaction = Transaction(model, self.updater, self.accumulate, *limits)
         self._loop = Loop(self.objective, self.metrics, self._transaction, self.reuse_buffers)
+        self._threads = Threads()
         self._limit_rows(False)
         self._use(compiled=bool(fast))
 
@@ -319,6 +321,9 @@ class Trainer:
     ) -> History:
         """Train for some epochs more.
 
+        BLAS has one thread meanwhile if matrix products are small, and then what it had before:
+        `minigd.execution.threads`.
+
         Parameters
         ----------
         data : Batches, source or array-like of shape (rows, n_in), optional
@@ -344,7 +349,8 @@ class Trainer:
         progress : bool, default False
             A bar in a terminal and in a notebook, a few lines elsewhere, on stderr.
         profile : bool, default False
-            End with a line on stderr that says where the time went: `minigd.execution.profiler`.
+            End with a line on stderr that says where the time went, and how many threads BLAS had:
+            `minigd.execution.profiler`.
         plain : bool, default False
             Run each step through the layers' own methods, so that a ``print`` or a breakpoint in
             `Dense.backward` is reached in every one of them: `minigd.execution.plain`.
@@ -379,21 +385,22 @@ class Trainer:
         self._limit_rows(per_example)
         self._choose_executor(batches)
         shown = last - self.epoch if progress else 0
-        session = open_session(self, batches, validation, self._callbacks, shown, profile)
-        self._loop.steps.plain = plain
-        try:
-            if self._states:
-                self._load_callbacks()
-            self._loop.run(session, last)
-        finally:
-            self._loop.steps.plain = False
-            self._limit_rows(False)
-            session.close()
-        if progress:
-            session.report_compile_time()
-        session.send_last("end", "done")
+        with self._threads.limited(self.model, batches):
+            session = open_session(self, batches, validation, self._callbacks, shown, profile)
+            self._loop.steps.plain = plain
+            try:
+                if self._states:
+                    self._load_callbacks()
+                self._loop.run(session, last)
+            finally:
+                self._loop.steps.plain = False
+                self._limit_rows(False)
+                session.close()
+            if progress:
+                session.report_compile_time()
+            session.send_last("end", "done")
         if profile:
-            session.report_profile()
+            session.report_profile(self._threads.count)
         return self.history
 
     def _last_batches(self) -> Batches:
@@ -507,6 +514,7 @@ class Trainer:
             "model": self.model.arrays(),
             "passes": self.model.passes,
             "compiled": self.compiled,
+            "threads": self._threads.count,
             "updater": {
                 n: backend_of(v).to_numpy(v) if n in self.updater.state else v
                 for n, v in updater.items()
@@ -544,6 +552,7 @@ class Trainer:
             self.history = History(values["history"])
             self._resumed = values["batches"]
             compiled = bool(values["compiled"])
+            self._threads.resume(values["threads"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, CheckpointError):
                 raise
@@ -570,8 +579,9 @@ class Trainer:
     ) -> "Trainer":
         """Return the trainer that `save` wrote, ready to go on with the next batch.
 
-        On the same machine, with the same versions, threads and extras, and the same batches, it
-        comes to the same bits as a run that was never interrupted.
+        On the same machine, with the same versions and extras, and the same batches, it comes to
+        the same bits as a run that was never interrupted. BLAS has as many threads as before, or a
+        warning says that there are not as many.
 
         Parameters
         ----------

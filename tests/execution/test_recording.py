@@ -10,14 +10,14 @@ import pytest
 from budgets import examples
 from hypothesis import given
 from hypothesis import strategies as st
+from minigd.execution.replay import Recording
+from minigd.execution.tape import NotRecorded, Recorded
 
 import minigd as gd
 from minigd.execution import replay as replaying
 from minigd.execution import runner
 from minigd.execution.plain import Step, no_update
-from minigd.execution.replay import Recording
 from minigd.execution.runner import Steps
-from minigd.execution.tape import NotRecorded, Recorded
 from minigd.nn.objective import Objective
 
 HIDDEN = {

@@ -337,15 +337,18 @@ FILES = {"run": write_run, "model": write_model}
 
 
 def read(path):
-    """Return the description in a file of minigd's, without clock times, and its arrays."""
+    """Return the description in a file of minigd's, without what differs by machine, and arrays."""
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files if name != "sha256"}
     return untimed(json.loads(arrays.pop("description.json").tobytes())), arrays
 
 
+MACHINE = ("seconds", "threads", "minigd_version")
+
+
 def untimed(tree):
     if isinstance(tree, dict):
-        return {k: untimed(v) for k, v in tree.items() if k not in ("seconds", "minigd_version")}
+        return {k: untimed(v) for k, v in tree.items() if k not in MACHINE}
     return [untimed(v) for v in tree] if isinstance(tree, list) else tree
 
 

@@ -5,9 +5,11 @@ A contender whose package is not there is skipped.
 """
 
 import importlib
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -221,6 +223,39 @@ def test_the_command_measures_and_leaves_the_committed_page_alone():
     assert re.search(r"^\| minigd \| [\d.,]+ \([\d.,]+ to [\d.,]+\) \|", done.stdout, re.MULTILINE)
     assert re.search(r"minigd, time over that of parsing alone: [\d.]+ .*≤ 1.3", done.stdout)
     assert (page.read_bytes() if page.exists() else None) == before
+
+
+def test_the_busy_machine_is_tried_by_who_is_there_and_no_figure_is_given():
+    arguments = ["tiny-100", "--quick", "--contenders", "minigd", "all-threads"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.busy", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"^- (.*)$", done.stdout, re.M) == ["minigd: ran", "minigd, all threads: ran"]
+    assert "|" not in done.stdout
+
+
+def test_a_busy_machine_is_one_process_that_ends(monkeypatch):
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    busy = importlib.import_module("benchmarks.busy")
+    before = os.times().children_user
+    with busy.busy_machine():
+        time.sleep(0.3)
+    # It is waited for, so its time counts.
+    assert os.times().children_user > before
+
+
+def test_busy_time_is_set_over_quiet_time_round_by_round(monkeypatch):
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    busy = importlib.import_module("benchmarks.busy")
+    result = busy.Result([1e-6, 2e-6, 4e-6], [3e-6, 4e-6, 4e-6], 1.04)
+    assert list(busy.rows({"sklearn": result})) == [
+        ("scikit-learn", "1.0", "2 (1 to 4)", "4 (3 to 4)", "2.00 (1.00 to 3.00)")
+    ]
 
 
 @pytest.fixture
