@@ -120,7 +120,7 @@ class Loop:
                 if self.stopping and not self._is_last(session.batches):
                     return False
                 started = now if not session.callbacks else time.perf_counter()
-        if transaction.window.held:
+        if transaction.window.batches:
             self._finish_window(session)
         return True
 
@@ -198,7 +198,7 @@ class Loop:
         """Make the last update of an epoch whose batches do not fill it."""
         self.raise_if_masked()
         session.interrupt.busy = True
-        parts = self.transaction.window.held
+        parts = self.transaction.window.batches
         loss = self.transaction.finish_window()
         self._refuse_fault()
         session.interrupt.done()
