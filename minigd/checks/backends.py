@@ -12,7 +12,7 @@ import numpy as np
 from minigd.backends.base import Backend, backend_of, get_backend
 from minigd.data.batches import Batches
 from minigd.data.row_weights import drop_zero_weights
-from minigd.errors import check_integer
+from minigd.errors import check_integer, given_once
 from minigd.execution.fusion import fuse
 from minigd.nn.layers import Layer
 from minigd.nn.losses import Loss
@@ -84,8 +84,9 @@ def compare_backends(
     steps: int = 10,
     *,
     loss: str | Loss | None = None,
-    updater: str | Updater = "adam",
+    updater: str | Updater | None = None,
     backend: str | Backend = "cupy",
+    optimizer: str | Updater | None = None,
 ) -> Comparison:
     """Step a model on NumPy and on another backend, and return where they first differ.
 
@@ -109,6 +110,8 @@ def compare_backends(
     updater : str or Updater, default "adam"
     backend : str or Backend, default "cupy"
         What is compared with NumPy.
+    optimizer : str or Updater, optional
+        Another name for `updater`.
 
     Returns
     -------
@@ -130,6 +133,7 @@ def compare_backends(
     >>> print(gd.compare_backends(model, batches, 3, loss="mse", backend="numpy"))
     the backends agree over 3 steps; the largest difference is step 1, forward of dense1: 0 of ...
     """
+    updater = given_once("updater", updater, "optimizer", optimizer) or "adam"
     steps = check_integer("steps", steps)
     loss = model.loss if loss is None else loss
     if loss is None:

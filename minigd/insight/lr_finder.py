@@ -11,7 +11,7 @@ import numpy as np
 
 from minigd.backends.frames import check_source
 from minigd.data.batches import Batches, as_batches
-from minigd.errors import DataError, DivergenceError, check_integer, check_number
+from minigd.errors import DataError, DivergenceError, check_integer, check_number, given_once
 from minigd.insight.plots import plot_rates
 from minigd.nn.losses import Loss
 from minigd.nn.sequential import Sequential
@@ -82,11 +82,12 @@ def find_learning_rate(
     y: Any = None,
     *,
     loss: str | Loss,
-    updater: str | Updater = "adam",
+    updater: str | Updater | None = None,
     batch_size: int | None = 100,
     lowest: float = 1e-7,
     highest: float = 10.0,
     updates: int = 100,
+    optimizer: str | Updater | None = None,
     **options: Any,
 ) -> RateCurve:
     """Train a copy of the model with a rate that grows from `lowest` to `highest`.
@@ -109,6 +110,8 @@ def find_learning_rate(
         The first rate and the last.
     updates : int, default 100
         How many are made, from the first epochs of the batches.
+    optimizer : str or Updater, optional
+        Another name for `updater`.
     **options
         Settings of `minigd.Trainer`, such as `l2` or `clip_norm`.
 
@@ -143,7 +146,7 @@ def find_learning_rate(
     updates = check_integer("updates", updates, 2)
     batches = as_batches(data, y, batch_size, shuffle=True, seed=model.seed)
     check_source(batches.source, model.names)
-    given = get_updater(updater)
+    given = get_updater(given_once("updater", updater, "optimizer", optimizer) or "adam")
     twin = type(given)(**{**given.config(), "learning_rate": lowest})
     trainer = Trainer(model.copy(), loss, twin, **options)
     # A model that stays as it is, on the same rows and with the same draws of Dropout.

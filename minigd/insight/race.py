@@ -16,7 +16,7 @@ import numpy as np
 from minigd.backends.base import backend_of
 from minigd.data.batches import Batches, as_batches
 from minigd.data.row_weights import drop_zero_weights, row_scale
-from minigd.errors import DivergenceError, check_integer, check_number, find_by_name
+from minigd.errors import DivergenceError, check_integer, check_number, find_by_name, given_once
 from minigd.insight.plots import plot_race
 from minigd.nn.losses import CategoricalCrossEntropy, Loss
 from minigd.nn.objective import Objective, default_loss
@@ -236,7 +236,7 @@ def race(
     batch_sizes: Iterable[int | None] = (1, 32, 500, None),
     *,
     loss: str | Loss | None = None,
-    updater: str | Callable[[float], Updater] = "adam",
+    updater: str | Callable[[float], Updater] | None = None,
     seconds: float = 2.0,
     tuning: float | None = None,
     rates: Iterable[float] = RATES,
@@ -245,6 +245,7 @@ def race(
     target: float | None = None,
     validation_data: Any = None,
     progress: bool = False,
+    optimizer: str | Callable[[float], Updater] | None = None,
 ) -> Race:
     """Train with each batch size for the same seconds, and return loss by second.
 
@@ -283,6 +284,8 @@ def race(
         The rows that are evaluated; those of the training by default.
     progress : bool, default False
         Say on stderr how long it will take, and how far it is.
+    optimizer : str or callable, optional
+        Another name for `updater`.
 
     Returns
     -------
@@ -308,6 +311,7 @@ def race(
     >>> sorted(str(s.batch_size) for s in found.standings)
     ['10', 'None']
     """
+    updater = given_once("updater", updater, "optimizer", optimizer) or "adam"
     sizes = list(dict.fromkeys(batch_sizes))
     rates = [check_number("a rate", float(rate)) for rate in rates]
     if not sizes or not rates:

@@ -629,7 +629,13 @@ class Sequential:
             "metrics": {name: describe(metric) for name, metric in self.metrics.items()},
         }
 
-    def summary(self, batch_size: int = 100, updater: str | Updater = "adam") -> str:
+    def summary(
+        self,
+        batch_size: int = 100,
+        updater: str | Updater | None = None,
+        *,
+        optimizer: str | Updater | None = None,
+    ) -> str:
         """Return a table of layers, output shapes and parameters, with the bytes training takes.
 
         Parameters
@@ -638,6 +644,8 @@ class Sequential:
             Decides the size of the work arrays.
         updater : str or Updater, default "adam"
             Decides the size of its state.
+        optimizer : str or Updater, optional
+            Another name for `updater`.
 
         Notes
         -----
@@ -659,6 +667,7 @@ class Sequential:
         the batch and its loss                           2,000 bytes
         in all, beside the data                          19,056 bytes
         """
+        updater = given_once("updater", updater, "optimizer", optimizer) or "adam"
         text: str = call("minigd.insight.summary", "summarize", self, batch_size, updater)
         return text
 
