@@ -61,11 +61,11 @@ _LAYER = 6
 
 def _gradients(setup: Setup) -> dict[str, Array]:
     """Return what `backward` gives; that of x is per example, hence divided by n here."""
-    _meet_another_batch(setup)
+    _poison_caches(setup)
     setup.value(setup.x)
     setup.backward()
     alone = {k: g.copy() for k, g in setup.model.grads.items()}
-    _meet_another_batch(setup)
+    _poison_caches(setup)
     setup.value(setup.x)
     dx = setup.backward(input_gradient=True)
     assert dx is not None
@@ -78,7 +78,7 @@ def _gradients(setup: Setup) -> dict[str, Array]:
     return {**{k: g.copy() for k, g in setup.model.grads.items()}, "x": dx / len(setup.x)}
 
 
-def _meet_another_batch(setup: Setup) -> None:
+def _poison_caches(setup: Setup) -> None:
     """Make whatever is remembered, in layers, in the loss and in the gradients, wrong."""
     # A pass over other numbers shows a layer or a loss that keeps what it was given before,
     # and rubbish in the gradients a layer that adds to them instead of writing them.
@@ -349,7 +349,7 @@ def _diagnosis_of(setup: Setup, message: str) -> str | None:
 def _compare_by(
     setup: Setup, method: Method, tolerance: float | None, seed: int
 ) -> dict[str, float]:
-    _meet_another_batch(setup)
+    _poison_caches(setup)
     with np.errstate(all="ignore"):
         value = float(setup.value(setup.x))
     if not math.isfinite(value):

@@ -115,10 +115,10 @@ def check_file(path: str | os.PathLike[str]) -> list[Verdict]:
     ...         print(verdict)
     Double: wrong. It looks like: a constant factor of 0.25
     """
-    return [check_thing(name, thing) for name, thing in things_in(path)]
+    return [check_layer_or_loss(name, thing) for name, thing in layers_and_losses_in(path)]
 
 
-def things_in(path: str | os.PathLike[str]) -> list[tuple[str, Any]]:
+def layers_and_losses_in(path: str | os.PathLike[str]) -> list[tuple[str, Any]]:
     """Return what there is to check in a file by name: an example, or a class to be made.
 
     Raises
@@ -181,12 +181,12 @@ def _own_classes(module: ModuleType) -> Iterator[type[Layer] | type[Loss]]:
 
 def _is_unfinished(kind: type[Layer] | type[Loss]) -> bool:
     """Tell whether a class lacks what its subclasses bring."""
-    verdict = check_thing(kind.__name__, kind)
+    verdict = check_layer_or_loss(kind.__name__, kind)
     lacks = (NotImplementedError, AttributeError)
     return isinstance(verdict.error, lacks) or not verdict.checked
 
 
-def check_thing(name: str, thing: Any) -> Verdict:
+def check_layer_or_loss(name: str, thing: Any) -> Verdict:
     """Check a layer or a loss, or a class of one, and return what came of it."""
     if isinstance(thing, type):
         try:

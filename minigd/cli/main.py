@@ -16,7 +16,7 @@ from typing import Any
 from minigd.cli.messages import counted, in_shell, message_of, number
 from minigd.cli.output import discard_unwritten, show
 from minigd.errors import Advised, BackendError
-from minigd.progress import say
+from minigd.progress import log
 from minigd.version import __version__
 
 Options = argparse.Namespace
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_error(str(interrupt) or "interrupted")
         if str(interrupt):
             again = [word for word in arguments if word != "--resume"]
-            say(f"go on with: {shlex.join([*_program(), *again, '--resume'])}")
+            log(f"go on with: {shlex.join([*_program(), *again, '--resume'])}")
         return 130
     finally:
         discard_unwritten()
@@ -476,7 +476,7 @@ def _positive(text: str) -> float:
 
 
 def _print_error(message: str) -> None:
-    say(f"minigd: {' '.join(message.split())}")
+    log(f"minigd: {' '.join(message.split())}")
 
 
 def _show_warning(message: Warning | str, *place: Any, **kind: Any) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from minigd.cli.messages import counted
 from minigd.data.sources.csv import CsvSource
-from minigd.data.sources.csv_layout import some_names
+from minigd.data.sources.csv_layout import example_names
 from minigd.data.sources.iterable import IterableSource
 from minigd.data.sources.npy import NpySource
 from minigd.data.sources.parquet import ParquetSource
@@ -20,7 +20,7 @@ from minigd.data.tables.precision import WIDER_MODEL, Rounding
 from minigd.data.tables.remedy import Remedy, TableError
 from minigd.data.tables.schema import MISSING_LEVEL, MissingColumn, Schema
 from minigd.errors import DataError, ShapeError
-from minigd.progress import say, watched
+from minigd.progress import log, with_progress
 from minigd.types import Array
 
 Task: TypeAlias = Literal["classification", "regression"]
@@ -106,8 +106,8 @@ def open_table(
     """
     path = os.fspath(data)
     if schema is None:
-        said = (name for name in Reading._fields if getattr(reading, name) != getattr(USUAL, name))
-        check_reading(path, said)
+        given = (name for name in Reading._fields if getattr(reading, name) != getattr(USUAL, name))
+        check_reading(path, given)
     is_array = path.endswith(".npy")
     beside = target if is_array and target is not None and target.endswith(".npy") else None
     named = target if beside is None else _name_of(beside)
@@ -127,7 +127,7 @@ def open_table(
             return IterableSource(pieces, name=path, **chosen)
         except MissingColumn as error:
             if reading.columns is None:
-                options = {"columns": some_names(len(pieces.names))}
+                options = {"columns": example_names(len(pieces.names))}
                 error.args += (Remedy("name its columns with {}", options),)
             raise
     return CsvSource(
@@ -155,19 +155,19 @@ def open_for_training(
     task, schema, why = choose_task(table, task)
     if table.schema is not None and schema.classes != table.schema.classes:
         table = open_table(data, reading, target, schema=schema)
-    say(f"{task} of {schema.targets[0]!r}, {why}")
+    log(f"{task} of {schema.targets[0]!r}, {why}")
     return table, task, schema
 
 
-def check_reading(path: str, said: Iterable[str]) -> None:
-    """Refuse what is said of how a file is written where the file itself says so.
+def check_reading(path: str, given: Iterable[str]) -> None:
+    """Refuse options about how a CSV is written where the file is not a CSV.
 
     Raises
     ------
     DataError
         If the file is no CSV.
     """
-    for name in said:
+    for name in given:
         if path.endswith((".parquet", ".pq")) or (path.endswith(".npy") and name != "columns"):
             option = OPTIONS.get(name, name.replace("_", "-"))
             raise DataError(
@@ -270,7 +270,7 @@ def _check_quantity(table: Table, schema: Schema) -> None:
 
 
 def _targets(table: Table) -> Iterator[Any]:
-    return watched(table.chunks(), "looking at the target", table.rows)
+    return with_progress(table.chunks(), "looking at the target", table.rows)
 
 
 def _nothing_to_learn(target: str, value: str) -> DataError:
@@ -296,15 +296,15 @@ def report_dropped(table: Table) -> None:
     assert schema is not None
     filled = [column for column, levels in schema.levels.items() if MISSING_LEVEL in levels]
     if filled and schema.unknown == "error":
-        say(f"missing values are a category of their own in {', '.join(filled)}")
+        log(f"missing values are a category of their own in {', '.join(filled)}")
         words = {word for column in filled for word in table.missing_words.get(column, ())}
         if words:
             shown = ", ".join(map(repr, sorted(words)))
-            say(f"{shown} counted as missing there; if it is a value, keep it with --no-default-na")
+            log(f"{shown} counted as missing there; if it is a value, keep it with --no-default-na")
     if table.dropped:
         rows = table.dropped + (table.rows or 0)
         first = table.first_dropped
         if table.dropped == 1:
-            say(f"1 of {counted(rows, 'row')} is left out: {first}")
+            log(f"1 of {counted(rows, 'row')} is left out: {first}")
         else:
-            say(f"{table.dropped:,} of {rows:,} rows are left out; the first is {first}")
+            log(f"{table.dropped:,} of {rows:,} rows are left out; the first is {first}")

@@ -29,7 +29,7 @@ from minigd.data.row_weights import (
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Rows, Source
 from minigd.errors import DataError, check_integer
-from minigd.progress import watched
+from minigd.progress import with_progress
 from minigd.types import Array
 
 # The first word of a seed sequence says what is drawn, so that weights and orders never coincide.
@@ -264,7 +264,7 @@ class Batches:
         if source.y is None:
             raise DataError("class_weight weighs targets, and there is no y")
         classes = self._labels(source.y, self._weights)
-        self._see(source.y, classes)
+        self._record_classes(source.y, classes)
         self._warn_of_unseen()
         weights = of_classes(classes, table)
         self._weights = weights if self._weights is None else weights * self._weights
@@ -279,7 +279,7 @@ class Batches:
         classes = self._labels(y, own)
         if not isinstance(chosen, ByNumber | str):
             self._unseen = set(chosen)
-            self._see(y, classes)
+            self._record_classes(y, classes)
             self._warn_of_unseen()
         if chosen == "balanced":
             kinds, inverse = np.unique(classes, return_inverse=True)
@@ -291,7 +291,7 @@ class Batches:
             raise DataError("class_weight leaves no row with a weight above 0")
         return check_weights(weights, len(y))
 
-    def _see(self, y: Array, classes: Array) -> None:
+    def _record_classes(self, y: Array, classes: Array) -> None:
         """Take note of the classes that there are; one-hot rows have a column for each."""
         columns = range(y.shape[1]) if y.ndim == 2 and y.shape[1] > 1 else ()
         self._unseen.difference_update(np.unique(classes).tolist(), columns)
@@ -313,7 +313,7 @@ class Batches:
         """Return the total weight of each class, reading all rows once."""
         totals: dict[int, float] = {}
         row = 0
-        for _, y in watched(self.source.chunks(), "weighing classes", self.source.rows):
+        for _, y in with_progress(self.source.chunks(), "weighing classes", self.source.rows):
             if y is None:
                 raise DataError("class_weight weighs targets, and there is no y")
             weights = None if self._weights is None else self._weights[row : row + len(y)]
@@ -334,7 +334,7 @@ class Batches:
         if self._class_weight and y is not None:
             classes = self._labels(y, weights)
             if self._unseen:
-                self._see(y, classes)
+                self._record_classes(y, classes)
             own = of_classes(classes, self._class_weight)
             weights = own if weights is None else own * weights
         return weights
@@ -507,10 +507,10 @@ class Batches:
             "buffer": self.buffer,
             "rows": self.source.rows,
             "data": self.source.fingerprint(),
-            "weights": self._print_of_weights(),
+            "weights": self._weights_fingerprint(),
         }
 
-    def _print_of_weights(self) -> list[Any] | None:
+    def _weights_fingerprint(self) -> list[Any] | None:
         if not self.weighted:
             return None
         digest = hashlib.sha256(b"" if self._weights is None else self._weights.tobytes())

@@ -16,7 +16,7 @@ from minigd.insight.plots import plot_rates
 from minigd.nn.losses import Loss
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import SGD, Updater, get_updater
-from minigd.progress import warn, watched
+from minigd.progress import warn, with_progress
 from minigd.training.trainer import Trainer
 
 SKIPPED = 10
@@ -155,7 +155,7 @@ def find_learning_rate(
     losses: list[float] = []
     shares: list[float] = []
     mean = first = 0.0
-    found = watched(
+    found = with_progress(
         _endless(batches, updates),
         "find_learning_rate",
         share=lambda batch: len(losses) / updates,

@@ -22,7 +22,7 @@ from minigd.nn.losses import CategoricalCrossEntropy, Loss
 from minigd.nn.objective import Objective, default_loss
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import UPDATERS, Updater
-from minigd.progress import Watch, say, span, warn
+from minigd.progress import RowProgress, format_duration, log, warn
 from minigd.training.events import Event
 from minigd.training.trainer import Trainer
 from minigd.types import Array
@@ -330,22 +330,22 @@ def race(
     part = tuning / len(rates)
     chosen = {}
     if progress:
-        runner.whole = len(sizes) * (seeds * seconds + (tuning if len(rates) > 1 else 0.0))
-        say(
+        runner.total_seconds = len(sizes) * (seeds * seconds + (tuning if len(rates) > 1 else 0.0))
+        log(
             f"{len(sizes)} batch sizes, {len(rates)} learning rates, {seeds} seeds: about "
-            f"{span(runner.whole)} of training, and what it takes to evaluate the loss"
+            f"{format_duration(runner.total_seconds)} of training, plus evaluating the loss"
         )
     curves = []
-    with contextlib.closing(runner.watch):
+    with contextlib.closing(runner.bar):
         for size in sizes:
             chosen[size] = rates[0] if len(rates) == 1 else runner.tune(size, rates, part)
             if progress:
-                say(f"batch {_name(size)}: learning rate {chosen[size]:.2g}")
+                log(f"batch {_name(size)}: learning rate {chosen[size]:.2g}")
         for seed in range(seeds):
             for size in sizes:
                 curves.append(runner.run(size, chosen[size], seed, seconds))
             if progress:
-                say(f"seed {seed + 1} of {seeds}")
+                log(f"seed {seed + 1} of {seeds}")
     return Race(curves, target, constant)
 
 
@@ -363,9 +363,9 @@ class _Runner:
     ) -> None:
         self.build, self.loss, self.points = build, loss, points
         self.data = data if isinstance(data, tuple) else (data,)
-        shown = self.data if validation is None else validation
-        shown = shown if isinstance(shown, tuple) else (shown,)
-        self.shown = _batches(shown, 1024, 0, shuffle=False)
+        evaluated = self.data if validation is None else validation
+        evaluated = evaluated if isinstance(evaluated, tuple) else (evaluated,)
+        self.evaluated = _batches(evaluated, 1024, 0, shuffle=False)
         if isinstance(updater, Updater):
             raise TypeError(
                 f"each rate needs an updater of its own: give updater=lambda rate: "
@@ -374,8 +374,8 @@ class _Runner:
         self.updater: Callable[[float], Updater] = (
             updater if callable(updater) else find_by_name("updater", updater, UPDATERS)
         )
-        self.watch = Watch("race")
-        self.whole: float | None = None  # seconds of all runs, where progress is shown
+        self.bar = RowProgress("race")
+        self.total_seconds: float | None = None  # seconds of all runs, where progress is shown
         self._spent = 0.0
 
     def model(self, seed: int) -> Sequential:
@@ -423,10 +423,10 @@ class _Runner:
         rows = 0
 
         def record(at: float) -> None:
-            value = trainer.evaluate(self.shown)["loss"]
-            if self.whole is not None and at:
-                share = (self._spent + min(at, seconds)) / self.whole
-                self.watch.advance(rows - (found[-1][1] if found else 0), share)
+            value = trainer.evaluate(self.evaluated)["loss"]
+            if self.total_seconds is not None and at:
+                share = (self._spent + min(at, seconds)) / self.total_seconds
+                self.bar.advance(rows - (found[-1][1] if found else 0), share)
             found.append((at, rows, trainer.updates, value if math.isfinite(value) else math.inf))
 
         record(0.0)
@@ -468,7 +468,7 @@ class _Runner:
         model = self.model(0)
         objective = Objective(model, self._loss(model))
         parts = []
-        for batch in self.shown.in_order():
+        for batch in self.evaluated.in_order():
             y = None if batch.y is None else backend_of(batch.y).to_numpy(batch.y)
             weight = np.ones(len(batch.x)) if batch.weight is None else batch.weight
             weight, y = drop_zero_weights(weight, y)

@@ -562,7 +562,7 @@ class Sequential:
         loss = None if self.loss is None else (type(self.loss), self.loss.config())
         settings = self.n_in, self.backend.name, str(self.dtype), self.seed
         rest = dict(self.metrics), self.passes, self.names
-        return _again, (layers, settings, self.arrays(), loss, *rest)
+        return _rebuild, (layers, settings, self.arrays(), loss, *rest)
 
     def arrays(self) -> dict[str, Array]:
         """Return all parameters and buffers by name, on the host."""
@@ -679,7 +679,7 @@ class Sequential:
         )
 
 
-def _again(
+def _rebuild(
     layers: list[tuple[type[Layer], dict[str, Any]]],
     settings: tuple[Any, ...],
     arrays: Arrays,

@@ -43,7 +43,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     target = check_writable(path)
     mode = _mode(target)
-    temporary = _beside(target)
+    temporary = _temporary_path(target)
 
     def create(name: str, flags: int) -> int:
         return os.open(name, flags, 0o666 if mode is None else mode & 0o700)
@@ -80,7 +80,7 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     The folder keeps its permissions, and so does each file in it that has the name of an old one.
     """
     target = Path(os.path.realpath(path))
-    temporary, old = _beside(target), _beside(target)
+    temporary, old = _temporary_path(target), _temporary_path(target)
     temporary.mkdir()
     try:
         yield temporary
@@ -142,7 +142,7 @@ def sweep(path: str | os.PathLike[str]) -> None:
             file.unlink()
 
 
-def _beside(target: Path) -> Path:
+def _temporary_path(target: Path) -> Path:
     """Return a name for a temporary file in the same folder, which `sweep` knows again."""
     return target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}.tmp")
 

@@ -15,14 +15,14 @@ import numpy as np
 
 from minigd.errors import check_integer, check_number
 from minigd.nn.sequential import Sequential
-from minigd.progress import say, warn
+from minigd.progress import log, warn
 from minigd.storage.atomic_files import replacing_text, sweep
 from minigd.training.events import Event, Run
 
 Mode = Literal["auto", "min", "max"]
 
 
-class _Watched:
+class _Monitoring:
     """The best value of a column of the history, and for how many epochs there was no better."""
 
     def __init__(self, monitor: str, patience: int, min_delta: float, mode: Mode) -> None:
@@ -67,7 +67,7 @@ class _Watched:
         return False
 
 
-class EarlyStopping(_Watched):
+class EarlyStopping(_Monitoring):
     """Stops when a column of the history has not got better for some epochs.
 
     When `fit` is done, stopped or not, the parameters and buffers of the best epoch are put back,
@@ -128,7 +128,7 @@ class EarlyStopping(_Watched):
         trainer = event.trainer
         if event.name == "start":
             self.follow(event)
-            self._take_up(trainer.model)
+            self._restore_last(trainer.model)
             if self.stopped and trainer.until_epoch is not None:
                 trainer.stop()
             elif self.stopped:
@@ -143,7 +143,7 @@ class EarlyStopping(_Watched):
             self._last = trainer.model.arrays()
             trainer.model.load_arrays(self._arrays)
 
-    def _take_up(self, model: Sequential) -> None:
+    def _restore_last(self, model: Sequential) -> None:
         """Go on from the last parameters if the model still has the best ones of the `fit` before.
 
         A run in two parts is then the run in one.
@@ -171,7 +171,7 @@ class EarlyStopping(_Watched):
         self._trainer = None
 
 
-class ReduceOnPlateau(_Watched):
+class ReduceOnPlateau(_Monitoring):
     """Lowers the learning rate when a column of the history has not got better for some epochs.
 
     It multiplies the updater's `scale`, so that it goes together with a schedule.
@@ -427,7 +427,7 @@ class PrintEvery:
         """Print if it is time to."""
         trainer = event.trainer
         if event.name == "update" and trainer.updates % self.updates == 0:
-            say(
+            log(
                 f"epoch {trainer.epoch + 1}  update {trainer.updates}  loss "
                 f"{float(event.loss):.4g}  learning rate {trainer.updater.learning_rate:.4g}"
             )

@@ -66,9 +66,9 @@ class Loop:
         self.stopping = False
         self.epoch = 0
         self.start_epoch()
-        self.use(None)
+        self.set_executor(None)
 
-    def use(self, executor: FastBackend | None) -> None:
+    def set_executor(self, executor: FastBackend | None) -> None:
         """Let NumPy or Numba run the formulas from now on, on the device where the model is."""
         self.steps = Steps(self.objective, self.reuse_buffers, executor)
         self.loader = RowLoader(self.objective, self.metrics)
@@ -99,7 +99,7 @@ class Loop:
         transaction.updater.epoch = self.epoch
         self.steps.refresh()
         if self.gathered is not None:
-            self.gathered.lent = threading.get_ident()
+            self.gathered.thread = threading.get_ident()
         epoch = session.resident.epoch(self.epoch, self.batch, self.gathered)
         # Closed at once when an error or an interrupt ends the loop, so that no thread reads on.
         with contextlib.closing(epoch):
@@ -142,14 +142,14 @@ class Loop:
     def make_step(self, rows: WeighedRows, profiler: Profiler | None = None) -> plain.Step:
         """Make the step of one batch, or leave everything as it was before it."""
         model, transaction = self.objective.model, self.transaction
-        model.workspace.lent = threading.get_ident() if self.reuse_buffers else None
+        model.workspace.thread = threading.get_ident() if self.reuse_buffers else None
         transaction.begin(rows.total)
         try:
             step = self._step(rows, profiler)
         except model.backend.out_of_memory as error:
             raise BackendError(describe_out_of_memory(model, len(rows.x), error)) from error
         finally:
-            model.workspace.lent = None
+            model.workspace.thread = None
             transaction.end()
         if transaction.fault is not None:
             self._refuse(rows, transaction.fault)

@@ -144,7 +144,7 @@ class Trainer:
         self._transaction = Transaction(model, self.updater, self.accumulate, *limits)
         self._loop = Loop(self.objective, self.metrics, self._transaction, self.reuse_buffers)
         self._limit_rows(False)
-        self._use(compiled=bool(fast))
+        self._set_executor(compiled=bool(fast))
 
     @property
     def updates(self) -> int:
@@ -209,11 +209,11 @@ class Trainer:
             "fast": self.fast,
         }
 
-    def _use(self, compiled: bool) -> None:
+    def _set_executor(self, compiled: bool) -> None:
         """Let NumPy or Numba run the formulas from now on."""
         self.compiled = compiled and self.model.backend.reads_are_free
         self.updater.executor = FastBackend() if self.compiled else None
-        self._loop.use(self.updater.executor)
+        self._loop.set_executor(self.updater.executor)
 
     # One update ------------------------------------------------------------------------------
 
@@ -285,7 +285,7 @@ class Trainer:
             )
         if guard.workspace is not self.model.workspace:
             masked = self._transaction.follow_model()
-            self._use(self.compiled)
+            self._set_executor(self.compiled)
             if masked is not None:
                 self._loop.uncount(masked)
 
@@ -425,7 +425,7 @@ class Trainer:
             # A call costs what some ten thousand numbers do.
             work = len(batches) * (len(self.model.flat_params) + 10_000)
             if work >= WORTH_COMPILING:
-                self._use(compiled=True)
+                self._set_executor(compiled=True)
 
     def stop(self) -> None:
         """End `fit` after this update; a later `fit` goes on from here. For callbacks."""
@@ -539,7 +539,7 @@ class Trainer:
                 "last digits may differ (`pip install numba`)",
                 stacklevel=2,
             )
-        self._use(compiled and available())
+        self._set_executor(compiled and available())
         self._name_objective()
 
     @classmethod

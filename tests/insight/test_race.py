@@ -541,7 +541,7 @@ def test_an_updater_that_all_would_share_is_refused():
 
 def test_the_bar_is_closed_where_a_run_fails(monkeypatch):
     closed = []
-    monkeypatch.setattr(race_module.Watch, "close", lambda watch: closed.append(watch.what))
+    monkeypatch.setattr(race_module.RowProgress, "close", lambda watch: closed.append(watch.what))
 
     def build(seed):
         if seed:

@@ -168,7 +168,7 @@ def _columns_left_out(cases: Sequence[Case]) -> list[str]:
     """Find the columns of dy that dx does without, Σ_k a_k J_ijk dy_ik with a_k of 0 or 1."""
     terms, given = [], []
     for case in cases:
-        if case.jacobian is None or case.dy is None or not case.whole:
+        if case.jacobian is None or case.dy is None or not case.is_complete:
             return []
         terms.append((case.jacobian * case.dy[:, None, :]).reshape(-1, case.dy.shape[1]))
         given.append(case.given.ravel())
@@ -203,7 +203,7 @@ def _is_long_enough(case: Case, axis: int) -> bool:
     if case.dy is None or case.y is None or case.jacobian is None or case.elementwise:
         return False
     fits = case.dy.shape == case.y.shape == case.true.shape
-    return fits and case.by_row and case.whole and case.true.shape[axis] > 3
+    return fits and case.by_row and case.is_complete and case.true.shape[axis] > 3
 
 
 def _lies_in(case: Case, axis: int, gradient: Array, beside: str) -> bool:

@@ -90,6 +90,6 @@ def entries_of(shape: tuple[int, ...], block: Block) -> list[tuple[int, ...]]:
     return [tuple(entry) for entry in np.stack([a.ravel() for a in axes], axis=1).tolist()]
 
 
-def cut(array: Array, block: Block) -> Array:
+def take_block(array: Array, block: Block) -> Array:
     """Return the block of an array."""
     return array if block is None else array[np.ix_(*block)]

@@ -14,7 +14,7 @@ import numpy as np
 from minigd.backends.base import backend_of
 from minigd.backends.on_demand import call
 from minigd.backends.workspace import Workspace
-from minigd.progress import watched
+from minigd.progress import with_progress
 from minigd.types import Array
 
 Rows: TypeAlias = slice | Array
@@ -88,7 +88,7 @@ class Source(ABC):
     def count(self) -> int:
         """Return how many rows there are, reading all of them once if need be."""
         if self.rows is None:
-            self.rows = sum(len(x) for x, _ in watched(self.chunks(), "counting"))
+            self.rows = sum(len(x) for x, _ in with_progress(self.chunks(), "counting"))
         return self.rows
 
     def cache(self, path: str | os.PathLike[str]) -> "Source":

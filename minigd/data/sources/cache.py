@@ -12,7 +12,7 @@ from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Source
 from minigd.data.sources.npy import NpySource
 from minigd.errors import DataError
-from minigd.progress import watched
+from minigd.progress import with_progress
 from minigd.storage.atomic_files import replacing_folder
 from minigd.types import Array
 
@@ -80,7 +80,7 @@ def _write(source: Source, folder: Path) -> None:
     rows = source.count()
     maps: list[Any] = []
     at = 0
-    for arrays in watched(source.chunks(), f"caching {source!r}", rows):
+    for arrays in with_progress(source.chunks(), f"caching {source!r}", rows):
         present: list[Array] = [array for array in arrays if array is not None]
         if not maps:
             for name, array in zip(("x.npy", "y.npy"), present, strict=False):

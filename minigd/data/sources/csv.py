@@ -51,7 +51,7 @@ from minigd.data.tables.schema import (
     TextInNumbers,
 )
 from minigd.errors import DataError, check_integer
-from minigd.progress import watched
+from minigd.progress import with_progress
 from minigd.types import Array
 
 _GATHERED = 4 << 20  # bytes of rows fetched at once, at most
@@ -279,19 +279,19 @@ class CsvSource(RandomAccess):
         except DataError:
             header.refuse_one_column(selection)
             if header.given:
-                self._refuse_header_again()
+                self._refuse_repeated_header()
             raise
         if header.given and header.may_come_again(found.schema):
-            self._refuse_header_again()
+            self._refuse_repeated_header()
         if found.schema.levels and not selection.categories:
             header.refuse_one_column(selection)
         warn_of_unnamed(unnamed, header.where, stacklevel=4)
         return found
 
-    def _refuse_header_again(self) -> None:
+    def _refuse_repeated_header(self) -> None:
         for part in range(len(self._parts)):
             for block in self._blocks(part):
-                self._header.refuse_again(block, self._parts[part].name)
+                self._header.refuse_repeated(block, self._parts[part].name)
 
     def _first_texts(self) -> list[str]:
         """Return the columns that hold text in the first rows."""
@@ -305,7 +305,7 @@ class CsvSource(RandomAccess):
     def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
         """Return the frames of all files, a block each."""
         for part in range(len(self._parts)):
-            for block in self._watched(part, "the first pass over"):
+            for block in self._with_progress(part, "the first pass over"):
                 frame, self._at = self._parse(block, part, kinds)
                 yield frame
 
@@ -404,11 +404,11 @@ class CsvSource(RandomAccess):
                     return [found[row] for row in np.asarray(rows).tolist()]
         raise IndexError(f"there are {self.rows} rows, and row {int(wanted[-1])} was asked for")
 
-    def _watched(self, part: int, what: str) -> Iterator[Block]:
+    def _with_progress(self, part: int, what: str) -> Iterator[Block]:
         """Return the blocks of one file, and show how far a pass over them is."""
         name, opened, size, *_ = self._parts[part]
         plain = begin_of(opened, 2) != GZIP  # how much a gzipped file holds is not known
-        return watched(
+        return with_progress(
             self._blocks(part),
             f"{what} {name}",
             rows=lambda block: len(block.starts),

@@ -21,9 +21,9 @@ from minigd.data.sources.csv_layout import (
     advice,
     as_columns,
     complete,
+    example_names,
     find_layout,
     is_name,
-    some_names,
 )
 from minigd.data.sources.csv_parser import BOM, Parser
 from minigd.data.sources.file_kinds import check_kind, recode
@@ -42,7 +42,7 @@ class Header:
     ----------
     columns : sequence of str, optional
         What the caller calls the columns of files without a header.
-    said : str
+    separator_text : str
         The separator, as the caller writes it.
     separator : bytes
     spaces : bool
@@ -53,7 +53,7 @@ class Header:
     def __init__(
         self,
         columns: Sequence[str] | None,
-        said: str,
+        separator_text: str,
         separator: bytes,
         spaces: bool,
         skip_lines: int,
@@ -61,7 +61,7 @@ class Header:
         self.given = columns is None  # by the file
         self.columns = list(columns or ())
         self.where = self.short = ""
-        self._said, self._separator, self._spaces = said, separator, spaces
+        self._separator_text, self._separator, self._spaces = separator_text, separator, spaces
         self._skip_lines = skip_lines
         self._first_line = b""
         self._first: Any = None
@@ -71,7 +71,9 @@ class Header:
         if len(self.columns) > 1:
             return
         layout = self._layout(selection, self.given)
-        remedies = advice(layout, self._said, self._skip_lines, (), None if self.given else 1)
+        remedies = advice(
+            layout, self._separator_text, self._skip_lines, (), None if self.given else 1
+        )
         if layout is not None and layout.numbers and remedies:
             raise TableError(f"{self.where}: the table has one column", *remedies)
 
@@ -79,17 +81,17 @@ class Header:
         """Return what to do about a column that is not there, or a row of another width."""
         named, known = _named(selection), None if self.given else len(self.columns)
         layout = self._layout(selection, self.given)
-        remedies = advice(layout, self._said, self._skip_lines, named, known)
+        remedies = advice(layout, self._separator_text, self._skip_lines, named, known)
         if remedies:
             return remedies
         if isinstance(error, MissingColumn):
             if not self.given or (layout is not None and layout.has_header and layout.numbers):
                 return []
-            options = {"columns": some_names(len(self.columns))}
+            options = {"columns": example_names(len(self.columns))}
             return [Remedy("if the file has no header, name its columns with {}", options)]
         layout = None if self.given else self._layout(Selection(), True)
         if layout is not None and layout.width != known:
-            options = {"columns": some_names(layout.width)}
+            options = {"columns": example_names(layout.width)}
             return [Remedy(f"name all {layout.width} columns with {{}}", options)]
         return [Remedy("mend the line, or take it out of the file if it is not a row")]
 
@@ -101,8 +103,8 @@ class Header:
         if len(sample) == _SAMPLE:
             lines.pop()
         columns = None if header else len(self.columns)
-        said = self._said, self._separator, self._skip_lines
-        return find_layout(lines, *said, _named(selection), columns)
+        written = self._separator_text, self._separator, self._skip_lines
+        return find_layout(lines, *written, _named(selection), columns)
 
     def inspect(self, given: Any) -> Part:
         """Read the header and take the file's measure."""
@@ -189,7 +191,7 @@ class Header:
         known = {**schema.levels, **dict.fromkeys(schema.targets[:1], schema.classes)}
         return all(column in (known.get(column) or ()) for column in schema.columns)
 
-    def refuse_again(self, block: Block, name: str) -> None:
+    def refuse_repeated(self, block: Block, name: str) -> None:
         """Refuse a row that is the header once more, as where files were put together."""
         for row, (start, end) in enumerate(zip(block.starts, block.ends, strict=True)):
             if block.data[start:end].removeprefix(BOM).rstrip() == self._first_line:

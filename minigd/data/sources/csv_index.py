@@ -51,7 +51,7 @@ class RowIndex:
         result, at = [], 0
         for part in range(len(self._parts)):
             first, end = at, 0
-            for block in self._source._watched(part, "an index of"):
+            for block in self._source._with_progress(part, "an index of"):
                 starts = block.starts
                 end = block.offset + int(block.ends[-1]) + 1
                 if self._source.schema.drops:

@@ -82,7 +82,7 @@ def find_layout(
     Layout(separator=';', skip_lines=1, fields=['a', 'y'], width=2, numbers=1.0)
     """
     best: tuple[Any, Layout] | None = None
-    for said, byte in {separator: mark, **SEPARATORS}.items():
+    for text, byte in {separator: mark, **SEPARATORS}.items():
         rows = []
         for i, line in enumerate(lines[skip_lines:], skip_lines):
             fields = _fields(line, byte)
@@ -92,8 +92,8 @@ def find_layout(
         if found is not None:
             holds_names, start, width = found
             numbers = _share_of_numbers([fields for _, fields in rows[start + 1 :]])
-            layout = Layout(said, rows[start][0], rows[start][1], width, numbers)
-            rank = (holds_names, numbers, -start, said == separator, width)
+            layout = Layout(text, rows[start][0], rows[start][1], width, numbers)
+            rank = (holds_names, numbers, -start, text == separator, width)
             if best is None or rank > best[0]:
                 best = rank, layout
     return None if best is None else best[1]
@@ -159,7 +159,7 @@ def _is_number(cell: str) -> bool:
     return read_number(cell.replace(",", ".", 1)) is not None
 
 
-def some_names(n: int) -> list[Any]:
+def example_names(n: int) -> list[Any]:
     """Return names for so many columns, which a reader may better: A, B and so on."""
     return written(ascii_uppercase[:n]) if n <= len(ascii_uppercase) else [...]
 
@@ -211,13 +211,13 @@ def complete(header: list[str], block: Block, below: bool) -> tuple[str, list[st
 _UNNAMED = re.compile(r"Unnamed: \d+(\.\d+)?|__index_level_\d+__")
 
 
-def unnamed_among(features: Sequence[str], asked_for: Collection[str]) -> list[str]:
+def unnamed_among(features: Sequence[str], requested: Collection[str]) -> list[str]:
     """Return the columns without a name of their own that were not asked for by it.
 
     >>> unnamed_among(["Unnamed: 0", "size", "__index_level_1__"], [])
     ['Unnamed: 0', '__index_level_1__']
     """
-    return [c for c in features if _UNNAMED.fullmatch(c) and c not in asked_for]
+    return [c for c in features if _UNNAMED.fullmatch(c) and c not in requested]
 
 
 def warn_of_unnamed(unnamed: list[str], where: str, stacklevel: int) -> None:
@@ -253,7 +253,7 @@ def advice(
         found.append("line 1 is not a row" if n == 1 else f"lines 1 to {n} are not rows")
     holds_names = bool(named) and set(named) <= set(layout.fields)
     if columns is None and not holds_names and not layout.has_header:
-        options["columns"] = some_names(layout.width)
+        options["columns"] = example_names(layout.width)
         found.append("there is no header")
     return [Remedy(f"if {' and '.join(found)}, say {{}}", options)]
 

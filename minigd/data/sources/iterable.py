@@ -29,7 +29,7 @@ from minigd.data.tables.schema import (
     TextInNumbers,
 )
 from minigd.errors import DataError
-from minigd.progress import watched
+from minigd.progress import with_progress
 from minigd.types import Array
 
 
@@ -82,7 +82,7 @@ class IterableSource(Source):
         self._make = pieces if callable(pieces) else lambda: pieces
         self._name, self._follows = name, schema is not None
         self._used = False
-        self._print: dict[str, Any] | None = None
+        self._fingerprint: dict[str, Any] | None = None
         first = self._make()
         self._one_shot = iter(first) is first and not callable(pieces)
         if callable(pieces) and iter(first) is first and self._make() is first:
@@ -129,7 +129,7 @@ class IterableSource(Source):
     def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
         """Return the pieces as frames, and show how far the pass over them is."""
         what = f"the first pass over {self._name}"
-        return watched(self._frames(kinds), what, self._whole, rows=len)
+        return with_progress(self._frames(kinds), what, self._whole, rows=len)
 
     def _frames(self, kinds: ColumnKinds) -> Iterator[Any]:
         """Return the pieces as frames of the columns in use."""
@@ -232,16 +232,16 @@ class IterableSource(Source):
         """Return the number of rows and a checksum of x and of y, computed once."""
         if self._one_shot:
             return {"one_shot": True}
-        if self._print is None:
+        if self._fingerprint is None:
             sums, rows = [0, 0], 0
-            for pair in watched(self.chunks(), f"a fingerprint of {self._name}", self.rows):
+            for pair in with_progress(self.chunks(), f"a fingerprint of {self._name}", self.rows):
                 rows += len(pair[0])
                 for i, array in enumerate(pair):
                     if array is not None:
                         sums[i] = zlib.adler32(np.ascontiguousarray(array).data.cast("B"), sums[i])
             self.rows = rows
-            self._print = {"rows": rows, "checksums": sums}
-        return self._print
+            self._fingerprint = {"rows": rows, "checksums": sums}
+        return self._fingerprint
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._name}: {self.rows or 'uncounted'} rows)"

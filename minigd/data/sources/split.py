@@ -9,7 +9,7 @@ from minigd.backends.base import backend_of
 from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, RandomAccess, Rows, Source
 from minigd.errors import DataError, check_integer
-from minigd.progress import watched
+from minigd.progress import with_progress
 from minigd.types import Array
 
 
@@ -60,7 +60,7 @@ class _Part(Source):
 
     def _read(self) -> Iterator[Pair]:
         """Return all rows, once, to see which are on this side."""
-        return watched(self.source.chunks(), f"splitting {self.source!r}", self.source.rows)
+        return with_progress(self.source.chunks(), f"splitting {self.source!r}", self.source.rows)
 
     def mask(self, x: Array, y: Array | None) -> Array:
         """Return which of these rows are on this side."""

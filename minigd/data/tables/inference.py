@@ -16,7 +16,7 @@ from minigd.data.tables.column_problems import (
     refuse_columns,
 )
 from minigd.data.tables.grammar import MOST_EXACT
-from minigd.data.tables.places import MissingWords, Place, describe, why_dropped
+from minigd.data.tables.places import MissingWords, Place, describe, describe_dropped
 from minigd.data.tables.precision import WIDER_MODEL, Rounding
 from minigd.data.tables.remedy import Remedy, TableError, TableWarning
 from minigd.data.tables.schema import (
@@ -88,7 +88,7 @@ def apply_schema(schema: Schema, table: Table, name: str) -> FirstPass:
         rows += len(x)
         dropped += len(frame) - len(x)
         if kept is not None and not first:
-            first = why_dropped(table, schema.why_not(frame, int(np.argmin(kept))))
+            first = describe_dropped(table, schema.first_bad_value(frame, int(np.argmin(kept))))
         words.add(frame, schema.texts)
     filled = () if isinstance(schema.missing, str) else schema.levels
     words.warn(name, schema.needed, filled)
@@ -311,7 +311,7 @@ class _Seen:
             row = int(np.argmax(gaps))
             column = self.used[next(i for i in needed if not there[row, i])]
             bad = BadValue.missing(row, column, target=False)
-            self.first_dropped = why_dropped(self.table, bad)
+            self.first_dropped = describe_dropped(self.table, bad)
 
     def _rule_out_days(self, frame: Any) -> None:
         """Rule out columns of numbers that do not all read as days, 20140502."""

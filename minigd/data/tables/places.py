@@ -67,6 +67,6 @@ class MissingWords:
             warn(warning, stacklevel=6)
 
 
-def why_dropped(place: Place, bad: BadValue) -> str:
+def describe_dropped(place: Place, bad: BadValue) -> str:
     """Say where a row that is dropped is, and why it is."""
     return str(describe(place, bad).args[0])

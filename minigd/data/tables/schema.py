@@ -276,7 +276,7 @@ class Schema:
         whole = self.targets if self.integer and self.exact is not None else ()
         return ColumnKinds(self.texts, set(whole), named)
 
-    def why_not(self, frame: Any, row: int) -> BadValue:
+    def first_bad_value(self, frame: Any, row: int) -> BadValue:
         """Return the value for which a row of a frame is dropped."""
         strict = self.replace()
         strict.drops = False
@@ -360,10 +360,10 @@ class Schema:
                         x[:, at] = frame[column].to_numpy()
                     at += 1
         if not np.isfinite(x).all():
-            self._mend(frame, x)
+            self._fill_missing(frame, x)
         return x
 
-    def _mend(self, frame: Any, x: Array) -> None:
+    def _fill_missing(self, frame: Any, x: Array) -> None:
         """Fill missing numbers in x, or refuse the first value that is not finite."""
         for column in self.features:
             if column in self.levels:

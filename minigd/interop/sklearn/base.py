@@ -31,9 +31,9 @@ from minigd.interop.sklearn.targets import (
     known,
     labels_of,
     named,
-    over,
     standardize,
     targets_in,
+    with_source,
 )
 from minigd.nn.layers import Dense, Layer, LeakyReLU, ReLU, Rescale, Sigmoid, Tanh
 from minigd.nn.losses import Loss, get_loss
@@ -150,20 +150,20 @@ class MiniBatchEstimator:
         DivergenceError
             If the loss or a gradient is no longer finite.
         """
-        going_on = bool(self.warm_start) and hasattr(self, "model_")
-        return self._train(X, y, sample_weight, going_on, self.early_stopping, self.epochs)
+        warm = bool(self.warm_start) and hasattr(self, "model_")
+        return self._train(X, y, sample_weight, warm, self.early_stopping, self.epochs)
 
     def _train(
         self: Self,
         X: Any,
         y: Any,
         sample_weight: Any,
-        going_on: bool,
+        warm: bool,
         early_stopping: bool,
         epochs: int,
         classes: Array | None = None,
     ) -> Self:
-        if going_on:
+        if warm:
             seed = self.model_.seed
         else:
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -171,11 +171,11 @@ class MiniBatchEstimator:
         if fraction is not None and not 0 < fraction < 1:
             raise ValueError(f"validation_fraction must be between 0 and 1, not {fraction!r}")
         take = self._take_source if isinstance(X, Source | Batches) else self._take_arrays
-        batches, held_out = take(X, y, sample_weight, not going_on, fraction, seed, classes)
+        batches, held_out = take(X, y, sample_weight, not warm, fraction, seed, classes)
         names = names_of(X) or known(batches.source, "names")
-        if going_on:
+        if warm:
             check_names(names, self.model_.names)
-        trainer = self._go_on() if going_on else self._begin(batches, seed)
+        trainer = self._continue_training() if warm else self._begin(batches, seed)
         trainer.model.names = names or trainer.model.names
         stop = EarlyStopping(patience=self.patience, min_delta=self.tol) if early_stopping else None
         trainer.fit(
@@ -260,7 +260,7 @@ class MiniBatchEstimator:
             held_out = Batches(other, batch_size=_ROWS, class_weight=self._class_weight())
         if given is None:
             return self._batches(source, seed, y, sample_weight), held_out
-        return (given if source is X else over(given, source)), held_out
+        return (given if source is X else with_source(given, source)), held_out
 
     def _batches(self, X: Any, seed: int, y: Any = None, sample_weight: Any = None) -> Batches:
         in_place = not isinstance(X, Source) or X.random_access
@@ -288,7 +288,7 @@ class MiniBatchEstimator:
             standardize(last, batches)
         return Trainer(model, self._make_loss(), self._make_updater())
 
-    def _go_on(self) -> Trainer:
+    def _continue_training(self) -> Trainer:
         """Return the trainer of the fit before, with the updater and the loss of now."""
         model = self.model_
         now = [repr(layer) for layer in self._layers()], self.dtype or model.dtype

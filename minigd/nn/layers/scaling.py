@@ -13,7 +13,7 @@ from minigd.data.row_weights import counting_rows, take_rows
 from minigd.errors import DataError, ShapeError
 from minigd.nn.layers.base import Layer
 from minigd.nn.moments import Moments
-from minigd.progress import watched
+from minigd.progress import with_progress
 from minigd.types import Array
 
 
@@ -112,7 +112,7 @@ def adapt(layers: Sequence[Adapted], batches: Any, names: list[Any] | None = Non
         raise TypeError(f"adapt takes a Batches, Batches(X, y), and not {type(batches).__name__}")
     check_source(batches.source, names)
     found = [Moments() for _ in layers]
-    for batch in watched(batches.in_order(), "adapting", batches.source.rows):
+    for batch in with_progress(batches.in_order(), "adapting", batches.source.rows):
         rows = counting_rows(batch.weight)
         for layer, moments in zip(layers, found, strict=True):
             columns = take_rows(layer.columns(batch), rows)
