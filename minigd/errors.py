@@ -54,7 +54,7 @@ class CheckpointError(ValueError):
 
 
 class BackendError(RuntimeError):
-    """A backend is not to be had, or arrays of two devices were mixed."""
+    """A backend is unavailable, or arrays from different devices were mixed."""
 
 
 def unknown_name(what: str, given: object, known: Iterable[str]) -> ValueError:
@@ -77,7 +77,7 @@ def unknown_name(what: str, given: object, known: Iterable[str]) -> ValueError:
 
 
 def find_by_name(what: str, given: object, known: Mapping[str, Entry]) -> Entry:
-    """Return the entry of a table that has this name, and refuse what is no name in it.
+    """Return the entry of a table that has this name, and refuse a name that is not in it.
 
     >>> find_by_name("constant", "pi", {"pi": math.pi, "e": math.e})
     3.141592653589793

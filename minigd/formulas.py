@@ -3,7 +3,7 @@
 Plain functions of arrays: row i of a result depends on row i of the inputs alone, so that a backend
 may run them slice by slice, or as one kernel. Those of real numbers take complex ones too, which is
 how the gradient checker differentiates them: comparisons look at the real part, as minimum and
-maximum do by themselves, and nothing takes `abs`.
+maximum do already, and nothing takes `abs`.
 """
 
 import numpy as np

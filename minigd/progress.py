@@ -1,4 +1,4 @@
-"""Progress of a run: a moving bar where one can be drawn, and now and then a line anywhere else.
+"""Progress of a run: a moving bar where one can be drawn, and now and then a line elsewhere.
 
 All of it goes to standard error through `log` and `bar`, and nothing that fails there ends a run.
 """
@@ -255,9 +255,9 @@ class Progress:
     updates : int or None
         How many updates they make together; None where nobody has counted the rows.
     left_out : int, default 0
-        Rows that each epoch leaves out, which is said.
+        Rows that each epoch leaves out; a line says so.
     before : int, default 0
-        Epochs made before, where a run goes on.
+        Epochs made before, in a resumed run.
     """
 
     def __init__(
@@ -310,7 +310,7 @@ class Progress:
         return shows
 
     def epoch(self, values: Mapping[str, float]) -> None:
-        """Count an epoch and show what it came to."""
+        """Count an epoch and show its results."""
         self._done += 1
         if self._total is None:
             # The first epoch has counted the rows.

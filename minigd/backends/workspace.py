@@ -9,10 +9,10 @@ from minigd.types import Array
 
 
 class Workspace:
-    """Arrays to write into: fresh ones, or the same ones again while they are `thread`.
+    """Arrays to write into: fresh ones, or the same ones again while `thread` is set.
 
     A public call returns memory of its own, so it works on fresh arrays. The trainer alone reuses
-    them: one array a name, as long as the largest batch so far, of which a batch of n rows gets the
+    them: one array per name, as long as the largest batch so far; a batch of n rows gets the
     first n. The numbers are the same either way.
 
     Attributes

@@ -27,7 +27,7 @@ backends may differ by."""
 
 
 class Difference(NamedTuple):
-    """What a part of a step came to on both backends, at its largest difference.
+    """The largest difference of a part of a step between both backends.
 
     `size` is relative to the largest number of the array; `allowed` is what rounding explains.
     """

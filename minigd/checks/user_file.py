@@ -1,4 +1,4 @@
-"""The check of a file of one's own: each layer and loss in it, on random rows, gets a verdict.
+"""The check of a user's file: each layer and loss in it, on random rows, gets a verdict.
 
 It is the work behind ``minigd check mylayer.py`` and the pytest plugin.
 """
@@ -132,7 +132,7 @@ def layers_and_losses_in(path: str | os.PathLike[str]) -> list[tuple[str, Any]]:
         isinstance(example, Layer | Loss) for example in examples
     ):
         raise ValueError(
-            f"examples in {path} must be a list of layers and losses, [MyLayer(3)], and it is "
+            f"examples in {path} must be a list of layers and losses, [MyLayer(3)], not "
             f"{examples!r}"
         )
     found = [(repr(example), example) for example in examples]
@@ -150,7 +150,7 @@ def _load(path: Path) -> ModuleType:
     name, folder = f"_minigd_check_{path.stem}", str(path.resolve().parent)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"{path} is no file of Python: its name must end in .py")
+        raise ValueError(f"{path} is not a Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.insert(0, folder)
@@ -248,7 +248,7 @@ def _rows(n: int, width: int) -> list[Array]:
 def _check_a_loss(loss: Loss) -> None:
     """Check a loss in each width that it takes, with and without weights of rows."""
     taken = False
-    # Of one output a cross-entropy of classes has nothing to say, unless it takes no other.
+    # Of one output a cross-entropy of classes teaches nothing, unless it takes no other.
     for width in WIDTHS:
         if width == 1 and taken:
             break

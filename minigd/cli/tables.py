@@ -165,7 +165,7 @@ def check_reading(path: str, given: Iterable[str]) -> None:
     Raises
     ------
     DataError
-        If the file is no CSV.
+        If the file is not a CSV.
     """
     for name in given:
         if path.endswith((".parquet", ".pq")) or (path.endswith(".npy") and name != "columns"):
@@ -231,12 +231,12 @@ def choose_task(table: Table, task: Task | None = None) -> tuple[Task, Schema, s
     if schema.classes is not None:
         if task == "regression":
             some = ", ".join(map(repr, schema.classes[:3]))
-            raise DataError(f"the target {target!r} holds text, such as {some}, and no quantity")
+            raise DataError(f"the target {target!r} holds text, such as {some}, not numbers")
         why = "which holds text"
     else:
         found = _few_values(table, None if task == "classification" else MOST_CLASSES)
         if task == "regression" or (task is None and found is None):
-            why = "as you say"
+            why = "as given"
             if task is None:
                 many = f"more than {MOST_CLASSES} different whole numbers"
                 why = f"which holds {many if schema.integer else 'fractions'}"
@@ -248,7 +248,7 @@ def choose_task(table: Table, task: Task | None = None) -> tuple[Task, Schema, s
             )
         schema = schema.replace(classes=found)
         why = f"which holds {len(found)} different whole numbers"
-        why += "; if it is a quantity, say --task regression" if task is None else ""
+        why += "; if it is a quantity, pass --task regression" if task is None else ""
     classes = schema.classes or []
     if len(classes) < 2:
         raise _nothing_to_learn(target, classes[0])
@@ -270,7 +270,7 @@ def _check_quantity(table: Table, schema: Schema) -> None:
 
 
 def _targets(table: Table) -> Iterator[Any]:
-    return with_progress(table.chunks(), "looking at the target", table.rows)
+    return with_progress(table.chunks(), "reading the target", table.rows)
 
 
 def _nothing_to_learn(target: str, value: str) -> DataError:
@@ -291,7 +291,7 @@ def _few_values(table: Table, most: int | None) -> list[str] | None:
 
 
 def report_dropped(table: Table) -> None:
-    """Say what became of missing values and of categories that a model does not know."""
+    """Print what became of missing values and of categories that a model does not know."""
     schema = table.schema
     assert schema is not None
     filled = [column for column, levels in schema.levels.items() if MISSING_LEVEL in levels]

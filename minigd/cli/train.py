@@ -119,7 +119,7 @@ def train(
     if resume:
         check_checkpoint(checkpoint)
     elif os.path.exists(checkpoint):
-        log(f"{checkpoint} of an interrupted run will be replaced; --resume goes on from it")
+        log(f"{checkpoint} of an interrupted run will be replaced; --resume continues it")
     backend = get_backend(backend)
     table, task, schema = open_for_training(data, reading, target, exclude, task)
     with _with_random_access(table, rows) as source:
@@ -243,8 +243,8 @@ def split_for_validation(source: Source, seed: int = 0) -> tuple[Source, Source]
     if different * ALIKE < len(some):
         log(
             f"of {len(some):,} rows held out only {different:,} differ: equal rows stay on one "
-            "side, so that what is held out is unlike the rest, and its figures say little; "
-            "evaluate on a file of its own"
+            "side, so the rows held out are unlike the rest, and their scores are unreliable; "
+            "evaluate on a separate file"
         )
     return part, held_out
 
@@ -253,7 +253,7 @@ def split_for_validation(source: Source, seed: int = 0) -> tuple[Source, Source]
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during training; the run is saved and can go on."""
+    """Ctrl-C during training; the run is saved and can be resumed."""
 
     def __init__(self, checkpoint: str, updates: int) -> None:
         super().__init__(

@@ -39,7 +39,7 @@ Tail = Literal["keep", "drop"]
 
 
 def batch_slices(n: int, batch_size: int | None) -> Iterator[slice]:
-    """Cut n rows into slices of `batch_size`, the last one shorter where n is no multiple of it.
+    """Cut n rows into slices of `batch_size`, the last one shorter where n is not a multiple of it.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ class Batches:
     y : array-like of shape (rows,) or (rows, K), optional
         Targets; none for a source, which brings its own.
     batch_size : int or None, default 100
-        Rows a batch; None for the full batch, one update an epoch.
+        Rows per batch; None for the full batch, one update per epoch.
     shuffle : bool, default False
         A new order of the rows in each epoch. An index is permuted; the data stay where they are.
     seed : int, default 0
@@ -166,7 +166,7 @@ class Batches:
     Raises
     ------
     ShapeError, DataError
-        If x and y differ in length, are empty, or hold what is no finite number.
+        If x and y differ in length, are empty, or hold a number that is not finite.
     ValueError
         If the batch size, the seed or the tail make no sense, or a stream is to be shuffled without
         a buffer.
@@ -351,7 +351,7 @@ class Batches:
             self._warn_of_unseen()
 
     def on(self, backend: Backend) -> "Batches":
-        """Return the same batches with their rows where many epochs fetch them fastest, else these.
+        """Return the same batches with their rows where many epochs fetch them fastest, or these.
 
         A GPU that keeps them gets a copy of an array on the host, as it is now; whatever is
         elsewhere, or does not fit in what the GPU is to hold, comes over batch by batch. On the
@@ -415,7 +415,7 @@ class Batches:
         epoch : int
             From 0. It decides the order, together with the seed and nothing else.
         start : int, default 0
-            The first batch to give: how a resumed run goes on in the middle.
+            The first batch to give: how a resumed run continues in the middle.
         workspace : Workspace, optional
             Where to gather rows; the trainer's, which reuses it. Fresh memory without one.
         """
@@ -498,7 +498,7 @@ class Batches:
                 yield Batch(x, y, rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run must find again: how rows are cut, and a print of the data."""
+        """Return what a resumed run compares: how rows are cut, and a fingerprint of the data."""
         return {
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,

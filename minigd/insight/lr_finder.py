@@ -176,7 +176,7 @@ def find_learning_rate(
         rates.append(rate)
         # The running mean starts at 0, for which Adam's correction makes up here too.
         losses.append(mean / (1 - 0.9 ** (i + 1)))
-        # A share that is also one where a loss of one's own is below 0.
+        # A share that is also one where a user's loss is below 0.
         shares.append(1 + (mean - first) / max(abs(first), TINY))
         if shares[-1] > min(shares) + 3 * abs(min(shares)):
             break
@@ -196,9 +196,9 @@ def _suggest(rates: list[float], shares: list[float], updates: int) -> float | N
         low = counted.min() + (1 - FALL) * (1 - counted.min())
         return max(rates[skipped + int(np.argmax(counted <= low))] / 10, rates[skipped])
     warn(
-        f"no learning rate from {rates[0]:.2g} to {rates[-1]:.2g} made the loss fall, so that none "
-        "is suggested: try other bounds with lowest= and highest=, more updates=, or a larger "
-        "batch_size=; a model that is trained already has none",
+        f"no learning rate from {rates[0]:.2g} to {rates[-1]:.2g} made the loss fall: "
+        "try other bounds with lowest= and highest=, more updates=, or a larger "
+        "batch_size=; a model that is already trained has none",
         stacklevel=3,
     )
     return None

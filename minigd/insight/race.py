@@ -28,7 +28,7 @@ from minigd.training.trainer import Trainer
 from minigd.types import Array
 
 RATES = tuple(10.0 ** (k / 2) for k in range(-8, 2))
-"""Learning rates that are tried: two a decade, from 0.0001 to about 3."""
+"""Learning rates that are tried: two per decade, from 0.0001 to about 3."""
 
 clock = time.perf_counter
 
@@ -173,7 +173,7 @@ class Race:
         return ranked
 
     def __str__(self) -> str:
-        head = f"seconds of training to a loss of {self.target:.4g}, each with the rate best for it"
+        head = f"training time (s) to reach loss {self.target:.4g}, each at its best learning rate"
         lines = [head, "", f"{'place':>7}  {'batch':>7}  {'rate':>8}  {'seconds':>26}"]
         lines[-1] += f"  {'rows':>11}  {'updates':>9}"
         places = [s.place for s in self.standings]
@@ -258,12 +258,12 @@ def race(
     build : callable
         ``build(seed)``, or ``build()``, returns a new model; the seed draws its weights.
     data : (X, y), (X, y, weight), Batches or source
-        The rows to train on, shuffled anew for each epoch; a stream needs a Batches with a buffer
-        for that, and goes in its order else.
+        The rows to train on, shuffled again for each epoch; a stream needs a Batches with a buffer
+        for that, and keeps its order otherwise.
     batch_sizes : iterable of int or None
         None takes all rows as one batch.
     loss : str or Loss, optional
-        By default what the last layer asks for: a cross-entropy behind Sigmoid and Softmax, else
+        By default what the last layer asks for: a cross-entropy after Sigmoid or Softmax, otherwise
         the mean squared error.
     updater : str or callable, default "adam"
         A name, or a function of the learning rate.
@@ -271,7 +271,7 @@ def race(
         Of training, for each run.
     tuning : float, optional
         Seconds for all rates of a batch size together; as many as `seconds` by default.
-    rates : iterable of float, default two a decade from 0.0001 to 3
+    rates : iterable of float, default two per decade from 0.0001 to 3
     seeds : int, default 5
         How many runs of each.
     points : int, default 40
@@ -283,7 +283,7 @@ def race(
     validation_data : (X, y), Batches or source, optional
         The rows that are evaluated; those of the training by default.
     progress : bool, default False
-        Say on stderr how long it will take, and how far it is.
+        Print on stderr how long it will take, and how far it is.
     optimizer : str or callable, optional
         Another name for `updater`.
 
@@ -375,7 +375,7 @@ class _Runner:
             updater if callable(updater) else find_by_name("updater", updater, UPDATERS)
         )
         self.bar = RowProgress("race")
-        self.total_seconds: float | None = None  # seconds of all runs, where progress is shown
+        self.total_seconds: float | None = None  # of all runs, where progress is shown
         self._spent = 0.0
 
     def model(self, seed: int) -> Sequential:
@@ -506,8 +506,8 @@ def _logits(loss: Loss, shares: Array) -> Array:
 def _warn_if_constant(target: float, constant: float) -> None:
     if constant <= target:
         warn(
-            f"a constant prediction has a loss of {constant:.4g}, so that a loss of {target:.4g} "
-            "shows nothing learned: give a lower target",
+            f"a constant prediction already has a loss of {constant:.4g}, and a target of "
+            f"{target:.4g} shows nothing learned: give a lower target",
             stacklevel=3,
         )
 

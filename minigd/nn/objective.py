@@ -39,7 +39,7 @@ def is_paired(last: Layer, loss: Loss) -> bool:
     pairs = (type(last) is Sigmoid and isinstance(loss, BinaryCrossEntropy)) or (
         type(last) is Softmax and isinstance(loss, CategoricalCrossEntropy)
     )
-    # A loss of one's own that fixes the choice is taken as it is.
+    # A user's loss that fixes the choice is taken as it is.
     return isinstance(last, Rescale) or (pairs and "from_logits" in loss.config())
 
 
@@ -145,7 +145,7 @@ class Objective:
         ShapeError, DataError
         """
         if y is None:
-            raise DataError("training and evaluating need targets: give y beside x")
+            raise DataError("training and evaluating need targets: give y as well as x")
         if x.shape[1:] != (self.model.n_in,):
             raise ShapeError(
                 f"x has shape {x.shape} and the model takes rows of {self.model.n_in} numbers"
@@ -164,10 +164,10 @@ class Objective:
             backend_of(y).convert(y, self.model.dtype, "y")
 
     def _not_one_class(self, given: str) -> str:
-        """Say what to do with such targets under Softmax and a binary cross-entropy."""
+        """Return what to do with such targets under Softmax and a binary cross-entropy."""
         return (
             f"the model ends in Softmax, whose outputs sum to 1, under {self.loss!r}, and y has "
-            f"{given}: for one class a row use CategoricalCrossEntropy(), for independent "
+            f"{given}: for one class per row use CategoricalCrossEntropy(), for independent "
             "yes-or-no labels end the model in Sigmoid()"
         )
 
@@ -225,10 +225,10 @@ def _refuse_mismatch(last: type[Layer], outputs: int, loss: Loss) -> None:
             "Dense(1), Sigmoid() and use BinaryCrossEntropy(), for more in Dense(number of "
             "classes), Softmax() and use CategoricalCrossEntropy(), for numbers in Dense(1)"
         )
-    # A class of one's own may compute something else.
+    # A user's class may compute something else.
     own = type(loss).per_example
     if last is Sigmoid and own is CategoricalCrossEntropy.per_example:
-        several = "one class a row" if outputs > 1 else "more than two classes"
+        several = "one class per row" if outputs > 1 else "more than two classes"
         softmax = "Softmax()" if outputs > 1 else "Dense(number of classes), Softmax()"
         binary = "independent yes-or-no labels" if outputs > 1 else "two classes"
         raise ValueError(
@@ -239,5 +239,5 @@ def _refuse_mismatch(last: type[Layer], outputs: int, loss: Loss) -> None:
     if last is ReLU and loss.from_logits and own is BinaryCrossEntropy.per_example:
         raise ValueError(
             f"{loss!r} takes logits of either sign, and the model ends in ReLU, which is never "
-            "below 0, so that no row would be of class 0: leave the last ReLU out"
+            "below 0: no row could be of class 0. Leave the last ReLU out"
         )

@@ -44,7 +44,7 @@ class Sequential:
     ----------
     layers : list of Layer
     flat_params, flat_grads : Array, 1-d
-        All parameters and their mean gradients: first the weights of all layers, behind them all
+        All parameters and their mean gradients: first the weights of all layers, after them all
         biases, scales and shifts.
     params, grads : dict of str to Array
         Views into the two, layer by layer: ``model.params["dense1.W"]``.
@@ -389,7 +389,7 @@ class Sequential:
         updater : str or Updater, default "adam"
             Its state starts afresh.
         batch_size : int or None, default 100
-            Rows an update; None for all of them.
+            Rows per update; None for all of them.
         epochs : int, default 1
             Passes over the rows.
         validation_data : (X, y), Batches or source, optional
@@ -420,7 +420,7 @@ class Sequential:
         Returns
         -------
         History
-            ``history["loss"]`` and so on, one float an epoch.
+            ``history["loss"]`` and so on, one float per epoch.
 
         Raises
         ------
@@ -502,7 +502,7 @@ class Sequential:
     ) -> Any:
         if "until_epoch" in options:
             raise TypeError(
-                "until_epoch is for a run that goes on, and Sequential.fit begins a new one: use "
+                "until_epoch is for the run of a Trainer, and Sequential.fit starts a new one: use "
                 "minigd.Trainer(model, loss, updater).fit(..., until_epoch=...)"
             )
         return call("minigd.training.trainer", "Trainer", self, loss, updater, metrics, **options)
@@ -665,7 +665,7 @@ class Sequential:
         state of Adam                               82   328 bytes
         work arrays, n = 100                             16,400 bytes
         the batch and its loss                           2,000 bytes
-        in all, beside the data                          19,056 bytes
+        total, without the data                         19,056 bytes
         """
         updater = given_once("updater", updater, "optimizer", optimizer) or "adam"
         text: str = call("minigd.insight.summary", "summarize", self, batch_size, updater)

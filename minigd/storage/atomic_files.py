@@ -120,7 +120,7 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
         kind = FileNotFoundError
         problem = f"there is no folder {str(target.parent)!r}; make it, or name a file elsewhere"
     elif target.exists() and not target.is_file():
-        problem = "it is there already, and is no ordinary file; name another one"
+        problem = "it exists and is not a regular file; name another one"
     elif target.exists() and not os.access(target, os.W_OK):
         kind, problem = PermissionError, "the file is read-only; name another one"
     elif not os.access(target.parent, os.W_OK):

@@ -1,7 +1,7 @@
-"""Callbacks: what is done beside the training, at its events.
+"""Callbacks: code that runs at the events of training.
 
 A callback is anything that can be called with an `Event`. One that decides something also has
-`state_dict` and `load_state_dict`, so that a run that goes on decides alike.
+`state_dict` and `load_state_dict`, so that a resumed run decides alike.
 """
 
 import csv
@@ -71,10 +71,10 @@ class EarlyStopping(_Monitoring):
     """Stops when a column of the history has not got better for some epochs.
 
     When `fit` is done, stopped or not, the parameters and buffers of the best epoch are put back,
-    also where Ctrl-C ended it. A `fit` that goes on takes up the last ones again, and a file of
-    `Checkpoint` holds the last. So does one of `Trainer.save`, beside the best, and goes on from
-    them where `fit` gets this callback again. A run that was stopped and is started again with
-    ``fit(until_epoch=...)`` stays stopped; ``fit(epochs=...)`` goes on, with new patience.
+    also where Ctrl-C ended it. A `fit` that continues takes the last ones again, and a file of
+    `Checkpoint` holds the last. So does one of `Trainer.save`, beside the best, and continues
+    from them where `fit` gets this callback again. A run that was stopped and is started again with
+    ``fit(until_epoch=...)`` stays stopped; ``fit(epochs=...)`` continues, with new patience.
 
     Parameters
     ----------
@@ -242,7 +242,7 @@ class Checkpoint:
     """Saves the run now and then, and when training ends, always to the same file.
 
     The file is replaced in one step, so that a run killed at any moment finds the last whole one,
-    and `minigd.Trainer.resume` goes on from it. What a kill left half written beside it is removed
+    and `minigd.Trainer.resume` continues it. What a kill left half written beside it is removed
     when the next `fit` starts; two runs at once need two paths. A failure to write, on a full disk
     or in a folder that is read-only, leaves the old file whole and the run going, and gives a
     warning.
@@ -329,7 +329,7 @@ class Checkpoint:
 class CsvLog:
     """Writes a line of the history to a CSV file after each epoch.
 
-    A run that goes on from a checkpoint drops the lines of epochs that it makes again.
+    A run that resumes from a checkpoint drops the lines of epochs that it makes again.
 
     Parameters
     ----------
@@ -354,7 +354,7 @@ class CsvLog:
         self._whole = True  # whether the file holds a line for each epoch so far
 
     def __call__(self, event: Event) -> None:
-        """Write the history: all of it at the start, then a line an epoch."""
+        """Write the history: all of it at the start, then a line per epoch."""
         if event.name not in ("start", "epoch"):
             return
         history = event.trainer.history
@@ -435,8 +435,8 @@ class PrintEvery:
 
 def _warn(path: str | os.PathLike[str], error: OSError) -> None:
     warn(
-        f"{os.fspath(path)!r} could not be written ({error}): what was there before is as it was, "
-        "and the training goes on",
+        f"{os.fspath(path)!r} could not be written ({error}): the old file is unchanged, "
+        "and training continues",
         RuntimeWarning,
         stacklevel=4,
     )

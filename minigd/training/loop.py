@@ -1,4 +1,4 @@
-"""One epoch: its batches, a step for each, and what their rows come to."""
+"""One epoch: its batches, a step for each, and the totals of their rows."""
 
 import contextlib
 import threading
@@ -44,7 +44,7 @@ class Loop:
     seconds : float
         What the training of the epoch at hand took.
     totals : Totals
-        What its rows came to.
+        The totals of its rows.
     by_row : RowClipping or None
         Set where the norm of each row's own gradient is needed.
     stopping : bool
@@ -168,7 +168,7 @@ class Loop:
         return recording(x, y, update)
 
     def _count(self, step: plain.Step, rows: WeighedRows) -> None:
-        """Add what the rows came to to the sums of the epoch."""
+        """Add the totals of the rows to those of the epoch."""
         guard = self.transaction.guard
         try:
             measured = measure(self.objective, self.metrics, step.z, rows)
@@ -243,7 +243,7 @@ class Loop:
         )
 
     def _find_fault(self) -> str | None:
-        """Take the batch that was masked again, and say what is not finite in it."""
+        """Take the batch that was masked again, and return what is not finite in it."""
         if self.batches is None:
             return None
         with contextlib.closing(self.batches.epoch(self.epoch, self.batch)) as epoch:

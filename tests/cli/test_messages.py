@@ -77,7 +77,7 @@ def test_names_are_quoted_as_in_a_csv(capsys):
     assert named("--na", "") == ("",)
     with pytest.raises(SystemExit):
         named("--na", '"2,25')
-    assert "'\"2,25' are no names: unexpected end of data" in capsys.readouterr().err
+    assert "'\"2,25' is not a list of names: unexpected end of data" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["nonames.txt", "/no/such/names", "NAMES.CSV"])

@@ -95,7 +95,7 @@ def test_the_task_may_be_said(tmp_path):
     many = list(range(30))
     _, schema, _ = target(tmp_path, many, task="classification")
     assert schema.classes == [str(i) for i in many]
-    with pytest.raises(gd.DataError, match="'y' holds text, such as 'a', 'b', and no quantity"):
+    with pytest.raises(gd.DataError, match="'y' holds text, such as 'a', 'b', not numbers"):
         target(tmp_path, ["a", "b"], task="regression")
     with pytest.raises(gd.DataError, match="'y' holds fractions, and classes are text or whole"):
         target(tmp_path, [1.5, 2.0], task="classification")
@@ -104,7 +104,7 @@ def test_the_task_may_be_said(tmp_path):
 def test_why_is_said_in_words(tmp_path):
     assert target(tmp_path, ["a", "b"])[2] == "which holds text"
     assert target(tmp_path, [0, 1])[2] == (
-        "which holds 2 different whole numbers; if it is a quantity, say --task regression"
+        "which holds 2 different whole numbers; if it is a quantity, pass --task regression"
     )
     assert target(tmp_path, range(30))[2] == "which holds more than 20 different whole numbers"
     assert target(tmp_path, [0.5, 1])[2] == "which holds fractions"

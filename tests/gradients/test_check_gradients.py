@@ -43,7 +43,7 @@ def test_a_failure_names_parameter_index_values_errors_and_tolerance(method):
     own, numeric = map(float, re.search(rf"gave (\S+), the {how} (\S+);", text).groups())
     assert numeric - own == pytest.approx(0.25, abs=1e-6)
     assert re.search(r"absolute error 0\.25, relative error \S+; \S+ of the largest entry", text)
-    assert f"of which {allowed} is allowed" in text
+    assert f"(allowed: {allowed};" in text
 
 
 def test_the_worst_array_is_named_where_several_are_wrong():

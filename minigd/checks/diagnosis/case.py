@@ -41,7 +41,7 @@ class Case:
         A layer's input, its output, and the gradient with respect to that. Without dy a loss's
         input and targets.
     delta : Array, shape (n, n_out), optional
-        dy times the slope of what is behind a product with a matrix.
+        dy times the slope of what comes after a product with a matrix.
     params : dict of str to Array
         The layer's parameters.
     jacobian : Array, shape (rows, columns, n_out), optional

@@ -1,6 +1,6 @@
 """A layer alone: its gradients beside the true ones, in batches of several sizes.
 
-It is made anew for each batch, and then run after another batch, to see whether it remembers what
+A new one is made for each batch, and then run after another batch, to see whether it remembers what
 it should not.
 """
 
@@ -75,7 +75,7 @@ def explain_layer(
 
 
 def _no_function(layer: Layer, x: Array, dy: Array) -> str | None:
-    """Return why the output is no function of x alone, so that there is nothing to compare."""
+    """Return why the output is not a function of x alone; there is nothing to compare then."""
     model = alone(layer)
     first, again = run(model, x, dy), run(model, x, dy)
     if not np.array_equal(first["y"], again["y"], equal_nan=True):

@@ -162,7 +162,7 @@ def _penalties(case: Case) -> Iterator[Guess]:
             )
             yield f"{penalty} is forgotten: the layer takes it off again", t - part
         else:
-            yield f"{penalty} is put on a parameter that does not pay", t + part
+            yield f"{penalty} is put on a parameter that has none", t + part
 
 
 def _transposes(case: Case) -> Iterator[Guess]:

@@ -1,6 +1,6 @@
 """Numerical derivatives of all outputs with respect to some entries of an array.
 
-Of a large array a block is looked at: some rows and columns, the first and the last among them.
+Of a large array only a block is compared: some rows and columns, the first and the last among them.
 """
 
 import math

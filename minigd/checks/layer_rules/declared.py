@@ -25,7 +25,7 @@ class Used(NamedTuple):
 def undeclared(layer: Layer, x: Array, dy: Array) -> dict[str, Used]:
     """Return the arrays that a layer uses and `build` did not declare, by path.
 
-    Arrays that the same pass has set, such as an x kept for `backward`, are none of them, nor are
+    Arrays that the same pass has set, such as an x kept for `backward`, are left out, and so are
     arrays whose numbers do not matter, because they are written over.
     """
     model, names = alone(layer), set[str]()
@@ -86,7 +86,7 @@ def check_moves(layer: Layer, used: dict[str, Used]) -> None:
         name = _buffer_name(moved[0])
         raise GradientError(
             f"{layer.name}: a pass changes {_paths(moved)}, which it uses and build does not "
-            "declare, so that a model does not save it, or move it to a GPU. If it follows the "
+            "declare: a model does not save it, or move it to a GPU. If it follows the "
             f'data, declare it in build, self.add_buffer("{name}", shape), write into '
             f'self.buffers["{name}"] in training, and running = ("{name}",) in the class; if it is '
             f'to be trained, self.add_param("{name}", shape), and write its gradient into '
@@ -114,10 +114,10 @@ def check_numbers(layer: Layer, x: Array, dy: Array) -> None:
     if moved and not (is_same(y, of_a_copy) and all(is_same(first[k], again[k]) for k in first)):
         name = _buffer_name(moved[0])
         raise GradientError(
-            f"{layer.name}: a pass changes {moved[0]}, a number, which a later one goes by, and a "
-            "model does not save it. For a running number declare a buffer in build, "
+            f"{layer.name}: a pass changes {moved[0]}, a number that later passes use and a "
+            "model does not save. For a running number declare a buffer in build, "
             f'self.add_buffer("{name}", (1,)), and write running = ("{name}",) in the class; the '
-            "number of the pass itself is self.passes, by which a class with draws = True may go "
+            "number of the pass itself is self.passes, which a class with draws = True may use "
             "in training"
         )
 
@@ -127,8 +127,8 @@ def note_undeclared(layer: Layer, used: dict[str, Used]) -> list[str]:
     if not used:
         return []
     return [
-        f"it uses {_paths(used)}, which build does not declare, so that a model does not train or "
-        "save it, or move it to a GPU. That is right for a constant on the CPU; else "
+        f"it uses {_paths(used)}, which build does not declare: a model does not train or "
+        "save it, or move it to a GPU. That is right for a constant on the CPU; otherwise "
         f"{remedy(layer, used)}"
     ]
 

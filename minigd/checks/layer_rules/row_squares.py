@@ -61,7 +61,7 @@ def check_row_squares(layer: Layer, x: Array, dy: Array, tolerance: float) -> No
         if not np.allclose(gradient, clipped, rtol=0, atol=near):
             raise GradientError(
                 f"{layer.name}: with clip_rows the gradient of {name!r} is wrong, because backward "
-                "runs twice there: it must go by dy and by what self.keep holds alone"
+                "runs twice there: it may use only dy and what self.keep holds"
             )
 
 

@@ -81,7 +81,7 @@ def write_step(
         if made and each.dx is None:
             dx = f"d{named[id(each.layer)].x}"
             made[-1] = made[-1].with_remark(
-                f"{dx} is not needed: no parameters lie left of {each.name}"
+                f"{dx} is not needed: no layer before {each.name} has parameters"
             )
         writer.write("backward", each.name, made)
     _write_update(writer, model, updater, _parameters(model, named))

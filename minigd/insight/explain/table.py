@@ -36,7 +36,7 @@ UNKNOWN = "formula not known"
 
 
 class Formula(NamedTuple):
-    """A formula, its value, and what is to be said beside it; no value if it was not computed."""
+    """A formula, its value, and a note beside it; no value if it was not computed."""
 
     text: str
     value: Array | None

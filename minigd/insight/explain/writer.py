@@ -1,4 +1,4 @@
-"""Writes down formulas with their values, each behind those that it uses.
+"""Writes down formulas with their values, each after those that it uses.
 
 What a formula starts from and no line has computed is given, and is listed in front.
 """

@@ -126,7 +126,7 @@ class MiniBatchEstimator:
     # Training -------------------------------------------------------------------------------
 
     def fit(self: Self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Train from the start, or go on from the last fit with ``warm_start=True``.
+        """Train from the start, or continue the last fit with ``warm_start=True``.
 
         Parameters
         ----------
@@ -185,7 +185,7 @@ class MiniBatchEstimator:
             callbacks=[] if stop is None else [stop],
             progress=bool(self.verbose),
         )
-        # What goes on needs the moments and the counts, and not the rows.
+        # To continue it needs the moments and the counts, and not the rows.
         trainer._batches, trainer._callbacks = None, {}
         self._run, self.model_, self.history_ = trainer, trainer.model, trainer.history
         self.n_iter_ = trainer.epoch
@@ -252,8 +252,8 @@ class MiniBatchEstimator:
             weighted = sample_weight is not None or getattr(X, "weight", None) is not None
             if weighted or (given is not None and given.weighted):
                 raise ValueError(
-                    "early_stopping puts rows of a source aside by what they hold, which parts "
-                    "them from weights given beside them: fit arrays, or leave the weights or "
+                    "early_stopping splits a source by the content of its rows, and weights given "
+                    "separately can't be split with it: fit arrays, or leave the weights or "
                     "early_stopping out"
                 )
             source, other = source.split(fraction, seed)
@@ -294,8 +294,8 @@ class MiniBatchEstimator:
         now = [repr(layer) for layer in self._layers()], self.dtype or model.dtype
         if now != ([repr(layer) for layer in model.layers], model.dtype):
             raise ValueError(
-                f"what goes on keeps its layers and dtype, which are {model!r}, and hidden, "
-                "activation or dtype were changed since: fit with warm_start=False"
+                "warm_start can't change hidden, activation or dtype, and the model is "
+                f"{model!r}: fit with warm_start=False"
             )
         model.to(self.backend)
         loss, updater = self._make_loss(), self._make_updater()
@@ -349,7 +349,7 @@ class MiniBatchEstimator:
         if self.learning_rate is not None:
             raise ValueError(
                 f"learning_rate={self.learning_rate!r} is for an updater given by its name, and "
-                f"{updater!r} brings its own: leave one of the two out"
+                f"{updater!r} has its own: leave one of the two out"
             )
         updater = copy.deepcopy(updater)
         updater.reset()
@@ -425,7 +425,7 @@ class MiniBatchEstimator:
     def __getstate__(self) -> dict[str, Any]:
         given: Any = super().__getstate__()
         state = dict(given)
-        # A Trainer is tied to its model's memory; its state is not, and the model goes by itself.
+        # A Trainer is tied to its model's memory; its state is not, and the model is stored apart.
         if isinstance(state.get("_run"), Trainer):
             values = {"about": _about(state["_run"]), **state["_run"].state_dict()}
             state["_run"] = {name: value for name, value in values.items() if name != "model"}
@@ -440,12 +440,12 @@ class MiniBatchEstimator:
 
     @property
     def coef_(self) -> Array:
-        """The slope of each feature, where there are no hidden layers."""
+        """The slope of each feature, without hidden layers."""
         return self._linear()[0]
 
     @property
     def intercept_(self) -> Any:
-        """The value where all features are 0, where there are no hidden layers."""
+        """The value where all features are 0, without hidden layers."""
         return self._linear()[1]
 
     def _linear(self) -> tuple[Array, Any]:
@@ -479,5 +479,5 @@ def _refuse_other(x: Any, what: str) -> None:
 
 
 def _about(trainer: Trainer) -> str:
-    """Return what is compared to see whether a trainer can go on."""
+    """Return what is compared to see whether a trainer can continue."""
     return repr((trainer.objective.given, trainer.updater))
