@@ -7,16 +7,16 @@ import datetime
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
 from minigd.backends.base import numbers
-from minigd.backends.frames import plain
+from minigd.backends.frames import MOST_EXACT, NUMBERS, column_kind, plain
 from minigd.data.sources.base import Pair, Source
 from minigd.data.sources.csv_parser import import_pandas
-from minigd.data.tables.grammar import MOST_EXACT
+from minigd.data.tables.column_problems import EXPAND
 from minigd.data.tables.inference import apply_schema, infer_schema
 from minigd.data.tables.places import describe
 from minigd.data.tables.remedy import Remedy, TableError
@@ -110,10 +110,10 @@ class IterableSource(Source):
                 selection = selection.of(schema)
             chosen, targets = selection.resolve(columns, name)
             used = [c for c in columns if c in chosen or c in targets]
-            kinds = {c: _kind(frame[c]) for c in used}
-            unusable = {c: kind for c, kind in kinds.items() if kind not in ("number", "text")}
+            kinds = {c: column_kind(frame[c]) for c in used}
+            unusable = {c: _holds(odd) for c, (_, odd) in kinds.items() if odd is not None}
             self._columns = [c for c in used if schema is not None or c not in unusable]
-            texts = [c for c, kind in kinds.items() if kind == "text"]
+            texts = [c for c, (kind, _) in kinds.items() if kind in _TEXTS]
             del frame, piece
             if schema is None:
                 found = infer_schema(self, selection, columns, name, dtype, texts, unusable)
@@ -150,18 +150,19 @@ class IterableSource(Source):
 
     def _convert(self, values: Any, column: str, kinds: ColumnKinds) -> Any:
         """Return a column as numbers or as texts."""
-        kind = _kind(values)
-        if kind not in ("number", "text"):
-            remedies = [Remedy("turn it into columns of numbers first")]
+        kind, odd = column_kind(values)
+        if odd is not None:
+            remedies = [EXPAND]
             if not self._follows:
                 remedies.append(Remedy("leave the column out with {}", {"exclude": [column]}))
-            raise TableError(f"{self._name}: column {column!r} {kind}", *remedies)
+            raise TableError(f"{self._name}: column {column!r} {_holds(odd)}", *remedies)
         if column in kinds.texts:
             return _as_text(values)
-        if kind == "number":
-            return _as_numbers(values)
         known = values.dropna()
-        row = int(next(i for i, value in known.items() if not isinstance(value, _NUMBERS)))
+        if kind not in _TEXTS or known.empty:
+            return _as_numbers(values)
+        # Categories may be numbers, and are text all the same.
+        row = int(next((i for i, v in known.items() if not isinstance(v, NUMBERS)), known.index[0]))
         message = f"{self.where(row)}, column {column!r}: {values.iloc[row]!r} is not a number"
         raise TextInNumbers(message, column=column)
 
@@ -272,27 +273,15 @@ def _frame(piece: Any, name: str) -> Any:
     return frame
 
 
-_NUMBERS = (Real, Decimal, np.bool_, datetime.timedelta)
-_TEXTS = (str, *_NUMBERS, datetime.date, datetime.time)
+_TEXTS = ("text", "time")
+"""Kinds of columns that are read as text."""
 
 
-def _kind(values: Any) -> str:
-    """Return what a column holds: "number", "text", or what it is that no schema takes."""
-    dtype = values.dtype
-    kind = getattr(dtype, "kind", "O")
-    if kind in "biufm":
-        return "number"
-    if kind == "M" or str(dtype) in ("str", "string"):
-        return "text"
-    known = dtype.categories if hasattr(dtype, "categories") else values.dropna()
-    for value in known:
-        if not isinstance(value, _TEXTS):
-            shown = repr(value) if len(repr(value)) <= 60 else f"{value!r:.57}..."
-            is_array = isinstance(value, np.ndarray)
-            what = "list" if is_array else type(value).__name__
-            return f"holds values of type {what}, such as {shown}"
-    named = hasattr(dtype, "categories") or not all(isinstance(v, _NUMBERS) for v in known)
-    return "text" if named else "number"
+def _holds(value: Any) -> str:
+    """Return what is said of a column with a value that no schema takes."""
+    shown = repr(value) if len(repr(value)) <= 60 else f"{value!r:.57}..."
+    what = "list" if isinstance(value, np.ndarray) else type(value).__name__
+    return f"holds values of type {what}, such as {shown}"
 
 
 def _as_numbers(column: Any) -> Any:

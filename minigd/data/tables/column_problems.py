@@ -29,6 +29,7 @@ _DATE = re.compile(
 # What numbers wear in other notations: 1,234  $5  12%  1 000  −1
 _DRESS = str.maketrans("−", "-", ",.$€£%_'’ \u00a0\u2009\u202f\u066b\u066c\uff0c\uff0e")
 
+EXPAND = Remedy("turn it into columns of numbers first")
 WRITE_TRUTHS = Remedy("write truth values as 1 and 0")
 
 

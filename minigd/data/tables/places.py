@@ -28,7 +28,7 @@ class Place(Protocol):
 def describe(place: Place, bad: BadValue) -> TableError:
     """Return the error for a bad value of a frame, with its place."""
     problem, remedies = bad.problem, bad.remedies
-    words = place.usual_words(bad.column) if DROP in remedies else None
+    words = place.usual_words(bad.column) if bad.is_missing else None
     if words is not None and words[bad.row]:
         problem = f"{words[bad.row]!r} means a missing value"
         remedies = (AS_VALUES, DROP)
