@@ -132,8 +132,8 @@ def check_per_example(owner: object, each: Any, rows: int) -> None:
         )
 
 
-def given_once(name: str, value: Any, other: str, other_value: Any) -> Any:
-    """Return an argument that has two names, or None if it was given under neither.
+def given_once(name: str, value: Any, other: str, other_value: Any, default: Any = None) -> Any:
+    """Return an argument that has two names, or the default if it was given under neither.
 
     Raises
     ------
@@ -142,7 +142,8 @@ def given_once(name: str, value: Any, other: str, other_value: Any) -> Any:
     """
     if value is not None and other_value is not None:
         raise TypeError(f"{name} and {other} are two names of one argument, and both were given")
-    return other_value if value is None else value
+    given = other_value if value is None else value
+    return default if given is None else given
 
 
 def renamed(old: str, old_value: Any, new: str, value: Any) -> Any:

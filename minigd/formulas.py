@@ -1,4 +1,4 @@
-"""The maths of the engine, each formula once, the way a textbook writes it.
+"""The math of the engine, each formula once, the way a textbook writes it.
 
 Plain functions of arrays: row i of a result depends on row i of the inputs alone, so that a backend
 may run them slice by slice, or as one kernel. Those of real numbers take complex ones too, which is
@@ -135,7 +135,7 @@ def huber(e: Array, *, delta: float) -> Array:
 
 
 def huber_backward(e: Array, *, delta: float) -> Array:
-    """Return the derivative of `huber`: e, held between −δ and δ."""
+    """Return the derivative of `huber`: e, limited to −δ and δ."""
     return np.minimum(np.maximum(e, -delta), delta)
 
 

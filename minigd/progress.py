@@ -97,7 +97,7 @@ class _Stderr:
 
     @property
     def encoding(self) -> str:
-        """What a bar is drawn with."""
+        """The encoding that a bar is drawn in."""
         return str(getattr(sys.stderr, "encoding", None) or "ascii")
 
     def write(self, text: str) -> None:
@@ -106,7 +106,7 @@ class _Stderr:
             sys.stderr.write(readable(text, sys.stderr))
 
     def flush(self) -> None:
-        """Let it appear at once."""
+        """Show it at once."""
         with contextlib.suppress(Exception):
             sys.stderr.flush()
 
@@ -148,7 +148,7 @@ class Pace:
         return True
 
     def text(self, done: float, share: float | None, unit: str = "rows") -> str:
-        """Return what was done a second, and how long the rest will take."""
+        """Return what was done per second, and how long the rest will take."""
         seconds = max(clock() - self.started, 1e-9)
         rate = done / seconds
         text = f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.2g} {unit}/s"

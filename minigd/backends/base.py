@@ -1,6 +1,6 @@
 """Where every array lives: the backend object, and NumPy's on the CPU.
 
-A model is given one backend at construction and hands it down; nothing else asks which it is.
+A model is given one backend at construction and hands it down; nothing else depends on which it is.
 """
 
 import sys
@@ -256,7 +256,7 @@ class Backend:
         return value.astype("float64")
 
     def synchronize(self) -> None:
-        """Wait until all that was given to the device is done."""
+        """Wait until the device has done all of its work."""
 
     def free_bytes(self) -> int:
         """Return how much memory is free for arrays; as much as is wanted, where nobody counts."""

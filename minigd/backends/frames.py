@@ -64,7 +64,7 @@ def _numpy_dtype(column: Any) -> np.dtype[Any]:
 
 
 def _refusal(x: Any, bad: list[Any], what: str) -> str:
-    """Return what is said of columns without numbers, the first one's kind with its remedy."""
+    """Return words about columns without numbers, the first one's kind with its remedy."""
     first, kind = bad[0], column_kind(bad[0])[0]
     alike = [column.name for column in bad if column_kind(column)[0] == kind]
     one = what if x.ndim == 1 else f"{what}[{first.name!r}]"
@@ -82,7 +82,7 @@ def _refusal(x: Any, bad: list[Any], what: str) -> str:
         advice = ["encode {} as numbers first, `{}`".format(*ways[kind])]
     if x.ndim == 2 and len(bad) < x.shape[1]:
         names = [column.name for column in bad]
-        advice.append(f"leave out what holds no numbers, `{what}.drop(columns={names})`")
+        advice.append(f"drop the columns without numbers, `{what}.drop(columns={names})`")
     advice = advice or ["each row needs numbers there"]
     which = f", and its column {first.name!r} is" if x.ndim == 2 or first.name else ", but is"
     return f"{what} must hold numbers{which} {first.dtype}: {', or '.join(advice)}"

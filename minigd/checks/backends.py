@@ -133,7 +133,7 @@ def compare_backends(
     >>> print(gd.compare_backends(model, batches, 3, loss="mse", backend="numpy"))
     the backends agree over 3 steps; the largest difference is step 1, forward of dense1: 0 of ...
     """
-    updater = given_once("updater", updater, "optimizer", optimizer) or "adam"
+    updater = given_once("updater", updater, "optimizer", optimizer, "adam")
     steps = check_integer("steps", steps)
     loss = model.loss if loss is None else loss
     if loss is None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from minigd import formulas
 from minigd.checks.gradients import check_gradients, check_layer
-from minigd.checks.layer_rules import LayerWarning, Same, model_of, no_inner_layers
+from minigd.checks.layer_rules import Identity, LayerWarning, model_of, no_inner_layers
 from minigd.data.batches import Batches
 from minigd.errors import GradientError, PerExampleError, ShapeError
 from minigd.nn.layers import Layer
@@ -256,7 +256,7 @@ def _check_a_loss(loss: Loss) -> None:
             pair = _pair(loss, n, width)
             if pair is not None:
                 taken = True
-                model = Sequential([Same()], width, dtype="float64")
+                model = Sequential([Identity()], width, dtype="float64")
                 check_gradients(model, loss, *pair)
                 check_gradients(model, loss, *pair, np.random.default_rng(n).uniform(0.2, 3.0, n))
     if not taken:

@@ -1,4 +1,4 @@
-"""The command line, `minigd`. Each command is a thin door to a function of the package.
+"""The command line, `minigd`. Each command is a thin wrapper of a function of the package.
 
 A command is a few lines of a parser here, with an example, and a function that takes its options.
 """

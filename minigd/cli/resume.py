@@ -1,4 +1,4 @@
-"""Going on with a training that was interrupted, with the options it was begun with.
+"""Resuming a training that was interrupted, with the options it was started with.
 
 What has changed since is named as the shell writes it, `--batch-size 64`.
 """
@@ -35,7 +35,7 @@ resume: start again without --resume
 
 
 def resume_run(checkpoint: str, batches: Batches, model: Sequential, updater: Adam) -> Trainer:
-    """Return the run of a checkpoint, if it was begun with the same options.
+    """Return the run of a checkpoint, if it was started with the same options.
 
     Parameters
     ----------

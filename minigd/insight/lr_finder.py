@@ -146,7 +146,7 @@ def find_learning_rate(
     updates = check_integer("updates", updates, 2)
     batches = as_batches(data, y, batch_size, shuffle=True, seed=model.seed)
     check_source(batches.source, model.names)
-    given = get_updater(given_once("updater", updater, "optimizer", optimizer) or "adam")
+    given = get_updater(given_once("updater", updater, "optimizer", optimizer, "adam"))
     twin = type(given)(**{**given.config(), "learning_rate": lowest})
     trainer = Trainer(model.copy(), loss, twin, **options)
     # A model that stays as it is, on the same rows and with the same draws of Dropout.

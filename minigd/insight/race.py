@@ -311,7 +311,7 @@ def race(
     >>> sorted(str(s.batch_size) for s in found.standings)
     ['10', 'None']
     """
-    updater = given_once("updater", updater, "optimizer", optimizer) or "adam"
+    updater = given_once("updater", updater, "optimizer", optimizer, "adam")
     sizes = list(dict.fromkeys(batch_sizes))
     rates = [check_number("a rate", float(rate)) for rate in rates]
     if not sizes or not rates:

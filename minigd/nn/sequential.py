@@ -439,7 +439,7 @@ class Sequential:
         >>> model.params["dense1.W"].round(3), model.params["dense1.b"].round(3)
         (array([[3.]], dtype=float32), array([1.], dtype=float32))
         """
-        updater = given_once("updater", updater, "optimizer", optimizer) or "adam"
+        updater = given_once("updater", updater, "optimizer", optimizer, "adam")
         trainer = self._trainer(loss, updater, metrics, options)
         return trainer.fit(
             X,
@@ -667,7 +667,7 @@ class Sequential:
         the batch and its loss                           2,000 bytes
         total, without the data                         19,056 bytes
         """
-        updater = given_once("updater", updater, "optimizer", optimizer) or "adam"
+        updater = given_once("updater", updater, "optimizer", optimizer, "adam")
         text: str = call("minigd.insight.summary", "summarize", self, batch_size, updater)
         return text
 

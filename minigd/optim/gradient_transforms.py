@@ -14,7 +14,7 @@ from minigd.types import Array
 
 
 class Penalty:
-    """A price on the size of weights, λ₁ Σ_j |W_j| + ½ λ₂ Σ_j W_j², added to what is minimized.
+    """A cost on the size of weights, λ₁ Σ_j |W_j| + ½ λ₂ Σ_j W_j², added to what is minimized.
 
     Its gradient λ₁ sign(W_j) + λ₂ W_j is added to the mean gradient of each update, once, whatever
     the size of the batch; sign(0) is 0. The loss in a history is that of the examples alone, so

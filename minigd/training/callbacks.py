@@ -51,7 +51,7 @@ class _Monitoring:
         self._sign = -1.0 if self.mode == "max" or (self.mode == "auto" and more) else 1.0
 
     def improved(self, event: Event) -> bool:
-        """Look at the epoch that has ended; NaN is never an improvement."""
+        """Compare the epoch that has ended with the best; NaN is never an improvement."""
         history = event.trainer.history
         if self.monitor not in history:
             raise ValueError(
@@ -124,7 +124,7 @@ class EarlyStopping(_Monitoring):
         self._last: dict[str, Any] = {}
 
     def __call__(self, event: Event) -> None:
-        """Look at each epoch, and put the best parameters back at the end."""
+        """Check each epoch, and put the best parameters back at the end."""
         trainer = event.trainer
         if event.name == "start":
             self.follow(event)
@@ -144,7 +144,7 @@ class EarlyStopping(_Monitoring):
             trainer.model.load_arrays(self._arrays)
 
     def _restore_last(self, model: Sequential) -> None:
-        """Go on from the last parameters if the model still has the best ones of the `fit` before.
+        """Take the last parameters again if the model still has the best ones of the `fit` before.
 
         A run in two parts is then the run in one.
         """
@@ -220,7 +220,7 @@ class ReduceOnPlateau(_Monitoring):
         self.min_scale = check_number("min_scale", min_scale)
 
     def __call__(self, event: Event) -> None:
-        """Look at each epoch."""
+        """Check each epoch."""
         if event.name == "start":
             self.follow(event)
         elif event.name == "epoch" and not self.improved(event) and self.waited >= self.patience:

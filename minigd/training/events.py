@@ -1,4 +1,4 @@
-"""What happens in a run, the callbacks that hear of it, and the state that some of them have."""
+"""What happens in a run, the callbacks that receive it, and the state that some of them have."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping

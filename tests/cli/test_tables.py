@@ -157,10 +157,10 @@ def test_a_regression_takes_fractions_later_where_the_training_had_whole_numbers
 @pytest.mark.parametrize(
     ("said", "written", "words"),
     [
-        (",", ";", "if ';' and not ',' separates columns, say separator=';'"),
-        (",", "\t", r"if '\t' and not ',' separates columns, say separator='\t'"),
-        (";", ",", "if ',' and not ';' separates columns, say separator=','"),
-        (",", "|", "say separator='|'"),
+        (",", ";", "if ';' and not ',' separates columns, pass separator=';'"),
+        (",", "\t", r"if '\t' and not ',' separates columns, pass separator='\t'"),
+        (";", ",", "if ',' and not ';' separates columns, pass separator=','"),
+        (",", "|", "pass separator='|'"),
     ],
 )
 def test_another_separator_is_seen(tmp_path, said, written, words, packed):
@@ -178,7 +178,9 @@ def test_another_separator_is_seen_without_a_header(tmp_path):
     with pytest.raises(gd.DataError, match=r"has 1 field, and the table has 3.*separator=';'$"):
         open_table(path, Reading(columns=("a", "color", "y")), target="y")
     path.write_text("by, hand; of course\n1;2\n3;4\n")
-    with pytest.raises(gd.DataError, match=r"there is no header, say separator=';', columns=\['A'"):
+    with pytest.raises(
+        gd.DataError, match=r"there is no header, pass separator=';', columns=\['A'"
+    ):
         open_table(path, Reading(skip_lines=1), target="y")
 
 

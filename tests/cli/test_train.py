@@ -151,7 +151,7 @@ def test_a_folder_of_the_users_is_never_removed(folder, tmp_path, capsys):
     (tmp_path / "m.npz.rows" / "mine.txt").write_text("mine")
     out = str(tmp_path / "m.npz")
     assert main(["train", str(tmp_path / "h.parquet"), "--target", "price", "--out", out]) == 1
-    assert "is there already and is no cache of minigd's" in capsys.readouterr().err
+    assert "exists and is not a minigd cache" in capsys.readouterr().err
     assert (tmp_path / "m.npz.rows" / "mine.txt").read_text() == "mine"
 
 

@@ -102,6 +102,13 @@ def test_it_is_given_under_one_name(name, updater):
 
 
 @named
+@pytest.mark.parametrize("argument", ["updater", "optimizer"])
+def test_an_empty_name_is_not_the_default(name, argument):
+    with pytest.raises(ValueError, match="unknown updater ''"):
+        RUNS[name](**{argument: ""})
+
+
+@named
 def test_the_updater_is_adam_or_has_to_be_given(name):
     if name in NEEDED:
         with pytest.raises(TypeError, match="needs an updater, such as 'adam'"):

@@ -1,6 +1,6 @@
 """A loss alone, and the whole of model, loss, weights of rows and penalty.
 
-What no layer and no loss is to blame for lies in how they are put together.
+Where no layer and no loss is at fault, the error lies in how they are put together.
 """
 
 from dataclasses import replace

@@ -73,7 +73,7 @@ def noise_of(terms: Array, tolerance: float) -> float:
 
 
 def block_of(shape: tuple[int, ...]) -> Block:
-    """Return the places that are looked at in an array of this shape.
+    """Return the places that are compared in an array of this shape.
 
     >>> block_of((3, 4)), [len(axis) for axis in block_of((784, 10))]
     (None, [17, 10])

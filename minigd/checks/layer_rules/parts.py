@@ -18,7 +18,7 @@ MOST_ROUNDING = 1e-6
 
 
 class LayerWarning(UserWarning):
-    """Something about a layer that may be meant, and that its author should know."""
+    """Something about a layer that may be intended, and that its author should know."""
 
 
 class Projection(Loss):
@@ -33,8 +33,8 @@ class Projection(Loss):
         return y.copy()
 
 
-class Same(Layer):
-    """Hands on what it is given, so that what stands before it is checked alone."""
+class Identity(Layer):
+    """Returns its input, so that the layer before it is checked alone."""
 
     def forward(self, x: Array, train: bool = False) -> Array:
         """Return x."""

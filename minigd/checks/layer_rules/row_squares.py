@@ -1,4 +1,4 @@
-"""What a layer says of each row's gradient, beside batches of that row alone."""
+"""What a layer gives for each row's gradient, compared with batches of that row alone."""
 
 import numpy as np
 

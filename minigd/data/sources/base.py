@@ -69,7 +69,7 @@ class Source(ABC):
         """Return what tells these data from others, for JSON: size and sampled content."""
 
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
-        """Return x and y of some rows: views for a slice of an array, else fresh memory."""
+        """Return x and y of some rows: views for a slice of an array, otherwise fresh memory."""
         raise TypeError(f"{type(self).__name__} has no random access")
 
     def order(self, rows: Array) -> Array:
@@ -140,7 +140,7 @@ class RandomAccess(Source):
 
     @abstractmethod
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
-        """Return x and y of some rows: views for a slice of an array, else fresh memory."""
+        """Return x and y of some rows: views for a slice of an array, otherwise fresh memory."""
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the shapes, the dtypes, and a hash of up to 1,000 rows spread over the data."""

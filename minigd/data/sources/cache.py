@@ -32,9 +32,7 @@ def _cached(source: Source, folder: Path) -> NpySource:
     key = json.loads(json.dumps({**source.fingerprint(), "all": _checksum(source)}))
     if folder.exists():
         if not (folder / _DESCRIPTION).exists():
-            raise DataError(
-                f"{folder} is there already and is no cache of minigd's: name another folder"
-            )
+            raise DataError(f"{folder} exists and is not a minigd cache: name another folder")
         if _holds(folder, key):
             return _open(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -56,7 +56,7 @@ from minigd.types import Array
 
 _GATHERED = 4 << 20  # bytes of rows fetched at once, at most
 _FIRST_ROWS = 200  # looked at to tell texts from numbers; a text further on starts the pass again
-_SAMPLE = 1 << 16  # bytes of a file from which its layout is told
+_SAMPLE = 1 << 16  # bytes of a file that show its layout
 
 
 class _Place:
@@ -149,7 +149,7 @@ class CsvSource(RandomAccess):
     ------
     DataError
         Naming file, line and column: a row with too few or too many fields, a value that is
-        missing or is no number, bytes that are not UTF-8, a missing column, two columns of one
+        missing or is not a number, bytes that are not UTF-8, a missing column, two columns of one
         name, dates or free text, an empty file, a file that has changed; or naming the column: a
         target whose values `dtype` can't tell from each other. Of such a feature it warns.
 
@@ -310,7 +310,7 @@ class CsvSource(RandomAccess):
                 yield frame
 
     def where(self, row: int) -> str:
-        """Say where a row of the frame at hand is."""
+        """Return where a row of the frame at hand is."""
         return self._at.where(row)
 
     def usual_words(self, column: str) -> Array | None:
@@ -343,7 +343,7 @@ class CsvSource(RandomAccess):
             remedies = may_be_missing(odd.texts)
             message = f"{where} is not a number"
             if is_dressed(text):
-                message = f"{where} is a number in a notation that is not read"
+                message = f"{where} is a number in a format that is not parsed"
                 remedies = [Remedy("write it plainly")]
             elif read_truth(text) is not None:
                 remedies = [WRITE_TRUTHS]
@@ -353,8 +353,8 @@ class CsvSource(RandomAccess):
             raise DataError(f"{place.name}, from line {block.line} on: {error}") from error
         if len(frame) != len(block.starts):
             raise DataError(
-                f"{place.where(self._misread(block))}: the line is not read as one "
-                "row; lines must end in \\n or \\r\\n, none in a lone \\r, and none be all spaces"
+                f"{place.where(self._misread(block))}: this line does not parse as one "
+                "row: end lines in \\n or \\r\\n, not in a lone \\r, and leave no line of spaces"
             )
         return frame, place
 
@@ -532,9 +532,9 @@ def _check_arguments(separator: Any, columns: Any, na: Any) -> None:
     one = isinstance(separator, str) and len(separator.encode()) == 1
     if separator != "blanks" and (not one or separator in '"\r\n'):
         raise ValueError(
-            "separator must be one character, and no quote, or 'blanks' for runs of blanks and "
-            f"tabs: {separator!r}"
+            "separator must be one character other than a quote, or 'blanks' for runs of blanks "
+            f"and tabs: {separator!r}"
         )
     for what, names in (("columns", columns), ("na", na)):
         if isinstance(names, str):
-            raise TypeError(f"{what} is a list, [{names!r}], and not one text")
+            raise TypeError(f"{what} is a list, [{names!r}], not one text")

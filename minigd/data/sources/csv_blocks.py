@@ -177,7 +177,7 @@ def split(row: bytes, separator: bytes) -> list[str]:
     Raises
     ------
     csv.Error
-        If it is no one row: it holds a lone carriage return, or a field of many thousand letters.
+        If it is not one row: it holds a lone carriage return, or a field of many thousand letters.
     """
     mark = separator[:1].decode()
     text = squeeze(row, separator).decode("utf-8")
@@ -193,9 +193,9 @@ def _between_fields(data: bytes, blanks: Array) -> Array:
     first, last = blanks[begins], blanks[np.append(begins[1:], len(blanks)) - 1]
     # A newline before and after the whole makes its first and last row like others.
     bytes_ = np.frombuffer(_NEWLINE + data + 2 * _NEWLINE, dtype=np.uint8)
-    before, behind = bytes_[first], bytes_[last + 2]
-    returns = (behind == ord("\r")) & (bytes_[last + 3] == ord(_NEWLINE))
-    between: Array = first[(before != ord(_NEWLINE)) & (behind != ord(_NEWLINE)) & ~returns]
+    before, after = bytes_[first], bytes_[last + 2]
+    returns = (after == ord("\r")) & (bytes_[last + 3] == ord(_NEWLINE))
+    between: Array = first[(before != ord(_NEWLINE)) & (after != ord(_NEWLINE)) & ~returns]
     return between
 
 
@@ -294,4 +294,6 @@ def _check_text(data: bytes, name: str, line: int) -> None:
         ) from error
     if b"\0" in data:
         at = line + data.count(_NEWLINE, 0, data.index(b"\0"))
-        raise DataError(f"{name}, line {at}: a NUL byte; the file is damaged, or is no text file")
+        raise DataError(
+            f"{name}, line {at}: a NUL byte; the file is damaged, or is not a text file"
+        )

@@ -32,7 +32,7 @@ from minigd.data.tables.remedy import Remedy, TableError
 from minigd.data.tables.schema import MissingColumn, Schema, Selection
 from minigd.errors import DataError
 
-_SAMPLE = 1 << 16  # bytes of a file from which its layout is told
+_SAMPLE = 1 << 16  # bytes of a file that show its layout
 
 
 class Header:
@@ -93,7 +93,7 @@ class Header:
         if layout is not None and layout.width != known:
             options = {"columns": example_names(layout.width)}
             return [Remedy(f"name all {layout.width} columns with {{}}", options)]
-        return [Remedy("mend the line, or take it out of the file if it is not a row")]
+        return [Remedy("fix the line, or take it out of the file if it is not a row")]
 
     def _layout(self, selection: Selection, header: bool) -> Layout | None:
         """Return how the first file seems to be laid out, by its first rows."""
@@ -107,7 +107,7 @@ class Header:
         return find_layout(lines, *written, _named(selection), columns)
 
     def inspect(self, given: Any) -> Part:
-        """Read the header and take the file's measure."""
+        """Read the header, and return the file as a `Part`."""
         is_path = isinstance(given, str | os.PathLike)
         name = os.fspath(given) if is_path else getattr(given, "name", "the file object")
         if not is_path and not (hasattr(given, "read") and hasattr(given, "seek")):
@@ -144,7 +144,7 @@ class Header:
                 found = split(row, self._separator)
             except csv.Error as error:
                 raise DataError(
-                    f"{where}: {error}; lines must end in \\n or \\r\\n, none in a lone \\r"
+                    f"{where}: {error}; end lines in \\n or \\r\\n, not in a lone \\r"
                 ) from error
             short, found = complete(found, rows, first is rows)
             found = as_columns(found)
@@ -192,11 +192,11 @@ class Header:
         return all(column in (known.get(column) or ()) for column in schema.columns)
 
     def refuse_repeated(self, block: Block, name: str) -> None:
-        """Refuse a row that is the header once more, as where files were put together."""
+        """Refuse a row that is the header again, as where files were put together."""
         for row, (start, end) in enumerate(zip(block.starts, block.ends, strict=True)):
             if block.data[start:end].removeprefix(BOM).rstrip() == self._first_line:
                 raise TableError(
-                    f"{name}, line {block.line_of(row)}: the header once more",
+                    f"{name}, line {block.line_of(row)}: the header again",
                     Remedy("take the line out of the file"),
                 )
 
@@ -211,7 +211,7 @@ def _named(selection: Selection) -> set[str]:
 
 @contextlib.contextmanager
 def recoded(given: Any, name: str) -> Iterator[None]:
-    """Add to the news of bytes that are not UTF-8 how to read them."""
+    """Add how to read them to the error for bytes that are not UTF-8."""
     try:
         yield
     except NotUtf8 as error:

@@ -131,7 +131,7 @@ class RowIndex:
         own = {"keep_default_na": True, **self._key()}
         if {key: description.get(key, key == "keep_default_na") for key in own} != own:
             raise CheckpointError(
-                f"{os.fspath(self._path)!r} is the index of other data than "
+                f"{os.fspath(self._path)!r} is an index of other data than "
                 f"{self._parts[0].name}: delete it, and it is made again"
             )
         return [arrays[f"starts{i}"] for i in range(len(self._parts))]

@@ -1,4 +1,4 @@
-"""How a text file seems to be laid out: what to say where it can't be read as its reader says.
+"""How a text file seems to be laid out: remedies where it can't be read as its reader says.
 
 What is found depends on the file and on what is known of its columns, and not on how it was read,
 so that advice that is followed does not come again.
@@ -49,7 +49,7 @@ class Layout(NamedTuple):
 
     @property
     def has_header(self) -> bool:
-        """Whether the first line holds names, as far as that can be told from it alone."""
+        """Whether the first line holds names, as far as it alone shows that."""
         return all(map(is_name, filter(None, self.fields)))
 
 
@@ -160,7 +160,7 @@ def _is_number(cell: str) -> bool:
 
 
 def example_names(n: int) -> list[Any]:
-    """Return names for so many columns, which a reader may better: A, B and so on."""
+    """Return names for so many columns, which a reader may improve: A, B and so on."""
     return written(ascii_uppercase[:n]) if n <= len(ascii_uppercase) else [...]
 
 
@@ -190,7 +190,7 @@ def as_columns(fields: Sequence[str], twice: bool = False) -> list[str]:
 
 
 def complete(header: list[str], block: Block, below: bool) -> tuple[str, list[str]]:
-    """Return what to say of a header that lacks one name, and the header with an empty one there.
+    """Return words about a header that lacks one name, and the header with an empty one there.
 
     R writes no name above those of the rows; a separator at the end of each row makes an empty
     field there. `below` says whether the header is the first row of the block.
@@ -239,7 +239,7 @@ def advice(
     named: Collection[str],
     columns: int | None,
 ) -> list[Remedy]:
-    """Return what to say to the reader of a file that is laid out in another way than was said."""
+    """Return remedies for a file whose layout is not the one that its reader gave."""
     if layout is None or (layout.separator, layout.skip_lines) == (separator, skip_lines):
         return []
     options: dict[str, Any] = {}
@@ -255,7 +255,7 @@ def advice(
     if columns is None and not holds_names and not layout.has_header:
         options["columns"] = example_names(layout.width)
         found.append("there is no header")
-    return [Remedy(f"if {' and '.join(found)}, say {{}}", options)]
+    return [Remedy(f"if {' and '.join(found)}, pass {{}}", options)]
 
 
 def _written(separator: str) -> str:

@@ -103,7 +103,7 @@ class Parser:
         return {column: values for column, (values, _) in converted.items()}
 
     def _maybe_others(self, data: bytes, frame: Any, numbers: Collection[str]) -> list[str]:
-        """Return columns of whose cells pandas and the grammar may think otherwise."""
+        """Return columns whose cells pandas and the grammar may read differently."""
         maybe = self._maybe_true(data, frame, numbers)
         beyond = self._missing.beyond_float
         if beyond:
@@ -168,7 +168,7 @@ class Parser:
 
 
 def import_pandas() -> Any:
-    """Return pandas, or say how to get it."""
+    """Return pandas; the error names how to get it."""
     return optional("pandas", "a table")
 
 

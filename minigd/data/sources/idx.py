@@ -36,7 +36,7 @@ class IdxSource(MappedRows):
     Raises
     ------
     DataError
-        If a file is no IDX file, or is cut short.
+        If a file is not an IDX file, or is cut short.
 
     Examples
     --------
@@ -97,9 +97,9 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
         start = 4 + 4 * dimensions
         shape = struct.unpack(f">{dimensions}I", content[4:start].tobytes())
     except (struct.error, OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"{file} is no IDX file, or is damaged: {error}") from error
+        raise DataError(f"{file} is not an IDX file, or is damaged: {error}") from error
     if zero != 0 or kind not in _KINDS or dimensions == 0:
-        raise DataError(f"{file} is no IDX file: it begins with {content[:4].tobytes()!r}")
+        raise DataError(f"{file} is not an IDX file: it begins with {content[:4].tobytes()!r}")
     dtype = np.dtype(_KINDS[kind])
     expected = math.prod(shape) * dtype.itemsize
     if len(content) - start != expected:

@@ -47,8 +47,8 @@ class IterableSource(Source):
     Raises
     ------
     DataError
-        If a one-shot iterator, such as a generator, is read for a second time; if a piece is none
-        of these, or has a value that a table must not have.
+        If a one-shot iterator, such as a generator, is read for a second time; if a piece is of
+        another type, or has a value that a table must not have.
 
     Examples
     --------
@@ -167,7 +167,7 @@ class IterableSource(Source):
         raise TextInNumbers(message, column=column)
 
     def where(self, row: int) -> str:
-        """Say where a row of the frame at hand is."""
+        """Return where a row of the frame at hand is."""
         return f"{self._name}, row {self._seen + row}"
 
     def usual_words(self, column: str) -> Array | None:
@@ -260,7 +260,7 @@ def _frame(piece: Any, name: str) -> Any:
             piece = pandas.DataFrame(dict(piece))
         except ValueError as error:
             raise DataError(
-                f"{name} gives a dict that is no table ({error}): its columns must be lists or "
+                f"{name} gives a dict that is not a table ({error}): its columns must be lists or "
                 "arrays of one dimension and one length"
             ) from error
     if not isinstance(piece, pandas.DataFrame):
@@ -278,7 +278,7 @@ _TEXTS = ("text", "time")
 
 
 def _holds(value: Any) -> str:
-    """Return what is said of a column with a value that no schema takes."""
+    """Return words about a column with a value that no schema takes."""
     shown = repr(value) if len(repr(value)) <= 60 else f"{value!r:.57}..."
     what = "list" if isinstance(value, np.ndarray) else type(value).__name__
     return f"holds values of type {what}, such as {shown}"

@@ -102,7 +102,7 @@ class StreamPart(_Part):
 
 
 class RandomPart(_Part, RandomAccess):
-    """One side of a split source with random access: 4 bytes a row say which rows they are."""
+    """One side of a split source with random access: 4 bytes per row number its rows."""
 
     def __init__(self, source: Source, fraction: float, seed: int, second: bool) -> None:
         super().__init__(source, fraction, seed, second)

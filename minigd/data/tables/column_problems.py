@@ -154,7 +154,7 @@ def problem_of_text(
         place = f"{min(dressed)!r}"
         if texts.first[0] in dressed:
             place = f"{texts.first[0]!r} ({texts.where.removeprefix(f'{name}, ')})"
-        what = f"holds numbers in a notation that is not read, such as {place}"
+        what = f"holds numbers in a format that is not parsed, such as {place}"
         return Problem(column, what, Remedy("write numbers plainly"))
     if numbers and odd and all(read_truth(text) is not None for text in odd):
         where = texts.where.removeprefix(f"{name}, ")
@@ -183,7 +183,7 @@ def problem_of_text(
 
 
 def is_dressed(value: str) -> bool:
-    """Tell whether a text is a number in a notation that is not read.
+    """Tell whether a text is a number in a format that is not parsed.
 
     >>> [is_dressed(value) for value in ("2,25", "$5", "\uff11\uff12", "2.25", "?", "2014.05.02")]
     [True, True, True, False, False, False]

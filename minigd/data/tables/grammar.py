@@ -1,6 +1,6 @@
 """What a number is, and what a missing value is, in the cells of a text file.
 
-Nothing else decides it: inference, checks and messages ask here, and a parser converts only cells
+Nothing else decides it: inference, checks and messages use it, and a parser converts only cells
 that this grammar accepts. `docs/data.md` writes the rules down for readers.
 """
 

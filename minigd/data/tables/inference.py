@@ -62,7 +62,7 @@ class FirstPass(NamedTuple):
     """For columns of text, the usual words that were taken for missing values, and how often."""
 
     def none_left(self) -> str:
-        """Say what became of the rows where none is left."""
+        """Return what became of the rows where none is left."""
         if not self.dropped:
             return ""
         what = "missing" if self.schema.unknown == "error" else "missing or unknown"

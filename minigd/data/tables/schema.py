@@ -117,7 +117,7 @@ class TextInNumbers(TableError):
 
 
 class Selection(NamedTuple):
-    """What the caller said of the columns."""
+    """The caller's choice of columns."""
 
     target: str | Sequence[str] | None = None
     features: Sequence[str] | None = None
@@ -127,7 +127,7 @@ class Selection(NamedTuple):
     missing: str | float = "error"
 
     def of(self, schema: "Schema") -> "Selection":
-        """Return the columns of a schema, if nothing else was said of columns.
+        """Return the columns of a schema, if no other choice of columns was given.
 
         Raises
         ------
@@ -224,7 +224,7 @@ class Schema:
         As `CsvSource`.
     dtype : dtype, default "float32"
     unknown : {"error", "drop"}, default "error"
-        What becomes of a category that is none of the levels: an error that names its place, or its
+        What becomes of a category that no level names: an error that names its place, or its
         row is dropped and counted.
     exact : {"int64", "uint64"}, optional
         The dtype of a whole target some of whose values float64 can't hold.

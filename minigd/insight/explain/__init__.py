@@ -1,7 +1,7 @@
 """One training step explained: every formula with its shapes and its numbers.
 
 It may import what `insight` may.
-Start here: a copy of the model makes the step with its own layers, and each of them is watched.
+Start here: a copy of the model makes the step with its own layers, and each of them is recorded.
 """
 
 import copy

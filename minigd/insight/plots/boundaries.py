@@ -19,7 +19,7 @@ _GRID = 200
 def plot_decision_boundary(
     model: Sequential, X: Any, y: Any, *, classes: Sequence[Any] | None = None, ax: Any = None
 ) -> Any:
-    """Draw what a classifier of two features says of each point of the plane, and the rows.
+    """Draw the class that a classifier of two features predicts at each point, and the rows.
 
     For two classes it is the probability of class 1, filled in steps of a tenth, with the boundary
     at ½; for more, the class with the largest probability. Logits are drawn as the probabilities

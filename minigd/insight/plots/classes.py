@@ -18,7 +18,7 @@ from minigd.types import Array
 
 
 def probabilities(model: Sequential, X: Any) -> Array:
-    """Return what a model says of the classes, on the host: of shape (n, K)."""
+    """Return a model's probabilities of the classes, on the host, of shape (n, K)."""
     z = model.predict(X)
     z = backend_of(z).to_numpy(z)
     if isinstance(model.layers[-1], Sigmoid | Softmax):

@@ -74,7 +74,7 @@ def with_shared_docs(estimator: Estimator) -> Estimator:
 
 
 def set_arguments(estimator: Any, arguments: dict[str, Any]) -> None:
-    """Keep the arguments of a constructor as they are given, which scikit-learn asks for."""
+    """Keep the arguments of a constructor as they are given, as scikit-learn requires."""
     for name, value in arguments.items():
         if name != "self":
             setattr(estimator, name, value)

@@ -176,7 +176,7 @@ class Layer:
         self._kept = None
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, from which a copy or a saved model is made again."""
+        """Return the constructor's arguments, from which a copy or a saved model is made."""
         return arguments(self)
 
     def bind(

@@ -1,4 +1,4 @@
-"""Losses: one number an example, and the gradient of each with respect to that example's output.
+"""Losses: one number per example, and the gradient of each with respect to that example's output.
 
 The value of a batch is the mean over its rows; the gradient's rows are not divided by n, because
 each layer takes the mean of its own parameters' gradients.

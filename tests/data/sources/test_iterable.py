@@ -311,7 +311,7 @@ def test_one_changed_value_shows_in_the_fingerprint_wherever_it_is():
 @pytest.mark.parametrize("late", [False, True])
 def test_a_dict_that_is_no_table_is_refused(columns, late):
     pieces = [{"a": [1.0, 2.0], "y": [1.0, 2.5]}] * late + [columns]
-    with pytest.raises(gd.DataError, match="the iterable gives a dict that is no table"):
+    with pytest.raises(gd.DataError, match="the iterable gives a dict that is not a table"):
         gd.IterableSource(pieces, target="y")
 
 

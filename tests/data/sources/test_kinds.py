@@ -290,7 +290,7 @@ def test_targets_in_a_file_of_their_own_are_looked_at_too(tmp_path, capsys):
     (tmp_path / "y.npy").write_bytes(PLAIN)
     arguments = ["train", str(tmp_path / "rows.npy"), "--target", str(tmp_path / "y.npy")]
     assert main(arguments) == 1
-    assert f"{tmp_path / 'y.npy'} is no .npy file" in capsys.readouterr().err
+    assert f"{tmp_path / 'y.npy'} is not a .npy file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ def test_an_index_is_that_of_the_rows_that_the_schema_keeps(tmp_path):
         rows = gd.CsvSource(path, schema=schema, index_path=index)
         assert rows.take(np.array([2, 0]))[1].tolist() == [30, 10]
     other = schema.replace(levels={"color": ["red"]})
-    with pytest.raises(gd.CheckpointError, match="is the index of other data"):
+    with pytest.raises(gd.CheckpointError, match="is an index of other data"):
         gd.CsvSource(path, schema=other, index_path=index).take(np.array([0]))
 
 
