@@ -121,7 +121,10 @@ def test_another_task_of_the_same_numbers(tmp_path, capsys):
     interrupted(words, epoch=1)
     capsys.readouterr()
     assert main([*words, "--task", "regression", "--resume"]) == 1
-    assert "or another --target, --task or --exclude was given" in capsys.readouterr().err
+    assert (
+        "the table, --target, --task, --exclude or the way the table is read"
+        in capsys.readouterr().err
+    )
     assert main([*words, "--resume"]) == 0
 
 

@@ -271,7 +271,7 @@ def test_a_buffer_that_training_moves_and_nobody_names_is_pointed_out():
     class Unnamed(layers_by_students.RunningNorm):
         running = ("mean",)
 
-    with pytest.warns(LayerWarning, match=r"moves the buffer 'var'.*running = \('mean', 'var'\)"):
+    with pytest.warns(LayerWarning, match=r"changes the buffer 'var'.*running = \('mean', 'var'\)"):
         gd.check_layer(Unnamed(), rows(7))
 
 
