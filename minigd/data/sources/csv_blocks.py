@@ -27,10 +27,6 @@ BLANKS = b" \t"
 class WrongFields(TableError):
     """A row has more fields, or fewer, than the table has columns."""
 
-    def __init__(self, message: str, line: int) -> None:
-        super().__init__(message)
-        self.line = line
-
 
 class NotUtf8(TableError):
     """Some bytes are not UTF-8; `data` is the rows that they are in."""
@@ -272,11 +268,10 @@ def check_fields(block: Block, name: str, expected: int) -> None:
     if len(wrong) == 0:
         return
     row = int(wrong[0])
-    line, fields = block.line_of(row), int(counts[row]) + 1
+    fields = int(counts[row]) + 1
     raise WrongFields(
-        f"{name}, line {line}: the row has {fields} field{'s' * (fields != 1)}, and the table has "
-        f"{expected} column{'s' * (expected != 1)}",
-        line,
+        f"{name}, line {block.line_of(row)}: the row has {fields} field{'s' * (fields != 1)}, and "
+        f"the table has {expected} column{'s' * (expected != 1)}"
     )
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import os
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from minigd.data.sources.csv_blocks import (
     read_bytes,
     split,
 )
-from minigd.data.sources.csv_files import Part, length_of_lines, open_file, stamp_of
+from minigd.data.sources.csv_files import Part, length_of_lines, measure, open_file, stamp_of
 from minigd.data.sources.csv_layout import (
     Layout,
     advice,
@@ -112,7 +111,6 @@ class Header:
             raise TypeError(f"a CSV is a path or a binary file object, not {given!r}")
         if is_path or isinstance(given.read(0), bytes):
             check_kind(given)
-        checksum = size = 0
         with open_file(given) as file:
             begin = len(BOM) if read_bytes(file, len(BOM), str(name), 1) == BOM else 0
             file.seek(begin)
@@ -151,9 +149,7 @@ class Header:
                     f"{where}: the columns are {found}, and in the first file {self.columns}"
                 )
             self.columns, self.short, self._first_line = found, short, row.rstrip()
-        with open_file(given, raw=True) as file:
-            while chunk := file.read(1 << 20):
-                checksum, size = zlib.adler32(chunk, checksum), size + len(chunk)
+        size, checksum = measure(given)
         stamp = stamp_of(given) if is_path else ()
         part = Part(str(name), given, size, stamp, checksum, body, line)
         self._first = self._first or part

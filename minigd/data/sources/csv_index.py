@@ -117,12 +117,7 @@ class RowIndex:
             }
             if any(words.values()):
                 dropping.append({column: kept for column, kept in words.items() if kept})
-        return {
-            "files": [[p.size, p.checksum, p.body] for p in self._parts],
-            "separator": source._separator.decode(),
-            "dropped": dropping,
-            **source._unusual(),
-        }
+        return {**source._as_written(), "dropped": dropping}
 
     def _load(self) -> list[Array] | None:
         if self._path is None or not Path(self._path).exists():

@@ -62,6 +62,10 @@ class IterableSource(Source):
     [[[1.0], [2.0]], [[3.0]]]
     """
 
+    schema: Schema | None = None
+    dropped = 0
+    first_dropped = ""
+    missing_words: Mapping[str, Mapping[str, int]] = {}
     is_text = False
     _whole: int | None = None  # rows before any is dropped, where a file says so
 
@@ -90,8 +94,6 @@ class IterableSource(Source):
                 f"the function for {name} returns the same iterator each time, which can be read "
                 "only once: it must make a new one, IterableSource(lambda: make_it())"
             )
-        self.schema: Schema | None = None
-        self.dropped, self.first_dropped = 0, ""
         if self._one_shot:
             if target is not None or schema is not None:
                 raise DataError(
@@ -119,12 +121,7 @@ class IterableSource(Source):
                 found = infer_schema(self, selection, columns, name, dtype, texts, unusable)
             else:
                 found = apply_schema(schema, self, name)
-            self.schema, self.rows, self.dropped = found.schema, found.rows, found.dropped
-            self.first_dropped, self.missing_words = found.first_dropped, found.missing_words
-            self.target_problems = found.target_problems
-            if self.rows == 0:
-                raise DataError(f"{name} has no rows{found.none_left()}")
-            self.names, self.classes = self.schema.names, self.schema.classes
+            found.give_to(self, f"{name} has no rows")
 
     def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
         """Return the pieces as frames, and show how far the pass over them is."""

@@ -61,14 +61,19 @@ class FirstPass(NamedTuple):
     missing_words: Mapping[str, Mapping[str, int]] = {}
     """For columns of text, the usual words that were taken for missing values, and how often."""
 
-    def none_left(self) -> str:
-        """Say what became of the rows where none is left."""
-        if not self.dropped:
-            return ""
+    def give_to(self, source: Any, none_left: str) -> None:
+        """Let a source have all of it; `none_left` is what to say where it has no rows."""
+        source.schema, source.rows, source.dropped = self.schema, self.rows, self.dropped
+        source.names, source.classes = self.schema.names, self.schema.classes
+        source.first_dropped = self.first_dropped
+        source.target_problems, source.missing_words = self.target_problems, self.missing_words
+        if self.rows:
+            return
         what = "missing" if self.schema.unknown == "error" else "missing or unknown"
-        if self.dropped == 1:
-            return f" once 1 with a {what} value is dropped; {self.first_dropped}"
-        return f" once {self.dropped} with {what} values are dropped; {self.first_dropped}"
+        those = f"{self.dropped} with {what} values are"
+        those = f"1 with a {what} value is" if self.dropped == 1 else those
+        why = f" once {those} dropped; {self.first_dropped}" if self.dropped else ""
+        raise DataError(none_left + why)
 
 
 def apply_schema(schema: Schema, table: Table, name: str) -> FirstPass:

@@ -23,6 +23,9 @@ MISSING_LEVEL = "missing"
 """The level of the rows in which a category is missing, where ``missing="category"``."""
 
 
+RENAME = Remedy("rename one")
+
+
 class BadValue(ValueError):
     """A value at a row of a frame that a schema does not take; the source adds file and line."""
 
@@ -143,11 +146,11 @@ class Selection(NamedTuple):
         return Selection(schema.targets, schema.features)
 
     def resolve(
-        self, columns: Sequence[str], name: str, twice: str = ""
+        self, columns: Sequence[str], name: str, rename: Remedy = RENAME
     ) -> tuple[list[str], list[str]]:
         """Return the feature columns and the target columns, in order.
 
-        `twice` is what to do where two columns share a name, if it is not to rename one.
+        `rename` is what to do where two columns share a name.
 
         Raises
         ------
@@ -182,9 +185,7 @@ class Selection(NamedTuple):
                 )
         shared = sorted(c for c, count in Counter(columns).items() if count > 1)
         if shared:
-            raise DataError(
-                f"{name}: two columns are called {shared[0]!r}; {twice or 'rename one'}"
-            )
+            raise TableError(f"{name}: two columns are called {shared[0]!r}", rename)
         for names in (
             targets,
             wanted,
