@@ -20,10 +20,7 @@ from minigd.data.sources.csv_blocks import (
     check_fields,
     read_blocks,
 )
-from minigd.data.sources.csv_files import (
-    check_unchanged,
-    open_file,
-)
+from minigd.data.sources.csv_files import check_unchanged, open_file
 from minigd.data.sources.csv_header import Header, recoded
 from minigd.data.sources.csv_index import RowIndex
 from minigd.data.sources.csv_layout import (
@@ -56,7 +53,6 @@ from minigd.types import Array
 
 _GATHERED = 4 << 20  # bytes of rows fetched at once, at most
 _FIRST_ROWS = 200  # looked at to tell texts from numbers; a text further on starts the pass again
-_SAMPLE = 1 << 16  # bytes of a file from which its layout is told
 
 
 class _Place:
@@ -463,20 +459,18 @@ class CsvSource(RandomAccess):
         order = np.argsort(index, kind="stable")
         firsts = np.cumsum([0, *(len(s) - 1 for s in starts)])
         limits = np.searchsorted(index[order], firsts)
-        xs, ys = [], []
+        pairs = []
         for part in range(len(starts)):
             wanted = index[order[limits[part] : limits[part + 1]]] - firsts[part]
             if len(wanted):
-                x, y = self._fetch(part, starts[part], wanted)
-                xs.append(x)
-                ys.append(y)
+                pairs.append(self._fetch(part, starts[part], wanted))
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
-        x = (xs[0] if len(xs) == 1 else np.concatenate(xs))[back]
-        if ys[0] is None:
-            return x, None
-        y = ys[0] if len(ys) == 1 else np.concatenate([y for y in ys if y is not None])
-        return x, y[back]
+        if len(pairs) == 1:
+            x, y = pairs[0]
+        else:
+            x, y = (None if a[0] is None else np.concatenate(a) for a in zip(*pairs, strict=True))
+        return x[back], None if y is None else y[back]
 
     def _fetch(self, part: int, starts: Array, wanted: Array) -> Pair:
         """Return the rows of one file with these numbers, which are in order."""

@@ -20,6 +20,7 @@ from minigd.data.sources.csv_layout import (
     advice,
     as_columns,
     complete,
+    fields_of,
     find_layout,
     is_name,
     some_names,
@@ -161,13 +162,10 @@ class Header:
         It holds most of those names, or names alone, one of them above a column of numbers.
         """
         row = block.data[int(block.starts[0]) : int(block.ends[0])]
-        try:
-            fields = split(row, self._separator)
-        except csv.Error:  # such as a field of many thousand letters
-            return
+        fields = fields_of(row, self._separator)
         known = sum(field == name for field, name in zip(fields, self.columns, strict=False))
         header = 2 * known > len(fields)
-        if not header and all(map(is_name, fields)):
+        if not header and fields and all(map(is_name, fields)):
             frame = parser.read_texts(block.data, parser.used)[1:]
             numbers = frame.map(lambda text: read_number(text) is not None)
             there = frame.map(lambda text: text not in missing)

@@ -85,7 +85,7 @@ def find_layout(
     for said, byte in {separator: mark, **SEPARATORS}.items():
         rows = []
         for i, line in enumerate(lines[skip_lines:], skip_lines):
-            fields = _fields(line, byte)
+            fields = fields_of(line, byte)
             if any(fields):
                 rows.append((i, fields))
         found = _best_start(rows, set(named) if columns is None else set(), columns)
@@ -142,7 +142,8 @@ def _alike(widths: list[int], width: int) -> bool:
     return widths.count(width) >= _ALIKE * len(widths)
 
 
-def _fields(line: bytes, mark: bytes) -> list[str]:
+def fields_of(line: bytes, mark: bytes) -> list[str]:
+    """Return the fields of a line, or none of one that is not a row."""
     try:
         return split(line, mark)
     except (csv.Error, UnicodeDecodeError):  # such as a field of many thousand letters

@@ -62,10 +62,7 @@ class IterableSource(Source):
     [[[1.0], [2.0]], [[3.0]]]
     """
 
-    schema: Schema | None = None
-    dropped = 0
-    first_dropped = ""
-    missing_words: Mapping[str, Mapping[str, int]] = {}
+    missing_words: Mapping[str, Mapping[str, int]]
     is_text = False
     _whole: int | None = None  # rows before any is dropped, where a file says so
 
@@ -94,6 +91,8 @@ class IterableSource(Source):
                 f"the function for {name} returns the same iterator each time, which can be read "
                 "only once: it must make a new one, IterableSource(lambda: make_it())"
             )
+        self.schema: Schema | None = None
+        self.dropped, self.first_dropped = 0, ""
         if self._one_shot:
             if target is not None or schema is not None:
                 raise DataError(

@@ -139,7 +139,6 @@ def infer_schema(
     text = {c for c in {*texts, *selection.categories} if c in (*features, *targets)}
     if selection.classes is not None:
         text |= set(targets)
-    text -= refused.keys()
     whole: set[str] = set()
     while True:
         seen = _Seen(table, selection, features, targets, text, whole, refused, name, dtype)
