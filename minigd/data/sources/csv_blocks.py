@@ -76,12 +76,6 @@ def read_blocks(
 ) -> Iterator[Block]:
     r"""Read a file from `offset` on, in blocks of whole rows of about `size` bytes.
 
-    Raises
-    ------
-    DataError
-        If a quote is never closed, or the bytes are not UTF-8 or hold a NUL, or a gzipped file is
-        damaged; it names file and line.
-
     Examples
     --------
     >>> import io
@@ -168,12 +162,9 @@ def squeeze(data: bytes, separator: bytes) -> bytes:
 
 
 def split(row: bytes, separator: bytes) -> list[str]:
-    """Return the fields of one row, without spaces around them.
+    """Return the fields of one row, without spaces around them; a `csv.Error` if it is not one.
 
-    Raises
-    ------
-    csv.Error
-        If it is no one row: it holds a lone carriage return, or a field of many thousand letters.
+    Such bytes hold a lone carriage return, or a field of many thousand letters.
     """
     mark = separator[:1].decode()
     text = squeeze(row, separator).decode("utf-8")
@@ -248,13 +239,7 @@ def _scan_slowly(data: bytes, separator: bytes, spaces: bool) -> tuple[Array, Ar
 
 
 def check_fields(block: Block, name: str, expected: int) -> None:
-    """Refuse a block in which a row has too few or too many fields.
-
-    Raises
-    ------
-    WrongFields
-        It names file and line.
-    """
+    """Refuse a block in which a row has too few or too many fields."""
     starts, ends, separators = block.starts, block.ends, block.separators
     n, each = len(ends), expected - 1
     if len(separators) == n * each:

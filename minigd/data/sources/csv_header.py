@@ -38,16 +38,8 @@ _SAMPLE = 1 << 16  # bytes of a file from which its layout is told
 class Header:
     """The names of the columns, from the first file or from the caller.
 
-    Parameters
-    ----------
-    columns : sequence of str, optional
-        What the caller calls the columns of files without a header.
-    said : str
-        The separator, as the caller writes it.
-    separator : bytes
-    spaces : bool
-        As `csv_blocks.scan`.
-    skip_lines : int
+    `columns` are the caller's names where files have no header, and `said` is the separator as the
+    caller writes it; `separator` and `spaces` are as in `csv_blocks.scan`.
     """
 
     def __init__(

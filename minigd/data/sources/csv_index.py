@@ -15,14 +15,7 @@ from minigd.types import Array
 
 
 class RowIndex:
-    """The offsets of all rows, made when they are first asked for, or read from a file.
-
-    Parameters
-    ----------
-    source : CsvSource
-    path : path, optional
-        Where to keep it.
-    """
+    """The offsets of all rows, made when they are first asked for, or read from a file."""
 
     def __init__(self, source: Any, path: str | os.PathLike[str] | None) -> None:
         self._source, self._path = source, path

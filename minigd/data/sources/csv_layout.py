@@ -63,18 +63,8 @@ def find_layout(
 ) -> Layout | None:
     r"""Return the way to read lines in which nearly all rows have the same number of fields.
 
-    Parameters
-    ----------
-    lines : sequence of bytes
-        The first ones of a file.
-    separator, mark : str, bytes
-        As the caller gave it; others are tried too.
-    skip_lines : int, default 0
-        Lines above the table, as the caller gave it; there may be more.
-    named : collection of str
-        Columns that were named: a line that holds them all is the header.
-    columns : int, optional
-        How many columns there are, where the file has no header.
+    Other separators than the caller's, and more lines above the table, are tried too. A line that
+    holds all columns in `named` is the header; `columns` is how many there are without one.
 
     Examples
     --------

@@ -79,12 +79,7 @@ class IdxSource(MappedRows):
 
 
 def read_idx(path: str | os.PathLike[str]) -> Array:
-    """Return the array of an IDX file.
-
-    Raises
-    ------
-    FileNotFoundError, DataError
-    """
+    """Return the array of an IDX file."""
     file = Path(path)
     if not file.exists() and file.with_name(file.name + ".gz").exists():
         file = file.with_name(file.name + ".gz")

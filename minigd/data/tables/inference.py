@@ -77,13 +77,7 @@ class FirstPass(NamedTuple):
 
 
 def apply_schema(schema: Schema, table: Table, name: str) -> FirstPass:
-    """Go through a table once that is read with the schema of another one.
-
-    Raises
-    ------
-    DataError
-        If the schema does not take a value.
-    """
+    """Go through a table once that is read with the schema of another one."""
     rows = dropped = 0
     first, words = "", MissingWords(table)
     for frame in table.frames(schema.kinds):
@@ -112,27 +106,8 @@ def infer_schema(
 ) -> FirstPass:
     """Go through a table once and find what each column becomes.
 
-    Parameters
-    ----------
-    table : Table
-    selection : Selection
-    columns : sequence of str
-        Of the whole table.
-    name : str
-        Of the table, for errors.
-    dtype : dtype
-        Of x.
-    texts : iterable of str
-        Columns that hold text in the first frame.
-    unusable : mapping of str to str, optional
-        What columns in use hold that no schema takes, such as lists.
-
-    Raises
-    ------
-    DataError
-        If a column holds dates or free text, nothing at all, or numbers with a few texts among
-        them; if a value is missing and must not be, or is infinite; if a column that was named is
-        not there; if the dtype can't tell the values of a target from each other.
+    `texts` are the columns that hold text in the first frame, and `unusable` what columns in use
+    hold that no schema takes, such as lists.
     """
     features, targets = selection.resolve(columns, name)
     refused = {c: Problem(c, what, EXPAND) for c, what in unusable.items()}

@@ -130,13 +130,7 @@ class Selection(NamedTuple):
     missing: str | float = "error"
 
     def of(self, schema: "Schema") -> "Selection":
-        """Return the columns of a schema, if nothing else was said of columns.
-
-        Raises
-        ------
-        TypeError
-            If something was.
-        """
+        """Return the columns of a schema, if nothing else was said of columns."""
         classes = None if self.classes is None else list(self.classes)
         if self._replace(classes=classes) != Selection():
             raise TypeError(
@@ -151,13 +145,6 @@ class Selection(NamedTuple):
         """Return the feature columns and the target columns, in order.
 
         `rename` is what to do where two columns share a name.
-
-        Raises
-        ------
-        MissingColumn
-            If one that was named is not there.
-        DataError
-            If two columns share a name.
         """
         missing: Any = self.missing
         number = isinstance(missing, Real) and not isinstance(missing, bool)
@@ -335,10 +322,7 @@ class Schema:
     def encode(self, frame: Any) -> Encoded:
         """Return x, y, and which rows were kept (None for all) of a frame of the table.
 
-        Raises
-        ------
-        BadValue
-            At the first missing, infinite or unknown value.
+        The first missing, infinite or unknown value is a `BadValue`.
         """
         gaps = self._gaps(frame) if self.drops else None
         kept = None if gaps is None or not gaps.any() else ~gaps
