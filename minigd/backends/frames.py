@@ -24,11 +24,6 @@ def plain(x: Any, what: str) -> Any:
 
     Truth values are 0 and 1, and a missing value is NaN. Whole numbers stay whole numbers, where
     all columns are and none is missing.
-
-    Raises
-    ------
-    DataError
-        If a column holds no numbers; it names all such columns.
     """
     if not is_pandas(x):
         return x
@@ -140,11 +135,6 @@ def listed(x: Any, what: str) -> Any:
 
     >>> listed([2**63 + 1, 1], "y")
     array([9223372036854775809,                   1], dtype=uint64)
-
-    Raises
-    ------
-    DataError
-        If no dtype holds all of them.
     """
     array = np.asarray(x)
     if array.dtype not in (np.float64, object) or not isinstance(x, list | tuple):
@@ -227,18 +217,7 @@ def check_names(
     An array has no names, and neither has a frame that pandas numbered, whose columns are 0, 1, …
     in this order: both go by position.
 
-    Parameters
-    ----------
-    given, fitted : sequence of str, or None
-    what : str, default "X"
-        What to call the rows in the error.
-    frame : bool, default True
-        Whether they are a frame, whose columns can be chosen.
-
-    Raises
-    ------
-    DataError
-        Naming the columns that are missing, or not known, or the first one out of its place.
+    `frame` says whether they are a frame's, whose columns can be chosen; `what` is what to call it.
 
     Examples
     --------
@@ -340,10 +319,6 @@ def check_rows_alike(x: Any, y: Any = None, sample_weight: Any = None) -> None:
 
     Rows are paired by position. Other labels say nothing against it: those of x are new ones after
     a scaler and `reset_index`, and a target of the next day has the next day's.
-
-    Raises
-    ------
-    DataError
 
     Examples
     --------

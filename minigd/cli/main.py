@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from minigd.cli.messages import counted, in_shell, message_of, number
+from minigd.cli.messages import counted, in_shell, message_of, number, option
 from minigd.cli.output import discard_unwritten, show
 from minigd.errors import Advised, BackendError
 from minigd.progress import log
@@ -345,14 +345,14 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group(
         "how the file is written",
         "--columns A,B or a file of names, if it has no header; --separator ';', tab or blanks; "
-        "--na '?' for a missing value, --no-default-na if NA is a value; --skip-lines N at the "
-        "top; --strip . off the end of texts",
+        f"--na '?' for a missing value, {option('keep_default_na')} if NA is a value; "
+        "--skip-lines N at the top; --strip . off the end of texts",
     )
     add = group.add_argument
     add("--columns", type=_columns, help=argparse.SUPPRESS)
     add("--separator", type=_separator, help=argparse.SUPPRESS)
     add("--na", type=_names, action=_Extend, help=argparse.SUPPRESS)
-    add("--no-default-na", dest="keep_default_na", action="store_false", default=None,
+    add(option("keep_default_na"), dest="keep_default_na", action="store_false", default=None,
         help=argparse.SUPPRESS)  # fmt: skip
     add("--skip-lines", type=_count, help=argparse.SUPPRESS)
     add("--strip", help=argparse.SUPPRESS)

@@ -10,12 +10,13 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from minigd.cli.messages import counted
+from minigd.cli.messages import counted, in_shell, option
 from minigd.data.sources.csv import CsvSource
 from minigd.data.sources.csv_layout import example_names
 from minigd.data.sources.iterable import IterableSource
 from minigd.data.sources.npy import NpySource
 from minigd.data.sources.parquet import ParquetSource
+from minigd.data.tables.places import AS_VALUES
 from minigd.data.tables.precision import WIDER_MODEL, Rounding
 from minigd.data.tables.remedy import Remedy, TableError
 from minigd.data.tables.schema import MISSING_LEVEL, MissingColumn, Schema
@@ -28,7 +29,7 @@ Table: TypeAlias = CsvSource | IterableSource
 
 MOST_CLASSES = 20
 """A target of whole numbers with more different values than this is a quantity, if nothing else is
-said."""
+printed."""
 
 _PIECE = 8192  # rows of a `.npy` file read at a time
 
@@ -62,9 +63,6 @@ class Reading(NamedTuple):
 
 
 USUAL = Reading()
-
-OPTIONS = {"keep_default_na": "no-default-na"}
-"""Options of the shell that are not called as the field of `Reading` is."""
 
 
 def open_table(
@@ -169,9 +167,8 @@ def check_reading(path: str, given: Iterable[str]) -> None:
     """
     for name in given:
         if path.endswith((".parquet", ".pq")) or (path.endswith(".npy") and name != "columns"):
-            option = OPTIONS.get(name, name.replace("_", "-"))
             raise DataError(
-                f"--{option} says how a CSV is written, and {path} is not one: leave it out"
+                f"{option(name)} says how a CSV is written, and {path} is not one: leave it out"
             )
 
 
@@ -300,7 +297,7 @@ def report_dropped(table: Table) -> None:
         words = {word for column in filled for word in table.missing_words.get(column, ())}
         if words:
             shown = ", ".join(map(repr, sorted(words)))
-            log(f"{shown} counted as missing there; if it is a value, keep it with --no-default-na")
+            log(f"{shown} counted as missing there; {AS_VALUES.write(in_shell)}")
     if table.dropped:
         rows = table.dropped + (table.rows or 0)
         first = table.first_dropped

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import os
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,13 +14,14 @@ from minigd.data.sources.csv_blocks import (
     read_bytes,
     split,
 )
-from minigd.data.sources.csv_files import Part, length_of_lines, open_file, stamp_of
+from minigd.data.sources.csv_files import Part, length_of_lines, measure, open_file, stamp_of
 from minigd.data.sources.csv_layout import (
     Layout,
     advice,
     as_columns,
     complete,
     example_names,
+    fields_of,
     find_layout,
     is_name,
 )
@@ -38,16 +38,8 @@ _SAMPLE = 1 << 16  # bytes of a file that show its layout
 class Header:
     """The names of the columns, from the first file or from the caller.
 
-    Parameters
-    ----------
-    columns : sequence of str, optional
-        What the caller calls the columns of files without a header.
-    separator_text : str
-        The separator, as the caller writes it.
-    separator : bytes
-    spaces : bool
-        As `csv_blocks.scan`.
-    skip_lines : int
+    `columns` are the caller's names where files have no header, and `separator_text` is the
+    separator as the caller writes it; `separator` and `spaces` are as in `csv_blocks.scan`.
     """
 
     def __init__(
@@ -114,7 +106,6 @@ class Header:
             raise TypeError(f"a CSV is a path or a binary file object, not {given!r}")
         if is_path or isinstance(given.read(0), bytes):
             check_kind(given)
-        checksum = size = 0
         with open_file(given) as file:
             begin = len(BOM) if read_bytes(file, len(BOM), str(name), 1) == BOM else 0
             file.seek(begin)
@@ -153,9 +144,7 @@ class Header:
                     f"{where}: the columns are {found}, and in the first file {self.columns}"
                 )
             self.columns, self.short, self._first_line = found, short, row.rstrip()
-        with open_file(given, raw=True) as file:
-            while chunk := file.read(1 << 20):
-                checksum, size = zlib.adler32(chunk, checksum), size + len(chunk)
+        size, checksum = measure(given)
         stamp = stamp_of(given) if is_path else ()
         part = Part(str(name), given, size, stamp, checksum, body, line)
         self._first = self._first or part
@@ -167,13 +156,10 @@ class Header:
         It holds most of those names, or names alone, one of them above a column of numbers.
         """
         row = block.data[int(block.starts[0]) : int(block.ends[0])]
-        try:
-            fields = split(row, self._separator)
-        except csv.Error:  # such as a field of many thousand letters
-            return
+        fields = fields_of(row, self._separator)
         known = sum(field == name for field, name in zip(fields, self.columns, strict=False))
         header = 2 * known > len(fields)
-        if not header and all(map(is_name, fields)):
+        if not header and fields and all(map(is_name, fields)):
             frame = parser.read_texts(block.data, parser.used)[1:]
             numbers = frame.map(lambda text: read_number(text) is not None)
             there = frame.map(lambda text: text not in missing)

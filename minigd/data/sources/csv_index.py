@@ -15,14 +15,7 @@ from minigd.types import Array
 
 
 class RowIndex:
-    """The offsets of all rows, made when they are first asked for, or read from a file.
-
-    Parameters
-    ----------
-    source : CsvSource
-    path : path, optional
-        Where to keep it.
-    """
+    """The offsets of all rows, made when they are first asked for, or read from a file."""
 
     def __init__(self, source: Any, path: str | os.PathLike[str] | None) -> None:
         self._source, self._path = source, path
@@ -117,12 +110,7 @@ class RowIndex:
             }
             if any(words.values()):
                 dropping.append({column: kept for column, kept in words.items() if kept})
-        return {
-            "files": [[p.size, p.checksum, p.body] for p in self._parts],
-            "separator": source._separator.decode(),
-            "dropped": dropping,
-            **source._unusual(),
-        }
+        return {**source._as_written(), "dropped": dropping}
 
     def _load(self) -> list[Array] | None:
         if self._path is None or not Path(self._path).exists():

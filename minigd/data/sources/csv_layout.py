@@ -63,18 +63,8 @@ def find_layout(
 ) -> Layout | None:
     r"""Return the way to read lines in which nearly all rows have the same number of fields.
 
-    Parameters
-    ----------
-    lines : sequence of bytes
-        The first ones of a file.
-    separator, mark : str, bytes
-        As the caller gave it; others are tried too.
-    skip_lines : int, default 0
-        Lines above the table, as the caller gave it; there may be more.
-    named : collection of str
-        Columns that were named: a line that holds them all is the header.
-    columns : int, optional
-        How many columns there are, where the file has no header.
+    Other separators than the caller's, and more lines above the table, are tried too. A line that
+    holds all columns in `named` is the header; `columns` is how many there are without one.
 
     Examples
     --------
@@ -85,7 +75,7 @@ def find_layout(
     for text, byte in {separator: mark, **SEPARATORS}.items():
         rows = []
         for i, line in enumerate(lines[skip_lines:], skip_lines):
-            fields = _fields(line, byte)
+            fields = fields_of(line, byte)
             if any(fields):
                 rows.append((i, fields))
         found = _best_start(rows, set(named) if columns is None else set(), columns)
@@ -142,7 +132,8 @@ def _alike(widths: list[int], width: int) -> bool:
     return widths.count(width) >= _ALIKE * len(widths)
 
 
-def _fields(line: bytes, mark: bytes) -> list[str]:
+def fields_of(line: bytes, mark: bytes) -> list[str]:
+    """Return the fields of a line, or none of one that is not a row."""
     try:
         return split(line, mark)
     except (csv.Error, UnicodeDecodeError):  # such as a field of many thousand letters

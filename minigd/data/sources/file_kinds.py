@@ -188,15 +188,7 @@ def kind_of(given: Any) -> str:
     It is "saved" (a file of minigd's), "arrays" (another .npz), "array", "parquet", and so on, or
     "text", gzipped or not, which is what nothing else matches.
 
-    Parameters
-    ----------
-    given : path, or binary file object
-        A file object is left at its start.
-
-    Raises
-    ------
-    OSError
-        If it can't be read.
+    A file object is left at its start.
 
     Examples
     --------
@@ -226,15 +218,7 @@ def begin_of(given: Any, size: int) -> bytes:
 
 
 def check_kind(given: Any, expected: str = "text") -> None:
-    """Refuse a file of another kind than the one expected: "text", "array" or "parquet".
-
-    Raises
-    ------
-    TableError
-        Saying what it is, and what to do.
-    OSError
-        If it can't be read.
-    """
+    """Refuse a file of another kind than the one expected: "text", "array" or "parquet"."""
     is_path = isinstance(given, str | os.PathLike)
     name = os.fspath(given) if is_path else str(getattr(given, "name", "the file object"))
     if is_path and os.path.exists(given) and not (os.path.isfile(given) or os.path.isdir(given)):

@@ -12,6 +12,7 @@ import numpy as np
 
 from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, Rows
+from minigd.data.sources.file_kinds import GZIP, begin_of
 from minigd.data.sources.npy import MappedRows
 from minigd.errors import DataError
 from minigd.types import Array
@@ -78,17 +79,11 @@ class IdxSource(MappedRows):
 
 
 def read_idx(path: str | os.PathLike[str]) -> Array:
-    """Return the array of an IDX file.
-
-    Raises
-    ------
-    FileNotFoundError, DataError
-    """
+    """Return the array of an IDX file."""
     file = Path(path)
     if not file.exists() and file.with_name(file.name + ".gz").exists():
         file = file.with_name(file.name + ".gz")
-    with open(file, "rb") as opened:
-        packed = opened.read(2) == b"\x1f\x8b"
+    packed = begin_of(file, 2) == GZIP
     try:
         content: Array = np.frombuffer(
             gzip.decompress(file.read_bytes()), dtype=np.uint8

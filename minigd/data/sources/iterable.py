@@ -62,6 +62,7 @@ class IterableSource(Source):
     [[[1.0], [2.0]], [[3.0]]]
     """
 
+    missing_words: Mapping[str, Mapping[str, int]]
     is_text = False
     _whole: int | None = None  # rows before any is dropped, where a file says so
 
@@ -119,12 +120,7 @@ class IterableSource(Source):
                 found = infer_schema(self, selection, columns, name, dtype, texts, unusable)
             else:
                 found = apply_schema(schema, self, name)
-            self.schema, self.rows, self.dropped = found.schema, found.rows, found.dropped
-            self.first_dropped, self.missing_words = found.first_dropped, found.missing_words
-            self.target_problems = found.target_problems
-            if self.rows == 0:
-                raise DataError(f"{name} has no rows{found.none_left()}")
-            self.names, self.classes = self.schema.names, self.schema.classes
+            found.give_to(self, f"{name} has no rows")
 
     def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
         """Return the pieces as frames, and show how far the pass over them is."""

@@ -61,24 +61,23 @@ class FirstPass(NamedTuple):
     missing_words: Mapping[str, Mapping[str, int]] = {}
     """For columns of text, the usual words that were taken for missing values, and how often."""
 
-    def none_left(self) -> str:
-        """Return what became of the rows where none is left."""
-        if not self.dropped:
-            return ""
+    def give_to(self, source: Any, none_left: str) -> None:
+        """Let a source have all of it; `none_left` is what to say where it has no rows."""
+        source.schema, source.rows, source.dropped = self.schema, self.rows, self.dropped
+        source.names, source.classes = self.schema.names, self.schema.classes
+        source.first_dropped = self.first_dropped
+        source.target_problems, source.missing_words = self.target_problems, self.missing_words
+        if self.rows:
+            return
         what = "missing" if self.schema.unknown == "error" else "missing or unknown"
-        if self.dropped == 1:
-            return f" once 1 with a {what} value is dropped; {self.first_dropped}"
-        return f" once {self.dropped} with {what} values are dropped; {self.first_dropped}"
+        those = f"{self.dropped} with {what} values are"
+        those = f"1 with a {what} value is" if self.dropped == 1 else those
+        why = f" once {those} dropped; {self.first_dropped}" if self.dropped else ""
+        raise DataError(none_left + why)
 
 
 def apply_schema(schema: Schema, table: Table, name: str) -> FirstPass:
-    """Go through a table once that is read with the schema of another one.
-
-    Raises
-    ------
-    DataError
-        If the schema does not take a value.
-    """
+    """Go through a table once that is read with the schema of another one."""
     rows = dropped = 0
     first, words = "", MissingWords(table)
     for frame in table.frames(schema.kinds):
@@ -107,34 +106,14 @@ def infer_schema(
 ) -> FirstPass:
     """Go through a table once and find what each column becomes.
 
-    Parameters
-    ----------
-    table : Table
-    selection : Selection
-    columns : sequence of str
-        Of the whole table.
-    name : str
-        Of the table, for errors.
-    dtype : dtype
-        Of x.
-    texts : iterable of str
-        Columns that hold text in the first frame.
-    unusable : mapping of str to str, optional
-        What columns in use hold that no schema takes, such as lists.
-
-    Raises
-    ------
-    DataError
-        If a column holds dates or free text, nothing at all, or numbers with a few texts among
-        them; if a value is missing and must not be, or is infinite; if a column that was named is
-        not there; if the dtype can't tell the values of a target from each other.
+    `texts` are the columns that hold text in the first frame, and `unusable` what columns in use
+    hold that no schema takes, such as lists.
     """
     features, targets = selection.resolve(columns, name)
     refused = {c: Problem(c, what, EXPAND) for c, what in unusable.items()}
     text = {c for c in {*texts, *selection.categories} if c in (*features, *targets)}
     if selection.classes is not None:
         text |= set(targets)
-    text -= refused.keys()
     whole: set[str] = set()
     while True:
         seen = _Seen(table, selection, features, targets, text, whole, refused, name, dtype)

@@ -23,6 +23,9 @@ MISSING_LEVEL = "missing"
 """The level of the rows in which a category is missing, where ``missing="category"``."""
 
 
+RENAME = Remedy("rename one")
+
+
 class BadValue(ValueError):
     """A value at a row of a frame that a schema does not take; the source adds file and line."""
 
@@ -127,13 +130,7 @@ class Selection(NamedTuple):
     missing: str | float = "error"
 
     def of(self, schema: "Schema") -> "Selection":
-        """Return the columns of a schema, if no other choice of columns was given.
-
-        Raises
-        ------
-        TypeError
-            If something was.
-        """
+        """Return the columns of a schema, if no other choice of columns was given."""
         classes = None if self.classes is None else list(self.classes)
         if self._replace(classes=classes) != Selection():
             raise TypeError(
@@ -143,18 +140,11 @@ class Selection(NamedTuple):
         return Selection(schema.targets, schema.features)
 
     def resolve(
-        self, columns: Sequence[str], name: str, twice: str = ""
+        self, columns: Sequence[str], name: str, rename: Remedy = RENAME
     ) -> tuple[list[str], list[str]]:
         """Return the feature columns and the target columns, in order.
 
-        `twice` is what to do where two columns share a name, if it is not to rename one.
-
-        Raises
-        ------
-        MissingColumn
-            If one that was named is not there.
-        DataError
-            If two columns share a name.
+        `rename` is what to do where two columns share a name.
         """
         missing: Any = self.missing
         number = isinstance(missing, Real) and not isinstance(missing, bool)
@@ -182,9 +172,7 @@ class Selection(NamedTuple):
                 )
         shared = sorted(c for c, count in Counter(columns).items() if count > 1)
         if shared:
-            raise DataError(
-                f"{name}: two columns are called {shared[0]!r}; {twice or 'rename one'}"
-            )
+            raise TableError(f"{name}: two columns are called {shared[0]!r}", rename)
         for names in (
             targets,
             wanted,
@@ -334,10 +322,7 @@ class Schema:
     def encode(self, frame: Any) -> Encoded:
         """Return x, y, and which rows were kept (None for all) of a frame of the table.
 
-        Raises
-        ------
-        BadValue
-            At the first missing, infinite or unknown value.
+        The first missing, infinite or unknown value is a `BadValue`.
         """
         gaps = self._gaps(frame) if self.drops else None
         kept = None if gaps is None or not gaps.any() else ~gaps
