@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from minigd.data.batches import Batches
 from minigd.execution.numba_loops import format_compile_time
 from minigd.execution.profiler import Profiler
-from minigd.progress import Progress, say
+from minigd.progress import Progress, log
 from minigd.training.events import Callback, Event, Run
 from minigd.training.interrupts import Interrupt
 
@@ -47,12 +47,12 @@ class Session(NamedTuple):
         """Print how long Numba compiled, if it did."""
         compiled = format_compile_time()
         if compiled is not None:
-            say(compiled)
+            log(compiled)
 
     def report_profile(self) -> None:
         """Print where the time went, if that was measured."""
         if self.profiler is not None:
-            say(self.profiler.line(self.run.model.dtype))
+            log(self.profiler.line(self.run.model.dtype))
 
 
 def open_session(

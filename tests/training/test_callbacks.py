@@ -585,7 +585,7 @@ def test_a_callback_with_a_state_that_is_not_given_again_is_asked_for(tmp_path):
     trainer.fit(make_batches(), callbacks=[gd.EarlyStopping("loss"), gd.ReduceOnPlateau("loss")])
     trainer.save(tmp_path / "run.npz")
     again = gd.Trainer.resume(tmp_path / "run.npz", make_batches())
-    with pytest.warns(UserWarning, match="a callback 'EarlyStopping', which has a state and is no"):
+    with pytest.warns(UserWarning, match="a callback 'EarlyStopping' with a state, which is no"):
         again.fit(callbacks=[gd.ReduceOnPlateau("loss")])
 
 
