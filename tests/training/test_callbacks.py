@@ -987,7 +987,7 @@ def test_a_log_that_can_not_be_written_lacks_nothing_afterwards(
             stack.close()
 
     texts = []
-    with pytest.warns(RuntimeWarning, match=r"log\.csv' could not be written .*training goes on"):
+    with pytest.warns(RuntimeWarning, match=r"log\.csv' could not be written .*training continues"):
         trainer.fit(make_batches(), epochs=2, callbacks=[log, epochs_of_trouble])
     assert texts == [before, before]
     assert os.listdir(tmp_path) == (["log.csv"] if started else [])
