@@ -54,7 +54,7 @@ class CheckpointError(ValueError):
 
 
 class BackendError(RuntimeError):
-    """A backend is not to be had, or arrays of two devices were mixed."""
+    """A backend is unavailable, or arrays from different devices were mixed."""
 
 
 def unknown_name(what: str, given: object, known: Iterable[str]) -> ValueError:
@@ -77,7 +77,7 @@ def unknown_name(what: str, given: object, known: Iterable[str]) -> ValueError:
 
 
 def find_by_name(what: str, given: object, known: Mapping[str, Entry]) -> Entry:
-    """Return the entry of a table that has this name, and refuse what is no name in it.
+    """Return the entry of a table that has this name, and refuse a name that is not in it.
 
     >>> find_by_name("constant", "pi", {"pi": math.pi, "e": math.e})
     3.141592653589793
@@ -143,8 +143,8 @@ def no_forward(who: str, forward: str = "forward(x, train=True)") -> RuntimeErro
     )
 
 
-def given_once(name: str, value: Any, other: str, other_value: Any) -> Any:
-    """Return an argument that has two names, or None if it was given under neither.
+def given_once(name: str, value: Any, other: str, other_value: Any, default: Any = None) -> Any:
+    """Return an argument that has two names, or the default if it was given under neither.
 
     Raises
     ------
@@ -153,7 +153,8 @@ def given_once(name: str, value: Any, other: str, other_value: Any) -> Any:
     """
     if value is not None and other_value is not None:
         raise TypeError(f"{name} and {other} are two names of one argument, and both were given")
-    return other_value if value is None else value
+    given = other_value if value is None else value
+    return default if given is None else given
 
 
 def renamed(old: str, old_value: Any, new: str, value: Any) -> Any:

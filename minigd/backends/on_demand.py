@@ -34,7 +34,7 @@ def optional(module: str, use: str) -> Any:
     Parameters
     ----------
     module : str
-        ``"matplotlib.figure"``, say.
+        Such as ``"matplotlib.figure"``.
     use : str
         What needs it, for the error: ``"a picture"``.
 
@@ -56,7 +56,7 @@ def optional(module: str, use: str) -> Any:
 
 
 def missing(module: str, use: str, error: ImportError | None = None) -> str:
-    """Return what to say where an optional package can't be imported, for that reason.
+    """Return the message for an optional package that can't be imported, for that reason.
 
     >>> missing("numba", "fast=True")
     'Numba is not installed, and fast=True needs it: `pip install numba scipy`'

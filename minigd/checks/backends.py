@@ -12,7 +12,7 @@ import numpy as np
 from minigd.backends.base import Backend, backend_of, get_backend
 from minigd.data.batches import Batches
 from minigd.data.row_weights import drop_zero_weights
-from minigd.errors import check_integer
+from minigd.errors import check_integer, given_once
 from minigd.execution.fusion import fuse
 from minigd.nn.layers import Layer
 from minigd.nn.losses import Loss
@@ -27,7 +27,7 @@ backends may differ by."""
 
 
 class Difference(NamedTuple):
-    """What a part of a step came to on both backends, at its largest difference.
+    """The largest difference of a part of a step between both backends.
 
     `size` is relative to the largest number of the array; `allowed` is what rounding explains.
     """
@@ -84,8 +84,9 @@ def compare_backends(
     steps: int = 10,
     *,
     loss: str | Loss | None = None,
-    updater: str | Updater = "adam",
+    updater: str | Updater | None = None,
     backend: str | Backend = "cupy",
+    optimizer: str | Updater | None = None,
 ) -> Comparison:
     """Step a model on NumPy and on another backend, and return where they first differ.
 
@@ -109,6 +110,8 @@ def compare_backends(
     updater : str or Updater, default "adam"
     backend : str or Backend, default "cupy"
         What is compared with NumPy.
+    optimizer : str or Updater, optional
+        Another name for `updater`.
 
     Returns
     -------
@@ -130,6 +133,7 @@ def compare_backends(
     >>> print(gd.compare_backends(model, batches, 3, loss="mse", backend="numpy"))
     the backends agree over 3 steps; the largest difference is step 1, forward of dense1: 0 of ...
     """
+    updater = given_once("updater", updater, "optimizer", optimizer, "adam")
     steps = check_integer("steps", steps)
     loss = model.loss if loss is None else loss
     if loss is None:
@@ -167,22 +171,22 @@ class _Side:
         self.updater.reset()
         self.fused = fuse(self.objective)
 
-    def bring(self, x: Array) -> Array:
+    def asarray(self, x: Array) -> Array:
         """Return an array of either side on this one."""
         return self.backend.asarray(backend_of(x).to_numpy(x))
 
 
 def _step(step: int, one: _Side, other: _Side, x: Any, y: Any) -> list[Difference]:
     """Make a step on both sides, and return the differences up to the first that counts."""
-    other.model.flat_params[...] = other.bring(one.model.flat_params)
-    x, y = one.model.convert(one.bring(x), "x"), one.bring(y)
+    other.model.flat_params[...] = other.asarray(one.model.flat_params)
+    x, y = one.model.convert(one.asarray(x), "x"), one.asarray(y)
     found = _pass(step, one, other, x, y, fused=False)
     if not found[-1].counts and not other.backend.reads_are_free:
         # A trainer on a GPU has these in the place of the layers.
         found += _pass(step, one, other, x, y, fused=True)
     if found[-1].counts:
         return found
-    other.model.flat_grads[...] = other.bring(one.model.flat_grads)
+    other.model.flat_grads[...] = other.asarray(one.model.flat_grads)
     for side in (one, other):
         side.updater.update(side.model)
     part = f"the update by {type(one.updater).__name__}"
@@ -205,15 +209,15 @@ def _pass(step: int, one: _Side, other: _Side, x: Array, y: Array, fused: bool) 
     n = len(x)
     for layer, twin in layers:
         _draw(step, layer, twin)
-        y_one, y_other = layer.forward(x, True), twin.forward(other.bring(x), True)
+        y_one, y_other = layer.forward(x, True), twin.forward(other.asarray(x), True)
         if differ(f"forward of {layer.name}", y_one, y_other, layer.n_in):
             return found
         x = y_one
     values = []
     for side, objective in zip((one, other), objectives, strict=True):
         objective.loss.backend = side.backend
-        targets = objective.targets(side.bring(y))
-        values.append(objective.loss.mean(side.bring(x), targets))
+        targets = objective.targets(side.asarray(y))
+        values.append(objective.loss.mean(side.asarray(x), targets))
     if differ("the loss", values[0], values[1], n):
         return found
     dy, dy_other = (objective.loss.backward() for objective in objectives)
@@ -224,7 +228,7 @@ def _pass(step: int, one: _Side, other: _Side, x: Array, y: Array, fused: bool) 
         layer, twin = layers[i]
         layer.wants_dx = twin.wants_dx = i > first
         # Brought over first: a fused layer writes over what it is given.
-        dy_other = other.bring(dy)
+        dy_other = other.asarray(dy)
         dx, dx_other = layer.backward(dy), twin.backward(dy_other)
         for name in layer.params:
             part = f"the gradient of {layer.name}.{name}"

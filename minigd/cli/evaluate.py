@@ -23,7 +23,7 @@ def evaluate(
     """Return loss and metrics over the rows of a table.
 
     A row with a missing value, or with a category that the model does not know, is left out, which
-    is said on stderr.
+    is printed on stderr.
 
     Parameters
     ----------

@@ -96,7 +96,7 @@ class Trained(NamedTuple):
             name = os.path.splitext(os.path.basename(target))[0] if beside else target
             if name in schema.features:
                 raise DataError(
-                    f"the column {name!r} is one that the model learned from, and no target: "
+                    f"the column {name!r} is a feature of the model, not its target: "
                     f"--target names the column that holds {schema.targets[0]!r}"
                 )
             schema = schema.replace(targets=[name])
@@ -127,7 +127,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Description, dict[str, Any]]:
     OSError
         If there is no such file, or it can't be read.
     CheckpointError
-        If it is no model, or is damaged.
+        If it is not a model, or is damaged.
     """
     name = os.fspath(path)
     kind = kind_of(path) if os.path.exists(path) else "saved"
@@ -138,7 +138,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Description, dict[str, Any]]:
         )
     description, arrays = npz.read(path)
     if "layers" not in description:
-        raise CheckpointError(f"{name!r} was saved by minigd, and holds no model")
+        raise CheckpointError(f"{name!r} was saved by minigd, but holds no model")
     return description, arrays
 
 
@@ -153,8 +153,8 @@ def load(path: str | os.PathLike[str], backend: str | Backend = "numpy") -> Trai
     description, arrays = read(path)
     if "table" not in description and "run" in description:
         raise CheckpointError(
-            f"{os.fspath(path)!r} is the checkpoint of a run and no model yet: `minigd train` with "
-            "--resume makes the model of it, if it began the run"
+            f"{os.fspath(path)!r} is the checkpoint of a run, not a model yet: `minigd train` with "
+            "--resume makes a model of it, if that command began the run"
         )
     if "table" not in description:
         raise CheckpointError(
@@ -174,4 +174,4 @@ def load(path: str | os.PathLike[str], backend: str | Backend = "numpy") -> Trai
         history = History(description["history"])
         return Trained(model, table["task"], Schema(**table["schema"]), reading, history)
     except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"what {os.fspath(path)!r} says of its columns is damaged") from error
+        raise CheckpointError(f"the columns in {os.fspath(path)!r} are damaged") from error

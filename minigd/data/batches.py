@@ -29,7 +29,7 @@ from minigd.data.row_weights import (
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Rows, Source
 from minigd.errors import DataError, check_integer
-from minigd.progress import watched
+from minigd.progress import with_progress
 from minigd.types import Array
 
 # The first word of a seed sequence says what is drawn, so that weights and orders never coincide.
@@ -39,7 +39,7 @@ Tail = Literal["keep", "drop"]
 
 
 def batch_slices(n: int, batch_size: int | None) -> Iterator[slice]:
-    """Cut n rows into slices of `batch_size`, the last one shorter where n is no multiple of it.
+    """Cut n rows into slices of `batch_size`, the last one shorter where n is not a multiple of it.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ class Batches:
     y : array-like of shape (rows,) or (rows, K), optional
         Targets; none for a source, which brings its own.
     batch_size : int or None, default 100
-        Rows a batch; None for the full batch, one update an epoch.
+        Rows per batch; None for the full batch, one update per epoch.
     shuffle : bool, default False
         A new order of the rows in each epoch. An index is permuted; the data stay where they are.
     seed : int, default 0
@@ -170,7 +170,7 @@ class Batches:
     Raises
     ------
     ShapeError, DataError
-        If x and y differ in length, are empty, or hold what is no finite number.
+        If x and y differ in length, are empty, or hold a number that is not finite.
     ValueError
         If the batch size, the seed or the tail make no sense, or a stream is to be shuffled without
         a buffer.
@@ -259,7 +259,7 @@ class Batches:
         if source.y is None:
             raise DataError("class_weight weighs targets, and there is no y")
         classes = self._labels(source.y, self._weights)
-        self._see(source.y, classes)
+        self._record_classes(source.y, classes)
         self._warn_of_unseen()
         weights = of_classes(classes, table)
         self._weights = weights if self._weights is None else weights * self._weights
@@ -277,7 +277,7 @@ class Batches:
         classes = self._labels(y, own)
         if not isinstance(chosen, ByNumber | str):
             self._unseen = set(chosen)
-            self._see(y, classes)
+            self._record_classes(y, classes)
             self._warn_of_unseen()
         if chosen == "balanced":
             kinds, inverse = np.unique(classes, return_inverse=True)
@@ -289,7 +289,7 @@ class Batches:
             raise DataError("class_weight leaves no row with a weight above 0")
         return check_weights(weights, len(y))
 
-    def _see(self, y: Array, classes: Array) -> None:
+    def _record_classes(self, y: Array, classes: Array) -> None:
         """Take note of the classes that there are; one-hot rows have a column for each."""
         columns = range(y.shape[1]) if y.ndim == 2 and y.shape[1] > 1 else ()
         self._unseen.difference_update(np.unique(classes).tolist(), columns)
@@ -311,7 +311,7 @@ class Batches:
         """Return the total weight of each class, reading all rows once."""
         totals: dict[int, float] = {}
         row = 0
-        for _, y in watched(self.source.chunks(), "weighing classes", self.source.rows):
+        for _, y in with_progress(self.source.chunks(), "weighing classes", self.source.rows):
             if y is None:
                 raise DataError("class_weight weighs targets, and there is no y")
             weights = None if self._weights is None else self._weights[row : row + len(y)]
@@ -332,7 +332,7 @@ class Batches:
         if self._class_weight and y is not None:
             classes = self._labels(y, weights)
             if self._unseen:
-                self._see(y, classes)
+                self._record_classes(y, classes)
             own = of_classes(classes, self._class_weight)
             weights = own if weights is None else own * weights
         return weights
@@ -347,7 +347,7 @@ class Batches:
             self._warn_of_unseen()
 
     def on(self, backend: Backend) -> "Batches":
-        """Return the same batches with their rows where many epochs fetch them fastest, else these.
+        """Return the same batches with their rows where many epochs fetch them fastest, or these.
 
         A GPU that keeps them gets a copy of an array on the host, as it is now; whatever is
         elsewhere, or does not fit in what the GPU is to hold, comes over batch by batch. On the
@@ -409,7 +409,7 @@ class Batches:
         epoch : int
             From 0. It decides the order, together with the seed and nothing else.
         start : int, default 0
-            The first batch to give: how a resumed run goes on in the middle.
+            The first batch to give: how a resumed run continues in the middle.
         workspace : Workspace, optional
             Where to gather rows; the trainer's, which reuses it. Fresh memory without one.
         """
@@ -481,7 +481,7 @@ class Batches:
                 yield Batch(x, y, rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run must find again: how rows are cut, and a print of the data."""
+        """Return what a resumed run compares: how rows are cut, and a fingerprint of the data."""
         return {
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
@@ -490,10 +490,10 @@ class Batches:
             "buffer": self.buffer,
             "rows": self.source.rows,
             "data": self.source.fingerprint(),
-            "weights": self._print_of_weights(),
+            "weights": self._weights_fingerprint(),
         }
 
-    def _print_of_weights(self) -> list[Any] | None:
+    def _weights_fingerprint(self) -> list[Any] | None:
         if not self.weighted:
             return None
         digest = hashlib.sha256(b"" if self._weights is None else self._weights.tobytes())

@@ -22,7 +22,7 @@ from minigd.types import Array
 class Metric:
     """A mean over rows; a subclass defines `per_example`.
 
-    One that is no mean defines `total` and `value`, and `merge` where totals do not simply add.
+    One that is not a mean defines `total` and `value`, and `merge` where totals do not simply add.
     """
 
     more_is_better: bool = False
@@ -47,7 +47,7 @@ class Metric:
         raise NotImplementedError(f"{type(self).__name__} must define per_example(prediction, y)")
 
     def total(self, prediction: Array, y: Array, weight: Array | None) -> Array:
-        """Return what a batch comes to, in float64: Σ_i w_i m_i, where w is 1 without weights.
+        """Return the total of a batch, in float64: Σ_i w_i m_i, where w is 1 without weights.
 
         Parameters
         ----------
@@ -429,11 +429,11 @@ def _no_key(name: object, named: Mapping[str, Metric]) -> Exception:
         return TypeError(f"the keys of metrics are names, such as 'r2', and not {name!r}")
     if name in named:
         return ValueError(
-            f"there are two metrics of the name {name!r}: give names of your own, "
+            f"two metrics have the name {name!r}: choose other names, "
             "metrics={'one': ..., 'other': ...}"
         )
     return ValueError(
-        f"a history has a column {name!r} of its own: give the metric another name, "
+        f"a history already has a column {name!r}: give the metric another name, "
         "metrics={'another': ...}"
     )
 
@@ -468,7 +468,7 @@ def _no_classes(name: str, y: Array, shape: tuple[int, ...]) -> DataError:
         )
     return DataError(
         f"{name} is for rows of one class, and rows of y do not sum to 1: for several yes-or-no "
-        "outputs a row, leave this metric out"
+        "outputs per row, leave this metric out"
     )
 
 

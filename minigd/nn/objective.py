@@ -39,7 +39,7 @@ def is_paired(last: Layer, loss: Loss) -> bool:
     pairs = (type(last) is Sigmoid and isinstance(loss, BinaryCrossEntropy)) or (
         type(last) is Softmax and isinstance(loss, CategoricalCrossEntropy)
     )
-    # A loss of one's own that fixes the choice is taken as it is.
+    # A user's loss that fixes the choice is taken as it is.
     return isinstance(last, Rescale) or (pairs and "from_logits" in loss.config())
 
 
@@ -128,7 +128,7 @@ class Objective:
         ShapeError, DataError
         """
         if y is None:
-            raise DataError("training and evaluating need targets: give y beside x")
+            raise DataError("training and evaluating need targets: give y as well as x")
         if x.shape[1:] != (self.model.n_in,):
             raise rows_error(x, self.model.n_in, "x")
         shape = (x.shape[0], self.model.n_out)
@@ -145,10 +145,10 @@ class Objective:
             backend_of(y).convert(y, self.model.dtype, "y")
 
     def _not_one_class(self, given: str) -> str:
-        """Say what to do with such targets under Softmax and a binary cross-entropy."""
+        """Return what to do with such targets under Softmax and a binary cross-entropy."""
         return (
             f"the model ends in Softmax, whose outputs sum to 1, under {self.loss!r}, and y has "
-            f"{given}: for one class a row use CategoricalCrossEntropy(), for independent "
+            f"{given}: for one class per row use CategoricalCrossEntropy(), for independent "
             "yes-or-no labels end the model in Sigmoid()"
         )
 
@@ -200,7 +200,7 @@ class Objective:
 
 def _check_output(last: Layer, outputs: int, loss: Loss) -> None:
     """Refuse a last layer under which a loss can't be learned, whatever the data."""
-    kind, own = type(last), type(loss).per_example  # a class of one's own may compute another
+    kind, own = type(last), type(loss).per_example  # a user's class may compute something else
     if kind is Softmax and outputs == 1:
         raise _softmax_of_one_unit()
     if kind is Sigmoid and own is CategoricalCrossEntropy.per_example:
@@ -224,7 +224,7 @@ def _softmax_of_one_unit() -> ValueError:
 
 
 def _outputs_do_not_compete(loss: Loss, outputs: int) -> ValueError:
-    several = "one class a row" if outputs > 1 else "more than two classes"
+    several = "one class per row" if outputs > 1 else "more than two classes"
     softmax = "Softmax()" if outputs > 1 else "Dense(number of classes), Softmax()"
     binary = "independent yes-or-no labels" if outputs > 1 else "two classes"
     return ValueError(
@@ -237,7 +237,7 @@ def _outputs_do_not_compete(loss: Loss, outputs: int) -> ValueError:
 def _logits_never_below_0(loss: Loss) -> ValueError:
     return ValueError(
         f"{loss!r} takes logits of either sign, and the model ends in ReLU, which is never below "
-        "0, so that no row would be of class 0: leave the last ReLU out"
+        "0: no row could be of class 0. Leave the last ReLU out"
     )
 
 

@@ -51,7 +51,7 @@ class Sequential:
     ----------
     layers : list of Layer
     flat_params, flat_grads : Array, 1-d
-        All parameters and their mean gradients: first the weights of all layers, behind them all
+        All parameters and their mean gradients: first the weights of all layers, after them all
         biases, scales and shifts.
     params, grads : dict of str to Array
         Views into the two, layer by layer: ``model.params["dense1.W"]``.
@@ -389,7 +389,7 @@ class Sequential:
         updater : str or Updater, default "adam"
             Its state starts afresh.
         batch_size : int or None, default 100
-            Rows an update; None for all of them.
+            Rows per update; None for all of them.
         epochs : int, default 1
             Passes over the rows.
         validation_data : (X, y), Batches or source, optional
@@ -422,7 +422,7 @@ class Sequential:
         Returns
         -------
         History
-            ``history["loss"]`` and so on, one float an epoch.
+            ``history["loss"]`` and so on, one float per epoch.
 
         Raises
         ------
@@ -441,7 +441,7 @@ class Sequential:
         >>> model.params["dense1.W"].round(3), model.params["dense1.b"].round(3)
         (array([[3.]], dtype=float32), array([1.], dtype=float32))
         """
-        updater = given_once("updater", updater, "optimizer", optimizer) or "adam"
+        updater = given_once("updater", updater, "optimizer", optimizer, "adam")
         trainer = self._trainer(loss, updater, metrics, options)
         return trainer.fit(
             X,
@@ -503,7 +503,7 @@ class Sequential:
     def _trainer(self, loss: Any, updater: Any, metrics: Any, options: dict[str, Any]) -> Any:
         if "until_epoch" in options:
             raise TypeError(
-                "until_epoch is for a run that goes on, and Sequential.fit begins a new one: use "
+                "until_epoch is for the run of a Trainer, and Sequential.fit starts a new one: use "
                 "minigd.Trainer(model, loss, updater).fit(..., until_epoch=...)"
             )
         return call("minigd.training.trainer", "Trainer", self, loss, updater, metrics, **options)
@@ -563,7 +563,7 @@ class Sequential:
         loss = None if self.loss is None else (type(self.loss), self.loss.config())
         settings = self.n_in, self.backend.name, str(self.dtype), self.seed
         rest = dict(self.metrics), self.passes, self.names
-        return _again, (layers, settings, self.arrays(), loss, *rest)
+        return _rebuild, (layers, settings, self.arrays(), loss, *rest)
 
     def arrays(self) -> dict[str, Array]:
         """Return all parameters and buffers by name, on the host."""
@@ -630,7 +630,13 @@ class Sequential:
             "metrics": {name: describe(metric) for name, metric in self.metrics.items()},
         }
 
-    def summary(self, batch_size: int = 100, updater: str | Updater = "adam") -> str:
+    def summary(
+        self,
+        batch_size: int = 100,
+        updater: str | Updater | None = None,
+        *,
+        optimizer: str | Updater | None = None,
+    ) -> str:
         """Return a table of layers, output shapes and parameters, with the bytes training takes.
 
         Parameters
@@ -639,6 +645,8 @@ class Sequential:
             Decides the size of the work arrays.
         updater : str or Updater, default "adam"
             Decides the size of its state.
+        optimizer : str or Updater, optional
+            Another name for `updater`.
 
         Notes
         -----
@@ -658,8 +666,9 @@ class Sequential:
         state of Adam                               82   328 bytes
         work arrays, n = 100                             16,400 bytes
         the batch and its loss                           2,000 bytes
-        in all, beside the data                          19,056 bytes
+        total, without the data                         19,056 bytes
         """
+        updater = given_once("updater", updater, "optimizer", optimizer, "adam")
         text: str = call("minigd.insight.summary", "summarize", self, batch_size, updater)
         return text
 
@@ -671,7 +680,7 @@ class Sequential:
         )
 
 
-def _again(
+def _rebuild(
     layers: list[tuple[type[Layer], dict[str, Any]]],
     settings: tuple[Any, ...],
     arrays: Arrays,

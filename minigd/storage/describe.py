@@ -78,11 +78,11 @@ def split_arrays(tree: Any, prefix: str, arrays: dict[str, np.ndarray[Any, np.dt
     if isinstance(tree, Mapping):
         for name in tree:
             if not isinstance(name, str):
-                raise TypeError(f"{prefix} can't be saved: its name {name!r} is no text")
+                raise TypeError(f"{prefix} can't be saved: its name {name!r} is not text")
         parts = {
             name: split_arrays(value, f"{prefix}/{name}", arrays) for name, value in tree.items()
         }
-        # A dict of one thing called "array" is told from a path by the list around that thing.
+        # A dict of one thing called "array" is recognized by the list around that thing.
         return {"array": [parts["array"]]} if list(parts) == ["array"] else parts
     try:
         json.dumps(tree)

@@ -1,4 +1,4 @@
-"""What the rows of an epoch come to: its weight, its loss and its metrics, batch by batch.
+"""The totals of an epoch: its weight, its loss and its metrics, batch by batch.
 
 Means compose by weight, which is the number of rows where none was given.
 """
@@ -42,7 +42,7 @@ class Totals:
         self._sums: dict[str, Any] = {}
 
     def add(self, batch: Mapping[str, Any], weight: Any) -> None:
-        """Add what a batch came to, and its weight."""
+        """Add the totals of a batch, and its weight."""
         self.weight = self.weight + weight
         for name, total in batch.items():
             before = self._sums.get(name)

@@ -1,6 +1,6 @@
 """Ctrl-C between two updates and never in the middle of one.
 
-A run that was interrupted can then go on: no batch was half applied, or applied and not counted.
+An interrupted run can then be resumed: no batch was half applied, or applied and not counted.
 """
 
 import signal

@@ -1,4 +1,4 @@
-"""One epoch: its batches, a step for each, and what their rows come to."""
+"""One epoch: its batches, a step for each, and the totals of their rows."""
 
 import contextlib
 import itertools
@@ -47,7 +47,7 @@ class Loop:
     seconds : float
         What the training of the epoch at hand took.
     totals : Totals
-        What its rows came to.
+        The totals of its rows.
     by_row : RowClipping or None
         Set where the norm of each row's own gradient is needed.
     stopping : bool
@@ -70,7 +70,7 @@ class Loop:
         self.epoch = 0
         self.start_epoch()
 
-    def use(self, compile: bool) -> None:
+    def set_compiled(self, compile: bool) -> None:
         """Let NumPy or Numba run the steps from now on, on the device where the model is."""
         change = self.transaction.change
         self.steps = Steps(self.objective, change, self.reuse_buffers, compile)
@@ -100,10 +100,10 @@ class Loop:
         self.transaction.updater.epoch = self.epoch
         self.steps.refresh()
         if self.gathered is not None:
-            self.gathered.lent = threading.get_ident()
+            self.gathered.thread = threading.get_ident()
         chunks = self._cut(session) if self.steps.compiles else None
         complete = self._run_batches(session) if chunks is None else self._run(chunks, session)
-        if complete and self.transaction.window.held:
+        if complete and self.transaction.window.batches:
             self._finish_window(session)
         return complete
 
@@ -222,14 +222,14 @@ class Loop:
     def make_step(self, rows: WeighedRows, profiler: Profiler | None = None) -> plain.Step:
         """Make the step of one batch, or leave everything as it was before it."""
         model, transaction = self.objective.model, self.transaction
-        model.workspace.lent = threading.get_ident() if self.reuse_buffers else None
+        model.workspace.thread = threading.get_ident() if self.reuse_buffers else None
         transaction.begin(rows.total)
         try:
             step = self._step(rows, profiler)
         except model.backend.out_of_memory as error:
             raise BackendError(describe_out_of_memory(model, len(rows.x), error)) from error
         finally:
-            model.workspace.lent = None
+            model.workspace.thread = None
             transaction.end()
         if transaction.fault is not None:
             self._refuse(rows, transaction.fault)
@@ -253,7 +253,7 @@ class Loop:
         return calls(x, y, update)
 
     def _count(self, step: plain.Step, rows: WeighedRows) -> None:
-        """Add what the rows came to to the sums of the epoch."""
+        """Add the totals of the rows to those of the epoch."""
         guard = self.transaction.guard
         try:
             measured = measure(self.objective, self.metrics, step.z, rows)
@@ -285,7 +285,7 @@ class Loop:
         """Make the last update of an epoch whose batches do not fill it."""
         self.raise_if_masked()
         session.interrupt.busy = True
-        parts = self.transaction.window.held
+        parts = self.transaction.window.batches
         loss = self.transaction.finish_window()
         self._refuse_fault()
         session.interrupt.done()
@@ -330,7 +330,7 @@ class Loop:
         )
 
     def _find_fault(self) -> str | None:
-        """Take the batch that was masked again, and say what is not finite in it."""
+        """Take the batch that was masked again, and return what is not finite in it."""
         if self.batches is None:
             return None
         with contextlib.closing(self.batches.epoch(self.epoch, self.batch)) as epoch:

@@ -7,7 +7,7 @@ from minigd.data.batches import Batches
 from minigd.execution.profiler import Profiler
 from minigd.execution.targets.compiler import format_compile_time
 from minigd.execution.threads import describe
-from minigd.progress import Progress, say
+from minigd.progress import Progress, log
 from minigd.training.events import Callback, Event, Run, wanted_events
 from minigd.training.interrupts import Interrupt
 
@@ -54,13 +54,13 @@ class Session(NamedTuple):
         """Print how long Numba compiled, if it did."""
         compiled = format_compile_time()
         if compiled is not None:
-            say(compiled)
+            log(compiled)
 
     def report_profile(self, threads: int | None) -> None:
         """Print where the time went, if that was measured, and how many threads BLAS had."""
         if self.profiler is not None:
             line = self.profiler.line(self.run.model.dtype)
-            say(line if threads is None else f"{line}; {describe(threads)}")
+            log(line if threads is None else f"{line}; {describe(threads)}")
 
 
 def open_session(

@@ -1,6 +1,6 @@
 """The trainer: the settings of a run, and the methods that train, evaluate and save it.
 
-It holds everything that decides the next update, so that a saved run goes on as if it had never
+It holds everything that decides the next update, so that a resumed run continues as if it had never
 stopped. One epoch is in `loop.py`, one update in `transaction.py`, and the four lines of a step in
 `minigd.execution.plain`.
 """
@@ -54,7 +54,7 @@ by the epoch, so that the bits are the same however epochs are split among calls
 
 
 class Trainer:
-    """Trains a model: one update a batch, or a few batches.
+    """Trains a model: one update per batch, or per few batches.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Trainer:
         A penalty ``λ₁ Σ |W| + ½ λ₂ Σ W²`` on the weights, in the gradient; see
         `minigd.optim.gradient_transforms.Penalty`.
     decay_bias : bool, default False
-        Penalise biases, scales and shifts too.
+        Penalize biases, scales and shifts too.
     clip_value, clip_norm : float, optional
         Limits on each entry of the gradient, and on the length of the whole; penalties included.
     clip_rows : float, optional
@@ -141,14 +141,14 @@ class Trainer:
         self.updater.reset()
         self.until_epoch: int | None = None
         self.history = History()
-        self._resumed: dict[str, Any] | None = None  # the batches of a run that goes on
+        self._resumed: dict[str, Any] | None = None  # the batches of a resumed run
         self._callbacks: dict[str, Any] = {}
         self._states: dict[str, Any] = {}  # of callbacks that have not been given again
         self._transaction = Transaction(model, self.updater, self.accumulate, *limits)
         self._loop = Loop(self.objective, self.metrics, self._transaction, self.reuse_buffers)
         self._threads = Threads()
         self._limit_rows(False)
-        self._use(compiled=bool(fast))
+        self._set_compiled(compiled=bool(fast))
 
     @property
     def updates(self) -> int:
@@ -168,7 +168,7 @@ class Trainer:
     @penalty.setter
     def penalty(self, penalty: Penalty) -> None:
         self._transaction.penalty = penalty
-        self._loop.use(self.compiled)
+        self._loop.set_compiled(self.compiled)
 
     @property
     def clipping(self) -> Clipping:
@@ -178,7 +178,7 @@ class Trainer:
     @clipping.setter
     def clipping(self, clipping: Clipping) -> None:
         self._transaction.clipping = clipping
-        self._loop.use(self.compiled)
+        self._loop.set_compiled(self.compiled)
 
     @property
     def batch(self) -> int:
@@ -215,13 +215,13 @@ class Trainer:
             "fast": self.fast,
         }
 
-    def _use(self, compiled: bool) -> None:
+    def _set_compiled(self, compiled: bool) -> None:
         """Let NumPy or Numba run the steps from now on."""
         self.compiled = compiled and self.model.backend.reads_are_free
         package = absent()
         if self.compiled and package is not None:
             raise BackendError(missing(package, "fast=True"))
-        self._loop.use(self.compiled)
+        self._loop.set_compiled(self.compiled)
 
     # One update ------------------------------------------------------------------------------
 
@@ -294,7 +294,7 @@ class Trainer:
     def _move(self) -> None:
         """Go to the backend of the model; an update that a GPU masked before is an error now."""
         masked = self._transaction.follow_model()
-        self._use(self.compiled)
+        self._set_compiled(self.compiled)
         if masked is not None:
             self._loop.uncount(masked)
 
@@ -327,13 +327,13 @@ class Trainer:
         Parameters
         ----------
         data : Batches, source or array-like of shape (rows, n_in), optional
-            None to go on with the batches of the last `fit`, or of `resume`.
+            None to continue with the batches of the last `fit`, or of `resume`.
         y : array-like, optional
             Targets, where `data` is an array.
         epochs : int, default 1
             How many more, whatever was done before.
         until_epoch : int, optional
-            Instead of `epochs`: go on until ``trainer.epoch`` is this, and do nothing if it is
+            Instead of `epochs`: train until ``trainer.epoch`` is this, and do nothing if it is
             already. For a script that is started again after it was killed.
         batch_size, shuffle, sample_weight, class_weight
             For arrays and sources, as in `minigd.Batches`; a Batches brings its own. The order is
@@ -371,7 +371,7 @@ class Trainer:
             If the loss or a gradient is no longer finite; it names the epoch and the update, and
             the parameters are the last good ones.
         KeyboardInterrupt
-            At Ctrl-C, between two updates, after the event ``"done"``; another `fit` goes on.
+            At Ctrl-C, between two updates, after the event ``"done"``; another `fit` continues.
         """
         profile = renamed("receipt", receipt, "profile", profile)
         weights = {"sample_weight": sample_weight, "class_weight": class_weight}
@@ -438,21 +438,21 @@ class Trainer:
         return last
 
     def _load_callbacks(self) -> None:
-        """Give callbacks of a run that goes on the states they were saved with."""
+        """Give callbacks of a resumed run the states they were saved with."""
         states, self._states = self._states, {}
         load_callback_states(self._callbacks, states)
 
     def _choose_executor(self, batches: Batches) -> None:
-        """Take Numba if epochs are long enough; a run that goes on has chosen already."""
+        """Take Numba if epochs are long enough; a resumed run has chosen already."""
         chosen = self.fast is not None or self.compiled or self.updates
         if not chosen and available() and batches.source.rows is not None:
             # A call costs what some ten thousand numbers do.
             work = len(batches) * (len(self.model.flat_params) + 10_000)
             if work >= WORTH_COMPILING:
-                self._use(compiled=True)
+                self._set_compiled(compiled=True)
 
     def stop(self) -> None:
-        """End `fit` after this update; a later `fit` goes on from here. For callbacks."""
+        """End `fit` after this update; a later `fit` continues from here. For callbacks."""
         self._loop.stopping = True
 
     def evaluate(
@@ -488,7 +488,7 @@ class Trainer:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all that decides the next update to one ``.npz`` file, whole or not at all.
 
-        `resume` goes on from it, also in the middle of an epoch, or of the batches of one update;
+        `resume` continues from it, also in the middle of an epoch, or of the batches of one update;
         `minigd.load` reads the model from it.
 
         Raises
@@ -505,7 +505,7 @@ class Trainer:
 
         Parameters and buffers, the updater's moments and counts, how far the run and the epoch
         have come, the epoch's sums so far, a gradient that is not complete, the states of
-        callbacks, the history, and a print of the data.
+        callbacks, the history, and a fingerprint of the data.
         """
         loop, backend = self._loop, self.model.backend
         loop.raise_if_masked()
@@ -531,7 +531,7 @@ class Trainer:
         }
 
     def load_state_dict(self, values: Mapping[str, Any]) -> None:
-        """Take the state that `state_dict` gave, and go on from there with the same batches.
+        """Take the state that `state_dict` gave, and continue from there with the same batches.
 
         Raises
         ------
@@ -561,11 +561,11 @@ class Trainer:
         transaction.renew_guard()
         if compiled and not available():
             warn(
-                "the run used Numba, which is not installed here: it goes on, and its "
-                "last digits may differ (`pip install numba scipy`)",
+                "the run used Numba, which is not installed here: it goes on without, "
+                "and its last digits may differ (`pip install numba scipy`)",
                 stacklevel=2,
             )
-        self._use(compiled and available())
+        self._set_compiled(compiled and available())
         self._name_objective()
 
     @classmethod
@@ -577,17 +577,17 @@ class Trainer:
         custom: Iterable[type] = (),
         backend: str | Backend = "numpy",
     ) -> "Trainer":
-        """Return the trainer that `save` wrote, ready to go on with the next batch.
+        """Return the trainer that `save` wrote, ready for the next batch.
 
-        On the same machine, with the same versions and extras, and the same batches, it comes to
-        the same bits as a run that was never interrupted. BLAS has as many threads as before, or a
+        On the same machine, with the same versions and extras, and the same batches, it gives the
+        same bits as a run that was never interrupted. BLAS has as many threads as before, or a
         warning says that there are not as many.
 
         Parameters
         ----------
         path : str or path-like
         batches : Batches, optional
-            Over the same data, cut in the same way; ``fit()`` goes on with them.
+            Over the same data, cut in the same way; ``fit()`` continues with them.
         custom : iterable of class
             Layers, losses, metrics, updaters and schedules from outside the package.
         backend : {"numpy", "cupy"} or Backend, default "numpy"

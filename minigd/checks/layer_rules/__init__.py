@@ -17,9 +17,9 @@ from minigd.checks.layer_rules.declared import (
 from minigd.checks.layer_rules.inner import model_of, no_inner_layers
 from minigd.checks.layer_rules.parts import (
     MOST_ROUNDING,
+    Identity,
     LayerWarning,
     Projection,
-    Same,
     rounding_effect,
 )
 from minigd.checks.layer_rules.prediction import check_prediction
@@ -32,9 +32,9 @@ from minigd.types import Array
 
 __all__ = [
     "MOST_ROUNDING",
+    "Identity",
     "LayerWarning",
     "Projection",
-    "Same",
     "check_copies",
     "check_moves",
     "check_numbers",

@@ -1,4 +1,4 @@
-"""What a dtype leaves of a column: whether its values can still be told apart.
+"""What a dtype leaves of a column: whether its values can still be distinguished.
 
 Numbers near 1e9 are 64 apart in float32, so that a column of such numbers that spans less becomes a
 constant, which any model learns without an error and without use.

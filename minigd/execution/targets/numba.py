@@ -97,7 +97,7 @@ class NumbaStep:
         x = np.zeros((n, model.n_in), model.dtype)
         y = np.zeros((n, *self._y.shape[1:]), self._y.dtype)
         scale = np.ones(n, model.dtype) if self._weighted else None
-        self._workspace.lent = threading.get_ident()
+        self._workspace.thread = threading.get_ident()
         try:
             with np.errstate(all="ignore"):
                 program = trace(
@@ -105,7 +105,7 @@ class NumbaStep:
                 )
                 trace_update(program, model, self._update)
         finally:
-            self._workspace.lent, model.passes = None, passes
+            self._workspace.thread, model.passes = None, passes
             for array, old in zip(changed, before, strict=True):
                 array[...] = old
         program.operations = without_repeats(program.operations, any_size=True)

@@ -36,7 +36,7 @@ UNKNOWN = "formula not known"
 
 
 class Formula(NamedTuple):
-    """A formula, its value, and what is to be said beside it; no value if it was not computed."""
+    """A formula, its value, and a note beside it; no value if it was not computed."""
 
     text: str
     value: Array | None
@@ -105,7 +105,7 @@ def activation(forward: str, backward: str, **constants: str) -> Callable[[Layer
 
 
 def batch_norm(run: LayerRun) -> Explained:
-    """Return the lines of a layer in which each row feels the others."""
+    """Return the lines of a layer in which each row depends on the others."""
     (x, y), k, layer = run.names, run.k, run.layer
     assert isinstance(layer, BatchNorm)
     x_hat = run.kept[0]
@@ -374,7 +374,7 @@ def adam(updater: Any, rate: float) -> Update:
 
 
 def adamw(updater: Any, rate: float) -> Update:
-    """Return the lines of Adam, with a share of each weight taken off beside it."""
+    """Return the lines of Adam, with a share of each weight taken off separately."""
     plain = adam(updater, rate)
     return plain._replace(given={**plain.given, "λ": updater.weight_decay}, decay=" − η·λ·{p}")
 

@@ -122,8 +122,8 @@ class Layer:
         name : str
             ``"W"`` gives ``self.params["W"]`` and ``self.grads["W"]``.
         shape : tuple of int
-            A matrix counts as weights; a vector counts as biases, scales and shifts, which lie
-            behind all weights in the flat vector and which a penalty leaves alone.
+            A matrix counts as weights; a vector counts as biases, scales and shifts, which come
+            after all weights in the flat vector and which a penalty leaves alone.
         initializer : str or callable
             A name, or a function of (rng, shape).
         """
@@ -178,7 +178,7 @@ class Layer:
         self._kept = None
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, from which a copy or a saved model is made again."""
+        """Return the constructor's arguments, from which a copy or a saved model is made."""
         return arguments(self)
 
     def bind(

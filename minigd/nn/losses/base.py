@@ -1,4 +1,4 @@
-"""Losses: one number an example, and the gradient of each with respect to that example's output.
+"""Losses: one number per example, and the gradient of each with respect to that example's output.
 
 The value of a batch is the mean over its rows; the gradient's rows are not divided by n, because
 each layer takes the mean of its own parameters' gradients.
@@ -67,15 +67,15 @@ class Loss:
         ShapeError
             If z and y do not fit.
         DataError
-            If y holds values that are no targets of this loss, or the loss is infinite because a
+            If y holds values that are not targets of this loss, or the loss is infinite because a
             probability is exactly 0 or 1.
         """
         backend = self.backend_of(z)
         z, y = backend.here(z, "z"), backend.here(y, "y")
         if z.ndim != 2:
             raise ShapeError(
-                f"{type(self).__name__} takes outputs of shape (n, K), a row an example, and was "
-                f"given {z.shape}: reshape it, for one output with z.reshape(-1, 1)"
+                f"{type(self).__name__} expects outputs of shape (n, K), one row per example, not "
+                f"{z.shape}: reshape it, for one output with z.reshape(-1, 1)"
             )
         if z.dtype.kind not in "fc":
             z = backend.asarray(numbers(z, "z"), dtype="float64")
@@ -100,7 +100,7 @@ class Loss:
                 f"{type(self).__name__} is infinite: a predicted probability is exactly 0 or 1 "
                 "against its label, after rounding. Let the model end in Dense and use "
                 f"{type(self).__name__}(from_logits=True), which is exact; Trainer and fit do so "
-                "by themselves for a model that ends in Sigmoid or Softmax"
+                "automatically for a model that ends in Sigmoid or Softmax"
             )
         return value
 
@@ -160,11 +160,11 @@ class Loss:
         self.check_values(y, shape)
 
     def check_values(self, y: Array, shape: tuple[int, ...]) -> None:
-        """Refuse values that are no targets of this loss; a GPU's are read for it."""
+        """Refuse values that are not targets of this loss; a GPU's are read for it."""
         backend_of(y).check_finite(y, "y")
 
     def check_shape(self, y: Array, shape: tuple[int, ...]) -> None:
-        """Refuse targets that do not fit outputs of this shape, or are no numbers."""
+        """Refuse targets that do not fit outputs of this shape, or are not numbers."""
         check_rows(y, shape)
         if y.shape != shape and not (shape[1] == 1 and y.shape == shape[:1]):
             raise self._shape_error(y, shape)

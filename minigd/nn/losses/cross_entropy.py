@@ -226,7 +226,7 @@ class CategoricalCrossEntropy(Loss):
         return self.backend_of(z).compute(formulas.softmax, z) if self.from_logits else z
 
     def scores(self, z: Array) -> Array:
-        """Return the log-odds log p_ik − log(1 − p_ik) for logits, in float64; else z.
+        """Return the log-odds log p_ik − log(1 − p_ik) for logits, in float64; otherwise z.
 
         They are z_ik − log Σ_j≠k exp(z_ij). For the class of the largest logit that sum may be a
         tiny part of the row's, so it is taken apart, shifted by the second largest logit.

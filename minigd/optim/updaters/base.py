@@ -60,7 +60,7 @@ class Updater:
 
     @property
     def state_names(self) -> tuple[str, ...]:
-        """Names of the vectors that the formula takes and returns behind the parameters."""
+        """Names of the vectors that the formula takes and returns after the parameters."""
         return ()
 
     def __init__(self, learning_rate: float | Schedule) -> None:
