@@ -93,6 +93,18 @@ def beyond_pairs(items: list[Any]) -> list[Any]:
 
 
 @pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep compiled steps in a folder of this run of the tests, which its workers share."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("NUMBA_CACHE_DIR", raising=False)
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def ctrl_c_is_heard() -> None:
     """Let SIGINT through where the tests were started in the background of a shell."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -163,17 +163,19 @@ class Steps:
     ) -> Any:
         """Compile a step, and keep it if other rows give the layers' numbers, rounding apart."""
         model, numba = self.objective.model, "minigd.execution.targets.numba"
-        with _Restored(self.objective) as state:
+        weighted, x = scale is not None, x.astype(model.dtype, copy=False)
+        with _Restored(self.objective) as state, np.errstate(all="ignore"):
             try:
-                weighted = scale is not None
+                # Once untraced: what a layer looks up only once is then known.
+                self.run_plain(x, y, scale, by_row=by_row)
+                state.restore()
                 step = call(
                     numba, "NumbaStep", self.objective, self.update, y, len(x), weighted, by_row
                 )
                 if not step.takes(len(x)):
                     return step
                 state.restore()
-                x = np.ascontiguousarray(x[::-1], dtype=model.dtype)
-                y = np.ascontiguousarray(y[::-1])
+                x, y = x[::-1], y[::-1]
                 found = state.results(step(x, y, scale)[0])
             except Exception as error:
                 self.reason = f"{type(error).__name__}: {error}"

@@ -82,7 +82,9 @@ class Traced(np.ndarray):
 
     def __getitem__(self, index: Any) -> Any:
         if _is_basic(index):
-            return super().__getitem__(index)
+            # A number of the array as an array without axes, and not as what it is now.
+            index = index if isinstance(index, tuple) else (index,)
+            return super().__getitem__(index if ... in index else (*index, ...))
         if isinstance(index, tuple):
             index = tuple([plain_array(i) for i in index])
         else:
@@ -106,6 +108,13 @@ class Traced(np.ndarray):
         result = _new_array(plain_array(self).astype(dtype))
         note("copyto", np.copyto, result, plain_array(self), "unsafe", out=result)
         return result.view(Traced)
+
+    def copy(self, order: Any = "C") -> Any:
+        """Note a copy."""
+        return self.astype(self.dtype)
+
+    def __copy__(self) -> Any:
+        return self.copy()
 
     def _refuse_read(self, *args: Any, **kwargs: Any) -> Any:
         raise NotTraceable("the step looked at a number")
@@ -298,7 +307,8 @@ def _constant(value: float, dtype: Any) -> Array:
 
 def _is_basic(index: Any) -> bool:
     parts = index if isinstance(index, tuple) else (index,)
-    return all(part is None or part is ... or isinstance(part, int | slice) for part in parts)
+    kinds = int | np.integer | slice
+    return all(part is None or part is ... or isinstance(part, kinds) for part in parts)
 
 
 def _copy_where(condition: Array, one: Any, other: Any, out: Array) -> None:

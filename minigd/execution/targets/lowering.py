@@ -124,6 +124,8 @@ class Form:
             if any(not isinstance(p, np.ndarray) or p.ndim != 1 for p in parts):
                 raise NotTraceable("rows that are picked")
             inputs = (arguments[0], *parts)
+        elif name == "matmul":
+            name = "dot"
         elif name not in ("dot", "where") and ufunc is None:
             raise NotTraceable(name)
         return Step(name, ufunc, tuple([self._argument(a) for a in inputs]), place, axis)
@@ -227,6 +229,17 @@ class General:
         ]
         cut = len(self.form.steps)
         return named, steps[:cut], steps[cut:]
+
+
+def target_dtype(dtype: Any) -> Any:
+    """Return the dtype that targets of a dtype have in a program, which holds the same numbers.
+
+    >>> target_dtype(np.dtype("uint8")), target_dtype(np.dtype(">f4")), target_dtype(np.dtype(bool))
+    (dtype('int64'), dtype('float32'), dtype('bool'))
+    """
+    if dtype.kind in "iu" and dtype != np.uint64:
+        return np.dtype(np.int64)
+    return np.result_type(dtype, np.float32) if dtype.str[1:] == "f2" else dtype.newbyteorder("=")
 
 
 def _root(a: Array) -> Array:

@@ -6,6 +6,7 @@ not among themselves: a step gives the same bits alone, in an epoch, and in batc
 
 import math
 import threading
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,13 +18,16 @@ from minigd.execution.per_example import RowClipping
 from minigd.execution.plain import Step
 from minigd.execution.program import Program
 from minigd.execution.targets.compiler import compiled
-from minigd.execution.targets.lowering import Form, General
-from minigd.execution.targets.source import TYPES, Printer, function
+from minigd.execution.targets.lowering import Form, General, target_dtype
+from minigd.execution.targets.source import Printer, function
 from minigd.execution.tracer import NotTraceable, Update, trace, trace_update
 from minigd.nn.objective import Objective
 from minigd.types import Array
 
 UNLIMITED = Limits(1.0, math.inf)
+
+NUMBERS = 500_000
+"""How many numbers of x are converted at a time, where they are of another dtype or layout."""
 
 
 class Made(NamedTuple):
@@ -33,6 +37,14 @@ class Made(NamedTuple):
     losses: Array
     largest: float
     outputs: Array | None
+
+
+class _One:
+    """What a single step hands over, whatever its batch."""
+
+    def __init__(self, rows: int, dtype: Any) -> None:
+        self.order, self.which = np.arange(rows), np.zeros(1, np.int64)
+        self.scale, self.outputs = np.empty(0, dtype), np.empty((0, 0), dtype)
 
 
 class NumbaStep:
@@ -73,7 +85,8 @@ class NumbaStep:
     ) -> None:
         self._objective, self._update, self._model = objective, update, objective.model
         self._weighted, self._by_row = weighted, by_row
-        self._y, self.rows = y[:0], max(rows, 2)
+        self._y, self.rows = y[:0].astype(target_dtype(y.dtype)), max(rows, 2)
+        self._one = _One(self.rows, self._model.dtype)
         self._workspace = Workspace(self._model.backend)
         self._program = self._trace(self.rows)
         form = Form(self._program)
@@ -156,13 +169,18 @@ class NumbaStep:
         update: bool = False,
     ) -> tuple[Step, Made]:
         """Make one step, and its update if asked for."""
-        n = len(x)
-        numbers = self._numbers(n)
+        n, numbers = len(x), self._numbers(len(x))
         assert numbers is not None
-        made = self._call(x, y, np.arange(n), [0, n], limits, scale, [0], numbers, update, False)
-        value = self._model.dtype.type(made.losses[0])
-        norms = self._program.norms
-        return Step(value, self._program.z[:n], None if norms is None else norms[:n]), made
+        x, y = _as_compiled(x, self._model.dtype), _as_compiled(y, self._y.dtype)
+        losses, largest = np.empty(1), np.array([limits.largest])
+        made = self._run(
+            *(x, y, self._one.order, np.array([0, n]), self._one.scale if scale is None else scale),
+            *(self._one.which, *numbers, *self._scalars(1)),
+            *(largest, limits.safe, update, losses, self._one.outputs, *self._memory),
+        )
+        value, norms = self._model.dtype.type(losses[0]), self._program.norms
+        step = Step(value, self._program.z[:n], None if norms is None else norms[:n])
+        return step, Made(made, losses, float(largest[0]), None)
 
     def run(
         self,
@@ -173,7 +191,7 @@ class NumbaStep:
         limits: Limits,
         outputs: bool = False,
     ) -> Made:
-        """Make the steps and updates of some batches, until one is not safe.
+        """Make the steps and updates of some batches, until one is not safe or another program.
 
         Parameters
         ----------
@@ -187,36 +205,38 @@ class NumbaStep:
         outputs : bool, default False
             Whether to return the outputs of all rows.
         """
-        sizes, which = np.unique(np.diff(starts), return_inverse=True)
-        found = [pair for pair in map(self._numbers, sizes.tolist()) if pair is not None]
-        numbers = np.concatenate([a for a, _ in found]), np.concatenate([a for _, a in found])
-        return self._call(x, y, order, starts, limits, None, which, numbers, True, outputs)
-
-    def _call(
-        self,
-        x: Array,
-        y: Array,
-        order: Array,
-        starts: Any,
-        limits: Limits,
-        scale: Array | None,
-        which: Any,
-        numbers: tuple[Array, Array],
-        update: bool,
-        outputs: bool,
-    ) -> Made:
-        """Call the compiled function; batch k has the numbers of size ``which[k]``."""
+        starts, which, numbers = self._sizes_of(starts)
         steps, dtype = len(starts) - 1, self._model.dtype
-        z = np.empty((len(order), self._program.z.shape[1]) if outputs else (0, 0), dtype)
-        losses, largest = np.empty(steps), np.array([limits.largest])
-        made = self._run(
-            *(x, y, order, np.asarray(starts)),
-            np.empty(0, dtype) if scale is None else scale,
-            *(np.asarray(which), *numbers, *self._scalars(steps)),
-            *(largest, limits.safe, update, losses, z),
-            *self._memory,
-        )
+        z = np.empty((starts[-1], self._program.z.shape[1]) if outputs else (0, 0), dtype)
+        losses, largest, made = np.empty(steps), np.array([limits.largest]), 0
+        keys, scalars, rates = self._scalars(steps)
+        direct = _as_compiled(x, dtype) is x and _as_compiled(y, self._y.dtype) is y
+        for first, last in [(0, steps)] if direct else _pieces(starts, NUMBERS // x.shape[1]):
+            rows, some = slice(starts[first], starts[last]), slice(first, last)
+            X, Y, places = x, y, order[rows]
+            if not direct:
+                X, Y = _as_compiled(x[places], dtype), _as_compiled(y[places], self._y.dtype)
+                places = np.arange(len(X))
+            made += self._run(
+                *(X, Y, places, starts[first : last + 1] - rows.start, self._one.scale),
+                *(which[some], *numbers, keys[some], scalars[some], rates[some]),
+                *(largest, limits.safe, True, losses[some], z[rows], *self._memory),
+            )
+            if made < last:
+                break
         return Made(made, losses, float(largest[0]), z if outputs else None)
+
+    def _sizes_of(self, starts: Array) -> tuple[Array, Array, tuple[Array, Array]]:
+        """Return the batches before the first that is another program, and the numbers of each."""
+        sizes, which = np.unique(np.diff(starts), return_inverse=True)
+        found = [self._numbers(n) for n in sizes.tolist()]
+        others = np.isin(which, [k for k, numbers in enumerate(found) if numbers is None])
+        if others.any():
+            end = int(np.argmax(others))
+            starts, which = starts[: end + 1], which[:end]
+        known = [numbers or self._numbers(self.rows) for numbers in found]
+        whole, broken = zip(*[n for n in known if n is not None], strict=True)
+        return starts, which, (np.concatenate(whole), np.concatenate(broken))
 
     def _scalars(self, steps: int) -> tuple[Array, Array, Array]:
         """Return the numbers that change with each of the next steps, and the learning rates."""
@@ -237,6 +257,19 @@ class NumbaStep:
         return keys.reshape(steps, -1), np.array(scalars).reshape(steps, -1), np.array(rates)
 
 
-def takes(array: Array) -> bool:
-    """Tell whether compiled functions take arrays like this one."""
-    return type(array) is np.ndarray and array.dtype.isnative and array.dtype.str[1:] in TYPES
+def _as_compiled(a: Array, dtype: Any) -> Array:
+    """Return rows as the compiled function takes them: of one dtype and row by row in memory."""
+    if a.dtype == dtype and a.flags.carray and type(a) is np.ndarray:
+        return a
+    with np.errstate(all="ignore"):
+        return np.array(a, dtype, order="C")
+
+
+def _pieces(starts: Array, rows: int) -> Iterator[tuple[int, int]]:
+    """Yield the first and the last of batches that have about so many rows together."""
+    first, steps = 0, len(starts) - 1
+    while first < steps:
+        last = int(np.searchsorted(starts, starts[first] + rows, "right")) - 1
+        last = max(last, first + 1)
+        yield first, last
+        first = last
