@@ -47,7 +47,8 @@ class Chunks:
         self.y: Array = batches.source.y
         order = batches.order(epoch)
         self.order: Array = np.arange(batches.source.rows) if order is None else order
-        self.starts: Array = np.concatenate([[0], np.cumsum(batches.sizes)])
+        size = batches.batch_size or batches.source.rows
+        self.starts: Array = np.minimum(np.arange(len(batches) + 1) * size, batches.source.rows)
         rows = min(ROWS, PRODUCTS // max(1, products))
         self._block = max(1, rows // int(self.starts[1]))
         self._blocks = 1

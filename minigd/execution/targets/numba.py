@@ -244,17 +244,10 @@ class NumbaStep:
         drawing = [layer for layer in model.layers if layer.draws]
         passes = range(model.passes + 1, model.passes + steps + 1)
         keys = np.array([[layer.key(k) for layer in drawing] for k in passes], np.uint64)
-        made, rates, scalars = updater.step, [], []
-        for _ in range(steps):
-            rates.append(float(updater.learning_rate))
-            updater.step += 1
-            constants = updater.formula(rates[-1])[1]
-            # Decay with a share above 1 lets parameters grow that have no gradient.
-            if rates[-1] * getattr(updater, "weight_decay", 0.0) > 1:
-                rates[-1] = math.inf
-            scalars.append([float(constants[name]) for name in updater.varying])
-        updater.step = made
-        return keys.reshape(steps, -1), np.array(scalars).reshape(steps, -1), np.array(rates)
+        rates, constants = updater.varying_constants(steps)
+        # Decay with a share above 1 lets parameters grow that have no gradient.
+        grows = rates * getattr(updater, "weight_decay", 0.0) > 1
+        return keys.reshape(steps, -1), constants, np.where(grows, math.inf, rates)
 
 
 def _as_compiled(a: Array, dtype: Any) -> Array:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from minigd import formulas
 from minigd.errors import check_number
 from minigd.optim.schedules import Schedule
@@ -75,15 +77,31 @@ class Adam(Updater):
 
     def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
         """Return the formula and its constants, the corrections of this step folded in."""
-        # expm1 keeps the digits of 1 − βᵗ that a β near 1 would lose.
-        correction1 = -math.expm1(self.step * math.log(self.beta1)) if self.beta1 else 1.0
-        correction2 = -math.expm1(self.step * math.log(self.beta2)) if self.beta2 else 1.0
-        return formulas.adam, {
-            "rate": learning_rate * math.sqrt(correction2) / correction1,
-            "beta1": self.beta1,
-            "beta2": self.beta2,
-            "epsilon": self.epsilon * math.sqrt(correction2),
-        }
+        correction1, correction2 = self._corrections(self.step)
+        betas = {"beta1": self.beta1, "beta2": self.beta2}
+        folded = self._folded(learning_rate, correction1, math.sqrt(correction2))
+        return formulas.adam, betas | folded
+
+    def _corrections(self, step: int) -> tuple[float, float]:
+        """Return 1 − β₁ᵗ and 1 − β₂ᵗ; expm1 keeps the digits that a β near 1 would lose."""
+        return (
+            -math.expm1(step * math.log(self.beta1)) if self.beta1 else 1.0,
+            -math.expm1(step * math.log(self.beta2)) if self.beta2 else 1.0,
+        )
+
+    def _folded(self, learning_rate: Any, correction1: Any, root2: Any) -> dict[str, Any]:
+        """Return the constants with the corrections folded in, of one step or of several."""
+        return {"rate": learning_rate * root2 / correction1, "epsilon": self.epsilon * root2}
+
+    def varying_constants(self, steps: int) -> tuple[Array, Array]:
+        """Return the learning rates of the next updates, and their constants that vary."""
+        if self.schedule is not None:
+            return super().varying_constants(steps)
+        rates = np.full(steps, self.learning_rate, "float64")
+        each = [self._corrections(self.step + k) for k in range(1, steps + 1)]
+        correction1, correction2 = np.array(each).T
+        constants = self._folded(rates, correction1, np.sqrt(correction2))
+        return rates, np.stack([constants[name] for name in self.varying], axis=1)
 
 
 class AdamW(Adam):
@@ -150,5 +168,8 @@ class AdamW(Adam):
 
     def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
         """Return the formula and its constants, the corrections of this step folded in."""
-        _, constants = super().formula(learning_rate)
-        return formulas.adamw, {**constants, "decay": learning_rate * self.weight_decay}
+        return formulas.adamw, super().formula(learning_rate)[1]
+
+    def _folded(self, learning_rate: Any, correction1: Any, root2: Any) -> dict[str, Any]:
+        decay = learning_rate * self.weight_decay
+        return {**super()._folded(learning_rate, correction1, root2), "decay": decay}

@@ -101,6 +101,27 @@ class Updater:
         """Return the formula of update number `step`, counted from 1, and its constants."""
         raise NotImplementedError(f"{type(self).__name__} must define formula(learning_rate)")
 
+    def varying_constants(self, steps: int) -> tuple[Array, Array]:
+        """Return the learning rates of the next updates, and their constants that vary.
+
+        Returns
+        -------
+        Array of float64, shape (steps,)
+        Array of float64, shape (steps, constants)
+            In the order of `varying`.
+        """
+        made, rates, constants = self.step, [], []
+        if self.schedule is None and self.varying == ("learning_rate",):
+            same = np.full(steps, self.learning_rate, "float64")
+            return same, same.reshape(-1, 1)
+        for _ in range(steps):
+            rates.append(float(self.learning_rate))
+            self.step += 1
+            _, found = self.formula(rates[-1])
+            constants.append([found[name] for name in self.varying])
+        self.step = made
+        return np.array(rates), np.array(constants, "float64").reshape(steps, -1)
+
     def update(self, model: Parameters, where: Array | None = None) -> Array | None:
         """Make one update of ``model.flat_params`` from ``model.flat_grads``.
 
