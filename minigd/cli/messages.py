@@ -35,10 +35,19 @@ def in_shell(options: Mapping[str, Any]) -> str | None:
     return " ".join(_typed(name, value) for name, value in options.items())
 
 
+def option_of(name: str) -> str:
+    """Return the option of a name in Python.
+
+    >>> option_of("skip_lines"), option_of("keep_default_na")
+    ('--skip-lines', '--no-default-na')
+    """
+    return f"--{name.replace('_', '-')}".replace("--keep", "--no")
+
+
 def _typed(name: str, value: Any) -> str:
-    option = f"--{name.replace('_', '-')}"
+    option = option_of(name)
     if value is False:
-        return option.replace("--keep", "--no")
+        return option
     if value == [...]:
         return f"{option} A,B,..."
     if isinstance(value, list):

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from minigd.cli.messages import counted
+from minigd.cli.messages import counted, option_of
 from minigd.data.sources.csv import CsvSource
 from minigd.data.sources.csv_layout import some_names
 from minigd.data.sources.iterable import IterableSource
@@ -62,9 +62,6 @@ class Reading(NamedTuple):
 
 
 USUAL = Reading()
-
-OPTIONS = {"keep_default_na": "no-default-na"}
-"""Options of the shell that are not called as the field of `Reading` is."""
 
 
 def open_table(
@@ -130,16 +127,7 @@ def open_table(
                 options = {"columns": some_names(len(pieces.names))}
                 error.args += (Remedy("name its columns with {}", options),)
             raise
-    return CsvSource(
-        path,
-        columns=reading.columns,
-        separator=reading.separator,
-        na=reading.na,
-        skip_lines=reading.skip_lines,
-        strip=reading.strip,
-        keep_default_na=reading.keep_default_na,
-        **chosen,
-    )
+    return CsvSource(path, **reading._asdict(), **chosen)
 
 
 def open_for_training(
@@ -169,9 +157,8 @@ def check_reading(path: str, said: Iterable[str]) -> None:
     """
     for name in said:
         if path.endswith((".parquet", ".pq")) or (path.endswith(".npy") and name != "columns"):
-            option = OPTIONS.get(name, name.replace("_", "-"))
             raise DataError(
-                f"--{option} says how a CSV is written, and {path} is not one: leave it out"
+                f"{option_of(name)} says how a CSV is written, and {path} is not one: leave it out"
             )
 
 

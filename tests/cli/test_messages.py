@@ -33,7 +33,7 @@ def test_options_of_a_remedy_are_read_as_they_were_meant(excluded, columns, sepa
     meant = {"exclude": excluded, "columns": columns, "separator": separator, "strip": strip}
     words = shlex.split(in_shell({**meant, "na": excluded, "skip_lines": 3}))
     options = parser().parse_args(["train", "rows.csv", "--target", "y", *words])
-    assert options.exclude == options.na == tuple(excluded)
+    assert options.exclude == options.na == excluded
     assert options.columns == tuple(columns)
     assert (options.separator, options.strip, options.skip_lines) == (separator, strip, 3)
 
@@ -70,11 +70,11 @@ def test_names_are_quoted_as_in_a_csv(capsys):
         words = ["train", "rows.csv", "--target", "y", option, text]
         return getattr(parser().parse_args(words), option.removeprefix("--"))
 
-    assert named("--na", "?, -99") == ("?", "-99")
-    assert named("--na", '"2,25", ?') == ("2,25", "?")
-    assert named("--exclude", '"a,b","c ""d"""') == ("a,b", 'c "d"')
+    assert named("--na", "?, -99") == ["?", "-99"]
+    assert named("--na", '"2,25", ?') == ["2,25", "?"]
+    assert named("--exclude", '"a,b","c ""d"""') == ["a,b", 'c "d"']
     assert named("--columns", 'a,"b, c"') == ("a", "b, c")
-    assert named("--na", "") == ("",)
+    assert named("--na", "") == [""]
     with pytest.raises(SystemExit):
         named("--na", '"2,25')
     assert "'\"2,25' are no names: unexpected end of data" in capsys.readouterr().err
