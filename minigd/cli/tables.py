@@ -107,7 +107,7 @@ def open_table(
         check_reading(path, said)
     is_array = path.endswith(".npy")
     beside = target if is_array and target is not None and target.endswith(".npy") else None
-    named = target if beside is None else _name_of(beside)
+    named = target if beside is None else name_of(beside)
     if named is not None and named in exclude:
         raise DataError(
             f"the target {named!r} is among the columns to leave out: take it out of --exclude, or "
@@ -179,10 +179,11 @@ class _Pieces:
     def __call__(self) -> Iterator[dict[str, Array]]:
         for x, y in self.source.chunks():
             columns = dict(zip(self.names, x.T, strict=True))
-            yield columns if y is None else {**columns, _name_of(self.beside): y}
+            yield columns if y is None else {**columns, name_of(self.beside): y}
 
 
-def _name_of(path: str | None) -> str:
+def name_of(path: str | None) -> str:
+    """Return what the column of a `.npy` file is called."""
     return Path(path or "").stem
 
 

@@ -7,7 +7,7 @@ import os
 from typing import Any, NamedTuple
 
 from minigd.backends.base import Backend
-from minigd.cli.tables import Reading, Table, Task, check_reading, open_table
+from minigd.cli.tables import Reading, Table, Task, check_reading, name_of, open_table
 from minigd.data.sources.file_kinds import HOLDS, kind_of
 from minigd.data.tables.remedy import Remedy
 from minigd.data.tables.schema import MissingColumn, Schema, TextInNumbers
@@ -93,7 +93,7 @@ class Trained(NamedTuple):
             schema = schema.replace(targets=[], classes=None, integer=False)
         elif isinstance(target, str):
             beside = target if target.endswith(".npy") else None
-            name = os.path.splitext(os.path.basename(target))[0] if beside else target
+            name = name_of(target) if beside else target
             if name in schema.features:
                 raise DataError(
                     f"the column {name!r} is one that the model learned from, and no target: "
