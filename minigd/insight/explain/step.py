@@ -57,7 +57,7 @@ def write_step(
     if weight is not None:
         scale = backend.asarray(row_scale(weight), dtype=model.dtype)
     named = dict(zip(map(id, model.layers), _name(model.layers), strict=True))
-    watched = [Watched(layer) for layer in objective.layers]
+    watched = [Watched(layer, *named[id(layer)]) for layer in objective.layers]
     objective.layers = list(watched)
     L, z = objective.forward(x, y, scale)
     objective.backward()
@@ -67,21 +67,19 @@ def write_step(
     writer.means = {f"d{name}" for name in _parameters(model, named).values()}
     explained = []
     for each in watched:
-        entry = LAYERS.get(type(each.layer), unknown_layer)
-        explained.append(entry(each.run(*named[id(each.layer)])))
+        explained.append(LAYERS.get(type(each.layer), unknown_layer)(each))
         writer.know(explained[-1].given)
         writer.write("forward", each.name, explained[-1].forward)
 
-    output = named[id(watched[-1].layer)].y if watched else "x"
+    output = watched[-1].names[1] if watched else "x"
     gradient = _write_loss(writer, objective, named, output, (L, z, y, scale))
     dz = watched[-1].dy if watched else None
     writer.write("backward", type(objective.loss).__name__, [gradient._replace(value=dz)])
     for each, (_, _, backward) in zip(reversed(watched), reversed(explained), strict=True):
         made = [formula for formula in backward if formula.value is not None]
         if made and each.dx is None:
-            dx = f"d{named[id(each.layer)].x}"
             made[-1] = made[-1].with_remark(
-                f"{dx} is not needed: no parameters lie left of {each.name}"
+                f"d{each.names[0]} is not needed: no parameters lie left of {each.name}"
             )
         writer.write("backward", each.name, made)
     _write_update(writer, model, updater, _parameters(model, named))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd import formulas
+from minigd.insight.explain.watched import Watched
 from minigd.nn.layers import (
     BatchNorm,
     Dense,
@@ -58,23 +59,7 @@ class Explained(NamedTuple):
 # Layers ---------------------------------------------------------------------------------------
 
 
-class LayerRun(NamedTuple):
-    """One layer's part in the step, on the host: what went in, what came out, under which names."""
-
-    layer: Layer
-    k: str
-    names: tuple[str, str]
-    x: Array
-    y: Array
-    dx: Array | None
-    kept: list[Array]
-    params: dict[str, Array]
-    grads: dict[str, Array]
-    buffers: dict[str, Array]
-    buffers_after: dict[str, Array]
-
-
-def dense(run: LayerRun) -> Explained:
+def dense(run: Watched) -> Explained:
     """Return the lines of an affine map; its gradients are means over the batch."""
     (x, y), k = run.names, run.k
     bias = f" + b{k}" if "b" in run.params else ""
@@ -89,10 +74,10 @@ def dense(run: LayerRun) -> Explained:
     )
 
 
-def activation(forward: str, backward: str, **constants: str) -> Callable[[LayerRun], Explained]:
+def activation(forward: str, backward: str, **constants: str) -> Callable[[Watched], Explained]:
     """Return the entry of a layer without parameters; constants are attributes of the layer."""
 
-    def entry(run: LayerRun) -> Explained:
+    def entry(run: Watched) -> Explained:
         (x, y), k = run.names, run.k
         names = {"x": x, "y": y, "dy": f"d{y}", **{name: f"{name}{k}" for name in constants}}
         return Explained(
@@ -104,11 +89,11 @@ def activation(forward: str, backward: str, **constants: str) -> Callable[[Layer
     return entry
 
 
-def batch_norm(run: LayerRun) -> Explained:
+def batch_norm(run: Watched) -> Explained:
     """Return the lines of a layer in which each row feels the others."""
     (x, y), k, layer = run.names, run.k, run.layer
     assert isinstance(layer, BatchNorm)
-    x_hat = run.kept[0]
+    x_hat = run.inside[0]
     given = {f"{name}{k}": value for name, value in {**run.params, **run.buffers}.items()}
     given |= {f"momentum{k}": layer.momentum, f"ε{k}": layer.epsilon}
     if len(run.x) == 1:
@@ -149,11 +134,11 @@ def batch_norm(run: LayerRun) -> Explained:
     )
 
 
-def dropout(run: LayerRun) -> Explained:
+def dropout(run: Watched) -> Explained:
     """Return the lines of a layer that draws a mask."""
     (x, y), k, layer = run.names, run.k, run.layer
     assert isinstance(layer, Dropout)
-    mask = (run.kept[0] != 0).astype(run.x.dtype)
+    mask = (run.inside[0] != 0).astype(run.x.dtype)
     drawn = f"0 with probability {layer.rate:g}, else 1; training pass {layer.passes} decides"
     return Explained(
         {f"rate{k}": layer.rate},
@@ -165,10 +150,10 @@ def dropout(run: LayerRun) -> Explained:
     )
 
 
-def adapted(forward: str, backward: str, of: str) -> Callable[[LayerRun], Explained]:
+def adapted(forward: str, backward: str, of: str) -> Callable[[Watched], Explained]:
     """Return the entry of a layer with a mean and a standard deviation of the data."""
 
-    def entry(run: LayerRun) -> Explained:
+    def entry(run: Watched) -> Explained:
         (x, y), k = run.names, run.k
         names = {"x": x, "dy": f"d{y}", "mean": f"mean_{of}{k}", "std": f"std_{of}{k}"}
         return Explained(
@@ -180,7 +165,7 @@ def adapted(forward: str, backward: str, of: str) -> Callable[[LayerRun], Explai
     return entry
 
 
-def unknown_layer(run: LayerRun) -> Explained:
+def unknown_layer(run: Watched) -> Explained:
     """Return the numbers of a layer from outside the package."""
     (x, y), kind = run.names, type(run.layer).__name__
     own = {name: parameter(run.layer, run.k, name) for name in run.params}
@@ -211,7 +196,7 @@ LETTERS: dict[type[Layer], str] = {
 }
 """What the output of a layer is called; that of one from outside the package is o."""
 
-LAYERS: dict[type[Layer], Callable[[LayerRun], Explained]] = {
+LAYERS: dict[type[Layer], Callable[[Watched], Explained]] = {
     Dense: dense,
     Tanh: activation("tanh({x})", "{dy} ⊙ (1 − {y}²)"),
     Sigmoid: activation("1 / (1 + exp(−{x}))", "{dy} ⊙ {y} ⊙ (1 − {y})"),
