@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd.backends.base import Backend, backend_of, get_backend
+from minigd.checks.passes import from_epochs
 from minigd.data.batches import Batches
 from minigd.data.row_weights import drop_zero_weights
 from minigd.errors import check_integer
@@ -136,17 +137,11 @@ def compare_backends(
         raise ValueError("the model was never trained: name the loss, loss='mse' for example")
     one, other = [_Side(model, loss, updater, get_backend(b)) for b in ("numpy", backend)]
     found: list[Difference] = []
-    done = epoch = 0
-    while done < steps:
-        for batch in batches.epoch(epoch):
-            _, x, y = drop_zero_weights(batch.weight, batch.x, batch.y)
-            if len(x) == 0:
-                continue
-            done += 1
-            found += _step(done, one, other, x, y)
-            if done == steps or found[-1].counts:
-                break
-        epoch += 1
+    done = 0
+    for batch in from_epochs(batches, steps):
+        _, x, y = drop_zero_weights(batch.weight, batch.x, batch.y)
+        done += 1
+        found += _step(done, one, other, x, y)
         if found[-1].counts:
             break
     first = next((d for d in found if d.counts), None)

@@ -12,26 +12,22 @@ import numpy as np
 from minigd.backends.base import NumpyBackend
 from minigd.checks.diagnosis import explain
 from minigd.checks.diagnosis.layer import DRAWN
-from minigd.checks.layer_rules import (
-    MOST_ROUNDING,
-    LayerWarning,
-    Projection,
+from minigd.checks.layer_rules import LayerWarning, check_rules
+from minigd.checks.layer_rules.declared import (
     check_copies,
     check_moves,
     check_numbers,
-    check_rules,
-    model_of,
-    no_inner_layers,
-    rounding_effect,
     undeclared,
 )
+from minigd.checks.layer_rules.inner import model_of, no_inner_layers
+from minigd.checks.layer_rules.parts import MOST_ROUNDING, Projection, rounding_effect
 from minigd.checks.numerical import (
     CENTRAL_STEPS,
     central_difference,
     complex_kept,
     complex_step,
 )
-from minigd.checks.passes import Setup, new_loss
+from minigd.checks.passes import Setup, new_loss, take_values
 from minigd.data.batches import Batches
 from minigd.data.row_weights import check_weights
 from minigd.errors import GradientError, ShapeError
@@ -265,15 +261,7 @@ def _check_layer(
     rng = np.random.default_rng([seed, _LAYER])
     model = model_of(layer, x.shape[1])
     if layer.name:
-        values = {
-            f"params/{model.layers[0].name}.{k}": layer.backend.to_numpy(v)
-            for k, v in layer.params.items()
-        }
-        values |= {
-            f"buffers/{model.layers[0].name}.{k}": layer.backend.to_numpy(v)
-            for k, v in layer.buffers.items()
-        }
-        model.load_arrays(values)
+        take_values(model, layer)
     else:
         model.flat_params += 0.5 * rng.standard_normal(model.flat_params.shape)
         if isinstance(model.layers[0], Adapted):

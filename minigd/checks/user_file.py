@@ -18,7 +18,9 @@ import numpy as np
 
 from minigd import formulas
 from minigd.checks.gradients import check_gradients, check_layer
-from minigd.checks.layer_rules import LayerWarning, Same, model_of, no_inner_layers
+from minigd.checks.layer_rules import LayerWarning
+from minigd.checks.layer_rules.inner import model_of, no_inner_layers
+from minigd.checks.layer_rules.parts import Same
 from minigd.data.batches import Batches
 from minigd.errors import GradientError, PerExampleError, ShapeError
 from minigd.nn.layers import Layer

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd.backends.frames import check_source
-from minigd.data.batches import Batches, as_batches
-from minigd.errors import DataError, DivergenceError, check_integer, check_number
+from minigd.checks.passes import from_epochs
+from minigd.data.batches import as_batches
+from minigd.errors import DivergenceError, check_integer, check_number
 from minigd.insight.plots import plot_rates
 from minigd.nn.losses import Loss
 from minigd.nn.sequential import Sequential
@@ -153,7 +154,7 @@ def find_learning_rate(
     shares: list[float] = []
     mean = first = 0.0
     found = watched(
-        _endless(batches, updates),
+        from_epochs(batches, updates),
         "find_learning_rate",
         share=lambda batch: len(losses) / updates,
     )
@@ -199,19 +200,3 @@ def _suggest(rates: list[float], shares: list[float], updates: int) -> float | N
         stacklevel=3,
     )
     return None
-
-
-def _endless(batches: Batches, updates: int) -> Any:
-    """Yield as many batches as asked for, from as many epochs as they need."""
-    epoch = made = 0
-    while made < updates:
-        before = made
-        for batch in batches.epoch(epoch):
-            if made == updates:
-                return
-            if batch.weight is None or batch.weight.any():
-                yield batch
-                made += 1
-        if made == before:
-            raise DataError("the rows do not fill one batch that counts: use a smaller batch_size")
-        epoch += 1

@@ -8,20 +8,12 @@ import numpy as np
 
 from minigd.checks.layer_rules.declared import (
     check_copies,
-    check_moves,
     check_numbers,
     note_undeclared,
     remedy,
     undeclared,
 )
-from minigd.checks.layer_rules.inner import model_of, no_inner_layers
-from minigd.checks.layer_rules.parts import (
-    MOST_ROUNDING,
-    LayerWarning,
-    Projection,
-    Same,
-    rounding_effect,
-)
+from minigd.checks.layer_rules.parts import LayerWarning
 from minigd.checks.layer_rules.prediction import check_prediction
 from minigd.checks.layer_rules.row_squares import check_row_squares
 from minigd.checks.layer_rules.training import check_inputs, check_training
@@ -30,20 +22,7 @@ from minigd.errors import GradientError, ShapeError
 from minigd.nn.sequential import Sequential
 from minigd.types import Array
 
-__all__ = [
-    "MOST_ROUNDING",
-    "LayerWarning",
-    "Projection",
-    "Same",
-    "check_copies",
-    "check_moves",
-    "check_numbers",
-    "check_rules",
-    "model_of",
-    "no_inner_layers",
-    "rounding_effect",
-    "undeclared",
-]
+__all__ = ["LayerWarning", "check_rules"]
 
 
 def check_rules(model: Sequential, x: Array, dy: Array, tolerance: float = 0.0) -> list[str]:
