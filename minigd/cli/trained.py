@@ -18,6 +18,9 @@ from minigd.storage.describe import Description
 from minigd.training.history import History
 from minigd.training.model_files import restore
 
+# Of how a table is written; lines at the top and ends of texts are one file's own.
+_HABITS = ("columns", "separator", "na", "keep_default_na")
+
 
 class Trained(NamedTuple):
     """A model that knows its table.
@@ -47,17 +50,10 @@ class Trained(NamedTuple):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all of it to one ``.npz`` file, whole or not at all."""
-        reading = self.reading
         table = {
             "task": self.task,
             "schema": self.schema.state_dict(),
-            # These are a writer's habits; lines at the top and ends of texts are one file's own.
-            "reading": {
-                "columns": reading.columns,
-                "separator": reading.separator,
-                "na": reading.na,
-                "keep_default_na": reading.keep_default_na,
-            },
+            "reading": {name: getattr(self.reading, name) for name in _HABITS},
         }
         description = {
             **self.model.describe(),
@@ -164,13 +160,11 @@ def load(path: str | os.PathLike[str], backend: str | Backend = "numpy") -> Trai
     model = restore(description, arrays, backend=backend)
     try:
         table = description["table"]
-        columns, separator, na = (table["reading"][k] for k in ("columns", "separator", "na"))
-        reading = Reading(
-            None if columns is None else tuple(columns),
-            separator,
-            tuple(na),
-            keep_default_na=table["reading"].get("keep_default_na", True),
-        )
+        habits: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in table["reading"].items()
+        }
+        reading = Reading(**habits)
         history = History(description["history"])
         return Trained(model, table["task"], Schema(**table["schema"]), reading, history)
     except (KeyError, TypeError, AttributeError) as error:

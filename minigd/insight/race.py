@@ -30,6 +30,9 @@ from minigd.types import Array
 RATES = tuple(10.0 ** (k / 2) for k in range(-8, 2))
 """Learning rates that are tried: two a decade, from 0.0001 to about 3."""
 
+AXES = {"seconds": "seconds of training", "rows": "rows seen", "updates": "updates"}
+"""What a loss is drawn against, and how long it took to the target is counted in."""
+
 clock = time.perf_counter
 
 
@@ -155,10 +158,7 @@ class Race:
 
     def _standing(self, size: int | None) -> Standing:
         own = [curve for curve in self.curves if curve.batch_size == size]
-        to = {
-            what: [curve.reached(self.target, what) for curve in own]
-            for what in ("seconds", "rows", "updates")
-        }
+        to = {what: [curve.reached(self.target, what) for curve in own] for what in AXES}
         return Standing(0, size, own[0].learning_rate, **to)
 
     def _rank(self, standings: list[Standing]) -> list[Standing]:
@@ -220,14 +220,14 @@ class Race:
         ImportError
             If Matplotlib is missing; it says what to install.
         """
-        if against not in ("seconds", "rows", "updates"):
+        if against not in AXES:
             raise ValueError(f"against is 'seconds', 'rows' or 'updates', not {against!r}")
         curves = []
         for size in dict.fromkeys(curve.batch_size for curve in self.curves):
             own = [curve for curve in self.curves if curve.batch_size == size]
             label = f"batch {_name(size)}, rate {own[0].learning_rate:.2g}"
             curves.append((label, *_together(own, against)))
-        return plot_race(curves, self.target, against, ax)
+        return plot_race(curves, self.target, AXES[against], ax)
 
 
 def race(

@@ -82,10 +82,10 @@ def plot_decision_boundary(
     p = probabilities(model, grid).reshape(_GRID, _GRID, -1)
     if count == 2:
         _fill_two(ax, across, up, p[..., -1], named[1])
-        styles = [("white", "grey"), ("black", "grey")]
+        styles: list[Any] = [("white", "grey"), ("black", "grey")]
     else:
-        _fill_several(ax, across, up, p, named)
-        styles = list(zip(_shades(count), _edges(count), strict=True))
+        styles = _styles(count)
+        _fill_several(ax, across, up, p, named, styles)
     for k, (color, edge) in enumerate(styles):
         rows = X[true == k]
         if len(rows):
@@ -111,12 +111,14 @@ def _fill_two(ax: Any, across: Array, up: Array, p: Array, name: str) -> None:
     ax.figure.colorbar(filled, ax=ax, label=f"P({name})")
 
 
-def _fill_several(ax: Any, across: Array, up: Array, p: Array, named: Sequence[str]) -> None:
+def _fill_several(
+    ax: Any, across: Array, up: Array, p: Array, named: Sequence[str], styles: list[Any]
+) -> None:
     """Fill with the color of the class that wins, and say in the color bar which is which."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import BoundaryNorm, ListedColormap
 
-    shades = _shades(len(named))
+    shades = [shade for shade, _ in styles]
     winner = p.argmax(axis=2)
     for k, color in enumerate(shades):
         lead = p[..., k] - np.delete(p, k, axis=2).max(axis=2)
@@ -132,20 +134,18 @@ def _fill_several(ax: Any, across: Array, up: Array, p: Array, named: Sequence[s
     )
     bar.ax.set_yticklabels(named, fontsize="medium" if len(named) <= 10 else "x-small")
     bar.ax.minorticks_off()
-    for k, (color, edge) in enumerate(zip(shades, _edges(len(named)), strict=True)):
+    for k, (color, edge) in enumerate(styles):
         bar.ax.plot(
             0.5, k, marker=MARKERS[k % len(MARKERS)], markersize=5, color=color,
             markeredgecolor=edge, markeredgewidth=0.5,
         )  # fmt: skip
 
 
-def _shades(classes: int) -> list[Any]:
-    """Return a color for each class, from dark to light."""
+def _styles(classes: int) -> list[Any]:
+    """Return a color for each class, from dark to light, and that of its points' edges."""
     from matplotlib import colormaps
 
-    return [colormaps[COLOR_MAP](k / (classes - 1)) for k in range(classes)]
-
-
-def _edges(classes: int) -> list[str]:
-    """Return the color of a point's edge for each class: light around what is dark."""
-    return ["white" if 2 * k < classes else "black" for k in range(classes)]
+    return [
+        (colormaps[COLOR_MAP](k / (classes - 1)), "white" if 2 * k < classes else "black")
+        for k in range(classes)
+    ]

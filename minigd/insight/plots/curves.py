@@ -167,7 +167,7 @@ def _units(schedule: Schedule) -> set[str]:
     return units | {"epochs" if schedule.updates is None else "updates"}
 
 
-def plot_rates(rates: Array, losses: Array, suggestion: float | None, ax: Any = None) -> Any:
+def plot_rates(rates: Array, losses: Array, suggestion: float | None, ax: Any) -> Any:
     """Draw the loss against a growing learning rate; this is `RateCurve.plot`."""
     ax = axes_or_new(ax)
     ax.plot(rates, losses, color=COLORS[0], marker=MARKERS[0], markevery=max(1, len(rates) // 10))
@@ -181,7 +181,7 @@ def plot_rates(rates: Array, losses: Array, suggestion: float | None, ax: Any = 
 
 
 def plot_race(
-    curves: Iterable[tuple[str, Array, Array]], target: float, against: str, ax: Any = None
+    curves: Iterable[tuple[str, Array, Array]], target: float, xlabel: str, ax: Any
 ) -> Any:
     """Draw the label, the grid and the losses of each contender's seeds; this is `Race.plot`."""
     ax = axes_or_new(ax)
@@ -191,7 +191,6 @@ def plot_race(
         ax.plot(grid, median, color=color, linestyle=LINES[i % len(LINES)], label=label)
         ax.fill_between(grid, losses.min(axis=0), losses.max(axis=0), color=color, alpha=0.15)
     ax.axhline(target, color="0.5", linewidth=0.8, linestyle=":")
-    ax.set(xscale="log", yscale="log", ylabel="loss")
-    ax.set_xlabel({"seconds": "seconds of training", "rows": "rows seen"}.get(against, against))
+    ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel="loss")
     ax.legend()
     return ax
