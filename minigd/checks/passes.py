@@ -106,13 +106,7 @@ class Setup(NamedTuple):
 
 
 def from_epochs(batches: Batches, count: int) -> Iterator[Batch]:
-    """Yield as many batches as asked for that have a row of weight, of one epoch after another.
-
-    Raises
-    ------
-    DataError
-        If an epoch has none.
-    """
+    """Yield as many batches as asked for that have a row of weight, of one epoch after another."""
     epoch = made = 0
     while made < count:
         before = made

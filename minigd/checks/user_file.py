@@ -121,13 +121,7 @@ def check_file(path: str | os.PathLike[str]) -> list[Verdict]:
 
 
 def things_in(path: str | os.PathLike[str]) -> list[tuple[str, Any]]:
-    """Return what there is to check in a file by name: an example, or a class to be made.
-
-    Raises
-    ------
-    OSError, ValueError
-        As `check_file`.
-    """
+    """Return what there is to check in a file by name: an example, or a class to be made."""
     module = _load(Path(path))
     examples = getattr(module, "examples", [])
     if not isinstance(examples, list | tuple) or not all(

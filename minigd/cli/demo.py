@@ -43,13 +43,7 @@ class Run(NamedTuple):
 
 
 def main(picture: str | os.PathLike[str] = "minigd-demo.png") -> None:
-    """Run the demonstration, print its tables, and save its picture.
-
-    Raises
-    ------
-    ImportError
-        If scikit-learn or Matplotlib is missing; it says what to install.
-    """
+    """Run the demonstration, print its tables, and save its picture."""
     datasets = optional("sklearn.datasets", "the demo")
     model_selection = optional("sklearn.model_selection", "the demo")
     figures = optional("matplotlib.figure", "the demo")

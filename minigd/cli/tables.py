@@ -73,23 +73,10 @@ def open_table(
 ) -> Table:
     r"""Return the rows of a file, by what its name ends in.
 
-    Parameters
-    ----------
-    data : path
-        ``.parquet``, ``.npy`` (an array with a column each), or else a CSV, gzipped or not.
-    reading : Reading, optional
-    target : str, optional
-        A column; for a ``.npy`` file also the path of another one, which holds y.
-    exclude : collection of str
-        Columns to leave out.
-    schema : Schema, optional
-        Of the table that a model was trained on: its columns are found by name, and a row is left
-        out, and counted, where one of its numbers is missing or a category is not known.
-
-    Raises
-    ------
-    DataError, OSError
-        If the file can't be read as a table; see `minigd.CsvSource`.
+    They are ``.parquet``, ``.npy`` (the target may be the path of another one, which holds y), or
+    else a CSV, gzipped or not. With the schema of the table that a model was trained on, columns
+    are found by name, and a row is left out, and counted, where one of its numbers is missing or a
+    category is not known.
 
     Examples
     --------
@@ -148,13 +135,7 @@ def open_for_training(
 
 
 def check_reading(path: str, said: Iterable[str]) -> None:
-    """Refuse what is said of how a file is written where the file itself says so.
-
-    Raises
-    ------
-    DataError
-        If the file is no CSV.
-    """
+    """Refuse what is said of how a file is written where the file itself says so."""
     for name in said:
         if path.endswith((".parquet", ".pq")) or (path.endswith(".npy") and name != "columns"):
             raise DataError(
@@ -192,26 +173,8 @@ def choose_task(table: Table, task: Task | None = None) -> tuple[Task, Schema, s
 
     Text is classes, and so are whole numbers of few different values; other numbers are quantities.
 
-    Parameters
-    ----------
-    table : CsvSource or IterableSource
-        With a target.
-    task : {"classification", "regression"}, optional
-        What the user says it is.
-
-    Returns
-    -------
-    task : {"classification", "regression"}
-    schema : Schema
-        Of the table, with the classes in it.
-    why : str
-        In words.
-
-    Raises
-    ------
-    DataError
-        If the target can't be what the user says it is, or is the same in every row, also where
-        that is so in the dtype of the schema alone.
+    Return the task, the schema with the classes in it, and why, in words. A target that is the
+    same in every row is refused, also where that is so in the dtype of the schema alone.
     """
     schema = table.schema
     assert schema is not None

@@ -70,18 +70,8 @@ class Trained(NamedTuple):
     ) -> Table:
         """Return the rows of a table for this model, its columns found by name.
 
-        Parameters
-        ----------
-        data : path
-        target : str or bool, default False
-            Whether to read the target too; or its name there, where that is another one.
-        **reading
-            What is otherwise than in the table of the training, by the names of `Reading`.
-
-        Raises
-        ------
-        DataError
-            Naming the column, if one is missing.
+        `target` says whether to read the target too, or its name there where that is another one;
+        `reading` what is otherwise than in the table of the training, by the names of `Reading`.
         """
         schema = self.schema.replace(unknown="drop")
         beside = None
@@ -116,15 +106,7 @@ class Trained(NamedTuple):
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Description, dict[str, Any]]:
-    """Read the description and the arrays of a model or a checkpoint.
-
-    Raises
-    ------
-    OSError
-        If there is no such file, or it can't be read.
-    CheckpointError
-        If it is no model, or is damaged.
-    """
+    """Read the description and the arrays of a model or a checkpoint."""
     name = os.fspath(path)
     kind = kind_of(path) if os.path.exists(path) else "saved"
     if kind not in ("saved", "damaged"):
@@ -139,13 +121,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Description, dict[str, Any]]:
 
 
 def load(path: str | os.PathLike[str], backend: str | Backend = "numpy") -> Trained:
-    """Read what `Trained.save` wrote.
-
-    Raises
-    ------
-    OSError, CheckpointError
-        As `read`; also if it was not trained from the shell.
-    """
+    """Read what `Trained.save` wrote."""
     description, arrays = read(path)
     if "table" not in description and "run" in description:
         raise CheckpointError(

@@ -28,23 +28,7 @@ __all__ = ["LayerWarning", "check_rules"]
 def check_rules(model: Sequential, x: Array, dy: Array, tolerance: float = 0.0) -> list[str]:
     """Refuse what breaks a rule in the one layer of a float64 model, and return what may be meant.
 
-    Parameters
-    ----------
-    model : Sequential
-        Its one layer has the right gradients; it stays as it is.
-    x, dy : Array, shape (n, n_in) and (n, n_out)
-    tolerance : float, default 0.0
-        What the gradients were allowed to be off by, as a share of the largest entry.
-
-    Returns
-    -------
-    list of str
-        What to know about the layer, a sentence each.
-
-    Raises
-    ------
-    GradientError
-        Naming the rule that is broken, and what to do.
+    The layer has the right gradients, within `tolerance` of the largest entry; it stays as it is.
 
     Examples
     --------

@@ -43,14 +43,7 @@ def write_step(
 ) -> Writer:
     """Make one step with a model, a loss and an updater that it may change, and write it down.
 
-    Parameters
-    ----------
-    objective : Objective
-    updater : Updater
-    x, y : Array
-        Checked, on the model's backend.
-    weight : ndarray, optional
-        The rows' weights, none of them 0.
+    x and y are checked, on the model's backend; none of the weights is 0.
     """
     model, backend = objective.model, objective.model.backend
     scale = None

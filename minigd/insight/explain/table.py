@@ -74,14 +74,19 @@ def dense(run: Watched) -> Explained:
     )
 
 
-def activation(forward: str, backward: str, **constants: str) -> Callable[[Watched], Explained]:
-    """Return the entry of a layer without parameters; constants are attributes of the layer."""
+def simple(forward: str, backward: str, **constants: str) -> Callable[[Watched], Explained]:
+    """Return the entry of a layer without parameters.
+
+    Its constants are buffers or attributes of the layer, each with the name that formulas have.
+    """
 
     def entry(run: Watched) -> Explained:
         (x, y), k = run.names, run.k
-        names = {"x": x, "y": y, "dy": f"d{y}", **{name: f"{name}{k}" for name in constants}}
+        own = {name: f"{called}{k}" for name, called in constants.items()}
+        names = {"x": x, "y": y, "dy": f"d{y}", **own}
+        values = {**vars(run.layer), **run.buffers}
         return Explained(
-            {f"{name}{k}": getattr(run.layer, of) for name, of in constants.items()},
+            {called: values[name] for name, called in own.items()},
             [Formula(f"{y} = {forward.format(**names)}", run.y)],
             [Formula(f"d{x} = {backward.format(**names)}", run.dx)],
         )
@@ -150,21 +155,6 @@ def dropout(run: Watched) -> Explained:
     )
 
 
-def adapted(forward: str, backward: str, of: str) -> Callable[[Watched], Explained]:
-    """Return the entry of a layer with a mean and a standard deviation of the data."""
-
-    def entry(run: Watched) -> Explained:
-        (x, y), k = run.names, run.k
-        names = {"x": x, "dy": f"d{y}", "mean": f"mean_{of}{k}", "std": f"std_{of}{k}"}
-        return Explained(
-            {names[name]: run.buffers[name] for name in ("mean", "std")},
-            [Formula(f"{y} = {forward.format(**names)}", run.y)],
-            [Formula(f"d{x} = {backward.format(**names)}", run.dx)],
-        )
-
-    return entry
-
-
 def unknown_layer(run: Watched) -> Explained:
     """Return the numbers of a layer from outside the package."""
     (x, y), kind = run.names, type(run.layer).__name__
@@ -198,19 +188,19 @@ LETTERS: dict[type[Layer], str] = {
 
 LAYERS: dict[type[Layer], Callable[[Watched], Explained]] = {
     Dense: dense,
-    Tanh: activation("tanh({x})", "{dy} ⊙ (1 − {y}²)"),
-    Sigmoid: activation("1 / (1 + exp(−{x}))", "{dy} ⊙ {y} ⊙ (1 − {y})"),
-    ReLU: activation("max({x}, 0)", "{dy} ⊙ [{y} > 0]"),
-    LeakyReLU: activation(
+    Tanh: simple("tanh({x})", "{dy} ⊙ (1 − {y}²)"),
+    Sigmoid: simple("1 / (1 + exp(−{x}))", "{dy} ⊙ {y} ⊙ (1 − {y})"),
+    ReLU: simple("max({x}, 0)", "{dy} ⊙ [{y} > 0]"),
+    LeakyReLU: simple(
         "max({x}, 0) + {slope}·min({x}, 0)",
         "{dy} ⊙ ([{y} > 0] + {slope}·[{y} ≤ 0])",
         slope="slope",
     ),
-    Softmax: activation("exp({x}) / Σₖ exp({x})", "{y} ⊙ ({dy} − Σₖ ({dy} ⊙ {y}))"),
+    Softmax: simple("exp({x}) / Σₖ exp({x})", "{y} ⊙ ({dy} − Σₖ ({dy} ⊙ {y}))"),
     BatchNorm: batch_norm,
     Dropout: dropout,
-    Standardize: adapted("({x} − {mean}) / {std}", "{dy} / {std}", "x"),
-    Rescale: adapted("{x} ⊙ {std} + {mean}", "{dy} ⊙ {std}", "y"),
+    Standardize: simple("({x} − {mean}) / {std}", "{dy} / {std}", mean="mean_x", std="std_x"),
+    Rescale: simple("{x} ⊙ {std} + {mean}", "{dy} ⊙ {std}", mean="mean_y", std="std_y"),
 }
 
 

@@ -84,7 +84,7 @@ def plot_decision_boundary(
         _fill_two(ax, across, up, p[..., -1], named[1])
         styles: list[Any] = [("white", "grey"), ("black", "grey")]
     else:
-        styles = _styles(count)
+        styles = list(zip(_shades(count), _edges(count), strict=True))
         _fill_several(ax, across, up, p, named, styles)
     for k, (color, edge) in enumerate(styles):
         rows = X[true == k]
@@ -141,11 +141,13 @@ def _fill_several(
         )  # fmt: skip
 
 
-def _styles(classes: int) -> list[Any]:
-    """Return a color for each class, from dark to light, and that of its points' edges."""
+def _shades(classes: int) -> list[Any]:
+    """Return a color for each class, from dark to light."""
     from matplotlib import colormaps
 
-    return [
-        (colormaps[COLOR_MAP](k / (classes - 1)), "white" if 2 * k < classes else "black")
-        for k in range(classes)
-    ]
+    return [colormaps[COLOR_MAP](k / (classes - 1)) for k in range(classes)]
+
+
+def _edges(classes: int) -> list[str]:
+    """Return the color of a point's edge for each class: light around what is dark."""
+    return ["white" if 2 * k < classes else "black" for k in range(classes)]
