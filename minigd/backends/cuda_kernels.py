@@ -395,7 +395,7 @@ def elementwise(xp: Any, program: Program, task: str) -> Any:
     outs = [f"{kind} {name}" for name in names]
     store = " ".join(f"{out} = {s.name};" for out, s in zip(names, program.results, strict=True))
     if task == "check":
-        finite = " && ".join(f"isfinite({name})" for name in _names(program.results))
+        finite = " && ".join(f"isfinite({s.name})" for s in program.results)
         store, outs = f"if (!({finite})) good[0] = false;", ["raw bool good"]
     elif task == "store_if":
         store = f"if (good[0]) {{ {store} }}"
@@ -488,10 +488,6 @@ def _loaded(symbol: Symbol) -> str:
 
 def _indented(lines: Iterable[str]) -> list[str]:
     return [f"  {line}" for line in lines]
-
-
-def _names(symbols: Iterable[Symbol]) -> list[str]:
-    return [symbol.name for symbol in symbols]
 
 
 def _literal(a: Any) -> int | float:

@@ -21,6 +21,7 @@ from minigd.checks.gradients import check_gradients, check_layer
 from minigd.checks.layer_rules import LayerWarning
 from minigd.checks.layer_rules.inner import model_of, no_inner_layers
 from minigd.checks.layer_rules.parts import Same
+from minigd.checks.passes import new_loss
 from minigd.data.batches import Batches
 from minigd.errors import GradientError, PerExampleError, ShapeError
 from minigd.nn.layers import Layer
@@ -265,7 +266,7 @@ def _pair(loss: Loss, n: int, width: int) -> tuple[Array, Array] | None:
     for z in _outputs(loss, n, width):
         for y in _targets(n, width):
             try:
-                value = type(loss)(**loss.config()).forward(z, y)
+                value = new_loss(loss).forward(z, y)
             except PerExampleError:
                 raise
             except ValueError:

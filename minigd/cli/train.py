@@ -184,7 +184,7 @@ def _with_random_access(table: Table, folder: str) -> Iterator[Source]:
 def build_network(
     schema: Schema,
     task: Task,
-    hidden: Sequence[int] = HIDDEN,
+    hidden: Sequence[int],
     backend: str | Backend = "numpy",
     seed: int = 0,
 ) -> Sequential:

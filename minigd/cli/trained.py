@@ -6,7 +6,6 @@ It is a model's file with more in it, so that `minigd.load` reads the model from
 import os
 from typing import Any, NamedTuple
 
-from minigd.backends.base import Backend
 from minigd.cli.tables import Reading, Table, Task, check_reading, name_of, open_table
 from minigd.data.sources.file_kinds import HOLDS, kind_of
 from minigd.data.tables.remedy import Remedy
@@ -120,7 +119,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Description, dict[str, Any]]:
     return description, arrays
 
 
-def load(path: str | os.PathLike[str], backend: str | Backend = "numpy") -> Trained:
+def load(path: str | os.PathLike[str]) -> Trained:
     """Read what `Trained.save` wrote."""
     description, arrays = read(path)
     if "table" not in description and "run" in description:
@@ -133,7 +132,7 @@ def load(path: str | os.PathLike[str], backend: str | Backend = "numpy") -> Trai
             f"{os.fspath(path)!r} does not say what its columns are, because it was not written by "
             "`minigd train`: use it from Python, with minigd.load"
         )
-    model = restore(description, arrays, backend=backend)
+    model = restore(description, arrays)
     try:
         table = description["table"]
         habits: dict[str, Any] = {

@@ -13,7 +13,7 @@ from minigd.backends.frames import check_source
 from minigd.checks.passes import from_epochs
 from minigd.data.batches import as_batches
 from minigd.errors import DivergenceError, check_integer, check_number
-from minigd.insight.plots import plot_rates
+from minigd.insight.plots.axes import COLORS, MARKERS, axes_or_new
 from minigd.nn.losses import Loss
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import SGD, Updater, get_updater
@@ -74,7 +74,16 @@ class RateCurve(NamedTuple):
         >>> ax.get_xlabel(), ax.get_xscale()
         ('learning rate', 'log')
         """
-        return plot_rates(self.rates, self.losses, self.suggestion, ax)
+        ax = axes_or_new(ax)
+        every = max(1, len(self.rates) // 10)
+        ax.plot(self.rates, self.losses, color=COLORS[0], marker=MARKERS[0], markevery=every)
+        if self.suggestion is not None:
+            label = f"suggestion: {self.suggestion:.2g}"
+            ax.axvline(self.suggestion, linestyle=":", color="black", zorder=1, label=label)
+            ax.legend(fontsize="small")
+        ax.set(xscale="log", xlabel="learning rate", ylabel="loss, smoothed")
+        ax.grid(alpha=0.3)
+        return ax
 
 
 def find_learning_rate(

@@ -354,22 +354,14 @@ def adamw(updater: Any, rate: float) -> Update:
     return plain._replace(given={**plain.given, "λ": updater.weight_decay}, decay=" − η·λ·{p}")
 
 
-def rmsprop(updater: Any, rate: float) -> Update:
-    """Return the lines of a step in units of the gradient's running size."""
-    return Update(
-        {"ρ": updater.rho, "ε": updater.epsilon},
-        [],
-        ("v{p} ← ρ·v{p} + (1 − ρ)·d{p}²", "{p} ← {p} − η·d{p} / (√v{p} + ε)"),
-    )
+def steps(*each: str, **constants: str) -> Callable[[Any, float], Update]:
+    """Return the entry of an updater with these lines; its constants are attributes of it."""
 
+    def entry(updater: Any, rate: float) -> Update:
+        given = {name: getattr(updater, attribute) for name, attribute in constants.items()}
+        return Update(given, [], each)
 
-def adagrad(updater: Any, rate: float) -> Update:
-    """Return the lines of a step that shrinks with all gradients so far."""
-    return Update(
-        {"ε": updater.epsilon},
-        [],
-        ("v{p} ← v{p} + d{p}²", "{p} ← {p} − η·d{p} / (√v{p} + ε)"),
-    )
+    return entry
 
 
 def unknown_updater(updater: Any, rate: float) -> Update:
@@ -381,6 +373,11 @@ UPDATERS: dict[type[Updater], Callable[[Any, float], Update]] = {
     SGD: sgd,
     Adam: adam,
     AdamW: adamw,
-    RMSprop: rmsprop,
-    Adagrad: adagrad,
+    RMSprop: steps(
+        "v{p} ← ρ·v{p} + (1 − ρ)·d{p}²",
+        "{p} ← {p} − η·d{p} / (√v{p} + ε)",
+        ρ="rho",
+        ε="epsilon",
+    ),
+    Adagrad: steps("v{p} ← v{p} + d{p}²", "{p} ← {p} − η·d{p} / (√v{p} + ε)", ε="epsilon"),
 }
