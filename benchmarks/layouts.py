@@ -54,7 +54,7 @@ def gather(x: object, y: np.ndarray, size: int) -> Contender:
     """Return an epoch of shuffled batches as the Trainer iterates, with nothing done to them."""
     batches = gd.Batches(x, y, batch_size=size, shuffle=True)
     workspace = Workspace(get_backend("numpy"))
-    workspace.lent = threading.get_ident()
+    workspace.thread = threading.get_ident()
 
     def epoch() -> None:
         for _ in batches.epoch(0, 0, workspace):

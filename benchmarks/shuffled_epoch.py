@@ -22,7 +22,7 @@ def main() -> None:
     batches = gd.Batches(X, y, batch_size=options.batch_size, shuffle=True)
     ahead = gd.Batches(X, y, batch_size=options.batch_size, shuffle=True, prefetch=2)
     workspace = Workspace(get_backend("numpy"))
-    workspace.lent = threading.get_ident()
+    workspace.thread = threading.get_ident()
     there = np.empty_like(X)
     order = np.random.default_rng(0).permutation(options.rows)
 

@@ -54,7 +54,7 @@ class CheckpointError(ValueError):
 
 
 class BackendError(RuntimeError):
-    """A backend is not to be had, or arrays of two devices were mixed."""
+    """A backend is unavailable, or arrays from different devices were mixed."""
 
 
 def unknown_name(what: str, given: object, known: Iterable[str]) -> ValueError:
@@ -77,7 +77,7 @@ def unknown_name(what: str, given: object, known: Iterable[str]) -> ValueError:
 
 
 def find_by_name(what: str, given: object, known: Mapping[str, Entry]) -> Entry:
-    """Return the entry of a table that has this name, and refuse what is no name in it.
+    """Return the entry of a table that has this name, and refuse a name that is not in it.
 
     >>> find_by_name("constant", "pi", {"pi": math.pi, "e": math.e})
     3.141592653589793
@@ -121,19 +121,30 @@ def check_number(name: str, value: Any, lowest: float = 0.0, below: float = math
 
 def check_per_example(owner: object, each: Any, rows: int) -> None:
     """Refuse what a `per_example` returned if it is not a number for each row, shape (rows,)."""
-    shape = getattr(each, "shape", None)
-    if shape != (rows,):
-        kind = type(each).__name__
-        given = f"a value of type {kind}, not an array" if shape is None else f"shape {shape}"
-        raise PerExampleError(
-            f"{type(owner).__name__}.per_example must return a number for each row, shape "
-            f"({rows},), and returned {given}: end it in a mean over each row's outputs, "
-            ".mean(axis=1), for the mean over the rows is taken after it"
-        )
+    if getattr(each, "shape", None) != (rows,):
+        raise _per_example_error(owner, each, rows)
 
 
-def given_once(name: str, value: Any, other: str, other_value: Any) -> Any:
-    """Return an argument that has two names, or None if it was given under neither.
+def _per_example_error(owner: object, each: Any, rows: int) -> PerExampleError:
+    shape, kind = getattr(each, "shape", None), type(each).__name__
+    given = f"a value of type {kind}, not an array" if shape is None else f"shape {shape}"
+    return PerExampleError(
+        f"{type(owner).__name__}.per_example must return a number for each row, shape "
+        f"({rows},), and returned {given}: end it in a mean over each row's outputs, "
+        ".mean(axis=1), for the mean over the rows is taken after it"
+    )
+
+
+def no_forward(who: str, forward: str = "forward(x, train=True)") -> RuntimeError:
+    """Return the error for a `backward` without what only a `forward` before it keeps."""
+    return RuntimeError(
+        f"{who}: backward was called without a {forward} before it, or for the second time: each "
+        "backward needs a forward of its own"
+    )
+
+
+def given_once(name: str, value: Any, other: str, other_value: Any, default: Any = None) -> Any:
+    """Return an argument that has two names, or the default if it was given under neither.
 
     Raises
     ------
@@ -142,7 +153,8 @@ def given_once(name: str, value: Any, other: str, other_value: Any) -> Any:
     """
     if value is not None and other_value is not None:
         raise TypeError(f"{name} and {other} are two names of one argument, and both were given")
-    return other_value if value is None else value
+    given = other_value if value is None else value
+    return default if given is None else given
 
 
 def renamed(old: str, old_value: Any, new: str, value: Any) -> Any:

@@ -1,9 +1,9 @@
-"""The maths of the engine, each formula once, the way a textbook writes it.
+"""The math of the engine, each formula once, the way a textbook writes it.
 
 Plain functions of arrays: row i of a result depends on row i of the inputs alone, so that a backend
 may run them slice by slice, or as one kernel. Those of real numbers take complex ones too, which is
 how the gradient checker differentiates them: comparisons look at the real part, as minimum and
-maximum do by themselves, and nothing takes `abs`.
+maximum do already, and nothing takes `abs`.
 """
 
 import numpy as np
@@ -135,7 +135,7 @@ def huber(e: Array, *, delta: float) -> Array:
 
 
 def huber_backward(e: Array, *, delta: float) -> Array:
-    """Return the derivative of `huber`: e, held between −δ and δ."""
+    """Return the derivative of `huber`: e, limited to −δ and δ."""
     return np.minimum(np.maximum(e, -delta), delta)
 
 

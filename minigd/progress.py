@@ -1,6 +1,6 @@
-"""Progress of a run: a moving bar where one can be drawn, and now and then a line anywhere else.
+"""Progress of a run: a moving bar where one can be drawn, and now and then a line elsewhere.
 
-All of it goes to standard error through `say` and `bar`, and nothing that fails there ends a run.
+All of it goes to standard error through `log` and `bar`, and nothing that fails there ends a run.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ _SPELLED = {
 # One door ------------------------------------------------------------------------------------
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """Print a line on standard error, if it takes one: no failure there is the caller's."""
     if getattr(tqdm, "_instances", None):  # a bar is there, and moves out of the way
         with contextlib.suppress(Exception):
@@ -69,7 +69,7 @@ def readable(text: str, stream: Any) -> str:
     encoding = str(getattr(stream, "encoding", None) or "utf-8")
     if _fits(text, encoding):
         return text
-    return "".join(sign if _fits(sign, encoding) else _spell(sign) for sign in text)
+    return "".join(sign if _fits(sign, encoding) else _spell_out(sign) for sign in text)
 
 
 def printable(text: str) -> str:
@@ -88,7 +88,7 @@ def _fits(text: str, encoding: str) -> bool:
     return True
 
 
-def _spell(sign: str) -> str:
+def _spell_out(sign: str) -> str:
     return _SPELLED.get(sign) or sign.encode("ascii", "backslashreplace").decode()
 
 
@@ -97,7 +97,7 @@ class _Stderr:
 
     @property
     def encoding(self) -> str:
-        """What a bar is drawn with."""
+        """The encoding that a bar is drawn in."""
         return str(getattr(sys.stderr, "encoding", None) or "ascii")
 
     def write(self, text: str) -> None:
@@ -106,7 +106,7 @@ class _Stderr:
             sys.stderr.write(readable(text, sys.stderr))
 
     def flush(self) -> None:
-        """Let it appear at once."""
+        """Show it at once."""
         with contextlib.suppress(Exception):
             sys.stderr.flush()
 
@@ -148,19 +148,19 @@ class Pace:
         return True
 
     def text(self, done: float, share: float | None, unit: str = "rows") -> str:
-        """Return what was done a second, and how long the rest will take."""
+        """Return what was done per second, and how long the rest will take."""
         seconds = max(clock() - self.started, 1e-9)
         rate = done / seconds
         text = f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.2g} {unit}/s"
         if share:
-            text += f"  about {span(seconds * max(1 / share - 1, 0))} left"
+            text += f"  about {format_duration(seconds * max(1 / share - 1, 0))} left"
         return text
 
 
-def span(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a time in words.
 
-    >>> span(44.6), span(150), span(9000)
+    >>> format_duration(44.6), format_duration(150), format_duration(9000)
     ('45 s', '2 min', '2.5 h')
     """
     if seconds < 100:
@@ -168,7 +168,7 @@ def span(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-class Watch:
+class RowProgress:
     """Shows how far a pass over rows has come, once it takes longer than ten seconds.
 
     In a terminal and in a notebook it shows a bar, which goes when the pass is done; elsewhere a
@@ -207,7 +207,7 @@ class Watch:
             part = self.done / self.total if self.total else None
             shown = "" if part is None else f"  {part:.0%}"
             pace = self._pace.text(self.done, part, self.unit)
-            say(f"{self.what}: {self.done:,} {self.unit}{shown}  {pace}")
+            log(f"{self.what}: {self.done:,} {self.unit}{shown}  {pace}")
 
     def close(self) -> None:
         """Take the bar away."""
@@ -215,7 +215,7 @@ class Watch:
             self._bar.close()
 
 
-def watched(
+def with_progress(
     items: Iterable[Item],
     what: str,
     total: int | None = None,
@@ -230,19 +230,19 @@ def watched(
     ----------
     items : iterable
     what, total, unit
-        As in `Watch`.
+        As in `RowProgress`.
     rows : callable, optional
         How many rows an item has; by default as many as its first part.
     share : callable, optional
         What share of all the work is done after an item, where `total` is not known.
     """
-    watch = Watch(what, total, unit)
+    shown = RowProgress(what, total, unit)
     try:
         for item in items:
             yield item
-            watch.advance(rows(item), share(item))
+            shown.advance(rows(item), share(item))
     finally:
-        watch.close()
+        shown.close()
 
 
 class Progress:
@@ -255,9 +255,9 @@ class Progress:
     updates : int or None
         How many updates they make together; None where nobody has counted the rows.
     left_out : int, default 0
-        Rows that each epoch leaves out, which is said.
+        Rows that each epoch leaves out; a line says so.
     before : int, default 0
-        Epochs made before, where a run goes on.
+        Epochs made before, in a resumed run.
     """
 
     def __init__(
@@ -271,7 +271,7 @@ class Progress:
         self._total = updates
         self._shown = 0.0
         if left_out:
-            say(f"each epoch leaves out {left_out} rows (tail='drop')")
+            log(f"each epoch leaves out {left_out} rows (tail='drop')")
         self._bar = bar(total=updates, unit=" updates", leave=True)
         self._describe()
 
@@ -294,7 +294,7 @@ class Progress:
                 return False
             share = self._updates / self._total if self._total else None
             updates = f"{self._updates:,}" + (f"/{self._total:,}" if self._total else "")
-            say(
+            log(
                 f"epoch {self._done + 1}/{self.epochs}  update {updates}  batch loss "
                 f"{float(loss):.4g}  {self._pace.text(self._rows, share)}"
             )
@@ -310,7 +310,7 @@ class Progress:
         return shows
 
     def epoch(self, values: Mapping[str, float]) -> None:
-        """Count an epoch and show what it came to."""
+        """Count an epoch and show its results."""
         self._done += 1
         if self._total is None:
             # The first epoch has counted the rows.
@@ -324,7 +324,7 @@ class Progress:
             self._describe()
         elif self._done % self._every == 0 or self._done in (self._first, self.epochs):
             seconds = clock() - self._pace.started
-            say(f"epoch {self._done}/{self.epochs}  {text}  {seconds:.1f} s")
+            log(f"epoch {self._done}/{self.epochs}  {text}  {seconds:.1f} s")
 
     def close(self) -> None:
         """Leave the bar as it is and end its line."""

@@ -57,8 +57,8 @@ LOADED = {
         *("objective", "parameters", "sequential"),
     },
     "optim": {
-        *("gradient_transforms", "schedules", "updaters", "updaters.adam", "updaters.adaptive"),
-        *("updaters.base", "updaters.names", "updaters.sgd"),
+        *("accumulation", "gradient_transforms", "schedules", "updaters", "updaters.adam"),
+        *("updaters.adaptive", "updaters.base", "updaters.names", "updaters.sgd"),
     },
     "storage": {"atomic_files", "describe", "npz"},
     "training": {

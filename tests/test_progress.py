@@ -253,8 +253,8 @@ def test_no_stderr_ends_a_pass_a_race_or_a_line(monkeypatch, make):
     with monkeypatch.context() as patch:
         patch.setattr("minigd.progress.clock", Ticking(7.0))
         patch.setattr("sys.stderr", make())
-        progress.say("η ← 0.1 · Łódź \udc80")
-        assert list(progress.watched([(x,), (x,)], "Łódź", 80)) == [(x,), (x,)]
+        progress.log("η ← 0.1 · Łódź \udc80")
+        assert list(progress.with_progress([(x,), (x,)], "Łódź", 80)) == [(x,), (x,)]
         options = {"seconds": 0.01, "rates": [0.01], "seeds": 1, "progress": True}
         assert gd.race(build, (x, x[:, 0]), [None], **options).curves
 
@@ -293,14 +293,14 @@ def test_a_warning_that_is_made_an_error_is_one():
 def test_a_ctrl_c_while_a_line_is_written_is_still_one(monkeypatch):
     monkeypatch.setattr("sys.stderr", Faulty(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
-        progress.say("line")
+        progress.log("line")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437", "koi8-r", "shift-jis", "utf-8"])
 def test_a_line_is_shown_in_any_encoding(monkeypatch, encoding):
     stream = of_encoding(encoding)
     monkeypatch.setattr("sys.stderr", stream)
-    progress.say("loss Ł x̂ ⊙ Σᵢ 0.5")
+    progress.log("loss Ł x̂ ⊙ Σᵢ 0.5")
     shown = stream.buffer.getvalue().decode(encoding)
     assert shown.startswith("loss ")
     assert shown.endswith(" 0.5\n")
@@ -346,7 +346,7 @@ def test_where_the_encoding_has_all_signs_nothing_is_spelled_out(monkeypatch):
 def test_lines_come_after_ten_seconds_and_at_growing_intervals(monkeypatch, capsys):
     clock = Ticking(0.0)
     monkeypatch.setattr("minigd.progress.clock", clock)
-    watch = progress.Watch("reading", 1000)
+    watch = progress.RowProgress("reading", 1000)
     seen = []
     for second in range(1, 1001):
         clock.now = float(second)
@@ -359,8 +359,8 @@ def test_lines_come_after_ten_seconds_and_at_growing_intervals(monkeypatch, caps
 def test_a_line_says_how_fast_it_goes_and_how_long_it_will_take(monkeypatch, capsys):
     clock = Ticking(0.0)
     monkeypatch.setattr("minigd.progress.clock", clock)
-    known = progress.Watch("known", 4000)
-    estimated, unknown = progress.Watch("by share"), progress.Watch("unknown")
+    known = progress.RowProgress("known", 4000)
+    estimated, unknown = progress.RowProgress("by share"), progress.RowProgress("unknown")
     clock.now = 10.0
     known.advance(1000)
     estimated.advance(1000, 0.25)
@@ -540,8 +540,14 @@ def test_a_pass_gives_what_it_was_given_and_ends_it_when_it_is_left(monkeypatch)
         finally:
             ended.append(True)
 
-    assert list(progress.watched(numbers(), "numbers", 5, rows=lambda item: 1)) == [0, 1, 2, 3, 4]
-    some = progress.watched(numbers(), "numbers", 5, rows=lambda item: 1)
+    assert list(progress.with_progress(numbers(), "numbers", 5, rows=lambda item: 1)) == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
+    some = progress.with_progress(numbers(), "numbers", 5, rows=lambda item: 1)
     assert next(some) == 0
     some.close()
     assert ended == [True, True]

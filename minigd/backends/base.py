@@ -1,6 +1,6 @@
 """Where every array lives: the backend object, and NumPy's on the CPU.
 
-A model is given one backend at construction and hands it down; nothing else asks which it is.
+A model is given one backend at construction and hands it down; nothing else depends on which it is.
 """
 
 import sys
@@ -51,7 +51,7 @@ class Backend:
     xp: Any = np
     reads_are_free = True
     out_of_memory: tuple[type[Exception], ...] = ()
-    """What is raised where an array does not fit, and is said in other words."""
+    """What is raised where an array does not fit, and is replaced by a clearer error."""
 
     def holds(self, x: object) -> bool:
         """Tell whether `x` is an array of this backend."""
@@ -75,7 +75,7 @@ class Backend:
             return x
         if isinstance(x, np.ma.MaskedArray):
             raise DataError(
-                f"{what} is a masked array, and what its mask hides would be seen: use "
+                f"{what} is a masked array, and its masked values would be used: use "
                 f"{what}.filled(...), or only the rows without a mask"
             )
         if _is_on_device(x):
@@ -124,7 +124,7 @@ class Backend:
             return out
         if out is None:
             return np.take(x, index, axis=0)
-        # With `out`, NumPy checks indices by way of a copy, unless it is told to clip them; only
+        # With `out`, NumPy checks indices by way of a copy, unless it clips them; only
         # the trainer gathers in place, and its indices come from a permutation.
         return np.take(x, index, axis=0, out=out, mode="clip")
 
@@ -256,7 +256,7 @@ class Backend:
         return value.astype("float64")
 
     def synchronize(self) -> None:
-        """Wait until all that was given to the device is done."""
+        """Wait until the device has done all of its work."""
 
     def free_bytes(self) -> int:
         """Return how much memory is free for arrays; as much as is wanted, where nobody counts."""
@@ -347,7 +347,7 @@ def get_backend(
     if isinstance(which, str) and which == "cupy":
         return _on_gpu(device_budget=device_budget, tf32=tf32)
     if device_budget is not None or tf32:
-        raise ValueError(f"device_budget and tf32 are choices for 'cupy', not for {which!r}")
+        raise ValueError(f"device_budget and tf32 are options of 'cupy', not of {which!r}")
     if isinstance(which, Backend):
         return which
     if isinstance(which, str) and which == "numpy":
@@ -385,9 +385,9 @@ def numbers(x: Array, what: str) -> Array:
             since = f"numpy.subtract({what}, numpy.min({what}))"
             advice = f"`{since} / numpy.timedelta64(1, 's')` makes seconds of times"
         elif x.dtype.kind == "c":
-            advice = f"leave out what is imaginary, `numpy.real({what})`"
+            advice = f"keep the real part, `numpy.real({what})`"
         elif x.size and all(isinstance(item, Number) for item in x.flat):
-            advice = f"`numpy.asarray({what}, dtype='float64')` makes numbers of such objects"
+            advice = f"`numpy.asarray({what}, dtype='float64')` makes numbers of these objects"
         raise DataError(
             f"{what} must hold numbers, but its dtype is {x.dtype} (the first value is {given}): "
             f"{advice}"

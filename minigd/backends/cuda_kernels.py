@@ -72,7 +72,7 @@ class Form(NamedTuple):
     kind : {"T", "long long", "unsigned long long"}
         Its type in C; T is a real dtype, that of the first.
     place : {"each", "row", "column"}
-        It holds a number for each of the first's; or one a row, in shape (n, 1); or one a column,
+        It holds a number for each of the first's; one per row, in shape (n, 1); or one per column,
         in shape (K,).
     """
 
@@ -270,7 +270,7 @@ class Program:
         results = formula(*self.inputs, **{name: Constant(name) for name in constants})
         results = results if isinstance(results, tuple) else (results,)
         if not all(isinstance(s, Symbol) and s.kind == self.kind != "long long" for s in results):
-            raise NotTraced("a result that is no array of numbers")
+            raise NotTraced("a result that is not an array of numbers")
         # An input is read where it lies, and another result may be stored there first.
         self.results = tuple([s if s.text else self.line(s.name, s.kind, (s,)) for s in results])
         self.by_row = any(s.level for s in self.results)

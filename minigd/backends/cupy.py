@@ -36,7 +36,7 @@ class CupyBackend(Backend):
         If CuPy is not installed, no GPU is there, or its driver is missing or too old: each its own
         message.
     ValueError
-        If the budget is no size.
+        If the budget is not a size.
     """
 
     name = "cupy"
@@ -140,7 +140,9 @@ def size_in_bytes(size: int | str) -> int:
     except ValueError:
         value = -1
     if value < 0:
-        raise ValueError(f"{size!r} is no size in bytes, such as 2_000_000_000, '2GB' or '500MiB'")
+        raise ValueError(
+            f"invalid size {size!r}: expected bytes, 2_000_000_000, or text such as '2GB'"
+        )
     return value
 
 
@@ -171,9 +173,9 @@ def _import_cupy() -> Any:
                 Remedy("the CuPy of an older CUDA, `pip install cupy-cuda12x`"),
                 _ON_THE_CPU,
             ) from error
-        raise MissingBackend(f"{installed} is there ({error})", _ON_THE_CPU) from error
+        raise MissingBackend(f"{installed} was found ({error})", _ON_THE_CPU) from error
     if devices == 0:
-        raise MissingBackend(f"{installed} is there", _ON_THE_CPU)
+        raise MissingBackend(f"{installed} was found", _ON_THE_CPU)
     return cupy
 
 

@@ -4,16 +4,19 @@ A frame says which column is which. minigd goes by position, as scikit-learn doe
 would pair other columns, or other rows, than the names do.
 """
 
+import datetime
 import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from numbers import Integral, Number
+from decimal import Decimal
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
 from minigd.errors import DataError
+from minigd.types import Array
 
 
 def plain(x: Any, what: str) -> Any:
@@ -21,18 +24,13 @@ def plain(x: Any, what: str) -> Any:
 
     Truth values are 0 and 1, and a missing value is NaN. Whole numbers stay whole numbers, where
     all columns are and none is missing.
-
-    Raises
-    ------
-    DataError
-        If a column holds no numbers; it names all such columns.
     """
     if not is_pandas(x):
         return x
     if not hasattr(x, "iloc"):  # an array of a dtype of pandas' own, or an index
         x = sys.modules["pandas"].Series(x)
     dtypes = list(x.dtypes) if x.ndim == 2 else [x.dtype]
-    bad = [j for j, dtype in enumerate(dtypes) if getattr(dtype, "kind", "O") not in "biuf"]
+    bad = [j for j, dtype in enumerate(dtypes) if _kind_of_dtype(dtype) != "number"]
     if bad:
         raise DataError(_refusal(x, [_column(x, j) for j in bad], what))
     own = [j for j, dtype in enumerate(dtypes) if not isinstance(dtype, np.dtype)]
@@ -61,51 +59,73 @@ def _numpy_dtype(column: Any) -> np.dtype[Any]:
 
 
 def _refusal(x: Any, bad: list[Any], what: str) -> str:
-    """Return what is said of columns without numbers, the first one's kind with its remedy."""
-    first, kind = bad[0], _kind(bad[0])
-    alike = [column.name for column in bad if _kind(column) == kind]
+    """Return words about columns without numbers, the first one's kind with its remedy."""
+    first, kind = bad[0], column_kind(bad[0])[0]
+    alike = [column.name for column in bad if column_kind(column)[0] == kind]
     one = what if x.ndim == 1 else f"{what}[{first.name!r}]"
-    nouns = {
-        "text": "text and categories",
-        "time": "times",
-        "span": "durations",
-        "number": "objects",
+    dummies = f"pandas.get_dummies({what}, columns={alike})"
+    if what == "y":
+        dummies = f"classes, y = numpy.unique({one}, return_inverse=True)"
+    ways = {
+        "text": ("text and categories", dummies),
+        "time": ("times", f"({one} - {one}.min()).dt.total_seconds()"),
+        "span": ("durations", f"{one}.dt.total_seconds()"),
+        "objects": ("objects", f"{one}.astype('float64')"),
     }
-    remedies = {
-        "text": f"pandas.get_dummies({what}, columns={alike})",
-        "time": f"({one} - {one}.min()).dt.total_seconds()",
-        "span": f"{one}.dt.total_seconds()",
-        "number": f"{one}.astype('float64')",
-    }
-    if what == "y" and kind == "text":
-        remedies["text"] = f"classes, y = numpy.unique({one}, return_inverse=True)"
     advice = []
-    if kind in remedies:
-        noun = nouns.get(kind, "text and categories")
-        advice = [f"encode {noun} as numbers first, `{remedies[kind]}`"]
+    if kind in ways and (kind != "objects" or _become_floats(first)):
+        advice = ["encode {} as numbers first, `{}`".format(*ways[kind])]
     if x.ndim == 2 and len(bad) < x.shape[1]:
         names = [column.name for column in bad]
-        advice.append(f"leave out what holds no numbers, `{what}.drop(columns={names})`")
+        advice.append(f"drop the columns without numbers, `{what}.drop(columns={names})`")
     advice = advice or ["each row needs numbers there"]
     which = f", and its column {first.name!r} is" if x.ndim == 2 or first.name else ", but is"
     return f"{what} must hold numbers{which} {first.dtype}: {', or '.join(advice)}"
 
 
-def _kind(column: Any) -> str:
-    """Return what a column without numbers holds: text, time, span, number (objects), or other."""
-    kind = {"M": "time", "m": "span", "c": "other"}.get(getattr(column.dtype, "kind", "O"))
+def _become_floats(column: Any) -> bool:
+    try:
+        return bool(column.astype("float64").notna().any())
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+NUMBERS = (Real, Decimal, np.bool_, datetime.timedelta)
+"""What may be in a column of objects that are numbers."""
+
+_CELLS = (str, *NUMBERS, datetime.date, datetime.time)
+
+
+def column_kind(column: Any) -> tuple[str, Any]:
+    """Return what a column of a frame holds, and the first value that no table takes, or None.
+
+    ``"number"``, ``"span"`` and ``"time"`` are the dtypes of numbers, durations and times;
+    ``"objects"`` are numbers, or none at all, in another dtype; ``"text"`` is text, and what is
+    written as text: categories, and dates and numbers among texts. All else is ``"other"``.
+
+    >>> import pandas as pd
+    >>> [column_kind(pd.Series(values)) for values in ([1, 2], [1, "a"], [[1], "a"])]
+    [('number', None), ('text', None), ('other', [1])]
+    """
+    kind = _kind_of_dtype(column.dtype)
     if kind is not None:
-        return kind
-    values = column.dropna()
-    if len(values) and (isinstance(values.iloc[0], str) or hasattr(column, "cat")):
+        return kind, None
+    categories = getattr(column.dtype, "categories", None)
+    known = column.dropna() if categories is None else categories
+    for value in known:
+        if not isinstance(value, _CELLS):
+            return "other" if categories is None else "text", value
+    objects = categories is None and all(isinstance(value, NUMBERS) for value in known)
+    return "objects" if objects else "text", None
+
+
+def _kind_of_dtype(dtype: Any) -> str | None:
+    """Return what a dtype holds, or None where its values decide."""
+    if str(dtype) in ("str", "string"):
         return "text"
-    if len(values) and isinstance(values.iloc[0], Number):
-        try:
-            column.astype("float64")
-        except (TypeError, ValueError):
-            return "other"
-        return "number"
-    return "other"
+    return {"M": "time", "m": "span", **dict.fromkeys("biuf", "number")}.get(
+        getattr(dtype, "kind", "O")
+    )
 
 
 def listed(x: Any, what: str) -> Any:
@@ -115,11 +135,6 @@ def listed(x: Any, what: str) -> Any:
 
     >>> listed([2**63 + 1, 1], "y")
     array([9223372036854775809,                   1], dtype=uint64)
-
-    Raises
-    ------
-    DataError
-        If no dtype holds all of them.
     """
     array = np.asarray(x)
     if array.dtype not in (np.float64, object) or not isinstance(x, list | tuple):
@@ -129,13 +144,53 @@ def listed(x: Any, what: str) -> Any:
         return array
     if array.dtype == np.float64 and abs(array).max() < 2**63:
         return array
-    try:
-        return np.array(x, dtype="uint64")
-    except OverflowError:
+    low, high = min(items), max(items)
+    dtype = whole_dtype(low, high)
+    if dtype is None:
         raise DataError(
-            f"{what} holds whole numbers from {min(items)} to {max(items)}, and no dtype holds "
+            f"{what} holds whole numbers from {low} to {high}, and no dtype holds "
             "both exactly: subtract a number near them first"
-        ) from None
+        )
+    return np.array(x, dtype)
+
+
+MOST_EXACT = 2.0**53
+"""From here on not every whole number is a float64."""
+
+
+def whole_dtype(low: int, high: int) -> str | None:
+    """Return the dtype of whole numbers that holds two of them, or None.
+
+    >>> whole_dtype(-1, 2**63 - 1), whole_dtype(0, 2**63), whole_dtype(-1, 2**63)
+    ('int64', 'uint64', None)
+    """
+    limits = {dtype: np.iinfo(dtype) for dtype in ("int64", "uint64")}
+    return next((d for d, can in limits.items() if can.min <= low and high <= can.max), None)
+
+
+def are_whole(values: Array) -> Array:
+    """Tell which numbers are whole, and have all of their digits.
+
+    >>> are_whole(np.array([1.0, 0.5, 2.0**53, np.inf])).tolist()
+    [True, False, False, False]
+    """
+    if values.dtype.kind == "O":
+        return np.array([isinstance(value, Integral) for value in values], dtype=bool)
+    if values.dtype.kind != "f":
+        return np.ones(values.shape, dtype=bool)
+    return (values == np.rint(values)) & (abs(values) < MOST_EXACT)
+
+
+def as_whole(values: Array) -> Array:
+    """Return numbers in a dtype of whole numbers, or Python's own; as they are if some are not.
+
+    >>> as_whole(np.array([1.0, 2.0])), as_whole(np.array([1.0, 0.5]))
+    (array([1, 2]), array([1. , 0.5]))
+    """
+    if values.dtype.kind in "iu" or not len(values) or not are_whole(values).all():
+        return values
+    wide = values.dtype.kind == "O"
+    return values.astype((whole_dtype(values.min(), values.max()) or object) if wide else np.int64)
 
 
 # Columns ------------------------------------------------------------------------------------------
@@ -162,18 +217,7 @@ def check_names(
     An array has no names, and neither has a frame that pandas numbered, whose columns are 0, 1, …
     in this order: both go by position.
 
-    Parameters
-    ----------
-    given, fitted : sequence of str, or None
-    what : str, default "X"
-        What to call the rows in the error.
-    frame : bool, default True
-        Whether they are a frame, whose columns can be chosen.
-
-    Raises
-    ------
-    DataError
-        Naming the columns that are missing, or not known, or the first one out of its place.
+    `frame` says whether they are a frame's, whose columns can be chosen; `what` is what to call it.
 
     Examples
     --------
@@ -275,10 +319,6 @@ def check_rows_alike(x: Any, y: Any = None, sample_weight: Any = None) -> None:
 
     Rows are paired by position. Other labels say nothing against it: those of x are new ones after
     a scaler and `reset_index`, and a target of the next day has the next day's.
-
-    Raises
-    ------
-    DataError
 
     Examples
     --------

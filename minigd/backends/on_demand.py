@@ -45,7 +45,7 @@ def optional(module: str, use: str) -> Any:
 
 
 def missing(module: str, use: str, error: ImportError | None = None) -> str:
-    """Return what to say where an optional package can't be imported, for that reason.
+    """Return the message for an optional package that can't be imported, for that reason.
 
     >>> missing("numba", "fast=True")
     'Numba is not installed, and fast=True needs it: `pip install numba`'

@@ -9,21 +9,21 @@ from minigd.types import Array
 
 
 class Workspace:
-    """Arrays to write into: fresh ones, or the same ones again while they are `lent`.
+    """Arrays to write into: fresh ones, or the same ones again while `thread` is set.
 
     A public call returns memory of its own, so it works on fresh arrays. The trainer alone reuses
-    them: one array a name, as long as the largest batch so far, of which a batch of n rows gets the
+    them: one array per name, as long as the largest batch so far; a batch of n rows gets the
     first n. The numbers are the same either way.
 
     Attributes
     ----------
-    lent : int or None
+    thread : int or None
         The thread that reuses the arrays now; a call from another one gets fresh ones.
     """
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        self.lent: int | None = None
+        self.thread: int | None = None
         self._arrays: dict[tuple[object, ...], Array] = {}
 
     def empty(
@@ -31,7 +31,7 @@ class Workspace:
     ) -> Array:
         """Return an array to write into; `shape[0]` is the number of rows."""
         backend = self.backend if backend is None else backend
-        if self.lent is None or self.lent != threading.get_ident():
+        if self.thread is None or self.thread != threading.get_ident():
             return backend.empty(shape, dtype)
         key = (name, shape[1:], dtype, backend.name)
         array = self._arrays.get(key)

@@ -14,7 +14,7 @@ from minigd.backends.base import Backend, backend_of, get_backend
 from minigd.checks.passes import from_epochs
 from minigd.data.batches import Batches
 from minigd.data.row_weights import drop_zero_weights
-from minigd.errors import check_integer
+from minigd.errors import check_integer, given_once
 from minigd.execution.fusion import fuse
 from minigd.nn.losses import Loss
 from minigd.nn.objective import Objective
@@ -28,7 +28,7 @@ backends may differ by."""
 
 
 class Difference(NamedTuple):
-    """What a part of a step came to on both backends, at its largest difference.
+    """The largest difference of a part of a step between both backends.
 
     `size` is relative to the largest number of the array; `allowed` is what rounding explains.
     """
@@ -85,8 +85,9 @@ def compare_backends(
     steps: int = 10,
     *,
     loss: str | Loss | None = None,
-    updater: str | Updater = "adam",
+    updater: str | Updater | None = None,
     backend: str | Backend = "cupy",
+    optimizer: str | Updater | None = None,
 ) -> Comparison:
     """Step a model on NumPy and on another backend, and return where they first differ.
 
@@ -110,6 +111,8 @@ def compare_backends(
     updater : str or Updater, default "adam"
     backend : str or Backend, default "cupy"
         What is compared with NumPy.
+    optimizer : str or Updater, optional
+        Another name for `updater`.
 
     Returns
     -------
@@ -131,6 +134,7 @@ def compare_backends(
     >>> print(gd.compare_backends(model, batches, 3, loss="mse", backend="numpy"))
     the backends agree over 3 steps; the largest difference is step 1, forward of dense1: 0 of ...
     """
+    updater = given_once("updater", updater, "optimizer", optimizer, "adam")
     steps = check_integer("steps", steps)
     loss = model.loss if loss is None else loss
     if loss is None:
@@ -159,7 +163,7 @@ class _Side:
         self.updater.reset()
         self.fused = fuse(self.objective)
 
-    def bring(self, x: Array) -> Array:
+    def asarray(self, x: Array) -> Array:
         """Return an array of either side on this one."""
         return self.backend.asarray(backend_of(x).to_numpy(x))
 
@@ -168,13 +172,13 @@ def _differences(one: _Side, other: _Side, batches: Batches, steps: int) -> Iter
     """Make steps on both sides, and yield the difference of each part."""
     for step, batch in enumerate(from_epochs(batches, steps), 1):
         _, x, y = drop_zero_weights(batch.weight, batch.x, batch.y)
-        other.model.flat_params[...] = other.bring(one.model.flat_params)
-        x, y = one.model.convert(one.bring(x), "x"), one.bring(y)
+        other.model.flat_params[...] = other.asarray(one.model.flat_params)
+        x, y = one.model.convert(one.asarray(x), "x"), one.asarray(y)
         yield from _pass(step, one, other, x, y, fused=False)
         if not other.backend.reads_are_free:
             # A trainer on a GPU has these in the place of the layers.
             yield from _pass(step, one, other, x, y, fused=True)
-        other.model.flat_grads[...] = other.bring(one.model.flat_grads)
+        other.model.flat_grads[...] = other.asarray(one.model.flat_grads)
         for side in (one, other):
             side.updater.update(side.model)
         part = f"the update by {type(one.updater).__name__}"
@@ -198,14 +202,14 @@ def _pass(
     for layer, twin in layers:
         if layer.draws:
             layer.passes = twin.passes = step
-        y_one, y_other = layer.forward(x, True), twin.forward(other.bring(x), True)
+        y_one, y_other = layer.forward(x, True), twin.forward(other.asarray(x), True)
         yield between(f"forward of {layer.name}", y_one, y_other, layer.n_in)
         x = y_one
     values = []
     for side, objective in zip((one, other), objectives, strict=True):
         objective.loss.backend = side.backend
-        targets = objective.targets(side.bring(y))
-        values.append(objective.loss.mean(side.bring(x), targets))
+        targets = objective.targets(side.asarray(y))
+        values.append(objective.loss.mean(side.asarray(x), targets))
     yield between("the loss", values[0], values[1], n)
     dy, dy_other = (objective.loss.backward() for objective in objectives)
     yield between("the gradient of the loss", dy, dy_other, dy.shape[1])
@@ -214,7 +218,7 @@ def _pass(
         layer, twin = layers[i]
         layer.wants_dx = twin.wants_dx = i > first
         # Brought over first: a fused layer writes over what it is given.
-        dy_other = other.bring(dy)
+        dy_other = other.asarray(dy)
         dx, dx_other = layer.backward(dy), twin.backward(dy_other)
         for name in layer.params:
             part = f"the gradient of {layer.name}.{name}"

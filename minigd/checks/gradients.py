@@ -58,24 +58,24 @@ _LAYER = 6
 
 def _gradients(setup: Setup) -> dict[str, Array]:
     """Return what `backward` gives; that of x is per example, hence divided by n here."""
-    _meet_another_batch(setup)
+    _poison_caches(setup)
     setup.value(setup.x)
     setup.backward()
     alone = {k: g.copy() for k, g in setup.model.grads.items()}
-    _meet_another_batch(setup)
+    _poison_caches(setup)
     setup.value(setup.x)
     dx = setup.backward(input_gradient=True)
     assert dx is not None
     for name, gradient in setup.model.grads.items():
         if not np.allclose(gradient, alone[name], rtol=1e-12, atol=0, equal_nan=True):
             raise GradientError(
-                f"{name}: backward gives another gradient where the input's is not wanted "
+                f"{name}: backward gives a different gradient where the input's is not needed "
                 "(wants_dx is False)"
             )
     return {**{k: g.copy() for k, g in setup.model.grads.items()}, "x": dx / len(setup.x)}
 
 
-def _meet_another_batch(setup: Setup) -> None:
+def _poison_caches(setup: Setup) -> None:
     """Make whatever is remembered, in layers, in the loss and in the gradients, wrong."""
     # A pass over other numbers shows a layer or a loss that keeps what it was given before,
     # and rubbish in the gradients a layer that adds to them instead of writing them.
@@ -283,13 +283,13 @@ def _check_layer(
             raise
         for name, share in found.items():
             errors[name] = max(share, errors.get(name, 0.0))
-    # A layer may have moved its parameters by itself, which is against a rule of its own.
+    # A layer may have moved its parameters on its own, which is against a rule of its own.
     model.flat_params = before
     return errors, check_rules(model, x, dy, tolerance or 0.0)
 
 
 def _raise_if_stale(setup: Setup, error: Exception) -> None:
-    """Say so where a new layer takes a batch that fails in one that has seen another size."""
+    """Refuse a layer that fails on a batch only after one of another size."""
     try:
         _gradients(setup.copied())
     except Exception:  # it fails for another reason, which the error itself tells
@@ -338,7 +338,7 @@ def _diagnosis_of(setup: Setup, message: str) -> str | None:
 def _compare_by(
     setup: Setup, method: Method, tolerance: float | None, seed: int
 ) -> dict[str, float]:
-    _meet_another_batch(setup)
+    _poison_caches(setup)
     with np.errstate(all="ignore"):
         value = float(setup.value(setup.x))
     if not math.isfinite(value):
@@ -473,6 +473,6 @@ def _report(
     return (
         f"{name}: backward disagrees with the {how}. Worst at [{index}]: backward gave {own:.12g}, "
         f"the {how} {numeric:.12g}; absolute error {abs(own - numeric):.3g}, relative error "
-        f"{abs(own - numeric) / max(abs(numeric), 1e-300):.3g}; {share:.3g} of the largest entry, "
-        f"of which {allowed:g} is allowed (batch of shape {setup.x.shape}){hint}"
+        f"{abs(own - numeric) / max(abs(numeric), 1e-300):.3g}; off by {share:.3g} of the largest "
+        f"entry (allowed: {allowed:g}; batch of shape {setup.x.shape}){hint}"
     )

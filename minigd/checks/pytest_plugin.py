@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from minigd.checks.layer_rules import LayerWarning
-from minigd.checks.user_file import check_thing, things_in
+from minigd.checks.user_file import check_layer_or_loss, layers_and_losses_in
 from minigd.errors import GradientError
 from minigd_pytest import check_layer, pytest_addoption
 
@@ -48,7 +48,7 @@ class LayerFile(pytest.File):
     def collect(self) -> Iterator[pytest.Item]:
         """Yield a test for each of them."""
         try:
-            found = things_in(self.path)
+            found = layers_and_losses_in(self.path)
         except (OSError, ValueError) as error:
             raise self.CollectError(str(error)) from error
         for name, thing in found:
@@ -64,7 +64,7 @@ class LayerItem(pytest.Item):
 
     def runtest(self) -> None:
         """Check it, and warn of what may be meant."""
-        verdict = check_thing(self.name, self.thing)
+        verdict = check_layer_or_loss(self.name, self.thing)
         for note in verdict.notes:
             warnings.warn(f"{self.name}: {note}", LayerWarning, stacklevel=1)
         if verdict.error is not None:

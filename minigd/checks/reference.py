@@ -1,4 +1,4 @@
-"""The naive twin of each fast piece: loops over examples, a line a formula, nothing reused.
+"""The naive twin of each fast piece: loops over examples, one line per formula, nothing reused.
 
 Tests take these as the truth, and the first notebook starts from them; use the engine to train.
 """
@@ -78,7 +78,7 @@ def batch_norm(x: Array, gamma: Array, beta: Array, epsilon: float = 1e-5) -> Ar
 def batch_norm_backward(
     x: Array, gamma: Array, dy: Array, epsilon: float = 1e-5
 ) -> tuple[Array, Array, Array]:
-    """Return dγ, dβ and dx, where each row of x is felt by each row of y, through μ and σ².
+    """Return dγ, dβ and dx, where each row of x changes each row of y, through μ and σ².
 
     One pair of rows at a time, with ∂μ/∂x_i = 1/n, ∂σ²/∂x_i = 2 (x_i − μ) / n and the chain rule;
     row i of dx is Σ_k dy_k ∂y_k/∂x_i, which is n ∂L/∂x_i for the mean L of the rows' losses.

@@ -1,4 +1,4 @@
-"""The check of a file of one's own: each layer and loss in it, on random rows, gets a verdict.
+"""The check of a user's file: each layer and loss in it, on random rows, gets a verdict.
 
 It is the work behind ``minigd check mylayer.py`` and the pytest plugin.
 """
@@ -20,7 +20,7 @@ from minigd import formulas
 from minigd.checks.gradients import check_gradients, check_layer
 from minigd.checks.layer_rules import LayerWarning
 from minigd.checks.layer_rules.inner import model_of, no_inner_layers
-from minigd.checks.layer_rules.parts import Same
+from minigd.checks.layer_rules.parts import Identity
 from minigd.checks.passes import new_loss
 from minigd.data.batches import Batches
 from minigd.errors import GradientError, PerExampleError, ShapeError
@@ -118,10 +118,10 @@ def check_file(path: str | os.PathLike[str]) -> list[Verdict]:
     ...         print(verdict)
     Double: wrong. It looks like: a constant factor of 0.25
     """
-    return [check_thing(name, thing) for name, thing in things_in(path)]
+    return [check_layer_or_loss(name, thing) for name, thing in layers_and_losses_in(path)]
 
 
-def things_in(path: str | os.PathLike[str]) -> list[tuple[str, Any]]:
+def layers_and_losses_in(path: str | os.PathLike[str]) -> list[tuple[str, Any]]:
     """Return what there is to check in a file by name: an example, or a class to be made."""
     module = _load(Path(path))
     examples = getattr(module, "examples", [])
@@ -129,7 +129,7 @@ def things_in(path: str | os.PathLike[str]) -> list[tuple[str, Any]]:
         isinstance(example, Layer | Loss) for example in examples
     ):
         raise ValueError(
-            f"examples in {path} must be a list of layers and losses, [MyLayer(3)], and it is "
+            f"examples in {path} must be a list of layers and losses, [MyLayer(3)], not "
             f"{examples!r}"
         )
     found = [(repr(example), example) for example in examples]
@@ -147,7 +147,7 @@ def _load(path: Path) -> ModuleType:
     name, folder = f"_minigd_check_{path.stem}", str(path.resolve().parent)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"{path} is no file of Python: its name must end in .py")
+        raise ValueError(f"{path} is not a Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.insert(0, folder)
@@ -178,12 +178,12 @@ def _own_classes(module: ModuleType) -> Iterator[type[Layer] | type[Loss]]:
 
 def _is_unfinished(kind: type[Layer] | type[Loss]) -> bool:
     """Tell whether a class lacks what its subclasses bring."""
-    verdict = check_thing(kind.__name__, kind)
+    verdict = check_layer_or_loss(kind.__name__, kind)
     lacks = (NotImplementedError, AttributeError)
     return isinstance(verdict.error, lacks) or not verdict.checked
 
 
-def check_thing(name: str, thing: Any) -> Verdict:
+def check_layer_or_loss(name: str, thing: Any) -> Verdict:
     """Check a layer or a loss, or a class of one, and return what came of it."""
     if isinstance(thing, type):
         try:
@@ -245,7 +245,7 @@ def _rows(n: int, width: int) -> list[Array]:
 def _check_a_loss(loss: Loss) -> None:
     """Check a loss in each width that it takes, with and without weights of rows."""
     taken = False
-    # Of one output a cross-entropy of classes has nothing to say, unless it takes no other.
+    # Of one output a cross-entropy of classes teaches nothing, unless it takes no other.
     for width in WIDTHS:
         if width == 1 and taken:
             break
@@ -253,7 +253,7 @@ def _check_a_loss(loss: Loss) -> None:
             pair = _pair(loss, n, width)
             if pair is not None:
                 taken = True
-                model = Sequential([Same()], width, dtype="float64")
+                model = Sequential([Identity()], width, dtype="float64")
                 check_gradients(model, loss, *pair)
                 check_gradients(model, loss, *pair, np.random.default_rng(n).uniform(0.2, 3.0, n))
     if not taken:

@@ -1,8 +1,8 @@
 """`minigd check`: the layers and losses of a file, a line each."""
 
-from minigd.checks.user_file import check_thing, things_in
+from minigd.checks.user_file import check_layer_or_loss, layers_and_losses_in
 from minigd.cli.output import show
-from minigd.progress import say
+from minigd.progress import log
 
 
 def check(path: str) -> int:
@@ -15,13 +15,13 @@ def check(path: str) -> int:
     2
     """
     try:
-        things = things_in(path)
+        things = layers_and_losses_in(path)
     except (OSError, ValueError) as error:
-        say(f"minigd check: {error}")
+        log(f"minigd check: {error}")
         return 2
     verdicts = []
     for name, thing in things:
-        verdicts.append(check_thing(name, thing))
+        verdicts.append(check_layer_or_loss(name, thing))
         show(str(verdicts[-1]))
     if any(verdict.checked and not verdict.right for verdict in verdicts):
         return 1

@@ -18,7 +18,7 @@ from minigd.insight.plots.axes import COLORS, LINES
 from minigd.nn.layers import Dense, ReLU, Sigmoid, Softmax, Tanh
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import Adam
-from minigd.progress import Watch
+from minigd.progress import RowProgress
 from minigd.training.events import Event
 from minigd.training.history import History
 from minigd.training.trainer import Trainer
@@ -107,18 +107,18 @@ def train(
     trainer = Trainer(model, "binary_crossentropy", Adam(), metrics=["accuracy"])
     batches = Batches(X[:1120], y[:1120], batch_size=batch_size, shuffle=True, seed=0)
 
-    watch = Watch(f"training with {label}", epochs and epochs * 1120)
+    bar = RowProgress(f"training with {label}", epochs and epochs * 1120)
 
     def tick(event: Event) -> None:
         if event.x is not None:
-            watch.advance(len(event.x))
+            bar.advance(len(event.x))
         if seconds is not None and event.name == "epoch":
             if sum(event.trainer.history["seconds"]) >= seconds:
                 event.trainer.stop()
         if updates is not None and event.trainer.updates >= updates:
             event.trainer.stop()
 
-    with contextlib.closing(watch):
+    with contextlib.closing(bar):
         trainer.fit(batches, epochs=epochs or 1_000_000, callbacks=[tick])
     return Run(
         label=label,

@@ -16,7 +16,7 @@ def evaluate(
     """Return how many rows a table has, and loss and metrics over them.
 
     A row with a missing value, or with a category that the model does not know, is left out, which
-    is said on stderr.
+    is printed on stderr.
 
     Parameters
     ----------

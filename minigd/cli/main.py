@@ -1,4 +1,4 @@
-"""The command line, `minigd`. Each command is a thin door to a function of the package.
+"""The command line, `minigd`. Each command is a thin wrapper of a function of the package.
 
 A command is a few lines of a parser here, with an example, and a function that takes its options by
 name. Those that are not given have the defaults of that function.
@@ -14,10 +14,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from minigd.cli.messages import counted, in_shell, message_of, number
+from minigd.cli.messages import counted, in_shell, message_of, number, option
 from minigd.cli.output import discard_unwritten, show
 from minigd.errors import Advised, BackendError
-from minigd.progress import say
+from minigd.progress import log
 from minigd.version import __version__
 
 _FAILURES = (ImportError, OSError, ValueError, FloatingPointError, BackendError, MemoryError)
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_error(str(interrupt) or "interrupted")
         if str(interrupt):
             again = [word for word in arguments if word != "--resume"]
-            say(f"go on with: {shlex.join([*_program(), *again, '--resume'])}")
+            log(f"resume with: {shlex.join([*_program(), *again, '--resume'])}")
         return 130
     finally:
         discard_unwritten()
@@ -104,9 +104,9 @@ def _add_train(commands: Any) -> None:
     add("--epochs", metavar="N", type=_integer,
         help="passes at most (default: 60, more for few rows)")  # fmt: skip
     add("--learning-rate", metavar="R", type=_positive,
-        help="of Adam, at the start (default: 0.002)")  # fmt: skip
-    add("--seed", metavar="N", type=_seed, help="decides all that is drawn")
-    add("--resume", action="store_true", help="go on with a run that Ctrl-C has ended")
+        help="initial learning rate of Adam (default: 0.002)")  # fmt: skip
+    add("--seed", metavar="N", type=_seed, help="seed of the random numbers")
+    add("--resume", action="store_true", help="resume a run that Ctrl-C interrupted")
     add("--out", metavar="FILE", default="model.npz", help="(default: %(default)s)")
 
 
@@ -188,8 +188,8 @@ def _add_race(commands: Any) -> None:
         "race",
         "DATA --target NAME",
         help="race batch sizes against the clock",
-        description="Train with several batch sizes for the same seconds, each with the learning "
-        "rate best for it, and print the time to a loss over rows held out.",
+        description="Train with several batch sizes for the same seconds, each at its best "
+        "learning rate, and print the time each takes to reach a loss on rows held out.",
         example="minigd race homes.csv --target price --batch-sizes 1,100,all",
         run=_race,
     )
@@ -227,7 +227,7 @@ def _add_check(commands: Any) -> None:
         "check",
         "FILE",
         help="check the gradients of the layers and losses in a file",
-        description="Compare each gradient written by hand with a numerical one, and say what a "
+        description="Compare each gradient written by hand with a numerical one, and print what a "
         "wrong one looks like. Exit code 0: all are right; 1: one is wrong; 2: nothing to check.",
         example="minigd check mylayer.py",
         run=_check,
@@ -246,7 +246,7 @@ def _add_demo(commands: Any) -> None:
         commands,
         "demo",
         "[--out FILE]",
-        help="train two networks, print what came of it, and save a picture",
+        help="train two networks, print the results, and save a picture",
         description="Batch size 1 against 100 on Gaussian quantiles; a classifier of handwritten "
         "digits; a picture of the decision boundary. Takes some seconds, downloads nothing.",
         example="minigd demo --out picture.png",
@@ -305,7 +305,7 @@ def _add_network(command: argparse.ArgumentParser) -> None:
     add("--hidden", metavar="N,N", type=_widths,
         help="hidden layers, 0 for none (default: 100,100)")  # fmt: skip
     add("--backend", choices=["numpy", "cupy"], metavar="B",
-        help="numpy or cupy, which is a GPU (default: numpy)")  # fmt: skip
+        help="numpy, or cupy for a GPU (default: numpy)")  # fmt: skip
     _add_reading(command)
 
 
@@ -320,14 +320,15 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group(
         "how the file is written",
         "--columns A,B or a file of names, if it has no header; --separator ';', tab or blanks; "
-        "--na '?' for a missing value, --no-default-na if NA is a value; --skip-lines N at the "
-        "top; --strip . off the end of texts",
+        f"--na '?' for a missing value, {option('keep_default_na')} if NA is a value; "
+        "--skip-lines N at the top; --strip . off the end of texts",
     )
     add = group.add_argument
     add("--columns", type=_columns, help=argparse.SUPPRESS)
     add("--separator", type=_separator, help=argparse.SUPPRESS)
     add("--na", type=_names, action="extend", help=argparse.SUPPRESS)
-    add("--no-default-na", dest="keep_default_na", action="store_false", help=argparse.SUPPRESS)
+    add(option("keep_default_na"), dest="keep_default_na", action="store_false",
+        help=argparse.SUPPRESS)  # fmt: skip
     add("--skip-lines", type=_count, help=argparse.SUPPRESS)
     add("--strip", help=argparse.SUPPRESS)
 
@@ -373,7 +374,7 @@ def _names(text: str) -> tuple[str, ...]:
     try:
         names = next(csv.reader([text], skipinitialspace=True, strict=True), [])
     except csv.Error as error:
-        raise argparse.ArgumentTypeError(f"{text!r} are no names: {error}") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of names: {error}") from error
     return tuple(name.strip() for name in names or [""])
 
 
@@ -436,7 +437,7 @@ def _positive(text: str) -> float:
 
 
 def _print_error(message: str) -> None:
-    say(f"minigd: {' '.join(message.split())}")
+    log(f"minigd: {' '.join(message.split())}")
 
 
 def _show_warning(message: Warning | str, *place: Any, **kind: Any) -> None:

@@ -24,6 +24,15 @@ _OPTIONS = {
 """The options of the commands, by their names in Python."""
 
 
+def option(name: str) -> str:
+    """Return how the shell writes an option that has this name in Python.
+
+    >>> option("skip_lines"), option("keep_default_na")
+    ('--skip-lines', '--no-default-na')
+    """
+    return "--no-default-na" if name == "keep_default_na" else f"--{name.replace('_', '-')}"
+
+
 def in_shell(options: Mapping[str, Any]) -> str | None:
     """Return options as the shell types them; None, if one of them is not offered there.
 
@@ -35,26 +44,16 @@ def in_shell(options: Mapping[str, Any]) -> str | None:
     return " ".join(_typed(name, value) for name, value in options.items())
 
 
-def option_of(name: str) -> str:
-    """Return the option of a name in Python.
-
-    >>> option_of("skip_lines"), option_of("keep_default_na")
-    ('--skip-lines', '--no-default-na')
-    """
-    return f"--{name.replace('_', '-')}".replace("--keep", "--no")
-
-
 def _typed(name: str, value: Any) -> str:
-    option = option_of(name)
     if value is False:
-        return option
+        return option(name)
     if value == [...]:
-        return f"{option} A,B,..."
+        return f"{option(name)} A,B,..."
     if isinstance(value, list):
         value = ",".join(_as_in_a_csv(one) for one in value)
     text = "tab" if value == "\t" else shlex.quote(str(value))
     # What begins with a dash would be another option.
-    return f"{option}={text}" if text.lstrip("'").startswith("-") else f"{option} {text}"
+    return f"{option(name)}{'=' if text.lstrip(chr(39)).startswith('-') else ' '}{text}"
 
 
 def _as_in_a_csv(name: str) -> str:

@@ -35,14 +35,14 @@ make it, or name a file elsewhere
     """
     out = os.fspath(out)
     if not out:
-        raise OSError("'' is no name for a file: name the one to write to")
+        raise OSError("'' is not a file name: name the file to write to")
     for what, path in read.items():
         if os.path.exists(out) and os.path.exists(path) and os.path.samefile(out, path):
             raise OSError(f"{out!r} is the {what} itself, and would be lost: name another file")
     check_writable(out)
     if spare and os.path.exists(out) and os.path.getsize(out) and kind_of(out) in spare:
         raise OSError(
-            f"{out!r} can't be written: it is there already, and is {HOLDS[kind_of(out)]}; name "
+            f"{out!r} can't be written: it exists, and is {HOLDS[kind_of(out)]}; name "
             "another file, or remove it first"
         )
 
@@ -54,7 +54,7 @@ def check_picture(picture: str | os.PathLike[str]) -> None:
     kinds = figure.canvas.get_supported_filetypes().keys() - {"pgf"}
     if _ending(picture) not in kinds:
         raise OSError(
-            f"{os.fspath(picture)!r} is no name for a picture: it must end in .png, .svg, .pdf or "
+            f"{os.fspath(picture)!r} does not name a picture: it must end in .png, .svg, .pdf or "
             f"another of {', '.join(sorted(kinds))}"
         )
     check_output(picture)

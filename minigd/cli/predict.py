@@ -13,7 +13,7 @@ from minigd.cli.paths import check_output
 from minigd.cli.tables import report_dropped
 from minigd.cli.trained import Trained, load
 from minigd.formulas import sigmoid
-from minigd.progress import watched
+from minigd.progress import with_progress
 from minigd.storage.atomic_files import replacing_text
 from minigd.types import Array
 
@@ -57,7 +57,7 @@ def predict(
     with _writer(out) as file:
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(["prediction", *(f"probability_{c}" for c in classes)])
-        for x, _, kept in watched(table.encoded(), "predicting", table.rows):
+        for x, _, kept in with_progress(table.encoded(), "predicting", table.rows):
             cells = _cells(trained, x) if len(x) else iter(())
             done += len(x)
             for known in [True] * len(x) if kept is None else kept.tolist():

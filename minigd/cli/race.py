@@ -18,7 +18,7 @@ from minigd.data.sources.base import Source
 from minigd.insight.race import Race
 from minigd.insight.race import race as between
 from minigd.nn.sequential import Sequential
-from minigd.progress import say, watched
+from minigd.progress import log, with_progress
 
 
 def race(
@@ -54,7 +54,7 @@ def race(
     backend = get_backend(backend)
     table, task, schema = open_for_training(data, reading, target, exclude, task)
     part, held_out = (_in_memory(some) for some in split_for_validation(table))
-    say(f"{counted(part.rows, 'row')} to train on, {held_out.rows:,} held out")
+    log(f"{counted(part.rows, 'row')} to train on, {held_out.rows:,} held out")
     first = build_network(schema, task, hidden, backend)
     adapt_numbers(first, Batches(part, batch_size=1000), schema)
     fitted = {k: v for k, v in first.arrays().items() if k.startswith("buffers/")}
@@ -76,6 +76,6 @@ def race(
 
 
 def _in_memory(source: Source) -> ArraySource:
-    pieces = list(watched(source.chunks(), "reading the rows into memory", source.rows))
+    pieces = list(with_progress(source.chunks(), "reading the rows into memory", source.rows))
     x = np.concatenate([x for x, _ in pieces])
     return ArraySource(x, np.concatenate([y for _, y in pieces if y is not None]))

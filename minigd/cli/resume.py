@@ -1,6 +1,6 @@
-"""Going on with a training that was interrupted, with the options it was begun with.
+"""Resuming a training that was interrupted, with the options it was started with.
 
-What has changed since is said as the shell says it, `--batch-size 64`.
+What has changed since is named as the shell writes it, `--batch-size 64`.
 """
 
 import json
@@ -16,26 +16,26 @@ from minigd.storage.describe import Description, describe
 from minigd.training import checkpoints as runs
 from minigd.training.trainer import Trainer
 
-_SAME = "give the same as then, or start anew without --resume"
+_SAME = "give the same options as before, or start again without --resume"
 
 
 def check_checkpoint(checkpoint: str) -> None:
-    """Refuse to go on from a checkpoint that is not there.
+    """Refuse to resume from a checkpoint that is not there.
 
     >>> check_checkpoint("/no/such/model.npz.checkpoint")
     Traceback (most recent call last):
-    FileNotFoundError: there is no '/no/such/model.npz.checkpoint' of an interrupted run to go on \
-from: start anew without --resume
+    FileNotFoundError: there is no '/no/such/model.npz.checkpoint' of an interrupted run to \
+resume: start again without --resume
     """
     if not os.path.exists(checkpoint):
         raise FileNotFoundError(
-            f"there is no {checkpoint!r} of an interrupted run to go on from: start anew without "
+            f"there is no {checkpoint!r} of an interrupted run to resume: start again without "
             "--resume"
         )
 
 
 def resume_run(checkpoint: str, batches: Batches, model: Sequential, updater: Adam) -> Trainer:
-    """Return the run of a checkpoint, if it was begun with the same options.
+    """Return the run of a checkpoint, if it was started with the same options.
 
     The model and the updater are those of a run that begins; of the model, layers and backend are
     used. The error names each option that is otherwise, and what it was.
@@ -43,11 +43,11 @@ def resume_run(checkpoint: str, batches: Batches, model: Sequential, updater: Ad
     description, _ = npz.read(checkpoint)
     if "run" not in description:
         raise CheckpointError(
-            f"{checkpoint!r} is no checkpoint of a run: start anew without --resume"
+            f"{checkpoint!r} is not a checkpoint of a run: start again without --resume"
         )
     other_table = CheckpointError(
-        f"{checkpoint!r} can't go on: the table is another one, or another --target, --task "
-        f"or --exclude was given, or it is read otherwise; {_SAME}"
+        f"{checkpoint!r} can't be resumed: the table, --target, --task, --exclude or the way "
+        f"the table is read has changed; {_SAME}"
     )
     # Through JSON, as the saved ones went.
     own = json.loads(
@@ -64,18 +64,18 @@ def resume_run(checkpoint: str, batches: Batches, model: Sequential, updater: Ad
         same_table = _table(description) == _table(own)
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{checkpoint!r} is damaged, or was not written by `minigd train`: start anew without "
+            f"{checkpoint!r} is damaged, or was not written by `minigd train`: start again without "
             "--resume"
         ) from error
     if not same_table:
         raise other_table
     others = [
-        f"{option} {now[option]}, and the run was trained with {then[option]}"
+        f"{option} {now[option]}, but the run was trained with {then[option]}"
         for option in now
         if now[option] != then[option]
     ]
     if others:
-        raise CheckpointError(f"{checkpoint!r} can't go on with {'; '.join(others)}: {_SAME}")
+        raise CheckpointError(f"{checkpoint!r} can't be resumed with {'; '.join(others)}: {_SAME}")
     try:
         runs.compare(description["run"]["batches"], own["run"]["batches"])
         same = description["layers"] == own["layers"]
@@ -87,13 +87,13 @@ def resume_run(checkpoint: str, batches: Batches, model: Sequential, updater: Ad
 
 
 def _table(description: Description) -> Any:
-    """Return the print of the table, whichever part of it is held out."""
+    """Return the fingerprint of the table, whichever part of it is held out."""
     data = description["run"]["batches"]["data"]
     return data["of"]
 
 
 def _options(description: Description) -> dict[str, Any]:
-    """Return what options came to, by their names."""
+    """Return the values of options, by their names."""
     widths = [
         layer["arguments"]["units"] for layer in description["layers"] if layer["class"] == "Dense"
     ]

@@ -10,17 +10,18 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from minigd.cli.messages import counted, option_of
+from minigd.cli.messages import counted, in_shell, option
 from minigd.data.sources.csv import CsvSource
-from minigd.data.sources.csv_layout import some_names
+from minigd.data.sources.csv_layout import example_names
 from minigd.data.sources.iterable import IterableSource
 from minigd.data.sources.npy import NpySource
 from minigd.data.sources.parquet import ParquetSource
+from minigd.data.tables.places import AS_VALUES
 from minigd.data.tables.precision import WIDER_MODEL, Rounding
 from minigd.data.tables.remedy import Remedy, TableError
 from minigd.data.tables.schema import MISSING_LEVEL, MissingColumn, Schema
 from minigd.errors import DataError, ShapeError
-from minigd.progress import say, watched
+from minigd.progress import log, with_progress
 from minigd.types import Array
 
 Task: TypeAlias = Literal["classification", "regression"]
@@ -28,7 +29,7 @@ Table: TypeAlias = CsvSource | IterableSource
 
 MOST_CLASSES = 20
 """A target of whole numbers with more different values than this is a quantity, if nothing else is
-said."""
+printed."""
 
 _PIECE = 8192  # rows of a `.npy` file read at a time
 
@@ -90,8 +91,8 @@ def open_table(
     """
     path = os.fspath(data)
     if schema is None:
-        said = (name for name in Reading._fields if getattr(reading, name) != getattr(USUAL, name))
-        check_reading(path, said)
+        given = (name for name in Reading._fields if getattr(reading, name) != getattr(USUAL, name))
+        check_reading(path, given)
     is_array = path.endswith(".npy")
     beside = target if is_array and target is not None and target.endswith(".npy") else None
     named = target if beside is None else name_of(beside)
@@ -111,7 +112,7 @@ def open_table(
             return IterableSource(pieces, name=path, **chosen)
         except MissingColumn as error:
             if reading.columns is None:
-                options = {"columns": some_names(len(pieces.names))}
+                options = {"columns": example_names(len(pieces.names))}
                 error.args += (Remedy("name its columns with {}", options),)
             raise
     return CsvSource(path, **reading._asdict(), **chosen)
@@ -130,16 +131,16 @@ def open_for_training(
     task, schema, why = choose_task(table, task)
     if table.schema is not None and schema.classes != table.schema.classes:
         table = open_table(data, reading, target, schema=schema)
-    say(f"{task} of {schema.targets[0]!r}, {why}")
+    log(f"{task} of {schema.targets[0]!r}, {why}")
     return table, task, schema
 
 
-def check_reading(path: str, said: Iterable[str]) -> None:
-    """Refuse what is said of how a file is written where the file itself says so."""
-    for name in said:
+def check_reading(path: str, given: Iterable[str]) -> None:
+    """Refuse options about how a CSV is written where the file is not a CSV."""
+    for name in given:
         if path.endswith((".parquet", ".pq")) or (path.endswith(".npy") and name != "columns"):
             raise DataError(
-                f"{option_of(name)} says how a CSV is written, and {path} is not one: leave it out"
+                f"{option(name)} says how a CSV is written, and {path} is not one: leave it out"
             )
 
 
@@ -182,12 +183,12 @@ def choose_task(table: Table, task: Task | None = None) -> tuple[Task, Schema, s
     if schema.classes is not None:
         if task == "regression":
             some = ", ".join(map(repr, schema.classes[:3]))
-            raise DataError(f"the target {target!r} holds text, such as {some}, and no quantity")
+            raise DataError(f"the target {target!r} holds text, such as {some}, not numbers")
         why = "which holds text"
     else:
         found = _few_values(table, None if task == "classification" else MOST_CLASSES)
         if task == "regression" or (task is None and found is None):
-            why = "as you say"
+            why = "as given"
             if task is None:
                 many = f"more than {MOST_CLASSES} different whole numbers"
                 why = f"which holds {many if schema.integer else 'fractions'}"
@@ -199,7 +200,7 @@ def choose_task(table: Table, task: Task | None = None) -> tuple[Task, Schema, s
             )
         schema = schema.replace(classes=found)
         why = f"which holds {len(found)} different whole numbers"
-        why += "; if it is a quantity, say --task regression" if task is None else ""
+        why += "; if it is a quantity, pass --task regression" if task is None else ""
     classes = schema.classes or []
     if len(classes) < 2:
         raise _nothing_to_learn(target, classes[0])
@@ -221,7 +222,7 @@ def _check_quantity(table: Table, schema: Schema) -> None:
 
 
 def _targets(table: Table) -> Iterator[Any]:
-    return watched(table.chunks(), "looking at the target", table.rows)
+    return with_progress(table.chunks(), "reading the target", table.rows)
 
 
 def _nothing_to_learn(target: str, value: str) -> DataError:
@@ -242,20 +243,20 @@ def _few_values(table: Table, most: int | None) -> list[str] | None:
 
 
 def report_dropped(table: Table) -> None:
-    """Say what became of missing values and of categories that a model does not know."""
+    """Print what became of missing values and of categories that a model does not know."""
     schema = table.schema
     assert schema is not None
     filled = [column for column, levels in schema.levels.items() if MISSING_LEVEL in levels]
     if filled and schema.unknown == "error":
-        say(f"missing values are a category of their own in {', '.join(filled)}")
+        log(f"missing values are a category of their own in {', '.join(filled)}")
         words = {word for column in filled for word in table.missing_words.get(column, ())}
         if words:
             shown = ", ".join(map(repr, sorted(words)))
-            say(f"{shown} counted as missing there; if it is a value, keep it with --no-default-na")
+            log(f"{shown} counted as missing there; {AS_VALUES.write(in_shell)}")
     if table.dropped:
         rows = table.dropped + (table.rows or 0)
         first = table.first_dropped
         if table.dropped == 1:
-            say(f"1 of {counted(rows, 'row')} is left out: {first}")
+            log(f"1 of {counted(rows, 'row')} is left out: {first}")
         else:
-            say(f"{table.dropped:,} of {rows:,} rows are left out; the first is {first}")
+            log(f"{table.dropped:,} of {rows:,} rows are left out; the first is {first}")

@@ -28,7 +28,7 @@ from minigd.nn.objective import default_loss
 from minigd.nn.sequential import Sequential
 from minigd.optim.schedules import CosineDecay
 from minigd.optim.updaters import Adam
-from minigd.progress import say
+from minigd.progress import log
 from minigd.training.callbacks import Checkpoint, EarlyStopping
 from minigd.training.events import Event
 from minigd.training.interrupts import Handler
@@ -117,14 +117,14 @@ def train(
     if resume:
         check_checkpoint(checkpoint)
     elif os.path.exists(checkpoint):
-        say(f"{checkpoint} of an interrupted run will be replaced; --resume goes on from it")
+        log(f"{checkpoint} of an interrupted run will be replaced; --resume continues it")
     backend = get_backend(backend)
     table, task, schema = open_for_training(data, reading, target, exclude, task)
     with _with_random_access(table, rows) as source:
         part, held_out = split_for_validation(source, seed)
         n, m = part.count(), held_out.count()
         columns = counted(len(schema.names), "column")
-        say(f"{counted(n, 'row')} to train on, {m:,} held out, {columns}")
+        log(f"{counted(n, 'row')} to train on, {m:,} held out, {columns}")
         batches = Batches(part, batch_size=batch_size, shuffle=True, seed=seed, prefetch=2)
         if epochs is None:
             epochs = min(max(EPOCHS, -(-UPDATES // len(batches))), MOST_EPOCHS)
@@ -165,7 +165,7 @@ def _with_random_access(table: Table, folder: str) -> Iterator[Source]:
     if table.random_access:
         yield table
         return
-    say(f"the rows are kept in {folder} while they are needed, so that they can be shuffled")
+    log(f"the rows are kept in {folder} while they are needed, so that they can be shuffled")
     source = table.cache(folder)
     keep = False
     try:
@@ -239,10 +239,10 @@ def split_for_validation(source: Source, seed: int = 0) -> tuple[Source, Source]
     some = np.array(list(itertools.islice(rows, ROWS_COMPARED)), dtype=np.float64)
     different = len(np.unique(some, axis=0))
     if different * ALIKE < len(some):
-        say(
+        log(
             f"of {len(some):,} rows held out only {different:,} differ: equal rows stay on one "
-            "side, so that what is held out is unlike the rest, and its figures say little; "
-            "evaluate on a file of its own"
+            "side, so the rows held out are unlike the rest, and their scores are unreliable; "
+            "evaluate on a separate file"
         )
     return part, held_out
 
@@ -251,7 +251,7 @@ def split_for_validation(source: Source, seed: int = 0) -> tuple[Source, Source]
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during training; the run is saved and can go on."""
+    """Ctrl-C during training; the run is saved and can be resumed."""
 
     def __init__(self, checkpoint: str, updates: int) -> None:
         super().__init__(

@@ -81,7 +81,7 @@ class Trained(NamedTuple):
             name = name_of(target) if beside else target
             if name in schema.features:
                 raise DataError(
-                    f"the column {name!r} is one that the model learned from, and no target: "
+                    f"the column {name!r} is a feature of the model, not its target: "
                     f"--target names the column that holds {schema.targets[0]!r}"
                 )
             schema = schema.replace(targets=[name])
@@ -115,7 +115,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Description, dict[str, Any]]:
         )
     description, arrays = npz.read(path)
     if "layers" not in description:
-        raise CheckpointError(f"{name!r} was saved by minigd, and holds no model")
+        raise CheckpointError(f"{name!r} was saved by minigd, but holds no model")
     return description, arrays
 
 
@@ -124,8 +124,8 @@ def load(path: str | os.PathLike[str]) -> Trained:
     description, arrays = read(path)
     if "table" not in description and "run" in description:
         raise CheckpointError(
-            f"{os.fspath(path)!r} is the checkpoint of a run and no model yet: `minigd train` with "
-            "--resume makes the model of it, if it began the run"
+            f"{os.fspath(path)!r} is the checkpoint of a run, not a model yet: `minigd train` with "
+            "--resume makes a model of it, if that command began the run"
         )
     if "table" not in description:
         raise CheckpointError(
@@ -143,4 +143,4 @@ def load(path: str | os.PathLike[str]) -> Trained:
         history = History(description["history"])
         return Trained(model, table["task"], Schema(**table["schema"]), reading, history)
     except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"what {os.fspath(path)!r} says of its columns is damaged") from error
+        raise CheckpointError(f"the columns in {os.fspath(path)!r} are damaged") from error

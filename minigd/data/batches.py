@@ -6,7 +6,7 @@
 import copy
 import hashlib
 from collections.abc import Generator, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from minigd.data.row_weights import (
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Rows, Source
 from minigd.errors import DataError, check_integer
-from minigd.progress import watched
+from minigd.progress import with_progress
 from minigd.types import Array
 
 # The first word of a seed sequence says what is drawn, so that weights and orders never coincide.
@@ -39,7 +39,7 @@ Tail = Literal["keep", "drop"]
 
 
 def batch_slices(n: int, batch_size: int | None) -> Iterator[slice]:
-    """Cut n rows into slices of `batch_size`, the last one shorter where n is no multiple of it.
+    """Cut n rows into slices of `batch_size`, the last one shorter where n is not a multiple of it.
 
     Parameters
     ----------
@@ -124,6 +124,10 @@ class Batch(tuple[Array, ...]):
         return self[2] if len(self) > 2 else None
 
 
+Epoch: TypeAlias = Generator[Batch, None, None]
+"""The batches of an epoch, one after the other; closing it stops what reads ahead."""
+
+
 class Batches:
     """The rows of a source, cut into batches; each iteration is one epoch.
 
@@ -133,7 +137,7 @@ class Batches:
     y : array-like of shape (rows,) or (rows, K), optional
         Targets; none for a source, which brings its own.
     batch_size : int or None, default 100
-        Rows a batch; None for the full batch, one update an epoch.
+        Rows per batch; None for the full batch, one update per epoch.
     shuffle : bool, default False
         A new order of the rows in each epoch. An index is permuted; the data stay where they are.
     seed : int, default 0
@@ -166,7 +170,7 @@ class Batches:
     Raises
     ------
     ShapeError, DataError
-        If x and y differ in length, are empty, or hold what is no finite number.
+        If x and y differ in length, are empty, or hold a number that is not finite.
     ValueError
         If the batch size, the seed or the tail make no sense, or a stream is to be shuffled without
         a buffer.
@@ -205,48 +209,39 @@ class Batches:
     ) -> None:
         if isinstance(x, Batches):
             raise TypeError("x is a Batches already: use it as it is")
-        if isinstance(x, Source) and y is not None:
-            raise TypeError("a source brings its own targets: leave y out")
         if tail not in ("keep", "drop"):
             raise ValueError(f"tail must be 'keep' or 'drop', not {tail!r}")
-        self.batch_size = None if batch_size is None else _check_batch_size(batch_size)
-        if class_weight is not None and not isinstance(x, Source) and y is not None:
-            check_rows_alike(x, y, sample_weight)
-            sample_weight = self._of_arrays(y, sample_weight, class_weight)
-            class_weight = None
-        own = None if isinstance(x, Source) else sample_weight
-        self.source: Source = x if isinstance(x, Source) else ArraySource(x, y, own)
         if not isinstance(shuffle, bool | np.bool_):
             raise TypeError(f"shuffle is True or False, not {shuffle!r}")
+        self.batch_size = None if batch_size is None else _check_batch_size(batch_size)
         self.shuffle = bool(shuffle)
         self.seed = check_integer("seed", seed, 0)
         self.tail = tail
         self.buffer = None if buffer is None else check_integer("buffer", buffer)
         self.prefetch = check_integer("prefetch", prefetch, 0)
         self._next_epoch = 0
-        if self.shuffle and not self.source.random_access and self.buffer is None:
-            raise ValueError(
-                f"the rows of {self.source!r} come one after the other and can't be shuffled "
-                "exactly: give a buffer, Batches(..., buffer=10_000), or cache them once, "
-                "source.cache(folder), or leave shuffle=False"
-            )
-        if self.source.rows == 0:
-            raise DataError("there are 0 rows: at least one is needed to make a batch")
-        if self.source.rows is not None and self.tail == "drop" and len(self) == 0:
-            raise DataError(
-                f"{self.source.rows} rows do not fill one batch of {batch_size}, and tail='drop' "
-                "would leave none: use tail='keep' or a smaller batch_size"
-            )
-        self._weights: Array | None = self.source.weight
         self._class_weight: dict[int, float] = {}
         self._unseen: set[int] = set()  # classes of these that no row was of so far
-        if sample_weight is not None or class_weight is not None or self.weighted:
-            self._weigh(sample_weight, class_weight, own)
+        if not isinstance(x, Source):
+            if class_weight is not None:
+                sample_weight = self._of_arrays(x, y, sample_weight, class_weight)
+            x, y = ArraySource(x, y, sample_weight), None
+            sample_weight = class_weight = None  # they are the source's by now
+        if y is not None:
+            raise TypeError("a source brings its own targets: leave y out")
+        self.source: Source = x
+        if self.shuffle and not x.random_access and self.buffer is None:
+            raise _no_exact_shuffle(x)
+        if x.rows is not None and not (x.rows and len(self)):
+            raise no_batch(self)
+        self._weights: Array | None = x.weight
+        if self.weighted or sample_weight is not None or class_weight is not None:
+            self._weigh(sample_weight, class_weight)
 
-    def _weigh(self, sample_weight: Any, class_weight: ClassWeight | None, own: Any) -> None:
-        """Take the weights: of all rows of an array at once, of a stream's classes as they come."""
+    def _weigh(self, sample_weight: Any, class_weight: ClassWeight | None) -> None:
+        """Take a source's weights: of an array at once, of a stream's classes as they come."""
         if sample_weight is not None:
-            if self.source.weight is not None and own is None:
+            if self.source.weight is not None:
                 raise TypeError("the source brings its own weights: leave sample_weight out")
             self._weights = check_weights(sample_weight, self.source.count())
         if isinstance(self.source, ArraySource) and self.source.y is None and self.weighted:
@@ -264,22 +259,25 @@ class Batches:
         if source.y is None:
             raise DataError("class_weight weighs targets, and there is no y")
         classes = self._labels(source.y, self._weights)
-        self._see(source.y, classes)
+        self._record_classes(source.y, classes)
         self._warn_of_unseen()
         weights = of_classes(classes, table)
         self._weights = weights if self._weights is None else weights * self._weights
         if not (self._weights > 0).any():
             raise DataError("class_weight leaves no row with a weight above 0")
 
-    def _of_arrays(self, y: Any, sample_weight: Any, given: ClassWeight) -> Array:
+    def _of_arrays(self, x: Any, y: Any, sample_weight: Any, given: ClassWeight) -> Array:
         """Return the weight of each row of an array, its class's included."""
+        if y is None:
+            raise DataError("class_weight weighs targets, and there is no y")
+        check_rows_alike(x, y, sample_weight)
         y = backend_of(y).here(y, "y")
         own = None if sample_weight is None else check_weights(sample_weight, len(y))
         chosen = check_class_weight(given, [False, True] if y.dtype == bool else None)
         classes = self._labels(y, own)
         if not isinstance(chosen, ByNumber | str):
             self._unseen = set(chosen)
-            self._see(y, classes)
+            self._record_classes(y, classes)
             self._warn_of_unseen()
         if chosen == "balanced":
             kinds, inverse = np.unique(classes, return_inverse=True)
@@ -291,7 +289,7 @@ class Batches:
             raise DataError("class_weight leaves no row with a weight above 0")
         return check_weights(weights, len(y))
 
-    def _see(self, y: Array, classes: Array) -> None:
+    def _record_classes(self, y: Array, classes: Array) -> None:
         """Take note of the classes that there are; one-hot rows have a column for each."""
         columns = range(y.shape[1]) if y.ndim == 2 and y.shape[1] > 1 else ()
         self._unseen.difference_update(np.unique(classes).tolist(), columns)
@@ -313,7 +311,7 @@ class Batches:
         """Return the total weight of each class, reading all rows once."""
         totals: dict[int, float] = {}
         row = 0
-        for _, y in watched(self.source.chunks(), "weighing classes", self.source.rows):
+        for _, y in with_progress(self.source.chunks(), "weighing classes", self.source.rows):
             if y is None:
                 raise DataError("class_weight weighs targets, and there is no y")
             weights = None if self._weights is None else self._weights[row : row + len(y)]
@@ -334,14 +332,12 @@ class Batches:
         if self._class_weight and y is not None:
             classes = self._labels(y, weights)
             if self._unseen:
-                self._see(y, classes)
+                self._record_classes(y, classes)
             own = of_classes(classes, self._class_weight)
             weights = own if weights is None else own * weights
         return weights
 
-    def _weighted(
-        self, batches: Generator[Batch, None, None], whole: bool
-    ) -> Generator[Batch, None, None]:
+    def _weighted(self, batches: Epoch, whole: bool) -> Epoch:
         """Put weights beside rows; `whole` where these are all rows, or all but a dropped tail."""
         for batch in batches:
             if batch.y is None:
@@ -351,7 +347,7 @@ class Batches:
             self._warn_of_unseen()
 
     def on(self, backend: Backend) -> "Batches":
-        """Return the same batches with their rows where many epochs fetch them fastest, else these.
+        """Return the same batches with their rows where many epochs fetch them fastest, or these.
 
         A GPU that keeps them gets a copy of an array on the host, as it is now; whatever is
         elsewhere, or does not fit in what the GPU is to hold, comes over batch by batch. On the
@@ -405,9 +401,7 @@ class Batches:
     def _rng(self, epoch: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, _ORDER, epoch])
 
-    def epoch(
-        self, epoch: int, start: int = 0, workspace: Workspace | None = None
-    ) -> Generator[Batch, None, None]:
+    def epoch(self, epoch: int, start: int = 0, workspace: Workspace | None = None) -> Epoch:
         """Return the batches of one epoch, from batch number `start` on.
 
         Parameters
@@ -415,7 +409,7 @@ class Batches:
         epoch : int
             From 0. It decides the order, together with the seed and nothing else.
         start : int, default 0
-            The first batch to give: how a resumed run goes on in the middle.
+            The first batch to give: how a resumed run continues in the middle.
         workspace : Workspace, optional
             Where to gather rows; the trainer's, which reuses it. Fresh memory without one.
         """
@@ -423,31 +417,25 @@ class Batches:
         batches = self._epoch(epoch, start, None if self.prefetch else workspace)
         return self._ready(batches, whole=start == 0)
 
-    def _ready(
-        self, batches: Generator[Batch, None, None], whole: bool = True
-    ) -> Generator[Batch, None, None]:
+    def _ready(self, batches: Epoch, whole: bool = True) -> Epoch:
         if self.weighted:
             batches = self._weighted(batches, whole)
         return prefetched(batches, self.prefetch) if self.prefetch else batches
 
-    def in_order(self) -> Generator[Batch, None, None]:
+    def in_order(self) -> Epoch:
         """Return all rows in the order of the source, for a pass that only reads."""
         return self._ready(self._in_order(0, None))
 
-    def _epoch(
-        self, epoch: int, start: int, workspace: Workspace | None
-    ) -> Generator[Batch, None, None]:
+    def _epoch(self, epoch: int, start: int, workspace: Workspace | None) -> Epoch:
         if not self.shuffle:
             batches = self._in_order(start, workspace)
         elif self.source.random_access:
             batches = self._permuted(epoch, start, workspace)
         else:
             batches = self._buffered(epoch, start)
-        if self.tail == "keep":
-            return batches
-        return self._without_tail(batches)
+        return batches if self.tail == "keep" else self._without_tail(batches)
 
-    def _without_tail(self, batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+    def _without_tail(self, batches: Epoch) -> Epoch:
         size = self._size()
         for batch in batches:
             if len(batch[0]) == size:
@@ -455,7 +443,7 @@ class Batches:
             elif self._unseen:
                 self.weight(batch.rows, batch.y)  # a class of these rows is there, all the same
 
-    def _in_order(self, start: int, workspace: Workspace | None) -> Generator[Batch, None, None]:
+    def _in_order(self, start: int, workspace: Workspace | None) -> Epoch:
         source, size = self.source, self._size()
         row = start * size
         if source.random_access and source.in_memory:
@@ -467,9 +455,7 @@ class Batches:
             yield Batch(x, y, slice(row, row + len(x)))
             row += len(x)
 
-    def _permuted(
-        self, epoch: int, start: int, workspace: Workspace | None
-    ) -> Generator[Batch, None, None]:
+    def _permuted(self, epoch: int, start: int, workspace: Workspace | None) -> Epoch:
         source, size = self.source, self._size()
         order: Any = self.order(epoch)
         there = source.order(order)
@@ -478,13 +464,10 @@ class Batches:
         for first in range(start * size, source.count(), many):
             rows = order[first : first + many]
             x, y = source.take(there[first : first + many], workspace)
-            if len(rows) <= size:
-                yield Batch(x, y, rows)
-                continue
             for some in batch_slices(len(rows), size):
                 yield Batch(x[some], None if y is None else y[some], rows[some])
 
-    def _buffered(self, epoch: int, start: int) -> Generator[Batch, None, None]:
+    def _buffered(self, epoch: int, start: int) -> Epoch:
         def numbered() -> Iterator[Piece]:
             row = 0
             for x, y in self.source.chunks():
@@ -498,7 +481,7 @@ class Batches:
                 yield Batch(x, y, rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run must find again: how rows are cut, and a print of the data."""
+        """Return what a resumed run compares: how rows are cut, and a fingerprint of the data."""
         return {
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
@@ -507,10 +490,10 @@ class Batches:
             "buffer": self.buffer,
             "rows": self.source.rows,
             "data": self.source.fingerprint(),
-            "weights": self._print_of_weights(),
+            "weights": self._weights_fingerprint(),
         }
 
-    def _print_of_weights(self) -> list[Any] | None:
+    def _weights_fingerprint(self) -> list[Any] | None:
         if not self.weighted:
             return None
         digest = hashlib.sha256(b"" if self._weights is None else self._weights.tobytes())
@@ -525,28 +508,31 @@ class Batches:
         )
 
 
-def as_batches(
-    data: Any,
-    y: Any,
-    batch_size: int | None,
-    shuffle: bool = False,
-    seed: int = 0,
-    sample_weight: Any = None,
-    class_weight: ClassWeight | None = None,
-) -> Batches:
-    """Return a Batches as it is, or make one of arrays or a source."""
-    if isinstance(data, Batches):
-        if y is not None:
-            raise TypeError("a Batches brings its own targets: leave y out")
-        if sample_weight is not None or class_weight is not None:
-            raise TypeError("a Batches brings its own weights: give them to Batches(...)")
-        return data
-    return Batches(
-        data,
-        y,
-        batch_size=batch_size,
-        shuffle=shuffle,
-        seed=seed,
-        sample_weight=sample_weight,
-        class_weight=class_weight,
+def as_batches(data: Any, y: Any = None, batch_size: int | None = 100, **options: Any) -> Batches:
+    """Return a Batches as it is, or make one of arrays or a source, by the options of `Batches`."""
+    if not isinstance(data, Batches):
+        return Batches(data, y, batch_size, **options)
+    if y is not None:
+        raise TypeError("a Batches brings its own targets: leave y out")
+    if options.get("sample_weight") is not None or options.get("class_weight") is not None:
+        raise TypeError("a Batches brings its own weights: give them to Batches(...)")
+    return data
+
+
+def no_batch(batches: Batches) -> DataError:
+    """Return the error for rows that make no batch."""
+    rows = batches.source.rows
+    if rows == 0:
+        return DataError("there are 0 rows: at least one is needed to make a batch")
+    return DataError(
+        f"{'the' if rows is None else rows} rows do not fill one batch of {batches.batch_size}, "
+        "and tail='drop' leaves none: use tail='keep' or a smaller batch_size"
+    )
+
+
+def _no_exact_shuffle(source: Source) -> ValueError:
+    return ValueError(
+        f"the rows of {source!r} come one after the other and can't be shuffled exactly: give a "
+        "buffer, Batches(..., buffer=10_000), or cache them once, source.cache(folder), or leave "
+        "shuffle=False"
     )

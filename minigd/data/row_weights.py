@@ -26,7 +26,7 @@ class ByNumber(dict[int, float]):
 
 
 def check_weights(weight: Any, rows: int | None) -> Array:
-    """Return weights as float64 on the host, and refuse what is none.
+    """Return weights as float64 on the host, and refuse anything else.
 
     Parameters
     ----------

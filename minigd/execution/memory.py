@@ -27,7 +27,7 @@ def work_bytes(model: Any, batch_size: int) -> int:
     layers = twin.layers[:-1] if is_paired(last, loss) else twin.layers
     if not model.backend.reads_are_free:
         layers = fused_layers(layers, type(loss) in LOSSES.values())
-    twin.workspace.lent = threading.get_ident()
+    twin.workspace.thread = threading.get_ident()
     with np.errstate(all="ignore"):
         y = twin.run_forward(layers, np.ones((2, twin.n_in), dtype=twin.dtype), train=True)
         twin.run_backward(layers, np.ones_like(y))

@@ -23,7 +23,7 @@ def coefficients(model: Sequential) -> tuple[Array, Array]:
     Parameters
     ----------
     model : Sequential
-        One Dense layer, perhaps Standardize before it and Rescale behind it. A last Sigmoid or
+        One Dense layer, perhaps Standardize before it and Rescale after it. A last Sigmoid or
         Softmax is left out: the coefficients are then those of the logits.
 
     Returns
@@ -49,17 +49,17 @@ def coefficients(model: Sequential) -> tuple[Array, Array]:
     """
     layers: list[Any] = list(model.layers)
     before = layers.pop(0) if isinstance(layers[0], Standardize) else None
-    behind = layers.pop() if layers and isinstance(layers[-1], Rescale) else None
+    rescale = layers.pop() if layers and isinstance(layers[-1], Rescale) else None
     if layers and isinstance(layers[-1], Sigmoid | Softmax):
         layers.pop()
     if before is not None:
         before.check_ready()
-    if behind is not None:
-        behind.check_ready()
+    if rescale is not None:
+        rescale.check_ready()
     if len(layers) != 1 or not isinstance(layers[0], Dense):
         raise ValueError(
             "only a linear model has coefficients, one Dense layer with perhaps Standardize before "
-            f"it and Rescale behind it, and this is {model!r}"
+            f"it and Rescale after it, and this is {model!r}"
         )
 
     def host(values: Array) -> Array:
@@ -69,8 +69,8 @@ def coefficients(model: Sequential) -> tuple[Array, Array]:
     if before is not None:
         slope = slope / host(before.buffers["std"])[:, None]
         intercept = intercept - host(before.buffers["mean"]) @ slope
-    if behind is not None:
-        scale = host(behind.buffers["std"])
+    if rescale is not None:
+        scale = host(rescale.buffers["std"])
         slope = slope * scale
-        intercept = intercept * scale + host(behind.buffers["mean"])
+        intercept = intercept * scale + host(rescale.buffers["mean"])
     return slope, intercept

@@ -26,7 +26,7 @@ class HeavyRows:
     """A callback that finds the rows with the largest gradients, over the last whole epoch.
 
     Give it to ``fit(per_example=True, callbacks=[...])``. Printing it says which rows they are. It
-    holds 16 bytes a row; on a GPU it makes the host wait at each batch.
+    holds 16 bytes per row; on a GPU it makes the host wait at each batch.
 
     Parameters
     ----------

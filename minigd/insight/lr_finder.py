@@ -12,12 +12,12 @@ import numpy as np
 from minigd.backends.frames import check_source
 from minigd.checks.passes import from_epochs
 from minigd.data.batches import as_batches
-from minigd.errors import DivergenceError, check_integer, check_number
+from minigd.errors import DivergenceError, check_integer, check_number, given_once
 from minigd.insight.plots.axes import COLORS, MARKERS, axes_or_new
 from minigd.nn.losses import Loss
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import SGD, Updater, get_updater
-from minigd.progress import warn, watched
+from minigd.progress import warn, with_progress
 from minigd.training.trainer import Trainer
 
 SKIPPED = 10
@@ -92,11 +92,12 @@ def find_learning_rate(
     y: Any = None,
     *,
     loss: str | Loss,
-    updater: str | Updater = "adam",
+    updater: str | Updater | None = None,
     batch_size: int | None = 100,
     lowest: float = 1e-7,
     highest: float = 10.0,
     updates: int = 100,
+    optimizer: str | Updater | None = None,
     **options: Any,
 ) -> RateCurve:
     """Train a copy of the model with a rate that grows from `lowest` to `highest`.
@@ -119,6 +120,8 @@ def find_learning_rate(
         The first rate and the last.
     updates : int, default 100
         How many are made, from the first epochs of the batches.
+    optimizer : str or Updater, optional
+        Another name for `updater`.
     **options
         Settings of `minigd.Trainer`, such as `l2` or `clip_norm`.
 
@@ -153,7 +156,7 @@ def find_learning_rate(
     updates = check_integer("updates", updates, 2)
     batches = as_batches(data, y, batch_size, shuffle=True, seed=model.seed)
     check_source(batches.source, model.names)
-    given = get_updater(updater)
+    given = get_updater(given_once("updater", updater, "optimizer", optimizer, "adam"))
     twin = type(given)(**{**given.config(), "learning_rate": lowest})
     trainer = Trainer(model.copy(), loss, twin, **options)
     # A model that stays as it is, on the same rows and with the same draws of Dropout.
@@ -162,7 +165,7 @@ def find_learning_rate(
     losses: list[float] = []
     shares: list[float] = []
     mean = first = 0.0
-    found = watched(
+    found = with_progress(
         from_epochs(batches, updates),
         "find_learning_rate",
         share=lambda batch: len(losses) / updates,
@@ -183,7 +186,7 @@ def find_learning_rate(
         rates.append(rate)
         # The running mean starts at 0, for which Adam's correction makes up here too.
         losses.append(mean / (1 - 0.9 ** (i + 1)))
-        # A share that is also one where a loss of one's own is below 0.
+        # A share that is also one where a user's loss is below 0.
         shares.append(1 + (mean - first) / max(abs(first), TINY))
         if shares[-1] > min(shares) + 3 * abs(min(shares)):
             break
@@ -203,9 +206,9 @@ def _suggest(rates: list[float], shares: list[float], updates: int) -> float | N
         low = counted.min() + (1 - FALL) * (1 - counted.min())
         return max(rates[skipped + int(np.argmax(counted <= low))] / 10, rates[skipped])
     warn(
-        f"no learning rate from {rates[0]:.2g} to {rates[-1]:.2g} made the loss fall, so that none "
-        "is suggested: try other bounds with lowest= and highest=, more updates=, or a larger "
-        "batch_size=; a model that is trained already has none",
+        f"no learning rate from {rates[0]:.2g} to {rates[-1]:.2g} made the loss fall: "
+        "try other bounds with lowest= and highest=, more updates=, or a larger "
+        "batch_size=; a model that is already trained has none",
         stacklevel=3,
     )
     return None

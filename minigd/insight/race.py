@@ -16,19 +16,19 @@ import numpy as np
 from minigd.backends.base import backend_of
 from minigd.data.batches import Batches, as_batches
 from minigd.data.row_weights import drop_zero_weights, row_scale
-from minigd.errors import DivergenceError, check_integer, check_number, find_by_name
+from minigd.errors import DivergenceError, check_integer, check_number, find_by_name, given_once
 from minigd.insight.plots.axes import COLORS, LINES, axes_or_new
 from minigd.nn.losses import CategoricalCrossEntropy, Loss
 from minigd.nn.objective import Objective, default_loss
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import UPDATERS, Updater
-from minigd.progress import Watch, say, span, warn
+from minigd.progress import RowProgress, format_duration, log, warn
 from minigd.training.events import Event
 from minigd.training.trainer import Trainer
 from minigd.types import Array
 
 RATES = tuple(10.0 ** (k / 2) for k in range(-8, 2))
-"""Learning rates that are tried: two a decade, from 0.0001 to about 3."""
+"""Learning rates that are tried: two per decade, from 0.0001 to about 3."""
 
 AXES = {"seconds": "seconds of training", "rows": "rows seen", "updates": "updates"}
 """What a loss is drawn against, and how long it took to the target is counted in."""
@@ -173,7 +173,7 @@ class Race:
         return ranked
 
     def __str__(self) -> str:
-        head = f"seconds of training to a loss of {self.target:.4g}, each with the rate best for it"
+        head = f"training time (s) to reach loss {self.target:.4g}, each at its best learning rate"
         lines = [head, "", f"{'place':>7}  {'batch':>7}  {'rate':>8}  {'seconds':>26}"]
         lines[-1] += f"  {'rows':>11}  {'updates':>9}"
         places = [s.place for s in self.standings]
@@ -242,7 +242,7 @@ def race(
     batch_sizes: Iterable[int | None] = (1, 32, 500, None),
     *,
     loss: str | Loss | None = None,
-    updater: str | Callable[[float], Updater] = "adam",
+    updater: str | Callable[[float], Updater] | None = None,
     seconds: float = 2.0,
     tuning: float | None = None,
     rates: Iterable[float] = RATES,
@@ -251,6 +251,7 @@ def race(
     target: float | None = None,
     validation_data: Any = None,
     progress: bool = False,
+    optimizer: str | Callable[[float], Updater] | None = None,
 ) -> Race:
     """Train with each batch size for the same seconds, and return loss by second.
 
@@ -263,12 +264,12 @@ def race(
     build : callable
         ``build(seed)``, or ``build()``, returns a new model; the seed draws its weights.
     data : (X, y), (X, y, weight), Batches or source
-        The rows to train on, shuffled anew for each epoch; a stream needs a Batches with a buffer
-        for that, and goes in its order else.
+        The rows to train on, shuffled again for each epoch; a stream needs a Batches with a buffer
+        for that, and keeps its order otherwise.
     batch_sizes : iterable of int or None
         None takes all rows as one batch.
     loss : str or Loss, optional
-        By default what the last layer asks for: a cross-entropy behind Sigmoid and Softmax, else
+        By default what the last layer asks for: a cross-entropy after Sigmoid or Softmax, otherwise
         the mean squared error.
     updater : str or callable, default "adam"
         A name, or a function of the learning rate.
@@ -276,7 +277,7 @@ def race(
         Of training, for each run.
     tuning : float, optional
         Seconds for all rates of a batch size together; as many as `seconds` by default.
-    rates : iterable of float, default two a decade from 0.0001 to 3
+    rates : iterable of float, default two per decade from 0.0001 to 3
     seeds : int, default 5
         How many runs of each.
     points : int, default 40
@@ -288,7 +289,9 @@ def race(
     validation_data : (X, y), Batches or source, optional
         The rows that are evaluated; those of the training by default.
     progress : bool, default False
-        Say on stderr how long it will take, and how far it is.
+        Print on stderr how long it will take, and how far it is.
+    optimizer : str or callable, optional
+        Another name for `updater`.
 
     Returns
     -------
@@ -314,6 +317,7 @@ def race(
     >>> sorted(str(s.batch_size) for s in found.standings)
     ['10', 'None']
     """
+    updater = given_once("updater", updater, "optimizer", optimizer, "adam")
     sizes = list(dict.fromkeys(batch_sizes))
     rates = [check_number("a rate", float(rate)) for rate in rates]
     if not sizes or not rates:
@@ -332,22 +336,22 @@ def race(
     part = tuning / len(rates)
     chosen = {}
     if progress:
-        runner.whole = len(sizes) * (seeds * seconds + (tuning if len(rates) > 1 else 0.0))
-        say(
+        runner.total_seconds = len(sizes) * (seeds * seconds + (tuning if len(rates) > 1 else 0.0))
+        log(
             f"{len(sizes)} batch sizes, {len(rates)} learning rates, {seeds} seeds: about "
-            f"{span(runner.whole)} of training, and what it takes to evaluate the loss"
+            f"{format_duration(runner.total_seconds)} of training, plus evaluating the loss"
         )
     curves = []
-    with contextlib.closing(runner.watch):
+    with contextlib.closing(runner.bar):
         for size in sizes:
             chosen[size] = rates[0] if len(rates) == 1 else runner.tune(size, rates, part)
             if progress:
-                say(f"batch {_name(size)}: learning rate {chosen[size]:.2g}")
+                log(f"batch {_name(size)}: learning rate {chosen[size]:.2g}")
         for seed in range(seeds):
             for size in sizes:
                 curves.append(runner.run(size, chosen[size], seed, seconds))
             if progress:
-                say(f"seed {seed + 1} of {seeds}")
+                log(f"seed {seed + 1} of {seeds}")
     return Race(curves, target, constant)
 
 
@@ -365,9 +369,9 @@ class _Runner:
     ) -> None:
         self.build, self.loss, self.points = build, loss, points
         self.data = data if isinstance(data, tuple) else (data,)
-        shown = self.data if validation is None else validation
-        shown = shown if isinstance(shown, tuple) else (shown,)
-        self.shown = _batches(shown, 1024, 0, shuffle=False)
+        evaluated = self.data if validation is None else validation
+        evaluated = evaluated if isinstance(evaluated, tuple) else (evaluated,)
+        self.evaluated = _batches(evaluated, 1024, 0, shuffle=False)
         if isinstance(updater, Updater):
             raise TypeError(
                 f"each rate needs an updater of its own: give updater=lambda rate: "
@@ -376,8 +380,8 @@ class _Runner:
         self.updater: Callable[[float], Updater] = (
             updater if callable(updater) else find_by_name("updater", updater, UPDATERS)
         )
-        self.watch = Watch("race")
-        self.whole: float | None = None  # seconds of all runs, where progress is shown
+        self.bar = RowProgress("race")
+        self.total_seconds: float | None = None  # of all runs, where progress is shown
         self._spent = 0.0
 
     def model(self, seed: int) -> Sequential:
@@ -425,10 +429,10 @@ class _Runner:
         rows = 0
 
         def record(at: float) -> None:
-            value = trainer.evaluate(self.shown)["loss"]
-            if self.whole is not None and at:
-                share = (self._spent + min(at, seconds)) / self.whole
-                self.watch.advance(rows - (found[-1][1] if found else 0), share)
+            value = trainer.evaluate(self.evaluated)["loss"]
+            if self.total_seconds is not None and at:
+                share = (self._spent + min(at, seconds)) / self.total_seconds
+                self.bar.advance(rows - (found[-1][1] if found else 0), share)
             found.append((at, rows, trainer.updates, value if math.isfinite(value) else math.inf))
 
         record(0.0)
@@ -470,7 +474,7 @@ class _Runner:
         model = self.model(0)
         objective = Objective(model, self._loss(model))
         parts = []
-        for batch in self.shown.in_order():
+        for batch in self.evaluated.in_order():
             y = None if batch.y is None else backend_of(batch.y).to_numpy(batch.y)
             weight = np.ones(len(batch.x)) if batch.weight is None else batch.weight
             weight, y = drop_zero_weights(weight, y)
@@ -508,8 +512,8 @@ def _logits(loss: Loss, shares: Array) -> Array:
 def _warn_if_constant(target: float, constant: float) -> None:
     if constant <= target:
         warn(
-            f"a constant prediction has a loss of {constant:.4g}, so that a loss of {target:.4g} "
-            "shows nothing learned: give a lower target",
+            f"a constant prediction already has a loss of {constant:.4g}, and a target of "
+            f"{target:.4g} shows nothing learned: give a lower target",
             stacklevel=3,
         )
 

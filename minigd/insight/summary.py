@@ -37,13 +37,13 @@ def summarize(model: Any, batch_size: int, updater: str | Updater) -> Summary:
     )
     rows.append((f"work arrays, n = {batch_size:,}", "", "", f"{work:,} bytes"))
     # The loss works with about three arrays of the outputs' shape at once; on a GPU it writes its
-    # gradient alone, beside targets that have that shape too where they are no classes.
+    # gradient alone, beside targets that have that shape too where they are not classes.
     classes = isinstance(model.layers[-1], Softmax)
     arrays = 3 if model.backend.reads_are_free else 1 if classes else 2
     batch = batch_size * (model.n_in + arrays * model.n_out) * model.dtype.itemsize
     rows.append(("the batch and its loss", "", "", f"{batch:,} bytes"))
     whole = 2 * each + vectors + work + batch
-    rows.append(("in all, beside the data", "", "", f"{whole:,} bytes"))
+    rows.append(("total, without the data", "", "", f"{whole:,} bytes"))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     lines = [f"{a:{widths[0]}}   {b:{widths[1]}}   {c:>{widths[2]}}   {d}" for a, b, c, d in rows]
     return Summary(printable("\n".join(line.rstrip() for line in lines)))

@@ -31,7 +31,7 @@ from minigd.types import Array
 from minigd.version import __version__
 
 OPSET = 9
-"""Version of ONNX's operators, of 2019: the oldest in whose files a constant is no input."""
+"""Version of ONNX's operators, of 2019: the oldest in whose files a constant is not an input."""
 
 # The file format that came with it: a newer one is refused by runtimes that know the operators.
 _FORMAT = 4
@@ -187,7 +187,7 @@ class _Graph:
 
 
 def _dense(graph: _Graph, layer: Any, x: str) -> str:
-    # Gemm with zeros where there is no bias: ONNX Runtime fuses a MatMul with a factor behind it,
+    # Gemm with zeros where there is no bias: ONNX Runtime fuses a MatMul with a factor after it,
     # which it then keeps in float32.
     W = layer.params["W"]
     b = layer.params["b"] if layer.bias else np.zeros(layer.units)

@@ -22,7 +22,7 @@ from minigd.types import Array
 class Metric:
     """A mean over rows; a subclass defines `per_example`.
 
-    One that is no mean defines `total` and `value`, and `merge` where totals do not simply add.
+    One that is not a mean defines `total` and `value`, and `merge` where totals do not simply add.
     """
 
     more_is_better: bool = False
@@ -47,7 +47,7 @@ class Metric:
         raise NotImplementedError(f"{type(self).__name__} must define per_example(prediction, y)")
 
     def total(self, prediction: Array, y: Array, weight: Array | None) -> Array:
-        """Return what a batch comes to, in float64: Σ_i w_i m_i, where w is 1 without weights.
+        """Return the total of a batch, in float64: Σ_i w_i m_i, where w is 1 without weights.
 
         Parameters
         ----------
@@ -375,6 +375,10 @@ METRICS: dict[str, type[Metric]] = {
 }
 
 
+_COLUMNS = ("loss", "seconds", "updates")
+"""What a history holds beside metrics."""
+
+
 def get_metric(which: str | Metric) -> Metric:
     """Return the metric of a name, or the metric given.
 
@@ -413,20 +417,25 @@ def get_metrics(
     given = which.items() if isinstance(which, Mapping) else [(_name(m), m) for m in which]
     named: dict[str, Metric] = {}
     for name, metric in given:
-        if not isinstance(name, str):
-            raise TypeError(f"the keys of metrics are names, such as 'r2', and not {name!r}")
-        if name in named:
-            raise ValueError(
-                f"there are two metrics of the name {name!r}: give names of your own, "
-                "metrics={'one': ..., 'other': ...}"
-            )
-        if name in ("loss", "seconds", "updates") or name.startswith("val_"):
-            raise ValueError(
-                f"a history has a column {name!r} of its own: give the metric another name, "
-                "metrics={'another': ...}"
-            )
+        if not isinstance(name, str) or name in (*named, *_COLUMNS) or name.startswith("val_"):
+            raise _no_key(name, named)
         named[name] = get_metric(metric)
     return named
+
+
+def _no_key(name: object, named: Mapping[str, Metric]) -> Exception:
+    """Return the error for a key that a metric can't have in a history."""
+    if not isinstance(name, str):
+        return TypeError(f"the keys of metrics are names, such as 'r2', and not {name!r}")
+    if name in named:
+        return ValueError(
+            f"two metrics have the name {name!r}: choose other names, "
+            "metrics={'one': ..., 'other': ...}"
+        )
+    return ValueError(
+        f"a history already has a column {name!r}: give the metric another name, "
+        "metrics={'another': ...}"
+    )
 
 
 def _name(metric: str | Metric) -> str:
@@ -443,16 +452,24 @@ def check_classes(name: str, y: Array, shape: tuple[int, ...]) -> None:
     ------
     DataError
     """
-    if shape[1] == 1 and (float(y.min()) < 0 or float(y.max()) > 1):
-        raise DataError(
+    if shape[1] == 1:
+        bad = float(y.min()) < 0 or float(y.max()) > 1
+    else:
+        bad = y.shape == shape and float(abs(y.sum(axis=1) - 1).max()) > 1e-3
+    if bad:
+        raise _no_classes(name, y, shape)
+
+
+def _no_classes(name: str, y: Array, shape: tuple[int, ...]) -> DataError:
+    if shape[1] == 1:
+        return DataError(
             f"{name} is for classes, and y holds {float(y.min()):g} to {float(y.max()):g}: for one "
             "output they are 0 and 1; for numbers use 'mae' or 'mse'"
         )
-    if shape[1] > 1 and y.shape == shape and float(abs(y.sum(axis=1) - 1).max()) > 1e-3:
-        raise DataError(
-            f"{name} is for rows of one class, and rows of y do not sum to 1: for several "
-            "yes-or-no outputs a row, leave this metric out"
-        )
+    return DataError(
+        f"{name} is for rows of one class, and rows of y do not sum to 1: for several yes-or-no "
+        "outputs per row, leave this metric out"
+    )
 
 
 def _scikit_learn(name: str) -> Any:

@@ -24,7 +24,7 @@ from minigd.nn.layers import (
     Tanh,
 )
 from minigd.nn.losses import BinaryCrossEntropy, CategoricalCrossEntropy, Loss, get_loss
-from minigd.nn.sequential import Sequential
+from minigd.nn.sequential import Sequential, rows_error
 from minigd.types import Array
 
 _NO_PROBABILITIES = (Dense, Tanh, ReLU, LeakyReLU, BatchNorm, Dropout)
@@ -39,7 +39,7 @@ def is_paired(last: Layer, loss: Loss) -> bool:
     pairs = (type(last) is Sigmoid and isinstance(loss, BinaryCrossEntropy)) or (
         type(last) is Softmax and isinstance(loss, CategoricalCrossEntropy)
     )
-    # A loss of one's own that fixes the choice is taken as it is.
+    # A user's loss that fixes the choice is taken as it is.
     return isinstance(last, Rescale) or (pairs and "from_logits" in loss.config())
 
 
@@ -93,27 +93,10 @@ class Objective:
         self.model = model
         self.given = self.loss = get_loss(loss)
         self._shape: tuple[int, ...] = ()
-        last = type(model.layers[-1])
-        _refuse_mismatch(last, model.n_out, self.loss)
-        if self.loss.from_logits and last in (Sigmoid, Softmax):
-            raise ValueError(
-                f"{self.loss!r} takes logits, but the model ends in {last.__name__}, which gives "
-                f"probabilities: use {type(self.loss).__name__}(), or leave {last.__name__} out"
-            )
-        if self.loss.takes_probabilities and last in _NO_PROBABILITIES:
-            raise ValueError(
-                f"{self.loss!r} takes probabilities, but the model ends in {last.__name__}, which "
-                f"does not give them: end it in Dense and use {type(self.loss).__name__}"
-                "(from_logits=True), or end the model in "
-                f"{'Sigmoid' if isinstance(self.loss, BinaryCrossEntropy) else 'Softmax'}()"
-            )
-        self._rescale = model.layers[-1] if isinstance(model.layers[-1], Rescale) else None
-        if self._rescale is not None and (self.loss.from_logits or self.loss.takes_probabilities):
-            raise ValueError(
-                f"{self.loss!r} is for classes, and the model ends in Rescale, which is for "
-                "targets that are numbers: leave Rescale out, or use 'mse'"
-            )
-        self.paired = is_paired(model.layers[-1], self.loss)
+        last = model.layers[-1]
+        _check_output(last, model.n_out, self.loss)
+        self._rescale = last if isinstance(last, Rescale) else None
+        self.paired = is_paired(last, self.loss)
         if self.paired and self._rescale is None:
             self.loss = type(self.loss)(**{**self.loss.config(), "from_logits": True})
         self.layers = model.layers[:-1] if self.paired else model.layers
@@ -145,11 +128,9 @@ class Objective:
         ShapeError, DataError
         """
         if y is None:
-            raise DataError("training and evaluating need targets: give y beside x")
+            raise DataError("training and evaluating need targets: give y as well as x")
         if x.shape[1:] != (self.model.n_in,):
-            raise ShapeError(
-                f"x has shape {x.shape} and the model takes rows of {self.model.n_in} numbers"
-            )
+            raise rows_error(x, self.model.n_in, "x")
         shape = (x.shape[0], self.model.n_out)
         last = type(self.model.layers[-1])
         competing = last is Softmax and isinstance(self.loss, BinaryCrossEntropy)
@@ -164,10 +145,10 @@ class Objective:
             backend_of(y).convert(y, self.model.dtype, "y")
 
     def _not_one_class(self, given: str) -> str:
-        """Say what to do with such targets under Softmax and a binary cross-entropy."""
+        """Return what to do with such targets under Softmax and a binary cross-entropy."""
         return (
             f"the model ends in Softmax, whose outputs sum to 1, under {self.loss!r}, and y has "
-            f"{given}: for one class a row use CategoricalCrossEntropy(), for independent "
+            f"{given}: for one class per row use CategoricalCrossEntropy(), for independent "
             "yes-or-no labels end the model in Sigmoid()"
         )
 
@@ -217,27 +198,66 @@ class Objective:
         return self.loss.probabilities(z) if self._rescale is None else self._rescale.forward(z)
 
 
-def _refuse_mismatch(last: type[Layer], outputs: int, loss: Loss) -> None:
+def _check_output(last: Layer, outputs: int, loss: Loss) -> None:
     """Refuse a last layer under which a loss can't be learned, whatever the data."""
-    if last is Softmax and outputs == 1:
-        raise ValueError(
-            "the model ends in a Softmax over 1 unit, which is always 1: for two classes end it in "
-            "Dense(1), Sigmoid() and use BinaryCrossEntropy(), for more in Dense(number of "
-            "classes), Softmax() and use CategoricalCrossEntropy(), for numbers in Dense(1)"
-        )
-    # A class of one's own may compute something else.
-    own = type(loss).per_example
-    if last is Sigmoid and own is CategoricalCrossEntropy.per_example:
-        several = "one class a row" if outputs > 1 else "more than two classes"
-        softmax = "Softmax()" if outputs > 1 else "Dense(number of classes), Softmax()"
-        binary = "independent yes-or-no labels" if outputs > 1 else "two classes"
-        raise ValueError(
-            f"{loss!r} is for one class out of several, and the model ends in Sigmoid, whose "
-            f"outputs do not compete: for {several} end it in {softmax} and use "
-            f"CategoricalCrossEntropy(), for {binary} use BinaryCrossEntropy()"
-        )
-    if last is ReLU and loss.from_logits and own is BinaryCrossEntropy.per_example:
-        raise ValueError(
-            f"{loss!r} takes logits of either sign, and the model ends in ReLU, which is never "
-            "below 0, so that no row would be of class 0: leave the last ReLU out"
-        )
+    kind, own = type(last), type(loss).per_example  # a user's class may compute something else
+    if kind is Softmax and outputs == 1:
+        raise _softmax_of_one_unit()
+    if kind is Sigmoid and own is CategoricalCrossEntropy.per_example:
+        raise _outputs_do_not_compete(loss, outputs)
+    if kind is ReLU and loss.from_logits and own is BinaryCrossEntropy.per_example:
+        raise _logits_never_below_0(loss)
+    if kind in (Sigmoid, Softmax) and loss.from_logits:
+        raise _no_logits(loss, kind)
+    if kind in _NO_PROBABILITIES and loss.takes_probabilities:
+        raise _no_probabilities(loss, kind)
+    if isinstance(last, Rescale) and (loss.from_logits or loss.takes_probabilities):
+        raise _rescaled_classes(loss)
+
+
+def _softmax_of_one_unit() -> ValueError:
+    return ValueError(
+        "the model ends in a Softmax over 1 unit, which is always 1: for two classes end it in "
+        "Dense(1), Sigmoid() and use BinaryCrossEntropy(), for more in Dense(number of classes), "
+        "Softmax() and use CategoricalCrossEntropy(), for numbers in Dense(1)"
+    )
+
+
+def _outputs_do_not_compete(loss: Loss, outputs: int) -> ValueError:
+    several = "one class per row" if outputs > 1 else "more than two classes"
+    softmax = "Softmax()" if outputs > 1 else "Dense(number of classes), Softmax()"
+    binary = "independent yes-or-no labels" if outputs > 1 else "two classes"
+    return ValueError(
+        f"{loss!r} is for one class out of several, and the model ends in Sigmoid, whose outputs "
+        f"do not compete: for {several} end it in {softmax} and use CategoricalCrossEntropy(), "
+        f"for {binary} use BinaryCrossEntropy()"
+    )
+
+
+def _logits_never_below_0(loss: Loss) -> ValueError:
+    return ValueError(
+        f"{loss!r} takes logits of either sign, and the model ends in ReLU, which is never below "
+        "0: no row could be of class 0. Leave the last ReLU out"
+    )
+
+
+def _no_logits(loss: Loss, last: type[Layer]) -> ValueError:
+    return ValueError(
+        f"{loss!r} takes logits, but the model ends in {last.__name__}, which gives "
+        f"probabilities: use {type(loss).__name__}(), or leave {last.__name__} out"
+    )
+
+
+def _no_probabilities(loss: Loss, last: type[Layer]) -> ValueError:
+    return ValueError(
+        f"{loss!r} takes probabilities, but the model ends in {last.__name__}, which does not "
+        f"give them: end it in Dense and use {type(loss).__name__}(from_logits=True), or end the "
+        f"model in {'Sigmoid' if isinstance(loss, BinaryCrossEntropy) else 'Softmax'}()"
+    )
+
+
+def _rescaled_classes(loss: Loss) -> ValueError:
+    return ValueError(
+        f"{loss!r} is for classes, and the model ends in Rescale, which is for targets that are "
+        "numbers: leave Rescale out, or use 'mse'"
+    )

@@ -10,7 +10,14 @@ from minigd.backends.base import Backend, get_backend, numbers
 from minigd.backends.frames import check_names, names_of
 from minigd.backends.on_demand import call
 from minigd.backends.workspace import Workspace
-from minigd.errors import DataError, ShapeError, check_integer, given_once, renamed
+from minigd.errors import (
+    DataError,
+    ShapeError,
+    check_integer,
+    given_once,
+    no_forward,
+    renamed,
+)
 from minigd.nn.layers import Layer
 from minigd.nn.layers.scaling import Adapted, adapt
 from minigd.nn.losses import Loss
@@ -44,7 +51,7 @@ class Sequential:
     ----------
     layers : list of Layer
     flat_params, flat_grads : Array, 1-d
-        All parameters and their mean gradients: first the weights of all layers, behind them all
+        All parameters and their mean gradients: first the weights of all layers, after them all
         biases, scales and shifts.
     params, grads : dict of str to Array
         Views into the two, layer by layer: ``model.params["dense1.W"]``.
@@ -194,10 +201,7 @@ class Sequential:
             If dy does not have the shape of the output.
         """
         if self._pending is None:
-            raise RuntimeError(
-                "backward was called without a forward(x, train=True) before it, or for the second "
-                "time: each backward needs a forward of its own"
-            )
+            raise no_forward("the model")
         dy = self.backend.here(dy, "dy")
         if dy.shape != self._pending:
             raise ShapeError(f"dy has shape {dy.shape} and the output had shape {self._pending}")
@@ -207,16 +211,8 @@ class Sequential:
     def convert(self, x: Any, what: str = "x", rows: Any = None) -> Array:
         """Return x in the model's dtype, and refuse what does not fit the first layer."""
         x = self.backend.here(x, what)
-        if x.ndim != 2 or x.shape[1] != self.n_in:
-            hint = ""
-            if x.ndim == 1:
-                hint = f": {what}.reshape(-1, 1) makes a column of it, {what}[None] a single row"
-            raise ShapeError(
-                f"{what} has shape {x.shape} and the model takes rows of {self.n_in} numbers, "
-                f"shape (n, {self.n_in}){hint}"
-            )
-        if len(x) == 0:
-            raise DataError(f"{what} has no rows")
+        if x.ndim != 2 or x.shape[1] != self.n_in or len(x) == 0:
+            raise rows_error(x, self.n_in, what)
         if x.dtype == self.dtype and x.flags.c_contiguous:
             return x
         return self.backend.convert(x, self.dtype, what, rows)
@@ -265,11 +261,14 @@ class Sequential:
     def check_gradient(self, dz: Any, shape: tuple[int, ...], loss: Loss) -> None:
         """Refuse the gradient of a loss that does not have the shape of its outputs."""
         if not self._fits(dz, shape):
-            given = f"{dz.shape} and dtype {dz.dtype}" if self.backend.holds(dz) else repr(dz)
-            raise ShapeError(
-                f"{type(loss).__name__}.gradient returned {given}; it must return shape {shape} "
-                f"and dtype {self.dtype}"
-            )
+            raise self._gradient_error(dz, shape, loss)
+
+    def _gradient_error(self, dz: Any, shape: tuple[int, ...], loss: Loss) -> ShapeError:
+        given = f"{dz.shape} and dtype {dz.dtype}" if self.backend.holds(dz) else repr(dz)
+        return ShapeError(
+            f"{type(loss).__name__}.gradient returned {given}; it must return shape {shape} and "
+            f"dtype {self.dtype}"
+        )
 
     def _fits(self, x: Any, shape: tuple[int, ...]) -> bool:
         return self.backend.holds(x) and x.shape == shape and bool(x.dtype == self.dtype)
@@ -389,7 +388,7 @@ class Sequential:
         updater : str or Updater, default "adam"
             Its state starts afresh.
         batch_size : int or None, default 100
-            Rows an update; None for all of them.
+            Rows per update; None for all of them.
         epochs : int, default 1
             Passes over the rows.
         validation_data : (X, y), Batches or source, optional
@@ -420,7 +419,7 @@ class Sequential:
         Returns
         -------
         History
-            ``history["loss"]`` and so on, one float an epoch.
+            ``history["loss"]`` and so on, one float per epoch.
 
         Raises
         ------
@@ -439,7 +438,7 @@ class Sequential:
         >>> model.params["dense1.W"].round(3), model.params["dense1.b"].round(3)
         (array([[3.]], dtype=float32), array([1.], dtype=float32))
         """
-        updater = given_once("updater", updater, "optimizer", optimizer) or "adam"
+        updater = given_once("updater", updater, "optimizer", optimizer, "adam")
         trainer = self._trainer(loss, updater, metrics, options)
         return trainer.fit(
             X,
@@ -497,12 +496,10 @@ class Sequential:
         means: dict[str, float] = trainer.evaluate(X, y, batch_size, sample_weight)
         return means
 
-    def _trainer(
-        self, loss: str | Loss, updater: str | Updater, metrics: Any, options: dict[str, Any]
-    ) -> Any:
+    def _trainer(self, loss: Any, updater: Any, metrics: Any, options: dict[str, Any]) -> Any:
         if "until_epoch" in options:
             raise TypeError(
-                "until_epoch is for a run that goes on, and Sequential.fit begins a new one: use "
+                "until_epoch is for the run of a Trainer, and Sequential.fit starts a new one: use "
                 "minigd.Trainer(model, loss, updater).fit(..., until_epoch=...)"
             )
         return call("minigd.training.trainer", "Trainer", self, loss, updater, metrics, **options)
@@ -562,7 +559,7 @@ class Sequential:
         loss = None if self.loss is None else (type(self.loss), self.loss.config())
         settings = self.n_in, self.backend.name, str(self.dtype), self.seed
         rest = dict(self.metrics), self.passes, self.names
-        return _again, (layers, settings, self.arrays(), loss, *rest)
+        return _rebuild, (layers, settings, self.arrays(), loss, *rest)
 
     def arrays(self) -> dict[str, Array]:
         """Return all parameters and buffers by name, on the host."""
@@ -629,7 +626,13 @@ class Sequential:
             "metrics": {name: describe(metric) for name, metric in self.metrics.items()},
         }
 
-    def summary(self, batch_size: int = 100, updater: str | Updater = "adam") -> str:
+    def summary(
+        self,
+        batch_size: int = 100,
+        updater: str | Updater | None = None,
+        *,
+        optimizer: str | Updater | None = None,
+    ) -> str:
         """Return a table of layers, output shapes and parameters, with the bytes training takes.
 
         Parameters
@@ -638,6 +641,8 @@ class Sequential:
             Decides the size of the work arrays.
         updater : str or Updater, default "adam"
             Decides the size of its state.
+        optimizer : str or Updater, optional
+            Another name for `updater`.
 
         Notes
         -----
@@ -657,8 +662,9 @@ class Sequential:
         state of Adam                               82   328 bytes
         work arrays, n = 100                             16,400 bytes
         the batch and its loss                           2,000 bytes
-        in all, beside the data                          19,056 bytes
+        total, without the data                         19,056 bytes
         """
+        updater = given_once("updater", updater, "optimizer", optimizer, "adam")
         text: str = call("minigd.insight.summary", "summarize", self, batch_size, updater)
         return text
 
@@ -670,7 +676,7 @@ class Sequential:
         )
 
 
-def _again(
+def _rebuild(
     layers: list[tuple[type[Layer], dict[str, Any]]],
     settings: tuple[Any, ...],
     arrays: Arrays,
@@ -714,3 +720,16 @@ def _check_dtype(dtype: Any) -> Any:
     if not known:
         raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
     return np.dtype(dtype)
+
+
+def rows_error(x: Array, n_in: int, what: str) -> DataError:
+    """Return the error for rows that a model does not take, or that are none."""
+    if x.ndim == 2 and x.shape[1] == n_in:
+        return DataError(f"{what} has no rows")
+    hint = ""
+    if x.ndim == 1:
+        hint = f": {what}.reshape(-1, 1) makes a column of it, {what}[None] a single row"
+    return ShapeError(
+        f"{what} has shape {x.shape} and the model takes rows of {n_in} numbers, "
+        f"shape (n, {n_in}){hint}"
+    )

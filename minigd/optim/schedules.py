@@ -299,7 +299,7 @@ class WarmUp(Schedule):
     Parameters
     ----------
     schedule : float or Schedule
-        What follows; a number stands for `Constant`. Its time begins behind the warm-up where both
+        What follows; a number stands for `Constant`. Its time begins after the warm-up where both
         count in the same unit, and with the training where they do not.
     updates, epochs : int
         One of the two: T.

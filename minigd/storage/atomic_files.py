@@ -38,7 +38,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     target = check_writable(path)
     mode = _mode(target)
-    temporary = _beside(target)
+    temporary = _temporary_path(target)
 
     def create(name: str, flags: int) -> int:
         return os.open(name, flags, 0o666 if mode is None else mode & 0o700)
@@ -75,7 +75,7 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     The folder keeps its permissions, and so does each file in it that has the name of an old one.
     """
     target = Path(os.path.realpath(path))
-    temporary, old = _beside(target), _beside(target)
+    temporary, old = _temporary_path(target), _temporary_path(target)
     temporary.mkdir()
     try:
         yield temporary
@@ -108,7 +108,7 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
         kind = FileNotFoundError
         problem = f"there is no folder {str(target.parent)!r}; make it, or name a file elsewhere"
     elif target.exists() and not target.is_file():
-        problem = "it is there already, and is no ordinary file; name another one"
+        problem = "it exists and is not a regular file; name another one"
     elif target.exists() and not os.access(target, os.W_OK):
         kind, problem = PermissionError, "the file is read-only; name another one"
     elif not os.access(target.parent, os.W_OK):
@@ -130,7 +130,7 @@ def sweep(path: str | os.PathLike[str]) -> None:
             file.unlink()
 
 
-def _beside(target: Path) -> Path:
+def _temporary_path(target: Path) -> Path:
     """Return a name for a temporary file in the same folder, which `sweep` knows again."""
     return target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}.tmp")
 

@@ -16,6 +16,8 @@ Arrays = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
 Description = dict[str, Any]
 """What JSON can hold."""
 
+_UNNAMED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
 
 def arguments(thing: object) -> dict[str, Any]:
     """Return the constructor's arguments of `thing`, read from its attributes of the same names.
@@ -33,21 +35,23 @@ def arguments(thing: object) -> dict[str, Any]:
     if type(thing).__init__ is object.__init__:
         return {}
     parameters = list(inspect.signature(type(thing).__init__).parameters.values())[1:]
-    names = [parameter.name for parameter in parameters]
     for parameter in parameters:
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise TypeError(
-                f"{type(thing).__name__}.__init__ takes {parameter}, which can't be read back from "
-                "attributes: name its arguments one by one, or define config()"
-            )
-    missing = [name for name in names if not hasattr(thing, name)]
-    if missing:
-        kind = type(thing).__name__
-        raise TypeError(
-            f"{kind}.__init__ takes {missing[0]!r} but does not keep it: write "
-            f"`self.{missing[0]} = {missing[0]}` in it, so that {kind} can be copied and saved"
+        if parameter.kind in _UNNAMED or not hasattr(thing, parameter.name):
+            raise _not_kept(type(thing).__name__, parameter)
+    return {parameter.name: getattr(thing, parameter.name) for parameter in parameters}
+
+
+def _not_kept(kind: str, parameter: inspect.Parameter) -> TypeError:
+    if parameter.kind in _UNNAMED:
+        return TypeError(
+            f"{kind}.__init__ takes {parameter}, which can't be read back from attributes: name "
+            "its arguments one by one, or define config()"
         )
-    return {name: getattr(thing, name) for name in names}
+    name = parameter.name
+    return TypeError(
+        f"{kind}.__init__ takes {name!r} but does not keep it: write `self.{name} = {name}` in "
+        f"it, so that {kind} can be copied and saved"
+    )
 
 
 def split_arrays(tree: Any, prefix: str, arrays: dict[str, np.ndarray[Any, np.dtype[Any]]]) -> Any:
@@ -69,11 +73,11 @@ def split_arrays(tree: Any, prefix: str, arrays: dict[str, np.ndarray[Any, np.dt
     if isinstance(tree, Mapping):
         for name in tree:
             if not isinstance(name, str):
-                raise TypeError(f"{prefix} can't be saved: its name {name!r} is no text")
+                raise TypeError(f"{prefix} can't be saved: its name {name!r} is not text")
         parts = {
             name: split_arrays(value, f"{prefix}/{name}", arrays) for name, value in tree.items()
         }
-        # A dict of one thing called "array" is told from a path by the list around that thing.
+        # A dict of one thing called "array" is recognized by the list around that thing.
         return {"array": [parts["array"]]} if list(parts) == ["array"] else parts
     try:
         json.dumps(tree)

@@ -61,13 +61,13 @@ def read(
             members = {name: file[name] for name in file.files}
         if _DESCRIPTION not in members:
             raise CheckpointError(
-                f"{os.fspath(path)!r} is an archive of arrays, and no file that minigd saved"
+                f"{os.fspath(path)!r} is an archive of arrays, not a file that minigd saved"
             )
         digest = members.pop(_DIGEST, None)
         changed = digest is None or _digest(members).tobytes() != digest.tobytes()
         description: Description = json.loads(members.pop(_DESCRIPTION).tobytes())
         version = description["version"]
-        recognised = description["format"] == FORMAT and isinstance(version, int)
+        recognized = description["format"] == FORMAT and isinstance(version, int)
     except (
         OSError,
         ValueError,
@@ -84,7 +84,7 @@ def read(
         raise CheckpointError(
             f"{os.fspath(path)!r} is not a file that minigd saved, or it is damaged{reason}"
         ) from error
-    if not recognised:
+    if not recognized:
         raise CheckpointError(f"{os.fspath(path)!r} is not a file that minigd saved")
     if version > VERSION:
         raise CheckpointError(

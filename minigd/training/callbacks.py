@@ -1,7 +1,7 @@
-"""Callbacks: what is done beside the training, at its events.
+"""Callbacks: code that runs at the events of training.
 
 A callback is anything that can be called with an `Event`. One that decides something also has
-`state_dict` and `load_state_dict`, so that a run that goes on decides alike.
+`state_dict` and `load_state_dict`, so that a resumed run decides alike.
 """
 
 import csv
@@ -15,14 +15,14 @@ import numpy as np
 
 from minigd.errors import check_integer, check_number
 from minigd.nn.sequential import Sequential
-from minigd.progress import say, warn
+from minigd.progress import log, warn
 from minigd.storage.atomic_files import replacing_text, sweep
 from minigd.training.events import Event, Run
 
 Mode = Literal["auto", "min", "max"]
 
 
-class _Watched:
+class _Monitoring:
     """The best value of a column of the history, and for how many epochs there was no better."""
 
     def __init__(self, monitor: str, patience: int, min_delta: float, mode: Mode) -> None:
@@ -51,7 +51,7 @@ class _Watched:
         self._sign = -1.0 if self.mode == "max" or (self.mode == "auto" and more) else 1.0
 
     def improved(self, event: Event) -> bool:
-        """Look at the epoch that has ended; NaN is never an improvement."""
+        """Compare the epoch that has ended with the best; NaN is never an improvement."""
         history = event.trainer.history
         if self.monitor not in history:
             raise ValueError(
@@ -67,14 +67,14 @@ class _Watched:
         return False
 
 
-class EarlyStopping(_Watched):
+class EarlyStopping(_Monitoring):
     """Stops when a column of the history has not got better for some epochs.
 
     When `fit` is done, stopped or not, the parameters and buffers of the best epoch are put back,
-    also where Ctrl-C ended it. A `fit` that goes on takes up the last ones again, and a file of
-    `Checkpoint` holds the last. So does one of `Trainer.save`, beside the best, and goes on from
-    them where `fit` gets this callback again. A run that was stopped and is started again with
-    ``fit(until_epoch=...)`` stays stopped; ``fit(epochs=...)`` goes on, with new patience.
+    also where Ctrl-C ended it. A `fit` that continues takes the last ones again, and a file of
+    `Checkpoint` holds the last. So does one of `Trainer.save`, beside the best, and continues
+    from them where `fit` gets this callback again. A run that was stopped and is started again with
+    ``fit(until_epoch=...)`` stays stopped; ``fit(epochs=...)`` continues, with new patience.
 
     Parameters
     ----------
@@ -124,11 +124,11 @@ class EarlyStopping(_Watched):
         self._last: dict[str, Any] = {}
 
     def __call__(self, event: Event) -> None:
-        """Look at each epoch, and put the best parameters back at the end."""
+        """Check each epoch, and put the best parameters back at the end."""
         trainer = event.trainer
         if event.name == "start":
             self.follow(event)
-            self._take_up(trainer.model)
+            self._restore_last(trainer.model)
             if self.stopped and trainer.until_epoch is not None:
                 trainer.stop()
             elif self.stopped:
@@ -143,8 +143,8 @@ class EarlyStopping(_Watched):
             self._last = trainer.model.arrays()
             trainer.model.load_arrays(self._arrays)
 
-    def _take_up(self, model: Sequential) -> None:
-        """Go on from the last parameters if the model still has the best ones of the `fit` before.
+    def _restore_last(self, model: Sequential) -> None:
+        """Take the last parameters again if the model still has the best ones of the `fit` before.
 
         A run in two parts is then the run in one.
         """
@@ -171,7 +171,7 @@ class EarlyStopping(_Watched):
         self._trainer = None
 
 
-class ReduceOnPlateau(_Watched):
+class ReduceOnPlateau(_Monitoring):
     """Lowers the learning rate when a column of the history has not got better for some epochs.
 
     It multiplies the updater's `scale`, so that it goes together with a schedule.
@@ -220,7 +220,7 @@ class ReduceOnPlateau(_Watched):
         self.min_scale = check_number("min_scale", min_scale)
 
     def __call__(self, event: Event) -> None:
-        """Look at each epoch."""
+        """Check each epoch."""
         if event.name == "start":
             self.follow(event)
         elif event.name == "epoch" and not self.improved(event) and self.waited >= self.patience:
@@ -242,7 +242,7 @@ class Checkpoint:
     """Saves the run now and then, and when training ends, always to the same file.
 
     The file is replaced in one step, so that a run killed at any moment finds the last whole one,
-    and `minigd.Trainer.resume` goes on from it. What a kill left half written beside it is removed
+    and `minigd.Trainer.resume` continues it. What a kill left half written beside it is removed
     when the next `fit` starts; two runs at once need two paths. A failure to write, on a full disk
     or in a folder that is read-only, leaves the old file whole and the run going, and gives a
     warning.
@@ -329,7 +329,7 @@ class Checkpoint:
 class CsvLog:
     """Writes a line of the history to a CSV file after each epoch.
 
-    A run that goes on from a checkpoint drops the lines of epochs that it makes again.
+    A run that resumes from a checkpoint drops the lines of epochs that it makes again.
 
     Parameters
     ----------
@@ -354,7 +354,7 @@ class CsvLog:
         self._whole = True  # whether the file holds a line for each epoch so far
 
     def __call__(self, event: Event) -> None:
-        """Write the history: all of it at the start, then a line an epoch."""
+        """Write the history: all of it at the start, then a line per epoch."""
         if event.name not in ("start", "epoch"):
             return
         history = event.trainer.history
@@ -427,7 +427,7 @@ class PrintEvery:
         """Print if it is time to."""
         trainer = event.trainer
         if event.name == "update" and trainer.updates % self.updates == 0:
-            say(
+            log(
                 f"epoch {trainer.epoch + 1}  update {trainer.updates}  loss "
                 f"{float(event.loss):.4g}  learning rate {trainer.updater.learning_rate:.4g}"
             )
@@ -435,8 +435,8 @@ class PrintEvery:
 
 def _warn(path: str | os.PathLike[str], error: OSError) -> None:
     warn(
-        f"{os.fspath(path)!r} could not be written ({error}): what was there before is as it was, "
-        "and the training goes on",
+        f"{os.fspath(path)!r} could not be written ({error}): the old file is unchanged, "
+        "and training continues",
         RuntimeWarning,
         stacklevel=4,
     )

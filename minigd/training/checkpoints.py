@@ -52,14 +52,14 @@ def read(
     description, arrays = npz.read(path)
     if description.get("kind") != "run":
         raise CheckpointError(
-            f"{os.fspath(path)!r} holds a model and no run: read it with minigd.load"
+            f"{os.fspath(path)!r} holds a model, not a run: read it with minigd.load"
         )
     if batches is not None and not isinstance(batches, Batches):
         raise TypeError(f"resume takes a Batches, not {type(batches).__name__}")
     custom = check_custom(custom)
     model = restore(description, arrays, custom, backend)
     if model.loss is None or not {"updater", "options", "run"} <= description.keys():
-        raise CheckpointError(f"{os.fspath(path)!r} does not hold all of a run: it is damaged")
+        raise CheckpointError(f"{os.fspath(path)!r} is damaged: parts of the run are missing")
     values = join_arrays(description["run"], arrays)
     if batches is not None and values.get("batches") is not None:
         compare(values["batches"], batches.state_dict())
@@ -74,7 +74,7 @@ def compare(saved: Description, given: Description) -> None:
     Raises
     ------
     CheckpointError
-        Saying what was otherwise.
+        Saying what differs.
     """
     # Through JSON, as the saved one went, so that tuples and lists compare alike.
     for name, value in json.loads(json.dumps(given)).items():
@@ -83,5 +83,5 @@ def compare(saved: Description, given: Description) -> None:
         if saved.get(name) != value and not counted:
             change = f"{name} was {saved.get(name)} and is {value}"
             if name in ("data", "weights"):
-                change = f"the {name} are others"
-            raise CheckpointError("the batches are not those of the run that goes on: " + change)
+                change = f"the {name} differ"
+            raise CheckpointError("these batches do not match the checkpoint: " + change)

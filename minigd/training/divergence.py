@@ -21,14 +21,14 @@ def divergence_error(
 
 
 def name_layer(objective: Objective, x: Array) -> str:
-    """Say in which layer of a batch with a bad loss numbers stopped being finite."""
+    """Return words about the first layer whose output is not finite, in a batch with a bad loss."""
     with np.errstate(all="ignore"):
         name = objective.first_nonfinite(x)
     return "" if name is None else f", and the output of {name} is the first not finite"
 
 
 def find_fault(objective: Objective, guard: Guard, rows: WeighedRows) -> str | None:
-    """Go through a masked batch again, and say what is not finite in it."""
+    """Go through a masked batch again, and return what is not finite in it."""
     guard.remember()
     with np.errstate(all="ignore"):
         value, _ = objective.forward(rows.x, rows.y, rows.scale)

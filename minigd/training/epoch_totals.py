@@ -1,4 +1,4 @@
-"""What the rows of an epoch come to: its weight, its loss and its metrics, batch by batch.
+"""The totals of an epoch: its weight, its loss and its metrics, batch by batch.
 
 Means compose by weight, which is the number of rows where none was given.
 """
@@ -42,7 +42,7 @@ class Totals:
         self._sums: dict[str, Any] = {}
 
     def add(self, batch: Mapping[str, Any], weight: Any) -> None:
-        """Add what a batch came to, and its weight."""
+        """Add the totals of a batch, and its weight."""
         self.weight = self.weight + weight
         for name, total in batch.items():
             before = self._sums.get(name)
@@ -63,12 +63,8 @@ class Totals:
         weight, sums = self.state_dict(backend).values()
         if weight == 0:
             return {}
-        return {
-            name: self.metrics[name].value(total, weight)
-            if name in self.metrics
-            else float(total) / weight
-            for name, total in sums.items()
-        }
+        own = self.metrics
+        return {n: own[n].value(t, weight) if n in own else t / weight for n, t in sums.items()}
 
     def state_dict(self, backend: Backend | None = None) -> dict[str, Any]:
         """Return the sums so far, on the host."""

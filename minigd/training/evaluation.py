@@ -49,7 +49,9 @@ def validation_batches(data: Any) -> Batches:
     """Return the batches of (X, y), (X, y, weight), Batches or a source."""
     if isinstance(data, tuple | list):
         if len(data) not in (2, 3):
-            raise ValueError(f"validation_data is (X, y) or (X, y, weight), not {len(data)} things")
+            raise ValueError(
+                f"validation_data must be (X, y) or (X, y, weight), not {len(data)} items"
+            )
         weight = data[2] if len(data) == 3 else None
         return as_batches(data[0], data[1], ROWS, sample_weight=weight)
     return as_batches(data, None, ROWS)

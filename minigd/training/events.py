@@ -1,4 +1,4 @@
-"""What happens in a run, the callbacks that hear of it, and the state that some of them have."""
+"""What happens in a run, the callbacks that receive it, and the state that some of them have."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -125,18 +125,22 @@ def name_callbacks(callbacks: Iterable[Callback]) -> dict[str, Any]:
         raise TypeError("callbacks is a list, [callback], and not one callback")
     named: dict[str, Any] = {}
     for callback in callbacks:
-        if not callable(callback):
-            raise TypeError(f"a callback is called with each event, and {callback!r} can't be")
-        if isinstance(callback, type):
-            raise TypeError(
-                f"{callback.__name__} is a class, which each event would make anew: write it with "
-                "parentheses"
-            )
+        if not callable(callback) or isinstance(callback, type):
+            raise _no_callback(callback)
         kind = getattr(callback, "__name__", type(callback).__name__)
         number = sum(name.partition(" ")[0] == kind for name in named) + 1
         named[kind if number == 1 else f"{kind} {number}"] = callback
-    # Behind all others comes what saves their states.
+    # What saves the states of the others comes last.
     return dict(sorted(named.items(), key=lambda item: getattr(item[1], "last", False)))
+
+
+def _no_callback(given: object) -> TypeError:
+    if isinstance(given, type):
+        return TypeError(
+            f"{given.__name__} is a class, and each event would make a new one of it: write it "
+            "with parentheses"
+        )
+    return TypeError(f"a callback is called with each event, and {given!r} can't be")
 
 
 def callback_states(callbacks: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,14 +153,14 @@ def callback_states(callbacks: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_callback_states(callbacks: Mapping[str, Any], states: Mapping[str, Any]) -> None:
-    """Give callbacks of a run that goes on the states they were saved with, by name."""
+    """Give callbacks of a resumed run the states they were saved with, by name."""
     for name, values in states.items():
         callback = callbacks.get(name)
         if isinstance(callback, Stateful):
             callback.load_state_dict(values)
         else:
             warn(
-                f"the run that goes on had a callback {name!r}, which has a state and is not "
-                "among the callbacks of this fit: it is left out",
+                f"the resumed run had a callback {name!r} with a state, which is not among the "
+                "callbacks of this fit: it is left out",
                 stacklevel=4,
             )

@@ -1,4 +1,4 @@
-"""The history of a run: one float an epoch for the loss, each metric, the seconds, the updates."""
+"""The history of a run: one float per epoch for the loss, each metric, the seconds, the updates."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from minigd.progress import printable
 
 
 class History(Mapping[str, list[float]]):
-    """What each epoch came to, by name.
+    """The results of each epoch, by name.
 
     Keys are ``loss`` and the metrics, the same with ``val_`` in front where there are validation
     data, and
@@ -40,10 +40,9 @@ class History(Mapping[str, list[float]]):
     def append(self, values: Mapping[str, float]) -> None:
         """Add an epoch; what an epoch did not measure is NaN."""
         done = self.epochs
-        for name in [*self._columns, *values]:
+        for name in {**self._columns, **values}:
             column = self._columns.setdefault(name, [math.nan] * done)
-            if len(column) == done:
-                column.append(float(values.get(name, math.nan)))
+            column.append(float(values.get(name, math.nan)))
 
     def __getitem__(self, name: str) -> list[float]:
         if name not in self._columns:

@@ -1,11 +1,11 @@
 """Ctrl-C between two updates and never in the middle of one.
 
-A run that was interrupted can then go on: no batch was half applied, or applied and not counted.
+An interrupted run can then be resumed: no batch was half applied, or applied and not counted.
 """
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TypeVar
 
 _Handler = TypeVar("_Handler", bound="Handler")
@@ -30,12 +30,7 @@ class Handler:
             self._installed = True
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._installed:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -1,4 +1,4 @@
-"""One epoch: its batches, a step for each, and what their rows come to."""
+"""One epoch: its batches, a step for each, and the totals of their rows."""
 
 import contextlib
 import threading
@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from minigd.backends.workspace import Workspace
-from minigd.data.batches import Batch, Batches
+from minigd.data.batches import Batch, Batches, no_batch
 from minigd.errors import BackendError
 from minigd.execution import plain
 from minigd.execution.finite_guard import Masked
@@ -18,12 +18,13 @@ from minigd.execution.profiler import Profiler
 from minigd.execution.runner import Steps
 from minigd.nn.metrics import Metric
 from minigd.nn.objective import Objective
+from minigd.progress import Progress
 from minigd.training import divergence
 from minigd.training.epoch_totals import Totals
 from minigd.training.evaluation import measure
 from minigd.training.events import Event
 from minigd.training.rows import RowLoader, WeighedRows
-from minigd.training.session import Session, no_batch
+from minigd.training.session import Session
 from minigd.training.transaction import Transaction
 
 
@@ -44,7 +45,7 @@ class Loop:
     seconds : float
         What the training of the epoch at hand took.
     totals : Totals
-        What its rows came to.
+        The totals of its rows.
     by_row : RowClipping or None
         Set where the norm of each row's own gradient is needed.
     stopping : bool
@@ -66,9 +67,8 @@ class Loop:
         self.stopping = False
         self.epoch = 0
         self.start_epoch()
-        self.use(None)
 
-    def use(self, executor: FastBackend | None) -> None:
+    def set_executor(self, executor: FastBackend | None) -> None:
         """Let NumPy or Numba run the formulas from now on, on the device where the model is."""
         self.steps = Steps(self.objective, self.reuse_buffers, executor)
         self.loader = RowLoader(self.objective, self.metrics)
@@ -99,8 +99,8 @@ class Loop:
         transaction.updater.epoch = self.epoch
         self.steps.refresh()
         if self.gathered is not None:
-            self.gathered.lent = threading.get_ident()
-        epoch = session.resident.epoch(self.epoch, self.batch, self.gathered)
+            self.gathered.thread = threading.get_ident()
+        epoch = session.batches.epoch(self.epoch, self.batch, self.gathered)
         # Closed at once when an error or an interrupt ends the loop, so that no thread reads on.
         with contextlib.closing(epoch):
             started = time.perf_counter()
@@ -120,36 +120,39 @@ class Loop:
                 if self.stopping and not self._is_last(session.batches):
                     return False
                 started = now if not session.callbacks else time.perf_counter()
-        if transaction.window.held:
+        if transaction.window.batches:
             self._finish_window(session)
         return True
 
     def _train(self, session: Session, batch: Batch, rows: WeighedRows | None) -> Event:
         """Train on one batch, count it, and return the event of it."""
         if rows is None:
-            updated = self.transaction.skip_batch()
-            self._refuse_fault()
-            name = "batch" if updated is None else "update"
-            return Event(name, session.run, updated, rows=batch.rows)
+            return self._skip(session, batch)
         with np.errstate(all="ignore"):
             step = self.make_step(rows, session.profiler)
             self._count(step, rows)
         norms = None if step.norms is None else step.norms.copy()
-        if step.updated is None:
-            return Event("batch", session.run, step.value, rows.x, rows.y, rows.rows, norms)
-        return Event("update", session.run, step.updated, rows.x, rows.y, rows.rows, norms)
+        name, loss = ("batch", step.value) if step.updated is None else ("update", step.updated)
+        return Event(name, session.run, loss, rows.x, rows.y, rows.rows, norms)
+
+    def _skip(self, session: Session, batch: Batch) -> Event:
+        """Count a batch of which no row counts; it may be the one that an update waits for."""
+        updated = self.transaction.skip_batch()
+        self._refuse_fault()
+        name = "batch" if updated is None else "update"
+        return Event(name, session.run, updated, rows=batch.rows)
 
     def make_step(self, rows: WeighedRows, profiler: Profiler | None = None) -> plain.Step:
         """Make the step of one batch, or leave everything as it was before it."""
         model, transaction = self.objective.model, self.transaction
-        model.workspace.lent = threading.get_ident() if self.reuse_buffers else None
+        model.workspace.thread = threading.get_ident() if self.reuse_buffers else None
         transaction.begin(rows.total)
         try:
             step = self._step(rows, profiler)
         except model.backend.out_of_memory as error:
             raise BackendError(describe_out_of_memory(model, len(rows.x), error)) from error
         finally:
-            model.workspace.lent = None
+            model.workspace.thread = None
             transaction.end()
         if transaction.fault is not None:
             self._refuse(rows, transaction.fault)
@@ -168,18 +171,17 @@ class Loop:
         return recording(x, y, update)
 
     def _count(self, step: plain.Step, rows: WeighedRows) -> None:
-        """Add what the rows came to to the sums of the epoch."""
+        """Add the totals of the rows to those of the epoch."""
         guard = self.transaction.guard
         try:
             measured = measure(self.objective, self.metrics, step.z, rows)
-            measured = {name: guard.counted(total) for name, total in measured.items()}
         except BaseException:
             # The update is made, and the batch is not counted anywhere.
             guard.end_batch(batches=0)
             raise
         guard.end_batch(rows.total)
-        loss = guard.weighed(step.value, rows.total)
-        self.totals.add({"loss": loss, **measured}, rows.total)
+        counted = {name: guard.counted(total) for name, total in measured.items()}
+        self.totals.add({"loss": guard.weighed(step.value, rows.total), **counted}, rows.total)
 
     def _report(self, session: Session, event: Event, rows: int) -> None:
         """Call the callbacks, and show how far the run has come."""
@@ -187,9 +189,13 @@ class Loop:
             session.call(event)
             self.steps.refresh()
         if session.progress is not None:
-            made = event.loss if event.name == "update" else None
-            if session.progress.update(made, rows):
-                self.raise_if_masked()
+            self._show(session.progress, event, rows)
+
+    def _show(self, progress: Progress, event: Event, rows: int) -> None:
+        """Show one batch more; a GPU that is read for it may have masked the update."""
+        made = event.loss if event.name == "update" else None
+        if progress.update(made, rows):
+            self.raise_if_masked()
 
     def _is_last(self, batches: Batches) -> bool:
         return batches.source.rows is not None and self.batch == len(batches)
@@ -198,7 +204,7 @@ class Loop:
         """Make the last update of an epoch whose batches do not fill it."""
         self.raise_if_masked()
         session.interrupt.busy = True
-        parts = self.transaction.window.held
+        parts = self.transaction.window.batches
         loss = self.transaction.finish_window()
         self._refuse_fault()
         session.interrupt.done()
@@ -243,7 +249,7 @@ class Loop:
         )
 
     def _find_fault(self) -> str | None:
-        """Take the batch that was masked again, and say what is not finite in it."""
+        """Take the batch that was masked again, and return what is not finite in it."""
         if self.batches is None:
             return None
         with contextlib.closing(self.batches.epoch(self.epoch, self.batch)) as epoch:

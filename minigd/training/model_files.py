@@ -58,7 +58,7 @@ def load(
 
 
 def check_custom(custom: Iterable[type]) -> list[type]:
-    """Return the classes named by a caller, and refuse what is none."""
+    """Return the classes named by a caller, and refuse anything else."""
     classes: list[type] = [] if isinstance(custom, type) else list(custom)
     if isinstance(custom, type) or not all(isinstance(c, type) for c in classes):
         raise TypeError(f"custom is a list of classes, [MyLayer], and not {custom!r}")

@@ -103,7 +103,8 @@ class RowLoader:
         Names of columns are to be those of the training, or of the rows that it begins with.
         """
         source = batches.source
-        check_source(source, names or self.model.names)
+        if source.names is not None:
+            check_source(source, names or self.model.names)
         if not isinstance(source, ArraySource):
             return
         if source.y is None or not batches.weighted:

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from minigd.data.batches import Batches
-from minigd.errors import DataError
 from minigd.execution.numba_loops import format_compile_time
 from minigd.execution.profiler import Profiler
-from minigd.progress import Progress, say
+from minigd.progress import Progress, log
 from minigd.training.events import Callback, Event, Run
 from minigd.training.interrupts import Interrupt
 
@@ -16,8 +15,7 @@ class Session(NamedTuple):
     """What one `fit` brings to its epochs."""
 
     run: Run
-    batches: Batches  # as given
-    resident: Batches  # on the model's device, where they fit there
+    batches: Batches  # on the model's device, where they fit there
     validation: Batches | None
     callbacks: list[Callback]
     progress: Progress | None
@@ -49,20 +47,12 @@ class Session(NamedTuple):
         """Print how long Numba compiled, if it did."""
         compiled = format_compile_time()
         if compiled is not None:
-            say(compiled)
+            log(compiled)
 
     def report_profile(self) -> None:
         """Print where the time went, if that was measured."""
         if self.profiler is not None:
-            say(self.profiler.line(self.run.model.dtype))
-
-
-def no_batch(batches: Batches) -> DataError:
-    """Return the error for an epoch in which no batch came."""
-    return DataError(
-        f"the rows do not fill one batch of {batches.batch_size}, and tail='drop' leaves none: use "
-        "tail='keep' or a smaller batch_size"
-    )
+            log(self.profiler.line(self.run.model.dtype))
 
 
 def open_session(
@@ -77,7 +67,6 @@ def open_session(
     backend = run.model.backend
     return Session(
         run,
-        batches,
         batches.on(backend),
         None if validation is None else validation.on(backend),
         list(callbacks.values()),

@@ -1,6 +1,6 @@
 """The trainer: the settings of a run, and the methods that train, evaluate and save it.
 
-It holds everything that decides the next update, so that a saved run goes on as if it had never
+It holds everything that decides the next update, so that a resumed run continues as if it had never
 stopped. One epoch is in `loop.py`, one update in `transaction.py`, and the four lines of a step in
 `minigd.execution.plain`.
 """
@@ -51,7 +51,7 @@ by the epoch, so that the bits are the same however epochs are split among calls
 
 
 class Trainer:
-    """Trains a model: one update a batch, or a few batches.
+    """Trains a model: one update per batch, or per few batches.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class Trainer:
         A penalty ``λ₁ Σ |W| + ½ λ₂ Σ W²`` on the weights, in the gradient; see
         `minigd.optim.gradient_transforms.Penalty`.
     decay_bias : bool, default False
-        Penalise biases, scales and shifts too.
+        Penalize biases, scales and shifts too.
     clip_value, clip_norm : float, optional
         Limits on each entry of the gradient, and on the length of the whole; penalties included.
     clip_rows : float, optional
@@ -138,13 +138,13 @@ class Trainer:
         self.updater.reset()
         self.until_epoch: int | None = None
         self.history = History()
-        self._resumed: dict[str, Any] | None = None  # the batches of a run that goes on
+        self._resumed: dict[str, Any] | None = None  # the batches of a resumed run
         self._callbacks: dict[str, Any] = {}
         self._states: dict[str, Any] = {}  # of callbacks that have not been given again
         self._transaction = Transaction(model, self.updater, self.accumulate, *limits)
         self._loop = Loop(self.objective, self.metrics, self._transaction, self.reuse_buffers)
         self._limit_rows(False)
-        self._use(compiled=bool(fast))
+        self._set_executor(compiled=bool(fast))
 
     @property
     def updates(self) -> int:
@@ -209,11 +209,11 @@ class Trainer:
             "fast": self.fast,
         }
 
-    def _use(self, compiled: bool) -> None:
+    def _set_executor(self, compiled: bool) -> None:
         """Let NumPy or Numba run the formulas from now on."""
         self.compiled = compiled and self.model.backend.reads_are_free
         self.updater.executor = FastBackend() if self.compiled else None
-        self._loop.use(self.updater.executor)
+        self._loop.set_executor(self.updater.executor)
 
     # One update ------------------------------------------------------------------------------
 
@@ -279,15 +279,16 @@ class Trainer:
         """Go where the model has gone since the last update, if it was moved."""
         guard = self._transaction.guard
         if self.updater.owner is not guard:
-            raise ValueError(
-                f"{self.updater!r} was given to another trainer since, which has reset it: give "
-                "each trainer an updater of its own"
-            )
+            raise _updater_was_taken(self.updater)
         if guard.workspace is not self.model.workspace:
-            masked = self._transaction.follow_model()
-            self._use(self.compiled)
-            if masked is not None:
-                self._loop.uncount(masked)
+            self._move()
+
+    def _move(self) -> None:
+        """Go to the backend of the model; an update that a GPU masked before is an error now."""
+        masked = self._transaction.follow_model()
+        self._set_executor(self.compiled)
+        if masked is not None:
+            self._loop.uncount(masked)
 
     # Epochs ----------------------------------------------------------------------------------
 
@@ -314,13 +315,13 @@ class Trainer:
         Parameters
         ----------
         data : Batches, source or array-like of shape (rows, n_in), optional
-            None to go on with the batches of the last `fit`, or of `resume`.
+            None to continue with the batches of the last `fit`, or of `resume`.
         y : array-like, optional
             Targets, where `data` is an array.
         epochs : int, default 1
             How many more, whatever was done before.
         until_epoch : int, optional
-            Instead of `epochs`: go on until ``trainer.epoch`` is this, and do nothing if it is
+            Instead of `epochs`: train until ``trainer.epoch`` is this, and do nothing if it is
             already. For a script that is started again after it was killed.
         batch_size, shuffle, sample_weight, class_weight
             For arrays and sources, as in `minigd.Batches`; a Batches brings its own. The order is
@@ -354,14 +355,14 @@ class Trainer:
             If the loss or a gradient is no longer finite; it names the epoch and the update, and
             the parameters are the last good ones.
         KeyboardInterrupt
-            At Ctrl-C, between two updates, after the event ``"done"``; another `fit` goes on.
+            At Ctrl-C, between two updates, after the event ``"done"``; another `fit` continues.
         """
         profile = renamed("receipt", receipt, "profile", profile)
-        loop, weights = self._loop, (sample_weight, class_weight)
+        weights = {"sample_weight": sample_weight, "class_weight": class_weight}
         data = self._last_batches() if data is None else data
-        batches = as_batches(data, y, batch_size, shuffle, self.model.seed, *weights)
+        batches = as_batches(data, y, batch_size, shuffle=shuffle, seed=self.model.seed, **weights)
         validation = None if validation_data is None else validation_batches(validation_data)
-        loop.loader.check_training(batches, validation)
+        self._loop.loader.check_training(batches, validation)
         self._continue_with(batches)
         last = self._last_epoch(epochs, until_epoch)
         self._callbacks = name_callbacks(callbacks)
@@ -370,15 +371,17 @@ class Trainer:
         shown = last - self.epoch if progress else 0
         session = open_session(self, batches, validation, self._callbacks, shown, profile)
         try:
-            self._load_callbacks()
-            loop.run(session, last)
+            if self._states:
+                self._load_callbacks()
+            self._loop.run(session, last)
         finally:
             self._limit_rows(False)
             session.close()
         if progress:
             session.report_compile_time()
         session.send_last("end", "done")
-        session.report_profile()
+        if profile:
+            session.report_profile()
         return self.history
 
     def _last_batches(self) -> Batches:
@@ -391,17 +394,20 @@ class Trainer:
         self._follow_model()
         loop = self._loop
         loop.raise_if_masked()
-        if batches is not loop.batches:
-            if self._resumed is not None:
-                checkpoints.compare(self._resumed, batches.state_dict())
-            elif loop.batch and (
-                loop.batches is None or batches.state_dict() != loop.batches.state_dict()
-            ):
-                loop.start_epoch()
-                self._transaction.window.clear()
+        if batches is not loop.batches and (loop.batch or self._resumed is not None):
+            self._compare(batches)
         loop.batches, self._resumed = batches, None
         self._name_objective()
         self.model.names = batches.source.names or self.model.names
+
+    def _compare(self, batches: Batches) -> None:
+        """Refuse others than those of a resumed run; with others, begin the epoch once more."""
+        loop, given = self._loop, batches.state_dict()
+        if self._resumed is not None:
+            checkpoints.compare(self._resumed, given)
+        elif loop.batches is None or given != loop.batches.state_dict():
+            loop.start_epoch()
+            self._transaction.window.clear()
 
     def _last_epoch(self, epochs: int, until_epoch: int | None) -> int:
         """Return the number of epochs after which `fit` ends."""
@@ -413,22 +419,21 @@ class Trainer:
         return last
 
     def _load_callbacks(self) -> None:
-        """Give callbacks of a run that goes on the states they were saved with."""
+        """Give callbacks of a resumed run the states they were saved with."""
         states, self._states = self._states, {}
         load_callback_states(self._callbacks, states)
 
     def _choose_executor(self, batches: Batches) -> None:
-        """Take Numba if epochs are long enough; a run that goes on has chosen already."""
-        if self.fast is not None or self.compiled or self.updates or not available():
-            return
-        if batches.source.rows is not None:
+        """Take Numba if epochs are long enough; a resumed run has chosen already."""
+        chosen = self.fast is not None or self.compiled or self.updates
+        if not chosen and available() and batches.source.rows is not None:
             # A call costs what some ten thousand numbers do.
             work = len(batches) * (len(self.model.flat_params) + 10_000)
             if work >= WORTH_COMPILING:
-                self._use(compiled=True)
+                self._set_executor(compiled=True)
 
     def stop(self) -> None:
-        """End `fit` after this update; a later `fit` goes on from here. For callbacks."""
+        """End `fit` after this update; a later `fit` continues from here. For callbacks."""
         self._loop.stopping = True
 
     def evaluate(
@@ -464,7 +469,7 @@ class Trainer:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all that decides the next update to one ``.npz`` file, whole or not at all.
 
-        `resume` goes on from it, also in the middle of an epoch, or of the batches of one update;
+        `resume` continues from it, also in the middle of an epoch, or of the batches of one update;
         `minigd.load` reads the model from it.
 
         Raises
@@ -481,7 +486,7 @@ class Trainer:
 
         Parameters and buffers, the updater's moments and counts, how far the run and the epoch
         have come, the epoch's sums so far, a gradient that is not complete, the states of
-        callbacks, the history, and a print of the data.
+        callbacks, the history, and a fingerprint of the data.
         """
         loop, backend = self._loop, self.model.backend
         loop.raise_if_masked()
@@ -506,7 +511,7 @@ class Trainer:
         }
 
     def load_state_dict(self, values: Mapping[str, Any]) -> None:
-        """Take the state that `state_dict` gave, and go on from there with the same batches.
+        """Take the state that `state_dict` gave, and continue from there with the same batches.
 
         Raises
         ------
@@ -535,11 +540,11 @@ class Trainer:
         transaction.renew_guard()
         if compiled and not available():
             warn(
-                "the run used Numba, which is not installed here: it goes on, and its "
-                "last digits may differ (`pip install numba`)",
+                "the run used Numba, which is not installed here: it goes on without, "
+                "and its last digits may differ (`pip install numba`)",
                 stacklevel=2,
             )
-        self._use(compiled and available())
+        self._set_executor(compiled and available())
         self._name_objective()
 
     @classmethod
@@ -551,16 +556,16 @@ class Trainer:
         custom: Iterable[type] = (),
         backend: str | Backend = "numpy",
     ) -> "Trainer":
-        """Return the trainer that `save` wrote, ready to go on with the next batch.
+        """Return the trainer that `save` wrote, ready for the next batch.
 
         On the same machine, with the same versions, threads and extras, and the same batches, it
-        comes to the same bits as a run that was never interrupted.
+        gives the same bits as a run that was never interrupted.
 
         Parameters
         ----------
         path : str or path-like
         batches : Batches, optional
-            Over the same data, cut in the same way; ``fit()`` goes on with them.
+            Over the same data, cut in the same way; ``fit()`` continues with them.
         custom : iterable of class
             Layers, losses, metrics, updaters and schedules from outside the package.
         backend : {"numpy", "cupy"} or Backend, default "numpy"
@@ -603,3 +608,10 @@ class Trainer:
             f"Trainer({self.objective.loss!r}, {self.updater!r}, epoch={self.epoch}, "
             f"updates={self.updates})"
         )
+
+
+def _updater_was_taken(updater: Updater) -> ValueError:
+    return ValueError(
+        f"{updater!r} was given to another trainer since, which has reset it: give each trainer "
+        "an updater of its own"
+    )

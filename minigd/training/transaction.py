@@ -11,7 +11,8 @@ import numpy as np
 from minigd.execution.device_guard import make_guard
 from minigd.execution.finite_guard import Masked
 from minigd.nn.sequential import Sequential
-from minigd.optim.gradient_transforms import Accumulation, Clipping, Penalty
+from minigd.optim.accumulation import Accumulation
+from minigd.optim.gradient_transforms import Clipping, Penalty
 from minigd.optim.updaters import Updater
 
 
@@ -85,8 +86,8 @@ class Transaction:
     def skip_batch(self) -> Any:
         """Count a batch whose weights are all 0; return the loss of an update that is then due."""
         self.begin(0.0)
-        self.window.held += self.accumulate > 1
-        updated = self._finish(due=self.window.held == self.accumulate > 1)
+        self.window.batches += self.accumulate > 1
+        updated = self._finish(due=self.window.batches == self.accumulate > 1)
         self.guard.skip_batch()
         return updated
 
@@ -109,8 +110,8 @@ class Transaction:
             return None
         counted, g = self.guard.counted, self.model.flat_grads
         self.window.add(counted(g), counted(loss), counted(self._weight))
-        self.window.held += 1
-        return self._close_window() if self.window.held == self.accumulate else None
+        self.window.batches += 1
+        return self._close_window() if self.window.batches == self.accumulate else None
 
     def _close_window(self) -> Any:
         """Make the window's update, if any of its rows counts; where a GPU masks it, it stays."""
@@ -119,7 +120,9 @@ class Transaction:
             return None
         updated = self._apply(self.window.write(self.model.flat_grads))
         if self.fault is None:
-            self.window.clear(self.guard.left, self._before)
+            self.window.clear()
+            if self.guard.left is not None:
+                self.window.keep(self.guard.left, self._before)
         return updated
 
     def _apply(self, loss: Any) -> Any:
@@ -153,6 +156,6 @@ class Transaction:
 
     def _uncount(self, masked: Masked, parts: int | None = None) -> None:
         self.updates -= masked.updates
-        parts = self.window.held - masked.parts if parts is None else parts
-        self.window.held = parts % self.accumulate
+        parts = self.window.batches - masked.parts if parts is None else parts
+        self.window.batches = parts % self.accumulate
         self.window.empty = float(self.window.weight) == 0

@@ -361,7 +361,7 @@ def test_a_workspace_gives_fresh_memory_unless_told_to_reuse(backend):
 
 def test_a_workspace_gives_the_same_memory_again_where_told_to(backend):
     workspace = Workspace(backend)
-    workspace.lent = threading.get_ident()
+    workspace.thread = threading.get_ident()
     a = workspace.empty("y", (3, 2), "float32")
     assert a.shape == (3, 2)
     assert a.dtype == "float32"
@@ -370,7 +370,7 @@ def test_a_workspace_gives_the_same_memory_again_where_told_to(backend):
 
 def test_a_short_last_batch_gets_the_first_rows_of_the_same_memory(backend):
     workspace = Workspace(backend)
-    workspace.lent = threading.get_ident()
+    workspace.thread = threading.get_ident()
     a = workspace.empty("y", (5, 2), "float32")
     tail = workspace.empty("y", (3, 2), "float32")
     assert tail.shape == (3, 2)
@@ -383,7 +383,7 @@ def test_a_short_last_batch_gets_the_first_rows_of_the_same_memory(backend):
 
 def test_a_larger_batch_makes_the_memory_larger_once(backend):
     workspace = Workspace(backend)
-    workspace.lent = threading.get_ident()
+    workspace.thread = threading.get_ident()
     small = workspace.empty("y", (3, 2), "float32")
     large = workspace.empty("y", (8, 2), "float32")
     assert not shared(backend, small, large)
@@ -392,7 +392,7 @@ def test_a_larger_batch_makes_the_memory_larger_once(backend):
 
 def test_names_widths_and_dtypes_never_share_memory(backend):
     workspace = Workspace(backend)
-    workspace.lent = threading.get_ident()
+    workspace.thread = threading.get_ident()
     a = workspace.empty("y", (3, 2), "float32")
     for other in (("z", (3, 2), "float32"), ("y", (3, 1), "float32"), ("y", (3, 2), "float64")):
         assert not shared(backend, a, workspace.empty(*other))
@@ -400,7 +400,7 @@ def test_names_widths_and_dtypes_never_share_memory(backend):
 
 def test_another_thread_gets_memory_of_its_own(backend):
     workspace = Workspace(backend)
-    workspace.lent = threading.get_ident()
+    workspace.thread = threading.get_ident()
     ours = workspace.empty("y", (3, 2), "float32")
     theirs = []
     thread = threading.Thread(target=lambda: theirs.append(workspace.empty("y", (3, 2), "float32")))

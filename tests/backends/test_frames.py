@@ -197,6 +197,36 @@ def test_estimators_name_a_column_that_scikit_learn_can_not_convert(Estimator, k
         assert "number" in kind or "truth" in kind or "decimals" in kind
 
 
+DAY = datetime.date(2020, 1, 1)
+# Columns of objects and categories: whether dummies are made of them, and what pieces say of them.
+MIXED = {
+    "numbers and text": ([1, "a", 2.5, None], True, "holds numbers and 1 text"),
+    "days": ([DAY, None, DAY, None], True, "holds dates"),
+    "days and numbers": ([DAY, 1, 2, 3], True, "holds numbers and 1 text"),
+    "text and lists": (["a", [1], "b", "c"], False, "holds values of type list"),
+    "lists and text": ([[1], "a", "b", "c"], False, "holds values of type list"),
+    "numbers and bytes": ([1, b"a", 2, 3], False, "holds values of type bytes"),
+    "complex numbers": ([1j, 1, 2, 3], False, "holds values of type complex"),
+    "too many digits": ([10**400, 1, 2, 3], False, "inf is not finite"),
+    "nothing": ([None] * 4, False, "has no value in any row"),
+    "intervals": (pd.cut([1, 2, 3, 4], 2), True, "holds values of type Interval"),
+}
+
+
+@pytest.mark.parametrize("kind", MIXED)
+def test_all_values_decide_what_a_column_holds_in_a_frame_and_in_pieces(kind):
+    values, dummies, problem = MIXED[kind]
+    values = pd.Series(values, dtype=None if hasattr(values, "categories") else object)
+    x = pd.DataFrame({"a": np.arange(4.0), "b": values})
+    with pytest.raises(gd.DataError, match="x must hold numbers, and its column 'b' is ") as error:
+        gd.ArraySource(x)
+    assert any("get_dummies" in remedy for remedy in remedies(error)) == dummies
+    for remedy in remedies(error):
+        assert gd.ArraySource(eval(remedy, {"pandas": pd, "x": x})).rows == 4
+    with pytest.raises(gd.DataError, match=problem):
+        gd.IterableSource([x], missing="category")
+
+
 def test_all_columns_without_numbers_are_left_out_at_once():
     x = pd.DataFrame({"a": NUMBERS, "b": ["u"] * N, "c": [b"v"] * N, "d": ["w"] * N, "e": YES})
     with pytest.raises(gd.DataError) as error:

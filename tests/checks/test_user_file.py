@@ -80,7 +80,7 @@ def test_another_error_is_told_with_its_type(write):
         ("x = 1\n", "there is nothing to check in"),
         ("def f(:\n", "can't be run: SyntaxError"),
         ("1 / 0\n", "can't be run: ZeroDivisionError"),
-        ("examples = [3]\n", "must be a list of layers and losses, [MyLayer(3)], and it is [3]"),
+        ("examples = [3]\n", "must be a list of layers and losses, [MyLayer(3)], not [3]"),
         (DOUBLE + "examples = Double\n", "must be a list of layers and losses"),
     ],
 )

@@ -82,14 +82,14 @@ MENDED = {
 }  # fmt: skip
 # Files that must be edited, and the word that says so.
 EDITED = {
-    "a short row": (CSV.replace("\n", "\n1,2\n", 2), "mend the line"),
-    "a long row": (CSV + "1,2,3,4\n", "mend the line"),
-    "a footer": (CSV + "Total 40\n", "mend the line, or take it out of the file"),
-    "a footer below semicolons": (by(";") + "Total 40\n", "mend the line, or take it out"),
-    "a comment in the middle": (CSV + "# new battery\n" + BARE, "mend the line, or take it out"),
-    "a header in the middle": (CSV + CSV, "line 42: the header once more; take the line out"),
-    "a header twice": (CSV.replace("y\n", "y\na,b,y\n", 1), "line 2: the header once more; take"),
-    "ends of lines that differ": (CSV.replace("\n", "\r", 3), "none in a lone"),
+    "a short row": (CSV.replace("\n", "\n1,2\n", 2), "fix the line"),
+    "a long row": (CSV + "1,2,3,4\n", "fix the line"),
+    "a footer": (CSV + "Total 40\n", "fix the line, or take it out of the file"),
+    "a footer below semicolons": (by(";") + "Total 40\n", "fix the line, or take it out"),
+    "a comment in the middle": (CSV + "# new battery\n" + BARE, "fix the line, or take it out"),
+    "a header in the middle": (CSV + CSV, "line 42: the header again; take the line out"),
+    "a header twice": (CSV.replace("y\n", "y\na,b,y\n", 1), "line 2: the header again; take"),
+    "ends of lines that differ": (CSV.replace("\n", "\r", 3), "not in a lone"),
 }
 OPTION = re.compile(r"--[a-z-]+(?:=| )(?:'(?:[^']|'\"'\"')*'|[^\s',;][^\s;]*)")
 

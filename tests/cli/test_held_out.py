@@ -25,7 +25,7 @@ def test_few_different_rows_are_told(tmp_path, monkeypatch, capsys, command):
     assert main([command[0], "table.csv", "--target", "survived", *command[1:], *more]) == 0
     told = " ".join(capsys.readouterr().err.split())
     assert "rows held out only" in told
-    assert "evaluate on a file of its own" in told
+    assert "evaluate on a separate file" in told
 
 
 @pytest.mark.parametrize("kinds", [0, 15, 400])

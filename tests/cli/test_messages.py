@@ -1,5 +1,6 @@
 """Advice is given in the words of the one who reads it."""
 
+import argparse
 import re
 import shlex
 import sys
@@ -13,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigd.cli.main import main, parser
-from minigd.cli.messages import in_shell, message_of
+from minigd.cli.messages import in_shell, message_of, option
+from minigd.cli.tables import Reading
 from minigd.data.tables.remedy import Remedy, TableError, TableWarning
 
 properties = examples(50)
@@ -31,11 +33,20 @@ names = st.text(st.sampled_from("ab ,;$\\\"'-=#"), min_size=1).map(str.strip).fi
 )
 def test_options_of_a_remedy_are_read_as_they_were_meant(excluded, columns, separator, strip):
     meant = {"exclude": excluded, "columns": columns, "separator": separator, "strip": strip}
-    words = shlex.split(in_shell({**meant, "na": excluded, "skip_lines": 3}))
+    more = {"na": excluded, "skip_lines": 3, "keep_default_na": False}
+    words = shlex.split(in_shell({**meant, **more}))
     options = parser().parse_args(["train", "rows.csv", "--target", "y", *words])
     assert options.exclude == options.na == excluded
     assert options.columns == tuple(columns)
     assert (options.separator, options.strip, options.skip_lines) == (separator, strip, 3)
+    assert options.keep_default_na is False
+
+
+def test_each_option_has_one_name_in_messages_and_in_the_commands():
+    (commands,) = (a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
+    for command in ("train", "predict", "evaluate"):
+        known = {a.dest: a.option_strings for a in commands.choices[command]._actions}
+        assert all([option(name)] == known[name] for name in Reading._fields)
 
 
 def test_an_error_is_written_for_the_shell():
@@ -77,7 +88,7 @@ def test_names_are_quoted_as_in_a_csv(capsys):
     assert named("--na", "") == [""]
     with pytest.raises(SystemExit):
         named("--na", '"2,25')
-    assert "'\"2,25' are no names: unexpected end of data" in capsys.readouterr().err
+    assert "'\"2,25' is not a list of names: unexpected end of data" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["nonames.txt", "/no/such/names", "NAMES.CSV"])

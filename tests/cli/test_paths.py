@@ -44,7 +44,7 @@ def test_a_name_in_the_folder_one_is_in_passes(tmp_path, monkeypatch):
 
 def test_what_is_refused_and_what_to_do(tmp_path):
     for out, problem in {
-        "": "'' is no name for a file",
+        "": "'' is not a file name",
         str(tmp_path): "it is a folder; name a file in it",
         str(tmp_path / "a" / "b" / "p.csv"): f"there is no folder '{tmp_path / 'a' / 'b'}'; make",
     }.items():
@@ -98,7 +98,7 @@ def test_what_another_command_wrote_is_not_replaced(folder, tmp_path, monkeypatc
     ):
         assert main([*words, "--out", out]) == 1
         assert capsys.readouterr().err == (
-            f"minigd: '{out}' can't be written: it is there already, and is {what}; name another "
+            f"minigd: '{out}' can't be written: it exists, and is {what}; name another "
             "file, or remove it first\n"
         )
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -121,7 +121,7 @@ def test_what_the_same_command_wrote_is_replaced_and_so_is_nothing(folder, tmp_p
 @pytest.mark.parametrize("name", ["r.foo", "r", "r.PNG.gz", ".png", "r.pgf", "r."])
 def test_a_picture_has_an_ending_that_can_be_drawn(tmp_path, name):
     pytest.importorskip("matplotlib")
-    with pytest.raises(OSError, match=r"is no name for a picture: it must end in \.png, \.svg"):
+    with pytest.raises(OSError, match=r"does not name a picture: it must end in \.png, \.svg"):
         check_picture(tmp_path / name)
 
 

@@ -35,7 +35,7 @@ def test_the_command_prints_the_table_and_draws(table, capsys, tmp_path):
     words = ["race", str(table), "--target", "price", "--batch-sizes", "20,all", "--hidden", "0"]
     assert main([*words, "--seconds", "0.05", "--seeds", "1", "--out", str(picture)]) == 0
     out, err = capsys.readouterr()
-    assert "seconds of training to a loss of" in out
+    assert "training time (s) to reach loss" in out
     assert "all" in out
     assert "\nmedian of 1 seed, and" in out
     assert "regression of 'price'" in err
@@ -66,6 +66,6 @@ def test_the_task_may_be_said(tmp_path, capsys):
     words = ["race", str(path), "--target", "y", "--batch-sizes", "10", "--hidden", "0"]
     words += ["--seconds", "0.02", "--seeds", "1"]
     assert main([*words, "--task", "regression"]) == 0
-    assert "regression of 'y', as you say" in capsys.readouterr().err
+    assert "regression of 'y', as given" in capsys.readouterr().err
     assert main(words) == 0
-    assert "if it is a quantity, say --task regression" in capsys.readouterr().err
+    assert "if it is a quantity, pass --task regression" in capsys.readouterr().err

@@ -74,19 +74,20 @@ def refused(folder, checkpoint, tmp_path, capsys):
 )
 def test_an_option_is_named_with_what_it_was(refused, option, given, then):
     assert refused(**{option: given}) == (
-        f"minigd: 'CHECKPOINT' can't go on with --{option.replace('_', '-')} {given}, and the run "
-        f"was trained with {then}: give the same as then, or start anew without --resume"
+        f"minigd: 'CHECKPOINT' can't be resumed with --{option.replace('_', '-')} {given}, but the "
+        f"run was trained with {then}: give the same options as before, or start again without "
+        "--resume"
     )
 
 
 def test_an_option_left_out_is_what_it_is_by_default(refused):
-    assert "--batch-size 100, and the run was trained with 32" in refused(batch_size=None)
-    assert "--learning-rate 0.002, and the run was trained with 0.01" in refused(learning_rate=None)
+    assert "--batch-size 100, but the run was trained with 32" in refused(batch_size=None)
+    assert "--learning-rate 0.002, but the run was trained with 0.01" in refused(learning_rate=None)
 
 
 def test_all_of_them_are_named(refused):
     message = refused(batch_size="10", seed="1")
-    assert "--batch-size 10, and the run was trained with 32; --seed 1, and the run was" in message
+    assert "--batch-size 10, but the run was trained with 32; --seed 1, but the run was" in message
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_all_of_them_are_named(refused):
 )
 def test_other_columns_are_another_table(refused, changes):
     message = refused(**changes)
-    assert "can't go on: the table is another one, or another --target, --task" in message
+    assert "can't be resumed: the table, --target, --task" in message
 
 
 def test_no_reprs_of_python(refused):
@@ -120,7 +121,10 @@ def test_another_task_of_the_same_numbers(tmp_path, capsys):
     interrupted(words, epoch=1)
     capsys.readouterr()
     assert main([*words, "--task", "regression", "--resume"]) == 1
-    assert "or another --target, --task or --exclude was given" in capsys.readouterr().err
+    assert (
+        "the table, --target, --task, --exclude or the way the table is read"
+        in capsys.readouterr().err
+    )
     assert main([*words, "--resume"]) == 0
 
 
@@ -131,7 +135,7 @@ def test_what_is_no_checkpoint_is_said(folder, tmp_path, capsys):
     assert f"there is no '{out}.checkpoint' of an interrupted run" in capsys.readouterr().err
     shutil.copy(folder / "houses.npz", f"{out}.checkpoint")
     assert main(words) == 1
-    assert "is no checkpoint of a run: start anew without --resume" in capsys.readouterr().err
+    assert "is not a checkpoint of a run: start again without --resume" in capsys.readouterr().err
     (tmp_path / "m.npz.checkpoint").write_text("text")
     assert main(words) == 1
     assert "is not a file that minigd saved" in capsys.readouterr().err

@@ -95,7 +95,7 @@ def test_the_task_may_be_said(tmp_path):
     many = list(range(30))
     _, schema, _ = target(tmp_path, many, task="classification")
     assert schema.classes == [str(i) for i in many]
-    with pytest.raises(gd.DataError, match="'y' holds text, such as 'a', 'b', and no quantity"):
+    with pytest.raises(gd.DataError, match="'y' holds text, such as 'a', 'b', not numbers"):
         target(tmp_path, ["a", "b"], task="regression")
     with pytest.raises(gd.DataError, match="'y' holds fractions, and classes are text or whole"):
         target(tmp_path, [1.5, 2.0], task="classification")
@@ -104,7 +104,7 @@ def test_the_task_may_be_said(tmp_path):
 def test_why_is_said_in_words(tmp_path):
     assert target(tmp_path, ["a", "b"])[2] == "which holds text"
     assert target(tmp_path, [0, 1])[2] == (
-        "which holds 2 different whole numbers; if it is a quantity, say --task regression"
+        "which holds 2 different whole numbers; if it is a quantity, pass --task regression"
     )
     assert target(tmp_path, range(30))[2] == "which holds more than 20 different whole numbers"
     assert target(tmp_path, [0.5, 1])[2] == "which holds fractions"
@@ -157,10 +157,10 @@ def test_a_regression_takes_fractions_later_where_the_training_had_whole_numbers
 @pytest.mark.parametrize(
     ("said", "written", "words"),
     [
-        (",", ";", "if ';' and not ',' separates columns, say separator=';'"),
-        (",", "\t", r"if '\t' and not ',' separates columns, say separator='\t'"),
-        (";", ",", "if ',' and not ';' separates columns, say separator=','"),
-        (",", "|", "say separator='|'"),
+        (",", ";", "if ';' and not ',' separates columns, pass separator=';'"),
+        (",", "\t", r"if '\t' and not ',' separates columns, pass separator='\t'"),
+        (";", ",", "if ',' and not ';' separates columns, pass separator=','"),
+        (",", "|", "pass separator='|'"),
     ],
 )
 def test_another_separator_is_seen(tmp_path, said, written, words, packed):
@@ -178,7 +178,9 @@ def test_another_separator_is_seen_without_a_header(tmp_path):
     with pytest.raises(gd.DataError, match=r"has 1 field, and the table has 3.*separator=';'$"):
         open_table(path, Reading(columns=("a", "color", "y")), target="y")
     path.write_text("by, hand; of course\n1;2\n3;4\n")
-    with pytest.raises(gd.DataError, match=r"there is no header, say separator=';', columns=\['A'"):
+    with pytest.raises(
+        gd.DataError, match=r"there is no header, pass separator=';', columns=\['A'"
+    ):
         open_table(path, Reading(skip_lines=1), target="y")
 
 

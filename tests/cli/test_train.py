@@ -151,7 +151,7 @@ def test_a_folder_of_the_users_is_never_removed(folder, tmp_path, capsys):
     (tmp_path / "m.npz.rows" / "mine.txt").write_text("mine")
     out = str(tmp_path / "m.npz")
     assert main(["train", str(tmp_path / "h.parquet"), "--target", "price", "--out", out]) == 1
-    assert "is there already and is no cache of minigd's" in capsys.readouterr().err
+    assert "exists and is not a minigd cache" in capsys.readouterr().err
     assert (tmp_path / "m.npz.rows" / "mine.txt").read_text() == "mine"
 
 
@@ -181,9 +181,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(folder, tm
         assert run(folder, "--out", str(out)) == 1
         assert capsys.readouterr().err == f"minigd: '{out}' can't be written: {problem}\n"
     assert run(folder, "--out", "") == 1
-    assert capsys.readouterr().err == (
-        "minigd: '' is no name for a file: name the one to write to\n"
-    )
+    assert capsys.readouterr().err == ("minigd: '' is not a file name: name the file to write to\n")
 
 
 def test_a_gpu_that_is_not_there_is_missed_before_the_work(folder, tmp_path, monkeypatch, capsys):
@@ -263,7 +261,7 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_bits(
     assert err[-2] == (
         f"minigd: interrupted after {counted(updates, 'update')}, which {out}.checkpoint holds"
     )
-    program, *again = shlex.split(err[-1].removeprefix("go on with: "))
+    program, *again = shlex.split(err[-1].removeprefix("resume with: "))
     assert (program, again[0], again[-1]) == ("minigd", "train", "--resume")
     assert os.listdir(tmp_path) == ["my model.npz.checkpoint"]
     assert main(again) == 0
@@ -328,9 +326,9 @@ def test_another_command_does_not_go_on(folder, tmp_path, capsys, monkeypatch):
         assert run(folder, "--epochs", "20", "--out", out) == 130
     for other in (["--epochs", "30"], ["--epochs", "20", "--hidden", "9"]):
         assert run(folder, "--out", out, *other, "--resume") == 1
-        assert f"{other[-2]} {other[-1]}, and the run was trained with" in capsys.readouterr().err
+        assert f"{other[-2]} {other[-1]}, but the run was trained with" in capsys.readouterr().err
     assert run(folder, "--out", out, "--epochs", "2") == 0
-    assert "--resume goes on from it" in capsys.readouterr().err
+    assert "--resume continues it" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a signal to a process is sent otherwise there")
@@ -349,7 +347,7 @@ def test_ctrl_c_in_a_process_of_its_own(folder, tmp_path):
                 process.send_signal(signal.SIGINT)
     assert process.returncode == 130
     assert "Traceback" not in "".join(lines)
-    go_on = shlex.split(lines[-1].removeprefix("go on with: "))
+    go_on = shlex.split(lines[-1].removeprefix("resume with: "))
     assert go_on[:3] == ["python", "-m", "minigd"]
     assert main(go_on[3:]) == 0
     assert bits(tmp_path / "m.npz") == bits(tmp_path / "straight.npz")

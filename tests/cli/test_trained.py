@@ -38,7 +38,7 @@ def test_a_file_that_was_not_written_by_the_command_says_so(tmp_path):
 def test_a_damaged_description_says_so(folder, tmp_path, damage):
     description, arrays = npz.read(folder / "houses.npz")
     npz.write(tmp_path / "m.npz", {**description, "table": damage}, arrays)
-    with pytest.raises(gd.CheckpointError, match=r"what .* says of its columns is damaged"):
+    with pytest.raises(gd.CheckpointError, match=r"the columns in .* are damaged"):
         load(tmp_path / "m.npz")
 
 

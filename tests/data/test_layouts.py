@@ -80,7 +80,7 @@ def peak(of):
 
 def lent():
     workspace = Workspace(get_backend("numpy"))
-    workspace.lent = threading.get_ident()
+    workspace.thread = threading.get_ident()
     return workspace
 
 

@@ -907,7 +907,7 @@ def test_a_run_with_other_weights_is_not_resumed(tmp_path, source, weights):
     changed[0] += 1e-9
     for other in ({}, {"sample_weight": changed}, {"class_weight": {0: 2.0, 1: 0.5000001}}):
         batches = make_batches(source, tmp_path, x, y, **other)
-        with pytest.raises(gd.CheckpointError, match="the weights are others"):
+        with pytest.raises(gd.CheckpointError, match="the weights differ"):
             gd.Trainer.resume(tmp_path / "run.npz", batches)
 
 

@@ -186,7 +186,7 @@ def weighed(factors, l2=0.0):
         weight=weight,
         value=TRUE[0],
         l2=l2,
-        pays=True,
+        penalized=True,
     )
 
 
@@ -215,7 +215,7 @@ def test_slips_of_weights_are_named_beside_a_penalty(factors, l2, says):
 def test_slips_of_a_penalty_are_named(change, says):
     value, true = np.array([1.0, -2.0, 0.5]), np.array([0.3, 0.1, -0.7])
     given = change(true, 0.3 * value, 5)
-    assert says in diagnose([Case(given, true, 5, value=value, l2=0.3, pays=True)])
+    assert says in diagnose([Case(given, true, 5, value=value, l2=0.3, penalized=True)])
 
 
 # Where the fault lies -----------------------------------------------------------------------------

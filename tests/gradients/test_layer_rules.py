@@ -14,7 +14,7 @@ from oracles import layers_by_students, students
 
 import minigd as gd
 from minigd.checks.layer_rules import LayerWarning
-from minigd.checks.user_file import check_thing
+from minigd.checks.user_file import check_layer_or_loss
 
 slips = pytest.mark.parametrize("slip", SLIPS, ids=[slip.layer.__name__ for slip in SLIPS])
 
@@ -39,7 +39,7 @@ def test_a_slip_is_named(slip):
 
 @slips
 def test_minigd_check_names_it(slip):
-    verdict = check_thing("it", slip.layer())
+    verdict = check_layer_or_loss("it", slip.layer())
     assert verdict.checked
     assert not verdict.right
     assert re.search(slip.says, str(verdict.error), re.DOTALL)
@@ -106,7 +106,7 @@ def test_a_layer_of_minigd_raises_no_alarm(make, n):
 
 @pytest.mark.parametrize("layer", layers_by_students.ALL)
 def test_minigd_check_is_content_with_it(layer):
-    assert str(check_thing("it", layer())) == "it: ok"
+    assert str(check_layer_or_loss("it", layer())) == "it: ok"
 
 
 def test_rows_that_float32_does_not_hold_are_checked_in_float64():
@@ -213,7 +213,7 @@ def test_a_constant_that_build_does_not_declare_is_pointed_out(layer, names):
     with pytest.warns(LayerWarning, match=re.escape(f"it uses {names}, which build does not")):
         errors = gd.check_layer(layer, rows(7))
     assert max(errors.values()) < 1e-6
-    verdict = check_thing("it", layer)
+    verdict = check_layer_or_loss("it", layer)
     assert verdict.right
     assert str(verdict).startswith(f"it: ok. Note: it uses {names}")
     assert len(verdict.notes) == 1
@@ -271,7 +271,7 @@ def test_a_buffer_that_training_moves_and_nobody_names_is_pointed_out():
     class Unnamed(layers_by_students.RunningNorm):
         running = ("mean",)
 
-    with pytest.warns(LayerWarning, match=r"moves the buffer 'var'.*running = \('mean', 'var'\)"):
+    with pytest.warns(LayerWarning, match=r"changes the buffer 'var'.*running = \('mean', 'var'\)"):
         gd.check_layer(Unnamed(), rows(7))
 
 

@@ -274,7 +274,9 @@ def test_a_target_that_a_constant_prediction_has_is_not_the_usual_one():
     assert [(s.batch_size, s.place) for s in found.standings] == [(9, 1), (1, 2)]
     assert "not reached" in str(found)
     assert Race([*slow, *quick], constant=0.5).target == 0.5
-    with pytest.warns(UserWarning, match="a constant prediction has a loss of 1, so that a loss o"):
+    with pytest.warns(
+        UserWarning, match="a constant prediction already has a loss of 1, and a targ"
+    ):
         assert found.at(1.5).target == 1.5
     assert found.at(0.7).constant == 1.0
 
@@ -384,7 +386,9 @@ def test_the_constant_of_a_standardized_target_is_in_its_terms(monkeypatch):
 
 def test_a_target_that_a_constant_has_is_warned_about_before_the_race(monkeypatch):
     X, y = rows()
-    words = f"a constant prediction has a loss of {y.var():.4g}, so that a loss of 1e.06 shows noth"
+    words = (
+        f"a constant prediction already has a loss of {y.var():.4g}, and a target of 1e.06 shows"
+    )
     monkeypatch.setattr(Trainer, "fit", lambda *args, **options: pytest.fail("it was trained"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -541,7 +545,7 @@ def test_an_updater_that_all_would_share_is_refused():
 
 def test_the_bar_is_closed_where_a_run_fails(monkeypatch):
     closed = []
-    monkeypatch.setattr(race_module.Watch, "close", lambda watch: closed.append(watch.what))
+    monkeypatch.setattr(race_module.RowProgress, "close", lambda watch: closed.append(watch.what))
 
     def build(seed):
         if seed:

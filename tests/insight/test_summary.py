@@ -244,7 +244,7 @@ def test_a_summary_changes_nothing(backend, layers, outputs):
 def test_a_summary_asks_for_no_adaptation():
     model = gd.Sequential([gd.Standardize(), gd.Dense(2), gd.Rescale()], 4)
     assert "standardize1" in lines_of(model.summary())
-    with pytest.raises(RuntimeError, match="knows no mean and standard deviation yet"):
+    with pytest.raises(RuntimeError, match="has no mean and standard deviation yet"):
         model.predict(rows())
 
 

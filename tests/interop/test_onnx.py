@@ -340,8 +340,8 @@ def test_a_layer_from_outside_is_refused_with_what_to_do(tmp_path, layer):
 @pytest.mark.parametrize(
     ("model", "options", "error", "message"),
     [
-        ([gd.Standardize(), gd.Dense(1)], {}, RuntimeError, "standardize1 knows no mean.*adapt"),
-        ([gd.Dense(1), gd.Rescale()], {}, RuntimeError, "rescale1 knows no mean"),
+        ([gd.Standardize(), gd.Dense(1)], {}, RuntimeError, "standardize1 has no mean.*adapt"),
+        ([gd.Dense(1), gd.Rescale()], {}, RuntimeError, "rescale1 has no mean"),
         ([gd.Dense(1)], {"names": ["a"]}, gd.ShapeError, "there are 1 names, .* 2 columns of x"),
         ([gd.Dense(3)], {"classes": ["a"]}, gd.ShapeError, "are 1 classes, .* has 3 classes"),
         ([gd.Dense(1)], {"classes": list("abc")}, gd.ShapeError, "are 3 classes, .* 2 classes"),

@@ -421,7 +421,7 @@ def test_objects_that_were_given_stay_as_they_were():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"updater": gd.SGD(0.1), "learning_rate": 0.1}, "brings its own"),
+        ({"updater": gd.SGD(0.1), "learning_rate": 0.1}, "has its own"),
         ({"updater": "lbfgs"}, "unknown updater"),
         ({"hidden": 3, "activation": "logistic"}, "unknown activation 'logistic'"),
         ({"hidden": (3, 0)}, "units must be an integer"),
@@ -622,7 +622,7 @@ def test_partial_fit_says_what_it_needs():
         classifier.partial_fit(X, np.where(y == "a", "d", y))
     with pytest.raises(ValueError, match="y holds"):
         classifier.partial_fit(X, np.arange(150) % 3)
-    with pytest.raises(ValueError, match="y has 3 labels a row, and had one class"):
+    with pytest.raises(ValueError, match="y has 3 labels per row, and had one class"):
         classifier.partial_fit(X, np.eye(3, dtype=int)[np.arange(150) % 3])
     with pytest.raises(ValueError, match="a classifier needs 2 or more"):
         quick().fit(X[:50], y[:50])

@@ -582,7 +582,7 @@ class ValLoss(TopTwo):
 
 @pytest.mark.parametrize("metric", [Seconds(), ValLoss()])
 def test_a_metric_that_a_history_would_confuse_is_refused(metric):
-    words = r"a history has a column '.*' of its own.*metrics={'another': ...}"
+    words = r"a history already has a column '.*'.*metrics={'another': ...}"
     with pytest.raises(ValueError, match=words):
         get_metrics([metric])
     assert list(get_metrics({"another": metric})) == ["another"]
@@ -590,7 +590,7 @@ def test_a_metric_that_a_history_would_confuse_is_refused(metric):
 
 @pytest.mark.parametrize("name", ["loss", "seconds", "updates", "val_r2"])
 def test_a_name_that_a_history_has_is_refused_in_a_dict_too(name):
-    with pytest.raises(ValueError, match=f"a history has a column '{name}' of its own"):
+    with pytest.raises(ValueError, match=f"a history already has a column '{name}'"):
         get_metrics({name: "r2"})
 
 
@@ -682,7 +682,7 @@ def test_a_metric_that_gives_no_number_for_each_row_is_named(metric, shape, weig
 
 
 def test_two_metrics_of_one_name_are_refused():
-    with pytest.raises(ValueError, match=r"two metrics of the name 'mae'.*names of your own"):
+    with pytest.raises(ValueError, match=r"two metrics have the name 'mae'.*other names"):
         get_metrics(["mae", "mae"])
 
 

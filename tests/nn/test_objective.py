@@ -132,7 +132,7 @@ def test_sigmoids_under_a_loss_of_one_class_are_refused_with_both_ways_out(loss,
     x, y = rows_of(kind, k)
     words = (
         r"CategoricalCrossEntropy\(.*\) is for one class out of several, and the model ends in "
-        r"Sigmoid.*: for one class a row end it in Softmax\(\) and use CategoricalCrossEntropy"
+        r"Sigmoid.*: for one class per row end it in Softmax\(\) and use CategoricalCrossEntropy"
         r"\(\), for independent yes-or-no labels use BinaryCrossEntropy\(\)"
     )
     with pytest.raises(ValueError, match=words):
@@ -188,7 +188,7 @@ def test_a_softmax_under_a_binary_loss_takes_one_class_a_row_alone(kind, where):
     y = y[:, None] if kind == "column" else y
     words = (
         r"ends in Softmax, whose outputs sum to 1, under BinaryCrossEntropy\(\), and y has .*: for "
-        r"one class a row use CategoricalCrossEntropy\(\), for independent yes-or-no labels end "
+        r"one class per row use CategoricalCrossEntropy\(\), for independent yes-or-no labels end "
         r"the model in Sigmoid\(\)"
     )
     with pytest.raises(gd.DataError, match=words):
@@ -201,7 +201,7 @@ def test_a_softmax_under_a_binary_loss_takes_one_class_a_row_alone(kind, where):
 
 
 def test_a_rectified_logit_that_is_never_of_class_0_is_refused():
-    words = "takes logits of either sign, and the model ends in ReLU.*leave the last ReLU out"
+    words = "takes logits of either sign, and the model ends in ReLU.*Leave the last ReLU out"
     with pytest.raises(ValueError, match=words):
         gd.Objective(model_of(gd.Dense(1), gd.ReLU()), BCE(True))
     learns([gd.Dense(1)], BCE(True), *rows_of("classes", 2))
@@ -243,7 +243,7 @@ def test_rows_and_targets_that_do_not_fit_are_refused(backend):
     objective = gd.Objective(model_of(gd.Dense(2), backend=backend), "mse")
     x, y = backend.zeros((4, 3), "float64"), backend.zeros((4, 2), "float64")
     objective.check(x, y)
-    with pytest.raises(gd.DataError, match="need targets: give y beside x"):
+    with pytest.raises(gd.DataError, match="need targets: give y as well as x"):
         objective.check(x, None)
     with pytest.raises(gd.ShapeError, match=r"x has shape \(4, 2\) .* rows of 3 numbers"):
         objective.check(y, y)

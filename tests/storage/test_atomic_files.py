@@ -226,7 +226,7 @@ def test_a_file_for_which_there_is_no_room_leaves_the_old_one(tmp_path, kind):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 def test_a_device_is_not_replaced_and_a_full_one_is_reported(tmp_path, capsys):
     for write in (replacing, replacing_text):
-        message = "'/dev/full' can't be written: it is there already, and is no ordinary file"
+        message = "'/dev/full' can't be written: it exists and is not a regular file"
         with pytest.raises(OSError, match=message), write("/dev/full"):
             pass
     with pytest.raises(AssertionError):

@@ -133,7 +133,7 @@ def test_a_number_of_numpys_keeps_its_dtype_and_so_the_bits_of_what_it_goes_into
 
 
 def test_names_that_a_file_would_change_are_refused():
-    with pytest.raises(TypeError, match="run/losses can't be saved: its name 3 is no text"):
+    with pytest.raises(TypeError, match="run/losses can't be saved: its name 3 is not text"):
         split_arrays({"losses": {3: 0.5}}, "run", {})
     with pytest.raises(ValueError, match="two arrays have the name 'run/a/b'"):
         split_arrays({"a": {"b": np.ones(1)}, "a/b": np.zeros(1)}, "run", {})

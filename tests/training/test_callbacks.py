@@ -585,7 +585,7 @@ def test_a_callback_with_a_state_that_is_not_given_again_is_asked_for(tmp_path):
     trainer.fit(make_batches(), callbacks=[gd.EarlyStopping("loss"), gd.ReduceOnPlateau("loss")])
     trainer.save(tmp_path / "run.npz")
     again = gd.Trainer.resume(tmp_path / "run.npz", make_batches())
-    with pytest.warns(UserWarning, match="a callback 'EarlyStopping', which has a state and is no"):
+    with pytest.warns(UserWarning, match="a callback 'EarlyStopping' with a state, which is no"):
         again.fit(callbacks=[gd.ReduceOnPlateau("loss")])
 
 
@@ -987,7 +987,7 @@ def test_a_log_that_can_not_be_written_lacks_nothing_afterwards(
             stack.close()
 
     texts = []
-    with pytest.warns(RuntimeWarning, match=r"log\.csv' could not be written .*training goes on"):
+    with pytest.warns(RuntimeWarning, match=r"log\.csv' could not be written .*training continues"):
         trainer.fit(make_batches(), epochs=2, callbacks=[log, epochs_of_trouble])
     assert texts == [before, before]
     assert os.listdir(tmp_path) == (["log.csv"] if started else [])

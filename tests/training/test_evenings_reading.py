@@ -15,8 +15,8 @@ import minigd as gd
 from minigd.execution import plain
 from minigd.training import loop
 
-MOST = 1_740
-"""Lines of code at most; it may only get less, and 1,500 is the aim."""
+MOST = 1_470
+"""Lines of code at most; it may only get less."""
 
 
 def entered(run):

@@ -1,7 +1,10 @@
 """Arguments that have two names: `optimizer` is `updater`, and `receipt` the old `profile`."""
 
+import re
+
 import numpy as np
 import pytest
+from oracles import signatures
 
 import minigd as gd
 
@@ -25,23 +28,93 @@ def train(**options):
     return trainer.model.flat_params
 
 
+def batches():
+    return gd.Batches(X, Y, batch_size=20)
+
+
+def explain(updater=None, **options):
+    return str(gd.explain(network(), X, Y, "mse", updater, **options))
+
+
+def find_learning_rate(**options):
+    return gd.find_learning_rate(network(), X, Y, loss="mse", updates=30, highest=1.0, **options)
+
+
+def race(**options):
+    found = gd.race(network, (X, Y), [20], rates=[0.1], seeds=1, seconds=0.02, points=2, **options)
+    return found.curves[0].loss[0]
+
+
+def compare_backends(**options):
+    return gd.compare_backends(network(), batches(), 2, loss="mse", backend="numpy", **options)
+
+
+def summary(**options):
+    return network().summary(**options)
+
+
+RUNS = {
+    "Sequential.fit": fit,
+    "Trainer": train,
+    "Sequential.summary": summary,
+    "explain": explain,
+    "find_learning_rate": find_learning_rate,
+    "race": race,
+    "compare_backends": compare_backends,
+}
+NEEDED = {"Trainer", "explain"}
+named = pytest.mark.parametrize("name", RUNS)
+
+
+def same(one, other):
+    if isinstance(one, np.ndarray):
+        np.testing.assert_array_equal(one, other)
+    else:
+        assert repr(one) == repr(other)
+
+
+def test_every_public_signature_with_an_updater_takes_an_optimizer():
+    found = {}
+    for line in signatures.FILE.read_text(encoding="utf-8").splitlines():
+        name, _, arguments = line.removeprefix("gd.").partition("(")
+        if re.search(r"\bupdater\b", arguments) and not name.startswith("MiniBatch"):
+            found[name] = "optimizer=None" in arguments
+    assert found == dict.fromkeys(RUNS, True)
+
+
+@named
 @pytest.mark.parametrize("make", [lambda: "sgd", lambda: gd.SGD(0.3, momentum=0.5)])
-@pytest.mark.parametrize("run", [fit, train])
-def test_an_optimizer_is_an_updater(run, make):
-    np.testing.assert_array_equal(run(optimizer=make()), run(updater=make()))
+def test_an_optimizer_is_an_updater(name, make):
+    def given():
+        updater = make()
+        # In a race each rate gets an updater of its own.
+        own = isinstance(updater, gd.SGD) and name == "race"
+        return (lambda rate: gd.SGD(rate, momentum=0.5)) if own else updater
+
+    same(RUNS[name](optimizer=given()), RUNS[name](updater=given()))
 
 
-@pytest.mark.parametrize("run", [fit, train])
+@named
 @pytest.mark.parametrize("updater", ["adam", "sgd"])
-def test_it_is_given_under_one_name(run, updater):
+def test_it_is_given_under_one_name(name, updater):
     with pytest.raises(TypeError, match="updater and optimizer are two names of one argument"):
-        run(updater=updater, optimizer="adam")
+        RUNS[name](updater=updater, optimizer="adam")
 
 
-def test_the_updater_of_a_fit_is_adam_and_a_trainer_needs_one():
-    np.testing.assert_array_equal(fit(), fit(updater="adam"))
-    with pytest.raises(TypeError, match="needs an updater, such as 'adam'"):
-        train()
+@named
+@pytest.mark.parametrize("argument", ["updater", "optimizer"])
+def test_an_empty_name_is_not_the_default(name, argument):
+    with pytest.raises(ValueError, match="unknown updater ''"):
+        RUNS[name](**{argument: ""})
+
+
+@named
+def test_the_updater_is_adam_or_has_to_be_given(name):
+    if name in NEEDED:
+        with pytest.raises(TypeError, match="needs an updater, such as 'adam'"):
+            RUNS[name]()
+    else:
+        same(RUNS[name](), RUNS[name](updater="adam"))
 
 
 @pytest.mark.parametrize("fitted", [lambda: network(), lambda: gd.Trainer(network(), "mse", "sgd")])

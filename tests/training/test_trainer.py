@@ -255,7 +255,7 @@ def test_validation_is_evaluation_after_the_epoch(backend):
 
 def test_a_tuple_of_one_or_four_is_no_validation_data():
     x = rows()
-    message = r"validation_data is \(X, y\) or \(X, y, weight\), not %d things"
+    message = r"validation_data must be \(X, y\) or \(X, y, weight\), not %d items"
     for data in ((x,), (x, x, x, x)):
         with pytest.raises(ValueError, match=message % len(data)):
             make_trainer().fit(make_batches(), validation_data=data)
@@ -566,7 +566,7 @@ def test_a_state_without_its_callback_is_left_out_with_a_warning(tmp_path):
     cut.fit(make_batches(), callbacks=[Counts("update"), Counts("epoch"), stop_at(2)])
     cut.save(tmp_path / "run.npz")
     again = gd.Trainer.resume(tmp_path / "run.npz", make_batches())
-    with pytest.warns(UserWarning, match="a callback 'Counts 2', which has a state and is not amo"):
+    with pytest.warns(UserWarning, match="a callback 'Counts 2' with a state, which is not among"):
         again.fit(callbacks=[Counts("update")])
     again.save(tmp_path / "run.npz")
     last = gd.Trainer.resume(tmp_path / "run.npz", make_batches())
@@ -871,7 +871,7 @@ def changed_data():
 )
 def test_batches_of_another_run_are_refused(tmp_path, batches, name):
     path, _ = half_a_run(tmp_path)
-    message = rf"the batches are not those of the run that goes on: .*{name} (was|are others)"
+    message = rf"these batches do not match the checkpoint: .*{name} (was|differ)"
     with pytest.raises(gd.CheckpointError, match=message):
         gd.Trainer.resume(path, batches())
 
@@ -890,7 +890,7 @@ def test_half_an_epoch_is_not_finished_with_other_rows(tmp_path):
 
 def test_a_model_is_no_run(tmp_path):
     make_trainer().model.save(tmp_path / "m.npz")
-    with pytest.raises(gd.CheckpointError, match="holds a model and no run: read it with minigd"):
+    with pytest.raises(gd.CheckpointError, match="holds a model, not a run: read it with minigd"):
         gd.Trainer.resume(tmp_path / "m.npz")
 
 
@@ -1010,7 +1010,7 @@ def test_no_rows(call):
 
 @calls
 def test_no_targets(call):
-    message = "training and evaluating need targets: give y beside x|y must hold numbers"
+    message = "training and evaluating need targets: give y as well as x|y must hold numbers"
     refused(call, rows(), None, message)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from minigd.checks.diagnosis.slopes import Block, cut
+from minigd.checks.diagnosis.slopes import Block, take_block
 from minigd.types import Array
 
 
@@ -36,13 +36,13 @@ class Case:
         n w_i / Σ w and w_i, where rows have weights.
     l1, l2 : float
         λ₁ and λ₂ of a penalty.
-    pays : bool
+    penalized : bool
         Whether the penalty is part of `true`.
     x, y, dy : Array, shape (n, width), optional
         A layer's input, its output, and the gradient with respect to that. Without dy a loss's
         input and targets.
     delta : Array, shape (n, n_out), optional
-        dy times the slope of what is behind a product with a matrix.
+        dy times the slope of what comes after a product with a matrix.
     params : dict of str to Array
         The layer's parameters.
     jacobian : Array, shape (rows, columns, n_out), optional
@@ -70,7 +70,7 @@ class Case:
     weight: Array | None = None
     l1: float = 0.0
     l2: float = 0.0
-    pays: bool = False
+    penalized: bool = False
     x: Array | None = None
     y: Array | None = None
     dy: Array | None = None
@@ -120,18 +120,18 @@ class Case:
         return not others.any() and bool((abs(alone - self.true) <= near).all())
 
     @property
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether no entry was left out."""
         return self.block is None
 
-    def own(self, jacobian: Array) -> Array:
+    def diagonal_of(self, jacobian: Array) -> Array:
         """Return ∂y_ij / ∂x_ij of a Jacobian, of a layer that keeps the width."""
         diagonal: Array = jacobian[:, np.arange(jacobian.shape[1]), self.places[1]]
         return diagonal
 
-    def cut(self, whole: Array) -> Array:
+    def take_block(self, whole: Array) -> Array:
         """Return the block of an array as large as the gradient, or the array if it is not."""
         try:
-            return cut(whole, self.block)
+            return take_block(whole, self.block)
         except IndexError:
             return whole

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from minigd.checks.diagnosis.layer import explain_layer
-from minigd.checks.diagnosis.whole import dz_of, explain_loss, explain_whole
+from minigd.checks.diagnosis.network import dz_of, explain_loss, explain_network
 from minigd.checks.passes import Setup, alone, forward, run
 from minigd.nn.layers import Layer
 from minigd.nn.losses import Loss
@@ -66,7 +66,7 @@ def explain(
             dy = run(alone(layer), own, dy)["x"]
         if loss is None:
             return None
-        return explain_whole(Setup(model, layers, loss, x, y, weight, penalty), first)
+        return explain_network(Setup(model, layers, loss, x, y, weight, penalty), first)
 
 
 def _inputs(model: Sequential, layers: Sequence[Layer], x: Array) -> list[Array]:

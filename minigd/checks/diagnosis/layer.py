@@ -1,6 +1,6 @@
 """A layer alone: its gradients beside the true ones, in batches of several sizes.
 
-It is made anew for each batch, and then run after another batch, to see whether it remembers what
+A new one is made for each batch, and then run after another batch, to see whether it remembers what
 it should not.
 """
 
@@ -19,10 +19,10 @@ from minigd.checks.diagnosis.slopes import (
     Block,
     Function,
     block_of,
-    cut,
     entries_of,
     noise_of,
     slopes,
+    take_block,
 )
 from minigd.checks.passes import alone, forward, run
 from minigd.nn.layers import Layer
@@ -47,7 +47,7 @@ DRAWN = (
 )
 
 
-def _after(layer: Layer, earlier: Rows) -> Sequential:
+def _used_before(layer: Layer, earlier: Rows) -> Sequential:
     """Return a new layer that has seen a batch, but for its buffers, which may change with it."""
     model = alone(layer)
     values = model.arrays()
@@ -75,7 +75,7 @@ def explain_layer(
 
 
 def _no_function(layer: Layer, x: Array, dy: Array) -> str | None:
-    """Return why the output is no function of x alone, so that there is nothing to compare."""
+    """Return why the output is not a function of x alone; there is nothing to compare then."""
     model = alone(layer)
     first, again = run(model, x, dy), run(model, x, dy)
     if not np.array_equal(first["y"], again["y"], equal_nan=True):
@@ -99,7 +99,7 @@ def _explain_memory(
     for pairs in ([(0, 1), (1, 0)], [(2, 3), (3, 2), (0, 2), (2, 0), (3, 0)]):
         remembers = False
         for before, now in pairs:
-            used = _after(layer, batches[before])
+            used = _used_before(layer, batches[before])
             expected = run(alone(layer), *batches[now])
             try:
                 given = run(used, *batches[now])
@@ -132,7 +132,7 @@ def _first_explained(cases: Sequence[Cases], first: str) -> Explained:
 
 def _cases(layer: Layer, batch: Rows, penalty: Penalty, earlier: Rows | None = None) -> Cases:
     """Return what is known of each gradient of a new layer in a batch, or after another one."""
-    model = alone(layer) if earlier is None else _after(layer, earlier)
+    model = alone(layer) if earlier is None else _used_before(layer, earlier)
     model.flat_grads[...] = np.random.default_rng(1).standard_normal(model.flat_grads.shape)
     before = {name: grad.copy() for name, grad in model.layers[0].grads.items()}
     given = run(model, *batch)
@@ -143,8 +143,8 @@ def _cases(layer: Layer, batch: Rows, penalty: Penalty, earlier: Rows | None = N
     if earlier is not None:
         cases = dict(_remembered(layer, cases, known, earlier))
     for name, case in cases.items():
-        there = before[name] if name in before and case.whole else None
-        cases[name] = replace(case, given=cut(given[name], case.block), before=there)
+        there = before[name] if name in before and case.is_complete else None
+        cases[name] = replace(case, given=take_block(given[name], case.block), before=there)
     return cases
 
 
@@ -157,14 +157,14 @@ def _true_cases(layer: Layer, known: Case) -> Cases:
     for name, value in layer.params.items():
         block = block_of(value.shape)
         slope, tolerance = _slopes_of(layer, x, name, block)
-        shape = cut(value, block).shape
+        shape = take_block(value, block).shape
         each = np.einsum("enk,nk->ne", slope, dy).reshape(len(x), *shape)
         without_dy = slope.sum(axis=2).mean(axis=1).reshape(shape)
         cases[name] = replace(
             known,
             true=each.mean(axis=0),
             each=each,
-            value=cut(value, block),
+            value=take_block(value, block),
             block=block,
             tolerance=tolerance,
             noise=noise_of(np.append(each, dy), tolerance),
@@ -176,7 +176,7 @@ def _true_cases(layer: Layer, known: Case) -> Cases:
     slope, tolerance = _slopes_of(layer, x, "x", block)
     case = replace(
         known,
-        true=np.einsum("enk,nk->e", slope, dy).reshape(cut(x, block).shape),
+        true=np.einsum("enk,nk->e", slope, dy).reshape(take_block(x, block).shape),
         by_row=True,
         delta=deltas[0] if deltas else None,
         jacobian=_of_each_row(slope, x, block),
@@ -191,7 +191,7 @@ def _true_cases(layer: Layer, known: Case) -> Cases:
 def _of_each_row(slope: Array, x: Array, block: Block) -> Array:
     """Return ∂y_ik / ∂x_ij from the derivatives of all rows with respect to all rows."""
     rows = np.array([row for row, _ in entries_of(x.shape, block)])
-    return slope[np.arange(len(rows)), rows].reshape(*cut(x, block).shape, -1)
+    return slope[np.arange(len(rows)), rows].reshape(*take_block(x, block).shape, -1)
 
 
 def _taken_elsewhere(layer: Layer, case: Case) -> Iterator[tuple[str, Array]]:
@@ -201,10 +201,10 @@ def _taken_elsewhere(layer: Layer, case: Case) -> Iterator[tuple[str, Array]]:
     for there, at in (("y, the output", case.y), ("dy", case.dy)):
         if at is not None:
             slope, _ = _slopes_of(layer, at, "x", case.block)
-            own = case.own(_of_each_row(slope, at, case.block))
+            own = case.diagonal_of(_of_each_row(slope, at, case.block))
             yield (
                 f"the derivative is taken at {there}, and not at x, the input",
-                own * case.cut(case.dy),
+                own * case.take_block(case.dy),
             )
 
 
@@ -240,6 +240,6 @@ def _remembered(
                 name
             ].true
             if not case.by_row:
-                guess = case.cut(x.T @ delta / len(x))
+                guess = case.take_block(x.T @ delta / len(x))
                 others[f"{STALE}: x is that of the batch before"] = guess
         yield name, replace(case, others=others, seen=(len(x),))

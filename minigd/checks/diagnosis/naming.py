@@ -1,7 +1,7 @@
 """The name of a bug: the simplest slip that gives the very gradient that was given.
 
 A slip is named where it explains the numbers to rounding in every batch that was tried; two that
-the batches can't tell apart are both named, and where nothing fits, nothing is said.
+the batches can't tell apart are both named, and where nothing fits, nothing is named.
 """
 
 import math
@@ -155,7 +155,7 @@ def _columns_left_out(cases: Sequence[Case]) -> list[str]:
     """Find the columns of dy that dx does without, Σ_k a_k J_ijk dy_ik with a_k of 0 or 1."""
     terms, given = [], []
     for case in cases:
-        if case.jacobian is None or case.dy is None or not case.whole:
+        if case.jacobian is None or case.dy is None or not case.is_complete:
             return []
         terms.append((case.jacobian * case.dy[:, None, :]).reshape(-1, case.dy.shape[1]))
         given.append(case.given.ravel())
@@ -186,19 +186,19 @@ def _statistics_taken_for_constants(cases: Sequence[Case]) -> list[str]:
 
 
 def _is_long_enough(case: Case, axis: int) -> bool:
-    """Tell whether a case is long enough for a fit of two numbers to be no accident."""
+    """Tell whether a case is long enough for a fit of two numbers not to be an accident."""
     if case.dy is None or case.y is None or case.jacobian is None or case.elementwise:
         return False
     fits = case.dy.shape == case.y.shape == case.true.shape
-    return fits and case.by_row and case.whole and case.true.shape[axis] > 3
+    return fits and case.by_row and case.is_complete and case.true.shape[axis] > 3
 
 
 def _lies_in(case: Case, axis: int, gradient: Array, beside: str) -> bool:
     """Tell whether each column (row) is a combination of dy's and of 1, or of y less its mean."""
     assert case.dy is not None
     assert case.y is not None
-    centred = case.y - case.y.mean(axis=axis, keepdims=True)
-    second = np.ones_like(case.dy) if beside == "1" else centred
+    centered = case.y - case.y.mean(axis=axis, keepdims=True)
+    second = np.ones_like(case.dy) if beside == "1" else centered
     lines = [np.moveaxis(a, axis, 0).T for a in (gradient, case.dy, second)]
     size = abs(gradient).max()
     for line, *basis in zip(*lines, strict=True):

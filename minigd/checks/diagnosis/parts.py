@@ -42,9 +42,9 @@ def _regions(case: Case, off: Array) -> Iterator[tuple[str, Array]]:
     elif off.ndim == 1 and not off.all():
         yield _listed("entry", case.places[0][off], case, 0), off
     for name, rows in (("x", case.x), ("y", case.y), ("dy", case.dy)):
-        if case.by_row and rows is not None and case.cut(rows).shape == off.shape:
+        if case.by_row and rows is not None and case.take_block(rows).shape == off.shape:
             for words, region in ((f"where {name} < 0", rows < 0), (f"where {name} > 0", rows > 0)):
-                yield words, case.cut(region)
+                yield words, case.take_block(region)
 
 
 def _of_the_batch(case: Case, hit: Array) -> str | None:

@@ -38,7 +38,7 @@ def plain(case: Case) -> Iterator[Guess]:
     for sentence, factor in _factors(case):
         yield sentence, factor * t
     if case.by_row and case.dy is not None:
-        yield "the Jacobian is ignored: dx is dy as it came", case.cut(case.dy)
+        yield "the Jacobian is ignored: dx is dy as it came", case.take_block(case.dy)
 
 
 def _factors(case: Case) -> Iterator[tuple[str, float]]:
@@ -100,7 +100,7 @@ def _rows(case: Case) -> Iterator[Guess]:
         rows = case.places[0][:, None]
         yield "only the first row of the batch counts", np.where(rows == 0, case.true, 0)
         yield "only the last row of the batch counts", np.where(rows == n - 1, case.true, 0)
-        if case.whole and n > 1:
+        if case.is_complete and n > 1:
             yield "the rows of the batch are in reverse order", case.true[::-1]
             yield "the rows of the batch are shifted by one", np.roll(case.true, 1, axis=0)
             yield "the rows of the batch are shifted by one", np.roll(case.true, -1, axis=0)
@@ -148,7 +148,7 @@ def _penalties(case: Case) -> Iterator[Guess]:
     t, n = case.true, case.n
     for name, part in parts.items():
         penalty = f"the {name} penalty"
-        if case.pays:
+        if case.penalized:
             yield f"{penalty} is forgotten", t - part
             yield f"{penalty} is counted twice", t + part
             yield f"the sign of {penalty} is wrong", t - 2 * part
@@ -162,7 +162,7 @@ def _penalties(case: Case) -> Iterator[Guess]:
             )
             yield f"{penalty} is forgotten: the layer takes it off again", t - part
         else:
-            yield f"{penalty} is put on a parameter that does not pay", t + part
+            yield f"{penalty} is put on a parameter that has none", t + part
 
 
 def _transposes(case: Case) -> Iterator[Guess]:
@@ -172,17 +172,17 @@ def _transposes(case: Case) -> Iterator[Guess]:
     if not case.by_row:
         if t.shape[0] == t.shape[1]:
             yield "the gradient is transposed", t.T
-        elif case.whole:
+        elif case.is_complete:
             yield "the gradient is transposed, and reshaped until it fits", t.T.reshape(t.shape)
     if not case.by_row or case.dy is None:
         return
     for name, W in case.matrices.items():
         for delta in (case.dy, case.dy if case.delta is None else case.delta):
             if W.shape[0] == W.shape[1] == delta.shape[1]:
-                yield f"{name} is not transposed: it is dy·{name}", case.cut(delta @ W)
+                yield f"{name} is not transposed: it is dy·{name}", case.take_block(delta @ W)
             elif W.shape[1] == delta.shape[1]:
-                guess = delta @ W.reshape(W.shape[::-1])
-                yield f"{name} is not transposed, but reshaped until it fits", case.cut(guess)
+                guess = case.take_block(delta @ W.reshape(W.shape[::-1]))
+                yield f"{name} is not transposed, but reshaped until it fits", guess
 
 
 def _derivatives(case: Case, x: Array, dy: Array) -> Iterator[Guess]:
@@ -191,21 +191,21 @@ def _derivatives(case: Case, x: Array, dy: Array) -> Iterator[Guess]:
     if case.by_row:
         for name, W in case.matrices.items():
             if dy.shape[1] == W.shape[1]:
-                guess = case.cut((dy @ W.T)[:, : x.shape[1]])
+                guess = case.take_block((dy @ W.T)[:, : x.shape[1]])
                 yield f"{ignored} dx is dy·{name}ᵀ and no more", guess
         if y is not None and y.shape == x.shape == dy.shape and not case.elementwise:
-            yield f"{ignored} dx is y·dy and no more", case.cut(y * dy)
+            yield f"{ignored} dx is y·dy and no more", case.take_block(y * dy)
     else:
         for rows in (x, np.hstack([x, np.ones((n, 1))])):
-            yield f"{ignored} it is xᵀ·dy / n and no more", case.cut(rows.T @ dy / n)
-        yield f"{ignored} it is the mean of dy and no more", case.cut(dy.mean(axis=0))
+            yield f"{ignored} it is xᵀ·dy / n and no more", case.take_block(rows.T @ dy / n)
+        yield f"{ignored} it is the mean of dy and no more", case.take_block(dy.mean(axis=0))
     if jacobian is not None:
         yield "dy is left out: the chain rule stops here", jacobian.sum(axis=2)
         if x.shape == dy.shape:
-            own = case.own(jacobian)
-            yield "the Jacobian is ignored but for its diagonal", own * case.cut(dy)
-            yield "the derivative is multiplied in twice", own * own * case.cut(dy)
-            if case.whole and not case.matrices:
+            own = case.diagonal_of(jacobian)
+            yield "the Jacobian is ignored but for its diagonal", own * case.take_block(dy)
+            yield "the derivative is multiplied in twice", own * own * case.take_block(dy)
+            if case.is_complete and not case.matrices:
                 yield "the Jacobian is transposed", np.einsum("ikj,ik->ij", jacobian, dy)
             if y is not None:
                 yield from _at_the_wrong_place(case, x, y, own)
@@ -217,8 +217,8 @@ def _at_the_wrong_place(case: Case, x: Array, y: Array, own: Array) -> Iterator[
     assert case.dy is not None
     wrong = "the derivative is written in terms of y, the output, and given x, the input"
     for of_y, of_x in ((y * (1 - y), x * (1 - x)), (1 - y * y, 1 - x * x)):
-        if np.allclose(case.cut(of_y), own, rtol=1e-6, atol=1e-12):
-            yield wrong, case.cut(of_x * case.dy)
+        if np.allclose(case.take_block(of_y), own, rtol=1e-6, atol=1e-12):
+            yield wrong, case.take_block(of_x * case.dy)
 
 
 def _elementwise(case: Case, factors: Mapping[str, Array | None]) -> Iterator[Guess]:
@@ -227,7 +227,7 @@ def _elementwise(case: Case, factors: Mapping[str, Array | None]) -> Iterator[Gu
             continue
         if case.by_row:
             factor = np.broadcast_to(factor, (case.n, factor.shape[-1]))
-        factor = factor if name == "the parameter" else case.cut(factor)
+        factor = factor if name == "the parameter" else case.take_block(factor)
         if factor.shape == case.true.shape:
             yield f"it is multiplied by {name} once too often", case.true * factor
             if factor.all():
@@ -238,14 +238,14 @@ def _targets(case: Case, z: Array, y: Array) -> Iterator[Guess]:
     if y.shape != z.shape:
         return
     one = np.ones(case.n) if case.scale is None else case.scale
-    yield TARGET, case.true + case.cut(y * one[:, None])
+    yield TARGET, case.true + case.take_block(y * one[:, None])
     for next_one in (np.roll(y, 1, axis=1), np.roll(y, -1, axis=1)):
-        shifted = case.true + case.cut((y - next_one) * one[:, None])
+        shifted = case.true + case.take_block((y - next_one) * one[:, None])
         yield "the target is that of the class beside it", shifted
     if ((z > 0) & (z < 1)).all():
         logits = "the Jacobian is ignored: z − y is the gradient with respect to the logits"
         for width in (1, z.shape[1]):
-            yield logits, case.cut((z - y) * one[:, None] / width)
+            yield logits, case.take_block((z - y) * one[:, None] / width)
 
 
 # Two slips, and others that are rarer ----------------------------------------------------------
@@ -265,7 +265,7 @@ def another_derivative(case: Case) -> Iterator[Guess]:
                     f"{name}(1 − {name})": a * (1 - a),
                 }
                 for formula, slope in derivatives.items():
-                    yield f"the derivative is taken for {formula}", case.cut(slope * case.dy)
+                    yield f"the derivative is taken for {formula}", case.take_block(slope * case.dy)
 
 
 def two_at_once(case: Case) -> Iterator[Guess]:

@@ -1,6 +1,6 @@
 """Numerical derivatives of all outputs with respect to some entries of an array.
 
-Of a large array a block is looked at: some rows and columns, the first and the last among them.
+Of a large array only a block is compared: some rows and columns, the first and the last among them.
 """
 
 import math
@@ -63,7 +63,7 @@ def noise_of(terms: Array, tolerance: float) -> float:
 
 
 def block_of(shape: tuple[int, ...]) -> Block:
-    """Return the places that are looked at in an array of this shape.
+    """Return the places that are compared in an array of this shape.
 
     >>> block_of((3, 4)), [len(axis) for axis in block_of((784, 10))]
     (None, [17, 10])
@@ -80,6 +80,6 @@ def entries_of(shape: tuple[int, ...], block: Block) -> list[tuple[int, ...]]:
     return [tuple(entry) for entry in np.stack([a.ravel() for a in axes], axis=1).tolist()]
 
 
-def cut(array: Array, block: Block) -> Array:
+def take_block(array: Array, block: Block) -> Array:
     """Return the block of an array."""
     return array if block is None else array[np.ix_(*block)]

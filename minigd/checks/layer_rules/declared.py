@@ -25,7 +25,7 @@ class Used(NamedTuple):
 def undeclared(layer: Layer, x: Array, dy: Array) -> dict[str, Used]:
     """Return the arrays that a layer uses and `build` did not declare, by path.
 
-    Arrays that the same pass has set, such as an x kept for `backward`, are none of them, nor are
+    Arrays that the same pass has set, such as an x kept for `backward`, are left out, and so are
     arrays whose numbers do not matter, because they are written over.
     """
     model, names = alone(layer), set[str]()
@@ -66,10 +66,10 @@ def check_moves(layer: Layer, used: dict[str, Used]) -> None:
     """Refuse a layer that goes by arrays which its passes change, and which nobody saves."""
     moved = [path for path, (_, moves) in used.items() if moves]
     if moved:
-        name = _short(moved[0])
+        name = _buffer_name(moved[0])
         raise GradientError(
             f"{layer.name}: a pass changes {_paths(moved)}, which it uses and build does not "
-            "declare, so that a model does not save it, or move it to a GPU. If it follows the "
+            "declare: a model does not save it, or move it to a GPU. If it follows the "
             f'data, declare it in build, self.add_buffer("{name}", shape), write into '
             f'self.buffers["{name}"] in training, and running = ("{name}",) in the class; if it is '
             f'to be trained, self.add_param("{name}", shape), and write its gradient into '
@@ -90,12 +90,12 @@ def check_numbers(layer: Layer, x: Array, dy: Array) -> None:
     again = run(model, x, dy)
     moved = [path for path in now if now[path] != before.get(path)]
     if moved and not (is_same(y, of_a_copy) and all(is_same(first[k], again[k]) for k in first)):
-        name = _short(moved[0])
+        name = _buffer_name(moved[0])
         raise GradientError(
-            f"{layer.name}: a pass changes {moved[0]}, a number, which a later one goes by, and a "
-            "model does not save it. For a running number declare a buffer in build, "
+            f"{layer.name}: a pass changes {moved[0]}, a number that later passes use and a "
+            "model does not save. For a running number declare a buffer in build, "
             f'self.add_buffer("{name}", (1,)), and write running = ("{name}",) in the class; the '
-            "number of the pass itself is self.passes, by which a class with draws = True may go "
+            "number of the pass itself is self.passes, which a class with draws = True may use "
             "in training"
         )
 
@@ -105,8 +105,8 @@ def note_undeclared(layer: Layer, used: dict[str, Used]) -> list[str]:
     if not used:
         return []
     return [
-        f"it uses {_paths(used)}, which build does not declare, so that a model does not train or "
-        "save it, or move it to a GPU. That is right for a constant on the CPU; else "
+        f"it uses {_paths(used)}, which build does not declare: a model does not train or "
+        "save it, or move it to a GPU. That is right for a constant on the CPU; otherwise "
         f"{remedy(layer, used)}"
     ]
 
@@ -173,10 +173,10 @@ def _paths(paths: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}, arrays" if first else f"{last}, an array"
 
 
-def _short(path: str) -> str:
+def _buffer_name(path: str) -> str:
     """Return a name for a buffer.
 
-    >>> _short("self.tables['sin'][0]")
+    >>> _buffer_name("self.tables['sin'][0]")
     'tables_sin_0'
     """
     words = "".join(c if c.isalnum() or c == "_" else " " for c in path.removeprefix("self."))
@@ -186,7 +186,7 @@ def _short(path: str) -> str:
 def remedy(layer: Layer, used: dict[str, Used]) -> str:
     """Return what to do about the first of some arrays."""
     path, (array, _) = next(iter(used.items()))
-    name, given, first = _short(path), path, ""
+    name, given, first = _buffer_name(path), path, ""
     if path.removeprefix("self.") in layer.config():
         given = f"np.array({path})"
         first = "give it to the constructor as a list, which can be saved, and "

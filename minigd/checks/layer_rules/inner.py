@@ -40,7 +40,7 @@ def model_of(layer: Layer, width: int) -> Sequential:
 
 @contextmanager
 def no_inner_layers(layer: Layer) -> Iterator[None]:
-    """Say what is supported where a layer makes use of one that is in no model."""
+    """Name what is supported where a layer uses one that is not in a model."""
     try:
         yield
     except (AttributeError, KeyError, TypeError) as error:

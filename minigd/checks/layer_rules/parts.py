@@ -18,7 +18,7 @@ MOST_ROUNDING = 1e-6
 
 
 class LayerWarning(UserWarning):
-    """Something about a layer that may be meant, and that its author should know."""
+    """Something about a layer that may be intended, and that its author should know."""
 
 
 class Projection(Loss):
@@ -33,8 +33,8 @@ class Projection(Loss):
         return y.copy()
 
 
-class Same(Layer):
-    """Hands on what it is given, so that what stands before it is checked alone."""
+class Identity(Layer):
+    """Returns its input, so that the layer before it is checked alone."""
 
     def forward(self, x: Array, train: bool = False) -> Array:
         """Return x."""
@@ -104,7 +104,7 @@ def inside(path: str, value: Any, kind: type | tuple[type, ...]) -> Iterator[tup
 
 
 def arrays(layer: Layer, names: set[str] | None = None) -> dict[str, Array]:
-    """Return the arrays that a layer holds by itself, by path."""
+    """Return the arrays that a layer holds as attributes, by path."""
     return {
         path: array
         for name, value in attributes(layer).items()
@@ -114,7 +114,7 @@ def arrays(layer: Layer, names: set[str] | None = None) -> dict[str, Array]:
 
 
 def numbers(layer: Layer) -> dict[str, Any]:
-    """Return the numbers that a layer holds by itself, by path."""
+    """Return the numbers that a layer holds as attributes, by path."""
     return {
         path: number
         for name, value in attributes(layer).items()
@@ -130,7 +130,7 @@ def predicted(model: Sequential, x: Array) -> Array:
 
 @contextmanager
 def with_train_false() -> Iterator[None]:
-    """Say in which pass it is that an output has another shape or dtype."""
+    """Name the pass in the error for an output of another shape or dtype."""
     try:
         yield
     except ShapeError as error:

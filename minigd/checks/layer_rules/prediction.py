@@ -48,8 +48,8 @@ def check_prediction(layer: Layer, x: Array, dy: Array) -> list[str]:
         return []
     names = (*layer.running, *unnamed)
     return [
-        f"a training pass moves the buffer {unnamed[0]!r}, and after a step that diverges fit "
-        f"takes back only those that the class names: write running = {names!r} in it"
+        f"a training pass changes the buffer {unnamed[0]!r}, and after a step that diverges fit "
+        f"restores only those that the class names: write running = {names!r} in it"
     ]
 
 
@@ -68,8 +68,8 @@ def _predict_only(layer: Layer, x: Array, more: Array) -> Array:
             what = {"params": "parameter", "buffers": "buffer"}[name.partition("/")[0]]
             short = name.rpartition(".")[2]
             raise GradientError(
-                f"{layer.name}: forward moves the {what} {short!r} with train=False, so that "
-                "predictions change the model: move it only `if train:`"
+                f"{layer.name}: forward changes the {what} {short!r} with train=False, and "
+                "predictions must not change the model: change it only `if train:`"
             )
     kept = [
         path
@@ -120,8 +120,8 @@ def _check_same(layer: Layer, x: Array, y: Array, trained: Array) -> None:
     left_out = [name for name in layer.params if _is_left_out(layer, name, x)]
     raise GradientError(
         f"{layer.name}: forward gives other numbers with train=False than with train=True: "
-        f"{y[i]:.6g} and not {trained[i]:.6g} at {place(i)}. A layer that is to differ has buffers "
-        "that a training pass moves (add_buffer, running), or draws (draws = True)",
+        f"{y[i]:.6g} and not {trained[i]:.6g} at {place(i)}. A layer that may differ has buffers "
+        "that a training pass changes (add_buffer, running), or draws (draws = True)",
         f"with train=False, forward leaves out {left_out[0]}" if left_out else None,
     )
 

@@ -1,4 +1,4 @@
-"""What a layer says of each row's gradient, beside batches of that row alone."""
+"""What a layer gives for each row's gradient, compared with batches of that row alone."""
 
 import numpy as np
 
@@ -61,7 +61,7 @@ def check_row_squares(layer: Layer, x: Array, dy: Array, tolerance: float) -> No
         if not np.allclose(gradient, clipped, rtol=0, atol=near):
             raise GradientError(
                 f"{layer.name}: with clip_rows the gradient of {name!r} is wrong, because backward "
-                "runs twice there: it must go by dy and by what self.keep holds alone"
+                "runs twice there: it may use only dy and what self.keep holds"
             )
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from minigd.checks.layer_rules.parts import (
+    Identity,
     Projection,
-    Same,
     is_rounding,
     modifies,
     with_train_false,
@@ -80,7 +80,7 @@ def check_training(layer: Layer, x: Array, dy: Array) -> None:
 def _gradients_in_training(layer: Layer, x: Array, dy: Array, reuse: bool) -> list[Array]:
     """Return the gradients of some steps, dx among them as that of a Dense layer before."""
     own = type(layer)(**layer.config())
-    model = Sequential([Dense(layer.n_in), own, Same()], layer.n_in)
+    model = Sequential([Dense(layer.n_in), own, Identity()], layer.n_in)
     model.params[f"{model.layers[0].name}.W"] = np.eye(layer.n_in)
     for views, values in ((own.params, layer.params), (own.buffers, layer.buffers)):
         for name, value in values.items():

@@ -1,4 +1,4 @@
-"""Where rows come from, one kind of place a file.
+"""Where rows come from, one file per kind of place.
 
 It may import `data.tables`, `storage` and `backends`, and what those may.
 Start with `base.py`, then `array.py`; `csv.py` is the largest.

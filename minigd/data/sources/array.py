@@ -67,36 +67,31 @@ class ArraySource(RandomAccess):
         self.sparse = hasattr(x, "tocsr")
         self.x = x.tocsr() if self.sparse else self.backend.here(x, "x")
         self.y: Array | None = None if y is None else self.backend.here(y, "y")
-        if self.x.ndim != 2:
-            hint = ": x.reshape(-1, 1) makes a column of it" if self.x.ndim == 1 else ""
-            raise ShapeError(f"x has shape {self.x.shape}, and a table of rows is needed{hint}")
-        self.rows = self.x.shape[0]
-        if self.rows == 0 or self.x.shape[1] == 0:
-            raise DataError(f"x has shape {self.x.shape}: there is nothing to train on")
-        self.gather = max(1, _GATHERED // (self.x.shape[1] * self.x.dtype.itemsize))
-        if self.y is not None and (self.y.ndim == 0 or len(self.y) != self.rows):
-            length = len(self.y) if self.y.ndim else "no"
-            raise ShapeError(
-                f"x has {self.rows} rows and y has {length}: each row of x needs one of y"
-            )
+        shape = self.x.shape
+        if len(shape) != 2 or 0 in shape or (self.y is not None and self.y.shape[:1] != shape[:1]):
+            raise _shape_error(shape, self.y)
+        self.rows = shape[0]
+        self.gather = max(1, _GATHERED // (shape[1] * self.x.dtype.itemsize))
         self.weight = None if weight is None else check_weights(weight, self.rows)
         if self.sparse:
-            numbers(self.x.data, "x")
-            bad = np.flatnonzero(~np.isfinite(self.x.data))
-            for row in np.unique(np.searchsorted(self.x.indptr, bad, side="right") - 1):
-                if self.weight is None or self.weight[row] > 0:
-                    self.backend.check_finite(self.x[[row]].toarray(), "x", slice(row, row + 1))
-        for array, what in ((None if self.sparse else self.x, "x"), (self.y, "y")):
-            if array is not None:
-                self._check(numbers(array, what), what)
+            self._check_sparse()
+        else:
+            self._check(self.x, "x")
+        if self.y is not None:
+            self._check(self.y, "y")
 
     def _check(self, array: Array, what: str) -> None:
-        """Refuse a number that is not finite in a row that counts."""
-        if self.weight is None:
-            self.backend.check_finite(array, what)
-        elif not self.backend.all_finite(array):
+        """Refuse what is no number, and one that is not finite in a row that counts."""
+        if not self.backend.all_finite(numbers(array, what)):
             rows = counting_rows(self.weight)
             self.backend.check_finite(take_rows(array, rows), what, rows)
+
+    def _check_sparse(self) -> None:
+        """Refuse the same in a sparse x, of which one row at a time is made dense."""
+        bad = np.flatnonzero(~np.isfinite(numbers(self.x.data, "x")))
+        for row in np.unique(np.searchsorted(self.x.indptr, bad, side="right") - 1):
+            if self.weight is None or self.weight[row] > 0:
+                self.backend.check_finite(self.x[[row]].toarray(), "x", slice(row, row + 1))
 
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
         """Return x and y of some rows: views for a slice, else fresh, or in the workspace."""
@@ -144,3 +139,14 @@ class ArraySource(RandomAccess):
         shape = (len(rows), *array.shape[1:])
         out = workspace.empty(f"batch.{name}", shape, array.dtype, self.backend)
         return self.backend.take(array, index, out)
+
+
+def _shape_error(shape: tuple[int, ...], y: Array | None) -> DataError:
+    """Return the error for an x that is no table, or is empty, or a y of another length."""
+    if len(shape) != 2:
+        hint = ": x.reshape(-1, 1) makes a column of it" if len(shape) == 1 else ""
+        return ShapeError(f"x has shape {shape}, and a table of rows is needed{hint}")
+    if 0 in shape:
+        return DataError(f"x has shape {shape}: there is nothing to train on")
+    length = len(y) if y is not None and y.ndim else "no"
+    return ShapeError(f"x has {shape[0]} rows and y has {length}: each row of x needs one of y")

@@ -14,7 +14,7 @@ import numpy as np
 from minigd.backends.base import backend_of
 from minigd.backends.on_demand import call
 from minigd.backends.workspace import Workspace
-from minigd.progress import watched
+from minigd.progress import with_progress
 from minigd.types import Array
 
 Rows: TypeAlias = slice | Array
@@ -69,7 +69,7 @@ class Source(ABC):
         """Return what tells these data from others, for JSON: size and sampled content."""
 
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
-        """Return x and y of some rows: views for a slice of an array, else fresh memory."""
+        """Return x and y of some rows: views for a slice of an array, otherwise fresh memory."""
         raise TypeError(f"{type(self).__name__} has no random access")
 
     def order(self, rows: Array) -> Array:
@@ -88,7 +88,7 @@ class Source(ABC):
     def count(self) -> int:
         """Return how many rows there are, reading all of them once if need be."""
         if self.rows is None:
-            self.rows = sum(len(x) for x, _ in watched(self.chunks(), "counting"))
+            self.rows = sum(len(x) for x, _ in with_progress(self.chunks(), "counting"))
         return self.rows
 
     def cache(self, path: str | os.PathLike[str]) -> "Source":
@@ -140,7 +140,7 @@ class RandomAccess(Source):
 
     @abstractmethod
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
-        """Return x and y of some rows: views for a slice of an array, else fresh memory."""
+        """Return x and y of some rows: views for a slice of an array, otherwise fresh memory."""
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the shapes, the dtypes, and a hash of up to 1,000 rows spread over the data."""

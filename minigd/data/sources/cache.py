@@ -12,7 +12,7 @@ from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Source
 from minigd.data.sources.npy import NpySource
 from minigd.errors import DataError
-from minigd.progress import watched
+from minigd.progress import with_progress
 from minigd.storage.atomic_files import replacing_folder
 from minigd.types import Array
 
@@ -32,9 +32,7 @@ def _cached(source: Source, folder: Path) -> NpySource:
     key = json.loads(json.dumps({**source.fingerprint(), "all": _checksum(source)}))
     if folder.exists():
         if not (folder / _DESCRIPTION).exists():
-            raise DataError(
-                f"{folder} is there already and is no cache of minigd's: name another folder"
-            )
+            raise DataError(f"{folder} exists and is not a minigd cache: name another folder")
         if _holds(folder, key):
             return _open(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +78,7 @@ def _write(source: Source, folder: Path) -> None:
     rows = source.count()
     maps: list[Any] = []
     at = 0
-    for arrays in watched(source.chunks(), f"caching {source!r}", rows):
+    for arrays in with_progress(source.chunks(), f"caching {source!r}", rows):
         present: list[Array] = [array for array in arrays if array is not None]
         if not maps:
             for name, array in zip(("x.npy", "y.npy"), present, strict=False):

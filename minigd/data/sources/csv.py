@@ -5,7 +5,6 @@ be shuffled, makes every epoch a true permutation of the rows.
 """
 
 import os
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,10 +20,7 @@ from minigd.data.sources.csv_blocks import (
     check_fields,
     read_blocks,
 )
-from minigd.data.sources.csv_files import (
-    check_unchanged,
-    open_file,
-)
+from minigd.data.sources.csv_files import check_unchanged, open_file
 from minigd.data.sources.csv_header import Header, recoded
 from minigd.data.sources.csv_index import RowIndex
 from minigd.data.sources.csv_layout import (
@@ -42,6 +38,7 @@ from minigd.data.tables.inference import FirstPass, apply_schema, infer_schema
 from minigd.data.tables.places import describe
 from minigd.data.tables.remedy import Remedy, TableError
 from minigd.data.tables.schema import (
+    RENAME,
     BadValue,
     ColumnKinds,
     Encoded,
@@ -51,12 +48,11 @@ from minigd.data.tables.schema import (
     TextInNumbers,
 )
 from minigd.errors import DataError, check_integer
-from minigd.progress import watched
+from minigd.progress import with_progress
 from minigd.types import Array
 
 _GATHERED = 4 << 20  # bytes of rows fetched at once, at most
 _FIRST_ROWS = 200  # looked at to tell texts from numbers; a text further on starts the pass again
-_SAMPLE = 1 << 16  # bytes of a file from which its layout is told
 
 
 class _Place:
@@ -149,7 +145,7 @@ class CsvSource(RandomAccess):
     ------
     DataError
         Naming file, line and column: a row with too few or too many fields, a value that is
-        missing or is no number, bytes that are not UTF-8, a missing column, two columns of one
+        missing or is not a number, bytes that are not UTF-8, a missing column, two columns of one
         name, dates or free text, an empty file, a file that has changed; or naming the column: a
         target whose values `dtype` can't tell from each other. Of such a feature it warns.
 
@@ -172,6 +168,10 @@ class CsvSource(RandomAccess):
     """
 
     names: list[str]
+    schema: Schema
+    dropped: int
+    first_dropped: str
+    missing_words: Mapping[str, Mapping[str, int]]
     is_text = True
 
     def __init__(
@@ -220,43 +220,25 @@ class CsvSource(RandomAccess):
         except (MissingColumn, WrongFields) as error:
             error.args += tuple(self._header.advice(error, selection))
             raise
-        self.schema, self.rows, self.dropped = found.schema, found.rows, found.dropped
-        self.first_dropped, self.missing_words = found.first_dropped, found.missing_words
-        self.target_problems = found.target_problems
-        self.names, self.classes = self.schema.names, self.schema.classes
+        under = " under its header" if columns is None else ""
+        found.give_to(self, f"{self._parts[0].name} has no rows{under}")
         # Rows worth fetching at once: many for one call of the parser, few where they are long.
         size = sum(part.size for part in self._parts)
-        self.gather = max(1, min(16_384, _GATHERED * (self.rows or 1) // max(1, size)))
+        self.gather = max(1, min(16_384, _GATHERED * self.rows // max(1, size)))
         # The middle of a gzipped file can't be reached without reading all before it.
         self.random_access = not any(begin_of(part.opened, 2) == GZIP for part in self._parts)
-        if self.rows == 0:
-            raise DataError(
-                f"{self._parts[0].name} has no rows"
-                + (" under its header" if columns is None else "")
-                + found.none_left()
-            )
 
     # The first pass --------------------------------------------------------------------------
 
     def _first_pass(self, selection: Selection, schema: Schema | None, dtype: Any) -> FirstPass:
         """Find what each column is, or go by a schema."""
         name, header = self._parts[0].name, self._header
-        try:
-            features, targets = selection.resolve(self._columns, header.where)
-        except MissingColumn:
-            raise
-        except DataError:
-            again = next((c for c, n in Counter(self._columns).items() if n > 1), None)
-            if again is None or not header.given:
-                raise
-            options = {
-                "columns": written(as_columns(self._columns, twice=True)),
-                "skip_lines": self._parts[0].line - 1,
-            }
-            raise TableError(
-                f"{header.where}: two columns are called {again!r}",
-                Remedy("name all columns with {}", options),
-            ) from None
+        rename = RENAME
+        if header.given:
+            names = written(as_columns(self._columns, twice=True))
+            options = {"columns": names, "skip_lines": self._parts[0].line - 1}
+            rename = Remedy("name all columns with {}", options)
+        features, targets = selection.resolve(self._columns, header.where, rename)
         needed = {*features, *targets}
         self._used = [c for c in self._columns if c in needed]
         layout = self._columns, self._used, self._separator, self._spaces
@@ -279,19 +261,18 @@ class CsvSource(RandomAccess):
         except DataError:
             header.refuse_one_column(selection)
             if header.given:
-                self._refuse_header_again()
+                self._refuse_repeated_header()
             raise
         if header.given and header.may_come_again(found.schema):
-            self._refuse_header_again()
+            self._refuse_repeated_header()
         if found.schema.levels and not selection.categories:
             header.refuse_one_column(selection)
         warn_of_unnamed(unnamed, header.where, stacklevel=4)
         return found
 
-    def _refuse_header_again(self) -> None:
-        for part in range(len(self._parts)):
-            for block in self._blocks(part):
-                self._header.refuse_again(block, self._parts[part].name)
+    def _refuse_repeated_header(self) -> None:
+        for part, block in self._all_blocks():
+            self._header.refuse_repeated(block, self._parts[part].name)
 
     def _first_texts(self) -> list[str]:
         """Return the columns that hold text in the first rows."""
@@ -305,12 +286,12 @@ class CsvSource(RandomAccess):
     def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
         """Return the frames of all files, a block each."""
         for part in range(len(self._parts)):
-            for block in self._watched(part, "the first pass over"):
+            for block in self._with_progress(part, "the first pass over"):
                 frame, self._at = self._parse(block, part, kinds)
                 yield frame
 
     def where(self, row: int) -> str:
-        """Say where a row of the frame at hand is."""
+        """Return where a row of the frame at hand is."""
         return self._at.where(row)
 
     def usual_words(self, column: str) -> Array | None:
@@ -318,6 +299,10 @@ class CsvSource(RandomAccess):
         return self._at.usual_words(column)
 
     # Bytes to numbers ------------------------------------------------------------------------
+
+    def _all_blocks(self) -> Iterator[tuple[int, Block]]:
+        """Return the blocks of all files, each with the number of its file."""
+        return ((part, block) for part in range(len(self._parts)) for block in self._blocks(part))
 
     def _blocks(self, part: int) -> Iterator[Block]:
         name, opened, _, _, _, body, line = self._parts[part]
@@ -343,7 +328,7 @@ class CsvSource(RandomAccess):
             remedies = may_be_missing(odd.texts)
             message = f"{where} is not a number"
             if is_dressed(text):
-                message = f"{where} is a number in a notation that is not read"
+                message = f"{where} is a number in a format that is not parsed"
                 remedies = [Remedy("write it plainly")]
             elif read_truth(text) is not None:
                 remedies = [WRITE_TRUTHS]
@@ -353,8 +338,8 @@ class CsvSource(RandomAccess):
             raise DataError(f"{place.name}, from line {block.line} on: {error}") from error
         if len(frame) != len(block.starts):
             raise DataError(
-                f"{place.where(self._misread(block))}: the line is not read as one "
-                "row; lines must end in \\n or \\r\\n, none in a lone \\r, and none be all spaces"
+                f"{place.where(self._misread(block))}: this line does not parse as one "
+                "row: end lines in \\n or \\r\\n, not in a lone \\r, and leave no line of spaces"
             )
         return frame, place
 
@@ -391,24 +376,23 @@ class CsvSource(RandomAccess):
         wanted = np.unique(np.asarray(rows))
         dropping = self.schema.drops
         first = 0
-        for part in range(len(self._parts)):
+        for part, block in self._all_blocks():
             name = f"{self._parts[part].name}, " if len(self._parts) > 1 else ""
-            for block in self._blocks(part):
-                kept = self._encode(block, part)[2] if dropping else None
-                places = np.arange(len(block.starts)) if kept is None else np.flatnonzero(kept)
-                low, high = np.searchsorted(wanted, (first, first + len(places)))
-                for row in wanted[low:high].tolist():
-                    found[row] = f"{name}line {block.line_of(int(places[row - first]))}"
-                first += len(places)
-                if high == len(wanted):
-                    return [found[row] for row in np.asarray(rows).tolist()]
+            kept = self._encode(block, part)[2] if dropping else None
+            places = np.arange(len(block.starts)) if kept is None else np.flatnonzero(kept)
+            low, high = np.searchsorted(wanted, (first, first + len(places)))
+            for row in wanted[low:high].tolist():
+                found[row] = f"{name}line {block.line_of(int(places[row - first]))}"
+            first += len(places)
+            if high == len(wanted):
+                return [found[row] for row in np.asarray(rows).tolist()]
         raise IndexError(f"there are {self.rows} rows, and row {int(wanted[-1])} was asked for")
 
-    def _watched(self, part: int, what: str) -> Iterator[Block]:
+    def _with_progress(self, part: int, what: str) -> Iterator[Block]:
         """Return the blocks of one file, and show how far a pass over them is."""
         name, opened, size, *_ = self._parts[part]
         plain = begin_of(opened, 2) != GZIP  # how much a gzipped file holds is not known
-        return watched(
+        return with_progress(
             self._blocks(part),
             f"{what} {name}",
             rows=lambda block: len(block.starts),
@@ -422,17 +406,16 @@ class CsvSource(RandomAccess):
         self._check_unchanged()
         dropping = self.schema.drops
         row = 0
-        for part in range(len(self._parts)):
-            for block in self._blocks(part):
-                self._check_unchanged()
-                if not dropping and row + len(block.starts) <= start:
-                    row += len(block.starts)
-                    continue
-                x, y, _ = self._encode(block, part)
-                skipped = min(max(start - row, 0), len(x))
-                row += len(x)
-                if skipped < len(x):
-                    yield x[skipped:], None if y is None else y[skipped:]
+        for part, block in self._all_blocks():
+            self._check_unchanged()
+            if not dropping and row + len(block.starts) <= start:
+                row += len(block.starts)
+                continue
+            x, y, _ = self._encode(block, part)
+            skipped = min(max(start - row, 0), len(x))
+            row += len(x)
+            if skipped < len(x):
+                yield x[skipped:], None if y is None else y[skipped:]
         self._check_unchanged()
         if row != self.rows:
             raise DataError(
@@ -443,9 +426,8 @@ class CsvSource(RandomAccess):
     def encoded(self) -> Iterator[Encoded]:
         """Return x, y, and which rows were not dropped (None for all), a block at a time."""
         self._check_unchanged()
-        for part in range(len(self._parts)):
-            for block in self._blocks(part):
-                yield self._encode(block, part)
+        for part, block in self._all_blocks():
+            yield self._encode(block, part)
 
     def _check_unchanged(self) -> None:
         for i, part in enumerate(self._parts):
@@ -477,20 +459,18 @@ class CsvSource(RandomAccess):
         order = np.argsort(index, kind="stable")
         firsts = np.cumsum([0, *(len(s) - 1 for s in starts)])
         limits = np.searchsorted(index[order], firsts)
-        xs, ys = [], []
+        pairs = []
         for part in range(len(starts)):
             wanted = index[order[limits[part] : limits[part + 1]]] - firsts[part]
             if len(wanted):
-                x, y = self._fetch(part, starts[part], wanted)
-                xs.append(x)
-                ys.append(y)
+                pairs.append(self._fetch(part, starts[part], wanted))
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
-        x = (xs[0] if len(xs) == 1 else np.concatenate(xs))[back]
-        if ys[0] is None:
-            return x, None
-        y = ys[0] if len(ys) == 1 else np.concatenate([y for y in ys if y is not None])
-        return x, y[back]
+        if len(pairs) == 1:
+            x, y = pairs[0]
+        else:
+            x, y = (None if a[0] is None else np.concatenate(a) for a in zip(*pairs, strict=True))
+        return x[back], None if y is None else y[back]
 
     def _fetch(self, part: int, starts: Array, wanted: Array) -> Pair:
         """Return the rows of one file with these numbers, which are in order."""
@@ -508,17 +488,19 @@ class CsvSource(RandomAccess):
             raise DataError(f"{name} has changed since it was opened: {error}") from error
         return x, y
 
-    def _unusual(self) -> dict[str, Any]:
-        """Return what tells this table from one with the usual missing words."""
-        return {} if self._missing.usual else {"keep_default_na": False}
+    def _as_written(self) -> dict[str, Any]:
+        """Return what tells these files, and how they are read, from others."""
+        return {
+            "files": [[p.size, p.checksum, p.body] for p in self._parts],
+            "separator": self._separator.decode(),
+            **({} if self._missing.usual else {"keep_default_na": False}),
+        }
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the sizes and checksums of the files, and what their columns become."""
         return {
-            "files": [[p.size, p.checksum, p.body] for p in self._parts],
-            "separator": self._separator.decode(),
+            **self._as_written(),
             "na": sorted(self._missing.own),
-            **self._unusual(),
             "strip": self._strip,
             "schema": self.schema.state_dict(),
         }
@@ -532,9 +514,9 @@ def _check_arguments(separator: Any, columns: Any, na: Any) -> None:
     one = isinstance(separator, str) and len(separator.encode()) == 1
     if separator != "blanks" and (not one or separator in '"\r\n'):
         raise ValueError(
-            "separator must be one character, and no quote, or 'blanks' for runs of blanks and "
-            f"tabs: {separator!r}"
+            "separator must be one character other than a quote, or 'blanks' for runs of blanks "
+            f"and tabs: {separator!r}"
         )
     for what, names in (("columns", columns), ("na", na)):
         if isinstance(names, str):
-            raise TypeError(f"{what} is a list, [{names!r}], and not one text")
+            raise TypeError(f"{what} is a list, [{names!r}], not one text")

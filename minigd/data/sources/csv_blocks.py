@@ -27,10 +27,6 @@ BLANKS = b" \t"
 class WrongFields(TableError):
     """A row has more fields, or fewer, than the table has columns."""
 
-    def __init__(self, message: str, line: int) -> None:
-        super().__init__(message)
-        self.line = line
-
 
 class NotUtf8(TableError):
     """Some bytes are not UTF-8; `data` is the rows that they are in."""
@@ -79,12 +75,6 @@ def read_blocks(
     line: int = 1,
 ) -> Iterator[Block]:
     r"""Read a file from `offset` on, in blocks of whole rows of about `size` bytes.
-
-    Raises
-    ------
-    DataError
-        If a quote is never closed, or the bytes are not UTF-8 or hold a NUL, or a gzipped file is
-        damaged; it names file and line.
 
     Examples
     --------
@@ -172,12 +162,9 @@ def squeeze(data: bytes, separator: bytes) -> bytes:
 
 
 def split(row: bytes, separator: bytes) -> list[str]:
-    """Return the fields of one row, without spaces around them.
+    """Return the fields of one row, without spaces around them; a `csv.Error` if it is not one.
 
-    Raises
-    ------
-    csv.Error
-        If it is no one row: it holds a lone carriage return, or a field of many thousand letters.
+    Such bytes hold a lone carriage return, or a field of many thousand letters.
     """
     mark = separator[:1].decode()
     text = squeeze(row, separator).decode("utf-8")
@@ -193,9 +180,9 @@ def _between_fields(data: bytes, blanks: Array) -> Array:
     first, last = blanks[begins], blanks[np.append(begins[1:], len(blanks)) - 1]
     # A newline before and after the whole makes its first and last row like others.
     bytes_ = np.frombuffer(_NEWLINE + data + 2 * _NEWLINE, dtype=np.uint8)
-    before, behind = bytes_[first], bytes_[last + 2]
-    returns = (behind == ord("\r")) & (bytes_[last + 3] == ord(_NEWLINE))
-    between: Array = first[(before != ord(_NEWLINE)) & (behind != ord(_NEWLINE)) & ~returns]
+    before, after = bytes_[first], bytes_[last + 2]
+    returns = (after == ord("\r")) & (bytes_[last + 3] == ord(_NEWLINE))
+    between: Array = first[(before != ord(_NEWLINE)) & (after != ord(_NEWLINE)) & ~returns]
     return between
 
 
@@ -252,13 +239,7 @@ def _scan_slowly(data: bytes, separator: bytes, spaces: bool) -> tuple[Array, Ar
 
 
 def check_fields(block: Block, name: str, expected: int) -> None:
-    """Refuse a block in which a row has too few or too many fields.
-
-    Raises
-    ------
-    WrongFields
-        It names file and line.
-    """
+    """Refuse a block in which a row has too few or too many fields."""
     starts, ends, separators = block.starts, block.ends, block.separators
     n, each = len(ends), expected - 1
     if len(separators) == n * each:
@@ -272,11 +253,10 @@ def check_fields(block: Block, name: str, expected: int) -> None:
     if len(wrong) == 0:
         return
     row = int(wrong[0])
-    line, fields = block.line_of(row), int(counts[row]) + 1
+    fields = int(counts[row]) + 1
     raise WrongFields(
-        f"{name}, line {line}: the row has {fields} field{'s' * (fields != 1)}, and the table has "
-        f"{expected} column{'s' * (expected != 1)}",
-        line,
+        f"{name}, line {block.line_of(row)}: the row has {fields} field{'s' * (fields != 1)}, and "
+        f"the table has {expected} column{'s' * (expected != 1)}"
     )
 
 
@@ -294,4 +274,6 @@ def _check_text(data: bytes, name: str, line: int) -> None:
         ) from error
     if b"\0" in data:
         at = line + data.count(_NEWLINE, 0, data.index(b"\0"))
-        raise DataError(f"{name}, line {at}: a NUL byte; the file is damaged, or is no text file")
+        raise DataError(
+            f"{name}, line {at}: a NUL byte; the file is damaged, or is not a text file"
+        )

@@ -30,15 +30,20 @@ def check_unchanged(part: Part) -> Part:
     stamp = stamp_of(part.opened)
     if stamp == part.stamp:
         return part
-    found = size = 0
-    with open(part.opened, "rb") as file:
-        while chunk := file.read(1 << 20):
-            found, size = zlib.adler32(chunk, found), size + len(chunk)
-    if (size, found) != (part.size, part.checksum):
+    if measure(part.opened) != (part.size, part.checksum):
         raise DataError(
             f"{part.name} has changed since it was opened: open it again with a new CsvSource"
         )
     return part._replace(stamp=stamp)
+
+
+def measure(given: Any) -> tuple[int, int]:
+    """Return the size of a file in bytes, and a checksum."""
+    checksum = size = 0
+    with open_file(given, raw=True) as file:
+        while chunk := file.read(1 << 20):
+            checksum, size = zlib.adler32(chunk, checksum), size + len(chunk)
+    return size, checksum
 
 
 def open_file(given: Any, raw: bool = False) -> contextlib.AbstractContextManager[BinaryIO]:

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import os
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,15 +14,16 @@ from minigd.data.sources.csv_blocks import (
     read_bytes,
     split,
 )
-from minigd.data.sources.csv_files import Part, length_of_lines, open_file, stamp_of
+from minigd.data.sources.csv_files import Part, length_of_lines, measure, open_file, stamp_of
 from minigd.data.sources.csv_layout import (
     Layout,
     advice,
     as_columns,
     complete,
+    example_names,
+    fields_of,
     find_layout,
     is_name,
-    some_names,
 )
 from minigd.data.sources.csv_parser import BOM, Parser
 from minigd.data.sources.file_kinds import check_kind, recode
@@ -32,28 +32,20 @@ from minigd.data.tables.remedy import Remedy, TableError
 from minigd.data.tables.schema import MissingColumn, Schema, Selection
 from minigd.errors import DataError
 
-_SAMPLE = 1 << 16  # bytes of a file from which its layout is told
+_SAMPLE = 1 << 16  # bytes of a file that show its layout
 
 
 class Header:
     """The names of the columns, from the first file or from the caller.
 
-    Parameters
-    ----------
-    columns : sequence of str, optional
-        What the caller calls the columns of files without a header.
-    said : str
-        The separator, as the caller writes it.
-    separator : bytes
-    spaces : bool
-        As `csv_blocks.scan`.
-    skip_lines : int
+    `columns` are the caller's names where files have no header, and `separator_text` is the
+    separator as the caller writes it; `separator` and `spaces` are as in `csv_blocks.scan`.
     """
 
     def __init__(
         self,
         columns: Sequence[str] | None,
-        said: str,
+        separator_text: str,
         separator: bytes,
         spaces: bool,
         skip_lines: int,
@@ -61,7 +53,7 @@ class Header:
         self.given = columns is None  # by the file
         self.columns = list(columns or ())
         self.where = self.short = ""
-        self._said, self._separator, self._spaces = said, separator, spaces
+        self._separator_text, self._separator, self._spaces = separator_text, separator, spaces
         self._skip_lines = skip_lines
         self._first_line = b""
         self._first: Any = None
@@ -71,7 +63,9 @@ class Header:
         if len(self.columns) > 1:
             return
         layout = self._layout(selection, self.given)
-        remedies = advice(layout, self._said, self._skip_lines, (), None if self.given else 1)
+        remedies = advice(
+            layout, self._separator_text, self._skip_lines, (), None if self.given else 1
+        )
         if layout is not None and layout.numbers and remedies:
             raise TableError(f"{self.where}: the table has one column", *remedies)
 
@@ -79,19 +73,19 @@ class Header:
         """Return what to do about a column that is not there, or a row of another width."""
         named, known = _named(selection), None if self.given else len(self.columns)
         layout = self._layout(selection, self.given)
-        remedies = advice(layout, self._said, self._skip_lines, named, known)
+        remedies = advice(layout, self._separator_text, self._skip_lines, named, known)
         if remedies:
             return remedies
         if isinstance(error, MissingColumn):
             if not self.given or (layout is not None and layout.has_header and layout.numbers):
                 return []
-            options = {"columns": some_names(len(self.columns))}
+            options = {"columns": example_names(len(self.columns))}
             return [Remedy("if the file has no header, name its columns with {}", options)]
         layout = None if self.given else self._layout(Selection(), True)
         if layout is not None and layout.width != known:
-            options = {"columns": some_names(layout.width)}
+            options = {"columns": example_names(layout.width)}
             return [Remedy(f"name all {layout.width} columns with {{}}", options)]
-        return [Remedy("mend the line, or take it out of the file if it is not a row")]
+        return [Remedy("fix the line, or take it out of the file if it is not a row")]
 
     def _layout(self, selection: Selection, header: bool) -> Layout | None:
         """Return how the first file seems to be laid out, by its first rows."""
@@ -101,18 +95,17 @@ class Header:
         if len(sample) == _SAMPLE:
             lines.pop()
         columns = None if header else len(self.columns)
-        said = self._said, self._separator, self._skip_lines
-        return find_layout(lines, *said, _named(selection), columns)
+        written = self._separator_text, self._separator, self._skip_lines
+        return find_layout(lines, *written, _named(selection), columns)
 
     def inspect(self, given: Any) -> Part:
-        """Read the header and take the file's measure."""
+        """Read the header, and return the file as a `Part`."""
         is_path = isinstance(given, str | os.PathLike)
         name = os.fspath(given) if is_path else getattr(given, "name", "the file object")
         if not is_path and not (hasattr(given, "read") and hasattr(given, "seek")):
             raise TypeError(f"a CSV is a path or a binary file object, not {given!r}")
         if is_path or isinstance(given.read(0), bytes):
             check_kind(given)
-        checksum = size = 0
         with open_file(given) as file:
             begin = len(BOM) if read_bytes(file, len(BOM), str(name), 1) == BOM else 0
             file.seek(begin)
@@ -142,7 +135,7 @@ class Header:
                 found = split(row, self._separator)
             except csv.Error as error:
                 raise DataError(
-                    f"{where}: {error}; lines must end in \\n or \\r\\n, none in a lone \\r"
+                    f"{where}: {error}; end lines in \\n or \\r\\n, not in a lone \\r"
                 ) from error
             short, found = complete(found, rows, first is rows)
             found = as_columns(found)
@@ -151,9 +144,7 @@ class Header:
                     f"{where}: the columns are {found}, and in the first file {self.columns}"
                 )
             self.columns, self.short, self._first_line = found, short, row.rstrip()
-        with open_file(given, raw=True) as file:
-            while chunk := file.read(1 << 20):
-                checksum, size = zlib.adler32(chunk, checksum), size + len(chunk)
+        size, checksum = measure(given)
         stamp = stamp_of(given) if is_path else ()
         part = Part(str(name), given, size, stamp, checksum, body, line)
         self._first = self._first or part
@@ -165,13 +156,10 @@ class Header:
         It holds most of those names, or names alone, one of them above a column of numbers.
         """
         row = block.data[int(block.starts[0]) : int(block.ends[0])]
-        try:
-            fields = split(row, self._separator)
-        except csv.Error:  # such as a field of many thousand letters
-            return
+        fields = fields_of(row, self._separator)
         known = sum(field == name for field, name in zip(fields, self.columns, strict=False))
         header = 2 * known > len(fields)
-        if not header and all(map(is_name, fields)):
+        if not header and fields and all(map(is_name, fields)):
             frame = parser.read_texts(block.data, parser.used)[1:]
             numbers = frame.map(lambda text: read_number(text) is not None)
             there = frame.map(lambda text: text not in missing)
@@ -189,12 +177,12 @@ class Header:
         known = {**schema.levels, **dict.fromkeys(schema.targets[:1], schema.classes)}
         return all(column in (known.get(column) or ()) for column in schema.columns)
 
-    def refuse_again(self, block: Block, name: str) -> None:
-        """Refuse a row that is the header once more, as where files were put together."""
+    def refuse_repeated(self, block: Block, name: str) -> None:
+        """Refuse a row that is the header again, as where files were put together."""
         for row, (start, end) in enumerate(zip(block.starts, block.ends, strict=True)):
             if block.data[start:end].removeprefix(BOM).rstrip() == self._first_line:
                 raise TableError(
-                    f"{name}, line {block.line_of(row)}: the header once more",
+                    f"{name}, line {block.line_of(row)}: the header again",
                     Remedy("take the line out of the file"),
                 )
 
@@ -209,7 +197,7 @@ def _named(selection: Selection) -> set[str]:
 
 @contextlib.contextmanager
 def recoded(given: Any, name: str) -> Iterator[None]:
-    """Add to the news of bytes that are not UTF-8 how to read them."""
+    """Add how to read them to the error for bytes that are not UTF-8."""
     try:
         yield
     except NotUtf8 as error:

@@ -15,14 +15,7 @@ from minigd.types import Array
 
 
 class RowIndex:
-    """The offsets of all rows, made when they are first asked for, or read from a file.
-
-    Parameters
-    ----------
-    source : CsvSource
-    path : path, optional
-        Where to keep it.
-    """
+    """The offsets of all rows, made when they are first asked for, or read from a file."""
 
     def __init__(self, source: Any, path: str | os.PathLike[str] | None) -> None:
         self._source, self._path = source, path
@@ -51,7 +44,7 @@ class RowIndex:
         result, at = [], 0
         for part in range(len(self._parts)):
             first, end = at, 0
-            for block in self._source._watched(part, "an index of"):
+            for block in self._source._with_progress(part, "an index of"):
                 starts = block.starts
                 end = block.offset + int(block.ends[-1]) + 1
                 if self._source.schema.drops:
@@ -69,7 +62,7 @@ class RowIndex:
     def read(self, part: int, starts: Array, wanted: Array) -> bytes:
         """Return the rows of one file with these numbers, which are in order."""
         whole = self._map(part)
-        # Neighbours in the file are one piece.
+        # Neighbors in the file are one piece.
         breaks = np.flatnonzero(np.diff(wanted) != 1) + 1
         begins = starts[wanted[np.concatenate(([0], breaks))]].tolist()
         ends = starts[wanted[np.concatenate((breaks, [len(wanted)])) - 1] + 1].tolist()
@@ -117,12 +110,7 @@ class RowIndex:
             }
             if any(words.values()):
                 dropping.append({column: kept for column, kept in words.items() if kept})
-        return {
-            "files": [[p.size, p.checksum, p.body] for p in self._parts],
-            "separator": source._separator.decode(),
-            "dropped": dropping,
-            **source._unusual(),
-        }
+        return {**source._as_written(), "dropped": dropping}
 
     def _load(self) -> list[Array] | None:
         if self._path is None or not Path(self._path).exists():
@@ -131,7 +119,7 @@ class RowIndex:
         own = {"keep_default_na": True, **self._key()}
         if {key: description.get(key, key == "keep_default_na") for key in own} != own:
             raise CheckpointError(
-                f"{os.fspath(self._path)!r} is the index of other data than "
+                f"{os.fspath(self._path)!r} is an index of other data than "
                 f"{self._parts[0].name}: delete it, and it is made again"
             )
         return [arrays[f"starts{i}"] for i in range(len(self._parts))]

@@ -1,4 +1,4 @@
-"""How a text file seems to be laid out: what to say where it can't be read as its reader says.
+"""How a text file seems to be laid out: remedies where it can't be read as its reader says.
 
 What is found depends on the file and on what is known of its columns, and not on how it was read,
 so that advice that is followed does not come again.
@@ -49,7 +49,7 @@ class Layout(NamedTuple):
 
     @property
     def has_header(self) -> bool:
-        """Whether the first line holds names, as far as that can be told from it alone."""
+        """Whether the first line holds names, as far as it alone shows that."""
         return all(map(is_name, filter(None, self.fields)))
 
 
@@ -63,18 +63,8 @@ def find_layout(
 ) -> Layout | None:
     r"""Return the way to read lines in which nearly all rows have the same number of fields.
 
-    Parameters
-    ----------
-    lines : sequence of bytes
-        The first ones of a file.
-    separator, mark : str, bytes
-        As the caller gave it; others are tried too.
-    skip_lines : int, default 0
-        Lines above the table, as the caller gave it; there may be more.
-    named : collection of str
-        Columns that were named: a line that holds them all is the header.
-    columns : int, optional
-        How many columns there are, where the file has no header.
+    Other separators than the caller's, and more lines above the table, are tried too. A line that
+    holds all columns in `named` is the header; `columns` is how many there are without one.
 
     Examples
     --------
@@ -82,18 +72,18 @@ def find_layout(
     Layout(separator=';', skip_lines=1, fields=['a', 'y'], width=2, numbers=1.0)
     """
     best: tuple[Any, Layout] | None = None
-    for said, byte in {separator: mark, **SEPARATORS}.items():
+    for text, byte in {separator: mark, **SEPARATORS}.items():
         rows = []
         for i, line in enumerate(lines[skip_lines:], skip_lines):
-            fields = _fields(line, byte)
+            fields = fields_of(line, byte)
             if any(fields):
                 rows.append((i, fields))
         found = _best_start(rows, set(named) if columns is None else set(), columns)
         if found is not None:
             holds_names, start, width = found
             numbers = _share_of_numbers([fields for _, fields in rows[start + 1 :]])
-            layout = Layout(said, rows[start][0], rows[start][1], width, numbers)
-            rank = (holds_names, numbers, -start, said == separator, width)
+            layout = Layout(text, rows[start][0], rows[start][1], width, numbers)
+            rank = (holds_names, numbers, -start, text == separator, width)
             if best is None or rank > best[0]:
                 best = rank, layout
     return None if best is None else best[1]
@@ -142,7 +132,8 @@ def _alike(widths: list[int], width: int) -> bool:
     return widths.count(width) >= _ALIKE * len(widths)
 
 
-def _fields(line: bytes, mark: bytes) -> list[str]:
+def fields_of(line: bytes, mark: bytes) -> list[str]:
+    """Return the fields of a line, or none of one that is not a row."""
     try:
         return split(line, mark)
     except (csv.Error, UnicodeDecodeError):  # such as a field of many thousand letters
@@ -159,8 +150,8 @@ def _is_number(cell: str) -> bool:
     return read_number(cell.replace(",", ".", 1)) is not None
 
 
-def some_names(n: int) -> list[Any]:
-    """Return names for so many columns, which a reader may better: A, B and so on."""
+def example_names(n: int) -> list[Any]:
+    """Return names for so many columns, which a reader may improve: A, B and so on."""
     return written(ascii_uppercase[:n]) if n <= len(ascii_uppercase) else [...]
 
 
@@ -190,7 +181,7 @@ def as_columns(fields: Sequence[str], twice: bool = False) -> list[str]:
 
 
 def complete(header: list[str], block: Block, below: bool) -> tuple[str, list[str]]:
-    """Return what to say of a header that lacks one name, and the header with an empty one there.
+    """Return words about a header that lacks one name, and the header with an empty one there.
 
     R writes no name above those of the rows; a separator at the end of each row makes an empty
     field there. `below` says whether the header is the first row of the block.
@@ -211,13 +202,13 @@ def complete(header: list[str], block: Block, below: bool) -> tuple[str, list[st
 _UNNAMED = re.compile(r"Unnamed: \d+(\.\d+)?|__index_level_\d+__")
 
 
-def unnamed_among(features: Sequence[str], asked_for: Collection[str]) -> list[str]:
+def unnamed_among(features: Sequence[str], requested: Collection[str]) -> list[str]:
     """Return the columns without a name of their own that were not asked for by it.
 
     >>> unnamed_among(["Unnamed: 0", "size", "__index_level_1__"], [])
     ['Unnamed: 0', '__index_level_1__']
     """
-    return [c for c in features if _UNNAMED.fullmatch(c) and c not in asked_for]
+    return [c for c in features if _UNNAMED.fullmatch(c) and c not in requested]
 
 
 def warn_of_unnamed(unnamed: list[str], where: str, stacklevel: int) -> None:
@@ -239,7 +230,7 @@ def advice(
     named: Collection[str],
     columns: int | None,
 ) -> list[Remedy]:
-    """Return what to say to the reader of a file that is laid out in another way than was said."""
+    """Return remedies for a file whose layout is not the one that its reader gave."""
     if layout is None or (layout.separator, layout.skip_lines) == (separator, skip_lines):
         return []
     options: dict[str, Any] = {}
@@ -253,9 +244,9 @@ def advice(
         found.append("line 1 is not a row" if n == 1 else f"lines 1 to {n} are not rows")
     holds_names = bool(named) and set(named) <= set(layout.fields)
     if columns is None and not holds_names and not layout.has_header:
-        options["columns"] = some_names(layout.width)
+        options["columns"] = example_names(layout.width)
         found.append("there is no header")
-    return [Remedy(f"if {' and '.join(found)}, say {{}}", options)]
+    return [Remedy(f"if {' and '.join(found)}, pass {{}}", options)]
 
 
 def _written(separator: str) -> str:

@@ -27,17 +27,7 @@ class NotNumbers(ValueError):
 class Parser:
     """Makes frames of whole rows.
 
-    Parameters
-    ----------
-    columns, used : sequence of str
-        All columns of the file in their order, and those that are read.
-    separator : bytes
-        As `csv_blocks.scan`.
-    spaces : bool
-        Whether spaces after a separator are skipped.
-    missing : MissingTexts
-    strip : str
-        Characters taken off the end of every text.
+    `separator` and `spaces` are as in `csv_blocks.scan`; `strip` is taken off the end of texts.
     """
 
     def __init__(
@@ -103,7 +93,7 @@ class Parser:
         return {column: values for column, (values, _) in converted.items()}
 
     def _maybe_others(self, data: bytes, frame: Any, numbers: Collection[str]) -> list[str]:
-        """Return columns of whose cells pandas and the grammar may think otherwise."""
+        """Return columns whose cells pandas and the grammar may read differently."""
         maybe = self._maybe_true(data, frame, numbers)
         beyond = self._missing.beyond_float
         if beyond:
@@ -124,10 +114,7 @@ class Parser:
     def _read_numbers(self, data: bytes, numbers: Collection[str]) -> Any:
         """Return the columns in use: `numbers` as float64, the others as they are written.
 
-        Raises
-        ------
-        ValueError
-            If pandas doesn't take a cell of the numbers for one.
+        A `ValueError` says that pandas doesn't take a cell of the numbers for one.
         """
         # One dtype, and columns by number, take pandas a fifth less time than a dtype and a name
         # each; a block is small already, and need not be read in pieces.
@@ -168,7 +155,7 @@ class Parser:
 
 
 def import_pandas() -> Any:
-    """Return pandas, or say how to get it."""
+    """Return pandas; the error names how to get it."""
     return optional("pandas", "a table")
 
 

@@ -66,7 +66,7 @@ _KINDS = {
     ),
     "arrays": _Kind(
         "an archive of arrays",
-        python="write the table in it by itself: numpy.save({out}, numpy.load({path})[{member}])",
+        python="save its table alone: numpy.save({out}, numpy.load({path})[{member}])",
     ),
     "array": _Kind(
         "an array of NumPy's",
@@ -186,17 +186,9 @@ def kind_of(given: Any) -> str:
     """Return what a file is, in a word: a key of `HOLDS`.
 
     It is "saved" (a file of minigd's), "arrays" (another .npz), "array", "parquet", and so on, or
-    "text", gzipped or not, which is all that is nothing else.
+    "text", gzipped or not, which is what nothing else matches.
 
-    Parameters
-    ----------
-    given : path, or binary file object
-        A file object is left at its start.
-
-    Raises
-    ------
-    OSError
-        If it can't be read.
+    A file object is left at its start.
 
     Examples
     --------
@@ -226,15 +218,7 @@ def begin_of(given: Any, size: int) -> bytes:
 
 
 def check_kind(given: Any, expected: str = "text") -> None:
-    """Refuse a file of another kind than the one expected: "text", "array" or "parquet".
-
-    Raises
-    ------
-    TableError
-        Saying what it is, and what to do.
-    OSError
-        If it can't be read.
-    """
+    """Refuse a file of another kind than the one expected: "text", "array" or "parquet"."""
     is_path = isinstance(given, str | os.PathLike)
     name = os.fspath(given) if is_path else str(getattr(given, "name", "the file object"))
     if is_path and os.path.exists(given) and not (os.path.isfile(given) or os.path.isdir(given)):
@@ -245,10 +229,10 @@ def check_kind(given: Any, expected: str = "text") -> None:
     if kind == expected:
         return
     if kind == "text":
-        what = ".npy file of numbers" if expected == "array" else "Parquet file, or damaged"
+        what = ".npy file of numbers" if expected == "array" else "Parquet file, or is damaged"
         csv = "if it is a CSV, "
         remedy = Remedy(f"{csv}read it with CsvSource", shell=f"{csv}let its name end in .csv")
-        raise TableError(f"{name} is no {what}", remedy)
+        raise TableError(f"{name} is not a {what}", remedy)
     what = HOLDS[kind]
     if kind == "gzip":
         inside = _kind_of_head(_unpacked(begin_of(given, _HEAD)))
@@ -388,7 +372,7 @@ def _kind_of_head(head: bytes) -> str:
 
 
 def _wide_text(head: bytes) -> str | None:
-    """Return the encoding of a text of two or four bytes a letter, told by where its NULs are."""
+    """Return the encoding of a text of two or four bytes per letter, by where its NULs are."""
     for encoding in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
         with contextlib.suppress(UnicodeDecodeError):
             text = codecs.getincrementaldecoder(encoding)().decode(head)

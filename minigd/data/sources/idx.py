@@ -12,6 +12,7 @@ import numpy as np
 
 from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, Rows
+from minigd.data.sources.file_kinds import GZIP, begin_of
 from minigd.data.sources.npy import MappedRows
 from minigd.errors import DataError
 from minigd.types import Array
@@ -36,7 +37,7 @@ class IdxSource(MappedRows):
     Raises
     ------
     DataError
-        If a file is no IDX file, or is cut short.
+        If a file is not an IDX file, or is cut short.
 
     Examples
     --------
@@ -78,17 +79,11 @@ class IdxSource(MappedRows):
 
 
 def read_idx(path: str | os.PathLike[str]) -> Array:
-    """Return the array of an IDX file.
-
-    Raises
-    ------
-    FileNotFoundError, DataError
-    """
+    """Return the array of an IDX file."""
     file = Path(path)
     if not file.exists() and file.with_name(file.name + ".gz").exists():
         file = file.with_name(file.name + ".gz")
-    with open(file, "rb") as opened:
-        packed = opened.read(2) == b"\x1f\x8b"
+    packed = begin_of(file, 2) == GZIP
     try:
         content: Array = np.frombuffer(
             gzip.decompress(file.read_bytes()), dtype=np.uint8
@@ -97,9 +92,9 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
         start = 4 + 4 * dimensions
         shape = struct.unpack(f">{dimensions}I", content[4:start].tobytes())
     except (struct.error, OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"{file} is no IDX file, or is damaged: {error}") from error
+        raise DataError(f"{file} is not an IDX file, or is damaged: {error}") from error
     if zero != 0 or kind not in _KINDS or dimensions == 0:
-        raise DataError(f"{file} is no IDX file: it begins with {content[:4].tobytes()!r}")
+        raise DataError(f"{file} is not an IDX file: it begins with {content[:4].tobytes()!r}")
     dtype = np.dtype(_KINDS[kind])
     expected = math.prod(shape) * dtype.itemsize
     if len(content) - start != expected:

@@ -7,16 +7,16 @@ import datetime
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
 from minigd.backends.base import numbers
-from minigd.backends.frames import plain
+from minigd.backends.frames import MOST_EXACT, NUMBERS, column_kind, plain
 from minigd.data.sources.base import Pair, Source
 from minigd.data.sources.csv_parser import import_pandas
-from minigd.data.tables.grammar import MOST_EXACT
+from minigd.data.tables.column_problems import EXPAND
 from minigd.data.tables.inference import apply_schema, infer_schema
 from minigd.data.tables.places import describe
 from minigd.data.tables.remedy import Remedy, TableError
@@ -29,7 +29,7 @@ from minigd.data.tables.schema import (
     TextInNumbers,
 )
 from minigd.errors import DataError
-from minigd.progress import watched
+from minigd.progress import with_progress
 from minigd.types import Array
 
 
@@ -47,8 +47,8 @@ class IterableSource(Source):
     Raises
     ------
     DataError
-        If a one-shot iterator, such as a generator, is read for a second time; if a piece is none
-        of these, or has a value that a table must not have.
+        If a one-shot iterator, such as a generator, is read for a second time; if a piece is of
+        another type, or has a value that a table must not have.
 
     Examples
     --------
@@ -62,6 +62,7 @@ class IterableSource(Source):
     [[[1.0], [2.0]], [[3.0]]]
     """
 
+    missing_words: Mapping[str, Mapping[str, int]]
     is_text = False
     _whole: int | None = None  # rows before any is dropped, where a file says so
 
@@ -82,7 +83,7 @@ class IterableSource(Source):
         self._make = pieces if callable(pieces) else lambda: pieces
         self._name, self._follows = name, schema is not None
         self._used = False
-        self._print: dict[str, Any] | None = None
+        self._fingerprint: dict[str, Any] | None = None
         first = self._make()
         self._one_shot = iter(first) is first and not callable(pieces)
         if callable(pieces) and iter(first) is first and self._make() is first:
@@ -110,26 +111,21 @@ class IterableSource(Source):
                 selection = selection.of(schema)
             chosen, targets = selection.resolve(columns, name)
             used = [c for c in columns if c in chosen or c in targets]
-            kinds = {c: _kind(frame[c]) for c in used}
-            unusable = {c: kind for c, kind in kinds.items() if kind not in ("number", "text")}
+            kinds = {c: column_kind(frame[c]) for c in used}
+            unusable = {c: _holds(odd) for c, (_, odd) in kinds.items() if odd is not None}
             self._columns = [c for c in used if schema is not None or c not in unusable]
-            texts = [c for c, kind in kinds.items() if kind == "text"]
+            texts = [c for c, (kind, _) in kinds.items() if kind in _TEXTS]
             del frame, piece
             if schema is None:
                 found = infer_schema(self, selection, columns, name, dtype, texts, unusable)
             else:
                 found = apply_schema(schema, self, name)
-            self.schema, self.rows, self.dropped = found.schema, found.rows, found.dropped
-            self.first_dropped, self.missing_words = found.first_dropped, found.missing_words
-            self.target_problems = found.target_problems
-            if self.rows == 0:
-                raise DataError(f"{name} has no rows{found.none_left()}")
-            self.names, self.classes = self.schema.names, self.schema.classes
+            found.give_to(self, f"{name} has no rows")
 
     def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
         """Return the pieces as frames, and show how far the pass over them is."""
         what = f"the first pass over {self._name}"
-        return watched(self._frames(kinds), what, self._whole, rows=len)
+        return with_progress(self._frames(kinds), what, self._whole, rows=len)
 
     def _frames(self, kinds: ColumnKinds) -> Iterator[Any]:
         """Return the pieces as frames of the columns in use."""
@@ -150,23 +146,24 @@ class IterableSource(Source):
 
     def _convert(self, values: Any, column: str, kinds: ColumnKinds) -> Any:
         """Return a column as numbers or as texts."""
-        kind = _kind(values)
-        if kind not in ("number", "text"):
-            remedies = [Remedy("turn it into columns of numbers first")]
+        kind, odd = column_kind(values)
+        if odd is not None:
+            remedies = [EXPAND]
             if not self._follows:
                 remedies.append(Remedy("leave the column out with {}", {"exclude": [column]}))
-            raise TableError(f"{self._name}: column {column!r} {kind}", *remedies)
+            raise TableError(f"{self._name}: column {column!r} {_holds(odd)}", *remedies)
         if column in kinds.texts:
             return _as_text(values)
-        if kind == "number":
-            return _as_numbers(values)
         known = values.dropna()
-        row = int(next(i for i, value in known.items() if not isinstance(value, _NUMBERS)))
+        if kind not in _TEXTS or known.empty:
+            return _as_numbers(values)
+        # Categories may be numbers, and are text all the same.
+        row = int(next((i for i, v in known.items() if not isinstance(v, NUMBERS)), known.index[0]))
         message = f"{self.where(row)}, column {column!r}: {values.iloc[row]!r} is not a number"
         raise TextInNumbers(message, column=column)
 
     def where(self, row: int) -> str:
-        """Say where a row of the frame at hand is."""
+        """Return where a row of the frame at hand is."""
         return f"{self._name}, row {self._seen + row}"
 
     def usual_words(self, column: str) -> Array | None:
@@ -232,16 +229,16 @@ class IterableSource(Source):
         """Return the number of rows and a checksum of x and of y, computed once."""
         if self._one_shot:
             return {"one_shot": True}
-        if self._print is None:
+        if self._fingerprint is None:
             sums, rows = [0, 0], 0
-            for pair in watched(self.chunks(), f"a fingerprint of {self._name}", self.rows):
+            for pair in with_progress(self.chunks(), f"a fingerprint of {self._name}", self.rows):
                 rows += len(pair[0])
                 for i, array in enumerate(pair):
                     if array is not None:
                         sums[i] = zlib.adler32(np.ascontiguousarray(array).data.cast("B"), sums[i])
             self.rows = rows
-            self._print = {"rows": rows, "checksums": sums}
-        return self._print
+            self._fingerprint = {"rows": rows, "checksums": sums}
+        return self._fingerprint
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._name}: {self.rows or 'uncounted'} rows)"
@@ -259,7 +256,7 @@ def _frame(piece: Any, name: str) -> Any:
             piece = pandas.DataFrame(dict(piece))
         except ValueError as error:
             raise DataError(
-                f"{name} gives a dict that is no table ({error}): its columns must be lists or "
+                f"{name} gives a dict that is not a table ({error}): its columns must be lists or "
                 "arrays of one dimension and one length"
             ) from error
     if not isinstance(piece, pandas.DataFrame):
@@ -272,27 +269,15 @@ def _frame(piece: Any, name: str) -> Any:
     return frame
 
 
-_NUMBERS = (Real, Decimal, np.bool_, datetime.timedelta)
-_TEXTS = (str, *_NUMBERS, datetime.date, datetime.time)
+_TEXTS = ("text", "time")
+"""Kinds of columns that are read as text."""
 
 
-def _kind(values: Any) -> str:
-    """Return what a column holds: "number", "text", or what it is that no schema takes."""
-    dtype = values.dtype
-    kind = getattr(dtype, "kind", "O")
-    if kind in "biufm":
-        return "number"
-    if kind == "M" or str(dtype) in ("str", "string"):
-        return "text"
-    known = dtype.categories if hasattr(dtype, "categories") else values.dropna()
-    for value in known:
-        if not isinstance(value, _TEXTS):
-            shown = repr(value) if len(repr(value)) <= 60 else f"{value!r:.57}..."
-            is_array = isinstance(value, np.ndarray)
-            what = "list" if is_array else type(value).__name__
-            return f"holds values of type {what}, such as {shown}"
-    named = hasattr(dtype, "categories") or not all(isinstance(v, _NUMBERS) for v in known)
-    return "text" if named else "number"
+def _holds(value: Any) -> str:
+    """Return words about a column with a value that no schema takes."""
+    shown = repr(value) if len(repr(value)) <= 60 else f"{value!r:.57}..."
+    what = "list" if isinstance(value, np.ndarray) else type(value).__name__
+    return f"holds values of type {what}, such as {shown}"
 
 
 def _as_numbers(column: Any) -> Any:

@@ -13,7 +13,7 @@ from minigd.types import Array
 
 
 class MappedRows(RandomAccess):
-    """Rows of arrays on the host that are not looked at until they are used.
+    """Rows of arrays on the host that are not read until they are used.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class NpySource(MappedRows):
     Raises
     ------
     DataError, ShapeError
-        If a file is no array of numbers, or the two differ in length.
+        If a file is not an array of numbers, or the two differ in length.
 
     Examples
     --------
@@ -79,9 +79,7 @@ def _map(path: str | os.PathLike[str]) -> Array:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        # NumPy's advice for what it can't read is to unpickle it, which is never right here.
-        reason = "" if "pickle" in str(error) else f": {error}"
-        raise DataError(f"{os.fspath(path)} is no .npy file of numbers{reason}") from error
+        raise DataError(f"{os.fspath(path)} is not a .npy file of numbers: {error}") from error
     # The file is read only, and a plain array on top of it takes half the time of `numpy.memmap`.
     return array.view(np.ndarray)
 

@@ -65,9 +65,11 @@ class ParquetSource(IterableSource):
                     # An error of the system has a number, such as that of a file that isn't there.
                     if getattr(error, "errno", None) is not None:
                         raise
-                    raise DataError(f"{one} is no Parquet file, or damaged: {error}") from error
+                    raise DataError(
+                        f"{one} is not a Parquet file, or is damaged: {error}"
+                    ) from error
 
-        # A file that is none is refused by the first pass, in words.
+        # Any other file is refused by the first pass, in words.
         with contextlib.suppress(arrow_errors, OSError):
             self._whole = sum(parquet.read_metadata(one).num_rows for one in paths)
         super().__init__(

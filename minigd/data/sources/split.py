@@ -9,7 +9,7 @@ from minigd.backends.base import backend_of
 from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, RandomAccess, Rows, Source
 from minigd.errors import DataError, check_integer
-from minigd.progress import watched
+from minigd.progress import with_progress
 from minigd.types import Array
 
 
@@ -60,7 +60,7 @@ class _Part(Source):
 
     def _read(self) -> Iterator[Pair]:
         """Return all rows, once, to see which are on this side."""
-        return watched(self.source.chunks(), f"splitting {self.source!r}", self.source.rows)
+        return with_progress(self.source.chunks(), f"splitting {self.source!r}", self.source.rows)
 
     def mask(self, x: Array, y: Array | None) -> Array:
         """Return which of these rows are on this side."""
@@ -102,7 +102,7 @@ class StreamPart(_Part):
 
 
 class RandomPart(_Part, RandomAccess):
-    """One side of a split source with random access: 4 bytes a row say which rows they are."""
+    """One side of a split source with random access: 4 bytes per row number its rows."""
 
     def __init__(self, source: Source, fraction: float, seed: int, second: bool) -> None:
         super().__init__(source, fraction, seed, second)

@@ -29,6 +29,7 @@ _DATE = re.compile(
 # What numbers wear in other notations: 1,234  $5  12%  1 000  −1
 _DRESS = str.maketrans("−", "-", ",.$€£%_'’ \u00a0\u2009\u202f\u066b\u066c\uff0c\uff0e")
 
+EXPAND = Remedy("turn it into columns of numbers first")
 WRITE_TRUTHS = Remedy("write truth values as 1 and 0")
 
 
@@ -115,8 +116,8 @@ class Texts:
 
     def note(self, values: Any, counts: Any, place: Place) -> None:
         """Take note of all rows of a frame."""
-        odd = [text for text in counts.index if read_number(text) is None]
-        self.odd += int(counts[odd].sum()) if odd else 0
+        odd = _not_numbers(counts)
+        self.odd += int(counts[odd].sum())
         if odd and not self.where:
             row = int(np.argmax(values.isin(odd).to_numpy()))
             self.where = place.where(row)
@@ -125,9 +126,12 @@ class Texts:
 
     def count(self, counts: Any) -> None:
         """Count the values of the rows that are kept."""
-        odd = [text for text in counts.index if read_number(text) is None]
         self.kept += int(counts.sum())
-        self.kept_odd += int(counts[odd].sum()) if odd else 0
+        self.kept_odd += int(counts[_not_numbers(counts)].sum())
+
+
+def _not_numbers(texts: Any) -> list[str]:
+    return [text for text in getattr(texts, "index", texts) if read_number(text) is None]
 
 
 def _has_digit(text: str) -> bool:
@@ -145,28 +149,25 @@ def problem_of_text(
     levels = set(known) - {MISSING_LEVEL}
     give_levels = Remedy(f"name its levels with {argument}=...", shell="")
     sample = min(levels, default="")
-    odd = {text for text in levels if read_number(text) is None}
+    odd = set(_not_numbers(levels))
     numbers = len(levels) - len(odd)
     odd.update(texts.first)
+    first = ""
+    if texts.first:
+        first = f"such as {texts.first[0]!r} ({texts.where.removeprefix(f'{name}, ')})"
     dressed = [text for text in odd if is_dressed(text)]
     if 2 * len(dressed) > len(odd):
-        place = f"{min(dressed)!r}"
-        if texts.first[0] in dressed:
-            place = f"{texts.first[0]!r} ({texts.where.removeprefix(f'{name}, ')})"
-        what = f"holds numbers in a notation that is not read, such as {place}"
+        such = first if texts.first[0] in dressed else f"such as {min(dressed)!r}"
+        what = f"holds numbers in a format that is not parsed, {such}"
         return Problem(column, what, Remedy("write numbers plainly"))
     if numbers and odd and all(read_truth(text) is not None for text in odd):
-        where = texts.where.removeprefix(f"{name}, ")
-        what = f"holds numbers, and truth values such as {texts.first[0]!r} ({where})"
-        return Problem(column, what, WRITE_TRUTHS)
+        return Problem(column, f"holds numbers, and truth values {first}", WRITE_TRUTHS)
     few = texts.odd > 0 and 2 * texts.kept_odd < texts.kept
     if few or (texts.odd and 2 * numbers > len(levels)):
         many = f"{texts.odd:,} text{'s' * (texts.odd != 1)}"
-        where = texts.where.removeprefix(f"{name}, ")
-        what = f"holds numbers and {many}, such as {texts.first[0]!r} ({where})"
-        odd_texts = tuple(texts.first) if may_be_missing(texts.first) else ()
-        odd_texts = odd_texts if is_text else ()
-        return Problem(column, what, give_levels, odd_texts, texts.where)
+        mendable = is_text and may_be_missing(texts.first)
+        what = f"holds numbers and {many}, {first}"
+        return Problem(column, what, give_levels, texts.first if mendable else (), texts.where)
     dates = sum(_DATE.fullmatch(text) is not None for text in levels)
     if 2 * dates > len(levels):
         turn = Remedy("turn dates into numbers first")
@@ -182,7 +183,7 @@ def problem_of_text(
 
 
 def is_dressed(value: str) -> bool:
-    """Tell whether a text is a number in a notation that is not read.
+    """Tell whether a text is a number in a format that is not parsed.
 
     >>> [is_dressed(value) for value in ("2,25", "$5", "\uff11\uff12", "2.25", "?", "2014.05.02")]
     [True, True, True, False, False, False]

@@ -1,6 +1,6 @@
 """What a number is, and what a missing value is, in the cells of a text file.
 
-Nothing else decides it: inference, checks and messages ask here, and a parser converts only cells
+Nothing else decides it: inference, checks and messages use it, and a parser converts only cells
 that this grammar accepts. `docs/data.md` writes the rules down for readers.
 """
 
@@ -12,10 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from minigd.backends.frames import MOST_EXACT
 from minigd.types import Array
-
-MOST_EXACT = 2.0**53
-"""From here on not every whole number is a float64."""
 
 BLANKS = " \t\v\f\u00a0\u2007\u202f"
 """What may stand on either side of a number: blanks of ASCII, and the three no-break spaces."""

@@ -8,15 +8,16 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from minigd.backends.frames import MOST_EXACT, are_whole, as_whole, whole_dtype
 from minigd.data.tables.column_problems import (
+    EXPAND,
     MOST_LEVELS,
     Problem,
     Texts,
     problem_of_text,
     refuse_columns,
 )
-from minigd.data.tables.grammar import MOST_EXACT
-from minigd.data.tables.places import MissingWords, Place, describe, why_dropped
+from minigd.data.tables.places import MissingWords, Place, describe, describe_dropped
 from minigd.data.tables.precision import WIDER_MODEL, Rounding
 from minigd.data.tables.remedy import Remedy, TableError, TableWarning
 from minigd.data.tables.schema import (
@@ -26,14 +27,14 @@ from minigd.data.tables.schema import (
     Schema,
     Selection,
     TextInNumbers,
-    codes_of,
+    bad_value,
     needed_columns,
+    raise_first,
 )
 from minigd.errors import DataError
 from minigd.progress import warn
 from minigd.types import Array
 
-_BLANK = "has no value in any row"
 WIDER_SOURCE = Remedy("give the source and the model dtype='float64'", shell="")
 
 
@@ -60,24 +61,23 @@ class FirstPass(NamedTuple):
     missing_words: Mapping[str, Mapping[str, int]] = {}
     """For columns of text, the usual words that were taken for missing values, and how often."""
 
-    def none_left(self) -> str:
-        """Say what became of the rows where none is left."""
-        if not self.dropped:
-            return ""
+    def give_to(self, source: Any, none_left: str) -> None:
+        """Let a source have all of it; `none_left` is what to say where it has no rows."""
+        source.schema, source.rows, source.dropped = self.schema, self.rows, self.dropped
+        source.names, source.classes = self.schema.names, self.schema.classes
+        source.first_dropped = self.first_dropped
+        source.target_problems, source.missing_words = self.target_problems, self.missing_words
+        if self.rows:
+            return
         what = "missing" if self.schema.unknown == "error" else "missing or unknown"
-        if self.dropped == 1:
-            return f" once 1 with a {what} value is dropped; {self.first_dropped}"
-        return f" once {self.dropped} with {what} values are dropped; {self.first_dropped}"
+        those = f"{self.dropped} with {what} values are"
+        those = f"1 with a {what} value is" if self.dropped == 1 else those
+        why = f" once {those} dropped; {self.first_dropped}" if self.dropped else ""
+        raise DataError(none_left + why)
 
 
 def apply_schema(schema: Schema, table: Table, name: str) -> FirstPass:
-    """Go through a table once that is read with the schema of another one.
-
-    Raises
-    ------
-    DataError
-        If the schema does not take a value.
-    """
+    """Go through a table once that is read with the schema of another one."""
     rows = dropped = 0
     first, words = "", MissingWords(table)
     for frame in table.frames(schema.kinds):
@@ -88,7 +88,7 @@ def apply_schema(schema: Schema, table: Table, name: str) -> FirstPass:
         rows += len(x)
         dropped += len(frame) - len(x)
         if kept is not None and not first:
-            first = why_dropped(table, schema.why_not(frame, int(np.argmin(kept))))
+            first = describe_dropped(table, schema.first_bad_value(frame, int(np.argmin(kept))))
         words.add(frame, schema.texts)
     filled = () if isinstance(schema.missing, str) else schema.levels
     words.warn(name, schema.needed, filled)
@@ -102,38 +102,18 @@ def infer_schema(
     name: str,
     dtype: Any,
     texts: Iterable[str],
-    unusable: Mapping[str, str] | None = None,
+    unusable: Mapping[str, str] = {},
 ) -> FirstPass:
     """Go through a table once and find what each column becomes.
 
-    Parameters
-    ----------
-    table : Table
-    selection : Selection
-    columns : sequence of str
-        Of the whole table.
-    name : str
-        Of the table, for errors.
-    dtype : dtype
-        Of x.
-    texts : iterable of str
-        Columns that hold text in the first frame.
-    unusable : mapping of str to str, optional
-        What columns hold that no schema takes, such as lists.
-
-    Raises
-    ------
-    DataError
-        If a column holds dates or free text, nothing at all, or numbers with a few texts among
-        them; if a value is missing and must not be, or is infinite; if a column that was named is
-        not there; if the dtype can't tell the values of a target from each other.
+    `texts` are the columns that hold text in the first frame, and `unusable` what columns in use
+    hold that no schema takes, such as lists.
     """
     features, targets = selection.resolve(columns, name)
-    refused = {c: what for c, what in (unusable or {}).items() if c in (*features, *targets)}
+    refused = {c: Problem(c, what, EXPAND) for c, what in unusable.items()}
     text = {c for c in {*texts, *selection.categories} if c in (*features, *targets)}
     if selection.classes is not None:
         text |= set(targets)
-    text -= refused.keys()
     whole: set[str] = set()
     while True:
         seen = _Seen(table, selection, features, targets, text, whole, refused, name, dtype)
@@ -142,7 +122,7 @@ def infer_schema(
                 seen.add(frame)
             if not seen.blank <= refused.keys():
                 # Without it other rows count, and others of its columns may be found at fault.
-                refused.update(dict.fromkeys(seen.blank, _BLANK))
+                refused.update({c: Problem(c, "has no value in any row") for c in seen.blank})
                 continue
             return seen.result()
         except TextInNumbers as error:
@@ -169,7 +149,7 @@ class _Seen:
         targets: list[str],
         text: Collection[str],
         whole: Collection[str],
-        refused: Mapping[str, str],
+        refused: Mapping[str, Problem],
         name: str,
         dtype: Any,
     ) -> None:
@@ -192,7 +172,7 @@ class _Seen:
         if selection.features is None:
             self.days = {c: None for c in features if c in self.numbers}
         self.integer = len(targets) == 1 and targets[0] in self.numbers
-        self.beyond: BadValue | DataError | None = None
+        self.beyond: DataError | None = None
         """The first value of a target that may be whole, and that the dtype does not hold."""
         self.digits = False
         """Whether the target has fractions, and digits that float64 would lose."""
@@ -231,9 +211,8 @@ class _Seen:
             counts = {c: frame[c].value_counts(sort=False) for c in self.levels}
         self.rows += len(frame)
         self._rule_out_days(frame)
-        whole = self.used if missing == "error" else self.targets
         try:
-            self._refuse_values(frame, [c for c in whole if c in self.used])
+            self._refuse_values(frame)
         except BadValue as bad:
             bad.row = int(kept[bad.row])
             error = describe(self.table, bad)
@@ -241,9 +220,11 @@ class _Seen:
                 raise error from None
             self.missing = bad.column, error
             return
-        if isinstance(self.beyond, BadValue):
-            self.beyond.row = int(kept[self.beyond.row])
-            self.beyond = describe(self.table, self.beyond)
+        if self.integer and self.beyond is None:
+            bad_target = self._bad(frame[self.targets[0]], self.rounding.dtype)
+            if bad_target is not None:
+                bad_target.row = int(kept[bad_target.row])
+                self.beyond = describe(self.table, bad_target)
         for column, count in counts.items():
             self._add_levels(column, count, int(count.sum()) < len(frame))
         if self.integer or self.digits:
@@ -251,59 +232,34 @@ class _Seen:
         if self.numbers:
             self.rounding.add(frame[self.numbers].to_numpy(np.float64))
 
-    def _refuse_values(self, frame: Any, whole: list[str]) -> None:
-        """Refuse the first value that is missing in a column that must be whole, or is no value.
-
-        That is one beyond the dtype, or a text that is not among those given.
-        """
-        first: BadValue | None = None
-        numbers, given = self.numbers, self.given.keys() & self.text
+    def _refuse_values(self, frame: Any) -> None:
+        """Refuse the first value that no schema of these columns takes."""
         with np.errstate(over="ignore"):
-            values = frame[numbers].to_numpy(np.float64).astype(self.rounding.dtype)
+            values = frame[self.numbers].to_numpy(np.float64).astype(self.rounding.dtype)
         finite = np.isfinite(values).all(axis=0)
         # One column at a time is slow in pandas, and most are in order.
-        suspects = {*whole, *given}.difference(numbers)
-        suspects.update(c for c, good in zip(numbers, finite, strict=True) if not good)
-        for column in dict.fromkeys((*whole, *given, *numbers)):
-            if column not in suspects:
-                continue
-            missing = frame[column].isna().to_numpy()
-            bad = missing & (column in whole)
-            if column in given:
-                bad |= (codes_of(frame[column], self.given[column]) < 0) & ~missing
-            elif column in numbers:
-                bad |= self._beyond(frame[column])
-            row = int(np.argmax(bad)) if bad.any() else len(frame)
-            if row < (len(frame) if first is None else first.row):
-                value = frame[column].iloc[row]
-                if missing[row]:
-                    first = BadValue.missing(row, column, target=column in self.targets)
-                elif column in given:
-                    first = BadValue.unknown(row, column, value, self.given[column])
-                else:
-                    first = BadValue.beyond(row, column, value, self.rounding.dtype)
-        if first is not None:
-            raise first
+        good = {c for c, all_finite in zip(self.numbers, finite, strict=True) if all_finite}
+        wide = np.dtype(np.float64)  # for a target that may be whole
+        raise_first(
+            self._bad(frame[c], wide if self.integer and c in self.targets else self.rounding.dtype)
+            for c in self.used
+            if c not in good
+        )
 
-    def _beyond(self, column: Any) -> Array:
-        """Return which numbers are beyond the dtype; a target that may be whole has its own."""
-        values = column.to_numpy(np.float64)
-        with np.errstate(over="ignore"):
-            infinite = np.isinf(values.astype(self.rounding.dtype))
-        if not self.integer or column.name not in self.targets:
-            return np.asarray(infinite)
-        if infinite.any() and self.beyond is None:
-            row = int(np.argmax(infinite))
-            bad = BadValue.beyond(row, column.name, values[row], self.rounding.dtype)
-            self.beyond = bad
-        return np.isinf(values)
+    def _bad(self, column: Any, dtype: np.dtype[Any]) -> BadValue | None:
+        name = column.name
+        target = name in self.targets
+        is_text = name in self.text
+        required = target or self.selection.missing == "error"
+        levels = self.given.get(name) if is_text else None
+        return bad_value(column, levels, None if is_text else dtype, required, target)
 
     @property
     def needed(self) -> list[str]:
         """The columns without whose values a row is dropped."""
-        own = {c for c, levels in self.given.items() if MISSING_LEVEL in levels}
-        own |= self.levels.keys()
-        return needed_columns(self.used, self.selection.missing, own.difference(self.targets))
+        levels = {**self.given, **{c: [MISSING_LEVEL] for c in self.levels}}
+        features = {c: known for c, known in levels.items() if c not in self.targets}
+        return needed_columns(self.used, self.selection.missing, features)
 
     def _note_dropped(self, gaps: Array, there: Array, needed: list[int]) -> None:
         self.dropped += int(gaps.sum())
@@ -311,7 +267,7 @@ class _Seen:
             row = int(np.argmax(gaps))
             column = self.used[next(i for i in needed if not there[row, i])]
             bad = BadValue.missing(row, column, target=False)
-            self.first_dropped = why_dropped(self.table, bad)
+            self.first_dropped = describe_dropped(self.table, bad)
 
     def _rule_out_days(self, frame: Any) -> None:
         """Rule out columns of numbers that do not all read as days, 20140502."""
@@ -336,27 +292,23 @@ class _Seen:
 
     def _add_whole(self, column: Any) -> None:
         """Take note of a target that has been whole numbers so far."""
-        values = column.to_numpy()
+        values = as_whole(column.to_numpy())
         if not len(values):
             return
-        if values.dtype.kind == "f":
-            if not (values == np.rint(values)).all():
-                self.integer = False
-            elif (np.abs(values) >= MOST_EXACT).any():
-                if self.kinds.whole or not self.table.is_text:
-                    self.integer = False  # these are all the digits that there are
-                else:
-                    raise _BeyondFloat
+        is_whole = values.dtype.kind in "iu" or bool(are_whole(values).all())
+        if values.dtype.kind == "f" and (values == np.rint(values)).all():
+            # A source of numbers has no more digits than these.
+            if self.table.is_text and not self.kinds.whole:
+                raise _BeyondFloat
         elif values.dtype.kind == "O":
-            was, self.integer = self.integer, all(isinstance(value, int) for value in values)
-            self.digits = self.digits or (was and not self.integer)
-            self.integer &= was
+            self.digits = self.digits or (self.integer and not is_whole)
+        self.integer &= is_whole
         if self.integer:
             self.low = min(self.low, int(values.min()))
             self.high = max(self.high, int(values.max()))
         if self.integer or self.digits:
             for rounding in self.whole:
-                rounding.add(_exactly(values).reshape(-1, 1))
+                rounding.add(values.reshape(-1, 1))
 
     # The whole table -------------------------------------------------------------------------
 
@@ -378,7 +330,7 @@ class _Seen:
         classes = found.pop(targets[0]) if targets and targets[0] in self.text else None
         exact, whole = None, self.integer or self.digits
         if self.integer and max(-self.low, self.high) >= MOST_EXACT:
-            exact = _smallest(self.low, self.high)
+            exact = whole_dtype(self.low, self.high)
             self.integer = exact is not None
         schema = Schema(
             self.features,
@@ -423,9 +375,7 @@ class _Seen:
     def _problem(self, column: str) -> Problem | None:
         """Return what is wrong with a column as a whole."""
         if column in self.refused:
-            what = self.refused[column]
-            expand = Remedy("turn it into columns of numbers first")
-            return Problem(column, what, None if what == _BLANK else expand)
+            return self.refused[column]
         day = self.days.get(column)
         if day is not None:
             named = Remedy("name it among features=[...]", shell="")
@@ -435,20 +385,3 @@ class _Seen:
         argument = "classes" if column in self.targets else "categories"
         texts, levels = self.texts[column], self.levels[column]
         return problem_of_text(column, texts, levels, argument, self.name, self.table.is_text)
-
-
-def _smallest(low: int, high: int) -> str | None:
-    """Return the dtype of whole numbers that holds two of them, or None."""
-    for dtype in ("int64", "uint64"):
-        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
-            return dtype
-    return None
-
-
-def _exactly(values: Array) -> Array:
-    """Return whole numbers in a dtype of whole numbers, or Python's own where none holds them."""
-    if values.dtype.kind == "O" and all(isinstance(value, int) for value in values):
-        return values.astype(_smallest(values.min(), values.max()) or object)
-    whole = values.dtype.kind == "f" and (values == np.rint(values)).all()
-    whole = whole and (abs(values) < MOST_EXACT).all()
-    return values.astype(np.int64) if whole or values.dtype.kind == "b" else values

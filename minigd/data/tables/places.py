@@ -1,4 +1,4 @@
-"""What is said of a value of a frame: where it is, and the word that made it a missing one."""
+"""Words about a value of a frame: where it is, and the word that made it a missing one."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -16,7 +16,7 @@ class Place(Protocol):
     """Where a frame is."""
 
     def where(self, row: int) -> str:
-        """Say where a row of the frame at hand is."""
+        """Return where a row of the frame at hand is."""
 
     def usual_words(self, column: str) -> Array | None:
         """Return, for each row of the frame at hand, the word that made a text missing.
@@ -28,7 +28,7 @@ class Place(Protocol):
 def describe(place: Place, bad: BadValue) -> TableError:
     """Return the error for a bad value of a frame, with its place."""
     problem, remedies = bad.problem, bad.remedies
-    words = place.usual_words(bad.column) if DROP in remedies else None
+    words = place.usual_words(bad.column) if bad.is_missing else None
     if words is not None and words[bad.row]:
         problem = f"{words[bad.row]!r} means a missing value"
         remedies = (AS_VALUES, DROP)
@@ -62,11 +62,11 @@ class MissingWords:
             warning = TableWarning(
                 f"{name}: {what}, because {word!r} in column {column!r} means a missing value",
                 AS_VALUES,
-                Remedy("if it is missing, say so with {}", {"na": sorted(words)}),
+                Remedy("if it marks a missing value, pass {}", {"na": sorted(words)}),
             )
             warn(warning, stacklevel=6)
 
 
-def why_dropped(place: Place, bad: BadValue) -> str:
-    """Say where a row that is dropped is, and why it is."""
+def describe_dropped(place: Place, bad: BadValue) -> str:
+    """Return where a row that is dropped is, and why."""
     return str(describe(place, bad).args[0])

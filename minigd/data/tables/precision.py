@@ -1,4 +1,4 @@
-"""What a dtype leaves of a column: whether its values can still be told apart.
+"""What a dtype leaves of a column: whether its values can still be distinguished.
 
 Numbers near 1e9 are 64 apart in float32, so that a column of such numbers that spans less becomes a
 constant, which any model learns without an error and without use.
@@ -69,13 +69,8 @@ class Rounding:
         """Take note of rows on the host, of shape (n, width); NaN counts as no number."""
         if not len(x):
             return
-        if x.dtype.kind in "iu":
-            low, high = (reduce(x).astype(object) for reduce in (np.fmin.reduce, np.fmax.reduce))
-            moved = _moved(x, self.dtype)
-        elif x.dtype.kind == "O":
-            x = np.vectorize(Fraction, otypes=[object])(x)
-            low, high = np.fmin.reduce(x), np.fmax.reduce(x)
-            moved = np.vectorize(self._moved_beyond, otypes=[np.float64])(x)
+        if x.dtype.kind in "iuO":
+            low, high, moved = self._exact(x)
         else:
             low, high = np.fmin.reduce(x), np.fmax.reduce(x)
             with np.errstate(over="ignore", invalid="ignore"):
@@ -84,6 +79,15 @@ class Rounding:
         self.low = np.fmin(self.low, low)
         self.high = np.fmax(self.high, high)
         self._moved = np.fmax(self._moved, np.fmax.reduce(moved))
+
+    def _exact(self, x: Array) -> tuple[Array, Array, Array]:
+        """Return low, high and the moves of whole numbers or fractions, in Python's own numbers."""
+        if x.dtype.kind == "O":
+            x = np.vectorize(Fraction, otypes=[object])(x)
+            moved = np.vectorize(self._moved_beyond, otypes=[np.float64])(x)
+        else:
+            moved = _moved(x, self.dtype)
+        return np.fmin.reduce(x).astype(object), np.fmax.reduce(x).astype(object), moved
 
     def _moved_beyond(self, value: Fraction) -> float:
         """Return how far the conversion moves a number that has more digits than float64."""
@@ -192,17 +196,26 @@ def _problem(array: Array, what: str, dtype: Any, rows: Array | None) -> tuple[A
     n = len(array) if rows is None else len(rows)
     if _holds(dtype, array.dtype) or n < _FEWEST:
         return None
-    backend, columns = backend_of(array), array.reshape(len(array), -1)
+    columns, rounding = array.reshape(len(array), -1), Rounding(dtype)
     sample = np.unique(np.linspace(0, n - 1, _SAMPLE).astype(np.int64))
-    sample = sample if rows is None else rows[sample]
-    rounding = Rounding(dtype)
-    rounding.add(backend.to_numpy(backend.take(columns, backend.asarray(sample))))
+    rounding.add(_on_host(columns, sample if rows is None else rows[sample]))
     # A column of which all rows looked at are alike may differ elsewhere.
     doubt = rounding.lost | ((rounding.low == rounding.high) & (rounding._moved > 0))
-    some = np.flatnonzero(doubt)
-    if not len(some):
-        return None
-    rounding, few = Rounding(dtype), backend.asarray(some)
+    return _problem_of(columns, np.flatnonzero(doubt), what, dtype, rows) if doubt.any() else None
+
+
+def _on_host(columns: Array, rows: Array) -> Array:
+    backend = backend_of(columns)
+    return backend.to_numpy(backend.take(columns, backend.asarray(rows)))
+
+
+def _problem_of(
+    columns: Array, some: Array, what: str, dtype: Any, rows: Array | None
+) -> tuple[Any, ...] | None:
+    """Return what the first of some columns loses, by all of their rows."""
+    rounding = Rounding(dtype)
+    backend, n = backend_of(columns), len(columns) if rows is None else len(rows)
+    few = backend.asarray(some)
     for start in range(0, n, _BLOCK):
         block = slice(start, start + _BLOCK)
         part = (

@@ -6,14 +6,15 @@ A schema is the same for all blocks of a table, and for other tables with the sa
 
 import string
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from minigd.backends.frames import are_whole
 from minigd.data.labels import label_key, read_truth
-from minigd.data.tables.grammar import BLANKS, MOST_EXACT
+from minigd.data.tables.grammar import BLANKS
 from minigd.data.tables.remedy import Remedy, TableError
 from minigd.errors import DataError
 from minigd.types import Array
@@ -22,8 +23,13 @@ MISSING_LEVEL = "missing"
 """The level of the rows in which a category is missing, where ``missing="category"``."""
 
 
+RENAME = Remedy("rename one")
+
+
 class BadValue(ValueError):
     """A value at a row of a frame that a schema does not take; the source adds file and line."""
+
+    is_missing = False
 
     def __init__(self, row: int, column: str, problem: str, *remedies: Remedy) -> None:
         super().__init__(f"column {column!r}: {problem}")
@@ -33,19 +39,35 @@ class BadValue(ValueError):
     @classmethod
     def missing(cls, row: int, column: str, target: bool) -> "BadValue":
         """Return the error for a missing value; no number can stand for a target."""
-        problem = "the value of the target is missing" if target else MISSING
-        return cls(row, column, problem, *([DROP] if target else [DROP, FILL]))
+        problem = "the value of the target is missing" if target else "the value is missing"
+        bad = cls(row, column, problem, *([DROP] if target else [DROP, FILL]))
+        bad.is_missing = True
+        return bad
 
     @classmethod
-    def unknown(cls, row: int, column: str, value: Any, known: list[str]) -> "BadValue":
+    def unknown(cls, row: int, column: str, value: Any, known: Sequence[Any]) -> "BadValue":
         """Return the error for a text that is not among those known."""
-        return cls(row, column, *_not_known(value, known))
+        some = ", ".join(map(repr, known[:5])) + (" …" if len(known) > 5 else "")
+        values = f"value{'s' * (len(known) != 1)}"
+        problem = f"{value!r} is not among the {len(known)} {values} known, {some}"
+        text = str(value)
+        end = next((e for e in _ends(text) if text.rstrip(e) in known), None)
+        words = f"if {end!r} at its end doesn't belong to it, pass {{}}"
+        return cls(row, column, problem, *([] if end is None else [Remedy(words, {"strip": end})]))
 
     @classmethod
-    def beyond(cls, row: int, column: str, value: Any, dtype: Any) -> "BadValue":
-        """Return the error for a number that is infinite, or is in the dtype."""
-        what = "is not finite" if np.isinf(float(value)) else f"does not fit {dtype}"
-        return cls(row, column, f"{value} {what}")
+    def beyond(cls, row: int, column: str, value: Any, dtype: np.dtype[Any]) -> "BadValue":
+        """Return the error for a number that is infinite, or that the dtype does not hold."""
+        value = float(value) if dtype.kind == "f" and isinstance(value, int) else value
+        problem = f"{value} does not fit {dtype}"
+        if np.isinf(float(value)):
+            problem = f"{value} is not finite"
+        elif dtype.kind != "f" and value % 1:
+            problem = f"{value} is not one of the whole numbers"
+        elif dtype.kind != "f" and isinstance(value, float | np.floating):
+            # Its last digits are lost already.
+            problem = "the number is beyond 2**53, and the whole numbers of the schema are not"
+        return cls(row, column, problem)
 
 
 class ColumnKinds(NamedTuple):
@@ -98,7 +120,7 @@ class TextInNumbers(TableError):
 
 
 class Selection(NamedTuple):
-    """What the caller said of the columns."""
+    """The caller's choice of columns."""
 
     target: str | Sequence[str] | None = None
     features: Sequence[str] | None = None
@@ -108,13 +130,7 @@ class Selection(NamedTuple):
     missing: str | float = "error"
 
     def of(self, schema: "Schema") -> "Selection":
-        """Return the columns of a schema, if nothing else was said of columns.
-
-        Raises
-        ------
-        TypeError
-            If something was.
-        """
+        """Return the columns of a schema, if no other choice of columns was given."""
         classes = None if self.classes is None else list(self.classes)
         if self._replace(classes=classes) != Selection():
             raise TypeError(
@@ -124,29 +140,17 @@ class Selection(NamedTuple):
         return Selection(schema.targets, schema.features)
 
     def resolve(
-        self, columns: Sequence[str], name: str, twice: str = ""
+        self, columns: Sequence[str], name: str, rename: Remedy = RENAME
     ) -> tuple[list[str], list[str]]:
         """Return the feature columns and the target columns, in order.
 
-        `twice` is what to do where two columns share a name, if it is not to rename one.
-
-        Raises
-        ------
-        MissingColumn
-            If one that was named is not there.
-        DataError
-            If two columns share a name.
+        `rename` is what to do where two columns share a name.
         """
         missing: Any = self.missing
-        if isinstance(missing, bool) or not isinstance(missing, str | Real):
-            number = False
-        elif isinstance(missing, str):
-            number = self.missing in ("error", "drop", "category")
-        else:
-            number = bool(np.isfinite(self.missing))
-        if not number:
+        number = isinstance(missing, Real) and not isinstance(missing, bool)
+        if not (np.isfinite(missing) if number else missing in ("error", "drop", "category")):
             raise ValueError(
-                f"missing must be 'error', 'drop', 'category' or a number, not {self.missing!r}"
+                f"missing must be 'error', 'drop', 'category' or a number, not {missing!r}"
             )
         target: Any = self.target
         categories: Any = self.categories
@@ -168,9 +172,7 @@ class Selection(NamedTuple):
                 )
         shared = sorted(c for c, count in Counter(columns).items() if count > 1)
         if shared:
-            raise DataError(
-                f"{name}: two columns are called {shared[0]!r}; {twice or 'rename one'}"
-            )
+            raise TableError(f"{name}: two columns are called {shared[0]!r}", rename)
         for names in (
             targets,
             wanted,
@@ -210,7 +212,7 @@ class Schema:
         As `CsvSource`.
     dtype : dtype, default "float32"
     unknown : {"error", "drop"}, default "error"
-        What becomes of a category that is none of the levels: an error that names its place, or its
+        What becomes of a category that no level names: an error that names its place, or its
         row is dropped and counted.
     exact : {"int64", "uint64"}, optional
         The dtype of a whole target some of whose values float64 can't hold.
@@ -242,7 +244,6 @@ class Schema:
         self.dtype = np.dtype(dtype)
         if self.dtype.kind != "f":
             raise ValueError(f"dtype must be 'float32' or 'float64', not {str(dtype)!r}")
-        self._places: dict[str, int] = {feature: i for i, feature in enumerate(features)}
         self.names = [
             name
             for feature in features
@@ -252,7 +253,6 @@ class Schema:
                 else [feature]
             )
         ]
-
         again = [name for name, count in Counter(self.names).items() if count > 1]
         if again:
             raise DataError(f"two columns of x would be called {again[0]!r}: rename one")
@@ -265,33 +265,31 @@ class Schema:
     @property
     def texts(self) -> set[str]:
         """The columns of the table that hold text."""
-        return {*self.levels, *(self.targets if self.classes and not self.integer else ())}
+        return set(self._named)
+
+    @property
+    def _named(self) -> dict[str, Sequence[str]]:
+        """The levels of columns of text, and the classes of a target of text."""
+        of_target = {} if self.integer or not self.classes else {self.targets[0]: self.classes}
+        return {**self.levels, **of_target}
 
     @property
     def kinds(self) -> ColumnKinds:
         """How a source reads the columns."""
-        named: dict[str, Collection[str]] = dict(self.levels)
-        if self.classes and not self.integer:
-            named[self.targets[0]] = self.classes
         whole = self.targets if self.integer and self.exact is not None else ()
-        return ColumnKinds(self.texts, set(whole), named)
-
-    def why_not(self, frame: Any, row: int) -> BadValue:
-        """Return the value for which a row of a frame is dropped."""
-        strict = self.replace()
-        strict.drops = False
-        try:
-            strict.encode(frame.iloc[[row]])
-        except BadValue as bad:
-            bad.row = row
-            return bad
-        raise AssertionError("the row is complete")
+        return ColumnKinds(self.texts, set(whole), self._named)
 
     @property
     def needed(self) -> list[str]:
         """The columns without whose values a row is dropped."""
-        own = {c for c in self.levels if MISSING_LEVEL in self._own_levels(c)}
-        return needed_columns(self.columns, self.missing, own)
+        return needed_columns(self.columns, self.missing, self.levels)
+
+    def first_bad_value(self, frame: Any, row: int) -> BadValue:
+        """Return the value for which a row of a frame is dropped."""
+        values = frame.iloc[[row]]
+        bad = next(filter(None, (self._bad(values[column]) for column in self.columns)))
+        bad.row = row
+        return bad
 
     def _gaps(self, frame: Any) -> Array:
         """Return which rows are to be dropped."""
@@ -303,43 +301,41 @@ class Schema:
                 gaps |= (codes_of(frame[column], levels) < 0) & frame[column].notna().to_numpy()
         return gaps
 
-    def _own_levels(self, column: str) -> list[str]:
-        return self.levels.get(column, []) if self.missing == "category" else []
+    def _bad(self, column: Any) -> BadValue | None:
+        """Return the first value of a column that the schema does not take."""
+        target = column.name in self.targets
+        required = self.columns if self.missing == "error" else (*self.needed, *self.targets)
+        dtype = self._whole_dtype if target and self.integer else self.dtype
+        levels = self._named.get(column.name)
+        bad = bad_value(column, levels, dtype, column.name in required, target)
+        if bad is None and target and self.integer and self.classes is not None:
+            unknown = np.flatnonzero(self._classes_of(column, self.classes) < 0)
+            for row in unknown[:1].tolist():
+                return BadValue.unknown(row, column.name, int(column.iloc[row]), self.classes)
+        return bad
+
+    def _refuse(self, frame: Any, suspects: Sequence[str]) -> None:
+        """Refuse the first bad value of a frame, if one of these columns has any."""
+        if any(self._bad(frame[column]) for column in suspects):
+            raise_first(self._bad(frame[column]) for column in self.columns)
 
     def encode(self, frame: Any) -> Encoded:
         """Return x, y, and which rows were kept (None for all) of a frame of the table.
 
-        Raises
-        ------
-        BadValue
-            At the first missing, infinite or unknown value.
+        The first missing, infinite or unknown value is a `BadValue`.
         """
-        kept = None
         gaps = self._gaps(frame) if self.drops else None
-        if gaps is not None and gaps.any():
-            kept = ~gaps
-            frame = frame[kept]
+        kept = None if gaps is None or not gaps.any() else ~gaps
+        rows = frame if kept is None else frame[kept]
         try:
-            x, y = self._encode_rows(frame)
+            return self._encode_features(rows), self._encode_target(rows), kept
         except BadValue as bad:
             # Counted among all rows, those dropped included.
             bad.row = bad.row if kept is None else int(np.flatnonzero(kept)[bad.row])
             raise
-        return x, y, kept
-
-    def _encode_rows(self, frame: Any) -> tuple[Array, Array | None]:
-        try:
-            return (
-                self._encode_features(frame),
-                self._encode_target(frame) if self.targets else None,
-            )
-        except BadValue as bad:
-            # Columns are encoded one by one, and another one may be at fault in an earlier row.
-            if bad.row:
-                self._encode_rows(frame.iloc[: bad.row])
-            raise
 
     def _encode_features(self, frame: Any) -> Array:
+        suspects = []
         if not self.texts:
             # All columns at once: picking them one by one in pandas took three times as long.
             places = frame.columns.get_indexer(self.features)
@@ -349,102 +345,66 @@ class Schema:
             x = np.zeros((len(frame), len(self.names)), dtype=self.dtype)
             at = 0
             for column in self.features:
-                self._places[column] = at
-                if column in self.levels:
-                    codes = self._codes(frame, column, self.levels[column], self.missing)
-                    rows = np.flatnonzero(codes >= 0)
-                    x[rows, at + codes[rows]] = 1
-                    at += len(self.levels[column])
-                else:
+                levels = self.levels.get(column)
+                if levels is None:
                     with np.errstate(over="ignore"):
                         x[:, at] = frame[column].to_numpy()
                     at += 1
+                    continue
+                texts = frame[column]
+                if self.missing == "category" and MISSING_LEVEL in levels:
+                    texts = texts.fillna(MISSING_LEVEL)
+                codes = codes_of(texts, levels)
+                rows = np.flatnonzero(codes >= 0)
+                x[rows, at + codes[rows]] = 1
+                at += len(levels)
+                if len(rows) < len(codes):
+                    suspects.append(column)
         if not np.isfinite(x).all():
-            self._mend(frame, x)
+            finite = np.isfinite(x).all(axis=0)
+            suspects += [name for name, good in zip(self.names, finite, strict=True) if not good]
+        if suspects:
+            self._refuse(frame, suspects)
+            if not isinstance(self.missing, str):
+                x[np.isnan(x)] = self.missing
         return x
 
-    def _mend(self, frame: Any, x: Array) -> None:
-        """Fill missing numbers in x, or refuse the first value that is not finite."""
-        for column in self.features:
-            if column in self.levels:
-                continue
-            at = self._places[column]
-            bad = np.flatnonzero(~np.isfinite(x[:, at]))
-            values = frame[column].to_numpy()
-            for row in bad:
-                if not np.isnan(values[row]):
-                    raise BadValue.beyond(int(row), column, values[row], self.dtype)
-                if isinstance(self.missing, str):
-                    raise BadValue.missing(int(row), column, target=False)
-                x[row, at] = self.missing
-
-    def _encode_target(self, frame: Any) -> Array:
+    def _encode_target(self, frame: Any) -> Array | None:
+        if not self.targets:
+            return None
         first = self.targets[0]
-        if self.classes is not None and not self.integer:
-            return self._codes(frame, first, self.classes, "error").astype(np.int64)
         if self.integer:
-            whole = self._whole(frame[first])
-            return whole if self.classes is None else self._classes_of(whole, self.classes)
-        y = np.column_stack([frame[target].to_numpy(np.float64) for target in self.targets])
-        with np.errstate(over="ignore"):
-            bad = np.argwhere(~np.isfinite(y.astype(self.dtype)))
-        if len(bad):
-            row, column = int(bad[0][0]), int(bad[0][1])
-            self._refuse_target(y[row, column], row, self.targets[column])
-        if len(self.targets) == 1:
-            y = y[:, 0]
-        return np.ascontiguousarray(y, dtype=self.dtype)
+            if bad_value(frame[first], None, self._whole_dtype, required=True, target=True):
+                self._refuse(frame, [first])
+            if self.classes is None:
+                return np.asarray(frame[first].to_numpy().astype(self._whole_dtype))
+            y = self._classes_of(frame[first], self.classes)
+            good = y >= 0
+        elif self.classes is not None:
+            y = codes_of(frame[first], self.classes).astype(np.int64)
+            good = y >= 0
+        else:
+            y = np.column_stack([frame[target].to_numpy(np.float64) for target in self.targets])
+            with np.errstate(over="ignore"):
+                y = y.astype(self.dtype)
+            good = np.isfinite(y)
+            y = np.ascontiguousarray(y[:, 0]) if len(self.targets) == 1 else y
+        if not good.all():
+            self._refuse(frame, self.targets)
+        return y
 
-    def _refuse_target(self, value: Any, row: int, column: str) -> None:
-        """Refuse a value of a target that is missing or infinite."""
-        if value is None or np.isnan(value):
-            raise BadValue.missing(row, column, target=True)
-        raise BadValue.beyond(row, column, value, self.dtype)
+    @property
+    def _whole_dtype(self) -> np.dtype[Any]:
+        """The dtype of a target of whole numbers."""
+        return np.dtype(self.exact or "int64")
 
-    def _whole(self, column: Any) -> Array:
-        """Return a column of whole numbers with all their digits."""
-        values, name = column.to_numpy(), self.targets[0]
-        dtype = np.dtype(self.exact or "int64")
-        if values.dtype.kind in "fO":
-            bad = ~np.isfinite(values.astype(np.float64))
-            if bad.any():
-                self._refuse_target(values[int(np.argmax(bad))], int(np.argmax(bad)), name)
-        limits = np.iinfo(dtype)
-        fits = (values % 1 == 0) & (values >= limits.min) & (values <= limits.max)
-        if values.dtype.kind == "f":
-            fits &= abs(values) < MOST_EXACT
-        if not fits.all():
-            row = int(np.argmin(fits))
-            problem = f"{values[row]} does not fit {dtype}"
-            if values[row] % 1:
-                problem = f"{values[row]} is not one of the whole numbers"
-            elif values.dtype.kind == "f":  # whose last digits are lost already
-                problem = "the number is beyond 2**53, and the whole numbers of the schema are not"
-            raise BadValue(row, name, problem)
-        return values.astype(dtype)
-
-    def _classes_of(self, whole: Array, classes: list[str]) -> Array:
+    def _classes_of(self, column: Any, classes: list[str]) -> Array:
+        """Return the numbers of the classes of a whole target, -1 for those not known."""
         import pandas as pd
 
+        whole = column.to_numpy().astype(self._whole_dtype)
         codes: Array = pd.Index([int(c) for c in classes]).get_indexer(whole)
-        unknown = np.flatnonzero(codes < 0)
-        if len(unknown):
-            row = int(unknown[0])
-            raise BadValue.unknown(row, self.targets[0], int(whole[row]), classes)
         return codes.astype(np.int64)
-
-    def _codes(self, frame: Any, column: str, levels: list[str], missing: str | float) -> Array:
-        texts = frame[column]
-        if MISSING_LEVEL in self._own_levels(column):
-            texts = texts.fillna(MISSING_LEVEL)
-        codes = codes_of(texts, levels)
-        for row in np.flatnonzero(codes < 0):
-            value = texts.iloc[int(row)]
-            if texts.notna().iloc[int(row)]:
-                raise BadValue.unknown(int(row), column, value, levels)
-            if isinstance(missing, str):
-                raise BadValue.missing(int(row), column, target=column in self.targets)
-        return codes
 
     def state_dict(self) -> dict[str, Any]:
         """Return all of it, for JSON."""
@@ -470,36 +430,64 @@ class Schema:
         return Schema(**{**self.state_dict(), **changes})
 
 
-def _not_known(value: Any, known: list[str]) -> tuple[Any, ...]:
-    """Return the problem with a text that is not among those known, and its remedies."""
-    some = ", ".join(map(repr, known[:5])) + (" …" if len(known) > 5 else "")
-    message = (
-        f"{value!r} is not among the {len(known)} value{'s' * (len(known) != 1)} known, {some}"
-    )
-    text = str(value)
-    end = next((e for e in _ends(text) if text.rstrip(e) in known), None)
-    if end is None:
-        return (message,)
-    return message, Remedy(f"if {end!r} at its end doesn't belong to it, pass {{}}", {"strip": end})
-
-
 def _ends(text: str) -> list[str]:
     """Return what might be taken off the end of a text: its last mark, or all of them."""
     marks = text[len(text.rstrip(string.punctuation)) :]
     return [marks[-1], "".join(sorted(set(marks)))] if marks else []
 
 
-def needed_columns(columns: Sequence[str], missing: str | float, own: Collection[str]) -> list[str]:
-    """Return the columns without whose values a row is dropped.
+def needed_columns(
+    columns: Sequence[str], missing: str | float, levels: Mapping[str, Collection[str]]
+) -> list[str]:
+    """Return the columns without whose values a row is dropped, by the levels of columns of text.
 
-    `own` are those in which a missing value has a level of its own, if it may have one.
+    A missing category may have a level of its own.
     """
     if missing == "category":
-        return [column for column in columns if column not in own]
+        return [column for column in columns if MISSING_LEVEL not in levels.get(column, ())]
     return list(columns) if missing == "drop" else []
 
 
-MISSING = "the value is missing"
+def bad_value(
+    column: Any, levels: Sequence[str] | None, dtype: Any, required: bool, target: bool
+) -> BadValue | None:
+    """Return the first value of a column that is missing and required, unknown, or infinite.
+
+    The one rule for it. A column with levels holds text; one with a dtype holds numbers that must
+    be finite in it, and whole if it is one of whole numbers; one with neither holds any text.
+    """
+    missing = column.isna().to_numpy()
+    bad = missing & required
+    if levels is not None:
+        bad |= (codes_of(column, levels) < 0) & ~missing
+    elif dtype is not None:
+        bad[~missing] = ~_fit(column.to_numpy()[~missing], dtype)
+    if not bad.any():
+        return None
+    row = int(np.argmax(bad))
+    if missing[row]:
+        return BadValue.missing(row, column.name, target)
+    if levels is not None:
+        return BadValue.unknown(row, column.name, column.iloc[row], levels)
+    return BadValue.beyond(row, column.name, column.iloc[row], dtype)
+
+
+def _fit(values: Array, dtype: np.dtype[Any]) -> Array:
+    """Return which numbers a dtype holds: finite ones, or whole ones with all of their digits."""
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return np.isfinite(values.astype(np.float64).astype(dtype))
+    limits = np.iinfo(dtype)
+    return are_whole(values) & (values >= limits.min) & (values <= limits.max)
+
+
+def raise_first(found: Iterable[BadValue | None]) -> None:
+    """Raise the one in the first row, if there is any; of those in one row the first."""
+    first = min(filter(None, found), key=lambda bad: bad.row, default=None)
+    if first is not None:
+        raise first
+
+
 DROP = Remedy("drop such rows with {}", {"missing": "drop"})
 FILL = Remedy("fill them in with missing=<a number>", shell="")
 

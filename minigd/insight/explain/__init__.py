@@ -1,7 +1,7 @@
 """One training step explained: every formula with its shapes and its numbers.
 
 It may import what `insight` may.
-Start here: a copy of the model makes the step with its own layers, and each of them is watched.
+Start here: a copy of the model makes the step with its own layers, and each of them is recorded.
 """
 
 import copy
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from minigd.data.row_weights import check_weights, drop_zero_weights
+from minigd.errors import given_once
 from minigd.insight.explain.line import Line
 from minigd.insight.explain.step import write_step
 from minigd.insight.explain.trace import Trace
@@ -26,10 +27,11 @@ def explain(
     x: Any,
     y: Any,
     loss: str | Loss,
-    updater: str | Updater,
+    updater: str | Updater | None = None,
     sample_weight: Any = None,
     *,
     example: int | None = None,
+    optimizer: str | Updater | None = None,
 ) -> Trace:
     """Return one training step with every formula, shape and number; nothing given is changed.
 
@@ -51,6 +53,8 @@ def explain(
         How much each row counts; one of weight 0 is left out.
     example : int, optional
         A row of x whose path through the step is highlighted.
+    optimizer : str or Updater, optional
+        Another name for `updater`.
 
     Returns
     -------
@@ -93,6 +97,9 @@ def explain(
     b2 ← b2 − η·db2   (1,) − 0.1·(1,) → (1,)
         -0.08195
     """
+    updater = given_once("updater", updater, "optimizer", optimizer)
+    if updater is None:
+        raise TypeError("explain needs an updater, such as 'adam' or gd.SGD(0.1)")
     given = get_updater(updater)
     owner = given._model
     if owner is not None and owner() is not model:

@@ -1,4 +1,4 @@
-"""A line of an explanation: a formula, the shapes that stand in it, and the numbers it came to.
+"""A line of an explanation: a formula, the shapes that stand in it, and its numbers.
 
 Formulas are written so that a program can read them too: `·` is the product of matrices or with a
 number, `⊙` the product entry by entry, Σᵢ sums over the rows of a batch and Σₖ over the columns.
@@ -42,7 +42,7 @@ class Line:
     by_row : bool
         Whether row i of the value belongs to example i.
     remark : str
-        What is to be said beside it.
+        A note beside it.
     """
 
     section: str

@@ -7,6 +7,7 @@ import math
 from typing import Any, NamedTuple
 
 from minigd.data.row_weights import row_scale
+from minigd.insight.explain.recorder import Recorder, all_on_host, on_host
 from minigd.insight.explain.table import (
     LAYERS,
     LETTERS,
@@ -20,7 +21,6 @@ from minigd.insight.explain.table import (
     unknown_loss,
     unknown_updater,
 )
-from minigd.insight.explain.watched import Watched, all_on_host, on_host
 from minigd.insight.explain.writer import Writer
 from minigd.nn.layers import Layer, Rescale
 from minigd.nn.losses import Loss
@@ -50,29 +50,29 @@ def write_step(
     if weight is not None:
         scale = backend.asarray(row_scale(weight), dtype=model.dtype)
     named = dict(zip(map(id, model.layers), _name(model.layers), strict=True))
-    watched = [Watched(layer, *named[id(layer)]) for layer in objective.layers]
-    objective.layers = list(watched)
+    recorders = [Recorder(layer, *named[id(layer)]) for layer in objective.layers]
+    objective.layers = list(recorders)
     L, z = objective.forward(x, y, scale)
     objective.backward()
 
     writer = Writer()
-    writer.know({"x": on_host(backend, x), "n": len(x), "K": z.shape[1], "wᵢ": weight})
+    writer.add_inputs({"x": on_host(backend, x), "n": len(x), "K": z.shape[1], "wᵢ": weight})
     writer.means = {f"d{name}" for name in _parameters(model, named).values()}
     explained = []
-    for each in watched:
+    for each in recorders:
         explained.append(LAYERS.get(type(each.layer), unknown_layer)(each))
-        writer.know(explained[-1].given)
+        writer.add_inputs(explained[-1].given)
         writer.write("forward", each.name, explained[-1].forward)
 
-    output = watched[-1].names[1] if watched else "x"
+    output = recorders[-1].names[1] if recorders else "x"
     gradient = _write_loss(writer, objective, named, output, (L, z, y, scale))
-    dz = watched[-1].dy if watched else None
+    dz = recorders[-1].dy if recorders else None
     writer.write("backward", type(objective.loss).__name__, [gradient._replace(value=dz)])
-    for each, (_, _, backward) in zip(reversed(watched), reversed(explained), strict=True):
+    for each, (_, _, backward) in zip(reversed(recorders), reversed(explained), strict=True):
         made = [formula for formula in backward if formula.value is not None]
         if made and each.dx is None:
             made[-1] = made[-1].with_remark(
-                f"d{each.names[0]} is not needed: no parameters lie left of {each.name}"
+                f"d{each.names[0]} is not needed: no layer before {each.name} has parameters"
             )
         writer.write("backward", each.name, made)
     _write_update(writer, model, updater, _parameters(model, named))
@@ -119,10 +119,10 @@ def _write_loss(
     if objective.paired and isinstance(last, Rescale):
         mean, std = (f"{of}_y{named[id(last)].k}" for of in ("mean", "std"))
         buffers = all_on_host(backend, last.buffers)
-        writer.know({mean: buffers["mean"], std: buffers["std"], "y": on_host(backend, y)})
+        writer.add_inputs({mean: buffers["mean"], std: buffers["std"], "y": on_host(backend, y)})
         name, y = "target", compared
         lines = [Formula(f"target = (y − {mean}) / {std}", on_host(backend, y))]
-    writer.know({name: on_host(backend, y)})
+    writer.add_inputs({name: on_host(backend, y)})
 
     targets = loss.targets(compared, z)
     is_mean = type(loss) in LOSSES or type(loss).mean is Loss.mean
@@ -137,7 +137,7 @@ def _write_loss(
     )
     entry = LOSSES.get(type(loss), unknown_loss)
     given, forward, (gradient,) = entry(run)
-    writer.know(given)
+    writer.add_inputs(given)
     lines += forward
 
     mean = "L = Σᵢ ℓᵢ / n" if is_mean else f"L = {kind}({output}, {name})"
@@ -176,10 +176,10 @@ def _write_update(
     decays = split(updater.fixed(model)[0]) if formula.decay else {}
     new = {"": split(model.flat_params)}
     for name, vector in before.items():
-        writer.know({f"{name}{p}": value for p, value in split(vector).items()})
+        writer.add_inputs({f"{name}{p}": value for p, value in split(vector).items()})
         new[name] = split(updater.state[name])
 
-    writer.know({"η": rate, **formula.given})
+    writer.add_inputs({"η": rate, **formula.given})
     lines = list(formula.first)
     for p in new[""]:
         for template in formula.each:

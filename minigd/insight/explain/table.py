@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd import formulas
-from minigd.insight.explain.watched import Watched
+from minigd.insight.explain.recorder import Recorder
 from minigd.nn.layers import (
     BatchNorm,
     Dense,
@@ -37,7 +37,7 @@ UNKNOWN = "formula not known"
 
 
 class Formula(NamedTuple):
-    """A formula, its value, and what is to be said beside it; no value if it was not computed."""
+    """A formula, its value, and a note beside it; no value if it was not computed."""
 
     text: str
     value: Array | None
@@ -59,7 +59,7 @@ class Explained(NamedTuple):
 # Layers ---------------------------------------------------------------------------------------
 
 
-def dense(run: Watched) -> Explained:
+def dense(run: Recorder) -> Explained:
     """Return the lines of an affine map; its gradients are means over the batch."""
     (x, y), k = run.names, run.k
     bias = f" + b{k}" if "b" in run.params else ""
@@ -74,13 +74,13 @@ def dense(run: Watched) -> Explained:
     )
 
 
-def simple(forward: str, backward: str, **constants: str) -> Callable[[Watched], Explained]:
+def simple(forward: str, backward: str, **constants: str) -> Callable[[Recorder], Explained]:
     """Return the entry of a layer without parameters.
 
     Its constants are buffers or attributes of the layer, each with the name that formulas have.
     """
 
-    def entry(run: Watched) -> Explained:
+    def entry(run: Recorder) -> Explained:
         (x, y), k = run.names, run.k
         own = {name: f"{called}{k}" for name, called in constants.items()}
         names = {"x": x, "y": y, "dy": f"d{y}", **own}
@@ -94,8 +94,8 @@ def simple(forward: str, backward: str, **constants: str) -> Callable[[Watched],
     return entry
 
 
-def batch_norm(run: Watched) -> Explained:
-    """Return the lines of a layer in which each row feels the others."""
+def batch_norm(run: Recorder) -> Explained:
+    """Return the lines of a layer in which each row depends on the others."""
     (x, y), k, layer = run.names, run.k, run.layer
     assert isinstance(layer, BatchNorm)
     x_hat = run.inside[0]
@@ -139,7 +139,7 @@ def batch_norm(run: Watched) -> Explained:
     )
 
 
-def dropout(run: Watched) -> Explained:
+def dropout(run: Recorder) -> Explained:
     """Return the lines of a layer that draws a mask."""
     (x, y), k, layer = run.names, run.k, run.layer
     assert isinstance(layer, Dropout)
@@ -155,7 +155,7 @@ def dropout(run: Watched) -> Explained:
     )
 
 
-def unknown_layer(run: Watched) -> Explained:
+def unknown_layer(run: Recorder) -> Explained:
     """Return the numbers of a layer from outside the package."""
     (x, y), kind = run.names, type(run.layer).__name__
     own = {name: parameter(run.layer, run.k, name) for name in run.params}
@@ -186,7 +186,7 @@ LETTERS: dict[type[Layer], str] = {
 }
 """What the output of a layer is called; that of one from outside the package is o."""
 
-LAYERS: dict[type[Layer], Callable[[Watched], Explained]] = {
+LAYERS: dict[type[Layer], Callable[[Recorder], Explained]] = {
     Dense: dense,
     Tanh: simple("tanh({x})", "{dy} ⊙ (1 − {y}²)"),
     Sigmoid: simple("1 / (1 + exp(−{x}))", "{dy} ⊙ {y} ⊙ (1 − {y})"),
@@ -349,7 +349,7 @@ def adam(updater: Any, rate: float) -> Update:
 
 
 def adamw(updater: Any, rate: float) -> Update:
-    """Return the lines of Adam, with a share of each weight taken off beside it."""
+    """Return the lines of Adam, with a share of each weight taken off separately."""
     plain = adam(updater, rate)
     return plain._replace(given={**plain.given, "λ": updater.weight_decay}, decay=" − η·λ·{p}")
 

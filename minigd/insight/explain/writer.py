@@ -1,4 +1,4 @@
-"""Writes down formulas with their values, each behind those that it uses.
+"""Writes down formulas with their values, each after those that it uses.
 
 What a formula starts from and no line has computed is given, and is listed in front.
 """
@@ -27,13 +27,13 @@ class Writer:
         self.given: list[Line] = []
         self.lines: list[Line] = []
         self.means: set[str] = set()
-        self._known: dict[str, Array] = {}
+        self._inputs: dict[str, Array] = {}
         self._values: dict[str, Array] = {}
 
-    def know(self, values: Mapping[str, Any]) -> None:
+    def add_inputs(self, values: Mapping[str, Any]) -> None:
         """Take numbers that formulas may start from."""
         known = {name: np.asarray(value) for name, value in values.items() if value is not None}
-        self._known |= known
+        self._inputs |= known
 
     def write(self, section: str, part: str, formulas: Iterable[Formula]) -> None:
         """Add the formulas of one part of the step; one without a value was not computed."""
@@ -48,15 +48,15 @@ class Writer:
         operands = names(right)
         for operand in operands:
             if operand not in self._values:
-                self._give(operand)
+                self._list_input(operand)
         shape = shapes(right, self._values)
         matrix = value.ndim == 2 and section != "update" and name not in self.means
         by_row = matrix or name.endswith("ᵢ")
         self._values[name] = value
         self.lines.append(Line(section, part, name, text, shape, operands, value, by_row, remark))
 
-    def _give(self, name: str) -> None:
-        value = self._values[name] = self._known[name]
+    def _list_input(self, name: str) -> None:
+        value = self._values[name] = self._inputs[name]
         shape = str(value.shape) if value.ndim else ""
         by_row = name in ("x", "y", "wᵢ")
         self.given.append(Line("given", "", name, name, shape, (), value, by_row))

@@ -19,7 +19,7 @@ _GRID = 200
 def plot_decision_boundary(
     model: Sequential, X: Any, y: Any, *, classes: Sequence[Any] | None = None, ax: Any = None
 ) -> Any:
-    """Draw what a classifier of two features says of each point of the plane, and the rows.
+    """Draw the class that a classifier of two features predicts at each point, and the rows.
 
     For two classes it is the probability of class 1, filled in steps of a tenth, with the boundary
     at ½; for more, the class with the largest probability. Logits are drawn as the probabilities
@@ -30,7 +30,7 @@ def plot_decision_boundary(
     model : Sequential
         Of two inputs, and one output or an output for each class.
     X : array-like, shape (n, 2)
-        Rows to draw, which also say how far the plane goes; the columns of a frame name the axes.
+        Rows to draw, which also set the limits of the plane; the columns of a frame name the axes.
     y : array-like, shape (n,), (n, 1) or (n, K)
         Their classes, as in training.
     classes : sequence, optional
@@ -114,7 +114,7 @@ def _fill_two(ax: Any, across: Array, up: Array, p: Array, name: str) -> None:
 def _fill_several(
     ax: Any, across: Array, up: Array, p: Array, named: Sequence[str], styles: list[Any]
 ) -> None:
-    """Fill with the color of the class that wins, and say in the color bar which is which."""
+    """Fill with the color of the class that wins, and name the classes in the color bar."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import BoundaryNorm, ListedColormap
 

@@ -18,7 +18,7 @@ from minigd.types import Array
 
 
 def probabilities(model: Sequential, X: Any) -> Array:
-    """Return what a model says of the classes, on the host: of shape (n, K)."""
+    """Return a model's probabilities of the classes, on the host, of shape (n, K)."""
     z = model.predict(X)
     z = backend_of(z).to_numpy(z)
     if isinstance(model.layers[-1], Sigmoid | Softmax):
@@ -40,7 +40,7 @@ def winners(p: Array, probabilities: bool) -> Array:
     if probabilities and (p.min() < 0 or p.max() > 1):
         raise DataError(
             "predictions of one output are probabilities, cut at ½, and these go from "
-            f"{p.min():g} to {p.max():g}: give classes in the shape (n,), and of logits the sigmoid"
+            f"{p.min():g} to {p.max():g}: give classes in the shape (n,), for logits their sigmoid"
         )
     return (p[:, 0] > 0.5).astype(int)
 
@@ -48,7 +48,7 @@ def winners(p: Array, probabilities: bool) -> Array:
 def numbered_classes(y: Any, shape: tuple[int, ...]) -> Array:
     """Return the class of each row for outputs of this shape, of which one is cut at ½."""
     if len(shape) != 2:
-        raise ShapeError(f"predictions have the shape (n, K) or (n,), and not {shape}")
+        raise ShapeError(f"predictions have the shape (n, K) or (n,), not {shape}")
     loss = BinaryCrossEntropy() if shape[1] == 1 else CategoricalCrossEntropy()
     y = to_host(y, "y")
     loss.check(y, shape)

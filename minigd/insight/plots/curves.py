@@ -1,4 +1,4 @@
-"""Plots of a run: what each epoch came to, and the learning rate of a schedule."""
+"""Plots of a run: the results of each epoch, and the learning rate of a schedule."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ _POINTS = 2_000
 
 
 def plot_history(history: History, *names: str, ax: Any = None) -> Any:
-    """Draw what each epoch came to; this is `History.plot`, which says how."""
+    """Draw the results of each epoch; this is `History.plot`, which says how."""
     measured = list(
         dict.fromkeys(
             name.removeprefix("val_") for name in history if name not in ("seconds", "updates")
@@ -130,7 +130,7 @@ def plot_schedule(
     missing = [unit for unit in given if unit in needed and given[unit] is None]
     if missing or not needed:
         raise ValueError(
-            f"{schedule!r} counts in {' and '.join(sorted(needed)) or 'updates or epochs'}: say "
+            f"{schedule!r} counts in {' and '.join(sorted(needed)) or 'updates or epochs'}: give "
             f"how many to draw, {missing[0] if missing else 'epochs'}=..."
         )
     for unit in needed:
@@ -158,7 +158,7 @@ def plot_schedule(
 
 
 def _units(schedule: Schedule) -> set[str]:
-    """Return what a schedule, and the one behind its warm-up, count in."""
+    """Return what a schedule, and the one after its warm-up, count in."""
     inner = getattr(schedule, "schedule", None)
     units = _units(inner) if isinstance(inner, Schedule) else set()
     if isinstance(schedule, Constant):

@@ -13,8 +13,8 @@ SHARED = {
         hidden : int or sequence of int, default ()
             Units of each hidden layer.
         activation : str or Layer, default "relu"
-            Behind each hidden layer: ``"relu"``, ``"leaky_relu"``, ``"tanh"``, ``"sigmoid"``, or a
-            layer, of which each place gets one of its own.
+            After each hidden layer: ``"relu"``, ``"leaky_relu"``, ``"tanh"``, ``"sigmoid"``, or a
+            layer, of which each place gets a copy.
         """,
     "training": """
         updater : str or Updater, default "adam"
@@ -23,7 +23,7 @@ SHARED = {
             Of an updater given by its name. If left out, 0.01 without hidden layers, and the
             updater's own default with them.
         batch_size : int or None, default 100
-            Rows an update; None for all of them.
+            Rows per update; None for all of them.
         epochs : int, default 200
             Passes over the rows in `fit`.
         early_stopping : bool, default False
@@ -38,12 +38,12 @@ SHARED = {
         """,
     "work": """
         warm_start : bool, default False
-            Whether `fit` goes on from the one before: two fits of 10 epochs are one of 20. Layers
+            Whether `fit` continues the fit before: two fits of 10 epochs equal one of 20. Layers
             stay; an updater or a learning rate that was changed since starts afresh.
         backend : {"numpy", "cupy"} or Backend, default "numpy"
             Where the work is done. Arrays in `fit` are on the host, and predictions are too.
         dtype : {"float32", "float64"}, optional
-            Of the work; float32 for X of float32 and float64 for all else, if left out.
+            Of the work; by default float32 for X of float32, and float64 otherwise.
         random_state : int, RandomState or None, default None
             Decides the first weights of hidden layers, the order of rows and which are put aside.
         verbose : bool, default False
@@ -74,7 +74,7 @@ def with_shared_docs(estimator: Estimator) -> Estimator:
 
 
 def set_arguments(estimator: Any, arguments: dict[str, Any]) -> None:
-    """Keep the arguments of a constructor as they are given, which scikit-learn asks for."""
+    """Keep the arguments of a constructor as they are given, as scikit-learn requires."""
     for name, value in arguments.items():
         if name != "self":
             setattr(estimator, name, value)

@@ -31,9 +31,9 @@ from minigd.interop.sklearn.targets import (
     known,
     labels_of,
     named,
-    over,
     standardize,
     targets_in,
+    with_source,
 )
 from minigd.nn.layers import Dense, Layer, LeakyReLU, ReLU, Rescale, Sigmoid, Tanh
 from minigd.nn.losses import Loss, get_loss
@@ -126,7 +126,7 @@ class MiniBatchEstimator:
     # Training -------------------------------------------------------------------------------
 
     def fit(self: Self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Train from the start, or go on from the last fit with ``warm_start=True``.
+        """Train from the start, or continue the last fit with ``warm_start=True``.
 
         Parameters
         ----------
@@ -150,20 +150,20 @@ class MiniBatchEstimator:
         DivergenceError
             If the loss or a gradient is no longer finite.
         """
-        going_on = bool(self.warm_start) and hasattr(self, "model_")
-        return self._train(X, y, sample_weight, going_on, self.early_stopping, self.epochs)
+        warm = bool(self.warm_start) and hasattr(self, "model_")
+        return self._train(X, y, sample_weight, warm, self.early_stopping, self.epochs)
 
     def _train(
         self: Self,
         X: Any,
         y: Any,
         sample_weight: Any,
-        going_on: bool,
+        warm: bool,
         early_stopping: bool,
         epochs: int,
         classes: Array | None = None,
     ) -> Self:
-        if going_on:
+        if warm:
             seed = self.model_.seed
         else:
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -171,11 +171,11 @@ class MiniBatchEstimator:
         if fraction is not None and not 0 < fraction < 1:
             raise ValueError(f"validation_fraction must be between 0 and 1, not {fraction!r}")
         take = self._take_source if isinstance(X, Source | Batches) else self._take_arrays
-        batches, held_out = take(X, y, sample_weight, not going_on, fraction, seed, classes)
+        batches, held_out = take(X, y, sample_weight, not warm, fraction, seed, classes)
         names = names_of(X) or known(batches.source, "names")
-        if going_on:
+        if warm:
             check_names(names, self.model_.names)
-        trainer = self._go_on() if going_on else self._begin(batches, seed)
+        trainer = self._continue_training() if warm else self._begin(batches, seed)
         trainer.model.names = names or trainer.model.names
         stop = EarlyStopping(patience=self.patience, min_delta=self.tol) if early_stopping else None
         trainer.fit(
@@ -185,7 +185,7 @@ class MiniBatchEstimator:
             callbacks=[] if stop is None else [stop],
             progress=bool(self.verbose),
         )
-        # What goes on needs the moments and the counts, and not the rows.
+        # To continue it needs the moments and the counts, and not the rows.
         trainer._batches, trainer._callbacks = None, {}
         self._run, self.model_, self.history_ = trainer, trainer.model, trainer.history
         self.n_iter_ = trainer.epoch
@@ -252,15 +252,15 @@ class MiniBatchEstimator:
             weighted = sample_weight is not None or getattr(X, "weight", None) is not None
             if weighted or (given is not None and given.weighted):
                 raise ValueError(
-                    "early_stopping puts rows of a source aside by what they hold, which parts "
-                    "them from weights given beside them: fit arrays, or leave the weights or "
+                    "early_stopping splits a source by the content of its rows, and weights given "
+                    "separately can't be split with it: fit arrays, or leave the weights or "
                     "early_stopping out"
                 )
             source, other = source.split(fraction, seed)
             held_out = Batches(other, batch_size=_ROWS, class_weight=self._class_weight())
         if given is None:
             return self._batches(source, seed, y, sample_weight), held_out
-        return (given if source is X else over(given, source)), held_out
+        return (given if source is X else with_source(given, source)), held_out
 
     def _batches(self, X: Any, seed: int, y: Any = None, sample_weight: Any = None) -> Batches:
         in_place = not isinstance(X, Source) or X.random_access
@@ -288,14 +288,14 @@ class MiniBatchEstimator:
             standardize(last, batches)
         return Trainer(model, self._make_loss(), self._make_updater())
 
-    def _go_on(self) -> Trainer:
+    def _continue_training(self) -> Trainer:
         """Return the trainer of the fit before, with the updater and the loss of now."""
         model = self.model_
         now = [repr(layer) for layer in self._layers()], self.dtype or model.dtype
         if now != ([repr(layer) for layer in model.layers], model.dtype):
             raise ValueError(
-                f"what goes on keeps its layers and dtype, which are {model!r}, and hidden, "
-                "activation or dtype were changed since: fit with warm_start=False"
+                "warm_start can't change hidden, activation or dtype, and the model is "
+                f"{model!r}: fit with warm_start=False"
             )
         model.to(self.backend)
         loss, updater = self._make_loss(), self._make_updater()
@@ -349,7 +349,7 @@ class MiniBatchEstimator:
         if self.learning_rate is not None:
             raise ValueError(
                 f"learning_rate={self.learning_rate!r} is for an updater given by its name, and "
-                f"{updater!r} brings its own: leave one of the two out"
+                f"{updater!r} has its own: leave one of the two out"
             )
         updater = copy.deepcopy(updater)
         updater.reset()
@@ -425,7 +425,7 @@ class MiniBatchEstimator:
     def __getstate__(self) -> dict[str, Any]:
         given: Any = super().__getstate__()
         state = dict(given)
-        # A Trainer is tied to its model's memory; its state is not, and the model goes by itself.
+        # A Trainer is tied to its model's memory; its state is not, and the model is stored apart.
         if isinstance(state.get("_run"), Trainer):
             values = {"about": _about(state["_run"]), **state["_run"].state_dict()}
             state["_run"] = {name: value for name, value in values.items() if name != "model"}
@@ -440,12 +440,12 @@ class MiniBatchEstimator:
 
     @property
     def coef_(self) -> Array:
-        """The slope of each feature, where there are no hidden layers."""
+        """The slope of each feature, without hidden layers."""
         return self._linear()[0]
 
     @property
     def intercept_(self) -> Any:
-        """The value where all features are 0, where there are no hidden layers."""
+        """The value where all features are 0, without hidden layers."""
         return self._linear()[1]
 
     def _linear(self) -> tuple[Array, Any]:
@@ -479,5 +479,5 @@ def _refuse_other(x: Any, what: str) -> None:
 
 
 def _about(trainer: Trainer) -> str:
-    """Return what is compared to see whether a trainer can go on."""
+    """Return what is compared to see whether a trainer can continue."""
     return repr((trainer.objective.given, trainer.updater))

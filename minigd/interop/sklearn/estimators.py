@@ -58,13 +58,13 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
     {training}
     class_weight : dict from class to float, or "balanced", optional
         Times the row's own weight; a class that is not named counts 1, and one that is named and
-        is none of `classes_` is warned about. ``"balanced"`` lets all classes count the same.
+        is not in `classes_` is warned about. ``"balanced"`` lets all classes count the same.
     {work}
 
     Attributes
     ----------
     classes_ : array of shape (n_classes,)
-        The labels; the number of each column for several labels a row.
+        The labels; the number of each column for several labels per row.
     model_ : Sequential
         The network, which gives probabilities; ``model_.save(path)``.
     {history}
@@ -113,7 +113,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
     ) -> "MiniBatchClassifier":
-        """Make one pass over some rows, and go on from there with the next ones.
+        """Make one pass over some rows; the next call continues with its rows.
 
         Parameters
         ----------
@@ -121,7 +121,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
             As in `fit`.
         classes : array-like of shape (n_classes,)
             All classes there will be, in the first call; later ones may leave it out, as may a
-            source of named classes. ``range(n_labels)`` for several labels a row.
+            source of named classes. ``range(n_labels)`` for several labels per row.
 
         Returns
         -------
@@ -200,7 +200,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
         if y.ndim == 2 and type_of_target(y) != "multilabel-indicator":
             raise ValueError(
                 f"y has shape {y.shape}: several columns must each hold 0 and 1; for several "
-                "classes a column use sklearn.multioutput.MultiOutputClassifier"
+                "classes per column use sklearn.multioutput.MultiOutputClassifier"
             )
         width = y.shape[1] if y.ndim == 2 else None
         if reset:
@@ -234,7 +234,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
             )
         if width is not None and not np.array_equal(classes, np.arange(width)):
             raise ValueError(
-                f"y has {width} labels a row, for which classes are range({width}), not "
+                f"y has {width} labels per row, for which classes are range({width}), not "
                 f"{classes.tolist()}"
             )
         self.classes_, self._several = classes, width is not None
@@ -243,7 +243,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
         own = len(self.classes_) if self._several else None
         if width != own:
             raise ValueError(
-                f"y has {'one class' if width is None else f'{width} labels'} a row, and had "
+                f"y has {'one class' if width is None else f'{width} labels'} per row, and had "
                 f"{'one class' if own is None else f'{own} labels'} in the fit before"
             )
 
@@ -260,7 +260,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
             return None
         if self._several:
             raise ValueError(
-                "class_weight is for one class a row, and y has several labels: use sample_weight"
+                "class_weight is for one class per row, and y has several labels: use sample_weight"
             )
         table = check_class_weight(self.class_weight, self.classes_.tolist(), by_number=False)
         return table if isinstance(table, str) else ByNumber(table)
@@ -278,7 +278,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
 class MiniBatchRegressor(MiniBatchEstimator, MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """A regressor trained by mini-batch gradient descent: linear regression, or a network.
 
-    The targets are standardised inside (`Rescale`), so that a learning rate means the same whatever
+    The targets are standardized inside (`Rescale`), so that a learning rate means the same whatever
     their units; predictions and coefficients are in the units of y. Without hidden layers it is
     linear regression.
 
@@ -297,7 +297,7 @@ class MiniBatchRegressor(MiniBatchEstimator, MultiOutputMixin, RegressorMixin, B
         The network, which gives predictions; ``model_.save(path)``.
     {history}
     loss_curve_ : list of float
-        The mean loss of each epoch, of the standardised targets.
+        The mean loss of each epoch, of the standardized targets.
     {counts}
     coef_, intercept_ : array of shape (n_features,) or (n_outputs, n_features), and float or array
         Where there are no hidden layers.
@@ -337,9 +337,9 @@ class MiniBatchRegressor(MiniBatchEstimator, MultiOutputMixin, RegressorMixin, B
         set_arguments(self, locals())
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "MiniBatchRegressor":
-        """Make one pass over some rows, and go on from there with the next ones.
+        """Make one pass over some rows; the next call continues with its rows.
 
-        The first rows decide what the targets are standardised by, from then on.
+        The first rows decide what the targets are standardized by, from then on.
 
         Parameters
         ----------

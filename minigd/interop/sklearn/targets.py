@@ -66,7 +66,7 @@ class NumberedSource(Source):
         return repr(self.source)
 
 
-def over(batches: Batches, source: Source) -> Batches:
+def with_source(batches: Batches, source: Source) -> Batches:
     """Return batches cut in the same way from another source, the same rows or some of them."""
     again = copy.copy(batches)
     again.source = source

@@ -1,4 +1,4 @@
-"""Layers without parameters that bend: tanh, sigmoid, ReLU and its leaky form, softmax.
+"""Activation layers: tanh, sigmoid, ReLU and its leaky form, softmax.
 
 Each keeps its output y in training, because each derivative is shortest in terms of y.
 """
@@ -82,7 +82,7 @@ class Sigmoid(Activation):
 
 
 class ReLU(Activation):
-    """The rectifier, y_ij = max(x_ij, 0) and dx_ij = dy_ij where y_ij > 0, else 0.
+    """The rectifier, y_ij = max(x_ij, 0) and dx_ij = dy_ij where y_ij > 0, 0 elsewhere.
 
     x, y, dx and dy have shape (n, width) and the model's dtype. At 0, where the derivative is not
     defined, it is taken as 0.

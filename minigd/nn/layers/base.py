@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from minigd.backends.base import Backend, Views
 from minigd.backends.workspace import Workspace
+from minigd.errors import no_forward
 from minigd.nn.initializers import Initializer, get_initializer
 from minigd.storage.describe import arguments
 from minigd.types import Array
@@ -117,8 +118,8 @@ class Layer:
         name : str
             ``"W"`` gives ``self.params["W"]`` and ``self.grads["W"]``.
         shape : tuple of int
-            A matrix counts as weights; a vector counts as biases, scales and shifts, which lie
-            behind all weights in the flat vector and which a penalty leaves alone.
+            A matrix counts as weights; a vector counts as biases, scales and shifts, which come
+            after all weights in the flat vector and which a penalty leaves alone.
         initializer : str or callable
             A name, or a function of (rng, shape).
         """
@@ -164,10 +165,7 @@ class Layer:
             If there was no ``forward(x, train=True)``, or its arrays were used already.
         """
         if self._kept is None:
-            raise RuntimeError(
-                f"{self.name or type(self).__name__}: backward was called without a "
-                "forward(x, train=True) before it, or for the second time"
-            )
+            raise no_forward(self.name or type(self).__name__)
         kept, self._kept = self._kept, None
         return kept
 
@@ -176,7 +174,7 @@ class Layer:
         self._kept = None
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, from which a copy or a saved model is made again."""
+        """Return the constructor's arguments, from which a copy or a saved model is made."""
         return arguments(self)
 
     def bind(

@@ -31,9 +31,9 @@ class Dense(Layer):
     units : int
         Number of outputs, n_out.
     initializer : str or callable, default "glorot_uniform"
-        First values of W; ``"he_normal"`` suits a ReLU behind the layer. b starts at zero.
+        First values of W; ``"he_normal"`` suits a ReLU after the layer. b starts at zero.
     bias : bool, default True
-        Whether there is a b; a BatchNorm behind the layer makes it superfluous.
+        Whether there is a b; a BatchNorm after the layer makes it superfluous.
 
     Attributes
     ----------

@@ -13,7 +13,7 @@ from minigd.data.row_weights import counting_rows, take_rows
 from minigd.errors import DataError, ShapeError
 from minigd.nn.layers.base import Layer
 from minigd.nn.moments import Moments
-from minigd.progress import watched
+from minigd.progress import with_progress
 from minigd.types import Array
 
 
@@ -32,8 +32,8 @@ class Adapted(Layer):
         known = self._known
         if known is not None and known[0].shape != (n_in,):
             raise ValueError(
-                f"{type(self).__name__} was adapted to {len(known[0])} columns and is to take "
-                f"{n_in}: adapt it to the same data as the model"
+                f"{type(self).__name__} was adapted to {len(known[0])} columns, and takes {n_in} "
+                "here: adapt it to the same data as the model"
             )
         self.add_buffer("mean", (n_in,), lambda rng, shape: known[0] if known else np.zeros(shape))
         self.add_buffer("std", (n_in,), lambda rng, shape: known[1] if known else np.ones(shape))
@@ -69,14 +69,14 @@ class Adapted(Layer):
                 f"{type(self).__name__} can't adapt: column {column} (counted from 0) holds NaN, "
                 "infinity, or numbers whose squares are too large"
             )
-        # A constant column has nothing to be divided by; what its mean was rounded by is no spread.
+        # A constant column has nothing to be divided by; the rounding of its mean is not a spread.
         std = np.sqrt(variance)
         constant = std <= 10 * np.finfo(np.float64).eps * np.abs(mean)
         self._known = mean, np.where(constant, 1.0, std)
         if self.name:
             for name, value in zip(("mean", "std"), self._known, strict=True):
                 self.buffers[name][...] = self.backend.asarray(value, dtype=self._dtype)
-            # A spread below the smallest number of the dtype is none there.
+            # A spread below the smallest number of the dtype counts as none.
             std = self.buffers["std"]
             std[...] = self.backend.xp.where(std == 0, 1, std)
             self.buffers["rows"][...] = 1
@@ -92,7 +92,7 @@ class Adapted(Layer):
             self._ready = bool(self.buffers["rows"][0] > 0)
         if not self._ready:
             raise RuntimeError(
-                f"{self.name} knows no mean and standard deviation yet: call "
+                f"{self.name} has no mean and standard deviation yet: call "
                 "model.adapt(batches) once before training"
             )
 
@@ -112,7 +112,7 @@ def adapt(layers: Sequence[Adapted], batches: Any, names: list[Any] | None = Non
         raise TypeError(f"adapt takes a Batches, Batches(X, y), and not {type(batches).__name__}")
     check_source(batches.source, names)
     found = [Moments() for _ in layers]
-    for batch in watched(batches.in_order(), "adapting", batches.source.rows):
+    for batch in with_progress(batches.in_order(), "adapting", batches.source.rows):
         rows = counting_rows(batch.weight)
         for layer, moments in zip(layers, found, strict=True):
             columns = take_rows(layer.columns(batch), rows)

@@ -1,4 +1,4 @@
-"""Losses: one number an example, and the gradient of each with respect to that example's output.
+"""Losses: one number per example, and the gradient of each with respect to that example's output.
 
 The value of a batch is the mean over its rows; the gradient's rows are not divided by n, because
 each layer takes the mean of its own parameters' gradients.
@@ -11,7 +11,7 @@ import numpy as np
 
 from minigd.backends.base import Backend, backend_of, numbers
 from minigd.data.row_weights import check_weights, counting_rows, drop_zero_weights, row_scale
-from minigd.errors import DataError, ShapeError, check_per_example
+from minigd.errors import DataError, ShapeError, check_per_example, no_forward
 from minigd.storage.describe import arguments
 from minigd.types import Array
 
@@ -67,15 +67,15 @@ class Loss:
         ShapeError
             If z and y do not fit.
         DataError
-            If y holds values that are no targets of this loss, or the loss is infinite because a
+            If y holds values that are not targets of this loss, or the loss is infinite because a
             probability is exactly 0 or 1.
         """
         backend = self.backend_of(z)
         z, y = backend.here(z, "z"), backend.here(y, "y")
         if z.ndim != 2:
             raise ShapeError(
-                f"{type(self).__name__} takes outputs of shape (n, K), a row an example, and was "
-                f"given {z.shape}: reshape it, for one output with z.reshape(-1, 1)"
+                f"{type(self).__name__} expects outputs of shape (n, K), one row per example, not "
+                f"{z.shape}: reshape it, for one output with z.reshape(-1, 1)"
             )
         if z.dtype.kind not in "fc":
             z = backend.asarray(numbers(z, "z"), dtype="float64")
@@ -100,7 +100,7 @@ class Loss:
                 f"{type(self).__name__} is infinite: a predicted probability is exactly 0 or 1 "
                 "against its label, after rounding. Let the model end in Dense and use "
                 f"{type(self).__name__}(from_logits=True), which is exact; Trainer and fit do so "
-                "by themselves for a model that ends in Sigmoid or Softmax"
+                "automatically for a model that ends in Sigmoid or Softmax"
             )
         return value
 
@@ -122,15 +122,13 @@ class Loss:
             If there was no `forward`, or it was used already.
         """
         if self._kept is None:
-            raise RuntimeError(
-                f"{type(self).__name__}: backward was called without a forward before it, or for "
-                "the second time"
-            )
+            raise no_forward(type(self).__name__, "forward")
         (z, y, scale), self._kept = self._kept, None
         dz = self.gradient(z, y)
-        if scale is None:
-            return dz
-        dz = dz * scale[:, None]
+        return dz if scale is None else self._put_back(dz * scale[:, None])
+
+    def _put_back(self, dz: Array) -> Array:
+        """Put zeros where a public `forward` left out rows of weight 0."""
         if self._left_out is None:
             return dz
         rows, n = self._left_out
@@ -162,19 +160,22 @@ class Loss:
         self.check_values(y, shape)
 
     def check_values(self, y: Array, shape: tuple[int, ...]) -> None:
-        """Refuse values that are no targets of this loss; a GPU's are read for it."""
+        """Refuse values that are not targets of this loss; a GPU's are read for it."""
         backend_of(y).check_finite(y, "y")
 
     def check_shape(self, y: Array, shape: tuple[int, ...]) -> None:
-        """Refuse targets that do not fit outputs of this shape, or are no numbers."""
+        """Refuse targets that do not fit outputs of this shape, or are not numbers."""
         check_rows(y, shape)
         if y.shape != shape and not (shape[1] == 1 and y.shape == shape[:1]):
-            raise ShapeError(
-                f"y has shape {y.shape} and the outputs have shape {shape}: "
-                f"{type(self).__name__} compares them number by number"
-                + (", and `(n,)` fits one output only" if y.ndim == 1 else "")
-            )
+            raise self._shape_error(y, shape)
         numbers(y, "y")
+
+    def _shape_error(self, y: Array, shape: tuple[int, ...]) -> ShapeError:
+        return ShapeError(
+            f"y has shape {y.shape} and the outputs have shape {shape}: "
+            f"{type(self).__name__} compares them number by number"
+            + (", and `(n,)` fits one output only" if y.ndim == 1 else "")
+        )
 
     def check_predictions(self, z: Array) -> None:
         """Refuse predictions outside this loss's domain."""
@@ -217,6 +218,6 @@ def check_rows(y: Array, shape: tuple[int, ...]) -> None:
     """Refuse targets that are not as many as the outputs, and a batch without rows."""
     if shape[0] == 0:
         raise DataError("x has no rows: a mean over no examples is not defined")
-    if y.ndim == 0 or len(y) != shape[0]:
-        given = "is a single number" if y.ndim == 0 else f"has {len(y)} rows"
+    if y.shape[:1] != shape[:1]:
+        given = f"has {len(y)} rows" if y.ndim else "is a single number"
         raise ShapeError(f"x has {shape[0]} rows and y {given}: each example needs one target")

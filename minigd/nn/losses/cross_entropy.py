@@ -61,19 +61,14 @@ class BinaryCrossEntropy(Loss):
         """Return ℓ_i."""
         if self.from_logits:
             return self.backend_of(z).compute(formulas.binary_cross_entropy, z, y).mean(axis=1)
-        # A term whose weight is 0 counts as 0, also where its logarithm is infinite.
-        yes = np.where(y > 0, y * np.log(np.where(y > 0, z, 1)), 0)
-        no = np.where(y < 1, (1 - y) * np.log1p(np.where(y < 1, -z, 0)), 0)
-        return -(yes + no).mean(axis=1)
+        return _of_probabilities(z, y)
 
     def gradient(self, z: Array, y: Array) -> Array:
         """Return ∂ℓ_i/∂z_ik."""
         if self.from_logits:
             compute = self.backend_of(z).compute
             return compute(formulas.binary_cross_entropy_backward, z, y) / z.shape[1]
-        yes = np.where(y > 0, y / np.where(y > 0, z, 1), 0)
-        no = np.where(y < 1, (1 - y) / np.where(y < 1, 1 - z, 1), 0)
-        return (no - yes) / z.shape[1]
+        return _gradient_of_probabilities(z, y)
 
     def check_values(self, y: Array, shape: tuple[int, ...]) -> None:
         """Refuse targets outside [0, 1]."""
@@ -95,6 +90,19 @@ class BinaryCrossEntropy(Loss):
     def scores(self, z: Array) -> Array:
         """Return z, which for logits are the log-odds log p − log(1 − p)."""
         return z
+
+
+def _of_probabilities(z: Array, y: Array) -> Array:
+    """Return ℓ_i of probabilities; a term whose weight is 0 counts as 0, infinite or not."""
+    yes = np.where(y > 0, y * np.log(np.where(y > 0, z, 1)), 0)
+    no = np.where(y < 1, (1 - y) * np.log1p(np.where(y < 1, -z, 0)), 0)
+    return -(yes + no).mean(axis=1)
+
+
+def _gradient_of_probabilities(z: Array, y: Array) -> Array:
+    yes = np.where(y > 0, y / np.where(y > 0, z, 1), 0)
+    no = np.where(y < 1, (1 - y) / np.where(y < 1, 1 - z, 1), 0)
+    return (no - yes) / z.shape[1]
 
 
 class CategoricalCrossEntropy(Loss):
@@ -218,7 +226,7 @@ class CategoricalCrossEntropy(Loss):
         return self.backend_of(z).compute(formulas.softmax, z) if self.from_logits else z
 
     def scores(self, z: Array) -> Array:
-        """Return the log-odds log p_ik − log(1 − p_ik) for logits, in float64; else z.
+        """Return the log-odds log p_ik − log(1 − p_ik) for logits, in float64; otherwise z.
 
         They are z_ik − log Σ_j≠k exp(z_ij). For the class of the largest logit that sum may be a
         tiny part of the row's, so it is taken apart, shifted by the second largest logit.

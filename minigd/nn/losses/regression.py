@@ -1,4 +1,4 @@
-"""Losses of numbers: the squared error, and Huber's, which outliers can't rule."""
+"""Losses of numbers: the squared error, and Huber's, which outliers can't dominate."""
 
 from minigd import formulas
 from minigd.errors import check_number
@@ -39,7 +39,7 @@ class MeanSquaredError(Loss):
 
 
 class Huber(Loss):
-    """Squared error for small errors and absolute error for large ones, which outliers can't rule.
+    """Squared error for small errors, absolute error for large ones: outliers can't dominate.
 
     With e_ik = z_ik − y_ik::
 

@@ -1,4 +1,4 @@
-"""The updaters: from the mean gradient of a batch to new parameters, one rule a file.
+"""The updaters: from the mean gradient of a batch to new parameters, one rule per file.
 
 It may import what `optim` may.
 Start with `sgd.py`, then `base.py`; `names.py` finds an updater by its name.

@@ -1,4 +1,4 @@
-"""Adam, and Adam with weight decay beside the gradient."""
+"""Adam, and Adam with decoupled weight decay."""
 
 import math
 from collections.abc import Callable
@@ -85,7 +85,7 @@ class Adam(Updater):
 
 
 class AdamW(Adam):
-    """Adam with weight decay beside the gradient and not in it.
+    """Adam with weight decay apart from the gradient.
 
     With m̂ and v̂ as in `Adam`::
 

@@ -62,7 +62,7 @@ class Updater:
 
     @property
     def state_names(self) -> tuple[str, ...]:
-        """Names of the vectors that the formula takes and returns behind the parameters."""
+        """Names of the vectors that the formula takes and returns after the parameters."""
         return ()
 
     def __init__(self, learning_rate: float | Schedule) -> None:
@@ -152,10 +152,9 @@ class Updater:
         backend, p = model.backend, model.flat_params
         self.check_dtype(p.dtype)
         for name in self.state_names:
-            vector = self.state.get(name)
-            self.state[name] = (
-                backend.zeros(p.shape, p.dtype) if vector is None else backend.asarray(vector)
-            )
+            known = name in self.state
+            vector = self.state[name] if known else backend.zeros(p.shape, p.dtype)
+            self.state[name] = backend.asarray(vector)
         self._fixed = self.fixed(model)
         self._model, self._backend = weakref.ref(model), backend
 

@@ -159,7 +159,7 @@ def test_the_largest_finite_numbers_are_no_infinity():
         ([["a", "b"], ["c", "d"]], "encode text"),
         (np.array([[1, None], [2, 3]]), "encode text"),
         (np.array([["2020-01-01"]], dtype="datetime64[D]"), "makes seconds of times"),
-        (np.zeros((2, 2), "complex128"), "leave out what is imaginary"),
+        (np.zeros((2, 2), "complex128"), "keep the real part"),
     ],
 )
 def test_what_is_no_number_is_refused_with_its_dtype(x, remedy):

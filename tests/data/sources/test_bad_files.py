@@ -63,7 +63,7 @@ def test_the_line_counts_blank_lines_and_quoted_newlines(tmp_path):
 
 def test_a_line_of_blanks_is_no_row_and_no_blank_line(tmp_path):
     refused(written(tmp_path, GOOD + "   \n1,2,3\n"), "line 5: the row has 1 field,")
-    refused(written(tmp_path, "a\n1\n2\n  \n3\n"), "line 4: the line is not read as one row")
+    refused(written(tmp_path, "a\n1\n2\n  \n3\n"), "line 4: this line does not parse as one row")
 
 
 @pytest.mark.parametrize(
@@ -118,12 +118,12 @@ def test_a_quote_that_never_closes(tmp_path):
 def test_a_lone_carriage_return(tmp_path):
     refused(written(tmp_path, "a,b\n1,2\r3,4\n5,6\n"), "line 2: the row has 3 fields")
     refused(written(tmp_path, "a,b\r1,2\r3,4\r"), r"is a text whose lines end in a lone \\r; open")
-    message = r"line 1: .*lines must end in .*, none in a lone \\r"
+    message = r"line 1: .*end lines in .*, not in a lone \\r"
     refused(written(tmp_path, "a,b\r1,2\r3,4\n5,6\n"), message)
 
 
 def test_a_lone_carriage_return_in_a_single_column(tmp_path):
-    message = r"line 3: the line is not read as one row; lines must end in .* none in a lone \\r"
+    message = r"line 3: this line does not parse as one row: end lines in .* not in a lone \\r"
     refused(written(tmp_path, "a\n0\n1\r2\n3\n"), message)
 
 

@@ -108,9 +108,9 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "cat.png").write_bytes(b"cat")
-    with pytest.raises(gd.DataError, match=r"photos is there already and is no cache of minigd"):
+    with pytest.raises(gd.DataError, match=r"photos exists and is not a minigd cache"):
         csv_source().cache(folder)
-    with pytest.raises(gd.DataError, match=r"is there already and is no cache of minigd"):
+    with pytest.raises(gd.DataError, match=r"exists and is not a minigd cache"):
         csv_source().cache(folder / "cat.png")
     assert [path.name for path in folder.iterdir()] == ["cat.png"]
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]

@@ -632,7 +632,7 @@ def test_every_row_of_csv_comes_exactly_once(rows, block_size):
 )
 def test_numbers_in_a_notation_that_is_not_read_are_no_categories(values):
     text = "a,b\n" + "".join(f'"{value}",1\n' for value in values)
-    with pytest.raises(gd.DataError, match="column 'a' holds numbers in a notation that is not"):
+    with pytest.raises(gd.DataError, match="column 'a' holds numbers in a format that is not"):
         source(text)
     assert len(source(text, categories={"a": values}).names) == 4
 
@@ -642,14 +642,14 @@ def test_numbers_in_a_notation_that_is_not_read_are_no_categories(values):
 def test_a_number_in_another_notation_is_no_missing_value_however_few(dressed, share):
     lines = [f'"{dressed}",1' if i < share else f"{i},1" for i in range(300)]
     text = "\n".join(["a,b", *reversed(lines)])
-    with pytest.raises(gd.DataError, match="column 'a' holds numbers in a notation") as caught:
+    with pytest.raises(gd.DataError, match="column 'a' holds numbers in a format") as caught:
         source(text)
     message = str(caught.value)
     assert f"such as {dressed!r} (line {302 - share}); leave the column out with exc" in message
     assert "or write numbers plainly" in message
     assert "na=" not in str(caught.value)
     schema = source("a,b\n1,2\n").schema
-    with pytest.raises(gd.DataError, match=r"column 'a': .* notation that is not read; write it"):
+    with pytest.raises(gd.DataError, match=r"column 'a': .* format that is not parsed; write it"):
         source(f'a,b\n1,2\n"{dressed}",2\n', schema=schema)
 
 

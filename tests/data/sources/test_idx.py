@@ -101,7 +101,7 @@ def test_another_length_than_the_header_says(tmp_path, change, packed):
 )
 def test_other_files_are_refused(tmp_path, content, packed):
     path = written(tmp_path / "images", content, packed)
-    with pytest.raises(gd.DataError, match="images is no IDX file"):
+    with pytest.raises(gd.DataError, match="images is not an IDX file"):
         gd.IdxSource(path)
 
 
@@ -109,7 +109,7 @@ def test_other_files_are_refused(tmp_path, content, packed):
 def test_a_damaged_gzipped_file(tmp_path, spoil):
     path = tmp_path / "images"
     path.write_bytes(spoil(gzip.compress(idx(images(50), 8))))
-    with pytest.raises(gd.DataError, match="images is no IDX file, or is damaged"):
+    with pytest.raises(gd.DataError, match="images is not an IDX file, or is damaged"):
         gd.IdxSource(path)
 
 

@@ -99,7 +99,7 @@ def test_numbers_with_one_odd_cell_are_never_free_text():
 def test_columns_in_digits_of_another_script_are_no_categories(digits, n, target):
     script = str.maketrans("0123456789", digits)
     rows = [f"{str(10 + i).translate(script)},{i / 2}" for i in range(n)]
-    with pytest.raises(gd.DataError, match="column 'a' holds numbers in a notation") as caught:
+    with pytest.raises(gd.DataError, match="column 'a' holds numbers in a format") as caught:
         csv(lines("a,y", rows), target=target)
     assert f"{'10'.translate(script)!r} (line 2)" in str(caught.value)
 
@@ -111,7 +111,7 @@ def test_a_mark_of_the_order_of_bytes_among_the_rows_is_part_of_its_cell(block_s
     with pytest.raises(gd.DataError, match=r"line 8, column 'a': '\\ufeff6' is not a number, and"):
         csv(lines("a,y", rows), target="y", block_size=block_size)
     rows[6] = "\ufeffa,y"
-    with pytest.raises(gd.DataError, match="line 8: the header once more"):
+    with pytest.raises(gd.DataError, match="line 8: the header again"):
         csv(lines("a,y", rows), target="y", block_size=block_size)
 
 
@@ -626,7 +626,7 @@ def test_truth_values_among_numbers_are_refused(cells, target):
 
 @pytest.mark.parametrize("block_size", [4, 1 << 20])
 def test_a_header_once_more_among_texts_is_refused(block_size):
-    with pytest.raises(gd.DataError, match="line 4: the header once more"):
+    with pytest.raises(gd.DataError, match="line 4: the header again"):
         csv("a,y\nu,p\nv,q\na,y\nu,p\n", target="y", block_size=block_size)
     # A cell may be called as its column, and a whole row may be in other places than the header's.
     assert csv("a,y\nu,p\na,q\nv,y\n", target="y", block_size=block_size).rows == 3

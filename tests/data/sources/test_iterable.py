@@ -136,6 +136,29 @@ def test_numbers_with_gaps_are_numbers(values, expected):
         assert whole(source)[0][:, 0].tolist() == expected
 
 
+def test_a_gap_among_whole_numbers_of_many_digits_is_filled():
+    source = gd.IterableSource([{"id": [2**60, None], "y": [0.5, 1.5]}], "y", missing=-1)
+    ((x, _),) = source.chunks()
+    assert x.tolist() == [[2**60], [-1]]
+    frame = pd.DataFrame({"id": pd.array([1, 2**60 + 1, None], dtype="Int64")})
+    schema = gd.IterableSource([frame[:2]]).schema
+    with pytest.raises(gd.DataError, match="row 2, column 'id': the value is missing"):
+        gd.IterableSource([frame], schema=schema)
+
+
+@pytest.mark.parametrize(
+    ("late", "names"),
+    [
+        (pd.Series([3, 4], dtype="category"), ["a=1", "a=3", "a=4"]),
+        (pd.Series([None, None], dtype="string"), ["a"]),
+        (pd.Series([None, None], dtype="category"), ["a"]),
+    ],
+)
+def test_a_piece_may_be_of_another_dtype(late, names):
+    pieces = [pd.DataFrame({"a": [1.0]}), pd.DataFrame({"a": late})]
+    assert gd.IterableSource(pieces, missing=0.0).names == names
+
+
 def test_what_comes_late_is_settled_from_the_start():
     pieces = [{"a": [1], "y": [2]}, {"a": ["x"], "y": [2.5]}, {"a": [None], "y": [3]}]
     source = gd.IterableSource(pieces, target="y", missing=0.0)
@@ -288,7 +311,7 @@ def test_one_changed_value_shows_in_the_fingerprint_wherever_it_is():
 @pytest.mark.parametrize("late", [False, True])
 def test_a_dict_that_is_no_table_is_refused(columns, late):
     pieces = [{"a": [1.0, 2.0], "y": [1.0, 2.5]}] * late + [columns]
-    with pytest.raises(gd.DataError, match="the iterable gives a dict that is no table"):
+    with pytest.raises(gd.DataError, match="the iterable gives a dict that is not a table"):
         gd.IterableSource(pieces, target="y")
 
 

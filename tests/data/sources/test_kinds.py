@@ -290,7 +290,7 @@ def test_targets_in_a_file_of_their_own_are_looked_at_too(tmp_path, capsys):
     (tmp_path / "y.npy").write_bytes(PLAIN)
     arguments = ["train", str(tmp_path / "rows.npy"), "--target", str(tmp_path / "y.npy")]
     assert main(arguments) == 1
-    assert f"{tmp_path / 'y.npy'} is no .npy file" in capsys.readouterr().err
+    assert f"{tmp_path / 'y.npy'} is not a .npy file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -446,7 +446,7 @@ def test_what_is_no_model_is_said_too(tmp_path, capsys, command, name):
 def test_a_checkpoint_is_no_model_to_predict_with(tmp_path, capsys):
     saved_run(tmp_path / "run.checkpoint")
     assert main(["predict", str(tmp_path / "run.checkpoint"), str(tmp_path / "rows.csv")]) == 1
-    assert "is the checkpoint of a run and no model yet" in capsys.readouterr().err
+    assert "is the checkpoint of a run, not a model yet" in capsys.readouterr().err
 
 
 def test_a_file_of_minigds_that_is_neither(tmp_path, capsys):
@@ -454,7 +454,7 @@ def test_a_file_of_minigds_that_is_neither(tmp_path, capsys):
     source = gd.CsvSource(tmp_path / "rows.csv", target="y", index_path=tmp_path / "index")
     source.take([0])
     assert main(["info", str(tmp_path / "index")]) == 1
-    assert "index' was saved by minigd, and holds no model" in capsys.readouterr().err
+    assert "index' was saved by minigd, but holds no model" in capsys.readouterr().err
 
 
 def test_a_table_that_is_packed_twice_or_by_old_lzma_is_named(tmp_path):

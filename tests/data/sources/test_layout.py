@@ -139,7 +139,7 @@ def test_names_of_rows_are_learned_from_where_they_are_asked_for():
 
 def test_one_odd_row_does_not_make_a_header_short():
     for text in ("a,b,y\n1,2,3,4\n5,6\n7,8,9\n", "a,b,y\n1,2,3\n4,5,6\n7,8,9,\n"):
-        with pytest.raises(gd.DataError, match=r"the table has 3 columns; mend the line"):
+        with pytest.raises(gd.DataError, match=r"the table has 3 columns; fix the line"):
             source(text)
 
 

@@ -87,7 +87,7 @@ def test_what_is_no_number_is_refused(tmp_path, dtype):
 def test_objects_are_refused_and_never_unpickled(tmp_path):
     path = tmp_path / "x.npy"
     np.save(path, np.array([[print]], dtype=object), allow_pickle=True)
-    with pytest.raises(gd.DataError, match=r"x.npy is no .npy file of numbers"):
+    with pytest.raises(gd.DataError, match=r"x.npy is not a .npy file of numbers"):
         gd.NpySource(path)
 
 
@@ -97,7 +97,7 @@ def test_other_and_damaged_files_are_refused(tmp_path):
     whole = path.read_bytes()
     for content in (whole[:500], whole[:20], b"a,b\n1,2\n", b""):
         path.write_bytes(content)
-        with pytest.raises(gd.DataError, match=r"x.npy is no .npy file of numbers"):
+        with pytest.raises(gd.DataError, match=r"x.npy is not a .npy file of numbers"):
             gd.NpySource(path)
     np.savez(tmp_path / "x.npz", x=np.zeros((3, 2)))
     with pytest.raises(gd.DataError, match=r"x.npz is an archive of arrays"):

@@ -98,7 +98,9 @@ def test_what_is_no_parquet_file_is_refused(tmp_path):
     whole_file = written(path, frame()).read_bytes()
     for content in (b"a,b\n1,2\n", b"", whole_file[:100]):
         path.write_bytes(content)
-        with pytest.raises(gd.DataError, match=r"rows.parquet is no Parquet file, or damaged"):
+        with pytest.raises(
+            gd.DataError, match=r"rows.parquet is not a Parquet file, or is damaged"
+        ):
             gd.ParquetSource(path, target="y")
     with pytest.raises(FileNotFoundError):
         gd.ParquetSource(tmp_path / "none.parquet")

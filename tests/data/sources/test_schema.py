@@ -207,7 +207,7 @@ def test_an_index_is_that_of_the_rows_that_the_schema_keeps(tmp_path):
         rows = gd.CsvSource(path, schema=schema, index_path=index)
         assert rows.take(np.array([2, 0]))[1].tolist() == [30, 10]
     other = schema.replace(levels={"color": ["red"]})
-    with pytest.raises(gd.CheckpointError, match="is the index of other data"):
+    with pytest.raises(gd.CheckpointError, match="is an index of other data"):
         gd.CsvSource(path, schema=other, index_path=index).take(np.array([0]))
 
 
@@ -312,3 +312,39 @@ def test_a_schema_is_not_told_to_leave_a_column_out():
         with pytest.raises(gd.DataError, match="column 'x' holds values of type") as caught:
             gd.IterableSource([{"x": pd.Series(odd, dtype=object), "y": [2.0]}], schema=schema)
         assert "exclude" not in str(caught.value)
+
+
+# Values that no schema takes ---------------------------------------------------------------------
+
+BAD = {
+    "missing": ("", "the value is missing"),
+    "infinite": ("inf", "inf is not finite"),
+    "beyond the dtype": ("1e39", "1e+39 does not fit float32"),
+    "unknown": ("teal", "'teal' is not among the 2 values known, 'red', 'blue'"),
+}
+
+
+@kinds
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("with_schema", [False, True])
+@pytest.mark.parametrize("other", ["kind", "number", "y"])
+def test_the_first_bad_row_is_named_and_the_first_column_in_it(make, bad, with_schema, other):
+    columns = ["kind" if bad == "unknown" else "number", "other", "number", "kind", "y"]
+    columns = list(dict.fromkeys(columns))
+    good = {"number": "1.5", "other": "2", "kind": "red", "y": "0.5"}
+    options = {"categories": {"kind": ["red", "blue"]}, "dtype": "float32", "target": "y"}
+
+    def text(rows):
+        return "\n".join(
+            ",".join(row[c] for c in columns) for row in [{c: c for c in columns}, *rows]
+        )
+
+    schema = make(text([good, {**good, "kind": "blue"}, {**good, "y": "2"}]), **options).schema
+    cell, problem = BAD[bad]
+    rows = [dict(good) for _ in range(5)]
+    rows[3] |= {other: "", columns[0]: cell}
+    rows[4] = dict.fromkeys(columns, "")
+    with pytest.raises(gd.DataError) as error:
+        make(text(rows), **({"schema": schema} if with_schema else options))
+    place = "line 5" if make is csv else "row 3"
+    assert f"{place}, column {columns[0]!r}: {problem}" in str(error.value)

@@ -849,8 +849,8 @@ SLIPS = [
     Slip("train=False", PredictsNothing, "with train=False, .* forward returned None"),
     Slip("train=False", PredictsRow, r"with train=False, .* returned an array of shape \(7,\)"),
     Slip("train=False", Predicts64, f"with train=False, .* {DTYPE}"),
-    Slip("train=False", MovesAlways, "moves the buffer 'mean' with train=False.* `if train:`"),
-    Slip("train=False", MovesParameter, "moves the parameter 'b' with train=False"),
+    Slip("train=False", MovesAlways, "changes the buffer 'mean' with train=False.* `if train:`"),
+    Slip("train=False", MovesParameter, "changes the parameter 'b' with train=False"),
     Slip("train=False", ClipsWeights, "a pass changes the parameter 'W'"),
     Slip("train=False", NeverUsesBuffers, "depends on the rows beside it, and not on 'mean'"),
     Slip("train=False", ForgetsBeta, "the parameter 'b' with train=True and not with train=False"),
@@ -884,7 +884,11 @@ SLIPS = [
     Slip("declared", RunningInPlace, r"a pass changes self.mean, an array.*running = \(\"mean\","),
     Slip("declared", TrainsItself, r"a pass changes self.a, an array.*self.add_param\(\"a\""),
     *[
-        Slip("declared", layer, rf"a pass changes self\.{name}, a number, .*add_buffer\(\"\w+\", ")
+        Slip(
+            "declared",
+            layer,
+            rf"a pass changes self\.{name}, a number that .*add_buffer\(\"\w+\", ",
+        )
         for layer, name in (
             (CountsPasses, r"state\['n'\]"),
             (TurnsSign, "sign"),

@@ -12,7 +12,8 @@ from gradients.planting import Bug, put, through
 
 import minigd as gd
 from minigd import formulas
-from minigd.optim.gradient_transforms import Accumulation, Penalty
+from minigd.optim.accumulation import Accumulation
+from minigd.optim.gradient_transforms import Penalty
 from minigd.training.loop import Loop
 from minigd.training.rows import RowLoader
 from minigd.training.transaction import Transaction
@@ -262,7 +263,7 @@ WINDOWS = [
     ),
     Bug(
         "a short window divided as a full one",
-        written_times(lambda window: window.held / window.parts),
+        written_times(lambda window: window.batches / window.parts),
         window,
     ),
     Bug(

@@ -130,9 +130,9 @@ def test_coefficients_of_a_plain_layer_are_its_weights_and_a_network_has_none():
 @pytest.mark.parametrize("method", ["forward", "predict"])
 def test_a_layer_that_was_not_adapted_says_so(method):
     model = linear()
-    with pytest.raises(RuntimeError, match=r"standardize1 knows no mean.*model\.adapt\(batches\)"):
+    with pytest.raises(RuntimeError, match=r"standardize1 has no mean.*model\.adapt\(batches\)"):
         getattr(model, method)(table()[0])
-    with pytest.raises(RuntimeError, match="rescale1 knows no mean"):
+    with pytest.raises(RuntimeError, match="rescale1 has no mean"):
         gd.Trainer(gd.Sequential([gd.Dense(1), gd.Rescale()], 3), "mse", "sgd").fit(*table())
 
 
@@ -155,7 +155,7 @@ def test_a_layer_may_be_adapted_before_it_is_in_a_model():
     late = gd.Sequential([gd.Standardize()], inputs=3, dtype="float64")
     late.adapt(gd.Batches(x))
     np.testing.assert_array_equal(early.forward(x), late.forward(x))
-    with pytest.raises(ValueError, match="adapted to 3 columns and is to take 2"):
+    with pytest.raises(ValueError, match="adapted to 3 columns, and takes 2 here"):
         gd.Sequential([_adapted(x)], inputs=2)
 
 
@@ -224,5 +224,5 @@ def test_a_column_that_is_constant_but_for_rounding_is_constant():
 
 
 def test_coefficients_wait_for_adapt():
-    with pytest.raises(RuntimeError, match="standardize1 knows no mean"):
+    with pytest.raises(RuntimeError, match="standardize1 has no mean"):
         gd.coefficients(linear())

@@ -1,4 +1,4 @@
-"""A layer that is watched: what went in and what came out, forward and backward.
+"""A layer that records what another one does: what went in and what came out, forward and backward.
 
 Copies are kept on the host, so that nothing that happens later changes them.
 """
@@ -12,8 +12,8 @@ from minigd.nn.layers import Layer
 from minigd.types import Array
 
 
-class Watched(Layer):
-    """A layer that does what another one does, and notes it.
+class Recorder(Layer):
+    """A layer that does what another one does, and records it.
 
     Attributes
     ----------

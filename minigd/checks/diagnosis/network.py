@@ -1,6 +1,6 @@
 """A loss alone, and the whole of model, loss, weights of rows and penalty.
 
-What no layer and no loss is to blame for lies in how they are put together.
+Where no layer and no loss is at fault, the error lies in how they are put together.
 """
 
 from dataclasses import replace
@@ -15,9 +15,9 @@ from minigd.checks.diagnosis.slopes import (
     Block,
     Function,
     block_of,
-    cut,
     noise_of,
     slopes,
+    take_block,
 )
 from minigd.checks.passes import Setup, new_loss
 from minigd.data.row_weights import row_scale
@@ -63,7 +63,7 @@ def _explain_memory(
         f"{STALE}: it is the gradient of the batch before": (rows, targets),
     }
     stale = {what: _true_dz(loss, *batch, weight)[0] for what, batch in others.items()}
-    return False, diagnose([replace(case, given=case.cut(given), others=stale)])
+    return False, diagnose([replace(case, given=case.take_block(given), others=stale)])
 
 
 def _true_dz(loss: Loss, z: Array, y: Array, weight: Array | None) -> tuple[Array, float]:
@@ -74,7 +74,7 @@ def _true_dz(loss: Loss, z: Array, y: Array, weight: Array | None) -> tuple[Arra
         return lambda: np.asarray(own.mean(rows, y, row_scale(weight))), rows
 
     found, tolerance = slopes(make, z.shape, block)
-    return len(z) * found.reshape(cut(z, block).shape), tolerance
+    return len(z) * found.reshape(take_block(z, block).shape), tolerance
 
 
 def _loss_case(loss: Loss, z: Array, y: Array, weight: Array | None) -> Case:
@@ -83,7 +83,7 @@ def _loss_case(loss: Loss, z: Array, y: Array, weight: Array | None) -> Case:
     if rows.ndim == 1:
         rows = (rows[:, None] == np.arange(z.shape[1])).astype("float64")
     return Case(
-        given=cut(dz_of(loss, z, y, weight), block),
+        given=take_block(dz_of(loss, z, y, weight), block),
         true=true,
         n=len(z),
         by_row=True,
@@ -101,7 +101,7 @@ def _loss_case(loss: Loss, z: Array, y: Array, weight: Array | None) -> Case:
 # The whole --------------------------------------------------------------------------------------
 
 
-def explain_whole(setup: Setup, first: str) -> tuple[str, str] | None:
+def explain_network(setup: Setup, first: str) -> tuple[str, str] | None:
     """Return which parameter's gradient can be explained, and how."""
     rng = np.random.default_rng(0)
     setups = [setup]
@@ -110,38 +110,38 @@ def explain_whole(setup: Setup, first: str) -> tuple[str, str] | None:
         weight = weights_of(setup.weight, which, rng)
         setups.append(setup._replace(x=setup.x[which], y=setup.y[which], weight=weight))
     for name in sorted(setup.model.params, key=lambda name: name != first):
-        found = diagnose([_whole_case(each, name) for each in setups])
+        found = diagnose([_network_case(each, name) for each in setups])
         if found:
             return name, found
     return None
 
 
-def _whole_case(setup: Setup, name: str) -> Case:
+def _network_case(setup: Setup, name: str) -> Case:
     penalty, value = setup.penalty, setup.model.params[name]
     block = block_of(value.shape)
-    pays = penalty.decay_bias or value.ndim > 1
-    price = cut(penalty.l1 * np.sign(value) + penalty.l2 * value, block) if pays else 0
+    penalized = penalty.decay_bias or value.ndim > 1
+    price = take_block(penalty.l1 * np.sign(value) + penalty.l2 * value, block) if penalized else 0
     each, tolerance = _of_each_row(setup, name, block)
     scale = row_scale(setup.weight)
     counted = each if scale is None else each * scale.reshape(-1, *[1] * value.ndim)
     return Case(
-        given=cut(_given(setup)[name], block),
+        given=take_block(_gradients(setup)[name], block),
         true=counted.mean(axis=0) + price,
         n=len(setup.x),
         each=each,
-        value=cut(value, block),
+        value=take_block(value, block),
         scale=scale,
         weight=setup.weight,
         l1=penalty.l1,
         l2=penalty.l2,
-        pays=pays,
+        penalized=penalized,
         block=block,
         tolerance=tolerance,
         noise=noise_of(np.append(counted, 1.0), tolerance),
     )
 
 
-def _given(setup: Setup) -> dict[str, Array]:
+def _gradients(setup: Setup) -> dict[str, Array]:
     """Return the gradients of a new model and a new loss."""
     own = setup.copied()._replace(loss=new_loss(setup.loss))
     own.value(own.x)
@@ -158,4 +158,4 @@ def _of_each_row(setup: Setup, name: str, block: Block) -> tuple[Array, float]:
 
     value = setup.model.params[name]
     found, tolerance = slopes(make, value.shape, block)
-    return found.T.reshape(len(setup.x), *cut(value, block).shape), tolerance
+    return found.T.reshape(len(setup.x), *take_block(value, block).shape), tolerance
