@@ -375,5 +375,5 @@ def test_other_data_of_the_same_path_are_refused(tmp_path, kind, change, batches
         x, y = np.vstack([x, x[:1]]), np.append(y, y[0])
     shutil.rmtree(tmp_path / "here")
     batches = write(tmp_path / "here", kind, x, y)
-    with pytest.raises(gd.CheckpointError, match="the batches are not those of the run that goes"):
+    with pytest.raises(gd.CheckpointError, match="these batches do not match the checkpoint"):
         gd.Trainer.resume(tmp_path / "run.npz", batches())
