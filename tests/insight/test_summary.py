@@ -33,7 +33,10 @@ def lines_of(summary):
 
 def bytes_of(summary, what):
     """Return the bytes that a line of a summary tells."""
-    (line,) = (rest for first, rest in lines_of(summary).items() if first.startswith(what))
+    lines = lines_of(summary)
+    (line,) = [lines[first] for first in lines if first == what] or [
+        lines[first] for first in lines if first.startswith(what)
+    ]
     return int(re.match(r"([\d,]+) bytes", line[-1]).group(1).replace(",", ""))
 
 

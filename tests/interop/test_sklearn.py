@@ -769,7 +769,7 @@ def test_early_stopping_with_a_source_goes_by_the_content_of_rows(Estimator):
         gd.ArraySource(X, y, np.ones(150)),
         gd.Batches(X, y, sample_weight=X[:, 0] > 0),
     ):
-        with pytest.raises(ValueError, match="weights given beside them"):
+        with pytest.raises(ValueError, match="weights given separately"):
             stopped.fit(weighed)
 
 
