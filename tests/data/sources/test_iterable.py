@@ -159,6 +159,12 @@ def test_a_category_that_is_a_whole_float_is_written_as_in_a_file(values):
     assert whole(source)[0].argmax(axis=1).tolist() == [1, 0, 1]
 
 
+def test_a_duration_is_all_of_its_seconds():
+    times = pd.to_timedelta(["1.5 s", "2 days", "-1 s"])
+    x, _ = whole(gd.IterableSource([pd.DataFrame({"t": times, "y": [1, 2, 3]})], target="y"))
+    assert x[:, 0].tolist() == [1.5, 172_800, -1]
+
+
 def test_missing_values_are_named_dropped_or_filled():
     rows = frame()
     rows.loc[[2, 7], "a"] = np.nan
