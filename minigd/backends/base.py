@@ -373,13 +373,7 @@ _NUMPY = NumpyBackend()
 
 
 def numbers(x: Array, what: str) -> Array:
-    """Return `x` if it holds real numbers, and refuse it if it holds anything else.
-
-    Raises
-    ------
-    DataError
-        If the dtype is not boolean, integer or real.
-    """
+    """Return `x` if it holds real numbers, and refuse it if it holds anything else."""
     if x.dtype.kind not in "biuf":
         given = f"{type(x.flat[0]).__name__} {x.flat[0]!r}" if x.size else "nothing"
         advice = f"encode text and categories as numbers first, then `{what}.astype('float32')`"
