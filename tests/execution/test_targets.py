@@ -11,13 +11,12 @@ from budgets import examples
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import drawn_runs
-from oracles.drawn_runs import CHOICES, Bounds, check_same, settled, train
+from oracles.drawn_runs import CHOICES
 from oracles.interpreted import interpreted
+from oracles.ways import BAD, WAYS, check_divergence, check_run
 
-import minigd as gd
 from minigd.execution.targets import compiler
 from minigd.execution.targets import numba as target
-from minigd.training.loop import Loop
 
 pytestmark = pytest.mark.skipif(not compiler.available(), reason="needs Numba and SciPy")
 
@@ -29,53 +28,6 @@ RUNS = drawn_runs.table(0)
 def in_python(monkeypatch):
     """Run the source of compiled steps as Python."""
     monkeypatch.setattr(target, "compiled", interpreted)
-
-
-def check_run(run, how="epochs"):
-    """Make a run in each way, and compare what it comes to."""
-    run = settled(run)
-    bounds = Bounds(run, how)
-    _, found = train(run, how, fast=False)
-    check_same(found, bounds.plain, "NumPy's calls")
-    compiled, found = train(run, how, fast=True)
-    assert compiled._loop.steps.reason is None
-    assert any(compiled._loop.steps._compiled.values())
-    bounds.check(found, "compiled")
-    # Weighted or accumulated batches are single steps anyway.
-    if run["weights"] == "none" and run["accumulate"] == 1 and how == "epochs":
-        assert compiled.chunked == expected_in_chunks(run, compiled)
-        _, single = train(run, "updates", fast=True)
-        bounds.check(single, "compiled, with a callback")
-        # Loss and metrics are summed in blocks, and else batch by batch.
-        for name in [name for name in found if name.startswith("history")]:
-            del found[name], single[name]
-        check_same(single, found, "single steps and epochs")
-
-
-def expected_in_chunks(run, trainer):
-    """Return how many updates compiled epochs make: all whose batch is the program compiled."""
-    step = next(iter(trainer._loop.steps._compiled.values()))
-    sizes = trainer.batches.sizes
-    return drawn_runs.EPOCHS * sum(map(step.takes, sizes)) if step.takes(sizes[0]) else 0
-
-
-@pytest.fixture(autouse=True)
-def count_chunks(monkeypatch):
-    """Let a trainer count the updates that compiled epochs make, as `chunked`."""
-    make = Loop._make_chunk
-
-    def counted(loop, chunks, end):
-        made = make(loop, chunks, end)
-        loop.transaction.chunked = getattr(loop.transaction, "chunked", 0) + made
-        return made
-
-    monkeypatch.setattr(Loop, "_make_chunk", counted)
-    monkeypatch.setattr(
-        gd.Trainer,
-        "chunked",
-        property(lambda trainer: getattr(trainer._transaction, "chunked", 0)),
-        raising=False,
-    )
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -109,3 +61,9 @@ def test_many_compiled_runs_come_to_what_the_plain_step_does():
             check_run(run)
         except AssertionError as error:
             raise AssertionError(f"{error}\nseed {seed}, {run}") from error
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_run_that_diverges_is_left_as_it_was_before_the_bad_update(way, bad, in_python):
+    check_divergence(way, bad)

@@ -231,6 +231,18 @@ def results(trainer: gd.Trainer) -> dict[str, Any]:
     return {name: a.copy() for name, a in found.items()}
 
 
+def count_chunks(trainer: Any) -> None:
+    """Let a trainer count the updates that compiled epochs make, as `chunked`."""
+    make, trainer.chunked = trainer._loop._make_chunk, 0
+
+    def counted(chunks: Any, end: int) -> int:
+        made: int = make(chunks, end)
+        trainer.chunked += made
+        return made
+
+    trainer._loop._make_chunk = counted
+
+
 def train(
     run: dict[str, Any],
     how: str = "epochs",
@@ -270,6 +282,7 @@ def train(
             x, y, batch_size=batch_size, shuffle=run["shuffle"], seed=1, sample_weight=weight
         )
         callbacks = [lambda event: None] if how == "updates" else []
+        count_chunks(trainer)
         trainer.fit(batches, epochs=EPOCHS, callbacks=callbacks)
     return trainer, results(trainer)
 

@@ -4,28 +4,29 @@ Numbers are NumPy's scalars, so that dtypes and roundings are those of the compi
 sums of products are NumPy's, and tanh and the like too.
 """
 
-import math
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 
-def interpreted(source: str) -> Callable[..., int]:
-    """Return the function `run` of a source, which takes what the compiled one does."""
+def interpreted(source: str, memory: Sequence[Any]) -> Callable[..., int]:
+    """Return the function `run` of a source on its memory."""
     numba: Any = types.ModuleType("numba")
-    for name in ("float32", "float64", "int32", "int64", "uint32", "uint64"):
+    for name in ("float32", "float64", "int32", "int64", "uint8", "uint32", "uint64"):
         setattr(numba, name, getattr(np, name))
     numba.boolean = np.bool_
     numba.njit = _njit
     vector_math: Any = types.ModuleType("minigd.execution.targets.vector_math")
     for name in ("exp", "log", "log1p", "maximum", "minimum", "sign", "tanh"):
         setattr(vector_math, name, getattr(np, name))
-    stand_ins = {module.__name__: module for module in (numba, vector_math)}
+    flat_memory: Any = types.ModuleType("minigd.execution.targets.flat_memory")
+    flat_memory.pointer, flat_memory.product = (lambda array, dtype: array), _product
+    stand_ins = {module.__name__: module for module in (numba, vector_math, flat_memory)}
     before = {name: sys.modules.get(name) for name in stand_ins}
-    namespace: dict[str, Any] = {"max": max, "abs": abs, "range": range, "len": len, "math": math}
+    namespace: dict[str, Any] = {}
     sys.modules.update(stand_ins)
     try:
         exec(compile(source, "<step>", "exec"), namespace)
@@ -38,7 +39,7 @@ def interpreted(source: str) -> Callable[..., int]:
 
     def run(*arguments: Any) -> int:
         with np.errstate(all="ignore"):
-            steps: int = namespace["run"](*arguments)
+            steps: int = namespace["run"]([*memory, None, None], *arguments)
         return steps
 
     return run
@@ -46,3 +47,24 @@ def interpreted(source: str) -> Callable[..., int]:
 
 def _njit(*functions: Any, **options: Any) -> Any:
     return functions[0] if functions else lambda function: function
+
+
+def _product(
+    gemm: None,
+    a: Any,
+    a_start: int,
+    a_turned: bool,
+    b: Any,
+    b_start: int,
+    b_turned: bool,
+    out: Any,
+    start: int,
+    n: int,
+    k: int,
+    m: int,
+) -> None:
+    """Do what a call of BLAS does."""
+    left = a[a_start : a_start + n * k].reshape((k, n) if a_turned else (n, k))
+    right = b[b_start : b_start + k * m].reshape((m, k) if b_turned else (k, m))
+    left, right = left.T if a_turned else left, right.T if b_turned else right
+    np.dot(left, right, out[start : start + n * m].reshape((n, m)))

@@ -9,11 +9,13 @@ import stat
 import sys
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from minigd.backends.on_demand import call
 from minigd.storage.atomic_files import replacing
+from minigd.types import Array
 
 _seconds: list[float] = []
 """What each function took to compile, until it is reported."""
@@ -31,9 +33,15 @@ def available() -> bool:
     return absent() is None
 
 
+def compiled(source: str, memory: Sequence[Array]) -> Callable[..., int]:
+    """Return the function `run` of a source on its memory; what a call has to compile is timed."""
+    places = call("minigd.execution.targets.flat_memory", "addresses", memory)
+    return functools.partial(_call, _load(source), places)
+
+
 @functools.cache
-def compiled(source: str) -> Callable[..., int]:
-    """Return the function `run` of a source; what a call has to compile is timed.
+def _load(source: str) -> Any:
+    """Return the function `run` of a source.
 
     The source is written into a folder of the user's own, under a name made from its content,
     because Numba keeps what it compiles beside the file that it stands in.
@@ -53,7 +61,7 @@ def compiled(source: str) -> Callable[..., int]:
     module.__file__ = path
     sys.modules[name] = module
     exec(compile(source, path, "exec"), vars(module))
-    return functools.partial(_call, module.run)
+    return module.run
 
 
 def _call(function: Any, *arguments: Any) -> int:

@@ -19,7 +19,8 @@ from minigd.execution.plain import Step
 from minigd.execution.program import Program
 from minigd.execution.targets.compiler import compiled
 from minigd.execution.targets.lowering import Form, General, target_dtype
-from minigd.execution.targets.source import Printer, function
+from minigd.execution.targets.loops import Printer
+from minigd.execution.targets.source import function
 from minigd.execution.tracer import NotTraceable, Update, trace, trace_update
 from minigd.nn.objective import Objective
 from minigd.types import Array
@@ -98,7 +99,7 @@ class NumbaStep:
         self._state = list(update.updater.state.values())
         self.source, used = self._print(form)
         self._memory = [form.memory[k] for k in used]
-        self._run = compiled(self.source)
+        self._run = compiled(self.source, self._memory)
 
     def _trace(self, n: int) -> Program:
         """Trace a step of n rows, after which everything is as it was."""
@@ -176,7 +177,7 @@ class NumbaStep:
         made = self._run(
             *(x, y, self._one.order, np.array([0, n]), self._one.scale if scale is None else scale),
             *(self._one.which, *numbers, *self._scalars(1)),
-            *(largest, limits.safe, update, losses, self._one.outputs, *self._memory),
+            *(largest, limits.safe, update, losses, self._one.outputs),
         )
         value, norms = self._model.dtype.type(losses[0]), self._program.norms
         step = Step(value, self._program.z[:n], None if norms is None else norms[:n])
@@ -220,7 +221,7 @@ class NumbaStep:
             made += self._run(
                 *(X, Y, places, starts[first : last + 1] - rows.start, self._one.scale),
                 *(which[some], *numbers, keys[some], scalars[some], rates[some]),
-                *(largest, limits.safe, True, losses[some], z[rows], *self._memory),
+                *(largest, limits.safe, True, losses[some], z[rows]),
             )
             if made < last:
                 break

@@ -1,0 +1,128 @@
+"""Flat memory by its address, and products of matrices in it by BLAS: what Numba has no words for.
+
+A compiled step gets all its arrays as one array of addresses. Each argument that is an array costs
+a call some hundred nanoseconds, and each use of one costs the compiler milliseconds.
+
+This module imports Numba: import it where Numba is known to be installed.
+"""
+
+import functools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import llvmlite.ir as untyped_ir  # type: ignore[import-untyped]
+import numba as untyped_numba
+import numba.extending as untyped_extending
+import numpy as np
+
+from minigd.types import Array
+
+ir: Any = untyped_ir
+numba: Any = untyped_numba
+extending: Any = untyped_extending
+
+
+def addresses(memory: Sequence[Array]) -> Array:
+    """Return where each array begins, and behind them BLAS's products of float32 and float64."""
+    starts = [a.__array_interface__["data"][0] for a in memory]
+    return np.array([*starts, gemm_address("sgemm"), gemm_address("dgemm")], np.int64)
+
+
+@functools.cache
+def gemm_address(name: str) -> int:
+    """Return the address of a function of the BLAS that SciPy brings."""
+    from scipy.linalg import cython_blas
+
+    kind = repr(cython_blas.__pyx_capi__[name])
+    if not re.search(r"\(char \*, char \*, int \*, int \*, int \*, ", kind):
+        raise TypeError(f"{name} of SciPy's BLAS takes other arguments: {kind}")
+    address: int = extending.get_cython_function_address("scipy.linalg.cython_blas", name)
+    return address
+
+
+def _type_pointer(_: Any, address: Any, kind: Any) -> Any:
+    """Return the address of numbers as a pointer, which takes an index as an array does."""
+    pointer = numba.types.CPointer(kind.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(pointer))
+
+    return pointer(address, kind), generate
+
+
+def _type_product(
+    _: Any,
+    gemm: Any,
+    a: Any,
+    a_start: Any,
+    a_turned: Any,
+    b: Any,
+    b_start: Any,
+    b_turned: Any,
+    out: Any,
+    start: Any,
+    n: Any,
+    k: Any,
+    m: Any,
+) -> Any:
+    """Write a product of two matrices, each row by row in memory, or turned.
+
+    Its arguments are BLAS's function; memory, offset and whether it is turned of each matrix; memory
+    and offset of the product; and the numbers n, k and m of (n, k) times (k, m).
+    """
+    integer, truth = numba.types.int64, numba.types.boolean
+    takes = (integer, a, integer, truth, b, integer, truth, out, integer, *[integer] * 3)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        char, whole, number = ir.IntType(8), ir.IntType(32), context.get_value_type(out.dtype)
+        return _call_gemm(builder, [char, whole, number], *args) or context.get_dummy_value()
+
+    return numba.types.none(*takes), generate
+
+
+def _call_gemm(
+    builder: Any,
+    types: list[Any],
+    gemm: Any,
+    a: Any,
+    a_start: Any,
+    a_turned: Any,
+    b: Any,
+    b_start: Any,
+    b_turned: Any,
+    out: Any,
+    start: Any,
+    n: Any,
+    k: Any,
+    m: Any,
+) -> None:
+    """Write the call of BLAS; `types` are those of a letter, a size and a number."""
+    char, whole, number = types
+    kinds = [char, char, *[whole] * 3, number, number, whole, number, whole, number, number, whole]
+    function = ir.FunctionType(ir.VoidType(), [kind.as_pointer() for kind in kinds])
+
+    def place(kind: Any, value: Any) -> Any:
+        # In the first block, so that a loop takes no more of the stack in each round.
+        with builder.goto_entry_block():
+            slot = builder.alloca(kind)
+        builder.store(value, slot)
+        return slot
+
+    def size(value: Any) -> Any:
+        return place(whole, builder.trunc(value, whole))
+
+    def letter(is_turned: Any) -> Any:
+        return place(char, builder.select(is_turned, *[ir.Constant(char, ord(c)) for c in "TN"]))
+
+    one, zero = (place(number, ir.Constant(number, value)) for value in (1.0, 0.0))
+    # BLAS goes column by column, and sees each matrix turned: it makes bᵀ aᵀ = (a b)ᵀ.
+    words = [letter(b_turned), letter(a_turned), size(m), size(n), size(k), one]
+    words += [builder.gep(b, [b_start]), size(builder.select(b_turned, k, m))]
+    words += [builder.gep(a, [a_start]), size(builder.select(a_turned, n, k))]
+    words += [zero, builder.gep(out, [start]), size(m)]
+    builder.call(builder.inttoptr(gemm, function.as_pointer()), words)
+
+
+pointer = extending.intrinsic(_type_pointer)
+product = extending.intrinsic(_type_product)
