@@ -3,7 +3,6 @@
 Everything is made on the spot, in a temporary folder: `python benchmarks/csv_rates.py`.
 """
 
-import argparse
 import statistics
 import tempfile
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from environment import describe
-from measure import alternate, ratios, spread, table, target
+from measure import alternate, options_of, ratios, spread, table, target
 
 import minigd as gd
 
@@ -34,12 +33,7 @@ def chunks_of(path: Path, size: int) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--cpu", action="store_true", help="take processor time")
-    options = parser.parse_args()
-    clock = "processor time" if options.cpu else "time on the clock"
+    options = options_of(__doc__, rounds=9, rows=200_000)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "numbers.csv")
         write(path, options.rows)
@@ -57,7 +51,7 @@ def main() -> None:
     print(f"{describe()}, pandas {pd.__version__}")
     print(
         f"{options.rows:,} rows of {COLUMNS} columns of numbers, {size / 1e6:.0f} MB, in the page "
-        f"cache; {options.rounds} rounds, {clock}: median (smallest to largest)\n"
+        f"cache; {options.rounds} rounds, {options.clock}: median (smallest to largest)\n"
     )
     table(
         ["reader", "million rows/s", "MB/s"],

@@ -6,7 +6,6 @@
 # First, because it starts Python anew before NumPy is loaded, if BLAS was pinned.
 from environment import describe  # isort: skip
 
-import argparse
 import os
 import tempfile
 import threading
@@ -15,7 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from measure import Seconds, alternate, megabytes, ratios, spread, table, target, with_memory
+from measure import (
+    Seconds,
+    alternate,
+    megabytes,
+    options_of,
+    ratios,
+    spread,
+    table,
+    target,
+    with_memory,
+)
 
 import minigd as gd
 from minigd.backends.base import get_backend
@@ -114,22 +123,15 @@ def file_memory(rows: int, width: int, size: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=50_000)
-    parser.add_argument("--width", type=int, default=50)
-    parser.add_argument("--batch-size", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--cpu", action="store_true", help="take processor time")
-    options = parser.parse_args()
-    clock = "processor time" if options.cpu else "time on the clock"
+    options = options_of(__doc__, rounds=11, rows=50_000, width=50, batch_size=100)
     x = np.random.default_rng(0).normal(size=(options.rows, options.width))
     y = x @ np.linspace(-1, 1, options.width)
     rows = layouts(x)
     print(describe())
     print(
         f"{options.rows:,} rows of {options.width} float64, {megabytes(x.nbytes)} MB, batches of "
-        f"{options.batch_size}; {options.rounds} rounds, {clock}: median (smallest to largest); "
-        f"load {os.getloadavg()[0]:.1f} at the start\n"
+        f"{options.batch_size}; {options.rounds} rounds, {options.clock}: median (smallest to "
+        f"largest); load {os.getloadavg()[0]:.1f} at the start\n"
     )
     judged = []
     for title, (contenders, bound) in sections(rows, y, options.batch_size).items():

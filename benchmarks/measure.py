@@ -4,6 +4,7 @@ A figure is a median with its smallest and largest value; a ratio is taken turn 
 what slows the machine for a while slows both sides of it.
 """
 
+import argparse
 import multiprocessing
 import statistics
 import threading
@@ -13,6 +14,20 @@ from pathlib import Path
 from typing import Any
 
 Seconds = dict[str, list[float]]
+
+
+def options_of(doc: str, rounds: int, **sizes: int) -> argparse.Namespace:
+    """Return sizes, rounds and clock as the command line has them, for contenders that take turns.
+
+    With ``--cpu`` they are timed in processor time; `clock` says which time it is.
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    for name, size in {**sizes, "rounds": rounds}.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=size)
+    parser.add_argument("--cpu", action="store_true", help="take processor time")
+    options = parser.parse_args()
+    options.clock = "processor time" if options.cpu else "time on the clock"
+    return options
 
 
 def alternate(

@@ -3,13 +3,12 @@
 Nothing is trained: `python benchmarks/shuffled_epoch.py` measures what it costs to bring the rows.
 """
 
-import argparse
 import contextlib
 import threading
 
 import numpy as np
 from environment import describe
-from measure import Seconds, alternate, ratios, spread, table, target
+from measure import Seconds, alternate, options_of, ratios, spread, table, target
 
 import minigd as gd
 from minigd.backends.base import get_backend
@@ -17,13 +16,7 @@ from minigd.backends.workspace import Workspace
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=60_000)
-    parser.add_argument("--batch-size", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--cpu", action="store_true", help="take processor time")
-    options = parser.parse_args()
-    clock = "processor time" if options.cpu else "time on the clock"
+    options = options_of(__doc__, rounds=15, rows=60_000, batch_size=100)
     X = np.random.default_rng(0).random((options.rows, 784), dtype=np.float32)
     y = np.arange(options.rows) % 10
     batches = gd.Batches(X, y, batch_size=options.batch_size, shuffle=True)
@@ -77,7 +70,8 @@ def main() -> None:
     print(describe())
     print(
         f"{options.rows:,} rows of 784 float32, {X.nbytes / 1e6:.0f} MB, batches of "
-        f"{options.batch_size}; {options.rounds} rounds, {clock}: median (smallest to largest)\n"
+        f"{options.batch_size}; {options.rounds} rounds, {options.clock}: median (smallest to "
+        "largest)\n"
     )
     table(
         ["an epoch", "milliseconds", "times `X.copy()`", "times a copy into memory that is there"],

@@ -113,10 +113,14 @@ def check_number(name: str, value: Any, lowest: float = 0.0, below: float = math
     """
     real = isinstance(value, Real) and not isinstance(value, bool)
     if not real or not lowest <= float(value) < below:
-        limit = "finite" if below == math.inf else f"below {below:g}"
-        limit = limit if lowest == -math.inf else f"at least {lowest:g} and {limit}"
-        raise ValueError(f"{name} must be a number, {limit}, not {value!r}")
+        raise _out_of_range(name, value, lowest, below)
     return float(value)
+
+
+def _out_of_range(name: str, value: Any, lowest: float, below: float) -> ValueError:
+    limit = "finite" if below == math.inf else f"below {below:g}"
+    limit = limit if lowest == -math.inf else f"at least {lowest:g} and {limit}"
+    return ValueError(f"{name} must be a number, {limit}, not {value!r}")
 
 
 def check_per_example(owner: object, each: Any, rows: int) -> None:

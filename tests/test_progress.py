@@ -5,6 +5,7 @@ All of it goes to stderr, and none of it changes the training or ends it.
 
 import contextlib
 import errno
+import gzip
 import io
 import re
 import subprocess
@@ -404,6 +405,12 @@ def csv_file(folder):
     return path
 
 
+def packed_file(folder):
+    path = folder / "rows.csv.gz"
+    path.write_bytes(gzip.compress(csv_file(folder).read_bytes()))
+    return path
+
+
 def csv_source(folder):
     return gd.CsvSource(csv_file(folder), target="y", block_size=1000)
 
@@ -445,6 +452,12 @@ PASSES = {
         lambda path, f: gd.CsvSource(path, target="y", block_size=1000),
         "the first pass over .*rows.csv",
         True,
+    ),
+    "a gzipped CSV": (
+        packed_file,
+        lambda path, f: gd.CsvSource(path, target="y", block_size=1000),
+        "the first pass over .*rows.csv.gz",
+        False,
     ),
     "a CSV with a schema": (
         csv_source,
@@ -508,7 +521,7 @@ def test_a_long_pass_shows_a_sign_of_life(
     assert lines
     for line in lines:
         assert re.search(r": [\d,]+ rows(  \d+%)?  [\d.]+ rows/s", line)
-        assert not known or re.search(r"  about \S+ (s|min|h) left$", line)
+        assert bool(re.search(r"  about \S+ (s|min|h) left$", line)) == known
 
 
 @each_pass

@@ -73,22 +73,7 @@ class Backend:
         """
         if type(x) is self.xp.ndarray:
             return x
-        if isinstance(x, np.ma.MaskedArray):
-            raise DataError(
-                f"{what} is a masked array, and its masked values would be used: use "
-                f"{what}.filled(...), or only the rows without a mask"
-            )
-        if _is_on_device(x):
-            raise BackendError(
-                f"{what} is a {type_name(x)} on the GPU, but the model is on the CPU: bring it "
-                f"over with `{what}.get()`, or move the model with `model.to('cupy')`"
-            )
-        try:
-            return numbers(listed(plain(x, what), what), what)
-        except DataError:
-            raise
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{what} can't be made into an array: {error}") from error
+        return _array_of(x, what)
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
         """Move `x` to this backend, from wherever it is.
@@ -117,11 +102,7 @@ class Backend:
     def take(self, x: Array, index: Array, out: Array | None = None) -> Array:
         """Return the rows of `x` that `index` names, written into `out` if one is given."""
         if not (x.flags.c_contiguous and x.flags.aligned):
-            # `np.take` would first copy the whole of x, for each batch.
-            if out is None:
-                return x[index]
-            out[...] = x[index]
-            return out
+            return _take_apart(x, index, out)
         if out is None:
             return np.take(x, index, axis=0)
         # With `out`, NumPy checks indices by way of a copy, unless it clips them; only
@@ -219,12 +200,7 @@ class Backend:
         minigd.errors.DataError: x holds nan at row 1, column 0 (counted from 0): ...
         """
         if not self.all_finite(x):
-            values = self.to_numpy(x)
-            index = np.unravel_index(int(np.argmin(np.isfinite(values))), values.shape)
-            raise DataError(
-                f"{what} holds {values[index]} at {place(index, rows)}: remove such rows, or fill "
-                "them in"
-            )
+            raise _not_finite(self.to_numpy(x), what, rows)
 
     def convert(self, x: Array, dtype: Any, what: str, rows: Any = None) -> Array:
         """Return x in another dtype, row by row in memory; refuse numbers too large for it.
@@ -240,15 +216,7 @@ class Backend:
             converted = numbers(x, what).astype(dtype, order="C")
         wider = x.dtype.kind == "f" and x.dtype.itemsize > dtype.itemsize
         if self.reads_are_free and wider and not self.all_finite(converted):
-            lost = np.isfinite(x) & ~np.isfinite(converted)
-            if lost.any():
-                index = np.unravel_index(int(np.argmax(lost)), x.shape)
-                raise TooLarge(
-                    f"{what} holds {x[index]} at {place(index, rows)}, which is too large for "
-                    f"{dtype}",
-                    Remedy("scale the column"),
-                    Remedy("give the model dtype='float64'", shell=""),
-                )
+            _check_lost(x, converted, what, rows)
         return converted
 
     def wide(self, value: Array) -> Any:
@@ -284,17 +252,11 @@ class NumpyBackend(Backend):
         if where is not None:
             return super().apply(formula, *inputs, out=out, where=where, **constants)
         first = inputs[0]
-        n = len(first)
-        step = n if first.size <= self.slice_size else max(1, self.slice_size * n // first.size)
-        if step >= n:
+        if first.size > self.slice_size and len(first) > 1:
+            step = max(1, self.slice_size * len(first) // first.size)
+            _write_in_slices(formula, inputs, out, step, constants)
+        else:
             _write(formula(*inputs, **constants), out)
-            return None
-        outs = as_tuple(out)
-        for start in range(0, n, step):
-            rows = slice(start, start + step)
-            parts = [a[rows] if a.ndim == first.ndim else a for a in inputs]
-            result = formula(*parts, **constants)
-            _write(result, tuple([a[rows] for a in outs]))
         return None
 
     def all_finite(self, x: Array) -> bool:
@@ -307,6 +269,10 @@ class NumpyBackend(Backend):
             with np.errstate(all="ignore"):
                 if np.isfinite(np.dot(flat, flat)):
                     return True
+        return self._all_finite_in_pieces(x)
+
+    def _all_finite_in_pieces(self, x: Array) -> bool:
+        """Look at every number, where one product does not tell."""
         if x.dtype.kind != "f" or x.ndim == 0:
             return super().all_finite(x)
         # Piece by piece, for the answer is an array too, and x may be a file larger than memory.
@@ -373,32 +339,78 @@ _NUMPY = NumpyBackend()
 
 
 def numbers(x: Array, what: str) -> Array:
-    """Return `x` if it holds real numbers, and refuse it if it holds anything else.
-
-    Raises
-    ------
-    DataError
-        If the dtype is not boolean, integer or real.
-    """
+    """Return `x` if it holds real numbers, and refuse it if it holds anything else."""
     if x.dtype.kind not in "biuf":
-        given = f"{type(x.flat[0]).__name__} {x.flat[0]!r}" if x.size else "nothing"
-        advice = f"encode text and categories as numbers first, then `{what}.astype('float32')`"
-        if what == "y":
-            advice = "for classes, `classes, y = numpy.unique(y, return_inverse=True)` numbers them"
-        if x.dtype.kind == "m":
-            advice = f"`numpy.divide({what}, numpy.timedelta64(1, 's'))` makes seconds of durations"
-        elif x.dtype.kind == "M":
-            since = f"numpy.subtract({what}, numpy.min({what}))"
-            advice = f"`{since} / numpy.timedelta64(1, 's')` makes seconds of times"
-        elif x.dtype.kind == "c":
-            advice = f"keep the real part, `numpy.real({what})`"
-        elif x.size and all(isinstance(item, Number) for item in x.flat):
-            advice = f"`numpy.asarray({what}, dtype='float64')` makes numbers of these objects"
-        raise DataError(
-            f"{what} must hold numbers, but its dtype is {x.dtype} (the first value is {given}): "
-            f"{advice}"
-        )
+        raise _not_numbers(x, what)
     return x
+
+
+def _not_numbers(x: Array, what: str) -> DataError:
+    given = f"{type(x.flat[0]).__name__} {x.flat[0]!r}" if x.size else "nothing"
+    advice = f"encode text and categories as numbers first, then `{what}.astype('float32')`"
+    if what == "y":
+        advice = "for classes, `classes, y = numpy.unique(y, return_inverse=True)` numbers them"
+    if x.dtype.kind == "m":
+        advice = f"`numpy.divide({what}, numpy.timedelta64(1, 's'))` makes seconds of durations"
+    elif x.dtype.kind == "M":
+        since = f"numpy.subtract({what}, numpy.min({what}))"
+        advice = f"`{since} / numpy.timedelta64(1, 's')` makes seconds of times"
+    elif x.dtype.kind == "c":
+        advice = f"keep the real part, `numpy.real({what})`"
+    elif x.size and all(isinstance(item, Number) for item in x.flat):
+        advice = f"`numpy.asarray({what}, dtype='float64')` makes numbers of these objects"
+    return DataError(
+        f"{what} must hold numbers, but its dtype is {x.dtype} (the first value is {given}): "
+        f"{advice}"
+    )
+
+
+def _array_of(x: Any, what: str) -> Array:
+    """Return what is not an array of NumPy as one; refuse a mask, and what is on the GPU."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise DataError(
+            f"{what} is a masked array, and its masked values would be used: use "
+            f"{what}.filled(...), or only the rows without a mask"
+        )
+    if _is_on_device(x):
+        raise BackendError(
+            f"{what} is a {type_name(x)} on the GPU, but the model is on the CPU: bring it "
+            f"over with `{what}.get()`, or move the model with `model.to('cupy')`"
+        )
+    try:
+        return numbers(listed(plain(x, what), what), what)
+    except DataError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{what} can't be made into an array: {error}") from error
+
+
+def _take_apart(x: Array, index: Array, out: Array | None) -> Array:
+    """Take rows that lie apart in memory: `np.take` would first copy the whole of x."""
+    if out is None:
+        return x[index]
+    out[...] = x[index]
+    return out
+
+
+def _not_finite(x: Array, what: str, rows: Any) -> DataError:
+    index = np.unravel_index(int(np.argmin(np.isfinite(x))), x.shape)
+    return DataError(
+        f"{what} holds {x[index]} at {place(index, rows)}: remove such rows, or fill them in"
+    )
+
+
+def _check_lost(x: Array, converted: Array, what: str, rows: Any) -> None:
+    """Refuse a number that became infinite in the conversion to another dtype."""
+    lost = np.isfinite(x) & ~np.isfinite(converted)
+    if lost.any():
+        index = np.unravel_index(int(np.argmax(lost)), x.shape)
+        raise TooLarge(
+            f"{what} holds {x[index]} at {place(index, rows)}, which is too large for "
+            f"{converted.dtype}",
+            Remedy("scale the column"),
+            Remedy("give the model dtype='float64'", shell=""),
+        )
 
 
 def place(index: tuple[Any, ...], rows: Any = None) -> str:
@@ -422,6 +434,22 @@ def as_tuple(arrays: Any) -> tuple[Array, ...]:
 def _write(results: Any, out: Array | tuple[Array, ...]) -> None:
     for a, new in zip(as_tuple(out), as_tuple(results), strict=True):
         a[...] = new
+
+
+def _write_in_slices(
+    formula: Callable[..., Any],
+    inputs: tuple[Array, ...],
+    out: Array | tuple[Array, ...],
+    step: int,
+    constants: dict[str, float],
+) -> None:
+    """Write a formula's results over so many rows at a time, which stay in the cache."""
+    first, outs = inputs[0], as_tuple(out)
+    for start in range(0, len(first), step):
+        rows = slice(start, start + step)
+        parts = [a[rows] if a.ndim == first.ndim else a for a in inputs]
+        result = formula(*parts, **constants)
+        _write(result, tuple([a[rows] for a in outs]))
 
 
 def _is_on_device(x: object) -> bool:

@@ -364,10 +364,7 @@ def launch(
     in between nobody asks the device. What `outs` held may be what `inputs` hold: each thread has
     its results before it stores one.
 
-    Returns
-    -------
-    Array of bool, 0-d, or None
-        `where`, which is now whether the results were stored.
+    Return `where`, which is now whether the results were stored.
     """
     values = program.values(**constants)
     if program.by_row:
@@ -388,11 +385,8 @@ def launch(
 def elementwise(xp: Any, program: Program, task: str) -> Any:
     """Return the kernel that goes through the numbers of a formula one by one.
 
-    Parameters
-    ----------
-    task : {"store", "check", "store_if"}
-        Store the results; or clear the flag `good` if one is not finite; or store them if the flag
-        is set.
+    Its task is to ``"store"`` the results; to ``"check"`` them, which clears the flag `good` if one
+    is not finite; or to ``"store_if"`` the flag is set.
     """
     names = [f"out{k}" for k in range(len(program.results))]
     inputs = [f"{KINDS[s.kind]} {s.name}" for s in program.inputs]
@@ -401,7 +395,7 @@ def elementwise(xp: Any, program: Program, task: str) -> Any:
     outs = [f"{kind} {name}" for name in names]
     store = " ".join(f"{out} = {s.name};" for out, s in zip(names, program.results, strict=True))
     if task == "check":
-        finite = " && ".join(f"isfinite({name})" for name in _names(program.results))
+        finite = " && ".join(f"isfinite({s.name})" for s in program.results)
         store, outs = f"if (!({finite})) good[0] = false;", ["raw bool good"]
     elif task == "store_if":
         store = f"if (good[0]) {{ {store} }}"
@@ -494,10 +488,6 @@ def _loaded(symbol: Symbol) -> str:
 
 def _indented(lines: Iterable[str]) -> list[str]:
     return [f"  {line}" for line in lines]
-
-
-def _names(symbols: Iterable[Symbol]) -> list[str]:
-    return [symbol.name for symbol in symbols]
 
 
 def _literal(a: Any) -> int | float:

@@ -31,17 +31,7 @@ def call(module: str, name: str, *arguments: Any, **options: Any) -> Any:
 def optional(module: str, use: str) -> Any:
     """Import a module of an optional package.
 
-    Parameters
-    ----------
-    module : str
-        Such as ``"matplotlib.figure"``.
-    use : str
-        What needs it, for the error: ``"a picture"``.
-
-    Raises
-    ------
-    ImportError
-        If the package is missing or broken; it says what to install.
+    The error says what to install, and for which `use`: ``"a picture"``.
 
     Examples
     --------

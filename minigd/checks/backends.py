@@ -5,16 +5,17 @@ Each part of a step is given the same numbers on both, so that a difference is w
 
 import copy
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minigd.backends.base import Backend, backend_of, get_backend
+from minigd.checks.passes import from_epochs
 from minigd.data.batches import Batches
 from minigd.data.row_weights import drop_zero_weights
 from minigd.errors import check_integer, given_once
 from minigd.execution.fusion import fuse
-from minigd.nn.layers import Layer
 from minigd.nn.losses import Loss
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
@@ -140,22 +141,13 @@ def compare_backends(
         raise ValueError("the model was never trained: name the loss, loss='mse' for example")
     one, other = [_Side(model, loss, updater, get_backend(b)) for b in ("numpy", backend)]
     found: list[Difference] = []
-    done = epoch = 0
-    while done < steps:
-        for batch in batches.epoch(epoch):
-            _, x, y = drop_zero_weights(batch.weight, batch.x, batch.y)
-            if len(x) == 0:
-                continue
-            done += 1
-            found += _step(done, one, other, x, y)
-            if done == steps or found[-1].counts:
-                break
-        epoch += 1
-        if found[-1].counts:
+    for difference in _differences(one, other, batches, steps):
+        found.append(difference)
+        if difference.counts:
             break
-    first = next((d for d in found if d.counts), None)
+    first = found[-1] if found[-1].counts else None
     worst = max(found, key=lambda d: d.size / d.allowed if d.size < d.allowed else math.inf)
-    return Comparison(first, worst, done)
+    return Comparison(first, worst, found[-1].step)
 
 
 class _Side:
@@ -176,53 +168,51 @@ class _Side:
         return self.backend.asarray(backend_of(x).to_numpy(x))
 
 
-def _step(step: int, one: _Side, other: _Side, x: Any, y: Any) -> list[Difference]:
-    """Make a step on both sides, and return the differences up to the first that counts."""
-    other.model.flat_params[...] = other.asarray(one.model.flat_params)
-    x, y = one.model.convert(one.asarray(x), "x"), one.asarray(y)
-    found = _pass(step, one, other, x, y, fused=False)
-    if not found[-1].counts and not other.backend.reads_are_free:
-        # A trainer on a GPU has these in the place of the layers.
-        found += _pass(step, one, other, x, y, fused=True)
-    if found[-1].counts:
-        return found
-    other.model.flat_grads[...] = other.asarray(one.model.flat_grads)
-    for side in (one, other):
-        side.updater.update(side.model)
-    part = f"the update by {type(one.updater).__name__}"
-    a, b = (side.backend.to_numpy(side.model.flat_params) for side in (one, other))
-    return [*found, _difference(step, part, a, b, 1)]
+def _differences(one: _Side, other: _Side, batches: Batches, steps: int) -> Iterator[Difference]:
+    """Make steps on both sides, and yield the difference of each part."""
+    for step, batch in enumerate(from_epochs(batches, steps), 1):
+        _, x, y = drop_zero_weights(batch.weight, batch.x, batch.y)
+        other.model.flat_params[...] = other.asarray(one.model.flat_params)
+        x, y = one.model.convert(one.asarray(x), "x"), one.asarray(y)
+        yield from _pass(step, one, other, x, y, fused=False)
+        if not other.backend.reads_are_free:
+            # A trainer on a GPU has these in the place of the layers.
+            yield from _pass(step, one, other, x, y, fused=True)
+        other.model.flat_grads[...] = other.asarray(one.model.flat_grads)
+        for side in (one, other):
+            side.updater.update(side.model)
+        part = f"the update by {type(one.updater).__name__}"
+        a, b = (side.backend.to_numpy(side.model.flat_params) for side in (one, other))
+        yield _difference(step, part, a, b, 1)
 
 
-def _pass(step: int, one: _Side, other: _Side, x: Array, y: Array, fused: bool) -> list[Difference]:
-    """Go forward and backward on both sides, and return the differences likewise."""
-    found: list[Difference] = []
+def _pass(
+    step: int, one: _Side, other: _Side, x: Array, y: Array, fused: bool
+) -> Iterator[Difference]:
+    """Go forward and backward on both sides, and yield the difference of each part."""
     how = ", fused" if fused else ""
 
-    def differ(part: str, a: Array, b: Array, terms: int) -> bool:
+    def between(part: str, a: Array, b: Array, terms: int) -> Difference:
         values = one.backend.to_numpy(a), other.backend.to_numpy(b)
-        found.append(_difference(step, part + how, *values, terms))
-        return found[-1].counts
+        return _difference(step, part + how, *values, terms)
 
     objectives = [side.fused if fused else side.objective for side in (one, other)]
     layers = list(zip(*[objective.layers for objective in objectives], strict=True))
     n = len(x)
     for layer, twin in layers:
-        _draw(step, layer, twin)
+        if layer.draws:
+            layer.passes = twin.passes = step
         y_one, y_other = layer.forward(x, True), twin.forward(other.asarray(x), True)
-        if differ(f"forward of {layer.name}", y_one, y_other, layer.n_in):
-            return found
+        yield between(f"forward of {layer.name}", y_one, y_other, layer.n_in)
         x = y_one
     values = []
     for side, objective in zip((one, other), objectives, strict=True):
         objective.loss.backend = side.backend
         targets = objective.targets(side.asarray(y))
         values.append(objective.loss.mean(side.asarray(x), targets))
-    if differ("the loss", values[0], values[1], n):
-        return found
+    yield between("the loss", values[0], values[1], n)
     dy, dy_other = (objective.loss.backward() for objective in objectives)
-    if differ("the gradient of the loss", dy, dy_other, dy.shape[1]):
-        return found
+    yield between("the gradient of the loss", dy, dy_other, dy.shape[1])
     first = next((i for i, (layer, _) in enumerate(layers) if layer.params), len(layers))
     for i in reversed(range(first, len(layers))):
         layer, twin = layers[i]
@@ -232,26 +222,16 @@ def _pass(step: int, one: _Side, other: _Side, x: Array, y: Array, fused: bool) 
         dx, dx_other = layer.backward(dy), twin.backward(dy_other)
         for name in layer.params:
             part = f"the gradient of {layer.name}.{name}"
-            if differ(part, layer.grads[name], twin.grads[name], n):
-                return found
+            yield between(part, layer.grads[name], twin.grads[name], n)
         if layer.wants_dx:
-            if differ(f"backward of {layer.name}", dx, dx_other, layer.n_out):
-                return found
+            yield between(f"backward of {layer.name}", dx, dx_other, layer.n_out)
             dy = dx
     for layer, twin in layers:
         layer.forget()
         twin.forget()
         for name in layer.buffers:
             part = f"the buffer {layer.name}.{name}"
-            if differ(part, layer.buffers[name], twin.buffers[name], n):
-                return found
-    return found
-
-
-def _draw(step: int, layer: Layer, twin: Layer) -> None:
-    """Let a layer that draws do so alike on both sides."""
-    if layer.draws:
-        layer.passes = twin.passes = step
+            yield between(part, layer.buffers[name], twin.buffers[name], n)
 
 
 def _difference(step: int, part: str, a: Any, b: Any, terms: int) -> Difference:

@@ -12,26 +12,22 @@ import numpy as np
 from minigd.backends.base import NumpyBackend
 from minigd.checks.diagnosis import explain
 from minigd.checks.diagnosis.layer import DRAWN
-from minigd.checks.layer_rules import (
-    MOST_ROUNDING,
-    LayerWarning,
-    Projection,
+from minigd.checks.layer_rules import LayerWarning, check_rules
+from minigd.checks.layer_rules.declared import (
     check_copies,
     check_moves,
     check_numbers,
-    check_rules,
-    model_of,
-    no_inner_layers,
-    rounding_effect,
     undeclared,
 )
+from minigd.checks.layer_rules.inner import model_of, no_inner_layers
+from minigd.checks.layer_rules.parts import MOST_ROUNDING, Projection, rounding_effect
 from minigd.checks.numerical import (
     CENTRAL_STEPS,
     central_difference,
     complex_kept,
     complex_step,
 )
-from minigd.checks.passes import Setup, new_loss
+from minigd.checks.passes import Setup, new_loss, take_values
 from minigd.data.batches import Batches
 from minigd.data.row_weights import check_weights
 from minigd.errors import GradientError, ShapeError
@@ -45,6 +41,7 @@ from minigd.progress import warn
 from minigd.types import Array
 
 Method = Literal["auto", "complex", "central"]
+How = Literal["complex", "central"]
 
 TOLERANCE = {"complex": 1e-10, "central": 1e-6}
 """What is allowed, as a share of the array's largest entry."""
@@ -265,15 +262,7 @@ def _check_layer(
     rng = np.random.default_rng([seed, _LAYER])
     model = model_of(layer, x.shape[1])
     if layer.name:
-        values = {
-            f"params/{model.layers[0].name}.{k}": layer.backend.to_numpy(v)
-            for k, v in layer.params.items()
-        }
-        values |= {
-            f"buffers/{model.layers[0].name}.{k}": layer.backend.to_numpy(v)
-            for k, v in layer.buffers.items()
-        }
-        model.load_arrays(values)
+        take_values(model, layer)
     else:
         model.flat_params += 0.5 * rng.standard_normal(model.flat_params.shape)
         if isinstance(model.layers[0], Adapted):
@@ -377,12 +366,7 @@ def _compare_by(
     return _compare(setup, analytic, "central", tolerance, seed)
 
 
-def _passes(
-    setup: Setup,
-    analytic: dict[str, Array],
-    method: Literal["complex", "central"],
-    seed: int,
-) -> bool:
+def _passes(setup: Setup, analytic: dict[str, Array], method: How, seed: int) -> bool:
     try:
         _compare(setup, analytic, method, TOLERANCE["central"], seed)
     except GradientError:
@@ -411,7 +395,7 @@ def _refuses_complex(setup: Setup) -> str | None:
 def _compare(
     setup: Setup,
     analytic: dict[str, Array],
-    method: Literal["complex", "central"],
+    method: How,
     tolerance: float | None,
     seed: int,
 ) -> dict[str, float]:
@@ -421,7 +405,7 @@ def _compare(
     noise = _ROUNDING[method] * loss
     twin = setup.copied("complex128") if method == "complex" else setup
     errors: dict[str, float] = {}
-    worst: tuple[float, str] = (0.0, "")
+    worst: tuple[float, tuple[Any, ...]] = (0.0, ())
     for name, gradient in analytic.items():
         target = twin.x if name == "x" else twin.model.params[name]
         entries = np.arange(gradient.size)
@@ -440,31 +424,13 @@ def _compare(
         errors[name] = float(error[i]) / scale if len(error) else 0.0
         excess = errors[name] / allowed
         if excess > max(1.0, worst[0]):
-            worst = (
-                excess,
-                _report(
-                    name,
-                    places[i],
-                    own[i],
-                    numeric[i],
-                    errors[name],
-                    method,
-                    allowed,
-                    setup.x.shape,
-                ),
-            )
+            worst = excess, (name, places[i], own[i], numeric[i], errors[name])
     if worst[1]:
-        raise GradientError(worst[1])
+        raise GradientError(_report(setup, method, allowed, *worst[1]))
     return errors
 
 
-def _numeric(
-    setup: Setup,
-    target: Array,
-    place: tuple[Any, ...],
-    own: Any,
-    method: Literal["complex", "central"],
-) -> float:
+def _numeric(setup: Setup, target: Array, place: Any, own: Any, method: How) -> float:
     """Return the derivative of the loss by one entry of x or of a parameter."""
 
     def value() -> Any:
@@ -475,7 +441,7 @@ def _numeric(
     return central_difference(value, target, place, float(own))
 
 
-def _rounding(setup: Setup, name: str, method: Literal["complex", "central"]) -> float:
+def _rounding(setup: Setup, name: str, method: How) -> float:
     """Return what rounding may do to a gradient, and to its numerical twin."""
 
     def gradient(x: Array) -> Array:
@@ -488,14 +454,14 @@ def _rounding(setup: Setup, name: str, method: Literal["complex", "central"]) ->
 
 
 def _report(
+    setup: Setup,
+    method: How,
+    allowed: float,
     name: str,
-    place: tuple[Any, ...],
+    place: Any,
     own: float,
     numeric: float,
     share: float,
-    method: str,
-    allowed: float,
-    shape: tuple[int, ...],
 ) -> str:
     how = "complex step" if method == "complex" else "central difference"
     index = ", ".join(str(int(i)) for i in place)
@@ -508,5 +474,5 @@ def _report(
         f"{name}: backward disagrees with the {how}. Worst at [{index}]: backward gave {own:.12g}, "
         f"the {how} {numeric:.12g}; absolute error {abs(own - numeric):.3g}, relative error "
         f"{abs(own - numeric) / max(abs(numeric), 1e-300):.3g}; off by {share:.3g} of the largest "
-        f"entry (allowed: {allowed:g}; batch of shape {shape}){hint}"
+        f"entry (allowed: {allowed:g}; batch of shape {setup.x.shape}){hint}"
     )

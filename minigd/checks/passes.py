@@ -3,10 +3,12 @@
 Each is the first pass of training, so that a layer that draws does so alike in all of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from minigd.data.batches import Batch, Batches
 from minigd.data.row_weights import row_scale
+from minigd.errors import DataError
 from minigd.nn.layers import Layer
 from minigd.nn.losses import Loss
 from minigd.nn.sequential import Sequential
@@ -28,12 +30,20 @@ def forward(
 def alone(layer: Layer, dtype: str = "float64") -> Sequential:
     """Return a new layer of the same values in a model of its own."""
     model = Sequential([type(layer)(**layer.config())], layer.n_in, dtype=dtype)
+    take_values(model, layer)
+    return model
+
+
+def take_values(model: Sequential, layer: Layer) -> None:
+    """Give the one layer of a model on the host the parameters and buffers of another one."""
     (own,) = model.layers
     model.load_arrays(
-        {f"params/{own.name}.{name}": value for name, value in layer.params.items()}
-        | {f"buffers/{own.name}.{name}": value for name, value in layer.buffers.items()}
+        {
+            f"{kind}/{own.name}.{name}": layer.backend.to_numpy(value)
+            for kind, values in (("params", layer.params), ("buffers", layer.buffers))
+            for name, value in values.items()
+        }
     )
-    return model
 
 
 def run(model: Sequential, x: Array, dy: Array) -> dict[str, Array]:
@@ -90,3 +100,22 @@ class Setup(NamedTuple):
         dx = self.model.run_backward(self.layers, self.loss.backward(), input_gradient)
         self.penalty.add_gradient(self.model)
         return dx
+
+
+# Batches ----------------------------------------------------------------------------------------
+
+
+def from_epochs(batches: Batches, count: int) -> Iterator[Batch]:
+    """Yield as many batches as asked for that have a row of weight, of one epoch after another."""
+    epoch = made = 0
+    while made < count:
+        before = made
+        for batch in batches.epoch(epoch):
+            if batch.weight is None or batch.weight.any():
+                yield batch
+                made += 1
+                if made == count:
+                    return
+        if made == before:
+            raise DataError("the rows do not fill one batch that counts: use a smaller batch_size")
+        epoch += 1

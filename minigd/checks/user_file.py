@@ -18,7 +18,10 @@ import numpy as np
 
 from minigd import formulas
 from minigd.checks.gradients import check_gradients, check_layer
-from minigd.checks.layer_rules import Identity, LayerWarning, model_of, no_inner_layers
+from minigd.checks.layer_rules import LayerWarning
+from minigd.checks.layer_rules.inner import model_of, no_inner_layers
+from minigd.checks.layer_rules.parts import Identity
+from minigd.checks.passes import new_loss
 from minigd.data.batches import Batches
 from minigd.errors import GradientError, PerExampleError, ShapeError
 from minigd.nn.layers import Layer
@@ -119,13 +122,7 @@ def check_file(path: str | os.PathLike[str]) -> list[Verdict]:
 
 
 def layers_and_losses_in(path: str | os.PathLike[str]) -> list[tuple[str, Any]]:
-    """Return what there is to check in a file by name: an example, or a class to be made.
-
-    Raises
-    ------
-    OSError, ValueError
-        As `check_file`.
-    """
+    """Return what there is to check in a file by name: an example, or a class to be made."""
     module = _load(Path(path))
     examples = getattr(module, "examples", [])
     if not isinstance(examples, list | tuple) or not all(
@@ -269,7 +266,7 @@ def _pair(loss: Loss, n: int, width: int) -> tuple[Array, Array] | None:
     for z in _outputs(loss, n, width):
         for y in _targets(n, width):
             try:
-                value = type(loss)(**loss.config()).forward(z, y)
+                value = new_loss(loss).forward(z, y)
             except PerExampleError:
                 raise
             except ValueError:

@@ -13,6 +13,8 @@ from minigd.backends.on_demand import optional
 from minigd.cli.output import show
 from minigd.cli.paths import check_picture, save_picture
 from minigd.data.batches import Batches
+from minigd.insight.plots import plot_decision_boundary
+from minigd.insight.plots.axes import COLORS, LINES
 from minigd.nn.layers import Dense, ReLU, Sigmoid, Softmax, Tanh
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import Adam
@@ -41,13 +43,7 @@ class Run(NamedTuple):
 
 
 def main(picture: str | os.PathLike[str] = "minigd-demo.png") -> None:
-    """Run the demonstration, print its tables, and save its picture.
-
-    Raises
-    ------
-    ImportError
-        If scikit-learn or Matplotlib is missing; it says what to install.
-    """
+    """Run the demonstration, print its tables, and save its picture."""
     datasets = optional("sklearn.datasets", "the demo")
     model_selection = optional("sklearn.model_selection", "the demo")
     figures = optional("matplotlib.figure", "the demo")
@@ -152,30 +148,14 @@ def digits(X: Array, X_test: Array, y: Array, y_test: Array) -> float:
 def draw(figure: Any, runs: list[Run], X: Array, y: Array) -> None:
     """Draw the decision boundary of the last run beside the loss of all runs."""
     left, right = figure.subplots(1, 2)
-
-    model = runs[-1].model
-    reach = np.abs(X).max() * 1.05
-    axis = np.linspace(-reach, reach, 200)
-    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
-    p = model.predict(grid).reshape(200, 200)
-    filled = left.contourf(axis, axis, p, levels=np.linspace(0, 1, 11), cmap="cividis")
-    left.contour(axis, axis, p, levels=[0.5], colors="white", linewidths=1.5)
-    for label, marker, color in ((0, "o", "white"), (1, "^", "black")):
-        rows = y[1400:] == label
-        left.scatter(
-            *X[1400:][rows].T, s=14, marker=marker, c=color, edgecolors="grey", linewidths=0.4,
-            label=f"class {label}",
-        )  # fmt: skip
-    left.legend(loc="upper right")
+    plot_decision_boundary(runs[-1].model, X[1400:], y[1400:], ax=left)
     left.set_aspect("equal")
-    left.set(title=f"P(y = 1), test rows\n{runs[-1].label}", xlabel="x₁", ylabel="x₂")
-    figure.colorbar(filled, ax=left, label="P(y = 1)")
+    left.set_title(f"P(y = 1), test rows\n{runs[-1].label}")
 
-    styles = (("#0072b2", "-"), ("#000000", "-"), ("#e69f00", "-."), ("#cc79a7", ":"))
-    for run, (color, line) in zip(runs, styles, strict=True):
+    for i, run in enumerate(runs):
         seconds, loss = np.cumsum(run.history["seconds"]), run.history["loss"]
-        right.plot(seconds, loss, line, color=color, label=run.label)
-        right.plot(seconds[-1], loss[-1], "o", color=color)
+        right.plot(seconds, loss, LINES[i], color=COLORS[i], label=run.label)
+        right.plot(seconds[-1], loss[-1], "o", color=COLORS[i])
     right.set(
         title="Loss of each epoch", xlabel="seconds of training", ylabel="binary cross-entropy",
         xscale="log", yscale="log",

@@ -1,17 +1,10 @@
 """`minigd evaluate`: loss and metrics of a model on a table, as it streams by."""
 
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 from minigd.cli.tables import report_dropped
 from minigd.cli.trained import load
-
-
-class Evaluated(NamedTuple):
-    """How many rows were evaluated, and the loss and metrics over them."""
-
-    rows: int
-    values: dict[str, float]
 
 
 def evaluate(
@@ -19,8 +12,8 @@ def evaluate(
     data: str | os.PathLike[str],
     target: str | None = None,
     **reading: Any,
-) -> Evaluated:
-    """Return loss and metrics over the rows of a table.
+) -> tuple[int, dict[str, float]]:
+    """Return how many rows a table has, and loss and metrics over them.
 
     A row with a missing value, or with a category that the model does not know, is left out, which
     is printed on stderr.
@@ -44,4 +37,4 @@ def evaluate(
     trained = load(model)
     table = trained.open(data, True if target is None else target, **reading)
     report_dropped(table)
-    return Evaluated(table.count(), trained.model.evaluate(table))
+    return table.count(), trained.model.evaluate(table)

@@ -6,7 +6,6 @@ from typing import Any
 
 from minigd.cli.messages import counted, number
 from minigd.cli.trained import read
-from minigd.storage.describe import Description
 from minigd.training.history import History
 from minigd.training.model_files import restore
 
@@ -41,7 +40,7 @@ def info(path: str | os.PathLike[str]) -> str:
         **_table(description.get("table")),
         "layers": " > ".join(widths),
         "parameters": f"{model.flat_params.size:,} of {model.dtype}",
-        **_history(description.get("history") or _of_run(description)),
+        **_history(description.get("history") or description.get("run", {}).get("history")),
     }
     return "\n".join(
         textwrap.fill(
@@ -50,10 +49,6 @@ def info(path: str | os.PathLike[str]) -> str:
         )
         for name, text in lines.items()
     )  # fmt: skip
-
-
-def _of_run(description: Description) -> Any:
-    return description["run"]["history"] if "run" in description else None
 
 
 def _table(table: dict[str, Any] | None) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The command line, `minigd`. Each command is a thin wrapper of a function of the package.
 
-A command is a few lines of a parser here, with an example, and a function that takes its options.
+A command is a few lines of a parser here, with an example, and a function that takes its options by
+name. Those that are not given have the defaults of that function.
 """
 
 import argparse
@@ -18,8 +19,6 @@ from minigd.cli.output import discard_unwritten, show
 from minigd.errors import Advised, BackendError
 from minigd.progress import log
 from minigd.version import __version__
-
-Options = argparse.Namespace
 
 _FAILURES = (ImportError, OSError, ValueError, FloatingPointError, BackendError, MemoryError)
 """Errors that a user can cause; any other is a bug of the package, and keeps its traceback."""
@@ -62,10 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        options = parser().parse_args(arguments)
+        options = vars(parser().parse_args(arguments))
+        run = options.pop("run")
+        del options["command"]
+        _refuse_lost_file(*options.get("columns", ()))
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            return options.run(options) or 0
+            return run(**options) or 0
     except BrokenPipeError:
         # The reader of `minigd predict ... | head` closed the pipe and needs no message. The exit
         # code tells that not everything was written.
@@ -87,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _add_train(commands: Any) -> None:
-    train = _command(
+    command = _command(
         commands,
         "train",
         "DATA --target NAME",
@@ -96,55 +98,30 @@ def _add_train(commands: Any) -> None:
         example="minigd train homes.csv --target price --exclude id --out homes.npz",
         run=_train,
     )
-    train.add_argument("data", metavar="DATA", help=argparse.SUPPRESS)
-    add = train.add_argument
-    add("--target", metavar="NAME", required=True, help="the column to predict")
-    add("--exclude", metavar="A,B", type=_names, default=(), action=_Extend,
-        help="columns to leave out")  # fmt: skip
-    add("--task", choices=["classification", "regression"], metavar="T",
-        help="classification or regression (default: from the target)")  # fmt: skip
-    add("--hidden", metavar="N,N", type=_widths, default=(100, 100),
-        help="hidden layers, 0 for none (default: 100,100)")  # fmt: skip
-    add("--batch-size", metavar="N", type=_integer, default=100,
-        help="rows per update (default: 100)")  # fmt: skip
+    _add_network(command)
+    add = command.add_argument
+    add("--batch-size", metavar="N", type=_integer, help="rows per update (default: 100)")
     add("--epochs", metavar="N", type=_integer,
         help="passes at most (default: 60, more for few rows)")  # fmt: skip
-    add("--learning-rate", metavar="R", type=_positive, default=0.002,
+    add("--learning-rate", metavar="R", type=_positive,
         help="initial learning rate of Adam (default: 0.002)")  # fmt: skip
-    add("--backend", choices=["numpy", "cupy"], metavar="B", default="numpy",
-        help="numpy, or cupy for a GPU (default: numpy)")  # fmt: skip
-    add("--seed", metavar="N", type=_seed, default=0, help="seed of the random numbers")
+    add("--seed", metavar="N", type=_seed, help="seed of the random numbers")
     add("--resume", action="store_true", help="resume a run that Ctrl-C interrupted")
-    add("--out", metavar="FILE", default="model.npz", help="(default: model.npz)")
-    _add_reading(train)
+    add("--out", metavar="FILE", default="model.npz", help="(default: %(default)s)")
 
 
-def _train(options: Options) -> None:
-    from minigd.cli.tables import Reading
+def _train(*, out: str, **options: Any) -> None:
     from minigd.cli.train import report, train
 
-    trained = train(
-        options.data,
-        options.target,
-        options.out,
-        exclude=options.exclude,
-        task=options.task,
-        reading=Reading(**_given_reading(options)),
-        hidden=options.hidden,
-        batch_size=options.batch_size,
-        epochs=options.epochs,
-        learning_rate=options.learning_rate,
-        backend=options.backend,
-        seed=options.seed,
-        resume=options.resume,
-    )
+    reading = _reading(options)
+    trained = train(out=out, reading=reading, **options)
     # The model is saved. That the report can't be printed does not make the training a failure.
     with contextlib.suppress(OSError):
-        show(report(trained, options.out))
+        show(report(trained, out))
 
 
 def _add_predict(commands: Any) -> None:
-    predict = _command(
+    command = _command(
         commands,
         "predict",
         "MODEL DATA [--out FILE]",
@@ -154,20 +131,18 @@ def _add_predict(commands: Any) -> None:
         example="minigd predict homes.npz new.csv --out prices.csv",
         run=_predict,
     )
-    predict.add_argument("model", metavar="MODEL", help="what minigd train wrote")
-    predict.add_argument("data", metavar="DATA", help="a CSV, Parquet or .npy file")
-    predict.add_argument("--out", metavar="FILE", help="(default: standard output)")
-    _add_reading(predict)
+    _add_model_and_data(command)
+    command.add_argument("--out", metavar="FILE", help="(default: standard output)")
 
 
-def _predict(options: Options) -> None:
+def _predict(**options: Any) -> None:
     from minigd.cli.predict import predict
 
-    predict(options.model, options.data, options.out, **_given_reading(options))
+    predict(**options)
 
 
 def _add_evaluate(commands: Any) -> None:
-    evaluate = _command(
+    command = _command(
         commands,
         "evaluate",
         "MODEL DATA",
@@ -176,16 +151,14 @@ def _add_evaluate(commands: Any) -> None:
         example="minigd evaluate homes.npz sold.csv",
         run=_evaluate,
     )
-    evaluate.add_argument("model", metavar="MODEL", help="what minigd train wrote")
-    evaluate.add_argument("data", metavar="DATA", help="a CSV, Parquet or .npy file")
-    evaluate.add_argument("--target", metavar="NAME", help="where the target has another name here")
-    _add_reading(evaluate)
+    _add_model_and_data(command)
+    command.add_argument("--target", metavar="NAME", help="where the target has another name here")
 
 
-def _evaluate(options: Options) -> None:
+def _evaluate(**options: Any) -> None:
     from minigd.cli.evaluate import evaluate
 
-    rows, values = evaluate(options.model, options.data, options.target, **_given_reading(options))
+    rows, values = evaluate(**options)
     figures = "  ".join(f"{name} {number(value)}" for name, value in values.items())
     show(f"{counted(rows, 'row')}: {figures}")
 
@@ -200,17 +173,17 @@ def _add_info(commands: Any) -> None:
         example="minigd info homes.npz",
         run=_info,
     )
-    info.add_argument("model", metavar="MODEL", help="a model or a checkpoint")
+    info.add_argument("path", metavar="MODEL", help="a model or a checkpoint")
 
 
-def _info(options: Options) -> None:
+def _info(path: str) -> None:
     from minigd.cli.info import info
 
-    show(info(options.model))
+    show(info(path))
 
 
 def _add_race(commands: Any) -> None:
-    race = _command(
+    command = _command(
         commands,
         "race",
         "DATA --target NAME",
@@ -220,53 +193,32 @@ def _add_race(commands: Any) -> None:
         example="minigd race homes.csv --target price --batch-sizes 1,100,all",
         run=_race,
     )
-    race.add_argument("data", metavar="DATA", help=argparse.SUPPRESS)
-    add = race.add_argument
-    add("--target", metavar="NAME", required=True, help="the column to predict")
-    add("--exclude", metavar="A,B", type=_names, default=(), action=_Extend,
-        help="columns to leave out")  # fmt: skip
-    add("--batch-sizes", metavar="N,N", type=_sizes, default=(1, 32, 500, None),
+    _add_network(command)
+    add = command.add_argument
+    add("--batch-sizes", metavar="N,N", type=_sizes,
         help="rows per update, or all (default: 1,32,500,all)")  # fmt: skip
-    add("--task", choices=["classification", "regression"], metavar="T",
-        help="classification or regression (default: from the target)")  # fmt: skip
-    add("--hidden", metavar="N,N", type=_widths, default=(100, 100),
-        help="hidden layers, 0 for none (default: 100,100)")  # fmt: skip
-    add("--seconds", metavar="S", type=_positive, default=5.0, help="each run (default: 5)")
-    add("--seeds", metavar="N", type=_integer, default=5, help="runs of each (default: 5)")
-    add("--backend", choices=["numpy", "cupy"], metavar="B", default="numpy",
-        help="numpy, or cupy for a GPU (default: numpy)")  # fmt: skip
+    add("--seconds", metavar="S", type=_positive, help="each run (default: 5)")
+    add("--seeds", metavar="N", type=_integer, help="runs of each (default: 5)")
     add("--out", metavar="FILE", help="a picture of loss by second")
-    _add_reading(race)
 
 
-def _race(options: Options) -> None:
+def _race(*, out: str | None = None, **options: Any) -> None:
     from minigd.cli.paths import check_picture, save_picture
     from minigd.cli.race import race
-    from minigd.cli.tables import Reading
 
-    if options.out is not None:
-        check_picture(options.out)
-    found = race(
-        options.data,
-        options.target,
-        options.batch_sizes,
-        exclude=options.exclude,
-        task=options.task,
-        reading=Reading(**_given_reading(options)),
-        hidden=options.hidden,
-        seconds=options.seconds,
-        seeds=options.seeds,
-        backend=options.backend,
-    )
-    if options.out is not None:
+    if out is not None:
+        check_picture(out)
+    reading = _reading(options)
+    found = race(reading=reading, **options)
+    if out is not None:
         from matplotlib.figure import Figure
 
         figure = Figure(layout="constrained")
         found.plot(ax=figure.subplots())
-        save_picture(figure, options.out)
+        save_picture(figure, out)
     show(str(found))
-    if options.out is not None:
-        show(f"\npicture: {os.path.abspath(options.out)}")
+    if out is not None:
+        show(f"\npicture: {os.path.abspath(out)}")
 
 
 def _add_check(commands: Any) -> None:
@@ -280,13 +232,13 @@ def _add_check(commands: Any) -> None:
         example="minigd check mylayer.py",
         run=_check,
     )
-    check.add_argument("file", metavar="FILE", help=argparse.SUPPRESS)
+    check.add_argument("path", metavar="FILE", help=argparse.SUPPRESS)
 
 
-def _check(options: Options) -> int:
+def _check(path: str) -> int:
     from minigd.cli.check import check
 
-    return check(options.file)
+    return check(path)
 
 
 def _add_demo(commands: Any) -> None:
@@ -308,10 +260,10 @@ def _add_demo(commands: Any) -> None:
     )
 
 
-def _demo(options: Options) -> None:
+def _demo(out: str) -> None:
     from minigd.cli import demo
 
-    demo.main(options.out)
+    demo.main(out)
 
 
 # What commands share -------------------------------------------------------------------------
@@ -325,8 +277,9 @@ def _command(
     help: str,
     description: str,
     example: str,
-    run: Callable[[Options], int | None],
+    run: Callable[..., int | None],
 ) -> argparse.ArgumentParser:
+    """Add a command, whose options go to `run` by name; one that is not given has its default."""
     command: argparse.ArgumentParser = commands.add_parser(
         name,
         usage=f"minigd {name} {usage} [options]",
@@ -334,10 +287,32 @@ def _command(
         description=description,
         epilog=f"example: {example}",
         add_help=False,
+        argument_default=argparse.SUPPRESS,
     )
     command.add_argument("-h", "--help", action=_Show, help=argparse.SUPPRESS)
     command.set_defaults(run=run)
     return command
+
+
+def _add_network(command: argparse.ArgumentParser) -> None:
+    """Add a table, the network that is trained on it, and where that is done."""
+    add = command.add_argument
+    add("data", metavar="DATA", help=argparse.SUPPRESS)
+    add("--target", metavar="NAME", required=True, help="the column to predict")
+    add("--exclude", metavar="A,B", type=_names, action="extend", help="columns to leave out")
+    add("--task", choices=["classification", "regression"], metavar="T",
+        help="classification or regression (default: from the target)")  # fmt: skip
+    add("--hidden", metavar="N,N", type=_widths,
+        help="hidden layers, 0 for none (default: 100,100)")  # fmt: skip
+    add("--backend", choices=["numpy", "cupy"], metavar="B",
+        help="numpy, or cupy for a GPU (default: numpy)")  # fmt: skip
+    _add_reading(command)
+
+
+def _add_model_and_data(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", help="what minigd train wrote")
+    command.add_argument("data", metavar="DATA", help="a CSV, Parquet or .npy file")
+    _add_reading(command)
 
 
 def _add_reading(command: argparse.ArgumentParser) -> None:
@@ -351,62 +326,48 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--columns", type=_columns, help=argparse.SUPPRESS)
     add("--separator", type=_separator, help=argparse.SUPPRESS)
-    add("--na", type=_names, action=_Extend, help=argparse.SUPPRESS)
-    add(option("keep_default_na"), dest="keep_default_na", action="store_false", default=None,
+    add("--na", type=_names, action="extend", help=argparse.SUPPRESS)
+    add(option("keep_default_na"), dest="keep_default_na", action="store_false",
         help=argparse.SUPPRESS)  # fmt: skip
     add("--skip-lines", type=_count, help=argparse.SUPPRESS)
     add("--strip", help=argparse.SUPPRESS)
 
 
-def _given_reading(options: Options) -> dict[str, Any]:
-    """Return the options of `Reading` that were given, by the names of its fields."""
-    names = ("columns", "separator", "na", "keep_default_na", "skip_lines", "strip")
-    given = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
-    name, *more = given.get("columns", ("",))
+def _reading(options: dict[str, Any]) -> Any:
+    """Take the fields of `Reading` that were given out of the options."""
+    from minigd.cli.tables import Reading
+
+    return Reading(**{name: options.pop(name) for name in Reading._fields if name in options})
+
+
+def _refuse_lost_file(name: str = "", *more: str) -> None:
+    """Refuse names of columns that are the name of a file, which is not there."""
     ending = os.path.splitext(name)[1].lower()
     if not more and (ending in _FILE_ENDINGS or name.startswith(("/", "./", "../"))):
         raise FileNotFoundError(
             f"there is no file {name!r} for --columns: give the names themselves, A,B, or a file "
             "of them"
         )
-    return given
 
 
 class _Show(argparse.Action):
     """An option that prints a text, by default the help, and fails if it can't be written."""
 
     def __init__(
-        self,
-        option_strings: Sequence[str],
-        dest: str,
-        text: str | None = None,
-        help: str | None = None,
+        self, option_strings: Sequence[str], dest: str, text: str | None = None, **options: Any
     ) -> None:
-        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **options)
         self.text = text
 
     def __call__(
         self,
         parser: argparse.ArgumentParser,
-        namespace: Options,
+        namespace: argparse.Namespace,
         values: Any,
         option_string: str | None = None,
     ) -> None:
         show(parser.format_help().rstrip("\n") if self.text is None else self.text)
         parser.exit()
-
-
-class _Extend(argparse.Action):
-    """An option of names that may be given again, for more of them."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: Options,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        setattr(namespace, self.dest, (*(getattr(namespace, self.dest) or ()), *values))
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -57,7 +57,8 @@ def _typed(name: str, value: Any) -> str:
 
 
 def _as_in_a_csv(name: str) -> str:
-    if "," not in name and not name.startswith('"'):
+    # argparse of older Pythons drops a bare --.
+    if "," not in name and not name.startswith('"') and name != "--":
         return name
     doubled = name.replace('"', '""')
     return f'"{doubled}"'

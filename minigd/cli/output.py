@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import sys
+from collections.abc import Iterator
 
 from minigd.progress import readable
 
@@ -15,45 +16,35 @@ _NAME = "standard output"
 
 
 class Output:
-    """Standard output as a file to write to.
-
-    Raises
-    ------
-    OSError
-        If a text can't be written there; a `BrokenPipeError` if its reader has gone.
-    """
+    """Standard output as a file to write to."""
 
     def write(self, text: str) -> None:
         """Write a text as it is."""
-        if sys.stdout is None:
-            raise OSError(errno.EBADF, "it is closed", _NAME)
-        try:
+        with _failing_as_os_error():
             sys.stdout.write(text)
-        except UnicodeEncodeError as error:
-            sign = error.object[error.start]
-            problem = f"{sys.stdout.encoding} lacks {sign!a}; --out FILE is written in UTF-8"
-            raise OSError(errno.EILSEQ, problem, _NAME) from error
-        except OSError as error:
-            raise OSError(error.errno, error.strerror or str(error), _NAME) from error
-        except ValueError as error:
-            raise OSError(errno.EBADF, "it is closed", _NAME) from error
 
     def flush(self) -> None:
         """Write what is buffered, so that a failure is raised here."""
-        try:
+        with _failing_as_os_error():
             sys.stdout.flush()
-        except OSError as error:
-            raise OSError(error.errno, error.strerror or str(error), _NAME) from error
+
+
+@contextlib.contextmanager
+def _failing_as_os_error() -> Iterator[None]:
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        sign = error.object[error.start]
+        problem = f"{sys.stdout.encoding} lacks {sign!a}; --out FILE is written in UTF-8"
+        raise OSError(errno.EILSEQ, problem, _NAME) from error
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), _NAME) from error
+    except (ValueError, AttributeError) as error:  # closed, or never there
+        raise OSError(errno.EBADF, "it is closed", _NAME) from error
 
 
 def show(text: str) -> None:
-    """Print lines for people; what the encoding of standard output lacks is spelled out.
-
-    Raises
-    ------
-    OSError
-        If they can't be written.
-    """
+    """Print lines for people; what the encoding of standard output lacks is spelled out."""
     output = Output()
     output.write(readable(text, sys.stdout) + "\n")
     output.flush()

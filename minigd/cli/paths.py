@@ -22,19 +22,9 @@ def check_output(
 ) -> None:
     """Refuse a file that can't be written to, that the command reads, or that is another's.
 
-    Parameters
-    ----------
-    out : path
-    spare : collection of str, optional
-        The kinds of file, as `minigd.data.sources.file_kinds.kind_of` names them, that are not
-        replaced, unless they are empty.
-    **read : path
-        Files that are read, and must not be replaced, by what they are: ``table``, ``model``.
-
-    Raises
-    ------
-    OSError
-        Saying why it can't be written to, and what to do.
+    `spare` names the kinds of file, as `minigd.data.sources.file_kinds.kind_of` does, that are not
+    replaced, unless they are empty; `read` the files that are read, by what they are: ``table``,
+    ``model``.
 
     Examples
     --------
@@ -58,15 +48,7 @@ make it, or name a file elsewhere
 
 
 def check_picture(picture: str | os.PathLike[str]) -> None:
-    """Refuse a name that no picture can have, by its ending or its place; needs Matplotlib.
-
-    Raises
-    ------
-    OSError
-        As `check_output`, or because of the ending.
-    ImportError
-        If Matplotlib is missing; it says what to install.
-    """
+    """Refuse a name that no picture can have, by its ending or its place; needs Matplotlib."""
     figure = optional("matplotlib.figure", "a picture").Figure()
     # The pictures of TeX are drawn by TeX, which is seldom there.
     kinds = figure.canvas.get_supported_filetypes().keys() - {"pgf"}

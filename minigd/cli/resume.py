@@ -37,20 +37,8 @@ resume: start again without --resume
 def resume_run(checkpoint: str, batches: Batches, model: Sequential, updater: Adam) -> Trainer:
     """Return the run of a checkpoint, if it was started with the same options.
 
-    Parameters
-    ----------
-    checkpoint : str
-        Its path.
-    batches : Batches
-    model : Sequential
-        As it would begin; only its layers and its backend are used.
-    updater : Adam
-        Likewise.
-
-    Raises
-    ------
-    CheckpointError
-        Naming each option that is otherwise, and what it was.
+    The model and the updater are those of a run that begins; of the model, layers and backend are
+    used. The error names each option that is otherwise, and what it was.
     """
     description, _ = npz.read(checkpoint)
     if "run" not in description:

@@ -74,23 +74,10 @@ def open_table(
 ) -> Table:
     r"""Return the rows of a file, by what its name ends in.
 
-    Parameters
-    ----------
-    data : path
-        ``.parquet``, ``.npy`` (an array with a column each), or else a CSV, gzipped or not.
-    reading : Reading, optional
-    target : str, optional
-        A column; for a ``.npy`` file also the path of another one, which holds y.
-    exclude : collection of str
-        Columns to leave out.
-    schema : Schema, optional
-        Of the table that a model was trained on: its columns are found by name, and a row is left
-        out, and counted, where one of its numbers is missing or a category is not known.
-
-    Raises
-    ------
-    DataError, OSError
-        If the file can't be read as a table; see `minigd.CsvSource`.
+    They are ``.parquet``, ``.npy`` (the target may be the path of another one, which holds y), or
+    else a CSV, gzipped or not. With the schema of the table that a model was trained on, columns
+    are found by name, and a row is left out, and counted, where one of its numbers is missing or a
+    category is not known.
 
     Examples
     --------
@@ -108,7 +95,7 @@ def open_table(
         check_reading(path, given)
     is_array = path.endswith(".npy")
     beside = target if is_array and target is not None and target.endswith(".npy") else None
-    named = target if beside is None else _name_of(beside)
+    named = target if beside is None else name_of(beside)
     if named is not None and named in exclude:
         raise DataError(
             f"the target {named!r} is among the columns to leave out: take it out of --exclude, or "
@@ -128,16 +115,7 @@ def open_table(
                 options = {"columns": example_names(len(pieces.names))}
                 error.args += (Remedy("name its columns with {}", options),)
             raise
-    return CsvSource(
-        path,
-        columns=reading.columns,
-        separator=reading.separator,
-        na=reading.na,
-        skip_lines=reading.skip_lines,
-        strip=reading.strip,
-        keep_default_na=reading.keep_default_na,
-        **chosen,
-    )
+    return CsvSource(path, **reading._asdict(), **chosen)
 
 
 def open_for_training(
@@ -158,13 +136,7 @@ def open_for_training(
 
 
 def check_reading(path: str, given: Iterable[str]) -> None:
-    """Refuse options about how a CSV is written where the file is not a CSV.
-
-    Raises
-    ------
-    DataError
-        If the file is not a CSV.
-    """
+    """Refuse options about how a CSV is written where the file is not a CSV."""
     for name in given:
         if path.endswith((".parquet", ".pq")) or (path.endswith(".npy") and name != "columns"):
             raise DataError(
@@ -189,10 +161,11 @@ class _Pieces:
     def __call__(self) -> Iterator[dict[str, Array]]:
         for x, y in self.source.chunks():
             columns = dict(zip(self.names, x.T, strict=True))
-            yield columns if y is None else {**columns, _name_of(self.beside): y}
+            yield columns if y is None else {**columns, name_of(self.beside): y}
 
 
-def _name_of(path: str | None) -> str:
+def name_of(path: str | None) -> str:
+    """Return what the column of a `.npy` file is called."""
     return Path(path or "").stem
 
 
@@ -201,26 +174,8 @@ def choose_task(table: Table, task: Task | None = None) -> tuple[Task, Schema, s
 
     Text is classes, and so are whole numbers of few different values; other numbers are quantities.
 
-    Parameters
-    ----------
-    table : CsvSource or IterableSource
-        With a target.
-    task : {"classification", "regression"}, optional
-        What the user says it is.
-
-    Returns
-    -------
-    task : {"classification", "regression"}
-    schema : Schema
-        Of the table, with the classes in it.
-    why : str
-        In words.
-
-    Raises
-    ------
-    DataError
-        If the target can't be what the user says it is, or is the same in every row, also where
-        that is so in the dtype of the schema alone.
+    Return the task, the schema with the classes in it, and why, in words. A target that is the
+    same in every row is refused, also where that is so in the dtype of the schema alone.
     """
     schema = table.schema
     assert schema is not None

@@ -37,8 +37,6 @@ from minigd.training.trainer import Trainer
 HIDDEN = (100, 100)
 DROPOUT = 0.1
 METRICS = {"regression": ["r2", "mae", "rmse"], "classification": ["accuracy"]}
-BATCH_SIZE = 100
-LEARNING_RATE = 0.002
 EPOCHS, UPDATES, MOST_EPOCHS = 60, 6000, 1000
 """The default of `epochs`: 60, or more for a small table, until there are this many updates."""
 PATIENCE = 0.25
@@ -59,9 +57,9 @@ def train(
     task: Task | None = None,
     reading: Reading = USUAL,
     hidden: Sequence[int] = HIDDEN,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int = 100,
     epochs: int | None = None,
-    learning_rate: float = LEARNING_RATE,
+    learning_rate: float = 0.002,
     backend: str | Backend = "numpy",
     seed: int = 0,
     resume: bool = False,
@@ -186,7 +184,7 @@ def _with_random_access(table: Table, folder: str) -> Iterator[Source]:
 def build_network(
     schema: Schema,
     task: Task,
-    hidden: Sequence[int] = HIDDEN,
+    hidden: Sequence[int],
     backend: str | Backend = "numpy",
     seed: int = 0,
 ) -> Sequential:

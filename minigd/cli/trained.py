@@ -6,8 +6,7 @@ It is a model's file with more in it, so that `minigd.load` reads the model from
 import os
 from typing import Any, NamedTuple
 
-from minigd.backends.base import Backend
-from minigd.cli.tables import Reading, Table, Task, check_reading, open_table
+from minigd.cli.tables import Reading, Table, Task, check_reading, name_of, open_table
 from minigd.data.sources.file_kinds import HOLDS, kind_of
 from minigd.data.tables.remedy import Remedy
 from minigd.data.tables.schema import MissingColumn, Schema, TextInNumbers
@@ -17,6 +16,9 @@ from minigd.storage import npz
 from minigd.storage.describe import Description
 from minigd.training.history import History
 from minigd.training.model_files import restore
+
+# Of how a table is written; lines at the top and ends of texts are one file's own.
+_HABITS = ("columns", "separator", "na", "keep_default_na")
 
 
 class Trained(NamedTuple):
@@ -47,17 +49,10 @@ class Trained(NamedTuple):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all of it to one ``.npz`` file, whole or not at all."""
-        reading = self.reading
         table = {
             "task": self.task,
             "schema": self.schema.state_dict(),
-            # These are a writer's habits; lines at the top and ends of texts are one file's own.
-            "reading": {
-                "columns": reading.columns,
-                "separator": reading.separator,
-                "na": reading.na,
-                "keep_default_na": reading.keep_default_na,
-            },
+            "reading": {name: getattr(self.reading, name) for name in _HABITS},
         }
         description = {
             **self.model.describe(),
@@ -74,18 +69,8 @@ class Trained(NamedTuple):
     ) -> Table:
         """Return the rows of a table for this model, its columns found by name.
 
-        Parameters
-        ----------
-        data : path
-        target : str or bool, default False
-            Whether to read the target too; or its name there, where that is another one.
-        **reading
-            What is otherwise than in the table of the training, by the names of `Reading`.
-
-        Raises
-        ------
-        DataError
-            Naming the column, if one is missing.
+        `target` says whether to read the target too, or its name there where that is another one;
+        `reading` what is otherwise than in the table of the training, by the names of `Reading`.
         """
         schema = self.schema.replace(unknown="drop")
         beside = None
@@ -93,7 +78,7 @@ class Trained(NamedTuple):
             schema = schema.replace(targets=[], classes=None, integer=False)
         elif isinstance(target, str):
             beside = target if target.endswith(".npy") else None
-            name = os.path.splitext(os.path.basename(target))[0] if beside else target
+            name = name_of(target) if beside else target
             if name in schema.features:
                 raise DataError(
                     f"the column {name!r} is a feature of the model, not its target: "
@@ -120,15 +105,7 @@ class Trained(NamedTuple):
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Description, dict[str, Any]]:
-    """Read the description and the arrays of a model or a checkpoint.
-
-    Raises
-    ------
-    OSError
-        If there is no such file, or it can't be read.
-    CheckpointError
-        If it is not a model, or is damaged.
-    """
+    """Read the description and the arrays of a model or a checkpoint."""
     name = os.fspath(path)
     kind = kind_of(path) if os.path.exists(path) else "saved"
     if kind not in ("saved", "damaged"):
@@ -142,14 +119,8 @@ def read(path: str | os.PathLike[str]) -> tuple[Description, dict[str, Any]]:
     return description, arrays
 
 
-def load(path: str | os.PathLike[str], backend: str | Backend = "numpy") -> Trained:
-    """Read what `Trained.save` wrote.
-
-    Raises
-    ------
-    OSError, CheckpointError
-        As `read`; also if it was not trained from the shell.
-    """
+def load(path: str | os.PathLike[str]) -> Trained:
+    """Read what `Trained.save` wrote."""
     description, arrays = read(path)
     if "table" not in description and "run" in description:
         raise CheckpointError(
@@ -161,16 +132,14 @@ def load(path: str | os.PathLike[str], backend: str | Backend = "numpy") -> Trai
             f"{os.fspath(path)!r} does not say what its columns are, because it was not written by "
             "`minigd train`: use it from Python, with minigd.load"
         )
-    model = restore(description, arrays, backend=backend)
+    model = restore(description, arrays)
     try:
         table = description["table"]
-        columns, separator, na = (table["reading"][k] for k in ("columns", "separator", "na"))
-        reading = Reading(
-            None if columns is None else tuple(columns),
-            separator,
-            tuple(na),
-            keep_default_na=table["reading"].get("keep_default_na", True),
-        )
+        habits: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in table["reading"].items()
+        }
+        reading = Reading(**habits)
         history = History(description["history"])
         return Trained(model, table["task"], Schema(**table["schema"]), reading, history)
     except (KeyError, TypeError, AttributeError) as error:

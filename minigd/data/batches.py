@@ -512,11 +512,16 @@ def as_batches(data: Any, y: Any = None, batch_size: int | None = 100, **options
     """Return a Batches as it is, or make one of arrays or a source, by the options of `Batches`."""
     if not isinstance(data, Batches):
         return Batches(data, y, batch_size, **options)
+    _check_brought(y, options)
+    return data
+
+
+def _check_brought(y: Any, options: dict[str, Any]) -> None:
+    """Refuse targets and weights beside a Batches, which brings them."""
     if y is not None:
         raise TypeError("a Batches brings its own targets: leave y out")
     if options.get("sample_weight") is not None or options.get("class_weight") is not None:
         raise TypeError("a Batches brings its own weights: give them to Batches(...)")
-    return data
 
 
 def no_batch(batches: Batches) -> DataError:

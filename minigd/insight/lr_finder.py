@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd.backends.frames import check_source
-from minigd.data.batches import Batches, as_batches
-from minigd.errors import DataError, DivergenceError, check_integer, check_number, given_once
-from minigd.insight.plots import plot_rates
+from minigd.checks.passes import from_epochs
+from minigd.data.batches import as_batches
+from minigd.errors import DivergenceError, check_integer, check_number, given_once
+from minigd.insight.plots.axes import COLORS, MARKERS, axes_or_new
 from minigd.nn.losses import Loss
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import SGD, Updater, get_updater
@@ -73,7 +74,16 @@ class RateCurve(NamedTuple):
         >>> ax.get_xlabel(), ax.get_xscale()
         ('learning rate', 'log')
         """
-        return plot_rates(self.rates, self.losses, self.suggestion, ax)
+        ax = axes_or_new(ax)
+        every = max(1, len(self.rates) // 10)
+        ax.plot(self.rates, self.losses, color=COLORS[0], marker=MARKERS[0], markevery=every)
+        if self.suggestion is not None:
+            label = f"suggestion: {self.suggestion:.2g}"
+            ax.axvline(self.suggestion, linestyle=":", color="black", zorder=1, label=label)
+            ax.legend(fontsize="small")
+        ax.set(xscale="log", xlabel="learning rate", ylabel="loss, smoothed")
+        ax.grid(alpha=0.3)
+        return ax
 
 
 def find_learning_rate(
@@ -156,7 +166,7 @@ def find_learning_rate(
     shares: list[float] = []
     mean = first = 0.0
     found = with_progress(
-        _endless(batches, updates),
+        from_epochs(batches, updates),
         "find_learning_rate",
         share=lambda batch: len(losses) / updates,
     )
@@ -202,19 +212,3 @@ def _suggest(rates: list[float], shares: list[float], updates: int) -> float | N
         stacklevel=3,
     )
     return None
-
-
-def _endless(batches: Batches, updates: int) -> Any:
-    """Yield as many batches as asked for, from as many epochs as they need."""
-    epoch = made = 0
-    while made < updates:
-        before = made
-        for batch in batches.epoch(epoch):
-            if made == updates:
-                return
-            if batch.weight is None or batch.weight.any():
-                yield batch
-                made += 1
-        if made == before:
-            raise DataError("the rows do not fill one batch that counts: use a smaller batch_size")
-        epoch += 1

@@ -17,7 +17,7 @@ from minigd.backends.base import backend_of
 from minigd.data.batches import Batches, as_batches
 from minigd.data.row_weights import drop_zero_weights, row_scale
 from minigd.errors import DivergenceError, check_integer, check_number, find_by_name, given_once
-from minigd.insight.plots import plot_race
+from minigd.insight.plots.axes import COLORS, LINES, axes_or_new
 from minigd.nn.losses import CategoricalCrossEntropy, Loss
 from minigd.nn.objective import Objective, default_loss
 from minigd.nn.sequential import Sequential
@@ -29,6 +29,9 @@ from minigd.types import Array
 
 RATES = tuple(10.0 ** (k / 2) for k in range(-8, 2))
 """Learning rates that are tried: two per decade, from 0.0001 to about 3."""
+
+AXES = {"seconds": "seconds of training", "rows": "rows seen", "updates": "updates"}
+"""What a loss is drawn against, and how long it took to the target is counted in."""
 
 clock = time.perf_counter
 
@@ -155,10 +158,7 @@ class Race:
 
     def _standing(self, size: int | None) -> Standing:
         own = [curve for curve in self.curves if curve.batch_size == size]
-        to = {
-            what: [curve.reached(self.target, what) for curve in own]
-            for what in ("seconds", "rows", "updates")
-        }
+        to = {what: [curve.reached(self.target, what) for curve in own] for what in AXES}
         return Standing(0, size, own[0].learning_rate, **to)
 
     def _rank(self, standings: list[Standing]) -> list[Standing]:
@@ -220,14 +220,20 @@ class Race:
         ImportError
             If Matplotlib is missing; it says what to install.
         """
-        if against not in ("seconds", "rows", "updates"):
+        if against not in AXES:
             raise ValueError(f"against is 'seconds', 'rows' or 'updates', not {against!r}")
-        curves = []
-        for size in dict.fromkeys(curve.batch_size for curve in self.curves):
+        ax = axes_or_new(ax)
+        for i, size in enumerate(dict.fromkeys(curve.batch_size for curve in self.curves)):
             own = [curve for curve in self.curves if curve.batch_size == size]
+            grid, losses = _together(own, against)
+            color, line = COLORS[i % len(COLORS)], LINES[i % len(LINES)]
             label = f"batch {_name(size)}, rate {own[0].learning_rate:.2g}"
-            curves.append((label, *_together(own, against)))
-        return plot_race(curves, self.target, against, ax)
+            ax.plot(grid, np.median(losses, axis=0), color=color, linestyle=line, label=label)
+            ax.fill_between(grid, losses.min(axis=0), losses.max(axis=0), color=color, alpha=0.15)
+        ax.axhline(self.target, color="0.5", linewidth=0.8, linestyle=":")
+        ax.set(xscale="log", yscale="log", xlabel=AXES[against], ylabel="loss")
+        ax.legend()
+        return ax
 
 
 def race(

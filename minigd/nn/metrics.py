@@ -412,8 +412,7 @@ def get_metrics(
     ['error']
     """
     if isinstance(which, str | Metric):
-        one = repr(which) if isinstance(which, str) else f"{type(which).__name__}()"
-        raise TypeError(f"metrics is a list, [{one}], and not one metric")
+        raise _not_a_list(which)
     given = which.items() if isinstance(which, Mapping) else [(_name(m), m) for m in which]
     named: dict[str, Metric] = {}
     for name, metric in given:
@@ -436,6 +435,11 @@ def _no_key(name: object, named: Mapping[str, Metric]) -> Exception:
         f"a history already has a column {name!r}: give the metric another name, "
         "metrics={'another': ...}"
     )
+
+
+def _not_a_list(metric: str | Metric) -> TypeError:
+    one = repr(metric) if isinstance(metric, str) else f"{type(metric).__name__}()"
+    return TypeError(f"metrics is a list, [{one}], and not one metric")
 
 
 def _name(metric: str | Metric) -> str:

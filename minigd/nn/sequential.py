@@ -502,10 +502,7 @@ class Sequential:
 
     def _trainer(self, loss: Any, updater: Any, metrics: Any, options: dict[str, Any]) -> Any:
         if "until_epoch" in options:
-            raise TypeError(
-                "until_epoch is for the run of a Trainer, and Sequential.fit starts a new one: use "
-                "minigd.Trainer(model, loss, updater).fit(..., until_epoch=...)"
-            )
+            raise _no_run_to_continue()
         return call("minigd.training.trainer", "Trainer", self, loss, updater, metrics, **options)
 
     def adapt(self, batches: Any) -> None:
@@ -696,6 +693,13 @@ def _rebuild(
     model.loss = None if loss is None else loss[0](**loss[1])
     model.metrics, model.passes, model.names = metrics, passes, names
     return model
+
+
+def _no_run_to_continue() -> TypeError:
+    return TypeError(
+        "until_epoch is for the run of a Trainer, and Sequential.fit starts a new one: use "
+        "minigd.Trainer(model, loss, updater).fit(..., until_epoch=...)"
+    )
 
 
 def _check_layers(layers: Sequence[Layer]) -> list[Layer]:

@@ -26,11 +26,6 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     permissions of the old one, from its first byte on. A link is followed: the file it points to is
     replaced, and the link stays.
 
-    Raises
-    ------
-    OSError
-        If `path` can't be written; see `check_writable`.
-
     Examples
     --------
     >>> import tempfile
@@ -104,14 +99,7 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def check_writable(path: str | os.PathLike[str]) -> Path:
-    """Return the file that `path` leads to, and refuse one that can't be replaced.
-
-    Raises
-    ------
-    OSError
-        Saying why it can't be written, and what to do: there is no such folder, it is a folder or
-        no ordinary file, or it or its folder is read-only.
-    """
+    """Return the file that `path` leads to, and refuse one that can't be replaced."""
     given, target = os.fspath(path), Path(os.path.realpath(path))
     kind: type[OSError] = OSError
     if target.is_dir():

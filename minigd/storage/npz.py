@@ -25,14 +25,8 @@ _DIGEST = "sha256"
 def write(path: str | os.PathLike[str], description: Description, arrays: Arrays) -> None:
     """Write a description and named arrays to `path`, whole or not at all; see `replacing`.
 
-    Parameters
-    ----------
-    path : str or path-like
-        The file, by convention ending in ``.npz``; it is written under exactly this name.
-    description : dict
-        Anything that JSON can hold.
-    arrays : mapping of str to numpy.ndarray
-        On the host, of numbers.
+    The file has exactly this name, by convention ending in ``.npz``. The description is anything
+    that JSON can hold, and the arrays are of numbers, on the host.
 
     Examples
     --------
@@ -59,20 +53,7 @@ def write(path: str | os.PathLike[str], description: Description, arrays: Arrays
 def read(
     path: str | os.PathLike[str],
 ) -> tuple[Description, dict[str, np.ndarray[Any, np.dtype[Any]]]]:
-    """Read what `write` wrote.
-
-    Returns
-    -------
-    description : dict
-    arrays : dict of str to numpy.ndarray
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    CheckpointError
-        If the file is not one of minigd's, is damaged, or comes from a newer version.
-    """
+    """Read what `write` wrote."""
     if not os.path.exists(path):
         raise FileNotFoundError(f"there is no file {os.fspath(path)!r}")
     try:

@@ -4,6 +4,8 @@ import contextlib
 import itertools
 import threading
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -80,6 +82,22 @@ class Loop:
         """Forget the batches of an epoch, complete or not."""
         self.batch, self.seconds = 0, 0.0
         self.totals = Totals(self.metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how far the loop has come, and the sums of the epoch at hand."""
+        return {
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "seconds": self.seconds,
+            "totals": self.totals.state_dict(self.objective.model.backend),
+        }
+
+    def load_state_dict(self, values: Mapping[str, Any]) -> None:
+        """Take what `state_dict` gave."""
+        self.epoch = int(values["epoch"])
+        self.start_epoch()
+        self.batch, self.seconds = int(values["batch"]), float(values["seconds"])
+        self.totals.load_state_dict(values["totals"], self.objective.model.backend)
 
     def run(self, session: Session, last: int) -> None:
         """Train until the last epoch is complete, or until something stops it."""
@@ -239,8 +257,7 @@ class Loop:
         """Go forward and backward and update: compiled, by NumPy's calls, or by the layers."""
         x, y, scale, by_row = rows.x, rows.y, rows.scale, self.by_row
         update = self.transaction.update
-        compiled = self.steps.find_compiled(x, y, scale, by_row)
-        step = None if compiled is None else self.transaction.make_compiled(compiled, rows)
+        step = self._make_compiled(rows) if self.steps.compiles else None
         calls = None if step is not None else self.steps.find_numpy(x, y, scale, by_row)
         if profiler is not None:
             profiler.count("compiled" if step else "by NumPy's calls" if calls else "plain")
@@ -251,6 +268,11 @@ class Loop:
         if profiler is not None and profiler.sampling:
             return calls.timed(x, y, update, profiler)
         return calls(x, y, update)
+
+    def _make_compiled(self, rows: WeighedRows) -> plain.Step | None:
+        """Make the step of one batch compiled; None where it isn't, or is not safe."""
+        compiled = self.steps.find_compiled(rows.x, rows.y, rows.scale, self.by_row)
+        return None if compiled is None else self.transaction.make_compiled(compiled, rows)
 
     def _count(self, step: plain.Step, rows: WeighedRows) -> None:
         """Add the totals of the rows to those of the epoch."""

@@ -189,16 +189,8 @@ class Trainer:
     def batches(self) -> Batches:
         """The batches of the last `fit`."""
         if self._loop.batches is None:
-            raise DataError("this trainer was not given any batches yet: call fit")
+            raise DataError("there is nothing to train on: give fit arrays, or a Batches")
         return self._loop.batches
-
-    @property
-    def _batches(self) -> Batches | None:
-        return self._loop.batches
-
-    @_batches.setter
-    def _batches(self, batches: Batches | None) -> None:
-        self._loop.batches = batches
 
     @property
     def options(self) -> dict[str, Any]:
@@ -375,7 +367,7 @@ class Trainer:
         """
         profile = renamed("receipt", receipt, "profile", profile)
         weights = {"sample_weight": sample_weight, "class_weight": class_weight}
-        data = self._last_batches() if data is None else data
+        data = self.batches if data is None else data
         batches = as_batches(data, y, batch_size, shuffle=shuffle, seed=self.model.seed, **weights)
         validation = None if validation_data is None else validation_batches(validation_data)
         self._loop.loader.check_training(batches, validation)
@@ -402,11 +394,6 @@ class Trainer:
         if profile:
             session.report_profile(self._threads.count)
         return self.history
-
-    def _last_batches(self) -> Batches:
-        if self._loop.batches is None:
-            raise DataError("there is nothing to train on: give fit arrays, or a Batches")
-        return self._loop.batches
 
     def _continue_with(self, batches: Batches) -> None:
         """Take these batches; an epoch that was left in the middle needs the same ones."""
@@ -450,6 +437,10 @@ class Trainer:
             work = len(batches) * (len(self.model.flat_params) + 10_000)
             if work >= WORTH_COMPILING:
                 self._set_compiled(compiled=True)
+
+    def _forget_data(self) -> None:
+        """Let go of the batches and the callbacks of the last `fit`."""
+        self._loop.batches, self._callbacks = None, {}
 
     def stop(self) -> None:
         """End `fit` after this update; a later `fit` continues from here. For callbacks."""
@@ -520,10 +511,7 @@ class Trainer:
                 for n, v in updater.items()
             },
             "updates": self.updates,
-            "epoch": self.epoch,
-            "batch": loop.batch,
-            "seconds": loop.seconds,
-            "totals": loop.totals.state_dict(backend),
+            **loop.state_dict(),
             "window": self._transaction.window.state_dict(backend),
             "callbacks": {**self._states, **callback_states(self._callbacks)},
             "history": self.history.state_dict(),
@@ -543,10 +531,8 @@ class Trainer:
             model.load_arrays(values["model"])
             model.passes = int(values["passes"])
             self.updater.load_state_dict(values["updater"], model)
-            transaction.updates, loop.epoch = int(values["updates"]), int(values["epoch"])
-            loop.start_epoch()
-            loop.batch, loop.seconds = int(values["batch"]), float(values["seconds"])
-            loop.totals.load_state_dict(values["totals"], model.backend)
+            transaction.updates = int(values["updates"])
+            loop.load_state_dict(values)
             transaction.window.load_state_dict(values["window"], model.flat_grads, model.backend)
             self._states = dict(values["callbacks"])
             self.history = History(values["history"])

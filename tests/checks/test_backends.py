@@ -50,6 +50,14 @@ def test_the_loss_of_the_last_training_is_taken(stand_in):
     assert gd.compare_backends(model, gd.Batches(X, y, batch_size=50), 2).agree
 
 
+def test_rows_without_weight_are_nothing_to_compare(stand_in):
+    X, y = rows()
+    weight = np.arange(len(X)) > 120
+    batches = gd.Batches(X, y, batch_size=50, tail="drop", sample_weight=weight)
+    with pytest.raises(gd.DataError, match="do not fill one batch that counts"):
+        gd.compare_backends(network(), batches, 2, loss="categorical_crossentropy")
+
+
 class Off(CupyBackend):
     """A backend with one formula that is wrong from some call on."""
 

@@ -31,7 +31,7 @@ def test_a_test_file_of_its_publisher_as_it_is(folder, capsys):
     assert float(accuracy.rpartition(" ")[2]) > 0.9
     assert main(command) == 1
     assert capsys.readouterr().err.endswith(
-        "line 1: the row has 1 field, and the table has 4 columns; if line 1 is not a row, say "
+        "line 1: the row has 1 field, and the table has 4 columns; if line 1 is not a row, pass "
         "--skip-lines 1\n"
     )
     assert main([*command, "--skip-lines", "1"]) == 1

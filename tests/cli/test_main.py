@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import inspect
 import io
 import re
 import shlex
@@ -19,6 +20,8 @@ from hypothesis import strategies as st
 import minigd
 from minigd.cli import demo
 from minigd.cli.main import main, parser
+from minigd.cli.race import race
+from minigd.cli.train import train
 
 COMMANDS = ["train", "predict", "evaluate", "info", "race", "check", "demo"]
 TRAIN = ["train", "rows.csv", "--target", "y"]
@@ -26,6 +29,12 @@ TRAIN = ["train", "rows.csv", "--target", "y"]
 
 def parsed(*arguments):
     return parser().parse_args([*TRAIN, *arguments])
+
+
+def choices():
+    """Return the parsers of the commands, by name."""
+    (commands,) = (a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return commands.choices
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
@@ -53,10 +62,7 @@ def test_every_option_is_in_the_help(command, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"])
     text = capsys.readouterr().out
-    commands = next(
-        action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)
-    )
-    options = {o for a in commands.choices[command]._actions for o in a.option_strings}
+    options = {o for a in choices()[command]._actions for o in a.option_strings}
     assert options - {"-h", "--help"} == {o for o in options if f"{o} " in text}
 
 
@@ -67,19 +73,18 @@ def test_options_become_values(tmp_path):
     options = parsed(
         "--exclude", "id, date", "--hidden", "8,4", "--na", "?,-", "--separator", "tab"
     )
-    assert options.exclude == ("id", "date")
+    assert options.exclude == ["id", "date"]
     assert options.hidden == (8, 4)
-    assert options.na == ("?", "-")
+    assert options.na == ["?", "-"]
     assert options.separator == "\t"
     assert parsed("--hidden", "0").hidden == ()
 
 
 def test_names_may_be_given_in_several_options():
     options = parsed("--exclude", "id,date", "--na", "?", "--exclude", "zip", "--na", "-")
-    assert options.exclude == ("id", "date", "zip")
-    assert options.na == ("?", "-")
-    assert parsed().exclude == ()
-    assert parsed("--exclude", "a").exclude == ("a",)
+    assert options.exclude == ["id", "date", "zip"]
+    assert options.na == ["?", "-"]
+    assert parsed("--exclude", "a").exclude == ["a"]
 
 
 def test_names_of_columns_may_lie_in_a_file(tmp_path):
@@ -94,25 +99,20 @@ def test_names_of_columns_may_lie_in_a_file(tmp_path):
     assert stop.value.code == 2
 
 
-def test_a_given_reading_that_was_not_said_is_left_to_the_model():
-    from minigd.cli.main import _given_reading
-
-    assert _given_reading(parsed()) == {}
-    assert _given_reading(parsed("--skip-lines", "1", "--strip", ".")) == {
-        "skip_lines": 1,
-        "strip": ".",
-    }
+def test_an_option_that_is_not_given_is_left_to_the_function():
+    given = vars(parsed("--skip-lines", "1", "--strip", "."))
+    assert given.keys() == {"command", "run", "data", "target", "skip_lines", "strip", "out"}
 
 
-def test_defaults_are_those_of_the_function():
-    import inspect
-
-    from minigd.cli.train import train
-
-    options = vars(parsed())
-    usual = inspect.signature(train).parameters
-    for name in ("hidden", "batch_size", "epochs", "learning_rate", "backend", "seed", "out"):
-        assert options[name] == usual[name].default
+@pytest.mark.parametrize("function", [train, race])
+def test_the_help_names_the_defaults_of_the_function(function):
+    usual, found = inspect.signature(function).parameters, 0
+    for option in choices()[function.__name__]._actions:
+        told = re.search(r"\(default: ([\w.,]+)\)$", option.help)
+        if told and option.dest != "out":
+            found += 1
+            assert (option.type or str)(told[1]) == usual[option.dest].default
+    assert found >= 4
 
 
 def test_the_version_is_printed(capsys):

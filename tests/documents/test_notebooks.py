@@ -95,41 +95,25 @@ def compared(committed, run):
     return found
 
 
-_runs = {}
-
-
-@pytest.fixture
-def run(path, tmp_path, monkeypatch):
-    """Return the notebook as one run leaves it, and the folder in which it ran."""
-    if path not in _runs:
-        # The files hold what the notebook makes up where the real table is not there.
-        monkeypatch.delenv("MINIGD_HOUSING", raising=False)
-        notebook = read(path)
-        client = nbclient.NotebookClient(
-            notebook,
-            timeout=120,
-            kernel_name="python3",
-            resources={"metadata": {"path": str(tmp_path)}},
-        )
-        client.execute()
-        _runs[path] = notebook, list(tmp_path.iterdir())
-    return _runs[path]
-
-
+# One test and not two: they would be shared out between two processes, and each would run all.
 @pytest.mark.notebooks
-def test_it_runs_from_any_folder_without_an_error_or_a_word_on_stderr(run):
-    notebook, left = run
+def test_a_run_says_nothing_on_stderr_and_prints_what_the_file_holds(path, tmp_path, monkeypatch):
+    # The files hold what the notebook makes up where the real table is not there.
+    monkeypatch.delenv("MINIGD_HOUSING", raising=False)
+    notebook = read(path)
+    nbclient.NotebookClient(
+        notebook,
+        timeout=120,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(tmp_path)}},
+    ).execute()
     said = [output.text for output in outputs(notebook) if output.get("name") == "stderr"]
     assert said == []
     assert [output for output in outputs(notebook) if output.output_type == "error"] == []
-    assert left == [], "files left behind"
-
-
-@pytest.mark.notebooks
-def test_the_file_holds_what_a_run_prints_and_quotes(path, run):
+    assert list(tmp_path.iterdir()) == [], "files left behind"
     if path.stem.endswith("gpu") and gpu_is_there():
-        pytest.skip("the file holds what a machine without a GPU prints")
-    found = compared(read(path), run[0])
+        return  # the file holds what a machine without a GPU prints
+    found = compared(read(path), notebook)
     assert not found, "execute the notebook again:\n\n" + "\n\n".join(found)
 
 

@@ -16,6 +16,7 @@ import minigd as gd
 from minigd.insight import race as race_module
 from minigd.insight.plots import axes as style
 from minigd.insight.race import Curve, Race
+from minigd.progress import Watch
 from minigd.training.loop import Loop
 from minigd.training.trainer import Trainer
 
@@ -541,6 +542,18 @@ def test_weights_and_buffers_go_with_the_rows(monkeypatch):
 def test_an_updater_that_all_would_share_is_refused():
     with pytest.raises(TypeError, match=r"updater=lambda rate: gd\.Adam\(rate\)"):
         gd.race(linear, rows(), [5], seconds=0.01, updater=gd.Adam())
+
+
+def test_the_bar_counts_each_row_once_and_no_more_seconds_than_a_run_has(monkeypatch):
+    seen = []
+    monkeypatch.setattr(Watch, "advance", lambda watch, rows, share: seen.append((rows, share)))
+    found = run(monkeypatch, [20, None], rates=[0.01], progress=True)
+    rows_counted, shares = zip(*seen, strict=True)
+    assert sum(rows_counted) == sum(curve.rows[-1] for curve in found.curves)
+    # The last update of a run ends after its half second.
+    assert max(curve.seconds[-1] for curve in found.curves) > 0.5
+    done = [(i + min(t / 0.5, 1)) / 6 for i, c in enumerate(found.curves) for t in c.seconds[1:]]
+    np.testing.assert_allclose(shares, done, rtol=1e-12)
 
 
 def test_the_bar_is_closed_where_a_run_fails(monkeypatch):

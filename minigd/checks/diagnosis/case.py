@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from minigd.checks.diagnosis.slopes import Block, take_block
 from minigd.types import Array
 
 
@@ -78,7 +79,7 @@ class Case:
     jacobian: Array | None = None
     seen: tuple[int, ...] = ()
     others: Mapping[str, Array] = field(default_factory=dict)
-    block: tuple[Array, ...] | None = None
+    block: Block = None
     tolerance: float = 1e-8
     noise: float = 0.0
 
@@ -131,6 +132,6 @@ class Case:
     def take_block(self, whole: Array) -> Array:
         """Return the block of an array as large as the gradient, or the array if it is not."""
         try:
-            return whole if self.block is None else whole[np.ix_(*self.block)]
+            return take_block(whole, self.block)
         except IndexError:
             return whole

@@ -30,24 +30,8 @@ def explain(
 ) -> tuple[str, str] | None:
     """Return which gradient is wrong and what it looks like, or None where nothing explains it.
 
-    Parameters
-    ----------
-    model : Sequential
-        In float64, on the host.
-    layers : sequence of Layer
-        Those of the model that are in use.
-    loss : Loss or None
-        None for a layer alone, whose dy is given as y.
-    x, y : array, shape (n, n_in) and what the loss takes
-    weight : array, shape (n,), optional
-    penalty : Penalty, optional
-    first : str
-        The array to begin with, if it is wrong and can be explained.
-
-    Returns
-    -------
-    (str, str) or None
-        The array, such as ``dense1.W``, and the sentence.
+    The model is in float64 on the host, `layers` are those of it in use, and a layer alone has no
+    loss, and its dy as y. The array `first`, if it is wrong and can be explained, is named first.
 
     Examples
     --------

@@ -18,17 +18,8 @@ from minigd.types import Array
 def diagnose(cases: Sequence[Case]) -> str | None:
     """Return what a wrong gradient looks like, or None where no known slip explains it.
 
-    Parameters
-    ----------
-    cases : sequence of Case
-        The gradient of one array in a batch, or in several. Batches of different sizes tell a
-        factor of n from one that is always the same.
-
-    Returns
-    -------
-    str or None
-        The simplest slip that gives these numbers in every batch; two with "or" between them where
-        they can't be told apart.
+    The cases are the gradient of one array in several batches: different sizes tell a factor of n
+    from one that is always the same. Slips that can't be told apart have "or" between them.
 
     Examples
     --------
@@ -121,17 +112,13 @@ def _one_divisor(cases: Sequence[Case]) -> list[str]:
     whole = all(d > 0.5 and math.isclose(d, round(d), rel_tol=share) for d in divisors)
     earlier = all(round(d) in (*case.seen, case.n) for d, case in zip(divisors, cases, strict=True))
     if whole and earlier and any(case.seen for case in cases):
-        return [
-            f"it is divided by {_wrong_divisor(cases, divisors)}, the size of an earlier batch, "
-            "and not by n = {n}"
-        ]
+        earlier_n = next(
+            round(d) for d, case in zip(divisors, cases, strict=True) if not case.right
+        )
+        return [f"it is divided by {earlier_n}, the size of an earlier batch, and not by n = {{n}}"]
     if whole and _same(divisors, share):
         return [f"it is divided by {m}, a fixed batch size, and not by n = {{n}}"]
     return []
-
-
-def _wrong_divisor(cases: Sequence[Case], divisors: Sequence[float]) -> int:
-    return next(round(d) for d, case in zip(divisors, cases, strict=True) if not case.right)
 
 
 def _one_factor(cases: Sequence[Case]) -> list[str]:

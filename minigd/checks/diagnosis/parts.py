@@ -48,16 +48,15 @@ def _regions(case: Case, off: Array) -> Iterator[tuple[str, Array]]:
 
 
 def _of_the_batch(case: Case, hit: Array) -> str | None:
-    rows = set(case.places[0][hit].tolist())
-    every = set(case.places[0].tolist())
-    first, last = {0}, {case.n - 1}
-    if rows == every - first and case.n > 2:
-        return "in every row of the batch but the first"
-    if rows == every - last and case.n > 2:
-        return "in every row of the batch but the last"
-    return {frozenset(first): "in the first row of the batch"}.get(
-        frozenset(rows), "in the last row of the batch" if rows == last else None
-    )
+    every, last = frozenset(case.places[0].tolist()), case.n - 1
+    # Of a short batch, one row is meant where two sentences fit.
+    words = {
+        every - {0}: "in every row of the batch but the first",
+        every - {last}: "in every row of the batch but the last",
+        frozenset({last}): "in the last row of the batch",
+        frozenset({0}): "in the first row of the batch",
+    }
+    return words.get(frozenset(case.places[0][hit].tolist()))
 
 
 def _listed(what: str, places: Array, case: Case, axis: int) -> str:

@@ -28,19 +28,9 @@ def slopes(
 
     They are by the complex step where that agrees with the central difference.
 
-    Parameters
-    ----------
-    make : callable
-        Returns the function for a dtype, ``"float64"`` or ``"complex128"``.
-    shape : tuple of int
-        Of the array that the outputs are computed from.
-    block : Block
-        The places in it.
-
-    Returns
-    -------
-    (Array, float)
-        The derivatives have shape (entries, ...), that of the outputs last.
+    `make` returns the function for a dtype, ``"float64"`` or ``"complex128"``, and `shape` and
+    `block` are those of the array that it starts from. The derivatives have shape (entries, ...),
+    that of the outputs last.
 
     Examples
     --------

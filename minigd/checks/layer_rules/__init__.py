@@ -8,20 +8,12 @@ import numpy as np
 
 from minigd.checks.layer_rules.declared import (
     check_copies,
-    check_moves,
     check_numbers,
     note_undeclared,
     remedy,
     undeclared,
 )
-from minigd.checks.layer_rules.inner import model_of, no_inner_layers
-from minigd.checks.layer_rules.parts import (
-    MOST_ROUNDING,
-    Identity,
-    LayerWarning,
-    Projection,
-    rounding_effect,
-)
+from minigd.checks.layer_rules.parts import LayerWarning
 from minigd.checks.layer_rules.prediction import check_prediction
 from minigd.checks.layer_rules.row_squares import check_row_squares
 from minigd.checks.layer_rules.training import check_inputs, check_training
@@ -30,42 +22,13 @@ from minigd.errors import GradientError, ShapeError
 from minigd.nn.sequential import Sequential
 from minigd.types import Array
 
-__all__ = [
-    "MOST_ROUNDING",
-    "Identity",
-    "LayerWarning",
-    "Projection",
-    "check_copies",
-    "check_moves",
-    "check_numbers",
-    "check_rules",
-    "model_of",
-    "no_inner_layers",
-    "rounding_effect",
-    "undeclared",
-]
+__all__ = ["LayerWarning", "check_rules"]
 
 
 def check_rules(model: Sequential, x: Array, dy: Array, tolerance: float = 0.0) -> list[str]:
     """Refuse what breaks a rule in the one layer of a float64 model, and return what may be meant.
 
-    Parameters
-    ----------
-    model : Sequential
-        Its one layer has the right gradients; it stays as it is.
-    x, dy : Array, shape (n, n_in) and (n, n_out)
-    tolerance : float, default 0.0
-        What the gradients were allowed to be off by, as a share of the largest entry.
-
-    Returns
-    -------
-    list of str
-        What to know about the layer, a sentence each.
-
-    Raises
-    ------
-    GradientError
-        Naming the rule that is broken, and what to do.
+    The layer has the right gradients, within `tolerance` of the largest entry; it stays as it is.
 
     Examples
     --------

@@ -48,19 +48,7 @@ def undeclared(layer: Layer, x: Array, dy: Array) -> dict[str, Used]:
 
 
 def check_copies(layer: Layer, used: dict[str, Used], x: Array, dy: Array) -> None:
-    """Refuse a layer that goes by numbers which a copy, or a saved model, does not have.
-
-    Parameters
-    ----------
-    layer : Layer
-    used : dict of str to Used
-        Of this layer, as `undeclared` gives it.
-    x, dy : Array, shape (n, n_in) and (n, n_out)
-
-    Raises
-    ------
-    GradientError
-    """
+    """Refuse a layer that goes by numbers which a copy, or a saved model, does not have."""
     check_moves(layer, used)
     one, other = run(alone(layer), x, dy), run(alone(layer), x, dy)
     if all(is_same(one[name], other[name]) for name in one):
@@ -75,12 +63,7 @@ def check_copies(layer: Layer, used: dict[str, Used], x: Array, dy: Array) -> No
 
 
 def check_moves(layer: Layer, used: dict[str, Used]) -> None:
-    """Refuse a layer that goes by arrays which its passes change, and which nobody saves.
-
-    Raises
-    ------
-    GradientError
-    """
+    """Refuse a layer that goes by arrays which its passes change, and which nobody saves."""
     moved = [path for path, (_, moves) in used.items() if moves]
     if moved:
         name = _buffer_name(moved[0])
@@ -95,12 +78,7 @@ def check_moves(layer: Layer, used: dict[str, Used]) -> None:
 
 
 def check_numbers(layer: Layer, x: Array, dy: Array) -> None:
-    """Refuse a layer that goes by a number which its passes change, and which nobody saves.
-
-    Raises
-    ------
-    GradientError
-    """
+    """Refuse a layer that goes by a number which its passes change, and which nobody saves."""
     rng = np.random.default_rng(0)
     model, first = alone(layer), run(alone(layer), x, dy)
     (own,) = model.layers

@@ -14,11 +14,8 @@ from minigd.nn.sequential import Sequential
 def model_of(layer: Layer, width: int) -> Sequential:
     """Return a float64 model of one new layer like this one.
 
-    Raises
-    ------
-    GradientError
-        If it holds other layers, which no model builds, its `forward` does not take `train`, or
-        its constructor does not take what `config` returns.
+    It is refused if it holds other layers, which no model builds, its `forward` does not take
+    `train`, or its constructor does not take what `config` returns.
     """
     _refuse_inner(layer)
     try:

@@ -5,7 +5,7 @@ around it, mixed with transparent ones, so that it can be read on a dark page an
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from itertools import groupby
 
@@ -60,10 +60,11 @@ def html(
     arrays = [line for line in given if line.value.ndim]
     sections = []
     for section, some in groupby([*arrays, *numbers, *lines], lambda line: line.section):
-        parts = (
-            _part(part, own, rows, highlighted, digits)
-            for part, own in groupby(some, lambda line: line.part)
-        )
+        parts = []
+        for part, own in groupby(some, lambda line: line.part):
+            whose = f'<div class="whose">{escape(part)}</div>' if part else ""
+            inside = "".join(_line(line, rows, highlighted, digits) for line in own)
+            parts.append(f'<div class="part">{whose}<div class="lines">{inside}</div></div>')
         sections.append(
             f'<div class="section"><div class="title">{escape(section)}</div>'
             f'<div class="parts">{"".join(parts)}</div></div>'
@@ -99,14 +100,6 @@ def _set_name(name: str) -> str:
     d, base = ("d", base[1:]) if base[0] == "d" and len(base) > 1 else ("", base)
     symbol = f"<i>{escape(base)}</i>" if len(base.replace("\u0302", "")) < 3 else escape(base)
     return d + symbol + (f"<sub>{number}</sub>" if number else "")
-
-
-def _part(
-    part: str, lines: Iterable[Line], rows: Sequence[int], highlighted: int | None, digits: int
-) -> str:
-    whose = f'<div class="whose">{escape(part)}</div>' if part else ""
-    inside = "".join(_line(line, rows, highlighted, digits) for line in lines)
-    return f'<div class="part">{whose}<div class="lines">{inside}</div></div>'
 
 
 def _line(line: Line, rows: Sequence[int], highlighted: int | None, digits: int) -> str:

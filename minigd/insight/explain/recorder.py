@@ -7,8 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from minigd.backends.base import Backend
-from minigd.insight.explain.table import LayerRun
+from minigd.backends.base import Backend, Views
 from minigd.nn.layers import Layer
 from minigd.types import Array
 
@@ -16,18 +15,29 @@ from minigd.types import Array
 class Recorder(Layer):
     """A layer that does what another one does, and records it.
 
-    Parameters
+    Attributes
     ----------
     layer : Layer
-        Of a model that may be changed.
+        The other one, of a model that may be changed.
+    k, names : str and (str, str)
+        Its number, and the names that formulas have for its input and its output.
+    x, y, dy, dx : Array
+        What went in and came out; no dx where it is not wanted.
+    inside : list of Array
+        What it kept for `backward`.
+    params, buffers : dict of str to Array
+        As they were before the step.
+    grads, buffers_after : dict of str to Array
+        As they were after it.
     """
 
-    def __init__(self, layer: Layer) -> None:
-        self.layer = layer
+    def __init__(self, layer: Layer, k: str, *names: str) -> None:
+        self.layer, self.k, self.names = layer, k, names
         self.name, self.n_in, self.n_out = layer.name, layer.n_in, layer.n_out
-        self.backend, self.params = layer.backend, layer.params
-        self.params_before = all_on_host(self.backend, layer.params)
-        self.buffers_before = all_on_host(self.backend, layer.buffers)
+        self.backend = layer.backend
+        self.params = all_on_host(self.backend, layer.params)
+        self.buffers = all_on_host(self.backend, layer.buffers)
+        self.grads = Views()
         self.dy: Array | None = None
         self.dx: Array | None = None
 
@@ -36,7 +46,8 @@ class Recorder(Layer):
         self.x = on_host(self.backend, x)
         y = self.layer.forward(x, train)
         self.y = on_host(self.backend, y)
-        self.inside = [on_host(self.backend, a) for a in self.layer._kept or ()]
+        self.inside = [on_host(self.backend, a) for a in self.layer.held or ()]
+        self.buffers_after = all_on_host(self.backend, self.layer.buffers)
         return y
 
     def backward(self, dy: Array) -> Array | None:
@@ -45,27 +56,12 @@ class Recorder(Layer):
         self.layer.wants_dx = self.wants_dx
         dx = self.layer.backward(dy)
         self.dx = on_host(self.backend, dx) if self.wants_dx else None
+        self.grads = all_on_host(self.backend, self.layer.grads)
         return dx
 
     def forget(self) -> None:
         """Let the layer drop what it kept."""
         self.layer.forget()
-
-    def run(self, k: str, x: str, y: str) -> LayerRun:
-        """Return what was recorded, under the names that formulas have for input and output."""
-        return LayerRun(
-            layer=self.layer,
-            k=k,
-            names=(x, y),
-            x=self.x,
-            y=self.y,
-            dx=self.dx,
-            kept=self.inside,
-            params=self.params_before,
-            grads=all_on_host(self.backend, self.layer.grads),
-            buffers=self.buffers_before,
-            buffers_after=all_on_host(self.backend, self.layer.buffers),
-        )
 
 
 def on_host(backend: Backend, x: Array) -> Array:
@@ -73,6 +69,6 @@ def on_host(backend: Backend, x: Array) -> Array:
     return np.array(backend.to_numpy(x))
 
 
-def all_on_host(backend: Backend, arrays: Mapping[str, Array]) -> dict[str, Array]:
+def all_on_host(backend: Backend, arrays: Mapping[str, Array]) -> Views:
     """Return copies on the host, by name."""
-    return {name: on_host(backend, array) for name, array in arrays.items()}
+    return Views({name: on_host(backend, array) for name, array in arrays.items()})

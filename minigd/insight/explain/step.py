@@ -43,21 +43,14 @@ def write_step(
 ) -> Writer:
     """Make one step with a model, a loss and an updater that it may change, and write it down.
 
-    Parameters
-    ----------
-    objective : Objective
-    updater : Updater
-    x, y : Array
-        Checked, on the model's backend.
-    weight : ndarray, optional
-        The rows' weights, none of them 0.
+    x and y are checked, on the model's backend; none of the weights is 0.
     """
     model, backend = objective.model, objective.model.backend
     scale = None
     if weight is not None:
         scale = backend.asarray(row_scale(weight), dtype=model.dtype)
     named = dict(zip(map(id, model.layers), _name(model.layers), strict=True))
-    recorders = [Recorder(layer) for layer in objective.layers]
+    recorders = [Recorder(layer, *named[id(layer)]) for layer in objective.layers]
     objective.layers = list(recorders)
     L, z = objective.forward(x, y, scale)
     objective.backward()
@@ -67,21 +60,19 @@ def write_step(
     writer.means = {f"d{name}" for name in _parameters(model, named).values()}
     explained = []
     for each in recorders:
-        entry = LAYERS.get(type(each.layer), unknown_layer)
-        explained.append(entry(each.run(*named[id(each.layer)])))
+        explained.append(LAYERS.get(type(each.layer), unknown_layer)(each))
         writer.add_inputs(explained[-1].given)
         writer.write("forward", each.name, explained[-1].forward)
 
-    output = named[id(recorders[-1].layer)].y if recorders else "x"
+    output = recorders[-1].names[1] if recorders else "x"
     gradient = _write_loss(writer, objective, named, output, (L, z, y, scale))
     dz = recorders[-1].dy if recorders else None
     writer.write("backward", type(objective.loss).__name__, [gradient._replace(value=dz)])
     for each, (_, _, backward) in zip(reversed(recorders), reversed(explained), strict=True):
         made = [formula for formula in backward if formula.value is not None]
         if made and each.dx is None:
-            dx = f"d{named[id(each.layer)].x}"
             made[-1] = made[-1].with_remark(
-                f"{dx} is not needed: no layer before {each.name} has parameters"
+                f"d{each.names[0]} is not needed: no layer before {each.name} has parameters"
             )
         writer.write("backward", each.name, made)
     _write_update(writer, model, updater, _parameters(model, named))

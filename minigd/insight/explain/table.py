@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd import formulas
+from minigd.insight.explain.recorder import Recorder
 from minigd.nn.layers import (
     BatchNorm,
     Dense,
@@ -58,23 +59,7 @@ class Explained(NamedTuple):
 # Layers ---------------------------------------------------------------------------------------
 
 
-class LayerRun(NamedTuple):
-    """One layer's part in the step, on the host: what went in, what came out, under which names."""
-
-    layer: Layer
-    k: str
-    names: tuple[str, str]
-    x: Array
-    y: Array
-    dx: Array | None
-    kept: list[Array]
-    params: dict[str, Array]
-    grads: dict[str, Array]
-    buffers: dict[str, Array]
-    buffers_after: dict[str, Array]
-
-
-def dense(run: LayerRun) -> Explained:
+def dense(run: Recorder) -> Explained:
     """Return the lines of an affine map; its gradients are means over the batch."""
     (x, y), k = run.names, run.k
     bias = f" + b{k}" if "b" in run.params else ""
@@ -89,14 +74,19 @@ def dense(run: LayerRun) -> Explained:
     )
 
 
-def activation(forward: str, backward: str, **constants: str) -> Callable[[LayerRun], Explained]:
-    """Return the entry of a layer without parameters; constants are attributes of the layer."""
+def simple(forward: str, backward: str, **constants: str) -> Callable[[Recorder], Explained]:
+    """Return the entry of a layer without parameters.
 
-    def entry(run: LayerRun) -> Explained:
+    Its constants are buffers or attributes of the layer, each with the name that formulas have.
+    """
+
+    def entry(run: Recorder) -> Explained:
         (x, y), k = run.names, run.k
-        names = {"x": x, "y": y, "dy": f"d{y}", **{name: f"{name}{k}" for name in constants}}
+        own = {name: f"{called}{k}" for name, called in constants.items()}
+        names = {"x": x, "y": y, "dy": f"d{y}", **own}
+        values = {**vars(run.layer), **run.buffers}
         return Explained(
-            {f"{name}{k}": getattr(run.layer, of) for name, of in constants.items()},
+            {called: values[name] for name, called in own.items()},
             [Formula(f"{y} = {forward.format(**names)}", run.y)],
             [Formula(f"d{x} = {backward.format(**names)}", run.dx)],
         )
@@ -104,11 +94,11 @@ def activation(forward: str, backward: str, **constants: str) -> Callable[[Layer
     return entry
 
 
-def batch_norm(run: LayerRun) -> Explained:
+def batch_norm(run: Recorder) -> Explained:
     """Return the lines of a layer in which each row depends on the others."""
     (x, y), k, layer = run.names, run.k, run.layer
     assert isinstance(layer, BatchNorm)
-    x_hat = run.kept[0]
+    x_hat = run.inside[0]
     given = {f"{name}{k}": value for name, value in {**run.params, **run.buffers}.items()}
     given |= {f"momentum{k}": layer.momentum, f"ε{k}": layer.epsilon}
     if len(run.x) == 1:
@@ -149,11 +139,11 @@ def batch_norm(run: LayerRun) -> Explained:
     )
 
 
-def dropout(run: LayerRun) -> Explained:
+def dropout(run: Recorder) -> Explained:
     """Return the lines of a layer that draws a mask."""
     (x, y), k, layer = run.names, run.k, run.layer
     assert isinstance(layer, Dropout)
-    mask = (run.kept[0] != 0).astype(run.x.dtype)
+    mask = (run.inside[0] != 0).astype(run.x.dtype)
     drawn = f"0 with probability {layer.rate:g}, else 1; training pass {layer.passes} decides"
     return Explained(
         {f"rate{k}": layer.rate},
@@ -165,22 +155,7 @@ def dropout(run: LayerRun) -> Explained:
     )
 
 
-def adapted(forward: str, backward: str, of: str) -> Callable[[LayerRun], Explained]:
-    """Return the entry of a layer with a mean and a standard deviation of the data."""
-
-    def entry(run: LayerRun) -> Explained:
-        (x, y), k = run.names, run.k
-        names = {"x": x, "dy": f"d{y}", "mean": f"mean_{of}{k}", "std": f"std_{of}{k}"}
-        return Explained(
-            {names[name]: run.buffers[name] for name in ("mean", "std")},
-            [Formula(f"{y} = {forward.format(**names)}", run.y)],
-            [Formula(f"d{x} = {backward.format(**names)}", run.dx)],
-        )
-
-    return entry
-
-
-def unknown_layer(run: LayerRun) -> Explained:
+def unknown_layer(run: Recorder) -> Explained:
     """Return the numbers of a layer from outside the package."""
     (x, y), kind = run.names, type(run.layer).__name__
     own = {name: parameter(run.layer, run.k, name) for name in run.params}
@@ -211,21 +186,21 @@ LETTERS: dict[type[Layer], str] = {
 }
 """What the output of a layer is called; that of one from outside the package is o."""
 
-LAYERS: dict[type[Layer], Callable[[LayerRun], Explained]] = {
+LAYERS: dict[type[Layer], Callable[[Recorder], Explained]] = {
     Dense: dense,
-    Tanh: activation("tanh({x})", "{dy} ⊙ (1 − {y}²)"),
-    Sigmoid: activation("1 / (1 + exp(−{x}))", "{dy} ⊙ {y} ⊙ (1 − {y})"),
-    ReLU: activation("max({x}, 0)", "{dy} ⊙ [{y} > 0]"),
-    LeakyReLU: activation(
+    Tanh: simple("tanh({x})", "{dy} ⊙ (1 − {y}²)"),
+    Sigmoid: simple("1 / (1 + exp(−{x}))", "{dy} ⊙ {y} ⊙ (1 − {y})"),
+    ReLU: simple("max({x}, 0)", "{dy} ⊙ [{y} > 0]"),
+    LeakyReLU: simple(
         "max({x}, 0) + {slope}·min({x}, 0)",
         "{dy} ⊙ ([{y} > 0] + {slope}·[{y} ≤ 0])",
         slope="slope",
     ),
-    Softmax: activation("exp({x}) / Σₖ exp({x})", "{y} ⊙ ({dy} − Σₖ ({dy} ⊙ {y}))"),
+    Softmax: simple("exp({x}) / Σₖ exp({x})", "{y} ⊙ ({dy} − Σₖ ({dy} ⊙ {y}))"),
     BatchNorm: batch_norm,
     Dropout: dropout,
-    Standardize: adapted("({x} − {mean}) / {std}", "{dy} / {std}", "x"),
-    Rescale: adapted("{x} ⊙ {std} + {mean}", "{dy} ⊙ {std}", "y"),
+    Standardize: simple("({x} − {mean}) / {std}", "{dy} / {std}", mean="mean_x", std="std_x"),
+    Rescale: simple("{x} ⊙ {std} + {mean}", "{dy} ⊙ {std}", mean="mean_y", std="std_y"),
 }
 
 
@@ -379,22 +354,14 @@ def adamw(updater: Any, rate: float) -> Update:
     return plain._replace(given={**plain.given, "λ": updater.weight_decay}, decay=" − η·λ·{p}")
 
 
-def rmsprop(updater: Any, rate: float) -> Update:
-    """Return the lines of a step in units of the gradient's running size."""
-    return Update(
-        {"ρ": updater.rho, "ε": updater.epsilon},
-        [],
-        ("v{p} ← ρ·v{p} + (1 − ρ)·d{p}²", "{p} ← {p} − η·d{p} / (√v{p} + ε)"),
-    )
+def steps(*each: str, **constants: str) -> Callable[[Any, float], Update]:
+    """Return the entry of an updater with these lines; its constants are attributes of it."""
 
+    def entry(updater: Any, rate: float) -> Update:
+        given = {name: getattr(updater, attribute) for name, attribute in constants.items()}
+        return Update(given, [], each)
 
-def adagrad(updater: Any, rate: float) -> Update:
-    """Return the lines of a step that shrinks with all gradients so far."""
-    return Update(
-        {"ε": updater.epsilon},
-        [],
-        ("v{p} ← v{p} + d{p}²", "{p} ← {p} − η·d{p} / (√v{p} + ε)"),
-    )
+    return entry
 
 
 def unknown_updater(updater: Any, rate: float) -> Update:
@@ -406,6 +373,11 @@ UPDATERS: dict[type[Updater], Callable[[Any, float], Update]] = {
     SGD: sgd,
     Adam: adam,
     AdamW: adamw,
-    RMSprop: rmsprop,
-    Adagrad: adagrad,
+    RMSprop: steps(
+        "v{p} ← ρ·v{p} + (1 − ρ)·d{p}²",
+        "{p} ← {p} − η·d{p} / (√v{p} + ε)",
+        ρ="rho",
+        ε="epsilon",
+    ),
+    Adagrad: steps("v{p} ← v{p} + d{p}²", "{p} ← {p} − η·d{p} / (√v{p} + ε)", ε="epsilon"),
 }

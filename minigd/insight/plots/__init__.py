@@ -6,7 +6,7 @@ Start with `axes.py`, then `curves.py`.
 """
 
 from minigd.insight.plots.boundaries import plot_decision_boundary
-from minigd.insight.plots.curves import plot_history, plot_race, plot_rates, plot_schedule
+from minigd.insight.plots.curves import plot_history, plot_schedule
 from minigd.insight.plots.predictions import plot_confusion, plot_predictions
 
 __all__ = [
@@ -14,7 +14,5 @@ __all__ = [
     "plot_decision_boundary",
     "plot_history",
     "plot_predictions",
-    "plot_race",
-    "plot_rates",
     "plot_schedule",
 ]

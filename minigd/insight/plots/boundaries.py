@@ -82,10 +82,10 @@ def plot_decision_boundary(
     p = probabilities(model, grid).reshape(_GRID, _GRID, -1)
     if count == 2:
         _fill_two(ax, across, up, p[..., -1], named[1])
-        styles = [("white", "grey"), ("black", "grey")]
+        styles: list[Any] = [("white", "grey"), ("black", "grey")]
     else:
-        _fill_several(ax, across, up, p, named)
         styles = list(zip(_shades(count), _edges(count), strict=True))
+        _fill_several(ax, across, up, p, named, styles)
     for k, (color, edge) in enumerate(styles):
         rows = X[true == k]
         if len(rows):
@@ -111,12 +111,14 @@ def _fill_two(ax: Any, across: Array, up: Array, p: Array, name: str) -> None:
     ax.figure.colorbar(filled, ax=ax, label=f"P({name})")
 
 
-def _fill_several(ax: Any, across: Array, up: Array, p: Array, named: Sequence[str]) -> None:
+def _fill_several(
+    ax: Any, across: Array, up: Array, p: Array, named: Sequence[str], styles: list[Any]
+) -> None:
     """Fill with the color of the class that wins, and name the classes in the color bar."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import BoundaryNorm, ListedColormap
 
-    shades = _shades(len(named))
+    shades = [shade for shade, _ in styles]
     winner = p.argmax(axis=2)
     for k, color in enumerate(shades):
         lead = p[..., k] - np.delete(p, k, axis=2).max(axis=2)
@@ -132,7 +134,7 @@ def _fill_several(ax: Any, across: Array, up: Array, p: Array, named: Sequence[s
     )
     bar.ax.set_yticklabels(named, fontsize="medium" if len(named) <= 10 else "x-small")
     bar.ax.minorticks_off()
-    for k, (color, edge) in enumerate(zip(shades, _edges(len(named)), strict=True)):
+    for k, (color, edge) in enumerate(styles):
         bar.ax.plot(
             0.5, k, marker=MARKERS[k % len(MARKERS)], markersize=5, color=color,
             markeredgecolor=edge, markeredgewidth=0.5,

@@ -1,6 +1,6 @@
-"""Plots of a run: the results of each epoch, learning rates, and batch sizes against the clock."""
+"""Plots of a run: the results of each epoch, and the learning rate of a schedule."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,6 @@ from minigd.errors import check_integer
 from minigd.insight.plots.axes import COLORS, LINES, MARKERS, axes_or_new, whole_numbers
 from minigd.optim.schedules import Constant, Schedule
 from minigd.training.history import History
-from minigd.types import Array
 
 # A curve has no more points than this: a screen shows no more.
 _POINTS = 2_000
@@ -165,33 +164,3 @@ def _units(schedule: Schedule) -> set[str]:
     if isinstance(schedule, Constant):
         return units
     return units | {"epochs" if schedule.updates is None else "updates"}
-
-
-def plot_rates(rates: Array, losses: Array, suggestion: float | None, ax: Any = None) -> Any:
-    """Draw the loss against a growing learning rate; this is `RateCurve.plot`."""
-    ax = axes_or_new(ax)
-    ax.plot(rates, losses, color=COLORS[0], marker=MARKERS[0], markevery=max(1, len(rates) // 10))
-    if suggestion is not None:
-        label = f"suggestion: {suggestion:.2g}"
-        ax.axvline(suggestion, linestyle=":", color="black", zorder=1, label=label)
-        ax.legend(fontsize="small")
-    ax.set(xscale="log", xlabel="learning rate", ylabel="loss, smoothed")
-    ax.grid(alpha=0.3)
-    return ax
-
-
-def plot_race(
-    curves: Iterable[tuple[str, Array, Array]], target: float, against: str, ax: Any = None
-) -> Any:
-    """Draw the label, the grid and the losses of each contender's seeds; this is `Race.plot`."""
-    ax = axes_or_new(ax)
-    for i, (label, grid, losses) in enumerate(curves):
-        color = COLORS[i % len(COLORS)]
-        median = np.median(losses, axis=0)
-        ax.plot(grid, median, color=color, linestyle=LINES[i % len(LINES)], label=label)
-        ax.fill_between(grid, losses.min(axis=0), losses.max(axis=0), color=color, alpha=0.15)
-    ax.axhline(target, color="0.5", linewidth=0.8, linestyle=":")
-    ax.set(xscale="log", yscale="log", ylabel="loss")
-    ax.set_xlabel({"seconds": "seconds of training", "rows": "rows seen"}.get(against, against))
-    ax.legend()
-    return ax

@@ -186,7 +186,7 @@ class MiniBatchEstimator:
             progress=bool(self.verbose),
         )
         # To continue it needs the moments and the counts, and not the rows.
-        trainer._batches, trainer._callbacks = None, {}
+        trainer._forget_data()
         self._run, self.model_, self.history_ = trainer, trainer.model, trainer.history
         self.n_iter_ = trainer.epoch
         return self

@@ -23,13 +23,12 @@ from minigd.data.batches import Batches
 from minigd.data.row_weights import ByNumber, check_class_weight
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Source
-from minigd.errors import DataError
 from minigd.interop.sklearn.arguments import set_arguments, with_shared_docs
 from minigd.interop.sklearn.base import MiniBatchEstimator
 from minigd.interop.sklearn.targets import (
     NumberedSource,
     classes_in,
-    first_rows,
+    first_targets,
     known,
     labels_of,
     numbers_of,
@@ -210,9 +209,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
         return numbers_of(y, self.classes_) if width is None else y
 
     def _source_targets(self, source: Source, reset: bool, classes: Array | None) -> Source:
-        _, y = first_rows(source)
-        if y is None:
-            raise DataError(f"{source!r} has no targets: a classifier needs some")
+        y = first_targets(source)
         width = y.shape[1] if y.ndim == 2 and y.shape[1] > 1 else None
         names = known(source, "classes")
         if reset:
@@ -376,10 +373,7 @@ class MiniBatchRegressor(MiniBatchEstimator, MultiOutputMixin, RegressorMixin, B
         return y
 
     def _source_targets(self, source: Source, reset: bool, classes: Array | None) -> Source:
-        _, y = first_rows(source)
-        if y is None:
-            raise DataError(f"{source!r} has no targets: a regressor needs some")
-        self._take_shape(y.shape[1:], reset)
+        self._take_shape(first_targets(source).shape[1:], reset)
         return source
 
     def _take_shape(self, shape: tuple[int, ...], reset: bool) -> None:

@@ -99,6 +99,18 @@ def first_rows(source: Source) -> Pair:
     return source.take(slice(0, 1)) if source.in_memory else next(source.chunks())
 
 
+def first_targets(source: Source) -> Array:
+    """Return the targets of the first row or rows."""
+    _, y = first_rows(source)
+    if y is None:
+        raise _no_targets(source)
+    return y
+
+
+def _no_targets(source: Source) -> DataError:
+    return DataError(f"{source!r} has no targets: name them where the source is made")
+
+
 def known(source: Any, what: str) -> Any:
     """Return the names of columns or of classes, also of a source that is part of another one."""
     while source is not None:
@@ -113,7 +125,7 @@ def targets_in(source: Source) -> Iterator[Array]:
     pieces = [source.y] if isinstance(source, ArraySource) else (y for _, y in source.chunks())
     for y in pieces:
         if y is None:
-            raise DataError(f"{source!r} has no targets")
+            raise _no_targets(source)
         yield backend_of(y).to_numpy(y)
 
 
@@ -153,8 +165,7 @@ def standardize(layer: Rescale, batches: Batches) -> None:
     """Let the layer take the mean and the deviation of the targets, reading them once."""
     moments = Moments()
     for batch in batches.in_order():
-        if batch.y is None:
-            raise DataError(f"{batches.source!r} has no targets")
+        assert batch.y is not None  # `first_targets` has seen some
         y = backend_of(batch.y).to_numpy(batch.y).reshape(len(batch.y), -1)
         y, weight = (take_rows(a, counting_rows(batch.weight)) for a in (y, batch.weight))
         if len(y):

@@ -219,5 +219,9 @@ def check_rows(y: Array, shape: tuple[int, ...]) -> None:
     if shape[0] == 0:
         raise DataError("x has no rows: a mean over no examples is not defined")
     if y.shape[:1] != shape[:1]:
-        given = f"has {len(y)} rows" if y.ndim else "is a single number"
-        raise ShapeError(f"x has {shape[0]} rows and y {given}: each example needs one target")
+        raise _rows_differ(y, shape[0])
+
+
+def _rows_differ(y: Array, rows: int) -> ShapeError:
+    given = f"has {len(y)} rows" if y.ndim else "is a single number"
+    return ShapeError(f"x has {rows} rows and y {given}: each example needs one target")

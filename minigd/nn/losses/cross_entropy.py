@@ -74,10 +74,7 @@ class BinaryCrossEntropy(Loss):
         """Refuse targets outside [0, 1]."""
         super().check_values(y, shape)
         if float(y.min()) < 0 or float(y.max()) > 1:
-            raise DataError(
-                f"BinaryCrossEntropy takes labels 0 and 1, or probabilities between, and y holds "
-                f"{float(y.min()):g} to {float(y.max()):g}: encode the two classes as 0 and 1"
-            )
+            raise _not_between_0_and_1(y)
 
     def check_predictions(self, z: Array) -> None:
         """Refuse probabilities outside [0, 1]."""
@@ -90,6 +87,13 @@ class BinaryCrossEntropy(Loss):
     def scores(self, z: Array) -> Array:
         """Return z, which for logits are the log-odds log p − log(1 − p)."""
         return z
+
+
+def _not_between_0_and_1(y: Array) -> DataError:
+    return DataError(
+        f"BinaryCrossEntropy takes labels 0 and 1, or probabilities between, and y holds "
+        f"{float(y.min()):g} to {float(y.max()):g}: encode the two classes as 0 and 1"
+    )
 
 
 def _of_probabilities(z: Array, y: Array) -> Array:

@@ -1,7 +1,7 @@
 """Adam, and Adam with decoupled weight decay."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -77,17 +77,14 @@ class Adam(Updater):
 
     def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
         """Return the formula and its constants, the corrections of this step folded in."""
-        correction1, correction2 = self._corrections(self.step)
+        steps = (self.step,)
+        (correction1,), (correction2,) = (
+            corrections(self.beta1, steps),
+            corrections(self.beta2, steps),
+        )
         betas = {"beta1": self.beta1, "beta2": self.beta2}
         folded = self._folded(learning_rate, correction1, math.sqrt(correction2))
         return formulas.adam, betas | folded
-
-    def _corrections(self, step: int) -> tuple[float, float]:
-        """Return 1 − β₁ᵗ and 1 − β₂ᵗ; expm1 keeps the digits that a β near 1 would lose."""
-        return (
-            -math.expm1(step * math.log(self.beta1)) if self.beta1 else 1.0,
-            -math.expm1(step * math.log(self.beta2)) if self.beta2 else 1.0,
-        )
 
     def _folded(self, learning_rate: Any, correction1: Any, root2: Any) -> dict[str, Any]:
         """Return the constants with the corrections folded in, of one step or of several."""
@@ -98,10 +95,24 @@ class Adam(Updater):
         if self.schedule is not None:
             return super().varying_constants(steps)
         rates = np.full(steps, self.learning_rate, "float64")
-        each = [self._corrections(self.step + k) for k in range(1, steps + 1)]
-        correction1, correction2 = np.array(each).T
+        numbers = range(self.step + 1, self.step + steps + 1)
+        correction1, correction2 = (
+            np.array(corrections(beta, numbers)) for beta in (self.beta1, self.beta2)
+        )
         constants = self._folded(rates, correction1, np.sqrt(correction2))
         return rates, np.stack([constants[name] for name in self.varying], axis=1)
+
+
+def corrections(beta: float, steps: Iterable[int]) -> list[float]:
+    """Return 1 − βᵗ for each step t; expm1 keeps the digits that a β near 1 would lose.
+
+    >>> [round(correction, 6) for correction in corrections(0.9, [1, 2])]
+    [0.1, 0.19]
+    """
+    if beta == 0:
+        return [1.0 for _ in steps]
+    log, expm1 = math.log(beta), math.expm1
+    return [-expm1(t * log) for t in steps]
 
 
 class AdamW(Adam):

@@ -79,9 +79,7 @@ class Updater:
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
         if self.schedule is not None:
-            raise ValueError(
-                f"the learning rate follows {self.schedule!r}: change `scale`, which multiplies it"
-            )
+            raise _follows_schedule(self.schedule)
         self._learning_rate, self.scale = check_number("learning_rate", value), 1.0
 
     def reset(self) -> None:
@@ -164,19 +162,13 @@ class Updater:
     def attach(self, model: Parameters) -> None:
         """Make the state for a model, unless it is there."""
         attached = self._model is not None and self._model() is model
-        if (
-            not attached
-            or self._backend is not model.backend
-            or len(self.state) < len(self.state_names)
-        ):
+        attached = attached and self._backend is model.backend
+        if not attached or len(self.state) < len(self.state_names):
             self._attach(model)
 
     def _attach(self, model: Parameters) -> None:
         if self._model is not None and self._model() is not model:
-            raise ValueError(
-                f"this {type(self).__name__} holds the state of another model: make a new one, or "
-                "call reset() to start afresh"
-            )
+            raise _of_another_model(self)
         backend, p = model.backend, model.flat_params
         self.check_dtype(p.dtype)
         for name in self.state_names:
@@ -264,6 +256,21 @@ def check_epsilon(epsilon: float, dtype: Any, factor: float = 1.0) -> None:
     """Refuse an epsilon that, times a factor, is 0 in a dtype, where 0 / 0 would follow."""
     smallest = float(np.finfo(dtype).tiny)
     if epsilon * factor < smallest:
-        raise ValueError(
-            f"epsilon={epsilon:g} vanishes in {dtype}: use at least {smallest / factor:.2g}"
-        )
+        raise _epsilon_vanishes(epsilon, dtype, smallest / factor)
+
+
+def _epsilon_vanishes(epsilon: float, dtype: Any, least: float) -> ValueError:
+    return ValueError(f"epsilon={epsilon:g} vanishes in {dtype}: use at least {least:.2g}")
+
+
+def _follows_schedule(schedule: Schedule) -> ValueError:
+    return ValueError(
+        f"the learning rate follows {schedule!r}: change `scale`, which multiplies it"
+    )
+
+
+def _of_another_model(updater: Updater) -> ValueError:
+    return ValueError(
+        f"this {type(updater).__name__} holds the state of another model: make a new one, or "
+        "call reset() to start afresh"
+    )

@@ -342,12 +342,24 @@ def test_a_gap_takes_no_digit_of_the_others():
     assert whole(gd.ParquetSource(file, target="id", missing="drop"))[1].tolist() == BIG
 
 
+@pytest.mark.parametrize("place", [10, 20])
 @pytest.mark.parametrize("late", ["0.5", "1e300", str(2**64), str(-(2**63) - 1)])
-def test_what_is_beyond_whole_numbers_makes_a_quantity(late):
-    rows = [f"{i},{2**60 + i * 2**40}" for i in range(20)]
-    _x, y = whole(csv(lines("x,id", [*rows, f"20,{late}"]), target="id", block_size=64))
+def test_what_is_beyond_whole_numbers_makes_a_quantity(late, place):
+    values = [str(2**60 + i * 2**40) for i in range(20)]
+    values.insert(place, late)
+    rows = [f"{i},{value}" for i, value in enumerate(values)]
+    _x, y = whole(csv(lines("x,id", rows), target="id", block_size=64))
     assert y.dtype == np.float64
-    assert y.tolist() == [*(float(2**60 + i * 2**40) for i in range(20)), float(late)]
+    assert y.tolist() == [float(value) for value in values]
+
+
+def test_digits_are_looked_for_behind_a_fraction_too():
+    # Of these numbers float64 holds the first, about the second, and takes the third for the first.
+    values = [2**60, f"{2**60 + 256}.5", 2**60 + 100]
+    rows = [f"{i},{value}" for i, value in enumerate(values)]
+    for block_size in (16, 1 << 20):
+        with pytest.raises(gd.DataError, match=r"'id' goes from .* float64"):
+            csv(lines("x,id", rows), target="id", dtype="float64", block_size=block_size)
 
 
 @pytest.mark.parametrize("ids", [[2**64 + 1, 2**64 + 2], [10**30 + 1, 10**30 + 2], [-1, -(2**64)]])

@@ -175,6 +175,19 @@ def test_dates_are_refused_by_name():
         assert gd.IterableSource([rows], exclude=["when"]).rows == 2
 
 
+@pytest.mark.parametrize("values", [pd.Categorical([2.0, 1.0, 2.0]), ["x", 1.0, "x"]])
+def test_a_category_that_is_a_whole_float_is_written_as_in_a_file(values):
+    source = gd.IterableSource([pd.DataFrame({"c": values, "y": [1, 2, 3]})], target="y")
+    assert source.names == ["c=1", f"c={'x' if 'x' in list(values) else 2}"]
+    assert whole(source)[0].argmax(axis=1).tolist() == [1, 0, 1]
+
+
+def test_a_duration_is_all_of_its_seconds():
+    times = pd.to_timedelta(["1.5 s", "2 days", "-1 s"])
+    x, _ = whole(gd.IterableSource([pd.DataFrame({"t": times, "y": [1, 2, 3]})], target="y"))
+    assert x[:, 0].tolist() == [1.5, 172_800, -1]
+
+
 def test_missing_values_are_named_dropped_or_filled():
     rows = frame()
     rows.loc[[2, 7], "a"] = np.nan
@@ -182,6 +195,8 @@ def test_missing_values_are_named_dropped_or_filled():
     pieces = [rows[:3], rows[3:]]
     with pytest.raises(gd.DataError, match="the iterable, row 2, column 'a': the value is missing"):
         whole(gd.IterableSource(pieces, target="y"))
+    with pytest.raises(gd.DataError, match="the iterable, row 5, column 'a': the value is missing"):
+        gd.IterableSource([frame()[:3], rows[5:]], target="y")
     source = gd.IterableSource(pieces, target="y", missing="drop")
     assert (source.rows, source.dropped) == (7, 3)
     assert whole(source)[1].tolist() == [0, 1, 3, 5, 6, 8, 9]

@@ -175,6 +175,9 @@ NAMED = {
     "xml": (written(b"<?xml version='1.0'?>\n<rows/>\n"), "xml", "an XML file"),
     "spss": (written(b"$FL2@(#) SPSS DATA FILE" + bytes(40)), "spss", "an SPSS file"),
     "r": (written(gzip.compress(b"X\n\0\0\0\x03\0\x04")), "gzip", "inside is a file of R's"),
+    "utf-16 of lone returns": (
+        written(TEXT.replace("\n", "\r").encode("utf-16-le")), "utf-16-le", "text in UTF-16",
+    ),
     "idx": (written(bytes([0, 0, 8, 1, 0, 0, 0, 1, 7])), "idx", "an IDX file"),
     "pointer": (
         written(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n"),
@@ -312,6 +315,12 @@ def test_a_damaged_text_is_no_other_kind(data):
     assert kind_of(io.BytesIO(data)) == "text"
 
 
+# Only the beginning of a file is looked at, and may end between \r and \n.
+@pytest.mark.parametrize("data", [b"a,y\r", b"a" * 4095 + b"\r\n1\r\n"])
+def test_a_text_is_not_one_of_lone_returns_for_its_last_letter(data):
+    assert kind_of(io.BytesIO(data)) == "text"
+
+
 def test_a_pipe_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(gd.DataError, match="is a pipe or a device, and a table is read more than"):
@@ -336,7 +345,7 @@ def follow(words, file):
 
 
 @pytest.fixture
-def closing():
+def closing(only_new_garbage):
     """Let the garbage collector close the archives that a line of Python leaves open."""
     yield
     with warnings.catch_warnings():
@@ -413,6 +422,7 @@ def test_a_workbook_is_read_by_pandas(tmp_path):
         ("Αθήνα,1", "cp1253", None),
         ("中国,1", "gb18030", None),
         ("서울,1", "cp949", None),
+        ("東京都庁舎本館の案内板,1", "cp932", None),
         ("café,1", "cp437", None),
         ("café,1", "mac_roman", None),
         ("é,1", "cp1252", None),

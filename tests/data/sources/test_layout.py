@@ -196,3 +196,27 @@ def test_a_decimal_comma_separates_nothing():
     lines = [b"a;b;y", *(b"%d,5;%d,25;3" % (i, i) for i in range(9))]
     assert find_layout(lines, ",", b",").separator == ";"
     assert find_layout(lines[1:], ",", b",", columns=3).separator == ";"
+
+
+def test_a_header_of_numbers_that_is_known_by_a_name_may_have_one_less_than_the_rows():
+    lines = [b"exported by hand", b"2019;2020", b"a;1;2", b"b;3;4", b"c;5;6"]
+    found = find_layout(lines, ",", b",", named={"2020"})
+    assert (found.separator, found.skip_lines, found.fields) == (";", 1, ["2019", "2020"])
+
+
+@pytest.mark.parametrize("named", [(), {"b"}])
+def test_one_row_in_ten_may_have_other_fields(named):
+    for odd, known in ((1, True), (4, False)):
+        lines = [b"a;b", *[b"1;2"] * (20 - odd), *[b"odd"] * odd]
+        assert (find_layout(lines, ",", b",", named=named) is not None) == known
+
+
+def test_a_title_of_as_many_words_as_there_are_columns_is_none_of_the_rows():
+    found = find_layout([b"Prices in thousands", b"a b c", b"1 2 3", b"4 5 6"], ",", b",")
+    assert (found.separator, found.skip_lines) == ("blanks", 1)
+
+
+@pytest.mark.parametrize(("separator", "width"), [(";", 2), (",", 3)])
+def test_of_two_separators_alike_the_one_that_was_said_is_kept(separator, width):
+    found = find_layout([b"p,q,r;s"] * 4, separator, separator.encode())
+    assert (found.separator, found.width) == (separator, width)

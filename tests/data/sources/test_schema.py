@@ -263,6 +263,21 @@ def test_truth_values_are_classes_and_levels_however_they_are_written(classes, c
         assert x[:, true].tolist() == [1, 0]
 
 
+def test_of_two_levels_that_are_one_number_each_stands_for_its_own_text_alone():
+    levels = {"c": ["1", "1.0", "2"]}
+    x, _ = whole(csv("c,y\n1.0,1\n1,2\n2.00,3\n", target="y", categories=levels))
+    assert x.argmax(axis=1).tolist() == [1, 0, 2]
+    with pytest.raises(gd.DataError, match=r"'1\.00' is not among the 3 values known"):
+        csv("c,y\n1.00,1\n", target="y", categories=levels)
+
+
+def test_truth_values_some_of_which_are_missing_are_truth_values_too():
+    schema = csv("c,y\nTrue,1\n,2\nFalse,3\n", target="y", missing="category").schema
+    assert schema.names == ["c=False", "c=True", "c=missing"]
+    x, _ = whole(csv("c,y\nTRUE,1\nfalse,2\n,3\n", schema=schema))
+    assert x.argmax(axis=1).tolist() == [1, 0, 2]
+
+
 def test_a_truth_value_beside_other_levels_is_a_text():
     with pytest.raises(gd.DataError, match="'true' is not among the 3 values known"):
         csv("c,y\ntrue,1\n", target="y", categories={"c": ["True", "False", "maybe"]})

@@ -585,6 +585,25 @@ class CountsPasses(gd.Layer):
         return dy / (1 + 0.1 * self.state["n"])
 
 
+class WarmsUp(gd.Layer):
+    """A share of x that grows with each training pass, and x itself in a prediction."""
+
+    draws = True
+
+    def __init__(self):
+        self.seen = 0
+
+    def forward(self, x, train=False):
+        self.seen += train
+        return x * self.share() if train else x
+
+    def backward(self, dy):
+        return dy * self.share()
+
+    def share(self):
+        return self.seen / (1 + self.seen)
+
+
 class TurnsSign(gd.Layer):
     """x and −x by turns."""
 
@@ -891,6 +910,7 @@ SLIPS = [
         )
         for layer, name in (
             (CountsPasses, r"state\['n'\]"),
+            (WarmsUp, "seen"),
             (TurnsSign, "sign"),
             (NotWhenNew, "used"),
             (ScaledByTheFirst, "largest"),
