@@ -30,11 +30,14 @@ LINES = [
     {"__init__", "__main__"},
 ]
 LEVELS = {part: level for level, parts in enumerate(LINES) for part in parts}
-# The conveniences that reach up, by where they are called and what they call; and what a GPU needs.
+# The conveniences that reach up, by where they are called and what they call; and what a GPU and
+# compiled steps need.
 CONVENIENCES = {
     ("backends.base", "_on_gpu", "minigd.backends.cupy"),
     ("data.sources.base", "Source.cache", "minigd.data.sources.cache"),
     ("data.sources.base", "Source.split", "minigd.data.sources.split"),
+    ("execution.runner", "Steps._compile_step", "minigd.execution.targets.numba"),
+    ("execution.targets.compiler", "compiled", "minigd.execution.targets.flat_memory"),
     ("nn.sequential", "Sequential._trainer", "minigd.training.trainer"),
     ("nn.sequential", "Sequential.summary", "minigd.insight.summary"),
     ("training.history", "History.plot", "minigd.insight.plots"),
@@ -47,8 +50,9 @@ LOADED = {
         *("sources.base", "tables", "tables.precision", "tables.remedy"),
     },
     "execution": {
-        *("device_guard", "finite_guard", "fusion", "memory", "numba_loops", "per_example"),
-        *("passes", "plain", "profiler", "replay", "runner", "tape", "threads"),
+        *("device_guard", "finite_guard", "fusion", "memory", "passes", "per_example", "plain"),
+        *("profiler", "program", "runner", "targets", "targets.compiler", "targets.listing"),
+        *("targets.numpy", "threads", "tracer"),
     },
     "nn": {
         *("initializers", "layers", "layers.activations", "layers.base", "layers.dense"),
@@ -62,7 +66,15 @@ LOADED = {
     },
     "storage": {"atomic_files", "describe", "npz"},
     "training": {
-        *("callbacks", "checkpoints", "divergence", "epoch_totals", "evaluation", "events"),
+        *(
+            "callbacks",
+            "checkpoints",
+            "chunks",
+            "divergence",
+            "epoch_totals",
+            "evaluation",
+            "events",
+        ),
         *("history", "interrupts", "loop", "model_files", "rows", "session", "trainer"),
         "transaction",
     },

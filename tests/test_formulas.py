@@ -10,9 +10,8 @@ import pytest
 from budgets import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from minigd.execution.numba_loops import FastBackend
-from minigd.execution.replay import Recording
 from oracles import host_cuda, strict_cupy
+from oracles.printed import PrintedBackend
 from scipy import special
 
 import minigd as gd
@@ -21,7 +20,12 @@ from minigd.backends.base import NumpyBackend
 from minigd.backends.cupy import CupyBackend
 from minigd.errors import BackendError
 from minigd.execution.fusion import FusedLoss
+from minigd.execution.targets import compiler
+from minigd.execution.targets.numba import NumbaStep
+from minigd.execution.targets.numpy import NumpyStep
+from minigd.execution.tracer import Update
 from minigd.nn.objective import Objective
+from minigd.optim.gradient_transforms import Clipping, Penalty
 
 EPS = np.finfo(float).eps
 ORDINARY = [-40.0, -17.3, -3.0, -0.5, -1e-9, 0.0, 1e-9, 0.3, 1.0, 4.2, 17.3, 40.0]
@@ -330,10 +334,9 @@ def test_slices_give_the_bits_of_the_plain_formula(
 
 
 def executor(which):
-    """Return what runs formulas on the CPU, in compiled loops, or as kernels; or skip."""
-    if which == "numba":
-        pytest.importorskip("numba")
-        return FastBackend()
+    """Return what runs formulas on the CPU, in the loops of compiled steps, or as kernels."""
+    if which == "loops":
+        return PrintedBackend()
     if which == "stand-in":
         if host_cuda.compiler() is None:
             pytest.skip(host_cuda.MISSING)
@@ -352,7 +355,7 @@ if np.finfo("longdouble").eps == EPS:
 
 
 @pytest.mark.parametrize(
-    "which", ["slices", "numba", "stand-in", pytest.param("cupy", marks=pytest.mark.gpu)]
+    "which", ["slices", "loops", "stand-in", pytest.param("cupy", marks=pytest.mark.gpu)]
 )
 @pytest.mark.parametrize("name", INPUTS)
 def test_every_executor_gives_the_numbers_of_the_plain_formula(name, which):
@@ -409,25 +412,26 @@ def within(ulp, found, exact):
     assert off.max() <= ulp, (found[off.argmax()], exact[off.argmax()])
 
 
-def recorded(layers, loss, x, y, dtype, fast=None):
-    """Return a recording of a Dense layer without a bias, whose outputs are x, and its model."""
+def recorded(path, layers, loss, x, y, dtype):
+    """Return the traced step of a Dense layer without a bias, whose outputs are x, and its model.
+
+    NumPy's calls are made, or what was compiled.
+    """
     model = gd.Sequential([gd.Dense(x.size, bias=False), *layers], inputs=1, dtype=dtype)
     model.flat_params[...] = x
-    row = np.ones((1, 1), dtype)
-    recording = Recording(Objective(model, loss), row, y.reshape(1, -1), fast)
-    return recording(row, y.reshape(1, -1)), model
-
-
-def fast():
-    pytest.importorskip("numba")
-    return FastBackend()
+    objective, row, y = Objective(model, loss), np.ones((1, 1), dtype), y.reshape(1, -1)
+    if path == "recorded":
+        return NumpyStep(objective, row, y)(row, y), model
+    if not compiler.available():
+        pytest.skip("needs Numba and SciPy")
+    change = Update(Penalty(), Clipping(), gd.SGD())
+    return NumbaStep(objective, change, y, 1)(row, y)[0], model
 
 
 def sigmoid_by(path, x):
     """Return the sigmoid of numbers as an executor computes it."""
     if path in RECORDED:
-        backend = fast() if path == "numba" else None
-        step, _ = recorded([gd.Sigmoid()], "mse", x, np.zeros_like(x), x.dtype, backend)
+        step, _ = recorded(path, [gd.Sigmoid()], "mse", x, np.zeros_like(x), x.dtype)
         return step.z[0].copy()
     backend = executor(path)
     given = backend.asarray(x.reshape(-1, 1))
@@ -469,8 +473,7 @@ def test_the_complex_step_of_a_sigmoid_is_its_derivative(x, step):
 def gradient_by(path, loss, z, y):
     """Return the gradient of a loss from logits as an executor computes it, of one row."""
     if path in RECORDED:
-        backend = fast() if path == "numba" else None
-        _, model = recorded([], loss, z, y, z.dtype, backend)
+        _, model = recorded(path, [], loss, z, y, z.dtype)
         return model.flat_grads.copy()
     backend = executor("slices" if path == "plain" else path)
     loss = loss if path == "plain" else FusedLoss(loss)

@@ -35,7 +35,8 @@ def without_repeats(operations: list[Operation], any_size: bool = False) -> list
         inputs = arguments[: operation.last] + arguments[operation.last + 1 :]
         # What is written once keeps its numbers, and can stand for others that are the same.
         fresh = out.base is None and written[id(out)] == 1
-        if not any_size and operation.name == "divide" and _is_one(inputs[1]):
+        constant = operation.name == "divide" and not written[id(inputs[1])]
+        if not any_size and constant and _is_one(inputs[1]):
             if out is inputs[0]:
                 continue
             if fresh and written[id(inputs[0])] == 1 and inputs[0].base is None:

@@ -82,9 +82,7 @@ class Traced(np.ndarray):
 
     def __getitem__(self, index: Any) -> Any:
         if _is_basic(index):
-            # A number of the array as an array without axes, and not as what it is now.
-            index = index if isinstance(index, tuple) else (index,)
-            return super().__getitem__(index if ... in index else (*index, ...))
+            return super().__getitem__(_as_view(index))
         if isinstance(index, tuple):
             index = tuple([plain_array(i) for i in index])
         else:
@@ -97,7 +95,7 @@ class Traced(np.ndarray):
     def __setitem__(self, index: Any, value: Any) -> None:
         if not _is_basic(index):
             raise NotTraceable("an assignment to picked entries")
-        target = plain_array(self)[index]
+        target = plain_array(self)[_as_view(index)]
         np.copyto(target, plain_array(value))
         note("copyto", np.copyto, target, plain_array(value), out=target)
 
@@ -309,6 +307,12 @@ def _is_basic(index: Any) -> bool:
     parts = index if isinstance(index, tuple) else (index,)
     kinds = int | np.integer | slice
     return all(part is None or part is ... or isinstance(part, kinds) for part in parts)
+
+
+def _as_view(index: Any) -> tuple[Any, ...]:
+    """Return an index that gives a number as an array without axes, and not as what it is now."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return parts if any(part is ... for part in parts) else (*parts, ...)
 
 
 def _copy_where(condition: Array, one: Any, other: Any, out: Array) -> None:

@@ -20,8 +20,10 @@ from minigd.backends.cupy import CupyBackend
 from minigd.execution import device_guard as masking
 from minigd.execution import fusion as fused
 from minigd.execution.runner import Steps
+from minigd.execution.tracer import Update
 from minigd.formulas import leaky_relu, mixed, tanh
 from minigd.nn.objective import Objective
+from minigd.optim.gradient_transforms import Clipping, Penalty
 
 needs_compiler = pytest.mark.skipif(host_cuda.compiler() is None, reason=host_cuda.MISSING)
 LOSSES = {
@@ -56,9 +58,13 @@ def targets(name, n, outputs, rng):
     return (y > 0).astype("float64") if name == "binary" else y
 
 
+def change():
+    return Update(Penalty(), Clipping(), gd.SGD())
+
+
 def stepped(model, loss, x, y, scale, fuse):
     """Return all that a training pass writes, on the host."""
-    steps = Steps(Objective(model, loss), replay=fuse)
+    steps = Steps(Objective(model, loss), change(), replay=fuse)
     host = model.backend.to_numpy
     scale = None if scale is None else model.backend.asarray(scale)
     value, z, *_ = steps.run_plain(model.backend.asarray(x), model.backend.asarray(y), scale)
@@ -296,7 +302,7 @@ def test_a_step_that_an_error_ended_leaves_nothing_to_the_next(stand_in):
 def test_no_array_of_a_step_is_kept_behind_it(stand_in):
     layers = [gd.Dense(4), gd.BatchNorm(), gd.Tanh(), gd.Dense(2)]
     model = gd.Sequential(layers, 3, backend="cupy", dtype="float64")
-    steps = Steps(Objective(model, gd.MeanSquaredError()))
+    steps = Steps(Objective(model, gd.MeanSquaredError()), change())
     x, y = stand_in.asarray(np.ones((4, 3))), stand_in.asarray(np.ones((4, 2)))
     steps.run_plain(x, y)
     for part in (*steps._fused.layers, steps._fused.loss):
@@ -376,7 +382,7 @@ def test_a_class_that_is_none_masks_the_step(stand_in, label):
 def test_a_loss_whose_constant_changes_is_computed_anew(stand_in):
     loss = gd.Huber(delta=1.0)
     model = gd.Sequential([gd.Dense(1)], 2, backend="cupy", dtype="float64")
-    steps = Steps(Objective(model, loss))
+    steps = Steps(Objective(model, loss), change())
     x, y = stand_in.asarray(np.ones((4, 2))), stand_in.asarray(np.full((4, 1), 9.0))
     z = float(stand_in.to_numpy(model.predict(x))[0, 0])
     for delta in (1.0, 2.5):

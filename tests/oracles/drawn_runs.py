@@ -11,7 +11,6 @@ import numpy as np
 import minigd as gd
 
 
-
 class Shares(gd.Softmax):
     """A Softmax from outside, which no loss is paired with, and which a trace shows all of."""
 
@@ -133,7 +132,9 @@ def each_once(seed: int) -> list[dict[str, Any]]:
     count = max(map(len, CHOICES.values()))
     orders = {}
     for name, values in CHOICES.items():
-        places = [int(i) for _ in range(-(-count // len(values))) for i in rng.permutation(len(values))]
+        places = [
+            int(i) for _ in range(-(-count // len(values))) for i in rng.permutation(len(values))
+        ]
         orders[name] = [values[i] for i in places[:count]]
     return [{name: orders[name][i] for name in CHOICES} for i in range(count)]
 

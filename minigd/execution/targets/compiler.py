@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from minigd.backends.on_demand import call
+from minigd.backends.on_demand import call, optional
 from minigd.storage.atomic_files import replacing
 from minigd.types import Array
 
@@ -34,20 +34,61 @@ def available() -> bool:
 
 
 def compiled(source: str, memory: Sequence[Array]) -> Callable[..., int]:
-    """Return the function `run` of a source on its memory; what a call has to compile is timed."""
-    places = call("minigd.execution.targets.flat_memory", "addresses", memory)
-    return functools.partial(_call, _load(source), places)
+    """Return the function `run` of a source on its memory; what a call has to compile is timed.
 
-
-@functools.cache
-def _load(source: str) -> Any:
-    """Return the function `run` of a source.
-
-    The source is written into a folder of the user's own, under a name made from its content,
-    because Numba keeps what it compiles beside the file that it stands in.
+    Raises
+    ------
+    RuntimeError
+        If Numba is told not to compile.
     """
-    name = f"step_{hashlib.sha256(source.encode()).hexdigest()[:32]}"
-    folder = cache_folder()
+    numba = optional("numba", "a compiled step")
+    if numba.config.DISABLE_JIT:
+        raise RuntimeError("NUMBA_DISABLE_JIT is set, and so Numba compiles nothing")
+    places = call("minigd.execution.targets.flat_memory", "addresses", memory)
+    return functools.partial(_call, source, places)
+
+
+def _call(source: str, *arguments: Any) -> int:
+    """Call the function of a source, and take the time if it has to be compiled."""
+    function = _load(source)
+    if function.overloads:
+        steps: int = function(*arguments)
+        return steps
+    started = time.perf_counter()
+    try:
+        steps = function(*arguments)
+    except Exception:
+        # What was kept may be damaged, or not be written: nothing of it has run.
+        _forget(source)
+        function = _KEPT[source] = _run_of(source, None)
+        steps = function(*arguments)
+    if not sum(function.stats.cache_hits.values()):
+        _seconds.append(time.perf_counter() - started)
+    return steps
+
+
+_KEPT: dict[str, Any] = {}
+"""The functions of this process, by their source."""
+
+
+def _load(source: str) -> Any:
+    """Return the function `run` of a source, kept for later processes where that is possible."""
+    if source not in _KEPT:
+        try:
+            _KEPT[source] = _run_of(source, cache_folder())
+        except (OSError, RuntimeError):
+            # A full disk, or a folder that Numba can't write to.
+            _KEPT[source] = _run_of(source, None)
+    return _KEPT[source]
+
+
+def _run_of(source: str, folder: Path | None) -> Any:
+    """Return the function `run` of a source, which Numba keeps in a folder, if there is one.
+
+    The source is written into the folder, under a name made from its content and that of what it
+    calls, because Numba keeps what it compiles beside the file that it stands in.
+    """
+    name = f"step_{_digest(source)}"
     if folder is None:
         # It is compiled in each process.
         path, source = f"<{name}>", source.replace("cache=True", "cache=False")
@@ -64,13 +105,19 @@ def _load(source: str) -> Any:
     return module.run
 
 
-def _call(function: Any, *arguments: Any) -> int:
-    """Call a compiled function, and take the time if it has to be compiled."""
-    kinds, started = len(function.overloads), time.perf_counter()
-    steps: int = function(*arguments)
-    if len(function.overloads) > kinds and sum(function.stats.cache_misses.values()):
-        _seconds.append(time.perf_counter() - started)
-    return steps
+def _forget(source: str) -> None:
+    """Remove what was kept of a source, so that a later process writes it again."""
+    folder = cache_folder()
+    for path in () if folder is None else folder.rglob(f"step_{_digest(source)}*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _digest(source: str) -> str:
+    """Return a hash of a source, and of the modules that become part of what is compiled."""
+    called = [Path(__file__).with_name(f"{name}.py") for name in ("flat_memory", "vector_math")]
+    texts = [source.encode(), *[path.read_bytes() for path in called]]
+    return hashlib.sha256(b"".join(texts)).hexdigest()[:32]
 
 
 def cache_folder() -> Path | None:

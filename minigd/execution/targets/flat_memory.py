@@ -11,16 +11,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import llvmlite.ir as untyped_ir  # type: ignore[import-untyped]
-import numba as untyped_numba
-import numba.extending as untyped_extending
 import numpy as np
 
+from minigd.backends.on_demand import optional
+from minigd.execution.targets.vector_math import extending, ir, numba
 from minigd.types import Array
-
-ir: Any = untyped_ir
-numba: Any = untyped_numba
-extending: Any = untyped_extending
 
 
 def addresses(memory: Sequence[Array]) -> Array:
@@ -32,12 +27,11 @@ def addresses(memory: Sequence[Array]) -> Array:
 @functools.cache
 def gemm_address(name: str) -> int:
     """Return the address of a function of the BLAS that SciPy brings."""
-    from scipy.linalg import cython_blas
-
-    kind = repr(cython_blas.__pyx_capi__[name])
+    blas = "scipy.linalg.cython_blas"
+    kind = repr(optional(blas, "a compiled step").__pyx_capi__[name])
     if not re.search(r"\(char \*, char \*, int \*, int \*, int \*, ", kind):
         raise TypeError(f"{name} of SciPy's BLAS takes other arguments: {kind}")
-    address: int = extending.get_cython_function_address("scipy.linalg.cython_blas", name)
+    address: int = extending.get_cython_function_address(blas, name)
     return address
 
 
@@ -68,15 +62,16 @@ def _type_product(
 ) -> Any:
     """Write a product of two matrices, each row by row in memory, or turned.
 
-    Its arguments are BLAS's function; memory, offset and whether it is turned of each matrix; memory
-    and offset of the product; and the numbers n, k and m of (n, k) times (k, m).
+    Its arguments are BLAS's function; memory, offset and whether it is turned of each matrix;
+    memory and offset of the product; and the numbers n, k and m of (n, k) times (k, m).
     """
     integer, truth = numba.types.int64, numba.types.boolean
     takes = (integer, a, integer, truth, b, integer, truth, out, integer, *[integer] * 3)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         char, whole, number = ir.IntType(8), ir.IntType(32), context.get_value_type(out.dtype)
-        return _call_gemm(builder, [char, whole, number], *args) or context.get_dummy_value()
+        _call_gemm(builder, [char, whole, number], *args)
+        return context.get_dummy_value()
 
     return numba.types.none(*takes), generate
 

@@ -18,8 +18,8 @@ from minigd.execution.per_example import RowClipping
 from minigd.execution.plain import Step
 from minigd.execution.program import Program
 from minigd.execution.targets.compiler import compiled
-from minigd.execution.targets.lowering import Form, General, target_dtype
 from minigd.execution.targets.loops import Printer
+from minigd.execution.targets.lowering import Form, General, target_dtype
 from minigd.execution.targets.source import function
 from minigd.execution.tracer import NotTraceable, Update, trace, trace_update
 from minigd.nn.objective import Objective

@@ -1,0 +1,114 @@
+"""Compiled steps are kept for later processes, and a run goes on where they can't be."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import minigd as gd
+from minigd.execution.targets import compiler
+
+pytestmark = pytest.mark.skipif(not compiler.available(), reason="needs Numba and SciPy")
+
+RUN = """
+import sys
+import numpy as np
+import minigd as gd
+x = np.linspace(-1, 1, 12).reshape(6, 2)
+model = gd.Sequential([gd.Dense(2), gd.Dense(1)], inputs=2, seed=0)
+trainer = gd.Trainer(model, "mse", gd.SGD(0.1), fast=True)
+trainer.fit(x, x[:, :1], batch_size=3, progress="shown" in sys.argv)
+print(model.flat_params.tobytes().hex(), trainer._loop.steps.reason)
+"""
+
+
+def run(cache, *arguments, **environment):
+    """Train in another process; return its parameters, why nothing was compiled, and stderr."""
+    settings = {**os.environ, "XDG_CACHE_HOME": str(cache), **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, *arguments],
+        env=settings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    params, _, reason = done.stdout.strip().partition(" ")
+    return params, reason, done.stderr
+
+
+def kept(cache, ending):
+    return sorted((cache / "minigd").rglob(f"step_*{ending}" if ending else "step_*"))
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """Return a folder with a compiled step, and the parameters that it led to."""
+    cache = tmp_path_factory.mktemp("first")
+    params, reason, err = run(cache, "shown")
+    assert reason == "None"
+    assert err.count("Numba compiled a step in") == 1
+    return cache, params
+
+
+def test_a_later_process_compiles_nothing(first):
+    cache, params = first
+    before = [(path, path.stat().st_mtime_ns) for path in kept(cache, "")]
+    again, reason, err = run(cache, "shown")
+    assert (again, reason) == (params, "None")
+    assert "Numba compiled" not in err
+    assert [(path, path.stat().st_mtime_ns) for path in kept(cache, "")] == before
+
+
+def test_the_folder_is_the_users_own(first):
+    folder = first[0] / "minigd"
+    assert folder.stat().st_mode & 0o077 == 0
+    (source,) = kept(first[0], ".py")
+    assert source.read_text().startswith('"""A training step, printed by minigd."""')
+
+
+@pytest.mark.parametrize("ending", [".nbi", ".nbc"])
+def test_what_is_damaged_is_compiled_again(first, tmp_path, ending):
+    cache, params = first
+    subprocess.run(["cp", "-rp", str(cache / "minigd"), str(tmp_path)], check=True)
+    for path in kept(tmp_path, ending):
+        path.write_bytes(b"damaged")
+    again, reason, _ = run(tmp_path)
+    assert (again, reason) == (params, "None")
+    # And kept, by the next process.
+    assert kept(tmp_path, ending) == []
+    run(tmp_path)
+    assert kept(tmp_path, ending)
+
+
+def test_where_nothing_can_be_written_each_process_compiles(first, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    again, reason, _ = run(tmp_path / "file")
+    assert (again, reason) == (first[1], "None")
+
+
+def test_a_folder_that_others_can_write_to_is_not_used(first, tmp_path):
+    (tmp_path / "minigd").mkdir()
+    (tmp_path / "minigd").chmod(0o777)
+    again, reason, _ = run(tmp_path)
+    assert (again, reason) == (first[1], "None")
+    assert kept(tmp_path, "") == []
+
+
+def test_where_numba_is_told_not_to_compile_steps_are_plain(tmp_path):
+    params, reason, _ = run(tmp_path, NUMBA_DISABLE_JIT="1")
+    assert "NUMBA_DISABLE_JIT" in reason
+    x = np.linspace(-1, 1, 12).reshape(6, 2)
+    model = gd.Sequential([gd.Dense(2), gd.Dense(1)], inputs=2, seed=0)
+    gd.Trainer(model, "mse", gd.SGD(0.1), fast=False).fit(x, x[:, :1], batch_size=3)
+    assert params == model.flat_params.tobytes().hex()
+
+
+def test_what_a_step_calls_is_part_of_its_name(monkeypatch, tmp_path):
+    before = compiler._digest("a source")
+    for name in ("flat_memory", "vector_math"):
+        (tmp_path / f"{name}.py").write_text("another")
+    monkeypatch.setattr(compiler, "__file__", str(tmp_path / "compiler.py"))
+    assert compiler._digest("a source") != before

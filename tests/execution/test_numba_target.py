@@ -1,0 +1,358 @@
+"""Compiled training: which runs are compiled, what they keep to, and what does not change them.
+
+`test_targets.py` compares their numbers with those of the plain step.
+"""
+
+import numpy as np
+import pytest
+from oracles.interpreted import interpreted
+
+import minigd as gd
+from minigd.execution.targets import compiler
+from minigd.execution.targets import numba as target
+from minigd.training import trainer as trainer_module
+
+pytestmark = pytest.mark.skipif(not compiler.available(), reason="needs Numba and SciPy")
+
+
+@pytest.fixture
+def in_python(monkeypatch):
+    """Run the source of compiled steps as Python."""
+    monkeypatch.setattr(target, "compiled", interpreted)
+
+
+def rows(n=230):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 6))
+    return X, X[:, :3].argmax(axis=1)
+
+
+def network(dtype="float64", hidden=gd.ReLU):
+    layers = [gd.Dense(5), hidden(), gd.Dense(4), gd.Tanh(), gd.Dense(3), gd.Softmax()]
+    return gd.Sequential(layers, inputs=6, dtype=dtype, seed=1)
+
+
+def trained(updater, dtype="float64", n=60, epochs=3, model=None, **options):
+    X, y = rows(n)
+    trainer = gd.Trainer(model or network(dtype), "categorical_crossentropy", updater, **options)
+    trainer.fit(X, y, batch_size=25, epochs=epochs)
+    return trainer
+
+
+def compiled_steps(trainer):
+    return [step for step in trainer._loop.steps._compiled.values() if step is not None]
+
+
+# Which runs are compiled ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("updater", ["sgd", "adam", "adamw", "rmsprop", "adagrad"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-11), ("float32", 2e-4)])
+def test_training_comes_to_the_same(updater, dtype, tolerance, in_python):
+    plain, compiled = (trained(updater, dtype, fast=wanted) for wanted in (False, True))
+    assert compiled.compiled
+    assert compiled_steps(compiled)
+    assert not plain.compiled
+    np.testing.assert_allclose(
+        plain.model.flat_params, compiled.model.flat_params, rtol=tolerance, atol=tolerance
+    )
+
+
+def test_a_short_run_is_not_compiled_and_a_long_one_is(monkeypatch, in_python):
+    assert not trained("adam").compiled
+    monkeypatch.setattr(trainer_module, "WORTH_COMPILING", 1000)
+    assert trained("adam").compiled
+    assert not trained("adam", fast=False).compiled
+
+
+def test_the_choice_does_not_depend_on_how_epochs_are_split(monkeypatch, in_python):
+    X, y = rows(60)
+    batches = gd.Batches(X, y, batch_size=25)
+    monkeypatch.setattr(trainer_module, "WORTH_COMPILING", 1000)
+    found = []
+    for calls in ((4,), (1, 3), (1, 1, 1, 1)):
+        trainer = gd.Trainer(network(), "categorical_crossentropy", "adam")
+        for epochs in calls:
+            trainer.fit(batches, epochs=epochs)
+        assert trainer.compiled
+        found.append(trainer.model.flat_params)
+    for other in found[1:]:
+        np.testing.assert_array_equal(found[0], other)
+
+
+def test_a_run_that_goes_on_keeps_to_what_it_used(monkeypatch, tmp_path, in_python):
+    X, y = rows(60)
+    batches = gd.Batches(X, y, batch_size=25, shuffle=True)
+
+    def run(until, first=None):
+        if first is None:
+            trainer = gd.Trainer(network("float32"), "categorical_crossentropy", "adam")
+        else:
+            trainer = gd.Trainer.resume(first, batches)
+        trainer.fit(batches, until_epoch=until)
+        return trainer
+
+    monkeypatch.setattr(trainer_module, "WORTH_COMPILING", 1000)
+    straight, first = run(4), run(2)
+    first.save(tmp_path / "compiled.npz")
+    monkeypatch.setattr(trainer_module, "WORTH_COMPILING", 10**12)
+    again = run(4, tmp_path / "compiled.npz")
+    assert again.compiled
+    np.testing.assert_array_equal(straight.model.flat_params, again.model.flat_params)
+
+    plain = run(2)
+    plain.save(tmp_path / "plain.npz")
+    monkeypatch.setattr(trainer_module, "WORTH_COMPILING", 1000)
+    assert not plain.compiled
+    assert not run(4, tmp_path / "plain.npz").compiled
+
+
+def test_without_numba_nothing_changes_but_speed(monkeypatch, tmp_path, in_python):
+    compiled = trained("adam", fast=True)
+    compiled.save(tmp_path / "run.npz")
+    trainer = trained("adam")
+    monkeypatch.setattr(trainer_module, "WORTH_COMPILING", 0)
+    monkeypatch.setattr(compiler.importlib.util, "find_spec", lambda name: None)
+    compiler.absent.cache_clear()
+    try:
+        plain = trained("adam")
+        assert not plain.compiled
+        np.testing.assert_array_equal(plain.model.flat_params, trainer.model.flat_params)
+        with pytest.raises(gd.BackendError, match="pip install numba"):
+            trained("adam", fast=True)
+        # A run that used it goes on without it, and is told that its last digits may differ.
+        with pytest.warns(UserWarning, match="pip install numba"):
+            again = gd.Trainer.resume(tmp_path / "run.npz")
+        assert not again.compiled
+    finally:
+        compiler.absent.cache_clear()
+
+
+def test_on_a_gpu_nothing_is_compiled(stand_in):
+    X, y = rows(60)
+    model = network("float32")
+    trainer = gd.Trainer(model, "categorical_crossentropy", "adam", fast=True)
+    model.to(stand_in)
+    trainer.fit(X, y, batch_size=25)
+    assert not trainer.compiled
+    assert not trainer._loop.steps._compiled
+
+
+@pytest.mark.parametrize(
+    ("options", "layers"),
+    [
+        ({"updater": type("Own", (gd.SGD,), {})(0.1)}, []),
+        ({"updater": "sgd"}, [type("Own", (gd.Tanh,), {})()]),
+        ({"updater": "sgd", "reuse_buffers": False}, []),
+    ],
+    ids=["updater", "layer", "memory"],
+)
+def test_what_is_from_outside_is_run_plain(options, layers, in_python):
+    model = gd.Sequential([gd.Dense(4), *layers, gd.Dense(3), gd.Softmax()], inputs=6)
+    trainer = trained(model=model, fast=True, **options)
+    assert not trainer._loop.steps._compiled
+
+
+# Layers from outside that promise to be traceable ----------------------------------------------
+
+
+class Annealed(gd.LeakyReLU):
+    """A layer whose slope shrinks with each pass, by a Python counter."""
+
+    def __init__(self):
+        super().__init__(0.5)
+        self.count = 0
+
+    def forward(self, x, train=False):
+        self.count += train
+        slope = 0.5 / max(self.count, 1)
+        y = np.where(x > 0, x, slope * x)
+        if train:
+            self.keep(np.where(x > 0, 1, slope).astype(x.dtype))
+        return y.astype(x.dtype)
+
+    def backward(self, dy):
+        (slopes,) = self.kept()
+        return dy * slopes
+
+
+class Promising(Annealed):
+    """The same layer with a promise that it does not keep."""
+
+    traceable = True
+
+
+class Scaled(gd.Layer):
+    """A layer of a user's own: y = a x + b, by its first and its second parameter."""
+
+    traceable = True
+
+    def build(self, n_in):
+        self.add_param("ab", (1, 2), "ones")
+        return n_in
+
+    def forward(self, x, train=False):
+        if train:
+            self.keep(x.copy())
+        return self.params["ab"][0, 0] * x + self.params["ab"][0][1]
+
+    def backward(self, dy):
+        (x,) = self.kept()
+        self.grads["ab"][0, 0] = (dy * x).sum(axis=1).mean()
+        self.grads["ab"][0, 1] = dy.sum(axis=1).mean()
+        return dy * self.params["ab"][0, 0]
+
+
+class Projected(gd.Layer):
+    """A layer that multiplies as users do: y = x @ W."""
+
+    traceable = True
+
+    def build(self, n_in):
+        self.add_param("W", (n_in, 4), "glorot_uniform")
+        return 4
+
+    def forward(self, x, train=False):
+        if train:
+            self.keep(x)
+        return x @ self.params["W"]
+
+    def backward(self, dy):
+        (x,) = self.kept()
+        self.grads["W"] = x.T @ dy / len(x)
+        return dy @ self.params["W"].T
+
+
+class Inherited(Scaled):
+    """A subclass of one that promises, which does not promise itself."""
+
+
+def both_ways(layer, **options):
+    """Return the trainers of a plain run and of another, with a layer from outside."""
+    found = []
+    for settings in ({"fast": False, "reuse_buffers": False}, options):
+        layers = [gd.Dense(4), layer(), gd.Dense(3), gd.Softmax()]
+        model = gd.Sequential(layers, inputs=6, dtype="float64", seed=1)
+        found.append(trained(gd.SGD(0.1, momentum=0.9), model=model, **settings))
+    return found
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_layer_that_counts_is_run_plain(fast, in_python):
+    plain, trainer = both_ways(Annealed, fast=fast)
+    steps = trainer._loop.steps
+    assert not steps._numpy
+    assert not steps._compiled
+    assert trainer.model.layers[1].count == plain.model.layers[1].count == 9
+    np.testing.assert_array_equal(plain.model.flat_params, trainer.model.flat_params)
+
+
+def test_a_promise_that_is_broken_shows_in_the_numbers(in_python):
+    # What it promised not to do, it does: its counter stays where it was when it was traced.
+    plain, trainer = both_ways(Promising, fast=True)
+    if not compiled_steps(trainer):
+        pytest.skip("its trace was found to be another step")
+    assert np.abs(plain.model.flat_params - trainer.model.flat_params).max() > 1e-6
+
+
+@pytest.mark.parametrize("layer", [Scaled, Projected])
+def test_a_layer_that_keeps_its_promise_is_traced(layer, in_python):
+    plain, trainer = both_ways(layer, fast=False)
+    assert all(trainer._loop.steps._numpy.values())
+    np.testing.assert_array_equal(plain.model.flat_params, trainer.model.flat_params)
+    plain, trainer = both_ways(layer, fast=True)
+    assert trainer._loop.steps.reason is None
+    assert compiled_steps(trainer)
+    np.testing.assert_allclose(plain.model.flat_params, trainer.model.flat_params, rtol=1e-11)
+
+
+def test_a_promise_is_not_inherited(in_python):
+    _, trainer = both_ways(Inherited, fast=True)
+    assert not trainer._loop.steps._numpy
+    assert not trainer._loop.steps._compiled
+
+
+def test_why_a_step_is_not_compiled_can_be_asked(in_python):
+    class Sorted(gd.Tanh):
+        traceable = True
+
+        def forward(self, x, train=False):
+            return super().forward(x + 0 * np.sort(x, axis=0), train)
+
+    _, trainer = both_ways(Sorted, fast=True)
+    assert not compiled_steps(trainer)
+    assert trainer._loop.steps.reason == "NotTraceable: sort"
+
+
+# What changes no bit -----------------------------------------------------------------------------
+
+
+def test_a_prediction_is_the_same_with_and_without(in_python):
+    trainer = trained("adam", "float32", fast=True)
+    X, _ = rows()
+    again = trainer.model.copy()
+    np.testing.assert_array_equal(trainer.model.predict(X), again.predict(X))
+
+
+def test_an_evaluation_in_between_changes_no_bit(in_python):
+    X, y = rows(60)
+    found = []
+    for look in (True, False):
+        layers = [gd.Dense(4), gd.Tanh(), gd.Dropout(0.2), gd.Dense(3), gd.Softmax()]
+        model = gd.Sequential(layers, inputs=6, seed=1)
+
+        def evaluate(event, look=look):
+            if look and event.name == "epoch":
+                event.trainer.model.evaluate(X, y)
+
+        evaluate.events = {"epoch"}
+        trainer = gd.Trainer(model, "categorical_crossentropy", "adam", fast=True)
+        trainer.fit(X, y, batch_size=25, epochs=3, callbacks=[evaluate])
+        assert compiled_steps(trainer)
+        found.append(model.flat_params)
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_batch_that_is_larger_than_those_before_is_another_trace(in_python):
+    X, y = rows(90)
+    trainers = []
+    for fast in (True, False):
+        trainer = gd.Trainer(network(), "categorical_crossentropy", gd.SGD(0.1), fast=fast)
+        for n in (3, 40, 1, 90, 2):
+            trainer.step(X[:n], y[:n])
+        trainer.fit(X, y, batch_size=89)
+        trainers.append(trainer)
+    assert trainers[0]._loop.steps.reason is None
+    params = [trainer.model.flat_params for trainer in trainers]
+    np.testing.assert_allclose(*params, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", ">f4", "float16", "bool"])
+def test_rows_and_targets_of_any_dtype_are_compiled(dtype, in_python):
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 2 if dtype == "bool" else 9, size=(30, 6)).astype(dtype)
+    y = rng.integers(0, 2, size=30).astype(dtype)
+    params = []
+    for fast in (True, False):
+        model = gd.Sequential([gd.Dense(4), gd.Dense(1), gd.Sigmoid()], inputs=6, seed=0)
+        trainer = gd.Trainer(model, "binary_crossentropy", gd.SGD(0.01), fast=fast)
+        trainer.fit(X, y, batch_size=7, epochs=2)
+        params.append(model.flat_params)
+    assert trainer._loop.steps.reason is None
+    np.testing.assert_allclose(*params, rtol=1e-4, atol=1e-5)
+
+
+def test_rows_that_are_converted_in_pieces_come_to_the_same_bits(monkeypatch, in_python):
+    X, y = rows(60)
+    found = []
+    for numbers, x in ((10**6, X), (200, X), (10**6, X.astype("float32"))):
+        monkeypatch.setattr(target, "NUMBERS", numbers)
+        model = network("float32")
+        trainer = gd.Trainer(
+            model, "categorical_crossentropy", "adam", fast=True, metrics=["accuracy"]
+        )
+        history = trainer.fit(x, y, batch_size=7, epochs=2)
+        found.append((model.flat_params, history["loss"], history["accuracy"]))
+    for one in found[1:]:
+        np.testing.assert_array_equal(one[0], found[0][0])
+        assert one[1:] == found[0][1:]

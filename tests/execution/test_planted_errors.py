@@ -1,0 +1,323 @@
+"""Errors planted in tracing, passes, printing and running are caught by the suite of the ways."""
+
+import numpy as np
+import pytest
+from oracles import drawn_runs
+from oracles.interpreted import interpreted
+from oracles.ways import check_divergence, check_run
+
+from minigd.execution import passes, tracer
+from minigd.execution.targets import compiler, loops, lowering, words
+from minigd.execution.targets import numba as target
+from minigd.execution.targets import numpy as numpy_target
+from minigd.execution.tracer import Traced
+from minigd.optim.gradient_transforms import Clipping, Penalty
+from minigd.training import loop
+from minigd.training.chunks import Chunks
+
+pytestmark = pytest.mark.skipif(not compiler.available(), reason="needs Numba and SciPy")
+
+RUNS = drawn_runs.each_once(0)
+RUNS += [run | {"weights": "none", "accumulate": 1} for run in drawn_runs.each_once(1)]
+
+
+@pytest.fixture(autouse=True)
+def in_python(monkeypatch):
+    """Run the source of compiled steps as Python."""
+    monkeypatch.setattr(target, "compiled", interpreted)
+
+
+def changed_source(old, new):
+    """Return a plant that prints something else."""
+
+    def plant(patch):
+        function = target.function
+
+        def print_it(*arguments):
+            source, used = function(*arguments)
+            assert old in source, "the error is planted nowhere"
+            return source.replace(old, new), used
+
+        patch.setattr(target, "function", print_it)
+
+    return plant
+
+
+def changed_calls(change):
+    """Return a plant that changes what a compiled function is called with."""
+
+    def plant(patch):
+        def compiled(source, memory):
+            run = interpreted(source, memory)
+            return lambda *arguments: run(*change(list(arguments)))
+
+        patch.setattr(target, "compiled", compiled)
+
+    return plant
+
+
+def put(owner, name, make):
+    """Return a plant that replaces a function by what `make` makes of it."""
+    return lambda patch: patch.setattr(owner, name, make(getattr(owner, name)))
+
+
+# Tracing -----------------------------------------------------------------------------------------
+
+
+def forgotten_conversion(astype):
+    def converted(self, dtype, *, copy=True):
+        return self if not copy and self.dtype == dtype else silently(self, dtype)
+
+    return converted
+
+
+def silently(array, dtype):
+    operations, tracer._tape.operations = tracer._tape.operations, []
+    result = np.asarray(array.view(np.ndarray).astype(dtype))
+    tracer._tape.operations = operations
+    return tracer._new_array(result).view(Traced)
+
+
+def turned_where(copy_where):
+    return lambda condition, one, other, out: copy_where(condition, other, one, out)
+
+
+def key_of_another_pass(constant_key):
+    # The number is that of the trace, for ever.
+    return lambda key: lambda passes: np.uint64(key)
+
+
+def no_clipping(trace_update):
+    return lambda program, model, update: trace_update(
+        program, model, update._replace(clipping=Clipping())
+    )
+
+
+def biases_penalized(trace_update):
+    def traced(program, model, update):
+        p = update.penalty
+        return trace_update(program, model, update._replace(penalty=Penalty(p.l1, p.l2, True)))
+
+    return traced
+
+
+# Passes ------------------------------------------------------------------------------------------
+
+
+def takes_others_for_the_same(identity):
+    return lambda a: a.shape if isinstance(a, np.ndarray) else identity(a)
+
+
+def keeps_what_is_overwritten(overlap):
+    return lambda a, other: False
+
+
+# Lowering and printing ---------------------------------------------------------------------------
+
+
+def other_axis(step):
+    def lowered(self, operation):
+        found = step(self, operation)
+        if found.axis is None or len(set(found.inputs[0].shape)) > 1:
+            return found
+        return found._replace(axis=1 - found.axis)
+
+    return lowered
+
+
+def one_size_for_all(sizes):
+    def found(self, form):
+        first = sizes(self, self.form)
+        return first if sizes(self, form) is not None else None
+
+    return found
+
+
+def forgotten_stores(stored):
+    def kept(self, lines):
+        left = stored(self, lines)
+        stores = [k for k, line in enumerate(left) if "] = t" in line and "for" not in line]
+        return [line for k, line in enumerate(left) if k not in stores[1:2]]
+
+    return kept
+
+
+def no_clash(clash):
+    return lambda loop, use, stored: False
+
+
+def untimely_sum(reduce):
+    def printed(self, step):
+        reduce(self, step)
+        if self._loop is not None and self._loop.of_row:
+            starts = [line for line in self._loop.of_row if "(0)" in line]
+            self._loop.of_row = [line for line in self._loop.of_row if line not in starts]
+            self._loop.before += starts
+
+    return printed
+
+
+def unturned(matrix):
+    return lambda place: matrix(place).replace("True", "False")
+
+
+# Running -----------------------------------------------------------------------------------------
+
+
+def at_first(change):
+    """Return a change of the argument of that number, counted from X, Y, order, starts."""
+
+    def changed(arguments):
+        for number, function in change.items():
+            arguments[number] = function(arguments[number])
+        return arguments
+
+    return changed
+
+
+SCALE, WHICH, _, _, KEYS, SCALARS = range(4, 10)
+
+
+def stale(numbers):
+    return np.repeat(numbers[:1], len(numbers), axis=0) if len(numbers) else numbers
+
+
+def shifted_order(init):
+    def made(self, *arguments):
+        init(self, *arguments)
+        self.order = np.roll(self.order, 1)
+
+    return made
+
+
+def pass_not_counted(count):
+    def counted(self, made):
+        count(self, made)
+        self.model.passes -= 1
+
+    return counted
+
+
+def without_targets(begin):
+    def begun(self, y):
+        return begin(self, self.program.y.copy())
+
+    return begun
+
+
+def last_block_left_out(blocks):
+    return lambda self, first, end: list(blocks(self, first, end))[:-1]
+
+
+def restores_nothing(function):
+    def printed(named, gradient, update, general, flat_grads, restored):
+        return function(named, gradient, update, general, flat_grads, [])
+
+    return printed
+
+
+def as_if_by_batch(run):
+    def made(self, *arguments, **options):
+        found = run(self, *arguments, **options)
+        return found._replace(losses=np.roll(found.losses, 1))
+
+    return made
+
+
+def all_runs():
+    """Make each run in each way."""
+    for run in RUNS:
+        check_run(run)
+
+
+def divergence(bad):
+    """Return the check of one way to diverge."""
+    return lambda: check_divergence("compiled, epochs", bad)
+
+
+PLANTED = {
+    # Tracing.
+    "a conversion is not noted": (put(Traced, "astype", forgotten_conversion), all_runs),
+    "where takes the other branch": (put(tracer, "_copy_where", turned_where), all_runs),
+    "dropout's key is that of the trace": (
+        put(tracer, "_constant_key", key_of_another_pass),
+        all_runs,
+    ),
+    "clipping is forgotten": (put(target, "trace_update", no_clipping), all_runs),
+    "biases are penalized": (put(target, "trace_update", biases_penalized), all_runs),
+    # Passes.
+    "operations on other arrays are the same": (
+        put(passes, "_identity", takes_others_for_the_same),
+        all_runs,
+    ),
+    "what is overwritten is known": (put(passes, "overlap", keeps_what_is_overwritten), all_runs),
+    # Lowering and printing.
+    "a sum along the other axis": (put(lowering.Form, "_step", other_axis), all_runs),
+    "the tail has the size of a full batch": (
+        put(lowering.General, "sizes", one_size_for_all),
+        all_runs,
+    ),
+    "a store is forgotten": (put(loops.Printer, "stored", forgotten_stores), all_runs),
+    "loops are shared by what overlaps": (put(loops, "_clash", no_clash), all_runs),
+    "a sum of a row begins with the last one's": (
+        put(loops.Printer, "_reduce", untimely_sum),
+        all_runs,
+    ),
+    "no matrix is turned": (put(loops, "matrix", unturned), all_runs),
+    "the smaller one is the larger one": (
+        lambda patch: patch.setitem(words.EXPRESSIONS, "minimum", words.EXPRESSIONS["maximum"]),
+        all_runs,
+    ),
+    "outputs stand at the place of another batch": (
+        changed_source("outputs[first + i", "outputs[i"),
+        all_runs,
+    ),
+    "running statistics are not restored": (
+        put(target, "function", restores_nothing),
+        divergence("the loss"),
+    ),
+    "the update comes before the finite test": (
+        changed_source("< safe):", "< safe) and k > 4:"),
+        divergence("a gradient"),
+    ),
+    "the learning rate is not looked at": (
+        changed_source(" * max(rates[k], 1.0)", ""),
+        divergence("an update"),
+    ),
+    # Running.
+    "scalars of the first update for all": (changed_calls(at_first({SCALARS: stale})), all_runs),
+    "dropout's keys are those of the pass before": (
+        changed_calls(at_first({KEYS: lambda keys: np.roll(keys, 1, axis=0)})),
+        all_runs,
+    ),
+    "weights are ignored": (changed_calls(at_first({SCALE: np.ones_like})), all_runs),
+    "sizes of batches are swapped": (
+        changed_calls(at_first({WHICH: lambda which: which[::-1].copy()})),
+        all_runs,
+    ),
+    "rows come one place later": (put(Chunks, "__init__", shifted_order), all_runs),
+    "a pass is not counted": (
+        put(loop.Transaction, "count_compiled", pass_not_counted),
+        all_runs,
+    ),
+    "the last block is not summed": (put(Chunks, "blocks", last_block_left_out), all_runs),
+    "losses are those of other batches": (put(target.NumbaStep, "run", as_if_by_batch), all_runs),
+    "targets are those of the trace": (
+        put(numpy_target.NumpyStep, "_begin", without_targets),
+        all_runs,
+    ),
+}
+
+
+def test_nothing_is_caught_where_nothing_is_planted():
+    for bad in ("the loss", "a gradient", "an update"):
+        divergence(bad)()
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_error_is_caught(name, monkeypatch):
+    plant, check = PLANTED[name]
+    plant(monkeypatch)
+    with pytest.raises(AssertionError) as caught:
+        check()
+    assert "planted nowhere" not in str(caught.value)

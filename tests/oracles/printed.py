@@ -1,0 +1,48 @@
+"""A backend that does what is printed for compiled steps: a formula alone, traced and printed."""
+
+from collections.abc import Callable
+from typing import Any
+
+from oracles.interpreted import interpreted
+
+from minigd.backends.base import NumpyBackend, as_tuple
+from minigd.execution import tracer
+from minigd.execution.passes import without_repeats
+from minigd.execution.program import Program
+from minigd.execution.targets.loops import Printer
+from minigd.execution.targets.lowering import Form, General
+from minigd.execution.targets.source import HEAD
+from minigd.types import Array
+
+IMPORTS = HEAD.partition("\n\n\n@njit")[0]
+
+
+class PrintedBackend(NumpyBackend):
+    """NumPy, on which formulas run as loops, as a compiled step has them."""
+
+    def apply(
+        self,
+        formula: Callable[..., Any],
+        *inputs: Array,
+        out: Any,
+        where: Array | None = None,
+        **constants: float,
+    ) -> Array | None:
+        """Write ``formula(*inputs, **constants)`` into `out`."""
+        assert where is None
+        program = Program(inputs[0], inputs[0])
+        with tracer._recording(program.operations):
+            traced = [[a.view(tracer.Traced) for a in arrays] for arrays in (inputs, as_tuple(out))]
+            backend = tracer.TracingBackend(elementwise=True)
+            backend.apply(formula, *traced[0], out=tuple(traced[1]), **constants)
+        program.operations = without_repeats(program.operations, any_size=True)
+        # What was computed while it was traced is not to be seen.
+        for array in as_tuple(out):
+            array[...] = 7
+        form = Form(program)
+        printer = Printer(form.roots, set(range(len(form.memory))))
+        lines = printer.stored(printer.print(General(form).steps()[1]))
+        names = [f"m{k} = places[{k}]" for k in range(len(form.memory))]
+        body = "\n".join(f"    {line}" for line in [*names, *lines])
+        interpreted(f"{IMPORTS}\n\n\ndef run(places):\n{body}\n", form.memory)()
+        return None
