@@ -5,13 +5,16 @@ answers. Where none does, whatever is marked `gpu` is not collected; `cupy` like
 not installed.
 
 A test marked `pairs` runs on so many of its combinations that each two values of two parameters
-meet in one of them. A property runs on the same few examples each time. Under `-m slow` the first
-runs on all combinations, and the second on many examples, drawn anew.
+meet in one of them, and one marked `each` on so many that each value is in one. A property runs on
+the same few examples each time. Under `-m slow` the first two run on all combinations, and the last
+on many examples, drawn anew.
 """
 
+import gc
 import itertools
 import os
 import random
+import shutil
 import signal
 import sys
 from collections import defaultdict
@@ -28,6 +31,9 @@ from minigd.backends.cupy import CupyBackend
 from minigd.errors import BackendError
 from minigd.types import Array
 
+SAMPLED = {"pairs": 2, "each": 1}
+"""How many values of a test's parameters must meet in one of its combinations, by its mark."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose how many examples a property is run on, and one order of sets for all workers."""
@@ -35,6 +41,9 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.register_profile("ci", derandomize=True, deadline=None, max_examples=12)
     settings.register_profile("slow", deadline=None, max_examples=1000, print_blob=True)
     settings.load_profile("slow" if thorough(config) else "ci")
+    if host_cuda.FOLDER not in os.environ:
+        libraries = host_cuda.share_libraries()
+        config.add_cleanup(lambda: shutil.rmtree(libraries, ignore_errors=True))
 
 
 def thorough(config: pytest.Config) -> bool:
@@ -66,30 +75,43 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if thorough(config):
         for item in kept:
             property_ = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
-            if property_ or item.get_closest_marker("pairs"):
+            if property_ or sampled(item):
                 item.add_marker("slow")
     else:
         combined = defaultdict(list)
         for item in kept:
-            if item.get_closest_marker("pairs"):
-                combined[item.nodeid.split("[")[0]].append(item)
-        left_out = {id(item) for each in combined.values() for item in beyond_pairs(each)}
+            if strength := sampled(item):
+                combined[item.nodeid.split("[")[0], strength].append(item)
+        left_out = {id(i) for (_, k), group in combined.items() for i in not_needed(group, k)}
         kept = [item for item in kept if id(item) not in left_out]
     still = {id(item) for item in kept}
     config.hook.pytest_deselected(items=[item for item in items if id(item) not in still])
     items[:] = kept
 
 
-def beyond_pairs(items: list[Any]) -> list[Any]:
-    """Return the items of one test in which no two values meet that do not meet in the others."""
+def sampled(item: pytest.Item) -> int:
+    """Return how many values must meet in a test that is sampled, and 0 for any other."""
+    return next((k for mark, k in SAMPLED.items() if item.get_closest_marker(mark)), 0)
+
+
+def not_needed(items: list[Any], strength: int) -> list[Any]:
+    """Return the items of one test in which no such values meet that do not meet in the others."""
     values = [[(name, id(value)) for name, value in i.callspec.params.items()] for i in items]
-    meetings = [set(itertools.combinations(each, 2)) for each in values]
+    meetings = [set(itertools.combinations(each, strength)) for each in values]
     missing, left = set().union(*meetings), list(range(len(items)))
     while missing:
         best = max(left, key=lambda i: len(meetings[i] & missing))
         missing -= meetings[best]
         left.remove(best)
     return [items[i] for i in left]
+
+
+@pytest.fixture
+def only_new_garbage() -> Iterator[None]:
+    """Let `gc.collect` look through what is made from here on; all the rest takes half a second."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -358,7 +358,7 @@ if np.finfo("longdouble").eps == EPS:
 def test_every_executor_gives_the_numbers_of_the_plain_formula(name, which):
     backend = executor(which)
 
-    @examples(12)
+    @examples(8)
     @given(
         rows=st.integers(1, 300),
         width=st.integers(1, 40),

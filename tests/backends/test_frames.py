@@ -627,6 +627,7 @@ def forms(values):
     }
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("form", forms([1]))
 @pytest.mark.parametrize("kind", LARGE)
 def test_large_labels_are_exact_from_y_to_predict(kind, form):

@@ -19,7 +19,7 @@ from pyarrow import parquet
 
 import minigd as gd
 
-properties = examples(5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+properties = examples(3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 N = 60
 RNG = np.random.default_rng(0)
 # Whole halves, so that no source can round them; exactness of the parser has its own test.
@@ -176,6 +176,7 @@ def test_buffered_rows_are_the_same_from_everywhere(
         check_same_batches(own, plain)
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("ahead", [0, 3])
 @pytest.mark.parametrize("kind", SOURCES)
 def test_the_model_is_the_same_to_the_bit_from_everywhere(tmp_path, kind, ahead):
@@ -186,6 +187,7 @@ def test_the_model_is_the_same_to_the_bit_from_everywhere(tmp_path, kind, ahead)
     check_same_run(own, plain)
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("ahead", [0, 3])
 @pytest.mark.parametrize("kind", RANDOM_ACCESS)
 def test_the_shuffled_model_is_the_same_to_the_bit_from_everywhere(tmp_path, kind, ahead):
@@ -325,6 +327,7 @@ class Interrupting:
             raise KeyboardInterrupt
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("ahead", [0, 1, 4])
 @pytest.mark.parametrize("kind", ["array", "csv", "parquet"])
 def test_an_interrupted_epoch_leaves_no_thread_and_a_model_to_go_on_with(tmp_path, kind, ahead):

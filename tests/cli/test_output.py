@@ -61,7 +61,7 @@ def shell(folder, arguments, redirection, **environment):
 TRAIN = "train towns.csv --target town --epochs 3 --hidden 4 --out"
 
 
-@pytest.mark.parametrize("redirection", [*NO_STDERR, *NO_STDOUT, ">&- 2>&-"])
+@pytest.mark.parametrize("redirection", [*NO_STDERR[:3], NO_STDOUT[0], ">&- 2>&-"])
 def test_a_training_nobody_listens_to_ends_with_a_model(folder, tmp_path, redirection):
     code, _, _ = shell(folder, f"{TRAIN} {tmp_path}/m.npz", redirection)
     assert code == 0
@@ -69,6 +69,7 @@ def test_a_training_nobody_listens_to_ends_with_a_model(folder, tmp_path, redire
     assert main(["info", str(tmp_path / "m.npz")]) == 0
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("redirection", NO_STDOUT)
 @pytest.mark.parametrize(
     "command",
@@ -87,6 +88,7 @@ def test_results_that_nobody_gets_are_a_failure(folder, command, redirection):
         assert lines[-1].startswith("minigd: standard output: ")
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("redirection", NO_STDOUT)
 @pytest.mark.parametrize("text", ["--version", "--help", "-h", "train --help", "demo -h"])
 def test_the_version_and_the_help_are_results_too(folder, text, redirection):
@@ -100,7 +102,7 @@ def test_the_version_needs_no_stderr(folder):
     assert shell(folder, "--version", "2>&-")[:2] == (0, f"minigd {minigd.__version__}\n")
 
 
-@pytest.mark.parametrize("redirection", NO_STDERR)
+@pytest.mark.parametrize("redirection", NO_STDERR[1::2])
 def test_results_need_no_stderr(folder, tmp_path, redirection):
     code, _, _ = shell(folder, f"predict model.npz towns.csv --out {tmp_path}/p.csv", redirection)
     assert code == 0
@@ -114,12 +116,12 @@ def test_a_pipe_by_name_is_written_to(folder):
     assert code == 0
 
 
-@pytest.mark.parametrize("redirection", NO_STDERR)
+@pytest.mark.parametrize("redirection", NO_STDERR[::2])
 def test_a_failure_needs_no_stderr_to_be_one(folder, redirection):
     assert shell(folder, "evaluate model.npz nothing.csv", redirection)[0] == 1
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_what_is_for_people_is_shown_in_any_encoding(folder, tmp_path, encoding):
     io = {"PYTHONIOENCODING": f"{encoding}:strict"}
     assert shell(folder, f"{TRAIN} {tmp_path}/Ł.npz", "", **io)[0] == 0

@@ -114,6 +114,7 @@ def test_what_is_not_finite_stays_so(formula):
 
 
 @by_name
+@pytest.mark.each
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_results_may_be_written_over_the_inputs(formula, dtype):
     inputs = inputs_of(formula, (5000,), dtype)

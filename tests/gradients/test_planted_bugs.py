@@ -18,10 +18,16 @@ BUGS = [*DENSE, *ACTIVATIONS, *BATCH_NORM, *DROPOUT, *LOSSES, *PENALTIES, *WEIGH
 BUGS += [*EPOCHS, *UPDATERS]
 
 
+RIGHT = set()
+"""Checks that the engine as it is has passed in this process; several bugs have the same ones."""
+
+
 @pytest.mark.parametrize("bug", BUGS, ids=[bug.name for bug in BUGS])
 def test_a_planted_bug_is_caught(bug, monkeypatch):
     for check in bug.checks:
-        check()
+        if repr(check) not in RIGHT:
+            check()
+            RIGHT.add(repr(check))
     bug.plant(monkeypatch)
     missed = []
     for check in bug.checks:

@@ -69,6 +69,7 @@ UPDATERS = {
 }
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("make", UPDATERS.values(), ids=UPDATERS)
 def test_a_run_goes_on_as_if_nobody_had_looked_for_a_rate(backend, make):
     """In the middle of a run, with the model, the updater and the batches of that run."""
@@ -317,6 +318,7 @@ BATCH_SIZES = [1, 4, 32, None]
 
 @pytest.mark.parametrize("batch_size", BATCH_SIZES)
 @pytest.mark.parametrize("updater", ["adam", "sgd"])
+@pytest.mark.each
 def test_twenty_seeds_of_diabetes_all_get_a_rate_from_the_range_that_was_tried(batch_size, updater):
     X, y, loss, _ = diabetes()
     for seed in range(20):
@@ -329,7 +331,7 @@ def test_twenty_seeds_of_diabetes_all_get_a_rate_from_the_range_that_was_tried(b
 @pytest.mark.parametrize("batch_size", BATCH_SIZES)
 @pytest.mark.parametrize("updater", ["adam", "sgd"])
 @pytest.mark.parametrize("name", SETS)
-@pytest.mark.pairs
+@pytest.mark.each
 def test_training_with_the_suggestion_lowers_the_loss(name, updater, batch_size):
     for seed in range(3):
         X, y, loss, end = SETS[name]()

@@ -909,6 +909,17 @@ def test_an_estimator_gives_a_model_that_can_be_saved(Estimator, tmp_path):
         np.testing.assert_array_equal(outputs[:, 0], fitted.predict(X))
 
 
+@pytest.mark.parametrize("Estimator", [gd.MiniBatchClassifier, gd.MiniBatchRegressor])
+def test_a_score_goes_by_the_weights_of_the_rows(Estimator):
+    X, y = iris()
+    weight = y  # of one class none counts, and of another twice
+    estimator = quick(Estimator, epochs=1).fit(X, y)
+    repeated = np.repeat(np.arange(150), weight)
+    expected = estimator.score(X[repeated], y[repeated])
+    assert estimator.score(X, y, weight) == pytest.approx(expected, rel=1e-12)
+    assert abs(expected - estimator.score(X, y)) > 1e-3
+
+
 def test_progress_is_shown_when_asked_for(capsys):
     quick().fit(*iris())
     assert capsys.readouterr().err == ""
@@ -931,8 +942,10 @@ MLP_REGRESSOR = TransformedTargetRegressor(
     ("load", "ours", "theirs"),
     [
         pytest.param("breast_cancer", LINEAR, LOGISTIC, id="breast cancer, linear"),
-        pytest.param("breast_cancer", NETWORK, MLP, id="breast cancer, network"),
-        pytest.param("digits", LINEAR, LOGISTIC, id="digits, linear"),
+        pytest.param(
+            "breast_cancer", NETWORK, MLP, id="breast cancer, network", marks=pytest.mark.slow
+        ),
+        pytest.param("digits", LINEAR, LOGISTIC, id="digits, linear", marks=pytest.mark.slow),
         pytest.param("digits", NETWORK, MLP, id="digits, network"),
         pytest.param("diabetes", LINEAR, linear_model.Ridge(), id="diabetes, linear"),
         pytest.param("diabetes", NETWORK, MLP_REGRESSOR, id="diabetes, network"),

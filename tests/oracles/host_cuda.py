@@ -3,11 +3,15 @@
 It knows what the kernels of this project use, threads one after the other or all at once, no more.
 """
 
+import atexit
 import ctypes
 import functools
+import hashlib
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -66,6 +70,10 @@ static inline long long offset(long long i, int ndim, const long long* shape,
 """
 # NumPy rounds each operation, and so must what is compared with it.
 FLAGS = ["-O1", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unused-function", "-shared", "-fPIC"]
+# What a kernel calls is in the process already; to link it takes half of the time.
+FLAGS += ["-nostdlib"] if sys.platform == "linux" else []
+FOLDER = "MINIGD_KERNELS_OF_TESTS"
+"""The variable that names the folder of libraries, which all processes of a run share."""
 
 
 @functools.cache
@@ -76,7 +84,17 @@ def compiler():
 
 @functools.cache
 def _folder():
-    return tempfile.TemporaryDirectory(prefix="kernels")
+    if FOLDER in os.environ:
+        return os.environ[FOLDER]
+    own = tempfile.TemporaryDirectory(prefix="kernels")
+    atexit.register(own.cleanup)
+    return own.name
+
+
+def share_libraries():
+    """Let this process and those that it starts compile each kernel once; return the folder."""
+    os.environ[FOLDER] = tempfile.mkdtemp(prefix="kernels")
+    return os.environ[FOLDER]
 
 
 _lock = threading.Lock()
@@ -93,12 +111,15 @@ def compiled(source):
 def _compiled(source):
     if compiler() is None:
         raise NotImplementedError(MISSING)
-    path = Path(_folder().name) / f"{len(list(Path(_folder().name).iterdir()))}.so"
-    command = [compiler(), *FLAGS, "-x", "c++", "-", "-o", str(path), "-lm"]
-    done = subprocess.run(
-        command, input=PRELUDE + source, text=True, capture_output=True, check=False
-    )
-    assert done.returncode == 0, f"{done.stderr}\n{source}"
+    path = Path(_folder(), hashlib.sha256(source.encode()).hexdigest() + ".so")
+    if not path.exists():
+        new = path.with_suffix(f".{os.getpid()}")
+        command = [compiler(), *FLAGS, "-x", "c++", "-", "-o", str(new), "-lm"]
+        done = subprocess.run(
+            command, input=PRELUDE + source, text=True, capture_output=True, check=False
+        )
+        assert done.returncode == 0, f"{done.stderr}\n{source}"
+        new.replace(path)
     return ctypes.CDLL(str(path))
 
 

@@ -407,10 +407,10 @@ def test_one_text_behind_many_numbers_is_an_error_with_its_place(target):
 
 @pytest.mark.parametrize("block_size", BLOCKS)
 def test_columns_left_out_may_hold_anything(block_size):
-    lines = [f"{i},{i if i < 250 else 'text'},2014{i % 12 + 1:02}01T000000" for i in range(300)]
+    lines = [f"{i},{i if i < 40 else 'text'},2014{i % 12 + 1:02}01T000000" for i in range(60)]
     text = "\n".join(["a,b,date", *lines])
     rows = source(text, exclude=["b", "date"], block_size=block_size)
-    assert whole(rows)[0][:, 0].tolist() == list(range(300))
+    assert whole(rows)[0][:, 0].tolist() == list(range(60))
 
 
 def test_levels_and_classes_may_be_given_in_an_order_of_ones_own():
@@ -720,7 +720,7 @@ def test_options_that_make_no_sense_are_refused(options, message):
 
 
 def test_long_rows_are_fetched_a_few_at_a_time():
-    wide = ",".join(["1.25"] * 5000)
-    names = ",".join(f"c{i}" for i in range(5000))
+    wide = ",".join([f"1.25{'0' * 45}"] * 500)
+    names = ",".join(f"c{i}" for i in range(500))
     rows = source(f"{names}\n" + f"{wide}\n" * 300)
     assert 100 < rows.gather < 250  # 25 kB a row, 4 MiB together
