@@ -82,7 +82,7 @@ def test_a_broken_package_is_told_from_a_missing_one():
     broken = ImportError("numba needs NumPy 2.3 or less")
     assert missing("numba", "fast=True", broken) == (
         "Numba can't be imported (numba needs NumPy 2.3 or less), and fast=True needs it: "
-        "`pip install --upgrade numba`"
+        "`pip install --upgrade numba scipy`"
     )
     # A package of its own that it lacks is another matter.
     other = ModuleNotFoundError("No module named 'dateutil'", name="dateutil")

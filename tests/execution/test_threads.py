@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from minigd.execution.numba_loops import available
+from minigd.execution.targets.compiler import available
 from oracles import same_bits
 from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
