@@ -4,7 +4,6 @@ On a GPU layers that stand side by side are fused instead: `fusion.py`.
 """
 
 import functools
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -246,11 +245,11 @@ class Parts:
 
     def changed(self) -> bool:
         """Tell whether one was changed since the last call."""
-        for part, attributes, methods in self._known:
+        for part, count, attributes, methods in self._known:
             now, kind = vars(part), type(part)
-            if len(now) != len(attributes) or not (
-                all(map(operator.is_, now.values(), attributes.values()))
-                and all(getattr(kind, name) is method for name, method in methods.items())
+            if len(now) != count or not (
+                all(now.get(name) is value for name, value in attributes)
+                and all(getattr(kind, name) is method for name, method in methods)
             ):
                 before = self._values
                 self._remember()
@@ -261,9 +260,10 @@ class Parts:
         self._values = [_values(part) for part in self._parts]
         self._known = []
         for part in self._parts:
-            kind = type(part)
-            methods = {name: getattr(kind, name) for name in _METHODS if hasattr(kind, name)}
-            self._known.append((part, dict(vars(part)), methods))
+            kind, now = type(part), vars(part)
+            attributes = [(name, value) for name, value in now.items() if name not in _COUNTS]
+            methods = [(name, getattr(kind, name)) for name in _METHODS if hasattr(kind, name)]
+            self._known.append((part, len(now), attributes, methods))
 
 
 def _values(part: Any) -> Any:

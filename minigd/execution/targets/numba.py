@@ -41,11 +41,14 @@ class Made(NamedTuple):
 
 
 class _One:
-    """What a single step hands over, whatever its batch."""
+    """What a single step hands over, in arrays that stay."""
 
-    def __init__(self, rows: int, dtype: Any) -> None:
+    def __init__(self, rows: int, dtype: Any, keys: int, scalars: int) -> None:
         self.order, self.which = np.arange(rows), np.zeros(1, np.int64)
+        self.starts = np.zeros(2, np.int64)
         self.scale, self.outputs = np.empty(0, dtype), np.empty((0, 0), dtype)
+        self.keys, self.scalars = np.empty((1, keys), np.uint64), np.empty((1, scalars))
+        self.rates, self.losses, self.largest = np.empty(1), np.empty(1), np.empty(1)
 
 
 class NumbaStep:
@@ -87,7 +90,9 @@ class NumbaStep:
         self._objective, self._update, self._model = objective, update, objective.model
         self._weighted, self._by_row = weighted, by_row
         self._y, self.rows = y[:0].astype(target_dtype(y.dtype)), max(rows, 2)
-        self._one = _One(self.rows, self._model.dtype)
+        self._drawing = [layer for layer in self._model.layers if layer.draws]
+        varying = len(update.updater.varying)
+        self._one = _One(self.rows, self._model.dtype, len(self._drawing), varying)
         self._workspace = Workspace(self._model.backend)
         self._program = self._trace(self.rows)
         form = Form(self._program)
@@ -173,15 +178,17 @@ class NumbaStep:
         n, numbers = len(x), self._numbers(len(x))
         assert numbers is not None
         x, y = _as_compiled(x, self._model.dtype), _as_compiled(y, self._y.dtype)
-        losses, largest = np.empty(1), np.array([limits.largest])
+        one, norms = self._one, self._program.norms
+        one.starts[1], one.largest[0] = n, limits.largest
+        self._fill_scalars()
         made = self._run(
-            *(x, y, self._one.order, np.array([0, n]), self._one.scale if scale is None else scale),
-            *(self._one.which, *numbers, *self._scalars(1)),
-            *(largest, limits.safe, update, losses, self._one.outputs),
+            *(x, y, one.order, one.starts, one.scale if scale is None else scale),
+            *(one.which, *numbers, one.keys, one.scalars, one.rates),
+            *(one.largest, limits.safe, update, one.losses, one.outputs),
         )
-        value, norms = self._model.dtype.type(losses[0]), self._program.norms
+        value = self._model.dtype.type(one.losses[0])
         step = Step(value, self._program.z[:n], None if norms is None else norms[:n])
-        return step, Made(made, losses, float(largest[0]), None)
+        return step, Made(made, one.losses, float(one.largest[0]), None)
 
     def run(
         self,
@@ -242,13 +249,25 @@ class NumbaStep:
     def _scalars(self, steps: int) -> tuple[Array, Array, Array]:
         """Return the numbers that change with each of the next steps, and the learning rates."""
         model, updater = self._model, self._update.updater
-        drawing = [layer for layer in model.layers if layer.draws]
         passes = range(model.passes + 1, model.passes + steps + 1)
-        keys = np.array([[layer.key(k) for layer in drawing] for k in passes], np.uint64)
+        keys = np.array([[layer.key(k) for layer in self._drawing] for k in passes], np.uint64)
         rates, constants = updater.varying_constants(steps)
         # Decay with a share above 1 lets parameters grow that have no gradient.
         grows = rates * getattr(updater, "weight_decay", 0.0) > 1
         return keys.reshape(steps, -1), constants, np.where(grows, math.inf, rates)
+
+    def _fill_scalars(self) -> None:
+        """Fill in the same numbers for one step, without an array for each."""
+        model, updater, one = self._model, self._update.updater, self._one
+        for i, layer in enumerate(self._drawing):
+            one.keys[0, i] = layer.key(model.passes + 1)
+        rate = float(updater.learning_rate)
+        updater.step += 1
+        _, constants = updater.formula(rate)
+        updater.step -= 1
+        for i, name in enumerate(updater.varying):
+            one.scalars[0, i] = constants[name]
+        one.rates[0] = math.inf if rate * getattr(updater, "weight_decay", 0.0) > 1 else rate
 
 
 def _as_compiled(a: Array, dtype: Any) -> Array:
