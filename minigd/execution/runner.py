@@ -4,7 +4,6 @@ On a GPU layers that stand side by side are fused instead: `fusion.py`.
 """
 
 import functools
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -237,7 +236,7 @@ class Parts:
     """Tells whether a constant or a method of layers and a loss was changed.
 
     Everything is compared only where an attribute is another object than it was, so that asking
-    after every callback costs little.
+    before every epoch costs little.
     """
 
     def __init__(self, parts: Sequence[Any]) -> None:
@@ -246,10 +245,10 @@ class Parts:
 
     def changed(self) -> bool:
         """Tell whether one was changed since the last call."""
-        for part, attributes, methods in self._known:
+        for part, count, attributes, methods in self._known:
             now, kind = vars(part), type(part)
-            if len(now) != len(attributes) or not (
-                all(map(operator.is_, now.values(), attributes.values()))
+            if len(now) != count or not (
+                all(now.get(name) is value for name, value in attributes.items())
                 and all(getattr(kind, name) is method for name, method in methods.items())
             ):
                 before = self._values
@@ -263,7 +262,8 @@ class Parts:
         for part in self._parts:
             kind = type(part)
             methods = {name: getattr(kind, name) for name in _METHODS if hasattr(kind, name)}
-            self._known.append((part, dict(vars(part)), methods))
+            own = {k: v for k, v in vars(part).items() if k not in _COUNTS}
+            self._known.append((part, len(vars(part)), own, methods))
 
 
 def _values(part: Any) -> Any:
