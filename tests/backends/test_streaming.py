@@ -281,7 +281,7 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path, kind):
     gd.Trainer.resume(tmp_path / "run.npz", batches(X))
     other = X.copy()
     other[50] += 1
-    with pytest.raises(gd.CheckpointError, match="the batches are not those of the run"):
+    with pytest.raises(gd.CheckpointError, match="these batches do not match the checkpoint"):
         gd.Trainer.resume(tmp_path / "run.npz", batches(other))
 
 

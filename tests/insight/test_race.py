@@ -16,7 +16,7 @@ import minigd as gd
 from minigd.insight import race as race_module
 from minigd.insight.plots import axes as style
 from minigd.insight.race import Curve, Race
-from minigd.progress import Watch
+from minigd.progress import RowProgress
 from minigd.training.loop import Loop
 from minigd.training.trainer import Trainer
 
@@ -546,7 +546,7 @@ def test_an_updater_that_all_would_share_is_refused():
 
 def test_the_bar_counts_each_row_once_and_no_more_seconds_than_a_run_has(monkeypatch):
     seen = []
-    monkeypatch.setattr(Watch, "advance", lambda watch, rows, share: seen.append((rows, share)))
+    monkeypatch.setattr(RowProgress, "advance", lambda bar, rows, share: seen.append((rows, share)))
     found = run(monkeypatch, [20, None], rates=[0.01], progress=True)
     rows_counted, shares = zip(*seen, strict=True)
     assert sum(rows_counted) == sum(curve.rows[-1] for curve in found.curves)

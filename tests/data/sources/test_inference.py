@@ -612,7 +612,7 @@ def test_a_level_that_is_named_is_a_value_with_blanks_around_it(word):
 
 
 def test_a_word_with_blanks_is_named_once():
-    with pytest.warns(TableWarning, match=r"3 rows left out, because 'NA' .* with na=\['NA'\]$"):
+    with pytest.warns(TableWarning, match=r"3 rows left out, because 'NA' .* pass na=\['NA'\]$"):
         csv('c,y\nNA,1\nNA ,2\n"NA\u00a0",4\nb,3\n', target="y", missing="drop")
 
 
