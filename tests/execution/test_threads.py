@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from minigd.execution.targets.compiler import available
 from oracles import same_bits
 from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
 import minigd as gd
 from minigd.execution import threads
+from minigd.execution.targets.compiler import available
 
 with contextlib.suppress(ImportError):
     # Numba would load SciPy's BLAS in the middle of a fit, which then has its threads to the end.
