@@ -244,7 +244,7 @@ class Parts:
     """Tells whether a constant or a method of layers and a loss was changed.
 
     Everything is compared only where an attribute is another object than it was, so that asking
-    after every callback costs little.
+    before every epoch costs little.
     """
 
     def __init__(self, parts: Sequence[Any]) -> None:

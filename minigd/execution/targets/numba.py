@@ -249,12 +249,13 @@ class NumbaStep:
     def _scalars(self, steps: int) -> tuple[Array, Array, Array]:
         """Return the numbers that change with each of the next steps, and the learning rates."""
         model, updater = self._model, self._update.updater
-        passes = range(model.passes + 1, model.passes + steps + 1)
-        keys = np.array([[layer.key(k) for layer in self._drawing] for k in passes], np.uint64)
+        drawing = self._drawing
+        passes = range(model.passes + 1, model.passes + steps + 1) if drawing else ()
+        keys = np.array([[layer.key(k) for layer in drawing] for k in passes], np.uint64)
         rates, constants = updater.varying_constants(steps)
         # Decay with a share above 1 lets parameters grow that have no gradient.
         grows = rates * getattr(updater, "weight_decay", 0.0) > 1
-        return keys.reshape(steps, -1), constants, np.where(grows, math.inf, rates)
+        return keys.reshape(steps, len(drawing)), constants, np.where(grows, math.inf, rates)
 
     def _fill_scalars(self) -> None:
         """Fill in the same numbers for one step, without an array for each."""
