@@ -3,6 +3,7 @@
 On a GPU layers that stand side by side are fused instead: `fusion.py`.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -108,6 +109,13 @@ class Steps:
         """Whether steps are compiled."""
         wanted = self._compile and self._traceable and not self.plain
         return wanted and promises(self.update.updater)
+
+    def load_blas(self) -> None:
+        """Load the BLAS of compiled steps, before the number of its threads is set."""
+        if self.compiles:
+            # Where that fails, compiling does, and says why.
+            with contextlib.suppress(Exception):
+                call("minigd.execution.targets.flat_memory", "gemm_address", "sgemm")
 
     def layers(self, by_row: RowClipping | None = None) -> Objective:
         """Return the objective of a plain step; on a GPU its layers are fused."""

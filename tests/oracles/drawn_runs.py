@@ -223,7 +223,9 @@ def results(trainer: gd.Trainer) -> dict[str, Any]:
     """Return all that a run came to, by name."""
     model = trainer.model
     found = {"params": model.flat_params, "grads": model.flat_grads}
-    found |= {f"state {name}": vector for name, vector in trainer.updater.state.items()}
+    # Before the first update some ways have no state yet, and others have zeros.
+    if trainer.updater.step:
+        found |= {f"state {name}": vector for name, vector in trainer.updater.state.items()}
     for layer in model.layers:
         found |= {f"{layer.name}.{name}": b for name, b in layer.buffers.items()}
     history = trainer.history
