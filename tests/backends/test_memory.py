@@ -25,8 +25,10 @@ def make_trainer(backend="numpy", **options):
 
 
 @pytest.fixture
-def traced(only_new_garbage):
+def traced(only_new_garbage, monkeypatch):
     """Give a function that returns the bytes in use, and the most since its last call."""
+    # threadpoolctl writes a name at each call, and Python keeps some thousands of such names.
+    monkeypatch.setattr(threads, "_libraries", lambda modules: [])
     tracemalloc.start()
 
     def usage():
@@ -98,10 +100,8 @@ def test_two_hundred_fits_grow_the_history_and_nothing_else(traced):
     assert traced()[0] - before < 4 * 200 * (24 + 2 * 8) + SLACK
 
 
-def test_new_models_leave_nothing_behind(traced, monkeypatch):
+def test_new_models_leave_nothing_behind(traced):
     x = rows(23)
-    # threadpoolctl writes a name at each call, and Python keeps some thousands of such names.
-    monkeypatch.setattr(threads, "_libraries", lambda modules: [])
 
     def models(count):
         for _ in range(count):

@@ -165,7 +165,7 @@ DROPOUT = [
     ),
     Bug(
         "dropout: the same mask each pass",
-        masked("_draw", "*self.place, self.passes", "*self.place"),
+        masked("key", "*self.place, passes", "*self.place"),
         (mean,),
     ),
     Bug(
@@ -180,7 +180,7 @@ DROPOUT = [
     ),
     Bug(
         "dropout: drawn anew whenever it is asked",
-        masked("_draw", "*self.place, self.passes", "np.random.default_rng().integers(2**32)"),
+        masked("key", "*self.place, passes", "np.random.default_rng().integers(2**32)"),
         (*both, *hidden),
     ),
     Bug(
