@@ -48,9 +48,10 @@ from minigd.training.loop import Loop
 from minigd.training.session import open_session
 from minigd.training.transaction import Transaction
 
-WORTH_COMPILING = 200_000_000
-"""Numbers that the updates of an epoch go through, above which Numba is worth its start. It goes
-by the epoch, so that the bits are the same however epochs are split among calls of `fit`."""
+WORTH_COMPILING = 600_000_000
+"""Numbers that the updates of an epoch go through, above which compiling is worth its time: each
+takes some 5 ns less, and compiling takes some 3 s once. It goes by the epoch, so that the bits are
+the same however epochs are split among calls of `fit`."""
 
 
 class Trainer:
@@ -83,8 +84,9 @@ class Trainer:
         (`minigd.execution.fusion`). The numbers are the same either way, on the CPU to the bit, on
         a GPU to rounding.
     fast : bool, optional
-        Whether Numba runs the elementwise formulas, which is the extra `fast`; on the CPU alone.
-        By default it does if it is installed and an epoch takes about a second or more.
+        Whether Numba compiles the steps, and whole epochs of rows in memory, which is the extra
+        `fast`; on the CPU alone. By default it does if it is installed and compiling, some three
+        seconds, costs less than one epoch gains.
     optimizer : str or Updater, optional
         Another name for `updater`.
 
@@ -434,7 +436,7 @@ class Trainer:
         """Take Numba if epochs are long enough; a resumed run has chosen already."""
         chosen = self.fast is not None or self.compiled or self.updates
         if not chosen and available() and batches.source.rows is not None:
-            # A call costs what some ten thousand numbers do.
+            # A step costs what some ten thousand numbers do.
             work = len(batches) * (len(self.model.flat_params) + 10_000)
             if work >= WORTH_COMPILING:
                 self._set_compiled(compiled=True)
