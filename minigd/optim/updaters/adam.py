@@ -77,14 +77,10 @@ class Adam(Updater):
 
     def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
         """Return the formula and its constants, the corrections of this step folded in."""
-        steps = (self.step,)
-        (correction1,), (correction2,) = (
-            corrections(self.beta1, steps),
-            corrections(self.beta2, steps),
-        )
-        betas = {"beta1": self.beta1, "beta2": self.beta2}
+        (correction1,) = corrections(self.beta1, [self.step])
+        (correction2,) = corrections(self.beta2, [self.step])
         folded = self._folded(learning_rate, correction1, math.sqrt(correction2))
-        return formulas.adam, betas | folded
+        return formulas.adam, {"beta1": self.beta1, "beta2": self.beta2, **folded}
 
     def _folded(self, learning_rate: Any, correction1: Any, root2: Any) -> dict[str, Any]:
         """Return the constants with the corrections folded in, of one step or of several."""
