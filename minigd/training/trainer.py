@@ -347,7 +347,7 @@ class Trainer:
             `minigd.execution.profiler`.
         plain : bool, default False
             Run each step through the layers' own methods, so that a ``print`` or a breakpoint in
-            `Dense.backward` is reached in every one of them: `minigd.execution.plain`.
+            ``Dense.backward`` is reached in every one of them: `minigd.execution.plain`.
         receipt : bool, optional
             The old name of `profile`.
 
