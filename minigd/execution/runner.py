@@ -77,7 +77,8 @@ class Steps:
         self, x: Array, y: Array, scale: Array | None = None, by_row: RowClipping | None = None
     ) -> NumpyStep | None:
         """Return NumPy's calls for the step of such a batch, or None for the plain step."""
-        can_trace = self._traceable and not self.plain and scale is None
+        # NumPy before 2.1 sums rows that lie backwards in another order where it has an `out`.
+        can_trace = self._traceable and not self.plain and scale is None and x.strides[0] > 0
         return self._find_numpy(x, y, by_row) if can_trace else None
 
     def _find_numpy(self, x: Array, y: Array, by_row: RowClipping | None) -> NumpyStep | None:
@@ -156,10 +157,10 @@ class Steps:
             except Exception:
                 # Whatever a trace stumbles over, the layers themselves do, or say why not.
                 return None
-            results = []
+            results, others = [], (x[::-1].copy(order="K"), y[::-1].copy())
             for run in (step, functools.partial(self.run_plain, by_row=by_row)):
                 state.restore()
-                results.append(state.results(run(x[::-1], y[::-1])))
+                results.append(state.results(run(*others)))
         same = all(
             np.array_equal(one, other, equal_nan=True) for one, other in zip(*results, strict=True)
         )
