@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from oracles import host_cuda, strict_cupy
+from threadpoolctl import threadpool_limits
 
 from minigd.backends.base import Backend, get_backend
 from minigd.backends.cupy import CupyBackend
@@ -123,6 +124,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("NUMBA_CACHE_DIR", raising=False)
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_blas_thread() -> Iterator[None]:
+    """Give BLAS one thread in each worker: a second one would wait for the other worker."""
+    with threadpool_limits(1, user_api="blas"):
         yield
 
 
