@@ -63,7 +63,10 @@ def _refusal(x: Any, bad: list[Any], what: str) -> str:
     first, kind = bad[0], column_kind(bad[0])[0]
     alike = [column.name for column in bad if column_kind(column)[0] == kind]
     one = what if x.ndim == 1 else f"{what}[{first.name!r}]"
-    dummies = f"pandas.get_dummies({what}, columns={alike})"
+    # pandas 2 makes no dummies of a dictionary of Arrow's, but of a column of categories.
+    packed = {c.name: "category" for c in bad if str(c.dtype).startswith("dictionary<")}
+    source = f"{what}.astype({packed})" if packed else what
+    dummies = f"pandas.get_dummies({source}, columns={alike})"
     if what == "y":
         dummies = f"classes, y = numpy.unique({one}, return_inverse=True)"
     ways = {

@@ -21,7 +21,7 @@ def info(path: str | os.PathLike[str]) -> str:
     Raises
     ------
     OSError, CheckpointError
-        If there is no such file, it can't be read, or it is not a model.
+        If the file does not exist, can't be read, or is not a model.
 
     Examples
     --------

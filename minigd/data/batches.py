@@ -73,6 +73,11 @@ def batch_slices(n: int, batch_size: int | None) -> Iterator[slice]:
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
+def _no_targets() -> DataError:
+    """Return the error for weights without targets."""
+    return DataError("weights are for rows with targets, and there is no y: give y as well as x")
+
+
 def _check_batch_size(batch_size: Any) -> int:
     return check_integer("batch_size", batch_size, also=", or None for all rows at once")
 
@@ -245,7 +250,7 @@ class Batches:
                 raise TypeError("the source brings its own weights: leave sample_weight out")
             self._weights = check_weights(sample_weight, self.source.count())
         if isinstance(self.source, ArraySource) and self.source.y is None and self.weighted:
-            raise DataError("weights are for rows with targets, and there is no y")
+            raise _no_targets()
         if class_weight is None:
             return
         source = self.source
@@ -257,7 +262,7 @@ class Batches:
             self._class_weight = table
             return
         if source.y is None:
-            raise DataError("class_weight weighs targets, and there is no y")
+            raise _no_targets()
         classes = self._labels(source.y, self._weights)
         self._record_classes(source.y, classes)
         self._warn_of_unseen()
@@ -269,7 +274,7 @@ class Batches:
     def _of_arrays(self, x: Any, y: Any, sample_weight: Any, given: ClassWeight) -> Array:
         """Return the weight of each row of an array, its class's included."""
         if y is None:
-            raise DataError("class_weight weighs targets, and there is no y")
+            raise _no_targets()
         check_rows_alike(x, y, sample_weight)
         y = backend_of(y).here(y, "y")
         own = None if sample_weight is None else check_weights(sample_weight, len(y))
@@ -313,7 +318,7 @@ class Batches:
         row = 0
         for _, y in with_progress(self.source.chunks(), "weighing classes", self.source.rows):
             if y is None:
-                raise DataError("class_weight weighs targets, and there is no y")
+                raise _no_targets()
             weights = None if self._weights is None else self._weights[row : row + len(y)]
             row += len(y)
             kinds, inverse = np.unique(self._labels(y, weights), return_inverse=True)
@@ -341,7 +346,7 @@ class Batches:
         """Put weights beside rows; `whole` where these are all rows, or all but a dropped tail."""
         for batch in batches:
             if batch.y is None:
-                raise DataError("weights are for rows with targets, and there is no y")
+                raise _no_targets()
             yield Batch(batch.x, batch.y, batch.rows, self.weight(batch.rows, batch.y))
         if whole:
             self._warn_of_unseen()

@@ -79,8 +79,8 @@ class Trainer:
     clip_rows : float, optional
         A limit on the norm of each row's own gradient, before their mean is taken.
     reuse_buffers : bool, default True
-        Write the outputs and gradients of every step into the same memory, and replay a recorded
-        step where it can be (`minigd.execution.targets.numpy`), or on a GPU fuse its layers
+        Write the outputs and gradients of every step into the same memory, and run a traced step
+        as calls of NumPy (`minigd.execution.targets.numpy`), or on a GPU fuse its layers
         (`minigd.execution.fusion`). The numbers are the same either way, on the CPU to the bit, on
         a GPU to rounding.
     fast : bool, optional
@@ -498,7 +498,7 @@ class Trainer:
         """Return all that decides the next update, as arrays on the host and plain values.
 
         Parameters and buffers, the updater's moments and counts, how far the run and the epoch
-        have come, the epoch's sums so far, a gradient that is not complete, the states of
+        have come, the epoch's sums so far, the gradient accumulated so far, the states of
         callbacks, the history, and a fingerprint of the data.
         """
         loop, backend = self._loop, self.model.backend

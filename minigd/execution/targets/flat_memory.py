@@ -70,29 +70,15 @@ def _type_product(
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         char, whole, number = ir.IntType(8), ir.IntType(32), context.get_value_type(out.dtype)
-        _call_gemm(builder, [char, whole, number], *args)
+        _call_gemm(builder, [char, whole, number], args)
         return context.get_dummy_value()
 
     return numba.types.none(*takes), generate
 
 
-def _call_gemm(
-    builder: Any,
-    types: list[Any],
-    gemm: Any,
-    a: Any,
-    a_start: Any,
-    a_turned: Any,
-    b: Any,
-    b_start: Any,
-    b_turned: Any,
-    out: Any,
-    start: Any,
-    n: Any,
-    k: Any,
-    m: Any,
-) -> None:
+def _call_gemm(builder: Any, types: list[Any], arguments: Sequence[Any]) -> None:
     """Write the call of BLAS; `types` are those of a letter, a size and a number."""
+    gemm, a, a_start, a_turned, b, b_start, b_turned, out, start, n, k, m = arguments
     char, whole, number = types
     kinds = [char, char, *[whole] * 3, number, number, whole, number, whole, number, number, whole]
     function = ir.FunctionType(ir.VoidType(), [kind.as_pointer() for kind in kinds])
