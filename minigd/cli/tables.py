@@ -16,10 +16,11 @@ from minigd.data.sources.csv_layout import example_names
 from minigd.data.sources.iterable import IterableSource
 from minigd.data.sources.npy import NpySource
 from minigd.data.sources.parquet import ParquetSource
+from minigd.data.tables.missing import MISSING_LEVEL
 from minigd.data.tables.places import AS_VALUES
 from minigd.data.tables.precision import WIDER_MODEL, Rounding
 from minigd.data.tables.remedy import Remedy, TableError
-from minigd.data.tables.schema import MISSING_LEVEL, MissingColumn, Schema
+from minigd.data.tables.schema import MissingColumn, Schema
 from minigd.errors import DataError, ShapeError
 from minigd.progress import log, with_progress
 from minigd.types import Array

@@ -110,6 +110,13 @@ class Source(ABC):
         source: Source = call("minigd.data.sources.cache", "cache", self, path)
         return source
 
+    def unfilled(self) -> "Source":
+        """Return the same rows with NaN where a mean or a median stands for a missing number.
+
+        They are this source itself, where nothing stands for one.
+        """
+        return self
+
     def split(self, fraction: float, seed: int = 0) -> "tuple[Source, Source]":
         """Return two sources, the second with about `fraction` of the rows.
 

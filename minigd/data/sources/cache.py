@@ -11,6 +11,7 @@ import numpy as np
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Source
 from minigd.data.sources.npy import NpySource
+from minigd.data.sources.tabular import Filled, unsettled_schema
 from minigd.errors import DataError
 from minigd.progress import with_progress
 from minigd.storage.atomic_files import replacing_folder
@@ -19,13 +20,13 @@ from minigd.types import Array
 _DESCRIPTION = "minigd-cache.json"
 
 
-def cache(source: Source, path: str | os.PathLike[str]) -> NpySource:
+def cache(source: Source, path: str | os.PathLike[str]) -> Source:
     """Return the rows of `source` as memory maps in the folder `path`; see `Source.cache`."""
-    folder = Path(path)
-    rows = _cached(source, folder)
+    folder, given = Path(path), source.unfilled()
+    rows = _cached(given, folder)
     rows.names, rows.classes, rows.weight = source.names, source.classes, source.weight
     rows.target_problems = source.target_problems
-    return rows
+    return rows if given is source else Filled(rows, unsettled_schema(source))
 
 
 def _cached(source: Source, folder: Path) -> NpySource:

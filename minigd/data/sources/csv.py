@@ -31,10 +31,12 @@ from minigd.data.sources.csv_layout import (
 )
 from minigd.data.sources.csv_parser import NotNumbers, Parser, import_pandas
 from minigd.data.sources.file_kinds import GZIP, begin_of
+from minigd.data.sources.tabular import Tabular
 from minigd.data.tables.column_problems import WRITE_TRUTHS, is_dressed, may_be_missing
 from minigd.data.tables.grammar import BLANKS as CELL_BLANKS
 from minigd.data.tables.grammar import MissingTexts
 from minigd.data.tables.inference import FirstPass, apply_schema, infer_schema
+from minigd.data.tables.missing import Missing
 from minigd.data.tables.places import describe
 from minigd.data.tables.remedy import Remedy, TableError
 from minigd.data.tables.schema import (
@@ -74,7 +76,7 @@ class _Place:
         return np.array([words.get(text, "") for text in texts], dtype=object)
 
 
-class CsvSource(RandomAccess):
+class CsvSource(Tabular, RandomAccess):
     r"""Rows of one or more CSV files.
 
     A first pass finds what each column is, counts the rows and refuses what is malformed, so that
@@ -102,20 +104,46 @@ class CsvSource(RandomAccess):
         blanks and tabs; those at the start and the end of a line separate nothing.
     strip : str, optional
         Characters taken off the end of every text, such as the full stop of ``>50K.``.
-    missing : {"error", "drop", "category"} or float, default "error"
-        What becomes of a missing value: an error that names file, line and column; its row is
-        dropped, and `dropped` counts it; a missing category is a level of its own,
-        ``color=missing``, and the row of a missing number is dropped; or this number stands for it
-        (a category that is missing then has 0 in each of its columns). A missing target is an error
-        unless dropped.
+    missing : str, float or dict, default "error"
+        What becomes of a missing value:
+
+        - ``"error"``: an error that names file, line and column;
+        - ``"drop"``: its row is dropped, and `dropped` counts it;
+        - ``"category"``: a missing category is a level of its own, ``color=missing``, and the row
+          of a missing number is dropped;
+        - ``"mean"``, ``"median"``: of the column, over the rows that are trained on; a missing
+          category is a level of its own;
+        - ``"flag"``: the mean, and one column more, ``area=missing``, which is 1 there and 0
+          elsewhere, where any number is missing;
+        - a number stands for it, and a category that is missing has 0 in each of its columns.
+
+        A dict has one for each column that it names, and with the key ``"*"`` one for the others.
+        A missing target is an error unless its row is dropped.
     na : list of str, optional
         Texts that mean a missing value, besides the empty one and those that pandas takes for one,
         such as NA and null. One named in `categories` or `classes` is never missing.
     keep_default_na : bool, default True
         Whether the texts that pandas takes for missing are missing. Where NA is a country, False
         leaves the empty cell and `na` alone.
-    categories : dict of str to list, optional
-        Levels of categorical columns, where the file's own are not to be taken.
+    categories : dict of str to list or None, optional
+        Levels of categorical columns; with None the file's own, also of a column of numbers.
+    min_count : int, optional
+        Levels of fewer rows than this, and those beyond the 99 most frequent ones, are one level
+        together, ``city=other``, and so is a text that is new later on. Without it a column of more
+        than 100 texts is refused.
+    hashed : dict of str to int, optional
+        Categories without levels, and their number of columns: a text is 1 in the one that its hash
+        (CRC-32) names.
+    dates : dict of str to str, optional
+        How dates are written, ``"%d/%m/%Y"`` as in `datetime.strptime`, where the file leaves it
+        open, or ``"epoch"`` for seconds since 1970. A column of dates becomes year, month, day of
+        week (0 is Monday), hour, and days since the first one; those that are always the same are
+        left out.
+    logs : list of str, optional
+        Columns with heavy tails, of which x holds sign(v)·log(1 + |v|).
+    leave_out : bool, default False
+        Leave out what nothing can be learned from, columns without any value, ids, and numbers that
+        count the rows, and keep in `left_out` why. Otherwise the first are refused.
     classes : list, optional
         Classes of the target in the order of their numbers, likewise.
     schema : Schema, optional
@@ -140,6 +168,9 @@ class CsvSource(RandomAccess):
     classes : list of str or None
     schema : Schema
         What each column becomes.
+    gaps : dict of str to int
+        How many values of each feature are missing.
+    left_out : dict of str to str
 
     Raises
     ------
@@ -168,10 +199,6 @@ class CsvSource(RandomAccess):
     """
 
     names: list[str]
-    schema: Schema
-    dropped: int
-    first_dropped: str
-    missing_words: Mapping[str, Mapping[str, int]]
     is_text = True
 
     def __init__(
@@ -185,10 +212,15 @@ class CsvSource(RandomAccess):
         skip_lines: int = 0,
         separator: str = ",",
         strip: str = "",
-        missing: str | float = "error",
+        missing: Missing = "error",
         na: Sequence[str] = (),
         keep_default_na: bool = True,
-        categories: Mapping[str, Sequence[Any]] | None = None,
+        categories: Mapping[str, Sequence[Any] | None] | None = None,
+        min_count: int | None = None,
+        hashed: Mapping[str, int] | None = None,
+        dates: Mapping[str, str] | None = None,
+        logs: Collection[str] = (),
+        leave_out: bool = False,
         classes: Sequence[Any] | None = None,
         schema: Schema | None = None,
         dtype: Any = "float32",
@@ -197,7 +229,19 @@ class CsvSource(RandomAccess):
     ) -> None:
         _check_arguments(separator, columns, na)
         import_pandas()
-        selection = Selection(target, features, exclude, categories or {}, classes, missing)
+        selection = Selection(
+            target=target,
+            features=features,
+            exclude=exclude,
+            categories=categories or {},
+            classes=classes,
+            missing=missing,
+            min_count=min_count,
+            hashed=hashed or {},
+            dates=dates or {},
+            logs=logs,
+            leave_out=leave_out,
+        )
         if schema is not None:
             selection = selection.of(schema)
         self._separator = BLANKS if separator == "blanks" else separator.encode()
@@ -356,8 +400,9 @@ class CsvSource(RandomAccess):
 
     def _encode(self, block: Block, part: int) -> Encoded:
         frame, place = self._parse(block, part, self.schema.kinds)
+        schema: Schema = self.schema
         try:
-            return self.schema.encode(frame)
+            return schema.encode(frame)
         except BadValue as bad:
             raise describe(place, bad) from None
 

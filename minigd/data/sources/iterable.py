@@ -14,10 +14,12 @@ import numpy as np
 
 from minigd.backends.base import numbers
 from minigd.backends.frames import MOST_EXACT, NUMBERS, column_kind, plain
-from minigd.data.sources.base import Pair, Source
+from minigd.data.sources.base import Pair
 from minigd.data.sources.csv_parser import import_pandas
+from minigd.data.sources.tabular import Tabular
 from minigd.data.tables.column_problems import EXPAND
 from minigd.data.tables.inference import apply_schema, infer_schema
+from minigd.data.tables.missing import Missing
 from minigd.data.tables.places import describe
 from minigd.data.tables.remedy import Remedy, TableError
 from minigd.data.tables.schema import (
@@ -33,7 +35,7 @@ from minigd.progress import with_progress
 from minigd.types import Array
 
 
-class IterableSource(Source):
+class IterableSource(Tabular):
     """Rows from pieces that an iterable gives, one after the other.
 
     Parameters
@@ -41,7 +43,8 @@ class IterableSource(Source):
     pieces : iterable, or function that returns one
         Each piece is a tuple (x, y) or (x,) of arrays, or a table: a pandas frame, a dict of
         columns, a pyarrow batch or table. Read again in every epoch, it must give the same rows.
-    target, features, exclude, missing, categories, classes, schema, dtype
+    target, features, exclude, missing, categories, min_count, hashed, dates, logs, leave_out, \
+classes, schema, dtype
         For tables, as `CsvSource`; a first pass finds what each column is.
 
     Raises
@@ -62,7 +65,6 @@ class IterableSource(Source):
     [[[1.0], [2.0]], [[3.0]]]
     """
 
-    missing_words: Mapping[str, Mapping[str, int]]
     is_text = False
     _whole: int | None = None  # rows before any is dropped, where a file says so
 
@@ -73,8 +75,13 @@ class IterableSource(Source):
         *,
         features: Sequence[str] | None = None,
         exclude: Collection[str] = (),
-        missing: str | float = "error",
-        categories: Mapping[str, Sequence[Any]] | None = None,
+        missing: Missing = "error",
+        categories: Mapping[str, Sequence[Any] | None] | None = None,
+        min_count: int | None = None,
+        hashed: Mapping[str, int] | None = None,
+        dates: Mapping[str, str] | None = None,
+        logs: Collection[str] = (),
+        leave_out: bool = False,
         classes: Sequence[Any] | None = None,
         schema: Schema | None = None,
         dtype: Any = "float32",
@@ -91,8 +98,6 @@ class IterableSource(Source):
                 f"the function for {name} returns the same iterator each time, which can be read "
                 "only once: it must make a new one, IterableSource(lambda: make_it())"
             )
-        self.schema: Schema | None = None
-        self.dropped, self.first_dropped = 0, ""
         if self._one_shot:
             if target is not None or schema is not None:
                 raise DataError(
@@ -106,7 +111,19 @@ class IterableSource(Source):
         if not isinstance(piece, tuple):
             frame = _frame(piece, name)
             columns = list(frame.columns)
-            selection = Selection(target, features, exclude, categories or {}, classes, missing)
+            selection = Selection(
+                target=target,
+                features=features,
+                exclude=exclude,
+                categories=categories or {},
+                classes=classes,
+                missing=missing,
+                min_count=min_count,
+                hashed=hashed or {},
+                dates=dates or {},
+                logs=logs,
+                leave_out=leave_out,
+            )
             if schema is not None:
                 selection = selection.of(schema)
             chosen, targets = selection.resolve(columns, name)

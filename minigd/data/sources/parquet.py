@@ -8,6 +8,7 @@ from minigd.backends.on_demand import optional
 from minigd.data.sources.csv_layout import unnamed_among, warn_of_unnamed
 from minigd.data.sources.file_kinds import check_kind
 from minigd.data.sources.iterable import IterableSource
+from minigd.data.tables.missing import Missing
 from minigd.data.tables.schema import Schema
 from minigd.errors import DataError
 
@@ -21,7 +22,8 @@ class ParquetSource(IterableSource):
     Parameters
     ----------
     path : path, or a list of them
-    target, features, exclude, missing, categories, classes, schema, dtype
+    target, features, exclude, missing, categories, min_count, hashed, dates, logs, leave_out, \
+classes, schema, dtype
         As `CsvSource`.
     block_rows : int, default 65,536
         Rows read at a time; it changes nothing but speed and memory.
@@ -41,8 +43,13 @@ class ParquetSource(IterableSource):
         *,
         features: Sequence[str] | None = None,
         exclude: Collection[str] = (),
-        missing: str | float = "error",
-        categories: Mapping[str, Sequence[Any]] | None = None,
+        missing: Missing = "error",
+        categories: Mapping[str, Sequence[Any] | None] | None = None,
+        min_count: int | None = None,
+        hashed: Mapping[str, int] | None = None,
+        dates: Mapping[str, str] | None = None,
+        logs: Collection[str] = (),
+        leave_out: bool = False,
         classes: Sequence[Any] | None = None,
         schema: Schema | None = None,
         dtype: Any = "float32",
@@ -79,6 +86,11 @@ class ParquetSource(IterableSource):
             exclude=exclude,
             missing=missing,
             categories=categories,
+            min_count=min_count,
+            hashed=hashed,
+            dates=dates,
+            logs=logs,
+            leave_out=leave_out,
             classes=classes,
             schema=schema,
             dtype=dtype,

@@ -8,6 +8,7 @@ import numpy as np
 from minigd.backends.base import backend_of
 from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, RandomAccess, Rows, Source
+from minigd.data.sources.tabular import Filled, pieces_of, unsettled_schema
 from minigd.errors import DataError, check_integer
 from minigd.progress import with_progress
 from minigd.types import Array
@@ -18,15 +19,23 @@ def split(source: Source, fraction: float, seed: int = 0) -> tuple[Source, Sourc
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must be between 0 and 1, not {fraction!r}")
     seed = check_integer("seed", seed, 0)
+    rows = source.unfilled()
     kind = RandomPart if source.random_access else StreamPart
-    parts = kind(source, fraction, seed, False), kind(source, fraction, seed, True)
+    parts: tuple[Source, Source] = (
+        kind(rows, fraction, seed, False),
+        kind(rows, fraction, seed, True),
+    )
     for part in parts:
         if part.rows == 0:
             raise DataError(
                 f"a fraction of {fraction} of {source.count()} rows leaves one part without rows: "
                 "give more rows"
             )
-    return parts
+    if rows is source:
+        return parts
+    # What stands for a missing number is learned, as all else, from the first part alone.
+    schema = unsettled_schema(source).settle(pieces_of(parts[0], f"the means of {parts[0]!r}"))
+    return Filled(parts[0], schema), Filled(parts[1], schema)
 
 
 def chosen(x: Array, y: Array | None, fraction: float, seed: int) -> Array:

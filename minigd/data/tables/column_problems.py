@@ -9,12 +9,15 @@ import numpy as np
 
 from minigd.data.labels import read_truth
 from minigd.data.tables.grammar import read_number
+from minigd.data.tables.missing import MISSING_LEVEL
 from minigd.data.tables.places import Place
 from minigd.data.tables.remedy import Remedy, TableError
-from minigd.data.tables.schema import MISSING_LEVEL
 
 MOST_LEVELS = 100
-"""A column with more different texts than this is free text, unless its levels are given."""
+"""A category has at most so many columns, unless its levels are given."""
+
+MIN_COUNT, HASHED = 10, 32
+"""What is proposed for a category of more levels: the rows of one, or columns of all."""
 
 FEW_TEXTS = 3
 """As many different texts among numbers may mean a missing value; more are codes."""
@@ -28,6 +31,8 @@ _DATE = re.compile(
 )
 # What numbers wear in other notations: 1,234  $5  12%  1 000  −1
 _DRESS = str.maketrans("−", "-", ",.$€£%_'’ \u00a0\u2009\u202f\u066b\u066c\uff0c\uff0e")
+
+_SHORTER = Remedy("put rare levels together with {}", {"min_count": MIN_COUNT})
 
 EXPAND = Remedy("turn it into columns of numbers first")
 WRITE_TRUTHS = Remedy("write truth values as 1 and 0")
@@ -140,11 +145,18 @@ def _has_digit(text: str) -> bool:
 
 
 def problem_of_text(
-    column: str, texts: Texts, known: Collection[str], argument: str, name: str, is_text: bool
+    column: str,
+    texts: Texts,
+    known: Collection[str],
+    argument: str,
+    name: str,
+    is_text: bool,
+    grouped: bool,
 ) -> Problem | None:
-    """Return what is wrong with a column of text: texts among numbers, free text, dates.
+    """Return what is wrong with a column of text: texts among numbers, free text, odd dates.
 
-    `known` are its levels so far, and `argument` is what may name them.
+    `known` are its levels so far, `argument` is what may name them, and `grouped` tells whether
+    rare ones are put together.
     """
     levels = set(known) - {MISSING_LEVEL}
     give_levels = Remedy(f"name its levels with {argument}=...", shell="")
@@ -170,15 +182,17 @@ def problem_of_text(
         return Problem(column, what, give_levels, texts.first if mendable else (), texts.where)
     dates = sum(_DATE.fullmatch(text) is not None for text in levels)
     if 2 * dates > len(levels):
-        turn = Remedy("turn dates into numbers first")
-        return Problem(column, f"holds dates such as {sample!r}", turn)
+        turn = Remedy("write all of them in one notation")
+        return Problem(column, f"holds dates in several notations, such as {sample!r}", turn)
     fractions = not texts.odd and any("." in text for text in levels)
     if fractions or (not texts.odd and len(levels) > MOST_LEVELS):
         what = f"holds numbers written as text, such as {sample!r}"
         return Problem(column, what, Remedy("turn texts into numbers first"))
-    if len(levels) > MOST_LEVELS:
-        what = f"is free text, with more than {MOST_LEVELS} different values such as {sample!r}"
-        return Problem(column, what, give_levels)
+    if len(levels) > MOST_LEVELS and not grouped:
+        what = f"has more than {MOST_LEVELS} different texts, such as {sample!r}"
+        if argument == "classes":
+            return Problem(column, what, give_levels)
+        return Problem(column, what, _SHORTER)
     return None
 
 

@@ -3,6 +3,7 @@
 Only rows that are kept decide what a column is. Columns that can't be used are all named at once.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -11,24 +12,32 @@ import numpy as np
 from minigd.backends.frames import MOST_EXACT, are_whole, as_whole, whole_dtype
 from minigd.data.tables.column_problems import (
     EXPAND,
+    MIN_COUNT,
     MOST_LEVELS,
     Problem,
     Texts,
     problem_of_text,
     refuse_columns,
 )
+from minigd.data.tables.dates import EPOCH, DateFormats, Dates
+from minigd.data.tables.missing import (
+    MISSING_LEVEL,
+    has_level,
+    needed_columns,
+    policy_of,
+    required_columns,
+)
 from minigd.data.tables.places import MissingWords, Place, describe, describe_dropped
 from minigd.data.tables.precision import WIDER_MODEL, Rounding
 from minigd.data.tables.remedy import Remedy, TableError, TableWarning
 from minigd.data.tables.schema import (
-    MISSING_LEVEL,
+    OTHER_LEVEL,
     BadValue,
     ColumnKinds,
     Schema,
     Selection,
     TextInNumbers,
     bad_value,
-    needed_columns,
     raise_first,
 )
 from minigd.errors import DataError
@@ -36,6 +45,14 @@ from minigd.progress import warn
 from minigd.types import Array
 
 WIDER_SOURCE = Remedy("give the source and the model dtype='float64'", shell="")
+
+BLANK = "has no value in any row"
+
+_MOST_COUNTED = 100_000
+"""Different texts of a column that are counted; a column of more is an id."""
+
+_ID, _FEWEST_IDS = 0.9, 20
+"""A text is an id where so large a share of so many rows have a text of their own."""
 
 
 class Table(Place, Protocol):
@@ -60,6 +77,10 @@ class FirstPass(NamedTuple):
     """What dtypes lose of a target of whole numbers that is trained on as a quantity."""
     missing_words: Mapping[str, Mapping[str, int]] = {}
     """For columns of text, the usual words that were taken for missing values, and how often."""
+    gaps: Mapping[str, int] = {}
+    """How many values of each feature are missing, in the rows that are kept."""
+    left_out: Mapping[str, str] = {}
+    """Columns that nothing can be learned from, and why."""
 
     def give_to(self, source: Any, none_left: str) -> None:
         """Let a source have all of it; `none_left` is what to say where it has no rows."""
@@ -67,6 +88,7 @@ class FirstPass(NamedTuple):
         source.names, source.classes = self.schema.names, self.schema.classes
         source.first_dropped = self.first_dropped
         source.target_problems, source.missing_words = self.target_problems, self.missing_words
+        source.gaps, source.left_out = self.gaps, self.left_out
         if self.rows:
             return
         what = "missing" if self.schema.unknown == "error" else "missing or unknown"
@@ -90,9 +112,14 @@ def apply_schema(schema: Schema, table: Table, name: str) -> FirstPass:
         if kept is not None and not first:
             first = describe_dropped(table, schema.first_bad_value(frame, int(np.argmin(kept))))
         words.add(frame, schema.texts)
-    filled = () if isinstance(schema.missing, str) else schema.levels
-    words.warn(name, schema.needed, filled)
+    words.warn(name, schema.needed, zero_categories(schema))
     return FirstPass(schema, rows, dropped, first, {}, dict(words.counts))
+
+
+def zero_categories(schema: Schema) -> list[str]:
+    """Return the categories of which a missing one is 0 in all columns of x."""
+    numbers = (int, float)
+    return [c for c in schema.levels if isinstance(policy_of(schema.missing, c), numbers)]
 
 
 def infer_schema(
@@ -111,7 +138,9 @@ def infer_schema(
     """
     features, targets = selection.resolve(columns, name)
     refused = {c: Problem(c, what, EXPAND) for c, what in unusable.items()}
-    text = {c for c in {*texts, *selection.categories} if c in (*features, *targets)}
+    epochs = {c for c, date in selection.dates.items() if date == EPOCH}
+    named = {*selection.categories, *selection.hashed, *selection.dates}
+    text = {c for c in {*texts, *named} - epochs if c in (*features, *targets)}
     if selection.classes is not None:
         text |= set(targets)
     whole: set[str] = set()
@@ -122,7 +151,7 @@ def infer_schema(
                 seen.add(frame)
             if not seen.blank <= refused.keys():
                 # Without it other rows count, and others of its columns may be found at fault.
-                refused.update({c: Problem(c, "has no value in any row") for c in seen.blank})
+                refused.update({c: Problem(c, BLANK) for c in seen.blank})
                 continue
             return seen.result()
         except TextInNumbers as error:
@@ -132,10 +161,19 @@ def infer_schema(
             text |= new
         except _BeyondFloat:
             whole |= set(targets)
+        except _Days as days:
+            text |= set(days.columns)
 
 
 class _BeyondFloat(Exception):
     """A target of whole numbers holds one that float64 can't."""
+
+
+class _Days(Exception):
+    """Columns of numbers are dates, 20140502, and are read as text."""
+
+    def __init__(self, columns: Collection[str]) -> None:
+        self.columns = columns
 
 
 class _Seen:
@@ -160,12 +198,27 @@ class _Seen:
         self.used = [c for c in (*features, *targets) if c not in refused]
         self.numbers = [c for c in self.used if c not in text]
         self.rounding = Rounding(dtype)
-        self.given = {c: [str(v) for v in levels] for c, levels in selection.categories.items()}
+        self.given = {
+            c: [str(v) for v in levels]
+            for c, levels in selection.categories.items()
+            if levels is not None
+        }
         if selection.classes is not None and targets:
             self.given[targets[0]] = [str(v) for v in selection.classes]
         self.kinds = ColumnKinds(text, set(whole) - text, self.given)
-        self.levels: dict[str, set[str]] = {c: set() for c in sorted(text - set(self.given))}
+        counted = sorted(text - {*self.given, *selection.hashed})
+        self.levels: dict[str, Counter[str]] = {c: Counter() for c in counted}
+        self.dates = {
+            c: DateFormats(selection.dates.get(c))
+            for c in features
+            if c in self.levels or selection.dates.get(c) == EPOCH
+        }
         self.texts = {column: Texts() for column in self.levels}
+        self.gaps: Counter[str] = Counter()
+        # Numbers that may count the rows, and the last of each.
+        self.counting: dict[str, float | None] = {}
+        if selection.leave_out:
+            self.counting = {c: None for c in features if c in self.numbers}
         self.empty = set(self.used)
         # Numbers that may be days; a column that was asked for by name is taken as it is.
         self.days: dict[str, int | None] = {}
@@ -188,8 +241,8 @@ class _Seen:
 
     def add(self, frame: Any) -> None:
         """Take note of a frame."""
-        missing = self.selection.missing
         there = frame[self.used].notna().to_numpy()
+        self._rule_out_counting(frame)
         self.empty -= {c for c, any_ in zip(self.used, there.any(axis=0), strict=True) if any_}
         if self.missing is not None:
             column, error = self.missing
@@ -200,12 +253,13 @@ class _Seen:
         for column, count in counts.items():
             self.texts[column].note(frame[column], count, self.table)
         gaps = np.zeros(len(frame), dtype=bool)
-        if missing != "error":
+        if self.selection.missing != "error":
             needed = [self.used.index(c) for c in self.needed]
             gaps = ~there[:, needed].all(axis=1)
             self._note_dropped(gaps, there, needed)
             self.words.add(frame, self.text)
         kept = np.flatnonzero(~gaps)
+        self.gaps.update(dict(zip(self.used, (~there[kept]).sum(axis=0).tolist(), strict=True)))
         if len(kept) < len(frame):
             frame = frame[~gaps]
             counts = {c: frame[c].value_counts(sort=False) for c in self.levels}
@@ -226,7 +280,9 @@ class _Seen:
                 bad_target.row = int(kept[bad_target.row])
                 self.beyond = describe(self.table, bad_target)
         for column, count in counts.items():
-            self._add_levels(column, count, int(count.sum()) < len(frame))
+            self._add_levels(column, count)
+        for column, dates in self.dates.items():
+            dates.add(frame[column])
         if self.integer or self.digits:
             self._add_whole(frame[self.targets[0]])
         if self.numbers:
@@ -250,14 +306,20 @@ class _Seen:
         name = column.name
         target = name in self.targets
         is_text = name in self.text
-        required = target or self.selection.missing == "error"
+        required = name in self.required
         levels = self.given.get(name) if is_text else None
         return bad_value(column, levels, None if is_text else dtype, required, target)
 
     @property
+    def required(self) -> list[str]:
+        """The columns in which a missing value is an error."""
+        return required_columns(self.used, self.selection.missing, self.targets, self.targets[:0])
+
+    @property
     def needed(self) -> list[str]:
         """The columns without whose values a row is dropped."""
-        levels = {**self.given, **{c: [MISSING_LEVEL] for c in self.levels}}
+        unlimited = (*self.levels, *self.selection.hashed)
+        levels = {**self.given, **{c: [MISSING_LEVEL] for c in unlimited}}
         features = {c: known for c, known in levels.items() if c not in self.targets}
         return needed_columns(self.used, self.selection.missing, features)
 
@@ -282,13 +344,22 @@ class _Seen:
             elif len(values) and self.days[column] is None:
                 self.days[column] = int(values[0])
 
-    def _add_levels(self, column: str, counts: Any, some_missing: bool) -> None:
+    def _add_levels(self, column: str, counts: Any) -> None:
         levels = self.levels[column]
-        if self.selection.missing == "category" and some_missing:
-            levels.add(MISSING_LEVEL)
         self.texts[column].count(counts)
-        if len(levels) <= MOST_LEVELS:
-            levels |= set(counts.index)
+        if len(levels) <= _MOST_COUNTED:
+            levels.update(counts.to_dict())
+
+    def _rule_out_counting(self, frame: Any) -> None:
+        """Rule out columns of numbers that do not count the rows."""
+        for column, last in list(self.counting.items()):
+            values = frame[column].to_numpy(np.float64)
+            if last is not None:
+                values = np.concatenate([[last], values])
+            if (np.diff(values) == 1).all():
+                self.counting[column] = float(values[-1]) if len(values) else last
+            else:
+                del self.counting[column]
 
     def _add_whole(self, column: Any) -> None:
         """Take note of a target that has been whole numbers so far."""
@@ -319,36 +390,116 @@ class _Seen:
 
     def result(self) -> FirstPass:
         """Return what the pass found, or refuse the columns that can't be used."""
-        problems = [self._problem(column) for column in [*self.features, *self.targets]]
+        days = {c for c, day in self.days.items() if day is not None}
+        if days:
+            raise _Days(days)
+        left_out = self._useless()
+        features = [c for c in self.features if c not in left_out]
+        problems = [self._problem(column) for column in [*features, *self.targets]]
         refuse_columns([p for p in problems if p is not None], self.targets, self.name)
+        if not features:
+            raise DataError(f"{self.name}: no column is left to learn from")
         targets = self.targets
         if len(targets) > 1 and set(self.text) & set(targets):
             raise DataError(
                 f"{self.name}: several targets must be numbers, and one of them is text"
             )
-        found = {c: self.given.get(c) or sorted(self.levels[c]) for c in sorted(self.text)}
+        chosen = self.selection
+        dates = {c: d for c in features if (d := self._date_of(c)) is not None}
+        hashed = {c: width for c, width in chosen.hashed.items() if c in features}
+        levels = sorted(c for c in self.text if c in (*features, *targets))
+        found = {
+            c: self.given.get(c) or self._levels_of(c)
+            for c in levels
+            if c not in dates and c not in hashed
+        }
         classes = found.pop(targets[0]) if targets and targets[0] in self.text else None
         exact, whole = None, self.integer or self.digits
         if self.integer and max(-self.low, self.high) >= MOST_EXACT:
             exact = whole_dtype(self.low, self.high)
             self.integer = exact is not None
         schema = Schema(
-            self.features,
+            features,
             targets,
             found,
             classes,
             self.integer,
-            self.selection.missing,
+            chosen.missing,
             self.rounding.dtype,
             exact=exact,
+            others=[c for c, levels in found.items() if self._groups(c) and OTHER_LEVEL in levels],
+            hashed=hashed,
+            dates=dates,
+            logs=[c for c in chosen.logs if c in features and c not in {*found, *hashed, *dates}],
+            flags=[
+                c
+                for c in features
+                if c not in {*found, *hashed}
+                and self.gaps[c]
+                and policy_of(chosen.missing, c) == "flag"
+            ],
         )
         if self.beyond is not None and not self.integer:
             raise self.beyond
         lost = self._check_rounding(whole)
-        filled = () if isinstance(self.selection.missing, str) else schema.levels
-        self.words.warn(self.name, self.needed, filled)
-        words = dict(self.words.counts)
-        return FirstPass(schema, self.rows, self.dropped, self.first_dropped, lost, words)
+        self.words.warn(self.name, self.needed, zero_categories(schema))
+        words, gaps = dict(self.words.counts), {c: self.gaps[c] for c in features if self.gaps[c]}
+        return FirstPass(
+            schema,
+            self.rows,
+            self.dropped,
+            self.first_dropped,
+            lost,
+            words,
+            gaps,
+            left_out,
+        )
+
+    def _useless(self) -> dict[str, str]:
+        """Return the features that nothing can be learned from, and why, if they are left out."""
+        if not self.selection.leave_out or self.selection.features is not None:
+            return {}
+        found = {c: BLANK for c, problem in self.refused.items() if problem.what == BLANK}
+        if self.rows + self.dropped >= _FEWEST_IDS:
+            found |= dict.fromkeys(self.counting, "counts the rows")
+        for column, counts in self.levels.items():
+            rows = self.texts[column].kept
+            if (
+                column in self.features
+                and column not in self.selection.categories
+                and len(counts) > max(_FEWEST_IDS, _ID * rows)
+                and self._date_of(column) is None
+            ):
+                found[column] = f"is an id or free text, such as {next(iter(counts))!r}"
+        return {c: found[c] for c in self.features if c in found}
+
+    def _date_of(self, column: str) -> Dates | None:
+        """Return what a column of dates becomes, None for another one."""
+        formats = self.dates.get(column)
+        return None if formats is None else formats.dates()
+
+    def _groups(self, column: str) -> bool:
+        """Tell whether rare levels of a feature are put together."""
+        if column in self.targets or column in self.given:
+            return False
+        chosen = self.selection
+        return chosen.min_count is not None or (
+            chosen.leave_out and len(self.levels[column]) > MOST_LEVELS
+        )
+
+    def _levels_of(self, column: str) -> list[str]:
+        """Return the levels of a column of text, in order."""
+        counts = self.levels[column]
+        levels = set(counts)
+        if self._groups(column):
+            fewest = self.selection.min_count or MIN_COUNT
+            frequent = [t for t, count in counts.most_common(MOST_LEVELS) if count >= fewest]
+            if len(frequent) < len(levels):
+                levels = {*frequent[: MOST_LEVELS - 1], OTHER_LEVEL}
+        if column in self.features and self.gaps[column]:
+            if has_level(self.selection.missing, column):
+                levels.add(MISSING_LEVEL)
+        return sorted(levels)
 
     def _check_rounding(self, whole: bool) -> dict[str, str]:
         """Refuse a target, and warn of columns, whose differences the dtype would lose.
@@ -376,12 +527,24 @@ class _Seen:
         """Return what is wrong with a column as a whole."""
         if column in self.refused:
             return self.refused[column]
-        day = self.days.get(column)
-        if day is not None:
-            named = Remedy("name it among features=[...]", shell="")
-            return Problem(column, f"holds dates as numbers, such as {day}", named)
+        formats = self.dates.get(column)
+        if formats is not None and formats.formats:
+            return self._problem_of_dates(column, formats)
         if column not in self.levels:
             return None
         argument = "classes" if column in self.targets else "categories"
         texts, levels = self.texts[column], self.levels[column]
-        return problem_of_text(column, texts, levels, argument, self.name, self.table.is_text)
+        grouped = self._groups(column)
+        if self.selection.categories.get(column, ()) is None:
+            texts = Texts()
+        return problem_of_text(
+            column, texts, levels, argument, self.name, self.table.is_text, grouped
+        )
+
+    def _problem_of_dates(self, column: str, formats: DateFormats) -> Problem | None:
+        """Return what is wrong with a column of dates: two notations read them differently."""
+        if not formats.in_doubt:
+            return None
+        day, month = formats.in_doubt
+        remedy = Remedy("say which with {}", {"dates": {column: day}})
+        return Problem(column, f"holds dates that are {day} or {month}", remedy)

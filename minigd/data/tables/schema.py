@@ -5,23 +5,34 @@ A schema is the same for all blocks of a table, and for other tables with the sa
 """
 
 import string
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from numbers import Real
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from minigd.backends.frames import are_whole
 from minigd.data.labels import label_key, read_truth
+from minigd.data.tables.dates import EPOCH, Dates, read_dates
 from minigd.data.tables.grammar import BLANKS
+from minigd.data.tables.missing import (
+    FILLS,
+    MISSING_LEVEL,
+    Missing,
+    check_missing,
+    fills_of,
+    has_level,
+    needed_columns,
+    policy_of,
+    required_columns,
+)
 from minigd.data.tables.remedy import Remedy, TableError
-from minigd.errors import DataError
+from minigd.errors import DataError, check_integer
 from minigd.types import Array
 
-MISSING_LEVEL = "missing"
-"""The level of the rows in which a category is missing, where ``missing="category"``."""
-
+OTHER_LEVEL = "other"
+"""The level of the rows whose category is rare, or is not known."""
 
 RENAME = Remedy("rename one")
 
@@ -125,17 +136,23 @@ class Selection(NamedTuple):
     target: str | Sequence[str] | None = None
     features: Sequence[str] | None = None
     exclude: Collection[str] = ()
-    categories: Mapping[str, Sequence[Any]] = {}
+    categories: Mapping[str, Sequence[Any] | None] = {}
     classes: Sequence[Any] | None = None
-    missing: str | float = "error"
+    missing: Missing = "error"
+    min_count: int | None = None
+    hashed: Mapping[str, int] = {}
+    dates: Mapping[str, str | None] = {}
+    logs: Collection[str] = ()
+    leave_out: bool = False
+    """Whether to leave out columns from which nothing can be learned, instead of refusing them."""
 
     def of(self, schema: "Schema") -> "Selection":
         """Return the columns of a schema, if no other choice of columns was given."""
         classes = None if self.classes is None else list(self.classes)
         if self._replace(classes=classes) != Selection():
             raise TypeError(
-                "a schema brings its own target, features, exclude, missing, categories and "
-                "classes: leave them out"
+                "a schema brings its own target, features, exclude, missing, categories, classes, "
+                "min_count, hashed, dates and logs: leave them out"
             )
         return Selection(schema.targets, schema.features)
 
@@ -146,12 +163,7 @@ class Selection(NamedTuple):
 
         `rename` is what to do where two columns share a name.
         """
-        missing: Any = self.missing
-        number = isinstance(missing, Real) and not isinstance(missing, bool)
-        if not (np.isfinite(missing) if number else missing in ("error", "drop", "category")):
-            raise ValueError(
-                f"missing must be 'error', 'drop', 'category' or a number, not {missing!r}"
-            )
+        check_missing(self.missing)
         target: Any = self.target
         categories: Any = self.categories
         if not isinstance(target, str | Sequence | None):
@@ -159,12 +171,22 @@ class Selection(NamedTuple):
         targets = [self.target] if isinstance(self.target, str) else list(self.target or ())
         if not isinstance(categories, Mapping):
             raise TypeError(f"categories is a dict of lists of levels, not {categories!r}")
-        for what, names in (("features", self.features), ("exclude", self.exclude)):
+        if self.min_count is not None:
+            check_integer("min_count", self.min_count)
+        for column, width in self.hashed.items():
+            check_integer(f"the width of the hashed column {column!r}", width)
+        for what, names in (
+            ("features", self.features),
+            ("exclude", self.exclude),
+            ("logs", self.logs),
+        ):
             if isinstance(names, str):
                 raise TypeError(f"{what} is a list of names, [{names!r}], not one name")
         wanted = list(columns) if self.features is None else list(self.features)
         there = set(columns)
-        for column in [*targets, *wanted, *self.exclude, *self.categories]:
+        policies = self.missing if isinstance(self.missing, Mapping) else {}
+        named = [*targets, *wanted, *self.exclude, *self.categories, *self.hashed, *self.dates]
+        for column in [*named, *self.logs, *(c for c in policies if c != "*")]:
             if column not in there:
                 raise MissingColumn(
                     f"{name}: there is no column {column!r}; the columns are {', '.join(columns)}",
@@ -176,14 +198,16 @@ class Selection(NamedTuple):
         for names in (
             targets,
             wanted,
-            *self.categories.values(),
+            *(levels for levels in self.categories.values() if levels is not None),
             () if self.classes is None else self.classes,
         ):
-            named = [str(one) for one in names]
-            again = [one for one, count in Counter(named).items() if count > 1]
+            texts = [str(one) for one in names]
+            again = [one for one, count in Counter(texts).items() if count > 1]
             if again:
-                raise DataError(f"{name}: {again[0]!r} is named twice among {named}")
+                raise DataError(f"{name}: {again[0]!r} is named twice among {texts}")
         for column, levels in self.categories.items():
+            if levels is None:
+                continue
             if isinstance(levels, str) or not len(levels):
                 raise ValueError(f"{name}: categories[{column!r}] is a list of levels: {levels!r}")
         left_out = {*targets, *self.exclude}
@@ -208,14 +232,27 @@ class Schema:
         Class k stands for ``classes[k]``, a text of the target, or a whole number if `integer`.
     integer : bool
         Whether a single target of numbers holds integers only; y is then int64.
-    missing : {"error", "drop", "category"} or float, default "error"
+    missing : str, float or dict, default "error"
         As `CsvSource`.
     dtype : dtype, default "float32"
-    unknown : {"error", "drop"}, default "error"
+    unknown : {"error", "drop", "other"}, default "error"
         What becomes of a category that no level names: an error that names its place, or its
-        row is dropped and counted.
+        row is dropped and counted, or it is the level ``other``, and 0 in all columns of a feature
+        that has no such level.
     exact : {"int64", "uint64"}, optional
         The dtype of a whole target some of whose values float64 can't hold.
+    others : list of str
+        Features some of whose levels are rare, and are the level ``other`` together.
+    hashed : dict of str to int
+        Categorical features without levels; a text is 1 in the column that its hash names.
+    dates : dict of str to Dates
+        Features that are dates.
+    logs : list of str
+        Features of which x holds sign(v)·log(1 + |v|).
+    flags : list of str
+        Features of numbers with a column more, which is 1 where the number is missing.
+    fills : dict of str to float
+        For columns of x by name, what stands for a missing number; see `fill`.
 
     Attributes
     ----------
@@ -223,6 +260,8 @@ class Schema:
         Of the columns of x: the feature's, or ``feature=level``.
     drops : bool
         Whether rows may be dropped.
+    indicators : Array of bool
+        Which columns of x hold 0 and 1 alone.
     """
 
     def __init__(
@@ -232,30 +271,68 @@ class Schema:
         levels: dict[str, list[str]],
         classes: list[str] | None,
         integer: bool,
-        missing: str | float = "error",
+        missing: Missing = "error",
         dtype: Any = "float32",
-        unknown: Literal["error", "drop"] = "error",
+        unknown: Literal["error", "drop", "other"] = "error",
         exact: str | None = None,
+        others: Sequence[str] = (),
+        hashed: Mapping[str, int] = {},
+        dates: Mapping[str, Any] = {},
+        logs: Sequence[str] = (),
+        flags: Sequence[str] = (),
+        fills: Mapping[str, float] = {},
     ) -> None:
         self.features, self.targets, self.levels = features, targets, levels
         self.classes, self.integer = classes, integer
         self.missing, self.unknown, self.exact = missing, unknown, exact
-        self.drops = missing in ("drop", "category") or unknown == "drop"
+        self.others, self.logs, self.flags = list(others), list(logs), list(flags)
+        self.hashed = dict(hashed)
+        self.dates = {feature: Dates(*date) for feature, date in dates.items()}
+        self.fills = dict(fills)
         self.dtype = np.dtype(dtype)
         if self.dtype.kind != "f":
             raise ValueError(f"dtype must be 'float32' or 'float64', not {str(dtype)!r}")
-        self.names = [
-            name
-            for feature in features
-            for name in (
-                [f"{feature}={level}" for level in levels[feature]]
-                if feature in levels
-                else [feature]
-            )
-        ]
+        columns = {feature: self._names_of(feature) for feature in features}
+        self.names = [name for names in columns.values() for name in names]
         again = [name for name, count in Counter(self.names).items() if count > 1]
         if again:
             raise DataError(f"two columns of x would be called {again[0]!r}: rename one")
+        widths = [len(names) for names in columns.values()]
+        self._starts = dict(zip(features, np.cumsum([0, *widths]).tolist(), strict=False))
+        text = {*levels, *self.hashed}
+        self.indicators: Array = np.concatenate(
+            [
+                [f in text or (f in self.flags and k == len(names) - 1) for k in range(len(names))]
+                for f, names in columns.items()
+            ]
+        ).astype(bool)
+        self._filled: list[int] = []
+        """The columns of x in which a mean or a median stands for a missing number."""
+        self._constants: dict[int, float] = {}
+        for feature in features:
+            policy = policy_of(missing, feature)
+            start = self._starts[feature]
+            for place in range(start, start + len(columns[feature])):
+                if not self.indicators[place] and policy in FILLS:
+                    self._filled.append(place)
+                elif not self.indicators[place] and not isinstance(policy, str):
+                    log = feature in self.logs
+                    self._constants[place] = float(signed_log(policy) if log else policy)
+        self.needed = needed_columns(self.columns, missing, levels)
+        """The columns without whose values a row is dropped."""
+        self._required = required_columns(self.columns, missing, targets, self.needed)
+        self.drops = bool(self.needed) or unknown == "drop"
+
+    def _names_of(self, feature: str) -> list[str]:
+        """Return the names of the columns of x that a feature becomes."""
+        if feature in self.levels:
+            return [f"{feature}={level}" for level in self.levels[feature]]
+        if feature in self.hashed:
+            return [f"{feature}#{k}" for k in range(self.hashed[feature])]
+        names = [f"log({feature})" if feature in self.logs else feature]
+        if feature in self.dates:
+            names = [f"{feature} {part}" for part in self.dates[feature].parts]
+        return [*names, *([f"{feature}={MISSING_LEVEL}"] if feature in self.flags else [])]
 
     @property
     def columns(self) -> list[str]:
@@ -265,7 +342,8 @@ class Schema:
     @property
     def texts(self) -> set[str]:
         """The columns of the table that hold text."""
-        return set(self._named)
+        dates = [feature for feature, date in self.dates.items() if date.format != EPOCH]
+        return {*self._named, *self.hashed, *dates}
 
     @property
     def _named(self) -> dict[str, Sequence[str]]:
@@ -279,10 +357,44 @@ class Schema:
         whole = self.targets if self.integer and self.exact is not None else ()
         return ColumnKinds(self.texts, set(whole), self._named)
 
+    # Missing numbers -------------------------------------------------------------------------
+
     @property
-    def needed(self) -> list[str]:
-        """The columns without whose values a row is dropped."""
-        return needed_columns(self.columns, self.missing, self.levels)
+    def fills_gaps(self) -> bool:
+        """Whether a mean or a median stands for missing numbers."""
+        return bool(self._filled)
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is known what stands for the missing numbers of each column."""
+        return all(self.names[place] in self.fills for place in self._filled)
+
+    def settle(self, pieces: Iterable[Array]) -> "Schema":
+        """Return the schema with the means and medians of the rows of x, which hold NaN."""
+        statistics = [
+            "median" if policy_of(self.missing, self._feature_at(place)) == "median" else "mean"
+            for place in self._filled
+        ]
+        values = fills_of(statistics, (x[:, self._filled] for x in pieces))
+        names = [self.names[place] for place in self._filled]
+        return self.replace(fills=dict(zip(names, values, strict=True)))
+
+    def unsettled(self) -> "Schema":
+        """Return the schema with which x holds NaN where a mean or a median would stand."""
+        return self.replace(fills={})
+
+    def _feature_at(self, place: int) -> str:
+        """Return the feature that a column of x is made of."""
+        return next(f for f in reversed(self.features) if self._starts[f] <= place)
+
+    def fill(self, x: Array) -> Array:
+        """Return x with what stands for missing numbers, in place."""
+        gaps = np.isnan(x[:, self._filled])
+        if gaps.any():
+            values = np.array([self.fills[self.names[place]] for place in self._filled], x.dtype)
+            rows, columns = np.nonzero(gaps)
+            x[rows, np.array(self._filled)[columns]] = values[columns]
+        return x
 
     def first_bad_value(self, frame: Any, row: int) -> BadValue:
         """Return the value for which a row of a frame is dropped."""
@@ -298,21 +410,30 @@ class Schema:
             gaps |= frame[self.needed].isna().to_numpy().any(axis=1)
         if self.unknown == "drop":
             for column, levels in self.levels.items():
-                gaps |= (codes_of(frame[column], levels) < 0) & frame[column].notna().to_numpy()
+                if column not in self.others:
+                    unknown = codes_of(frame[column], levels) < 0
+                    gaps |= unknown & frame[column].notna().to_numpy()
         return gaps
 
     def _bad(self, column: Any) -> BadValue | None:
         """Return the first value of a column that the schema does not take."""
-        target = column.name in self.targets
-        required = self.columns if self.missing == "error" else (*self.needed, *self.targets)
-        dtype = self._whole_dtype if target and self.integer else self.dtype
-        levels = self._named.get(column.name)
-        bad = bad_value(column, levels, dtype, column.name in required, target)
+        name = column.name
+        target = name in self.targets
+        dtype: Any = self._whole_dtype if target and self.integer else self.dtype
+        levels = self._named.get(name)
+        if name in self.hashed or name in self.dates or self._takes_others(name):
+            levels = dtype = None
+        date = self.dates.get(name)
+        bad = bad_value(column, levels, dtype, name in self._required, target, date)
         if bad is None and target and self.integer and self.classes is not None:
             unknown = np.flatnonzero(self._classes_of(column, self.classes) < 0)
             for row in unknown[:1].tolist():
-                return BadValue.unknown(row, column.name, int(column.iloc[row]), self.classes)
+                return BadValue.unknown(row, name, int(column.iloc[row]), self.classes)
         return bad
+
+    def _takes_others(self, feature: str) -> bool:
+        """Tell whether any text is a category of a feature."""
+        return feature in self.levels and (feature in self.others or self.unknown == "other")
 
     def _refuse(self, frame: Any, suspects: Sequence[str]) -> None:
         """Refuse the first bad value of a frame, if one of these columns has any."""
@@ -335,39 +456,56 @@ class Schema:
             raise
 
     def _encode_features(self, frame: Any) -> Array:
-        suspects = []
-        if not self.texts:
+        suspects: list[str] = []
+        if not self.texts and len(self.names) == len(self.features):
             # All columns at once: picking them one by one in pandas took three times as long.
             places = frame.columns.get_indexer(self.features)
             with np.errstate(over="ignore"):
                 x = np.ascontiguousarray(frame.to_numpy()[:, places], dtype=self.dtype)
         else:
             x = np.zeros((len(frame), len(self.names)), dtype=self.dtype)
-            at = 0
-            for column in self.features:
-                levels = self.levels.get(column)
-                if levels is None:
-                    with np.errstate(over="ignore"):
-                        x[:, at] = frame[column].to_numpy()
-                    at += 1
-                    continue
-                texts = frame[column]
-                if self.missing == "category" and MISSING_LEVEL in levels:
-                    texts = texts.fillna(MISSING_LEVEL)
-                codes = codes_of(texts, levels)
-                rows = np.flatnonzero(codes >= 0)
-                x[rows, at + codes[rows]] = 1
-                at += len(levels)
-                if len(rows) < len(codes):
-                    suspects.append(column)
+            numbers = [f for f in self.features if f not in self.texts and f not in self.dates]
+            with np.errstate(over="ignore"):
+                x[:, [self._starts[f] for f in numbers]] = frame[numbers].to_numpy(np.float64)
+            for feature in {**self.levels, **self.hashed, **self.dates}:
+                if not self._encode_texts(frame[feature], x):
+                    suspects.append(feature)
+            for feature in self.flags:
+                at = self._starts[feature]
+                x[:, at + len(self._names_of(feature)) - 1] = np.isnan(x[:, at])
+        for feature in self.logs:
+            at = self._starts[feature]
+            x[:, at] = signed_log(x[:, at])
         if not np.isfinite(x).all():
-            finite = np.isfinite(x).all(axis=0)
-            suspects += [name for name, good in zip(self.names, finite, strict=True) if not good]
+            bad = ~np.isfinite(x)
+            bad[:, self._filled] &= ~np.isnan(x[:, self._filled])
+            suspects += [self._feature_at(int(k)) for k in np.flatnonzero(bad.any(axis=0))]
         if suspects:
             self._refuse(frame, suspects)
-            if not isinstance(self.missing, str):
-                x[np.isnan(x)] = self.missing
-        return x
+            for place, value in self._constants.items():
+                x[np.isnan(x[:, place]), place] = value
+        return self.fill(x) if self.fills else x
+
+    def _encode_texts(self, texts: Any, x: Array) -> bool:
+        """Fill in the columns of x of a category or a date; tell whether all texts are known."""
+        feature = texts.name
+        at = self._starts[feature]
+        if feature in self.dates:
+            date = self.dates[feature]
+            x[:, at : at + len(date.parts)] = date.encode(texts)
+            return not (np.isnan(x[:, at]) & texts.notna().to_numpy()).any()
+        if has_level(self.missing, feature):
+            texts = texts.fillna(MISSING_LEVEL)
+        if feature in self.hashed:
+            codes = hashes_of(texts, self.hashed[feature])
+        else:
+            codes = codes_of(texts, self.levels[feature])
+            if self._takes_others(feature) and OTHER_LEVEL in self.levels[feature]:
+                other = self.levels[feature].index(OTHER_LEVEL)
+                codes = np.where((codes < 0) & texts.notna().to_numpy(), other, codes)
+        rows = np.flatnonzero(codes >= 0)
+        x[rows, at + codes[rows]] = 1
+        return len(rows) == len(codes)
 
     def _encode_target(self, frame: Any) -> Array | None:
         if not self.targets:
@@ -418,6 +556,18 @@ class Schema:
             "dtype": str(self.dtype),
             "unknown": self.unknown,
             **({} if self.exact is None else {"exact": self.exact}),
+            **{name: value for name, value in self._additions().items() if value},
+        }
+
+    def _additions(self) -> dict[str, Any]:
+        """Return the arguments that most schemas do without."""
+        return {
+            "others": self.others,
+            "hashed": self.hashed,
+            "dates": {f: [d.format, d.first, list(d.parts)] for f, d in self.dates.items()},
+            "logs": self.logs,
+            "flags": self.flags,
+            "fills": self.fills,
         }
 
     def replace(self, **changes: Any) -> "Schema":
@@ -436,29 +586,25 @@ def _ends(text: str) -> list[str]:
     return [marks[-1], "".join(sorted(set(marks)))] if marks else []
 
 
-def needed_columns(
-    columns: Sequence[str], missing: str | float, levels: Mapping[str, Collection[str]]
-) -> list[str]:
-    """Return the columns without whose values a row is dropped, by the levels of columns of text.
-
-    A missing category may have a level of its own.
-    """
-    if missing == "category":
-        return [column for column in columns if MISSING_LEVEL not in levels.get(column, ())]
-    return list(columns) if missing == "drop" else []
-
-
 def bad_value(
-    column: Any, levels: Sequence[str] | None, dtype: Any, required: bool, target: bool
+    column: Any,
+    levels: Sequence[str] | None,
+    dtype: Any,
+    required: bool,
+    target: bool,
+    date: Dates | None = None,
 ) -> BadValue | None:
     """Return the first value of a column that is missing and required, unknown, or infinite.
 
     The one rule for it. A column with levels holds text; one with a dtype holds numbers that must
-    be finite in it, and whole if it is one of whole numbers; one with neither holds any text.
+    be finite in it, and whole if it is one of whole numbers; one of dates holds those; one with
+    nothing of it holds any text.
     """
     missing = column.isna().to_numpy()
     bad = missing & required
-    if levels is not None:
+    if date is not None:
+        bad |= read_dates(column, date.format).isna().to_numpy() & ~missing
+    elif levels is not None:
         bad |= (codes_of(column, levels) < 0) & ~missing
     elif dtype is not None:
         bad[~missing] = ~_fit(column.to_numpy()[~missing], dtype)
@@ -467,6 +613,9 @@ def bad_value(
     row = int(np.argmax(bad))
     if missing[row]:
         return BadValue.missing(row, column.name, target)
+    if date is not None:
+        problem = f"{column.iloc[row]!r} is not a date in the notation {date.format!r}"
+        return BadValue(row, column.name, problem)
     if levels is not None:
         return BadValue.unknown(row, column.name, column.iloc[row], levels)
     return BadValue.beyond(row, column.name, column.iloc[row], dtype)
@@ -489,7 +638,26 @@ def raise_first(found: Iterable[BadValue | None]) -> None:
 
 
 DROP = Remedy("drop such rows with {}", {"missing": "drop"})
-FILL = Remedy("fill them in with missing=<a number>", shell="")
+FILL = Remedy("fill them in with {}", {"missing": "mean"})
+
+
+def signed_log(v: Any) -> Any:
+    """Return sign(v)·log(1 + |v|), which is near to v at 0, and draws in heavy tails."""
+    return np.sign(v) * np.log1p(abs(v))
+
+
+def hashes_of(texts: Any, width: int) -> Array:
+    """Return the column that each text is hashed into, -1 for a missing one.
+
+    >>> import pandas
+    >>> hashes_of(pandas.Series(["98178", "98125", None, "98178"]), 8).tolist()
+    [2, 5, -1, 2]
+    """
+    import pandas as pd
+
+    codes, texts = pd.factorize(texts)
+    columns = np.array([zlib.crc32(text.encode()) % width for text in texts] + [-1])
+    return columns[codes]
 
 
 def _key(text: str, truths: bool) -> Any:

@@ -1,0 +1,118 @@
+"""Sources whose rows are made of a table by a schema, and what stands for missing numbers there.
+
+A mean or a median is that of the rows that are trained on: of all rows of a source, and where it
+is split, of the first part.
+"""
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from minigd.backends.workspace import Workspace
+from minigd.data.sources.base import Pair, Rows, Source
+from minigd.data.tables.schema import Schema
+from minigd.progress import with_progress
+from minigd.types import Array
+
+
+class Tabular(Source):
+    """A source with a schema.
+
+    Attributes
+    ----------
+    schema : Schema or None
+        What each column becomes. The means and medians in it are found when they are first needed.
+    dropped : int
+    first_dropped : str
+    missing_words : mapping of str to mapping of str to int
+    gaps : mapping of str to int
+        How many values of each feature are missing, in the rows that are kept.
+    left_out : mapping of str to str
+        Columns that nothing can be learned from, and why.
+    """
+
+    dropped: int = 0
+    first_dropped: str = ""
+    missing_words: Mapping[str, Mapping[str, int]]
+    gaps: Mapping[str, int] = {}
+    left_out: Mapping[str, str] = {}
+    _schema: Any = None
+    _fills = True
+
+    @property
+    def schema(self) -> Any:
+        """What each column becomes."""
+        if self._schema is not None and self._fills and not self._schema.settled:
+            pieces = pieces_of(self.unfilled(), f"the means of {self!r}")
+            self._schema = self._schema.settle(pieces)
+        return self._schema
+
+    @schema.setter
+    def schema(self, schema: Schema | None) -> None:
+        self._schema = schema
+
+    def unfilled(self) -> Source:
+        """Return the same rows with NaN where a mean or a median stands for a missing number."""
+        if self._schema is None or not self._schema.fills_gaps:
+            return self
+        other = copy.copy(self)
+        other._fills, other.schema = False, self._schema.unsettled()
+        return other
+
+
+class Filled(Tabular):
+    """Rows with NaN in them, and what the schema has for it.
+
+    Parameters
+    ----------
+    source : Source
+        As `Source.unfilled` returns it, or a part of it.
+    schema : Schema
+        Where it is not settled, the means are those of these rows.
+    """
+
+    def __init__(self, source: Source, schema: Schema) -> None:
+        self._source, self.schema = source, schema
+        self.rows, self.random_access = source.rows, source.random_access
+        self.gather, self.weight = source.gather, source.weight
+        self.names, self.classes = source.names, source.classes
+        self.target_problems = source.target_problems
+
+    def unfilled(self) -> Source:
+        """Return the rows as they are without the schema."""
+        return self._source
+
+    def chunks(self, start: int = 0) -> Iterator[Pair]:
+        """Return the rows from number `start` on, in order, in pieces of any size."""
+        return ((self._filled(x), y) for x, y in self._source.chunks(start))
+
+    def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
+        """Return x and y of some rows."""
+        x, y = self._source.take(rows, workspace)
+        return self._filled(x), y
+
+    def _filled(self, x: Array) -> Array:
+        # Rows in memory are views, and stay as they are.
+        return self.schema.fill(x if x.flags.owndata and x.flags.writeable else x.copy())
+
+    def places(self, rows: Array) -> list[str]:
+        """Return where some rows are."""
+        return self._source.places(rows)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return that of the rows, and what stands for missing numbers."""
+        return {**self._source.fingerprint(), "fills": dict(self.schema.fills)}
+
+    def __repr__(self) -> str:
+        return repr(self._source)
+
+
+def pieces_of(source: Source, what: str) -> Iterable[Array]:
+    """Return x of all rows, and show how far it is."""
+    return (x for x, _ in with_progress(source.chunks(), what, source.rows))
+
+
+def unsettled_schema(source: Any) -> Schema:
+    """Return the schema of a source without means and medians, which are not looked for either."""
+    schema: Schema = source._schema
+    return schema.unsettled()

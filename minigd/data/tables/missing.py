@@ -1,0 +1,136 @@
+"""What becomes of missing values, column by column, and the numbers that stand for them."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from numbers import Real
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from minigd.types import Array
+
+MISSING_LEVEL = "missing"
+"""The level of the rows in which a category is missing, where it has one."""
+
+FILLS = ("mean", "median", "flag")
+"""A missing number is the mean or the median of its column; a flag is a column of 0 and 1 too."""
+
+Missing: TypeAlias = str | float | Mapping[str, str | float]
+"""A policy for all columns, or one for each; `"*"` is that of the others."""
+
+
+def check_missing(missing: Any) -> None:
+    """Refuse what is not a policy."""
+    if isinstance(missing, Mapping):
+        for policy in missing.values():
+            if isinstance(policy, Mapping):
+                raise ValueError(f"missing is one dict of columns: {missing!r}")
+            check_missing(policy)
+        return
+    number = isinstance(missing, Real) and not isinstance(missing, bool)
+    words = ("error", "drop", "category", *FILLS)
+    if not (np.isfinite(float(missing)) if number else missing in words):
+        raise ValueError(
+            f"missing must be {', '.join(map(repr, words))}, a number, or a dict of them by "
+            f"column, not {missing!r}"
+        )
+
+
+def policy_of(missing: Missing, column: str) -> str | float:
+    """Return what becomes of a missing value in a column.
+
+    >>> policy_of({"age": "mean", "*": "drop"}, "age"), policy_of({"age": "mean"}, "sex")
+    ('mean', 'error')
+    """
+    if isinstance(missing, Mapping):
+        return missing.get(column, missing.get("*", "error"))
+    return missing
+
+
+def needed_columns(
+    columns: Sequence[str], missing: Missing, levels: Mapping[str, Collection[str]]
+) -> list[str]:
+    """Return the columns without whose values a row is dropped, by the levels of columns of text.
+
+    A missing category may have a level of its own.
+    """
+    policies = {column: policy_of(missing, column) for column in columns}
+    return [
+        column
+        for column, policy in policies.items()
+        if policy == "drop"
+        or (policy == "category" and MISSING_LEVEL not in levels.get(column, ()))
+    ]
+
+
+def required_columns(
+    columns: Sequence[str], missing: Missing, targets: Collection[str], needed: Collection[str]
+) -> list[str]:
+    """Return the columns in which a missing value is an error; no number stands for a target."""
+    return [
+        column
+        for column in columns
+        if policy_of(missing, column) == "error" or (column in targets and column not in needed)
+    ]
+
+
+def has_level(missing: Missing, column: str) -> bool:
+    """Tell whether a missing category is a level of its own."""
+    return policy_of(missing, column) in ("category", *FILLS)
+
+
+class Fills:
+    """The means and medians of columns whose rows come in pieces.
+
+    The median is exact for up to 131,072 rows, and that of every 2nd, 4th, … row beyond.
+
+    Parameters
+    ----------
+    statistics : sequence of {"mean", "median"}
+        One for each column.
+
+    Examples
+    --------
+    >>> fills = Fills(["mean", "median"])
+    >>> fills.add(np.array([[1.0, 1.0], [np.nan, 2.0], [5.0, 30.0]]))
+    >>> fills.values()
+    [3.0, 2.0]
+    """
+
+    def __init__(self, statistics: Sequence[str]) -> None:
+        self._medians = [k for k, what in enumerate(statistics) if what == "median"]
+        self._sums: Array = np.zeros(len(statistics))
+        self._counts: Array = np.zeros(len(statistics), np.int64)
+        self._sample: Array = np.empty((0, len(self._medians)))
+        self._stride, self._seen = 1, 0
+
+    def add(self, x: Array) -> None:
+        """Take note of rows, of shape (n, columns); NaN is a missing value."""
+        there = ~np.isnan(x)
+        self._sums += np.where(there, x, 0.0).sum(axis=0, dtype=np.float64)
+        self._counts += there.sum(axis=0)
+        if not self._medians:
+            return
+        first = -self._seen % self._stride
+        some = x[first :: self._stride, self._medians].astype(np.float64)
+        self._sample = np.concatenate([self._sample, some])
+        self._seen += len(x)
+        while len(self._sample) > 1 << 17:
+            self._sample, self._stride = self._sample[::2], 2 * self._stride
+
+    def values(self) -> list[float]:
+        """Return the number that stands for a missing one of each column, 0 if it has no value."""
+        values = np.divide(
+            self._sums, self._counts, out=np.zeros_like(self._sums), where=self._counts > 0
+        )
+        for k, column in enumerate(self._medians):
+            known = self._sample[~np.isnan(self._sample[:, k]), k]
+            values[column] = np.median(known) if len(known) else values[column]
+        return [float(value) for value in values]
+
+
+def fills_of(statistics: Sequence[str], pieces: Iterable[Array]) -> list[float]:
+    """Return what stands for a missing number of each column, over the rows of all pieces."""
+    fills = Fills(statistics)
+    for x in pieces:
+        fills.add(x)
+    return fills.values()
