@@ -180,10 +180,13 @@ def problem_of_text(
         mendable = is_text and may_be_missing(texts.first)
         what = f"holds numbers and {many}, {first}"
         return Problem(column, what, give_levels, texts.first if mendable else (), texts.where)
-    dates = sum(_DATE.fullmatch(text) is not None for text in levels)
-    if 2 * dates > len(levels):
-        turn = Remedy("write all of them in one notation")
-        return Problem(column, f"holds dates in several notations, such as {sample!r}", turn)
+    others = sorted(text for text in levels if _DATE.fullmatch(text) is None)
+    if 2 * len(others) < len(levels):
+        remedy = Remedy("write all of them in one notation")
+        if not others:
+            return Problem(column, f"holds dates in several notations, such as {sample!r}", remedy)
+        remedy = next(iter(may_be_missing(others) if is_text else ()), remedy)
+        return Problem(column, f"holds dates, and other texts such as {others[0]!r}", remedy)
     fractions = not texts.odd and any("." in text for text in levels)
     if fractions or (not texts.odd and len(levels) > MOST_LEVELS):
         what = f"holds numbers written as text, such as {sample!r}"

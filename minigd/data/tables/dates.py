@@ -104,7 +104,7 @@ def parts_of(times: Any, first: float) -> Array:
     """Return all parts of some times, of shape (n, 5)."""
     days = days_of(times)
     hours = times.dt.hour + times.dt.minute / 60
-    columns = (times.dt.year, times.dt.month, times.dt.dayofweek, hours)
+    columns = (times.dt.year, times.dt.month, times.dt.day_of_week, hours)
     return np.column_stack([*(c.to_numpy(np.float64) for c in columns), days - first])
 
 

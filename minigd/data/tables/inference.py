@@ -259,7 +259,8 @@ class _Seen:
             self._note_dropped(gaps, there, needed)
             self.words.add(frame, self.text)
         kept = np.flatnonzero(~gaps)
-        self.gaps.update(dict(zip(self.used, (~there[kept]).sum(axis=0).tolist(), strict=True)))
+        missing = len(kept) - there[kept].sum(axis=0, dtype=np.int64)
+        self.gaps.update(dict(zip(self.used, missing.tolist(), strict=True)))
         if len(kept) < len(frame):
             frame = frame[~gaps]
             counts = {c: frame[c].value_counts(sort=False) for c in self.levels}

@@ -424,7 +424,8 @@ class Schema:
         if name in self.hashed or name in self.dates or self._takes_others(name):
             levels = dtype = None
         date = self.dates.get(name)
-        bad = bad_value(column, levels, dtype, name in self._required, target, date)
+        required = name in self._required or name in self.needed
+        bad = bad_value(column, levels, dtype, required, target, date)
         if bad is None and target and self.integer and self.classes is not None:
             unknown = np.flatnonzero(self._classes_of(column, self.classes) < 0)
             for row in unknown[:1].tolist():

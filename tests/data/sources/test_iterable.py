@@ -103,8 +103,7 @@ def test_options_are_those_of_a_csv():
     x, y = whole(source)
     np.testing.assert_array_equal(x, rows[["y", "a"]])
     assert y.tolist() == [i % 3 for i in range(10)]
-    with pytest.raises(gd.DataError, match=r"column 'when' holds dates.*exclude=\['when'\]"):
-        gd.IterableSource([rows])
+    assert gd.IterableSource([rows]).names[-1] == "when year"
     with pytest.raises(gd.DataError, match="there is no column 'z'"):
         gd.IterableSource([rows], target="z")
     with pytest.raises(ValueError, match="missing must be 'error', 'drop', 'category' or a number"):
@@ -167,12 +166,12 @@ def test_what_comes_late_is_settled_from_the_start():
     assert y.tolist() == [2, 2.5, 3]
 
 
-def test_dates_are_refused_by_name():
-    for when in (pd.Timestamp("2020-01-01"), datetime.date(2020, 1, 1)):
-        rows = pd.DataFrame({"a": [1, 2], "when": [when, when]})
-        with pytest.raises(gd.DataError, match="column 'when' holds dates such as '2020-01-01"):
-            gd.IterableSource([rows])
-        assert gd.IterableSource([rows], exclude=["when"]).rows == 2
+def test_dates_become_numbers():
+    for first in (pd.Timestamp("2020-01-01"), datetime.date(2020, 1, 1)):
+        rows = pd.DataFrame({"a": [1, 2], "when": [first, first + datetime.timedelta(3)]})
+        source = gd.IterableSource([rows])
+        assert source.names == ["a", "when day of week", "when days"]
+        assert whole(source)[0].tolist() == [[1, 2, 0], [2, 5, 3]]
 
 
 @pytest.mark.parametrize("values", [pd.Categorical([2.0, 1.0, 2.0]), ["x", 1.0, "x"]])
