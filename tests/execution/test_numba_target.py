@@ -3,8 +3,11 @@
 `test_targets.py` compares their numbers with those of the plain step.
 """
 
+import warnings
+
 import numpy as np
 import pytest
+from oracles import same_bits
 from oracles.interpreted import interpreted
 
 import minigd as gd
@@ -121,11 +124,56 @@ def test_without_numba_nothing_changes_but_speed(monkeypatch, tmp_path, in_pytho
         with pytest.raises(gd.BackendError, match="pip install numba"):
             trained("adam", fast=True)
         # A run that used it goes on without it, and is told that its last digits may differ.
-        with pytest.warns(UserWarning, match="pip install numba"):
-            again = gd.Trainer.resume(tmp_path / "run.npz")
+        X, y = rows(60)
+        batches = gd.Batches(X, y, batch_size=25, shuffle=True, seed=1)
+        with pytest.warns(UserWarning, match="pip install numba") as told:
+            again = gd.Trainer.resume(tmp_path / "run.npz", batches)
+        assert len(told) == 1
         assert not again.compiled
+        # From there on, it is a plain run with the same bits as any other.
+        other = gd.Trainer(network(), "categorical_crossentropy", "adam", fast=False)
+        other.load_state_dict(compiled.state_dict() | {"compiled": False})
+        for each in (again, other):
+            each.fit(batches, until_epoch=6)
+        assert again.updates == 18
+        np.testing.assert_array_equal(again.model.flat_params, other.model.flat_params)
     finally:
         compiler.absent.cache_clear()
+
+
+def test_a_compiled_run_of_the_version_before_goes_on_and_says_what_differs(in_python, tmp_path):
+    # It was saved in the middle of an epoch, when Numba compiled single formulas.
+    path, new = same_bits.SAVED / "compiled_run.npz", tmp_path / "run.npz"
+    with pytest.warns(UserWarning, match="last digits may differ") as told:
+        found = same_bits.go_on(path)
+    assert len(told) == 1
+    assert_goes_on_like_a_plain_run(found)
+    with pytest.warns(UserWarning, match="another version of minigd"):
+        trainer = gd.Trainer.resume(path, same_bits.saved_batches())
+    assert trainer.compiled
+    # A file of its own names no version that it would have to warn of.
+    trainer.save(new)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert gd.Trainer.resume(new, same_bits.saved_batches()).compiled
+
+
+def test_a_compiled_run_of_the_version_before_goes_on_without_numba(monkeypatch):
+    monkeypatch.setattr(compiler.importlib.util, "find_spec", lambda name: None)
+    compiler.absent.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="pip install numba") as told:
+            found = same_bits.go_on(same_bits.SAVED / "compiled_run.npz")
+    finally:
+        compiler.absent.cache_clear()
+    assert len(told) == 1
+    assert_goes_on_like_a_plain_run(found)
+
+
+def assert_goes_on_like_a_plain_run(found):
+    # The biases before a BatchNorm are some 1e-11 of rounding errors alone.
+    for name, array in same_bits.go_on(same_bits.SAVED / "run.npz").items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-9, atol=1e-9, err_msg=name)
 
 
 def test_on_a_gpu_nothing_is_compiled(stand_in):
