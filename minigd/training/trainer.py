@@ -518,6 +518,7 @@ class Trainer:
                 for n, v in updater.items()
             },
             "updates": self.updates,
+            "largest": self._transaction.guard.largest,
             **loop.state_dict(),
             "window": self._transaction.window.state_dict(backend),
             "callbacks": {**self._states, **callback_states(self._callbacks)},
@@ -539,6 +540,7 @@ class Trainer:
             model.passes = int(values["passes"])
             self.updater.load_state_dict(values["updater"], model)
             transaction.updates = int(values["updates"])
+            transaction.renew_guard(values.get("largest"))
             loop.load_state_dict(values)
             transaction.window.load_state_dict(values["window"], model.flat_grads, model.backend)
             self._states = dict(values["callbacks"])
@@ -551,7 +553,6 @@ class Trainer:
                 raise
             raise CheckpointError(f"the state of the run is damaged: {error}") from error
         loop.batches = None
-        transaction.renew_guard()
         if compiled and not available():
             warn(
                 "the run used Numba, which is not installed here: it goes on without, "

@@ -116,10 +116,11 @@ def _finite_test(
         f"losses[k] = {cell(value)}",
         f"squares = sum_of_squares(m{flat_grads}, {g.size}, {type_name(g.dtype)}(0))",
         "length = np.sqrt(squares)",
-        "largest[0] = max(largest[0], length) if length >= 0 else np.inf",
-        "if not (np.isfinite(losses[k]) and largest[0] * max(rates[k], 1.0) < safe):",
+        "longest = max(largest[0], length) if length >= 0 else np.inf",
+        "if not (np.isfinite(losses[k]) and longest * max(rates[k], 1.0) < safe):",
         *_indented([s for m in restored for s in _copy(f"m{m}", f"before{m}", memory[m])]),
         "    return k",
+        "largest[0] = longest",
     ]
 
 
