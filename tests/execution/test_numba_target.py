@@ -61,6 +61,34 @@ def test_training_comes_to_the_same(updater, dtype, tolerance, in_python):
     )
 
 
+@pytest.mark.parametrize(
+    "several",
+    [
+        [{"updater": gd.SGD(0.1, momentum=m)} for m in (0.9, 0.5)],
+        [{"updater": gd.SGD(0.1, m, nesterov=True)} for m in (0.9, 0.5)],
+        [{"updater": gd.Adam(0.01, b1, b2, e)} for b1, b2, e in ((0.9, 0.99, 1e-8), (0.5, 0.9, 1))],
+        [{"updater": gd.AdamW(0.01, weight_decay=d)} for d in (0.5, 0.1)],
+        [{"updater": gd.RMSprop(0.01, rho=r, epsilon=e)} for r, e in ((0.9, 1e-8), (0.8, 0.01))],
+        [{"updater": gd.Adagrad(0.1, epsilon=e)} for e in (1e-8, 0.01)],
+        [{"updater": "sgd", "l2": v} for v in (0.1, 0.001)],
+        [{"updater": "sgd", "l1": v, "l2": v, "decay_bias": True} for v in (0.1, 0.001)],
+        [{"updater": "sgd", "clip_norm": v} for v in (0.1, 0.5)],
+        [{"updater": "sgd", "clip_value": v} for v in (0.1, 0.01)],
+    ],
+    ids=lambda several: " ".join(map(str, several[0].values())),
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_other_values_of_a_setting_compile_nothing_new(several, dtype, in_python):
+    sources, tolerance = set(), 1e-11 if dtype == "float64" else 2e-4
+    for options in several:
+        plain, compiled = (trained(dtype=dtype, fast=fast, **options) for fast in (False, True))
+        sources |= {step.source for step in compiled_steps(compiled)}
+        np.testing.assert_allclose(
+            plain.model.flat_params, compiled.model.flat_params, rtol=tolerance, atol=tolerance
+        )
+    assert len(sources) == 1
+
+
 def test_a_short_run_is_not_compiled_and_a_long_one_is(monkeypatch, in_python):
     assert not trained("adam").compiled
     monkeypatch.setattr(trainer_module, "WORTH_COMPILING", 1000)
@@ -159,13 +187,12 @@ def test_a_compiled_run_of_the_version_before_goes_on_and_says_what_differs(in_p
 
 
 def test_a_compiled_run_of_the_version_before_goes_on_without_numba(monkeypatch):
-    monkeypatch.setattr(compiler.importlib.util, "find_spec", lambda name: None)
-    compiler.absent.cache_clear()
-    try:
+    with monkeypatch.context() as patch:
+        patch.setattr(compiler.importlib.util, "find_spec", lambda name: None)
+        compiler.absent.cache_clear()
         with pytest.warns(UserWarning, match="pip install numba") as told:
             found = same_bits.go_on(same_bits.SAVED / "compiled_run.npz")
-    finally:
-        compiler.absent.cache_clear()
+    compiler.absent.cache_clear()
     assert len(told) == 1
     assert_goes_on_like_a_plain_run(found)
 

@@ -24,7 +24,7 @@ def sum_of_squares(g, size, total):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True, no_rewrites=True)
-def run(places, X, Y, order, starts, scale, which, whole, broken, keys, scalars, rates,
+def run(places, settings, X, Y, order, starts, scale, which, whole, broken, keys, scalars, rates,
         largest, safe, update, losses, outputs):'''
 
 _ARRAYS = ("x", "y", "scale", "value", "z", "norms")
@@ -65,7 +65,8 @@ def function(
     ]
     used = [k for k in range(len(memory)) if any(_uses(line, k) for line in step)]
     loop = ["for k in range(len(starts) - 1):", *_indented(step), "return len(starts) - 1", ""]
-    body = [*_memory(used, memory, restored), *loop]
+    settings = [f"s{i} = settings[{i}]" for i in range(len(general.form.settings))]
+    body = [*_memory(used, memory, restored), *settings, *loop]
     return "\n".join([HEAD, *_indented(body)]), used
 
 
