@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from minigd.cli.tables import report_dropped
+from minigd.cli.tables import report_columns
 from minigd.cli.trained import load
 
 
@@ -36,5 +36,5 @@ def evaluate(
     """
     trained = load(model)
     table = trained.open(data, True if target is None else target, **reading)
-    report_dropped(table)
+    report_columns(table)
     return table.count(), trained.model.evaluate(table)

@@ -113,8 +113,8 @@ def _add_train(commands: Any) -> None:
 def _train(*, out: str, **options: Any) -> None:
     from minigd.cli.train import report, train
 
-    reading = _reading(options)
-    trained = train(out=out, reading=reading, **options)
+    reading, columns = _reading(options), _columns_given(options)
+    trained = train(out=out, reading=reading, columns=columns, **options)
     # The model is saved. That the report can't be printed does not make the training a failure.
     with contextlib.suppress(OSError):
         show(report(trained, out))
@@ -208,8 +208,8 @@ def _race(*, out: str | None = None, **options: Any) -> None:
 
     if out is not None:
         check_picture(out)
-    reading = _reading(options)
-    found = race(reading=reading, **options)
+    reading, columns = _reading(options), _columns_given(options)
+    found = race(reading=reading, columns=columns, **options)
     if out is not None:
         from matplotlib.figure import Figure
 
@@ -306,7 +306,24 @@ def _add_network(command: argparse.ArgumentParser) -> None:
         help="hidden layers, 0 for none (default: 100,100)")  # fmt: skip
     add("--backend", choices=["numpy", "cupy"], metavar="B",
         help="numpy, or cupy for a GPU (default: numpy)")  # fmt: skip
+    _add_columns(command)
     _add_reading(command)
+
+
+def _add_columns(command: argparse.ArgumentParser) -> None:
+    """Add the options of `Columns`, in the lines that are left on a screen."""
+    group = command.add_argument_group(
+        "what columns become",
+        "--missing mean, median, flag, drop, or A=0,B=mean; --categories A,B of numbers; "
+        "--min-count N rows of a level; --hashed A=32; --dates A=%%d/%%m/%%Y; --log A,B",
+    )
+    add = group.add_argument
+    add("--missing", type=_policies, help=argparse.SUPPRESS)
+    add("--categories", type=_names, action="extend", help=argparse.SUPPRESS)
+    add("--min-count", type=_integer, help=argparse.SUPPRESS)
+    add("--hashed", type=_widths_by_column, help=argparse.SUPPRESS)
+    add("--dates", type=_by_column, help=argparse.SUPPRESS)
+    add(option("logs"), dest="logs", type=_names, action="extend", help=argparse.SUPPRESS)
 
 
 def _add_model_and_data(command: argparse.ArgumentParser) -> None:
@@ -338,6 +355,15 @@ def _reading(options: dict[str, Any]) -> Any:
     from minigd.cli.tables import Reading
 
     return Reading(**{name: options.pop(name) for name in Reading._fields if name in options})
+
+
+def _columns_given(options: dict[str, Any]) -> Any:
+    """Take the fields of `Columns` that were given out of the options."""
+    from minigd.cli.tables import Columns
+
+    given = {name: options.pop(name) for name in Columns._fields if name in options}
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    return Columns(**fields)
 
 
 def _refuse_lost_file(name: str = "", *more: str) -> None:
@@ -376,6 +402,40 @@ def _names(text: str) -> tuple[str, ...]:
     except csv.Error as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of names: {error}") from error
     return tuple(name.strip() for name in names or [""])
+
+
+def _by_column(text: str) -> dict[str, str]:
+    found = {}
+    for pair in _names(text):
+        name, equals, value = pair.rpartition("=")
+        if not equals or not name:
+            raise argparse.ArgumentTypeError(f"{pair!r} is not NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def _widths_by_column(text: str) -> dict[str, int]:
+    return {name: _integer(width) for name, width in _by_column(text).items()}
+
+
+def _policies(text: str) -> Any:
+    """Read what becomes of missing values: a policy for all columns, or one for each named."""
+    policies = _by_column(text) if "=" in text else {"*": text}
+    return {name: _policy(policy) for name, policy in policies.items()}
+
+
+def _policy(text: str) -> str | float:
+    if text in ("mean", "median", "flag", "category", "drop", "error"):
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < float("inf"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not mean, median, flag, category, drop, error or a number"
+        )
+    return value
 
 
 def _columns(text: str) -> tuple[str, ...]:

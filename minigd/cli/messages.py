@@ -13,8 +13,13 @@ from minigd.errors import Advised
 _OPTIONS = {
     "backend",
     "columns",
+    "dates",
     "exclude",
+    "hashed",
     "keep_default_na",
+    "logs",
+    "min_count",
+    "missing",
     "na",
     "separator",
     "skip_lines",
@@ -30,7 +35,8 @@ def option(name: str) -> str:
     >>> option("skip_lines"), option("keep_default_na")
     ('--skip-lines', '--no-default-na')
     """
-    return "--no-default-na" if name == "keep_default_na" else f"--{name.replace('_', '-')}"
+    names = {"keep_default_na": "no-default-na", "logs": "log"}
+    return f"--{names.get(name, name.replace('_', '-'))}"
 
 
 def in_shell(options: Mapping[str, Any]) -> str | None:
@@ -49,6 +55,8 @@ def _typed(name: str, value: Any) -> str:
         return option(name)
     if value == [...]:
         return f"{option(name)} A,B,..."
+    if isinstance(value, Mapping):
+        value = [f"{key}={one}" for key, one in value.items()]
     if isinstance(value, list):
         value = ",".join(_as_in_a_csv(one) for one in value)
     text = "tab" if value == "\t" else shlex.quote(str(value))

@@ -10,7 +10,7 @@ import numpy as np
 
 from minigd.cli.output import Output
 from minigd.cli.paths import check_output
-from minigd.cli.tables import report_dropped
+from minigd.cli.tables import report_columns
 from minigd.cli.trained import Trained, load
 from minigd.formulas import sigmoid
 from minigd.progress import with_progress
@@ -62,7 +62,7 @@ def predict(
             done += len(x)
             for known in [True] * len(x) if kept is None else kept.tolist():
                 lines.writerow(next(cells) if known else [""] * (1 + len(classes)))
-    report_dropped(table)
+    report_columns(table)
     return done
 
 

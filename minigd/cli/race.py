@@ -10,7 +10,7 @@ import numpy as np
 
 from minigd.backends.base import Backend, get_backend
 from minigd.cli.messages import counted
-from minigd.cli.tables import USUAL, Reading, Task, open_for_training
+from minigd.cli.tables import AS_FOUND, USUAL, Columns, Reading, Task, open_for_training
 from minigd.cli.train import HIDDEN, adapt_numbers, build_network, split_for_validation
 from minigd.data.batches import Batches
 from minigd.data.sources.array import ArraySource
@@ -29,6 +29,7 @@ def race(
     exclude: Collection[str] = (),
     task: Task | None = None,
     reading: Reading = USUAL,
+    columns: Columns = AS_FOUND,
     hidden: Sequence[int] = HIDDEN,
     seconds: float = 5.0,
     seeds: int = 5,
@@ -41,7 +42,7 @@ def race(
     data : path
     target : str
     batch_sizes : sequence of int or None, default (1, 32, 500, None)
-    exclude, task, reading, hidden, backend
+    exclude, task, reading, columns, hidden, backend
         As in `minigd.cli.train.train`.
     seconds : float, default 5.0
         Of training, each run.
@@ -52,7 +53,7 @@ def race(
     Race
     """
     backend = get_backend(backend)
-    table, task, schema = open_for_training(data, reading, target, exclude, task)
+    table, task, schema = open_for_training(data, reading, target, exclude, task, columns)
     part, held_out = (_in_memory(some) for some in split_for_validation(table))
     log(f"{counted(part.rows, 'row')} to train on, {held_out.rows:,} held out")
     first = build_network(schema, task, hidden, backend)

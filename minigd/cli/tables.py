@@ -4,7 +4,7 @@ However a table is stored and whatever the order of its columns, a schema says w
 """
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -16,7 +16,7 @@ from minigd.data.sources.csv_layout import example_names
 from minigd.data.sources.iterable import IterableSource
 from minigd.data.sources.npy import NpySource
 from minigd.data.sources.parquet import ParquetSource
-from minigd.data.tables.missing import MISSING_LEVEL
+from minigd.data.tables.missing import Missing, policy_of
 from minigd.data.tables.places import AS_VALUES
 from minigd.data.tables.precision import WIDER_MODEL, Rounding
 from minigd.data.tables.remedy import Remedy, TableError
@@ -66,12 +66,46 @@ class Reading(NamedTuple):
 USUAL = Reading()
 
 
+class Columns(NamedTuple):
+    """What columns become, where it does not follow from what they hold; see `CsvSource`.
+
+    Attributes
+    ----------
+    missing : str, float or dict, default "flag"
+        A row whose target is missing is left out in any case.
+    categories : tuple of str
+        Columns of numbers that are categories.
+    min_count : int, optional
+    hashed : dict of str to int
+    dates : dict of str to str
+    logs : tuple of str
+    """
+
+    missing: Missing = "flag"
+    categories: tuple[str, ...] = ()
+    min_count: int | None = None
+    hashed: Mapping[str, int] = {}
+    dates: Mapping[str, str] = {}
+    logs: tuple[str, ...] = ()
+
+    def options(self, target: str | None) -> dict[str, Any]:
+        """Return the arguments of a source."""
+        given = self.missing if isinstance(self.missing, Mapping) else {"*": self.missing}
+        missing = {"*": "flag", **given, **({} if target is None else {target: "drop"})}
+        categories = dict.fromkeys(self.categories)
+        return {**self._asdict(), "missing": missing, "categories": categories, "leave_out": True}
+
+
+AS_FOUND = Columns()
+
+
 def open_table(
     data: str | os.PathLike[str],
     reading: Reading = USUAL,
     target: str | None = None,
     exclude: Collection[str] = (),
     schema: Schema | None = None,
+    columns: Columns = AS_FOUND,
 ) -> Table:
     r"""Return the rows of a file, by what its name ends in.
 
@@ -104,7 +138,7 @@ def open_table(
         )
     chosen: dict[str, Any] = {"schema": schema}
     if schema is None:
-        chosen = {"target": named, "exclude": exclude, "missing": "category"}
+        chosen = {"target": named, "exclude": exclude, **columns.options(named)}
     if path.endswith((".parquet", ".pq")):
         return ParquetSource(path, **chosen)
     if is_array:
@@ -125,12 +159,14 @@ def open_for_training(
     target: str,
     exclude: Collection[str],
     task: Task | None,
+    columns: Columns = AS_FOUND,
 ) -> tuple[Table, Task, Schema]:
     """Return the rows of a file, the task, and the schema with the classes, and print all three."""
-    table = open_table(data, reading, target, exclude)
-    report_dropped(table)
-    task, schema, why = choose_task(table, task)
-    if table.schema is not None and schema.classes != table.schema.classes:
+    table = open_table(data, reading, target, exclude, columns=columns)
+    report_columns(table)
+    rows: Any = table.unfilled()
+    task, schema, why = choose_task(rows, task)
+    if schema.classes != rows.schema.classes:
         table = open_table(data, reading, target, schema=schema)
     log(f"{task} of {schema.targets[0]!r}, {why}")
     return table, task, schema
@@ -243,17 +279,21 @@ def _few_values(table: Table, most: int | None) -> list[str] | None:
     return [str(value) for value in sorted(found)]
 
 
-def report_dropped(table: Table) -> None:
-    """Print what became of missing values and of categories that a model does not know."""
-    schema = table.schema
-    assert schema is not None
-    filled = [column for column, levels in schema.levels.items() if MISSING_LEVEL in levels]
-    if filled and schema.unknown == "error":
-        log(f"missing values are a category of their own in {', '.join(filled)}")
-        words = {word for column in filled for word in table.missing_words.get(column, ())}
-        if words:
-            shown = ", ".join(map(repr, sorted(words)))
-            log(f"{shown} counted as missing there; {AS_VALUES.write(in_shell)}")
+def report_columns(table: Table) -> None:
+    """Print what became of missing values, of unknown categories, and of columns left out."""
+    schema = table.unfilled().schema
+    for column, why in table.left_out.items():
+        log(f"column {column!r} is left out: it {why}")
+    if table.gaps:
+        shown = ", ".join(f"{column} {count:,}" for column, count in table.gaps.items())
+        log(f"missing values: {shown}; {_filling(schema, table.gaps)}")
+        words = {word for column in table.gaps for word in table.missing_words.get(column, ())}
+        if words and schema.unknown == "error":
+            listed = ", ".join(map(repr, sorted(words)))
+            log(f"{listed} counted as missing there; {AS_VALUES.write(in_shell)}")
+    for column, count in table.unknown.items():
+        known = counted(len(schema.levels[column]), "level")
+        log(f"{counted(count, 'value')} of {column!r} are none of its {known}, and count as other")
     if table.dropped:
         rows = table.dropped + (table.rows or 0)
         first = table.first_dropped
@@ -261,3 +301,18 @@ def report_dropped(table: Table) -> None:
             log(f"1 of {counted(rows, 'row')} is left out: {first}")
         else:
             log(f"{table.dropped:,} of {rows:,} rows are left out; the first is {first}")
+
+
+def _filling(schema: Schema, gaps: Collection[str]) -> str:
+    """Return what stands for missing values, in words."""
+    policies = {column: policy_of(schema.missing, column) for column in gaps}
+    numbers = {policies[c] for c in gaps if c not in schema.levels and c not in schema.hashed}
+    words = {
+        "mean": "the mean",
+        "median": "the median",
+        "flag": "the mean, and a column that marks them",
+    }
+    parts = [f"a missing number is {words.get(str(p), str(p))}" for p in sorted(numbers, key=str)]
+    if set(gaps) & {*schema.levels, *schema.hashed}:
+        parts.append("a missing category is a level of its own")
+    return ", ".join(parts)

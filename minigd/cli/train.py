@@ -17,7 +17,15 @@ from minigd.backends.base import Backend, get_backend
 from minigd.cli.messages import counted, number
 from minigd.cli.paths import NOT_SAVED, check_output
 from minigd.cli.resume import check_checkpoint, resume_run
-from minigd.cli.tables import USUAL, Reading, Table, Task, open_for_training
+from minigd.cli.tables import (
+    AS_FOUND,
+    USUAL,
+    Columns,
+    Reading,
+    Table,
+    Task,
+    open_for_training,
+)
 from minigd.cli.trained import Trained
 from minigd.data.batches import Batches
 from minigd.data.sources.base import Source
@@ -56,6 +64,7 @@ def train(
     exclude: Collection[str] = (),
     task: Task | None = None,
     reading: Reading = USUAL,
+    columns: Columns = AS_FOUND,
     hidden: Sequence[int] = HIDDEN,
     batch_size: int = 100,
     epochs: int | None = None,
@@ -84,6 +93,8 @@ def train(
         By default it follows from the target, and is printed.
     reading : Reading, optional
         How the file is written.
+    columns : Columns, optional
+        What columns become, where it does not follow from what they hold.
     hidden : sequence of int, default (100, 100)
         Widths of the hidden layers; none for a linear model.
     batch_size : int, default 100
@@ -119,12 +130,13 @@ def train(
     elif os.path.exists(checkpoint):
         log(f"{checkpoint} of an interrupted run will be replaced; --resume continues it")
     backend = get_backend(backend)
-    table, task, schema = open_for_training(data, reading, target, exclude, task)
+    table, task, schema = open_for_training(data, reading, target, exclude, task, columns)
     with _with_random_access(table, rows) as source:
         part, held_out = split_for_validation(source, seed)
+        schema = getattr(part, "schema", schema)
         n, m = part.count(), held_out.count()
-        columns = counted(len(schema.names), "column")
-        log(f"{counted(n, 'row')} to train on, {m:,} held out, {columns}")
+        width = counted(len(schema.names), "column")
+        log(f"{counted(n, 'row')} to train on, {m:,} held out, {width}")
         batches = Batches(part, batch_size=batch_size, shuffle=True, seed=seed, prefetch=2)
         if epochs is None:
             epochs = min(max(EPOCHS, -(-UPDATES // len(batches))), MOST_EPOCHS)
@@ -214,13 +226,8 @@ def adapt_numbers(model: Sequential, batches: Batches, schema: Schema) -> None:
     """Fit the first layer, and a last Rescale, to the numbers; categories stay 0 and 1."""
     model.adapt(batches)
     buffers = model.layers[0].buffers
-    at = 0
-    for feature in schema.features:
-        width = len(schema.levels.get(feature, [feature]))
-        if feature in schema.levels:
-            buffers["mean"][at : at + width] = 0
-            buffers["std"][at : at + width] = 1
-        at += width
+    buffers["mean"][schema.indicators] = 0
+    buffers["std"][schema.indicators] = 1
 
 
 # The rows held out ----------------------------------------------------------------------------

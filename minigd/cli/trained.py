@@ -72,7 +72,7 @@ class Trained(NamedTuple):
         `target` says whether to read the target too, or its name there where that is another one;
         `reading` what is otherwise than in the table of the training, by the names of `Reading`.
         """
-        schema = self.schema.replace(unknown="drop")
+        schema = self.schema.replace(unknown="other")
         beside = None
         if target is False:
             schema = schema.replace(targets=[], classes=None, integer=False)

@@ -27,6 +27,8 @@ class Tabular(Source):
     missing_words : mapping of str to mapping of str to int
     gaps : mapping of str to int
         How many values of each feature are missing, in the rows that are kept.
+    unknown : mapping of str to int
+        How many texts of each feature are none of its levels, where they count as ``other``.
     left_out : mapping of str to str
         Columns that nothing can be learned from, and why.
     """
@@ -35,6 +37,7 @@ class Tabular(Source):
     first_dropped: str = ""
     missing_words: Mapping[str, Mapping[str, int]]
     gaps: Mapping[str, int] = {}
+    unknown: Mapping[str, int] = {}
     left_out: Mapping[str, str] = {}
     _schema: Any = None
     _fills = True
@@ -51,7 +54,7 @@ class Tabular(Source):
     def schema(self, schema: Schema | None) -> None:
         self._schema = schema
 
-    def unfilled(self) -> Source:
+    def unfilled(self) -> "Tabular":
         """Return the same rows with NaN where a mean or a median stands for a missing number."""
         if self._schema is None or not self._schema.fills_gaps:
             return self
@@ -78,7 +81,7 @@ class Filled(Tabular):
         self.names, self.classes = source.names, source.classes
         self.target_problems = source.target_problems
 
-    def unfilled(self) -> Source:
+    def unfilled(self) -> Any:
         """Return the rows as they are without the schema."""
         return self._source
 

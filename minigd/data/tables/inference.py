@@ -79,6 +79,8 @@ class FirstPass(NamedTuple):
     """For columns of text, the usual words that were taken for missing values, and how often."""
     gaps: Mapping[str, int] = {}
     """How many values of each feature are missing, in the rows that are kept."""
+    unknown: Mapping[str, int] = {}
+    """How many texts of each feature are none of its levels, and count as another one."""
     left_out: Mapping[str, str] = {}
     """Columns that nothing can be learned from, and why."""
 
@@ -88,7 +90,7 @@ class FirstPass(NamedTuple):
         source.names, source.classes = self.schema.names, self.schema.classes
         source.first_dropped = self.first_dropped
         source.target_problems, source.missing_words = self.target_problems, self.missing_words
-        source.gaps, source.left_out = self.gaps, self.left_out
+        source.gaps, source.unknown, source.left_out = self.gaps, self.unknown, self.left_out
         if self.rows:
             return
         what = "missing" if self.schema.unknown == "error" else "missing or unknown"
@@ -101,6 +103,8 @@ class FirstPass(NamedTuple):
 def apply_schema(schema: Schema, table: Table, name: str) -> FirstPass:
     """Go through a table once that is read with the schema of another one."""
     rows = dropped = 0
+    gaps: Counter[str] = Counter()
+    unknown: Counter[str] = Counter()
     first, words = "", MissingWords(table)
     for frame in table.frames(schema.kinds):
         try:
@@ -109,11 +113,17 @@ def apply_schema(schema: Schema, table: Table, name: str) -> FirstPass:
             raise describe(table, bad) from None
         rows += len(x)
         dropped += len(frame) - len(x)
+        kept_frame = frame if kept is None else frame[kept]
+        missing = kept_frame[schema.features].isna().to_numpy().sum(axis=0)
+        gaps.update(dict(zip(schema.features, missing.tolist(), strict=True)))
+        unknown.update(schema.count_unknown(kept_frame))
         if kept is not None and not first:
             first = describe_dropped(table, schema.first_bad_value(frame, int(np.argmin(kept))))
         words.add(frame, schema.texts)
     words.warn(name, schema.needed, zero_categories(schema))
-    return FirstPass(schema, rows, dropped, first, {}, dict(words.counts))
+    return FirstPass(
+        schema, rows, dropped, first, {}, dict(words.counts), dict(+gaps), dict(+unknown)
+    )
 
 
 def zero_categories(schema: Schema) -> list[str]:
@@ -453,13 +463,16 @@ class _Seen:
             lost,
             words,
             gaps,
-            left_out,
+            left_out=left_out,
         )
 
     def _useless(self) -> dict[str, str]:
         """Return the features that nothing can be learned from, and why, if they are left out."""
-        if not self.selection.leave_out or self.selection.features is not None:
+        chosen = self.selection
+        if not chosen.leave_out or chosen.features is not None:
             return {}
+        policies = chosen.missing if isinstance(chosen.missing, Mapping) else {}
+        wanted = {*chosen.categories, *chosen.hashed, *chosen.dates, *chosen.logs, *policies}
         found = {c: BLANK for c, problem in self.refused.items() if problem.what == BLANK}
         if self.rows + self.dropped >= _FEWEST_IDS:
             found |= dict.fromkeys(self.counting, "counts the rows")
@@ -467,12 +480,11 @@ class _Seen:
             rows = self.texts[column].kept
             if (
                 column in self.features
-                and column not in self.selection.categories
                 and len(counts) > max(_FEWEST_IDS, _ID * rows)
                 and self._date_of(column) is None
             ):
                 found[column] = f"is an id or free text, such as {next(iter(counts))!r}"
-        return {c: found[c] for c in self.features if c in found}
+        return {c: found[c] for c in self.features if c in found and c not in wanted}
 
     def _date_of(self, column: str) -> Dates | None:
         """Return what a column of dates becomes, None for another one."""

@@ -432,6 +432,14 @@ class Schema:
                 return BadValue.unknown(row, name, int(column.iloc[row]), self.classes)
         return bad
 
+    def count_unknown(self, frame: Any) -> dict[str, int]:
+        """Return how many texts of each category are none of its levels, and count as another."""
+        found = {}
+        for feature in filter(self._takes_others, self.levels):
+            unknown = codes_of(frame[feature], self.levels[feature]) < 0
+            found[feature] = int((unknown & frame[feature].notna().to_numpy()).sum())
+        return found
+
     def _takes_others(self, feature: str) -> bool:
         """Tell whether any text is a category of a feature."""
         return feature in self.levels and (feature in self.others or self.unknown == "other")

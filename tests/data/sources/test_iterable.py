@@ -106,7 +106,7 @@ def test_options_are_those_of_a_csv():
     assert gd.IterableSource([rows]).names[-1] == "when year"
     with pytest.raises(gd.DataError, match="there is no column 'z'"):
         gd.IterableSource([rows], target="z")
-    with pytest.raises(ValueError, match="missing must be 'error', 'drop', 'category' or a number"):
+    with pytest.raises(ValueError, match="missing must be 'error', 'drop', 'category', 'mean'"):
         gd.IterableSource([rows], target="y", missing="ignore")
 
 
