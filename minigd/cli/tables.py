@@ -293,7 +293,9 @@ def report_columns(table: Table) -> None:
             log(f"{listed} counted as missing there; {AS_VALUES.write(in_shell)}")
     for column, count in table.unknown.items():
         known = counted(len(schema.levels[column]), "level")
-        log(f"{counted(count, 'value')} of {column!r} are none of its {known}, and count as other")
+        verb, counts = ("is", "counts") if count == 1 else ("are", "count")
+        values = counted(count, "value")
+        log(f"{values} of {column!r} {verb} none of its {known}, and {counts} as other")
     if table.dropped:
         rows = table.dropped + (table.rows or 0)
         first = table.first_dropped

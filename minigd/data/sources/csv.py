@@ -307,6 +307,9 @@ class CsvSource(Tabular, RandomAccess):
             if header.given:
                 self._refuse_repeated_header()
             raise
+        if found.left_out:
+            self._used = [c for c in self._used if c not in found.left_out]
+            self._parser = Parser(*layout[:1], self._used, *layout[2:], self._missing, self._strip)
         if header.given and header.may_come_again(found.schema):
             self._refuse_repeated_header()
         if found.schema.levels and not selection.categories:

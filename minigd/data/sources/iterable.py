@@ -137,6 +137,7 @@ classes, schema, dtype
                 found = infer_schema(self, selection, columns, name, dtype, texts, unusable)
             else:
                 found = apply_schema(schema, self, name)
+            self._columns = [c for c in self._columns if c not in found.left_out]
             found.give_to(self, f"{name} has no rows")
 
     def frames(self, kinds: ColumnKinds) -> Iterator[Any]:

@@ -183,6 +183,9 @@ def problem_of_text(
     others = sorted(text for text in levels if _DATE.fullmatch(text) is None)
     if 2 * len(others) < len(levels):
         remedy = Remedy("write all of them in one notation")
+        if argument == "classes":
+            turn = Remedy("turn dates into numbers first")
+            return Problem(column, f"holds dates such as {sample!r}", turn)
         if not others:
             return Problem(column, f"holds dates in several notations, such as {sample!r}", remedy)
         remedy = next(iter(may_be_missing(others) if is_text else ()), remedy)

@@ -482,9 +482,12 @@ class _Seen:
                 column in self.features
                 and len(counts) > max(_FEWEST_IDS, _ID * rows)
                 and self._date_of(column) is None
+                and self._problem_of_text(column, grouped=True) is None
             ):
                 found[column] = f"is an id or free text, such as {next(iter(counts))!r}"
-        return {c: found[c] for c in self.features if c in found and c not in wanted}
+        useless = {c: found[c] for c in self.features if c in found and c not in wanted}
+        # Where nothing else is there, the usual advice about each says more.
+        return useless if len(useless) < len(self.features) else {}
 
     def _date_of(self, column: str) -> Dates | None:
         """Return what a column of dates becomes, None for another one."""
@@ -545,9 +548,12 @@ class _Seen:
             return self._problem_of_dates(column, formats)
         if column not in self.levels:
             return None
+        return self._problem_of_text(column, self._groups(column))
+
+    def _problem_of_text(self, column: str, grouped: bool) -> Problem | None:
+        """Return what is wrong with the texts of a column."""
         argument = "classes" if column in self.targets else "categories"
         texts, levels = self.texts[column], self.levels[column]
-        grouped = self._groups(column)
         if self.selection.categories.get(column, ()) is None:
             texts = Texts()
         return problem_of_text(
