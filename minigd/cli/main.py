@@ -315,7 +315,8 @@ def _add_columns(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group(
         "what columns become",
         "--missing mean, median, flag, drop, or A=0,B=mean; --categories A,B of numbers; "
-        "--min-count N rows of a level; --hashed A=32; --dates A=%%d/%%m/%%Y of a day; --log A,B",
+        "--min-count N rows of a level; --hashed A=32; --log A,B for heavy tails; "
+        "--dates A=%d/%m/%Y",
     )
     add = group.add_argument
     add("--missing", type=_policies, help=argparse.SUPPRESS)

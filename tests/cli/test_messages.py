@@ -191,9 +191,8 @@ def test_no_advice_is_of_options_that_are_not_there(tmp_path, capsys, values, ad
 
 def test_days_that_can_be_months_are_asked_for_as_the_shell_types_it(tmp_path, capsys):
     path = tmp_path / "rows.csv"
-    frame = pd.DataFrame(
-        {"a": np.arange(60) * 0.5, "the day": [f"{i % 9 + 1}/2/2014" for i in range(60)]}
-    )
+    days = [f"{i % 9 + 1}/2/2014" for i in range(60)]
+    frame = pd.DataFrame({"a": np.arange(60) * 0.5, "the day": days})
     frame.to_csv(path, index=False)
     words = ["train", str(path), "--target", "a", "--epochs", "1", "--out", str(tmp_path / "m.npz")]
     assert main(words) == 1
