@@ -93,7 +93,7 @@ class FirstPass(NamedTuple):
         source.gaps, source.unknown, source.left_out = self.gaps, self.unknown, self.left_out
         if self.rows:
             return
-        what = "missing" if self.schema.unknown == "error" else "missing or unknown"
+        what = "missing or unknown" if self.schema.unknown == "drop" else "missing"
         those = f"{self.dropped} with {what} values are"
         those = f"1 with a {what} value is" if self.dropped == 1 else those
         why = f" once {those} dropped; {self.first_dropped}" if self.dropped else ""
