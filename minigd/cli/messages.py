@@ -12,6 +12,7 @@ from minigd.errors import Advised
 
 _OPTIONS = {
     "backend",
+    "categories",
     "columns",
     "dates",
     "exclude",
@@ -56,7 +57,7 @@ def _typed(name: str, value: Any) -> str:
     if value == [...]:
         return f"{option(name)} A,B,..."
     if isinstance(value, Mapping):
-        value = [f"{key}={one}" for key, one in value.items()]
+        value = [key if one is None else f"{key}={one}" for key, one in value.items()]
     if isinstance(value, list):
         value = ",".join(_as_in_a_csv(one) for one in value)
     text = "tab" if value == "\t" else shlex.quote(str(value))

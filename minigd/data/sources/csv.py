@@ -285,8 +285,7 @@ class CsvSource(Tabular, RandomAccess):
         features, targets = selection.resolve(self._columns, header.where, rename)
         needed = {*features, *targets}
         self._used = [c for c in self._columns if c in needed]
-        layout = self._columns, self._used, self._separator, self._spaces
-        self._parser = Parser(*layout, self._missing, self._strip)
+        self._parser = self._make_parser()
         first = next(self._blocks(0), None)
         if not header.given and first is not None:
             header.refuse_header(first, self._parser, self._missing)
@@ -309,13 +308,18 @@ class CsvSource(Tabular, RandomAccess):
             raise
         if found.left_out:
             self._used = [c for c in self._used if c not in found.left_out]
-            self._parser = Parser(*layout[:1], self._used, *layout[2:], self._missing, self._strip)
+            self._parser = self._make_parser()
         if header.given and header.may_come_again(found.schema):
             self._refuse_repeated_header()
         if found.schema.levels and not selection.categories:
             header.refuse_one_column(selection)
         warn_of_unnamed(unnamed, header.where, stacklevel=4)
         return found
+
+    def _make_parser(self) -> Parser:
+        """Return a parser of the columns in use."""
+        layout = self._columns, self._used, self._separator, self._spaces
+        return Parser(*layout, self._missing, self._strip)
 
     def _refuse_repeated_header(self) -> None:
         for part, block in self._all_blocks():

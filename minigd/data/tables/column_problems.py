@@ -19,8 +19,13 @@ MOST_LEVELS = 100
 MIN_COUNT, HASHED = 10, 32
 """What is proposed for a category of more levels: the rows of one, or columns of all."""
 
+FEW_LEVELS = 20
+"""A column of so many different numbers and texts is a category rather than one of gaps."""
+
 FEW_TEXTS = 3
 """As many different texts among numbers may mean a missing value; more are codes."""
+
+_MARKS = ("unknown", "missing", "nil", "n/d", "n.a.", "x", "other")  # words for a missing value
 
 _MOST_NAMED = 8  # columns in one message; the remedy has all of them
 
@@ -57,6 +62,8 @@ class Problem(NamedTuple):
     """The few texts among numbers that may mean a missing value, which would mend it."""
     where: str = ""
     """Where the first of them is."""
+    few: bool = False
+    """Whether it has few different values, as a category has."""
 
 
 def refuse_columns(wrong: Sequence[Problem], targets: Collection[str], name: str) -> None:
@@ -67,16 +74,20 @@ def refuse_columns(wrong: Sequence[Problem], targets: Collection[str], name: str
         return
     what = [f"{p.column!r} {p.what}" for p in wrong[:_MOST_NAMED]]
     more = f"; and {len(wrong) - len(what)} more" if len(wrong) > len(what) else ""
-    out = [p.column for p in wrong if not p.odd and p.column not in targets]
-    odd = list(dict.fromkeys(text for p in wrong for text in p.odd))
+    features = [p for p in wrong if p.column not in targets]
+    categories = {p.column: None for p in features if p.few}
+    out = [p.column for p in features if not p.odd and not p.few]
+    odd = list(dict.fromkeys(text for p in wrong if not p.few for text in p.odd))
+    ways = {
+        "leave columns out": ("exclude", out),
+        "take columns as categories": ("categories", categories),
+        "take odd texts for missing values": ("na", odd),
+    }
+    chosen = {words: option for words, option in ways.items() if option[1]}
     remedies = []
-    if out and odd:
-        words = "leave columns out, and take odd texts for missing values, with {}"
-        remedies.append(Remedy(words, {"exclude": out, "na": odd}))
-    elif out:
-        remedies.append(Remedy("leave columns out with {}", {"exclude": out}))
-    elif odd:
-        remedies.append(Remedy("take odd texts for missing values with {}", {"na": odd}))
+    if chosen:
+        words = ", and ".join(chosen) + (", with {}" if len(chosen) > 1 else " with {}")
+        remedies.append(Remedy(words, dict(chosen.values())))
     if any(p.column in targets and not p.odd for p in wrong):
         remedies.append(Remedy("choose another target"))
     others = {p.other.words: p.other for p in wrong if p.other is not None}
@@ -90,13 +101,18 @@ def _error(problem: Problem, targets: Collection[str], name: str) -> TableError:
     column = problem.column
     target = column in targets
     out = Remedy("leave the column out with {}", {"exclude": [column]})
+    category = Remedy("take it as a category with {}", {"categories": {column: None}})
     remedies = [Remedy("choose another target") if target else out]
+    if problem.few:
+        remedies.insert(0, category)
     message = f"{name}: column {column!r} {problem.what}"
     if problem.odd:
         first = problem.odd[0]
         missing = may_be_missing(problem.odd)
         codes = len(problem.odd) > 1 and all(map(_has_digit, problem.odd))
         remedies = missing if target else [out, *missing] if codes else [*missing, out]
+        if not target:
+            remedies.insert(0 if problem.few else len(remedies), category)
         message = (
             f"{problem.where}, column {column!r}: {first!r} is not a number, and most of the "
             "column is"
@@ -179,7 +195,10 @@ def problem_of_text(
         many = f"{texts.odd:,} text{'s' * (texts.odd != 1)}"
         mendable = is_text and may_be_missing(texts.first)
         what = f"holds numbers and {many}, {first}"
-        return Problem(column, what, give_levels, texts.first if mendable else (), texts.where)
+        marks = all(text.lower() in _MARKS or not any(map(str.isalnum, text)) for text in odd)
+        few = len(levels) <= FEW_LEVELS and argument != "classes" and not (odd and marks)
+        odds = texts.first if mendable else ()
+        return Problem(column, what, give_levels, odds, texts.where, few)
     others = sorted(text for text in levels if _DATE.fullmatch(text) is None)
     if 2 * len(others) < len(levels):
         remedy = Remedy("write all of them in one notation")

@@ -182,7 +182,7 @@ def test_a_few_codes_among_numbers_are_to_be_left_out_first():
     with pytest.raises(gd.DataError) as caught:
         csv(lines("ticket,y", rows), target="y")
     options = [list(remedy.options) for remedy in caught.value.remedies]
-    assert options == [["exclude"], ["na"], []]
+    assert options == [["exclude"], ["na"], ["categories"], []]
 
 
 @pytest.mark.parametrize("missing", ["error", "drop", "category", 0.0])
