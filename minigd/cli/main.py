@@ -61,13 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        options = vars(parser().parse_args(arguments))
-        run = options.pop("run")
-        del options["command"]
-        _refuse_lost_file(*options.get("columns", ()))
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            return run(**options) or 0
+        return _run(arguments)
     except BrokenPipeError:
         # The reader of `minigd predict ... | head` closed the pipe and needs no message. The exit
         # code tells that not everything was written.
@@ -83,6 +77,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     finally:
         discard_unwritten()
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command; where a table can't be read as it stands, propose another one."""
+    try:
+        options = _options(arguments)
+        run = options.pop("run")
+        options.pop("guess", None)
+        del options["command"]
+        _refuse_lost_file(*options.get("columns", ()))
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return run(**options) or 0
+    except Advised as error:
+        if arguments[0] not in ("train", "race"):
+            raise
+        from minigd.cli.proposal import propose
+
+        words = propose([w for w in arguments if w != "--guess"], _options)
+        if words is None:
+            raise
+        _print_error(message_of(error))
+        log(shlex.join([*_program(), *words]))
+        if "--guess" not in arguments:
+            return 1
+        return _run(words)
+
+
+def _options(words: list[str]) -> dict[str, Any]:
+    return vars(parser().parse_args(words))
 
 
 # The commands --------------------------------------------------------------------------------
@@ -300,6 +324,7 @@ def _add_network(command: argparse.ArgumentParser) -> None:
     add("data", metavar="DATA", help=argparse.SUPPRESS)
     add("--target", metavar="NAME", required=True, help="the column to predict")
     add("--exclude", metavar="A,B", type=_names, action="extend", help="columns to leave out")
+    add("--guess", action="store_true", help="take the command that is proposed, if any")
     add("--task", choices=["classification", "regression"], metavar="T",
         help="classification or regression (default: from the target)")  # fmt: skip
     add("--hidden", metavar="N,N", type=_widths,

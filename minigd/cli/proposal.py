@@ -1,0 +1,101 @@
+"""The command that `minigd train` proposes where the one given can't be run as it stands.
+
+It is found as a person would find it, by following the first piece of advice of each message on the
+first rows of the table, so that what is proposed has been tried.
+"""
+
+import contextlib
+import io
+import os
+import shlex
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from minigd.cli.messages import in_shell
+from minigd.cli.tables import Columns, Reading, open_for_training
+from minigd.data.sources.csv_files import open_file
+from minigd.data.tables.remedy import Remedy
+from minigd.errors import Advised, DataError
+
+_SAMPLE = 1 << 21
+"""Bytes of the table that a proposal is tried on."""
+
+_TRIES = 12
+
+
+def propose(arguments: Sequence[str], parse: Callable[[list[str]], Any]) -> list[str] | None:
+    """Return the words of a command that opens the first rows of its table, None if none is found.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        The words of the command that failed, without ``minigd``.
+    parse : callable
+        Makes options by name of such words.
+    """
+    words = list(arguments)
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with contextlib.suppress(OSError, SystemExit), _head(parse(words)["data"]) as head:
+            for _ in range(_TRIES):
+                try:
+                    _open(parse(words), head)
+                except Advised as error:
+                    more = _first_advice(error)
+                    if more is None or _has(words, more):
+                        return None
+                    words = _with(words, more)
+                except (DataError, ValueError, TypeError):
+                    return None
+                else:
+                    return words if words != list(arguments) else None
+    return None
+
+
+def _open(options: dict[str, Any], data: str) -> None:
+    """Open a table as `minigd train` does."""
+    reading = Reading(**{k: options[k] for k in Reading._fields if k in options})
+    given: dict[str, Any] = {k: options[k] for k in Columns._fields if k in options}
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    chosen = options["target"], options.get("exclude", ()), options.get("task")
+    open_for_training(data, reading, *chosen, Columns(**given))
+
+
+def _first_advice(error: Advised) -> dict[str, Any] | None:
+    """Return the options of the first remedy that can be typed as it stands."""
+    for remedy in error.remedies:
+        if isinstance(remedy, Remedy) and remedy.options and remedy.shell != "":
+            if in_shell(remedy.options) is not None and [...] not in remedy.options.values():
+                return dict(remedy.options)
+    return None
+
+
+def _with(words: list[str], options: dict[str, Any]) -> list[str]:
+    typed = in_shell(options)
+    assert typed is not None
+    return [*words, *shlex.split(typed)]
+
+
+def _has(words: list[str], options: dict[str, Any]) -> bool:
+    """Tell whether options were added before, so that their advice leads nowhere."""
+    added = _with([], options)
+    return any(words[k : k + len(added)] == added for k in range(len(words)))
+
+
+@contextlib.contextmanager
+def _head(path: str) -> Iterator[str]:
+    """Yield the path of a file with the first rows of a table of text, or of another table."""
+    if path.endswith((".parquet", ".pq", ".npy")):
+        yield path
+        return
+    with open_file(path) as file:
+        data = file.read(_SAMPLE)
+    if len(data) == _SAMPLE:
+        data = data[: data.rfind(b"\n") + 1]
+    with tempfile.TemporaryDirectory() as folder:
+        name = os.path.join(folder, os.path.basename(path).removesuffix(".gz"))
+        with open(name, "wb") as out:
+            out.write(data)
+        yield name
