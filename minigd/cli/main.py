@@ -362,12 +362,13 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     """Add the options of `Reading`, in the three lines that are left on a screen."""
     group = command.add_argument_group(
         "how the file is written",
-        "--columns A,B or a file of names, if it has no header; --separator ';', tab or blanks; "
+        "--no-header, or --columns A,B or a file of names; --separator ';', tab or blanks; "
         f"--na '?' for a missing value, {option('keep_default_na')} if NA is a value; "
         "--skip-lines N at the top; --strip . off the end of texts",
     )
     add = group.add_argument
     add("--columns", type=_columns, help=argparse.SUPPRESS)
+    add(option("header"), dest="header", action="store_false", help=argparse.SUPPRESS)
     add("--separator", type=_separator, help=argparse.SUPPRESS)
     add("--na", type=_names, action="extend", help=argparse.SUPPRESS)
     add(option("keep_default_na"), dest="keep_default_na", action="store_false",

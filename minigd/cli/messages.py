@@ -17,6 +17,7 @@ _OPTIONS = {
     "dates",
     "exclude",
     "hashed",
+    "header",
     "keep_default_na",
     "logs",
     "min_count",
@@ -36,7 +37,7 @@ def option(name: str) -> str:
     >>> option("skip_lines"), option("keep_default_na")
     ('--skip-lines', '--no-default-na')
     """
-    names = {"keep_default_na": "no-default-na", "logs": "log"}
+    names = {"keep_default_na": "no-default-na", "header": "no-header", "logs": "log"}
     return f"--{names.get(name, name.replace('_', '-'))}"
 
 

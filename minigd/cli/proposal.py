@@ -73,9 +73,17 @@ def _first_advice(error: Advised) -> dict[str, Any] | None:
 
 
 def _with(words: list[str], options: dict[str, Any]) -> list[str]:
-    typed = in_shell(options)
-    assert typed is not None
-    return [*words, *shlex.split(typed)]
+    """Return words with options in them; another value of one takes the place of the first."""
+    words = list(words)
+    for name, value in options.items():
+        typed = in_shell({name: value})
+        assert typed is not None
+        flag, *values = shlex.split(typed)
+        if flag in words and values and not isinstance(value, list | dict):
+            words[words.index(flag) + 1] = values[0]
+        else:
+            words += [flag, *values]
+    return words
 
 
 def _has(words: list[str], options: dict[str, Any]) -> bool:

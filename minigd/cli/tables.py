@@ -43,6 +43,8 @@ class Reading(NamedTuple):
     columns : tuple of str, optional
         Names of the columns of a file without a header; those of a `.npy` file are 0, 1, …
         otherwise.
+    header : bool, default True
+        Whether a CSV has one; the columns are called 1, 2, … otherwise.
     separator : str, default ","
         One character, or "blanks" for runs of them.
     na : tuple of str
@@ -56,6 +58,7 @@ class Reading(NamedTuple):
     """
 
     columns: tuple[str, ...] | None = None
+    header: bool = True
     separator: str = ","
     na: tuple[str, ...] = ()
     skip_lines: int = 0

@@ -18,7 +18,7 @@ from minigd.training.history import History
 from minigd.training.model_files import restore
 
 # Of how a table is written; lines at the top and ends of texts are one file's own.
-_HABITS = ("columns", "separator", "na", "keep_default_na")
+_HABITS = ("columns", "header", "separator", "na", "keep_default_na")
 
 
 class Trained(NamedTuple):
@@ -90,10 +90,11 @@ class Trained(NamedTuple):
         try:
             try:
                 # A header is looked for first, also where the training's table had none.
-                first = own if "columns" in reading else own._replace(columns=None)
+                given = {"columns", "header"} & reading.keys()
+                first = own if given else own._replace(columns=None, header=True)
                 return open_table(data, first, beside, schema=schema)
             except MissingColumn:
-                if own.columns is None or "columns" in reading:
+                if given or (own.columns is None and own.header):
                     raise
                 return open_table(data, own, beside, schema=schema)
         except (MissingColumn, TextInNumbers) as error:

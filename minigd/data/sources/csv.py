@@ -97,6 +97,8 @@ class CsvSource(Tabular, RandomAccess):
         ``Unnamed: 0``, and is warned of unless it is left out or among `features`.
     columns : list of str, optional
         Names of the columns of a file that has no header.
+    header : bool, default True
+        Without one, and without names, columns are called by their places: 1, 2, and so on.
     skip_lines : int, default 0
         Lines at the top of each file that are neither header nor rows.
     separator : str, default ","
@@ -209,6 +211,7 @@ class CsvSource(Tabular, RandomAccess):
         features: Sequence[str] | None = None,
         exclude: Collection[str] = (),
         columns: Sequence[str] | None = None,
+        header: bool = True,
         skip_lines: int = 0,
         separator: str = ",",
         strip: str = "",
@@ -255,7 +258,7 @@ class CsvSource(Tabular, RandomAccess):
             raise DataError("no file was given")
         layout = separator, self._separator, self._spaces
         skipped = check_integer("skip_lines", skip_lines, 0)
-        self._header = Header(columns, *layout, skipped)
+        self._header = Header(columns, header, *layout, skipped)
         self._parts = [self._header.inspect(file) for file in given]
         self._columns = self._header.columns
         self._rows_by_number = RowIndex(self, index_path)
@@ -264,7 +267,7 @@ class CsvSource(Tabular, RandomAccess):
         except (MissingColumn, WrongFields) as error:
             error.args += tuple(self._header.advice(error, selection))
             raise
-        under = " under its header" if columns is None else ""
+        under = " under its header" if self._header.given else ""
         found.give_to(self, f"{self._parts[0].name} has no rows{under}")
         # Rows worth fetching at once: many for one call of the parser, few where they are long.
         size = sum(part.size for part in self._parts)

@@ -24,6 +24,7 @@ from minigd.data.sources.csv_layout import (
     fields_of,
     find_layout,
     is_name,
+    no_header,
 )
 from minigd.data.sources.csv_parser import BOM, Parser
 from minigd.data.sources.file_kinds import check_kind, recode
@@ -35,22 +36,29 @@ from minigd.errors import DataError
 _SAMPLE = 1 << 16  # bytes of a file that show its layout
 
 
+_LEAVE_NAMES = Remedy("leave out columns=[...]", shell="leave out --columns")
+_LEAVE_PLACES = Remedy("leave out header=False", shell="leave out --no-header")
+
+
 class Header:
     """The names of the columns, from the first file or from the caller.
 
-    `columns` are the caller's names where files have no header, and `separator_text` is the
+    `columns` are the caller's names where files have no header, without which `header` says that
+    columns are called by their places, 1, 2, ...; `separator_text` is the
     separator as the caller writes it; `separator` and `spaces` are as in `csv_blocks.scan`.
     """
 
     def __init__(
         self,
         columns: Sequence[str] | None,
+        header: bool,
         separator_text: str,
         separator: bytes,
         spaces: bool,
         skip_lines: int,
     ) -> None:
-        self.given = columns is None  # by the file
+        self.given = columns is None and header  # by the file
+        self._by_place = columns is None and not header
         self.columns = list(columns or ())
         self.where = self.short = ""
         self._separator_text, self._separator, self._spaces = separator_text, separator, spaces
@@ -73,14 +81,16 @@ class Header:
         """Return what to do about a column that is not there, or a row of another width."""
         named, known = _named(selection), None if self.given else len(self.columns)
         layout = self._layout(selection, self.given)
-        remedies = advice(layout, self._separator_text, self._skip_lines, named, known)
+        lacking = error if isinstance(error, MissingColumn) else None
+        remedies = advice(layout, self._separator_text, self._skip_lines, named, known, lacking)
         if remedies:
             return remedies
         if isinstance(error, MissingColumn):
             if not self.given or (layout is not None and layout.has_header and layout.numbers):
                 return []
-            options = {"columns": example_names(len(self.columns))}
-            return [Remedy("if the file has no header, name its columns with {}", options)]
+            return [
+                Remedy("if the file has no header, pass {}", no_header(len(self.columns), error))
+            ]
         layout = None if self.given else self._layout(Selection(), True)
         if layout is not None and layout.width != known:
             options = {"columns": example_names(layout.width)}
@@ -144,6 +154,9 @@ class Header:
                     f"{where}: the columns are {found}, and in the first file {self.columns}"
                 )
             self.columns, self.short, self._first_line = found, short, row.rstrip()
+        elif self._by_place and not self.columns:
+            fields = fields_of(row, self._separator)
+            self.columns = [str(place) for place in range(1, len(fields) + 1)]
         size, checksum = measure(given)
         stamp = stamp_of(given) if is_path else ()
         part = Part(str(name), given, size, stamp, checksum, body, line)
@@ -158,7 +171,7 @@ class Header:
         row = block.data[int(block.starts[0]) : int(block.ends[0])]
         fields = fields_of(row, self._separator)
         known = sum(field == name for field, name in zip(fields, self.columns, strict=False))
-        header = 2 * known > len(fields)
+        header = 2 * known > len(fields) and not self._by_place
         if not header and fields and all(map(is_name, fields)):
             frame = parser.read_texts(block.data, parser.used)[1:]
             numbers = frame.map(lambda text: read_number(text) is not None)
@@ -168,7 +181,7 @@ class Header:
             line = block.line_of(0)
             raise TableError(
                 f"{self._first.name}: line {line} is a header",
-                Remedy("leave out columns=[...]", shell="leave out --columns"),
+                _LEAVE_PLACES if self._by_place else _LEAVE_NAMES,
                 Remedy("add {}", {"skip_lines": line}),
             )
 

@@ -16,6 +16,7 @@ import numpy as np
 from minigd.data.sources.csv_blocks import BLANKS, Block, split
 from minigd.data.tables.grammar import read_number
 from minigd.data.tables.remedy import Remedy, TableWarning
+from minigd.data.tables.schema import MissingColumn
 from minigd.progress import warn
 
 SEPARATORS = {",": b",", ";": b";", "\t": b"\t", "|": b"|", "blanks": BLANKS}
@@ -155,6 +156,16 @@ def example_names(n: int) -> list[Any]:
     return written(ascii_uppercase[:n]) if n <= len(ascii_uppercase) else [...]
 
 
+def no_header(n: int, lacking: MissingColumn | None) -> dict[str, Any]:
+    """Return the options for a file of n columns without names; a target may be the last of them.
+
+    >>> no_header(3, None)
+    {'header': False}
+    """
+    target = lacking is not None and lacking.is_target
+    return {"header": False, **({"target": str(n)} if target else {})}
+
+
 def written(columns: Sequence[str]) -> list[Any]:
     """Return names as advice writes them out: all of them, if they are not too many."""
     return list(columns) if len(columns) <= _MOST_NAMES else [...]
@@ -229,6 +240,7 @@ def advice(
     skip_lines: int,
     named: Collection[str],
     columns: int | None,
+    lacking: MissingColumn | None = None,
 ) -> list[Remedy]:
     """Return remedies for a file whose layout is not the one that its reader gave."""
     if layout is None or (layout.separator, layout.skip_lines) == (separator, skip_lines):
@@ -244,7 +256,7 @@ def advice(
         found.append("line 1 is not a row" if n == 1 else f"lines 1 to {n} are not rows")
     holds_names = bool(named) and set(named) <= set(layout.fields)
     if columns is None and not holds_names and not layout.has_header:
-        options["columns"] = example_names(layout.width)
+        options |= no_header(layout.width, lacking)
         found.append("there is no header")
     return [Remedy(f"if {' and '.join(found)}, pass {{}}", options)]
 

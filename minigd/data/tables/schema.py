@@ -106,9 +106,9 @@ Encoded: TypeAlias = tuple[Array, Array | None, Array | None]
 class MissingColumn(TableError):
     """A table lacks a column that was named."""
 
-    def __init__(self, message: str, column: str) -> None:
+    def __init__(self, message: str, column: str, is_target: bool = False) -> None:
         super().__init__(message)
-        self.column = column
+        self.column, self.is_target = column, is_target
 
 
 class TextInNumbers(TableError):
@@ -191,6 +191,7 @@ class Selection(NamedTuple):
                 raise MissingColumn(
                     f"{name}: there is no column {column!r}; the columns are {', '.join(columns)}",
                     column,
+                    column in targets,
                 )
         shared = sorted(c for c, count in Counter(columns).items() if count > 1)
         if shared:
