@@ -80,6 +80,8 @@ class Header:
     def advice(self, error: MissingColumn | WrongFields, selection: Selection) -> list[Remedy]:
         """Return what to do about a column that is not there, or a row of another width."""
         named, known = _named(selection), None if self.given else len(self.columns)
+        if self.given and isinstance(error, MissingColumn) and self._names_places(named):
+            return [Remedy("if the file has no header, pass {}", {"header": False})]
         layout = self._layout(selection, self.given)
         lacking = error if isinstance(error, MissingColumn) else None
         remedies = advice(layout, self._separator_text, self._skip_lines, named, known, lacking)
@@ -96,6 +98,11 @@ class Header:
             options = {"columns": example_names(layout.width)}
             return [Remedy(f"name all {layout.width} columns with {{}}", options)]
         return [Remedy("fix the line, or take it out of the file if it is not a row")]
+
+    def _names_places(self, named: set[str]) -> bool:
+        """Tell whether columns are named by their places, and the first line holds no names."""
+        places = {str(place) for place in range(1, len(self.columns) + 1)}
+        return named <= places and not all(map(is_name, self.columns))
 
     def _layout(self, selection: Selection, header: bool) -> Layout | None:
         """Return how the first file seems to be laid out, by its first rows."""
