@@ -364,7 +364,8 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
         "how the file is written",
         "--no-header, or --columns A,B or a file of names; --separator ';', tab or blanks; "
         f"--na '?' for a missing value, {option('keep_default_na')} if NA is a value; "
-        "--skip-lines N at the top; --strip . off the end of texts",
+        "--decimal , and --thousands . of numbers; --skip-lines N at the top; "
+        "--strip . off the end of texts",
     )
     add = group.add_argument
     add("--columns", type=_columns, help=argparse.SUPPRESS)
@@ -374,6 +375,8 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     add(option("keep_default_na"), dest="keep_default_na", action="store_false",
         help=argparse.SUPPRESS)  # fmt: skip
     add("--skip-lines", type=_count, help=argparse.SUPPRESS)
+    add("--decimal", help=argparse.SUPPRESS)
+    add("--thousands", help=argparse.SUPPRESS)
     add("--strip", help=argparse.SUPPRESS)
 
 

@@ -15,6 +15,7 @@ _OPTIONS = {
     "categories",
     "columns",
     "dates",
+    "decimal",
     "exclude",
     "hashed",
     "header",
@@ -27,6 +28,7 @@ _OPTIONS = {
     "skip_lines",
     "strip",
     "target",
+    "thousands",
 }
 """The options of the commands, by their names in Python."""
 

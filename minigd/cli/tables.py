@@ -55,6 +55,8 @@ class Reading(NamedTuple):
         Characters taken off the end of texts.
     keep_default_na : bool, default True
         Whether the usual texts, such as NA, mean a missing value too.
+    decimal, thousands : str, default "." and ""
+        Marks of numbers.
     """
 
     columns: tuple[str, ...] | None = None
@@ -64,6 +66,8 @@ class Reading(NamedTuple):
     skip_lines: int = 0
     strip: str = ""
     keep_default_na: bool = True
+    decimal: str = "."
+    thousands: str = ""
 
 
 USUAL = Reading()

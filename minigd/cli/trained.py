@@ -18,7 +18,7 @@ from minigd.training.history import History
 from minigd.training.model_files import restore
 
 # Of how a table is written; lines at the top and ends of texts are one file's own.
-_HABITS = ("columns", "header", "separator", "na", "keep_default_na")
+_HABITS = ("columns", "header", "separator", "na", "keep_default_na", "decimal", "thousands")
 
 
 class Trained(NamedTuple):

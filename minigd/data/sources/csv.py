@@ -32,9 +32,14 @@ from minigd.data.sources.csv_layout import (
 from minigd.data.sources.csv_parser import NotNumbers, Parser, import_pandas
 from minigd.data.sources.file_kinds import GZIP, begin_of
 from minigd.data.sources.tabular import Tabular
-from minigd.data.tables.column_problems import WRITE_TRUTHS, is_dressed, may_be_missing
+from minigd.data.tables.column_problems import (
+    WRITE_TRUTHS,
+    is_dressed,
+    may_be_missing,
+    read_dressed,
+)
 from minigd.data.tables.grammar import BLANKS as CELL_BLANKS
-from minigd.data.tables.grammar import MissingTexts
+from minigd.data.tables.grammar import PLAIN, MissingTexts, Notation
 from minigd.data.tables.inference import FirstPass, apply_schema, infer_schema
 from minigd.data.tables.missing import Missing
 from minigd.data.tables.places import describe
@@ -127,6 +132,11 @@ class CsvSource(Tabular, RandomAccess):
     keep_default_na : bool, default True
         Whether the texts that pandas takes for missing are missing. Where NA is a country, False
         leaves the empty cell and `na` alone.
+    decimal : str, default "."
+        The mark before fractions.
+    thousands : str, default ""
+        The mark between groups of three digits. Where this or a decimal comma is given, the sign of
+        a currency beside a number is skipped.
     categories : dict of str to list or None, optional
         Levels of categorical columns; with None the file's own, also of a column of numbers.
     min_count : int, optional
@@ -218,6 +228,8 @@ class CsvSource(Tabular, RandomAccess):
         missing: Missing = "error",
         na: Sequence[str] = (),
         keep_default_na: bool = True,
+        decimal: str = ".",
+        thousands: str = "",
         categories: Mapping[str, Sequence[Any] | None] | None = None,
         min_count: int | None = None,
         hashed: Mapping[str, int] | None = None,
@@ -251,7 +263,7 @@ class CsvSource(Tabular, RandomAccess):
         # Spaces after a separator are skipped, unless they are separators themselves.
         self._spaces = not self._separator.startswith(b" ")
         self._strip = strip
-        self._missing = MissingTexts(na, keep_default_na)
+        self._missing = MissingTexts(na, keep_default_na, _notation(decimal, thousands))
         self._block_size = check_integer("block_size", block_size)
         given = path if isinstance(path, list | tuple) else [path]
         if not given:
@@ -383,7 +395,7 @@ class CsvSource(Tabular, RandomAccess):
             message = f"{where} is not a number"
             if is_dressed(text):
                 message = f"{where} is a number in a format that is not parsed"
-                remedies = [Remedy("write it plainly")]
+                remedies = read_dressed([t for t in odd.texts if is_dressed(t)], "write it plainly")
             elif read_truth(text) is not None:
                 remedies = [WRITE_TRUTHS]
             error = TextInNumbers(message, *remedies, column=odd.column, columns=odd.columns)
@@ -549,6 +561,7 @@ class CsvSource(Tabular, RandomAccess):
             "files": [[p.size, p.checksum, p.body] for p in self._parts],
             "separator": self._separator.decode(),
             **({} if self._missing.usual else {"keep_default_na": False}),
+            **({} if self._missing.notation == PLAIN else {"notation": self._missing.notation}),
         }
 
     def fingerprint(self) -> dict[str, Any]:
@@ -563,6 +576,18 @@ class CsvSource(Tabular, RandomAccess):
     def __repr__(self) -> str:
         files = ", ".join(part.name for part in self._parts)
         return f"CsvSource({files}: {self.rows} rows, {len(self.names)} columns)"
+
+
+def _notation(decimal: Any, thousands: Any) -> Notation:
+    """Return how numbers are written, from the caller's marks."""
+    marks = {"decimal": decimal, "thousands": thousands}
+    for name, mark in marks.items():
+        one = isinstance(mark, str) and len(mark) == 1 and not mark.isalnum() and mark not in '+-"'
+        if not one and (name, mark) != ("thousands", ""):
+            raise ValueError(f"{name} must be one mark such as ',', not {mark!r}")
+    if decimal == thousands:
+        raise ValueError(f"decimal and thousands are both {decimal!r}: one mark can't be both")
+    return Notation(decimal, thousands)
 
 
 def _check_arguments(separator: Any, columns: Any, na: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from minigd.backends.on_demand import optional
 from minigd.data.sources.csv_blocks import squeeze
-from minigd.data.tables.grammar import MissingTexts
+from minigd.data.tables.grammar import PLAIN, MissingTexts
 from minigd.data.tables.schema import ColumnKinds
 from minigd.types import Array
 
@@ -53,6 +53,8 @@ class Parser:
         as_text = [c for c in self.used if c in kinds.texts or c in kinds.whole]
         numbers = [c for c in self.used if c not in as_text]
         try:
+            if self._missing.notation != PLAIN:
+                raise ValueError("numbers are in a notation that pandas does not check")
             frame = self._read_numbers(data, numbers)
             odd = self._maybe_others(data, frame, numbers)
             read = self.read_texts(data, odd) if odd else {}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd.data.labels import read_truth
-from minigd.data.tables.grammar import read_number
+from minigd.data.tables.grammar import PLAIN, find_notation, read_number
 from minigd.data.tables.missing import MISSING_LEVEL
 from minigd.data.tables.places import Place
 from minigd.data.tables.remedy import Remedy, TableError
@@ -49,6 +49,15 @@ def may_be_missing(texts: Sequence[str]) -> list[Remedy]:
         return []
     what = "it means a missing value" if len(texts) == 1 else "such texts mean missing values"
     return [Remedy(f"if {what}, pass {{}}", {"na": list(texts)})]
+
+
+def read_dressed(texts: Sequence[str], otherwise: str) -> list[Remedy]:
+    """Return how to read numbers in another notation, or what to do where there is no such way."""
+    notation = find_notation(texts)
+    if notation is None:
+        return [Remedy(otherwise)]
+    marks = {k: v for k, v in notation._asdict().items() if v != getattr(PLAIN, k)}
+    return [Remedy("read it with {}", marks), Remedy(otherwise)]
 
 
 class Problem(NamedTuple):
@@ -187,7 +196,7 @@ def problem_of_text(
     if 2 * len(dressed) > len(odd):
         such = first if texts.first[0] in dressed else f"such as {min(dressed)!r}"
         what = f"holds numbers in a format that is not parsed, {such}"
-        return Problem(column, what, Remedy("write numbers plainly"))
+        return Problem(column, what, read_dressed(dressed, "write numbers plainly")[0])
     if numbers and odd and all(read_truth(text) is not None for text in odd):
         return Problem(column, f"holds numbers, and truth values {first}", WRITE_TRUTHS)
     few = texts.odd > 0 and 2 * texts.kept_odd < texts.kept
@@ -229,6 +238,8 @@ def is_dressed(value: str) -> bool:
     """
     if _DATE.fullmatch(value) is not None or read_number(value) is not None:
         return False
+    if len(value) > 1 and value[0] == value[-1] == "'":
+        return False  # whoever quotes a number means a text
     if not value.isascii():
         # Digits of other scripts, each as the one of 0 to 9 that it means.
         value = "".join(str(unicodedata.decimal(letter, letter)) for letter in value)

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,64 @@ _NUMBER = re.compile(
 _NAN = re.compile(r"[+-]?nan", re.ASCII | re.IGNORECASE)
 _LETTERS = frozenset(f"0123456789+-.einfatyEINFATY{BLANKS}")
 _LONGEST_WHOLE = 40  # digits, beyond which no whole number fits 64 bits
+
+
+class Notation(NamedTuple):
+    """Marks of numbers other than those of the grammar.
+
+    Attributes
+    ----------
+    decimal : str, default "."
+        What stands before the fraction.
+    thousands : str, default ""
+        What separates groups of three digits. A sign of a currency beside a number is dropped, too,
+        where either mark is given.
+
+    Examples
+    --------
+    >>> [Notation(",", ".").plain(text) for text in ("1.234,5", "1,5 €", "12.34", "red")]
+    ['1234.5', '1.5', '12.34', 'red']
+    """
+
+    decimal: str = "."
+    thousands: str = ""
+
+    def plain(self, text: str) -> str:
+        """Return a number as the grammar writes it, and any other text as it is."""
+        if self == PLAIN:
+            return text
+        bare = text.strip(BLANKS)
+        sign = bare[:1] if bare[:1] in "+-" else ""
+        bare = bare[len(sign) :].strip(_CURRENCIES).strip(BLANKS)
+        whole, mark, rest = bare.partition(self.decimal)
+        if self.thousands and self.thousands in whole:
+            first, *groups = whole.split(self.thousands)
+            if not 1 <= len(first) <= 3 or any(len(g) != 3 or not g.isdigit() for g in groups):
+                return text
+            whole = first + "".join(groups)
+        changed = sign + whole + ("." if mark else "") + rest
+        # A point that is not the decimal mark is not one.
+        return changed if ("." not in whole and "." not in rest) else text
+
+
+PLAIN = Notation()
+_CURRENCIES = "$€£¥₹"
+_NOTATIONS = (
+    *(Notation(".", ","), Notation(",", ""), Notation(",", "."), Notation(".", " ")),
+    *(Notation(",", " "), Notation(".", "'"), Notation(".", "\u00a0"), Notation(",", "\u00a0")),
+)
+
+
+def find_notation(texts: Collection[str]) -> Notation | None:
+    """Return the notation in which all texts are numbers, if there is one.
+
+    >>> find_notation(["1,234", "$5"]), find_notation(["1,234", "12,5"]), find_notation(["5%"])
+    (Notation(decimal='.', thousands=','), Notation(decimal=',', thousands=''), None)
+    """
+    for notation in _NOTATIONS:
+        if all(read_number(notation.plain(text)) is not None for text in texts):
+            return notation
+    return None
 
 
 def read_number(text: str) -> float | None:
@@ -110,6 +168,8 @@ class MissingTexts:
         -999.0.
     usual : bool, default True
         Whether `USUAL_MISSING` count too.
+    notation : Notation, optional
+        How numbers are written.
 
     Attributes
     ----------
@@ -125,7 +185,10 @@ class MissingTexts:
     [True, False, True]
     """
 
-    def __init__(self, own: Sequence[Any] = (), usual: bool = True) -> None:
+    def __init__(
+        self, own: Sequence[Any] = (), usual: bool = True, notation: Notation = PLAIN
+    ) -> None:
+        self.notation = notation
         self.own = frozenset(str(text).strip(BLANKS) for text in own)
         self.usual = usual
         self.words = self.own | {""} | (USUAL_MISSING if usual else frozenset())
@@ -164,7 +227,7 @@ class MissingTexts:
         >>> values.tolist(), wrong.tolist()
         ([1.0, nan, nan], [False, False, True])
         """
-        texts = list(texts)
+        texts = [self.notation.plain(text) for text in texts]
         values = _all_numbers(texts)
         if values is not None:
             floats = [float(value) for value in self._numbers]
@@ -188,7 +251,7 @@ class MissingTexts:
         >>> values.tolist(), wrong.tolist()
         ([998877665544332211, None, 0.5, None], [False, False, False, True])
         """
-        texts = list(texts)
+        texts = [self.notation.plain(text) for text in texts]
         floats, wrong = self.to_numbers(texts)
         values = np.full(len(texts), None, dtype=object)
         for i in np.flatnonzero(~np.isnan(floats)).tolist():
