@@ -83,26 +83,45 @@ def refuse_columns(wrong: Sequence[Problem], targets: Collection[str], name: str
         return
     what = [f"{p.column!r} {p.what}" for p in wrong[:_MOST_NAMED]]
     more = f"; and {len(wrong) - len(what)} more" if len(wrong) > len(what) else ""
-    features = [p for p in wrong if p.column not in targets]
+    read = _ways_to_read([p.other for p in wrong if p.other is not None and p.other.options])
+    features = [p for p in wrong if p.column not in targets and not _can_be_read(p)]
     categories = {p.column: None for p in features if p.few}
     out = [p.column for p in features if not p.odd and not p.few]
     odd = list(dict.fromkeys(text for p in wrong if not p.few for text in p.odd))
-    ways = {
-        "leave columns out": ("exclude", out),
-        "take columns as categories": ("categories", categories),
-        "take odd texts for missing values": ("na", odd),
-    }
-    chosen = {words: option for words, option in ways.items() if option[1]}
+    ways: list[tuple[str, dict[str, Any]]] = [
+        ("read columns as they are written", read),
+        ("leave columns out", {"exclude": out}),
+        ("take columns as categories", {"categories": categories}),
+        ("take odd texts for missing values", {"na": odd}),
+    ]
+    chosen = [(words, options) for words, options in ways if any(options.values())]
     remedies = []
     if chosen:
-        words = ", and ".join(chosen) + (", with {}" if len(chosen) > 1 else " with {}")
-        remedies.append(Remedy(words, dict(chosen.values())))
-    if any(p.column in targets and not p.odd for p in wrong):
+        words = ", and ".join(words for words, _ in chosen)
+        options = {name: value for _, options in chosen for name, value in options.items()}
+        remedies.append(Remedy(words + (", with {}" if len(chosen) > 1 else " with {}"), options))
+    if any(p.column in targets and not p.odd and not _can_be_read(p) for p in wrong):
         remedies.append(Remedy("choose another target"))
     others = {p.other.words: p.other for p in wrong if p.other is not None}
-    remedies += [other for other in others.values() if other.shell is None]
+    remedies += [o for o in others.values() if o.shell is None and not o.options]
     message = f"{name}: {len(wrong)} columns can't be used: {'; '.join(what)}{more}"
     raise TableError(message, *remedies)
+
+
+def _can_be_read(problem: Problem) -> bool:
+    """Tell whether an option reads a column as it is."""
+    options = {} if problem.other is None else problem.other.options
+    return bool({"decimal", "thousands", "dates"} & options.keys())
+
+
+def _ways_to_read(remedies: Sequence[Remedy]) -> dict[str, Any]:
+    """Return the options of several remedies that read columns, together."""
+    found: dict[str, Any] = {}
+    for remedy in remedies:
+        for name, value in remedy.options.items():
+            both = isinstance(value, dict) and name in found
+            found[name] = {**found[name], **value} if both else value
+    return {k: v for k, v in found.items() if k in ("decimal", "thousands", "dates")}
 
 
 def _error(problem: Problem, targets: Collection[str], name: str) -> TableError:
@@ -127,7 +146,7 @@ def _error(problem: Problem, targets: Collection[str], name: str) -> TableError:
             "column is"
         )
     if problem.other is not None:
-        remedies.append(problem.other)
+        remedies.insert(0 if _can_be_read(problem) else len(remedies), problem.other)
     return TableError(message, *remedies)
 
 

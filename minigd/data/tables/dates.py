@@ -71,9 +71,8 @@ class Dates(NamedTuple):
     --------
     >>> import pandas
     >>> dates = Dates("%Y-%m-%d %H:%M", 16192.0, PARTS)
-    >>> dates.encode(pandas.Series(["2014-05-02 06:30", None]))
-    array([[2014.        ,    5.        ,    4.        ,    6.5       ,    0.27083333],
-           [         nan,          nan,          nan,          nan,          nan]])
+    >>> dates.encode(pandas.Series(["2014-05-02 06:00", None])).tolist()
+    [[2014.0, 5.0, 4.0, 6.0, 0.25], [nan, nan, nan, nan, nan]]
     """
 
     format: str

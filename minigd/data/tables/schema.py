@@ -660,8 +660,8 @@ def hashes_of(texts: Any, width: int) -> Array:
     """Return the column that each text is hashed into, -1 for a missing one.
 
     >>> import pandas
-    >>> hashes_of(pandas.Series(["98178", "98125", None, "98178"]), 8).tolist()
-    [2, 5, -1, 2]
+    >>> hashes_of(pandas.Series(["98178", "98101", None, "98178"]), 8).tolist()
+    [1, 2, -1, 1]
     """
     import pandas as pd
 

@@ -1,0 +1,82 @@
+"""The command that is proposed where the one given can't be run as it stands."""
+
+import shlex
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from minigd.cli.main import main
+from minigd.cli.trained import load
+
+N = 60
+RNG = np.random.default_rng(0)
+
+
+def frame(**columns):
+    """Return a table whose target follows from a."""
+    a = RNG.normal(size=N).round(3)
+    return pd.DataFrame({"a": a, "b": RNG.integers(0, 9, N) / 2, **columns, "y": (a > 0) + 0})
+
+
+def csv(**options):
+    return lambda table: table.to_csv(index=False, **options)
+
+
+CASES = {
+    # What is typed after the table and the target, and what is proposed.
+    "separator": (frame(), csv(sep=";"), "y", "--separator ';'"),
+    "blanks": (frame(), lambda t: t.to_string(index=False), "y", "--separator blanks"),
+    "comments": (frame(), lambda t: "# by hand\n# twice\n" + csv()(t), "y", "--skip-lines 2"),
+    "no header": (frame(), csv(header=False), "y", "--no-header"),
+    "a place": (frame(), csv(header=False), "3", "--no-header"),
+    "decimal comma": (frame(), csv(sep=";", decimal=","), "y", "--separator ';' --decimal ,"),
+    "thousands": (frame(c=[f"${1000 + i:,}" for i in range(N)]), csv(), "y", "--thousands ,"),
+    "a mark": (frame(c=["?" if i == 7 else f"{i}" for i in range(N)]), csv(), "y", "--na '?'"),
+    "codes": (frame(c=[("3+", "1", "2")[i % 3] for i in range(N)]), csv(), "y", "--categories c"),
+    "exchanged": (
+        *(frame(c=[f"{i % 9 + 1}/2/2014" for i in range(N)]), csv(), "y"),
+        "--dates c=%d/%m/%Y",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_proposed_trains_and_can_be_pasted(name, tmp_path, capsys):
+    table, write, target, options = CASES[name]
+    path, out = tmp_path / "my rows.csv", tmp_path / "m.npz"
+    path.write_text(write(table))
+    words = ["train", str(path), "--target", target, "--epochs", "1", "--out", str(out)]
+    assert main(words) == 1
+    message, proposal = capsys.readouterr().err.splitlines()[-2:]
+    assert message.startswith("minigd: ")
+    program, *proposed = shlex.split(proposal)
+    assert program == "minigd"
+    assert shlex.split(options)[0] in proposed
+    assert set(shlex.split(options)) <= set(proposed)
+    assert not out.exists()
+    assert main(proposed) == 0
+    assert load(out).schema.columns[:2] in (["a", "b"], ["1", "2"])
+    out.unlink()
+    capsys.readouterr()
+    assert main([*words, "--guess"]) == 0
+    assert proposal in capsys.readouterr().err.splitlines()
+    assert out.exists()
+
+
+def test_nothing_is_proposed_where_nothing_helps(tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    for text, target in (("a,y\n1,2\n", "z"), ("", "y"), ("a,y\n1,2\n1,3\n", "a")):
+        path.write_text(text)
+        assert main(["train", str(path), "--target", target, "--out", str(tmp_path / "m")]) == 1
+        lines = capsys.readouterr().err.splitlines()
+        assert not [line for line in lines if line.startswith("minigd train")]
+    assert main(["train", str(tmp_path / "none.csv"), "--target", "y", "--guess"]) == 1
+
+
+def test_a_command_that_can_be_run_is_not_changed_by_guess(tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    path.write_text(csv()(frame()))
+    words = ["train", str(path), "--target", "y", "--epochs", "1", "--out", str(tmp_path / "m")]
+    assert main([*words, "--guess"]) == 0
+    assert "minigd train" not in capsys.readouterr().err
