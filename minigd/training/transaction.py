@@ -60,7 +60,7 @@ class Transaction:
     @property
     def change(self) -> Update:
         """What makes new parameters of a mean gradient."""
-        return Update(self.penalty, self.clipping, self.updater)
+        return Update(self.penalty, self.clipping, self.updater, self.accumulate)
 
     def renew_guard(self) -> None:
         """Guard the model where it is now."""
@@ -86,24 +86,40 @@ class Transaction:
 
     def make_compiled(self, compiled: Any, rows: WeighedRows) -> Step | None:
         """Make a batch's step and update at once; None where the plain step must see to it."""
-        whole, limits = self.accumulate == 1, self.guard.limits
+        window, limits = self.window, self.guard.limits
         if limits is None:
             return None
         step: Step
-        step, made = compiled(rows.x, rows.y, rows.scale, limits, whole)
+        share = rows.total / (window.weight + rows.total)
+        due = window.batches + 1 == self.accumulate
+        window.write(compiled.mean)
+        step, made = compiled(rows.x, rows.y, rows.scale, limits, due, share)
         if not made.steps:
             return None
-        if not whole:
-            self.guard.count_compiled(1, 0, made.largest)
-            return step._replace(updated=self.update(step.value))
-        self.count_compiled(made)
+        updated = self._count_compiled(compiled, made, [step.value], [rows.total])
         self._complete = True
-        return step._replace(updated=step.value)
+        return step._replace(updated=updated)
 
-    def count_compiled(self, made: Any) -> None:
-        """Count updates that compiled steps have made."""
-        self.guard.count_compiled(made.steps, made.steps, made.largest)
-        self.updates += made.steps
+    def run_compiled(self, compiled: Any, chunks: Any, batches: slice, outputs: bool) -> Any:
+        """Make the steps and updates of batches in memory, until one is not safe; count them.
+
+        Return what was made, and the loss of the last update, None without one.
+        """
+        window, totals = self.window, chunks.totals[batches]
+        due = (window.batches + 1 + np.arange(len(totals))) % self.accumulate == 0
+        window.write(compiled.mean)
+        made = compiled.run(
+            *chunks.rows(batches), self.guard.limits, due, window.shares(totals), outputs=outputs
+        )
+        losses = made.losses[: made.steps].astype(self.model.dtype)
+        return made, self._count_compiled(compiled, made, losses, totals)
+
+    def _count_compiled(self, compiled: Any, made: Any, losses: Any, totals: Any) -> Any:
+        """Count compiled steps and updates; return the loss of the last one, None without one."""
+        updates = (self.window.batches + made.steps) // self.accumulate
+        self.guard.count_compiled(made.steps, updates, made.largest)
+        self.updates += updates
+        return self.window.advance(losses, totals, compiled.mean)
 
     def end(self) -> None:
         """Restore what was remembered, unless all that the batch changes is changed."""

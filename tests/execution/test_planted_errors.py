@@ -88,15 +88,16 @@ def key_of_another_pass(constant_key):
 
 
 def no_clipping(trace_update):
-    return lambda program, model, update: trace_update(
-        program, model, update._replace(clipping=Clipping())
+    return lambda program, model, update, mean: trace_update(
+        program, model, update._replace(clipping=Clipping()), mean
     )
 
 
 def biases_penalized(trace_update):
-    def traced(program, model, update):
+    def traced(program, model, update, mean):
         p = update.penalty
-        return trace_update(program, model, update._replace(penalty=Penalty(p.l1, p.l2, True)))
+        changed = update._replace(penalty=Penalty(p.l1, p.l2, True))
+        return trace_update(program, model, changed, mean)
 
     return traced
 
@@ -191,9 +192,9 @@ def shifted_order(init):
 
 
 def pass_not_counted(count):
-    def counted(self, made):
-        count(self, made)
+    def counted(self, compiled, made, losses, totals):
         self.model.passes -= 1
+        return count(self, compiled, made, losses, totals)
 
     return counted
 
@@ -205,13 +206,13 @@ def without_targets(begin):
     return begun
 
 
-def last_block_left_out(blocks):
-    return lambda self, first, end: list(blocks(self, first, end))[:-1]
+def first_block_alone(blocks):
+    return lambda self, first, end: list(blocks(self, first, end))[:1]
 
 
 def restores_nothing(function):
-    def printed(named, gradient, update, general, flat_grads, restored):
-        return function(named, gradient, update, general, flat_grads, [])
+    def printed(named, sections, general, flat_grads, restored):
+        return function(named, sections, general, flat_grads, [])
 
     return printed
 
@@ -297,10 +298,10 @@ PLANTED = {
     ),
     "rows come one place later": (put(Chunks, "__init__", shifted_order), all_runs),
     "a pass is not counted": (
-        put(loop.Transaction, "count_compiled", pass_not_counted),
+        put(loop.Transaction, "_count_compiled", pass_not_counted),
         all_runs,
     ),
-    "the last block is not summed": (put(Chunks, "blocks", last_block_left_out), all_runs),
+    "only the first block is summed": (put(Chunks, "blocks", first_block_alone), all_runs),
     "losses are those of other batches": (put(target.NumbaStep, "run", as_if_by_batch), all_runs),
     "targets are those of the trace": (
         put(numpy_target.NumpyStep, "_begin", without_targets),
