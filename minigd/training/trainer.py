@@ -7,6 +7,7 @@ stopped. One epoch is in `loop.py`, one update in `transaction.py`, and the four
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -378,9 +379,8 @@ class Trainer:
         self._callbacks = name_callbacks(callbacks)
         self._limit_rows(per_example)
         self._choose_executor(batches)
-        self._loop.steps.load_blas()
         shown = last - self.epoch if progress else 0
-        with self._threads.limited(self.model, batches):
+        with self._limit_threads(batches):
             session = open_session(self, batches, validation, self._callbacks, shown, profile)
             self._loop.steps.plain = plain
             try:
@@ -397,6 +397,11 @@ class Trainer:
         if profile:
             session.report_profile(self._threads.count)
         return self.history
+
+    def _limit_threads(self, batches: Batches) -> AbstractContextManager[None]:
+        """Return a context in which BLAS has as many threads as suit steps on these batches."""
+        self._loop.steps.load_blas()
+        return self._threads.limited(self.model, batches)
 
     def _continue_with(self, batches: Batches) -> None:
         """Take these batches; an epoch that was left in the middle needs the same ones."""
