@@ -12,7 +12,7 @@ from minigd.execution.targets import numba as target
 from minigd.execution.targets import numpy as numpy_target
 from minigd.execution.tracer import Traced
 from minigd.optim.gradient_transforms import Clipping, Penalty
-from minigd.training import loop
+from minigd.training import chunks, loop, transaction
 from minigd.training.chunks import Chunks
 
 pytestmark = pytest.mark.skipif(not compiler.available(), reason="needs Numba and SciPy")
@@ -85,6 +85,24 @@ def turned_where(copy_where):
 def key_of_another_pass(constant_key):
     # The number is that of the trace, for ever.
     return lambda key: lambda passes: np.uint64(key)
+
+
+def mean_of_the_window_before(trace_update):
+    def traced(program, model, update, mean):
+        trace_update(program, model, update, mean)
+        emptied = [o for o in program.update if o.name == "copyto" and np.ndim(o.arguments[1]) == 0]
+        program.update = [o for o in program.update if o not in emptied]
+
+    return traced
+
+
+def gradient_of_the_last_part(trace_update):
+    def traced(program, model, update, mean):
+        trace_update(program, model, update, mean)
+        copied = [o for o in program.update if o.name == "copyto" and np.ndim(o.arguments[1]) == 1]
+        program.update = [o for o in program.update if o not in copied]
+
+    return traced
 
 
 def no_clipping(trace_update):
@@ -176,11 +194,43 @@ def at_first(change):
     return changed
 
 
-SCALE, WHICH, _, _, KEYS, SCALARS = range(4, 10)
+SCALE, WHICH, _, _, KEYS, SCALARS, _, _, _, DUE = range(4, 14)
 
 
 def stale(numbers):
     return np.repeat(numbers[:1], len(numbers), axis=0) if len(numbers) else numbers
+
+
+def rows_of_weight_0_count(weigh_batches):
+    return lambda weight, starts: weigh_batches(np.where(weight == 0, 0.5, weight), starts)
+
+
+def batches_count_the_same(weigh_batches):
+    def weighed(weight, starts):
+        found = weigh_batches(weight, starts)
+        return found._replace(totals=np.diff(found.starts).astype(float))
+
+    return weighed
+
+
+def weights_of_other_rows(weigh_batches):
+    return lambda weight, starts: weigh_batches(np.roll(weight, 1), starts)
+
+
+def equal_shares(shares):
+    return lambda self, weights: np.ones_like(weights)
+
+
+def forgotten_between_chunks(advance):
+    return lambda self, losses, weights, mean: advance(self, losses, weights, 0 * mean)
+
+
+def counted_from_the_chunk(advance):
+    def counted(self, losses, weights, mean):
+        self.batches = 0
+        return advance(self, losses, weights, mean)
+
+    return counted
 
 
 def shifted_order(init):
@@ -246,6 +296,14 @@ PLANTED = {
     ),
     "clipping is forgotten": (put(target, "trace_update", no_clipping), all_runs),
     "biases are penalized": (put(target, "trace_update", biases_penalized), all_runs),
+    "a window begins with the mean of the one before": (
+        put(target, "trace_update", mean_of_the_window_before),
+        all_runs,
+    ),
+    "an update goes by the last batch of its window": (
+        put(target, "trace_update", gradient_of_the_last_part),
+        all_runs,
+    ),
     # Passes.
     "operations on other arrays are the same": (
         put(passes, "_identity", takes_others_for_the_same),
@@ -292,6 +350,31 @@ PLANTED = {
         all_runs,
     ),
     "weights are ignored": (changed_calls(at_first({SCALE: np.ones_like})), all_runs),
+    "updates are due one batch too early": (
+        changed_calls(at_first({DUE: lambda due: np.roll(due, -1)})),
+        all_runs,
+    ),
+    "batches of a window count the same": (
+        put(transaction.Accumulation, "shares", equal_shares),
+        all_runs,
+    ),
+    "a window forgets its mean where a chunk ends": (
+        put(transaction.Accumulation, "advance", forgotten_between_chunks),
+        all_runs,
+    ),
+    "windows are counted from the chunk": (
+        put(transaction.Accumulation, "advance", counted_from_the_chunk),
+        all_runs,
+    ),
+    "rows of weight 0 count": (put(chunks, "weigh_batches", rows_of_weight_0_count), all_runs),
+    "weights are those of other rows": (
+        put(chunks, "weigh_batches", weights_of_other_rows),
+        all_runs,
+    ),
+    "batches weigh what they have rows": (
+        put(chunks, "weigh_batches", batches_count_the_same),
+        all_runs,
+    ),
     "sizes of batches are swapped": (
         changed_calls(at_first({WHICH: lambda which: which[::-1].copy()})),
         all_runs,

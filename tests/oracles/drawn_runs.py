@@ -86,7 +86,7 @@ CHOICES: dict[str, list[Any]] = {
     "loss": list(LOSSES),
     "updater": list(UPDATERS),
     "schedule": list(SCHEDULES),
-    "weights": ["none", "none", "some 0", "all above 0"],
+    "weights": ["none", "none", "some 0", "most 0", "all above 0"],
     "accumulate": [1, 1, 2, 3],
     "penalty": list(PENALTIES),
     "clipping": list(CLIPPINGS),
@@ -191,8 +191,9 @@ def data(run: dict[str, Any]) -> tuple[Any, Any, Any]:
         "one-hot": lambda: np.eye(outputs, dtype="float32")[y.argmax(axis=1)],
     }[kind]()
     weight = None if run["weights"] == "none" else rng.uniform(0.2, 2.0, size=n)
-    if run["weights"] == "some 0":
-        weight[rng.random(n) < 0.3] = 0
+    zeros = {"some 0": 0.3, "most 0": 0.8}
+    if run["weights"] in zeros:
+        weight[rng.random(n) < zeros[run["weights"]]] = 0
         weight[0] = 1
     return x, y, weight
 
