@@ -256,7 +256,8 @@ class Loop:
         step = self._make_compiled(rows) if self.steps.compiles else None
         calls = None if step is not None else self.steps.find_numpy(x, y, scale, by_row)
         if profiler is not None:
-            profiler.count("compiled" if step else "by NumPy's calls" if calls else "plain")
+            one = "compiled one by one" if step else "by NumPy's calls" if calls else "plain"
+            profiler.count(one)
         if step is not None:
             return step
         if calls is None:
