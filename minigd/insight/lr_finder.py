@@ -13,6 +13,7 @@ from minigd.backends.frames import check_source
 from minigd.checks.passes import from_epochs
 from minigd.data.batches import as_batches
 from minigd.errors import DivergenceError, check_integer, check_number, given_once
+from minigd.execution.threads import Threads
 from minigd.insight.plots.axes import COLORS, MARKERS, axes_or_new
 from minigd.nn.losses import Loss
 from minigd.nn.sequential import Sequential
@@ -170,7 +171,7 @@ def find_learning_rate(
         "find_learning_rate",
         share=lambda batch: len(losses) / updates,
     )
-    with trainer._limit_threads(batches):
+    with Threads().limited(trainer.model, batches):
         for i, batch in enumerate(found):
             rate = lowest * (highest / lowest) ** (i / (updates - 1))
             trainer.updater.learning_rate = rate

@@ -4,12 +4,13 @@ It is made from one batch, or from a window of accumulated batches. Where loss, 
 is not finite, everything is again as it was before the batch.
 """
 
+import math
 from typing import Any
 
 import numpy as np
 
 from minigd.execution.device_guard import make_guard
-from minigd.execution.finite_guard import Masked
+from minigd.execution.finite_guard import Limits, Masked
 from minigd.execution.plain import Step
 from minigd.execution.tracer import Update
 from minigd.nn.sequential import Sequential
@@ -62,9 +63,11 @@ class Transaction:
         """What makes new parameters of a mean gradient."""
         return Update(self.penalty, self.clipping, self.updater, self.accumulate)
 
-    def renew_guard(self) -> None:
-        """Guard the model where it is now."""
+    def renew_guard(self, largest: float | None = None) -> None:
+        """Guard the model where it is now; `largest` is that of a saved guard."""
         self.guard = self.updater.owner = make_guard(self.model, self.updater)
+        if largest is not None:
+            self.guard.largest = float(largest)
 
     def begin(self, weight: float) -> None:
         """Remember everything that a batch of this weight may change."""
@@ -86,13 +89,12 @@ class Transaction:
 
     def make_compiled(self, compiled: Any, rows: WeighedRows) -> Step | None:
         """Make a batch's step and update at once; None where the plain step must see to it."""
-        window, limits = self.window, self.guard.limits
+        window, limits = self.window, self._lend_window(compiled)
         if limits is None:
             return None
         step: Step
         share = rows.total / (window.weight + rows.total)
         due = window.batches + 1 == self.accumulate
-        window.write(compiled.mean)
         step, made = compiled(rows.x, rows.y, rows.scale, limits, due, share)
         if not made.steps:
             return None
@@ -106,13 +108,22 @@ class Transaction:
         Return what was made, and the loss of the last update, None without one.
         """
         window, totals = self.window, chunks.totals[batches]
+        limits, shares = self._lend_window(compiled), window.shares(totals)
         due = (window.batches + 1 + np.arange(len(totals))) % self.accumulate == 0
-        window.write(compiled.mean)
-        made = compiled.run(
-            *chunks.rows(batches), self.guard.limits, due, window.shares(totals), outputs=outputs
-        )
+        made = compiled.run(*chunks.rows(batches), limits, due, shares, outputs)
         losses = made.losses[: made.steps].astype(self.model.dtype)
         return made, self._count_compiled(compiled, made, losses, totals)
+
+    def _lend_window(self, compiled: Any) -> Limits | None:
+        """Write the window where compiled steps go on with it, and return their limits."""
+        limits, mean = self.guard.limits, compiled.mean
+        self.window.write(mean)
+        if limits is None or self.window.empty:
+            return limits
+        # The plain step may have added a part that was not safe.
+        squares = float(np.dot(mean, mean))
+        length = math.sqrt(squares) if squares >= 0 else math.inf
+        return limits._replace(largest=max(limits.largest, length))
 
     def _count_compiled(self, compiled: Any, made: Any, losses: Any, totals: Any) -> Any:
         """Count compiled steps and updates; return the loss of the last one, None without one."""

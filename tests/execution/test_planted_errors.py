@@ -184,7 +184,7 @@ def unturned(matrix):
 
 
 def at_first(change):
-    """Return a change of the argument of that number, counted from X, Y, order, starts."""
+    """Return a change of the argument of that number: settings, X, Y, order, starts, ..."""
 
     def changed(arguments):
         for number, function in change.items():
@@ -194,7 +194,7 @@ def at_first(change):
     return changed
 
 
-SCALE, WHICH, _, _, KEYS, SCALARS, _, _, _, DUE = range(4, 14)
+SCALE, WHICH, _, _, KEYS, SCALARS, _, _, _, DUE = range(5, 15)
 
 
 def stale(numbers):
