@@ -163,7 +163,8 @@ class Loop:
             return None
         model = self.objective.model
         chunks = Chunks(batches, self.epoch, 6 * len(model.flat_params), model.dtype)
-        step = self.steps.find_compiled(*chunks.sample, self.by_row)
+        counts = len(chunks.order) > 0
+        step = self.steps.find_compiled(*chunks.sample, self.by_row) if counts else None
         return None if step is None else (chunks, step)
 
     def _run(self, chunks: Chunks, step: Any, session: Session) -> bool:

@@ -435,6 +435,31 @@ def test_only_a_callback_that_wants_updates_forces_single_steps(callback, in_pyt
     assert bool(single) == (getattr(callback, "events", None) != {"epoch"})
 
 
+def test_steps_by_hand_before_an_epoch_are_part_of_its_first_window(in_python):
+    X, y = rows(60)
+    found = []
+    for fast, callbacks in ((True, []), (True, [lambda event: None]), (False, [])):
+        trainer = gd.Trainer(network(), "categorical_crossentropy", "adam", accumulate=4, fast=fast)
+        trainer.step(X[:5], y[:5])
+        trainer.step(X[5:9], y[5:9], np.arange(4))
+        trainer.fit(X, y, batch_size=7, epochs=2, callbacks=callbacks, sample_weight=rare(X))
+        found.append((trainer.model.flat_params, trainer.updates))
+    assert len({updates for _, updates in found}) == 1
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_allclose(found[0][0], found[2][0], rtol=1e-9, atol=1e-11)
+
+
+def test_an_epoch_of_which_no_row_counts_has_no_batch_and_later_ones_are_compiled(in_python):
+    X, y = rows(16)
+    batches = gd.Batches(X, y, 7, tail="drop", sample_weight=np.arange(16) > 13)
+    trainer = gd.Trainer(network(), "categorical_crossentropy", "adam", fast=True)
+    with pytest.raises(gd.DataError, match="do not fill one batch"):
+        trainer.fit(batches)
+    assert trainer._loop.steps.reason is None
+    trainer.fit(X, y, batch_size=7, sample_weight=np.arange(16) > 5)
+    assert compiled_steps(trainer)
+
+
 @pytest.mark.parametrize("weights", [None, rare(np.empty((60, 1)))], ids=["none", "weights"])
 def test_the_loss_of_a_window_that_began_in_a_compiled_chunk(weights, monkeypatch, in_python):
     X, y = rows(60)
