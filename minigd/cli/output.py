@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from minigd.progress import readable
+from minigd.progress import printable
 
 _NAME = "standard output"
 
@@ -46,7 +46,7 @@ def _failing_as_os_error() -> Iterator[None]:
 def show(text: str) -> None:
     """Print lines for people; what the encoding of standard output lacks is spelled out."""
     output = Output()
-    output.write(readable(text, sys.stdout) + "\n")
+    output.write(printable(text) + "\n")
     output.flush()
 
 
