@@ -74,7 +74,7 @@ def read(
         raise FileNotFoundError(f"there is no file {name}")
     with (
         open_regular(path, CheckpointError) as file,
-        damaged(f"{name} is not a file that minigd saved, or it"),
+        damaged(f"{name} is not a file that minigd saved, or it is"),
     ):
         members = _read_members(file)
         if _DESCRIPTION not in members:

@@ -3,6 +3,7 @@
 A pipe may never end, and some devices never do.
 """
 
+import errno
 import os
 import stat
 from io import BufferedReader
@@ -15,12 +16,12 @@ def open_regular(
 ) -> BufferedReader:
     """Open a file to read its bytes, and raise `error` at once if it is not a regular one.
 
-    Examples
-    --------
-    >>> import tempfile
-    >>> open_regular(tempfile.gettempdir())
-    Traceback (most recent call last):
-    minigd.errors.DataError: '...' is a folder, and not a table: name a file in it
+    Raises
+    ------
+    CheckpointError, DataError
+        For a pipe, a device or, where a model is due, a folder.
+    OSError
+        If it can't be opened; for a folder where a table is due.
     """
     name = check_path("path", path)
 
@@ -42,9 +43,11 @@ def _refuse(name: str, found: os.stat_result, error: type[Exception]) -> None:
     if stat.S_ISREG(found.st_mode):
         return
     folder = stat.S_ISDIR(found.st_mode)
-    what = "a folder" if folder else "a pipe or a device"
     if error is CheckpointError:
+        what = "a folder" if folder else "a pipe or a device"
         raise error(f"{name!r} is not a file that minigd saved, but {what}")
-    advice = "a table is read more than once: write it to a file"
-    advice = "not a table: name a file in it" if folder else advice
-    raise error(f"{name!r} is {what}, and {advice}")
+    if folder:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+    raise error(
+        f"{name!r} is a pipe or a device, and a table is read more than once: write it to a file"
+    )

@@ -177,7 +177,7 @@ def load_callback_states(callbacks: Mapping[str, Any], states: Mapping[str, Any]
     for name, values in states.items():
         callback = callbacks.get(name)
         if isinstance(callback, Stateful):
-            with damaged(f"the state of the callback {name!r}"):
+            with damaged(f"the state of the callback {name!r} is"):
                 callback.load_state_dict(values)
         else:
             warn(

@@ -93,7 +93,7 @@ def restore(
     """Make the model that `Sequential.describe` and `Sequential.arrays` gave."""
     custom, backend = check_custom(custom), get_backend(backend)
     layers, metrics = known_classes(LAYERS, custom), known_classes(METRICS, custom)
-    with damaged("the file's description of the model"):
+    with damaged("the file's description of the model is"):
         model = with_arrays(
             {name: a for name, a in arrays.items() if not name.startswith("run/")},
             [rebuild(layer, layers) for layer in description["layers"]],

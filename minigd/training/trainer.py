@@ -544,7 +544,7 @@ class Trainer:
             If the state is not that of this model and updater, or is damaged.
         """
         model, loop, transaction = self.model, self._loop, self._transaction
-        with damaged("the state of the run"):
+        with damaged("the state of the run is"):
             model.load_arrays(values["model"])
             model.passes = check_integer("passes", values["passes"], 0)
             self.updater.load_state_dict(values["updater"], model)
