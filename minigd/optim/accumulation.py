@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.base import Backend
-from minigd.errors import CheckpointError
+from minigd.errors import CheckpointError, check_integer, check_number
 from minigd.types import Array
 
 
@@ -134,7 +134,8 @@ class Accumulation:
             raise CheckpointError(
                 f"the gradient held in the file has shape {part.shape}, not {like.shape}"
             )
-        self.batches, self.weight, self.loss = values["held"], values["weight"], values["loss"]
+        self.batches = check_integer("held", values["held"], 0)
+        self.weight, self.loss = check_number("weight", values["weight"]), float(values["loss"])
         if not backend.reads_are_free:
             # A device holds it as an array, by which a float32 is divided otherwise.
             self.weight, self.loss = (

@@ -12,7 +12,7 @@ import numpy as np
 from minigd.backends.workspace import Workspace
 from minigd.data.batches import Batch, Batches, no_batch
 from minigd.data.sources.array import ArraySource
-from minigd.errors import BackendError
+from minigd.errors import BackendError, check_integer, check_number
 from minigd.execution import plain
 from minigd.execution.finite_guard import Masked
 from minigd.execution.memory import describe_out_of_memory
@@ -95,9 +95,10 @@ class Loop:
 
     def load_state_dict(self, values: Mapping[str, Any]) -> None:
         """Take what `state_dict` gave."""
-        self.epoch = int(values["epoch"])
+        self.epoch = check_integer("epoch", values["epoch"], 0)
         self.start_epoch()
-        self.batch, self.seconds = int(values["batch"]), float(values["seconds"])
+        self.batch = check_integer("batch", values["batch"], 0)
+        self.seconds = check_number("seconds", values["seconds"])
         self.totals.load_state_dict(values["totals"], self.objective.model.backend)
 
     def run(self, session: Session, last: int) -> None:
