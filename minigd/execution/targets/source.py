@@ -12,7 +12,7 @@ import numpy as np
 from numba import boolean as b1, float32 as f4, float64 as f8, int32 as i4, int64 as i8, njit
 from numba import uint32 as u4, uint64 as u8, uint8 as u1
 
-from minigd.execution.targets.flat_memory import pointer, product
+from minigd.execution.targets.flat_memory import flush_subnormals, pointer, product
 from minigd.execution.targets.vector_math import exp, log, log1p, maximum, minimum, sign, tanh
 
 
@@ -58,10 +58,12 @@ def function(
         *_numbers(named, general),
         *[line for m in restored for line in _copy(f"before{m}", f"m{m}", memory[m])],
         *gradient,
+        "flushed = flush_subnormals(True)",
         *_finite_test(named["value"], flat_grads, memory, restored),
         *_outputs(named["z"]),
         "if update:",
         *_indented(update or ["pass"]),
+        "flush_subnormals(flushed)",
     ]
     used = [k for k in range(len(memory)) if any(_uses(line, k) for line in step)]
     loop = ["for k in range(len(starts) - 1):", *_indented(step), "return len(starts) - 1", ""]
@@ -118,6 +120,7 @@ def _finite_test(
         "length = np.sqrt(squares)",
         "largest[0] = max(largest[0], length) if length >= 0 else np.inf",
         "if not (np.isfinite(losses[k]) and largest[0] * max(rates[k], 1.0) < safe):",
+        "    flush_subnormals(flushed)",
         *_indented([s for m in restored for s in _copy(f"m{m}", f"before{m}", memory[m])]),
         "    return k",
     ]
