@@ -1,4 +1,4 @@
-"""Flat memory by its address, and products of matrices in it by BLAS: what Numba has no words for.
+"""Flat memory by its address, products in it by BLAS, and subnormal numbers: no words of Numba.
 
 A compiled step gets all its arrays as one array of addresses. Each argument that is an array costs
 a call some hundred nanoseconds, and each use of one costs the compiler milliseconds.

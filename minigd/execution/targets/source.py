@@ -58,15 +58,14 @@ def function(
         *_numbers(named, general),
         *[line for m in restored for line in _copy(f"before{m}", f"m{m}", memory[m])],
         *gradient,
-        "flushed = flush_subnormals(True)",
         *_finite_test(named["value"], flat_grads, memory, restored),
         *_outputs(named["z"]),
         "if update:",
         *_indented(update or ["pass"]),
-        "flush_subnormals(flushed)",
     ]
     used = [k for k in range(len(memory)) if any(_uses(line, k) for line in step)]
-    loop = ["for k in range(len(starts) - 1):", *_indented(step), "return len(starts) - 1", ""]
+    loop = ["flushed = flush_subnormals(True)", "for k in range(len(starts) - 1):"]
+    loop += [*_indented(step), "flush_subnormals(flushed)", "return len(starts) - 1", ""]
     settings = [f"s{i} = settings[{i}]" for i in range(len(general.form.settings))]
     body = [*_memory(used, memory, restored), *settings, *loop]
     return "\n".join([HEAD, *_indented(body)]), used
