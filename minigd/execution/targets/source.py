@@ -16,7 +16,8 @@ from minigd.execution.targets.flat_memory import flush_subnormals, pointer, prod
 from minigd.execution.targets.vector_math import exp, log, log1p, maximum, minimum, sign, tanh
 
 
-@njit(fastmath={"reassoc"}, error_model="numpy", no_cfunc_wrapper=True, no_rewrites=True)
+@njit(fastmath={"reassoc"}, error_model="numpy", no_cfunc_wrapper=True, no_cpython_wrapper=True,
+      no_rewrites=True)
 def sum_of_squares(g, size, total):
     for i in range(size):
         total += g[i] * g[i]
