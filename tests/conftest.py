@@ -65,6 +65,15 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: shutil.rmtree(libraries, ignore_errors=True))
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Keep the garbage collector from looking through the tests again and again."""
+    gc.disable()
+    yield
+    gc.enable()
+    gc.freeze()
+
+
 def thorough(config: pytest.Config) -> bool:
     """Return whether the tests were started with `-m slow`."""
     return "slow" in config.option.markexpr and "not slow" not in config.option.markexpr
@@ -134,7 +143,6 @@ def only_new_garbage() -> Iterator[None]:
     """Let `gc.collect` look through what is made from here on; all the rest takes half a second."""
     gc.freeze()
     yield
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
