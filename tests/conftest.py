@@ -139,10 +139,9 @@ def not_needed(items: list[Any], strength: int) -> list[Any]:
 
 
 @pytest.fixture
-def only_new_garbage() -> Iterator[None]:
+def only_new_garbage() -> None:
     """Let `gc.collect` look through what is made from here on; all the rest takes half a second."""
     gc.freeze()
-    yield
 
 
 @pytest.fixture(autouse=True, scope="session")
