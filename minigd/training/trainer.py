@@ -390,7 +390,6 @@ class Trainer:
             self._callbacks = name_callbacks(callbacks)
             self._limit_rows(per_example)
             self._choose_executor(batches)
-            self._loop.steps.load_blas()
             shown = last - self.epoch if progress else 0
             with self._threads.limited(self.model, batches):
                 session = open_session(self, batches, validation, self._callbacks, shown, profile)
