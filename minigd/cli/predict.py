@@ -65,7 +65,7 @@ def predict(
     trained = load(model)
     table = trained.open(data, **reading)
     classes = trained.schema.classes or []
-    cell = str if raw else unformulated
+    cell = str if raw else protect
     shown = [cell(c) for c in classes]
     done = 0
     with _writer(out) as file:
@@ -80,10 +80,10 @@ def predict(
     return done
 
 
-def unformulated(text: str) -> str:
+def protect(text: str) -> str:
     """Return a text as a cell that no spreadsheet takes for a formula; numbers stay as they are.
 
-    >>> unformulated("=1+1"), unformulated("-1"), unformulated("- none -")
+    >>> protect("=1+1"), protect("-1"), protect("- none -")
     ("'=1+1", '-1', "'- none -")
     """
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text

@@ -618,8 +618,6 @@ class Trainer:
         model, updater, options, values = checkpoints.read(path, batches, custom, backend)
         assert model.loss is not None
         with of_file(check_path("path", path)):
-            if options["fast"] and not available():
-                options["fast"] = None
             trainer = cls(model, model.loss, updater, model.metrics, **options)
             trainer.load_state_dict(values)
         trainer._loop.batches = batches
