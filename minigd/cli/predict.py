@@ -4,7 +4,7 @@ import contextlib
 import csv
 import os
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from minigd.cli.tables import report_dropped
 from minigd.cli.trained import Trained, load
 from minigd.formulas import sigmoid
 from minigd.progress import with_progress
-from minigd.storage.atomic_files import replacing_text
+from minigd.storage.atomic_files import NamingFile, locked, naming, replacing_text
 from minigd.types import Array
 
 
@@ -99,7 +99,9 @@ def _writer(out: str | os.PathLike[str] | None) -> Iterator[TextIO | Output]:
         output.flush()
     elif _is_stream(out):
         with open(out, "w", newline="", encoding="utf-8") as stream:
-            yield stream
+            yield cast("TextIO", NamingFile(stream, out))
+            with naming(out):
+                stream.flush()
     else:
-        with replacing_text(out) as file:
+        with locked(out), replacing_text(out) as file:
             yield file
