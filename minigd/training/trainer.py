@@ -54,6 +54,10 @@ WORTH_COMPILING = 600_000_000
 takes some 5 ns less, and compiling takes some 3 s once. It goes by the epoch, so that the bits are
 the same however epochs are split among calls of `fit`."""
 
+TARGET = "program"
+"""What a checkpoint says of compiled steps, by which the order of their sums is known. Files from
+before a step was compiled as a whole say True."""
+
 
 class Trainer:
     """Trains a model: one update per batch, or per few batches.
@@ -515,13 +519,14 @@ class Trainer:
         return {
             "model": self.model.arrays(),
             "passes": self.model.passes,
-            "compiled": self.compiled,
+            "compiled": TARGET if self.compiled else False,
             "threads": self._threads.count,
             "updater": {
                 n: backend_of(v).to_numpy(v) if n in self.updater.state else v
                 for n, v in updater.items()
             },
             "updates": self.updates,
+            "largest": self._transaction.guard.largest,
             **loop.state_dict(),
             "window": self._transaction.window.state_dict(backend),
             "callbacks": {**self._states, **callback_states(self._callbacks)},
@@ -543,26 +548,32 @@ class Trainer:
             model.passes = int(values["passes"])
             self.updater.load_state_dict(values["updater"], model)
             transaction.updates = int(values["updates"])
+            transaction.renew_guard(values.get("largest"))
             loop.load_state_dict(values)
             transaction.window.load_state_dict(values["window"], model.flat_grads, model.backend)
             self._states = dict(values["callbacks"])
             self.history = History(values["history"])
             self._resumed = values["batches"]
-            compiled = bool(values["compiled"])
+            compiled = values["compiled"]
             self._threads.resume(values["threads"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(f"the state of the run is damaged: {error}") from error
         loop.batches = None
-        transaction.renew_guard()
         if compiled and not available():
             warn(
                 "the run used Numba, which is not installed here: it goes on without, "
                 "and its last digits may differ (`pip install numba scipy`)",
                 stacklevel=2,
             )
-        self._set_compiled(compiled and available())
+        elif compiled and compiled != TARGET:
+            warn(
+                "the run was compiled by another version of minigd, whose sums have another order: "
+                "it goes on compiled, and its last digits may differ",
+                stacklevel=2,
+            )
+        self._set_compiled(bool(compiled) and available())
         self._name_objective()
 
     @classmethod
