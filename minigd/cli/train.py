@@ -124,12 +124,7 @@ def train(
     check_output(out, NOT_SAVED, table=data)
     checkpoint, rows = f"{out}.checkpoint", f"{out}.rows"
     with locked(out):
-        for path in (out, checkpoint, rows):
-            sweep(path)
-        if resume:
-            check_checkpoint(checkpoint)
-        elif os.path.exists(checkpoint):
-            log(f"{checkpoint} of an interrupted run will be replaced; --resume continues it")
+        _clear_up(out, checkpoint, rows, resume)
         backend = get_backend(backend)
         table, task, schema = open_for_training(data, reading, target, exclude, task)
         with _with_random_access(table, rows, checkpoint) as source:
@@ -168,6 +163,16 @@ def train(
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(checkpoint)
         return trained
+
+
+def _clear_up(out: str, checkpoint: str, rows: str, resume: bool) -> None:
+    """Remove what killed runs left half written; refuse or report what an interrupted one left."""
+    for path in (out, checkpoint, rows):
+        sweep(path)
+    if resume:
+        check_checkpoint(checkpoint)
+    elif os.path.exists(checkpoint):
+        log(f"{checkpoint} of an interrupted run will be replaced; --resume continues it")
 
 
 def _count_held(saving: Checkpoint, resumed: bool) -> int | None:
