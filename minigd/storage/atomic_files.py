@@ -69,7 +69,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             temporary.unlink()
         raise
     file.close()
-    _sync(target.parent)
+    _sync_names(target.parent)
 
 
 @contextlib.contextmanager
@@ -107,7 +107,7 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             shutil.rmtree(rest, ignore_errors=True)
         if descriptor is not None:
             os.close(descriptor)
-    _sync(target.parent)
+    _sync_names(target.parent)
 
 
 def _replace_folder(target: Path, temporary: Path, old: Path) -> None:
@@ -300,11 +300,17 @@ def _create_folder(target: Path) -> tuple[Path, int | None]:
         temporary.mkdir()
         if os.name != "posix":
             return temporary, None  # Windows opens no folder.
-        with contextlib.suppress(FileNotFoundError):
+        try:
             descriptor = os.open(temporary, os.O_RDONLY)
-            if _lock(descriptor) is not False and temporary.exists():
-                return temporary, descriptor
-            os.close(descriptor)
+        except FileNotFoundError:
+            continue
+        except BaseException:
+            temporary.rmdir()
+            raise
+        # A `sweep` of another process may have been faster than the lock.
+        if _lock(descriptor) is not False and temporary.exists():
+            return temporary, descriptor
+        os.close(descriptor)
 
 
 def _hold(lock: Path) -> int | None:
@@ -370,6 +376,15 @@ def _lock(descriptor: int) -> bool | None:
 def _mode(path: Path) -> int | None:
     """Return the permissions of a file or folder, or None if there is none."""
     return stat.S_IMODE(path.stat().st_mode) if path.exists() else None
+
+
+def _sync_names(folder: Path) -> None:
+    """Flush the names in a folder to the disk, as far as its file system does that.
+
+    What has a new name is there already, whole, so that a failure is no failure to write it.
+    """
+    with contextlib.suppress(OSError):
+        _sync(folder)
 
 
 def _sync(path: Path) -> None:

@@ -216,7 +216,7 @@ def kill(*arguments, **options):
     os.kill(os.getpid(), signal.SIGKILL)
 
 if sys.argv[1] == "caching":
-    cache._write = lambda source, folder: ((folder / "x.npy").write_bytes(b"half"), kill())
+    cache._write = lambda source, folder, *more: ((folder / "x.npy").write_bytes(b"half"), kill())
 else:
     Trainer.fit = kill
 main(sys.argv[2:])

@@ -50,7 +50,7 @@ elif kind == "a folder":
 else:
     from minigd.data.sources import cache
     write = cache._write
-    cache._write = lambda *arguments: (wait(), write(*arguments))
+    cache._write = lambda *arguments: [wait(), write(*arguments)][1]
     gd.ArraySource([[1.0], [2.0]]).cache(path)
 """
 KINDS = ["a lock", "a file", "a folder", "a cache"]
