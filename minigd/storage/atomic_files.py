@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
+from minigd.errors import check_path
+
 if sys.platform == "win32":
     import msvcrt
 else:
@@ -88,7 +90,7 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The folder keeps its permissions, and so does each file in it that has the name of an old one.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(check_path("path", path)))
     with naming(path):
         temporary, descriptor = _create_folder(target)
     old = _temporary_path(target)
@@ -160,7 +162,8 @@ class NamingFile:
 
 def check_writable(path: str | os.PathLike[str]) -> Path:
     """Return the file that `path` leads to, and refuse one that can't be replaced."""
-    given, target = os.fspath(path), Path(os.path.realpath(path))
+    given = check_path("path", path)
+    target = Path(os.path.realpath(given))
     kind: type[OSError] = OSError
     if target.is_dir():
         kind, problem = IsADirectoryError, "it is a folder; name a file in it"
