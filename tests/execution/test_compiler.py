@@ -188,6 +188,15 @@ def test_a_folder_that_others_can_write_to_is_not_used(first, tmp_path):
     assert kept(tmp_path, "") == []
 
 
+def test_where_permissions_say_nothing_the_folder_is_used(monkeypatch, tmp_path):
+    (tmp_path / "minigd").mkdir()
+    (tmp_path / "minigd").chmod(0o777)  # what Windows says of every folder
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    assert compiler.cache_folder() is None
+    monkeypatch.delattr(os, "getuid")
+    assert compiler.cache_folder() == tmp_path / "minigd"
+
+
 def test_where_numba_is_told_not_to_compile_steps_are_plain(tmp_path):
     params, reason, err = run(tmp_path, NUMBA_DISABLE_JIT="1")
     assert "NUMBA_DISABLE_JIT" in reason

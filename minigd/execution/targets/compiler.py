@@ -177,11 +177,19 @@ def cache_folder() -> Path | None:
         return None
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        found = folder.stat()
-        own = not hasattr(os, "getuid") or found.st_uid == os.getuid()
-        if own and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and os.access(folder, os.W_OK):
+        if _is_own(folder.stat()) and os.access(folder, os.W_OK):
             return folder
     return None
+
+
+def _is_own(found: os.stat_result) -> bool:
+    """Tell whether a folder is the user's, and only the user can write to it.
+
+    Windows says nothing of that here, and keeps the folders of users apart.
+    """
+    if not hasattr(os, "getuid"):
+        return True
+    return found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def format_compile_time() -> str | None:
