@@ -19,7 +19,7 @@ def test_runs_that_signals_stop_come_to_the_bits_of_one_in_peace(tmp_path):
     assert (tally.right, tally.errors, tally.others) == (2, 0, [])
 
 
-@pytest.mark.parametrize("name", ["a model", "a run", "a table", "cached rows"])
+@pytest.mark.parametrize("name", ["a model", "a run", "a table"])
 def test_faults_leave_the_old_file_or_the_new_one_and_name_it(tmp_path, name):
     tally = attack_stops.faults(tmp_path, 40, [name])
     assert tally.others == []
