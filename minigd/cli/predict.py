@@ -120,10 +120,14 @@ def _writer(out: str | os.PathLike[str] | None) -> Iterator[TextIO | Output]:
         yield output
         output.flush()
     elif _is_stream(out):
-        with open(out, "w", newline="", encoding="utf-8") as stream:
+        stream = open(out, "w", newline="", encoding="utf-8")  # noqa: SIM115
+        try:
             yield cast("TextIO", NamingFile(stream, out))
             with naming(out):
-                stream.flush()
+                stream.close()
+        finally:
+            with contextlib.suppress(OSError):
+                stream.close()
     else:
         with locked(out), replacing_text(out) as file:
             yield file

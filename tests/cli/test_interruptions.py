@@ -186,6 +186,16 @@ def test_a_model_for_which_there_is_room_nowhere_is_lost_only_if_its_run_is(
         assert bits(out) == bits(tmp_path / "straight.npz")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("times", [1, 200])
+def test_a_full_device_is_named_by_whatever_write_finds_it_full(folder, tmp_path, capsys, times):
+    rows = pd.concat([pd.read_csv(folder / "new.csv")] * times)
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    command = ["predict", str(folder / "houses.npz"), str(tmp_path / "rows.csv")]
+    assert main([*command, "--out", "/dev/full"]) == 1
+    assert capsys.readouterr().err == "minigd: /dev/full: No space left on device\n"
+
+
 # Two runs, and what kills leave ------------------------------------------------------------------
 
 
