@@ -6,6 +6,8 @@ On a GPU layers that stand side by side are fused instead: `fusion.py`.
 import contextlib
 import functools
 from collections.abc import Callable, Sequence
+from itertools import starmap
+from operator import attrgetter, is_
 from typing import Any
 
 import numpy as np
@@ -245,7 +247,7 @@ class Parts:
     """Tells whether a constant or a method of layers and a loss was changed.
 
     Everything is compared only where an attribute is another object than it was, so that asking
-    before every epoch costs little.
+    before every epoch and `Trainer.step` costs little.
     """
 
     def __init__(self, parts: Sequence[Any]) -> None:
@@ -254,25 +256,30 @@ class Parts:
 
     def changed(self) -> bool:
         """Tell whether one was changed since the last call."""
-        for part, count, attributes, methods in self._known:
-            now, kind = vars(part), type(part)
-            if len(now) != count or not (
-                all(now.get(name) is value for name, value in attributes)
-                and all(getattr(kind, name) is method for name, method in methods)
-            ):
-                before = self._values
-                self._remember()
-                return before != self._values
-        return False
+        if all(starmap(_is_untouched, self._known)):
+            return False
+        before = self._values
+        self._remember()
+        return before != self._values
 
     def _remember(self) -> None:
         self._values = [_values(part) for part in self._parts]
         self._known = []
         for part in self._parts:
-            kind, now = type(part), vars(part)
-            attributes = [(name, value) for name, value in now.items() if name not in _COUNTS]
-            methods = [(name, getattr(kind, name)) for name in _METHODS if hasattr(kind, name)]
-            self._known.append((part, len(now), attributes, methods))
+            now = vars(part)
+            names = [name for name in now if name not in _COUNTS]
+            methods = attrgetter(*[name for name in _METHODS if hasattr(type(part), name)])
+            known = (part, len(now), names, [now[n] for n in names], methods, methods(type(part)))
+            self._known.append(known)
+
+
+def _is_untouched(
+    part: Any, count: int, names: list[str], values: list[Any], methods: Any, known: Any
+) -> bool:
+    """Tell whether all attributes and methods are the objects that they were."""
+    now = vars(part)
+    same = len(now) == count and all(map(is_, map(now.get, names), values))
+    return same and methods(type(part)) == known
 
 
 def _values(part: Any) -> Any:
