@@ -175,11 +175,13 @@ def test_a_layer_from_outside_is_called_each_time():
     assert not trainer._loop.steps._numpy
 
 
-def test_dropout_draws_again_in_each_step():
+# NumPy writes a result of 256 KiB or more into an operand that nobody else holds.
+@pytest.mark.parametrize("width", [8, 1_700, 7_000])
+def test_dropout_draws_again_in_each_step(width):
     X, y = rows(40, 3, "mse", 2)
     results = []
     for replay in (True, False):
-        layers = [gd.Dense(8), gd.Dropout(0.5), gd.Dense(2)]
+        layers = [gd.Dense(width), gd.Dropout(0.5), gd.Dense(2)]
         model = gd.Sequential(layers, inputs=3, seed=1)
         trainer, _, arrays = trained(model, "mse", X, y, 10, replay)
         assert bool(traced(trainer)) == replay

@@ -181,7 +181,6 @@ class General:
     """
 
     def __init__(self, form: Form, *others: Form) -> None:
-        self.form = form
         self._kept, values = form.numbers()
         columns = [values]
         for other in others:
@@ -221,8 +220,8 @@ class General:
             return None
         return [found[n] for n in self.ints], [float(found[n]) for n in self.floats]
 
-    def steps(self) -> tuple[dict[str, Place], list[Step], list[Step]]:
-        """Return the named places and the operations before and after the cut, with the names."""
+    def steps(self, form: Form) -> tuple[dict[str, Place], list[Step], list[Step]]:
+        """Return a program's places and its steps before and after the cut, with the names."""
         values = iter(self._values)
 
         def take(part: Any) -> Any:
@@ -234,12 +233,12 @@ class General:
                 offset=offset, shape=shape, strides=tuple([next(values) for _ in part.shape])
             )
 
-        named = {name: take(part) for name, part in self.form.named.items()}
+        named = {name: take(part) for name, part in form.named.items()}
         steps = [
             step._replace(inputs=tuple([take(p) for p in step.inputs]), out=take(step.out))
-            for step in (*self.form.steps, *self.form.update)
+            for step in (*form.steps, *form.update)
         ]
-        cut = len(self.form.steps)
+        cut = len(form.steps)
         return named, steps[:cut], steps[cut:]
 
 

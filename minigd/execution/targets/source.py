@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from minigd.execution.targets.lowering import General, Place
+from minigd.execution.targets.lowering import Form, General, Place
 from minigd.execution.targets.words import cell, type_name
 from minigd.types import Array
 
@@ -34,6 +34,7 @@ def function(
     named: dict[str, Place],
     gradient: list[str],
     update: list[str],
+    form: Form,
     general: General,
     flat_grads: int,
     restored: list[int],
@@ -46,13 +47,16 @@ def function(
         The batch, the results and the scalars.
     gradient, update : list of str
         What is done before and after the cut.
+    form : Form
+        The program, whose memory it works on.
     general : General
+        The numbers that depend on the size of the batch.
     flat_grads : int
         The memory of the gradients.
     restored : list of int
         Memory that is as before where the gradient of a step is not safe.
     """
-    memory = general.form.memory
+    memory = form.memory
     step = [
         *_rows(named),
         *_numbers(named, general),
@@ -65,7 +69,7 @@ def function(
     ]
     used = [k for k in range(len(memory)) if any(_uses(line, k) for line in step)]
     loop = ["for k in range(len(starts) - 1):", *_indented(step), "return len(starts) - 1", ""]
-    settings = [f"s{i} = settings[{i}]" for i in range(len(general.form.settings))]
+    settings = [f"s{i} = settings[{i}]" for i in range(len(form.settings))]
     body = [*_memory(used, memory, restored), *settings, *loop]
     return "\n".join([HEAD, *_indented(body)]), used
 
