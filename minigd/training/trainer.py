@@ -44,6 +44,7 @@ from minigd.training.events import (
     name_callbacks,
 )
 from minigd.training.history import History
+from minigd.training.interrupts import OneThread
 from minigd.training.loop import Loop
 from minigd.training.session import open_session
 from minigd.training.transaction import Transaction
@@ -152,7 +153,7 @@ class Trainer:
         self._states: dict[str, Any] = {}  # of callbacks that have not been given again
         self._transaction = Transaction(model, self.updater, self.accumulate, *limits)
         self._loop = Loop(self.objective, self.metrics, self._transaction, self.reuse_buffers)
-        self._threads = Threads()
+        self._threads, self._one_thread = Threads(), OneThread()
         self._limit_rows(False)
         self._set_compiled(compiled=bool(fast))
 
@@ -251,26 +252,27 @@ class Trainer:
             GPU is not asked in each step: there such updates are masked, and `fit` and `save` say
             so.
         """
-        self._follow_model()
-        loop, backend = self._loop, self.model.backend
-        loop.steps.refresh()
-        rows = loop.loader.load_arrays(x, y, sample_weight)
-        self._name_objective()
-        before = loop.by_row
-        self._limit_rows(per_example)
-        try:
-            with np.errstate(all="ignore"):
-                step = loop.make_step(rows)
-            self._transaction.guard.end_batch(batches=0)
-        finally:
-            loop.by_row = before
-        if not per_example or step.norms is None:
-            return step.value
-        if isinstance(rows.rows, slice):
-            return step.value, step.norms.copy()
-        norms = backend.zeros((len(y),), self.model.dtype)
-        norms[backend.asarray(rows.rows)] = step.norms
-        return step.value, norms
+        with self._one_thread:
+            self._follow_model()
+            loop, backend = self._loop, self.model.backend
+            loop.steps.refresh()
+            rows = loop.loader.load_arrays(x, y, sample_weight)
+            self._name_objective()
+            before = loop.by_row
+            self._limit_rows(per_example)
+            try:
+                with np.errstate(all="ignore"):
+                    step = loop.make_step(rows)
+                self._transaction.guard.end_batch(batches=0)
+            finally:
+                loop.by_row = before
+            if not per_example or step.norms is None:
+                return step.value
+            if isinstance(rows.rows, slice):
+                return step.value, step.norms.copy()
+            norms = backend.zeros((len(y),), self.model.dtype)
+            norms[backend.asarray(rows.rows)] = step.norms
+            return step.value, norms
 
     def _limit_rows(self, per_example: bool) -> None:
         """Let the next steps find the norms of rows, or only if a limit needs them."""
@@ -370,36 +372,41 @@ class Trainer:
             the parameters are the last good ones.
         KeyboardInterrupt
             At Ctrl-C, between two updates, after the event ``"done"``; another `fit` continues.
+        SystemExit
+            At SIGTERM or SIGHUP, likewise; a `Checkpoint` among the callbacks has saved the run.
+        RuntimeError
+            If another thread is using this trainer.
         """
         profile = renamed("receipt", receipt, "profile", profile)
         weights = {"sample_weight": sample_weight, "class_weight": class_weight}
         data = self.batches if data is None else data
         batches = as_batches(data, y, batch_size, shuffle=shuffle, seed=self.model.seed, **weights)
         validation = None if validation_data is None else validation_batches(validation_data)
-        self._loop.loader.check_training(batches, validation)
-        self._continue_with(batches)
-        last = self._last_epoch(epochs, until_epoch)
-        self._callbacks = name_callbacks(callbacks)
-        self._limit_rows(per_example)
-        self._choose_executor(batches)
-        self._loop.steps.load_blas()
-        shown = last - self.epoch if progress else 0
-        with self._threads.limited(self.model, batches):
-            session = open_session(self, batches, validation, self._callbacks, shown, profile)
-            self._loop.steps.plain = plain
-            try:
-                if self._states:
-                    self._load_callbacks()
-                self._loop.run(session, last)
-            finally:
-                self._loop.steps.plain = False
-                self._limit_rows(False)
-                session.close()
-            if progress:
-                session.report_compile_time()
-            session.send_last("end", "done")
-        if profile:
-            session.report_profile(self._threads.count)
+        with self._one_thread:
+            self._loop.loader.check_training(batches, validation)
+            self._continue_with(batches)
+            last = self._last_epoch(epochs, until_epoch)
+            self._callbacks = name_callbacks(callbacks)
+            self._limit_rows(per_example)
+            self._choose_executor(batches)
+            self._loop.steps.load_blas()
+            shown = last - self.epoch if progress else 0
+            with self._threads.limited(self.model, batches):
+                session = open_session(self, batches, validation, self._callbacks, shown, profile)
+                self._loop.steps.plain = plain
+                try:
+                    if self._states:
+                        self._load_callbacks()
+                    self._loop.run(session, last)
+                finally:
+                    self._loop.steps.plain = False
+                    self._limit_rows(False)
+                    session.close()
+                if progress:
+                    session.report_compile_time()
+                session.send_last("end", "done")
+            if profile:
+                session.report_profile(self._threads.count)
         return self.history
 
     def _continue_with(self, batches: Batches) -> None:
@@ -496,7 +503,8 @@ class Trainer:
         OSError
             If the file can't be written; one that was there stays as it was.
         """
-        checkpoints.write(path, self)
+        with self._one_thread:
+            checkpoints.write(path, self)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that decides the next update, as arrays on the host and plain values.
