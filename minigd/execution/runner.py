@@ -4,8 +4,7 @@ On a GPU layers that stand side by side are fused instead: `fusion.py`.
 """
 
 import contextlib
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import starmap
 from operator import attrgetter, is_
 from typing import Any
@@ -80,10 +79,8 @@ class Steps:
     ) -> NumpyStep | None:
         """Return NumPy's calls for the step of such a batch, or None for the plain step."""
         # NumPy before 2.1 sums rows that lie backwards in another order where it has an `out`.
-        can_trace = self._traceable and not self.plain and scale is None and x.strides[0] > 0
-        return self._find_numpy(x, y, by_row) if can_trace else None
-
-    def _find_numpy(self, x: Array, y: Array, by_row: RowClipping | None) -> NumpyStep | None:
+        if not self._traceable or self.plain or scale is not None or x.strides[0] <= 0:
+            return None
         key = (x.shape, y.shape, y.dtype, by_row and (by_row.limit,))
         if key in self._numpy:
             return self._numpy[key]
@@ -124,17 +121,6 @@ class Steps:
         """Return the objective of a plain step; on a GPU its layers are fused."""
         return self._fused if by_row is None else self.objective
 
-    def run_plain(
-        self,
-        x: Array,
-        y: Array,
-        scale: Array | None = None,
-        update: Callable[[Any], Any] = plain.no_update,
-        by_row: RowClipping | None = None,
-    ) -> plain.Step:
-        """Run the plain step."""
-        return plain.step(self.layers(by_row), x, y, scale, update, by_row)
-
     def refresh(self) -> None:
         """Forget what was traced if a constant or a method of what it was traced from changed."""
         if self._parts is not None and self._parts.changed():
@@ -153,20 +139,19 @@ class Steps:
         with _Restored(self.objective) as state:
             try:
                 # Once untraced: what a layer looks up only once is then known.
-                self.run_plain(x, y, by_row=by_row)
+                plain.step(self.objective, x, y, by_row=by_row)
                 state.restore()
                 step = NumpyStep(self.objective, x, y, by_row)
             except Exception:
                 # Whatever a trace stumbles over, the layers themselves do, or say why not.
                 return None
-            results, others = [], (x[::-1].copy(order="K"), y[::-1].copy())
-            for run in (step, functools.partial(self.run_plain, by_row=by_row)):
-                state.restore()
-                results.append(state.results(run(*others)))
-        same = all(
-            np.array_equal(one, other, equal_nan=True) for one, other in zip(*results, strict=True)
-        )
-        return step if same else None
+            x, y = x[::-1].copy(order="K"), y[::-1].copy()
+            state.restore()
+            found = state.results(step(x, y))
+            state.restore()
+            expected = state.results(plain.step(self.objective, x, y, by_row=by_row))
+        pairs = zip(found, expected, strict=True)
+        return step if all(np.array_equal(a, b, equal_nan=True) for a, b in pairs) else None
 
     def _compile_step(
         self, x: Array, y: Array, scale: Array | None, by_row: RowClipping | None
@@ -177,7 +162,7 @@ class Steps:
         with _Restored(self.objective) as state, np.errstate(all="ignore"):
             try:
                 # Once untraced: what a layer looks up only once is then known.
-                self.run_plain(x, y, scale, by_row=by_row)
+                plain.step(self.objective, x, y, scale, by_row=by_row)
                 state.restore()
                 step = call(
                     numba, "NumbaStep", self.objective, self.update, y, len(x), weighted, by_row
@@ -191,7 +176,7 @@ class Steps:
                 self.reason = f"{type(error).__name__}: {error}"
                 return None
             state.restore()
-            expected = state.results(self.run_plain(x, y, scale, by_row=by_row))
+            expected = state.results(plain.step(self.objective, x, y, scale, by_row=by_row))
         share = TOLERANCE[str(model.dtype)]
         for one, other in zip(found, expected, strict=True):
             size = float(np.abs(other).max(initial=0.0))

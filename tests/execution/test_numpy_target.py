@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from oracles.interpreted import interpreted
 
 import minigd as gd
-from minigd.execution import runner
+from minigd.execution import plain, runner
 from minigd.execution.plain import Step, no_update
 from minigd.execution.runner import Steps
 from minigd.execution.targets import numpy as target
@@ -268,7 +268,7 @@ def test_a_step_that_looks_at_numbers_is_not_traced(look):
     # The model is as before, and works.
     assert type(model.params["dense1.W"]) is np.ndarray
     steps = Steps(Objective(model, "mse"), Update(Penalty(), Clipping(), gd.SGD()))
-    assert steps.run_plain(x, y).z.shape == (5, 2)
+    assert plain.step(steps.layers(), x, y).z.shape == (5, 2)
 
 
 # Many sizes, moves, and the listing ------------------------------------------------------------
