@@ -369,7 +369,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     rng = np.random.default_rng(0)
     rows = [
-        f"{a:.3f},{'rg'[a > b]},{['no', 'yes', 'maybe'][int(3 * b)]}\n"
+        f"{a:.3f},{'rg'[int(a > b)]},{['no', 'yes', 'maybe'][int(3 * b)]}\n"
         for a, b in rng.random((60, 2))
     ]
     (folder / "t.csv").write_text("a,color,y\n" + "".join(rows))
