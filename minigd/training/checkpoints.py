@@ -73,6 +73,15 @@ def read(
     return model, updater, options, values
 
 
+def count_updates(path: str | os.PathLike[str]) -> int | None:
+    """Return how many updates the run in a file has made; None where it can't be resumed."""
+    try:
+        description, _ = npz.read(path)
+        return int(description["run"]["updates"])
+    except (OSError, CheckpointError, KeyError, TypeError, ValueError):
+        return None
+
+
 def compare(saved: Description, given: Description) -> None:
     """Refuse batches that are not those of a saved run.
 
