@@ -198,7 +198,10 @@ class NumbaStep:
     ) -> tuple[Step, Made]:
         """Make one step, of this share of `mean`, and an update if asked for."""
         n = len(x)
-        assert self.takes(n)
+        if not self.takes(n):
+            raise ValueError(
+                f"a batch of {n} rows goes through other operations than were compiled"
+            )
         x, y = _as_compiled(x, self._model.dtype), _as_compiled(y, self._y.dtype)
         one, norms = self._one, self._norms
         one.starts[1], one.largest[0], one.due[0] = n, limits.largest, update
