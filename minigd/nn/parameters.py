@@ -15,6 +15,9 @@ from minigd.nn.layers.base import Declared, Layer
 from minigd.storage.describe import Arrays
 from minigd.types import Array
 
+_MOST = 2**59
+"""How many numbers of 16 bytes an array can have at most."""
+
 
 class FlatParameters:
     """The parameters of layers and their gradients, as two vectors and as views by name.
@@ -47,6 +50,11 @@ class FlatParameters:
             self._places[f"{layer.name}.{spec.name}"] = slice(start, end)
             self.n_weights = end if len(spec.shape) > 1 else self.n_weights
         self.size = end
+        if end > _MOST:
+            raise ValueError(
+                "the layers have more parameters than an array can hold: fewer inputs or units are "
+                "needed"
+            )
         self.allocate(backend, dtype)
 
     def allocate(self, backend: Backend, dtype: Any) -> None:

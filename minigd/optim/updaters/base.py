@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from minigd.backends.base import Backend
-from minigd.errors import CheckpointError, check_number
+from minigd.errors import CheckpointError, check_number, shown
 from minigd.optim.schedules import Schedule
 from minigd.storage.describe import arguments
 from minigd.types import Array
@@ -167,6 +167,8 @@ class Updater:
             self._attach(model)
 
     def _attach(self, model: Parameters) -> None:
+        if isinstance(model, type) or not hasattr(model, "flat_params"):
+            raise TypeError(f"model must be a minigd.Sequential, not {shown(model)}")
         if self._model is not None and self._model() is not model:
             raise _of_another_model(self)
         backend, p = model.backend, model.flat_params
