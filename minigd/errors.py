@@ -11,7 +11,7 @@ import typing
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain
-from numbers import Rational, Real
+from numbers import Real
 from operator import index
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
@@ -125,7 +125,7 @@ def check_number(name: str, value: Any, lowest: float = 0.0, below: float = math
     1.0
     """
     real = isinstance(value, Real) and not isinstance(value, bool)
-    huge = isinstance(value, Rational) and abs(int(value)) > sys.float_info.max
+    huge = isinstance(value, int) and abs(value) > sys.float_info.max  # no float holds it
     if huge or not real or not lowest <= float(value) < below:
         raise _out_of_range(name, value, lowest, below)
     return float(value)
