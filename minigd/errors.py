@@ -5,6 +5,7 @@ import difflib
 import functools
 import inspect
 import math
+import os
 import sys
 import types
 import typing
@@ -20,9 +21,27 @@ import numpy as np
 Entry = TypeVar("Entry")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+# Those above 2000 end a line, or draw letters in another order.
+_OBEYED = {*range(32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A)}
+_ESCAPED = {code: repr(chr(code))[1:-1] for code in _OBEYED - set(map(ord, "\n\t"))}
+
+
+def escape_controls(text: str) -> str:
+    r"""Return a text with the characters spelled out that a terminal obeys, and does not show.
+
+    Names in files may hold any. Ends of lines and tabs stay.
+
+    >>> escape_controls("red\x1b[2J\r\n")
+    'red\\x1b[2J\\r\n'
+    """
+    return text.translate(_ESCAPED)
+
 
 class DataError(ValueError):
     """The data can't be trained on as they are: a value, a type or a label is at fault."""
+
+    def __str__(self) -> str:
+        return escape_controls(super().__str__())
 
 
 class ShapeError(DataError):
@@ -61,6 +80,9 @@ class DivergenceError(FloatingPointError):
 
 class CheckpointError(ValueError):
     """A file can't be loaded: damaged, too new, of another architecture, or for other data."""
+
+    def __str__(self) -> str:
+        return escape_controls(super().__str__())
 
 
 class BackendError(RuntimeError):
@@ -226,18 +248,23 @@ def validated(function: Function) -> Function:
     """
     parameters = inspect.signature(function).parameters
     kinds = {name: _kinds_of(p.annotation) for name, p in parameters.items()}
-    expected = {name: found for name, found in kinds.items() if found}
+    fits = {name: _fits_any(found) for name, found in kinds.items() if found}
     names = tuple(parameters)
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
         for name, value in chain(zip(names, args, strict=False), kwargs.items()):
-            kinds = expected.get(name)
-            if kinds and not any(kind.fits(value) for kind in kinds):
-                raise _unexpected(name, value, kinds)
+            if name in fits and not fits[name](value):
+                raise _unexpected(name, value, kinds[name])
         return function(*args, **kwargs)
 
     return typing.cast(Function, checked)
+
+
+def _fits_any(kinds: "tuple[_Kind, ...]") -> Callable[[Any], bool]:
+    if len(kinds) == 1:
+        return kinds[0].fits
+    return lambda value: any(kind.fits(value) for kind in kinds)
 
 
 class _Kind(NamedTuple):
@@ -320,6 +347,20 @@ def _unexpected(name: str, value: Any, kinds: tuple[_Kind, ...]) -> Exception:
 # Errors -------------------------------------------------------------------------------------------
 
 
+def check_path(name: str, value: Any) -> str:
+    """Return `value` as text if it is a path, and refuse it if not: 1 would be standard output.
+
+    >>> check_path("path", b"runs/a.npz")
+    'runs/a.npz'
+    """
+    if not isinstance(value, str | bytes | os.PathLike):
+        raise TypeError(f"{name} must be a path, a str or a pathlib.Path, not {shown(value)}")
+    text = os.fsdecode(value)
+    if "\0" in text:
+        raise ValueError(f"{name} must be a path, and {text!r} holds a NUL, which no path does")
+    return text
+
+
 def check_per_example(owner: object, each: Any, rows: int) -> None:
     """Refuse what a `per_example` returned if it is not a number for each row, shape (rows,)."""
     if getattr(each, "shape", None) != (rows,):
@@ -354,8 +395,7 @@ def given_once(name: str, value: Any, other: str, other_value: Any, default: Any
     """
     if value is not None and other_value is not None:
         raise TypeError(f"{name} and {other} are two names of one argument, and both were given")
-    given = other_value if value is None else value
-    return default if given is None else given
+    return next((one for one in (value, other_value) if one is not None), default)
 
 
 def renamed(old: str, old_value: Any, new: str, value: Any) -> Any:
@@ -436,7 +476,7 @@ class Advised(Exception):
     def write(self, writer: Writer) -> str:
         """Return the whole message, with the remedies that the writer's readers can follow."""
         remedies = ", or ".join(filter(None, (one.write(writer) for one in self.remedies)))
-        return f"{self.args[0]}{'; ' if remedies else ''}{remedies}"
+        return escape_controls(f"{self.args[0]}{'; ' if remedies else ''}{remedies}")
 
     def __str__(self) -> str:
         return self.write(in_python)

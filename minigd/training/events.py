@@ -12,6 +12,7 @@ from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import Updater
 from minigd.progress import warn
+from minigd.storage.damage import damaged
 from minigd.training.history import History
 from minigd.types import Array
 
@@ -75,13 +76,14 @@ class Event(NamedTuple):
 
     Attributes
     ----------
-    name : {"start", "batch", "update", "epoch", "end", "done"}
+    name : {"start", "batch", "update", "epoch", "end", "done", "interrupt"}
         What has just been done. ``"start"``: `fit` was called, and nothing done yet.
         ``"update"``: an update was made. ``"batch"``: a batch came that made no update, because it
         is part of a larger one or all its weights are 0. ``"epoch"``: an epoch is complete, and in
         the history. ``"end"``: the last update of this `fit` is made. ``"done"``: `fit` returns
         next, or Ctrl-C ends it; what changes the model for its use, as early stopping does, is done
-        here.
+        here. ``"interrupt"``: Ctrl-C, SIGTERM or SIGHUP ends `fit` and the run is whole, so that it
+        can be saved; only callbacks whose `events` name it receive it.
     trainer : Trainer
     loss : scalar or None
         The mean loss of the rows of an update before it, or of a batch (a scalar of the backend),
@@ -176,7 +178,8 @@ def load_callback_states(callbacks: Mapping[str, Any], states: Mapping[str, Any]
     for name, values in states.items():
         callback = callbacks.get(name)
         if isinstance(callback, Stateful):
-            callback.load_state_dict(values)
+            with damaged(f"the state of the callback {name!r} is"):
+                callback.load_state_dict(values)
         else:
             warn(
                 f"the resumed run had a callback {name!r} with a state, which is not among the "

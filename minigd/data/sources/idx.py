@@ -12,9 +12,10 @@ import numpy as np
 
 from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, Rows
-from minigd.data.sources.file_kinds import GZIP, begin_of
+from minigd.data.sources.file_kinds import GZIP
 from minigd.data.sources.npy import MappedRows
-from minigd.errors import DataError, check_number
+from minigd.errors import DataError, check_number, check_path
+from minigd.storage.regular_files import open_regular
 from minigd.types import Array
 
 _KINDS = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -82,19 +83,21 @@ class IdxSource(MappedRows):
 
 def read_idx(path: str | os.PathLike[str]) -> Array:
     """Return the array of an IDX file."""
-    file = Path(path)
+    file = Path(check_path("path", path))
     if not file.exists() and file.with_name(file.name + ".gz").exists():
         file = file.with_name(file.name + ".gz")
-    packed = begin_of(file, 2) == GZIP
-    try:
-        content: Array = np.frombuffer(
-            gzip.decompress(file.read_bytes()), dtype=np.uint8
-        ) if packed else np.memmap(file, mode="r").view(np.ndarray)  # fmt: skip
-        zero, kind, dimensions = struct.unpack(">HBB", content[:4].tobytes())
-        start = 4 + 4 * dimensions
-        shape = struct.unpack(f">{dimensions}I", content[4:start].tobytes())
-    except (struct.error, OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"{file} is not an IDX file, or is damaged: {error}") from error
+    with open_regular(file) as opened:
+        packed = opened.read(2) == GZIP
+        opened.seek(0)
+        try:
+            content: Array = np.frombuffer(
+                gzip.decompress(opened.read()), dtype=np.uint8
+            ) if packed else np.memmap(opened, mode="r").view(np.ndarray)  # fmt: skip
+            zero, kind, dimensions = struct.unpack(">HBB", content[:4].tobytes())
+            start = 4 + 4 * dimensions
+            shape = struct.unpack(f">{dimensions}I", content[4:start].tobytes())
+        except (struct.error, OSError, EOFError, ValueError, zlib.error) as error:
+            raise DataError(f"{file} is not an IDX file, or is damaged: {error}") from error
     if zero != 0 or kind not in _KINDS or dimensions == 0:
         raise DataError(f"{file} is not an IDX file: it begins with {content[:4].tobytes()!r}")
     dtype = np.dtype(_KINDS[kind])

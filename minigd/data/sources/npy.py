@@ -1,6 +1,7 @@
 """Rows of `.npy` files, as memory maps: the file may be larger than memory."""
 
 import os
+from typing import Literal
 
 import numpy as np
 
@@ -8,7 +9,9 @@ from minigd.backends.base import get_backend, numbers
 from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, RandomAccess, Rows
 from minigd.data.sources.file_kinds import check_kind
-from minigd.errors import DataError, ShapeError
+from minigd.errors import DataError, ShapeError, check_path
+from minigd.storage.npy import read_header
+from minigd.storage.regular_files import open_regular
 from minigd.types import Array
 
 
@@ -75,11 +78,17 @@ class NpySource(MappedRows):
 
 
 def _map(path: str | os.PathLike[str]) -> Array:
-    check_kind(path, "array")
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise DataError(f"{os.fspath(path)} is not a .npy file of numbers: {error}") from error
+    name = check_path("path", path)
+    check_kind(name, "array")
+    with open_regular(name) as file:
+        try:
+            header = read_header(file, os.fstat(file.fileno()).st_size)
+        except ValueError as error:
+            raise DataError(f"{name} is not a .npy file of numbers: {error}") from error
+        if header.nbytes == 0:
+            return np.zeros(header.shape, header.dtype)  # nothing of it can be mapped
+        order: Literal["C", "F"] = "F" if header.fortran else "C"
+        array = np.memmap(file, header.dtype, "r", header.offset, header.shape, order)
     # The file is read only, and a plain array on top of it takes half the time of `numpy.memmap`.
     return array.view(np.ndarray)
 

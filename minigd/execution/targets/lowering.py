@@ -4,6 +4,7 @@ Every array is a place in flat memory, an offset and a stride for each axis, so 
 arrays and rows that are shared need no cases of their own.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -53,9 +54,13 @@ class Form:
         All that its arrays are places in.
     roots : list of int
         Which of them are the same memory with numbers of another type: the first one's number.
-    steps, update : list of Step
+    sections : list of list of Step
+        The operations of a batch, of a window, and of an update.
     named : dict of str to Place
         The batch, the results and the scalars.
+    settings : list of float
+        The constants of the update. In its steps they are names, s0, s1 and so on, so that runs
+        with other values have the same source.
     """
 
     def __init__(self, program: Program) -> None:
@@ -66,11 +71,12 @@ class Form:
         parts = {"x": program.x, "y": program.y, "scale": program.scale, **program.scalars}
         parts |= {"value": program.value, "z": program.z, "norms": program.norms}
         self.named = {name: self._place(a) for name, a in parts.items() if a is not None}
-        written = [o.out for o in (*program.operations, *program.update)]
+        written = [o.out for section in program.sections for o in section]
         self._written = {_root(a).__array_interface__["data"][0] for a in written}
         self._scalars = {id(a) for a in program.scalars.values()}
-        self.steps = [self._step(o) for o in program.operations]
-        self.update = [self._step(o) for o in program.update]
+        self.sections = [[self._step(o) for o in section] for section in program.sections]
+        self.settings: list[float] = []
+        self.sections[-1] = [self._with_settings(step) for step in self.sections[-1]]
 
     def number(self, array: Array) -> int:
         """Return the number of the memory that an array lies in, -1 if the program has it not."""
@@ -130,6 +136,16 @@ class Form:
             raise NotTraceable(name)
         return Step(name, ufunc, tuple([self._argument(a) for a in inputs]), place, axis)
 
+    def _with_settings(self, step: Step) -> Step:
+        """Return a step of which constants have names, but for 0, 1 and what is not finite."""
+        inputs = list(step.inputs)
+        for i, part in enumerate(inputs):
+            value = part.value if isinstance(part, Constant) else 0
+            if isinstance(value, float) and math.isfinite(value) and abs(value) not in (0, 1):
+                inputs[i] = part._replace(value=f"s{len(self.settings)}")
+                self.settings.append(value)
+        return step._replace(inputs=tuple(inputs))
+
     def numbers(self) -> tuple[Any, list[Any]]:
         """Return what does not depend on the size of the batch, and a list of what may."""
         kept: list[Any] = []
@@ -149,11 +165,13 @@ class Form:
         for name, part in self.named.items():
             kept.append(name)
             add(part)
-        for step in (*self.steps, *self.update):
-            kept.append((step.name, step.axis))
-            for part in (*step.inputs, step.out):
-                add(part)
-        return (len(self.steps), *kept), values
+        for section in self.sections:
+            kept.append(len(section))
+            for step in section:
+                kept.append((step.name, step.axis))
+                for part in (*step.inputs, step.out):
+                    add(part)
+        return kept, values
 
 
 class General:
@@ -198,19 +216,16 @@ class General:
             return None
         found: dict[str, Any] = {}
         for name, value in zip(self._values, values, strict=True):
-            if value is None:
+            if value is None or name == value:
                 continue
-            if isinstance(name, str):
-                if found.setdefault(name, value) != value:
-                    return None
-            elif name != value and not (name == 0 and value is None):
+            if not isinstance(name, str) or found.setdefault(name, value) != value:
                 return None
         if len(found) < len(self.ints) + len(self.floats):
             return None
         return [found[n] for n in self.ints], [float(found[n]) for n in self.floats]
 
-    def steps(self) -> tuple[dict[str, Place], list[Step], list[Step]]:
-        """Return the named places and the operations before and after the cut, with the names."""
+    def steps(self) -> tuple[dict[str, Place], list[list[Step]]]:
+        """Return the named places and the operations of each section, with the names."""
         values = iter(self._values)
 
         def take(part: Any) -> Any:
@@ -223,12 +238,13 @@ class General:
             )
 
         named = {name: take(part) for name, part in self.form.named.items()}
-        steps = [
-            step._replace(inputs=tuple([take(p) for p in step.inputs]), out=take(step.out))
-            for step in (*self.form.steps, *self.form.update)
+        return named, [
+            [
+                step._replace(inputs=tuple([take(p) for p in step.inputs]), out=take(step.out))
+                for step in section
+            ]
+            for section in self.form.sections
         ]
-        cut = len(self.form.steps)
-        return named, steps[:cut], steps[cut:]
 
 
 def target_dtype(dtype: Any) -> Any:
