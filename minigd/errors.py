@@ -167,7 +167,7 @@ def check_share(name: str, value: Any) -> float:
     """
     real = isinstance(value, Real) and not isinstance(value, bool)
     if not real or not 0 < value < 1:
-        raise ValueError(f"{name} must be a number between 0 and 1, not {shown(value)}")
+        raise ValueError(f"{name} must be between 0 and 1, not {shown(value)}")
     return float(value)
 
 
@@ -302,8 +302,7 @@ def _kinds_of(hint: Any) -> tuple[_Kind, ...]:
     parts = typing.get_args(hint) if _is_union(hint) else (hint,)
     kinds = [_kind_of(part) for part in parts]
     # What may be given by its name is looked up where the names are known.
-    objects = [kind for kind in kinds if kind not in (_NOTHING, _TEXT, _TEXTS, _LIST, _FLAG)]
-    named = _TEXT in kinds and objects
+    named = _TEXT in kinds and any(kind not in (_NOTHING, _TEXT) for kind in kinds)
     return () if named or None in kinds else tuple(filter(None, kinds))
 
 
@@ -338,11 +337,16 @@ def _kind_of_class(kind: type) -> _Kind:
 
 def _unexpected(name: str, value: Any, kinds: tuple[_Kind, ...]) -> Exception:
     words = " or ".join(kind.words for kind in kinds)
+    if _DICT in kinds:
+        return TypeError(f"{name} is a dict, and not {shown(value)}")
     write = isinstance(value, type) and _is_own(value)
     hint = f": write it with parentheses, {value.__name__}()" if write else ""
     error = ValueError if words.startswith("'") else TypeError
     return error(f"{name} must be {words}, not {shown(value)}{hint}")
 
+
+CHECKED = validated(lambda: None).__code__
+"""The code of the frames that check arguments, which are no callers."""
 
 # Errors -------------------------------------------------------------------------------------------
 

@@ -21,6 +21,13 @@ OF_THE_ENGINE = {
     "Sequential.check_gradient", "Sequential.convert", "Sequential.run_backward",
     "Sequential.run_forward", "Sequential.run_rows", "Trainer.load_state_dict",
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
 DRIVEN = ("Sequential", "Trainer", "MiniBatchClassifier", "MiniBatchRegressor")
 
 
@@ -56,10 +63,10 @@ def test_an_odd_value_ends_in_a_result_or_a_clear_error(name):
     assert [str(ending) for ending in endings if ending.kind == "anything else"] == []
 
 
-def test_several_odd_values_at_once_are_no_other():
-    counts = odd_calls.attack(several=200, single=False)
-    assert counts["anything else"] == 0
-    assert counts.total() == 200
+def test_several_odd_values_at_once_end_so_too():
+    endings = list(odd_calls.endings(several=200, single=False))
+    assert len(endings) == 200
+    assert [str(ending) for ending in endings if ending.kind == "anything else"] == []
 
 
 def test_a_raw_error_is_told_from_a_clear_one():
@@ -117,7 +124,7 @@ class Doubled(gd.Tanh):
 
 
 ODD_TOLERANCES = [
-    np.nan, -1, -1e-6, np.inf, -np.inf, True, False, 0, 0.0, 1, 2, 1e-320, 5e-324, 1e-17, "1e-6",
+    np.nan, -1, -1e-6, np.inf, -np.inf, True, False, 0, 0.0, 1e-320, 5e-324, 1e-17, "1e-6",
     [1e-6], np.array([1e-6]), 10**400, 1j,
 ]  # fmt: skip
 

@@ -126,8 +126,8 @@ def check_gradients(
         to rounding. ``"central"``: f'(p) = (f(p + h) − f(p − h)) / 2h. ``"auto"``: the complex step
         where every layer takes complex numbers, else the central difference.
     tolerance : float, optional
-        Largest error allowed, as a share of the largest entry of an array's gradient, below 1; by
-        default 1e-10 for the complex step and 1e-6 for the central difference.
+        Largest error allowed, as a share of the largest entry of an array's gradient; by default
+        1e-10 for the complex step and 1e-6 for the central difference.
     seed : int, default 0
         Of an array with more than 300 entries, 300 are drawn and checked.
 
@@ -262,8 +262,8 @@ def check_layer(
 def _check_settings(tolerance: float | None, seed: int) -> tuple[float | None, int]:
     """Refuse a tolerance that any gradient meets, or that none can."""
     if tolerance is not None:
-        # A gradient that is 0 throughout has an error of 1, and float64 tells no less apart.
-        tolerance = check_number("tolerance", tolerance, float(np.finfo("float64").eps), 1.0)
+        # Errors below the rounding of float64 are none.
+        tolerance = check_number("tolerance", tolerance, float(np.finfo("float64").eps))
     return tolerance, check_integer("seed", seed, 0)
 
 

@@ -185,7 +185,7 @@ class CsvSource(RandomAccess):
         exclude: Collection[str] | None = (),
         columns: Sequence[str] | None = None,
         skip_lines: int = 0,
-        separator: str = ",",
+        separator: str | Any = ",",  # of which `_check_arguments` says what it must be
         strip: str = "",
         missing: str | float = "error",
         na: Sequence[Any] | None = (),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import get_backend
+from minigd.backends.base import get_backend, numbers
 from minigd.backends.frames import MOST_EXACT, NUMBERS, column_kind
 from minigd.data.sources.base import Pair, Source
 from minigd.data.sources.csv_parser import import_pandas
@@ -213,7 +213,7 @@ class IterableSource(Source):
             if not isinstance(piece, tuple) or len(piece) not in (1, 2):
                 raise DataError(f"{self._name} gives {type(piece).__name__}, not (x, y)")
             arrays = [
-                get_backend("numpy").here(array, what)
+                numbers(get_backend("numpy").here(array, what), what)
                 for what, array in zip("xy", piece, strict=False)
             ]
             if len(arrays) == 2 and len(arrays[0]) != len(arrays[1]):

@@ -4,11 +4,11 @@ A schema is the same for all blocks of a table, and for other tables with the sa
 `inference.py` finds the schema of a table in a first pass.
 """
 
+import contextlib
 import math
 import string
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from numbers import Real
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -93,6 +93,14 @@ Encoded: TypeAlias = tuple[Array, Array | None, Array | None]
 """x, y, and which rows of a frame they are, None for all."""
 
 
+def _is_finite(value: Any) -> bool:
+    """Tell whether this is a number that a float holds."""
+    with contextlib.suppress(ValueError):
+        check_number("", value, -math.inf)
+        return True
+    return False
+
+
 class MissingColumn(TableError):
     """A table lacks a column that was named."""
 
@@ -166,10 +174,8 @@ class Selection(NamedTuple):
         `rename` is what to do where two columns share a name.
         """
         missing: Any = self.missing
-        number = isinstance(missing, Real) and not isinstance(missing, bool)
-        if number:
-            check_number("missing", missing, -math.inf)
-        elif not isinstance(missing, str) or missing not in ("error", "drop", "category"):
+        way = isinstance(missing, str) and missing in ("error", "drop", "category")
+        if not way and not _is_finite(missing):
             raise ValueError(
                 f"missing must be 'error', 'drop', 'category' or a number, not {shown(missing)}"
             )
