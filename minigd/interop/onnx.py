@@ -39,7 +39,7 @@ _FORMAT = 4
 
 @validated
 def export_onnx(
-    model: Sequential,
+    model: Sequential | Any,
     path: str | os.PathLike[str],
     *,
     names: Sequence[str] | None = None,

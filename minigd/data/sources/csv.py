@@ -515,7 +515,8 @@ class CsvSource(RandomAccess):
 
 def _check_arguments(separator: Any, columns: Any, na: Any) -> None:
     one = isinstance(separator, str) and len(separator.encode()) == 1
-    if separator != "blanks" and (not one or separator in '"\r\n'):
+    blanks = isinstance(separator, str) and separator == "blanks"
+    if not blanks and (not one or separator in '"\r\n'):
         raise ValueError(
             "separator must be one character other than a quote, or 'blanks' for runs of blanks "
             f"and tabs: {separator!r}"

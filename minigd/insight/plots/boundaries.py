@@ -18,7 +18,7 @@ _GRID = 200
 
 @validated
 def plot_decision_boundary(
-    model: Sequential, X: Any, y: Any, *, classes: Sequence[Any] | None = None, ax: Any = None
+    model: Sequential | Any, X: Any, y: Any, *, classes: Sequence[Any] | None = None, ax: Any = None
 ) -> Any:
     """Draw the class that a classifier of two features predicts at each point, and the rows.
 

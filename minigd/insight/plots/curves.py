@@ -92,7 +92,11 @@ def _joined(names: Sequence[str]) -> str:
 
 @validated
 def plot_schedule(
-    schedule: Schedule, *, updates: int | None = None, epochs: int | None = None, ax: Any = None
+    schedule: Schedule | Any,
+    *,
+    updates: int | None = None,
+    epochs: int | None = None,
+    ax: Any = None,
 ) -> Any:
     """Draw the learning rate of a schedule.
 
@@ -124,6 +128,8 @@ def plot_schedule(
     >>> ax.get_lines()[0].get_ydata().tolist()
     [0.1, 0.1, 0.05, 0.05, 0.025, 0.025]
     """
+    if not isinstance(schedule, Schedule):
+        raise TypeError(f"plot_schedule draws a Schedule, and not {shown(schedule)}")
     given = {"updates": updates, "epochs": epochs}
     needed = _units(schedule) or {unit for unit, length in given.items() if length is not None}
     missing = [unit for unit in given if unit in needed and given[unit] is None]
