@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import minigd as gd
+from benchmarks import attack_stops
 from benchmarks.environment import describe
 from minigd.errors import CheckpointError
 
@@ -191,7 +192,12 @@ def calls(folder: Path, times: int) -> Tally:
     return tally
 
 
-ATTACKS = {"model files mutated": Attack(model_files, 10_000), "calls": Attack(calls, 10_000)}
+ATTACKS = {
+    "model files mutated": Attack(model_files, 10_000),
+    "kills": Attack(attack_stops.kills, 12),
+    "faults": Attack(attack_stops.faults, 2_000),
+    "calls": Attack(calls, 10_000),
+}
 
 
 def run(name: str, times: int) -> Tally:

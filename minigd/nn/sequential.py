@@ -21,7 +21,6 @@ from minigd.errors import (
     no_forward,
     renamed,
     shown,
-    validated,
 )
 from minigd.nn.layers import Layer
 from minigd.nn.layers.scaling import Adapted, adapt
@@ -32,8 +31,8 @@ from minigd.nn.parameters import (
     arrays_of,
     check_arrays,
     draw_first_values,
-    make_buffers,
-    write_arrays,
+    load_arrays,
+    take_first_values,
 )
 from minigd.optim.updaters import Updater
 from minigd.storage import npz
@@ -153,8 +152,7 @@ class Sequential:
             rng = np.random.default_rng([self.seed, _WEIGHTS])
             draw_first_values(self.layers, rng, self.backend, self.dtype)
         else:
-            make_buffers(self.layers, self.backend, self.dtype)
-            write_arrays(self.layers, arrays, self.backend, self.dtype)
+            take_first_values(self.layers, arrays, self.backend, self.dtype)
 
     @property
     def flat_params(self) -> Array:
@@ -383,7 +381,6 @@ class Sequential:
 
     # Training, through the trainer -----------------------------------------------------------
 
-    @validated
     def fit(
         self,
         X: Any,
@@ -600,7 +597,6 @@ class Sequential:
         arrays = arrays_of(self.layers)
         return {name: self.backend.to_numpy(value).copy() for name, value in arrays.items()}
 
-    @validated
     def load_arrays(self, arrays: Arrays) -> None:
         """Take the values of `arrays`.
 
@@ -609,8 +605,7 @@ class Sequential:
         CheckpointError
             If names or shapes are not those of this model; nothing is changed then.
         """
-        check_arrays(self.layers, arrays)
-        write_arrays(self.layers, arrays, self.backend, self.dtype)
+        load_arrays(self.layers, arrays, self.backend, self.dtype)
 
     def to(self, backend: str | Backend) -> "Sequential":
         """Move parameters and buffers to another backend, and return the model.
