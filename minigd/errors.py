@@ -408,7 +408,9 @@ def renamed(old: str, old_value: Any, new: str, value: Any) -> Any:
 
 
 def _renamed(old: str, old_value: Any, new: str) -> bool:
-    warnings.warn(f"{old}= is now called {new}=", DeprecationWarning, stacklevel=5)
+    caller = sys._getframe(2).f_back
+    level = 5 if caller is not None and caller.f_code is CHECKED else 4
+    warnings.warn(f"{old}= is now called {new}=", DeprecationWarning, stacklevel=level)
     return check_flag(old, old_value)
 
 

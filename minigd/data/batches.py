@@ -219,11 +219,10 @@ class Batches:
         if isinstance(x, Batches):
             raise TypeError("x is a Batches already: use it as it is")
         self.batch_size = None if batch_size is None else _check_batch_size(batch_size)
-        self.shuffle, self.tail = bool(shuffle), tail
+        self.shuffle, self.tail, self._next_epoch = bool(shuffle), tail, 0
         self.seed = check_integer("seed", seed, 0)
         self.buffer = None if buffer is None else check_integer("buffer", buffer)
         self.prefetch = min(check_integer("prefetch", prefetch, 0), _MOST_AHEAD)
-        self._next_epoch = 0
         self._class_weight: dict[int, float] = {}
         self._unseen: set[int] = set()  # classes of these that no row was of so far
         if not isinstance(x, Source):

@@ -579,9 +579,8 @@ class Sequential:
         again, (layers, settings, *rest) = self.__reduce__()
         n_in, _, own, seed = settings
         where = self.backend if backend is None else backend
-        model: Sequential = again(
-            layers, (n_in, where, own if dtype is None else dtype, seed), *rest
-        )
+        dtype = own if dtype is None else dtype
+        model: Sequential = again(layers, (n_in, where, dtype, seed), *rest)
         return model
 
     def __reduce__(self) -> tuple[Any, ...]:
