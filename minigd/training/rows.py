@@ -73,9 +73,10 @@ class RowLoader:
         check_rows_alike(x, y, sample_weight)
         x, y = backend.here(x, "x"), backend.here(y, "y")
         rows: Rows = slice(0, len(x)) if x.ndim else slice(0, 0)
-        weight = None if sample_weight is None else check_weights(sample_weight, rows.stop)
-        if weight is not None:
+        weight = None
+        if sample_weight is not None:
             objective.check(x, y, values=False)
+            weight = check_weights(sample_weight, rows.stop)
             weight, x, y, rows = drop_zero_weights(weight, x, y, rows)
         if backend.reads_are_free:
             backend.check_finite(x, "x", rows)

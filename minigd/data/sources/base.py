@@ -14,6 +14,7 @@ import numpy as np
 from minigd.backends.base import backend_of
 from minigd.backends.on_demand import call
 from minigd.backends.workspace import Workspace
+from minigd.errors import check_integer
 from minigd.progress import with_progress
 from minigd.types import Array
 
@@ -156,5 +157,5 @@ class RandomAccess(Source):
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
         """Return the rows from number `start` on, in order, in pieces."""
-        for first in range(start, self.rows, self._chunk):
+        for first in range(check_integer("start", start, 0), self.rows, self._chunk):
             yield self.take(slice(first, min(first + self._chunk, self.rows)))

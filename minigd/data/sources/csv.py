@@ -47,11 +47,12 @@ from minigd.data.tables.schema import (
     Selection,
     TextInNumbers,
 )
-from minigd.errors import DataError, check_integer
+from minigd.errors import DataError, check_dtype, check_integer, validated
 from minigd.progress import with_progress
 from minigd.types import Array
 
 _GATHERED = 4 << 20  # bytes of rows fetched at once, at most
+_MOST_AT_ONCE = 1 << 30  # bytes of a block, at most
 _FIRST_ROWS = 200  # looked at to tell texts from numbers; a text further on starts the pass again
 
 
@@ -174,19 +175,20 @@ class CsvSource(RandomAccess):
     missing_words: Mapping[str, Mapping[str, int]]
     is_text = True
 
+    @validated
     def __init__(
         self,
         path: Any,
         target: str | Sequence[str] | None = None,
         *,
         features: Sequence[str] | None = None,
-        exclude: Collection[str] = (),
+        exclude: Collection[str] | None = (),
         columns: Sequence[str] | None = None,
         skip_lines: int = 0,
-        separator: str = ",",
+        separator: str | Any = ",",  # of which `_check_arguments` says what it must be
         strip: str = "",
         missing: str | float = "error",
-        na: Sequence[str] = (),
+        na: Sequence[Any] | None = (),
         keep_default_na: bool = True,
         categories: Mapping[str, Sequence[Any]] | None = None,
         classes: Sequence[Any] | None = None,
@@ -196,22 +198,23 @@ class CsvSource(RandomAccess):
         index_path: str | os.PathLike[str] | None = None,
     ) -> None:
         _check_arguments(separator, columns, na)
+        dtype = check_dtype(dtype)
         import_pandas()
-        selection = Selection(target, features, exclude, categories or {}, classes, missing)
+        selection = Selection.make(target, features, exclude, categories, classes, missing)
         if schema is not None:
             selection = selection.of(schema)
         self._separator = BLANKS if separator == "blanks" else separator.encode()
         # Spaces after a separator are skipped, unless they are separators themselves.
         self._spaces = not self._separator.startswith(b" ")
         self._strip = strip
-        self._missing = MissingTexts(na, keep_default_na)
-        self._block_size = check_integer("block_size", block_size)
+        self._missing = MissingTexts(() if na is None else na, keep_default_na)
+        self._block_size = min(check_integer("block_size", block_size), _MOST_AT_ONCE)
         given = path if isinstance(path, list | tuple) else [path]
         if not given:
             raise DataError("no file was given")
         layout = separator, self._separator, self._spaces
         skipped = check_integer("skip_lines", skip_lines, 0)
-        self._header = Header(columns, *layout, skipped)
+        self._header = Header(None if columns is None else list(columns), *layout, skipped)
         self._parts = [self._header.inspect(file) for file in given]
         self._columns = self._header.columns
         self._rows_by_number = RowIndex(self, index_path)
@@ -512,7 +515,8 @@ class CsvSource(RandomAccess):
 
 def _check_arguments(separator: Any, columns: Any, na: Any) -> None:
     one = isinstance(separator, str) and len(separator.encode()) == 1
-    if separator != "blanks" and (not one or separator in '"\r\n'):
+    blanks = isinstance(separator, str) and separator == "blanks"
+    if not blanks and (not one or separator in '"\r\n'):
         raise ValueError(
             "separator must be one character other than a quote, or 'blanks' for runs of blanks "
             f"and tabs: {separator!r}"

@@ -14,7 +14,7 @@ from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, Rows
 from minigd.data.sources.file_kinds import GZIP
 from minigd.data.sources.npy import MappedRows
-from minigd.errors import DataError, check_path
+from minigd.errors import DataError, check_number, check_path
 from minigd.storage.regular_files import open_regular
 from minigd.types import Array
 
@@ -60,9 +60,11 @@ class IdxSource(MappedRows):
         labels: str | os.PathLike[str] | None = None,
         scale: float | None = 255.0,
     ) -> None:
+        self.scale = None if scale is None else check_number("scale", scale)
+        if scale == 0:
+            raise ValueError("scale must be above 0, or None to leave the numbers as they are")
         x = read_idx(images)
         y = None if labels is None else read_idx(labels)
-        self.scale = scale
         if x.size == 0:
             raise DataError(f"{os.fspath(images)} has the shape {x.shape}: it holds no rows")
         super().__init__(x.reshape(len(x), -1), y, os.fspath(images))
