@@ -796,6 +796,7 @@ CALLED = {
     "exclude": "no column is left",
     "features": "no column is left",
     "hidden": "units",
+    "model": "Sequential",
     "model_or_predictions": "predictions|x|y",
     "n": "rows",
     "name": "history",
