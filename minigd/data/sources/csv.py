@@ -338,8 +338,8 @@ class CsvSource(RandomAccess):
             raise DataError(f"{place.name}, from line {block.line} on: {error}") from error
         if len(frame) != len(block.starts):
             raise DataError(
-                f"{place.where(self._misread(block))}: this line does not parse as one "
-                "row: end lines in \\n or \\r\\n, not in a lone \\r, and leave no line of spaces"
+                f"{place.where(self._misread(block))}: this line does not parse as one row: leave "
+                "no line of spaces"
             )
         return frame, place
 
