@@ -2,40 +2,45 @@
 
 Each contender takes two turns per round, one in quiet and one beside a process with a thread on
 each processor. A fair scheduler leaves a contender half of the machine then; threads that wait for
-each other get much less. `minigd, all threads` is minigd with OMP_NUM_THREADS set, so that `fit`
-leaves BLAS the threads that it has.
+each other get much less. The page of a whole run goes to `benchmarks/results/busy.md`.
 """
 
 # First, because it starts Python anew before NumPy is loaded, if BLAS was pinned.
-from benchmarks.environment import describe  # isort: skip
+from benchmarks.environment import command, describe, load  # isort: skip
 
 import argparse
 import contextlib
 import math
 import os
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.contenders import NETWORKS, Contender, versions
 from benchmarks.contenders.process import ContenderError, ContenderProcess
-from benchmarks.measure import ratios, spread, table, target
+from benchmarks.limits import SHAPES
+from benchmarks.measure import ratios, spread, tried
 from benchmarks.workloads import WORKLOADS, Workload
 
 PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+ALL = NETWORKS["minigd"]._replace(
+    title="minigd, all threads", environment={"OMP_NUM_THREADS": str(PROCESSORS)}
+)
 CONTENDERS = {
     "minigd": NETWORKS["minigd"],
     "fast": NETWORKS["fast"],
-    "all-threads": NETWORKS["minigd"]._replace(
-        title="minigd, all threads", environment={"OMP_NUM_THREADS": str(PROCESSORS)}
-    ),
+    "all-threads": ALL,
     **{name: NETWORKS[name] for name in ("sklearn", "torch", "jax-scan")},
 }
-SHAPES = [name for name in WORKLOADS if name != "linear-csv"]
+RESULTS = Path(__file__).parent / "results" / "busy.md"
 MOST = 3.0
 """Busy time over quiet time of minigd, at most."""
+WORK = 60e9
+"""Multiplications of an epoch, about, so that the epochs of large networks are short too."""
 
 # The loop is OpenSSL's, which needs no lock of Python's. It ends with whoever started it.
 BURN = """
@@ -75,14 +80,14 @@ def busy_machine() -> Iterator[None]:
 def measure(
     workload: Workload, contenders: Mapping[str, Contender], rounds: int, seconds: float
 ) -> tuple[dict[str, Result], dict[str, str]]:
-    """Return the results, and why other contenders have none; turns take about so many seconds."""
+    """Return the results, and what became of the others; turns take about so many seconds."""
     left_out: dict[str, str] = {}
     results: dict[str, Result] = {}
     with contextlib.ExitStack() as stack:
         at_work, epochs = {}, {}
         for name, contender in contenders.items():
             if contender.missing:
-                left_out[name] = f"{', '.join(contender.missing)} not installed"
+                left_out[name] = f"left out, {', '.join(contender.missing)} not installed"
                 continue
             try:
                 process = stack.enter_context(ContenderProcess(contender))
@@ -90,7 +95,7 @@ def measure(
                 process.train(1)
                 epochs[name] = max(1, math.ceil(seconds / process.train(1).seconds))
             except ContenderError as error:
-                left_out[name] = f"it failed: {error}"
+                left_out[name] = f"failed, {error}"
                 continue
             at_work[name], results[name] = process, Result([], [], 0.0)
         for i in range(rounds):
@@ -107,58 +112,108 @@ def measure(
     return results, left_out
 
 
-def rows(results: Mapping[str, Result]) -> Iterator[Sequence[str]]:
-    """Yield the rows of a table."""
+def shortened(workload: Workload, quick: bool) -> Workload:
+    """Return the workload with epochs of some tenths of a second."""
+    batches = WORK // (3 * workload.batch_size * workload.parameters)
+    batches = 1 if quick else int(max(4, min(100, batches)))
+    return workload._replace(rows=min(workload.rows, batches * workload.batch_size + 7))
+
+
+def summary(found: Mapping[str, Mapping[str, Result]]) -> Iterator[str]:
+    """Yield a table of busy time over quiet time of all contenders on all networks."""
+    yield f"| busy over quiet | {' | '.join(found)} |"
+    yield f"|{' --- |' * (len(found) + 1)}"
+    for name, contender in CONTENDERS.items():
+        cells = [
+            spread(ratios(results[name].busy, results[name].quiet)) if name in results else ""
+            for results in found.values()
+        ]
+        if any(cells):
+            yield f"| {contender.title} | {' | '.join(cells)} |"
+    yield ""
+
+
+def details(results: Mapping[str, Result]) -> Iterator[str]:
+    """Yield all figures of one network."""
+    yield "| contender | processors in use, quiet | µs per step, quiet | busy | busy over quiet |"
+    yield f"|{' --- |' * 5}"
     for name, result in results.items():
-        yield (
+        cells = (
             CONTENDERS[name].title,
             f"{result.cores:.1f}",
             spread([1e6 * t for t in result.quiet], ",.0f"),
             spread([1e6 * t for t in result.busy], ",.0f"),
             spread(ratios(result.busy, result.quiet)),
         )
+        yield f"| {' | '.join(cells)} |"
+    yield ""
 
 
-def load() -> str:
-    """Return the load of the machine in the last minute, where the system tells it."""
-    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+def worst(found: Mapping[str, Mapping[str, Result]]) -> str:
+    """Return the largest median ratio of minigd's own lines, beside its limit."""
+    own = [
+        (statistics.median(ratios(result.busy, result.quiet)), CONTENDERS[name].title, shape)
+        for shape, results in found.items()
+        for name, result in results.items()
+        if name in ("minigd", "fast")
+    ]
+    if not own:
+        return ""
+    ratio, title, shape = max(own)
+    return f"The largest of minigd's medians is {ratio:.2f} ({title}, {shape}); limit {MOST:g}."
 
 
 def main() -> None:
-    """Print the tables."""
+    """Measure, and print the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.busy", description=__doc__)
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=", ".join(SHAPES))
     parser.add_argument("--contenders", nargs="+", metavar="NAME", choices=list(CONTENDERS))
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of a turn, at least")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.3, help="of a turn, at least")
     parser.add_argument("--quick", action="store_true", help="few rows, one round: does it run?")
     options = parser.parse_args()
     unknown = [name for name in options.workloads if name not in SHAPES]
     if unknown:
         parser.error(f"no such workload: {', '.join(unknown)}; there are {', '.join(SHAPES)}")
+    load_before = load()
     chosen = {name: CONTENDERS[name] for name in options.contenders or CONTENDERS}
     rounds, seconds = (1, 0.01) if options.quick else (options.rounds, options.seconds)
-    print("# A busy machine\n")
-    print(f"`python -m benchmarks.busy{''.join(f' {word}' for word in sys.argv[1:])}`, ", end="")
-    print(f"{time.strftime('%Y-%m-%d')}\n\n{describe()}\n\n{versions()}\n")
-    print(f"{PROCESSORS} processors, load before: {load()}; {rounds} rounds\n")
+    found, sections = {}, []
     for name in options.workloads or SHAPES:
-        batches = 1 if options.quick else 100
-        few = min(WORKLOADS[name].rows, batches * WORKLOADS[name].batch_size + 7)
-        workload = WORKLOADS[name]._replace(rows=few)
-        results, left_out = measure(workload, chosen, rounds, seconds)
-        print(f"## {name}\n\n{workload.describe()}\n")
+        workload = shortened(WORKLOADS[name], options.quick)
+        found[name], others = measure(workload, chosen, rounds, seconds)
+        sections += [f"## {name}", "", workload.describe(), ""]
+        titles = {one: contender.title for one, contender in CONTENDERS.items()}
         if options.quick:
-            print(*(f"- {CONTENDERS[name].title}: ran" for name in results), sep="\n")
+            sections += [*tried(titles, found[name], others), ""]
         else:
-            table(("", "processors", "µs a step, quiet", "busy", "busy over quiet"), rows(results))
-            for one in ("minigd", "fast"):
-                if one in results:
-                    found = ratios(results[one].busy, results[one].quiet)
-                    print(target(f"{CONTENDERS[one].title}, busy over quiet", found, MOST, False))
-        for one, reason in left_out.items():
-            print(f"- {CONTENDERS[one].title}: {reason}")
-        print(flush=True)
+            sections += [*details(found[name]), *tried(titles, (), others), ""]
+    if options.quick:
+        print("\n".join(sections))
+        return
+    page = [
+        "# A busy machine",
+        "",
+        f"`{command('benchmarks.busy', sys.argv[1:])}`, {time.strftime('%Y-%m-%d')}.",
+        "",
+        f"- {describe()}",
+        f"- {versions()}",
+        f"- {PROCESSORS} processors, load before: {load_before}",
+        f"- {rounds} rounds: median (smallest to largest); a ratio is taken round by round",
+        "",
+        f"Busy is beside one other process with {PROCESSORS} threads that compute. "
+        f"*{ALL.title}* is minigd with OMP_NUM_THREADS set, so that `fit` leaves BLAS the threads "
+        "that it has.",
+        "",
+        *summary(found),
+        worst(found),
+        "",
+        *sections,
+    ]
+    text = "\n".join(page).rstrip() + "\n"
+    print(text)
+    if not (options.workloads or options.contenders):
+        RESULTS.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 # Some machines pin the kernel that BLAS picks; a user's would pick the one for its processor. It is
@@ -23,6 +24,16 @@ def describe() -> str:
         f"minigd {minigd.__version__}, Python {platform.python_version()}, NumPy {np.__version__} "
         f"({blas['name']} {blas['version']}, {_threads()} threads), {_processor()}"
     )
+
+
+def load() -> str:
+    """Return the load of the machine in the last minute, where the system tells it."""
+    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+
+
+def command(module: str, words: Sequence[str], folder: object = None) -> str:
+    """Return the line that started a benchmark; where a folder of data lies is left out."""
+    return " ".join(["python -m", module, *("FOLDER" if w == str(folder) else w for w in words)])
 
 
 def _threads() -> str:

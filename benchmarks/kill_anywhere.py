@@ -118,7 +118,26 @@ KINDS: dict[str, Callable[[Data, Path], gd.Batches]] = {
     "iterable, cached, shuffled, read ahead": lambda d, own: cut(
         pieces(d).cache(own / "cache"), shuffle=True, prefetch=1
     ),
+    "array, shuffled, compiled steps": lambda d, own: cut(d.x, d.y, shuffle=True),
+    "array, shuffled, row weights, compiled steps": lambda d, own: cut(
+        d.x, d.y, shuffle=True, sample_weight=d.weight
+    ),
+    "array, shuffled, compiled epochs": lambda d, own: cut(d.x, d.y, shuffle=True),
+    "array, shuffled, compiled epochs without Dropout and BatchNorm": lambda d, own: cut(
+        d.x, d.y, shuffle=True
+    ),
 }
+"""What a name says of compiling, of weights and of layers holds for its runs too."""
+
+
+def by_epoch(kind: str) -> bool:
+    """Tell whether nothing is called within an epoch, so that whole epochs are compiled."""
+    return "compiled epochs" in kind
+
+
+def epochs_of(kind: str) -> int:
+    """Return the epochs of a run: compiled ones take less time, and are saved at their ends."""
+    return 10 * EPOCHS if by_epoch(kind) else EPOCHS
 
 
 # The script that is started again and again ------------------------------------------------------
@@ -130,10 +149,14 @@ def counting(kind: str, data: Data) -> np.ndarray:
 
 
 class Witness:
-    """Writes down which rows were trained on, and at the end what decides the next update."""
+    """Writes down which rows were trained on, and at the end what decides the next update.
 
-    def __init__(self, counting: np.ndarray) -> None:
-        self.counting = counting
+    Of compiled epochs, it receives the end alone.
+    """
+
+    def __init__(self, kind: str, data: Data) -> None:
+        self.events = {"end"} if by_epoch(kind) else {"batch", "update", "end"}
+        self.counting = counting(kind, data)
         self.rows = np.zeros(0, dtype=np.int64)
         self.sums: dict[str, str] = {}
 
@@ -168,36 +191,42 @@ def sha256(values: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def new_trainer() -> gd.Trainer:
+def new_trainer(kind: str) -> gd.Trainer:
     layers = [
         gd.Dense(24), gd.BatchNorm(), gd.Tanh(), gd.Dropout(0.2),
         gd.Dense(12), gd.LeakyReLU(), gd.Dense(1),
     ]  # fmt: skip
+    if "without Dropout and BatchNorm" in kind:
+        layers = [one for one in layers if not isinstance(one, gd.Dropout | gd.BatchNorm)]
     model = gd.Sequential(layers, inputs=COLUMNS, seed=3)
-    rate = gd.WarmUp(gd.CosineDecay(0.02, updates=40), updates=4)
+    accumulate = 1 if by_epoch(kind) else ACCUMULATE
+    rate = gd.WarmUp(gd.CosineDecay(0.02, epochs=epochs_of(kind) + 2), updates=4)
     return gd.Trainer(
-        model, "mse", gd.Adam(rate), ["mae"], accumulate=ACCUMULATE, l2=1e-3, clip_norm=1.0
-    )
+        model, "mse", gd.Adam(rate), ["mae"], accumulate=accumulate, l2=1e-3, clip_norm=1.0,
+        fast="compiled" in kind,
+    )  # fmt: skip
 
 
 def train(kind: str, data: Data, own: Path, every: dict[str, Any]) -> None:
     """Train to the last epoch from wherever the last process came, and write down the result."""
     batches = KINDS[kind](data, own)
     path = own / "run.npz"
-    trainer = gd.Trainer.resume(path, batches) if path.exists() else new_trainer()
-    witness = Witness(counting(kind, data))
+    trainer = gd.Trainer.resume(path, batches) if path.exists() else new_trainer(kind)
+    assert trainer.compiled == ("compiled" in kind)
+    witness = Witness(kind, data)
     trainer.fit(
         batches,
-        until_epoch=EPOCHS,
+        until_epoch=epochs_of(kind),
         validation_data=(data.x[:50], data.y[:50]),
         callbacks=[
             witness,
             gd.EarlyStopping(patience=1000),
-            gd.ReduceOnPlateau(factor=0.5, patience=1, min_delta=0.1),
+            gd.ReduceOnPlateau(factor=0.9, patience=1, min_delta=0.1),
             gd.CsvLog(own / "log.csv"),
             gd.Checkpoint(path, **every),
         ],
     )
+    assert trainer._loop.steps.reason is None  # why a step was not compiled after all
     with open(own / "log.csv", newline="") as file:
         lines = [[v for k, v in line.items() if k != "seconds"] for line in csv.DictReader(file)]
     result = {
@@ -246,12 +275,13 @@ def uninterrupted(kind: str, data: Data) -> tuple[str, float, dict[str, Any]]:
     """Return how long a run takes that nobody kills, and what it comes to."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        once(kind, data, Path(folder), {"every_updates": 2})
+        once(kind, data, Path(folder), {"every_epochs" if by_epoch(kind) else "every_updates": 2})
         seconds = time.perf_counter() - started
         result = json.loads(Path(folder, "result.json").read_text())
-    epochs = np.reshape(result["rows"], (EPOCHS, -1))
-    # What the others are compared with must itself have seen each row once an epoch.
-    assert (np.sort(epochs) == np.flatnonzero(counting(kind, data))).all()
+    if not by_epoch(kind):
+        epochs = np.reshape(result["rows"], (EPOCHS, -1))
+        # What the others are compared with must itself have seen each row once an epoch.
+        assert (np.sort(epochs) == np.flatnonzero(counting(kind, data))).all()
     assert result["lowered"] < 1
     return kind, seconds, result
 
@@ -264,8 +294,9 @@ def killed(number: int, kind: str, data: Data, seconds: float, expected: dict[st
     try:
         while True:
             # By time as well, and so between the batches of an update too.
-            every = {"every_updates": int(rng.integers(1, 5))}
-            if rng.random() < 0.5:
+            n = int(rng.integers(1, 5))
+            every = {"every_epochs" if by_epoch(kind) else "every_updates": n}
+            if rng.random() < 0.5 and not by_epoch(kind):
                 every["every_seconds"] = float(rng.uniform(0, 0.005))
             before = half_written(own)
             if once(kind, data, own, every, limit=rng.uniform(0, seconds)):
@@ -299,15 +330,21 @@ def rows_of_table(outcomes: list[Outcome]) -> Iterator[tuple]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--kinds", default="", help="only those with this in their name")
     options = parser.parse_args()
     started = time.perf_counter()
-    jobs = [(number, list(KINDS)[number % len(KINDS)]) for number in range(options.runs)]
+    chosen = [kind for kind in KINDS if options.kinds in kind]
+    jobs = [(number, chosen[number % len(chosen)]) for number in range(options.runs)]
     with (
         tempfile.TemporaryDirectory() as folder,
         ProcessPoolExecutor(os.cpu_count(), mp_context=FORK) as pool,
     ):
         data = write_data(Path(folder))
         kinds = list(dict.fromkeys(kind for _, kind in jobs))
+        for kind in kinds:
+            if "compiled" in kind:  # once here, so that each process forked from now on has it
+                with tempfile.TemporaryDirectory() as own:
+                    train(kind, data, Path(own), {"every_epochs": 1})
         known = {k: rest for k, *rest in pool.map(uninterrupted, kinds, [data] * len(kinds))}
         waiting = [pool.submit(killed, number, kind, data, *known[kind]) for number, kind in jobs]
         outcomes = [one.result() for one in waiting]
@@ -315,6 +352,7 @@ def main() -> None:
     print(
         f"{ROWS} rows in batches of {BATCH_SIZE}, {ACCUMULATE} batches an update, {EPOCHS} epochs; "
         "a checkpoint every 1 to 4 updates, in half of the processes also every 0 to 5 ms; "
+        "compiled epochs: one batch an update, 60 epochs, a checkpoint every 1 to 4 of them; "
         f"{time.perf_counter() - started:.0f} s\n"
     )
     head = ["rows from", "runs", "kills", "of them while a checkpoint was written", "equal runs"]
@@ -326,8 +364,8 @@ def main() -> None:
     print(
         f"- {equal} of {len(outcomes)} runs, killed {sum(o.kills for o in outcomes)} times, equal "
         "in the SHA-256 of parameters, buffers and updater state, the numbers of all rows in "
-        "their order, the history, and the log in CSV: "
-        + ("all" if equal == len(outcomes) else "NOT ALL")
+        "their order (not of compiled epochs, which show them to nobody), the history, and the log "
+        "in CSV: " + ("all" if equal == len(outcomes) else "NOT ALL")
     )
     print(
         "- Not shown: what a loss of power does. SIGKILL ends a process and leaves the system "

@@ -69,6 +69,20 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     print()
 
 
+def tried(titles: Mapping[str, str], ran: Iterable[str], others: Mapping[str, str]) -> list[str]:
+    """Return a line for each contender: that it ran, or what is said of it instead."""
+    fates = {**dict.fromkeys(ran, "ran"), **others}
+    return [f"- {title}: {fates[name]}" for name, title in titles.items() if name in fates]
+
+
+def compared(values: Sequence[float], limit: float | None) -> str:
+    """Return in a word which was faster by the median of ratios, then the ratio, then its limit."""
+    middle = statistics.median(values)
+    word = "faster" if middle < 1 else "slower" if middle > 1 else "equal"
+    text = f"{word}, {spread(values)}"
+    return text if limit is None else f"{text}; limit {limit:g}"
+
+
 def target(name: str, values: Sequence[float], bound: float, above: bool) -> str:
     """Return a line that says whether the median keeps a target."""
     middle = statistics.median(values)

@@ -31,7 +31,7 @@ class Masked(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """How large the largest gradient so far was, and up to which size they are safe."""
+    """`Guard.largest`, and up to which size gradients are safe."""
 
     largest: float
     safe: float
@@ -44,6 +44,11 @@ class Guard:
     ----------
     model : Sequential
     updater : Updater
+
+    Attributes
+    ----------
+    largest : float
+        At least the length of every gradient that the updater's vectors still hold a part of.
     """
 
     def __init__(self, model: Sequential, updater: Updater) -> None:
@@ -56,7 +61,9 @@ class Guard:
         self._safe = math.sqrt(float(np.finfo(model.dtype).max)) * 1e-4
         # That is known of the updaters here alone.
         self._bounded = type(updater) in UPDATERS.values()
-        self._largest = 1.0
+        self.largest = 1.0
+        if updater.state and self.backend.reads_are_free:
+            self._forget()
         buffers = [(layer, name) for layer in model.layers for name in layer.running]
         self._running = [layer.buffers[name] for layer, name in buffers]
         self._before: list[Array] = []
@@ -85,11 +92,11 @@ class Guard:
     @property
     def limits(self) -> Limits | None:
         """What a compiled step needs to see for itself that it is safe; None where none is."""
-        return Limits(self._largest, self._safe) if self._bounded else None
+        return Limits(self.largest, self._safe) if self._bounded else None
 
     def count_compiled(self, passes: int, updates: int, largest: float) -> None:
         """Count what compiled steps have done, of which this was the largest gradient so far."""
-        self._largest = largest
+        self.largest = largest
         self.model.passes += passes
         self.updater.step += updates
 
@@ -97,13 +104,12 @@ class Guard:
         """Make the update, or say what is wrong and leave parameters and updater as they were."""
         model, updater = self.model, self.updater
         g = model.flat_grads
-        size = math.sqrt(float(np.dot(g, g)))
-        if not size <= self._largest:
-            self._largest = size if math.isfinite(size) else math.inf
-        rate = updater.learning_rate
+        squares, rate = float(np.dot(g, g)), updater.learning_rate
+        largest = max(self.largest, math.sqrt(squares)) if squares >= 0 else math.inf
         # Decay with a share above 1 lets parameters grow that have no gradient.
         grows = rate * getattr(updater, "weight_decay", 0.0) > 1
-        if self._bounded and not grows and max(rate, 1.0) * self._largest < self._safe:
+        if self._bounded and not grows and max(rate, 1.0) * largest < self._safe:
+            self.largest = largest
             updater.update(model)
             return None
         return self._update_or_restore()
@@ -118,12 +124,20 @@ class Guard:
         state = {name: vector.copy() for name, vector in updater.state.items()}
         updater.update(model)
         if all(np.isfinite(a).all() for a in (model.flat_params, *updater.state.values())):
+            self._forget()
             return None
         model.flat_params[...] = before
         for name, vector in updater.state.items():
             vector[...] = state.get(name, 0.0)
         updater.step -= 1
         return f"the update is too large for {model.dtype}"
+
+    def _forget(self) -> None:
+        """Forget large gradients of which the updater's vectors hold nothing large any more."""
+        # v is a mean or a sum of squares; or a velocity, and even one as large as the square of a
+        # safe gradient takes no parameter out of range.
+        entries = {k: float(abs(a).max(initial=0)) for k, a in self.updater.state.items()}
+        self.largest = max([1.0, *[math.sqrt(e) if k == "v" else e for k, e in entries.items()]])
 
     def end_batch(self, weight: float = 0.0, batches: int = 1) -> None:
         """Close a batch of this weight: on a GPU, take back what it changed if it was masked."""

@@ -245,6 +245,9 @@ class ReduceOnPlateau(_Monitoring):
 class Checkpoint:
     """Saves the run now and then, and when training ends, always to the same file.
 
+    Training also ends at Ctrl-C and where the process is to end, by SIGTERM (`docker stop`, the
+    time limit of a cluster) or SIGHUP (a terminal that is closed).
+
     The file is replaced in one step, so that a run killed at any moment finds the last whole one,
     and `minigd.Trainer.resume` continues it. What a kill left half written beside it is removed
     when the next `fit` starts; two runs at once need two paths. A failure to write, on a full disk
@@ -258,6 +261,11 @@ class Checkpoint:
         When to save; several may be given, and whichever comes first counts. By default after each
         epoch. Of the callbacks of a `fit` it comes last, whatever its place, so that a file holds
         what the others have decided.
+
+    Attributes
+    ----------
+    saved_updates : int or None
+        How many updates the run had made when this object last saved it.
 
     Examples
     --------
@@ -300,12 +308,13 @@ class Checkpoint:
             check_number("every_seconds", every_seconds)
         if every_epochs is not None:
             check_integer("every_epochs", every_epochs)
+        self.saved_updates: int | None = None
         self._saved_at = time.perf_counter()
 
     @property
     def events(self) -> frozenset[str]:
         """The events that it wants: those of epochs, unless updates or seconds decide too."""
-        names = {"start", "epoch", "end"}
+        names = {"start", "epoch", "end", "interrupt"}
         if self.every_updates is not None or self.every_seconds is not None:
             names |= {"update", "batch"}
         return frozenset(names)
@@ -315,7 +324,7 @@ class Checkpoint:
         if event.name == "start":
             self._saved_at = time.perf_counter()
             sweep(self.path)
-        elif event.name == "end" or self._due(event):
+        elif event.name in ("end", "interrupt") or self._due(event):
             self.save(event)
 
     def _due(self, event: Event) -> bool:
@@ -333,8 +342,9 @@ class Checkpoint:
         """Save now; a file that can't be written is warned of."""
         try:
             event.trainer.save(self.path)
+            self.saved_updates = event.trainer.updates
         except OSError as error:
-            _warn(self.path, error)
+            _warn(self.path, error, event)
         self._saved_at = time.perf_counter()
 
 
@@ -384,7 +394,7 @@ class CsvLog:
             self._whole = True
         except OSError as error:
             self._whole = False
-            _warn(self.path, error)
+            _warn(self.path, error, event)
 
     def _columns(self) -> list[str]:
         if not os.path.exists(self.path):
@@ -447,10 +457,11 @@ class PrintEvery:
             )
 
 
-def _warn(path: str | os.PathLike[str], error: OSError) -> None:
+def _warn(path: str | os.PathLike[str], error: OSError, event: Event) -> None:
+    kept = "the old file is unchanged" if os.path.exists(path) else "there is no such file"
+    goes_on = "" if event.name == "interrupt" else ", and training continues"
     warn(
-        f"{os.fspath(path)!r} could not be written ({error}): the old file is unchanged, "
-        "and training continues",
+        f"{os.fspath(path)!r} could not be written ({error.strerror or error}): {kept}{goes_on}",
         RuntimeWarning,
         stacklevel=4,
     )

@@ -74,13 +74,14 @@ class Event(NamedTuple):
 
     Attributes
     ----------
-    name : {"start", "batch", "update", "epoch", "end", "done"}
+    name : {"start", "batch", "update", "epoch", "end", "done", "interrupt"}
         What has just been done. ``"start"``: `fit` was called, and nothing done yet.
         ``"update"``: an update was made. ``"batch"``: a batch came that made no update, because it
         is part of a larger one or all its weights are 0. ``"epoch"``: an epoch is complete, and in
         the history. ``"end"``: the last update of this `fit` is made. ``"done"``: `fit` returns
         next, or Ctrl-C ends it; what changes the model for its use, as early stopping does, is done
-        here.
+        here. ``"interrupt"``: Ctrl-C, SIGTERM or SIGHUP ends `fit` and the run is whole, so that it
+        can be saved; only callbacks whose `events` name it receive it.
     trainer : Trainer
     loss : scalar or None
         The mean loss of the rows of an update before it, or of a batch (a scalar of the backend),

@@ -1,42 +1,73 @@
-"""Ctrl-C between two updates and never in the middle of one.
+"""Ctrl-C and the signals that end a process, between two updates and never in the middle of one.
 
-An interrupted run can then be resumed: no batch was half applied, or applied and not counted.
+An interrupted run can then be resumed: no batch was half applied, or applied and not counted. For
+the same reason a second thread is refused.
 """
 
 import signal
 import threading
+from collections.abc import Mapping
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _Handler = TypeVar("_Handler", bound="Handler")
 
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+"""Ctrl-C, and what ends a process: `docker stop` and the time limit of a cluster send SIGTERM, a
+terminal that is closed SIGHUP. Windows has SIGBREAK in the place of SIGHUP."""
+
+
+class Terminated(SystemExit):
+    """The process received SIGTERM or SIGHUP; ``code`` is what a shell says of it, 143 or 129."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+
+
+def interruption(number: int) -> BaseException:
+    """Return what a signal raises.
+
+    >>> interruption(signal.SIGINT), interruption(signal.SIGTERM)
+    (KeyboardInterrupt(), Terminated(143))
+    """
+    return KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)
+
 
 class Handler:
-    """While this is entered, it handles Ctrl-C; a subclass says how, in `handle`.
+    """While this is entered, it handles `SIGNALS`; a subclass says how, in `handle`.
 
-    It does nothing outside the main thread, and nothing where the program handles Ctrl-C itself.
+    It does nothing outside the main thread, and nothing to a signal that the program handles
+    itself, or ignores, as `nohup` lets it.
     """
 
-    _installed = False
+    _before: Mapping[int, Any] = {}
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Do what Ctrl-C is to do."""
-        raise KeyboardInterrupt
+        """Do what a signal is to do."""
+        raise interruption(number)
 
     def __enter__(self: _Handler) -> _Handler:
-        main = threading.current_thread() is threading.main_thread()
-        if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self.handle)
-            self._installed = True
+        if threading.current_thread() is threading.main_thread():
+            self._before = {n: signal.signal(n, self.handle) for n in SIGNALS if _is_free(n)}
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._installed:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, before in self._before.items():
+            # One that the program has set meanwhile stays.
+            if signal.getsignal(number) == self.handle:
+                signal.signal(number, before)
+
+
+def _is_free(number: int) -> bool:
+    """Tell whether the program leaves a signal to Python, or to a handler that only raises."""
+    now = signal.getsignal(number)
+    free = now in (signal.SIG_DFL, signal.default_int_handler)
+    return free or type(getattr(now, "__self__", None)) is Handler
 
 
 class Interrupt(Handler):
-    """While this is entered, Ctrl-C during `busy` waits until `busy` is over.
+    """While this is entered, a signal during `busy` waits until `busy` is over.
 
     Attributes
     ----------
@@ -46,19 +77,41 @@ class Interrupt(Handler):
 
     def __init__(self) -> None:
         self.busy = False
-        self._waiting = False
+        self._waiting: int | None = None
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Interrupt at once, or when `busy` is over."""
-        # A second Ctrl-C does not wait: whoever presses it twice means it.
-        if self.busy and not self._waiting:
-            self._waiting = True
+        # A second Ctrl-C does not wait: whoever presses it twice means it. The other signals often
+        # come twice, from the terminal and from its shell.
+        if self.busy and not number == self._waiting == signal.SIGINT:
+            self._waiting = number
             return
-        raise KeyboardInterrupt
+        raise interruption(number)
 
     def done(self) -> None:
-        """End `busy`, and pass on an interrupt that came meanwhile."""
+        """End `busy`, and pass on a signal that came meanwhile."""
         self.busy = False
-        if self._waiting:
-            self._waiting = False
-            raise KeyboardInterrupt
+        if self._waiting is not None:
+            number, self._waiting = self._waiting, None
+            raise interruption(number)
+
+
+class OneThread:
+    """While a thread has entered this, it may enter again, and another one is refused."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise _second_thread()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
+def _second_thread() -> RuntimeError:
+    return RuntimeError(
+        "another thread is using this trainer: give each thread a trainer and a model of its own, "
+        "or wait until the other one is done"
+    )

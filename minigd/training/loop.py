@@ -102,15 +102,13 @@ class Loop:
     def run(self, session: Session, last: int) -> None:
         """Train until the last epoch is complete, or until something stops it."""
         session.send("start")
-        with session.interrupt as interrupt:
+        with session.interrupt:
             try:
                 while self.epoch < last and not self.stopping:
                     if self.run_epoch(session):
                         self.end_epoch(session)
-            except KeyboardInterrupt:
-                # Whoever pressed Ctrl-C has had enough, and uses the model as it is left.
-                interrupt.busy = True
-                session.send_last("done")
+            except BaseException as error:
+                session.end_early(error)
                 raise
 
     def run_epoch(self, session: Session) -> bool:
@@ -139,12 +137,12 @@ class Loop:
                 session.interrupt.busy = True
                 event = self._train(session, batch, rows)
                 self.batch += 1
-                session.interrupt.done()
                 now = time.perf_counter()
                 self.seconds += now - started
                 if profiler is not None:
                     profiler.end_step()
                 self._report(session, event, len(batch.x))
+                session.interrupt.done()
                 if self.stopping and not self._is_last(session.batches):
                     return False
                 started = now if not session.callbacks else time.perf_counter()
@@ -310,12 +308,12 @@ class Loop:
         parts = self.transaction.window.batches
         loss = self.transaction.finish_window()
         self._refuse_fault()
-        session.interrupt.done()
         self.raise_if_masked(parts)
         if loss is not None:
             session.send("update", loss)
             if session.progress is not None:
                 session.progress.update(loss)
+        session.interrupt.done()
 
     def end_epoch(self, session: Session) -> None:
         """Evaluate, and put the epoch into the history."""
@@ -327,6 +325,7 @@ class Loop:
         measured = {} if validation is None else run.evaluate(validation)
         values = {**means, **{f"val_{name}": value for name, value in measured.items()}}
         values |= {"seconds": self.seconds, "updates": float(run.updates)}
+        session.interrupt.busy = True
         self.epoch += 1
         run.updater.epoch = self.epoch
         self.start_epoch()
@@ -334,6 +333,7 @@ class Loop:
         if session.progress is not None:
             session.progress.epoch(values)
         session.send("epoch", values["loss"])
+        session.interrupt.done()
 
     # Where numbers are not finite ------------------------------------------------------------
 

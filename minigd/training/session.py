@@ -9,7 +9,7 @@ from minigd.execution.targets.compiler import format_compile_time
 from minigd.execution.threads import describe
 from minigd.progress import Progress, log
 from minigd.training.events import Callback, Event, Run, wanted_events
-from minigd.training.interrupts import Interrupt
+from minigd.training.interrupts import Interrupt, Terminated
 
 
 class Session(NamedTuple):
@@ -44,6 +44,19 @@ class Session(NamedTuple):
         loss = history["loss"][-1] if history else None
         for name in names:
             self.send(name, loss)
+
+    def end_early(self, error: BaseException) -> None:
+        """Let callbacks end a run that a signal ends; another error lets a waiting signal pass."""
+        if not isinstance(error, KeyboardInterrupt | Terminated):
+            self.interrupt.done()
+            return
+        # An impatient Ctrl-C, or one that a callback raised, came while something was half done.
+        whole, self.interrupt.busy = not self.interrupt.busy, True
+        for callback, events in self.callbacks:
+            if whole and events is not None and "interrupt" in events:
+                callback(Event("interrupt", self.run))
+        # Whoever pressed Ctrl-C has had enough, and uses the model as it is left.
+        self.send_last("done")
 
     def close(self) -> None:
         """Leave the bar as it is."""

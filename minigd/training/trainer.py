@@ -44,6 +44,7 @@ from minigd.training.events import (
     name_callbacks,
 )
 from minigd.training.history import History
+from minigd.training.interrupts import OneThread
 from minigd.training.loop import Loop
 from minigd.training.session import open_session
 from minigd.training.transaction import Transaction
@@ -52,6 +53,10 @@ WORTH_COMPILING = 600_000_000
 """Numbers that the updates of an epoch go through, above which compiling is worth its time: each
 takes some 5 ns less, and compiling takes some 3 s once. It goes by the epoch, so that the bits are
 the same however epochs are split among calls of `fit`."""
+
+TARGET = "program"
+"""What a checkpoint says of compiled steps, by which the order of their sums is known. Files from
+before a step was compiled as a whole say True."""
 
 
 class Trainer:
@@ -148,7 +153,7 @@ class Trainer:
         self._states: dict[str, Any] = {}  # of callbacks that have not been given again
         self._transaction = Transaction(model, self.updater, self.accumulate, *limits)
         self._loop = Loop(self.objective, self.metrics, self._transaction, self.reuse_buffers)
-        self._threads = Threads()
+        self._threads, self._one_thread = Threads(), OneThread()
         self._limit_rows(False)
         self._set_compiled(compiled=bool(fast))
 
@@ -247,26 +252,27 @@ class Trainer:
             GPU is not asked in each step: there such updates are masked, and `fit` and `save` say
             so.
         """
-        self._follow_model()
-        loop, backend = self._loop, self.model.backend
-        loop.steps.refresh()
-        rows = loop.loader.load_arrays(x, y, sample_weight)
-        self._name_objective()
-        before = loop.by_row
-        self._limit_rows(per_example)
-        try:
-            with np.errstate(all="ignore"):
-                step = loop.make_step(rows)
-            self._transaction.guard.end_batch(batches=0)
-        finally:
-            loop.by_row = before
-        if not per_example or step.norms is None:
-            return step.value
-        if isinstance(rows.rows, slice):
-            return step.value, step.norms.copy()
-        norms = backend.zeros((len(y),), self.model.dtype)
-        norms[backend.asarray(rows.rows)] = step.norms
-        return step.value, norms
+        with self._one_thread:
+            self._follow_model()
+            loop, backend = self._loop, self.model.backend
+            loop.steps.refresh()
+            rows = loop.loader.load_arrays(x, y, sample_weight)
+            self._name_objective()
+            before = loop.by_row
+            self._limit_rows(per_example)
+            try:
+                with np.errstate(all="ignore"):
+                    step = loop.make_step(rows)
+                self._transaction.guard.end_batch(batches=0)
+            finally:
+                loop.by_row = before
+            if not per_example or step.norms is None:
+                return step.value
+            if isinstance(rows.rows, slice):
+                return step.value, step.norms.copy()
+            norms = backend.zeros((len(y),), self.model.dtype)
+            norms[backend.asarray(rows.rows)] = step.norms
+            return step.value, norms
 
     def _limit_rows(self, per_example: bool) -> None:
         """Let the next steps find the norms of rows, or only if a limit needs them."""
@@ -366,36 +372,41 @@ class Trainer:
             the parameters are the last good ones.
         KeyboardInterrupt
             At Ctrl-C, between two updates, after the event ``"done"``; another `fit` continues.
+        SystemExit
+            At SIGTERM or SIGHUP, likewise; a `Checkpoint` among the callbacks has saved the run.
+        RuntimeError
+            If another thread is using this trainer.
         """
         profile = renamed("receipt", receipt, "profile", profile)
         weights = {"sample_weight": sample_weight, "class_weight": class_weight}
         data = self.batches if data is None else data
         batches = as_batches(data, y, batch_size, shuffle=shuffle, seed=self.model.seed, **weights)
         validation = None if validation_data is None else validation_batches(validation_data)
-        self._loop.loader.check_training(batches, validation)
-        self._continue_with(batches)
-        last = self._last_epoch(epochs, until_epoch)
-        self._callbacks = name_callbacks(callbacks)
-        self._limit_rows(per_example)
-        self._choose_executor(batches)
-        self._loop.steps.load_blas()
-        shown = last - self.epoch if progress else 0
-        with self._threads.limited(self.model, batches):
-            session = open_session(self, batches, validation, self._callbacks, shown, profile)
-            self._loop.steps.plain = plain
-            try:
-                if self._states:
-                    self._load_callbacks()
-                self._loop.run(session, last)
-            finally:
-                self._loop.steps.plain = False
-                self._limit_rows(False)
-                session.close()
-            if progress:
-                session.report_compile_time()
-            session.send_last("end", "done")
-        if profile:
-            session.report_profile(self._threads.count)
+        with self._one_thread:
+            self._loop.loader.check_training(batches, validation)
+            self._continue_with(batches)
+            last = self._last_epoch(epochs, until_epoch)
+            self._callbacks = name_callbacks(callbacks)
+            self._limit_rows(per_example)
+            self._choose_executor(batches)
+            self._loop.steps.load_blas()
+            shown = last - self.epoch if progress else 0
+            with self._threads.limited(self.model, batches):
+                session = open_session(self, batches, validation, self._callbacks, shown, profile)
+                self._loop.steps.plain = plain
+                try:
+                    if self._states:
+                        self._load_callbacks()
+                    self._loop.run(session, last)
+                finally:
+                    self._loop.steps.plain = False
+                    self._limit_rows(False)
+                    session.close()
+                if progress:
+                    session.report_compile_time()
+                session.send_last("end", "done")
+            if profile:
+                session.report_profile(self._threads.count)
         return self.history
 
     def _continue_with(self, batches: Batches) -> None:
@@ -492,7 +503,8 @@ class Trainer:
         OSError
             If the file can't be written; one that was there stays as it was.
         """
-        checkpoints.write(path, self)
+        with self._one_thread:
+            checkpoints.write(path, self)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that decides the next update, as arrays on the host and plain values.
@@ -507,13 +519,14 @@ class Trainer:
         return {
             "model": self.model.arrays(),
             "passes": self.model.passes,
-            "compiled": self.compiled,
+            "compiled": TARGET if self.compiled else False,
             "threads": self._threads.count,
             "updater": {
                 n: backend_of(v).to_numpy(v) if n in self.updater.state else v
                 for n, v in updater.items()
             },
             "updates": self.updates,
+            "largest": self._transaction.guard.largest,
             **loop.state_dict(),
             "window": self._transaction.window.state_dict(backend),
             "callbacks": {**self._states, **callback_states(self._callbacks)},
@@ -535,26 +548,32 @@ class Trainer:
             model.passes = int(values["passes"])
             self.updater.load_state_dict(values["updater"], model)
             transaction.updates = int(values["updates"])
+            transaction.renew_guard(values.get("largest"))
             loop.load_state_dict(values)
             transaction.window.load_state_dict(values["window"], model.flat_grads, model.backend)
             self._states = dict(values["callbacks"])
             self.history = History(values["history"])
             self._resumed = values["batches"]
-            compiled = bool(values["compiled"])
+            compiled = values["compiled"]
             self._threads.resume(values["threads"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(f"the state of the run is damaged: {error}") from error
         loop.batches = None
-        transaction.renew_guard()
         if compiled and not available():
             warn(
                 "the run used Numba, which is not installed here: it goes on without, "
                 "and its last digits may differ (`pip install numba scipy`)",
                 stacklevel=2,
             )
-        self._set_compiled(compiled and available())
+        elif compiled and compiled != TARGET:
+            warn(
+                "the run was compiled by another version of minigd, whose sums have another order: "
+                "it goes on compiled, and its last digits may differ",
+                stacklevel=2,
+            )
+        self._set_compiled(bool(compiled) and available())
         self._name_objective()
 
     @classmethod

@@ -62,9 +62,11 @@ class Transaction:
         """What makes new parameters of a mean gradient."""
         return Update(self.penalty, self.clipping, self.updater)
 
-    def renew_guard(self) -> None:
-        """Guard the model where it is now."""
+    def renew_guard(self, largest: float | None = None) -> None:
+        """Guard the model where it is now; `largest` is that of a saved guard."""
         self.guard = self.updater.owner = make_guard(self.model, self.updater)
+        if largest is not None:
+            self.guard.largest = float(largest)
 
     def begin(self, weight: float) -> None:
         """Remember everything that a batch of this weight may change."""

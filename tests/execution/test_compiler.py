@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -80,6 +81,66 @@ def test_the_folder_is_the_users_own(first):
     assert folder.stat().st_mode & 0o077 == 0
     (source,) = kept(first[0], ".py")
     assert source.read_text().startswith('"""A training step, printed by minigd."""')
+
+
+def test_what_is_damaged_in_a_folder_of_numbas_is_removed(first, tmp_path):
+    params, _, _ = run(tmp_path, NUMBA_CACHE_DIR=str(tmp_path))
+    assert params == first[1]
+    (index,) = tmp_path.rglob("step_*.nbi")
+    index.write_bytes(b"damaged")
+    again, reason, _ = run(tmp_path, NUMBA_CACHE_DIR=str(tmp_path))
+    assert (again, reason) == (params, "None")
+    assert list(tmp_path.rglob("step_*")) == []
+
+
+def keep(folder, *sources):
+    """Write sources as if each had been compiled, and return the names that are left."""
+    for source in sources:
+        compiler._run_of(source, folder)
+        name = f"step_{compiler._digest(source)}"
+        (folder / "__pycache__").mkdir(exist_ok=True)
+        for ending in (".run-1.py311.nbi", ".run-1.py311.1.nbc"):
+            (folder / "__pycache__" / f"{name}{ending}").write_bytes(b"compiled")
+        time.sleep(0.01)  # the clock of a file system may have larger ticks
+    return {path.name.partition(".")[0] for path in folder.rglob("step_*")}
+
+
+def names(*sources):
+    return {f"step_{compiler._digest(source)}" for source in sources}
+
+
+def test_what_was_used_longest_ago_makes_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiler, "MOST_KEPT", 3)
+    a, b, c, d, e = (f"def run(): return {k}" for k in range(5))
+    assert keep(tmp_path, a, b, c) == names(a, b, c)
+    # a is used again, and so b is the oldest. Numba goes by when a was written.
+    (path,) = tmp_path.glob(f"{names(a).pop()}.py")
+    before = path.stat().st_mtime_ns
+    assert keep(tmp_path, a, d) == names(a, c, d)
+    assert path.stat().st_mtime_ns == before
+    assert keep(tmp_path, e) == names(a, d, e)
+    assert compiler._run_of(b, tmp_path)() == 1
+    assert len(list(tmp_path.glob("*.py"))) == 3
+
+
+def test_several_processes_may_make_room_at_once(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+from minigd.execution.targets import compiler
+compiler.MOST_KEPT = 2
+for k in range(40):
+    assert compiler._run_of(f"def run(): return {k % 7}", Path(sys.argv[1]))() == k % 7
+"""
+    several = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    for process in several:
+        _, err = process.communicate()
+        assert process.returncode == 0, err.decode()
+    assert len(list(tmp_path.glob("step_*.py"))) <= 4
+    assert not list(tmp_path.glob("*.tmp"))
 
 
 @pytest.mark.parametrize("ending", [".nbi", ".nbc"])

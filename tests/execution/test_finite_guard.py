@@ -10,8 +10,10 @@ import pytest
 from budgets import examples
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from oracles.interpreted import interpreted
 
 import minigd as gd
+from minigd.execution.targets import compiler
 
 UPDATERS = {
     "sgd": lambda rate: gd.SGD(rate),
@@ -285,3 +287,71 @@ def test_a_loss_that_is_not_finite_names_the_layer_where_it_began():
         gd.DivergenceError, match=r"the loss is .*, and the output of dense2 is the"
     ):
         model.fit(X, X[:, 0], loss="mse", updater=gd.SGD(0.1))
+
+
+# One huge gradient -------------------------------------------------------------------------------
+
+RUNS = {
+    "plain": ({"fast": False}, {"plain": True}),
+    "NumPy's calls": ({"fast": False}, {}),
+    "compiled, single steps": ({"fast": True}, {"callbacks": [lambda event: None]}),
+    "compiled, epochs": ({"fast": True}, {}),
+    "compiled, accumulated": ({"fast": True, "accumulate": 2}, {}),
+}
+HUGE = {"sgd": gd.SGD, "adam": gd.Adam, "rmsprop": gd.RMSprop, "adagrad": gd.Adagrad}
+
+
+@pytest.fixture
+def interpreted_steps(monkeypatch):
+    """Run the source of compiled steps as Python."""
+    monkeypatch.setattr("minigd.execution.targets.numba.compiled", interpreted)
+
+
+def after_a_huge_gradient(updater, options):
+    """Return a trainer whose first update had a gradient of some 4e15, and its batches."""
+    x = rows(40).astype("float32")
+    layers = [gd.Dense(4), gd.Tanh(), gd.Dropout(0.2), gd.Dense(1)]
+    model = gd.Sequential(layers, inputs=3, seed=1)
+    trainer = gd.Trainer(model, "mse", HUGE[updater](1e-16), **options)
+    for _ in range(trainer.accumulate):
+        trainer.step(x[:5], np.full(5, 1.5e15))
+    trainer.updater.learning_rate = 0.05
+    return trainer, gd.Batches(x, x[:, 0], batch_size=5, shuffle=True, seed=3)
+
+
+@pytest.mark.parametrize("updater", HUGE)
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.skipif(not compiler.available(), reason="needs Numba and SciPy")
+def test_a_run_that_goes_on_after_a_huge_gradient_has_the_same_bits(
+    run, updater, tmp_path, interpreted_steps
+):
+    options, settings = RUNS[run]
+    whole, batches = after_a_huge_gradient(updater, options)
+    whole.fit(batches, epochs=5, **settings)
+    expected = written(whole)
+    for epochs in (0, 1, 3):
+        first, batches = after_a_huge_gradient(updater, options)
+        first.fit(batches, epochs=epochs, **settings)
+        first.save(tmp_path / "run.npz")
+        again = gd.Trainer.resume(tmp_path / "run.npz", batches)
+        again.fit(batches, until_epoch=5, **settings)
+        for name, vector in written(again).items():
+            np.testing.assert_array_equal(vector, expected[name], name)
+
+
+# Adagrad never forgets a gradient, and its later steps are looked at each.
+@pytest.mark.parametrize("updater", [name for name in HUGE if name != "adagrad"])
+@pytest.mark.skipif(not compiler.available(), reason="needs Numba and SciPy")
+def test_steps_are_compiled_again_after_a_huge_gradient(updater, capsys, interpreted_steps):
+    trainer, batches = after_a_huge_gradient(updater, {"fast": True})
+    trainer.fit(batches, epochs=4, profile=True)
+    assert "over 32 steps, compiled: " in capsys.readouterr().err
+
+
+def test_a_gradient_that_was_refused_leaves_nothing_behind():
+    trainer = regression(gd.Adam(0.01))
+    trainer.step(rows(), rows()[:, 0])
+    before = trainer.state_dict()["largest"]
+    with pytest.raises(gd.DivergenceError):
+        trainer.step(np.full((5, 3), 1e18), np.zeros(5))
+    assert trainer.state_dict()["largest"] == before

@@ -3,8 +3,11 @@
 `test_targets.py` compares their numbers with those of the plain step.
 """
 
+import warnings
+
 import numpy as np
 import pytest
+from oracles import same_bits
 from oracles.interpreted import interpreted
 
 import minigd as gd
@@ -56,6 +59,34 @@ def test_training_comes_to_the_same(updater, dtype, tolerance, in_python):
     np.testing.assert_allclose(
         plain.model.flat_params, compiled.model.flat_params, rtol=tolerance, atol=tolerance
     )
+
+
+@pytest.mark.parametrize(
+    "several",
+    [
+        [{"updater": gd.SGD(0.1, momentum=m)} for m in (0.9, 0.5)],
+        [{"updater": gd.SGD(0.1, m, nesterov=True)} for m in (0.9, 0.5)],
+        [{"updater": gd.Adam(0.01, b1, b2, e)} for b1, b2, e in ((0.9, 0.99, 1e-8), (0.5, 0.9, 1))],
+        [{"updater": gd.AdamW(0.01, weight_decay=d)} for d in (0.5, 0.1)],
+        [{"updater": gd.RMSprop(0.01, rho=r, epsilon=e)} for r, e in ((0.9, 1e-8), (0.8, 0.01))],
+        [{"updater": gd.Adagrad(0.1, epsilon=e)} for e in (1e-8, 0.01)],
+        [{"updater": "sgd", "l2": v} for v in (0.1, 0.001)],
+        [{"updater": "sgd", "l1": v, "l2": v, "decay_bias": True} for v in (0.1, 0.001)],
+        [{"updater": "sgd", "clip_norm": v} for v in (0.1, 0.5)],
+        [{"updater": "sgd", "clip_value": v} for v in (0.1, 0.01)],
+    ],
+    ids=lambda several: " ".join(map(str, several[0].values())),
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_other_values_of_a_setting_compile_nothing_new(several, dtype, in_python):
+    sources, tolerance = set(), 1e-11 if dtype == "float64" else 2e-4
+    for options in several:
+        plain, compiled = (trained(dtype=dtype, fast=fast, **options) for fast in (False, True))
+        sources |= {step.source for step in compiled_steps(compiled)}
+        np.testing.assert_allclose(
+            plain.model.flat_params, compiled.model.flat_params, rtol=tolerance, atol=tolerance
+        )
+    assert len(sources) == 1
 
 
 def test_a_short_run_is_not_compiled_and_a_long_one_is(monkeypatch, in_python):
@@ -121,11 +152,55 @@ def test_without_numba_nothing_changes_but_speed(monkeypatch, tmp_path, in_pytho
         with pytest.raises(gd.BackendError, match="pip install numba"):
             trained("adam", fast=True)
         # A run that used it goes on without it, and is told that its last digits may differ.
-        with pytest.warns(UserWarning, match="pip install numba"):
-            again = gd.Trainer.resume(tmp_path / "run.npz")
+        X, y = rows(60)
+        batches = gd.Batches(X, y, batch_size=25, shuffle=True, seed=1)
+        with pytest.warns(UserWarning, match="pip install numba") as told:
+            again = gd.Trainer.resume(tmp_path / "run.npz", batches)
+        assert len(told) == 1
         assert not again.compiled
+        # From there on, it is a plain run with the same bits as any other.
+        other = gd.Trainer(network(), "categorical_crossentropy", "adam", fast=False)
+        other.load_state_dict(compiled.state_dict() | {"compiled": False})
+        for each in (again, other):
+            each.fit(batches, until_epoch=6)
+        assert again.updates == 18
+        np.testing.assert_array_equal(again.model.flat_params, other.model.flat_params)
     finally:
         compiler.absent.cache_clear()
+
+
+def test_a_compiled_run_of_the_version_before_goes_on_and_says_what_differs(in_python, tmp_path):
+    # It was saved in the middle of an epoch, when Numba compiled single formulas.
+    path, new = same_bits.SAVED / "compiled_run.npz", tmp_path / "run.npz"
+    with pytest.warns(UserWarning, match="last digits may differ") as told:
+        found = same_bits.go_on(path)
+    assert len(told) == 1
+    assert_goes_on_like_a_plain_run(found)
+    with pytest.warns(UserWarning, match="another version of minigd"):
+        trainer = gd.Trainer.resume(path, same_bits.saved_batches())
+    assert trainer.compiled
+    # A file of its own names no version that it would have to warn of.
+    trainer.save(new)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert gd.Trainer.resume(new, same_bits.saved_batches()).compiled
+
+
+def test_a_compiled_run_of_the_version_before_goes_on_without_numba(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(compiler.importlib.util, "find_spec", lambda name: None)
+        compiler.absent.cache_clear()
+        with pytest.warns(UserWarning, match="pip install numba") as told:
+            found = same_bits.go_on(same_bits.SAVED / "compiled_run.npz")
+    compiler.absent.cache_clear()
+    assert len(told) == 1
+    assert_goes_on_like_a_plain_run(found)
+
+
+def assert_goes_on_like_a_plain_run(found):
+    # The biases before a BatchNorm are some 1e-11 of rounding errors alone.
+    for name, array in same_bits.go_on(same_bits.SAVED / "run.npz").items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-9, atol=1e-9, err_msg=name)
 
 
 def test_on_a_gpu_nothing_is_compiled(stand_in):

@@ -343,7 +343,7 @@ def read(path):
     return untimed(json.loads(arrays.pop("description.json").tobytes())), arrays
 
 
-MACHINE = ("seconds", "threads", "minigd_version")
+MACHINE = ("seconds", "threads", "minigd_version", "largest")
 
 
 def untimed(tree):

@@ -1,6 +1,7 @@
 """Runs that are killed at random moments come to the bits of those that are not.
 
-The short form of `benchmarks/kill_anywhere.py`: five runs, each from another kind of source.
+The short form of `benchmarks/kill_anywhere.py`: five runs, each from another kind
+of source, and four compiled ones.
 """
 
 import multiprocessing
@@ -11,20 +12,39 @@ from pathlib import Path
 
 import pytest
 
+from minigd.execution.targets import compiler
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kill_anywhere.py"
 
 
-@pytest.mark.skipif(
+pytestmark = pytest.mark.skipif(
     "fork" not in multiprocessing.get_all_start_methods(), reason="the script forks processes"
 )
-def test_five_runs_killed_and_started_again_come_to_the_same_bits():
-    pytest.importorskip("pyarrow")
+
+
+def kill(runs, *options):
+    """Run the script, and return its runs, its kills, and the runs that came to the same."""
     done = subprocess.run(
-        [sys.executable, SCRIPT, "--runs", "5"], capture_output=True, text=True, check=False
+        [sys.executable, SCRIPT, "--runs", str(runs), *options],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    runs, kills, equal = re.search(
-        r"together \| (\d+) \| (\d+) \| \d+ \| (\d+) \|", done.stdout
-    ).groups()
-    assert int(runs) == int(equal) == 5
-    assert int(kills) >= 5
+    found = re.search(r"together \| (\d+) \| (\d+) \| \d+ \| (\d+) \|", done.stdout)
+    return tuple(map(int, found.groups()))
+
+
+def test_five_runs_killed_and_started_again_come_to_the_same_bits():
+    pytest.importorskip("pyarrow")
+    runs, kills, equal = kill(5)
+    assert runs == equal == 5
+    assert kills >= 5
+
+
+@pytest.mark.skipif(not compiler.available(), reason="needs Numba and SciPy")
+def test_compiled_runs_come_to_the_same_bits():
+    pytest.importorskip("pyarrow")
+    runs, kills, equal = kill(4, "--kinds", "compiled")
+    assert runs == equal == 4
+    assert kills >= 4

@@ -1,4 +1,7 @@
-"""Compiles the source of a step with Numba, and keeps the result for later runs."""
+"""Compiles the source of a step with Numba, and keeps the result for later runs.
+
+It is kept in a folder of the user's own, from which what was used longest ago is removed.
+"""
 
 import contextlib
 import functools
@@ -16,6 +19,9 @@ from typing import Any
 from minigd.backends.on_demand import call, optional
 from minigd.storage.atomic_files import replacing
 from minigd.types import Array
+
+MOST_KEPT = 100
+"""How many sources the folder keeps, with what is compiled of each: some 0.3 to 1.5 MB."""
 
 _seconds: list[float] = []
 """What each function took to compile, until it is reported."""
@@ -94,9 +100,13 @@ def _run_of(source: str, folder: Path | None) -> Any:
         path, source = f"<{name}>", source.replace("cache=True", "cache=False")
     else:
         path = str(folder / f"{name}.py")
-        if not os.path.exists(path):
+        try:
+            # When it was used last. Numba goes by when it was written, which stays.
+            os.utime(path, ns=(time.time_ns(), os.stat(path).st_mtime_ns))
+        except FileNotFoundError:
             with replacing(path) as file:
                 file.write(source.encode())
+            _prune(folder)
     # What Numba compiles belongs to a module that can be imported by name.
     module: Any = types.ModuleType(name)
     module.__file__ = path
@@ -105,10 +115,29 @@ def _run_of(source: str, folder: Path | None) -> Any:
     return module.run
 
 
+def _prune(folder: Path) -> None:
+    """Remove those of the sources that were used longest ago, with what was compiled of them.
+
+    A process that is about to load one of them compiles it again.
+    """
+    used: list[tuple[int, str]] = []
+    for path in folder.glob("step_*.py"):
+        with contextlib.suppress(FileNotFoundError):  # another process removes them too
+            used.append((path.stat().st_atime_ns, path.stem))
+    for _, name in sorted(used)[:-MOST_KEPT]:
+        _remove(folder, name)
+
+
 def _forget(source: str) -> None:
     """Remove what was kept of a source, so that a later process writes it again."""
     folder = cache_folder()
-    for path in () if folder is None else folder.rglob(f"step_{_digest(source)}*"):
+    if folder is not None:
+        _remove(folder, f"step_{_digest(source)}")
+
+
+def _remove(folder: Path, name: str) -> None:
+    """Remove a source, and what Numba keeps of it: in the folder, or beside it in its own."""
+    for path in folder.parent.glob(f"{folder.name}*/**/{name}.*"):
         with contextlib.suppress(OSError):
             path.unlink()
 
@@ -121,7 +150,10 @@ def _digest(source: str) -> str:
 
 
 def cache_folder() -> Path | None:
-    """Return the folder for compiled steps, which nobody else can write to; None without one."""
+    """Return the folder for compiled steps, which nobody else can write to; None without one.
+
+    It is ``minigd`` in the folder that NUMBA_CACHE_DIR names, or else in the user's cache.
+    """
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = Path(os.environ.get("NUMBA_CACHE_DIR") or home) / "minigd"
     with contextlib.suppress(OSError):

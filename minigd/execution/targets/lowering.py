@@ -4,6 +4,7 @@ Every array is a place in flat memory, an offset and a stride for each axis, so 
 arrays and rows that are shared need no cases of their own.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -56,6 +57,9 @@ class Form:
     steps, update : list of Step
     named : dict of str to Place
         The batch, the results and the scalars.
+    settings : list of float
+        The constants of the update. In its steps they are names, s0, s1 and so on, so that runs
+        with other values have the same source.
     """
 
     def __init__(self, program: Program) -> None:
@@ -70,7 +74,8 @@ class Form:
         self._written = {_root(a).__array_interface__["data"][0] for a in written}
         self._scalars = {id(a) for a in program.scalars.values()}
         self.steps = [self._step(o) for o in program.operations]
-        self.update = [self._step(o) for o in program.update]
+        self.settings: list[float] = []
+        self.update = [self._with_settings(self._step(o)) for o in program.update]
 
     def number(self, array: Array) -> int:
         """Return the number of the memory that an array lies in, -1 if the program has it not."""
@@ -129,6 +134,16 @@ class Form:
         elif name not in ("dot", "where") and ufunc is None:
             raise NotTraceable(name)
         return Step(name, ufunc, tuple([self._argument(a) for a in inputs]), place, axis)
+
+    def _with_settings(self, step: Step) -> Step:
+        """Return a step of which constants have names, but for 0, 1 and what is not finite."""
+        inputs = list(step.inputs)
+        for i, part in enumerate(inputs):
+            value = part.value if isinstance(part, Constant) else 0
+            if isinstance(value, float) and math.isfinite(value) and abs(value) not in (0, 1):
+                inputs[i] = part._replace(value=f"s{len(self.settings)}")
+                self.settings.append(value)
+        return step._replace(inputs=tuple(inputs))
 
     def numbers(self) -> tuple[Any, list[Any]]:
         """Return what does not depend on the size of the batch, and a list of what may."""
@@ -198,12 +213,9 @@ class General:
             return None
         found: dict[str, Any] = {}
         for name, value in zip(self._values, values, strict=True):
-            if value is None:
+            if value is None or name == value:
                 continue
-            if isinstance(name, str):
-                if found.setdefault(name, value) != value:
-                    return None
-            elif name != value and not (name == 0 and value is None):
+            if not isinstance(name, str) or found.setdefault(name, value) != value:
                 return None
         if len(found) < len(self.ints) + len(self.floats):
             return None

@@ -4,6 +4,7 @@ It needs Numba and SciPy, the extra `fast`. Its numbers differ from NumPy's in t
 not among themselves: a step gives the same bits alone, in an epoch, and in batches of any size.
 """
 
+import functools
 import math
 import threading
 from collections.abc import Iterator
@@ -104,7 +105,8 @@ class NumbaStep:
         self._state = list(update.updater.state.values())
         self.source, used = self._print(form)
         self._memory = [form.memory[k] for k in used]
-        self._run = compiled(self.source, self._memory)
+        settings = np.array(form.settings, "float64")
+        self._run = functools.partial(compiled(self.source, self._memory), settings)
 
     def _trace(self, n: int) -> Program:
         """Trace a step of n rows, after which everything is as it was."""

@@ -24,7 +24,7 @@ def sum_of_squares(g, size, total):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True, no_rewrites=True)
-def run(places, X, Y, order, starts, scale, which, whole, broken, keys, scalars, rates,
+def run(places, settings, X, Y, order, starts, scale, which, whole, broken, keys, scalars, rates,
         largest, safe, update, losses, outputs):'''
 
 _ARRAYS = ("x", "y", "scale", "value", "z", "norms")
@@ -65,7 +65,8 @@ def function(
     ]
     used = [k for k in range(len(memory)) if any(_uses(line, k) for line in step)]
     loop = ["for k in range(len(starts) - 1):", *_indented(step), "return len(starts) - 1", ""]
-    body = [*_memory(used, memory, restored), *loop]
+    settings = [f"s{i} = settings[{i}]" for i in range(len(general.form.settings))]
+    body = [*_memory(used, memory, restored), *settings, *loop]
     return "\n".join([HEAD, *_indented(body)]), used
 
 
@@ -116,10 +117,11 @@ def _finite_test(
         f"losses[k] = {cell(value)}",
         f"squares = sum_of_squares(m{flat_grads}, {g.size}, {type_name(g.dtype)}(0))",
         "length = np.sqrt(squares)",
-        "largest[0] = max(largest[0], length) if length >= 0 else np.inf",
-        "if not (np.isfinite(losses[k]) and largest[0] * max(rates[k], 1.0) < safe):",
+        "longest = max(largest[0], length) if length >= 0 else np.inf",
+        "if not (np.isfinite(losses[k]) and longest * max(rates[k], 1.0) < safe):",
         *_indented([s for m in restored for s in _copy(f"m{m}", f"before{m}", memory[m])]),
         "    return k",
+        "largest[0] = longest",
     ]
 
 
