@@ -432,8 +432,6 @@ class CsvSource(RandomAccess):
     def _check_unchanged(self) -> None:
         for i, part in enumerate(self._parts):
             self._parts[i] = check_unchanged(part)
-            if self._parts[i] is not part:
-                self._rows_by_number.forget(i)
 
     # Rows in any order -----------------------------------------------------------------------
 

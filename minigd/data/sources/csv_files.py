@@ -8,7 +8,7 @@ import zlib
 from typing import Any, BinaryIO, NamedTuple
 
 from minigd.data.sources.file_kinds import GZIP
-from minigd.errors import DataError
+from minigd.data.sources.file_reads import changed
 
 
 class Part(NamedTuple):
@@ -31,9 +31,7 @@ def check_unchanged(part: Part) -> Part:
     if stamp == part.stamp:
         return part
     if measure(part.opened) != (part.size, part.checksum):
-        raise DataError(
-            f"{part.name} has changed since it was opened: open it again with a new CsvSource"
-        )
+        raise changed(part.name, "CsvSource")
     return part._replace(stamp=stamp)
 
 

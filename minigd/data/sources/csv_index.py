@@ -1,14 +1,15 @@
 """Where each row of CSV files starts, so that rows can be read in any order."""
 
-import mmap
+import itertools
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minigd.data.sources.csv_files import open_file
-from minigd.data.sources.file_kinds import GZIP
+from minigd.data.sources.csv_files import Part, open_file
+from minigd.data.sources.file_kinds import GZIP, begin_of
+from minigd.data.sources.file_reads import GAP, PIECE, CutShort, changed, naming, read_at
 from minigd.errors import CheckpointError, DataError
 from minigd.storage import npz
 from minigd.types import Array
@@ -21,14 +22,13 @@ class RowIndex:
         self._source, self._path = source, path
         self._parts = source._parts
         self._starts: list[Array] | None = None
-        self._maps: dict[int, Any] = {}
 
     @property
     def starts(self) -> list[Array]:
         """For each file, where each row starts, and where the last one ends."""
         if self._starts is None:
-            for part in range(len(self._parts)):
-                self._map(part)
+            for part in self._parts:
+                _refuse_gzip(part)
             kept = self._load()
             self._starts = self.build() if kept is None else kept
             if kept is None and self._path is not None:
@@ -61,38 +61,34 @@ class RowIndex:
 
     def read(self, part: int, starts: Array, wanted: Array) -> bytes:
         """Return the rows of one file with these numbers, which are in order."""
-        whole = self._map(part)
         # Neighbors in the file are one piece.
         breaks = np.flatnonzero(np.diff(wanted) != 1) + 1
-        begins = starts[wanted[np.concatenate(([0], breaks))]].tolist()
-        ends = starts[wanted[np.concatenate((breaks, [len(wanted)])) - 1] + 1].tolist()
-        pieces = [whole[a:b] for a, b in zip(begins, ends, strict=True)]
-        # The last row of the file may lack its newline, and be asked for more than once.
+        begins = starts[wanted[np.concatenate(([0], breaks))]]
+        ends = starts[wanted[np.concatenate((breaks, [len(wanted)])) - 1] + 1]
+        name, opened, size = self._parts[part][:3]
+        np.minimum(ends, size, out=ends)  # the last row of the file may lack its newline
+        # Pieces that lie close together are read at once.
+        apart = (begins[1:] - ends[:-1] > GAP) | (np.diff(begins // PIECE) != 0)
+        groups = [0, *(np.flatnonzero(apart) + 1).tolist(), len(begins)]
+        froms, tos = begins.tolist(), ends.tolist()
+        pieces: list[bytes] = []
+        with naming(name), open_file(opened, raw=True) as file:
+            try:
+                for one, end in itertools.pairwise(groups):
+                    first = froms[one]
+                    data = read_at(file, first, tos[end - 1] - first)
+                    if end - one == 1:
+                        pieces.append(data)
+                    else:
+                        pieces += [data[froms[i] - first : tos[i] - first] for i in range(one, end)]
+            except CutShort:
+                raise changed(name, "CsvSource") from None
+        # That last row may be asked for more than once.
         for i in range(len(pieces) - 1, -1, -1):
             if pieces[i].endswith(b"\n"):
                 break
             pieces[i] += b"\n"
         return b"".join(pieces)
-
-    def forget(self, part: int) -> None:
-        """Open a file again when it is read next."""
-        self._maps.pop(part, None)
-
-    def _map(self, part: int) -> Any:
-        if part not in self._maps:
-            opened = self._parts[part].opened
-            with open_file(opened, raw=True) as file:
-                if isinstance(opened, str | os.PathLike):
-                    whole: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                else:
-                    whole = file.read()
-            if whole[:2] == GZIP:
-                raise DataError(
-                    f"{self._parts[part].name} is gzipped, and rows in the middle of it can't be "
-                    "reached: unpack it, or use source.cache(folder), or a shuffle buffer"
-                )
-            self._maps[part] = whole
-        return self._maps[part]
 
     def _key(self) -> dict[str, Any]:
         """Return what the index depends on: the files, and which rows of them are dropped."""
@@ -123,3 +119,11 @@ class RowIndex:
                 f"{self._parts[0].name}: delete it, and it is made again"
             )
         return [arrays[f"starts{i}"] for i in range(len(self._parts))]
+
+
+def _refuse_gzip(part: Part) -> None:
+    if begin_of(part.opened, 2) == GZIP:
+        raise DataError(
+            f"{part.name} is gzipped, and rows in the middle of it can't be reached: unpack it, or "
+            "use source.cache(folder), or a shuffle buffer"
+        )
