@@ -170,7 +170,7 @@ def _lone_return(data: bytes, separator: bytes, spaces: bool) -> int:
     >>> _lone_return(b'1,"\r"\r\n2\r3\n', b",", False)
     8
     """
-    if data.count(_RETURN) == data.count(b"\r\n"):
+    if _RETURN not in data or data.count(_RETURN) == data.count(b"\r\n"):
         return -1
     # A quote after one opens a field for pandas; then the lone one is an error all the same.
     _, marks = _outside_quotes(data, separator + _RETURN, spaces)

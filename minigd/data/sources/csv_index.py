@@ -1,6 +1,5 @@
 """Where each row of CSV files starts, so that rows can be read in any order."""
 
-import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,14 @@ import numpy as np
 
 from minigd.data.sources.csv_files import Part, open_file
 from minigd.data.sources.file_kinds import GZIP, begin_of
-from minigd.data.sources.file_reads import GAP, PIECE, CutShort, changed, naming, read_at
+from minigd.data.sources.file_reads import (
+    GAP,
+    PIECE,
+    CutShort,
+    changed,
+    naming,
+    read_pieces,
+)
 from minigd.errors import CheckpointError, DataError
 from minigd.storage import npz
 from minigd.types import Array
@@ -65,30 +71,37 @@ class RowIndex:
         breaks = np.flatnonzero(np.diff(wanted) != 1) + 1
         begins = starts[wanted[np.concatenate(([0], breaks))]]
         ends = starts[wanted[np.concatenate((breaks, [len(wanted)])) - 1] + 1]
-        name, opened, size = self._parts[part][:3]
-        np.minimum(ends, size, out=ends)  # the last row of the file may lack its newline
-        # Pieces that lie close together are read at once.
-        apart = (begins[1:] - ends[:-1] > GAP) | (np.diff(begins // PIECE) != 0)
-        groups = [0, *(np.flatnonzero(apart) + 1).tolist(), len(begins)]
-        froms, tos = begins.tolist(), ends.tolist()
-        pieces: list[bytes] = []
-        with naming(name), open_file(opened, raw=True) as file:
-            try:
-                for one, end in itertools.pairwise(groups):
-                    first = froms[one]
-                    data = read_at(file, first, tos[end - 1] - first)
-                    if end - one == 1:
-                        pieces.append(data)
-                    else:
-                        pieces += [data[froms[i] - first : tos[i] - first] for i in range(one, end)]
-            except CutShort:
-                raise changed(name, "CsvSource") from None
+        # The last row of the file may lack its newline.
+        np.minimum(ends, self._parts[part].size, out=ends)
+        pieces = self._read_pieces(part, begins, ends)
         # That last row may be asked for more than once.
         for i in range(len(pieces) - 1, -1, -1):
             if pieces[i].endswith(b"\n"):
                 break
             pieces[i] += b"\n"
         return b"".join(pieces)
+
+    def _read_pieces(self, part: int, begins: Array, ends: Array) -> list[bytes]:
+        """Return pieces of one file, in order; those that lie close together are read at once."""
+        froms, tos = begins.tolist(), ends.tolist()
+        apart = (begins[1:] - ends[:-1] > GAP) | (np.diff(begins // PIECE) != 0)
+        groups = [0, *(np.flatnonzero(apart) + 1).tolist(), len(froms)]
+        if len(groups) > len(froms):
+            return self._read_file(part, froms, tos)
+        lows, highs = [froms[i] for i in groups[:-1]], [tos[i - 1] for i in groups[1:]]
+        pieces = []
+        for i, data in enumerate(self._read_file(part, lows, highs)):
+            for k in range(groups[i], groups[i + 1]):
+                pieces.append(data[froms[k] - lows[i] : tos[k] - lows[i]])
+        return pieces
+
+    def _read_file(self, part: int, begins: list[int], ends: list[int]) -> list[bytes]:
+        name, opened = self._parts[part][:2]
+        with naming(name), open_file(opened, raw=True) as file:
+            try:
+                return read_pieces(file, begins, ends)
+            except CutShort:
+                raise changed(name, "CsvSource") from None
 
     def _key(self) -> dict[str, Any]:
         """Return what the index depends on: the files, and which rows of them are dropped."""

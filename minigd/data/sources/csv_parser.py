@@ -94,9 +94,9 @@ class Parser:
 
     def _maybe_others(self, data: bytes, frame: Any, numbers: Collection[str]) -> list[str]:
         """Return columns whose cells pandas and the grammar may read differently."""
-        several = data.count(b"\n") != len(frame) or data.count(b"\r") != data.count(b"\r\n")
-        if b'"' in data and several and has_padding(data, self._separator, self._spaces):
-            return list(numbers)
+        if b'"' in data and (data.count(b"\n") != len(frame) or b"\r" in data):
+            if has_padding(data, self._separator, self._spaces):
+                return list(numbers)
         maybe = self._maybe_true(data, frame, numbers)
         beyond = self._missing.beyond_float
         if beyond:

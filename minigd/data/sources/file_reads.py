@@ -31,19 +31,29 @@ class CutShort(Exception):
     """A file ends before the bytes that are asked for."""
 
 
-def read_at(file: Any, offset: int, size: int) -> bytes:
-    """Return bytes from a place of a file; the places of others that read it do not matter."""
-    data: bytes
-    if hasattr(os, "pread") and hasattr(file, "fileno"):
-        data = os.pread(file.fileno(), size, offset)
+def read_pieces(file: Any, begins: list[int], ends: list[int]) -> list[bytes]:
+    """Return pieces of a file, each from its place; others that read it do not matter."""
+    places = zip(begins, ends, strict=True)
+    if _PREAD is not None and hasattr(file, "fileno"):
+        descriptor = file.fileno()
+        pieces = [_PREAD(descriptor, end - begin, begin) for begin, end in places]
     else:
-        file.seek(offset)
-        data = file.read(size)
-    if len(data) == size:
-        return data
-    if not data:
-        raise CutShort
-    return data + read_at(file, offset + len(data), size - len(data))
+        pieces = [_read_there(file, begin, end) for begin, end in places]
+    for i, piece in enumerate(pieces):
+        missing = ends[i] - begins[i] - len(piece)
+        if missing and not piece:
+            raise CutShort
+        if missing:
+            pieces[i] += read_pieces(file, [ends[i] - missing], [ends[i]])[0]
+    return pieces
+
+
+_PREAD = getattr(os, "pread", None)  # Windows has none
+
+
+def _read_there(file: BinaryIO, begin: int, end: int) -> bytes:
+    file.seek(begin)
+    return file.read(end - begin)
 
 
 def _read_into(file: BinaryIO, offset: int, array: Array) -> None:
@@ -147,7 +157,7 @@ class ArrayFile:
 
     def gather_into(self, out: Array, index: Array) -> None:
         """Read the rows of these numbers, in the order of the file, each to its place in `out`."""
-        order = np.argsort(index, kind="stable")
+        order = np.argsort(index)
         wanted = index[order]
         width = self._row_bytes if not self.fortran else self.dtype.itemsize
         far = np.diff(wanted) > 1 + GAP // width
@@ -160,7 +170,7 @@ class ArrayFile:
                     _read_into(file, self.offset + first * self._row_bytes, out[order[begin]])
                 elif end > begin:
                     block = self._range(file, first, int(wanted[end - 1]) + 1)
-                    out[order[begin:end]] = block[wanted[begin:end] - first]
+                    out[order[begin:end]] = np.take(block, wanted[begin:end] - first, axis=0)
 
     def _range(self, file: BinaryIO, start: int, stop: int) -> Array:
         n, size = stop - start, self.dtype.itemsize
