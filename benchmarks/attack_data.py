@@ -5,13 +5,22 @@
 
 import csv
 import io
+import os
 import random
+import shutil
+import struct
+import threading
+import time
+import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import minigd as gd
+from minigd.data.sources import file_reads
 from minigd.data.tables.grammar import read_number
+from minigd.data.tables.remedy import TableWarning
 
 TEXTS = ["red", "blue", 'a "b"', "x, y", "two\nlines", "ä", "", " blue"]
 PIECES = [
@@ -60,17 +69,19 @@ def rows_of_csv(data: bytes) -> list[list[str]] | None:
 
 
 def read_in_blocks(data: bytes, size: int) -> Any:
-    """Return names and rows of a table as minigd reads it, or its `DataError` as text.
+    """Return names and rows of a table as minigd reads it, or its `DataError`.
 
     The rows come in order, and must come alike when each is fetched from its place.
     """
     try:
-        source = gd.CsvSource(io.BytesIO(data), block_size=size)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TableWarning)
+            source = gd.CsvSource(io.BytesIO(data), block_size=size)
         x = np.concatenate([x for x, _ in source.chunks()])
         backwards = np.arange(source.rows)[::-1]
         np.testing.assert_array_equal(source.take(backwards)[0], x[backwards])
     except gd.DataError as error:
-        return str(error)
+        return error
     return source.schema.features, source.schema.levels, x.tolist()
 
 
@@ -97,18 +108,84 @@ def agrees(found: Any, rows: list[list[str]] | None) -> bool:
     return True
 
 
-def attack_table(rng: random.Random) -> bool | str:
-    """Read one mutated table with several block sizes.
+def attack_table(rng: random.Random) -> bool:
+    """Read one mutated table with several block sizes, and tell whether its rows are those of csv.
 
-    True says that its rows are those of `csv`, and a text is the error; `AssertionError` is
-    anything else, such as another answer with other blocks.
+    Other rows, or an error, with other blocks alone are False; an error with all of them is raised.
     """
     data = draw_table(rng)
     found = [read_in_blocks(data, size) for size in (1, rng.randint(2, 40), 1 << 20)]
-    errors = [one for one in found if isinstance(one, str)]
-    if errors:
-        assert len(errors) == len(found), f"an error with some blocks only: {data!r}: {found}"
-        return errors[0]
-    assert found[0] == found[1] == found[2], f"other rows with other blocks: {data!r}: {found}"
-    assert agrees(found[0], rows_of_csv(data)), f"other rows than csv: {data!r}: {found[0]}"
-    return True
+    errors = [one for one in found if isinstance(one, gd.DataError)]
+    if len(errors) == len(found):
+        raise errors[0]
+    same = found[0] == found[1] == found[2]
+    return not errors and same and agrees(found[0], rows_of_csv(data))
+
+
+# Faults ------------------------------------------------------------------------------------------
+
+
+def attack_full_disk(folder: Path, rng: random.Random) -> bool:
+    """Cache rows where a file may have so many bytes, and tell whether all is as it should be.
+
+    The limit of a process stands in for the end of the disk. An error of the system that names a
+    file of the cache is raised if nothing of what was begun is left.
+    """
+    import resource  # Windows has none
+
+    rows, width = rng.randint(1, 3000), rng.randint(1, 9)
+    x = np.arange(rows * width, dtype=np.float64).reshape(rows, width)
+    kinds = [
+        lambda: gd.ArraySource(x, x[:, 0]),
+        lambda: gd.IterableSource(
+            [(x[i : i + 500], x[i : i + 500, 0]) for i in range(0, rows, 500)]
+        ),
+        lambda: gd.ArraySource(x),
+    ]
+    source, own = rng.choice(kinds)(), folder / "rows"
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (rng.randint(0, int(1.2 * x.nbytes) + 600), old[1]))
+    try:
+        cached = source.cache(own)
+        return bool(np.array_equal(cached.take(slice(0, rows))[0], x))
+    except OSError:
+        if list(folder.iterdir()):
+            return False
+        raise
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def attack_cut(folder: Path, rng: random.Random) -> bool:
+    """Cut a file while its rows are read, which is an error; False if there is none in time."""
+    x = np.random.default_rng(0).normal(size=(3000, 4))
+    path, kind = folder / "rows", rng.choice(["csv", "npy", "columns", "large npy", "idx"])
+    held = file_reads.HELD
+    if kind == "csv":
+        lines = "".join(",".join(f"{value:.4f}" for value in row) + "\n" for row in x)
+        path.write_text("a,b,c,d\n" + lines)
+        source: Any = gd.CsvSource(path)
+    elif kind == "idx":
+        path.write_bytes(struct.pack(">HBBII", 0, 8, 2, 3000, 4) + bytes(12_000))
+        source = gd.IdxSource(path)
+    else:
+        with path.open("wb") as file:
+            np.save(file, np.asfortranarray(x) if kind == "columns" else x)
+        source = gd.NpySource(path)
+        file_reads.HELD = 0 if kind == "large npy" else held
+    most = path.stat().st_size
+    cutting = threading.Timer(rng.random() / 50, os.truncate, (path, rng.randrange(most)))
+    batches = gd.Batches(
+        source, batch_size=50, shuffle=rng.random() < 0.7, prefetch=rng.choice([0, 2])
+    )
+    cutting.start()
+    try:
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            for _ in batches:
+                pass
+        return False
+    finally:
+        cutting.join()
+        file_reads.HELD = held

@@ -167,7 +167,8 @@ class ArrayFile:
             for begin, end in zip(begins, ends, strict=True):
                 first = int(wanted[begin]) if end else 0
                 if end - begin == 1 and not self.fortran:
-                    _read_into(file, self.offset + first * self._row_bytes, out[order[begin]])
+                    there = out[order[begin] : order[begin] + 1]
+                    _read_into(file, self.offset + first * self._row_bytes, there)
                 elif end > begin:
                     block = self._range(file, first, int(wanted[end - 1]) + 1)
                     out[order[begin:end]] = np.take(block, wanted[begin:end] - first, axis=0)

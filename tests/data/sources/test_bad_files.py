@@ -135,7 +135,7 @@ def test_a_lone_carriage_return_in_a_single_column(tmp_path):
         (["1\r2", "", "3"], 2),  # as many rows as pandas finds, and others
         (["1", "2", "", "3\r4"], 5),  # in the last row of a block
         (["1", "\r2"], 3),
-        (["1", "x\r", "2\r\r"], None),  # these end lines: \r\r\n
+        (["b", "a\r", "c\r\r"], None),  # these end lines: \r\r\n
         (['1"\r"2', "3"], 2),
         (['1\r"2', '3"'], 2),  # pandas takes the quote for one that opens a field
         (["1", "2\r\r3", "", ""], 3),
