@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
@@ -10,9 +11,27 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 Entry = TypeVar("Entry")
 
+# Those above 2000 end a line, or draw letters in another order.
+_OBEYED = {*range(32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A)}
+_ESCAPED = {code: repr(chr(code))[1:-1] for code in _OBEYED - set(map(ord, "\n\t"))}
+
+
+def escape_controls(text: str) -> str:
+    r"""Return a text with the characters spelled out that a terminal obeys, and does not show.
+
+    Names in files may hold any. Ends of lines and tabs stay.
+
+    >>> escape_controls("red\x1b[2J\r\n")
+    'red\\x1b[2J\\r\n'
+    """
+    return text.translate(_ESCAPED)
+
 
 class DataError(ValueError):
     """The data can't be trained on as they are: a value, a type or a label is at fault."""
+
+    def __str__(self) -> str:
+        return escape_controls(super().__str__())
 
 
 class ShapeError(DataError):
@@ -51,6 +70,9 @@ class DivergenceError(FloatingPointError):
 
 class CheckpointError(ValueError):
     """A file can't be loaded: damaged, too new, of another architecture, or for other data."""
+
+    def __str__(self) -> str:
+        return escape_controls(super().__str__())
 
 
 class BackendError(RuntimeError):
@@ -121,6 +143,20 @@ def _out_of_range(name: str, value: Any, lowest: float, below: float) -> ValueEr
     limit = "finite" if below == math.inf else f"below {below:g}"
     limit = limit if lowest == -math.inf else f"at least {lowest:g} and {limit}"
     return ValueError(f"{name} must be a number, {limit}, not {value!r}")
+
+
+def check_path(name: str, value: Any) -> str:
+    """Return `value` as text if it is a path, and refuse it if not: 1 would be standard output.
+
+    >>> check_path("path", b"runs/a.npz")
+    'runs/a.npz'
+    """
+    if not isinstance(value, str | bytes | os.PathLike):
+        raise TypeError(f"{name} must be a path, a str or a pathlib.Path, not {value!r}")
+    text = os.fsdecode(value)
+    if "\0" in text:
+        raise ValueError(f"{name} must be a path, and {text!r} holds a NUL, which no path does")
+    return text
 
 
 def check_per_example(owner: object, each: Any, rows: int) -> None:
@@ -237,7 +273,7 @@ class Advised(Exception):
     def write(self, writer: Writer) -> str:
         """Return the whole message, with the remedies that the writer's readers can follow."""
         remedies = ", or ".join(filter(None, (one.write(writer) for one in self.remedies)))
-        return f"{self.args[0]}{'; ' if remedies else ''}{remedies}"
+        return escape_controls(f"{self.args[0]}{'; ' if remedies else ''}{remedies}")
 
     def __str__(self) -> str:
         return self.write(in_python)

@@ -2,11 +2,13 @@
 
 import os
 import textwrap
-from typing import Any
 
 from minigd.cli.messages import counted, number
-from minigd.cli.trained import read
-from minigd.training.history import History
+from minigd.cli.tables import Reading
+from minigd.cli.trained import read, read_table
+from minigd.data.tables.schema import Schema
+from minigd.storage.damage import of_file
+from minigd.training.history import History, check_columns
 from minigd.training.model_files import restore
 
 
@@ -34,14 +36,17 @@ def info(path: str | os.PathLike[str]) -> str:
     parameters  13 of float32
     """
     description, arrays = read(path)
-    model = restore(description, arrays)
-    widths = [str(model.n_in), *(f"{layer.name} {layer.n_out}" for layer in model.layers)]
-    lines = {
-        **_table(description.get("table")),
-        "layers": " > ".join(widths),
-        "parameters": f"{model.flat_params.size:,} of {model.dtype}",
-        **_history(description.get("history") or description.get("run", {}).get("history")),
-    }
+    name, table = os.fspath(path), description.get("table")
+    with of_file(name):
+        model = restore(description, arrays)
+        columns = description.get("history") or description.get("run", {}).get("history")
+        widths = [str(model.n_in), *(f"{layer.name} {layer.n_out}" for layer in model.layers)]
+        lines = {
+            **({} if table is None else _table(*read_table(table, model, name))),
+            "layers": " > ".join(widths),
+            "parameters": f"{model.flat_params.size:,} of {model.dtype}",
+            **_history(columns),
+        }
     return "\n".join(
         textwrap.fill(
             text, 79, initial_indent=f"{name:10}  ", subsequent_indent=" " * 12,
@@ -51,17 +56,14 @@ def info(path: str | os.PathLike[str]) -> str:
     )  # fmt: skip
 
 
-def _table(table: dict[str, Any] | None) -> dict[str, str]:
-    if table is None:
-        return {}
-    schema = table["schema"]
-    levels = schema["levels"]
-    numbers = [c for c in schema["features"] if c not in levels]
+def _table(task: str, schema: Schema, reading: Reading) -> dict[str, str]:
+    numbers = [column for column in schema.features if column not in schema.levels]
+    levels = schema.levels.items()
     lines = {
-        "task": f"{table['task']} of {schema['targets'][0]}",
+        "task": f"{task} of {schema.targets[0]}",
         "numbers": ", ".join(numbers),
-        "categories": ", ".join(f"{c} ({len(values)})" for c, values in levels.items()),
-        "classes": ", ".join(schema["classes"] or []),
+        "categories": ", ".join(f"{c} ({len(values)})" for c, values in levels),
+        "classes": ", ".join(schema.classes or []),
     }
     return {name: text for name, text in lines.items() if text}
 
@@ -69,7 +71,7 @@ def _table(table: dict[str, Any] | None) -> dict[str, str]:
 def _history(columns: dict[str, list[float]] | None) -> dict[str, str]:
     if not columns or not columns.get("loss"):
         return {}
-    history = History(columns)
+    history = History(check_columns(columns))
     watched = history["val_loss"] if "val_loss" in history else history["loss"]
     best = watched.index(min(watched))
     shown = [name for name in history if name not in ("seconds", "updates")]

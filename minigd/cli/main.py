@@ -133,6 +133,8 @@ def _add_predict(commands: Any) -> None:
     )
     _add_model_and_data(command)
     command.add_argument("--out", metavar="FILE", help="(default: standard output)")
+    command.add_argument("--raw", action="store_true",
+        help="no ' before classes like =A1, which spreadsheets run")  # fmt: skip
 
 
 def _predict(**options: Any) -> None:

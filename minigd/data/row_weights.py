@@ -7,7 +7,7 @@ of weight 0 is left out, whatever numbers it holds.
 import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from numbers import Real
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -132,6 +132,46 @@ def row_scale(weight: Array | None) -> Array | None:
     array([0.5, 1.5])
     """
     return None if weight is None else weight * (len(weight) / weight.sum())
+
+
+class Weighed(NamedTuple):
+    """The rows of some batches that count, one batch after the other."""
+
+    kept: Array  # their numbers
+    starts: Array  # where among them each batch begins, and where the last one ends
+    weight: Array
+    scale: Array  # n w_i / Σ w, each in its batch
+    totals: Array  # Σ w of each batch
+
+
+def weigh_batches(weight: Array, starts: Array) -> Weighed:
+    """Do what `drop_zero_weights` and `row_scale` do for many batches at once, to the same bits.
+
+    Parameters
+    ----------
+    weight : Array, shape (rows,)
+    starts : Array of int, shape (batches + 1,)
+        Where in `weight` each batch begins, and where the last one ends.
+
+    Examples
+    --------
+    >>> found = weigh_batches(np.array([1.0, 3.0, 0.0, 2.0, 0.0]), np.array([0, 2, 4, 5]))
+    >>> found.kept, found.starts, found.totals
+    (array([0, 1, 3]), array([0, 2, 3, 3]), array([4., 2., 0.]))
+    >>> found.scale
+    array([0.5, 1.5, 1. ])
+    """
+    kept = np.flatnonzero(weight[: starts[-1]])
+    weight, starts = weight[kept], np.searchsorted(kept, starts)
+    sizes = np.diff(starts)
+    totals = np.zeros(len(sizes))
+    # Rows of a matrix are summed as an array alone is, and those of another length are not.
+    for n in np.unique(sizes).tolist():
+        same = np.flatnonzero(sizes == n)
+        totals[same] = weight[starts[same].reshape(-1, 1) + np.arange(n)].sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        scale = weight * np.repeat(sizes / totals, sizes)
+    return Weighed(kept, starts, weight, scale, totals)
 
 
 def labels(y: Array) -> Array:

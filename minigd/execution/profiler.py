@@ -26,7 +26,8 @@ class Profiler:
         ``"reading"`` and ``"training"`` whole; ``"matrix products"`` and ``"elementwise"`` of the
         sampled steps.
     ways : dict of str to int
-        How many steps were run in which way: plain, by NumPy's calls, or compiled.
+        How many steps were run in which way: plain, by NumPy's calls, compiled one by one, or
+        compiled as parts of an epoch.
     """
 
     def __init__(self) -> None:

@@ -69,7 +69,7 @@ class Steps:
         self._compiled: dict[Any, Any] = {}
         self._seen: set[Any] = set()
         self._replay, self._compile = replay, compile
-        self._parts = Parts([*objective.layers, objective.loss, *update]) if replay else None
+        self._parts = Parts([*objective.layers, objective.loss, *update[:3]]) if replay else None
         self._fuse()
         self._traceable = replay and _is_traceable(objective)
 

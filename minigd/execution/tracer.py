@@ -16,6 +16,7 @@ from minigd.execution.per_example import RowClipping
 from minigd.execution.program import Operation, Program
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
+from minigd.optim.accumulation import moved_mean
 from minigd.optim.gradient_transforms import Clipping, Penalty
 from minigd.optim.updaters import Updater
 from minigd.types import Array
@@ -198,15 +199,20 @@ def _constant_key(key: Array) -> Callable[[int], Any]:
 
 
 class Update(NamedTuple):
-    """What makes new parameters of a mean gradient, in this order."""
+    """What makes new parameters of a mean gradient, in this order, and of how many batches."""
 
     penalty: Penalty
     clipping: Clipping
     updater: Updater
+    parts: int = 1
 
 
-def trace_update(program: Program, model: Sequential, update: Update) -> None:
-    """Add to a program what follows the cut: penalty, clipping, and the updater's formula."""
+def trace_update(program: Program, model: Sequential, update: Update, mean: Array) -> None:
+    """Add to a program what follows the cut: penalty, clipping, and the updater's formula.
+
+    Where several parts make an update, `mean` is the gradient of those so far. It is 0 again after
+    an update.
+    """
     parameters, updater = _TracedParameters(model), update.updater
     updater.step += 1
     formula, constants = updater.formula(updater.learning_rate)
@@ -214,7 +220,15 @@ def trace_update(program: Program, model: Sequential, update: Update) -> None:
     inputs, out = updater.arrays(model)
     for name in updater.varying:
         program.scalars[name] = np.asarray(constants[name], model.dtype)
+    if update.parts > 1:
+        program.scalars["share"] = np.asarray(1.0, model.dtype)
+        with _recording(program.window):
+            traced = mean.view(Traced), program.scalars["share"].view(Traced)
+            traced[0][...] = moved_mean(traced[0], parameters.flat_grads, traced[1])
     with _recording(program.update):
+        if update.parts > 1:
+            parameters.flat_grads[...] = mean.view(Traced)
+            mean.view(Traced)[...] = 0
         update.penalty.add_gradient(parameters)
         update.clipping.clip(parameters.flat_grads)
         parameters.backend.apply(

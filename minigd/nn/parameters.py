@@ -102,19 +102,23 @@ def arrays_of(layers: Sequence[Layer]) -> dict[str, Array]:
     return params | buffers
 
 
-def load_arrays(layers: Sequence[Layer], arrays: Arrays, backend: Backend, dtype: Any) -> None:
-    """Write the arrays of a file into parameters and buffers, or refuse them all.
+def check_arrays(layers: Sequence[Layer], arrays: Arrays) -> None:
+    """Refuse the arrays of a file if they are not those that these layers declare.
 
     Raises
     ------
     CheckpointError
-        If names or shapes are not those of these layers.
+        If names or shapes are others, or a value is one that can't be.
     """
-    own = arrays_of(layers)
     for name, value in arrays.items():
         if value.dtype.kind not in "fc":
             raise CheckpointError(f"{name} in the file is {value.dtype}, not real numbers")
-    shapes = {name: value.shape for name, value in own.items()}
+    shapes = {
+        f"{kind}/{layer.name}.{spec.name}": spec.shape
+        for kind in ("params", "buffers")
+        for layer in layers
+        for spec in getattr(layer, f"declared_{kind}")
+    }
     given = {name: value.shape for name, value in arrays.items()}
     if shapes != given:
         differ = min(n for n in shapes.keys() | given.keys() if shapes.get(n) != given.get(n))
@@ -123,5 +127,23 @@ def load_arrays(layers: Sequence[Layer], arrays: Arrays, backend: Backend, dtype
             f"{given.get(differ, '(missing)')} in the file and "
             f"{shapes.get(differ, '(missing)')} in the model"
         )
-    for name, value in own.items():
+    for layer in layers:
+        for name in layer.nonnegative:
+            least = np.min(np.real(arrays[f"buffers/{layer.name}.{name}"]))
+            if least < 0:
+                raise CheckpointError(
+                    f"{layer.name}.{name} in the file holds {least}, and is never negative"
+                )
+
+
+def make_buffers(layers: Sequence[Layer], backend: Backend, dtype: Any) -> None:
+    """Make the buffers of layers, for `write_arrays` to fill."""
+    for layer in layers:
+        specs = layer.declared_buffers
+        layer.buffers = Views({spec.name: backend.empty(spec.shape, dtype) for spec in specs})
+
+
+def write_arrays(layers: Sequence[Layer], arrays: Arrays, backend: Backend, dtype: Any) -> None:
+    """Write the arrays of a file, which were checked, into parameters and buffers."""
+    for name, value in arrays_of(layers).items():
         value[...] = backend.asarray(arrays[name], dtype=dtype)

@@ -22,7 +22,14 @@ from minigd.nn.layers import Layer
 from minigd.nn.layers.scaling import Adapted, adapt
 from minigd.nn.losses import Loss
 from minigd.nn.metrics import Metric
-from minigd.nn.parameters import FlatParameters, arrays_of, draw_first_values, load_arrays
+from minigd.nn.parameters import (
+    FlatParameters,
+    arrays_of,
+    check_arrays,
+    draw_first_values,
+    make_buffers,
+    write_arrays,
+)
 from minigd.optim.updaters import Updater
 from minigd.storage import npz
 from minigd.storage.describe import Arrays, Description, describe
@@ -89,6 +96,18 @@ class Sequential:
         dtype: Any = "float32",
         seed: int = 0,
     ) -> None:
+        self._set_up(layers, inputs, backend, dtype, seed)
+
+    def _set_up(
+        self,
+        layers: Sequence[Layer],
+        inputs: int,
+        backend: str | Backend,
+        dtype: Any,
+        seed: int,
+        arrays: Arrays | None = None,
+    ) -> None:
+        """Do what `__init__` does; take the first values from arrays if they are given."""
         self.n_in = check_integer("inputs", inputs)
         self.seed = check_integer("seed", seed, 0)
         self.dtype = _check_dtype(dtype)
@@ -101,13 +120,13 @@ class Sequential:
         self.names: list[Any] | None = None
         self._pending: tuple[int, ...] | None = None
         try:
-            self._build()
+            self._build(arrays)
         except BaseException:
             for layer in self.layers:
                 layer.name = ""  # free again, for another model
             raise
 
-    def _build(self) -> None:
+    def _build(self, arrays: Arrays | None) -> None:
         counts: dict[str, int] = {}
         width = self.n_in
         for i, layer in enumerate(self.layers):
@@ -120,11 +139,17 @@ class Sequential:
         self._drawing = [layer for layer in self.layers if layer.draws]
         self.n_out = width
 
+        if arrays is not None:
+            check_arrays(self.layers, arrays)  # before anything is made as large as they say
         self._vectors = FlatParameters(self.layers, self.backend, self.dtype)
         self.n_weights = self._vectors.n_weights
         self.params, self.grads = self._vectors.params, self._vectors.grads
-        rng = np.random.default_rng([self.seed, _WEIGHTS])
-        draw_first_values(self.layers, rng, self.backend, self.dtype)
+        if arrays is None:
+            rng = np.random.default_rng([self.seed, _WEIGHTS])
+            draw_first_values(self.layers, rng, self.backend, self.dtype)
+        else:
+            make_buffers(self.layers, self.backend, self.dtype)
+            write_arrays(self.layers, arrays, self.backend, self.dtype)
 
     @property
     def flat_params(self) -> Array:
@@ -575,7 +600,8 @@ class Sequential:
         CheckpointError
             If names or shapes are not those of this model; nothing is changed then.
         """
-        load_arrays(self.layers, arrays, self.backend, self.dtype)
+        check_arrays(self.layers, arrays)
+        write_arrays(self.layers, arrays, self.backend, self.dtype)
 
     def to(self, backend: str | Backend) -> "Sequential":
         """Move parameters and buffers to another backend, and return the model.
@@ -677,6 +703,21 @@ class Sequential:
         )
 
 
+def with_arrays(
+    arrays: Arrays,
+    layers: Sequence[Layer],
+    inputs: int,
+    *,
+    backend: str | Backend,
+    dtype: Any,
+    seed: int,
+) -> Sequential:
+    """Return a model that has these values from the start, as `Sequential.arrays` names them."""
+    model = Sequential.__new__(Sequential)
+    model._set_up(layers, inputs, backend, dtype, seed, arrays)
+    return model
+
+
 def _rebuild(
     layers: list[tuple[type[Layer], dict[str, Any]]],
     settings: tuple[Any, ...],
@@ -688,8 +729,7 @@ def _rebuild(
 ) -> Sequential:
     inputs, backend, dtype, seed = settings
     made = [kind(**config) for kind, config in layers]
-    model = Sequential(made, inputs, backend=backend, dtype=dtype, seed=seed)
-    model.load_arrays(arrays)
+    model = with_arrays(arrays, made, inputs, backend=backend, dtype=dtype, seed=seed)
     model.loss = None if loss is None else loss[0](**loss[1])
     model.metrics, model.passes, model.names = metrics, passes, names
     return model
@@ -708,15 +748,17 @@ def _check_layers(layers: Sequence[Layer]) -> list[Layer]:
     chosen: list[Any] = list(layers)
     if not chosen:
         raise ValueError("a Sequential needs at least one layer")
+    seen: set[int] = set()
     for i, layer in enumerate(chosen):
         if not isinstance(layer, Layer):
             hint = ": write it with parentheses" if isinstance(layer, type) else ""
             raise TypeError(f"layer {i} is {layer!r}, which is not a minigd.Layer{hint}")
-        if layer.name or any(layer is other for other in chosen[:i]):
+        if layer.name or id(layer) in seen:
             raise ValueError(
                 f"{layer!r} is in a model already, and a layer belongs to one place in one "
                 "model: make a new layer, or use model.copy()"
             )
+        seen.add(id(layer))
     return chosen
 
 

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+from minigd.errors import check_path
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
@@ -74,7 +76,7 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The folder keeps its permissions, and so does each file in it that has the name of an old one.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(check_path("path", path)))
     temporary, old = _temporary_path(target), _temporary_path(target)
     temporary.mkdir()
     try:
@@ -100,7 +102,8 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def check_writable(path: str | os.PathLike[str]) -> Path:
     """Return the file that `path` leads to, and refuse one that can't be replaced."""
-    given, target = os.fspath(path), Path(os.path.realpath(path))
+    given = check_path("path", path)
+    target = Path(os.path.realpath(given))
     kind: type[OSError] = OSError
     if target.is_dir():
         kind, problem = IsADirectoryError, "it is a folder; name a file in it"

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from minigd.errors import check_integer, check_number
+from minigd.errors import check_integer, check_number, check_path
 from minigd.nn.sequential import Sequential
 from minigd.progress import log, warn
 from minigd.storage.atomic_files import replacing_text, sweep
@@ -296,6 +296,7 @@ class Checkpoint:
         every_seconds: float | None = None,
         every_epochs: int | None = None,
     ) -> None:
+        check_path("path", path)
         self.path = path
         if every_updates is None and every_seconds is None and every_epochs is None:
             every_epochs = 1
@@ -374,6 +375,7 @@ class CsvLog:
     events = frozenset({"start", "epoch"})
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        check_path("path", path)
         self.path = path
         self._whole = True  # whether the file holds a line for each epoch so far
 

@@ -11,6 +11,7 @@ from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import Updater
 from minigd.progress import warn
+from minigd.storage.damage import damaged
 from minigd.training.history import History
 from minigd.types import Array
 
@@ -176,7 +177,8 @@ def load_callback_states(callbacks: Mapping[str, Any], states: Mapping[str, Any]
     for name, values in states.items():
         callback = callbacks.get(name)
         if isinstance(callback, Stateful):
-            callback.load_state_dict(values)
+            with damaged(f"the state of the callback {name!r} is"):
+                callback.load_state_dict(values)
         else:
             warn(
                 f"the resumed run had a callback {name!r} with a state, which is not among the "

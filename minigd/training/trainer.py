@@ -19,9 +19,9 @@ from minigd.data.row_weights import (
 )
 from minigd.errors import (
     BackendError,
-    CheckpointError,
     DataError,
     check_integer,
+    check_path,
     given_once,
     renamed,
 )
@@ -35,6 +35,7 @@ from minigd.nn.sequential import Sequential
 from minigd.optim.gradient_transforms import Clipping, Penalty
 from minigd.optim.updaters import Updater, get_updater
 from minigd.progress import warn
+from minigd.storage.damage import damaged, of_file
 from minigd.training import checkpoints
 from minigd.training.evaluation import evaluate, validation_batches
 from minigd.training.events import (
@@ -43,7 +44,7 @@ from minigd.training.events import (
     load_callback_states,
     name_callbacks,
 )
-from minigd.training.history import History
+from minigd.training.history import History, check_columns
 from minigd.training.interrupts import OneThread
 from minigd.training.loop import Loop
 from minigd.training.session import open_session
@@ -389,7 +390,6 @@ class Trainer:
             self._callbacks = name_callbacks(callbacks)
             self._limit_rows(per_example)
             self._choose_executor(batches)
-            self._loop.steps.load_blas()
             shown = last - self.epoch if progress else 0
             with self._threads.limited(self.model, batches):
                 session = open_session(self, batches, validation, self._callbacks, shown, profile)
@@ -543,23 +543,19 @@ class Trainer:
             If the state is not that of this model and updater, or is damaged.
         """
         model, loop, transaction = self.model, self._loop, self._transaction
-        try:
+        with damaged("the state of the run is"):
             model.load_arrays(values["model"])
-            model.passes = int(values["passes"])
+            model.passes = check_integer("passes", values["passes"], 0)
             self.updater.load_state_dict(values["updater"], model)
-            transaction.updates = int(values["updates"])
+            transaction.updates = check_integer("updates", values["updates"], 0)
             transaction.renew_guard(values.get("largest"))
             loop.load_state_dict(values)
             transaction.window.load_state_dict(values["window"], model.flat_grads, model.backend)
             self._states = dict(values["callbacks"])
-            self.history = History(values["history"])
-            self._resumed = values["batches"]
+            self.history = History(check_columns(values["history"]))
+            self._resumed = None if values["batches"] is None else dict(values["batches"])
             compiled = values["compiled"]
             self._threads.resume(values["threads"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, CheckpointError):
-                raise
-            raise CheckpointError(f"the state of the run is damaged: {error}") from error
         loop.batches = None
         if compiled and not available():
             warn(
@@ -621,10 +617,11 @@ class Trainer:
         """
         model, updater, options, values = checkpoints.read(path, batches, custom, backend)
         assert model.loss is not None
-        if options["fast"] and not available():
-            options["fast"] = None
-        trainer = cls(model, model.loss, updater, model.metrics, **options)
-        trainer.load_state_dict(values)
+        with of_file(check_path("path", path)):
+            if options["fast"] and not available():
+                options["fast"] = None
+            trainer = cls(model, model.loss, updater, model.metrics, **options)
+            trainer.load_state_dict(values)
         trainer._loop.batches = batches
         return trainer
 

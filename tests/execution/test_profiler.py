@@ -17,12 +17,12 @@ def rows(n=3000):
     return X, X[:, :3].argmax(axis=1)
 
 
-def trained(profile, layers=None, **options):
+def trained(profile, layers=None, callbacks=(), **options):
     layers = layers or [gd.Dense(8), gd.ReLU(), gd.Dense(3), gd.Softmax()]
     model = gd.Sequential(layers, inputs=10)
     trainer = gd.Trainer(model, "categorical_crossentropy", "adam", **options)
     X, y = rows()
-    trainer.fit(X, y, batch_size=10, profile=profile)
+    trainer.fit(X, y, batch_size=10, profile=profile, callbacks=callbacks)
     return model.flat_params
 
 
@@ -58,6 +58,12 @@ def test_compiled_steps_are_counted_in_chunks(capsys):
     pytest.importorskip("numba")
     trained(True, fast=True)
     assert "300 steps, compiled: training" in capsys.readouterr().err
+
+
+def test_compiled_steps_that_are_made_for_a_callback_are_said_to_be(capsys):
+    pytest.importorskip("numba")
+    trained(True, callbacks=[lambda event: None], fast=True)
+    assert "300 steps, compiled one by one: training" in capsys.readouterr().err
 
 
 def test_one_step_in_many_is_sampled():

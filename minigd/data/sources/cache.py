@@ -15,7 +15,7 @@ from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Source
 from minigd.data.sources.csv_files import measure
 from minigd.data.sources.npy import NpySource
-from minigd.errors import DataError
+from minigd.errors import DataError, check_path
 from minigd.progress import with_progress
 from minigd.storage.atomic_files import replacing_folder
 from minigd.types import Array
@@ -25,7 +25,7 @@ _DESCRIPTION = "minigd-cache.json"
 
 def cache(source: Source, path: str | os.PathLike[str]) -> NpySource:
     """Return the rows of `source` as `.npy` files in the folder `path`; see `Source.cache`."""
-    folder = Path(path)
+    folder = Path(check_path("path", path))
     rows = _cached(source, folder)
     rows.names, rows.classes, rows.weight = source.names, source.classes, source.weight
     rows.target_problems = source.target_problems

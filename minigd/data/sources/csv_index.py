@@ -16,8 +16,9 @@ from minigd.data.sources.file_reads import (
     naming,
     read_pieces,
 )
-from minigd.errors import CheckpointError, DataError
+from minigd.errors import CheckpointError, DataError, check_path
 from minigd.storage import npz
+from minigd.storage.damage import of_file
 from minigd.types import Array
 
 
@@ -25,7 +26,8 @@ class RowIndex:
     """The offsets of all rows, made when they are first asked for, or read from a file."""
 
     def __init__(self, source: Any, path: str | os.PathLike[str] | None) -> None:
-        self._source, self._path = source, path
+        self._source = source
+        self._path = None if path is None else check_path("index_path", path)
         self._parts = source._parts
         self._starts: list[Array] | None = None
 
@@ -131,7 +133,15 @@ class RowIndex:
                 f"{os.fspath(self._path)!r} is an index of other data than "
                 f"{self._parts[0].name}: delete it, and it is made again"
             )
-        return [arrays[f"starts{i}"] for i in range(len(self._parts))]
+        with of_file(self._path):
+            starts = [arrays[f"starts{i}"] for i in range(len(self._parts))]
+            ends = [part.size for part in self._parts]
+            if sum(map(len, starts)) != self._source.rows + len(starts) or not all(
+                a.dtype == np.int64 and (np.diff(a) > 0).all() and a[0] >= 0 and a[-1] <= end + 1
+                for a, end in zip(starts, ends, strict=True)
+            ):
+                raise ValueError("these are not the places of the rows of the table")
+        return starts
 
 
 def _refuse_gzip(part: Part) -> None:

@@ -9,11 +9,13 @@ import math
 import os
 import threading
 from collections.abc import Iterator
+from io import BufferedReader
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from minigd.errors import DataError
+from minigd.storage.regular_files import open_regular
 from minigd.types import Array
 
 GAP = 1 << 13
@@ -56,7 +58,7 @@ def _read_there(file: BinaryIO, begin: int, end: int) -> bytes:
     return file.read(end - begin)
 
 
-def _read_into(file: BinaryIO, offset: int, array: Array) -> None:
+def _read_into(file: BufferedReader, offset: int, array: Array) -> None:
     """Fill an array, whose numbers lie one after the other, with bytes from a place of a file."""
     left = array.reshape(-1).view(np.uint8).data
     while len(left):
@@ -64,7 +66,7 @@ def _read_into(file: BinaryIO, offset: int, array: Array) -> None:
             read = os.preadv(file.fileno(), (left,), offset)
         else:
             file.seek(offset)
-            read = file.readinto(left)  # type: ignore[attr-defined]
+            read = file.readinto(left)
         if not read:
             raise CutShort
         left, offset = left[read:], offset + read
@@ -173,7 +175,7 @@ class ArrayFile:
                     block = self._range(file, first, int(wanted[end - 1]) + 1)
                     out[order[begin:end]] = np.take(block, wanted[begin:end] - first, axis=0)
 
-    def _range(self, file: BinaryIO, start: int, stop: int) -> Array:
+    def _range(self, file: BufferedReader, start: int, stop: int) -> Array:
         n, size = stop - start, self.dtype.itemsize
         if not self.fortran:
             array = np.empty((n, *self.shape[1:]), self.dtype)
@@ -185,9 +187,9 @@ class ArrayFile:
         return columns.reshape(*self.shape[:0:-1], n).T
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[BinaryIO]:
+    def _reading(self) -> Iterator[BufferedReader]:
         """Open the file, and refuse one that has changed before or while it is read."""
-        with naming(self.path), open(self.path, "rb", buffering=0) as file:
+        with naming(self.path), open_regular(self.path) as file:
             self._check(os.fstat(file.fileno()))
             try:
                 yield file

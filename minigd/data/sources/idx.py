@@ -12,10 +12,11 @@ import numpy as np
 
 from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, Rows
-from minigd.data.sources.file_kinds import GZIP, begin_of
+from minigd.data.sources.file_kinds import GZIP
 from minigd.data.sources.file_reads import ArrayFile
 from minigd.data.sources.npy import StoredRows
-from minigd.errors import DataError
+from minigd.errors import DataError, check_path
+from minigd.storage.regular_files import open_regular
 from minigd.types import Array
 
 _KINDS = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -81,25 +82,27 @@ class IdxSource(StoredRows):
 
 def read_idx(path: str | os.PathLike[str], table: bool = False) -> Array | ArrayFile:
     """Return the array of an IDX file; as a `table`, each item is a row."""
-    file = Path(path)
+    file = Path(check_path("path", path))
     if not file.exists() and file.with_name(file.name + ".gz").exists():
         file = file.with_name(file.name + ".gz")
-    packed, opened = begin_of(file, 2) == GZIP, os.stat(file)
     content = np.empty(0, dtype=np.uint8)
-    try:
-        if packed:
-            content = np.frombuffer(gzip.decompress(file.read_bytes()), dtype=np.uint8)
-        begin = content[:1024].tobytes() if packed else begin_of(file, 1024)
-        zero, kind, dimensions = struct.unpack(">HBB", begin[:4])
-        start = 4 + 4 * dimensions
-        shape = struct.unpack(f">{dimensions}I", begin[4:start])
-    except (struct.error, OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"{file} is not an IDX file, or is damaged: {error}") from error
+    with open_regular(file) as opened:
+        about, begin = os.fstat(opened.fileno()), opened.read(1024)
+        packed = begin[:2] == GZIP
+        try:
+            if packed:
+                unpacked = gzip.decompress(begin + opened.read())
+                content, begin = np.frombuffer(unpacked, dtype=np.uint8), unpacked[:1024]
+            zero, kind, dimensions = struct.unpack(">HBB", begin[:4])
+            start = 4 + 4 * dimensions
+            shape = struct.unpack(f">{dimensions}I", begin[4:start])
+        except (struct.error, OSError, EOFError, ValueError, zlib.error) as error:
+            raise DataError(f"{file} is not an IDX file, or is damaged: {error}") from error
     if zero != 0 or kind not in _KINDS or dimensions == 0:
         raise DataError(f"{file} is not an IDX file: it begins with {begin[:4]!r}")
     dtype = np.dtype(_KINDS[kind])
     expected = math.prod(shape) * dtype.itemsize
-    length = (len(content) if packed else opened.st_size) - start
+    length = (len(content) if packed else about.st_size) - start
     if length != expected:
         raise DataError(
             f"{file} is cut short, or too long: its header says {shape}, {expected} bytes, and "
@@ -108,7 +111,7 @@ def read_idx(path: str | os.PathLike[str], table: bool = False) -> Array | Array
     if table and expected:
         shape = (shape[0], math.prod(shape[1:]))
     if not packed:
-        return ArrayFile(file, start, shape, dtype, opened=opened)
+        return ArrayFile(file, start, shape, dtype, opened=about)
     # Views of foreign byte order go through every gather; bytes, the usual case, have none.
     array: Array = content[start:].view(dtype).reshape(shape)
     return array

@@ -3,14 +3,14 @@
 import os
 from typing import Any
 
-import numpy as np
-
 from minigd.backends.base import get_backend, numbers
 from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, RandomAccess, Rows
 from minigd.data.sources.file_kinds import check_kind
 from minigd.data.sources.file_reads import ArrayFile
-from minigd.errors import DataError, ShapeError
+from minigd.errors import DataError, ShapeError, check_path
+from minigd.storage.npy import read_header
+from minigd.storage.regular_files import open_regular
 from minigd.types import Array
 
 
@@ -103,15 +103,15 @@ class NpySource(StoredRows):
 
 
 def _map(path: str | os.PathLike[str]) -> ArrayFile:
-    check_kind(path, "array")
-    before = os.stat(path)
-    try:
-        array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise DataError(f"{os.fspath(path)} is not a .npy file of numbers: {error}") from error
-    # No number is looked at here: what is mapped may be cut short at any time.
-    fortran = array.flags.f_contiguous and not array.flags.c_contiguous
-    return ArrayFile(path, array.offset, array.shape, array.dtype, fortran, before)
+    name = check_path("path", path)
+    check_kind(name, "array")
+    with open_regular(name) as file:
+        opened = os.fstat(file.fileno())
+        try:
+            header = read_header(file, opened.st_size)
+        except ValueError as error:
+            raise DataError(f"{name} is not a .npy file of numbers: {error}") from error
+    return ArrayFile(name, header.offset, header.shape, header.dtype, header.fortran, opened)
 
 
 def _held(array: Array | ArrayFile) -> Array | ArrayFile:

@@ -6,7 +6,7 @@ from typing import Any
 
 from minigd.backends.on_demand import optional
 from minigd.data.sources.csv_layout import unnamed_among, warn_of_unnamed
-from minigd.data.sources.file_kinds import check_kind
+from minigd.data.sources.file_kinds import check_kind, opened
 from minigd.data.sources.iterable import IterableSource
 from minigd.data.tables.schema import Schema
 from minigd.errors import DataError
@@ -57,7 +57,7 @@ class ParquetSource(IterableSource):
         def pieces() -> Iterator[Any]:
             for one in paths:
                 try:
-                    with parquet.ParquetFile(one) as file:
+                    with opened(one) as rows, parquet.ParquetFile(rows) as file:
                         # Without what pandas noted, its index is a column like others.
                         for batch in file.iter_batches(batch_size=block_rows):
                             yield batch.replace_schema_metadata(None)

@@ -25,15 +25,14 @@ def sum_of_squares(g, size, total):
 
 @njit(cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True, no_rewrites=True)
 def run(places, settings, X, Y, order, starts, scale, which, whole, broken, keys, scalars, rates,
-        largest, safe, update, losses, outputs):'''
+        largest, safe, due, losses, outputs):'''
 
 _ARRAYS = ("x", "y", "scale", "value", "z", "norms")
 
 
 def function(
     named: dict[str, Place],
-    gradient: list[str],
-    update: list[str],
+    sections: list[list[str]],
     general: General,
     flat_grads: int,
     restored: list[int],
@@ -44,8 +43,8 @@ def function(
     ----------
     named : dict of str to Place
         The batch, the results and the scalars.
-    gradient, update : list of str
-        What is done before and after the cut.
+    sections : list of list of str
+        What is done for a batch before the cut, for a batch after it, and for an update.
     general : General
     flat_grads : int
         The memory of the gradients.
@@ -53,6 +52,7 @@ def function(
         Memory that is as before where the gradient of a step is not safe.
     """
     memory = general.form.memory
+    gradient, window, update = sections
     step = [
         *_rows(named),
         *_numbers(named, general),
@@ -60,7 +60,8 @@ def function(
         *gradient,
         *_finite_test(named["value"], flat_grads, memory, restored),
         *_outputs(named["z"]),
-        "if update:",
+        *window,
+        "if due[k]:",
         *_indented(update or ["pass"]),
     ]
     used = [k for k in range(len(memory)) if any(_uses(line, k) for line in step)]

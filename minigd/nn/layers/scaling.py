@@ -23,6 +23,8 @@ class Adapted(Layer):
     end: int = 0
     """Which of a model's layers it must be: 0, the first, or -1, the last."""
 
+    nonnegative = ("std", "rows")
+
     _known: tuple[Array, Array] | None = None
     _ready: bool = False
 

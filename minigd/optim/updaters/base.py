@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from minigd.backends.base import Backend
-from minigd.errors import CheckpointError, check_number
+from minigd.errors import CheckpointError, check_integer, check_number
 from minigd.optim.schedules import Schedule
 from minigd.storage.describe import arguments
 from minigd.types import Array
@@ -228,7 +228,8 @@ class Updater:
             )
         if self.schedule is None:
             self.learning_rate = values["learning_rate"]
-        self.scale, self.step, self.epoch = (values[n] for n in ("scale", "step", "epoch"))
+        self.step, self.epoch = (check_integer(n, values[n], 0) for n in ("step", "epoch"))
+        self.scale = check_number("scale", values["scale"])
         dtype = model.flat_params.dtype
         self.state = {n: model.backend.asarray(v, dtype=dtype).copy() for n, v in vectors.items()}
 
