@@ -125,7 +125,8 @@ class CsvSource(RandomAccess):
     dtype : dtype, default "float32"
         Of x, and of a target that is not whole numbers.
     block_size : int, default 2 MiB
-        Bytes parsed at a time. It changes nothing but speed.
+        Bytes parsed at a time. It changes nothing but speed, and how long a row may be: 16 MiB, or
+        a block. Fields of many lines are read up to that.
     index_path : path, optional
         Where to keep the index of row offsets for other runs. An index of another file is refused.
 
