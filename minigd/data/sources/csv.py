@@ -31,6 +31,7 @@ from minigd.data.sources.csv_layout import (
 )
 from minigd.data.sources.csv_parser import NotNumbers, Parser, import_pandas
 from minigd.data.sources.file_kinds import GZIP, begin_of
+from minigd.data.sources.file_reads import GAP
 from minigd.data.tables.column_problems import WRITE_TRUTHS, is_dressed, may_be_missing
 from minigd.data.tables.grammar import BLANKS as CELL_BLANKS
 from minigd.data.tables.grammar import MissingTexts
@@ -227,9 +228,9 @@ class CsvSource(RandomAccess):
         # Rows worth parsing at once: many for one call of the parser, few where they are long.
         size = sum(part.size for part in self._parts)
         self._at_once = max(1, min(16_384, _PARSED * self.rows // max(1, size)))
-        # Of more of them that are due, more lie close together in the file.
-        row = self.schema.dtype.itemsize * len(self.names)
-        self.gather = max(self._at_once, _GATHERED // row)
+        # Of more short ones that are due, more lie close together in the file.
+        most = _GATHERED // (self.schema.dtype.itemsize * len(self.names))
+        self.gather = max(self._at_once, most if size < GAP * self.rows else 0)
         # The middle of a gzipped file can't be reached without reading all before it.
         self.random_access = not any(begin_of(part.opened, 2) == GZIP for part in self._parts)
 
