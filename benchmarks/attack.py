@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import minigd as gd
-from benchmarks import attack_data
+from benchmarks import attack_data, attack_stops
 from benchmarks.environment import describe
-from minigd.errors import CheckpointError, DataError
+from minigd.errors import CheckpointError
 
 RESULTS = Path(__file__).parent / "results" / "attack.md"
 
@@ -163,30 +163,6 @@ def model_files(folder: Path, times: int) -> Tally:
     return tally
 
 
-# Data --------------------------------------------------------------------------------------------
-
-
-def data_files(folder: Path, times: int) -> Tally:
-    """Mutate tables, and hold their rows against those of Python's `csv`."""
-    tally, rng = Tally(), random.Random(0)
-    for number in range(times):
-        tally.attempt(f"table {number}", lambda: attack_data.attack_table(rng), DataError)
-    return tally
-
-
-def faults(folder: Path, times: int) -> Tally:
-    """Fill the disk while rows are cached, and cut files short while they are read."""
-    tally, rng = Tally(), random.Random(0)
-    for number in range(times):
-        name = f"disk {number}"
-        full = lambda: attack_data.attack_full_disk(folder, rng)  # noqa: E731
-        tally.attempt(name, full, OSError, str(folder / "rows"))
-        cut = lambda: attack_data.attack_cut(folder, rng)  # noqa: E731
-        tally.attempt(f"cut {number}", cut, DataError, str(folder / "rows"))
-        (folder / "rows").unlink()
-    return tally
-
-
 # All of them -------------------------------------------------------------------------------------
 
 
@@ -199,8 +175,10 @@ class Attack(NamedTuple):
 
 ATTACKS = {
     "model files mutated": Attack(model_files, 10_000),
-    "data files mutated": Attack(data_files, 24_000),
-    "faults": Attack(faults, 500),
+    "data files mutated": Attack(attack_data.tables, 24_000),
+    "data files cut while they are read": Attack(attack_data.cuts, 1_000),
+    "kills": Attack(attack_stops.kills, 12),
+    "faults": Attack(attack_stops.faults, 2_000),
 }
 
 

@@ -1,4 +1,4 @@
-"""Attacks on data: tables mutated and held against `csv`, files cut while read, disks that fill.
+"""Attacks on data: tables mutated and held against `csv`, and files cut while they are read.
 
 `attack.py` counts how they end; the tests run a short form.
 """
@@ -7,7 +7,6 @@ import csv
 import io
 import os
 import random
-import shutil
 import struct
 import threading
 import time
@@ -122,39 +121,17 @@ def attack_table(rng: random.Random) -> bool:
     return not errors and same and agrees(found[0], rows_of_csv(data))
 
 
-# Faults ------------------------------------------------------------------------------------------
+def tables(folder: Path, times: int) -> Any:
+    """Mutate tables, and hold their rows against those of Python's `csv`."""
+    from benchmarks.attack import Tally
+
+    tally, rng = Tally(), random.Random(0)
+    for number in range(times):
+        tally.attempt(f"table {number}", lambda: attack_table(rng), gd.DataError)
+    return tally
 
 
-def attack_full_disk(folder: Path, rng: random.Random) -> bool:
-    """Cache rows where a file may have so many bytes, and tell whether all is as it should be.
-
-    The limit of a process stands in for the end of the disk. An error of the system that names a
-    file of the cache is raised if nothing of what was begun is left.
-    """
-    import resource  # Windows has none
-
-    rows, width = rng.randint(1, 3000), rng.randint(1, 9)
-    x = np.arange(rows * width, dtype=np.float64).reshape(rows, width)
-    kinds = [
-        lambda: gd.ArraySource(x, x[:, 0]),
-        lambda: gd.IterableSource(
-            [(x[i : i + 500], x[i : i + 500, 0]) for i in range(0, rows, 500)]
-        ),
-        lambda: gd.ArraySource(x),
-    ]
-    source, own = rng.choice(kinds)(), folder / "rows"
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (rng.randint(0, int(1.2 * x.nbytes) + 600), old[1]))
-    try:
-        cached = source.cache(own)
-        return bool(np.array_equal(cached.take(slice(0, rows))[0], x))
-    except OSError:
-        if list(folder.iterdir()):
-            return False
-        raise
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
-        shutil.rmtree(own, ignore_errors=True)
+# Files that are cut ------------------------------------------------------------------------------
 
 
 def attack_cut(folder: Path, rng: random.Random) -> bool:
@@ -189,3 +166,14 @@ def attack_cut(folder: Path, rng: random.Random) -> bool:
     finally:
         cutting.join()
         file_reads.HELD = held
+
+
+def cuts(folder: Path, times: int) -> Any:
+    """Cut files short while their rows are read."""
+    from benchmarks.attack import Tally
+
+    tally, rng, path = Tally(), random.Random(0), folder / "rows"
+    for number in range(times):
+        tally.attempt(f"cut {number}", lambda: attack_cut(folder, rng), gd.DataError, str(path))
+        path.unlink()
+    return tally

@@ -65,7 +65,7 @@ LOADED = {
         *("accumulation", "gradient_transforms", "schedules", "updaters", "updaters.adam"),
         *("updaters.adaptive", "updaters.base", "updaters.names", "updaters.sgd"),
     },
-    "storage": {"atomic_files", "describe", "npz"},
+    "storage": {"atomic_files", "damage", "describe", "npy", "npz", "regular_files"},
     "training": {
         *(
             "callbacks",

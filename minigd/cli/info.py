@@ -1,12 +1,16 @@
-"""`minigd info`: what is in a model file, in a few lines."""
+"""`minigd info`: what is in a model file, in a few lines, and what runs have left beside it."""
 
 import os
 import textwrap
+from collections.abc import Iterator
+from pathlib import Path
 
 from minigd.cli.messages import counted, number
 from minigd.cli.tables import Reading
 from minigd.cli.trained import read, read_table
+from minigd.data.sources.cache import is_cache
 from minigd.data.tables.schema import Schema
+from minigd.storage.atomic_files import find_left, is_locked
 from minigd.storage.damage import of_file
 from minigd.training.history import History, check_columns
 from minigd.training.model_files import restore
@@ -82,3 +86,66 @@ def _history(columns: dict[str, list[float]] | None) -> dict[str, str]:
         "trained": f"{epochs}, {updates}, {sum(history['seconds']):.1f} seconds",
         "best": f"epoch {best + 1}: {figures}",
     }
+
+
+def leftovers(path: str | os.PathLike[str] = ".") -> str:
+    """Return what runs that were killed or interrupted have left, a line for each file or folder.
+
+    Parameters
+    ----------
+    path : path, default "."
+        A folder, or the file that the runs were to write.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     size = Path(folder, "m.npz.checkpoint").write_bytes(bytes(2_500_000))
+    ...     print(leftovers(folder).splitlines()[0].replace(folder, "FOLDER"))
+        2.5 MB  FOLDER/m.npz.checkpoint  an interrupted run, for --resume
+    """
+    if not os.path.lexists(path) and not os.path.isdir(os.path.dirname(path) or "."):
+        raise FileNotFoundError(f"there is no folder {os.path.dirname(path)!r}")
+    lines = [f"{_size(left):>10}  {left}  {what}" for left, what in _left(Path(path))]
+    if not lines:
+        return f"no run has left anything in {os.fspath(path)!r}"
+    advice = (
+        "Remove what no --resume is to use; `minigd train --out NAME` removes the rest of NAME."
+    )
+    return "\n".join([*lines, advice])
+
+
+def _left(path: Path) -> Iterator[tuple[Path, str]]:
+    """Yield what is left in a folder, or beside a file, and what it is."""
+    written: list[str | None]
+    if path.is_dir():
+        folder, names, written = path, sorted(os.listdir(path)), [None]
+    else:
+        folder, names = path.parent, [path.name, *(path.name + ending for ending in _BESIDE)]
+        written = [*names]
+    for name in written:
+        for left in find_left(folder, name):
+            yield left, "half written by a process that was killed"
+    for name in names:
+        out, ending = os.path.splitext(name)
+        kept = is_cache(folder / name) if ending == ".rows" else (folder / name).is_file()
+        if ending in _BESIDE and kept and not is_locked(folder / out):
+            yield folder / name, _BESIDE[ending]
+
+
+_BESIDE = {
+    ".checkpoint": "an interrupted run, for --resume",
+    ".rows": "the rows of an interrupted run, for --resume",
+}
+"""What a training keeps beside its model until it is done, by the ending of the name."""
+
+
+def _size(path: Path) -> str:
+    """Return how much a file or a folder takes.
+
+    >>> _size(Path("no/such/file"))
+    '0.0 MB'
+    """
+    files = path.rglob("*") if path.is_dir() else [path]
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

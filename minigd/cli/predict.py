@@ -5,7 +5,7 @@ import csv
 import os
 import re
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from minigd.cli.trained import load
 from minigd.formulas import sigmoid
 from minigd.nn.sequential import Sequential
 from minigd.progress import with_progress
-from minigd.storage.atomic_files import replacing_text
+from minigd.storage.atomic_files import NamingFile, locked, naming, replacing_text
 from minigd.types import Array
 
 # How a formula begins, also after a blank line, or in the wide letters of East Asia.
@@ -65,7 +65,7 @@ def predict(
     trained = load(model)
     table = trained.open(data, **reading)
     classes = trained.schema.classes or []
-    cell = str if raw else unformulated
+    cell = str if raw else protect
     shown = [cell(c) for c in classes]
     done = 0
     with _writer(out) as file:
@@ -80,10 +80,10 @@ def predict(
     return done
 
 
-def unformulated(text: str) -> str:
+def protect(text: str) -> str:
     """Return a text as a cell that no spreadsheet takes for a formula; numbers stay as they are.
 
-    >>> unformulated("=1+1"), unformulated("-1"), unformulated("- none -")
+    >>> protect("=1+1"), protect("-1"), protect("- none -")
     ("'=1+1", '-1', "'- none -")
     """
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
@@ -120,8 +120,14 @@ def _writer(out: str | os.PathLike[str] | None) -> Iterator[TextIO | Output]:
         yield output
         output.flush()
     elif _is_stream(out):
-        with open(out, "w", newline="", encoding="utf-8") as stream:
-            yield stream
+        stream = open(out, "w", newline="", encoding="utf-8")  # noqa: SIM115
+        try:
+            yield cast("TextIO", NamingFile(stream, out))
+            with naming(out):
+                stream.close()
+        finally:
+            with contextlib.suppress(OSError):
+                stream.close()
     else:
-        with replacing_text(out) as file:
+        with locked(out), replacing_text(out) as file:
             yield file

@@ -136,14 +136,18 @@ def check_arrays(layers: Sequence[Layer], arrays: Arrays) -> None:
                 )
 
 
-def make_buffers(layers: Sequence[Layer], backend: Backend, dtype: Any) -> None:
-    """Make the buffers of layers, for `write_arrays` to fill."""
+def load_arrays(layers: Sequence[Layer], arrays: Arrays, backend: Backend, dtype: Any) -> None:
+    """Write the arrays of a file into parameters and buffers, or refuse them all."""
+    check_arrays(layers, arrays)
+    for name, value in arrays_of(layers).items():
+        value[...] = backend.asarray(arrays[name], dtype=dtype)
+
+
+def take_first_values(
+    layers: Sequence[Layer], arrays: Arrays, backend: Backend, dtype: Any
+) -> None:
+    """Fill the parameters of all layers from the arrays of a file, and make their buffers."""
     for layer in layers:
         specs = layer.declared_buffers
         layer.buffers = Views({spec.name: backend.empty(spec.shape, dtype) for spec in specs})
-
-
-def write_arrays(layers: Sequence[Layer], arrays: Arrays, backend: Backend, dtype: Any) -> None:
-    """Write the arrays of a file, which were checked, into parameters and buffers."""
-    for name, value in arrays_of(layers).items():
-        value[...] = backend.asarray(arrays[name], dtype=dtype)
+    load_arrays(layers, arrays, backend, dtype)

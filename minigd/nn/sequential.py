@@ -27,8 +27,8 @@ from minigd.nn.parameters import (
     arrays_of,
     check_arrays,
     draw_first_values,
-    make_buffers,
-    write_arrays,
+    load_arrays,
+    take_first_values,
 )
 from minigd.optim.updaters import Updater
 from minigd.storage import npz
@@ -148,8 +148,7 @@ class Sequential:
             rng = np.random.default_rng([self.seed, _WEIGHTS])
             draw_first_values(self.layers, rng, self.backend, self.dtype)
         else:
-            make_buffers(self.layers, self.backend, self.dtype)
-            write_arrays(self.layers, arrays, self.backend, self.dtype)
+            take_first_values(self.layers, arrays, self.backend, self.dtype)
 
     @property
     def flat_params(self) -> Array:
@@ -600,8 +599,7 @@ class Sequential:
         CheckpointError
             If names or shapes are not those of this model; nothing is changed then.
         """
-        check_arrays(self.layers, arrays)
-        write_arrays(self.layers, arrays, self.backend, self.dtype)
+        load_arrays(self.layers, arrays, self.backend, self.dtype)
 
     def to(self, backend: str | Backend) -> "Sequential":
         """Move parameters and buffers to another backend, and return the model.

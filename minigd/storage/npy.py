@@ -11,11 +11,15 @@ import numpy as np
 
 _MAGIC = b"\x93NUMPY"
 _LONGEST = 10_000  # of a header, as NumPy has it
-_SHAPE = r"\(\s*(?:\d{1,18}L?\s*,\s*)*(?:\d{1,18}L?\s*)?\)"
+_BLANKS = " \t\n"
+_ = f"[{_BLANKS}]*"
+_SIZE = r"(?:0|[1-9]\d{0,17})L?"
+_SHAPE = rf"\({_}(?:{_SIZE}{_},{_})*(?:{_SIZE}{_})?\)"
 _FIELD = re.compile(
-    rf"""\s*,\s*(['"])(?P<name>\w+)\1\s*:\s*(?P<value>'[^']*'|"[^"]*"|\w+|{_SHAPE})\s*"""
+    rf"""{_},{_}(['"])(?P<name>\w+)\1{_}:{_}(?P<value>'[^']*'|"[^"]*"|\w+|{_SHAPE}){_}""",
+    re.ASCII,
 )
-_DTYPE = re.compile(r"[<>|=]?([?biufcSUV]\d{0,6}|[mM]8(\[\d{0,6}[a-zA-Z]{1,7}\])?)")
+_DTYPE = re.compile(r"[<>|=]?([?biufcSUV]\d{0,6}|[mM]8(\[\d{0,6}[a-zA-Z]{1,7}\])?)", re.ASCII)
 _MOST_DIMENSIONS = 32
 _MOST = 2**46  # numbers of an array
 
@@ -74,10 +78,10 @@ def read_header(file: BinaryIO, size: int) -> Header:
 def _parse(text: str) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
     """Return dtype, shape and order of a header, ``{'descr': '<f4', ...}``."""
     found: dict[str, str] = {}
-    text = text.rstrip()
+    text = text.rstrip(_BLANKS)
     rest = text
     if text[:1] == "{" and text[-1] == "}":
-        rest = "," + text[1:-1].rstrip().removesuffix(",")
+        rest = "," + text[1:-1].rstrip(_BLANKS).removesuffix(",")
     while field := _FIELD.match(rest):
         found[field["name"]] = field["value"]
         rest = rest[field.end() :]

@@ -11,6 +11,7 @@ from typing import Any
 from minigd.backends.base import Backend, get_backend
 from minigd.data.batches import Batches
 from minigd.errors import CheckpointError, check_path
+from minigd.execution.targets.compiler import available
 from minigd.nn.sequential import Sequential
 from minigd.optim.schedules import SCHEDULES
 from minigd.optim.updaters import UPDATERS, Updater
@@ -67,7 +68,18 @@ def read(
         updater: Updater = rebuild(description["updater"], known)
         # Files from before the number of threads was kept have none.
         values = {"threads": None, **values, "model": model.arrays()}
-    return model, updater, description["options"], values
+        options = dict(description["options"])
+        options["fast"] = None if options["fast"] and not available() else options["fast"]
+    return model, updater, options, values
+
+
+def count_updates(path: str | os.PathLike[str]) -> int | None:
+    """Return how many updates the run in a file has made; None where it can't be resumed."""
+    try:
+        description, _ = npz.read(path)
+        return int(description["run"]["updates"])
+    except (OSError, CheckpointError, KeyError, TypeError, ValueError):
+        return None
 
 
 def compare(saved: Description, given: Description) -> None:

@@ -17,6 +17,7 @@ from minigd.data.batches import Batches, as_batches
 from minigd.data.row_weights import (
     ClassWeight,
 )
+from minigd.data.sources.base import Rows
 from minigd.errors import (
     BackendError,
     DataError,
@@ -49,6 +50,7 @@ from minigd.training.interrupts import OneThread
 from minigd.training.loop import Loop
 from minigd.training.session import open_session
 from minigd.training.transaction import Transaction
+from minigd.types import Array
 
 WORTH_COMPILING = 600_000_000
 """Numbers that the updates of an epoch go through, above which compiling is worth its time: each
@@ -218,8 +220,7 @@ class Trainer:
     def _set_compiled(self, compiled: bool) -> None:
         """Let NumPy or Numba run the steps from now on."""
         self.compiled = compiled and self.model.backend.reads_are_free
-        package = absent()
-        if self.compiled and package is not None:
+        if self.compiled and (package := absent()) is not None:
             raise BackendError(missing(package, "fast=True"))
         self._loop.set_compiled(self.compiled)
 
@@ -255,7 +256,7 @@ class Trainer:
         """
         with self._one_thread:
             self._follow_model()
-            loop, backend = self._loop, self.model.backend
+            loop = self._loop
             loop.steps.refresh()
             rows = loop.loader.load_arrays(x, y, sample_weight)
             self._name_objective()
@@ -269,11 +270,7 @@ class Trainer:
                 loop.by_row = before
             if not per_example or step.norms is None:
                 return step.value
-            if isinstance(rows.rows, slice):
-                return step.value, step.norms.copy()
-            norms = backend.zeros((len(y),), self.model.dtype)
-            norms[backend.asarray(rows.rows)] = step.norms
-            return step.value, norms
+            return step.value, _norms_of_all(step.norms, rows.rows, len(y), self.model)
 
     def _limit_rows(self, per_example: bool) -> None:
         """Let the next steps find the norms of rows, or only if a limit needs them."""
@@ -618,8 +615,6 @@ class Trainer:
         model, updater, options, values = checkpoints.read(path, batches, custom, backend)
         assert model.loss is not None
         with of_file(check_path("path", path)):
-            if options["fast"] and not available():
-                options["fast"] = None
             trainer = cls(model, model.loss, updater, model.metrics, **options)
             trainer.load_state_dict(values)
         trainer._loop.batches = batches
@@ -635,6 +630,15 @@ class Trainer:
             f"Trainer({self.objective.loss!r}, {self.updater!r}, epoch={self.epoch}, "
             f"updates={self.updates})"
         )
+
+
+def _norms_of_all(norms: Array, rows: Rows, n: int, model: Sequential) -> Array:
+    """Return the norms of these rows among those of all n, of which the others are 0."""
+    if isinstance(rows, slice):
+        return norms.copy()
+    spread = model.backend.zeros((n,), model.dtype)
+    spread[model.backend.asarray(rows)] = norms
+    return spread
 
 
 def _updater_was_taken(updater: Updater) -> ValueError:

@@ -3,6 +3,7 @@
 `test_targets.py` compares their numbers with those of the plain step.
 """
 
+import platform
 import warnings
 
 import numpy as np
@@ -594,3 +595,18 @@ def test_rows_that_are_converted_in_pieces_come_to_the_same_bits(monkeypatch, in
     for one in found[1:]:
         np.testing.assert_array_equal(one[0], found[0][0])
         assert one[1:] == found[0][1:]
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="needs an x86")
+def test_a_velocity_that_fades_ends_at_0_and_not_at_a_subnormal_number():
+    X, y = np.zeros((1200, 1), "float32"), np.zeros(1200, "float32")
+    X[0] = y[0] = 1
+    for callbacks in ([], [lambda event: None]):
+        model = gd.Sequential([gd.Dense(1, bias=False)], inputs=1, seed=1)
+        trainer = gd.Trainer(model, "mse", gd.SGD(0.01, momentum=0.9), fast=True)
+        trainer.fit(X, y, batch_size=1, shuffle=False, callbacks=callbacks)
+        assert compiled_steps(trainer)
+        (velocity,) = trainer.updater.state.values()
+        assert not velocity.any()
+        # Elsewhere in the process, subnormal numbers are what they were.
+        assert np.float32(1e-38) / np.float32(2) > 0

@@ -176,6 +176,10 @@ def untimely_sum(reduce):
     return printed
 
 
+def undivided(dot):
+    return lambda self, step, divisor: dot(self, step, None)
+
+
 def unturned(matrix):
     return lambda place: matrix(place).replace("True", "False")
 
@@ -327,6 +331,7 @@ PLANTED = {
         lambda patch: patch.setitem(words.EXPRESSIONS, "minimum", words.EXPRESSIONS["maximum"]),
         all_runs,
     ),
+    "a product is not divided by the rows": (put(loops.Printer, "_dot", undivided), all_runs),
     "outputs stand at the place of another batch": (
         changed_source("outputs[first + i", "outputs[i"),
         all_runs,

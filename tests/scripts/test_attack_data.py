@@ -25,17 +25,6 @@ def test_mutated_tables_are_read_as_csv_reads_them_or_refused(seed):
     assert {True, "refused"} == set(ends)
 
 
-def test_a_disk_that_fills_while_rows_are_cached(tmp_path):
-    pytest.importorskip("resource")
-    for seed in range(15):
-        try:
-            assert attack_data.attack_full_disk(tmp_path, random.Random(seed))
-        except OSError as error:
-            named = str(error)
-            assert str(tmp_path / "rows") in named
-            assert "are needed" in named or "minigd-cache.json" in named
-
-
 def test_a_file_that_is_cut_while_its_rows_are_read(tmp_path):
     for seed in range(8):
         with pytest.raises(gd.DataError, match=r"has changed since it was opened"):

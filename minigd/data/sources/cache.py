@@ -17,7 +17,7 @@ from minigd.data.sources.csv_files import measure
 from minigd.data.sources.npy import NpySource
 from minigd.errors import DataError, check_path
 from minigd.progress import with_progress
-from minigd.storage.atomic_files import replacing_folder
+from minigd.storage.atomic_files import replacing_folder, sweep
 from minigd.types import Array
 
 _DESCRIPTION = "minigd-cache.json"
@@ -35,11 +35,12 @@ def cache(source: Source, path: str | os.PathLike[str]) -> NpySource:
 def _cached(source: Source, folder: Path) -> NpySource:
     key = json.loads(json.dumps({**source.fingerprint(), "all": _checksum(source)}))
     if folder.exists():
-        if not (folder / _DESCRIPTION).exists():
+        if not is_cache(folder):
             raise DataError(f"{folder} exists and is not a minigd cache: name another folder")
         if _holds(folder, key):
             return _open(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
     try:
         with replacing_folder(folder) as new:
             files = _write(source, new, folder)
@@ -51,6 +52,11 @@ def _cached(source: Source, folder: Path) -> NpySource:
         if not _holds(folder, key):
             raise
     return _open(folder)
+
+
+def is_cache(folder: str | os.PathLike[str]) -> bool:
+    """Tell whether a folder is one that `cache` wrote."""
+    return Path(folder, _DESCRIPTION).exists()
 
 
 def _holds(folder: Path, key: dict[str, Any]) -> bool:

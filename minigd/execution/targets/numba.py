@@ -31,6 +31,9 @@ UNLIMITED = Limits(1.0, math.inf)
 NUMBERS = 500_000
 """How many numbers of x are converted at a time, where they are of another dtype or layout."""
 
+UNKNOWN, OTHER = -2, -1
+"""In place of the row of numbers for a size: it is not looked for yet; the program is another."""
+
 
 class Made(NamedTuple):
     """What a call came to: how many steps were made, the loss of each, and the outputs of rows."""
@@ -107,7 +110,9 @@ class NumbaStep:
             self._general = General(form, Form(self._trace(self.rows + 1)))
         except NotTraceable:
             self._general = General(form)
-        self._sizes: dict[int, tuple[Array, Array] | None] = {}
+        self._rows = np.full(self.rows + 1, UNKNOWN)
+        ints, floats = len(self._general.ints), len(self._general.floats)
+        self._numbers = np.empty((0, ints), np.int64), np.empty((0, floats))
         self._state = list(update.updater.state.values())
         self.source, used = self._print(form)
         self._memory = [form.memory[k] for k in used]
@@ -166,14 +171,19 @@ class NumbaStep:
 
     def takes(self, rows: int) -> bool:
         """Tell whether a batch of so many rows goes through the same operations."""
-        return self._numbers(rows) is not None
+        if self._rows[rows] == UNKNOWN:
+            self._add_size(rows)
+        return bool(self._rows[rows] != OTHER)
 
-    def _numbers(self, n: int) -> tuple[Array, Array] | None:
-        """Return the numbers that depend on how many rows there are, None for another program."""
-        if n not in self._sizes:
-            found = self._general.sizes(Form(self._trace(n)))
-            self._sizes[n] = found and (np.array([found[0]], np.int64), np.array([found[1]], float))
-        return self._sizes[n]
+    def _add_size(self, n: int) -> None:
+        """Add a row of the numbers that depend on how many rows there are, if it is the program."""
+        found, (ints, floats) = self._general.sizes(Form(self._trace(n))), self._numbers
+        self._rows[n] = OTHER if found is None else len(ints)
+        if found is not None:
+            self._numbers = (
+                np.vstack((ints, np.array(found[:1], ints.dtype))),
+                np.vstack((floats, np.array(found[1:], float))),
+            )
 
     def __call__(
         self,
@@ -185,15 +195,16 @@ class NumbaStep:
         share: float = 1.0,
     ) -> tuple[Step, Made]:
         """Make one step, of this share of `mean`, and an update if asked for."""
-        n, numbers = len(x), self._numbers(len(x))
-        assert numbers is not None
+        n = len(x)
+        assert self.takes(n)
         x, y = _as_compiled(x, self._model.dtype), _as_compiled(y, self._y.dtype)
         one, norms = self._one, self._program.norms
         one.starts[1], one.largest[0], one.due[0] = n, limits.largest, update
+        one.which[0] = self._rows[n]
         self._fill_scalars(share)
         made = self._run(
             *(x, y, one.order, one.starts, one.scale if scale is None else scale),
-            *(one.which, *numbers, one.keys, one.scalars, one.rates),
+            *(one.which, *self._numbers, one.keys, one.scalars, one.rates),
             *(one.largest, limits.safe, one.due, one.losses, one.outputs),
         )
         value = self._model.dtype.type(one.losses[0])
@@ -256,15 +267,13 @@ class NumbaStep:
 
     def _sizes_of(self, starts: Array) -> tuple[Array, Array, tuple[Array, Array]]:
         """Return the batches before the first that is another program, and the numbers of each."""
-        sizes, which = np.unique(np.diff(starts), return_inverse=True)
-        found = [self._numbers(n) for n in sizes.tolist()]
-        others = np.isin(which, [k for k, numbers in enumerate(found) if numbers is None])
-        if others.any():
-            end = int(np.argmax(others))
-            starts, which = starts[: end + 1], which[:end]
-        known = [numbers or self._numbers(self.rows) for numbers in found]
-        whole, broken = zip(*[n for n in known if n is not None], strict=True)
-        return starts, which, (np.concatenate(whole), np.concatenate(broken))
+        sizes = np.diff(starts)
+        for n in set(sizes[self._rows[sizes] == UNKNOWN].tolist()):
+            self._add_size(n)
+        which = self._rows[sizes]
+        others = np.flatnonzero(which == OTHER)
+        end = others[0] if len(others) else len(which)
+        return starts[: end + 1], which[:end], self._numbers
 
     def _scalars(self, due: Array, shares: Array) -> tuple[Array, Array, Array]:
         """Return the numbers that change with each of the next steps, and the learning rates."""

@@ -12,11 +12,12 @@ import numpy as np
 from numba import boolean as b1, float32 as f4, float64 as f8, int32 as i4, int64 as i8, njit
 from numba import uint32 as u4, uint64 as u8, uint8 as u1
 
-from minigd.execution.targets.flat_memory import pointer, product
+from minigd.execution.targets.flat_memory import flush_subnormals, pointer, product
 from minigd.execution.targets.vector_math import exp, log, log1p, maximum, minimum, sign, tanh
 
 
-@njit(fastmath={"reassoc"}, error_model="numpy", no_cfunc_wrapper=True, no_rewrites=True)
+@njit(fastmath={"reassoc"}, error_model="numpy", no_cfunc_wrapper=True, no_cpython_wrapper=True,
+      no_rewrites=True)
 def sum_of_squares(g, size, total):
     for i in range(size):
         total += g[i] * g[i]
@@ -65,7 +66,8 @@ def function(
         *_indented(update or ["pass"]),
     ]
     used = [k for k in range(len(memory)) if any(_uses(line, k) for line in step)]
-    loop = ["for k in range(len(starts) - 1):", *_indented(step), "return len(starts) - 1", ""]
+    loop = ["flushed = flush_subnormals(True)", "for k in range(len(starts) - 1):"]
+    loop += [*_indented(step), "flush_subnormals(flushed)", "return len(starts) - 1", ""]
     settings = [f"s{i} = settings[{i}]" for i in range(len(general.form.settings))]
     body = [*_memory(used, memory, restored), *settings, *loop]
     return "\n".join([HEAD, *_indented(body)]), used
@@ -120,6 +122,7 @@ def _finite_test(
         "length = np.sqrt(squares)",
         "longest = max(largest[0], length) if length >= 0 else np.inf",
         "if not (np.isfinite(losses[k]) and longest * max(rates[k], 1.0) < safe):",
+        "    flush_subnormals(flushed)",
         *_indented([s for m in restored for s in _copy(f"m{m}", f"before{m}", memory[m])]),
         "    return k",
         "largest[0] = longest",
