@@ -158,6 +158,8 @@ class _NewFile:
         try:
             yield
         except OSError as error:
+            if error.errno is None:
+                raise
             size = f": {self._needed:,} bytes are needed there" if self._needed else ""
             remedy = "free some space, or write elsewhere"
             what = f"{error.strerror}{size}; {remedy}"

@@ -13,11 +13,11 @@ from minigd.data.sources.file_reads import (
     PIECE,
     CutShort,
     changed,
-    naming,
     read_pieces,
 )
 from minigd.errors import CheckpointError, DataError, check_path
 from minigd.storage import npz
+from minigd.storage.atomic_files import naming
 from minigd.storage.damage import of_file
 from minigd.types import Array
 

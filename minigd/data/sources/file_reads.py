@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from minigd.errors import DataError
+from minigd.storage.atomic_files import naming
 from minigd.storage.regular_files import open_regular
 from minigd.types import Array
 
@@ -206,17 +207,6 @@ class ArrayFile:
         """As those of the array."""
         order: Any = "F" if self.fortran else "C"
         return np.empty((2,) * self.ndim, self.dtype, order=order).flags
-
-
-@contextlib.contextmanager
-def naming(path: Any) -> Iterator[None]:
-    """Name the file in an error of the system that does not."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            error.filename = os.fspath(path)
-        raise
 
 
 def changed(path: Any, source: str = "source") -> DataError:
