@@ -263,9 +263,7 @@ class Loop:
             return step
         if calls is None:
             return plain.step(self.steps.layers(by_row), x, y, scale, update, by_row)
-        if profiler is not None and profiler.sampling:
-            return calls.timed(x, y, update, profiler)
-        return calls(x, y, update)
+        return calls(x, y, update, profiler if profiler and profiler.sampling else None)
 
     def _make_compiled(self, rows: WeighedRows) -> plain.Step | None:
         """Make the step of one batch compiled; None where it isn't, or is not safe."""

@@ -3,7 +3,9 @@
 `test_targets.py` compares their numbers with those of the plain step.
 """
 
+import gc
 import platform
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -359,6 +361,57 @@ def test_why_a_step_is_not_compiled_can_be_asked(in_python):
     _, trainer = both_ways(Sorted, fast=True)
     assert not compiled_steps(trainer)
     assert trainer._loop.steps.reason == "NotTraceable: sort"
+
+
+class Shifted(gd.Layer):
+    """A layer that computes with large arrays of its own and a traced number."""
+
+    traceable = True
+
+    def forward(self, x, train=False):
+        own = np.arange(201 * 200, dtype="float64").reshape(201, 200) / 40_000
+        return x + (own * 2.0 + x.sum() / x.size)[: len(x), : x.shape[1]]
+
+    def backward(self, dy):
+        return dy + dy.mean()
+
+
+@pytest.mark.parametrize("layer", [lambda: gd.Dropout(0.3), Shifted], ids=["dropout", "own"])
+@pytest.mark.parametrize("n", [20, 161, 200])
+def test_large_arrays_that_are_not_traced_stay_as_they_are(layer, n):
+    # NumPy writes a result of 256 KiB or more into an operand that nobody else holds.
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(n, 4)), rng.normal(size=(n, 1))
+    found = []
+    for options in ({"fast": False, "reuse_buffers": False}, {"fast": False}, {"fast": True}):
+        layers = [gd.Dense(200), layer(), gd.Tanh(), gd.Dense(1)]
+        model = gd.Sequential(layers, inputs=4, dtype="float64", seed=1)
+        trainer = gd.Trainer(model, "mse", gd.SGD(0.01), **options)
+        trainer.fit(X, y, batch_size=n, shuffle=False, epochs=4)
+        found.append(model.flat_params)
+        steps = trainer._loop.steps
+        assert steps.reason is None
+        kept = {**steps._numpy, **steps._compiled}
+        assert all(kept.values())
+        assert bool(kept) == options.get("reuse_buffers", True)
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_allclose(found[2], found[0], rtol=1e-10, atol=1e-13)
+
+
+def test_a_compiled_step_holds_nothing_but_what_it_works_on(in_python):
+    n = 500
+    y = np.zeros((n, 1))
+    layers = [gd.Dense(100), gd.Tanh(), gd.Dropout(0.5), gd.Dense(1)]
+    trainer = gd.Trainer(gd.Sequential(layers, inputs=4), "mse", "adam", fast=True)
+    change = trainer._transaction.change
+    tracemalloc.start()
+    try:
+        step = target.NumbaStep(trainer.objective, change, y, n)
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1.1 * sum(a.nbytes for a in step._memory) + 200_000
 
 
 # Which epochs are ------------------------------------------------------------------------------

@@ -103,9 +103,9 @@ class NumbaStep:
         columns = varying + self._accumulates
         self._one = _One(self.rows, self._model.dtype, len(self._drawing), columns)
         self.mean = np.zeros(self._accumulates * self._model.flat_params.size, self._model.dtype)
-        self._workspace = Workspace(self._model.backend)
-        self._program = self._trace(self.rows)
-        form = Form(self._program)
+        program = self._trace(self.rows)
+        self._z, self._norms = program.z, program.norms
+        form = Form(program)
         try:
             self._general = General(form, Form(self._trace(self.rows + 1)))
         except NotTraceable:
@@ -130,15 +130,16 @@ class NumbaStep:
         x = np.zeros((n, model.n_in), model.dtype)
         y = np.zeros((n, *self._y.shape[1:]), self._y.dtype)
         scale = np.ones(n, model.dtype) if self._weighted else None
-        self._workspace.thread = threading.get_ident()
+        workspace = Workspace(model.backend)
+        workspace.thread = threading.get_ident()
         try:
             with np.errstate(all="ignore"):
                 program = trace(
-                    self._objective, x, y, scale, self._by_row, self._workspace, elementwise=True
+                    self._objective, x, y, scale, self._by_row, workspace, elementwise=True
                 )
                 trace_update(program, model, self._update, self.mean)
         finally:
-            self._workspace.thread, model.passes = None, passes
+            model.passes = passes
             for array, old in zip(changed, before, strict=True):
                 array[...] = old
         for section in program.sections:
@@ -148,7 +149,7 @@ class NumbaStep:
     def _print(self, form: Form) -> tuple[str, list[int]]:
         """Return the source of the function, and which memory it takes."""
         model = self._model
-        named, sections = self._general.steps()
+        named, sections = self._general.steps(form)
         running = [layer.buffers[name] for layer in model.layers for name in layer.running]
         left = model.flat_params, model.flat_grads, self.mean, *self._state
         kept = {form.number(a) for a in left} - {-1}
@@ -159,6 +160,7 @@ class NumbaStep:
         return function(
             named,
             [printer.stored(body) for body in bodies],
+            form,
             self._general,
             form.number(model.flat_grads),
             restored,
@@ -198,7 +200,7 @@ class NumbaStep:
         n = len(x)
         assert self.takes(n)
         x, y = _as_compiled(x, self._model.dtype), _as_compiled(y, self._y.dtype)
-        one, norms = self._one, self._program.norms
+        one, norms = self._one, self._norms
         one.starts[1], one.largest[0], one.due[0] = n, limits.largest, update
         one.which[0] = self._rows[n]
         self._fill_scalars(share)
@@ -208,7 +210,7 @@ class NumbaStep:
             *(one.largest, limits.safe, one.due, one.losses, one.outputs),
         )
         value = self._model.dtype.type(one.losses[0])
-        step = Step(value, self._program.z[:n], None if norms is None else norms[:n])
+        step = Step(value, self._z[:n], None if norms is None else norms[:n])
         return step, Made(made, one.losses, float(one.largest[0]), None)
 
     def run(
@@ -245,7 +247,7 @@ class NumbaStep:
         """
         starts, which, numbers = self._sizes_of(starts)
         steps, dtype = len(starts) - 1, self._model.dtype
-        z = np.empty((starts[-1], self._program.z.shape[1]) if outputs else (0, 0), dtype)
+        z = np.empty((starts[-1], self._z.shape[1]) if outputs else (0, 0), dtype)
         losses, largest, made = np.empty(steps), np.array([limits.largest]), 0
         keys, scalars, rates = self._scalars(due[:steps], shares[:steps])
         scale = self._one.scale if scale is None else scale

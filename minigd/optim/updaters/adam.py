@@ -1,7 +1,7 @@
 """Adam, and Adam with decoupled weight decay."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -77,8 +77,8 @@ class Adam(Updater):
 
     def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
         """Return the formula and its constants, the corrections of this step folded in."""
-        correction1 = float(correction(self.beta1, self.step))
-        correction2 = float(correction(self.beta2, self.step))
+        (correction1,) = corrections(self.beta1, [self.step])
+        (correction2,) = corrections(self.beta2, [self.step])
         folded = self._folded(learning_rate, correction1, math.sqrt(correction2))
         return formulas.adam, {"beta1": self.beta1, "beta2": self.beta2, **folded}
 
@@ -91,19 +91,24 @@ class Adam(Updater):
         if self.schedule is not None:
             return super().varying_constants(steps)
         rates = np.full(steps, self.learning_rate, "float64")
-        numbers = np.arange(self.step + 1, self.step + steps + 1)
-        correction1, correction2 = (correction(beta, numbers) for beta in (self.beta1, self.beta2))
+        numbers = range(self.step + 1, self.step + steps + 1)
+        correction1, correction2 = (
+            np.array(corrections(beta, numbers)) for beta in (self.beta1, self.beta2)
+        )
         constants = self._folded(rates, correction1, np.sqrt(correction2))
         return rates, np.stack([constants[name] for name in self.varying], axis=1)
 
 
-def correction(beta: float, step: Any) -> Any:
-    """Return 1 − βᵗ for t updates; expm1 keeps the digits that a β near 1 would lose.
+def corrections(beta: float, steps: Iterable[int]) -> list[float]:
+    """Return 1 − βᵗ for each step t; expm1 keeps the digits that a β near 1 would lose.
 
-    >>> correction(0.9, np.array([1, 2])).round(6)
-    array([0.1 , 0.19])
+    >>> [round(correction, 6) for correction in corrections(0.9, [1, 2])]
+    [0.1, 0.19]
     """
-    return -np.expm1(step * (math.log(beta) if beta > 0 else -math.inf))
+    if beta == 0:
+        return [1.0 for _ in steps]
+    log, expm1 = math.log(beta), math.expm1
+    return [-expm1(t * log) for t in steps]
 
 
 class AdamW(Adam):

@@ -124,6 +124,31 @@ def test_nan_is_placed_when_its_batch_comes(tmp_path):
     assert trainer.updates == 3
 
 
+def test_each_flipped_bit_of_a_header_is_refused_by_name_or_changes_no_size(tmp_path):
+    x = table()[0]
+    (path,) = saved(tmp_path, x=x)
+    whole, errors = path.read_bytes(), []
+    for bit in range(8 * 128):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+        try:
+            assert gd.NpySource(path).x.nbytes == x.nbytes
+        except gd.DataError as error:
+            errors.append(str(error))
+    assert len(errors) > 900
+    assert all(str(path) in error for error in errors)
+
+
+@pytest.mark.parametrize("shape", [(10**12, 3), (10**18, 10**18), (22, 3)])
+def test_a_shape_that_the_file_does_not_have_is_refused(tmp_path, shape):
+    (path,) = saved(tmp_path, x=table()[0])
+    data = path.read_bytes().replace(b"(23, 3)", str(shape).encode())
+    path.write_bytes(data.replace(b" " * (len(data) - path.stat().st_size), b"", 1))
+    with pytest.raises(gd.DataError, match=r"x\.npy is not a \.npy file of numbers: its "):
+        gd.NpySource(path)
+
+
 # Files that are not kept in memory, and files that change ----------------------------------------
 
 KINDS = {"kept": {}, "read": {"HELD": 0}, "read in small pieces": {"HELD": 0, "PIECE": 64}}
