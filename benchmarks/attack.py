@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import minigd as gd
-from benchmarks import attack_stops
+from benchmarks import attack_data, attack_stops
 from benchmarks.environment import describe
 from minigd.errors import CheckpointError
 
@@ -194,6 +194,8 @@ def calls(folder: Path, times: int) -> Tally:
 
 ATTACKS = {
     "model files mutated": Attack(model_files, 10_000),
+    "data files mutated": Attack(attack_data.tables, 24_000),
+    "data files cut while they are read": Attack(attack_data.cuts, 1_000),
     "kills": Attack(attack_stops.kills, 12),
     "faults": Attack(attack_stops.faults, 2_000),
     "calls": Attack(calls, 10_000),

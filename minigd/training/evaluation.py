@@ -39,7 +39,7 @@ def evaluate(loader: RowLoader, batches: Batches) -> dict[str, float]:
     totals = Totals(metrics)
     with np.errstate(all="ignore"):
         for batch in batches.in_order():
-            rows = loader.load(batch, batches.source.checked)
+            rows = loader.load(batch, batches.source)
             if rows is not None:
                 value, z = objective.evaluate(rows.x, rows.y, rows.scale)
                 measured = measure(objective, metrics, z, rows)

@@ -129,6 +129,10 @@ class RandomPart(_Part, RandomAccess):
         """Return where these rows are in the whole."""
         return self.source.places(self._numbers[rows].astype(np.int64))
 
+    def origin(self, what: str, rows: Rows) -> tuple[str, Rows]:
+        """Return what to call x or y in an error, and the numbers of its rows in the whole."""
+        return self.source.origin(what, self._numbers[rows])
+
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
         """Return x and y of some rows of this side."""
         return self.source.take(self._numbers[rows].astype(np.int64), workspace)

@@ -359,9 +359,10 @@ class MiniBatchEstimator:
         model, out = self.model_, []
         for batch in Batches(source, batch_size=_ROWS).in_order():
             here = backend_of(batch.x)
+            name, rows = source.origin("X", batch.rows)
             if not source.checked:
-                here.check_finite(batch.x, "X", batch.rows)
-            x = model.backend.asarray(here.convert(batch.x, model.dtype, "X", batch.rows))
+                here.check_finite(batch.x, name, rows)
+            x = model.backend.asarray(here.convert(batch.x, model.dtype, name, rows))
             z = model.run_forward(model.layers[:layers], model.convert(x, "X"), train=False)
             out.append(model.backend.to_numpy(z))
         return np.concatenate(out)
