@@ -123,11 +123,14 @@ KINDS: dict[str, Callable[[Data, Path], gd.Batches]] = {
         d.x, d.y, shuffle=True, sample_weight=d.weight
     ),
     "array, shuffled, compiled epochs": lambda d, own: cut(d.x, d.y, shuffle=True),
+    "array, shuffled, row weights, compiled epochs, accumulated": lambda d, own: cut(
+        d.x, d.y, shuffle=True, sample_weight=d.weight
+    ),
     "array, shuffled, compiled epochs without Dropout and BatchNorm": lambda d, own: cut(
         d.x, d.y, shuffle=True
     ),
 }
-"""What a name says of compiling, of weights and of layers holds for its runs too."""
+"""What a name says of compiling, weights, accumulation and layers holds for its runs too."""
 
 
 def by_epoch(kind: str) -> bool:
@@ -199,7 +202,7 @@ def new_trainer(kind: str) -> gd.Trainer:
     if "without Dropout and BatchNorm" in kind:
         layers = [one for one in layers if not isinstance(one, gd.Dropout | gd.BatchNorm)]
     model = gd.Sequential(layers, inputs=COLUMNS, seed=3)
-    accumulate = 1 if by_epoch(kind) else ACCUMULATE
+    accumulate = ACCUMULATE if "accumulated" in kind or not by_epoch(kind) else 1
     rate = gd.WarmUp(gd.CosineDecay(0.02, epochs=epochs_of(kind) + 2), updates=4)
     return gd.Trainer(
         model, "mse", gd.Adam(rate), ["mae"], accumulate=accumulate, l2=1e-3, clip_norm=1.0,
@@ -352,7 +355,8 @@ def main() -> None:
     print(
         f"{ROWS} rows in batches of {BATCH_SIZE}, {ACCUMULATE} batches an update, {EPOCHS} epochs; "
         "a checkpoint every 1 to 4 updates, in half of the processes also every 0 to 5 ms; "
-        "compiled epochs: one batch an update, 60 epochs, a checkpoint every 1 to 4 of them; "
+        "compiled epochs: one batch an update unless accumulated, 60 epochs, a checkpoint every 1 "
+        "to 4 of them; "
         f"{time.perf_counter() - started:.0f} s\n"
     )
     head = ["rows from", "runs", "kills", "of them while a checkpoint was written", "equal runs"]

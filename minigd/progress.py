@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from minigd.errors import CHECKED, escape_controls
+
 LINES = 10
 """Lines that count epochs, about, in a fit."""
 
@@ -42,6 +44,7 @@ _SPELLED = {
 
 def log(line: str) -> None:
     """Print a line on standard error, if it takes one: no failure there is the caller's."""
+    line = escape_controls(line)
     if getattr(tqdm, "_instances", None):  # a bar is there, and moves out of the way
         with contextlib.suppress(Exception):
             tqdm.write(line, file=_STDERR)
@@ -50,13 +53,23 @@ def log(line: str) -> None:
     _STDERR.flush()
 
 
+def _depth(stacklevel: int) -> int:
+    """Return how far up a caller of `warn` is, the frames that only check arguments included."""
+    frame, depth = sys._getframe(2), 0
+    while stacklevel > 1 and frame.f_back is not None:
+        frame, depth = frame.f_back, depth + 1
+        stacklevel -= frame.f_code is not CHECKED
+    return depth
+
+
 def warn(
     message: Warning | str, category: type[Warning] | None = None, stacklevel: int = 1
 ) -> None:
     """Warn as `warnings.warn` does, but that standard error can't show it is not the caller's."""
+    message = escape_controls(message) if isinstance(message, str) else message
     # Not Exception: a filter of the user's may make an error of the warning itself.
     with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, RuntimeError):
-        warnings.warn(message, category, stacklevel=stacklevel + 1)
+        warnings.warn(message, category, stacklevel=_depth(stacklevel) + 2)
 
 
 def readable(text: str, stream: Any) -> str:
@@ -74,6 +87,7 @@ def readable(text: str, stream: Any) -> str:
 
 def printable(text: str) -> str:
     """Return a text as standard output can show it, for what is printed by its user."""
+    text = escape_controls(text)
     try:
         return readable(text, sys.stdout)
     except Exception:
@@ -197,7 +211,11 @@ class RowProgress:
             self.total = round(self.done / min(share, 1))
         if self._undrawn and clock() - self._pace.started >= FIRST:
             self._undrawn = False
-            options = {"desc": self.what, "unit": f" {self.unit}", "unit_scale": True}
+            options = {
+                "desc": escape_controls(self.what),
+                "unit": f" {self.unit}",
+                "unit_scale": True,
+            }
             self._bar = bar(total=self.total, initial=self.done, leave=False, **options)
         elif self._bar is not None:
             with contextlib.suppress(Exception):
@@ -320,7 +338,7 @@ class Progress:
         if self._bar is not None:
             with contextlib.suppress(Exception):
                 self._bar.total = self._total
-                self._bar.set_postfix_str(text)
+                self._bar.set_postfix_str(escape_controls(text))
             self._describe()
         elif self._done % self._every == 0 or self._done in (self._first, self.epochs):
             seconds = clock() - self._pace.started

@@ -59,13 +59,13 @@ LOADED = {
         *("initializers", "layers", "layers.activations", "layers.base", "layers.dense"),
         *("layers.batch_norm", "layers.dropout", "layers.scaling", "losses", "losses.base"),
         *("losses.cross_entropy", "losses.names", "losses.regression", "metrics", "moments"),
-        *("objective", "parameters", "sequential"),
+        *("objective", "parameters", "seed_words", "sequential"),
     },
     "optim": {
         *("accumulation", "gradient_transforms", "schedules", "updaters", "updaters.adam"),
         *("updaters.adaptive", "updaters.base", "updaters.names", "updaters.sgd"),
     },
-    "storage": {"atomic_files", "describe", "npz"},
+    "storage": {"atomic_files", "damage", "describe", "npy", "npz", "regular_files"},
     "training": {
         *(
             "callbacks",

@@ -23,7 +23,7 @@ from minigd.checks.layer_rules.inner import model_of, no_inner_layers
 from minigd.checks.layer_rules.parts import Identity
 from minigd.checks.passes import new_loss
 from minigd.data.batches import Batches
-from minigd.errors import GradientError, PerExampleError, ShapeError
+from minigd.errors import GradientError, PerExampleError, ShapeError, check_path
 from minigd.nn.layers import Layer
 from minigd.nn.layers.scaling import Adapted
 from minigd.nn.losses import Loss
@@ -123,7 +123,7 @@ def check_file(path: str | os.PathLike[str]) -> list[Verdict]:
 
 def layers_and_losses_in(path: str | os.PathLike[str]) -> list[tuple[str, Any]]:
     """Return what there is to check in a file by name: an example, or a class to be made."""
-    module = _load(Path(path))
+    module = _load(Path(check_path("path", path)))
     examples = getattr(module, "examples", [])
     if not isinstance(examples, list | tuple) or not all(
         isinstance(example, Layer | Loss) for example in examples

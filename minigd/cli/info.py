@@ -1,12 +1,18 @@
-"""`minigd info`: what is in a model file, in a few lines."""
+"""`minigd info`: what is in a model file, in a few lines, and what runs have left beside it."""
 
 import os
 import textwrap
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
 
 from minigd.cli.messages import counted, number
-from minigd.cli.trained import read
-from minigd.training.history import History
+from minigd.cli.tables import Reading
+from minigd.cli.trained import read, read_table
+from minigd.data.sources.cache import is_cache
+from minigd.data.tables.schema import Schema
+from minigd.storage.atomic_files import find_left, is_locked
+from minigd.storage.damage import of_file
+from minigd.training.history import History, check_columns
 from minigd.training.model_files import restore
 
 
@@ -34,14 +40,17 @@ def info(path: str | os.PathLike[str]) -> str:
     parameters  13 of float32
     """
     description, arrays = read(path)
-    model = restore(description, arrays)
-    widths = [str(model.n_in), *(f"{layer.name} {layer.n_out}" for layer in model.layers)]
-    lines = {
-        **_table(description.get("table")),
-        "layers": " > ".join(widths),
-        "parameters": f"{model.flat_params.size:,} of {model.dtype}",
-        **_history(description.get("history") or description.get("run", {}).get("history")),
-    }
+    name, table = os.fspath(path), description.get("table")
+    with of_file(name):
+        model = restore(description, arrays)
+        columns = description.get("history") or description.get("run", {}).get("history")
+        widths = [str(model.n_in), *(f"{layer.name} {layer.n_out}" for layer in model.layers)]
+        lines = {
+            **({} if table is None else _table(*read_table(table, model, name))),
+            "layers": " > ".join(widths),
+            "parameters": f"{model.flat_params.size:,} of {model.dtype}",
+            **_history(columns),
+        }
     return "\n".join(
         textwrap.fill(
             text, 79, initial_indent=f"{name:10}  ", subsequent_indent=" " * 12,
@@ -51,17 +60,14 @@ def info(path: str | os.PathLike[str]) -> str:
     )  # fmt: skip
 
 
-def _table(table: dict[str, Any] | None) -> dict[str, str]:
-    if table is None:
-        return {}
-    schema = table["schema"]
-    levels = schema["levels"]
-    numbers = [c for c in schema["features"] if c not in levels]
+def _table(task: str, schema: Schema, reading: Reading) -> dict[str, str]:
+    numbers = [column for column in schema.features if column not in schema.levels]
+    levels = schema.levels.items()
     lines = {
-        "task": f"{table['task']} of {schema['targets'][0]}",
+        "task": f"{task} of {schema.targets[0]}",
         "numbers": ", ".join(numbers),
-        "categories": ", ".join(f"{c} ({len(values)})" for c, values in levels.items()),
-        "classes": ", ".join(schema["classes"] or []),
+        "categories": ", ".join(f"{c} ({len(values)})" for c, values in levels),
+        "classes": ", ".join(schema.classes or []),
     }
     return {name: text for name, text in lines.items() if text}
 
@@ -69,7 +75,7 @@ def _table(table: dict[str, Any] | None) -> dict[str, str]:
 def _history(columns: dict[str, list[float]] | None) -> dict[str, str]:
     if not columns or not columns.get("loss"):
         return {}
-    history = History(columns)
+    history = History(check_columns(columns))
     watched = history["val_loss"] if "val_loss" in history else history["loss"]
     best = watched.index(min(watched))
     shown = [name for name in history if name not in ("seconds", "updates")]
@@ -80,3 +86,66 @@ def _history(columns: dict[str, list[float]] | None) -> dict[str, str]:
         "trained": f"{epochs}, {updates}, {sum(history['seconds']):.1f} seconds",
         "best": f"epoch {best + 1}: {figures}",
     }
+
+
+def leftovers(path: str | os.PathLike[str] = ".") -> str:
+    """Return what runs that were killed or interrupted have left, a line for each file or folder.
+
+    Parameters
+    ----------
+    path : path, default "."
+        A folder, or the file that the runs were to write.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     size = Path(folder, "m.npz.checkpoint").write_bytes(bytes(2_500_000))
+    ...     print(leftovers(folder).splitlines()[0].replace(folder, "FOLDER"))
+        2.5 MB  FOLDER/m.npz.checkpoint  an interrupted run, for --resume
+    """
+    if not os.path.lexists(path) and not os.path.isdir(os.path.dirname(path) or "."):
+        raise FileNotFoundError(f"there is no folder {os.path.dirname(path)!r}")
+    lines = [f"{_size(left):>10}  {left}  {what}" for left, what in _left(Path(path))]
+    if not lines:
+        return f"no run has left anything in {os.fspath(path)!r}"
+    advice = (
+        "Remove what no --resume is to use; `minigd train --out NAME` removes the rest of NAME."
+    )
+    return "\n".join([*lines, advice])
+
+
+def _left(path: Path) -> Iterator[tuple[Path, str]]:
+    """Yield what is left in a folder, or beside a file, and what it is."""
+    written: list[str | None]
+    if path.is_dir():
+        folder, names, written = path, sorted(os.listdir(path)), [None]
+    else:
+        folder, names = path.parent, [path.name, *(path.name + ending for ending in _BESIDE)]
+        written = [*names]
+    for name in written:
+        for left in find_left(folder, name):
+            yield left, "half written by a process that was killed"
+    for name in names:
+        out, ending = os.path.splitext(name)
+        kept = is_cache(folder / name) if ending == ".rows" else (folder / name).is_file()
+        if ending in _BESIDE and kept and not is_locked(folder / out):
+            yield folder / name, _BESIDE[ending]
+
+
+_BESIDE = {
+    ".checkpoint": "an interrupted run, for --resume",
+    ".rows": "the rows of an interrupted run, for --resume",
+}
+"""What a training keeps beside its model until it is done, by the ending of the name."""
+
+
+def _size(path: Path) -> str:
+    """Return how much a file or a folder takes.
+
+    >>> _size(Path("no/such/file"))
+    '0.0 MB'
+    """
+    files = path.rglob("*") if path.is_dir() else [path]
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -18,6 +18,7 @@ from minigd.cli.messages import counted, in_shell, message_of, number, option
 from minigd.cli.output import discard_unwritten, show
 from minigd.errors import Advised, BackendError
 from minigd.progress import log
+from minigd.training.interrupts import Handler, Terminated
 from minigd.version import __version__
 
 _FAILURES = (ImportError, OSError, ValueError, FloatingPointError, BackendError, MemoryError)
@@ -54,7 +55,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 1 for a failure, 2 for a misuse, 130 for Ctrl-C.
+    """Run a command and return its exit code: 0, 1 for a failure, 2 for a misuse.
+
+    It is 130 for Ctrl-C, and 143 or 129 where SIGTERM or SIGHUP ended the command.
 
     >>> main(["demo", "--out", "/no/such/folder/picture.png"])
     1
@@ -69,12 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _FAILURES as error:
         _print_error(message_of(error))
         return 1
-    except KeyboardInterrupt as interrupt:
-        _print_error(str(interrupt) or "interrupted")
-        if str(interrupt):
+    except (KeyboardInterrupt, Terminated) as interrupt:
+        message = "" if isinstance(interrupt, Terminated) else str(interrupt)
+        _print_error(message or "interrupted")
+        if getattr(interrupt, "resumable", False):
             again = [word for word in arguments if word != "--resume"]
             log(f"resume with: {shlex.join([*_program(), *again, '--resume'])}")
-        return 130
+        return int(getattr(interrupt, "code", 130))
     finally:
         discard_unwritten()
 
@@ -89,7 +93,8 @@ def _run(arguments: list[str]) -> int:
         _refuse_lost_file(*options.get("columns", ()))
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            return run(**options) or 0
+            with Handler():
+                return run(**options) or 0
     except Advised as error:
         if arguments[0] not in ("train", "race"):
             raise
@@ -157,6 +162,8 @@ def _add_predict(commands: Any) -> None:
     )
     _add_model_and_data(command)
     command.add_argument("--out", metavar="FILE", help="(default: standard output)")
+    command.add_argument("--raw", action="store_true",
+        help="no ' before classes like =A1, which spreadsheets run")  # fmt: skip
 
 
 def _predict(**options: Any) -> None:
@@ -188,6 +195,11 @@ def _evaluate(**options: Any) -> None:
 
 
 def _add_info(commands: Any) -> None:
+    def run(path: str | None = None, leftovers: bool = False) -> None:
+        if path is None and not leftovers:
+            info.error("the following arguments are required: MODEL")
+        _info(path, leftovers)
+
     info = _command(
         commands,
         "info",
@@ -195,15 +207,17 @@ def _add_info(commands: Any) -> None:
         help="print what is in a model file",
         description="Print layers, columns, classes and training history of a model file.",
         example="minigd info homes.npz",
-        run=_info,
+        run=run,
     )
-    info.add_argument("path", metavar="MODEL", help="a model or a checkpoint")
+    info.add_argument("path", metavar="MODEL", nargs="?", help="a model or a checkpoint")
+    info.add_argument("--leftovers", action="store_true",
+        help="list what killed runs left beside MODEL, or in this folder")  # fmt: skip
 
 
-def _info(path: str) -> None:
-    from minigd.cli.info import info
+def _info(path: str | None, left: bool) -> None:
+    from minigd.cli.info import info, leftovers
 
-    show(info(path))
+    show(leftovers(path or ".") if left else info(path or ""))
 
 
 def _add_race(commands: Any) -> None:

@@ -10,7 +10,8 @@ import os
 import sys
 from collections.abc import Iterator
 
-from minigd.progress import readable
+from minigd.errors import escape_controls
+from minigd.progress import printable
 
 _NAME = "standard output"
 
@@ -18,10 +19,15 @@ _NAME = "standard output"
 class Output:
     """Standard output as a file to write to."""
 
+    def __init__(self) -> None:
+        self._terminal = False
+        with contextlib.suppress(AttributeError, ValueError):  # never there, or closed
+            self._terminal = sys.stdout.isatty()
+
     def write(self, text: str) -> None:
-        """Write a text as it is."""
+        """Write a text as it is, but for what a terminal would obey."""
         with _failing_as_os_error():
-            sys.stdout.write(text)
+            sys.stdout.write(escape_controls(text) if self._terminal else text)
 
     def flush(self) -> None:
         """Write what is buffered, so that a failure is raised here."""
@@ -46,7 +52,7 @@ def _failing_as_os_error() -> Iterator[None]:
 def show(text: str) -> None:
     """Print lines for people; what the encoding of standard output lacks is spelled out."""
     output = Output()
-    output.write(readable(text, sys.stdout) + "\n")
+    output.write(printable(text) + "\n")
     output.flush()
 
 

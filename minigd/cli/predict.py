@@ -3,25 +3,32 @@
 import contextlib
 import csv
 import os
+import re
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import numpy as np
 
 from minigd.cli.output import Output
 from minigd.cli.paths import check_output
 from minigd.cli.tables import report_columns
-from minigd.cli.trained import Trained, load
+from minigd.cli.trained import load
 from minigd.formulas import sigmoid
+from minigd.nn.sequential import Sequential
 from minigd.progress import with_progress
-from minigd.storage.atomic_files import replacing_text
+from minigd.storage.atomic_files import NamingFile, locked, naming, replacing_text
 from minigd.types import Array
+
+# How a formula begins, also after a blank line, or in the wide letters of East Asia.
+_FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def predict(
     model: str | os.PathLike[str],
     data: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
+    raw: bool = False,
     **reading: Any,
 ) -> int:
     """Write a CSV with a line for each row of a table, and return how many rows were predicted.
@@ -29,6 +36,9 @@ def predict(
     The column ``prediction`` holds a number, or a class by its name; for classes there follows a
     column for the probability of each, ``probability_red``. A row of which a number is missing, or
     a category is not known to the model, has an empty line, and they are counted on stderr.
+
+    A spreadsheet runs a text such as ``=HYPERLINK(...)``. A class of such a name, which is a text
+    from the training's table, has an apostrophe before it.
 
     Parameters
     ----------
@@ -39,6 +49,8 @@ def predict(
         other columns are ignored.
     out : path, optional
         Written whole or not at all; by default standard output.
+    raw : bool, default False
+        Write the names of classes as they are.
     **reading
         How the table is written, by the names of `minigd.cli.tables.Reading`, where it is
         otherwise than that of the training.
@@ -53,12 +65,14 @@ def predict(
     trained = load(model)
     table = trained.open(data, **reading)
     classes = trained.schema.classes or []
+    cell = str if raw else protect
+    shown = [cell(c) for c in classes]
     done = 0
     with _writer(out) as file:
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(["prediction", *(f"probability_{c}" for c in classes)])
         for x, _, kept in with_progress(table.encoded(), "predicting", table.rows):
-            cells = _cells(trained, x) if len(x) else iter(())
+            cells = _cells(trained.model, shown, x) if len(x) else iter(())
             done += len(x)
             for known in [True] * len(x) if kept is None else kept.tolist():
                 lines.writerow(next(cells) if known else [""] * (1 + len(classes)))
@@ -66,10 +80,18 @@ def predict(
     return done
 
 
-def _cells(trained: Trained, x: Array) -> Iterator[list[str]]:
+def protect(text: str) -> str:
+    """Return a text as a cell that no spreadsheet takes for a formula; numbers stay as they are.
+
+    >>> protect("=1+1"), protect("-1"), protect("- none -")
+    ("'=1+1", '-1', "'- none -")
+    """
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def _cells(model: Sequential, classes: list[str], x: Array) -> Iterator[list[str]]:
     """Return the cells of each row."""
-    model, classes = trained.model, trained.schema.classes
-    if classes is None:
+    if not classes:
         return iter(model.predict(x).astype(str).tolist())
     if model.n_out == 1:
         # Of a p that rounds to 1, the other probability is not 1 − p = 0.
@@ -98,8 +120,14 @@ def _writer(out: str | os.PathLike[str] | None) -> Iterator[TextIO | Output]:
         yield output
         output.flush()
     elif _is_stream(out):
-        with open(out, "w", newline="", encoding="utf-8") as stream:
-            yield stream
+        stream = open(out, "w", newline="", encoding="utf-8")  # noqa: SIM115
+        try:
+            yield cast("TextIO", NamingFile(stream, out))
+            with naming(out):
+                stream.close()
+        finally:
+            with contextlib.suppress(OSError):
+                stream.close()
     else:
-        with replacing_text(out) as file:
+        with locked(out), replacing_text(out) as file:
             yield file

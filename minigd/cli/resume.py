@@ -12,6 +12,7 @@ from minigd.errors import CheckpointError
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import Adam
 from minigd.storage import npz
+from minigd.storage.damage import damaged
 from minigd.storage.describe import Description, describe
 from minigd.training import checkpoints as runs
 from minigd.training.trainer import Trainer
@@ -60,9 +61,10 @@ def resume_run(checkpoint: str, batches: Batches, model: Sequential, updater: Ad
         )
     )
     try:
-        then, now = _options(description), _options(own)
-        same_table = _table(description) == _table(own)
-    except (KeyError, TypeError, AttributeError) as error:
+        with damaged(f"{checkpoint!r} is"):
+            then, now = _options(description), _options(own)
+            same_table = _table(description) == _table(own)
+    except CheckpointError as error:
         raise CheckpointError(
             f"{checkpoint!r} is damaged, or was not written by `minigd train`: start again without "
             "--resume"

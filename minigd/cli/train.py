@@ -1,14 +1,17 @@
 """`minigd train`: from a table to a model file, in batches, with a part of the rows held out.
 
 Rows stay on the disk. A CSV is read in place; a file without random access is written once as
-memory maps beside the model, and removed after training.
+`.npy` files beside the model, and removed after training.
 """
 
 import contextlib
 import itertools
 import os
-import shutil
+import signal
+import tempfile
+import uuid
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 
 import numpy as np
@@ -29,6 +32,7 @@ from minigd.cli.tables import (
 from minigd.cli.trained import Trained
 from minigd.data.batches import Batches
 from minigd.data.sources.base import Source
+from minigd.data.sources.cache import is_cache
 from minigd.data.tables.schema import Schema
 from minigd.errors import check_integer
 from minigd.nn.layers import Dense, Dropout, Layer, ReLU, Rescale, Sigmoid, Softmax, Standardize
@@ -37,9 +41,11 @@ from minigd.nn.sequential import Sequential
 from minigd.optim.schedules import CosineDecay
 from minigd.optim.updaters import Adam
 from minigd.progress import log
+from minigd.storage.atomic_files import locked, remove, sweep
 from minigd.training.callbacks import Checkpoint, EarlyStopping
+from minigd.training.checkpoints import count_updates
 from minigd.training.events import Event
-from minigd.training.interrupts import Handler
+from minigd.training.interrupts import Handler, Terminated
 from minigd.training.trainer import Trainer
 
 HIDDEN = (100, 100)
@@ -77,8 +83,9 @@ def train(
     """Train a network on a table, and write it to a file.
 
     A fifth of the rows is held out, by a hash of their content. Training stops when the loss on
-    them has not got better for a quarter of the epochs, and the best parameters are kept. Ctrl-C
-    ends it after the update at hand, and leaves a checkpoint.
+    them has not got better for a quarter of the epochs, and the best parameters are kept. Ctrl-C,
+    SIGTERM or SIGHUP ends it after the update at hand, and leaves a checkpoint. A model that can't
+    be written where it should be is written to the system's temporary folder.
 
     Parameters
     ----------
@@ -119,62 +126,101 @@ def train(
     ------
     DataError, CheckpointError, DivergenceError, BackendError, OSError
         If the table, the checkpoint, the backend or the file does not do.
+    BlockingIOError
+        If another run is going to write the same file.
     Interrupted
-        At Ctrl-C.
+        At Ctrl-C, SIGTERM or SIGHUP.
     """
     out = os.fspath(out)
-    checkpoint, rows = f"{out}.checkpoint", f"{out}.rows"
     check_output(out, NOT_SAVED, table=data)
+    checkpoint, rows = f"{out}.checkpoint", f"{out}.rows"
+    with locked(out):
+        _clear_up(out, checkpoint, rows, resume)
+        backend = get_backend(backend)
+        table, task, schema = open_for_training(data, reading, target, exclude, task, columns)
+        with _with_random_access(table, rows, checkpoint) as source:
+            part, held_out = split_for_validation(source, seed)
+            schema = getattr(part, "schema", schema)
+            n, m = part.count(), held_out.count()
+            width = counted(len(schema.names), "column")
+            log(f"{counted(n, 'row')} to train on, {m:,} held out, {width}")
+            batches = Batches(part, batch_size=batch_size, shuffle=True, seed=seed, prefetch=2)
+            if epochs is None:
+                epochs = min(max(EPOCHS, -(-UPDATES // len(batches))), MOST_EPOCHS)
+            model = build_network(schema, task, hidden, backend, seed)
+            updater = Adam(CosineDecay(learning_rate, epochs=epochs))
+            if resume:
+                trainer = resume_run(checkpoint, batches, model, updater)
+            else:
+                adapt_numbers(model, batches, schema)
+                trainer = Trainer(
+                    model, default_loss(model.layers[-1]), updater, metrics=METRICS[task], l2=L2
+                )
+            stopping = EarlyStopping(patience=max(1, int(PATIENCE * epochs)))
+            saving = Checkpoint(checkpoint, every_seconds=CHECKPOINT_SECONDS)
+            with Stop() as stop:
+                trainer.fit(
+                    batches,
+                    until_epoch=epochs,
+                    validation_data=held_out,
+                    callbacks=[stop, stopping, saving],
+                    progress=progress,
+                )
+            if stop.number is not None and not stopping.stopped and trainer.epoch < epochs:
+                held = _count_held(saving, resume)
+                raise Interrupted(checkpoint, trainer.updates, held, stop.number)
+        trained = Trained(trainer.model, task, schema, reading, trainer.history)
+        with Stop():
+            _save(trained, out, saving, resume)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(checkpoint)
+        return trained
+
+
+def _clear_up(out: str, checkpoint: str, rows: str, resume: bool) -> None:
+    """Remove what killed runs left half written; refuse or report what an interrupted one left."""
+    for path in (out, checkpoint, rows):
+        sweep(path)
     if resume:
         check_checkpoint(checkpoint)
     elif os.path.exists(checkpoint):
         log(f"{checkpoint} of an interrupted run will be replaced; --resume continues it")
-    backend = get_backend(backend)
-    table, task, schema = open_for_training(data, reading, target, exclude, task, columns)
-    with _with_random_access(table, rows) as source:
-        part, held_out = split_for_validation(source, seed)
-        schema = getattr(part, "schema", schema)
-        n, m = part.count(), held_out.count()
-        width = counted(len(schema.names), "column")
-        log(f"{counted(n, 'row')} to train on, {m:,} held out, {width}")
-        batches = Batches(part, batch_size=batch_size, shuffle=True, seed=seed, prefetch=2)
-        if epochs is None:
-            epochs = min(max(EPOCHS, -(-UPDATES // len(batches))), MOST_EPOCHS)
-        model = build_network(schema, task, hidden, backend, seed)
-        updater = Adam(CosineDecay(learning_rate, epochs=epochs))
-        if resume:
-            trainer = resume_run(checkpoint, batches, model, updater)
-        else:
-            adapt_numbers(model, batches, schema)
-            trainer = Trainer(
-                model, default_loss(model.layers[-1]), updater, metrics=METRICS[task], l2=L2
-            )
-        stopping = EarlyStopping(patience=max(1, int(PATIENCE * epochs)))
-        saving = Checkpoint(checkpoint, every_seconds=CHECKPOINT_SECONDS)
-        with CtrlC() as ctrl_c:
-            trainer.fit(
-                batches,
-                until_epoch=epochs,
-                validation_data=held_out,
-                callbacks=[ctrl_c, stopping, saving],
-                progress=progress,
-            )
-        if ctrl_c.pressed and not stopping.stopped and trainer.epoch < epochs:
-            raise Interrupted(checkpoint, trainer.updates)
-        trained = Trained(trainer.model, task, schema, reading, trainer.history)
+
+
+def _count_held(saving: Checkpoint, resumed: bool) -> int | None:
+    """Return how many updates of this run its checkpoint holds; None if it is not there, or old."""
+    ours = resumed or saving.saved_updates is not None
+    return count_updates(saving.path) if ours else None
+
+
+def _save(trained: Trained, out: str, saving: Checkpoint, resumed: bool) -> None:
+    """Write the model, or if that fails, write it elsewhere, and say where it is."""
+    try:
         trained.save(out)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(checkpoint)
-    return trained
+    except OSError as error:
+        name = f"minigd-{uuid.uuid4().hex[:8]}-{os.path.basename(out)}"
+        elsewhere = os.path.join(tempfile.gettempdir(), name)
+        try:
+            trained.save(elsewhere)
+            kept = f"the model is in {elsewhere!r}: move it to where there is room"
+        except OSError as other:
+            kept = f"nor could {elsewhere!r} ({other.strerror or other})"
+            if _count_held(saving, resumed) is not None:
+                kept += f"; make room, and use --resume: {out}.checkpoint holds the run"
+        raise OSError(
+            f"{out!r} could not be written ({error.strerror or error}); {kept}"
+        ) from error
 
 
 @contextlib.contextmanager
-def _with_random_access(table: Table, folder: str) -> Iterator[Source]:
+def _with_random_access(table: Table, folder: str, checkpoint: str) -> Iterator[Source]:
     """Yield the rows so that they can be shuffled, if need be from a folder that is removed after.
 
-    Ctrl-C leaves the folder, so that a run with --resume finds it.
+    A run that is interrupted and can be resumed leaves the folder, so that --resume finds it.
     """
     if table.random_access:
+        if is_cache(folder):  # of an interrupted run on another table
+            remove(Path(folder))
         yield table
         return
     log(f"the rows are kept in {folder} while they are needed, so that they can be shuffled")
@@ -182,12 +228,12 @@ def _with_random_access(table: Table, folder: str) -> Iterator[Source]:
     keep = False
     try:
         yield source
-    except KeyboardInterrupt:
-        keep = True
+    except (KeyboardInterrupt, Terminated):
+        keep = os.path.exists(checkpoint)
         raise
     finally:
         if not keep:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(Path(folder))
 
 
 # The network ----------------------------------------------------------------------------------
@@ -258,32 +304,60 @@ def split_for_validation(source: Source, seed: int = 0) -> tuple[Source, Source]
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during training; the run is saved and can be resumed."""
+    """Ctrl-C or a signal ended the training.
 
-    def __init__(self, checkpoint: str, updates: int) -> None:
-        super().__init__(
-            f"interrupted after {counted(updates, 'update')}, which {checkpoint} holds"
-        )
+    Parameters
+    ----------
+    checkpoint : str
+    updates : int
+        How many were made.
+    held : int or None
+        How many of them the checkpoint holds; None where there is none of this run.
+    number : int
+        The signal.
+
+    Attributes
+    ----------
+    code : int
+        The exit code for it.
+    resumable : bool
+    """
+
+    def __init__(self, checkpoint: str, updates: int, held: int | None, number: int) -> None:
+        made = f"interrupted after {counted(updates, 'update')}"
+        if held == updates:
+            super().__init__(f"{made}, which {checkpoint} holds")
+        elif held is not None:
+            super().__init__(f"{made}, of which {checkpoint} holds the first {held:,}")
+        else:
+            super().__init__(f"{made}, which are lost: {checkpoint} could not be written")
+        self.resumable, self.code = held is not None, 128 + number
 
 
-class CtrlC(Handler):
+class Stop(Handler):
     """While this is entered, the first Ctrl-C ends a fit after its update, the second one at once.
 
-    It is one of the callbacks of the fit.
+    So do other signals that end a process, which never end it at once. It is one of the callbacks
+    of the fit.
+
+    Attributes
+    ----------
+    number : int or None
+        The signal that came.
     """
 
     def __init__(self) -> None:
-        self.pressed = False
+        self.number: int | None = None
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Note it, so that the fit stops; a second one interrupts at once."""
-        if self.pressed:
+        """Note it, so that the fit stops; a second Ctrl-C interrupts at once."""
+        if number == self.number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.pressed = True
+        self.number = number
 
     def __call__(self, event: Event) -> None:
-        """Stop if Ctrl-C was pressed."""
-        if self.pressed:
+        """Stop if a signal came."""
+        if self.number is not None:
             event.trainer.stop()
 
 

@@ -10,11 +10,12 @@ from minigd.cli.tables import Reading, Table, Task, check_reading, name_of, open
 from minigd.data.sources.file_kinds import HOLDS, kind_of
 from minigd.data.tables.remedy import Remedy
 from minigd.data.tables.schema import MissingColumn, Schema, TextInNumbers
-from minigd.errors import CheckpointError, DataError
+from minigd.errors import CheckpointError, DataError, check_flag
 from minigd.nn.sequential import Sequential
 from minigd.storage import npz
+from minigd.storage.damage import damaged, of_file
 from minigd.storage.describe import Description
-from minigd.training.history import History
+from minigd.training.history import History, check_columns
 from minigd.training.model_files import restore
 
 # Of how a table is written; lines at the top and ends of texts are one file's own.
@@ -123,25 +124,40 @@ def read(path: str | os.PathLike[str]) -> tuple[Description, dict[str, Any]]:
 def load(path: str | os.PathLike[str]) -> Trained:
     """Read what `Trained.save` wrote."""
     description, arrays = read(path)
+    name = os.fspath(path)
     if "table" not in description and "run" in description:
         raise CheckpointError(
-            f"{os.fspath(path)!r} is the checkpoint of a run, not a model yet: `minigd train` with "
+            f"{name!r} is the checkpoint of a run, not a model yet: `minigd train` with "
             "--resume makes a model of it, if that command began the run"
         )
     if "table" not in description:
         raise CheckpointError(
-            f"{os.fspath(path)!r} does not say what its columns are, because it was not written by "
+            f"{name!r} does not say what its columns are, because it was not written by "
             "`minigd train`: use it from Python, with minigd.load"
         )
-    model = restore(description, arrays)
-    try:
-        table = description["table"]
-        habits: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in table["reading"].items()
-        }
-        reading = Reading(**habits)
-        history = History(description["history"])
-        return Trained(model, table["task"], Schema(**table["schema"]), reading, history)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"the columns in {os.fspath(path)!r} are damaged") from error
+    with of_file(name):
+        model = restore(description, arrays)
+        history = History(check_columns(description["history"]))
+    return Trained(model, *read_table(description["table"], model, name), history)
+
+
+def read_table(table: Any, model: Sequential, name: str) -> tuple[Task, Schema, Reading]:
+    """Return what a file says of the columns that its model was trained on."""
+    with damaged(f"the columns in {name!r} are"):
+        task, schema, habits = table["task"], Schema(**table["schema"]), table["reading"]
+        columns = None if habits["columns"] is None else tuple(habits["columns"])
+        reading = Reading(**{**habits, "columns": columns, "na": tuple(habits["na"])})
+        check_flag("keep_default_na", reading.keep_default_na)
+        texts = [
+            *schema.columns, *(schema.classes or []), *(columns or ()), *reading.na,
+            *(level for levels in schema.levels.values() for level in levels),
+            reading.separator, task,
+        ]  # fmt: skip
+        odd = [text for text in texts if not isinstance(text, str)]
+        if odd:
+            raise TypeError(f"{odd[0]!r:.100} is not a text")
+        classes = len(schema.classes or [""])
+        fit = len(schema.names) == model.n_in and len(schema.targets) == 1
+        if not fit or model.n_out not in (classes, classes - 1 if classes == 2 else classes):
+            raise ValueError("they are not those of the model")
+        return task, schema, reading

@@ -3,6 +3,7 @@
 Each is a generator over tuples of arrays, whose rows belong together.
 """
 
+import os
 import queue
 import threading
 from collections.abc import Generator, Iterable, Iterator
@@ -80,7 +81,8 @@ def prefetched(items: Iterator[T], ahead: int) -> Generator[T, None, None]:
     """Return the same items in the same order, up to `ahead` of them made beforehand in a thread.
 
     An error in the thread comes out at its place in the order. The thread ends with the last item,
-    and when the iterator is closed or dropped before.
+    and when the iterator is closed or dropped before. A forked process has no such thread, and gets
+    an error.
 
     >>> list(prefetched(iter([1, 2, 3]), ahead=2))
     [1, 2, 3]
@@ -112,8 +114,11 @@ def prefetched(items: Iterator[T], ahead: int) -> Generator[T, None, None]:
 
     thread = threading.Thread(target=work, name="minigd-prefetch", daemon=True)
     thread.start()
+    process = os.getpid()
     try:
         while True:
+            if os.getpid() != process:
+                raise _other_process(process)
             item, error, last = ready.get()
             if error is not None:
                 raise error
@@ -128,6 +133,14 @@ def prefetched(items: Iterator[T], ahead: int) -> Generator[T, None, None]:
 
 
 _END: Any = object()
+
+
+def _other_process(process: int) -> RuntimeError:
+    return RuntimeError(
+        f"these batches are read ahead by a thread of process {process}, which the forked process "
+        f"{os.getpid()} does not have: begin the loop over the batches in this process, or make "
+        "them with prefetch=0"
+    )
 
 
 def _length(piece: Piece) -> int:

@@ -4,16 +4,16 @@ A batch's mean is divided by the sum of its weights, so that only their ratios m
 of weight 0 is left out, whatever numbers it holds.
 """
 
-import contextlib
 from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal
 from numbers import Real
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from minigd.backends.base import backend_of, numbers
 from minigd.data.labels import find_label, label_key
-from minigd.errors import DataError, ShapeError, check_number
+from minigd.errors import DataError, ShapeError, check_number, shown
 from minigd.progress import warn
 from minigd.types import Array
 
@@ -46,8 +46,8 @@ def check_weights(weight: Any, rows: int | None) -> Array:
     """
     backend = backend_of(weight)
     weight = backend.to_numpy(backend.here(weight, "sample_weight"))
-    with contextlib.suppress(TypeError, ValueError):  # objects may be numbers
-        weight = weight.astype("float64") if weight.dtype == object else weight
+    if weight.dtype == object and all(isinstance(item, Real | Decimal) for item in weight.flat):
+        weight = weight.astype("float64")
     weight = numbers(weight, "sample_weight").astype("float64")
     if weight.ndim != 1 or (rows is not None and len(weight) != rows):
         raise ShapeError(
@@ -134,6 +134,46 @@ def row_scale(weight: Array | None) -> Array | None:
     return None if weight is None else weight * (len(weight) / weight.sum())
 
 
+class Weighed(NamedTuple):
+    """The rows of some batches that count, one batch after the other."""
+
+    kept: Array  # their numbers
+    starts: Array  # where among them each batch begins, and where the last one ends
+    weight: Array
+    scale: Array  # n w_i / Σ w, each in its batch
+    totals: Array  # Σ w of each batch
+
+
+def weigh_batches(weight: Array, starts: Array) -> Weighed:
+    """Do what `drop_zero_weights` and `row_scale` do for many batches at once, to the same bits.
+
+    Parameters
+    ----------
+    weight : Array, shape (rows,)
+    starts : Array of int, shape (batches + 1,)
+        Where in `weight` each batch begins, and where the last one ends.
+
+    Examples
+    --------
+    >>> found = weigh_batches(np.array([1.0, 3.0, 0.0, 2.0, 0.0]), np.array([0, 2, 4, 5]))
+    >>> found.kept, found.starts, found.totals
+    (array([0, 1, 3]), array([0, 2, 3, 3]), array([4., 2., 0.]))
+    >>> found.scale
+    array([0.5, 1.5, 1. ])
+    """
+    kept = np.flatnonzero(weight[: starts[-1]])
+    weight, starts = weight[kept], np.searchsorted(kept, starts)
+    sizes = np.diff(starts)
+    totals = np.zeros(len(sizes))
+    # Rows of a matrix are summed as an array alone is, and those of another length are not.
+    for n in np.unique(sizes).tolist():
+        same = np.flatnonzero(sizes == n)
+        totals[same] = weight[starts[same].reshape(-1, 1) + np.arange(n)].sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        scale = weight * np.repeat(sizes / totals, sizes)
+    return Weighed(kept, starts, weight, scale, totals)
+
+
 def labels(y: Array) -> Array:
     """Return the class of each row as int64 on the host, from classes, one-hot rows or a column.
 
@@ -145,7 +185,7 @@ def labels(y: Array) -> Array:
     DataError
         If y holds no classes.
     """
-    y = backend_of(y).to_numpy(y)
+    y = numbers(backend_of(y).to_numpy(y), "y")
     if y.ndim == 2 and y.shape[1] > 1:
         if ((y != 0) & (y != 1)).any() or (y.sum(axis=1) != 1).any():
             raise DataError("class_weight is for classes, and the rows of y are not one-hot")
@@ -193,7 +233,7 @@ def check_class_weight(
     if not isinstance(given, Mapping):
         raise TypeError(
             f"class_weight is a dict from class to weight, {{0: 1.0, 1: 5.0}}, or 'balanced', and "
-            f"not {given!r}"
+            f"not {shown(given)}"
         )
     table: dict[int, float] = {}
     unknown = []

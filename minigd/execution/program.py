@@ -42,8 +42,9 @@ class Program:
         n w_i/Σw of each row, where rows have weights.
     operations : list of Operation
         Forward, loss and backward, in their order.
-    update : list of Operation
-        What follows the cut, where several processes would put their gradients together: penalty,
+    window, update : list of Operation
+        What follows the cut, where several processes would put their gradients together: adding
+        the gradient to those of the batches before, where several make an update; and penalty,
         clipping, and the updater's formula.
     scalars : dict of str to Array
         Numbers that change with each step, as arrays without axes that are filled from outside.
@@ -55,11 +56,17 @@ class Program:
     y: Array
     scale: Array | None = None
     operations: list[Operation] = field(default_factory=list)
+    window: list[Operation] = field(default_factory=list)
     update: list[Operation] = field(default_factory=list)
     scalars: dict[str, Array] = field(default_factory=dict)
     value: Any = None
     z: Any = None
     norms: Any = None
+
+    @property
+    def sections(self) -> tuple[list[Operation], list[Operation], list[Operation]]:
+        """The operations of a batch, of adding its gradient to others, and of an update."""
+        return self.operations, self.window, self.update
 
     @property
     def results(self) -> list[Array]:

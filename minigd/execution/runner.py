@@ -4,8 +4,9 @@ On a GPU layers that stand side by side are fused instead: `fusion.py`.
 """
 
 import contextlib
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import starmap
+from operator import attrgetter, is_
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ class Steps:
         self._compiled: dict[Any, Any] = {}
         self._seen: set[Any] = set()
         self._replay, self._compile = replay, compile
-        self._parts = Parts([*objective.layers, objective.loss, *update]) if replay else None
+        self._parts = Parts([*objective.layers, objective.loss, *update[:3]]) if replay else None
         self._fuse()
         self._traceable = replay and _is_traceable(objective)
 
@@ -78,10 +79,8 @@ class Steps:
     ) -> NumpyStep | None:
         """Return NumPy's calls for the step of such a batch, or None for the plain step."""
         # NumPy before 2.1 sums rows that lie backwards in another order where it has an `out`.
-        can_trace = self._traceable and not self.plain and scale is None and x.strides[0] > 0
-        return self._find_numpy(x, y, by_row) if can_trace else None
-
-    def _find_numpy(self, x: Array, y: Array, by_row: RowClipping | None) -> NumpyStep | None:
+        if not self._traceable or self.plain or scale is not None or x.strides[0] <= 0:
+            return None
         key = (x.shape, y.shape, y.dtype, by_row and (by_row.limit,))
         if key in self._numpy:
             return self._numpy[key]
@@ -122,17 +121,6 @@ class Steps:
         """Return the objective of a plain step; on a GPU its layers are fused."""
         return self._fused if by_row is None else self.objective
 
-    def run_plain(
-        self,
-        x: Array,
-        y: Array,
-        scale: Array | None = None,
-        update: Callable[[Any], Any] = plain.no_update,
-        by_row: RowClipping | None = None,
-    ) -> plain.Step:
-        """Run the plain step."""
-        return plain.step(self.layers(by_row), x, y, scale, update, by_row)
-
     def refresh(self) -> None:
         """Forget what was traced if a constant or a method of what it was traced from changed."""
         if self._parts is not None and self._parts.changed():
@@ -151,20 +139,19 @@ class Steps:
         with _Restored(self.objective) as state:
             try:
                 # Once untraced: what a layer looks up only once is then known.
-                self.run_plain(x, y, by_row=by_row)
+                plain.step(self.objective, x, y, by_row=by_row)
                 state.restore()
                 step = NumpyStep(self.objective, x, y, by_row)
             except Exception:
                 # Whatever a trace stumbles over, the layers themselves do, or say why not.
                 return None
-            results, others = [], (x[::-1].copy(order="K"), y[::-1].copy())
-            for run in (step, functools.partial(self.run_plain, by_row=by_row)):
-                state.restore()
-                results.append(state.results(run(*others)))
-        same = all(
-            np.array_equal(one, other, equal_nan=True) for one, other in zip(*results, strict=True)
-        )
-        return step if same else None
+            x, y = x[::-1].copy(order="K"), y[::-1].copy()
+            state.restore()
+            found = state.results(step(x, y))
+            state.restore()
+            expected = state.results(plain.step(self.objective, x, y, by_row=by_row))
+        pairs = zip(found, expected, strict=True)
+        return step if all(np.array_equal(a, b, equal_nan=True) for a, b in pairs) else None
 
     def _compile_step(
         self, x: Array, y: Array, scale: Array | None, by_row: RowClipping | None
@@ -175,7 +162,7 @@ class Steps:
         with _Restored(self.objective) as state, np.errstate(all="ignore"):
             try:
                 # Once untraced: what a layer looks up only once is then known.
-                self.run_plain(x, y, scale, by_row=by_row)
+                plain.step(self.objective, x, y, scale, by_row=by_row)
                 state.restore()
                 step = call(
                     numba, "NumbaStep", self.objective, self.update, y, len(x), weighted, by_row
@@ -189,7 +176,7 @@ class Steps:
                 self.reason = f"{type(error).__name__}: {error}"
                 return None
             state.restore()
-            expected = state.results(self.run_plain(x, y, scale, by_row=by_row))
+            expected = state.results(plain.step(self.objective, x, y, scale, by_row=by_row))
         share = TOLERANCE[str(model.dtype)]
         for one, other in zip(found, expected, strict=True):
             size = float(np.abs(other).max(initial=0.0))
@@ -245,7 +232,7 @@ class Parts:
     """Tells whether a constant or a method of layers and a loss was changed.
 
     Everything is compared only where an attribute is another object than it was, so that asking
-    before every epoch costs little.
+    before every epoch and `Trainer.step` costs little.
     """
 
     def __init__(self, parts: Sequence[Any]) -> None:
@@ -254,25 +241,30 @@ class Parts:
 
     def changed(self) -> bool:
         """Tell whether one was changed since the last call."""
-        for part, count, attributes, methods in self._known:
-            now, kind = vars(part), type(part)
-            if len(now) != count or not (
-                all(now.get(name) is value for name, value in attributes)
-                and all(getattr(kind, name) is method for name, method in methods)
-            ):
-                before = self._values
-                self._remember()
-                return before != self._values
-        return False
+        if all(starmap(_is_untouched, self._known)):
+            return False
+        before = self._values
+        self._remember()
+        return before != self._values
 
     def _remember(self) -> None:
         self._values = [_values(part) for part in self._parts]
         self._known = []
         for part in self._parts:
-            kind, now = type(part), vars(part)
-            attributes = [(name, value) for name, value in now.items() if name not in _COUNTS]
-            methods = [(name, getattr(kind, name)) for name in _METHODS if hasattr(kind, name)]
-            self._known.append((part, len(now), attributes, methods))
+            now = vars(part)
+            names = [name for name in now if name not in _COUNTS]
+            methods = attrgetter(*[name for name in _METHODS if hasattr(type(part), name)])
+            known = (part, len(now), names, [now[n] for n in names], methods, methods(type(part)))
+            self._known.append(known)
+
+
+def _is_untouched(
+    part: Any, count: int, names: list[str], values: list[Any], methods: Any, known: Any
+) -> bool:
+    """Tell whether all attributes and methods are the objects that they were."""
+    now = vars(part)
+    same = len(now) == count and all(map(is_, map(now.get, names), values))
+    return same and methods(type(part)) == known
 
 
 def _values(part: Any) -> Any:

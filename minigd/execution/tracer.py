@@ -16,6 +16,7 @@ from minigd.execution.per_example import RowClipping
 from minigd.execution.program import Operation, Program
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
+from minigd.optim.accumulation import moved_mean
 from minigd.optim.gradient_transforms import Clipping, Penalty
 from minigd.optim.updaters import Updater
 from minigd.types import Array
@@ -47,6 +48,10 @@ class Traced(np.ndarray):
         self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **settings: Any
     ) -> Any:
         settings = {k: v for k, v in settings.items() if not _is_default(k, v)}
+        if out is not None and type(out[0]) is np.ndarray and any(a is out[0] for a in inputs):
+            # NumPy adds to a large array in place if nobody else holds it, as in a * 3 + traced:
+            # each run of the tape would add to it again.
+            out = None
         inputs = tuple([plain_array(a) for a in inputs])
         if method == "__call__" and not settings.keys() - {"casting"}:
             result = ufunc(*inputs, **settings) if out is None else plain_array(out[0])
@@ -156,6 +161,23 @@ class TracingBackend(NumpyBackend):
         note(formula.__name__, run, *plain_inputs, target, out=target)
         return None
 
+    def compute(self, formula: Callable[..., Array], *inputs: Array, **constants: float) -> Array:
+        """Return ``formula(*inputs, **constants)``, and note how."""
+        if self._elementwise or inputs[0].size <= self.slice_size:
+            return super().compute(formula, *inputs, **constants)
+        arguments = [plain_array(a) for a in (*inputs, *constants.values())]
+
+        def run(*arguments: Any) -> None:
+            *given, out = arguments
+            named = dict(zip(constants, given[len(inputs) :], strict=True))
+            out[...] = formula(*given[: len(inputs)], **named)
+
+        result = _new_array(np.empty_like(arguments[0]))
+        run(*arguments, result)
+        note(formula.__name__, run, *arguments, result, out=result)
+        traced: Array = result.view(Traced)
+        return traced
+
 
 def trace(
     objective: Objective,
@@ -198,15 +220,20 @@ def _constant_key(key: Array) -> Callable[[int], Any]:
 
 
 class Update(NamedTuple):
-    """What makes new parameters of a mean gradient, in this order."""
+    """What makes new parameters of a mean gradient, in this order, and of how many batches."""
 
     penalty: Penalty
     clipping: Clipping
     updater: Updater
+    parts: int = 1
 
 
-def trace_update(program: Program, model: Sequential, update: Update) -> None:
-    """Add to a program what follows the cut: penalty, clipping, and the updater's formula."""
+def trace_update(program: Program, model: Sequential, update: Update, mean: Array) -> None:
+    """Add to a program what follows the cut: penalty, clipping, and the updater's formula.
+
+    Where several parts make an update, `mean` is the gradient of those so far. It is 0 again after
+    an update.
+    """
     parameters, updater = _TracedParameters(model), update.updater
     updater.step += 1
     formula, constants = updater.formula(updater.learning_rate)
@@ -214,7 +241,15 @@ def trace_update(program: Program, model: Sequential, update: Update) -> None:
     inputs, out = updater.arrays(model)
     for name in updater.varying:
         program.scalars[name] = np.asarray(constants[name], model.dtype)
+    if update.parts > 1:
+        program.scalars["share"] = np.asarray(1.0, model.dtype)
+        with _recording(program.window):
+            traced = mean.view(Traced), program.scalars["share"].view(Traced)
+            traced[0][...] = moved_mean(traced[0], parameters.flat_grads, traced[1])
     with _recording(program.update):
+        if update.parts > 1:
+            parameters.flat_grads[...] = mean.view(Traced)
+            mean.view(Traced)[...] = 0
         update.penalty.add_gradient(parameters)
         update.clipping.clip(parameters.flat_grads)
         parameters.backend.apply(

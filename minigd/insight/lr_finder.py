@@ -12,7 +12,8 @@ import numpy as np
 from minigd.backends.frames import check_source
 from minigd.checks.passes import from_epochs
 from minigd.data.batches import as_batches
-from minigd.errors import DivergenceError, check_integer, check_number, given_once
+from minigd.errors import DivergenceError, check_integer, check_number, given_once, validated
+from minigd.execution.threads import Threads
 from minigd.insight.plots.axes import COLORS, MARKERS, axes_or_new
 from minigd.nn.losses import Loss
 from minigd.nn.sequential import Sequential
@@ -86,6 +87,7 @@ class RateCurve(NamedTuple):
         return ax
 
 
+@validated
 def find_learning_rate(
     model: Sequential,
     data: Any,
@@ -105,7 +107,7 @@ def find_learning_rate(
     At update i of N the rate is lowest · (highest / lowest)^(i / (N − 1)). The run ends early when
     the smoothed loss, as a share of the untrained model's on the same batches, is above four times
     its lowest. The model, the updater and the batches given stay as they are, to the bit: a copy of
-    the model is trained, with a copy of the updater.
+    the model is trained, with a copy of the updater. BLAS has the threads of a `fit`.
 
     Parameters
     ----------
@@ -170,26 +172,27 @@ def find_learning_rate(
         "find_learning_rate",
         share=lambda batch: len(losses) / updates,
     )
-    for i, batch in enumerate(found):
-        rate = lowest * (highest / lowest) ** (i / (updates - 1))
-        trainer.updater.learning_rate = rate
-        backend = trainer.model.backend
-        try:
-            arrays = backend.asarray(batch.x), backend.asarray(batch.y)
-            before = float(still.step(*arrays, batch.weight))
-            value = float(trainer.step(*arrays, batch.weight))
-        except DivergenceError:
-            break
-        if not math.isfinite(value):
-            break
-        mean, first = 0.9 * mean + 0.1 * value, 0.9 * first + 0.1 * before
-        rates.append(rate)
-        # The running mean starts at 0, for which Adam's correction makes up here too.
-        losses.append(mean / (1 - 0.9 ** (i + 1)))
-        # A share that is also one where a user's loss is below 0.
-        shares.append(1 + (mean - first) / max(abs(first), TINY))
-        if shares[-1] > min(shares) + 3 * abs(min(shares)):
-            break
+    with Threads().limited(trainer.model, batches):
+        for i, batch in enumerate(found):
+            rate = lowest * (highest / lowest) ** (i / (updates - 1))
+            trainer.updater.learning_rate = rate
+            backend = trainer.model.backend
+            try:
+                arrays = backend.asarray(batch.x), backend.asarray(batch.y)
+                before = float(still.step(*arrays, batch.weight))
+                value = float(trainer.step(*arrays, batch.weight))
+            except DivergenceError:
+                break
+            if not math.isfinite(value):
+                break
+            mean, first = 0.9 * mean + 0.1 * value, 0.9 * first + 0.1 * before
+            rates.append(rate)
+            # The running mean starts at 0, for which Adam's correction makes up here too.
+            losses.append(mean / (1 - 0.9 ** (i + 1)))
+            # A share that is also one where a user's loss is below 0.
+            shares.append(1 + (mean - first) / max(abs(first), TINY))
+            if shares[-1] > min(shares) + 3 * abs(min(shares)):
+                break
     if not losses:
         raise DivergenceError(f"the loss is not finite at the lowest rate, {lowest:g}")
     return RateCurve(rates, losses, _suggest(rates, shares, updates))

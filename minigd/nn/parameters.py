@@ -4,16 +4,19 @@ Every W, b, dW and db is a named view into them, so that an update is one pass.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from minigd.backends.base import Backend, Views
-from minigd.errors import CheckpointError, ShapeError
+from minigd.errors import CheckpointError, ShapeError, shown
 from minigd.nn.layers.base import Declared, Layer
 from minigd.storage.describe import Arrays
 from minigd.types import Array
+
+_MOST = 2**59
+"""How many numbers of 16 bytes an array can have at most."""
 
 
 class FlatParameters:
@@ -47,6 +50,11 @@ class FlatParameters:
             self._places[f"{layer.name}.{spec.name}"] = slice(start, end)
             self.n_weights = end if len(spec.shape) > 1 else self.n_weights
         self.size = end
+        if end > _MOST:
+            raise ValueError(
+                "the layers have more parameters than an array can hold: fewer inputs or units are "
+                "needed"
+            )
         self.allocate(backend, dtype)
 
     def allocate(self, backend: Backend, dtype: Any) -> None:
@@ -102,19 +110,23 @@ def arrays_of(layers: Sequence[Layer]) -> dict[str, Array]:
     return params | buffers
 
 
-def load_arrays(layers: Sequence[Layer], arrays: Arrays, backend: Backend, dtype: Any) -> None:
-    """Write the arrays of a file into parameters and buffers, or refuse them all.
+def check_arrays(layers: Sequence[Layer], arrays: Arrays) -> None:
+    """Refuse the arrays of a file if they are not those that these layers declare.
 
     Raises
     ------
     CheckpointError
-        If names or shapes are not those of these layers.
+        If names or shapes are others, or a value is one that can't be.
     """
-    own = arrays_of(layers)
     for name, value in arrays.items():
         if value.dtype.kind not in "fc":
             raise CheckpointError(f"{name} in the file is {value.dtype}, not real numbers")
-    shapes = {name: value.shape for name, value in own.items()}
+    shapes = {
+        f"{kind}/{layer.name}.{spec.name}": spec.shape
+        for kind in ("params", "buffers")
+        for layer in layers
+        for spec in getattr(layer, f"declared_{kind}")
+    }
     given = {name: value.shape for name, value in arrays.items()}
     if shapes != given:
         differ = min(n for n in shapes.keys() | given.keys() if shapes.get(n) != given.get(n))
@@ -123,5 +135,29 @@ def load_arrays(layers: Sequence[Layer], arrays: Arrays, backend: Backend, dtype
             f"{given.get(differ, '(missing)')} in the file and "
             f"{shapes.get(differ, '(missing)')} in the model"
         )
-    for name, value in own.items():
+    for layer in layers:
+        for name in layer.nonnegative:
+            least = np.min(np.real(arrays[f"buffers/{layer.name}.{name}"]))
+            if least < 0:
+                raise CheckpointError(
+                    f"{layer.name}.{name} in the file holds {least}, and is never negative"
+                )
+
+
+def load_arrays(layers: Sequence[Layer], arrays: Arrays, backend: Backend, dtype: Any) -> None:
+    """Write the arrays of a file into parameters and buffers, or refuse them all."""
+    if not isinstance(arrays, Mapping):
+        raise TypeError(f"arrays is a dict, and not {shown(arrays)}")
+    check_arrays(layers, arrays)
+    for name, value in arrays_of(layers).items():
         value[...] = backend.asarray(arrays[name], dtype=dtype)
+
+
+def take_first_values(
+    layers: Sequence[Layer], arrays: Arrays, backend: Backend, dtype: Any
+) -> None:
+    """Fill the parameters of all layers from the arrays of a file, and make their buffers."""
+    for layer in layers:
+        specs = layer.declared_buffers
+        layer.buffers = Views({spec.name: backend.empty(spec.shape, dtype) for spec in specs})
+    load_arrays(layers, arrays, backend, dtype)

@@ -13,16 +13,27 @@ from minigd.backends.workspace import Workspace
 from minigd.errors import (
     DataError,
     ShapeError,
+    check_dtype,
+    check_flag,
     check_integer,
+    check_list,
     given_once,
     no_forward,
     renamed,
+    shown,
 )
 from minigd.nn.layers import Layer
 from minigd.nn.layers.scaling import Adapted, adapt
 from minigd.nn.losses import Loss
 from minigd.nn.metrics import Metric
-from minigd.nn.parameters import FlatParameters, arrays_of, draw_first_values, load_arrays
+from minigd.nn.parameters import (
+    FlatParameters,
+    arrays_of,
+    check_arrays,
+    draw_first_values,
+    load_arrays,
+    take_first_values,
+)
 from minigd.optim.updaters import Updater
 from minigd.storage import npz
 from minigd.storage.describe import Arrays, Description, describe
@@ -89,9 +100,21 @@ class Sequential:
         dtype: Any = "float32",
         seed: int = 0,
     ) -> None:
+        self._set_up(layers, inputs, backend, dtype, seed)
+
+    def _set_up(
+        self,
+        layers: Sequence[Layer],
+        inputs: int,
+        backend: str | Backend,
+        dtype: Any,
+        seed: int,
+        arrays: Arrays | None = None,
+    ) -> None:
+        """Do what `__init__` does; take the first values from arrays if they are given."""
         self.n_in = check_integer("inputs", inputs)
         self.seed = check_integer("seed", seed, 0)
-        self.dtype = _check_dtype(dtype)
+        self.dtype = check_dtype(dtype, ("float32", "float64", "complex128"))
         self.backend = get_backend(backend)
         self.workspace = Workspace(self.backend)
         self.layers = _check_layers(layers)
@@ -101,13 +124,13 @@ class Sequential:
         self.names: list[Any] | None = None
         self._pending: tuple[int, ...] | None = None
         try:
-            self._build()
+            self._build(arrays)
         except BaseException:
             for layer in self.layers:
                 layer.name = ""  # free again, for another model
             raise
 
-    def _build(self) -> None:
+    def _build(self, arrays: Arrays | None) -> None:
         counts: dict[str, int] = {}
         width = self.n_in
         for i, layer in enumerate(self.layers):
@@ -120,11 +143,16 @@ class Sequential:
         self._drawing = [layer for layer in self.layers if layer.draws]
         self.n_out = width
 
+        if arrays is not None:
+            check_arrays(self.layers, arrays)  # before anything is made as large as they say
         self._vectors = FlatParameters(self.layers, self.backend, self.dtype)
         self.n_weights = self._vectors.n_weights
         self.params, self.grads = self._vectors.params, self._vectors.grads
-        rng = np.random.default_rng([self.seed, _WEIGHTS])
-        draw_first_values(self.layers, rng, self.backend, self.dtype)
+        if arrays is None:
+            rng = np.random.default_rng([self.seed, _WEIGHTS])
+            draw_first_values(self.layers, rng, self.backend, self.dtype)
+        else:
+            take_first_values(self.layers, arrays, self.backend, self.dtype)
 
     @property
     def flat_params(self) -> Array:
@@ -175,7 +203,7 @@ class Sequential:
         if self.backend.reads_are_free:
             self.backend.check_finite(x, "x")
         x = self.convert(x)
-        return self.run_forward(self.layers, x, train)
+        return self.run_forward(self.layers, x, check_flag("train", train))
 
     def backward(self, dy: Any, input_gradient: bool = False) -> Array | None:
         """Fill `grads` with the mean gradients of the last ``forward(x, train=True)``.
@@ -206,7 +234,7 @@ class Sequential:
         if dy.shape != self._pending:
             raise ShapeError(f"dy has shape {dy.shape} and the output had shape {self._pending}")
         dy = numbers(dy, "dy").astype(self.dtype, copy=False)
-        return self.run_backward(self.layers, dy, input_gradient)
+        return self.run_backward(self.layers, dy, check_flag("input_gradient", input_gradient))
 
     def convert(self, x: Any, what: str = "x", rows: Any = None) -> Array:
         """Return x in the model's dtype, and refuse what does not fit the first layer."""
@@ -363,11 +391,11 @@ class Sequential:
         batch_size: int | None = 100,
         epochs: int = 1,
         validation_data: Any = None,
-        metrics: Iterable[str | Metric] | Mapping[str, str | Metric] = (),
+        metrics: Iterable[str | Metric] | Mapping[str, str | Metric] | None = (),
         shuffle: bool = True,
         sample_weight: Any = None,
         class_weight: Any = None,
-        callbacks: Iterable[Any] = (),
+        callbacks: Iterable[Any] | None = (),
         per_example: bool = False,
         progress: bool = False,
         profile: bool = False,
@@ -551,7 +579,8 @@ class Sequential:
         again, (layers, settings, *rest) = self.__reduce__()
         n_in, _, own, seed = settings
         where = self.backend if backend is None else backend
-        model: Sequential = again(layers, (n_in, where, dtype or own, seed), *rest)
+        dtype = own if dtype is None else dtype
+        model: Sequential = again(layers, (n_in, where, dtype, seed), *rest)
         return model
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -677,6 +706,21 @@ class Sequential:
         )
 
 
+def with_arrays(
+    arrays: Arrays,
+    layers: Sequence[Layer],
+    inputs: int,
+    *,
+    backend: str | Backend,
+    dtype: Any,
+    seed: int,
+) -> Sequential:
+    """Return a model that has these values from the start, as `Sequential.arrays` names them."""
+    model = Sequential.__new__(Sequential)
+    model._set_up(layers, inputs, backend, dtype, seed, arrays)
+    return model
+
+
 def _rebuild(
     layers: list[tuple[type[Layer], dict[str, Any]]],
     settings: tuple[Any, ...],
@@ -688,8 +732,7 @@ def _rebuild(
 ) -> Sequential:
     inputs, backend, dtype, seed = settings
     made = [kind(**config) for kind, config in layers]
-    model = Sequential(made, inputs, backend=backend, dtype=dtype, seed=seed)
-    model.load_arrays(arrays)
+    model = with_arrays(arrays, made, inputs, backend=backend, dtype=dtype, seed=seed)
     model.loss = None if loss is None else loss[0](**loss[1])
     model.metrics, model.passes, model.names = metrics, passes, names
     return model
@@ -703,31 +746,22 @@ def _no_run_to_continue() -> TypeError:
 
 
 def _check_layers(layers: Sequence[Layer]) -> list[Layer]:
-    if isinstance(layers, Layer):
-        raise TypeError("layers is a list, [Dense(1)], and not one layer")
-    chosen: list[Any] = list(layers)
+    chosen = check_list("layers", layers, "layer")
     if not chosen:
         raise ValueError("a Sequential needs at least one layer")
+    seen: set[int] = set()
     for i, layer in enumerate(chosen):
         if not isinstance(layer, Layer):
             hint = ": write it with parentheses" if isinstance(layer, type) else ""
-            raise TypeError(f"layer {i} is {layer!r}, which is not a minigd.Layer{hint}")
-        if layer.name or any(layer is other for other in chosen[:i]):
+            given = f"layers: layer {i} is {shown(layer)}"
+            raise TypeError(f"{given}, which is not a minigd.Layer{hint}")
+        if layer.name or id(layer) in seen:
             raise ValueError(
                 f"{layer!r} is in a model already, and a layer belongs to one place in one "
                 "model: make a new layer, or use model.copy()"
             )
+        seen.add(id(layer))
     return chosen
-
-
-def _check_dtype(dtype: Any) -> Any:
-    try:
-        known = np.dtype(dtype) in ("float32", "float64", "complex128")
-    except TypeError:
-        known = False
-    if not known:
-        raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
-    return np.dtype(dtype)
 
 
 def rows_error(x: Array, n_in: int, what: str) -> DataError:

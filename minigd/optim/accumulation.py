@@ -4,9 +4,20 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from minigd.backends.base import Backend
-from minigd.errors import CheckpointError
+from minigd.errors import CheckpointError, check_integer, check_number
 from minigd.types import Array
+
+
+def moved_mean(mean: Any, part: Any, share: Any) -> Any:
+    """Return mean + (part − mean) share, so that only ratios of weights meet the dtype of numbers.
+
+    >>> moved_mean(1.0, 4.0, 1 / 3)
+    2.0
+    """
+    return mean + (part - mean) * share
 
 
 class Accumulation:
@@ -46,25 +57,62 @@ class Accumulation:
         self._sum = None if before._sum is None else left(before._sum)
 
     def add(self, g: Array, loss: Any, weight: Any) -> None:
-        """Add a part: its mean gradient, its mean loss, and its weight.
+        """Add a part: its mean gradient, its mean loss, and its weight."""
+        share = self._count(loss, weight)
+        if self._sum is None:
+            self._sum = g - 0
+        else:
+            self._sum = moved_mean(self._sum, g, share).astype(g.dtype)
 
-        G ← G + (g − G) W_p / Σ W, so that only ratios of weights meet the dtype of the gradient.
-        """
+    def _count(self, loss: Any, weight: Any) -> Any:
+        """Add the loss and the weight of a part, and return its share W_p / Σ W so far."""
         self.empty = False
         self.weight = self.weight + weight
         # On a GPU a window can consist of masked parts alone, which weigh nothing.
         share = weight / (self.weight + (self.weight == 0))
-        if self._sum is None:
-            self._sum = g - 0
-        else:
-            self._sum = (self._sum + (g - self._sum) * share).astype(g.dtype)
-        self.loss = self.loss + (loss - self.loss) * share
+        self.loss = moved_mean(self.loss, loss, share)
+        return share
 
     def write(self, g: Array) -> Any:
-        """Write the window's mean gradient into g and return its mean loss."""
-        assert self._sum is not None
-        g[...] = self._sum
+        """Write the window's mean gradient into g, 0 before any part; return its mean loss."""
+        g[...] = 0 if self._sum is None else self._sum
         return self.loss
+
+    # Parts that a compiled function adds, by the same formula --------------------------------
+
+    def shares(self, weights: Array) -> Array:
+        """Return the share W_p / Σ W of each of the next parts in its window, up to it.
+
+        >>> Accumulation(2).shares(np.array([1.0, 3.0, 2.0]))
+        array([1.  , 0.75, 1.  ])
+        """
+        held = self.batches
+        grid = np.zeros(-(-(held + len(weights)) // self.parts) * self.parts)
+        grid[held - 1] = self.weight  # of a window that is empty it is 0
+        grid[held : held + len(weights)] = weights
+        sums = np.cumsum(grid.reshape(-1, self.parts), axis=1).reshape(-1)
+        own = slice(held, held + len(weights))
+        return grid[own] / sums[own]
+
+    def advance(self, losses: Array, weights: Array, mean: Array) -> Any:
+        """Count parts that were added to `mean`, with all updates that were due.
+
+        Return the mean loss of the last window that is full, or None if none is.
+        """
+        full = None
+        # What comes before the last two windows leaves nothing behind.
+        first = len(losses) - (self.batches + len(losses)) % self.parts - self.parts
+        if first > 0:
+            self.clear()
+        for k in range(max(first, 0), len(losses)):
+            self._count(losses[k], float(weights[k]))
+            self.batches += 1
+            if self.batches == self.parts:
+                full = self.loss
+                self.clear()
+        if self.batches:
+            self._sum = mean.copy()
+        return full
 
     def copy(self) -> "Accumulation":
         """Return the window as it is now, to go back to; nothing in it is ever written into."""
@@ -86,7 +134,8 @@ class Accumulation:
             raise CheckpointError(
                 f"the gradient held in the file has shape {part.shape}, not {like.shape}"
             )
-        self.batches, self.weight, self.loss = values["held"], values["weight"], values["loss"]
+        self.batches = check_integer("held", values["held"], 0)
+        self.weight, self.loss = check_number("weight", values["weight"]), float(values["loss"])
         if not backend.reads_are_free:
             # A device holds it as an array, by which a float32 is divided otherwise.
             self.weight, self.loss = (

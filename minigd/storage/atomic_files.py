@@ -1,19 +1,36 @@
 """A file, or a folder of files, that replaces the one of its name whole or not at all.
 
 Whatever minigd writes under a name of the user's goes through here, so that a failure, a full disk
-or a kill at any moment leaves what was there.
+or a kill at any moment leaves what was there, and an error names the user's file. Until then it has
+a temporary name beside it, which its process locks. The system takes the lock away when the process
+ends, however that ends, so that what a kill left is told from what is being written.
 """
 
 import contextlib
 import glob
+import hashlib
 import io
 import os
+import re
 import shutil
 import stat
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO, cast
+
+from minigd.errors import check_path
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{32}\.tmp", re.DOTALL)
+
+_WRITING = {"write", "writelines", "flush", "seek", "truncate"}
+"""Methods of a file that may find the disk full."""
 
 
 @contextlib.contextmanager
@@ -37,25 +54,24 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     (False, ['a.txt'])
     """
     target = check_writable(path)
-    mode = _mode(target)
-    temporary = _temporary_path(target)
-
-    def create(name: str, flags: int) -> int:
-        return os.open(name, flags, 0o666 if mode is None else mode & 0o700)
-
+    with naming(path):
+        temporary, file = _create_file(target)
     try:
-        with open(temporary, "xb", opener=create) as file:
-            if mode is not None:
-                os.chmod(temporary, mode)
-            yield file
+        yield cast("BinaryIO", NamingFile(file, path))
+        with naming(path):
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+            if os.name != "posix":
+                file.close()  # Windows renames no open file.
+            os.replace(temporary, target)
     except BaseException:
+        with contextlib.suppress(OSError):
+            file.close()
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    _sync(target.parent)
+    file.close()
+    _sync_names(target.parent)
 
 
 @contextlib.contextmanager
@@ -74,33 +90,80 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The folder keeps its permissions, and so does each file in it that has the name of an old one.
     """
-    target = Path(os.path.realpath(path))
-    temporary, old = _temporary_path(target), _temporary_path(target)
-    temporary.mkdir()
+    target = Path(os.path.realpath(check_path("path", path)))
+    with naming(path):
+        temporary, descriptor = _create_folder(target)
+    old = _temporary_path(target)
     try:
-        yield temporary
-        for new in [*temporary.iterdir(), temporary]:
-            mode = _mode(target / new.relative_to(temporary))
-            if mode is not None:
-                os.chmod(new, mode)
-            _sync(new)
-        if target.exists():
-            os.replace(target, old)
         try:
-            os.replace(temporary, target)
-        except BaseException:
-            if old.exists() and not target.exists():
-                os.replace(old, target)
-            raise
+            yield temporary
+        except OSError as error:
+            if not str(error.filename).startswith(str(temporary)):
+                raise
+            with naming(path):
+                raise
+        with naming(path):
+            _replace_folder(target, temporary, old)
     finally:
         for rest in (temporary, old):
             shutil.rmtree(rest, ignore_errors=True)
-    _sync(target.parent)
+        if descriptor is not None:
+            os.close(descriptor)
+    _sync_names(target.parent)
+
+
+def _replace_folder(target: Path, temporary: Path, old: Path) -> None:
+    """Put a folder in the place of another, which gets the name `old` first."""
+    for new in [*temporary.iterdir(), temporary]:
+        mode = _mode(target / new.relative_to(temporary))
+        if mode is not None:
+            os.chmod(new, mode)
+        _sync(new)
+    if target.exists():
+        os.replace(target, old)
+    try:
+        os.replace(temporary, target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+        raise
+
+
+# Errors that name the file -----------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let an error of the system name `path`, and no temporary file.
+
+    >>> with naming("model.npz"):
+    ...     raise OSError(28, "No space left on device")
+    Traceback (most recent call last):
+    OSError: [Errno 28] No space left on device: 'model.npz'
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+class NamingFile:
+    """A file that is open for writing, whose errors name the path that the user gave."""
+
+    def __init__(self, file: Any, path: str | os.PathLike[str]) -> None:
+        self._file, self._path = file, path
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._file, name)
+        return naming(self._path)(value) if name in _WRITING else value
 
 
 def check_writable(path: str | os.PathLike[str]) -> Path:
     """Return the file that `path` leads to, and refuse one that can't be replaced."""
-    given, target = os.fspath(path), Path(os.path.realpath(path))
+    given = check_path("path", path)
+    target = Path(os.path.realpath(given))
     kind: type[OSError] = OSError
     if target.is_dir():
         kind, problem = IsADirectoryError, "it is a folder; name a file in it"
@@ -119,15 +182,83 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     raise kind(f"{given!r} can't be written: {problem}")
 
 
-def sweep(path: str | os.PathLike[str]) -> None:
-    """Remove the temporary files that processes left which were killed while they wrote `path`.
+# Locks, and what kills have left ------------------------------------------------------------------
 
-    For the one process that writes this file: half a file of another one is removed too.
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Refuse to go on if another run has entered this for the same path; else keep others out.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, locked(f"{folder}/m.npz"):
+    ...     is_locked(f"{folder}/m.npz")
+    True
+    """
+    lock = _lock_path(check_writable(path))
+    with naming(path):
+        descriptor = _hold(lock)
+    if descriptor is None:
+        raise BlockingIOError(
+            f"{os.fspath(path)!r} can't be written: another run is going to write it; wait until "
+            "that has ended, or name another file"
+        )
+    try:
+        yield
+    finally:
+        _release(lock, descriptor)
+
+
+def is_locked(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a run has entered `locked` with this path."""
+    lock = _lock_path(Path(os.path.realpath(path)))
+    if not lock.exists():
+        return False
+    with _claim(lock) as dead:
+        return not dead
+
+
+def sweep(path: str | os.PathLike[str]) -> None:
+    """Remove the temporary files and folders of processes that were killed while they wrote `path`.
+
+    What a living process writes stays.
     """
     target = Path(os.path.realpath(path))
-    for file in target.parent.glob(f".{glob.escape(target.name[:100])}.{'[0-9a-f]' * 32}.tmp"):
+    for left in _find_temporary(target.parent, target.name):
+        with _claim(left) as dead:
+            if dead:
+                remove(left)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it, as far as that is possible."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
         with contextlib.suppress(OSError):
-            file.unlink()
+            path.unlink()
+
+
+def find_left(folder: str | os.PathLike[str], name: str | None = None) -> list[Path]:
+    """Return what killed processes left in a folder of the files with this name, or of all."""
+    left = []
+    for temporary in _find_temporary(Path(folder), name):
+        with _claim(temporary) as dead:
+            if dead:
+                left.append(temporary)
+    return left
+
+
+def _find_temporary(folder: Path, name: str | None) -> list[Path]:
+    """Return the temporary files and folders in a folder, of files with this name, or of all."""
+    name = None if name is None else name[:100]
+    pattern = "*" if name is None else glob.escape(name)
+    return sorted(
+        path
+        for path in folder.glob(f".{pattern}.*.tmp")
+        if (match := _TEMPORARY.fullmatch(path.name)) and name in (None, match["name"])
+    )
 
 
 def _temporary_path(target: Path) -> Path:
@@ -135,9 +266,128 @@ def _temporary_path(target: Path) -> Path:
     return target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}.tmp")
 
 
+def _lock_path(target: Path) -> Path:
+    """Return the file that stands for a path while a run is going to write it."""
+    name = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:32]
+    return target.with_name(f".{target.name[:100]}.{name}.tmp")
+
+
+def _create_file(target: Path) -> tuple[Path, BinaryIO]:
+    """Return a new temporary file, locked and open, with the permissions of the old file."""
+    mode = _mode(target)
+
+    def create(name: str, flags: int) -> int:
+        return os.open(name, flags, 0o666 if mode is None else mode & 0o700)
+
+    while True:
+        temporary = _temporary_path(target)
+        file = open(temporary, "xb", opener=create)  # noqa: SIM115
+        # A `sweep` of another process may have been faster than the lock.
+        if _lock(file.fileno()) is not False and temporary.exists():
+            break
+        file.close()
+    try:
+        if mode is not None:
+            os.chmod(temporary, mode)
+    except BaseException:
+        file.close()
+        temporary.unlink()
+        raise
+    return temporary, file
+
+
+def _create_folder(target: Path) -> tuple[Path, int | None]:
+    """Return a new temporary folder, and the descriptor that locks it, if that is possible."""
+    while True:
+        temporary = _temporary_path(target)
+        temporary.mkdir()
+        if os.name != "posix":
+            return temporary, None  # Windows opens no folder.
+        try:
+            descriptor = os.open(temporary, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        except BaseException:
+            temporary.rmdir()
+            raise
+        # A `sweep` of another process may have been faster than the lock.
+        if _lock(descriptor) is not False and temporary.exists():
+            return temporary, descriptor
+        os.close(descriptor)
+
+
+def _hold(lock: Path) -> int | None:
+    """Return the descriptor of a file that is locked from now on; None if it is locked already."""
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        if _lock(descriptor) is False:
+            os.close(descriptor)
+            return None
+        # The run before may have removed it between the two lines above, and the next made its own.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(lock)):
+                return descriptor
+        os.close(descriptor)
+
+
+def _release(lock: Path, descriptor: int) -> None:
+    """Remove a file that was locked; the lock lasts until its name is gone."""
+    if os.name != "posix":
+        os.close(descriptor)  # Windows removes no open file.
+    with contextlib.suppress(OSError):
+        lock.unlink()
+    if os.name == "posix":
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _claim(path: Path) -> Iterator[bool]:
+    """Lock a temporary file or folder for a moment; tell whether its process is gone.
+
+    Where that can't be known, it counts as alive.
+    """
+    if path.is_symlink() or not (path.is_file() or path.is_dir()):
+        yield False
+        return
+    # Over NFS only a file that is open for writing can be locked.
+    writable = path.is_file() and os.access(path, os.W_OK)
+    try:
+        descriptor = os.open(path, os.O_RDWR if writable else os.O_RDONLY)
+    except OSError:
+        yield False
+        return
+    try:
+        yield _lock(descriptor) is True
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Lock an open file; False if another one has locked it, None where there are no locks."""
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        return None
+    return True
+
+
 def _mode(path: Path) -> int | None:
     """Return the permissions of a file or folder, or None if there is none."""
     return stat.S_IMODE(path.stat().st_mode) if path.exists() else None
+
+
+def _sync_names(folder: Path) -> None:
+    """Flush the names in a folder to the disk, as far as its file system does that.
+
+    What has a new name is there already, whole, so that a failure is no failure to write it.
+    """
+    with contextlib.suppress(OSError):
+        _sync(folder)
 
 
 def _sync(path: Path) -> None:

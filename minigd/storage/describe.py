@@ -141,7 +141,8 @@ def rebuild(description: Description, known: Mapping[str, type]) -> Any:
     }
     try:
         return known[name](**values)
-    except (TypeError, ValueError) as error:
+    except Exception as error:
+        given = f"{description['arguments']}"
         raise CheckpointError(
-            f"{name} does not take the arguments in the file, {description['arguments']}: {error}"
+            f"{name} does not take the arguments in the file, {given:.200}: {error}"
         ) from error

@@ -6,20 +6,26 @@ The file is written whole or not at all, and read without pickle, so that loadin
 import hashlib
 import json
 import os
+import struct
 import zipfile
-import zlib
+from io import BufferedReader
 from typing import Any
 
 import numpy as np
 
-from minigd.errors import CheckpointError
+from minigd.errors import CheckpointError, check_path
 from minigd.storage.atomic_files import replacing
+from minigd.storage.damage import damaged
 from minigd.storage.describe import Arrays, Description
+from minigd.storage.npy import read_header
+from minigd.storage.regular_files import open_regular
 
 FORMAT = "minigd"
 VERSION = 1
 _DESCRIPTION = "description.json"
 _DIGEST = "sha256"
+_ZIP_HEADER = struct.Struct("<4s22xHH")
+"""Of what stands before each member: a signature, and the lengths of its name and of the rest."""
 
 
 def write(path: str | os.PathLike[str], description: Description, arrays: Arrays) -> None:
@@ -40,8 +46,9 @@ def write(path: str | os.PathLike[str], description: Description, arrays: Arrays
     text = json.dumps({"format": FORMAT, "version": VERSION, **description})
     members: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
     for name, array in members.items():
-        if array.dtype.hasobject:
-            raise ValueError(f"{name} can't be written: it holds objects (allow_pickle=False)")
+        if array.dtype.hasobject or array.dtype.names is not None:
+            what = "records" if array.dtype.names else "objects (allow_pickle=False)"
+            raise ValueError(f"{name} can't be written: it holds {what}, and a file holds numbers")
     members[_DESCRIPTION] = np.frombuffer(text.encode(), dtype=np.uint8)
     members[_DIGEST] = _digest(members)
     with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
@@ -53,50 +60,77 @@ def write(path: str | os.PathLike[str], description: Description, arrays: Arrays
 def read(
     path: str | os.PathLike[str],
 ) -> tuple[Description, dict[str, np.ndarray[Any, np.dtype[Any]]]]:
-    """Read what `write` wrote."""
+    """Read what `write` wrote; no more memory is taken than the file has bytes.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    CheckpointError
+        If it is not a file that `write` wrote, is damaged, or too new.
+    """
+    name = repr(check_path("path", path))
     if not os.path.exists(path):
-        raise FileNotFoundError(f"there is no file {os.fspath(path)!r}")
-    try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            members = {name: file[name] for name in file.files}
+        raise FileNotFoundError(f"there is no file {name}")
+    with (
+        open_regular(path, CheckpointError) as file,
+        damaged(f"{name} is not a file that minigd saved, or it is"),
+    ):
+        members = _read_members(file)
         if _DESCRIPTION not in members:
             raise CheckpointError(
-                f"{os.fspath(path)!r} is an archive of arrays, not a file that minigd saved"
+                f"{name} is not a file that minigd saved, but another archive of arrays"
             )
         digest = members.pop(_DIGEST, None)
         changed = digest is None or _digest(members).tobytes() != digest.tobytes()
         description: Description = json.loads(members.pop(_DESCRIPTION).tobytes())
         version = description["version"]
-        recognized = description["format"] == FORMAT and isinstance(version, int)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        EOFError,
-        RuntimeError,
-        zlib.error,
-        AttributeError,
-        TypeError,
-        zipfile.BadZipFile,
-    ) as error:
-        # NumPy's advice for a file without its mark is to unpickle it, which is never right here.
-        reason = "" if "pickle" in str(error) else f": {error}"
-        raise CheckpointError(
-            f"{os.fspath(path)!r} is not a file that minigd saved, or it is damaged{reason}"
-        ) from error
+        recognized = description["format"] == FORMAT and type(version) is int and version > 0
     if not recognized:
-        raise CheckpointError(f"{os.fspath(path)!r} is not a file that minigd saved")
+        raise CheckpointError(f"{name} is not a file that minigd saved")
     if version > VERSION:
         raise CheckpointError(
-            f"{os.fspath(path)!r} has format version {version} and this minigd "
-            f"reads up to {VERSION}: install a newer minigd"
+            f"{name} has format version {version} and this minigd reads up to {VERSION}: install "
+            "a newer minigd"
         )
     if changed:
         raise CheckpointError(
-            f"{os.fspath(path)!r} was changed after minigd wrote it: its content does not have the "
-            "checksum that was saved with it"
+            f"{name} was changed after minigd wrote it: its content does not have the checksum "
+            "that was saved with it"
         )
     return description, members
+
+
+def _read_members(file: BufferedReader) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
+    """Read all arrays, once it is clear that the file has the bytes for them."""
+    with zipfile.ZipFile(file) as archive:
+        infos = archive.infolist()
+    for one in infos:
+        if one.compress_type != zipfile.ZIP_STORED or one.compress_size != one.file_size:
+            raise ValueError(f"{one.filename!r} in it is compressed, as minigd's arrays never are")
+    size = os.fstat(file.fileno()).st_size
+    if sum(one.file_size for one in infos) > size:
+        raise ValueError(f"its arrays are said to be larger than the {size} bytes of the file")
+    members = {}
+    for one in infos:
+        file.seek(one.header_offset)
+        head = file.read(_ZIP_HEADER.size)
+        signature, name, extra = _ZIP_HEADER.unpack(head)
+        if signature != b"PK\3\4":
+            raise ValueError(f"{one.filename!r} is not where the archive says")
+        file.seek(name + extra, os.SEEK_CUR)
+        members[one.filename.removesuffix(".npy")] = _read_array(file, one.file_size)
+    return members
+
+
+def _read_array(file: BufferedReader, size: int) -> np.ndarray[Any, np.dtype[Any]]:
+    """Read an array of so many bytes, header and all, into memory of its own."""
+    header = read_header(file, size)
+    shape = header.shape[::-1] if header.fortran else header.shape
+    array = np.empty(shape, header.dtype)
+    if file.readinto(array.reshape(-1).view(np.uint8).data) != header.nbytes:
+        raise ValueError("the file ends early")
+    return array.T if header.fortran else array
 
 
 def _digest(members: Arrays) -> np.ndarray[Any, np.dtype[Any]]:

@@ -8,13 +8,15 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from minigd.backends.base import Backend
+from minigd.backends.base import Backend, get_backend
 from minigd.data.batches import Batches
-from minigd.errors import CheckpointError
+from minigd.errors import CheckpointError, check_path
+from minigd.execution.targets.compiler import available
 from minigd.nn.sequential import Sequential
 from minigd.optim.schedules import SCHEDULES
 from minigd.optim.updaters import UPDATERS, Updater
 from minigd.storage import npz
+from minigd.storage.damage import of_file
 from minigd.storage.describe import Description, describe, join_arrays, rebuild, split_arrays
 from minigd.training.events import Run
 from minigd.training.model_files import check_custom, known_classes, restore
@@ -39,7 +41,7 @@ def write(path: str | os.PathLike[str], run: Run) -> None:
 def read(
     path: str | os.PathLike[str],
     batches: Batches | None,
-    custom: Iterable[type],
+    custom: Iterable[type] | None,
     backend: str | Backend,
 ) -> tuple[Sequential, Updater, dict[str, Any], dict[str, Any]]:
     """Return the model, the updater, the settings and the state of a run that `write` wrote.
@@ -49,25 +51,35 @@ def read(
     CheckpointError
         If the file is damaged or holds no run, or the batches are not those of the run.
     """
-    description, arrays = npz.read(path)
-    if description.get("kind") != "run":
-        raise CheckpointError(
-            f"{os.fspath(path)!r} holds a model, not a run: read it with minigd.load"
-        )
     if batches is not None and not isinstance(batches, Batches):
         raise TypeError(f"resume takes a Batches, not {type(batches).__name__}")
-    custom = check_custom(custom)
-    model = restore(description, arrays, custom, backend)
-    if model.loss is None or not {"updater", "options", "run"} <= description.keys():
-        raise CheckpointError(f"{os.fspath(path)!r} is damaged: parts of the run are missing")
-    values = join_arrays(description["run"], arrays)
-    if batches is not None and values.get("batches") is not None:
-        compare(values["batches"], batches.state_dict())
-    known = known_classes({**UPDATERS, **SCHEDULES}, custom)
-    updater: Updater = rebuild(description["updater"], known)
-    # Files from before the number of threads was kept have none.
-    values = {"threads": None, **values, "model": model.arrays()}
-    return model, updater, description["options"], values
+    custom, backend = check_custom(custom), get_backend(backend)
+    description, arrays = npz.read(path)
+    with of_file(check_path("path", path)):
+        if description.get("kind") != "run":
+            raise CheckpointError("it holds a model, not a run: read it with minigd.load")
+        model = restore(description, arrays, custom, backend)
+        if model.loss is None or not {"updater", "options", "run"} <= description.keys():
+            raise CheckpointError("it is damaged: parts of the run are missing")
+        values = join_arrays(description["run"], arrays)
+        if batches is not None and values.get("batches") is not None:
+            compare(values["batches"], batches.state_dict())
+        known = known_classes({**UPDATERS, **SCHEDULES}, custom)
+        updater: Updater = rebuild(description["updater"], known)
+        # Files from before the number of threads was kept have none.
+        values = {"threads": None, **values, "model": model.arrays()}
+        options = dict(description["options"])
+        options["fast"] = None if options["fast"] and not available() else options["fast"]
+    return model, updater, options, values
+
+
+def count_updates(path: str | os.PathLike[str]) -> int | None:
+    """Return how many updates the run in a file has made; None where it can't be resumed."""
+    try:
+        description, _ = npz.read(path)
+        return int(description["run"]["updates"])
+    except (OSError, CheckpointError, KeyError, TypeError, ValueError):
+        return None
 
 
 def compare(saved: Description, given: Description) -> None:

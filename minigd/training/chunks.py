@@ -4,11 +4,14 @@ Progress and Ctrl-C come between two chunks, of some fifty milliseconds each.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from minigd.data.batches import Batches
+from minigd.data.row_weights import weigh_batches
 from minigd.data.sources.array import ArraySource
+from minigd.training.rows import WeighedRows
 from minigd.types import Array
 
 SECONDS = 0.05
@@ -19,7 +22,7 @@ ROWS, PRODUCTS = 16_384, 200_000_000
 
 
 class Chunks:
-    """The batches of an epoch, in the order of their rows.
+    """The batches of an epoch, in the order of their rows that count.
 
     Blocks begin at the same batches whatever the clock says, so that sums have the same bits; a
     chunk is as many of them as fit in `SECONDS`.
@@ -27,10 +30,12 @@ class Chunks:
     Parameters
     ----------
     batches : Batches
-        Of arrays in memory, without weights.
+        Of arrays in memory.
     epoch : int
     products : int
         Multiplications for each row.
+    dtype : dtype
+        The model's.
 
     Attributes
     ----------
@@ -38,9 +43,13 @@ class Chunks:
         Where in `order` each batch begins, and where the last one ends.
     order : Array of int
         The numbers of the rows.
+    totals : Array
+        Σ w of each batch, which is the number of its rows without weights.
+    weight, scale : Array or None
+        w_i of each row, and n w_i/Σw in its batch.
     """
 
-    def __init__(self, batches: Batches, epoch: int, products: int) -> None:
+    def __init__(self, batches: Batches, epoch: int, products: int, dtype: Any) -> None:
         assert isinstance(batches.source, ArraySource)
         assert batches.source.y is not None
         self.x: Array = batches.source.x
@@ -52,14 +61,48 @@ class Chunks:
         rows = min(ROWS, PRODUCTS // max(1, products))
         self._block = max(1, rows // int(self.starts[1]))
         self._blocks = 1
+        self.weight: Array | None = None
+        self.scale: Array | None = None
+        self.totals: Array = np.diff(self.starts).astype("float64")
+        if batches.weighted:
+            weighed = weigh_batches(batches.weight(self.order), self.starts)
+            kept, self.starts, self.weight, scale, self.totals = weighed
+            self.order, self.scale = self.order[kept], scale.astype(dtype)
+
+    @property
+    def sample(self) -> tuple[Array, Array, Array | None]:
+        """Rows, targets and scales of a batch as large as the largest."""
+        n = int(np.diff(self.starts).max())
+        some = slice(0, n) if self.weight is None else self.order[:n]
+        return self.x[some], self.y[some], None if self.scale is None else self.scale[:n]
+
+    def rows(self, batches: slice) -> tuple[Array, Array, Array, Array, Array | None]:
+        """Return all x and y, and the order, the starts and the scales of some batches."""
+        starts = self.starts[batches.start : batches.stop + 1]
+        own = slice(starts[0], starts[-1])
+        scale = None if self.scale is None else self.scale[own]
+        return self.x, self.y, self.order[own], starts - starts[0], scale
 
     def __len__(self) -> int:
         return len(self.starts) - 1
 
+    def weighed(self, batches: slice) -> WeighedRows:
+        """Return the targets of some batches, and what they weigh, without the rows themselves."""
+        own = slice(self.starts[batches.start], self.starts[batches.stop])
+        order = self.order[own]
+        weight = None if self.weight is None else self.weight[own]
+        total = float(self.totals[batches].sum())
+        return WeighedRows(self.x[:0], self.y[order], order, weight, None, total)
+
     def end(self, batch: int) -> int:
-        """Return the batch before which a chunk that begins with this one ends."""
+        """Return the batch before which a chunk that begins with this one ends.
+
+        That is this one itself if none of its rows counts.
+        """
         whole = batch // self._block * self._block
-        return min(len(self), whole + self._blocks * self._block)
+        end = min(len(self), whole + self._blocks * self._block)
+        empty = np.flatnonzero(np.diff(self.starts[batch : end + 1]) == 0)
+        return batch + int(empty[0]) if len(empty) else end
 
     def blocks(self, first: int, end: int) -> Iterator[slice]:
         """Yield the batches of each block of a chunk."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from minigd.backends.on_demand import call
+from minigd.errors import validated
 from minigd.progress import printable
 
 
@@ -29,6 +30,7 @@ class History(Mapping[str, list[float]]):
     ([0.5, 0.25], 2)
     """
 
+    @validated
     def __init__(self, columns: Mapping[str, list[float]] | None = None) -> None:
         self._columns = {name: list(values) for name, values in (columns or {}).items()}
 
@@ -96,3 +98,18 @@ class History(Mapping[str, list[float]]):
     def __repr__(self) -> str:
         last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self._columns.items())
         return printable(f"History({self.epochs} epochs{'; last: ' + last if last else ''})")
+
+
+def check_columns(columns: Any) -> dict[str, list[float]]:
+    """Return the columns of a history in a file, and refuse what `History.state_dict` never gives.
+
+    >>> check_columns({"loss": [0.5, 0.25]})
+    {'loss': [0.5, 0.25]}
+    """
+    for name, values in columns.items():
+        for value in values:
+            if type(value) not in (int, float):
+                raise TypeError(f"the history of {name!r} holds {value!r}")
+    if len({len(values) for values in columns.values()}) > 1:
+        raise ValueError("the columns of the history have different lengths")
+    return dict(columns)

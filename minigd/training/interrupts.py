@@ -17,6 +17,9 @@ SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 """Ctrl-C, and what ends a process: `docker stop` and the time limit of a cluster send SIGTERM, a
 terminal that is closed SIGHUP. Windows has SIGBREAK in the place of SIGHUP."""
 
+_PYTHONS = (signal.SIG_DFL, signal.default_int_handler)
+"""What handles a signal that the program has not set."""
+
 
 class Terminated(SystemExit):
     """The process received SIGTERM or SIGHUP; ``code`` is what a shell says of it, 143 or 129."""
@@ -62,8 +65,7 @@ class Handler:
 def _is_free(number: int) -> bool:
     """Tell whether the program leaves a signal to Python, or to a handler that only raises."""
     now = signal.getsignal(number)
-    free = now in (signal.SIG_DFL, signal.default_int_handler)
-    return free or type(getattr(now, "__self__", None)) is Handler
+    return now in _PYTHONS or type(getattr(now, "__self__", None)) is Handler
 
 
 class Interrupt(Handler):
@@ -92,8 +94,11 @@ class Interrupt(Handler):
         """End `busy`, and pass on a signal that came meanwhile."""
         self.busy = False
         if self._waiting is not None:
-            number, self._waiting = self._waiting, None
-            raise interruption(number)
+            self._pass_on(self._waiting)
+
+    def _pass_on(self, number: int) -> None:
+        self._waiting = None
+        raise interruption(number)
 
 
 class OneThread:

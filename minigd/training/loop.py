@@ -12,7 +12,7 @@ import numpy as np
 from minigd.backends.workspace import Workspace
 from minigd.data.batches import Batch, Batches, no_batch
 from minigd.data.sources.array import ArraySource
-from minigd.errors import BackendError
+from minigd.errors import BackendError, check_integer, check_number
 from minigd.execution import plain
 from minigd.execution.finite_guard import Masked
 from minigd.execution.memory import describe_out_of_memory
@@ -76,6 +76,7 @@ class Loop:
         """Let NumPy or Numba run the steps from now on, on the device where the model is."""
         change = self.transaction.change
         self.steps = Steps(self.objective, change, self.reuse_buffers, compile)
+        self.steps.load_blas()
         self.loader = RowLoader(self.objective, self.metrics)
 
     def start_epoch(self) -> None:
@@ -94,9 +95,10 @@ class Loop:
 
     def load_state_dict(self, values: Mapping[str, Any]) -> None:
         """Take what `state_dict` gave."""
-        self.epoch = int(values["epoch"])
+        self.epoch = check_integer("epoch", values["epoch"], 0)
         self.start_epoch()
-        self.batch, self.seconds = int(values["batch"]), float(values["seconds"])
+        self.batch = check_integer("batch", values["batch"], 0)
+        self.seconds = check_number("seconds", values["seconds"])
         self.totals.load_state_dict(values["totals"], self.objective.model.backend)
 
     def run(self, session: Session, last: int) -> None:
@@ -117,21 +119,21 @@ class Loop:
         self.steps.refresh()
         if self.gathered is not None:
             self.gathered.thread = threading.get_ident()
-        chunks = self._cut(session) if self.steps.compiles else None
-        complete = self._run_batches(session) if chunks is None else self._run(chunks, session)
+        cut = self._cut(session) if self.steps.compiles else None
+        complete = self._run_batches(session) if cut is None else self._run(*cut, session)
         if complete and self.transaction.window.batches:
             self._finish_window(session)
         return complete
 
     def _run_batches(self, session: Session, most: int | None = None) -> bool:
         """Train on one batch after the other, on so many at most; tell whether none is left."""
-        checked, profiler = session.batches.source.checked, session.profiler
+        source, profiler = session.batches.source, session.profiler
         epoch = session.batches.epoch(self.epoch, self.batch, self.gathered)
         # Closed at once when an error or an interrupt ends the loop, so that no thread reads on.
         with contextlib.closing(epoch):
             started = time.perf_counter()
             for batch in itertools.islice(epoch, most):
-                rows = self.loader.load(batch, checked)
+                rows = self.loader.load(batch, source)
                 if profiler is not None:
                     profiler.begin_step(started)
                 session.interrupt.busy = True
@@ -148,26 +150,25 @@ class Loop:
                 started = now if not session.callbacks else time.perf_counter()
         return True
 
-    def _cut(self, session: Session) -> Chunks | None:
-        """Return the epoch in chunks for compiled steps, where nothing asks for single steps."""
+    def _cut(self, session: Session) -> tuple[Chunks, Any] | None:
+        """Return the epoch in chunks and its compiled step, where nothing asks for single ones."""
         batches = session.batches
         source = batches.source
         if not (
             isinstance(source, ArraySource)
             and source.y is not None
-            and not (source.sparse or batches.weighted)
-            and self.transaction.accumulate == 1
+            and not source.sparse
             and self.transaction.guard.limits is not None
             and session.by_epoch
         ):
             return None
-        chunks = Chunks(batches, self.epoch, 6 * len(self.objective.model.flat_params))
-        first = slice(0, int(chunks.starts[1]))
-        if self.steps.find_compiled(source.x[first], source.y[first], None, self.by_row) is None:
-            return None
-        return chunks
+        model = self.objective.model
+        chunks = Chunks(batches, self.epoch, 6 * len(model.flat_params), model.dtype)
+        counts = len(chunks.order) > 0
+        step = self.steps.find_compiled(*chunks.sample, self.by_row) if counts else None
+        return None if step is None else (chunks, step)
 
-    def _run(self, chunks: Chunks, session: Session) -> bool:
+    def _run(self, chunks: Chunks, step: Any, session: Session) -> bool:
         """Train on the batches that are left, chunk by chunk; tell whether none is left."""
         while self.batch < len(chunks) and not self.stopping:
             end = chunks.end(self.batch)
@@ -175,47 +176,40 @@ class Loop:
             if session.profiler is not None:
                 session.profiler.begin_step(started)
             session.interrupt.busy = True
-            steps = self._make_chunk(chunks, end)
+            first, updates = self.batch, self.transaction.updates
+            if end > first:
+                loss = self._make_chunk(chunks, step, end)
+            else:
+                loss, self.batch = self._pass_over(), first + 1
             now = time.perf_counter()
             self.seconds += now - started
             if session.profiler is not None:
-                session.profiler.count("compiled", steps)
+                session.profiler.count("compiled", min(self.batch, end) - first)
                 session.profiler.end_step()
             session.interrupt.done()
             chunks.took(now - started)
-            if session.progress is not None and steps:
-                rows = int(chunks.starts[self.batch] - chunks.starts[self.batch - steps])
-                session.progress.update(self._last_loss, rows, steps)
+            if session.progress is not None and self.batch > first:
+                rows = int(chunks.starts[self.batch] - chunks.starts[first])
+                session.progress.update(loss, rows, self.transaction.updates - updates)
             if self.batch < end:
                 # The plain step makes the one that was not safe, or says what is wrong with it.
                 self._run_batches(session, 1)
         return self.batch == len(chunks)
 
-    def _make_chunk(self, chunks: Chunks, end: int) -> int:
-        """Make the steps of batches until one is not safe, count them, and return how many."""
-        first, starts = self.batch, chunks.starts
-        rows = slice(int(starts[first]), int(starts[end]))
-        order, x, y = chunks.order[rows], chunks.x, chunks.y
-        some = slice(0, int(starts[1]))
-        step = self.steps.find_compiled(x[some], y[some], None, self.by_row)
-        limits, wanted = self.transaction.guard.limits, bool(self.metrics)
-        made = step.run(x, y, order, starts[first : end + 1] - rows.start, limits, outputs=wanted)
-        self.transaction.count_compiled(made)
+    def _make_chunk(self, chunks: Chunks, step: Any, end: int) -> Any:
+        """Make the steps of batches until one is not safe; return the loss of the last update."""
+        first, starts, wanted = self.batch, chunks.starts, bool(self.metrics)
+        made, loss = self.transaction.run_compiled(step, chunks, slice(first, end), wanted)
         self.batch += made.steps
-        sizes = np.diff(starts[first : self.batch + 1])
         for block in chunks.blocks(first, self.batch):
-            part = slice(block.start - first, block.stop - first)
-            own = slice(int(starts[block.start]) - rows.start, int(starts[block.stop]) - rows.start)
-            total = float(own.stop - own.start)
-            loss = float(np.dot(made.losses[part], sizes[part]))
-            measured = {}
+            totals, measured = chunks.totals[block], {}
             if wanted:
-                weighed = WeighedRows(x[:0], y[order[own]], order[own], None, None, total)
-                measured = measure(self.objective, self.metrics, made.outputs[own], weighed)
-            self.totals.add({"loss": loss, **measured}, total)
-        if made.steps:
-            self._last_loss = float(made.losses[made.steps - 1])
-        return int(made.steps)
+                own = slice(starts[block.start] - starts[first], starts[block.stop] - starts[first])
+                rows = chunks.weighed(block)
+                measured = measure(self.objective, self.metrics, made.outputs[own], rows)
+            value = np.dot(made.losses[block.start - first : block.stop - first], totals)
+            self.totals.add({"loss": float(value), **measured}, float(totals.sum()))
+        return loss
 
     def _train(self, session: Session, batch: Batch, rows: WeighedRows | None) -> Event:
         """Train on one batch, count it, and return the event of it."""
@@ -230,10 +224,15 @@ class Loop:
 
     def _skip(self, session: Session, batch: Batch) -> Event:
         """Count a batch of which no row counts; it may be the one that an update waits for."""
-        updated = self.transaction.skip_batch()
-        self._refuse_fault()
+        updated = self._pass_over()
         name = "batch" if updated is None else "update"
         return Event(name, session.run, updated, rows=batch.rows)
+
+    def _pass_over(self) -> Any:
+        """Pass over a batch of which no row counts; return the loss of an update that was due."""
+        updated = self.transaction.skip_batch()
+        self._refuse_fault()
+        return updated
 
     def make_step(self, rows: WeighedRows, profiler: Profiler | None = None) -> plain.Step:
         """Make the step of one batch, or leave everything as it was before it."""
@@ -258,14 +257,13 @@ class Loop:
         step = self._make_compiled(rows) if self.steps.compiles else None
         calls = None if step is not None else self.steps.find_numpy(x, y, scale, by_row)
         if profiler is not None:
-            profiler.count("compiled" if step else "by NumPy's calls" if calls else "plain")
+            one = "compiled one by one" if step else "by NumPy's calls" if calls else "plain"
+            profiler.count(one)
         if step is not None:
             return step
         if calls is None:
             return plain.step(self.steps.layers(by_row), x, y, scale, update, by_row)
-        if profiler is not None and profiler.sampling:
-            return calls.timed(x, y, update, profiler)
-        return calls(x, y, update)
+        return calls(x, y, update, profiler if profiler and profiler.sampling else None)
 
     def _make_compiled(self, rows: WeighedRows) -> plain.Step | None:
         """Make the step of one batch compiled; None where it isn't, or is not safe."""
@@ -357,7 +355,7 @@ class Loop:
             return None
         with contextlib.closing(self.batches.epoch(self.epoch, self.batch)) as epoch:
             batch = next(epoch, None)
-        rows = None if batch is None else self.loader.load(batch, self.batches.source.checked)
+        rows = None if batch is None else self.loader.load(batch, self.batches.source)
         if rows is None:
             return None
         return divergence.find_fault(self.objective, self.transaction.guard, rows)

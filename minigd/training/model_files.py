@@ -6,19 +6,21 @@ A file names its classes, and only the package's own and those named by the call
 import os
 from collections.abc import Iterable, Mapping
 
-from minigd.backends.base import Backend
-from minigd.errors import CheckpointError, check_integer
+from minigd.backends.base import Backend, get_backend
+from minigd.errors import check_integer, check_list, check_path, shown
 from minigd.nn.layers import LAYERS
 from minigd.nn.losses import LOSSES
 from minigd.nn.metrics import METRICS
-from minigd.nn.sequential import Sequential
+from minigd.nn.sequential import Sequential, with_arrays
+from minigd.progress import warn
 from minigd.storage import npz
+from minigd.storage.damage import damaged, of_file
 from minigd.storage.describe import Arrays, Description, rebuild
 
 
 def load(
     path: str | os.PathLike[str],
-    custom: Iterable[type] = (),
+    custom: Iterable[type] | None = (),
     backend: str | Backend = "numpy",
 ) -> Sequential:
     """Read a model that `Sequential.save` or a trainer wrote.
@@ -43,6 +45,11 @@ def load(
     CheckpointError
         If the file is damaged, too new, or needs a class that was not named.
 
+    Warns
+    -----
+    RuntimeWarning
+        If parameters or buffers are not finite; it names them.
+
     Examples
     --------
     >>> import tempfile, minigd as gd
@@ -53,15 +60,17 @@ def load(
     >>> bool((again.flat_params == model.flat_params).all())
     True
     """
+    custom, backend = check_custom(custom), get_backend(backend)
     description, arrays = npz.read(path)
-    return restore(description, arrays, custom, backend)
+    with of_file(check_path("path", path)):
+        return restore(description, arrays, custom, backend)
 
 
-def check_custom(custom: Iterable[type]) -> list[type]:
+def check_custom(custom: Iterable[type] | None) -> list[type]:
     """Return the classes named by a caller, and refuse anything else."""
-    classes: list[type] = [] if isinstance(custom, type) else list(custom)
-    if isinstance(custom, type) or not all(isinstance(c, type) for c in classes):
-        raise TypeError(f"custom is a list of classes, [MyLayer], and not {custom!r}")
+    classes = [None] if isinstance(custom, type) else check_list("custom", custom, "class")
+    if not all(isinstance(c, type) for c in classes):
+        raise TypeError(f"custom is a list of classes, [MyLayer], and not {shown(custom)}")
     return classes
 
 
@@ -78,14 +87,15 @@ def known_classes(registry: Mapping[str, type], custom: Iterable[type]) -> dict[
 def restore(
     description: Description,
     arrays: Arrays,
-    custom: Iterable[type] = (),
+    custom: Iterable[type] | None = (),
     backend: str | Backend = "numpy",
 ) -> Sequential:
     """Make the model that `Sequential.describe` and `Sequential.arrays` gave."""
-    custom = check_custom(custom)
+    custom, backend = check_custom(custom), get_backend(backend)
     layers, metrics = known_classes(LAYERS, custom), known_classes(METRICS, custom)
-    try:
-        model = Sequential(
+    with damaged("the file's description of the model is"):
+        model = with_arrays(
+            {name: a for name, a in arrays.items() if not name.startswith("run/")},
             [rebuild(layer, layers) for layer in description["layers"]],
             description["inputs"],
             backend=backend,
@@ -96,12 +106,27 @@ def restore(
             model.loss = rebuild(description["loss"], known_classes(LOSSES, custom))
         model.passes = check_integer("passes", description["passes"], 0)
         model.names = description.get("names")  # which files of before do not have
+        if not isinstance(model.names, list | None):
+            raise TypeError(f"names must be a list, not {model.names!r}")
         model.metrics = {
             name: rebuild(metric, metrics) for name, metric in description["metrics"].items()
         }
-    except CheckpointError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"the file's description of the model is damaged: {error}") from error
-    model.load_arrays({name: a for name, a in arrays.items() if not name.startswith("run/")})
+    _warn_of_nan(model)
     return model
+
+
+def _warn_of_nan(model: Sequential) -> None:
+    backend = model.backend
+    lost = []
+    if not backend.all_finite(model.flat_params):
+        lost = [name for name, values in model.params.items() if not backend.all_finite(values)]
+    for layer in model.layers:
+        # A layer from outside may begin a running minimum at infinity.
+        lost += [f"{layer.name}.{name}" for name, b in layer.buffers.items() if (b != b).any()]
+    if lost:
+        warn(
+            f"the file has numbers that are not finite in {', '.join(lost)}: the model can't "
+            "predict with them. Load a file that was saved before they came",
+            RuntimeWarning,
+            stacklevel=4,
+        )

@@ -17,13 +17,15 @@ from minigd.data.batches import Batches, as_batches
 from minigd.data.row_weights import (
     ClassWeight,
 )
+from minigd.data.sources.base import Rows
 from minigd.errors import (
     BackendError,
-    CheckpointError,
     DataError,
     check_integer,
+    check_path,
     given_once,
     renamed,
+    validated,
 )
 from minigd.execution.per_example import RowClipping
 from minigd.execution.targets.compiler import absent, available
@@ -35,6 +37,7 @@ from minigd.nn.sequential import Sequential
 from minigd.optim.gradient_transforms import Clipping, Penalty
 from minigd.optim.updaters import Updater, get_updater
 from minigd.progress import warn
+from minigd.storage.damage import damaged, of_file
 from minigd.training import checkpoints
 from minigd.training.evaluation import evaluate, validation_batches
 from minigd.training.events import (
@@ -43,11 +46,12 @@ from minigd.training.events import (
     load_callback_states,
     name_callbacks,
 )
-from minigd.training.history import History
+from minigd.training.history import History, check_columns
 from minigd.training.interrupts import OneThread
 from minigd.training.loop import Loop
 from minigd.training.session import open_session
 from minigd.training.transaction import Transaction
+from minigd.types import Array
 
 WORTH_COMPILING = 600_000_000
 """Numbers that the updates of an epoch go through, above which compiling is worth its time: each
@@ -113,12 +117,13 @@ class Trainer:
     (100, 20, True)
     """
 
+    @validated
     def __init__(
         self,
         model: Sequential,
         loss: str | Loss,
         updater: str | Updater | None = None,
-        metrics: Iterable[str | Metric] | Mapping[str, str | Metric] = (),
+        metrics: Iterable[str | Metric] | Mapping[str, str | Metric] | None = (),
         *,
         accumulate: int = 1,
         l1: float = 0.0,
@@ -217,13 +222,13 @@ class Trainer:
     def _set_compiled(self, compiled: bool) -> None:
         """Let NumPy or Numba run the steps from now on."""
         self.compiled = compiled and self.model.backend.reads_are_free
-        package = absent()
-        if self.compiled and package is not None:
+        if self.compiled and (package := absent()) is not None:
             raise BackendError(missing(package, "fast=True"))
         self._loop.set_compiled(self.compiled)
 
     # One update ------------------------------------------------------------------------------
 
+    @validated
     def step(self, x: Any, y: Any, sample_weight: Any = None, *, per_example: bool = False) -> Any:
         """Make one update from one batch, or add the batch to the next update.
 
@@ -254,7 +259,7 @@ class Trainer:
         """
         with self._one_thread:
             self._follow_model()
-            loop, backend = self._loop, self.model.backend
+            loop = self._loop
             loop.steps.refresh()
             rows = loop.loader.load_arrays(x, y, sample_weight)
             self._name_objective()
@@ -268,11 +273,7 @@ class Trainer:
                 loop.by_row = before
             if not per_example or step.norms is None:
                 return step.value
-            if isinstance(rows.rows, slice):
-                return step.value, step.norms.copy()
-            norms = backend.zeros((len(y),), self.model.dtype)
-            norms[backend.asarray(rows.rows)] = step.norms
-            return step.value, norms
+            return step.value, _norms_of_all(step.norms, rows.rows, len(y), self.model)
 
     def _limit_rows(self, per_example: bool) -> None:
         """Let the next steps find the norms of rows, or only if a limit needs them."""
@@ -300,6 +301,7 @@ class Trainer:
 
     # Epochs ----------------------------------------------------------------------------------
 
+    @validated
     def fit(
         self,
         data: Any = None,
@@ -312,7 +314,7 @@ class Trainer:
         sample_weight: Any = None,
         class_weight: ClassWeight | None = None,
         validation_data: Any = None,
-        callbacks: Iterable[Callback] = (),
+        callbacks: Iterable[Callback] | None = (),
         per_example: bool = False,
         progress: bool = False,
         profile: bool = False,
@@ -389,7 +391,6 @@ class Trainer:
             self._callbacks = name_callbacks(callbacks)
             self._limit_rows(per_example)
             self._choose_executor(batches)
-            self._loop.steps.load_blas()
             shown = last - self.epoch if progress else 0
             with self._threads.limited(self.model, batches):
                 session = open_session(self, batches, validation, self._callbacks, shown, profile)
@@ -543,23 +544,19 @@ class Trainer:
             If the state is not that of this model and updater, or is damaged.
         """
         model, loop, transaction = self.model, self._loop, self._transaction
-        try:
+        with damaged("the state of the run is"):
             model.load_arrays(values["model"])
-            model.passes = int(values["passes"])
+            model.passes = check_integer("passes", values["passes"], 0)
             self.updater.load_state_dict(values["updater"], model)
-            transaction.updates = int(values["updates"])
+            transaction.updates = check_integer("updates", values["updates"], 0)
             transaction.renew_guard(values.get("largest"))
             loop.load_state_dict(values)
             transaction.window.load_state_dict(values["window"], model.flat_grads, model.backend)
             self._states = dict(values["callbacks"])
-            self.history = History(values["history"])
-            self._resumed = values["batches"]
+            self.history = History(check_columns(values["history"]))
+            self._resumed = None if values["batches"] is None else dict(values["batches"])
             compiled = values["compiled"]
             self._threads.resume(values["threads"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, CheckpointError):
-                raise
-            raise CheckpointError(f"the state of the run is damaged: {error}") from error
         loop.batches = None
         if compiled and not available():
             warn(
@@ -577,12 +574,13 @@ class Trainer:
         self._name_objective()
 
     @classmethod
+    @validated
     def resume(
         cls,
         path: str | os.PathLike[str],
         batches: Batches | None = None,
         *,
-        custom: Iterable[type] = (),
+        custom: Iterable[type] | None = (),
         backend: str | Backend = "numpy",
     ) -> "Trainer":
         """Return the trainer that `save` wrote, ready for the next batch.
@@ -621,10 +619,9 @@ class Trainer:
         """
         model, updater, options, values = checkpoints.read(path, batches, custom, backend)
         assert model.loss is not None
-        if options["fast"] and not available():
-            options["fast"] = None
-        trainer = cls(model, model.loss, updater, model.metrics, **options)
-        trainer.load_state_dict(values)
+        with of_file(check_path("path", path)):
+            trainer = cls(model, model.loss, updater, model.metrics, **options)
+            trainer.load_state_dict(values)
         trainer._loop.batches = batches
         return trainer
 
@@ -638,6 +635,15 @@ class Trainer:
             f"Trainer({self.objective.loss!r}, {self.updater!r}, epoch={self.epoch}, "
             f"updates={self.updates})"
         )
+
+
+def _norms_of_all(norms: Array, rows: Rows, n: int, model: Sequential) -> Array:
+    """Return the norms of these rows among those of all n, of which the others are 0."""
+    if isinstance(rows, slice):
+        return norms.copy()
+    spread = model.backend.zeros((n,), model.dtype)
+    spread[model.backend.asarray(rows)] = norms
+    return spread
 
 
 def _updater_was_taken(updater: Updater) -> ValueError:

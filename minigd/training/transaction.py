@@ -4,12 +4,13 @@ It is made from one batch, or from a window of accumulated batches. Where loss, 
 is not finite, everything is again as it was before the batch.
 """
 
+import math
 from typing import Any
 
 import numpy as np
 
 from minigd.execution.device_guard import make_guard
-from minigd.execution.finite_guard import Masked
+from minigd.execution.finite_guard import Limits, Masked
 from minigd.execution.plain import Step
 from minigd.execution.tracer import Update
 from minigd.nn.sequential import Sequential
@@ -60,7 +61,7 @@ class Transaction:
     @property
     def change(self) -> Update:
         """What makes new parameters of a mean gradient."""
-        return Update(self.penalty, self.clipping, self.updater)
+        return Update(self.penalty, self.clipping, self.updater, self.accumulate)
 
     def renew_guard(self, largest: float | None = None) -> None:
         """Guard the model where it is now; `largest` is that of a saved guard."""
@@ -88,24 +89,48 @@ class Transaction:
 
     def make_compiled(self, compiled: Any, rows: WeighedRows) -> Step | None:
         """Make a batch's step and update at once; None where the plain step must see to it."""
-        whole, limits = self.accumulate == 1, self.guard.limits
+        window, limits = self.window, self._lend_window(compiled)
         if limits is None:
             return None
         step: Step
-        step, made = compiled(rows.x, rows.y, rows.scale, limits, whole)
+        share = rows.total / (window.weight + rows.total)
+        due = window.batches + 1 == self.accumulate
+        step, made = compiled(rows.x, rows.y, rows.scale, limits, due, share)
         if not made.steps:
             return None
-        if not whole:
-            self.guard.count_compiled(1, 0, made.largest)
-            return step._replace(updated=self.update(step.value))
-        self.count_compiled(made)
+        updated = self._count_compiled(compiled, made, [step.value], [rows.total])
         self._complete = True
-        return step._replace(updated=step.value)
+        return step._replace(updated=updated)
 
-    def count_compiled(self, made: Any) -> None:
-        """Count updates that compiled steps have made."""
-        self.guard.count_compiled(made.steps, made.steps, made.largest)
-        self.updates += made.steps
+    def run_compiled(self, compiled: Any, chunks: Any, batches: slice, outputs: bool) -> Any:
+        """Make the steps and updates of batches in memory, until one is not safe; count them.
+
+        Return what was made, and the loss of the last update, None without one.
+        """
+        window, totals = self.window, chunks.totals[batches]
+        limits, shares = self._lend_window(compiled), window.shares(totals)
+        due = (window.batches + 1 + np.arange(len(totals))) % self.accumulate == 0
+        made = compiled.run(*chunks.rows(batches), limits, due, shares, outputs)
+        losses = made.losses[: made.steps].astype(self.model.dtype)
+        return made, self._count_compiled(compiled, made, losses, totals)
+
+    def _lend_window(self, compiled: Any) -> Limits | None:
+        """Write the window where compiled steps go on with it, and return their limits."""
+        limits, mean = self.guard.limits, compiled.mean
+        self.window.write(mean)
+        if limits is None or self.window.empty:
+            return limits
+        # The plain step may have added a part that was not safe.
+        squares = float(np.dot(mean, mean))
+        length = math.sqrt(squares) if squares >= 0 else math.inf
+        return limits._replace(largest=max(limits.largest, length))
+
+    def _count_compiled(self, compiled: Any, made: Any, losses: Any, totals: Any) -> Any:
+        """Count compiled steps and updates; return the loss of the last one, None without one."""
+        updates = (self.window.batches + made.steps) // self.accumulate
+        self.guard.count_compiled(made.steps, updates, made.largest)
+        self.updates += updates
+        return self.window.advance(losses, totals, compiled.mean)
 
     def end(self) -> None:
         """Restore what was remembered, unless all that the batch changes is changed."""

@@ -3,6 +3,8 @@
 No result depends on how the stream came in pieces, and no thread outlives its loop.
 """
 
+import os
+import signal
 import threading
 
 import numpy as np
@@ -11,6 +13,7 @@ from budgets import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
+import minigd as gd
 from minigd.data.pipeline import cut, prefetched, shuffled
 
 properties = examples(25)
@@ -233,3 +236,27 @@ def test_two_readers_do_not_disturb_each_other():
     both = zip(prefetched(iter(range(50)), 2), prefetched(iter(range(50)), 3), strict=True)
     assert list(both) == [(i, i) for i in range(50)]
     assert readers() == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no process is forked there")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_is_told_that_the_thread_stayed_behind():
+    x = np.arange(40.0).reshape(20, 2)
+    batches = gd.Batches(x, x[:, 0], batch_size=2, prefetch=2)
+    loop = iter(batches)
+    next(loop)
+    parent, child = os.getpid(), os.fork()
+    if child == 0:
+        signal.alarm(30)  # where nothing is said, it would wait for ever
+        code = 1
+        try:
+            next(loop)
+        except RuntimeError as error:
+            told = f"by a thread of process {parent}, which the forked process {os.getpid()} does"
+            own = sum(len(batch.x) for batch in batches)
+            code = 0 if told in str(error) and own == 20 else 2
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    # The loop of the parent goes on.
+    assert sum(len(batch.x) for batch in loop) == 18

@@ -3,6 +3,8 @@
 What they do to a loss, a gradient and a metric is tested with those.
 """
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,6 +22,7 @@ from minigd.data.row_weights import (
     of_classes,
     row_scale,
     take_rows,
+    weigh_batches,
 )
 
 # Weights of rows ------------------------------------------------------------------------------
@@ -126,6 +129,29 @@ def test_rows_are_taken_where_they_live(backend):
     _, taken = drop_zero_weights(np.array([1.0, 0.0, 1.0]), x)
     assert backend.holds(taken)
     np.testing.assert_array_equal(backend.to_numpy(taken), [[0, 1], [4, 5]])
+
+
+@given(
+    sizes=st.lists(st.sampled_from([1, 7, 8, 9, 100, 129, 1000]), min_size=1, max_size=9),
+    zeros=st.sampled_from([0.0, 0.1, 0.6, 1.0]),
+    order=st.sampled_from([0, 1, 8, 90]),
+    seed=st.integers(0, 99),
+)
+def test_batches_are_weighed_together_as_each_is_alone(sizes, zeros, order, seed):
+    rng = np.random.default_rng(seed)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    # Rows that are left over belong to no batch.
+    weight = 10.0 ** rng.uniform(-order, order, size=starts[-1] + 2)
+    weight[rng.random(len(weight)) < zeros] = 0
+    found = weigh_batches(weight, starts)
+    for k, (first, last) in enumerate(itertools.pairwise(starts.tolist())):
+        own = slice(found.starts[k], found.starts[k + 1])
+        alone, rows = drop_zero_weights(weight[first:last], np.arange(first, last))
+        np.testing.assert_array_equal(found.kept[own], rows)
+        np.testing.assert_array_equal(found.weight[own], alone)
+        assert found.totals[k] == alone.sum()
+        if len(alone):
+            np.testing.assert_array_equal(found.scale[own], row_scale(alone))
 
 
 @given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=20), st.integers(0, 3))

@@ -37,6 +37,8 @@ model = gd.Sequential([gd.Dense(2), gd.Dense(1)], inputs=2, seed=0)
 gd.Trainer(model, "mse", gd.SGD(0.1), fast=True).fit(x, x[:, :1], batch_size=3, callbacks=[count])
 """
 
+UNKEPT = "Numba's cache can't be used, and steps are compiled in this process only"
+
 
 def run(cache, *arguments, **environment):
     """Train in another process; return its parameters, why nothing was compiled, and stderr."""
@@ -149,16 +151,33 @@ def test_what_is_damaged_is_compiled_again(first, tmp_path, ending):
     subprocess.run(["cp", "-rp", str(cache / "minigd"), str(tmp_path)], check=True)
     for path in kept(tmp_path, ending):
         path.write_bytes(b"damaged")
-    again, reason, _ = run(tmp_path)
+    again, reason, err = run(tmp_path)
     assert (again, reason) == (params, "None")
+    assert err.count(UNKEPT) == 1
     # The next process keeps it again.
     assert kept(tmp_path, "") == []
 
 
 def test_where_nothing_can_be_written_each_process_compiles(first, tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    again, reason, _ = run(tmp_path / "file")
+    again, reason, err = run(tmp_path / "file", "shown")
     assert (again, reason) == (first[1], "None")
+    assert err.count(UNKEPT) == err.count("Numba compiled a step in") == 1
+    assert "keeps the result" not in err
+
+
+def test_a_user_without_a_home_gets_no_folder_by_the_name_of_a_tilde(monkeypatch, tmp_path):
+    pwd = pytest.importorskip("pwd")
+
+    def unknown(number):
+        raise KeyError(f"uid not found: {number}")
+
+    for name in ("HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.chdir(tmp_path)
+    assert compiler.cache_folder() is None
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_folder_that_others_can_write_to_is_not_used(first, tmp_path):
@@ -169,9 +188,19 @@ def test_a_folder_that_others_can_write_to_is_not_used(first, tmp_path):
     assert kept(tmp_path, "") == []
 
 
+def test_where_permissions_say_nothing_the_folder_is_used(monkeypatch, tmp_path):
+    (tmp_path / "minigd").mkdir()
+    (tmp_path / "minigd").chmod(0o777)  # what Windows says of every folder
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    assert compiler.cache_folder() is None
+    monkeypatch.delattr(os, "getuid")
+    assert compiler.cache_folder() == tmp_path / "minigd"
+
+
 def test_where_numba_is_told_not_to_compile_steps_are_plain(tmp_path):
-    params, reason, _ = run(tmp_path, NUMBA_DISABLE_JIT="1")
+    params, reason, err = run(tmp_path, NUMBA_DISABLE_JIT="1")
     assert "NUMBA_DISABLE_JIT" in reason
+    assert err.count("RuntimeWarning: NUMBA_DISABLE_JIT is set: steps run by NumPy") == 1
     x = np.linspace(-1, 1, 12).reshape(6, 2)
     model = gd.Sequential([gd.Dense(2), gd.Dense(1)], inputs=2, seed=0)
     gd.Trainer(model, "mse", gd.SGD(0.1), fast=False).fit(x, x[:, :1], batch_size=3)

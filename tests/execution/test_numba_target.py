@@ -3,6 +3,9 @@
 `test_targets.py` compares their numbers with those of the plain step.
 """
 
+import gc
+import platform
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -13,6 +16,8 @@ from oracles.interpreted import interpreted
 import minigd as gd
 from minigd.execution.targets import compiler
 from minigd.execution.targets import numba as target
+from minigd.progress import Progress
+from minigd.training import chunks
 from minigd.training import trainer as trainer_module
 
 pytestmark = pytest.mark.skipif(not compiler.available(), reason="needs Numba and SciPy")
@@ -358,6 +363,219 @@ def test_why_a_step_is_not_compiled_can_be_asked(in_python):
     assert trainer._loop.steps.reason == "NotTraceable: sort"
 
 
+class Shifted(gd.Layer):
+    """A layer that computes with large arrays of its own and a traced number."""
+
+    traceable = True
+
+    def forward(self, x, train=False):
+        own = np.arange(201 * 200, dtype="float64").reshape(201, 200) / 40_000
+        return x + (own * 2.0 + x.sum() / x.size)[: len(x), : x.shape[1]]
+
+    def backward(self, dy):
+        return dy + dy.mean()
+
+
+@pytest.mark.parametrize("layer", [lambda: gd.Dropout(0.3), Shifted], ids=["dropout", "own"])
+@pytest.mark.parametrize("n", [20, 161, 200])
+def test_large_arrays_that_are_not_traced_stay_as_they_are(layer, n):
+    # NumPy writes a result of 256 KiB or more into an operand that nobody else holds.
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(n, 4)), rng.normal(size=(n, 1))
+    found = []
+    for options in ({"fast": False, "reuse_buffers": False}, {"fast": False}, {"fast": True}):
+        layers = [gd.Dense(200), layer(), gd.Tanh(), gd.Dense(1)]
+        model = gd.Sequential(layers, inputs=4, dtype="float64", seed=1)
+        trainer = gd.Trainer(model, "mse", gd.SGD(0.01), **options)
+        trainer.fit(X, y, batch_size=n, shuffle=False, epochs=4)
+        found.append(model.flat_params)
+        steps = trainer._loop.steps
+        assert steps.reason is None
+        kept = {**steps._numpy, **steps._compiled}
+        assert all(kept.values())
+        assert bool(kept) == options.get("reuse_buffers", True)
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_allclose(found[2], found[0], rtol=1e-10, atol=1e-13)
+
+
+def test_a_compiled_step_holds_nothing_but_what_it_works_on(in_python):
+    n = 500
+    y = np.zeros((n, 1))
+    layers = [gd.Dense(100), gd.Tanh(), gd.Dropout(0.5), gd.Dense(1)]
+    trainer = gd.Trainer(gd.Sequential(layers, inputs=4), "mse", "adam", fast=True)
+    change = trainer._transaction.change
+    tracemalloc.start()
+    try:
+        step = target.NumbaStep(trainer.objective, change, y, n)
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1.1 * sum(a.nbytes for a in step._memory) + 200_000
+
+
+# Which epochs are ------------------------------------------------------------------------------
+
+
+def events_at_epochs(callback):
+    callback.events = {"epoch"}
+    return callback
+
+
+def rare(X):
+    """Return weights of which whole batches of 7 in order are 0."""
+    weight = np.random.default_rng(1).uniform(0.2, 2, size=len(X))
+    weight[14:30] = 0
+    weight[33::5] = 0
+    return weight
+
+
+EPOCHS = {
+    "arrays": lambda X, y: {},
+    "weights": lambda X, y: {"sample_weight": rare(X)},
+    "weights of classes": lambda X, y: {"class_weight": {0: 2.0, 1: 0.0}},
+    "balanced classes": lambda X, y: {"class_weight": "balanced"},
+    "weights, accumulated": lambda X, y: {"accumulate": 4, "sample_weight": rare(X)},
+    "accumulated": lambda X, y: {"accumulate": 2},
+    "accumulated, clipped": lambda X, y: {"accumulate": 3, "clip_norm": 0.1, "clip_rows": 0.5},
+    "more than an epoch accumulated": lambda X, y: {"accumulate": 100},
+    "in order": lambda X, y: {"shuffle": False},
+    "one batch": lambda X, y: {"batch_size": None},
+    "ROC AUC": lambda X, y: {"metrics": ["roc_auc", "f1"], "sample_weight": rare(X)},
+    "validation": lambda X, y: {"validation_data": (X, y, rare(X))},
+    "norms of rows": lambda X, y: {"per_example": True},
+    "callbacks of epochs": lambda X, y: {
+        "callbacks": [gd.EarlyStopping("loss"), events_at_epochs(lambda event: None)]
+    },
+}
+OF_TRAINER = ("accumulate", "clip_norm", "clip_rows", "metrics")
+
+
+def fitted(fast, **options):
+    """Return a trainer that has made three epochs, and the batches that were steps of their own."""
+    layers = [gd.Dense(4), gd.Tanh(), gd.Dropout(0.2), gd.Dense(3), gd.Softmax()]
+    model = gd.Sequential(layers, inputs=6, dtype="float64", seed=1)
+    own = {name: options.pop(name) for name in OF_TRAINER if name in options}
+    trainer = gd.Trainer(model, "categorical_crossentropy", "adam", fast=fast, **own)
+    single, make = [], trainer._loop.make_step
+    trainer._loop.make_step = lambda *a: single.append(trainer.batch) or make(*a)
+    trainer.fit(*rows(60), **{"epochs": 3, "batch_size": 7, **options})
+    return trainer, single
+
+
+@pytest.mark.parametrize("kind", EPOCHS)
+def test_all_of_an_epoch_of_rows_in_memory_is_compiled(kind, in_python):
+    found = []
+    for fast in (True, False):
+        trainer, single = fitted(fast, **EPOCHS[kind](*rows(60)))
+        assert bool(single) != fast
+        columns = {name: column for name, column in trainer.history.items() if name != "seconds"}
+        found.append((trainer.model.flat_params, np.array(list(columns.values())).T))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        lambda event: None,
+        gd.PrintEvery(10**6),
+        events_at_epochs(lambda event: None),
+    ],
+    ids=["function", "PrintEvery", "of epochs"],
+)
+def test_only_a_callback_that_wants_updates_forces_single_steps(callback, in_python):
+    _, single = fitted(True, callbacks=[callback])
+    assert bool(single) == (getattr(callback, "events", None) != {"epoch"})
+
+
+def test_steps_by_hand_before_an_epoch_are_part_of_its_first_window(in_python):
+    X, y = rows(60)
+    found = []
+    for fast, callbacks in ((True, []), (True, [lambda event: None]), (False, [])):
+        trainer = gd.Trainer(network(), "categorical_crossentropy", "adam", accumulate=4, fast=fast)
+        trainer.step(X[:5], y[:5])
+        trainer.step(X[5:9], y[5:9], np.arange(4))
+        trainer.fit(X, y, batch_size=7, epochs=2, callbacks=callbacks, sample_weight=rare(X))
+        found.append((trainer.model.flat_params, trainer.updates))
+    assert len({updates for _, updates in found}) == 1
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_allclose(found[0][0], found[2][0], rtol=1e-9, atol=1e-11)
+
+
+def test_an_epoch_of_which_no_row_counts_has_no_batch_and_later_ones_are_compiled(in_python):
+    X, y = rows(16)
+    batches = gd.Batches(X, y, 7, tail="drop", sample_weight=np.arange(16) > 13)
+    trainer = gd.Trainer(network(), "categorical_crossentropy", "adam", fast=True)
+    with pytest.raises(gd.DataError, match="do not fill one batch"):
+        trainer.fit(batches)
+    assert trainer._loop.steps.reason is None
+    trainer.fit(X, y, batch_size=7, sample_weight=np.arange(16) > 5)
+    assert compiled_steps(trainer)
+
+
+@pytest.mark.parametrize("weights", [None, rare(np.empty((60, 1)))], ids=["none", "weights"])
+def test_the_loss_of_a_window_that_began_in_a_compiled_chunk(weights, monkeypatch, in_python):
+    X, y = rows(60)
+    batches = gd.Batches(X, y, batch_size=7, shuffle=True, seed=2, sample_weight=weights)
+    monkeypatch.setattr(chunks, "ROWS", 7)
+    found = []
+    for stop in (True, False):
+        trainer = gd.Trainer(network(), "categorical_crossentropy", "adam", accumulate=3, fast=True)
+        losses = []
+        if stop:
+            make = trainer._loop._make_chunk
+            trainer._loop._make_chunk = lambda *a, m=make, t=trainer: (m(*a), t.stop())[0]
+            trainer.fit(batches)
+            assert (trainer.batch, trainer.updates) == (1, 0)
+
+        def note(event, to=losses):
+            if event.name == "update":
+                to.append(event.loss)
+
+        trainer.fit(batches, until_epoch=1, callbacks=[note])
+        found.append((losses, trainer.model.flat_params))
+    assert found[0][0] == found[1][0]
+    assert len(losses) == trainer.updates == 3
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+
+
+@pytest.mark.parametrize("single", [True, False], ids=["single steps", "epochs"])
+@pytest.mark.parametrize("bad", [6, 7, 8])
+@pytest.mark.parametrize("updater", ["adam", "sgd"])
+def test_an_update_that_a_window_makes_too_large_is_not_stored(bad, updater, single, in_python):
+    # Of rows of 0 the outputs are 0, and so is the gradient of a bias that is not there.
+    x, y = np.zeros((20, 3), "float32"), np.ones((20, 1), "float32")
+    x[bad], rate = 1e25, 0.1 if updater == "adam" else 1e30
+    said, states = [], []
+    for options in ({"fast": True}, {"fast": False, "reuse_buffers": False}):
+        model = gd.Sequential([gd.Dense(1, "zeros", bias=False)], inputs=3)
+        maker = gd.Adam if updater == "adam" else gd.SGD
+        trainer = gd.Trainer(model, "mse", maker(rate), accumulate=3, **options)
+        callbacks = [lambda event: None] if single else []
+        with np.errstate(all="ignore"), pytest.raises(gd.DivergenceError) as caught:
+            trainer.fit(x, y, batch_size=1, shuffle=False, callbacks=callbacks)
+        said.append(str(caught.value))
+        states.append((trainer.updates, trainer.batch, trainer.updater.step, model.passes))
+        assert np.isfinite(model.flat_params).all()
+        assert all(np.isfinite(vector).all() for vector in trainer.updater.state.values())
+    assert "the update is too large for float32 at epoch 1, update 3" in said[0]
+    assert said[0] == said[1]
+    assert states[0] == states[1]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+def test_progress_counts_updates_and_not_batches(accumulate, monkeypatch, in_python):
+    made = []
+    monkeypatch.setattr(
+        Progress, "update", lambda self, loss, rows=0, updates=1: made.append((loss, rows, updates))
+    )
+    trainer, _ = fitted(True, accumulate=accumulate, progress=True, epochs=1)
+    counted = sum(updates for loss, _, updates in made if loss is not None)
+    assert counted == trainer.updates == -(-9 // accumulate)
+    assert sum(rows for _, rows, _ in made) == 60
+
+
 # What changes no bit -----------------------------------------------------------------------------
 
 
@@ -430,3 +648,18 @@ def test_rows_that_are_converted_in_pieces_come_to_the_same_bits(monkeypatch, in
     for one in found[1:]:
         np.testing.assert_array_equal(one[0], found[0][0])
         assert one[1:] == found[0][1:]
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="needs an x86")
+def test_a_velocity_that_fades_ends_at_0_and_not_at_a_subnormal_number():
+    X, y = np.zeros((1200, 1), "float32"), np.zeros(1200, "float32")
+    X[0] = y[0] = 1
+    for callbacks in ([], [lambda event: None]):
+        model = gd.Sequential([gd.Dense(1, bias=False)], inputs=1, seed=1)
+        trainer = gd.Trainer(model, "mse", gd.SGD(0.01, momentum=0.9), fast=True)
+        trainer.fit(X, y, batch_size=1, shuffle=False, callbacks=callbacks)
+        assert compiled_steps(trainer)
+        (velocity,) = trainer.updater.state.values()
+        assert not velocity.any()
+        # Elsewhere in the process, subnormal numbers are what they were.
+        assert np.float32(1e-38) / np.float32(2) > 0

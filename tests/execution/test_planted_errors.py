@@ -12,7 +12,7 @@ from minigd.execution.targets import numba as target
 from minigd.execution.targets import numpy as numpy_target
 from minigd.execution.tracer import Traced
 from minigd.optim.gradient_transforms import Clipping, Penalty
-from minigd.training import loop
+from minigd.training import chunks, loop, transaction
 from minigd.training.chunks import Chunks
 
 pytestmark = pytest.mark.skipif(not compiler.available(), reason="needs Numba and SciPy")
@@ -87,16 +87,35 @@ def key_of_another_pass(constant_key):
     return lambda key: lambda passes: np.uint64(key)
 
 
+def mean_of_the_window_before(trace_update):
+    def traced(program, model, update, mean):
+        trace_update(program, model, update, mean)
+        emptied = [o for o in program.update if o.name == "copyto" and np.ndim(o.arguments[1]) == 0]
+        program.update = [o for o in program.update if o not in emptied]
+
+    return traced
+
+
+def gradient_of_the_last_part(trace_update):
+    def traced(program, model, update, mean):
+        trace_update(program, model, update, mean)
+        copied = [o for o in program.update if o.name == "copyto" and np.ndim(o.arguments[1]) == 1]
+        program.update = [o for o in program.update if o not in copied]
+
+    return traced
+
+
 def no_clipping(trace_update):
-    return lambda program, model, update: trace_update(
-        program, model, update._replace(clipping=Clipping())
+    return lambda program, model, update, mean: trace_update(
+        program, model, update._replace(clipping=Clipping()), mean
     )
 
 
 def biases_penalized(trace_update):
-    def traced(program, model, update):
+    def traced(program, model, update, mean):
         p = update.penalty
-        return trace_update(program, model, update._replace(penalty=Penalty(p.l1, p.l2, True)))
+        changed = update._replace(penalty=Penalty(p.l1, p.l2, True))
+        return trace_update(program, model, changed, mean)
 
     return traced
 
@@ -157,6 +176,10 @@ def untimely_sum(reduce):
     return printed
 
 
+def undivided(dot):
+    return lambda self, step, divisor: dot(self, step, None)
+
+
 def unturned(matrix):
     return lambda place: matrix(place).replace("True", "False")
 
@@ -165,7 +188,7 @@ def unturned(matrix):
 
 
 def at_first(change):
-    """Return a change of the argument of that number, counted from X, Y, order, starts."""
+    """Return a change of the argument of that number: settings, X, Y, order, starts, ..."""
 
     def changed(arguments):
         for number, function in change.items():
@@ -175,11 +198,43 @@ def at_first(change):
     return changed
 
 
-SCALE, WHICH, _, _, KEYS, SCALARS = range(4, 10)
+SCALE, WHICH, _, _, KEYS, SCALARS, _, _, _, DUE = range(5, 15)
 
 
 def stale(numbers):
     return np.repeat(numbers[:1], len(numbers), axis=0) if len(numbers) else numbers
+
+
+def rows_of_weight_0_count(weigh_batches):
+    return lambda weight, starts: weigh_batches(np.where(weight == 0, 0.5, weight), starts)
+
+
+def batches_count_the_same(weigh_batches):
+    def weighed(weight, starts):
+        found = weigh_batches(weight, starts)
+        return found._replace(totals=np.diff(found.starts).astype(float))
+
+    return weighed
+
+
+def weights_of_other_rows(weigh_batches):
+    return lambda weight, starts: weigh_batches(np.roll(weight, 1), starts)
+
+
+def equal_shares(shares):
+    return lambda self, weights: np.ones_like(weights)
+
+
+def forgotten_between_chunks(advance):
+    return lambda self, losses, weights, mean: advance(self, losses, weights, 0 * mean)
+
+
+def counted_from_the_chunk(advance):
+    def counted(self, losses, weights, mean):
+        self.batches = 0
+        return advance(self, losses, weights, mean)
+
+    return counted
 
 
 def shifted_order(init):
@@ -191,9 +246,9 @@ def shifted_order(init):
 
 
 def pass_not_counted(count):
-    def counted(self, made):
-        count(self, made)
+    def counted(self, compiled, made, losses, totals):
         self.model.passes -= 1
+        return count(self, compiled, made, losses, totals)
 
     return counted
 
@@ -205,13 +260,13 @@ def without_targets(begin):
     return begun
 
 
-def last_block_left_out(blocks):
-    return lambda self, first, end: list(blocks(self, first, end))[:-1]
+def first_block_alone(blocks):
+    return lambda self, first, end: list(blocks(self, first, end))[:1]
 
 
 def restores_nothing(function):
-    def printed(named, gradient, update, general, flat_grads, restored):
-        return function(named, gradient, update, general, flat_grads, [])
+    def printed(named, sections, general, flat_grads, restored):
+        return function(named, sections, general, flat_grads, [])
 
     return printed
 
@@ -245,6 +300,14 @@ PLANTED = {
     ),
     "clipping is forgotten": (put(target, "trace_update", no_clipping), all_runs),
     "biases are penalized": (put(target, "trace_update", biases_penalized), all_runs),
+    "a window begins with the mean of the one before": (
+        put(target, "trace_update", mean_of_the_window_before),
+        all_runs,
+    ),
+    "an update goes by the last batch of its window": (
+        put(target, "trace_update", gradient_of_the_last_part),
+        all_runs,
+    ),
     # Passes.
     "operations on other arrays are the same": (
         put(passes, "_identity", takes_others_for_the_same),
@@ -268,6 +331,7 @@ PLANTED = {
         lambda patch: patch.setitem(words.EXPRESSIONS, "minimum", words.EXPRESSIONS["maximum"]),
         all_runs,
     ),
+    "a product is not divided by the rows": (put(loops.Printer, "_dot", undivided), all_runs),
     "outputs stand at the place of another batch": (
         changed_source("outputs[first + i", "outputs[i"),
         all_runs,
@@ -291,16 +355,41 @@ PLANTED = {
         all_runs,
     ),
     "weights are ignored": (changed_calls(at_first({SCALE: np.ones_like})), all_runs),
+    "updates are due one batch too early": (
+        changed_calls(at_first({DUE: lambda due: np.roll(due, -1)})),
+        all_runs,
+    ),
+    "batches of a window count the same": (
+        put(transaction.Accumulation, "shares", equal_shares),
+        all_runs,
+    ),
+    "a window forgets its mean where a chunk ends": (
+        put(transaction.Accumulation, "advance", forgotten_between_chunks),
+        all_runs,
+    ),
+    "windows are counted from the chunk": (
+        put(transaction.Accumulation, "advance", counted_from_the_chunk),
+        all_runs,
+    ),
+    "rows of weight 0 count": (put(chunks, "weigh_batches", rows_of_weight_0_count), all_runs),
+    "weights are those of other rows": (
+        put(chunks, "weigh_batches", weights_of_other_rows),
+        all_runs,
+    ),
+    "batches weigh what they have rows": (
+        put(chunks, "weigh_batches", batches_count_the_same),
+        all_runs,
+    ),
     "sizes of batches are swapped": (
         changed_calls(at_first({WHICH: lambda which: which[::-1].copy()})),
         all_runs,
     ),
     "rows come one place later": (put(Chunks, "__init__", shifted_order), all_runs),
     "a pass is not counted": (
-        put(loop.Transaction, "count_compiled", pass_not_counted),
+        put(loop.Transaction, "_count_compiled", pass_not_counted),
         all_runs,
     ),
-    "the last block is not summed": (put(Chunks, "blocks", last_block_left_out), all_runs),
+    "only the first block is summed": (put(Chunks, "blocks", first_block_alone), all_runs),
     "losses are those of other batches": (put(target.NumbaStep, "run", as_if_by_batch), all_runs),
     "targets are those of the trace": (
         put(numpy_target.NumpyStep, "_begin", without_targets),

@@ -7,6 +7,7 @@ import pytest
 
 import minigd as gd
 from minigd.execution.profiler import EVERY, Profiler
+from minigd.execution.program import Operation
 
 PARTS = ("matrix products", "elementwise", "updates and the loop", "reading")
 
@@ -17,12 +18,12 @@ def rows(n=3000):
     return X, X[:, :3].argmax(axis=1)
 
 
-def trained(profile, layers=None, **options):
+def trained(profile, layers=None, callbacks=(), **options):
     layers = layers or [gd.Dense(8), gd.ReLU(), gd.Dense(3), gd.Softmax()]
     model = gd.Sequential(layers, inputs=10)
     trainer = gd.Trainer(model, "categorical_crossentropy", "adam", **options)
     X, y = rows()
-    trainer.fit(X, y, batch_size=10, profile=profile)
+    trainer.fit(X, y, batch_size=10, profile=profile, callbacks=callbacks)
     return model.flat_params
 
 
@@ -60,6 +61,12 @@ def test_compiled_steps_are_counted_in_chunks(capsys):
     assert "300 steps, compiled: training" in capsys.readouterr().err
 
 
+def test_compiled_steps_that_are_made_for_a_callback_are_said_to_be(capsys):
+    pytest.importorskip("numba")
+    trained(True, callbacks=[lambda event: None], fast=True)
+    assert "300 steps, compiled one by one: training" in capsys.readouterr().err
+
+
 def test_one_step_in_many_is_sampled():
     profiler, sampled = Profiler(), 0
     for _ in range(10 * EVERY):
@@ -72,6 +79,8 @@ def test_one_step_in_many_is_sampled():
 def test_products_are_counted_by_their_shapes():
     profiler = Profiler()
     a, b, out = np.ones((30, 50)), np.ones((50, 20)), np.empty((30, 20))
-    profiler.run([("dot", np.dot, (a, b, out)), ("tanh", np.tanh, (out, out))])
+    profiler.run(
+        [Operation("dot", np.dot, (a, b, out), 2), Operation("tanh", np.tanh, (out, out), 1)]
+    )
     assert profiler._flops == 2 * 30 * 50 * 20
     np.testing.assert_array_equal(out, np.tanh(np.full((30, 20), 50.0)))

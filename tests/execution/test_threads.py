@@ -54,6 +54,19 @@ def large(monkeypatch):
     monkeypatch.setattr(threads, "LARGE", 20 * 4 * 16)
 
 
+@pytest.fixture
+def in_forward(monkeypatch):
+    """Return the numbers of threads that each forward pass of a Dense layer finds."""
+    found, forward = set(), gd.Dense.forward
+
+    def noting(self, x, train=False):
+        found.update(seen())
+        return forward(self, x, train)
+
+    monkeypatch.setattr(gd.Dense, "forward", noting)
+    return found
+
+
 def network(units=3, **options):
     return gd.Sequential([gd.Dense(units), gd.Tanh(), gd.Dense(1)], inputs=4, **options)
 
@@ -116,6 +129,23 @@ def test_a_fit_with_small_products_has_one_thread_from_its_first_event_to_its_la
     assert watch.names[0] == "start"
     assert watch.names[-1] == "done"
     assert all(found == {1} for found in watch.found)
+
+
+@pytest.mark.parametrize("options", [{}, {"fast": available()}, {"accumulate": 2}])
+def test_so_has_the_search_for_a_learning_rate(options, in_forward):
+    gd.find_learning_rate(network(), batches(), loss="mse", updates=9, **options)
+    assert in_forward == {1}
+
+
+def test_a_search_with_large_products_has_all(large, in_forward):
+    gd.find_learning_rate(network(16), batches(), loss="mse", updates=9)
+    assert in_forward == {ALL}
+
+
+def test_a_search_that_fails_restores_them():
+    with pytest.raises(gd.DivergenceError):
+        gd.find_learning_rate(network(), X, 1e30 * Y, loss="mse")
+    assert seen() == {ALL}
 
 
 def test_so_does_that_of_an_estimator(monkeypatch):

@@ -86,7 +86,7 @@ CHOICES: dict[str, list[Any]] = {
     "loss": list(LOSSES),
     "updater": list(UPDATERS),
     "schedule": list(SCHEDULES),
-    "weights": ["none", "none", "some 0", "all above 0"],
+    "weights": ["none", "none", "some 0", "most 0", "all above 0"],
     "accumulate": [1, 1, 2, 3],
     "penalty": list(PENALTIES),
     "clipping": list(CLIPPINGS),
@@ -191,8 +191,9 @@ def data(run: dict[str, Any]) -> tuple[Any, Any, Any]:
         "one-hot": lambda: np.eye(outputs, dtype="float32")[y.argmax(axis=1)],
     }[kind]()
     weight = None if run["weights"] == "none" else rng.uniform(0.2, 2.0, size=n)
-    if run["weights"] == "some 0":
-        weight[rng.random(n) < 0.3] = 0
+    zeros = {"some 0": 0.3, "most 0": 0.8}
+    if run["weights"] in zeros:
+        weight[rng.random(n) < zeros[run["weights"]]] = 0
         weight[0] = 1
     return x, y, weight
 
@@ -234,16 +235,20 @@ def results(trainer: gd.Trainer) -> dict[str, Any]:
     return {name: a.copy() for name, a in found.items()}
 
 
-def count_chunks(trainer: Any) -> None:
-    """Let a trainer count the updates that compiled epochs make, as `chunked`."""
-    make, trainer.chunked = trainer._loop._make_chunk, 0
+def count_chunks(trainer: Any, stop: bool) -> None:
+    """Let a trainer count the steps that compiled epochs make, as `chunked`; stop after a chunk."""
+    loop = trainer._loop
+    make, trainer.chunked = loop._make_chunk, 0
 
-    def counted(chunks: Any, end: int) -> int:
-        made: int = make(chunks, end)
-        trainer.chunked += made
-        return made
+    def counted(*arguments: Any) -> Any:
+        first = loop.batch
+        loss = make(*arguments)
+        trainer.chunked += loop.batch - first
+        if stop:
+            trainer.stop()
+        return loss
 
-    trainer._loop._make_chunk = counted
+    loop._make_chunk = counted
 
 
 def train(
@@ -257,8 +262,9 @@ def train(
     Parameters
     ----------
     run : dict
-    how : {"epochs", "updates", "steps"}
-        By `fit`; by `fit` with a callback that wants all events; by `step`, in the order of rows.
+    how : {"epochs", "pieces", "updates", "steps"}
+        By `fit`; by `fit` in two pieces, of which the first ends after a chunk of compiled steps;
+        by `fit` with a callback that wants all events; by `step`, in the order of rows.
     moved : int, optional
         The seed by which each parameter and each number of x is moved by one rounding.
     **options
@@ -285,8 +291,13 @@ def train(
             x, y, batch_size=batch_size, shuffle=run["shuffle"], seed=1, sample_weight=weight
         )
         callbacks = [lambda event: None] if how == "updates" else []
-        count_chunks(trainer)
-        trainer.fit(batches, epochs=EPOCHS, callbacks=callbacks)
+        count_chunks(trainer, stop=how == "pieces")
+        trainer.fit(batches, until_epoch=EPOCHS, callbacks=callbacks)
+        if how == "pieces" and trainer.epoch < EPOCHS:
+            state = trainer.state_dict()
+            trainer = trainer_of(run, network(run), **options)
+            trainer.load_state_dict(state)
+            trainer.fit(batches, until_epoch=EPOCHS)
     return trainer, results(trainer)
 
 

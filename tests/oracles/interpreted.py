@@ -24,6 +24,7 @@ def interpreted(source: str, memory: Sequence[Any]) -> Callable[..., int]:
         setattr(vector_math, name, getattr(np, name))
     flat_memory: Any = types.ModuleType("minigd.execution.targets.flat_memory")
     flat_memory.pointer, flat_memory.product = (lambda array, dtype: array), _product
+    flat_memory.flush_subnormals = bool
     stand_ins = {module.__name__: module for module in (numba, vector_math, flat_memory)}
     before = {name: sys.modules.get(name) for name in stand_ins}
     namespace: dict[str, Any] = {}
@@ -62,9 +63,10 @@ def _product(
     n: int,
     k: int,
     m: int,
+    factor: Any,
 ) -> None:
     """Do what a call of BLAS does."""
     left = a[a_start : a_start + n * k].reshape((k, n) if a_turned else (n, k))
     right = b[b_start : b_start + k * m].reshape((m, k) if b_turned else (k, m))
     left, right = left.T if a_turned else left, right.T if b_turned else right
-    np.dot(left, right, out[start : start + n * m].reshape((n, m)))
+    out[start : start + n * m].reshape((n, m))[...] = factor * np.dot(left, right)

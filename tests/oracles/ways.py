@@ -4,10 +4,12 @@ import re
 from typing import Any
 
 import numpy as np
+import pytest
 from oracles import drawn_runs
 from oracles.drawn_runs import Bounds, check_same, settled, train
 
 import minigd as gd
+from minigd.training import chunks
 
 
 def check_run(run: dict[str, Any], how: str = "epochs") -> None:
@@ -23,22 +25,32 @@ def check_run(run: dict[str, Any], how: str = "epochs") -> None:
     assert compiled._loop.steps.reason is None
     assert any(compiled._loop.steps._compiled.values())
     bounds.check(found, "compiled")
-    # Weighted or accumulated batches are single steps anyway.
-    if run["weights"] == "none" and run["accumulate"] == 1 and how == "epochs":
+    if how == "epochs":
         assert compiled.chunked == expected_in_chunks(compiled)
         _, single = train(run, "updates", fast=True)
         bounds.check(single, "compiled, with a callback")
+        with pytest.MonkeyPatch.context() as patch:
+            # Chunks of one batch, of two, of four.
+            patch.setattr(chunks, "ROWS", run["sizes"][1])
+            patch.setattr(chunks, "SECONDS", 1e9)
+            _, cut = train(run, "pieces", fast=True)
+        bounds.check(cut, "compiled, in pieces")
         # Loss and metrics are summed in blocks, and else batch by batch.
         for name in [name for name in found if name.startswith("history")]:
-            del found[name], single[name]
+            del found[name], single[name], cut[name]
         check_same(single, found, "single steps and epochs")
+        check_same(cut, found, "pieces and epochs")
 
 
 def expected_in_chunks(trainer: Any) -> int:
-    """Return how many updates compiled epochs make: all whose batch is the program compiled."""
-    step = next(iter(trainer._loop.steps._compiled.values()))
-    sizes = trainer.batches.sizes
-    return drawn_runs.EPOCHS * sum(map(step.takes, sizes)) if step.takes(sizes[0]) else 0
+    """Return how many steps compiled epochs make: all whose batch is the program compiled."""
+    step, made = next(iter(trainer._loop.steps._compiled.values())), 0
+    for epoch in range(drawn_runs.EPOCHS):
+        batches = list(trainer.batches.epoch(epoch))
+        sizes = [len(b.x) if b.weight is None else np.count_nonzero(b.weight) for b in batches]
+        if step.takes(max(sizes)):
+            made += sum(step.takes(n) for n in sizes if n)
+    return made
 
 
 WAYS = {

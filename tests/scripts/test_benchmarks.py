@@ -395,3 +395,21 @@ def test_epochs_beside_a_busy_process_are_short(busy):
     assert {busy.shortened(WORKLOADS[name], True).rows for name in busy.SHAPES} == {
         *(8, 107, 135, 1031)
     }
+
+
+def test_it_is_computed_from_which_size_on_compiling_pays(monkeypatch):
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    threshold = importlib.import_module("benchmarks.threshold")
+    plain, cold = (threshold.Times([3.0, 5.0], False), threshold.Times([6.0, 7.0], True))
+    assert [plain.after(k) for k in threshold.EPOCHS] == [3, 3 + 9 * 2, 3 + 99 * 2]
+    # Compiling costs 5 s where plain starts in 1, and an epoch gains 1 of its 2: so 4 of them pay.
+    ways = {"plain": [plain], "compiled, cold": [cold]}
+    assert threshold.pays_from(ways, 0.5) == 0.5 * 4
+    ways |= {"compiled, warm": [cold], "fast=None, cold": [plain]}
+    line = list(threshold.rows({("tiny-1", 0.5): ways}))[-1]
+    assert line == (
+        "| tiny-1 | 0.5 | 3.0 / 21.0 / 201.0 | 6.0 / 15.0 / 105.0 | 6.0 / 15.0 / 105.0 "
+        "| 3.0 / 21.0 / 201.0 | plain: 1.00 / 1.00 / 1.00 | +3.00 | 2.00 |"
+    )
+    work = threshold.sized(WORKLOADS["tiny-1"], 1.0).steps * (151 + 10_000)
+    assert 0 <= work - threshold.WORTH_COMPILING < 10_151

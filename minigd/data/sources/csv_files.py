@@ -5,10 +5,12 @@ import gzip
 import os
 import threading
 import zlib
+from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from minigd.data.sources.file_kinds import GZIP
-from minigd.errors import DataError
+from minigd.data.sources.file_reads import changed
+from minigd.storage.regular_files import open_regular
 
 
 class Part(NamedTuple):
@@ -31,9 +33,7 @@ def check_unchanged(part: Part) -> Part:
     if stamp == part.stamp:
         return part
     if measure(part.opened) != (part.size, part.checksum):
-        raise DataError(
-            f"{part.name} has changed since it was opened: open it again with a new CsvSource"
-        )
+        raise changed(part.name, "CsvSource")
     return part._replace(stamp=stamp)
 
 
@@ -46,23 +46,24 @@ def measure(given: Any) -> tuple[int, int]:
     return size, checksum
 
 
-def open_file(given: Any, raw: bool = False) -> contextlib.AbstractContextManager[BinaryIO]:
+@contextlib.contextmanager
+def open_file(given: Any, raw: bool = False) -> Iterator[BinaryIO]:
     """Open a path, or rewind a file object, and unpack gzip unless `raw`."""
     if isinstance(given, str | os.PathLike):
-        file = open(given, "rb")  # noqa: SIM115  (the caller closes it)
-        if not raw and file.read(2) == GZIP:
-            file.close()
-            return gzip.open(given, "rb")  # type: ignore[return-value]
+        opened: Any = open_regular(given)
+    else:
+        given.seek(0)
+        if isinstance(given.read(0), str):
+            raise TypeError("a file object of text was given: open the file in binary mode, 'rb'")
+        opened = contextlib.nullcontext(_OwnPlace(given))
+    with opened as file:
+        packed = not raw and file.read(2) == GZIP
         file.seek(0)
-        return file
-    given.seek(0)
-    start = given.read(2)
-    if isinstance(start, str):
-        raise TypeError("a file object of text was given: open the file in binary mode, 'rb'")
-    own: Any = _OwnPlace(given)
-    if not raw and start == GZIP:
-        return gzip.GzipFile(fileobj=own)  # type: ignore[return-value]
-    return contextlib.nullcontext(own)
+        if packed:
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                yield unpacked  # type: ignore[misc]
+        else:
+            yield file
 
 
 def length_of_lines(file: BinaryIO, lines: int) -> int:

@@ -5,6 +5,7 @@ One table names each kind of file and what to do with it, for Python and for the
 
 import codecs
 import contextlib
+import io
 import json
 import os
 import re
@@ -12,14 +13,16 @@ import shlex
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from minigd.data.tables.remedy import Remedy, TableError
-from minigd.errors import DataError
+from minigd.storage.regular_files import open_regular
 
 GZIP = b"\x1f\x8b"
 _HEAD = 4096
+_LISTED = 1 << 20  # bytes of a tar archive in which a table is looked for
 _SAVED = "description.json.npy"  # what `minigd.storage.npz.write` puts into each of its files
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\f\r"))
 _OF_TABLES = (".csv", ".tsv", ".txt", ".data", ".dat", ".tab", ".parquet", ".npy")
@@ -208,23 +211,27 @@ def kind_of(given: Any) -> str:
 
 def begin_of(given: Any, size: int) -> bytes:
     """Return the first bytes of a path or a file object, which is left at its start."""
-    if isinstance(given, str | os.PathLike):
-        with open(given, "rb") as file:
-            return file.read(size)
-    given.seek(0)
-    begin: bytes = given.read(size)
-    given.seek(0)
-    return begin
+    with opened(given) as file:
+        begin: bytes = file.read(size)
+        return begin
+
+
+@contextlib.contextmanager
+def opened(given: Any) -> Iterator[Any]:
+    """Open a path, or give a file object, which is left at its start."""
+    if isinstance(given, str | os.PathLike) or not hasattr(given, "seek"):
+        with open_regular(given) as file:
+            yield file
+    else:
+        given.seek(0)
+        yield given
+        given.seek(0)
 
 
 def check_kind(given: Any, expected: str = "text") -> None:
     """Refuse a file of another kind than the one expected: "text", "array" or "parquet"."""
     is_path = isinstance(given, str | os.PathLike)
     name = os.fspath(given) if is_path else str(getattr(given, "name", "the file object"))
-    if is_path and os.path.exists(given) and not (os.path.isfile(given) or os.path.isdir(given)):
-        raise DataError(
-            f"{name} is a pipe or a device, and a table is read more than once: write it to a file"
-        )
     kind = kind_of(given)
     if kind == expected:
         return
@@ -304,14 +311,16 @@ def _remedy(known: _Kind, given: Any, name: str, kind: str = "") -> Remedy:
 def _member(given: Any, kind: str) -> str:
     """Return the name of the table in an archive: the first that looks like one."""
     names: list[str] = []
-    if kind in ("zip", "arrays"):
-        with zipfile.ZipFile(given) as archive:
-            names = [one.filename for one in archive.infolist() if not one.is_dir()]
-    elif kind == "tar":
-        file = {"name" if isinstance(given, str | os.PathLike) else "fileobj": given}
-        with tarfile.open(**file) as tar:
-            names = [one.name for one in tar if one.isfile()]
-    elif kind == "sqlite" and isinstance(given, str | os.PathLike):
+    # What is damaged further on has no names, and is refused all the same.
+    with contextlib.suppress(Exception), opened(given) as file:
+        if kind in ("zip", "arrays"):
+            with zipfile.ZipFile(file) as archive:
+                names = [one.filename for one in archive.infolist() if not one.is_dir()]
+        elif kind == "tar":
+            # A small part, for it may be packed, and hold any number of bytes.
+            with tarfile.open(fileobj=io.BytesIO(_begin_unpacked(file))) as tar:
+                names.extend(one.name for one in tar if one.isfile())
+    if kind == "sqlite" and isinstance(given, str | os.PathLike):
         names = _tables_of_a_database(given)
     tables = [one for one in names if os.path.splitext(one)[1].lower() in _OF_TABLES]
     member = next(iter([*tables, *names]), "the table")
@@ -330,21 +339,28 @@ def _tables_of_a_database(path: str | os.PathLike[str]) -> list[str]:
         return []
 
 
-def _unpacked(head: bytes) -> bytes:
+def _begin_unpacked(file: Any) -> bytes:
+    """Return what a file begins with, or what is packed in it."""
+    packed: bytes = file.read(_LISTED)
+    return _unpacked(packed, _LISTED) if packed.startswith(GZIP) else packed
+
+
+def _unpacked(head: bytes, size: int = _HEAD) -> bytes:
     """Return what the beginning of a gzipped file holds, as far as it can be read."""
     try:
-        return zlib.decompressobj(31).decompress(head, _HEAD)
+        return zlib.decompressobj(31).decompress(head, size)
     except zlib.error:
         return b""
 
 
 def _kind_of_archive(given: Any) -> str:
     """Return what a zip archive is."""
-    try:
-        with zipfile.ZipFile(given) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError):
-        return "damaged"
+    with opened(given) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                names = archive.namelist()
+        except Exception:  # there are many ways of being damaged
+            return "damaged"
     if _SAVED in names:
         return "saved"
     if any(name.startswith("xl/workbook.") for name in names) or "content.xml" in names:
@@ -395,7 +411,7 @@ def _kind_of_text(head: bytes) -> str:
         return "returns" if lone and b'"' not in head else "text"
     try:
         value = json.loads(first)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "text"
     if isinstance(value, dict):
         return "json lines" if rest.strip() else "json"

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import numbers
-from minigd.backends.frames import MOST_EXACT, NUMBERS, column_kind, plain
+from minigd.backends.base import get_backend, numbers
+from minigd.backends.frames import MOST_EXACT, NUMBERS, column_kind
 from minigd.data.sources.base import Pair
 from minigd.data.sources.csv_parser import import_pandas
 from minigd.data.sources.tabular import Tabular
@@ -30,7 +30,7 @@ from minigd.data.tables.schema import (
     Selection,
     TextInNumbers,
 )
-from minigd.errors import DataError
+from minigd.errors import DataError, check_dtype, shown, validated
 from minigd.progress import with_progress
 from minigd.types import Array
 
@@ -68,13 +68,14 @@ classes, schema, dtype
     is_text = False
     _whole: int | None = None  # rows before any is dropped, where a file says so
 
+    @validated
     def __init__(
         self,
         pieces: Iterable[Any] | Callable[[], Iterable[Any]],
         target: str | Sequence[str] | None = None,
         *,
         features: Sequence[str] | None = None,
-        exclude: Collection[str] = (),
+        exclude: Collection[str] | None = (),
         missing: Missing = "error",
         categories: Mapping[str, Sequence[Any] | None] | None = None,
         min_count: int | None = None,
@@ -87,6 +88,9 @@ classes, schema, dtype
         dtype: Any = "float32",
         name: str = "the iterable",
     ) -> None:
+        dtype = check_dtype(dtype)
+        if not callable(pieces) and not isinstance(pieces, Iterable):
+            raise TypeError(f"pieces must be an iterable or a function, not {shown(pieces)}")
         self._make = pieces if callable(pieces) else lambda: pieces
         self._name, self._follows = name, schema is not None
         self._used = False
@@ -111,18 +115,18 @@ classes, schema, dtype
         if not isinstance(piece, tuple):
             frame = _frame(piece, name)
             columns = list(frame.columns)
-            selection = Selection(
-                target=target,
-                features=features,
-                exclude=exclude,
-                categories=categories or {},
-                classes=classes,
-                missing=missing,
-                min_count=min_count,
-                hashed=hashed or {},
-                dates=dates or {},
-                logs=logs,
-                leave_out=leave_out,
+            selection = Selection.make(
+                target,
+                features,
+                exclude,
+                categories,
+                classes,
+                missing,
+                min_count,
+                hashed,
+                dates,
+                logs,
+                leave_out,
             )
             if schema is not None:
                 selection = selection.of(schema)
@@ -227,7 +231,7 @@ classes, schema, dtype
             if not isinstance(piece, tuple) or len(piece) not in (1, 2):
                 raise DataError(f"{self._name} gives {type(piece).__name__}, not (x, y)")
             arrays = [
-                numbers(np.asarray(plain(array, what)), what)
+                numbers(get_backend("numpy").here(array, what), what)
                 for what, array in zip("xy", piece, strict=False)
             ]
             if len(arrays) == 2 and len(arrays[0]) != len(arrays[1]):

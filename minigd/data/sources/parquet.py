@@ -6,11 +6,11 @@ from typing import Any
 
 from minigd.backends.on_demand import optional
 from minigd.data.sources.csv_layout import unnamed_among, warn_of_unnamed
-from minigd.data.sources.file_kinds import check_kind
+from minigd.data.sources.file_kinds import check_kind, opened
 from minigd.data.sources.iterable import IterableSource
 from minigd.data.tables.missing import Missing
 from minigd.data.tables.schema import Schema
-from minigd.errors import DataError
+from minigd.errors import DataError, check_integer, validated
 
 
 class ParquetSource(IterableSource):
@@ -36,13 +36,14 @@ classes, schema, dtype
         If pyarrow is missing; it says what to install.
     """
 
+    @validated
     def __init__(
         self,
         path: Any,
         target: str | Sequence[str] | None = None,
         *,
         features: Sequence[str] | None = None,
-        exclude: Collection[str] = (),
+        exclude: Collection[str] | None = (),
         missing: Missing = "error",
         categories: Mapping[str, Sequence[Any] | None] | None = None,
         min_count: int | None = None,
@@ -57,6 +58,7 @@ classes, schema, dtype
     ) -> None:
         arrow_errors = optional("pyarrow.lib", "a Parquet file").ArrowException
         parquet = optional("pyarrow.parquet", "a Parquet file")
+        block_rows = min(check_integer("block_rows", block_rows), 2**31 - 1)
         paths = path if isinstance(path, list | tuple) else [path]
         for one in paths:
             check_kind(one, "parquet")
@@ -64,7 +66,7 @@ classes, schema, dtype
         def pieces() -> Iterator[Any]:
             for one in paths:
                 try:
-                    with parquet.ParquetFile(one) as file:
+                    with opened(one) as rows, parquet.ParquetFile(rows) as file:
                         # Without what pandas noted, its index is a column like others.
                         for batch in file.iter_batches(batch_size=block_rows):
                             yield batch.replace_schema_metadata(None)
@@ -97,5 +99,5 @@ classes, schema, dtype
             name=", ".join(str(one) for one in paths),
         )
         if schema is None and self.schema is not None:
-            unnamed = unnamed_among(self.schema.features, features or ())
+            unnamed = unnamed_among(self.schema.features, () if features is None else features)
             warn_of_unnamed(unnamed, self._name, stacklevel=3)

@@ -1,11 +1,13 @@
 """What becomes of missing values, column by column, and the numbers that stand for them."""
 
+import contextlib
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from minigd.errors import check_number, shown
 from minigd.types import Array
 
 MISSING_LEVEL = "missing"
@@ -26,13 +28,20 @@ def check_missing(missing: Any) -> None:
                 raise ValueError(f"missing is one dict of columns: {missing!r}")
             check_missing(policy)
         return
-    number = isinstance(missing, Real) and not isinstance(missing, bool)
     words = ("error", "drop", "category", *FILLS)
-    if not (np.isfinite(float(missing)) if number else missing in words):
+    if not (isinstance(missing, str) and missing in words) and not _is_finite(missing):
         raise ValueError(
             f"missing must be {', '.join(map(repr, words))}, a number, or a dict of them by "
-            f"column, not {missing!r}"
+            f"column, not {shown(missing)}"
         )
+
+
+def _is_finite(value: Any) -> bool:
+    """Tell whether this is a number that a float holds."""
+    with contextlib.suppress(ValueError):
+        check_number("", value, -math.inf)
+        return True
+    return False
 
 
 def policy_of(missing: Missing, column: str) -> str | float:

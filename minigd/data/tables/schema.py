@@ -28,7 +28,7 @@ from minigd.data.tables.missing import (
     required_columns,
 )
 from minigd.data.tables.remedy import Remedy, TableError
-from minigd.errors import DataError, check_integer
+from minigd.errors import DataError, check_dtype, check_integer, check_list, shown
 from minigd.types import Array
 
 OTHER_LEVEL = "other"
@@ -146,6 +146,32 @@ class Selection(NamedTuple):
     leave_out: bool = False
     """Whether to leave out columns from which nothing can be learned, instead of refusing them."""
 
+    @classmethod
+    def make(
+        cls,
+        target: str | Sequence[str] | None,
+        features: Sequence[str] | None,
+        exclude: Collection[str] | None,
+        categories: Mapping[str, Sequence[Any] | None] | None,
+        classes: Sequence[Any] | None,
+        missing: Missing,
+        min_count: int | None,
+        hashed: Mapping[str, int] | None,
+        dates: Mapping[str, str] | None,
+        logs: Collection[str],
+        leave_out: bool,
+    ) -> "Selection":
+        """Take the choice as a caller gives it, with None for what may be empty."""
+        if features is not None and not isinstance(features, str):
+            features = list(features)
+        if not isinstance(exclude, str):
+            exclude = () if exclude is None else tuple(exclude)
+        classes = None if classes is None else check_list("classes", classes, "class")
+        return cls(
+            target, features, exclude, categories or {}, classes, missing, min_count, hashed or {},
+            dates or {}, logs, leave_out,
+        )  # fmt: skip
+
     def of(self, schema: "Schema") -> "Selection":
         """Return the columns of a schema, if no other choice of columns was given."""
         classes = None if self.classes is None else list(self.classes)
@@ -167,10 +193,10 @@ class Selection(NamedTuple):
         target: Any = self.target
         categories: Any = self.categories
         if not isinstance(target, str | Sequence | None):
-            raise TypeError(f"target is the name of a column, not {target!r}")
+            raise TypeError(f"target is the name of a column, not {shown(target)}")
         targets = [self.target] if isinstance(self.target, str) else list(self.target or ())
         if not isinstance(categories, Mapping):
-            raise TypeError(f"categories is a dict of lists of levels, not {categories!r}")
+            raise TypeError(f"categories is a dict of lists of levels, not {shown(categories)}")
         if self.min_count is not None:
             check_integer("min_count", self.min_count)
         for column, width in self.hashed.items():
@@ -290,9 +316,7 @@ class Schema:
         self.hashed = dict(hashed)
         self.dates = {feature: Dates(*date) for feature, date in dates.items()}
         self.fills = dict(fills)
-        self.dtype = np.dtype(dtype)
-        if self.dtype.kind != "f":
-            raise ValueError(f"dtype must be 'float32' or 'float64', not {str(dtype)!r}")
+        self.dtype = check_dtype(dtype)
         columns = {feature: self._names_of(feature) for feature in features}
         self.names = [name for names in columns.values() for name in names]
         again = [name for name, count in Counter(self.names).items() if count > 1]

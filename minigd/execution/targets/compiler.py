@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from minigd.backends.on_demand import call, optional
+from minigd.progress import warn
 from minigd.storage.atomic_files import replacing
 from minigd.types import Array
 
@@ -49,6 +50,7 @@ def compiled(source: str, memory: Sequence[Array]) -> Callable[..., int]:
     """
     numba = optional("numba", "a compiled step")
     if numba.config.DISABLE_JIT:
+        _say("NUMBA_DISABLE_JIT is set: steps run by NumPy and are not compiled")
         raise RuntimeError("NUMBA_DISABLE_JIT is set, and so Numba compiles nothing")
     places = call("minigd.execution.targets.flat_memory", "addresses", memory)
     return functools.partial(_call, source, places)
@@ -63,14 +65,25 @@ def _call(source: str, *arguments: Any) -> int:
     started = time.perf_counter()
     try:
         steps = function(*arguments)
-    except Exception:
+    except Exception as error:
         # What was kept may be damaged, or not be written: nothing of it has run.
         _forget(source)
         function = _KEPT[source] = _run_of(source, None)
         steps = function(*arguments)
+        _say(f"{_UNKEPT} ({type(error).__name__}: {error})")
     if not sum(function.stats.cache_hits.values()):
         _seconds.append(time.perf_counter() - started)
     return steps
+
+
+_UNKEPT = "Numba's cache can't be used, and steps are compiled in this process only"
+
+
+@functools.cache
+def _say(message: str) -> None:
+    """Warn, once in a process; a filter that makes an error of it must not end a step."""
+    with contextlib.suppress(RuntimeWarning):
+        warn(message, RuntimeWarning, stacklevel=2)
 
 
 _KEPT: dict[str, Any] = {}
@@ -80,11 +93,15 @@ _KEPT: dict[str, Any] = {}
 def _load(source: str) -> Any:
     """Return the function `run` of a source, kept for later processes where that is possible."""
     if source not in _KEPT:
+        folder = cache_folder()
         try:
-            _KEPT[source] = _run_of(source, cache_folder())
-        except (OSError, RuntimeError):
+            _KEPT[source] = _run_of(source, folder)
+        except (OSError, RuntimeError) as error:
             # A full disk, or a folder that Numba can't write to.
+            _say(f"{_UNKEPT} ({error})")
             _KEPT[source] = _run_of(source, None)
+        if folder is None:
+            _say(f"{_UNKEPT}: set NUMBA_CACHE_DIR to a folder that only you can write to")
     return _KEPT[source]
 
 
@@ -156,13 +173,23 @@ def cache_folder() -> Path | None:
     """
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = Path(os.environ.get("NUMBA_CACHE_DIR") or home) / "minigd"
+    if folder.parts[0] == "~":  # the user has no home
+        return None
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        found = folder.stat()
-        own = not hasattr(os, "getuid") or found.st_uid == os.getuid()
-        if own and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and os.access(folder, os.W_OK):
+        if _is_own(folder.stat()) and os.access(folder, os.W_OK):
             return folder
     return None
+
+
+def _is_own(found: os.stat_result) -> bool:
+    """Tell whether a folder is the user's, and only the user can write to it.
+
+    Windows says nothing of that here, and keeps the folders of users apart.
+    """
+    if not hasattr(os, "getuid"):
+        return True
+    return found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def format_compile_time() -> str | None:
@@ -170,6 +197,8 @@ def format_compile_time() -> str | None:
     if not _seconds:
         return None
     what = "a step" if len(_seconds) == 1 else f"{len(_seconds)} steps"
-    text = f"Numba compiled {what} in {sum(_seconds):.1f} s, and keeps the result"
+    text = f"Numba compiled {what} in {sum(_seconds):.1f} s"
+    if cache_folder() is not None:
+        text += ", and keeps the result"
     _seconds.clear()
     return text

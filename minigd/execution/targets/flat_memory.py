@@ -1,4 +1,4 @@
-"""Flat memory by its address, and products of matrices in it by BLAS: what Numba has no words for.
+"""Flat memory by its address, products in it by BLAS, and subnormal numbers: no words of Numba.
 
 A compiled step gets all its arrays as one array of addresses. Each argument that is an array costs
 a call some hundred nanoseconds, and each use of one costs the compiler milliseconds.
@@ -7,6 +7,7 @@ This module imports Numba: import it where Numba is known to be installed.
 """
 
 import functools
+import platform
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -59,14 +60,15 @@ def _type_product(
     n: Any,
     k: Any,
     m: Any,
+    factor: Any,
 ) -> Any:
-    """Write a product of two matrices, each row by row in memory, or turned.
+    """Write a product of two matrices, each row by row in memory, or turned, and of a number.
 
     Its arguments are BLAS's function; memory, offset and whether it is turned of each matrix;
-    memory and offset of the product; and the numbers n, k and m of (n, k) times (k, m).
+    memory and offset of the product; the numbers n, k and m of (n, k) times (k, m); and the number.
     """
     integer, truth = numba.types.int64, numba.types.boolean
-    takes = (integer, a, integer, truth, b, integer, truth, out, integer, *[integer] * 3)
+    takes = (integer, a, integer, truth, b, integer, truth, out, *[integer] * 4, out.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         char, whole, number = ir.IntType(8), ir.IntType(32), context.get_value_type(out.dtype)
@@ -78,7 +80,7 @@ def _type_product(
 
 def _call_gemm(builder: Any, types: list[Any], arguments: Sequence[Any]) -> None:
     """Write the call of BLAS; `types` are those of a letter, a size and a number."""
-    gemm, a, a_start, a_turned, b, b_start, b_turned, out, start, n, k, m = arguments
+    gemm, a, a_start, a_turned, b, b_start, b_turned, out, start, n, k, m, factor = arguments
     char, whole, number = types
     kinds = [char, char, *[whole] * 3, number, number, whole, number, whole, number, number, whole]
     function = ir.FunctionType(ir.VoidType(), [kind.as_pointer() for kind in kinds])
@@ -96,14 +98,47 @@ def _call_gemm(builder: Any, types: list[Any], arguments: Sequence[Any]) -> None
     def letter(is_turned: Any) -> Any:
         return place(char, builder.select(is_turned, *[ir.Constant(char, ord(c)) for c in "TN"]))
 
-    one, zero = (place(number, ir.Constant(number, value)) for value in (1.0, 0.0))
     # BLAS goes column by column, and sees each matrix turned: it makes bᵀ aᵀ = (a b)ᵀ.
-    words = [letter(b_turned), letter(a_turned), size(m), size(n), size(k), one]
+    words = [letter(b_turned), letter(a_turned), size(m), size(n), size(k), place(number, factor)]
     words += [builder.gep(b, [b_start]), size(builder.select(b_turned, k, m))]
     words += [builder.gep(a, [a_start]), size(builder.select(a_turned, n, k))]
-    words += [zero, builder.gep(out, [start]), size(m)]
+    words += [place(number, ir.Constant(number, 0.0)), builder.gep(out, [start]), size(m)]
     builder.call(builder.inttoptr(gemm, function.as_pointer()), words)
+
+
+FLUSH = 0x8000
+"""The bit of an x86 processor's register MXCSR by which it writes 0 for subnormal numbers."""
+
+
+def _type_flush_subnormals(_: Any, on: Any) -> Any:
+    """Let the processor write 0 for numbers too small to be normal, or not; return what it did.
+
+    It takes a hundred times as long for a subnormal number, and a running mean that shrinks by a
+    tenth at each update ends as one and stays one. Processors other than x86 are left as they are.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if platform.machine().lower() not in ("x86_64", "amd64"):
+            return ir.Constant(ir.IntType(1), 0)
+        with builder.goto_entry_block():
+            slot = builder.alloca(ir.IntType(32))
+
+        def register(name: str) -> None:
+            kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()])
+            function = builder.module.declare_intrinsic(f"llvm.x86.sse.{name}", (), kind)
+            builder.call(function, [builder.bitcast(slot, ir.IntType(8).as_pointer())])
+
+        flag = ir.Constant(ir.IntType(32), FLUSH)
+        register("stmxcsr")
+        before = builder.load(slot)
+        others = builder.and_(before, builder.not_(flag))
+        builder.store(builder.select(args[0], builder.or_(before, flag), others), slot)
+        register("ldmxcsr")
+        return builder.icmp_unsigned("!=", before, others)
+
+    return numba.types.boolean(numba.types.boolean), generate
 
 
 pointer = extending.intrinsic(_type_pointer)
 product = extending.intrinsic(_type_product)
+flush_subnormals = extending.intrinsic(_type_flush_subnormals)

@@ -80,11 +80,14 @@ class Printer:
 
     def print(self, steps: Iterable[Step]) -> list[tuple[str, int]]:
         """Return the statements of steps in their order."""
-        self._lines = []
-        for step in steps:
+        self._lines, left = [], list(steps)
+        while left:
+            step = left.pop(0)
             if step.name == "dot":
                 self.close()
-                self._dot(step)
+                # BLAS divides on the way, which saves a walk over the gradient of the weights.
+                divided = left and left[0].name == "divide" and _by_number(left[0], step.out)
+                self._dot(step, left.pop(0).inputs[1] if divided else None)
             elif step.name.endswith(".reduce"):
                 self._reduce(step)
             else:
@@ -250,7 +253,7 @@ class Printer:
         self._loaded.add(self._roots[out.memory])
         loop.uses.append((_whole(out)._replace(memory=self._roots[out.memory]), True))
 
-    def _dot(self, step: Step) -> None:
+    def _dot(self, step: Step, divisor: Constant | None) -> None:
         a, b, out = (*step.inputs, step.out)
         if not (
             isinstance(a, Place) and isinstance(b, Place) and len(a.shape) == len(b.shape) == 2
@@ -264,7 +267,9 @@ class Printer:
             raise NotTraceable("a product into a turned matrix")
         sizes = f"{a.shape[0]}, {a.shape[1]}, {b.shape[1]}"
         gemm = f"gemm_{type_name(out.dtype)}"
-        text = f"product({gemm}, {matrix(a)}, {matrix(b)}, {where}, {sizes})"
+        one = literal(Constant(out.dtype, 1), out.dtype)
+        factor = one if divisor is None else f"{one} / {literal(divisor, out.dtype)}"
+        text = f"product({gemm}, {matrix(a)}, {matrix(b)}, {where}, {sizes}, {factor})"
         self._lines.append((text, -1))
 
 
@@ -276,6 +281,11 @@ def _use(place: Place, shape: tuple[Int, ...], axes: tuple[Int, ...]) -> Use:
             own = k - lead
             strides.append(0 if own < 0 or place.shape[own] == 1 else place.strides[own])
     return Use(place.memory, place.dtype, place.offset, tuple(strides), axes)
+
+
+def _by_number(step: Step, place: Place) -> bool:
+    """Tell whether a step applies a number to a place, and stores what it comes to there."""
+    return step.inputs[0] == step.out == place and isinstance(step.inputs[1], Constant)
 
 
 def _clash(loop: Loop, use: Use, stored: bool) -> bool:

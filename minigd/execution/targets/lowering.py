@@ -54,7 +54,8 @@ class Form:
         All that its arrays are places in.
     roots : list of int
         Which of them are the same memory with numbers of another type: the first one's number.
-    steps, update : list of Step
+    sections : list of list of Step
+        The operations of a batch, of a window, and of an update.
     named : dict of str to Place
         The batch, the results and the scalars.
     settings : list of float
@@ -70,12 +71,12 @@ class Form:
         parts = {"x": program.x, "y": program.y, "scale": program.scale, **program.scalars}
         parts |= {"value": program.value, "z": program.z, "norms": program.norms}
         self.named = {name: self._place(a) for name, a in parts.items() if a is not None}
-        written = [o.out for o in (*program.operations, *program.update)]
+        written = [o.out for section in program.sections for o in section]
         self._written = {_root(a).__array_interface__["data"][0] for a in written}
         self._scalars = {id(a) for a in program.scalars.values()}
-        self.steps = [self._step(o) for o in program.operations]
+        self.sections = [[self._step(o) for o in section] for section in program.sections]
         self.settings: list[float] = []
-        self.update = [self._with_settings(self._step(o)) for o in program.update]
+        self.sections[-1] = [self._with_settings(step) for step in self.sections[-1]]
 
     def number(self, array: Array) -> int:
         """Return the number of the memory that an array lies in, -1 if the program has it not."""
@@ -164,11 +165,13 @@ class Form:
         for name, part in self.named.items():
             kept.append(name)
             add(part)
-        for step in (*self.steps, *self.update):
-            kept.append((step.name, step.axis))
-            for part in (*step.inputs, step.out):
-                add(part)
-        return (len(self.steps), *kept), values
+        for section in self.sections:
+            kept.append(len(section))
+            for step in section:
+                kept.append((step.name, step.axis))
+                for part in (*step.inputs, step.out):
+                    add(part)
+        return kept, values
 
 
 class General:
@@ -181,7 +184,6 @@ class General:
     """
 
     def __init__(self, form: Form, *others: Form) -> None:
-        self.form = form
         self._kept, values = form.numbers()
         columns = [values]
         for other in others:
@@ -221,8 +223,8 @@ class General:
             return None
         return [found[n] for n in self.ints], [float(found[n]) for n in self.floats]
 
-    def steps(self) -> tuple[dict[str, Place], list[Step], list[Step]]:
-        """Return the named places and the operations before and after the cut, with the names."""
+    def steps(self, form: Form) -> tuple[dict[str, Place], list[list[Step]]]:
+        """Return a program's named places and its steps, section by section, with the names."""
         values = iter(self._values)
 
         def take(part: Any) -> Any:
@@ -234,13 +236,14 @@ class General:
                 offset=offset, shape=shape, strides=tuple([next(values) for _ in part.shape])
             )
 
-        named = {name: take(part) for name, part in self.form.named.items()}
-        steps = [
-            step._replace(inputs=tuple([take(p) for p in step.inputs]), out=take(step.out))
-            for step in (*self.form.steps, *self.form.update)
+        named = {name: take(part) for name, part in form.named.items()}
+        return named, [
+            [
+                step._replace(inputs=tuple([take(p) for p in step.inputs]), out=take(step.out))
+                for step in section
+            ]
+            for section in form.sections
         ]
-        cut = len(self.form.steps)
-        return named, steps[:cut], steps[cut:]
 
 
 def target_dtype(dtype: Any) -> Any:

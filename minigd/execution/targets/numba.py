@@ -31,6 +31,9 @@ UNLIMITED = Limits(1.0, math.inf)
 NUMBERS = 500_000
 """How many numbers of x are converted at a time, where they are of another dtype or layout."""
 
+UNKNOWN, OTHER = -2, -1
+"""In place of the row of numbers for a size: it is not looked for yet; the program is another."""
+
 
 class Made(NamedTuple):
     """What a call came to: how many steps were made, the loss of each, and the outputs of rows."""
@@ -50,6 +53,7 @@ class _One:
         self.scale, self.outputs = np.empty(0, dtype), np.empty((0, 0), dtype)
         self.keys, self.scalars = np.empty((1, keys), np.uint64), np.empty((1, scalars))
         self.rates, self.losses, self.largest = np.empty(1), np.empty(1), np.empty(1)
+        self.due = np.ones(1, bool)
 
 
 class NumbaStep:
@@ -72,6 +76,8 @@ class NumbaStep:
     ----------
     source : str
         What is compiled.
+    mean : Array
+        The mean gradient of the batches before, where several make an update.
 
     Raises
     ------
@@ -93,15 +99,20 @@ class NumbaStep:
         self._y, self.rows = y[:0].astype(target_dtype(y.dtype)), max(rows, 2)
         self._drawing = [layer for layer in self._model.layers if layer.draws]
         varying = len(update.updater.varying)
-        self._one = _One(self.rows, self._model.dtype, len(self._drawing), varying)
-        self._workspace = Workspace(self._model.backend)
-        self._program = self._trace(self.rows)
-        form = Form(self._program)
+        self._accumulates = update.parts > 1
+        columns = varying + self._accumulates
+        self._one = _One(self.rows, self._model.dtype, len(self._drawing), columns)
+        self.mean = np.zeros(self._accumulates * self._model.flat_params.size, self._model.dtype)
+        program = self._trace(self.rows)
+        self._z, self._norms = program.z, program.norms
+        form = Form(program)
         try:
             self._general = General(form, Form(self._trace(self.rows + 1)))
         except NotTraceable:
             self._general = General(form)
-        self._sizes: dict[int, tuple[Array, Array] | None] = {}
+        self._rows = np.full(self.rows + 1, UNKNOWN)
+        ints, floats = len(self._general.ints), len(self._general.floats)
+        self._numbers = np.empty((0, ints), np.int64), np.empty((0, floats))
         self._state = list(update.updater.state.values())
         self.source, used = self._print(form)
         self._memory = [form.memory[k] for k in used]
@@ -113,40 +124,43 @@ class NumbaStep:
         model, updater = self._model, self._update.updater
         updater.attach(model)
         running = [layer.buffers[name] for layer in model.layers for name in layer.running]
-        changed = [model.flat_params, model.flat_grads, *updater.state.values(), *running]
+        vectors = model.flat_params, model.flat_grads, self.mean, *updater.state.values()
+        changed = [*vectors, *running]
         before, passes = [a.copy() for a in changed], model.passes
         x = np.zeros((n, model.n_in), model.dtype)
         y = np.zeros((n, *self._y.shape[1:]), self._y.dtype)
         scale = np.ones(n, model.dtype) if self._weighted else None
-        self._workspace.thread = threading.get_ident()
+        workspace = Workspace(model.backend)
+        workspace.thread = threading.get_ident()
         try:
             with np.errstate(all="ignore"):
                 program = trace(
-                    self._objective, x, y, scale, self._by_row, self._workspace, elementwise=True
+                    self._objective, x, y, scale, self._by_row, workspace, elementwise=True
                 )
-                trace_update(program, model, self._update)
+                trace_update(program, model, self._update, self.mean)
         finally:
-            self._workspace.thread, model.passes = None, passes
+            model.passes = passes
             for array, old in zip(changed, before, strict=True):
                 array[...] = old
-        program.operations = without_repeats(program.operations, any_size=True)
-        program.update = without_repeats(program.update, any_size=True)
+        for section in program.sections:
+            section[:] = without_repeats(section, any_size=True)
         return program
 
     def _print(self, form: Form) -> tuple[str, list[int]]:
         """Return the source of the function, and which memory it takes."""
         model = self._model
-        named, steps, update = self._general.steps()
+        named, sections = self._general.steps(form)
         running = [layer.buffers[name] for layer in model.layers for name in layer.running]
-        kept = {form.number(a) for a in (model.flat_params, model.flat_grads, *self._state)}
+        left = model.flat_params, model.flat_grads, self.mean, *self._state
+        kept = {form.number(a) for a in left} - {-1}
         restored = sorted({form.number(a) for a in running} - {-1})
         kept |= {named[key].memory for key in ("value", "z", "norms") if key in named}
         printer = Printer(form.roots, kept | set(restored))
-        bodies = printer.print(steps), printer.print(update)
+        bodies = [printer.print(section) for section in sections]
         return function(
             named,
-            printer.stored(bodies[0]),
-            printer.stored(bodies[1]),
+            [printer.stored(body) for body in bodies],
+            form,
             self._general,
             form.number(model.flat_grads),
             restored,
@@ -159,14 +173,19 @@ class NumbaStep:
 
     def takes(self, rows: int) -> bool:
         """Tell whether a batch of so many rows goes through the same operations."""
-        return self._numbers(rows) is not None
+        if self._rows[rows] == UNKNOWN:
+            self._add_size(rows)
+        return bool(self._rows[rows] != OTHER)
 
-    def _numbers(self, n: int) -> tuple[Array, Array] | None:
-        """Return the numbers that depend on how many rows there are, None for another program."""
-        if n not in self._sizes:
-            found = self._general.sizes(Form(self._trace(n)))
-            self._sizes[n] = found and (np.array([found[0]], np.int64), np.array([found[1]], float))
-        return self._sizes[n]
+    def _add_size(self, n: int) -> None:
+        """Add a row of the numbers that depend on how many rows there are, if it is the program."""
+        found, (ints, floats) = self._general.sizes(Form(self._trace(n))), self._numbers
+        self._rows[n] = OTHER if found is None else len(ints)
+        if found is not None:
+            self._numbers = (
+                np.vstack((ints, np.array(found[:1], ints.dtype))),
+                np.vstack((floats, np.array(found[1:], float))),
+            )
 
     def __call__(
         self,
@@ -175,21 +194,26 @@ class NumbaStep:
         scale: Array | None = None,
         limits: Limits = UNLIMITED,
         update: bool = False,
+        share: float = 1.0,
     ) -> tuple[Step, Made]:
-        """Make one step, and its update if asked for."""
-        n, numbers = len(x), self._numbers(len(x))
-        assert numbers is not None
+        """Make one step, of this share of `mean`, and an update if asked for."""
+        n = len(x)
+        if not self.takes(n):
+            raise ValueError(
+                f"a batch of {n} rows goes through other operations than were compiled"
+            )
         x, y = _as_compiled(x, self._model.dtype), _as_compiled(y, self._y.dtype)
-        one, norms = self._one, self._program.norms
-        one.starts[1], one.largest[0] = n, limits.largest
-        self._fill_scalars()
+        one, norms = self._one, self._norms
+        one.starts[1], one.largest[0], one.due[0] = n, limits.largest, update
+        one.which[0] = self._rows[n]
+        self._fill_scalars(share)
         made = self._run(
             *(x, y, one.order, one.starts, one.scale if scale is None else scale),
-            *(one.which, *numbers, one.keys, one.scalars, one.rates),
-            *(one.largest, limits.safe, update, one.losses, one.outputs),
+            *(one.which, *self._numbers, one.keys, one.scalars, one.rates),
+            *(one.largest, limits.safe, one.due, one.losses, one.outputs),
         )
         value = self._model.dtype.type(one.losses[0])
-        step = Step(value, self._program.z[:n], None if norms is None else norms[:n])
+        step = Step(value, self._z[:n], None if norms is None else norms[:n])
         return step, Made(made, one.losses, float(one.largest[0]), None)
 
     def run(
@@ -198,7 +222,10 @@ class NumbaStep:
         y: Array,
         order: Array,
         starts: Array,
+        scale: Array | None,
         limits: Limits,
+        due: Array,
+        shares: Array,
         outputs: bool = False,
     ) -> Made:
         """Make the steps and updates of some batches, until one is not safe or another program.
@@ -211,15 +238,22 @@ class NumbaStep:
             The numbers of the rows, batch after batch.
         starts : Array of int
             Where in `order` each batch begins, and where the last one ends.
+        scale : Array or None
+            n w_i/Σw of each row, in their order.
         limits : Limits
+        due : Array of bool
+            Whether each batch is followed by an update.
+        shares : Array
+            The share of each batch in `mean`.
         outputs : bool, default False
             Whether to return the outputs of all rows.
         """
         starts, which, numbers = self._sizes_of(starts)
         steps, dtype = len(starts) - 1, self._model.dtype
-        z = np.empty((starts[-1], self._program.z.shape[1]) if outputs else (0, 0), dtype)
+        z = np.empty((starts[-1], self._z.shape[1]) if outputs else (0, 0), dtype)
         losses, largest, made = np.empty(steps), np.array([limits.largest]), 0
-        keys, scalars, rates = self._scalars(steps)
+        keys, scalars, rates = self._scalars(due[:steps], shares[:steps])
+        scale = self._one.scale if scale is None else scale
         direct = _as_compiled(x, dtype) is x and _as_compiled(y, self._y.dtype) is y
         for first, last in [(0, steps)] if direct else _pieces(starts, NUMBERS // x.shape[1]):
             rows, some = slice(starts[first], starts[last]), slice(first, last)
@@ -228,9 +262,9 @@ class NumbaStep:
                 X, Y = _as_compiled(x[places], dtype), _as_compiled(y[places], self._y.dtype)
                 places = np.arange(len(X))
             made += self._run(
-                *(X, Y, places, starts[first : last + 1] - rows.start, self._one.scale),
+                *(X, Y, places, starts[first : last + 1] - rows.start, scale[rows]),
                 *(which[some], *numbers, keys[some], scalars[some], rates[some]),
-                *(largest, limits.safe, True, losses[some], z[rows]),
+                *(largest, limits.safe, due[some], losses[some], z[rows]),
             )
             if made < last:
                 break
@@ -238,28 +272,31 @@ class NumbaStep:
 
     def _sizes_of(self, starts: Array) -> tuple[Array, Array, tuple[Array, Array]]:
         """Return the batches before the first that is another program, and the numbers of each."""
-        sizes, which = np.unique(np.diff(starts), return_inverse=True)
-        found = [self._numbers(n) for n in sizes.tolist()]
-        others = np.isin(which, [k for k, numbers in enumerate(found) if numbers is None])
-        if others.any():
-            end = int(np.argmax(others))
-            starts, which = starts[: end + 1], which[:end]
-        known = [numbers or self._numbers(self.rows) for numbers in found]
-        whole, broken = zip(*[n for n in known if n is not None], strict=True)
-        return starts, which, (np.concatenate(whole), np.concatenate(broken))
+        sizes = np.diff(starts)
+        for n in set(sizes[self._rows[sizes] == UNKNOWN].tolist()):
+            self._add_size(n)
+        which = self._rows[sizes]
+        others = np.flatnonzero(which == OTHER)
+        end = others[0] if len(others) else len(which)
+        return starts[: end + 1], which[:end], self._numbers
 
-    def _scalars(self, steps: int) -> tuple[Array, Array, Array]:
+    def _scalars(self, due: Array, shares: Array) -> tuple[Array, Array, Array]:
         """Return the numbers that change with each of the next steps, and the learning rates."""
         model, updater = self._model, self._update.updater
-        drawing = self._drawing
-        passes = range(model.passes + 1, model.passes + steps + 1) if drawing else ()
-        keys = np.array([[layer.key(k) for layer in drawing] for k in passes], np.uint64)
-        rates, constants = updater.varying_constants(steps)
+        passes = range(model.passes + 1, model.passes + 1 + len(due))
+        keys = np.empty((len(due), len(self._drawing)), np.uint64)
+        for i, layer in enumerate(self._drawing):
+            keys[:, i] = list(map(layer.key, passes))
+        rates, constants = updater.varying_constants(int(np.sum(due)) + 1)
+        update = np.cumsum(due) - due  # the number of the next one, for each step
+        rates, constants = rates[update], constants[update]
+        if self._accumulates:
+            constants = np.column_stack([constants, shares])
         # Decay with a share above 1 lets parameters grow that have no gradient.
         grows = rates * getattr(updater, "weight_decay", 0.0) > 1
-        return keys.reshape(steps, len(drawing)), constants, np.where(grows, math.inf, rates)
+        return keys, constants, np.where(grows, math.inf, rates)
 
-    def _fill_scalars(self) -> None:
+    def _fill_scalars(self, share: float) -> None:
         """Fill in the same numbers for one step, without an array for each."""
         model, updater, one = self._model, self._update.updater, self._one
         for i, layer in enumerate(self._drawing):
@@ -270,6 +307,8 @@ class NumbaStep:
         updater.step -= 1
         for i, name in enumerate(updater.varying):
             one.scalars[0, i] = constants[name]
+        if self._accumulates:
+            one.scalars[0, -1] = share
         one.rates[0] = math.inf if rate * getattr(updater, "weight_decay", 0.0) > 1 else rate
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from minigd.execution.targets.lowering import General, Place
+from minigd.execution.targets.lowering import Form, General, Place
 from minigd.execution.targets.words import cell, type_name
 from minigd.types import Array
 
@@ -12,11 +12,12 @@ import numpy as np
 from numba import boolean as b1, float32 as f4, float64 as f8, int32 as i4, int64 as i8, njit
 from numba import uint32 as u4, uint64 as u8, uint8 as u1
 
-from minigd.execution.targets.flat_memory import pointer, product
+from minigd.execution.targets.flat_memory import flush_subnormals, pointer, product
 from minigd.execution.targets.vector_math import exp, log, log1p, maximum, minimum, sign, tanh
 
 
-@njit(fastmath={"reassoc"}, error_model="numpy", no_cfunc_wrapper=True, no_rewrites=True)
+@njit(fastmath={"reassoc"}, error_model="numpy", no_cfunc_wrapper=True, no_cpython_wrapper=True,
+      no_rewrites=True)
 def sum_of_squares(g, size, total):
     for i in range(size):
         total += g[i] * g[i]
@@ -25,15 +26,15 @@ def sum_of_squares(g, size, total):
 
 @njit(cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True, no_rewrites=True)
 def run(places, settings, X, Y, order, starts, scale, which, whole, broken, keys, scalars, rates,
-        largest, safe, update, losses, outputs):'''
+        largest, safe, due, losses, outputs):'''
 
 _ARRAYS = ("x", "y", "scale", "value", "z", "norms")
 
 
 def function(
     named: dict[str, Place],
-    gradient: list[str],
-    update: list[str],
+    sections: list[list[str]],
+    form: Form,
     general: General,
     flat_grads: int,
     restored: list[int],
@@ -44,15 +45,19 @@ def function(
     ----------
     named : dict of str to Place
         The batch, the results and the scalars.
-    gradient, update : list of str
-        What is done before and after the cut.
+    sections : list of list of str
+        What is done for a batch before the cut, for a batch after it, and for an update.
+    form : Form
+        The program, whose memory it works on.
     general : General
+        The numbers that depend on the size of the batch.
     flat_grads : int
         The memory of the gradients.
     restored : list of int
         Memory that is as before where the gradient of a step is not safe.
     """
-    memory = general.form.memory
+    memory = form.memory
+    gradient, window, update = sections
     step = [
         *_rows(named),
         *_numbers(named, general),
@@ -60,12 +65,14 @@ def function(
         *gradient,
         *_finite_test(named["value"], flat_grads, memory, restored),
         *_outputs(named["z"]),
-        "if update:",
+        *window,
+        "if due[k]:",
         *_indented(update or ["pass"]),
     ]
     used = [k for k in range(len(memory)) if any(_uses(line, k) for line in step)]
-    loop = ["for k in range(len(starts) - 1):", *_indented(step), "return len(starts) - 1", ""]
-    settings = [f"s{i} = settings[{i}]" for i in range(len(general.form.settings))]
+    loop = ["flushed = flush_subnormals(True)", "for k in range(len(starts) - 1):"]
+    loop += [*_indented(step), "flush_subnormals(flushed)", "return len(starts) - 1", ""]
+    settings = [f"s{i} = settings[{i}]" for i in range(len(form.settings))]
     body = [*_memory(used, memory, restored), *settings, *loop]
     return "\n".join([HEAD, *_indented(body)]), used
 
@@ -119,6 +126,7 @@ def _finite_test(
         "length = np.sqrt(squares)",
         "longest = max(largest[0], length) if length >= 0 else np.inf",
         "if not (np.isfinite(losses[k]) and longest * max(rates[k], 1.0) < safe):",
+        "    flush_subnormals(flushed)",
         *_indented([s for m in restored for s in _copy(f"m{m}", f"before{m}", memory[m])]),
         "    return k",
         "largest[0] = longest",

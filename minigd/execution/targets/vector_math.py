@@ -53,6 +53,7 @@ OPTIONS: dict[str, Any] = {
     "error_model": "numpy",
     "fastmath": False,
     "forceinline": True,
+    "no_cfunc_wrapper": True,
     "nogil": True,
 }
 

@@ -55,6 +55,9 @@ class Layer:
     running: tuple[str, ...] = ()
     """Names of the buffers that a training pass changes."""
 
+    nonnegative: tuple[str, ...] = ()
+    """Names of the buffers that hold no number below 0, such as a variance."""
+
     draws: bool = False
     """Whether a training pass draws random numbers; they must follow from ``key(passes)``."""
 

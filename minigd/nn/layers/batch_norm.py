@@ -71,6 +71,7 @@ class BatchNorm(Layer):
     """
 
     running = ("mean", "variance")
+    nonnegative = ("variance",)
 
     def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5) -> None:
         self.momentum = check_number("momentum", momentum, 0.0, 1.0)

@@ -5,7 +5,7 @@ Its `backward` is where the mean over the batch happens.
 
 from typing import Any
 
-from minigd.errors import check_integer
+from minigd.errors import check_integer, no_forward, validated
 from minigd.nn.initializers import INITIALIZERS, Initializer, get_initializer
 from minigd.nn.layers.base import Layer
 from minigd.types import Array
@@ -63,6 +63,7 @@ class Dense(Layer):
     errors", equations 1, 6 and 7.
     """
 
+    @validated
     def __init__(
         self,
         units: int,
@@ -111,7 +112,8 @@ class Dense(Layer):
 
     def row_squares(self, dy: Array) -> Array:
         """Return |x_i|² |dy_i|² for W, and |dy_i|² for b, of each row."""
-        assert self.held is not None
+        if self.held is None:
+            raise no_forward(self.name or type(self).__name__)
         (x,) = self.held
         # In float64, which holds the product of any two sums that float32 holds.
         squares = (x * x).sum(axis=1).astype("float64") + self.bias

@@ -3,6 +3,7 @@
 What is left out follows from the seed, the layer and the number of the pass, on every device alike.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,24 @@ import numpy as np
 from minigd import formulas
 from minigd.errors import check_number
 from minigd.nn.layers.base import Layer
+from minigd.nn.seed_words import first_words
 from minigd.types import Array
 
 # The first word of a seed sequence says what is drawn: 1 weights, 2 orders, 3 this.
 _DROPOUT = 3
+
+
+_PASSES = 1024
+"""For how many passes keys are made at once."""
+
+
+@functools.lru_cache(maxsize=64)
+def _keys(place: tuple[int, int], span: int) -> Array:
+    """Return the keys of the passes of one span for the layer at a place."""
+    passes = span * _PASSES + np.arange(_PASSES, dtype="uint64")
+    keys = first_words([_DROPOUT, *place], passes)
+    keys.flags.writeable = False
+    return keys
 
 
 class Dropout(Layer):
@@ -78,9 +93,12 @@ class Dropout(Layer):
         return dx
 
     def key(self, passes: int) -> np.uint64:
-        """Return the word that the draws of a training pass follow from."""
-        seed = np.random.SeedSequence([_DROPOUT, *self.place, passes])
-        key: np.uint64 = seed.generate_state(1, np.uint64)[0]
+        """Return the word that the draws of a training pass follow from.
+
+        That is the first one of NumPy's ``SeedSequence([3, seed, number of the layer, passes])``.
+        """
+        span, place = divmod(passes, _PASSES)
+        key: np.uint64 = _keys(self.place, span)[place]
         return key
 
     def _draw(self, shape: tuple[int, ...]) -> Array:

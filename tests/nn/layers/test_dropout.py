@@ -5,6 +5,9 @@ The masks are held to SplitMix64 written in Python's integers, and to the statis
 
 import numpy as np
 import pytest
+from budgets import examples
+from hypothesis import example, given
+from hypothesis import strategies as st
 from oracles import strict_cupy
 from scipy import stats
 
@@ -85,6 +88,20 @@ def test_a_mask_is_half_a_word_of_its_key_against_the_rate():
     np.testing.assert_array_equal(kept(model, 3), expected)
 
 
+@given(seed=st.integers(0, 2**70), number=st.integers(0, 40), passes=st.integers(0, 2**63))
+@example(seed=0, number=0, passes=0)
+@example(seed=3, number=2, passes=2**32 - 1)
+@example(seed=3, number=2, passes=2**32)
+@example(seed=2**32, number=2, passes=1023)
+@examples(50)
+def test_keys_are_those_of_numpys_seed_sequences(seed, number, passes):
+    layer = gd.Dropout(0.5)
+    layer.place = seed, number
+    words = np.random.SeedSequence([3, seed, number, passes]).generate_state(1, np.uint64)
+    assert layer.key(passes) == words[0]
+    assert type(layer.key(passes)) is np.uint64
+
+
 # Numbers --------------------------------------------------------------------------------------
 
 
@@ -100,8 +117,8 @@ def test_what_is_kept_grows_and_the_gradient_goes_the_same_way(backend, rate, n,
     y = model.forward(backend.asarray(x), train=True)
     dx = model.backward(backend.asarray(dy), input_gradient=True)
     assert y.dtype == dx.dtype == dtype
-    for array, given in ((y, x), (dx, dy)):
-        expected = np.where(there, given / (1 - rate), 0)
+    for array, before in ((y, x), (dx, dy)):
+        expected = np.where(there, before / (1 - rate), 0)
         np.testing.assert_allclose(backend.to_numpy(array), expected, rtol=1e-6, atol=0)
     if rate == 0:
         np.testing.assert_array_equal(backend.to_numpy(y), x)
