@@ -6,7 +6,6 @@ name. Those that are not given have the defaults of that function.
 
 import argparse
 import contextlib
-import csv
 import os
 import shlex
 import sys
@@ -14,6 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from minigd.cli import values
 from minigd.cli.messages import counted, in_shell, message_of, number, option
 from minigd.cli.output import discard_unwritten, show
 from minigd.errors import Advised, BackendError
@@ -129,12 +129,12 @@ def _add_train(commands: Any) -> None:
     )
     _add_network(command)
     add = command.add_argument
-    add("--batch-size", metavar="N", type=_integer, help="rows per update (default: 100)")
-    add("--epochs", metavar="N", type=_integer,
+    add("--batch-size", metavar="N", type=values.integer, help="rows per update (default: 100)")
+    add("--epochs", metavar="N", type=values.integer,
         help="passes at most (default: 60, more for few rows)")  # fmt: skip
-    add("--learning-rate", metavar="R", type=_positive,
+    add("--learning-rate", metavar="R", type=values.positive,
         help="initial learning rate of Adam (default: 0.002)")  # fmt: skip
-    add("--seed", metavar="N", type=_seed, help="seed of the random numbers")
+    add("--seed", metavar="N", type=values.seed, help="seed of the random numbers")
     add("--resume", action="store_true", help="resume a run that Ctrl-C interrupted")
     add("--out", metavar="FILE", default="model.npz", help="(default: %(default)s)")
 
@@ -233,10 +233,10 @@ def _add_race(commands: Any) -> None:
     )
     _add_network(command)
     add = command.add_argument
-    add("--batch-sizes", metavar="N,N", type=_sizes,
+    add("--batch-sizes", metavar="N,N", type=values.sizes,
         help="rows per update, or all (default: 1,32,500,all)")  # fmt: skip
-    add("--seconds", metavar="S", type=_positive, help="each run (default: 5)")
-    add("--seeds", metavar="N", type=_integer, help="runs of each (default: 5)")
+    add("--seconds", metavar="S", type=values.positive, help="each run (default: 5)")
+    add("--seeds", metavar="N", type=values.integer, help="runs of each (default: 5)")
     add("--out", metavar="FILE", help="a picture of loss by second")
 
 
@@ -337,11 +337,11 @@ def _add_network(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("data", metavar="DATA", help=argparse.SUPPRESS)
     add("--target", metavar="NAME", required=True, help="the column to predict")
-    add("--exclude", metavar="A,B", type=_names, action="extend", help="columns to leave out")
+    add("--exclude", metavar="A,B", type=values.names, action="extend", help="columns to leave out")
     add("--guess", action="store_true", help="take the command that is proposed, if any")
     add("--task", choices=["classification", "regression"], metavar="T",
         help="classification or regression (default: from the target)")  # fmt: skip
-    add("--hidden", metavar="N,N", type=_widths,
+    add("--hidden", metavar="N,N", type=values.widths,
         help="hidden layers, 0 for none (default: 100,100)")  # fmt: skip
     add("--backend", choices=["numpy", "cupy"], metavar="B",
         help="numpy, or cupy for a GPU (default: numpy)")  # fmt: skip
@@ -358,12 +358,12 @@ def _add_columns(command: argparse.ArgumentParser) -> None:
         "--dates A=%d/%m/%Y",
     )
     add = group.add_argument
-    add("--missing", type=_policies, help=argparse.SUPPRESS)
-    add("--categories", type=_names, action="extend", help=argparse.SUPPRESS)
-    add("--min-count", type=_integer, help=argparse.SUPPRESS)
-    add("--hashed", type=_widths_by_column, help=argparse.SUPPRESS)
-    add("--dates", type=_by_column, help=argparse.SUPPRESS)
-    add(option("logs"), dest="logs", type=_names, action="extend", help=argparse.SUPPRESS)
+    add("--missing", type=values.policies, help=argparse.SUPPRESS)
+    add("--categories", type=values.names, action="extend", help=argparse.SUPPRESS)
+    add("--min-count", type=values.integer, help=argparse.SUPPRESS)
+    add("--hashed", type=values.widths_by_column, help=argparse.SUPPRESS)
+    add("--dates", type=values.by_column, help=argparse.SUPPRESS)
+    add(option("logs"), dest="logs", type=values.names, action="extend", help=argparse.SUPPRESS)
 
 
 def _add_model_and_data(command: argparse.ArgumentParser) -> None:
@@ -382,13 +382,13 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
         "--strip . off the end of texts",
     )
     add = group.add_argument
-    add("--columns", type=_columns, help=argparse.SUPPRESS)
+    add("--columns", type=values.columns, help=argparse.SUPPRESS)
     add(option("header"), dest="header", action="store_false", help=argparse.SUPPRESS)
-    add("--separator", type=_separator, help=argparse.SUPPRESS)
-    add("--na", type=_names, action="extend", help=argparse.SUPPRESS)
+    add("--separator", type=values.separator, help=argparse.SUPPRESS)
+    add("--na", type=values.names, action="extend", help=argparse.SUPPRESS)
     add(option("keep_default_na"), dest="keep_default_na", action="store_false",
         help=argparse.SUPPRESS)  # fmt: skip
-    add("--skip-lines", type=_count, help=argparse.SUPPRESS)
+    add("--skip-lines", type=values.count, help=argparse.SUPPRESS)
     add("--decimal", help=argparse.SUPPRESS)
     add("--thousands", help=argparse.SUPPRESS)
     add("--strip", help=argparse.SUPPRESS)
@@ -438,103 +438,6 @@ class _Show(argparse.Action):
     ) -> None:
         show(parser.format_help().rstrip("\n") if self.text is None else self.text)
         parser.exit()
-
-
-def _names(text: str) -> tuple[str, ...]:
-    try:
-        names = next(csv.reader([text], skipinitialspace=True, strict=True), [])
-    except csv.Error as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of names: {error}") from error
-    return tuple(name.strip() for name in names or [""])
-
-
-def _by_column(text: str) -> dict[str, str]:
-    found = {}
-    for pair in _names(text):
-        name, equals, value = pair.rpartition("=")
-        if not equals or not name:
-            raise argparse.ArgumentTypeError(f"{pair!r} is not NAME=VALUE")
-        found[name] = value
-    return found
-
-
-def _widths_by_column(text: str) -> dict[str, int]:
-    return {name: _integer(width) for name, width in _by_column(text).items()}
-
-
-def _policies(text: str) -> Any:
-    """Read what becomes of missing values: a policy for all columns, or one for each named."""
-    policies = _by_column(text) if "=" in text else {"*": text}
-    return {name: _policy(policy) for name, policy in policies.items()}
-
-
-def _policy(text: str) -> str | float:
-    if text in ("mean", "median", "flag", "category", "drop", "error"):
-        return text
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not abs(value) < float("inf"):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not mean, median, flag, category, drop, error or a number"
-        )
-    return value
-
-
-def _columns(text: str) -> tuple[str, ...]:
-    if not os.path.isfile(text):
-        return _names(text)
-    try:
-        with open(text, encoding="utf-8") as file:
-            return _names(",".join(line.strip().strip(",") for line in file if line.strip()))
-    except (OSError, UnicodeDecodeError) as error:
-        raise argparse.ArgumentTypeError(f"{text} holds no names: {error}") from error
-
-
-def _separator(text: str) -> str:
-    if text in ("tab", "\\t"):
-        return "\t"
-    if len(text.encode()) != 1 and text != "blanks":
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a single character such as ';', or tab, or blanks"
-        )
-    return text
-
-
-def _widths(text: str) -> tuple[int, ...]:
-    return () if text in ("0", "") else tuple(_integer(width) for width in text.split(","))
-
-
-def _sizes(text: str) -> tuple[int | None, ...]:
-    return tuple(None if size == "all" else _integer(size) for size in text.split(","))
-
-
-def _integer(text: str, lowest: int = 1) -> int:
-    if not text.isdecimal() or int(text) < lowest:
-        raise argparse.ArgumentTypeError(f"must be an integer >= {lowest}, not {text!r}")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    return _integer(text, 0)
-
-
-def _seed(text: str) -> int:
-    seed = _integer(text, 0)
-    if seed >= 1 << 64:
-        raise argparse.ArgumentTypeError(f"must be below 2**64, not {text!r}")
-    return seed
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number > 0, not {text!r}")
-    return value
 
 
 # Errors and warnings -------------------------------------------------------------------------

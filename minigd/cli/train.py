@@ -141,9 +141,8 @@ def train(
         with _with_random_access(table, rows, checkpoint) as source:
             part, held_out = split_for_validation(source, seed)
             schema = getattr(part, "schema", schema)
-            n, m = part.count(), held_out.count()
-            width = counted(len(schema.names), "column")
-            log(f"{counted(n, 'row')} to train on, {m:,} held out, {width}")
+            n, width = counted(part.count(), "row"), counted(len(schema.names), "column")
+            log(f"{n} to train on, {held_out.count():,} held out, {width}")
             batches = Batches(part, batch_size=batch_size, shuffle=True, seed=seed, prefetch=2)
             if epochs is None:
                 epochs = min(max(EPOCHS, -(-UPDATES // len(batches))), MOST_EPOCHS)
@@ -153,9 +152,8 @@ def train(
                 trainer = resume_run(checkpoint, batches, model, updater)
             else:
                 adapt_numbers(model, batches, schema)
-                trainer = Trainer(
-                    model, default_loss(model.layers[-1]), updater, metrics=METRICS[task], l2=L2
-                )
+                loss = default_loss(model.layers[-1])
+                trainer = Trainer(model, loss, updater, metrics=METRICS[task], l2=L2)
             stopping = EarlyStopping(patience=max(1, int(PATIENCE * epochs)))
             saving = Checkpoint(checkpoint, every_seconds=CHECKPOINT_SECONDS)
             with Stop() as stop:

@@ -52,9 +52,9 @@ from minigd.data.tables.schema import (
     Encoded,
     MissingColumn,
     Schema,
-    Selection,
     TextInNumbers,
 )
+from minigd.data.tables.selection import Selection
 from minigd.errors import DataError, check_dtype, check_integer, validated
 from minigd.progress import with_progress
 from minigd.types import Array
@@ -251,20 +251,9 @@ class CsvSource(Tabular, RandomAccess):
         dtype = check_dtype(dtype)
         import_pandas()
         selection = Selection.make(
-            target,
-            features,
-            exclude,
-            categories,
-            classes,
-            missing,
-            min_count,
-            hashed,
-            dates,
-            logs,
-            leave_out,
-        )
-        if schema is not None:
-            selection = selection.of(schema)
+            target, features, exclude, categories, classes, missing, min_count, hashed, dates,
+            logs, leave_out, schema,
+        )  # fmt: skip
         self._separator = BLANKS if separator == "blanks" else separator.encode()
         # Spaces after a separator are skipped, unless they are separators themselves.
         self._spaces = not self._separator.startswith(b" ")
@@ -281,6 +270,12 @@ class CsvSource(Tabular, RandomAccess):
         self._parts = [self._header.inspect(file) for file in given]
         self._columns = self._header.columns
         self._rows_by_number = RowIndex(self, index_path)
+        self._open(selection, schema, dtype)
+
+    # The first pass --------------------------------------------------------------------------
+
+    def _open(self, selection: Selection, schema: Schema | None, dtype: Any) -> None:
+        """Make the first pass, and find how rows are best fetched."""
         try:
             found = self._first_pass(selection, schema, dtype)
         except (MissingColumn, WrongFields) as error:
@@ -296,8 +291,6 @@ class CsvSource(Tabular, RandomAccess):
         self.gather = max(self._at_once, most if size < GAP * self.rows else 0)
         # The middle of a gzipped file can't be reached without reading all before it.
         self.random_access = not any(begin_of(part.opened, 2) == GZIP for part in self._parts)
-
-    # The first pass --------------------------------------------------------------------------
 
     def _first_pass(self, selection: Selection, schema: Schema | None, dtype: Any) -> FirstPass:
         """Find what each column is, or go by a schema."""

@@ -29,7 +29,8 @@ from minigd.data.sources.csv_parser import BOM, Parser
 from minigd.data.sources.file_kinds import check_kind, recode
 from minigd.data.tables.grammar import MissingTexts, read_number
 from minigd.data.tables.remedy import Remedy, TableError
-from minigd.data.tables.schema import MissingColumn, Schema, Selection
+from minigd.data.tables.schema import MissingColumn, Schema
+from minigd.data.tables.selection import Selection
 from minigd.errors import DataError
 
 _SAMPLE = 1 << 16  # bytes of a file that show its layout

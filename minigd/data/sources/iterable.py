@@ -27,9 +27,9 @@ from minigd.data.tables.schema import (
     ColumnKinds,
     Encoded,
     Schema,
-    Selection,
     TextInNumbers,
 )
+from minigd.data.tables.selection import Selection
 from minigd.errors import DataError, check_dtype, shown, validated
 from minigd.progress import with_progress
 from minigd.types import Array
@@ -113,36 +113,29 @@ classes, schema, dtype
         if piece is None:
             raise DataError(f"{name} gives no rows")
         if not isinstance(piece, tuple):
-            frame = _frame(piece, name)
-            columns = list(frame.columns)
             selection = Selection.make(
-                target,
-                features,
-                exclude,
-                categories,
-                classes,
-                missing,
-                min_count,
-                hashed,
-                dates,
-                logs,
-                leave_out,
-            )
-            if schema is not None:
-                selection = selection.of(schema)
-            chosen, targets = selection.resolve(columns, name)
-            used = [c for c in columns if c in chosen or c in targets]
-            kinds = {c: column_kind(frame[c]) for c in used}
-            unusable = {c: _holds(odd) for c, (_, odd) in kinds.items() if odd is not None}
-            self._columns = [c for c in used if schema is not None or c not in unusable]
-            texts = [c for c, (kind, _) in kinds.items() if kind in _TEXTS]
-            del frame, piece
-            if schema is None:
-                found = infer_schema(self, selection, columns, name, dtype, texts, unusable)
-            else:
-                found = apply_schema(schema, self, name)
-            self._columns = [c for c in self._columns if c not in found.left_out]
-            found.give_to(self, f"{name} has no rows")
+                target, features, exclude, categories, classes, missing, min_count, hashed, dates,
+                logs, leave_out, schema,
+            )  # fmt: skip
+            self._open_table(_frame(piece, name), selection, schema, dtype)
+
+    def _open_table(
+        self, frame: Any, selection: Selection, schema: Schema | None, dtype: Any
+    ) -> None:
+        """Go through the pieces once, of which this frame is the first."""
+        name, columns = self._name, list(frame.columns)
+        chosen, targets = selection.resolve(columns, name)
+        used = [c for c in columns if c in chosen or c in targets]
+        kinds = {c: column_kind(frame[c]) for c in used}
+        unusable = {c: _holds(odd) for c, (_, odd) in kinds.items() if odd is not None}
+        self._columns = [c for c in used if schema is not None or c not in unusable]
+        texts = [c for c, (kind, _) in kinds.items() if kind in _TEXTS]
+        if schema is None:
+            found = infer_schema(self, selection, columns, name, dtype, texts, unusable)
+        else:
+            found = apply_schema(schema, self, name)
+        self._columns = [c for c in self._columns if c not in found.left_out]
+        found.give_to(self, f"{name} has no rows")
 
     def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
         """Return the pieces as frames, and show how far the pass over them is."""

@@ -10,19 +10,15 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from minigd.backends.frames import MOST_EXACT, are_whole, as_whole, whole_dtype
+from minigd.data.tables.column_kinds import FEWEST_IDS, NumberColumns, TextColumns
 from minigd.data.tables.column_problems import (
     EXPAND,
-    MIN_COUNT,
-    MOST_LEVELS,
     Problem,
-    Texts,
-    problem_of_text,
     refuse_columns,
 )
-from minigd.data.tables.dates import EPOCH, DateFormats, Dates
+from minigd.data.tables.dates import EPOCH
 from minigd.data.tables.missing import (
     MISSING_LEVEL,
-    has_level,
     needed_columns,
     policy_of,
     required_columns,
@@ -35,11 +31,11 @@ from minigd.data.tables.schema import (
     BadValue,
     ColumnKinds,
     Schema,
-    Selection,
     TextInNumbers,
     bad_value,
     raise_first,
 )
+from minigd.data.tables.selection import Selection
 from minigd.errors import DataError
 from minigd.progress import warn
 from minigd.types import Array
@@ -47,12 +43,6 @@ from minigd.types import Array
 WIDER_SOURCE = Remedy("give the source and the model dtype='float64'", shell="")
 
 BLANK = "has no value in any row"
-
-_MOST_COUNTED = 100_000
-"""Different texts of a column that are counted; a column of more is an id."""
-
-_ID, _FEWEST_IDS = 0.9, 20
-"""A text is an id where so large a share of so many rows have a text of their own."""
 
 
 class Table(Place, Protocol):
@@ -216,24 +206,14 @@ class _Seen:
         if selection.classes is not None and targets:
             self.given[targets[0]] = [str(v) for v in selection.classes]
         self.kinds = ColumnKinds(text, set(whole) - text, self.given)
-        counted = sorted(text - {*self.given, *selection.hashed})
-        self.levels: dict[str, Counter[str]] = {c: Counter() for c in counted}
-        self.dates = {
-            c: DateFormats(selection.dates.get(c))
-            for c in features
-            if c in self.levels or selection.dates.get(c) == EPOCH
-        }
-        self.texts = {column: Texts() for column in self.levels}
+        self.texts = TextColumns(
+            selection, features, targets, text, self.given, name, table.is_text
+        )
+        # A column that was asked for by name is taken as it is.
+        unasked = [c for c in features if c in self.numbers] if selection.features is None else []
+        self.unasked = NumberColumns(unasked)
         self.gaps: Counter[str] = Counter()
-        # Numbers that may count the rows, and the last of each.
-        self.counting: dict[str, float | None] = {}
-        if selection.leave_out:
-            self.counting = {c: None for c in features if c in self.numbers}
         self.empty = set(self.used)
-        # Numbers that may be days; a column that was asked for by name is taken as it is.
-        self.days: dict[str, int | None] = {}
-        if selection.features is None:
-            self.days = {c: None for c in features if c in self.numbers}
         self.integer = len(targets) == 1 and targets[0] in self.numbers
         self.beyond: DataError | None = None
         """The first value of a target that may be whole, and that the dtype does not hold."""
@@ -252,16 +232,15 @@ class _Seen:
     def add(self, frame: Any) -> None:
         """Take note of a frame."""
         there = frame[self.used].notna().to_numpy()
-        self._rule_out_counting(frame)
+        self.unasked.note(frame)
         self.empty -= {c for c, any_ in zip(self.used, there.any(axis=0), strict=True) if any_}
         if self.missing is not None:
             column, error = self.missing
             if column not in self.empty:
                 raise error
             return
-        counts = {c: frame[c].value_counts(sort=False) for c in self.levels}
-        for column, count in counts.items():
-            self.texts[column].note(frame[column], count, self.table)
+        counts = self.texts.count(frame)
+        self.texts.note(frame, counts, self.table)
         gaps = np.zeros(len(frame), dtype=bool)
         if self.selection.missing != "error":
             needed = [self.used.index(c) for c in self.needed]
@@ -273,9 +252,9 @@ class _Seen:
         self.gaps.update(dict(zip(self.used, missing.tolist(), strict=True)))
         if len(kept) < len(frame):
             frame = frame[~gaps]
-            counts = {c: frame[c].value_counts(sort=False) for c in self.levels}
+            counts = self.texts.count(frame)
         self.rows += len(frame)
-        self._rule_out_days(frame)
+        self.unasked.add(frame)
         try:
             self._refuse_values(frame)
         except BadValue as bad:
@@ -290,10 +269,7 @@ class _Seen:
             if bad_target is not None:
                 bad_target.row = int(kept[bad_target.row])
                 self.beyond = describe(self.table, bad_target)
-        for column, count in counts.items():
-            self._add_levels(column, count)
-        for column, dates in self.dates.items():
-            dates.add(frame[column])
+        self.texts.add(frame, counts)
         if self.integer or self.digits:
             self._add_whole(frame[self.targets[0]])
         if self.numbers:
@@ -329,7 +305,7 @@ class _Seen:
     @property
     def needed(self) -> list[str]:
         """The columns without whose values a row is dropped."""
-        unlimited = (*self.levels, *self.selection.hashed)
+        unlimited = (*self.texts.levels, *self.selection.hashed)
         levels = {**self.given, **{c: [MISSING_LEVEL] for c in unlimited}}
         features = {c: known for c, known in levels.items() if c not in self.targets}
         return needed_columns(self.used, self.selection.missing, features)
@@ -341,36 +317,6 @@ class _Seen:
             column = self.used[next(i for i in needed if not there[row, i])]
             bad = BadValue.missing(row, column, target=False)
             self.first_dropped = describe_dropped(self.table, bad)
-
-    def _rule_out_days(self, frame: Any) -> None:
-        """Rule out columns of numbers that do not all read as days, 20140502."""
-        for column in sorted(self.days):
-            values = frame[column].to_numpy(np.float64)
-            if not ((values > 19000100) & (values < 21001232)).all():
-                del self.days[column]
-                continue
-            month, day = values // 100 % 100, values % 100
-            if not ((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all():
-                del self.days[column]
-            elif len(values) and self.days[column] is None:
-                self.days[column] = int(values[0])
-
-    def _add_levels(self, column: str, counts: Any) -> None:
-        levels = self.levels[column]
-        self.texts[column].count(counts)
-        if len(levels) <= _MOST_COUNTED:
-            levels.update(counts.to_dict())
-
-    def _rule_out_counting(self, frame: Any) -> None:
-        """Rule out columns of numbers that do not count the rows."""
-        for column, last in list(self.counting.items()):
-            values = frame[column].to_numpy(np.float64)
-            if last is not None:
-                values = np.concatenate([[last], values])
-            if (np.diff(values) == 1).all():
-                self.counting[column] = float(values[-1]) if len(values) else last
-            else:
-                del self.counting[column]
 
     def _add_whole(self, column: Any) -> None:
         """Take note of a target that has been whole numbers so far."""
@@ -401,55 +347,21 @@ class _Seen:
 
     def result(self) -> FirstPass:
         """Return what the pass found, or refuse the columns that can't be used."""
-        days = {c for c, day in self.days.items() if day is not None}
-        if days:
-            raise _Days(days)
+        if self.unasked.days:
+            raise _Days(self.unasked.days)
         left_out = self._useless()
         features = [c for c in self.features if c not in left_out]
-        problems = [self._problem(column) for column in [*features, *self.targets]]
+        columns = [*features, *self.targets]
+        problems = [self.refused.get(c) or self.texts.problem(c) for c in columns]
         refuse_columns([p for p in problems if p is not None], self.targets, self.name)
         if not features:
             raise DataError(f"{self.name}: no column is left to learn from")
-        targets = self.targets
-        if len(targets) > 1 and set(self.text) & set(targets):
+        if len(self.targets) > 1 and set(self.text) & set(self.targets):
             raise DataError(
                 f"{self.name}: several targets must be numbers, and one of them is text"
             )
-        chosen = self.selection
-        dates = {c: d for c in features if (d := self._date_of(c)) is not None}
-        hashed = {c: width for c, width in chosen.hashed.items() if c in features}
-        levels = sorted(c for c in self.text if c in (*features, *targets))
-        found = {
-            c: self.given.get(c) or self._levels_of(c)
-            for c in levels
-            if c not in dates and c not in hashed
-        }
-        classes = found.pop(targets[0]) if targets and targets[0] in self.text else None
-        exact, whole = None, self.integer or self.digits
-        if self.integer and max(-self.low, self.high) >= MOST_EXACT:
-            exact = whole_dtype(self.low, self.high)
-            self.integer = exact is not None
-        schema = Schema(
-            features,
-            targets,
-            found,
-            classes,
-            self.integer,
-            chosen.missing,
-            self.rounding.dtype,
-            exact=exact,
-            others=[c for c, levels in found.items() if self._groups(c) and OTHER_LEVEL in levels],
-            hashed=hashed,
-            dates=dates,
-            logs=[c for c in chosen.logs if c in features and c not in {*found, *hashed, *dates}],
-            flags=[
-                c
-                for c in features
-                if c not in {*found, *hashed}
-                and self.gaps[c]
-                and policy_of(chosen.missing, c) == "flag"
-            ],
-        )
+        whole = self.integer or self.digits
+        schema = self._schema(features)
         if self.beyond is not None and not self.integer:
             raise self.beyond
         lost = self._check_rounding(whole)
@@ -466,6 +378,40 @@ class _Seen:
             left_out=left_out,
         )
 
+    def _schema(self, features: list[str]) -> Schema:
+        """Return what these features, and the targets, become."""
+        chosen, targets, texts = self.selection, self.targets, self.texts
+        exact = None
+        if self.integer and max(-self.low, self.high) >= MOST_EXACT:
+            exact = whole_dtype(self.low, self.high)
+            self.integer = exact is not None
+        dates = {c: d for c in features if (d := texts.date_of(c)) is not None}
+        hashed = {c: width for c, width in chosen.hashed.items() if c in features}
+        named = sorted(c for c in self.text if c in (*features, *targets))
+        levels = {
+            c: texts.levels_of(c, self.gaps[c] > 0)
+            for c in named
+            if c not in dates and c not in hashed
+        }
+        classes = levels.pop(targets[0]) if targets and targets[0] in self.text else None
+        numbers = [c for c in features if c not in {*levels, *hashed}]
+        flagged = [c for c in numbers if policy_of(chosen.missing, c) == "flag"]
+        return Schema(
+            features,
+            targets,
+            levels,
+            classes,
+            self.integer,
+            chosen.missing,
+            self.rounding.dtype,
+            exact=exact,
+            others=[c for c in levels if texts.groups(c) and OTHER_LEVEL in levels[c]],
+            hashed=hashed,
+            dates=dates,
+            logs=[c for c in numbers if c in chosen.logs and c not in dates],
+            flags=[c for c in flagged if self.gaps[c]],
+        )
+
     def _useless(self) -> dict[str, str]:
         """Return the features that nothing can be learned from, and why, if they are left out."""
         chosen = self.selection
@@ -474,48 +420,13 @@ class _Seen:
         policies = chosen.missing if isinstance(chosen.missing, Mapping) else {}
         wanted = {*chosen.categories, *chosen.hashed, *chosen.dates, *chosen.logs, *policies}
         found = {c: BLANK for c, problem in self.refused.items() if problem.what == BLANK}
-        if self.rows + self.dropped >= _FEWEST_IDS:
-            found |= dict.fromkeys(self.counting, "counts the rows")
-        for column, counts in self.levels.items():
-            rows = self.texts[column].kept
-            if (
-                column in self.features
-                and len(counts) > max(_FEWEST_IDS, _ID * rows)
-                and self._date_of(column) is None
-                and self._problem_of_text(column, grouped=True) is None
-            ):
-                found[column] = f"is an id or free text, such as {next(iter(counts))!r}"
+        if self.rows + self.dropped >= FEWEST_IDS:
+            found |= dict.fromkeys(self.unasked.counting, "counts the rows")
+        ids = {c: self.texts.id_of(c) for c in self.texts.levels}
+        found |= {c: f"is an id or free text, such as {t!r}" for c, t in ids.items() if t}
         useless = {c: found[c] for c in self.features if c in found and c not in wanted}
         # Where nothing else is there, the usual advice about each says more.
         return useless if len(useless) < len(self.features) else {}
-
-    def _date_of(self, column: str) -> Dates | None:
-        """Return what a column of dates becomes, None for another one."""
-        formats = self.dates.get(column)
-        return None if formats is None else formats.dates()
-
-    def _groups(self, column: str) -> bool:
-        """Tell whether rare levels of a feature are put together."""
-        if column in self.targets or column in self.given:
-            return False
-        chosen = self.selection
-        return chosen.min_count is not None or (
-            chosen.leave_out and len(self.levels[column]) > MOST_LEVELS
-        )
-
-    def _levels_of(self, column: str) -> list[str]:
-        """Return the levels of a column of text, in order."""
-        counts = self.levels[column]
-        levels = set(counts)
-        if self._groups(column):
-            fewest = self.selection.min_count or MIN_COUNT
-            frequent = [t for t, count in counts.most_common(MOST_LEVELS) if count >= fewest]
-            if len(frequent) < len(levels):
-                levels = {*frequent[: MOST_LEVELS - 1], OTHER_LEVEL}
-        if column in self.features and self.gaps[column]:
-            if has_level(self.selection.missing, column):
-                levels.add(MISSING_LEVEL)
-        return sorted(levels)
 
     def _check_rounding(self, whole: bool) -> dict[str, str]:
         """Refuse a target, and warn of columns, whose differences the dtype would lose.
@@ -538,32 +449,3 @@ class _Seen:
         if not self.integer and dtype in lost:
             raise TableError(*lost[dtype].problem(what, 0, WIDER_SOURCE))
         return {d: str(TableError(*r.problem(what, 0, WIDER_MODEL))) for d, r in lost.items()}
-
-    def _problem(self, column: str) -> Problem | None:
-        """Return what is wrong with a column as a whole."""
-        if column in self.refused:
-            return self.refused[column]
-        formats = self.dates.get(column)
-        if formats is not None and formats.formats:
-            return self._problem_of_dates(column, formats)
-        if column not in self.levels:
-            return None
-        return self._problem_of_text(column, self._groups(column))
-
-    def _problem_of_text(self, column: str, grouped: bool) -> Problem | None:
-        """Return what is wrong with the texts of a column."""
-        argument = "classes" if column in self.targets else "categories"
-        texts, levels = self.texts[column], self.levels[column]
-        if self.selection.categories.get(column, ()) is None:
-            texts = Texts()
-        return problem_of_text(
-            column, texts, levels, argument, self.name, self.table.is_text, grouped
-        )
-
-    def _problem_of_dates(self, column: str, formats: DateFormats) -> Problem | None:
-        """Return what is wrong with a column of dates: two notations read them differently."""
-        if not formats.in_doubt:
-            return None
-        day, month = formats.in_doubt
-        remedy = Remedy("say which with {}", {"dates": {column: day}})
-        return Problem(column, f"holds dates that are {day} or {month}", remedy)

@@ -203,7 +203,7 @@ def test_days_and_months_that_can_be_exchanged_are_asked_for():
     text = "when,y\n1/5/2019,1\n3/8/2019,2\n"
     with pytest.raises(gd.DataError, match=r"dates that are %d/%m/%Y or %m/%d/%Y.*dates=") as error:
         gd.CsvSource(io.BytesIO(text.encode()), target="y")
-    options = error.value.remedies[1].options
+    options = error.value.remedies[0].options
     assert options == {"dates": {"when": "%d/%m/%Y"}}
     for notation, months in (("%d/%m/%Y", [5, 8]), ("%m/%d/%Y", [1, 3])):
         rows = gd.CsvSource(io.BytesIO(text.encode()), target="y", dates={"when": notation})

@@ -1,0 +1,115 @@
+"""What is typed after an option, as Python takes it."""
+
+import argparse
+import csv
+import os
+from typing import Any
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Return the names in a list, of which one with a comma in it is quoted."""
+    try:
+        found = next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of names: {error}") from error
+    return tuple(name.strip() for name in found or [""])
+
+
+def by_column(text: str) -> dict[str, str]:
+    """Return texts by column, NAME=VALUE,NAME=VALUE."""
+    found = {}
+    for pair in names(text):
+        name, equals, value = pair.rpartition("=")
+        if not equals or not name:
+            raise argparse.ArgumentTypeError(f"{pair!r} is not NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def widths_by_column(text: str) -> dict[str, int]:
+    """Return numbers of columns by column."""
+    return {name: integer(width) for name, width in by_column(text).items()}
+
+
+def policies(text: str) -> Any:
+    """Return what becomes of missing values: one policy for all columns, or one for each."""
+    words = by_column(text) if "=" in text else {"*": text}
+    return {name: policy(word) for name, word in words.items()}
+
+
+def policy(text: str) -> str | float:
+    """Return a word for what becomes of missing values, or the number that stands for them."""
+    if text in ("mean", "median", "flag", "category", "drop", "error"):
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < float("inf"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not mean, median, flag, category, drop, error or a number"
+        )
+    return value
+
+
+def columns(text: str) -> tuple[str, ...]:
+    """Return the names of columns in a list, or in a file of them."""
+    if not os.path.isfile(text):
+        return names(text)
+    try:
+        with open(text, encoding="utf-8") as file:
+            return names(",".join(line.strip().strip(",") for line in file if line.strip()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(f"{text} holds no names: {error}") from error
+
+
+def separator(text: str) -> str:
+    """Return a separator, of which a tab has a name."""
+    if text in ("tab", "\\t"):
+        return "\t"
+    if len(text.encode()) != 1 and text != "blanks":
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a single character such as ';', or tab, or blanks"
+        )
+    return text
+
+
+def widths(text: str) -> tuple[int, ...]:
+    """Return the widths of hidden layers; 0 is none."""
+    return () if text in ("0", "") else tuple(integer(width) for width in text.split(","))
+
+
+def sizes(text: str) -> tuple[int | None, ...]:
+    """Return sizes of batches; all is the whole table."""
+    return tuple(None if size == "all" else integer(size) for size in text.split(","))
+
+
+def integer(text: str, lowest: int = 1) -> int:
+    """Return a whole number from a lowest one on."""
+    if not text.isdecimal() or int(text) < lowest:
+        raise argparse.ArgumentTypeError(f"must be an integer >= {lowest}, not {text!r}")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """Return a whole number from 0 on."""
+    return integer(text, 0)
+
+
+def seed(text: str) -> int:
+    """Return a seed."""
+    seed = integer(text, 0)
+    if seed >= 1 << 64:
+        raise argparse.ArgumentTypeError(f"must be below 2**64, not {text!r}")
+    return seed
+
+
+def positive(text: str) -> float:
+    """Return a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number > 0, not {text!r}")
+    return value

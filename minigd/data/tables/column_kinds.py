@@ -1,0 +1,174 @@
+"""What a pass over a table sees of single columns: levels and dates, days and numbers of rows."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigd.data.tables.column_problems import (
+    MIN_COUNT,
+    MOST_LEVELS,
+    Problem,
+    Texts,
+    problem_of_text,
+)
+from minigd.data.tables.dates import EPOCH, DateFormats, Dates
+from minigd.data.tables.missing import MISSING_LEVEL, has_level
+from minigd.data.tables.places import Place
+from minigd.data.tables.remedy import Remedy
+from minigd.data.tables.schema import OTHER_LEVEL
+from minigd.data.tables.selection import Selection
+
+_MOST_COUNTED = 100_000
+"""Different texts of a column that are counted; a column of more is an id."""
+
+FEWEST_IDS = 20
+"""Rows below which nothing is taken for an id."""
+
+_ID = 0.9
+"""A text is an id where so large a share of the rows have a text of their own."""
+
+
+class TextColumns:
+    """The columns of text: how often each text comes, and whether all are dates.
+
+    `given` are the columns whose levels are known.
+    """
+
+    def __init__(
+        self,
+        selection: Selection,
+        features: Sequence[str],
+        targets: Sequence[str],
+        text: Collection[str],
+        given: Mapping[str, Sequence[str]],
+        name: str,
+        is_text: bool,
+    ) -> None:
+        self.selection, self.features, self.targets = selection, features, targets
+        self.given, self.name, self.is_text = given, name, is_text
+        counted = sorted({*text} - {*given, *selection.hashed})
+        self.levels: dict[str, Counter[str]] = {c: Counter() for c in counted}
+        self.texts = {column: Texts() for column in self.levels}
+        self.dates = {
+            c: DateFormats(selection.dates.get(c))
+            for c in features
+            if c in self.levels or selection.dates.get(c) == EPOCH
+        }
+
+    def count(self, frame: Any) -> dict[str, Any]:
+        """Return how often each text comes in a frame."""
+        return {column: frame[column].value_counts(sort=False) for column in self.levels}
+
+    def note(self, frame: Any, counts: Mapping[str, Any], place: Place) -> None:
+        """Take note of all rows of a frame."""
+        for column, count in counts.items():
+            self.texts[column].note(frame[column], count, place)
+
+    def add(self, frame: Any, counts: Mapping[str, Any]) -> None:
+        """Take note of the rows that are kept."""
+        for column, count in counts.items():
+            levels = self.levels[column]
+            self.texts[column].count(count)
+            if len(levels) <= _MOST_COUNTED:
+                levels.update(count.to_dict())
+        for column, dates in self.dates.items():
+            dates.add(frame[column])
+
+    def date_of(self, column: str) -> Dates | None:
+        """Return what a column of dates becomes, None for another one."""
+        formats = self.dates.get(column)
+        return None if formats is None else formats.dates()
+
+    def groups(self, column: str) -> bool:
+        """Tell whether rare levels of a feature are put together."""
+        if column in self.targets or column not in self.levels:
+            return False
+        chosen = self.selection
+        many = len(self.levels[column]) > MOST_LEVELS
+        return chosen.min_count is not None or (chosen.leave_out and many)
+
+    def levels_of(self, column: str, gaps: bool) -> list[str]:
+        """Return the levels of a column in order; `gaps` tells whether any value is missing."""
+        if column in self.given:
+            return list(self.given[column])
+        counts = self.levels[column]
+        levels = set(counts)
+        if self.groups(column):
+            fewest = self.selection.min_count or MIN_COUNT
+            frequent = [t for t, count in counts.most_common(MOST_LEVELS) if count >= fewest]
+            if len(frequent) < len(levels):
+                levels = {*frequent[: MOST_LEVELS - 1], OTHER_LEVEL}
+        if gaps and column in self.features and has_level(self.selection.missing, column):
+            levels.add(MISSING_LEVEL)
+        return sorted(levels)
+
+    def id_of(self, column: str) -> str | None:
+        """Return one of the texts of a feature in which nearly each row has its own, or None."""
+        counts, rows = self.levels[column], self.texts[column].kept
+        many = column in self.features and len(counts) > max(FEWEST_IDS, _ID * rows)
+        if many and self.date_of(column) is None and self._problem(column, grouped=True) is None:
+            return next(iter(counts))
+        return None
+
+    def problem(self, column: str) -> Problem | None:
+        """Return what is wrong with a column as a whole."""
+        formats = self.dates.get(column)
+        if formats is not None and formats.formats:
+            if not formats.in_doubt:
+                return None
+            day, month = formats.in_doubt
+            remedy = Remedy("say which with {}", {"dates": {column: day}})
+            return Problem(column, f"holds dates that are {day} or {month}", remedy)
+        return self._problem(column, self.groups(column)) if column in self.levels else None
+
+    def _problem(self, column: str, grouped: bool) -> Problem | None:
+        """Return what is wrong with the texts of a column that are not dates."""
+        argument = "classes" if column in self.targets else "categories"
+        declared = self.selection.categories.get(column, ()) is None
+        texts = Texts() if declared else self.texts[column]
+        return problem_of_text(
+            column, texts, self.levels[column], argument, self.name, self.is_text, grouped
+        )
+
+
+class NumberColumns:
+    """Which columns of numbers are days, 20140502, and which ones count the rows."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        # A column that has had no number yet may be either.
+        self._days: dict[str, bool] = dict.fromkeys(columns, False)
+        self._last: dict[str, float | None] = dict.fromkeys(columns)
+
+    def note(self, frame: Any) -> None:
+        """Rule out those that do not count all rows of a frame."""
+        for column, last in list(self._last.items()):
+            values = frame[column].to_numpy(np.float64)
+            if last is not None:
+                values = np.concatenate([[last], values])
+            if (np.diff(values) == 1).all():
+                self._last[column] = float(values[-1]) if len(values) else last
+            else:
+                del self._last[column]
+
+    def add(self, frame: Any) -> None:
+        """Rule out those of which not all rows that are kept are days."""
+        for column in list(self._days):
+            values = frame[column].to_numpy(np.float64)
+            month, day = values // 100 % 100, values % 100
+            good = (values > 19000100) & (values < 21001232) & (month >= 1) & (month <= 12)
+            if (good & (day >= 1) & (day <= 31)).all():
+                self._days[column] |= len(values) > 0
+            else:
+                del self._days[column]
+
+    @property
+    def days(self) -> set[str]:
+        """The columns whose numbers are all days."""
+        return {column for column, any_ in self._days.items() if any_}
+
+    @property
+    def counting(self) -> set[str]:
+        """The columns whose numbers count the rows."""
+        return {column for column, last in self._last.items() if last is not None}
