@@ -287,11 +287,10 @@ class NumbaStep:
         keys = np.empty((len(due), len(self._drawing)), np.uint64)
         for i, layer in enumerate(self._drawing):
             keys[:, i] = list(map(layer.key, passes))
-        rates, constants = updater.varying_constants(int(np.sum(due)) + 1)
-        update = np.cumsum(due) - due  # the number of the next one, for each step
-        rates, constants = rates[update], constants[update]
+        rates, constants = updater.varying_constants(int(np.sum(due)) + self._accumulates)
         if self._accumulates:
-            constants = np.column_stack([constants, shares])
+            update = np.cumsum(due) - due  # the number of the next one, for each step
+            rates, constants = rates[update], np.column_stack([constants[update], shares])
         # Decay with a share above 1 lets parameters grow that have no gradient.
         grows = rates * getattr(updater, "weight_decay", 0.0) > 1
         return keys, constants, np.where(grows, math.inf, rates)

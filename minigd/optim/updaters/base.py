@@ -118,7 +118,7 @@ class Updater:
             _, found = self.formula(rates[-1])
             constants.append([found[name] for name in self.varying])
         self.step = made
-        return np.array(rates), np.array(constants, "float64").reshape(steps, -1)
+        return np.array(rates), np.array(constants, "float64").reshape(steps, len(self.varying))
 
     def update(self, model: Parameters, where: Array | None = None) -> Array | None:
         """Make one update of ``model.flat_params`` from ``model.flat_grads``.
