@@ -634,6 +634,63 @@ def test_rows_and_targets_of_any_dtype_are_compiled(dtype, in_python):
     np.testing.assert_allclose(*params, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("single", [False, True], ids=["epochs", "steps"])
+@pytest.mark.parametrize("label", [3, 7, -1, -3, -4, 10**12])
+def test_a_label_that_no_longer_is_a_class_is_left_to_the_plain_step(label, single, in_python):
+    found = []
+    for plain in (True, False):
+        X, y = rows(60)
+        trainer = gd.Trainer(network(), "categorical_crossentropy", "adam", fast=True)
+
+        def change(event, y=y):
+            if event.name == "epoch" and event.trainer.epoch == 1:
+                y[30:33] = label
+
+        if not single:
+            change = Named(change, {"epoch"})
+        try:
+            trainer.fit(X, y, batch_size=25, epochs=3, plain=plain, callbacks=[change])
+            error = None
+        except IndexError as e:
+            error = str(e)
+        assert plain or compiled_steps(trainer)
+        found.append((error, trainer.epoch, trainer.updates, trainer.history["loss"], trainer))
+    (*expected, losses, plain), (*numbers, others, compiled) = found
+    assert numbers == expected
+    np.testing.assert_allclose(others, losses, rtol=1e-11)
+    np.testing.assert_allclose(compiled.model.flat_params, plain.model.flat_params, atol=1e-11)
+
+
+class Named:
+    """A function as a callback that wants some events."""
+
+    def __init__(self, function, events):
+        self.function, self.events = function, frozenset(events)
+
+    def __call__(self, event):
+        self.function(event)
+
+
+def test_a_method_changed_within_an_epoch_that_can_not_be_traced_ends_nothing(in_python):
+    X, y = rows(60)
+    results = []
+    for plain in (True, False):
+        trainer = gd.Trainer(network(), "categorical_crossentropy", "adam", fast=True)
+        calls = []
+
+        def watch(event, trainer=trainer, calls=calls):
+            if trainer.updates == 1:
+                layer = trainer.model.layers[3]
+                backward = layer.backward
+                layer.backward = lambda dy: calls.append(len(dy)) or backward(dy)
+
+        # The last batch has another size, which is traced after the change.
+        trainer.fit(X, y, batch_size=25, epochs=3, plain=plain, callbacks=[watch])
+        assert len(calls) >= 6
+        results.append(trainer.model.flat_params)
+    np.testing.assert_allclose(*results, atol=1e-11)
+
+
 def test_rows_that_are_converted_in_pieces_come_to_the_same_bits(monkeypatch, in_python):
     X, y = rows(60)
     found = []

@@ -4,6 +4,7 @@ It needs Numba and SciPy, the extra `fast`. Its numbers differ from NumPy's in t
 not among themselves: a step gives the same bits alone, in an epoch, and in batches of any size.
 """
 
+import contextlib
 import functools
 import math
 import threading
@@ -179,7 +180,10 @@ class NumbaStep:
 
     def _add_size(self, n: int) -> None:
         """Add a row of the numbers that depend on how many rows there are, if it is the program."""
-        found, (ints, floats) = self._general.sizes(Form(self._trace(n))), self._numbers
+        found, (ints, floats) = None, self._numbers
+        # A method may have changed since the last trace, and what it stumbles over is not here.
+        with contextlib.suppress(Exception):
+            found = self._general.sizes(Form(self._trace(n)))
         self._rows[n] = OTHER if found is None else len(ints)
         if found is not None:
             self._numbers = (
