@@ -671,6 +671,87 @@ class Named:
         self.function(event)
 
 
+def doubled_at_times(owner, name):
+    """Return a method that counts its calls, and doubles every second result."""
+    old, calls = getattr(owner, name), []
+
+    def method(*args, **kwargs):
+        result = old(*args, **kwargs)
+        # A prediction is no step.
+        if name != "forward" or kwargs.get("train") or args[-1] is True:
+            calls.append(name)
+            result = result * (1 + len(calls) % 2)
+        return result
+
+    return method
+
+
+def at_layer(number, name):
+    """Return what puts such a method into one layer."""
+
+    def change(trainer, monkeypatch):
+        layer = trainer.model.layers[number]
+        monkeypatch.setattr(layer, name, doubled_at_times(layer, name), raising=False)
+
+    return change
+
+
+def change_class(trainer, monkeypatch):
+    monkeypatch.setattr(gd.Tanh, "backward", doubled_at_times(gd.Tanh, "backward"))
+
+
+def change_loss(trainer, monkeypatch):
+    loss = trainer.objective.loss
+    monkeypatch.setattr(loss, "gradient", doubled_at_times(loss, "gradient"))
+
+
+def change_updater(trainer, monkeypatch):
+    updater, formula, calls = trainer.updater, trainer.updater.formula, []
+    monkeypatch.setattr(
+        updater, "formula", lambda rate: calls.append(rate) or formula(rate * (1 + len(calls) % 2))
+    )
+
+
+def change_penalty(trainer, monkeypatch):
+    penalty, add, calls = trainer.penalty, trainer.penalty.add_gradient, []
+    monkeypatch.setattr(
+        penalty,
+        "add_gradient",
+        lambda model: calls.append(1) or [add(model) for _ in range(1 + len(calls) % 2)],
+    )
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize(
+    "change",
+    [
+        at_layer(3, "forward"),
+        at_layer(3, "backward"),
+        at_layer(4, "_draw"),
+        *(change_class, change_loss, change_updater, change_penalty),
+    ],
+)
+def test_a_method_that_was_put_in_and_counts_its_calls_is_called_in_each_step(
+    change, fast, in_python
+):
+    X, y = rows(60)
+    found = []
+    for plain in (True, False):
+        layers = [gd.Dense(5), gd.ReLU(), gd.Dense(4), gd.Tanh(), gd.Dropout(0.2), gd.Dense(3)]
+        model = gd.Sequential([*layers, gd.Softmax()], inputs=6, dtype="float64", seed=1)
+        trainer = gd.Trainer(model, "categorical_crossentropy", "adam", l2=0.01, fast=fast)
+        with pytest.MonkeyPatch.context() as monkeypatch:
+
+            def at_epoch(event, trainer=trainer, monkeypatch=monkeypatch):
+                if trainer.epoch == 2:
+                    change(trainer, monkeypatch)
+
+            callbacks = [Named(at_epoch, {"epoch"})]
+            trainer.fit(X, y, batch_size=20, epochs=5, plain=plain, callbacks=callbacks)
+        found.append(model.flat_params)
+    np.testing.assert_allclose(*found, atol=1e-11)
+
+
 def test_a_method_changed_within_an_epoch_that_can_not_be_traced_ends_nothing(in_python):
     X, y = rows(60)
     results = []
