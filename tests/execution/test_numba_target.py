@@ -671,6 +671,67 @@ class Named:
         self.function(event)
 
 
+class Given(gd.optim.schedules.Schedule):
+    """A schedule whose rate is 0.1, but from one update on."""
+
+    def __init__(self, then):
+        super().__init__(updates=1, epochs=None)
+        self.then = then
+
+    def rate(self, t):
+        return self.then() if t >= 4 else np.float32(0.1)
+
+
+@pytest.mark.parametrize("single", [False, True], ids=["epochs", "steps"])
+@pytest.mark.parametrize("updater", [gd.SGD, gd.Adam, gd.AdamW])
+@pytest.mark.parametrize("then", [-np.inf, np.inf, np.nan, -1e308, 1e308, -0.1, np.float32(0.01)])
+def test_a_rate_of_ones_own_schedule_leaves_the_parameters_finite(then, updater, single, in_python):
+    X, y = rows(60)
+    found = []
+    callbacks = [Named(lambda event: None, {"update"} if single else {"epoch"})]
+    for plain in (True, False):
+        updater_ = updater(Given(lambda: then))
+        trainer = gd.Trainer(network(), "categorical_crossentropy", updater_, fast=True)
+        error = None
+        try:
+            trainer.fit(X, y, batch_size=20, epochs=3, plain=plain, callbacks=callbacks)
+        except gd.DivergenceError as e:
+            error = str(e)
+        assert np.isfinite(trainer.model.flat_params).all()
+        found.append((error, trainer.updates, updater_.step, trainer.model.flat_params))
+    (*expected, params), (*numbers, others) = found
+    assert numbers == expected
+    np.testing.assert_allclose(others, params, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("updater", [gd.SGD, gd.Adam])
+def test_a_schedule_that_raises_leaves_the_updater_at_the_updates_made(updater, in_python):
+    X, y = rows(60)
+    trainer = gd.Trainer(
+        network(), "categorical_crossentropy", updater(Given(lambda: 1 / 0)), fast=True
+    )
+    with pytest.raises(ZeroDivisionError):
+        trainer.fit(X, y, batch_size=20, epochs=3)
+    assert trainer.updater.step == trainer.updates == 3
+    assert compiled_steps(trainer)
+
+
+@pytest.mark.parametrize("name", ["penalty", "clipping"])
+def test_a_fit_that_is_to_be_plain_stays_plain_where_a_callback_sets_a_limit(name, in_python):
+    calls, (X, y) = [], rows(60)
+    trainer = gd.Trainer(network(), "categorical_crossentropy", "adam", fast=True)
+    loop = trainer._loop
+
+    def change(event):
+        setattr(trainer, name, getattr(trainer, name))
+        calls.append(loop.steps.plain)
+
+    trainer.fit(X, y, batch_size=20, epochs=3, plain=True, callbacks=[Named(change, {"epoch"})])
+    assert calls == [True] * 3
+    assert not loop.steps.plain
+    assert not compiled_steps(trainer)
+
+
 def doubled_at_times(owner, name):
     """Return a method that counts its calls, and doubles every second result."""
     old, calls = getattr(owner, name), []

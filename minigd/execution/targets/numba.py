@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd.backends.workspace import Workspace
-from minigd.execution.finite_guard import Limits
+from minigd.execution.finite_guard import Limits, reach
 from minigd.execution.passes import without_repeats
 from minigd.execution.per_example import RowClipping
 from minigd.execution.plain import Step
@@ -293,9 +293,7 @@ class NumbaStep:
         rates, constants = rates[update], constants[update]
         if self._accumulates:
             constants = np.column_stack([constants, shares])
-        # Decay with a share above 1 lets parameters grow that have no gradient.
-        grows = rates * getattr(updater, "weight_decay", 0.0) > 1
-        return keys, constants, np.where(grows, math.inf, rates)
+        return keys, constants, reach(updater, rates)
 
     def _fill_scalars(self, share: float) -> None:
         """Fill in the same numbers for one step, without an array for each."""
@@ -310,7 +308,7 @@ class NumbaStep:
             one.scalars[0, i] = constants[name]
         if self._accumulates:
             one.scalars[0, -1] = share
-        one.rates[0] = math.inf if rate * getattr(updater, "weight_decay", 0.0) > 1 else rate
+        one.rates[0] = reach(updater, rate)
 
 
 def _as_compiled(a: Array, dtype: Any) -> Array:
