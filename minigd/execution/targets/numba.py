@@ -4,7 +4,6 @@ It needs Numba and SciPy, the extra `fast`. Its numbers differ from NumPy's in t
 not among themselves: a step gives the same bits alone, in an epoch, and in batches of any size.
 """
 
-import contextlib
 import functools
 import math
 import threading
@@ -180,10 +179,14 @@ class NumbaStep:
 
     def _add_size(self, n: int) -> None:
         """Add a row of the numbers that depend on how many rows there are, if it is the program."""
-        found, (ints, floats) = None, self._numbers
-        # A method may have changed since the last trace, and what it stumbles over is not here.
-        with contextlib.suppress(Exception):
-            found = self._general.sizes(Form(self._trace(n)))
+        try:
+            form = Form(self._trace(n))
+        except Exception:
+            # A method that was changed since may not be traced: the layers do it, or say why not.
+            found = None
+        else:
+            found = self._general.sizes(form)
+        ints, floats = self._numbers
         self._rows[n] = OTHER if found is None else len(ints)
         if found is not None:
             self._numbers = (
