@@ -716,6 +716,29 @@ def test_a_schedule_that_raises_leaves_the_updater_at_the_updates_made(updater, 
     assert compiled_steps(trainer)
 
 
+@pytest.mark.parametrize("accumulate", [1, 2, 5])
+@pytest.mark.parametrize("updater", [gd.SGD, gd.Adam])
+def test_a_schedule_is_not_asked_for_more_updates_than_are_made(updater, accumulate, in_python):
+    X, y = rows(60)
+    per_epoch = -(-3 // accumulate)
+    table = [0.1] * (3 * per_epoch)
+
+    class Table(gd.optim.schedules.Schedule):
+        def rate(self, t):
+            return table[int(t)]
+
+    trainer = gd.Trainer(
+        network(),
+        "categorical_crossentropy",
+        updater(Table(updates=1, epochs=None)),
+        accumulate=accumulate,
+        fast=True,
+    )
+    trainer.fit(X, y, batch_size=20, epochs=3)
+    assert trainer.updates == 3 * per_epoch
+    assert compiled_steps(trainer)
+
+
 @pytest.mark.parametrize("name", ["penalty", "clipping"])
 def test_a_fit_that_is_to_be_plain_stays_plain_where_a_callback_sets_a_limit(name, in_python):
     calls, (X, y) = [], rows(60)

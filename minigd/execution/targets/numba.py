@@ -291,8 +291,9 @@ class NumbaStep:
         keys = np.empty((len(due), len(self._drawing)), np.uint64)
         for i, layer in enumerate(self._drawing):
             keys[:, i] = list(map(layer.key, passes))
-        rates, constants = updater.varying_constants(int(np.sum(due)) + 1)
         update = np.cumsum(due) - due  # the number of the next one, for each step
+        # Not one more than is made: a schedule of one's own may end with the run.
+        rates, constants = updater.varying_constants(int(update[-1]) + 1 if len(due) else 0)
         rates, constants = rates[update], constants[update]
         if self._accumulates:
             constants = np.column_stack([constants, shares])

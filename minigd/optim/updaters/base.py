@@ -121,7 +121,7 @@ class Updater:
         finally:
             # A schedule of one's own may raise.
             self.step = made
-        return np.array(rates), np.array(constants, "float64").reshape(steps, -1)
+        return np.array(rates), np.array(constants, "float64").reshape(steps, len(self.varying))
 
     def update(self, model: Parameters, where: Array | None = None) -> Array | None:
         """Make one update of ``model.flat_params`` from ``model.flat_grads``.
