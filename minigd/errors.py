@@ -183,7 +183,9 @@ def check_flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def check_dtype(value: Any, known: tuple[str, ...] = ("float32", "float64")) -> np.dtype[Any]:
+def check_dtype(
+    value: Any, known: tuple[str, ...] = ("float16", "float32", "float64")
+) -> np.dtype[Any]:
     """Return a dtype if it is among those known, and refuse it if not.
 
     >>> check_dtype("float32")

@@ -21,6 +21,7 @@ from minigd.execution.tracer import Update
 from minigd.nn.layers import LAYERS
 from minigd.nn.losses import LOSSES
 from minigd.nn.objective import Objective
+from minigd.optim.gradient_transforms import Clipping, Penalty
 from minigd.optim.updaters import UPDATERS
 from minigd.types import Array
 
@@ -37,6 +38,7 @@ _METHODS = (
     *("forward", "backward", "key", "mean", "per_example", "gradient", "targets"),
     *("add_gradient", "clip", "formula"),
 )
+"""What a step calls of a layer, loss, penalty, clipping or updater, which a class may inherit."""
 
 
 class Steps:
@@ -71,8 +73,7 @@ class Steps:
         self._seen: set[Any] = set()
         self._replay, self._compile = replay, compile
         self._parts = Parts([*objective.layers, objective.loss, *update[:3]]) if replay else None
-        self._fuse()
-        self._traceable = replay and _is_traceable(objective)
+        self._judge()
 
     def find_numpy(
         self, x: Array, y: Array, scale: Array | None = None, by_row: RowClipping | None = None
@@ -107,8 +108,7 @@ class Steps:
     @property
     def compiles(self) -> bool:
         """Whether steps are compiled."""
-        wanted = self._compile and self._traceable and not self.plain
-        return wanted and promises(self.update.updater)
+        return self._compile and self._traceable and self._promised and not self.plain
 
     def load_blas(self) -> None:
         """Load the BLAS of compiled steps, before the number of its threads is set."""
@@ -126,11 +126,13 @@ class Steps:
         if self._parts is not None and self._parts.changed():
             self._numpy.clear()
             self._compiled.clear()
-            self._fuse()
+            self._judge()
 
-    def _fuse(self) -> None:
-        """Put fused layers in the place of those that stand side by side."""
+    def _judge(self) -> None:
+        """See what may be traced, and fuse layers that stand side by side."""
         objective = self.objective
+        self._traceable = self._replay and _is_traceable(objective)
+        self._promised = all(map(promises, self.update[:3]))
         on_gpu = not objective.model.backend.reads_are_free
         self._fused = fuse(objective) if self._replay and on_gpu else objective
 
@@ -221,11 +223,15 @@ def _is_traceable(objective: Objective) -> bool:
 
 
 def promises(part: Any) -> bool:
-    """Tell whether a layer, loss or updater is one of minigd's, or says that it is traceable."""
-    # A subclass may do what its class does not, such as counting its calls.
+    """Tell whether a part of a step is minigd's own, and as it came, or says it is traceable."""
+    # A subclass may do what its class does not, such as counting its calls; so may a method that
+    # was put in the place of another.
     kind = type(part)
-    own = {*LAYERS.values(), *LOSSES.values(), *UPDATERS.values()}
-    return kind in own or vars(kind).get("traceable") is True
+    if kind in _SHIPPED:
+        kept = _of_class(kind) == _SHIPPED[kind]
+    else:
+        kept = vars(kind).get("traceable") is True
+    return kept and not _own_methods(part)
 
 
 class Parts:
@@ -253,7 +259,8 @@ class Parts:
         for part in self._parts:
             now = vars(part)
             names = [name for name in now if name not in _COUNTS]
-            methods = attrgetter(*[name for name in _METHODS if hasattr(type(part), name)])
+            # Given one name alone, it would return no tuple.
+            methods = attrgetter("__init__", "__init__", *_names(type(part)))
             known = (part, len(now), names, [now[n] for n in names], methods, methods(type(part)))
             self._known.append(known)
 
@@ -264,18 +271,45 @@ def _is_untouched(
     """Tell whether all attributes and methods are the objects that they were."""
     now = vars(part)
     same = len(now) == count and all(map(is_, map(now.get, names), values))
-    return same and methods(type(part)) == known
+    return same and all(map(is_, methods(type(part)), known))
 
 
 def _values(part: Any) -> Any:
     """Return the methods of a layer or loss, of its class and its own, and its constants."""
-    own = vars(part)
-    return (
-        [getattr(type(part), name, None) for name in _METHODS],
-        [method for method in map(own.get, _METHODS) if callable(method)],
-        {name: value for name, value in own.items() if _is_constant(name, value)},
-    )
+    constants = {name: value for name, value in vars(part).items() if _is_constant(name, value)}
+    return _of_class(type(part)), _own_methods(part), constants
+
+
+def _of_class(kind: type) -> dict[str, Any]:
+    """Return the methods and the constants of a class."""
+    return {name: getattr(kind, name) for name in _names(kind)}
+
+
+def _names(kind: type) -> list[str]:
+    """Return the names of what a class has of methods and constants that may matter to a step."""
+    # Of a base such as Layer only what a step calls, so that comparing them stays cheap.
+    kinds = kind.__mro__[:-2] or (kind,)
+    found = {
+        name
+        for one in kinds
+        for name, value in vars(one).items()
+        if not name.startswith("__") and (callable(value) or _is_constant(name, value))
+    }
+    return sorted(found | {name for name in _METHODS if hasattr(kind, name)})
+
+
+def _own_methods(part: Any) -> dict[str, Any]:
+    """Return the methods that a layer or loss has in the place of its class's."""
+    kind = type(part)
+    return {n: value for n, value in vars(part).items() if callable(value) and hasattr(kind, n)}
 
 
 def _is_constant(name: str, value: Any) -> bool:
-    return name not in _COUNTS and isinstance(value, int | float | str | bool)
+    return name not in _COUNTS and isinstance(value, int | float | str | bool | np.generic)
+
+
+_SHIPPED = {
+    kind: _of_class(kind)
+    for kind in (*LAYERS.values(), *LOSSES.values(), *UPDATERS.values(), Penalty, Clipping)
+}
+"""The classes that come with minigd, as they come."""

@@ -70,12 +70,14 @@ class Loop:
         self.batches: Batches | None = None
         self.stopping = False
         self.epoch = 0
+        self.steps = Steps(objective, transaction.change, replay=False)
         self.start_epoch()
 
     def set_compiled(self, compile: bool) -> None:
         """Let NumPy or Numba run the steps from now on, on the device where the model is."""
-        change = self.transaction.change
+        change, plain = self.transaction.change, self.steps.plain
         self.steps = Steps(self.objective, change, self.reuse_buffers, compile)
+        self.steps.plain = plain
         self.steps.load_blas()
         self.loader = RowLoader(self.objective, self.metrics)
 

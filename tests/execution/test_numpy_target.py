@@ -427,6 +427,8 @@ CHANGES = {
     "no longer a number": put("slope", None),
     "a new number": put("sloppy", 0.1),
     "a method of its own": put("forward", lambda x, train=False: x),
+    "a NumPy number": put("slope", np.float32(0.2)),
+    "a helper of its own": put("empty", lambda *args: None),
     "a loss's number": lambda parts: setattr(parts[1], "delta", 0.5),
     "gone": drop("slope"),
 }
@@ -449,6 +451,34 @@ def test_a_method_of_a_class_or_of_its_base_that_is_changed_is_seen(monkeypatch)
     watched = runner.Parts([Own(0.1), gd.Huber()])
     for owner, name in ((Own, "forward"), (gd.LeakyReLU, "backward"), (gd.Huber, "gradient")):
         monkeypatch.setattr(owner, name, lambda *args: None)
+        assert watched.changed()
+        assert not watched.changed()
+
+
+def test_another_numpy_number_is_seen():
+    layer = gd.LeakyReLU(0.1)
+    layer.slope = np.float32(0.5)
+    watched = runner.Parts([layer])
+    layer.slope = np.float32(0.25)
+    assert watched.changed()
+    assert not watched.changed()
+
+
+def test_a_constant_and_a_helper_of_a_class_that_are_changed_are_seen(monkeypatch):
+    class Own(gd.LeakyReLU):
+        factor = 2.0
+
+        def help(self):
+            return self.factor
+
+    watched = runner.Parts([Own(0.1), gd.Dropout(0.1)])
+    for owner, name, new in (
+        (Own, "factor", 3.0),
+        (Own, "factor", np.arange(3.0)),
+        (Own, "help", lambda self: None),
+        (gd.Dropout, "_draw", lambda self, shape: None),
+    ):
+        monkeypatch.setattr(owner, name, new)
         assert watched.changed()
         assert not watched.changed()
 

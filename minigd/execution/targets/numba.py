@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd.backends.workspace import Workspace
-from minigd.execution.finite_guard import Limits
+from minigd.execution.finite_guard import Limits, reach
 from minigd.execution.passes import without_repeats
 from minigd.execution.per_example import RowClipping
 from minigd.execution.plain import Step
@@ -179,7 +179,14 @@ class NumbaStep:
 
     def _add_size(self, n: int) -> None:
         """Add a row of the numbers that depend on how many rows there are, if it is the program."""
-        found, (ints, floats) = self._general.sizes(Form(self._trace(n))), self._numbers
+        try:
+            form = Form(self._trace(n))
+        except Exception:
+            # A method that was changed since may not be traced: the layers do it, or say why not.
+            found = None
+        else:
+            found = self._general.sizes(form)
+        ints, floats = self._numbers
         self._rows[n] = OTHER if found is None else len(ints)
         if found is not None:
             self._numbers = (
@@ -287,14 +294,14 @@ class NumbaStep:
         keys = np.empty((len(due), len(self._drawing)), np.uint64)
         for i, layer in enumerate(self._drawing):
             keys[:, i] = list(map(layer.key, passes))
-        rates, constants = updater.varying_constants(int(np.sum(due)) + 1)
-        update = np.cumsum(due) - due  # the number of the next one, for each step
-        rates, constants = rates[update], constants[update]
         if self._accumulates:
-            constants = np.column_stack([constants, shares])
-        # Decay with a share above 1 lets parameters grow that have no gradient.
-        grows = rates * getattr(updater, "weight_decay", 0.0) > 1
-        return keys, constants, np.where(grows, math.inf, rates)
+            update = np.cumsum(due) - due  # the number of the next one, for each step
+            # Not one more than is made: a schedule of one's own may end with the run.
+            rates, constants = updater.varying_constants(int(update[-1]) + 1 if len(due) else 0)
+            rates, constants = rates[update], np.column_stack([constants[update], shares])
+        else:
+            rates, constants = updater.varying_constants(len(due))
+        return keys, constants, reach(updater, rates)
 
     def _fill_scalars(self, share: float) -> None:
         """Fill in the same numbers for one step, without an array for each."""
@@ -309,7 +316,7 @@ class NumbaStep:
             one.scalars[0, i] = constants[name]
         if self._accumulates:
             one.scalars[0, -1] = share
-        one.rates[0] = math.inf if rate * getattr(updater, "weight_decay", 0.0) > 1 else rate
+        one.rates[0] = reach(updater, rate)
 
 
 def _as_compiled(a: Array, dtype: Any) -> Array:

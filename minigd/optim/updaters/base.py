@@ -74,7 +74,7 @@ class Updater:
         """The learning rate of the next update, a float; a number may be set between updates."""
         if self.schedule is None:
             return self.scale * self._learning_rate
-        return self.scale * self.schedule(self.step, self.epoch)
+        return self.scale * float(self.schedule(self.step, self.epoch))
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
@@ -112,13 +112,16 @@ class Updater:
         if self.schedule is None and self.varying == ("learning_rate",):
             same = np.full(steps, self.learning_rate, "float64")
             return same, same.reshape(-1, 1)
-        for _ in range(steps):
-            rates.append(float(self.learning_rate))
-            self.step += 1
-            _, found = self.formula(rates[-1])
-            constants.append([found[name] for name in self.varying])
-        self.step = made
-        return np.array(rates), np.array(constants, "float64").reshape(steps, -1)
+        try:
+            for _ in range(steps):
+                rates.append(float(self.learning_rate))
+                self.step += 1
+                _, found = self.formula(rates[-1])
+                constants.append([found[name] for name in self.varying])
+        finally:
+            # A schedule of one's own may raise.
+            self.step = made
+        return np.array(rates), np.array(constants, "float64").reshape(steps, len(self.varying))
 
     def update(self, model: Parameters, where: Array | None = None) -> Array | None:
         """Make one update of ``model.flat_params`` from ``model.flat_grads``.
