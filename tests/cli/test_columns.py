@@ -47,7 +47,8 @@ def trained(path, capsys, *options):
     words += ["--out", str(path.parent / "m.npz"), *options]
     messages = []
     while main(words) != 0:
-        message = capsys.readouterr().err.splitlines()[-1]
+        lines = capsys.readouterr().err.splitlines()
+        message = [line for line in lines if line.startswith("minigd: ")][-1]
         assert message not in messages, "the same advice again"
         messages.append(message)
         advice = re.search(

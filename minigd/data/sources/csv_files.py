@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from minigd.data.sources.file_kinds import GZIP
+from minigd.data.sources.file_kinds import GZIP, HEAD, ends_in_returns
 from minigd.data.sources.file_reads import changed
 from minigd.storage.regular_files import open_regular
 
@@ -23,6 +23,7 @@ class Part(NamedTuple):
     checksum: int
     body: int  # where the rows begin, after the header
     line: int  # and on which line
+    returns: bool = False  # whether lines end in a lone carriage return
 
 
 def check_unchanged(part: Part) -> Part:
@@ -48,7 +49,7 @@ def measure(given: Any) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def open_file(given: Any, raw: bool = False) -> Iterator[BinaryIO]:
-    """Open a path, or rewind a file object, and unpack gzip unless `raw`."""
+    """Open a path, or rewind a file object; unless `raw`, unpack gzip, and end lines in newlines."""
     if isinstance(given, str | os.PathLike):
         opened: Any = open_regular(given)
     else:
@@ -57,11 +58,13 @@ def open_file(given: Any, raw: bool = False) -> Iterator[BinaryIO]:
             raise TypeError("a file object of text was given: open the file in binary mode, 'rb'")
         opened = contextlib.nullcontext(_OwnPlace(given))
     with opened as file:
-        packed = not raw and file.read(2) == GZIP
+        head = b"" if raw else file.read(HEAD)
         file.seek(0)
-        if packed:
+        if head.startswith(GZIP):
             with gzip.GzipFile(fileobj=file) as unpacked:
                 yield unpacked  # type: ignore[misc]
+        elif ends_in_returns(head):
+            yield _Newlines(file)  # type: ignore[misc]
         else:
             yield file
 
@@ -77,6 +80,19 @@ def length_of_lines(file: BinaryIO, lines: int) -> int:
                 break
             length, lines, chunk = length + end, lines - 1, chunk[end:]
     return length
+
+
+class _Newlines:
+    """A reader of a file whose lines end in a lone carriage return, with newlines in their place."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def seek(self, offset: int) -> None:
+        self._file.seek(offset)
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size).replace(b"\r", b"\n")
 
 
 class _OwnPlace:

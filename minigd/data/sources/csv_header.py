@@ -26,7 +26,7 @@ from minigd.data.sources.csv_layout import (
     no_header,
 )
 from minigd.data.sources.csv_parser import BOM, Parser
-from minigd.data.sources.file_kinds import check_kind, recode
+from minigd.data.sources.file_kinds import HEAD, begin_of, check_kind, ends_in_returns, recode
 from minigd.data.tables.grammar import MissingTexts, read_number
 from minigd.data.tables.remedy import Remedy, TableError
 from minigd.data.tables.schema import MissingColumn, Schema
@@ -164,7 +164,8 @@ class Header:
             self.columns = [str(place) for place in range(1, len(fields) + 1)]
         size, checksum = measure(given)
         stamp = stamp_of(given) if is_path else ()
-        part = Part(str(name), given, size, stamp, checksum, body, line)
+        returns = ends_in_returns(begin_of(given, HEAD))
+        part = Part(str(name), given, size, stamp, checksum, body, line, returns)
         self._first = self._first or part
         return part
 

@@ -101,7 +101,9 @@ class RowIndex:
         name, opened = self._parts[part][:2]
         with naming(name), open_file(opened, raw=True) as file:
             try:
-                return read_pieces(file, begins, ends)
+                pieces = read_pieces(file, begins, ends)
+                returns = self._parts[part].returns
+                return [piece.replace(b"\r", b"\n") for piece in pieces] if returns else pieces
             except CutShort:
                 raise changed(name, "CsvSource") from None
 

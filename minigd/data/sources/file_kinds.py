@@ -21,7 +21,7 @@ from minigd.data.tables.remedy import Remedy, TableError
 from minigd.storage.regular_files import open_regular
 
 GZIP = b"\x1f\x8b"
-_HEAD = 4096
+HEAD = 4096
 _LISTED = 1 << 20  # bytes of a tar archive in which a table is looked for
 _SAVED = "description.json.npy"  # what `minigd.storage.npz.write` puts into each of its files
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\f\r"))
@@ -201,7 +201,7 @@ def kind_of(given: Any) -> str:
     ...     kind_of(f"{folder}/rows.csv")
     'saved'
     """
-    head = begin_of(given, _HEAD)
+    head = begin_of(given, HEAD)
     if head.startswith(GZIP):
         inside = _kind_of_head(_unpacked(head))
         return inside if inside in ("text", "tar") else "gzip"
@@ -233,7 +233,7 @@ def check_kind(given: Any, expected: str = "text") -> None:
     is_path = isinstance(given, str | os.PathLike)
     name = os.fspath(given) if is_path else str(getattr(given, "name", "the file object"))
     kind = kind_of(given)
-    if kind == expected:
+    if kind == expected or (kind == "returns" and expected == "text"):
         return
     if kind == "text":
         what = ".npy file of numbers" if expected == "array" else "Parquet file, or is damaged"
@@ -242,11 +242,20 @@ def check_kind(given: Any, expected: str = "text") -> None:
         raise TableError(f"{name} is not a {what}", remedy)
     what = HOLDS[kind]
     if kind == "gzip":
-        inside = _kind_of_head(_unpacked(begin_of(given, _HEAD)))
+        inside = _kind_of_head(_unpacked(begin_of(given, HEAD)))
         what = f"packed by gzip, and inside is {HOLDS[inside]}"
         if inside == "gzip":
             what = "packed by gzip twice"
     raise TableError(f"{name} is {what}", _remedy(_KINDS[kind], given, name, kind))
+
+
+def ends_in_returns(head: bytes) -> bool:
+    r"""Tell whether the lines of a text end in a lone carriage return, by its first bytes.
+
+    >>> ends_in_returns(b"a,y\r1,2\r"), ends_in_returns(b"a,y\r\n1,2\r\n")
+    (True, False)
+    """
+    return b"\n" not in head and b"\r" in head.rstrip(b"\r") and b'"' not in head
 
 
 def recode(given: Any, name: str, data: bytes) -> Remedy:
@@ -345,7 +354,7 @@ def _begin_unpacked(file: Any) -> bytes:
     return _unpacked(packed, _LISTED) if packed.startswith(GZIP) else packed
 
 
-def _unpacked(head: bytes, size: int = _HEAD) -> bytes:
+def _unpacked(head: bytes, size: int = HEAD) -> bytes:
     """Return what the beginning of a gzipped file holds, as far as it can be read."""
     try:
         return zlib.decompressobj(31).decompress(head, size)
@@ -407,8 +416,7 @@ def _kind_of_text(head: bytes) -> str:
     if first in (b"{", b"[") or (not newline and re.match(rb'\{\s*"|\[\s*[\[{]', first)):
         return "json"
     if not first.startswith((b"{", b"[")):
-        lone = b"\n" not in head and b"\r" in head.rstrip(b"\r")
-        return "returns" if lone and b'"' not in head else "text"
+        return "returns" if ends_in_returns(head) else "text"
     try:
         value = json.loads(first)
     except (ValueError, RecursionError):

@@ -156,6 +156,7 @@ class NumberColumns:
         """Rule out those of which not all rows that are kept are days."""
         for column in list(self._days):
             values = frame[column].to_numpy(np.float64)
+            values = np.where(np.isfinite(values), values, 0.0)
             month, day = values // 100 % 100, values % 100
             good = (values > 19000100) & (values < 21001232) & (month >= 1) & (month <= 12)
             if (good & (day >= 1) & (day <= 31)).all():

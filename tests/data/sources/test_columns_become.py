@@ -310,3 +310,24 @@ def test_what_nothing_can_be_learned_from_is_left_out_where_asked():
     assert rows.schema.features == ["rooms", "pair"]
     kept = source(frame, "csv", None, target="y", exclude=["blank"], categories={"key": None})
     assert {"row", "key=K0"} <= {*kept.names}
+
+
+# Ends of lines ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block_size", [1, 30, 1 << 20])
+def test_lines_that_end_in_a_lone_carriage_return_are_read(block_size, tmp_path):
+    frame = table().drop(columns="when").dropna()
+    path = tmp_path / "old.csv"
+    path.write_bytes(frame.to_csv(index=False).encode().replace(b"\n", b"\r"))
+    rows = gd.CsvSource(path, target="y", block_size=block_size)
+    expected = gd.CsvSource(io.BytesIO(frame.to_csv(index=False).encode()), target="y")
+    for found, right in zip(whole(rows), whole(expected), strict=True):
+        np.testing.assert_array_equal(found, right)
+    order = np.random.default_rng(0).permutation(len(frame))
+    for found, right in zip(rows.take(order), expected.take(order), strict=True):
+        np.testing.assert_array_equal(found, right)
+    assert rows.places(np.array([3])) == ["line 5"]
+    path.write_bytes(path.read_bytes().replace(b"Rome", b"Rome,1", 1))
+    with pytest.raises(gd.DataError, match=r"line \d+: the row has 5 fields"):
+        gd.CsvSource(path, target="y")

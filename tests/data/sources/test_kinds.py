@@ -117,7 +117,6 @@ READ = {
     "stata": (
         lambda path: FRAME.to_stata(path, write_index=False, version=118), "stata", "a Stata file",
     ),
-    "returns": (written(PLAIN.replace(b"\n", b"\r")), "returns", r"lines end in a lone \r"),
     **{
         encoding: (written(TEXT.encode(encoding)), encoding, f"text in {encoding[:6].upper()}")
         for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")
