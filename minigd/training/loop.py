@@ -129,13 +129,13 @@ class Loop:
 
     def _run_batches(self, session: Session, most: int | None = None) -> bool:
         """Train on one batch after the other, on so many at most; tell whether none is left."""
-        checked, profiler = session.batches.source.checked, session.profiler
+        source, profiler = session.batches.source, session.profiler
         epoch = session.batches.epoch(self.epoch, self.batch, self.gathered)
         # Closed at once when an error or an interrupt ends the loop, so that no thread reads on.
         with contextlib.closing(epoch):
             started = time.perf_counter()
             for batch in itertools.islice(epoch, most):
-                rows = self.loader.load(batch, checked)
+                rows = self.loader.load(batch, source)
                 if profiler is not None:
                     profiler.begin_step(started)
                 session.interrupt.busy = True
@@ -357,7 +357,7 @@ class Loop:
             return None
         with contextlib.closing(self.batches.epoch(self.epoch, self.batch)) as epoch:
             batch = next(epoch, None)
-        rows = None if batch is None else self.loader.load(batch, self.batches.source.checked)
+        rows = None if batch is None else self.loader.load(batch, self.batches.source)
         if rows is None:
             return None
         return divergence.find_fault(self.objective, self.transaction.guard, rows)

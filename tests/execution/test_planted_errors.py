@@ -1,5 +1,7 @@
 """Errors planted in tracing, passes, printing and running are caught by the suite of the ways."""
 
+import functools
+
 import numpy as np
 import pytest
 from oracles import drawn_runs
@@ -186,6 +188,27 @@ def unturned(matrix):
     return lambda place: matrix(place).replace("True", "False")
 
 
+def in_small_products(name, make):
+    """Return a plant in the loops of small products, which are there only where they compile."""
+
+    def plant(patch):
+        from minigd.execution.targets import flat_memory
+
+        put(flat_memory._Vectors, name, make)(patch)
+        patch.setattr(compiler, "_load", functools.cache(lambda text: compiler._run_of(text, None)))
+        patch.setattr(target, "compiled", compiler.compiled)
+
+    return plant
+
+
+def last_row_only(add):
+    return lambda self, total, number, vector: add(self, self.zero, number, vector)
+
+
+def undivided_vector(store):
+    return lambda self, total, factor, place: store(self, total, factor.type(1.0), place)
+
+
 # Running -----------------------------------------------------------------------------------------
 
 
@@ -287,6 +310,11 @@ def all_runs():
         check_run(run)
 
 
+def one_run():
+    """Make a run in each way."""
+    check_run(RUNS[0])
+
+
 def divergence(bad):
     """Return the check of one way to diverge."""
     return lambda: check_divergence("compiled, epochs", bad)
@@ -334,6 +362,8 @@ PLANTED = {
         all_runs,
     ),
     "a product is not divided by the rows": (put(loops.Printer, "_dot", undivided), all_runs),
+    "a small product is its last row": (in_small_products("add", last_row_only), one_run),
+    "a small product is not divided": (in_small_products("store", undivided_vector), one_run),
     "outputs stand at the place of another batch": (
         changed_source("outputs[first + i", "outputs[i"),
         all_runs,
@@ -403,6 +433,11 @@ PLANTED = {
 def test_nothing_is_caught_where_nothing_is_planted():
     for bad in ("the loss", "a gradient", "an update"):
         divergence(bad)()
+
+
+def test_nothing_is_caught_in_small_products_where_nothing_is_planted(monkeypatch):
+    in_small_products("add", lambda add: add)(monkeypatch)
+    one_run()
 
 
 @pytest.mark.parametrize("name", PLANTED)

@@ -426,6 +426,6 @@ def test_errors_that_are_not_the_files_fault_stay_what_they_are(tmp_path):
         gd.load(path, custom=gd.Dense)
     with pytest.raises(ValueError, match="unknown backend 'nunpy'"):
         gd.load(path, backend="nunpy")
-    with pytest.raises(TypeError, match="resume takes a Batches"):
+    with pytest.raises(TypeError, match="batches must be a minigd.Batches"):
         gd.Trainer.resume(write_run(tmp_path / "run.npz"), [1])
     assert model_files.load is gd.load

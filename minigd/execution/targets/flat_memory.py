@@ -1,4 +1,4 @@
-"""Flat memory by its address, products in it by BLAS, and subnormal numbers: no words of Numba.
+"""Flat memory by its address, products in it, and subnormal numbers: no words of Numba.
 
 A compiled step gets all its arrays as one array of addresses. Each argument that is an array costs
 a call some hundred nanoseconds, and each use of one costs the compiler milliseconds.
@@ -64,18 +64,114 @@ def _type_product(
 ) -> Any:
     """Write a product of two matrices, each row by row in memory, or turned, and of a number.
 
+    BLAS makes it, or a loop over the rows of a batch where all other sizes are known and small.
+
     Its arguments are BLAS's function; memory, offset and whether it is turned of each matrix;
     memory and offset of the product; the numbers n, k and m of (n, k) times (k, m); and the number.
     """
-    integer, truth = numba.types.int64, numba.types.boolean
-    takes = (integer, a, integer, truth, b, integer, truth, out, *[integer] * 4, out.dtype)
+    takes = (gemm, a, a_start, a_turned, b, b_start, b_turned, out, start, n, k, m, factor)
+    # The value of what the source says as a number; the rows of a batch have a name there.
+    known: list[Any] = [getattr(t, "literal_value", None) for t in (n, k, m, a_turned, b_turned)]
+    rows, inner, width, *turned = known
+    summed = turned in ([True, False], [rows != 1, False])  # a single row is as if turned
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         char, whole, number = ir.IntType(8), ir.IntType(32), context.get_value_type(out.dtype)
-        _call_gemm(builder, [char, whole, number], args)
+        if rows is None and turned[0] is False and _is_small(inner, width):
+            _multiply_rows(_Vectors(builder, number, width), inner, turned[1], args)
+        elif inner is None and summed and _is_small(rows, width):
+            _sum_rows(_Vectors(builder, number, width), rows, args)
+        else:
+            _call_gemm(builder, [char, whole, number], args)
         return context.get_dummy_value()
 
     return numba.types.none(*takes), generate
+
+
+MOST, WIDEST = 24, 16
+"""How many vectors, and of how many numbers, a matrix has at most for which loops beat BLAS.
+
+The rows of a batch don't count, so that batches of all sizes have the same bits.
+"""
+
+
+def _is_small(vectors: int | None, width: int | None) -> bool:
+    return vectors is not None and width is not None and vectors <= MOST and width <= WIDEST
+
+
+class _Vectors:
+    """Writes what is done with vectors of some width, which LLVM maps to those of the processor."""
+
+    def __init__(self, builder: Any, number: Any, width: int) -> None:
+        self.builder, self.width = builder, width
+        self.kind, self.loop = ir.VectorType(number, width), numba.core.cgutils.for_range
+        self.zero = self.kind([0.0] * width)
+        # It rounds once where the processor has such an instruction, and twice elsewhere.
+        name, takes = f"llvm.fmuladd.v{width}{number.intrinsic_name}", [self.kind] * 3
+        function = ir.FunctionType(self.kind, takes)
+        self._fmuladd = numba.core.cgutils.get_or_insert_function(builder.module, function, name)
+
+    def cell(self, memory: Any, row: Any, width: int, column: int = 0) -> Any:
+        """Return the address of a number of a matrix."""
+        row, width, column = [
+            ir.IntType(64)(i) if isinstance(i, int) else i for i in (row, width, column)
+        ]
+        return self.builder.gep(memory, [self.builder.add(self.builder.mul(row, width), column)])
+
+    def row(self, memory: Any, row: Any) -> Any:
+        """Return the address of a row of a matrix, as that of a vector."""
+        return self.builder.bitcast(self.cell(memory, row, self.width), self.kind.as_pointer())
+
+    def load(self, place: Any) -> Any:
+        return self.builder.load(place, align=4)
+
+    def of(self, numbers: Sequence[Any]) -> Any:
+        """Return a vector of numbers."""
+        vector = self.kind(ir.Undefined)
+        for j, number in enumerate(numbers):
+            vector = self.builder.insert_element(vector, number, ir.IntType(32)(j))
+        return vector
+
+    def add(self, total: Any, number: Any, vector: Any) -> Any:
+        """Return total + number · vector."""
+        return self.builder.call(self._fmuladd, [self.of([number] * self.width), vector, total])
+
+    def store(self, total: Any, factor: Any, place: Any) -> None:
+        """Store a vector times a number."""
+        scaled = self.builder.fmul(total, self.of([factor] * self.width))
+        self.builder.store(scaled, place, align=4)
+
+
+def _multiply_rows(v: _Vectors, inner: int, turned: bool, arguments: Sequence[Any]) -> None:
+    """Write a loop over the rows of a, each times a small matrix b."""
+    _, a, a_start, _, b, b_start, _, out, start, n, _, _, factor = arguments
+    a, b, out = [v.builder.gep(m, [at]) for m, at in ((a, a_start), (b, b_start), (out, start))]
+    if turned:
+        columns = [[v.cell(b, j, inner, i) for j in range(v.width)] for i in range(inner)]
+        matrix = [v.of(list(map(v.load, column))) for column in columns]
+    else:
+        matrix = [v.load(v.row(b, i)) for i in range(inner)]
+    with v.loop(v.builder, n) as loop:
+        total = v.zero
+        for i, vector in enumerate(matrix):
+            total = v.add(total, v.load(v.cell(a, loop.index, inner, i)), vector)
+        v.store(total, factor, v.row(out, loop.index))
+
+
+def _sum_rows(v: _Vectors, rows: int, arguments: Sequence[Any]) -> None:
+    """Write a loop over the rows of aᵀ and b, which adds their outer products to a small matrix."""
+    _, a, a_start, _, b, b_start, _, out, start, _, k, _, factor = arguments
+    a, b, out = [v.builder.gep(m, [at]) for m, at in ((a, a_start), (b, b_start), (out, start))]
+    totals = [numba.core.cgutils.alloca_once(v.builder, v.kind) for _ in range(rows)]
+    for total in totals:
+        v.builder.store(v.zero, total)
+    with v.loop(v.builder, k) as loop:
+        vector = v.load(v.row(b, loop.index))
+        for i, total in enumerate(totals):
+            number = v.load(v.cell(a, loop.index, rows, i))
+            v.builder.store(v.add(v.builder.load(total), number, vector), total)
+    for i, total in enumerate(totals):
+        v.store(v.builder.load(total), factor, v.row(out, i))
 
 
 def _call_gemm(builder: Any, types: list[Any], arguments: Sequence[Any]) -> None:
@@ -140,5 +236,5 @@ def _type_flush_subnormals(_: Any, on: Any) -> Any:
 
 
 pointer = extending.intrinsic(_type_pointer)
-product = extending.intrinsic(_type_product)
+product = extending.intrinsic(prefer_literal=True)(_type_product)
 flush_subnormals = extending.intrinsic(_type_flush_subnormals)

@@ -205,7 +205,10 @@ class NumbaStep:
     ) -> tuple[Step, Made]:
         """Make one step, of this share of `mean`, and an update if asked for."""
         n = len(x)
-        assert self.takes(n)
+        if not self.takes(n):
+            raise ValueError(
+                f"a batch of {n} rows goes through other operations than were compiled"
+            )
         x, y = _as_compiled(x, self._model.dtype), _as_compiled(y, self._y.dtype)
         one, norms = self._one, self._norms
         one.starts[1], one.largest[0], one.due[0] = n, limits.largest, update
@@ -291,12 +294,13 @@ class NumbaStep:
         keys = np.empty((len(due), len(self._drawing)), np.uint64)
         for i, layer in enumerate(self._drawing):
             keys[:, i] = list(map(layer.key, passes))
-        update = np.cumsum(due) - due  # the number of the next one, for each step
-        # Not one more than is made: a schedule of one's own may end with the run.
-        rates, constants = updater.varying_constants(int(update[-1]) + 1 if len(due) else 0)
-        rates, constants = rates[update], constants[update]
         if self._accumulates:
-            constants = np.column_stack([constants, shares])
+            update = np.cumsum(due) - due  # the number of the next one, for each step
+            # Not one more than is made: a schedule of one's own may end with the run.
+            rates, constants = updater.varying_constants(int(update[-1]) + 1 if len(due) else 0)
+            rates, constants = rates[update], np.column_stack([constants[update], shares])
+        else:
+            rates, constants = updater.varying_constants(len(due))
         return keys, constants, reach(updater, rates)
 
     def _fill_scalars(self, share: float) -> None:

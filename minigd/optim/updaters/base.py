@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from minigd.backends.base import Backend
-from minigd.errors import CheckpointError, check_integer, check_number
+from minigd.errors import CheckpointError, check_integer, check_number, shown
 from minigd.optim.schedules import Schedule
 from minigd.storage.describe import arguments
 from minigd.types import Array
@@ -170,8 +170,8 @@ class Updater:
             self._attach(model)
 
     def _attach(self, model: Parameters) -> None:
-        if self._model is not None and self._model() is not model:
-            raise _of_another_model(self)
+        if not hasattr(model, "backend") or (self._model and self._model() is not model):
+            raise _not_its_model(self, model)
         backend, p = model.backend, model.flat_params
         self.check_dtype(p.dtype)
         for name in self.state_names:
@@ -273,7 +273,9 @@ def _follows_schedule(schedule: Schedule) -> ValueError:
     )
 
 
-def _of_another_model(updater: Updater) -> ValueError:
+def _not_its_model(updater: Updater, model: Any) -> Exception:
+    if not hasattr(model, "backend"):
+        return TypeError(f"model must be a minigd.Sequential, not {shown(model)}")
     return ValueError(
         f"this {type(updater).__name__} holds the state of another model: make a new one, or "
         "call reset() to start afresh"
