@@ -6,6 +6,7 @@ makes the exit code 1.
 
 import argparse
 import json
+import os
 import random
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import minigd as gd
-from benchmarks import attack_stops
+from benchmarks import attack_data, attack_stops
 from benchmarks.environment import describe
 from minigd.errors import CheckpointError
 
@@ -173,10 +174,31 @@ class Attack(NamedTuple):
     times: int
 
 
+# Calls --------------------------------------------------------------------------------------------
+
+
+def calls(folder: Path, times: int) -> Tally:
+    """Call all that is public with one odd value, and so often with several at once."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    from oracles import odd_calls
+
+    os.chdir(folder)  # where a file may be written whose name is an odd value
+    tally = Tally()
+    for ending in odd_calls.endings(several=times):
+        tally.right += ending.kind == "result"
+        tally.errors += ending.kind == "clear error"
+        if ending.kind == "anything else":
+            tally.others.append(str(ending))
+    return tally
+
+
 ATTACKS = {
     "model files mutated": Attack(model_files, 10_000),
+    "data files mutated": Attack(attack_data.tables, 24_000),
+    "data files cut while they are read": Attack(attack_data.cuts, 1_000),
     "kills": Attack(attack_stops.kills, 12),
     "faults": Attack(attack_stops.faults, 2_000),
+    "calls": Attack(calls, 10_000),
 }
 
 

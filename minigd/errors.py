@@ -1,15 +1,25 @@
 """The errors that minigd raises. Each says what was given, what was expected and what to do."""
 
+import contextlib
 import difflib
+import functools
+import inspect
 import math
 import os
+import sys
+import types
+import typing
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from numbers import Real
 from operator import index
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
 
 Entry = TypeVar("Entry")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Those above 2000 end a line, or draw letters in another order.
 _OBEYED = {*range(32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A)}
@@ -109,6 +119,9 @@ def find_by_name(what: str, given: object, known: Mapping[str, Entry]) -> Entry:
     raise unknown_name(what, given, known)
 
 
+# Arguments ----------------------------------------------------------------------------------------
+
+
 def check_integer(name: str, value: Any, lowest: int = 1, also: str = "") -> int:
     """Return `value` as an int if it is a whole number from `lowest` on, and refuse it if not.
 
@@ -121,7 +134,7 @@ def check_integer(name: str, value: Any, lowest: int = 1, also: str = "") -> int
     except TypeError:
         whole = lowest - 1
     if whole < lowest:
-        raise ValueError(f"{name} must be an integer, at least {lowest}{also}, not {value!r}")
+        raise ValueError(f"{name} must be an integer, at least {lowest}{also}, not {shown(value)}")
     return whole
 
 
@@ -134,7 +147,8 @@ def check_number(name: str, value: Any, lowest: float = 0.0, below: float = math
     1.0
     """
     real = isinstance(value, Real) and not isinstance(value, bool)
-    if not real or not lowest <= float(value) < below:
+    huge = isinstance(value, int) and abs(value) > sys.float_info.max  # no float holds it
+    if huge or not real or not lowest <= float(value) < below:
         raise _out_of_range(name, value, lowest, below)
     return float(value)
 
@@ -142,7 +156,201 @@ def check_number(name: str, value: Any, lowest: float = 0.0, below: float = math
 def _out_of_range(name: str, value: Any, lowest: float, below: float) -> ValueError:
     limit = "finite" if below == math.inf else f"below {below:g}"
     limit = limit if lowest == -math.inf else f"at least {lowest:g} and {limit}"
-    return ValueError(f"{name} must be a number, {limit}, not {value!r}")
+    return ValueError(f"{name} must be a number, {limit}, not {shown(value)}")
+
+
+def check_share(name: str, value: Any) -> float:
+    """Return `value` as a float if it is between 0 and 1, and refuse it if not.
+
+    >>> check_share("fraction", 0.25)
+    0.25
+    """
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if not real or not 0 < value < 1:
+        raise ValueError(f"{name} must be between 0 and 1, not {shown(value)}")
+    return float(value)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return a truth value of Python's or NumPy's as Python's, and refuse anything else.
+
+    >>> check_flag("shuffle", "False")
+    Traceback (most recent call last):
+    TypeError: shuffle must be True or False, not 'False'
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, not {shown(value)}")
+    return bool(value)
+
+
+def check_dtype(
+    value: Any, known: tuple[str, ...] = ("float16", "float32", "float64")
+) -> np.dtype[Any]:
+    """Return a dtype if it is among those known, and refuse it if not.
+
+    >>> check_dtype("float32")
+    dtype('float32')
+    """
+    with contextlib.suppress(TypeError, ValueError):
+        dtype = np.dtype("O" if value is None else value)  # for NumPy, None is float64
+        if dtype in known:
+            return dtype
+    raise ValueError(f"dtype must be 'float32' or 'float64', not {shown(value)}")
+
+
+def check_list(name: str, value: Any, one: str) -> list[Any]:
+    """Return the items of a list, none for None; refuse a text, and what has no items.
+
+    >>> check_list("metrics", None, "metric"), check_list("metrics", ["mae"], "metric")
+    ([], ['mae'])
+    """
+    if isinstance(value, str) or (value is not None and not _LIST.fits(value)):
+        raise _not_a_list(name, value, one)
+    return [] if value is None else list(value)
+
+
+def _not_a_list(name: str, value: Any, one: str) -> TypeError:
+    item = one if callable(value) else shown(value)
+    return TypeError(f"{name} is a list, [{item}], and not one {one}")
+
+
+def shown(value: Any) -> str:
+    """Return how a message shows a value: in one line, and cut if it is long.
+
+    >>> shown(np.zeros((2, 2))), shown("x" * 99)[-9:]
+    ('array([[0., 0.], [0., 0.]])', 'xxxxxx...')
+    """
+    if "__repr__" not in {name for kind in type(value).__mro__[:-1] for name in vars(kind)}:
+        return f"{type(value).__name__}()"
+    # Of an array that is large, NumPy itself shows the corners alone.
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def validated(function: Function) -> Function:
+    """Refuse arguments that are not what the function's annotations say.
+
+    It looks at flags, texts and choices among some, at lists, dicts and functions, and at objects
+    such as a `Sequential`. Numbers, arrays, paths, what is iterated over, and what may be given by
+    its name are looked at where they are used.
+
+    Examples
+    --------
+    >>> @validated
+    ... def draw(names: Sequence[str], bars: bool = False) -> str:
+    ...     return ", ".join(names)
+    >>> draw(["a", "b"])
+    'a, b'
+    >>> draw(["a"], bars="no")
+    Traceback (most recent call last):
+    TypeError: bars must be True or False, not 'no'
+    >>> draw(3)
+    Traceback (most recent call last):
+    TypeError: names must be a list of texts, not 3
+    """
+    parameters = inspect.signature(function).parameters
+    kinds = {name: _kinds_of(p.annotation) for name, p in parameters.items()}
+    fits = {name: _fits_any(found) for name, found in kinds.items() if found}
+    names = tuple(parameters)
+
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        for name, value in chain(zip(names, args, strict=False), kwargs.items()):
+            if name in fits and not fits[name](value):
+                raise _unexpected(name, value, kinds[name])
+        return function(*args, **kwargs)
+
+    return typing.cast(Function, checked)
+
+
+def _fits_any(kinds: "tuple[_Kind, ...]") -> Callable[[Any], bool]:
+    if len(kinds) == 1:
+        return kinds[0].fits
+    return lambda value: any(kind.fits(value) for kind in kinds)
+
+
+class _Kind(NamedTuple):
+    """What an argument may be: a test, and how it reads after "must be"."""
+
+    fits: Callable[[Any], bool]
+    words: str
+
+
+_NOTHING = _Kind(lambda value: value is None, "None")
+_FLAG = _Kind(lambda value: isinstance(value, bool | np.bool_), "True or False")
+_TEXT = _Kind(lambda value: isinstance(value, str), "a text")
+_DICT = _Kind(lambda value: isinstance(value, Mapping), "a dict")
+_FUNCTION = _Kind(callable, "a function")
+# A text passes as a list too: where it is read, the message has the list that is meant.
+_LIST = _Kind(
+    lambda value: (
+        hasattr(value, "__iter__")
+        and not isinstance(value, bytes | bytearray | Mapping | type)
+        and getattr(value, "ndim", 1) != 0
+    ),
+    "a list",
+)
+_TEXTS = _Kind(lambda value: _LIST.fits(value) and _are_texts(value), "a list of texts")
+_LISTS = (Sequence, Collection, list)
+
+
+def _are_texts(value: Any) -> bool:
+    # An iterator is not used up to look at it.
+    return not isinstance(value, Collection) or all(isinstance(item, str) for item in value)
+
+
+def _kinds_of(hint: Any) -> tuple[_Kind, ...]:
+    """Return what an annotation allows; nothing where that is decided elsewhere."""
+    parts = typing.get_args(hint) if _is_union(hint) else (hint,)
+    kinds = [_kind_of(part) for part in parts]
+    # What may be given by its name is looked up where the names are known.
+    named = _TEXT in kinds and any(kind not in (_NOTHING, _TEXT) for kind in kinds)
+    return () if named or None in kinds else tuple(filter(None, kinds))
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)
+
+
+def _is_own(kind: type) -> bool:
+    protocol = getattr(kind, "_is_protocol", False)
+    return kind.__module__.partition(".")[0] == "minigd" and not protocol
+
+
+def _kind_of(hint: Any) -> _Kind | None:
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    simple: dict[Any, _Kind] = {type(None): _NOTHING, None: _NOTHING, bool: _FLAG, str: _TEXT}
+    if inspect.isclass(hint) and not parts and _is_own(hint):
+        return _kind_of_class(hint)
+    if origin is Literal:
+        choices = [repr(part) for part in parts]
+        words = " or ".join(filter(None, [", ".join(choices[:-1]), choices[-1]]))
+        return _Kind(lambda value: isinstance(value, str) and value in parts, words)
+    if origin in _LISTS:
+        return _TEXTS if parts == (str,) else _LIST
+    if origin in (Mapping, Callable):
+        return _DICT if origin is Mapping else _FUNCTION
+    return simple.get(hint)
+
+
+def _kind_of_class(kind: type) -> _Kind:
+    return _Kind(lambda value: isinstance(value, kind), f"a minigd.{kind.__name__}")
+
+
+def _unexpected(name: str, value: Any, kinds: tuple[_Kind, ...]) -> Exception:
+    words = " or ".join(kind.words for kind in kinds)
+    if _DICT in kinds:
+        return TypeError(f"{name} is a dict, and not {shown(value)}")
+    write = isinstance(value, type) and _is_own(value)
+    hint = f": write it with parentheses, {value.__name__}()" if write else ""
+    error = ValueError if words.startswith("'") else TypeError
+    return error(f"{name} must be {words}, not {shown(value)}{hint}")
+
+
+CHECKED = validated(lambda: None).__code__
+"""The code of the frames that check arguments, which are no callers."""
+
+# Errors -------------------------------------------------------------------------------------------
 
 
 def check_path(name: str, value: Any) -> str:
@@ -152,7 +360,7 @@ def check_path(name: str, value: Any) -> str:
     'runs/a.npz'
     """
     if not isinstance(value, str | bytes | os.PathLike):
-        raise TypeError(f"{name} must be a path, a str or a pathlib.Path, not {value!r}")
+        raise TypeError(f"{name} must be a path, a str or a pathlib.Path, not {shown(value)}")
     text = os.fsdecode(value)
     if "\0" in text:
         raise ValueError(f"{name} must be a path, and {text!r} holds a NUL, which no path does")
@@ -193,16 +401,19 @@ def given_once(name: str, value: Any, other: str, other_value: Any, default: Any
     """
     if value is not None and other_value is not None:
         raise TypeError(f"{name} and {other} are two names of one argument, and both were given")
-    given = other_value if value is None else value
-    return default if given is None else given
+    return next((one for one in (value, other_value) if one is not None), default)
 
 
 def renamed(old: str, old_value: Any, new: str, value: Any) -> Any:
-    """Return an argument that callers may still give under its old name, with a warning."""
-    if old_value is None:
-        return value
-    warnings.warn(f"{old}= is now called {new}=", DeprecationWarning, stacklevel=3)
-    return old_value
+    """Return a flag that callers may still give under its old name, with a warning."""
+    return value if old_value is None else _renamed(old, old_value, new)
+
+
+def _renamed(old: str, old_value: Any, new: str) -> bool:
+    caller = sys._getframe(2).f_back
+    level = 5 if caller is not None and caller.f_code is CHECKED else 4
+    warnings.warn(f"{old}= is now called {new}=", DeprecationWarning, stacklevel=level)
+    return check_flag(old, old_value)
 
 
 # Remedies as data: Python writes the options as arguments, ``exclude=['id']``, and the shell as it

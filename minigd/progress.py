@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from minigd.errors import escape_controls
+from minigd.errors import CHECKED, escape_controls
 
 LINES = 10
 """Lines that count epochs, about, in a fit."""
@@ -53,6 +53,15 @@ def log(line: str) -> None:
     _STDERR.flush()
 
 
+def _depth(stacklevel: int) -> int:
+    """Return how far up a caller of `warn` is, the frames that only check arguments included."""
+    frame, depth = sys._getframe(2), 0
+    while stacklevel > 1 and frame.f_back is not None:
+        frame, depth = frame.f_back, depth + 1
+        stacklevel -= frame.f_code is not CHECKED
+    return depth
+
+
 def warn(
     message: Warning | str, category: type[Warning] | None = None, stacklevel: int = 1
 ) -> None:
@@ -60,7 +69,7 @@ def warn(
     message = escape_controls(message) if isinstance(message, str) else message
     # Not Exception: a filter of the user's may make an error of the warning itself.
     with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, RuntimeError):
-        warnings.warn(message, category, stacklevel=stacklevel + 1)
+        warnings.warn(message, category, stacklevel=_depth(stacklevel) + 2)
 
 
 def readable(text: str, stream: Any) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from minigd.backends.frames import listed, plain
 from minigd.backends.on_demand import call
-from minigd.errors import BackendError, DataError, Remedy, TooLarge, unknown_name
+from minigd.errors import BackendError, DataError, Remedy, TooLarge, unknown_name, validated
 from minigd.types import Array
 
 
@@ -285,6 +285,7 @@ class NumpyBackend(Backend):
         return float(value)
 
 
+@validated
 def get_backend(
     which: Any = "numpy", *, device_budget: int | str | None = None, tf32: bool = False
 ) -> Backend:
@@ -365,13 +366,18 @@ def _not_numbers(x: Array, what: str) -> DataError:
     )
 
 
-def _array_of(x: Any, what: str) -> Array:
-    """Return what is not an array of NumPy as one; refuse a mask, and what is on the GPU."""
+def refuse_mask(x: Any, what: str) -> None:
+    """Refuse a masked array, of which NumPy takes the values that are masked too."""
     if isinstance(x, np.ma.MaskedArray):
         raise DataError(
             f"{what} is a masked array, and its masked values would be used: use "
             f"{what}.filled(...), or only the rows without a mask"
         )
+
+
+def _array_of(x: Any, what: str) -> Array:
+    """Return what is not an array of NumPy as one; refuse a mask, and what is on the GPU."""
+    refuse_mask(x, what)
     if _is_on_device(x):
         raise BackendError(
             f"{what} is a {type_name(x)} on the GPU, but the model is on the CPU: bring it "
@@ -419,7 +425,7 @@ def place(index: tuple[Any, ...], rows: Any = None) -> str:
     >>> place((3, 1)), place((3,), slice(100, 200))
     ('row 3, column 1 (counted from 0)', 'row 103 (counted from 0)')
     """
-    row = int(index[0])
+    row = int(index[0]) if index else 0
     if rows is not None:
         row = rows.start + row if isinstance(rows, slice) else int(rows[row])
     column = f", column {int(index[1])}" if len(index) > 1 else ""

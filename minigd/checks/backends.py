@@ -14,7 +14,7 @@ from minigd.backends.base import Backend, backend_of, get_backend
 from minigd.checks.passes import from_epochs
 from minigd.data.batches import Batches
 from minigd.data.row_weights import drop_zero_weights
-from minigd.errors import check_integer, given_once
+from minigd.errors import check_integer, given_once, validated
 from minigd.execution.fusion import fuse
 from minigd.nn.losses import Loss
 from minigd.nn.objective import Objective
@@ -79,6 +79,7 @@ class Comparison(NamedTuple):
         return f"the backends agree over {self.steps} steps; the largest difference is {self.worst}"
 
 
+@validated
 def compare_backends(
     model: Sequential,
     batches: Batches,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from minigd.backends.base import NumpyBackend
+from minigd.backends.base import NumpyBackend, numbers
 from minigd.checks.diagnosis import explain
 from minigd.checks.diagnosis.layer import DRAWN
 from minigd.checks.layer_rules import LayerWarning, check_rules
@@ -30,7 +30,7 @@ from minigd.checks.numerical import (
 from minigd.checks.passes import Setup, new_loss, take_values
 from minigd.data.batches import Batches
 from minigd.data.row_weights import check_weights
-from minigd.errors import GradientError, ShapeError
+from minigd.errors import GradientError, ShapeError, check_integer, check_number, validated
 from minigd.nn.layers import Layer
 from minigd.nn.layers.scaling import Adapted
 from minigd.nn.losses import Loss, get_loss
@@ -51,6 +51,8 @@ TOLERANCE = {"complex": 1e-10, "central": 1e-6}
 _ROUNDING = {"complex": 1e-14, "central": 1e-9}
 _MOST_ROUNDING = {"complex": MOST_ROUNDING, "central": 1e-4}
 _MOST_ENTRIES = 300
+
+_HOST = NumpyBackend()
 
 # The second word of the seed sequence that parameters and dy of a layer alone are drawn from.
 _LAYER = 6
@@ -86,6 +88,7 @@ def _poison_caches(setup: Setup) -> None:
     setup.model.flat_grads[...] = math.nan
 
 
+@validated
 def check_gradients(
     model: Sequential,
     loss: str | Loss,
@@ -150,8 +153,8 @@ def check_gradients(
     Source: Squire and Trapp (1998), "Using complex variables to estimate derivatives of real
     functions", SIAM Review 40(1), equation 3.
     """
-    _check_method(method)
-    exact = model.copy(dtype="float64", backend=NumpyBackend())
+    tolerance, seed = _check_settings(tolerance, seed)
+    exact = model.copy(dtype="float64", backend=_HOST)
     if model.backend.holds(x):
         x = model.backend.to_numpy(x)
     if model.backend.holds(y):
@@ -159,8 +162,8 @@ def check_gradients(
     x = exact.convert(x).copy()
     exact.backend.check_finite(x, "x")
     objective = Objective(exact, get_loss(loss))
-    objective.check(x, np.asarray(y))
-    y = np.asarray(y)
+    y = exact.backend.here(y, "y")
+    objective.check(x, y)
     weight = None if sample_weight is None else check_weights(sample_weight, len(x))
     penalty = Penalty(l1, l2, decay_bias)
     ways = [(objective.layers, objective.loss, objective.targets(y))]
@@ -178,6 +181,7 @@ def check_gradients(
     return errors
 
 
+@validated
 def check_layer(
     layer: Layer,
     x: Any,
@@ -239,9 +243,12 @@ def check_layer(
     Traceback (most recent call last):
     minigd.errors.GradientError: x: backward disagrees with the complex step. Worst at [0, 1]: ...
     """
-    _check_method(method)
-    if isinstance(layer, type):
-        raise TypeError(f"check_layer takes a layer, {layer.__name__}(), and not its class")
+    tolerance, seed = _check_settings(tolerance, seed)
+    if layer.name and layer.backend.holds(x):
+        x = layer.backend.to_numpy(x)
+    x = np.atleast_2d(numbers(_HOST.here(x, "x"), "x")).astype("float64")
+    if x.ndim != 2 or 0 in x.shape:
+        raise ShapeError(f"x has shape {x.shape}, and a table of rows is needed")
     with no_inner_layers(layer):
         try:
             errors, notes = _check_layer(layer, x, method, tolerance, seed)
@@ -252,12 +259,17 @@ def check_layer(
     return errors
 
 
+def _check_settings(tolerance: float | None, seed: int) -> tuple[float | None, int]:
+    """Refuse a tolerance that any gradient meets, or that none can."""
+    if tolerance is not None:
+        # Errors below the rounding of float64 are none.
+        tolerance = check_number("tolerance", tolerance, float(np.finfo("float64").eps))
+    return tolerance, check_integer("seed", seed, 0)
+
+
 def _check_layer(
-    layer: Layer, x: Any, method: Method, tolerance: float | None, seed: int
+    layer: Layer, x: Array, method: Method, tolerance: float | None, seed: int
 ) -> tuple[dict[str, float], list[str]]:
-    if layer.name and layer.backend.holds(x):
-        x = layer.backend.to_numpy(x)
-    x = np.array(x, dtype="float64", ndmin=2)
     # Another stream than that of a caller who drew x from this seed: dy = x would hide mistakes.
     rng = np.random.default_rng([seed, _LAYER])
     model = model_of(layer, x.shape[1])
@@ -299,11 +311,6 @@ def _raise_if_stale(setup: Setup, error: Exception) -> None:
         f"size, and not without it ({type(error).__name__}: {error})",
         "a stale cache: it uses arrays of the batch before",
     ) from error
-
-
-def _check_method(method: Method) -> None:
-    if method not in ("auto", "complex", "central"):
-        raise ValueError(f"method must be 'auto', 'complex' or 'central', not {method!r}")
 
 
 def _check(setup: Setup, method: Method, tolerance: float | None, seed: int) -> dict[str, float]:

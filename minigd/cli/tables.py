@@ -149,7 +149,7 @@ class _Pieces:
 
     def __init__(self, path: str, columns: tuple[str, ...] | None, beside: str | None) -> None:
         source = NpySource(path, beside)
-        width = source.x.shape[1]
+        width = source.width
         names = [str(i) for i in range(width)] if columns is None else list(columns)
         if len(names) != width:
             raise ShapeError(

@@ -1,7 +1,7 @@
 """`minigd train`: from a table to a model file, in batches, with a part of the rows held out.
 
 Rows stay on the disk. A CSV is read in place; a file without random access is written once as
-memory maps beside the model, and removed after training.
+`.npy` files beside the model, and removed after training.
 """
 
 import contextlib

@@ -10,7 +10,7 @@ from minigd.cli.tables import Reading, Table, Task, check_reading, name_of, open
 from minigd.data.sources.file_kinds import HOLDS, kind_of
 from minigd.data.tables.remedy import Remedy
 from minigd.data.tables.schema import MissingColumn, Schema, TextInNumbers
-from minigd.errors import CheckpointError, DataError
+from minigd.errors import CheckpointError, DataError, check_flag
 from minigd.nn.sequential import Sequential
 from minigd.storage import npz
 from minigd.storage.damage import damaged, of_file
@@ -146,6 +146,7 @@ def read_table(table: Any, model: Sequential, name: str) -> tuple[Task, Schema, 
         task, schema, habits = table["task"], Schema(**table["schema"]), table["reading"]
         columns = None if habits["columns"] is None else tuple(habits["columns"])
         reading = Reading(**{**habits, "columns": columns, "na": tuple(habits["na"])})
+        check_flag("keep_default_na", reading.keep_default_na)
         texts = [
             *schema.columns, *(schema.classes or []), *(columns or ()), *reading.na,
             *(level for levels in schema.levels.values() for level in levels),

@@ -28,12 +28,15 @@ from minigd.data.row_weights import (
 )
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Rows, Source
-from minigd.errors import DataError, check_integer
+from minigd.errors import DataError, ShapeError, check_integer, validated
 from minigd.progress import with_progress
 from minigd.types import Array
 
 # The first word of a seed sequence says what is drawn, so that weights and orders never coincide.
 _ORDER = 2
+
+# Batches made ready beforehand: more would be all of them, and each costs memory.
+_MOST_AHEAD = 10_000
 
 Tail = Literal["keep", "drop"]
 
@@ -199,6 +202,7 @@ class Batches:
     True
     """
 
+    @validated
     def __init__(
         self,
         x: Any,
@@ -214,17 +218,11 @@ class Batches:
     ) -> None:
         if isinstance(x, Batches):
             raise TypeError("x is a Batches already: use it as it is")
-        if tail not in ("keep", "drop"):
-            raise ValueError(f"tail must be 'keep' or 'drop', not {tail!r}")
-        if not isinstance(shuffle, bool | np.bool_):
-            raise TypeError(f"shuffle is True or False, not {shuffle!r}")
         self.batch_size = None if batch_size is None else _check_batch_size(batch_size)
-        self.shuffle = bool(shuffle)
+        self.shuffle, self.tail, self._next_epoch = bool(shuffle), tail, 0
         self.seed = check_integer("seed", seed, 0)
-        self.tail = tail
         self.buffer = None if buffer is None else check_integer("buffer", buffer)
-        self.prefetch = check_integer("prefetch", prefetch, 0)
-        self._next_epoch = 0
+        self.prefetch = min(check_integer("prefetch", prefetch, 0), _MOST_AHEAD)
         self._class_weight: dict[int, float] = {}
         self._unseen: set[int] = set()  # classes of these that no row was of so far
         if not isinstance(x, Source):
@@ -277,6 +275,8 @@ class Batches:
             raise _no_targets()
         check_rows_alike(x, y, sample_weight)
         y = backend_of(y).here(y, "y")
+        if not y.ndim or not len(y):
+            raise ShapeError(f"y has shape {y.shape}: each row of x needs one target")
         own = None if sample_weight is None else check_weights(sample_weight, len(y))
         chosen = check_class_weight(given, [False, True] if y.dtype == bool else None)
         classes = self._labels(y, own)
@@ -418,6 +418,7 @@ class Batches:
         workspace : Workspace, optional
             Where to gather rows; the trainer's, which reuses it. Fresh memory without one.
         """
+        epoch, start = check_integer("epoch", epoch, 0), check_integer("start", start, 0)
         # A batch that waits must not be overwritten by the next one.
         batches = self._epoch(epoch, start, None if self.prefetch else workspace)
         return self._ready(batches, whole=start == 0)

@@ -4,8 +4,8 @@ A batch's mean is divided by the sum of its weights, so that only their ratios m
 of weight 0 is left out, whatever numbers it holds.
 """
 
-import contextlib
 from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal
 from numbers import Real
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from minigd.backends.base import backend_of, numbers
 from minigd.data.labels import find_label, label_key
-from minigd.errors import DataError, ShapeError, check_number
+from minigd.errors import DataError, ShapeError, check_number, shown
 from minigd.progress import warn
 from minigd.types import Array
 
@@ -46,8 +46,8 @@ def check_weights(weight: Any, rows: int | None) -> Array:
     """
     backend = backend_of(weight)
     weight = backend.to_numpy(backend.here(weight, "sample_weight"))
-    with contextlib.suppress(TypeError, ValueError):  # objects may be numbers
-        weight = weight.astype("float64") if weight.dtype == object else weight
+    if weight.dtype == object and all(isinstance(item, Real | Decimal) for item in weight.flat):
+        weight = weight.astype("float64")
     weight = numbers(weight, "sample_weight").astype("float64")
     if weight.ndim != 1 or (rows is not None and len(weight) != rows):
         raise ShapeError(
@@ -185,7 +185,7 @@ def labels(y: Array) -> Array:
     DataError
         If y holds no classes.
     """
-    y = backend_of(y).to_numpy(y)
+    y = numbers(backend_of(y).to_numpy(y), "y")
     if y.ndim == 2 and y.shape[1] > 1:
         if ((y != 0) & (y != 1)).any() or (y.sum(axis=1) != 1).any():
             raise DataError("class_weight is for classes, and the rows of y are not one-hot")
@@ -233,7 +233,7 @@ def check_class_weight(
     if not isinstance(given, Mapping):
         raise TypeError(
             f"class_weight is a dict from class to weight, {{0: 1.0, 1: 5.0}}, or 'balanced', and "
-            f"not {given!r}"
+            f"not {shown(given)}"
         )
     table: dict[int, float] = {}
     unknown = []

@@ -106,9 +106,7 @@ class Guard:
         g = model.flat_grads
         squares, rate = float(np.dot(g, g)), updater.learning_rate
         largest = max(self.largest, math.sqrt(squares)) if squares >= 0 else math.inf
-        # Decay with a share above 1 lets parameters grow that have no gradient.
-        grows = rate * getattr(updater, "weight_decay", 0.0) > 1
-        if self._bounded and not grows and max(rate, 1.0) * largest < self._safe:
+        if self._bounded and max(reach(updater, rate), 1.0) * largest < self._safe:
             self.largest = largest
             updater.update(model)
             return None
@@ -159,6 +157,25 @@ class Guard:
     def read_masked(self) -> Masked | None:
         """Return what was masked since the last call, or None."""
         return None
+
+
+def reach(updater: Updater, rate: Any) -> Any:
+    """Return how far an update goes for its gradient, |η|; infinity where decay has no bound.
+
+    With a share of decay that is not in [0, 1], parameters grow that have no gradient.
+
+    Parameters
+    ----------
+    updater : Updater
+    rate : float or Array
+        The learning rate of one update, or those of several.
+    """
+    decay = getattr(updater, "weight_decay", 0.0)
+    if not isinstance(rate, np.ndarray):
+        return abs(rate) if 0 <= rate * decay <= 1 else math.inf
+    with np.errstate(invalid="ignore"):  # ∞ · 0
+        share = rate * decay
+    return np.where((share >= 0) & (share <= 1), abs(rate), math.inf)
 
 
 def first_nonfinite_gradient(model: Sequential) -> str | None:

@@ -25,14 +25,13 @@ def without_repeats(operations: list[Operation], any_size: bool = False) -> list
     """
     same: dict[int, Array] = {}  # an array that would hold the same numbers as an earlier one
     seen: dict[Any, Operation] = {}
-    written = collections.Counter(id(o.arguments[o.last]) for o in operations)
+    written = collections.Counter(id(o.out) for o in operations)
     left = []
     for operation in operations:
         arguments = tuple([same.get(id(a), a) for a in operation.arguments])
         operation = operation._replace(arguments=arguments)
         operation = operation if any_size else _of_one_row(operation)
-        arguments, out = operation.arguments, operation.arguments[operation.last]
-        inputs = arguments[: operation.last] + arguments[operation.last + 1 :]
+        inputs, out = operation.inputs, operation.out
         # What is written once keeps its numbers, and can stand for others that are the same.
         fresh = out.base is None and written[id(out)] == 1
         constant = operation.name == "divide" and not written[id(inputs[1])]
@@ -44,8 +43,8 @@ def without_repeats(operations: list[Operation], any_size: bool = False) -> list
                 continue
         key = (operation.name, operation.last, *[_identity(a) for a in inputs])
         before = seen.get(key)
-        if before is not None and fresh and before.arguments[before.last].shape == out.shape:
-            same[id(out)] = before.arguments[before.last]
+        if before is not None and fresh and before.out.shape == out.shape:
+            same[id(out)] = before.out
             continue
         # What was computed from numbers that are overwritten now would be computed again.
         seen = {k: o for k, o in seen.items() if not any(overlap(a, out) for a in o.arguments)}
@@ -73,7 +72,7 @@ def _without_copies(operations: list[Operation], wanted: list[Array]) -> list[Op
             last = left[-1]
             later = [a for o in operations[i + 1 :] for a in o.arguments]
             if (
-                last.arguments[last.last] is source
+                last.out is source
                 and source.base is None
                 and (source.shape, source.dtype) == (target.shape, target.dtype)
                 and not any(overlap(a, source) for a in [*later, *wanted])

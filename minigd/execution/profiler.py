@@ -4,11 +4,11 @@ The matrix products are set beside the best that this machine does.
 """
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from minigd.execution.program import Operation
 from minigd.types import Array
 
 EVERY = 101
@@ -55,11 +55,11 @@ class Profiler:
         self._sampled_seconds += training if self.sampling else 0.0
         self.sampling = False
 
-    def run(self, operations: list[tuple[str, Callable[..., Any], tuple[Any, ...]]]) -> None:
+    def run(self, operations: list[Operation]) -> None:
         """Do the operations of a step, each by the clock."""
         clock, seconds = time.perf_counter, self.seconds
         before = clock()
-        for name, function, arguments in operations:
+        for name, function, arguments, _ in operations:
             function(*arguments)
             now = clock()
             seconds["matrix products" if name == "dot" else "elementwise"] += now - before

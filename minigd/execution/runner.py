@@ -4,8 +4,9 @@ On a GPU layers that stand side by side are fused instead: `fusion.py`.
 """
 
 import contextlib
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import starmap
+from operator import attrgetter, is_
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from minigd.execution.tracer import Update
 from minigd.nn.layers import LAYERS
 from minigd.nn.losses import LOSSES
 from minigd.nn.objective import Objective
+from minigd.optim.gradient_transforms import Clipping, Penalty
 from minigd.optim.updaters import UPDATERS
 from minigd.types import Array
 
@@ -36,6 +38,7 @@ _METHODS = (
     *("forward", "backward", "key", "mean", "per_example", "gradient", "targets"),
     *("add_gradient", "clip", "formula"),
 )
+"""What a step calls of a layer, loss, penalty, clipping or updater, which a class may inherit."""
 
 
 class Steps:
@@ -70,18 +73,15 @@ class Steps:
         self._seen: set[Any] = set()
         self._replay, self._compile = replay, compile
         self._parts = Parts([*objective.layers, objective.loss, *update[:3]]) if replay else None
-        self._fuse()
-        self._traceable = replay and _is_traceable(objective)
+        self._judge()
 
     def find_numpy(
         self, x: Array, y: Array, scale: Array | None = None, by_row: RowClipping | None = None
     ) -> NumpyStep | None:
         """Return NumPy's calls for the step of such a batch, or None for the plain step."""
         # NumPy before 2.1 sums rows that lie backwards in another order where it has an `out`.
-        can_trace = self._traceable and not self.plain and scale is None and x.strides[0] > 0
-        return self._find_numpy(x, y, by_row) if can_trace else None
-
-    def _find_numpy(self, x: Array, y: Array, by_row: RowClipping | None) -> NumpyStep | None:
+        if not self._traceable or self.plain or scale is not None or x.strides[0] <= 0:
+            return None
         key = (x.shape, y.shape, y.dtype, by_row and (by_row.limit,))
         if key in self._numpy:
             return self._numpy[key]
@@ -108,8 +108,7 @@ class Steps:
     @property
     def compiles(self) -> bool:
         """Whether steps are compiled."""
-        wanted = self._compile and self._traceable and not self.plain
-        return wanted and promises(self.update.updater)
+        return self._compile and self._traceable and self._promised and not self.plain
 
     def load_blas(self) -> None:
         """Load the BLAS of compiled steps, before the number of its threads is set."""
@@ -122,27 +121,18 @@ class Steps:
         """Return the objective of a plain step; on a GPU its layers are fused."""
         return self._fused if by_row is None else self.objective
 
-    def run_plain(
-        self,
-        x: Array,
-        y: Array,
-        scale: Array | None = None,
-        update: Callable[[Any], Any] = plain.no_update,
-        by_row: RowClipping | None = None,
-    ) -> plain.Step:
-        """Run the plain step."""
-        return plain.step(self.layers(by_row), x, y, scale, update, by_row)
-
     def refresh(self) -> None:
         """Forget what was traced if a constant or a method of what it was traced from changed."""
         if self._parts is not None and self._parts.changed():
             self._numpy.clear()
             self._compiled.clear()
-            self._fuse()
+            self._judge()
 
-    def _fuse(self) -> None:
-        """Put fused layers in the place of those that stand side by side."""
+    def _judge(self) -> None:
+        """See what may be traced, and fuse layers that stand side by side."""
         objective = self.objective
+        self._traceable = self._replay and _is_traceable(objective)
+        self._promised = all(map(promises, self.update[:3]))
         on_gpu = not objective.model.backend.reads_are_free
         self._fused = fuse(objective) if self._replay and on_gpu else objective
 
@@ -151,20 +141,19 @@ class Steps:
         with _Restored(self.objective) as state:
             try:
                 # Once untraced: what a layer looks up only once is then known.
-                self.run_plain(x, y, by_row=by_row)
+                plain.step(self.objective, x, y, by_row=by_row)
                 state.restore()
                 step = NumpyStep(self.objective, x, y, by_row)
             except Exception:
                 # Whatever a trace stumbles over, the layers themselves do, or say why not.
                 return None
-            results, others = [], (x[::-1].copy(order="K"), y[::-1].copy())
-            for run in (step, functools.partial(self.run_plain, by_row=by_row)):
-                state.restore()
-                results.append(state.results(run(*others)))
-        same = all(
-            np.array_equal(one, other, equal_nan=True) for one, other in zip(*results, strict=True)
-        )
-        return step if same else None
+            x, y = x[::-1].copy(order="K"), y[::-1].copy()
+            state.restore()
+            found = state.results(step(x, y))
+            state.restore()
+            expected = state.results(plain.step(self.objective, x, y, by_row=by_row))
+        pairs = zip(found, expected, strict=True)
+        return step if all(np.array_equal(a, b, equal_nan=True) for a, b in pairs) else None
 
     def _compile_step(
         self, x: Array, y: Array, scale: Array | None, by_row: RowClipping | None
@@ -175,7 +164,7 @@ class Steps:
         with _Restored(self.objective) as state, np.errstate(all="ignore"):
             try:
                 # Once untraced: what a layer looks up only once is then known.
-                self.run_plain(x, y, scale, by_row=by_row)
+                plain.step(self.objective, x, y, scale, by_row=by_row)
                 state.restore()
                 step = call(
                     numba, "NumbaStep", self.objective, self.update, y, len(x), weighted, by_row
@@ -189,7 +178,7 @@ class Steps:
                 self.reason = f"{type(error).__name__}: {error}"
                 return None
             state.restore()
-            expected = state.results(self.run_plain(x, y, scale, by_row=by_row))
+            expected = state.results(plain.step(self.objective, x, y, scale, by_row=by_row))
         share = TOLERANCE[str(model.dtype)]
         for one, other in zip(found, expected, strict=True):
             size = float(np.abs(other).max(initial=0.0))
@@ -234,18 +223,22 @@ def _is_traceable(objective: Objective) -> bool:
 
 
 def promises(part: Any) -> bool:
-    """Tell whether a layer, loss or updater is one of minigd's, or says that it is traceable."""
-    # A subclass may do what its class does not, such as counting its calls.
+    """Tell whether a part of a step is minigd's own, and as it came, or says it is traceable."""
+    # A subclass may do what its class does not, such as counting its calls; so may a method that
+    # was put in the place of another.
     kind = type(part)
-    own = {*LAYERS.values(), *LOSSES.values(), *UPDATERS.values()}
-    return kind in own or vars(kind).get("traceable") is True
+    if kind in _SHIPPED:
+        kept = _of_class(kind) == _SHIPPED[kind]
+    else:
+        kept = vars(kind).get("traceable") is True
+    return kept and not _own_methods(part)
 
 
 class Parts:
     """Tells whether a constant or a method of layers and a loss was changed.
 
     Everything is compared only where an attribute is another object than it was, so that asking
-    before every epoch costs little.
+    before every epoch and `Trainer.step` costs little.
     """
 
     def __init__(self, parts: Sequence[Any]) -> None:
@@ -254,36 +247,69 @@ class Parts:
 
     def changed(self) -> bool:
         """Tell whether one was changed since the last call."""
-        for part, count, attributes, methods in self._known:
-            now, kind = vars(part), type(part)
-            if len(now) != count or not (
-                all(now.get(name) is value for name, value in attributes)
-                and all(getattr(kind, name) is method for name, method in methods)
-            ):
-                before = self._values
-                self._remember()
-                return before != self._values
-        return False
+        if all(starmap(_is_untouched, self._known)):
+            return False
+        before = self._values
+        self._remember()
+        return before != self._values
 
     def _remember(self) -> None:
         self._values = [_values(part) for part in self._parts]
         self._known = []
         for part in self._parts:
-            kind, now = type(part), vars(part)
-            attributes = [(name, value) for name, value in now.items() if name not in _COUNTS]
-            methods = [(name, getattr(kind, name)) for name in _METHODS if hasattr(kind, name)]
-            self._known.append((part, len(now), attributes, methods))
+            now = vars(part)
+            names = [name for name in now if name not in _COUNTS]
+            # Given one name alone, it would return no tuple.
+            methods = attrgetter("__init__", "__init__", *_names(type(part)))
+            known = (part, len(now), names, [now[n] for n in names], methods, methods(type(part)))
+            self._known.append(known)
+
+
+def _is_untouched(
+    part: Any, count: int, names: list[str], values: list[Any], methods: Any, known: Any
+) -> bool:
+    """Tell whether all attributes and methods are the objects that they were."""
+    now = vars(part)
+    same = len(now) == count and all(map(is_, map(now.get, names), values))
+    return same and all(map(is_, methods(type(part)), known))
 
 
 def _values(part: Any) -> Any:
     """Return the methods of a layer or loss, of its class and its own, and its constants."""
-    own = vars(part)
-    return (
-        [getattr(type(part), name, None) for name in _METHODS],
-        [method for method in map(own.get, _METHODS) if callable(method)],
-        {name: value for name, value in own.items() if _is_constant(name, value)},
-    )
+    constants = {name: value for name, value in vars(part).items() if _is_constant(name, value)}
+    return _of_class(type(part)), _own_methods(part), constants
+
+
+def _of_class(kind: type) -> dict[str, Any]:
+    """Return the methods and the constants of a class."""
+    return {name: getattr(kind, name) for name in _names(kind)}
+
+
+def _names(kind: type) -> list[str]:
+    """Return the names of what a class has of methods and constants that may matter to a step."""
+    # Of a base such as Layer only what a step calls, so that comparing them stays cheap.
+    kinds = kind.__mro__[:-2] or (kind,)
+    found = {
+        name
+        for one in kinds
+        for name, value in vars(one).items()
+        if not name.startswith("__") and (callable(value) or _is_constant(name, value))
+    }
+    return sorted(found | {name for name in _METHODS if hasattr(kind, name)})
+
+
+def _own_methods(part: Any) -> dict[str, Any]:
+    """Return the methods that a layer or loss has in the place of its class's."""
+    kind = type(part)
+    return {n: value for n, value in vars(part).items() if callable(value) and hasattr(kind, n)}
 
 
 def _is_constant(name: str, value: Any) -> bool:
-    return name not in _COUNTS and isinstance(value, int | float | str | bool)
+    return name not in _COUNTS and isinstance(value, int | float | str | bool | np.generic)
+
+
+_SHIPPED = {
+    kind: _of_class(kind)
+    for kind in (*LAYERS.values(), *LOSSES.values(), *UPDATERS.values(), Penalty, Clipping)
+}
+"""The classes that come with minigd, as they come."""

@@ -48,6 +48,10 @@ class Traced(np.ndarray):
         self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **settings: Any
     ) -> Any:
         settings = {k: v for k, v in settings.items() if not _is_default(k, v)}
+        if out is not None and type(out[0]) is np.ndarray and any(a is out[0] for a in inputs):
+            # NumPy adds to a large array in place if nobody else holds it, as in a * 3 + traced:
+            # each run of the tape would add to it again.
+            out = None
         inputs = tuple([plain_array(a) for a in inputs])
         if method == "__call__" and not settings.keys() - {"casting"}:
             result = ufunc(*inputs, **settings) if out is None else plain_array(out[0])
@@ -156,6 +160,23 @@ class TracingBackend(NumpyBackend):
         run(*plain_inputs, target)
         note(formula.__name__, run, *plain_inputs, target, out=target)
         return None
+
+    def compute(self, formula: Callable[..., Array], *inputs: Array, **constants: float) -> Array:
+        """Return ``formula(*inputs, **constants)``, and note how."""
+        if self._elementwise or inputs[0].size <= self.slice_size:
+            return super().compute(formula, *inputs, **constants)
+        arguments = [plain_array(a) for a in (*inputs, *constants.values())]
+
+        def run(*arguments: Any) -> None:
+            *given, out = arguments
+            named = dict(zip(constants, given[len(inputs) :], strict=True))
+            out[...] = formula(*given[: len(inputs)], **named)
+
+        result = _new_array(np.empty_like(arguments[0]))
+        run(*arguments, result)
+        note(formula.__name__, run, *arguments, result, out=result)
+        traced: Array = result.view(Traced)
+        return traced
 
 
 def trace(

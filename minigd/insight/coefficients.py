@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from minigd.errors import validated
 from minigd.nn.layers import Dense, Rescale, Sigmoid, Softmax, Standardize
 from minigd.nn.sequential import Sequential
 from minigd.types import Array
 
 
+@validated
 def coefficients(model: Sequential) -> tuple[Array, Array]:
     """Return slope and intercept of a linear model in the units of x and y.
 

@@ -12,7 +12,7 @@ import numpy as np
 from minigd.backends.frames import check_source
 from minigd.checks.passes import from_epochs
 from minigd.data.batches import as_batches
-from minigd.errors import DivergenceError, check_integer, check_number, given_once
+from minigd.errors import DivergenceError, check_integer, check_number, given_once, validated
 from minigd.execution.threads import Threads
 from minigd.insight.plots.axes import COLORS, MARKERS, axes_or_new
 from minigd.nn.losses import Loss
@@ -87,6 +87,7 @@ class RateCurve(NamedTuple):
         return ax
 
 
+@validated
 def find_learning_rate(
     model: Sequential,
     data: Any,

@@ -16,7 +16,15 @@ import numpy as np
 from minigd.backends.base import backend_of
 from minigd.data.batches import Batches, as_batches
 from minigd.data.row_weights import drop_zero_weights, row_scale
-from minigd.errors import DivergenceError, check_integer, check_number, find_by_name, given_once
+from minigd.errors import (
+    DivergenceError,
+    check_integer,
+    check_list,
+    check_number,
+    find_by_name,
+    given_once,
+    validated,
+)
 from minigd.insight.plots.axes import COLORS, LINES, axes_or_new
 from minigd.nn.losses import CategoricalCrossEntropy, Loss
 from minigd.nn.objective import Objective, default_loss
@@ -236,6 +244,7 @@ class Race:
         return ax
 
 
+@validated
 def race(
     build: Callable[..., Sequential],
     data: Any,
@@ -318,13 +327,19 @@ def race(
     ['10', 'None']
     """
     updater = given_once("updater", updater, "optimizer", optimizer, "adam")
-    sizes = list(dict.fromkeys(batch_sizes))
-    rates = [check_number("a rate", float(rate)) for rate in rates]
+    given = check_list("batch_sizes", batch_sizes, "batch size")
+    also = ", or None for all rows at once"
+    sizes = [
+        None if size is None else check_integer("batch_sizes", size, 1, also) for size in given
+    ]
+    sizes = list(dict.fromkeys(sizes))
+    rates = [check_number("rates", rate) for rate in check_list("rates", rates, "rate")]
     if not sizes or not rates:
         raise ValueError("there is nothing to race: give batch_sizes and rates")
-    tuning = seconds if tuning is None else tuning
+    seconds = check_number("seconds", seconds)
+    tuning = seconds if tuning is None else check_number("tuning", tuning)
     for name, value in (("seconds", seconds), ("tuning", tuning)):
-        if check_number(name, value) == 0:
+        if value == 0:
             raise ValueError(f"{name} must be above 0")
     seeds = check_integer("seeds", seeds)
     runner = _Runner(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.on_demand import optional
-from minigd.errors import ShapeError
+from minigd.errors import ShapeError, validated
 from minigd.nn.layers import (
     BatchNorm,
     Dense,
@@ -37,8 +37,9 @@ OPSET = 9
 _FORMAT = 4
 
 
+@validated
 def export_onnx(
-    model: Sequential,
+    model: Sequential | Any,
     path: str | os.PathLike[str],
     *,
     names: Sequence[str] | None = None,

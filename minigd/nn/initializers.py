@@ -73,4 +73,6 @@ def get_initializer(which: str | Initializer) -> Initializer:
     ValueError
         If the name is not known; the message lists the ones that are.
     """
-    return which if callable(which) else find_by_name("initializer", which, INITIALIZERS)
+    if callable(which) and not isinstance(which, type):
+        return which
+    return find_by_name("initializer", which, INITIALIZERS)

@@ -13,7 +13,7 @@ import numpy as np
 
 from minigd.backends.base import backend_of
 from minigd.backends.on_demand import optional
-from minigd.errors import DataError, ShapeError, check_per_example, find_by_name
+from minigd.errors import DataError, ShapeError, check_list, check_per_example, find_by_name
 from minigd.nn import moments
 from minigd.storage.describe import arguments
 from minigd.types import Array
@@ -391,7 +391,7 @@ def get_metric(which: str | Metric) -> Metric:
 
 
 def get_metrics(
-    which: Iterable[str | Metric] | Mapping[str, str | Metric],
+    which: Iterable[str | Metric] | Mapping[str, str | Metric] | None,
 ) -> dict[str, Metric]:
     """Return metrics under the keys that a history holds them by.
 
@@ -411,9 +411,8 @@ def get_metrics(
     >>> list(get_metrics({"error": "mae"}))
     ['error']
     """
-    if isinstance(which, str | Metric):
-        raise _not_a_list(which)
-    given = which.items() if isinstance(which, Mapping) else [(_name(m), m) for m in which]
+    metrics = [] if isinstance(which, Mapping) else check_list("metrics", which, "metric")
+    given = which.items() if isinstance(which, Mapping) else [(_name(m), m) for m in metrics]
     named: dict[str, Metric] = {}
     for name, metric in given:
         if not isinstance(name, str) or name in (*named, *_COLUMNS) or name.startswith("val_"):
@@ -435,11 +434,6 @@ def _no_key(name: object, named: Mapping[str, Metric]) -> Exception:
         f"a history already has a column {name!r}: give the metric another name, "
         "metrics={'another': ...}"
     )
-
-
-def _not_a_list(metric: str | Metric) -> TypeError:
-    one = repr(metric) if isinstance(metric, str) else f"{type(metric).__name__}()"
-    return TypeError(f"metrics is a list, [{one}], and not one metric")
 
 
 def _name(metric: str | Metric) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from minigd.backends.base import backend_of
-from minigd.errors import DataError, ShapeError
+from minigd.errors import DataError, ShapeError, validated
 from minigd.nn.layers import (
     BatchNorm,
     Dense,
@@ -89,6 +89,7 @@ class Objective:
     (True, BinaryCrossEntropy(from_logits=True))
     """
 
+    @validated
     def __init__(self, model: Sequential, loss: str | Loss) -> None:
         self.model = model
         self.given = self.loss = get_loss(loss)

@@ -4,16 +4,19 @@ Every W, b, dW and db is a named view into them, so that an update is one pass.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from minigd.backends.base import Backend, Views
-from minigd.errors import CheckpointError, ShapeError
+from minigd.errors import CheckpointError, ShapeError, shown
 from minigd.nn.layers.base import Declared, Layer
 from minigd.storage.describe import Arrays
 from minigd.types import Array
+
+_MOST = 2**59
+"""How many numbers of 16 bytes an array can have at most."""
 
 
 class FlatParameters:
@@ -47,6 +50,11 @@ class FlatParameters:
             self._places[f"{layer.name}.{spec.name}"] = slice(start, end)
             self.n_weights = end if len(spec.shape) > 1 else self.n_weights
         self.size = end
+        if end > _MOST:
+            raise ValueError(
+                "the layers have more parameters than an array can hold: fewer inputs or units are "
+                "needed"
+            )
         self.allocate(backend, dtype)
 
     def allocate(self, backend: Backend, dtype: Any) -> None:
@@ -138,6 +146,8 @@ def check_arrays(layers: Sequence[Layer], arrays: Arrays) -> None:
 
 def load_arrays(layers: Sequence[Layer], arrays: Arrays, backend: Backend, dtype: Any) -> None:
     """Write the arrays of a file into parameters and buffers, or refuse them all."""
+    if not isinstance(arrays, Mapping):
+        raise TypeError(f"arrays is a dict, and not {shown(arrays)}")
     check_arrays(layers, arrays)
     for name, value in arrays_of(layers).items():
         value[...] = backend.asarray(arrays[name], dtype=dtype)

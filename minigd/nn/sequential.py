@@ -13,10 +13,14 @@ from minigd.backends.workspace import Workspace
 from minigd.errors import (
     DataError,
     ShapeError,
+    check_dtype,
+    check_flag,
     check_integer,
+    check_list,
     given_once,
     no_forward,
     renamed,
+    shown,
 )
 from minigd.nn.layers import Layer
 from minigd.nn.layers.scaling import Adapted, adapt
@@ -110,7 +114,7 @@ class Sequential:
         """Do what `__init__` does; take the first values from arrays if they are given."""
         self.n_in = check_integer("inputs", inputs)
         self.seed = check_integer("seed", seed, 0)
-        self.dtype = _check_dtype(dtype)
+        self.dtype = check_dtype(dtype, ("float32", "float64", "complex128"))
         self.backend = get_backend(backend)
         self.workspace = Workspace(self.backend)
         self.layers = _check_layers(layers)
@@ -199,7 +203,7 @@ class Sequential:
         if self.backend.reads_are_free:
             self.backend.check_finite(x, "x")
         x = self.convert(x)
-        return self.run_forward(self.layers, x, train)
+        return self.run_forward(self.layers, x, check_flag("train", train))
 
     def backward(self, dy: Any, input_gradient: bool = False) -> Array | None:
         """Fill `grads` with the mean gradients of the last ``forward(x, train=True)``.
@@ -230,7 +234,7 @@ class Sequential:
         if dy.shape != self._pending:
             raise ShapeError(f"dy has shape {dy.shape} and the output had shape {self._pending}")
         dy = numbers(dy, "dy").astype(self.dtype, copy=False)
-        return self.run_backward(self.layers, dy, input_gradient)
+        return self.run_backward(self.layers, dy, check_flag("input_gradient", input_gradient))
 
     def convert(self, x: Any, what: str = "x", rows: Any = None) -> Array:
         """Return x in the model's dtype, and refuse what does not fit the first layer."""
@@ -387,11 +391,11 @@ class Sequential:
         batch_size: int | None = 100,
         epochs: int = 1,
         validation_data: Any = None,
-        metrics: Iterable[str | Metric] | Mapping[str, str | Metric] = (),
+        metrics: Iterable[str | Metric] | Mapping[str, str | Metric] | None = (),
         shuffle: bool = True,
         sample_weight: Any = None,
         class_weight: Any = None,
-        callbacks: Iterable[Any] = (),
+        callbacks: Iterable[Any] | None = (),
         per_example: bool = False,
         progress: bool = False,
         profile: bool = False,
@@ -575,7 +579,8 @@ class Sequential:
         again, (layers, settings, *rest) = self.__reduce__()
         n_in, _, own, seed = settings
         where = self.backend if backend is None else backend
-        model: Sequential = again(layers, (n_in, where, dtype or own, seed), *rest)
+        dtype = own if dtype is None else dtype
+        model: Sequential = again(layers, (n_in, where, dtype, seed), *rest)
         return model
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -741,16 +746,15 @@ def _no_run_to_continue() -> TypeError:
 
 
 def _check_layers(layers: Sequence[Layer]) -> list[Layer]:
-    if isinstance(layers, Layer):
-        raise TypeError("layers is a list, [Dense(1)], and not one layer")
-    chosen: list[Any] = list(layers)
+    chosen = check_list("layers", layers, "layer")
     if not chosen:
         raise ValueError("a Sequential needs at least one layer")
     seen: set[int] = set()
     for i, layer in enumerate(chosen):
         if not isinstance(layer, Layer):
             hint = ": write it with parentheses" if isinstance(layer, type) else ""
-            raise TypeError(f"layer {i} is {layer!r}, which is not a minigd.Layer{hint}")
+            given = f"layers: layer {i} is {shown(layer)}"
+            raise TypeError(f"{given}, which is not a minigd.Layer{hint}")
         if layer.name or id(layer) in seen:
             raise ValueError(
                 f"{layer!r} is in a model already, and a layer belongs to one place in one "
@@ -758,16 +762,6 @@ def _check_layers(layers: Sequence[Layer]) -> list[Layer]:
             )
         seen.add(id(layer))
     return chosen
-
-
-def _check_dtype(dtype: Any) -> Any:
-    try:
-        known = np.dtype(dtype) in ("float32", "float64", "complex128")
-    except TypeError:
-        known = False
-    if not known:
-        raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
-    return np.dtype(dtype)
 
 
 def rows_error(x: Array, n_in: int, what: str) -> DataError:

@@ -321,7 +321,11 @@ class WarmUp(Schedule):
         epochs: int | None = None,
     ) -> None:
         super().__init__(updates, epochs)
-        self.schedule = schedule if isinstance(schedule, Schedule) else Constant(schedule)
+        self.schedule = (
+            schedule
+            if isinstance(schedule, Schedule)
+            else Constant(check_number("schedule: learning_rate", schedule))
+        )
 
     def __call__(self, updates: int, epochs: int) -> float:
         """Return the learning rate after so many updates, and so many whole epochs."""

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from minigd.errors import check_integer, check_number, check_path
+from minigd.errors import check_integer, check_number, check_path, validated
 from minigd.nn.sequential import Sequential
 from minigd.progress import log, warn
 from minigd.storage.atomic_files import replacing_text, sweep
@@ -25,9 +25,8 @@ Mode = Literal["auto", "min", "max"]
 class _Monitoring:
     """The best value of a column of the history, and for how many epochs there was no better."""
 
+    @validated
     def __init__(self, monitor: str, patience: int, min_delta: float, mode: Mode) -> None:
-        if mode not in ("auto", "min", "max"):
-            raise ValueError(f"mode must be 'auto', 'min' or 'max', not {mode!r}")
         self.monitor = monitor
         self.patience = check_integer("patience", patience)
         self.min_delta = check_number("min_delta", min_delta)
@@ -107,6 +106,7 @@ class EarlyStopping(_Monitoring):
 
     events = frozenset({"start", "epoch", "done"})
 
+    @validated
     def __init__(
         self,
         monitor: str = "val_loss",

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 
 from minigd.data.batches import Batches, as_batches
+from minigd.data.sources.base import Source
+from minigd.errors import shown
 from minigd.nn.metrics import Metric
 from minigd.nn.objective import Objective
 from minigd.training.epoch_totals import Totals
@@ -37,7 +39,7 @@ def evaluate(loader: RowLoader, batches: Batches) -> dict[str, float]:
     totals = Totals(metrics)
     with np.errstate(all="ignore"):
         for batch in batches.in_order():
-            rows = loader.load(batch, batches.source.checked)
+            rows = loader.load(batch, batches.source)
             if rows is not None:
                 value, z = objective.evaluate(rows.x, rows.y, rows.scale)
                 measured = measure(objective, metrics, z, rows)
@@ -54,4 +56,9 @@ def validation_batches(data: Any) -> Batches:
             )
         weight = data[2] if len(data) == 3 else None
         return as_batches(data[0], data[1], ROWS, sample_weight=weight)
+    if not isinstance(data, Batches | Source):
+        raise TypeError(
+            "validation_data must be (X, y), (X, y, weight), Batches or a source, not "
+            f"{shown(data)}"
+        )
     return as_batches(data, None, ROWS)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from minigd.data.batches import Batches
 from minigd.data.sources.base import Rows
+from minigd.errors import check_list, shown
 from minigd.nn.metrics import Metric
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
@@ -139,12 +140,10 @@ class Stateful(Protocol):
         ...
 
 
-def name_callbacks(callbacks: Iterable[Callback]) -> dict[str, Any]:
+def name_callbacks(callbacks: Iterable[Callback] | None) -> dict[str, Any]:
     """Return callbacks by name: the class or function's, and a number where it comes again."""
-    if callable(callbacks):
-        raise TypeError("callbacks is a list, [callback], and not one callback")
     named: dict[str, Any] = {}
-    for callback in callbacks:
+    for callback in check_list("callbacks", callbacks, "callback"):
         if not callable(callback) or isinstance(callback, type):
             raise _no_callback(callback)
         kind = getattr(callback, "__name__", type(callback).__name__)
@@ -157,10 +156,12 @@ def name_callbacks(callbacks: Iterable[Callback]) -> dict[str, Any]:
 def _no_callback(given: object) -> TypeError:
     if isinstance(given, type):
         return TypeError(
-            f"{given.__name__} is a class, and each event would make a new one of it: write it "
-            "with parentheses"
+            f"callbacks: {given.__name__} is a class, and each event would make a new one of it: "
+            "write it with parentheses"
         )
-    return TypeError(f"a callback is called with each event, and {given!r} can't be")
+    return TypeError(
+        f"callbacks: a callback is called with each event, and {shown(given)} can't be"
+    )
 
 
 def callback_states(callbacks: Mapping[str, Any]) -> dict[str, Any]:

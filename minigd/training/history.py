@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from minigd.backends.on_demand import call
+from minigd.errors import validated
 from minigd.progress import printable
 
 
@@ -29,6 +30,7 @@ class History(Mapping[str, list[float]]):
     ([0.5, 0.25], 2)
     """
 
+    @validated
     def __init__(self, columns: Mapping[str, list[float]] | None = None) -> None:
         self._columns = {name: list(values) for name, values in (columns or {}).items()}
 

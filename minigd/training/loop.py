@@ -70,12 +70,14 @@ class Loop:
         self.batches: Batches | None = None
         self.stopping = False
         self.epoch = 0
+        self.steps = Steps(objective, transaction.change, replay=False)
         self.start_epoch()
 
     def set_compiled(self, compile: bool) -> None:
         """Let NumPy or Numba run the steps from now on, on the device where the model is."""
-        change = self.transaction.change
+        change, plain = self.transaction.change, self.steps.plain
         self.steps = Steps(self.objective, change, self.reuse_buffers, compile)
+        self.steps.plain = plain
         self.steps.load_blas()
         self.loader = RowLoader(self.objective, self.metrics)
 
@@ -127,13 +129,13 @@ class Loop:
 
     def _run_batches(self, session: Session, most: int | None = None) -> bool:
         """Train on one batch after the other, on so many at most; tell whether none is left."""
-        checked, profiler = session.batches.source.checked, session.profiler
+        source, profiler = session.batches.source, session.profiler
         epoch = session.batches.epoch(self.epoch, self.batch, self.gathered)
         # Closed at once when an error or an interrupt ends the loop, so that no thread reads on.
         with contextlib.closing(epoch):
             started = time.perf_counter()
             for batch in itertools.islice(epoch, most):
-                rows = self.loader.load(batch, checked)
+                rows = self.loader.load(batch, source)
                 if profiler is not None:
                     profiler.begin_step(started)
                 session.interrupt.busy = True
@@ -263,9 +265,7 @@ class Loop:
             return step
         if calls is None:
             return plain.step(self.steps.layers(by_row), x, y, scale, update, by_row)
-        if profiler is not None and profiler.sampling:
-            return calls.timed(x, y, update, profiler)
-        return calls(x, y, update)
+        return calls(x, y, update, profiler if profiler and profiler.sampling else None)
 
     def _make_compiled(self, rows: WeighedRows) -> plain.Step | None:
         """Make the step of one batch compiled; None where it isn't, or is not safe."""
@@ -357,7 +357,7 @@ class Loop:
             return None
         with contextlib.closing(self.batches.epoch(self.epoch, self.batch)) as epoch:
             batch = next(epoch, None)
-        rows = None if batch is None else self.loader.load(batch, self.batches.source.checked)
+        rows = None if batch is None else self.loader.load(batch, self.batches.source)
         if rows is None:
             return None
         return divergence.find_fault(self.objective, self.transaction.guard, rows)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from minigd.backends.base import Backend, get_backend
-from minigd.errors import check_integer, check_path
+from minigd.errors import check_integer, check_list, check_path, shown
 from minigd.nn.layers import LAYERS
 from minigd.nn.losses import LOSSES
 from minigd.nn.metrics import METRICS
@@ -20,7 +20,7 @@ from minigd.storage.describe import Arrays, Description, rebuild
 
 def load(
     path: str | os.PathLike[str],
-    custom: Iterable[type] = (),
+    custom: Iterable[type] | None = (),
     backend: str | Backend = "numpy",
 ) -> Sequential:
     """Read a model that `Sequential.save` or a trainer wrote.
@@ -66,11 +66,11 @@ def load(
         return restore(description, arrays, custom, backend)
 
 
-def check_custom(custom: Iterable[type]) -> list[type]:
+def check_custom(custom: Iterable[type] | None) -> list[type]:
     """Return the classes named by a caller, and refuse anything else."""
-    classes: list[type] = [] if isinstance(custom, type) else list(custom)
-    if isinstance(custom, type) or not all(isinstance(c, type) for c in classes):
-        raise TypeError(f"custom is a list of classes, [MyLayer], and not {custom!r}")
+    classes = [None] if isinstance(custom, type) else check_list("custom", custom, "class")
+    if not all(isinstance(c, type) for c in classes):
+        raise TypeError(f"custom is a list of classes, [MyLayer], and not {shown(custom)}")
     return classes
 
 
@@ -87,7 +87,7 @@ def known_classes(registry: Mapping[str, type], custom: Iterable[type]) -> dict[
 def restore(
     description: Description,
     arrays: Arrays,
-    custom: Iterable[type] = (),
+    custom: Iterable[type] | None = (),
     backend: str | Backend = "numpy",
 ) -> Sequential:
     """Make the model that `Sequential.describe` and `Sequential.arrays` gave."""

@@ -8,7 +8,7 @@ from minigd.backends.host_to_device import Staging
 from minigd.data.batches import Batch, Batches
 from minigd.data.row_weights import check_weights, counting_rows, drop_zero_weights, row_scale
 from minigd.data.sources.array import ArraySource
-from minigd.data.sources.base import Rows
+from minigd.data.sources.base import Rows, Source
 from minigd.data.tables.precision import check_rounding
 from minigd.errors import DataError
 from minigd.nn.metrics import Metric
@@ -41,7 +41,7 @@ class RowLoader:
         backend = self.model.backend
         self._staging = None if backend.reads_are_free else Staging(backend.xp)
 
-    def load(self, batch: Batch, checked: bool) -> WeighedRows | None:
+    def load(self, batch: Batch, source: Source) -> WeighedRows | None:
         """Return the rows of a batch that count; None if none does."""
         backend = self.model.backend
         x, y, weight, rows = batch.x, batch.y, batch.weight, batch.rows
@@ -50,20 +50,23 @@ class RowLoader:
             weight, x, y, rows = drop_zero_weights(weight, x, y, rows)
             if not len(weight):
                 return None
-        if not checked:
-            backend_of(x).check_finite(x, "x", rows)
+        name, places = source.origin("x", rows)
+        if not source.checked:
+            backend_of(x).check_finite(x, name, places)
+            if y is not None:
+                backend_of(y).check_finite(y, *source.origin("y", rows))
             self.check(x, y)
         if self._staging is not None:
-            x, y = self._stage(self._staging, x, rows), self._staging("y", y)
-        x = self.model.convert(x, "x", rows)
+            x, y = self._stage(self._staging, x, name, places), self._staging("y", y)
+        x = self.model.convert(x, name, places)
         y = backend.here(y, "y")
         return self.weigh(x, y, rows, weight)
 
-    def _stage(self, staging: Staging, x: Array, rows: Rows) -> Array:
+    def _stage(self, staging: Staging, x: Array, name: str, rows: Rows) -> Array:
         """Bring x over to the device."""
         # Fewer bytes to bring over, and a number too large for the dtype is found on the host.
         if not self.model.backend.holds(x) and x.dtype.itemsize > self.model.dtype.itemsize:
-            x = backend_of(x).convert(x, self.model.dtype, "x", rows)
+            x = backend_of(x).convert(x, self.model.dtype, name, rows)
         return staging("x", x)
 
     def load_arrays(self, x: Any, y: Any, sample_weight: Any = None) -> WeighedRows:
@@ -73,9 +76,10 @@ class RowLoader:
         check_rows_alike(x, y, sample_weight)
         x, y = backend.here(x, "x"), backend.here(y, "y")
         rows: Rows = slice(0, len(x)) if x.ndim else slice(0, 0)
-        weight = None if sample_weight is None else check_weights(sample_weight, rows.stop)
-        if weight is not None:
+        weight = None
+        if sample_weight is not None:
             objective.check(x, y, values=False)
+            weight = check_weights(sample_weight, rows.stop)
             weight, x, y, rows = drop_zero_weights(weight, x, y, rows)
         if backend.reads_are_free:
             backend.check_finite(x, "x", rows)

@@ -25,6 +25,7 @@ from minigd.errors import (
     check_path,
     given_once,
     renamed,
+    validated,
 )
 from minigd.execution.per_example import RowClipping
 from minigd.execution.targets.compiler import absent, available
@@ -116,12 +117,13 @@ class Trainer:
     (100, 20, True)
     """
 
+    @validated
     def __init__(
         self,
         model: Sequential,
         loss: str | Loss,
         updater: str | Updater | None = None,
-        metrics: Iterable[str | Metric] | Mapping[str, str | Metric] = (),
+        metrics: Iterable[str | Metric] | Mapping[str, str | Metric] | None = (),
         *,
         accumulate: int = 1,
         l1: float = 0.0,
@@ -226,6 +228,7 @@ class Trainer:
 
     # One update ------------------------------------------------------------------------------
 
+    @validated
     def step(self, x: Any, y: Any, sample_weight: Any = None, *, per_example: bool = False) -> Any:
         """Make one update from one batch, or add the batch to the next update.
 
@@ -298,6 +301,7 @@ class Trainer:
 
     # Epochs ----------------------------------------------------------------------------------
 
+    @validated
     def fit(
         self,
         data: Any = None,
@@ -310,7 +314,7 @@ class Trainer:
         sample_weight: Any = None,
         class_weight: ClassWeight | None = None,
         validation_data: Any = None,
-        callbacks: Iterable[Callback] = (),
+        callbacks: Iterable[Callback] | None = (),
         per_example: bool = False,
         progress: bool = False,
         profile: bool = False,
@@ -570,12 +574,13 @@ class Trainer:
         self._name_objective()
 
     @classmethod
+    @validated
     def resume(
         cls,
         path: str | os.PathLike[str],
         batches: Batches | None = None,
         *,
-        custom: Iterable[type] = (),
+        custom: Iterable[type] | None = (),
         backend: str | Backend = "numpy",
     ) -> "Trainer":
         """Return the trainer that `save` wrote, ready for the next batch.

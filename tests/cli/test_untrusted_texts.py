@@ -86,7 +86,7 @@ def test_predictions_are_spelled_out_for_a_terminal_alone(evil, tmp_path, capsys
 
 def test_every_door_spells_out(capsys):
     log(f"a{EVIL}")
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match=r"b\\x1b") as caught:
         warn(f"b{EVIL}")
     shown = [capsys.readouterr().err, str(caught[0].message)]
     shown += [str(gd.DataError(EVIL)), str(gd.CheckpointError(EVIL)), str(gd.ShapeError(EVIL))]

@@ -19,6 +19,7 @@ from minigd.backends.base import NumpyBackend
 from minigd.backends.cupy import CupyBackend
 from minigd.execution import device_guard as masking
 from minigd.execution import fusion as fused
+from minigd.execution import plain
 from minigd.execution.runner import Steps
 from minigd.execution.tracer import Update
 from minigd.formulas import leaky_relu, mixed, tanh
@@ -67,7 +68,9 @@ def stepped(model, loss, x, y, scale, fuse):
     steps = Steps(Objective(model, loss), change(), replay=fuse)
     host = model.backend.to_numpy
     scale = None if scale is None else model.backend.asarray(scale)
-    value, z, *_ = steps.run_plain(model.backend.asarray(x), model.backend.asarray(y), scale)
+    value, z, *_ = plain.step(
+        steps.layers(), model.backend.asarray(x), model.backend.asarray(y), scale
+    )
     running = [layer.buffers[name] for layer in model.layers for name in layer.running]
     return [np.array(host(a)) for a in (value, z, model.flat_grads, *running)]
 
@@ -304,7 +307,7 @@ def test_no_array_of_a_step_is_kept_behind_it(stand_in):
     model = gd.Sequential(layers, 3, backend="cupy", dtype="float64")
     steps = Steps(Objective(model, gd.MeanSquaredError()), change())
     x, y = stand_in.asarray(np.ones((4, 3))), stand_in.asarray(np.ones((4, 2)))
-    steps.run_plain(x, y)
+    plain.step(steps.layers(), x, y)
     for part in (*steps._fused.layers, steps._fused.loss):
         kept = [
             name for name, value in vars(part).items() if isinstance(value, strict_cupy.ndarray)
@@ -387,7 +390,7 @@ def test_a_loss_whose_constant_changes_is_computed_anew(stand_in):
     z = float(stand_in.to_numpy(model.predict(x))[0, 0])
     for delta in (1.0, 2.5):
         loss.delta = delta
-        value, *_ = steps.run_plain(x, y)
+        value, *_ = plain.step(steps.layers(), x, y)
         assert float(value) == pytest.approx(delta * (9 - z - delta / 2), rel=1e-12)
 
 

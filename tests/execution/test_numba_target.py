@@ -3,7 +3,9 @@
 `test_targets.py` compares their numbers with those of the plain step.
 """
 
+import gc
 import platform
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -361,6 +363,57 @@ def test_why_a_step_is_not_compiled_can_be_asked(in_python):
     assert trainer._loop.steps.reason == "NotTraceable: sort"
 
 
+class Shifted(gd.Layer):
+    """A layer that computes with large arrays of its own and a traced number."""
+
+    traceable = True
+
+    def forward(self, x, train=False):
+        own = np.arange(201 * 200, dtype="float64").reshape(201, 200) / 40_000
+        return x + (own * 2.0 + x.sum() / x.size)[: len(x), : x.shape[1]]
+
+    def backward(self, dy):
+        return dy + dy.mean()
+
+
+@pytest.mark.parametrize("layer", [lambda: gd.Dropout(0.3), Shifted], ids=["dropout", "own"])
+@pytest.mark.parametrize("n", [20, 161, 200])
+def test_large_arrays_that_are_not_traced_stay_as_they_are(layer, n):
+    # NumPy writes a result of 256 KiB or more into an operand that nobody else holds.
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(n, 4)), rng.normal(size=(n, 1))
+    found = []
+    for options in ({"fast": False, "reuse_buffers": False}, {"fast": False}, {"fast": True}):
+        layers = [gd.Dense(200), layer(), gd.Tanh(), gd.Dense(1)]
+        model = gd.Sequential(layers, inputs=4, dtype="float64", seed=1)
+        trainer = gd.Trainer(model, "mse", gd.SGD(0.01), **options)
+        trainer.fit(X, y, batch_size=n, shuffle=False, epochs=4)
+        found.append(model.flat_params)
+        steps = trainer._loop.steps
+        assert steps.reason is None
+        kept = {**steps._numpy, **steps._compiled}
+        assert all(kept.values())
+        assert bool(kept) == options.get("reuse_buffers", True)
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_allclose(found[2], found[0], rtol=1e-10, atol=1e-13)
+
+
+def test_a_compiled_step_holds_nothing_but_what_it_works_on(in_python):
+    n = 500
+    y = np.zeros((n, 1))
+    layers = [gd.Dense(100), gd.Tanh(), gd.Dropout(0.5), gd.Dense(1)]
+    trainer = gd.Trainer(gd.Sequential(layers, inputs=4), "mse", "adam", fast=True)
+    change = trainer._transaction.change
+    tracemalloc.start()
+    try:
+        step = target.NumbaStep(trainer.objective, change, y, n)
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1.1 * sum(a.nbytes for a in step._memory) + 200_000
+
+
 # Which epochs are ------------------------------------------------------------------------------
 
 
@@ -579,6 +632,228 @@ def test_rows_and_targets_of_any_dtype_are_compiled(dtype, in_python):
         params.append(model.flat_params)
     assert trainer._loop.steps.reason is None
     np.testing.assert_allclose(*params, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("single", [False, True], ids=["epochs", "steps"])
+@pytest.mark.parametrize("label", [3, 7, -1, -3, -4, 10**12])
+def test_a_label_that_no_longer_is_a_class_is_left_to_the_plain_step(label, single, in_python):
+    found = []
+    for plain in (True, False):
+        X, y = rows(60)
+        trainer = gd.Trainer(network(), "categorical_crossentropy", "adam", fast=True)
+
+        def change(event, y=y):
+            if event.name == "epoch" and event.trainer.epoch == 1:
+                y[30:33] = label
+
+        if not single:
+            change = Named(change, {"epoch"})
+        try:
+            trainer.fit(X, y, batch_size=25, epochs=3, plain=plain, callbacks=[change])
+            error = None
+        except IndexError as e:
+            error = str(e)
+        assert plain or compiled_steps(trainer)
+        found.append((error, trainer.epoch, trainer.updates, trainer.history["loss"], trainer))
+    (*expected, losses, plain), (*numbers, others, compiled) = found
+    assert numbers == expected
+    np.testing.assert_allclose(others, losses, rtol=1e-11)
+    np.testing.assert_allclose(compiled.model.flat_params, plain.model.flat_params, atol=1e-11)
+
+
+class Named:
+    """A function as a callback that wants some events."""
+
+    def __init__(self, function, events):
+        self.function, self.events = function, frozenset(events)
+
+    def __call__(self, event):
+        self.function(event)
+
+
+class Given(gd.optim.schedules.Schedule):
+    """A schedule whose rate is 0.1, but from one update on."""
+
+    def __init__(self, then):
+        super().__init__(updates=1, epochs=None)
+        self.then = then
+
+    def rate(self, t):
+        return self.then() if t >= 4 else np.float32(0.1)
+
+
+@pytest.mark.parametrize("single", [False, True], ids=["epochs", "steps"])
+@pytest.mark.parametrize("updater", [gd.SGD, gd.Adam, gd.AdamW])
+@pytest.mark.parametrize("then", [-np.inf, np.inf, np.nan, -1e308, 1e308, -0.1, np.float32(0.01)])
+def test_a_rate_of_ones_own_schedule_leaves_the_parameters_finite(then, updater, single, in_python):
+    X, y = rows(60)
+    found = []
+    callbacks = [Named(lambda event: None, {"update"} if single else {"epoch"})]
+    for plain in (True, False):
+        updater_ = updater(Given(lambda: then))
+        trainer = gd.Trainer(network(), "categorical_crossentropy", updater_, fast=True)
+        error = None
+        try:
+            trainer.fit(X, y, batch_size=20, epochs=3, plain=plain, callbacks=callbacks)
+        except gd.DivergenceError as e:
+            error = str(e)
+        assert np.isfinite(trainer.model.flat_params).all()
+        found.append((error, trainer.updates, updater_.step, trainer.model.flat_params))
+    (*expected, params), (*numbers, others) = found
+    assert numbers == expected
+    np.testing.assert_allclose(others, params, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("updater", [gd.SGD, gd.Adam])
+def test_a_schedule_that_raises_leaves_the_updater_at_the_updates_made(updater, in_python):
+    X, y = rows(60)
+    trainer = gd.Trainer(
+        network(), "categorical_crossentropy", updater(Given(lambda: 1 / 0)), fast=True
+    )
+    with pytest.raises(ZeroDivisionError):
+        trainer.fit(X, y, batch_size=20, epochs=3)
+    assert trainer.updater.step == trainer.updates == 3
+    assert compiled_steps(trainer)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 5])
+@pytest.mark.parametrize("updater", [gd.SGD, gd.Adam])
+def test_a_schedule_is_not_asked_for_more_updates_than_are_made(updater, accumulate, in_python):
+    X, y = rows(60)
+    per_epoch = -(-3 // accumulate)
+    table = [0.1] * (3 * per_epoch)
+
+    class Table(gd.optim.schedules.Schedule):
+        def rate(self, t):
+            return table[int(t)]
+
+    trainer = gd.Trainer(
+        network(),
+        "categorical_crossentropy",
+        updater(Table(updates=1, epochs=None)),
+        accumulate=accumulate,
+        fast=True,
+    )
+    trainer.fit(X, y, batch_size=20, epochs=3)
+    assert trainer.updates == 3 * per_epoch
+    assert compiled_steps(trainer)
+
+
+@pytest.mark.parametrize("name", ["penalty", "clipping"])
+def test_a_fit_that_is_to_be_plain_stays_plain_where_a_callback_sets_a_limit(name, in_python):
+    calls, (X, y) = [], rows(60)
+    trainer = gd.Trainer(network(), "categorical_crossentropy", "adam", fast=True)
+    loop = trainer._loop
+
+    def change(event):
+        setattr(trainer, name, getattr(trainer, name))
+        calls.append(loop.steps.plain)
+
+    trainer.fit(X, y, batch_size=20, epochs=3, plain=True, callbacks=[Named(change, {"epoch"})])
+    assert calls == [True] * 3
+    assert not loop.steps.plain
+    assert not compiled_steps(trainer)
+
+
+def doubled_at_times(owner, name):
+    """Return a method that counts its calls, and doubles every second result."""
+    old, calls = getattr(owner, name), []
+
+    def method(*args, **kwargs):
+        result = old(*args, **kwargs)
+        # A prediction is no step.
+        if name != "forward" or kwargs.get("train") or args[-1] is True:
+            calls.append(name)
+            result = result * (1 + len(calls) % 2)
+        return result
+
+    return method
+
+
+def at_layer(number, name):
+    """Return what puts such a method into one layer."""
+
+    def change(trainer, monkeypatch):
+        layer = trainer.model.layers[number]
+        monkeypatch.setattr(layer, name, doubled_at_times(layer, name), raising=False)
+
+    return change
+
+
+def change_class(trainer, monkeypatch):
+    monkeypatch.setattr(gd.Tanh, "backward", doubled_at_times(gd.Tanh, "backward"))
+
+
+def change_loss(trainer, monkeypatch):
+    loss = trainer.objective.loss
+    monkeypatch.setattr(loss, "gradient", doubled_at_times(loss, "gradient"))
+
+
+def change_updater(trainer, monkeypatch):
+    updater, formula, calls = trainer.updater, trainer.updater.formula, []
+    monkeypatch.setattr(
+        updater, "formula", lambda rate: calls.append(rate) or formula(rate * (1 + len(calls) % 2))
+    )
+
+
+def change_penalty(trainer, monkeypatch):
+    penalty, add, calls = trainer.penalty, trainer.penalty.add_gradient, []
+    monkeypatch.setattr(
+        penalty,
+        "add_gradient",
+        lambda model: calls.append(1) or [add(model) for _ in range(1 + len(calls) % 2)],
+    )
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize(
+    "change",
+    [
+        at_layer(3, "forward"),
+        at_layer(3, "backward"),
+        at_layer(4, "_draw"),
+        *(change_class, change_loss, change_updater, change_penalty),
+    ],
+)
+def test_a_method_that_was_put_in_and_counts_its_calls_is_called_in_each_step(
+    change, fast, in_python
+):
+    X, y = rows(60)
+    found = []
+    for plain in (True, False):
+        layers = [gd.Dense(5), gd.ReLU(), gd.Dense(4), gd.Tanh(), gd.Dropout(0.2), gd.Dense(3)]
+        model = gd.Sequential([*layers, gd.Softmax()], inputs=6, dtype="float64", seed=1)
+        trainer = gd.Trainer(model, "categorical_crossentropy", "adam", l2=0.01, fast=fast)
+        with pytest.MonkeyPatch.context() as monkeypatch:
+
+            def at_epoch(event, trainer=trainer, monkeypatch=monkeypatch):
+                if trainer.epoch == 2:
+                    change(trainer, monkeypatch)
+
+            callbacks = [Named(at_epoch, {"epoch"})]
+            trainer.fit(X, y, batch_size=20, epochs=5, plain=plain, callbacks=callbacks)
+        found.append(model.flat_params)
+    np.testing.assert_allclose(*found, atol=1e-11)
+
+
+def test_a_method_changed_within_an_epoch_that_can_not_be_traced_ends_nothing(in_python):
+    X, y = rows(60)
+    results = []
+    for plain in (True, False):
+        trainer = gd.Trainer(network(), "categorical_crossentropy", "adam", fast=True)
+        calls = []
+
+        def watch(event, trainer=trainer, calls=calls):
+            if trainer.updates == 1:
+                layer = trainer.model.layers[3]
+                backward = layer.backward
+                layer.backward = lambda dy: calls.append(len(dy)) or backward(dy)
+
+        # The last batch has another size, which is traced after the change.
+        trainer.fit(X, y, batch_size=25, epochs=3, plain=plain, callbacks=[watch])
+        assert len(calls) >= 6
+        results.append(trainer.model.flat_params)
+    np.testing.assert_allclose(*results, atol=1e-11)
 
 
 def test_rows_that_are_converted_in_pieces_come_to_the_same_bits(monkeypatch, in_python):

@@ -147,9 +147,11 @@ def other_axis(step):
 
 
 def one_size_for_all(sizes):
+    first = {}
+
     def found(self, form):
-        first = sizes(self, self.form)
-        return first if sizes(self, form) is not None else None
+        numbers = sizes(self, form)
+        return None if numbers is None else first.setdefault(self, numbers)
 
     return found
 

@@ -7,6 +7,7 @@ import pytest
 
 import minigd as gd
 from minigd.execution.profiler import EVERY, Profiler
+from minigd.execution.program import Operation
 
 PARTS = ("matrix products", "elementwise", "updates and the loop", "reading")
 
@@ -78,6 +79,8 @@ def test_one_step_in_many_is_sampled():
 def test_products_are_counted_by_their_shapes():
     profiler = Profiler()
     a, b, out = np.ones((30, 50)), np.ones((50, 20)), np.empty((30, 20))
-    profiler.run([("dot", np.dot, (a, b, out)), ("tanh", np.tanh, (out, out))])
+    profiler.run(
+        [Operation("dot", np.dot, (a, b, out), 2), Operation("tanh", np.tanh, (out, out), 1)]
+    )
     assert profiler._flops == 2 * 30 * 50 * 20
     np.testing.assert_array_equal(out, np.tanh(np.full((30, 20), 50.0)))

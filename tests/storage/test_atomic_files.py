@@ -303,8 +303,7 @@ REPLACING = {
 OPENED = {
     ("cli/paths.py", "savefig"),
     ("cli/predict.py", "open"),
-    ("data/sources/cache.py", "write_text"),
-    ("data/sources/cache.py", "open_memmap"),
+    ("data/sources/cache.py", "open"),
     ("storage/atomic_files.py", "open"),
 }
 WRITING = {"write_text", "write_bytes", "save", "savez", "savez_compressed", "savefig", "tofile"}

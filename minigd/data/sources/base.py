@@ -14,6 +14,7 @@ import numpy as np
 from minigd.backends.base import backend_of
 from minigd.backends.on_demand import call
 from minigd.backends.workspace import Workspace
+from minigd.errors import check_integer
 from minigd.progress import with_progress
 from minigd.types import Array
 
@@ -85,6 +86,10 @@ class Source(ABC):
         """
         return [f"row {row}" for row in np.asarray(rows).tolist()]
 
+    def origin(self, what: str, rows: Rows) -> tuple[str, Rows]:
+        """Return what to call x or y in an error, and the numbers of its rows where they live."""
+        return what, rows
+
     def count(self) -> int:
         """Return how many rows there are, reading all of them once if need be."""
         if self.rows is None:
@@ -92,10 +97,16 @@ class Source(ABC):
         return self.rows
 
     def cache(self, path: str | os.PathLike[str]) -> "Source":
-        """Return the same rows as memory maps in the folder `path`, written there once.
+        """Return the same rows as `.npy` files in the folder `path`, written there once.
 
         Later calls, in this run or another, find them there. They are written again where this
-        source has other data than the ones they were made from.
+        source has other data than the ones they were made from, or a file is lost or damaged.
+
+        Raises
+        ------
+        OSError
+            If a file can't be written, such as on a full disk: it names the file and says how much
+            it needs. What was begun is removed.
 
         Examples
         --------
@@ -156,5 +167,5 @@ class RandomAccess(Source):
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
         """Return the rows from number `start` on, in order, in pieces."""
-        for first in range(start, self.rows, self._chunk):
+        for first in range(check_integer("start", start, 0), self.rows, self._chunk):
             yield self.take(slice(first, min(first + self._chunk, self.rows)))

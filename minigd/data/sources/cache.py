@@ -1,8 +1,11 @@
-"""A source written once as memory maps, in a folder, which later epochs and runs read."""
+"""A source written once as `.npy` files, in a folder, which later epochs and runs read."""
 
+import contextlib
 import json
+import math
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import numpy as np
 
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Source
+from minigd.data.sources.csv_files import measure
 from minigd.data.sources.npy import NpySource
 from minigd.errors import DataError, check_path
 from minigd.progress import with_progress
@@ -20,7 +24,7 @@ _DESCRIPTION = "minigd-cache.json"
 
 
 def cache(source: Source, path: str | os.PathLike[str]) -> NpySource:
-    """Return the rows of `source` as memory maps in the folder `path`; see `Source.cache`."""
+    """Return the rows of `source` as `.npy` files in the folder `path`; see `Source.cache`."""
     folder = Path(check_path("path", path))
     rows = _cached(source, folder)
     rows.names, rows.classes, rows.weight = source.names, source.classes, source.weight
@@ -39,8 +43,10 @@ def _cached(source: Source, folder: Path) -> NpySource:
     sweep(folder)
     try:
         with replacing_folder(folder) as new:
-            _write(source, new)
-            (new / _DESCRIPTION).write_text(json.dumps(key))
+            files = _write(source, new, folder)
+            with contextlib.closing(_NewFile(new / _DESCRIPTION, folder)) as file:
+                file.write(json.dumps({"source": key, "files": files}).encode())
+                file.finish()
     except OSError:
         # Another process may have written the same rows meanwhile.
         if not _holds(folder, key):
@@ -54,12 +60,14 @@ def is_cache(folder: str | os.PathLike[str]) -> bool:
 
 
 def _holds(folder: Path, key: dict[str, Any]) -> bool:
-    """Tell whether the folder holds all of a cache with this key."""
+    """Tell whether the folder holds all of a cache with this key, as it was written."""
     try:
         found = json.loads((folder / _DESCRIPTION).read_text())
-    except (OSError, ValueError):
+        files = found["files"]
+        whole = all(list(measure(folder / name)) == files[name] for name in files)
+        return bool(found["source"] == key and whole and "x.npy" in files)
+    except (OSError, ValueError, KeyError, TypeError):
         return False
-    return bool(found == key) and (folder / "x.npy").exists()
 
 
 def _checksum(source: Source) -> int | None:
@@ -80,23 +88,85 @@ def _open(folder: Path) -> NpySource:
     return NpySource(folder / "x.npy", y if y.exists() else None)
 
 
-def _write(source: Source, folder: Path) -> None:
+def _write(source: Source, new: Path, folder: Path) -> dict[str, tuple[int, int]]:
+    """Write x.npy and y.npy into a new folder, and return the size and a checksum of each.
+
+    Errors name them as they are called in `folder`, which the new one becomes.
+    """
     rows = source.count()
-    maps: list[Any] = []
+    files: list[_NewFile] = []
+    dtypes: list[np.dtype[Any]] = []
     at = 0
-    for arrays in with_progress(source.chunks(), f"caching {source!r}", rows):
-        present: list[Array] = [array for array in arrays if array is not None]
-        if not maps:
-            for name, array in zip(("x.npy", "y.npy"), present, strict=False):
-                shape = (rows, *array.shape[1:])
-                maps.append(np.lib.format.open_memmap(folder / name, "w+", array.dtype, shape))
-        for mapped, array in zip(maps, present, strict=True):
-            if not np.can_cast(array.dtype, mapped.dtype, "safe"):
-                raise DataError(
-                    f"row {at} of {source!r} is {array.dtype}, and the first one {mapped.dtype}: "
-                    "give all pieces one dtype"
-                )
-            mapped[at : at + len(array)] = array
-        at += len(arrays[0])
-    for mapped in maps:
-        mapped.flush()
+    with contextlib.ExitStack() as stack:
+        for arrays in with_progress(source.chunks(), f"caching {source!r}", rows):
+            present: list[Array] = [array for array in arrays if array is not None]
+            if not files:
+                dtypes = [array.dtype for array in present]
+                for name, array in zip(("x.npy", "y.npy"), present, strict=False):
+                    shape = (rows, *array.shape[1:])
+                    needed = math.prod(shape) * array.dtype.itemsize
+                    file = _NewFile(new / name, folder, needed)
+                    files.append(stack.enter_context(contextlib.closing(file)))
+                    _write_header(file, array.dtype, shape)
+            for file, dtype, array in zip(files, dtypes, present, strict=True):
+                if not np.can_cast(array.dtype, dtype, "safe"):
+                    raise DataError(
+                        f"row {at} of {source!r} is {array.dtype}, and the first one {dtype}: "
+                        "give all pieces one dtype"
+                    )
+                file.write(np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8).data)
+            at += len(arrays[0])
+            if at > rows:
+                break
+        if at != rows:
+            now = f"{at:,}" if at < rows else "more"
+            raise DataError(f"{source!r} gave {rows:,} rows at first and now gives {now}")
+        for file in files:
+            file.finish()
+    return {file.name: (file.size, file.checksum) for file in files}
+
+
+class _NewFile:
+    """A file of a cache while it is written; an error says how much it needs."""
+
+    def __init__(self, path: Path, folder: Path, needed: int = 0) -> None:
+        self.name, self.size, self.checksum = path.name, 0, 0
+        self._final, self._needed = folder / path.name, needed
+        with self._naming():
+            self._file = open(path, "xb", buffering=0)  # noqa: SIM115  (`close` does)
+
+    def write(self, data: Any) -> None:
+        """Write bytes; what does not fit on the disk is an `OSError`, and no signal."""
+        left = memoryview(data)
+        self.checksum, self.size = zlib.adler32(left, self.checksum), self.size + len(left)
+        with self._naming():
+            while len(left):
+                left = left[self._file.write(left) :]
+
+    def finish(self) -> None:
+        """Flush it to the disk."""
+        with self._naming():
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close it, as it is."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno is None:
+                raise
+            size = f": {self._needed:,} bytes are needed there" if self._needed else ""
+            remedy = "free some space, or write elsewhere"
+            what = f"{error.strerror}{size}; {remedy}"
+            raise OSError(error.errno, what, os.fspath(self._final)) from error
+
+
+def _write_header(file: _NewFile, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    described = np.lib.format.dtype_to_descr(dtype)
+    header = {"descr": described, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)

@@ -31,6 +31,7 @@ from minigd.data.sources.csv_layout import (
 )
 from minigd.data.sources.csv_parser import NotNumbers, Parser, import_pandas
 from minigd.data.sources.file_kinds import GZIP, begin_of
+from minigd.data.sources.file_reads import GAP
 from minigd.data.tables.column_problems import WRITE_TRUTHS, is_dressed, may_be_missing
 from minigd.data.tables.grammar import BLANKS as CELL_BLANKS
 from minigd.data.tables.grammar import MissingTexts
@@ -47,11 +48,13 @@ from minigd.data.tables.schema import (
     Selection,
     TextInNumbers,
 )
-from minigd.errors import DataError, check_integer
+from minigd.errors import DataError, check_dtype, check_integer, validated
 from minigd.progress import with_progress
 from minigd.types import Array
 
-_GATHERED = 4 << 20  # bytes of rows fetched at once, at most
+_PARSED = 4 << 20  # bytes of text parsed at once where rows are fetched, at most
+_GATHERED = 32 << 20  # bytes of x fetched at once, at most
+_MOST_AT_ONCE = 1 << 30  # bytes of a block, at most
 _FIRST_ROWS = 200  # looked at to tell texts from numbers; a text further on starts the pass again
 
 
@@ -124,7 +127,8 @@ class CsvSource(RandomAccess):
     dtype : dtype, default "float32"
         Of x, and of a target that is not whole numbers.
     block_size : int, default 2 MiB
-        Bytes parsed at a time. It changes nothing but speed.
+        Bytes parsed at a time. It changes nothing but speed, and how long a row may be: 16 MiB, or
+        a block. Fields of many lines are read up to that.
     index_path : path, optional
         Where to keep the index of row offsets for other runs. An index of another file is refused.
 
@@ -152,7 +156,7 @@ class CsvSource(RandomAccess):
     Notes
     -----
     In file order, memory does not depend on the size of the file. With a shuffle it is 8 bytes a
-    row for the index and 8 for the permutation, besides the rows fetched at once, up to 4 MiB. A
+    row for the index and 8 for the permutation, besides the rows fetched at once, up to 32 MiB. A
     gzipped file can't be shuffled so: `cache` it.
 
     Examples
@@ -174,19 +178,20 @@ class CsvSource(RandomAccess):
     missing_words: Mapping[str, Mapping[str, int]]
     is_text = True
 
+    @validated
     def __init__(
         self,
         path: Any,
         target: str | Sequence[str] | None = None,
         *,
         features: Sequence[str] | None = None,
-        exclude: Collection[str] = (),
+        exclude: Collection[str] | None = (),
         columns: Sequence[str] | None = None,
         skip_lines: int = 0,
-        separator: str = ",",
+        separator: str | Any = ",",  # of which `_check_arguments` says what it must be
         strip: str = "",
         missing: str | float = "error",
-        na: Sequence[str] = (),
+        na: Sequence[Any] | None = (),
         keep_default_na: bool = True,
         categories: Mapping[str, Sequence[Any]] | None = None,
         classes: Sequence[Any] | None = None,
@@ -196,22 +201,23 @@ class CsvSource(RandomAccess):
         index_path: str | os.PathLike[str] | None = None,
     ) -> None:
         _check_arguments(separator, columns, na)
+        dtype = check_dtype(dtype)
         import_pandas()
-        selection = Selection(target, features, exclude, categories or {}, classes, missing)
+        selection = Selection.make(target, features, exclude, categories, classes, missing)
         if schema is not None:
             selection = selection.of(schema)
         self._separator = BLANKS if separator == "blanks" else separator.encode()
         # Spaces after a separator are skipped, unless they are separators themselves.
         self._spaces = not self._separator.startswith(b" ")
         self._strip = strip
-        self._missing = MissingTexts(na, keep_default_na)
-        self._block_size = check_integer("block_size", block_size)
+        self._missing = MissingTexts(() if na is None else na, keep_default_na)
+        self._block_size = min(check_integer("block_size", block_size), _MOST_AT_ONCE)
         given = path if isinstance(path, list | tuple) else [path]
         if not given:
             raise DataError("no file was given")
         layout = separator, self._separator, self._spaces
         skipped = check_integer("skip_lines", skip_lines, 0)
-        self._header = Header(columns, *layout, skipped)
+        self._header = Header(None if columns is None else list(columns), *layout, skipped)
         self._parts = [self._header.inspect(file) for file in given]
         self._columns = self._header.columns
         self._rows_by_number = RowIndex(self, index_path)
@@ -222,9 +228,12 @@ class CsvSource(RandomAccess):
             raise
         under = " under its header" if columns is None else ""
         found.give_to(self, f"{self._parts[0].name} has no rows{under}")
-        # Rows worth fetching at once: many for one call of the parser, few where they are long.
+        # Rows worth parsing at once: many for one call of the parser, few where they are long.
         size = sum(part.size for part in self._parts)
-        self.gather = max(1, min(16_384, _GATHERED * self.rows // max(1, size)))
+        self._at_once = max(1, min(16_384, _PARSED * self.rows // max(1, size)))
+        # Of more short ones that are due, more lie close together in the file.
+        most = _GATHERED // (self.schema.dtype.itemsize * len(self.names))
+        self.gather = max(self._at_once, most if size < GAP * self.rows else 0)
         # The middle of a gzipped file can't be reached without reading all before it.
         self.random_access = not any(begin_of(part.opened, 2) == GZIP for part in self._parts)
 
@@ -338,8 +347,8 @@ class CsvSource(RandomAccess):
             raise DataError(f"{place.name}, from line {block.line} on: {error}") from error
         if len(frame) != len(block.starts):
             raise DataError(
-                f"{place.where(self._misread(block))}: this line does not parse as one "
-                "row: end lines in \\n or \\r\\n, not in a lone \\r, and leave no line of spaces"
+                f"{place.where(self._misread(block))}: this line does not parse as one row: leave "
+                "no line of spaces"
             )
         return frame, place
 
@@ -432,8 +441,6 @@ class CsvSource(RandomAccess):
     def _check_unchanged(self) -> None:
         for i, part in enumerate(self._parts):
             self._parts[i] = check_unchanged(part)
-            if self._parts[i] is not part:
-                self._rows_by_number.forget(i)
 
     # Rows in any order -----------------------------------------------------------------------
 
@@ -458,19 +465,19 @@ class CsvSource(RandomAccess):
         starts = self._rows_by_number.starts
         order = np.argsort(index, kind="stable")
         firsts = np.cumsum([0, *(len(s) - 1 for s in starts)])
-        limits = np.searchsorted(index[order], firsts)
-        pairs = []
-        for part in range(len(starts)):
-            wanted = index[order[limits[part] : limits[part + 1]]] - firsts[part]
-            if len(wanted):
-                pairs.append(self._fetch(part, starts[part], wanted))
-        back = np.empty_like(order)
-        back[order] = np.arange(len(order))
-        if len(pairs) == 1:
-            x, y = pairs[0]
-        else:
-            x, y = (None if a[0] is None else np.concatenate(a) for a in zip(*pairs, strict=True))
-        return x[back], None if y is None else y[back]
+        limits = np.searchsorted(index[order], firsts).tolist()
+        found: list[Any] = []
+        for part, own in enumerate(starts):
+            for begin in range(limits[part], limits[part + 1], self._at_once):
+                places = order[begin : min(begin + self._at_once, limits[part + 1])]
+                pair = self._fetch(part, own, index[places] - firsts[part])
+                for i, some in enumerate(pair):
+                    if len(found) <= i:
+                        shape = (len(index), *some.shape[1:]) if some is not None else ()
+                        found.append(None if some is None else np.empty(shape, some.dtype))
+                    if some is not None:
+                        found[i][places] = some
+        return found[0], found[1]
 
     def _fetch(self, part: int, starts: Array, wanted: Array) -> Pair:
         """Return the rows of one file with these numbers, which are in order."""
@@ -512,7 +519,8 @@ class CsvSource(RandomAccess):
 
 def _check_arguments(separator: Any, columns: Any, na: Any) -> None:
     one = isinstance(separator, str) and len(separator.encode()) == 1
-    if separator != "blanks" and (not one or separator in '"\r\n'):
+    blanks = isinstance(separator, str) and separator == "blanks"
+    if not blanks and (not one or separator in '"\r\n'):
         raise ValueError(
             "separator must be one character other than a quote, or 'blanks' for runs of blanks "
             f"and tabs: {separator!r}"

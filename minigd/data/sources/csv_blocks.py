@@ -7,21 +7,24 @@ A separator is one byte, or `BLANKS`: a run of blanks and tabs, of which those a
 the end of a row separate nothing.
 """
 
-import csv
 import gzip
 import re
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from minigd.data.tables.remedy import TableError
+from minigd.data.tables.remedy import Remedy, TableError
 from minigd.errors import DataError
 from minigd.types import Array
 
-_NEWLINE, _QUOTE = b"\n", b'"'
+_NEWLINE, _QUOTE, _RETURN = b"\n", b'"', b"\r"
 BLANKS = b" \t"
+MOST_OF_A_ROW = 1 << 24
+"""Bytes of the longest row, if blocks are not longer: a quote that never closes takes no more."""
+LONE_RETURN = "end lines in \\n or \\r\\n, not in a lone \\r"
 
 
 class WrongFields(TableError):
@@ -51,6 +54,8 @@ class Block(NamedTuple):
         Where in `data` each row begins, and its newline; blank rows are left out.
     separators : Array of int64
         Where the separators between fields are.
+    lone_return : int
+        Where the first carriage return outside quotes is that does not end a line; -1 for none.
     """
 
     data: bytes
@@ -59,6 +64,7 @@ class Block(NamedTuple):
     starts: Array
     ends: Array
     separators: Array
+    lone_return: int = -1
 
     def line_of(self, row: int) -> int:
         """Return the line that a row of this block begins on."""
@@ -76,6 +82,9 @@ def read_blocks(
 ) -> Iterator[Block]:
     r"""Read a file from `offset` on, in blocks of whole rows of about `size` bytes.
 
+    A row that is longer than `MOST_OF_A_ROW` and than `size` is a `DataError`, which names the line
+    of a quote that never closes.
+
     Examples
     --------
     >>> import io
@@ -85,20 +94,18 @@ def read_blocks(
     ([0, 9], [7, 12], 4)
     """
     rest = b""
+    longest = max(MOST_OF_A_ROW, size)
     while True:
-        read = read_bytes(file, size, name, line)
+        # As much again as is there of a row, so that a long one is not scanned time and again.
+        more = max(size, min(len(rest), longest + 1 - len(rest)))
+        read = read_bytes(file, more, name, line)
         data = rest + read
         if not read and data and not data.endswith(_NEWLINE):
             data += _NEWLINE
         ends, separators = scan(data, separator, spaces)
-        if not read and data and (len(ends) == 0 or ends[-1] != len(data) - 1):
-            last = int(ends[-1]) + 1 if len(ends) else 0
-            raise DataError(
-                f"{name}, line {line + data.count(_NEWLINE, 0, last)}: a quote opens here or "
-                "further on and never closes"
-            )
         used = int(ends[-1]) + 1 if len(ends) else 0
         whole, rest = data[:used], data[used:]
+        del data
         if whole:
             _check_text(whole, name, line)
             starts = np.concatenate(([0], ends[:-1] + 1))
@@ -107,14 +114,17 @@ def read_blocks(
             if separator == BLANKS:
                 letters = np.flatnonzero(~np.isin(bytes_, np.frombuffer(b" \t\r\n", np.uint8)))
                 filled = np.searchsorted(letters, ends) > np.searchsorted(letters, starts)
-            elif b"\r" in whole:
-                filled &= ~((ends == starts + 1) & (bytes_[starts] == ord("\r")))
+            elif _RETURN in whole:
+                filled &= ~_only_returns(whole, starts, ends)
             if len(separators) and separators[-1] >= used:
                 separators = separators[: np.searchsorted(separators, used)]
-            yield Block(whole, offset, line, starts[filled], ends[filled], separators)
+            lone = _lone_return(whole, separator, spaces)
+            yield Block(whole, offset, line, starts[filled], ends[filled], separators, lone)
             offset += used
             # Without quotes every newline ends a row, and they are counted already.
             line += whole.count(_NEWLINE) if _QUOTE in whole else len(ends)
+        if rest and (not read or len(rest) > longest):
+            raise _endless(rest, separator, spaces, name, line, longest)
         if not read:
             return
 
@@ -125,6 +135,69 @@ def read_bytes(file: BinaryIO, size: int, name: str, line: int) -> bytes:
         return file.read(size)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{name}, from line {line} on: the file is damaged: {error}") from error
+
+
+def _endless(
+    row: bytes, separator: bytes, spaces: bool, name: str, line: int, longest: int
+) -> TableError:
+    """Return the error for a row that does not end, be it at the end of the file."""
+    within = f" within {longest:,} bytes" if len(row) > longest else ""
+    larger = Remedy("if it is to be that long, pass {}", {"block_size": 4 * longest}, shell="")
+    remedies = [larger] if within else []
+    last = next(iter(deque(_walk(row, separator, spaces), maxlen=1)), None)
+    if last is None or last[0] != _QUOTE:
+        return TableError(f"{name}, line {line}: the row does not end{within}", *remedies)
+    line += row.count(_NEWLINE, 0, last[1])
+    close = Remedy("close it, or double it if it belongs to a text")
+    message = f"{name}, line {line}: a quote opens here and never closes{within}"
+    return TableError(message, close, *remedies)
+
+
+def _only_returns(data: bytes, starts: Array, ends: Array) -> Array:
+    """Return which rows hold nothing but carriage returns."""
+    bytes_ = np.frombuffer(data, dtype=np.uint8)
+    begin: Array = bytes_[starts] == ord(_RETURN)
+    if data.find(b"\r\r\n") < 0:
+        return begin & (ends == starts + 1)
+    returns = np.flatnonzero(bytes_ == ord(_RETURN))
+    length = np.searchsorted(returns, ends) - np.searchsorted(returns, starts)
+    return begin & (length == ends - starts)
+
+
+def _lone_return(data: bytes, separator: bytes, spaces: bool) -> int:
+    r"""Return where a \r is that neither \n nor another \r follows, outside quotes; -1 for none.
+
+    >>> _lone_return(b'1,"\r"\r\n2\r3\n', b",", False)
+    8
+    """
+    if _RETURN not in data or data.count(_RETURN) == data.count(b"\r\n"):
+        return -1
+    # A quote after one opens a field for pandas; then the lone one is an error all the same.
+    _, marks = _outside_quotes(data, separator + _RETURN, spaces)
+    bytes_ = np.frombuffer(data, dtype=np.uint8)
+    after = bytes_[marks + 1]
+    lone = (bytes_[marks] == ord(_RETURN)) & (after != ord(_NEWLINE)) & (after != ord(_RETURN))
+    return int(marks[np.argmax(lone)]) if lone.any() else -1
+
+
+def has_padding(data: bytes, separator: bytes, spaces: bool) -> bool:
+    r"""Tell whether the end of a line is the first or the last thing in quotes, blanks aside.
+
+    Pandas takes such a text for a number, and the grammar does not.
+
+    >>> has_padding(b'"1\n",2\n', b",", False), has_padding(b'"a\nb",2\n', b",", False)
+    (True, False)
+    """
+    ends, marks = _outside_quotes(data, separator + _RETURN, spaces)
+    bytes_ = np.frombuffer(data, dtype=np.uint8)
+    lines = np.flatnonzero(_are_in(b"\n\r", bytes_))
+    inside = np.setdiff1d(lines, np.concatenate((ends, marks)), assume_unique=True)
+    if len(inside) == 0:
+        return False
+    letters = np.flatnonzero(~_are_in(b" \t\v\f\n\r", bytes_))
+    after = np.searchsorted(letters, inside)
+    beside = bytes_[letters[np.concatenate((after - 1, after))]]
+    return bool((beside == ord(_QUOTE)).any())
 
 
 def scan(data: bytes, separator: bytes = b",", spaces: bool = False) -> tuple[Array, Array]:
@@ -162,14 +235,31 @@ def squeeze(data: bytes, separator: bytes) -> bytes:
 
 
 def split(row: bytes, separator: bytes) -> list[str]:
-    """Return the fields of one row, without spaces around them; a `csv.Error` if it is not one.
+    """Return the fields of one row, without spaces around them; a `ValueError` if it is not one.
 
-    Such bytes hold a lone carriage return, or a field of many thousand letters.
+    Such bytes are not UTF-8, or hold a carriage return that ends no line.
     """
-    mark = separator[:1].decode()
-    text = squeeze(row, separator).decode("utf-8")
-    reader = csv.reader([text], delimiter=mark, skipinitialspace=mark != " ")
-    return [field.strip() for field in next(reader, [])]
+    mark = separator[:1]
+    row = squeeze(row, separator).rstrip(b"\r\n")
+    if not row:
+        return []
+    if _RETURN in row and _lone_return(row + _NEWLINE, mark, mark != b" ") >= 0:
+        raise ValueError(LONE_RETURN)
+    if _QUOTE not in row:
+        return [field.decode().strip() for field in row.split(mark)]
+    _, marks = _outside_quotes(row, mark, mark != b" ")
+    begins, ends = [0, *(marks + 1).tolist()], [*marks.tolist(), len(row)]
+    fields = (row[begin:end] for begin, end in zip(begins, ends, strict=True))
+    return [_unquoted(f if mark == b" " else f.lstrip(b" ")).decode().strip() for f in fields]
+
+
+_QUOTED = re.compile(b'"((?:[^"]+|"")*)"?(.*)', re.DOTALL)
+
+
+def _unquoted(field: bytes) -> bytes:
+    """Return what a field holds; what follows its closing quote belongs to it, as in `csv`."""
+    found = _QUOTED.fullmatch(field)
+    return field if found is None else found[1].replace(b'""', _QUOTE) + found[2]
 
 
 def _between_fields(data: bytes, blanks: Array) -> Array:
@@ -218,46 +308,66 @@ def _scan_slowly(data: bytes, separator: bytes, spaces: bool) -> tuple[Array, Ar
     """Do the same a mark at a time, for quotes in the middle of a field, which are but letters."""
     ends: list[int] = []
     separators: list[int] = []
-    inside = False
-    field = 0
-    marks = re.finditer(b'["\n' + re.escape(separator) + b"]", data)
-    for mark in marks:
-        at = mark.start()
-        letter = mark.group()
-        if letter == _QUOTE:
-            if inside:
-                if data[at + 1 : at + 2] == _QUOTE:
-                    next(marks)
-                else:
-                    inside = False
-            elif (data[field:at].lstrip(b" ") if spaces else data[field:at]) == b"":
-                inside = True
-        elif not inside:
+    for letter, at in _walk(data, separator, spaces):
+        if letter != _QUOTE:
             (ends if letter == _NEWLINE else separators).append(at)
-            field = at + 1
     return np.array(ends, dtype=np.int64), np.array(separators, dtype=np.int64)
 
 
+def _walk(data: bytes, separator: bytes, spaces: bool) -> Iterator[tuple[bytes, int]]:
+    """Return newlines and separators outside quotes, and at last a quote that never closes."""
+    mark = re.compile(b'["\n' + re.escape(separator) + b"]")
+    field, at, fresh = 0, 0, True  # fresh: no quote has been met in the field
+    while (found := mark.search(data, at)) is not None:
+        at, letter = found.start(), found.group()
+        if letter != _QUOTE:
+            yield letter, at
+            field, fresh = at + 1, True
+        elif fresh:
+            fresh = False
+            if (data[field:at].lstrip(b" ") if spaces else data[field:at]) == b"":
+                close = data.find(_QUOTE, at + 1)
+                while close >= 0 and data[close + 1 : close + 2] == _QUOTE:
+                    close = data.find(_QUOTE, close + 2)
+                if close < 0:
+                    yield letter, at
+                    return
+                at = close
+        at += 1
+
+
 def check_fields(block: Block, name: str, expected: int) -> None:
-    """Refuse a block in which a row has too few or too many fields."""
+    """Refuse a block in which a row has too few or too many fields, or does not end in a newline.
+
+    Pandas takes a lone carriage return for the end of a row.
+    """
+    lone = block.lone_return
+    row, fields = _wrong_fields(block, expected)
+    if row >= 0 and (lone < 0 or lone >= int(block.starts[row])):
+        inside = 0 <= lone < int(block.ends[row])
+        raise WrongFields(
+            f"{name}, line {block.line_of(row)}: the row has {fields} field{'s' * (fields != 1)}, "
+            f"and the table has {expected} column{'s' * (expected != 1)}"
+            f"{f': {LONE_RETURN}' if inside else ''}"
+        )
+    if lone >= 0:
+        line = block.line + block.data.count(_NEWLINE, 0, lone)
+        raise DataError(f"{name}, line {line}: this line does not parse as one row: {LONE_RETURN}")
+
+
+def _wrong_fields(block: Block, expected: int) -> tuple[int, int]:
+    """Return the first row that has too few or too many fields, and how many; -1 for none."""
     starts, ends, separators = block.starts, block.ends, block.separators
     n, each = len(ends), expected - 1
     if len(separators) == n * each:
         if each == 0:
-            return
+            return -1, 0
         table = separators.reshape(n, each)
         if (table[:, 0] >= starts).all() and (table[:, -1] < ends).all():
-            return
+            return -1, 0
     counts: Array = np.searchsorted(separators, ends) - np.searchsorted(separators, starts)
     wrong = np.flatnonzero(counts != each)
-    if len(wrong) == 0:
-        return
-    row = int(wrong[0])
-    fields = int(counts[row]) + 1
-    raise WrongFields(
-        f"{name}, line {block.line_of(row)}: the row has {fields} field{'s' * (fields != 1)}, and "
-        f"the table has {expected} column{'s' * (expected != 1)}"
-    )
+    return (int(wrong[0]), int(counts[wrong[0]]) + 1) if len(wrong) else (-1, 0)
 
 
 def _check_text(data: bytes, name: str, line: int) -> None:

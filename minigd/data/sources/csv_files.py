@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from minigd.data.sources.file_kinds import GZIP
-from minigd.errors import DataError
+from minigd.data.sources.file_reads import changed
 from minigd.storage.regular_files import open_regular
 
 
@@ -33,9 +33,7 @@ def check_unchanged(part: Part) -> Part:
     if stamp == part.stamp:
         return part
     if measure(part.opened) != (part.size, part.checksum):
-        raise DataError(
-            f"{part.name} has changed since it was opened: open it again with a new CsvSource"
-        )
+        raise changed(part.name, "CsvSource")
     return part._replace(stamp=stamp)
 
 

@@ -1,7 +1,6 @@
 """The first lines of CSV files: the names of the columns, and whether those given fit the rest."""
 
 import contextlib
-import csv
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -133,10 +132,8 @@ class Header:
             line += row.count(b"\n")
             try:
                 found = split(row, self._separator)
-            except csv.Error as error:
-                raise DataError(
-                    f"{where}: {error}; end lines in \\n or \\r\\n, not in a lone \\r"
-                ) from error
+            except ValueError as error:
+                raise DataError(f"{where}: {error}") from error
             short, found = complete(found, rows, first is rows)
             found = as_columns(found)
             if self.columns and found != self.columns:

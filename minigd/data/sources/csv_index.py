@@ -1,16 +1,23 @@
 """Where each row of CSV files starts, so that rows can be read in any order."""
 
-import mmap
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minigd.data.sources.csv_files import open_file
-from minigd.data.sources.file_kinds import GZIP
+from minigd.data.sources.csv_files import Part, open_file
+from minigd.data.sources.file_kinds import GZIP, begin_of
+from minigd.data.sources.file_reads import (
+    GAP,
+    PIECE,
+    CutShort,
+    changed,
+    read_pieces,
+)
 from minigd.errors import CheckpointError, DataError, check_path
 from minigd.storage import npz
+from minigd.storage.atomic_files import naming
 from minigd.storage.damage import of_file
 from minigd.types import Array
 
@@ -23,14 +30,13 @@ class RowIndex:
         self._path = None if path is None else check_path("index_path", path)
         self._parts = source._parts
         self._starts: list[Array] | None = None
-        self._maps: dict[int, Any] = {}
 
     @property
     def starts(self) -> list[Array]:
         """For each file, where each row starts, and where the last one ends."""
         if self._starts is None:
-            for part in range(len(self._parts)):
-                self._map(part)
+            for part in self._parts:
+                _refuse_gzip(part)
             kept = self._load()
             self._starts = self.build() if kept is None else kept
             if kept is None and self._path is not None:
@@ -63,38 +69,41 @@ class RowIndex:
 
     def read(self, part: int, starts: Array, wanted: Array) -> bytes:
         """Return the rows of one file with these numbers, which are in order."""
-        whole = self._map(part)
         # Neighbors in the file are one piece.
         breaks = np.flatnonzero(np.diff(wanted) != 1) + 1
-        begins = starts[wanted[np.concatenate(([0], breaks))]].tolist()
-        ends = starts[wanted[np.concatenate((breaks, [len(wanted)])) - 1] + 1].tolist()
-        pieces = [whole[a:b] for a, b in zip(begins, ends, strict=True)]
-        # The last row of the file may lack its newline, and be asked for more than once.
+        begins = starts[wanted[np.concatenate(([0], breaks))]]
+        ends = starts[wanted[np.concatenate((breaks, [len(wanted)])) - 1] + 1]
+        # The last row of the file may lack its newline.
+        np.minimum(ends, self._parts[part].size, out=ends)
+        pieces = self._read_pieces(part, begins, ends)
+        # That last row may be asked for more than once.
         for i in range(len(pieces) - 1, -1, -1):
             if pieces[i].endswith(b"\n"):
                 break
             pieces[i] += b"\n"
         return b"".join(pieces)
 
-    def forget(self, part: int) -> None:
-        """Open a file again when it is read next."""
-        self._maps.pop(part, None)
+    def _read_pieces(self, part: int, begins: Array, ends: Array) -> list[bytes]:
+        """Return pieces of one file, in order; those that lie close together are read at once."""
+        froms, tos = begins.tolist(), ends.tolist()
+        apart = (begins[1:] - ends[:-1] > GAP) | (np.diff(begins // PIECE) != 0)
+        groups = [0, *(np.flatnonzero(apart) + 1).tolist(), len(froms)]
+        if len(groups) > len(froms):
+            return self._read_file(part, froms, tos)
+        lows, highs = [froms[i] for i in groups[:-1]], [tos[i - 1] for i in groups[1:]]
+        pieces = []
+        for i, data in enumerate(self._read_file(part, lows, highs)):
+            for k in range(groups[i], groups[i + 1]):
+                pieces.append(data[froms[k] - lows[i] : tos[k] - lows[i]])
+        return pieces
 
-    def _map(self, part: int) -> Any:
-        if part not in self._maps:
-            opened = self._parts[part].opened
-            with open_file(opened, raw=True) as file:
-                if isinstance(opened, str | os.PathLike):
-                    whole: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                else:
-                    whole = file.read()
-            if whole[:2] == GZIP:
-                raise DataError(
-                    f"{self._parts[part].name} is gzipped, and rows in the middle of it can't be "
-                    "reached: unpack it, or use source.cache(folder), or a shuffle buffer"
-                )
-            self._maps[part] = whole
-        return self._maps[part]
+    def _read_file(self, part: int, begins: list[int], ends: list[int]) -> list[bytes]:
+        name, opened = self._parts[part][:2]
+        with naming(name), open_file(opened, raw=True) as file:
+            try:
+                return read_pieces(file, begins, ends)
+            except CutShort:
+                raise changed(name, "CsvSource") from None
 
     def _key(self) -> dict[str, Any]:
         """Return what the index depends on: the files, and which rows of them are dropped."""
@@ -133,3 +142,11 @@ class RowIndex:
             ):
                 raise ValueError("these are not the places of the rows of the table")
         return starts
+
+
+def _refuse_gzip(part: Part) -> None:
+    if begin_of(part.opened, 2) == GZIP:
+        raise DataError(
+            f"{part.name} is gzipped, and rows in the middle of it can't be reached: unpack it, or "
+            "use source.cache(folder), or a shuffle buffer"
+        )

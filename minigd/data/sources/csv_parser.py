@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.on_demand import optional
-from minigd.data.sources.csv_blocks import squeeze
+from minigd.data.sources.csv_blocks import has_padding, squeeze
 from minigd.data.tables.grammar import MissingTexts
 from minigd.data.tables.schema import ColumnKinds
 from minigd.types import Array
@@ -94,6 +94,9 @@ class Parser:
 
     def _maybe_others(self, data: bytes, frame: Any, numbers: Collection[str]) -> list[str]:
         """Return columns whose cells pandas and the grammar may read differently."""
+        if b'"' in data and (data.count(b"\n") != len(frame) or b"\r" in data):
+            if has_padding(data, self._separator, self._spaces):
+                return list(numbers)
         maybe = self._maybe_true(data, frame, numbers)
         beyond = self._missing.beyond_float
         if beyond:
@@ -131,11 +134,12 @@ class Parser:
 
     def _read_csv(self, data: bytes, columns: Collection[str], **options: Any) -> Any:
         places = sorted(self._places[column] for column in columns)
+        data = squeeze(data, self._separator)
         if data.startswith(BOM):
             # Here it is part of a cell, and pandas would drop it; a blank line is not a row.
             data = b"\n" + data
         frame = self._pandas.read_csv(
-            io.BytesIO(squeeze(data, self._separator)),
+            io.BytesIO(data),
             header=None,
             names=range(len(self._columns)),
             usecols=places if len(places) < len(self._columns) else None,

@@ -13,15 +13,16 @@ import numpy as np
 from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, Rows
 from minigd.data.sources.file_kinds import GZIP
-from minigd.data.sources.npy import MappedRows
-from minigd.errors import DataError, check_path
+from minigd.data.sources.file_reads import ArrayFile
+from minigd.data.sources.npy import StoredRows
+from minigd.errors import DataError, check_number, check_path
 from minigd.storage.regular_files import open_regular
 from minigd.types import Array
 
 _KINDS = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
-class IdxSource(MappedRows):
+class IdxSource(StoredRows):
     """Rows of images, and of labels, from IDX files, gzipped or not.
 
     Each image is a row of x. A plain file stays on the disk; a gzipped one is unpacked into memory,
@@ -60,12 +61,14 @@ class IdxSource(MappedRows):
         labels: str | os.PathLike[str] | None = None,
         scale: float | None = 255.0,
     ) -> None:
-        x = read_idx(images)
+        self.scale = None if scale is None else check_number("scale", scale)
+        if scale == 0:
+            raise ValueError("scale must be above 0, or None to leave the numbers as they are")
+        x = read_idx(images, table=True)
         y = None if labels is None else read_idx(labels)
-        self.scale = scale
-        if x.size == 0:
+        if x.nbytes == 0:
             raise DataError(f"{os.fspath(images)} has the shape {x.shape}: it holds no rows")
-        super().__init__(x.reshape(len(x), -1), y, os.fspath(images))
+        super().__init__(x, y, os.fspath(images))
 
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
         """Return x, divided by the scale, and y of some rows."""
@@ -79,31 +82,38 @@ class IdxSource(MappedRows):
         return {**super().fingerprint(), "scale": self.scale}
 
 
-def read_idx(path: str | os.PathLike[str]) -> Array:
-    """Return the array of an IDX file."""
+def read_idx(path: str | os.PathLike[str], table: bool = False) -> Array | ArrayFile:
+    """Return the array of an IDX file; as a `table`, each item is a row."""
     file = Path(check_path("path", path))
     if not file.exists() and file.with_name(file.name + ".gz").exists():
         file = file.with_name(file.name + ".gz")
+    content = np.empty(0, dtype=np.uint8)
     with open_regular(file) as opened:
-        packed = opened.read(2) == GZIP
-        opened.seek(0)
+        about, begin = os.fstat(opened.fileno()), opened.read(1024)
+        packed = begin[:2] == GZIP
         try:
-            content: Array = np.frombuffer(
-                gzip.decompress(opened.read()), dtype=np.uint8
-            ) if packed else np.memmap(opened, mode="r").view(np.ndarray)  # fmt: skip
-            zero, kind, dimensions = struct.unpack(">HBB", content[:4].tobytes())
+            if packed:
+                unpacked = gzip.decompress(begin + opened.read())
+                content, begin = np.frombuffer(unpacked, dtype=np.uint8), unpacked[:1024]
+            zero, kind, dimensions = struct.unpack(">HBB", begin[:4])
             start = 4 + 4 * dimensions
-            shape = struct.unpack(f">{dimensions}I", content[4:start].tobytes())
+            shape = struct.unpack(f">{dimensions}I", begin[4:start])
         except (struct.error, OSError, EOFError, ValueError, zlib.error) as error:
             raise DataError(f"{file} is not an IDX file, or is damaged: {error}") from error
     if zero != 0 or kind not in _KINDS or dimensions == 0:
-        raise DataError(f"{file} is not an IDX file: it begins with {content[:4].tobytes()!r}")
+        raise DataError(f"{file} is not an IDX file: it begins with {begin[:4]!r}")
     dtype = np.dtype(_KINDS[kind])
     expected = math.prod(shape) * dtype.itemsize
-    if len(content) - start != expected:
+    length = (len(content) if packed else about.st_size) - start
+    if length != expected:
         raise DataError(
             f"{file} is cut short, or too long: its header says {shape}, {expected} bytes, and "
-            f"{len(content) - start} follow"
+            f"{length} follow"
         )
+    if table and expected:
+        shape = (shape[0], math.prod(shape[1:]))
+    if not packed:
+        return ArrayFile(file, start, shape, dtype, opened=about)
     # Views of foreign byte order go through every gather; bytes, the usual case, have none.
-    return content[start:].view(dtype).reshape(shape)
+    array: Array = content[start:].view(dtype).reshape(shape)
+    return array

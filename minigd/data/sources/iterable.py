@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import numbers
-from minigd.backends.frames import MOST_EXACT, NUMBERS, column_kind, plain
+from minigd.backends.base import get_backend, numbers
+from minigd.backends.frames import MOST_EXACT, NUMBERS, column_kind
 from minigd.data.sources.base import Pair, Source
 from minigd.data.sources.csv_parser import import_pandas
 from minigd.data.tables.column_problems import EXPAND
@@ -28,7 +28,7 @@ from minigd.data.tables.schema import (
     Selection,
     TextInNumbers,
 )
-from minigd.errors import DataError
+from minigd.errors import DataError, check_dtype, shown, validated
 from minigd.progress import with_progress
 from minigd.types import Array
 
@@ -66,13 +66,14 @@ class IterableSource(Source):
     is_text = False
     _whole: int | None = None  # rows before any is dropped, where a file says so
 
+    @validated
     def __init__(
         self,
         pieces: Iterable[Any] | Callable[[], Iterable[Any]],
         target: str | Sequence[str] | None = None,
         *,
         features: Sequence[str] | None = None,
-        exclude: Collection[str] = (),
+        exclude: Collection[str] | None = (),
         missing: str | float = "error",
         categories: Mapping[str, Sequence[Any]] | None = None,
         classes: Sequence[Any] | None = None,
@@ -80,6 +81,9 @@ class IterableSource(Source):
         dtype: Any = "float32",
         name: str = "the iterable",
     ) -> None:
+        dtype = check_dtype(dtype)
+        if not callable(pieces) and not isinstance(pieces, Iterable):
+            raise TypeError(f"pieces must be an iterable or a function, not {shown(pieces)}")
         self._make = pieces if callable(pieces) else lambda: pieces
         self._name, self._follows = name, schema is not None
         self._used = False
@@ -106,7 +110,7 @@ class IterableSource(Source):
         if not isinstance(piece, tuple):
             frame = _frame(piece, name)
             columns = list(frame.columns)
-            selection = Selection(target, features, exclude, categories or {}, classes, missing)
+            selection = Selection.make(target, features, exclude, categories, classes, missing)
             if schema is not None:
                 selection = selection.of(schema)
             chosen, targets = selection.resolve(columns, name)
@@ -209,7 +213,7 @@ class IterableSource(Source):
             if not isinstance(piece, tuple) or len(piece) not in (1, 2):
                 raise DataError(f"{self._name} gives {type(piece).__name__}, not (x, y)")
             arrays = [
-                numbers(np.asarray(plain(array, what)), what)
+                numbers(get_backend("numpy").here(array, what), what)
                 for what, array in zip("xy", piece, strict=False)
             ]
             if len(arrays) == 2 and len(arrays[0]) != len(arrays[1]):

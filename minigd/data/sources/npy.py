@@ -1,53 +1,72 @@
-"""Rows of `.npy` files, as memory maps: the file may be larger than memory."""
+"""Rows of `.npy` files, which may be larger than memory."""
 
 import os
-from typing import Literal
-
-import numpy as np
+from typing import Any
 
 from minigd.backends.base import get_backend, numbers
 from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, RandomAccess, Rows
 from minigd.data.sources.file_kinds import check_kind
+from minigd.data.sources.file_reads import ArrayFile
 from minigd.errors import DataError, ShapeError, check_path
 from minigd.storage.npy import read_header
 from minigd.storage.regular_files import open_regular
 from minigd.types import Array
 
 
-class MappedRows(RandomAccess):
-    """Rows of arrays on the host that are not read until they are used.
+class StoredRows(RandomAccess):
+    """Rows of arrays on the host that may not be read until they are used.
 
     Attributes
     ----------
-    x : array, shape (rows, width)
-    y : array or None
+    x : Array or ArrayFile, shape (rows, width)
+    y : Array, ArrayFile or None
+        An array where it is in memory, or is kept there.
     """
 
-    def __init__(self, x: Array, y: Array | None, name: str) -> None:
-        self.x, self.y, self.name = x, y, name
+    def __init__(self, x: Array | ArrayFile, y: Array | ArrayFile | None, name: str) -> None:
+        self._x, self._y, self.name = x, y, name
         if x.ndim != 2 or 0 in x.shape:
             raise ShapeError(f"{name} has shape {x.shape}, and a table of rows is needed")
         if y is not None and (y.ndim == 0 or len(y) != len(x)):
             given = len(y) if y.ndim else "no"
             raise ShapeError(f"{name} has {len(x)} rows of x and {given} of y")
         for array, what in ((x, "x"), (y, "y")):
-            if array is not None:
-                numbers(array, f"{what} of {name}")
-        self.rows = len(x)
+            if array is not None and array.dtype.kind not in "biuf":
+                numbers(_rows(array, slice(0, 1)), f"{what} of {name}")
+        self.rows, self.width = len(x), x.shape[1]
+        if isinstance(x, ArrayFile):
+            self.gather = x.gather
+            self._chunk = self._chunk if x.is_held else min(self._chunk, x.piece)
+
+    @property
+    def x(self) -> Any:
+        """The table."""
+        return _held(self._x)
+
+    @property
+    def y(self) -> Any:
+        """The targets."""
+        return None if self._y is None else _held(self._y)
+
+    def origin(self, what: str, rows: Rows) -> tuple[str, Rows]:
+        """Return what to call x or y in an error, with its file, and the numbers of its rows."""
+        array = self._y if what == "y" else self._x
+        path = array.path if isinstance(array, ArrayFile) else self.name
+        return f"{os.fspath(path)}: {what}", rows
 
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
-        """Return x and y of some rows: views for a slice, else fresh, or in the workspace."""
+        """Return x and y of some rows: views that can't be written, fresh, or in the workspace."""
         return (
-            _rows(self.x, rows, "x", workspace),
-            None if self.y is None else _rows(self.y, rows, "y", workspace),
+            _rows(self._x, rows, "x", workspace),
+            None if self._y is None else _rows(self._y, rows, "y", workspace),
         )
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name}: {self.rows} rows, {self.x.shape[1]} columns)"
+        return f"{type(self).__name__}({self.name}: {self.rows} rows, {self.width} columns)"
 
 
-class NpySource(MappedRows):
+class NpySource(StoredRows):
     """Rows of x, and of y, each from a `.npy` file that stays on the disk.
 
     Parameters
@@ -60,7 +79,13 @@ class NpySource(MappedRows):
     Raises
     ------
     DataError, ShapeError
-        If a file is not an array of numbers, or the two differ in length.
+        If a file is not an array of numbers, or the two differ in length; later, if one of them
+        has changed.
+
+    Notes
+    -----
+    An array of up to 192 MiB is kept in memory once it is read. Of a larger one, and of one whose
+    columns lie one after the other, rows are read when they are due, up to 64 MiB at once.
 
     Examples
     --------
@@ -77,27 +102,36 @@ class NpySource(MappedRows):
         super().__init__(_map(x), None if y is None else _map(y), os.fspath(x))
 
 
-def _map(path: str | os.PathLike[str]) -> Array:
+def _map(path: str | os.PathLike[str]) -> ArrayFile:
     name = check_path("path", path)
     check_kind(name, "array")
     with open_regular(name) as file:
+        opened = os.fstat(file.fileno())
         try:
-            header = read_header(file, os.fstat(file.fileno()).st_size)
+            header = read_header(file, opened.st_size)
         except ValueError as error:
             raise DataError(f"{name} is not a .npy file of numbers: {error}") from error
-        if header.nbytes == 0:
-            return np.zeros(header.shape, header.dtype)  # nothing of it can be mapped
-        order: Literal["C", "F"] = "F" if header.fortran else "C"
-        array = np.memmap(file, header.dtype, "r", header.offset, header.shape, order)
-    # The file is read only, and a plain array on top of it takes half the time of `numpy.memmap`.
-    return array.view(np.ndarray)
+    return ArrayFile(name, header.offset, header.shape, header.dtype, header.fortran, opened)
 
 
-def _rows(array: Array, rows: Rows, name: str, workspace: Workspace | None) -> Array:
+def _held(array: Array | ArrayFile) -> Array | ArrayFile:
+    return array.whole() if isinstance(array, ArrayFile) and array.is_held else array
+
+
+def _rows(
+    array: Array | ArrayFile, rows: Rows, name: str = "", workspace: Workspace | None = None
+) -> Array:
+    array = _held(array)
     if isinstance(rows, slice):
-        return array[rows]
-    host = get_backend("numpy")
+        return array.rows(rows) if isinstance(array, ArrayFile) else array[rows]
     if workspace is None:
-        return host.take(array, rows)
+        return array.rows(rows) if isinstance(array, ArrayFile) else _HOST.take(array, rows)
     shape = (len(rows), *array.shape[1:])
-    return host.take(array, rows, workspace.empty(f"batch.{name}", shape, array.dtype, host))
+    out = workspace.empty(f"batch.{name}", shape, array.dtype, _HOST)
+    if isinstance(array, ArrayFile):
+        array.gather_into(out, rows)
+        return out
+    return _HOST.take(array, rows, out)
+
+
+_HOST = get_backend("numpy")

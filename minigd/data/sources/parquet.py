@@ -9,7 +9,7 @@ from minigd.data.sources.csv_layout import unnamed_among, warn_of_unnamed
 from minigd.data.sources.file_kinds import check_kind, opened
 from minigd.data.sources.iterable import IterableSource
 from minigd.data.tables.schema import Schema
-from minigd.errors import DataError
+from minigd.errors import DataError, check_integer, validated
 
 
 class ParquetSource(IterableSource):
@@ -34,13 +34,14 @@ class ParquetSource(IterableSource):
         If pyarrow is missing; it says what to install.
     """
 
+    @validated
     def __init__(
         self,
         path: Any,
         target: str | Sequence[str] | None = None,
         *,
         features: Sequence[str] | None = None,
-        exclude: Collection[str] = (),
+        exclude: Collection[str] | None = (),
         missing: str | float = "error",
         categories: Mapping[str, Sequence[Any]] | None = None,
         classes: Sequence[Any] | None = None,
@@ -50,6 +51,7 @@ class ParquetSource(IterableSource):
     ) -> None:
         arrow_errors = optional("pyarrow.lib", "a Parquet file").ArrowException
         parquet = optional("pyarrow.parquet", "a Parquet file")
+        block_rows = min(check_integer("block_rows", block_rows), 2**31 - 1)
         paths = path if isinstance(path, list | tuple) else [path]
         for one in paths:
             check_kind(one, "parquet")
@@ -85,5 +87,5 @@ class ParquetSource(IterableSource):
             name=", ".join(str(one) for one in paths),
         )
         if schema is None and self.schema is not None:
-            unnamed = unnamed_among(self.schema.features, features or ())
+            unnamed = unnamed_among(self.schema.features, () if features is None else features)
             warn_of_unnamed(unnamed, self._name, stacklevel=3)

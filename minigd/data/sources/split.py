@@ -8,15 +8,14 @@ import numpy as np
 from minigd.backends.base import backend_of
 from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, RandomAccess, Rows, Source
-from minigd.errors import DataError, check_integer
+from minigd.errors import DataError, check_integer, check_share
 from minigd.progress import with_progress
 from minigd.types import Array
 
 
 def split(source: Source, fraction: float, seed: int = 0) -> tuple[Source, Source]:
     """Return two sources, the second with about `fraction` of the rows; see `Source.split`."""
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction must be between 0 and 1, not {fraction!r}")
+    fraction = check_share("fraction", fraction)
     seed = check_integer("seed", seed, 0)
     kind = RandomPart if source.random_access else StreamPart
     parts = kind(source, fraction, seed, False), kind(source, fraction, seed, True)
@@ -41,7 +40,7 @@ def chosen(x: Array, y: Array | None, fraction: float, seed: int) -> Array:
     columns = [host(x)] if y is None else [host(x), host(y).reshape(len(x), -1)]
     # Adding 0 makes −0 and 0, which are equal, alike.
     words = np.hstack([np.asarray(c, dtype=np.float64) for c in columns]) + 0.0
-    h = np.full(len(words), seed, dtype=np.uint64)
+    h = np.full(len(words), seed % 2**64, dtype=np.uint64)
     for word in np.ascontiguousarray(words.T).view(np.uint64):
         h = h + word + np.uint64(0x9E3779B97F4A7C15)
         h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -129,6 +128,10 @@ class RandomPart(_Part, RandomAccess):
     def places(self, rows: Array) -> list[str]:
         """Return where these rows are in the whole."""
         return self.source.places(self._numbers[rows].astype(np.int64))
+
+    def origin(self, what: str, rows: Rows) -> tuple[str, Rows]:
+        """Return what to call x or y in an error, and the numbers of its rows in the whole."""
+        return self.source.origin(what, self._numbers[rows])
 
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
         """Return x and y of some rows of this side."""

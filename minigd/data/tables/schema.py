@@ -4,10 +4,11 @@ A schema is the same for all blocks of a table, and for other tables with the sa
 `inference.py` finds the schema of a table in a first pass.
 """
 
+import contextlib
+import math
 import string
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from numbers import Real
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,7 +17,7 @@ from minigd.backends.frames import are_whole
 from minigd.data.labels import label_key, read_truth
 from minigd.data.tables.grammar import BLANKS
 from minigd.data.tables.remedy import Remedy, TableError
-from minigd.errors import DataError
+from minigd.errors import DataError, check_dtype, check_list, check_number, shown
 from minigd.types import Array
 
 MISSING_LEVEL = "missing"
@@ -92,6 +93,14 @@ Encoded: TypeAlias = tuple[Array, Array | None, Array | None]
 """x, y, and which rows of a frame they are, None for all."""
 
 
+def _is_finite(value: Any) -> bool:
+    """Tell whether this is a number that a float holds."""
+    with contextlib.suppress(ValueError):
+        check_number("", value, -math.inf)
+        return True
+    return False
+
+
 class MissingColumn(TableError):
     """A table lacks a column that was named."""
 
@@ -129,6 +138,24 @@ class Selection(NamedTuple):
     classes: Sequence[Any] | None = None
     missing: str | float = "error"
 
+    @classmethod
+    def make(
+        cls,
+        target: str | Sequence[str] | None,
+        features: Sequence[str] | None,
+        exclude: Collection[str] | None,
+        categories: Mapping[str, Sequence[Any]] | None,
+        classes: Sequence[Any] | None,
+        missing: str | float,
+    ) -> "Selection":
+        """Take the choice as a caller gives it, with None for what may be empty."""
+        if features is not None and not isinstance(features, str):
+            features = list(features)
+        if not isinstance(exclude, str):
+            exclude = () if exclude is None else tuple(exclude)
+        classes = None if classes is None else check_list("classes", classes, "class")
+        return cls(target, features, exclude, categories or {}, classes, missing)
+
     def of(self, schema: "Schema") -> "Selection":
         """Return the columns of a schema, if no other choice of columns was given."""
         classes = None if self.classes is None else list(self.classes)
@@ -147,18 +174,18 @@ class Selection(NamedTuple):
         `rename` is what to do where two columns share a name.
         """
         missing: Any = self.missing
-        number = isinstance(missing, Real) and not isinstance(missing, bool)
-        if not (np.isfinite(missing) if number else missing in ("error", "drop", "category")):
+        way = isinstance(missing, str) and missing in ("error", "drop", "category")
+        if not way and not _is_finite(missing):
             raise ValueError(
-                f"missing must be 'error', 'drop', 'category' or a number, not {missing!r}"
+                f"missing must be 'error', 'drop', 'category' or a number, not {shown(missing)}"
             )
         target: Any = self.target
         categories: Any = self.categories
         if not isinstance(target, str | Sequence | None):
-            raise TypeError(f"target is the name of a column, not {target!r}")
+            raise TypeError(f"target is the name of a column, not {shown(target)}")
         targets = [self.target] if isinstance(self.target, str) else list(self.target or ())
         if not isinstance(categories, Mapping):
-            raise TypeError(f"categories is a dict of lists of levels, not {categories!r}")
+            raise TypeError(f"categories is a dict of lists of levels, not {shown(categories)}")
         for what, names in (("features", self.features), ("exclude", self.exclude)):
             if isinstance(names, str):
                 raise TypeError(f"{what} is a list of names, [{names!r}], not one name")
@@ -241,9 +268,7 @@ class Schema:
         self.classes, self.integer = classes, integer
         self.missing, self.unknown, self.exact = missing, unknown, exact
         self.drops = missing in ("drop", "category") or unknown == "drop"
-        self.dtype = np.dtype(dtype)
-        if self.dtype.kind != "f":
-            raise ValueError(f"dtype must be 'float32' or 'float64', not {str(dtype)!r}")
+        self.dtype = check_dtype(dtype)
         self.names = [
             name
             for feature in features

@@ -205,8 +205,13 @@ class Printer:
         loop.body.append((f"m{out.memory}[{index(out.offset, out.strides)}] = {name}", out.memory))
 
     def _pick(self, step: Step) -> None:
-        """Print out[i] = source[rows[i], columns[i]]."""
+        """Print out[i] = source[rows[i], columns[i]], or NaN where that lies outside of it.
+
+        Labels may have changed since they were checked: NaN leaves the batch to the plain step.
+        """
         source, *index = step.inputs
+        if source.dtype.kind != "f":
+            raise NotTraceable("whole numbers that are picked")
         self.close()
         loop = self._open(step.out.shape, [*[(p, False) for p in index], (step.out, True)])
         *rows, out = self._walked
@@ -214,7 +219,10 @@ class Printer:
         self._loaded.add(self._roots[source.memory])
         parts = [f"{n} * {s}" for n, s in zip(names, source.strides, strict=False)]
         place = " + ".join([str(source.offset), *parts])
-        self._store(loop, out, _read(source.memory, place, source.dtype), source.dtype)
+        inside = " and ".join(f"0 <= {n} < {k}" for n, k in zip(names, source.shape, strict=False))
+        nan = literal(Constant(source.dtype, np.nan), source.dtype)
+        text = f"({_read(source.memory, place, source.dtype)} if {inside} else {nan})"
+        self._store(loop, out, text, source.dtype)
         self.close()
 
     def _reduce(self, step: Step) -> None:

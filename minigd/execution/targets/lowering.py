@@ -184,7 +184,6 @@ class General:
     """
 
     def __init__(self, form: Form, *others: Form) -> None:
-        self.form = form
         self._kept, values = form.numbers()
         columns = [values]
         for other in others:
@@ -224,8 +223,8 @@ class General:
             return None
         return [found[n] for n in self.ints], [float(found[n]) for n in self.floats]
 
-    def steps(self) -> tuple[dict[str, Place], list[list[Step]]]:
-        """Return the named places and the operations of each section, with the names."""
+    def steps(self, form: Form) -> tuple[dict[str, Place], list[list[Step]]]:
+        """Return a program's named places and its steps, section by section, with the names."""
         values = iter(self._values)
 
         def take(part: Any) -> Any:
@@ -237,13 +236,13 @@ class General:
                 offset=offset, shape=shape, strides=tuple([next(values) for _ in part.shape])
             )
 
-        named = {name: take(part) for name, part in self.form.named.items()}
+        named = {name: take(part) for name, part in form.named.items()}
         return named, [
             [
                 step._replace(inputs=tuple([take(p) for p in step.inputs]), out=take(step.out))
                 for step in section
             ]
-            for section in self.form.sections
+            for section in form.sections
         ]
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd.backends.workspace import Workspace
-from minigd.execution.finite_guard import Limits
+from minigd.execution.finite_guard import Limits, reach
 from minigd.execution.passes import without_repeats
 from minigd.execution.per_example import RowClipping
 from minigd.execution.plain import Step
@@ -103,9 +103,9 @@ class NumbaStep:
         columns = varying + self._accumulates
         self._one = _One(self.rows, self._model.dtype, len(self._drawing), columns)
         self.mean = np.zeros(self._accumulates * self._model.flat_params.size, self._model.dtype)
-        self._workspace = Workspace(self._model.backend)
-        self._program = self._trace(self.rows)
-        form = Form(self._program)
+        program = self._trace(self.rows)
+        self._z, self._norms = program.z, program.norms
+        form = Form(program)
         try:
             self._general = General(form, Form(self._trace(self.rows + 1)))
         except NotTraceable:
@@ -130,15 +130,16 @@ class NumbaStep:
         x = np.zeros((n, model.n_in), model.dtype)
         y = np.zeros((n, *self._y.shape[1:]), self._y.dtype)
         scale = np.ones(n, model.dtype) if self._weighted else None
-        self._workspace.thread = threading.get_ident()
+        workspace = Workspace(model.backend)
+        workspace.thread = threading.get_ident()
         try:
             with np.errstate(all="ignore"):
                 program = trace(
-                    self._objective, x, y, scale, self._by_row, self._workspace, elementwise=True
+                    self._objective, x, y, scale, self._by_row, workspace, elementwise=True
                 )
                 trace_update(program, model, self._update, self.mean)
         finally:
-            self._workspace.thread, model.passes = None, passes
+            model.passes = passes
             for array, old in zip(changed, before, strict=True):
                 array[...] = old
         for section in program.sections:
@@ -148,7 +149,7 @@ class NumbaStep:
     def _print(self, form: Form) -> tuple[str, list[int]]:
         """Return the source of the function, and which memory it takes."""
         model = self._model
-        named, sections = self._general.steps()
+        named, sections = self._general.steps(form)
         running = [layer.buffers[name] for layer in model.layers for name in layer.running]
         left = model.flat_params, model.flat_grads, self.mean, *self._state
         kept = {form.number(a) for a in left} - {-1}
@@ -159,6 +160,7 @@ class NumbaStep:
         return function(
             named,
             [printer.stored(body) for body in bodies],
+            form,
             self._general,
             form.number(model.flat_grads),
             restored,
@@ -177,7 +179,14 @@ class NumbaStep:
 
     def _add_size(self, n: int) -> None:
         """Add a row of the numbers that depend on how many rows there are, if it is the program."""
-        found, (ints, floats) = self._general.sizes(Form(self._trace(n))), self._numbers
+        try:
+            form = Form(self._trace(n))
+        except Exception:
+            # A method that was changed since may not be traced: the layers do it, or say why not.
+            found = None
+        else:
+            found = self._general.sizes(form)
+        ints, floats = self._numbers
         self._rows[n] = OTHER if found is None else len(ints)
         if found is not None:
             self._numbers = (
@@ -196,9 +205,12 @@ class NumbaStep:
     ) -> tuple[Step, Made]:
         """Make one step, of this share of `mean`, and an update if asked for."""
         n = len(x)
-        assert self.takes(n)
+        if not self.takes(n):
+            raise ValueError(
+                f"a batch of {n} rows goes through other operations than were compiled"
+            )
         x, y = _as_compiled(x, self._model.dtype), _as_compiled(y, self._y.dtype)
-        one, norms = self._one, self._program.norms
+        one, norms = self._one, self._norms
         one.starts[1], one.largest[0], one.due[0] = n, limits.largest, update
         one.which[0] = self._rows[n]
         self._fill_scalars(share)
@@ -208,7 +220,7 @@ class NumbaStep:
             *(one.largest, limits.safe, one.due, one.losses, one.outputs),
         )
         value = self._model.dtype.type(one.losses[0])
-        step = Step(value, self._program.z[:n], None if norms is None else norms[:n])
+        step = Step(value, self._z[:n], None if norms is None else norms[:n])
         return step, Made(made, one.losses, float(one.largest[0]), None)
 
     def run(
@@ -245,7 +257,7 @@ class NumbaStep:
         """
         starts, which, numbers = self._sizes_of(starts)
         steps, dtype = len(starts) - 1, self._model.dtype
-        z = np.empty((starts[-1], self._program.z.shape[1]) if outputs else (0, 0), dtype)
+        z = np.empty((starts[-1], self._z.shape[1]) if outputs else (0, 0), dtype)
         losses, largest, made = np.empty(steps), np.array([limits.largest]), 0
         keys, scalars, rates = self._scalars(due[:steps], shares[:steps])
         scale = self._one.scale if scale is None else scale
@@ -282,13 +294,14 @@ class NumbaStep:
         keys = np.empty((len(due), len(self._drawing)), np.uint64)
         for i, layer in enumerate(self._drawing):
             keys[:, i] = list(map(layer.key, passes))
-        rates, constants = updater.varying_constants(int(np.sum(due)) + self._accumulates)
         if self._accumulates:
             update = np.cumsum(due) - due  # the number of the next one, for each step
+            # Not one more than is made: a schedule of one's own may end with the run.
+            rates, constants = updater.varying_constants(int(update[-1]) + 1 if len(due) else 0)
             rates, constants = rates[update], np.column_stack([constants[update], shares])
-        # Decay with a share above 1 lets parameters grow that have no gradient.
-        grows = rates * getattr(updater, "weight_decay", 0.0) > 1
-        return keys, constants, np.where(grows, math.inf, rates)
+        else:
+            rates, constants = updater.varying_constants(len(due))
+        return keys, constants, reach(updater, rates)
 
     def _fill_scalars(self, share: float) -> None:
         """Fill in the same numbers for one step, without an array for each."""
@@ -303,7 +316,7 @@ class NumbaStep:
             one.scalars[0, i] = constants[name]
         if self._accumulates:
             one.scalars[0, -1] = share
-        one.rates[0] = math.inf if rate * getattr(updater, "weight_decay", 0.0) > 1 else rate
+        one.rates[0] = reach(updater, rate)
 
 
 def _as_compiled(a: Array, dtype: Any) -> Array:

@@ -3,7 +3,6 @@
 Nothing is written twice: the calls work on buffers that stay, and x alone is another each time.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -48,10 +47,19 @@ class NumpyStep:
         self._drawing = [layer for layer in self._model.layers if layer.draws]
         self._replay = _straight_calls(program.operations, x)
 
-    def __call__(self, x: Array, y: Array, update: Callable[[Any], Any] = plain.no_update) -> Step:
-        """Do the step for another batch of the same size."""
+    def __call__(
+        self,
+        x: Array,
+        y: Array,
+        update: Callable[[Any], Any] = plain.no_update,
+        profiler: Profiler | None = None,
+    ) -> Step:
+        """Do the step for another batch of the same size, by the clock of a profiler if given."""
         program = self._begin(y)
-        self._replay(x)
+        if profiler is None:
+            self._replay(x)
+        else:
+            profiler.run(self._operations_on(x))
         value = program.value[()]
         return Step(value, program.z, program.norms, update(value))
 
@@ -64,22 +72,19 @@ class NumpyStep:
             program.scalars[f"{layer.name}.key"][...] = layer.key(model.passes)
         return program
 
-    def timed(self, x: Array, y: Array, update: Callable[[Any], Any], profiler: Profiler) -> Step:
-        """Do the same operation by operation, each by the profiler's clock."""
-        program = self._begin(y)
-        calls = []
-        for name, function, arguments, _ in program.operations:
-            for i, a in enumerate(arguments):
-                if isinstance(a, np.ndarray) and overlap(a, program.x):
-                    turned = a.shape != x.shape or a.strides != program.x.strides
-                    arguments = (*arguments[:i], x.T if turned else x, *arguments[i + 1 :])
-            if isinstance(function, np.ufunc):
-                function = functools.partial(function, out=arguments[-1])
-                arguments = arguments[:-1]
-            calls.append((name, function, arguments))
-        profiler.run(calls)
-        value = program.value[()]
-        return Step(value, program.z, program.norms, update(value))
+    def _operations_on(self, x: Array) -> list[Operation]:
+        """Return the operations with another x in the place of the one that was traced."""
+        traced = self.program.x
+
+        def replaced(a: Any) -> Any:
+            if not (isinstance(a, np.ndarray) and overlap(a, traced)):
+                return a
+            return x if (a.shape, a.strides) == (traced.shape, traced.strides) else x.T
+
+        return [
+            operation._replace(arguments=tuple(map(replaced, operation.arguments)))
+            for operation in self.program.operations
+        ]
 
     def __str__(self) -> str:
         return listing(self.program, self._model)

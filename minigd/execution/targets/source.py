@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from minigd.execution.targets.lowering import General, Place
+from minigd.execution.targets.lowering import Form, General, Place
 from minigd.execution.targets.words import cell, type_name
 from minigd.types import Array
 
@@ -34,6 +34,7 @@ _ARRAYS = ("x", "y", "scale", "value", "z", "norms")
 def function(
     named: dict[str, Place],
     sections: list[list[str]],
+    form: Form,
     general: General,
     flat_grads: int,
     restored: list[int],
@@ -46,13 +47,16 @@ def function(
         The batch, the results and the scalars.
     sections : list of list of str
         What is done for a batch before the cut, for a batch after it, and for an update.
+    form : Form
+        The program, whose memory it works on.
     general : General
+        The numbers that depend on the size of the batch.
     flat_grads : int
         The memory of the gradients.
     restored : list of int
         Memory that is as before where the gradient of a step is not safe.
     """
-    memory = general.form.memory
+    memory = form.memory
     gradient, window, update = sections
     step = [
         *_rows(named),
@@ -68,7 +72,7 @@ def function(
     used = [k for k in range(len(memory)) if any(_uses(line, k) for line in step)]
     loop = ["flushed = flush_subnormals(True)", "for k in range(len(starts) - 1):"]
     loop += [*_indented(step), "flush_subnormals(flushed)", "return len(starts) - 1", ""]
-    settings = [f"s{i} = settings[{i}]" for i in range(len(general.form.settings))]
+    settings = [f"s{i} = settings[{i}]" for i in range(len(form.settings))]
     body = [*_memory(used, memory, restored), *settings, *loop]
     return "\n".join([HEAD, *_indented(body)]), used
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minigd.data.row_weights import check_weights, drop_zero_weights
-from minigd.errors import given_once
+from minigd.errors import check_integer, given_once, validated
 from minigd.insight.explain.line import Line
 from minigd.insight.explain.step import write_step
 from minigd.insight.explain.trace import Trace
@@ -22,6 +22,7 @@ from minigd.optim.updaters import Updater, get_updater
 __all__ = ["Line", "Trace", "explain"]
 
 
+@validated
 def explain(
     model: Sequential,
     x: Any,
@@ -101,6 +102,7 @@ def explain(
     if updater is None:
         raise TypeError("explain needs an updater, such as 'adam' or gd.SGD(0.1)")
     given = get_updater(updater)
+    example = None if example is None else check_integer("example", example, 0)
     owner = given._model
     if owner is not None and owner() is not model:
         raise ValueError(

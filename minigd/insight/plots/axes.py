@@ -5,7 +5,7 @@ Lines and points differ in stroke and marker as well as in color, so that gray t
 
 from typing import Any
 
-from minigd.backends.base import backend_of, get_backend
+from minigd.backends.base import backend_of, get_backend, numbers
 from minigd.backends.on_demand import optional
 from minigd.types import Array
 
@@ -47,4 +47,4 @@ def padded(values: Array) -> tuple[float, float]:
 
 def to_host(values: Any, what: str) -> Array:
     """Return an array of numbers on the host, from wherever it is."""
-    return get_backend("numpy").here(backend_of(values).to_numpy(values), what)
+    return numbers(get_backend("numpy").here(backend_of(values).to_numpy(values), what), what)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.base import get_backend
-from minigd.errors import ShapeError
+from minigd.errors import ShapeError, validated
 from minigd.insight.plots.axes import COLOR_MAP, MARKERS, axes_or_new, padded, to_host
 from minigd.insight.plots.classes import class_names, numbered_classes, probabilities
 from minigd.nn.sequential import Sequential
@@ -16,8 +16,9 @@ from minigd.types import Array
 _GRID = 200
 
 
+@validated
 def plot_decision_boundary(
-    model: Sequential, X: Any, y: Any, *, classes: Sequence[Any] | None = None, ax: Any = None
+    model: Sequential | Any, X: Any, y: Any, *, classes: Sequence[Any] | None = None, ax: Any = None
 ) -> Any:
     """Draw the class that a classifier of two features predicts at each point, and the rows.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from minigd.errors import check_integer
+from minigd.errors import check_integer, shown, validated
 from minigd.insight.plots.axes import COLORS, LINES, MARKERS, axes_or_new, whole_numbers
 from minigd.optim.schedules import Constant, Schedule
 from minigd.training.history import History
@@ -24,10 +24,10 @@ def plot_history(history: History, *names: str, ax: Any = None) -> Any:
     if not history.epochs or not measured:
         raise ValueError("the history holds no epoch to plot: train first, model.fit(...)")
     for name in names:
-        if name not in measured:
+        if not isinstance(name, str) or name not in measured:
             raise ValueError(
-                f"the history can't plot {name!r}: it holds {', '.join(measured)}, each with its "
-                "val_ column where there were validation data"
+                f"the history can't plot {shown(name)}: it holds {', '.join(measured)}, each with "
+                "its val_ column where there were validation data"
             )
     chosen = list(names) or measured
     metrics = [name for name in chosen if name != "loss"]
@@ -90,8 +90,13 @@ def _joined(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) < 4 else "metrics"
 
 
+@validated
 def plot_schedule(
-    schedule: Schedule, *, updates: int | None = None, epochs: int | None = None, ax: Any = None
+    schedule: Schedule | Any,
+    *,
+    updates: int | None = None,
+    epochs: int | None = None,
+    ax: Any = None,
 ) -> Any:
     """Draw the learning rate of a schedule.
 
@@ -124,7 +129,7 @@ def plot_schedule(
     [0.1, 0.1, 0.05, 0.05, 0.025, 0.025]
     """
     if not isinstance(schedule, Schedule):
-        raise TypeError(f"plot_schedule draws a Schedule, and not {schedule!r}")
+        raise TypeError(f"plot_schedule draws a Schedule, and not {shown(schedule)}")
     given = {"updates": updates, "epochs": epochs}
     needed = _units(schedule) or {unit for unit, length in given.items() if length is not None}
     missing = [unit for unit in given if unit in needed and given[unit] is None]
@@ -133,8 +138,9 @@ def plot_schedule(
             f"{schedule!r} counts in {' and '.join(sorted(needed)) or 'updates or epochs'}: give "
             f"how many to draw, {missing[0] if missing else 'epochs'}=..."
         )
-    for unit in needed:
-        check_integer(unit, given[unit])
+    for unit, length in given.items():
+        if length is not None:
+            check_integer(unit, length)
     unit = "updates" if "updates" in needed else "epochs"
     length = given[unit] or 0
     # The rate after t updates or epochs holds for the next one; the last has an end too.

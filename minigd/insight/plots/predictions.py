@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import backend_of, get_backend
+from minigd.backends.base import backend_of, get_backend, refuse_mask
 from minigd.backends.on_demand import optional
-from minigd.errors import ShapeError
+from minigd.errors import ShapeError, shown, validated
 from minigd.insight.plots.axes import COLOR_MAP, COLORS, axes_or_new, padded, to_host
 from minigd.insight.plots.classes import (
     class_names,
@@ -91,6 +91,7 @@ def _column(values: Any, what: str) -> Array:
     return values.reshape(-1).astype("float64")
 
 
+@validated
 def plot_confusion(
     model_or_predictions: Any,
     X: Any = None,
@@ -140,6 +141,10 @@ def plot_confusion(
             "the true classes are missing: plot_confusion(model, X, y), or "
             "plot_confusion(predictions, y=y)"
         )
+    if isinstance(model_or_predictions, type):
+        raise TypeError(f"model_or_predictions must not be {shown(model_or_predictions)}")
+    for given, what in ((model_or_predictions, "model_or_predictions"), (y, "y")):
+        refuse_mask(given, what)
     ours = isinstance(model_or_predictions, Sequential)
     if ours:
         predictions = probabilities(model_or_predictions, X)
@@ -157,20 +162,20 @@ def plot_confusion(
         # Of a single class scikit-learn says that labels should be given, which they are.
         warnings.simplefilter("ignore", UserWarning)
         matrix = scores.confusion_matrix(true, chosen, labels=labels)
-    shown = class_names(labels if classes is None else classes, len(labels))
+    names = class_names(labels if classes is None else classes, len(labels))
     side = min(12.0, max(4.8, 1.5 + 0.45 * len(labels)))
     ax = axes_or_new(ax, (1.25 * side, side))
     # A digit is about 0.6 em wide, and the cells take about three quarters of the axes.
     cell = 0.75 * ax.get_window_extent().width * 72 / ax.figure.dpi / len(labels)
     size = min(10.0, cell / (0.6 * len(f"{matrix.max()} ")))
-    scores.ConfusionMatrixDisplay(matrix, display_labels=shown).plot(
+    scores.ConfusionMatrixDisplay(matrix, display_labels=names).plot(
         ax=ax, cmap=COLOR_MAP, values_format="d", text_kw={"fontsize": size},
         include_values=size >= 4,  # what is smaller can't be read
         im_kw={"vmin": 0},
     )  # fmt: skip
     for label in [*ax.get_xticklabels(), *ax.get_yticklabels()]:
         label.set_fontsize(min(10.0, max(4.0, 0.9 * cell)))
-    if max(map(len, shown)) * len(labels) > 40:
+    if max(map(len, names)) * len(labels) > 40:
         for label in ax.get_xticklabels():
             label.set(rotation=45, ha="right", rotation_mode="anchor")
     return ax

@@ -4,7 +4,34 @@ scikit-learn reads each signature, so that the arguments themselves stand in bot
 """
 
 import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from minigd.backends.base import get_backend
+from minigd.errors import (
+    check_dtype,
+    check_flag,
+    check_integer,
+    check_list,
+    check_number,
+    check_share,
+    find_by_name,
+    shown,
+)
+from minigd.nn.layers import Layer, LeakyReLU, ReLU, Sigmoid, Tanh
+from minigd.nn.losses import get_loss
+from minigd.optim.schedules import Schedule
+from minigd.optim.updaters import get_updater
+
+ACTIVATIONS: dict[str, type[Layer]] = {
+    "relu": ReLU,
+    "leaky_relu": LeakyReLU,
+    "tanh": Tanh,
+    "sigmoid": Sigmoid,
+}
 
 Estimator = TypeVar("Estimator", bound=type)
 
@@ -78,3 +105,76 @@ def set_arguments(estimator: Any, arguments: dict[str, Any]) -> None:
     for name, value in arguments.items():
         if name != "self":
             setattr(estimator, name, value)
+
+
+class InvalidParameter(ValueError, TypeError):
+    """A parameter of an estimator makes no sense; scikit-learn's own errors are both too."""
+
+
+def check_parameters(estimator: Any, usual_loss: str) -> None:
+    """Refuse parameters that make no sense, used or not, before anything is fitted."""
+    for name, value in estimator.get_params(deep=False).items():
+        try:
+            if name != "loss" or not _is_text(value, usual_loss):
+                CHECKS[name](value)
+        except (TypeError, ValueError) as error:
+            raise InvalidParameter(str(error)) from None
+
+
+def units_of(hidden: Any) -> list[int]:
+    """Return the units of each hidden layer."""
+    one = hasattr(hidden, "__index__")
+    each = [hidden] if one else check_list("hidden", hidden, "number of units")
+    return [check_integer("hidden", units) for units in each]
+
+
+def _check_class_weight(value: Any) -> None:
+    if not (value is None or isinstance(value, Mapping) or _is_text(value, "balanced")):
+        raise ValueError(f"class_weight must be a dict, 'balanced' or None, not {shown(value)}")
+
+
+def _is_text(value: Any, text: str) -> bool:
+    return isinstance(value, str) and value == text
+
+
+def _check_random_state(value: Any) -> None:
+    try:
+        check_random_state(value)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"random_state must be an integer from 0 to 2**32 - 1, a RandomState or None, not "
+            f"{shown(value)}"
+        ) from None
+
+
+def _check_verbose(value: Any) -> None:
+    if not isinstance(value, bool | np.bool_):
+        check_integer("verbose", value, 0, ", or True or False")
+
+
+def _unless(kind: Any, check: Callable[[Any], object]) -> Callable[[Any], object]:
+    return lambda value: None if isinstance(value, kind) else check(value)
+
+
+_NONE = type(None)
+
+CHECKS: dict[str, Callable[[Any], object]] = {
+    "hidden": units_of,
+    "activation": _unless(Layer, lambda value: find_by_name("activation", value, ACTIVATIONS)),
+    "loss": get_loss,
+    "updater": get_updater,
+    "learning_rate": _unless((_NONE, Schedule), lambda value: check_number("learning_rate", value)),
+    "batch_size": _unless(_NONE, lambda value: check_integer("batch_size", value)),
+    "epochs": lambda value: check_integer("epochs", value),
+    "early_stopping": lambda value: check_flag("early_stopping", value),
+    "validation_fraction": lambda value: check_share("validation_fraction", value),
+    "patience": lambda value: check_integer("patience", value),
+    "tol": lambda value: check_number("tol", value),
+    "class_weight": _check_class_weight,
+    "warm_start": lambda value: check_flag("warm_start", value),
+    "backend": get_backend,
+    "dtype": _unless(_NONE, check_dtype),
+    "random_state": _check_random_state,
+    "verbose": _check_verbose,
+}
+"""By name, what refuses a value of a parameter that makes no sense."""

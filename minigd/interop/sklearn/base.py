@@ -4,7 +4,7 @@
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from minigd.backends.base import Backend, backend_of, get_backend, numbers
+from minigd.backends.base import Backend, backend_of, get_backend, numbers, refuse_mask
 from minigd.backends.frames import (
     check_names,
     check_rows_alike,
@@ -22,10 +22,12 @@ from minigd.backends.frames import (
     plain,
 )
 from minigd.data.batches import Batches, as_batches
+from minigd.data.row_weights import check_weights
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Source
-from minigd.errors import check_integer, find_by_name
+from minigd.errors import find_by_name, shown
 from minigd.insight.coefficients import coefficients
+from minigd.interop.sklearn.arguments import ACTIVATIONS, check_parameters, units_of
 from minigd.interop.sklearn.targets import (
     first_rows,
     known,
@@ -35,8 +37,9 @@ from minigd.interop.sklearn.targets import (
     targets_in,
     with_source,
 )
-from minigd.nn.layers import Dense, Layer, LeakyReLU, ReLU, Rescale, Sigmoid, Tanh
+from minigd.nn.layers import Dense, Layer, LeakyReLU, ReLU, Rescale
 from minigd.nn.losses import Loss, get_loss
+from minigd.nn.objective import default_loss
 from minigd.nn.sequential import Sequential
 from minigd.optim.schedules import Schedule
 from minigd.optim.updaters import Updater, get_updater
@@ -54,13 +57,6 @@ except ImportError:  # it was a method before scikit-learn 1.6
         return estimator._validate_data(*args, **options)
 
 
-ACTIVATIONS: dict[str, type[Layer]] = {
-    "relu": ReLU,
-    "leaky_relu": LeakyReLU,
-    "tanh": Tanh,
-    "sigmoid": Sigmoid,
-}
-
 LEARNING_RATE = 0.01
 """Of an updater that is given by its name, for a linear model, which takes larger steps."""
 
@@ -75,6 +71,9 @@ Self = TypeVar("Self", bound="MiniBatchEstimator")
 
 class MiniBatchEstimator:
     """What the two estimators share; a subclass says what targets, outputs and losses it has."""
+
+    _usual_loss: str
+    """What scikit-learn calls the loss that goes with the outputs."""
 
     hidden: int | Sequence[int]
     activation: str | Layer
@@ -115,10 +114,6 @@ class MiniBatchEstimator:
         """Return the number of outputs and the last layer."""
         raise NotImplementedError
 
-    def _named_losses(self) -> dict[str, str]:
-        """Return scikit-learn's names of losses, and what `get_loss` calls them."""
-        raise NotImplementedError
-
     def _class_weight(self) -> Any:
         """Return weights by the number of the class."""
         return None
@@ -150,6 +145,7 @@ class MiniBatchEstimator:
         DivergenceError
             If the loss or a gradient is no longer finite.
         """
+        check_parameters(self, self._usual_loss)
         warm = bool(self.warm_start) and hasattr(self, "model_")
         return self._train(X, y, sample_weight, warm, self.early_stopping, self.epochs)
 
@@ -168,8 +164,6 @@ class MiniBatchEstimator:
         else:
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         fraction = self.validation_fraction if early_stopping else None
-        if fraction is not None and not 0 < fraction < 1:
-            raise ValueError(f"validation_fraction must be between 0 and 1, not {fraction!r}")
         take = self._take_source if isinstance(X, Source | Batches) else self._take_arrays
         batches, held_out = take(X, y, sample_weight, not warm, fraction, seed, classes)
         names = names_of(X) or known(batches.source, "names")
@@ -180,7 +174,7 @@ class MiniBatchEstimator:
         stop = EarlyStopping(patience=self.patience, min_delta=self.tol) if early_stopping else None
         trainer.fit(
             batches,
-            epochs=check_integer("epochs", epochs),
+            epochs=epochs,
             validation_data=held_out,
             callbacks=[] if stop is None else [stop],
             progress=bool(self.verbose),
@@ -214,6 +208,7 @@ class MiniBatchEstimator:
         """Return the batches of arrays to train on, and those to stop by."""
         check_rows_alike(X, y, sample_weight)
         numeric = isinstance(self, RegressorMixin)
+        _refuse_single(y, "y")
         X, y = _valid(self, X, labels_of(y), reset=reset, multi_output=True, y_numeric=numeric)
         weight = np.ones(1) if sample_weight is None else np.asarray(sample_weight)
         if weight.dtype.kind in "biuf" and not weight.any():
@@ -313,7 +308,7 @@ class MiniBatchEstimator:
         return trainer
 
     def _layers(self) -> list[Layer]:
-        hidden = self._hidden()
+        hidden = units_of(self.hidden)
         layers: list[Layer] = []
         for units in hidden:
             activation = self._make_activation()
@@ -324,9 +319,6 @@ class MiniBatchEstimator:
         # directions in which the data say nothing.
         return [*layers, Dense(units, "glorot_uniform" if hidden else "zeros"), last]
 
-    def _hidden(self) -> tuple[Any, ...]:
-        return (self.hidden,) if isinstance(self.hidden, int | np.integer) else tuple(self.hidden)
-
     def _make_activation(self) -> Layer:
         given = self.activation
         if isinstance(given, Layer):
@@ -334,17 +326,15 @@ class MiniBatchEstimator:
         return find_by_name("activation", given, ACTIVATIONS)()
 
     def _make_loss(self) -> Loss:
-        given = self.loss
-        if isinstance(given, str):
-            given = self._named_losses().get(given, given)
-        return copy.deepcopy(get_loss(given))
+        usual = isinstance(self.loss, str) and self.loss == self._usual_loss
+        return copy.deepcopy(get_loss(default_loss(self._ending()[1]) if usual else self.loss))
 
     def _make_updater(self) -> Updater:
         updater = get_updater(self.updater)
         if not isinstance(self.updater, Updater):
             rate = self.learning_rate
             if rate is None:
-                rate = updater.learning_rate if self._hidden() else LEARNING_RATE
+                rate = updater.learning_rate if units_of(self.hidden) else LEARNING_RATE
             return type(updater)(rate)
         if self.learning_rate is not None:
             raise ValueError(
@@ -369,9 +359,10 @@ class MiniBatchEstimator:
         model, out = self.model_, []
         for batch in Batches(source, batch_size=_ROWS).in_order():
             here = backend_of(batch.x)
+            name, rows = source.origin("X", batch.rows)
             if not source.checked:
-                here.check_finite(batch.x, "X", batch.rows)
-            x = model.backend.asarray(here.convert(batch.x, model.dtype, "X", batch.rows))
+                here.check_finite(batch.x, name, rows)
+            x = model.backend.asarray(here.convert(batch.x, model.dtype, name, rows))
             z = model.run_forward(model.layers[:layers], model.convert(x, "X"), train=False)
             out.append(model.backend.to_numpy(z))
         return np.concatenate(out)
@@ -394,6 +385,9 @@ class MiniBatchEstimator:
         if isinstance(X, Source | Batches) and y is None:
             source = X.source if isinstance(X, Batches) else X
             y = named(np.concatenate(list(targets_in(source))), source)
+        _refuse_single(y, "y")
+        if sample_weight is not None:
+            check_weights(sample_weight, None)
         y = labels_of(y)
         value: float = super().score(X, y, sample_weight)  # type: ignore[misc]
         return value
@@ -457,6 +451,7 @@ class MiniBatchEstimator:
 
 def _valid(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
     """Return what scikit-learn's checks make of X, and of y; columns without numbers are named."""
+    _refuse_single(X, "X")
     _refuse_other(X, "X")
     if options.get("y_numeric"):
         _refuse_other(y[0], "y")
@@ -464,17 +459,34 @@ def _valid(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
         return validate_data(estimator, X, *y, accept_sparse="csr", dtype=_DTYPES, **options)
     except (TypeError, ValueError):
         plain(X, "X")
+        _refuse_text(X, "X")
         if options.get("y_numeric"):
             plain(y[0], "y")
+            _refuse_text(y[0], "y")
         raise
+
+
+def _refuse_single(x: Any, what: str) -> None:
+    """Refuse what is no array, table or list, or has a mask; scikit-learn itself refuses None."""
+    refuse_mask(x, what)
+    sized = hasattr(x, "__len__") or hasattr(x, "__array__")
+    single = isinstance(x, str | bytes | Mapping | type) or getattr(x, "ndim", 1) == 0
+    if x is not None and (single or not sized):
+        raise ValueError(f"{what} must be an array or a list of rows, not {shown(x)}")
+
+
+def _refuse_text(x: Any, what: str) -> None:
+    """Refuse texts where numbers are due."""
+    if not hasattr(x, "tocsr") and (array := np.asarray(x)).dtype.kind in "US":
+        numbers(array, what)
 
 
 def _refuse_other(x: Any, what: str) -> None:
     """Refuse an array of which scikit-learn makes numbers that it does not hold.
 
-    Those are durations in any unit, times, bytes, and what a mask hides.
+    Those are durations in any unit, times and bytes.
     """
-    if isinstance(x, np.ndarray) and (x.dtype.kind in "mMSV" or isinstance(x, np.ma.MaskedArray)):
+    if isinstance(x, np.ndarray) and x.dtype.kind in "mMSV":
         numbers(get_backend("numpy").here(x, what), what)
 
 

@@ -23,7 +23,7 @@ from minigd.data.batches import Batches
 from minigd.data.row_weights import ByNumber, check_class_weight
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Source
-from minigd.interop.sklearn.arguments import set_arguments, with_shared_docs
+from minigd.interop.sklearn.arguments import check_parameters, set_arguments, with_shared_docs
 from minigd.interop.sklearn.base import MiniBatchEstimator
 from minigd.interop.sklearn.targets import (
     NumberedSource,
@@ -35,7 +35,6 @@ from minigd.interop.sklearn.targets import (
 )
 from minigd.nn.layers import Layer, Rescale, Sigmoid, Softmax
 from minigd.nn.losses import Loss
-from minigd.nn.objective import default_loss
 from minigd.optim.schedules import Schedule
 from minigd.optim.updaters import Updater
 from minigd.types import Array
@@ -87,6 +86,8 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
     class_weight: Any
     classes_: Array
 
+    _usual_loss = "log_loss"
+
     def __init__(
         self,
         hidden: int | Sequence[int] = (),
@@ -127,6 +128,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
         -------
         self
         """
+        check_parameters(self, self._usual_loss)
         if isinstance(self.class_weight, str):
             raise ValueError(
                 f"class_weight={self.class_weight!r} needs all rows at once, and partial_fit sees "
@@ -228,6 +230,8 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
         return numbered
 
     def _set_classes(self, classes: Array, width: int | None) -> None:
+        if len(classes) == 0:
+            raise ValueError("classes must name 2 classes or more, not []")
         if width is None and len(classes) < 2:
             raise ValueError(
                 f"y holds 1 class, {classes.tolist()[0]!r}, and a classifier needs 2 or more"
@@ -251,9 +255,6 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
         if self._several:
             return len(self.classes_), Sigmoid()
         return (1, Sigmoid()) if len(self.classes_) == 2 else (len(self.classes_), Softmax())
-
-    def _named_losses(self) -> dict[str, str]:
-        return {"log_loss": default_loss(self._ending()[1])}
 
     def _class_weight(self) -> Any:
         if self.class_weight is None:
@@ -314,6 +315,8 @@ class MiniBatchRegressor(MiniBatchEstimator, MultiOutputMixin, RegressorMixin, B
     0.52
     """
 
+    _usual_loss = "squared_error"
+
     def __init__(
         self,
         hidden: int | Sequence[int] = (),
@@ -350,6 +353,7 @@ class MiniBatchRegressor(MiniBatchEstimator, MultiOutputMixin, RegressorMixin, B
         -------
         self
         """
+        check_parameters(self, self._usual_loss)
         return self._partial_fit(X, y, sample_weight)
 
     def predict(self, X: Any) -> Array:
@@ -384,9 +388,6 @@ class MiniBatchRegressor(MiniBatchEstimator, MultiOutputMixin, RegressorMixin, B
 
     def _ending(self) -> tuple[int, Layer]:
         return (self._shape[0] if self._shape else 1), Rescale()
-
-    def _named_losses(self) -> dict[str, str]:
-        return {"squared_error": "mse"}
 
     def _linear(self) -> tuple[Array, Any]:
         slope, intercept = super()._linear()

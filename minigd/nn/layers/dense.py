@@ -5,7 +5,7 @@ Its `backward` is where the mean over the batch happens.
 
 from typing import Any
 
-from minigd.errors import check_integer, no_forward
+from minigd.errors import check_integer, no_forward, validated
 from minigd.nn.initializers import INITIALIZERS, Initializer, get_initializer
 from minigd.nn.layers.base import Layer
 from minigd.types import Array
@@ -63,6 +63,7 @@ class Dense(Layer):
     errors", equations 1, 6 and 7.
     """
 
+    @validated
     def __init__(
         self,
         units: int,

@@ -110,7 +110,7 @@ def adapt(layers: Sequence[Adapted], batches: Any, names: list[Any] | None = Non
     DataError, ShapeError
         If the data hold a value that is not finite, or are of another width than a layer.
     """
-    if not hasattr(batches, "in_order"):
+    if isinstance(batches, type) or not hasattr(batches, "in_order"):
         raise TypeError(f"adapt takes a Batches, Batches(X, y), and not {type(batches).__name__}")
     check_source(batches.source, names)
     found = [Moments() for _ in layers]

@@ -4,7 +4,7 @@ import numpy as np
 
 from minigd import formulas
 from minigd.backends.base import numbers
-from minigd.errors import DataError, ShapeError, check_number
+from minigd.errors import DataError, ShapeError, check_number, validated
 from minigd.nn.losses.base import Loss, check_rows
 from minigd.types import Array
 
@@ -42,8 +42,9 @@ class BinaryCrossEntropy(Loss):
     Source: Bishop (2006), "Pattern Recognition and Machine Learning", equations 4.90 and 4.91.
     """
 
+    @validated
     def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0) -> None:
-        self.from_logits = from_logits
+        self.from_logits = bool(from_logits)
         self.label_smoothing = check_number("label_smoothing", label_smoothing, 0.0, 1.0)
 
     @property
@@ -143,8 +144,9 @@ class CategoricalCrossEntropy(Loss):
     Source: Bishop (2006), "Pattern Recognition and Machine Learning", equations 4.108 and 4.109.
     """
 
+    @validated
     def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0) -> None:
-        self.from_logits = from_logits
+        self.from_logits = bool(from_logits)
         self.label_smoothing = check_number("label_smoothing", label_smoothing, 0.0, 1.0)
 
     @property

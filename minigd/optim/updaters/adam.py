@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minigd import formulas
-from minigd.errors import check_number
+from minigd.errors import check_number, validated
 from minigd.optim.schedules import Schedule
 from minigd.optim.updaters.base import Parameters, Updater, check_epsilon, positive_epsilon
 from minigd.types import Array
@@ -152,6 +152,7 @@ class AdamW(Adam):
     λ times the learning rate.
     """
 
+    @validated
     def __init__(
         self,
         learning_rate: float | Schedule = 0.001,

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from minigd.backends.base import Backend
-from minigd.errors import CheckpointError, check_integer, check_number
+from minigd.errors import CheckpointError, check_integer, check_number, shown
 from minigd.optim.schedules import Schedule
 from minigd.storage.describe import arguments
 from minigd.types import Array
@@ -74,7 +74,7 @@ class Updater:
         """The learning rate of the next update, a float; a number may be set between updates."""
         if self.schedule is None:
             return self.scale * self._learning_rate
-        return self.scale * self.schedule(self.step, self.epoch)
+        return self.scale * float(self.schedule(self.step, self.epoch))
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
@@ -112,12 +112,15 @@ class Updater:
         if self.schedule is None and self.varying == ("learning_rate",):
             same = np.full(steps, self.learning_rate, "float64")
             return same, same.reshape(-1, 1)
-        for _ in range(steps):
-            rates.append(float(self.learning_rate))
-            self.step += 1
-            _, found = self.formula(rates[-1])
-            constants.append([found[name] for name in self.varying])
-        self.step = made
+        try:
+            for _ in range(steps):
+                rates.append(float(self.learning_rate))
+                self.step += 1
+                _, found = self.formula(rates[-1])
+                constants.append([found[name] for name in self.varying])
+        finally:
+            # A schedule of one's own may raise.
+            self.step = made
         return np.array(rates), np.array(constants, "float64").reshape(steps, len(self.varying))
 
     def update(self, model: Parameters, where: Array | None = None) -> Array | None:
@@ -167,8 +170,8 @@ class Updater:
             self._attach(model)
 
     def _attach(self, model: Parameters) -> None:
-        if self._model is not None and self._model() is not model:
-            raise _of_another_model(self)
+        if not hasattr(model, "backend") or (self._model and self._model() is not model):
+            raise _not_its_model(self, model)
         backend, p = model.backend, model.flat_params
         self.check_dtype(p.dtype)
         for name in self.state_names:
@@ -270,7 +273,9 @@ def _follows_schedule(schedule: Schedule) -> ValueError:
     )
 
 
-def _of_another_model(updater: Updater) -> ValueError:
+def _not_its_model(updater: Updater, model: Any) -> Exception:
+    if not hasattr(model, "backend"):
+        return TypeError(f"model must be a minigd.Sequential, not {shown(model)}")
     return ValueError(
         f"this {type(updater).__name__} holds the state of another model: make a new one, or "
         "call reset() to start afresh"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minigd import formulas
-from minigd.errors import check_number
+from minigd.errors import check_number, validated
 from minigd.optim.schedules import Schedule
 from minigd.optim.updaters.base import Updater
 
@@ -50,6 +50,7 @@ class SGD(Updater):
     momentum in deep learning", section 2, with the learning rate outside v.
     """
 
+    @validated
     def __init__(
         self,
         learning_rate: float | Schedule = 0.01,
@@ -60,7 +61,7 @@ class SGD(Updater):
         self.momentum = check_number("momentum", momentum, 0.0, 1.0)
         if nesterov and momentum == 0:
             raise ValueError("nesterov=True needs a momentum above 0, for example momentum=0.9")
-        self.nesterov = nesterov
+        self.nesterov = bool(nesterov)
 
     @property
     def state_names(self) -> tuple[str, ...]:

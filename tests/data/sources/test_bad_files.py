@@ -6,6 +6,7 @@ Where it shows in the middle of training, the model is as it was before that bat
 import gzip
 import io
 import os
+import re
 
 import numpy as np
 import pytest
@@ -125,6 +126,93 @@ def test_a_lone_carriage_return(tmp_path):
 def test_a_lone_carriage_return_in_a_single_column(tmp_path):
     message = r"line 3: this line does not parse as one row: end lines in .* not in a lone \\r"
     refused(written(tmp_path, "a\n0\n1\r2\n3\n"), message)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        (["1\r2", "", "3"], 2),  # as many rows as pandas finds, and others
+        (["1", "2", "", "3\r4"], 5),  # in the last row of a block
+        (["1", "\r2"], 3),
+        (["b", "a\r", "c\r\r"], None),  # these end lines: \r\r\n
+        (['1"\r"2', "3"], 2),
+        (['1\r"2', '3"'], 2),  # pandas takes the quote for one that opens a field
+        (["1", "2\r\r3", "", ""], 3),
+        (["1", " \r ", "2"], 3),
+    ],
+)
+def test_a_lone_carriage_return_wherever_it_is(tmp_path, rows, line, end):
+    text = end.join(["x", *rows, ""])
+    if line is None:
+        for block_size in BLOCKS:
+            source = gd.CsvSource(io.BytesIO(text.encode()), block_size=block_size)
+            assert source.names == ["x=a", "x=b", "x=c"]
+    else:
+        message = rf"line {line}: this line does not parse as one row: end lines in .*, not in a"
+        refused(written(tmp_path, text), message)
+
+
+@pytest.mark.parametrize("text", ["x,y\n1,2\n3\r,4\n", "x,y\n1,2\n3,\r4\n5,6", "x,y\n1,2\n3,4\r"])
+def test_a_lone_carriage_return_between_as_many_fields_as_columns(tmp_path, text):
+    path = written(tmp_path, text)
+    if text.endswith("\r"):
+        assert gd.CsvSource(path).take(slice(0, 2))[0].tolist() == [[1, 2], [3, 4]]
+    else:
+        refused(path, "line 3: this line does not parse as one row: end lines in")
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("separator", [",", " ", "blanks"])
+@pytest.mark.parametrize("start", ["", " ", "\t "])
+def test_a_mark_of_the_order_of_bytes_inside_is_read_alike_in_all_blocks(mark, separator, start):
+    # As where files were joined: it belongs to its cell, and is no number.
+    rows = ["red 1", "blue 2", f"{start}{mark}red 3", "red 4"]
+    text = "\n".join(["c n", *rows, ""]).replace(" ", " " if separator != "," else ",")
+    if separator != "blanks" and start:
+        return
+    found = []
+    for block_size in (1, 9, 12, 1 << 20):
+        source = gd.CsvSource(io.BytesIO(text.encode()), separator=separator, block_size=block_size)
+        assert source.schema.levels == {"c": sorted({"red", "blue", f"{mark}red"})}
+        found.append(np.concatenate([x for x, _ in source.chunks()]).tolist())
+        for row in range(4):  # each the first of what is parsed
+            assert source.take(np.array([row]))[0].tolist() == found[0][row : row + 1]
+    assert all(one == found[0] for one in found)
+
+
+@pytest.mark.parametrize("cell", ["77\n", "\n77", "77\r", "7\n7", "\n\n", "77 \n "])
+@pytest.mark.parametrize("last", [False, True])
+def test_a_number_with_the_end_of_a_line_in_quotes_is_none(tmp_path, cell, last):
+    # Pandas would take it for one, in blocks where all other cells are numbers.
+    rows = [f'"{i}",{i}\n' for i in range(220)]
+    rows.insert(len(rows) if last else 1, f'"{cell}",5\n')
+    path = written(tmp_path, "a,b\n" + "".join(rows))
+    message = rf"line {222 if last else 3}, column 'a': {re.escape(repr(cell))} is not a number"
+    for block_size in (1000, 1 << 20):
+        with pytest.raises(gd.DataError, match=message):
+            gd.CsvSource(path, block_size=block_size)
+
+
+def test_long_fields_are_no_lone_carriage_returns(tmp_path):
+    long = "x" * 200_000
+    text = f'{long},"{long},"\n1,2\n'
+    assert gd.CsvSource(written(tmp_path, text)).schema.features == [long, f"{long},"]
+    refused(written(tmp_path, text.replace(",", "\r,", 1)), r"line 1: end lines in .* lone \\r$")
+
+
+@pytest.mark.parametrize("opened", [1, 2, 50])
+@pytest.mark.parametrize("separator", [",", "blanks"])
+def test_a_quote_that_never_closes_in_a_file(tmp_path, monkeypatch, opened, separator):
+    monkeypatch.setattr("minigd.data.sources.csv_blocks.MOST_OF_A_ROW", 1 << 12)
+    lines = ["a,b,c"] + ["1,2,3"] * 1200
+    lines[opened - 1] = '1,"2,3'
+    text = "\n".join(lines).replace(",", "," if separator == "," else "  ")
+    refused(
+        written(tmp_path, text),
+        f"line {opened}: a quote opens here and never closes.*; close it",
+        separator=separator,
+    )
 
 
 def test_a_carriage_return_in_quotes_is_text(tmp_path):

@@ -1,14 +1,19 @@
-"""A cache holds the rows of any source as memory maps, is written once, and whole or not at all.
+"""A cache holds the rows of any source in `.npy` files, is written once, and whole or not at all.
 
 It is used again for the same data, and written anew for others.
 """
 
+import errno
 import io
+import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import minigd as gd
+from minigd.data.sources import cache
 
 TEXT = "a,color,y\n" + "".join(f"{i},{'red' if i % 3 else 'blue'},{i % 4}\n" for i in range(50))
 
@@ -163,3 +168,124 @@ def test_one_number_changed_in_memory_makes_the_cache_anew(tmp_path):
     x[1, 0] = -777
     cached, _ = gd.ArraySource(x).cache(tmp_path / "rows").take(slice(0, 3))
     np.testing.assert_array_equal(cached, x[:3])
+
+
+# Files of a cache --------------------------------------------------------------------------------
+
+DAMAGES = {
+    "no y": lambda folder: (folder / "y.npy").unlink(),
+    "no x": lambda folder: (folder / "x.npy").unlink(),
+    "an empty x": lambda folder: (folder / "x.npy").write_bytes(b""),
+    "a short y": lambda folder: os.truncate(folder / "y.npy", 200),
+    "zeros in x": lambda folder: overwrite(folder / "x.npy", bytes(64)),
+    "a description cut short": lambda folder: os.truncate(folder / "minigd-cache.json", 20),
+    "a description of an older minigd": lambda folder: (folder / "minigd-cache.json").write_text(
+        json.dumps(json.loads((folder / "minigd-cache.json").read_text())["source"])
+    ),
+}
+
+
+def overwrite(path, data):
+    with path.open("r+b") as file:
+        file.seek(-len(data), os.SEEK_END)
+        file.write(data)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_cache_that_lost_something_is_written_again(tmp_path, damage):
+    csv_source().cache(tmp_path / "cache")
+    DAMAGES[damage](tmp_path / "cache")
+    check_same(csv_source().cache(tmp_path / "cache"), csv_source())
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("most", [50, 4000])
+def test_a_disk_that_fills_is_an_error_that_names_the_file_and_its_size(tmp_path, there, most):
+    resource = pytest.importorskip("resource")
+    x = np.arange(3000.0).reshape(1000, 3)
+    if there:
+        csv_source().cache(tmp_path / "cache")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    # The limit of a process stands in for the end of the disk: a mapped file would be a SIGBUS.
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, old[1]))
+    try:
+        with pytest.raises(OSError, match="24,000 bytes are needed there; free some") as caught:
+            gd.ArraySource(x, x[:, 0]).cache(tmp_path / "cache")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert caught.value.filename == str(tmp_path / "cache" / "x.npy")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+@pytest.mark.parametrize("at", range(1, 5))
+def test_a_disk_that_fills_at_any_write(tmp_path, monkeypatch, at):
+    # Of x, of y, and of the description: each is named.
+    calls = []
+    real = cache._NewFile.write
+
+    def write(self, data):
+        calls.append(self.name)
+        if len(calls) == at:
+            with self._naming():
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(self, data)
+
+    monkeypatch.setattr(cache._NewFile, "write", write)
+    source = gd.ArraySource(np.ones((10, 2)), np.ones(10))
+    with pytest.raises(OSError, match=r"No space left on device.*free some space") as caught:
+        source.cache(tmp_path / "rows")
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == str(tmp_path / "rows" / calls[-1])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_the_source_is_not_one_of_the_cache(tmp_path):
+    def pieces():
+        yield np.ones((5, 1)), np.ones(5)
+        raise OSError(errno.EIO, "an error of the disk that is read")
+
+    source = gd.IterableSource(pieces)
+    source.rows, source._fingerprint = 10, {"rows": 10}
+    with pytest.raises(OSError, match="that is read") as caught:
+        source.cache(tmp_path / "rows")
+    assert caught.value.filename is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_are_flushed_before_their_names_count(tmp_path, monkeypatch):
+    done = []
+    inodes = {}
+
+    def fsync(descriptor):
+        done.append(os.fstat(descriptor).st_ino)
+
+    def replace(old, new):
+        inodes.update({path.name: path.stat().st_ino for path in Path(old).iterdir()})
+        assert set(inodes.values()) <= set(done)
+        return real(old, new)
+
+    real = os.replace
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    csv_source().cache(tmp_path / "rows")
+    assert inodes.keys() == {"x.npy", "y.npy", "minigd-cache.json"}
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_source_that_gives_other_rows_than_it_counted(tmp_path, more):
+    source = gd.ArraySource(np.ones((10 + more, 2)))
+    source.count = lambda: 10
+    with pytest.raises(gd.DataError, match=r"gave 10 rows at first and now gives (9|more)"):
+        source.cache(tmp_path / "rows")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_files_are_those_that_numpy_would_write(tmp_path):
+    x, y = np.arange(60.0).reshape(20, 3), np.arange(20)
+    gd.ArraySource(x, y).cache(tmp_path / "rows")
+    for name, array in (("x", x), ("y", y)):
+        np.save(tmp_path / f"{name}.npy", array)
+        written = (tmp_path / "rows" / f"{name}.npy").read_bytes()
+        assert written == (tmp_path / f"{name}.npy").read_bytes()

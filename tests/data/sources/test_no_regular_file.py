@@ -161,7 +161,7 @@ CALLS = {
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_what_is_no_path_is_refused_and_nothing_is_closed(call):
     for value in NO_PATHS:
-        with pytest.raises(TypeError, match="path|file object"):
+        with pytest.raises(TypeError, match=r"path|file object"):
             call(value if call is not CALLS["csv"] else [value])
     os.fstat(0)
     os.fstat(1)

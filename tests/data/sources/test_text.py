@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minigd as gd
+from minigd.data.sources import csv_blocks
 from minigd.data.sources.csv_blocks import BLANKS, check_fields, read_blocks, scan, split, squeeze
 
 properties = examples(50)
@@ -183,3 +184,105 @@ def test_fields_of_a_row():
     assert split(b"a   b\n", b" ") == ["a", "", "", "b"]
     assert split(b'  a \t "b  c"  \r\n', BLANKS) == ["a", "b  c"]
     assert split(b" \n", BLANKS) == split(b"", b",") == []
+
+
+# Rows that do not end ----------------------------------------------------------------------------
+
+
+def endless(lines=4000, before=3, kind='1,"2\n'):
+    """Return a table in which the quote that is opened on line `before` + 1 never closes."""
+    return (b"1,2\n" * before) + kind.encode() + b"3,4\n" * lines
+
+
+@pytest.mark.parametrize(
+    "kind", ['1,"2\n', '"1,2\n', '1,"x ""y"" \n', '"a",""",2\n', '"a\nb","2\n']
+)
+@pytest.mark.parametrize("size", [1, 64, 4096])
+def test_a_quote_that_never_closes_takes_linear_time_and_bounded_memory(monkeypatch, kind, size):
+    scanned = []
+    real = csv_blocks.scan
+    monkeypatch.setattr(csv_blocks, "scan", lambda d, *o: scanned.append(len(d)) or real(d, *o))
+    line = 4 + kind.count("\n") - 1
+    for most in (1 << 12, 1 << 30):
+        scanned.clear()
+        monkeypatch.setattr(csv_blocks, "MOST_OF_A_ROW", most)
+        data = endless(kind=kind)
+        within = f" within {most:,} bytes" if most < len(data) else ""
+        message = f"^f.csv, line {line}: a quote opens here and never closes{within}; close it"
+        with pytest.raises(gd.DataError, match=message):
+            list(read_blocks(io.BytesIO(data), "f.csv", size))
+        assert max(scanned) <= most + 2 * size
+        assert sum(scanned) <= 4 * len(data) + 16 * size
+
+
+def test_a_long_field_of_many_lines_is_read_up_to_the_bound(monkeypatch):
+    monkeypatch.setattr(csv_blocks, "MOST_OF_A_ROW", 1 << 12)
+    for length, size, good in ((4000, 8, True), (5000, 8, False), (5000, 8192, True)):
+        field = ("line\n" * length)[:length]
+        data = b"1,2\n" + written([["a", field], ["b", "c"]])
+        blocks = read_blocks(io.BytesIO(data), "f.csv", size)
+        if good:
+            rows = [r for b in blocks for r in csv.reader(io.StringIO(b.data.decode(), newline=""))]
+            assert rows == [["1", "2"], ["a", field], ["b", "c"]]
+        else:
+            with pytest.raises(gd.DataError, match=r"line 2: .* within 4,096 .* block_size=16384"):
+                list(blocks)
+
+
+def test_a_row_without_an_end_is_no_open_quote(monkeypatch):
+    monkeypatch.setattr(csv_blocks, "MOST_OF_A_ROW", 1 << 12)
+    data = b'1,"a"\n' + b'2,"b"' * 2000
+    with pytest.raises(gd.DataError, match="line 2: the row does not end within 4,096 bytes"):
+        list(read_blocks(io.BytesIO(data), "f.csv", 16))
+
+
+def test_many_quotes_in_one_field_take_linear_time():
+    # Only the first quote of a field is looked at; the time of each would grow with the field.
+    field = b'a"' * 50_000
+    marks = list(csv_blocks._walk(b"1," + field + b",2\n", b",", True))
+    assert [at for _, at in marks] == [1, 2 + len(field), 4 + len(field)]
+
+
+@properties
+@given(st.text(alphabet='a", \n\r', max_size=40), st.sampled_from([b",", BLANKS]))
+def test_a_lone_return_outside_quotes_is_found(text, separator):
+    data = (text + "\n").encode()
+    if separator == BLANKS:
+        data = data.replace(b",", b"\t")
+    inside, fresh, reopens, lone = False, True, False, []
+    for i, letter in enumerate(data.decode()):
+        mark = letter in "\n\r" or letter.encode() in separator
+        if letter == '"':
+            # A doubled quote closes and opens again.
+            inside, reopens = (not inside and (fresh or reopens)), inside
+            fresh = False
+            continue
+        reopens = False
+        if not inside:
+            if letter == "\r" and data[i + 1 : i + 2] not in (b"\n", b"\r"):
+                lone.append(i)
+            fresh = mark or (fresh and letter == " ")
+    if not inside:
+        assert csv_blocks._lone_return(data, separator, True) == (lone[0] if lone else -1)
+
+
+def test_rows_of_returns_alone_are_blank():
+    data = b"1,2\r\r\n\r\r\n\r\n3,4\r\n"
+    for size in (1, 5, 100):
+        assert [row.rstrip("\r") for row, _ in found(data, size)] == ["1,2", "3,4"]
+
+
+@properties
+@given(st.lists(fields, min_size=1, max_size=4))
+def test_fields_are_those_of_csv(row):
+    data = written([row])
+    expected = next(csv.reader(io.StringIO(data.decode(), newline=""), skipinitialspace=True), [])
+    assert split(data, b",") == [field.strip() for field in expected]
+
+
+def test_a_field_may_be_longer_than_those_of_csv():
+    long = "x" * 200_000
+    assert split(f'{long},"{long},",2\n'.encode(), b",") == [long, f"{long},", "2"]
+    for row in (b"a\rb,c\n", b'"a\r",b\rc\n'):
+        with pytest.raises(ValueError, match="not in a lone"):
+            split(row, b",")

@@ -1,0 +1,221 @@
+"""Bytes read from their places in a file, without mapping it.
+
+A mapped file that is cut short kills the process that looks at it, and its pages count as memory of
+the process. Here a file that changes is an error, and what is not asked for takes no memory.
+"""
+
+import contextlib
+import math
+import os
+import threading
+from collections.abc import Iterator
+from io import BufferedReader
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from minigd.errors import DataError
+from minigd.storage.atomic_files import naming
+from minigd.storage.regular_files import open_regular
+from minigd.types import Array
+
+GAP = 1 << 13
+"""Bytes between two rows that are read along with them: that takes no longer than a second call."""
+PIECE = 1 << 20
+"""Bytes read at once where rows lie close together."""
+HELD = 192 << 20
+"""Bytes of the longest array that is kept in memory once it is read: that is fastest."""
+_GATHERED, _GATHERED_HELD = 64 << 20, 1 << 16  # bytes of rows fetched at once
+
+_holding = threading.Lock()
+
+
+class CutShort(Exception):
+    """A file ends before the bytes that are asked for."""
+
+
+def read_pieces(file: Any, begins: list[int], ends: list[int]) -> list[bytes]:
+    """Return pieces of a file, each from its place; others that read it do not matter."""
+    places = zip(begins, ends, strict=True)
+    if _PREAD is not None and hasattr(file, "fileno"):
+        descriptor = file.fileno()
+        pieces = [_PREAD(descriptor, end - begin, begin) for begin, end in places]
+    else:
+        pieces = [_read_there(file, begin, end) for begin, end in places]
+    for i, piece in enumerate(pieces):
+        missing = ends[i] - begins[i] - len(piece)
+        if missing and not piece:
+            raise CutShort
+        if missing:
+            pieces[i] += read_pieces(file, [ends[i] - missing], [ends[i]])[0]
+    return pieces
+
+
+_PREAD = getattr(os, "pread", None)  # Windows has none
+
+
+def _read_there(file: BinaryIO, begin: int, end: int) -> bytes:
+    file.seek(begin)
+    return file.read(end - begin)
+
+
+def _read_into(file: BufferedReader, offset: int, array: Array) -> None:
+    """Fill an array, whose numbers lie one after the other, with bytes from a place of a file."""
+    left = array.reshape(-1).view(np.uint8).data
+    while len(left):
+        if hasattr(os, "preadv"):
+            read = os.preadv(file.fileno(), (left,), offset)
+        else:
+            file.seek(offset)
+            read = file.readinto(left)
+        if not read:
+            raise CutShort
+        left, offset = left[read:], offset + read
+
+
+class ArrayFile:
+    """An array in a file, of which rows are read when they are used.
+
+    Attributes
+    ----------
+    shape, dtype, ndim, nbytes
+        As those of the array.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        offset: int,
+        shape: tuple[int, ...],
+        dtype: Any,
+        fortran: bool = False,
+        opened: os.stat_result | None = None,
+    ) -> None:
+        self.path, self.offset, self.shape = path, offset, tuple(map(int, shape))
+        self.dtype = np.dtype(dtype)
+        self.ndim = len(self.shape)
+        # Of one dimension, or one column, there is one order.
+        self.fortran = fortran and self.ndim > 1
+        self.nbytes: int = math.prod(self.shape) * self.dtype.itemsize
+        rows = self.shape[0] if self.ndim else 1
+        self._row_bytes: int = max(1, self.nbytes // max(1, rows))
+        self._opened = os.stat(path) if opened is None else opened
+        self._array: Array | None = None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __reduce__(self) -> Any:
+        arguments = self.path, self.offset, self.shape, self.dtype, self.fortran, self._opened
+        return type(self), arguments
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the array is kept in memory; one whose rows lie apart never is."""
+        return self.nbytes <= HELD and not self.fortran
+
+    @property
+    def gather(self) -> int:
+        """How many rows it is worth taking at once."""
+        return self._rows_in(_GATHERED_HELD if self.is_held else _GATHERED)
+
+    @property
+    def piece(self) -> int:
+        """How many rows are worth reading at once, one after the other."""
+        return self._rows_in(PIECE)
+
+    def _rows_in(self, most: int) -> int:
+        # Of columns the whole file is read for each gather, and not held for that.
+        most = min(most, self.nbytes // 32) if self.fortran else most
+        return max(1, most // self._row_bytes)
+
+    def whole(self) -> Array:
+        """Return the array in memory, which can't be written."""
+        with _holding:
+            if self._array is None:
+                with self._reading() as file:
+                    array = np.empty(self.shape, self.dtype)
+                    _read_into(file, self.offset, array)
+                array.flags.writeable = False
+                self._array = array
+            else:
+                self._check(os.stat(self.path))
+        return self._array
+
+    def rows(self, rows: slice | Array) -> Array:
+        """Return some rows, read from the file."""
+        if isinstance(rows, slice):
+            start, stop, step = rows.indices(len(self))
+            if step == 1:
+                with self._reading() as file:
+                    return self._range(file, start, max(start, stop))
+            rows = np.arange(start, stop, step)
+        index = np.asarray(rows, dtype=np.int64)
+        index = np.where(index < 0, index + len(self), index)
+        if len(index) and not 0 <= index.min() <= index.max() < len(self):
+            raise IndexError(f"there are {len(self)} rows, and row {rows} was asked for")
+        out = np.empty((len(index), *self.shape[1:]), self.dtype)
+        self.gather_into(out, index)
+        return out
+
+    def gather_into(self, out: Array, index: Array) -> None:
+        """Read the rows of these numbers, in the order of the file, each to its place in `out`."""
+        order = np.argsort(index)
+        wanted = index[order]
+        width = self._row_bytes if not self.fortran else self.dtype.itemsize
+        far = np.diff(wanted) > 1 + GAP // width
+        breaks = np.flatnonzero(far | (np.diff(wanted // self.piece) != 0)) + 1
+        begins, ends = [0, *breaks.tolist()], [*breaks.tolist(), len(wanted)]
+        with self._reading() as file:
+            for begin, end in zip(begins, ends, strict=True):
+                first = int(wanted[begin]) if end else 0
+                if end - begin == 1 and not self.fortran:
+                    there = out[order[begin] : order[begin] + 1]
+                    _read_into(file, self.offset + first * self._row_bytes, there)
+                elif end > begin:
+                    block = self._range(file, first, int(wanted[end - 1]) + 1)
+                    out[order[begin:end]] = np.take(block, wanted[begin:end] - first, axis=0)
+
+    def _range(self, file: BufferedReader, start: int, stop: int) -> Array:
+        n, size = stop - start, self.dtype.itemsize
+        if not self.fortran:
+            array = np.empty((n, *self.shape[1:]), self.dtype)
+            _read_into(file, self.offset + start * self._row_bytes, array)
+            return array
+        columns = np.empty((math.prod(self.shape[1:]), n), self.dtype)
+        for i, column in enumerate(columns):
+            _read_into(file, self.offset + (i * len(self) + start) * size, column)
+        return columns.reshape(*self.shape[:0:-1], n).T
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[BufferedReader]:
+        """Open the file, and refuse one that has changed before or while it is read."""
+        with naming(self.path), open_regular(self.path) as file:
+            self._check(os.fstat(file.fileno()))
+            try:
+                yield file
+            except CutShort:
+                raise changed(self.path) from None
+            self._check(os.fstat(file.fileno()))
+
+    def _check(self, now: os.stat_result) -> None:
+        if _stamp(now) != _stamp(self._opened):
+            raise changed(self.path)
+
+    @property
+    def flags(self) -> Any:
+        """As those of the array."""
+        order: Any = "F" if self.fortran else "C"
+        return np.empty((2,) * self.ndim, self.dtype, order=order).flags
+
+
+def changed(path: Any, source: str = "source") -> DataError:
+    """Return the error for a file that is not the one that was opened."""
+    return DataError(
+        f"{os.fspath(path)} has changed since it was opened: open it again with a new {source}"
+    )
+
+
+def _stamp(now: os.stat_result) -> tuple[int, ...]:
+    """Return by what an edit of a file shows; a link or new permissions are none."""
+    return now.st_size, now.st_mtime_ns, now.st_ino
