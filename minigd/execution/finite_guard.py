@@ -134,7 +134,8 @@ class Guard:
         """Forget large gradients of which the updater's vectors hold nothing large any more."""
         # v is a mean or a sum of squares; or a velocity, and even one as large as the square of a
         # safe gradient takes no parameter out of range.
-        entries = {k: float(abs(a).max(initial=0)) for k, a in self.updater.state.items()}
+        state = {k: a for k, a in self.updater.state.items() if a.size}
+        entries = {k: float(abs(a).max()) for k, a in state.items()}
         self.largest = max([1.0, *[math.sqrt(e) if k == "v" else e for k, e in entries.items()]])
 
     def end_batch(self, weight: float = 0.0, batches: int = 1) -> None:
