@@ -302,10 +302,11 @@ def _are_texts(value: Any) -> bool:
 def _kinds_of(hint: Any) -> tuple[_Kind, ...]:
     """Return what an annotation allows; nothing where that is decided elsewhere."""
     parts = typing.get_args(hint) if _is_union(hint) else (hint,)
-    kinds = [_kind_of(part) for part in parts]
+    kinds = tuple(filter(None, map(_kind_of, parts)))
     # What may be given by its name is looked up where the names are known.
-    named = _TEXT in kinds and any(kind not in (_NOTHING, _TEXT) for kind in kinds)
-    return () if named or None in kinds else tuple(filter(None, kinds))
+    names = [kind for kind in kinds if kind is _TEXT or kind.words.startswith("'")]
+    named = names and any(kind not in (_NOTHING, *names) for kind in kinds)
+    return () if named or len(kinds) < len(parts) else kinds
 
 
 def _is_union(hint: Any) -> bool:

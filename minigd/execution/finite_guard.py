@@ -134,7 +134,8 @@ class Guard:
         """Forget large gradients of which the updater's vectors hold nothing large any more."""
         # v is a mean or a sum of squares; or a velocity, and even one as large as the square of a
         # safe gradient takes no parameter out of range.
-        entries = {k: float(abs(a).max(initial=0)) for k, a in self.updater.state.items()}
+        state = {k: a for k, a in self.updater.state.items() if a.size}
+        entries = {k: float(abs(a).max()) for k, a in state.items()}
         self.largest = max([1.0, *[math.sqrt(e) if k == "v" else e for k, e in entries.items()]])
 
     def end_batch(self, weight: float = 0.0, batches: int = 1) -> None:
@@ -159,23 +160,19 @@ class Guard:
         return None
 
 
-def reach(updater: Updater, rate: Any) -> Any:
+def reach(updater: Updater, rate: float) -> float:
     """Return how far an update goes for its gradient, |η|; infinity where decay has no bound.
 
     With a share of decay that is not in [0, 1], parameters grow that have no gradient.
-
-    Parameters
-    ----------
-    updater : Updater
-    rate : float or Array
-        The learning rate of one update, or those of several.
     """
-    decay = getattr(updater, "weight_decay", 0.0)
-    if not isinstance(rate, np.ndarray):
-        return abs(rate) if 0 <= rate * decay <= 1 else math.inf
+    return abs(rate) if 0 <= rate * getattr(updater, "weight_decay", 0.0) <= 1 else math.inf
+
+
+def reaches(updater: Updater, rates: Array) -> Array:
+    """Return `reach` for the learning rates of several updates."""
     with np.errstate(invalid="ignore"):  # ∞ · 0
-        share = rate * decay
-    return np.where((share >= 0) & (share <= 1), abs(rate), math.inf)
+        share = rates * getattr(updater, "weight_decay", 0.0)
+    return np.where((share >= 0) & (share <= 1), abs(rates), math.inf)
 
 
 def first_nonfinite_gradient(model: Sequential) -> str | None:

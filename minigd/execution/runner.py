@@ -80,7 +80,7 @@ class Steps:
     ) -> NumpyStep | None:
         """Return NumPy's calls for the step of such a batch, or None for the plain step."""
         # NumPy before 2.1 sums rows that lie backwards in another order where it has an `out`.
-        if not self._traceable or self.plain or scale is not None or x.strides[0] <= 0:
+        if scale is not None or x.strides[0] <= 0:
             return None
         key = (x.shape, y.shape, y.dtype, by_row and (by_row.limit,))
         if key in self._numpy:
@@ -106,9 +106,14 @@ class Steps:
         return step if step is not None and step.takes(len(x)) else None
 
     @property
+    def traces(self) -> bool:
+        """Whether steps are traced."""
+        return self._traceable and not self.plain
+
+    @property
     def compiles(self) -> bool:
         """Whether steps are compiled."""
-        return self._compile and self._traceable and self._promised and not self.plain
+        return self._compile and self._promised and self.traces
 
     def load_blas(self) -> None:
         """Load the BLAS of compiled steps, before the number of its threads is set."""
@@ -132,7 +137,7 @@ class Steps:
         """See what may be traced, and fuse layers that stand side by side."""
         objective = self.objective
         self._traceable = self._replay and _is_traceable(objective)
-        self._promised = all(map(promises, self.update[:3]))
+        self._promised = self._traceable and all(map(promises, self.update[:3]))
         on_gpu = not objective.model.backend.reads_are_free
         self._fused = fuse(objective) if self._replay and on_gpu else objective
 

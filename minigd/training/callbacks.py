@@ -245,7 +245,7 @@ class ReduceOnPlateau(_Monitoring):
 class Checkpoint:
     """Saves the run now and then, and when training ends, always to the same file.
 
-    Training also ends at Ctrl-C and where the process is to end, by SIGTERM (`docker stop`, the
+    Training also ends at Ctrl-C and where the process is to end, by SIGTERM (``docker stop``, the
     time limit of a cluster) or SIGHUP (a terminal that is closed).
 
     The file is replaced in one step, so that a run killed at any moment finds the last whole one,

@@ -257,7 +257,8 @@ class Loop:
         x, y, scale, by_row = rows.x, rows.y, rows.scale, self.by_row
         update = self.transaction.update
         step = self._make_compiled(rows) if self.steps.compiles else None
-        calls = None if step is not None else self.steps.find_numpy(x, y, scale, by_row)
+        traces = step is None and self.steps.traces
+        calls = self.steps.find_numpy(x, y, scale, by_row) if traces else None
         if profiler is not None:
             one = "compiled one by one" if step else "by NumPy's calls" if calls else "plain"
             profiler.count(one)

@@ -22,6 +22,19 @@ pytestmark = pytest.mark.filterwarnings("always:.*could not be written:RuntimeWa
 ENDING = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
+@pytest.fixture(autouse=True)
+def usual_signals():
+    """Let signals end a process, also where the tests run under nohup, which ignores one."""
+    before = {
+        number: signal.getsignal(number) for number in map(signal.Signals.__getitem__, ENDING)
+    }
+    for number in before:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 # Signals --------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 `test_targets.py` compares their numbers with those of the plain step.
 """
 
+import copy
 import gc
 import platform
 import tracemalloc
@@ -873,6 +874,18 @@ def test_rows_that_are_converted_in_pieces_come_to_the_same_bits(monkeypatch, in
 
 
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="needs an x86")
+@pytest.mark.parametrize("how", [{"fast": False}, {"fast": True}, {"plain": True}])
+@pytest.mark.parametrize("updater", [gd.SGD(0.01, momentum=0.9), gd.Adam(0.01, beta2=0.9)])
+def test_running_means_that_fade_end_at_0_however_a_run_is_made(how, updater):
+    X, y = np.zeros((2000, 1), "float32"), np.zeros(2000, "float32")
+    X[0] = y[0] = 1
+    model = gd.Sequential([gd.Dense(1, bias=False)], inputs=1, seed=1)
+    plain = how.get("plain", False)
+    trainer = gd.Trainer(model, "mse", copy.deepcopy(updater), fast=how.get("fast"))
+    trainer.fit(gd.Batches(X, y, batch_size=1), plain=plain)
+    assert not any(vector.any() for vector in trainer.updater.state.values())
+
+
 def test_a_velocity_that_fades_ends_at_0_and_not_at_a_subnormal_number():
     X, y = np.zeros((1200, 1), "float32"), np.zeros(1200, "float32")
     X[0] = y[0] = 1

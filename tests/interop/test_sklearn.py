@@ -424,7 +424,7 @@ def test_objects_that_were_given_stay_as_they_were():
         ({"updater": gd.SGD(0.1), "learning_rate": 0.1}, "has its own"),
         ({"updater": "lbfgs"}, "unknown updater"),
         ({"hidden": 3, "activation": "logistic"}, "unknown activation 'logistic'"),
-        ({"hidden": (3, 0)}, "units must be an integer"),
+        ({"hidden": (3, 0)}, "hidden must be an integer, at least 1"),
         ({"epochs": 0}, "epochs must be an integer, at least 1"),
         ({"batch_size": 0}, "batch_size must be an integer"),
         ({"dtype": "float16"}, "dtype must be"),

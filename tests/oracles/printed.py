@@ -41,7 +41,8 @@ class PrintedBackend(NumpyBackend):
             array[...] = 7
         form = Form(program)
         printer = Printer(form.roots, set(range(len(form.memory))))
-        lines = printer.stored(printer.print(General(form).steps()[1]))
+        _, (batch, *_) = General(form).steps(form)
+        lines = printer.stored(printer.print(batch))
         names = [f"m{k} = places[{k}]" for k in range(len(form.memory))]
         body = "\n".join(f"    {line}" for line in [*names, *lines])
         interpreted(f"{IMPORTS}\n\n\ndef run(places):\n{body}\n", form.memory)()

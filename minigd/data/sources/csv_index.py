@@ -85,16 +85,16 @@ class RowIndex:
 
     def _read_pieces(self, part: int, begins: Array, ends: Array) -> list[bytes]:
         """Return pieces of one file, in order; those that lie close together are read at once."""
-        froms, tos = begins.tolist(), ends.tolist()
+        firsts, lasts = begins.tolist(), ends.tolist()
         apart = (begins[1:] - ends[:-1] > GAP) | (np.diff(begins // PIECE) != 0)
-        groups = [0, *(np.flatnonzero(apart) + 1).tolist(), len(froms)]
-        if len(groups) > len(froms):
-            return self._read_file(part, froms, tos)
-        lows, highs = [froms[i] for i in groups[:-1]], [tos[i - 1] for i in groups[1:]]
+        groups = [0, *(np.flatnonzero(apart) + 1).tolist(), len(firsts)]
+        if len(groups) > len(firsts):
+            return self._read_file(part, firsts, lasts)
+        lows, highs = [firsts[i] for i in groups[:-1]], [lasts[i - 1] for i in groups[1:]]
         pieces = []
         for i, data in enumerate(self._read_file(part, lows, highs)):
             for k in range(groups[i], groups[i + 1]):
-                pieces.append(data[froms[k] - lows[i] : tos[k] - lows[i]])
+                pieces.append(data[firsts[k] - lows[i] : lasts[k] - lows[i]])
         return pieces
 
     def _read_file(self, part: int, begins: list[int], ends: list[int]) -> list[bytes]:

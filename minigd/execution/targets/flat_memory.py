@@ -9,7 +9,7 @@ This module imports Numba: import it where Numba is known to be installed.
 import functools
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,9 +78,11 @@ def _type_product(
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         char, whole, number = ir.IntType(8), ir.IntType(32), context.get_value_type(out.dtype)
         if rows is None and turned[0] is False and _is_small(inner, width):
-            _multiply_rows(_Vectors(builder, number, width), inner, turned[1], args)
+            for vectors in _split(builder, number, width):
+                _multiply_rows(vectors, inner, turned[1], args)
         elif inner is None and summed and _is_small(rows, width):
-            _sum_rows(_Vectors(builder, number, width), rows, args)
+            for vectors in _split(builder, number, width):
+                _sum_rows(vectors, rows, args)
         else:
             _call_gemm(builder, [char, whole, number], args)
         return context.get_dummy_value()
@@ -88,22 +90,31 @@ def _type_product(
     return numba.types.none(*takes), generate
 
 
-MOST, WIDEST = 24, 16
-"""How many vectors, and of how many numbers, a matrix has at most for which loops beat BLAS.
+SMALL = 24
+"""The most rows and columns of a matrix of weights for which loops beat BLAS.
 
 The rows of a batch don't count, so that batches of all sizes have the same bits.
 """
 
 
-def _is_small(vectors: int | None, width: int | None) -> bool:
-    return vectors is not None and width is not None and vectors <= MOST and width <= WIDEST
+def _is_small(rows: int | None, columns: int | None) -> bool:
+    return rows is not None and columns is not None and max(rows, columns) <= SMALL
+
+
+def _split(builder: Any, number: Any, width: int) -> Iterator["_Vectors"]:
+    """Yield the columns of a matrix in parts of 16, 8, 4, 2 and 1, which fit into vectors."""
+    first = 0
+    for size in (16, 8, 4, 2, 1):
+        while width - first >= size:
+            yield _Vectors(builder, number, size, first, width)
+            first += size
 
 
 class _Vectors:
-    """Writes what is done with vectors of some width, which LLVM maps to those of the processor."""
+    """Writes what is done with some columns of a matrix, of which a row's numbers are a vector."""
 
-    def __init__(self, builder: Any, number: Any, width: int) -> None:
-        self.builder, self.width = builder, width
+    def __init__(self, builder: Any, number: Any, width: int, first: int, columns: int) -> None:
+        self.builder, self.width, self.first, self._columns = builder, width, first, columns
         self.kind, self.loop = ir.VectorType(number, width), numba.core.cgutils.for_range
         self.zero = self.kind([0.0] * width)
         # It rounds once where the processor has such an instruction, and twice elsewhere.
@@ -119,8 +130,9 @@ class _Vectors:
         return self.builder.gep(memory, [self.builder.add(self.builder.mul(row, width), column)])
 
     def row(self, memory: Any, row: Any) -> Any:
-        """Return the address of a row of a matrix, as that of a vector."""
-        return self.builder.bitcast(self.cell(memory, row, self.width), self.kind.as_pointer())
+        """Return the address of these columns of a row, as that of a vector."""
+        place = self.cell(memory, row, self._columns, self.first)
+        return self.builder.bitcast(place, self.kind.as_pointer())
 
     def load(self, place: Any) -> Any:
         return self.builder.load(place, align=4)
@@ -147,7 +159,7 @@ def _multiply_rows(v: _Vectors, inner: int, turned: bool, arguments: Sequence[An
     _, a, a_start, _, b, b_start, _, out, start, n, _, _, factor = arguments
     a, b, out = [v.builder.gep(m, [at]) for m, at in ((a, a_start), (b, b_start), (out, start))]
     if turned:
-        columns = [[v.cell(b, j, inner, i) for j in range(v.width)] for i in range(inner)]
+        columns = [[v.cell(b, v.first + j, inner, i) for j in range(v.width)] for i in range(inner)]
         matrix = [v.of(list(map(v.load, column))) for column in columns]
     else:
         matrix = [v.load(v.row(b, i)) for i in range(inner)]

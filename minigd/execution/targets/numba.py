@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd.backends.workspace import Workspace
-from minigd.execution.finite_guard import Limits, reach
+from minigd.execution.finite_guard import Limits, reach, reaches
 from minigd.execution.passes import without_repeats
 from minigd.execution.per_example import RowClipping
 from minigd.execution.plain import Step
@@ -301,7 +301,7 @@ class NumbaStep:
             rates, constants = rates[update], np.column_stack([constants[update], shares])
         else:
             rates, constants = updater.varying_constants(len(due))
-        return keys, constants, reach(updater, rates)
+        return keys, constants, reaches(updater, rates)
 
     def _fill_scalars(self, share: float) -> None:
         """Fill in the same numbers for one step, without an array for each."""

@@ -165,7 +165,7 @@ DROPOUT = [
     ),
     Bug(
         "dropout: the same mask each pass",
-        masked("key", "*self.place, passes", "*self.place"),
+        masked("key", "divmod(passes, _PASSES)", "divmod(1, _PASSES)"),
         (mean,),
     ),
     Bug(
@@ -180,7 +180,7 @@ DROPOUT = [
     ),
     Bug(
         "dropout: drawn anew whenever it is asked",
-        masked("key", "*self.place, passes", "np.random.default_rng().integers(2**32)"),
+        masked("key", "divmod(passes, _PASSES)", "(0, np.random.default_rng().integers(_PASSES))"),
         (*both, *hidden),
     ),
     Bug(

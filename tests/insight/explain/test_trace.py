@@ -396,9 +396,16 @@ def test_zeros_that_are_given_take_no_room():
 # What it refuses ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("example", [-1, 4, 1.5])
-def test_an_example_that_is_not_there(example):
-    with pytest.raises(ValueError, match=r"there is no example .*: the rows explained are 0 to 3"):
+@pytest.mark.parametrize(
+    ("example", "message"),
+    [
+        (-1, "example must be an integer, at least 0, not -1"),
+        (4, "there is no example 4: the rows explained are 0 to 3"),
+        (1.5, "example must be an integer, at least 0, not 1.5"),
+    ],
+)
+def test_an_example_that_is_not_there(example, message):
+    with pytest.raises(ValueError, match=message):
         gd.explain(tiny(), X, Y, "mse", "sgd", example=example)
 
 
