@@ -376,7 +376,8 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     """Add the options of `Reading`, in the three lines that are left on a screen."""
     group = command.add_argument_group(
         "how the file is written",
-        "--no-header if it has none, or --columns A,B or a file of names; --separator ';', tab or blanks; "
+        "--no-header if it has none, or --columns A,B or a file of names; --separator ';', tab or "
+        "blanks; "
         f"--na '?' for a missing value, {option('keep_default_na')} if NA is a value; "
         "--decimal , and --thousands . of numbers; --skip-lines N at the top; "
         "--strip . off the end of texts",

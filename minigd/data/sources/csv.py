@@ -374,7 +374,7 @@ class CsvSource(Tabular, RandomAccess):
         return ((part, block) for part in range(len(self._parts)) for block in self._blocks(part))
 
     def _blocks(self, part: int) -> Iterator[Block]:
-        name, opened, _, _, _, body, line = self._parts[part]
+        name, opened, _, _, _, body, line, _ = self._parts[part]
         with open_file(opened) as file:
             file.seek(body)
             blocks = read_blocks(
