@@ -49,7 +49,7 @@ def measure(given: Any) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def open_file(given: Any, raw: bool = False) -> Iterator[BinaryIO]:
-    """Open a path, or rewind a file object; unless `raw`, unpack gzip, and end lines in newlines."""
+    """Open a path, or rewind a file; unless `raw`, unpack gzip, and end lines in newlines."""
     if isinstance(given, str | os.PathLike):
         opened: Any = open_regular(given)
     else:
