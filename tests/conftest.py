@@ -71,7 +71,6 @@ def pytest_collection() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
-    gc.freeze()
 
 
 def thorough(config: pytest.Config) -> bool:
@@ -139,9 +138,11 @@ def not_needed(items: list[Any], strength: int) -> list[Any]:
 
 
 @pytest.fixture
-def only_new_garbage() -> None:
+def only_new_garbage() -> Iterator[None]:
     """Let `gc.collect` look through what is made from here on; all the rest takes half a second."""
     gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

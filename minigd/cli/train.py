@@ -310,7 +310,7 @@ class Interrupted(KeyboardInterrupt):
     updates : int
         How many were made.
     held : int or None
-        How many of them the checkpoint holds; None where there is none of this run.
+        How many of them the checkpoint holds; None if this run has no checkpoint.
     number : int
         The signal.
 

@@ -22,6 +22,10 @@ from minigd.training import chunks
 from minigd.training import trainer as trainer_module
 
 pytestmark = pytest.mark.skipif(not compiler.available(), reason="needs Numba and SciPy")
+x86 = pytest.mark.skipif(
+    platform.machine().lower() not in ("x86_64", "amd64"),
+    reason="compiled steps write 0 for subnormal numbers on an x86 alone",
+)
 
 
 @pytest.fixture
@@ -873,8 +877,11 @@ def test_rows_that_are_converted_in_pieces_come_to_the_same_bits(monkeypatch, in
         assert one[1:] == found[0][1:]
 
 
-@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="needs an x86")
-@pytest.mark.parametrize("how", [{"fast": False}, {"fast": True}, {"plain": True}])
+@x86
+@pytest.mark.parametrize(
+    "how",
+    [{"fast": False}, {"plain": True}, pytest.param({"fast": True}, marks=x86)],
+)
 @pytest.mark.parametrize("updater", [gd.SGD(0.01, momentum=0.9), gd.Adam(0.01, beta2=0.9)])
 def test_running_means_that_fade_end_at_0_however_a_run_is_made(how, updater):
     X, y = np.zeros((2000, 1), "float32"), np.zeros(2000, "float32")

@@ -117,15 +117,17 @@ class ArrayFile:
     @property
     def gather(self) -> int:
         """How many rows it is worth taking at once."""
-        most = _GATHERED_HELD if self.is_held else _GATHERED
-        # Of columns the whole file is read for each gather, and not held for that.
-        most = min(most, self.nbytes // 32) if self.fortran else most
-        return max(1, most // self._row_bytes)
+        return self._rows_in(_GATHERED_HELD if self.is_held else _GATHERED)
 
     @property
     def piece(self) -> int:
         """How many rows are worth reading at once, one after the other."""
-        return max(1, PIECE // self._row_bytes)
+        return self._rows_in(PIECE)
+
+    def _rows_in(self, most: int) -> int:
+        # Of columns the whole file is read for each gather, and not held for that.
+        most = min(most, max(self.nbytes // 32, 1 << 14)) if self.fortran else most
+        return max(1, most // self._row_bytes)
 
     def whole(self) -> Array:
         """Return the array in memory, which can't be written."""

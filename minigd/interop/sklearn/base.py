@@ -467,7 +467,7 @@ def _valid(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
 
 
 def _refuse_single(x: Any, what: str) -> None:
-    """Refuse what is no array, table or list, or has a mask; scikit-learn itself refuses None."""
+    """Refuse what is not an array, table or list, or has a mask; None is left to scikit-learn."""
     refuse_mask(x, what)
     sized = hasattr(x, "__len__") or hasattr(x, "__array__")
     single = isinstance(x, str | bytes | Mapping | type) or getattr(x, "ndim", 1) == 0
