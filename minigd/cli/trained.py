@@ -6,7 +6,8 @@ It is a model's file with more in it, so that `minigd.load` reads the model from
 import os
 from typing import Any, NamedTuple
 
-from minigd.cli.tables import Reading, Table, Task, check_reading, name_of, open_table
+from minigd.cli.tables import USUAL, Reading, Table, Task, check_reading, name_of, open_table
+from minigd.data.sources.csv import notation
 from minigd.data.sources.file_kinds import HOLDS, kind_of
 from minigd.data.tables.remedy import Remedy
 from minigd.data.tables.schema import MissingColumn, Schema, TextInNumbers
@@ -18,8 +19,10 @@ from minigd.storage.describe import Description
 from minigd.training.history import History, check_columns
 from minigd.training.model_files import restore
 
-# Of how a table is written; lines at the top and ends of texts are one file's own.
-_HABITS = ("columns", "header", "separator", "na", "keep_default_na", "decimal", "thousands")
+# Of how a table is written; lines at the top and ends of texts are one file's own. Those that came
+# later are written where they are not as usual, so that versions before them read other files.
+_HABITS = ("columns", "separator", "na", "keep_default_na")
+_LATER = ("header", "decimal", "thousands")
 
 
 class Trained(NamedTuple):
@@ -53,7 +56,11 @@ class Trained(NamedTuple):
         table = {
             "task": self.task,
             "schema": self.schema.state_dict(),
-            "reading": {name: getattr(self.reading, name) for name in _HABITS},
+            "reading": {
+                name: value
+                for name, value in self.reading._asdict().items()
+                if name in _HABITS or (name in _LATER and value != getattr(USUAL, name))
+            },
         }
         description = {
             **self.model.describe(),
@@ -148,14 +155,16 @@ def read_table(table: Any, model: Sequential, name: str) -> tuple[Task, Schema, 
         columns = None if habits["columns"] is None else tuple(habits["columns"])
         reading = Reading(**{**habits, "columns": columns, "na": tuple(habits["na"])})
         check_flag("keep_default_na", reading.keep_default_na)
+        check_flag("header", reading.header)
         texts = [
             *schema.columns, *(schema.classes or []), *(columns or ()), *reading.na,
             *(level for levels in schema.levels.values() for level in levels),
-            reading.separator, task,
+            reading.separator, reading.decimal, reading.thousands, task,
         ]  # fmt: skip
         odd = [text for text in texts if not isinstance(text, str)]
         if odd:
             raise TypeError(f"{odd[0]!r:.100} is not a text")
+        notation(reading.decimal, reading.thousands)
         classes = len(schema.classes or [""])
         fit = len(schema.names) == model.n_in and len(schema.targets) == 1
         if not fit or model.n_out not in (classes, classes - 1 if classes == 2 else classes):

@@ -258,8 +258,8 @@ class CsvSource(Tabular, RandomAccess):
         # Spaces after a separator are skipped, unless they are separators themselves.
         self._spaces = not self._separator.startswith(b" ")
         self._strip = strip
-        notation = _notation(decimal, thousands)
-        self._missing = MissingTexts(() if na is None else na, keep_default_na, notation)
+        marks = notation(decimal, thousands)
+        self._missing = MissingTexts(() if na is None else na, keep_default_na, marks)
         self._block_size = min(check_integer("block_size", block_size), _MOST_AT_ONCE)
         given = path if isinstance(path, list | tuple) else [path]
         if not given:
@@ -331,7 +331,7 @@ class CsvSource(Tabular, RandomAccess):
             self._refuse_repeated_header()
         if found.schema.levels and not selection.categories:
             header.refuse_one_column(selection)
-        warn_of_unnamed(unnamed, header.where, stacklevel=4)
+        warn_of_unnamed(unnamed, header.where, stacklevel=5)
         return found
 
     def _make_parser(self) -> Parser:
@@ -579,7 +579,7 @@ class CsvSource(Tabular, RandomAccess):
         return f"CsvSource({files}: {self.rows} rows, {len(self.names)} columns)"
 
 
-def _notation(decimal: Any, thousands: Any) -> Notation:
+def notation(decimal: Any, thousands: Any) -> Notation:
     """Return how numbers are written, from the caller's marks."""
     marks = {"decimal": decimal, "thousands": thousands}
     for name, mark in marks.items():
