@@ -19,7 +19,10 @@ from minigd.training.history import History, check_columns
 from minigd.training.model_files import restore
 
 # Of how a table is written; lines at the top and ends of texts are one file's own.
-_HABITS = ("columns", "header", "separator", "na", "keep_default_na", "decimal", "thousands")
+_HABITS = (
+    *("columns", "header", "separator", "na", "keep_default_na", "decimal", "thousands"),
+    *("encoding", "comment"),
+)
 
 
 class Trained(NamedTuple):
@@ -151,7 +154,7 @@ def read_table(table: Any, model: Sequential, name: str) -> tuple[Task, Schema, 
         texts = [
             *schema.columns, *(schema.classes or []), *(columns or ()), *reading.na,
             *(level for levels in schema.levels.values() for level in levels),
-            reading.separator, task,
+            reading.separator, reading.encoding, reading.comment, task,
         ]  # fmt: skip
         odd = [text for text in texts if not isinstance(text, str)]
         if odd:
