@@ -57,6 +57,9 @@ class Reading(NamedTuple):
         Whether the usual texts, such as NA, mean a missing value too.
     decimal, thousands : str, default "." and ""
         Marks of numbers.
+    encoding : str, default "utf-8"
+    comment : str
+        How lines begin that are not rows.
     """
 
     columns: tuple[str, ...] | None = None
@@ -68,6 +71,8 @@ class Reading(NamedTuple):
     keep_default_na: bool = True
     decimal: str = "."
     thousands: str = ""
+    encoding: str = "utf-8"
+    comment: str = ""
 
 
 USUAL = Reading()

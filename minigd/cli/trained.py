@@ -22,7 +22,7 @@ from minigd.training.model_files import restore
 # Of how a table is written; lines at the top and ends of texts are one file's own. Those that came
 # later are written where they are not as usual, so that versions before them read other files.
 _HABITS = ("columns", "separator", "na", "keep_default_na")
-_LATER = ("header", "decimal", "thousands")
+_LATER = ("header", "decimal", "thousands", "encoding", "comment")
 
 
 class Trained(NamedTuple):
@@ -159,7 +159,8 @@ def read_table(table: Any, model: Sequential, name: str) -> tuple[Task, Schema, 
         texts = [
             *schema.columns, *(schema.classes or []), *(columns or ()), *reading.na,
             *(level for levels in schema.levels.values() for level in levels),
-            reading.separator, reading.decimal, reading.thousands, task,
+            reading.separator, reading.decimal, reading.thousands, reading.encoding,
+            reading.comment, task,
         ]  # fmt: skip
         odd = [text for text in texts if not isinstance(text, str)]
         if odd:
