@@ -64,6 +64,7 @@ if typing.TYPE_CHECKING:
     from minigd.checks.backends import compare_backends
     from minigd.checks.gradients import check_gradients, check_layer
     from minigd.data.sources.csv import CsvSource
+    from minigd.data.sources.frame import FrameSource
     from minigd.data.sources.idx import IdxSource
     from minigd.data.sources.iterable import IterableSource
     from minigd.data.sources.npy import NpySource
@@ -109,6 +110,7 @@ __all__ = [
     "EarlyStopping",
     "Event",
     "ExponentialDecay",
+    "FrameSource",
     "GradientError",
     "HeavyRows",
     "History",
@@ -164,6 +166,7 @@ __all__ = [
 # Loaded when they are first asked for: a training loop needs none of them.
 _ON_DEMAND = {
     "CsvSource": "minigd.data.sources.csv",
+    "FrameSource": "minigd.data.sources.frame",
     "HeavyRows": "minigd.insight.heavy_rows",
     "IdxSource": "minigd.data.sources.idx",
     "IterableSource": "minigd.data.sources.iterable",
