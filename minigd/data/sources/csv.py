@@ -54,7 +54,7 @@ from minigd.data.tables.schema import (
     Schema,
     TextInNumbers,
 )
-from minigd.data.tables.selection import Selection
+from minigd.data.tables.selection import Selection, with_column
 from minigd.errors import DataError, check_dtype, check_integer, validated
 from minigd.progress import with_progress
 from minigd.types import Array
@@ -358,6 +358,11 @@ class CsvSource(Tabular, RandomAccess):
             for block in self._with_progress(part, "the first pass over"):
                 frame, self._at = self._parse(block, part, kinds)
                 yield frame
+
+    def read_also(self, name: str) -> None:
+        """Add a column to those of the frames."""
+        self._used = with_column(self._used, name, self._columns, self._header.where)
+        self._parser = self._make_parser()
 
     def where(self, row: int) -> str:
         """Return where a row of the frame at hand is."""

@@ -29,7 +29,7 @@ from minigd.data.tables.schema import (
     Schema,
     TextInNumbers,
 )
-from minigd.data.tables.selection import Selection
+from minigd.data.tables.selection import Selection, with_column
 from minigd.errors import DataError, check_dtype, shown, validated
 from minigd.progress import with_progress
 from minigd.types import Array
@@ -124,6 +124,7 @@ classes, schema, dtype
     ) -> None:
         """Go through the pieces once, of which this frame is the first."""
         name, columns = self._name, list(frame.columns)
+        self._all = columns
         chosen, targets = selection.resolve(columns, name)
         used = [c for c in columns if c in chosen or c in targets]
         kinds = {c: column_kind(frame[c]) for c in used}
@@ -176,6 +177,10 @@ classes, schema, dtype
         row = int(next((i for i, v in known.items() if not isinstance(v, NUMBERS)), known.index[0]))
         message = f"{self.where(row)}, column {column!r}: {values.iloc[row]!r} is not a number"
         raise TextInNumbers(message, column=column)
+
+    def read_also(self, name: str) -> None:
+        """Add a column to those of the frames."""
+        self._columns = with_column(self._columns, name, self._all, self._name)
 
     def where(self, row: int) -> str:
         """Return where a row of the frame at hand is."""

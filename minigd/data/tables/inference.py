@@ -73,12 +73,14 @@ class FirstPass(NamedTuple):
     """How many texts of each feature are none of its levels, and count as another one."""
     left_out: Mapping[str, str] = {}
     """Columns that nothing can be learned from, and why."""
+    dropped_by: Mapping[str, int] = {}
+    """How many rows are dropped, by the first column whose value is missing."""
 
     def give_to(self, source: Any, none_left: str) -> None:
         """Let a source have all of it; `none_left` is what to say where it has no rows."""
         source.schema, source.rows, source.dropped = self.schema, self.rows, self.dropped
         source.names, source.classes = self.schema.names, self.schema.classes
-        source.first_dropped = self.first_dropped
+        source.first_dropped, source.dropped_by = self.first_dropped, self.dropped_by
         source.target_problems, source.missing_words = self.target_problems, self.missing_words
         source.gaps, source.unknown, source.left_out = self.gaps, self.unknown, self.left_out
         if self.rows:
@@ -223,6 +225,7 @@ class _Seen:
         self.whole = [Rounding("float32"), Rounding("float64")]
         self.rows = self.dropped = 0
         self.first_dropped = ""
+        self.dropped_by: Counter[str] = Counter()
         self.missing: tuple[str, DataError] | None = None
         """A column whose first value is missing, and the error, if it has a value further on."""
         self.words = MissingWords(table)
@@ -312,6 +315,9 @@ class _Seen:
 
     def _note_dropped(self, gaps: Array, there: Array, needed: list[int]) -> None:
         self.dropped += int(gaps.sum())
+        if gaps.any():
+            first = (~there[gaps][:, needed]).argmax(axis=1)
+            self.dropped_by.update(self.used[needed[k]] for k in first.tolist())
         if gaps.any() and not self.first_dropped:
             row = int(np.argmax(gaps))
             column = self.used[next(i for i in needed if not there[row, i])]
@@ -376,6 +382,7 @@ class _Seen:
             words,
             gaps,
             left_out=left_out,
+            dropped_by=dict(self.dropped_by),
         )
 
     def _schema(self, features: list[str]) -> Schema:
