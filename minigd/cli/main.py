@@ -47,6 +47,8 @@ def parser() -> argparse.ArgumentParser:
         _add_predict,
         _add_evaluate,
         _add_info,
+        _add_plot,
+        _add_export,
         _add_race,
         _add_check,
         _add_demo,
@@ -219,6 +221,53 @@ def _info(path: str | None, left: bool) -> None:
     from minigd.cli.info import info, leftovers
 
     show(leftovers(path or ".") if left else info(path or ""))
+
+
+def _add_plot(commands: Any) -> None:
+    command = add_command(
+        commands,
+        "plot",
+        "MODEL [DATA] --out FILE",
+        help="draw a model's training, and its predictions on a table",
+        description="Draw the loss and each metric by epoch. With DATA, which holds the target "
+        "too, also the predictions: against the true numbers, or classes against classes.",
+        example="minigd plot homes.npz sold.csv --out homes.png",
+        run=_plot,
+    )
+    add = command.add_argument
+    add("model", metavar="MODEL", help="what minigd train wrote")
+    add("data", metavar="DATA", nargs="?", help="a CSV, Parquet or .npy file")
+    add("--out", metavar="FILE", required=True, help="a picture: .png, .svg, .pdf")
+    add("--target", metavar="NAME", help="where the target has another name here")
+    _add_reading(command)
+
+
+def _plot(*, out: str, **options: Any) -> None:
+    from minigd.cli.plot import plot
+
+    plot(out=out, **options)
+    show(f"picture: {os.path.abspath(out)}")
+
+
+def _add_export(commands: Any) -> None:
+    command = add_command(
+        commands,
+        "export",
+        "MODEL --onnx FILE",
+        help="write a model for programs without minigd",
+        description="Write an ONNX file of a model. It takes the columns of the table as they are: "
+        "numbers, NaN where one is missing, and texts.",
+        example="minigd export homes.npz --onnx homes.onnx",
+        run=_export,
+    )
+    command.add_argument("model", metavar="MODEL", help="what minigd train wrote")
+    command.add_argument("--onnx", metavar="FILE", required=True, help="the file to write")
+
+
+def _export(**options: Any) -> None:
+    from minigd.cli.export import export
+
+    show(export(**options))
 
 
 def _add_race(commands: Any) -> None:
