@@ -57,6 +57,7 @@ from minigd.data.tables.schema import (
 from minigd.data.tables.selection import Selection
 from minigd.errors import DataError, check_dtype, check_integer, validated
 from minigd.progress import with_progress
+from minigd.storage.regular_files import files_given
 from minigd.types import Array
 
 _PARSED = 4 << 20  # bytes of text parsed at once where rows are fetched, at most
@@ -261,9 +262,7 @@ class CsvSource(Tabular, RandomAccess):
         notation = _notation(decimal, thousands)
         self._missing = MissingTexts(() if na is None else na, keep_default_na, notation)
         self._block_size = min(check_integer("block_size", block_size), _MOST_AT_ONCE)
-        given = path if isinstance(path, list | tuple) else [path]
-        if not given:
-            raise DataError("no file was given")
+        given = files_given(path, "a CSV")
         layout = separator, self._separator, self._spaces
         skipped = check_integer("skip_lines", skip_lines, 0)
         self._header = Header(None if columns is None else list(columns), header, *layout, skipped)

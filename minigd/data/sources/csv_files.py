@@ -54,8 +54,6 @@ def open_file(given: Any, raw: bool = False) -> Iterator[BinaryIO]:
         opened: Any = open_regular(given)
     else:
         given.seek(0)
-        if isinstance(given.read(0), str):
-            raise TypeError("a file object of text was given: open the file in binary mode, 'rb'")
         opened = contextlib.nullcontext(_OwnPlace(given))
     with opened as file:
         head = b"" if raw else file.read(HEAD)
@@ -83,7 +81,7 @@ def length_of_lines(file: BinaryIO, lines: int) -> int:
 
 
 class _Newlines:
-    """A reader of a file whose lines end in a lone carriage return, with newlines in their place."""
+    """A reader of a file whose lines end in a lone carriage return; it gives newlines instead."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

@@ -99,11 +99,11 @@ class NpySource(StoredRows):
     """
 
     def __init__(self, x: str | os.PathLike[str], y: str | os.PathLike[str] | None = None) -> None:
-        super().__init__(_map(x), None if y is None else _map(y), os.fspath(x))
+        name = check_path("x", x)
+        super().__init__(_map(name), None if y is None else _map(check_path("y", y)), name)
 
 
-def _map(path: str | os.PathLike[str]) -> ArrayFile:
-    name = check_path("path", path)
+def _map(name: str) -> ArrayFile:
     check_kind(name, "array")
     with open_regular(name) as file:
         opened = os.fstat(file.fileno())

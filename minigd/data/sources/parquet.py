@@ -11,6 +11,7 @@ from minigd.data.sources.iterable import IterableSource
 from minigd.data.tables.missing import Missing
 from minigd.data.tables.schema import Schema
 from minigd.errors import DataError, check_integer, validated
+from minigd.storage.regular_files import files_given
 
 
 class ParquetSource(IterableSource):
@@ -59,7 +60,7 @@ classes, schema, dtype
         arrow_errors = optional("pyarrow.lib", "a Parquet file").ArrowException
         parquet = optional("pyarrow.parquet", "a Parquet file")
         block_rows = min(check_integer("block_rows", block_rows), 2**31 - 1)
-        paths = path if isinstance(path, list | tuple) else [path]
+        paths = files_given(path, "a Parquet file")
         for one in paths:
             check_kind(one, "parquet")
 
