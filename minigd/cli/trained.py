@@ -7,6 +7,7 @@ import os
 from typing import Any, NamedTuple
 
 from minigd.cli.tables import Reading, Table, Task, check_reading, name_of, open_table
+from minigd.data.sources.csv import check_notation
 from minigd.data.sources.file_kinds import HOLDS, kind_of
 from minigd.data.tables.remedy import Remedy
 from minigd.data.tables.schema import MissingColumn, Schema, TextInNumbers
@@ -147,15 +148,18 @@ def read_table(table: Any, model: Sequential, name: str) -> tuple[Task, Schema, 
         task, schema, habits = table["task"], Schema(**table["schema"]), table["reading"]
         columns = None if habits["columns"] is None else tuple(habits["columns"])
         reading = Reading(**{**habits, "columns": columns, "na": tuple(habits["na"])})
-        check_flag("keep_default_na", reading.keep_default_na)
+        usual = Reading._field_defaults.items()
+        for habit in (name for name, value in usual if isinstance(value, bool)):
+            check_flag(habit, getattr(reading, habit))
         texts = [
+            *(getattr(reading, name) for name, value in usual if isinstance(value, str)), task,
             *schema.columns, *(schema.classes or []), *(columns or ()), *reading.na,
             *(level for levels in schema.levels.values() for level in levels),
-            reading.separator, task,
         ]  # fmt: skip
         odd = [text for text in texts if not isinstance(text, str)]
         if odd:
             raise TypeError(f"{odd[0]!r:.100} is not a text")
+        check_notation(reading.decimal, reading.thousands)
         classes = len(schema.classes or [""])
         fit = len(schema.names) == model.n_in and len(schema.targets) == 1
         if not fit or model.n_out not in (classes, classes - 1 if classes == 2 else classes):

@@ -259,7 +259,7 @@ class CsvSource(Tabular, RandomAccess):
         # Spaces after a separator are skipped, unless they are separators themselves.
         self._spaces = not self._separator.startswith(b" ")
         self._strip = strip
-        notation = _notation(decimal, thousands)
+        notation = check_notation(decimal, thousands)
         self._missing = MissingTexts(() if na is None else na, keep_default_na, notation)
         self._block_size = min(check_integer("block_size", block_size), _MOST_AT_ONCE)
         given = files_given(path, "a CSV")
@@ -578,7 +578,7 @@ class CsvSource(Tabular, RandomAccess):
         return f"CsvSource({files}: {self.rows} rows, {len(self.names)} columns)"
 
 
-def _notation(decimal: Any, thousands: Any) -> Notation:
+def check_notation(decimal: Any, thousands: Any) -> Notation:
     """Return how numbers are written, from the caller's marks."""
     marks = {"decimal": decimal, "thousands": thousands}
     for name, mark in marks.items():

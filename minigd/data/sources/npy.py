@@ -84,7 +84,7 @@ class NpySource(StoredRows):
 
     Notes
     -----
-    An array of up to 192 MiB is kept in memory once it is read. Of a larger one, and of one whose
+    An array of up to 256 MiB is kept in memory once it is read. Of a larger one, and of one whose
     columns lie one after the other, rows are read when they are due, up to 64 MiB at once.
 
     Examples
