@@ -63,7 +63,8 @@ def _read_there(file: BinaryIO, begin: int, end: int) -> bytes:
 
 def _bytes(array: Array) -> memoryview:
     """Return the bytes of an array whose numbers lie one after the other."""
-    return array.reshape(-1).view(np.uint8).data
+    own: memoryview = array.reshape(-1).view(np.uint8).data
+    return own
 
 
 def _read_into(file: BufferedReader, offset: int, left: memoryview) -> None:
