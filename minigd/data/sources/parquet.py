@@ -16,6 +16,7 @@ from minigd.data.tables.missing import Missing
 from minigd.data.tables.schema import Schema
 from minigd.data.tables.selection import Selection
 from minigd.errors import DataError, check_dtype, check_integer, validated
+from minigd.storage.regular_files import files_given
 from minigd.types import Array
 
 
@@ -74,7 +75,7 @@ classes, schema, dtype
             target, features, exclude, categories, classes, missing, min_count, hashed, dates,
             logs, leave_out, schema,
         )  # fmt: skip
-        paths = path if isinstance(path, list | tuple) else [path]
+        paths = files_given(path, "a Parquet file")
         for one in paths:
             check_kind(one, "parquet")
         self._name = ", ".join(str(one) for one in paths)
