@@ -38,7 +38,10 @@ def propose(arguments: Sequence[str], parse: Callable[[list[str]], Any]) -> list
     words = list(arguments)
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with contextlib.suppress(OSError, SystemExit), _head(parse(words)["data"]) as head:
+        with (
+            contextlib.suppress(OSError, DataError, SystemExit),
+            _head(parse(words)["data"]) as head,
+        ):
             for _ in range(_TRIES):
                 try:
                     _open(parse(words), head)

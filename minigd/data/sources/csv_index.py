@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minigd.data.sources.csv_files import Part, open_file
-from minigd.data.sources.file_kinds import GZIP, begin_of
+from minigd.data.sources.csv_files import Part, is_packed, open_file
 from minigd.data.sources.file_reads import (
     GAP,
     PIECE,
@@ -36,7 +35,7 @@ class RowIndex:
         """For each file, where each row starts, and where the last one ends."""
         if self._starts is None:
             for part in self._parts:
-                _refuse_gzip(part)
+                _refuse_packed(part)
             kept = self._load()
             self._starts = self.build() if kept is None else kept
             if kept is None and self._path is not None:
@@ -146,9 +145,9 @@ class RowIndex:
         return starts
 
 
-def _refuse_gzip(part: Part) -> None:
-    if begin_of(part.opened, 2) == GZIP:
+def _refuse_packed(part: Part) -> None:
+    if is_packed(part.opened):
         raise DataError(
-            f"{part.name} is gzipped, and rows in the middle of it can't be reached: unpack it, or "
+            f"{part.name} is packed, and rows in the middle of it can't be reached: unpack it, or "
             "use source.cache(folder), or a shuffle buffer"
         )

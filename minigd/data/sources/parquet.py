@@ -6,8 +6,9 @@ from typing import Any
 
 from minigd.backends.on_demand import optional
 from minigd.data.sources.csv_layout import unnamed_among, warn_of_unnamed
-from minigd.data.sources.file_kinds import check_kind, opened
+from minigd.data.sources.file_kinds import opened
 from minigd.data.sources.iterable import IterableSource
+from minigd.data.sources.parquet_files import find_parquet_files
 from minigd.data.tables.missing import Missing
 from minigd.data.tables.schema import Schema
 from minigd.errors import DataError, check_integer, validated
@@ -22,6 +23,8 @@ class ParquetSource(IterableSource):
     Parameters
     ----------
     path : path, or a list of them
+        Several files have the same columns and follow one another. A pattern, ``data/*.parquet``,
+        means several, and so does a folder: those in it that end in .parquet or .pq, by name.
     target, features, exclude, missing, categories, min_count, hashed, dates, logs, leave_out, \
 classes, schema, dtype
         As `CsvSource`.
@@ -59,9 +62,7 @@ classes, schema, dtype
         arrow_errors = optional("pyarrow.lib", "a Parquet file").ArrowException
         parquet = optional("pyarrow.parquet", "a Parquet file")
         block_rows = min(check_integer("block_rows", block_rows), 2**31 - 1)
-        paths = path if isinstance(path, list | tuple) else [path]
-        for one in paths:
-            check_kind(one, "parquet")
+        paths = find_parquet_files(path)
 
         def pieces() -> Iterator[Any]:
             for one in paths:
