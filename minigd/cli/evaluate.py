@@ -9,7 +9,7 @@ from minigd.cli.trained import load
 
 def evaluate(
     model: str | os.PathLike[str],
-    data: str | os.PathLike[str],
+    data: Any,
     target: str | None = None,
     **reading: Any,
 ) -> tuple[int, dict[str, float]]:
@@ -22,7 +22,7 @@ def evaluate(
     ----------
     model : path
         What `minigd train` wrote.
-    data : path
+    data : path, or a list of them
         A table with the columns of the training by name, the target included.
     target : str, optional
         The target's name here, where it is another one than in the training.

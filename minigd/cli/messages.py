@@ -14,6 +14,7 @@ _OPTIONS = {
     "backend",
     "categories",
     "columns",
+    "compression",
     "dates",
     "decimal",
     "exclude",

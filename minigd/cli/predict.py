@@ -11,6 +11,7 @@ import numpy as np
 
 from minigd.cli.output import Output
 from minigd.cli.paths import check_output
+from minigd.cli.table_files import table_files
 from minigd.cli.tables import report_columns
 from minigd.cli.trained import load
 from minigd.formulas import sigmoid
@@ -26,7 +27,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 def predict(
     model: str | os.PathLike[str],
-    data: str | os.PathLike[str],
+    data: Any,
     out: str | os.PathLike[str] | None = None,
     raw: bool = False,
     **reading: Any,
@@ -44,7 +45,7 @@ def predict(
     ----------
     model : path
         What `minigd train` wrote.
-    data : path
+    data : path, or a list of them
         A CSV, Parquet or ``.npy`` file with the columns of the training by name, in any order;
         other columns are ignored.
     out : path, optional
@@ -61,7 +62,7 @@ def predict(
         If the model or the table does not do.
     """
     if out is not None and not _is_stream(out):
-        check_output(out, ("saved",), table=data, model=model)
+        check_output(out, ("saved",), table=table_files(data).paths, model=model)
     trained = load(model)
     table = trained.open(data, **reading)
     classes = trained.schema.classes or []
@@ -76,6 +77,7 @@ def predict(
             done += len(x)
             for known in [True] * len(x) if kept is None else kept.tolist():
                 lines.writerow(next(cells) if known else [""] * (1 + len(classes)))
+            file.flush()
     report_columns(table)
     return done
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from minigd.cli.messages import in_shell
+from minigd.cli.table_files import table_files
 from minigd.cli.tables import Columns, Reading, open_for_training
 from minigd.data.sources.csv_files import open_file
 from minigd.data.tables.remedy import Remedy
@@ -57,7 +58,7 @@ def propose(arguments: Sequence[str], parse: Callable[[list[str]], Any]) -> list
     return None
 
 
-def _open(options: dict[str, Any], data: str) -> None:
+def _open(options: dict[str, Any], data: Any) -> None:
     """Open a table as `minigd train` does."""
     reading = Reading(**{k: options[k] for k in Reading._fields if k in options})
     given: dict[str, Any] = {k: options[k] for k in Columns._fields if k in options}
@@ -96,12 +97,14 @@ def _has(words: list[str], options: dict[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
-def _head(path: str) -> Iterator[str]:
-    """Yield the path of a file with the first rows of a table of text, or of another table."""
-    if path.endswith((".parquet", ".pq", ".npy")):
-        yield path
+def _head(data: Any) -> Iterator[Any]:
+    """Yield the path of a file with the first rows of a table of text, or another table."""
+    table = table_files(data)
+    if table.kind != "csv":
+        yield table
         return
-    with open_file(path) as file:
+    path = str(table)
+    with open_file(table.files[0]) as file:
         data = file.read(_SAMPLE)
     if len(data) == _SAMPLE:
         data = data[: data.rfind(b"\n") + 1]

@@ -6,6 +6,7 @@ It is a model's file with more in it, so that `minigd.load` reads the model from
 import os
 from typing import Any, NamedTuple
 
+from minigd.cli.table_files import table_files
 from minigd.cli.tables import Reading, Table, Task, check_reading, name_of, open_table
 from minigd.data.sources.file_kinds import HOLDS, kind_of
 from minigd.data.tables.remedy import Remedy
@@ -64,7 +65,7 @@ class Trained(NamedTuple):
 
     def open(
         self,
-        data: str | os.PathLike[str],
+        data: Any,
         target: str | bool = False,
         **reading: Any,
     ) -> Table:
@@ -86,7 +87,9 @@ class Trained(NamedTuple):
                     f"--target names the column that holds {schema.targets[0]!r}"
                 )
             schema = schema.replace(targets=[name])
-        check_reading(os.fspath(data), reading)
+        data = table_files(data)
+        data.report()
+        check_reading(data, reading)
         own = self.reading._replace(**reading)
         try:
             try:

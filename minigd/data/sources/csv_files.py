@@ -40,8 +40,10 @@ def check_unchanged(part: Part) -> Part:
 
 
 def measure(given: Any) -> tuple[int, int]:
-    """Return the size of a file in bytes, and a checksum."""
+    """Return the size of a file in bytes, and a checksum; 0 for a stream, which is read once."""
     checksum = size = 0
+    if getattr(given, "streams", False):
+        return size, checksum
     with open_file(given, raw=True) as file:
         while chunk := file.read(1 << 20):
             checksum, size = zlib.adler32(chunk, checksum), size + len(chunk)

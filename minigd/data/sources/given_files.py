@@ -51,9 +51,10 @@ def _in_folder(folder: str, endings: Sequence[str]) -> list[Any]:
     deeper = glob.iglob(os.path.join(glob.escape(folder), "*", "**", "*"), recursive=True)
     ending = next((end for file in deeper if (end := ending_of(file)) in endings), None)
     pattern = os.path.join(folder, "*.txt" if ending is None else os.path.join("**", f"*{ending}"))
+    known = f"{', '.join(endings[:-1])} or {endings[-1]}"
     raise DataError(
-        f"the folder {folder!r} holds no file that ends in {' or '.join(endings)}: name its files, "
-        f"or a pattern such as {pattern!r}"
+        f"the folder {folder!r} holds no file that ends in {known}: name its files, or a pattern "
+        f"such as {pattern!r}"
     )
 
 

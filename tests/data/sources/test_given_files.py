@@ -194,7 +194,7 @@ def test_nothing_is_there(tmp_path, source):
     with pytest.raises(FileNotFoundError, match=rf"no file matches '{tmp_path}/\*.csv'"):
         source(f"{tmp_path}/*.csv")
     (tmp_path / "rows").mkdir()
-    message = rf"the folder '{tmp_path}/rows' holds no file that ends in \.\w+ or .*'.*/\*.txt'$"
+    message = rf"the folder '{tmp_path}/rows' holds no file that ends in \.\w+,? .*'.*/\*.txt'$"
     with pytest.raises(gd.DataError, match=message):
         source(tmp_path / "rows")
     with pytest.raises(gd.DataError, match="no file was given"):
