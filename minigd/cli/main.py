@@ -132,7 +132,10 @@ def _given_table(options: dict[str, Any]) -> Any:
 
 
 def _options(words: list[str]) -> dict[str, Any]:
-    return vars(parser().parse_args(words))
+    options = vars(parser().parse_args(words))
+    # A shell leaves the ~ of --out=~/m.npz alone.
+    paths = {name: options[name] for name in ("model", "out", "path") if options.get(name)}
+    return {**options, **{name: os.path.expanduser(path) for name, path in paths.items()}}
 
 
 # The commands --------------------------------------------------------------------------------

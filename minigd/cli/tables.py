@@ -117,12 +117,12 @@ def open_table(
     schema: Schema | None = None,
     columns: Columns = AS_FOUND,
 ) -> Table:
-    r"""Return the rows of a file, by what its name ends in.
+    r"""Return the rows of a file, or of several, by what their names end in.
 
     They are ``.parquet``, ``.npy`` (the target may be the path of another one, which holds y), or
-    else a CSV, gzipped or not. With the schema of the table that a model was trained on, columns
-    are found by name, and a row is left out, and counted, where one of its numbers is missing or a
-    category is not known.
+    else a CSV, packed or not. A pattern, a folder, a list or a `TableFiles` means several. With the
+    schema of the table that a model was trained on, columns are found by name, and a row is left
+    out, and counted, where one of its numbers is missing or a category is not known.
 
     Examples
     --------

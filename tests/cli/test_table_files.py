@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+import minigd as gd
 from minigd.cli.main import main
 from minigd.storage import npz
 
@@ -329,3 +330,21 @@ def test_the_table_is_not_replaced_by_the_result(expected, tmp_path, capsys):
     out = str(tmp_path / "rows" / "1.csv")
     assert main(["predict", str(expected / "m.npz"), str(tmp_path / "rows"), "--out", out]) == 1
     assert "is the table itself, and would be lost" in capsys.readouterr().err
+
+
+def test_a_tilde_is_the_users_folder_everywhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "rows.csv").write_bytes(PLAIN)
+    np.save(tmp_path / "rows.npy", np.eye(3))
+    assert main(["train", "~/rows.csv", *QUICK, "--out=~/m.npz"]) == 0
+    assert main(["predict", "~/m.npz", "~/rows.csv", "--out", "~/p.csv"]) == 0
+    assert main(["info", "~/m.npz"]) == 0
+    model = gd.load("~/m.npz")
+    model.save("~/again.npz")
+    assert gd.NpySource("~/rows.npy").rows == 3
+    source = gd.CsvSource("~/rows.csv", target="y", index_path="~/rows.index")
+    assert source.cache("~/cache").rows == source.take(slice(0, N))[0].shape[0]
+    names = {"rows.csv", "rows.npy", "m.npz", "p.csv", "again.npz", "rows.index", "cache"}
+    assert set(os.listdir(tmp_path)) == names
+    assert not os.path.exists("~")

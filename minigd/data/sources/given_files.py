@@ -9,7 +9,7 @@ from minigd.errors import DataError, check_path
 
 TEXTS = (".csv", ".tsv", ".tab", ".data", ".dat")
 PARQUET = (".parquet", ".pq")
-_PACKED = (".gz", ".bz2", ".xz", ".lzma", ".zst", ".zip")
+_PACKED = (".gz", ".bz2", ".xz", ".lzma", ".zst", ".zstd", ".zip")
 _MOST_NAMED = 5  # columns in an error
 
 
@@ -30,7 +30,7 @@ def find_files(given: Any, endings: Sequence[str]) -> list[Any]:
 def _files_of(given: Any, endings: Sequence[str]) -> list[Any]:
     if not isinstance(given, str | bytes | os.PathLike):
         return [given]
-    path = os.path.expanduser(check_path("path", given))
+    path = check_path("path", given)
     if os.path.isdir(path):
         return _in_folder(path, endings)
     if os.path.lexists(path) or not glob.has_magic(path):
