@@ -17,6 +17,7 @@ from minigd.data.sources.csv_stream import CsvStream, Once
 from minigd.data.sources.iterable import IterableSource
 from minigd.data.sources.npy import NpySource
 from minigd.data.sources.parquet import ParquetSource
+from minigd.data.sources.typed import TypedTable
 from minigd.data.tables.missing import Missing, policy_of
 from minigd.data.tables.places import AS_VALUES
 from minigd.data.tables.precision import WIDER_MODEL, Rounding
@@ -27,7 +28,7 @@ from minigd.progress import log, with_progress
 from minigd.types import Array
 
 Task: TypeAlias = Literal["classification", "regression"]
-Table: TypeAlias = CsvSource | IterableSource
+Table: TypeAlias = CsvSource | TypedTable
 
 MOST_CLASSES = 20
 """A target of whole numbers with more different values than this is a quantity, if nothing else is
@@ -58,6 +59,9 @@ class Reading(NamedTuple):
         Whether the usual texts, such as NA, mean a missing value too.
     decimal, thousands : str, default "." and ""
         Marks of numbers.
+    encoding : str, default "utf-8"
+    comment : str
+        How lines begin that are not rows.
     compression : str or None, default "infer"
     """
 
@@ -70,6 +74,8 @@ class Reading(NamedTuple):
     keep_default_na: bool = True
     decimal: str = "."
     thousands: str = ""
+    encoding: str = "utf-8"
+    comment: str = ""
     compression: str | None = "infer"
 
 

@@ -51,8 +51,11 @@ def measure(given: Any) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def open_file(given: Any, raw: bool = False) -> Iterator[BinaryIO]:
-    """Open a path, or rewind a file; unless `raw`, unpack it, and end lines in newlines."""
+def open_file(given: Any, raw: bool = False, returns: bool = True) -> Iterator[BinaryIO]:
+    """Open a path, or rewind a file; unless `raw`, unpack it, and end lines in newlines.
+
+    With ``returns=False`` lines end as they are written.
+    """
     if isinstance(given, str | os.PathLike):
         opened: Any = open_regular(given)
     else:
@@ -66,7 +69,7 @@ def open_file(given: Any, raw: bool = False) -> Iterator[BinaryIO]:
         if packing is not None:
             unpacked = Unpacked(file, name_of(given), packing)
             file = stack.enter_context(contextlib.closing(unpacked))
-        if not raw:
+        if returns and not raw:
             returns = ends_in_returns(file.read(HEAD))
             file.seek(0)
             file = _Newlines(file) if returns else file

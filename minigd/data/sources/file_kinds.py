@@ -49,16 +49,6 @@ def _packed(what: str, program: str, *begins: bytes) -> _Kind:
     return _Kind(what, begins, f"unpack it: {program} {{PATH}} > {{OUT}}")
 
 
-def _encoded(what: str, encoding: str) -> _Kind:
-    known = encoding.upper().replace("-LE", "LE").replace("-BE", "BE")
-    return _Kind(
-        what,
-        (),
-        f"open it with CsvSource(io.BytesIO({{bytes}}.decode({encoding!r}).encode()), ...)",
-        f"write it as UTF-8: {{PIPE}}iconv -f {known} -t UTF-8 {{SOURCE}}> {{OUT}}",
-    )
-
-
 _KINDS = {
     "saved": _Kind(
         "a file that minigd saved, such as a model",
@@ -156,14 +146,14 @@ _KINDS = {
         "a table is a CSV, Parquet or .npy file",
     ),
     **{
-        encoding: _encoded(f"text in {encoding[:6].upper()}, and not in UTF-8", encoding)
+        encoding: _Kind(f"text in {encoding[:6].upper()}, and not in UTF-8")
         for encoding in ("utf-32", "utf-32-le", "utf-32-be", "utf-16", "utf-16-le", "utf-16-be")
     },
     "returns": _Kind(
         "a text whose lines end in a lone \\r",
         (),
-        "open it with CsvSource(io.BytesIO({bytes}.replace(b'\\r', b'\\n')), ...)",
-        "make each a newline: tr '\\r' '\\n' < {PATH} > {OUT}",
+        "if it is a CSV, read it with CsvSource",
+        "if it is a CSV, let its name end in .csv",
     ),
     "text": _Kind("a text, or what another program wrote"),
 }
@@ -226,21 +216,32 @@ def opened(given: Any) -> Iterator[Any]:
         given.seek(0)
 
 
-def check_kind(given: Any, expected: str = "text") -> None:
-    """Refuse a file of another kind than the one expected: "text", "array" or "parquet"."""
+def check_kind(given: Any, expected: str = "text", encoding: str = "utf-8") -> None:
+    """Refuse a file of another kind than the one expected: "text", "array" or "parquet".
+
+    A text of two or four bytes per letter is expected where `encoding` says so.
+    """
     is_path = isinstance(given, str | os.PathLike)
     name = os.fspath(given) if is_path else str(getattr(given, "name", "the file object"))
     kind = kind_of(given)
     if kind == expected or (kind == "returns" and expected == "text"):
         return
+    inside = _kind_inside(given, kind) if kind in PACKINGS else kind
+    if inside.startswith(("utf-16", "utf-32")):
+        if expected == "text" and inside[:6] == encoding[:6]:
+            return
+        remedy = Remedy("read it with {}", {"encoding": inside})
+        if expected != "text":
+            shell = f"let its name end in .csv, and add --encoding {inside}"
+            remedy = Remedy(f"read it with CsvSource, and encoding={inside!r}", shell=shell)
+        raise TableError(f"{name} is {HOLDS[inside]}", remedy)
     if kind == "text":
         what = ".npy file of numbers" if expected == "array" else "Parquet file, or is damaged"
         csv = "if it is a CSV, "
         remedy = Remedy(f"{csv}read it with CsvSource", shell=f"{csv}let its name end in .csv")
         raise TableError(f"{name} is not a {what}", remedy)
     what, known = HOLDS[kind], _KINDS[kind]
-    inside = _kind_inside(given, kind) if kind in PACKINGS else ""
-    if inside:
+    if kind in PACKINGS and inside:
         packed = f"packed by {PACKINGS[kind].title}"
         what = f"{packed} twice" if inside == kind else f"{packed}, and inside is {HOLDS[inside]}"
         known = known._replace(python=known.shell or known.python)
@@ -256,57 +257,17 @@ def ends_in_returns(head: bytes) -> bool:
     return b"\n" not in head and b"\r" in head.rstrip(b"\r") and b'"' not in head
 
 
-def recode(given: Any, name: str, data: bytes) -> Remedy:
-    """Return how to read a file that is not in UTF-8, of which some bytes are at hand."""
-    encoding = likely_encoding(data)
-    remedy = _remedy(_encoded("", encoding or "cp1252"), given, name)
-    says = f"it looks like {encoding}: "
-    if encoding is None:
-        says = "find out its encoding; if that is cp1252 (Western Europe), "
-    return Remedy(says + remedy.words, shell=f"{says}{remedy.shell}")
-
-
-def likely_encoding(data: bytes) -> str | None:
-    r"""Return the encoding of bytes that are not UTF-8, as far as it is beyond doubt.
-
-    It is cp932 where that gives Japanese syllables, or cp1252 where single letters with accents
-    stand among plain ones, and the neighbors of cp1252 would read them alike.
-
-    >>> likely_encoding("Köln,1".encode("cp1252")), likely_encoding("Łódź,1".encode("cp1250"))
-    ('cp1252', None)
-    """
-    with contextlib.suppress(UnicodeDecodeError):
-        letters = [letter for letter in data.decode("cp932") if not letter.isascii()]
-        kana = sum("\u3041" <= letter <= "\u30fe" for letter in letters)
-        if 3 * kana >= len(letters):
-            return "cp932"
-    with contextlib.suppress(UnicodeDecodeError):
-        text = data.decode("cp1252")
-        alike = all(data.decode(one) == text for one in ("latin-1", "cp1250", "iso8859-15"))
-        words = [word for word in re.findall(r"[^\x00-@]+", text) if not word.isascii()]
-        if alike and all(w.isalpha() and 2 * len(re.sub("[A-z]", "", w)) <= len(w) for w in words):
-            return "cp1252"
-    return None
-
-
 def _remedy(known: _Kind, given: Any, name: str, kind: str = "") -> Remedy:
     ending = {"array": ".npy", "arrays": ".npy"}.get(kind, ".csv")
     is_path = isinstance(given, str | os.PathLike)
     member = _member(given, kind)
-    path, packing = repr(name) if is_path else "file", packing_of(begin_of(given, LONGEST))
-    packed = PACKINGS.get(packing or "")
-    if packing == "zip":
-        member = _member(given, "zip")
-    plain = f"pathlib.Path({path}).read_bytes()" if is_path else "file.read()"
+    path = repr(name) if is_path else "file"
     fields = {
         "path": path,
         "tar": path if is_path else "fileobj=file",
-        "bytes": packed.python.format(path=path, member=repr(member)) if packed else plain,
         "out": repr(name + ending),
         "member": repr(member),
         "PATH": shlex.quote(name),
-        "PIPE": f"{packed.shell} {shlex.quote(name)} | " if packed else "",
-        "SOURCE": "" if packed else f"{shlex.quote(name)} ",
         "OUT": shlex.quote(name + ending),
         "FOLDER": shlex.quote(name + ".d"),
         "UNPACKED": shlex.quote(os.path.join(name + ".d", member)),

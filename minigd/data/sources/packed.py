@@ -36,15 +36,12 @@ class Packing(NamedTuple):
         Yields what a file holds, in pieces of about 64 KiB.
     shell : str
         A program that writes what a file holds to its standard output.
-    python : str
-        An expression for all that a file holds.
     """
 
     title: str
     begins: tuple[bytes, ...]
     pieces: Callable[[Any], Iterator[bytes]]
     shell: str
-    python: str
 
 
 def _gzip(file: Any) -> Iterator[bytes]:
@@ -109,29 +106,16 @@ def _zip(file: Any) -> Iterator[bytes]:
 
 
 PACKINGS = {
-    "gzip": Packing("gzip", (b"\x1f\x8b",), _gzip, "gzip -dc", "gzip.open({path}).read()"),
+    "gzip": Packing("gzip", (b"\x1f\x8b",), _gzip, "gzip -dc"),
     "bz2": Packing(
         "bzip2",
         tuple(b"BZh%d%b" % (k, s) for k in range(1, 10) for s in (b"1AY&SY", b"\x17rE8P\x90")),
         _bz2,
         "bzip2 -dc",
-        "bz2.open({path}).read()",
     ),
-    "xz": Packing("xz", (b"\xfd7zXZ\0", b"]\0\0"), _xz, "xz -dc", "lzma.open({path}).read()"),
-    "zstd": Packing(
-        "zstd",
-        (b"\x28\xb5\x2f\xfd",),
-        _zstd,
-        "zstd -dc",
-        "pyarrow.CompressedInputStream({path}, 'zstd').read()",
-    ),
-    "zip": Packing(
-        "zip",
-        (b"PK\x03\x04", b"PK\x05\x06"),
-        _zip,
-        "unzip -p",
-        "zipfile.ZipFile({path}).read({member})",
-    ),
+    "xz": Packing("xz", (b"\xfd7zXZ\0", b"]\0\0"), _xz, "xz -dc"),
+    "zstd": Packing("zstd", (b"\x28\xb5\x2f\xfd",), _zstd, "zstd -dc"),
+    "zip": Packing("zip", (b"PK\x03\x04", b"PK\x05\x06"), _zip, "unzip -p"),
 }
 """How files may be packed, by the names that `compression` has for it."""
 
