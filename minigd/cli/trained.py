@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.base import Backend
+from minigd.cli.table_files import TableFiles, table_files
 from minigd.cli.tables import (
     USUAL,
     Reading,
@@ -289,8 +290,8 @@ class TableModel:
         """
         schema = self._schema_for(target)
         try:
-            if isinstance(data, str | os.PathLike):
-                return self._open_file(data, schema, target, reading)
+            if isinstance(data, str | os.PathLike | TableFiles):
+                return self._open_file(table_files(data), schema, target, reading)
             if reading:
                 raise TypeError(
                     f"{next(iter(reading))} says how a file is written, and the rows are in memory "
@@ -325,16 +326,17 @@ class TableModel:
 
     def _open_file(
         self,
-        data: str | os.PathLike[str],
+        data: TableFiles,
         schema: Schema,
         target: Any,
         reading: Mapping[str, Any],
     ) -> Table:
         """Return the rows of a file that is written as the training's was, but for `reading`."""
         if not isinstance(target, str | bool):
-            raise TypeError(f"target is the name of a column of {data!s}, not {shown(target)}")
+            raise TypeError(f"target is the name of a column of {data}, not {shown(target)}")
         beside = target if isinstance(target, str) and target.endswith(".npy") else None
-        check_reading(os.fspath(data), reading)
+        check_reading(data, reading)
+        data.report()
         own = self.reading._replace(**reading)
         try:
             # A header is looked for first, also where the training's table had none.
