@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.workspace import Workspace
-from minigd.data.labels import read_truth
 from minigd.data.sources.base import Pair, RandomAccess, Rows
 from minigd.data.sources.csv_blocks import (
     Block,
@@ -33,12 +32,7 @@ from minigd.data.sources.csv_text import Dialect, open_text
 from minigd.data.sources.file_reads import GAP
 from minigd.data.sources.given_files import TEXTS, find_files
 from minigd.data.sources.tabular import Tabular
-from minigd.data.tables.column_problems import (
-    WRITE_TRUTHS,
-    is_dressed,
-    may_be_missing,
-    read_dressed,
-)
+from minigd.data.tables.column_problems import no_number
 from minigd.data.tables.grammar import BLANKS as CELL_BLANKS
 from minigd.data.tables.grammar import PLAIN, MissingTexts, Notation
 from minigd.data.tables.inference import FirstPass, apply_schema, infer_schema
@@ -409,16 +403,9 @@ class CsvSource(Tabular, RandomAccess):
         try:
             frame, place.texts = self._parser.read(block.data, kinds)
         except NotNumbers as odd:
-            text = odd.texts[0]
-            where = f"{place.where(odd.row)}, column {odd.column!r}: {text!r}"
-            remedies = may_be_missing(odd.texts)
-            message = f"{where} is not a number"
-            if is_dressed(text):
-                message = f"{where} is a number in a format that is not parsed"
-                remedies = read_dressed([t for t in odd.texts if is_dressed(t)], "write it plainly")
-            elif read_truth(text) is not None:
-                remedies = [WRITE_TRUTHS]
-            error = TextInNumbers(message, *remedies, column=odd.column, columns=odd.columns)
+            problem, remedies = no_number(odd.texts)
+            where = f"{place.where(odd.row)}, column {odd.column!r}: {odd.texts[0]!r} {problem}"
+            error = TextInNumbers(where, *remedies, column=odd.column, columns=odd.columns)
             raise error from None
         except ValueError as error:
             raise DataError(f"{place.name}, from line {block.line} on: {error}") from error
