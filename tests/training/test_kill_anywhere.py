@@ -35,16 +35,16 @@ def kill(runs, *options):
     return tuple(map(int, found.groups()))
 
 
-def test_five_runs_killed_and_started_again_come_to_the_same_bits():
+def test_three_runs_killed_and_started_again_come_to_the_same_bits():
     pytest.importorskip("pyarrow")
-    runs, kills, equal = kill(5)
-    assert runs == equal == 5
-    assert kills >= 5
+    runs, kills, equal = kill(3)
+    assert runs == equal == 3
+    assert kills >= 3
 
 
 @pytest.mark.skipif(not compiler.available(), reason="needs Numba and SciPy")
 def test_compiled_runs_come_to_the_same_bits():
     pytest.importorskip("pyarrow")
-    runs, kills, equal = kill(5, "--kinds", "compiled")
-    assert runs == equal == 5
-    assert kills >= 5
+    runs, kills, equal = kill(1, "--kinds", "compiled")
+    assert runs == equal == 1
+    assert kills >= 1
