@@ -73,7 +73,7 @@ def table_files(data: Any) -> TableFiles:
     """Return the files that are meant."""
     if isinstance(data, TableFiles):
         return data
-    return TableFiles(find_files(data, (*TEXTS, *PARQUET)))
+    return TableFiles(find_files(data, (*TEXTS, *PARQUET), "a table"))
 
 
 # Standard input -----------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from minigd.cli.tables import (
     name_of,
     open_table,
 )
-from minigd.data.sources.csv import notation
+from minigd.data.sources.csv import check_notation
 from minigd.data.sources.file_kinds import HOLDS, kind_of
 from minigd.data.sources.in_memory import rows_frame
 from minigd.data.sources.iterable import IterableSource
@@ -456,18 +456,18 @@ def read_table(table: Any, model: Sequential, name: str) -> tuple[Schema, Readin
         schema, habits = Schema(**table["schema"]), table["reading"]
         columns = None if habits["columns"] is None else tuple(habits["columns"])
         reading = Reading(**{**habits, "columns": columns, "na": tuple(habits["na"])})
-        check_flag("keep_default_na", reading.keep_default_na)
-        check_flag("header", reading.header)
+        usual = Reading._field_defaults.items()
+        for habit in (name for name, value in usual if isinstance(value, bool)):
+            check_flag(habit, getattr(reading, habit))
         texts = [
+            *(getattr(reading, name) for name, value in usual if isinstance(value, str)),
             *schema.columns, *(schema.classes or []), *(columns or ()), *reading.na,
             *(level for levels in schema.levels.values() for level in levels),
-            reading.separator, reading.decimal, reading.thousands, reading.encoding,
-            reading.comment,
         ]  # fmt: skip
         odd = [text for text in texts if not isinstance(text, str)]
         if odd:
             raise TypeError(f"{odd[0]!r:.100} is not a text")
-        notation(reading.decimal, reading.thousands)
+        check_notation(reading.decimal, reading.thousands)
         problem = _misfit(model, schema)
         if problem:
             raise ValueError(problem)

@@ -269,11 +269,10 @@ class CsvSource(Tabular, RandomAccess):
         )  # fmt: skip
         dialect = Dialect.make(separator, encoding, comment)
         self._strip = strip
-        marks = notation(decimal, thousands)
+        marks = check_notation(decimal, thousands)
         self._missing = MissingTexts(() if na is None else na, keep_default_na, marks)
         self._block_size = min(check_integer("block_size", block_size), _MOST_AT_ONCE)
-        given = find_files(path, TEXTS)
-        check_compression(given, compression)
+        given = check_compression(find_files(path, TEXTS, "a CSV"), compression)
         skipped = check_integer("skip_lines", skip_lines, 0)
         self._header = Header(None if columns is None else list(columns), header, dialect, skipped)
         self._parts = [self._header.inspect(file) for file in given]
@@ -599,7 +598,7 @@ class CsvSource(Tabular, RandomAccess):
         return f"CsvSource({files}: {self.rows} rows, {len(self.names)} columns)"
 
 
-def notation(decimal: Any, thousands: Any) -> Notation:
+def check_notation(decimal: Any, thousands: Any) -> Notation:
     """Return how numbers are written, from the caller's marks."""
     marks = {"decimal": decimal, "thousands": thousands}
     for name, mark in marks.items():

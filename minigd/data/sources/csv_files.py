@@ -4,7 +4,7 @@ import contextlib
 import os
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from minigd.data.sources.file_kinds import HEAD, begin_of, ends_in_returns
@@ -60,8 +60,6 @@ def open_file(given: Any, raw: bool = False, returns: bool = True) -> Iterator[B
         opened: Any = open_regular(given)
     else:
         given.seek(0)
-        if isinstance(given.read(0), str):
-            raise TypeError("a file object of text was given: open the file in binary mode, 'rb'")
         opened = contextlib.nullcontext(_OwnPlace(given))
     with opened as file, contextlib.ExitStack() as stack:
         packing = None if raw else packing_of(file.read(LONGEST))
@@ -82,8 +80,8 @@ def name_of(given: Any) -> str:
     return os.fspath(given) if is_path else str(getattr(given, "name", "the file object"))
 
 
-def check_compression(files: Sequence[Any], compression: Any) -> None:
-    """Refuse files that are not packed as the caller says."""
+def check_compression(files: list[Any], compression: Any) -> list[Any]:
+    """Return files, and refuse those that are not packed as the caller says."""
     if compression not in ("infer", None, *PACKINGS):
         known = ", ".join(map(repr, PACKINGS))
         raise ValueError(f"compression must be 'infer', None or one of {known}: {compression!r}")
@@ -95,6 +93,7 @@ def check_compression(files: Sequence[Any], compression: Any) -> None:
                 f"{name_of(given)} is {what}, and not as compression={compression!r} says",
                 Remedy("leave out compression", shell="leave out --compression"),
             )
+    return files
 
 
 def is_packed(given: Any) -> bool:

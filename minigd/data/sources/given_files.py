@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from minigd.errors import DataError, check_path
+from minigd.storage.regular_files import files_given
 
 TEXTS = (".csv", ".tsv", ".tab", ".data", ".dat")
 PARQUET = (".parquet", ".pq")
@@ -13,22 +14,18 @@ _PACKED = (".gz", ".bz2", ".xz", ".lzma", ".zst", ".zstd", ".zip")
 _MOST_NAMED = 5  # columns in an error
 
 
-def find_files(given: Any, endings: Sequence[str]) -> list[Any]:
+def find_files(given: Any, endings: Sequence[str], what: str) -> list[Any]:
     """Return the files that are meant, in order: paths and file objects.
 
     A pattern, such as ``data/*.csv``, means the files that match it; a folder, those in it whose
     names have one of the `endings`, packed or not, and do not begin with ``.`` or ``_``. Both are
-    in the order of their names. ``~`` is the user's folder.
+    in the order of their names. ``~`` is the user's folder. Errors say `what` a file is to be.
     """
-    several = given if isinstance(given, list | tuple) else [given]
-    files = [file for one in several for file in _files_of(one, endings)]
-    if not files:
-        raise DataError("no file was given")
-    return files
+    return [file for one in files_given(given, what) for file in _files_of(one, endings)]
 
 
 def _files_of(given: Any, endings: Sequence[str]) -> list[Any]:
-    if not isinstance(given, str | bytes | os.PathLike):
+    if not isinstance(given, str | os.PathLike):
         return [given]
     path = check_path("path", given)
     if os.path.isdir(path):

@@ -12,7 +12,7 @@ from minigd.errors import DataError
 
 def find_parquet_files(given: Any) -> list[Any]:
     """Return the files that are meant, as `find_files` does, and refuse those that differ."""
-    files = find_files(given, PARQUET)
+    files = find_files(given, PARQUET, "a Parquet file")
     for file in files:
         check_kind(file, "parquet")
     arrow_errors = optional("pyarrow.lib", "a Parquet file").ArrowException
