@@ -121,7 +121,7 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
 def closest(given: str, known: Iterable[str]) -> str | None:
     """Return the name that is closest to a mistyped one, in any letter case, if one is close."""
     names = {name.lower(): name for name in known}
-    text = given.lower()
+    text = str(given).lower()
     close = difflib.get_close_matches(text, names, n=1)
     begun = [name for name in names if len(text) > 1 and name.startswith(text)]
     found = close or (begun if len(begun) == 1 else [])

@@ -26,7 +26,7 @@ from minigd.data.sources.in_memory import rows_frame
 from minigd.data.sources.iterable import IterableSource
 from minigd.data.tables.remedy import Remedy, TableError
 from minigd.data.tables.schema import MissingColumn, Schema, TextInNumbers
-from minigd.errors import CheckpointError, ShapeError, check_flag, shown, validated
+from minigd.errors import CheckpointError, ShapeError, check_flag, check_path, shown, validated
 from minigd.formulas import sigmoid, softmax
 from minigd.nn.layers import Sigmoid, Softmax
 from minigd.nn.losses import BinaryCrossEntropy
@@ -416,8 +416,8 @@ def load_table(path: str | os.PathLike[str], backend: str | Backend = "numpy") -
     >>> bool((again.predict({"a": ["x", "y"]}) == trained.predict({"a": ["x", "y"]})).all())
     True
     """
-    description, arrays = read(path)
-    name = os.fspath(path)
+    name = check_path("path", path)
+    description, arrays = read(name)
     if "table" not in description and "run" in description:
         raise CheckpointError(
             f"{name!r} is the checkpoint of a run, not a model yet: `minigd train` with "
@@ -437,14 +437,14 @@ def load_table(path: str | os.PathLike[str], backend: str | Backend = "numpy") -
 
 def read(path: str | os.PathLike[str]) -> tuple[Description, dict[str, Any]]:
     """Read the description and the arrays of a model or a checkpoint."""
-    name = os.fspath(path)
-    kind = kind_of(path) if os.path.exists(path) else "saved"
+    name = check_path("path", path)
+    kind = kind_of(name) if os.path.exists(name) else "saved"
     if kind not in ("saved", "damaged"):
         what = "" if kind == "text" else f" but {HOLDS[kind]}"
         raise CheckpointError(
             f"{name!r} is not a file that minigd saved{what}: MODEL is what `minigd train` wrote"
         )
-    description, arrays = npz.read(path)
+    description, arrays = npz.read(name)
     if "layers" not in description:
         raise CheckpointError(f"{name!r} was saved by minigd, but holds no model")
     return description, arrays

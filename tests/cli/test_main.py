@@ -222,7 +222,7 @@ def test_the_commands_of_the_guide_are_commands():
     lines = re.findall(r"^\$ minigd (.*)$", guide.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(lines) > 5
     assert {parser().parse_args(shlex.split(line)).command for line in lines} == {
-        "train", "predict", "evaluate", "info",
+        "train", "predict", "evaluate", "info", "export", "plot",
     }  # fmt: skip
 
 

@@ -42,16 +42,6 @@ ROWS = pd.DataFrame(
 )
 
 
-class Polars:
-    """A frame of a library that knows how to become one of pandas, as polars and Arrow do."""
-
-    def __init__(self, frame):
-        self.frame = frame
-
-    def to_pandas(self):
-        return self.frame
-
-
 def as_rows(frame):
     """Return a dict per row, with None for what is missing."""
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
@@ -65,7 +55,6 @@ FORMS = {
     "pandas of Arrow": lambda f: f.convert_dtypes(dtype_backend="pyarrow"),
     "a table of Arrow": lambda f: pa.Table.from_pandas(f),
     "a batch of Arrow": lambda f: pa.RecordBatch.from_pandas(f),
-    "another frame": lambda f: Polars(f),
     "a dict of columns": lambda f: {name: f[name].to_numpy() for name in f},
     "a dict of lists": lambda f: {name: f[name].tolist() for name in f},
     "dicts": as_rows,

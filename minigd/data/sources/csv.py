@@ -290,8 +290,7 @@ class CsvSource(Tabular, RandomAccess):
         except (MissingColumn, WrongFields) as error:
             error.args += tuple(self._header.advice(error, selection))
             raise
-        under = " under its header" if self._header.given else ""
-        found.give_to(self, f"{self._parts[0].name} has no rows{under}")
+        found.give_to(self, self._header.without_rows)
         self._header.warn_of_encoding(stacklevel=4)
         # Rows worth parsing at once: many for one call of the parser, few where they are long.
         size = sum(part.size for part in self._parts)
@@ -301,8 +300,7 @@ class CsvSource(Tabular, RandomAccess):
         self.gather = max(self._at_once, most if size < GAP * self.rows else 0)
         # The middle of a packed file can't be reached without reading all before it, nor that of
         # one in another encoding.
-        packed = any(is_packed(part.opened) for part in self._parts)
-        self.random_access = self._dialect.is_plain and not packed
+        self.random_access = self._dialect.is_plain and not any(map(is_packed, self._parts))
 
     def _first_pass(self, selection: Selection, schema: Schema | None, dtype: Any) -> FirstPass:
         """Find what each column is, or go by a schema."""
@@ -476,9 +474,9 @@ class CsvSource(Tabular, RandomAccess):
 
     def _with_progress(self, part: int, what: str) -> Iterator[Block]:
         """Return the blocks of one file, and show how far a pass over them is."""
-        name, opened, size, *_ = self._parts[part]
+        name, _, size, *_ = self._parts[part]
         # How much a packed file holds is not known, nor one in another encoding.
-        plain = self._dialect.is_plain and not is_packed(opened)
+        plain = self._dialect.is_plain and not is_packed(self._parts[part])
         return with_progress(
             self._blocks(part),
             f"{what} {name}",

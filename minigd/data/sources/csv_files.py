@@ -96,9 +96,9 @@ def check_compression(files: list[Any], compression: Any) -> list[Any]:
     return files
 
 
-def is_packed(given: Any) -> bool:
+def is_packed(part: Part) -> bool:
     """Tell whether a file is packed, so that its middle can't be reached without its beginning."""
-    return packing_of(begin_of(given, LONGEST)) is not None
+    return packing_of(begin_of(part.opened, LONGEST)) is not None
 
 
 def length_of_lines(file: BinaryIO, lines: int) -> int:
