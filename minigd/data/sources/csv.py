@@ -266,8 +266,7 @@ class CsvSource(Tabular, RandomAccess):
         marks = check_notation(decimal, thousands)
         self._missing = MissingTexts(() if na is None else na, keep_default_na, marks)
         self._block_size = min(check_integer("block_size", block_size), _MOST_AT_ONCE)
-        given = find_files(path, TEXTS, "a CSV")
-        check_compression(given, compression)
+        given = check_compression(find_files(path, TEXTS, "a CSV"), compression)
         skipped = check_integer("skip_lines", skip_lines, 0)
         self._header = Header(None if columns is None else list(columns), header, dialect, skipped)
         self._parts = [self._header.inspect(file) for file in given]
@@ -285,8 +284,7 @@ class CsvSource(Tabular, RandomAccess):
         except (MissingColumn, WrongFields) as error:
             error.args += tuple(self._header.advice(error, selection))
             raise
-        under = " under its header" if self._header.given else ""
-        found.give_to(self, f"{self._parts[0].name} has no rows{under}")
+        found.give_to(self, self._header.without_rows)
         self._header.warn_of_encoding(stacklevel=4)
         # Rows worth parsing at once: many for one call of the parser, few where they are long.
         size = sum(part.size for part in self._parts)
@@ -296,8 +294,7 @@ class CsvSource(Tabular, RandomAccess):
         self.gather = max(self._at_once, most if size < GAP * self.rows else 0)
         # The middle of a packed file can't be reached without reading all before it, nor that of
         # one in another encoding.
-        packed = any(is_packed(part.opened) for part in self._parts)
-        self.random_access = self._dialect.is_plain and not packed
+        self.random_access = self._dialect.is_plain and not any(map(is_packed, self._parts))
 
     def _first_pass(self, selection: Selection, schema: Schema | None, dtype: Any) -> FirstPass:
         """Find what each column is, or go by a schema."""
@@ -464,9 +461,9 @@ class CsvSource(Tabular, RandomAccess):
 
     def _with_progress(self, part: int, what: str) -> Iterator[Block]:
         """Return the blocks of one file, and show how far a pass over them is."""
-        name, opened, size, *_ = self._parts[part]
+        name, _, size, *_ = self._parts[part]
         # How much a packed file holds is not known, nor one in another encoding.
-        plain = self._dialect.is_plain and not is_packed(opened)
+        plain = self._dialect.is_plain and not is_packed(self._parts[part])
         return with_progress(
             self._blocks(part),
             f"{what} {name}",

@@ -73,6 +73,11 @@ class Header:
         self._first_line = b""
         self._first: Any = None
 
+    @property
+    def without_rows(self) -> str:
+        """What to say of a table without rows."""
+        return f"{self._first.name} has no rows{' under its header' if self.given else ''}"
+
     def refuse_one_column(self, selection: Selection) -> None:
         """Refuse a table of one column whose texts are rows of numbers, separated by a mark."""
         if len(self.columns) > 1:
