@@ -65,6 +65,7 @@ if typing.TYPE_CHECKING:
     from minigd.checks.gradients import check_gradients, check_layer
     from minigd.cli.trained import TableModel, load_table
     from minigd.data.sources.csv import CsvSource
+    from minigd.data.sources.frame import FrameSource
     from minigd.data.sources.idx import IdxSource
     from minigd.data.sources.iterable import IterableSource
     from minigd.data.sources.npy import NpySource
@@ -110,6 +111,7 @@ __all__ = [
     "EarlyStopping",
     "Event",
     "ExponentialDecay",
+    "FrameSource",
     "GradientError",
     "HeavyRows",
     "History",
@@ -167,6 +169,7 @@ __all__ = [
 # Loaded when they are first asked for: a training loop needs none of them.
 _ON_DEMAND = {
     "CsvSource": "minigd.data.sources.csv",
+    "FrameSource": "minigd.data.sources.frame",
     "HeavyRows": "minigd.insight.heavy_rows",
     "IdxSource": "minigd.data.sources.idx",
     "IterableSource": "minigd.data.sources.iterable",

@@ -103,11 +103,11 @@ def _run(arguments: list[str]) -> int:
             raise
         from minigd.cli.proposal import propose
 
-        words = propose([w for w in arguments if w != "--guess"], _options)
+        words = propose([w for w in arguments if w != "--guess"], _options, error)
         if words is None:
             raise
         _print_error(message_of(error))
-        log(shlex.join([*_program(), *words]))
+        log(shlex.join(["minigd", *words]))
         if "--guess" not in arguments:
             return 1
         return _run(words)
@@ -403,9 +403,9 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
         "how the file is written",
         "--no-header if it has none, or --columns A,B or a file of names; --separator ';', tab or "
         "blanks; "
-        f"--na '?' for a missing value, {option('keep_default_na')} if NA is a value; "
-        "--decimal , and --thousands . of numbers; --skip-lines N at the top; "
-        "--strip . off the end of texts",
+        f"--na '?', {option('keep_default_na')} if NA is a value; "
+        "--decimal , and --thousands . of numbers; --skip-lines N at the top; --comment '#'; "
+        "--encoding cp1252; --strip . off the end of texts",
     )
     add = group.add_argument
     add("--columns", type=values.columns, help=argparse.SUPPRESS)
@@ -415,6 +415,8 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     add(option("keep_default_na"), dest="keep_default_na", action="store_false",
         help=argparse.SUPPRESS)  # fmt: skip
     add("--skip-lines", type=values.count, help=argparse.SUPPRESS)
+    add("--encoding", type=values.encoding, help=argparse.SUPPRESS)
+    add("--comment", help=argparse.SUPPRESS)
     add("--decimal", help=argparse.SUPPRESS)
     add("--thousands", help=argparse.SUPPRESS)
     add("--strip", help=argparse.SUPPRESS)

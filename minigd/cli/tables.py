@@ -16,6 +16,7 @@ from minigd.data.sources.csv_layout import example_names
 from minigd.data.sources.iterable import IterableSource
 from minigd.data.sources.npy import NpySource
 from minigd.data.sources.parquet import ParquetSource
+from minigd.data.sources.typed import TypedTable
 from minigd.data.tables.missing import Missing, policy_of
 from minigd.data.tables.places import AS_VALUES
 from minigd.data.tables.precision import WIDER_MODEL, Rounding
@@ -26,7 +27,7 @@ from minigd.progress import log, with_progress
 from minigd.types import Array
 
 Task: TypeAlias = Literal["classification", "regression"]
-Table: TypeAlias = CsvSource | IterableSource
+Table: TypeAlias = CsvSource | TypedTable
 
 MOST_CLASSES = 20
 """A target of whole numbers with more different values than this is a quantity, if nothing else is
@@ -57,6 +58,9 @@ class Reading(NamedTuple):
         Whether the usual texts, such as NA, mean a missing value too.
     decimal, thousands : str, default "." and ""
         Marks of numbers.
+    encoding : str, default "utf-8"
+    comment : str
+        How lines begin that are not rows.
     """
 
     columns: tuple[str, ...] | None = None
@@ -68,6 +72,8 @@ class Reading(NamedTuple):
     keep_default_na: bool = True
     decimal: str = "."
     thousands: str = ""
+    encoding: str = "utf-8"
+    comment: str = ""
 
 
 USUAL = Reading()

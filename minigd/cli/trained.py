@@ -19,6 +19,7 @@ from minigd.cli.tables import (
     name_of,
     open_table,
 )
+from minigd.data.sources.csv import check_notation
 from minigd.data.sources.file_kinds import HOLDS, kind_of
 from minigd.data.sources.in_memory import rows_frame
 from minigd.data.sources.iterable import IterableSource
@@ -36,8 +37,10 @@ from minigd.training.history import History, check_columns
 from minigd.training.model_files import restore
 from minigd.types import Array
 
-# Of how a table is written; lines at the top and ends of texts are one file's own.
-_HABITS = ("columns", "header", "separator", "na", "keep_default_na", "decimal", "thousands")
+# Of how a table is written; lines at the top and ends of texts are one file's own. Those that came
+# later are written where they are not as usual, so that versions before them read other files.
+_HABITS = ("columns", "separator", "na", "keep_default_na")
+_LATER = ("header", "decimal", "thousands", "encoding", "comment")
 
 
 class TableModel:
@@ -360,7 +363,11 @@ class TableModel:
         table = {
             "task": self.task,
             "schema": self.schema.state_dict(),
-            "reading": {name: getattr(self.reading, name) for name in _HABITS},
+            "reading": {
+                name: value
+                for name, value in self.reading._asdict().items()
+                if name in _HABITS or (name in _LATER and value != getattr(USUAL, name))
+            },
         }
         description = {
             **self.model.describe(),
@@ -447,15 +454,18 @@ def read_table(table: Any, model: Sequential, name: str) -> tuple[Schema, Readin
         schema, habits = Schema(**table["schema"]), table["reading"]
         columns = None if habits["columns"] is None else tuple(habits["columns"])
         reading = Reading(**{**habits, "columns": columns, "na": tuple(habits["na"])})
-        check_flag("keep_default_na", reading.keep_default_na)
+        usual = Reading._field_defaults.items()
+        for habit in (name for name, value in usual if isinstance(value, bool)):
+            check_flag(habit, getattr(reading, habit))
         texts = [
+            *(getattr(reading, name) for name, value in usual if isinstance(value, str)),
             *schema.columns, *(schema.classes or []), *(columns or ()), *reading.na,
             *(level for levels in schema.levels.values() for level in levels),
-            reading.separator,
         ]  # fmt: skip
         odd = [text for text in texts if not isinstance(text, str)]
         if odd:
             raise TypeError(f"{odd[0]!r:.100} is not a text")
+        check_notation(reading.decimal, reading.thousands)
         problem = _misfit(model, schema)
         if problem:
             raise ValueError(problem)

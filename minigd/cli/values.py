@@ -67,10 +67,21 @@ def separator(text: str) -> str:
     """Return a separator, of which a tab has a name."""
     if text in ("tab", "\\t"):
         return "\t"
-    if len(text.encode()) != 1 and text != "blanks":
+    if len(text) != 1 and text != "blanks":
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a single character such as ';', or tab, or blanks"
         )
+    return text
+
+
+def encoding(text: str) -> str:
+    """Return an encoding of text that Python knows."""
+    try:
+        "".encode(text)
+    except LookupError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not an encoding such as utf-8, cp1252 or utf-16"
+        ) from None
     return text
 
 

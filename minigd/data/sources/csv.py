@@ -14,13 +14,12 @@ from minigd.backends.workspace import Workspace
 from minigd.data.labels import read_truth
 from minigd.data.sources.base import Pair, RandomAccess, Rows
 from minigd.data.sources.csv_blocks import (
-    BLANKS,
     Block,
     WrongFields,
     check_fields,
     read_blocks,
 )
-from minigd.data.sources.csv_files import check_unchanged, open_file
+from minigd.data.sources.csv_files import check_unchanged
 from minigd.data.sources.csv_header import Header, recoded
 from minigd.data.sources.csv_index import RowIndex
 from minigd.data.sources.csv_layout import (
@@ -30,6 +29,7 @@ from minigd.data.sources.csv_layout import (
     written,
 )
 from minigd.data.sources.csv_parser import NotNumbers, Parser, import_pandas
+from minigd.data.sources.csv_text import Dialect, open_text
 from minigd.data.sources.file_kinds import GZIP, begin_of
 from minigd.data.sources.file_reads import GAP
 from minigd.data.sources.tabular import Tabular
@@ -57,6 +57,7 @@ from minigd.data.tables.schema import (
 from minigd.data.tables.selection import Selection, with_column
 from minigd.errors import DataError, check_dtype, check_integer, validated
 from minigd.progress import with_progress
+from minigd.storage.regular_files import files_given
 from minigd.types import Array
 
 _PARSED = 4 << 20  # bytes of text parsed at once where rows are fetched, at most
@@ -111,7 +112,12 @@ class CsvSource(Tabular, RandomAccess):
         Lines at the top of each file that are neither header nor rows.
     separator : str, default ","
         One character. Spaces after it are skipped, unless it is one. ``"blanks"`` is a run of
-        blanks and tabs; those at the start and the end of a line separate nothing.
+        blanks and tabs; those at the start and the end of a line separate nothing. A file whose
+        first line is ``sep=;``, as Excel knows it, names its own in the place of a comma.
+    encoding : str, default "utf-8"
+        Any that Python knows, such as ``"cp1252"`` or ``"utf-16"``.
+    comment : str, default ""
+        How lines begin that are not rows, such as ``"#"``. Further on in a line it is a letter.
     strip : str, optional
         Characters taken off the end of every text, such as the full stop of ``>50K.``.
     missing : str, float or dict, default "error"
@@ -192,7 +198,7 @@ class CsvSource(Tabular, RandomAccess):
     ------
     DataError
         Naming file, line and column: a row with too few or too many fields, a value that is
-        missing or is not a number, bytes that are not UTF-8, a missing column, two columns of one
+        missing or is not a number, bytes of another encoding, a missing column, two columns of one
         name, dates or free text, an empty file, a file that has changed; or naming the column: a
         target whose values `dtype` can't tell from each other. Of such a feature it warns.
 
@@ -200,7 +206,7 @@ class CsvSource(Tabular, RandomAccess):
     -----
     In file order, memory does not depend on the size of the file. With a shuffle it is 8 bytes a
     row for the index and 8 for the permutation, besides the rows fetched at once, up to 32 MiB. A
-    gzipped file can't be shuffled so: `cache` it.
+    gzipped file can't be shuffled so, nor one that is not in UTF-8: `cache` it.
 
     Examples
     --------
@@ -228,7 +234,9 @@ class CsvSource(Tabular, RandomAccess):
         columns: Sequence[str] | None = None,
         header: bool = True,
         skip_lines: int = 0,
-        separator: str | Any = ",",  # of which `_check_arguments` says what it must be
+        separator: str | Any = ",",  # of which `Dialect.make` says what it must be
+        encoding: str | Any = "utf-8",
+        comment: str | Any = "",
         strip: str = "",
         missing: Missing = "error",
         na: Sequence[Any] | None = (),
@@ -247,27 +255,23 @@ class CsvSource(Tabular, RandomAccess):
         block_size: int = 1 << 21,
         index_path: str | os.PathLike[str] | None = None,
     ) -> None:
-        _check_arguments(separator, columns, na)
+        _check_arguments(columns, na)
         dtype = check_dtype(dtype)
         import_pandas()
         selection = Selection.make(
             target, features, exclude, categories, classes, missing, min_count, hashed, dates,
             logs, leave_out, schema,
         )  # fmt: skip
-        self._separator = BLANKS if separator == "blanks" else separator.encode()
-        # Spaces after a separator are skipped, unless they are separators themselves.
-        self._spaces = not self._separator.startswith(b" ")
+        dialect = Dialect.make(separator, encoding, comment)
         self._strip = strip
-        notation = _notation(decimal, thousands)
-        self._missing = MissingTexts(() if na is None else na, keep_default_na, notation)
+        marks = check_notation(decimal, thousands)
+        self._missing = MissingTexts(() if na is None else na, keep_default_na, marks)
         self._block_size = min(check_integer("block_size", block_size), _MOST_AT_ONCE)
-        given = path if isinstance(path, list | tuple) else [path]
-        if not given:
-            raise DataError("no file was given")
-        layout = separator, self._separator, self._spaces
+        given = files_given(path, "a CSV")
         skipped = check_integer("skip_lines", skip_lines, 0)
-        self._header = Header(None if columns is None else list(columns), header, *layout, skipped)
+        self._header = Header(None if columns is None else list(columns), header, dialect, skipped)
         self._parts = [self._header.inspect(file) for file in given]
+        self._dialect = self._header.dialect
         self._columns = self._header.columns
         self._rows_by_number = RowIndex(self, index_path)
         self._open(selection, schema, dtype)
@@ -283,14 +287,17 @@ class CsvSource(Tabular, RandomAccess):
             raise
         under = " under its header" if self._header.given else ""
         found.give_to(self, f"{self._parts[0].name} has no rows{under}")
+        self._header.warn_of_encoding(stacklevel=4)
         # Rows worth parsing at once: many for one call of the parser, few where they are long.
         size = sum(part.size for part in self._parts)
         self._at_once = max(1, min(16_384, _PARSED * self.rows // max(1, size)))
         # Of more short ones that are due, more lie close together in the file.
         most = _GATHERED // (self.schema.dtype.itemsize * len(self.names))
         self.gather = max(self._at_once, most if size < GAP * self.rows else 0)
-        # The middle of a gzipped file can't be reached without reading all before it.
-        self.random_access = not any(begin_of(part.opened, 2) == GZIP for part in self._parts)
+        # The middle of a gzipped file can't be reached without reading all before it, nor that of
+        # one in another encoding.
+        packed = any(begin_of(part.opened, 2) == GZIP for part in self._parts)
+        self.random_access = self._dialect.is_plain and not packed
 
     def _first_pass(self, selection: Selection, schema: Schema | None, dtype: Any) -> FirstPass:
         """Find what each column is, or go by a schema."""
@@ -331,13 +338,12 @@ class CsvSource(Tabular, RandomAccess):
             self._refuse_repeated_header()
         if found.schema.levels and not selection.categories:
             header.refuse_one_column(selection)
-        warn_of_unnamed(unnamed, header.where, stacklevel=4)
+        warn_of_unnamed(unnamed, header.where, stacklevel=5)
         return found
 
     def _make_parser(self) -> Parser:
         """Return a parser of the columns in use."""
-        layout = self._columns, self._used, self._separator, self._spaces
-        return Parser(*layout, self._missing, self._strip)
+        return Parser(self._columns, self._used, self._dialect, self._missing, self._strip)
 
     def _refuse_repeated_header(self) -> None:
         for part, block in self._all_blocks():
@@ -380,12 +386,12 @@ class CsvSource(Tabular, RandomAccess):
 
     def _blocks(self, part: int) -> Iterator[Block]:
         name, opened, _, _, _, body, line, _ = self._parts[part]
-        with open_file(opened) as file:
+        dialect = self._dialect
+        marks = dialect.separator, dialect.spaces
+        with open_text(opened, dialect, name) as file:
             file.seek(body)
-            blocks = read_blocks(
-                file, name, self._block_size, self._separator, self._spaces, body, line
-            )
-            with recoded(opened, name):
+            blocks = read_blocks(file, name, self._block_size, *marks, body, line, dialect.comment)
+            with recoded():
                 for block in blocks:
                     if len(block.starts):
                         check_fields(block, name, len(self._columns))
@@ -466,7 +472,8 @@ class CsvSource(Tabular, RandomAccess):
     def _with_progress(self, part: int, what: str) -> Iterator[Block]:
         """Return the blocks of one file, and show how far a pass over them is."""
         name, opened, size, *_ = self._parts[part]
-        plain = begin_of(opened, 2) != GZIP  # how much a gzipped file holds is not known
+        # How much a gzipped file holds is not known, nor one in another encoding.
+        plain = self._dialect.is_plain and begin_of(opened, 2) != GZIP
         return with_progress(
             self._blocks(part),
             f"{what} {name}",
@@ -565,7 +572,9 @@ class CsvSource(Tabular, RandomAccess):
         """Return what tells these files, and how they are read, from others."""
         return {
             "files": [[p.size, p.checksum, p.body] for p in self._parts],
-            "separator": self._separator.decode(),
+            "separator": self._dialect.separator.decode(),
+            **({"encoding": self._dialect.encoding} if not self._dialect.is_plain else {}),
+            **({"comment": self._dialect.comment.decode()} if self._dialect.comment else {}),
             **({} if self._missing.usual else {"keep_default_na": False}),
             **({} if self._missing.notation == PLAIN else {"notation": self._missing.notation}),
         }
@@ -584,7 +593,7 @@ class CsvSource(Tabular, RandomAccess):
         return f"CsvSource({files}: {self.rows} rows, {len(self.names)} columns)"
 
 
-def _notation(decimal: Any, thousands: Any) -> Notation:
+def check_notation(decimal: Any, thousands: Any) -> Notation:
     """Return how numbers are written, from the caller's marks."""
     marks = {"decimal": decimal, "thousands": thousands}
     for name, mark in marks.items():
@@ -596,14 +605,7 @@ def _notation(decimal: Any, thousands: Any) -> Notation:
     return Notation(decimal, thousands)
 
 
-def _check_arguments(separator: Any, columns: Any, na: Any) -> None:
-    one = isinstance(separator, str) and len(separator.encode()) == 1
-    blanks = isinstance(separator, str) and separator == "blanks"
-    if not blanks and (not one or separator in '"\r\n'):
-        raise ValueError(
-            "separator must be one character other than a quote, or 'blanks' for runs of blanks "
-            f"and tabs: {separator!r}"
-        )
+def _check_arguments(columns: Any, na: Any) -> None:
     for what, names in (("columns", columns), ("na", na)):
         if isinstance(names, str):
             raise TypeError(f"{what} is a list, [{names!r}], not one text")

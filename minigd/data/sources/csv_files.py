@@ -48,14 +48,15 @@ def measure(given: Any) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def open_file(given: Any, raw: bool = False) -> Iterator[BinaryIO]:
-    """Open a path, or rewind a file; unless `raw`, unpack gzip, and end lines in newlines."""
+def open_file(given: Any, raw: bool = False, returns: bool = True) -> Iterator[BinaryIO]:
+    """Open a path, or rewind a file; unless `raw`, unpack gzip, and end lines in newlines.
+
+    With ``returns=False`` lines end as they are written.
+    """
     if isinstance(given, str | os.PathLike):
         opened: Any = open_regular(given)
     else:
         given.seek(0)
-        if isinstance(given.read(0), str):
-            raise TypeError("a file object of text was given: open the file in binary mode, 'rb'")
         opened = contextlib.nullcontext(_OwnPlace(given))
     with opened as file:
         head = b"" if raw else file.read(HEAD)
@@ -63,7 +64,7 @@ def open_file(given: Any, raw: bool = False) -> Iterator[BinaryIO]:
         if head.startswith(GZIP):
             with gzip.GzipFile(fileobj=file) as unpacked:
                 yield unpacked  # type: ignore[misc]
-        elif ends_in_returns(head):
+        elif returns and ends_in_returns(head):
             yield _Newlines(file)  # type: ignore[misc]
         else:
             yield file
@@ -83,7 +84,7 @@ def length_of_lines(file: BinaryIO, lines: int) -> int:
 
 
 class _Newlines:
-    """A reader of a file whose lines end in a lone carriage return, with newlines in their place."""
+    """A reader of a file whose lines end in lone carriage returns, with newlines for them."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from minigd.data.sources.csv_blocks import blank_comments
 from minigd.data.sources.csv_files import Part, open_file
+from minigd.data.sources.csv_text import Dialect
 from minigd.data.sources.file_kinds import GZIP, begin_of
 from minigd.data.sources.file_reads import (
     GAP,
@@ -37,6 +39,7 @@ class RowIndex:
         if self._starts is None:
             for part in self._parts:
                 _refuse_gzip(part)
+                _refuse_translated(part, self._source._dialect)
             kept = self._load()
             self._starts = self.build() if kept is None else kept
             if kept is None and self._path is not None:
@@ -81,7 +84,9 @@ class RowIndex:
             if pieces[i].endswith(b"\n"):
                 break
             pieces[i] += b"\n"
-        return b"".join(pieces)
+        dialect = self._source._dialect
+        marks = dialect.comment, dialect.separator, dialect.spaces
+        return blank_comments(b"".join(pieces), *marks)
 
     def _read_pieces(self, part: int, begins: Array, ends: Array) -> list[bytes]:
         """Return pieces of one file, in order; those that lie close together are read at once."""
@@ -151,4 +156,14 @@ def _refuse_gzip(part: Part) -> None:
         raise DataError(
             f"{part.name} is gzipped, and rows in the middle of it can't be reached: unpack it, or "
             "use source.cache(folder), or a shuffle buffer"
+        )
+
+
+def _refuse_translated(part: Part, dialect: Dialect) -> None:
+    if not dialect.is_plain:
+        what = f"in {dialect.encoding}" if dialect.encoding != "utf-8" else "separated by "
+        what += "" if dialect.encoding != "utf-8" else repr(dialect.letter)
+        raise DataError(
+            f"{part.name} is {what}, and rows in the middle of it can't be reached: write it as "
+            "UTF-8, or use source.cache(folder), or a shuffle buffer"
         )

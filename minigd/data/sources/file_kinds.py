@@ -51,16 +51,6 @@ def _packed(what: str, program: str, *begins: bytes, opener: str = "") -> _Kind:
     return _Kind(what, begins, python, unpack)
 
 
-def _encoded(what: str, encoding: str) -> _Kind:
-    known = encoding.upper().replace("-LE", "LE").replace("-BE", "BE")
-    return _Kind(
-        what,
-        (),
-        f"open it with CsvSource(io.BytesIO({{bytes}}.decode({encoding!r}).encode()), ...)",
-        f"write it as UTF-8: {{PIPE}}iconv -f {known} -t UTF-8 {{SOURCE}}> {{OUT}}",
-    )
-
-
 _KINDS = {
     "saved": _Kind(
         "a file that minigd saved, such as a model",
@@ -161,7 +151,7 @@ _KINDS = {
         "a table is a CSV, Parquet or .npy file",
     ),
     **{
-        encoding: _encoded(f"text in {encoding[:6].upper()}, and not in UTF-8", encoding)
+        encoding: _Kind(f"text in {encoding[:6].upper()}, and not in UTF-8")
         for encoding in ("utf-32", "utf-32-le", "utf-32-be", "utf-16", "utf-16-le", "utf-16-be")
     },
     "returns": _Kind(
@@ -219,7 +209,7 @@ def begin_of(given: Any, size: int) -> bytes:
 @contextlib.contextmanager
 def opened(given: Any) -> Iterator[Any]:
     """Open a path, or give a file object, which is left at its start."""
-    if isinstance(given, str | os.PathLike) or not hasattr(given, "seek"):
+    if isinstance(given, str | os.PathLike):
         with open_regular(given) as file:
             yield file
     else:
@@ -228,13 +218,25 @@ def opened(given: Any) -> Iterator[Any]:
         given.seek(0)
 
 
-def check_kind(given: Any, expected: str = "text") -> None:
-    """Refuse a file of another kind than the one expected: "text", "array" or "parquet"."""
+def check_kind(given: Any, expected: str = "text", encoding: str = "utf-8") -> None:
+    """Refuse a file of another kind than the one expected: "text", "array" or "parquet".
+
+    A text of two or four bytes per letter is expected where `encoding` says so.
+    """
     is_path = isinstance(given, str | os.PathLike)
     name = os.fspath(given) if is_path else str(getattr(given, "name", "the file object"))
     kind = kind_of(given)
     if kind == expected or (kind == "returns" and expected == "text"):
         return
+    inside = _kind_of_head(_unpacked(begin_of(given, HEAD))) if kind == "gzip" else kind
+    if inside.startswith(("utf-16", "utf-32")):
+        if expected == "text" and inside[:6] == encoding[:6]:
+            return
+        remedy = Remedy("read it with {}", {"encoding": inside})
+        if expected != "text":
+            shell = f"let its name end in .csv, and add --encoding {inside}"
+            remedy = Remedy(f"read it with CsvSource, and encoding={inside!r}", shell=shell)
+        raise TableError(f"{name} is {HOLDS[inside]}", remedy)
     if kind == "text":
         what = ".npy file of numbers" if expected == "array" else "Parquet file, or is damaged"
         csv = "if it is a CSV, "
@@ -242,7 +244,6 @@ def check_kind(given: Any, expected: str = "text") -> None:
         raise TableError(f"{name} is not a {what}", remedy)
     what = HOLDS[kind]
     if kind == "gzip":
-        inside = _kind_of_head(_unpacked(begin_of(given, HEAD)))
         what = f"packed by gzip, and inside is {HOLDS[inside]}"
         if inside == "gzip":
             what = "packed by gzip twice"
@@ -258,39 +259,6 @@ def ends_in_returns(head: bytes) -> bool:
     return b"\n" not in head and b"\r" in head.rstrip(b"\r") and b'"' not in head
 
 
-def recode(given: Any, name: str, data: bytes) -> Remedy:
-    """Return how to read a file that is not in UTF-8, of which some bytes are at hand."""
-    encoding = likely_encoding(data)
-    remedy = _remedy(_encoded("", encoding or "cp1252"), given, name)
-    says = f"it looks like {encoding}: "
-    if encoding is None:
-        says = "find out its encoding; if that is cp1252 (Western Europe), "
-    return Remedy(says + remedy.words, shell=f"{says}{remedy.shell}")
-
-
-def likely_encoding(data: bytes) -> str | None:
-    r"""Return the encoding of bytes that are not UTF-8, as far as it is beyond doubt.
-
-    It is cp932 where that gives Japanese syllables, or cp1252 where single letters with accents
-    stand among plain ones, and the neighbors of cp1252 would read them alike.
-
-    >>> likely_encoding("Köln,1".encode("cp1252")), likely_encoding("Łódź,1".encode("cp1250"))
-    ('cp1252', None)
-    """
-    with contextlib.suppress(UnicodeDecodeError):
-        letters = [letter for letter in data.decode("cp932") if not letter.isascii()]
-        kana = sum("\u3041" <= letter <= "\u30fe" for letter in letters)
-        if 3 * kana >= len(letters):
-            return "cp932"
-    with contextlib.suppress(UnicodeDecodeError):
-        text = data.decode("cp1252")
-        alike = all(data.decode(one) == text for one in ("latin-1", "cp1250", "iso8859-15"))
-        words = [word for word in re.findall(r"[^\x00-@]+", text) if not word.isascii()]
-        if alike and all(w.isalpha() and 2 * len(re.sub("[A-z]", "", w)) <= len(w) for w in words):
-            return "cp1252"
-    return None
-
-
 def _remedy(known: _Kind, given: Any, name: str, kind: str = "") -> Remedy:
     ending = {"array": ".npy", "arrays": ".npy"}.get(kind, ".csv")
     is_path = isinstance(given, str | os.PathLike)
@@ -304,8 +272,6 @@ def _remedy(known: _Kind, given: Any, name: str, kind: str = "") -> Remedy:
         "out": repr(name + ending),
         "member": repr(member),
         "PATH": shlex.quote(name),
-        "PIPE": f"gzip -dc {shlex.quote(name)} | " if packed else "",
-        "SOURCE": "" if packed else f"{shlex.quote(name)} ",
         "OUT": shlex.quote(name + ending),
         "FOLDER": shlex.quote(name + ".d"),
         "UNPACKED": shlex.quote(os.path.join(name + ".d", member)),

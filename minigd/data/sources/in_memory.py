@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.base import get_backend, refuse_mask
-from minigd.backends.frames import column_kind
+from minigd.backends.frames import column_kind, is_table
 from minigd.data.sources.csv_parser import import_pandas
-from minigd.data.sources.iterable import _frame
+from minigd.data.sources.typed import frame_of
 from minigd.data.tables.dates import EPOCH
 from minigd.data.tables.schema import Schema
 from minigd.errors import ShapeError, shown
@@ -34,7 +34,7 @@ def rows_frame(data: Any, schema: Schema, target: Any = None) -> Any:
     >>> rows_frame({"area": 50, "heating": "gas"}, schema).to_dict("list")
     {'area': [50], 'heating': ['gas']}
     """
-    frame = _frame(_table(data, schema), "the data")
+    frame = frame_of(_table(data, schema), "the data")
     if target is not None:
         values = get_backend("numpy").here(target, "target").reshape(-1)
         if len(values) != len(frame):
@@ -55,7 +55,7 @@ def _table(data: Any, schema: Schema) -> Any:
         data = data.to_dict()
     if isinstance(data, Mapping):
         return pandas.DataFrame([data], dtype=object) if _is_row(data) else data
-    if isinstance(data, pandas.DataFrame) or hasattr(data, "to_pandas"):
+    if is_table(data):
         return data
     if isinstance(data, list | tuple):
         if data and all(isinstance(row, Mapping) for row in data):

@@ -165,7 +165,7 @@ def test_runs_of_any_blanks_are_one_separator(rows, block_size):
     np.testing.assert_array_equal(same.to_numpy(dtype=float), expected)
 
 
-@pytest.mark.parametrize("separator", ["", ",,", "é", r"\s+", "blank", None, 3, b","])
+@pytest.mark.parametrize("separator", ["", ",,", "éé", r"\s+", "blank", None, 3, b","])
 def test_a_separator_is_one_character(separator):
     with pytest.raises(ValueError, match="separator must be one character"):
         source(PLAIN, separator=separator)

@@ -13,6 +13,7 @@ import os
 import pathlib
 import pickle
 import re
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -27,7 +28,8 @@ import pytest
 
 import minigd as gd
 from minigd.cli.main import main
-from minigd.data.sources.file_kinds import kind_of, likely_encoding
+from minigd.data.sources.encodings import likely_encoding
+from minigd.data.sources.file_kinds import kind_of
 
 N = 24
 FRAME = pd.DataFrame(
@@ -362,8 +364,13 @@ def test_what_is_said_in_python_works(tmp_path, name, as_path):
         if name == "sqlite" and not as_path:
             return  # a database is a path
         error = refused(lambda: gd.CsvSource(path if as_path else file))
-        table = follow(error.remedies[0].words, file)
-        x, y = table.take(slice(0, N))
+        remedy = error.remedies[0]
+        if remedy.options:
+            given = path if as_path else file
+            table = gd.CsvSource(given, target="y", exclude=["city"], **remedy.options)
+        else:
+            table = follow(remedy.words, file)
+        (x, y), *_ = table.chunks()
     assert (x[:, 0].tolist(), y.tolist()) == (FRAME["a"].tolist(), FRAME["y"].tolist())
 
 
@@ -372,6 +379,11 @@ def test_what_is_said_in_the_shell_works(tmp_path, capsys, name):
     path = made(tmp_path, name)
     assert main(["train", str(path), "--target", "y"]) == 1
     words = capsys.readouterr().err.strip()
+    last = words.splitlines()[-1]
+    if "--encoding" in last:
+        command = [*shlex.split(last)[1:], "--epochs", "1", "--out", str(tmp_path / "m.npz")]
+        assert main(command) == 0
+        return
     command = re.search(r"(python -m .*), and name (.*)$", words)
     if "pandas." in words:
         out = follow(words[words.index("write it as a CSV") :], None)._parts[0].name
