@@ -133,6 +133,15 @@ def test_raw_columns_give_what_predict_gives(tmp_path, options, dtype):
     check(trained, fresh(frame), tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_small_numbers_keep_their_digits_under_a_logarithm(tmp_path, dtype):
+    # log(1 + v) would round v to whole multiples of 1e-7.
+    a = np.array([1e-7, -3.3e-7, 8.1e-7, 2.2e-6, 0.0])
+    frame = pd.DataFrame({"a": a, "target": np.arange(5.0) + 0.5})
+    trained = made(frame, [gd.Dense(1)], dtype, logs=["a"])
+    check(trained, frame.drop(columns="target"), tmp_path / "m.onnx")
+
+
 HEADS = {
     "two classes": (["no", "yes"], [1], gd.Sigmoid),
     "whole numbers": ([1, 7], [1], gd.Sigmoid),
