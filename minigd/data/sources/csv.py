@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.workspace import Workspace
-from minigd.data.labels import read_truth
 from minigd.data.sources.base import Pair, RandomAccess, Rows
 from minigd.data.sources.csv_blocks import (
     Block,
@@ -19,7 +18,7 @@ from minigd.data.sources.csv_blocks import (
     check_fields,
     read_blocks,
 )
-from minigd.data.sources.csv_files import check_unchanged
+from minigd.data.sources.csv_files import check_compression, check_unchanged, is_packed
 from minigd.data.sources.csv_header import Header, recoded
 from minigd.data.sources.csv_index import RowIndex
 from minigd.data.sources.csv_layout import (
@@ -30,15 +29,10 @@ from minigd.data.sources.csv_layout import (
 )
 from minigd.data.sources.csv_parser import NotNumbers, Parser, import_pandas
 from minigd.data.sources.csv_text import Dialect, open_text
-from minigd.data.sources.file_kinds import GZIP, begin_of
 from minigd.data.sources.file_reads import GAP
+from minigd.data.sources.given_files import TEXTS, find_files
 from minigd.data.sources.tabular import Tabular
-from minigd.data.tables.column_problems import (
-    WRITE_TRUTHS,
-    is_dressed,
-    may_be_missing,
-    read_dressed,
-)
+from minigd.data.tables.column_problems import no_number
 from minigd.data.tables.grammar import BLANKS as CELL_BLANKS
 from minigd.data.tables.grammar import PLAIN, MissingTexts, Notation
 from minigd.data.tables.inference import FirstPass, apply_schema, infer_schema
@@ -57,7 +51,6 @@ from minigd.data.tables.schema import (
 from minigd.data.tables.selection import Selection, with_column
 from minigd.errors import DataError, check_dtype, check_integer, validated
 from minigd.progress import with_progress
-from minigd.storage.regular_files import files_given
 from minigd.types import Array
 
 _PARSED = 4 << 20  # bytes of text parsed at once where rows are fetched, at most
@@ -95,7 +88,9 @@ class CsvSource(Tabular, RandomAccess):
     Parameters
     ----------
     path : path, file object, or a list of them
-        Plain or gzipped. Several files have the same header and follow one another.
+        Plain or packed: gzip, bzip2, xz, zstd, or alone in a zip archive. Several files have the
+        same header and follow one another. A pattern, ``data/*.csv``, means several, and so does a
+        folder: those in it that end in .csv, .tsv, .tab, .data or .dat, by name.
     target : str or list of str, optional
         Column of y. Text becomes classes 0, 1, … in sorted order; whole numbers become int64, other
         numbers `dtype`. Several columns of numbers make y a table.
@@ -177,6 +172,9 @@ class CsvSource(Tabular, RandomAccess):
         a block. Fields of many lines are read up to that.
     index_path : path, optional
         Where to keep the index of row offsets for other runs. An index of another file is refused.
+    compression : {"infer", "gzip", "bz2", "xz", "zstd", "zip"} or None, default "infer"
+        How files are packed, which they show themselves. With another value than ``"infer"``, one
+        that is packed in another way, or not, is refused.
 
     Attributes
     ----------
@@ -206,7 +204,7 @@ class CsvSource(Tabular, RandomAccess):
     -----
     In file order, memory does not depend on the size of the file. With a shuffle it is 8 bytes a
     row for the index and 8 for the permutation, besides the rows fetched at once, up to 32 MiB. A
-    gzipped file can't be shuffled so, nor one that is not in UTF-8: `cache` it.
+    packed file can't be shuffled so, nor one that is not in UTF-8: `cache` it.
 
     Examples
     --------
@@ -254,6 +252,7 @@ class CsvSource(Tabular, RandomAccess):
         dtype: Any = "float32",
         block_size: int = 1 << 21,
         index_path: str | os.PathLike[str] | None = None,
+        compression: str | None = "infer",
     ) -> None:
         _check_arguments(columns, na)
         dtype = check_dtype(dtype)
@@ -267,7 +266,8 @@ class CsvSource(Tabular, RandomAccess):
         marks = check_notation(decimal, thousands)
         self._missing = MissingTexts(() if na is None else na, keep_default_na, marks)
         self._block_size = min(check_integer("block_size", block_size), _MOST_AT_ONCE)
-        given = files_given(path, "a CSV")
+        given = find_files(path, TEXTS, "a CSV")
+        check_compression(given, compression)
         skipped = check_integer("skip_lines", skip_lines, 0)
         self._header = Header(None if columns is None else list(columns), header, dialect, skipped)
         self._parts = [self._header.inspect(file) for file in given]
@@ -294,9 +294,9 @@ class CsvSource(Tabular, RandomAccess):
         # Of more short ones that are due, more lie close together in the file.
         most = _GATHERED // (self.schema.dtype.itemsize * len(self.names))
         self.gather = max(self._at_once, most if size < GAP * self.rows else 0)
-        # The middle of a gzipped file can't be reached without reading all before it, nor that of
+        # The middle of a packed file can't be reached without reading all before it, nor that of
         # one in another encoding.
-        packed = any(begin_of(part.opened, 2) == GZIP for part in self._parts)
+        packed = any(is_packed(part.opened) for part in self._parts)
         self.random_access = self._dialect.is_plain and not packed
 
     def _first_pass(self, selection: Selection, schema: Schema | None, dtype: Any) -> FirstPass:
@@ -403,16 +403,9 @@ class CsvSource(Tabular, RandomAccess):
         try:
             frame, place.texts = self._parser.read(block.data, kinds)
         except NotNumbers as odd:
-            text = odd.texts[0]
-            where = f"{place.where(odd.row)}, column {odd.column!r}: {text!r}"
-            remedies = may_be_missing(odd.texts)
-            message = f"{where} is not a number"
-            if is_dressed(text):
-                message = f"{where} is a number in a format that is not parsed"
-                remedies = read_dressed([t for t in odd.texts if is_dressed(t)], "write it plainly")
-            elif read_truth(text) is not None:
-                remedies = [WRITE_TRUTHS]
-            error = TextInNumbers(message, *remedies, column=odd.column, columns=odd.columns)
+            problem, remedies = no_number(odd.texts)
+            where = f"{place.where(odd.row)}, column {odd.column!r}: {odd.texts[0]!r} {problem}"
+            error = TextInNumbers(where, *remedies, column=odd.column, columns=odd.columns)
             raise error from None
         except ValueError as error:
             raise DataError(f"{place.name}, from line {block.line} on: {error}") from error
@@ -472,8 +465,8 @@ class CsvSource(Tabular, RandomAccess):
     def _with_progress(self, part: int, what: str) -> Iterator[Block]:
         """Return the blocks of one file, and show how far a pass over them is."""
         name, opened, size, *_ = self._parts[part]
-        # How much a gzipped file holds is not known, nor one in another encoding.
-        plain = self._dialect.is_plain and begin_of(opened, 2) != GZIP
+        # How much a packed file holds is not known, nor one in another encoding.
+        plain = self._dialect.is_plain and not is_packed(opened)
         return with_progress(
             self._blocks(part),
             f"{what} {name}",
