@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from minigd.cli.tables import report_columns
-from minigd.cli.trained import load
+from minigd.cli.trained import load_table
 
 
 def evaluate(
@@ -34,7 +34,7 @@ def evaluate(
     DataError, CheckpointError, OSError
         If the model or the table does not do.
     """
-    trained = load(model)
+    trained = load_table(model)
     table = trained.open(data, True if target is None else target, **reading)
     report_columns(table)
     return table.count(), trained.model.evaluate(table)

@@ -16,6 +16,7 @@ from minigd.data.sources.csv_layout import example_names
 from minigd.data.sources.iterable import IterableSource
 from minigd.data.sources.npy import NpySource
 from minigd.data.sources.parquet import ParquetSource
+from minigd.data.sources.typed import TypedTable
 from minigd.data.tables.missing import Missing, policy_of
 from minigd.data.tables.places import AS_VALUES
 from minigd.data.tables.precision import WIDER_MODEL, Rounding
@@ -26,7 +27,7 @@ from minigd.progress import log, with_progress
 from minigd.types import Array
 
 Task: TypeAlias = Literal["classification", "regression"]
-Table: TypeAlias = CsvSource | IterableSource
+Table: TypeAlias = CsvSource | TypedTable
 
 MOST_CLASSES = 20
 """A target of whole numbers with more different values than this is a quantity, if nothing else is

@@ -29,7 +29,7 @@ from minigd.cli.tables import (
     Task,
     open_for_training,
 )
-from minigd.cli.trained import Trained
+from minigd.cli.trained import TableModel
 from minigd.data.batches import Batches
 from minigd.data.sources.base import Source
 from minigd.data.sources.cache import is_cache
@@ -79,7 +79,7 @@ def train(
     seed: int = 0,
     resume: bool = False,
     progress: bool = True,
-) -> Trained:
+) -> TableModel:
     """Train a network on a table, and write it to a file.
 
     A fifth of the rows is held out, by a hash of their content. Training stops when the loss on
@@ -120,7 +120,7 @@ def train(
 
     Returns
     -------
-    Trained
+    TableModel
 
     Raises
     ------
@@ -167,7 +167,7 @@ def train(
             if stop.number is not None and not stopping.stopped and trainer.epoch < epochs:
                 held = _count_held(saving, resume)
                 raise Interrupted(checkpoint, trainer.updates, held, stop.number)
-        trained = Trained(trainer.model, task, schema, reading, trainer.history)
+        trained = TableModel(trainer.model, schema, history=trainer.history, reading=reading)
         with Stop():
             _save(trained, out, saving, resume)
             with contextlib.suppress(FileNotFoundError):
@@ -191,7 +191,7 @@ def _count_held(saving: Checkpoint, resumed: bool) -> int | None:
     return count_updates(saving.path) if ours else None
 
 
-def _save(trained: Trained, out: str, saving: Checkpoint, resumed: bool) -> None:
+def _save(trained: TableModel, out: str, saving: Checkpoint, resumed: bool) -> None:
     """Write the model, or if that fails, write it elsewhere, and say where it is."""
     try:
         trained.save(out)
@@ -362,7 +362,7 @@ class Stop(Handler):
 # The report -----------------------------------------------------------------------------------
 
 
-def report(trained: Trained, out: str | os.PathLike[str]) -> str:
+def report(trained: TableModel, out: str | os.PathLike[str]) -> str:
     """Return the scores on the rows held out, the best epoch and the file, in a few lines."""
     history, best = trained.history, trained.best
     names = [name for name in history if name.startswith("val_")]

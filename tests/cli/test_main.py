@@ -23,7 +23,7 @@ from minigd.cli.main import main, parser
 from minigd.cli.race import race
 from minigd.cli.train import train
 
-COMMANDS = ["train", "predict", "evaluate", "info", "race", "check", "demo"]
+COMMANDS = ["train", "predict", "evaluate", "info", "plot", "export", "race", "check", "demo"]
 TRAIN = ["train", "rows.csv", "--target", "y"]
 
 
@@ -57,7 +57,7 @@ def test_the_example_of_a_command_is_one(command, capsys):
     assert parser().parse_args(example.split()).command == command
 
 
-@pytest.mark.parametrize("command", ["train", "predict", "evaluate", "race"])
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate", "plot", "export", "race"])
 def test_every_option_is_in_the_help(command, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"])

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from minigd.cli.main import main
-from minigd.cli.trained import load
+from minigd.cli.trained import load_table
 
 N = 60
 RNG = np.random.default_rng(0)
@@ -92,7 +92,7 @@ def test_what_is_proposed_trains_and_can_be_pasted(name, tmp_path, capsys):
     assert set(shlex.split(options)) <= set(proposed)
     assert not out.exists()
     assert main(proposed) == 0
-    assert load(out).schema.columns[:2] in (["a", "b"], ["1", "2"])
+    assert load_table(out).schema.columns[:2] in (["a", "b"], ["1", "2"])
     out.unlink()
     capsys.readouterr()
     assert main([*words, "--guess"]) == 0

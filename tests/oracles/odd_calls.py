@@ -155,6 +155,7 @@ def folder() -> Path:
     (path / "images").write_bytes(bytes([0, 0, 8, 2, 0, 0, 0, 12, 0, 0, 0, 2]) + pixels)
     (path / "labels").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 12]) + bytes(12))
     fitted().save(path / "m.npz")
+    gd.TableModel(fitted(), table_schema()).save(path / "table.npz")
     run = trainer()
     run.fit(X, Y, batch_size=5)
     run.save(path / "run.npz")
@@ -162,6 +163,10 @@ def folder() -> Path:
 
     pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "y": Y}).to_parquet(path / "t.parquet")
     return path
+
+
+def table_schema() -> Any:
+    return gd.IterableSource([{"a": [1.0, 2.0], "b": [2.0, 1.0], "y": [1.5, 2.0]}], "y").schema
 
 
 _KEPT: list[Any] = []
@@ -335,13 +340,21 @@ EXAMPLES: dict[str, Example] = {
             "features": ["a", "b"],
             "exclude": (),
             "columns": None,
+            "header": True,
             "skip_lines": 0,
             "separator": ",",
             "strip": "",
             "missing": "error",
             "na": (),
             "keep_default_na": True,
+            "decimal": ".",
+            "thousands": "",
             "categories": None,
+            "min_count": None,
+            "hashed": None,
+            "dates": None,
+            "logs": (),
+            "leave_out": False,
             "classes": None,
             "schema": None,
             "dtype": "float32",
@@ -359,12 +372,35 @@ EXAMPLES: dict[str, Example] = {
             "exclude": (),
             "missing": "error",
             "categories": None,
+            "min_count": None,
+            "hashed": None,
+            "dates": None,
+            "logs": (),
+            "leave_out": False,
             "classes": None,
             "schema": None,
             "dtype": "float32",
             "block_rows": 5,
         },
         use_source,
+    ),
+    "FrameSource": of_class(
+        gd.FrameSource,
+        use_source,
+        frame={"a": [0.5, 1.5], "b": [1, 2], "y": [1, 0]},
+        target="y",
+        features=["a", "b"],
+        exclude=(),
+        missing="error",
+        categories=None,
+        min_count=None,
+        hashed=None,
+        dates=None,
+        logs=(),
+        leave_out=False,
+        classes=None,
+        schema=None,
+        dtype="float32",
     ),
     "IterableSource": Example(
         always(gd.IterableSource),
@@ -375,6 +411,11 @@ EXAMPLES: dict[str, Example] = {
             "exclude": (),
             "missing": "error",
             "categories": None,
+            "min_count": None,
+            "hashed": None,
+            "dates": None,
+            "logs": (),
+            "leave_out": False,
             "classes": None,
             "schema": None,
             "dtype": "float32",
@@ -535,6 +576,21 @@ EXAMPLES: dict[str, Example] = {
         always(gd.load),
         lambda: {"path": folder() / "m.npz", "custom": (), "backend": "numpy"},
         lambda model: model.predict(X),
+    ),
+    "TableModel": Example(
+        always(gd.TableModel),
+        lambda: {
+            "model": network(),
+            "schema": table_schema(),
+            "history": None,
+            "reading": None,
+        },
+        lambda made: made.predict(X),
+    ),
+    "load_table": Example(
+        always(gd.load_table),
+        lambda: {"path": folder() / "table.npz", "backend": "numpy"},
+        lambda made: made.predict(X),
     ),
     # Checks and insight
     "check_gradients": Example(

@@ -54,9 +54,10 @@ from minigd.data.tables.schema import (
     Schema,
     TextInNumbers,
 )
-from minigd.data.tables.selection import Selection
+from minigd.data.tables.selection import Selection, with_column
 from minigd.errors import DataError, check_dtype, check_integer, validated
 from minigd.progress import with_progress
+from minigd.storage.regular_files import files_given
 from minigd.types import Array
 
 _PARSED = 4 << 20  # bytes of text parsed at once where rows are fetched, at most
@@ -263,12 +264,10 @@ class CsvSource(Tabular, RandomAccess):
         )  # fmt: skip
         dialect = Dialect.make(separator, encoding, comment)
         self._strip = strip
-        notation = _notation(decimal, thousands)
-        self._missing = MissingTexts(() if na is None else na, keep_default_na, notation)
+        marks = check_notation(decimal, thousands)
+        self._missing = MissingTexts(() if na is None else na, keep_default_na, marks)
         self._block_size = min(check_integer("block_size", block_size), _MOST_AT_ONCE)
-        given = path if isinstance(path, list | tuple) else [path]
-        if not given:
-            raise DataError("no file was given")
+        given = files_given(path, "a CSV")
         skipped = check_integer("skip_lines", skip_lines, 0)
         self._header = Header(None if columns is None else list(columns), header, dialect, skipped)
         self._parts = [self._header.inspect(file) for file in given]
@@ -366,6 +365,11 @@ class CsvSource(Tabular, RandomAccess):
             for block in self._with_progress(part, "the first pass over"):
                 frame, self._at = self._parse(block, part, kinds)
                 yield frame
+
+    def read_also(self, name: str) -> None:
+        """Add a column to those of the frames."""
+        self._used = with_column(self._used, name, self._columns, self._header.where)
+        self._parser = self._make_parser()
 
     def where(self, row: int) -> str:
         """Return where a row of the frame at hand is."""
@@ -590,7 +594,7 @@ class CsvSource(Tabular, RandomAccess):
         return f"CsvSource({files}: {self.rows} rows, {len(self.names)} columns)"
 
 
-def _notation(decimal: Any, thousands: Any) -> Notation:
+def check_notation(decimal: Any, thousands: Any) -> Notation:
     """Return how numbers are written, from the caller's marks."""
     marks = {"decimal": decimal, "thousands": thousands}
     for name, mark in marks.items():

@@ -57,8 +57,6 @@ def open_file(given: Any, raw: bool = False, returns: bool = True) -> Iterator[B
         opened: Any = open_regular(given)
     else:
         given.seek(0)
-        if isinstance(given.read(0), str):
-            raise TypeError("a file object of text was given: open the file in binary mode, 'rb'")
         opened = contextlib.nullcontext(_OwnPlace(given))
     with opened as file:
         head = b"" if raw else file.read(HEAD)

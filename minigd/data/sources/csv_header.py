@@ -165,10 +165,7 @@ class Header:
         """Read the header, and return the file as a `Part`."""
         is_path = isinstance(given, str | os.PathLike)
         name = os.fspath(given) if is_path else getattr(given, "name", "the file object")
-        if not is_path and not (hasattr(given, "read") and hasattr(given, "seek")):
-            raise TypeError(f"a CSV is a path or a binary file object, not {given!r}")
-        if is_path or isinstance(given.read(0), bytes):
-            check_kind(given, encoding=self.dialect.encoding)
+        check_kind(given, encoding=self.dialect.encoding)
         skipped = self._lines_above(given, str(name))
         dialect = self.dialect
         with open_text(given, dialect, str(name)) as file:

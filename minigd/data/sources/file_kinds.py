@@ -209,7 +209,7 @@ def begin_of(given: Any, size: int) -> bytes:
 @contextlib.contextmanager
 def opened(given: Any) -> Iterator[Any]:
     """Open a path, or give a file object, which is left at its start."""
-    if isinstance(given, str | os.PathLike) or not hasattr(given, "seek"):
+    if isinstance(given, str | os.PathLike):
         with open_regular(given) as file:
             yield file
     else:

@@ -64,11 +64,12 @@ class IdxSource(StoredRows):
         self.scale = None if scale is None else check_number("scale", scale)
         if scale == 0:
             raise ValueError("scale must be above 0, or None to leave the numbers as they are")
-        x = read_idx(images, table=True)
-        y = None if labels is None else read_idx(labels)
+        name = check_path("images", images)
+        x = read_idx(name, table=True)
+        y = None if labels is None else read_idx(check_path("labels", labels))
         if x.nbytes == 0:
-            raise DataError(f"{os.fspath(images)} has the shape {x.shape}: it holds no rows")
-        super().__init__(x, y, os.fspath(images))
+            raise DataError(f"{name} has the shape {x.shape}: it holds no rows")
+        super().__init__(x, y, name)
 
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
         """Return x, divided by the scale, and y of some rows."""
