@@ -325,6 +325,7 @@ class CsvSource(Tabular, RandomAccess):
             found = infer_schema(self, selection, self._columns, name, dtype, texts)
         except DataError:
             header.refuse_one_column(selection)
+            header.refuse_comments()
             if header.given:
                 self._refuse_repeated_header()
             raise
