@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from minigd.backends.base import Backend, get_backend
 from minigd.cli.messages import counted, number
 from minigd.cli.paths import NOT_SAVED, check_output
 from minigd.cli.resume import check_checkpoint, resume_run
+from minigd.cli.table_files import table_files
 from minigd.cli.tables import (
     AS_FOUND,
     USUAL,
@@ -29,7 +31,7 @@ from minigd.cli.tables import (
     Task,
     open_for_training,
 )
-from minigd.cli.trained import Trained
+from minigd.cli.trained import TableModel
 from minigd.data.batches import Batches
 from minigd.data.sources.base import Source
 from minigd.data.sources.cache import is_cache
@@ -63,7 +65,7 @@ ROWS_COMPARED, ALIKE = 10_000, 20
 
 
 def train(
-    data: str | os.PathLike[str],
+    data: Any,
     target: str,
     out: str | os.PathLike[str] = "model.npz",
     *,
@@ -79,7 +81,7 @@ def train(
     seed: int = 0,
     resume: bool = False,
     progress: bool = True,
-) -> Trained:
+) -> TableModel:
     """Train a network on a table, and write it to a file.
 
     A fifth of the rows is held out, by a hash of their content. Training stops when the loss on
@@ -89,8 +91,8 @@ def train(
 
     Parameters
     ----------
-    data : path
-        A CSV, Parquet or ``.npy`` file; see `minigd.cli.tables.open_table`.
+    data : path, or a list of them
+        A CSV, Parquet or ``.npy`` file, or several; see `minigd.cli.tables.open_table`.
     target : str
         The column to predict.
     out : path, default "model.npz"
@@ -120,7 +122,7 @@ def train(
 
     Returns
     -------
-    Trained
+    TableModel
 
     Raises
     ------
@@ -132,7 +134,7 @@ def train(
         At Ctrl-C, SIGTERM or SIGHUP.
     """
     out = os.fspath(out)
-    check_output(out, NOT_SAVED, table=data)
+    check_output(out, NOT_SAVED, table=table_files(data).paths)
     checkpoint, rows = f"{out}.checkpoint", f"{out}.rows"
     with locked(out):
         _clear_up(out, checkpoint, rows, resume)
@@ -167,7 +169,7 @@ def train(
             if stop.number is not None and not stopping.stopped and trainer.epoch < epochs:
                 held = _count_held(saving, resume)
                 raise Interrupted(checkpoint, trainer.updates, held, stop.number)
-        trained = Trained(trainer.model, task, schema, reading, trainer.history)
+        trained = TableModel(trainer.model, schema, history=trainer.history, reading=reading)
         with Stop():
             _save(trained, out, saving, resume)
             with contextlib.suppress(FileNotFoundError):
@@ -191,7 +193,7 @@ def _count_held(saving: Checkpoint, resumed: bool) -> int | None:
     return count_updates(saving.path) if ours else None
 
 
-def _save(trained: Trained, out: str, saving: Checkpoint, resumed: bool) -> None:
+def _save(trained: TableModel, out: str, saving: Checkpoint, resumed: bool) -> None:
     """Write the model, or if that fails, write it elsewhere, and say where it is."""
     try:
         trained.save(out)
@@ -362,7 +364,7 @@ class Stop(Handler):
 # The report -----------------------------------------------------------------------------------
 
 
-def report(trained: Trained, out: str | os.PathLike[str]) -> str:
+def report(trained: TableModel, out: str | os.PathLike[str]) -> str:
     """Return the scores on the rows held out, the best epoch and the file, in a few lines."""
     history, best = trained.history, trained.best
     names = [name for name in history if name.startswith("val_")]

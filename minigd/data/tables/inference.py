@@ -31,6 +31,7 @@ from minigd.data.tables.schema import (
     OTHER_LEVEL,
     BadValue,
     ColumnKinds,
+    Encoded,
     Schema,
     TextInNumbers,
     bad_value,
@@ -74,12 +75,14 @@ class FirstPass(NamedTuple):
     """How many texts of each feature are none of its levels, and count as another one."""
     left_out: Mapping[str, str] = {}
     """Columns that nothing can be learned from, and why."""
+    dropped_by: Mapping[str, int] = {}
+    """How many rows are dropped, by the first column whose value is missing."""
 
     def give_to(self, source: Any, none_left: str) -> None:
         """Let a source have all of it; `none_left` is what to say where it has no rows."""
         source.schema, source.rows, source.dropped = self.schema, self.rows, self.dropped
         source.names, source.classes = self.schema.names, self.schema.classes
-        source.first_dropped = self.first_dropped
+        source.first_dropped, source.dropped_by = self.first_dropped, self.dropped_by
         source.target_problems, source.missing_words = self.target_problems, self.missing_words
         source.gaps, source.unknown, source.left_out = self.gaps, self.unknown, self.left_out
         if self.rows:
@@ -93,28 +96,47 @@ class FirstPass(NamedTuple):
 
 def apply_schema(schema: Schema, table: Table, name: str) -> FirstPass:
     """Go through a table once that is read with the schema of another one."""
-    rows = dropped = 0
-    gaps: Counter[str] = Counter()
-    unknown: Counter[str] = Counter()
-    first, words = "", MissingWords(table)
+    applied = Applied(schema, table)
     for frame in table.frames(schema.kinds):
+        applied.add(frame)
+    return applied.result(name)
+
+
+class Applied:
+    """What a pass over a table with a schema has seen of it so far."""
+
+    def __init__(self, schema: Schema, table: Place) -> None:
+        self.schema, self.table = schema, table
+        self.rows = self.dropped = 0
+        self.gaps: Counter[str] = Counter()
+        self.unknown: Counter[str] = Counter()
+        self.first, self.words = "", MissingWords(table)
+
+    def add(self, frame: Any) -> Encoded:
+        """Encode a frame, and take note of it."""
+        schema = self.schema
         try:
-            x, _, kept = schema.encode(frame)
+            x, y, kept = schema.encode(frame)
         except BadValue as bad:
-            raise describe(table, bad) from None
-        rows += len(x)
-        dropped += len(frame) - len(x)
+            raise describe(self.table, bad) from None
+        self.rows += len(x)
+        self.dropped += len(frame) - len(x)
         kept_frame = frame if kept is None else frame[kept]
         missing = kept_frame[schema.features].isna().to_numpy().sum(axis=0)
-        gaps.update(dict(zip(schema.features, missing.tolist(), strict=True)))
-        unknown.update(schema.count_unknown(kept_frame))
-        if kept is not None and not first:
-            first = describe_dropped(table, schema.first_bad_value(frame, int(np.argmin(kept))))
-        words.add(frame, schema.texts)
-    words.warn(name, schema.needed, zero_categories(schema))
-    return FirstPass(
-        schema, rows, dropped, first, {}, dict(words.counts), dict(+gaps), dict(+unknown)
-    )
+        self.gaps.update(dict(zip(schema.features, missing.tolist(), strict=True)))
+        self.unknown.update(schema.count_unknown(kept_frame))
+        if kept is not None and not self.first:
+            dropped = schema.first_bad_value(frame, int(np.argmin(kept)))
+            self.first = describe_dropped(self.table, dropped)
+        self.words.add(frame, schema.texts)
+        return x, y, kept
+
+    def result(self, name: str) -> FirstPass:
+        """Return what was found, and warn of words that were taken for missing values."""
+        schema, words = self.schema, self.words
+        words.warn(name, schema.needed, zero_categories(schema))
+        counts, gaps, unknown = dict(words.counts), dict(+self.gaps), dict(+self.unknown)
+        return FirstPass(schema, self.rows, self.dropped, self.first, {}, counts, gaps, unknown)
 
 
 def zero_categories(schema: Schema) -> list[str]:
@@ -203,6 +225,8 @@ class _Seen:
         )
         """The columns in which a missing value is an error."""
         self.rounding = Rounding(dtype)
+        self.long: dict[str, Rounding] = {}
+        """The same of features of whole numbers beyond 2⁵³."""
         self.given = {
             c: [str(v) for v in levels]
             for c, levels in selection.categories.items()
@@ -230,6 +254,7 @@ class _Seen:
         self.whole = [Rounding("float32"), Rounding("float64")]
         self.rows = self.dropped = 0
         self.first_dropped = ""
+        self.dropped_by: Counter[str] = Counter()
         self.missing: tuple[str, DataError] | None = None
         """A column whose first value is missing, and the error, if it has a value further on."""
         self.words = MissingWords(table)
@@ -282,7 +307,22 @@ class _Seen:
         if self.integer or self.digits:
             self._add_whole(frame[self.targets[0]])
         if self.numbers:
+            self._add_long(frame, numbers)
             self.rounding.add(numbers)
+
+    def _add_long(self, frame: Any, values: Array) -> None:
+        """Take note, as they are, of features of whole numbers that float64 may not hold."""
+        most = np.fmax.reduce(abs(values), initial=0.0)
+        for j in np.flatnonzero(most >= MOST_EXACT).tolist():
+            column, before = self.numbers[j], self.rounding
+            known = column in self.long or column in self.targets
+            if not known and frame[column].dtype.kind != "f":
+                self.long[column] = Rounding(before.dtype)
+                seen = [] if np.ndim(before.low) == 0 else [before.low[j], before.high[j]]
+                seen = [[int(value)] for value in seen if np.isfinite(value)]
+                self.long[column].add(np.array(seen, dtype=object))
+        for column, rounding in self.long.items():
+            rounding.add(frame[column].dropna().to_numpy().reshape(-1, 1))
 
     def _refuse_values(self, frame: Any, numbers: Array, gaps: Mapping[str, int]) -> None:
         """Refuse the first value that no schema of these columns takes."""
@@ -318,6 +358,9 @@ class _Seen:
 
     def _note_dropped(self, gaps: Array, there: Array, needed: list[int]) -> None:
         self.dropped += int(gaps.sum())
+        if gaps.any():
+            first = (~there[gaps][:, needed]).argmax(axis=1)
+            self.dropped_by.update(self.used[needed[k]] for k in first.tolist())
         if gaps.any() and not self.first_dropped:
             row = int(np.argmax(gaps))
             column = self.used[next(i for i in needed if not there[row, i])]
@@ -382,6 +425,7 @@ class _Seen:
             words,
             gaps,
             left_out=left_out,
+            dropped_by=dict(self.dropped_by),
         )
 
     def _schema(self, features: list[str]) -> Schema:
@@ -444,10 +488,14 @@ class _Seen:
         for j in np.flatnonzero(self.rounding.lost).tolist():
             column = self.numbers[j]
             problem = self.rounding.problem(f"{self.name}: column {column!r}", j, WIDER_SOURCE)
-            if column not in self.targets:
+            if column not in (*self.targets, *self.long):
                 warn(TableWarning(*problem), stacklevel=5)
-            elif not self.integer:
+            elif column in self.targets and not self.integer:
                 raise TableError(*problem)
+        for column, rounding in self.long.items():
+            if rounding.lost[0]:
+                problem = rounding.problem(f"{self.name}: column {column!r}", 0, WIDER_SOURCE)
+                warn(TableWarning(*problem), stacklevel=5)
         if not whole or not self.rows:
             return {}
         what = f"{self.name}: column {self.targets[0]!r}"

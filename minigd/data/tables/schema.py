@@ -308,8 +308,10 @@ class Schema:
         bad.row = row
         return bad
 
-    def _gaps(self, frame: Any) -> Array:
-        """Return which rows are to be dropped."""
+    def kept(self, frame: Any) -> Array | None:
+        """Return which rows of a frame of the table are not dropped, None for all."""
+        if not self.drops:
+            return None
         gaps = np.zeros(len(frame), dtype=bool)
         if self.needed:
             gaps |= frame[self.needed].isna().to_numpy().any(axis=1)
@@ -318,7 +320,7 @@ class Schema:
                 if column not in self.others:
                     unknown = codes_of(frame[column], levels) < 0
                     gaps |= unknown & frame[column].notna().to_numpy()
-        return gaps
+        return ~gaps if gaps.any() else None
 
     def _bad(self, column: Any) -> BadValue | None:
         """Return the first value of a column that the schema does not take."""
@@ -359,8 +361,7 @@ class Schema:
 
         The first missing, infinite or unknown value is a `BadValue`.
         """
-        gaps = self._gaps(frame) if self.drops else None
-        kept = None if gaps is None or not gaps.any() else ~gaps
+        kept = self.kept(frame)
         rows = frame if kept is None else frame[kept]
         try:
             return self._encode_features(rows), self._encode_target(rows), kept
