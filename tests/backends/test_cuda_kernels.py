@@ -423,6 +423,7 @@ def applied(formula, *inputs, outs=1, **constants):
     return [a.get() for a in out]
 
 
+@pytest.mark.each
 @needs_compiler
 @each_dtype
 @pytest.mark.parametrize("operation", [*kernels.NUMBERS, *kernels.COMPARISONS])

@@ -169,6 +169,7 @@ def test_a_policy_of_a_column_that_is_not_there_is_refused():
 # Dates --------------------------------------------------------------------------------------
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("notation", [f for f in FORMATS if "%z" not in f])
 def test_every_notation_is_read_as_python_reads_it(notation):
     days = [datetime.datetime(2014, 5, 2, 6, 30), datetime.datetime(2015, 12, 31, 18, 0)]
