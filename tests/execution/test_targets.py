@@ -44,7 +44,7 @@ def test_the_others_come_to_what_the_plain_step_does(in_python):
 
 
 @given(run=st.fixed_dictionaries({name: st.sampled_from(v) for name, v in CHOICES.items()}))
-@examples(8)
+@examples(5)
 def test_drawn_runs_come_to_what_the_plain_step_does(run):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(target, "compiled", interpreted)
@@ -75,7 +75,13 @@ def few(runs):
 COMPILED = few(drawn_runs.each_once(0))
 
 
-@pytest.mark.parametrize("number", range(len(COMPILED)))
+@pytest.mark.parametrize(
+    "number",
+    [
+        *range(0, len(COMPILED), 2),
+        *(pytest.param(k, marks=pytest.mark.slow) for k in range(1, len(COMPILED), 2)),
+    ],
+)
 def test_compiled_runs_come_to_what_the_plain_step_does(number):
     check_run(COMPILED[number])
 
