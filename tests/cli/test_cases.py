@@ -13,7 +13,7 @@ import pytest
 
 import minigd as gd
 from minigd.cli.main import main
-from minigd.cli.trained import load
+from minigd.cli.trained import load_table
 
 N = 48
 RNG = np.random.default_rng(3)
@@ -139,7 +139,7 @@ def test_a_kind_is_trained_on_or_refused_with_what_to_do(name, tmp_path, capsys)
         assert right in err
         return
     assert code == 0, err
-    trained = load(out)
+    trained = load_table(out)
     assert trained.schema.features == right
     assert trained.task == "regression"
     assert main(["predict", str(out), str(path), "--out", str(tmp_path / "p.csv")]) == 0
@@ -154,7 +154,7 @@ def test_classes_of_64_bits_keep_their_digits(tmp_path):
     pd.DataFrame({"a": A, "owner": np.resize(ids, N)}).to_csv(path, index=False)
     out = str(tmp_path / "m.npz")
     assert main(["train", str(path), "--target", "owner", "--epochs", "1", "--out", out]) == 0
-    assert load(out).schema.classes == [str(one) for one in ids]
+    assert load_table(out).schema.classes == [str(one) for one in ids]
     _, y = gd.CsvSource(path, "owner").take(slice(0, 3))
     assert y.tolist() == ids
 
@@ -171,7 +171,7 @@ def test_a_usual_word_may_be_a_value(tmp_path, capsys, word):
     assert source.take(slice(0, 3))[0].tolist() == np.eye(3).tolist()
     words = ["train", str(path), "--target", "y", "--epochs", "1", "--out", str(tmp_path / "m.npz")]
     assert main([*words, "--no-default-na"]) == 0
-    assert word in load(tmp_path / "m.npz").schema.levels["country"]
+    assert word in load_table(tmp_path / "m.npz").schema.levels["country"]
     # As a class, it leaves with a warning that names the option, or stays.
     target = ["train", str(path), "--target", "country", *words[4:]]
     capsys.readouterr()
@@ -180,7 +180,7 @@ def test_a_usual_word_may_be_a_value(tmp_path, capsys, word):
     assert repr(word) in err
     assert "--no-default-na" in err
     assert main([*target, "--no-default-na"]) == 0
-    assert load(tmp_path / "m.npz").schema.classes == sorted(levels)
+    assert load_table(tmp_path / "m.npz").schema.classes == sorted(levels)
 
 
 def test_in_python_too():

@@ -160,7 +160,11 @@ def test_an_interrupt_exits_with_130(monkeypatch, capsys):
         (["info", "none.npz"], "there is no file 'none.npz'"),
         (["train", "none.csv", "--target", "y"], "none.csv: No such file or directory"),
         (["predict", "none.npz", "none.csv"], "there is no file 'none.npz'"),
-        (["train", ".", "--target", "y"], ".: Is a directory"),
+        (
+            ["train", ".", "--target", "y"],
+            "the folder '.' holds no file that ends in .csv, .tsv, .tab, .data, .dat, .parquet or "
+            ".pq: name its files, or a pattern such as './*.txt'",
+        ),
     ],
 )
 def test_a_failure_is_one_line(arguments, message, capsys, tmp_path, monkeypatch):
@@ -218,7 +222,7 @@ def test_the_commands_of_the_guide_are_commands():
     lines = re.findall(r"^\$ minigd (.*)$", guide.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(lines) > 5
     assert {parser().parse_args(shlex.split(line)).command for line in lines} == {
-        "train", "predict", "evaluate", "info",
+        "train", "predict", "evaluate", "info", "export", "plot",
     }  # fmt: skip
 
 

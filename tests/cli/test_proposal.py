@@ -133,7 +133,7 @@ def test_notations_that_come_together_are_found_together(how, tmp_path, capsys):
     path.write_bytes((above + "\n".join(lines) + "\n").replace("\n", end).encode(encoding))
     words = ["train", str(path), "--target", "y" if header else "4", "--epochs", "1"]
     assert main([*words, "--hidden", "0", "--out", str(out), "--guess"]) == 0
-    schema = load(out).schema
+    schema = load_table(out).schema
     assert schema.features == (["a", "levels", "place"] if header else ["1", "2", "3"])
     assert list(schema.levels.values()) == [["Bonn", "Köln", "Zürich"]]
     assert " left out:" not in capsys.readouterr().err
