@@ -86,35 +86,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
         discard_unwritten()
 
 
-def _run(arguments: list[str]) -> int:
-    """Run a command; where a table can't be read as it stands, propose another one."""
-    try:
-        options = _options(arguments)
-        run = options.pop("run")
-        options.pop("guess", None)
-        del options["command"]
-        _refuse_lost_file(*options.get("columns", ()))
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            with Handler():
-                return run(**options) or 0
-    except Advised as error:
-        if arguments[0] not in ("train", "race"):
-            raise
-        from minigd.cli.proposal import propose
+def _run(arguments: list[str], table: Any = None) -> int:
+    """Run a command; where a table can't be read as it stands, propose another one.
 
-        words = propose([w for w in arguments if w != "--guess"], _options, error)
-        if words is None:
-            raise
-        _print_error(message_of(error))
-        log(shlex.join(["minigd", *words]))
-        if "--guess" not in arguments:
-            return 1
-        return _run(words)
+    The `table` is the one that the command before had, which may have been read already.
+    """
+    options = _options(arguments)
+    with contextlib.ExitStack() as stack:
+        if "data" in options:
+            options["data"] = table or stack.enter_context(_given_table(options))
+        try:
+            return _call(dict(options))
+        except Advised as error:
+            if arguments[0] not in ("train", "race"):
+                raise
+            from minigd.cli.proposal import propose
+
+            def parse(words: list[str]) -> dict[str, Any]:
+                return {**_options(words), "data": options["data"]}
+
+            words = propose([w for w in arguments if w != "--guess"], parse, error)
+            if words is None:
+                raise
+            _print_error(message_of(error))
+            log(shlex.join(["minigd", *words]))
+            if "--guess" not in arguments:
+                return 1
+            return _run(words, options["data"])
+
+
+def _call(options: dict[str, Any]) -> int:
+    """Run a command that has these options."""
+    run = options.pop("run")
+    options.pop("guess", None)
+    del options["command"]
+    _refuse_lost_file(*options.get("columns", ()))
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        with Handler():
+            return run(**options) or 0
+
+
+def _given_table(options: dict[str, Any]) -> Any:
+    """Return the files that a command reads, as a context; standard input may be kept in it."""
+    from minigd.cli.table_files import given_table
+
+    return given_table(options["data"], options.get("out"), options["command"] == "predict")
 
 
 def _options(words: list[str]) -> dict[str, Any]:
-    return vars(parser().parse_args(words))
+    options = vars(parser().parse_args(words))
+    # A shell leaves the ~ of --out=~/m.npz alone.
+    paths = {name: options[name] for name in ("model", "out", "path") if options.get(name)}
+    return {**options, **{name: os.path.expanduser(path) for name, path in paths.items()}}
 
 
 # The commands --------------------------------------------------------------------------------
@@ -360,7 +384,7 @@ def _demo(out: str) -> None:
 def _add_network(command: argparse.ArgumentParser) -> None:
     """Add a table, the network that is trained on it, and where that is done."""
     add = command.add_argument
-    add("data", metavar="DATA", help=argparse.SUPPRESS)
+    add("data", metavar="DATA", nargs="+", help=argparse.SUPPRESS)
     add("--target", metavar="NAME", required=True, help="the column to predict")
     add("--exclude", metavar="A,B", type=values.names, action="extend", help="columns to leave out")
     add("--guess", action="store_true", help="take the command that is proposed, if any")
@@ -393,7 +417,8 @@ def _add_columns(command: argparse.ArgumentParser) -> None:
 
 def _add_model_and_data(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL", help="what minigd train wrote")
-    command.add_argument("data", metavar="DATA", help="a CSV, Parquet or .npy file")
+    command.add_argument("data", metavar="DATA", nargs="+",
+        help="CSV, Parquet or .npy files, a folder of them, or -")  # fmt: skip
     _add_reading(command)
 
 
@@ -402,7 +427,7 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group(
         "how the file is written",
         "--no-header if it has none, or --columns A,B or a file of names; --separator ';', tab or "
-        "blanks; "
+        "blanks; --compression gzip, or none; "
         f"--na '?', {option('keep_default_na')} if NA is a value; "
         "--decimal , and --thousands . of numbers; --skip-lines N at the top; --comment '#'; "
         "--encoding cp1252; --strip . off the end of texts",
@@ -420,6 +445,7 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     add("--decimal", help=argparse.SUPPRESS)
     add("--thousands", help=argparse.SUPPRESS)
     add("--strip", help=argparse.SUPPRESS)
+    add("--compression", type=values.compression, help=argparse.SUPPRESS)
 
 
 def _reading(options: dict[str, Any]) -> Any:

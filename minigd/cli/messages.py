@@ -15,6 +15,7 @@ _OPTIONS = {
     "categories",
     "columns",
     "comment",
+    "compression",
     "dates",
     "decimal",
     "encoding",

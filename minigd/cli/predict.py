@@ -9,6 +9,7 @@ from typing import Any, TextIO, cast
 
 from minigd.cli.output import Output
 from minigd.cli.paths import check_output
+from minigd.cli.table_files import table_files
 from minigd.cli.tables import report_columns
 from minigd.cli.trained import TableModel, chosen, load_table, outputs
 from minigd.progress import with_progress
@@ -22,7 +23,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 def predict(
     model: str | os.PathLike[str],
-    data: str | os.PathLike[str],
+    data: Any,
     out: str | os.PathLike[str] | None = None,
     raw: bool = False,
     **reading: Any,
@@ -40,7 +41,7 @@ def predict(
     ----------
     model : path
         What `minigd train` wrote.
-    data : path
+    data : path, or a list of them
         A CSV, Parquet or ``.npy`` file with the columns of the training by name, in any order;
         other columns are ignored.
     out : path, optional
@@ -56,8 +57,9 @@ def predict(
     DataError, CheckpointError, OSError
         If the model or the table does not do.
     """
+    data = table_files(data)
     if out is not None and not _is_stream(out):
-        check_output(out, ("saved",), table=data, model=model)
+        check_output(out, ("saved",), table=data.paths, model=model)
     trained = load_table(model)
     table = trained.open(data, **reading)
     classes = trained.schema.classes or []
@@ -72,6 +74,7 @@ def predict(
             done += len(x)
             for known in [True] * len(x) if kept is None else kept.tolist():
                 lines.writerow(next(cells) if known else [""] * (1 + len(classes)))
+            file.flush()
     report_columns(table)
     return done
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from minigd.cli.messages import in_shell
+from minigd.cli.table_files import table_files
 from minigd.cli.tables import Columns, Reading, open_for_training
 from minigd.data.sources.csv_files import open_file
 from minigd.data.sources.file_kinds import kind_of
@@ -45,7 +46,10 @@ def propose(
     words, error = list(arguments), failure
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with contextlib.suppress(OSError, SystemExit), _head(parse(words)["data"]) as head:
+        with (
+            contextlib.suppress(OSError, DataError, SystemExit),
+            _head(parse(words)["data"]) as head,
+        ):
             for _ in range(_TRIES):
                 more = _first_advice(error)
                 if more is None or _has(words, more):
@@ -62,7 +66,7 @@ def propose(
     return None
 
 
-def _open(options: dict[str, Any], data: str) -> None:
+def _open(options: dict[str, Any], data: Any) -> None:
     """Open a table as `minigd train` does."""
     reading = Reading(**{k: options[k] for k in Reading._fields if k in options})
     given: dict[str, Any] = {k: options[k] for k in Columns._fields if k in options}
@@ -104,14 +108,16 @@ def _has(words: list[str], options: dict[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
-def _head(path: str) -> Iterator[str]:
-    """Yield the path of a file with the first rows of a table of text, or of another table."""
-    if path.endswith((".parquet", ".pq", ".npy")):
-        yield path
+def _head(data: Any) -> Iterator[Any]:
+    """Yield the path of a file with the first rows of a table of text, or another table."""
+    table = table_files(data)
+    if table.kind != "csv":
+        yield table
         return
-    kind = kind_of(path)
+    path = str(table)
+    kind = kind_of(table.files[0])
     wide = kind.startswith(("utf-16", "utf-32"))
-    with open_file(path, returns=not wide) as file:
+    with open_file(table.files[0], returns=not wide) as file:
         data = file.read(_SAMPLE)
     if len(data) == _SAMPLE:
         data = _whole_rows(data.decode(kind, "ignore").encode() if wide else data)

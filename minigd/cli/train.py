@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from minigd.backends.base import Backend, get_backend
 from minigd.cli.messages import counted, number
 from minigd.cli.paths import NOT_SAVED, check_output
 from minigd.cli.resume import check_checkpoint, resume_run
+from minigd.cli.table_files import table_files
 from minigd.cli.tables import (
     AS_FOUND,
     USUAL,
@@ -63,7 +65,7 @@ ROWS_COMPARED, ALIKE = 10_000, 20
 
 
 def train(
-    data: str | os.PathLike[str],
+    data: Any,
     target: str,
     out: str | os.PathLike[str] = "model.npz",
     *,
@@ -89,8 +91,8 @@ def train(
 
     Parameters
     ----------
-    data : path
-        A CSV, Parquet or ``.npy`` file; see `minigd.cli.tables.open_table`.
+    data : path, or a list of them
+        A CSV, Parquet or ``.npy`` file, or several; see `minigd.cli.tables.open_table`.
     target : str
         The column to predict.
     out : path, default "model.npz"
@@ -132,7 +134,7 @@ def train(
         At Ctrl-C, SIGTERM or SIGHUP.
     """
     out = os.fspath(out)
-    check_output(out, NOT_SAVED, table=data)
+    check_output(out, NOT_SAVED, table=table_files(data).paths)
     checkpoint, rows = f"{out}.checkpoint", f"{out}.rows"
     with locked(out):
         _clear_up(out, checkpoint, rows, resume)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.base import Backend
+from minigd.cli.table_files import TableFiles, table_files
 from minigd.cli.tables import (
     USUAL,
     Reading,
@@ -25,7 +26,7 @@ from minigd.data.sources.in_memory import rows_frame
 from minigd.data.sources.iterable import IterableSource
 from minigd.data.tables.remedy import Remedy, TableError
 from minigd.data.tables.schema import MissingColumn, Schema, TextInNumbers
-from minigd.errors import CheckpointError, ShapeError, check_flag, shown, validated
+from minigd.errors import CheckpointError, ShapeError, check_flag, check_path, shown, validated
 from minigd.formulas import sigmoid, softmax
 from minigd.nn.layers import Sigmoid, Softmax
 from minigd.nn.losses import BinaryCrossEntropy
@@ -289,8 +290,8 @@ class TableModel:
         """
         schema = self._schema_for(target)
         try:
-            if isinstance(data, str | os.PathLike):
-                return self._open_file(data, schema, target, reading)
+            if isinstance(data, str | os.PathLike | TableFiles):
+                return self._open_file(table_files(data), schema, target, reading)
             if reading:
                 raise TypeError(
                     f"{next(iter(reading))} says how a file is written, and the rows are in memory "
@@ -325,16 +326,17 @@ class TableModel:
 
     def _open_file(
         self,
-        data: str | os.PathLike[str],
+        data: TableFiles,
         schema: Schema,
         target: Any,
         reading: Mapping[str, Any],
     ) -> Table:
         """Return the rows of a file that is written as the training's was, but for `reading`."""
         if not isinstance(target, str | bool):
-            raise TypeError(f"target is the name of a column of {data!s}, not {shown(target)}")
+            raise TypeError(f"target is the name of a column of {data}, not {shown(target)}")
         beside = target if isinstance(target, str) and target.endswith(".npy") else None
-        check_reading(os.fspath(data), reading)
+        check_reading(data, reading)
+        data.report()
         own = self.reading._replace(**reading)
         try:
             # A header is looked for first, also where the training's table had none.
@@ -414,8 +416,8 @@ def load_table(path: str | os.PathLike[str], backend: str | Backend = "numpy") -
     >>> bool((again.predict({"a": ["x", "y"]}) == trained.predict({"a": ["x", "y"]})).all())
     True
     """
-    description, arrays = read(path)
-    name = os.fspath(path)
+    name = check_path("path", path)
+    description, arrays = read(name)
     if "table" not in description and "run" in description:
         raise CheckpointError(
             f"{name!r} is the checkpoint of a run, not a model yet: `minigd train` with "
@@ -435,14 +437,14 @@ def load_table(path: str | os.PathLike[str], backend: str | Backend = "numpy") -
 
 def read(path: str | os.PathLike[str]) -> tuple[Description, dict[str, Any]]:
     """Read the description and the arrays of a model or a checkpoint."""
-    name = os.fspath(path)
-    kind = kind_of(path) if os.path.exists(path) else "saved"
+    name = check_path("path", path)
+    kind = kind_of(name) if os.path.exists(name) else "saved"
     if kind not in ("saved", "damaged"):
         what = "" if kind == "text" else f" but {HOLDS[kind]}"
         raise CheckpointError(
             f"{name!r} is not a file that minigd saved{what}: MODEL is what `minigd train` wrote"
         )
-    description, arrays = npz.read(path)
+    description, arrays = npz.read(name)
     if "layers" not in description:
         raise CheckpointError(f"{name!r} was saved by minigd, but holds no model")
     return description, arrays

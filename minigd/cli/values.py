@@ -85,6 +85,14 @@ def encoding(text: str) -> str:
     return text
 
 
+def compression(text: str) -> str | None:
+    """Return how a file is packed; none is not at all."""
+    known = "infer", "gzip", "bz2", "xz", "zstd", "zip"
+    if text not in (*known, "none"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {', '.join(known)} or none")
+    return None if text == "none" else text
+
+
 def widths(text: str) -> tuple[int, ...]:
     """Return the widths of hidden layers; 0 is none."""
     return () if text in ("0", "") else tuple(integer(width) for width in text.split(","))

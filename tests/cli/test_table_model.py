@@ -42,16 +42,6 @@ ROWS = pd.DataFrame(
 )
 
 
-class Polars:
-    """A frame of a library that knows how to become one of pandas, as polars and Arrow do."""
-
-    def __init__(self, frame):
-        self.frame = frame
-
-    def to_pandas(self):
-        return self.frame
-
-
 def as_rows(frame):
     """Return a dict per row, with None for what is missing."""
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
@@ -65,7 +55,6 @@ FORMS = {
     "pandas of Arrow": lambda f: f.convert_dtypes(dtype_backend="pyarrow"),
     "a table of Arrow": lambda f: pa.Table.from_pandas(f),
     "a batch of Arrow": lambda f: pa.RecordBatch.from_pandas(f),
-    "another frame": lambda f: Polars(f),
     "a dict of columns": lambda f: {name: f[name].to_numpy() for name in f},
     "a dict of lists": lambda f: {name: f[name].tolist() for name in f},
     "dicts": as_rows,
@@ -91,7 +80,9 @@ def test_rows_of_any_form_are_predicted_as_by_the_command(houses, folder, tmp_pa
 
 def test_polars_is_taken(houses):
     polars = pytest.importorskip("polars")
-    np.testing.assert_array_equal(houses.predict(polars.from_pandas(ROWS)), houses.predict(ROWS))
+    frame = polars.from_pandas(ROWS)
+    for given in (frame, frame.lazy()):
+        np.testing.assert_array_equal(houses.predict(given), houses.predict(ROWS))
 
 
 def test_a_file_is_taken_as_by_the_command(houses, people, folder, tmp_path):
@@ -245,6 +236,11 @@ def test_a_missing_column_is_named_with_one_that_is_like_it(houses, form):
 def test_a_text_among_numbers_is_refused_with_its_row(houses):
     with pytest.raises(gd.DataError, match=r"row 1, column 'area': 'large' is not a number"):
         houses.predict([{"area": a, "grade": 1, "heating": "gas"} for a in (1, "large")])
+
+
+def test_a_table_without_rows_is_refused(houses):
+    with pytest.raises(gd.DataError, match="the table has no rows"):
+        houses.predict(ROWS[:0])
 
 
 @pytest.mark.parametrize("data", [None, 7, print, gd.Dense(1)])

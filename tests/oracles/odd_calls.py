@@ -349,6 +349,9 @@ EXAMPLES: dict[str, Example] = {
             "keep_default_na": True,
             "decimal": ".",
             "thousands": "",
+            "encoding": "utf-8",
+            "comment": "",
+            "compression": "infer",
             "categories": None,
             "min_count": None,
             "hashed": None,
@@ -746,6 +749,18 @@ EXAMPLES: dict[str, Example] = {
         lambda: {"which": ["mae"]},
         lambda found: fit_with(metrics=found),
     ),
+    **{
+        f"metrics.{kind.__name__}": of_class(
+            kind, lambda metric: metric.check(np.array([0, 1, 1]), (3, 1)), positive=1
+        )
+        for kind in (
+            gd.metrics.AveragePrecision,
+            gd.metrics.F1,
+            gd.metrics.Precision,
+            gd.metrics.Recall,
+            gd.metrics.RocAuc,
+        )
+    },
     # Estimators: arguments are looked at in `fit`
     "MiniBatchClassifier": Example(
         always(gd.MiniBatchClassifier),

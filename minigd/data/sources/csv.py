@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.workspace import Workspace
-from minigd.data.labels import read_truth
 from minigd.data.sources.base import Pair, RandomAccess, Rows
 from minigd.data.sources.csv_blocks import (
     Block,
@@ -19,7 +18,7 @@ from minigd.data.sources.csv_blocks import (
     check_fields,
     read_blocks,
 )
-from minigd.data.sources.csv_files import check_unchanged
+from minigd.data.sources.csv_files import check_compression, check_unchanged, is_packed
 from minigd.data.sources.csv_header import Header, recoded
 from minigd.data.sources.csv_index import RowIndex
 from minigd.data.sources.csv_layout import (
@@ -28,15 +27,10 @@ from minigd.data.sources.csv_layout import (
 )
 from minigd.data.sources.csv_parser import NotNumbers, Parser, import_pandas
 from minigd.data.sources.csv_text import Dialect, open_text
-from minigd.data.sources.file_kinds import GZIP, begin_of
 from minigd.data.sources.file_reads import GAP
+from minigd.data.sources.given_files import TEXTS, find_files
 from minigd.data.sources.tabular import Tabular
-from minigd.data.tables.column_problems import (
-    WRITE_TRUTHS,
-    is_dressed,
-    may_be_missing,
-    read_dressed,
-)
+from minigd.data.tables.column_problems import no_number
 from minigd.data.tables.grammar import BLANKS as CELL_BLANKS
 from minigd.data.tables.grammar import PLAIN, MissingTexts, Notation
 from minigd.data.tables.inference import FirstPass, apply_schema, infer_schema
@@ -53,13 +47,16 @@ from minigd.data.tables.schema import (
 from minigd.data.tables.selection import Selection, with_column
 from minigd.errors import DataError, check_dtype, check_integer, validated
 from minigd.progress import with_progress
-from minigd.storage.regular_files import files_given
 from minigd.types import Array
 
 _PARSED = 4 << 20  # bytes of text parsed at once where rows are fetched, at most
 _GATHERED = 32 << 20  # bytes of x fetched at once, at most
 _MOST_AT_ONCE = 1 << 30  # bytes of a block, at most
-_FIRST_ROWS = 200  # looked at to tell texts from numbers; a text further on starts the pass again
+_WIDE, _OF_A_COLUMN, _WIDE_BLOCK = 1_000, 2_000, 16 << 20
+"""Of more columns than this, a block has so many bytes for each, up to a limit: each column costs
+as much as hundreds of its cells."""
+_FIRST_ROWS, _FIRST_CELLS = 200, 200_000
+"""Looked at to tell texts from numbers; a text further on starts the pass again."""
 
 
 class _Place:
@@ -91,7 +88,9 @@ class CsvSource(Tabular, RandomAccess):
     Parameters
     ----------
     path : path, file object, or a list of them
-        Plain or gzipped. Several files have the same header and follow one another.
+        Plain or packed: gzip, bzip2, xz, zstd, or alone in a zip archive. Several files have the
+        same header and follow one another. A pattern, ``data/*.csv``, means several, and so does a
+        folder: those in it that end in .csv, .tsv, .tab, .data or .dat, by name.
     target : str or list of str, optional
         Column of y. Text becomes classes 0, 1, … in sorted order; whole numbers become int64, other
         numbers `dtype`. Several columns of numbers make y a table.
@@ -169,10 +168,14 @@ class CsvSource(Tabular, RandomAccess):
     dtype : dtype, default "float32"
         Of x, and of a target that is not whole numbers.
     block_size : int, default 2 MiB
-        Bytes parsed at a time. It changes nothing but speed, and how long a row may be: 16 MiB, or
-        a block. Fields of many lines are read up to that.
+        Bytes parsed at a time; more of a table of over 1,000 columns. It changes nothing but
+        speed, and how long a row may be: 16 MiB, or a block. Fields of many lines are read up to
+        that.
     index_path : path, optional
         Where to keep the index of row offsets for other runs. An index of another file is refused.
+    compression : {"infer", "gzip", "bz2", "xz", "zstd", "zip"} or None, default "infer"
+        How files are packed, which they show themselves. With another value than ``"infer"``, one
+        that is packed in another way, or not, is refused.
 
     Attributes
     ----------
@@ -202,7 +205,7 @@ class CsvSource(Tabular, RandomAccess):
     -----
     In file order, memory does not depend on the size of the file. With a shuffle it is 8 bytes a
     row for the index and 8 for the permutation, besides the rows fetched at once, up to 32 MiB. A
-    gzipped file can't be shuffled so, nor one that is not in UTF-8: `cache` it.
+    packed file can't be shuffled so, nor one that is not in UTF-8: `cache` it.
 
     Examples
     --------
@@ -250,6 +253,7 @@ class CsvSource(Tabular, RandomAccess):
         dtype: Any = "float32",
         block_size: int = 1 << 21,
         index_path: str | os.PathLike[str] | None = None,
+        compression: str | None = "infer",
     ) -> None:
         _check_arguments(columns, na)
         dtype = check_dtype(dtype)
@@ -263,12 +267,15 @@ class CsvSource(Tabular, RandomAccess):
         marks = check_notation(decimal, thousands)
         self._missing = MissingTexts(() if na is None else na, keep_default_na, marks)
         self._block_size = min(check_integer("block_size", block_size), _MOST_AT_ONCE)
-        given = files_given(path, "a CSV")
+        given = check_compression(find_files(path, TEXTS, "a CSV"), compression)
         skipped = check_integer("skip_lines", skip_lines, 0)
         self._header = Header(None if columns is None else list(columns), header, dialect, skipped)
         self._parts = [self._header.inspect(file) for file in given]
         self._dialect = self._header.dialect
         self._columns = self._header.columns
+        if len(self._columns) > _WIDE:
+            wide = min(_WIDE_BLOCK, _OF_A_COLUMN * len(self._columns))
+            self._block_size = max(self._block_size, wide)
         self._rows_by_number = RowIndex(self, index_path)
         self._open(selection, schema, dtype)
 
@@ -281,19 +288,17 @@ class CsvSource(Tabular, RandomAccess):
         except (MissingColumn, WrongFields) as error:
             error.args += tuple(self._header.advice(error, selection))
             raise
-        under = " under its header" if self._header.given else ""
-        found.give_to(self, f"{self._parts[0].name} has no rows{under}")
+        found.give_to(self, self._header.without_rows)
         self._header.warn_of_encoding(stacklevel=4)
         # Rows worth parsing at once: many for one call of the parser, few where they are long.
         size = sum(part.size for part in self._parts)
         self._at_once = max(1, min(16_384, _PARSED * self.rows // max(1, size)))
         # Of more short ones that are due, more lie close together in the file.
-        most = _GATHERED // (self.schema.dtype.itemsize * len(self.names))
+        most = _GATHERED // (found.schema.dtype.itemsize * len(self.names))
         self.gather = max(self._at_once, most if size < GAP * self.rows else 0)
-        # The middle of a gzipped file can't be reached without reading all before it, nor that of
+        # The middle of a packed file can't be reached without reading all before it, nor that of
         # one in another encoding.
-        packed = any(begin_of(part.opened, 2) == GZIP for part in self._parts)
-        self.random_access = self._dialect.is_plain and not packed
+        self.random_access = self._dialect.is_plain and not any(map(is_packed, self._parts))
 
     def _first_pass(self, selection: Selection, schema: Schema | None, dtype: Any) -> FirstPass:
         """Find what each column is, or go by a schema."""
@@ -310,7 +315,7 @@ class CsvSource(Tabular, RandomAccess):
         if schema is not None:
             return apply_schema(schema, self, name)
         header.refuse_short(unnamed)
-        texts = self._first_texts()
+        texts = [] if first is None else self._first_texts(first)
         try:
             found = infer_schema(self, selection, self._columns, name, dtype, texts)
         except DataError:
@@ -337,12 +342,10 @@ class CsvSource(Tabular, RandomAccess):
         for part, block in self._all_blocks():
             self._header.refuse_repeated(block, self._parts[part].name)
 
-    def _first_texts(self) -> list[str]:
+    def _first_texts(self, block: Block) -> list[str]:
         """Return the columns that hold text in the first rows."""
-        block = next(self._blocks(0), None)
-        if block is None:
-            return []
-        rows = block.data[: int(block.ends[:_FIRST_ROWS][-1]) + 1]
+        first_rows = max(_FIRST_ROWS // 10, min(_FIRST_ROWS, _FIRST_CELLS // len(self._used)))
+        rows = block.data[: int(block.ends[:first_rows][-1]) + 1]
         frame = self._parser.read_texts(rows, self._used)
         return [c for c in self._used if self._missing.to_numbers(frame[c])[1].any()]
 
@@ -391,16 +394,9 @@ class CsvSource(Tabular, RandomAccess):
         try:
             frame, place.texts = self._parser.read(block.data, kinds)
         except NotNumbers as odd:
-            text = odd.texts[0]
-            where = f"{place.where(odd.row)}, column {odd.column!r}: {text!r}"
-            remedies = may_be_missing(odd.texts)
-            message = f"{where} is not a number"
-            if is_dressed(text):
-                message = f"{where} is a number in a format that is not parsed"
-                remedies = read_dressed([t for t in odd.texts if is_dressed(t)], "write it plainly")
-            elif read_truth(text) is not None:
-                remedies = [WRITE_TRUTHS]
-            error = TextInNumbers(message, *remedies, column=odd.column, columns=odd.columns)
+            problem, remedies = no_number(odd.texts)
+            where = f"{place.where(odd.row)}, column {odd.column!r}: {odd.texts[0]!r} {problem}"
+            error = TextInNumbers(where, *remedies, column=odd.column, columns=odd.columns)
             raise error from None
         except ValueError as error:
             raise DataError(f"{place.name}, from line {block.line} on: {error}") from error
@@ -459,9 +455,9 @@ class CsvSource(Tabular, RandomAccess):
 
     def _with_progress(self, part: int, what: str) -> Iterator[Block]:
         """Return the blocks of one file, and show how far a pass over them is."""
-        name, opened, size, *_ = self._parts[part]
-        # How much a gzipped file holds is not known, nor one in another encoding.
-        plain = self._dialect.is_plain and begin_of(opened, 2) != GZIP
+        name, _, size, *_ = self._parts[part]
+        # How much a packed file holds is not known, nor one in another encoding.
+        plain = self._dialect.is_plain and not is_packed(self._parts[part])
         return with_progress(
             self._blocks(part),
             f"{what} {name}",

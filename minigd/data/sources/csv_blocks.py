@@ -7,15 +7,14 @@ A separator is one byte, or `BLANKS`: a run of blanks and tabs, of which those a
 the end of a row separate nothing.
 """
 
-import gzip
 import re
-import zlib
 from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from minigd.data.sources.packed import Damaged
 from minigd.data.tables.remedy import Remedy, TableError
 from minigd.errors import DataError
 from minigd.types import Array
@@ -165,11 +164,12 @@ def blank_comments(
 
 
 def read_bytes(file: BinaryIO, size: int, name: str, line: int) -> bytes:
-    """Read up to `size` bytes; a gzipped file that is damaged is a `DataError`."""
+    """Read up to `size` bytes; the error for a packed file that is damaged names the line."""
     try:
         return file.read(size)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{name}, from line {line} on: the file is damaged: {error}") from error
+    except Damaged as error:
+        why = error.__cause__
+        raise Damaged(f"{name}, from line {line} on: the file is damaged: {why}") from error
 
 
 def _endless(

@@ -34,6 +34,7 @@ from minigd.data.sources.csv_parser import BOM, Parser
 from minigd.data.sources.csv_text import Dialect, open_text
 from minigd.data.sources.encodings import recode
 from minigd.data.sources.file_kinds import HEAD, begin_of, check_kind, ends_in_returns
+from minigd.data.sources.given_files import differing
 from minigd.data.tables.grammar import MissingTexts, read_number
 from minigd.data.tables.remedy import Remedy, TableError, TableWarning
 from minigd.data.tables.schema import RENAME, MissingColumn, Schema
@@ -88,6 +89,11 @@ class Header:
                 Remedy("leave it out with {}", {"exclude": unnamed}),
                 Remedy("name it among {}", {"features": [...]}),
             )
+
+    @property
+    def without_rows(self) -> str:
+        """What to say of a table without rows."""
+        return f"{self._first.name} has no rows{' under its header' if self.given else ''}"
 
     def refuse_one_column(self, selection: Selection) -> None:
         """Refuse a table of one column whose texts are rows of numbers, separated by a mark."""
@@ -217,7 +223,9 @@ class Header:
             found = as_columns(found)
             if self.columns and found != self.columns:
                 raise DataError(
-                    f"{where}: the columns are {found}, and in the first file {self.columns}"
+                    f"{where}: the columns are not those of {self._first.name}: "
+                    f"{differing(found, self.columns)}; give all files one header, or leave this "
+                    "one out"
                 )
             self.columns, self.short, self._first_line = found, short, row.rstrip()
         elif self._by_place and not self.columns:

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from minigd.data.sources.csv_blocks import blank_comments
-from minigd.data.sources.csv_files import Part, open_file
+from minigd.data.sources.csv_files import Part, is_packed, open_file
 from minigd.data.sources.csv_text import Dialect
-from minigd.data.sources.file_kinds import GZIP, begin_of
 from minigd.data.sources.file_reads import (
     GAP,
     PIECE,
@@ -38,7 +37,7 @@ class RowIndex:
         """For each file, where each row starts, and where the last one ends."""
         if self._starts is None:
             for part in self._parts:
-                _refuse_gzip(part)
+                _refuse_packed(part)
                 _refuse_translated(part, self._source._dialect)
             kept = self._load()
             self._starts = self.build() if kept is None else kept
@@ -151,10 +150,10 @@ class RowIndex:
         return starts
 
 
-def _refuse_gzip(part: Part) -> None:
-    if begin_of(part.opened, 2) == GZIP:
+def _refuse_packed(part: Part) -> None:
+    if is_packed(part):
         raise DataError(
-            f"{part.name} is gzipped, and rows in the middle of it can't be reached: unpack it, or "
+            f"{part.name} is packed, and rows in the middle of it can't be reached: unpack it, or "
             "use source.cache(folder), or a shuffle buffer"
         )
 

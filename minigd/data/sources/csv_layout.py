@@ -237,14 +237,15 @@ def as_columns(fields: Sequence[str], twice: bool = False) -> list[str]:
     >>> as_columns(["", "size", "size"]), as_columns(["size", "size"], twice=True)
     (['Unnamed: 0', 'size', 'size'], ['size', 'size.1'])
     """
-    taken = set(fields)
+    taken, used = set(fields), set[str]()
     columns: list[str] = []
     for i, field in enumerate(fields):
         name = field or f"Unnamed: {i}"
-        if not field or (twice and field in columns):
+        if not field or (twice and field in used):
             k, base = 0, name
-            while name in taken or name in columns:
+            while name in taken or name in used:
                 k, name = k + 1, f"{base}.{k + 1}"
+        used.add(name)
         columns.append(name)
     return columns
 

@@ -45,8 +45,8 @@ class Dialect(NamedTuple):
     @classmethod
     def make(cls, separator: Any, encoding: Any, comment: Any) -> "Dialect":
         """Return a dialect of the caller's arguments, or refuse them."""
-        one = isinstance(separator, str) and len(separator) == 1 and separator not in '"\r\n\0'
-        if not one and separator != "blanks":
+        text = separator if isinstance(separator, str) else ""
+        if text != "blanks" and (len(text) != 1 or text in '"\r\n\0'):
             raise ValueError(
                 "separator must be one character other than a quote, or 'blanks' for runs of "
                 f"blanks and tabs: {separator!r}"

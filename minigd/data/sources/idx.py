@@ -12,9 +12,9 @@ import numpy as np
 
 from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, Rows
-from minigd.data.sources.file_kinds import GZIP
 from minigd.data.sources.file_reads import ArrayFile
 from minigd.data.sources.npy import StoredRows
+from minigd.data.sources.packed import packing_of
 from minigd.errors import DataError, check_number, check_path
 from minigd.storage.regular_files import open_regular
 from minigd.types import Array
@@ -91,7 +91,7 @@ def read_idx(path: str | os.PathLike[str], table: bool = False) -> Array | Array
     content = np.empty(0, dtype=np.uint8)
     with open_regular(file) as opened:
         about, begin = os.fstat(opened.fileno()), opened.read(1024)
-        packed = begin[:2] == GZIP
+        packed = packing_of(begin) == "gzip"
         try:
             if packed:
                 unpacked = gzip.decompress(begin + opened.read())

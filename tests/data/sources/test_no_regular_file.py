@@ -146,6 +146,11 @@ def model():
     return gd.Sequential([gd.Dense(1)], 2)
 
 
+def table_model(folder):
+    source = gd.CsvSource(folder / "t.csv", target="b")
+    return gd.TableModel(gd.Sequential([gd.Dense(1)], 1), source.schema)
+
+
 def rows(source):
     return [batch.x.tolist() for batch in gd.Batches(source, batch_size=2)]
 
@@ -169,6 +174,7 @@ def files(tmp_path):
         pa.table({"a": [1.0, 2.0]}), tmp_path / "t.parquet"
     )
     gd.Trainer(model(), "mse", "adam").save(tmp_path / "m.npz")
+    table_model(tmp_path).save(tmp_path / "table.npz")
     (tmp_path / "layers.py").write_text("import minigd as gd\nclass Own(gd.Tanh): pass\n")
     return tmp_path
 
@@ -189,6 +195,8 @@ PATHS = {
         lambda path, folder: rows(gd.IdxSource(folder / "images", path)),
     ),
     "load.path": ("m.npz", lambda path, folder: gd.load(path)),
+    "load_table.path": ("table.npz", lambda path, folder: gd.load_table(path)),
+    "TableModel.save.path": ("out", lambda path, folder: table_model(folder).save(path)),
     "Trainer.resume.path": ("m.npz", lambda path, folder: gd.Trainer.resume(path)),
     "Sequential.save.path": ("out", lambda path, folder: model().save(path)),
     "Trainer.save.path": ("out", lambda path, folder: gd.Trainer(model(), "mse", "sgd").save(path)),
