@@ -22,10 +22,8 @@ from minigd.data.sources.csv_files import check_compression, check_unchanged, is
 from minigd.data.sources.csv_header import Header, recoded
 from minigd.data.sources.csv_index import RowIndex
 from minigd.data.sources.csv_layout import (
-    as_columns,
     unnamed_among,
     warn_of_unnamed,
-    written,
 )
 from minigd.data.sources.csv_parser import NotNumbers, Parser, import_pandas
 from minigd.data.sources.csv_text import Dialect, open_text
@@ -38,9 +36,7 @@ from minigd.data.tables.grammar import PLAIN, MissingTexts, Notation
 from minigd.data.tables.inference import FirstPass, apply_schema, infer_schema
 from minigd.data.tables.missing import Missing
 from minigd.data.tables.places import describe
-from minigd.data.tables.remedy import Remedy, TableError
 from minigd.data.tables.schema import (
-    RENAME,
     BadValue,
     ColumnKinds,
     Encoded,
@@ -307,11 +303,7 @@ class CsvSource(Tabular, RandomAccess):
     def _first_pass(self, selection: Selection, schema: Schema | None, dtype: Any) -> FirstPass:
         """Find what each column is, or go by a schema."""
         name, header = self._parts[0].name, self._header
-        rename = RENAME
-        if header.given:
-            names = written(as_columns(self._columns, twice=True))
-            options = {"columns": names, "skip_lines": self._parts[0].line - 1}
-            rename = Remedy("name all columns with {}", options)
+        rename = header.ways_to_rename(self._parts[0])
         features, targets = selection.resolve(self._columns, header.where, rename)
         needed = {*features, *targets}
         self._used = [c for c in self._columns if c in needed]
@@ -320,14 +312,9 @@ class CsvSource(Tabular, RandomAccess):
         if not header.given and first is not None:
             header.refuse_header(first, self._parser, self._missing)
         unnamed = unnamed_among(features, selection.features or ())
-        if header.short and unnamed and schema is None:
-            raise TableError(
-                f"{header.where}: {header.short}: that column is {unnamed[0]!r}",
-                Remedy("leave it out with {}", {"exclude": unnamed}),
-                Remedy("name it among {}", {"features": [...]}),
-            )
         if schema is not None:
             return apply_schema(schema, self, name)
+        header.refuse_short(unnamed)
         texts = [] if first is None else self._first_texts(first)
         try:
             found = infer_schema(self, selection, self._columns, name, dtype, texts)

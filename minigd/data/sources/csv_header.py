@@ -28,6 +28,7 @@ from minigd.data.sources.csv_layout import (
     find_layout,
     is_name,
     no_header,
+    written,
 )
 from minigd.data.sources.csv_parser import BOM, Parser
 from minigd.data.sources.csv_text import Dialect, open_text
@@ -36,7 +37,7 @@ from minigd.data.sources.file_kinds import HEAD, begin_of, check_kind, ends_in_r
 from minigd.data.sources.given_files import differing
 from minigd.data.tables.grammar import MissingTexts, read_number
 from minigd.data.tables.remedy import Remedy, TableError, TableWarning
-from minigd.data.tables.schema import MissingColumn, Schema
+from minigd.data.tables.schema import RENAME, MissingColumn, Schema
 from minigd.data.tables.selection import Selection
 from minigd.errors import DataError
 from minigd.progress import warn
@@ -72,6 +73,22 @@ class Header:
         self._skip_lines = skip_lines
         self._first_line = b""
         self._first: Any = None
+
+    def ways_to_rename(self, part: Part) -> Remedy:
+        """Return what to do where two columns have one name."""
+        if not self.given:
+            return RENAME
+        names = written(as_columns(self.columns, twice=True))
+        return Remedy("name all columns with {}", {"columns": names, "skip_lines": part.line - 1})
+
+    def refuse_short(self, unnamed: list[str]) -> None:
+        """Refuse a header with one name less than the rows have fields, if that column is used."""
+        if self.short and unnamed:
+            raise TableError(
+                f"{self.where}: {self.short}: that column is {unnamed[0]!r}",
+                Remedy("leave it out with {}", {"exclude": unnamed}),
+                Remedy("name it among {}", {"features": [...]}),
+            )
 
     @property
     def without_rows(self) -> str:
@@ -153,8 +170,8 @@ class Header:
     def _layout(self, selection: Selection, header: bool) -> Layout | None:
         """Return how the first file seems to be laid out, by its first rows."""
         columns = None if header else len(self.columns)
-        written = self.dialect.letter, self.dialect.separator, self._skip_lines
-        return find_layout(self._sample(), *written, _named(selection), columns)
+        marks = self.dialect.letter, self.dialect.separator, self._skip_lines
+        return find_layout(self._sample(), *marks, _named(selection), columns)
 
     def _sample(self) -> list[bytes]:
         """Return the first lines of the first file."""
