@@ -80,7 +80,9 @@ def test_rows_of_any_form_are_predicted_as_by_the_command(houses, folder, tmp_pa
 
 def test_polars_is_taken(houses):
     polars = pytest.importorskip("polars")
-    np.testing.assert_array_equal(houses.predict(polars.from_pandas(ROWS)), houses.predict(ROWS))
+    frame = polars.from_pandas(ROWS)
+    for given in (frame, frame.lazy()):
+        np.testing.assert_array_equal(houses.predict(given), houses.predict(ROWS))
 
 
 def test_a_file_is_taken_as_by_the_command(houses, people, folder, tmp_path):
@@ -234,6 +236,11 @@ def test_a_missing_column_is_named_with_one_that_is_like_it(houses, form):
 def test_a_text_among_numbers_is_refused_with_its_row(houses):
     with pytest.raises(gd.DataError, match=r"row 1, column 'area': 'large' is not a number"):
         houses.predict([{"area": a, "grade": 1, "heating": "gas"} for a in (1, "large")])
+
+
+def test_a_table_without_rows_is_refused(houses):
+    with pytest.raises(gd.DataError, match="the table has no rows"):
+        houses.predict(ROWS[:0])
 
 
 @pytest.mark.parametrize("data", [None, 7, print, gd.Dense(1)])

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.workspace import Workspace
-from minigd.data.labels import read_truth
 from minigd.data.sources.base import Pair, RandomAccess, Rows
 from minigd.data.sources.csv_blocks import (
     Block,
@@ -33,12 +32,7 @@ from minigd.data.sources.csv_text import Dialect, open_text
 from minigd.data.sources.file_reads import GAP
 from minigd.data.sources.given_files import TEXTS, find_files
 from minigd.data.sources.tabular import Tabular
-from minigd.data.tables.column_problems import (
-    WRITE_TRUTHS,
-    is_dressed,
-    may_be_missing,
-    read_dressed,
-)
+from minigd.data.tables.column_problems import no_number
 from minigd.data.tables.grammar import BLANKS as CELL_BLANKS
 from minigd.data.tables.grammar import PLAIN, MissingTexts, Notation
 from minigd.data.tables.inference import FirstPass, apply_schema, infer_schema
@@ -62,7 +56,11 @@ from minigd.types import Array
 _PARSED = 4 << 20  # bytes of text parsed at once where rows are fetched, at most
 _GATHERED = 32 << 20  # bytes of x fetched at once, at most
 _MOST_AT_ONCE = 1 << 30  # bytes of a block, at most
-_FIRST_ROWS = 200  # looked at to tell texts from numbers; a text further on starts the pass again
+_WIDE, _OF_A_COLUMN, _WIDE_BLOCK = 1_000, 2_000, 16 << 20
+"""Of more columns than this, a block has so many bytes for each, up to a limit: each column costs
+as much as hundreds of its cells."""
+_FIRST_ROWS, _FIRST_CELLS = 200, 200_000
+"""Looked at to tell texts from numbers; a text further on starts the pass again."""
 
 
 class _Place:
@@ -174,8 +172,9 @@ class CsvSource(Tabular, RandomAccess):
     dtype : dtype, default "float32"
         Of x, and of a target that is not whole numbers.
     block_size : int, default 2 MiB
-        Bytes parsed at a time. It changes nothing but speed, and how long a row may be: 16 MiB, or
-        a block. Fields of many lines are read up to that.
+        Bytes parsed at a time; more of a table of over 1,000 columns. It changes nothing but
+        speed, and how long a row may be: 16 MiB, or a block. Fields of many lines are read up to
+        that.
     index_path : path, optional
         Where to keep the index of row offsets for other runs. An index of another file is refused.
     compression : {"infer", "gzip", "bz2", "xz", "zstd", "zip"} or None, default "infer"
@@ -278,6 +277,9 @@ class CsvSource(Tabular, RandomAccess):
         self._parts = [self._header.inspect(file) for file in given]
         self._dialect = self._header.dialect
         self._columns = self._header.columns
+        if len(self._columns) > _WIDE:
+            wide = min(_WIDE_BLOCK, _OF_A_COLUMN * len(self._columns))
+            self._block_size = max(self._block_size, wide)
         self._rows_by_number = RowIndex(self, index_path)
         self._open(selection, schema, dtype)
 
@@ -296,7 +298,7 @@ class CsvSource(Tabular, RandomAccess):
         size = sum(part.size for part in self._parts)
         self._at_once = max(1, min(16_384, _PARSED * self.rows // max(1, size)))
         # Of more short ones that are due, more lie close together in the file.
-        most = _GATHERED // (self.schema.dtype.itemsize * len(self.names))
+        most = _GATHERED // (found.schema.dtype.itemsize * len(self.names))
         self.gather = max(self._at_once, most if size < GAP * self.rows else 0)
         # The middle of a packed file can't be reached without reading all before it, nor that of
         # one in another encoding.
@@ -326,11 +328,12 @@ class CsvSource(Tabular, RandomAccess):
             )
         if schema is not None:
             return apply_schema(schema, self, name)
-        texts = self._first_texts()
+        texts = [] if first is None else self._first_texts(first)
         try:
             found = infer_schema(self, selection, self._columns, name, dtype, texts)
         except DataError:
             header.refuse_one_column(selection)
+            header.refuse_comments()
             if header.given:
                 self._refuse_repeated_header()
             raise
@@ -352,12 +355,10 @@ class CsvSource(Tabular, RandomAccess):
         for part, block in self._all_blocks():
             self._header.refuse_repeated(block, self._parts[part].name)
 
-    def _first_texts(self) -> list[str]:
+    def _first_texts(self, block: Block) -> list[str]:
         """Return the columns that hold text in the first rows."""
-        block = next(self._blocks(0), None)
-        if block is None:
-            return []
-        rows = block.data[: int(block.ends[:_FIRST_ROWS][-1]) + 1]
+        first_rows = max(_FIRST_ROWS // 10, min(_FIRST_ROWS, _FIRST_CELLS // len(self._used)))
+        rows = block.data[: int(block.ends[:first_rows][-1]) + 1]
         frame = self._parser.read_texts(rows, self._used)
         return [c for c in self._used if self._missing.to_numbers(frame[c])[1].any()]
 
@@ -406,16 +407,9 @@ class CsvSource(Tabular, RandomAccess):
         try:
             frame, place.texts = self._parser.read(block.data, kinds)
         except NotNumbers as odd:
-            text = odd.texts[0]
-            where = f"{place.where(odd.row)}, column {odd.column!r}: {text!r}"
-            remedies = may_be_missing(odd.texts)
-            message = f"{where} is not a number"
-            if is_dressed(text):
-                message = f"{where} is a number in a format that is not parsed"
-                remedies = read_dressed([t for t in odd.texts if is_dressed(t)], "write it plainly")
-            elif read_truth(text) is not None:
-                remedies = [WRITE_TRUTHS]
-            error = TextInNumbers(message, *remedies, column=odd.column, columns=odd.columns)
+            problem, remedies = no_number(odd.texts)
+            where = f"{place.where(odd.row)}, column {odd.column!r}: {odd.texts[0]!r} {problem}"
+            error = TextInNumbers(where, *remedies, column=odd.column, columns=odd.columns)
             raise error from None
         except ValueError as error:
             raise DataError(f"{place.name}, from line {block.line} on: {error}") from error
