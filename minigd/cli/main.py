@@ -137,7 +137,7 @@ def _given_table(options: dict[str, Any]) -> Any:
 def _options(words: list[str]) -> dict[str, Any]:
     options = vars(parser().parse_args(words))
     # A shell leaves the ~ of --out=~/m.npz alone.
-    paths = {name: options[name] for name in ("model", "out", "path") if options.get(name)}
+    paths = {name: options[name] for name in ("model", "onnx", "out", "path") if options.get(name)}
     return {**options, **{name: os.path.expanduser(path) for name, path in paths.items()}}
 
 
@@ -260,7 +260,7 @@ def _add_plot(commands: Any) -> None:
     )
     add = command.add_argument
     add("model", metavar="MODEL", help="what minigd train wrote")
-    add("data", metavar="DATA", nargs="?", help="a CSV, Parquet or .npy file")
+    add("data", metavar="DATA", nargs="*", help="a CSV, Parquet or .npy file")
     add("--out", metavar="FILE", required=True, help="a picture: .png, .svg, .pdf")
     add("--target", metavar="NAME", help="where the target has another name here")
     _add_reading(command)

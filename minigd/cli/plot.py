@@ -20,7 +20,7 @@ _WIDTH, _HEIGHT, _ACROSS = 5.6, 4.2, 3  # of a panel, in inches, and panels in a
 def plot(
     model: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    data: str | os.PathLike[str] | None = None,
+    data: Any = None,
     target: str | None = None,
     **reading: Any,
 ) -> None:
@@ -34,7 +34,7 @@ def plot(
         What `minigd train` wrote; without a table also the checkpoint of a run.
     out : path
         A picture, by its ending; written whole or not at all.
-    data : path, optional
+    data : path, or a list of them, optional
         A table with the columns of the training by name, the target included.
     target : str, optional
         The target's name there, where it is another one than in the training.
