@@ -11,9 +11,10 @@ import minigd as gd
 from minigd.cli.main import main
 
 
-def test_onnx_runtime_takes_the_columns_of_the_table(folder, tmp_path, capsys):
+def test_onnx_runtime_takes_the_columns_of_the_table(folder, tmp_path, capsys, monkeypatch):
     path = str(tmp_path / "m.onnx")
-    assert main(["export", str(folder / "houses.npz"), "--onnx", path]) == 0
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["export", str(folder / "houses.npz"), "--onnx=~/m.onnx"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "inputs   area float32, grade float32, heating text",
         "outputs  prediction float32",

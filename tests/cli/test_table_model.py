@@ -97,6 +97,16 @@ def test_a_file_is_taken_as_by_the_command(houses, people, folder, tmp_path):
     assert p.astype(str).tolist() == [line[1:] for line in lines]
 
 
+def test_files_may_be_several(houses, folder, tmp_path, monkeypatch):
+    new = pd.read_csv(folder / "new.csv")
+    for name, part in (("a", new[:30]), ("b", new[30:])):
+        part.to_csv(tmp_path / f"{name}.csv", index=False)
+    expected = pytest.approx(houses.predict(new), rel=1e-5)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for several in ([tmp_path / "a.csv", str(tmp_path / "b.csv")], f"{tmp_path}/?.csv", "~"):
+        assert houses.predict(several) == expected
+
+
 def test_one_row_may_be_a_dict_or_a_series(houses):
     # A product of one row may round otherwise than one of several.
     expected = pytest.approx(houses.predict(ROWS)[:1], rel=1e-5)
