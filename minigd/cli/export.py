@@ -22,7 +22,7 @@ def export(model: str | os.PathLike[str], onnx: str | os.PathLike[str]) -> str:
     Raises
     ------
     DataError
-        If a column is hashed or holds dates, for which ONNX has no operators.
+        If a column is hashed, or holds dates in a notation that ONNX has no operators for.
     CheckpointError, OSError, ImportError
         If the file is not a model, or can't be written, or onnx is missing.
 
@@ -55,6 +55,6 @@ def export(model: str | os.PathLike[str], onnx: str | os.PathLike[str]) -> str:
 
 
 def _of_table(schema: Schema, dtype: str) -> list[str]:
-    kinds = (f"{c} {'text' if c in schema.levels else schema.dtype}" for c in schema.features)
+    kinds = (f"{c} {'text' if c in schema.texts else schema.dtype}" for c in schema.features)
     of_classes = f"text, probabilities {dtype}" if schema.classes else dtype
     return [f"inputs   {', '.join(kinds)}", f"outputs  prediction {of_classes}"]

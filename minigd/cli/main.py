@@ -260,7 +260,7 @@ def _add_plot(commands: Any) -> None:
     )
     add = command.add_argument
     add("model", metavar="MODEL", help="what minigd train wrote")
-    add("data", metavar="DATA", nargs="?", help="a CSV, Parquet or .npy file")
+    add("data", metavar="DATA", nargs="*", help="as for predict")
     add("--out", metavar="FILE", required=True, help="a picture: .png, .svg, .pdf")
     add("--target", metavar="NAME", help="where the target has another name here")
     _add_reading(command)

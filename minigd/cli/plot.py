@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from minigd.cli.paths import check_picture, save_picture
+from minigd.cli.table_files import table_files
 from minigd.cli.tables import report_columns
 from minigd.cli.trained import TableModel, chosen, load_table, outputs, read
 from minigd.errors import CheckpointError
@@ -20,7 +21,7 @@ _WIDTH, _HEIGHT, _ACROSS = 5.6, 4.2, 3  # of a panel, in inches, and panels in a
 def plot(
     model: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    data: str | os.PathLike[str] | None = None,
+    data: Any = None,
     target: str | None = None,
     **reading: Any,
 ) -> None:
@@ -34,7 +35,7 @@ def plot(
         What `minigd train` wrote; without a table also the checkpoint of a run.
     out : path
         A picture, by its ending; written whole or not at all.
-    data : path, optional
+    data : path, or a list of them, optional
         A table with the columns of the training by name, the target included.
     target : str, optional
         The target's name there, where it is another one than in the training.
@@ -62,7 +63,7 @@ def plot(
         history.plot(name, ax=ax)
     if data is not None:
         trained = load_table(model)
-        table = trained.open(data, True if target is None else target, **reading)
+        table = trained.open(table_files(data), True if target is None else target, **reading)
         report_columns(table)
         _draw_predictions(trained, table, axes[-1])
     save_picture(figure, out)

@@ -133,9 +133,10 @@ class TableModel:
         Parameters
         ----------
         data : path, frame, rows or array
-            A file as `minigd predict` takes it; a frame of pandas or polars, an Arrow table, a dict
-            of columns; a dict, or a list of them, of which each is a row; a 2-D array or a list of
-            lists, whose columns are the schema's ``features`` in their order.
+            A file as `minigd predict` takes it, a pattern, a folder or a list of files; a frame of
+            pandas or polars, an Arrow table, a dict of columns; a dict, or a list of them, of which
+            each is a row; a 2-D array or a list of lists, whose columns are the schema's
+            ``features`` in their order.
         **reading
             Of a file, how it is written where that is otherwise than in the training:
             ``separator=";"``.
@@ -290,7 +291,7 @@ class TableModel:
         """
         schema = self._schema_for(target)
         try:
-            if isinstance(data, str | os.PathLike | TableFiles):
+            if _are_files(data):
                 return self._open_file(table_files(data), schema, target, reading)
             if reading:
                 raise TypeError(
@@ -494,6 +495,12 @@ def _misfit(model: Sequential, schema: Schema) -> str | None:
     if classes and not isinstance(last, Sigmoid | Softmax) and not logits:
         return "the target is classes, and the model ends in neither Sigmoid nor Softmax"
     return None
+
+
+def _are_files(data: Any) -> bool:
+    """Tell whether data is a path, a list of them, or what a command takes for its table."""
+    several = list(data) if isinstance(data, list | tuple) and len(data) else [data]
+    return all(isinstance(one, str | os.PathLike | TableFiles) for one in several)
 
 
 # Outputs ---------------------------------------------------------------------------------------

@@ -51,9 +51,9 @@ def export_onnx(
 
     Of a `TableModel` it has an input of shape (n, 1) for each column of the table, by its name:
     numbers in the schema's dtype, NaN where one is missing, and texts, ``""`` where one is missing.
-    Categories, missing values and logarithms are inside. The outputs are ``prediction`` of shape
-    (n, 1), a number or a class as text, and for classes ``probabilities`` of shape (n, K). A row
-    that the schema drops is NaN, and ``""`` as a class.
+    Categories, dates, missing values and logarithms are inside. The outputs are ``prediction`` of
+    shape (n, 1), a number or a class as text, and for classes ``probabilities`` of shape (n, K). A
+    row that the schema drops, or whose date is none, is NaN, and ``""`` as a class.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def export_onnx(
     TypeError
         If a layer is not one of the package's, and ONNX has no operators that are known to be it.
     DataError
-        If a column is hashed or holds dates, for which ONNX has no operators.
+        If a column is hashed, or holds dates in a notation that ONNX has no operators for.
     RuntimeError
         If a Standardize or Rescale was not adapted.
     ShapeError

@@ -13,6 +13,9 @@ from minigd.version import __version__
 OPSET = 9
 """Version of ONNX's operators, of 2019: the oldest in whose files a constant is not an input."""
 
+OPSET_OF_TEXTS = 20
+"""Version of the operators that cut texts, which a file has where it reads dates."""
+
 OPSET_OF_TABLES = 2
 """Version of the operators of ``ai.onnx.ml``: the oldest that numbers texts."""
 
@@ -55,10 +58,11 @@ class Graph:
                 names[:] = [name if each == value else each for each in names]
         self._outputs.append(self._value(name, dtype, width))
 
-    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add an operator of the part at hand, and return the name of its result."""
+    def add(self, operator: str, *inputs: str, more: int = 0, **attributes: Any) -> str:
+        """Add an operator of the part at hand, and return the name of its first result."""
         name = self._free(f"{self.part}.{len(self._nodes)}")
-        self._nodes.append((operator, list(inputs), [name], {"name": name, **attributes}))
+        outputs = [name, *(self._free(f"{name}.{k}") for k in range(more))]
+        self._nodes.append((operator, list(inputs), outputs, {"name": name, **attributes}))
         return name
 
     def input_of(self, value: str) -> str:
@@ -83,7 +87,8 @@ class Graph:
             helper.make_node(operator, inputs, outputs, **attributes)
             for operator, inputs, outputs, attributes in self._nodes
         ]
-        opsets = [helper.make_opsetid("", OPSET)]
+        cuts = any(operator == "StringSplit" for operator, *_ in self._nodes)
+        opsets = [helper.make_opsetid("", OPSET_OF_TEXTS if cuts else OPSET)]
         if any(node.domain for node in nodes):
             opsets.append(helper.make_opsetid("ai.onnx.ml", OPSET_OF_TABLES))
         constants = [from_array(value, name) for name, value in self._constants.items()]

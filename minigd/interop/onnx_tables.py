@@ -1,5 +1,6 @@
 """What a schema makes of a table's columns, as ONNX operators: from raw values to x."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from minigd.data.labels import label_key
 from minigd.data.tables.missing import MISSING_LEVEL, has_level, policy_of
 from minigd.data.tables.schema import OTHER_LEVEL, Schema, codes_of, signed_log
 from minigd.errors import DataError
+from minigd.interop.onnx_dates import parts_of_date, read_notation
 from minigd.interop.onnx_graph import Graph
 from minigd.nn.layers import Sigmoid, Softmax
 from minigd.nn.losses import BinaryCrossEntropy
@@ -19,24 +21,35 @@ def encode(graph: Graph, schema: Schema, dtype: Any) -> tuple[str, str | None]:
     """Add an input for each column, and what makes x of them in a dtype.
 
     Return the name of x, and of a truth value per row that tells whether a value is missing for
-    which nothing stands; None if there is no such column.
+    which nothing stands, or is no date; None if there is no such column.
     """
     check_columns(schema)
     graph.dtype = schema.dtype
-    fills = _fills(schema)
+    gap_alone = np.full((1, len(schema.names)), np.nan, schema.dtype)
+    filled = dict(zip(schema.names, schema.fill(gap_alone)[0].tolist(), strict=True))
     parts: list[str] = []
     gaps: list[str] = []
     for feature in schema.features:
         graph.part = f"encode.{feature}"
-        text = feature in schema.levels
+        text = feature in schema.texts
         x = graph.input(feature, str if text else schema.dtype, 1)
         needed = feature in schema.needed or policy_of(schema.missing, feature) == "error"
-        if text:
+        gap = ""
+        if needed or feature not in schema.levels:
+            gap = _is_empty(graph, x) if text else graph.add("IsNaN", x)
+        if feature in schema.levels:
             parts.append(_category(graph, schema, feature, x))
-            gap = _is_empty(graph, x) if needed else ""
+        elif feature in schema.dates:
+            date = schema.dates[feature]
+            found, bad = parts_of_date(graph, feature, date, x, gap)
+            chosen = {f"{feature} {part}": graph.cast(found[part], schema.dtype)
+                      for part in date.parts}  # fmt: skip
+            parts += _numbers(graph, schema, feature, chosen, gap, filled)
+            gaps.append(bad)
         else:
-            gap = graph.add("IsNaN", x)
-            parts += _number(graph, schema, feature, x, gap, fills[feature])
+            log = feature in schema.logs
+            number = {f"log({feature})": _signed_log(graph, x)} if log else {feature: x}
+            parts += _numbers(graph, schema, feature, number, gap, filled)
         if needed:
             gaps.append(gap)
     graph.part = "encode"
@@ -54,34 +67,32 @@ def check_columns(schema: Schema) -> None:
             f"column {feature!r} is hashed, and ONNX has no operator for the hash: train with "
             "min_count in place of hashed, `minigd train --min-count 10`, or leave the column out"
         )
-    for feature in schema.dates:
-        raise DataError(
-            f"column {feature!r} holds dates, which ONNX has no operators to read: make columns of "
-            "numbers of it before training, such as year and month, or leave it out"
-        )
+    for feature, date in schema.dates.items():
+        read_notation(feature, date.format)
 
 
-def _fills(schema: Schema) -> dict[str, float]:
-    """Return what stands for a missing number of each feature, NaN for nothing."""
-    gap = np.full((1, len(schema.names)), np.nan, schema.dtype)
-    filled = dict(zip(schema.names, schema.fill(gap)[0].tolist(), strict=True))
-    found = {}
-    for feature in schema.features:
-        policy, log = policy_of(schema.missing, feature), feature in schema.logs
-        value = filled.get(f"log({feature})" if log else feature, np.nan)
+def _numbers(
+    graph: Graph,
+    schema: Schema,
+    feature: str,
+    columns: Mapping[str, str],
+    gap: str,
+    filled: Mapping[str, float],
+) -> list[str]:
+    """Add what a feature of numbers becomes: its columns of x by name, and whether it is missing.
+
+    `filled` is what stands for a missing number of each column of x where that is a mean or a
+    median, and NaN elsewhere.
+    """
+    policy, parts = policy_of(schema.missing, feature), []
+    for name, x in columns.items():
+        fill = filled[name]
         if not isinstance(policy, str):
-            value = float(signed_log(policy) if log else policy)
-        found[feature] = value
-    return found
-
-
-def _number(graph: Graph, schema: Schema, feature: str, x: str, gap: str, fill: float) -> list[str]:
-    """Add a number's columns of x: the number, or its logarithm, and whether it is missing."""
-    if feature in schema.logs:
-        x = _signed_log(graph, x)
-    if not np.isnan(fill):
-        x = graph.add("Where", gap, graph.constant("fill", fill), x)
-    return [x, *([graph.cast(gap, schema.dtype)] if feature in schema.flags else [])]
+            fill = float(signed_log(policy) if feature in schema.logs else policy)
+        if not np.isnan(fill):
+            x = graph.add("Where", gap, graph.constant("fill", fill), x)
+        parts.append(x)
+    return [*parts, *([graph.cast(gap, schema.dtype)] if feature in schema.flags else [])]
 
 
 def _signed_log(graph: Graph, x: str) -> str:
@@ -165,7 +176,7 @@ def add_outputs(graph: Graph, table: Any, y: str, gap: str | None) -> None:
     p = _probabilities(graph, model, y)
     if model.n_out == 1:
         # As accuracy counts: the probability of the second class is cut at ½.
-        second = graph.add("Slice", p, axes=[1], starts=[1], ends=[2])
+        second = graph.add("Gather", p, graph.constant("second", [1], np.int64), axis=1)
         half = graph.constant("half", 0.5)
         number = graph.cast(graph.add("Greater", second, half), np.int64)
     else:

@@ -11,9 +11,10 @@ import minigd as gd
 from minigd.cli.main import main
 
 
-def test_onnx_runtime_takes_the_columns_of_the_table(folder, tmp_path, capsys):
+def test_onnx_runtime_takes_the_columns_of_the_table(folder, tmp_path, capsys, monkeypatch):
     path = str(tmp_path / "m.onnx")
-    assert main(["export", str(folder / "houses.npz"), "--onnx", path]) == 0
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["export", str(folder / "houses.npz"), "--onnx=~/m.onnx"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "inputs   area float32, grade float32, heating text",
         "outputs  prediction float32",
@@ -39,12 +40,14 @@ def test_a_network_without_a_table_is_exported_too(tmp_path, capsys):
 
 def test_columns_that_onnx_cannot_encode_are_named(folder, tmp_path, capsys):
     table, model = str(folder / "houses.csv"), str(tmp_path / "m.npz")
-    words = ["train", table, "--target", "price", "--exclude", "id", "--epochs", "1"]
-    assert main([*words, "--out", model]) == 0
+    words = ["train", table, "--target", "price", "--exclude", "id,date", "--epochs", "1"]
+    assert main([*words, "--hashed", "heating=4", "--out", model]) == 0
     capsys.readouterr()
     assert main(["export", model, "--onnx", str(tmp_path / "m.onnx")]) == 1
     err = capsys.readouterr().err
-    assert err.startswith("minigd: column 'date' holds dates, which ONNX has no operators to read")
+    assert err.startswith(
+        "minigd: column 'heating' is hashed, and ONNX has no operator for the hash"
+    )
     assert not (tmp_path / "m.onnx").exists()
 
 

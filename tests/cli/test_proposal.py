@@ -100,6 +100,45 @@ def test_what_is_proposed_trains_and_can_be_pasted(name, tmp_path, capsys):
     assert out.exists()
 
 
+# Separator, decimal mark, encoding, header, lines above, ends of lines, a mark, a comment between.
+TOGETHER = [
+    ("^", ".", "utf-8", True, "", "\n", "?", False),
+    ("~", ",", "cp1252", True, "", "\r\n", "n/a", True),
+    (":", ".", "utf-16", True, "Prices of 2024\n\n", "\n", "-", False),
+    (":", ",", "utf-8", True, "by hand, of course\n", "\n", "", False),
+    ("^", ".", "utf-16", False, "# by hand\n# twice\n", "\r\n", ".", False),
+    ("\t", ",", "utf-8", False, "# by hand\n# twice\n", "\n", ".", False),
+    ("\t", ",", "utf-8", False, "Prices of 2024\n\n", "\n", "?", True),
+    ("|", ",", "utf-8-sig", False, "", "\n", "n/a", True),
+    ("|", ".", "cp1252", False, "by hand, of course\n", "\n", "-", False),
+    (";", ",", "utf-16", True, "", "\r\n", "?", True),
+    (",", ".", "utf-16", False, "by hand, of course\n", "\n", "?", False),
+    ("   ", ".", "utf-8", True, "", "\n", "?", True),
+    ("   ", ",", "utf-8-sig", False, "", "\n", "n/a", True),
+]
+
+
+@pytest.mark.parametrize("how", TOGETHER, ids=repr)
+def test_notations_that_come_together_are_found_together(how, tmp_path, capsys):
+    separator, decimal, encoding, header, above, end, mark, comment = how
+    levels = [int(i * 7.3) % 8 for i in range(N)]
+    table = frame(levels=[mark if mark and i % 20 == 3 else n for i, n in enumerate(levels)])
+    table["place"] = [("Köln", "Zürich", "Bonn")[i % 3] for i in range(N)]
+    table = table[["a", "levels", "place", "y"]]
+    cells = [[str(cell) for cell in row] for row in table.to_numpy(object).tolist()]
+    lines = [separator.join([row[0].replace(".", decimal), *row[1:]]) for row in cells]
+    lines = [separator.join(table.columns), *lines] if header else lines
+    lines[30:30] = ["# battery changed now"] if comment else []
+    path, out = tmp_path / "rows.csv", tmp_path / "m.npz"
+    path.write_bytes((above + "\n".join(lines) + "\n").replace("\n", end).encode(encoding))
+    words = ["train", str(path), "--target", "y" if header else "4", "--epochs", "1"]
+    assert main([*words, "--hidden", "0", "--out", str(out), "--guess"]) == 0
+    schema = load_table(out).schema
+    assert schema.features == (["a", "levels", "place"] if header else ["1", "2", "3"])
+    assert list(schema.levels.values()) == [["Bonn", "Köln", "Zürich"]]
+    assert " left out:" not in capsys.readouterr().err
+
+
 def test_a_text_far_below_the_first_rows_is_in_the_proposal(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("minigd.cli.proposal._SAMPLE", 400)
     table = frame(c=["?" if i == N - 1 else f"{i}" for i in range(N)])

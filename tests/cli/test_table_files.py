@@ -169,6 +169,18 @@ def test_a_race_takes_them_too(tmp_path, pipe, capsys):
         assert "rows to train on" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [[], ["my-rows.csv"], ["rows/0.csv", "rows/1.csv"], ["-"]])
+def test_a_plot_takes_them_too(expected, tmp_path, monkeypatch, pipe, capsys, words):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    halves(tmp_path / "rows")
+    (tmp_path / "my-rows.csv").write_bytes(PLAIN)
+    pipe(PLAIN)
+    assert main(["plot", str(expected / "m.npz"), *words, "--out", "p.svg"]) == 0
+    assert ("standard input" in capsys.readouterr().err) == (words == ["-"])
+    assert (tmp_path / "p.svg").exists()
+
+
 # Predictions as rows come -------------------------------------------------------------------------
 
 

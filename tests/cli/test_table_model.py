@@ -80,7 +80,9 @@ def test_rows_of_any_form_are_predicted_as_by_the_command(houses, folder, tmp_pa
 
 def test_polars_is_taken(houses):
     polars = pytest.importorskip("polars")
-    np.testing.assert_array_equal(houses.predict(polars.from_pandas(ROWS)), houses.predict(ROWS))
+    frame = polars.from_pandas(ROWS)
+    for given in (frame, frame.lazy()):
+        np.testing.assert_array_equal(houses.predict(given), houses.predict(ROWS))
 
 
 def test_a_file_is_taken_as_by_the_command(houses, people, folder, tmp_path):
@@ -93,6 +95,16 @@ def test_a_file_is_taken_as_by_the_command(houses, people, folder, tmp_path):
     ]
     p = people.predict_proba(folder / "people.test", **options)
     assert p.astype(str).tolist() == [line[1:] for line in lines]
+
+
+def test_files_may_be_several(houses, folder, tmp_path, monkeypatch):
+    new = pd.read_csv(folder / "new.csv")
+    for name, part in (("a", new[:30]), ("b", new[30:])):
+        part.to_csv(tmp_path / f"{name}.csv", index=False)
+    expected = pytest.approx(houses.predict(new), rel=1e-5)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for several in ([tmp_path / "a.csv", str(tmp_path / "b.csv")], f"{tmp_path}/?.csv", "~"):
+        assert houses.predict(several) == expected
 
 
 def test_one_row_may_be_a_dict_or_a_series(houses):
@@ -234,6 +246,11 @@ def test_a_missing_column_is_named_with_one_that_is_like_it(houses, form):
 def test_a_text_among_numbers_is_refused_with_its_row(houses):
     with pytest.raises(gd.DataError, match=r"row 1, column 'area': 'large' is not a number"):
         houses.predict([{"area": a, "grade": 1, "heating": "gas"} for a in (1, "large")])
+
+
+def test_a_table_without_rows_is_refused(houses):
+    with pytest.raises(gd.DataError, match="the table has no rows"):
+        houses.predict(ROWS[:0])
 
 
 @pytest.mark.parametrize("data", [None, 7, print, gd.Dense(1)])

@@ -1,5 +1,6 @@
 """An ONNX file of a table's model takes raw columns, and gives what `TableModel.predict` gives."""
 
+import datetime
 import json
 import os
 
@@ -70,7 +71,7 @@ def inputs(trained, rows):
     for name in schema.features:
         column = rows[name]
         texts = column.astype(object).where(column.notna(), "")
-        feed[name] = (texts if name in schema.levels else column.astype(schema.dtype)).to_numpy()
+        feed[name] = (texts if name in schema.texts else column.astype(schema.dtype)).to_numpy()
         feed[name] = feed[name].reshape(-1, 1)
     return feed
 
@@ -130,6 +131,15 @@ def test_raw_columns_give_what_predict_gives(tmp_path, options, dtype):
     frame = table()
     trained = made(frame, [gd.Dense(1)], dtype, **options)
     check(trained, fresh(frame), tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_small_numbers_keep_their_digits_under_a_logarithm(tmp_path, dtype):
+    # log(1 + v) would round v to whole multiples of 1e-7.
+    a = np.array([1e-7, -3.3e-7, 8.1e-7, 2.2e-6, 0.0])
+    frame = pd.DataFrame({"a": a, "target": np.arange(5.0) + 0.5})
+    trained = made(frame, [gd.Dense(1)], dtype, logs=["a"])
+    check(trained, frame.drop(columns="target"), tmp_path / "m.onnx")
 
 
 HEADS = {
@@ -199,6 +209,54 @@ def test_any_table(tmp_path_factory, columns, policies, logs, count, seed, dtype
     check(trained, rows, tmp_path_factory.mktemp("onnx") / "m.onnx")
 
 
+# Dates -----------------------------------------------------------------------------------------
+
+NOTATIONS = [
+    *("%Y-%m-%d", "%Y/%m/%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S.%f", "%Y%m%d"),
+    *("%Y%m%dT%H%M%S", "%Y-%m", "%d.%m.%Y", "%d. %m. %Y", "%m/%d/%y", "%d-%b-%Y", "%B %d, %Y"),
+    *("%H:%M:%S", "%H:%M"),
+]
+
+
+def dated(format, missing, n=40):
+    """Return a table's model with dates in a notation, and rows with new ones and gaps."""
+    rng = np.random.default_rng(0)
+    times = [
+        datetime.datetime(1969, 1, 1) + datetime.timedelta(seconds=int(s))
+        for s in rng.integers(0, 40 * 365 * 86_400, 2 * n)
+    ]
+    times[0], times[n] = datetime.datetime(2000, 2, 29, 23, 59), datetime.datetime(2004, 2, 29)
+    times[n + 1], times[n + 2] = datetime.datetime(2000, 12, 31), datetime.datetime(2000, 3, 1)
+    texts = [time.strftime(format) for time in times]
+    frame = pd.DataFrame({"sold": texts[:n], "target": rng.normal(size=n)})
+    rows = pd.DataFrame({"sold": texts[n:]})
+    if missing != "error":
+        frame.loc[5, "sold"] = rows.loc[7, "sold"] = None
+    trained = made(frame, [gd.Dense(1)], "float64", missing=missing, dates={"sold": format})
+    return trained, rows
+
+
+@pytest.mark.parametrize("format", NOTATIONS)
+def test_dates_become_what_they_are_in_the_table(tmp_path, format):
+    trained, rows = dated(format, "flag")
+    check(trained, rows, tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("missing", ["error", "drop", "median"])
+def test_a_missing_date_is_what_the_schema_says(tmp_path, missing):
+    trained, rows = dated("%Y-%m-%d", missing)
+    check(trained, rows, tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("text", ["2014-13-01", "2014-00-01", "2014-01-32", "2014-01-00"])
+def test_a_text_that_is_no_date_is_no_number(tmp_path, text):
+    trained, _ = dated("%Y-%m-%d", "flag")
+    gd.export_onnx(trained, tmp_path / "m.onnx")
+    feed = {"sold": np.array([["2014-01-31"], [text]], dtype=object)}
+    for found in runs(tmp_path / "m.onnx", feed):
+        assert np.isnan(found["prediction"]).tolist() == [[False], [True]]
+
+
 # What the file says ----------------------------------------------------------------------------
 
 
@@ -232,11 +290,11 @@ def test_what_the_file_says_of_itself(tmp_path):
     ("options", "message"),
     [
         ({"hashed": {"city": 4}}, "column 'city' is hashed, and ONNX .*min_count in place"),
-        ({"dates": {"sold": "%d.%m.%Y"}}, "column 'sold' holds dates, .* or leave it out"),
+        ({"dates": {"sold": "%d.%m.%Y %I:%M %p"}}, "column 'sold' .*'%d.%m.%Y %I:%M %p'.*ONNX"),
     ],
 )
 def test_columns_without_operators_are_refused_by_name(tmp_path, options, message):
-    days = [f"{1 + i % 28}.{1 + i % 12}.2014" for i in range(N)]
+    days = [f"{1 + i % 28}.{1 + i % 12}.2014 11:30 AM" for i in range(N)]
     frame = table().assign(sold=days)[["area", "city", "sold", "target"]]
     if "dates" not in options:
         frame = frame.drop(columns="sold")

@@ -22,10 +22,8 @@ from minigd.data.sources.csv_files import check_compression, check_unchanged, is
 from minigd.data.sources.csv_header import Header, recoded
 from minigd.data.sources.csv_index import RowIndex
 from minigd.data.sources.csv_layout import (
-    as_columns,
     unnamed_among,
     warn_of_unnamed,
-    written,
 )
 from minigd.data.sources.csv_parser import NotNumbers, Parser, import_pandas
 from minigd.data.sources.csv_text import Dialect, open_text
@@ -38,9 +36,7 @@ from minigd.data.tables.grammar import PLAIN, MissingTexts, Notation
 from minigd.data.tables.inference import FirstPass, apply_schema, infer_schema
 from minigd.data.tables.missing import Missing
 from minigd.data.tables.places import describe
-from minigd.data.tables.remedy import Remedy, TableError
 from minigd.data.tables.schema import (
-    RENAME,
     BadValue,
     ColumnKinds,
     Encoded,
@@ -56,7 +52,11 @@ from minigd.types import Array
 _PARSED = 4 << 20  # bytes of text parsed at once where rows are fetched, at most
 _GATHERED = 32 << 20  # bytes of x fetched at once, at most
 _MOST_AT_ONCE = 1 << 30  # bytes of a block, at most
-_FIRST_ROWS = 200  # looked at to tell texts from numbers; a text further on starts the pass again
+_WIDE, _OF_A_COLUMN, _WIDE_BLOCK = 1_000, 2_000, 16 << 20
+"""Of more columns than this, a block has so many bytes for each, up to a limit: each column costs
+as much as hundreds of its cells."""
+_FIRST_ROWS, _FIRST_CELLS = 200, 200_000
+"""Looked at to tell texts from numbers; a text further on starts the pass again."""
 
 
 class _Place:
@@ -168,8 +168,9 @@ class CsvSource(Tabular, RandomAccess):
     dtype : dtype, default "float32"
         Of x, and of a target that is not whole numbers.
     block_size : int, default 2 MiB
-        Bytes parsed at a time. It changes nothing but speed, and how long a row may be: 16 MiB, or
-        a block. Fields of many lines are read up to that.
+        Bytes parsed at a time; more of a table of over 1,000 columns. It changes nothing but
+        speed, and how long a row may be: 16 MiB, or a block. Fields of many lines are read up to
+        that.
     index_path : path, optional
         Where to keep the index of row offsets for other runs. An index of another file is refused.
     compression : {"infer", "gzip", "bz2", "xz", "zstd", "zip"} or None, default "infer"
@@ -266,13 +267,15 @@ class CsvSource(Tabular, RandomAccess):
         marks = check_notation(decimal, thousands)
         self._missing = MissingTexts(() if na is None else na, keep_default_na, marks)
         self._block_size = min(check_integer("block_size", block_size), _MOST_AT_ONCE)
-        given = find_files(path, TEXTS, "a CSV")
-        check_compression(given, compression)
+        given = check_compression(find_files(path, TEXTS, "a CSV"), compression)
         skipped = check_integer("skip_lines", skip_lines, 0)
         self._header = Header(None if columns is None else list(columns), header, dialect, skipped)
         self._parts = [self._header.inspect(file) for file in given]
         self._dialect = self._header.dialect
         self._columns = self._header.columns
+        if len(self._columns) > _WIDE:
+            wide = min(_WIDE_BLOCK, _OF_A_COLUMN * len(self._columns))
+            self._block_size = max(self._block_size, wide)
         self._rows_by_number = RowIndex(self, index_path)
         self._open(selection, schema, dtype)
 
@@ -285,28 +288,22 @@ class CsvSource(Tabular, RandomAccess):
         except (MissingColumn, WrongFields) as error:
             error.args += tuple(self._header.advice(error, selection))
             raise
-        under = " under its header" if self._header.given else ""
-        found.give_to(self, f"{self._parts[0].name} has no rows{under}")
+        found.give_to(self, self._header.without_rows)
         self._header.warn_of_encoding(stacklevel=4)
         # Rows worth parsing at once: many for one call of the parser, few where they are long.
         size = sum(part.size for part in self._parts)
         self._at_once = max(1, min(16_384, _PARSED * self.rows // max(1, size)))
         # Of more short ones that are due, more lie close together in the file.
-        most = _GATHERED // (self.schema.dtype.itemsize * len(self.names))
+        most = _GATHERED // (found.schema.dtype.itemsize * len(self.names))
         self.gather = max(self._at_once, most if size < GAP * self.rows else 0)
         # The middle of a packed file can't be reached without reading all before it, nor that of
         # one in another encoding.
-        packed = any(is_packed(part.opened) for part in self._parts)
-        self.random_access = self._dialect.is_plain and not packed
+        self.random_access = self._dialect.is_plain and not any(map(is_packed, self._parts))
 
     def _first_pass(self, selection: Selection, schema: Schema | None, dtype: Any) -> FirstPass:
         """Find what each column is, or go by a schema."""
         name, header = self._parts[0].name, self._header
-        rename = RENAME
-        if header.given:
-            names = written(as_columns(self._columns, twice=True))
-            options = {"columns": names, "skip_lines": self._parts[0].line - 1}
-            rename = Remedy("name all columns with {}", options)
+        rename = header.ways_to_rename(self._parts[0])
         features, targets = selection.resolve(self._columns, header.where, rename)
         needed = {*features, *targets}
         self._used = [c for c in self._columns if c in needed]
@@ -315,19 +312,15 @@ class CsvSource(Tabular, RandomAccess):
         if not header.given and first is not None:
             header.refuse_header(first, self._parser, self._missing)
         unnamed = unnamed_among(features, selection.features or ())
-        if header.short and unnamed and schema is None:
-            raise TableError(
-                f"{header.where}: {header.short}: that column is {unnamed[0]!r}",
-                Remedy("leave it out with {}", {"exclude": unnamed}),
-                Remedy("name it among {}", {"features": [...]}),
-            )
         if schema is not None:
             return apply_schema(schema, self, name)
-        texts = self._first_texts()
+        header.refuse_short(unnamed)
+        texts = [] if first is None else self._first_texts(first)
         try:
             found = infer_schema(self, selection, self._columns, name, dtype, texts)
         except DataError:
             header.refuse_one_column(selection)
+            header.refuse_comments()
             if header.given:
                 self._refuse_repeated_header()
             raise
@@ -349,12 +342,10 @@ class CsvSource(Tabular, RandomAccess):
         for part, block in self._all_blocks():
             self._header.refuse_repeated(block, self._parts[part].name)
 
-    def _first_texts(self) -> list[str]:
+    def _first_texts(self, block: Block) -> list[str]:
         """Return the columns that hold text in the first rows."""
-        block = next(self._blocks(0), None)
-        if block is None:
-            return []
-        rows = block.data[: int(block.ends[:_FIRST_ROWS][-1]) + 1]
+        first_rows = max(_FIRST_ROWS // 10, min(_FIRST_ROWS, _FIRST_CELLS // len(self._used)))
+        rows = block.data[: int(block.ends[:first_rows][-1]) + 1]
         frame = self._parser.read_texts(rows, self._used)
         return [c for c in self._used if self._missing.to_numbers(frame[c])[1].any()]
 
@@ -464,9 +455,9 @@ class CsvSource(Tabular, RandomAccess):
 
     def _with_progress(self, part: int, what: str) -> Iterator[Block]:
         """Return the blocks of one file, and show how far a pass over them is."""
-        name, opened, size, *_ = self._parts[part]
+        name, _, size, *_ = self._parts[part]
         # How much a packed file holds is not known, nor one in another encoding.
-        plain = self._dialect.is_plain and not is_packed(opened)
+        plain = self._dialect.is_plain and not is_packed(self._parts[part])
         return with_progress(
             self._blocks(part),
             f"{what} {name}",

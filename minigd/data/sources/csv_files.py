@@ -4,7 +4,7 @@ import contextlib
 import os
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from minigd.data.sources.file_kinds import HEAD, begin_of, ends_in_returns
@@ -80,8 +80,8 @@ def name_of(given: Any) -> str:
     return os.fspath(given) if is_path else str(getattr(given, "name", "the file object"))
 
 
-def check_compression(files: Sequence[Any], compression: Any) -> None:
-    """Refuse files that are not packed as the caller says."""
+def check_compression(files: list[Any], compression: Any) -> list[Any]:
+    """Return files, and refuse those that are not packed as the caller says."""
     if compression not in ("infer", None, *PACKINGS):
         known = ", ".join(map(repr, PACKINGS))
         raise ValueError(f"compression must be 'infer', None or one of {known}: {compression!r}")
@@ -93,11 +93,12 @@ def check_compression(files: Sequence[Any], compression: Any) -> None:
                 f"{name_of(given)} is {what}, and not as compression={compression!r} says",
                 Remedy("leave out compression", shell="leave out --compression"),
             )
+    return files
 
 
-def is_packed(given: Any) -> bool:
+def is_packed(part: Part) -> bool:
     """Tell whether a file is packed, so that its middle can't be reached without its beginning."""
-    return packing_of(begin_of(given, LONGEST)) is not None
+    return packing_of(begin_of(part.opened, LONGEST)) is not None
 
 
 def length_of_lines(file: BinaryIO, lines: int) -> int:

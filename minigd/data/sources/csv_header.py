@@ -28,6 +28,7 @@ from minigd.data.sources.csv_layout import (
     find_layout,
     is_name,
     no_header,
+    written,
 )
 from minigd.data.sources.csv_parser import BOM, Parser
 from minigd.data.sources.csv_text import Dialect, open_text
@@ -36,13 +37,13 @@ from minigd.data.sources.file_kinds import HEAD, begin_of, check_kind, ends_in_r
 from minigd.data.sources.given_files import differing
 from minigd.data.tables.grammar import MissingTexts, read_number
 from minigd.data.tables.remedy import Remedy, TableError, TableWarning
-from minigd.data.tables.schema import MissingColumn, Schema
+from minigd.data.tables.schema import RENAME, MissingColumn, Schema
 from minigd.data.tables.selection import Selection
 from minigd.errors import DataError
 from minigd.progress import warn
 
 _SAMPLE = 1 << 16  # bytes of a file that show its layout
-_MOSTLY = 0.9  # of the cells are numbers where another separator is likely to be right
+_MOSTLY = 0.8  # of the lines begin with a number where others that do not are comments
 _LONGEST_DECLARATION = 32  # bytes of the line in which a file names its separator
 
 _LEAVE_NAMES = Remedy("leave out columns=[...]", shell="leave out --columns")
@@ -73,6 +74,27 @@ class Header:
         self._first_line = b""
         self._first: Any = None
 
+    def ways_to_rename(self, part: Part) -> Remedy:
+        """Return what to do where two columns have one name."""
+        if not self.given:
+            return RENAME
+        names = written(as_columns(self.columns, twice=True))
+        return Remedy("name all columns with {}", {"columns": names, "skip_lines": part.line - 1})
+
+    def refuse_short(self, unnamed: list[str]) -> None:
+        """Refuse a header with one name less than the rows have fields, if that column is used."""
+        if self.short and unnamed:
+            raise TableError(
+                f"{self.where}: {self.short}: that column is {unnamed[0]!r}",
+                Remedy("leave it out with {}", {"exclude": unnamed}),
+                Remedy("name it among {}", {"features": [...]}),
+            )
+
+    @property
+    def without_rows(self) -> str:
+        """What to say of a table without rows."""
+        return f"{self._first.name} has no rows{' under its header' if self.given else ''}"
+
     def refuse_one_column(self, selection: Selection) -> None:
         """Refuse a table of one column whose texts are rows of numbers, separated by a mark."""
         if len(self.columns) > 1:
@@ -83,6 +105,21 @@ class Header:
         if layout is not None and layout.numbers and remedies:
             raise TableError(f"{self.where}: the table has one column", *remedies)
 
+    def refuse_comments(self) -> None:
+        """Refuse the first line that begins like a comment, if nearly all others with a number."""
+        if self.dialect.comment:
+            return
+        lines = self._sample()
+        first = [next(iter(fields_of(line, self.dialect.separator)), "") for line in lines]
+        marks = [i for i, line in enumerate(lines) if i >= self._skip_lines and comment_mark(line)]
+        numbers = sum(read_number(field.replace(",", ".")) is not None for field in first)
+        if marks and numbers > _MOSTLY * len(lines):
+            mark = comment_mark(lines[marks[0]]).decode()
+            raise TableError(
+                f"{self._first.name}, line {marks[0] + 1}: the line begins with {mark!r}",
+                Remedy("if such lines are comments, pass {}", {"comment": mark}),
+            )
+
     def advice(self, error: MissingColumn | WrongFields, selection: Selection) -> list[Remedy]:
         """Return what to do about a column that is not there, or a row of another width."""
         named, known = _named(selection), None if self.given else len(self.columns)
@@ -90,15 +127,14 @@ class Header:
         if mark and not self.dialect.comment:
             skip = "if lines that begin so are comments, pass {}"
             return [Remedy(skip, {"comment": mark.decode()})]
-        if self.given and isinstance(error, MissingColumn) and self._names_places(named):
-            layout = self._layout(Selection(), True)
-            places = {str(place + 1) for place in range(layout.width if layout else 0)}
-            if layout and not layout.has_header and layout.skip_lines == 0 and named <= places:
-                remedies = advice(layout, self.dialect.letter, 0, (), None)
-                if remedies and layout.numbers > _MOSTLY:
-                    return remedies
-            return [Remedy("if the file has no header, pass {}", {"header": False})]
+        if self.given and isinstance(error, MissingColumn):
+            remedies = self._advice_on_places(named)
+            if remedies:
+                return remedies
         layout = self._layout(selection, self.given)
+        if layout and self.given and named and all(name.isdecimal() for name in named):
+            # A row far down may hold the same numbers.
+            layout = layout if layout.skip_lines == self._skip_lines else None
         lacking = error if isinstance(error, MissingColumn) else None
         letter = self.dialect.letter
         remedies = advice(layout, letter, self._skip_lines, named, known, lacking)
@@ -116,13 +152,29 @@ class Header:
             return [Remedy(f"name all {layout.width} columns with {{}}", options)]
         return [Remedy("fix the line, or take it out of the file if it is not a row")]
 
-    def _names_places(self, named: set[str]) -> bool:
-        """Tell whether columns are named by their places, and the first line holds no names."""
-        places = {str(place) for place in range(1, len(self.columns) + 1)}
-        return named <= places and not all(map(is_name, self.columns))
+    def _advice_on_places(self, named: set[str]) -> list[Remedy]:
+        """Return what to do where columns are named by their places, and no line holds names."""
+        if not named or not all(name.isdecimal() for name in named):
+            return []
+        layout = self._layout(Selection(), True)
+        if layout is None or layout.has_header:
+            width = 0 if all(map(is_name, self.columns)) else len(self.columns)
+            layout = None
+        else:
+            width = layout.width
+        if not named <= {str(place + 1) for place in range(width)}:
+            return []
+        remedies = advice(layout, self.dialect.letter, self._skip_lines, (), None)
+        return remedies or [Remedy("if the file has no header, pass {}", {"header": False})]
 
     def _layout(self, selection: Selection, header: bool) -> Layout | None:
         """Return how the first file seems to be laid out, by its first rows."""
+        columns = None if header else len(self.columns)
+        marks = self.dialect.letter, self.dialect.separator, self._skip_lines
+        return find_layout(self._sample(), *marks, _named(selection), columns)
+
+    def _sample(self) -> list[bytes]:
+        """Return the first lines of the first file."""
         with open_text(self._first.opened, self.dialect, self._first.name) as file:
             sample = read_bytes(file, _SAMPLE, self._first.name, 1)
         marks = self.dialect.separator, self.dialect.spaces
@@ -130,9 +182,7 @@ class Header:
         lines = rows.split(b"\n")
         if len(sample) == _SAMPLE:
             lines.pop()
-        columns = None if header else len(self.columns)
-        written = self.dialect.letter, self.dialect.separator, self._skip_lines
-        return find_layout(lines, *written, _named(selection), columns)
+        return lines
 
     def inspect(self, given: Any) -> Part:
         """Read the header, and return the file as a `Part`."""

@@ -151,7 +151,7 @@ class RowIndex:
 
 
 def _refuse_packed(part: Part) -> None:
-    if is_packed(part.opened):
+    if is_packed(part):
         raise DataError(
             f"{part.name} is packed, and rows in the middle of it can't be reached: unpack it, or "
             "use source.cache(folder), or a shuffle buffer"

@@ -82,13 +82,9 @@ class CsvStream(CsvSource):
             error.args += tuple(self._header.advice(error, selection))
             raise
         if next(self._blocks(0), None) is None:
-            raise DataError(self._without_rows)
+            raise DataError(self._header.without_rows)
         found._replace(rows=1).give_to(self, "")
         self.rows = None  # type: ignore[assignment]
-
-    @property
-    def _without_rows(self) -> str:
-        return f"{self._parts[0].name} has no rows{' under its header' * self._header.given}"
 
     def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
         """Return none: there is no first pass over the rows."""
@@ -101,4 +97,4 @@ class CsvStream(CsvSource):
             self._parts[part].opened.let_go()
             frame, self._at = self._parse(block, part, self.schema.kinds)
             yield applied.add(frame)
-        applied.result(self._parts[0].name).give_to(self, self._without_rows)
+        applied.result(self._parts[0].name).give_to(self, self._header.without_rows)

@@ -19,10 +19,9 @@ def find_files(given: Any, endings: Sequence[str], what: str) -> list[Any]:
 
     A pattern, such as ``data/*.csv``, means the files that match it; a folder, those in it whose
     names have one of the `endings`, packed or not, and do not begin with ``.`` or ``_``. Both are
-    in the order of their names. ``~`` is the user's folder.
+    in the order of their names. ``~`` is the user's folder. Errors say `what` a file is to be.
     """
-    given = files_given(given, what)
-    return [file for one in given for file in _files_of(one, endings)]
+    return [file for one in files_given(given, what) for file in _files_of(one, endings)]
 
 
 def _files_of(given: Any, endings: Sequence[str]) -> list[Any]:

@@ -5,6 +5,7 @@ Only rows that are kept decide what a column is. Columns that can't be used are 
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import compress
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -162,7 +163,7 @@ def infer_schema(
     refused = {c: Problem(c, what, EXPAND) for c, what in unusable.items()}
     epochs = {c for c, date in selection.dates.items() if date == EPOCH}
     named = {*selection.categories, *selection.hashed, *selection.dates}
-    text = {c for c in {*texts, *named} - epochs if c in (*features, *targets)}
+    text = ({*texts, *named} - epochs) & {*features, *targets}
     if selection.classes is not None:
         text |= set(targets)
     whole: set[str] = set()
@@ -219,6 +220,10 @@ class _Seen:
         self.text, self.refused, self.name = text, refused, name
         self.used = [c for c in (*features, *targets) if c not in refused]
         self.numbers = [c for c in self.used if c not in text]
+        self.required = set(
+            required_columns(self.used, selection.missing, self.targets, self.targets[:0])
+        )
+        """The columns in which a missing value is an error."""
         self.rounding = Rounding(dtype)
         self.long: dict[str, Rounding] = {}
         """The same of features of whole numbers beyond 2⁵³."""
@@ -234,8 +239,10 @@ class _Seen:
             selection, features, targets, text, self.given, name, table.is_text
         )
         # A column that was asked for by name is taken as it is.
-        unasked = [c for c in features if c in self.numbers] if selection.features is None else []
+        others = text | refused.keys()
+        unasked = [c for c in features if c not in others] if selection.features is None else []
         self.unasked = NumberColumns(unasked)
+        self.needed = self._needed()
         self.gaps: Counter[str] = Counter()
         self.empty = set(self.used)
         self.integer = len(targets) == 1 and targets[0] in self.numbers
@@ -268,7 +275,8 @@ class _Seen:
         self.texts.note(frame, counts, self.table)
         gaps = np.zeros(len(frame), dtype=bool)
         if self.selection.missing != "error":
-            needed = [self.used.index(c) for c in self.needed]
+            places = {column: place for place, column in enumerate(self.used)}
+            needed = [places[c] for c in self.needed]
             gaps = ~there[:, needed].all(axis=1)
             self._note_dropped(gaps, there, needed)
             self.words.add(frame, self.text)
@@ -280,8 +288,9 @@ class _Seen:
             counts = self.texts.count(frame)
         self.rows += len(frame)
         self.unasked.add(frame)
+        numbers = frame[self.numbers].to_numpy(np.float64)
         try:
-            self._refuse_values(frame)
+            self._refuse_values(frame, numbers, dict(zip(self.used, missing.tolist(), strict=True)))
         except BadValue as bad:
             bad.row = int(kept[bad.row])
             error = describe(self.table, bad)
@@ -298,9 +307,8 @@ class _Seen:
         if self.integer or self.digits:
             self._add_whole(frame[self.targets[0]])
         if self.numbers:
-            values = frame[self.numbers].to_numpy(np.float64)
-            self._add_long(frame, values)
-            self.rounding.add(values)
+            self._add_long(frame, numbers)
+            self.rounding.add(numbers)
 
     def _add_long(self, frame: Any, values: Array) -> None:
         """Take note, as they are, of features of whole numbers that float64 may not hold."""
@@ -316,13 +324,16 @@ class _Seen:
         for column, rounding in self.long.items():
             rounding.add(frame[column].dropna().to_numpy().reshape(-1, 1))
 
-    def _refuse_values(self, frame: Any) -> None:
+    def _refuse_values(self, frame: Any, numbers: Array, gaps: Mapping[str, int]) -> None:
         """Refuse the first value that no schema of these columns takes."""
         with np.errstate(over="ignore"):
-            values = frame[self.numbers].to_numpy(np.float64).astype(self.rounding.dtype)
-        finite = np.isfinite(values).all(axis=0)
+            values = numbers.astype(self.rounding.dtype)
+        required = np.array([c in self.required for c in self.numbers], dtype=bool)
+        fine = (np.isfinite(values) | (np.isnan(values) & ~required)).all(axis=0)
         # One column at a time is slow in pandas, and most are in order.
-        good = {c for c, all_finite in zip(self.numbers, finite, strict=True) if all_finite}
+        good = set(compress(self.numbers, fine))
+        any_text = [c for c in self.text if c in gaps and c not in self.given]
+        good.update(c for c in any_text if not gaps[c] or c not in self.required)
         wide = np.dtype(np.float64)  # for a target that may be whole
         raise_first(
             self._bad(frame[c], wide if self.integer and c in self.targets else self.rounding.dtype)
@@ -338,14 +349,8 @@ class _Seen:
         levels = self.given.get(name) if is_text else None
         return bad_value(column, levels, None if is_text else dtype, required, target)
 
-    @property
-    def required(self) -> list[str]:
-        """The columns in which a missing value is an error."""
-        return required_columns(self.used, self.selection.missing, self.targets, self.targets[:0])
-
-    @property
-    def needed(self) -> list[str]:
-        """The columns without whose values a row is dropped."""
+    def _needed(self) -> list[str]:
+        """Return the columns without whose values a row is dropped."""
         unlimited = (*self.texts.levels, *self.selection.hashed)
         levels = {**self.given, **{c: [MISSING_LEVEL] for c in unlimited}}
         features = {c: known for c, known in levels.items() if c not in self.targets}
@@ -432,14 +437,15 @@ class _Seen:
             self.integer = exact is not None
         dates = {c: d for c in features if (d := texts.date_of(c)) is not None}
         hashed = {c: width for c, width in chosen.hashed.items() if c in features}
-        named = sorted(c for c in self.text if c in (*features, *targets))
+        named = sorted(set(self.text) & {*features, *targets})
         levels = {
             c: texts.levels_of(c, self.gaps[c] > 0)
             for c in named
             if c not in dates and c not in hashed
         }
         classes = levels.pop(targets[0]) if targets and targets[0] in self.text else None
-        numbers = [c for c in features if c not in {*levels, *hashed}]
+        categories = {*levels, *hashed}
+        numbers = [c for c in features if c not in categories]
         flagged = [c for c in numbers if policy_of(chosen.missing, c) == "flag"]
         return Schema(
             features,

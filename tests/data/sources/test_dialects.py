@@ -96,6 +96,7 @@ def expected(data, name):
     return PLAIN
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("size", [1 << 21, 7])
 @pytest.mark.parametrize("name", NOTATIONS)
 def test_every_notation_has_the_same_rows(name, size):

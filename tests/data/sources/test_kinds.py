@@ -277,6 +277,7 @@ def model(tmp_path_factory):
     return str(folder / "m.npz")
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("command", ["train", "race", "predict", "evaluate"])
 @pytest.mark.parametrize("name", ALL)
 def test_every_command_says_so(model, tmp_path, monkeypatch, capsys, name, command):
@@ -474,6 +475,7 @@ def test_an_encoding_is_named_where_it_is_beyond_doubt(text, encoding, likely):
 # Where a model is expected ------------------------------------------------------------------------
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("command", ["info", "predict", "evaluate"])
 @pytest.mark.parametrize("name", [name for name in ALL if ALL[name][1] != "saved"])
 def test_what_is_no_model_is_said_too(tmp_path, capsys, command, name):
