@@ -63,7 +63,9 @@ from minigd.version import __version__
 if typing.TYPE_CHECKING:
     from minigd.checks.backends import compare_backends
     from minigd.checks.gradients import check_gradients, check_layer
+    from minigd.cli.trained import TableModel, load_table
     from minigd.data.sources.csv import CsvSource
+    from minigd.data.sources.frame import FrameSource
     from minigd.data.sources.idx import IdxSource
     from minigd.data.sources.iterable import IterableSource
     from minigd.data.sources.npy import NpySource
@@ -109,6 +111,7 @@ __all__ = [
     "EarlyStopping",
     "Event",
     "ExponentialDecay",
+    "FrameSource",
     "GradientError",
     "HeavyRows",
     "History",
@@ -137,6 +140,7 @@ __all__ = [
     "Softmax",
     "Standardize",
     "StepDecay",
+    "TableModel",
     "Tanh",
     "Trainer",
     "Updater",
@@ -153,6 +157,7 @@ __all__ = [
     "get_backend",
     "initializers",
     "load",
+    "load_table",
     "metrics",
     "plot_confusion",
     "plot_decision_boundary",
@@ -164,12 +169,14 @@ __all__ = [
 # Loaded when they are first asked for: a training loop needs none of them.
 _ON_DEMAND = {
     "CsvSource": "minigd.data.sources.csv",
+    "FrameSource": "minigd.data.sources.frame",
     "HeavyRows": "minigd.insight.heavy_rows",
     "IdxSource": "minigd.data.sources.idx",
     "IterableSource": "minigd.data.sources.iterable",
     "NpySource": "minigd.data.sources.npy",
     "ParquetSource": "minigd.data.sources.parquet",
     "RateCurve": "minigd.insight.lr_finder",
+    "TableModel": "minigd.cli.trained",
     "check_gradients": "minigd.checks.gradients",
     "check_layer": "minigd.checks.gradients",
     "coefficients": "minigd.insight.coefficients",
@@ -177,6 +184,7 @@ _ON_DEMAND = {
     "explain": "minigd.insight.explain",
     "export_onnx": "minigd.interop.onnx",
     "find_learning_rate": "minigd.insight.lr_finder",
+    "load_table": "minigd.cli.trained",
     "plot_confusion": "minigd.insight.plots",
     "plot_decision_boundary": "minigd.insight.plots",
     "plot_predictions": "minigd.insight.plots",

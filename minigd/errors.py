@@ -121,7 +121,7 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
 def closest(given: str, known: Iterable[str]) -> str | None:
     """Return the name that is closest to a mistyped one, in any letter case, if one is close."""
     names = {name.lower(): name for name in known}
-    text = given.lower()
+    text = str(given).lower()
     close = difflib.get_close_matches(text, names, n=1, cutoff=0.7)
     begun = [name for name in names if len(text) > 1 and name.startswith(text)]
     found = close or (begun if len(begun) == 1 else [])
@@ -377,6 +377,8 @@ CHECKED = validated(lambda: None).__code__
 def check_path(name: str, value: Any) -> str:
     """Return `value` as text if it is a path, and refuse it if not: 1 would be standard output.
 
+    ``~`` at its start is the user's folder.
+
     >>> check_path("path", b"runs/a.npz")
     'runs/a.npz'
     """
@@ -385,7 +387,7 @@ def check_path(name: str, value: Any) -> str:
     text = os.fsdecode(value)
     if "\0" in text:
         raise ValueError(f"{name} must be a path, and {text!r} holds a NUL, which no path does")
-    return text
+    return os.path.expanduser(text)
 
 
 def check_per_example(owner: object, each: Any, rows: int) -> None:

@@ -12,7 +12,7 @@ NOT_CALLED = {
     # Abstract, or contracts that users fill in; what the engine passes to them are arrays.
     "Updater", "Schedule", "initializers.glorot_normal", "initializers.glorot_uniform",
     "initializers.he_normal", "initializers.he_uniform", "initializers.ones", "initializers.zeros",
-    "metrics.check_classes",
+    "metrics.check_classes", "metrics.check_positive", "metrics.Counted", "metrics.Ranked",
     # What minigd makes and users read.
     "Batch", "Event", "GradientError", "RateCurve",
 }  # fmt: skip

@@ -387,7 +387,7 @@ def _array_of(x: Any, what: str) -> Array:
         return numbers(listed(plain(x, what), what), what)
     except DataError:
         raise
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{what} can't be made into an array: {error}") from error
 
 

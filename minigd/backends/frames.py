@@ -1,4 +1,4 @@
-"""What users bring as rows, made into arrays: frames and series of pandas, lists, any layout.
+"""What users bring as rows, made into arrays: frames of any library, lists, any layout.
 
 A frame says which column is which. minigd goes by position, as scikit-learn does, and refuses what
 would pair other columns, or other rows, than the names do.
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from minigd.backends.on_demand import optional
 from minigd.errors import DataError
 from minigd.types import Array
 
@@ -194,6 +195,49 @@ def as_whole(values: Array) -> Array:
         return values
     wide = values.dtype.kind == "O"
     return values.astype((whole_dtype(values.min(), values.max()) or object) if wide else np.int64)
+
+
+# Tables -------------------------------------------------------------------------------------------
+
+
+def is_table(x: Any) -> bool:
+    """Tell whether x has columns with names, of whatever library it is.
+
+    >>> import pandas as pd
+    >>> is_table(pd.DataFrame({"a": [1]})), is_table(pd.Series([1])), is_table([[1]])
+    (True, False, False)
+    """
+    return any(hasattr(type(x), name) for name in ("columns", "column_names", "collect_schema"))
+
+
+def table_of(x: Any) -> Any:
+    """Return a table of any library as a frame of pandas or a table of Arrow, None for no table.
+
+    A frame of pandas and a table of Arrow are returned as they are. What computes its rows when it
+    is asked for them, as lazy frames and databases do, is asked.
+
+    >>> import pyarrow as pa
+    >>> table_of(pa.RecordBatch.from_pydict({"a": [1]})).column_names, table_of([[1]])
+    (['a'], None)
+    """
+    if not is_table(x):
+        return None
+    libraries = {kind.__module__.partition(".")[0] for kind in type(x).__mro__}
+    if "pandas" in libraries:
+        return x
+    if "pyarrow" in libraries:
+        return x if hasattr(x, "itercolumns") and hasattr(x, "combine_chunks") else _one_batch(x)
+    if not hasattr(x, "to_arrow"):
+        narwhals = optional("narwhals", f"a table of {type(x).__module__.partition('.')[0]}")
+        frame = narwhals.from_native(narwhals.to_native(x, pass_through=True), pass_through=True)
+        if isinstance(frame, narwhals.LazyFrame):
+            frame = frame.collect(backend="pyarrow")
+        x = frame
+    return x.to_arrow() if hasattr(x, "to_arrow") else None
+
+
+def _one_batch(batch: Any) -> Any:
+    return optional("pyarrow", "an Arrow table").Table.from_batches([batch])
 
 
 # Columns ------------------------------------------------------------------------------------------

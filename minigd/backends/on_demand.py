@@ -10,6 +10,7 @@ from typing import Any
 PACKAGES = {
     "cupy": ("CuPy", "cupy-cuda12x"),
     "matplotlib": ("Matplotlib", "matplotlib"),
+    "narwhals": ("narwhals", "narwhals"),
     "numba": ("Numba", "numba scipy"),
     "onnx": ("onnx", "onnx"),
     "pandas": ("pandas", "pandas pyarrow"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from minigd.cli.messages import counted, number
 from minigd.cli.tables import Reading
-from minigd.cli.trained import read, read_table
+from minigd.cli.trained import read, read_table, task_of
 from minigd.data.sources.cache import is_cache
 from minigd.data.tables.schema import Schema
 from minigd.storage.atomic_files import find_left, is_locked
@@ -61,11 +61,11 @@ def info(path: str | os.PathLike[str]) -> str:
     )  # fmt: skip
 
 
-def _table(task: str, schema: Schema, reading: Reading) -> dict[str, str]:
+def _table(schema: Schema, reading: Reading) -> dict[str, str]:
     numbers = [column for column in schema.features if column not in schema.levels]
     levels = schema.levels.items()
     lines = {
-        "task": f"{task} of {schema.targets[0]}",
+        "task": f"{task_of(schema)} of {schema.targets[0]}",
         "numbers": ", ".join(numbers),
         "categories": ", ".join(f"{c} ({len(values)})" for c, values in levels),
         "classes": ", ".join(schema.classes or []),

@@ -55,6 +55,8 @@ def parser() -> argparse.ArgumentParser:
         _add_predict,
         _add_evaluate,
         _add_info,
+        _add_plot,
+        _add_export,
         _add_race,
         _add_check,
         _add_demo,
@@ -92,37 +94,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
         discard_unwritten()
 
 
-def _run(arguments: list[str]) -> int:
-    """Run a command; where a table can't be read as it stands, propose another one."""
-    try:
-        options = _options(arguments)
-        run = options.pop("run")
-        options.pop("guess", None)
-        del options["command"]
-        _refuse_lost_file(*options.get("columns", ()))
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            with Handler():
-                return run(**options) or 0
-    except Advised as error:
-        if arguments[0] not in ("train", "race"):
-            raise
-        from minigd.cli.proposal import propose
+def _run(arguments: list[str], table: Any = None) -> int:
+    """Run a command; where a table can't be read as it stands, propose another one.
 
-        words = propose([w for w in arguments if w != "--guess"], _options)
-        if words is None:
-            raise
-        _print_error(message_of(error))
-        log(shlex.join([*_program(), *words]))
-        if "--guess" not in arguments:
-            return 1
-        return _run(words)
+    The `table` is the one that the command before had, which may have been read already.
+    """
+    options = _options(arguments)
+    with contextlib.ExitStack() as stack:
+        if "data" in options:
+            options["data"] = table or stack.enter_context(_given_table(options))
+        try:
+            return _call(dict(options))
+        except Advised as error:
+            if arguments[0] not in ("train", "race"):
+                raise
+            from minigd.cli.proposal import propose
+
+            def parse(words: list[str]) -> dict[str, Any]:
+                return {**_options(words), "data": options["data"]}
+
+            words = propose([w for w in arguments if w != "--guess"], parse, error)
+            if words is None:
+                raise
+            _print_error(message_of(error))
+            log(shlex.join(["minigd", *words]))
+            if "--guess" not in arguments:
+                return 1
+            return _run(words, options["data"])
+
+
+def _call(options: dict[str, Any]) -> int:
+    """Run a command that has these options."""
+    run = options.pop("run")
+    options.pop("guess", None)
+    del options["command"]
+    _refuse_lost_file(*options.get("columns", ()))
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        with Handler():
+            return run(**options) or 0
+
+
+def _given_table(options: dict[str, Any]) -> Any:
+    """Return the files that a command reads, as a context; standard input may be kept in it."""
+    from minigd.cli.table_files import given_table
+
+    return given_table(options["data"], options.get("out"), options["command"] == "predict")
 
 
 def _options(words: list[str]) -> dict[str, Any]:
     top = parser()
     refuse_mistyped(top, words)
-    return vars(top.parse_args(words))
+    options = vars(top.parse_args(words))
+    # A shell leaves the ~ of --out=~/m.npz alone.
+    paths = {name: options[name] for name in ("model", "out", "path") if options.get(name)}
+    return {**options, **{name: os.path.expanduser(path) for name, path in paths.items()}}
 
 
 # The commands --------------------------------------------------------------------------------
@@ -252,6 +278,53 @@ def _info(path: str | None, left: bool, json: bool) -> None:
         show(leftovers(path or ".") if left else info(path or ""))
 
 
+def _add_plot(commands: Any) -> None:
+    command = add_command(
+        commands,
+        "plot",
+        "MODEL [DATA] --out FILE",
+        help="draw a model's training, and its predictions on a table",
+        description="Draw the loss and each metric by epoch. With DATA, which holds the target "
+        "too, also the predictions: against the true numbers, or classes against classes.",
+        example="minigd plot homes.npz sold.csv --out homes.png",
+        run=_plot,
+    )
+    add = command.add_argument
+    add("model", metavar="MODEL", help="what minigd train wrote")
+    add("data", metavar="DATA", nargs="?", help="a CSV, Parquet or .npy file")
+    add("--out", metavar="FILE", required=True, help="a picture: .png, .svg, .pdf")
+    add("--target", metavar="NAME", help="where the target has another name here")
+    _add_reading(command)
+
+
+def _plot(*, out: str, **options: Any) -> None:
+    from minigd.cli.plot import plot
+
+    plot(out=out, **options)
+    show(f"picture: {os.path.abspath(out)}")
+
+
+def _add_export(commands: Any) -> None:
+    command = add_command(
+        commands,
+        "export",
+        "MODEL --onnx FILE",
+        help="write a model for programs without minigd",
+        description="Write an ONNX file of a model. It takes the columns of the table as they are: "
+        "numbers, NaN where one is missing, and texts.",
+        example="minigd export homes.npz --onnx homes.onnx",
+        run=_export,
+    )
+    command.add_argument("model", metavar="MODEL", help="what minigd train wrote")
+    command.add_argument("--onnx", metavar="FILE", required=True, help="the file to write")
+
+
+def _export(**options: Any) -> None:
+    from minigd.cli.export import export
+
+    show(export(**options))
+
+
 def _add_race(commands: Any) -> None:
     command = add_command(
         commands,
@@ -346,7 +419,7 @@ def _demo(out: str) -> None:
 def _add_network(command: argparse.ArgumentParser) -> None:
     """Add a table, the network that is trained on it, and where that is done."""
     add = command.add_argument
-    add("data", metavar="DATA", help=argparse.SUPPRESS)
+    add("data", metavar="DATA", nargs="+", help=argparse.SUPPRESS)
     add("--target", metavar="NAME", required=True, help="the column to predict")
     add("--task", choices=["classification", "regression"], metavar="T",
         help="classification or regression (default: from the target)")  # fmt: skip
@@ -365,7 +438,7 @@ def _add_columns(command: argparse.ArgumentParser) -> None:
         "--exclude A,B; --missing mean, median, flag, drop, or A=0,B=mean; --categories A,B of "
         "numbers; "
         "--min-count N rows of a level; --hashed A=32; --log A,B for heavy tails; "
-        "--dates A=%d/%m/%Y; --guess takes the command that is proposed",
+        "--dates A=%d/%m/%Y; --guess runs a proposal",
     )
     add = group.add_argument
     add("--exclude", type=values.names, action="extend", help=argparse.SUPPRESS)
@@ -380,7 +453,8 @@ def _add_columns(command: argparse.ArgumentParser) -> None:
 
 def _add_model_and_data(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL", help="what minigd train wrote")
-    command.add_argument("data", metavar="DATA", help="a CSV, Parquet or .npy file")
+    command.add_argument("data", metavar="DATA", nargs="+",
+        help="CSV, Parquet or .npy files, a folder of them, or -")  # fmt: skip
     _add_reading(command)
 
 
@@ -393,10 +467,10 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group(
         "how the file is written",
         "--no-header if it has none, or --columns A,B or a file of names; --separator ';', tab or "
-        "blanks; "
-        f"--na '?' for a missing value, {option('keep_default_na')} if NA is a value; "
-        "--decimal , and --thousands . of numbers; --skip-lines N at the top; "
-        "--strip . off the end of texts",
+        "blanks; --compression gzip, or none; "
+        f"--na '?', {option('keep_default_na')} if NA is a value; "
+        "--decimal , and --thousands . of numbers; --skip-lines N at the top; --comment '#'; "
+        "--encoding cp1252; --strip . off the end of texts",
     )
     add = group.add_argument
     add("--columns", type=values.columns, help=argparse.SUPPRESS)
@@ -406,9 +480,12 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     add(option("keep_default_na"), dest="keep_default_na", action="store_false",
         help=argparse.SUPPRESS)  # fmt: skip
     add("--skip-lines", type=values.count, help=argparse.SUPPRESS)
+    add("--encoding", type=values.encoding, help=argparse.SUPPRESS)
+    add("--comment", help=argparse.SUPPRESS)
     add("--decimal", help=argparse.SUPPRESS)
     add("--thousands", help=argparse.SUPPRESS)
     add("--strip", help=argparse.SUPPRESS)
+    add("--compression", type=values.compression, help=argparse.SUPPRESS)
 
 
 def _fields_of(name: str, options: dict[str, Any]) -> Any:

@@ -3,8 +3,8 @@
 The rows go into memory first, so that the clock sees the training and not the disk.
 """
 
-import os
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from minigd.progress import log, with_progress
 
 
 def race(
-    data: str | os.PathLike[str],
+    data: Any,
     target: str,
     batch_sizes: Sequence[int | None] = (1, 32, 500, None),
     *,
@@ -40,7 +40,7 @@ def race(
 
     Parameters
     ----------
-    data : path
+    data : path, or a list of them
     target : str
     batch_sizes : sequence of int or None, default (1, 32, 500, None)
     exclude, task, reading, columns, hidden, backend

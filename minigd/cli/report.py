@@ -15,7 +15,7 @@ from minigd.cli.held_out import Measures, of_one_class
 from minigd.cli.messages import counted, number
 from minigd.cli.stopping import Stop
 from minigd.cli.tables import Table
-from minigd.cli.trained import Trained
+from minigd.cli.trained import TableModel
 from minigd.data.sources.base import Source
 from minigd.data.tables.schema import Schema
 from minigd.insight.importance import permutation_importance
@@ -139,7 +139,7 @@ class Comparison:
 
     Parameters
     ----------
-    trained : Trained
+    trained : TableModel
     linear : Sequential
         A new linear model of the same columns.
     part, held_out : Source
@@ -149,7 +149,7 @@ class Comparison:
 
     def __init__(
         self,
-        trained: Trained,
+        trained: TableModel,
         linear: Sequential,
         part: Source,
         held_out: Source,

@@ -10,6 +10,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from minigd.backends.base import Backend, get_backend
 from minigd.cli.held_out import (
@@ -24,6 +25,7 @@ from minigd.cli.paths import NOT_SAVED, check_output
 from minigd.cli.report import Comparison, Report
 from minigd.cli.resume import check_checkpoint, resume_run
 from minigd.cli.stopping import Interrupted, Stop
+from minigd.cli.table_files import table_files
 from minigd.cli.tables import (
     AS_FOUND,
     USUAL,
@@ -33,7 +35,7 @@ from minigd.cli.tables import (
     Task,
     open_for_training,
 )
-from minigd.cli.trained import Trained
+from minigd.cli.trained import TableModel
 from minigd.data.batches import Batches
 from minigd.data.sources.base import Source
 from minigd.data.sources.cache import is_cache
@@ -63,7 +65,7 @@ CHECKPOINT_SECONDS = 30
 
 
 def train(
-    data: str | os.PathLike[str],
+    data: Any,
     target: str,
     out: str | os.PathLike[str] = "model.npz",
     *,
@@ -83,7 +85,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     report: Callable[[Report], None] | None = None,
-) -> Trained:
+) -> TableModel:
     """Train a network on a table, and write it to a file.
 
     A fifth of the rows is held out, of each class alike, by a hash of their content. Training stops
@@ -93,8 +95,8 @@ def train(
 
     Parameters
     ----------
-    data : path
-        A CSV, Parquet or ``.npy`` file; see `minigd.cli.tables.open_table`.
+    data : path, or a list of them
+        A CSV, Parquet or ``.npy`` file, or several; see `minigd.cli.tables.open_table`.
     target : str
         The column to predict.
     out : path, default "model.npz"
@@ -133,7 +135,7 @@ def train(
 
     Returns
     -------
-    Trained
+    TableModel
 
     Raises
     ------
@@ -145,7 +147,7 @@ def train(
         At Ctrl-C, SIGTERM or SIGHUP.
     """
     out = os.fspath(out)
-    check_output(out, NOT_SAVED, table=data)
+    check_output(out, NOT_SAVED, table=table_files(data).paths)
     checkpoint, rows = f"{out}.checkpoint", f"{out}.rows"
     with locked(out):
         _clear_up(out, checkpoint, rows, resume)
@@ -172,7 +174,7 @@ def train(
                 trainer = Trainer(model, loss, updater, metrics=measures.metrics, l2=L2)
             saving = Checkpoint(checkpoint, every_seconds=CHECKPOINT_SECONDS)
             _fit(trainer, batches, measures.batches(held_out), epochs, saving, resume, progress)
-            trained = Trained(trainer.model, task, schema, reading, trainer.history)
+            trained = TableModel(trainer.model, schema, history=trainer.history, reading=reading)
             with Stop():
                 _save(trained, out, saving, resume)
                 with contextlib.suppress(FileNotFoundError):
@@ -229,7 +231,7 @@ def _count_held(saving: Checkpoint, resumed: bool) -> int | None:
     return count_updates(saving.path) if ours else None
 
 
-def _save(trained: Trained, out: str, saving: Checkpoint, resumed: bool) -> None:
+def _save(trained: TableModel, out: str, saving: Checkpoint, resumed: bool) -> None:
     """Write the model, or if that fails, write it elsewhere, and say where it is."""
     try:
         trained.save(out)

@@ -84,11 +84,30 @@ def separator(text: str) -> str:
     """Return a separator, of which a tab has a name."""
     if text in ("tab", "\\t"):
         return "\t"
-    if len(text.encode()) != 1 and text != "blanks":
+    if len(text) != 1 and text != "blanks":
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a single character such as ';', or tab, or blanks"
         )
     return text
+
+
+def encoding(text: str) -> str:
+    """Return an encoding of text that Python knows."""
+    try:
+        "".encode(text)
+    except LookupError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not an encoding such as utf-8, cp1252 or utf-16"
+        ) from None
+    return text
+
+
+def compression(text: str) -> str | None:
+    """Return how a file is packed; none is not at all."""
+    known = "infer", "gzip", "bz2", "xz", "zstd", "zip"
+    if text not in (*known, "none"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {', '.join(known)} or none")
+    return None if text == "none" else text
 
 
 def widths(text: str) -> tuple[int, ...]:

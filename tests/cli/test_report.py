@@ -11,7 +11,7 @@ from sklearn import linear_model, metrics
 import minigd as gd
 from minigd.cli.main import main
 from minigd.cli.report import columns_of_x
-from minigd.cli.trained import load
+from minigd.cli.trained import load_table as load
 from minigd.insight import importance
 from minigd.insight.importance import permutation_importance
 
@@ -167,7 +167,11 @@ def test_metrics_are_those_that_are_named(folder, capsys):
         ("label", ["--metrics", "mae"], "mae does not measure a classification; give accuracy,"),
         ("price", ["--metrics", "f1"], "f1 does not measure a regression; give r2, mae,"),
         ("price", ["--class-weight", "balanced"], "the target is a number"),
-        ("label", ["--class-weight", "godo=3"], "'godo', and the classes are 'bad', 'good'; did you"),
+        (
+            "label",
+            ["--class-weight", "godo=3"],
+            "classes are 'bad', 'good'; did you mean 'good'",
+        ),
     ],
 )
 def test_what_does_not_fit_the_target_is_refused(folder, capsys, target, words, message):

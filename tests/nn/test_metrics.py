@@ -620,7 +620,8 @@ def test_names_and_objects_give_the_keys_of_the_history():
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
     for which in ("acc", None, Accuracy):
-        with pytest.raises(ValueError, match=r"unknown metric .*'accuracy', .*'f1', 'mae', .*'mse'"):
+        known = r"unknown metric .*'accuracy', .*'f1', 'mae', .*'mse'"
+        with pytest.raises(ValueError, match=known):
             get_metric(which)
 
 

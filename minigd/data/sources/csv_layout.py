@@ -21,6 +21,7 @@ from minigd.progress import warn
 SEPARATORS = {",": b",", ";": b";", "\t": b"\t", "|": b"|", "blanks": BLANKS}
 """Separators that are looked for, as readers write them and as `csv_blocks.py` does."""
 
+_COMMENTS = (b"#", b"%", b"//", b"--", b"!")
 _MOST_NAMES = 20  # written out in advice
 _ALIKE = 0.9  # of the rows have as many fields as the table has columns
 
@@ -72,12 +73,10 @@ def find_layout(
     Layout(separator=';', skip_lines=1, fields=['a', 'y'], width=2, numbers=1.0)
     """
     best: tuple[Any, Layout] | None = None
+    whole = _whole_rows(lines, skip_lines)
     for text, byte in {separator: mark, **SEPARATORS}.items():
-        rows = []
-        for i, line in enumerate(lines[skip_lines:], skip_lines):
-            fields = fields_of(line, byte)
-            if any(fields):
-                rows.append((i, fields))
+        split_lines = ((i, fields_of(line, byte)) for i, line in whole)
+        rows = [(i, fields) for i, fields in split_lines if any(fields)]
         found = _best_start(rows, set(named) if columns is None else set(), columns)
         if found is not None:
             holds_names, start, width = found
@@ -87,6 +86,24 @@ def find_layout(
             if best is None or rank > best[0]:
                 best = rank, layout
     return None if best is None else best[1]
+
+
+def _whole_rows(lines: Sequence[bytes], start: int) -> list[tuple[int, bytes]]:
+    r"""Return rows from a line on, each with the number of its first line.
+
+    >>> _whole_rows([b'1,"a', b'b"', b'2,5" or so'], 0)
+    [(0, b'1,"a\nb"'), (2, b'2,5" or so')]
+    """
+    rows = []
+    while start < len(lines):
+        end = start + 1
+        if lines[start].count(b'"') % 2:
+            # A quote that is never closed is a letter.
+            closing = (k for k in range(end, len(lines)) if lines[k].count(b'"') % 2)
+            end = next(closing, start) + 1
+        rows.append((start, b"\n".join(lines[start:end])))
+        start = end
+    return rows
 
 
 def _best_start(
@@ -138,6 +155,29 @@ def fields_of(line: bytes, mark: bytes) -> list[str]:
         return split(line, mark)
     except ValueError:
         return []
+
+
+def comment_mark(row: bytes) -> bytes:
+    """Return the mark that a line begins with, if comments may begin so.
+
+    >>> comment_mark(b"# by hand"), comment_mark(b"-1,2")
+    (b'#', b'')
+    """
+    return next((mark for mark in _COMMENTS if row.lstrip().startswith(mark)), b"")
+
+
+def declared_separator(begin: bytes) -> str | None:
+    r"""Return the separator that the first line of a file names, as Excel writes and reads it.
+
+    >>> declared_separator(b"sep=;\r\na;b\r\n"), declared_separator(b"sep=1;2\n")
+    (';', None)
+    """
+    found = re.match(rb'("?)sep=([^\r\n"]{1,4})\1[ \t]*\r?\n', begin, re.IGNORECASE)
+    try:
+        letter = "" if found is None else found[2].decode()
+    except UnicodeDecodeError:
+        letter = ""
+    return letter if len(letter) == 1 else None
 
 
 def is_name(field: str) -> bool:

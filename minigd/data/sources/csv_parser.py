@@ -8,6 +8,7 @@ import numpy as np
 
 from minigd.backends.on_demand import optional
 from minigd.data.sources.csv_blocks import has_padding, squeeze
+from minigd.data.sources.csv_text import Dialect
 from minigd.data.tables.grammar import PLAIN, MissingTexts
 from minigd.data.tables.schema import ColumnKinds
 from minigd.types import Array
@@ -27,22 +28,22 @@ class NotNumbers(ValueError):
 class Parser:
     """Makes frames of whole rows.
 
-    `separator` and `spaces` are as in `csv_blocks.scan`; `strip` is taken off the end of texts.
+    `strip` is taken off the end of texts.
     """
 
     def __init__(
         self,
         columns: Sequence[str],
         used: Sequence[str],
-        separator: bytes,
-        spaces: bool,
+        dialect: Dialect,
         missing: MissingTexts,
         strip: str,
     ) -> None:
         self._pandas = import_pandas()
         self._columns, self.used = columns, used
         self._places = {column: i for i, column in enumerate(columns)}
-        self._separator, self._spaces = separator, spaces
+        self._dialect = dialect
+        self._separator, self._spaces = dialect.separator, dialect.spaces
         self._missing, self._strip = missing, strip
 
     def read(self, data: bytes, kinds: ColumnKinds) -> tuple[Any, dict[str, Array]]:
@@ -155,6 +156,9 @@ class Parser:
             **options,
             **_exact(self._pandas),
         )
+        if self._dialect.has_stand_in and b'"' in data:
+            for place in frame.columns[[d.kind == "O" for d in frame.dtypes]]:
+                frame[place] = frame[place].map(self._dialect.restored)
         names = [self._columns[place] for place in places]
         frame.columns = self._pandas.Index(names, dtype=object)
         return frame

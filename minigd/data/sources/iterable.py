@@ -3,46 +3,40 @@
 A generator can be read once only; a function that makes one can be read in every epoch.
 """
 
-import datetime
-import zlib
+import contextlib
+import inspect
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from decimal import Decimal
-from numbers import Integral
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minigd.backends.base import get_backend, numbers
-from minigd.backends.frames import MOST_EXACT, NUMBERS, column_kind
+from minigd.backends.frames import is_table
 from minigd.data.sources.base import Pair
 from minigd.data.sources.csv_parser import import_pandas
-from minigd.data.sources.tabular import Tabular
-from minigd.data.tables.column_problems import EXPAND
-from minigd.data.tables.inference import apply_schema, infer_schema
+from minigd.data.sources.typed import TypedTable, frame_of
 from minigd.data.tables.missing import Missing
-from minigd.data.tables.places import describe
-from minigd.data.tables.remedy import Remedy, TableError
-from minigd.data.tables.schema import (
-    BadValue,
-    ColumnKinds,
-    Encoded,
-    Schema,
-    TextInNumbers,
-)
-from minigd.data.tables.selection import Selection, with_column
+from minigd.data.tables.schema import Encoded, Schema
+from minigd.data.tables.selection import Selection
 from minigd.errors import DataError, check_dtype, shown, validated
-from minigd.progress import with_progress
 from minigd.types import Array
 
+_ROWS = 1024
+"""Rows that come one by one, and are put together."""
 
-class IterableSource(Tabular):
+
+class IterableSource(TypedTable):
     """Rows from pieces that an iterable gives, one after the other.
 
     Parameters
     ----------
     pieces : iterable, or function that returns one
-        Each piece is a tuple (x, y) or (x,) of arrays, or a table: a pandas frame, a dict of
-        columns, a pyarrow batch or table. Read again in every epoch, it must give the same rows.
+        Each piece is a tuple or list (x, y) or (x,) of arrays, or a table: a frame, a dict of
+        columns, an Arrow table. A single row is a piece too: a dict of values, or a tuple of a row
+        and its target. So are the items of a PyTorch `Dataset`, and the batches of a `DataLoader`.
+        Read again in every epoch, it must give the same rows.
     target, features, exclude, missing, categories, min_count, hashed, dates, logs, leave_out, \
 classes, schema, dtype
         For tables, as `CsvSource`; a first pass finds what each column is.
@@ -53,20 +47,22 @@ classes, schema, dtype
         If a one-shot iterator, such as a generator, is read for a second time; if a piece is of
         another type, or has a value that a table must not have.
 
+    Notes
+    -----
+    A function is called once for each pass over the rows, the first pass over a table included.
+    What it returned is closed at the end of the pass, if it can be.
+
     Examples
     --------
     >>> def pieces():
     ...     yield {"size": [1.0, 2.0], "price": [10.0, 20.0]}
-    ...     yield {"size": [3.0], "price": [30.0]}
+    ...     yield {"size": 3.0, "price": 30.0}
     >>> source = IterableSource(pieces, target="price")
     >>> source.rows
     3
     >>> [x.tolist() for x, y in source.chunks()]
     [[[1.0], [2.0]], [[3.0]]]
     """
-
-    is_text = False
-    _whole: int | None = None  # rows before any is dropped, where a file says so
 
     @validated
     def __init__(
@@ -89,256 +85,297 @@ classes, schema, dtype
         name: str = "the iterable",
     ) -> None:
         dtype = check_dtype(dtype)
-        if not callable(pieces) and not isinstance(pieces, Iterable):
-            raise TypeError(f"pieces must be an iterable or a function, not {shown(pieces)}")
-        self._make = pieces if callable(pieces) else lambda: pieces
-        self._name, self._follows = name, schema is not None
-        self._used = False
-        self._fingerprint: dict[str, Any] | None = None
-        first = self._make()
-        self._one_shot = iter(first) is first and not callable(pieces)
-        if callable(pieces) and iter(first) is first and self._make() is first:
-            raise DataError(
-                f"the function for {name} returns the same iterator each time, which can be read "
-                "only once: it must make a new one, IterableSource(lambda: make_it())"
-            )
-        if self._one_shot:
+        self._name, self._is_table = name, False
+        self._passes = _Passes(pieces, name)
+        if self._passes.one_shot:
             if target is not None or schema is not None:
                 raise DataError(
                     f"{name} can be read only once, and a table needs a first pass over its "
                     "columns: pass a function that makes it, IterableSource(lambda: ...)"
                 )
             return
-        piece = next(iter(first), None)
-        if piece is None:
-            raise DataError(f"{name} gives no rows")
-        if not isinstance(piece, tuple):
+        piece = self._passes.peek()
+        self._is_table = not _is_pair(piece[0])
+        if self._is_table:
             selection = Selection.make(
                 target, features, exclude, categories, classes, missing, min_count, hashed, dates,
                 logs, leave_out, schema,
             )  # fmt: skip
-            self._open_table(_frame(piece, name), selection, schema, dtype)
+            self._first = next(self._tables_of(piece))
+            self._known = list(self._first.columns)
+            self._open_table(self._known, selection, schema, dtype)
+            self._first = None
 
-    def _open_table(
-        self, frame: Any, selection: Selection, schema: Schema | None, dtype: Any
-    ) -> None:
-        """Go through the pieces once, of which this frame is the first."""
-        name, columns = self._name, list(frame.columns)
-        self._all = columns
-        chosen, targets = selection.resolve(columns, name)
-        used = [c for c in columns if c in chosen or c in targets]
-        kinds = {c: column_kind(frame[c]) for c in used}
-        unusable = {c: _holds(odd) for c, (_, odd) in kinds.items() if odd is not None}
-        self._columns = [c for c in used if schema is not None or c not in unusable]
-        texts = [c for c, (kind, _) in kinds.items() if kind in _TEXTS]
-        if schema is None:
-            found = infer_schema(self, selection, columns, name, dtype, texts, unusable)
-        else:
-            found = apply_schema(schema, self, name)
-        self._columns = [c for c in self._columns if c not in found.left_out]
-        found.give_to(self, f"{name} has no rows")
+    # Tables ----------------------------------------------------------------------------------
 
-    def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
-        """Return the pieces as frames, and show how far the pass over them is."""
-        what = f"the first pass over {self._name}"
-        return with_progress(self._frames(kinds), what, self._whole, rows=len)
+    _known: list[str] | None = None
+    """The columns of the first piece."""
 
-    def _frames(self, kinds: ColumnKinds) -> Iterator[Any]:
-        """Return the pieces as frames of the columns in use."""
-        self._seen = 0
-        for piece in self._make():
-            frame = _frame(piece, self._name)
-            lacking = [column for column in self._columns if column not in frame.columns]
-            if lacking:
-                raise DataError(
-                    f"{self._name}: a piece has no column {lacking[0]!r}; its columns are "
-                    f"{', '.join(frame.columns)}"
-                )
-            columns = {
-                column: self._convert(frame[column], column, kinds) for column in self._columns
-            }
-            yield import_pandas().DataFrame(columns, columns=self._columns, copy=False)
-            self._seen += len(frame)
+    def _first_table(self) -> Any:
+        return self._first
 
-    def _convert(self, values: Any, column: str, kinds: ColumnKinds) -> Any:
-        """Return a column as numbers or as texts."""
-        kind, odd = column_kind(values)
-        if odd is not None:
-            remedies = [EXPAND]
-            if not self._follows:
-                remedies.append(Remedy("leave the column out with {}", {"exclude": [column]}))
-            raise TableError(f"{self._name}: column {column!r} {_holds(odd)}", *remedies)
-        if column in kinds.texts:
-            return _as_text(values)
-        known = values.dropna()
-        if kind not in _TEXTS or known.empty:
-            return _as_numbers(values)
-        # Categories may be numbers, and are text all the same.
-        row = int(next((i for i, v in known.items() if not isinstance(v, NUMBERS)), known.index[0]))
-        message = f"{self.where(row)}, column {column!r}: {values.iloc[row]!r} is not a number"
-        raise TextInNumbers(message, column=column)
+    def _tables(self) -> Iterator[Any]:
+        with self._passes.begin() as pieces:
+            yield from self._tables_of(pieces)
 
-    def read_also(self, name: str) -> None:
-        """Add a column to those of the frames."""
-        self._columns = with_column(self._columns, name, self._all, self._name)
+    def _tables_of(self, pieces: Iterable[Any]) -> Iterator[Any]:
+        """Return pieces as frames, rows that come one by one put together."""
+        for some in _together(pieces, _is_record):
+            if not _is_record(some[0]) and not isinstance(some[0], list):
+                yield frame_of(some[0], self._name)
+                continue
+            records = some if _is_record(some[0]) else some[0]
+            if not all(isinstance(record, Mapping) for record in records):
+                yield frame_of(records, self._name)  # which refuses it
+            yield self._frame_of_records(records)
 
-    def where(self, row: int) -> str:
-        """Return where a row of the frame at hand is."""
-        return f"{self._name}, row {self._seen + row}"
+    def _frame_of_records(self, records: Sequence[Mapping[Any, Any]]) -> Any:
+        values = [{str(k): _single(v) for k, v in record.items()} for record in records]
+        # As objects, whole numbers keep their digits beside a missing one.
+        frame = import_pandas().DataFrame(values, dtype=object)
+        known = list(frame.columns) if self._known is None else self._known
+        new = [column for column in frame.columns if column not in known]
+        if new:
+            raise DataError(
+                f"{self._name}: a row has a column {new[0]!r} that is in none of the first ones: "
+                "let the first row have all columns, None where it has no value"
+            )
+        return frame.reindex(columns=known)
 
-    def usual_words(self, column: str) -> Array | None:
-        """Return None: a text is a value here, and never means a missing one."""
-        return None
+    # Pairs -----------------------------------------------------------------------------------
+
+    def _pairs(self) -> Iterator[Pair]:
+        if self._is_table:
+            yield from super()._pairs()
+            return
+        shapes = None
+        with self._passes.begin() as pieces:
+            for some in _together(pieces, _is_row):
+                arrays = self._arrays(some)
+                if len(arrays) == 2 and arrays[0].shape[:1] != arrays[1].shape[:1]:
+                    rows = [a.shape[0] if a.ndim else "no" for a in arrays]
+                    raise DataError(f"{self._name} gives {rows[0]} rows of x with {rows[1]} of y")
+                found = [array.shape[1:] for array in arrays]
+                shapes = shapes or found
+                if arrays[0].ndim != 2 or found != shapes:
+                    raise DataError(
+                        f"{self._name} gives arrays of shapes {[a.shape for a in arrays]}: x must "
+                        f"be a table, and rows must have the shapes {shapes} of the first piece"
+                    )
+                yield arrays[0], arrays[1] if len(arrays) == 2 else None
+
+    def _arrays(self, some: list[Any]) -> list[Array]:
+        """Return x, and y if there is one, of a piece, or of rows that come one by one."""
+        piece = some[0]
+        if isinstance(piece, tuple) and isinstance(next(iter(piece), None), Mapping):
+            raise DataError(
+                f"{self._name} gives a tuple of a dict: put the target into the dict, and name the "
+                "target, IterableSource(..., target='y')"
+            )
+        if not _is_pair(piece) or len(piece) not in (1, 2):
+            raise DataError(f"{self._name} gives {type(piece).__name__}, not (x, y)")
+        here = get_backend("numpy").here
+        if not _is_row(piece):
+            pairs = zip("xy", piece, strict=False)
+            return [numbers(here(array, what), what) for what, array in pairs]
+        rows = [numbers(here(row[0], "x"), "x") for row in some]
+        widths = sorted({len(row) for row in rows})
+        if len(widths) > 1:
+            raise DataError(f"{self._name} gives rows of {widths[0]} and of {widths[-1]} numbers")
+        targets = [_single(row[1]) for row in some if len(row) == 2]
+        if len(targets) not in (0, len(rows)):
+            raise DataError(f"{self._name} gives rows with a target and rows without one")
+        return [np.stack(rows), *([numbers(here(targets, "y"), "y")] if targets else [])]
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
         """Return the rows from number `start` on, a piece at a time."""
-        if self._one_shot and self._used:
+        self._passes.check()
+        return super().chunks(start)
+
+    def encoded(self) -> Iterator[Encoded]:
+        """Return x, y, and which rows were not dropped (None for all), a piece at a time."""
+        if self._is_table:
+            return super().encoded()
+        return ((x, y, None) for x, y in self._pairs())
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the number of rows and a checksum of x and of y, computed once."""
+        return {"one_shot": True} if self._passes.one_shot else super().fingerprint()
+
+
+# Pieces -------------------------------------------------------------------------------------------
+
+
+def _dimensions(x: Any) -> int | None:
+    """Return how many dimensions an array or a list has; None for what has no such number."""
+    shape = getattr(x, "shape", None)
+    if shape is not None:
+        return len(shape)
+    try:
+        return int(np.ndim(x))
+    except (TypeError, ValueError):
+        return None
+
+
+def _is_pair(piece: Any) -> bool:
+    """Tell whether a piece is meant as (x, y) or (x,), as a list of arrays or a row is too."""
+    if isinstance(piece, list):
+        return len(piece) > 0 and (hasattr(piece[0], "shape") or _is_labeled(piece))
+    return isinstance(piece, tuple)
+
+
+def _is_labeled(piece: Any) -> bool:
+    """Tell whether a piece is a row and its target."""
+    return len(piece) == 2 and _dimensions(piece[0]) == 1 and _dimensions(piece[1]) == 0
+
+
+def _is_row(piece: Any) -> bool:
+    """Tell whether a piece is a row, with or without its target."""
+    alone = _is_pair(piece) and len(piece) == 1 and _dimensions(piece[0]) == 1
+    return alone or (_is_pair(piece) and _is_labeled(piece))
+
+
+def _is_record(piece: Any) -> bool:
+    """Tell whether a piece is a row as a dict of values."""
+    values = piece.values() if isinstance(piece, Mapping) else ()
+    return len(values) > 0 and all(isinstance(v, str) or _dimensions(v) == 0 for v in values)
+
+
+def _single(value: Any) -> Any:
+    """Return a single value; an array without dimensions becomes Python's own."""
+    return value.item() if hasattr(value, "item") and _dimensions(value) == 0 else value
+
+
+def _together(pieces: Iterable[Any], is_single: Callable[[Any], bool]) -> Iterator[list[Any]]:
+    """Return pieces alone, and up to `_ROWS` of single rows that follow one another together."""
+    rows: list[Any] = []
+    for piece in pieces:
+        if is_single(piece):
+            rows.append(piece)
+            if len(rows) < _ROWS:
+                continue
+        if rows:
+            yield rows
+            rows = []
+        if not is_single(piece):
+            yield [piece]
+    if rows:
+        yield rows
+
+
+# Passes -------------------------------------------------------------------------------------------
+
+
+class _Pass(NamedTuple):
+    """A pass that has begun: what comes next, and what is to be closed at its end."""
+
+    pieces: Iterator[Any]
+    opened: Sequence[Any]
+
+
+class _Passes:
+    """The passes over an iterable; what was looked at beforehand is part of the next one.
+
+    Attributes
+    ----------
+    one_shot : bool
+        Whether it is an iterator, which can be read only once.
+    """
+
+    def __init__(self, given: Any, name: str) -> None:
+        if is_table(given) or isinstance(given, Mapping):
+            raise TypeError(
+                f"pieces must be an iterable of tables, and {type(given).__name__} is one table: "
+                "use FrameSource(table, target=...)"
+            )
+        sequence = hasattr(given, "__getitem__") and hasattr(given, "__len__")
+        if isinstance(given, str | bytes) or not (
+            isinstance(given, Iterable) or callable(given) or sequence
+        ):
+            raise TypeError(f"pieces must be an iterable or a function, not {shown(given)}")
+        self._given, self._name = given, name
+        self.one_shot = isinstance(given, Iterator)
+        self._used = False
+        self._begun: list[_Pass] = []
+        if callable(given) and not isinstance(given, Iterable):
+            _check_function(given, name)
+
+    def peek(self) -> list[Any]:
+        """Return the first piece, or the first rows that come one by one, of the next pass."""
+        begun = self._begun.pop() if self._begun else self._make()
+        some: list[Any] = []
+        for piece in begun.pieces:
+            some.append(piece)
+            if not _is_record(piece) or len(some) == _ROWS:
+                break
+        if not some:
+            _close(begun)
+            raise DataError(f"{self._name} gives no rows")
+        self._begun.append(_Pass(chain(some, begun.pieces), begun.opened))
+        return some
+
+    def check(self) -> None:
+        """Refuse a second pass over what can be read only once."""
+        if self.one_shot and self._used:
             raise DataError(
                 f"{self._name} is an iterator, which can be read only once, and this is the second "
                 "time: pass a function that makes a new one, IterableSource(lambda: ...)"
             )
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[Iterator[Any]]:
+        """Begin a pass, and close what was opened for it at its end."""
+        self.check()
         self._used = True
-        row = 0
-        for x, y in self._pairs():
-            skipped = min(max(start - row, 0), len(x))
-            row += len(x)
-            if skipped < len(x):
-                yield x[skipped:], None if y is None else y[skipped:]
-        if row == 0:
-            raise DataError(f"{self._name} gives no rows")
-        if self.rows is not None and row != self.rows:
-            raise DataError(f"{self._name} gave {self.rows} rows at first and now gives {row}")
-
-    def encoded(self) -> Iterator[Encoded]:
-        """Return x, y, and which rows were not dropped (None for all), a piece at a time."""
-        if self.schema is None:
-            yield from ((x, y, None) for x, y in self._pairs())
-            return
-        for frame in self._frames(self.schema.kinds):
-            try:
-                yield self.schema.encode(frame)
-            except BadValue as bad:
-                raise describe(self, bad) from None
-
-    def _pairs(self) -> Iterator[Pair]:
-        if self.schema is not None:
-            yield from ((x, y) for x, y, _ in self.encoded())
-            return
-        shapes = None
-        for piece in self._make():
-            if not isinstance(piece, tuple) or len(piece) not in (1, 2):
-                raise DataError(f"{self._name} gives {type(piece).__name__}, not (x, y)")
-            arrays = [
-                numbers(get_backend("numpy").here(array, what), what)
-                for what, array in zip("xy", piece, strict=False)
-            ]
-            if len(arrays) == 2 and len(arrays[0]) != len(arrays[1]):
-                raise DataError(
-                    f"{self._name} gives {len(arrays[0])} rows of x with {len(arrays[1])} of y"
-                )
-            found = [array.shape[1:] for array in arrays]
-            shapes = shapes or found
-            if arrays[0].ndim != 2 or found != shapes:
-                raise DataError(
-                    f"{self._name} gives arrays of shapes {[a.shape for a in arrays]}: x must be "
-                    f"a table, and rows must have the shapes {shapes} of the first piece"
-                )
-            yield arrays[0], arrays[1] if len(arrays) == 2 else None
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Return the number of rows and a checksum of x and of y, computed once."""
-        if self._one_shot:
-            return {"one_shot": True}
-        if self._fingerprint is None:
-            sums, rows = [0, 0], 0
-            for pair in with_progress(self.chunks(), f"a fingerprint of {self._name}", self.rows):
-                rows += len(pair[0])
-                for i, array in enumerate(pair):
-                    if array is not None:
-                        sums[i] = zlib.adler32(np.ascontiguousarray(array).data.cast("B"), sums[i])
-            self.rows = rows
-            self._fingerprint = {"rows": rows, "checksums": sums}
-        return self._fingerprint
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._name}: {self.rows or 'uncounted'} rows)"
-
-
-def _frame(piece: Any, name: str) -> Any:
-    """Return a piece as a frame whose columns have the names that the table gives them."""
-    pandas = import_pandas()
-    if hasattr(piece, "to_pandas"):
-        arrow = hasattr(piece, "schema") and hasattr(piece.schema, "metadata")
-        # Whole numbers with gaps among them would lose digits as floats.
-        piece = piece.to_pandas(integer_object_nulls=True) if arrow else piece.to_pandas()
-    if isinstance(piece, Mapping):
+        begun = self._begun.pop() if self._begun else self._make()
         try:
-            piece = pandas.DataFrame(dict(piece))
-        except ValueError as error:
+            yield begun.pieces
+        finally:
+            _close(begun)
+
+    def _make(self) -> _Pass:
+        given = self._given
+        if isinstance(given, Iterable):
+            pieces = iter(given)
+            return _Pass(pieces, [] if pieces is given else [pieces])
+        if not callable(given):
+            return _Pass((given[i] for i in range(len(given))), [])
+        made = given()
+        # What nobody else holds can't be returned again.
+        held = isinstance(made, Iterator) and sys.getrefcount(made) > 2
+        if held and (again := given()) is made:
             raise DataError(
-                f"{name} gives a dict that is not a table ({error}): its columns must be lists or "
-                "arrays of one dimension and one length"
-            ) from error
-    if not isinstance(piece, pandas.DataFrame):
-        raise DataError(
-            f"{name} gives {type(piece).__name__}; a piece is a tuple (x, y), a frame, a dict of "
-            "columns or a pyarrow batch"
-        )
-    frame = piece.reset_index(drop=True)
-    frame.columns = [str(column) for column in frame.columns]
-    return frame
+                f"the function for {self._name} returns the same iterator each time, which can be "
+                "read only once: it must make a new one, IterableSource(lambda: make_it())"
+            )
+        if held:
+            self._begun.append(self._pass_over(again))
+        return self._pass_over(made)
+
+    def _pass_over(self, made: Any) -> _Pass:
+        if not isinstance(made, Iterable):
+            raise TypeError(
+                f"the function for {self._name} returned {shown(made)}: it must return an iterable "
+                "of pieces"
+            )
+        pieces = iter(made)
+        return _Pass(pieces, [pieces] if pieces is made else [pieces, made])
 
 
-_TEXTS = ("text", "time")
-"""Kinds of columns that are read as text."""
+def _close(begun: _Pass) -> None:
+    for opened in begun.opened:
+        close = getattr(opened, "close", None)
+        if callable(close):
+            close()
 
 
-def _holds(value: Any) -> str:
-    """Return words about a column with a value that no schema takes."""
-    shown = repr(value) if len(repr(value)) <= 60 else f"{value!r:.57}..."
-    what = "list" if isinstance(value, np.ndarray) else type(value).__name__
-    return f"holds values of type {what}, such as {shown}"
-
-
-def _as_numbers(column: Any) -> Any:
-    """Return a column as numbers of NumPy, NaN where one is missing.
-
-    Truth values become 0 and 1, and durations seconds. Whole numbers with gaps that float64 can't
-    hold become Python's, and None.
-    """
-    kind = column.dtype.kind
-    if kind in "bf" and isinstance(column.dtype, np.dtype):
-        return column.astype(np.result_type(column.dtype, np.uint8 if kind == "b" else np.float32))
-    if kind in "iu" and not column.isna().any():
-        return import_pandas().Series(column.to_numpy(np.int64 if kind == "i" else np.uint64))
-    if kind == "m":
-        return column.dt.total_seconds()
-    values = [
-        None if missing else value for value, missing in zip(column, column.isna(), strict=True)
-    ]
-    values = [v.total_seconds() if isinstance(v, datetime.timedelta) else v for v in values]
-    floats = np.array([_as_float(v) for v in values], dtype=np.float64)
-    if not np.isinf(floats).any() and (abs(floats) >= MOST_EXACT).any():
-        known = [v for v in values if v is not None]
-        if all(isinstance(v, Integral | Decimal) for v in known):
-            exact = [None if v is None else int(v) if v == int(v) else v for v in values]
-            floats = np.array(exact, dtype=object)
-    return import_pandas().Series(floats)
-
-
-def _as_float(value: Any) -> float:
-    """Return a number as a float, NaN for None, and infinite where it is beyond all of them."""
+def _check_function(given: Any, name: str) -> None:
     try:
-        return np.nan if value is None else float(value)
-    except OverflowError:
-        return np.inf if value > 0 else -np.inf
-
-
-def _as_text(column: Any) -> Any:
-    """Return a column as text, in which 1.0 is written as 1, and missing values as None."""
-    absent = column.isna()
-    texts = [
-        None if missing else str(int(v)) if isinstance(v, float) and v.is_integer() else str(v)
-        for v, missing in zip(column.tolist(), absent, strict=True)
-    ]
-    return import_pandas().Series(texts, dtype=object)
+        inspect.signature(given).bind()
+    except ValueError:
+        return  # a function of C, which does not say
+    except TypeError as error:
+        raise TypeError(
+            f"the function for {name} is called without arguments, and needs some ({error}): "
+            "IterableSource(lambda: make_it(...))"
+        ) from None

@@ -1,27 +1,36 @@
-"""Rows of Parquet files, as pyarrow reads them."""
+"""Rows of Parquet files, in their order or in any other, as pyarrow reads them."""
 
 import contextlib
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from minigd.backends.on_demand import optional
 from minigd.data.sources.csv_layout import unnamed_among, warn_of_unnamed
-from minigd.data.sources.file_kinds import check_kind, opened
-from minigd.data.sources.iterable import IterableSource
+from minigd.data.sources.file_kinds import opened
+from minigd.data.sources.file_reads import HELD, changed
+from minigd.data.sources.parquet_files import find_parquet_files
+from minigd.data.sources.typed import NumberedTable, frame_of, rows_in
 from minigd.data.tables.missing import Missing
 from minigd.data.tables.schema import Schema
-from minigd.errors import DataError, check_integer, validated
+from minigd.data.tables.selection import Selection
+from minigd.errors import DataError, check_dtype, check_integer, validated
+from minigd.types import Array
 
 
-class ParquetSource(IterableSource):
-    """Rows of Parquet files, a row group or a part of one at a time.
+class ParquetSource(NumberedTable):
+    """Rows of Parquet files.
 
-    The index of a frame that pandas wrote is a column like others; one without a name,
-    ``__index_level_0__``, is warned of.
+    Only the columns in use are read. The index of a frame that pandas wrote is a column like
+    others; one without a name, ``__index_level_0__``, is warned of.
 
     Parameters
     ----------
     path : path, or a list of them
+        Several files have the same columns and follow one another. A pattern, ``data/*.parquet``,
+        means several, and so does a folder: those in it that end in .parquet or .pq, by name.
     target, features, exclude, missing, categories, min_count, hashed, dates, logs, leave_out, \
 classes, schema, dtype
         As `CsvSource`.
@@ -34,6 +43,11 @@ classes, schema, dtype
         As `CsvSource`, with the row in place of the line.
     ImportError
         If pyarrow is missing; it says what to install.
+
+    Notes
+    -----
+    Shuffled rows are fetched for many batches at a time, 32 MiB of x, from all row groups that hold
+    any of them. Columns that take up to 192 MiB are kept in memory instead, as they are read.
     """
 
     @validated
@@ -56,48 +70,127 @@ classes, schema, dtype
         dtype: Any = "float32",
         block_rows: int = 65_536,
     ) -> None:
-        arrow_errors = optional("pyarrow.lib", "a Parquet file").ArrowException
-        parquet = optional("pyarrow.parquet", "a Parquet file")
-        block_rows = min(check_integer("block_rows", block_rows), 2**31 - 1)
-        paths = path if isinstance(path, list | tuple) else [path]
-        for one in paths:
-            check_kind(one, "parquet")
-
-        def pieces() -> Iterator[Any]:
-            for one in paths:
-                try:
-                    with opened(one) as rows, parquet.ParquetFile(rows) as file:
-                        # Without what pandas noted, its index is a column like others.
-                        for batch in file.iter_batches(batch_size=block_rows):
-                            yield batch.replace_schema_metadata(None)
-                except (arrow_errors, OSError) as error:
-                    # An error of the system has a number, such as that of a file that isn't there.
-                    if getattr(error, "errno", None) is not None:
-                        raise
-                    raise DataError(
-                        f"{one} is not a Parquet file, or is damaged: {error}"
-                    ) from error
-
-        # Any other file is refused by the first pass, in words.
-        with contextlib.suppress(arrow_errors, OSError):
-            self._whole = sum(parquet.read_metadata(one).num_rows for one in paths)
-        super().__init__(
-            pieces,
-            target,
-            features=features,
-            exclude=exclude,
-            missing=missing,
-            categories=categories,
-            min_count=min_count,
-            hashed=hashed,
-            dates=dates,
-            logs=logs,
-            leave_out=leave_out,
-            classes=classes,
-            schema=schema,
-            dtype=dtype,
-            name=", ".join(str(one) for one in paths),
-        )
-        if schema is None and self.schema is not None:
+        self._block_rows = min(check_integer("block_rows", block_rows), 2**31 - 1)
+        dtype = check_dtype(dtype)
+        optional("pyarrow.parquet", "a Parquet file")
+        selection = Selection.make(
+            target, features, exclude, categories, classes, missing, min_count, hashed, dates,
+            logs, leave_out, schema,
+        )  # fmt: skip
+        paths = find_parquet_files(path)
+        self._name = ", ".join(str(one) for one in paths)
+        self._parts = [_Part.of(one) for one in paths]
+        self._whole = sum(part.rows for part in self._parts)
+        self._open_table(self._parts[0].names, selection, schema, dtype)
+        if schema is None:
             unnamed = unnamed_among(self.schema.features, () if features is None else features)
             warn_of_unnamed(unnamed, self._name, stacklevel=3)
+
+    def _tables(self) -> Iterator[Any]:
+        nbytes = 0
+        for part in self._parts:
+            for batch in part.batches(self._columns, self._block_rows):
+                nbytes += batch.nbytes
+                yield frame_of(batch, self._name)
+        self._nbytes = nbytes
+
+    _nbytes = 0
+    """Of the columns in use, once they are read."""
+    _held: Any = None
+
+    @property
+    def _reads_all(self) -> bool:
+        return self._nbytes > HELD
+
+    def _fetch(self, rows: Array) -> Any:
+        arrow = optional("pyarrow", "a Parquet file")
+        if not self._reads_all:
+            if self._held is None:
+                every = (part.batches(self._columns, self._block_rows) for part in self._parts)
+                self._held = arrow.Table.from_batches([batch for some in every for batch in some])
+            columns = {c: rows_in(self._held[c], rows, arrow) for c in self._columns}
+            return frame_of(arrow.table(columns), self._name)
+        found, first = [], 0
+        for part in self._parts:
+            low, high = np.searchsorted(rows, (first, first + part.rows))
+            found += part.take(rows[low:high] - first, self._columns, self._block_rows, arrow)
+            first += part.rows
+        return frame_of(arrow.Table.from_batches(found), self._name)
+
+
+class _Part(NamedTuple):
+    """One file."""
+
+    path: Any
+    names: list[str]
+    groups: list[int]
+    """The rows of each row group."""
+    nbytes: int
+    """Of the largest row group."""
+    stamp: tuple[int, ...]
+
+    @classmethod
+    def of(cls, path: Any) -> "_Part":
+        """Look at a file."""
+        with _opened(path) as (file, stamp):
+            groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+            largest = max((group.total_byte_size for group in groups), default=0)
+            rows = [group.num_rows for group in groups]
+            return cls(path, file.schema_arrow.names, rows, largest, stamp)
+
+    @property
+    def rows(self) -> int:
+        return sum(self.groups)
+
+    def batches(
+        self, columns: Sequence[str], size: int, groups: Sequence[int] | None = None
+    ) -> Iterator[Any]:
+        """Return the rows of some row groups, or all, in pieces of some columns."""
+        with _opened(self.path, self.nbytes > _LARGE) as (file, stamp):
+            if stamp != self.stamp:
+                raise changed(self.path, "ParquetSource")
+            options = {"batch_size": size, "columns": [*columns], "row_groups": groups}
+            for batch in file.iter_batches(**options):
+                # A name with a point in it may have brought others. Without what pandas noted,
+                # its index is a column like others.
+                there = [c for c in columns if c in batch.schema.names]
+                yield batch.select(there).replace_schema_metadata(None)
+
+    def take(self, rows: Array, columns: Sequence[str], size: int, arrow: Any) -> list[Any]:
+        """Return rows of these numbers, which are in order, in pieces."""
+        ends = np.cumsum(self.groups)
+        groups = np.unique(np.searchsorted(ends, rows, side="right")).tolist()
+        found = []
+        for group in groups:
+            first = int(ends[group]) - self.groups[group]
+            for batch in self.batches(columns, size, [group]):
+                low, high = np.searchsorted(rows, (first, first + len(batch)))
+                if low < high:
+                    found.append(batch.take(arrow.array(rows[low:high] - first)))
+                first += len(batch)
+        return found
+
+
+_LARGE = 64 << 20
+"""Bytes of a row group of which the pages are read one by one, and not each column as a whole."""
+
+
+@contextlib.contextmanager
+def _opened(path: Any, by_page: bool = False) -> Iterator[tuple[Any, tuple[int, ...]]]:
+    """Open a Parquet file; return it, and by what an edit of it shows."""
+    parquet = optional("pyarrow.parquet", "a Parquet file")
+    arrow_errors = optional("pyarrow.lib", "a Parquet file").ArrowException
+    try:
+        with (
+            opened(path) as rows,
+            parquet.ParquetFile(
+                rows, pre_buffer=not by_page, buffer_size=(1 << 16) * by_page
+            ) as file,
+        ):
+            now = os.fstat(rows.fileno()) if isinstance(path, str | os.PathLike) else None
+            yield file, () if now is None else (now.st_size, now.st_mtime_ns, now.st_ino)
+    except (arrow_errors, OSError) as error:
+        # An error of the system has a number, such as that of a file that isn't there.
+        if getattr(error, "errno", None) is not None:
+            raise
+        raise DataError(f"{path} is not a Parquet file, or is damaged: {error}") from error

@@ -60,6 +60,19 @@ def read_dressed(texts: Sequence[str], otherwise: str) -> list[Remedy]:
     return [Remedy("read it with {}", marks), Remedy(otherwise)]
 
 
+def no_number(texts: Sequence[str]) -> tuple[str, list[Remedy]]:
+    """Return what is wrong with texts in a column of numbers, of the first of them, and remedies.
+
+    >>> no_number(["yes"])[0], no_number(["1,5"])[0]
+    ('is not a number', 'is a number in a format that is not parsed')
+    """
+    if is_dressed(texts[0]):
+        remedies = read_dressed([t for t in texts if is_dressed(t)], "write it plainly")
+        return "is a number in a format that is not parsed", remedies
+    is_truth = read_truth(texts[0]) is not None
+    return "is not a number", [WRITE_TRUTHS] if is_truth else may_be_missing(texts)
+
+
 class Problem(NamedTuple):
     """What is wrong with a column as a whole."""
 

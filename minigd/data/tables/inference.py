@@ -30,6 +30,7 @@ from minigd.data.tables.schema import (
     OTHER_LEVEL,
     BadValue,
     ColumnKinds,
+    Encoded,
     Schema,
     TextInNumbers,
     bad_value,
@@ -94,28 +95,47 @@ class FirstPass(NamedTuple):
 
 def apply_schema(schema: Schema, table: Table, name: str) -> FirstPass:
     """Go through a table once that is read with the schema of another one."""
-    rows = dropped = 0
-    gaps: Counter[str] = Counter()
-    unknown: Counter[str] = Counter()
-    first, words = "", MissingWords(table)
+    applied = Applied(schema, table)
     for frame in table.frames(schema.kinds):
+        applied.add(frame)
+    return applied.result(name)
+
+
+class Applied:
+    """What a pass over a table with a schema has seen of it so far."""
+
+    def __init__(self, schema: Schema, table: Place) -> None:
+        self.schema, self.table = schema, table
+        self.rows = self.dropped = 0
+        self.gaps: Counter[str] = Counter()
+        self.unknown: Counter[str] = Counter()
+        self.first, self.words = "", MissingWords(table)
+
+    def add(self, frame: Any) -> Encoded:
+        """Encode a frame, and take note of it."""
+        schema = self.schema
         try:
-            x, _, kept = schema.encode(frame)
+            x, y, kept = schema.encode(frame)
         except BadValue as bad:
-            raise describe(table, bad) from None
-        rows += len(x)
-        dropped += len(frame) - len(x)
+            raise describe(self.table, bad) from None
+        self.rows += len(x)
+        self.dropped += len(frame) - len(x)
         kept_frame = frame if kept is None else frame[kept]
         missing = kept_frame[schema.features].isna().to_numpy().sum(axis=0)
-        gaps.update(dict(zip(schema.features, missing.tolist(), strict=True)))
-        unknown.update(schema.count_unknown(kept_frame))
-        if kept is not None and not first:
-            first = describe_dropped(table, schema.first_bad_value(frame, int(np.argmin(kept))))
-        words.add(frame, schema.texts)
-    words.warn(name, schema.needed, zero_categories(schema))
-    return FirstPass(
-        schema, rows, dropped, first, {}, dict(words.counts), dict(+gaps), dict(+unknown)
-    )
+        self.gaps.update(dict(zip(schema.features, missing.tolist(), strict=True)))
+        self.unknown.update(schema.count_unknown(kept_frame))
+        if kept is not None and not self.first:
+            dropped = schema.first_bad_value(frame, int(np.argmin(kept)))
+            self.first = describe_dropped(self.table, dropped)
+        self.words.add(frame, schema.texts)
+        return x, y, kept
+
+    def result(self, name: str) -> FirstPass:
+        """Return what was found, and warn of words that were taken for missing values."""
+        schema, words = self.schema, self.words
+        words.warn(name, schema.needed, zero_categories(schema))
+        counts, gaps, unknown = dict(words.counts), dict(+self.gaps), dict(+self.unknown)
+        return FirstPass(schema, self.rows, self.dropped, self.first, {}, counts, gaps, unknown)
 
 
 def zero_categories(schema: Schema) -> list[str]:
@@ -200,6 +220,8 @@ class _Seen:
         self.used = [c for c in (*features, *targets) if c not in refused]
         self.numbers = [c for c in self.used if c not in text]
         self.rounding = Rounding(dtype)
+        self.long: dict[str, Rounding] = {}
+        """The same of features of whole numbers beyond 2⁵³."""
         self.given = {
             c: [str(v) for v in levels]
             for c, levels in selection.categories.items()
@@ -276,7 +298,23 @@ class _Seen:
         if self.integer or self.digits:
             self._add_whole(frame[self.targets[0]])
         if self.numbers:
-            self.rounding.add(frame[self.numbers].to_numpy(np.float64))
+            values = frame[self.numbers].to_numpy(np.float64)
+            self._add_long(frame, values)
+            self.rounding.add(values)
+
+    def _add_long(self, frame: Any, values: Array) -> None:
+        """Take note, as they are, of features of whole numbers that float64 may not hold."""
+        most = np.fmax.reduce(abs(values), initial=0.0)
+        for j in np.flatnonzero(most >= MOST_EXACT).tolist():
+            column, before = self.numbers[j], self.rounding
+            known = column in self.long or column in self.targets
+            if not known and frame[column].dtype.kind != "f":
+                self.long[column] = Rounding(before.dtype)
+                seen = [] if np.ndim(before.low) == 0 else [before.low[j], before.high[j]]
+                seen = [[int(value)] for value in seen if np.isfinite(value)]
+                self.long[column].add(np.array(seen, dtype=object))
+        for column, rounding in self.long.items():
+            rounding.add(frame[column].dropna().to_numpy().reshape(-1, 1))
 
     def _refuse_values(self, frame: Any) -> None:
         """Refuse the first value that no schema of these columns takes."""
@@ -444,10 +482,14 @@ class _Seen:
         for j in np.flatnonzero(self.rounding.lost).tolist():
             column = self.numbers[j]
             problem = self.rounding.problem(f"{self.name}: column {column!r}", j, WIDER_SOURCE)
-            if column not in self.targets:
+            if column not in (*self.targets, *self.long):
                 warn(TableWarning(*problem), stacklevel=5)
-            elif not self.integer:
+            elif column in self.targets and not self.integer:
                 raise TableError(*problem)
+        for column, rounding in self.long.items():
+            if rounding.lost[0]:
+                problem = rounding.problem(f"{self.name}: column {column!r}", 0, WIDER_SOURCE)
+                warn(TableWarning(*problem), stacklevel=5)
         if not whole or not self.rows:
             return {}
         what = f"{self.name}: column {self.targets[0]!r}"

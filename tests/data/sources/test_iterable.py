@@ -211,7 +211,228 @@ def test_the_pieces_given_are_not_changed():
     pd.testing.assert_frame_equal(rows, before)
 
 
+# Rows one by one ---------------------------------------------------------------------------------
+
+
+class Tensor:
+    """An array of another library, as PyTorch's."""
+
+    def __init__(self, values, grad=False):
+        self._values, self._grad = np.asarray(values), grad
+
+    shape = property(lambda self: self._values.shape)
+    ndim = property(lambda self: self._values.ndim)
+
+    def __len__(self):
+        return len(self._values)
+
+    def __getitem__(self, index):
+        return Tensor(self._values[index])
+
+    def __iter__(self):
+        return (Tensor(value) for value in self._values)
+
+    def item(self):
+        return self._values.item()
+
+    def __array__(self, dtype=None, copy=None):
+        if self._grad:
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
+        return self._values.astype(dtype or self._values.dtype)
+
+
+class Dataset:
+    """Rows by number, as PyTorch's: it neither iterates nor ends by itself."""
+
+    def __init__(self, n, make):
+        self._n, self._make = n, make
+
+    def __len__(self):
+        return self._n
+
+    def __getitem__(self, index):
+        assert 0 <= index < self._n
+        return self._make(index)
+
+
+class Loader:
+    """Batches of a data set as lists of tensors, as PyTorch's; each pass is a new iterator."""
+
+    def __init__(self, x, y, size):
+        self._x, self._y, self._size = x, y, size
+
+    def __iter__(self):
+        for start in range(0, len(self._x), self._size):
+            rows = slice(start, start + self._size)
+            yield [Tensor(self._x[rows]), Tensor(self._y[rows])]
+
+
+X, Y = np.arange(60.0).reshape(30, 2) / 8, np.arange(30) % 3
+OF_ROWS = {
+    "pairs": lambda: [(X[i], Y[i]) for i in range(30)],
+    "pairs of lists": lambda: [(X[i].tolist(), int(Y[i])) for i in range(30)],
+    "lists": lambda: [[X[i].tolist(), int(Y[i])] for i in range(30)],
+    "tensors": lambda: [(Tensor(X[i]), Tensor(Y[i])) for i in range(30)],
+    "a data set": lambda: Dataset(30, lambda i: (Tensor(X[i]), Y[i])),
+    "a data set of tensors": lambda: Dataset(30, lambda i: (Tensor(X[i]), Tensor(Y[i]))),
+    "a loader": lambda: Loader(X, Y, 7),
+    "a generator": lambda: lambda: ((X[i], Y[i]) for i in range(30)),
+    "rows and pieces": lambda: [(X[0], Y[0]), (X[1:9], Y[1:9]), *zip(X[9:], Y[9:], strict=True)],
+}
+
+
+@pytest.mark.parametrize("kind", OF_ROWS)
+def test_rows_with_their_targets_are_those_of_arrays(kind):
+    source = gd.IterableSource(OF_ROWS[kind]())
+    for _ in range(2):
+        x, y = whole(source)
+        np.testing.assert_array_equal(x, X)
+        np.testing.assert_array_equal(y, Y)
+        assert (x.dtype, y.dtype.kind) == (np.float64, "i")
+    assert [v for _, part in source.chunks(17) for v in part] == Y[17:].tolist()
+
+
+RECORDS = {
+    "dicts": lambda rows: rows.to_dict("records"),
+    "dicts of scalars of NumPy": lambda rows: [dict(r) for _, r in rows.astype(object).iterrows()],
+    "dicts of tensors": lambda rows: [
+        {k: v if isinstance(v, str) else Tensor(v) for k, v in r.items()}
+        for r in rows.to_dict("records")
+    ],
+    "lists of dicts": lambda rows: [rows[:4].to_dict("records"), rows[4:].to_dict("records")],
+    "a data set": lambda rows: Dataset(len(rows), lambda i: rows.iloc[i].to_dict()),
+    "rows and tables": lambda rows: [*rows[:3].to_dict("records"), rows[3:]],
+    "a loader": lambda rows: [
+        {k: list(p[k]) if k == "color" else Tensor(p[k]) for k in p} for p in (rows[:6], rows[6:])
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_rows_as_dicts_are_those_of_a_frame(kind):
+    rows = frame()
+    source = gd.IterableSource(RECORDS[kind](rows), target="y")
+    right = gd.FrameSource(rows, target="y")
+    assert source.names == right.names
+    for own, expected in zip(whole(source), whole(right), strict=True):
+        assert own.dtype == expected.dtype
+        np.testing.assert_array_equal(own, expected)
+
+
+def test_a_row_without_a_key_lacks_a_value():
+    rows = [{"a": 2**60 + 1, "b": "u"}, {"b": "v"}, {"a": None, "b": "u"}]
+    with pytest.raises(gd.DataError, match="the iterable, row 1, column 'a': the value is missing"):
+        gd.IterableSource(rows)
+    ((_, y),) = gd.IterableSource(rows, target="a", missing="drop").chunks()
+    assert y.tolist() == [2**60 + 1]
+    late = [{"a": 1}] * 1024 + [{"a": 1, "c": 2}]
+    with pytest.raises(gd.DataError, match="a row has a column 'c' that is in none of the first"):
+        gd.IterableSource(late)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "message"),
+    [
+        ([(X[0], 1), (np.zeros(3), 2)], "gives rows of 2 and of 3 numbers"),
+        ([(X[0], 1), (X[1],)], "gives rows with a target and rows without one"),
+        ([(X[0], "red")], "y must hold numbers"),
+        ([({"a": 1.0}, 2)], "gives a tuple of a dict.*name the target"),
+        ([(X, Tensor(Y, grad=True))], "y can't be made into"),
+        ([[X, Y, Y]], r"gives list, not \(x, y\)"),
+        ([{"a": object()}], "column 'a' holds values of type object"),
+        ([object()], "gives object; a piece is"),
+        (Dataset(3, lambda i: "text"), "gives str; a piece is"),
+    ],
+)
+def test_rows_that_are_none(pieces, message):
+    with pytest.raises(gd.DataError, match=message):
+        whole(gd.IterableSource(pieces))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "message"),
+    [
+        (3, "pieces must be an iterable or a function, not 3"),
+        (None, "pieces must be an iterable or a function, not None"),
+        ("rows.csv", "pieces must be an iterable or a function, not 'rows.csv'"),
+        (frame(), "DataFrame is one table: use FrameSource"),
+        ({"a": [1.0]}, "dict is one table: use FrameSource"),
+        (pa.table({"a": [1.0]}), "Table is one table: use FrameSource"),
+        (lambda epoch: [], "called without arguments, and needs some"),
+        (lambda: None, "returned None: it must return an iterable of pieces"),
+        (lambda: 3, "returned 3: it must return an iterable of pieces"),
+    ],
+)
+def test_what_gives_no_pieces_is_refused_in_words(pieces, message):
+    with pytest.raises(TypeError, match=message):
+        whole(gd.IterableSource(pieces))
+
+
 # Once, and again ---------------------------------------------------------------------------------
+
+
+class Opened:
+    """A function whose passes are counted: those begun, and those that were closed."""
+
+    def __init__(self, pieces):
+        self._pieces, self.begun, self.closed = pieces, 0, 0
+
+    def __call__(self):
+        self.begun += 1
+        return self._read()
+
+    def _read(self):
+        try:
+            yield from self._pieces
+        finally:
+            self.closed += 1
+
+
+@pytest.mark.parametrize("kind", ["arrays", "rows", "tables", "dicts"])
+def test_a_function_is_called_once_for_each_pass(kind):
+    pieces = {
+        "arrays": [(X[:9], Y[:9]), (X[9:], Y[9:])],
+        "rows": list(zip(X, Y, strict=True)),
+        "tables": [frame()[:4], frame()[4:]],
+        "dicts": frame().to_dict("records"),
+    }[kind]
+    is_table = kind in ("tables", "dicts")
+    opened = Opened(pieces)
+    source = gd.IterableSource(opened, target="y" if is_table else None)
+    # The first pass over a table, or what was looked at to see that it is none.
+    assert (opened.begun, opened.closed) == (1, int(is_table))
+    for epoch in range(3):
+        whole(source)
+        assert opened.begun == opened.closed == epoch + 1 + is_table
+    for _ in source.chunks():
+        break
+    assert opened.begun == opened.closed == 4 + is_table
+
+
+def test_texts_that_come_late_begin_the_first_pass_once_more():
+    opened = Opened([{"a": [1], "y": [2]}, {"a": ["x"], "y": [3]}])
+    gd.IterableSource(opened, target="y")
+    assert opened.begun == opened.closed == 2
+
+
+def test_what_fails_is_closed():
+    for pieces in ([], [{"a": [[1]]}], [(X, Y), (X[:, :1], Y)]):
+        opened = Opened(pieces)
+        with pytest.raises(gd.DataError):
+            whole(gd.IterableSource(opened))
+        assert opened.begun == opened.closed > 0
+
+
+def test_a_function_may_keep_what_it_returns():
+    kept = []
+
+    def make():
+        kept.append(iter([(X, Y)]))
+        return kept[-1]
+
+    source = gd.IterableSource(make)
+    for _ in range(3):
+        np.testing.assert_array_equal(whole(source)[1], Y)
 
 
 def made():
@@ -320,7 +541,7 @@ def test_one_changed_value_shows_in_the_fingerprint_wherever_it_is():
 
 @pytest.mark.parametrize(
     "columns",
-    [{"a": [1.0, 2.0], "y": [1.0]}, {"a": 1.0, "y": 2.0}, {"a": np.ones((2, 2)), "y": [1.0, 2.0]}],
+    [{"a": [1.0, 2.0], "y": [1.0]}, {"a": np.ones((2, 2)), "y": [1.0, 2.0]}],
 )
 @pytest.mark.parametrize("late", [False, True])
 def test_a_dict_that_is_no_table_is_refused(columns, late):

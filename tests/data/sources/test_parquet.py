@@ -3,6 +3,8 @@
 Categories, nulls and several files are settled as in a CSV.
 """
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -89,7 +91,7 @@ def test_files_of_other_columns_are_refused(tmp_path):
         written(tmp_path / "0.parquet", frame()),
         written(tmp_path / "1.parquet", frame().drop(columns="a")),
     ]
-    with pytest.raises(gd.DataError, match="a piece has no column 'a'"):
+    with pytest.raises(gd.DataError, match=r"1.parquet: the columns are .*0.parquet: it lacks 'a'"):
         gd.ParquetSource(paths, target="y")
 
 
@@ -126,15 +128,103 @@ def test_a_missing_column_is_refused(tmp_path):
         gd.ParquetSource(path, target="price")
 
 
-def test_a_stream_is_shuffled_with_a_buffer_or_from_a_cache(tmp_path):
+# Any order ---------------------------------------------------------------------------------------
+
+
+def held_or_not(monkeypatch, held):
+    monkeypatch.setattr("minigd.data.sources.parquet.HELD", 1 << 30 if held else 0)
+
+
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("groups", [None, 7])
+def test_rows_are_shuffled_exactly(tmp_path, held, groups, monkeypatch):
+    held_or_not(monkeypatch, held)
+    rows = frame()
+    paths = [
+        written(tmp_path / f"{i}.parquet", rows[10 * i : 10 * i + 10], groups) for i in range(3)
+    ]
+    source = gd.ParquetSource(paths, target="y", block_rows=4)
+    x, y = whole(source)
+    index = np.array([29, 0, 3, 3, -1, 17, 10, 9])
+    for own, all_ in zip(source.take(index), (x, y), strict=True):
+        np.testing.assert_array_equal(own, all_[index])
+    batches = gd.Batches(source, batch_size=7, shuffle=True)
+    arrays = gd.Batches(x, y, batch_size=7, shuffle=True)
+    for _ in range(2):
+        for (own_x, own_y), (right_x, right_y) in zip(batches, arrays, strict=True):
+            np.testing.assert_array_equal(own_x, right_x)
+            np.testing.assert_array_equal(own_y, right_y)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_rows_that_are_dropped_are_not_counted(tmp_path, held, monkeypatch):
+    held_or_not(monkeypatch, held)
+    rows = frame()
+    rows.loc[[0, 7, 8], "a"] = np.nan
+    source = gd.ParquetSource(written(tmp_path / "r.parquet", rows, 4), "y", missing="drop")
+    assert source.take([0, 6, 26])[1].tolist() == [1, 9, 29]
+    assert source.places(np.array([26, 0])) == ["row 29", "row 1"]
+
+
+def test_only_the_columns_asked_for_are_read(tmp_path, monkeypatch):
+    asked = []
+    read = parquet.ParquetFile.iter_batches
+
+    def iter_batches(self, *args, **options):
+        asked.append(options["columns"])
+        return read(self, *args, **options)
+
+    monkeypatch.setattr(parquet.ParquetFile, "iter_batches", iter_batches)
+    rows = frame().assign(**{"a.b": 1.0, "lists": [[1]] * 30})
+    source = gd.ParquetSource(
+        written(tmp_path / "rows.parquet", rows), target="y", features=["flag", "a"]
+    )
+    whole(source)
+    source.take([3])
+    assert len(asked) > 2
+    assert {tuple(columns) for columns in asked} == {("a", "flag", "y")}
+
+
+def test_a_file_of_one_row_group_is_read_by_pages(tmp_path, monkeypatch):
+    # What is read at once while rows are shuffled, of a group of 6.4 MB.
+    for name, size in (("HELD", 0), ("_LARGE", 0)):
+        monkeypatch.setattr(f"minigd.data.sources.parquet.{name}", size)
+    monkeypatch.setattr("minigd.data.sources.typed._GATHERED", 1 << 18)
+    values = np.random.default_rng(0).normal(size=100_000)
+    table = pa.table({f"c{j}": values + j for j in range(8)})
+    options = {"row_group_size": 100_000, "compression": None, "data_page_size": 1 << 14}
+    parquet.write_table(table, tmp_path / "rows.parquet", use_dictionary=False, **options)
+    del table
+    source = gd.ParquetSource(tmp_path / "rows.parquet", target="c0", block_rows=8192)
+    assert source.gather < 10_000
+    tracemalloc.start()
+    try:
+        next(iter(gd.Batches(source, batch_size=100, shuffle=True)))
+        assert tracemalloc.get_traced_memory()[1] < 4e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_that_has_changed_is_refused(tmp_path):
+    path = written(tmp_path / "rows.parquet", frame())
+    source = gd.ParquetSource(path, target="y")
+    written(path, frame().assign(a=7.0), 5)
+    for read in (lambda: whole(source), lambda: source.take([3])):
+        with pytest.raises(gd.DataError, match=r"rows.parquet has changed since it was opened"):
+            read()
+
+
+def test_a_file_object_is_read_as_a_file(tmp_path):
+    path = written(tmp_path / "rows.parquet", frame(), 7)
+    with open(path, "rb") as file:
+        source = gd.ParquetSource(file, target="y")
+        np.testing.assert_array_equal(source.take([9, 3])[1], [9, 3])
+
+
+def test_a_cache_gives_the_same_rows(tmp_path):
     source = gd.ParquetSource(written(tmp_path / "rows.parquet", frame()), target="y")
-    with pytest.raises(ValueError, match=r"give a buffer.*or cache them once"):
-        gd.Batches(source, shuffle=True)
-    for batches in (
-        gd.Batches(source, batch_size=7, shuffle=True, buffer=8),
-        gd.Batches(source.cache(tmp_path / "cache"), batch_size=7, shuffle=True),
-    ):
-        assert sorted(int(v) for _, y in batches for v in y) == list(range(30))
+    batches = gd.Batches(source.cache(tmp_path / "cache"), batch_size=7, shuffle=True)
+    assert sorted(int(v) for _, y in batches for v in y) == list(range(30))
 
 
 # The index of a frame ----------------------------------------------------------------------------

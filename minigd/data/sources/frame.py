@@ -1,0 +1,127 @@
+"""Rows of a frame in memory, whatever library it is of: text, categories and dates included."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from minigd.backends.frames import table_of
+from minigd.backends.on_demand import optional
+from minigd.data.sources.base import Rows
+from minigd.data.sources.csv_parser import import_pandas
+from minigd.data.sources.typed import NumberedTable, frame_of, rows_in
+from minigd.data.tables.missing import Missing
+from minigd.data.tables.schema import Schema
+from minigd.data.tables.selection import Selection
+from minigd.errors import check_dtype, shown, validated
+from minigd.types import Array
+
+_PIECE = 65_536
+"""Rows that are encoded at once, where they come in order."""
+
+
+class FrameSource(NumberedTable):
+    """Rows of a frame, with columns of text, categories and dates.
+
+    The frame is not copied: rows are encoded when they are due, and must not change meanwhile. The
+    same rows give the same numbers as from a Parquet file.
+
+    Parameters
+    ----------
+    frame : table
+        A frame of pandas or Polars, a table of Arrow, a dict of columns, or what else narwhals
+        takes, such as a lazy frame of Polars or a relation of DuckDB, whose rows are computed once.
+    target, features, exclude, missing, categories, min_count, hashed, dates, logs, leave_out, \
+classes, schema, dtype
+        As `CsvSource`. Columns go by their names as text: ``"0"`` for a column 0.
+
+    Attributes
+    ----------
+    rows, dropped, first_dropped, names, classes, schema, gaps, left_out
+        As those of `CsvSource`.
+
+    Raises
+    ------
+    TypeError
+        If it is no table.
+    DataError
+        As `CsvSource`, with the row in place of the line: a missing value, a column of lists, ….
+    ImportError
+        If pandas is missing, or narwhals where it is needed; it says what to install.
+
+    Notes
+    -----
+    Types decide what a cell is: a text such as NA is a value, and only a null is missing. True and
+    false are 1 and 0, and durations are seconds. The index of a frame of pandas is not a column;
+    ``frame.reset_index()`` makes it one.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"size": [1, 2, 3], "color": ["red", "blue", "red"], "y": [1, 2, 4]})
+    >>> source = FrameSource(frame, target="y")
+    >>> source.names, source.rows
+    (['size', 'color=blue', 'color=red'], 3)
+    >>> x, y = source.take([2, 0])
+    >>> x.tolist(), y.tolist()
+    ([[3.0, 0.0, 1.0], [1.0, 0.0, 1.0]], [4, 1])
+    """
+
+    @validated
+    def __init__(
+        self,
+        frame: Any,
+        target: str | Sequence[str] | None = None,
+        *,
+        features: Sequence[str] | None = None,
+        exclude: Collection[str] | None = (),
+        missing: Missing = "error",
+        categories: Mapping[str, Sequence[Any] | None] | None = None,
+        min_count: int | None = None,
+        hashed: Mapping[str, int] | None = None,
+        dates: Mapping[str, str] | None = None,
+        logs: Collection[str] = (),
+        leave_out: bool = False,
+        classes: Sequence[Any] | None = None,
+        schema: Schema | None = None,
+        dtype: Any = "float32",
+    ) -> None:
+        dtype = check_dtype(dtype)
+        selection = Selection.make(
+            target, features, exclude, categories, classes, missing, min_count, hashed, dates,
+            logs, leave_out, schema,
+        )  # fmt: skip
+        self._name = "the frame"
+        table = frame_of(frame, self._name) if isinstance(frame, Mapping) else table_of(frame)
+        if table is None:
+            raise TypeError(
+                f"frame must be a table with named columns, not {shown(frame)}: ArraySource takes "
+                "arrays, and IterableSource takes pieces of rows"
+            )
+        self._arrow = not hasattr(table, "iloc")
+        names = list(map(str, table.column_names if self._arrow else table.columns))
+        # Each column by itself: pandas would copy them all for some of them.
+        columns = (
+            table.columns if self._arrow else [table.iloc[:, j].array for j in range(len(names))]
+        )
+        self._series = dict(zip(names, columns, strict=True))
+        self._whole = len(table)
+        self._open_table(names, selection, schema, dtype)
+
+    def _part(self, rows: Rows) -> Any:
+        """Return some rows as a frame of pandas."""
+        if not self._arrow:
+            some = {column: self._series[column][rows] for column in self._columns}
+            return import_pandas().DataFrame(some, columns=self._columns, copy=False)
+        arrow = optional("pyarrow", "an Arrow table")
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(self._whole or 0)
+            some = {c: self._series[c].slice(start, stop - start) for c in self._columns}
+        else:
+            some = {c: rows_in(self._series[c], rows, arrow) for c in self._columns}
+        return frame_of(arrow.table(some), self._name)
+
+    def _tables(self) -> Iterator[Any]:
+        for start in range(0, self._whole or 0, _PIECE):
+            yield self._part(slice(start, start + _PIECE))
+
+    def _fetch(self, rows: Array) -> Any:
+        return self._part(rows)
