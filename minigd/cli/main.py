@@ -147,7 +147,7 @@ def _options(words: list[str]) -> dict[str, Any]:
     refuse_mistyped(top, words)
     options = vars(top.parse_args(words))
     # A shell leaves the ~ of --out=~/m.npz alone.
-    paths = {name: options[name] for name in ("model", "out", "path") if options.get(name)}
+    paths = {name: options[name] for name in ("model", "out", "path", "onnx") if options.get(name)}
     return {**options, **{name: os.path.expanduser(path) for name, path in paths.items()}}
 
 

@@ -132,7 +132,7 @@ class Header:
             if remedies:
                 return remedies
         layout = self._layout(selection, self.given)
-        if layout and self.given and named and all(name.isdecimal() for name in named):
+        if layout and self.given and named and all(str(name).isdecimal() for name in named):
             # A row far down may hold the same numbers.
             layout = layout if layout.skip_lines == self._skip_lines else None
         lacking = error if isinstance(error, MissingColumn) else None

@@ -141,9 +141,11 @@ class ByClass:
         h, classes = (np.concatenate(some) for some in zip(*pieces, strict=True))
         self.classes, inverse = np.unique(classes, return_inverse=True)
         self.limits = np.zeros(len(self.classes), np.uint64)
+        share = int(fraction * 2**64)  # rows of a class that are all equal go by their hash
         for k in range(len(self.classes)):
             different, counts = np.unique(h[inverse == k], return_counts=True)
-            self.limits[k] = different[_nearest(counts, fraction)] if len(different) > 1 else 0
+            several = len(different) > 1
+            self.limits[k] = different[_nearest(counts, fraction)] if several else share
         self.whole: Array | None = h < self.limits[inverse.reshape(-1)]
 
     def inside(self, x: Array, y: Array | None, first: int) -> Array:
