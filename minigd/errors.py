@@ -122,7 +122,7 @@ def closest(given: str, known: Iterable[str]) -> str | None:
     """Return the name that is closest to a mistyped one, in any letter case, if one is close."""
     names = {name.lower(): name for name in known}
     text = str(given).lower()
-    close = difflib.get_close_matches(text, names, n=1)
+    close = difflib.get_close_matches(text, names, n=1, cutoff=0.7)
     begun = [name for name in names if len(text) > 1 and name.startswith(text)]
     found = close or (begun if len(begun) == 1 else [])
     return names[found[0]] if found else None

@@ -4,6 +4,7 @@ import os
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from minigd.cli.messages import counted, number
 from minigd.cli.tables import Reading
@@ -88,6 +89,54 @@ def _history(columns: dict[str, list[float]] | None) -> dict[str, str]:
     }
 
 
+def details(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what is in a model file, as data.
+
+    Returns
+    -------
+    dict
+        ``layers``, ``parameters``, ``dtype``; of what `minigd train` wrote also ``task``,
+        ``target``, ``columns``, ``levels`` and ``classes``; and the ``history``, by epoch.
+    """
+    info(path)  # refuses what is none
+    description, arrays = read(path)
+    model = restore(description, arrays)
+    table = description.get("table")
+    found: dict[str, Any] = {}
+    if table is not None:
+        schema = Schema(**table["schema"])
+        found = {
+            "task": "regression" if schema.classes is None else "classification",
+            "target": schema.targets[0],
+            "columns": schema.features,
+            "levels": schema.levels,
+            "classes": schema.classes,
+        }
+    layers = [
+        {"name": layer.name, "kind": type(layer).__name__, "width": layer.n_out}
+        for layer in model.layers
+    ]
+    history = description.get("history") or description.get("run", {}).get("history") or {}
+    return {
+        **found,
+        "inputs": model.n_in,
+        "layers": layers,
+        "parameters": int(model.flat_params.size),
+        "dtype": str(model.dtype),
+        "history": history,
+    }
+
+
+def find_leftovers(path: str | os.PathLike[str] = ".") -> dict[str, Any]:
+    """Return what runs have left, as data; see `leftovers`."""
+    leftovers(path)  # refuses a folder that is not there
+    found = [
+        {"path": os.fspath(left), "bytes": _bytes(left), "what": what}
+        for left, what in _left(Path(path))
+    ]
+    return {"leftovers": found}
+
+
 def leftovers(path: str | os.PathLike[str] = ".") -> str:
     """Return what runs that were killed or interrupted have left, a line for each file or folder.
 
@@ -146,6 +195,10 @@ def _size(path: Path) -> str:
     >>> _size(Path("no/such/file"))
     '0.0 MB'
     """
-    files = path.rglob("*") if path.is_dir() else [path]
-    size = sum(file.stat().st_size for file in files if file.is_file())
+    size = _bytes(path)
     return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _bytes(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -15,8 +15,8 @@ from typing import Any
 
 from minigd.cli import values
 from minigd.cli.messages import counted, in_shell, message_of, number, option
-from minigd.cli.output import discard_unwritten, show
-from minigd.cli.parsing import Show, add_command
+from minigd.cli.output import discard_unwritten, in_json, show
+from minigd.cli.parsing import SHELLS, PrintCompletion, Show, add_command, refuse_mistyped
 from minigd.errors import Advised, BackendError
 from minigd.progress import log
 from minigd.training.interrupts import Handler, Terminated
@@ -40,6 +40,14 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("-h", "--help", action=Show, help="show this help message and exit")
     top.add_argument(
         "--version", action=Show, text=f"minigd {__version__}", help="show the version and exit"
+    )
+    top.add_argument(
+        "--print-completion",
+        action=PrintCompletion,
+        choices=SHELLS,
+        metavar="SHELL",
+        default=argparse.SUPPRESS,
+        help="print what bash, zsh or tcsh needs to complete commands",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
@@ -135,7 +143,9 @@ def _given_table(options: dict[str, Any]) -> Any:
 
 
 def _options(words: list[str]) -> dict[str, Any]:
-    options = vars(parser().parse_args(words))
+    top = parser()
+    refuse_mistyped(top, words)
+    options = vars(top.parse_args(words))
     # A shell leaves the ~ of --out=~/m.npz alone.
     paths = {name: options[name] for name in ("model", "out", "path") if options.get(name)}
     return {**options, **{name: os.path.expanduser(path) for name, path in paths.items()}}
@@ -161,19 +171,32 @@ def _add_train(commands: Any) -> None:
         help="passes at most (default: 60, more for few rows)")  # fmt: skip
     add("--learning-rate", metavar="R", type=values.positive,
         help="initial learning rate of Adam (default: 0.002)")  # fmt: skip
-    add("--seed", metavar="N", type=values.seed, help="seed of the random numbers")
-    add("--resume", action="store_true", help="resume a run that Ctrl-C interrupted")
     add("--out", metavar="FILE", default="model.npz", help="(default: %(default)s)")
+    group = command.add_argument_group(
+        "what is held out and measured",
+        "a fifth of each class, of all groups of rows by --group A, or the last by --time A; "
+        "--metrics f1,roc_auc; --class-weight balanced or no=1,yes=9; --seed N; --resume after "
+        "Ctrl-C; --json for programs",
+    )
+    add = group.add_argument
+    add("--group", help=argparse.SUPPRESS)
+    add("--time", help=argparse.SUPPRESS)
+    add("--metrics", type=values.metrics, action="extend", help=argparse.SUPPRESS)
+    add("--class-weight", type=values.class_weights, help=argparse.SUPPRESS)
+    add("--seed", type=values.seed, help=argparse.SUPPRESS)
+    add("--resume", action="store_true", help=argparse.SUPPRESS)
+    add("--json", action="store_true", help=argparse.SUPPRESS)
 
 
-def _train(*, out: str, **options: Any) -> None:
-    from minigd.cli.train import report, train
+def _train(*, out: str, json: bool = False, **options: Any) -> None:
+    from minigd.cli.train import train
 
-    reading, columns = _reading(options), _columns_given(options)
-    trained = train(out=out, reading=reading, columns=columns, **options)
+    fields = {name: _fields_of(name, options) for name in ("reading", "columns", "split")}
+    made: list[Any] = []
+    train(out=out, report=made.append, **fields, **options)
     # The model is saved. That the report can't be printed does not make the training a failure.
     with contextlib.suppress(OSError):
-        show(report(trained, out))
+        show(in_json(made[0]._asdict()) if json else str(made[0]))
 
 
 def _add_predict(commands: Any) -> None:
@@ -211,21 +234,25 @@ def _add_evaluate(commands: Any) -> None:
     )
     _add_model_and_data(command)
     command.add_argument("--target", metavar="NAME", help="where the target has another name here")
+    _add_json(command)
 
 
-def _evaluate(**options: Any) -> None:
+def _evaluate(json: bool = False, **options: Any) -> None:
     from minigd.cli.evaluate import evaluate
 
     rows, values = evaluate(**options)
+    if json:
+        show(in_json({"rows": rows, "scores": values}))
+        return
     figures = "  ".join(f"{name} {number(value)}" for name, value in values.items())
     show(f"{counted(rows, 'row')}: {figures}")
 
 
 def _add_info(commands: Any) -> None:
-    def run(path: str | None = None, leftovers: bool = False) -> None:
+    def run(path: str | None = None, leftovers: bool = False, json: bool = False) -> None:
         if path is None and not leftovers:
             info.error("the following arguments are required: MODEL")
-        _info(path, leftovers)
+        _info(path, leftovers, json)
 
     info = add_command(
         commands,
@@ -239,12 +266,16 @@ def _add_info(commands: Any) -> None:
     info.add_argument("path", metavar="MODEL", nargs="?", help="a model or a checkpoint")
     info.add_argument("--leftovers", action="store_true",
         help="list what killed runs left beside MODEL, or in this folder")  # fmt: skip
+    _add_json(info)
 
 
-def _info(path: str | None, left: bool) -> None:
-    from minigd.cli.info import info, leftovers
+def _info(path: str | None, left: bool, json: bool) -> None:
+    from minigd.cli.info import details, find_leftovers, info, leftovers
 
-    show(leftovers(path or ".") if left else info(path or ""))
+    if json:
+        show(in_json(find_leftovers(path or ".") if left else details(path or "")))
+    else:
+        show(leftovers(path or ".") if left else info(path or ""))
 
 
 def _add_plot(commands: Any) -> None:
@@ -312,22 +343,26 @@ def _add_race(commands: Any) -> None:
     add("--seconds", metavar="S", type=values.positive, help="each run (default: 5)")
     add("--seeds", metavar="N", type=values.integer, help="runs of each (default: 5)")
     add("--out", metavar="FILE", help="a picture of loss by second")
+    _add_json(command)
 
 
-def _race(*, out: str | None = None, **options: Any) -> None:
+def _race(*, out: str | None = None, json: bool = False, **options: Any) -> None:
     from minigd.cli.paths import check_picture, save_picture
     from minigd.cli.race import race
 
     if out is not None:
         check_picture(out)
-    reading, columns = _reading(options), _columns_given(options)
-    found = race(reading=reading, columns=columns, **options)
+    fields = {name: _fields_of(name, options) for name in ("reading", "columns")}
+    found = race(**fields, **options)
     if out is not None:
         from matplotlib.figure import Figure
 
         figure = Figure(layout="constrained")
         found.plot(ax=figure.subplots())
         save_picture(figure, out)
+    if json:
+        show(in_json(found.summary()))
+        return
     show(str(found))
     if out is not None:
         show(f"\npicture: {os.path.abspath(out)}")
@@ -386,8 +421,6 @@ def _add_network(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("data", metavar="DATA", nargs="+", help=argparse.SUPPRESS)
     add("--target", metavar="NAME", required=True, help="the column to predict")
-    add("--exclude", metavar="A,B", type=values.names, action="extend", help="columns to leave out")
-    add("--guess", action="store_true", help="take the command that is proposed, if any")
     add("--task", choices=["classification", "regression"], metavar="T",
         help="classification or regression (default: from the target)")  # fmt: skip
     add("--hidden", metavar="N,N", type=values.widths,
@@ -402,11 +435,14 @@ def _add_columns(command: argparse.ArgumentParser) -> None:
     """Add the options of `Columns`, in the lines that are left on a screen."""
     group = command.add_argument_group(
         "what columns become",
-        "--missing mean, median, flag, drop, or A=0,B=mean; --categories A,B of numbers; "
+        "--exclude A,B; --missing mean, median, flag, drop, or A=0,B=mean; --categories A,B of "
+        "numbers; "
         "--min-count N rows of a level; --hashed A=32; --log A,B for heavy tails; "
-        "--dates A=%d/%m/%Y",
+        "--dates A=%d/%m/%Y; --guess runs a proposal",
     )
     add = group.add_argument
+    add("--exclude", type=values.names, action="extend", help=argparse.SUPPRESS)
+    add("--guess", action="store_true", help=argparse.SUPPRESS)
     add("--missing", type=values.policies, help=argparse.SUPPRESS)
     add("--categories", type=values.names, action="extend", help=argparse.SUPPRESS)
     add("--min-count", type=values.integer, help=argparse.SUPPRESS)
@@ -420,6 +456,10 @@ def _add_model_and_data(command: argparse.ArgumentParser) -> None:
     command.add_argument("data", metavar="DATA", nargs="+",
         help="CSV, Parquet or .npy files, a folder of them, or -")  # fmt: skip
     _add_reading(command)
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _add_reading(command: argparse.ArgumentParser) -> None:
@@ -448,20 +488,14 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     add("--compression", type=values.compression, help=argparse.SUPPRESS)
 
 
-def _reading(options: dict[str, Any]) -> Any:
-    """Take the fields of `Reading` that were given out of the options."""
-    from minigd.cli.tables import Reading
+def _fields_of(name: str, options: dict[str, Any]) -> Any:
+    """Take the fields of `Reading`, `Columns` or `Split` that were given out of the options."""
+    from minigd.cli.held_out import Split
+    from minigd.cli.tables import Columns, Reading
 
-    return Reading(**{name: options.pop(name) for name in Reading._fields if name in options})
-
-
-def _columns_given(options: dict[str, Any]) -> Any:
-    """Take the fields of `Columns` that were given out of the options."""
-    from minigd.cli.tables import Columns
-
-    given = {name: options.pop(name) for name in Columns._fields if name in options}
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-    return Columns(**fields)
+    kind: Any = {"reading": Reading, "columns": Columns, "split": Split}[name]
+    given = {field: options.pop(field) for field in kind._fields if field in options}
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
 
 
 def _refuse_lost_file(name: str = "", *more: str) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.base import Backend, get_backend
+from minigd.cli.held_out import split_for_validation
 from minigd.cli.messages import counted
 from minigd.cli.tables import AS_FOUND, USUAL, Columns, Reading, Task, open_for_training
-from minigd.cli.train import HIDDEN, adapt_numbers, build_network, split_for_validation
+from minigd.cli.train import HIDDEN, adapt_numbers, build_network
 from minigd.data.batches import Batches
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Source
@@ -54,7 +55,8 @@ def race(
     """
     backend = get_backend(backend)
     table, task, schema = open_for_training(data, reading, target, exclude, task, columns)
-    part, held_out = (_in_memory(some) for some in split_for_validation(table))
+    parts = split_for_validation(table, stratify=task == "classification")
+    part, held_out = map(_in_memory, parts)
     log(f"{counted(part.rows, 'row')} to train on, {held_out.rows:,} held out")
     first = build_network(schema, task, hidden, backend)
     adapt_numbers(first, Batches(part, batch_size=1000), schema)

@@ -26,6 +26,23 @@ def by_column(text: str) -> dict[str, str]:
     return found
 
 
+def class_weights(text: str) -> Any:
+    """Return a weight by class, NAME=WEIGHT,NAME=WEIGHT, or the word balanced."""
+    if text == "balanced":
+        return text
+    return {name: positive(weight) for name, weight in by_column(text).items()}
+
+
+def metrics(text: str) -> tuple[str, ...]:
+    """Return names of metrics."""
+    from minigd.nn.metrics import get_metrics
+
+    try:
+        return tuple(get_metrics(names(text)))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def widths_by_column(text: str) -> dict[str, int]:
     """Return numbers of columns by column."""
     return {name: integer(width) for name, width in by_column(text).items()}

@@ -60,12 +60,15 @@ def test_what_is_said_and_what_is_printed(folder, tmp_path, capsys):
     out, err = capsys.readouterr()
     history = load_table(tmp_path / "m.npz").history
     best = int(np.argmin(history["val_loss"]))
-    held_out, epochs, saved = out.splitlines()
+    held_out, linear, constant, columns, _, epochs, saved, *_ = out.splitlines()
     figure = re.search(r"held out: loss (\S+)  r2 (\S+)  mae \S+  rmse \S+", held_out)
     assert float(figure[1]) == pytest.approx(history["val_loss"][best], rel=1e-3)
     assert float(figure[2]) == pytest.approx(history["val_r2"][best], rel=1e-3)
     assert re.fullmatch(rf"best of 12 epochs: {best + 1}  \(48 updates, \S+ seconds\)", epochs)
     assert saved == f"saved: {tmp_path / 'm.npz'}"
+    assert linear.startswith("a linear model: loss ")
+    assert constant.startswith("always ")
+    assert columns.startswith("columns that matter most")
     assert "regression of 'price', which holds more than 20 different whole numbers\n" in err
     assert re.search(r"\n3\d\d rows to train on, \d\d held out, 5 columns\n", err)
     assert "epoch 12/12  loss" in err

@@ -51,7 +51,7 @@ from minigd.progress import with_progress
 from minigd.types import Array
 
 _PARSED = 4 << 20  # bytes of text parsed at once where rows are fetched, at most
-_GATHERED = 32 << 20  # bytes of x fetched at once, at most
+_GATHERED = 32 << 20  # bytes of rows fetched at once, at most, with their places
 _MOST_AT_ONCE = 1 << 30  # bytes of a block, at most
 _WIDE, _OF_A_COLUMN, _WIDE_BLOCK = 1_000, 2_000, 16 << 20
 """Of more columns than this, a block has so many bytes for each, up to a limit: each column costs
@@ -295,7 +295,7 @@ class CsvSource(Tabular, RandomAccess):
         size = sum(part.size for part in self._parts)
         self._at_once = max(1, min(16_384, _PARSED * self.rows // max(1, size)))
         # Of more short ones that are due, more lie close together in the file.
-        most = _GATHERED // (found.schema.dtype.itemsize * len(self.names))
+        most = _GATHERED // (found.schema.dtype.itemsize * (len(self.names) + 1) + 8)
         self.gather = max(self._at_once, most if size < GAP * self.rows else 0)
         # The middle of a packed file can't be reached without reading all before it, nor that of
         # one in another encoding.
@@ -513,7 +513,8 @@ class CsvSource(Tabular, RandomAccess):
         else:
             # As in any array, -1 is the last row, and a number beyond it is an error.
             index = np.asarray(rows, dtype=np.int64)
-            index = np.where(index < 0, index + self.rows, index)
+            if len(index) and index.min() < 0:
+                index = np.where(index < 0, index + self.rows, index)
             if len(index) and not 0 <= index.min() <= index.max() < self.rows:
                 raise IndexError(f"there are {self.rows} rows, and row {rows} was asked for")
         if len(index) == 0:
@@ -523,7 +524,7 @@ class CsvSource(Tabular, RandomAccess):
         starts = self._rows_by_number.starts
         order = np.argsort(index, kind="stable")
         firsts = np.cumsum([0, *(len(s) - 1 for s in starts)])
-        limits = np.searchsorted(index[order], firsts).tolist()
+        limits = np.searchsorted(index, firsts, sorter=order).tolist()
         found: list[Any] = []
         for part, own in enumerate(starts):
             for begin in range(limits[part], limits[part + 1], self._at_once):

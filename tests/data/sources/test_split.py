@@ -273,6 +273,7 @@ def test_a_group_is_a_column_that_need_not_be_in_use(tmp_path):
         gd.CsvSource(grouped_csv(GROUPS), target="y"),
         gd.ParquetSource(tmp_path / "t.parquet", target="y", exclude=["who"]),
         gd.IterableSource(lambda: [frame[:90], frame[90:]], target="y", exclude=["who"]),
+        gd.FrameSource(frame, target="y", exclude=["who"]),
     ]
     for source in sources:
         assert sides(source.split(0.3, group="who")) == expected
