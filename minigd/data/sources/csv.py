@@ -30,10 +30,11 @@ from minigd.data.sources.csv_text import Dialect, open_text
 from minigd.data.sources.file_reads import GAP
 from minigd.data.sources.given_files import TEXTS, find_files
 from minigd.data.sources.tabular import Tabular
+from minigd.data.tables.applied import apply_schema
 from minigd.data.tables.column_problems import no_number
 from minigd.data.tables.grammar import BLANKS as CELL_BLANKS
 from minigd.data.tables.grammar import PLAIN, MissingTexts, Notation
-from minigd.data.tables.inference import FirstPass, apply_schema, infer_schema
+from minigd.data.tables.inference import FirstPass, infer_schema
 from minigd.data.tables.missing import Missing
 from minigd.data.tables.places import describe
 from minigd.data.tables.schema import (

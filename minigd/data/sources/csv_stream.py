@@ -8,7 +8,7 @@ from typing import Any
 from minigd.data.sources.csv import CsvSource
 from minigd.data.sources.csv_blocks import WrongFields
 from minigd.data.sources.packed import LONGEST, packing_of
-from minigd.data.tables.inference import Applied
+from minigd.data.tables.applied import Applied
 from minigd.data.tables.schema import ColumnKinds, Encoded, MissingColumn, Schema
 from minigd.data.tables.selection import Selection
 from minigd.errors import DataError

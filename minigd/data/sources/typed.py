@@ -18,8 +18,9 @@ from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, RandomAccess, Rows
 from minigd.data.sources.csv_parser import import_pandas
 from minigd.data.sources.tabular import Tabular
+from minigd.data.tables.applied import apply_schema
 from minigd.data.tables.column_problems import EXPAND
-from minigd.data.tables.inference import apply_schema, infer_schema
+from minigd.data.tables.inference import infer_schema
 from minigd.data.tables.places import describe
 from minigd.data.tables.remedy import Remedy, TableError
 from minigd.data.tables.schema import BadValue, ColumnKinds, Encoded, Schema, TextInNumbers

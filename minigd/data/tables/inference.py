@@ -31,7 +31,6 @@ from minigd.data.tables.schema import (
     OTHER_LEVEL,
     BadValue,
     ColumnKinds,
-    Encoded,
     Schema,
     TextInNumbers,
     bad_value,
@@ -92,51 +91,6 @@ class FirstPass(NamedTuple):
         those = f"1 with a {what} value is" if self.dropped == 1 else those
         why = f" once {those} dropped; {self.first_dropped}" if self.dropped else ""
         raise DataError(none_left + why)
-
-
-def apply_schema(schema: Schema, table: Table, name: str) -> FirstPass:
-    """Go through a table once that is read with the schema of another one."""
-    applied = Applied(schema, table)
-    for frame in table.frames(schema.kinds):
-        applied.add(frame)
-    return applied.result(name)
-
-
-class Applied:
-    """What a pass over a table with a schema has seen of it so far."""
-
-    def __init__(self, schema: Schema, table: Place) -> None:
-        self.schema, self.table = schema, table
-        self.rows = self.dropped = 0
-        self.gaps: Counter[str] = Counter()
-        self.unknown: Counter[str] = Counter()
-        self.first, self.words = "", MissingWords(table)
-
-    def add(self, frame: Any) -> Encoded:
-        """Encode a frame, and take note of it."""
-        schema = self.schema
-        try:
-            x, y, kept = schema.encode(frame)
-        except BadValue as bad:
-            raise describe(self.table, bad) from None
-        self.rows += len(x)
-        self.dropped += len(frame) - len(x)
-        kept_frame = frame if kept is None else frame[kept]
-        missing = kept_frame[schema.features].isna().to_numpy().sum(axis=0)
-        self.gaps.update(dict(zip(schema.features, missing.tolist(), strict=True)))
-        self.unknown.update(schema.count_unknown(kept_frame))
-        if kept is not None and not self.first:
-            dropped = schema.first_bad_value(frame, int(np.argmin(kept)))
-            self.first = describe_dropped(self.table, dropped)
-        self.words.add(frame, schema.texts)
-        return x, y, kept
-
-    def result(self, name: str) -> FirstPass:
-        """Return what was found, and warn of words that were taken for missing values."""
-        schema, words = self.schema, self.words
-        words.warn(name, schema.needed, zero_categories(schema))
-        counts, gaps, unknown = dict(words.counts), dict(+self.gaps), dict(+self.unknown)
-        return FirstPass(schema, self.rows, self.dropped, self.first, {}, counts, gaps, unknown)
 
 
 def zero_categories(schema: Schema) -> list[str]:
