@@ -195,3 +195,18 @@ def test_in_python_too():
         warnings.simplefilter("error")
         source = gd.CsvSource(io.BytesIO(KINDS["missing: NAN"][0].encode()), "y", missing="drop")
     assert (source.names, source.rows, source.dropped) == (["a", "b"], N - 1, 1)
+
+
+@pytest.mark.filterwarnings("default")
+def test_an_index_that_is_left_out_is_not_said_to_be_learned_from(tmp_path, capsys):
+    out = str(tmp_path / "m.npz")
+    for start, said in (
+        (5, "and is left out; say so"),
+        (None, "will be learned from; leave it out"),
+    ):
+        index = RNG.permutation(N) * 3.5 if start is None else np.arange(N) + start
+        path = put(tmp_path / "rows.csv", FRAME.set_index(index).to_csv())
+        assert main(["train", str(path), "--target", "y", "--epochs", "1", "--out", out]) == 0
+        err = capsys.readouterr().err
+        assert f"{said} with --exclude 'Unnamed: 0'" in err
+        assert ("column 'Unnamed: 0' is left out" in err) == (start is not None)

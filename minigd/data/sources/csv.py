@@ -332,7 +332,7 @@ class CsvSource(Tabular, RandomAccess):
             self._refuse_repeated_header()
         if found.schema.levels and not selection.categories:
             header.refuse_one_column(selection)
-        warn_of_unnamed(unnamed, header.where, stacklevel=5)
+        warn_of_unnamed(unnamed, header.where, 5, found.left_out)
         return found
 
     def _make_parser(self) -> Parser:

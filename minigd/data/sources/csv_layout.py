@@ -281,14 +281,18 @@ def unnamed_among(features: Sequence[str], requested: Collection[str]) -> list[s
     return [c for c in features if _UNNAMED.fullmatch(c) and c not in requested]
 
 
-def warn_of_unnamed(unnamed: list[str], where: str, stacklevel: int) -> None:
-    """Warn of columns without a name, such as the index of a frame, that are learned from."""
+def warn_of_unnamed(
+    unnamed: list[str], where: str, stacklevel: int, left_out: Collection[str] = ()
+) -> None:
+    """Warn of columns without a name, such as the index of a frame, and say if they are used."""
     if not unnamed:
         return
+    useless = all(column in left_out for column in unnamed)
     several = len(unnamed) > 1
     what = f"column{'s' * several} {', '.join(map(repr, unnamed))} {'have' if several else 'has'}"
-    index = "as where pandas wrote the index of a frame, and will be learned from"
-    leave = f"leave {'them' if several else 'it'} out with {{}}"
+    becomes = f"{'are' if several else 'is'} left out" if useless else "will be learned from"
+    index = f"as where pandas wrote the index of a frame, and {becomes}"
+    leave = "say so with {}" if useless else f"leave {'them' if several else 'it'} out with {{}}"
     warning = TableWarning(f"{where}: {what} no name, {index}", Remedy(leave, {"exclude": unnamed}))
     warn(warning, stacklevel=stacklevel)
 
