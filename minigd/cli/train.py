@@ -1,11 +1,12 @@
 """`minigd train`: from a table to a model file, in batches, with a part of the rows held out.
 
-Rows stay on the disk. A CSV is read in place; a file without random access is written once as
-`.npy` files beside the model, and removed after training.
+Rows stay on the disk. A file without random access, and a CSV of which that saves much, is written
+once as `.npy` files beside the model, which are removed after training.
 """
 
 import contextlib
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -39,6 +40,7 @@ from minigd.cli.trained import TableModel
 from minigd.data.batches import Batches
 from minigd.data.sources.base import Source
 from minigd.data.sources.cache import is_cache
+from minigd.data.sources.csv import CsvSource
 from minigd.data.tables.schema import Schema
 from minigd.errors import check_integer
 from minigd.nn.layers import Dense, Dropout, Layer, ReLU, Rescale, Sigmoid, Softmax, Standardize
@@ -61,6 +63,8 @@ EPOCHS, UPDATES, MOST_EPOCHS = 60, 6000, 1000
 PATIENCE = 0.25
 """Training stops after this share of the epochs without a lower validation loss."""
 L2 = 0.001
+KEPT_FROM, TARGET_BYTES = 4 << 20, 8
+"""Rows of a CSV are kept as numbers where they take so many bytes; and those of one target."""
 CHECKPOINT_SECONDS = 30
 
 
@@ -156,7 +160,7 @@ def train(
         left_out = exclude if split.group is None else {*exclude, split.group}
         table, task, schema = open_for_training(data, reading, target, left_out, task, columns)
         by = split.arguments(table, task, columns.dates)
-        with _with_random_access(table, rows, checkpoint) as source:
+        with _with_random_access(table, rows, checkpoint, resume) as source:
             part, held_out = split_for_validation(source, seed, **by)
             schema = getattr(part, "schema", schema)
             _log_sizes(part, held_out, schema)
@@ -251,18 +255,19 @@ def _save(trained: TableModel, out: str, saving: Checkpoint, resumed: bool) -> N
 
 
 @contextlib.contextmanager
-def _with_random_access(table: Table, folder: str, checkpoint: str) -> Iterator[Source]:
+def _with_random_access(
+    table: Table, folder: str, checkpoint: str, resume: bool
+) -> Iterator[Source]:
     """Yield the rows so that they can be shuffled, if need be from a folder that is removed after.
 
     A run that is interrupted and can be resumed leaves the folder, so that --resume finds it.
     """
-    if table.random_access:
+    source = _kept(table, folder, resume)
+    if source is table:
         if is_cache(folder):  # of an interrupted run on another table
             remove(Path(folder))
         yield table
         return
-    log(f"the rows are kept in {folder} while they are needed, so that they can be shuffled")
-    source = table.cache(folder)
     keep = False
     try:
         yield source
@@ -272,6 +277,29 @@ def _with_random_access(table: Table, folder: str, checkpoint: str) -> Iterator[
     finally:
         if not keep:
             remove(Path(folder))
+
+
+def _kept(table: Table, folder: str, resume: bool) -> Source:
+    """Return the rows from a folder, or in place, where that is as good or the disk has no room.
+
+    A run that is resumed reads them where it read them before: its checkpoint tells the two apart.
+    """
+    if not table.random_access:
+        log(f"the rows are kept in {folder} while they are needed, so that they can be shuffled")
+        return table.cache(folder)
+    size = table.rows * (len(table.names or ()) * table.schema.dtype.itemsize + TARGET_BYTES)
+    if not isinstance(table, CsvSource) or (os.path.exists(folder) and not is_cache(folder)):
+        return table
+    free = shutil.disk_usage(os.path.dirname(os.path.realpath(folder))).free
+    if not is_cache(folder) if resume else (size < KEPT_FROM or free < 2 * size):
+        return table
+    mb = f"{size / 1e6:,.0f} MB"
+    log(f"the rows are kept in {folder} ({mb}) while they are needed: text is slower to read")
+    try:
+        return table.cache(folder)
+    except OSError as error:
+        log(f"{error.strerror or error}: the rows are read from the text instead")
+        return table
 
 
 # The network ----------------------------------------------------------------------------------

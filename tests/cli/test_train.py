@@ -151,6 +151,63 @@ def test_rows_that_cannot_be_shuffled_in_place_lie_beside_the_model_for_a_while(
     assert set(os.listdir(tmp_path)) == names
 
 
+@pytest.fixture
+def gaps(tmp_path):
+    """Return a table of numbers and texts, with gaps."""
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(300, 3)).astype("float32"), columns=["a", "b", "y"])
+    frame["city"] = rng.choice(["Rome", "Oslo"], 300)
+    frame.loc[rng.random(300) < 0.2, "a"] = None
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    return tmp_path / "rows.csv"
+
+
+def test_rows_of_a_csv_kept_as_numbers_for_a_while_give_the_same_bits(
+    gaps, tmp_path, monkeypatch, capsys
+):
+    out = [str(tmp_path / f"{name}.npz") for name in ("plain", "kept", "full", "narrow", "folder")]
+    command = ["train", str(gaps), "--target", "y", "--epochs", "2", "--out"]
+    assert main([*command, out[0]]) == 0
+    assert "the rows are kept" not in capsys.readouterr().err
+    monkeypatch.setattr(module, "KEPT_FROM", 0)
+    assert main([*command, out[1]]) == 0
+    assert f"the rows are kept in {out[1]}.rows (0 MB) while" in capsys.readouterr().err
+
+    def fill(*_):
+        raise OSError(28, "No space left on device", "x.npy")
+
+    with monkeypatch.context() as full:
+        full.setattr("minigd.data.sources.cache._write", fill)
+        assert main([*command, out[2]]) == 0
+    text = "No space left on device: the rows are read from the text instead"
+    assert text in capsys.readouterr().err
+    with monkeypatch.context() as narrow:
+        usage = type("Usage", (), {"free": 300 * 5 * 4})
+        narrow.setattr("shutil.disk_usage", lambda _: usage)
+        assert main([*command, out[3]]) == 0
+    os.mkdir(f"{out[4]}.rows")
+    assert main([*command, out[4]]) == 0
+    assert "the rows are kept" not in capsys.readouterr().err
+    assert all(bits(path) == bits(out[0]) for path in out[1:])
+    left = {os.path.basename(path) for path in [*out, gaps, f"{out[4]}.rows"]}
+    assert set(os.listdir(tmp_path)) == left
+
+
+def test_a_run_that_is_resumed_reads_rows_where_it_read_them_before(gaps, tmp_path, monkeypatch):
+    table, folder = gd.CsvSource(gaps, target="y", missing="flag"), str(tmp_path / "m.npz.rows")
+    monkeypatch.setattr(module, "KEPT_FROM", 0)
+    assert module._kept(table, folder, resume=True) is table
+    kept = module._kept(table, folder, resume=False)
+    assert kept is not table
+    monkeypatch.setattr(module, "KEPT_FROM", 1 << 40)
+    assert module._kept(table, folder, resume=True).fingerprint() == kept.fingerprint()
+    with module._with_random_access(table, folder, "", resume=False) as source:
+        assert source is table
+    assert not os.path.exists(folder)  # what a killed run left
+
+
 def test_a_folder_of_the_users_is_never_removed(folder, tmp_path, capsys):
     import pandas as pd
 

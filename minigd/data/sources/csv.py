@@ -274,9 +274,7 @@ class CsvSource(Tabular, RandomAccess):
         self._parts = [self._header.inspect(file) for file in given]
         self._dialect = self._header.dialect
         self._columns = self._header.columns
-        if len(self._columns) > _WIDE:
-            wide = min(_WIDE_BLOCK, _OF_A_COLUMN * len(self._columns))
-            self._block_size = max(self._block_size, wide)
+        self._block_size = max(self._block_size, _least_block(len(self._columns)))
         self._rows_by_number = RowIndex(self, index_path)
         self._open(selection, schema, dtype)
 
@@ -345,9 +343,7 @@ class CsvSource(Tabular, RandomAccess):
 
     def _first_texts(self, block: Block) -> list[str]:
         """Return the columns that hold text in the first rows."""
-        first_rows = max(_FIRST_ROWS // 10, min(_FIRST_ROWS, _FIRST_CELLS // len(self._used)))
-        rows = block.data[: int(block.ends[:first_rows][-1]) + 1]
-        frame = self._parser.read_texts(rows, self._used)
+        frame = self._parser.read_texts(_first_rows(block, len(self._used)), self._used)
         return [c for c in self._used if self._missing.to_numbers(frame[c])[1].any()]
 
     def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
@@ -589,6 +585,17 @@ def check_notation(decimal: Any, thousands: Any) -> Notation:
     if decimal == thousands:
         raise ValueError(f"decimal and thousands are both {decimal!r}: one mark can't be both")
     return Notation(decimal, thousands)
+
+
+def _least_block(columns: int) -> int:
+    """Return the bytes that are worth parsing at once, of a table of so many columns."""
+    return min(_WIDE_BLOCK, _OF_A_COLUMN * columns) if columns > _WIDE else 0
+
+
+def _first_rows(block: Block, columns: int) -> bytes:
+    """Return the first rows of a block, fewer where there are many columns."""
+    rows = max(_FIRST_ROWS // 10, min(_FIRST_ROWS, _FIRST_CELLS // columns))
+    return block.data[: int(block.ends[:rows][-1]) + 1]
 
 
 def _check_arguments(columns: Any, na: Any) -> None:

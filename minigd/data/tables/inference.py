@@ -174,9 +174,7 @@ class _Seen:
         self.text, self.refused, self.name = text, refused, name
         self.used = [c for c in (*features, *targets) if c not in refused]
         self.numbers = [c for c in self.used if c not in text]
-        self.required = set(
-            required_columns(self.used, selection.missing, self.targets, self.targets[:0])
-        )
+        self.required = {*required_columns(self.used, selection.missing, targets, ())}
         """The columns in which a missing value is an error."""
         self.rounding = Rounding(dtype)
         self.long: dict[str, Rounding] = {}
@@ -193,10 +191,9 @@ class _Seen:
             selection, features, targets, text, self.given, name, table.is_text
         )
         # A column that was asked for by name is taken as it is.
-        others = text | refused.keys()
-        unasked = [c for c in features if c not in others] if selection.features is None else []
-        self.unasked = NumberColumns(unasked)
-        self.needed = self._needed()
+        unasked = self.numbers if selection.features is None else []
+        self.unasked = NumberColumns([c for c in unasked if c not in targets])
+        self.needed = set(self._needed())
         self.gaps: Counter[str] = Counter()
         self.empty = set(self.used)
         self.integer = len(targets) == 1 and targets[0] in self.numbers
@@ -229,14 +226,14 @@ class _Seen:
         self.texts.note(frame, counts, self.table)
         gaps = np.zeros(len(frame), dtype=bool)
         if self.selection.missing != "error":
-            places = {column: place for place, column in enumerate(self.used)}
-            needed = [places[c] for c in self.needed]
+            needed = [place for place, c in enumerate(self.used) if c in self.needed]
             gaps = ~there[:, needed].all(axis=1)
             self._note_dropped(gaps, there, needed)
             self.words.add(frame, self.text)
         kept = np.flatnonzero(~gaps)
-        missing = len(kept) - there[kept].sum(axis=0, dtype=np.int64)
-        self.gaps.update(dict(zip(self.used, missing.tolist(), strict=True)))
+        counted = len(kept) - there[kept].sum(axis=0, dtype=np.int64)
+        missing = dict(zip(self.used, counted.tolist(), strict=True))
+        self.gaps.update(missing)
         if len(kept) < len(frame):
             frame = frame[~gaps]
             counts = self.texts.count(frame)
@@ -244,7 +241,7 @@ class _Seen:
         self.unasked.add(frame)
         numbers = frame[self.numbers].to_numpy(np.float64)
         try:
-            self._refuse_values(frame, numbers, dict(zip(self.used, missing.tolist(), strict=True)))
+            self._refuse_values(frame, numbers, missing)
         except BadValue as bad:
             bad.row = int(kept[bad.row])
             error = describe(self.table, bad)
@@ -282,12 +279,11 @@ class _Seen:
         """Refuse the first value that no schema of these columns takes."""
         with np.errstate(over="ignore"):
             values = numbers.astype(self.rounding.dtype)
-        required = np.array([c in self.required for c in self.numbers], dtype=bool)
-        fine = (np.isfinite(values) | (np.isnan(values) & ~required)).all(axis=0)
+        optional = np.array([c not in self.required for c in self.numbers], dtype=bool)
+        fine = (np.isfinite(values) | (np.isnan(values) & optional)).all(axis=0)
         # One column at a time is slow in pandas, and most are in order.
         good = set(compress(self.numbers, fine))
-        any_text = [c for c in self.text if c in gaps and c not in self.given]
-        good.update(c for c in any_text if not gaps[c] or c not in self.required)
+        good |= {c for c in self.text - self.given.keys() if not gaps[c] or c not in self.required}
         wide = np.dtype(np.float64)  # for a target that may be whole
         raise_first(
             self._bad(frame[c], wide if self.integer and c in self.targets else self.rounding.dtype)
@@ -299,9 +295,8 @@ class _Seen:
         name = column.name
         target = name in self.targets
         is_text = name in self.text
-        required = name in self.required
         levels = self.given.get(name) if is_text else None
-        return bad_value(column, levels, None if is_text else dtype, required, target)
+        return bad_value(column, levels, None if is_text else dtype, name in self.required, target)
 
     def _needed(self) -> list[str]:
         """Return the columns without whose values a row is dropped."""

@@ -115,7 +115,9 @@ class Fills:
     def add(self, x: Array) -> None:
         """Take note of rows, of shape (n, columns); NaN is a missing value."""
         there = ~np.isnan(x)
-        self._sums += np.where(there, x, 0.0).sum(axis=0, dtype=np.float64)
+        # One row after the other, so that the bits do not depend on how rows are cut into pieces.
+        rows = np.vstack([self._sums, np.where(there, x, 0.0)])
+        self._sums = np.add.accumulate(rows, axis=0)[-1]
         self._counts += there.sum(axis=0)
         if not self._medians:
             return

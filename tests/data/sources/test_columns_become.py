@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import minigd as gd
 from minigd.data.tables.dates import FORMATS, PARTS, DateFormats
+from minigd.data.tables.missing import fills_of
 from minigd.data.tables.schema import Schema
 
 SOURCES = ["csv", "frames", "parquet"]
@@ -333,6 +334,18 @@ def test_lines_that_end_in_a_lone_carriage_return_are_read(block_size, tmp_path)
     path.write_bytes(path.read_bytes().replace(b"Rome", b"Rome,1", 1))
     with pytest.raises(gd.DataError, match=r"line \d+: the row has 5 fields"):
         gd.CsvSource(path, target="y")
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_means_have_the_same_bits_however_rows_are_cut(width):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, width)) * 10 ** rng.uniform(-9, 9, (500, 1))
+    x[rng.random(x.shape) < 0.1] = np.nan
+    whole = fills_of(["mean"] * width, [x])
+    for size in (1, 7, 100, 499):
+        pieces = [x[first : first + size] for first in range(0, 500, size)]
+        assert fills_of(["mean"] * width, pieces) == whole
+    assert np.allclose(whole, np.nanmean(x, axis=0))
 
 
 # Wide tables --------------------------------------------------------------------------------
