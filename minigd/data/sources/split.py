@@ -63,7 +63,7 @@ class _Part(Source):
 
     def __init__(self, source: Source, fraction: float, seed: int, second: bool) -> None:
         self.source, self.fraction, self.seed, self.second = source, fraction, seed, second
-        self.names, self.classes = source.names, source.classes
+        self.names, self.classes, self.schema = source.names, source.classes, source.schema
         self.target_problems = source.target_problems
 
     def _read(self) -> Iterator[Pair]:
