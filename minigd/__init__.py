@@ -63,6 +63,7 @@ from minigd.version import __version__
 if typing.TYPE_CHECKING:
     from minigd.checks.backends import compare_backends
     from minigd.checks.gradients import check_gradients, check_layer
+    from minigd.cli.trained import TableModel, load_table
     from minigd.data.sources.csv import CsvSource
     from minigd.data.sources.frame import FrameSource
     from minigd.data.sources.idx import IdxSource
@@ -139,6 +140,7 @@ __all__ = [
     "Softmax",
     "Standardize",
     "StepDecay",
+    "TableModel",
     "Tanh",
     "Trainer",
     "Updater",
@@ -155,6 +157,7 @@ __all__ = [
     "get_backend",
     "initializers",
     "load",
+    "load_table",
     "metrics",
     "plot_confusion",
     "plot_decision_boundary",
@@ -173,6 +176,7 @@ _ON_DEMAND = {
     "NpySource": "minigd.data.sources.npy",
     "ParquetSource": "minigd.data.sources.parquet",
     "RateCurve": "minigd.insight.lr_finder",
+    "TableModel": "minigd.cli.trained",
     "check_gradients": "minigd.checks.gradients",
     "check_layer": "minigd.checks.gradients",
     "coefficients": "minigd.insight.coefficients",
@@ -180,6 +184,7 @@ _ON_DEMAND = {
     "explain": "minigd.insight.explain",
     "export_onnx": "minigd.interop.onnx",
     "find_learning_rate": "minigd.insight.lr_finder",
+    "load_table": "minigd.cli.trained",
     "plot_confusion": "minigd.insight.plots",
     "plot_decision_boundary": "minigd.insight.plots",
     "plot_predictions": "minigd.insight.plots",

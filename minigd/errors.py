@@ -102,10 +102,30 @@ def unknown_name(what: str, given: object, known: Iterable[str]) -> ValueError:
             f"unknown {what} {given.__name__}, which is a class: write {given.__name__}(); the "
             f"known names are {names}"
         )
-    text = given.lower() if isinstance(given, str) else ""
-    close = difflib.get_close_matches(text, known, n=1)
-    meant = f"; did you mean {close[0]!r}?" if close else ""
+    meant = did_you_mean(given, known) if isinstance(given, str) else ""
     return ValueError(f"unknown {what} {given!r}; the known ones are {names}{meant}")
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """Return the question whether another name was meant, if there is one that is close.
+
+    >>> did_you_mean("Acuracy", ["accuracy", "f1"]), did_you_mean("acc", ["accuracy", "r2"])
+    ("; did you mean 'accuracy'?", "; did you mean 'accuracy'?")
+    >>> did_you_mean("x", ["accuracy"])
+    ''
+    """
+    meant = closest(given, known)
+    return f"; did you mean {meant!r}?" if meant is not None else ""
+
+
+def closest(given: str, known: Iterable[str]) -> str | None:
+    """Return the name that is closest to a mistyped one, in any letter case, if one is close."""
+    names = {name.lower(): name for name in known}
+    text = str(given).lower()
+    close = difflib.get_close_matches(text, names, n=1, cutoff=0.7)
+    begun = [name for name in names if len(text) > 1 and name.startswith(text)]
+    found = close or (begun if len(begun) == 1 else [])
+    return names[found[0]] if found else None
 
 
 def find_by_name(what: str, given: object, known: Mapping[str, Entry]) -> Entry:
@@ -357,6 +377,8 @@ CHECKED = validated(lambda: None).__code__
 def check_path(name: str, value: Any) -> str:
     """Return `value` as text if it is a path, and refuse it if not: 1 would be standard output.
 
+    ``~`` at its start is the user's folder.
+
     >>> check_path("path", b"runs/a.npz")
     'runs/a.npz'
     """
@@ -365,7 +387,7 @@ def check_path(name: str, value: Any) -> str:
     text = os.fsdecode(value)
     if "\0" in text:
         raise ValueError(f"{name} must be a path, and {text!r} holds a NUL, which no path does")
-    return text
+    return os.path.expanduser(text)
 
 
 def check_per_example(owner: object, each: Any, rows: int) -> None:

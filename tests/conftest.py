@@ -35,24 +35,6 @@ from minigd.types import Array
 SAMPLED = {"pairs": 2, "each": 1}
 """How many values of a test's parameters must meet in one of its combinations, by its mark."""
 
-NOT_COVERED = (
-    "cli/test_output.py",
-    "data/test_layouts.py",
-    "data/test_weighted_training.py",
-    "execution/targets/test_vector_math.py",
-    "execution/test_compiler.py",
-    "execution/test_planted_errors.py",
-    "execution/test_targets.py::test_compiled_runs",
-    "gradients/test_layer_rules.py",
-    "gradients/test_pairings.py",
-    "gradients/test_planted_bugs.py",
-    "interop/test_sklearn.py::test_scikit_learns_checks",
-    "interop/test_sklearn.py::test_the_defaults",
-    "scripts/",
-)
-"""Tests that coverage is not measured in: they run again what others run, or in other processes,
-and would take twice as long."""
-
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose how many examples a property is run on, and one order of sets for all workers."""
@@ -99,10 +81,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for name, there in (("gpu", a_gpu_answers), ("cupy", cupy_is_installed)):
         if any(item.get_closest_marker(name) for item in kept) and not there():
             kept = [item for item in kept if not item.get_closest_marker(name)]
-    if config.pluginmanager.hasplugin("_cov"):
-        for item in kept:
-            if item.nodeid.removeprefix("tests/").startswith(NOT_COVERED):
-                item.add_marker("no_cover")
     if thorough(config):
         for item in kept:
             property_ = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)

@@ -26,7 +26,8 @@ LINES = [
     {"training"},
     {"checks"},
     {"insight"},
-    {"interop", "cli"},
+    {"interop"},
+    {"cli"},
     {"__init__", "__main__"},
 ]
 LEVELS = {part: level for level, parts in enumerate(LINES) for part in parts}

@@ -486,6 +486,7 @@ def gradient_by(path, loss, z, y):
     return backend.to_numpy(loss.backward())[:, 0]
 
 
+@pytest.mark.each
 @each_path
 @each_dtype
 @pytest.mark.parametrize("label", [0, 1])
@@ -504,6 +505,7 @@ def test_the_gradient_of_a_logit_has_all_its_digits_on_both_sides(path, dtype, l
     within(8, dz, exact)
 
 
+@pytest.mark.each
 @each_path
 @each_dtype
 @pytest.mark.parametrize("alpha", [0.0, 0.1, 1e-3])

@@ -12,7 +12,7 @@ NOT_CALLED = {
     # Abstract, or contracts that users fill in; what the engine passes to them are arrays.
     "Updater", "Schedule", "initializers.glorot_normal", "initializers.glorot_uniform",
     "initializers.he_normal", "initializers.he_uniform", "initializers.ones", "initializers.zeros",
-    "metrics.check_classes",
+    "metrics.check_classes", "metrics.check_positive", "metrics.Counted", "metrics.Ranked",
     # What minigd makes and users read.
     "Batch", "Event", "GradientError", "RateCurve",
 }  # fmt: skip
@@ -129,20 +129,23 @@ ODD_TOLERANCES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("tolerance", ODD_TOLERANCES, ids=str)
-def test_a_check_never_passes_because_of_an_odd_tolerance(tolerance):
-    x = odd_calls.X
+def check_doubled(what, **options):
+    """Check a layer whose gradient is doubled, alone or in a network."""
+    if what == "layer":
+        return gd.check_layer(Doubled(), odd_calls.X, **options)
     network = gd.Sequential([gd.Dense(2), Doubled(), gd.Dense(1)], inputs=2)
-    for check in (
-        lambda **options: gd.check_layer(Doubled(), x, **options),
-        lambda **options: gd.check_gradients(network, "mse", x, odd_calls.Y, **options),
-    ):
+    return gd.check_gradients(network, "mse", odd_calls.X, odd_calls.Y, **options)
+
+
+@pytest.mark.parametrize("what", ["layer", "network"])
+def test_a_check_never_passes_because_of_its_tolerance(what):
+    for tolerance in ODD_TOLERANCES:
         with pytest.raises(ValueError, match="tolerance must be a number, at least 2"):
-            check(tolerance=tolerance)
-        for method in ("complex", "central", "auto"):
-            for usual in (None, 1e-4, np.float32(1e-4), 0.4):
-                with pytest.raises(gd.GradientError):
-                    check(tolerance=usual, method=method)
+            check_doubled(what, tolerance=tolerance)
+    for method in ("complex", "central", "auto"):
+        for usual in (None, 1e-4, np.float32(1e-4), 0.4):
+            with pytest.raises(gd.GradientError):
+                check_doubled(what, tolerance=usual, method=method)
 
 
 def test_a_check_of_no_rows_passes_nothing():

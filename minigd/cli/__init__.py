@@ -1,5 +1,5 @@
-"""The commands: `minigd train`, `predict`, `evaluate`, `info`, `race`, `check` and `demo`.
+"""The commands, such as `minigd train`, and the models with a table that they write.
 
-It may import everything, and nothing imports it.
+It may import everything, and nothing but `minigd` itself imports it.
 Start with `main.py`.
 """

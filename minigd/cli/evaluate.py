@@ -3,13 +3,14 @@
 import os
 from typing import Any
 
+from minigd.cli.table_files import table_files
 from minigd.cli.tables import report_columns
-from minigd.cli.trained import load
+from minigd.cli.trained import load_table
 
 
 def evaluate(
     model: str | os.PathLike[str],
-    data: str | os.PathLike[str],
+    data: Any,
     target: str | None = None,
     **reading: Any,
 ) -> tuple[int, dict[str, float]]:
@@ -22,7 +23,7 @@ def evaluate(
     ----------
     model : path
         What `minigd train` wrote.
-    data : path
+    data : path, or a list of them
         A table with the columns of the training by name, the target included.
     target : str, optional
         The target's name here, where it is another one than in the training.
@@ -34,7 +35,7 @@ def evaluate(
     DataError, CheckpointError, OSError
         If the model or the table does not do.
     """
-    trained = load(model)
-    table = trained.open(data, True if target is None else target, **reading)
+    trained = load_table(model)
+    table = trained.open(table_files(data), True if target is None else target, **reading)
     report_columns(table)
     return table.count(), trained.model.evaluate(table)

@@ -4,10 +4,11 @@ import os
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from minigd.cli.messages import counted, number
 from minigd.cli.tables import Reading
-from minigd.cli.trained import read, read_table
+from minigd.cli.trained import read, read_table, task_of
 from minigd.data.sources.cache import is_cache
 from minigd.data.tables.schema import Schema
 from minigd.storage.atomic_files import find_left, is_locked
@@ -60,11 +61,11 @@ def info(path: str | os.PathLike[str]) -> str:
     )  # fmt: skip
 
 
-def _table(task: str, schema: Schema, reading: Reading) -> dict[str, str]:
+def _table(schema: Schema, reading: Reading) -> dict[str, str]:
     numbers = [column for column in schema.features if column not in schema.levels]
     levels = schema.levels.items()
     lines = {
-        "task": f"{task} of {schema.targets[0]}",
+        "task": f"{task_of(schema)} of {schema.targets[0]}",
         "numbers": ", ".join(numbers),
         "categories": ", ".join(f"{c} ({len(values)})" for c, values in levels),
         "classes": ", ".join(schema.classes or []),
@@ -86,6 +87,54 @@ def _history(columns: dict[str, list[float]] | None) -> dict[str, str]:
         "trained": f"{epochs}, {updates}, {sum(history['seconds']):.1f} seconds",
         "best": f"epoch {best + 1}: {figures}",
     }
+
+
+def details(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what is in a model file, as data.
+
+    Returns
+    -------
+    dict
+        ``layers``, ``parameters``, ``dtype``; of what `minigd train` wrote also ``task``,
+        ``target``, ``columns``, ``levels`` and ``classes``; and the ``history``, by epoch.
+    """
+    info(path)  # refuses what is none
+    description, arrays = read(path)
+    model = restore(description, arrays)
+    table = description.get("table")
+    found: dict[str, Any] = {}
+    if table is not None:
+        schema = Schema(**table["schema"])
+        found = {
+            "task": "regression" if schema.classes is None else "classification",
+            "target": schema.targets[0],
+            "columns": schema.features,
+            "levels": schema.levels,
+            "classes": schema.classes,
+        }
+    layers = [
+        {"name": layer.name, "kind": type(layer).__name__, "width": layer.n_out}
+        for layer in model.layers
+    ]
+    history = description.get("history") or description.get("run", {}).get("history") or {}
+    return {
+        **found,
+        "inputs": model.n_in,
+        "layers": layers,
+        "parameters": int(model.flat_params.size),
+        "dtype": str(model.dtype),
+        "history": history,
+    }
+
+
+def find_leftovers(path: str | os.PathLike[str] = ".") -> dict[str, Any]:
+    """Return what runs have left, as data; see `leftovers`."""
+    leftovers(path)  # refuses a folder that is not there
+    found = [
+        {"path": os.fspath(left), "bytes": _bytes(left), "what": what}
+        for left, what in _left(Path(path))
+    ]
+    return {"leftovers": found}
 
 
 def leftovers(path: str | os.PathLike[str] = ".") -> str:
@@ -146,6 +195,10 @@ def _size(path: Path) -> str:
     >>> _size(Path("no/such/file"))
     '0.0 MB'
     """
-    files = path.rglob("*") if path.is_dir() else [path]
-    size = sum(file.stat().st_size for file in files if file.is_file())
+    size = _bytes(path)
     return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _bytes(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -10,12 +10,13 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from minigd.cli import values
 from minigd.cli.messages import counted, in_shell, message_of, number, option
-from minigd.cli.output import discard_unwritten, show
+from minigd.cli.output import discard_unwritten, in_json, show
+from minigd.cli.parsing import SHELLS, PrintCompletion, Show, add_command, refuse_mistyped
 from minigd.errors import Advised, BackendError
 from minigd.progress import log
 from minigd.training.interrupts import Handler, Terminated
@@ -36,9 +37,17 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: minigd demo --out picture.png",
         add_help=False,
     )
-    top.add_argument("-h", "--help", action=_Show, help="show this help message and exit")
+    top.add_argument("-h", "--help", action=Show, help="show this help message and exit")
     top.add_argument(
-        "--version", action=_Show, text=f"minigd {__version__}", help="show the version and exit"
+        "--version", action=Show, text=f"minigd {__version__}", help="show the version and exit"
+    )
+    top.add_argument(
+        "--print-completion",
+        action=PrintCompletion,
+        choices=SHELLS,
+        metavar="SHELL",
+        default=argparse.SUPPRESS,
+        help="print what bash, zsh or tcsh needs to complete commands",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
@@ -46,6 +55,8 @@ def parser() -> argparse.ArgumentParser:
         _add_predict,
         _add_evaluate,
         _add_info,
+        _add_plot,
+        _add_export,
         _add_race,
         _add_check,
         _add_demo,
@@ -83,42 +94,68 @@ def main(arguments: Sequence[str] | None = None) -> int:
         discard_unwritten()
 
 
-def _run(arguments: list[str]) -> int:
-    """Run a command; where a table can't be read as it stands, propose another one."""
-    try:
-        options = _options(arguments)
-        run = options.pop("run")
-        options.pop("guess", None)
-        del options["command"]
-        _refuse_lost_file(*options.get("columns", ()))
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            with Handler():
-                return run(**options) or 0
-    except Advised as error:
-        if arguments[0] not in ("train", "race"):
-            raise
-        from minigd.cli.proposal import propose
+def _run(arguments: list[str], table: Any = None) -> int:
+    """Run a command; where a table can't be read as it stands, propose another one.
 
-        words = propose([w for w in arguments if w != "--guess"], _options)
-        if words is None:
-            raise
-        _print_error(message_of(error))
-        log(shlex.join([*_program(), *words]))
-        if "--guess" not in arguments:
-            return 1
-        return _run(words)
+    The `table` is the one that the command before had, which may have been read already.
+    """
+    options = _options(arguments)
+    with contextlib.ExitStack() as stack:
+        if "data" in options:
+            options["data"] = table or stack.enter_context(_given_table(options))
+        try:
+            return _call(dict(options))
+        except Advised as error:
+            if arguments[0] not in ("train", "race"):
+                raise
+            from minigd.cli.proposal import propose
+
+            def parse(words: list[str]) -> dict[str, Any]:
+                return {**_options(words), "data": options["data"]}
+
+            words = propose([w for w in arguments if w != "--guess"], parse, error)
+            if words is None:
+                raise
+            _print_error(message_of(error))
+            log(shlex.join(["minigd", *words]))
+            if "--guess" not in arguments:
+                return 1
+            return _run(words, options["data"])
+
+
+def _call(options: dict[str, Any]) -> int:
+    """Run a command that has these options."""
+    run = options.pop("run")
+    options.pop("guess", None)
+    del options["command"]
+    _refuse_lost_file(*options.get("columns", ()))
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        with Handler():
+            return run(**options) or 0
+
+
+def _given_table(options: dict[str, Any]) -> Any:
+    """Return the files that a command reads, as a context; standard input may be kept in it."""
+    from minigd.cli.table_files import given_table
+
+    return given_table(options["data"], options.get("out"), options["command"] == "predict")
 
 
 def _options(words: list[str]) -> dict[str, Any]:
-    return vars(parser().parse_args(words))
+    top = parser()
+    refuse_mistyped(top, words)
+    options = vars(top.parse_args(words))
+    # A shell leaves the ~ of --out=~/m.npz alone.
+    paths = {name: options[name] for name in ("model", "out", "path") if options.get(name)}
+    return {**options, **{name: os.path.expanduser(path) for name, path in paths.items()}}
 
 
 # The commands --------------------------------------------------------------------------------
 
 
 def _add_train(commands: Any) -> None:
-    command = _command(
+    command = add_command(
         commands,
         "train",
         "DATA --target NAME",
@@ -134,23 +171,36 @@ def _add_train(commands: Any) -> None:
         help="passes at most (default: 60, more for few rows)")  # fmt: skip
     add("--learning-rate", metavar="R", type=values.positive,
         help="initial learning rate of Adam (default: 0.002)")  # fmt: skip
-    add("--seed", metavar="N", type=values.seed, help="seed of the random numbers")
-    add("--resume", action="store_true", help="resume a run that Ctrl-C interrupted")
     add("--out", metavar="FILE", default="model.npz", help="(default: %(default)s)")
+    group = command.add_argument_group(
+        "what is held out and measured",
+        "a fifth of each class, of all groups of rows by --group A, or the last by --time A; "
+        "--metrics f1,roc_auc; --class-weight balanced or no=1,yes=9; --seed N; --resume after "
+        "Ctrl-C; --json for programs",
+    )
+    add = group.add_argument
+    add("--group", help=argparse.SUPPRESS)
+    add("--time", help=argparse.SUPPRESS)
+    add("--metrics", type=values.metrics, action="extend", help=argparse.SUPPRESS)
+    add("--class-weight", type=values.class_weights, help=argparse.SUPPRESS)
+    add("--seed", type=values.seed, help=argparse.SUPPRESS)
+    add("--resume", action="store_true", help=argparse.SUPPRESS)
+    add("--json", action="store_true", help=argparse.SUPPRESS)
 
 
-def _train(*, out: str, **options: Any) -> None:
-    from minigd.cli.train import report, train
+def _train(*, out: str, json: bool = False, **options: Any) -> None:
+    from minigd.cli.train import train
 
-    reading, columns = _reading(options), _columns_given(options)
-    trained = train(out=out, reading=reading, columns=columns, **options)
+    fields = {name: _fields_of(name, options) for name in ("reading", "columns", "split")}
+    made: list[Any] = []
+    train(out=out, report=made.append, **fields, **options)
     # The model is saved. That the report can't be printed does not make the training a failure.
     with contextlib.suppress(OSError):
-        show(report(trained, out))
+        show(in_json(made[0]._asdict()) if json else str(made[0]))
 
 
 def _add_predict(commands: Any) -> None:
-    command = _command(
+    command = add_command(
         commands,
         "predict",
         "MODEL DATA [--out FILE]",
@@ -173,7 +223,7 @@ def _predict(**options: Any) -> None:
 
 
 def _add_evaluate(commands: Any) -> None:
-    command = _command(
+    command = add_command(
         commands,
         "evaluate",
         "MODEL DATA",
@@ -184,23 +234,27 @@ def _add_evaluate(commands: Any) -> None:
     )
     _add_model_and_data(command)
     command.add_argument("--target", metavar="NAME", help="where the target has another name here")
+    _add_json(command)
 
 
-def _evaluate(**options: Any) -> None:
+def _evaluate(json: bool = False, **options: Any) -> None:
     from minigd.cli.evaluate import evaluate
 
     rows, values = evaluate(**options)
+    if json:
+        show(in_json({"rows": rows, "scores": values}))
+        return
     figures = "  ".join(f"{name} {number(value)}" for name, value in values.items())
     show(f"{counted(rows, 'row')}: {figures}")
 
 
 def _add_info(commands: Any) -> None:
-    def run(path: str | None = None, leftovers: bool = False) -> None:
+    def run(path: str | None = None, leftovers: bool = False, json: bool = False) -> None:
         if path is None and not leftovers:
             info.error("the following arguments are required: MODEL")
-        _info(path, leftovers)
+        _info(path, leftovers, json)
 
-    info = _command(
+    info = add_command(
         commands,
         "info",
         "MODEL",
@@ -212,16 +266,67 @@ def _add_info(commands: Any) -> None:
     info.add_argument("path", metavar="MODEL", nargs="?", help="a model or a checkpoint")
     info.add_argument("--leftovers", action="store_true",
         help="list what killed runs left beside MODEL, or in this folder")  # fmt: skip
+    _add_json(info)
 
 
-def _info(path: str | None, left: bool) -> None:
-    from minigd.cli.info import info, leftovers
+def _info(path: str | None, left: bool, json: bool) -> None:
+    from minigd.cli.info import details, find_leftovers, info, leftovers
 
-    show(leftovers(path or ".") if left else info(path or ""))
+    if json:
+        show(in_json(find_leftovers(path or ".") if left else details(path or "")))
+    else:
+        show(leftovers(path or ".") if left else info(path or ""))
+
+
+def _add_plot(commands: Any) -> None:
+    command = add_command(
+        commands,
+        "plot",
+        "MODEL [DATA] --out FILE",
+        help="draw a model's training, and its predictions on a table",
+        description="Draw the loss and each metric by epoch. With DATA, which holds the target "
+        "too, also the predictions: against the true numbers, or classes against classes.",
+        example="minigd plot homes.npz sold.csv --out homes.png",
+        run=_plot,
+    )
+    add = command.add_argument
+    add("model", metavar="MODEL", help="what minigd train wrote")
+    add("data", metavar="DATA", nargs="*", help="as for predict")
+    add("--out", metavar="FILE", required=True, help="a picture: .png, .svg, .pdf")
+    add("--target", metavar="NAME", help="where the target has another name here")
+    _add_reading(command)
+
+
+def _plot(*, out: str, **options: Any) -> None:
+    from minigd.cli.plot import plot
+
+    plot(out=out, **options)
+    show(f"picture: {os.path.abspath(out)}")
+
+
+def _add_export(commands: Any) -> None:
+    command = add_command(
+        commands,
+        "export",
+        "MODEL --onnx FILE",
+        help="write a model for programs without minigd",
+        description="Write an ONNX file of a model. It takes the columns of the table as they are: "
+        "numbers, NaN where one is missing, and texts.",
+        example="minigd export homes.npz --onnx homes.onnx",
+        run=_export,
+    )
+    command.add_argument("model", metavar="MODEL", help="what minigd train wrote")
+    command.add_argument("--onnx", metavar="FILE", required=True, help="the file to write")
+
+
+def _export(**options: Any) -> None:
+    from minigd.cli.export import export
+
+    show(export(**options))
 
 
 def _add_race(commands: Any) -> None:
-    command = _command(
+    command = add_command(
         commands,
         "race",
         "DATA --target NAME",
@@ -238,29 +343,33 @@ def _add_race(commands: Any) -> None:
     add("--seconds", metavar="S", type=values.positive, help="each run (default: 5)")
     add("--seeds", metavar="N", type=values.integer, help="runs of each (default: 5)")
     add("--out", metavar="FILE", help="a picture of loss by second")
+    _add_json(command)
 
 
-def _race(*, out: str | None = None, **options: Any) -> None:
+def _race(*, out: str | None = None, json: bool = False, **options: Any) -> None:
     from minigd.cli.paths import check_picture, save_picture
     from minigd.cli.race import race
 
     if out is not None:
         check_picture(out)
-    reading, columns = _reading(options), _columns_given(options)
-    found = race(reading=reading, columns=columns, **options)
+    fields = {name: _fields_of(name, options) for name in ("reading", "columns")}
+    found = race(**fields, **options)
     if out is not None:
         from matplotlib.figure import Figure
 
         figure = Figure(layout="constrained")
         found.plot(ax=figure.subplots())
         save_picture(figure, out)
+    if json:
+        show(in_json(found.summary()))
+        return
     show(str(found))
     if out is not None:
         show(f"\npicture: {os.path.abspath(out)}")
 
 
 def _add_check(commands: Any) -> None:
-    check = _command(
+    check = add_command(
         commands,
         "check",
         "FILE",
@@ -280,7 +389,7 @@ def _check(path: str) -> int:
 
 
 def _add_demo(commands: Any) -> None:
-    demo = _command(
+    demo = add_command(
         commands,
         "demo",
         "[--out FILE]",
@@ -307,38 +416,11 @@ def _demo(out: str) -> None:
 # What commands share -------------------------------------------------------------------------
 
 
-def _command(
-    commands: Any,
-    name: str,
-    usage: str,
-    *,
-    help: str,
-    description: str,
-    example: str,
-    run: Callable[..., int | None],
-) -> argparse.ArgumentParser:
-    """Add a command, whose options go to `run` by name; one that is not given has its default."""
-    command: argparse.ArgumentParser = commands.add_parser(
-        name,
-        usage=f"minigd {name} {usage} [options]",
-        help=help,
-        description=description,
-        epilog=f"example: {example}",
-        add_help=False,
-        argument_default=argparse.SUPPRESS,
-    )
-    command.add_argument("-h", "--help", action=_Show, help=argparse.SUPPRESS)
-    command.set_defaults(run=run)
-    return command
-
-
 def _add_network(command: argparse.ArgumentParser) -> None:
     """Add a table, the network that is trained on it, and where that is done."""
     add = command.add_argument
-    add("data", metavar="DATA", help=argparse.SUPPRESS)
+    add("data", metavar="DATA", nargs="+", help=argparse.SUPPRESS)
     add("--target", metavar="NAME", required=True, help="the column to predict")
-    add("--exclude", metavar="A,B", type=values.names, action="extend", help="columns to leave out")
-    add("--guess", action="store_true", help="take the command that is proposed, if any")
     add("--task", choices=["classification", "regression"], metavar="T",
         help="classification or regression (default: from the target)")  # fmt: skip
     add("--hidden", metavar="N,N", type=values.widths,
@@ -353,11 +435,14 @@ def _add_columns(command: argparse.ArgumentParser) -> None:
     """Add the options of `Columns`, in the lines that are left on a screen."""
     group = command.add_argument_group(
         "what columns become",
-        "--missing mean, median, flag, drop, or A=0,B=mean; --categories A,B of numbers; "
+        "--exclude A,B; --missing mean, median, flag, drop, or A=0,B=mean; --categories A,B of "
+        "numbers; "
         "--min-count N rows of a level; --hashed A=32; --log A,B for heavy tails; "
-        "--dates A=%d/%m/%Y",
+        "--dates A=%d/%m/%Y; --guess runs a proposal",
     )
     add = group.add_argument
+    add("--exclude", type=values.names, action="extend", help=argparse.SUPPRESS)
+    add("--guess", action="store_true", help=argparse.SUPPRESS)
     add("--missing", type=values.policies, help=argparse.SUPPRESS)
     add("--categories", type=values.names, action="extend", help=argparse.SUPPRESS)
     add("--min-count", type=values.integer, help=argparse.SUPPRESS)
@@ -368,8 +453,13 @@ def _add_columns(command: argparse.ArgumentParser) -> None:
 
 def _add_model_and_data(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL", help="what minigd train wrote")
-    command.add_argument("data", metavar="DATA", help="a CSV, Parquet or .npy file")
+    command.add_argument("data", metavar="DATA", nargs="+",
+        help="CSV, Parquet or .npy files, a folder of them, or -")  # fmt: skip
     _add_reading(command)
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _add_reading(command: argparse.ArgumentParser) -> None:
@@ -377,10 +467,10 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group(
         "how the file is written",
         "--no-header if it has none, or --columns A,B or a file of names; --separator ';', tab or "
-        "blanks; "
-        f"--na '?' for a missing value, {option('keep_default_na')} if NA is a value; "
-        "--decimal , and --thousands . of numbers; --skip-lines N at the top; "
-        "--strip . off the end of texts",
+        "blanks; --compression gzip, or none; "
+        f"--na '?', {option('keep_default_na')} if NA is a value; "
+        "--decimal , and --thousands . of numbers; --skip-lines N at the top; --comment '#'; "
+        "--encoding cp1252; --strip . off the end of texts",
     )
     add = group.add_argument
     add("--columns", type=values.columns, help=argparse.SUPPRESS)
@@ -390,25 +480,22 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     add(option("keep_default_na"), dest="keep_default_na", action="store_false",
         help=argparse.SUPPRESS)  # fmt: skip
     add("--skip-lines", type=values.count, help=argparse.SUPPRESS)
+    add("--encoding", type=values.encoding, help=argparse.SUPPRESS)
+    add("--comment", help=argparse.SUPPRESS)
     add("--decimal", help=argparse.SUPPRESS)
     add("--thousands", help=argparse.SUPPRESS)
     add("--strip", help=argparse.SUPPRESS)
+    add("--compression", type=values.compression, help=argparse.SUPPRESS)
 
 
-def _reading(options: dict[str, Any]) -> Any:
-    """Take the fields of `Reading` that were given out of the options."""
-    from minigd.cli.tables import Reading
+def _fields_of(name: str, options: dict[str, Any]) -> Any:
+    """Take the fields of `Reading`, `Columns` or `Split` that were given out of the options."""
+    from minigd.cli.held_out import Split
+    from minigd.cli.tables import Columns, Reading
 
-    return Reading(**{name: options.pop(name) for name in Reading._fields if name in options})
-
-
-def _columns_given(options: dict[str, Any]) -> Any:
-    """Take the fields of `Columns` that were given out of the options."""
-    from minigd.cli.tables import Columns
-
-    given = {name: options.pop(name) for name in Columns._fields if name in options}
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-    return Columns(**fields)
+    kind: Any = {"reading": Reading, "columns": Columns, "split": Split}[name]
+    given = {field: options.pop(field) for field in kind._fields if field in options}
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
 
 
 def _refuse_lost_file(name: str = "", *more: str) -> None:
@@ -419,26 +506,6 @@ def _refuse_lost_file(name: str = "", *more: str) -> None:
             f"there is no file {name!r} for --columns: give the names themselves, A,B, or a file "
             "of them"
         )
-
-
-class _Show(argparse.Action):
-    """An option that prints a text, by default the help, and fails if it can't be written."""
-
-    def __init__(
-        self, option_strings: Sequence[str], dest: str, text: str | None = None, **options: Any
-    ) -> None:
-        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **options)
-        self.text = text
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        show(parser.format_help().rstrip("\n") if self.text is None else self.text)
-        parser.exit()
 
 
 # Errors and warnings -------------------------------------------------------------------------

@@ -6,9 +6,12 @@ was asked for ends with a code other than 0.
 
 import contextlib
 import errno
+import json
+import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from minigd.errors import escape_controls
 from minigd.progress import printable
@@ -54,6 +57,25 @@ def show(text: str) -> None:
     output = Output()
     output.write(printable(text) + "\n")
     output.flush()
+
+
+def in_json(value: Any) -> str:
+    """Return a result as JSON, in one line; a number that JSON lacks is null.
+
+    >>> in_json({"loss": float("nan"), "rows": (1, 2)})
+    '{"loss": null, "rows": [1, 2]}'
+    """
+    return json.dumps(_plain(value), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value
 
 
 def discard_unwritten() -> None:

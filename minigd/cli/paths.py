@@ -18,13 +18,13 @@ NOT_SAVED = tuple(kind for kind in HOLDS if kind != "saved")
 def check_output(
     out: str | os.PathLike[str],
     spare: Collection[str] = (),
-    **read: str | os.PathLike[str],
+    **read: Any,
 ) -> None:
     """Refuse a file that can't be written to, that the command reads, or that is another's.
 
     `spare` names the kinds of file, as `minigd.data.sources.file_kinds.kind_of` does, that are not
-    replaced, unless they are empty; `read` the files that are read, by what they are: ``table``,
-    ``model``.
+    replaced, unless they are empty; `read` the files that are read, by what they are: ``table``, of
+    which there may be a list, ``model``.
 
     Examples
     --------
@@ -36,7 +36,8 @@ make it, or name a file elsewhere
     out = os.fspath(out)
     if not out:
         raise OSError("'' is not a file name: name the file to write to")
-    for what, path in read.items():
+    several = {what: one if isinstance(one, list) else [one] for what, one in read.items()}
+    for what, path in ((what, path) for what, paths in several.items() for path in paths):
         if os.path.exists(out) and os.path.exists(path) and os.path.samefile(out, path):
             raise OSError(f"{out!r} is the {what} itself, and would be lost: name another file")
     check_writable(out)

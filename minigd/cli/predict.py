@@ -7,14 +7,11 @@ import re
 from collections.abc import Iterator
 from typing import Any, TextIO, cast
 
-import numpy as np
-
 from minigd.cli.output import Output
 from minigd.cli.paths import check_output
+from minigd.cli.table_files import table_files
 from minigd.cli.tables import report_columns
-from minigd.cli.trained import load
-from minigd.formulas import sigmoid
-from minigd.nn.sequential import Sequential
+from minigd.cli.trained import TableModel, chosen, load_table, outputs
 from minigd.progress import with_progress
 from minigd.storage.atomic_files import NamingFile, locked, naming, replacing_text
 from minigd.types import Array
@@ -26,7 +23,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 def predict(
     model: str | os.PathLike[str],
-    data: str | os.PathLike[str],
+    data: Any,
     out: str | os.PathLike[str] | None = None,
     raw: bool = False,
     **reading: Any,
@@ -44,7 +41,7 @@ def predict(
     ----------
     model : path
         What `minigd train` wrote.
-    data : path
+    data : path, or a list of them
         A CSV, Parquet or ``.npy`` file with the columns of the training by name, in any order;
         other columns are ignored.
     out : path, optional
@@ -60,9 +57,10 @@ def predict(
     DataError, CheckpointError, OSError
         If the model or the table does not do.
     """
+    data = table_files(data)
     if out is not None and not _is_stream(out):
-        check_output(out, ("saved",), table=data, model=model)
-    trained = load(model)
+        check_output(out, ("saved",), table=data.paths, model=model)
+    trained = load_table(model)
     table = trained.open(data, **reading)
     classes = trained.schema.classes or []
     cell = str if raw else protect
@@ -72,10 +70,11 @@ def predict(
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(["prediction", *(f"probability_{c}" for c in classes)])
         for x, _, kept in with_progress(table.encoded(), "predicting", table.rows):
-            cells = _cells(trained.model, shown, x) if len(x) else iter(())
+            cells = _cells(trained, shown, x)
             done += len(x)
             for known in [True] * len(x) if kept is None else kept.tolist():
                 lines.writerow(next(cells) if known else [""] * (1 + len(classes)))
+            file.flush()
     report_columns(table)
     return done
 
@@ -89,22 +88,14 @@ def protect(text: str) -> str:
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
-def _cells(model: Sequential, classes: list[str], x: Array) -> Iterator[list[str]]:
+def _cells(trained: TableModel, classes: list[str], x: Array) -> Iterator[list[str]]:
     """Return the cells of each row."""
+    values = outputs(trained, x)
+    texts = values.astype(str).tolist()
     if not classes:
-        return iter(model.predict(x).astype(str).tolist())
-    if model.n_out == 1:
-        # Of a p that rounds to 1, the other probability is not 1 − p = 0.
-        z = model.run_rows(model.layers[:-1], x)
-        p = np.hstack([sigmoid(-z), sigmoid(z)])
-        # As accuracy counts: the probability of the second class is cut at ½.
-        chosen = (p[:, 1] > 0.5).astype(int)
-    else:
-        p = model.predict(x)
-        chosen = p.argmax(axis=1)
-    return (
-        [classes[k], *row] for k, row in zip(chosen.tolist(), p.astype(str).tolist(), strict=True)
-    )
+        return ([text] for text in texts)
+    numbers = chosen(trained, values).tolist()
+    return ([classes[k], *row] for k, row in zip(numbers, texts, strict=True))
 
 
 def _is_stream(out: str | os.PathLike[str]) -> bool:

@@ -13,9 +13,13 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from minigd.cli.messages import in_shell
+from minigd.cli.table_files import table_files
 from minigd.cli.tables import Columns, Reading, open_for_training
 from minigd.data.sources.csv_files import open_file
+from minigd.data.sources.file_kinds import kind_of
 from minigd.data.tables.remedy import Remedy
 from minigd.errors import Advised, DataError
 
@@ -25,7 +29,9 @@ _SAMPLE = 1 << 21
 _TRIES = 12
 
 
-def propose(arguments: Sequence[str], parse: Callable[[list[str]], Any]) -> list[str] | None:
+def propose(
+    arguments: Sequence[str], parse: Callable[[list[str]], Any], failure: Advised
+) -> list[str] | None:
     """Return the words of a command that opens the first rows of its table, None if none is found.
 
     Parameters
@@ -34,27 +40,33 @@ def propose(arguments: Sequence[str], parse: Callable[[list[str]], Any]) -> list
         The words of the command that failed, without ``minigd``.
     parse : callable
         Makes options by name of such words.
+    failure : Advised
+        What it failed with, which may be far below the first rows.
     """
-    words = list(arguments)
+    words, error = list(arguments), failure
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with contextlib.suppress(OSError, SystemExit), _head(parse(words)["data"]) as head:
+        with (
+            contextlib.suppress(OSError, DataError, SystemExit),
+            _head(parse(words)["data"]) as head,
+        ):
             for _ in range(_TRIES):
+                more = _first_advice(error)
+                if more is None or _has(words, more):
+                    return None
+                words = _with(words, more)
                 try:
                     _open(parse(words), head)
-                except Advised as error:
-                    more = _first_advice(error)
-                    if more is None or _has(words, more):
-                        return None
-                    words = _with(words, more)
+                except Advised as again:
+                    error = again
                 except (DataError, ValueError, TypeError):
                     return None
                 else:
-                    return words if words != list(arguments) else None
+                    return words
     return None
 
 
-def _open(options: dict[str, Any], data: str) -> None:
+def _open(options: dict[str, Any], data: Any) -> None:
     """Open a table as `minigd train` does."""
     reading = Reading(**{k: options[k] for k in Reading._fields if k in options})
     given: dict[str, Any] = {k: options[k] for k in Columns._fields if k in options}
@@ -73,14 +85,16 @@ def _first_advice(error: Advised) -> dict[str, Any] | None:
 
 
 def _with(words: list[str], options: dict[str, Any]) -> list[str]:
-    """Return words with options in them; another value of one takes the place of the first."""
+    """Return words with options in them; a list gets longer, another value replaces the first."""
     words = list(words)
     for name, value in options.items():
         typed = in_shell({name: value})
         assert typed is not None
         flag, *values = shlex.split(typed)
-        if flag in words and values and not isinstance(value, list | dict):
-            words[words.index(flag) + 1] = values[0]
+        if flag in words and values:
+            at = words.index(flag) + 1
+            longer = isinstance(value, list | dict)
+            words[at] = f"{words[at]},{values[0]}" if longer else values[0]
         else:
             words += [flag, *values]
     return words
@@ -89,21 +103,37 @@ def _with(words: list[str], options: dict[str, Any]) -> list[str]:
 def _has(words: list[str], options: dict[str, Any]) -> bool:
     """Tell whether options were added before, so that their advice leads nowhere."""
     added = _with([], options)
-    return any(words[k : k + len(added)] == added for k in range(len(words)))
+    there = any(words[k : k + len(added)] == added for k in range(len(words)))
+    return there or _with(words, options) == words
 
 
 @contextlib.contextmanager
-def _head(path: str) -> Iterator[str]:
-    """Yield the path of a file with the first rows of a table of text, or of another table."""
-    if path.endswith((".parquet", ".pq", ".npy")):
-        yield path
+def _head(data: Any) -> Iterator[Any]:
+    """Yield the path of a file with the first rows of a table of text, or another table."""
+    table = table_files(data)
+    if table.kind != "csv":
+        yield table
         return
-    with open_file(path) as file:
+    path = str(table)
+    kind = kind_of(table.files[0])
+    wide = kind.startswith(("utf-16", "utf-32"))
+    with open_file(table.files[0], returns=not wide) as file:
         data = file.read(_SAMPLE)
     if len(data) == _SAMPLE:
-        data = data[: data.rfind(b"\n") + 1]
+        data = _whole_rows(data.decode(kind, "ignore").encode() if wide else data)
+        data = data.decode().encode(kind) if wide else data
     with tempfile.TemporaryDirectory() as folder:
         name = os.path.join(folder, os.path.basename(path).removesuffix(".gz"))
         with open(name, "wb") as out:
             out.write(data)
         yield name
+
+
+def _whole_rows(data: bytes) -> bytes:
+    """Return data up to the last newline that is outside quotes, if there is one."""
+    bytes_ = np.frombuffer(data, dtype=np.uint8)
+    inside = np.bitwise_xor.accumulate((bytes_ == ord('"')).view(np.uint8))
+    newlines = bytes_ == ord("\n")
+    ends = np.flatnonzero(newlines & (inside == 0))
+    ends = ends if len(ends) else np.flatnonzero(newlines)
+    return data[: int(ends[-1]) + 1] if len(ends) else data

@@ -3,15 +3,16 @@
 The rows go into memory first, so that the clock sees the training and not the disk.
 """
 
-import os
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 
 from minigd.backends.base import Backend, get_backend
+from minigd.cli.held_out import split_for_validation
 from minigd.cli.messages import counted
 from minigd.cli.tables import AS_FOUND, USUAL, Columns, Reading, Task, open_for_training
-from minigd.cli.train import HIDDEN, adapt_numbers, build_network, split_for_validation
+from minigd.cli.train import HIDDEN, adapt_numbers, build_network
 from minigd.data.batches import Batches
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Source
@@ -22,7 +23,7 @@ from minigd.progress import log, with_progress
 
 
 def race(
-    data: str | os.PathLike[str],
+    data: Any,
     target: str,
     batch_sizes: Sequence[int | None] = (1, 32, 500, None),
     *,
@@ -39,7 +40,7 @@ def race(
 
     Parameters
     ----------
-    data : path
+    data : path, or a list of them
     target : str
     batch_sizes : sequence of int or None, default (1, 32, 500, None)
     exclude, task, reading, columns, hidden, backend
@@ -54,7 +55,8 @@ def race(
     """
     backend = get_backend(backend)
     table, task, schema = open_for_training(data, reading, target, exclude, task, columns)
-    part, held_out = (_in_memory(some) for some in split_for_validation(table))
+    parts = split_for_validation(table, stratify=task == "classification")
+    part, held_out = map(_in_memory, parts)
     log(f"{counted(part.rows, 'row')} to train on, {held_out.rows:,} held out")
     first = build_network(schema, task, hidden, backend)
     adapt_numbers(first, Batches(part, batch_size=1000), schema)

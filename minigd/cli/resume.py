@@ -5,10 +5,12 @@ What has changed since is named as the shell writes it, `--batch-size 64`.
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from minigd.data.batches import Batches
 from minigd.errors import CheckpointError
+from minigd.nn.metrics import Metric
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import Adam
 from minigd.storage import npz
@@ -35,11 +37,17 @@ resume: start again without --resume
         )
 
 
-def resume_run(checkpoint: str, batches: Batches, model: Sequential, updater: Adam) -> Trainer:
+def resume_run(
+    checkpoint: str,
+    batches: Batches,
+    model: Sequential,
+    updater: Adam,
+    metrics: Mapping[str, Metric],
+) -> Trainer:
     """Return the run of a checkpoint, if it was started with the same options.
 
-    The model and the updater are those of a run that begins; of the model, layers and backend are
-    used. The error names each option that is otherwise, and what it was.
+    The model, the updater and the metrics are those of a run that begins; of the model, layers and
+    backend are used. The error names each option that is otherwise, and what it was.
     """
     description, _ = npz.read(checkpoint)
     if "run" not in description:
@@ -47,8 +55,8 @@ def resume_run(checkpoint: str, batches: Batches, model: Sequential, updater: Ad
             f"{checkpoint!r} is not a checkpoint of a run: start again without --resume"
         )
     other_table = CheckpointError(
-        f"{checkpoint!r} can't be resumed: the table, --target, --task, --exclude or the way "
-        f"the table is read has changed; {_SAME}"
+        f"{checkpoint!r} can't be resumed: the table, --target, --task, --exclude, "
+        f"--class-weight, the rows held out or the way the table is read has changed; {_SAME}"
     )
     # Through JSON, as the saved ones went.
     own = json.loads(
@@ -85,7 +93,13 @@ def resume_run(checkpoint: str, batches: Batches, model: Sequential, updater: Ad
         same = False
     if not same:
         raise other_table
-    return Trainer.resume(checkpoint, batches, backend=model.backend)
+    trainer = Trainer.resume(checkpoint, batches, backend=model.backend)
+    if list(trainer.metrics) != list(metrics):
+        raise CheckpointError(
+            f"{checkpoint!r} can't be resumed with --metrics {','.join(metrics)}, but the run was "
+            f"trained with {','.join(trainer.metrics)}: {_SAME}"
+        )
+    return trainer
 
 
 def _table(description: Description) -> Any:

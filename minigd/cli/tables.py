@@ -3,7 +3,6 @@
 However a table is stored and whatever the order of its columns, a schema says what becomes of them.
 """
 
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -11,8 +10,10 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from minigd.cli.messages import counted, in_shell, option
+from minigd.cli.table_files import TableFiles, table_files
 from minigd.data.sources.csv import CsvSource
 from minigd.data.sources.csv_layout import example_names
+from minigd.data.sources.csv_stream import CsvStream, Once
 from minigd.data.sources.iterable import IterableSource
 from minigd.data.sources.npy import NpySource
 from minigd.data.sources.parquet import ParquetSource
@@ -58,6 +59,10 @@ class Reading(NamedTuple):
         Whether the usual texts, such as NA, mean a missing value too.
     decimal, thousands : str, default "." and ""
         Marks of numbers.
+    encoding : str, default "utf-8"
+    comment : str
+        How lines begin that are not rows.
+    compression : str or None, default "infer"
     """
 
     columns: tuple[str, ...] | None = None
@@ -69,6 +74,9 @@ class Reading(NamedTuple):
     keep_default_na: bool = True
     decimal: str = "."
     thousands: str = ""
+    encoding: str = "utf-8"
+    comment: str = ""
+    compression: str | None = "infer"
 
 
 USUAL = Reading()
@@ -108,19 +116,19 @@ AS_FOUND = Columns()
 
 
 def open_table(
-    data: str | os.PathLike[str],
+    data: Any,
     reading: Reading = USUAL,
     target: str | None = None,
     exclude: Collection[str] = (),
     schema: Schema | None = None,
     columns: Columns = AS_FOUND,
 ) -> Table:
-    r"""Return the rows of a file, by what its name ends in.
+    r"""Return the rows of a file, or of several, by what their names end in.
 
     They are ``.parquet``, ``.npy`` (the target may be the path of another one, which holds y), or
-    else a CSV, gzipped or not. With the schema of the table that a model was trained on, columns
-    are found by name, and a row is left out, and counted, where one of its numbers is missing or a
-    category is not known.
+    else a CSV, packed or not. A pattern, a folder, a list or a `TableFiles` means several. With the
+    schema of the table that a model was trained on, columns are found by name, and a row is left
+    out, and counted, where one of its numbers is missing or a category is not known.
 
     Examples
     --------
@@ -132,11 +140,11 @@ def open_table(
     ...     open_table(path, Reading(separator=";"), target="price").names
     ['area', 'heating=gas', 'heating=missing']
     """
-    path = os.fspath(data)
+    table = table_files(data)
     if schema is None:
         given = (name for name in Reading._fields if getattr(reading, name) != getattr(USUAL, name))
-        check_reading(path, given)
-    is_array = path.endswith(".npy")
+        check_reading(table, given)
+    path, is_array = str(table), table.kind == "npy"
     beside = target if is_array and target is not None and target.endswith(".npy") else None
     named = target if beside is None else name_of(beside)
     if named is not None and named in exclude:
@@ -147,8 +155,8 @@ def open_table(
     chosen: dict[str, Any] = {"schema": schema}
     if schema is None:
         chosen = {"target": named, "exclude": exclude, **columns.options(named)}
-    if path.endswith((".parquet", ".pq")):
-        return ParquetSource(path, **chosen)
+    if table.kind == "parquet":
+        return ParquetSource(table.files, **chosen)
     if is_array:
         pieces = _Pieces(path, reading.columns, beside)
         try:
@@ -158,11 +166,12 @@ def open_table(
                 options = {"columns": example_names(len(pieces.names))}
                 error.args += (Remedy("name its columns with {}", options),)
             raise
-    return CsvSource(path, **reading._asdict(), **chosen)
+    kind = CsvStream if isinstance(table.files[0], Once) else CsvSource
+    return kind(table.files, **reading._asdict(), **chosen)
 
 
 def open_for_training(
-    data: str | os.PathLike[str],
+    data: Any,
     reading: Reading,
     target: str,
     exclude: Collection[str],
@@ -170,6 +179,8 @@ def open_for_training(
     columns: Columns = AS_FOUND,
 ) -> tuple[Table, Task, Schema]:
     """Return the rows of a file, the task, and the schema with the classes, and print all three."""
+    data = table_files(data)
+    data.report()
     table = open_table(data, reading, target, exclude, columns=columns)
     report_columns(table)
     rows: Any = table.unfilled()
@@ -180,12 +191,12 @@ def open_for_training(
     return table, task, schema
 
 
-def check_reading(path: str, given: Iterable[str]) -> None:
+def check_reading(table: TableFiles, given: Iterable[str]) -> None:
     """Refuse options about how a CSV is written where the file is not a CSV."""
     for name in given:
-        if path.endswith((".parquet", ".pq")) or (path.endswith(".npy") and name != "columns"):
+        if table.kind == "parquet" or (table.kind == "npy" and name != "columns"):
             raise DataError(
-                f"{option(name)} says how a CSV is written, and {path} is not one: leave it out"
+                f"{option(name)} says how a CSV is written, and {table} is not one: leave it out"
             )
 
 

@@ -5,21 +5,27 @@ Rows stay on the disk. A CSV is read in place; a file without random access is w
 """
 
 import contextlib
-import itertools
 import os
-import signal
 import tempfile
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
-
-import numpy as np
+from typing import Any
 
 from minigd.backends.base import Backend, get_backend
-from minigd.cli.messages import counted, number
+from minigd.cli.held_out import (
+    BY_CONTENT,
+    ClassWeights,
+    Split,
+    choose_measures,
+    split_for_validation,
+)
+from minigd.cli.messages import counted
 from minigd.cli.paths import NOT_SAVED, check_output
+from minigd.cli.report import Comparison, Report
 from minigd.cli.resume import check_checkpoint, resume_run
+from minigd.cli.stopping import Interrupted, Stop
+from minigd.cli.table_files import table_files
 from minigd.cli.tables import (
     AS_FOUND,
     USUAL,
@@ -29,13 +35,14 @@ from minigd.cli.tables import (
     Task,
     open_for_training,
 )
-from minigd.cli.trained import Trained
+from minigd.cli.trained import TableModel
 from minigd.data.batches import Batches
 from minigd.data.sources.base import Source
 from minigd.data.sources.cache import is_cache
 from minigd.data.tables.schema import Schema
 from minigd.errors import check_integer
 from minigd.nn.layers import Dense, Dropout, Layer, ReLU, Rescale, Sigmoid, Softmax, Standardize
+from minigd.nn.metrics import get_metrics
 from minigd.nn.objective import default_loss
 from minigd.nn.sequential import Sequential
 from minigd.optim.schedules import CosineDecay
@@ -44,26 +51,21 @@ from minigd.progress import log
 from minigd.storage.atomic_files import locked, remove, sweep
 from minigd.training.callbacks import Checkpoint, EarlyStopping
 from minigd.training.checkpoints import count_updates
-from minigd.training.events import Event
-from minigd.training.interrupts import Handler, Terminated
+from minigd.training.interrupts import Terminated
 from minigd.training.trainer import Trainer
 
 HIDDEN = (100, 100)
 DROPOUT = 0.1
-METRICS = {"regression": ["r2", "mae", "rmse"], "classification": ["accuracy"]}
 EPOCHS, UPDATES, MOST_EPOCHS = 60, 6000, 1000
 """The default of `epochs`: 60, or more for a small table, until there are this many updates."""
 PATIENCE = 0.25
 """Training stops after this share of the epochs without a lower validation loss."""
 L2 = 0.001
 CHECKPOINT_SECONDS = 30
-VALIDATION_SHARE = 0.2
-ROWS_COMPARED, ALIKE = 10_000, 20
-"""A warning is printed if, of so many rows held out, fewer than one in 20 is different."""
 
 
 def train(
-    data: str | os.PathLike[str],
+    data: Any,
     target: str,
     out: str | os.PathLike[str] = "model.npz",
     *,
@@ -71,6 +73,9 @@ def train(
     task: Task | None = None,
     reading: Reading = USUAL,
     columns: Columns = AS_FOUND,
+    split: Split = BY_CONTENT,
+    metrics: Sequence[str] | None = None,
+    class_weight: ClassWeights | None = None,
     hidden: Sequence[int] = HIDDEN,
     batch_size: int = 100,
     epochs: int | None = None,
@@ -79,18 +84,19 @@ def train(
     seed: int = 0,
     resume: bool = False,
     progress: bool = True,
-) -> Trained:
+    report: Callable[[Report], None] | None = None,
+) -> TableModel:
     """Train a network on a table, and write it to a file.
 
-    A fifth of the rows is held out, by a hash of their content. Training stops when the loss on
-    them has not got better for a quarter of the epochs, and the best parameters are kept. Ctrl-C,
-    SIGTERM or SIGHUP ends it after the update at hand, and leaves a checkpoint. A model that can't
-    be written where it should be is written to the system's temporary folder.
+    A fifth of the rows is held out, of each class alike, by a hash of their content. Training stops
+    when the loss on them has not got better for a quarter of the epochs, and the best parameters
+    are kept. Ctrl-C, SIGTERM or SIGHUP ends it after the update at hand, and leaves a checkpoint. A
+    model that can't be written where it should be is written to the system's temporary folder.
 
     Parameters
     ----------
-    data : path
-        A CSV, Parquet or ``.npy`` file; see `minigd.cli.tables.open_table`.
+    data : path, or a list of them
+        A CSV, Parquet or ``.npy`` file, or several; see `minigd.cli.tables.open_table`.
     target : str
         The column to predict.
     out : path, default "model.npz"
@@ -102,6 +108,13 @@ def train(
         How the file is written.
     columns : Columns, optional
         What columns become, where it does not follow from what they hold.
+    split : Split, optional
+        Hold out whole groups of rows, or the last ones in time.
+    metrics : sequence of str, optional
+        By default R², MAE and RMSE, or accuracy, and where a class is rare ROC AUC, average
+        precision and F1 of it, too.
+    class_weight : dict of str to float, or "balanced", optional
+        How much each class counts in the training, and in the choice of the best epoch.
     hidden : sequence of int, default (100, 100)
         Widths of the hidden layers; none for a linear model.
     batch_size : int, default 100
@@ -117,10 +130,12 @@ def train(
         Go on from the checkpoint of a run with the same arguments that was interrupted.
     progress : bool, default True
         Show on stderr how far it has come.
+    report : callable, optional
+        Is called with a `Report` once the model is written, which takes a short while to make.
 
     Returns
     -------
-    Trained
+    TableModel
 
     Raises
     ------
@@ -132,47 +147,72 @@ def train(
         At Ctrl-C, SIGTERM or SIGHUP.
     """
     out = os.fspath(out)
-    check_output(out, NOT_SAVED, table=data)
+    check_output(out, NOT_SAVED, table=table_files(data).paths)
     checkpoint, rows = f"{out}.checkpoint", f"{out}.rows"
     with locked(out):
         _clear_up(out, checkpoint, rows, resume)
         backend = get_backend(backend)
-        table, task, schema = open_for_training(data, reading, target, exclude, task, columns)
+        get_metrics(metrics or ())  # a name that is not known is refused before the work
+        left_out = exclude if split.group is None else {*exclude, split.group}
+        table, task, schema = open_for_training(data, reading, target, left_out, task, columns)
+        by = split.arguments(table, task, columns.dates)
         with _with_random_access(table, rows, checkpoint) as source:
-            part, held_out = split_for_validation(source, seed)
+            part, held_out = split_for_validation(source, seed, **by)
             schema = getattr(part, "schema", schema)
-            n, width = counted(part.count(), "row"), counted(len(schema.names), "column")
-            log(f"{n} to train on, {held_out.count():,} held out, {width}")
-            batches = Batches(part, batch_size=batch_size, shuffle=True, seed=seed, prefetch=2)
+            _log_sizes(part, held_out, schema)
+            measures = choose_measures(part, schema.classes, metrics, class_weight)
+            batches = measures.batches(part, batch_size, shuffle=True, seed=seed, prefetch=2)
             if epochs is None:
                 epochs = min(max(EPOCHS, -(-UPDATES // len(batches))), MOST_EPOCHS)
             model = build_network(schema, task, hidden, backend, seed)
             updater = Adam(CosineDecay(learning_rate, epochs=epochs))
             if resume:
-                trainer = resume_run(checkpoint, batches, model, updater)
+                trainer = resume_run(checkpoint, batches, model, updater, measures.metrics)
             else:
                 adapt_numbers(model, batches, schema)
                 loss = default_loss(model.layers[-1])
-                trainer = Trainer(model, loss, updater, metrics=METRICS[task], l2=L2)
-            stopping = EarlyStopping(patience=max(1, int(PATIENCE * epochs)))
+                trainer = Trainer(model, loss, updater, metrics=measures.metrics, l2=L2)
             saving = Checkpoint(checkpoint, every_seconds=CHECKPOINT_SECONDS)
-            with Stop() as stop:
-                trainer.fit(
-                    batches,
-                    until_epoch=epochs,
-                    validation_data=held_out,
-                    callbacks=[stop, stopping, saving],
-                    progress=progress,
-                )
-            if stop.number is not None and not stopping.stopped and trainer.epoch < epochs:
-                held = _count_held(saving, resume)
-                raise Interrupted(checkpoint, trainer.updates, held, stop.number)
-        trained = Trained(trainer.model, task, schema, reading, trainer.history)
-        with Stop():
-            _save(trained, out, saving, resume)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(checkpoint)
+            _fit(trainer, batches, measures.batches(held_out), epochs, saving, resume, progress)
+            trained = TableModel(trainer.model, schema, history=trainer.history, reading=reading)
+            with Stop():
+                _save(trained, out, saving, resume)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(checkpoint)
+            if report is not None:
+                linear = build_network(schema, task, (), backend, seed)
+                compared = Comparison(trained, linear, part, held_out, measures)
+                report(compared.report(table, out))
         return trained
+
+
+def _log_sizes(part: Source, held_out: Source, schema: Schema) -> None:
+    n, width = counted(part.count(), "row"), counted(len(schema.names), "column")
+    log(f"{n} to train on, {held_out.count():,} held out, {width}")
+
+
+def _fit(
+    trainer: Trainer,
+    batches: Batches,
+    held_out: Batches,
+    epochs: int,
+    saving: Checkpoint,
+    resumed: bool,
+    progress: bool,
+) -> None:
+    """Train until the loss on the rows held out stops falling, or until a signal ends it."""
+    stopping = EarlyStopping(patience=max(1, int(PATIENCE * epochs)))
+    with Stop() as stop:
+        trainer.fit(
+            batches,
+            until_epoch=epochs,
+            validation_data=held_out,
+            callbacks=[stop, stopping, saving],
+            progress=progress,
+        )
+    if stop.number is not None and not stopping.stopped and trainer.epoch < epochs:
+        held = _count_held(saving, resumed)
+        raise Interrupted(os.fspath(saving.path), trainer.updates, held, stop.number)
 
 
 def _clear_up(out: str, checkpoint: str, rows: str, resume: bool) -> None:
@@ -191,7 +231,7 @@ def _count_held(saving: Checkpoint, resumed: bool) -> int | None:
     return count_updates(saving.path) if ours else None
 
 
-def _save(trained: Trained, out: str, saving: Checkpoint, resumed: bool) -> None:
+def _save(trained: TableModel, out: str, saving: Checkpoint, resumed: bool) -> None:
     """Write the model, or if that fails, write it elsewhere, and say where it is."""
     try:
         trained.save(out)
@@ -272,106 +312,3 @@ def adapt_numbers(model: Sequential, batches: Batches, schema: Schema) -> None:
     buffers = model.layers[0].buffers
     buffers["mean"][schema.indicators] = 0
     buffers["std"][schema.indicators] = 1
-
-
-# The rows held out ----------------------------------------------------------------------------
-
-
-def split_for_validation(source: Source, seed: int = 0) -> tuple[Source, Source]:
-    """Return the rows to train on and those held out, and warn if few of these differ.
-
-    Equal rows stay on one side, so that the two parts of such a table are unlike each other.
-    """
-    part, held_out = source.split(VALIDATION_SHARE, seed)
-    rows = itertools.chain.from_iterable(
-        np.column_stack([x, np.asarray(y, dtype=np.float64).reshape(len(x), -1)])
-        for x, y in held_out.chunks()
-    )
-    some = np.array(list(itertools.islice(rows, ROWS_COMPARED)), dtype=np.float64)
-    different = len(np.unique(some, axis=0))
-    if different * ALIKE < len(some):
-        log(
-            f"of {len(some):,} rows held out only {different:,} differ: equal rows stay on one "
-            "side, so the rows held out are unlike the rest, and their scores are unreliable; "
-            "evaluate on a separate file"
-        )
-    return part, held_out
-
-
-# Ctrl-C ---------------------------------------------------------------------------------------
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or a signal ended the training.
-
-    Parameters
-    ----------
-    checkpoint : str
-    updates : int
-        How many were made.
-    held : int or None
-        How many of them the checkpoint holds; None if this run has no checkpoint.
-    number : int
-        The signal.
-
-    Attributes
-    ----------
-    code : int
-        The exit code for it.
-    resumable : bool
-    """
-
-    def __init__(self, checkpoint: str, updates: int, held: int | None, number: int) -> None:
-        made = f"interrupted after {counted(updates, 'update')}"
-        if held == updates:
-            super().__init__(f"{made}, which {checkpoint} holds")
-        elif held is not None:
-            super().__init__(f"{made}, of which {checkpoint} holds the first {held:,}")
-        else:
-            super().__init__(f"{made}, which are lost: {checkpoint} could not be written")
-        self.resumable, self.code = held is not None, 128 + number
-
-
-class Stop(Handler):
-    """While this is entered, the first Ctrl-C ends a fit after its update, the second one at once.
-
-    So do other signals that end a process, which never end it at once. It is one of the callbacks
-    of the fit.
-
-    Attributes
-    ----------
-    number : int or None
-        The signal that came.
-    """
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-
-    def handle(self, number: int, frame: FrameType | None) -> None:
-        """Note it, so that the fit stops; a second Ctrl-C interrupts at once."""
-        if number == self.number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.number = number
-
-    def __call__(self, event: Event) -> None:
-        """Stop if a signal came."""
-        if self.number is not None:
-            event.trainer.stop()
-
-
-# The report -----------------------------------------------------------------------------------
-
-
-def report(trained: Trained, out: str | os.PathLike[str]) -> str:
-    """Return the scores on the rows held out, the best epoch and the file, in a few lines."""
-    history, best = trained.history, trained.best
-    names = [name for name in history if name.startswith("val_")]
-    figures = [f"{name.removeprefix('val_')} {number(history[name][best])}" for name in names]
-    updates = counted(int(history["updates"][-1]), "update")
-    seconds = sum(history["seconds"])
-    return (
-        f"held out: {'  '.join(figures)}\n"
-        f"best of {counted(history.epochs, 'epoch')}: {best + 1}  ({updates}, "
-        f"{seconds:.1f} seconds)\n"
-        f"saved: {os.fspath(out)}"
-    )

@@ -4,43 +4,117 @@ It is a model's file with more in it, so that `minigd.load` reads the model from
 """
 
 import os
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
-from minigd.cli.tables import Reading, Table, Task, check_reading, name_of, open_table
+import numpy as np
+
+from minigd.backends.base import Backend
+from minigd.cli.table_files import TableFiles, table_files
+from minigd.cli.tables import (
+    USUAL,
+    Reading,
+    Table,
+    Task,
+    check_reading,
+    name_of,
+    open_table,
+)
+from minigd.data.sources.csv import check_notation
 from minigd.data.sources.file_kinds import HOLDS, kind_of
-from minigd.data.tables.remedy import Remedy
+from minigd.data.sources.in_memory import rows_frame
+from minigd.data.sources.iterable import IterableSource
+from minigd.data.tables.remedy import Remedy, TableError
 from minigd.data.tables.schema import MissingColumn, Schema, TextInNumbers
-from minigd.errors import CheckpointError, DataError, check_flag
+from minigd.errors import CheckpointError, ShapeError, check_flag, check_path, shown, validated
+from minigd.formulas import sigmoid, softmax
+from minigd.nn.layers import Sigmoid, Softmax
+from minigd.nn.losses import BinaryCrossEntropy
 from minigd.nn.sequential import Sequential
 from minigd.storage import npz
 from minigd.storage.damage import damaged, of_file
 from minigd.storage.describe import Description
 from minigd.training.history import History, check_columns
 from minigd.training.model_files import restore
+from minigd.types import Array
 
-# Of how a table is written; lines at the top and ends of texts are one file's own.
-_HABITS = ("columns", "header", "separator", "na", "keep_default_na", "decimal", "thousands")
+# Of how a table is written; lines at the top and ends of texts are one file's own. Those that came
+# later are written where they are not as usual, so that versions before them read other files.
+_HABITS = ("columns", "separator", "na", "keep_default_na")
+_LATER = ("header", "decimal", "thousands", "encoding", "comment")
 
 
-class Trained(NamedTuple):
-    """A model that knows its table.
+class TableModel:
+    """A model that knows its table: it takes rows as they are written, and gives what they mean.
+
+    `minigd train` writes one to a file, and `load_table` reads it. One that was trained from Python
+    is made of the model and of its source's schema, ``TableModel(model, source.schema)``.
+
+    Parameters
+    ----------
+    model : Sequential
+        Of as many inputs as the schema has columns of x. With classes it ends in Sigmoid or
+        Softmax, or has a loss that takes logits.
+    schema : Schema
+        What each column of the table becomes; of one target.
+    history : History, optional
+        Of its training.
+    reading : Reading, optional
+        How the files of such tables are written, as `minigd.cli.tables.Reading`.
 
     Attributes
     ----------
-    model : Sequential
+    model, schema, history, reading
+        As given.
     task : {"classification", "regression"}
-    schema : Schema
-        Columns, levels and classes of the table it was trained on.
-    reading : Reading
-        How that table was written.
-    history : History
+    classes : list of str or of int, or None
+        The classes in the order of the probabilities; None for regression.
+
+    Raises
+    ------
+    ShapeError
+        If the model and the schema do not fit together.
+
+    Examples
+    --------
+    >>> import minigd as gd
+    >>> homes = {"area": [50.0, 90.0, 70.0], "heating": ["gas", "oil", "gas"], "price": [1, 3, 2]}
+    >>> source = gd.IterableSource([homes], target="price")
+    >>> model = gd.Sequential([gd.Dense(1)], inputs=3)
+    >>> model.params["dense1.W"][...] = [[0.5], [10], [0]]
+    >>> trained = gd.TableModel(model, source.schema)
+    >>> trained.schema.names
+    ['area', 'heating=gas', 'heating=oil']
+    >>> trained.predict({"heating": ["gas", "coal"], "area": [100, 60]})
+    array([60., 30.], dtype=float32)
     """
 
-    model: Sequential
-    task: Task
-    schema: Schema
-    reading: Reading
-    history: History
+    @validated
+    def __init__(
+        self,
+        model: Sequential,
+        schema: Schema,
+        *,
+        history: History | None = None,
+        reading: Reading | None = None,
+    ) -> None:
+        self.model, self.schema = model, schema
+        self.reading = USUAL if reading is None else reading
+        self.history = History() if history is None else history
+        problem = _misfit(model, schema)
+        if problem:
+            raise ShapeError(f"the model and the schema do not fit together: {problem}")
+
+    @property
+    def task(self) -> Task:
+        """Whether it predicts classes or a number."""
+        return task_of(self.schema)
+
+    @property
+    def classes(self) -> list[Any] | None:
+        """The classes in the order of the probabilities, as the target has them."""
+        classes = self.schema.classes
+        return classes and [int(c) if self.schema.integer else c for c in classes]
 
     @property
     def best(self) -> int:
@@ -48,12 +122,255 @@ class Trained(NamedTuple):
         losses = self.history["val_loss"]
         return losses.index(min(losses))
 
+    # Predictions -----------------------------------------------------------------------------
+
+    def predict(self, data: Any, **reading: Any) -> Array:
+        """Return the prediction for each row, a number in the target's own units, or a class.
+
+        Columns are found by name, and others are ignored. A missing number is what it was in the
+        training, and a category that the model does not know counts as ``other``.
+
+        Parameters
+        ----------
+        data : path, frame, rows or array
+            A file as `minigd predict` takes it, a pattern, a folder or a list of files; a frame of
+            pandas or polars, an Arrow table, a dict of columns; a dict, or a list of them, of which
+            each is a row; a 2-D array or a list of lists, whose columns are the schema's
+            ``features`` in their order.
+        **reading
+            Of a file, how it is written where that is otherwise than in the training:
+            ``separator=";"``.
+
+        Returns
+        -------
+        array, shape (n,)
+            One value per row of `data`. Only a schema that drops rows leaves some without: they are
+            NaN, or None among classes.
+
+        Raises
+        ------
+        DataError
+            If a column is missing, or a value is not what its column holds; it is named.
+
+        Examples
+        --------
+        >>> import minigd as gd
+        >>> source = gd.IterableSource([{"a": [0.0, 1.0], "k": ["no", "yes"]}], target="k")
+        >>> model = gd.Sequential([gd.Dense(1), gd.Sigmoid()], inputs=1)
+        >>> model.params["dense1.W"][...] = 2.0
+        >>> trained = gd.TableModel(model, source.schema)
+        >>> trained.predict([{"a": -1}, {"a": 1}]).tolist()
+        ['no', 'yes']
+        """
+        values = self._outputs(data, reading)
+        if self.classes is None:
+            return values
+        known = ~np.isnan(values[:, 0])
+        text = not (self.schema.integer and known.all())
+        labels: Array = np.full(len(values), None, object) if text else np.empty(len(values), int)
+        labels[known] = np.array(self.classes, labels.dtype)[chosen(self, values[known])]
+        return labels
+
+    def predict_proba(self, data: Any, **reading: Any) -> Array:
+        """Return the probability of each class, in the order of `classes`.
+
+        Parameters
+        ----------
+        data, **reading
+            As for `predict`.
+
+        Returns
+        -------
+        array, shape (n, K)
+            Two columns for two classes.
+
+        Raises
+        ------
+        TypeError
+            If the model predicts numbers.
+        DataError
+            As `predict`.
+
+        Examples
+        --------
+        >>> import minigd as gd
+        >>> source = gd.IterableSource([{"a": [0.0, 1.0], "k": ["no", "yes"]}], target="k")
+        >>> model = gd.Sequential([gd.Dense(1), gd.Sigmoid()], inputs=1)
+        >>> model.params["dense1.W"][...] = 2.0
+        >>> gd.TableModel(model, source.schema).predict_proba({"a": 1}).round(3)
+        array([[0.119, 0.881]], dtype=float32)
+        """
+        if self.classes is None:
+            raise TypeError(
+                f"the model predicts {self.schema.targets[0]!r}, a number: there are no classes "
+                "to give probabilities of; use predict"
+            )
+        return self._outputs(data, reading)
+
+    def evaluate(self, data: Any, target: Any = None, **reading: Any) -> dict[str, float]:
+        """Return loss and metrics over rows whose target is known.
+
+        Parameters
+        ----------
+        data, **reading
+            As for `predict`.
+        target : str or array-like of shape (n,), optional
+            The target's column where it has another name there than in the training; or its values,
+            for rows in memory.
+
+        Returns
+        -------
+        dict of str to float
+
+        Raises
+        ------
+        RuntimeError
+            If the model was never trained, so that it has no loss.
+        DataError
+            As `predict`.
+
+        Examples
+        --------
+        >>> import minigd as gd
+        >>> source = gd.IterableSource([{"a": [0.0, 1.0], "b": [1.0, 3.0]}], target="b")
+        >>> model = gd.Sequential([gd.Dense(1)], inputs=1)
+        >>> options = {"metrics": ["mae"], "updater": gd.Adam(0.1), "epochs": 99, "shuffle": False}
+        >>> history = model.fit(source, loss="mse", **options)
+        >>> trained = gd.TableModel(model, source.schema)
+        >>> trained.evaluate({"a": [0.0, 2.0], "b": [1.0, 5.0]})["mae"] < 0.1
+        True
+        >>> trained.evaluate([[0.0], [2.0]], [1.0, 5.0])["mae"] < 0.1
+        True
+        """
+        return self.model.evaluate(self.open(data, True if target is None else target, **reading))
+
+    def _outputs(self, data: Any, reading: Mapping[str, Any]) -> Array:
+        """Return the numbers, or the probabilities, for all rows; NaN for those left out."""
+        pieces = []
+        for x, _, kept in self.open(data, **reading).encoded():
+            values = outputs(self, x)
+            if kept is not None:
+                whole = np.full((len(kept), *values.shape[1:]), np.nan, values.dtype)
+                whole[kept] = values
+                values = whole
+            pieces.append(values)
+        return np.concatenate(pieces)
+
+    # Rows ------------------------------------------------------------------------------------
+
+    def open(self, data: Any, target: Any = False, **reading: Any) -> Table:
+        """Return rows as a source of x, and of y if asked for, encoded as the model takes them.
+
+        Its ``gaps``, ``unknown`` and ``dropped`` tell what became of missing values and of unknown
+        categories.
+
+        Parameters
+        ----------
+        data, **reading
+            As for `predict`.
+        target : bool, str or array-like, default False
+            Whether to read the target too; its name there; or its values.
+
+        Returns
+        -------
+        Source
+
+        Raises
+        ------
+        DataError
+            As `predict`.
+
+        Examples
+        --------
+        >>> import minigd as gd
+        >>> source = gd.IterableSource([{"a": ["x", "y"], "b": [1.0, 3.0]}], target="b")
+        >>> trained = gd.TableModel(gd.Sequential([gd.Dense(1)], inputs=2), source.schema)
+        >>> table = trained.open({"a": ["x", "z"]})
+        >>> [x.tolist() for x, y in table.chunks()], table.unknown
+        ([[[1.0, 0.0], [0.0, 0.0]]], {'a': 1})
+        """
+        schema = self._schema_for(target)
+        try:
+            if _are_files(data):
+                return self._open_file(table_files(data), schema, target, reading)
+            if reading:
+                raise TypeError(
+                    f"{next(iter(reading))} says how a file is written, and the rows are in memory "
+                    "already: leave it out"
+                )
+            values = None if isinstance(target, bool | str) else target
+            frame = rows_frame(data, schema, values)
+            return IterableSource([frame], schema=schema, name="the table")
+        except (MissingColumn, TextInNumbers) as error:
+            if error.column in schema.targets:
+                price = self.schema.targets[0]
+                words = f"names the column that holds {price!r}, which the model predicts"
+                advice = Remedy(f"target=NAME {words}", shell=f"--target {words}")
+                error.args = (error.args[0], advice)
+            raise
+
+    def _schema_for(self, target: Any) -> Schema:
+        """Return the schema for other rows, with their target or without one."""
+        schema = self.schema.replace(unknown="other")
+        if target is False:
+            return schema.replace(targets=[], classes=None, integer=False)
+        if not isinstance(target, str):
+            return schema
+        name = name_of(target) if target.endswith(".npy") else target
+        if name in schema.features:
+            words = f"names the column that holds {schema.targets[0]!r}"
+            raise TableError(
+                f"the column {name!r} is a feature of the model, not its target",
+                Remedy(f"target=NAME {words}", shell=f"--target {words}"),
+            )
+        return schema.replace(targets=[name])
+
+    def _open_file(
+        self,
+        data: TableFiles,
+        schema: Schema,
+        target: Any,
+        reading: Mapping[str, Any],
+    ) -> Table:
+        """Return the rows of a file that is written as the training's was, but for `reading`."""
+        if not isinstance(target, str | bool):
+            raise TypeError(f"target is the name of a column of {data}, not {shown(target)}")
+        beside = target if isinstance(target, str) and target.endswith(".npy") else None
+        check_reading(data, reading)
+        data.report()
+        own = self.reading._replace(**reading)
+        try:
+            # A header is looked for first, also where the training's table had none.
+            given = {"columns", "header"} & reading.keys()
+            first = own if given else own._replace(columns=None, header=True)
+            return open_table(data, first, beside, schema=schema)
+        except MissingColumn:
+            if given or (own.columns is None and own.header):
+                raise
+            return open_table(data, own, beside, schema=schema)
+
+    # Files -----------------------------------------------------------------------------------
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all of it to one ``.npz`` file, whole or not at all."""
+        """Write all of it to one ``.npz`` file, whole or not at all, which `load_table` reads.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Raises
+        ------
+        OSError
+            If the file can't be written; one that was there stays as it was.
+        """
         table = {
             "task": self.task,
             "schema": self.schema.state_dict(),
-            "reading": {name: getattr(self.reading, name) for name in _HABITS},
+            "reading": {
+                name: value
+                for name, value in self.reading._asdict().items()
+                if name in _HABITS or (name in _LATER and value != getattr(USUAL, name))
+            },
         }
         description = {
             **self.model.describe(),
@@ -62,69 +379,46 @@ class Trained(NamedTuple):
         }
         npz.write(path, description, self.model.arrays())
 
-    def open(
-        self,
-        data: str | os.PathLike[str],
-        target: str | bool = False,
-        **reading: Any,
-    ) -> Table:
-        """Return the rows of a table for this model, its columns found by name.
-
-        `target` says whether to read the target too, or its name there where that is another one;
-        `reading` what is otherwise than in the table of the training, by the names of `Reading`.
-        """
-        schema = self.schema.replace(unknown="other")
-        beside = None
-        if target is False:
-            schema = schema.replace(targets=[], classes=None, integer=False)
-        elif isinstance(target, str):
-            beside = target if target.endswith(".npy") else None
-            name = name_of(target) if beside else target
-            if name in schema.features:
-                raise DataError(
-                    f"the column {name!r} is a feature of the model, not its target: "
-                    f"--target names the column that holds {schema.targets[0]!r}"
-                )
-            schema = schema.replace(targets=[name])
-        check_reading(os.fspath(data), reading)
-        own = self.reading._replace(**reading)
-        try:
-            try:
-                # A header is looked for first, also where the training's table had none.
-                given = {"columns", "header"} & reading.keys()
-                first = own if given else own._replace(columns=None, header=True)
-                return open_table(data, first, beside, schema=schema)
-            except MissingColumn:
-                if given or (own.columns is None and own.header):
-                    raise
-                return open_table(data, own, beside, schema=schema)
-        except (MissingColumn, TextInNumbers) as error:
-            if error.column in schema.targets:
-                price = self.schema.targets[0]
-                advice = f"--target names the column that holds {price!r}, which the model predicts"
-                error.args = (error.args[0], Remedy(advice))
-            raise
+    def __repr__(self) -> str:
+        columns = ", ".join(self.schema.features)
+        return f"TableModel({self.task} of {self.schema.targets[0]!r} from {columns})"
 
 
-def read(path: str | os.PathLike[str]) -> tuple[Description, dict[str, Any]]:
-    """Read the description and the arrays of a model or a checkpoint."""
-    name = os.fspath(path)
-    kind = kind_of(path) if os.path.exists(path) else "saved"
-    if kind not in ("saved", "damaged"):
-        what = "" if kind == "text" else f" but {HOLDS[kind]}"
-        raise CheckpointError(
-            f"{name!r} is not a file that minigd saved{what}: MODEL is what `minigd train` wrote"
-        )
-    description, arrays = npz.read(path)
-    if "layers" not in description:
-        raise CheckpointError(f"{name!r} was saved by minigd, but holds no model")
-    return description, arrays
+def load_table(path: str | os.PathLike[str], backend: str | Backend = "numpy") -> TableModel:
+    """Read a model together with what its columns are: what `minigd train` wrote.
 
+    Parameters
+    ----------
+    path : str or path-like
+    backend : {"numpy", "cupy"} or Backend, default "numpy"
+        Wherever the model was trained.
 
-def load(path: str | os.PathLike[str]) -> Trained:
-    """Read what `Trained.save` wrote."""
-    description, arrays = read(path)
-    name = os.fspath(path)
+    Returns
+    -------
+    TableModel
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    CheckpointError
+        If the file is damaged, or holds no table; `load` reads a model without one.
+
+    Examples
+    --------
+    >>> import tempfile, minigd as gd
+    >>> source = gd.IterableSource([{"a": ["x", "y"], "b": [1.0, 3.0]}], target="b")
+    >>> trained = gd.TableModel(gd.Sequential([gd.Dense(1)], inputs=2, seed=1), source.schema)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     trained.save(f"{folder}/m.npz")
+    ...     again = gd.load_table(f"{folder}/m.npz")
+    >>> again
+    TableModel(regression of 'b' from a)
+    >>> bool((again.predict({"a": ["x", "y"]}) == trained.predict({"a": ["x", "y"]})).all())
+    True
+    """
+    name = check_path("path", path)
+    description, arrays = read(name)
     if "table" not in description and "run" in description:
         raise CheckpointError(
             f"{name!r} is the checkpoint of a run, not a model yet: `minigd train` with "
@@ -133,31 +427,106 @@ def load(path: str | os.PathLike[str]) -> Trained:
     if "table" not in description:
         raise CheckpointError(
             f"{name!r} does not say what its columns are, because it was not written by "
-            "`minigd train`: use it from Python, with minigd.load"
+            "`minigd train` or TableModel.save: use it from Python, with minigd.load"
         )
     with of_file(name):
-        model = restore(description, arrays)
+        model = restore(description, arrays, backend=backend)
         history = History(check_columns(description["history"]))
-    return Trained(model, *read_table(description["table"], model, name), history)
+    schema, reading = read_table(description["table"], model, name)
+    return TableModel(model, schema, history=history, reading=reading)
 
 
-def read_table(table: Any, model: Sequential, name: str) -> tuple[Task, Schema, Reading]:
+def read(path: str | os.PathLike[str]) -> tuple[Description, dict[str, Any]]:
+    """Read the description and the arrays of a model or a checkpoint."""
+    name = check_path("path", path)
+    kind = kind_of(name) if os.path.exists(name) else "saved"
+    if kind not in ("saved", "damaged"):
+        what = "" if kind == "text" else f" but {HOLDS[kind]}"
+        raise CheckpointError(
+            f"{name!r} is not a file that minigd saved{what}: MODEL is what `minigd train` wrote"
+        )
+    description, arrays = npz.read(name)
+    if "layers" not in description:
+        raise CheckpointError(f"{name!r} was saved by minigd, but holds no model")
+    return description, arrays
+
+
+def read_table(table: Any, model: Sequential, name: str) -> tuple[Schema, Reading]:
     """Return what a file says of the columns that its model was trained on."""
     with damaged(f"the columns in {name!r} are"):
-        task, schema, habits = table["task"], Schema(**table["schema"]), table["reading"]
+        schema, habits = Schema(**table["schema"]), table["reading"]
         columns = None if habits["columns"] is None else tuple(habits["columns"])
         reading = Reading(**{**habits, "columns": columns, "na": tuple(habits["na"])})
-        check_flag("keep_default_na", reading.keep_default_na)
+        usual = Reading._field_defaults.items()
+        for habit in (name for name, value in usual if isinstance(value, bool)):
+            check_flag(habit, getattr(reading, habit))
         texts = [
+            *(getattr(reading, name) for name, value in usual if isinstance(value, str)),
             *schema.columns, *(schema.classes or []), *(columns or ()), *reading.na,
             *(level for levels in schema.levels.values() for level in levels),
-            reading.separator, task,
         ]  # fmt: skip
         odd = [text for text in texts if not isinstance(text, str)]
         if odd:
             raise TypeError(f"{odd[0]!r:.100} is not a text")
-        classes = len(schema.classes or [""])
-        fit = len(schema.names) == model.n_in and len(schema.targets) == 1
-        if not fit or model.n_out not in (classes, classes - 1 if classes == 2 else classes):
-            raise ValueError("they are not those of the model")
-        return task, schema, reading
+        check_notation(reading.decimal, reading.thousands)
+        problem = _misfit(model, schema)
+        if problem:
+            raise ValueError(problem)
+        return schema, reading
+
+
+def task_of(schema: Schema) -> Task:
+    """Return what is predicted by a model of a schema."""
+    return "regression" if schema.classes is None else "classification"
+
+
+def _misfit(model: Sequential, schema: Schema) -> str | None:
+    """Return why a model can't predict the target of a schema from its columns, if so."""
+    classes = len(schema.classes or [])
+    last = model.layers[-1]
+    if len(schema.names) != model.n_in:
+        return f"there are {len(schema.names)} columns of x, and the model has {model.n_in} inputs"
+    if len(schema.targets) != 1:
+        return f"a table's model has one target, not {len(schema.targets)}"
+    if model.n_out not in ({1, 2} if classes == 2 else {classes or 1}):
+        what = f"there are {classes} classes" if classes else "the target is a number"
+        return f"{what}, and the model has {model.n_out} outputs"
+    logits = model.loss is not None and model.loss.from_logits
+    if classes and not isinstance(last, Sigmoid | Softmax) and not logits:
+        return "the target is classes, and the model ends in neither Sigmoid nor Softmax"
+    return None
+
+
+def _are_files(data: Any) -> bool:
+    """Tell whether data is a path, a list of them, or what a command takes for its table."""
+    several = list(data) if isinstance(data, list | tuple) and len(data) else [data]
+    return all(isinstance(one, str | os.PathLike | TableFiles) for one in several)
+
+
+# Outputs ---------------------------------------------------------------------------------------
+
+
+def outputs(trained: TableModel, x: Array) -> Array:
+    """Return numbers of shape (n,), or probabilities of shape (n, K), for encoded rows."""
+    model, classes = trained.model, trained.schema.classes
+    if classes is None or not len(x):
+        shape = (len(x),) if classes is None else (len(x), len(classes))
+        return model.predict(x)[:, 0] if len(x) else np.empty(shape, model.dtype)
+    last = model.layers[-1]
+    if model.n_out == 1:
+        # Of a p that rounds to 1, the other probability is not 1 − p = 0.
+        ends_in_logits = not isinstance(last, Sigmoid)
+        z = model.predict(x) if ends_in_logits else model.run_rows(model.layers[:-1], x)
+        return np.hstack([sigmoid(-z), sigmoid(z)])
+    p = model.predict(x)
+    if isinstance(last, Sigmoid | Softmax):
+        return p
+    return sigmoid(p) if isinstance(model.loss, BinaryCrossEntropy) else softmax(p)
+
+
+def chosen(trained: TableModel, p: Array) -> Array:
+    """Return the number of the class that probabilities name, as accuracy counts.
+
+    The probability of the second of two classes is cut at ½.
+    """
+    return (p[:, 1] > 0.5).astype(int) if trained.model.n_out == 1 else p.argmax(axis=1)

@@ -26,6 +26,23 @@ def by_column(text: str) -> dict[str, str]:
     return found
 
 
+def class_weights(text: str) -> Any:
+    """Return a weight by class, NAME=WEIGHT,NAME=WEIGHT, or the word balanced."""
+    if text == "balanced":
+        return text
+    return {name: positive(weight) for name, weight in by_column(text).items()}
+
+
+def metrics(text: str) -> tuple[str, ...]:
+    """Return names of metrics."""
+    from minigd.nn.metrics import get_metrics
+
+    try:
+        return tuple(get_metrics(names(text)))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def widths_by_column(text: str) -> dict[str, int]:
     """Return numbers of columns by column."""
     return {name: integer(width) for name, width in by_column(text).items()}
@@ -67,11 +84,30 @@ def separator(text: str) -> str:
     """Return a separator, of which a tab has a name."""
     if text in ("tab", "\\t"):
         return "\t"
-    if len(text.encode()) != 1 and text != "blanks":
+    if len(text) != 1 and text != "blanks":
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a single character such as ';', or tab, or blanks"
         )
     return text
+
+
+def encoding(text: str) -> str:
+    """Return an encoding of text that Python knows."""
+    try:
+        "".encode(text)
+    except LookupError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not an encoding such as utf-8, cp1252 or utf-16"
+        ) from None
+    return text
+
+
+def compression(text: str) -> str | None:
+    """Return how a file is packed; none is not at all."""
+    known = "infer", "gzip", "bz2", "xz", "zstd", "zip"
+    if text not in (*known, "none"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {', '.join(known)} or none")
+    return None if text == "none" else text
 
 
 def widths(text: str) -> tuple[int, ...]:

@@ -174,8 +174,10 @@ def weigh_batches(weight: Array, starts: Array) -> Weighed:
     return Weighed(kept, starts, weight, scale, totals)
 
 
-def labels(y: Array) -> Array:
+def labels(y: Array, what: str = "class_weight") -> Array:
     """Return the class of each row as int64 on the host, from classes, one-hot rows or a column.
+
+    `what` is the argument that is for classes, for the error.
 
     >>> labels(np.array([[0.0, 1.0], [1.0, 0.0]])).tolist(), labels(np.array([1, 0])).tolist()
     ([1, 0], [1, 0])
@@ -188,14 +190,14 @@ def labels(y: Array) -> Array:
     y = numbers(backend_of(y).to_numpy(y), "y")
     if y.ndim == 2 and y.shape[1] > 1:
         if ((y != 0) & (y != 1)).any() or (y.sum(axis=1) != 1).any():
-            raise DataError("class_weight is for classes, and the rows of y are not one-hot")
+            raise DataError(f"{what} is for classes, and the rows of y are not one-hot")
         return y.argmax(axis=1)
     column = y.reshape(-1)
     with np.errstate(invalid="ignore"):
         classes = column.astype("int64")
     if (classes != column).any():
         wrong = column[np.argmax(classes != column)]
-        raise DataError(f"class_weight is for classes, which are integers, and y holds {wrong}")
+        raise DataError(f"{what} is for classes, which are integers, and y holds {wrong}")
     return classes
 
 

@@ -139,6 +139,21 @@ class Race:
         self.target = max(learned, default=constant) if target is None else target
         self.standings = self._rank([self._standing(size) for size in sizes])
 
+    def summary(self) -> dict[str, Any]:
+        """Return the table as data, for JSON; a seed that did not reach the target has infinity.
+
+        Returns
+        -------
+        dict
+            ``target``, ``constant``, ``learned``, and ``standings``: a dict for each batch size.
+        """
+        return {
+            "target": self.target,
+            "constant": self.constant,
+            "learned": self.learned,
+            "standings": [standing._asdict() for standing in self.standings],
+        }
+
     def at(self, target: float) -> "Race":
         """Return the same runs, and a table of the time to another loss.
 

@@ -1,6 +1,7 @@
 """Export to ONNX: a trained model as a file that other programs run, without minigd and Python.
 
-A layer becomes the ONNX operators that compute its prediction, in the model's own dtype.
+A layer becomes the ONNX operators that compute its prediction, in the model's own dtype; before
+them stand those of a table's columns, of which `onnx_tables.py` tells.
 """
 
 import json
@@ -10,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.on_demand import optional
 from minigd.errors import ShapeError, validated
+from minigd.interop.onnx_graph import OPSET, Graph
+from minigd.interop.onnx_tables import add_outputs, encode
 from minigd.nn.layers import (
     BatchNorm,
     Dense,
@@ -27,14 +29,8 @@ from minigd.nn.layers import (
 )
 from minigd.nn.sequential import Sequential
 from minigd.storage.atomic_files import replacing
-from minigd.types import Array
-from minigd.version import __version__
 
-OPSET = 9
-"""Version of ONNX's operators, of 2019: the oldest in whose files a constant is not an input."""
-
-# The file format that came with it: a newer one is refused by runtimes that know the operators.
-_FORMAT = 4
+__all__ = ["OPSET", "export_onnx"]
 
 
 @validated
@@ -47,21 +43,28 @@ def export_onnx(
 ) -> None:
     """Write a model's predictions to an ONNX file.
 
-    The graph has one input, ``x`` of shape (n, n_in), and one output, ``y`` of shape (n, n_out),
-    what `minigd.Sequential.predict` returns; n is open. BatchNorm uses its running statistics,
-    Dropout leaves out nothing, and Standardize and Rescale are inside, so that x and y are in their
-    own units. The operators are those of opset 9, `minigd.interop.onnx.OPSET`.
+    Of a `Sequential` the graph has one input, ``x`` of shape (n, n_in), and one output, ``y`` of
+    shape (n, n_out), what `minigd.Sequential.predict` returns; n is open. BatchNorm uses its
+    running statistics, Dropout leaves out nothing, and Standardize and Rescale are inside, so that
+    x and y are in their own units. The operators are those of opset 9,
+    `minigd.interop.onnx.OPSET`.
+
+    Of a `TableModel` it has an input of shape (n, 1) for each column of the table, by its name:
+    numbers in the schema's dtype, NaN where one is missing, and texts, ``""`` where one is missing.
+    Categories, dates, missing values and logarithms are inside. The outputs are ``prediction`` of
+    shape (n, 1), a number or a class as text, and for classes ``probabilities`` of shape (n, K). A
+    row that the schema drops, or whose date is none, is NaN, and ``""`` as a class.
 
     Parameters
     ----------
-    model : Sequential
+    model : Sequential or TableModel
         Of float32 or float64, on any backend.
     path : str or path-like
         By convention ending in ``.onnx``; written whole or not at all.
     names : sequence of str, optional
         What the columns of x are, such as ``source.names``; kept in the file's metadata as JSON.
     classes : sequence, optional
-        What the classes are, such as ``source.classes``; likewise.
+        What the classes are, such as ``source.classes``; likewise. A TableModel brings both.
 
     Raises
     ------
@@ -69,6 +72,8 @@ def export_onnx(
         If onnx is missing.
     TypeError
         If a layer is not one of the package's, and ONNX has no operators that are known to be it.
+    DataError
+        If a column is hashed, or holds dates in a notation that ONNX has no operators for.
     RuntimeError
         If a Standardize or Rescale was not adapted.
     ShapeError
@@ -93,31 +98,24 @@ def export_onnx(
 
     Source: ONNX, "Operator schemas", https://onnx.ai/onnx/operators.
     """
-    helper = optional("onnx.helper", "export_onnx")
-    numpy_helper = optional("onnx.numpy_helper", "export_onnx")
+    table: Any = model if hasattr(model, "schema") and hasattr(model, "model") else None
+    if table is not None:
+        if names is not None or classes is not None:
+            raise TypeError("a TableModel brings its own names and classes: leave them out")
+        model, names, classes = table.model, table.schema.names, table.classes
     _check(model)
+    graph = Graph() if table is None else Graph(table.schema.features)
     metadata = _metadata(model, names, classes)
-    graph = _Graph(model)
-    element = helper.np_dtype_to_tensor_dtype(model.dtype)
-    proto = helper.make_model(
-        helper.make_graph(
-            [
-                helper.make_node(operator, inputs, [output], name=name, **attributes)
-                for operator, inputs, output, name, attributes in graph.nodes
-            ],
-            "minigd",
-            [helper.make_tensor_value_info("x", element, ["n", model.n_in])],
-            [helper.make_tensor_value_info("y", element, ["n", model.n_out])],
-            [numpy_helper.from_array(value, name) for name, value in graph.constants.items()],
-        ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=_FORMAT,
-        producer_name="minigd",
-        producer_version=__version__,
-    )
-    helper.set_model_props(proto, metadata)
+    if table is None:
+        x = graph.input("x", model.dtype, model.n_in)
+        y = _network(graph, model, x)
+        graph.output("y", y, model.dtype, model.n_out)
+    else:
+        x, gap = encode(graph, table.schema.replace(unknown="other"), model.dtype)
+        y = _network(graph, model, x)
+        add_outputs(graph, table, y, gap)
     with replacing(path) as file:
-        file.write(proto.SerializeToString())
+        file.write(graph.serialized(metadata))
 
 
 def _check(model: Any) -> None:
@@ -159,35 +157,15 @@ def _metadata(
     return metadata
 
 
-class _Graph:
-    """What a model computes, as ONNX operators and constants."""
-
-    def __init__(self, model: Sequential) -> None:
-        self.nodes: list[tuple[str, list[str], str, str, dict[str, Any]]] = []
-        self.constants: dict[str, Array] = {}
-        self._model = model
-        x = "x"
-        for self._layer in model.layers:
-            x = _WRITERS[type(self._layer)](self, self._layer, x)
-        operator, inputs, _, name, attributes = self.nodes[-1]
-        self.nodes[-1] = operator, inputs, "y", name, attributes
-
-    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add an operator of the layer at hand, and return the name of its result."""
-        name = f"{self._layer.name}.{len(self.nodes)}"
-        self.nodes.append((operator, list(inputs), name, name, attributes))
-        return name
-
-    def constant(self, name: str, value: Any) -> str:
-        """Add a constant of the layer at hand, in the model's dtype, and return its whole name."""
-        whole = f"{self._layer.name}.{name}"
-        backend = self._model.backend
-        host = backend.to_numpy(value) if backend.holds(value) else value
-        self.constants[whole] = np.asarray(host, dtype=self._model.dtype)
-        return whole
+def _network(graph: Graph, model: Sequential, x: str) -> str:
+    """Add the layers of a model, and return the name of what it predicts."""
+    for layer in model.layers:
+        graph.part, graph.dtype = layer.name, model.dtype
+        x = _WRITERS[type(layer)](graph, layer, x)
+    return x
 
 
-def _dense(graph: _Graph, layer: Any, x: str) -> str:
+def _dense(graph: Graph, layer: Any, x: str) -> str:
     # Gemm with zeros where there is no bias: ONNX Runtime fuses a MatMul with a factor after it,
     # which it then keeps in float32.
     W = layer.params["W"]
@@ -195,12 +173,12 @@ def _dense(graph: _Graph, layer: Any, x: str) -> str:
     return graph.add("Gemm", x, graph.constant("W", W), graph.constant("b", b))
 
 
-def _leaky_relu(graph: _Graph, layer: Any, x: str) -> str:
+def _leaky_relu(graph: Graph, layer: Any, x: str) -> str:
     # ONNX's LeakyRelu keeps its slope in float32, and ONNX Runtime has none for float64.
     return graph.add("Max", x, graph.add("Mul", x, graph.constant("slope", layer.slope)))
 
 
-def _batch_norm(graph: _Graph, layer: Any, x: str) -> str:
+def _batch_norm(graph: Graph, layer: Any, x: str) -> str:
     # ONNX's BatchNormalization takes x · scale − mean · scale, which cancels for a large mean.
     spread = layer.buffers["variance"] + layer.epsilon
     x = graph.add("Sub", x, graph.constant("mean", layer.buffers["mean"]))
@@ -209,23 +187,23 @@ def _batch_norm(graph: _Graph, layer: Any, x: str) -> str:
     return graph.add("Add", x, graph.constant("beta", layer.params["beta"]))
 
 
-def _standardize(graph: _Graph, layer: Any, x: str) -> str:
+def _standardize(graph: Graph, layer: Any, x: str) -> str:
     layer.check_ready()
     x = graph.add("Sub", x, graph.constant("mean", layer.buffers["mean"]))
     return graph.add("Div", x, graph.constant("std", layer.buffers["std"]))
 
 
-def _rescale(graph: _Graph, layer: Any, x: str) -> str:
+def _rescale(graph: Graph, layer: Any, x: str) -> str:
     layer.check_ready()
     x = graph.add("Mul", x, graph.constant("std", layer.buffers["std"]))
     return graph.add("Add", x, graph.constant("mean", layer.buffers["mean"]))
 
 
-def _one(operator: str, **attributes: Any) -> Callable[[_Graph, Any, str], str]:
+def _one(operator: str, **attributes: Any) -> Callable[[Graph, Any, str], str]:
     return lambda graph, layer, x: graph.add(operator, x, **attributes)
 
 
-_WRITERS: dict[type[Layer], Callable[[_Graph, Any, str], str]] = {
+_WRITERS: dict[type[Layer], Callable[[Graph, Any, str], str]] = {
     Dense: _dense,
     Tanh: _one("Tanh"),
     Sigmoid: _one("Sigmoid"),

@@ -12,8 +12,14 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.base import backend_of
-from minigd.backends.on_demand import optional
-from minigd.errors import DataError, ShapeError, check_list, check_per_example, find_by_name
+from minigd.errors import (
+    DataError,
+    ShapeError,
+    check_integer,
+    check_list,
+    check_per_example,
+    find_by_name,
+)
 from minigd.nn import moments
 from minigd.storage.describe import arguments
 from minigd.types import Array
@@ -107,11 +113,19 @@ class Accuracy(Metric):
 class Counted(Metric):
     """A metric from the counts of right and wrong rows of each class.
 
-    For one output, cut at ½, or two it is that of class 1; for more it is the mean over the classes
-    that occur, in y or in the predictions. Where a count divided by is 0 it is 0.
+    For one output, cut at ½, or two it is that of class `positive`; for more it is the mean over
+    the classes that occur, in y or in the predictions. Where a count divided by is 0 it is 0.
+
+    Parameters
+    ----------
+    positive : {1, 0}
+        Of two classes, the one in question.
     """
 
     more_is_better = True
+
+    def __init__(self, positive: int = 1) -> None:
+        self.positive = check_positive(positive)
 
     def check(self, y: Array, shape: tuple[int, ...]) -> None:
         """Refuse rows that have no one class that could be right."""
@@ -132,11 +146,11 @@ class Counted(Metric):
         return each.sum(axis=1)
 
     def value(self, total: Any, weight: float) -> float:
-        """Return the metric of class 1, or the mean over the classes."""
+        """Return the metric of class `positive`, or the mean over the classes."""
         right, chosen, true = total
         with np.errstate(divide="ignore", invalid="ignore"):
             each = np.nan_to_num(self.of_counts(right, chosen, true), nan=0.0)
-        return float(each[1] if len(each) == 2 else each[chosen + true > 0].mean())
+        return float(each[self.positive] if len(each) == 2 else each[chosen + true > 0].mean())
 
     def of_counts(self, right: Array, chosen: Array, true: Array) -> Array:
         """Return the metric of each class."""
@@ -191,31 +205,27 @@ class F1(Counted):
         return 2 * right / (chosen + true)
 
 
-class RocAuc(Metric):
-    """The area under the ROC curve: how often a row of class 1 scores above one of class 0.
+class Ranked(Metric):
+    """A metric of the order in which a class's scores put the rows; a subclass defines `of_ranks`.
 
-    Through scikit-learn, exactly, over the rows of an epoch, whose predictions are kept until its
-    end: 8 bytes for each output, target and weight of a row. For several classes it is the mean
-    over the classes of each against the rest. An epoch in which a class does not occur has none,
-    NaN. Under a cross-entropy from logits, which is what a last Sigmoid or Softmax is trained on,
-    rows are ranked by log-odds: in float32 the probabilities of logits 18 and 25 are both 1.
+    For one output or two it is that of class `positive`; for more, the mean over the classes of
+    each against the rest. An epoch in which a class does not occur has none, NaN. The predictions
+    are kept until the end of the epoch: 8 bytes for each output, target and weight of a row. Under
+    a cross-entropy from logits, which is what a last Sigmoid or Softmax is trained on, rows are
+    ranked by log-odds: in float32 the probabilities of logits 18 and 25 are both 1.
 
-    Raises
-    ------
-    ImportError
-        If scikit-learn is missing.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> total = RocAuc().total(np.array([[0.9], [0.4], [0.6]]), np.array([1, 1, 0]), None)
-    >>> RocAuc().value(total, 3.0)
-    0.5
+    Parameters
+    ----------
+    positive : {1, 0}
+        Of two classes, the one in question.
     """
 
     more_is_better = True
     needs_rows = True
     ranks = True
+
+    def __init__(self, positive: int = 1) -> None:
+        self.positive = check_positive(positive)
 
     def check(self, y: Array, shape: tuple[int, ...]) -> None:
         """Refuse rows that have no one class that could be right."""
@@ -232,21 +242,76 @@ class RocAuc(Metric):
         return rows
 
     def value(self, total: Any, weight: float) -> float:
-        """Return the area."""
-        roc_auc_score = _scikit_learn("roc_auc_score")
+        """Return the metric of class `positive`, or the mean over the classes."""
         total = total[total[:, -1] > 0]
-        # scikit-learn refuses infinite scores, which have a rank like any other.
-        scores = np.nan_to_num(total[:, :-2], nan=np.nan)
-        true, weights = total[:, -2].round(), total[:, -1]
+        scores, true, weights = total[:, :-2], total[:, -2].round(), total[:, -1]
         classes = scores.shape[1]
-        if len(np.unique(true)) < max(2, classes):
+        if len(np.unique(true)) < max(2, classes) or np.isnan(scores).any():
             return math.nan
-        if classes <= 2:
-            return float(roc_auc_score(true, scores[:, -1], sample_weight=weights))
-        each = [
-            roc_auc_score(true == k, scores[:, k], sample_weight=weights) for k in range(classes)
-        ]
+        if classes == 1:
+            scores = np.hstack([-scores, scores])
+        which = [self.positive] if classes <= 2 else range(classes)
+        each = [self.of_ranks(*_ranked(scores[:, k], true == k, weights)) for k in which]
         return float(np.mean(each))
+
+    def of_ranks(self, inside: Array, outside: Array) -> float:
+        """Return the metric from the weights of the rows inside and outside of a class.
+
+        Parameters
+        ----------
+        inside, outside : Array, shape (scores,)
+            For each different score, from the highest down.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define of_ranks")
+
+
+def _ranked(scores: Array, inside: Array, weights: Array) -> tuple[Array, Array]:
+    """Return the weights inside and outside of a class for each score, from the highest down."""
+    _, places = np.unique(-scores, return_inverse=True)
+    places = places.reshape(-1)
+    return np.bincount(places, weights * inside), np.bincount(places, weights * ~inside)
+
+
+class RocAuc(Ranked):
+    """The area under the ROC curve: how often a row of class 1 scores above one of class 0.
+
+    Rows with one score count ½. See `Ranked` for several classes; of two, both have the same area.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> total = RocAuc().total(np.array([[0.9], [0.4], [0.6]]), np.array([1, 1, 0]), None)
+    >>> RocAuc().value(total, 3.0)
+    0.5
+
+    Source: Hanley and McNeil (1982), "The meaning and use of the area under a receiver operating
+    characteristic (ROC) curve", Radiology 143.
+    """
+
+    def of_ranks(self, inside: Array, outside: Array) -> float:
+        """Return Σ_s inside_s (outside below s + ½ outside_s) / (Σ inside · Σ outside)."""
+        below = np.cumsum(outside[::-1])[::-1] - outside
+        return float(inside @ (below + outside / 2) / (inside.sum() * outside.sum()))
+
+
+class AveragePrecision(Ranked):
+    """The mean of the precision at each row of a class, ranked by its score.
+
+    It is the area under the curve of precision by recall, in steps, and that of a random order is
+    the share of the class: it says more than `RocAuc` where a class is rare. See `Ranked`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> total = AveragePrecision().total(np.array([[0.9], [0.4], [0.6]]), np.array([1, 1, 0]), None)
+    >>> round(AveragePrecision().value(total, 3.0), 4)
+    0.8333
+    """
+
+    def of_ranks(self, inside: Array, outside: Array) -> float:
+        """Return Σ_s (inside_s / Σ inside) · precision of all rows that score at least s."""
+        right, chosen = np.cumsum(inside), np.cumsum(inside + outside)
+        return float(inside @ (right / chosen) / right[-1])
 
 
 class Difference(Metric):
@@ -365,6 +430,7 @@ METRICS: dict[str, type[Metric]] = {
     "recall": Recall,
     "f1": F1,
     "roc_auc": RocAuc,
+    "average_precision": AveragePrecision,
     "mae": MeanAbsoluteError,
     "mean_absolute_error": MeanAbsoluteError,
     "mse": MeanSquaredError,
@@ -443,6 +509,13 @@ def _name(metric: str | Metric) -> str:
     return "_".join(words).lower() or type(metric).__name__
 
 
+def check_positive(positive: Any) -> int:
+    """Return which of two classes a metric is of."""
+    if check_integer("positive", positive, 0) > 1:
+        raise ValueError(f"positive is one of two classes, 0 or 1, not {positive}")
+    return int(positive)
+
+
 def check_classes(name: str, y: Array, shape: tuple[int, ...]) -> None:
     """Refuse targets that hold no class for each row.
 
@@ -468,7 +541,3 @@ def _no_classes(name: str, y: Array, shape: tuple[int, ...]) -> DataError:
         f"{name} is for rows of one class, and rows of y do not sum to 1: for several yes-or-no "
         "outputs per row, leave this metric out"
     )
-
-
-def _scikit_learn(name: str) -> Any:
-    return getattr(optional("sklearn.metrics", name), name)

@@ -86,6 +86,8 @@ class Accumulation:
         >>> Accumulation(2).shares(np.array([1.0, 3.0, 2.0]))
         array([1.  , 0.75, 1.  ])
         """
+        if self.parts == 1:
+            return np.ones(len(weights))
         held = self.batches
         grid = np.zeros(-(-(held + len(weights)) // self.parts) * self.parts)
         grid[held - 1] = self.weight  # of a window that is empty it is 0

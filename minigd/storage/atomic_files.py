@@ -90,7 +90,7 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The folder keeps its permissions, and so does each file in it that has the name of an old one.
     """
-    target = Path(os.path.realpath(check_path("path", path)))
+    target = _target(path)
     with naming(path):
         temporary, descriptor = _create_folder(target)
     old = _temporary_path(target)
@@ -162,8 +162,7 @@ class NamingFile:
 
 def check_writable(path: str | os.PathLike[str]) -> Path:
     """Return the file that `path` leads to, and refuse one that can't be replaced."""
-    given = check_path("path", path)
-    target = Path(os.path.realpath(given))
+    given, target = check_path("path", path), _target(path)
     kind: type[OSError] = OSError
     if target.is_dir():
         kind, problem = IsADirectoryError, "it is a folder; name a file in it"
@@ -212,7 +211,7 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
 
 def is_locked(path: str | os.PathLike[str]) -> bool:
     """Tell whether a run has entered `locked` with this path."""
-    lock = _lock_path(Path(os.path.realpath(path)))
+    lock = _lock_path(_target(path))
     if not lock.exists():
         return False
     with _claim(lock) as dead:
@@ -224,7 +223,7 @@ def sweep(path: str | os.PathLike[str]) -> None:
 
     What a living process writes stays.
     """
-    target = Path(os.path.realpath(path))
+    target = _target(path)
     for left in _find_temporary(target.parent, target.name):
         with _claim(left) as dead:
             if dead:
@@ -259,6 +258,11 @@ def _find_temporary(folder: Path, name: str | None) -> list[Path]:
         for path in folder.glob(f".{pattern}.*.tmp")
         if (match := _TEMPORARY.fullmatch(path.name)) and name in (None, match["name"])
     )
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    """Return the file that a path leads to."""
+    return Path(os.path.realpath(check_path("path", path)))
 
 
 def _temporary_path(target: Path) -> Path:

@@ -69,7 +69,8 @@ def read(
     CheckpointError
         If it is not a file that `write` wrote, is damaged, or too new.
     """
-    name = repr(check_path("path", path))
+    path = check_path("path", path)
+    name = repr(path)
     if not os.path.exists(path):
         raise FileNotFoundError(f"there is no file {name}")
     with (

@@ -7,8 +7,9 @@ import errno
 import os
 import stat
 from io import BufferedReader
+from typing import Any
 
-from minigd.errors import CheckpointError, DataError, check_path
+from minigd.errors import CheckpointError, DataError, check_path, shown
 
 
 def open_regular(
@@ -37,6 +38,29 @@ def open_regular(
         return descriptor
 
     return open(name, "rb", opener=opener)
+
+
+def files_given(given: Any, what: str) -> list[Any]:
+    """Return the files that are given, one or a list of them: paths and binary file objects.
+
+    >>> files_given([b"a.csv", "b.csv"], "a CSV")
+    ['a.csv', 'b.csv']
+    """
+    files = given if isinstance(given, list | tuple) else [given]
+    if not files:
+        raise DataError("no file was given")
+    return [_file_given(file, what) for file in files]
+
+
+def _file_given(file: Any, what: str) -> Any:
+    if isinstance(file, str | bytes | os.PathLike):
+        name = check_path("path", file)
+        return name if isinstance(file, bytes) else file
+    if not (hasattr(file, "read") and hasattr(file, "seek")):
+        raise TypeError(f"{what} is a path or a binary file object, not {shown(file)}")
+    if isinstance(file.read(0), str):
+        raise TypeError("a file object of text was given: open the file in binary mode, 'rb'")
+    return file
 
 
 def _refuse(name: str, found: os.stat_result, error: type[Exception]) -> None:

@@ -296,8 +296,7 @@ class Checkpoint:
         every_seconds: float | None = None,
         every_epochs: int | None = None,
     ) -> None:
-        check_path("path", path)
-        self.path = path
+        self.path = check_path("path", path)
         if every_updates is None and every_seconds is None and every_epochs is None:
             every_epochs = 1
         self.every_updates = every_updates
@@ -375,8 +374,7 @@ class CsvLog:
     events = frozenset({"start", "epoch"})
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        check_path("path", path)
-        self.path = path
+        self.path = check_path("path", path)
         self._whole = True  # whether the file holds a line for each epoch so far
 
     def __call__(self, event: Event) -> None:

@@ -61,18 +61,21 @@ class Chunks:
         rows = min(ROWS, PRODUCTS // max(1, products))
         self._block = max(1, rows // int(self.starts[1]))
         self._blocks = 1
+        self.totals: Array
         self.weight: Array | None = None
         self.scale: Array | None = None
-        self.totals: Array = np.diff(self.starts).astype("float64")
         if batches.weighted:
             weighed = weigh_batches(batches.weight(self.order), self.starts)
             kept, self.starts, self.weight, scale, self.totals = weighed
             self.order, self.scale = self.order[kept], scale.astype(dtype)
+        self._sizes = np.diff(self.starts)
+        if not batches.weighted:
+            self.totals = self._sizes.astype("float64")
 
     @property
     def sample(self) -> tuple[Array, Array, Array | None]:
         """Rows, targets and scales of a batch as large as the largest."""
-        n = int(np.diff(self.starts).max())
+        n = int(self._sizes.max())
         some = slice(0, n) if self.weight is None else self.order[:n]
         return self.x[some], self.y[some], None if self.scale is None else self.scale[:n]
 
@@ -101,7 +104,7 @@ class Chunks:
         """
         whole = batch // self._block * self._block
         end = min(len(self), whole + self._blocks * self._block)
-        empty = np.flatnonzero(np.diff(self.starts[batch : end + 1]) == 0)
+        empty = np.flatnonzero(self._sizes[batch:end] == 0)
         return batch + int(empty[0]) if len(empty) else end
 
     def blocks(self, first: int, end: int) -> Iterator[slice]:

@@ -95,7 +95,7 @@ def test_every_formula_has_a_kernel(name):
 @each_formula
 @each_dtype
 @given(data=st.data())
-@examples(15)
+@examples(8)
 def test_a_kernel_gives_the_numbers_of_its_formula(name, dtype, data):
     sides = (2, 2) if name in ROWS else (1, 3)
     shape = data.draw(arrays.array_shapes(min_dims=sides[0], max_dims=sides[1], max_side=40))
@@ -423,6 +423,7 @@ def applied(formula, *inputs, outs=1, **constants):
     return [a.get() for a in out]
 
 
+@pytest.mark.each
 @needs_compiler
 @each_dtype
 @pytest.mark.parametrize("operation", [*kernels.NUMBERS, *kernels.COMPARISONS])

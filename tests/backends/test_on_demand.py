@@ -22,9 +22,6 @@ USES = {
     "gd.ParquetSource('rows.parquet', 'y')": ("pyarrow", "a Parquet file"),
     "gd.MiniBatchClassifier()": ("sklearn", "an estimator"),
     "gd.plot_confusion([0, 1], y=[0, 1])": ("sklearn", "plot_confusion"),
-    "gd.metrics.get_metric('roc_auc').value([np.zeros(2), np.array([0, 1])], np.ones(2))": (
-        *("sklearn", "roc_auc_score"),
-    ),
     "gd.History({'loss': [1.0]}).plot()": ("matplotlib", "a plot"),
     "gd.plot_schedule(gd.Constant(0.1), updates=3)": ("matplotlib", "a plot"),
     "gd.export_onnx(model, 'm.onnx')": ("onnx", "export_onnx"),

@@ -81,11 +81,11 @@ RANDOM_ACCESS = {
     "npy": lambda folder, size: npy(folder),
     "csv": csv_file,
     "several csv": csv_files,
+    "parquet": parquet_file,
     "cache": lambda folder, size: csv_file(folder, size).cache(folder / "cache"),
 }
 STREAMS = {
     "gzipped csv": lambda folder, size: csv_file(folder, size, pack=True),
-    "parquet": parquet_file,
     "frames": iterable(lambda part: part),
     "dicts": iterable(lambda part: part.to_dict("list")),
     "tuples": iterable(lambda part: (part[["a", "b", "c"]].to_numpy(), part["y"].to_numpy())),
@@ -241,6 +241,7 @@ RUNS = {
 }
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("run", RUNS)
 def test_a_run_saved_within_an_epoch_goes_on_to_the_same_bits(tmp_path, run):
     kind, options = RUNS[run]

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from minigd.cli.main import main
-from minigd.cli.trained import load
+from minigd.cli.trained import load_table
 
 N = 80
 
@@ -66,7 +66,7 @@ def test_the_advice_of_the_shell_leads_to_a_model(name, tmp_path, capsys):
     TABLES[name].to_csv(path, index=False)
     messages = trained(path, capsys)
     assert len(messages) == (0 if name in ("upper NaN", "blank") else 1)
-    assert load(tmp_path / "m.npz").schema.features[:2] == ["a", "b"]
+    assert load_table(tmp_path / "m.npz").schema.features[:2] == ["a", "b"]
 
 
 def test_the_words_that_made_rows_leave_are_said_with_the_option(tmp_path, capsys):
@@ -78,7 +78,7 @@ def test_the_words_that_made_rows_leave_are_said_with_the_option(tmp_path, capsy
     assert "missing category is a level of its own\n'NA' counted as missing there" in err
     assert "--no-default-na" in err
     trained(path, capsys, "--no-default-na")
-    assert load(tmp_path / "m.npz").schema.levels == {"country": ["NA", "ZA"]}
+    assert load_table(tmp_path / "m.npz").schema.levels == {"country": ["NA", "ZA"]}
     assert "NA" not in capsys.readouterr().err
     # The words are remembered for the tables that the model is used on.
     assert main(["evaluate", str(tmp_path / "m.npz"), str(path)]) == 0
@@ -93,7 +93,7 @@ def test_the_words_that_made_rows_leave_are_said_with_the_option(tmp_path, capsy
     assert f"{N // 2} rows left out, because 'None' in column 'y' means a missing value" in err
     assert "--no-default-na" in err
     assert main([*words, "--no-default-na", "--epochs", "2"]) == 0
-    assert load(tmp_path / "n.npz").schema.classes == ["Apnea", "None"]
+    assert load_table(tmp_path / "n.npz").schema.classes == ["Apnea", "None"]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -107,7 +107,7 @@ def test_classes_of_64_bits_are_exact_from_file_to_predictions(suffix, tmp_path,
     else:
         frame.to_parquet(path)
     trained(path, capsys)
-    assert load(tmp_path / "m.npz").schema.classes == [str(value) for value in ids]
+    assert load_table(tmp_path / "m.npz").schema.classes == [str(value) for value in ids]
     capsys.readouterr()
     assert main(["predict", str(tmp_path / "m.npz"), str(path)]) == 0
     predicted = {line.split(",")[0] for line in capsys.readouterr().out.splitlines()[1:]}
@@ -121,4 +121,4 @@ def test_lists_and_truth_values_of_parquet(tmp_path, capsys):
     ).to_parquet(path)
     (message,) = trained(path, capsys)
     assert "column 'emb' holds values of type list" in message
-    assert load(tmp_path / "m.npz").schema.features == ["a", "b", "garden"]
+    assert load_table(tmp_path / "m.npz").schema.features == ["a", "b", "garden"]

@@ -99,7 +99,7 @@ def test_a_column_that_the_model_learned_from_is_no_target(folder, capsys, colum
     assert main(["evaluate", model, data, "--target", column]) == 1
     assert capsys.readouterr() == (
         "",
-        f"minigd: the column '{column}' is a feature of the model, not its target: "
+        f"minigd: the column '{column}' is a feature of the model, not its target; "
         "--target names the column that holds 'price'\n",
     )
 

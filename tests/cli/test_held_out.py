@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 import minigd as gd
+from minigd.cli.held_out import split_for_validation
 from minigd.cli.main import main
-from minigd.cli.train import split_for_validation
 
 
 def titanic_like(n=3000):

@@ -3,13 +3,13 @@
 import minigd as gd
 from minigd.cli.info import info
 from minigd.cli.main import main
-from minigd.cli.trained import load
+from minigd.cli.trained import load_table
 
 
 def test_a_model_of_the_shell(folder, capsys):
     assert main(["info", str(folder / "people.npz")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    history = load(folder / "people.npz").history
+    history = load_table(folder / "people.npz").history
     assert lines[:6] == [
         "task        classification of income",
         "numbers     age, hours",
@@ -20,7 +20,7 @@ def test_a_model_of_the_shell(folder, capsys):
     ]
     assert lines[6] == "parameters  113 of float32"
     assert lines[7].startswith(f"trained     {history.epochs} epochs, ")
-    best = load(folder / "people.npz").best
+    best = load_table(folder / "people.npz").best
     assert lines[8].startswith(f"best        epoch {best + 1}: loss ")
     assert f"val_accuracy {history['val_accuracy'][best]:.4g}" in " ".join(lines[8:])
     assert len(lines) <= 10

@@ -248,8 +248,8 @@ main(sys.argv[2:])
 
 @posix
 def test_what_kills_leave_is_listed_and_swept_by_the_next_run(folder, tmp_path, capsys):
-    data, out = tmp_path / "houses.parquet", tmp_path / "m.npz"
-    pd.read_csv(folder / "houses.csv").to_parquet(data)
+    data, out = tmp_path / "houses.csv.gz", tmp_path / "m.npz"
+    pd.read_csv(folder / "houses.csv").to_csv(data, index=False)
     rest = ["--target", "price", "--exclude", "id,date", *QUICK, "--epochs", "2"]
     command = ["train", str(data), *rest, "--out", str(out)]
     assert main(["info", "--leftovers", str(tmp_path)]) == 0
@@ -274,7 +274,7 @@ def test_what_kills_leave_is_listed_and_swept_by_the_next_run(folder, tmp_path, 
 
     # The next run has the rows in memory or elsewhere, and removes them all the same.
     assert run(folder, "--epochs", "2", "--out", str(out)) == 0
-    assert sorted(os.listdir(tmp_path)) == ["houses.parquet", "m.npz"]
+    assert sorted(os.listdir(tmp_path)) == ["houses.csv.gz", "m.npz"]
 
 
 def test_a_folder_of_rows_that_is_not_ours_stays(folder, tmp_path):
@@ -292,11 +292,11 @@ def test_info_without_a_model_is_a_misuse(capsys):
 
 
 def test_rows_are_kept_for_a_run_that_can_go_on_and_for_no_other(folder, tmp_path, monkeypatch):
-    data, out = tmp_path / "houses.parquet", tmp_path / "m.npz"
-    pd.read_csv(folder / "houses.csv").to_parquet(data)
+    data, out = tmp_path / "houses.csv.gz", tmp_path / "m.npz"
+    pd.read_csv(folder / "houses.csv").to_csv(data, index=False)
     rest = ["--target", "price", "--exclude", "id,date", *QUICK, "--epochs", "4"]
     with monkeypatch.context() as patch:
         press_at(patch, "update", 7)
         fail_from(patch, 1)
         assert main(["train", str(data), *rest, "--out", str(out)]) == 130
-    assert os.listdir(tmp_path) == ["houses.parquet"]
+    assert os.listdir(tmp_path) == ["houses.csv.gz"]

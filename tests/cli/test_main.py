@@ -23,7 +23,7 @@ from minigd.cli.main import main, parser
 from minigd.cli.race import race
 from minigd.cli.train import train
 
-COMMANDS = ["train", "predict", "evaluate", "info", "race", "check", "demo"]
+COMMANDS = ["train", "predict", "evaluate", "info", "plot", "export", "race", "check", "demo"]
 TRAIN = ["train", "rows.csv", "--target", "y"]
 
 
@@ -57,7 +57,7 @@ def test_the_example_of_a_command_is_one(command, capsys):
     assert parser().parse_args(example.split()).command == command
 
 
-@pytest.mark.parametrize("command", ["train", "predict", "evaluate", "race"])
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate", "plot", "export", "race"])
 def test_every_option_is_in_the_help(command, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"])
@@ -160,7 +160,11 @@ def test_an_interrupt_exits_with_130(monkeypatch, capsys):
         (["info", "none.npz"], "there is no file 'none.npz'"),
         (["train", "none.csv", "--target", "y"], "none.csv: No such file or directory"),
         (["predict", "none.npz", "none.csv"], "there is no file 'none.npz'"),
-        (["train", ".", "--target", "y"], ".: Is a directory"),
+        (
+            ["train", ".", "--target", "y"],
+            "the folder '.' holds no file that ends in .csv, .tsv, .tab, .data, .dat, .parquet or "
+            ".pq: name its files, or a pattern such as './*.txt'",
+        ),
     ],
 )
 def test_a_failure_is_one_line(arguments, message, capsys, tmp_path, monkeypatch):
@@ -218,7 +222,7 @@ def test_the_commands_of_the_guide_are_commands():
     lines = re.findall(r"^\$ minigd (.*)$", guide.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(lines) > 5
     assert {parser().parse_args(shlex.split(line)).command for line in lines} == {
-        "train", "predict", "evaluate", "info",
+        "train", "predict", "evaluate", "info", "export", "plot",
     }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from minigd.cli.main import main
 from minigd.cli.predict import predict
 from minigd.cli.tables import Reading
 from minigd.cli.train import train
-from minigd.cli.trained import load
+from minigd.cli.trained import load_table
 
 
 def predicted(model, data, out, **reading):
@@ -92,7 +92,7 @@ def test_classes_have_their_names_and_probabilities(folder, tmp_path):
 def test_both_probabilities_of_two_classes_have_their_digits(tmp_path, logit):
     (tmp_path / "rows.csv").write_text("a,k\n" + "0,no\n1,yes\n" * 20)
     train(tmp_path / "rows.csv", "k", tmp_path / "m.npz", epochs=1, hidden=[], progress=False)
-    trained = load(tmp_path / "m.npz")
+    trained = load_table(tmp_path / "m.npz")
     trained.model.params["dense1.W"][...] = 0
     trained.model.params["dense1.b"][...] = logit
     trained.save(tmp_path / "m.npz")
@@ -144,7 +144,7 @@ def test_a_file_without_header_is_read_with_the_columns_of_the_training(folder, 
 
 
 def test_what_means_missing_is_remembered(folder, tmp_path):
-    assert load(folder / "people.npz").schema.levels == {
+    assert load_table(folder / "people.npz").schema.levels == {
         "work": ["Private", "State-gov", "missing"]
     }
     data = tmp_path / "one.csv"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from minigd.cli.main import main
-from minigd.cli.trained import load
+from minigd.cli.trained import load_table
 
 N = 60
 RNG = np.random.default_rng(0)
@@ -21,6 +21,17 @@ def frame(**columns):
 
 def csv(**options):
     return lambda table: table.to_csv(index=False, **options)
+
+
+def commented(table):
+    lines = csv()(table).splitlines()
+    return "\n".join([*lines[:9], "# the logger was moved", *lines[9:], "#,,,,"]) + "\n"
+
+
+def by_r(table):
+    """Return what R's write.table makes: no name stands above those of the rows."""
+    header, *lines = table.to_csv(sep="\t", index=False).splitlines()
+    return "\n".join([header, *(f'"row {i}"\t{line}' for i, line in enumerate(lines))])
 
 
 CASES = {
@@ -38,6 +49,30 @@ CASES = {
         *(frame(c=[f"{i % 9 + 1}/2/2014" for i in range(N)]), csv(), "y"),
         "--dates c=%d/%m/%Y",
     ),
+    "UTF-16": (frame(), lambda t: csv()(t).encode("utf-16"), "y", "--encoding utf-16"),
+    "cp1252": (
+        frame(c=[("Köln", "Bonn", "Zürich")[i % 3] for i in range(N)]),
+        *(lambda t: csv()(t).encode("cp1252"), "y", "--encoding cp1252"),
+    ),
+    "cp1252 of a single letter": (
+        frame(c=[("é", "5 €", "x")[i % 3] for i in range(N)]),
+        *(lambda t: csv()(t).encode("cp1252"), "y", "--encoding cp1252"),
+    ),
+    "comments between rows": (frame(), commented, "y", "--comment '#'"),
+    "names of rows": (frame(), by_r, "y", "--separator tab --exclude 'Unnamed: 0'"),
+    "all at once": (
+        frame(c=["?" if i == 7 else f"{i}" for i in range(N)]),
+        lambda t: ("A list, by hand\n\n" + csv(sep=";", decimal=",")(t)).encode("utf-16"),
+        *("y", "--encoding utf-16 --separator ';' --skip-lines 2 --decimal , --na '?'"),
+    ),
+    "at once without a header": (
+        *(frame(), lambda t: t.to_csv(sep="\t", decimal=",", index=False, header=False), "3"),
+        "--separator tab --no-header --decimal ,",
+    ),
+    "texts of several lines": (
+        frame(c=['a "long"\ntext, with; marks' * (i % 3) for i in range(N)]),
+        *(csv(sep=";"), "y", "--separator ';'"),
+    ),
 }
 
 
@@ -45,7 +80,8 @@ CASES = {
 def test_what_is_proposed_trains_and_can_be_pasted(name, tmp_path, capsys):
     table, write, target, options = CASES[name]
     path, out = tmp_path / "my rows.csv", tmp_path / "m.npz"
-    path.write_text(write(table))
+    written = write(table)
+    path.write_bytes(written if isinstance(written, bytes) else written.encode())
     words = ["train", str(path), "--target", target, "--epochs", "1", "--out", str(out)]
     assert main(words) == 1
     message, proposal = capsys.readouterr().err.splitlines()[-2:]
@@ -56,12 +92,78 @@ def test_what_is_proposed_trains_and_can_be_pasted(name, tmp_path, capsys):
     assert set(shlex.split(options)) <= set(proposed)
     assert not out.exists()
     assert main(proposed) == 0
-    assert load(out).schema.columns[:2] in (["a", "b"], ["1", "2"])
+    assert load_table(out).schema.columns[:2] in (["a", "b"], ["1", "2"])
     out.unlink()
     capsys.readouterr()
     assert main([*words, "--guess"]) == 0
     assert proposal in capsys.readouterr().err.splitlines()
     assert out.exists()
+
+
+# Separator, decimal mark, encoding, header, lines above, ends of lines, a mark, a comment between.
+TOGETHER = [
+    ("^", ".", "utf-8", True, "", "\n", "?", False),
+    ("~", ",", "cp1252", True, "", "\r\n", "n/a", True),
+    (":", ".", "utf-16", True, "Prices of 2024\n\n", "\n", "-", False),
+    (":", ",", "utf-8", True, "by hand, of course\n", "\n", "", False),
+    ("^", ".", "utf-16", False, "# by hand\n# twice\n", "\r\n", ".", False),
+    ("\t", ",", "utf-8", False, "# by hand\n# twice\n", "\n", ".", False),
+    ("\t", ",", "utf-8", False, "Prices of 2024\n\n", "\n", "?", True),
+    ("|", ",", "utf-8-sig", False, "", "\n", "n/a", True),
+    ("|", ".", "cp1252", False, "by hand, of course\n", "\n", "-", False),
+    (";", ",", "utf-16", True, "", "\r\n", "?", True),
+    (",", ".", "utf-16", False, "by hand, of course\n", "\n", "?", False),
+    ("   ", ".", "utf-8", True, "", "\n", "?", True),
+    ("   ", ",", "utf-8-sig", False, "", "\n", "n/a", True),
+]
+
+
+@pytest.mark.parametrize("how", TOGETHER, ids=repr)
+def test_notations_that_come_together_are_found_together(how, tmp_path, capsys):
+    separator, decimal, encoding, header, above, end, mark, comment = how
+    levels = [int(i * 7.3) % 8 for i in range(N)]
+    table = frame(levels=[mark if mark and i % 20 == 3 else n for i, n in enumerate(levels)])
+    table["place"] = [("Köln", "Zürich", "Bonn")[i % 3] for i in range(N)]
+    table = table[["a", "levels", "place", "y"]]
+    cells = [[str(cell) for cell in row] for row in table.to_numpy(object).tolist()]
+    lines = [separator.join([row[0].replace(".", decimal), *row[1:]]) for row in cells]
+    lines = [separator.join(table.columns), *lines] if header else lines
+    lines[30:30] = ["# battery changed now"] if comment else []
+    path, out = tmp_path / "rows.csv", tmp_path / "m.npz"
+    path.write_bytes((above + "\n".join(lines) + "\n").replace("\n", end).encode(encoding))
+    words = ["train", str(path), "--target", "y" if header else "4", "--epochs", "1"]
+    assert main([*words, "--hidden", "0", "--out", str(out), "--guess"]) == 0
+    schema = load_table(out).schema
+    assert schema.features == (["a", "levels", "place"] if header else ["1", "2", "3"])
+    assert list(schema.levels.values()) == [["Bonn", "Köln", "Zürich"]]
+    assert " left out:" not in capsys.readouterr().err
+
+
+def test_a_text_far_below_the_first_rows_is_in_the_proposal(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("minigd.cli.proposal._SAMPLE", 400)
+    table = frame(c=["?" if i == N - 1 else f"{i}" for i in range(N)])
+    path = tmp_path / "rows.csv"
+    for encoding in ("utf-8", "utf-16"):
+        path.write_bytes(csv()(table).encode(encoding))
+        words = ["train", str(path), "--target", "y", "--epochs", "1", "--encoding", encoding]
+        assert main([*words, "--out", str(tmp_path / "m.npz"), "--guess"]) == 0
+        assert " --na '?'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["--exclude", "--dates"])
+def test_what_is_given_is_kept_beside_what_is_proposed(tmp_path, capsys, given):
+    exchanged = [f"{i % 9 + 1}/2/2014" for i in range(N)]
+    table = frame(c=exchanged, d=exchanged, e=[f"{i}" if i % 9 else f"A/{i}" for i in range(N)])
+    path = tmp_path / "rows.csv"
+    path.write_text(csv()(table))
+    more = {"--exclude": ["e,d"], "--dates": ["c=%m/%d/%Y"]}[given]
+    words = ["train", str(path), "--target", "y", "--epochs", "1", given, *more]
+    assert main([*words, "--out", str(tmp_path / "m.npz")]) == 1
+    proposed = shlex.split(capsys.readouterr().err.splitlines()[-1])
+    assert proposed[:2] == ["minigd", "train"]
+    [value] = [proposed[i + 1] for i, word in enumerate(proposed) if word == given]
+    assert value.startswith(more[0])
+    assert main(proposed[1:]) == 0
 
 
 def test_nothing_is_proposed_where_nothing_helps(tmp_path, capsys):

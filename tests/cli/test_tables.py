@@ -178,9 +178,8 @@ def test_another_separator_is_seen_without_a_header(tmp_path):
     with pytest.raises(gd.DataError, match=r"has 1 field, and the table has 3.*separator=';'$"):
         open_table(path, Reading(columns=("a", "color", "y")), target="y")
     path.write_text("by, hand; of course\n1;2\n3;4\n")
-    with pytest.raises(
-        gd.DataError, match=r"there is no header, pass separator=';', columns=\['A'"
-    ):
+    advice = "there is no header, pass separator=';', header=False, target='2'$"
+    with pytest.raises(gd.DataError, match=advice):
         open_table(path, Reading(skip_lines=1), target="y")
 
 

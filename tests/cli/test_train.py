@@ -15,7 +15,7 @@ from minigd.cli import train as module
 from minigd.cli.main import main
 from minigd.cli.messages import counted
 from minigd.cli.train import train
-from minigd.cli.trained import load
+from minigd.cli.trained import load_table
 from minigd.storage import npz
 
 QUICK = ("--hidden", "8", "--learning-rate", "0.01")
@@ -38,7 +38,7 @@ def bits(path):
 
 
 def test_figures_are_those_of_the_part_held_out(folder):
-    trained = load(folder / "houses.npz")
+    trained = load_table(folder / "houses.npz")
     rows = gd.CsvSource(folder / "houses.csv", schema=trained.schema)
     part, held_out = rows.split(0.2, seed=0)
     assert 50 < held_out.rows < 110
@@ -58,14 +58,17 @@ def test_figures_are_those_of_the_part_held_out(folder):
 def test_what_is_said_and_what_is_printed(folder, tmp_path, capsys):
     assert run(folder, "--epochs", "12", "--out", str(tmp_path / "m.npz")) == 0
     out, err = capsys.readouterr()
-    history = load(tmp_path / "m.npz").history
+    history = load_table(tmp_path / "m.npz").history
     best = int(np.argmin(history["val_loss"]))
-    held_out, epochs, saved = out.splitlines()
+    held_out, linear, constant, columns, _, epochs, saved, *_ = out.splitlines()
     figure = re.search(r"held out: loss (\S+)  r2 (\S+)  mae \S+  rmse \S+", held_out)
     assert float(figure[1]) == pytest.approx(history["val_loss"][best], rel=1e-3)
     assert float(figure[2]) == pytest.approx(history["val_r2"][best], rel=1e-3)
     assert re.fullmatch(rf"best of 12 epochs: {best + 1}  \(48 updates, \S+ seconds\)", epochs)
     assert saved == f"saved: {tmp_path / 'm.npz'}"
+    assert linear.startswith("a linear model: loss ")
+    assert constant.startswith("always ")
+    assert columns.startswith("columns that matter most")
     assert "regression of 'price', which holds more than 20 different whole numbers\n" in err
     assert re.search(r"\n3\d\d rows to train on, \d\d held out, 5 columns\n", err)
     assert "epoch 12/12  loss" in err
@@ -82,7 +85,7 @@ def test_a_run_stops_early_with_the_best_parameters(folder, tmp_path):
     assert history.epochs < 80
     assert history.epochs == trained.best + 1 + 20
     rows = gd.CsvSource(folder / "houses.csv", schema=trained.schema)
-    loss = load(tmp_path / "m.npz").model.evaluate(rows.split(0.2)[1])["loss"]
+    loss = load_table(tmp_path / "m.npz").model.evaluate(rows.split(0.2)[1])["loss"]
     assert loss == pytest.approx(min(history["val_loss"]), rel=1e-6)
     assert loss < history["val_loss"][-1]
 
@@ -115,16 +118,16 @@ def test_missing_values_are_said_aloud(tmp_path, capsys):
     err = capsys.readouterr().err
     assert "missing values: a 2, color 20; a missing number is the mean, and a column that" in err
     names = ["a", "a=missing", "color=missing", "color=red"]
-    assert load(tmp_path / "m.npz").schema.names == names
+    assert load_table(tmp_path / "m.npz").schema.names == names
     assert main([*arguments, "--missing", "drop", "--out", str(tmp_path / "m.npz")]) == 0
     where = f"{tmp_path / 'rows.csv'}, line 2, column 'color': the value is missing"
     assert f"22 of 62 rows are left out; the first is {where}\n" in capsys.readouterr().err
     one = ["--missing", "a=-1,color=category"]
     assert main([*arguments, *one, "--out", str(tmp_path / "m.npz")]) == 0
-    assert load(tmp_path / "m.npz").schema.names == ["a", "color=missing", "color=red"]
+    assert load_table(tmp_path / "m.npz").schema.names == ["a", "color=missing", "color=red"]
 
 
-@pytest.mark.parametrize("kind", ["csv.gz", "parquet", "npy"])
+@pytest.mark.parametrize("kind", ["csv.gz", "csv.xz", "npy"])
 def test_rows_that_cannot_be_shuffled_in_place_lie_beside_the_model_for_a_while(
     tmp_path, capsys, kind
 ):
@@ -135,7 +138,7 @@ def test_rows_that_cannot_be_shuffled_in_place_lie_beside_the_model_for_a_while(
     path = tmp_path / f"rows.{kind}"
     {
         "csv.gz": lambda: frame.to_csv(path, index=False),
-        "parquet": lambda: frame.to_parquet(path),
+        "csv.xz": lambda: frame.to_csv(path, index=False),
         "npy": lambda: np.save(path, frame.to_numpy()),
     }[kind]()
     frame.to_csv(tmp_path / "plain.csv", index=False)
@@ -151,11 +154,11 @@ def test_rows_that_cannot_be_shuffled_in_place_lie_beside_the_model_for_a_while(
 def test_a_folder_of_the_users_is_never_removed(folder, tmp_path, capsys):
     import pandas as pd
 
-    pd.read_csv(folder / "houses.csv")[["area", "price"]].to_parquet(tmp_path / "h.parquet")
+    pd.read_csv(folder / "houses.csv")[["area", "price"]].to_csv(tmp_path / "h.csv.gz", index=False)
     (tmp_path / "m.npz.rows").mkdir()
     (tmp_path / "m.npz.rows" / "mine.txt").write_text("mine")
     out = str(tmp_path / "m.npz")
-    assert main(["train", str(tmp_path / "h.parquet"), "--target", "price", "--out", out]) == 1
+    assert main(["train", str(tmp_path / "h.csv.gz"), "--target", "price", "--out", out]) == 1
     assert "exists and is not a minigd cache" in capsys.readouterr().err
     assert (tmp_path / "m.npz.rows" / "mine.txt").read_text() == "mine"
 
@@ -170,7 +173,7 @@ def test_on_a_gpu_it_is_the_same_training(folder, tmp_path):
         )  # fmt: skip
         assert trained.model.backend.name == backend
         figures.append(trained.history["val_loss"])
-        assert load(tmp_path / "m.npz").model.backend.name == "numpy"
+        assert load_table(tmp_path / "m.npz").model.backend.name == "numpy"
     np.testing.assert_allclose(*figures, rtol=1e-4)
 
 

@@ -191,10 +191,10 @@ def test_a_classifier_takes_the_same_labels(values, key, early_stopping):
     assert one.classes_.tolist() == np.asarray(values).tolist()
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("make", [*NUMBERS.values(), *NAMES.values()], ids=[*NUMBERS, *NAMES])
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
 @pytest.mark.parametrize("by", ["source", "Batches"])
-@pytest.mark.pairs
 def test_a_classifier_of_a_source_takes_the_same_labels(tmp_path, make, key, by):
     x, y = numbered()
     data = make(tmp_path, x, y)

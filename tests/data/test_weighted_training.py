@@ -510,10 +510,10 @@ def test_a_row_of_weight_zero_may_hold_anything(backend, task, junk):
     assert np.isfinite(params(trainer)).all()
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("task", ["classes", "huber"])
 @pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
 @sources
-@pytest.mark.pairs
 def test_a_row_of_weight_zero_may_hold_anything_in_every_source(tmp_path, source, junk, task):
     if source in (write_csv, table, SOURCES["cached"]) and not np.isfinite(junk).all():
         pytest.skip("what is missing in a file is refused when it is read, or filled in")
@@ -877,6 +877,7 @@ WEIGHTED = {
 weighted = pytest.mark.parametrize("weights", WEIGHTED.values(), ids=WEIGHTED)
 
 
+@pytest.mark.each
 @weighted
 @sources
 def test_a_weighted_run_is_resumed_to_the_bit(tmp_path, source, weights):
@@ -894,6 +895,7 @@ def test_a_weighted_run_is_resumed_to_the_bit(tmp_path, source, weights):
     assert measured(again.history) == measured(whole.history)
 
 
+@pytest.mark.each
 @weighted
 @sources
 def test_a_run_with_other_weights_is_not_resumed(tmp_path, source, weights):

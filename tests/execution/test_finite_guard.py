@@ -319,6 +319,7 @@ def after_a_huge_gradient(updater, options):
     return trainer, gd.Batches(x, x[:, 0], batch_size=5, shuffle=True, seed=3)
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("updater", HUGE)
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.skipif(not compiler.available(), reason="needs Numba and SciPy")

@@ -75,6 +75,7 @@ def stepped(model, loss, x, y, scale, fuse):
     return [np.array(host(a)) for a in (value, z, model.flat_grads, *running)]
 
 
+@pytest.mark.each
 @needs_compiler
 @given(
     data=st.data(),

@@ -687,6 +687,7 @@ class Given(gd.optim.schedules.Schedule):
         return self.then() if t >= 4 else np.float32(0.1)
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("single", [False, True], ids=["epochs", "steps"])
 @pytest.mark.parametrize("updater", [gd.SGD, gd.Adam, gd.AdamW])
 @pytest.mark.parametrize("then", [-np.inf, np.inf, np.nan, -1e308, 1e308, -0.1, np.float32(0.01)])

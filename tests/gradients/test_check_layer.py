@@ -19,10 +19,10 @@ def rows(n, width=4, seed=0):
     return np.random.default_rng([seed, n]).standard_normal((n, width))
 
 
+@pytest.mark.each
 @layers
 @pytest.mark.parametrize("method", ["auto", "central"])
 @pytest.mark.parametrize("n", [1, 2, 9])
-@pytest.mark.pairs
 def test_a_right_layer_passes(layer, method, n):
     for seed in range(5):
         errors = gd.check_layer(layer(), rows(n, seed=seed), method=method, seed=seed)
@@ -95,10 +95,10 @@ far_off = pytest.mark.parametrize("far", [1e3, 1e4, 1e5, 1e6])
 farther = pytest.mark.parametrize("far", [1e3, 1e4, 1e5, 1e6, 1e7, 1e8])
 
 
+@pytest.mark.each
 @farther
 @pytest.mark.parametrize("n", [3, 20, 100])
 @pytest.mark.parametrize("layer", [gd.BatchNorm, ByColumn])
-@pytest.mark.pairs
 def test_columns_far_from_zero_are_no_error(layer, n, far):
     # The layers are right to the digits that x has: tests/nn/layers/test_batch_norm.py.
     for seed in range(3):

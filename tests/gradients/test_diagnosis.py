@@ -81,6 +81,7 @@ def test_there_are_fifty_of_all_kinds():
 # No false alarm ---------------------------------------------------------------------------------
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("seed", range(24))
 def test_a_right_network_raises_no_alarm(seed):
     random_networks.raises_no_alarm(seed)
@@ -92,6 +93,7 @@ def test_a_thousand_right_networks_raise_no_alarm():
         random_networks.raises_no_alarm(seed)
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("seed", range(24))
 def test_noise_has_no_name(seed):
     random_networks.noise_has_no_name(seed)

@@ -37,6 +37,7 @@ def test_a_slip_is_named(slip):
     assert re.search(slip.says, said_of(slip.layer(), rows(7)), re.DOTALL)
 
 
+@pytest.mark.each
 @slips
 def test_minigd_check_names_it(slip):
     verdict = check_layer_or_loss("it", slip.layer())
@@ -45,6 +46,7 @@ def test_minigd_check_names_it(slip):
     assert re.search(slip.says, str(verdict.error), re.DOTALL)
 
 
+@pytest.mark.each
 @slips
 @pytest.mark.parametrize("n", [2, 12])
 def test_a_slip_is_found_in_other_batches(slip, n):
@@ -85,6 +87,7 @@ def test_what_passes_is_taken_by_fit(layer):
 # No false alarm -----------------------------------------------------------------------------------
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("layer", [*layers_by_students.ALL, *students.ALL])
 @pytest.mark.parametrize(("n", "width"), [(1, 4), (2, 2), (9, 6)])
 def test_a_right_layer_raises_no_alarm(layer, n, width):

@@ -11,10 +11,10 @@ layers = pytest.mark.parametrize("make", LAYERS.values(), ids=list(LAYERS))
 methods = pytest.mark.parametrize("method", ["complex", "central"])
 
 
+@pytest.mark.each
 @layers
 @methods
 @pytest.mark.parametrize("n", [1, 2, 7, 33])
-@pytest.mark.pairs
 def test_backward_is_the_derivative(make, method, n):
     layer_checks.layer_gradient(make, method, n)
 

@@ -15,7 +15,7 @@ def test_five_batches_of_2300_rows_are_the_full_batch(shuffle):
     mean_checks.batches_compose_to_the_full_batch(2300, 500, shuffle=shuffle)
 
 
-@examples(25)
+@examples(10)
 @given(n=st.integers(1, 200), batch_size=st.integers(1, 60), seed=st.integers(0, 2**31))
 def test_batches_of_any_size_are_the_full_batch(n, batch_size, seed):
     mean_checks.batches_compose_to_the_full_batch(n, batch_size, seed, shuffle=bool(seed % 2))

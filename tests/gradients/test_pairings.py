@@ -13,9 +13,9 @@ LEFT_OUT = [
 ]
 
 
+@pytest.mark.each
 @pairings
 @pytest.mark.parametrize("method", ["complex", "central"])
-@pytest.mark.pairs
 def test_gradients_are_derivatives(output, loss, method):
     network_checks.network_gradient(output, loss, method)
 
@@ -25,6 +25,7 @@ def test_gradients_of_weighted_rows_are_derivatives(output, loss):
     network_checks.network_gradient(output, loss, weighted=True)
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("hidden", ["batch norm", "dropout", "leaky relu"])
 @pytest.mark.parametrize("method", ["complex", "central"])
 @pytest.mark.parametrize("n", [1, 2, 5])

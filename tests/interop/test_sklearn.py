@@ -946,7 +946,7 @@ MLP_REGRESSOR = TransformedTargetRegressor(
             "breast_cancer", NETWORK, MLP, id="breast cancer, network", marks=pytest.mark.slow
         ),
         pytest.param("digits", LINEAR, LOGISTIC, id="digits, linear", marks=pytest.mark.slow),
-        pytest.param("digits", NETWORK, MLP, id="digits, network"),
+        pytest.param("digits", NETWORK, MLP, id="digits, network", marks=pytest.mark.slow),
         pytest.param("diabetes", LINEAR, linear_model.Ridge(), id="diabetes, linear"),
         pytest.param("diabetes", NETWORK, MLP_REGRESSOR, id="diabetes, network"),
     ],

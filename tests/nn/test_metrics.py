@@ -8,6 +8,9 @@ import sys
 
 import numpy as np
 import pytest
+from budgets import examples
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import special
 from sklearn import metrics as sklearn_metrics
 
@@ -15,6 +18,9 @@ import minigd as gd
 from minigd.nn import metrics
 from minigd.nn.metrics import METRICS, Accuracy, Metric, get_metric, get_metrics
 from minigd.training.epoch_totals import Totals
+
+properties = examples(25)
+OF_CLASSES = ["accuracy", "precision", "recall", "f1", "roc_auc", "average_precision"]
 
 
 def measure(name, backend, prediction, y):
@@ -136,6 +142,15 @@ def scikit_learns(name, p, y, weight):
     """Return a metric of classes by scikit-learn."""
     if name == "accuracy":
         return sklearn_metrics.accuracy_score(y, chosen(p), sample_weight=weight)
+    if name == "average_precision":
+        of = [1] if p.shape[1] < 3 else range(p.shape[1])
+        each = [
+            sklearn_metrics.average_precision_score(
+                y == k, p[:, k if p.shape[1] > 2 else -1], sample_weight=weight
+            )
+            for k in of
+        ]
+        return np.mean(each)
     if name == "roc_auc":
         if p.shape[1] > 2:
             return sklearn_metrics.roc_auc_score(
@@ -150,7 +165,7 @@ def scikit_learns(name, p, y, weight):
 @of_classes
 @cut
 @weighed
-@pytest.mark.parametrize("name", ["accuracy", "precision", "recall", "f1", "roc_auc"])
+@pytest.mark.parametrize("name", OF_CLASSES)
 @pytest.mark.pairs
 def test_metrics_of_classes_are_scikit_learns_however_the_epoch_is_cut(
     backend, name, kind, sizes, weight
@@ -213,6 +228,7 @@ UNEVEN = {
     "recall": ([1, 1, 1, 0, 1, 0], [0.9, 0.9, 0.9, 0.1, 0.1, 0.1]),
     "f1": ([1, 1, 1, 0, 1, 0], [0.9, 0.9, 0.9, 0.9, 0.1, 0.1]),
     "roc_auc": ([1, 0, 1, 0, 1, 0], [0.9, 0.8, 0.7, 0.6, 0.2, 0.1]),
+    "average_precision": ([1, 0, 1, 0, 1, 0], [0.9, 0.8, 0.7, 0.6, 0.2, 0.1]),
     "rmse": ([0.0] * 6, [0.0, 0.0, 0.0, 0.0, 0.0, 6.0]),
     "r2": ([0.0, 1.0, 0.0, 1.0, 50.0, 51.0], [0.5, 0.5, 0.5, 0.5, 50.5, 50.5]),
 }
@@ -271,22 +287,77 @@ def test_of_several_classes_those_that_occur_are_averaged(backend, weight):
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_an_area_without_a_class_is_no_number(backend, k):
     p = np.random.default_rng(0).uniform(size=(6, k))
-    assert math.isnan(epoch("roc_auc", backend, p, np.zeros(6, dtype=int), sizes=[4, 2]))
-    y = np.array([0, 1, 0, 1, 0, 1]) if k == 3 else np.ones(6, dtype=int)
-    assert math.isnan(epoch("roc_auc", backend, p, y, sizes=[4, 2]))
+    for name in ("roc_auc", "average_precision"):
+        assert math.isnan(epoch(name, backend, p, np.zeros(6, dtype=int), sizes=[4, 2]))
+        y = np.array([0, 1, 0, 1, 0, 1]) if k == 3 else np.ones(6, dtype=int)
+        assert math.isnan(epoch(name, backend, p, y, sizes=[4, 2]))
     # A row of weight 0 brings no class with it.
     weight = np.array([0.0, 1.0, 1.0, 1.0, 1.0, 1.0])
     y = np.array([k - 1, *[0] * 5] if k < 3 else [2, 0, 1, 0, 1, 0])
     assert math.isnan(epoch("roc_auc", backend, p, y, weight, [4, 2]))
 
 
-def test_an_area_needs_scikit_learn_and_says_so(monkeypatch):
+def test_an_area_needs_no_scikit_learn(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
-    with pytest.raises(
-        ImportError,
-        match=r"scikit-learn is not installed, and roc_auc_score needs it: `pip install",
+    for name in ("roc_auc", "average_precision"):
+        p = np.full((23, 1), 0.5)
+        expected = {"roc_auc": 0.5, "average_precision": 11 / 23}[name]
+        value = epoch(name, gd.get_backend("numpy"), p, np.arange(23) % 2)
+        assert value == pytest.approx(expected, rel=1e-14)
+
+
+@properties
+@given(
+    levels=st.integers(1, 30),
+    n=st.integers(2, 60),
+    weighted=st.booleans(),
+    positive=st.integers(0, 1),
+    seed=st.integers(0, 99),
+)
+def test_ranks_with_ties_and_weights_of_either_class_are_scikit_learns(
+    levels, n, weighted, positive, seed
+):
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.arange(n) % rng.integers(2, n + 1) == 0).astype(int)
+    if len(set(y)) < 2:
+        y[0] = 1 - y[0]
+    p = rng.integers(0, levels, (n, 1)) / levels
+    weight = rng.uniform(0.1, 3.0, n) if weighted else None
+    mine, score = (y == positive).astype(int), p[:, 0] if positive else -p[:, 0]
+    for metric, function in (
+        (metrics.RocAuc(positive), sklearn_metrics.roc_auc_score),
+        (metrics.AveragePrecision(positive), sklearn_metrics.average_precision_score),
     ):
-        epoch("roc_auc", gd.get_backend("numpy"), np.full((23, 1), 0.5), np.arange(23) % 2)
+        expected = function(mine, score, sample_weight=weight)
+        for outputs in (p, np.hstack([1 - p, p])):
+            found = metric.value(metric.total(outputs, y, weight), float(n))
+            assert found == pytest.approx(expected, rel=1e-12)
+    cut = (p[:, 0] > 0.5).astype(int)
+    for metric, function in (
+        (metrics.F1(positive), sklearn_metrics.f1_score),
+        (metrics.Precision(positive), sklearn_metrics.precision_score),
+        (metrics.Recall(positive), sklearn_metrics.recall_score),
+    ):
+        options = {"pos_label": positive, "zero_division": 0, "sample_weight": weight}
+        found = metric.value(metric.total(p, y, weight), float(n))
+        assert found == pytest.approx(function(y, cut, **options), rel=1e-12)
+
+
+def test_the_class_in_question_is_one_of_two_and_is_saved(tmp_path):
+    for wrong in (2, -1, 0.5, True):
+        with pytest.raises(ValueError, match="positive"):
+            metrics.F1(wrong)
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 2)), (np.arange(60) % 6 == 0).astype(int)
+    model = gd.Sequential([gd.Dense(1), gd.Sigmoid()], inputs=2)
+    chosen = {"of 0": metrics.AveragePrecision(0), "of 1": "average_precision"}
+    model.fit(X, y, loss="binary_crossentropy", metrics=chosen, epochs=2)
+    model.save(tmp_path / "m.npz")
+    found = gd.load(tmp_path / "m.npz").evaluate(X, y)
+    p = model.predict(X)[:, 0]
+    assert found["of 1"] == pytest.approx(sklearn_metrics.average_precision_score(y, p))
+    assert found["of 0"] == pytest.approx(sklearn_metrics.average_precision_score(1 - y, -p))
 
 
 @weighed
@@ -346,7 +417,7 @@ def test_a_masked_batch_adds_nothing_to_r2(backend):
 def test_a_trainer_gives_the_metrics_of_all_rows(backend, weight):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(23, 2)), rng.integers(0, 3, 23)
-    names = ["accuracy", "precision", "recall", "f1", "roc_auc"]
+    names = OF_CLASSES
     layers = [gd.Dense(3), gd.Softmax()]
     model = gd.Sequential(layers, inputs=2, backend=backend, dtype="float64")
     trainer = gd.Trainer(model, "categorical_crossentropy", gd.SGD(0.0), metrics=names)
@@ -384,7 +455,7 @@ def test_a_trainer_leaves_rows_of_weight_0_out_of_its_metrics(backend):
 # Targets that are refused ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["accuracy", "precision", "recall", "f1", "roc_auc"])
+@pytest.mark.parametrize("name", OF_CLASSES)
 def test_metrics_of_classes_refuse_numbers_and_rows_of_flags(backend, name):
     metric = get_metric(name)
     with pytest.raises(gd.DataError, match=r"y holds 0 to 3: for one output they are 0 and 1"):
@@ -406,11 +477,7 @@ def test_metrics_of_numbers_refuse_targets_of_another_shape(backend, name):
 
 def test_more_is_better_of_shares_and_less_of_errors():
     assert {name for name, kind in METRICS.items() if kind().more_is_better} == {
-        "accuracy",
-        "precision",
-        "recall",
-        "f1",
-        "roc_auc",
+        *OF_CLASSES,
         "r2",
     }
 
@@ -553,7 +620,8 @@ def test_names_and_objects_give_the_keys_of_the_history():
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
     for which in ("acc", None, Accuracy):
-        with pytest.raises(ValueError, match=r"unknown metric .*'accuracy', 'f1', 'mae', .*'mse'"):
+        known = r"unknown metric .*'accuracy', .*'f1', 'mae', .*'mse'"
+        with pytest.raises(ValueError, match=known):
             get_metric(which)
 
 
@@ -564,7 +632,7 @@ def test_one_name_in_place_of_a_list_is_refused_and_not_read_by_letters():
 
 
 def test_classes_give_the_keys_that_are_their_names():
-    for name in ("accuracy", "precision", "recall", "f1", "roc_auc", "r2"):
+    for name in ("accuracy", "precision", "recall", "f1", "roc_auc", "average_precision", "r2"):
         assert list(get_metrics([METRICS[name]()])) == [name]
     for name in ("mean_absolute_error", "mean_squared_error", "root_mean_squared_error"):
         assert list(get_metrics([METRICS[name]()])) == [name]

@@ -255,9 +255,9 @@ WEIGHTS = np.random.default_rng(2).uniform(0.1, 3, size=23)
 WEIGHTS[[3, 4, 5, 11]] = 0
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("weight", [None, WEIGHTS], ids=["rows", "weights"])
 @pytest.mark.parametrize("number", range(1, 15))
-@pytest.mark.pairs
 def test_a_run_saved_inside_a_window_goes_on_to_the_bit(backend, tmp_path, number, weight):
     # 6 batches an epoch in windows of 4, and an update behind the last.
     def batches():
@@ -397,9 +397,9 @@ def captured(backend, x, weight, batch, **options):
     return capture.seen
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("silent", [None, 1, 2])
 @pytest.mark.parametrize("bad", range(LAST + 1))
-@pytest.mark.pairs
 def test_nan_in_a_window_leaves_everything_as_it_was_before_its_batch(backend, bad, silent):
     """On the CPU the run stops there; a GPU masks what follows, and says so at the epoch's end."""
     x = rows(27)

@@ -155,6 +155,7 @@ def folder() -> Path:
     (path / "images").write_bytes(bytes([0, 0, 8, 2, 0, 0, 0, 12, 0, 0, 0, 2]) + pixels)
     (path / "labels").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 12]) + bytes(12))
     fitted().save(path / "m.npz")
+    gd.TableModel(fitted(), table_schema()).save(path / "table.npz")
     run = trainer()
     run.fit(X, Y, batch_size=5)
     run.save(path / "run.npz")
@@ -162,6 +163,10 @@ def folder() -> Path:
 
     pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "y": Y}).to_parquet(path / "t.parquet")
     return path
+
+
+def table_schema() -> Any:
+    return gd.IterableSource([{"a": [1.0, 2.0], "b": [2.0, 1.0], "y": [1.5, 2.0]}], "y").schema
 
 
 _KEPT: list[Any] = []
@@ -335,13 +340,24 @@ EXAMPLES: dict[str, Example] = {
             "features": ["a", "b"],
             "exclude": (),
             "columns": None,
+            "header": True,
             "skip_lines": 0,
             "separator": ",",
             "strip": "",
             "missing": "error",
             "na": (),
             "keep_default_na": True,
+            "decimal": ".",
+            "thousands": "",
+            "encoding": "utf-8",
+            "comment": "",
+            "compression": "infer",
             "categories": None,
+            "min_count": None,
+            "hashed": None,
+            "dates": None,
+            "logs": (),
+            "leave_out": False,
             "classes": None,
             "schema": None,
             "dtype": "float32",
@@ -565,6 +581,21 @@ EXAMPLES: dict[str, Example] = {
         lambda: {"path": folder() / "m.npz", "custom": (), "backend": "numpy"},
         lambda model: model.predict(X),
     ),
+    "TableModel": Example(
+        always(gd.TableModel),
+        lambda: {
+            "model": network(),
+            "schema": table_schema(),
+            "history": None,
+            "reading": None,
+        },
+        lambda made: made.predict(X),
+    ),
+    "load_table": Example(
+        always(gd.load_table),
+        lambda: {"path": folder() / "table.npz", "backend": "numpy"},
+        lambda made: made.predict(X),
+    ),
     # Checks and insight
     "check_gradients": Example(
         always(gd.check_gradients),
@@ -719,6 +750,18 @@ EXAMPLES: dict[str, Example] = {
         lambda: {"which": ["mae"]},
         lambda found: fit_with(metrics=found),
     ),
+    **{
+        f"metrics.{kind.__name__}": of_class(
+            kind, lambda metric: metric.check(np.array([0, 1, 1]), (3, 1)), positive=1
+        )
+        for kind in (
+            gd.metrics.AveragePrecision,
+            gd.metrics.F1,
+            gd.metrics.Precision,
+            gd.metrics.Recall,
+            gd.metrics.RocAuc,
+        )
+    },
     # Estimators: arguments are looked at in `fit`
     "MiniBatchClassifier": Example(
         always(gd.MiniBatchClassifier),

@@ -105,6 +105,7 @@ def process(request):
         yield process
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("workload", [TANH, RELU], ids=lambda workload: workload.name)
 def test_of_full_batches_losses_and_weights_are_those_of_the_loop(process, workload):
     # The order of rows does not matter to a batch of all of them.

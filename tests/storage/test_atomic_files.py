@@ -298,11 +298,12 @@ REPLACING = {
     "shutil.copy",
     "shutil.copyfile",
 }
-# What is opened for writing elsewhere: a stream or device that a user named, and the files of a
-# folder that `replacing_folder` gave.
+# What is opened for writing elsewhere: a stream or device that a user named, the files of a folder
+# that `replacing_folder` gave, and first rows in a temporary folder.
 OPENED = {
     ("cli/paths.py", "savefig"),
     ("cli/predict.py", "open"),
+    ("cli/proposal.py", "open"),
     ("data/sources/cache.py", "open"),
     ("storage/atomic_files.py", "open"),
 }

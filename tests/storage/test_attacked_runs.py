@@ -14,13 +14,15 @@ if os.name == "posix":
     from benchmarks import attack_stops
 
 
-def test_runs_that_signals_stop_come_to_the_bits_of_one_in_peace(tmp_path):
-    tally = attack_stops.kills(tmp_path, 2, ["array, shuffled"])
-    assert (tally.right, tally.errors, tally.others) == (2, 0, [])
+@pytest.mark.parametrize("times", [1, pytest.param(12, marks=pytest.mark.slow)])
+def test_runs_that_signals_stop_come_to_the_bits_of_one_in_peace(tmp_path, times):
+    tally = attack_stops.kills(tmp_path, times, ["array, shuffled"])
+    assert (tally.right, tally.errors, tally.others) == (times, 0, [])
 
 
-@pytest.mark.parametrize("name", ["a model", "a run", "a table"])
-def test_faults_leave_the_old_file_or_the_new_one_and_name_it(tmp_path, name):
-    tally = attack_stops.faults(tmp_path, 40, [name])
+@pytest.mark.parametrize("name", ["a model", "a run", "a table", "cached rows"])
+@pytest.mark.parametrize("times", [20, pytest.param(400, marks=pytest.mark.slow)])
+def test_faults_leave_the_old_file_or_the_new_one_and_name_it(tmp_path, name, times):
+    tally = attack_stops.faults(tmp_path, times, [name])
     assert tally.others == []
     assert min(tally.right, tally.errors) > 0

@@ -243,22 +243,16 @@ named = pytest.mark.parametrize("write", WRITERS)
 @pytest.mark.parametrize("limit", [0, 20_000])
 def test_a_full_disk_is_said_of_the_users_file(tmp_path, write, limit):
     """The system itself refuses to write more, as it does on a full disk."""
-    code = (
-        "import resource, sys\n"
-        "sys.path[:0] = sys.argv[2:4]\n"
-        "import test_left_behind\n"
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
-        "try:\n"
-        f"    test_left_behind.{write.__name__}(sys.argv[1])\n"
-        "except OSError as error:\n"
-        "    print(error.filename, error.filename2, error, sep='|')\n"
-    )
-    path = str(tmp_path / "out")
-    command = [sys.executable, "-W", "error", "-c", code, path, os.path.dirname(__file__)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    text = os.strerror(errno.EFBIG)
-    assert done.stdout == f"{path}|None|[Errno {errno.EFBIG}] {text}: {path!r}\n"
-    assert done.stderr == ""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(OSError, match=os.strerror(errno.EFBIG)) as caught:
+            write(str(tmp_path / "out"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (caught.value.filename, caught.value.filename2) == (str(tmp_path / "out"), None)
     assert os.listdir(tmp_path) == []
 
 

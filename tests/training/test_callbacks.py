@@ -522,6 +522,7 @@ def straight(request, tmp_path_factory):
     return SCHEDULES[request.param], trainer, states, without_seconds(path.with_suffix(".csv"))
 
 
+@pytest.mark.each
 @pytest.mark.parametrize(
     ("update", "name"), [(1, "update"), (6, "update"), (12, "epoch"), (15, "update"), (20, "end")]
 )

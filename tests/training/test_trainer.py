@@ -275,6 +275,7 @@ def test_fit_of_the_model_is_fit_of_a_new_trainer():
 # The same bits -----------------------------------------------------------------------------------
 
 
+@pytest.mark.each
 @tasks
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_same_seed_gives_the_same_bits_with_buffers_reused_or_not(backend, task, dtype):

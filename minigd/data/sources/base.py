@@ -14,7 +14,7 @@ import numpy as np
 from minigd.backends.base import backend_of
 from minigd.backends.on_demand import call
 from minigd.backends.workspace import Workspace
-from minigd.errors import check_integer
+from minigd.errors import DataError, check_integer
 from minigd.progress import with_progress
 from minigd.types import Array
 
@@ -131,7 +131,39 @@ class Source(ABC):
         """
         return self
 
-    def split(self, fraction: float, seed: int = 0) -> "tuple[Source, Source]":
+    def column(self, name: str) -> Array:
+        r"""Return the values of a column in all rows, of shape (rows,).
+
+        Of a table they are texts as they are written there, also of a column that is not in use.
+
+        Raises
+        ------
+        DataError
+            If there is no such column.
+
+        Examples
+        --------
+        >>> import io, minigd as gd
+        >>> file = io.BytesIO(b"a,who,y\n1,Ann,2\n3,Bob,4\n")
+        >>> gd.CsvSource(file, target="y", exclude=["who"]).column("who").tolist()
+        ['Ann', 'Bob']
+        """
+        names = self.names or []
+        if name not in names:
+            known = f"the columns are {', '.join(names)}" if names else "its columns have no names"
+            raise DataError(f"{self!r} has no column {name!r}; {known}")
+        host = [backend_of(x).to_numpy(x) for x, _ in self.chunks()]
+        return np.concatenate([x[:, names.index(name)] for x in host])
+
+    def split(
+        self,
+        fraction: float,
+        seed: int = 0,
+        *,
+        stratify: bool = False,
+        group: Any = None,
+        time: Any = None,
+    ) -> "tuple[Source, Source]":
         """Return two sources, the second with about `fraction` of the rows.
 
         Where a row goes depends on the numbers it becomes and the seed and on nothing else: not on
@@ -139,15 +171,41 @@ class Source(ABC):
         rows are always on one side. A category that is new changes the numbers of all rows, and the
         split with them, unless the levels were given.
 
+        Parameters
+        ----------
+        fraction : float
+            Between 0 and 1.
+        seed : int, default 0
+        stratify : bool, default False
+            Whether the second part has that share of each class of y, as nearly as whole rows
+            allow. Of a class, the rows with the smallest hashes are in it, so that rows that are
+            added may move some others.
+        group : str or array-like of shape (rows,), optional
+            Rows with the same value stay on one side, such as those of a patient. It is the name
+            of a column, which need not be in use, or the values.
+        time : str or array-like of shape (rows,), optional
+            The rows that come last are the second part, those of one time together: numbers, dates
+            in the usual notations, or times of NumPy's.
+
+        Raises
+        ------
+        DataError
+            If a part has no rows, or a time is missing or is none.
+
         Examples
         --------
         >>> import numpy as np, minigd as gd
         >>> train, validation = gd.ArraySource(np.arange(2000.0).reshape(1000, 2)).split(0.2)
         >>> train.rows, validation.rows
         (802, 198)
+        >>> source = gd.ArraySource(np.arange(8.0).reshape(8, 1))
+        >>> train, validation = source.split(0.25, time=[3, 1, 4, 1, 5, 9, 2, 6])
+        >>> [x.ravel().tolist() for x, _ in validation.chunks()]
+        [[5.0, 7.0]]
         """
+        by = {"stratify": stratify, "group": group, "time": time}
         parts: tuple[Source, Source] = call(
-            "minigd.data.sources.split", "split", self, fraction, seed
+            "minigd.data.sources.split", "split", self, fraction, seed, **by
         )
         return parts
 

@@ -11,42 +11,32 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.workspace import Workspace
-from minigd.data.labels import read_truth
 from minigd.data.sources.base import Pair, RandomAccess, Rows
 from minigd.data.sources.csv_blocks import (
-    BLANKS,
     Block,
     WrongFields,
     check_fields,
     read_blocks,
 )
-from minigd.data.sources.csv_files import check_unchanged, open_file
+from minigd.data.sources.csv_files import check_compression, check_unchanged, is_packed
 from minigd.data.sources.csv_header import Header, recoded
 from minigd.data.sources.csv_index import RowIndex
 from minigd.data.sources.csv_layout import (
-    as_columns,
     unnamed_among,
     warn_of_unnamed,
-    written,
 )
 from minigd.data.sources.csv_parser import NotNumbers, Parser, import_pandas
-from minigd.data.sources.file_kinds import GZIP, begin_of
+from minigd.data.sources.csv_text import Dialect, open_text
 from minigd.data.sources.file_reads import GAP
+from minigd.data.sources.given_files import TEXTS, find_files
 from minigd.data.sources.tabular import Tabular
-from minigd.data.tables.column_problems import (
-    WRITE_TRUTHS,
-    is_dressed,
-    may_be_missing,
-    read_dressed,
-)
+from minigd.data.tables.column_problems import no_number
 from minigd.data.tables.grammar import BLANKS as CELL_BLANKS
 from minigd.data.tables.grammar import PLAIN, MissingTexts, Notation
 from minigd.data.tables.inference import FirstPass, apply_schema, infer_schema
 from minigd.data.tables.missing import Missing
 from minigd.data.tables.places import describe
-from minigd.data.tables.remedy import Remedy, TableError
 from minigd.data.tables.schema import (
-    RENAME,
     BadValue,
     ColumnKinds,
     Encoded,
@@ -54,15 +44,19 @@ from minigd.data.tables.schema import (
     Schema,
     TextInNumbers,
 )
-from minigd.data.tables.selection import Selection
+from minigd.data.tables.selection import Selection, with_column
 from minigd.errors import DataError, check_dtype, check_integer, validated
 from minigd.progress import with_progress
 from minigd.types import Array
 
 _PARSED = 4 << 20  # bytes of text parsed at once where rows are fetched, at most
-_GATHERED = 32 << 20  # bytes of x fetched at once, at most
+_GATHERED = 32 << 20  # bytes of rows fetched at once, at most, with their places
 _MOST_AT_ONCE = 1 << 30  # bytes of a block, at most
-_FIRST_ROWS = 200  # looked at to tell texts from numbers; a text further on starts the pass again
+_WIDE, _OF_A_COLUMN, _WIDE_BLOCK = 1_000, 2_000, 16 << 20
+"""Of more columns than this, a block has so many bytes for each, up to a limit: each column costs
+as much as hundreds of its cells."""
+_FIRST_ROWS, _FIRST_CELLS = 200, 200_000
+"""Looked at to tell texts from numbers; a text further on starts the pass again."""
 
 
 class _Place:
@@ -94,7 +88,9 @@ class CsvSource(Tabular, RandomAccess):
     Parameters
     ----------
     path : path, file object, or a list of them
-        Plain or gzipped. Several files have the same header and follow one another.
+        Plain or packed: gzip, bzip2, xz, zstd, or alone in a zip archive. Several files have the
+        same header and follow one another. A pattern, ``data/*.csv``, means several, and so does a
+        folder: those in it that end in .csv, .tsv, .tab, .data or .dat, by name.
     target : str or list of str, optional
         Column of y. Text becomes classes 0, 1, … in sorted order; whole numbers become int64, other
         numbers `dtype`. Several columns of numbers make y a table.
@@ -111,7 +107,12 @@ class CsvSource(Tabular, RandomAccess):
         Lines at the top of each file that are neither header nor rows.
     separator : str, default ","
         One character. Spaces after it are skipped, unless it is one. ``"blanks"`` is a run of
-        blanks and tabs; those at the start and the end of a line separate nothing.
+        blanks and tabs; those at the start and the end of a line separate nothing. A file whose
+        first line is ``sep=;``, as Excel knows it, names its own in the place of a comma.
+    encoding : str, default "utf-8"
+        Any that Python knows, such as ``"cp1252"`` or ``"utf-16"``.
+    comment : str, default ""
+        How lines begin that are not rows, such as ``"#"``. Further on in a line it is a letter.
     strip : str, optional
         Characters taken off the end of every text, such as the full stop of ``>50K.``.
     missing : str, float or dict, default "error"
@@ -167,10 +168,14 @@ class CsvSource(Tabular, RandomAccess):
     dtype : dtype, default "float32"
         Of x, and of a target that is not whole numbers.
     block_size : int, default 2 MiB
-        Bytes parsed at a time. It changes nothing but speed, and how long a row may be: 16 MiB, or
-        a block. Fields of many lines are read up to that.
+        Bytes parsed at a time; more of a table of over 1,000 columns. It changes nothing but
+        speed, and how long a row may be: 16 MiB, or a block. Fields of many lines are read up to
+        that.
     index_path : path, optional
         Where to keep the index of row offsets for other runs. An index of another file is refused.
+    compression : {"infer", "gzip", "bz2", "xz", "zstd", "zip"} or None, default "infer"
+        How files are packed, which they show themselves. With another value than ``"infer"``, one
+        that is packed in another way, or not, is refused.
 
     Attributes
     ----------
@@ -192,7 +197,7 @@ class CsvSource(Tabular, RandomAccess):
     ------
     DataError
         Naming file, line and column: a row with too few or too many fields, a value that is
-        missing or is not a number, bytes that are not UTF-8, a missing column, two columns of one
+        missing or is not a number, bytes of another encoding, a missing column, two columns of one
         name, dates or free text, an empty file, a file that has changed; or naming the column: a
         target whose values `dtype` can't tell from each other. Of such a feature it warns.
 
@@ -200,7 +205,7 @@ class CsvSource(Tabular, RandomAccess):
     -----
     In file order, memory does not depend on the size of the file. With a shuffle it is 8 bytes a
     row for the index and 8 for the permutation, besides the rows fetched at once, up to 32 MiB. A
-    gzipped file can't be shuffled so: `cache` it.
+    packed file can't be shuffled so, nor one that is not in UTF-8: `cache` it.
 
     Examples
     --------
@@ -228,7 +233,9 @@ class CsvSource(Tabular, RandomAccess):
         columns: Sequence[str] | None = None,
         header: bool = True,
         skip_lines: int = 0,
-        separator: str | Any = ",",  # of which `_check_arguments` says what it must be
+        separator: str | Any = ",",  # of which `Dialect.make` says what it must be
+        encoding: str | Any = "utf-8",
+        comment: str | Any = "",
         strip: str = "",
         missing: Missing = "error",
         na: Sequence[Any] | None = (),
@@ -246,29 +253,29 @@ class CsvSource(Tabular, RandomAccess):
         dtype: Any = "float32",
         block_size: int = 1 << 21,
         index_path: str | os.PathLike[str] | None = None,
+        compression: str | None = "infer",
     ) -> None:
-        _check_arguments(separator, columns, na)
+        _check_arguments(columns, na)
         dtype = check_dtype(dtype)
         import_pandas()
         selection = Selection.make(
             target, features, exclude, categories, classes, missing, min_count, hashed, dates,
             logs, leave_out, schema,
         )  # fmt: skip
-        self._separator = BLANKS if separator == "blanks" else separator.encode()
-        # Spaces after a separator are skipped, unless they are separators themselves.
-        self._spaces = not self._separator.startswith(b" ")
+        dialect = Dialect.make(separator, encoding, comment)
         self._strip = strip
-        notation = _notation(decimal, thousands)
-        self._missing = MissingTexts(() if na is None else na, keep_default_na, notation)
+        marks = check_notation(decimal, thousands)
+        self._missing = MissingTexts(() if na is None else na, keep_default_na, marks)
         self._block_size = min(check_integer("block_size", block_size), _MOST_AT_ONCE)
-        given = path if isinstance(path, list | tuple) else [path]
-        if not given:
-            raise DataError("no file was given")
-        layout = separator, self._separator, self._spaces
+        given = check_compression(find_files(path, TEXTS, "a CSV"), compression)
         skipped = check_integer("skip_lines", skip_lines, 0)
-        self._header = Header(None if columns is None else list(columns), header, *layout, skipped)
+        self._header = Header(None if columns is None else list(columns), header, dialect, skipped)
         self._parts = [self._header.inspect(file) for file in given]
+        self._dialect = self._header.dialect
         self._columns = self._header.columns
+        if len(self._columns) > _WIDE:
+            wide = min(_WIDE_BLOCK, _OF_A_COLUMN * len(self._columns))
+            self._block_size = max(self._block_size, wide)
         self._rows_by_number = RowIndex(self, index_path)
         self._open(selection, schema, dtype)
 
@@ -281,25 +288,22 @@ class CsvSource(Tabular, RandomAccess):
         except (MissingColumn, WrongFields) as error:
             error.args += tuple(self._header.advice(error, selection))
             raise
-        under = " under its header" if self._header.given else ""
-        found.give_to(self, f"{self._parts[0].name} has no rows{under}")
+        found.give_to(self, self._header.without_rows)
+        self._header.warn_of_encoding(stacklevel=4)
         # Rows worth parsing at once: many for one call of the parser, few where they are long.
         size = sum(part.size for part in self._parts)
         self._at_once = max(1, min(16_384, _PARSED * self.rows // max(1, size)))
         # Of more short ones that are due, more lie close together in the file.
-        most = _GATHERED // (self.schema.dtype.itemsize * len(self.names))
+        most = _GATHERED // (found.schema.dtype.itemsize * (len(self.names) + 1) + 8)
         self.gather = max(self._at_once, most if size < GAP * self.rows else 0)
-        # The middle of a gzipped file can't be reached without reading all before it.
-        self.random_access = not any(begin_of(part.opened, 2) == GZIP for part in self._parts)
+        # The middle of a packed file can't be reached without reading all before it, nor that of
+        # one in another encoding.
+        self.random_access = self._dialect.is_plain and not any(map(is_packed, self._parts))
 
     def _first_pass(self, selection: Selection, schema: Schema | None, dtype: Any) -> FirstPass:
         """Find what each column is, or go by a schema."""
         name, header = self._parts[0].name, self._header
-        rename = RENAME
-        if header.given:
-            names = written(as_columns(self._columns, twice=True))
-            options = {"columns": names, "skip_lines": self._parts[0].line - 1}
-            rename = Remedy("name all columns with {}", options)
+        rename = header.ways_to_rename(self._parts[0])
         features, targets = selection.resolve(self._columns, header.where, rename)
         needed = {*features, *targets}
         self._used = [c for c in self._columns if c in needed]
@@ -308,19 +312,15 @@ class CsvSource(Tabular, RandomAccess):
         if not header.given and first is not None:
             header.refuse_header(first, self._parser, self._missing)
         unnamed = unnamed_among(features, selection.features or ())
-        if header.short and unnamed and schema is None:
-            raise TableError(
-                f"{header.where}: {header.short}: that column is {unnamed[0]!r}",
-                Remedy("leave it out with {}", {"exclude": unnamed}),
-                Remedy("name it among {}", {"features": [...]}),
-            )
         if schema is not None:
             return apply_schema(schema, self, name)
-        texts = self._first_texts()
+        header.refuse_short(unnamed)
+        texts = [] if first is None else self._first_texts(first)
         try:
             found = infer_schema(self, selection, self._columns, name, dtype, texts)
         except DataError:
             header.refuse_one_column(selection)
+            header.refuse_comments()
             if header.given:
                 self._refuse_repeated_header()
             raise
@@ -331,24 +331,21 @@ class CsvSource(Tabular, RandomAccess):
             self._refuse_repeated_header()
         if found.schema.levels and not selection.categories:
             header.refuse_one_column(selection)
-        warn_of_unnamed(unnamed, header.where, stacklevel=4)
+        warn_of_unnamed(unnamed, header.where, stacklevel=5)
         return found
 
     def _make_parser(self) -> Parser:
         """Return a parser of the columns in use."""
-        layout = self._columns, self._used, self._separator, self._spaces
-        return Parser(*layout, self._missing, self._strip)
+        return Parser(self._columns, self._used, self._dialect, self._missing, self._strip)
 
     def _refuse_repeated_header(self) -> None:
         for part, block in self._all_blocks():
             self._header.refuse_repeated(block, self._parts[part].name)
 
-    def _first_texts(self) -> list[str]:
+    def _first_texts(self, block: Block) -> list[str]:
         """Return the columns that hold text in the first rows."""
-        block = next(self._blocks(0), None)
-        if block is None:
-            return []
-        rows = block.data[: int(block.ends[:_FIRST_ROWS][-1]) + 1]
+        first_rows = max(_FIRST_ROWS // 10, min(_FIRST_ROWS, _FIRST_CELLS // len(self._used)))
+        rows = block.data[: int(block.ends[:first_rows][-1]) + 1]
         frame = self._parser.read_texts(rows, self._used)
         return [c for c in self._used if self._missing.to_numbers(frame[c])[1].any()]
 
@@ -358,6 +355,11 @@ class CsvSource(Tabular, RandomAccess):
             for block in self._with_progress(part, "the first pass over"):
                 frame, self._at = self._parse(block, part, kinds)
                 yield frame
+
+    def read_also(self, name: str) -> None:
+        """Add a column to those of the frames."""
+        self._used = with_column(self._used, name, self._columns, self._header.where)
+        self._parser = self._make_parser()
 
     def where(self, row: int) -> str:
         """Return where a row of the frame at hand is."""
@@ -375,12 +377,12 @@ class CsvSource(Tabular, RandomAccess):
 
     def _blocks(self, part: int) -> Iterator[Block]:
         name, opened, _, _, _, body, line, _ = self._parts[part]
-        with open_file(opened) as file:
+        dialect = self._dialect
+        marks = dialect.separator, dialect.spaces
+        with open_text(opened, dialect, name) as file:
             file.seek(body)
-            blocks = read_blocks(
-                file, name, self._block_size, self._separator, self._spaces, body, line
-            )
-            with recoded(opened, name):
+            blocks = read_blocks(file, name, self._block_size, *marks, body, line, dialect.comment)
+            with recoded():
                 for block in blocks:
                     if len(block.starts):
                         check_fields(block, name, len(self._columns))
@@ -392,16 +394,9 @@ class CsvSource(Tabular, RandomAccess):
         try:
             frame, place.texts = self._parser.read(block.data, kinds)
         except NotNumbers as odd:
-            text = odd.texts[0]
-            where = f"{place.where(odd.row)}, column {odd.column!r}: {text!r}"
-            remedies = may_be_missing(odd.texts)
-            message = f"{where} is not a number"
-            if is_dressed(text):
-                message = f"{where} is a number in a format that is not parsed"
-                remedies = read_dressed([t for t in odd.texts if is_dressed(t)], "write it plainly")
-            elif read_truth(text) is not None:
-                remedies = [WRITE_TRUTHS]
-            error = TextInNumbers(message, *remedies, column=odd.column, columns=odd.columns)
+            problem, remedies = no_number(odd.texts)
+            where = f"{place.where(odd.row)}, column {odd.column!r}: {odd.texts[0]!r} {problem}"
+            error = TextInNumbers(where, *remedies, column=odd.column, columns=odd.columns)
             raise error from None
         except ValueError as error:
             raise DataError(f"{place.name}, from line {block.line} on: {error}") from error
@@ -460,8 +455,9 @@ class CsvSource(Tabular, RandomAccess):
 
     def _with_progress(self, part: int, what: str) -> Iterator[Block]:
         """Return the blocks of one file, and show how far a pass over them is."""
-        name, opened, size, *_ = self._parts[part]
-        plain = begin_of(opened, 2) != GZIP  # how much a gzipped file holds is not known
+        name, _, size, *_ = self._parts[part]
+        # How much a packed file holds is not known, nor one in another encoding.
+        plain = self._dialect.is_plain and not is_packed(self._parts[part])
         return with_progress(
             self._blocks(part),
             f"{what} {name}",
@@ -516,7 +512,8 @@ class CsvSource(Tabular, RandomAccess):
         else:
             # As in any array, -1 is the last row, and a number beyond it is an error.
             index = np.asarray(rows, dtype=np.int64)
-            index = np.where(index < 0, index + self.rows, index)
+            if len(index) and index.min() < 0:
+                index = np.where(index < 0, index + self.rows, index)
             if len(index) and not 0 <= index.min() <= index.max() < self.rows:
                 raise IndexError(f"there are {self.rows} rows, and row {rows} was asked for")
         if len(index) == 0:
@@ -526,7 +523,7 @@ class CsvSource(Tabular, RandomAccess):
         starts = self._rows_by_number.starts
         order = np.argsort(index, kind="stable")
         firsts = np.cumsum([0, *(len(s) - 1 for s in starts)])
-        limits = np.searchsorted(index[order], firsts).tolist()
+        limits = np.searchsorted(index, firsts, sorter=order).tolist()
         found: list[Any] = []
         for part, own in enumerate(starts):
             for begin in range(limits[part], limits[part + 1], self._at_once):
@@ -560,7 +557,9 @@ class CsvSource(Tabular, RandomAccess):
         """Return what tells these files, and how they are read, from others."""
         return {
             "files": [[p.size, p.checksum, p.body] for p in self._parts],
-            "separator": self._separator.decode(),
+            "separator": self._dialect.separator.decode(),
+            **({"encoding": self._dialect.encoding} if not self._dialect.is_plain else {}),
+            **({"comment": self._dialect.comment.decode()} if self._dialect.comment else {}),
             **({} if self._missing.usual else {"keep_default_na": False}),
             **({} if self._missing.notation == PLAIN else {"notation": self._missing.notation}),
         }
@@ -579,7 +578,7 @@ class CsvSource(Tabular, RandomAccess):
         return f"CsvSource({files}: {self.rows} rows, {len(self.names)} columns)"
 
 
-def _notation(decimal: Any, thousands: Any) -> Notation:
+def check_notation(decimal: Any, thousands: Any) -> Notation:
     """Return how numbers are written, from the caller's marks."""
     marks = {"decimal": decimal, "thousands": thousands}
     for name, mark in marks.items():
@@ -591,14 +590,7 @@ def _notation(decimal: Any, thousands: Any) -> Notation:
     return Notation(decimal, thousands)
 
 
-def _check_arguments(separator: Any, columns: Any, na: Any) -> None:
-    one = isinstance(separator, str) and len(separator.encode()) == 1
-    blanks = isinstance(separator, str) and separator == "blanks"
-    if not blanks and (not one or separator in '"\r\n'):
-        raise ValueError(
-            "separator must be one character other than a quote, or 'blanks' for runs of blanks "
-            f"and tabs: {separator!r}"
-        )
+def _check_arguments(columns: Any, na: Any) -> None:
     for what, names in (("columns", columns), ("na", na)):
         if isinstance(names, str):
             raise TypeError(f"{what} is a list, [{names!r}], not one text")

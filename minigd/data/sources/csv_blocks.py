@@ -7,15 +7,14 @@ A separator is one byte, or `BLANKS`: a run of blanks and tabs, of which those a
 the end of a row separate nothing.
 """
 
-import gzip
 import re
-import zlib
 from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from minigd.data.sources.packed import Damaged
 from minigd.data.tables.remedy import Remedy, TableError
 from minigd.errors import DataError
 from minigd.types import Array
@@ -28,7 +27,9 @@ LONE_RETURN = "end lines in \\n or \\r\\n, not in a lone \\r"
 
 
 class WrongFields(TableError):
-    """A row has more fields, or fewer, than the table has columns."""
+    """A row has more fields, or fewer, than the table has columns; `row` is what it holds."""
+
+    row = b""
 
 
 class NotUtf8(TableError):
@@ -79,11 +80,13 @@ def read_blocks(
     spaces: bool = False,
     offset: int = 0,
     line: int = 1,
+    comment: bytes = b"",
 ) -> Iterator[Block]:
     r"""Read a file from `offset` on, in blocks of whole rows of about `size` bytes.
 
-    A row that is longer than `MOST_OF_A_ROW` and than `size` is a `DataError`, which names the line
-    of a quote that never closes.
+    Lines that begin with `comment` are blank ones in a block. A row that is longer than
+    `MOST_OF_A_ROW` and than `size` is a `DataError`, which names the line of a quote that never
+    closes.
 
     Examples
     --------
@@ -102,6 +105,7 @@ def read_blocks(
         data = rest + read
         if not read and data and not data.endswith(_NEWLINE):
             data += _NEWLINE
+        data = blank_comments(data, comment, separator, spaces)
         ends, separators = scan(data, separator, spaces)
         used = int(ends[-1]) + 1 if len(ends) else 0
         whole, rest = data[:used], data[used:]
@@ -129,12 +133,43 @@ def read_blocks(
             return
 
 
+def blank_comments(
+    data: bytes, comment: bytes, separator: bytes = b",", spaces: bool = False
+) -> bytes:
+    r"""Return data with carriage returns for the letters of each whole line that is a comment.
+
+    Such a line is blank wherever rows are looked for, and all places stay what they were. `data`
+    begins with a row; a line within quotes is not a comment.
+
+    >>> blank_comments(b'#1\n2,"\n#3"\n#4', b"#")
+    b'\r\r\n2,"\n#3"\n#4'
+    """
+    if comment not in data or not comment:
+        return data
+    lead = rb"[ \t]*" if separator == BLANKS else rb" *" if spaces else b""
+    line = re.compile(rb"^" + lead + re.escape(comment) + rb"[^\n]*(?=\n)", re.MULTILINE)
+    if _QUOTE not in data:
+        return line.sub(lambda found: _RETURN * len(found.group()), data)
+    pieces, at = [], 0  # at: where a row begins
+    for found in line.finditer(data):
+        start, end = found.span()
+        ends, _ = scan(data[at:start], separator, spaces)
+        row = at + int(ends[-1]) + 1 if len(ends) else at
+        pieces.append(data[at:row])
+        if row == start:
+            pieces.append(_RETURN * (end - start))
+            row = end
+        at = row
+    return b"".join([*pieces, data[at:]])
+
+
 def read_bytes(file: BinaryIO, size: int, name: str, line: int) -> bytes:
-    """Read up to `size` bytes; a gzipped file that is damaged is a `DataError`."""
+    """Read up to `size` bytes; the error for a packed file that is damaged names the line."""
     try:
         return file.read(size)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{name}, from line {line} on: the file is damaged: {error}") from error
+    except Damaged as error:
+        why = error.__cause__
+        raise Damaged(f"{name}, from line {line} on: the file is damaged: {why}") from error
 
 
 def _endless(
@@ -345,11 +380,13 @@ def check_fields(block: Block, name: str, expected: int) -> None:
     row, fields = _wrong_fields(block, expected)
     if row >= 0 and (lone < 0 or lone >= int(block.starts[row])):
         inside = 0 <= lone < int(block.ends[row])
-        raise WrongFields(
+        error = WrongFields(
             f"{name}, line {block.line_of(row)}: the row has {fields} field{'s' * (fields != 1)}, "
             f"and the table has {expected} column{'s' * (expected != 1)}"
             f"{f': {LONE_RETURN}' if inside else ''}"
         )
+        error.row = block.data[int(block.starts[row]) : int(block.ends[row])]
+        raise error
     if lone >= 0:
         line = block.line + block.data.count(_NEWLINE, 0, lone)
         raise DataError(f"{name}, line {line}: this line does not parse as one row: {LONE_RETURN}")

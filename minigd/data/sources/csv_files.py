@@ -1,15 +1,16 @@
 """The files of a CSV source: how they are opened, and whether they are still the same."""
 
 import contextlib
-import gzip
 import os
 import threading
 import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from minigd.data.sources.file_kinds import GZIP, HEAD, ends_in_returns
+from minigd.data.sources.file_kinds import HEAD, begin_of, ends_in_returns
 from minigd.data.sources.file_reads import changed
+from minigd.data.sources.packed import LONGEST, PACKINGS, Unpacked, packing_of
+from minigd.data.tables.remedy import Remedy, TableError
 from minigd.storage.regular_files import open_regular
 
 
@@ -39,8 +40,10 @@ def check_unchanged(part: Part) -> Part:
 
 
 def measure(given: Any) -> tuple[int, int]:
-    """Return the size of a file in bytes, and a checksum."""
+    """Return the size of a file in bytes, and a checksum; 0 for a stream, which is read once."""
     checksum = size = 0
+    if getattr(given, "streams", False):
+        return size, checksum
     with open_file(given, raw=True) as file:
         while chunk := file.read(1 << 20):
             checksum, size = zlib.adler32(chunk, checksum), size + len(chunk)
@@ -48,25 +51,54 @@ def measure(given: Any) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def open_file(given: Any, raw: bool = False) -> Iterator[BinaryIO]:
-    """Open a path, or rewind a file; unless `raw`, unpack gzip, and end lines in newlines."""
+def open_file(given: Any, raw: bool = False, returns: bool = True) -> Iterator[BinaryIO]:
+    """Open a path, or rewind a file; unless `raw`, unpack it, and end lines in newlines.
+
+    With ``returns=False`` lines end as they are written.
+    """
     if isinstance(given, str | os.PathLike):
         opened: Any = open_regular(given)
     else:
         given.seek(0)
-        if isinstance(given.read(0), str):
-            raise TypeError("a file object of text was given: open the file in binary mode, 'rb'")
         opened = contextlib.nullcontext(_OwnPlace(given))
-    with opened as file:
-        head = b"" if raw else file.read(HEAD)
+    with opened as file, contextlib.ExitStack() as stack:
+        packing = None if raw else packing_of(file.read(LONGEST))
         file.seek(0)
-        if head.startswith(GZIP):
-            with gzip.GzipFile(fileobj=file) as unpacked:
-                yield unpacked  # type: ignore[misc]
-        elif ends_in_returns(head):
-            yield _Newlines(file)  # type: ignore[misc]
-        else:
-            yield file
+        if packing is not None:
+            unpacked = Unpacked(file, name_of(given), packing)
+            file = stack.enter_context(contextlib.closing(unpacked))
+        if returns and not raw:
+            returns = ends_in_returns(file.read(HEAD))
+            file.seek(0)
+            file = _Newlines(file) if returns else file
+        yield file
+
+
+def name_of(given: Any) -> str:
+    """Return what a file is called in messages."""
+    is_path = isinstance(given, str | os.PathLike)
+    return os.fspath(given) if is_path else str(getattr(given, "name", "the file object"))
+
+
+def check_compression(files: list[Any], compression: Any) -> list[Any]:
+    """Return files, and refuse those that are not packed as the caller says."""
+    if compression not in ("infer", None, *PACKINGS):
+        known = ", ".join(map(repr, PACKINGS))
+        raise ValueError(f"compression must be 'infer', None or one of {known}: {compression!r}")
+    for given in files if compression != "infer" else ():
+        packing = packing_of(begin_of(given, LONGEST))
+        if packing != compression:
+            what = f"packed by {PACKINGS[packing].title}" if packing else "not packed"
+            raise TableError(
+                f"{name_of(given)} is {what}, and not as compression={compression!r} says",
+                Remedy("leave out compression", shell="leave out --compression"),
+            )
+    return files
+
+
+def is_packed(part: Part) -> bool:
+    """Tell whether a file is packed, so that its middle can't be reached without its beginning."""
+    return packing_of(begin_of(part.opened, LONGEST)) is not None
 
 
 def length_of_lines(file: BinaryIO, lines: int) -> int:
@@ -83,7 +115,7 @@ def length_of_lines(file: BinaryIO, lines: int) -> int:
 
 
 class _Newlines:
-    """A reader of a file whose lines end in a lone carriage return, with newlines in their place."""
+    """A reader of a file whose lines end in lone carriage returns, with newlines for them."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -103,8 +135,19 @@ class _OwnPlace:
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._at = file, 0
 
-    def seek(self, offset: int) -> None:
-        self._at = offset
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_END:
+            with self._lock:
+                self._at = self._file.seek(offset, whence)
+        else:
+            self._at = offset + (self._at if whence == os.SEEK_CUR else 0)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def seekable(self) -> bool:
+        return True
 
     def read(self, size: int = -1) -> bytes:
         with self._lock:

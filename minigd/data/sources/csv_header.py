@@ -1,5 +1,6 @@
 """The first lines of CSV files: the names of the columns, and whether those given fit the rest."""
 
+import codecs
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ from minigd.data.sources.csv_blocks import (
     Block,
     NotUtf8,
     WrongFields,
+    blank_comments,
     read_blocks,
     read_bytes,
     split,
@@ -18,23 +20,31 @@ from minigd.data.sources.csv_layout import (
     Layout,
     advice,
     as_columns,
+    comment_mark,
     complete,
+    declared_separator,
     example_names,
     fields_of,
     find_layout,
     is_name,
     no_header,
+    written,
 )
 from minigd.data.sources.csv_parser import BOM, Parser
-from minigd.data.sources.file_kinds import HEAD, begin_of, check_kind, ends_in_returns, recode
+from minigd.data.sources.csv_text import Dialect, open_text
+from minigd.data.sources.encodings import recode
+from minigd.data.sources.file_kinds import HEAD, begin_of, check_kind, ends_in_returns
+from minigd.data.sources.given_files import differing
 from minigd.data.tables.grammar import MissingTexts, read_number
-from minigd.data.tables.remedy import Remedy, TableError
-from minigd.data.tables.schema import MissingColumn, Schema
+from minigd.data.tables.remedy import Remedy, TableError, TableWarning
+from minigd.data.tables.schema import RENAME, MissingColumn, Schema
 from minigd.data.tables.selection import Selection
 from minigd.errors import DataError
+from minigd.progress import warn
 
 _SAMPLE = 1 << 16  # bytes of a file that show its layout
-
+_MOSTLY = 0.8  # of the lines begin with a number where others that do not are comments
+_LONGEST_DECLARATION = 32  # bytes of the line in which a file names its separator
 
 _LEAVE_NAMES = Remedy("leave out columns=[...]", shell="leave out --columns")
 _LEAVE_PLACES = Remedy("leave out header=False", shell="leave out --no-header")
@@ -44,47 +54,90 @@ class Header:
     """The names of the columns, from the first file or from the caller.
 
     `columns` are the caller's names where files have no header, without which `header` says that
-    columns are called by their places, 1, 2, ...; `separator_text` is the
-    separator as the caller writes it; `separator` and `spaces` are as in `csv_blocks.scan`.
+    columns are called by their places, 1, 2, ... `dialect` is the caller's, but for the separator
+    that a file names in its first line.
     """
 
     def __init__(
         self,
         columns: Sequence[str] | None,
         header: bool,
-        separator_text: str,
-        separator: bytes,
-        spaces: bool,
+        dialect: Dialect,
         skip_lines: int,
     ) -> None:
         self.given = columns is None and header  # by the file
         self._by_place = columns is None and not header
         self.columns = list(columns or ())
         self.where = self.short = ""
-        self._separator_text, self._separator, self._spaces = separator_text, separator, spaces
+        self.dialect = dialect
         self._skip_lines = skip_lines
         self._first_line = b""
         self._first: Any = None
+
+    def ways_to_rename(self, part: Part) -> Remedy:
+        """Return what to do where two columns have one name."""
+        if not self.given:
+            return RENAME
+        names = written(as_columns(self.columns, twice=True))
+        return Remedy("name all columns with {}", {"columns": names, "skip_lines": part.line - 1})
+
+    def refuse_short(self, unnamed: list[str]) -> None:
+        """Refuse a header with one name less than the rows have fields, if that column is used."""
+        if self.short and unnamed:
+            raise TableError(
+                f"{self.where}: {self.short}: that column is {unnamed[0]!r}",
+                Remedy("leave it out with {}", {"exclude": unnamed}),
+                Remedy("name it among {}", {"features": [...]}),
+            )
+
+    @property
+    def without_rows(self) -> str:
+        """What to say of a table without rows."""
+        return f"{self._first.name} has no rows{' under its header' if self.given else ''}"
 
     def refuse_one_column(self, selection: Selection) -> None:
         """Refuse a table of one column whose texts are rows of numbers, separated by a mark."""
         if len(self.columns) > 1:
             return
         layout = self._layout(selection, self.given)
-        remedies = advice(
-            layout, self._separator_text, self._skip_lines, (), None if self.given else 1
-        )
+        known = None if self.given else 1
+        remedies = advice(layout, self.dialect.letter, self._skip_lines, (), known)
         if layout is not None and layout.numbers and remedies:
             raise TableError(f"{self.where}: the table has one column", *remedies)
+
+    def refuse_comments(self) -> None:
+        """Refuse the first line that begins like a comment, if nearly all others with a number."""
+        if self.dialect.comment:
+            return
+        lines = self._sample()
+        first = [next(iter(fields_of(line, self.dialect.separator)), "") for line in lines]
+        marks = [i for i, line in enumerate(lines) if i >= self._skip_lines and comment_mark(line)]
+        numbers = sum(read_number(field.replace(",", ".")) is not None for field in first)
+        if marks and numbers > _MOSTLY * len(lines):
+            mark = comment_mark(lines[marks[0]]).decode()
+            raise TableError(
+                f"{self._first.name}, line {marks[0] + 1}: the line begins with {mark!r}",
+                Remedy("if such lines are comments, pass {}", {"comment": mark}),
+            )
 
     def advice(self, error: MissingColumn | WrongFields, selection: Selection) -> list[Remedy]:
         """Return what to do about a column that is not there, or a row of another width."""
         named, known = _named(selection), None if self.given else len(self.columns)
-        if self.given and isinstance(error, MissingColumn) and self._names_places(named):
-            return [Remedy("if the file has no header, pass {}", {"header": False})]
+        mark = b"" if isinstance(error, MissingColumn) else comment_mark(error.row)
+        if mark and not self.dialect.comment:
+            skip = "if lines that begin so are comments, pass {}"
+            return [Remedy(skip, {"comment": mark.decode()})]
+        if self.given and isinstance(error, MissingColumn):
+            remedies = self._advice_on_places(named)
+            if remedies:
+                return remedies
         layout = self._layout(selection, self.given)
+        if layout and self.given and named and all(name.isdecimal() for name in named):
+            # A row far down may hold the same numbers.
+            layout = layout if layout.skip_lines == self._skip_lines else None
         lacking = error if isinstance(error, MissingColumn) else None
-        remedies = advice(layout, self._separator_text, self._skip_lines, named, known, lacking)
+        letter = self.dialect.letter
+        remedies = advice(layout, letter, self._skip_lines, named, known, lacking)
         if remedies:
             return remedies
         if isinstance(error, MissingColumn):
@@ -99,41 +152,55 @@ class Header:
             return [Remedy(f"name all {layout.width} columns with {{}}", options)]
         return [Remedy("fix the line, or take it out of the file if it is not a row")]
 
-    def _names_places(self, named: set[str]) -> bool:
-        """Tell whether columns are named by their places, and the first line holds no names."""
-        places = {str(place) for place in range(1, len(self.columns) + 1)}
-        return named <= places and not all(map(is_name, self.columns))
+    def _advice_on_places(self, named: set[str]) -> list[Remedy]:
+        """Return what to do where columns are named by their places, and no line holds names."""
+        if not named or not all(name.isdecimal() for name in named):
+            return []
+        layout = self._layout(Selection(), True)
+        if layout is None or layout.has_header:
+            width = 0 if all(map(is_name, self.columns)) else len(self.columns)
+            layout = None
+        else:
+            width = layout.width
+        if not named <= {str(place + 1) for place in range(width)}:
+            return []
+        remedies = advice(layout, self.dialect.letter, self._skip_lines, (), None)
+        return remedies or [Remedy("if the file has no header, pass {}", {"header": False})]
 
     def _layout(self, selection: Selection, header: bool) -> Layout | None:
         """Return how the first file seems to be laid out, by its first rows."""
-        with open_file(self._first.opened) as file:
+        columns = None if header else len(self.columns)
+        marks = self.dialect.letter, self.dialect.separator, self._skip_lines
+        return find_layout(self._sample(), *marks, _named(selection), columns)
+
+    def _sample(self) -> list[bytes]:
+        """Return the first lines of the first file."""
+        with open_text(self._first.opened, self.dialect, self._first.name) as file:
             sample = read_bytes(file, _SAMPLE, self._first.name, 1)
-        lines = sample.removeprefix(BOM).split(b"\n")
+        marks = self.dialect.separator, self.dialect.spaces
+        rows = blank_comments(sample.removeprefix(BOM), self.dialect.comment, *marks)
+        lines = rows.split(b"\n")
         if len(sample) == _SAMPLE:
             lines.pop()
-        columns = None if header else len(self.columns)
-        written = self._separator_text, self._separator, self._skip_lines
-        return find_layout(lines, *written, _named(selection), columns)
+        return lines
 
     def inspect(self, given: Any) -> Part:
         """Read the header, and return the file as a `Part`."""
         is_path = isinstance(given, str | os.PathLike)
         name = os.fspath(given) if is_path else getattr(given, "name", "the file object")
-        if not is_path and not (hasattr(given, "read") and hasattr(given, "seek")):
-            raise TypeError(f"a CSV is a path or a binary file object, not {given!r}")
-        if is_path or isinstance(given.read(0), bytes):
-            check_kind(given)
-        with open_file(given) as file:
+        check_kind(given, encoding=self.dialect.encoding)
+        skipped = self._lines_above(given, str(name))
+        dialect = self.dialect
+        with open_text(given, dialect, str(name)) as file:
             begin = len(BOM) if read_bytes(file, len(BOM), str(name), 1) == BOM else 0
             file.seek(begin)
-            begin += length_of_lines(file, self._skip_lines)
+            begin += length_of_lines(file, skipped)
             file.seek(begin)
-            line = 1 + self._skip_lines
-            blocks = read_blocks(
-                file, str(name), _SAMPLE, self._separator, self._spaces, begin, line
-            )
+            line = 1 + skipped
+            marks = dialect.separator, dialect.spaces
+            blocks = read_blocks(file, str(name), _SAMPLE, *marks, begin, line, dialect.comment)
             filled = (block for block in blocks if len(block.starts))
-            with recoded(given, str(name)):
+            with recoded():
                 first = next(filled, None)
                 # A header may be longer than a block.
                 rows = next(filled, first) if first and len(first.starts) == 1 else first
@@ -149,25 +216,64 @@ class Header:
             body += end - start
             line += row.count(b"\n")
             try:
-                found = split(row, self._separator)
+                found = [*map(dialect.restored, split(row, dialect.separator))]
             except ValueError as error:
                 raise DataError(f"{where}: {error}") from error
             short, found = complete(found, rows, first is rows)
             found = as_columns(found)
             if self.columns and found != self.columns:
                 raise DataError(
-                    f"{where}: the columns are {found}, and in the first file {self.columns}"
+                    f"{where}: the columns are not those of {self._first.name}: "
+                    f"{differing(found, self.columns)}; give all files one header, or leave this "
+                    "one out"
                 )
             self.columns, self.short, self._first_line = found, short, row.rstrip()
         elif self._by_place and not self.columns:
-            fields = fields_of(row, self._separator)
+            fields = fields_of(row, self.dialect.separator)
             self.columns = [str(place) for place in range(1, len(fields) + 1)]
         size, checksum = measure(given)
         stamp = stamp_of(given) if is_path else ()
-        returns = ends_in_returns(begin_of(given, HEAD))
+        returns = dialect.is_plain and ends_in_returns(begin_of(given, HEAD))
         part = Part(str(name), given, size, stamp, checksum, body, line, returns)
         self._first = self._first or part
         return part
+
+    def _lines_above(self, given: Any, name: str) -> int:
+        """Return how many lines are skipped; the first may name the separator, as Excel writes it.
+
+        It takes the place of a comma, and is not a row in any case.
+        """
+        with open_text(given, self.dialect, name) as file:
+            begin = read_bytes(file, _LONGEST_DECLARATION, name, 1).removeprefix(BOM)
+        found = declared_separator(begin)
+        if found is None:
+            return self._skip_lines
+        letter = self.dialect.restored(found)
+        if self._first is None and self.dialect.letter == ",":
+            self.dialect = self.dialect._replace(letter=letter)
+            self._skip_lines = max(1, self._skip_lines)
+        if self.dialect.letter != letter:
+            raise TableError(
+                f"{name}, line 1: the file says that {letter!r} separates columns, and separator "
+                f"is {self.dialect.letter!r}",
+                Remedy("pass {}", {"separator": letter}),
+            )
+        return max(1, self._skip_lines)
+
+    def warn_of_encoding(self, stacklevel: int) -> None:
+        """Warn of a first file in UTF-8 that is read in an encoding of other bytes."""
+        encoding, name = self.dialect.encoding, self._first.name
+        if encoding.startswith(("utf", "ascii")):
+            return
+        with open_file(self._first.opened) as file:
+            begin = read_bytes(file, _SAMPLE, name, 1)
+        # The last letter may be cut.
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        with contextlib.suppress(UnicodeDecodeError):
+            if not decoder.decode(begin).isascii():
+                what = f"{name}: the file seems to be in UTF-8, and is read as {encoding}"
+                warning = TableWarning(what, Remedy("pass {}", {"encoding": "utf-8"}))
+                warn(warning, stacklevel=stacklevel)
 
     def refuse_header(self, block: Block, parser: Parser, missing: MissingTexts) -> None:
         """Refuse a first row that is a header, though names of the columns were given.
@@ -175,7 +281,7 @@ class Header:
         It holds most of those names, or names alone, one of them above a column of numbers.
         """
         row = block.data[int(block.starts[0]) : int(block.ends[0])]
-        fields = fields_of(row, self._separator)
+        fields = fields_of(row, self.dialect.separator)
         known = sum(field == name for field, name in zip(fields, self.columns, strict=False))
         header = 2 * known > len(fields) and not self._by_place
         if not header and fields and all(map(is_name, fields)):
@@ -215,10 +321,10 @@ def _named(selection: Selection) -> set[str]:
 
 
 @contextlib.contextmanager
-def recoded(given: Any, name: str) -> Iterator[None]:
+def recoded() -> Iterator[None]:
     """Add how to read them to the error for bytes that are not UTF-8."""
     try:
         yield
     except NotUtf8 as error:
-        error.args += (recode(given, name, error.data),)
+        error.args += (recode(error.data),)
         raise

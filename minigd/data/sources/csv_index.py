@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from minigd.data.sources.csv_files import Part, open_file
-from minigd.data.sources.file_kinds import GZIP, begin_of
+from minigd.data.sources.csv_blocks import blank_comments
+from minigd.data.sources.csv_files import Part, is_packed, open_file
+from minigd.data.sources.csv_text import Dialect
 from minigd.data.sources.file_reads import (
     GAP,
     PIECE,
@@ -36,7 +37,8 @@ class RowIndex:
         """For each file, where each row starts, and where the last one ends."""
         if self._starts is None:
             for part in self._parts:
-                _refuse_gzip(part)
+                _refuse_packed(part)
+                _refuse_translated(part, self._source._dialect)
             kept = self._load()
             self._starts = self.build() if kept is None else kept
             if kept is None and self._path is not None:
@@ -81,7 +83,9 @@ class RowIndex:
             if pieces[i].endswith(b"\n"):
                 break
             pieces[i] += b"\n"
-        return b"".join(pieces)
+        dialect = self._source._dialect
+        marks = dialect.comment, dialect.separator, dialect.spaces
+        return blank_comments(b"".join(pieces), *marks)
 
     def _read_pieces(self, part: int, begins: Array, ends: Array) -> list[bytes]:
         """Return pieces of one file, in order; those that lie close together are read at once."""
@@ -146,9 +150,19 @@ class RowIndex:
         return starts
 
 
-def _refuse_gzip(part: Part) -> None:
-    if begin_of(part.opened, 2) == GZIP:
+def _refuse_packed(part: Part) -> None:
+    if is_packed(part):
         raise DataError(
-            f"{part.name} is gzipped, and rows in the middle of it can't be reached: unpack it, or "
+            f"{part.name} is packed, and rows in the middle of it can't be reached: unpack it, or "
             "use source.cache(folder), or a shuffle buffer"
+        )
+
+
+def _refuse_translated(part: Part, dialect: Dialect) -> None:
+    if not dialect.is_plain:
+        what = f"in {dialect.encoding}" if dialect.encoding != "utf-8" else "separated by "
+        what += "" if dialect.encoding != "utf-8" else repr(dialect.letter)
+        raise DataError(
+            f"{part.name} is {what}, and rows in the middle of it can't be reached: write it as "
+            "UTF-8, or use source.cache(folder), or a shuffle buffer"
         )

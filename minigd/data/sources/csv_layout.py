@@ -18,10 +18,14 @@ from minigd.data.tables.remedy import Remedy, TableWarning
 from minigd.data.tables.schema import MissingColumn
 from minigd.progress import warn
 
-SEPARATORS = {",": b",", ";": b";", "\t": b"\t", "|": b"|", "blanks": BLANKS}
+SEPARATORS = {**{mark: mark.encode() for mark in ",;\t|^~:"}, "blanks": BLANKS}
 """Separators that are looked for, as readers write them and as `csv_blocks.py` does."""
+_IN_CELLS = ":"  # separates less often than it stands in times
 
+_COMMENTS = (b"#", b"%", b"//", b"--", b"!")
 _MOST_NAMES = 20  # written out in advice
+_FEW_LINES, _MOST_ABOVE = 10, 0.75  # lines above a table, and their share of what is looked at
+_DIVIDED = 0.2  # of the cells of a table hold another separator where that may be the right one
 _ALIKE = 0.9  # of the rows have as many fields as the table has columns
 
 
@@ -72,21 +76,40 @@ def find_layout(
     Layout(separator=';', skip_lines=1, fields=['a', 'y'], width=2, numbers=1.0)
     """
     best: tuple[Any, Layout] | None = None
+    lines_of_rows = _whole_rows(lines, skip_lines)
     for text, byte in {separator: mark, **SEPARATORS}.items():
-        rows = []
-        for i, line in enumerate(lines[skip_lines:], skip_lines):
-            fields = fields_of(line, byte)
-            if any(fields):
-                rows.append((i, fields))
+        split_lines = ((i, fields_of(line, byte)) for i, line in lines_of_rows)
+        rows = [(i, fields) for i, fields in split_lines if any(fields)]
         found = _best_start(rows, set(named) if columns is None else set(), columns)
         if found is not None:
             holds_names, start, width = found
-            numbers = _share_of_numbers([fields for _, fields in rows[start + 1 :]])
+            table = [fields for _, fields in rows[start + 1 :]]
+            numbers, whole_cells = _share_of_numbers(table), not _are_divided(table, text)
             layout = Layout(text, rows[start][0], rows[start][1], width, numbers)
-            rank = (holds_names, numbers, -start, text == separator, width)
+            likely = text != _IN_CELLS or text == separator
+            as_given = text == separator
+            rank = (holds_names, likely, whole_cells, numbers, -start, as_given, width)
             if best is None or rank > best[0]:
                 best = rank, layout
     return None if best is None else best[1]
+
+
+def _whole_rows(lines: Sequence[bytes], start: int) -> list[tuple[int, bytes]]:
+    r"""Return rows from a line on, each with the number of its first line.
+
+    >>> _whole_rows([b'1,"a', b'b"', b'2,5" or so'], 0)
+    [(0, b'1,"a\nb"'), (2, b'2,5" or so')]
+    """
+    rows = []
+    while start < len(lines):
+        end = start + 1
+        if lines[start].count(b'"') % 2:
+            # A quote that is never closed is a letter.
+            closing = (k for k in range(end, len(lines)) if lines[k].count(b'"') % 2)
+            end = next(closing, start) + 1
+        rows.append((start, b"\n".join(lines[start:end])))
+        start = end
+    return rows
 
 
 def _best_start(
@@ -104,7 +127,8 @@ def _best_start(
         return None
     names = [all(map(is_name, fields)) for _, fields in rows]
     places = [i for i, found in enumerate(widths[:-1]) if found == width]
-    starts = [i for i in places if _alike(widths[i + 1 :], width)]
+    most = max(_FEW_LINES, _MOST_ABOVE * len(rows))
+    starts = [i for i in places if i <= most and _alike(widths[i + 1 :], width)]
     if not starts or (columns is None and names[places[0]] and not names[starts[0]]):
         return None  # the second: a header, and rows of many widths
     start = starts[0]
@@ -124,6 +148,18 @@ def _share_of_numbers(rows: Sequence[Sequence[str]]) -> float:
     return sum(map(_is_number, cells)) / max(1, len(cells))
 
 
+def _are_divided(rows: Sequence[Sequence[str]], separator: str) -> bool:
+    """Tell whether another separator divides many cells that are not numbers.
+
+    A comma in a number is a decimal comma.
+    """
+    others = {*"\t;,|^~"} - {separator}
+    others = others - {"\t"} if separator == "blanks" else {*others, "  "}
+    cells = [cell for fields in rows for cell in fields]
+    divided = sum(any(m in cell for m in others) and not _is_number(cell) for cell in cells)
+    return divided > _DIVIDED * len(cells)
+
+
 def _most_common(widths: list[int]) -> int:
     return Counter(widths).most_common(1)[0][0] if widths else 0
 
@@ -138,6 +174,29 @@ def fields_of(line: bytes, mark: bytes) -> list[str]:
         return split(line, mark)
     except ValueError:
         return []
+
+
+def comment_mark(row: bytes) -> bytes:
+    """Return the mark that a line begins with, if comments may begin so.
+
+    >>> comment_mark(b"# by hand"), comment_mark(b"-1,2")
+    (b'#', b'')
+    """
+    return next((mark for mark in _COMMENTS if row.lstrip().startswith(mark)), b"")
+
+
+def declared_separator(begin: bytes) -> str | None:
+    r"""Return the separator that the first line of a file names, as Excel writes and reads it.
+
+    >>> declared_separator(b"sep=;\r\na;b\r\n"), declared_separator(b"sep=1;2\n")
+    (';', None)
+    """
+    found = re.match(rb'("?)sep=([^\r\n"]{1,4})\1[ \t]*\r?\n', begin, re.IGNORECASE)
+    try:
+        letter = "" if found is None else found[2].decode()
+    except UnicodeDecodeError:
+        letter = ""
+    return letter if len(letter) == 1 else None
 
 
 def is_name(field: str) -> bool:
@@ -178,14 +237,15 @@ def as_columns(fields: Sequence[str], twice: bool = False) -> list[str]:
     >>> as_columns(["", "size", "size"]), as_columns(["size", "size"], twice=True)
     (['Unnamed: 0', 'size', 'size'], ['size', 'size.1'])
     """
-    taken = set(fields)
+    taken, used = set(fields), set[str]()
     columns: list[str] = []
     for i, field in enumerate(fields):
         name = field or f"Unnamed: {i}"
-        if not field or (twice and field in columns):
+        if not field or (twice and field in used):
             k, base = 0, name
-            while name in taken or name in columns:
+            while name in taken or name in used:
                 k, name = k + 1, f"{base}.{k + 1}"
+        used.add(name)
         columns.append(name)
     return columns
 

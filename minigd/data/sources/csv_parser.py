@@ -8,12 +8,15 @@ import numpy as np
 
 from minigd.backends.on_demand import optional
 from minigd.data.sources.csv_blocks import has_padding, squeeze
+from minigd.data.sources.csv_text import Dialect
 from minigd.data.tables.grammar import PLAIN, MissingTexts
 from minigd.data.tables.schema import ColumnKinds
 from minigd.types import Array
 
 BOM = b"\xef\xbb\xbf"
 """What may stand at the beginning of a file in UTF-8, and no cell begins with."""
+
+_MANY = 200  # columns
 
 
 class NotNumbers(ValueError):
@@ -27,22 +30,22 @@ class NotNumbers(ValueError):
 class Parser:
     """Makes frames of whole rows.
 
-    `separator` and `spaces` are as in `csv_blocks.scan`; `strip` is taken off the end of texts.
+    `strip` is taken off the end of texts.
     """
 
     def __init__(
         self,
         columns: Sequence[str],
         used: Sequence[str],
-        separator: bytes,
-        spaces: bool,
+        dialect: Dialect,
         missing: MissingTexts,
         strip: str,
     ) -> None:
         self._pandas = import_pandas()
         self._columns, self.used = columns, used
         self._places = {column: i for i, column in enumerate(columns)}
-        self._separator, self._spaces = separator, spaces
+        self._dialect = dialect
+        self._separator, self._spaces = dialect.separator, dialect.spaces
         self._missing, self._strip = missing, strip
 
     def read(self, data: bytes, kinds: ColumnKinds) -> tuple[Any, dict[str, Array]]:
@@ -50,36 +53,44 @@ class Parser:
 
         A missing number is NaN and a missing text is None.
         """
-        as_text = [c for c in self.used if c in kinds.texts or c in kinds.whole]
+        as_text = {*kinds.texts, *kinds.whole}
         numbers = [c for c in self.used if c not in as_text]
         try:
             if self._missing.notation != PLAIN:
                 raise ValueError("numbers are in a notation that pandas does not check")
-            frame = self._read_numbers(data, numbers)
+            frame = texts = self._read_numbers(data, numbers)
+            if len(frame.columns) < len(self.used):
+                texts = self.read_texts(data, as_text)
             odd = self._maybe_others(data, frame, numbers)
             read = self.read_texts(data, odd) if odd else {}
         except ValueError:
-            frame = read = self.read_texts(data, self.used)
+            frame = texts = read = self.read_texts(data, self.used)
             odd = numbers
         changed = self._to_numbers({c: read[c] for c in odd}, self._missing.to_numbers)
-        whole = {c: frame[c] for c in kinds.whole}
+        whole = {c: texts[c] for c in kinds.whole}
         changed |= self._to_numbers(whole, self._missing.to_whole)
-        written = {c: frame[c].to_numpy(object) for c in kinds.texts}
-        for column, texts in written.items():
-            changed[column] = self._missing.to_texts(texts, kinds.named.get(column, ()))
+        written = {c: texts[c].to_numpy(object) for c in kinds.texts}
+        for column, values in written.items():
+            changed[column] = self._missing.to_texts(values, kinds.named.get(column, ()))
             if self._strip:
                 stripped = self._pandas.Series(changed[column], dtype=object)
                 changed[column] = stripped.str.rstrip(self._strip).to_numpy(object)
-        if changed:
-            # The others stay together: a frame of thousands of series would take seconds.
-            new = {
-                c: self._pandas.Series(values, index=frame.index, copy=False, dtype=values.dtype)
-                for c, values in changed.items()
-            }
-            rest = frame.drop(columns=list(changed))
-            new = self._pandas.DataFrame(new, index=frame.index, copy=False)
-            frame = self._pandas.concat([rest, new], axis=1) if len(rest.columns) else new
+        # Columns of a kind are one array: a frame of thousands of series would take seconds.
+        rest = [column for column in self.used if column not in changed]
+        of_dtype: dict[Any, list[str]] = {}
+        for column, values in changed.items():
+            of_dtype.setdefault(values.dtype, []).append(column)
+        all_numbers = frame if len(rest) == len(frame.columns) else frame[rest]
+        parts = [self._frame(all_numbers.to_numpy(np.float64), rest)] if rest else []
+        for dtype, columns in of_dtype.items():
+            table = np.array([changed[column] for column in columns], dtype=dtype).T
+            parts.append(self._frame(table, columns))
+        frame = self._pandas.concat(parts, axis=1) if len(parts) > 1 else parts[0]
         return frame, written
+
+    def _frame(self, table: Array, columns: Sequence[str]) -> Any:
+        index = self._pandas.Index(columns, dtype=object)
+        return self._pandas.DataFrame(table, columns=index, copy=False, dtype=table.dtype)
 
     def _to_numbers(self, columns: Mapping[str, Any], convert: Any) -> dict[str, Array]:
         """Return columns of text as the numbers that the grammar makes of them."""
@@ -119,14 +130,18 @@ class Parser:
     def _read_numbers(self, data: bytes, numbers: Collection[str]) -> Any:
         """Return the columns in use: `numbers` as float64, the others as they are written.
 
+        Of many columns, those of numbers alone: an option for each takes longer than reading twice.
         A `ValueError` says that pandas doesn't take a cell of the numbers for one.
         """
         # One dtype, and columns by number, take pandas a fifth less time than a dtype and a name
         # each; a block is small already, and need not be read in pieces.
         kinds: Any = np.float64
         missing: Any = self._missing.parsed_as_nan
+        if len(self.used) > _MANY and numbers:
+            return self._read_csv(data, numbers, dtype=kinds, na_values=missing)
         if len(numbers) < len(self.used):
-            kinds = {self._places[c]: np.float64 if c in numbers else object for c in self.used}
+            kinds = dict.fromkeys((self._places[c] for c in self.used), object)
+            kinds |= dict.fromkeys((self._places[c] for c in numbers), np.float64)
             missing = {self._places[c]: missing for c in numbers}
         return self._read_csv(data, self.used, dtype=kinds, na_values=missing)
 
@@ -155,6 +170,9 @@ class Parser:
             **options,
             **_exact(self._pandas),
         )
+        if self._dialect.has_stand_in and b'"' in data:
+            for place in frame.columns[[d.kind == "O" for d in frame.dtypes]]:
+                frame[place] = frame[place].map(self._dialect.restored)
         names = [self._columns[place] for place in places]
         frame.columns = self._pandas.Index(names, dtype=object)
         return frame

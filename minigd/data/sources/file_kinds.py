@@ -12,15 +12,15 @@ import re
 import shlex
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from minigd.data.sources.packed import LONGEST, PACKINGS, Unpacked, only_member, packing_of
 from minigd.data.tables.remedy import Remedy, TableError
+from minigd.errors import DataError
 from minigd.storage.regular_files import open_regular
 
-GZIP = b"\x1f\x8b"
 HEAD = 4096
 _LISTED = 1 << 20  # bytes of a tar archive in which a table is looked for
 _SAVED = "description.json.npy"  # what `minigd.storage.npz.write` puts into each of its files
@@ -45,20 +45,8 @@ def _by_pandas(what: str, call: str, *begins: bytes) -> _Kind:
     return _Kind(what, begins, f"write it as a CSV: pandas.{call}.to_csv({{out}}, index=False)")
 
 
-def _packed(what: str, program: str, *begins: bytes, opener: str = "") -> _Kind:
-    unpack = f"unpack it: {program} -dc {{PATH}} > {{OUT}}"
-    python = f"open it with CsvSource({opener}({{path}}), ...)" if opener else unpack
-    return _Kind(what, begins, python, unpack)
-
-
-def _encoded(what: str, encoding: str) -> _Kind:
-    known = encoding.upper().replace("-LE", "LE").replace("-BE", "BE")
-    return _Kind(
-        what,
-        (),
-        f"open it with CsvSource(io.BytesIO({{bytes}}.decode({encoding!r}).encode()), ...)",
-        f"write it as UTF-8: {{PIPE}}iconv -f {known} -t UTF-8 {{SOURCE}}> {{OUT}}",
-    )
+def _packed(what: str, program: str, *begins: bytes) -> _Kind:
+    return _Kind(what, begins, f"unpack it: {program} {{PATH}} > {{OUT}}")
 
 
 _KINDS = {
@@ -130,10 +118,11 @@ _KINDS = {
     ),
     "zip": _Kind(
         "a zip archive",
-        (b"PK\x03\x04", b"PK\x05\x06"),
+        PACKINGS["zip"].begins,
         "open the table in it with CsvSource(zipfile.ZipFile({path}).open({member}), ...)",
         "unpack it with python -m zipfile -e {PATH} {FOLDER}, and name {UNPACKED}",
     ),
+    "locked": _Kind("a zip archive with a password", (), "unpack it with the password"),
     "damaged": _Kind("a zip archive that is damaged", (), "fetch or make it again"),
     "tar": _Kind(
         "a tar archive",
@@ -141,17 +130,13 @@ _KINDS = {
         "open the table in it with CsvSource(tarfile.open({tar}).extractfile({member}), ...)",
         "unpack it with python -m tarfile -e {PATH} {FOLDER}, and name {UNPACKED}",
     ),
-    "gzip": _packed("a file packed by gzip, and no text inside", "gzip"),
-    "bz2": _packed(
-        "a file packed by bzip2",
-        "bzip2",
-        *(b"BZh%d1AY&SY" % level for level in range(1, 10)),
-        opener="bz2.open",
-    ),
-    "xz": _packed("a file packed by xz", "xz", b"\xfd7zXZ\0", b"]\0\0", opener="lzma.open"),
-    "zstd": _packed("a file packed by zstd", "zstd", b"\x28\xb5\x2f\xfd"),
-    "lz4": _packed("a file packed by lz4", "lz4", b"\x04\x22\x4d\x18"),
-    "compress": _packed("a file packed by compress", "gzip", b"\x1f\x9d"),
+    **{
+        name: _packed(f"a file packed by {packing.title}", packing.shell, *packing.begins)
+        for name, packing in PACKINGS.items()
+        if name != "zip"
+    },
+    "lz4": _packed("a file packed by lz4", "lz4 -dc", b"\x04\x22\x4d\x18"),
+    "compress": _packed("a file packed by compress", "gzip -dc", b"\x1f\x9d"),
     "7z": _Kind("a 7z archive", (b"7z\xbc\xaf\x27\x1c",), "unpack it: 7z x {PATH}"),
     "rar": _Kind("a RAR archive", (b"Rar!\x1a\x07",), "unpack it: unrar x {PATH}"),
     "pdf": _Kind("a PDF document", (b"%PDF-",), "write the table in it as a CSV"),
@@ -161,14 +146,14 @@ _KINDS = {
         "a table is a CSV, Parquet or .npy file",
     ),
     **{
-        encoding: _encoded(f"text in {encoding[:6].upper()}, and not in UTF-8", encoding)
+        encoding: _Kind(f"text in {encoding[:6].upper()}, and not in UTF-8")
         for encoding in ("utf-32", "utf-32-le", "utf-32-be", "utf-16", "utf-16-le", "utf-16-be")
     },
     "returns": _Kind(
         "a text whose lines end in a lone \\r",
         (),
-        "open it with CsvSource(io.BytesIO({bytes}.replace(b'\\r', b'\\n')), ...)",
-        "make each a newline: tr '\\r' '\\n' < {PATH} > {OUT}",
+        "if it is a CSV, read it with CsvSource",
+        "if it is a CSV, let its name end in .csv",
     ),
     "text": _Kind("a text, or what another program wrote"),
 }
@@ -189,7 +174,7 @@ def kind_of(given: Any) -> str:
     """Return what a file is, in a word: a key of `HOLDS`.
 
     It is "saved" (a file of minigd's), "arrays" (another .npz), "array", "parquet", and so on, or
-    "text", gzipped or not, which is what nothing else matches.
+    "text", packed or not, which is what nothing else matches.
 
     A file object is left at its start.
 
@@ -202,11 +187,14 @@ def kind_of(given: Any) -> str:
     'saved'
     """
     head = begin_of(given, HEAD)
-    if head.startswith(GZIP):
-        inside = _kind_of_head(_unpacked(head))
-        return inside if inside in ("text", "tar") else "gzip"
-    kind = _kind_of_head(head)
-    return _kind_of_archive(given) if kind == "zip" else kind
+    packing = packing_of(head)
+    if packing is None:
+        return _kind_of_head(head)
+    kind = _kind_of_archive(given) if packing == "zip" else packing
+    inside = _kind_inside(given, packing) if kind == packing else ""
+    # An archive of several members is named for what it is.
+    known = ("text", "returns") if packing == "zip" else ("text", "returns", "tar")
+    return inside if inside in known else kind
 
 
 def begin_of(given: Any, size: int) -> bytes:
@@ -219,7 +207,7 @@ def begin_of(given: Any, size: int) -> bytes:
 @contextlib.contextmanager
 def opened(given: Any) -> Iterator[Any]:
     """Open a path, or give a file object, which is left at its start."""
-    if isinstance(given, str | os.PathLike) or not hasattr(given, "seek"):
+    if isinstance(given, str | os.PathLike):
         with open_regular(given) as file:
             yield file
     else:
@@ -228,25 +216,36 @@ def opened(given: Any) -> Iterator[Any]:
         given.seek(0)
 
 
-def check_kind(given: Any, expected: str = "text") -> None:
-    """Refuse a file of another kind than the one expected: "text", "array" or "parquet"."""
+def check_kind(given: Any, expected: str = "text", encoding: str = "utf-8") -> None:
+    """Refuse a file of another kind than the one expected: "text", "array" or "parquet".
+
+    A text of two or four bytes per letter is expected where `encoding` says so.
+    """
     is_path = isinstance(given, str | os.PathLike)
     name = os.fspath(given) if is_path else str(getattr(given, "name", "the file object"))
     kind = kind_of(given)
     if kind == expected or (kind == "returns" and expected == "text"):
         return
+    inside = _kind_inside(given, kind) if kind in PACKINGS else kind
+    if inside.startswith(("utf-16", "utf-32")):
+        if expected == "text" and inside[:6] == encoding[:6]:
+            return
+        remedy = Remedy("read it with {}", {"encoding": inside})
+        if expected != "text":
+            shell = f"let its name end in .csv, and add --encoding {inside}"
+            remedy = Remedy(f"read it with CsvSource, and encoding={inside!r}", shell=shell)
+        raise TableError(f"{name} is {HOLDS[inside]}", remedy)
     if kind == "text":
         what = ".npy file of numbers" if expected == "array" else "Parquet file, or is damaged"
         csv = "if it is a CSV, "
         remedy = Remedy(f"{csv}read it with CsvSource", shell=f"{csv}let its name end in .csv")
         raise TableError(f"{name} is not a {what}", remedy)
-    what = HOLDS[kind]
-    if kind == "gzip":
-        inside = _kind_of_head(_unpacked(begin_of(given, HEAD)))
-        what = f"packed by gzip, and inside is {HOLDS[inside]}"
-        if inside == "gzip":
-            what = "packed by gzip twice"
-    raise TableError(f"{name} is {what}", _remedy(_KINDS[kind], given, name, kind))
+    what, known = HOLDS[kind], _KINDS[kind]
+    if kind in PACKINGS and inside:
+        packed = f"packed by {PACKINGS[kind].title}"
+        what = f"{packed} twice" if inside == kind else f"{packed}, and inside is {HOLDS[inside]}"
+        known = known._replace(python=known.shell or known.python)
+    raise TableError(f"{name} is {what}", _remedy(known, given, name, kind))
 
 
 def ends_in_returns(head: bytes) -> bool:
@@ -258,54 +257,17 @@ def ends_in_returns(head: bytes) -> bool:
     return b"\n" not in head and b"\r" in head.rstrip(b"\r") and b'"' not in head
 
 
-def recode(given: Any, name: str, data: bytes) -> Remedy:
-    """Return how to read a file that is not in UTF-8, of which some bytes are at hand."""
-    encoding = likely_encoding(data)
-    remedy = _remedy(_encoded("", encoding or "cp1252"), given, name)
-    says = f"it looks like {encoding}: "
-    if encoding is None:
-        says = "find out its encoding; if that is cp1252 (Western Europe), "
-    return Remedy(says + remedy.words, shell=f"{says}{remedy.shell}")
-
-
-def likely_encoding(data: bytes) -> str | None:
-    r"""Return the encoding of bytes that are not UTF-8, as far as it is beyond doubt.
-
-    It is cp932 where that gives Japanese syllables, or cp1252 where single letters with accents
-    stand among plain ones, and the neighbors of cp1252 would read them alike.
-
-    >>> likely_encoding("Köln,1".encode("cp1252")), likely_encoding("Łódź,1".encode("cp1250"))
-    ('cp1252', None)
-    """
-    with contextlib.suppress(UnicodeDecodeError):
-        letters = [letter for letter in data.decode("cp932") if not letter.isascii()]
-        kana = sum("\u3041" <= letter <= "\u30fe" for letter in letters)
-        if 3 * kana >= len(letters):
-            return "cp932"
-    with contextlib.suppress(UnicodeDecodeError):
-        text = data.decode("cp1252")
-        alike = all(data.decode(one) == text for one in ("latin-1", "cp1250", "iso8859-15"))
-        words = [word for word in re.findall(r"[^\x00-@]+", text) if not word.isascii()]
-        if alike and all(w.isalpha() and 2 * len(re.sub("[A-z]", "", w)) <= len(w) for w in words):
-            return "cp1252"
-    return None
-
-
 def _remedy(known: _Kind, given: Any, name: str, kind: str = "") -> Remedy:
     ending = {"array": ".npy", "arrays": ".npy"}.get(kind, ".csv")
     is_path = isinstance(given, str | os.PathLike)
     member = _member(given, kind)
-    path, packed = repr(name) if is_path else "file", begin_of(given, 2) == GZIP
-    plain = f"pathlib.Path({path}).read_bytes()" if is_path else "file.read()"
+    path = repr(name) if is_path else "file"
     fields = {
         "path": path,
         "tar": path if is_path else "fileobj=file",
-        "bytes": f"gzip.open({path}).read()" if packed else plain,
         "out": repr(name + ending),
         "member": repr(member),
         "PATH": shlex.quote(name),
-        "PIPE": f"gzip -dc {shlex.quote(name)} | " if packed else "",
-        "SOURCE": "" if packed else f"{shlex.quote(name)} ",
         "OUT": shlex.quote(name + ending),
         "FOLDER": shlex.quote(name + ".d"),
         "UNPACKED": shlex.quote(os.path.join(name + ".d", member)),
@@ -327,7 +289,7 @@ def _member(given: Any, kind: str) -> str:
                 names = [one.filename for one in archive.infolist() if not one.is_dir()]
         elif kind == "tar":
             # A small part, for it may be packed, and hold any number of bytes.
-            with tarfile.open(fileobj=io.BytesIO(_begin_unpacked(file))) as tar:
+            with tarfile.open(fileobj=io.BytesIO(_begin_unpacked(given, _LISTED))) as tar:
                 names.extend(one.name for one in tar if one.isfile())
     if kind == "sqlite" and isinstance(given, str | os.PathLike):
         names = _tables_of_a_database(given)
@@ -348,18 +310,28 @@ def _tables_of_a_database(path: str | os.PathLike[str]) -> list[str]:
         return []
 
 
-def _begin_unpacked(file: Any) -> bytes:
-    """Return what a file begins with, or what is packed in it."""
-    packed: bytes = file.read(_LISTED)
-    return _unpacked(packed, _LISTED) if packed.startswith(GZIP) else packed
+def _kind_inside(given: Any, packing: str) -> str:
+    """Return what is in a packed file; "" where an archive does not hold one file alone."""
+    if packing == "zip":
+        with opened(given) as file, zipfile.ZipFile(file) as archive:
+            if only_member(archive) is None:
+                return ""
+    return _kind_of_head(_begin_unpacked(given, HEAD))
 
 
-def _unpacked(head: bytes, size: int = HEAD) -> bytes:
-    """Return what the beginning of a gzipped file holds, as far as it can be read."""
-    try:
-        return zlib.decompressobj(31).decompress(head, size)
-    except zlib.error:
-        return b""
+def _begin_unpacked(given: Any, size: int) -> bytes:
+    """Return what a file begins with, or what is packed in it, as far as it can be read."""
+    with opened(given) as file:
+        packing = packing_of(file.read(LONGEST))
+        file.seek(0)
+        if packing is None:
+            begin: bytes = file.read(size)
+            return begin
+        with contextlib.closing(Unpacked(file, "", packing)) as unpacked:
+            try:
+                return unpacked.read(size)
+            except DataError:
+                return b""
 
 
 def _kind_of_archive(given: Any) -> str:
@@ -368,19 +340,23 @@ def _kind_of_archive(given: Any) -> str:
         try:
             with zipfile.ZipFile(file) as archive:
                 names = archive.namelist()
+                locked = any(one.flag_bits & 1 for one in archive.infolist())
         except Exception:  # there are many ways of being damaged
             return "damaged"
     if _SAVED in names:
         return "saved"
     if any(name.startswith("xl/workbook.") for name in names) or "content.xml" in names:
         return "workbook"
+    if locked:
+        return "locked"
     return "arrays" if names and all(name.endswith(".npy") for name in names) else "zip"
 
 
 def _kind_of_head(head: bytes) -> str:
     """Return what a file is that begins so; an archive of any kind is "zip"."""
-    if head.startswith(GZIP):
-        return "gzip"
+    packing = packing_of(head)
+    if packing is not None:
+        return packing
     mark = next((kind for mark, kind in _MARKS.items() if head.startswith(mark)), None)
     if mark is not None:
         return mark

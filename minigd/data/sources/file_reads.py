@@ -20,12 +20,13 @@ from minigd.storage.regular_files import open_regular
 from minigd.types import Array
 
 GAP = 1 << 13
-"""Bytes between two rows that are read along with them: that takes no longer than a second call."""
+"""Bytes that take as long to read as one more call takes: rows this close are read together."""
 PIECE = 1 << 20
 """Bytes read at once where rows lie close together."""
-HELD = 192 << 20
+HELD = 256 << 20
 """Bytes of the longest array that is kept in memory once it is read: that is fastest."""
 _GATHERED, _GATHERED_HELD = 64 << 20, 1 << 16  # bytes of rows fetched at once
+_NUMBERS = 40  # bytes for each row, while it is found where in the file it lies
 
 _holding = threading.Lock()
 
@@ -51,7 +52,8 @@ def read_pieces(file: Any, begins: list[int], ends: list[int]) -> list[bytes]:
     return pieces
 
 
-_PREAD = getattr(os, "pread", None)  # Windows has none
+# Windows has none.
+_PREAD, _PREADV = getattr(os, "pread", None), getattr(os, "preadv", None)
 
 
 def _read_there(file: BinaryIO, begin: int, end: int) -> bytes:
@@ -59,12 +61,17 @@ def _read_there(file: BinaryIO, begin: int, end: int) -> bytes:
     return file.read(end - begin)
 
 
-def _read_into(file: BufferedReader, offset: int, array: Array) -> None:
-    """Fill an array, whose numbers lie one after the other, with bytes from a place of a file."""
-    left = array.reshape(-1).view(np.uint8).data
+def _bytes(array: Array) -> memoryview:
+    """Return the bytes of an array whose numbers lie one after the other."""
+    own: memoryview = array.reshape(-1).view(np.uint8).data
+    return own
+
+
+def _read_into(file: BufferedReader, offset: int, left: memoryview) -> None:
+    """Fill bytes of memory with those from a place of a file."""
     while len(left):
-        if hasattr(os, "preadv"):
-            read = os.preadv(file.fileno(), (left,), offset)
+        if _PREADV is not None:
+            read = _PREADV(file.fileno(), (left,), offset)
         else:
             file.seek(offset)
             read = file.readinto(left)
@@ -117,7 +124,9 @@ class ArrayFile:
     @property
     def gather(self) -> int:
         """How many rows it is worth taking at once."""
-        return self._rows_in(_GATHERED_HELD if self.is_held else _GATHERED)
+        if self.is_held:
+            return self._rows_in(_GATHERED_HELD)
+        return min(self._rows_in(_GATHERED), _GATHERED // _NUMBERS)
 
     @property
     def piece(self) -> int:
@@ -135,7 +144,7 @@ class ArrayFile:
             if self._array is None:
                 with self._reading() as file:
                     array = np.empty(self.shape, self.dtype)
-                    _read_into(file, self.offset, array)
+                    _read_into(file, self.offset, _bytes(array))
                 array.flags.writeable = False
                 self._array = array
             else:
@@ -159,32 +168,38 @@ class ArrayFile:
         return out
 
     def gather_into(self, out: Array, index: Array) -> None:
-        """Read the rows of these numbers, in the order of the file, each to its place in `out`."""
-        order = np.argsort(index)
+        """Read the rows of these numbers, one piece of the file after another, into `out`."""
+        pieces = index // self.piece
+        # Numbers of few bits are sorted fastest.
+        narrow = pieces.astype(np.min_scalar_type(len(self) // self.piece))
+        order = np.argsort(narrow, kind="stable")
         wanted = index[order]
-        width = self._row_bytes if not self.fortran else self.dtype.itemsize
-        far = np.diff(wanted) > 1 + GAP // width
-        breaks = np.flatnonzero(far | (np.diff(wanted // self.piece) != 0)) + 1
-        begins, ends = [0, *breaks.tolist()], [*breaks.tolist(), len(wanted)]
+        begin, ends = 0, (np.flatnonzero(np.diff(pieces[order])) + 1).tolist()
         with self._reading() as file:
-            for begin, end in zip(begins, ends, strict=True):
-                first = int(wanted[begin]) if end else 0
-                if end - begin == 1 and not self.fortran:
-                    there = out[order[begin] : order[begin] + 1]
-                    _read_into(file, self.offset + first * self._row_bytes, there)
-                elif end > begin:
-                    block = self._range(file, first, int(wanted[end - 1]) + 1)
-                    out[order[begin:end]] = np.take(block, wanted[begin:end] - first, axis=0)
+            for end in [*ends, len(order)] if len(order) else []:
+                self._gather_near(file, out, order[begin:end], wanted[begin:end])
+                begin = end
+
+    def _gather_near(self, file: BufferedReader, out: Array, places: Array, rows: Array) -> None:
+        """Read rows that lie in one piece of the file, all together or each by itself."""
+        first, last = int(rows.min()), int(rows.max()) + 1
+        width = self.dtype.itemsize if self.fortran else self._row_bytes
+        if self.fortran or (last - first) * width <= len(rows) * (width + GAP):
+            out[places] = np.take(self._range(file, first, last), rows - first, axis=0)
+            return
+        target, begins = _bytes(out), (places * width).tolist()
+        for begin, offset in zip(begins, (rows * width + self.offset).tolist(), strict=True):
+            _read_into(file, offset, target[begin : begin + width])
 
     def _range(self, file: BufferedReader, start: int, stop: int) -> Array:
         n, size = stop - start, self.dtype.itemsize
         if not self.fortran:
             array = np.empty((n, *self.shape[1:]), self.dtype)
-            _read_into(file, self.offset + start * self._row_bytes, array)
+            _read_into(file, self.offset + start * self._row_bytes, _bytes(array))
             return array
         columns = np.empty((math.prod(self.shape[1:]), n), self.dtype)
         for i, column in enumerate(columns):
-            _read_into(file, self.offset + (i * len(self) + start) * size, column)
+            _read_into(file, self.offset + (i * len(self) + start) * size, _bytes(column))
         return columns.reshape(*self.shape[:0:-1], n).T
 
     @contextlib.contextmanager

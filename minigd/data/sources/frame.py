@@ -109,7 +109,6 @@ classes, schema, dtype
         self._series = dict(zip(names, columns, strict=True))
         self._whole = len(table)
         self._open_table(names, selection, schema, dtype)
-        self._series = {column: self._series[column] for column in self._columns}
 
     def _part(self, rows: Rows) -> Any:
         """Return some rows as a frame of pandas."""

@@ -12,9 +12,9 @@ import numpy as np
 
 from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, Rows
-from minigd.data.sources.file_kinds import GZIP
 from minigd.data.sources.file_reads import ArrayFile
 from minigd.data.sources.npy import StoredRows
+from minigd.data.sources.packed import packing_of
 from minigd.errors import DataError, check_number, check_path
 from minigd.storage.regular_files import open_regular
 from minigd.types import Array
@@ -64,11 +64,12 @@ class IdxSource(StoredRows):
         self.scale = None if scale is None else check_number("scale", scale)
         if scale == 0:
             raise ValueError("scale must be above 0, or None to leave the numbers as they are")
-        x = read_idx(images, table=True)
-        y = None if labels is None else read_idx(labels)
+        name = check_path("images", images)
+        x = read_idx(name, table=True)
+        y = None if labels is None else read_idx(check_path("labels", labels))
         if x.nbytes == 0:
-            raise DataError(f"{os.fspath(images)} has the shape {x.shape}: it holds no rows")
-        super().__init__(x, y, os.fspath(images))
+            raise DataError(f"{name} has the shape {x.shape}: it holds no rows")
+        super().__init__(x, y, name)
 
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
         """Return x, divided by the scale, and y of some rows."""
@@ -90,7 +91,7 @@ def read_idx(path: str | os.PathLike[str], table: bool = False) -> Array | Array
     content = np.empty(0, dtype=np.uint8)
     with open_regular(file) as opened:
         about, begin = os.fstat(opened.fileno()), opened.read(1024)
-        packed = begin[:2] == GZIP
+        packed = packing_of(begin) == "gzip"
         try:
             if packed:
                 unpacked = gzip.decompress(begin + opened.read())

@@ -84,7 +84,7 @@ class NpySource(StoredRows):
 
     Notes
     -----
-    An array of up to 192 MiB is kept in memory once it is read. Of a larger one, and of one whose
+    An array of up to 256 MiB is kept in memory once it is read. Of a larger one, and of one whose
     columns lie one after the other, rows are read when they are due, up to 64 MiB at once.
 
     Examples
@@ -99,11 +99,11 @@ class NpySource(StoredRows):
     """
 
     def __init__(self, x: str | os.PathLike[str], y: str | os.PathLike[str] | None = None) -> None:
-        super().__init__(_map(x), None if y is None else _map(y), os.fspath(x))
+        name = check_path("x", x)
+        super().__init__(_map(name), None if y is None else _map(check_path("y", y)), name)
 
 
-def _map(path: str | os.PathLike[str]) -> ArrayFile:
-    name = check_path("path", path)
+def _map(name: str) -> ArrayFile:
     check_kind(name, "array")
     with open_regular(name) as file:
         opened = os.fstat(file.fileno())

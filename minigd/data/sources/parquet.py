@@ -9,8 +9,9 @@ import numpy as np
 
 from minigd.backends.on_demand import optional
 from minigd.data.sources.csv_layout import unnamed_among, warn_of_unnamed
-from minigd.data.sources.file_kinds import check_kind, opened
+from minigd.data.sources.file_kinds import opened
 from minigd.data.sources.file_reads import HELD, changed
+from minigd.data.sources.parquet_files import find_parquet_files
 from minigd.data.sources.typed import NumberedTable, frame_of, rows_in
 from minigd.data.tables.missing import Missing
 from minigd.data.tables.schema import Schema
@@ -28,6 +29,8 @@ class ParquetSource(NumberedTable):
     Parameters
     ----------
     path : path, or a list of them
+        Several files have the same columns and follow one another. A pattern, ``data/*.parquet``,
+        means several, and so does a folder: those in it that end in .parquet or .pq, by name.
     target, features, exclude, missing, categories, min_count, hashed, dates, logs, leave_out, \
 classes, schema, dtype
         As `CsvSource`.
@@ -44,7 +47,7 @@ classes, schema, dtype
     Notes
     -----
     Shuffled rows are fetched for many batches at a time, 32 MiB of x, from all row groups that hold
-    any of them. Columns that take up to 192 MiB are kept in memory instead, as they are read.
+    any of them. Columns that take up to 256 MiB are kept in memory instead, as they are read.
     """
 
     @validated
@@ -74,9 +77,7 @@ classes, schema, dtype
             target, features, exclude, categories, classes, missing, min_count, hashed, dates,
             logs, leave_out, schema,
         )  # fmt: skip
-        paths = path if isinstance(path, list | tuple) else [path]
-        for one in paths:
-            check_kind(one, "parquet")
+        paths = find_parquet_files(path)
         self._name = ", ".join(str(one) for one in paths)
         self._parts = [_Part.of(one) for one in paths]
         self._whole = sum(part.rows for part in self._parts)

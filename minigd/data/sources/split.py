@@ -1,29 +1,60 @@
-"""Splitting a source by the content of its rows, so that no order of them changes the parts."""
+"""Splitting a source by the content of its rows, so that no order of them changes the parts.
 
-from collections.abc import Iterator
-from typing import Any
+A part goes by the hash of each row, alone or class by class, or by a value of each row: its group,
+or its time.
+"""
+
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
 from minigd.backends.base import backend_of
 from minigd.backends.workspace import Workspace
+from minigd.data.row_weights import labels
 from minigd.data.sources.base import Pair, RandomAccess, Rows, Source
+from minigd.data.sources.split_values import groups_of, times_of
 from minigd.data.sources.tabular import Filled, pieces_of, unsettled_schema
-from minigd.errors import DataError, check_integer, check_share
+from minigd.errors import DataError, check_flag, check_integer, check_share
 from minigd.progress import with_progress
 from minigd.types import Array
 
+# Of SplitMix64.
+_STEP, _FIRST, _SECOND = (
+    np.uint64(number) for number in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+)
 
-def split(source: Source, fraction: float, seed: int = 0) -> tuple[Source, Source]:
+
+def split(
+    source: Source,
+    fraction: float,
+    seed: int = 0,
+    *,
+    stratify: bool = False,
+    group: Any = None,
+    time: Any = None,
+) -> tuple[Source, Source]:
     """Return two sources, the second with about `fraction` of the rows; see `Source.split`."""
     fraction = check_share("fraction", fraction)
     seed = check_integer("seed", seed, 0)
+    given = [
+        *(["stratify"] if check_flag("stratify", stratify) else []),
+        *(name for name, value in (("group", group), ("time", time)) if value is not None),
+    ]
+    if len(given) > 1:
+        raise ValueError(f"a split is by {given[0]} or by {given[1]}, not by both: give one")
     rows = source.unfilled()
-    kind = RandomPart if source.random_access else StreamPart
-    parts: tuple[Source, Source] = (
-        kind(rows, fraction, seed, False),
-        kind(rows, fraction, seed, True),
-    )
+    side: Side
+    if group is not None:
+        side = ByValue(_by_group(groups_of(rows, group), fraction, seed))
+    elif time is not None:
+        side = ByValue(_by_time(times_of(rows, time), fraction))
+    elif stratify:
+        side = ByClass(rows, fraction, seed)
+    else:
+        side = ByHash(fraction, seed)
+    parts = _parts(rows, side, fraction, seed)
     for part in parts:
         if part.rows == 0:
             raise DataError(
@@ -38,9 +69,14 @@ def split(source: Source, fraction: float, seed: int = 0) -> tuple[Source, Sourc
 
 
 def chosen(x: Array, y: Array | None, fraction: float, seed: int) -> Array:
-    """Return for each row whether it belongs to the part of `fraction`, by a hash of its numbers.
+    """Return for each row whether it is in the part of `fraction`, by a hash of its numbers."""
+    return hashes(x, y, seed) < np.uint64(int(fraction * 2**64))
 
-    The hash is the finaliser of SplitMix64 over the row's float64 words, one after the other.
+
+def hashes(x: Array, y: Array | None, seed: int) -> Array:
+    """Return a hash of the numbers of each row, as uint64.
+
+    It is the finaliser of SplitMix64 over the row's float64 words, one after the other.
 
     Source: Steele, Lea and Flood (2014), "Fast splittable pseudorandom number generators", OOPSLA,
     figure 17 (variant 13 of Stafford).
@@ -51,75 +87,236 @@ def chosen(x: Array, y: Array | None, fraction: float, seed: int) -> Array:
     words = np.hstack([np.asarray(c, dtype=np.float64) for c in columns]) + 0.0
     h = np.full(len(words), seed % 2**64, dtype=np.uint64)
     for word in np.ascontiguousarray(words.T).view(np.uint64):
-        h = h + word + np.uint64(0x9E3779B97F4A7C15)
-        h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        h = h + word + _STEP
+        h = (h ^ (h >> np.uint64(30))) * _FIRST
+        h = (h ^ (h >> np.uint64(27))) * _SECOND
         h = h ^ (h >> np.uint64(31))
-    return h < np.uint64(int(fraction * 2**64))
+    return h
+
+
+# Which side a row is on ----------------------------------------------------------------------
+
+
+class Side(Protocol):
+    """A rule for the rows of the second part.
+
+    Attributes
+    ----------
+    whole : Array of bool or None
+        Which rows they are, where that is known without reading the rows again.
+    """
+
+    whole: Array | None
+
+    def inside(self, x: Array, y: Array | None, first: int) -> Array:
+        """Return which of these rows, of which the first has this number, are in the part."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return what tells the rule from others of its share and seed, for JSON."""
+
+
+class ByHash:
+    """Rows by a hash of their numbers."""
+
+    whole: Array | None = None
+
+    def __init__(self, fraction: float, seed: int) -> None:
+        self.fraction, self.seed = fraction, seed
+
+    def inside(self, x: Array, y: Array | None, first: int) -> Array:
+        """Return which of these rows are in the part."""
+        return chosen(x, y, self.fraction, self.seed)
+
+    def describe(self) -> dict[str, Any]:
+        """Return nothing, for the share and the seed say it all."""
+        return {}
+
+
+class ByClass:
+    """Of each class the rows with the smallest hashes, as many as come nearest to its share."""
+
+    def __init__(self, source: Source, fraction: float, seed: int) -> None:
+        self.seed = seed
+        pieces = [(hashes(x, y, seed), _classes(y)) for x, y in _read(source)]
+        h, classes = (np.concatenate(some) for some in zip(*pieces, strict=True))
+        self.classes, inverse = np.unique(classes, return_inverse=True)
+        self.limits = np.zeros(len(self.classes), np.uint64)
+        for k in range(len(self.classes)):
+            different, counts = np.unique(h[inverse == k], return_counts=True)
+            self.limits[k] = different[_nearest(counts, fraction)] if len(different) > 1 else 0
+        self.whole: Array | None = h < self.limits[inverse.reshape(-1)]
+
+    def inside(self, x: Array, y: Array | None, first: int) -> Array:
+        """Return which of these rows are in the part."""
+        place = np.searchsorted(self.classes, _classes(y)).clip(0, len(self.classes) - 1)
+        return hashes(x, y, self.seed) < self.limits[place]
+
+    def describe(self) -> dict[str, Any]:
+        """Return that it goes by class."""
+        return {"stratify": True}
+
+
+def _classes(y: Array | None) -> Array:
+    if y is None:
+        raise DataError("stratify is by class, and there are no targets: leave it out")
+    return labels(y, "stratify")
+
+
+class ByValue:
+    """Rows by their number."""
+
+    def __init__(self, whole: Array) -> None:
+        self.whole = whole
+
+    def inside(self, x: Array, y: Array | None, first: int) -> Array:
+        """Return which of these rows are in the part."""
+        return self.whole[first : first + len(x)]
+
+    def describe(self) -> dict[str, Any]:
+        """Return a checksum of the rows."""
+        return {"rows": zlib.crc32(np.packbits(self.whole).tobytes())}
+
+
+def _by_group(groups: tuple[Array, Array], fraction: float, seed: int) -> Array:
+    """Return which rows are in the groups with the smallest hashes, about the share of them."""
+    numbers, words = groups
+    h = hashes(words.reshape(-1, 1), None, seed)
+    order = np.argsort(h, kind="stable")
+    counts = np.bincount(numbers, minlength=len(words))[order]
+    inside = np.zeros(len(words), dtype=bool)
+    inside[order[: _nearest(counts, fraction)]] = True
+    return inside[numbers]
+
+
+def _by_time(times: Array, fraction: float) -> Array:
+    """Return which rows come last, about the share of them; those of one time stay together."""
+    _, inverse, counts = np.unique(times, return_inverse=True, return_counts=True)
+    return inverse.reshape(-1) >= max(1, _nearest(counts, 1 - fraction))
+
+
+def _nearest(counts: Array, fraction: float) -> int:
+    """Return how many of some bundles of rows, in order, hold about a share of all rows.
+
+    At least one is in and one is out, where there are two.
+
+    >>> _nearest(np.array([5, 1, 1, 3]), 0.6), _nearest(np.array([99, 1]), 0.2)
+    (2, 1)
+    """
+    sums = np.cumsum(counts)
+    return 1 + int(abs(sums[:-1] - fraction * sums[-1]).argmin()) if len(counts) > 1 else 0
+
+
+def _read(source: Source) -> Iterator[Pair]:
+    """Return all rows, once, to see on which side they are."""
+    return with_progress(source.chunks(), f"splitting {source!r}", source.rows)
+
+
+# The parts -----------------------------------------------------------------------------------
+
+
+def _parts(source: Source, side: Side, fraction: float, seed: int) -> tuple[Source, Source]:
+    """Return the rows on both sides."""
+    about = {"fraction": fraction, "seed": seed, **side.describe()}
+    if not source.random_access:
+        counts = np.zeros(2, np.int64)
+        for inside in _masks(source, side):
+            counts += [len(inside) - inside.sum(), inside.sum()]
+        first, second = counts.tolist()
+        return StreamPart(source, side, about, False, first), StreamPart(
+            source, side, about, True, second
+        )
+    whole = np.concatenate(list(_masks(source, side))) if side.whole is None else side.whole
+    return RandomPart(source, about, False, ~whole), RandomPart(source, about, True, whole)
+
+
+def _masks(source: Source, side: Side) -> Iterator[Array]:
+    if side.whole is not None:
+        yield side.whole
+        return
+    first = 0
+    for x, y in _read(source):
+        yield side.inside(x, y, first)
+        first += len(x)
 
 
 class _Part(Source):
     """The rows of a source on one side of a split."""
 
-    def __init__(self, source: Source, fraction: float, seed: int, second: bool) -> None:
-        self.source, self.fraction, self.seed, self.second = source, fraction, seed, second
+    def __init__(self, source: Source, about: Mapping[str, Any], second: bool) -> None:
+        self.source, self.second, self._about = source, second, dict(about)
         self.names, self.classes, self.schema = source.names, source.classes, source.schema
         self.target_problems = source.target_problems
 
-    def _read(self) -> Iterator[Pair]:
-        """Return all rows, once, to see which are on this side."""
-        return with_progress(self.source.chunks(), f"splitting {self.source!r}", self.source.rows)
-
-    def mask(self, x: Array, y: Array | None) -> Array:
-        """Return which of these rows are on this side."""
-        inside = chosen(x, y, self.fraction, self.seed)
-        return inside if self.second else ~inside
-
     def fingerprint(self) -> dict[str, Any]:
         """Return that of the whole, and which part this is."""
-        part = {"fraction": self.fraction, "seed": self.seed, "second": self.second}
-        return {**part, "of": self.source.fingerprint()}
+        return {**self._about, "second": self.second, "of": self.source.fingerprint()}
 
     def __repr__(self) -> str:
-        share = self.fraction if self.second else 1 - self.fraction
-        return f"part({share:g} of {self.source!r})"
+        fraction: float = self._about["fraction"]
+        return f"part({fraction if self.second else 1 - fraction:g} of {self.source!r})"
 
 
 class StreamPart(_Part):
     """One side of a split stream."""
 
-    def __init__(self, source: Source, fraction: float, seed: int, second: bool) -> None:
-        super().__init__(source, fraction, seed, second)
-        self.rows = sum(int(self.mask(x, y).sum()) for x, y in self._read())
+    def __init__(
+        self, source: Source, side: Side, about: Mapping[str, Any], second: bool, rows: int
+    ) -> None:
+        super().__init__(source, about, second)
+        self._side, self.rows = side, rows
+
+    def _numbered(self) -> Iterator[tuple[Pair, Array]]:
+        """Yield the pieces of the whole, and which of their rows are on this side."""
+        first = 0
+        for x, y in self.source.chunks():
+            inside = self._side.inside(x, y, first)
+            first += len(x)
+            yield (x, y), np.flatnonzero(inside if self.second else ~inside)
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
         """Return the rows of this side from number `start` on."""
         row = 0
-        for x, y in self.source.chunks():
-            index = np.flatnonzero(self.mask(x, y))
+        for (x, y), index in self._numbered():
             skipped = min(max(start - row, 0), len(index))
             row += len(index)
             index = index[skipped:]
             if len(index):
                 yield x[index], None if y is None else y[index]
 
+    def column(self, name: str) -> Array:
+        """Return the values of a column of the table in the rows of this side."""
+        return self.source.column(name)[self._places]
+
     def places(self, rows: Array) -> list[str]:
         """Return where these rows are in the whole, which is read for it."""
-        masks = [self.mask(x, y) for x, y in self.source.chunks()]
-        return self.source.places(np.flatnonzero(np.concatenate(masks))[rows])
+        return self.source.places(self._places[rows])
+
+    @property
+    def _places(self) -> Array:
+        """The numbers of these rows in the whole."""
+        found, first = [], 0
+        for (x, _), index in self._numbered():
+            found.append(index + first)
+            first += len(x)
+        return np.concatenate(found)
 
 
 class RandomPart(_Part, RandomAccess):
     """One side of a split source with random access: 4 bytes per row number its rows."""
 
-    def __init__(self, source: Source, fraction: float, seed: int, second: bool) -> None:
-        super().__init__(source, fraction, seed, second)
-        whole = np.concatenate([self.mask(x, y) for x, y in self._read()])
-        small = np.uint32 if len(whole) < 2**32 else np.int64
-        self._numbers = np.flatnonzero(whole).astype(small)
+    def __init__(
+        self, source: Source, about: Mapping[str, Any], second: bool, inside: Array
+    ) -> None:
+        super().__init__(source, about, second)
+        small = np.uint32 if len(inside) < 2**32 else np.int64
+        self._numbers = np.flatnonzero(inside).astype(small)
         self.rows = len(self._numbers)
         self.weight = None if source.weight is None else source.weight[self._numbers]
         self.gather, self.in_memory = source.gather, source.in_memory
+
+    def column(self, name: str) -> Array:
+        """Return the values of a column of the table in the rows of this side."""
+        return self.source.column(name)[self._numbers]
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
         """Return the rows of this side from number `start` on, as the source gives them."""

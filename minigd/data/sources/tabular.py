@@ -8,6 +8,8 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, Rows, Source
 from minigd.data.tables.schema import Schema
@@ -24,6 +26,8 @@ class Tabular(Source):
         What each column becomes. The means and medians in it are found when they are first needed.
     dropped : int
     first_dropped : str
+    dropped_by : mapping of str to int
+        How many rows are left out for want of a value, by the first column that lacks it.
     missing_words : mapping of str to mapping of str to int
     gaps : mapping of str to int
         How many values of each feature are missing, in the rows that are kept.
@@ -35,6 +39,7 @@ class Tabular(Source):
 
     dropped: int = 0
     first_dropped: str = ""
+    dropped_by: Mapping[str, int] = {}
     missing_words: Mapping[str, Mapping[str, int]]
     gaps: Mapping[str, int] = {}
     unknown: Mapping[str, int] = {}
@@ -53,6 +58,20 @@ class Tabular(Source):
     @schema.setter
     def schema(self, schema: Schema | None) -> None:
         self._schema = schema
+
+    def column(self, name: str) -> Array:
+        """Return the values of a column of the table in the rows that are kept, None for none."""
+        schema = self._schema
+        if schema is None:
+            return super().column(name)
+        kinds = schema.kinds
+        other: Any = copy.copy(self)
+        other.read_also(name)
+        found = []
+        for frame in other.frames(kinds._replace(texts={*kinds.texts, name})):
+            kept = schema.kept(frame)
+            found.append((frame if kept is None else frame[kept])[name].to_numpy(object))
+        return np.concatenate(found)
 
     def unfilled(self) -> "Tabular":
         """Return the same rows with NaN where a mean or a median stands for a missing number."""
@@ -97,6 +116,10 @@ class Filled(Tabular):
     def _filled(self, x: Array) -> Array:
         # Rows in memory are views, and stay as they are.
         return self.schema.fill(x if x.flags.owndata and x.flags.writeable else x.copy())
+
+    def column(self, name: str) -> Array:
+        """Return the values of a column of the table."""
+        return self._source.column(name)
 
     def places(self, rows: Array) -> list[str]:
         """Return where some rows are."""

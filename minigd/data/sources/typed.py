@@ -23,7 +23,7 @@ from minigd.data.tables.inference import apply_schema, infer_schema
 from minigd.data.tables.places import describe
 from minigd.data.tables.remedy import Remedy, TableError
 from minigd.data.tables.schema import BadValue, ColumnKinds, Encoded, Schema, TextInNumbers
-from minigd.data.tables.selection import Selection
+from minigd.data.tables.selection import Selection, with_column
 from minigd.errors import DataError
 from minigd.progress import with_progress
 from minigd.types import Array
@@ -39,6 +39,7 @@ class TypedTable(Tabular):
     _name: str
     _columns: list[str]
     """Those that are read."""
+    _all: Sequence[str]
     _whole: int | None = None  # rows before any is dropped, where they are known
     _follows: bool
     """Whether the schema is that of another table."""
@@ -61,7 +62,7 @@ class TypedTable(Tabular):
         self, columns: Sequence[str], selection: Selection, schema: Schema | None, dtype: Any
     ) -> None:
         """Go through the table, which has these columns, once."""
-        name = self._name
+        name, self._all = self._name, columns
         chosen, targets = selection.resolve(columns, name)
         self._columns = used = [c for c in columns if c in chosen or c in targets]
         first = self._first_table()
@@ -120,6 +121,10 @@ class TypedTable(Tabular):
         where = f"{self._name}, row {rows[row]}"
         message = f"{where}, column {column!r}: {values.iloc[row]!r} is not a number"
         raise TextInNumbers(message, column=column)
+
+    def read_also(self, name: str) -> None:
+        """Add a column to those that are read."""
+        self._columns = with_column(self._columns, name, self._all, self._name)
 
     def where(self, row: int) -> str:
         """Return where a row of the frame at hand is."""

@@ -2,7 +2,8 @@
 
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,6 +59,19 @@ def read_dressed(texts: Sequence[str], otherwise: str) -> list[Remedy]:
         return [Remedy(otherwise)]
     marks = {k: v for k, v in notation._asdict().items() if v != getattr(PLAIN, k)}
     return [Remedy("read it with {}", marks), Remedy(otherwise)]
+
+
+def no_number(texts: Sequence[str]) -> tuple[str, list[Remedy]]:
+    """Return what is wrong with texts in a column of numbers, of the first of them, and remedies.
+
+    >>> no_number(["yes"])[0], no_number(["1,5"])[0]
+    ('is not a number', 'is a number in a format that is not parsed')
+    """
+    if is_dressed(texts[0]):
+        remedies = read_dressed([t for t in texts if is_dressed(t)], "write it plainly")
+        return "is a number in a format that is not parsed", remedies
+    is_truth = read_truth(texts[0]) is not None
+    return "is not a number", [WRITE_TRUTHS] if is_truth else may_be_missing(texts)
 
 
 class Problem(NamedTuple):
@@ -163,24 +177,24 @@ class Texts:
         self.where = ""
         """Where the first of them is."""
 
-    def note(self, values: Any, counts: Any, place: Place) -> None:
+    def note(self, values: Any, counts: Counter[str], place: Place) -> None:
         """Take note of all rows of a frame."""
         odd = _not_numbers(counts)
-        self.odd += int(counts[odd].sum())
+        self.odd += sum(counts[text] for text in odd)
         if odd and not self.where:
             row = int(np.argmax(values.isin(odd).to_numpy()))
             self.where = place.where(row)
             self.first = [values.iloc[row]]
         self.first += [t for t in odd if t not in self.first][: FEW_TEXTS + 1 - len(self.first)]
 
-    def count(self, counts: Any) -> None:
+    def count(self, counts: Counter[str]) -> None:
         """Count the values of the rows that are kept."""
-        self.kept += int(counts.sum())
-        self.kept_odd += int(counts[_not_numbers(counts)].sum())
+        self.kept += counts.total()
+        self.kept_odd += sum(counts[text] for text in _not_numbers(counts))
 
 
-def _not_numbers(texts: Any) -> list[str]:
-    return [text for text in getattr(texts, "index", texts) if read_number(text) is None]
+def _not_numbers(texts: Iterable[str]) -> list[str]:
+    return [text for text in texts if read_number(text) is None]
 
 
 def _has_digit(text: str) -> bool:

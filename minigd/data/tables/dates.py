@@ -124,6 +124,8 @@ class DateFormats:
 
     def add(self, column: Any) -> None:
         """Rule out the notations that do not read a column."""
+        if self.formats == []:
+            return
         known = column.dropna()
         if self.formats is None and len(known):
             shape = _shape(known.iloc[0])

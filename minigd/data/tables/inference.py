@@ -5,6 +5,7 @@ Only rows that are kept decide what a column is. Columns that can't be used are 
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import compress
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -30,6 +31,7 @@ from minigd.data.tables.schema import (
     OTHER_LEVEL,
     BadValue,
     ColumnKinds,
+    Encoded,
     Schema,
     TextInNumbers,
     bad_value,
@@ -73,12 +75,14 @@ class FirstPass(NamedTuple):
     """How many texts of each feature are none of its levels, and count as another one."""
     left_out: Mapping[str, str] = {}
     """Columns that nothing can be learned from, and why."""
+    dropped_by: Mapping[str, int] = {}
+    """How many rows are dropped, by the first column whose value is missing."""
 
     def give_to(self, source: Any, none_left: str) -> None:
         """Let a source have all of it; `none_left` is what to say where it has no rows."""
         source.schema, source.rows, source.dropped = self.schema, self.rows, self.dropped
         source.names, source.classes = self.schema.names, self.schema.classes
-        source.first_dropped = self.first_dropped
+        source.first_dropped, source.dropped_by = self.first_dropped, self.dropped_by
         source.target_problems, source.missing_words = self.target_problems, self.missing_words
         source.gaps, source.unknown, source.left_out = self.gaps, self.unknown, self.left_out
         if self.rows:
@@ -92,28 +96,47 @@ class FirstPass(NamedTuple):
 
 def apply_schema(schema: Schema, table: Table, name: str) -> FirstPass:
     """Go through a table once that is read with the schema of another one."""
-    rows = dropped = 0
-    gaps: Counter[str] = Counter()
-    unknown: Counter[str] = Counter()
-    first, words = "", MissingWords(table)
+    applied = Applied(schema, table)
     for frame in table.frames(schema.kinds):
+        applied.add(frame)
+    return applied.result(name)
+
+
+class Applied:
+    """What a pass over a table with a schema has seen of it so far."""
+
+    def __init__(self, schema: Schema, table: Place) -> None:
+        self.schema, self.table = schema, table
+        self.rows = self.dropped = 0
+        self.gaps: Counter[str] = Counter()
+        self.unknown: Counter[str] = Counter()
+        self.first, self.words = "", MissingWords(table)
+
+    def add(self, frame: Any) -> Encoded:
+        """Encode a frame, and take note of it."""
+        schema = self.schema
         try:
-            x, _, kept = schema.encode(frame)
+            x, y, kept = schema.encode(frame)
         except BadValue as bad:
-            raise describe(table, bad) from None
-        rows += len(x)
-        dropped += len(frame) - len(x)
+            raise describe(self.table, bad) from None
+        self.rows += len(x)
+        self.dropped += len(frame) - len(x)
         kept_frame = frame if kept is None else frame[kept]
         missing = kept_frame[schema.features].isna().to_numpy().sum(axis=0)
-        gaps.update(dict(zip(schema.features, missing.tolist(), strict=True)))
-        unknown.update(schema.count_unknown(kept_frame))
-        if kept is not None and not first:
-            first = describe_dropped(table, schema.first_bad_value(frame, int(np.argmin(kept))))
-        words.add(frame, schema.texts)
-    words.warn(name, schema.needed, zero_categories(schema))
-    return FirstPass(
-        schema, rows, dropped, first, {}, dict(words.counts), dict(+gaps), dict(+unknown)
-    )
+        self.gaps.update(dict(zip(schema.features, missing.tolist(), strict=True)))
+        self.unknown.update(schema.count_unknown(kept_frame))
+        if kept is not None and not self.first:
+            dropped = schema.first_bad_value(frame, int(np.argmin(kept)))
+            self.first = describe_dropped(self.table, dropped)
+        self.words.add(frame, schema.texts)
+        return x, y, kept
+
+    def result(self, name: str) -> FirstPass:
+        """Return what was found, and warn of words that were taken for missing values."""
+        schema, words = self.schema, self.words
+        words.warn(name, schema.needed, zero_categories(schema))
+        counts, gaps, unknown = dict(words.counts), dict(+self.gaps), dict(+self.unknown)
+        return FirstPass(schema, self.rows, self.dropped, self.first, {}, counts, gaps, unknown)
 
 
 def zero_categories(schema: Schema) -> list[str]:
@@ -140,7 +163,7 @@ def infer_schema(
     refused = {c: Problem(c, what, EXPAND) for c, what in unusable.items()}
     epochs = {c for c, date in selection.dates.items() if date == EPOCH}
     named = {*selection.categories, *selection.hashed, *selection.dates}
-    text = {c for c in {*texts, *named} - epochs if c in (*features, *targets)}
+    text = ({*texts, *named} - epochs) & {*features, *targets}
     if selection.classes is not None:
         text |= set(targets)
     whole: set[str] = set()
@@ -197,6 +220,10 @@ class _Seen:
         self.text, self.refused, self.name = text, refused, name
         self.used = [c for c in (*features, *targets) if c not in refused]
         self.numbers = [c for c in self.used if c not in text]
+        self.required = set(
+            required_columns(self.used, selection.missing, self.targets, self.targets[:0])
+        )
+        """The columns in which a missing value is an error."""
         self.rounding = Rounding(dtype)
         self.long: dict[str, Rounding] = {}
         """The same of features of whole numbers beyond 2⁵³."""
@@ -212,8 +239,10 @@ class _Seen:
             selection, features, targets, text, self.given, name, table.is_text
         )
         # A column that was asked for by name is taken as it is.
-        unasked = [c for c in features if c in self.numbers] if selection.features is None else []
+        others = text | refused.keys()
+        unasked = [c for c in features if c not in others] if selection.features is None else []
         self.unasked = NumberColumns(unasked)
+        self.needed = self._needed()
         self.gaps: Counter[str] = Counter()
         self.empty = set(self.used)
         self.integer = len(targets) == 1 and targets[0] in self.numbers
@@ -225,6 +254,7 @@ class _Seen:
         self.whole = [Rounding("float32"), Rounding("float64")]
         self.rows = self.dropped = 0
         self.first_dropped = ""
+        self.dropped_by: Counter[str] = Counter()
         self.missing: tuple[str, DataError] | None = None
         """A column whose first value is missing, and the error, if it has a value further on."""
         self.words = MissingWords(table)
@@ -245,7 +275,8 @@ class _Seen:
         self.texts.note(frame, counts, self.table)
         gaps = np.zeros(len(frame), dtype=bool)
         if self.selection.missing != "error":
-            needed = [self.used.index(c) for c in self.needed]
+            places = {column: place for place, column in enumerate(self.used)}
+            needed = [places[c] for c in self.needed]
             gaps = ~there[:, needed].all(axis=1)
             self._note_dropped(gaps, there, needed)
             self.words.add(frame, self.text)
@@ -257,8 +288,9 @@ class _Seen:
             counts = self.texts.count(frame)
         self.rows += len(frame)
         self.unasked.add(frame)
+        numbers = frame[self.numbers].to_numpy(np.float64)
         try:
-            self._refuse_values(frame)
+            self._refuse_values(frame, numbers, dict(zip(self.used, missing.tolist(), strict=True)))
         except BadValue as bad:
             bad.row = int(kept[bad.row])
             error = describe(self.table, bad)
@@ -275,9 +307,8 @@ class _Seen:
         if self.integer or self.digits:
             self._add_whole(frame[self.targets[0]])
         if self.numbers:
-            values = frame[self.numbers].to_numpy(np.float64)
-            self._add_long(frame, values)
-            self.rounding.add(values)
+            self._add_long(frame, numbers)
+            self.rounding.add(numbers)
 
     def _add_long(self, frame: Any, values: Array) -> None:
         """Take note, as they are, of features of whole numbers that float64 may not hold."""
@@ -293,13 +324,16 @@ class _Seen:
         for column, rounding in self.long.items():
             rounding.add(frame[column].dropna().to_numpy().reshape(-1, 1))
 
-    def _refuse_values(self, frame: Any) -> None:
+    def _refuse_values(self, frame: Any, numbers: Array, gaps: Mapping[str, int]) -> None:
         """Refuse the first value that no schema of these columns takes."""
         with np.errstate(over="ignore"):
-            values = frame[self.numbers].to_numpy(np.float64).astype(self.rounding.dtype)
-        finite = np.isfinite(values).all(axis=0)
+            values = numbers.astype(self.rounding.dtype)
+        required = np.array([c in self.required for c in self.numbers], dtype=bool)
+        fine = (np.isfinite(values) | (np.isnan(values) & ~required)).all(axis=0)
         # One column at a time is slow in pandas, and most are in order.
-        good = {c for c, all_finite in zip(self.numbers, finite, strict=True) if all_finite}
+        good = set(compress(self.numbers, fine))
+        any_text = [c for c in self.text if c in gaps and c not in self.given]
+        good.update(c for c in any_text if not gaps[c] or c not in self.required)
         wide = np.dtype(np.float64)  # for a target that may be whole
         raise_first(
             self._bad(frame[c], wide if self.integer and c in self.targets else self.rounding.dtype)
@@ -315,14 +349,8 @@ class _Seen:
         levels = self.given.get(name) if is_text else None
         return bad_value(column, levels, None if is_text else dtype, required, target)
 
-    @property
-    def required(self) -> list[str]:
-        """The columns in which a missing value is an error."""
-        return required_columns(self.used, self.selection.missing, self.targets, self.targets[:0])
-
-    @property
-    def needed(self) -> list[str]:
-        """The columns without whose values a row is dropped."""
+    def _needed(self) -> list[str]:
+        """Return the columns without whose values a row is dropped."""
         unlimited = (*self.texts.levels, *self.selection.hashed)
         levels = {**self.given, **{c: [MISSING_LEVEL] for c in unlimited}}
         features = {c: known for c, known in levels.items() if c not in self.targets}
@@ -330,6 +358,9 @@ class _Seen:
 
     def _note_dropped(self, gaps: Array, there: Array, needed: list[int]) -> None:
         self.dropped += int(gaps.sum())
+        if gaps.any():
+            first = (~there[gaps][:, needed]).argmax(axis=1)
+            self.dropped_by.update(self.used[needed[k]] for k in first.tolist())
         if gaps.any() and not self.first_dropped:
             row = int(np.argmax(gaps))
             column = self.used[next(i for i in needed if not there[row, i])]
@@ -394,6 +425,7 @@ class _Seen:
             words,
             gaps,
             left_out=left_out,
+            dropped_by=dict(self.dropped_by),
         )
 
     def _schema(self, features: list[str]) -> Schema:
@@ -405,14 +437,15 @@ class _Seen:
             self.integer = exact is not None
         dates = {c: d for c in features if (d := texts.date_of(c)) is not None}
         hashed = {c: width for c, width in chosen.hashed.items() if c in features}
-        named = sorted(c for c in self.text if c in (*features, *targets))
+        named = sorted(set(self.text) & {*features, *targets})
         levels = {
             c: texts.levels_of(c, self.gaps[c] > 0)
             for c in named
             if c not in dates and c not in hashed
         }
         classes = levels.pop(targets[0]) if targets and targets[0] in self.text else None
-        numbers = [c for c in features if c not in {*levels, *hashed}]
+        categories = {*levels, *hashed}
+        numbers = [c for c in features if c not in categories]
         flagged = [c for c in numbers if policy_of(chosen.missing, c) == "flag"]
         return Schema(
             features,

@@ -6,6 +6,7 @@ A schema is the same for all blocks of a table, and for other tables with the sa
 
 import string
 import zlib
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -202,20 +203,18 @@ class Schema:
         self.dates = {feature: Dates(*date) for feature, date in dates.items()}
         self.fills = dict(fills)
         self.dtype = check_dtype(dtype)
-        columns = {feature: self._names_of(feature) for feature in features}
+        flagged = set(self.flags)
+        columns = {feature: self._names_of(feature, feature in flagged) for feature in features}
         self.names = [name for names in columns.values() for name in names]
         again = [name for name, count in Counter(self.names).items() if count > 1]
         if again:
             raise DataError(f"two columns of x would be called {again[0]!r}: rename one")
         widths = [len(names) for names in columns.values()]
         self._starts = dict(zip(features, np.cumsum([0, *widths]).tolist(), strict=False))
-        text = {*levels, *self.hashed}
-        self.indicators: Array = np.concatenate(
-            [
-                [f in text or (f in self.flags and k == len(names) - 1) for k in range(len(names))]
-                for f, names in columns.items()
-            ]
-        ).astype(bool)
+        self._flags_at = [self._starts[f] + len(columns[f]) - 1 for f in self.flags]
+        text = np.array([f in levels or f in self.hashed for f in features], dtype=bool)
+        self.indicators: Array = np.repeat(text, widths)
+        self.indicators[self._flags_at] = True
         self._filled: list[int] = []
         """The columns of x in which a mean or a median stands for a missing number."""
         self._constants: dict[int, float] = {}
@@ -233,7 +232,7 @@ class Schema:
         self._required = required_columns(self.columns, missing, targets, self.needed)
         self.drops = bool(self.needed) or unknown == "drop"
 
-    def _names_of(self, feature: str) -> list[str]:
+    def _names_of(self, feature: str, flagged: bool) -> list[str]:
         """Return the names of the columns of x that a feature becomes."""
         if feature in self.levels:
             return [f"{feature}={level}" for level in self.levels[feature]]
@@ -242,7 +241,7 @@ class Schema:
         names = [f"log({feature})" if feature in self.logs else feature]
         if feature in self.dates:
             names = [f"{feature} {part}" for part in self.dates[feature].parts]
-        return [*names, *([f"{feature}={MISSING_LEVEL}"] if feature in self.flags else [])]
+        return [*names, *([f"{feature}={MISSING_LEVEL}"] if flagged else [])]
 
     @property
     def columns(self) -> list[str]:
@@ -295,15 +294,11 @@ class Schema:
 
     def _feature_at(self, place: int) -> str:
         """Return the feature that a column of x is made of."""
-        return next(f for f in reversed(self.features) if self._starts[f] <= place)
+        return self.features[bisect_right(self.features, place, key=self._starts.__getitem__) - 1]
 
     def fill(self, x: Array) -> Array:
         """Return x with what stands for missing numbers, in place."""
-        gaps = np.isnan(x[:, self._filled])
-        if gaps.any():
-            values = np.array([self.fills[self.names[place]] for place in self._filled], x.dtype)
-            rows, columns = np.nonzero(gaps)
-            x[rows, np.array(self._filled)[columns]] = values[columns]
+        _fill_gaps(x, self._filled, [self.fills[self.names[place]] for place in self._filled])
         return x
 
     def first_bad_value(self, frame: Any, row: int) -> BadValue:
@@ -313,8 +308,10 @@ class Schema:
         bad.row = row
         return bad
 
-    def _gaps(self, frame: Any) -> Array:
-        """Return which rows are to be dropped."""
+    def kept(self, frame: Any) -> Array | None:
+        """Return which rows of a frame of the table are not dropped, None for all."""
+        if not self.drops:
+            return None
         gaps = np.zeros(len(frame), dtype=bool)
         if self.needed:
             gaps |= frame[self.needed].isna().to_numpy().any(axis=1)
@@ -323,7 +320,7 @@ class Schema:
                 if column not in self.others:
                     unknown = codes_of(frame[column], levels) < 0
                     gaps |= unknown & frame[column].notna().to_numpy()
-        return gaps
+        return ~gaps if gaps.any() else None
 
     def _bad(self, column: Any) -> BadValue | None:
         """Return the first value of a column that the schema does not take."""
@@ -364,8 +361,7 @@ class Schema:
 
         The first missing, infinite or unknown value is a `BadValue`.
         """
-        gaps = self._gaps(frame) if self.drops else None
-        kept = None if gaps is None or not gaps.any() else ~gaps
+        kept = self.kept(frame)
         rows = frame if kept is None else frame[kept]
         try:
             return self._encode_features(rows), self._encode_target(rows), kept
@@ -383,26 +379,26 @@ class Schema:
                 x = np.ascontiguousarray(frame.to_numpy()[:, places], dtype=self.dtype)
         else:
             x = np.zeros((len(frame), len(self.names)), dtype=self.dtype)
-            numbers = [f for f in self.features if f not in self.texts and f not in self.dates]
+            others = {*self.texts, *self.dates}
+            numbers = [f for f in self.features if f not in others]
             with np.errstate(over="ignore"):
                 x[:, [self._starts[f] for f in numbers]] = frame[numbers].to_numpy(np.float64)
             for feature in {**self.levels, **self.hashed, **self.dates}:
                 if not self._encode_texts(frame[feature], x):
                     suspects.append(feature)
-            for feature in self.flags:
-                at = self._starts[feature]
-                x[:, at + len(self._names_of(feature)) - 1] = np.isnan(x[:, at])
+            x[:, self._flags_at] = np.isnan(x[:, [self._starts[f] for f in self.flags]])
         for feature in self.logs:
             at = self._starts[feature]
             x[:, at] = signed_log(x[:, at])
         if not np.isfinite(x).all():
             bad = ~np.isfinite(x)
-            bad[:, self._filled] &= ~np.isnan(x[:, self._filled])
+            gaps = [*self._filled, *self._constants]
+            bad[:, gaps] &= ~np.isnan(x[:, gaps])
             suspects += [self._feature_at(int(k)) for k in np.flatnonzero(bad.any(axis=0))]
         if suspects:
             self._refuse(frame, suspects)
-            for place, value in self._constants.items():
-                x[np.isnan(x[:, place]), place] = value
+        if self._constants:
+            _fill_gaps(x, list(self._constants), list(self._constants.values()))
         return self.fill(x) if self.fills else x
 
     def _encode_texts(self, texts: Any, x: Array) -> bool:
@@ -558,6 +554,12 @@ def raise_first(found: Iterable[BadValue | None]) -> None:
 
 DROP = Remedy("drop such rows with {}", {"missing": "drop"})
 FILL = Remedy("fill them in with {}", {"missing": "mean"})
+
+
+def _fill_gaps(x: Array, places: list[int], values: list[float]) -> None:
+    """Put a number into the gaps of each of some columns."""
+    rows, columns = np.nonzero(np.isnan(x[:, places]))
+    x[rows, np.array(places, np.int64)[columns]] = np.array(values, x.dtype)[columns]
 
 
 def signed_log(v: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from minigd.data.tables.missing import Missing, check_missing
 from minigd.data.tables.remedy import Remedy, TableError
 from minigd.data.tables.schema import RENAME, MissingColumn, Schema
-from minigd.errors import DataError, check_integer, check_list, shown
+from minigd.errors import DataError, check_integer, check_list, did_you_mean, shown
 
 
 class Selection(NamedTuple):
@@ -96,11 +96,7 @@ class Selection(NamedTuple):
         named = [*targets, *wanted, *self.exclude, *self.categories, *self.hashed, *self.dates]
         for column in [*named, *self.logs, *(c for c in policies if c != "*")]:
             if column not in there:
-                raise MissingColumn(
-                    f"{name}: there is no column {column!r}; the columns are {', '.join(columns)}",
-                    column,
-                    column in targets,
-                )
+                raise missing_column(column, columns, name, column in targets)
         shared = sorted(c for c, count in Counter(columns).items() if count > 1)
         if shared:
             raise TableError(f"{name}: two columns are called {shared[0]!r}", rename)
@@ -124,3 +120,22 @@ class Selection(NamedTuple):
         if not features:
             raise DataError(f"{name}: no column is left to learn from")
         return features, targets
+
+
+def missing_column(
+    column: str, columns: Sequence[str], name: str, is_target: bool = False
+) -> MissingColumn:
+    """Return the error for a name that no column of a table has."""
+    meant = did_you_mean(column, columns)
+    return MissingColumn(
+        f"{name}: there is no column {column!r}; the columns are {', '.join(columns)}{meant}",
+        column,
+        is_target,
+    )
+
+
+def with_column(used: Sequence[str], column: str, columns: Sequence[str], name: str) -> list[str]:
+    """Return the columns in use and one more, in the order of the table."""
+    if column not in columns:
+        raise missing_column(column, columns, name)
+    return [c for c in columns if c in {*used, column}]

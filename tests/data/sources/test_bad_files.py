@@ -70,7 +70,11 @@ def test_a_line_of_blanks_is_no_row_and_no_blank_line(tmp_path):
 @pytest.mark.parametrize(
     ("data", "line", "advice"),
     [
-        ("a,b\nx,café\n".encode("latin-1"), 2, "it looks like cp1252: open it with CsvSource"),
+        (
+            "a,b\nx,café\n".encode("latin-1"),
+            2,
+            "it looks like cp1252: read it with encoding='cp1252'",
+        ),
         (b"a,b\n" + b"1,2\n" * 50 + b"3,\xff\n", 52, "find out its encoding; if that is cp1252"),
         ("é,b\n1,2\n".encode("latin-1"), 1, "find out its encoding"),
     ],
@@ -96,7 +100,7 @@ def test_a_header_alone(tmp_path, text):
 
 def test_a_missing_column(tmp_path):
     refused(written(tmp_path, GOOD), "line 1: there is no column 'y'; .* a, b, c$", target="y")
-    advice = r"1, 2, 3; if the file has no header, name its columns with columns=\['A', 'B', 'C'\]$"
+    advice = r"1, 2, 3; if the file has no header, pass header=False, target='3'$"
     refused(written(tmp_path, GOOD.removeprefix("a,b,c\n")), advice, target="y")
 
 
@@ -118,7 +122,7 @@ def test_a_quote_that_never_closes(tmp_path):
 
 def test_a_lone_carriage_return(tmp_path):
     refused(written(tmp_path, "a,b\n1,2\r3,4\n5,6\n"), "line 2: the row has 3 fields")
-    refused(written(tmp_path, "a,b\r1,2\r3,4\r"), r"is a text whose lines end in a lone \\r; open")
+    assert gd.CsvSource(written(tmp_path, "a,b\r1,2\r3,4\r")).rows == 2
     message = r"line 1: .*end lines in .*, not in a lone \\r"
     refused(written(tmp_path, "a,b\r1,2\r3,4\n5,6\n"), message)
 

@@ -3,6 +3,7 @@
 import datetime
 import io
 import json
+import sys
 import zlib
 
 import numpy as np
@@ -168,6 +169,7 @@ def test_a_policy_of_a_column_that_is_not_there_is_refused():
 # Dates --------------------------------------------------------------------------------------
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("notation", [f for f in FORMATS if "%z" not in f])
 def test_every_notation_is_read_as_python_reads_it(notation):
     days = [datetime.datetime(2014, 5, 2, 6, 30), datetime.datetime(2015, 12, 31, 18, 0)]
@@ -331,3 +333,55 @@ def test_lines_that_end_in_a_lone_carriage_return_are_read(block_size, tmp_path)
     path.write_bytes(path.read_bytes().replace(b"Rome", b"Rome,1", 1))
     with pytest.raises(gd.DataError, match=r"line \d+: the row has 5 fields"):
         gd.CsvSource(path, target="y")
+
+
+# Wide tables --------------------------------------------------------------------------------
+
+
+def wide(columns, n=8, seed=0):
+    """Return a table of numbers, one text column in 20, with gaps, and as a CSV."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(rng.normal(size=(n, columns)).round(3)).add_prefix("c")
+    frame = frame.mask(rng.random(frame.shape) < 0.05)
+    texts = {f"c{k}": rng.choice(["red", "green"], n) for k in range(0, columns, 20)}
+    y = pd.DataFrame({"y": rng.normal(size=n).round(3)})
+    frame = pd.concat([frame.drop(columns=list(texts)), y, pd.DataFrame(texts)], axis=1)
+    return frame, frame.to_csv(index=False).encode()
+
+
+def test_a_wide_table_becomes_the_same_columns_as_its_parts():
+    frame, text = wide(1_020)
+    rows = gd.CsvSource(io.BytesIO(text), target="y", missing="flag")
+    x, y = rows.take(slice(0, rows.rows))
+    assert np.array_equal(y, frame["y"].to_numpy(np.float32))
+    found = dict(zip(rows.names, x.T, strict=True))
+    seen = set()
+    for first in range(0, 1_021, 340):
+        part = [c for c in frame.columns[first : first + 340] if c != "y"]
+        narrow = frame[[*part, "y"]].to_csv(index=False).encode()
+        other = gd.CsvSource(io.BytesIO(narrow), target="y", missing="flag", block_size=1000)
+        for name, column in zip(other.names, other.take(slice(0, other.rows))[0].T, strict=True):
+            assert np.array_equal(found[name], column), name
+            seen.add(name)
+    assert seen == set(found)
+
+
+@pytest.mark.parametrize("missing", ["flag", 0.0])
+def test_settling_a_wide_table_calls_few_functions_per_column(missing):
+    calls = []
+    for columns in (250, 500):
+        text = wide(columns)[1]
+        count = 0
+
+        def note(frame, event, argument):
+            nonlocal count
+            count += event in ("call", "c_call")
+
+        sys.setprofile(note)
+        try:
+            rows = gd.CsvSource(io.BytesIO(text), target="y", missing=missing)
+            rows.take(slice(0, 8))
+        finally:
+            sys.setprofile(None)
+        calls.append(count)
+    assert calls[1] - calls[0] < 250 * 1_000

@@ -150,7 +150,7 @@ def test_a_gzipped_file_can_not_be_shuffled_in_place_and_says_what_can_be_done(t
     rows = gd.CsvSource(path, target="label", missing=0.0)
     with pytest.raises(ValueError, match=r"one after the other.*give a buffer.*source.cache\("):
         gd.Batches(rows, shuffle=True)
-    with pytest.raises(gd.DataError, match=r"is gzipped.*unpack it, or use source.cache\(folder\)"):
+    with pytest.raises(gd.DataError, match=r"is packed.*unpack it, or use source.cache\(folder\)"):
         rows.take(np.array([3]))
     for batches in (
         gd.Batches(rows, batch_size=7, shuffle=True, buffer=10),

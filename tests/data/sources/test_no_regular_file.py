@@ -3,14 +3,18 @@
 A number is no path: 1 would be standard output, and be closed.
 """
 
+import io
 import os
+import re
 import signal
 import socket
 
 import numpy as np
 import pytest
+from oracles import signatures
 
 import minigd as gd
+from minigd.checks.user_file import check_file
 from minigd.cli.main import main
 from minigd.storage import npz
 
@@ -135,41 +139,124 @@ def test_a_file_that_becomes_a_pipe_while_it_is_opened_is_refused(tmp_path, monk
 
 # Paths are paths ----------------------------------------------------------------------------------
 
-NO_PATHS = [0, 1, True, False, None, 1.5, ["a"], np.int64(1), object()]
+NO_PATHS = [0, 1, True, False, None, 1.5, ["a"], {}, np.int64(1), object(), bytearray(b"a")]
 
 
 def model():
     return gd.Sequential([gd.Dense(1)], 2)
 
 
-CALLS = {
-    "load": gd.load,
-    "resume": gd.Trainer.resume,
-    "save": lambda path: model().save(path),
-    "save a run": lambda path: gd.Trainer(model(), "mse", "adam").save(path),
-    "checkpoint": gd.Checkpoint,
-    "log": gd.CsvLog,
-    "csv": lambda path: gd.CsvSource(path if isinstance(path, list) else [path]),
-    "npy": gd.NpySource,
-    "idx": gd.IdxSource,
-    "parquet": lambda path: gd.ParquetSource([path]),
-    "cache": lambda path: gd.ArraySource(np.zeros((2, 1))).cache(path),
-    "onnx": lambda path: gd.export_onnx(model(), path),
+def table_model(folder):
+    source = gd.CsvSource(folder / "t.csv", target="b")
+    return gd.TableModel(gd.Sequential([gd.Dense(1)], 1), source.schema)
+
+
+def rows(source):
+    return [batch.x.tolist() for batch in gd.Batches(source, batch_size=2)]
+
+
+def fit_with(callback):
+    trainer = gd.Trainer(model(), "mse", "sgd")
+    trainer.fit(np.zeros((2, 2)), np.zeros(2), callbacks=[callback])
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Return a folder with a file of each kind that is read."""
+    x = np.arange(8.0).reshape(4, 2)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", x[:, 0])
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n3,4\n")
+    (tmp_path / "images").write_bytes(bytes([0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 2]) + bytes(4))
+    (tmp_path / "labels").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 2]) + bytes(2))
+    pa = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow.parquet").write_table(
+        pa.table({"a": [1.0, 2.0]}), tmp_path / "t.parquet"
+    )
+    gd.Trainer(model(), "mse", "adam").save(tmp_path / "m.npz")
+    table_model(tmp_path).save(tmp_path / "table.npz")
+    (tmp_path / "layers.py").write_text("import minigd as gd\nclass Own(gd.Tanh): pass\n")
+    return tmp_path
+
+
+def indexed(path, folder):
+    return gd.CsvSource(folder / "t.csv", index_path=path).take(np.array([1, 0]))
+
+
+PATHS = {
+    "CsvSource.path": ("t.csv", lambda path, folder: rows(gd.CsvSource([path]))),
+    "CsvSource.index_path": ("t.index", indexed),
+    "ParquetSource.path": ("t.parquet", lambda path, folder: rows(gd.ParquetSource([path]))),
+    "NpySource.x": ("x.npy", lambda path, folder: rows(gd.NpySource(path))),
+    "NpySource.y": ("y.npy", lambda path, folder: rows(gd.NpySource(folder / "x.npy", path))),
+    "IdxSource.images": ("images", lambda path, folder: rows(gd.IdxSource(path))),
+    "IdxSource.labels": (
+        "labels",
+        lambda path, folder: rows(gd.IdxSource(folder / "images", path)),
+    ),
+    "load.path": ("m.npz", lambda path, folder: gd.load(path)),
+    "load_table.path": ("table.npz", lambda path, folder: gd.load_table(path)),
+    "TableModel.save.path": ("out", lambda path, folder: table_model(folder).save(path)),
+    "Trainer.resume.path": ("m.npz", lambda path, folder: gd.Trainer.resume(path)),
+    "Sequential.save.path": ("out", lambda path, folder: model().save(path)),
+    "Trainer.save.path": ("out", lambda path, folder: gd.Trainer(model(), "mse", "sgd").save(path)),
+    "Checkpoint.path": ("out", lambda path, folder: fit_with(gd.Checkpoint(path))),
+    "CsvLog.path": ("out", lambda path, folder: fit_with(gd.CsvLog(path))),
+    "Source.cache.path": ("out", lambda path, folder: gd.CsvSource(folder / "t.csv").cache(path)),
+    "export_onnx.path": ("out", lambda path, folder: gd.export_onnx(model(), path)),
+    "check_file.path": ("layers.py", lambda path, folder: check_file(path)),
 }
+"""What public callables take as a path: the name of a file that is right, and a call with it."""
+
+OPTIONAL = {"CsvSource.index_path", "NpySource.y", "IdxSource.labels"}
 
 
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_what_is_no_path_is_refused_and_nothing_is_closed(call):
+def test_all_paths_are_looked_at():
+    found = set()
+    for line in signatures.FILE.read_text().splitlines():
+        name, _, written = line.removeprefix("gd.").partition("(")
+        for parameter in re.findall(r"\b(path|index_path|images|labels)\b(?!=')", written):
+            found.add(f"{re.sub('[A-Za-z]+Source.cache', 'Source.cache', name)}.{parameter}")
+    assert found - set(PATHS) == set()
+    assert len(found) >= 12
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_what_is_no_path_is_refused_by_name_and_nothing_is_closed(files, name):
+    if name == "export_onnx.path":
+        pytest.importorskip("onnx")
+    own = name.rpartition(".")[2]
     for value in NO_PATHS:
-        with pytest.raises(TypeError, match=r"path|file object"):
-            call(value if call is not CALLS["csv"] else [value])
+        if value is None and name in OPTIONAL:
+            continue
+        with pytest.raises(TypeError, match=rf"{own} must be a path|is a path or a binary file"):
+            PATHS[name][1](value, files)
     os.fstat(0)
     os.fstat(1)
 
 
-def test_a_path_may_be_bytes_and_may_hold_no_nul(tmp_path):
-    model().save(os.fsencode(tmp_path / "m.npz"))
-    assert gd.load(os.fsencode(tmp_path / "m.npz")).n_in == 2
-    for call in (gd.load, model().save, gd.NpySource, gd.CsvSource):
+@pytest.mark.parametrize("name", PATHS)
+def test_a_path_may_be_bytes(files, name):
+    if name == "export_onnx.path":
+        pytest.importorskip("onnx")
+    file, call = PATHS[name]
+    given = call(files / file, files)
+    there = sorted(files.iterdir())
+    if file == "out" and (files / file).is_file():
+        (files / file).unlink()
+    again = call(os.fsencode(files / file), files)
+    assert sorted(files.iterdir()) == there
+    if isinstance(given, list):
+        assert str(again) == str(given)
+
+
+def test_a_file_object_is_one_of_bytes():
+    for read in (gd.CsvSource, gd.ParquetSource):
+        with pytest.raises(TypeError, match="open the file in binary mode, 'rb'"):
+            read(io.StringIO("a,b\n1,2\n"))
+
+
+def test_a_path_holds_no_nul(tmp_path):
+    for call in (gd.load, model().save, gd.NpySource, gd.CsvSource, gd.ParquetSource):
         with pytest.raises(ValueError, match="holds a NUL"):
             call(f"{tmp_path}/a\0b")

@@ -174,3 +174,214 @@ def test_weights_names_and_classes_go_with_the_rows(tmp_path):
     for part in [*table.split(0.3), table.cache(tmp_path / "table")]:
         assert part.names == table.names == ["size", "color=red"]
         assert part.classes == ["a", "b"]
+
+
+# By class, by group and by time ------------------------------------------------------------------
+
+
+def classes_table(counts=(340, 50, 9, 1), seed=0):
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+    return rng.normal(size=(len(y), 3)), y
+
+
+def numbered(source):
+    """Return the classes of the rows of a source, and a key of each row."""
+    pairs = list(source.chunks())
+    return np.concatenate([y for _, y in pairs]), np.concatenate([x for x, _ in pairs])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5])
+def test_of_each_class_the_share_is_held_out(kind, fraction):
+    x, y = classes_table()
+    first, second = KINDS[kind](x, y).split(fraction, 3, stratify=True)
+    for label, count in enumerate((340, 50, 9, 1)):
+        held = int((numbered(second)[0] == label).sum())
+        assert held == (0 if count == 1 else max(1, round(fraction * count)))
+    assert first.rows + second.rows == 400
+    both = np.concatenate([numbered(first)[1], numbered(second)[1]])
+    assert sorted(map(tuple, both.tolist())) == sorted(map(tuple, x.tolist()))
+
+
+def test_a_split_by_class_does_not_depend_on_the_order_of_the_rows():
+    x, y = classes_table()
+    expected = {
+        tuple(row) for row in numbered(gd.ArraySource(x, y).split(0.2, stratify=True)[1])[1]
+    }
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(len(x))
+        for kind in KINDS:
+            held = KINDS[kind](x[order], y[order]).split(0.2, stratify=True)[1]
+            assert {tuple(row) for row in numbered(held)[1]} == expected
+    for targets in (y.reshape(-1, 1), np.eye(4)[y], y.astype("float32")):
+        held = gd.ArraySource(x, targets).split(0.2, stratify=True)[1]
+        assert held.rows == len(expected)
+
+
+def test_equal_rows_of_a_class_stay_on_one_side():
+    x, y = classes_table((40, 20))
+    x, y = np.tile(x, (5, 1)), np.tile(y, 5)
+    first, second = gd.ArraySource(x, y).split(0.2, stratify=True)
+    sides = [{tuple(row) for row in numbered(part)[1]} for part in (first, second)]
+    assert not sides[0] & sides[1]
+    assert (first.rows, second.rows) == (240, 60)
+
+
+def grouped_csv(groups, header="who"):
+    lines = [f"{group},{i % 7},{i}\n" for i, group in enumerate(groups)]
+    return io.BytesIO(f"{header},a,y\n{''.join(lines)}".encode())
+
+
+GROUPS = [f"p{i * i % 23}" for i in range(200)]
+
+
+@properties
+@given(
+    st.lists(st.integers(0, 12), min_size=2, max_size=80).filter(lambda g: len(set(g)) > 1),
+    st.floats(0.05, 0.95),
+    st.integers(0, 5),
+)
+def test_the_rows_of_a_group_stay_on_one_side(groups, fraction, seed):
+    n = len(groups)
+    source = gd.ArraySource(np.arange(n).reshape(-1, 1) * 1.0, np.arange(n))
+    first, second = (labels(part) for part in source.split(fraction, seed, group=groups))
+    assert sorted(first + second) == list(range(n))
+    sides = [{groups[i] for i in part} for part in (first, second)]
+    assert sides[0]
+    assert sides[1]
+    assert not sides[0] & sides[1]
+    # As texts, and as numbers of another type, they are the same groups.
+    for same in ([f"{g}.0" for g in groups], np.array(groups, "float32")):
+        assert labels(source.split(fraction, seed, group=same)[1]) == second
+
+
+def test_a_group_is_a_column_that_need_not_be_in_use(tmp_path):
+    import pandas as pd
+
+    def sides(source):
+        return [sorted(int(v) for _, y in part.chunks() for v in y) for part in source]
+
+    expected = sides(
+        gd.ArraySource(np.arange(200.0).reshape(-1, 1), np.arange(200)).split(0.3, group=GROUPS)
+    )
+    assert 30 <= len(expected[1]) <= 90
+    frame = pd.read_csv(grouped_csv(GROUPS))
+    frame.to_parquet(tmp_path / "t.parquet")
+    sources = [
+        gd.CsvSource(grouped_csv(GROUPS), target="y", exclude=["who"], block_size=300),
+        gd.CsvSource(grouped_csv(GROUPS), target="y"),
+        gd.ParquetSource(tmp_path / "t.parquet", target="y", exclude=["who"]),
+        gd.IterableSource(lambda: [frame[:90], frame[90:]], target="y", exclude=["who"]),
+        gd.FrameSource(frame, target="y", exclude=["who"]),
+    ]
+    for source in sources:
+        assert sides(source.split(0.3, group="who")) == expected
+        with pytest.raises(gd.DataError, match=r"no column 'whom'.*did you mean 'who'\?"):
+            source.split(0.3, group="whom")
+    part = sources[0].split(0.5, seed=9)[0]
+    own = part.column("who").tolist()
+    assert own == [GROUPS[i] for i in labels(part)]
+    for half in part.split(0.5, group="who"):
+        assert {GROUPS[i] for i in labels(half)} <= set(own)
+
+
+def test_a_group_of_rows_that_are_left_out_is_left_out_too():
+    text = "who,a,y\nx,1,1\ny,,2\nx,3,3\nz,4,4\n"
+    source = gd.CsvSource(
+        io.BytesIO(text.encode()), target="y", exclude=["who"], missing={"a": "drop"}
+    )
+    assert source.column("who").tolist() == ["x", "x", "z"]
+    first, second = source.split(0.4, group="who")
+    assert sorted([sorted(labels(first)), sorted(labels(second))]) == [[1, 3], [4]]
+    filled = gd.CsvSource(io.BytesIO(text.encode()), target="y", exclude=["who"], missing="mean")
+    assert filled.column("who").tolist() == ["x", "y", "x", "z"]
+    assert filled.split(0.4, group="who")[0].rows + filled.split(0.4, group="who")[1].rows == 4
+
+
+NOTATIONS = {
+    "ISO": lambda i: f"20{10 + i // 12:02}-{i % 12 + 1:02}-05",
+    "a day and a named month": lambda i: (
+        f"5-{'JanFebMarAprMayJunJulAugSepOctNovDec'[i % 12 * 3 :][:3]}-20{10 + i // 12:02}"
+    ),
+    "whole numbers": lambda i: f"{1000 + i}",
+    "fractions": lambda i: f"{i / 7:.5f}",
+}
+
+
+@pytest.mark.parametrize("notation", NOTATIONS)
+@pytest.mark.parametrize("fraction", [0.1, 0.25])
+def test_the_last_rows_in_time_are_held_out(notation, fraction):
+    order = np.random.default_rng(0).permutation(120)
+    times = [NOTATIONS[notation](int(i)) for i in order]
+    for used in ([], ["when"]):
+        source = gd.CsvSource(grouped_csv(times, "when"), target="y", exclude=used)
+        first, second = source.split(fraction, time="when")
+        held = {int(order[i]) for i in labels(second)}
+        assert held == set(range(120 - round(fraction * 120), 120))
+        assert first.rows == 120 - len(held)
+    arrays = gd.ArraySource(np.arange(120.0).reshape(-1, 1), np.arange(120))
+    assert labels(arrays.split(fraction, time=times)[1]) == labels(second)
+    days = np.datetime64("2020-01-01") + order
+    assert labels(arrays.split(fraction, time=days)[1]) == labels(second)
+
+
+def test_rows_of_one_time_stay_together():
+    times = [0] * 50 + [1] * 30 + [2] * 20
+    source = gd.ArraySource(np.arange(100.0).reshape(-1, 1), np.arange(100))
+    for fraction, rows in ((0.01, 20), (0.3, 20), (0.4, 50), (0.99, 50)):
+        assert source.split(fraction, time=times)[1].rows == rows
+    with pytest.raises(gd.DataError, match="leaves one part without rows"):
+        source.split(0.2, time=[7] * 100)
+
+
+def test_a_time_that_is_none_is_refused_with_its_place():
+    source = gd.CsvSource(
+        io.BytesIO(b"when,a,y\n2020-01-01,1,1\n,2,2\n2020-01-03,3,3\n"),
+        target="y",
+        missing="mean",
+    )
+    with pytest.raises(gd.DataError, match=r"line 3, column 'when': the time is missing, as in 1"):
+        source.split(0.3, time="when")
+    words = gd.CsvSource(
+        io.BytesIO(b"when,a,y\n2020-01-01,1,1\nlater,2,2\n2020-01-03,3,3\n"), "y", exclude=["when"]
+    )
+    with pytest.raises(gd.DataError, match="'later' is neither a number nor a date"):
+        words.split(0.3, time="when")
+    doubtful = gd.CsvSource(
+        io.BytesIO(b"when,a,y\n01/02/2020,1,1\n03/04/2020,2,2\n"), "y", exclude=["when"]
+    )
+    with pytest.raises(gd.DataError, match=r"dates that are %d/%m/%Y or %m/%d/%Y"):
+        doubtful.split(0.5, time="when")
+
+
+def test_a_split_is_by_one_thing():
+    source = gd.ArraySource(*table())
+    for both in (
+        {"stratify": True, "group": np.arange(400)},
+        {"group": np.arange(400), "time": np.arange(400)},
+    ):
+        with pytest.raises(ValueError, match="not by both"):
+            source.split(0.2, **both)
+    with pytest.raises(gd.ShapeError, match=r"group has shape \(3,\).*shape \(400,\)"):
+        source.split(0.2, group=[1, 2, 3])
+    with pytest.raises(gd.DataError, match="its columns have no names"):
+        source.split(0.2, group="who")
+    with pytest.raises(gd.DataError, match=r"stratify is for classes.*0\.5"):
+        gd.ArraySource(np.ones((2, 1)), [0.5, 1.0]).split(0.5, stratify=True)
+    with pytest.raises(gd.DataError, match="there are no targets"):
+        gd.ArraySource(np.ones((2, 1))).split(0.5, stratify=True)
+
+
+def test_parts_by_class_group_and_time_have_fingerprints_of_their_own():
+    x, y = classes_table()
+    source = gd.ArraySource(x, y)
+    by = [
+        {},
+        {"stratify": True},
+        {"group": y % 3},
+        {"group": np.arange(400) % 5},
+        {"time": np.arange(400)},
+    ]
+    found = [str(part.fingerprint()) for how in by for part in source.split(0.2, **how)]
+    assert len(set(found)) == 10

@@ -80,7 +80,14 @@ def test_products_of_layers_of_any_size(kind, inputs, outputs, dtype, monkeypatc
     assert bool(called) != small
 
 
-@pytest.mark.parametrize("widths", [(SMALL, SMALL), (SMALL + 1, SMALL), (SMALL, SMALL + 1)])
+@pytest.mark.parametrize(
+    "widths",
+    [
+        (SMALL, SMALL),
+        (SMALL + 1, SMALL),
+        pytest.param((SMALL, SMALL + 1), marks=pytest.mark.slow),
+    ],
+)
 def test_networks_on_both_sides_of_the_limit_come_to_what_the_plain_step_does(widths):
     inputs, hidden = widths
     rng, found = np.random.default_rng(0), []

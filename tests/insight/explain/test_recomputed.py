@@ -146,6 +146,7 @@ def everything(goal="mse", k=1, **settings):
 # Every line, recomputed -----------------------------------------------------------------------
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("updater", STEPS)
 @pytest.mark.parametrize("goal", GOALS)
 def test_every_line_can_be_recomputed_by_hand(goal, updater):

@@ -1,0 +1,66 @@
+"""Ctrl-C, and other signals that end a process, in a training from the shell."""
+
+import signal
+from types import FrameType
+
+from minigd.cli.messages import counted
+from minigd.training.events import Event
+from minigd.training.interrupts import Handler
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or a signal ended the training.
+
+    Parameters
+    ----------
+    checkpoint : str
+    updates : int
+        How many were made.
+    held : int or None
+        How many of them the checkpoint holds; None if this run has no checkpoint.
+    number : int
+        The signal.
+
+    Attributes
+    ----------
+    code : int
+        The exit code for it.
+    resumable : bool
+    """
+
+    def __init__(self, checkpoint: str, updates: int, held: int | None, number: int) -> None:
+        made = f"interrupted after {counted(updates, 'update')}"
+        if held == updates:
+            super().__init__(f"{made}, which {checkpoint} holds")
+        elif held is not None:
+            super().__init__(f"{made}, of which {checkpoint} holds the first {held:,}")
+        else:
+            super().__init__(f"{made}, which are lost: {checkpoint} could not be written")
+        self.resumable, self.code = held is not None, 128 + number
+
+
+class Stop(Handler):
+    """While this is entered, the first Ctrl-C ends a fit after its update, the second one at once.
+
+    So do other signals that end a process, which never end it at once. It is one of the callbacks
+    of the fit.
+
+    Attributes
+    ----------
+    number : int or None
+        The signal that came.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Note it, so that the fit stops; a second Ctrl-C interrupts at once."""
+        if number == self.number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.number = number
+
+    def __call__(self, event: Event) -> None:
+        """Stop if a signal came."""
+        if self.number is not None:
+            event.trainer.stop()

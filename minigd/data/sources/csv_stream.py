@@ -1,0 +1,100 @@
+"""Rows of a CSV that comes once, through a pipe, for a schema that is known before."""
+
+import io
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from minigd.data.sources.csv import CsvSource
+from minigd.data.sources.csv_blocks import WrongFields
+from minigd.data.sources.packed import LONGEST, packing_of
+from minigd.data.tables.inference import Applied
+from minigd.data.tables.schema import ColumnKinds, Encoded, MissingColumn, Schema
+from minigd.data.tables.selection import Selection
+from minigd.errors import DataError
+
+_PIECE = 1 << 16
+
+
+class Once:
+    """A stream that can go back as far as its beginning until `let_go` is called.
+
+    A read returns what is there already, and waits only for the first byte.
+    """
+
+    streams = True
+
+    def __init__(self, source: Any, name: str) -> None:
+        self.name, self._source = name, source
+        self._held, self._start, self._at = b"", 0, 0
+        self._keeps, self._ended = True, False
+
+    @property
+    def can_stream(self) -> bool:
+        """Whether its kind can be read without its end: no zip archive, and no Parquet file."""
+        head = self.read(LONGEST)
+        self.seek(0)
+        return packing_of(head) != "zip" and not head.startswith(b"PAR1")
+
+    def let_go(self) -> None:
+        """Keep no more than what was read ahead."""
+        self._keeps = False
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place that is still held."""
+        if whence != os.SEEK_SET or not self._start <= offset <= self._start + len(self._held):
+            raise io.UnsupportedOperation(f"{self.name} can't be read again")
+        self._at = offset
+        return offset
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to so many of the next bytes."""
+        begin = self._at - self._start
+        if size and begin == len(self._held):
+            self._read_more()
+        data = self._held[begin:] if size < 0 else self._held[begin : begin + size]
+        self._at += len(data)
+        if not self._keeps:
+            self._held, self._start = self._held[begin + len(data) :], self._at
+        return data
+
+    def _read_more(self) -> None:
+        """Read a piece; the first one is long enough to tell what it is."""
+        first = not self._held and not self._start
+        while not self._ended:
+            piece = self._source.read1(_PIECE)
+            self._ended = not piece
+            self._held += piece
+            if not first or b"\n" in self._held or len(self._held) >= LONGEST:
+                break
+
+
+class CsvStream(CsvSource):
+    """Rows of a `Once`, for the schema of another table: `encoded` gives them, and nothing else.
+
+    How many there are, and what is missing among them, is known when they have been read.
+    """
+
+    def _open(self, selection: Selection, schema: Schema | None, dtype: Any) -> None:
+        try:
+            found = self._first_pass(selection, schema, dtype)
+        except (MissingColumn, WrongFields) as error:
+            error.args += tuple(self._header.advice(error, selection))
+            raise
+        if next(self._blocks(0), None) is None:
+            raise DataError(self._header.without_rows)
+        found._replace(rows=1).give_to(self, "")
+        self.rows = None  # type: ignore[assignment]
+
+    def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
+        """Return none: there is no first pass over the rows."""
+        return iter(())
+
+    def encoded(self) -> Iterator[Encoded]:
+        """Return x, y, and which rows were not dropped (None for all), as they come."""
+        applied = Applied(self.schema, self)
+        for part, block in self._all_blocks():
+            self._parts[part].opened.let_go()
+            frame, self._at = self._parse(block, part, self.schema.kinds)
+            yield applied.add(frame)
+        applied.result(self._parts[0].name).give_to(self, self._header.without_rows)

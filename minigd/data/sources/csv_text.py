@@ -1,0 +1,176 @@
+"""How a text file is written, and its bytes as UTF-8 with a separator of one byte.
+
+Whatever the encoding, rows are found, parsed and checked in UTF-8. A file in another one is
+translated as it is read, some bytes at a time.
+"""
+
+import codecs
+import contextlib
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+from minigd.data.sources.csv_blocks import BLANKS
+from minigd.data.sources.csv_files import open_file
+from minigd.data.sources.file_kinds import HEAD, ends_in_returns
+from minigd.errors import DataError
+
+_UTF8 = "utf-8"
+_STAND_IN = "\x1f"  # for a separator of several bytes; the control character that means one
+_CHUNK = 1 << 16
+
+
+class Dialect(NamedTuple):
+    r"""How a text file is written.
+
+    Attributes
+    ----------
+    letter : str
+        The separator as the caller writes it, which may be "blanks".
+    encoding : str
+        By the name that `codecs.lookup` knows it by.
+    comment : bytes
+        How lines begin that are not rows; empty for none.
+
+    Examples
+    --------
+    >>> dialect = Dialect.make("§", "latin1", "#")
+    >>> dialect.encoding, dialect.separator, dialect.is_plain
+    ('iso8859-1', b'\x1f', False)
+    """
+
+    letter: str = ","
+    encoding: str = _UTF8
+    comment: bytes = b""
+
+    @classmethod
+    def make(cls, separator: Any, encoding: Any, comment: Any) -> "Dialect":
+        """Return a dialect of the caller's arguments, or refuse them."""
+        text = separator if isinstance(separator, str) else ""
+        if text != "blanks" and (len(text) != 1 or text in '"\r\n\0'):
+            raise ValueError(
+                "separator must be one character other than a quote, or 'blanks' for runs of "
+                f"blanks and tabs: {separator!r}"
+            )
+        dialect = cls(separator, codec_of(encoding))
+        if not isinstance(comment, str):
+            raise TypeError(f"comment is how lines begin, '#', not {comment!r}")
+        lines = set(comment) & set('"\r\n\0')
+        if lines or comment != comment.strip() or comment.startswith(separator):
+            raise ValueError(
+                "comment is how lines begin that are not rows, such as '#', without blanks, quotes "
+                f"and separators: {comment!r}"
+            )
+        return dialect._replace(comment=dialect.translated(comment).encode())
+
+    @property
+    def separator(self) -> bytes:
+        """The byte that separates fields where the file is read, or `BLANKS`."""
+        return BLANKS if self.letter == "blanks" else self.translated(self.letter).encode()
+
+    @property
+    def spaces(self) -> bool:
+        """Whether spaces after a separator are skipped: unless they are separators themselves."""
+        return not self.separator.startswith(b" ")
+
+    @property
+    def has_stand_in(self) -> bool:
+        """Whether another character stands for the separator where the file is read."""
+        return self.letter != "blanks" and not self.letter.isascii()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the file is read as it is."""
+        return self.encoding == _UTF8 and not self.has_stand_in
+
+    def translated(self, text: str) -> str:
+        """Return a text with the stand-in for its separators."""
+        return text.replace(self.letter, _STAND_IN) if self.has_stand_in else text
+
+    def restored(self, text: str) -> str:
+        """Return a text with its separators for the stand-in."""
+        return text.replace(_STAND_IN, self.letter) if self.has_stand_in else text
+
+
+def codec_of(encoding: Any) -> str:
+    """Return the name of an encoding of text, "utf-8" for all of its spellings.
+
+    >>> codec_of("UTF8"), codec_of("utf_8_sig"), codec_of("Windows-1252"), codec_of("utf-16")
+    ('utf-8', 'utf-8', 'cp1252', 'utf-16')
+    """
+    known = "such as 'utf-8', 'cp1252' or 'utf-16'"
+    if not isinstance(encoding, str):
+        raise TypeError(f"encoding is the name of one, {known}, not {encoding!r}")
+    try:
+        found = codecs.lookup(encoding)
+        text = b"".decode(encoding) == "" and "\n".encode(encoding) != b""
+    except (LookupError, ValueError, TypeError, AttributeError):
+        text = False
+    if not text:
+        raise ValueError(f"encoding must be one that Python knows, {known}: {encoding!r}")
+    # A mark of the order of bytes is skipped in any case.
+    return _UTF8 if found.name == "utf-8-sig" else found.name
+
+
+@contextlib.contextmanager
+def open_text(given: Any, dialect: Dialect, name: str) -> Iterator[BinaryIO]:
+    """Open a path, or rewind a file object, as UTF-8 with lines that end in newlines."""
+    with open_file(given, returns=dialect.is_plain) as file:
+        yield file if dialect.is_plain else _Translated(file, dialect, name)  # type: ignore[misc]
+
+
+class _Translated:
+    """A reader of a file in another encoding, whose places are those in UTF-8."""
+
+    def __init__(self, file: Any, dialect: Dialect, name: str) -> None:
+        self._file, self._dialect, self._name = file, dialect, name
+        self._returns = False
+        self._returns = ends_in_returns(self._from(0, HEAD))
+        self.seek(0)
+
+    def _from(self, offset: int, size: int) -> bytes:
+        self.seek(offset)
+        return self.read(size)
+
+    def seek(self, offset: int) -> None:
+        """Go to a place, by translating all before it."""
+        self._file.seek(0)
+        self._decoder = codecs.getincrementaldecoder(self._dialect.encoding)()
+        self._ready, self._ended, self._line = b"", False, 1
+        while offset and (skipped := self.read(min(offset, _CHUNK))):
+            offset -= len(skipped)
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes of UTF-8, as many as asked for unless the file ends."""
+        pieces, there = [self._ready], len(self._ready)
+        while not self._ended and (size < 0 or there < size):
+            chunk = self._file.read(_CHUNK if size < 0 else max(_CHUNK, size - there))
+            self._ended = not chunk
+            pieces.append(self._translate(chunk))
+            there += len(pieces[-1])
+        data = b"".join(pieces)
+        cut = len(data) if size < 0 else size
+        self._ready = data[cut:]
+        return data[:cut]
+
+    def _translate(self, chunk: bytes) -> bytes:
+        before = self._decoder.getstate()
+        try:
+            text = self._decoder.decode(chunk, self._ended)
+        except UnicodeDecodeError as error:
+            self._decoder.setstate(before)
+            self._decoder.errors = "replace"
+            good = self._decoder.decode(chunk, self._ended).partition("\ufffd")[0]
+            what = f"0x{error.object[error.start]:02x} is not {self._dialect.encoding}"
+            raise self._error(good, what) from error
+        if self._dialect.has_stand_in and _STAND_IN in text:
+            what = f"0x1f can't be read where {self._dialect.letter!r} separates columns"
+            raise self._error(text.partition(_STAND_IN)[0], what)
+        text = self._dialect.translated(text)
+        if self._returns:
+            text = text.replace("\r", "\n")
+        self._line += text.count("\n")
+        return text.encode()
+
+    def _error(self, good: str, what: str) -> DataError:
+        line = self._line + good.count("\r" if self._returns else "\n")
+        return DataError(f"{self._name}, line {line}: {what}")
