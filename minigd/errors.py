@@ -456,6 +456,14 @@ def in_python(options: Mapping[str, Any]) -> str:
     return ", ".join(written).replace("[Ellipsis]", "[...]")
 
 
+def no_run_to_continue() -> TypeError:
+    """Return the error for `until_epoch` in `Sequential.fit`."""
+    return TypeError(
+        "until_epoch is for the run of a Trainer, and Sequential.fit starts a new one: use "
+        "minigd.Trainer(model, loss, updater).fit(..., until_epoch=...)"
+    )
+
+
 class Remedy(NamedTuple):
     """One thing to do about a problem.
 

@@ -236,6 +236,22 @@ def table_of(x: Any) -> Any:
     return x.to_arrow() if hasattr(x, "to_arrow") else None
 
 
+def are_numbers(table: Any) -> bool:
+    """Tell whether a table of pandas or Arrow, or a dict of columns, is taken as an array.
+
+    One of pandas is, unless it holds text or times; `plain` then says what else it may hold. One of
+    Arrow is, if all of its columns are numbers of a kind that NumPy has.
+    """
+    if hasattr(table, "iloc"):
+        kinds = [column_kind(table.iloc[:, j]) for j in range(table.shape[1])]
+        return not any(kind in ("text", "time") and odd is None for kind, odd in kinds)
+    if hasattr(table, "column_names"):
+        types = optional("pyarrow.types", "an Arrow table")
+        plain_types = (types.is_integer, types.is_floating)
+        return all(any(is_one(t) for is_one in plain_types) for t in table.schema.types)
+    return False
+
+
 def _one_batch(batch: Any) -> Any:
     return optional("pyarrow", "an Arrow table").Table.from_batches([batch])
 

@@ -141,7 +141,8 @@ class Batches:
 
     Parameters
     ----------
-    x : array-like of shape (rows, width), or Source
+    x : array-like of shape (rows, width), frame, iterable of pieces, or Source
+        A frame with text, or an iterable, is what `FrameSource` and `IterableSource` make of it.
     y : array-like of shape (rows,) or (rows, K), optional
         Targets; none for a source, which brings its own.
     batch_size : int or None, default 100
@@ -154,7 +155,8 @@ class Batches:
         What happens to the rows that fill no whole batch at the end of an epoch.
     buffer : int, optional
         Rows of the shuffle buffer, for a stream whose rows can't be fetched by number. It is not
-        the same as an exact shuffle; see `minigd.data.pipeline.shuffled`.
+        the same as an exact shuffle; see `minigd.data.pipeline.shuffled`. It is 10,000 rows for
+        an iterable that is given as x.
     prefetch : int, default 0
         Batches that a background thread makes ready beforehand. The results are the same.
     sample_weight : array-like of shape (rows,), optional
@@ -167,6 +169,9 @@ class Batches:
         writes it: 1, 1.0 and "1" are the same; where a source has names for classes, by its name,
         or by its number if no name is a number. ``"balanced"`` lets all classes count the same,
         which for a stream takes one pass over it. Times the row's own weight.
+    schema : Schema, optional
+        What the columns of a frame become, as a model that was trained on a table has it. Without
+        one, a frame that holds text becomes what `FrameSource` makes of it.
 
     Attributes
     ----------
@@ -215,9 +220,12 @@ class Batches:
         prefetch: int = 0,
         sample_weight: Any = None,
         class_weight: ClassWeight | None = None,
+        schema: Any = None,
     ) -> None:
-        if isinstance(x, Batches):
-            raise TypeError("x is a Batches already: use it as it is")
+        if not isinstance(x, Source | np.ndarray):
+            from minigd.data.sources.given import given
+
+            x, y, buffer = given(x, y, schema, buffer)
         self.batch_size = None if batch_size is None else _check_batch_size(batch_size)
         self.shuffle, self.tail, self._next_epoch = bool(shuffle), tail, 0
         self.seed = check_integer("seed", seed, 0)

@@ -19,6 +19,7 @@ from minigd.errors import (
     check_list,
     given_once,
     no_forward,
+    no_run_to_continue,
     renamed,
     shown,
 )
@@ -75,6 +76,9 @@ class Sequential:
     names : list of str, or None
         Of the columns it was trained on, where a frame or a file named them; saved with the model.
         Columns that come by name must be these, in this order.
+    schema : Schema, or None
+        What the columns of the table that it was trained on became; saved with the model. It
+        encodes the frames that the model is given later.
 
     Raises
     ------
@@ -122,6 +126,7 @@ class Sequential:
         self.metrics: dict[str, Metric] = {}
         self.passes = 0
         self.names: list[Any] | None = None
+        self.schema: Any = None
         self._pending: tuple[int, ...] | None = None
         try:
             self._build(arrays)
@@ -136,9 +141,8 @@ class Sequential:
         for i, layer in enumerate(self.layers):
             kind = type(layer).__name__.lower()
             counts[kind] = counts.get(kind, 0) + 1
-            name = f"{kind}{counts[kind]}"
             layer.place = (self.seed, i)
-            layer.bind(name, self.backend, self.dtype, self.workspace, width)
+            layer.bind(f"{kind}{counts[kind]}", self.backend, self.dtype, self.workspace, width)
             width = layer.n_out
         self._drawing = [layer for layer in self.layers if layer.draws]
         self.n_out = width
@@ -361,10 +365,13 @@ class Sequential:
             As `predict`.
         """
         step = check_integer("batch_size", batch_size)
+        from minigd.data.sources.given import rows_to_predict
+
+        if (pieces := rows_to_predict(X, self)) is not None:
+            return np.concatenate([self.run_rows(layers, x, step) for x in pieces])
         check_names(names_of(X), self.names)
-        on_device = self.backend.holds(X)
+        on_device, sparse = self.backend.holds(X), hasattr(X, "tocsr")
         home = self.backend if on_device else get_backend("numpy")
-        sparse = hasattr(X, "tocsr")
         X = X.tocsr() if sparse else home.here(X, "X")
         if X.ndim != 2 or X.shape[0] == 0 or X.shape[1] != self.n_in:
             self.convert(self.backend.zeros(X.shape, self.dtype), "X")
@@ -525,12 +532,11 @@ class Sequential:
                 "fit first, or use minigd.Trainer(model, loss, updater).evaluate(X, y)"
             )
         trainer = self._trainer(self.loss, "sgd", self.metrics, {})
-        means: dict[str, float] = trainer.evaluate(X, y, batch_size, sample_weight)
-        return means
+        return dict(trainer.evaluate(X, y, batch_size, sample_weight))
 
     def _trainer(self, loss: Any, updater: Any, metrics: Any, options: dict[str, Any]) -> Any:
         if "until_epoch" in options:
-            raise _no_run_to_continue()
+            raise no_run_to_continue()
         return call("minigd.training.trainer", "Trainer", self, loss, updater, metrics, **options)
 
     def adapt(self, batches: Any) -> None:
@@ -559,9 +565,9 @@ class Sequential:
             raise ValueError("there is nothing to adapt: the model has no Standardize or Rescale")
         for layer in ends:
             if layer is not self.layers[layer.end]:
-                where = "first" if layer.end == 0 else "last"
                 raise ValueError(
-                    f"{layer.name} adapts to the data themselves and must be the {where} layer"
+                    f"{layer.name} adapts to the data themselves and must be the "
+                    f"{'first' if layer.end == 0 else 'last'} layer"
                 )
         adapt(ends, batches, self.names)
         self.names = batches.source.names or self.names
@@ -576,25 +582,23 @@ class Sequential:
         dtype, backend : optional
             Another dtype or backend for the copy.
         """
-        again, (layers, settings, *rest) = self.__reduce__()
+        _, (layers, settings, *rest) = self.__reduce__()
         n_in, _, own, seed = settings
         where = self.backend if backend is None else backend
         dtype = own if dtype is None else dtype
-        model: Sequential = again(layers, (n_in, where, dtype, seed), *rest)
-        return model
+        return _rebuild(layers, (n_in, where, dtype, seed), *rest)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle as `copy` does, so that the views are views again."""
         layers = [(type(layer), layer.config()) for layer in self.layers]
         loss = None if self.loss is None else (type(self.loss), self.loss.config())
         settings = self.n_in, self.backend.name, str(self.dtype), self.seed
-        rest = dict(self.metrics), self.passes, self.names
+        rest = dict(self.metrics), self.passes, self.names, self.schema
         return _rebuild, (layers, settings, self.arrays(), loss, *rest)
 
     def arrays(self) -> dict[str, Array]:
         """Return all parameters and buffers by name, on the host."""
-        arrays = arrays_of(self.layers)
-        return {name: self.backend.to_numpy(value).copy() for name, value in arrays.items()}
+        return {n: self.backend.to_numpy(a).copy() for n, a in arrays_of(self.layers).items()}
 
     def load_arrays(self, arrays: Arrays) -> None:
         """Take the values of `arrays`.
@@ -651,6 +655,7 @@ class Sequential:
             "seed": self.seed,
             "passes": self.passes,
             "names": self.names,
+            **({} if self.schema is None else {"schema": self.schema.state_dict()}),
             "layers": [describe(layer) for layer in self.layers],
             "loss": None if self.loss is None else describe(self.loss),
             "metrics": {name: describe(metric) for name, metric in self.metrics.items()},
@@ -729,20 +734,14 @@ def _rebuild(
     metrics: dict[str, Metric],
     passes: int,
     names: list[Any] | None = None,
+    schema: Any = None,
 ) -> Sequential:
     inputs, backend, dtype, seed = settings
     made = [kind(**config) for kind, config in layers]
     model = with_arrays(arrays, made, inputs, backend=backend, dtype=dtype, seed=seed)
     model.loss = None if loss is None else loss[0](**loss[1])
-    model.metrics, model.passes, model.names = metrics, passes, names
+    model.metrics, model.passes, model.names, model.schema = metrics, passes, names, schema
     return model
-
-
-def _no_run_to_continue() -> TypeError:
-    return TypeError(
-        "until_epoch is for the run of a Trainer, and Sequential.fit starts a new one: use "
-        "minigd.Trainer(model, loss, updater).fit(..., until_epoch=...)"
-    )
 
 
 def _check_layers(layers: Sequence[Layer]) -> list[Layer]:

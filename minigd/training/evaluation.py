@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from minigd.backends.frames import is_table
 from minigd.data.batches import Batches, as_batches
 from minigd.data.sources.base import Source
 from minigd.errors import shown
@@ -47,18 +48,22 @@ def evaluate(loader: RowLoader, batches: Batches) -> dict[str, float]:
     return totals.means(backend)
 
 
-def validation_batches(data: Any) -> Batches:
-    """Return the batches of (X, y), (X, y, weight), Batches or a source."""
+def validation_batches(data: Any, training: Batches) -> Batches:
+    """Return the batches of (X, y), (X, y, weight), Batches, a source or a frame with targets.
+
+    A frame becomes the same columns as the rows of the training.
+    """
+    schema = training.source.schema or False
     if isinstance(data, tuple | list):
         if len(data) not in (2, 3):
             raise ValueError(
                 f"validation_data must be (X, y) or (X, y, weight), not {len(data)} items"
             )
         weight = data[2] if len(data) == 3 else None
-        return as_batches(data[0], data[1], ROWS, sample_weight=weight)
-    if not isinstance(data, Batches | Source):
+        return as_batches(data[0], data[1], ROWS, sample_weight=weight, schema=schema)
+    if not isinstance(data, Batches | Source) and not (schema and is_table(data)):
         raise TypeError(
             "validation_data must be (X, y), (X, y, weight), Batches or a source, not "
             f"{shown(data)}"
         )
-    return as_batches(data, None, ROWS)
+    return as_batches(data, None, ROWS, schema=schema)

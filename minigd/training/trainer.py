@@ -117,6 +117,8 @@ class Trainer:
     (100, 20, True)
     """
 
+    _resumed: dict[str, Any] | None = None  # the batches of a resumed run
+
     @validated
     def __init__(
         self,
@@ -153,7 +155,6 @@ class Trainer:
         self.updater.reset()
         self.until_epoch: int | None = None
         self.history = History()
-        self._resumed: dict[str, Any] | None = None  # the batches of a resumed run
         self._callbacks: dict[str, Any] = {}
         self._states: dict[str, Any] = {}  # of callbacks that have not been given again
         self._transaction = Transaction(model, self.updater, self.accumulate, *limits)
@@ -380,12 +381,12 @@ class Trainer:
             If another thread is using this trainer.
         """
         profile = renamed("receipt", receipt, "profile", profile)
-        weights = {"sample_weight": sample_weight, "class_weight": class_weight}
-        data = self.batches if data is None else data
-        batches = as_batches(data, y, batch_size, shuffle=shuffle, seed=self.model.seed, **weights)
-        validation = None if validation_data is None else validation_batches(validation_data)
+        options: Any = {"sample_weight": sample_weight, "class_weight": class_weight}
+        options |= {"shuffle": shuffle, "seed": self.model.seed, "schema": self.model.schema}
+        batches = as_batches(self.batches if data is None else data, y, batch_size, **options)
+        held_out = None if validation_data is None else validation_batches(validation_data, batches)
         with self._one_thread:
-            self._loop.loader.check_training(batches, validation)
+            self._loop.loader.check_training(batches, held_out)
             self._continue_with(batches)
             last = self._last_epoch(epochs, until_epoch)
             self._callbacks = name_callbacks(callbacks)
@@ -393,7 +394,7 @@ class Trainer:
             self._choose_executor(batches)
             shown = last - self.epoch if progress else 0
             with self._threads.limited(self.model, batches):
-                session = open_session(self, batches, validation, self._callbacks, shown, profile)
+                session = open_session(self, batches, held_out, self._callbacks, shown, profile)
                 self._loop.steps.plain = plain
                 try:
                     if self._states:
@@ -420,6 +421,7 @@ class Trainer:
         loop.batches, self._resumed = batches, None
         self._name_objective()
         self.model.names = batches.source.names or self.model.names
+        self.model.schema = batches.source.schema or self.model.schema
 
     def _compare(self, batches: Batches) -> None:
         """Refuse others than those of a resumed run; with others, begin the epoch once more."""
@@ -432,9 +434,8 @@ class Trainer:
 
     def _last_epoch(self, epochs: int, until_epoch: int | None) -> int:
         """Return the number of epochs after which `fit` ends."""
-        if until_epoch is None:
-            last = self.epoch + check_integer("epochs", epochs, 0)
-        else:
+        last = self.epoch + check_integer("epochs", epochs, 0)
+        if until_epoch is not None:
             last = max(self.epoch, check_integer("until_epoch", until_epoch, 0))
         self.until_epoch, self._loop.stopping = until_epoch, False
         return last
@@ -485,9 +486,10 @@ class Trainer:
         ShapeError, DataError
             If the data do not fit the model, the loss or each other.
         """
-        batches = as_batches(data, y, batch_size, sample_weight=sample_weight)
-        self._loop.loader.check_all(batches)
-        return evaluate(self._loop.loader, batches)
+        options: Any = {"sample_weight": sample_weight, "schema": self.model.schema or False}
+        rows = as_batches(data, y, batch_size, **options)
+        self._loop.loader.check_all(rows)
+        return evaluate(self._loop.loader, rows)
 
     # A run in a file -------------------------------------------------------------------------
 

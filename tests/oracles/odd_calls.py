@@ -445,6 +445,7 @@ EXAMPLES: dict[str, Example] = {
         prefetch=0,
         sample_weight=np.ones(12),
         class_weight=None,
+        schema=None,
     ),
     "Batches of a stream": Example(
         lambda: lambda **options: gd.Batches(stream(), **options),

@@ -95,10 +95,8 @@ class ArraySource(RandomAccess):
 
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
         """Return x and y of some rows: views for a slice, else fresh, or in the workspace."""
-        return (
-            self._take(self.x, rows, "x", workspace),
-            None if self.y is None else self._take(self.y, rows, "y", workspace),
-        )
+        y = None if self.y is None else self._take(self.y, rows, "y", workspace)
+        return self._take(self.x, rows, "x", workspace), y
 
     @property
     def nbytes(self) -> int:

@@ -47,6 +47,8 @@ class Source(ABC):
         Of the columns of x, and of the classes that y numbers, where they are known.
     weight : Array or None
         How much each row counts, in float64 on the host, where rows have weights.
+    schema : Schema or None
+        What the columns of a table became, where the rows are of one.
     target_problems : mapping of str to str
         What a dtype loses of a target of whole numbers, by its name; empty where all is well.
     """
@@ -59,6 +61,7 @@ class Source(ABC):
     names: list[str] | None = None
     classes: list[str] | None = None
     weight: Array | None = None
+    schema: Any = None
     target_problems: Mapping[str, str] = {}
 
     @abstractmethod

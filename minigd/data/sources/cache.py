@@ -29,7 +29,7 @@ def cache(source: Source, path: str | os.PathLike[str]) -> Source:
     folder, given = Path(check_path("path", path)), source.unfilled()
     rows = _cached(given, folder)
     rows.names, rows.classes, rows.weight = source.names, source.classes, source.weight
-    rows.target_problems = source.target_problems
+    rows.target_problems, rows.schema = source.target_problems, given.schema
     return rows if given is source else Filled(rows, unsettled_schema(source))
 
 

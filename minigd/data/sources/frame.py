@@ -3,15 +3,19 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from minigd.backends.base import numbers
 from minigd.backends.frames import table_of
 from minigd.backends.on_demand import optional
-from minigd.data.sources.base import Rows
+from minigd.backends.workspace import Workspace
+from minigd.data.sources.base import Pair, Rows
 from minigd.data.sources.csv_parser import import_pandas
 from minigd.data.sources.typed import NumberedTable, frame_of, rows_in
 from minigd.data.tables.missing import Missing
-from minigd.data.tables.schema import Schema
+from minigd.data.tables.precision import problem_of
+from minigd.data.tables.remedy import TableError
+from minigd.data.tables.schema import Encoded, Schema
 from minigd.data.tables.selection import Selection
-from minigd.errors import check_dtype, shown, validated
+from minigd.errors import ShapeError, check_dtype, shown, validated
 from minigd.types import Array
 
 _PIECE = 65_536
@@ -125,3 +129,33 @@ classes, schema, dtype
 
     def _fetch(self, rows: Array) -> Any:
         return self._part(rows)
+
+    # Targets that are no column ------------------------------------------------------------------
+
+    _targets: Array | None = None
+
+    def set_targets(self, y: Array) -> None:
+        """Bring targets of shape (rows,) or (rows, K) that are not a column of the frame."""
+        if y.shape[:1] != (self._whole,):
+            length = len(y) if y.ndim else "no"
+            raise ShapeError(
+                f"x has {self._whole} rows and y has {length}: each row of x needs one of y"
+            )
+        self._targets = numbers(y, "y")
+        lost = {d: problem_of(y, "y", d) for d in ("float32", "float64")}
+        self.target_problems = {d: str(TableError(*p)) for d, p in lost.items() if p is not None}
+
+    def encoded(self) -> Iterator[Encoded]:
+        """Return x, y, and which rows were not dropped (None for all), a piece at a time."""
+        first = 0
+        for x, y, kept in super().encoded():
+            last = first + (len(x) if kept is None else len(kept))
+            if self._targets is not None:
+                y = self._targets[first:last] if kept is None else self._targets[first:last][kept]
+            yield x, y, kept
+            first = last
+
+    def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
+        """Return x and y of some rows."""
+        x, y = super().take(rows, workspace)
+        return x, y if self._targets is None else self._targets[self._numbers(rows)]

@@ -206,6 +206,27 @@ classes, schema, dtype
 # Pieces -------------------------------------------------------------------------------------------
 
 
+def gives_pieces(x: Any) -> bool:
+    """Tell whether x is to be read piece by piece, and is not one array of rows.
+
+    >>> gives_pieces(iter([])), gives_pieces([{"a": 1.0}]), gives_pieces([[1.0]])
+    (True, True, False)
+    >>> gives_pieces([(np.ones((2, 1)), np.ones(2))]), gives_pieces(np.ones((2, 1)))
+    (True, False)
+    """
+    if isinstance(x, str | bytes) or hasattr(x, "__array__") or hasattr(x, "tocsr"):
+        return False
+    if isinstance(x, list | tuple):
+        first: Any = x[0] if x else None
+        pair = _is_pair(first) and _dimensions(first[0]) in (1, 2)
+        return isinstance(first, Mapping) or is_table(first) or pair
+    return isinstance(x, Iterable) or inspect.isfunction(x) or _is_numbered(x)
+
+
+def _is_numbered(x: Any) -> bool:
+    return hasattr(x, "__getitem__") and hasattr(x, "__len__")
+
+
 def _dimensions(x: Any) -> int | None:
     """Return how many dimensions an array or a list has; None for what has no such number."""
     shape = getattr(x, "shape", None)
@@ -288,9 +309,8 @@ class _Passes:
                 f"pieces must be an iterable of tables, and {type(given).__name__} is one table: "
                 "use FrameSource(table, target=...)"
             )
-        sequence = hasattr(given, "__getitem__") and hasattr(given, "__len__")
         if isinstance(given, str | bytes) or not (
-            isinstance(given, Iterable) or callable(given) or sequence
+            isinstance(given, Iterable) or callable(given) or _is_numbered(given)
         ):
             raise TypeError(f"pieces must be an iterable or a function, not {shown(given)}")
         self._given, self._name = given, name

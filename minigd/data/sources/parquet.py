@@ -47,7 +47,7 @@ classes, schema, dtype
     Notes
     -----
     Shuffled rows are fetched for many batches at a time, 32 MiB of x, from all row groups that hold
-    any of them. Columns that take up to 192 MiB are kept in memory instead, as they are read.
+    any of them. Columns that take up to 256 MiB are kept in memory instead, as they are read.
     """
 
     @validated

@@ -246,7 +246,7 @@ class _Part(Source):
 
     def __init__(self, source: Source, about: Mapping[str, Any], second: bool) -> None:
         self.source, self.second, self._about = source, second, dict(about)
-        self.names, self.classes = source.names, source.classes
+        self.names, self.classes, self.schema = source.names, source.classes, source.schema
         self.target_problems = source.target_problems
 
     def fingerprint(self) -> dict[str, Any]:

@@ -183,15 +183,15 @@ def check_rounding(x: Array, y: Array, dtype: Any, rows: Array | None = None) ->
     Traceback (most recent call last):
     minigd.data.tables.remedy.TableError: y goes from 1000000000.0 to 1000000001.0, and ...
     """
-    problem = _problem(y, "y", dtype, rows)
+    problem = problem_of(y, "y", dtype, rows)
     if problem is not None:
         raise TableError(*problem)
-    problem = None if hasattr(x, "tocsr") else _problem(x, "x", dtype, rows)
+    problem = None if hasattr(x, "tocsr") else problem_of(x, "x", dtype, rows)
     if problem is not None:
         warn(TableWarning(*problem), stacklevel=3)
 
 
-def _problem(array: Array, what: str, dtype: Any, rows: Array | None) -> tuple[Any, ...] | None:
+def problem_of(array: Array, what: str, dtype: Any, rows: Any = None) -> tuple[Any, ...] | None:
     """Return what the first column loses, and how many others do, and the remedies."""
     n = len(array) if rows is None else len(rows)
     if _holds(dtype, array.dtype) or n < _FEWEST:

@@ -18,6 +18,7 @@ from minigd.backends.frames import (
     check_names,
     check_rows_alike,
     check_source,
+    is_table,
     names_of,
     plain,
 )
@@ -25,11 +26,13 @@ from minigd.data.batches import Batches, as_batches
 from minigd.data.row_weights import check_weights
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Source
+from minigd.data.sources.given import BUFFER, as_source
 from minigd.errors import find_by_name, shown
 from minigd.insight.coefficients import coefficients
 from minigd.interop.sklearn.arguments import ACTIVATIONS, check_parameters, units_of
 from minigd.interop.sklearn.targets import (
     first_rows,
+    from_frame,
     known,
     labels_of,
     named,
@@ -59,9 +62,6 @@ except ImportError:  # it was a method before scikit-learn 1.6
 
 LEARNING_RATE = 0.01
 """Of an updater that is given by its name, for a linear model, which takes larger steps."""
-
-BUFFER = 10_000
-"""Rows of the shuffle buffer for a stream."""
 
 _ROWS = 1024  # of a batch that is only read
 _DTYPES = (np.float64, np.float32)
@@ -164,6 +164,8 @@ class MiniBatchEstimator:
         else:
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         fraction = self.validation_fraction if early_stopping else None
+        schema = self.model_.schema if warm else None
+        X, y = from_frame(X, y, schema, isinstance(self, ClassifierMixin))
         take = self._take_source if isinstance(X, Source | Batches) else self._take_arrays
         batches, held_out = take(X, y, sample_weight, not warm, fraction, seed, classes)
         names = names_of(X) or known(batches.source, "names")
@@ -350,6 +352,10 @@ class MiniBatchEstimator:
     def _outputs(self, X: Any, layers: int | None = None) -> Array:
         """Return what the first `layers` give for all rows, a batch at a time, on the host."""
         check_is_fitted(self, "model_")
+        schema = self.model_.schema
+        # Columns that are numbers as they come are those of fit in their order, as elsewhere.
+        if is_table(X) and schema is not None and schema.names != schema.features:
+            X = as_source(X, None, schema)[0]
         if isinstance(X, Source | Batches):
             source = X.source if isinstance(X, Batches) else X
             self._check_columns(source, reset=False)

@@ -13,12 +13,13 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 
 from minigd.backends.base import backend_of
-from minigd.backends.frames import is_pandas, listed, plain
+from minigd.backends.frames import check_rows_alike, is_pandas, is_table, listed, plain
 from minigd.backends.workspace import Workspace
 from minigd.data.batches import Batches
 from minigd.data.row_weights import counting_rows, take_rows, warn_of_unknown
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Pair, Rows, Source
+from minigd.data.sources.given import as_source
 from minigd.errors import DataError
 from minigd.nn.layers import Rescale
 from minigd.nn.moments import Moments
@@ -30,7 +31,7 @@ class NumberedSource(Source):
 
     def __init__(self, source: Source, classes: Array) -> None:
         self.source = source
-        self._classes = classes
+        self._classes, self.schema = classes, source.schema
         self.rows, self.random_access = source.rows, source.random_access
         self.in_memory, self.gather = source.in_memory, source.gather
 
@@ -92,6 +93,25 @@ def labels_of(y: Any) -> Any:
         if array.size and all(isinstance(item, Integral) for item in array.flat):
             y = array.tolist()
     return listed(y, "y") if isinstance(y, list | tuple) else y
+
+
+def from_frame(X: Any, y: Any, schema: Any, labels: bool) -> tuple[Any, Any]:
+    """Return a frame that holds text as a source that brings y, and anything else as it is.
+
+    `labels` tells whether y may be names of classes, and `schema` what the columns become.
+    """
+    if not is_table(X):
+        return X, y
+    check_rows_alike(X, y)
+    names, targets = None, labels_of(y)
+    if labels and y is not None and np.asarray(targets).dtype.kind in "OUS":
+        names, targets = np.unique(np.asarray(targets), return_inverse=True)
+    source, rest = as_source(X, targets, schema)
+    if not isinstance(source, Source):
+        return X, y
+    if names is not None:
+        source.classes = names.tolist()
+    return source, rest
 
 
 def first_rows(source: Source) -> Pair:
