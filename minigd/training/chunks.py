@@ -61,16 +61,15 @@ class Chunks:
         rows = min(ROWS, PRODUCTS // max(1, products))
         self._block = max(1, rows // int(self.starts[1]))
         self._blocks = 1
-        self.totals: Array
+        self._sizes = np.diff(self.starts)
+        self.totals: Array = self._sizes.astype("float64")
         self.weight: Array | None = None
         self.scale: Array | None = None
         if batches.weighted:
             weighed = weigh_batches(batches.weight(self.order), self.starts)
             kept, self.starts, self.weight, scale, self.totals = weighed
             self.order, self.scale = self.order[kept], scale.astype(dtype)
-        self._sizes = np.diff(self.starts)
-        if not batches.weighted:
-            self.totals = self._sizes.astype("float64")
+            self._sizes = np.diff(self.starts)
 
     @property
     def sample(self) -> tuple[Array, Array, Array | None]:
