@@ -39,7 +39,7 @@ from minigd.cli.tables import (
 from minigd.cli.trained import TableModel
 from minigd.data.batches import Batches
 from minigd.data.sources.base import Source
-from minigd.data.sources.cache import is_cache
+from minigd.data.sources.cache import is_cache, read_whole
 from minigd.data.sources.csv import CsvSource
 from minigd.data.tables.schema import Schema
 from minigd.errors import check_integer
@@ -63,8 +63,9 @@ EPOCHS, UPDATES, MOST_EPOCHS = 60, 6000, 1000
 PATIENCE = 0.25
 """Training stops after this share of the epochs without a lower validation loss."""
 L2 = 0.001
-KEPT_FROM, TARGET_BYTES = 4 << 20, 8
-"""Rows of a CSV are kept as numbers where they take so many bytes; and those of one target."""
+KEPT_FROM, TARGET_BYTES = 64 << 20, 8
+"""Rows are in memory where they take fewer bytes as numbers, and those of a CSV in a folder where
+they take more; and the bytes of one target."""
 CHECKPOINT_SECONDS = 30
 
 
@@ -260,7 +261,8 @@ def _with_random_access(
 ) -> Iterator[Source]:
     """Yield the rows so that they can be shuffled, if need be from a folder that is removed after.
 
-    A run that is interrupted and can be resumed leaves the folder, so that --resume finds it.
+    A run that is interrupted and can be resumed leaves the folder, so that --resume finds it. A
+    folder that is not of minigd is left alone.
     """
     source = _kept(table, folder, resume)
     if source is table:
@@ -275,12 +277,12 @@ def _with_random_access(
         keep = os.path.exists(checkpoint)
         raise
     finally:
-        if not keep:
+        if not keep and is_cache(folder):
             remove(Path(folder))
 
 
 def _kept(table: Table, folder: str, resume: bool) -> Source:
-    """Return the rows from a folder, or in place, where that is as good or the disk has no room.
+    """Return the rows in memory, from a folder, or in place, where the disk has no room.
 
     A run that is resumed reads them where it read them before: its checkpoint tells the two apart.
     """
@@ -288,10 +290,12 @@ def _kept(table: Table, folder: str, resume: bool) -> Source:
         log(f"the rows are kept in {folder} while they are needed, so that they can be shuffled")
         return table.cache(folder)
     size = table.rows * (len(table.names or ()) * table.schema.dtype.itemsize + TARGET_BYTES)
+    if size < KEPT_FROM:
+        return read_whole(table)
     if not isinstance(table, CsvSource) or (os.path.exists(folder) and not is_cache(folder)):
         return table
     free = shutil.disk_usage(os.path.dirname(os.path.realpath(folder))).free
-    if not is_cache(folder) if resume else (size < KEPT_FROM or free < 2 * size):
+    if not is_cache(folder) if resume else free < 2 * size:
         return table
     mb = f"{size / 1e6:,.0f} MB"
     log(f"the rows are kept in {folder} ({mb}) while they are needed: text is slower to read")

@@ -121,7 +121,7 @@ def test_another_task_of_the_same_numbers(tmp_path, capsys):
     interrupted(words, epoch=1)
     capsys.readouterr()
     assert main([*words, "--task", "regression", "--resume"]) == 1
-    assert "what is held out or the way the table is read has changed" in capsys.readouterr().err
+    assert "the rows held out or the way the table is read has changed" in capsys.readouterr().err
     assert main([*words, "--resume"]) == 0
 
 

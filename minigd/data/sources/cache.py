@@ -14,7 +14,7 @@ import numpy as np
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Source
 from minigd.data.sources.csv_files import measure
-from minigd.data.sources.npy import NpySource
+from minigd.data.sources.npy import NpySource, StoredRows
 from minigd.data.sources.tabular import Filled, unsettled_schema
 from minigd.errors import DataError, check_path
 from minigd.progress import with_progress
@@ -27,7 +27,31 @@ _DESCRIPTION = "minigd-cache.json"
 def cache(source: Source, path: str | os.PathLike[str]) -> Source:
     """Return the rows of `source` as `.npy` files in the folder `path`; see `Source.cache`."""
     folder, given = Path(check_path("path", path)), source.unfilled()
-    rows = _cached(given, folder)
+    return _of_table(_cached(given, folder), given, source)
+
+
+def read_whole(source: Source) -> Source:
+    """Return the rows of `source` in memory, as numbers."""
+    given = source.unfilled()
+    return _of_table(_Whole(given), given, source)
+
+
+class _Whole(StoredRows):
+    """The rows of a source in memory, which are still told apart and named as its rows."""
+
+    def __init__(self, source: Source) -> None:
+        pieces = with_progress(source.chunks(), f"reading {source!r}", source.rows)
+        x, y = zip(*pieces, strict=True)
+        targets = None if y[0] is None else np.concatenate(y)
+        super().__init__(np.concatenate(x), targets, repr(source))
+        self.fingerprint, self.places = source.fingerprint, source.places  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        return str(self.name)
+
+
+def _of_table(rows: StoredRows, given: Source, source: Source) -> Source:
+    """Return rows with what a source knows of its table; `given` is the source without fills."""
     rows.names, rows.classes, rows.weight = source.names, source.classes, source.weight
     rows.target_problems, rows.schema = source.target_problems, given.schema
     return rows if given is source else Filled(rows, unsettled_schema(source))

@@ -305,12 +305,13 @@ def test_what_nothing_can_be_learned_from_is_left_out_where_asked():
         row=range(100, 100 + n),
         key=[f"K{i}" for i in range(n)],
         blank=None,
+        half=np.arange(n) + 0.5,
         pair=[f"P{i // 2}" for i in range(n)],
     )
     rows = source(frame, "csv", None, target="y", leave_out=True)
     assert list(rows.left_out) == ["row", "key", "blank"]
     assert rows.left_out["row"] == "counts the rows"
-    assert rows.schema.features == ["rooms", "pair"]
+    assert rows.schema.features == ["rooms", "half", "pair"]
     kept = source(frame, "csv", None, target="y", exclude=["blank"], categories={"key": None})
     assert {"row", "key=K0"} <= {*kept.names}
 
