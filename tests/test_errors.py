@@ -32,10 +32,10 @@ def test_a_missing_gpu_is_no_data_error():
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones_in_order():
-    error = unknown_name("loss", "msr", {"mse": 1, "huber": 2})
+    error = unknown_name("loss", "msee", {"mse": 1, "huber": 2})
     assert isinstance(error, ValueError)
     assert (
-        str(error) == "unknown loss 'msr'; the known ones are 'huber', 'mse'; did you mean 'mse'?"
+        str(error) == "unknown loss 'msee'; the known ones are 'huber', 'mse'; did you mean 'mse'?"
     )
 
 

@@ -469,6 +469,8 @@ def read_table(table: Any, model: Sequential, name: str) -> tuple[Schema, Readin
         if odd:
             raise TypeError(f"{odd[0]!r:.100} is not a text")
         check_notation(reading.decimal, reading.thousands)
+        if schema.fills:
+            schema.fill(np.zeros((0, len(schema.names))))  # each of them is there
         problem = _misfit(model, schema)
         if problem:
             raise ValueError(problem)

@@ -154,7 +154,7 @@ class Header:
 
     def _advice_on_places(self, named: set[str]) -> list[Remedy]:
         """Return what to do where columns are named by their places, and no line holds names."""
-        if not named or not all(name.isdecimal() for name in named):
+        if not named or not all(str(name).isdecimal() for name in named):
             return []
         layout = self._layout(Selection(), True)
         if layout is None or layout.has_header:

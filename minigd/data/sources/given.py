@@ -61,7 +61,7 @@ def as_source(
     if isinstance(x, Source):
         return x, y
     if not is_table(x) and not (isinstance(x, Mapping) and x):
-        if y is not None or not gives_pieces(x):
+        if y is not None or isinstance(x, Mapping) or not gives_pieces(x):
             return x, y
         known = _open(schema) if schema and not isinstance(x, Iterator) else None
         return IterableSource(x, schema=known), None

@@ -224,7 +224,7 @@ def gives_pieces(x: Any) -> bool:
 
 
 def _is_numbered(x: Any) -> bool:
-    return hasattr(x, "__getitem__") and hasattr(x, "__len__")
+    return not isinstance(x, type) and hasattr(x, "__getitem__") and hasattr(x, "__len__")
 
 
 def _dimensions(x: Any) -> int | None:

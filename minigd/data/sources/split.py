@@ -144,8 +144,10 @@ class ByClass:
         share = int(fraction * 2**64)  # rows of a class that are all equal go by their hash
         for k in range(len(self.classes)):
             different, counts = np.unique(h[inverse == k], return_counts=True)
-            several = len(different) > 1
-            self.limits[k] = different[_nearest(counts, fraction)] if several else share
+            if len(different) > 1:
+                self.limits[k] = different[_nearest(counts, fraction)]
+            elif counts[0] > 1:
+                self.limits[k] = share
         self.whole: Array | None = h < self.limits[inverse.reshape(-1)]
 
     def inside(self, x: Array, y: Array | None, first: int) -> Array:

@@ -154,7 +154,7 @@ class NumberColumns:
         if not self._may_count or not len(frame):
             return
         values = np.vstack([self._last, frame[self._may_count].to_numpy(np.float64)])
-        good = (np.diff(values, axis=0) == 1).all(axis=0) & (values % 1 == 0).all(axis=0)
+        good = (np.diff(values, axis=0) == 1).all(axis=0) & (values == np.trunc(values)).all(axis=0)
         self._may_count = list(compress(self._may_count, good))
         self._last = values[-1:, good]
 
