@@ -153,7 +153,23 @@ def test_classes_of_64_bits_keep_their_digits(tmp_path):
     path = tmp_path / "rows.csv"
     pd.DataFrame({"a": A, "owner": np.resize(ids, N)}).to_csv(path, index=False)
     out = str(tmp_path / "m.npz")
-    assert main(["train", str(path), "--target", "owner", "--epochs", "1", "--out", out]) == 0
+    assert (
+        main(
+            [
+                "train",
+                str(path),
+                "--target",
+                "owner",
+                "--epochs",
+                "1",
+                "--hidden",
+                "0",
+                "--out",
+                out,
+            ]
+        )
+        == 0
+    )
     assert load_table(out).schema.classes == [str(one) for one in ids]
     _, y = gd.CsvSource(path, "owner").take(slice(0, 3))
     assert y.tolist() == ids
@@ -169,7 +185,18 @@ def test_a_usual_word_may_be_a_value(tmp_path, capsys, word):
     source = gd.CsvSource(path, "y", categories={"country": levels}, missing="drop")
     assert (source.rows, source.dropped) == (40, 8)
     assert source.take(slice(0, 3))[0].tolist() == np.eye(3).tolist()
-    words = ["train", str(path), "--target", "y", "--epochs", "1", "--out", str(tmp_path / "m.npz")]
+    words = [
+        "train",
+        str(path),
+        "--target",
+        "y",
+        "--epochs",
+        "1",
+        "--hidden",
+        "0",
+        "--out",
+        str(tmp_path / "m.npz"),
+    ]
     assert main([*words, "--no-default-na"]) == 0
     assert word in load_table(tmp_path / "m.npz").schema.levels["country"]
     # As a class, it leaves with a warning that names the option, or stays.
@@ -206,7 +233,23 @@ def test_an_index_that_is_left_out_is_not_said_to_be_learned_from(tmp_path, caps
     ):
         index = RNG.permutation(N) * 3.5 if start is None else np.arange(N) + start
         path = put(tmp_path / "rows.csv", FRAME.set_index(index).to_csv())
-        assert main(["train", str(path), "--target", "y", "--epochs", "1", "--out", out]) == 0
+        assert (
+            main(
+                [
+                    "train",
+                    str(path),
+                    "--target",
+                    "y",
+                    "--epochs",
+                    "1",
+                    "--hidden",
+                    "0",
+                    "--out",
+                    out,
+                ]
+            )
+            == 0
+        )
         err = capsys.readouterr().err
         assert f"{said} with --exclude 'Unnamed: 0'" in err
         assert ("column 'Unnamed: 0' is left out" in err) == (start is not None)

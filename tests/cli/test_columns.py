@@ -43,7 +43,7 @@ TABLES = {
 
 def trained(path, capsys, *options):
     """Train as a person would: follow the first remedy of each message. Return the messages."""
-    words = ["train", str(path), "--target", "y", "--epochs", "2", "--hidden", "4"]
+    words = ["train", str(path), "--target", "y", "--epochs", "2", "--hidden", "0"]
     words += ["--out", str(path.parent / "m.npz"), *options]
     messages = []
     while main(words) != 0:
@@ -85,7 +85,7 @@ def test_the_words_that_made_rows_leave_are_said_with_the_option(tmp_path, capsy
     assert f"{N} rows" in capsys.readouterr().out
     frame["y"] = ["None" if i % 2 else "Apnea" for i in range(N)]
     frame.to_csv(path, index=False)
-    words = ["train", str(path), "--target", "y", "--out", str(tmp_path / "n.npz")]
+    words = ["train", str(path), "--target", "y", "--hidden", "0", "--out", str(tmp_path / "n.npz")]
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         assert main(words) == 1

@@ -82,7 +82,8 @@ def test_what_is_proposed_trains_and_can_be_pasted(name, tmp_path, capsys):
     path, out = tmp_path / "my rows.csv", tmp_path / "m.npz"
     written = write(table)
     path.write_bytes(written if isinstance(written, bytes) else written.encode())
-    words = ["train", str(path), "--target", target, "--epochs", "1", "--out", str(out)]
+    words = ["train", str(path), "--target", target, "--epochs", "1", "--hidden", "0"]
+    words += ["--out", str(out)]
     assert main(words) == 1
     message, proposal = capsys.readouterr().err.splitlines()[-2:]
     assert message.startswith("minigd: ")

@@ -169,7 +169,7 @@ def test_rows_of_a_csv_kept_as_numbers_for_a_while_give_the_same_bits(
     gaps, tmp_path, monkeypatch, capsys
 ):
     out = [str(tmp_path / f"{name}.npz") for name in ("plain", "kept", "full", "narrow", "folder")]
-    command = ["train", str(gaps), "--target", "y", "--epochs", "2", "--out"]
+    command = ["train", str(gaps), "--target", "y", "--epochs", "2", "--hidden", "0", "--out"]
     assert main([*command, out[0]]) == 0
     assert "the rows are kept" not in capsys.readouterr().err
     monkeypatch.setattr(module, "KEPT_FROM", 0)
@@ -393,6 +393,7 @@ def test_another_command_does_not_go_on(folder, tmp_path, capsys, monkeypatch):
     assert "--resume continues it" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="a signal to a process is sent otherwise there")
 def test_ctrl_c_in_a_process_of_its_own(folder, tmp_path):
     options = ["--batch-size", "1", "--epochs", "12", "--out"]  # 4,000 updates: a second or so

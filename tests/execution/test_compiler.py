@@ -85,6 +85,7 @@ def test_the_folder_is_the_users_own(first):
     assert source.read_text().startswith('"""A training step, printed by minigd."""')
 
 
+@pytest.mark.slow
 def test_what_is_damaged_in_a_folder_of_numbas_is_removed(first, tmp_path):
     params, _, _ = run(tmp_path, NUMBA_CACHE_DIR=str(tmp_path))
     assert params == first[1]

@@ -316,9 +316,9 @@ SETS = {
 BATCH_SIZES = [1, 4, 32, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", BATCH_SIZES)
 @pytest.mark.parametrize("updater", ["adam", "sgd"])
-@pytest.mark.each
 def test_twenty_seeds_of_diabetes_all_get_a_rate_from_the_range_that_was_tried(batch_size, updater):
     X, y, loss, _ = diabetes()
     for seed in range(20):

@@ -147,6 +147,7 @@ def test_a_run_that_diverges_is_last(monkeypatch):
     assert "not reached" in str(found)
 
 
+@pytest.mark.slow
 def test_the_ranking_repeats_over_seeds(monkeypatch):
     orders = []
     for first in range(5):

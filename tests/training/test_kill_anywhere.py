@@ -43,6 +43,7 @@ def test_runs_killed_and_started_again_come_to_the_same_bits(several):
     assert kills >= several
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not compiler.available(), reason="needs Numba and SciPy")
 def test_compiled_runs_come_to_the_same_bits():
     # Compiled steps, and compiled epochs of several batches to an update.
