@@ -44,6 +44,12 @@ def people(n=600, seed=0, dot=""):
     ]
 
 
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    """Write what has no name, such as model.npz, where no other test does."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     """Return a folder with tables and two models."""

@@ -8,7 +8,7 @@ import unicodedata
 from minigd.data.tables.remedy import Remedy
 
 _LOOKED_AT = 1 << 16  # bytes
-_FEWEST = 8  # letters that tell an encoding
+_FEWEST, _FEWEST_DIFFERENT = 8, 5  # letters that tell an encoding
 
 
 def recode(data: bytes) -> Remedy:
@@ -59,7 +59,7 @@ def _by_letters(data: bytes) -> str | None:
         return None
     letters = [letter for letter in str(best) if not letter.isascii() and letter.isalpha()]
     latin = sum("LATIN" in unicodedata.name(letter, "LATIN") for letter in letters)
-    if len(letters) < _FEWEST or 2 * latin > len(letters):
+    if len(letters) < _FEWEST or len({*letters}) < _FEWEST_DIFFERENT or 2 * latin > len(letters):
         return None
     with contextlib.suppress(UnicodeDecodeError):
         japanese = [letter for letter in data.decode("cp932") if not letter.isascii()]

@@ -40,6 +40,12 @@ TEXT = FRAME.to_csv(index=False)
 PLAIN = TEXT.encode()
 
 
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    """Write what has no name, such as model.npz, where no other test does."""
+    monkeypatch.chdir(tmp_path)
+
+
 def in_zip(path, files, method=zipfile.ZIP_DEFLATED):
     with zipfile.ZipFile(path, "w", method) as archive:
         for name, data in files.items():
@@ -398,6 +404,8 @@ def test_what_is_said_in_python_works(tmp_path, name, as_path):
     assert (x[:, 0].tolist(), y.tolist()) == (FRAME["a"].tolist(), FRAME["y"].tolist())
 
 
+@pytest.mark.usefixtures("closing")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("name", READ)
 def test_what_is_said_in_the_shell_works(tmp_path, capsys, name):
     path = made(tmp_path, name)
@@ -463,7 +471,8 @@ def test_a_workbook_is_read_by_pandas(tmp_path):
         ("é,1", "cp1252", None),
     ],
 )
-def test_an_encoding_is_named_where_it_is_beyond_doubt(text, encoding, likely):
+def test_an_encoding_is_named_where_it_is_beyond_doubt(text, encoding, likely, monkeypatch):
+    monkeypatch.setitem(sys.modules, "charset_normalizer", None)
     data = text.encode(encoding)
     assert likely_encoding(data) == likely
     error = refused(lambda: gd.CsvSource(io.BytesIO(b"a,b\n" + data)))
