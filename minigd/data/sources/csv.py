@@ -157,7 +157,7 @@ class CsvSource(Tabular, RandomAccess):
         week (0 is Monday), hour, and days since the first one; those that are always the same are
         left out.
     logs : list of str, optional
-        Columns with heavy tails, of which x holds sign(v)·log(1 + |v|).
+        Columns with heavy tails, of which x holds sign(v)·log(1 + abs(v)).
     leave_out : bool, default False
         Leave out what nothing can be learned from, columns without any value, ids, and numbers that
         count the rows, and keep in `left_out` why. Otherwise the first are refused.
