@@ -47,8 +47,8 @@ _LATER = ("header", "decimal", "thousands", "encoding", "comment")
 class TableModel:
     """A model that knows its table: it takes rows as they are written, and gives what they mean.
 
-    `minigd train` writes one to a file, and `load_table` reads it. One that was trained from Python
-    is made of the model and of its source's schema, ``TableModel(model, source.schema)``.
+    ``minigd train`` writes one to a file, and `load_table` reads it. One that was trained from
+    Python is made of the model and of its source's schema, ``TableModel(model, source.schema)``.
 
     Parameters
     ----------
@@ -133,9 +133,9 @@ class TableModel:
         Parameters
         ----------
         data : path, frame, rows or array
-            A file as `minigd predict` takes it, a pattern, a folder or a list of files; a frame of
-            pandas or polars, an Arrow table, a dict of columns; a dict, or a list of them, of which
-            each is a row; a 2-D array or a list of lists, whose columns are the schema's
+            A file as ``minigd predict`` takes it, a pattern, a folder or a list of files; a frame
+            of pandas or polars, an Arrow table, a dict of columns; a dict, or a list of them, of
+            which each is a row; a 2-D array or a list of lists, whose columns are the schema's
             ``features`` in their order.
         **reading
             Of a file, how it is written where that is otherwise than in the training:
@@ -385,7 +385,7 @@ class TableModel:
 
 
 def load_table(path: str | os.PathLike[str], backend: str | Backend = "numpy") -> TableModel:
-    """Read a model together with what its columns are: what `minigd train` wrote.
+    """Read a model together with what its columns are: what ``minigd train`` wrote.
 
     Parameters
     ----------

@@ -152,7 +152,7 @@ class CsvSource(Tabular, RandomAccess):
         Categories without levels, and their number of columns: a text is 1 in the one that its hash
         (CRC-32) names.
     dates : dict of str to str, optional
-        How dates are written, ``"%d/%m/%Y"`` as in `datetime.strptime`, where the file leaves it
+        How dates are written, ``"%d/%m/%Y"`` as in ``datetime.strptime``, where the file leaves it
         open, or ``"epoch"`` for seconds since 1970. A column of dates becomes year, month, day of
         week (0 is Monday), hour, and days since the first one; those that are always the same are
         left out.

@@ -35,8 +35,8 @@ class IterableSource(TypedTable):
     pieces : iterable, or function that returns one
         Each piece is a tuple or list (x, y) or (x,) of arrays, or a table: a frame, a dict of
         columns, an Arrow table. A single row is a piece too: a dict of values, or a tuple of a row
-        and its target. So are the items of a PyTorch `Dataset`, and the batches of a `DataLoader`.
-        Read again in every epoch, it must give the same rows.
+        and its target. So are the items of a PyTorch ``Dataset``, and the batches of a
+        ``DataLoader``. Read again in every epoch, it must give the same rows.
     target, features, exclude, missing, categories, min_count, hashed, dates, logs, leave_out, \
 classes, schema, dtype
         For tables, as `CsvSource`; a first pass finds what each column is.
