@@ -113,8 +113,11 @@ classes, schema, dtype
     def _part(self, rows: Rows) -> Any:
         """Return some rows as a frame of pandas."""
         if not self._arrow:
-            some = {column: self._series[column][rows] for column in self._columns}
-            return import_pandas().DataFrame(some, columns=self._columns, copy=False)
+            pandas = import_pandas()
+            cells = {column: self._series[column][rows] for column in self._columns}
+            # With a dtype nothing is looked for in objects.
+            some = {c: pandas.Series(v, dtype=v.dtype, copy=False) for c, v in cells.items()}
+            return pandas.DataFrame(some, columns=self._columns, copy=False)
         arrow = optional("pyarrow", "an Arrow table")
         if isinstance(rows, slice):
             start, stop, _ = rows.indices(self._whole or 0)

@@ -62,7 +62,7 @@ KINDS = {
     "table": arrow,
     "batch": lambda rows: pa.RecordBatch.from_pandas(rows, preserve_index=False),
     "table in chunks": lambda rows: pa.concat_tables(
-        [arrow(rows[s : s + 7]) for s in range(0, len(rows), 7)]
+        [arrow(rows).slice(s, 7) for s in range(0, len(rows), 7)]
     ),
     "dictionary": lambda rows: arrow(rows.astype({"color": "category"})),
     "narwhals": lambda rows: narwhals.from_native(arrow(rows)),
