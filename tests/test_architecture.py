@@ -59,7 +59,8 @@ LOADED = {
     "nn": {
         *("initializers", "layers", "layers.activations", "layers.base", "layers.dense"),
         *("layers.batch_norm", "layers.dropout", "layers.scaling", "losses", "losses.base"),
-        *("losses.cross_entropy", "losses.names", "losses.regression", "metrics", "moments"),
+        *("losses.cross_entropy", "losses.focal", "losses.hinge", "losses.names"),
+        *("losses.regression", "metrics", "moments"),
         *("objective", "parameters", "seed_words", "sequential"),
     },
     "optim": {
