@@ -60,7 +60,8 @@ LOADED = {
         *("initializers", "layers", "layers.activations", "layers.base", "layers.dense"),
         *("layers.batch_norm", "layers.dropout", "layers.scaling", "losses", "losses.base"),
         *("losses.cross_entropy", "losses.focal", "losses.hinge", "losses.names"),
-        *("losses.regression", "metrics", "moments"),
+        *("losses.regression", "metrics", "metrics.base", "metrics.classes", "metrics.names"),
+        *("metrics.ranks", "metrics.regression", "moments"),
         *("objective", "parameters", "seed_words", "sequential"),
     },
     "optim": {
