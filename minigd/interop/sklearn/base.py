@@ -27,7 +27,7 @@ from minigd.data.row_weights import check_weights
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Source
 from minigd.data.sources.given import BUFFER, as_source
-from minigd.errors import find_by_name, shown
+from minigd.errors import find_by_name, shown, with_known_names
 from minigd.insight.coefficients import coefficients
 from minigd.interop.sklearn.arguments import ACTIVATIONS, check_parameters, units_of
 from minigd.interop.sklearn.targets import (
@@ -120,6 +120,7 @@ class MiniBatchEstimator:
 
     # Training -------------------------------------------------------------------------------
 
+    @with_known_names
     def fit(self: Self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Train from the start, or continue the last fit with ``warm_start=True``.
 

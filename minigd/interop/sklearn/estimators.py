@@ -23,6 +23,7 @@ from minigd.data.batches import Batches
 from minigd.data.row_weights import ByNumber, check_class_weight
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Source
+from minigd.errors import with_known_names
 from minigd.interop.sklearn.arguments import check_parameters, set_arguments, with_shared_docs
 from minigd.interop.sklearn.base import MiniBatchEstimator
 from minigd.interop.sklearn.targets import (
@@ -88,6 +89,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
 
     _usual_loss = "log_loss"
 
+    @with_known_names
     def __init__(
         self,
         hidden: int | Sequence[int] = (),
@@ -111,6 +113,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
     ) -> None:
         set_arguments(self, locals())
 
+    @with_known_names
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
     ) -> "MiniBatchClassifier":
@@ -317,6 +320,7 @@ class MiniBatchRegressor(MiniBatchEstimator, MultiOutputMixin, RegressorMixin, B
 
     _usual_loss = "squared_error"
 
+    @with_known_names
     def __init__(
         self,
         hidden: int | Sequence[int] = (),
@@ -339,6 +343,7 @@ class MiniBatchRegressor(MiniBatchEstimator, MultiOutputMixin, RegressorMixin, B
     ) -> None:
         set_arguments(self, locals())
 
+    @with_known_names
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "MiniBatchRegressor":
         """Make one pass over some rows; the next call continues with its rows.
 
