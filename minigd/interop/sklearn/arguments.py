@@ -121,6 +121,19 @@ def check_parameters(estimator: Any, usual_loss: str) -> None:
             raise InvalidParameter(str(error)) from None
 
 
+def no_inner_parameter(name: str, owner: str, value: Any) -> InvalidParameter:
+    """Return the error for a parameter of something that has none to set."""
+    if owner == "updater" and isinstance(value, str):
+        kind = type(get_updater(value)).__name__
+        return InvalidParameter(
+            f"{name} is of an updater that is an object, and updater is the name {value!r}: give "
+            f"updater=gd.{kind}(), or set learning_rate, which goes with a name"
+        )
+    return InvalidParameter(
+        f"{name} can't be set, for {owner} is {shown(value)}: set {owner} as a whole"
+    )
+
+
 def units_of(hidden: Any) -> list[int]:
     """Return the units of each hidden layer."""
     one = hasattr(hidden, "__index__")

@@ -29,7 +29,13 @@ from minigd.data.sources.base import Source
 from minigd.data.sources.given import BUFFER, as_source
 from minigd.errors import find_by_name, shown, with_known_names
 from minigd.insight.coefficients import coefficients
-from minigd.interop.sklearn.arguments import ACTIVATIONS, check_parameters, units_of
+from minigd.interop.sklearn.arguments import (
+    ACTIVATIONS,
+    CHECKS,
+    check_parameters,
+    no_inner_parameter,
+    units_of,
+)
 from minigd.interop.sklearn.targets import (
     first_rows,
     from_frame,
@@ -117,6 +123,31 @@ class MiniBatchEstimator:
     def _class_weight(self) -> Any:
         """Return weights by the number of the class."""
         return None
+
+    def set_params(self: Self, **params: Any) -> Self:
+        """Set parameters, those of an updater by ``updater__learning_rate``.
+
+        Parameters
+        ----------
+        **params
+            By name.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter, or it is one of an updater that is given by its name.
+        """
+        for name in params:
+            owner, _, inner = name.partition("__")
+            whole = params.get(owner, getattr(self, owner, None))
+            if inner and owner in CHECKS and not hasattr(whole, "set_params"):
+                raise no_inner_parameter(name, owner, whole)
+        super().set_params(**params)  # type: ignore[misc]
+        return self
 
     # Training -------------------------------------------------------------------------------
 
