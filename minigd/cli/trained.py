@@ -360,6 +360,8 @@ class TableModel:
 
         Raises
         ------
+        ValueError
+            If the path ends as a file of another format does, ``.pkl``.
         OSError
             If the file can't be written; one that was there stays as it was.
         """
@@ -377,7 +379,7 @@ class TableModel:
             "table": table,
             "history": self.history.state_dict(),
         }
-        npz.write(path, description, self.model.arrays())
+        npz.write(npz.model_path(path), description, self.model.arrays())
 
     def __repr__(self) -> str:
         columns = ", ".join(self.schema.features)

@@ -638,12 +638,14 @@ class Sequential:
 
         Raises
         ------
+        ValueError
+            If the path ends as a file of another format does, ``.h5``.
         TypeError
             If a layer's argument can't be written.
         OSError
             If the file can't be written; one that was there stays as it was.
         """
-        npz.write(path, self.describe(), self.arrays())
+        npz.write(npz.model_path(path), self.describe(), self.arrays())
 
     def describe(self) -> Description:
         """Return all but the arrays, for a file."""
@@ -668,6 +670,8 @@ class Sequential:
         optimizer: str | Updater | None = None,
     ) -> str:
         """Return a table of layers, output shapes and parameters, with the bytes training takes.
+
+        Where its value is not used, in a script or inside a cell, it is printed.
 
         Parameters
         ----------
