@@ -317,6 +317,8 @@ def test_validation_data_that_do_not_fit(data, message):
         ({"layers": [gd.ReLU]}, "layer 0 is .*ReLU.*parentheses"),
         ({"layers": ["relu"]}, "layer 0 is 'relu', which is not a minigd.Layer"),
         ({"layers": lambda width: gd.Dense(3)}, "layers is a list"),
+        ({"layers": lambda width: None}, r"layers\(4\) returned None"),
+        ({"layers": gd.Sequential}, "layers is a list"),
         ({"layers": [gd.Dense(3), gd.Softmax()]}, "layer 1 is Softmax.*outputs follow from y"),
         ({"layers": [gd.Rescale()]}, "layer 0 is Rescale"),
         ({"layers": [gd.Dense(3), gd.Standardize()]}, "layer 1 is Standardize.*put it first"),
@@ -327,7 +329,7 @@ def test_validation_data_that_do_not_fit(data, message):
         ({"layers": [gd.Dense(3)], "activation": "tanh"}, "activation='tanh' is for"),
         ({"layers": [gd.Dense(3)], "activation": gd.Tanh()}, r"activation=Tanh\(\) is for"),
     ],
-    ids=range(22),
+    ids=range(24),
 )
 def test_bad_values_get_one_sentence(settings, message):
     estimator = quick(**settings)

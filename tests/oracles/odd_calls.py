@@ -208,14 +208,21 @@ FIT = {
 ESTIMATOR = {
     "hidden": (),
     "activation": "relu",
+    "batch_norm": False,
+    "dropout": 0.0,
+    "layers": None,
     "updater": "adam",
     "learning_rate": 0.1,
+    "l1": 0.0,
+    "l2": 0.0,
+    "clip_norm": None,
     "batch_size": 5,
     "epochs": 1,
     "early_stopping": False,
     "validation_fraction": 0.1,
     "patience": 10,
     "tol": 1e-4,
+    "callbacks": [],
     "warm_start": False,
     "backend": "numpy",
     "dtype": None,
@@ -774,7 +781,13 @@ EXAMPLES: dict[str, Example] = {
         lambda made: made.fit(X, Y),
     ),
     "MiniBatchClassifier.fit": Example(
-        lambda: classifier().fit, lambda: {"X": X, "y": LABELS, "sample_weight": np.ones(12)}
+        lambda: classifier().fit,
+        lambda: {
+            "X": X,
+            "y": LABELS,
+            "sample_weight": np.ones(12),
+            "validation_data": (X, LABELS),
+        },
     ),
     "MiniBatchClassifier.partial_fit": Example(
         lambda: classifier().partial_fit,
@@ -794,7 +807,8 @@ EXAMPLES: dict[str, Example] = {
         lambda: {"X": X, "y": LABELS, "sample_weight": np.ones(12)},
     ),
     "MiniBatchRegressor.fit": Example(
-        lambda: regressor().fit, lambda: {"X": X, "y": Y, "sample_weight": np.ones(12)}
+        lambda: regressor().fit,
+        lambda: {"X": X, "y": Y, "sample_weight": np.ones(12), "validation_data": (X, Y)},
     ),
     "MiniBatchRegressor.partial_fit": Example(
         lambda: regressor().partial_fit, lambda: {"X": X, "y": Y, "sample_weight": np.ones(12)}

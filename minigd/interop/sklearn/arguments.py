@@ -188,6 +188,11 @@ def units_of(hidden: Any) -> list[int]:
     return [check_integer("hidden", units) for units in each]
 
 
+def makes_layers(layers: Any) -> bool:
+    """Tell whether `layers` is a function from the width of a row to a list of layers."""
+    return callable(layers) and not isinstance(layers, type | Layer)
+
+
 def check_hidden(layers: Any) -> list[Layer]:
     """Return the layers of a list, and refuse what can't be hidden."""
     chosen = check_list("layers", layers, "layer")
@@ -244,7 +249,7 @@ CHECKS: dict[str, Callable[[Any], object]] = {
     "activation": _unless(Layer, lambda value: find_by_name("activation", value, ACTIVATIONS)),
     "batch_norm": lambda value: check_flag("batch_norm", value),
     "dropout": lambda value: check_number("dropout", value, 0.0, 1.0),
-    "layers": lambda value: None if callable(value) else check_hidden(value),
+    "layers": lambda value: None if makes_layers(value) else check_hidden(value),
     "loss": get_loss,
     "updater": get_updater,
     "learning_rate": _unless((_NONE, Schedule), lambda value: check_number("learning_rate", value)),

@@ -6,7 +6,7 @@ from minigd.backends.base import backend_of
 from minigd.data.batches import Batches
 from minigd.data.row_weights import counting_rows, take_rows
 from minigd.errors import find_by_name
-from minigd.interop.sklearn.arguments import ACTIVATIONS, check_hidden, units_of
+from minigd.interop.sklearn.arguments import ACTIVATIONS, check_hidden, makes_layers, units_of
 from minigd.nn.layers import (
     BatchNorm,
     Dense,
@@ -25,7 +25,9 @@ def hidden_layers(estimator: Any, width: int) -> list[Layer]:
     """Return hidden layers that are in no model yet, for rows of so many numbers."""
     if estimator.layers is None:
         return _of_widths(estimator)
-    given = estimator.layers(width) if callable(estimator.layers) else estimator.layers
+    given = estimator.layers
+    if makes_layers(given) and (given := given(width)) is None:
+        raise TypeError(f"layers({width}) returned None: it must return a list of layers")
     return [_again(layer) for layer in check_hidden(given)]
 
 
