@@ -5,6 +5,7 @@ Rows in, batches cut, layers forward, one loss, layers backward, one update: eve
 
 import importlib
 import importlib.util
+import sys
 import typing
 
 from minigd.backends.base import Backend, get_backend
@@ -202,7 +203,13 @@ if not typing.TYPE_CHECKING:
     def __getattr__(name):
         if name not in _ON_DEMAND:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = getattr(importlib.import_module(_ON_DEMAND[name]), name)
+        try:
+            globals()[name] = getattr(importlib.import_module(_ON_DEMAND[name]), name)
+        except ImportError as error:
+            # `from minigd import ...` has its own words for a name that is not there.
+            if name in __all__ or sys._getframe(1).f_code.co_name == "_handle_fromlist":
+                raise
+            raise AttributeError(str(error)) from error
         return globals()[name]
 
 

@@ -989,10 +989,12 @@ def test_without_scikit_learn_all_else_works_and_the_error_names_the_extra():
         "import minigd as gd, inspect\n"
         "assert 'MiniBatchClassifier' not in dir(gd) and Dense is gd.Dense\n"
         "assert inspect.getmembers(gd)\n"
+        "assert not hasattr(gd, 'MiniBatchClassifier')\n"
+        "assert getattr(gd, 'MiniBatchRegressor', None) is None\n"
         "for ask in ('gd.MiniBatchClassifier', 'import minigd.interop.sklearn.estimators',\n"
         "            'from minigd import MiniBatchRegressor'):\n"
         "    try: exec(ask)\n"
-        "    except ImportError as error: print(error)\n"
+        "    except (ImportError, AttributeError) as error: print(error)\n"
     )
     assert done.returncode == 0, done.stderr
     assert (
