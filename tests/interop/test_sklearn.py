@@ -940,15 +940,14 @@ MLP_REGRESSOR = TransformedTargetRegressor(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("load", "ours", "theirs"),
     [
         pytest.param("breast_cancer", LINEAR, LOGISTIC, id="breast cancer, linear"),
-        pytest.param(
-            "breast_cancer", NETWORK, MLP, id="breast cancer, network", marks=pytest.mark.slow
-        ),
-        pytest.param("digits", LINEAR, LOGISTIC, id="digits, linear", marks=pytest.mark.slow),
-        pytest.param("digits", NETWORK, MLP, id="digits, network", marks=pytest.mark.slow),
+        pytest.param("breast_cancer", NETWORK, MLP, id="breast cancer, network"),
+        pytest.param("digits", LINEAR, LOGISTIC, id="digits, linear"),
+        pytest.param("digits", NETWORK, MLP, id="digits, network"),
         pytest.param("diabetes", LINEAR, linear_model.Ridge(), id="diabetes, linear"),
         pytest.param("diabetes", NETWORK, MLP_REGRESSOR, id="diabetes, network"),
     ],
