@@ -416,6 +416,7 @@ if np.finfo("longdouble").eps == EPS:
     del WIDER["float64"]
 
 
+@pytest.mark.few
 @pytest.mark.parametrize(
     "which", ["slices", "loops", "stand-in", pytest.param("cupy", marks=pytest.mark.gpu)]
 )
@@ -502,6 +503,7 @@ def sigmoid_by(path, x):
     return backend.to_numpy(out)[:, 0]
 
 
+@pytest.mark.few(4)
 @each_path
 @each_dtype
 def test_a_sigmoid_has_all_its_digits(path, dtype):
@@ -598,9 +600,9 @@ def test_flat_vectors_longer_than_a_slice(size, name):
         np.testing.assert_array_equal(array, wanted)
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("rows", [3, 40_000])
 @pytest.mark.parametrize("name", INPUTS)
-@pytest.mark.pairs
 def test_where_false_changes_nothing_and_true_everything(backend, name, rows):
     if rows > 3 and name not in UPDATE:
         rows = 9_000  # more than one slice of two columns

@@ -91,6 +91,7 @@ def test_every_formula_has_a_kernel(name):
     assert program(name).by_row == (name in ROWS)
 
 
+@pytest.mark.few
 @needs_compiler
 @each_formula
 @each_dtype
@@ -142,6 +143,7 @@ def test_rows_of_huge_numbers_and_of_none(name, dtype):
     close(name, run(name, inputs, fresh(expected))[0], expected, inputs)
 
 
+@pytest.mark.few
 @needs_compiler
 @pytest.mark.parametrize("warp", [2, 32])
 @pytest.mark.parametrize("columns", [1, 3, 40])
@@ -229,6 +231,7 @@ def test_an_update_that_may_be_masked_is_two_launches_and_an_activation_one(name
     close(name, found, expected, inputs)
 
 
+@pytest.mark.few
 @needs_compiler
 @pytest.mark.parametrize("name", [name for name in INPUTS if name not in ROWS])
 def test_one_number_that_is_not_finite_leaves_everything_as_it_was(name):

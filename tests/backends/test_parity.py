@@ -37,6 +37,7 @@ def test_batches_come_in_the_same_order_to_the_bit(backend):
             np.testing.assert_array_equal(backend.to_numpy(other.rows), one.rows)
 
 
+@pytest.mark.few
 @pytest.mark.parametrize(
     "updater",
     [
@@ -144,6 +145,7 @@ def test_no_step_reads_a_value_from_the_device(stand_in):
     assert per_epoch == 3
 
 
+@pytest.mark.slow
 def test_a_thousand_steps_in_a_row_read_nothing(stand_in):
     X, y = rows(2000)
     model = network("cupy")

@@ -99,6 +99,7 @@ def test_a_replay_gives_the_bits_of_the_layers(
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("hidden", sorted(HIDDEN))
 @pytest.mark.parametrize("loss", sorted(ENDS))
 def test_layers_too_large_for_one_slice_are_replayed_alike(hidden, loss):

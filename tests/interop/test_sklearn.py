@@ -106,6 +106,7 @@ def test_no_check_is_switched_off(Estimator, theirs, least, capsys):
     assert {name_of(check) for _, check in checks_of(theirs)} <= {name_of(c) for _, c in ours}
 
 
+@pytest.mark.slow
 def test_the_check_that_needs_a_setting_of_scipy():
     # It is skipped above unless the variable is set before SciPy is loaded.
     name = "check_array_api_input"
@@ -693,6 +694,7 @@ def test_columns_of_a_source_are_matched_by_name():
         assert not hasattr(quick().fit(csv()).fit(*rows), "feature_names_in_")
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("kind", [[0, 1, 2], [-1, 1, 7], [1.0, 2.0, 3.0], [4, 4, 9]], ids=str)
 @pytest.mark.parametrize("place", ["npy", "array", "stream", "part"])
 def test_labels_of_a_source_come_back(kind, place, tmp_path):

@@ -167,6 +167,7 @@ def test_every_line_can_be_recomputed_by_hand(goal, updater):
     assert recompute(trace) == len(trace.lines) - untold
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("rows", [1, 2, 7])
 @pytest.mark.parametrize("goal", ["mse", "bce paired", "cce paired", "rescaled"])
 def test_any_number_of_rows_with_and_without_weights(goal, rows):

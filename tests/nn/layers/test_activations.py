@@ -51,9 +51,9 @@ def test_every_activation_is_tested_here():
     assert set(Activation.__subclasses__()) == set(FUNCTIONS)
 
 
+@pytest.mark.each
 @each
 @pytest.mark.parametrize("n", [1, 6, 9000])  # the last is cut into slices on the CPU
-@pytest.mark.pairs
 def test_numbers_are_scipys(backend, layer, n):
     model = model_of(layer, backend)
     x, dy = batch(n)
