@@ -20,15 +20,20 @@ from minigd.errors import (
 )
 from minigd.nn import initializers, metrics
 from minigd.nn.layers import (
+    ELU,
+    GELU,
     BatchNorm,
     Dense,
     Dropout,
     Layer,
+    LayerNorm,
     LeakyReLU,
     ReLU,
     Rescale,
     Sigmoid,
+    SiLU,
     Softmax,
+    Softplus,
     Standardize,
     Tanh,
 )
@@ -85,6 +90,8 @@ if typing.TYPE_CHECKING:
     from minigd.interop.sklearn.estimators import MiniBatchClassifier, MiniBatchRegressor
 
 __all__ = [
+    "ELU",
+    "GELU",
     "SGD",
     "Adagrad",
     "Adam",
@@ -120,6 +127,7 @@ __all__ = [
     "InverseTimeDecay",
     "IterableSource",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Loss",
     "MeanSquaredError",
@@ -136,8 +144,10 @@ __all__ = [
     "Schedule",
     "Sequential",
     "ShapeError",
+    "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
     "Standardize",
     "StepDecay",
     "TableModel",

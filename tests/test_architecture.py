@@ -58,7 +58,14 @@ LOADED = {
     },
     "nn": {
         *("initializers", "layers", "layers.activations", "layers.base", "layers.dense"),
-        *("layers.batch_norm", "layers.dropout", "layers.scaling", "losses", "losses.base"),
+        *(
+            "layers.batch_norm",
+            "layers.dropout",
+            "layers.layer_norm",
+            "layers.scaling",
+            "losses",
+            "losses.base",
+        ),
         *("losses.cross_entropy", "losses.names", "losses.regression", "metrics", "moments"),
         *("objective", "parameters", "seed_words", "sequential"),
     },

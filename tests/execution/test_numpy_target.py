@@ -28,7 +28,13 @@ HIDDEN = {
     "relu": lambda: gd.ReLU(),
     "leaky": lambda: gd.LeakyReLU(0.1),
     "softmax": lambda: gd.Softmax(),
+    "elu": lambda: gd.ELU(0.7),
+    "gelu": lambda: gd.GELU(),
+    "gelu by tanh": lambda: gd.GELU(approximate=True),
+    "silu": lambda: gd.SiLU(),
+    "softplus": lambda: gd.Softplus(),
     "norm": lambda: gd.BatchNorm(),
+    "layer norm": lambda: gd.LayerNorm(),
 }
 ENDS = {
     "mse": (lambda: [], 2),

@@ -220,10 +220,13 @@ def test_a_network_is_the_one_that_sequential_makes():
     assert not hasattr(classifier, "coef_")
 
 
-@pytest.mark.parametrize("name", ["relu", "leaky_relu", "tanh", "sigmoid"])
+@pytest.mark.parametrize(
+    "name", ["relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "tanh", "sigmoid"]
+)
 def test_activations_by_name(name):
     model = quick(hidden=3, activation=name).fit(*iris()).model_
     kinds = {"relu": gd.ReLU, "leaky_relu": gd.LeakyReLU, "tanh": gd.Tanh, "sigmoid": gd.Sigmoid}
+    kinds |= {"elu": gd.ELU, "gelu": gd.GELU, "silu": gd.SiLU, "softplus": gd.Softplus}
     assert [type(layer) for layer in model.layers] == [
         gd.Dense, kinds[name], gd.Dense, gd.Softmax
     ]  # fmt: skip

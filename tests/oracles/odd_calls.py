@@ -242,6 +242,11 @@ EXAMPLES: dict[str, Example] = {
     "Dropout": of_class(gd.Dropout, use_layer, rate=0.5),
     "BatchNorm": of_class(gd.BatchNorm, use_layer, momentum=0.9, epsilon=1e-5),
     "LeakyReLU": of_class(gd.LeakyReLU, use_layer, slope=0.1),
+    "ELU": of_class(gd.ELU, use_layer, alpha=0.5),
+    "GELU": of_class(gd.GELU, use_layer, approximate=True),
+    "SiLU": of_class(gd.SiLU, use_layer),
+    "Softplus": of_class(gd.Softplus, use_layer),
+    "LayerNorm": of_class(gd.LayerNorm, use_layer, epsilon=1e-5),
     # Losses
     "BinaryCrossEntropy": of_class(
         gd.BinaryCrossEntropy, use_loss, from_logits=True, label_smoothing=0.1

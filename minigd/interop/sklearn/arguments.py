@@ -21,7 +21,7 @@ from minigd.errors import (
     find_by_name,
     shown,
 )
-from minigd.nn.layers import Layer, LeakyReLU, ReLU, Sigmoid, Tanh
+from minigd.nn.layers import ELU, GELU, Layer, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from minigd.nn.losses import get_loss
 from minigd.optim.schedules import Schedule
 from minigd.optim.updaters import get_updater
@@ -29,6 +29,10 @@ from minigd.optim.updaters import get_updater
 ACTIVATIONS: dict[str, type[Layer]] = {
     "relu": ReLU,
     "leaky_relu": LeakyReLU,
+    "elu": ELU,
+    "gelu": GELU,
+    "silu": SiLU,
+    "softplus": Softplus,
     "tanh": Tanh,
     "sigmoid": Sigmoid,
 }
@@ -40,8 +44,9 @@ SHARED = {
         hidden : int or sequence of int, default ()
             Units of each hidden layer.
         activation : str or Layer, default "relu"
-            After each hidden layer: ``"relu"``, ``"leaky_relu"``, ``"tanh"``, ``"sigmoid"``, or a
-            layer, of which each place gets a copy.
+            After each hidden layer: ``"relu"``, ``"leaky_relu"``, ``"elu"``, ``"gelu"``,
+            ``"silu"``, ``"softplus"``, ``"tanh"``, ``"sigmoid"``, or a layer, of which each place
+            gets a copy.
         """,
     "training": """
         updater : str or Updater, default "adam"

@@ -40,7 +40,7 @@ from minigd.interop.sklearn.targets import (
     targets_in,
     with_source,
 )
-from minigd.nn.layers import Dense, Layer, LeakyReLU, ReLU, Rescale
+from minigd.nn.layers import ELU, GELU, Dense, Layer, LeakyReLU, ReLU, Rescale, SiLU
 from minigd.nn.losses import Loss, get_loss
 from minigd.nn.objective import default_loss
 from minigd.nn.sequential import Sequential
@@ -314,7 +314,7 @@ class MiniBatchEstimator:
         layers: list[Layer] = []
         for units in hidden:
             activation = self._make_activation()
-            rectifies = isinstance(activation, ReLU | LeakyReLU)
+            rectifies = isinstance(activation, ReLU | LeakyReLU | ELU | GELU | SiLU)
             layers += [Dense(units, "he_normal" if rectifies else "glorot_uniform"), activation]
         units, last = self._ending()
         # The loss of a linear model has one valley, and draws of weights would stay in the

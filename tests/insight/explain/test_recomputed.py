@@ -19,7 +19,8 @@ from minigd.nn.layers import LAYERS
 from minigd.nn.losses import LOSSES
 from minigd.optim.updaters import UPDATERS
 
-ACTIVATIONS = [gd.Tanh, gd.Sigmoid, gd.ReLU, lambda: gd.LeakyReLU(0.2), gd.Softmax]
+ACTIVATIONS = [gd.Tanh, gd.Sigmoid, gd.ReLU, lambda: gd.LeakyReLU(0.2), gd.Softmax, gd.SiLU]
+ACTIVATIONS += [lambda: gd.ELU(0.7), gd.GELU, lambda: gd.GELU(True), gd.Softplus]
 PROPERTIES = examples(12)
 
 
@@ -137,6 +138,14 @@ def everything(goal="mse", k=1, **settings):
         gd.LeakyReLU(0.1),
         gd.BatchNorm(momentum=0.5, epsilon=0.01),
         gd.Sigmoid(),
+        gd.Dense(3),
+        gd.LayerNorm(),
+        gd.GELU(),
+        gd.Dense(3),
+        gd.SiLU(),
+        gd.Softplus(),
+        gd.ELU(0.7),
+        gd.GELU(approximate=True),
         gd.Dense(2),
         gd.Softmax(),
     ]
@@ -181,7 +190,7 @@ def test_any_network_loss_and_updater(data):
     hidden = [gd.Standardize()] if draw(st.booleans()) else []
     for _ in range(draw(st.integers(0, 3))):
         hidden.append(gd.Dense(draw(st.integers(1, 3)), bias=draw(st.booleans())))
-        extras = [gd.BatchNorm, lambda: gd.Dropout(0.3), *ACTIVATIONS]
+        extras = [gd.BatchNorm, gd.LayerNorm, lambda: gd.Dropout(0.3), *ACTIVATIONS]
         hidden += [make() for make in draw(st.lists(st.sampled_from(extras), max_size=2))]
     x, y = batch(goal, rows, k, n_in, seed)
     model = adapted(network(goal, hidden, k, n_in, seed), x, y)
