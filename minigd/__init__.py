@@ -56,7 +56,16 @@ from minigd.optim.schedules import (
     StepDecay,
     WarmUp,
 )
-from minigd.optim.updaters import SGD, Adagrad, Adam, AdamW, RMSprop, Updater
+from minigd.optim.updaters import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    Nadam,
+    RAdam,
+    RMSprop,
+    Updater,
+)
 from minigd.training.callbacks import Checkpoint, CsvLog, EarlyStopping, PrintEvery, ReduceOnPlateau
 from minigd.training.events import Event
 from minigd.training.history import History
@@ -131,11 +140,13 @@ __all__ = [
     "LeakyReLU",
     "Loss",
     "MeanSquaredError",
+    "Nadam",
     "NpySource",
     "Objective",
     "ParquetSource",
     "PolynomialDecay",
     "PrintEvery",
+    "RAdam",
     "RMSprop",
     "RateCurve",
     "ReLU",

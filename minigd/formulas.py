@@ -357,6 +357,68 @@ def adamw(
     return new - (decay * decayed) * p, m, v
 
 
+def amsgrad(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    v_max: Array,
+    *,
+    rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+) -> tuple[Array, Array, Array, Array]:
+    """Return the new (p, m, v, v_max): m and v of `adam`, v_max = max(v_max, v) in place of v."""
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * (g * g)
+    v_max = np.maximum(v_max, v)
+    return p - rate * m / (np.sqrt(v_max) + epsilon), m, v, v_max
+
+
+def nadam(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    *,
+    rate: float,
+    ahead: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+) -> tuple[Array, Array, Array]:
+    """Return the new (p, m, v): m and v of `adam`, then p − (α g + α' m) / (√v + ε).
+
+    `rate` α, `ahead` α' and `epsilon` ε carry the corrections of the step: `minigd.Nadam` says how.
+    """
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * (g * g)
+    return p - (rate * g + ahead * m) / (np.sqrt(v) + epsilon), m, v
+
+
+def radam(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    *,
+    rate: float,
+    adaptive: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+) -> tuple[Array, Array, Array]:
+    """Return the new (p, m, v): m and v of `adam`, then p − α m / (a √v + ε).
+
+    `rate` α carries the corrections of the step. `adaptive` a is 1, or 0 while too little is known
+    of v, and `epsilon` ε is 1 there: `minigd.RAdam` says when.
+    """
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * (g * g)
+    return p - rate * m / (adaptive * np.sqrt(v) + epsilon), m, v
+
+
 def rmsprop(
     p: Array, g: Array, v: Array, *, learning_rate: float, rho: float, epsilon: float
 ) -> tuple[Array, Array]:

@@ -21,6 +21,9 @@ UPDATERS = {
     "nesterov": lambda rate: gd.SGD(rate, 0.9, True),
     "adam": lambda rate: gd.Adam(rate),
     "adamw": lambda rate: gd.AdamW(rate, weight_decay=0.5, decay_bias=True),
+    "amsgrad": lambda rate: gd.Adam(rate, amsgrad=True),
+    "nadam": lambda rate: gd.Nadam(rate),
+    "radam": lambda rate: gd.RAdam(rate),
     "rmsprop": lambda rate: gd.RMSprop(rate),
     "adagrad": lambda rate: gd.Adagrad(rate),
 }

@@ -62,6 +62,9 @@ UPDATERS = {
     "adam": lambda rate: gd.Adam(rate, epsilon=1e-3),
     "adamw": lambda rate: gd.AdamW(rate, epsilon=1e-3, weight_decay=0.1),
     "adamw on biases": lambda rate: gd.AdamW(rate, epsilon=1e-3, decay_bias=True),
+    "amsgrad": lambda rate: gd.Adam(rate, beta2=0.8, epsilon=1e-3, amsgrad=True),
+    "nadam": lambda rate: gd.Nadam(rate, epsilon=1e-3),
+    "radam": lambda rate: gd.RAdam(rate, beta2=0.9, epsilon=1e-3),
     "rmsprop": lambda rate: gd.RMSprop(rate, epsilon=1e-3),
     "adagrad": lambda rate: gd.Adagrad(rate, epsilon=1e-3),
 }

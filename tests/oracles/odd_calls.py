@@ -262,7 +262,11 @@ EXAMPLES: dict[str, Example] = {
     # Updaters and schedules
     "SGD": of_class(gd.SGD, use_updater, **RATE, momentum=0.5, nesterov=True),
     "Adagrad": of_class(gd.Adagrad, use_updater, **RATE, epsilon=1e-8),
-    "Adam": of_class(gd.Adam, use_updater, **RATE, beta1=0.9, beta2=0.99, epsilon=1e-8),
+    "Adam": of_class(
+        gd.Adam, use_updater, **RATE, beta1=0.9, beta2=0.99, epsilon=1e-8, amsgrad=True
+    ),
+    "Nadam": of_class(gd.Nadam, use_updater, **RATE, beta1=0.9, beta2=0.99, epsilon=1e-8),
+    "RAdam": of_class(gd.RAdam, use_updater, **RATE, beta1=0.9, beta2=0.99, epsilon=1e-8),
     "AdamW": of_class(
         gd.AdamW,
         use_updater,

@@ -25,7 +25,7 @@ from minigd.nn.losses import (
     Loss,
     MeanSquaredError,
 )
-from minigd.optim.updaters import SGD, Adagrad, Adam, AdamW, RMSprop, Updater
+from minigd.optim.updaters import SGD, Adagrad, Adam, AdamW, Nadam, RAdam, RMSprop, Updater
 from minigd.types import Array
 
 __all__ = [
@@ -170,6 +170,8 @@ def adam(updater: Any, rate: float) -> Update:
     constants = updater.formula(rate)[1]
     given = {"β₁": updater.beta1, "β₂": updater.beta2, "ε": updater.epsilon, "t": updater.step}
     corrections = "α and ε̂ carry the corrections m / (1 − β₁^t) and v / (1 − β₂^t)"
+    v = "v_max{p}" if updater.amsgrad else "v{p}"
+    largest = ("v_max{p} ← max(v_max{p}, v{p})",) if updater.amsgrad else ()
     return Update(
         given,
         [
@@ -179,9 +181,44 @@ def adam(updater: Any, rate: float) -> Update:
         (
             "m{p} ← β₁·m{p} + (1 − β₁)·d{p}",
             "v{p} ← β₂·v{p} + (1 − β₂)·d{p}²",
-            "{p} ← {p} − α·m{p} / (√v{p} + ε̂)",
+            *largest,
+            f"{{p}} ← {{p}} − α·m{{p}} / (√{v} + ε̂)",
         ),
     )
+
+
+def nadam(updater: Any, rate: float) -> Update:
+    """Return the lines of Adam with the momentum of the next update."""
+    adams, constants, t = adam(updater, rate), updater.formula(rate)[1], updater.step
+    given = {"μ": updater.mu(t), "μ.next": updater.mu(t + 1), "Π": updater.product(t)}
+    root = "α = η·√(1 − β₂^t)·(1 − μ) / (1 − Π)"
+    ahead = "α.next = η·√(1 − β₂^t)·μ.next / (1 − Π·μ.next)"
+    products = "Π is the product of μ in all updates so far"
+    return adams._replace(
+        given={**adams.given, **given},
+        first=[
+            Formula(root, np.asarray(constants["rate"]), products),
+            Formula(ahead, np.asarray(constants["ahead"])),
+            adams.first[1],
+        ],
+        each=(*adams.each[:2], "{p} ← {p} − (α·d{p} + α.next·m{p}) / (√v{p} + ε̂)"),
+    )
+
+
+def radam(updater: Any, rate: float) -> Update:
+    """Return the lines of a step as long as the knowledge of the gradient's size allows."""
+    adams, constants = adam(updater, rate), updater.formula(rate)[1]
+    longest, length = updater.lengths()
+    first = [
+        Formula("ρ.max = 2 / (1 − β₂) − 1", np.asarray(longest)),
+        Formula("ρ = ρ.max − 2·t·β₂^t / (1 − β₂^t)", np.asarray(length)),
+    ]
+    alpha, step = "α = η / (1 − β₁^t)", "{p} ← {p} − α·m{p}"
+    if constants["adaptive"]:
+        alpha += "·√((1 − β₂^t)·(ρ − 4)·(ρ − 2)·ρ.max / ((ρ.max − 4)·(ρ.max − 2)·ρ))"
+        step += " / (√v{p} + ε)"
+    first.append(Formula(alpha, np.asarray(constants["rate"]), "√v divides where ρ is above 5"))
+    return adams._replace(first=first, each=(*adams.each[:2], step))
 
 
 def adamw(updater: Any, rate: float) -> Update:
@@ -209,6 +246,8 @@ UPDATERS: dict[type[Updater], Callable[[Any, float], Update]] = {
     SGD: sgd,
     Adam: adam,
     AdamW: adamw,
+    Nadam: nadam,
+    RAdam: radam,
     RMSprop: steps(
         "v{p} ← ρ·v{p} + (1 − ρ)·d{p}²",
         "{p} ← {p} − η·d{p} / (√v{p} + ε)",

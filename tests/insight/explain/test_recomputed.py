@@ -80,6 +80,10 @@ STEPS = {
     "adam without momentum": lambda: gd.Adam(gd.CosineDecay(0.1, updates=9), beta1=0.0),
     "adamw": lambda: gd.AdamW(0.01, weight_decay=0.1),
     "adamw of all": lambda: gd.AdamW(0.01, decay_bias=True),
+    "amsgrad": lambda: gd.Adam(0.01, 0.8, 0.9, amsgrad=True),
+    "nadam": lambda: gd.Nadam(0.01),
+    "radam": lambda: gd.RAdam(0.01, beta2=0.9),
+    "radam by its rule at first": lambda: gd.RAdam(0.01),
     "rmsprop": lambda: gd.RMSprop(0.01),
     "adagrad": lambda: gd.Adagrad(0.05),
 }
