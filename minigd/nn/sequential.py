@@ -13,13 +13,13 @@ from minigd.backends.workspace import Workspace
 from minigd.errors import (
     DataError,
     ShapeError,
+    UnknownArgument,
     check_dtype,
     check_flag,
     check_integer,
     check_list,
     given_once,
     no_forward,
-    no_run_to_continue,
     renamed,
     shown,
 )
@@ -206,8 +206,7 @@ class Sequential:
         x = self.backend.here(x, "x")
         if self.backend.reads_are_free:
             self.backend.check_finite(x, "x")
-        x = self.convert(x)
-        return self.run_forward(self.layers, x, check_flag("train", train))
+        return self.run_forward(self.layers, self.convert(x), check_flag("train", train))
 
     def backward(self, dy: Any, input_gradient: bool = False) -> Array | None:
         """Fill `grads` with the mean gradients of the last ``forward(x, train=True)``.
@@ -477,12 +476,22 @@ class Sequential:
         (array([[3.]], dtype=float32), array([1.], dtype=float32))
         """
         updater = given_once("updater", updater, "optimizer", optimizer, "adam")
-        trainer = self._trainer(loss, updater, metrics, options)
-        profile = renamed("receipt", receipt, "profile", profile)
-        rows: Any = {"batch_size": batch_size, "shuffle": shuffle, "sample_weight": sample_weight}
-        rows |= {"class_weight": class_weight, "validation_data": validation_data}
-        told: Any = {"callbacks": callbacks, "per_example": per_example, "progress": progress}
-        return trainer.fit(X, y, epochs=epochs, profile=profile, plain=plain, **rows, **told)
+        trainer = self._trainer(loss, updater, metrics, **options)
+        return trainer.fit(
+            X,
+            y,
+            batch_size=batch_size,
+            epochs=epochs,
+            validation_data=validation_data,
+            shuffle=shuffle,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            callbacks=callbacks,
+            per_example=per_example,
+            progress=progress,
+            profile=renamed("receipt", receipt, "profile", profile),
+            plain=plain,
+        )
 
     def evaluate(
         self, X: Any, y: Any = None, batch_size: int = 1024, sample_weight: Any = None
@@ -521,13 +530,14 @@ class Sequential:
                 "evaluate uses the loss and metrics of fit, and this model was not fitted: call "
                 "fit first, or use minigd.Trainer(model, loss, updater).evaluate(X, y)"
             )
-        trainer = self._trainer(self.loss, "sgd", self.metrics, {})
+        trainer = self._trainer(self.loss, "sgd", self.metrics)
         return dict(trainer.evaluate(X, y, batch_size, sample_weight))
 
-    def _trainer(self, loss: Any, updater: Any, metrics: Any, options: dict[str, Any]) -> Any:
-        if "until_epoch" in options:
-            raise no_run_to_continue()
-        return call("minigd.training.trainer", "Trainer", self, loss, updater, metrics, **options)
+    def _trainer(self, *given: Any, **options: Any) -> Any:
+        try:
+            return call("minigd.training.trainer", "Trainer", self, *given, **options)
+        except UnknownArgument as error:
+            raise error.inside(Sequential.fit, (self,)) from None
 
     def adapt(self, batches: Any) -> None:
         """Fit a first Standardize and a last Rescale to the data, in one pass that only reads.
@@ -572,8 +582,7 @@ class Sequential:
         dtype, backend : optional
             Another dtype or backend for the copy.
         """
-        _, (layers, settings, *rest) = self.__reduce__()
-        n_in, _, own, seed = settings
+        _, (layers, (n_in, _, own, seed), *rest) = self.__reduce__()
         where = self.backend if backend is None else backend
         dtype = own if dtype is None else dtype
         return _rebuild(layers, (n_in, where, dtype, seed), *rest)
