@@ -15,6 +15,7 @@ from minigd.data.tables.column_problems import (
     problem_of_text,
 )
 from minigd.data.tables.dates import EPOCH, DateFormats, Dates
+from minigd.data.tables.grammar import Notation
 from minigd.data.tables.missing import MISSING_LEVEL, has_level
 from minigd.data.tables.places import Place
 from minigd.data.tables.remedy import Remedy
@@ -47,12 +48,13 @@ class TextColumns:
         given: Mapping[str, Sequence[str]],
         name: str,
         is_text: bool,
+        notation: Notation,
     ) -> None:
         self.selection, self.features, self.targets = selection, features, targets
-        self.given, self.name, self.is_text = given, name, is_text
+        self.given, self.name, self.is_text, self.notation = given, name, is_text, notation
         counted = sorted({*text} - {*given, *selection.hashed})
         self.levels: dict[str, Counter[str]] = {c: Counter() for c in counted}
-        self.texts = {column: Texts() for column in self.levels}
+        self.texts = {column: Texts(notation) for column in self.levels}
         self.dates = {
             c: DateFormats(selection.dates.get(c))
             for c in features
@@ -136,7 +138,14 @@ class TextColumns:
         declared = self.selection.categories.get(column, ()) is None
         texts = Texts() if declared else self.texts[column]
         return problem_of_text(
-            column, texts, self.levels[column], argument, self.name, self.is_text, grouped
+            column,
+            texts,
+            self.levels[column],
+            argument,
+            self.name,
+            self.is_text,
+            grouped,
+            self.notation,
         )
 
 
