@@ -113,13 +113,31 @@ class TextColumns:
             levels.add(MISSING_LEVEL)
         return sorted(levels)
 
+    def rare_in(self, column: str) -> int:
+        """Return how many values of a feature are put together as rare ones."""
+        known = set(self.levels_of(column, gaps=False)) if self.groups(column) else set()
+        if OTHER_LEVEL not in known:
+            return 0
+        return sum(count for text, count in self.levels[column].items() if text not in known)
+
+    def all_rare(self, column: str) -> str | None:
+        """Return what is wrong with a feature whose texts are all rare, so that nothing is left."""
+        counts = self.levels[column]
+        if not counts or self.rare_in(column) < counts.total() or not self._is_category(column):
+            return None
+        fewest = self.selection.min_count or MIN_COUNT
+        such = f"has {len(counts):,} different texts, such as {next(iter(counts))!r}"
+        return f"{such}, and none in {fewest:,} rows"
+
     def id_of(self, column: str) -> str | None:
         """Return one of the texts of a feature in which nearly each row has its own, or None."""
         counts, rows = self.levels[column], self.texts[column].kept
         many = column in self.features and len(counts) > max(FEWEST_IDS, _ID * rows)
-        if many and self.date_of(column) is None and self._problem(column, grouped=True) is None:
-            return next(iter(counts))
-        return None
+        return next(iter(counts)) if many and self._is_category(column) else None
+
+    def _is_category(self, column: str) -> bool:
+        """Tell whether a column is neither one of dates nor one of numbers and texts."""
+        return self.date_of(column) is None and self._problem(column, grouped=True) is None
 
     def problem(self, column: str) -> Problem | None:
         """Return what is wrong with a column as a whole."""

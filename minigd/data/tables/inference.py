@@ -379,7 +379,8 @@ class _Seen:
             lost,
             words,
             gaps,
-            left_out=left_out,
+            {c: self.texts.rare_in(c) for c in schema.others},
+            left_out,
             dropped_by=dict(self.dropped_by),
         )
 
@@ -428,6 +429,8 @@ class _Seen:
         found = {c: BLANK for c, problem in self.refused.items() if problem.what == BLANK}
         if self.rows + self.dropped >= FEWEST_IDS:
             found |= dict.fromkeys(self.unasked.counting, "counts the rows")
+        rare = {c: self.texts.all_rare(c) for c in self.texts.levels}
+        found |= {c: why for c, why in rare.items() if why}
         ids = {c: self.texts.id_of(c) for c in self.texts.levels}
         found |= {c: f"is an id or free text, such as {t!r}" for c, t in ids.items() if t}
         useless = {c: found[c] for c in self.features if c in found and c not in wanted}
