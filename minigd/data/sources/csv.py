@@ -316,7 +316,8 @@ class CsvSource(Tabular, RandomAccess):
         header.refuse_short(unnamed)
         texts = [] if first is None else self._first_texts(first)
         try:
-            found = infer_schema(self, selection, self._columns, name, dtype, texts)
+            marks = self._missing.notation
+            found = infer_schema(self, selection, self._columns, name, dtype, texts, notation=marks)
         except DataError:
             header.refuse_one_column(selection)
             header.refuse_comments()
@@ -391,7 +392,7 @@ class CsvSource(Tabular, RandomAccess):
         try:
             frame, place.texts = self._parser.read(block.data, kinds)
         except NotNumbers as odd:
-            problem, remedies = no_number(odd.texts)
+            problem, remedies = no_number(odd.texts, self._missing.notation)
             where = f"{place.where(odd.row)}, column {odd.column!r}: {odd.texts[0]!r} {problem}"
             error = TextInNumbers(where, *remedies, column=odd.column, columns=odd.columns)
             raise error from None
