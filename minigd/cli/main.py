@@ -233,7 +233,10 @@ def _add_evaluate(commands: Any) -> None:
         run=_evaluate,
     )
     _add_model_and_data(command)
-    command.add_argument("--target", metavar="NAME", help="where the target has another name here")
+    add = command.add_argument
+    add("--target", metavar="NAME", help="where the target has another name here")
+    add("--metrics", metavar="A,B", type=values.metrics, action="extend",
+        help="what to print beside the loss (default: as in the training)")  # fmt: skip
     _add_json(command)
 
 
