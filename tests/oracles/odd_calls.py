@@ -208,8 +208,15 @@ FIT = {
 ESTIMATOR = {
     "hidden": (),
     "activation": "relu",
+    "batch_norm": False,
+    "dropout": 0.0,
+    "layers": None,
     "updater": "adam",
     "learning_rate": 0.1,
+    "l1": 0.0,
+    "l2": 0.0,
+    "clip_norm": None,
+    "callbacks": None,
     "batch_size": 5,
     "epochs": 1,
     "early_stopping": False,
@@ -783,7 +790,8 @@ EXAMPLES: dict[str, Example] = {
         lambda made: made.fit(X, Y),
     ),
     "MiniBatchClassifier.fit": Example(
-        lambda: classifier().fit, lambda: {"X": X, "y": LABELS, "sample_weight": np.ones(12)}
+        lambda: classifier().fit,
+        lambda: {"X": X, "y": LABELS, "sample_weight": np.ones(12), "validation_data": (X, LABELS)},
     ),
     "MiniBatchClassifier.partial_fit": Example(
         lambda: classifier().partial_fit,
@@ -803,7 +811,8 @@ EXAMPLES: dict[str, Example] = {
         lambda: {"X": X, "y": LABELS, "sample_weight": np.ones(12)},
     ),
     "MiniBatchRegressor.fit": Example(
-        lambda: regressor().fit, lambda: {"X": X, "y": Y, "sample_weight": np.ones(12)}
+        lambda: regressor().fit,
+        lambda: {"X": X, "y": Y, "sample_weight": np.ones(12), "validation_data": (X, Y)},
     ),
     "MiniBatchRegressor.partial_fit": Example(
         lambda: regressor().partial_fit, lambda: {"X": X, "y": Y, "sample_weight": np.ones(12)}
