@@ -21,15 +21,20 @@ from minigd.errors import (
 )
 from minigd.nn import initializers, metrics
 from minigd.nn.layers import (
+    ELU,
+    GELU,
     BatchNorm,
     Dense,
     Dropout,
     Layer,
+    LayerNorm,
     LeakyReLU,
     ReLU,
     Rescale,
     Sigmoid,
+    SiLU,
     Softmax,
+    Softplus,
     Standardize,
     Tanh,
 )
@@ -52,7 +57,16 @@ from minigd.optim.schedules import (
     StepDecay,
     WarmUp,
 )
-from minigd.optim.updaters import SGD, Adagrad, Adam, AdamW, RMSprop, Updater
+from minigd.optim.updaters import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    Nadam,
+    RAdam,
+    RMSprop,
+    Updater,
+)
 from minigd.training.callbacks import Checkpoint, CsvLog, EarlyStopping, PrintEvery, ReduceOnPlateau
 from minigd.training.events import Event
 from minigd.training.history import History
@@ -86,6 +100,8 @@ if typing.TYPE_CHECKING:
     from minigd.interop.sklearn.estimators import MiniBatchClassifier, MiniBatchRegressor
 
 __all__ = [
+    "ELU",
+    "GELU",
     "SGD",
     "Adagrad",
     "Adam",
@@ -121,14 +137,17 @@ __all__ = [
     "InverseTimeDecay",
     "IterableSource",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Loss",
     "MeanSquaredError",
+    "Nadam",
     "NpySource",
     "Objective",
     "ParquetSource",
     "PolynomialDecay",
     "PrintEvery",
+    "RAdam",
     "RMSprop",
     "RateCurve",
     "ReLU",
@@ -137,8 +156,10 @@ __all__ = [
     "Schedule",
     "Sequential",
     "ShapeError",
+    "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
     "Standardize",
     "StepDecay",
     "TableModel",

@@ -365,9 +365,10 @@ class Sequential:
         """
         step = check_integer("batch_size", batch_size)
         from minigd.data.sources.given import rows_to_predict
+        from minigd.nn.pieces import run_piece
 
-        if (pieces := rows_to_predict(X, self)) is not None:
-            return np.concatenate([self.run_rows(layers, x, step) for x in pieces])
+        if (pieces := rows_to_predict(X, self, step)) is not None:
+            return np.concatenate([run_piece(self, layers, *piece) for piece in pieces])
         check_names(names_of(X), self.names)
         on_device, sparse = self.backend.holds(X), hasattr(X, "tocsr")
         home = self.backend if on_device else get_backend("numpy")
@@ -378,11 +379,7 @@ class Sequential:
         for start in range(0, X.shape[0], step):
             rows = slice(start, start + step)
             x = X[rows].toarray() if sparse else X[rows]
-            home.check_finite(x, "X", rows)
-            if not on_device:
-                x = self.backend.asarray(home.convert(x, self.dtype, "X", rows))
-            y = self.run_forward(layers, self.convert(x, "X", rows), train=False)
-            out[rows] = y if on_device else self.backend.to_numpy(y)
+            out[rows] = run_piece(self, layers, x, "X", rows)
         return out
 
     # Training, through the trainer -----------------------------------------------------------

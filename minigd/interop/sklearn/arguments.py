@@ -22,12 +22,16 @@ from minigd.errors import (
     shown,
 )
 from minigd.nn.layers import (
+    ELU,
+    GELU,
     Layer,
     LeakyReLU,
     ReLU,
     Rescale,
     Sigmoid,
+    SiLU,
     Softmax,
+    Softplus,
     Standardize,
     Tanh,
 )
@@ -40,6 +44,10 @@ from minigd.training.events import name_callbacks
 ACTIVATIONS: dict[str, type[Layer]] = {
     "relu": ReLU,
     "leaky_relu": LeakyReLU,
+    "elu": ELU,
+    "gelu": GELU,
+    "silu": SiLU,
+    "softplus": Softplus,
     "tanh": Tanh,
     "sigmoid": Sigmoid,
 }
@@ -51,8 +59,9 @@ SHARED = {
         hidden : int or sequence of int, default ()
             Units of each hidden layer.
         activation : str or Layer, default "relu"
-            After each hidden layer: ``"relu"``, ``"leaky_relu"``, ``"tanh"``, ``"sigmoid"``, or a
-            layer, of which each place gets a copy.
+            After each hidden layer: ``"relu"``, ``"leaky_relu"``, ``"elu"``, ``"gelu"``,
+            ``"silu"``, ``"softplus"``, ``"tanh"``, ``"sigmoid"``, or a layer, of which each place
+            gets a copy.
         batch_norm : bool, default False
             Put a `BatchNorm` before each activation.
         dropout : float, default 0.0

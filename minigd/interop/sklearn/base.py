@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from minigd.backends.base import Backend, backend_of
+from minigd.backends.base import Backend
 from minigd.backends.frames import (
     check_names,
     check_rows_alike,
@@ -38,6 +38,7 @@ from minigd.interop.sklearn.targets import (
 from minigd.nn.layers import Dense, Layer
 from minigd.nn.losses import Loss, get_loss
 from minigd.nn.objective import default_loss
+from minigd.nn.pieces import run_piece
 from minigd.nn.sequential import Sequential
 from minigd.optim.schedules import Schedule
 from minigd.optim.updaters import Updater, get_updater
@@ -290,12 +291,8 @@ class MiniBatchEstimator(TakesRows):
             check_names(names_of(X), self.model_.names)
         model, out = self.model_, []
         for batch in Batches(source, batch_size=ROWS).in_order():
-            here = backend_of(batch.x)
-            name, rows = source.origin("X", batch.rows)
-            if not source.checked:
-                here.check_finite(batch.x, name, rows)
-            x = model.backend.asarray(here.convert(batch.x, model.dtype, name, rows))
-            z = model.run_forward(model.layers[:layers], model.convert(x, "X"), train=False)
+            origin = source.origin("X", batch.rows)
+            z = run_piece(model, model.layers[:layers], batch.x, *origin)
             out.append(model.backend.to_numpy(z))
         return np.concatenate(out)
 

@@ -8,12 +8,15 @@ from minigd.data.row_weights import counting_rows, take_rows
 from minigd.errors import find_by_name
 from minigd.interop.sklearn.arguments import ACTIVATIONS, check_hidden, makes_layers, units_of
 from minigd.nn.layers import (
+    ELU,
+    GELU,
     BatchNorm,
     Dense,
     Dropout,
     Layer,
     LeakyReLU,
     ReLU,
+    SiLU,
     Standardize,
 )
 from minigd.nn.layers.scaling import Adapted
@@ -40,7 +43,7 @@ def _of_widths(estimator: Any) -> list[Layer]:
     layers: list[Layer] = []
     for units in units_of(estimator.hidden):
         activation = _activation(estimator.activation)
-        rectifies = isinstance(activation, ReLU | LeakyReLU)
+        rectifies = isinstance(activation, ReLU | LeakyReLU | ELU | GELU | SiLU)
         layers.append(Dense(units, "he_normal" if rectifies else "glorot_uniform"))
         layers += [BatchNorm(), activation] if estimator.batch_norm else [activation]
         layers += [Dropout(estimator.dropout)] if estimator.dropout else []
