@@ -16,7 +16,7 @@ from typing import Any
 from minigd.cli import values
 from minigd.cli.messages import counted, in_shell, message_of, number, option
 from minigd.cli.output import discard_unwritten, in_json, show
-from minigd.cli.parsing import SHELLS, PrintCompletion, Show, add_command, refuse_mistyped
+from minigd.cli.parsing import SHELLS, Merge, PrintCompletion, Show, add_command, refuse_mistyped
 from minigd.errors import Advised, BackendError
 from minigd.progress import log
 from minigd.training.interrupts import Handler, Terminated
@@ -446,11 +446,11 @@ def _add_columns(command: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--exclude", type=values.names, action="extend", help=argparse.SUPPRESS)
     add("--guess", action="store_true", help=argparse.SUPPRESS)
-    add("--missing", type=values.policies, help=argparse.SUPPRESS)
+    add("--missing", type=values.policies, action=Merge, help=argparse.SUPPRESS)
     add("--categories", type=values.names, action="extend", help=argparse.SUPPRESS)
     add("--min-count", type=values.integer, help=argparse.SUPPRESS)
-    add("--hashed", type=values.widths_by_column, help=argparse.SUPPRESS)
-    add("--dates", type=values.by_column, help=argparse.SUPPRESS)
+    add("--hashed", type=values.widths_by_column, action=Merge, help=argparse.SUPPRESS)
+    add("--dates", type=values.by_column, action=Merge, help=argparse.SUPPRESS)
     add(option("logs"), dest="logs", type=values.names, action="extend", help=argparse.SUPPRESS)
 
 
