@@ -5,18 +5,19 @@ Without other options they are a fifth of each class, or of all rows where a num
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from minigd.cli.tables import Table, Task
+from minigd.cli.tables import AS_FOUND, Columns, Reading, Table, Task, open_for_training
 from minigd.data.batches import Batches
 from minigd.data.labels import find_label
 from minigd.data.row_weights import ByNumber, balance, check_class_weight
 from minigd.data.row_weights import labels as classes_of
 from minigd.data.sources.base import Source
 from minigd.data.sources.split_values import times_of
+from minigd.data.tables.schema import Schema
 from minigd.errors import DataError, did_you_mean
 from minigd.nn.metrics import Counted, Difference, Metric, Ranked, RocAuc, get_metrics
 from minigd.progress import log, with_progress
@@ -61,6 +62,21 @@ class Split(NamedTuple):
 
 
 BY_CONTENT = Split()
+
+
+def open_to_split(
+    data: Any,
+    reading: Reading,
+    target: str,
+    exclude: Collection[str],
+    task: Task | None,
+    columns: Columns = AS_FOUND,
+    split: Split = BY_CONTENT,
+) -> tuple[Table, Task, Schema, dict[str, Any]]:
+    """Return what `open_for_training` does, and the arguments of `Source.split`."""
+    left_out = exclude if split.group is None else {*exclude, split.group}
+    table, task, schema = open_for_training(data, reading, target, left_out, task, columns)
+    return table, task, schema, split.arguments(table, task, columns.dates)
 
 
 def split_for_validation(source: Source, seed: int = 0, **by: Any) -> tuple[Source, Source]:

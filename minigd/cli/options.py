@@ -4,6 +4,7 @@ import argparse
 
 from minigd.cli import values
 from minigd.cli.messages import option
+from minigd.cli.parsing import Merge
 
 
 def add_network(command: argparse.ArgumentParser) -> None:
@@ -33,11 +34,11 @@ def add_columns(command: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--exclude", type=values.names, action="extend", help=argparse.SUPPRESS)
     add("--guess", action="store_true", help=argparse.SUPPRESS)
-    add("--missing", type=values.policies, help=argparse.SUPPRESS)
+    add("--missing", type=values.policies, action=Merge, help=argparse.SUPPRESS)
     add("--categories", type=values.names, action="extend", help=argparse.SUPPRESS)
     add("--min-count", type=values.integer, help=argparse.SUPPRESS)
-    add("--hashed", type=values.widths_by_column, help=argparse.SUPPRESS)
-    add("--dates", type=values.by_column, help=argparse.SUPPRESS)
+    add("--hashed", type=values.widths_by_column, action=Merge, help=argparse.SUPPRESS)
+    add("--dates", type=values.by_column, action=Merge, help=argparse.SUPPRESS)
     add(option("logs"), dest="logs", type=values.names, action="extend", help=argparse.SUPPRESS)
 
 
