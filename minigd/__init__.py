@@ -5,6 +5,7 @@ Rows in, batches cut, layers forward, one loss, layers backward, one update: eve
 
 import importlib
 import importlib.util
+import sys
 import typing
 
 from minigd.backends.base import Backend, get_backend
@@ -20,15 +21,20 @@ from minigd.errors import (
 )
 from minigd.nn import initializers, metrics
 from minigd.nn.layers import (
+    ELU,
+    GELU,
     BatchNorm,
     Dense,
     Dropout,
     Layer,
+    LayerNorm,
     LeakyReLU,
     ReLU,
     Rescale,
     Sigmoid,
+    SiLU,
     Softmax,
+    Softplus,
     Standardize,
     Tanh,
 )
@@ -56,7 +62,16 @@ from minigd.optim.schedules import (
     StepDecay,
     WarmUp,
 )
-from minigd.optim.updaters import SGD, Adagrad, Adam, AdamW, RMSprop, Updater
+from minigd.optim.updaters import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    Nadam,
+    RAdam,
+    RMSprop,
+    Updater,
+)
 from minigd.training.callbacks import Checkpoint, CsvLog, EarlyStopping, PrintEvery, ReduceOnPlateau
 from minigd.training.events import Event
 from minigd.training.history import History
@@ -90,6 +105,8 @@ if typing.TYPE_CHECKING:
     from minigd.interop.sklearn.estimators import MiniBatchClassifier, MiniBatchRegressor
 
 __all__ = [
+    "ELU",
+    "GELU",
     "SGD",
     "Adagrad",
     "Adam",
@@ -127,10 +144,12 @@ __all__ = [
     "InverseTimeDecay",
     "IterableSource",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Loss",
     "MeanAbsoluteError",
     "MeanSquaredError",
+    "Nadam",
     "NpySource",
     "Objective",
     "ParquetSource",
@@ -138,6 +157,7 @@ __all__ = [
     "PolynomialDecay",
     "PrintEvery",
     "Quantile",
+    "RAdam",
     "RMSprop",
     "RateCurve",
     "ReLU",
@@ -146,8 +166,10 @@ __all__ = [
     "Schedule",
     "Sequential",
     "ShapeError",
+    "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
     "Standardize",
     "StepDecay",
     "TableModel",
@@ -212,7 +234,13 @@ if not typing.TYPE_CHECKING:
     def __getattr__(name):
         if name not in _ON_DEMAND:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = getattr(importlib.import_module(_ON_DEMAND[name]), name)
+        try:
+            globals()[name] = getattr(importlib.import_module(_ON_DEMAND[name]), name)
+        except ImportError as error:
+            # `from minigd import ...` has its own words for a name that is not there.
+            if name in __all__ or sys._getframe(1).f_code.co_name == "_handle_fromlist":
+                raise
+            raise AttributeError(str(error)) from error
         return globals()[name]
 
 

@@ -4,7 +4,7 @@ It is a model's file with more in it, so that `minigd.load` reads the model from
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,9 @@ from minigd.cli.tables import (
     name_of,
     open_table,
 )
+from minigd.data.pipeline import cut
 from minigd.data.sources.csv import check_notation
+from minigd.data.sources.csv_stream import CsvStream
 from minigd.data.sources.file_kinds import HOLDS, kind_of
 from minigd.data.sources.in_memory import rows_frame
 from minigd.data.sources.iterable import IterableSource
@@ -34,6 +36,7 @@ from minigd.nn.sequential import Sequential
 from minigd.storage import npz
 from minigd.storage.damage import damaged, of_file
 from minigd.storage.describe import Description
+from minigd.training.evaluation import ROWS
 from minigd.training.history import History, check_columns
 from minigd.training.model_files import restore
 from minigd.types import Array
@@ -247,13 +250,10 @@ class TableModel:
     def _outputs(self, data: Any, reading: Mapping[str, Any]) -> Array:
         """Return the numbers, or the probabilities, for all rows; NaN for those left out."""
         pieces = []
-        for x, _, kept in self.open(data, **reading).encoded():
-            values = outputs(self, x)
-            if kept is not None:
-                whole = np.full((len(kept), *values.shape[1:]), np.nan, values.dtype)
-                whole[kept] = values
-                values = whole
-            pieces.append(values)
+        for values, kept in predictions(self, self.open(data, **reading)):
+            whole = np.full((len(kept), *values.shape[1:]), np.nan, values.dtype)
+            whole[kept] = values
+            pieces.append(whole)
         return np.concatenate(pieces)
 
     # Rows ------------------------------------------------------------------------------------
@@ -360,6 +360,8 @@ class TableModel:
 
         Raises
         ------
+        ValueError
+            If the path ends as a file of another format does, ``.pkl``.
         OSError
             If the file can't be written; one that was there stays as it was.
         """
@@ -377,7 +379,7 @@ class TableModel:
             "table": table,
             "history": self.history.state_dict(),
         }
-        npz.write(path, description, self.model.arrays())
+        npz.write(npz.model_path(path), description, self.model.arrays())
 
     def __repr__(self) -> str:
         columns = ", ".join(self.schema.features)
@@ -506,6 +508,28 @@ def _are_files(data: Any) -> bool:
 
 
 # Outputs ---------------------------------------------------------------------------------------
+
+
+def predictions(trained: TableModel, table: Table) -> Iterator[tuple[Array, Array]]:
+    """Yield the outputs for the rows of a table, and which rows they are for, a piece at a time.
+
+    The pieces are those of an array of these rows, so that the numbers have the same bits, but for
+    a stream, whose rows are not waited for.
+    """
+    streams, masks = isinstance(table, CsvStream), [np.ones(0, dtype=bool)]
+
+    def rows() -> Iterator[tuple[Array]]:
+        for x, _, kept in table.encoded():
+            masks.append(np.ones(len(x), dtype=bool) if kept is None else kept)
+            yield (x,)
+
+    for (x,) in rows() if streams else cut(rows(), ROWS):
+        kept = np.concatenate(masks)
+        end = len(kept) if streams else np.flatnonzero(kept)[len(x) - 1] + 1
+        masks[:] = [kept[end:]]
+        yield outputs(trained, x), kept[:end]
+    if len(left_out := np.concatenate(masks)):
+        yield outputs(trained, np.empty((0, trained.model.n_in))), left_out
 
 
 def outputs(trained: TableModel, x: Array) -> Array:

@@ -12,15 +12,20 @@ from typing import Any
 from minigd.backends.base import backend_of
 from minigd.errors import DataError, ShapeError, validated
 from minigd.nn.layers import (
+    ELU,
+    GELU,
     BatchNorm,
     Dense,
     Dropout,
     Layer,
+    LayerNorm,
     LeakyReLU,
     ReLU,
     Rescale,
     Sigmoid,
+    SiLU,
     Softmax,
+    Softplus,
     Tanh,
 )
 from minigd.nn.losses import (
@@ -35,7 +40,8 @@ from minigd.nn.losses import (
 from minigd.nn.sequential import Sequential, rows_error
 from minigd.types import Array
 
-_NO_PROBABILITIES = (Dense, Tanh, ReLU, LeakyReLU, BatchNorm, Dropout)
+_RECTIFIERS = (ReLU, LeakyReLU, ELU, GELU, SiLU, Softplus)
+_NO_PROBABILITIES = (Dense, Tanh, *_RECTIFIERS, BatchNorm, LayerNorm, Dropout)
 
 
 _OF_TWO = (BinaryCrossEntropy.per_example, Focal.per_example)
@@ -218,11 +224,11 @@ def _check_output(last: Layer, outputs: int, loss: Loss) -> None:
     if kind is Sigmoid and own is CategoricalCrossEntropy.per_example:
         raise _outputs_do_not_compete(loss, outputs)
     if (
-        kind is ReLU
+        kind in (ReLU, Softplus)
         and loss.from_logits
         and (own in _OF_TWO or (outputs == 1 and own is Hinge.per_example))
     ):
-        raise _logits_never_below_0(loss)
+        raise _logits_never_below_0(loss, kind)
     if kind in (Sigmoid, Softmax) and loss.from_logits:
         raise _no_logits(loss, kind)
     if kind in _NO_PROBABILITIES and loss.takes_probabilities:
@@ -250,10 +256,10 @@ def _outputs_do_not_compete(loss: Loss, outputs: int) -> ValueError:
     )
 
 
-def _logits_never_below_0(loss: Loss) -> ValueError:
+def _logits_never_below_0(loss: Loss, last: type[Layer]) -> ValueError:
     return ValueError(
-        f"{loss!r} takes logits of either sign, and the model ends in ReLU, which is never below "
-        "0: no row could be of class 0. Leave the last ReLU out"
+        f"{loss!r} takes logits of either sign, and the model ends in {last.__name__}, which is "
+        f"never below 0: no row could be of class 0. Leave the last {last.__name__} out"
     )
 
 

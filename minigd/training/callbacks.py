@@ -16,6 +16,7 @@ import numpy as np
 from minigd.errors import check_integer, check_number, check_path, validated
 from minigd.nn.sequential import Sequential
 from minigd.progress import log, warn
+from minigd.storage import npz
 from minigd.storage.atomic_files import replacing_text, sweep
 from minigd.training.events import Event, Run
 
@@ -296,7 +297,7 @@ class Checkpoint:
         every_seconds: float | None = None,
         every_epochs: int | None = None,
     ) -> None:
-        self.path = check_path("path", path)
+        self.path = npz.model_path(path)
         if every_updates is None and every_seconds is None and every_epochs is None:
             every_epochs = 1
         self.every_updates = every_updates

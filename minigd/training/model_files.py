@@ -13,10 +13,12 @@ from minigd.nn.layers import LAYERS
 from minigd.nn.losses import LOSSES
 from minigd.nn.metrics import METRICS
 from minigd.nn.sequential import Sequential, with_arrays
+from minigd.optim.schedules import SCHEDULES
+from minigd.optim.updaters import UPDATERS
 from minigd.progress import warn
 from minigd.storage import npz
 from minigd.storage.damage import damaged, of_file
-from minigd.storage.describe import Arrays, Description, rebuild
+from minigd.storage.describe import Arrays, Description, check_classes, rebuild
 
 
 def load(
@@ -85,6 +87,13 @@ def known_classes(registry: Mapping[str, type], custom: Iterable[type]) -> dict[
     return {c.__name__: c for c in [*registry.values(), *custom]}
 
 
+def check_named(description: Description, parts: Iterable[str], custom: Iterable[type]) -> None:
+    """Refuse a description with classes that nobody has named, all of them at once."""
+    own = (LAYERS, LOSSES, METRICS, UPDATERS, SCHEDULES)
+    known = [name for registry in own for name in known_classes(registry, custom)]
+    check_classes([description.get(part) for part in parts], known)
+
+
 def restore(
     description: Description,
     arrays: Arrays,
@@ -95,6 +104,7 @@ def restore(
     custom, backend = check_custom(custom), get_backend(backend)
     layers, metrics = known_classes(LAYERS, custom), known_classes(METRICS, custom)
     with damaged("the file's description of the model is"):
+        check_named(description, ("layers", "loss", "metrics"), custom)
         model = with_arrays(
             {name: a for name, a in arrays.items() if not name.startswith("run/")},
             [rebuild(layer, layers) for layer in description["layers"]],

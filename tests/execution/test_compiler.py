@@ -126,6 +126,7 @@ def test_what_was_used_longest_ago_makes_room(tmp_path, monkeypatch):
     assert len(list(tmp_path.glob("*.py"))) == 3
 
 
+@pytest.mark.slow
 def test_several_processes_may_make_room_at_once(tmp_path):
     code = """
 import sys
@@ -181,6 +182,7 @@ def test_a_user_without_a_home_gets_no_folder_by_the_name_of_a_tilde(monkeypatch
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_folder_that_others_can_write_to_is_not_used(first, tmp_path):
     (tmp_path / "minigd").mkdir()
     (tmp_path / "minigd").chmod(0o777)

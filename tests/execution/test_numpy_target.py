@@ -28,7 +28,13 @@ HIDDEN = {
     "relu": lambda: gd.ReLU(),
     "leaky": lambda: gd.LeakyReLU(0.1),
     "softmax": lambda: gd.Softmax(),
+    "elu": lambda: gd.ELU(0.7),
+    "gelu": lambda: gd.GELU(),
+    "gelu by tanh": lambda: gd.GELU(approximate=True),
+    "silu": lambda: gd.SiLU(),
+    "softplus": lambda: gd.Softplus(),
     "norm": lambda: gd.BatchNorm(),
+    "layer norm": lambda: gd.LayerNorm(),
 }
 ENDS = {
     "mse": (lambda: [], 2),
@@ -98,6 +104,7 @@ def test_a_replay_gives_the_bits_of_the_layers(
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("hidden", sorted(HIDDEN))
 @pytest.mark.parametrize("loss", sorted(ENDS))
 def test_layers_too_large_for_one_slice_are_replayed_alike(hidden, loss):

@@ -13,6 +13,7 @@ HIDDEN = {
     "tanh": lambda: [gd.Tanh()],
     "relu": lambda: [gd.ReLU()],
     "dropout": lambda: [gd.Sigmoid(), gd.Dropout(0.3)],
+    "layer norm": lambda: [gd.Dense(4), gd.LayerNorm(), gd.GELU()],
     "no bias": lambda: [gd.Dense(4, bias=False), gd.LeakyReLU()],
 }
 LOSSES = {"mse": 2, "huber": 2, "binary_crossentropy": 1, "categorical_crossentropy": 3}

@@ -15,6 +15,8 @@ from minigd.optim.gradient_transforms import Penalty
 OUTPUTS = {"dense": None, "tanh": gd.Tanh, "sigmoid": gd.Sigmoid, "relu": gd.ReLU}
 OUTPUTS |= {"leaky relu": gd.LeakyReLU, "softmax": gd.Softmax}
 HIDDEN = {name: make for name, make in OUTPUTS.items() if make}
+HIDDEN |= {"elu": gd.ELU, "gelu": gd.GELU, "silu": gd.SiLU, "softplus": gd.Softplus}
+HIDDEN |= {"gelu by tanh": lambda: gd.GELU(approximate=True), "layer norm": gd.LayerNorm}
 HIDDEN |= {"batch norm": gd.BatchNorm, "dropout": lambda: gd.Dropout(0.4)}
 # λ₁, λ₂ and whether biases, scales and shifts pay too.
 PENALTIES = [(0.3, 0.0, False), (0.0, 0.7, False), (0.3, 0.7, False), (0.3, 0.7, True)]

@@ -351,6 +351,7 @@ def constants():
     }  # fmt: skip
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("name", constants())
 @pytest.mark.parametrize("batches", [False, True])
 def test_the_loss_of_a_constant_prediction_is_that_of_the_textbook(monkeypatch, name, batches):

@@ -125,6 +125,7 @@ SCHEMAS = {
 }
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("options", SCHEMAS.values(), ids=SCHEMAS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_raw_columns_give_what_predict_gives(tmp_path, options, dtype):
@@ -244,6 +245,7 @@ def dated(format, missing, n=40):
     return trained, rows
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("format", NOTATIONS)
 def test_dates_become_what_they_are_in_the_table(tmp_path, format):
     trained, rows = dated(format, "flag")

@@ -395,9 +395,9 @@ def some_weights(n=9):
     return np.random.default_rng(5).uniform(0.1, 4.0, size=n)
 
 
+@pytest.mark.each
 @weighed
 @pytest.mark.parametrize("on_device", [False, True])
-@pytest.mark.pairs
 def test_a_weighted_loss_is_the_weighted_mean_of_its_rows(backend, case, on_device):
     make, (z, y), _ = WEIGHED[case]
     weight = some_weights()
@@ -847,6 +847,7 @@ PATHS = {
 }
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("kind", SHAPES)
 def test_a_per_example_that_gives_no_number_for_each_row_is_refused(kind, path):

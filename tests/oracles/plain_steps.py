@@ -50,6 +50,7 @@ FUNCTIONS = {
     "exp": lambda a: a.through(math.exp, lambda y: y),
     "log": lambda a: a.through(math.log, lambda y: math.exp(-y)),
     "tanh": lambda a: a.through(math.tanh, lambda y: 1 - y * y),
+    "erf": lambda a: a.through(math.erf, lambda y: 2 / math.sqrt(math.pi)),  # at most
     "√": lambda a: a.through(math.sqrt, lambda y: 0.5 / y if y else 0.0),
     "|": abs,
     "max": lambda a, b: a if a.value >= b.value else b,
@@ -141,7 +142,7 @@ def total(numbers):
     return result
 
 
-TOKEN = re.compile("Σ[ᵢₖ]|[0-9]+|[^\\W\\d½²ᵀᵢₖ](?:(?![²ᵀ½])[\\w.\u0302])*|\\S")
+TOKEN = re.compile("Σ[ᵢₖ]|[0-9]+(?:\\.[0-9]+)?|[^\\W\\d½²ᵀᵢₖ](?:(?![²ᵀ½])[\\w.\u0302])*|\\S")
 
 
 class Calculator:
@@ -209,7 +210,7 @@ class Calculator:
         token = self.next()
         if token == "½":
             return Grid([[Number(0.5)]])
-        if token.isdecimal():
+        if token[0].isdecimal():
             return Grid([[Number(token)]])
         if token == "(":
             found = self.sum()

@@ -16,6 +16,7 @@ from minigd.checks.diagnosis import explain
 from minigd.optim.gradient_transforms import Penalty
 
 HIDDEN = [gd.Tanh, gd.Sigmoid, gd.ReLU, gd.LeakyReLU, gd.Softmax, gd.BatchNorm]
+HIDDEN += [gd.ELU, gd.GELU, lambda: gd.GELU(True), gd.SiLU, gd.Softplus, gd.LayerNorm]
 HIDDEN += [lambda: gd.Dropout(0.3), *students.ALL]
 LOSSES = [
     lambda: gd.MeanSquaredError(),

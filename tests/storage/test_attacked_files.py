@@ -142,6 +142,7 @@ ODD = [10**12, -1, True, None, "x", [], {"array": "no"}]
 ODD_IDS = ["huge", "negative", "true", "null", "text", "list", "array"]
 
 
+@pytest.mark.few(2)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("value", ODD, ids=ODD_IDS)
 @thinly(14)

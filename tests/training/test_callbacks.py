@@ -226,6 +226,7 @@ MOMENTS = [(3, "update", 0), (6, "epoch", 1), (8, "update", 1), (12, "epoch", 2)
 each_moment = pytest.mark.parametrize(("update", "name", "best"), MOMENTS)
 
 
+@pytest.mark.few
 @each_moment
 @pytest.mark.parametrize("how", ["raised", "pressed"])
 def test_ctrl_c_puts_the_best_back(update, name, best, how):

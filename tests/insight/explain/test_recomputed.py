@@ -19,7 +19,8 @@ from minigd.nn.layers import LAYERS
 from minigd.nn.losses import LOSSES
 from minigd.optim.updaters import UPDATERS
 
-ACTIVATIONS = [gd.Tanh, gd.Sigmoid, gd.ReLU, lambda: gd.LeakyReLU(0.2), gd.Softmax]
+ACTIVATIONS = [gd.Tanh, gd.Sigmoid, gd.ReLU, lambda: gd.LeakyReLU(0.2), gd.Softmax, gd.SiLU]
+ACTIVATIONS += [lambda: gd.ELU(0.7), gd.GELU, lambda: gd.GELU(True), gd.Softplus]
 PROPERTIES = examples(12)
 
 
@@ -105,6 +106,10 @@ STEPS = {
     "adam without momentum": lambda: gd.Adam(gd.CosineDecay(0.1, updates=9), beta1=0.0),
     "adamw": lambda: gd.AdamW(0.01, weight_decay=0.1),
     "adamw of all": lambda: gd.AdamW(0.01, decay_bias=True),
+    "amsgrad": lambda: gd.Adam(0.01, 0.8, 0.9, amsgrad=True),
+    "nadam": lambda: gd.Nadam(0.01),
+    "radam": lambda: gd.RAdam(0.01, beta2=0.9),
+    "radam by its rule at first": lambda: gd.RAdam(0.01),
     "rmsprop": lambda: gd.RMSprop(0.01),
     "adagrad": lambda: gd.Adagrad(0.05),
 }
@@ -167,6 +172,14 @@ def everything(goal="mse", k=1, **settings):
         gd.LeakyReLU(0.1),
         gd.BatchNorm(momentum=0.5, epsilon=0.01),
         gd.Sigmoid(),
+        gd.Dense(3),
+        gd.LayerNorm(),
+        gd.GELU(),
+        gd.Dense(3),
+        gd.SiLU(),
+        gd.Softplus(),
+        gd.ELU(0.7),
+        gd.GELU(approximate=True),
         gd.Dense(2),
         gd.Softmax(),
     ]
@@ -188,6 +201,7 @@ def test_every_line_can_be_recomputed_by_hand(goal, updater):
     assert recompute(trace) == len(trace.lines) - untold
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("rows", [1, 2, 7])
 @pytest.mark.parametrize("goal", ["mse", "bce paired", "cce paired", "rescaled"])
 def test_any_number_of_rows_with_and_without_weights(goal, rows):
@@ -210,7 +224,7 @@ def test_any_network_loss_and_updater(data):
     hidden = [gd.Standardize()] if draw(st.booleans()) else []
     for _ in range(draw(st.integers(0, 3))):
         hidden.append(gd.Dense(draw(st.integers(1, 3)), bias=draw(st.booleans())))
-        extras = [gd.BatchNorm, lambda: gd.Dropout(0.3), *ACTIVATIONS]
+        extras = [gd.BatchNorm, gd.LayerNorm, lambda: gd.Dropout(0.3), *ACTIVATIONS]
         hidden += [make() for make in draw(st.lists(st.sampled_from(extras), max_size=2))]
     x, y = batch(goal, rows, k, n_in, seed)
     model = adapted(network(goal, hidden, k, n_in, seed), x, y)
