@@ -142,6 +142,19 @@ def find_by_name(what: str, given: object, known: Mapping[str, Entry]) -> Entry:
 # Arguments ----------------------------------------------------------------------------------------
 
 
+def check_function(name: str, value: Any) -> None:
+    """Refuse what is not a function, such as a class.
+
+    >>> check_function("loss", float)
+    Traceback (most recent call last):
+    TypeError: loss must be a function, not the class float
+    """
+    if isinstance(value, type):
+        raise TypeError(f"{name} must be a function, not the class {value.__name__}")
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, not {shown(value)}")
+
+
 def check_integer(name: str, value: Any, lowest: int = 1, also: str = "") -> int:
     """Return `value` as an int if it is a whole number from `lowest` on, and refuse it if not.
 

@@ -13,6 +13,7 @@ NOT_CALLED = {
     "Updater", "Schedule", "initializers.glorot_normal", "initializers.glorot_uniform",
     "initializers.he_normal", "initializers.he_uniform", "initializers.ones", "initializers.zeros",
     "metrics.check_classes", "metrics.check_positive", "metrics.Counted", "metrics.Ranked",
+    "metrics.LabelCounted",
     # What minigd makes and users read.
     "Batch", "Event", "GradientError", "RateCurve",
 }  # fmt: skip

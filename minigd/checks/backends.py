@@ -16,7 +16,7 @@ from minigd.data.batches import Batches
 from minigd.data.row_weights import drop_zero_weights
 from minigd.errors import check_integer, given_once, validated
 from minigd.execution.fusion import fuse
-from minigd.nn.losses import Loss
+from minigd.nn.losses import LossLike
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import Updater, get_updater
@@ -85,7 +85,7 @@ def compare_backends(
     batches: Batches,
     steps: int = 10,
     *,
-    loss: str | Loss | None = None,
+    loss: LossLike | None = None,
     updater: str | Updater | None = None,
     backend: str | Backend = "cupy",
     optimizer: str | Updater | None = None,
@@ -155,7 +155,7 @@ class _Side:
     """A copy of the model on one backend, with its loss and its updater."""
 
     def __init__(
-        self, model: Sequential, loss: str | Loss, updater: str | Updater, backend: Backend
+        self, model: Sequential, loss: LossLike, updater: str | Updater, backend: Backend
     ) -> None:
         self.backend = backend
         self.model = model.copy(backend=backend)

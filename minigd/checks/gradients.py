@@ -33,7 +33,7 @@ from minigd.data.row_weights import check_weights
 from minigd.errors import GradientError, ShapeError, check_integer, check_number, validated
 from minigd.nn.layers import Layer
 from minigd.nn.layers.scaling import Adapted
-from minigd.nn.losses import Loss, get_loss
+from minigd.nn.losses import LossLike, get_loss
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
 from minigd.optim.gradient_transforms import Penalty
@@ -91,7 +91,7 @@ def _poison_caches(setup: Setup) -> None:
 @validated
 def check_gradients(
     model: Sequential,
-    loss: str | Loss,
+    loss: LossLike,
     x: Any,
     y: Any,
     sample_weight: Any = None,

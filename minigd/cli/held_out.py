@@ -232,12 +232,14 @@ def fitting_metrics(names: Sequence[str], task: Task) -> dict[str, Metric]:
     others = [name for name in chosen if name not in numbers]
     odd = others if task == "regression" else numbers
     if odd:
-        fitting = ["r2", "mae", "rmse", "mse"] if task == "regression" else _OF_CLASSES
+        fitting = ["r2", "mae", "rmse", "mse", *_OF_ERRORS] if task == "regression" else _OF_CLASSES
         raise DataError(f"--metrics: {odd[0]} does not measure a {task}; give {', '.join(fitting)}")
     return chosen
 
 
+_OF_ERRORS = ["mape", "median_absolute_error"]
 _OF_CLASSES = ["accuracy", "precision", "recall", "f1", "roc_auc", "average_precision"]
+_OF_CLASSES += ["log_loss", "top_k_accuracy"]
 
 
 def of_one_class(metrics: Mapping[str, Metric], classes: Sequence[str] | None) -> list[str]:

@@ -15,7 +15,7 @@ from minigd.data.batches import as_batches
 from minigd.errors import DivergenceError, check_integer, check_number, given_once, validated
 from minigd.execution.threads import Threads
 from minigd.insight.plots.axes import COLORS, MARKERS, axes_or_new
-from minigd.nn.losses import Loss
+from minigd.nn.losses import LossLike
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import SGD, Updater, get_updater
 from minigd.progress import warn, with_progress
@@ -93,7 +93,7 @@ def find_learning_rate(
     data: Any,
     y: Any = None,
     *,
-    loss: str | Loss,
+    loss: LossLike,
     updater: str | Updater | None = None,
     batch_size: int | None = 100,
     lowest: float = 1e-7,

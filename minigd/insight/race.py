@@ -26,7 +26,7 @@ from minigd.errors import (
     validated,
 )
 from minigd.insight.plots.axes import COLORS, LINES, axes_or_new
-from minigd.nn.losses import CategoricalCrossEntropy, Hinge, Loss, Poisson
+from minigd.nn.losses import CategoricalCrossEntropy, Hinge, Loss, LossLike, Poisson
 from minigd.nn.objective import Objective, default_loss
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import UPDATERS, Updater
@@ -265,7 +265,7 @@ def race(
     data: Any,
     batch_sizes: Iterable[int | None] = (1, 32, 500, None),
     *,
-    loss: str | Loss | None = None,
+    loss: LossLike | None = None,
     updater: str | Callable[[float], Updater] | None = None,
     seconds: float = 2.0,
     tuning: float | None = None,
@@ -393,7 +393,7 @@ class _Runner:
         build: Callable[..., Sequential],
         data: Any,
         validation: Any,
-        loss: str | Loss | None,
+        loss: LossLike | None,
         updater: str | Callable[[float], Updater],
         points: int,
     ) -> None:
@@ -524,7 +524,7 @@ class _Runner:
             found.append(float(loss.mean(z, y, row_scale(weight))))
         return min([value for value in found if math.isfinite(value)], default=math.inf)
 
-    def _loss(self, model: Sequential) -> str | Loss:
+    def _loss(self, model: Sequential) -> LossLike:
         return default_loss(model.layers[-1]) if self.loss is None else self.loss
 
 

@@ -34,6 +34,7 @@ from minigd.nn.losses import (
     Focal,
     Hinge,
     Loss,
+    LossLike,
     Poisson,
     get_loss,
 )
@@ -107,7 +108,7 @@ class Objective:
     """
 
     @validated
-    def __init__(self, model: Sequential, loss: str | Loss) -> None:
+    def __init__(self, model: Sequential, loss: LossLike) -> None:
         self.model = model
         self.given = self.loss = get_loss(loss)
         self._shape: tuple[int, ...] = ()

@@ -25,8 +25,8 @@ from minigd.errors import (
 )
 from minigd.nn.layers import Layer
 from minigd.nn.layers.scaling import Adapted, adapt
-from minigd.nn.losses import Loss
-from minigd.nn.metrics import Metric
+from minigd.nn.losses import Loss, LossLike
+from minigd.nn.metrics import Metric, MetricLike
 from minigd.nn.parameters import (
     FlatParameters,
     arrays_of,
@@ -389,12 +389,12 @@ class Sequential:
         X: Any,
         y: Any = None,
         *,
-        loss: str | Loss,
+        loss: LossLike,
         updater: str | Updater | None = None,
         batch_size: int | None = 100,
         epochs: int = 1,
         validation_data: Any = None,
-        metrics: Iterable[str | Metric] | Mapping[str, str | Metric] | None = (),
+        metrics: Iterable[MetricLike] | Mapping[str, MetricLike] | None = (),
         shuffle: bool = True,
         sample_weight: Any = None,
         class_weight: Any = None,

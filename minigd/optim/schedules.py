@@ -4,9 +4,10 @@ Each counts in updates or in epochs, whichever of its two arguments `updates` an
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
-from minigd.errors import check_integer, check_number
+from minigd.errors import check_function, check_integer, check_number
 from minigd.storage.describe import arguments
 
 
@@ -339,6 +340,44 @@ class WarmUp(Schedule):
         if done < length:
             return self.schedule(0, 0) * (done + 1) / (length + 1)
         return self.schedule(*later)
+
+
+class FunctionSchedule(Schedule):
+    """The rate of a function, η = f(updates, epochs).
+
+    Wherever a schedule is given, a plain function stands for ``FunctionSchedule(function)``.
+
+    Parameters
+    ----------
+    function : callable
+        From how many updates and whole epochs have been made, from 0, to the rate.
+
+    Examples
+    --------
+    >>> def halved(updates, epochs):
+    ...     return 0.1 * 0.5**epochs
+    >>> FunctionSchedule(halved)(updates=1000, epochs=2)
+    0.025
+    """
+
+    def __init__(self, function: Callable[[int, int], float]) -> None:
+        check_function("function", function)
+        super().__init__(1, None)
+        self.function = function
+
+    def __call__(self, updates: int, epochs: int) -> float:
+        """Return the rate after so many updates, and so many whole epochs."""
+        return check_number("the rate that a schedule returns", self.function(updates, epochs))
+
+
+def schedule_of(given: Any) -> Schedule:
+    """Return the schedule that is given, or that of a plain function."""
+    if isinstance(given, type):
+        raise ValueError(
+            f"learning_rate is the class {given.__name__}: make a schedule of it, "
+            f"{given.__name__}(...)"
+        )
+    return given if isinstance(given, Schedule) else FunctionSchedule(given)
 
 
 SCHEDULES: dict[str, type[Schedule]] = {

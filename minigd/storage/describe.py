@@ -104,6 +104,15 @@ class Described(Protocol):
         ...
 
 
+def name_of_function(function: Any) -> str:
+    """Return what a file calls a plain function.
+
+    >>> name_of_function(max)
+    'max'
+    """
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
 def describe(thing: Described) -> Description:
     """Return a description of `thing` for JSON: its class by name, and its arguments.
 
@@ -111,9 +120,13 @@ def describe(thing: Described) -> Description:
     >>> describe(SGD(learning_rate=0.5))
     {'class': 'SGD', 'arguments': {'learning_rate': 0.5, 'momentum': 0.0, 'nesterov': False}}
     """
+    given = thing.config()
+    if callable(given.get("function")):
+        # What stands for a plain function is known by the function's name.
+        return {"class": name_of_function(given["function"]), "arguments": {}}
     values = {
         name: describe(value) if hasattr(value, "config") else value
-        for name, value in thing.config().items()
+        for name, value in given.items()
     }
     for name, value in values.items():
         try:

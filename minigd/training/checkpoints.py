@@ -41,7 +41,7 @@ def write(path: str | os.PathLike[str], run: Run) -> None:
 def read(
     path: str | os.PathLike[str],
     batches: Batches | None,
-    custom: Iterable[type] | None,
+    custom: Iterable[Any] | None,
     backend: str | Backend,
 ) -> tuple[Sequential, Updater, dict[str, Any], dict[str, Any]]:
     """Return the model, the updater, the settings and the state of a run that `write` wrote.

@@ -3,6 +3,8 @@
 A file names its classes, and only the package's own and those named by the caller are made.
 """
 
+import copy
+import functools
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,20 +12,20 @@ from typing import Any
 from minigd.backends.base import Backend, get_backend
 from minigd.errors import check_integer, check_list, check_path, shown
 from minigd.nn.layers import LAYERS
-from minigd.nn.losses import LOSSES
-from minigd.nn.metrics import METRICS
+from minigd.nn.losses import LOSSES, FunctionLoss
+from minigd.nn.metrics import METRICS, FunctionMetric, ScorerMetric
 from minigd.nn.sequential import Sequential, with_arrays
-from minigd.optim.schedules import SCHEDULES
+from minigd.optim.schedules import SCHEDULES, FunctionSchedule
 from minigd.optim.updaters import UPDATERS
 from minigd.progress import warn
 from minigd.storage import npz
 from minigd.storage.damage import damaged, of_file
-from minigd.storage.describe import Arrays, Description, check_classes, rebuild
+from minigd.storage.describe import Arrays, Description, check_classes, name_of_function, rebuild
 
 
 def load(
     path: str | os.PathLike[str],
-    custom: Iterable[type] | None = (),
+    custom: Iterable[Any] | None = (),
     backend: str | Backend = "numpy",
 ) -> Sequential:
     """Read a model that `Sequential.save` or a trainer wrote.
@@ -32,8 +34,9 @@ def load(
     ----------
     path : str or path-like
     custom : iterable of class
-        Layers, losses and metrics from outside the package that the model uses. Nothing else is
-        ever constructed, and no code comes from the file.
+        Layers, losses and metrics from outside the package that the model uses, and the plain
+        functions that are its loss or metrics. Nothing else is ever constructed, and no code comes
+        from the file.
     backend : {"numpy", "cupy"} or Backend, default "numpy"
         Wherever the model was trained.
 
@@ -69,25 +72,37 @@ def load(
         return restore(description, arrays, custom, backend)
 
 
-def check_custom(custom: Iterable[type] | None) -> list[type]:
+def check_custom(custom: Iterable[Any] | None) -> list[Any]:
     """Return the classes named by a caller, and refuse anything else."""
     classes = [None] if isinstance(custom, type) else check_list("custom", custom, "class")
-    if not all(isinstance(c, type) for c in classes):
-        raise TypeError(f"custom is a list of classes, [MyLayer], and not {shown(custom)}")
+    if not all(callable(c) or isinstance(c, FunctionLoss | FunctionMetric) for c in classes):
+        raise TypeError(
+            f"custom is a list of classes or functions, [MyLayer], and not {shown(custom)}"
+        )
     return classes
 
 
-def known_classes(registry: Mapping[str, type], custom: Iterable[type]) -> dict[str, type]:
+def known_classes(registry: Mapping[str, type], custom: Iterable[Any]) -> dict[str, Any]:
     """Return, by their own names, the classes that a file may name: the package's and a caller's.
 
     >>> from minigd.nn.losses import LOSSES
     >>> sorted(known_classes(LOSSES, []))[:2]
     ['BinaryCrossEntropy', 'CategoricalCrossEntropy']
     """
-    return {c.__name__: c for c in [*registry.values(), *custom]}
+    named = [*registry.values(), *([ScorerMetric] if registry is METRICS else []), *custom]
+    kinds: dict[int, Any] = {id(METRICS): FunctionMetric, id(LOSSES): FunctionLoss}
+    stands_for = kinds.get(id(registry), FunctionSchedule)
+    found: dict[str, Any] = {}
+    for one in named:
+        if isinstance(one, FunctionLoss | FunctionMetric):
+            found[name_of_function(one.function)] = functools.partial(copy.copy, one)
+        else:
+            own = one if isinstance(one, type) else functools.partial(stands_for, one)
+            found[name_of_function(one)] = own
+    return found
 
 
-def check_named(description: Description, parts: Iterable[str], custom: Iterable[type]) -> None:
+def check_named(description: Description, parts: Iterable[str], custom: Iterable[Any]) -> None:
     """Refuse a description with classes that nobody has named, all of them at once."""
     own = (LAYERS, LOSSES, METRICS, UPDATERS, SCHEDULES)
     known = [name for registry in own for name in known_classes(registry, custom)]
@@ -97,7 +112,7 @@ def check_named(description: Description, parts: Iterable[str], custom: Iterable
 def restore(
     description: Description,
     arrays: Arrays,
-    custom: Iterable[type] | None = (),
+    custom: Iterable[Any] | None = (),
     backend: str | Backend = "numpy",
 ) -> Sequential:
     """Make the model that `Sequential.describe` and `Sequential.arrays` gave."""

@@ -30,8 +30,8 @@ from minigd.errors import (
 from minigd.execution.per_example import RowClipping
 from minigd.execution.targets.compiler import absent, available
 from minigd.execution.threads import Threads
-from minigd.nn.losses import Loss
-from minigd.nn.metrics import Metric, get_metrics
+from minigd.nn.losses import LossLike
+from minigd.nn.metrics import MetricLike, get_metrics
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
 from minigd.optim.gradient_transforms import Clipping, Penalty
@@ -123,9 +123,9 @@ class Trainer:
     def __init__(
         self,
         model: Sequential,
-        loss: str | Loss,
+        loss: LossLike,
         updater: str | Updater | None = None,
-        metrics: Iterable[str | Metric] | Mapping[str, str | Metric] | None = (),
+        metrics: Iterable[MetricLike] | Mapping[str, MetricLike] | None = (),
         *,
         accumulate: int = 1,
         l1: float = 0.0,
@@ -584,7 +584,7 @@ class Trainer:
         path: str | os.PathLike[str],
         batches: Batches | None = None,
         *,
-        custom: Iterable[type] | None = (),
+        custom: Iterable[Any] | None = (),
         backend: str | Backend = "numpy",
     ) -> "Trainer":
         """Return the trainer that `save` wrote, ready for the next batch.

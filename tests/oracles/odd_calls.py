@@ -290,6 +290,15 @@ EXAMPLES: dict[str, Example] = {
     ),
     "RMSprop": of_class(gd.RMSprop, use_updater, **RATE, rho=0.9, epsilon=1e-8),
     "Updater.update": Example(lambda: gd.SGD(0.1).update, lambda: {"model": network()}),
+    "FunctionLoss": of_class(
+        gd.FunctionLoss,
+        use_loss,
+        function=lambda z, y: ((z - y) ** 2).mean(axis=1),
+        derivative=lambda z, y: 2 * (z - y) / z.shape[1],
+    ),
+    "FunctionSchedule": of_class(
+        gd.FunctionSchedule, use_schedule, function=lambda updates, epochs: 0.1
+    ),
     "Constant": of_class(gd.Constant, use_schedule, **RATE),
     "StepDecay": of_class(gd.StepDecay, use_schedule, **RATE, factor=0.1, **TIMES),
     "ExponentialDecay": of_class(gd.ExponentialDecay, use_schedule, **RATE, factor=0.1, **TIMES),
@@ -781,6 +790,26 @@ EXAMPLES: dict[str, Example] = {
             gd.metrics.Recall,
             gd.metrics.RocAuc,
         )
+    },
+    "metrics.TopKAccuracy": of_class(
+        gd.metrics.TopKAccuracy, lambda metric: metric.check(np.array([0, 1, 1]), (3, 4)), k=2
+    ),
+    "metrics.FunctionMetric": of_class(
+        gd.metrics.FunctionMetric,
+        lambda metric: fit_with(metrics=[metric]),
+        function=lambda z, y: abs(z - y).mean(axis=1),
+        more_is_better=True,
+    ),
+    "metrics.ScorerMetric": of_class(
+        gd.metrics.ScorerMetric,
+        lambda metric: fit_with(metrics=[metric]),
+        name="explained_variance",
+    ),
+    **{
+        f"metrics.{kind.__name__}": of_class(
+            kind, lambda metric: metric.check(np.ones((3, 2)), (3, 2)), average="micro"
+        )
+        for kind in (gd.metrics.LabelF1, gd.metrics.LabelPrecision, gd.metrics.LabelRecall)
     },
     # Estimators: arguments are looked at in `fit`
     "MiniBatchClassifier": Example(

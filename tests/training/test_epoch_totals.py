@@ -10,9 +10,11 @@ import pytest
 from oracles import strict_cupy
 
 import minigd as gd
+from minigd.nn import metrics
 from minigd.nn.metrics import METRICS, Difference, get_metrics
 from minigd.training.epoch_totals import Totals
 
+NUMBER_BY_NUMBER = Difference, metrics.LabelAccuracy, metrics.LabelCounted, metrics.LabelRanked
 NAMES = ["accuracy", "f1", "roc_auc"], ["mae", "rmse", "r2"]
 both = pytest.mark.parametrize("names", NAMES, ids=["classes", "numbers"])
 
@@ -138,7 +140,7 @@ def test_measuring_asks_nothing_of_a_gpu(stand_in):
     weight = stand_in.asarray(np.arange(1.0, 7.0))
     with strict_cupy.counting_host_reads() as reads:
         for kind in set(METRICS.values()):
-            for y in [rows] if issubclass(kind, Difference) else [classes, rows]:
+            for y in [rows] if issubclass(kind, NUMBER_BY_NUMBER) else [classes, rows]:
                 kind().total(p, y, None)
                 kind().total(p, y, weight)
     assert reads.count == 0

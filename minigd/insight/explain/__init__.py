@@ -14,7 +14,7 @@ from minigd.errors import check_integer, given_once, validated
 from minigd.insight.explain.line import Line
 from minigd.insight.explain.step import write_step
 from minigd.insight.explain.trace import Trace
-from minigd.nn.losses import Loss, get_loss
+from minigd.nn.losses import LossLike, get_loss
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import Updater, get_updater
@@ -27,7 +27,7 @@ def explain(
     model: Sequential,
     x: Any,
     y: Any,
-    loss: str | Loss,
+    loss: LossLike,
     updater: str | Updater | None = None,
     sample_weight: Any = None,
     *,

@@ -7,8 +7,9 @@ Start with `base.py`, then `regression.py`; `names.py` finds a loss by its name.
 from minigd.nn.losses.base import Loss
 from minigd.nn.losses.cross_entropy import BinaryCrossEntropy, CategoricalCrossEntropy
 from minigd.nn.losses.focal import Focal
+from minigd.nn.losses.function import FunctionLoss
 from minigd.nn.losses.hinge import Hinge
-from minigd.nn.losses.names import LOSSES, get_loss
+from minigd.nn.losses.names import LOSSES, LossLike, get_loss
 from minigd.nn.losses.regression import (
     Huber,
     MeanAbsoluteError,
@@ -22,9 +23,11 @@ __all__ = [
     "BinaryCrossEntropy",
     "CategoricalCrossEntropy",
     "Focal",
+    "FunctionLoss",
     "Hinge",
     "Huber",
     "Loss",
+    "LossLike",
     "MeanAbsoluteError",
     "MeanSquaredError",
     "Poisson",

@@ -1,9 +1,14 @@
 """The losses by the names that the field has for them."""
 
-from minigd.errors import find_by_name
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from minigd.errors import find_by_name, unknown_name
 from minigd.nn.losses.base import Loss
 from minigd.nn.losses.cross_entropy import BinaryCrossEntropy, CategoricalCrossEntropy
 from minigd.nn.losses.focal import Focal
+from minigd.nn.losses.function import FunctionLoss
 from minigd.nn.losses.hinge import Hinge
 from minigd.nn.losses.regression import (
     Huber,
@@ -12,6 +17,9 @@ from minigd.nn.losses.regression import (
     Poisson,
     Quantile,
 )
+
+LossLike: TypeAlias = str | Loss | Callable[[Any, Any], Any]
+"""What stands for a loss: a name, an object, or a function to a number for each row."""
 
 LOSSES: dict[str, type[Loss]] = {
     "mse": MeanSquaredError,
@@ -28,8 +36,8 @@ LOSSES: dict[str, type[Loss]] = {
 }
 
 
-def get_loss(which: str | Loss) -> Loss:
-    """Return the loss of a name, or the loss given.
+def get_loss(which: LossLike) -> Loss:
+    """Return the loss of a name or of a plain function, or the loss given.
 
     Raises
     ------
@@ -41,4 +49,12 @@ def get_loss(which: str | Loss) -> Loss:
     >>> get_loss("mse")
     MeanSquaredError()
     """
-    return which if isinstance(which, Loss) else find_by_name("loss", which, LOSSES)()
+    find = of_function if callable(which) else find_by_name
+    return which if isinstance(which, Loss) else find("loss", which, LOSSES)()
+
+
+def of_function(what: str, given: Any, known: Mapping[str, type[Loss]]) -> Callable[[], Loss]:
+    """Return what makes the loss of a plain function; a class is refused."""
+    if isinstance(given, type):
+        raise unknown_name(what, given, known)
+    return functools.partial(FunctionLoss, given)

@@ -70,7 +70,11 @@ class Metric:
 
 def name_of(metric: "str | Metric") -> str:
     """Return the key that a history holds a metric by: its name, or its class's in words."""
-    if isinstance(metric, str):
-        return metric
+    return metric if isinstance(metric, str) else _own_name(metric)
+
+
+def _own_name(metric: Metric) -> str:
+    """Return the name that a metric or a function has of its own, or its class's in words."""
     words = re.findall("[A-Z][a-z0-9]*", type(metric).__name__)
-    return "_".join(words).lower() or type(metric).__name__
+    own = getattr(metric, "history_key", None) or getattr(metric, "__name__", None)
+    return own or "_".join(words).lower() or type(metric).__name__

@@ -164,5 +164,5 @@ def _no_classes(name: str, y: Array, shape: tuple[int, ...]) -> DataError:
         )
     return DataError(
         f"{name} is for rows of one class, and rows of y do not sum to 1: for several yes-or-no "
-        "outputs per row, leave this metric out"
+        "outputs per row there are 'label_accuracy', 'exact_match', 'label_f1' and 'label_roc_auc'"
     )

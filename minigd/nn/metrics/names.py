@@ -1,17 +1,34 @@
 """The metrics by the names that the field has for them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
 
 from minigd.errors import check_list, find_by_name
 from minigd.nn.metrics.base import Metric, name_of
 from minigd.nn.metrics.classes import F1, Accuracy, Precision, Recall
+from minigd.nn.metrics.function import other_metric
+from minigd.nn.metrics.labels import (
+    ExactMatch,
+    LabelAccuracy,
+    LabelAveragePrecision,
+    LabelF1,
+    LabelPrecision,
+    LabelRecall,
+    LabelRocAuc,
+)
+from minigd.nn.metrics.probabilities import LogLoss, TopKAccuracy
 from minigd.nn.metrics.ranks import AveragePrecision, RocAuc
 from minigd.nn.metrics.regression import (
     R2,
     MeanAbsoluteError,
+    MeanAbsolutePercentageError,
     MeanSquaredError,
+    MedianAbsoluteError,
     RootMeanSquaredError,
 )
+
+MetricLike: TypeAlias = str | Metric | Callable[..., Any]
+"""What stands for a metric: a name, an object, or a function of predictions and targets."""
 
 METRICS: dict[str, type[Metric]] = {
     "accuracy": Accuracy,
@@ -20,12 +37,24 @@ METRICS: dict[str, type[Metric]] = {
     "f1": F1,
     "roc_auc": RocAuc,
     "average_precision": AveragePrecision,
+    "log_loss": LogLoss,
+    "top_k_accuracy": TopKAccuracy,
+    "exact_match": ExactMatch,
+    "label_accuracy": LabelAccuracy,
+    "label_precision": LabelPrecision,
+    "label_recall": LabelRecall,
+    "label_f1": LabelF1,
+    "label_roc_auc": LabelRocAuc,
+    "label_average_precision": LabelAveragePrecision,
     "mae": MeanAbsoluteError,
     "mean_absolute_error": MeanAbsoluteError,
     "mse": MeanSquaredError,
     "mean_squared_error": MeanSquaredError,
     "rmse": RootMeanSquaredError,
     "root_mean_squared_error": RootMeanSquaredError,
+    "mape": MeanAbsolutePercentageError,
+    "mean_absolute_percentage_error": MeanAbsolutePercentageError,
+    "median_absolute_error": MedianAbsoluteError,
     "r2": R2,
 }
 
@@ -34,7 +63,7 @@ _COLUMNS = ("loss", "seconds", "updates")
 """What a history holds beside metrics."""
 
 
-def get_metric(which: str | Metric) -> Metric:
+def get_metric(which: MetricLike) -> Metric:
     """Return the metric of a name, or the metric given.
 
     Raises
@@ -42,11 +71,12 @@ def get_metric(which: str | Metric) -> Metric:
     ValueError
         If the name is not known; the message lists the ones that are.
     """
-    return which if isinstance(which, Metric) else find_by_name("metric", which, METRICS)()
+    find = find_by_name if str(which) in METRICS else other_metric
+    return which if isinstance(which, Metric) else find("metric", which, METRICS)()
 
 
 def get_metrics(
-    which: Iterable[str | Metric] | Mapping[str, str | Metric] | None,
+    which: Iterable[MetricLike] | Mapping[str, MetricLike] | None,
 ) -> dict[str, Metric]:
     """Return metrics under the keys that a history holds them by.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from minigd.backends.base import Backend
 from minigd.errors import CheckpointError, check_integer, check_number, find_by_name, shown
-from minigd.optim.schedules import Schedule
+from minigd.optim.schedules import Schedule, schedule_of
 from minigd.storage.describe import arguments
 from minigd.types import Array
 
@@ -64,7 +64,7 @@ class Updater:
         return ()
 
     def __init__(self, learning_rate: float | Schedule) -> None:
-        self.schedule = learning_rate if isinstance(learning_rate, Schedule) else None
+        self.schedule = schedule_of(learning_rate) if callable(learning_rate) else None
         self.reset()
         if self.schedule is None:
             self.learning_rate = learning_rate
