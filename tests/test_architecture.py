@@ -66,7 +66,8 @@ LOADED = {
             "losses",
             "losses.base",
         ),
-        *("losses.cross_entropy", "losses.names", "losses.regression", "metrics", "moments"),
+        *("losses.cross_entropy", "losses.focal", "losses.hinge", "losses.names"),
+        *("losses.regression", "metrics", "moments"),
         *("objective", "parameters", "seed_words", "sequential"),
     },
     "optim": {

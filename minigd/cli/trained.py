@@ -537,7 +537,10 @@ def outputs(trained: TableModel, x: Array) -> Array:
     model, classes = trained.model, trained.schema.classes
     if classes is None or not len(x):
         shape = (len(x),) if classes is None else (len(x), len(classes))
-        return model.predict(x)[:, 0] if len(x) else np.empty(shape, model.dtype)
+        if not len(x):
+            return np.empty(shape, model.dtype)
+        z = model.predict(x)
+        return (z if model.loss is None else model.loss.probabilities(z))[:, 0]
     last = model.layers[-1]
     if model.n_out == 1:
         # Of a p that rounds to 1, the other probability is not 1 − p = 0.

@@ -39,6 +39,11 @@ HIDDEN = {
 ENDS = {
     "mse": (lambda: [], 2),
     "huber": (lambda: [], 2),
+    "mae": (lambda: [], 2),
+    "quantile": (lambda: [], 2),
+    "poisson": (lambda: [], 2),
+    "hinge": (lambda: [], 3),
+    "focal": (lambda: [gd.Sigmoid()], 2),
     "binary_crossentropy": (lambda: [gd.Sigmoid()], 2),
     "categorical_crossentropy": (lambda: [gd.Softmax()], 3),
 }
@@ -47,9 +52,9 @@ ENDS = {
 def rows(n, width, loss, outputs, seed=0):
     rng = np.random.default_rng(seed)
     y = rng.normal(size=(n, outputs))
-    if loss == "binary_crossentropy":
+    if loss in ("binary_crossentropy", "focal", "poisson"):
         y = (y > 0).astype("int64")
-    elif loss == "categorical_crossentropy":
+    elif loss in ("categorical_crossentropy", "hinge"):
         y = y.argmax(axis=1)
     return rng.normal(size=(n, width)), y
 

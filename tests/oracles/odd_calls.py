@@ -262,6 +262,10 @@ EXAMPLES: dict[str, Example] = {
         gd.CategoricalCrossEntropy, use_loss, from_logits=True, label_smoothing=0.1
     ),
     "Huber": of_class(gd.Huber, use_loss, delta=1.0),
+    "Quantile": of_class(gd.Quantile, use_loss, quantiles=0.3),
+    "Focal": of_class(
+        gd.Focal, use_loss, gamma=1.0, alpha=0.5, from_logits=True, label_smoothing=0.1
+    ),
     "Loss.forward": Example(
         lambda: gd.MeanSquaredError().forward,
         lambda: {"z": X[:, :1], "y": Y, "weight": np.ones(12)},

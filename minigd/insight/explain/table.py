@@ -21,9 +21,14 @@ from minigd.insight.explain.layers import (
 from minigd.nn.losses import (
     BinaryCrossEntropy,
     CategoricalCrossEntropy,
+    Focal,
+    Hinge,
     Huber,
     Loss,
+    MeanAbsoluteError,
     MeanSquaredError,
+    Poisson,
+    Quantile,
 )
 from minigd.optim.updaters import SGD, Adagrad, Adam, AdamW, Nadam, RAdam, RMSprop, Updater
 from minigd.types import Array
@@ -53,9 +58,7 @@ class LossRun(NamedTuple):
     targets: Array
     each: Array | None
 
-    def explained(
-        self, lines: list[Formula], each: str, gradient: str, **given: float
-    ) -> Explained:
+    def explained(self, lines: list[Formula], each: str, gradient: str, **given: Any) -> Explained:
         """Return lines, then ℓᵢ, and the gradient, whose value is what the last layer was given."""
         own = Formula(f"ℓᵢ = {each}", self.each)
         return Explained(given, [*lines, own], [Formula(f"d{self.names[0]} = {gradient}", None)])
@@ -78,6 +81,80 @@ def huber(run: LossRun) -> Explained:
         "Σₖ (c ⊙ (|e| − ½·c)) / K",
         "max(−δ, min(e, δ)) / K",
         δ=run.loss.delta,
+    )
+
+
+def absolute(run: LossRun) -> Explained:
+    """Return the lines of absolute errors."""
+    z, y = run.names
+    error = Formula(f"e = {z} − {y}", run.z - run.targets)
+    return run.explained([error], "Σₖ |e| / K", "([e > 0] − [0 > e]) / K")
+
+
+def quantile(run: LossRun) -> Explained:
+    """Return the lines of errors that weigh 1 − q above the target and q below."""
+    z, y = run.names
+    error = Formula(f"e = {z} − {y}", run.z - run.targets)
+    return run.explained(
+        [error],
+        "Σₖ (e ⊙ ([e > 0] − q)) / K",
+        "([e > 0] ⊙ (1 − q) − [0 > e] ⊙ q) / K",
+        q=np.asarray(run.loss.quantiles),
+    )
+
+
+def poisson(run: LossRun) -> Explained:
+    """Return the lines of counts, whose rates are the exponentials of the outputs."""
+    z, y = run.names
+    rate = Formula(f"μ = exp({z})", np.exp(run.z))
+    return run.explained([rate], f"Σₖ (μ − {y} ⊙ {z}) / K", f"(μ − {y}) / K")
+
+
+def hinge(run: LossRun) -> Explained:
+    """Return the lines of a margin: of one score, or of the true class before its best rival."""
+    (z, y), s = run.names, run.targets
+    if run.z.shape[1] == 1:
+        return run.explained(
+            [Formula(f"s = 2·{y} − 1", s)], f"Σₖ max(0, 1 − s ⊙ {z})", f"−s ⊙ [1 > s ⊙ {z}]"
+        )
+    rows = f"onehot({y}, K)" if run.y.ndim == 1 else y
+    rival = np.where(s > 0, -np.inf, run.z).max(axis=1, keepdims=True)
+    true = np.where(s > 0, run.z, -np.inf).max(axis=1, keepdims=True)
+    lines = [
+        Formula(f"true = {rows}", (s > 0).astype(run.z.dtype)),
+        Formula(f"rival = maxₖ({z}, [true ≤ 0])", rival, "the largest score that is not true"),
+        Formula(f"m = 1 + rival − Σₖ (true ⊙ {z})", 1 + rival - true),
+        Formula(f"r = [rival ≤ {z}] ⊙ [true ≤ 0]", ((run.z >= rival) & (s < 0)) * 1.0),
+    ]
+    return run.explained(lines, "max(0, m)", "[m > 0] ⊙ (r / Σₖ r − true)")
+
+
+def focal(run: LossRun) -> Explained:
+    """Return the lines of K yes-or-no outputs, each times the γ-th power of what is wrong."""
+    z, y = run.names
+    smoothing, lines, over = run.loss.label_smoothing, [], ""
+    if smoothing:
+        lines, y = [Formula(f"target = (1 − smoothing)·{y} + ½·smoothing", run.targets)], "target"
+    if run.loss.from_logits:
+        lines += [
+            Formula(f"p = 1 / (1 + exp(−{z}))", formulas.sigmoid(run.z)),
+            Formula(f"q = 1 / (1 + exp({z}))", formulas.sigmoid(-run.z)),
+        ]
+    else:
+        lines += [Formula(f"p = {z}", run.z), Formula("q = 1 − p", 1 - run.z)]
+        over = " / (p ⊙ q)"
+    given = {"γ": run.loss.gamma, "smoothing": smoothing}
+    if run.loss.alpha is None:
+        yes, no = y, f"(1 − {y})"
+    else:
+        yes, no, given["α"] = f"α·{y}", f"(1 − α)·(1 − {y})", run.loss.alpha
+    of_p, of_q = "exp(γ·log(p))", "exp(γ·log(q))"
+    wrong, right = "(p − γ·q ⊙ log(q))", "(q − γ·p ⊙ log(p))"
+    return run.explained(
+        lines,
+        f"−Σₖ ({yes} ⊙ {of_q} ⊙ log(p) + {no} ⊙ {of_p} ⊙ log(q)) / K",
+        f"({no} ⊙ {of_p} ⊙ {wrong} − {yes} ⊙ {of_q} ⊙ {right}){over} / K",
+        **given,
     )
 
 
@@ -136,6 +213,11 @@ def unknown_loss(run: LossRun) -> Explained:
 
 LOSSES: dict[type[Loss], Callable[[LossRun], Explained]] = {
     MeanSquaredError: squared,
+    MeanAbsoluteError: absolute,
+    Quantile: quantile,
+    Poisson: poisson,
+    Focal: focal,
+    Hinge: hinge,
     Huber: huber,
     BinaryCrossEntropy: binary,
     CategoricalCrossEntropy: categorical,
