@@ -16,6 +16,7 @@ from minigd.backends.on_demand import call
 from minigd.execution import plain
 from minigd.execution.fusion import fuse
 from minigd.execution.per_example import RowClipping
+from minigd.execution.targets.compiler import gemm_address
 from minigd.execution.targets.numpy import NumpyStep
 from minigd.execution.tracer import Update
 from minigd.nn.layers import LAYERS
@@ -120,7 +121,7 @@ class Steps:
         if self.compiles:
             # Where that fails, compiling does, and says why.
             with contextlib.suppress(Exception):
-                call("minigd.execution.targets.flat_memory", "gemm_address", "sgemm")
+                gemm_address("sgemm")
 
     def layers(self, by_row: RowClipping | None = None) -> Objective:
         """Return the objective of a plain step; on a GPU its layers are fused."""

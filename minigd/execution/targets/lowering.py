@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigd.execution.program import Operation, Program
+from minigd.execution.program import Operation, Program, address
 from minigd.execution.tracer import NotTraceable
 from minigd.types import Array
 
@@ -72,7 +72,7 @@ class Form:
         parts |= {"value": program.value, "z": program.z, "norms": program.norms}
         self.named = {name: self._place(a) for name, a in parts.items() if a is not None}
         written = [o.out for section in program.sections for o in section]
-        self._written = {_root(a).__array_interface__["data"][0] for a in written}
+        self._written = {address(_root(a)) for a in written}
         self._scalars = {id(a) for a in program.scalars.values()}
         self.sections = [[self._step(o) for o in section] for section in program.sections]
         self.settings: list[float] = []
@@ -81,11 +81,11 @@ class Form:
     def number(self, array: Array) -> int:
         """Return the number of the memory that an array lies in, -1 if the program has it not."""
         root = _root(array)
-        return self._numbers.get((root.__array_interface__["data"][0], root.dtype), -1)
+        return self._numbers.get((address(root), root.dtype), -1)
 
     def _place(self, a: Array) -> Place:
         root = _root(a)
-        start = root.__array_interface__["data"][0]
+        start = address(root)
         key = (start, a.dtype)
         if key not in self._numbers:
             if not (root.flags.c_contiguous or root.flags.f_contiguous):
@@ -96,7 +96,7 @@ class Form:
             self.roots.append(same[0] if same else len(self.memory))
             self._owners.append(root)
             self.memory.append(flat if flat.dtype == a.dtype else flat.view(a.dtype))
-        offset = (a.__array_interface__["data"][0] - start) // a.itemsize
+        offset = (address(a) - start) // a.itemsize
         strides = tuple([s // a.itemsize for s in a.strides])
         return Place(self._numbers[key], a.dtype, offset, a.shape, strides)
 
@@ -104,7 +104,7 @@ class Form:
         if not isinstance(a, np.ndarray):
             kind = a.dtype if isinstance(a, np.generic) else type(a)
             return Constant(kind, a.item() if isinstance(a, np.generic) else a)
-        start = _root(a).__array_interface__["data"][0]
+        start = address(_root(a))
         if a.ndim == 0 and start not in self._written and id(a) not in self._scalars:
             place = self._numbers.get((start, a.dtype))
             if place is None or self.memory[place].size == 1:
