@@ -309,6 +309,8 @@ class CsvSource(Tabular, RandomAccess):
         self.gather = max(self._at_once, most if size < GAP * self.rows else 0)
         self._kept.settle(found.schema, self.rows)
         self._gather_kept()
+        # The schema has taken each of these numbers.
+        self.checked = self._kept.rows is not None and not found.schema.fills_gaps
 
     def _first_pass(self, selection: Selection, schema: Schema | None, dtype: Any) -> FirstPass:
         """Find what each column is, or go by a schema."""
