@@ -50,6 +50,7 @@ class Chunks:
     """
 
     def __init__(self, batches: Batches, epoch: int, products: int, dtype: Any) -> None:
+        batches = batches.at(epoch)
         assert isinstance(batches.source, ArraySource)
         assert batches.source.y is not None
         self.x: Array = batches.source.x
