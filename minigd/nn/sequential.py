@@ -35,6 +35,7 @@ from minigd.nn.parameters import (
     load_arrays,
     take_first_values,
 )
+from minigd.optim.schedules import Schedule
 from minigd.optim.updaters import Updater
 from minigd.storage import npz
 from minigd.storage.describe import Arrays, Description, describe
@@ -391,7 +392,7 @@ class Sequential:
         *,
         loss: str | Loss,
         updater: str | Updater | None = None,
-        batch_size: int | None = 100,
+        batch_size: int | Schedule | None = 100,
         epochs: int = 1,
         validation_data: Any = None,
         metrics: Iterable[str | Metric] | Mapping[str, str | Metric] | None = (),
@@ -419,8 +420,8 @@ class Sequential:
             from the logits; see `minigd.Objective`.
         updater : str or Updater, default "adam"
             Its state starts afresh.
-        batch_size : int or None, default 100
-            Rows per update; None for all of them.
+        batch_size : int, Schedule or None, default 100
+            Rows per update; None for all of them. A schedule gives each epoch its own.
         epochs : int, default 1
             Passes over the rows.
         validation_data : (X, y), Batches or source, optional

@@ -100,10 +100,11 @@ def open_session(
 def _progress(run: Run, batches: Batches, epochs: int) -> Progress:
     accumulate = run.options["accumulate"]
     known = batches.source.rows is not None
-    updates = -(-len(batches) // accumulate) if known else 0
+    each = (len(batches.at(run.epoch + k)) for k in range(epochs)) if known else ()
+    updates = sum(-(-count // accumulate) for count in each)
     return Progress(
         epochs,
-        updates=epochs * updates - run.batch // accumulate if known else None,
+        updates=updates - run.batch // accumulate if known else None,
         left_out=batches.dropped if known else 0,
         before=0 if run.until_epoch is None else run.epoch,
     )

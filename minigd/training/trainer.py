@@ -35,6 +35,7 @@ from minigd.nn.metrics import Metric, get_metrics
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
 from minigd.optim.gradient_transforms import Clipping, Penalty
+from minigd.optim.schedules import Schedule
 from minigd.optim.updaters import Updater, get_updater
 from minigd.progress import warn
 from minigd.storage.damage import damaged, of_file
@@ -310,7 +311,7 @@ class Trainer:
         *,
         epochs: int = 1,
         until_epoch: int | None = None,
-        batch_size: int | None = 100,
+        batch_size: int | Schedule | None = 100,
         shuffle: bool = True,
         sample_weight: Any = None,
         class_weight: ClassWeight | None = None,

@@ -298,6 +298,19 @@ EXAMPLES: dict[str, Example] = {
     "PolynomialDecay": of_class(
         gd.PolynomialDecay, use_schedule, **RATE, end=0.0, power=1.0, **TIMES
     ),
+    "CosineRestarts": of_class(gd.CosineRestarts, use_schedule, **RATE, end=0.0, growth=2, **TIMES),
+    "OneCycle": of_class(gd.OneCycle, use_schedule, **RATE, start=0.01, end=0.0, rise=0.3, **TIMES),
+    "Piecewise": of_class(
+        gd.Piecewise, use_schedule, learning_rates=[0.1, 0.01], updates=[5], epochs=None
+    ),
+    "BatchGrowth": of_class(
+        gd.BatchGrowth,
+        lambda growth: fit_with(batch_size=growth, epochs=3),
+        batch_size=4,
+        factor=2.0,
+        largest=8,
+        epochs=1,
+    ),
     "WarmUp": of_class(gd.WarmUp, use_schedule, schedule=gd.Constant(0.1), **TIMES),
     # Callbacks
     "EarlyStopping": of_class(
