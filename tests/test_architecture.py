@@ -65,7 +65,8 @@ LOADED = {
             "losses.base",
         ),
         *("losses.cross_entropy", "losses.focal", "losses.hinge", "losses.names"),
-        *("losses.regression", "metrics", "moments"),
+        *("losses.regression", "metrics", "metrics.base", "metrics.classes", "metrics.names"),
+        *("metrics.ranks", "metrics.regression", "moments"),
         *("objective", "parameters", "seed_words", "sequential"),
     },
     "optim": {
