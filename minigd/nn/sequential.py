@@ -403,6 +403,7 @@ class Sequential:
         shuffle: bool = True,
         sample_weight: Any = None,
         class_weight: Any = None,
+        time_limit: float | None = None,
         callbacks: Iterable[Any] | None = (),
         per_example: bool = False,
         progress: bool = False,
@@ -438,6 +439,8 @@ class Sequential:
             How much each row counts; one of weight 0 is left out, whatever numbers it holds.
         class_weight : dict from class to float, or "balanced", optional
             How much the rows of each class count, times their own weight.
+        time_limit : float, optional
+            Seconds after which to stop, at the end of the step; a line on stderr says so.
         callbacks : iterable of callable
             Each is called with every event; see `minigd.Trainer.fit`.
         per_example : bool, default False
@@ -481,9 +484,10 @@ class Sequential:
         trainer = self._trainer(loss, updater, metrics, options)
         profile = renamed("receipt", receipt, "profile", profile)
         rows: Any = {"batch_size": batch_size, "shuffle": shuffle, "sample_weight": sample_weight}
-        rows |= {"class_weight": class_weight, "validation_data": validation_data}
+        rows |= {"class_weight": class_weight, "validation_data": validation_data, "epochs": epochs}
         told: Any = {"callbacks": callbacks, "per_example": per_example, "progress": progress}
-        return trainer.fit(X, y, epochs=epochs, profile=profile, plain=plain, **rows, **told)
+        told |= {"time_limit": time_limit, "profile": profile, "plain": plain}
+        return trainer.fit(X, y, **rows, **told)
 
     def evaluate(
         self, X: Any, y: Any = None, batch_size: int = 1024, sample_weight: Any = None
