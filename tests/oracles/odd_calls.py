@@ -193,6 +193,7 @@ def figure(_: Any) -> None:
 RATE = {"learning_rate": 0.1}
 TIMES = {"updates": None, "epochs": 3}
 FIT = {
+    "time_limit": None,
     "batch_size": 5,
     "epochs": 1,
     "validation_data": (X, Y),

@@ -186,6 +186,15 @@ def test_a_resumed_run_goes_on_to_the_bit(tmp_path, monkeypatch, update, accumul
         assert again.history[name] == whole.history[name]
 
 
+@pytest.mark.parametrize(("update", "epoch"), [(3, 1), (6, 1), (13, 1), (14, 2), (15, 2)])
+def test_a_stop_at_the_last_batch_of_an_epoch_completes_it(update, epoch):
+    # 3 updates, then 11, then 2.
+    made = trainer()
+    sizes = gd.Piecewise([20, 5, 30], epochs=[1, 2])
+    made.fit(batches(sizes), epochs=3, callbacks=[stop_at(update)])
+    assert (made.updates, made.epoch, made.history.epochs) == (update, epoch, epoch)
+
+
 def test_other_sizes_do_not_go_with_a_saved_run(tmp_path):
     cut = trainer()
     cut.fit(batches(gd.BatchGrowth(8, epochs=2)), epochs=1)
