@@ -418,8 +418,8 @@ class CsvSource(Tabular, RandomAccess):
             raise DataError(f"{place.name}, from line {block.line} on: {error}") from error
         if len(frame) != len(block.starts):
             raise DataError(
-                f"{place.where(self._misread(block))}: this line does not parse as one row: leave "
-                "no line of spaces"
+                f"{place.where(self._misread(block))}: this line does not parse as one row: remove "
+                "lines of spaces"
             )
         return frame, place
 

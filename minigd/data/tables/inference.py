@@ -72,7 +72,7 @@ class FirstPass(NamedTuple):
     gaps: Mapping[str, int] = {}
     """How many values of each feature are missing, in the rows that are kept."""
     unknown: Mapping[str, int] = {}
-    """How many texts of each feature are none of its levels, and count as another one."""
+    """How many texts of each feature are not among its levels, and count as another one."""
     left_out: Mapping[str, str] = {}
     """Columns that nothing can be learned from, and why."""
     dropped_by: Mapping[str, int] = {}
