@@ -55,6 +55,7 @@ def test_every_public_parameter_is_given_odd_values():
     assert {name: names for name, names in missing.items() if names} == {}
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("name", odd_calls.EXAMPLES)
 def test_an_odd_value_ends_in_a_result_or_a_clear_error(name):
     valid = odd_calls.call(name)

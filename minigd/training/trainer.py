@@ -506,6 +506,8 @@ class Trainer:
 
         Raises
         ------
+        ValueError
+            If the path ends as a file of another format does, ``.pt``.
         TypeError
             If an argument of a layer, a loss or an updater can't be written.
         OSError

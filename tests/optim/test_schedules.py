@@ -293,6 +293,7 @@ def assert_moved(pairs, expected):
         np.testing.assert_allclose(move, rate * g, rtol=1e-9, atol=1e-14)
 
 
+@pytest.mark.few
 @each
 def test_parameters_move_by_the_rate_of_their_update(backend, make, length, rates):
     # Scaled down, so that 100 updates keep gradients that can be seen.
@@ -350,10 +351,10 @@ def stop_at(update):
     return callback
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("update", [1, 7, 10, 13])
 @units
 @each
-@pytest.mark.pairs
 def test_a_resumed_run_goes_on_at_its_rate(tmp_path, make, length, rates, unit, update):
     schedule = gd.WarmUp(make(**{unit: length}), **{unit: 2})
     cut = trainer_at(schedule)

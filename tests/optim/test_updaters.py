@@ -326,6 +326,7 @@ def follows(updater, step_of, rates, model, decays=lambda name: name.endswith("W
             assert error <= 1e-12 * max(1, abs(expected[name]).max()), (step, name)
 
 
+@pytest.mark.few
 @papers
 @pytest.mark.parametrize("eta", [0.1, 0.001])
 def test_a_hundred_steps_are_the_papers(backend, make, step_of, eta):

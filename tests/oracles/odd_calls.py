@@ -209,8 +209,15 @@ FIT = {
 ESTIMATOR = {
     "hidden": (),
     "activation": "relu",
+    "batch_norm": False,
+    "dropout": 0.0,
+    "layers": None,
     "updater": "adam",
     "learning_rate": 0.1,
+    "l1": 0.0,
+    "l2": 0.0,
+    "clip_norm": None,
+    "callbacks": None,
     "batch_size": 5,
     "epochs": 1,
     "early_stopping": False,
@@ -243,6 +250,11 @@ EXAMPLES: dict[str, Example] = {
     "Dropout": of_class(gd.Dropout, use_layer, rate=0.5),
     "BatchNorm": of_class(gd.BatchNorm, use_layer, momentum=0.9, epsilon=1e-5),
     "LeakyReLU": of_class(gd.LeakyReLU, use_layer, slope=0.1),
+    "ELU": of_class(gd.ELU, use_layer, alpha=0.5),
+    "GELU": of_class(gd.GELU, use_layer, approximate=True),
+    "SiLU": of_class(gd.SiLU, use_layer),
+    "Softplus": of_class(gd.Softplus, use_layer),
+    "LayerNorm": of_class(gd.LayerNorm, use_layer, epsilon=1e-5),
     # Losses
     "BinaryCrossEntropy": of_class(
         gd.BinaryCrossEntropy, use_loss, from_logits=True, label_smoothing=0.1
@@ -251,6 +263,10 @@ EXAMPLES: dict[str, Example] = {
         gd.CategoricalCrossEntropy, use_loss, from_logits=True, label_smoothing=0.1
     ),
     "Huber": of_class(gd.Huber, use_loss, delta=1.0),
+    "Quantile": of_class(gd.Quantile, use_loss, quantiles=0.3),
+    "Focal": of_class(
+        gd.Focal, use_loss, gamma=1.0, alpha=0.5, from_logits=True, label_smoothing=0.1
+    ),
     "Loss.forward": Example(
         lambda: gd.MeanSquaredError().forward,
         lambda: {"z": X[:, :1], "y": Y, "weight": np.ones(12)},
@@ -793,7 +809,8 @@ EXAMPLES: dict[str, Example] = {
         lambda made: made.fit(X, Y),
     ),
     "MiniBatchClassifier.fit": Example(
-        lambda: classifier().fit, lambda: {"X": X, "y": LABELS, "sample_weight": np.ones(12)}
+        lambda: classifier().fit,
+        lambda: {"X": X, "y": LABELS, "sample_weight": np.ones(12), "validation_data": (X, LABELS)},
     ),
     "MiniBatchClassifier.partial_fit": Example(
         lambda: classifier().partial_fit,
@@ -813,7 +830,8 @@ EXAMPLES: dict[str, Example] = {
         lambda: {"X": X, "y": LABELS, "sample_weight": np.ones(12)},
     ),
     "MiniBatchRegressor.fit": Example(
-        lambda: regressor().fit, lambda: {"X": X, "y": Y, "sample_weight": np.ones(12)}
+        lambda: regressor().fit,
+        lambda: {"X": X, "y": Y, "sample_weight": np.ones(12), "validation_data": (X, Y)},
     ),
     "MiniBatchRegressor.partial_fit": Example(
         lambda: regressor().partial_fit, lambda: {"X": X, "y": Y, "sample_weight": np.ones(12)}
