@@ -5,6 +5,7 @@ Rows in, batches cut, layers forward, one loss, layers backward, one update: eve
 
 import importlib
 import importlib.util
+import sys
 import typing
 
 from minigd.backends.base import Backend, get_backend
@@ -20,38 +21,61 @@ from minigd.errors import (
 )
 from minigd.nn import initializers, metrics
 from minigd.nn.layers import (
+    ELU,
+    GELU,
     BatchNorm,
     Dense,
     Dropout,
     Layer,
+    LayerNorm,
     LeakyReLU,
     ReLU,
     Rescale,
     Sigmoid,
+    SiLU,
     Softmax,
+    Softplus,
     Standardize,
     Tanh,
 )
 from minigd.nn.losses import (
     BinaryCrossEntropy,
     CategoricalCrossEntropy,
+    Focal,
+    Hinge,
     Huber,
     Loss,
+    MeanAbsoluteError,
     MeanSquaredError,
+    Poisson,
+    Quantile,
 )
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
 from minigd.optim.schedules import (
+    BatchGrowth,
     Constant,
     CosineDecay,
+    CosineRestarts,
     ExponentialDecay,
     InverseTimeDecay,
+    OneCycle,
+    Piecewise,
     PolynomialDecay,
     Schedule,
     StepDecay,
     WarmUp,
 )
-from minigd.optim.updaters import SGD, Adagrad, Adam, AdamW, RMSprop, Updater
+from minigd.optim.updaters import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    Nadam,
+    RAdam,
+    RMSprop,
+    Updater,
+)
 from minigd.training.callbacks import Checkpoint, CsvLog, EarlyStopping, PrintEvery, ReduceOnPlateau
 from minigd.training.events import Event
 from minigd.training.history import History
@@ -85,6 +109,8 @@ if typing.TYPE_CHECKING:
     from minigd.interop.sklearn.estimators import MiniBatchClassifier, MiniBatchRegressor
 
 __all__ = [
+    "ELU",
+    "GELU",
     "SGD",
     "Adagrad",
     "Adam",
@@ -94,6 +120,7 @@ __all__ = [
     "Backend",
     "BackendError",
     "Batch",
+    "BatchGrowth",
     "BatchNorm",
     "Batches",
     "BinaryCrossEntropy",
@@ -102,6 +129,7 @@ __all__ = [
     "CheckpointError",
     "Constant",
     "CosineDecay",
+    "CosineRestarts",
     "CsvLog",
     "CsvSource",
     "DataError",
@@ -111,23 +139,33 @@ __all__ = [
     "EarlyStopping",
     "Event",
     "ExponentialDecay",
+    "Focal",
     "FrameSource",
     "GradientError",
     "HeavyRows",
+    "Hinge",
     "History",
     "Huber",
     "IdxSource",
     "InverseTimeDecay",
     "IterableSource",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Loss",
+    "MeanAbsoluteError",
     "MeanSquaredError",
+    "Nadam",
     "NpySource",
     "Objective",
+    "OneCycle",
     "ParquetSource",
+    "Piecewise",
+    "Poisson",
     "PolynomialDecay",
     "PrintEvery",
+    "Quantile",
+    "RAdam",
     "RMSprop",
     "RateCurve",
     "ReLU",
@@ -136,8 +174,10 @@ __all__ = [
     "Schedule",
     "Sequential",
     "ShapeError",
+    "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
     "Standardize",
     "StepDecay",
     "TableModel",
@@ -202,7 +242,13 @@ if not typing.TYPE_CHECKING:
     def __getattr__(name):
         if name not in _ON_DEMAND:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = getattr(importlib.import_module(_ON_DEMAND[name]), name)
+        try:
+            globals()[name] = getattr(importlib.import_module(_ON_DEMAND[name]), name)
+        except ImportError as error:
+            # `from minigd import ...` has its own words for a name that is not there.
+            if name in __all__ or sys._getframe(1).f_code.co_name == "_handle_fromlist":
+                raise
+            raise AttributeError(str(error)) from error
         return globals()[name]
 
 

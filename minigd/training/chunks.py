@@ -52,6 +52,7 @@ class Chunks:
     """
 
     def __init__(self, batches: Batches, epoch: int, products: int, dtype: Any) -> None:
+        batches = batches.at(epoch)
         source = batches.source
         assert isinstance(source, RandomAccess)
         order = batches.order(epoch)

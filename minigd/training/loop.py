@@ -295,7 +295,7 @@ class Loop:
             self.raise_if_masked()
 
     def _is_last(self, batches: Batches) -> bool:
-        return batches.source.rows is not None and self.batch == len(batches)
+        return batches.source.rows is not None and self.batch == len(batches.at(self.epoch))
 
     def _finish_window(self, session: Session) -> None:
         """Make the last update of an epoch whose batches do not fill it."""

@@ -92,8 +92,8 @@ def test_what_another_command_wrote_is_not_replaced(folder, tmp_path, monkeypatc
     train = ["train", str(folder / "houses.csv"), "--target", "price"]
     predict = ["predict", str(folder / "houses.npz"), str(folder / "new.csv")]
     for words, out, what in (
-        (train, "precious.csv", "a text, or what another program wrote"),
-        (train, "precious.npy", "an array of NumPy's"),
+        (train, "precious.csv", "a text file, or a file of another program"),
+        (train, "precious.npy", "a NumPy array"),
         (predict, "keep.npz", "a file that minigd saved, such as a model"),
     ):
         assert main([*words, "--out", out]) == 1

@@ -331,7 +331,8 @@ class CsvSource(Tabular, RandomAccess):
         texts = [] if first is None else self._first_texts(first)
         self._kept.expected = features, targets, dtype
         try:
-            found = infer_schema(self, selection, self._columns, name, dtype, texts)
+            marks = self._missing.notation
+            found = infer_schema(self, selection, self._columns, name, dtype, texts, notation=marks)
         except DataError:
             header.refuse_one_column(selection)
             header.refuse_comments()
@@ -416,7 +417,7 @@ class CsvSource(Tabular, RandomAccess):
         try:
             frame, place.texts = self._parser.read(block.data, kinds)
         except NotNumbers as odd:
-            problem, remedies = no_number(odd.texts)
+            problem, remedies = no_number(odd.texts, self._missing.notation)
             where = f"{place.where(odd.row)}, column {odd.column!r}: {odd.texts[0]!r} {problem}"
             error = TextInNumbers(where, *remedies, column=odd.column, columns=odd.columns)
             raise error from None
@@ -424,8 +425,8 @@ class CsvSource(Tabular, RandomAccess):
             raise DataError(f"{place.name}, from line {block.line} on: {error}") from error
         if len(frame) != len(block.starts):
             raise DataError(
-                f"{place.where(self._misread(block))}: this line does not parse as one row: leave "
-                "no line of spaces"
+                f"{place.where(self._misread(block))}: this line does not parse as one row: remove "
+                "lines of spaces"
             )
         return frame, place
 
