@@ -56,17 +56,10 @@ LOADED = {
     },
     "nn": {
         *("initializers", "layers", "layers.activations", "layers.base", "layers.dense"),
-        *(
-            "layers.batch_norm",
-            "layers.dropout",
-            "layers.layer_norm",
-            "layers.scaling",
-            "losses",
-            "losses.base",
-        ),
-        *("losses.cross_entropy", "losses.focal", "losses.hinge", "losses.names"),
-        *("losses.regression", "metrics", "metrics.base", "metrics.classes", "metrics.names"),
-        *("metrics.ranks", "metrics.regression", "moments"),
+        *("layers.batch_norm", "layers.dropout", "layers.layer_norm", "layers.scaling"),
+        *("losses", "losses.base", "losses.cross_entropy", "losses.focal", "losses.hinge"),
+        *("losses.names", "losses.regression", "metrics", "metrics.base", "metrics.classes"),
+        *("metrics.names", "metrics.ranks", "metrics.regression", "moments"),
         *("objective", "parameters", "seed_words", "sequential"),
     },
     "optim": {

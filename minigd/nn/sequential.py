@@ -399,6 +399,7 @@ class Sequential:
         shuffle: bool = True,
         sample_weight: Any = None,
         class_weight: Any = None,
+        time_limit: float | None = None,
         callbacks: Iterable[Any] | None = (),
         per_example: bool = False,
         progress: bool = False,
@@ -434,6 +435,8 @@ class Sequential:
             How much each row counts; one of weight 0 is left out, whatever numbers it holds.
         class_weight : dict from class to float, or "balanced", optional
             How much the rows of each class count, times their own weight.
+        time_limit : float, optional
+            Seconds after which to stop, at the end of the step; a line on stderr says so.
         callbacks : iterable of callable
             Each is called with every event; see `minigd.Trainer.fit`.
         per_example : bool, default False
@@ -474,22 +477,13 @@ class Sequential:
         (array([[3.]], dtype=float32), array([1.], dtype=float32))
         """
         updater = given_once("updater", updater, "optimizer", optimizer, "adam")
-        trainer = self._trainer(loss, updater, metrics, **options)
-        return trainer.fit(
-            X,
-            y,
-            batch_size=batch_size,
-            epochs=epochs,
-            validation_data=validation_data,
-            shuffle=shuffle,
-            sample_weight=sample_weight,
-            class_weight=class_weight,
-            callbacks=callbacks,
-            per_example=per_example,
-            progress=progress,
-            profile=renamed("receipt", receipt, "profile", profile),
-            plain=plain,
-        )
+        profile = renamed("receipt", receipt, "profile", profile)
+        return self._trainer(loss, updater, metrics, **options).fit(
+            X, y, batch_size=batch_size, epochs=epochs, validation_data=validation_data,
+            shuffle=shuffle, sample_weight=sample_weight, class_weight=class_weight,
+            time_limit=time_limit, callbacks=callbacks, per_example=per_example,
+            progress=progress, profile=profile, plain=plain,
+        )  # fmt: skip
 
     def evaluate(
         self, X: Any, y: Any = None, batch_size: int = 1024, sample_weight: Any = None

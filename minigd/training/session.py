@@ -9,7 +9,7 @@ from minigd.execution.targets.compiler import format_compile_time
 from minigd.execution.threads import describe
 from minigd.progress import Progress, log
 from minigd.training.events import Callback, Event, Run, wanted_events
-from minigd.training.interrupts import Interrupt, Terminated
+from minigd.training.interrupts import Deadline, Interrupt, Terminated
 
 
 class Session(NamedTuple):
@@ -83,6 +83,7 @@ def open_session(
     callbacks: Mapping[str, Callback],
     shown: int,
     profile: bool,
+    time_limit: float | None,
 ) -> Session:
     """Return the session of a run; a bar shows so many epochs, if there are any to show."""
     backend = run.model.backend
@@ -93,7 +94,7 @@ def open_session(
         [(callback, wanted_events(callback)) for callback in callbacks.values()],
         _progress(run, batches, shown) if shown > 0 else None,
         Profiler() if profile else None,
-        Interrupt(),
+        Interrupt() if time_limit is None else Deadline(run, time_limit),
     )
 
 

@@ -193,6 +193,7 @@ def figure(_: Any) -> None:
 RATE = {"learning_rate": 0.1}
 TIMES = {"updates": None, "epochs": 3}
 FIT = {
+    "time_limit": None,
     "batch_size": 5,
     "epochs": 1,
     "validation_data": (X, Y),
@@ -313,6 +314,7 @@ EXAMPLES: dict[str, Example] = {
     ),
     "WarmUp": of_class(gd.WarmUp, use_schedule, schedule=gd.Constant(0.1), **TIMES),
     # Callbacks
+    "AverageWeights": of_class(gd.AverageWeights, use_callback, decay=0.9),
     "EarlyStopping": of_class(
         gd.EarlyStopping,
         use_callback,

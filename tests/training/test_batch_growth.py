@@ -136,7 +136,7 @@ def test_updates_are_those_of_a_loop_by_hand(make, sizes, accumulate):
     ids=["plain", "several to an update", "weighted"],
 )
 def test_compiled_steps_follow(monkeypatch, weight, accumulate):
-    monkeypatch.setattr("minigd.execution.targets.numba.compiled", interpreted)
+    monkeypatch.setattr("minigd.execution.targets.numba.Compiled", interpreted)
     options = {} if weight is None else {"sample_weight": weight}
     made = trainer(accumulate=accumulate, fast=True)
     made.fit(batches(gd.BatchGrowth(8, 3, epochs=1), **options), epochs=3)
@@ -167,7 +167,7 @@ def stop_at(update):
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("fast", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_resumed_run_goes_on_to_the_bit(tmp_path, monkeypatch, update, accumulate, fast):
-    monkeypatch.setattr("minigd.execution.targets.numba.compiled", interpreted)
+    monkeypatch.setattr("minigd.execution.targets.numba.Compiled", interpreted)
 
     def growing():
         return batches(gd.BatchGrowth(8, 2, 20, epochs=1))
@@ -184,6 +184,15 @@ def test_a_resumed_run_goes_on_to_the_bit(tmp_path, monkeypatch, update, accumul
     assert_same(again, whole)
     for name in ("loss", "mae", "updates"):
         assert again.history[name] == whole.history[name]
+
+
+@pytest.mark.parametrize(("update", "epoch"), [(3, 1), (6, 1), (13, 1), (14, 2), (15, 2)])
+def test_a_stop_at_the_last_batch_of_an_epoch_completes_it(update, epoch):
+    # 3 updates, then 11, then 2.
+    made = trainer()
+    sizes = gd.Piecewise([20, 5, 30], epochs=[1, 2])
+    made.fit(batches(sizes), epochs=3, callbacks=[stop_at(update)])
+    assert (made.updates, made.epoch, made.history.epochs) == (update, epoch, epoch)
 
 
 def test_other_sizes_do_not_go_with_a_saved_run(tmp_path):

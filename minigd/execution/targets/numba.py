@@ -4,6 +4,7 @@ It needs Numba and SciPy, the extra `fast`. Its numbers differ from NumPy's in t
 not among themselves: a step gives the same bits alone, in an epoch, and in batches of any size.
 """
 
+import contextlib
 import math
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd.backends.workspace import Workspace
-from minigd.execution.finite_guard import Limits, reach, reaches
+from minigd.execution.finite_guard import Limits, Remembered, reach, reaches
 from minigd.execution.passes import without_repeats
 from minigd.execution.per_example import RowClipping
 from minigd.execution.plain import Step
@@ -103,7 +104,7 @@ class NumbaStep:
     def _one(self, settings: list[float]) -> dict[str, Array]:
         """Return what a single step is handed over in, in arrays that stay."""
         columns = len(self._update.updater.varying) + self._accumulates
-        general, dtype = self._general, self._model.dtype
+        dtype = self._model.dtype
         return {
             "settings": np.array(settings, float),
             "X": np.empty(0, dtype),
@@ -112,8 +113,7 @@ class NumbaStep:
             "starts": np.zeros(2, np.int64),
             "scale": np.empty(0, dtype),
             "which": np.zeros(1, np.int64),
-            "whole": np.empty((0, len(general.ints)), np.int64),
-            "broken": np.empty((0, len(general.floats))),
+            "numbers": np.empty((0, len(self._general.names))),
             "keys": np.empty((1, len(self._drawing)), np.uint64),
             "scalars": np.empty((1, columns)),
             "rates": np.empty(1),
@@ -127,25 +127,15 @@ class NumbaStep:
         """Trace a step of n rows, after which everything is as it was."""
         model, updater = self._model, self._update.updater
         updater.attach(model)
-        running = [layer.buffers[name] for layer in model.layers for name in layer.running]
         vectors = model.flat_params, model.flat_grads, self.mean, *updater.state.values()
-        changed = [*vectors, *running]
-        before, passes = [a.copy() for a in changed], model.passes
         x = np.zeros((n, model.n_in), model.dtype)
         y = np.zeros((n, *self._y.shape[1:]), self._y.dtype)
         scale = np.ones(n, model.dtype) if self._weighted else None
         workspace = Workspace(model.backend)
         workspace.thread = threading.get_ident()
-        try:
-            with np.errstate(all="ignore"):
-                program = trace(
-                    self._objective, x, y, scale, self._by_row, workspace, elementwise=True
-                )
-                trace_update(program, model, self._update, self.mean)
-        finally:
-            model.passes = passes
-            for array, old in zip(changed, before, strict=True):
-                array[...] = old
+        with Remembered(model, *vectors), np.errstate(all="ignore"):
+            program = trace(self._objective, x, y, scale, self._by_row, workspace, elementwise=True)
+            trace_update(program, model, self._update, self.mean)
         for section in program.sections:
             section[:] = without_repeats(section, any_size=True)
         return program
@@ -184,18 +174,14 @@ class NumbaStep:
 
     def _add_size(self, n: int) -> None:
         """Add a row of the numbers that depend on how many rows there are, if it is the program."""
-        try:
-            form = Form(self._trace(n))
-        except Exception:
-            # A method that was changed since may not be traced: the layers do it, or say why not.
-            found = None
-        else:
-            found = self._general.sizes(form)
-        self._rows[n] = OTHER if found is None else len(self._arrays["whole"])
+        found = None
+        # A method that was changed since may not be traced: the layers do it, or say why not.
+        with contextlib.suppress(Exception):
+            found = self._general.sizes(Form(self._trace(n)))
+        numbers = self._arrays["numbers"]
+        self._rows[n] = OTHER if found is None else len(numbers)
         if found is not None:
-            for name, row in zip(("whole", "broken"), found, strict=True):
-                table = self._arrays[name]
-                self._arrays[name] = np.vstack((table, np.array([row], table.dtype)))
+            self._arrays["numbers"] = np.vstack((numbers, np.array(found)))
             self._run = Compiled(self.source, self._arrays)
 
     def __call__(
@@ -206,8 +192,8 @@ class NumbaStep:
         limits: Limits = UNLIMITED,
         update: bool = False,
         share: float = 1.0,
-    ) -> tuple[Step, Made]:
-        """Make one step, of this share of `mean`, and an update if asked for."""
+    ) -> Step:
+        """Make one step, of this share of `mean`, and an update if asked for; it is `Made`."""
         n = len(x)
         if not self.takes(n):
             raise ValueError(
@@ -222,8 +208,9 @@ class NumbaStep:
         if program.scale is not None:
             program.scale[:n] = scale
         made, losses = self._run(1, False, False), one["losses"]
-        step = Step(dtype.type(losses[0]), program.z[:n], None if norms is None else norms[:n])
-        return step, Made(made, losses, float(one["limits"][0]), None)
+        result = Made(made, losses, float(one["limits"][0]), None)
+        norms = None if norms is None else norms[:n]
+        return Step(dtype.type(losses[0]), program.z[:n], norms, result)
 
     def run(
         self,

@@ -101,8 +101,7 @@ def function(
     lines = {
         "SETTINGS": [f"s{i} = settings[{i}]" for i in range(len(form.settings))],
         "NUMBERS": [
-            *_taken(general.ints, "whole", "size"),
-            *_taken(general.floats, "broken", "size"),
+            *_taken(general.names, "numbers", "size"),
             *_taken(keys, "keys", "k"),
             *_taken(others, "scalars", "k"),
         ],
@@ -142,7 +141,12 @@ def _filled(template: str, lines: dict[str, list[str]]) -> Iterator[str]:
 
 def _taken(names: Sequence[str], table: str, row: str) -> list[str]:
     """Return the lines that take numbers from a row of a table."""
-    return [f"{name} = {table}[{row} * {len(names)} + {k}]" for k, name in enumerate(names)]
+    lines = []
+    for k, name in enumerate(names):
+        number = f"{table}[{row} * {len(names)} + {k}]"
+        # The name of a whole number begins so, and is not that of memory.
+        lines.append(f"{name} = {f'i8({number})' if name[0] == 'd' else number}")
+    return lines
 
 
 def _rows(place: Place, copy: str, row: str) -> list[str]:
