@@ -235,8 +235,7 @@ def _add_evaluate(commands: Any) -> None:
     _add_model_and_data(command)
     add = command.add_argument
     add("--target", metavar="NAME", help="where the target has another name here")
-    add("--metrics", metavar="A,B", type=values.metrics, action="extend",
-        help="what to print beside the loss (default: as in the training)")  # fmt: skip
+    add("--metrics", metavar="A,B", type=values.metrics, action="extend", help="beside the loss")
     _add_json(command)
 
 
@@ -247,8 +246,7 @@ def _evaluate(json: bool = False, **options: Any) -> None:
     if json:
         show(in_json({"rows": rows, "scores": values}))
         return
-    figures = "  ".join(f"{name} {number(value)}" for name, value in values.items())
-    show(f"{counted(rows, 'row')}: {figures}")
+    show(f"{counted(rows, 'row')}: {'  '.join(f'{n} {number(v)}' for n, v in values.items())}")
 
 
 def _add_info(commands: Any) -> None:
