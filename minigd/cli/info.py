@@ -104,7 +104,7 @@ def details(path: str | os.PathLike[str]) -> dict[str, Any]:
     table = description.get("table")
     found: dict[str, Any] = {}
     if table is not None:
-        schema = Schema(**table["schema"])
+        schema, _ = read_table(table, model, os.fspath(path))
         found = {
             "task": "regression" if schema.classes is None else "classification",
             "target": schema.targets[0],

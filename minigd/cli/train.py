@@ -50,6 +50,7 @@ from minigd.nn.sequential import Sequential
 from minigd.optim.schedules import CosineDecay
 from minigd.optim.updaters import Adam
 from minigd.progress import log
+from minigd.storage import npz
 from minigd.storage.atomic_files import locked, remove, sweep
 from minigd.training.callbacks import Checkpoint, EarlyStopping
 from minigd.training.checkpoints import count_updates
@@ -151,7 +152,7 @@ def train(
     Interrupted
         At Ctrl-C, SIGTERM or SIGHUP.
     """
-    out = os.fspath(out)
+    out = npz.model_path(out)
     check_output(out, NOT_SAVED, table=table_files(data).paths)
     checkpoint, rows = f"{out}.checkpoint", f"{out}.rows"
     with locked(out):

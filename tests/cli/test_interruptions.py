@@ -38,6 +38,7 @@ def usual_signals():
 # Signals --------------------------------------------------------------------------------------
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", ENDING)
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_signal_leaves_a_checkpoint_and_the_code_of_the_shell(

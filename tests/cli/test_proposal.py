@@ -76,6 +76,7 @@ CASES = {
 }
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_proposed_trains_and_can_be_pasted(name, tmp_path, capsys):
     table, write, target, options = CASES[name]
@@ -119,6 +120,7 @@ TOGETHER = [
 ]
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("how", TOGETHER, ids=repr)
 def test_notations_that_come_together_are_found_together(how, tmp_path, capsys):
     separator, decimal, encoding, header, above, end, mark, comment = how

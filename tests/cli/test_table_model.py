@@ -68,6 +68,7 @@ FORMS = {
 }
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_rows_of_any_form_are_predicted_as_by_the_command(houses, folder, tmp_path, form):
     ROWS.to_csv(tmp_path / "rows.csv", index=False)

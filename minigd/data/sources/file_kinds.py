@@ -182,9 +182,10 @@ def kind_of(given: Any) -> str:
 
     Examples
     --------
-    >>> import tempfile, minigd as gd
+    >>> import os, tempfile, minigd as gd
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     gd.Sequential([gd.Dense(1)], inputs=2).save(f"{folder}/rows.csv")
+    ...     gd.Sequential([gd.Dense(1)], inputs=2).save(f"{folder}/m.npz")
+    ...     os.rename(f"{folder}/m.npz", f"{folder}/rows.csv")
     ...     kind_of(f"{folder}/rows.csv")
     'saved'
     """

@@ -23,6 +23,7 @@ from minigd.data.batches import Batches
 from minigd.data.row_weights import ByNumber, check_class_weight
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Source
+from minigd.errors import with_known_names
 from minigd.interop.sklearn.arguments import check_parameters, set_arguments, with_shared_docs
 from minigd.interop.sklearn.base import MiniBatchEstimator
 from minigd.interop.sklearn.targets import (
@@ -88,20 +89,28 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
 
     _usual_loss = "log_loss"
 
+    @with_known_names
     def __init__(
         self,
         hidden: int | Sequence[int] = (),
         activation: str | Layer = "relu",
         *,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        layers: Any = None,
         loss: str | Loss = "log_loss",
         updater: str | Updater = "adam",
         learning_rate: float | Schedule | None = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        clip_norm: float | None = None,
         batch_size: int | None = 100,
         epochs: int = 200,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         patience: int = 10,
         tol: float = 1e-4,
+        callbacks: Any = None,
         class_weight: Any = None,
         warm_start: bool = False,
         backend: str | Backend = "numpy",
@@ -111,6 +120,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
     ) -> None:
         set_arguments(self, locals())
 
+    @with_known_names
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
     ) -> "MiniBatchClassifier":
@@ -317,20 +327,28 @@ class MiniBatchRegressor(MiniBatchEstimator, MultiOutputMixin, RegressorMixin, B
 
     _usual_loss = "squared_error"
 
+    @with_known_names
     def __init__(
         self,
         hidden: int | Sequence[int] = (),
         activation: str | Layer = "relu",
         *,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        layers: Any = None,
         loss: str | Loss = "squared_error",
         updater: str | Updater = "adam",
         learning_rate: float | Schedule | None = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        clip_norm: float | None = None,
         batch_size: int | None = 100,
         epochs: int = 200,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         patience: int = 10,
         tol: float = 1e-4,
+        callbacks: Any = None,
         warm_start: bool = False,
         backend: str | Backend = "numpy",
         dtype: Any = None,
@@ -339,6 +357,7 @@ class MiniBatchRegressor(MiniBatchEstimator, MultiOutputMixin, RegressorMixin, B
     ) -> None:
         set_arguments(self, locals())
 
+    @with_known_names
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "MiniBatchRegressor":
         """Make one pass over some rows; the next call continues with its rows.
 

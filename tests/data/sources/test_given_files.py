@@ -70,6 +70,7 @@ GIVEN = {
 }
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("way", GIVEN)
 def test_several_files_are_the_table_that_holds_all_their_rows(tmp_path, monkeypatch, kind, way):
     source, ending, expected = kind

@@ -55,6 +55,7 @@ KINDS = {
 # Pieces ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sizes", [[10], [3], [1], [4, 1]])
 def test_tables_of_any_kind_give_the_same_rows(kind, sizes):

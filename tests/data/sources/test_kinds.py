@@ -233,6 +233,7 @@ def refused(call):
 # What it is ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("name", ALL)
 def test_a_file_is_named_for_what_it_is(tmp_path, name):
     _, kind, what = ALL[name]
@@ -327,6 +328,7 @@ def test_targets_in_a_file_of_their_own_are_looked_at_too(tmp_path, capsys):
     assert f"{tmp_path / 'y.npy'} is not a .npy file" in capsys.readouterr().err
 
 
+@pytest.mark.few
 @pytest.mark.parametrize(
     "begin",
     ["ORC", "BMI", "RIFF", "PAR1", "ARROW1", "GIF89a", "FEA1", "Rar", "BZh9", "MM", "II*", "PK",
@@ -384,6 +386,7 @@ def closing(only_new_garbage):
         gc.collect()
 
 
+@pytest.mark.few
 @pytest.mark.usefixtures("closing")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("name", READ)
@@ -404,6 +407,7 @@ def test_what_is_said_in_python_works(tmp_path, name, as_path):
     assert (x[:, 0].tolist(), y.tolist()) == (FRAME["a"].tolist(), FRAME["y"].tolist())
 
 
+@pytest.mark.few
 @pytest.mark.usefixtures("closing")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("name", READ)

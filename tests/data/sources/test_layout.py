@@ -111,6 +111,7 @@ SHORT = {
 }  # fmt: skip
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("block_size", [1, 1 << 20])
 @pytest.mark.parametrize("name", SHORT)
 def test_a_header_with_one_name_less_is_explained(name, block_size):
