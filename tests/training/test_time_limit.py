@@ -107,7 +107,7 @@ def test_early_stopping_leaves_the_best_in_the_model_and_the_file_the_last(clock
 
 
 def test_compiled_steps_stop_after_their_chunk(clock, monkeypatch):
-    monkeypatch.setattr("minigd.execution.targets.numba.compiled", interpreted)
+    monkeypatch.setattr("minigd.execution.targets.numba.Compiled", interpreted)
     monkeypatch.setattr("minigd.training.chunks.ROWS", 20)  # two batches
     made = trainer(fast=True)
     made.fit(batches(), epochs=3, time_limit=0)
