@@ -54,11 +54,15 @@ from minigd.nn.losses import (
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
 from minigd.optim.schedules import (
+    BatchGrowth,
     Constant,
     CosineDecay,
+    CosineRestarts,
     ExponentialDecay,
     FunctionSchedule,
     InverseTimeDecay,
+    OneCycle,
+    Piecewise,
     PolynomialDecay,
     Schedule,
     StepDecay,
@@ -105,6 +109,7 @@ if typing.TYPE_CHECKING:
     from minigd.insight.race import race
     from minigd.interop.onnx import export_onnx
     from minigd.interop.sklearn.estimators import MiniBatchClassifier, MiniBatchRegressor
+    from minigd.training.averaging import AverageWeights
 
 __all__ = [
     "ELU",
@@ -115,9 +120,11 @@ __all__ = [
     "AdamW",
     "Array",
     "ArraySource",
+    "AverageWeights",
     "Backend",
     "BackendError",
     "Batch",
+    "BatchGrowth",
     "BatchNorm",
     "Batches",
     "BinaryCrossEntropy",
@@ -126,6 +133,7 @@ __all__ = [
     "CheckpointError",
     "Constant",
     "CosineDecay",
+    "CosineRestarts",
     "CsvLog",
     "CsvSource",
     "DataError",
@@ -156,7 +164,9 @@ __all__ = [
     "Nadam",
     "NpySource",
     "Objective",
+    "OneCycle",
     "ParquetSource",
+    "Piecewise",
     "Poisson",
     "PolynomialDecay",
     "PrintEvery",
@@ -204,6 +214,7 @@ __all__ = [
 
 # Loaded when they are first asked for: a training loop needs none of them.
 _ON_DEMAND = {
+    "AverageWeights": "minigd.training.averaging",
     "CsvSource": "minigd.data.sources.csv",
     "FrameSource": "minigd.data.sources.frame",
     "HeavyRows": "minigd.insight.heavy_rows",

@@ -38,8 +38,6 @@ CONVENIENCES = {
     ("data.sources.base", "Source.cache", "minigd.data.sources.cache"),
     ("data.sources.base", "Source.split", "minigd.data.sources.split"),
     ("execution.runner", "Steps._compile_step", "minigd.execution.targets.numba"),
-    ("execution.runner", "Steps.load_blas", "minigd.execution.targets.flat_memory"),
-    ("execution.targets.compiler", "compiled", "minigd.execution.targets.flat_memory"),
     ("nn.sequential", "Sequential._trainer", "minigd.training.trainer"),
     ("nn.sequential", "Sequential.summary", "minigd.insight.summary"),
     ("training.history", "History.plot", "minigd.insight.plots"),

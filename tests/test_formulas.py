@@ -511,7 +511,7 @@ def recorded(path, layers, loss, x, y, dtype):
     if not compiler.available():
         pytest.skip("needs Numba and SciPy")
     change = Update(Penalty(), Clipping(), gd.SGD())
-    return NumbaStep(objective, change, y, 1)(row, y)[0], model
+    return NumbaStep(objective, change, y, 1)(row, y), model
 
 
 def sigmoid_by(path, x):

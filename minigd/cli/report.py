@@ -107,7 +107,9 @@ class Report(NamedTuple):
         rises = [(c, rise) for c, rise in self.importance.items() if rise > 0][:_MATTER_MOST]
         if rises:
             shown = ", ".join(f"{c} {number(rise)}" for c, rise in rises)
-            lines.append(f"columns that matter most, by the loss that rises without: {shown}")
+            lines.append(
+                f"columns that matter most, by the rise of the loss when each is shuffled: {shown}"
+            )
         rows = [f"{counted(self.rows['trained'], 'row')} of {counted(self.columns, 'column')}"]
         rows.append(f"{self.rows['held_out']:,} held out")
         rows += [f"{count:,} left out because {why}" for why, count in self.left_out.items()]

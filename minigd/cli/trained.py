@@ -27,6 +27,7 @@ from minigd.data.sources.file_kinds import HOLDS, kind_of
 from minigd.data.sources.in_memory import rows_frame
 from minigd.data.sources.iterable import IterableSource
 from minigd.data.tables.remedy import Remedy, TableError
+from minigd.data.tables.saved import schema_in_file
 from minigd.data.tables.schema import MissingColumn, Schema, TextInNumbers
 from minigd.errors import CheckpointError, ShapeError, check_flag, check_path, shown, validated
 from minigd.formulas import sigmoid, softmax
@@ -456,7 +457,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Description, dict[str, Any]]:
 def read_table(table: Any, model: Sequential, name: str) -> tuple[Schema, Reading]:
     """Return what a file says of the columns that its model was trained on."""
     with damaged(f"the columns in {name!r} are"):
-        schema, habits = Schema(**table["schema"]), table["reading"]
+        schema, habits = schema_in_file(table["schema"], model.n_in), table["reading"]
         columns = None if habits["columns"] is None else tuple(habits["columns"])
         reading = Reading(**{**habits, "columns": columns, "na": tuple(habits["na"])})
         usual = Reading._field_defaults.items()
@@ -464,15 +465,12 @@ def read_table(table: Any, model: Sequential, name: str) -> tuple[Schema, Readin
             check_flag(habit, getattr(reading, habit))
         texts = [
             *(getattr(reading, name) for name, value in usual if isinstance(value, str)),
-            *schema.columns, *(schema.classes or []), *(columns or ()), *reading.na,
-            *(level for levels in schema.levels.values() for level in levels),
+            *(columns or ()), *reading.na,
         ]  # fmt: skip
         odd = [text for text in texts if not isinstance(text, str)]
         if odd:
             raise TypeError(f"{odd[0]!r:.100} is not a text")
         check_notation(reading.decimal, reading.thousands)
-        if schema.fills:
-            schema.fill(np.zeros((0, len(schema.names))))  # each of them is there
         problem = _misfit(model, schema)
         if problem:
             raise ValueError(problem)
@@ -492,6 +490,8 @@ def _misfit(model: Sequential, schema: Schema) -> str | None:
         return f"there are {len(schema.names)} columns of x, and the model has {model.n_in} inputs"
     if len(schema.targets) != 1:
         return f"a table's model has one target, not {len(schema.targets)}"
+    if schema.classes is not None and classes < 2:
+        return "classes are two or more"
     if model.n_out not in ({1, 2} if classes == 2 else {classes or 1}):
         what = f"there are {classes} classes" if classes else "the target is a number"
         return f"{what}, and the model has {model.n_out} outputs"

@@ -37,7 +37,37 @@ class Limits(NamedTuple):
     safe: float
 
 
-class Guard:
+class Remembered:
+    """What a training pass changes beside the gradients, and whatever else is given, as it was.
+
+    Where it is entered, all is as it was behind it.
+    """
+
+    def __init__(self, model: Sequential, *others: Array) -> None:
+        self.model = model
+        running = [layer.buffers[name] for layer in model.layers for name in layer.running]
+        self.changing: list[Array] = [*running, *others]
+        self.remember()
+
+    def remember(self) -> None:
+        """Remember what is now."""
+        self.passes = self.model.passes
+        self.before = [array.copy() for array in self.changing]
+
+    def restore(self) -> None:
+        """Take back what has changed since."""
+        self.model.passes = self.passes
+        for array, before in zip(self.changing, self.before, strict=True):
+            array[...] = before
+
+    def __enter__(self) -> "Remembered":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.restore()
+
+
+class Guard(Remembered):
     """Makes the updates of one trainer on the CPU.
 
     Parameters
@@ -52,7 +82,7 @@ class Guard:
     """
 
     def __init__(self, model: Sequential, updater: Updater) -> None:
-        self.model = model
+        super().__init__(model)
         self.backend: Backend = model.backend
         self.workspace = model.workspace
         self.updater = updater
@@ -64,21 +94,6 @@ class Guard:
         self.largest = 1.0
         if updater.state and self.backend.reads_are_free:
             self._forget()
-        buffers = [(layer, name) for layer in model.layers for name in layer.running]
-        self._running = [layer.buffers[name] for layer, name in buffers]
-        self._before: list[Array] = []
-        self._passes = model.passes
-
-    def remember(self) -> None:
-        """Remember what the next training pass changes beside the parameters."""
-        self._passes = self.model.passes
-        self._before = [buffer.copy() for buffer in self._running]
-
-    def restore(self) -> None:
-        """Take back what the last training pass changed, because its update is not made."""
-        self.model.passes = self._passes
-        for buffer, before in zip(self._running, self._before, strict=True):
-            buffer[...] = before
 
     def check_loss(self, value: Any) -> str | None:
         """Return what is wrong with the loss, before the gradient is computed, or None."""

@@ -35,6 +35,7 @@ from minigd.nn.parameters import (
     load_arrays,
     take_first_values,
 )
+from minigd.optim.schedules import Schedule
 from minigd.optim.updaters import Updater
 from minigd.storage import npz
 from minigd.storage.describe import Arrays, Description, describe
@@ -391,13 +392,14 @@ class Sequential:
         *,
         loss: LossLike,
         updater: str | Updater | None = None,
-        batch_size: int | None = 100,
+        batch_size: int | Schedule | None = 100,
         epochs: int = 1,
         validation_data: Any = None,
         metrics: Iterable[MetricLike] | Mapping[str, MetricLike] | None = (),
         shuffle: bool = True,
         sample_weight: Any = None,
         class_weight: Any = None,
+        time_limit: float | None = None,
         callbacks: Iterable[Any] | None = (),
         per_example: bool = False,
         progress: bool = False,
@@ -419,8 +421,8 @@ class Sequential:
             from the logits; see `minigd.Objective`.
         updater : str or Updater, default "adam"
             Its state starts afresh.
-        batch_size : int or None, default 100
-            Rows per update; None for all of them.
+        batch_size : int, Schedule or None, default 100
+            Rows per update; None for all of them. A schedule gives each epoch its own.
         epochs : int, default 1
             Passes over the rows.
         validation_data : (X, y), Batches or source, optional
@@ -433,6 +435,8 @@ class Sequential:
             How much each row counts; one of weight 0 is left out, whatever numbers it holds.
         class_weight : dict from class to float, or "balanced", optional
             How much the rows of each class count, times their own weight.
+        time_limit : float, optional
+            Seconds after which to stop, at the end of the step; a line on stderr says so.
         callbacks : iterable of callable
             Each is called with every event; see `minigd.Trainer.fit`.
         per_example : bool, default False
@@ -473,22 +477,13 @@ class Sequential:
         (array([[3.]], dtype=float32), array([1.], dtype=float32))
         """
         updater = given_once("updater", updater, "optimizer", optimizer, "adam")
-        trainer = self._trainer(loss, updater, metrics, **options)
-        return trainer.fit(
-            X,
-            y,
-            batch_size=batch_size,
-            epochs=epochs,
-            validation_data=validation_data,
-            shuffle=shuffle,
-            sample_weight=sample_weight,
-            class_weight=class_weight,
-            callbacks=callbacks,
-            per_example=per_example,
-            progress=progress,
-            profile=renamed("receipt", receipt, "profile", profile),
-            plain=plain,
-        )
+        profile = renamed("receipt", receipt, "profile", profile)
+        return self._trainer(loss, updater, metrics, **options).fit(
+            X, y, batch_size=batch_size, epochs=epochs, validation_data=validation_data,
+            shuffle=shuffle, sample_weight=sample_weight, class_weight=class_weight,
+            time_limit=time_limit, callbacks=callbacks, per_example=per_example,
+            progress=progress, profile=profile, plain=plain,
+        )  # fmt: skip
 
     def evaluate(
         self, X: Any, y: Any = None, batch_size: int = 1024, sample_weight: Any = None

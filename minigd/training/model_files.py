@@ -135,23 +135,14 @@ def restore(
         if not isinstance(model.names, list | None):
             raise TypeError(f"names must be a list, not {model.names!r}")
         if description.get("schema") is not None:
-            model.schema = _schema_of(description["schema"], model.n_in)
+            from minigd.data.tables.saved import schema_in_file
+
+            model.schema = schema_in_file(description["schema"], model.n_in)
         model.metrics = {
             name: rebuild(metric, metrics) for name, metric in description["metrics"].items()
         }
     _warn_of_nan(model)
     return model
-
-
-def _schema_of(values: Mapping[str, Any], width: int) -> Any:
-    """Return the schema that a file holds of the columns of its model."""
-    from minigd.data.tables.schema import Schema
-
-    schema = Schema(**values)
-    texts = [*schema.columns, *(text for levels in schema.levels.values() for text in levels)]
-    if len(schema.names) != width or not all(isinstance(text, str) for text in texts):
-        raise ValueError("its columns are not those of the model")
-    return schema
 
 
 def _warn_of_nan(model: Sequential) -> None:

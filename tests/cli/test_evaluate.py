@@ -51,7 +51,7 @@ def test_rows_without_a_target_are_left_out_and_what_is_filled_is_counted(folder
     rows, _ = evaluate(folder / "houses.npz", tmp_path / "gaps.csv")
     err = capsys.readouterr().err
     assert "missing values: area 1; a missing number is the mean" in err
-    assert "1 value of 'heating' is none of its 3 levels, and counts as other" in err
+    assert "1 value of 'heating' is not among its 3 levels, and counts as other" in err
     assert rows == 100
     new.loc[8, "price"] = np.nan
     new.to_csv(tmp_path / "gaps.csv", index=False)

@@ -256,7 +256,7 @@ def test_a_table_without_rows_is_refused(houses):
 
 @pytest.mark.parametrize("data", [None, 7, print, gd.Dense(1)])
 def test_what_is_no_table_is_refused(houses, data):
-    with pytest.raises(TypeError, match="data is the path of a file, a frame"):
+    with pytest.raises(TypeError, match="data must be the path of a file, a frame"):
         houses.predict(data)
 
 

@@ -309,7 +309,7 @@ HUGE = {"sgd": gd.SGD, "adam": gd.Adam, "rmsprop": gd.RMSprop, "adagrad": gd.Ada
 @pytest.fixture
 def interpreted_steps(monkeypatch):
     """Run the source of compiled steps as Python."""
-    monkeypatch.setattr("minigd.execution.targets.numba.compiled", interpreted)
+    monkeypatch.setattr("minigd.execution.targets.numba.Compiled", interpreted)
 
 
 def after_a_huge_gradient(updater, options):

@@ -31,7 +31,7 @@ x86 = pytest.mark.skipif(
 @pytest.fixture
 def in_python(monkeypatch):
     """Run the source of compiled steps as Python."""
-    monkeypatch.setattr(target, "compiled", interpreted)
+    monkeypatch.setattr(target, "Compiled", interpreted)
 
 
 def rows(n=230):
@@ -422,7 +422,7 @@ def test_a_compiled_step_holds_nothing_but_what_it_works_on(in_python):
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert held < 1.1 * sum(a.nbytes for a in step._memory) + 200_000
+    assert held < 1.1 * sum(a.nbytes for a in step._arrays.values()) + 200_000
 
 
 # Which epochs are ------------------------------------------------------------------------------

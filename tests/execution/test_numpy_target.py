@@ -409,7 +409,7 @@ def test_a_constant_of_the_loss_that_is_changed_counts():
 def test_a_constant_that_a_callback_changes_counts_from_the_next_epoch(fast, monkeypatch):
     if fast:
         pytest.importorskip("numba")
-        monkeypatch.setattr("minigd.execution.targets.numba.compiled", interpreted)
+        monkeypatch.setattr("minigd.execution.targets.numba.Compiled", interpreted)
 
     def change(event):
         if event.name == "epoch" and event.trainer.epoch == 2:

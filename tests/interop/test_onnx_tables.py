@@ -144,7 +144,7 @@ def test_small_numbers_keep_their_digits_under_a_logarithm(tmp_path, dtype):
 
 
 def test_a_model_of_counts_gives_rates(tmp_path):
-    trained = made(table(), [gd.Dense(1)], "float64")
+    trained = made(table(), [gd.Dense(1)], "float64", missing="flag")
     logs = trained.predict(fresh(table()))
     trained.model.loss = gd.Poisson()
     np.testing.assert_array_equal(trained.predict(fresh(table())), np.exp(logs))

@@ -193,6 +193,7 @@ def figure(_: Any) -> None:
 RATE = {"learning_rate": 0.1}
 TIMES = {"updates": None, "epochs": 3}
 FIT = {
+    "time_limit": None,
     "batch_size": 5,
     "epochs": 1,
     "validation_data": (X, Y),
@@ -307,8 +308,22 @@ EXAMPLES: dict[str, Example] = {
     "PolynomialDecay": of_class(
         gd.PolynomialDecay, use_schedule, **RATE, end=0.0, power=1.0, **TIMES
     ),
+    "CosineRestarts": of_class(gd.CosineRestarts, use_schedule, **RATE, end=0.0, growth=2, **TIMES),
+    "OneCycle": of_class(gd.OneCycle, use_schedule, **RATE, start=0.01, end=0.0, rise=0.3, **TIMES),
+    "Piecewise": of_class(
+        gd.Piecewise, use_schedule, learning_rates=[0.1, 0.01], updates=[5], epochs=None
+    ),
+    "BatchGrowth": of_class(
+        gd.BatchGrowth,
+        lambda growth: fit_with(batch_size=growth, epochs=3),
+        batch_size=4,
+        factor=2.0,
+        largest=8,
+        epochs=1,
+    ),
     "WarmUp": of_class(gd.WarmUp, use_schedule, schedule=gd.Constant(0.1), **TIMES),
     # Callbacks
+    "AverageWeights": of_class(gd.AverageWeights, use_callback, decay=0.9),
     "EarlyStopping": of_class(
         gd.EarlyStopping,
         use_callback,

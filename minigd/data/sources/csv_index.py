@@ -158,7 +158,7 @@ class RowIndex:
         if {key: description.get(key, key == "keep_default_na") for key in own} != own:
             raise CheckpointError(
                 f"{os.fspath(self._path)!r} is an index of other data than "
-                f"{self._parts[0].name}: delete it, and it is made again"
+                f"{self._parts[0].name}: delete it, and it will be made again"
             )
         with of_file(self._path):
             starts = [arrays[f"starts{i}"] for i in range(len(self._parts))]

@@ -72,7 +72,7 @@ class FirstPass(NamedTuple):
     gaps: Mapping[str, int] = {}
     """How many values of each feature are missing, in the rows that are kept."""
     unknown: Mapping[str, int] = {}
-    """How many texts of each feature are none of its levels, and count as another one."""
+    """How many texts of each feature are not among its levels, and count as another one."""
     left_out: Mapping[str, str] = {}
     """Columns that nothing can be learned from, and why."""
     dropped_by: Mapping[str, int] = {}
@@ -144,6 +144,12 @@ def infer_schema(
             whole |= set(targets)
         except _Days as days:
             text |= set(days.columns)
+
+
+def _picked(frame: Any, columns: list[str]) -> Any:
+    """Return some columns of a frame; it is the frame itself if they are all in its order."""
+    # To pick columns takes pandas as long as much of what is done with them.
+    return frame if frame.columns.tolist() == columns else frame[columns]
 
 
 class _BeyondFloat(Exception):
@@ -219,7 +225,7 @@ class _Seen:
 
     def add(self, frame: Any) -> None:
         """Take note of a frame."""
-        there = frame[self.used].notna().to_numpy()
+        there = _picked(frame, self.used).notna().to_numpy()
         self.unasked.note(frame)
         self.empty -= {c for c, any_ in zip(self.used, there.any(axis=0), strict=True) if any_}
         if self.missing is not None:
@@ -244,7 +250,7 @@ class _Seen:
             counts = self.texts.count(frame)
         self.rows += len(frame)
         self.unasked.add(frame)
-        numbers = frame[self.numbers].to_numpy(np.float64)
+        numbers = _picked(frame, self.numbers).to_numpy(np.float64)
         try:
             self._refuse_values(frame, numbers, missing)
         except BadValue as bad:

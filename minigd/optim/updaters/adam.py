@@ -89,11 +89,10 @@ class Adam(Updater):
 
     def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
         """Return the formula and its constants, the corrections of this step folded in."""
-        (correction1,) = corrections(self.beta1, [self.step])
-        (correction2,) = corrections(self.beta2, [self.step])
-        folded = self._folded(learning_rate, correction1, math.sqrt(correction2))
+        betas = {"beta1": self.beta1, "beta2": self.beta2}
+        one, two = (corrections(beta, [self.step])[0] for beta in betas.values())
         formula = formulas.amsgrad if self.amsgrad else formulas.adam
-        return formula, {"beta1": self.beta1, "beta2": self.beta2, **folded}
+        return formula, betas | self._folded(learning_rate, one, math.sqrt(two))
 
     def _folded(self, learning_rate: Any, correction1: Any, root2: Any) -> dict[str, Any]:
         """Return the constants with the corrections folded in, of one step or of several."""
