@@ -19,7 +19,7 @@ from minigd.data.sources.base import Source
 from minigd.data.sources.split_values import times_of
 from minigd.data.tables.schema import Schema
 from minigd.errors import DataError, did_you_mean
-from minigd.nn.metrics import Counted, Difference, Metric, Ranked, RocAuc, get_metrics
+from minigd.nn.metrics import Counted, Difference, Metric, Ranked, RocAuc, ScorerMetric, get_metrics
 from minigd.progress import log, with_progress
 
 VALIDATION_SHARE = 0.2
@@ -229,7 +229,9 @@ def fitting_metrics(names: Sequence[str], task: Task) -> dict[str, Metric]:
     """Return metrics by name, and refuse one that is of another task."""
     chosen = get_metrics(names)
     numbers = [name for name, metric in chosen.items() if isinstance(metric, Difference)]
-    others = [name for name in chosen if name not in numbers]
+    # A scorer of scikit-learn's says itself what it measures.
+    own = [name for name, metric in chosen.items() if isinstance(metric, ScorerMetric)]
+    others = [name for name in chosen if name not in (*numbers, *own)]
     odd = others if task == "regression" else numbers
     if odd:
         fitting = ["r2", "mae", "rmse", "mse", *_OF_ERRORS] if task == "regression" else _OF_CLASSES

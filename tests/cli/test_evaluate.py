@@ -148,6 +148,12 @@ def test_metrics_of_a_number_are_in_its_units(labeled, capsys):
     scores = json.loads(out)["scores"]
     assert (list(scores), err) == (["loss", "rmse", "r2"], "")
     assert scores["rmse"] == pytest.approx(np.sqrt((error**2).mean()), rel=1e-5)
+    names = "median_absolute_error,explained_variance"
+    out, err = evaluated(labeled, capsys, "price", "--metrics", names, "--json")
+    scores = json.loads(out)["scores"]
+    assert scores["median_absolute_error"] == pytest.approx(np.median(abs(error)), rel=1e-5)
+    expected = 1 - error.var() / frame["price"].var()
+    assert scores["explained_variance"] == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(
