@@ -78,7 +78,7 @@ def brought() -> dict[str, Callable[[], Data]]:
         "blobs": partial(drawn, datasets.make_blobs, True, n_samples=ROWS, cluster_std=4.0),
         "quantiles": partial(drawn, datasets.make_gaussian_quantiles, True, n_samples=ROWS),
         "Hastie": partial(drawn, datasets.make_hastie_10_2, True, n_samples=ROWS),
-        "linear": partial(numbers, noise=20.0),
+        "linear": partial(numbers, n_features=20, noise=20.0),
         "linear, 100 columns": partial(numbers, n_features=100, noise=20.0),
         "sparse": partial(drawn, datasets.make_sparse_uncorrelated, False, n_samples=ROWS),
         "Friedman 1": partial(drawn, datasets.make_friedman1, False, n_samples=ROWS, noise=1.0),

@@ -50,8 +50,7 @@ class History(dict[str, list[float]]):
         """Add an epoch; what an epoch did not measure is NaN."""
         done = self.epochs
         for name in {**self, **values}:
-            column = self.setdefault(name, [math.nan] * done)
-            column.append(float(values.get(name, math.nan)))
+            self.setdefault(name, [math.nan] * done).append(float(values.get(name, math.nan)))
 
     def __missing__(self, name: str) -> list[float]:
         raise KeyError(f"{name!r}; the history holds {', '.join(self) or 'nothing'}")
