@@ -13,11 +13,14 @@ from minigd.nn.losses import LOSSES
 from minigd.nn.metrics import METRICS
 from minigd.nn.sequential import Sequential, with_arrays
 from minigd.optim.schedules import SCHEDULES
-from minigd.optim.updaters import UPDATERS
+from minigd.optim.updaters import UPDATERS, PerLayer
 from minigd.progress import warn
 from minigd.storage import npz
 from minigd.storage.damage import damaged, of_file
 from minigd.storage.describe import Arrays, Description, check_classes, rebuild
+
+RULES = {**UPDATERS, "per layer": PerLayer, **SCHEDULES}
+"""The updaters and schedules that a file of a run may name."""
 
 
 def load(
@@ -88,7 +91,7 @@ def known_classes(registry: Mapping[str, type], custom: Iterable[type]) -> dict[
 
 def check_named(description: Description, parts: Iterable[str], custom: Iterable[type]) -> None:
     """Refuse a description with classes that nobody has named, all of them at once."""
-    own = (LAYERS, LOSSES, METRICS, UPDATERS, SCHEDULES)
+    own = (LAYERS, LOSSES, METRICS, RULES)
     known = [name for registry in own for name in known_classes(registry, custom)]
     check_classes([description.get(part) for part in parts], known)
 
