@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.workspace import Workspace
+from minigd.data.pipeline import prefetched
 from minigd.data.sources.base import Pair, RandomAccess, Rows
 from minigd.data.sources.csv_blocks import (
     Block,
@@ -308,7 +309,7 @@ class CsvSource(Tabular, RandomAccess):
         most = _GATHERED // (found.schema.dtype.itemsize * (len(self.names) + 1) + 8)
         self.gather = max(self._at_once, most if size < GAP * self.rows else 0)
         self._kept.settle(found.schema, self.rows)
-        self._gather_kept()
+        self.gather = self._kept.gather(self.gather)
         # The schema has taken each of these numbers.
         self.checked = self._kept.rows is not None and not found.schema.fills_gaps
 
@@ -350,7 +351,8 @@ class CsvSource(Tabular, RandomAccess):
 
     def _make_parser(self) -> Parser:
         """Return a parser of the columns in use."""
-        return Parser(self._columns, self._used, self._dialect, self._missing, self._strip)
+        size = sum(part.size for part in self._parts)
+        return Parser(self._columns, self._used, self._dialect, self._missing, self._strip, size)
 
     def _refuse_repeated_header(self) -> None:
         for part, block in self._all_blocks():
@@ -364,11 +366,16 @@ class CsvSource(Tabular, RandomAccess):
     def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
         """Return the frames of all files, a block each."""
 
-        def read() -> Iterator[tuple[Any, int]]:
+        def parsed() -> Iterator[tuple[Any, _Place, int]]:
             for part in range(len(self._parts)):
                 for block in self._with_progress(part, "the first pass over"):
-                    frame, self._at = self._parse(block, part, kinds)
-                    yield frame, len(block.data)
+                    yield *self._parse(block, part, kinds), len(block.data)
+
+        def read() -> Iterator[tuple[Any, int]]:
+            # What is done with a frame does not wait for the next one, but for a short file.
+            blocks = sum(part.size for part in self._parts) // self._block_size
+            for frame, self._at, size in prefetched(parsed(), 1) if blocks > 3 else parsed():
+                yield frame, size
 
         return self._kept.first_pass(read(), kinds)
 
@@ -485,7 +492,8 @@ class CsvSource(Tabular, RandomAccess):
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
         """Return the rows from number `start` on, in the order of the file, a block at a time."""
-        schema, kept = self.schema, self._kept.rows
+        schema = self.schema
+        kept = self._kept.rows_of(schema)
         if schema.fills:
             # What is kept has the gaps, as a split learns what stands for them from one part.
             yield from ((schema.fill(x), y) for x, y in self.unfilled().chunks(start))
@@ -518,7 +526,7 @@ class CsvSource(Tabular, RandomAccess):
                 f"and now has {row}"
             )
         if draft is not None:
-            self._kept.keep(draft, row)
+            self._kept.keep(draft, schema, row)
 
     def order(self, rows: Array) -> Array:
         """Return row numbers as they are, once the rows are where they are fetched fastest."""
@@ -527,12 +535,8 @@ class CsvSource(Tabular, RandomAccess):
             for _ in with_progress(pieces, f"keeping the rows of {self!r}", self.rows):
                 if not self._kept.wanted():
                     break
-        self._gather_kept()
+        self.gather = self._kept.gather(self.gather)
         return rows
-
-    def _gather_kept(self) -> None:
-        if self._kept.rows is not None:
-            self.gather = self._kept.rows.gather
 
     def encoded(self) -> Iterator[Encoded]:
         """Return x, y, and which rows were not dropped (None for all), a block at a time."""
@@ -557,8 +561,9 @@ class CsvSource(Tabular, RandomAccess):
             x, y = self.take(slice(0, 1))
             return x[:0], None if y is None else y[:0]
         self._check_unchanged()
-        if self._kept.rows is not None:
-            x, y = self._kept.rows.take(rows if isinstance(rows, slice) else index, workspace)
+        kept = self._kept.rows_of(self.schema)
+        if kept is not None:
+            x, y = kept.take(rows if isinstance(rows, slice) else index, workspace)
             return self.schema.fill(x) if self.schema.fills else x, y
         return self._rows_by_number.take(index, self._at_once, self._fetch)
 

@@ -54,6 +54,17 @@ class KeptRows:
         self.free = threading.Lock()
         """Held by the pass that writes: one at a time."""
         self._first: Draft | None = None
+        self._state: dict[str, Any] = {}
+        self._known: list[Schema] = []
+        """The state of the schema that the rows are of, and schemas that have it."""
+
+    def rows_of(self, schema: Schema) -> StoredRows | None:
+        """Return the rows, with gaps for means and medians, if they are those of this schema."""
+        if self.rows is not None and not any(schema is known for known in self._known):
+            if schema.unsettled().state_dict() != self._state:
+                return None
+            self._known = [schema, *self._known[:3]]
+        return self.rows
 
     @classmethod
     def of(cls, parts: Sequence[Part], possible: bool) -> "KeptRows":
@@ -74,11 +85,20 @@ class KeptRows:
         self._first = None
         texts = kinds.texts or kinds.whole
         draft = None if texts or self.expected is None else self.begin()
+        features: list[int] | None = None
+        targets: list[int] = []
         for frame, size in frames:
             if draft is not None and self.expected is not None:
-                draft.add(*_numbers_of(frame, *self.expected), size)
+                if features is None:
+                    places = {column: place for place, column in enumerate(frame.columns)}
+                    features, targets = ([places[c] for c in cs] for cs in self.expected[:2])
+                draft.add(*_numbers_of(frame, features, targets, self.expected[2]), size)
             yield frame
         self._first = draft
+
+    def gather(self, otherwise: int) -> int:
+        """Return how many rows it is worth taking at once, if they are kept."""
+        return otherwise if self.rows is None else self.rows.gather
 
     def settle(self, schema: Schema, rows: int) -> None:
         """Keep what the first pass wrote, if it is what the schema has found its rows to be."""
@@ -87,16 +107,17 @@ class KeptRows:
         if draft is None or expected is None:
             return
         if _is_of_numbers(schema, *expected[:2]):
-            self.keep(draft, rows, "int64" if schema.integer else schema.dtype)
+            self.keep(draft, schema, rows, "int64" if schema.integer else schema.dtype)
         else:
             draft.close()
 
-    def keep(self, draft: "Draft", rows: int, y_dtype: Any = None) -> None:
+    def keep(self, draft: "Draft", schema: Schema, rows: int, y_dtype: Any = None) -> None:
         """Keep the rows of a pass that is complete; y may have another dtype than was written."""
         arrays = draft.arrays(rows, y_dtype)
         draft.close()
         if arrays is None:
             return
+        self._state, self._known = schema.unsettled().state_dict(), [schema]
         self.rows = StoredRows(arrays[0], arrays[1], self.name)
         size = sum(array.nbytes for array in arrays if array is not None)
         if size >= SAID_FROM:
@@ -203,12 +224,12 @@ class _Unnamed(ArrayFile):
                 raise changed(self.path) from None
 
 
-def _numbers_of(frame: Any, features: list[str], targets: list[str], dtype: Any) -> Pair:
-    """Return x and y of a frame of nothing but numbers, y in float64."""
+def _numbers_of(frame: Any, features: list[int], targets: list[int], dtype: Any) -> Pair:
+    """Return x and y of a frame of nothing but numbers, by their places in it; y in float64."""
     table = frame.to_numpy(np.float64)
     with np.errstate(over="ignore"):
-        x = np.ascontiguousarray(table[:, frame.columns.get_indexer(features)], dtype=dtype)
-    y = table[:, frame.columns.get_indexer(targets)]
+        x = np.ascontiguousarray(table[:, features], dtype=dtype)
+    y = table[:, targets]
     return x, None if not targets else y[:, 0] if len(targets) == 1 else y
 
 

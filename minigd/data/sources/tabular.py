@@ -57,7 +57,8 @@ class Tabular(Source):
 
     @schema.setter
     def schema(self, schema: Schema | None) -> None:
-        self._schema = schema
+        # What it makes of the rows is not known yet.
+        self._schema, self.checked = schema, False
 
     def column(self, name: str) -> Array:
         """Return the values of a column of the table in the rows that are kept, None for none."""

@@ -146,6 +146,12 @@ def infer_schema(
             text |= set(days.columns)
 
 
+def _picked(frame: Any, columns: list[str]) -> Any:
+    """Return some columns of a frame; it is the frame itself if they are all in its order."""
+    # To pick columns takes pandas as long as much of what is done with them.
+    return frame if frame.columns.tolist() == columns else frame[columns]
+
+
 class _BeyondFloat(Exception):
     """A target of whole numbers holds one that float64 can't."""
 
@@ -219,7 +225,7 @@ class _Seen:
 
     def add(self, frame: Any) -> None:
         """Take note of a frame."""
-        there = frame[self.used].notna().to_numpy()
+        there = _picked(frame, self.used).notna().to_numpy()
         self.unasked.note(frame)
         self.empty -= {c for c, any_ in zip(self.used, there.any(axis=0), strict=True) if any_}
         if self.missing is not None:
@@ -244,7 +250,7 @@ class _Seen:
             counts = self.texts.count(frame)
         self.rows += len(frame)
         self.unasked.add(frame)
-        numbers = frame[self.numbers].to_numpy(np.float64)
+        numbers = _picked(frame, self.numbers).to_numpy(np.float64)
         try:
             self._refuse_values(frame, numbers, missing)
         except BadValue as bad:

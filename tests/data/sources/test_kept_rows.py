@@ -198,3 +198,12 @@ def test_much_of_it_is_said_once(path, folder, monkeypatch, capfd):
     said = capfd.readouterr().err
     assert said.count("rows.csv: the rows are kept as numbers in") == 1
     assert str(folder) in said
+
+
+def test_another_schema_is_not_that_of_the_rows_kept(path, folder):
+    source = gd.CsvSource(path, target="c", features=["a", "b"])
+    assert source.checked
+    source.schema = source.schema.replace(dtype="float64")
+    x, _ = source.take(slice(0, 5))
+    assert not source.checked
+    assert x.tobytes() == gd.CsvSource(path, **KINDS["float64"]).take(slice(0, 5))[0].tobytes()
