@@ -66,7 +66,7 @@ LOADED = {
     "optim": {
         *("accumulation", "gradient_transforms", "schedules", "updaters", "updaters.adam"),
         *("updaters.adaptive", "updaters.base", "updaters.names", "updaters.nadam"),
-        *("updaters.radam", "updaters.sgd"),
+        *("updaters.per_layer", "updaters.radam", "updaters.sgd"),
     },
     "storage": {"atomic_files", "damage", "describe", "npy", "npz", "regular_files"},
     "training": {

@@ -13,13 +13,12 @@ from minigd.data.batches import Batches
 from minigd.errors import CheckpointError, check_path
 from minigd.execution.targets.compiler import available
 from minigd.nn.sequential import Sequential
-from minigd.optim.schedules import SCHEDULES
-from minigd.optim.updaters import UPDATERS, Updater
+from minigd.optim.updaters import Updater
 from minigd.storage import npz
 from minigd.storage.damage import of_file
 from minigd.storage.describe import Description, describe, join_arrays, rebuild, split_arrays
 from minigd.training.events import Run
-from minigd.training.model_files import check_custom, check_named, known_classes, restore
+from minigd.training.model_files import RULES, check_custom, check_named, known_classes, restore
 
 
 def write(path: str | os.PathLike[str], run: Run) -> None:
@@ -65,7 +64,7 @@ def read(
         values = join_arrays(description["run"], arrays)
         if batches is not None and values.get("batches") is not None:
             compare(values["batches"], batches.state_dict())
-        known = known_classes({**UPDATERS, **SCHEDULES}, custom)
+        known = known_classes(RULES, custom)
         updater: Updater = rebuild(description["updater"], known)
         # Files from before the number of threads was kept have none.
         values = {"threads": None, **values, "model": model.arrays()}

@@ -16,11 +16,14 @@ from minigd.nn.losses import LOSSES, FunctionLoss
 from minigd.nn.metrics import METRICS, FunctionMetric, ScorerMetric
 from minigd.nn.sequential import Sequential, with_arrays
 from minigd.optim.schedules import SCHEDULES, FunctionSchedule
-from minigd.optim.updaters import UPDATERS
+from minigd.optim.updaters import UPDATERS, PerLayer
 from minigd.progress import warn
 from minigd.storage import npz
 from minigd.storage.damage import damaged, of_file
 from minigd.storage.describe import Arrays, Description, check_classes, name_of_function, rebuild
+
+RULES = {**UPDATERS, "per layer": PerLayer, **SCHEDULES}
+"""The updaters and schedules that a file of a run may name."""
 
 
 def load(
@@ -104,7 +107,7 @@ def known_classes(registry: Mapping[str, type], custom: Iterable[Any]) -> dict[s
 
 def check_named(description: Description, parts: Iterable[str], custom: Iterable[Any]) -> None:
     """Refuse a description with classes that nobody has named, all of them at once."""
-    own = (LAYERS, LOSSES, METRICS, UPDATERS, SCHEDULES)
+    own = (LAYERS, LOSSES, METRICS, RULES)
     known = [name for registry in own for name in known_classes(registry, custom)]
     check_classes([description.get(part) for part in parts], known)
 

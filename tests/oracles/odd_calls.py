@@ -289,6 +289,9 @@ EXAMPLES: dict[str, Example] = {
         weight_decay=0.01,
         decay_bias=False,
     ),
+    "PerLayer": of_class(
+        gd.PerLayer, use_updater, updater="adam", rates={"dense1": 0.5}, decays={"dense1.W": 0.1}
+    ),
     "RMSprop": of_class(gd.RMSprop, use_updater, **RATE, rho=0.9, epsilon=1e-8),
     "Updater.update": Example(lambda: gd.SGD(0.1).update, lambda: {"model": network()}),
     "FunctionLoss": of_class(

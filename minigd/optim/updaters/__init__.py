@@ -9,6 +9,7 @@ from minigd.optim.updaters.adaptive import Adagrad, RMSprop
 from minigd.optim.updaters.base import Parameters, Updater
 from minigd.optim.updaters.nadam import Nadam
 from minigd.optim.updaters.names import UPDATERS, get_updater
+from minigd.optim.updaters.per_layer import PerLayer
 from minigd.optim.updaters.radam import RAdam
 from minigd.optim.updaters.sgd import SGD
 
@@ -20,6 +21,7 @@ __all__ = [
     "AdamW",
     "Nadam",
     "Parameters",
+    "PerLayer",
     "RAdam",
     "RMSprop",
     "Updater",

@@ -1,0 +1,136 @@
+"""A learning rate and a decay for each layer, whatever the updater."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from minigd.errors import check_number, unknown_name, validated
+from minigd.optim.updaters.base import Parameters, Updater
+from minigd.optim.updaters.names import get_updater
+from minigd.types import Array
+
+
+class PerLayer(Updater):
+    """Another updater, whose learning rate and decay are different from layer to layer.
+
+    With the step s of the updater for the learning rate η, p ← p − s, and for each parameter a
+    share r of the rate and a decay λ::
+
+        p ← p − r (s + η λ p)
+
+    so that a layer is trained with the learning rate r η. A layer that is not named has r = 1 and
+    λ = 0. The decay is decoupled from the gradient, as in `AdamW`, whose own comes on top of it.
+
+    Schedules, `ReduceOnPlateau` and all else act on η. On the CPU its steps are not compiled.
+
+    Parameters
+    ----------
+    updater : str or Updater
+    rates : dict from name to float, optional
+        r by layer, ``{"dense1": 0.1}``, or by parameter, ``{"dense1.b": 2.0}``, at least 0; that of
+        a parameter counts before that of its layer. A layer with 0 stays as it is.
+    decays : dict from name to float, optional
+        λ likewise, at least 0; that of a layer is for its weights, and not for biases, scales and
+        shifts.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of range, or, at the first update, if the model has no such name.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> model = gd.Sequential([gd.Dense(1), gd.Dense(1)], inputs=1, dtype="float64")
+    >>> model.flat_params[...], model.flat_grads[...] = 1.0, 1.0
+    >>> gd.PerLayer(gd.SGD(0.5), {"dense1": 0.5}, {"dense2": 0.2}).update(model)
+    >>> {name: float(value.item()) for name, value in model.params.items()}
+    {'dense1.W': 0.75, 'dense1.b': 0.75, 'dense2.W': 0.4, 'dense2.b': 0.5}
+
+    Source: Howard and Ruder (2018), "Universal language model fine-tuning", section 3.2, for rates
+    by layer; Loshchilov and Hutter (2019), "Decoupled weight decay regularization".
+    """
+
+    @validated
+    def __init__(
+        self,
+        updater: str | Updater,
+        rates: Mapping[str, float] | None = None,
+        decays: Mapping[str, float] | None = None,
+    ) -> None:
+        given = get_updater(updater)
+        # One of its own: it gives the formula, and this one has state, counts and rate.
+        self.updater = type(given)(**given.config())
+        self.rates = {n: check_number(f"rates: {n}", r) for n, r in (rates or {}).items()}
+        self.decays = {n: check_number(f"decays: {n}", d) for n, d in (decays or {}).items()}
+        super().__init__(self.updater.schedule or self.updater.learning_rate)
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Those of the updater."""
+        return self.updater.state_names
+
+    def check_dtype(self, dtype: Any) -> None:
+        """Refuse what the updater refuses."""
+        self.updater.check_dtype(dtype)
+
+    def fixed(self, model: Parameters) -> list[Array]:
+        """Return the share and the decay of each parameter, and what the updater takes."""
+        shares = _spread(model, self.rates, "rates", 1.0, weights_only=False)
+        decays = _spread(model, self.decays, "decays", 0.0, weights_only=True)
+        return [shares, decays, *self.updater.fixed(model)]
+
+    def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
+        """Return the updater's formula with shares and decays around it, and its constants."""
+        self.updater.step = self.step
+        formula, constants = self.updater.formula(learning_rate)
+        return _per_layer(formula), {**constants, "full_rate": learning_rate}
+
+
+@functools.cache
+def _per_layer(formula: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a formula with shares and decays around another; the same one for the same."""
+
+    def per_layer(
+        p: Array,
+        g: Array,
+        share: Array,
+        decay: Array,
+        /,
+        *vectors: Array,
+        full_rate: float,
+        **c: Any,
+    ) -> Any:
+        found = formula(p, g, *vectors, **c)
+        new, *state = found if isinstance(found, tuple) else (found,)
+        new = new - (full_rate * decay) * p
+        # To the bit where the share is 1.
+        new = np.where(share == 1, new, p + share * (new - p))
+        return (new, *state) if state else new
+
+    return per_layer
+
+
+def _spread(
+    model: Any, values: Mapping[str, float], what: str, default: float, weights_only: bool
+) -> Array:
+    """Return a vector that holds for each parameter what a dict says of its layer, or of it."""
+    names = list(model.params)
+    layers = {name.rpartition(".")[0] for name in names}
+    for name in values:
+        if name not in layers and name not in names:
+            raise unknown_name(f"layer or parameter in {what}", name, sorted(layers) + names)
+    before = model.flat_params.copy()
+    try:
+        model.flat_params[...] = default
+        for name, view in model.params.items():
+            view[...] = values.get(name.rpartition(".")[0], default)
+        if weights_only:
+            model.flat_params[model.n_weights :] = default
+        for name in values.keys() & set(names):
+            model.params[name][...] = values[name]
+        return model.flat_params.copy()
+    finally:
+        model.flat_params[...] = before
