@@ -57,7 +57,14 @@ LOADED = {
         *("targets.numpy", "threads", "tracer"),
     },
     "nn": {
-        *("initializers", "layers", "layers.activations", "layers.base", "layers.dense"),
+        *(
+            "initializers",
+            "shape_errors",
+            "layers",
+            "layers.activations",
+            "layers.base",
+            "layers.dense",
+        ),
         *(
             "layers.batch_norm",
             "layers.dropout",

@@ -29,7 +29,8 @@ from minigd.nn.layers import (
     Tanh,
 )
 from minigd.nn.losses import BinaryCrossEntropy, CategoricalCrossEntropy, Loss, get_loss
-from minigd.nn.sequential import Sequential, rows_error
+from minigd.nn.sequential import Sequential
+from minigd.nn.shape_errors import rows_error
 from minigd.types import Array
 
 _RECTIFIERS = (ReLU, LeakyReLU, ELU, GELU, SiLU, Softplus)

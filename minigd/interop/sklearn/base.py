@@ -41,6 +41,7 @@ from minigd.interop.sklearn.targets import (
     with_source,
 )
 from minigd.nn.layers import ELU, GELU, Dense, Layer, LeakyReLU, ReLU, Rescale, SiLU
+from minigd.nn.layers.base import like
 from minigd.nn.losses import Loss, get_loss
 from minigd.nn.objective import default_loss
 from minigd.nn.sequential import Sequential
@@ -324,7 +325,8 @@ class MiniBatchEstimator:
     def _make_activation(self) -> Layer:
         given = self.activation
         if isinstance(given, Layer):
-            return type(given)(**given.config())
+            made: Layer = like(given)
+            return made
         return find_by_name("activation", given, ACTIVATIONS)()
 
     def _make_loss(self) -> Loss:
