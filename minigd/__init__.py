@@ -5,6 +5,7 @@ Rows in, batches cut, layers forward, one loss, layers backward, one update: eve
 
 import importlib
 import importlib.util
+import sys
 import typing
 
 from minigd.backends.base import Backend, get_backend
@@ -40,23 +41,41 @@ from minigd.nn.layers import (
 from minigd.nn.losses import (
     BinaryCrossEntropy,
     CategoricalCrossEntropy,
+    Focal,
+    Hinge,
     Huber,
     Loss,
+    MeanAbsoluteError,
     MeanSquaredError,
+    Poisson,
+    Quantile,
 )
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
 from minigd.optim.schedules import (
+    BatchGrowth,
     Constant,
     CosineDecay,
+    CosineRestarts,
     ExponentialDecay,
     InverseTimeDecay,
+    OneCycle,
+    Piecewise,
     PolynomialDecay,
     Schedule,
     StepDecay,
     WarmUp,
 )
-from minigd.optim.updaters import SGD, Adagrad, Adam, AdamW, RMSprop, Updater
+from minigd.optim.updaters import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    Nadam,
+    RAdam,
+    RMSprop,
+    Updater,
+)
 from minigd.training.callbacks import Checkpoint, CsvLog, EarlyStopping, PrintEvery, ReduceOnPlateau
 from minigd.training.events import Event
 from minigd.training.history import History
@@ -88,6 +107,7 @@ if typing.TYPE_CHECKING:
     from minigd.insight.race import race
     from minigd.interop.onnx import export_onnx
     from minigd.interop.sklearn.estimators import MiniBatchClassifier, MiniBatchRegressor
+    from minigd.training.averaging import AverageWeights
 
 __all__ = [
     "ELU",
@@ -98,9 +118,11 @@ __all__ = [
     "AdamW",
     "Array",
     "ArraySource",
+    "AverageWeights",
     "Backend",
     "BackendError",
     "Batch",
+    "BatchGrowth",
     "BatchNorm",
     "Batches",
     "BinaryCrossEntropy",
@@ -109,6 +131,7 @@ __all__ = [
     "CheckpointError",
     "Constant",
     "CosineDecay",
+    "CosineRestarts",
     "CsvLog",
     "CsvSource",
     "DataError",
@@ -118,9 +141,11 @@ __all__ = [
     "EarlyStopping",
     "Event",
     "ExponentialDecay",
+    "Focal",
     "FrameSource",
     "GradientError",
     "HeavyRows",
+    "Hinge",
     "History",
     "Huber",
     "IdxSource",
@@ -130,12 +155,19 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Loss",
+    "MeanAbsoluteError",
     "MeanSquaredError",
+    "Nadam",
     "NpySource",
     "Objective",
+    "OneCycle",
     "ParquetSource",
+    "Piecewise",
+    "Poisson",
     "PolynomialDecay",
     "PrintEvery",
+    "Quantile",
+    "RAdam",
     "RMSprop",
     "RateCurve",
     "ReLU",
@@ -178,6 +210,7 @@ __all__ = [
 
 # Loaded when they are first asked for: a training loop needs none of them.
 _ON_DEMAND = {
+    "AverageWeights": "minigd.training.averaging",
     "CsvSource": "minigd.data.sources.csv",
     "FrameSource": "minigd.data.sources.frame",
     "HeavyRows": "minigd.insight.heavy_rows",
@@ -212,7 +245,13 @@ if not typing.TYPE_CHECKING:
     def __getattr__(name):
         if name not in _ON_DEMAND:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = getattr(importlib.import_module(_ON_DEMAND[name]), name)
+        try:
+            globals()[name] = getattr(importlib.import_module(_ON_DEMAND[name]), name)
+        except ImportError as error:
+            # `from minigd import ...` has its own words for a name that is not there.
+            if name in __all__ or sys._getframe(1).f_code.co_name == "_handle_fromlist":
+                raise
+            raise AttributeError(str(error)) from error
         return globals()[name]
 
 

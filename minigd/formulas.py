@@ -255,6 +255,34 @@ def binary_cross_entropy_backward(z: Array, y: Array) -> Array:
     return ((1 - y) * a - y * b) / (a + b)
 
 
+def absolute(e: Array) -> Array:
+    """Return |e|.
+
+    >>> absolute(np.array([-3.0, 0.5]))
+    array([3. , 0.5])
+    """
+    return np.where(e.real < 0, -e, e)
+
+
+def absolute_backward(e: Array) -> Array:
+    """Return the derivative of `absolute`: the sign of e, which at 0 is taken as 0."""
+    return np.sign(e)
+
+
+def quantile(e: Array, q: Array) -> Array:
+    """Return (1 − q) e where e > 0, and −q e elsewhere, for an error e = prediction − target.
+
+    >>> quantile(np.array([-2.0, 2.0]), np.array([0.75, 0.75]))
+    array([1.5, 0.5])
+    """
+    return np.where(e.real > 0, (1 - q) * e, -q * e)
+
+
+def quantile_backward(e: Array, q: Array) -> Array:
+    """Return the derivative of `quantile`: 1 − q above 0, −q below; at 0 it is taken as 0."""
+    return np.where(e.real < 0, -q, (1 - q) * np.sign(e))
+
+
 def huber(e: Array, *, delta: float) -> Array:
     """Return ½ e² where |e| ≤ δ, and δ (|e| − ½ δ) beyond, for an error e.
 
@@ -271,6 +299,66 @@ def huber(e: Array, *, delta: float) -> Array:
 def huber_backward(e: Array, *, delta: float) -> Array:
     """Return the derivative of `huber`: e, limited to −δ and δ."""
     return np.minimum(np.maximum(e, -delta), delta)
+
+
+def poisson(z: Array, y: Array) -> Array:
+    """Return exp(z) − y z, which is −log of Poisson's probability of y but for log(y!).
+
+    >>> poisson(np.array([0.0, 1.0]), np.array([2.0, 2.0])).round(4)
+    array([1.    , 0.7183])
+    """
+    return np.exp(z) - y * z
+
+
+def poisson_backward(z: Array, y: Array) -> Array:
+    """Return the derivative of `poisson`, exp(z) − y."""
+    return np.exp(z) - y
+
+
+def hinge(z: Array, s: Array) -> Array:
+    """Return max(0, 1 − s z), for a sign s of −1 or 1.
+
+    >>> hinge(np.array([0.25, 2.0, 2.0]), np.array([1.0, 1.0, -1.0]))
+    array([0.75, 0.  , 3.  ])
+    """
+    return np.maximum(1 - s * z, 0)
+
+
+def hinge_backward(z: Array, s: Array) -> Array:
+    """Return the derivative of `hinge`: −s where s z < 1; at 1 and above it is 0."""
+    return np.where((s * z).real >= 1, 0, -s)
+
+
+def focal(z: Array, y: Array, *, gamma: float, positive: float, negative: float) -> Array:
+    """Return −a y (1 − p)^γ log p − b (1 − y) p^γ log(1 − p), for p = sigmoid(z), from the logit z.
+
+    a and b are `positive` and `negative`. With yes = −log p and no = −log(1 − p), both exact for
+    any z, the powers are exp(−γ no) and exp(−γ yes).
+
+    >>> z, y = np.array([0.0, 0.0, 1e4]), np.array([1.0, 0.0, 0.0])
+    >>> focal(z, y, gamma=2.0, positive=0.25, negative=0.75).round(4)
+    array([4.33e-02, 1.30e-01, 7.50e+03])
+    """
+    rest = np.log1p(np.exp(np.minimum(z, -z)))
+    yes, no = np.maximum(-z, 0) + rest, np.maximum(z, 0) + rest
+    missed = positive * y * np.exp(-gamma * no) * yes
+    return missed + negative * (1 - y) * np.exp(-gamma * yes) * no
+
+
+def focal_backward(z: Array, y: Array, *, gamma: float, positive: float, negative: float) -> Array:
+    """Return the derivative of `focal`.
+
+    It is b (1 − y) p^γ (p + γ q no) − a y q^γ (q + γ p yes), for q = 1 − p.
+
+    >>> z, y = np.array([0.0, 1e4, 1e4]), np.array([1.0, 1.0, 0.0])
+    >>> focal_backward(z, y, gamma=2.0, positive=0.25, negative=0.75).round(4)
+    array([-0.0746,  0.    ,  0.75  ])
+    """
+    rest = np.log1p(np.exp(np.minimum(z, -z)))
+    yes, no = np.maximum(-z, 0) + rest, np.maximum(z, 0) + rest
+    p, q = np.exp(-yes), np.exp(-no)
+    missed = positive * y * np.exp(-gamma * no) * (q + gamma * p * yes)
+    return negative * (1 - y) * np.exp(-gamma * yes) * (p + gamma * q * no) - missed
 
 
 def penalized(p: Array, g: Array, *, l1: float, l2: float) -> Array:
@@ -355,6 +443,68 @@ def adamw(
     """Return the new (p, m, v) of `adam`, with p · decay taken off where `decayed` is 1."""
     new, m, v = adam(p, g, m, v, rate=rate, beta1=beta1, beta2=beta2, epsilon=epsilon)
     return new - (decay * decayed) * p, m, v
+
+
+def amsgrad(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    v_max: Array,
+    *,
+    rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+) -> tuple[Array, Array, Array, Array]:
+    """Return the new (p, m, v, v_max): m and v of `adam`, v_max = max(v_max, v) in place of v."""
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * (g * g)
+    v_max = np.maximum(v_max, v)
+    return p - rate * m / (np.sqrt(v_max) + epsilon), m, v, v_max
+
+
+def nadam(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    *,
+    rate: float,
+    ahead: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+) -> tuple[Array, Array, Array]:
+    """Return the new (p, m, v): m and v of `adam`, then p − (α g + α' m) / (√v + ε).
+
+    `rate` α, `ahead` α' and `epsilon` ε carry the corrections of the step: `minigd.Nadam` says how.
+    """
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * (g * g)
+    return p - (rate * g + ahead * m) / (np.sqrt(v) + epsilon), m, v
+
+
+def radam(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    *,
+    rate: float,
+    adaptive: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+) -> tuple[Array, Array, Array]:
+    """Return the new (p, m, v): m and v of `adam`, then p − α m / (a √v + ε).
+
+    `rate` α carries the corrections of the step. `adaptive` a is 1, or 0 while too little is known
+    of v, and `epsilon` ε is 1 there: `minigd.RAdam` says when.
+    """
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * (g * g)
+    return p - rate * m / (adaptive * np.sqrt(v) + epsilon), m, v
 
 
 def rmsprop(

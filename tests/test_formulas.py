@@ -36,6 +36,9 @@ UPDATE = {
     "nesterov": {"learning_rate": 0.1, "momentum": 0.9},
     "adam": {"rate": 0.01, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
     "adamw": {"rate": 0.01, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "decay": 0.02},
+    "amsgrad": {"rate": 0.01, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
+    "nadam": {"rate": 0.01, "ahead": 0.02, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
+    "radam": {"rate": 0.01, "adaptive": 1.0, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
     "rmsprop": {"learning_rate": 0.1, "rho": 0.9, "epsilon": 1e-8},
     "adagrad": {"learning_rate": 0.1, "epsilon": 1e-8},
 }
@@ -47,6 +50,8 @@ CONSTANTS = {
     "leaky_relu_backward": {"slope": 0.2},
     "huber": {"delta": 1.5},
     "huber_backward": {"delta": 1.5},
+    "focal": {"gamma": 1.5, "positive": 0.3, "negative": 0.7},
+    "focal_backward": {"gamma": 1.5, "positive": 0.3, "negative": 0.7},
     "penalized": {"l1": 0.3, "l2": 0.7},
 }
 INPUTS = {
@@ -76,16 +81,33 @@ INPUTS = {
     "binary_cross_entropy_backward": 2,
     "huber": 1,
     "huber_backward": 1,
+    "absolute": 1,
+    "absolute_backward": 1,
+    "quantile": 2,
+    "quantile_backward": 2,
+    "poisson": 2,
+    "poisson_backward": 2,
+    "hinge": 2,
+    "hinge_backward": 2,
+    "focal": 2,
+    "focal_backward": 2,
     "penalized": 2,
     "sgd": 2,
     "momentum": 3,
     "nesterov": 3,
     "adam": 4,
     "adamw": 5,
+    "amsgrad": 5,
+    "nadam": 4,
+    "radam": 4,
     "rmsprop": 3,
     "adagrad": 3,
 }
-ROOTS = ("adam", "adamw", "rmsprop", "adagrad")
+ROOTS = {
+    **dict.fromkeys(("adam", "adamw", "nadam", "radam", "rmsprop", "adagrad"), 1),
+    "amsgrad": 2,
+}
+"""How many of the last inputs are means of squares."""
 
 
 def call(name, *inputs):
@@ -98,7 +120,8 @@ def draw(name, shape, dtype, seed=0):
     """Return inputs for a formula; a v whose root is taken is not negative."""
     rng = np.random.default_rng(seed)
     inputs = [rng.normal(scale=3, size=shape).astype(dtype) for _ in range(INPUTS[name])]
-    return [*inputs[:-1], abs(inputs[-1])] if name in ROOTS else inputs
+    last = ROOTS.get(name, 0)
+    return [*inputs[: len(inputs) - last], *map(abs, inputs[len(inputs) - last :])]
 
 
 def exactly(function, *numbers):
@@ -488,7 +511,7 @@ def recorded(path, layers, loss, x, y, dtype):
     if not compiler.available():
         pytest.skip("needs Numba and SciPy")
     change = Update(Penalty(), Clipping(), gd.SGD())
-    return NumbaStep(objective, change, y, 1)(row, y)[0], model
+    return NumbaStep(objective, change, y, 1)(row, y), model
 
 
 def sigmoid_by(path, x):

@@ -88,6 +88,7 @@ FLAGS = {
     "Dense.bias": lambda flag: gd.Dense(2, bias=flag).bias,
     "BinaryCrossEntropy.from_logits": lambda flag: gd.BinaryCrossEntropy(flag).from_logits,
     "SGD.nesterov": lambda flag: gd.SGD(0.1, 0.5, nesterov=flag).nesterov,
+    "Adam.amsgrad": lambda flag: gd.Adam(amsgrad=flag).amsgrad,
     "AdamW.decay_bias": lambda flag: gd.AdamW(decay_bias=flag).decay_bias,
     "EarlyStopping.restore_best": lambda flag: gd.EarlyStopping(restore_best=flag).restore_best,
 }

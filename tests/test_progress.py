@@ -415,7 +415,9 @@ def packed_file(folder):
 
 
 def csv_source(folder):
-    return gd.CsvSource(csv_file(folder), target="y", block_size=1000)
+    # With an index_path the rows are read from the text each time.
+    path, index = csv_file(folder), folder / "rows.index.npz"
+    return gd.CsvSource(path, target="y", block_size=1000, index_path=index)
 
 
 def stream_of(folder):

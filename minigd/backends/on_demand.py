@@ -11,6 +11,7 @@ PACKAGES = {
     "cupy": ("CuPy", "cupy-cuda12x"),
     "matplotlib": ("Matplotlib", "matplotlib"),
     "narwhals": ("narwhals", "narwhals"),
+    "llvmlite": ("llvmlite", "numba scipy"),
     "numba": ("Numba", "numba scipy"),
     "onnx": ("onnx", "onnx"),
     "pandas": ("pandas", "pandas pyarrow"),

@@ -58,7 +58,7 @@ class DeviceGuard(Guard):
     def end_batch(self, weight: float = 0.0, batches: int = 1) -> None:
         """Take back what a masked batch changed beside the parameters, and count it."""
         self._close(batches, 1, 1, weight)
-        for buffer, before in zip(self._running, self._before, strict=True):
+        for buffer, before in zip(self.changing, self.before, strict=True):
             self._restored(self._good, before, buffer)
 
     def skip_batch(self) -> None:

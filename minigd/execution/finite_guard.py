@@ -37,7 +37,37 @@ class Limits(NamedTuple):
     safe: float
 
 
-class Guard:
+class Remembered:
+    """What a training pass changes beside the gradients, and whatever else is given, as it was.
+
+    Where it is entered, all is as it was behind it.
+    """
+
+    def __init__(self, model: Sequential, *others: Array) -> None:
+        self.model = model
+        running = [layer.buffers[name] for layer in model.layers for name in layer.running]
+        self.changing: list[Array] = [*running, *others]
+        self.remember()
+
+    def remember(self) -> None:
+        """Remember what is now."""
+        self.passes = self.model.passes
+        self.before = [array.copy() for array in self.changing]
+
+    def restore(self) -> None:
+        """Take back what has changed since."""
+        self.model.passes = self.passes
+        for array, before in zip(self.changing, self.before, strict=True):
+            array[...] = before
+
+    def __enter__(self) -> "Remembered":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.restore()
+
+
+class Guard(Remembered):
     """Makes the updates of one trainer on the CPU.
 
     Parameters
@@ -52,7 +82,7 @@ class Guard:
     """
 
     def __init__(self, model: Sequential, updater: Updater) -> None:
-        self.model = model
+        super().__init__(model)
         self.backend: Backend = model.backend
         self.workspace = model.workspace
         self.updater = updater
@@ -64,21 +94,6 @@ class Guard:
         self.largest = 1.0
         if updater.state and self.backend.reads_are_free:
             self._forget()
-        buffers = [(layer, name) for layer in model.layers for name in layer.running]
-        self._running = [layer.buffers[name] for layer, name in buffers]
-        self._before: list[Array] = []
-        self._passes = model.passes
-
-    def remember(self) -> None:
-        """Remember what the next training pass changes beside the parameters."""
-        self._passes = self.model.passes
-        self._before = [buffer.copy() for buffer in self._running]
-
-    def restore(self) -> None:
-        """Take back what the last training pass changed, because its update is not made."""
-        self.model.passes = self._passes
-        for buffer, before in zip(self._running, self._before, strict=True):
-            buffer[...] = before
 
     def check_loss(self, value: Any) -> str | None:
         """Return what is wrong with the loss, before the gradient is computed, or None."""
@@ -132,11 +147,11 @@ class Guard:
 
     def _forget(self) -> None:
         """Forget large gradients of which the updater's vectors hold nothing large any more."""
-        # v is a mean or a sum of squares; or a velocity, and even one as large as the square of a
-        # safe gradient takes no parameter out of range.
+        # v and v_max are means or sums of squares; or v is a velocity, and even one as large as the
+        # square of a safe gradient takes no parameter out of range.
         state = {k: a for k, a in self.updater.state.items() if a.size}
         entries = {k: float(abs(a).max()) for k, a in state.items()}
-        self.largest = max([1.0, *[math.sqrt(e) if k == "v" else e for k, e in entries.items()]])
+        self.largest = max([1.0, *[math.sqrt(e) if k[0] == "v" else e for k, e in entries.items()]])
 
     def end_batch(self, weight: float = 0.0, batches: int = 1) -> None:
         """Close a batch of this weight: on a GPU, take back what it changed if it was masked."""

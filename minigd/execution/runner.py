@@ -4,20 +4,24 @@ On a GPU layers that stand side by side are fused instead: `fusion.py`.
 """
 
 import contextlib
-from collections.abc import Sequence
+import functools
+import math
+from collections.abc import Callable, Sequence
 from itertools import starmap
 from operator import attrgetter, is_
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from minigd.backends.base import NumpyBackend
 from minigd.backends.on_demand import call
 from minigd.execution import plain
+from minigd.execution.finite_guard import Remembered
 from minigd.execution.fusion import fuse
 from minigd.execution.per_example import RowClipping
+from minigd.execution.targets.compiler import gemm_address
 from minigd.execution.targets.numpy import NumpyStep
-from minigd.execution.tracer import Update
+from minigd.execution.tracer import NotTraceable, Update
 from minigd.nn.layers import LAYERS
 from minigd.nn.losses import LOSSES
 from minigd.nn.objective import Objective
@@ -120,7 +124,7 @@ class Steps:
         if self.compiles:
             # Where that fails, compiling does, and says why.
             with contextlib.suppress(Exception):
-                call("minigd.execution.targets.flat_memory", "gemm_address", "sgemm")
+                gemm_address("sgemm")
 
     def layers(self, by_row: RowClipping | None = None) -> Objective:
         """Return the objective of a plain step; on a GPU its layers are fused."""
@@ -142,83 +146,70 @@ class Steps:
         self._fused = fuse(objective) if self._replay and on_gpu else objective
 
     def _trace(self, x: Array, y: Array, by_row: RowClipping | None) -> NumpyStep | None:
-        """Trace a step, and keep it if it gives the same bits as the layers for other rows."""
-        with _Restored(self.objective) as state:
-            try:
-                # Once untraced: what a layer looks up only once is then known.
-                plain.step(self.objective, x, y, by_row=by_row)
-                state.restore()
-                step = NumpyStep(self.objective, x, y, by_row)
-            except Exception:
-                # Whatever a trace stumbles over, the layers themselves do, or say why not.
-                return None
-            x, y = x[::-1].copy(order="K"), y[::-1].copy()
-            state.restore()
-            found = state.results(step(x, y))
-            state.restore()
-            expected = state.results(plain.step(self.objective, x, y, by_row=by_row))
-        pairs = zip(found, expected, strict=True)
-        return step if all(np.array_equal(a, b, equal_nan=True) for a, b in pairs) else None
+        """Trace a step, and keep it if it gives the layers' bits."""
+        try:
+            make = functools.partial(NumpyStep, self.objective, x, y, by_row)
+            return cast("NumpyStep", self._checked(make, by_row, x, y))
+        except Exception:
+            # Whatever a trace stumbles over, the layers themselves do, or say why not.
+            return None
 
     def _compile_step(
         self, x: Array, y: Array, scale: Array | None, by_row: RowClipping | None
     ) -> Any:
-        """Compile a step, and keep it if other rows give the layers' numbers, rounding apart."""
-        model, numba = self.objective.model, "minigd.execution.targets.numba"
-        weighted, x = scale is not None, x.astype(model.dtype, copy=False)
-        with _Restored(self.objective) as state, np.errstate(all="ignore"):
-            try:
-                # Once untraced: what a layer looks up only once is then known.
-                plain.step(self.objective, x, y, scale, by_row=by_row)
+        """Compile a step, and keep it if it gives the layers' numbers, rounding apart."""
+        dtype = self.objective.model.dtype
+        given = self.objective, self.update, y, len(x), scale is not None, by_row
+        rows = [x.astype(dtype, copy=False), y, *([] if scale is None else [scale])]
+        # One row may be another program than several are.
+        rows = [a.repeat(2, axis=0) for a in rows] if len(x) == 1 else rows
+        try:
+            return self._checked(
+                lambda: call("minigd.execution.targets.numba", "NumbaStep", *given),
+                *(by_row, *rows),
+                share=TOLERANCE[str(dtype)],
+            )
+        except Exception as error:
+            self.reason = f"{type(error).__name__}: {error}"
+            return None
+
+    def _checked(
+        self, make: Callable[[], Any], by_row: RowClipping | None, *rows: Array, share: float = 0.0
+    ) -> Any:
+        """Return the step that `make` makes, if it gives the layers' numbers for other rows.
+
+        Those are the same to the bit, or to a share of the largest entry.
+        """
+        model = self.objective.model
+        layers: Callable[..., plain.Step] = functools.partial(
+            plain.step, self.objective, by_row=by_row
+        )
+        with Remembered(model) as state, np.errstate(all="ignore"):
+
+            def results(step: plain.Step) -> list[Any]:
+                arrays = [model.flat_grads, *state.changing, step.value, step.norms]
+                found = [np.array(a) for a in arrays if a is not None]
                 state.restore()
-                step = call(
-                    numba, "NumbaStep", self.objective, self.update, y, len(x), weighted, by_row
-                )
-                if not step.takes(len(x)):
-                    return step
-                state.restore()
-                x, y = x[::-1], y[::-1]
-                found = state.results(step(x, y, scale)[0])
-            except Exception as error:
-                self.reason = f"{type(error).__name__}: {error}"
-                return None
+                return found
+
+            # Once untraced: what a layer looks up only once is then known.
+            results(layers(*rows))
+            step = make()
             state.restore()
-            expected = state.results(plain.step(self.objective, x, y, scale, by_row=by_row))
-        share = TOLERANCE[str(model.dtype)]
-        for one, other in zip(found, expected, strict=True):
-            size = float(np.abs(other).max(initial=0.0))
-            if not (np.isfinite(size) and np.allclose(one, other, 0, share * size)):
-                self.reason = "it does not give the numbers of the plain step"
-                return None
+            other = [a[::-1].copy(order="K") for a in rows]
+            found = results(step(*other))
+            expected = results(layers(*other))
+        if not all(_agree(a, b, share) for a, b in zip(found, expected, strict=True)):
+            raise NotTraceable("it does not give the numbers of the plain step")
         return step
 
 
-class _Restored:
-    """While this is entered, a step may be tried; afterwards nothing has changed but gradients."""
-
-    def __init__(self, objective: Objective) -> None:
-        self._model = objective.model
-        layers = self._model.layers
-        self._running = [layer.buffers[name] for layer in layers for name in layer.running]
-        self._before = [buffer.copy() for buffer in self._running]
-        self._passes = self._model.passes
-
-    def __enter__(self) -> "_Restored":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.restore()
-
-    def restore(self) -> None:
-        """Take back what a training pass changed."""
-        self._model.passes = self._passes
-        for buffer, old in zip(self._running, self._before, strict=True):
-            buffer[...] = old
-
-    def results(self, step: plain.Step) -> list[Any]:
-        """Return copies of everything that a step came to."""
-        found = [step.value, self._model.flat_grads.copy(), *[b.copy() for b in self._running]]
-        return found if step.norms is None else [*found, step.norms.copy()]
+def _agree(found: Array, expected: Array, share: float) -> bool:
+    """Tell whether numbers are the same, to the bit or to a share of the largest one."""
+    if not share:
+        return np.array_equal(found, expected, equal_nan=True)
+    size = float(np.abs(expected).max(initial=0.0))
+    return math.isfinite(size) and np.allclose(found, expected, 0, share * size)
 
 
 def _is_traceable(objective: Objective) -> bool:
@@ -310,7 +301,7 @@ def _own_methods(part: Any) -> dict[str, Any]:
 
 
 def _is_constant(name: str, value: Any) -> bool:
-    return name not in _COUNTS and isinstance(value, int | float | str | bool | np.generic)
+    return name not in _COUNTS and isinstance(value, int | float | str | tuple | np.generic)
 
 
 _SHIPPED = {

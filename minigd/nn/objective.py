@@ -28,13 +28,24 @@ from minigd.nn.layers import (
     Softplus,
     Tanh,
 )
-from minigd.nn.losses import BinaryCrossEntropy, CategoricalCrossEntropy, Loss, get_loss
+from minigd.nn.losses import (
+    BinaryCrossEntropy,
+    CategoricalCrossEntropy,
+    Focal,
+    Hinge,
+    Loss,
+    Poisson,
+    get_loss,
+)
 from minigd.nn.sequential import Sequential
 from minigd.nn.shape_errors import rows_error
 from minigd.types import Array
 
 _RECTIFIERS = (ReLU, LeakyReLU, ELU, GELU, SiLU, Softplus)
 _NO_PROBABILITIES = (Dense, Tanh, *_RECTIFIERS, BatchNorm, LayerNorm, Dropout)
+
+
+_OF_TWO = (BinaryCrossEntropy.per_example, Focal.per_example)
 
 
 def is_paired(last: Layer, loss: Loss) -> bool:
@@ -213,7 +224,11 @@ def _check_output(last: Layer, outputs: int, loss: Loss) -> None:
         raise _softmax_of_one_unit()
     if kind is Sigmoid and own is CategoricalCrossEntropy.per_example:
         raise _outputs_do_not_compete(loss, outputs)
-    if kind in (ReLU, Softplus) and loss.from_logits and own is BinaryCrossEntropy.per_example:
+    if (
+        kind in (ReLU, Softplus)
+        and loss.from_logits
+        and (own in _OF_TWO or (outputs == 1 and own is Hinge.per_example))
+    ):
         raise _logits_never_below_0(loss, kind)
     if kind in (Sigmoid, Softmax) and loss.from_logits:
         raise _no_logits(loss, kind)
@@ -250,9 +265,10 @@ def _logits_never_below_0(loss: Loss, last: type[Layer]) -> ValueError:
 
 
 def _no_logits(loss: Loss, last: type[Layer]) -> ValueError:
+    other = f"use {type(loss).__name__}(), or " if "from_logits" in loss.config() else ""
     return ValueError(
         f"{loss!r} takes logits, but the model ends in {last.__name__}, which gives "
-        f"probabilities: use {type(loss).__name__}(), or leave {last.__name__} out"
+        f"probabilities: {other}leave {last.__name__} out"
     )
 
 
@@ -265,7 +281,8 @@ def _no_probabilities(loss: Loss, last: type[Layer]) -> ValueError:
 
 
 def _rescaled_classes(loss: Loss) -> ValueError:
+    what = "counts" if isinstance(loss, Poisson) else "classes"
     return ValueError(
-        f"{loss!r} is for classes, and the model ends in Rescale, which is for targets that are "
+        f"{loss!r} is for {what}, and the model ends in Rescale, which is for targets that are "
         "numbers: leave Rescale out, or use 'mse'"
     )

@@ -92,13 +92,12 @@ class Transaction:
         window, limits = self.window, self._lend_window(compiled)
         if limits is None:
             return None
-        step: Step
         share = rows.total / (window.weight + rows.total)
         due = window.batches + 1 == self.accumulate
-        step, made = compiled(rows.x, rows.y, rows.scale, limits, due, share)
-        if not made.steps:
+        step: Step = compiled(rows.x, rows.y, rows.scale, limits, due, share)
+        if not step.updated.steps:
             return None
-        updated = self._count_compiled(compiled, made, [step.value], [rows.total])
+        updated = self._count_compiled(compiled, step.updated, [step.value], [rows.total])
         self._complete = True
         return step._replace(updated=updated)
 

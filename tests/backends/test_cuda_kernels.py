@@ -29,7 +29,10 @@ from minigd.backends.cupy import CupyBackend
 BACKEND = CupyBackend(strict_cupy)
 # The C library's functions and NumPy's differ in the last digits, and so does the order of a sum.
 ROUNDED = {"tanh", "sigmoid", "binary_cross_entropy", "binary_cross_entropy_backward"}
-ROUNDED |= {"softmax", "softmax_backward", "log_softmax"}
+ROUNDED |= {"softmax", "softmax_backward", "log_softmax", "elu", "softplus", "softplus_backward"}
+ROUNDED |= {"silu", "silu_backward", "normal_cdf", "gelu", "gelu_backward"}
+ROUNDED |= {"gelu_tanh", "gelu_tanh_backward", "poisson", "poisson_backward"}
+ROUNDED |= {"focal", "focal_backward"}
 ROWS = ["softmax", "softmax_backward", "log_softmax"]
 SPECIAL = [np.nan, np.inf, -np.inf, 1e4, -1e4, 0.0, -0.0, 1.0]
 each_formula = pytest.mark.parametrize("name", INPUTS)

@@ -225,7 +225,7 @@ def test_what_is_said_of_a_table_is_said_of_a_stream(expected, tmp_path, pipe, c
         assert main(["predict", model, data]) == 0
         out.append(capsys.readouterr())
     assert out[0] == out[1]
-    assert "3 values of 'color' are none of its" in out[0].err
+    assert "3 values of 'color' are not among its" in out[0].err
 
 
 def test_a_stream_without_a_header_of_a_model_that_had_none(tmp_path, pipe, capsys):

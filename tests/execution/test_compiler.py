@@ -1,9 +1,11 @@
 """Compiled steps are kept for later processes, and a run goes on where they can't be."""
 
 import os
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ model = gd.Sequential([gd.Dense(2), gd.Dense(1)], inputs=2, seed=0)
 trainer = gd.Trainer(model, "mse", gd.SGD(0.1), fast=True)
 trainer.fit(x, x[:, :1], batch_size=3, progress="shown" in sys.argv)
 print(model.flat_params.tobytes().hex(), trainer._loop.steps.reason)
+print(*{"numba", "scipy.linalg"} & set(sys.modules), file=sys.stderr)
 """
 
 
@@ -37,7 +40,7 @@ model = gd.Sequential([gd.Dense(2), gd.Dense(1)], inputs=2, seed=0)
 gd.Trainer(model, "mse", gd.SGD(0.1), fast=True).fit(x, x[:, :1], batch_size=3, callbacks=[count])
 """
 
-UNKEPT = "Numba's cache can't be used, and steps are compiled in this process only"
+UNKEPT = "compiled steps can't be kept, and each process compiles its own"
 
 
 def run(cache, *arguments, **environment):
@@ -55,8 +58,8 @@ def run(cache, *arguments, **environment):
     return params, reason, done.stderr
 
 
-def kept(cache, ending):
-    return sorted((cache / "minigd").rglob(f"step_*{ending}" if ending else "step_*"))
+def kept(cache):
+    return {path.name: path.read_bytes() for path in (cache / "minigd").iterdir()}
 
 
 @pytest.fixture(scope="module")
@@ -69,61 +72,77 @@ def first(tmp_path_factory):
     return cache, params
 
 
-def test_a_later_process_compiles_nothing(first):
+def test_a_later_process_compiles_nothing_and_loads_no_numba(first):
     cache, params = first
-    before = [(path, path.stat().st_mtime_ns) for path in kept(cache, "")]
+    before = kept(cache)
     again, reason, err = run(cache, "shown")
     assert (again, reason) == (params, "None")
     assert "Numba compiled" not in err
-    assert [(path, path.stat().st_mtime_ns) for path in kept(cache, "")] == before
+    assert "numba" not in err
+    assert "scipy.linalg" not in err
+    assert kept(cache) == before
 
 
 def test_the_folder_is_the_users_own(first):
     folder = first[0] / "minigd"
     assert folder.stat().st_mode & 0o077 == 0
-    (source,) = kept(first[0], ".py")
-    assert source.read_text().startswith('"""A training step, printed by minigd."""')
+    (name,) = kept(first[0])
+    assert re.fullmatch(r"step_[0-9a-f]{32}\.o", name)
+
+
+DAMAGES = {
+    "empty": lambda code: b"",
+    "cut": lambda code: code[:-1000],
+    "of zeros": lambda code: bytes(len(code)),
+    "another byte": lambda code: code[:-9] + bytes([code[-9] ^ 1]) + code[-8:],
+    "of another program": lambda code: b"from somewhere else",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_damaged_is_compiled_and_kept_again(damage, first, monkeypatch, tmp_path):
+    (name,) = before = kept(first[0])
+    path = tmp_path / name
+    path.write_bytes(DAMAGES[damage](before[name]))
+    assert compiler._read(path) is None
+    compiled = []
+    monkeypatch.setattr(compiler, "_compile", lambda source: compiled.append(1) or b"the code")
+    monkeypatch.setattr(compiler, "_link", lambda code, llvm: code)
+    monkeypatch.setattr(compiler, "_digest", lambda source, llvm: name[5:-2])
+    monkeypatch.setattr(compiler, "cache_folder", lambda: tmp_path)
+    for _ in range(2):
+        assert compiler._load.__wrapped__("a source") == b"the code"
+    assert compiled == [1]
 
 
 @pytest.mark.slow
-def test_what_is_damaged_in_a_folder_of_numbas_is_removed(first, tmp_path):
-    params, _, _ = run(tmp_path, NUMBA_CACHE_DIR=str(tmp_path))
-    assert params == first[1]
-    (index,) = tmp_path.rglob("step_*.nbi")
-    index.write_bytes(b"damaged")
-    again, reason, _ = run(tmp_path, NUMBA_CACHE_DIR=str(tmp_path))
-    assert (again, reason) == (params, "None")
-    assert list(tmp_path.rglob("step_*")) == []
+def test_a_damaged_step_ends_no_run(first, tmp_path):
+    (name,) = before = kept(first[0])
+    (tmp_path / "minigd").mkdir(mode=0o700)
+    (tmp_path / "minigd" / name).write_bytes(before[name][:5000])
+    again, reason, err = run(tmp_path, "shown")
+    assert (again, reason) == (first[1], "None")
+    assert err.count("Numba compiled a step in") == 1
+    assert kept(tmp_path) == before
 
 
-def keep(folder, *sources):
-    """Write sources as if each had been compiled, and return the names that are left."""
-    for source in sources:
-        compiler._run_of(source, folder)
-        name = f"step_{compiler._digest(source)}"
-        (folder / "__pycache__").mkdir(exist_ok=True)
-        for ending in (".run-1.py311.nbi", ".run-1.py311.1.nbc"):
-            (folder / "__pycache__" / f"{name}{ending}").write_bytes(b"compiled")
+def keep(folder, *names):
+    """Keep or use steps of these names in turn, and return the names that are left."""
+    for name in names:
+        path = folder / f"step_{name}.o"
+        if compiler._read(path) is None:
+            compiler._keep(path, name.encode())
         time.sleep(0.01)  # the clock of a file system may have larger ticks
-    return {path.name.partition(".")[0] for path in folder.rglob("step_*")}
-
-
-def names(*sources):
-    return {f"step_{compiler._digest(source)}" for source in sources}
+    return "".join(sorted(path.stem.removeprefix("step_") for path in folder.iterdir()))
 
 
 def test_what_was_used_longest_ago_makes_room(tmp_path, monkeypatch):
     monkeypatch.setattr(compiler, "MOST_KEPT", 3)
-    a, b, c, d, e = (f"def run(): return {k}" for k in range(5))
-    assert keep(tmp_path, a, b, c) == names(a, b, c)
-    # a is used again, and so b is the oldest. Numba goes by when a was written.
-    (path,) = tmp_path.glob(f"{names(a).pop()}.py")
-    before = path.stat().st_mtime_ns
-    assert keep(tmp_path, a, d) == names(a, c, d)
-    assert path.stat().st_mtime_ns == before
-    assert keep(tmp_path, e) == names(a, d, e)
-    assert compiler._run_of(b, tmp_path)() == 1
-    assert len(list(tmp_path.glob("*.py"))) == 3
+    assert keep(tmp_path, *"abc") == "abc"
+    # a is used again, and so b is the oldest.
+    assert keep(tmp_path, *"ad") == "acd"
+    assert keep(tmp_path, *"e") == "ade"
+    assert keep(tmp_path, *"b") == "bde"
 
 
 @pytest.mark.slow
@@ -134,7 +153,9 @@ from pathlib import Path
 from minigd.execution.targets import compiler
 compiler.MOST_KEPT = 2
 for k in range(40):
-    assert compiler._run_of(f"def run(): return {k % 7}", Path(sys.argv[1]))() == k % 7
+    path = Path(sys.argv[1]) / f"step_{k % 7}.o"
+    assert compiler._read(path) in (None, b"code")
+    compiler._keep(path, b"code")
 """
     several = [
         subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.PIPE)
@@ -143,21 +164,9 @@ for k in range(40):
     for process in several:
         _, err = process.communicate()
         assert process.returncode == 0, err.decode()
-    assert len(list(tmp_path.glob("step_*.py"))) <= 4
+        assert b"can't be kept" not in err
+    assert len(list(tmp_path.glob("step_*.o"))) <= 4
     assert not list(tmp_path.glob("*.tmp"))
-
-
-@pytest.mark.parametrize("ending", [".nbi", ".nbc"])
-def test_what_is_damaged_is_compiled_again(first, tmp_path, ending):
-    cache, params = first
-    subprocess.run(["cp", "-rp", str(cache / "minigd"), str(tmp_path)], check=True)
-    for path in kept(tmp_path, ending):
-        path.write_bytes(b"damaged")
-    again, reason, err = run(tmp_path)
-    assert (again, reason) == (params, "None")
-    assert err.count(UNKEPT) == 1
-    # The next process keeps it again.
-    assert kept(tmp_path, "") == []
 
 
 def test_where_nothing_can_be_written_each_process_compiles(first, tmp_path):
@@ -186,9 +195,10 @@ def test_a_user_without_a_home_gets_no_folder_by_the_name_of_a_tilde(monkeypatch
 def test_a_folder_that_others_can_write_to_is_not_used(first, tmp_path):
     (tmp_path / "minigd").mkdir()
     (tmp_path / "minigd").chmod(0o777)
-    again, reason, _ = run(tmp_path)
+    again, reason, err = run(tmp_path)
     assert (again, reason) == (first[1], "None")
-    assert kept(tmp_path, "") == []
+    assert err.count(f"{UNKEPT}: set NUMBA_CACHE_DIR to a folder that only you can") == 1
+    assert kept(tmp_path) == {}
 
 
 def test_where_permissions_say_nothing_the_folder_is_used(monkeypatch, tmp_path):
@@ -210,12 +220,34 @@ def test_where_numba_is_told_not_to_compile_steps_are_plain(tmp_path):
     assert params == model.flat_params.tobytes().hex()
 
 
-def test_what_a_step_calls_is_part_of_its_name(monkeypatch, tmp_path):
-    before = compiler._digest("a source")
+class Llvm:
+    """What is asked of LLVM about the machine."""
+
+    get_process_triple = staticmethod(lambda: "a triple")
+    get_host_cpu_name = staticmethod(lambda: "a processor")
+    get_host_cpu_features = staticmethod(lambda: {"avx": True})
+
+
+def test_all_that_decides_the_machine_code_is_part_of_its_name(monkeypatch, tmp_path):
+    before = compiler._digest("a source", Llvm)
+    assert compiler._digest("a source", Llvm) == before
+    assert compiler._digest("another", Llvm) != before
     for name in ("flat_memory", "vector_math"):
-        (tmp_path / f"{name}.py").write_text("another")
-    monkeypatch.setattr(compiler, "__file__", str(tmp_path / "compiler.py"))
-    assert compiler._digest("a source") != before
+        with monkeypatch.context() as patch:
+            for other in ("flat_memory", "vector_math"):
+                text = Path(compiler.__file__).with_name(f"{other}.py").read_text("utf-8")
+                (tmp_path / f"{other}.py").write_text(f"{text}#" if other == name else text)
+            patch.setattr(compiler, "__file__", str(tmp_path / "compiler.py"))
+            assert compiler._digest("a source", Llvm) != before
+    for name in [name for name in vars(Llvm) if name.startswith("get_")]:
+        with monkeypatch.context() as patch:
+            patch.setattr(Llvm, name, staticmethod(lambda: "another"))
+            assert compiler._digest("a source", Llvm) != before
+    with monkeypatch.context() as patch:
+        patch.setattr(compiler.importlib.metadata, "version", lambda name: "another")
+        assert compiler._digest("a source", Llvm) != before
+    monkeypatch.setenv("NUMBA_OPT", "1")
+    assert compiler._digest("a source", Llvm) != before
 
 
 def test_the_blas_of_compiled_steps_has_the_threads_of_the_fit_from_the_start(first):

@@ -21,6 +21,9 @@ UPDATERS = {
     "nesterov": lambda rate: gd.SGD(rate, 0.9, True),
     "adam": lambda rate: gd.Adam(rate),
     "adamw": lambda rate: gd.AdamW(rate, weight_decay=0.5, decay_bias=True),
+    "amsgrad": lambda rate: gd.Adam(rate, amsgrad=True),
+    "nadam": lambda rate: gd.Nadam(rate),
+    "radam": lambda rate: gd.RAdam(rate),
     "rmsprop": lambda rate: gd.RMSprop(rate),
     "adagrad": lambda rate: gd.Adagrad(rate),
 }
@@ -306,7 +309,7 @@ HUGE = {"sgd": gd.SGD, "adam": gd.Adam, "rmsprop": gd.RMSprop, "adagrad": gd.Ada
 @pytest.fixture
 def interpreted_steps(monkeypatch):
     """Run the source of compiled steps as Python."""
-    monkeypatch.setattr("minigd.execution.targets.numba.compiled", interpreted)
+    monkeypatch.setattr("minigd.execution.targets.numba.Compiled", interpreted)
 
 
 def after_a_huge_gradient(updater, options):

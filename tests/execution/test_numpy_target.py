@@ -39,6 +39,11 @@ HIDDEN = {
 ENDS = {
     "mse": (lambda: [], 2),
     "huber": (lambda: [], 2),
+    "mae": (lambda: [], 2),
+    "quantile": (lambda: [], 2),
+    "poisson": (lambda: [], 2),
+    "hinge": (lambda: [], 3),
+    "focal": (lambda: [gd.Sigmoid()], 2),
     "binary_crossentropy": (lambda: [gd.Sigmoid()], 2),
     "categorical_crossentropy": (lambda: [gd.Softmax()], 3),
 }
@@ -47,9 +52,9 @@ ENDS = {
 def rows(n, width, loss, outputs, seed=0):
     rng = np.random.default_rng(seed)
     y = rng.normal(size=(n, outputs))
-    if loss == "binary_crossentropy":
+    if loss in ("binary_crossentropy", "focal", "poisson"):
         y = (y > 0).astype("int64")
-    elif loss == "categorical_crossentropy":
+    elif loss in ("categorical_crossentropy", "hinge"):
         y = y.argmax(axis=1)
     return rng.normal(size=(n, width)), y
 
@@ -404,7 +409,7 @@ def test_a_constant_of_the_loss_that_is_changed_counts():
 def test_a_constant_that_a_callback_changes_counts_from_the_next_epoch(fast, monkeypatch):
     if fast:
         pytest.importorskip("numba")
-        monkeypatch.setattr("minigd.execution.targets.numba.compiled", interpreted)
+        monkeypatch.setattr("minigd.execution.targets.numba.Compiled", interpreted)
 
     def change(event):
         if event.name == "epoch" and event.trainer.epoch == 2:

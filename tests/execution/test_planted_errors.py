@@ -26,7 +26,7 @@ RUNS += [run | {"weights": "none", "accumulate": 1} for run in drawn_runs.each_o
 @pytest.fixture(autouse=True)
 def in_python(monkeypatch):
     """Run the source of compiled steps as Python."""
-    monkeypatch.setattr(target, "compiled", interpreted)
+    monkeypatch.setattr(target, "Compiled", interpreted)
 
 
 def changed_source(old, new):
@@ -36,24 +36,23 @@ def changed_source(old, new):
         function = target.function
 
         def print_it(*arguments):
-            source, used = function(*arguments)
+            source, arrays = function(*arguments)
             assert old in source, "the error is planted nowhere"
-            return source.replace(old, new), used
+            return source.replace(old, new), arrays
 
         patch.setattr(target, "function", print_it)
 
     return plant
 
 
-def changed_calls(change):
-    """Return a plant that changes what a compiled function is called with."""
+def changed_calls(**changes):
+    """Return a plant that changes some of the arrays that a compiled function is called with."""
 
     def plant(patch):
-        def compiled(source, memory):
-            run = interpreted(source, memory)
-            return lambda *arguments: run(*change(list(arguments)))
+        def compiled(source, arrays):
+            return interpreted(source, arrays | {k: f(arrays[k]) for k, f in changes.items()})
 
-        patch.setattr(target, "compiled", compiled)
+        patch.setattr(target, "Compiled", compiled)
 
     return plant
 
@@ -195,8 +194,10 @@ def in_small_products(name, make):
         from minigd.execution.targets import flat_memory
 
         put(flat_memory._Vectors, name, make)(patch)
-        patch.setattr(compiler, "_load", functools.cache(lambda text: compiler._run_of(text, None)))
-        patch.setattr(target, "compiled", compiler.compiled)
+        patch.setattr(compiler, "_load", functools.cache(compiler._load.__wrapped__))
+        patch.setattr(compiler, "_read", lambda path: None)
+        patch.setattr(compiler, "_keep", lambda path, code: None)
+        patch.setattr(target, "Compiled", compiler.Compiled)
 
     return plant
 
@@ -210,20 +211,6 @@ def undivided_vector(store):
 
 
 # Running -----------------------------------------------------------------------------------------
-
-
-def at_first(change):
-    """Return a change of the argument of that number: settings, X, Y, order, starts, ..."""
-
-    def changed(arguments):
-        for number, function in change.items():
-            arguments[number] = function(arguments[number])
-        return arguments
-
-    return changed
-
-
-SCALE, WHICH, _, _, KEYS, SCALARS, _, _, _, DUE = range(5, 15)
 
 
 def stale(numbers):
@@ -290,8 +277,8 @@ def first_block_alone(blocks):
 
 
 def restores_nothing(function):
-    def printed(named, sections, general, flat_grads, restored):
-        return function(named, sections, general, flat_grads, [])
+    def printed(*arguments):
+        return function(*arguments[:-1], [])
 
     return printed
 
@@ -365,7 +352,7 @@ PLANTED = {
     "a small product is its last row": (in_small_products("add", last_row_only), one_run),
     "a small product is not divided": (in_small_products("store", undivided_vector), one_run),
     "outputs stand at the place of another batch": (
-        changed_source("outputs[first + i", "outputs[i"),
+        changed_source("outputs[(first + i)", "outputs[i"),
         all_runs,
     ),
     "running statistics are not restored": (
@@ -373,7 +360,7 @@ PLANTED = {
         divergence("the loss"),
     ),
     "the update comes before the finite test": (
-        changed_source("< safe):", "< safe) and k > 4:"),
+        changed_source("< limits[1]):", "< limits[1]) and k > 4:"),
         divergence("a gradient"),
     ),
     "the learning rate is not looked at": (
@@ -381,14 +368,14 @@ PLANTED = {
         divergence("an update"),
     ),
     # Running.
-    "scalars of the first update for all": (changed_calls(at_first({SCALARS: stale})), all_runs),
+    "scalars of the first update for all": (changed_calls(scalars=stale), all_runs),
     "dropout's keys are those of the pass before": (
-        changed_calls(at_first({KEYS: lambda keys: np.roll(keys, 1, axis=0)})),
+        changed_calls(keys=lambda keys: np.roll(keys, 1, axis=0)),
         all_runs,
     ),
-    "weights are ignored": (changed_calls(at_first({SCALE: np.ones_like})), all_runs),
+    "weights are ignored": (changed_calls(scale=np.ones_like), all_runs),
     "updates are due one batch too early": (
-        changed_calls(at_first({DUE: lambda due: np.roll(due, -1)})),
+        changed_calls(due=lambda due: np.roll(due, -1)),
         all_runs,
     ),
     "batches of a window count the same": (
@@ -413,7 +400,7 @@ PLANTED = {
         all_runs,
     ),
     "sizes of batches are swapped": (
-        changed_calls(at_first({WHICH: lambda which: which[::-1].copy()})),
+        changed_calls(which=lambda which: which[::-1].copy()),
         all_runs,
     ),
     "rows come one place later": (put(Chunks, "__init__", shifted_order), all_runs),

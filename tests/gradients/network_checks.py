@@ -27,16 +27,23 @@ PAIRINGS = [
         for output in OUTPUTS
         for loss in LOSSES
         # A softmax of one output is always 1, which is nothing to learn from, and refused.
-        if loss.startswith(("mse", "huber")) and (output != "softmax" or LOSSES[loss][1] > 1)
+        if loss.startswith(("mse", "huber", "mae", "quantile"))
+        and (output != "softmax" or LOSSES[loss][1] > 1)
     ],
-    *[("sigmoid", loss) for loss in LOSSES if loss.startswith("bce, ")],
+    *[("sigmoid", loss) for loss in LOSSES if loss.startswith(("bce, ", "focal, "))],
     *[("softmax", loss) for loss in LOSSES if "ce, " in loss and LOSSES[loss][1] > 1],
     *[
         (output, loss)
         for output in ("dense", "tanh", "relu", "leaky relu")
         for loss in LOSSES
         # Nor is a logit that is never below 0 one of a class 0.
-        if "logits" in loss and not (output == "relu" and loss.startswith("bce"))
+        if "logits" in loss and not (output == "relu" and loss.startswith(("bce", "focal")))
+    ],
+    *[
+        (output, loss)
+        for output in ("dense", "tanh", "leaky relu")
+        for loss in LOSSES
+        if loss.startswith(("poisson", "hinge"))
     ],
 ]
 

@@ -65,6 +65,9 @@ UPDATERS = {
     "momentum": lambda: gd.SGD(0.05, 0.9),
     "adam": lambda: gd.Adam(0.01),
     "adamw with a schedule": lambda: gd.AdamW(gd.CosineDecay(0.01, epochs=5)),
+    "amsgrad": lambda: gd.Adam(0.01, amsgrad=True),
+    "nadam": lambda: gd.Nadam(0.01),
+    "radam": lambda: gd.RAdam(0.01),
     "rmsprop": lambda: gd.RMSprop(0.01),
 }
 

@@ -327,6 +327,8 @@ def constants():
         "mse": (dense, "mse", numbers, None, numbers.var()),
         "weights": (dense, "mse", numbers, weight, spread),
         "absolute": (dense, Absolute(), numbers, None, abs(numbers - np.median(numbers)).mean()),
+        "counts": (dense, "poisson", numbers, weight, mean - mean * math.log(mean)),
+        "margin": (dense, "hinge", flags, None, 2 * p),
         "flags": ([gd.Dense(1), gd.Sigmoid()], None, flags, None, entropy([p, 1 - p])),
         "weighted flags": (
             [gd.Dense(1), gd.Sigmoid()], None, flags, weight, entropy([share, 1 - share])

@@ -188,6 +188,9 @@ UPDATERS = {
     "momentum": lambda: gd.SGD(0.01, 0.9),
     "adam": gd.Adam,
     "adamw": gd.AdamW,
+    "amsgrad": lambda: gd.Adam(amsgrad=True),
+    "nadam": gd.Nadam,
+    "radam": gd.RAdam,
     "rmsprop": gd.RMSprop,
     "adagrad": gd.Adagrad,
 }

@@ -143,6 +143,14 @@ def test_small_numbers_keep_their_digits_under_a_logarithm(tmp_path, dtype):
     check(trained, frame.drop(columns="target"), tmp_path / "m.onnx")
 
 
+def test_a_model_of_counts_gives_rates(tmp_path):
+    trained = made(table(), [gd.Dense(1)], "float64", missing="flag")
+    logs = trained.predict(fresh(table()))
+    trained.model.loss = gd.Poisson()
+    np.testing.assert_array_equal(trained.predict(fresh(table())), np.exp(logs))
+    check(trained, fresh(table()), tmp_path / "m.onnx")
+
+
 HEADS = {
     "two classes": (["no", "yes"], [1], gd.Sigmoid),
     "whole numbers": ([1, 7], [1], gd.Sigmoid),

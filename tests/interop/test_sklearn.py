@@ -365,8 +365,8 @@ def test_losses_by_name_and_by_object():
     assert one.predict_proba(X).max() < quick().fit(X, y == 0).predict_proba(X).max()
     squared = quick(gd.MiniBatchRegressor).fit(X, y)
     assert bits(squared) == bits(quick(gd.MiniBatchRegressor, loss="mse").fit(X, y))
-    with pytest.raises(ValueError, match="unknown loss 'hinge'"):
-        quick(loss="hinge").fit(X, y)
+    with pytest.raises(ValueError, match="unknown loss 'cosine'"):
+        quick(loss="cosine").fit(X, y)
     with pytest.raises(gd.ShapeError, match="BinaryCrossEntropy"):
         quick(loss=gd.BinaryCrossEntropy()).fit(X, y)
     with pytest.raises(ValueError, match="is for classes"):
@@ -492,12 +492,6 @@ def test_balanced_classes_are_scikit_learns_for_rows_that_count_alike():
     np.testing.assert_allclose(
         ours.model_.flat_params, quick().fit(X, y, weights).model_.flat_params, rtol=1e-9
     )
-
-
-def test_class_weights_are_not_for_several_labels():
-    X, y = datasets.make_multilabel_classification(50, 5, random_state=0)
-    with pytest.raises(ValueError, match="use sample_weight"):
-        quick(class_weight="balanced").fit(X, y)
 
 
 # Early stopping -------------------------------------------------------------------------------
@@ -943,15 +937,14 @@ MLP_REGRESSOR = TransformedTargetRegressor(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("load", "ours", "theirs"),
     [
         pytest.param("breast_cancer", LINEAR, LOGISTIC, id="breast cancer, linear"),
-        pytest.param(
-            "breast_cancer", NETWORK, MLP, id="breast cancer, network", marks=pytest.mark.slow
-        ),
-        pytest.param("digits", LINEAR, LOGISTIC, id="digits, linear", marks=pytest.mark.slow),
-        pytest.param("digits", NETWORK, MLP, id="digits, network", marks=pytest.mark.slow),
+        pytest.param("breast_cancer", NETWORK, MLP, id="breast cancer, network"),
+        pytest.param("digits", LINEAR, LOGISTIC, id="digits, linear"),
+        pytest.param("digits", NETWORK, MLP, id="digits, network"),
         pytest.param("diabetes", LINEAR, linear_model.Ridge(), id="diabetes, linear"),
         pytest.param("diabetes", NETWORK, MLP_REGRESSOR, id="diabetes, network"),
     ],
@@ -994,10 +987,12 @@ def test_without_scikit_learn_all_else_works_and_the_error_names_the_extra():
         "import minigd as gd, inspect\n"
         "assert 'MiniBatchClassifier' not in dir(gd) and Dense is gd.Dense\n"
         "assert inspect.getmembers(gd)\n"
+        "assert not hasattr(gd, 'MiniBatchClassifier')\n"
+        "assert getattr(gd, 'MiniBatchRegressor', None) is None\n"
         "for ask in ('gd.MiniBatchClassifier', 'import minigd.interop.sklearn.estimators',\n"
         "            'from minigd import MiniBatchRegressor'):\n"
         "    try: exec(ask)\n"
-        "    except ImportError as error: print(error)\n"
+        "    except (ImportError, AttributeError) as error: print(error)\n"
     )
     assert done.returncode == 0, done.stderr
     assert (

@@ -32,6 +32,11 @@ NETWORKS = {
         lambda: gd.Huber(0.5),
         lambda x: x[:, 0],
     ),
+    "quantiles": (
+        lambda: [gd.Dense(5), gd.Tanh(), gd.Dense(3)],
+        lambda: gd.Quantile([0.1, 0.5, 0.9]),
+        lambda x: x[:, 0],
+    ),
     "binary": (
         lambda: [gd.Dense(6, bias=False), gd.Sigmoid(), gd.Dense(1), gd.Sigmoid()],
         gd.BinaryCrossEntropy,

@@ -6,14 +6,14 @@ sums of products are NumPy's, and tanh and the like too.
 
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 
-def interpreted(source: str, memory: Sequence[Any]) -> Callable[..., int]:
-    """Return the function `run` of a source on its memory."""
+def interpreted(source: str, arrays: Mapping[str, Any]) -> Callable[..., int]:
+    """Return the function `run` of a source on its arrays."""
     numba: Any = types.ModuleType("numba")
     for name in ("float32", "float64", "int32", "int64", "uint8", "uint32", "uint64"):
         setattr(numba, name, getattr(np, name))
@@ -38,9 +38,12 @@ def interpreted(source: str, memory: Sequence[Any]) -> Callable[..., int]:
             else:
                 sys.modules[name] = module
 
-    def run(*arguments: Any) -> int:
+    flat = [array.reshape(-1) for array in arrays.values()]
+    assert all(np.shares_memory(a, b) for a, b in zip(flat, arrays.values(), strict=True) if a.size)
+
+    def run(*numbers: int) -> int:
         with np.errstate(all="ignore"):
-            steps: int = namespace["run"]([*memory, None, None], *arguments)
+            steps: int = namespace["run"]([None, None, *flat], *numbers)
         return steps
 
     return run

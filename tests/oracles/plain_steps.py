@@ -122,6 +122,14 @@ class Grid:
     def sum_rows(self):
         return Grid([[total(column) for column in self.turned.rows]])
 
+    def largest(self, among):
+        """Return the largest number of each row, of those whose flag is 1."""
+        rows = [
+            [number for number, flag in zip(row, flags, strict=True) if flag.value]
+            for row, flags in zip(self.rows, among.rows, strict=True)
+        ]
+        return Grid([[max(row, key=lambda number: number.value)] for row in rows])
+
     def sum_columns(self):
         return self.turned.sum_rows().turned
 
@@ -229,6 +237,8 @@ class Calculator:
             self.next()
             arguments.append(self.sum())
         self.next(")")
+        if name == "maxₖ":
+            return arguments[0].largest(arguments[1])
         if name == "onehot":
             classes, k = arguments[0], int(arguments[1].at(0, 0).value)
             return Grid([[Number(j == row[0].value) for j in range(k)] for row in classes.rows])

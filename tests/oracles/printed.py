@@ -14,8 +14,6 @@ from minigd.execution.targets.lowering import Form, General
 from minigd.execution.targets.source import HEAD
 from minigd.types import Array
 
-IMPORTS = HEAD.partition("\n\n\n@njit")[0]
-
 
 class PrintedBackend(NumpyBackend):
     """NumPy, on which formulas run as loops, as a compiled step has them."""
@@ -43,7 +41,8 @@ class PrintedBackend(NumpyBackend):
         printer = Printer(form.roots, set(range(len(form.memory))))
         _, (batch, *_) = General(form).steps(form)
         lines = printer.stored(printer.print(batch))
-        names = [f"m{k} = places[{k}]" for k in range(len(form.memory))]
+        arrays = {f"m{k}": memory for k, memory in enumerate(form.memory)}
+        names = [f"{name} = places[{k}]" for k, name in enumerate(arrays, 2)]
         body = "\n".join(f"    {line}" for line in [*names, *lines])
-        interpreted(f"{IMPORTS}\n\n\ndef run(places):\n{body}\n", form.memory)()
+        interpreted(f"{HEAD}\n\ndef run(places):\n{body}\n", arrays)()
         return None

@@ -1,28 +1,41 @@
-"""Compiles the source of a step with Numba, and keeps the result for later runs.
+"""Compiles the source of a step with Numba, and keeps the machine code for later runs.
 
-It is kept in a folder of the user's own, from which what was used longest ago is removed.
+What is kept is loaded without Numba, whose import takes longer than that of all the rest. It lies
+in a folder of the user's own, from which what was used longest ago is removed.
 """
 
 import contextlib
+import ctypes
 import functools
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
+import re
 import stat
-import sys
 import time
-import types
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from minigd.backends.on_demand import call, optional
+import numpy as np
+
+from minigd.backends.on_demand import optional
+from minigd.execution.program import address
 from minigd.progress import warn
 from minigd.storage.atomic_files import replacing
 from minigd.types import Array
 
 MOST_KEPT = 100
-"""How many sources the folder keeps, with what is compiled of each: some 0.3 to 1.5 MB."""
+"""How many steps the folder keeps, of some 20 to 200 KB."""
+
+OPTIONS: dict[str, Any] = {
+    "error_model": "numpy",
+    "no_cfunc_wrapper": True,
+    "no_cpython_wrapper": True,
+    "no_rewrites": True,
+}
 
 _seconds: list[float] = []
 """What each function took to compile, until it is reported."""
@@ -40,43 +53,113 @@ def available() -> bool:
     return absent() is None
 
 
-def compiled(source: str, memory: Sequence[Array]) -> Callable[..., int]:
-    """Return the function `run` of a source on its memory; what a call has to compile is timed.
+class Compiled:
+    """The function `run` of a source, and the arrays that it works on.
+
+    The source has an array by its address. `places` are the addresses of BLAS's products of float32
+    and float64, and then that of each array.
+
+    Parameters
+    ----------
+    source : str
+    arrays : dict of str to Array
+        C-contiguous, and of the dtypes that the source has them in.
 
     Raises
     ------
     RuntimeError
         If Numba is told not to compile.
     """
-    numba = optional("numba", "a compiled step")
-    if numba.config.DISABLE_JIT:
+
+    def __init__(self, source: str, arrays: Mapping[str, Array]) -> None:
+        self._run = _load(source)
+        self._arrays = dict(arrays)  # kept, so that they stay where they are
+        places = gemm_address("sgemm"), gemm_address("dgemm"), *map(address, arrays.values())
+        self._places, self._made = np.array(places, np.int64), np.zeros(2, np.int64)
+        made = address(self._made)
+        self._handed = made, made + self._made.itemsize, address(self._places)
+
+    def __call__(self, steps: int, gather: bool, wanted: bool) -> int:
+        """Return how many steps were made."""
+        self._run(*self._handed, steps, gather, wanted)
+        return int(self._made[0])
+
+
+# Machine code ------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _load(source: str) -> Any:
+    """Return the function `run` of a source, as it was kept or compiled now."""
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
         _say("NUMBA_DISABLE_JIT is set: steps run by NumPy and are not compiled")
         raise RuntimeError("NUMBA_DISABLE_JIT is set, and so Numba compiles nothing")
-    places = call("minigd.execution.targets.flat_memory", "addresses", memory)
-    return functools.partial(_call, source, places)
+    llvm, folder = optional("llvmlite.binding", "a compiled step"), cache_folder()
+    path = None if folder is None else folder / f"step_{_digest(source, llvm)}.o"
+    code = _read(path)
+    if code is None:
+        code = _compile(source)
+        _keep(path, code)
+    return _link(code, llvm)
 
 
-def _call(source: str, *arguments: Any) -> int:
-    """Call the function of a source, and take the time if it has to be compiled."""
-    function = _load(source)
-    if function.overloads:
-        steps: int = function(*arguments)
-        return steps
-    started = time.perf_counter()
-    try:
-        steps = function(*arguments)
-    except Exception as error:
-        # What was kept may be damaged, or not be written: nothing of it has run.
-        _forget(source)
-        function = _KEPT[source] = _run_of(source, None)
-        steps = function(*arguments)
-        _say(f"{_UNKEPT} ({type(error).__name__}: {error})")
-    if not sum(function.stats.cache_hits.values()):
-        _seconds.append(time.perf_counter() - started)
-    return steps
+def _compile(source: str) -> bytes:
+    """Return the name of the function `run` of a source in its machine code, and that code."""
+    started, numba = time.perf_counter(), optional("numba", "a compiled step")
+    namespace: dict[str, Any] = {}
+    exec(source, namespace)
+    takes = numba.types.CPointer(numba.int64), *[numba.int64] * 3
+    run = numba.njit(numba.int64(*takes), **OPTIONS)(namespace["run"]).overloads[takes]
+    _, _, (code, _) = run.library.serialize_using_object_code()
+    _seconds.append(time.perf_counter() - started)
+    return b"\n".join((run.fndesc.llvm_func_name.encode(), code))
 
 
-_UNKEPT = "Numba's cache can't be used, and steps are compiled in this process only"
+def _link(code: bytes, llvm: Any) -> Any:
+    """Return a function of machine code, called as Numba calls it.
+
+    It takes the addresses of its result and of an error before its own arguments.
+    """
+    name, _, machine_code = code.partition(b"\n")
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(machine_code))
+    engine.finalize_object()
+    kind = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 3)
+    run: Any = kind(engine.get_function_address(name.decode()))
+    run.engine = engine  # which owns the code
+    return run
+
+
+@functools.cache
+def gemm_address(name: str) -> int:
+    """Return the address of a function of the BLAS that SciPy brings."""
+    scipy = optional("scipy", "a compiled step")
+    # Alone: the import of scipy.linalg takes as long as that of minigd.
+    spec: Any = PathFinder.find_spec("cython_blas", [os.path.join(scipy.__path__[0], "linalg")])
+    spec = importlib.util.spec_from_file_location("scipy.linalg.cython_blas", spec.origin)
+    blas: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(blas)
+    capsule = blas.__pyx_capi__[name]
+    kind = _CAPSULE_NAME(capsule)
+    if not re.match(rb"void \(char \*, char \*, int \*, int \*, int \*, ", kind):
+        raise TypeError(f"{name} of SciPy's BLAS takes other arguments: {kind!r}")
+    pointer: int = _CAPSULE_POINTER(capsule, kind)
+    return pointer
+
+
+_CAPSULE_NAME: Any = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(
+    ("PyCapsule_GetName", ctypes.pythonapi)
+)
+_CAPSULE_POINTER: Any = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
+
+# What is kept ------------------------------------------------------------------------------------
+
+_UNKEPT = "compiled steps can't be kept, and each process compiles its own"
 
 
 @functools.cache
@@ -86,84 +169,54 @@ def _say(message: str) -> None:
         warn(message, RuntimeWarning, stacklevel=2)
 
 
-_KEPT: dict[str, Any] = {}
-"""The functions of this process, by their source."""
+def _digest(source: str, llvm: Any) -> str:
+    """Return a hash of all that decides the machine code of a source."""
+    called = [Path(__file__).with_name(f"{name}.py") for name in ("flat_memory", "vector_math")]
+    settings = sorted(item for item in os.environ.items() if item[0].startswith("NUMBA_"))
+    machine = llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features()
+    versions = importlib.metadata.version("numba"), importlib.metadata.version("llvmlite")
+    texts = [source, *[path.read_text("utf-8") for path in called]]
+    return hashlib.sha256(repr((texts, settings, machine, versions)).encode()).hexdigest()[:32]
 
 
-def _load(source: str) -> Any:
-    """Return the function `run` of a source, kept for later processes where that is possible."""
-    if source not in _KEPT:
-        folder = cache_folder()
-        try:
-            _KEPT[source] = _run_of(source, folder)
-        except (OSError, RuntimeError) as error:
-            # A full disk, or a folder that Numba can't write to.
-            _say(f"{_UNKEPT} ({error})")
-            _KEPT[source] = _run_of(source, None)
-        if folder is None:
-            _say(f"{_UNKEPT}: set NUMBA_CACHE_DIR to a folder that only you can write to")
-    return _KEPT[source]
+def _read(path: Path | None) -> bytes | None:
+    """Return what is kept in a file, None if that is nothing or damaged; it is used last now."""
+    if path is None:
+        return None
+    try:
+        os.utime(path)
+        kept = path.read_bytes()
+    except OSError:
+        return None
+    code = kept[_HASH:]
+    return code if hashlib.sha256(code).digest() == kept[:_HASH] else None
 
 
-def _run_of(source: str, folder: Path | None) -> Any:
-    """Return the function `run` of a source, which Numba keeps in a folder, if there is one.
+_HASH = hashlib.sha256().digest_size
 
-    The source is written into the folder, under a name made from its content and that of what it
-    calls, because Numba keeps what it compiles beside the file that it stands in.
-    """
-    name = f"step_{_digest(source)}"
-    if folder is None:
-        # It is compiled in each process.
-        path, source = f"<{name}>", source.replace("cache=True", "cache=False")
-    else:
-        path = str(folder / f"{name}.py")
-        try:
-            # When it was used last. Numba goes by when it was written, which stays.
-            os.utime(path, ns=(time.time_ns(), os.stat(path).st_mtime_ns))
-        except FileNotFoundError:
-            with replacing(path) as file:
-                file.write(source.encode())
-            _prune(folder)
-    # What Numba compiles belongs to a module that can be imported by name.
-    module: Any = types.ModuleType(name)
-    module.__file__ = path
-    sys.modules[name] = module
-    exec(compile(source, path, "exec"), vars(module))
-    return module.run
+
+def _keep(path: Path | None, code: bytes) -> None:
+    """Write a file for later processes, where that is possible."""
+    if path is None:
+        _say(f"{_UNKEPT}: set NUMBA_CACHE_DIR to a folder that only you can write to")
+        return
+    try:
+        with replacing(path) as file:
+            file.write(hashlib.sha256(code).digest() + code)
+        _prune(path.parent)
+    except OSError as error:  # a full disk
+        _say(f"{_UNKEPT} ({error})")
 
 
 def _prune(folder: Path) -> None:
-    """Remove those of the sources that were used longest ago, with what was compiled of them.
-
-    A process that is about to load one of them compiles it again.
-    """
-    used: list[tuple[int, str]] = []
-    for path in folder.glob("step_*.py"):
-        with contextlib.suppress(FileNotFoundError):  # another process removes them too
-            used.append((path.stat().st_atime_ns, path.stem))
-    for _, name in sorted(used)[:-MOST_KEPT]:
-        _remove(folder, name)
-
-
-def _forget(source: str) -> None:
-    """Remove what was kept of a source, so that a later process writes it again."""
-    folder = cache_folder()
-    if folder is not None:
-        _remove(folder, f"step_{_digest(source)}")
-
-
-def _remove(folder: Path, name: str) -> None:
-    """Remove a source, and what Numba keeps of it: in the folder, or beside it in its own."""
-    for path in folder.parent.glob(f"{folder.name}*/**/{name}.*"):
+    """Remove what was used longest ago; a process that is about to load it compiles it again."""
+    used: list[tuple[int, Path]] = []
+    for path in folder.glob("step_*"):
+        with contextlib.suppress(OSError):  # another process removes them too
+            used.append((path.stat().st_mtime_ns, path))
+    for _, path in sorted(used)[:-MOST_KEPT]:
         with contextlib.suppress(OSError):
             path.unlink()
-
-
-def _digest(source: str) -> str:
-    """Return a hash of a source, and of the modules that become part of what is compiled."""
-    called = [Path(__file__).with_name(f"{name}.py") for name in ("flat_memory", "vector_math")]
-    texts = [source.encode(), *[path.read_bytes() for path in called]]
-    return hashlib.sha256(b"".join(texts)).hexdigest()[:32]
 
 
 def cache_folder() -> Path | None:

@@ -1,39 +1,16 @@
 """Flat memory by its address, products in it, and subnormal numbers: no words of Numba.
 
-A compiled step gets all its arrays as one array of addresses. Each argument that is an array costs
-a call some hundred nanoseconds, and each use of one costs the compiler milliseconds.
+A compiled step gets all its arrays as one array of addresses: each use of an array of Numba's costs
+the compiler milliseconds.
 
 This module imports Numba: import it where Numba is known to be installed.
 """
 
-import functools
 import platform
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
-from minigd.backends.on_demand import optional
 from minigd.execution.targets.vector_math import extending, ir, numba
-from minigd.types import Array
-
-
-def addresses(memory: Sequence[Array]) -> Array:
-    """Return where each array begins, and behind them BLAS's products of float32 and float64."""
-    starts = [a.__array_interface__["data"][0] for a in memory]
-    return np.array([*starts, gemm_address("sgemm"), gemm_address("dgemm")], np.int64)
-
-
-@functools.cache
-def gemm_address(name: str) -> int:
-    """Return the address of a function of the BLAS that SciPy brings."""
-    blas = "scipy.linalg.cython_blas"
-    kind = repr(optional(blas, "a compiled step").__pyx_capi__[name])
-    if not re.search(r"\(char \*, char \*, int \*, int \*, int \*, ", kind):
-        raise TypeError(f"{name} of SciPy's BLAS takes other arguments: {kind}")
-    address: int = extending.get_cython_function_address(blas, name)
-    return address
 
 
 def _type_pointer(_: Any, address: Any, kind: Any) -> Any:

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from minigd.execution.program import Program
+from minigd.execution.program import Program, address
 from minigd.nn.sequential import Sequential
-from minigd.types import Array
 
 
 def listing(program: Program, model: Sequential) -> str:
@@ -27,12 +26,6 @@ def listing(program: Program, model: Sequential) -> str:
         words = [_name_of(a, names, numbers) for a in operation.arguments]
         lines.append(f"{operation.name}({', '.join(words)})")
     return "\n".join(lines)
-
-
-def address(array: Array) -> int:
-    """Return where the numbers of an array begin."""
-    place: int = array.__array_interface__["data"][0]
-    return place
 
 
 def _name_of(a: Any, names: dict[int, str], numbers: Iterator[int]) -> str:

@@ -5,12 +5,12 @@ arrays and rows that are shared need no cases of their own.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigd.execution.program import Operation, Program
+from minigd.execution.program import Operation, Program, address
 from minigd.execution.tracer import NotTraceable
 from minigd.types import Array
 
@@ -72,8 +72,7 @@ class Form:
         parts |= {"value": program.value, "z": program.z, "norms": program.norms}
         self.named = {name: self._place(a) for name, a in parts.items() if a is not None}
         written = [o.out for section in program.sections for o in section]
-        self._written = {_root(a).__array_interface__["data"][0] for a in written}
-        self._scalars = {id(a) for a in program.scalars.values()}
+        self._written = {address(_root(a)) for a in written}
         self.sections = [[self._step(o) for o in section] for section in program.sections]
         self.settings: list[float] = []
         self.sections[-1] = [self._with_settings(step) for step in self.sections[-1]]
@@ -81,11 +80,11 @@ class Form:
     def number(self, array: Array) -> int:
         """Return the number of the memory that an array lies in, -1 if the program has it not."""
         root = _root(array)
-        return self._numbers.get((root.__array_interface__["data"][0], root.dtype), -1)
+        return self._numbers.get((address(root), root.dtype), -1)
 
     def _place(self, a: Array) -> Place:
         root = _root(a)
-        start = root.__array_interface__["data"][0]
+        start = address(root)
         key = (start, a.dtype)
         if key not in self._numbers:
             if not (root.flags.c_contiguous or root.flags.f_contiguous):
@@ -96,7 +95,7 @@ class Form:
             self.roots.append(same[0] if same else len(self.memory))
             self._owners.append(root)
             self.memory.append(flat if flat.dtype == a.dtype else flat.view(a.dtype))
-        offset = (a.__array_interface__["data"][0] - start) // a.itemsize
+        offset = (address(a) - start) // a.itemsize
         strides = tuple([s // a.itemsize for s in a.strides])
         return Place(self._numbers[key], a.dtype, offset, a.shape, strides)
 
@@ -104,13 +103,11 @@ class Form:
         if not isinstance(a, np.ndarray):
             kind = a.dtype if isinstance(a, np.generic) else type(a)
             return Constant(kind, a.item() if isinstance(a, np.generic) else a)
-        start = _root(a).__array_interface__["data"][0]
-        if a.ndim == 0 and start not in self._written and id(a) not in self._scalars:
-            place = self._numbers.get((start, a.dtype))
-            if place is None or self.memory[place].size == 1:
-                known = [p.memory for name, p in self.named.items()]
-                if place not in known:
-                    return Constant(a.dtype, a.item())
+        start = address(_root(a))
+        number = self._numbers.get((start, a.dtype))
+        given = start in self._written or number in [place.memory for place in self.named.values()]
+        if a.ndim == 0 and not given and (number is None or self.memory[number].size == 1):
+            return Constant(a.dtype, a.item())
         return self._place(a)
 
     def _step(self, operation: Operation) -> Step:
@@ -148,30 +145,30 @@ class Form:
 
     def numbers(self) -> tuple[Any, list[Any]]:
         """Return what does not depend on the size of the batch, and a list of what may."""
-        kept: list[Any] = []
         values: list[Any] = []
+        return self.with_numbers(values.append), values
 
-        def add(part: Any) -> None:
+    def with_numbers(self, other: Callable[[Any], Any]) -> tuple[Any, Any]:
+        """Return `named` and `sections` with what `other` makes of each number in them.
+
+        The stride of an axis of length 1 is None: it decides nothing.
+        """
+
+        def walk(part: Any) -> Any:
+            if isinstance(part, Constant):
+                return part._replace(value=other(part.value))
             if isinstance(part, Place):
-                kept.append((part.memory, part.dtype, len(part.shape)))
-                values.extend([part.offset, *part.shape])
-                values.extend(
-                    [None if n == 1 else s for n, s in zip(part.shape, part.strides, strict=True)]
+                axes = zip(part.shape, part.strides, strict=True)
+                return part._replace(
+                    offset=other(part.offset),
+                    shape=tuple(map(other, part.shape)),
+                    strides=tuple([other(None if n == 1 else stride) for n, stride in axes]),
                 )
-            else:
-                kept.append(part.dtype)
-                values.append(part.value)
+            if isinstance(part, Step):
+                return part._replace(inputs=tuple(map(walk, part.inputs)), out=walk(part.out))
+            return list(map(walk, part))
 
-        for name, part in self.named.items():
-            kept.append(name)
-            add(part)
-        for section in self.sections:
-            kept.append(len(section))
-            for step in section:
-                kept.append((step.name, step.axis))
-                for part in (*step.inputs, step.out):
-                    add(part)
-        return kept, values
+        return dict(zip(self.named, walk(self.named.values()), strict=True)), walk(self.sections)
 
 
 class General:
@@ -179,8 +176,8 @@ class General:
 
     Attributes
     ----------
-    ints, floats : list of str
-        The names of the numbers that depend on the size.
+    names : list of str
+        Those of the numbers that depend on the size. Whole ones begin with d, others with c.
     """
 
     def __init__(self, form: Form, *others: Form) -> None:
@@ -191,24 +188,18 @@ class General:
             if kept != self._kept:
                 raise NotTraceable("a step that depends on the size of its batch")
             columns.append(more)
-        self._rows = [tuple(row) for row in zip(*columns, strict=True)]
         self._names: dict[Any, str] = {}
-        self.ints: list[str] = []
-        self.floats: list[str] = []
-        self._values = [self._name(row) for row in self._rows]
+        self._values = [self._name(row) for row in zip(*columns, strict=True)]
+        self.names = list(self._names.values())
 
     def _name(self, row: tuple[Any, ...]) -> Any:
         known = [v for v in row if v is not None]
         if len(set(known)) < 2:
             return known[0] if known else 0
-        if row not in self._names:
-            whole = all(isinstance(v, int) for v in known)
-            names, letter = (self.ints, "d") if whole else (self.floats, "c")
-            self._names[row] = f"{letter}{len(names)}"
-            names.append(self._names[row])
-        return self._names[row]
+        letter = "d" if all(isinstance(v, int) for v in known) else "c"
+        return self._names.setdefault(row, f"{letter}{len(self._names)}")
 
-    def sizes(self, form: Form) -> tuple[list[int], list[float]] | None:
+    def sizes(self, form: Form) -> list[float] | None:
         """Return the numbers with names for another size; None if the program is another one."""
         kept, values = form.numbers()
         if kept != self._kept:
@@ -219,31 +210,13 @@ class General:
                 continue
             if not isinstance(name, str) or found.setdefault(name, value) != value:
                 return None
-        if len(found) < len(self.ints) + len(self.floats):
-            return None
-        return [found[n] for n in self.ints], [float(found[n]) for n in self.floats]
+        return [float(found[n]) for n in self.names] if len(found) == len(self.names) else None
 
     def steps(self, form: Form) -> tuple[dict[str, Place], list[list[Step]]]:
         """Return a program's named places and its steps, section by section, with the names."""
         values = iter(self._values)
-
-        def take(part: Any) -> Any:
-            if not isinstance(part, Place):
-                return part._replace(value=next(values))
-            offset = next(values)
-            shape = tuple([next(values) for _ in part.shape])
-            return part._replace(
-                offset=offset, shape=shape, strides=tuple([next(values) for _ in part.shape])
-            )
-
-        named = {name: take(part) for name, part in form.named.items()}
-        return named, [
-            [
-                step._replace(inputs=tuple([take(p) for p in step.inputs]), out=take(step.out))
-                for step in section
-            ]
-            for section in form.sections
-        ]
+        named, sections = form.with_numbers(lambda _: next(values))
+        return named, sections
 
 
 def target_dtype(dtype: Any) -> Any:

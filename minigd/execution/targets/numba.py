@@ -4,7 +4,7 @@ It needs Numba and SciPy, the extra `fast`. Its numbers differ from NumPy's in t
 not among themselves: a step gives the same bits alone, in an epoch, and in batches of any size.
 """
 
-import functools
+import contextlib
 import math
 import threading
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd.backends.workspace import Workspace
-from minigd.execution.finite_guard import Limits, reach, reaches
+from minigd.execution.finite_guard import Limits, Remembered, reach, reaches
 from minigd.execution.passes import without_repeats
 from minigd.execution.per_example import RowClipping
 from minigd.execution.plain import Step
 from minigd.execution.program import Program
-from minigd.execution.targets.compiler import compiled
+from minigd.execution.targets.compiler import Compiled
 from minigd.execution.targets.loops import Printer
 from minigd.execution.targets.lowering import Form, General, target_dtype
 from minigd.execution.targets.source import function
@@ -42,18 +42,6 @@ class Made(NamedTuple):
     losses: Array
     largest: float
     outputs: Array | None
-
-
-class _One:
-    """What a single step hands over, in arrays that stay."""
-
-    def __init__(self, rows: int, dtype: Any, keys: int, scalars: int) -> None:
-        self.order, self.which = np.arange(rows), np.zeros(1, np.int64)
-        self.starts = np.zeros(2, np.int64)
-        self.scale, self.outputs = np.empty(0, dtype), np.empty((0, 0), dtype)
-        self.keys, self.scalars = np.empty((1, keys), np.uint64), np.empty((1, scalars))
-        self.rates, self.losses, self.largest = np.empty(1), np.empty(1), np.empty(1)
-        self.due = np.ones(1, bool)
 
 
 class NumbaStep:
@@ -98,56 +86,62 @@ class NumbaStep:
         self._weighted, self._by_row = weighted, by_row
         self._y, self.rows = y[:0].astype(target_dtype(y.dtype)), max(rows, 2)
         self._drawing = [layer for layer in self._model.layers if layer.draws]
-        varying = len(update.updater.varying)
         self._accumulates = update.parts > 1
-        columns = varying + self._accumulates
-        self._one = _One(self.rows, self._model.dtype, len(self._drawing), columns)
         self.mean = np.zeros(self._accumulates * self._model.flat_params.size, self._model.dtype)
-        program = self._trace(self.rows)
-        self._z, self._norms = program.z, program.norms
-        form = Form(program)
+        self._program = self._trace(self.rows)
+        form = Form(self._program)
         try:
             self._general = General(form, Form(self._trace(self.rows + 1)))
         except NotTraceable:
             self._general = General(form)
         self._rows = np.full(self.rows + 1, UNKNOWN)
-        ints, floats = len(self._general.ints), len(self._general.floats)
-        self._numbers = np.empty((0, ints), np.int64), np.empty((0, floats))
         self._state = list(update.updater.state.values())
-        self.source, used = self._print(form)
-        self._memory = [form.memory[k] for k in used]
-        settings = np.array(form.settings, "float64")
-        self._run = functools.partial(compiled(self.source, self._memory), settings)
+        self.source, self._arrays = self._print(form)
+        self._run = Compiled(self.source, self._arrays)
+        for section in self._program.sections:
+            section.clear()  # what only its operations work on is not kept
+
+    def _one(self, settings: list[float]) -> dict[str, Array]:
+        """Return what a single step is handed over in, in arrays that stay."""
+        columns = len(self._update.updater.varying) + self._accumulates
+        dtype = self._model.dtype
+        return {
+            "settings": np.array(settings, float),
+            "X": np.empty(0, dtype),
+            "Y": self._y,
+            "order": np.arange(self.rows),
+            "starts": np.zeros(2, np.int64),
+            "scale": np.empty(0, dtype),
+            "which": np.zeros(1, np.int64),
+            "numbers": np.empty((0, len(self._general.names))),
+            "keys": np.empty((1, len(self._drawing)), np.uint64),
+            "scalars": np.empty((1, columns)),
+            "rates": np.empty(1),
+            "limits": np.empty(2),
+            "due": np.empty(1, bool),
+            "losses": np.empty(1),
+            "outputs": np.empty(0, dtype),
+        }
 
     def _trace(self, n: int) -> Program:
         """Trace a step of n rows, after which everything is as it was."""
         model, updater = self._model, self._update.updater
         updater.attach(model)
-        running = [layer.buffers[name] for layer in model.layers for name in layer.running]
         vectors = model.flat_params, model.flat_grads, self.mean, *updater.state.values()
-        changed = [*vectors, *running]
-        before, passes = [a.copy() for a in changed], model.passes
         x = np.zeros((n, model.n_in), model.dtype)
         y = np.zeros((n, *self._y.shape[1:]), self._y.dtype)
         scale = np.ones(n, model.dtype) if self._weighted else None
         workspace = Workspace(model.backend)
         workspace.thread = threading.get_ident()
-        try:
-            with np.errstate(all="ignore"):
-                program = trace(
-                    self._objective, x, y, scale, self._by_row, workspace, elementwise=True
-                )
-                trace_update(program, model, self._update, self.mean)
-        finally:
-            model.passes = passes
-            for array, old in zip(changed, before, strict=True):
-                array[...] = old
+        with Remembered(model, *vectors), np.errstate(all="ignore"):
+            program = trace(self._objective, x, y, scale, self._by_row, workspace, elementwise=True)
+            trace_update(program, model, self._update, self.mean)
         for section in program.sections:
             section[:] = without_repeats(section, any_size=True)
         return program
 
-    def _print(self, form: Form) -> tuple[str, list[int]]:
-        """Return the source of the function, and which memory it takes."""
+    def _print(self, form: Form) -> tuple[str, dict[str, Array]]:
+        """Return the source of the function, and the arrays that it works on."""
         model = self._model
         named, sections = self._general.steps(form)
         running = [layer.buffers[name] for layer in model.layers for name in layer.running]
@@ -162,6 +156,7 @@ class NumbaStep:
             [printer.stored(body) for body in bodies],
             form,
             self._general,
+            self._one(form.settings),
             form.number(model.flat_grads),
             restored,
         )
@@ -179,20 +174,15 @@ class NumbaStep:
 
     def _add_size(self, n: int) -> None:
         """Add a row of the numbers that depend on how many rows there are, if it is the program."""
-        try:
-            form = Form(self._trace(n))
-        except Exception:
-            # A method that was changed since may not be traced: the layers do it, or say why not.
-            found = None
-        else:
-            found = self._general.sizes(form)
-        ints, floats = self._numbers
-        self._rows[n] = OTHER if found is None else len(ints)
+        found = None
+        # A method that was changed since may not be traced: the layers do it, or say why not.
+        with contextlib.suppress(Exception):
+            found = self._general.sizes(Form(self._trace(n)))
+        numbers = self._arrays["numbers"]
+        self._rows[n] = OTHER if found is None else len(numbers)
         if found is not None:
-            self._numbers = (
-                np.vstack((ints, np.array(found[:1], ints.dtype))),
-                np.vstack((floats, np.array(found[1:], float))),
-            )
+            self._arrays["numbers"] = np.vstack((numbers, np.array(found)))
+            self._run = Compiled(self.source, self._arrays)
 
     def __call__(
         self,
@@ -202,26 +192,25 @@ class NumbaStep:
         limits: Limits = UNLIMITED,
         update: bool = False,
         share: float = 1.0,
-    ) -> tuple[Step, Made]:
-        """Make one step, of this share of `mean`, and an update if asked for."""
+    ) -> Step:
+        """Make one step, of this share of `mean`, and an update if asked for; it is `Made`."""
         n = len(x)
         if not self.takes(n):
             raise ValueError(
                 f"a batch of {n} rows goes through other operations than were compiled"
             )
-        x, y = _as_compiled(x, self._model.dtype), _as_compiled(y, self._y.dtype)
-        one, norms = self._one, self._norms
-        one.starts[1], one.largest[0], one.due[0] = n, limits.largest, update
-        one.which[0] = self._rows[n]
+        one, dtype = self._arrays, self._model.dtype
+        one["starts"][1], one["which"][0], one["due"][0] = n, self._rows[n], update
+        one["limits"][0], one["limits"][1] = limits
         self._fill_scalars(share)
-        made = self._run(
-            *(x, y, one.order, one.starts, one.scale if scale is None else scale),
-            *(one.which, *self._numbers, one.keys, one.scalars, one.rates),
-            *(one.largest, limits.safe, one.due, one.losses, one.outputs),
-        )
-        value = self._model.dtype.type(one.losses[0])
-        step = Step(value, self._z[:n], None if norms is None else norms[:n])
-        return step, Made(made, one.losses, float(one.largest[0]), None)
+        program, norms = self._program, self._program.norms
+        program.x[:n], program.y[:n] = x, y
+        if program.scale is not None:
+            program.scale[:n] = scale
+        made, losses = self._run(1, False, False), one["losses"]
+        result = Made(made, losses, float(one["limits"][0]), None)
+        norms = None if norms is None else norms[:n]
+        return Step(dtype.type(losses[0]), program.z[:n], norms, result)
 
     def run(
         self,
@@ -255,12 +244,11 @@ class NumbaStep:
         outputs : bool, default False
             Whether to return the outputs of all rows.
         """
-        starts, which, numbers = self._sizes_of(starts)
-        steps, dtype = len(starts) - 1, self._model.dtype
-        z = np.empty((starts[-1], self._z.shape[1]) if outputs else (0, 0), dtype)
-        losses, largest, made = np.empty(steps), np.array([limits.largest]), 0
+        starts, which = self._sizes_of(starts)
+        steps, dtype = len(which), self._model.dtype
+        z = np.empty((starts[-1] if outputs else 0, self._program.z.shape[1]), dtype)
+        losses, bounds, made = np.empty(steps), np.array(limits), 0
         keys, scalars, rates = self._scalars(due[:steps], shares[:steps])
-        scale = self._one.scale if scale is None else scale
         direct = _as_compiled(x, dtype) is x and _as_compiled(y, self._y.dtype) is y
         for first, last in [(0, steps)] if direct else _pieces(starts, NUMBERS // x.shape[1]):
             rows, some = slice(starts[first], starts[last]), slice(first, last)
@@ -268,24 +256,36 @@ class NumbaStep:
             if not direct:
                 X, Y = _as_compiled(x[places], dtype), _as_compiled(y[places], self._y.dtype)
                 places = np.arange(len(X))
-            made += self._run(
-                *(X, Y, places, starts[first : last + 1] - rows.start, scale[rows]),
-                *(which[some], *numbers, keys[some], scalars[some], rates[some]),
-                *(largest, limits.safe, due[some], losses[some], z[rows]),
-            )
+            handed = {
+                "X": X,
+                "Y": Y,
+                "order": _as_compiled(places, np.int64),
+                "starts": starts[first : last + 1] - rows.start,
+                "which": which[some],
+                "keys": keys[some],
+                "scalars": scalars[some],
+                "rates": rates[some],
+                "limits": bounds,
+                "due": due[some],
+                "losses": losses[some],
+                "outputs": z[rows],
+            }
+            if scale is not None:
+                handed["scale"] = _as_compiled(scale[rows], dtype)
+            made += Compiled(self.source, self._arrays | handed)(last - first, True, outputs)
             if made < last:
                 break
-        return Made(made, losses, float(largest[0]), z if outputs else None)
+        return Made(made, losses, float(bounds[0]), z if outputs else None)
 
-    def _sizes_of(self, starts: Array) -> tuple[Array, Array, tuple[Array, Array]]:
-        """Return the batches before the first that is another program, and the numbers of each."""
+    def _sizes_of(self, starts: Array) -> tuple[Array, Array]:
+        """Return the batches before the first that is another program, and the rows of numbers."""
         sizes = np.diff(starts)
         for n in set(sizes[self._rows[sizes] == UNKNOWN].tolist()):
             self._add_size(n)
         which = self._rows[sizes]
         others = np.flatnonzero(which == OTHER)
         end = others[0] if len(others) else len(which)
-        return starts[: end + 1], which[:end], self._numbers
+        return starts[: end + 1], which[:end]
 
     def _scalars(self, due: Array, shares: Array) -> tuple[Array, Array, Array]:
         """Return the numbers that change with each of the next steps, and the learning rates."""
@@ -305,18 +305,18 @@ class NumbaStep:
 
     def _fill_scalars(self, share: float) -> None:
         """Fill in the same numbers for one step, without an array for each."""
-        model, updater, one = self._model, self._update.updater, self._one
+        model, updater, one = self._model, self._update.updater, self._arrays
         for i, layer in enumerate(self._drawing):
-            one.keys[0, i] = layer.key(model.passes + 1)
+            one["keys"][0, i] = layer.key(model.passes + 1)
         rate = float(updater.learning_rate)
         updater.step += 1
         _, constants = updater.formula(rate)
         updater.step -= 1
         for i, name in enumerate(updater.varying):
-            one.scalars[0, i] = constants[name]
+            one["scalars"][0, i] = constants[name]
         if self._accumulates:
-            one.scalars[0, -1] = share
-        one.rates[0] = reach(updater, rate)
+            one["scalars"][0, -1] = share
+        one["rates"][0] = reach(updater, rate)
 
 
 def _as_compiled(a: Array, dtype: Any) -> Array:

@@ -13,8 +13,8 @@ from minigd.execution.passes import overlap, shorten
 from minigd.execution.per_example import RowClipping
 from minigd.execution.plain import Step
 from minigd.execution.profiler import Profiler
-from minigd.execution.program import Operation, Program
-from minigd.execution.targets.listing import address, listing
+from minigd.execution.program import Operation, Program, address
+from minigd.execution.targets.listing import listing
 from minigd.execution.tracer import NotTraceable, trace
 from minigd.nn.objective import Objective
 from minigd.types import Array

@@ -22,7 +22,7 @@ class Declared(NamedTuple):
     initializer: Initializer
 
 
-def like(layer: "Layer") -> Any:
+def like(layer: "Layer") -> "Layer":
     """Return a new layer with the same arguments, and as trainable, which is in no model yet."""
     made = type(layer)(**layer.config())
     made.trainable = layer.trainable

@@ -8,7 +8,8 @@ import minigd as gd
 numba = pytest.importorskip("numba")
 pytest.importorskip("scipy")
 
-from minigd.execution.targets import flat_memory  # noqa: E402
+from minigd.execution.program import address  # noqa: E402
+from minigd.execution.targets import compiler, flat_memory  # noqa: E402
 
 SMALL = flat_memory.SMALL
 
@@ -38,7 +39,7 @@ def product_of(kind, inputs, outputs, dtype):
     names = {"pointer": flat_memory.pointer, "product": flat_memory.product}
     names["kind"] = getattr(numba, dtype)
     exec(SOURCE.format(*words), names)
-    run, gemm = numba.njit(names["run"]), flat_memory.gemm_address(GEMM[dtype])
+    run, gemm = numba.njit(names["run"]), compiler.gemm_address(GEMM[dtype])
 
     def multiply(a, b, factor):
         flat = [np.ravel(m.T if turned else m) for m, turned in ((a, a_turned), (b, b_turned))]
@@ -47,7 +48,7 @@ def product_of(kind, inputs, outputs, dtype):
         ]
         out = np.full(len(a) * b.shape[1] + 2, 99, dtype)
         n = b.shape[0] if first[1] == "n" else len(a)
-        run(flat_memory.addresses([*memory, out]), gemm, n, np.dtype(dtype).type(factor))
+        run(np.array(list(map(address, [*memory, out]))), gemm, n, np.dtype(dtype).type(factor))
         assert out[0] == out[-1] == 99
         return out[1:-1].reshape(len(a), -1)
 
