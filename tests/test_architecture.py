@@ -61,7 +61,7 @@ LOADED = {
         *("losses.hinge", "metrics.function", "metrics.labels", "metrics.probabilities"),
         *("losses.names", "losses.regression", "metrics", "metrics.base", "metrics.classes"),
         *("metrics.names", "metrics.ranks", "metrics.regression", "moments"),
-        *("objective", "parameters", "seed_words", "sequential"),
+        *("objective", "parameters", "seed_words", "sequential", "shape_errors"),
     },
     "optim": {
         *("accumulation", "gradient_transforms", "schedules", "updaters", "updaters.adam"),

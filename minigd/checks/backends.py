@@ -214,7 +214,9 @@ def _pass(
     yield between("the loss", values[0], values[1], n)
     dy, dy_other = (objective.loss.backward() for objective in objectives)
     yield between("the gradient of the loss", dy, dy_other, dy.shape[1])
-    first = next((i for i, (layer, _) in enumerate(layers) if layer.params), len(layers))
+    first = next(
+        (i for i, (layer, _) in enumerate(layers) if layer.params and layer.trainable), len(layers)
+    )
     for i in reversed(range(first, len(layers))):
         layer, twin = layers[i]
         layer.wants_dx = twin.wants_dx = i > first

@@ -10,6 +10,7 @@ from minigd.data.batches import Batch, Batches
 from minigd.data.row_weights import row_scale
 from minigd.errors import DataError
 from minigd.nn.layers import Layer
+from minigd.nn.layers.base import like
 from minigd.nn.losses import Loss
 from minigd.nn.sequential import Sequential
 from minigd.optim.gradient_transforms import Penalty
@@ -29,7 +30,7 @@ def forward(
 
 def alone(layer: Layer, dtype: str = "float64") -> Sequential:
     """Return a new layer of the same values in a model of its own."""
-    model = Sequential([type(layer)(**layer.config())], layer.n_in, dtype=dtype)
+    model = Sequential([like(layer)], layer.n_in, dtype=dtype)
     take_values(model, layer)
     return model
 

@@ -49,7 +49,7 @@ def info(path: str | os.PathLike[str]) -> str:
         lines = {
             **({} if table is None else _table(*read_table(table, model, name))),
             "layers": " > ".join(widths),
-            "parameters": f"{model.flat_params.size:,} of {model.dtype}",
+            "parameters": f"{_parameters(model):,} of {model.dtype}",
             **_history(columns),
         }
     return "\n".join(
@@ -121,7 +121,7 @@ def details(path: str | os.PathLike[str]) -> dict[str, Any]:
         **found,
         "inputs": model.n_in,
         "layers": layers,
-        "parameters": int(model.flat_params.size),
+        "parameters": _parameters(model),
         "dtype": str(model.dtype),
         "history": history,
     }
@@ -203,3 +203,8 @@ def _size(path: Path) -> str:
 def _bytes(path: Path) -> int:
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _parameters(model: Any) -> int:
+    """Return how many parameters a model has, also of layers that are not trained."""
+    return sum(int(p.size) for p in model.params.values())

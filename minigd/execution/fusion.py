@@ -242,7 +242,7 @@ class FusedBatchNorm(Layer):
         # A step that an error ended has left its arrays.
         self.forget()
         layer.forget()
-        if not train or n == 1:
+        if not train or n == 1 or self.is_frozen:
             return layer.forward(x, train)
         x_hat, y = layer.empty("x_hat", x.shape), layer.empty("y", x.shape)
         mean = x.mean(axis=0)
@@ -323,7 +323,7 @@ def _like(fused: Layer, layer: Layer) -> None:
     """Give a fused layer the name, the widths and the arrays of the one that it stands for."""
     fused.name, fused.n_in, fused.n_out = layer.name, layer.n_in, layer.n_out
     fused.params, fused.grads, fused.buffers = layer.params, layer.grads, layer.buffers
-    fused.backend = layer.backend
+    fused.backend, fused.is_frozen = layer.backend, layer.is_frozen
 
 
 def fused_layers(layers: Sequence[Layer], own_loss: bool = True) -> list[Layer]:

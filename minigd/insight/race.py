@@ -26,6 +26,7 @@ from minigd.errors import (
     validated,
 )
 from minigd.insight.plots.axes import COLORS, LINES, axes_or_new
+from minigd.nn.layers.base import like
 from minigd.nn.losses import CategoricalCrossEntropy, Hinge, Loss, LossLike, Poisson
 from minigd.nn.objective import Objective, default_loss
 from minigd.nn.sequential import Sequential
@@ -426,7 +427,7 @@ class _Runner:
                     f"{layer.name} has an initializer of its own, and build() no seed to draw "
                     "from: let build take a seed, and give it to Sequential(..., seed=seed)"
                 )
-        layers = [type(layer)(**layer.config()) for layer in model.layers]
+        layers = [like(layer) for layer in model.layers]
         fresh = Sequential(
             layers, inputs=model.n_in, backend=model.backend, dtype=model.dtype, seed=seed
         )

@@ -47,9 +47,13 @@ def _table(model: Any, batch_size: int, updater: str | Updater) -> Summary:
         size = sum(int(p.size) for p in layer.params.values())
         rows.append((layer.name, f"(n, {layer.n_out})", f"{size:,}", ""))
     size, each = model.flat_params.size, model.flat_params.nbytes
+    whole_size = sum(int(p.size) for p in model.params.values())
     vectors = (len(given.state_names) + len(given.fixed(model))) * each
     work = work_bytes(model, batch_size)
-    rows.append(("total", "", f"{size:,}", f"{each:,} bytes of {model.dtype}"))
+    held = whole_size * model.dtype.itemsize
+    rows.append(("total", "", f"{whole_size:,}", f"{held:,} bytes of {model.dtype}"))
+    if size < whole_size:
+        rows.append(("of these not trained", "", f"{whole_size - size:,}", ""))
     rows.append(("gradients", "", f"{size:,}", f"{each:,} bytes"))
     name = type(given).__name__
     rows.append(
@@ -62,7 +66,7 @@ def _table(model: Any, batch_size: int, updater: str | Updater) -> Summary:
     arrays = 3 if model.backend.reads_are_free else 1 if classes else 2
     batch = batch_size * (model.n_in + arrays * model.n_out) * model.dtype.itemsize
     rows.append(("the batch and its loss", "", "", f"{batch:,} bytes"))
-    whole = 2 * each + vectors + work + batch
+    whole = held + each + vectors + work + batch
     rows.append(("total, without the data", "", "", f"{whole:,} bytes"))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     lines = [f"{a:{widths[0]}}   {b:{widths[1]}}   {c:>{widths[2]}}   {d}" for a, b, c, d in rows]

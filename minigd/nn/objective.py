@@ -38,7 +38,8 @@ from minigd.nn.losses import (
     Poisson,
     get_loss,
 )
-from minigd.nn.sequential import Sequential, rows_error
+from minigd.nn.sequential import Sequential
+from minigd.nn.shape_errors import rows_error
 from minigd.types import Array
 
 _RECTIFIERS = (ReLU, LeakyReLU, ELU, GELU, SiLU, Softplus)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.base import Backend, Views
-from minigd.errors import CheckpointError, ShapeError, shown
+from minigd.errors import CheckpointError, ShapeError, check_list, shown
 from minigd.nn.layers.base import Declared, Layer
 from minigd.storage.describe import Arrays
 from minigd.types import Array
@@ -22,7 +22,8 @@ _MOST = 2**59
 class FlatParameters:
     """The parameters of layers and their gradients, as two vectors and as views by name.
 
-    The weights of all layers come first, and all biases, scales and shifts after them.
+    The weights of all layers come first, and all biases, scales and shifts after them. Those of
+    layers that are not trainable lie apart, and so do their gradients, which nobody reads.
 
     Parameters
     ----------
@@ -38,18 +39,21 @@ class FlatParameters:
         By the names of layer and parameter, ``"dense1.W"``.
     n_weights : int
         How many of the numbers are weights: ``flat_params[:n_weights]``.
+    names : tuple of str
+        Of the parameters in `flat_params`, in their order.
     """
 
     def __init__(self, layers: Sequence[Layer], backend: Backend, dtype: Any) -> None:
         self.layers = layers
-        declared = [(layer, spec) for layer in layers for spec in layer.declared_params]
+        trained = [layer for layer in layers if not layer.is_frozen]
+        declared = [(layer, spec) for layer in trained for spec in layer.declared_params]
         self._places: dict[str, slice] = {}
         end = self.n_weights = 0
         for layer, spec in sorted(declared, key=lambda pair: len(pair[1].shape) < 2):
             start, end = end, end + math.prod(spec.shape)
             self._places[f"{layer.name}.{spec.name}"] = slice(start, end)
             self.n_weights = end if len(spec.shape) > 1 else self.n_weights
-        self.size = end
+        self.size, self.names = end, tuple(self._places)
         if end > _MOST:
             raise ValueError(
                 "the layers have more parameters than an array can hold: fewer inputs or units are "
@@ -59,23 +63,27 @@ class FlatParameters:
 
     def allocate(self, backend: Backend, dtype: Any) -> None:
         """Make the two vectors, of zeros, and give each layer its views."""
-        self.flat_params = backend.zeros((self.size,), dtype)
-        self.flat_grads = backend.zeros((self.size,), dtype)
+        vectors = [backend.zeros((self.size,), dtype) for _ in ("params", "grads")]
+        self.flat_params, self.flat_grads = vectors
+        self.params, self.grads = Views(), Views()
         for layer in self.layers:
-            layer.params = self._views(layer, self.flat_params)
-            layer.grads = self._views(layer, self.flat_grads)
-        self.params = Views(
-            {f"{layer.name}.{k}": v for layer in self.layers for k, v in layer.params.items()}
-        )
-        self.grads = Views(
-            {f"{layer.name}.{k}": v for layer in self.layers for k, v in layer.grads.items()}
-        )
+            views = _apart if layer.is_frozen else self._views
+            layer.params, layer.grads = [views(layer, vector) for vector in vectors]
+            self.params.update({f"{layer.name}.{k}": v for k, v in layer.params.items()})
+            if not layer.is_frozen:
+                self.grads.update({f"{layer.name}.{k}": v for k, v in layer.grads.items()})
 
     def _views(self, layer: Layer, vector: Array) -> Views:
         places = {name: self._places[f"{layer.name}.{name}"] for name, *_ in layer.declared_params}
         return Views(
             {name: vector[places[name]].reshape(shape) for name, shape, _ in layer.declared_params}
         )
+
+
+def _apart(layer: Layer, vector: Array) -> Views:
+    """Return arrays of zeros for a layer that is not trained, outside of the vector."""
+    zeros, dtype = layer.backend.zeros, vector.dtype
+    return Views({name: zeros(shape, dtype) for name, shape, _ in layer.declared_params})
 
 
 def draw_first_values(
@@ -162,3 +170,44 @@ def take_first_values(
         specs = layer.declared_buffers
         layer.buffers = Views({spec.name: backend.empty(spec.shape, dtype) for spec in specs})
     load_arrays(layers, arrays, backend, dtype)
+
+
+def load_layers(model: Any, other: Any, names: Sequence[str] | None) -> None:
+    """Write the arrays of another model's layers into a model's layers of the same names."""
+    if not hasattr(other, "arrays"):
+        raise TypeError(
+            f"load_weights takes a minigd.Sequential, gd.load(path) for a file, not {shown(other)}"
+        )
+    own = {layer.name: layer for layer in model.layers}
+    chosen = list(own) if names is None else check_list("layers", names, "name")
+    shapes, given = (_shapes(each.layers) for each in (model, other))
+    for name in chosen:
+        if name not in own or shapes[name] != given.get(name):
+            raise _other_layer(name, shapes, given, names is None)
+    values = {
+        key: value
+        for key, value in other.arrays().items()
+        if key.partition("/")[2].rpartition(".")[0] in chosen
+    }
+    load_arrays([own[name] for name in chosen], values, model.backend, model.dtype)
+
+
+def _shapes(layers: Sequence[Layer]) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Return the shapes of the arrays of each layer by the layer's name."""
+    return {
+        layer.name: {name: a.shape for name, a in {**layer.params, **layer.buffers}.items()}
+        for layer in layers
+    }
+
+
+def _other_layer(
+    name: str, shapes: dict[str, Any], given: dict[str, Any], every: bool
+) -> ShapeError:
+    """Say in what a layer of two models differs, and which of them are the same."""
+    words = [
+        "has no such layer" if name not in of else f"has {of[name] or 'no arrays'}"
+        for of in (shapes, given)
+    ]
+    same = [n for n, own in shapes.items() if own and own == given.get(n)]
+    hint = f"; layers={same} would fit" if every and same else ""
+    return ShapeError(f"{name}: this model {words[0]}, and the other one {words[1]}{hint}")

@@ -1,6 +1,7 @@
 """The model: layers in a row, run forward and backward, trained, copied and saved."""
 
 import os
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,6 @@ from minigd.backends.frames import check_names, names_of
 from minigd.backends.on_demand import call
 from minigd.backends.workspace import Workspace
 from minigd.errors import (
-    DataError,
     ShapeError,
     UnknownArgument,
     check_dtype,
@@ -33,8 +33,10 @@ from minigd.nn.parameters import (
     check_arrays,
     draw_first_values,
     load_arrays,
+    load_layers,
     take_first_values,
 )
+from minigd.nn.shape_errors import gradient_error, result_error, rows_error
 from minigd.optim.schedules import Schedule
 from minigd.optim.updaters import Updater
 from minigd.storage import npz
@@ -65,11 +67,15 @@ class Sequential:
     layers : list of Layer
     flat_params, flat_grads : Array, 1-d
         All parameters and their mean gradients: first the weights of all layers, after them all
-        biases, scales and shifts.
+        biases, scales and shifts. Those of a layer with ``layer.trainable = False`` are not in
+        them.
     params, grads : dict of str to Array
-        Views into the two, layer by layer: ``model.params["dense1.W"]``.
+        By name, layer by layer: ``model.params["dense1.W"]``. Views into the two; what is not
+        trained is in `params` alone.
     n_weights : int
         How many of the numbers are weights: ``flat_params[:n_weights]``.
+    trained_names : tuple of str
+        Of the parameters in `flat_params`, in their order.
     n_in, n_out : int
         Width of a row of input and of output.
     passes : int
@@ -142,7 +148,7 @@ class Sequential:
         for i, layer in enumerate(self.layers):
             kind = type(layer).__name__.lower()
             counts[kind] = counts.get(kind, 0) + 1
-            layer.place = (self.seed, i)
+            layer.place, layer._model = (self.seed, i), weakref.ref(self)
             layer.bind(f"{kind}{counts[kind]}", self.backend, self.dtype, self.workspace, width)
             width = layer.n_out
         self._drawing = [layer for layer in self.layers if layer.draws]
@@ -151,7 +157,7 @@ class Sequential:
         if arrays is not None:
             check_arrays(self.layers, arrays)  # before anything is made as large as they say
         self._vectors = FlatParameters(self.layers, self.backend, self.dtype)
-        self.n_weights = self._vectors.n_weights
+        self.n_weights, self.trained_names = self._vectors.n_weights, self._vectors.names
         self.params, self.grads = self._vectors.params, self._vectors.grads
         if arrays is None:
             rng = np.random.default_rng([self.seed, _WEIGHTS])
@@ -159,9 +165,18 @@ class Sequential:
         else:
             take_first_values(self.layers, arrays, self.backend, self.dtype)
 
+    def lay_out(self) -> None:
+        """Put the parameters of the trainable layers together again, and keep the values of all."""
+        before = {name: value.copy() for name, value in self.params.items()}
+        self._vectors = FlatParameters(self.layers, self.backend, self.dtype)
+        self.n_weights, self.trained_names = self._vectors.n_weights, self._vectors.names
+        self.params, self.grads = self._vectors.params, self._vectors.grads
+        for name, value in before.items():
+            self.params[name] = value
+
     @property
     def flat_params(self) -> Array:
-        """All parameters; assigning writes into the vector."""
+        """All trained parameters; assigning writes into the vector."""
         return self._vectors.flat_params
 
     @flat_params.setter
@@ -170,7 +185,7 @@ class Sequential:
 
     @property
     def flat_grads(self) -> Array:
-        """All gradients; assigning writes into the vector."""
+        """All their gradients; assigning writes into the vector."""
         return self._vectors.flat_grads
 
     @flat_grads.setter
@@ -259,7 +274,7 @@ class Sequential:
         for layer in layers:
             x = layer.forward(x, train)
             if not self._fits(x, (n, layer.n_out)):
-                self._refuse(layer, "forward", x, (n, layer.n_out))
+                raise result_error(self, layer.name, "forward", x, (n, layer.n_out))
         self._pending = x.shape if train else self._pending
         return x
 
@@ -273,18 +288,18 @@ class Sequential:
         """Run dy back through the same layers; take their `row_squares` down where asked to."""
         self._pending = None
         n = len(dy)
-        trained = [i for i, layer in enumerate(layers) if layer.params]
+        trained = [i for i, layer in enumerate(layers) if layer.params and not layer.is_frozen]
         stop = 0 if input_gradient else (trained[0] if trained else len(layers))
         for i in reversed(range(stop, len(layers))):
             layer = layers[i]
             layer.wants_dx = input_gradient or i > stop
-            if squares is not None and layer.params:
+            if squares is not None and layer.params and not layer.is_frozen:
                 squares.append(layer.row_squares(dy))
             dx = layer.backward(dy)
             if not layer.wants_dx:
                 break
             if not self._fits(dx, (n, layer.n_in)):
-                self._refuse(layer, "backward", dx, (n, layer.n_in))
+                raise result_error(self, layer.name, "backward", dx, (n, layer.n_in))
             dy = dx
         for layer in layers[:stop]:
             layer.forget()
@@ -293,27 +308,10 @@ class Sequential:
     def check_gradient(self, dz: Any, shape: tuple[int, ...], loss: Loss) -> None:
         """Refuse the gradient of a loss that does not have the shape of its outputs."""
         if not self._fits(dz, shape):
-            raise self._gradient_error(dz, shape, loss)
-
-    def _gradient_error(self, dz: Any, shape: tuple[int, ...], loss: Loss) -> ShapeError:
-        given = f"{dz.shape} and dtype {dz.dtype}" if self.backend.holds(dz) else repr(dz)
-        return ShapeError(
-            f"{type(loss).__name__}.gradient returned {given}; it must return shape {shape} and "
-            f"dtype {self.dtype}"
-        )
+            raise gradient_error(self, dz, shape, loss)
 
     def _fits(self, x: Any, shape: tuple[int, ...]) -> bool:
         return self.backend.holds(x) and x.shape == shape and bool(x.dtype == self.dtype)
-
-    def _refuse(self, layer: Layer, method: str, got: Any, shape: tuple[int, ...]) -> None:
-        given = "None" if got is None else f"{type(got).__name__} {got!r:.100}"
-        if self.backend.holds(got):
-            given = f"an array of shape {got.shape} and dtype {got.dtype}"
-        hint = "y.astype(x.dtype)" if method == "forward" else "dx.astype(dy.dtype)"
-        raise ShapeError(
-            f"{layer.name}: {method} returned {given}; it must return shape {shape} and dtype "
-            f"{self.dtype}" + (f": return {hint}" if getattr(got, "shape", None) == shape else "")
-        )
 
     def predict(self, X: Any, batch_size: int = 1024) -> Array:
         """Return the outputs for all rows, computed a batch at a time.
@@ -581,7 +579,7 @@ class Sequential:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle as `copy` does, so that the views are views again."""
-        layers = [(type(layer), layer.config()) for layer in self.layers]
+        layers = [(type(layer), layer.config(), layer.trainable) for layer in self.layers]
         loss = None if self.loss is None else (type(self.loss), self.loss.config())
         settings = self.n_in, self.backend.name, str(self.dtype), self.seed
         rest = dict(self.metrics), self.passes, self.names, self.schema
@@ -600,6 +598,33 @@ class Sequential:
             If names or shapes are not those of this model; nothing is changed then.
         """
         load_arrays(self.layers, arrays, self.backend, self.dtype)
+
+    def load_weights(self, model: "Sequential", layers: Sequence[str] | None = None) -> None:
+        """Take parameters and buffers, such as running statistics, of another model by name.
+
+        Parameters
+        ----------
+        model : Sequential
+            Of any dtype and backend; ``gd.load(path)`` for one in a file.
+        layers : sequence of str, optional
+            Names of the layers to take, which both models have; by default all of this model's.
+
+        Raises
+        ------
+        ShapeError
+            If a layer is not in both, or its arrays have other shapes; nothing is changed then.
+
+        Examples
+        --------
+        >>> import minigd as gd
+        >>> trained = gd.Sequential([gd.Dense(8), gd.Tanh(), gd.Dense(1)], inputs=2, seed=0)
+        >>> model = gd.Sequential([gd.Dense(8), gd.Tanh(), gd.Dense(3)], inputs=2, seed=1)
+        >>> model.load_weights(trained, layers=["dense1"])
+        >>> model.layers[0].trainable = False
+        >>> bool((model.params["dense1.W"] == trained.params["dense1.W"]).all())
+        True
+        """
+        load_layers(self, model, layers)
 
     def to(self, backend: str | Backend) -> "Sequential":
         """Move parameters and buffers to another backend, and return the model.
@@ -722,7 +747,7 @@ def with_arrays(
 
 
 def _rebuild(
-    layers: list[tuple[type[Layer], dict[str, Any]]],
+    layers: list[tuple[type[Layer], dict[str, Any], bool]],
     settings: tuple[Any, ...],
     arrays: Arrays,
     loss: tuple[type[Loss], dict[str, Any]] | None,
@@ -732,7 +757,9 @@ def _rebuild(
     schema: Any = None,
 ) -> Sequential:
     inputs, backend, dtype, seed = settings
-    made = [kind(**config) for kind, config in layers]
+    made = [kind(**config) for kind, config, _ in layers]
+    for layer, (_, _, trainable) in zip(made, layers, strict=True):
+        layer.trainable = trainable
     model = with_arrays(arrays, made, inputs, backend=backend, dtype=dtype, seed=seed)
     model.loss = None if loss is None else loss[0](**loss[1])
     model.metrics, model.passes, model.names, model.schema = metrics, passes, names, schema
@@ -756,16 +783,3 @@ def _check_layers(layers: Sequence[Layer]) -> list[Layer]:
             )
         seen.add(id(layer))
     return chosen
-
-
-def rows_error(x: Array, n_in: int, what: str) -> DataError:
-    """Return the error for rows that a model does not take, or that are none."""
-    if x.ndim == 2 and x.shape[1] == n_in:
-        return DataError(f"{what} has no rows")
-    hint = ""
-    if x.ndim == 1:
-        hint = f": {what}.reshape(-1, 1) makes a column of it, {what}[None] a single row"
-    return ShapeError(
-        f"{what} has shape {x.shape} and the model takes rows of {n_in} numbers, "
-        f"shape (n, {n_in}){hint}"
-    )

@@ -137,7 +137,8 @@ def describe(thing: Described) -> Description:
                 f"{kind} can't be saved: its argument {name!r} is {value!r}, and a file holds only "
                 "numbers, strings, None and lists of them"
             ) from None
-    return {"class": type(thing).__name__, "arguments": values}
+    frozen = {} if getattr(thing, "trainable", True) else {"trainable": False}
+    return {"class": type(thing).__name__, "arguments": values, **frozen}
 
 
 def check_classes(descriptions: Any, known: Collection[str]) -> None:
@@ -184,7 +185,10 @@ def rebuild(description: Description, known: Mapping[str, type]) -> Any:
         for argument, value in description["arguments"].items()
     }
     try:
-        return known[name](**values)
+        made = known[name](**values)
+        if "trainable" in description:
+            made.trainable = description["trainable"]
+        return made
     except Exception as error:
         given = f"{description['arguments']}"
         raise CheckpointError(

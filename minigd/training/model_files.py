@@ -151,7 +151,7 @@ def restore(
 def _warn_of_nan(model: Sequential) -> None:
     backend = model.backend
     lost = []
-    if not backend.all_finite(model.flat_params):
+    if not all(map(backend.all_finite, model.params.values())):
         lost = [name for name, values in model.params.items() if not backend.all_finite(values)]
     for layer in model.layers:
         # A layer from outside may begin a running minimum at infinity.

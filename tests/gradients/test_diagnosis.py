@@ -11,6 +11,7 @@ import pytest
 from gradients import naming
 from gradients.planted import named_layers as planted_named_layers
 from gradients.planted import named_losses as planted_named_losses
+from gradients.planted import named_rectifiers as planted_named_rectifiers
 from gradients.planted.named_by_another import PLANTED as BY_ANOTHER
 from oracles import random_networks, students
 
@@ -19,7 +20,8 @@ from minigd.checks import gradients as gradcheck
 from minigd.checks.diagnosis import Case, diagnose
 
 OWN = [*planted_named_layers.PLANTED, *planted_named_losses.PLANTED]
-PLANTED = [*OWN, *BY_ANOTHER]
+RECTIFIERS = planted_named_rectifiers.PLANTED
+PLANTED = [*OWN, *BY_ANOTHER, *RECTIFIERS]
 
 
 class EscapedError(BaseException):
@@ -60,7 +62,9 @@ def test_a_planted_bug_is_caught(bug):
     diagnosis_of_planted(bug)
 
 
-@pytest.mark.parametrize("bugs", [OWN, BY_ANOTHER], ids=["own", "by another"])
+@pytest.mark.parametrize(
+    "bugs", [OWN, BY_ANOTHER, RECTIFIERS], ids=["own", "by another", "of rectifiers"]
+)
 def test_nine_of_ten_are_named_rightly(bugs):
     said = {bug: diagnosis_of_planted(bug) for bug in bugs}
     missed = [

@@ -568,6 +568,9 @@ EXAMPLES: dict[str, Example] = {
     "Sequential.load_arrays": Example(
         lambda: network().load_arrays, lambda: {"arrays": network().arrays()}
     ),
+    "Sequential.load_weights": Example(
+        lambda: network().load_weights, lambda: {"model": network(), "layers": ["dense1"]}
+    ),
     "Sequential.save": Example(lambda: fitted().save, lambda: {"path": folder() / "saved.npz"}),
     "Sequential.summary": Example(
         lambda: network().summary,

@@ -13,6 +13,7 @@ from minigd.checks.layer_rules.parts import (
 )
 from minigd.errors import DivergenceError, GradientError
 from minigd.nn.layers import Dense, Layer
+from minigd.nn.layers.base import like
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import SGD
 from minigd.training.trainer import Trainer
@@ -79,7 +80,7 @@ def check_training(layer: Layer, x: Array, dy: Array) -> None:
 
 def _gradients_in_training(layer: Layer, x: Array, dy: Array, reuse: bool) -> list[Array]:
     """Return the gradients of some steps, dx among them as that of a Dense layer before."""
-    own = type(layer)(**layer.config())
+    own = like(layer)
     model = Sequential([Dense(layer.n_in), own, Identity()], layer.n_in)
     model.params[f"{model.layers[0].name}.W"] = np.eye(layer.n_in)
     for views, values in ((own.params, layer.params), (own.buffers, layer.buffers)):

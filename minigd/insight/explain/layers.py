@@ -59,7 +59,7 @@ def dense(run: Recorder) -> Explained:
         {f"{name}{k}": value for name, value in run.params.items()},
         [Formula(f"{y} = {x}·W{k}{bias}", run.y)],
         [
-            Formula(f"dW{k} = {x}ᵀ·d{y} / n", run.grads["W"]),
+            Formula(f"dW{k} = {x}ᵀ·d{y} / n", run.grads.get("W")),
             Formula(f"db{k} = Σᵢ d{y} / n", run.grads.get("b")),
             Formula(f"d{x} = d{y}·W{k}ᵀ", run.dx),
         ],
@@ -127,8 +127,8 @@ def layer_norm(run: Recorder) -> Explained:
             Formula(f"{y} = gamma{k} ⊙ x̂{k} + beta{k}", run.y),
         ],
         [
-            Formula(f"dgamma{k} = Σᵢ (d{y} ⊙ x̂{k}) / n", run.grads["gamma"]),
-            Formula(f"dbeta{k} = Σᵢ d{y} / n", run.grads["beta"]),
+            Formula(f"dgamma{k} = Σᵢ (d{y} ⊙ x̂{k}) / n", run.grads.get("gamma")),
+            Formula(f"dbeta{k} = Σᵢ d{y} / n", run.grads.get("beta")),
             Formula(f"g{k} = gamma{k} ⊙ d{y}", g),
             Formula(
                 f"d{x} = (g{k} − Σₖ g{k} / width{k} − x̂{k} ⊙ Σₖ (g{k} ⊙ x̂{k}) / width{k}) / {root}",
@@ -146,9 +146,11 @@ def batch_norm(run: Recorder) -> Explained:
     x_hat = run.inside[0]
     given = {f"{name}{k}": value for name, value in {**run.params, **run.buffers}.items()}
     given |= {f"momentum{k}": layer.momentum, f"ε{k}": layer.epsilon}
-    if len(run.x) == 1:
+    if len(run.x) == 1 or not layer.trainable:
         root = f"√(variance{k} + ε{k})"
         alone = "one row has no variance: the running statistics take its place"
+        if not layer.trainable:
+            alone = "the layer is not trained: it goes by the running statistics"
         forward = [Formula(f"x̂{k} = ({x} − mean{k}) / {root}", x_hat, alone)]
         dx, coupled = f"d{y} ⊙ gamma{k} / {root}", ""
     else:
@@ -163,7 +165,7 @@ def batch_norm(run: Recorder) -> Explained:
         dx = f"gamma{k} / {root} ⊙ (d{y} − dbeta{k} − x̂{k} ⊙ dgamma{k})"
         coupled = "the last two terms are what each row's change does to the others"
     forward.append(Formula(f"{y} = gamma{k} ⊙ x̂{k} + beta{k}", run.y))
-    if len(run.x) > 1:
+    if len(run.x) > 1 and layer.trainable:
         kept, new = f"momentum{k}", f"(1 − momentum{k})"
         forward += [
             Formula(f"mean{k} ← {kept}·mean{k} + {new}·μ{k}", run.buffers_after["mean"]),
@@ -177,8 +179,8 @@ def batch_norm(run: Recorder) -> Explained:
         given,
         forward,
         [
-            Formula(f"dgamma{k} = Σᵢ (d{y} ⊙ x̂{k}) / n", run.grads["gamma"]),
-            Formula(f"dbeta{k} = Σᵢ d{y} / n", run.grads["beta"]),
+            Formula(f"dgamma{k} = Σᵢ (d{y} ⊙ x̂{k}) / n", run.grads.get("gamma")),
+            Formula(f"dbeta{k} = Σᵢ d{y} / n", run.grads.get("beta")),
             Formula(f"d{x} = {dx}", run.dx, coupled),
         ],
     )

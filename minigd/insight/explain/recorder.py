@@ -34,7 +34,7 @@ class Recorder(Layer):
     def __init__(self, layer: Layer, k: str, *names: str) -> None:
         self.layer, self.k, self.names = layer, k, names
         self.name, self.n_in, self.n_out = layer.name, layer.n_in, layer.n_out
-        self.backend = layer.backend
+        self.backend, self.is_frozen = layer.backend, layer.is_frozen
         self.params = all_on_host(self.backend, layer.params)
         self.buffers = all_on_host(self.backend, layer.buffers)
         self.grads = Views()
@@ -56,7 +56,7 @@ class Recorder(Layer):
         self.layer.wants_dx = self.wants_dx
         dx = self.layer.backward(dy)
         self.dx = on_host(self.backend, dx) if self.wants_dx else None
-        self.grads = all_on_host(self.backend, self.layer.grads)
+        self.grads = all_on_host(self.backend, {} if self.is_frozen else self.layer.grads)
         return dx
 
     def forget(self) -> None:

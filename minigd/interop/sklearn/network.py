@@ -19,6 +19,7 @@ from minigd.nn.layers import (
     SiLU,
     Standardize,
 )
+from minigd.nn.layers.base import like
 from minigd.nn.layers.scaling import Adapted
 from minigd.nn.moments import Moments
 from minigd.nn.sequential import Sequential
@@ -31,7 +32,7 @@ def hidden_layers(estimator: Any, width: int) -> list[Layer]:
     given = estimator.layers
     if makes_layers(given) and (given := given(width)) is None:
         raise TypeError(f"layers({width}) returned None: it must return a list of layers")
-    return [_again(layer) for layer in check_hidden(given)]
+    return [like(layer) for layer in check_hidden(given)]
 
 
 def is_linear(hidden: list[Layer]) -> bool:
@@ -52,12 +53,8 @@ def _of_widths(estimator: Any) -> list[Layer]:
 
 def _activation(given: Any) -> Layer:
     if isinstance(given, Layer):
-        return _again(given)
+        return like(given)
     return find_by_name("activation", given, ACTIVATIONS)()
-
-
-def _again(layer: Layer) -> Layer:
-    return type(layer)(**layer.config())
 
 
 def adapt_ends(model: Sequential, batches: Batches) -> None:

@@ -3,11 +3,12 @@
 A layer of your own needs those three methods and nothing else; `docs/own_layer.md` writes one.
 """
 
+import weakref
 from typing import Any, NamedTuple
 
 from minigd.backends.base import Backend, Views
 from minigd.backends.workspace import Workspace
-from minigd.errors import no_forward
+from minigd.errors import check_flag, no_forward
 from minigd.nn.initializers import Initializer, get_initializer
 from minigd.storage.describe import arguments
 from minigd.types import Array
@@ -19,6 +20,13 @@ class Declared(NamedTuple):
     name: str
     shape: tuple[int, ...]
     initializer: Initializer
+
+
+def like(layer: "Layer") -> "Layer":
+    """Return a new layer with the same arguments, and as trainable, which is in no model yet."""
+    made = type(layer)(**layer.config())
+    made.trainable = layer.trainable
+    return made
 
 
 class Layer:
@@ -71,11 +79,33 @@ class Layer:
     # with parameters may skip that product and return None.
     wants_dx: bool = True
 
+    is_frozen: bool = False
+    """Whether training leaves the parameters as they are; set by `trainable`."""
+
+    _model: weakref.ref[Any]
+
     declared_params: list[Declared]
     declared_buffers: list[Declared]
     _workspace: Workspace
     _dtype: Any
     _kept: tuple[Array, ...] | None = None
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the layer's parameters; saved with the model.
+
+        With ``layer.trainable = False`` they stay as they are: no gradient reaches
+        ``model.grads``, no update, penalty, clipping or decay counts them, and no layer below the
+        first trainable one is run backward. Updaters and trainers are made after it is set.
+        """
+        return not self.is_frozen
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        before, self.is_frozen = self.is_frozen, not check_flag("trainable", value)
+        model = self._model() if self.name else None
+        if model is not None and before != self.is_frozen:
+            model.lay_out()
 
     def build(self, n_in: int) -> int:
         """Declare parameters for rows of width `n_in` and return the width of the output."""

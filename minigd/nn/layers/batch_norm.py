@@ -31,6 +31,9 @@ class BatchNorm(Layer):
     prediction, which are constants to its gradient and stay as they are. With a batch size of 1
     they never learn the data, and the layer is a scale and a shift.
 
+    **With** ``trainable = False`` the layer does as in a prediction, as Keras's does: a training
+    pass is normalized by the running statistics, which stay as they are, like γ and β.
+
     x, y, dx and dy have shape (n, width) and the model's dtype. Row weights weigh the loss, and not
     these statistics. A mean is rounded to a share of its size: in a column that lies a thousand
     deviations from 0, y is shifted by about 1e-3 in float32, and 1e-12 in float64.
@@ -99,7 +102,7 @@ class BatchNorm(Layer):
         n = len(x)
         xp = self.backend.xp
         mean, variance = self.buffers["mean"], self.buffers["variance"]
-        batch = train and n > 1
+        batch = train and n > 1 and not self.is_frozen
         x_hat = self.empty("x_hat", x.shape)
         xp.subtract(x, x.mean(axis=0) if batch else mean, out=x_hat)
         if batch:
@@ -129,7 +132,7 @@ class BatchNorm(Layer):
         if not self.wants_dx:
             return None
         dx = self.empty("dx", dy.shape)
-        if len(dy) == 1:
+        if len(dy) == 1 or self.is_frozen:
             xp.multiply(dy, gamma * scale, out=dx)
             return dx
         xp.multiply(x_hat, dgamma, out=dx)

@@ -27,7 +27,7 @@ class Parameters(Protocol):
 
     @property
     def flat_params(self) -> Array:
-        """All parameters."""
+        """All parameters that are trained."""
         ...
 
     @property
@@ -88,9 +88,12 @@ class Updater:
         self.scale = 1.0
         self.state: dict[str, Array] = {}
         self._fixed: list[Array] = []
-        self._model: weakref.ref[Parameters] | None = None
-        self._backend: Backend | None = None
+        self._model, self._vector, self._names = None, None, ()
         self.owner: object = None
+
+    _model: weakref.ref[Parameters] | None
+    _vector: Array | None
+    _names: tuple[str, ...]
 
     varying: tuple[str, ...] = ("learning_rate",)
     """Names of the constants of the formula that differ from update to update."""
@@ -166,22 +169,23 @@ class Updater:
 
     def attach(self, model: Parameters) -> None:
         """Make the state for a model, unless it is there."""
-        attached = self._model is not None and self._model() is model
-        attached = attached and self._backend is model.backend
+        attached = self._vector is getattr(model, "flat_params", self)
         if not attached or len(self.state) < len(self.state_names):
             self._attach(model)
 
     def _attach(self, model: Parameters) -> None:
         if not hasattr(model, "backend") or (self._model and self._model() is not model):
             raise _not_its_model(self, model)
-        backend, p = model.backend, model.flat_params
+        backend, p, names = model.backend, model.flat_params, getattr(model, "trained_names", ())
+        if self._names not in ((), names):
+            raise _other_parameters(self)
         self.check_dtype(p.dtype)
         for name in self.state_names:
             known = name in self.state
             vector = self.state[name] if known else backend.zeros(p.shape, p.dtype)
             self.state[name] = backend.asarray(vector)
         self._fixed = self.fixed(model)
-        self._model, self._backend = weakref.ref(model), backend
+        self._model, self._vector, self._names = weakref.ref(model), p, names
 
     def fixed(self, model: Parameters) -> list[Array]:
         """Return vectors that the formula takes between gradients and state, and never changes."""
@@ -196,7 +200,7 @@ class Updater:
             **self.__dict__,
             "state": {name: vector.copy() for name, vector in self.state.items()},
             "_model": None,
-            "_backend": None,
+            "_vector": None,
             "_fixed": [],
             "owner": None,
         }
@@ -335,6 +339,13 @@ def drop_subnormals(vectors: Iterable[Array]) -> None:
     """
     for vector in vectors:
         vector[abs(vector) < np.finfo(vector.dtype).tiny] = 0
+
+
+def _other_parameters(updater: Updater) -> ValueError:
+    return ValueError(
+        f"this {type(updater).__name__} began with other parameters: `trainable` of a layer was "
+        "changed. Make a new trainer and updater, or call its reset() to start afresh"
+    )
 
 
 def _not_its_model(updater: Updater, model: Any) -> Exception:

@@ -10,6 +10,7 @@ from gradients import layer_checks, network_checks
 from gradients.planting import Bug, gradient_of, put, through, through_hidden
 
 import minigd as gd
+from minigd import formulas
 from minigd.nn.layers.activations import Activation
 
 
@@ -133,6 +134,33 @@ ACTIVATIONS = [
             partial(layer_checks.layer_treats_batches_alike, gd.Softmax),
         ),
     ),
+    bug_in(
+        "steep elu",
+        "1 in the place of α",
+        slope(gd.ELU, lambda y, dy, alpha: np.where(y > 0, dy, dy * (y + 1))),
+    ),
+    bug_in("elu", "y itself", slope(gd.ELU, lambda y, dy, alpha: np.where(y > 0, dy, dy * y))),
+    bug_in(
+        "softplus",
+        "p (1 − p)",
+        slope(gd.Softplus, lambda x, dy: formulas.sigmoid_backward(formulas.sigmoid(x), dy)),
+        *through_hidden("softplus"),
+    ),
+    bug_in(
+        "silu",
+        "p alone",
+        slope(gd.SiLU, lambda x, dy: dy * formulas.sigmoid(x)),
+        *through_hidden("silu"),
+    ),
+    bug_in("silu", "of y and not of x", put(gd.SiLU, "of_input", False)),
+    bug_in(
+        "gelu",
+        "Φ alone",
+        slope(gd.GELU, lambda x, dy: dy * formulas.normal_cdf(x)),
+        *through_hidden("gelu"),
+    ),
+    bug_in("gelu", "of the other form", slope(gd.GELU, formulas.gelu_tanh_backward)),
+    bug_in("gelu by tanh", "of the other form", slope(gd.GELU, formulas.gelu_backward)),
     Bug(
         "dy modified in place",
         put(gd.ReLU, "backward", dy_in_place),
