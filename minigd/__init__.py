@@ -107,6 +107,7 @@ if typing.TYPE_CHECKING:
     from minigd.insight.race import race
     from minigd.interop.onnx import export_onnx
     from minigd.interop.sklearn.estimators import MiniBatchClassifier, MiniBatchRegressor
+    from minigd.training.averaging import AverageWeights
 
 __all__ = [
     "ELU",
@@ -117,6 +118,7 @@ __all__ = [
     "AdamW",
     "Array",
     "ArraySource",
+    "AverageWeights",
     "Backend",
     "BackendError",
     "Batch",
@@ -208,6 +210,7 @@ __all__ = [
 
 # Loaded when they are first asked for: a training loop needs none of them.
 _ON_DEMAND = {
+    "AverageWeights": "minigd.training.averaging",
     "CsvSource": "minigd.data.sources.csv",
     "FrameSource": "minigd.data.sources.frame",
     "HeavyRows": "minigd.insight.heavy_rows",

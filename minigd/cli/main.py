@@ -248,8 +248,7 @@ def _evaluate(json: bool = False, **options: Any) -> None:
     if json:
         show(in_json({"rows": rows, "scores": values}))
         return
-    figures = "  ".join(f"{name} {number(value)}" for name, value in values.items())
-    show(f"{counted(rows, 'row')}: {figures}")
+    show(f"{counted(rows, 'row')}: {'  '.join(f'{n} {number(v)}' for n, v in values.items())}")
 
 
 def _add_info(commands: Any) -> None:

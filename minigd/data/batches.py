@@ -573,9 +573,7 @@ class Batches:
         )
 
 
-def as_batches(
-    data: Any, y: Any = None, batch_size: int | Growth | None = 100, **options: Any
-) -> Batches:
+def as_batches(data: Any, y: Any = None, batch_size: Any = 100, **options: Any) -> Batches:
     """Return a Batches as it is, or make one of arrays or a source, by the options of `Batches`."""
     if not isinstance(data, Batches):
         return Batches(data, y, batch_size, **options)

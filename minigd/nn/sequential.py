@@ -477,23 +477,13 @@ class Sequential:
         (array([[3.]], dtype=float32), array([1.], dtype=float32))
         """
         updater = given_once("updater", updater, "optimizer", optimizer, "adam")
-        trainer = self._trainer(loss, updater, metrics, **options)
-        return trainer.fit(
-            X,
-            y,
-            batch_size=batch_size,
-            epochs=epochs,
-            validation_data=validation_data,
-            shuffle=shuffle,
-            sample_weight=sample_weight,
-            class_weight=class_weight,
-            time_limit=time_limit,
-            callbacks=callbacks,
-            per_example=per_example,
-            progress=progress,
-            profile=renamed("receipt", receipt, "profile", profile),
-            plain=plain,
-        )
+        profile = renamed("receipt", receipt, "profile", profile)
+        return self._trainer(loss, updater, metrics, **options).fit(
+            X, y, batch_size=batch_size, epochs=epochs, validation_data=validation_data,
+            shuffle=shuffle, sample_weight=sample_weight, class_weight=class_weight,
+            time_limit=time_limit, callbacks=callbacks, per_example=per_example,
+            progress=progress, profile=profile, plain=plain,
+        )  # fmt: skip
 
     def evaluate(
         self, X: Any, y: Any = None, batch_size: int = 1024, sample_weight: Any = None

@@ -139,7 +139,7 @@ def test_what_became_of_rare_texts_is_said(tmp_path, capsys):
     said = capsys.readouterr().err
     why = "it has 150 different texts, such as '0 m2', and none in 10 rows"
     assert f"column 'area' is left out: {why}\n" in said
-    assert "200 values of 'city' are none of its 2 levels, and count as other\n" in said
+    assert "200 values of 'city' are not among its 2 levels, and count as other\n" in said
     assert load_table(tmp_path / "m.npz").schema.features == ["rooms", "city", "day"]
     homes.to_csv(path, index=False)
     assert main(words) == 1

@@ -494,12 +494,6 @@ def test_balanced_classes_are_scikit_learns_for_rows_that_count_alike():
     )
 
 
-def test_class_weights_are_not_for_several_labels():
-    X, y = datasets.make_multilabel_classification(50, 5, random_state=0)
-    with pytest.raises(ValueError, match="use sample_weight"):
-        quick(class_weight="balanced").fit(X, y)
-
-
 # Early stopping -------------------------------------------------------------------------------
 
 

@@ -314,6 +314,7 @@ EXAMPLES: dict[str, Example] = {
     ),
     "WarmUp": of_class(gd.WarmUp, use_schedule, schedule=gd.Constant(0.1), **TIMES),
     # Callbacks
+    "AverageWeights": of_class(gd.AverageWeights, use_callback, decay=0.9),
     "EarlyStopping": of_class(
         gd.EarlyStopping,
         use_callback,

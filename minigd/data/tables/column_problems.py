@@ -141,7 +141,8 @@ def _ways_to_read(wrong: Sequence[Problem], given: Notation) -> dict[str, Any]:
     dates = {c: format for way in ways for c, format in way.get("dates", {}).items()}
     # One notation reads a file: what may be either in one column is plain from another.
     dressed = [text for p in wrong for text in p.dressed]
-    ways.insert(0, read_dressed(dressed, "", given)[0].options)
+    if dressed:
+        ways.insert(0, read_dressed(dressed, "", given)[0].options)
     marks = next(
         (
             {k: way[k] for k in way if k in _MARKS_OF_NUMBERS}

@@ -224,8 +224,12 @@ def check_hidden(layers: Any) -> list[Layer]:
 
 
 def _check_class_weight(value: Any) -> None:
-    if not (value is None or isinstance(value, Mapping) or _is_text(value, "balanced")):
-        raise ValueError(f"class_weight must be a dict, 'balanced' or None, not {shown(value)}")
+    several = isinstance(value, list | tuple)
+    if not (value is None or several or isinstance(value, Mapping) or _is_text(value, "balanced")):
+        raise ValueError(
+            f"class_weight must be a dict, a list of a dict for each label, 'balanced' or None, "
+            f"not {shown(value)}"
+        )
 
 
 def _is_text(value: Any, text: str) -> bool:

@@ -26,6 +26,7 @@ from minigd.data.sources.given import as_source
 from minigd.errors import check_list, with_known_names
 from minigd.insight.coefficients import coefficients
 from minigd.interop.sklearn.arguments import CHECKS, check_parameters, no_inner_parameter
+from minigd.interop.sklearn.label_weights import WeightedLabels
 from minigd.interop.sklearn.network import adapt_ends, hidden_layers, is_linear
 from minigd.interop.sklearn.rows import ROWS, TakesRows, Taking, refuse_single, valid
 from minigd.interop.sklearn.targets import (
@@ -93,6 +94,9 @@ class MiniBatchEstimator(TakesRows):
     def _ending(self) -> tuple[int, Layer]:
         """Return the number of outputs and the last layer."""
         raise NotImplementedError
+
+    def _note_rows(self, batches: Batches) -> None:
+        """Take from the rows to train on what the loss needs."""
 
     def set_params(self: Self, **params: Any) -> Self:
         """Set parameters, those of an updater by ``updater__learning_rate``.
@@ -177,6 +181,7 @@ class MiniBatchEstimator(TakesRows):
             check_names(names, self.model_.names)
         if how.validation_data is not None:
             held_out = self._validation(how, batches.source, names)
+        self._note_rows(batches)
         trainer = self._continue_training() if warm else self._begin(batches, seed)
         trainer.model.names = names or trainer.model.names
         callbacks = check_list("callbacks", self.callbacks, "callback")
@@ -191,6 +196,8 @@ class MiniBatchEstimator(TakesRows):
         )
         # To continue it needs the moments and the counts, and not the rows.
         trainer._forget_data()
+        if isinstance(loss := trainer.objective.given, WeightedLabels):
+            trainer.model.loss = loss.unweighted()
         self._run, self.model_, self.history_ = trainer, trainer.model, trainer.history
         self.n_iter_ = trainer.epoch
         return self

@@ -116,16 +116,16 @@ class TakesRows:
     def _take_source(
         self, X: Any, y: Any, sample_weight: Any, how: Taking
     ) -> tuple[Batches, Batches | None]:
-        given = None
-        if isinstance(X, Batches):
-            weights = getattr(self, "class_weight", None)
-            given = as_batches(X, y, None, sample_weight=sample_weight, class_weight=weights)
-            X = given.source
+        given = X if isinstance(X, Batches) else None
+        X = X if given is None else given.source
         if how.warm:
             self._check_columns(X, how.names)
         else:
             self._note_columns(X)
         source = self._source_targets(X, not how.warm, how.classes)
+        if given is not None:
+            weights = self._class_weight()
+            as_batches(given, y, None, sample_weight=sample_weight, class_weight=weights)
         held_out = None
         if how.fraction is not None:
             weighted = sample_weight is not None or getattr(X, "weight", None) is not None

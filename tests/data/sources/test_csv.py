@@ -704,7 +704,7 @@ def test_a_name_that_a_category_makes_too_is_refused():
     [
         ({"missing": None}, "missing must be 'error', 'drop', 'category', 'mean'"),
         ({"missing": True}, "missing must be 'error', 'drop', 'category', 'mean'"),
-        ({"target": 1}, "target is the name of a column"),
+        ({"target": 1}, "target must be the name of a column"),
         ({"separator": '"'}, "separator must be one character"),
         ({"na": "?"}, "na is a list"),
         ({"columns": "ab"}, "columns is a list"),

@@ -327,7 +327,7 @@ def test_a_row_without_a_key_lacks_a_value():
     ((_, y),) = gd.IterableSource(rows, target="a", missing="drop").chunks()
     assert y.tolist() == [2**60 + 1]
     late = [{"a": 1}] * 1024 + [{"a": 1, "c": 2}]
-    with pytest.raises(gd.DataError, match="a row has a column 'c' that is in none of the first"):
+    with pytest.raises(gd.DataError, match="a row has a column 'c' that the first rows lack"):
         gd.IterableSource(late)
 
 
