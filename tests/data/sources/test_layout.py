@@ -221,3 +221,10 @@ def test_a_title_of_as_many_words_as_there_are_columns_is_none_of_the_rows():
 def test_of_two_separators_alike_the_one_that_was_said_is_kept(separator, width):
     found = find_layout([b"p,q,r;s"] * 4, separator, separator.encode())
     assert (found.separator, found.width) == (separator, width)
+
+
+@pytest.mark.parametrize("mark", ["\t", ";", "|"])
+def test_an_empty_cell_does_not_make_a_separator_a_run_of_blanks(mark):
+    lines = [f"a{mark}y", *(f"{i}{mark}{i}.5" for i in range(9)), f"{mark}unknown", f"3{mark}"]
+    layout = find_layout([line.encode() for line in lines], ",", b",")
+    assert (layout.separator, layout.width) == (mark, 2)
