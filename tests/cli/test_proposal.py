@@ -38,6 +38,12 @@ CASES = {
     # What is typed after the table and the target, and what is proposed.
     "separator": (frame(), csv(sep=";"), "y", "--separator ';'"),
     "blanks": (frame(), lambda t: t.to_string(index=False), "y", "--separator blanks"),
+    "tabs, and a cell that is empty": (
+        frame(b=["" if i == 40 else f"{i % 9}" for i in range(N)])[["b", "y"]].assign(
+            y=lambda t: ["unknown" if b == "" else f"{i * 7 + 0.5}" for i, b in enumerate(t["b"])]
+        ),
+        *(csv(sep="\t"), "y", "--separator tab --na unknown"),
+    ),
     "comments": (frame(), lambda t: "# by hand\n# twice\n" + csv()(t), "y", "--skip-lines 2"),
     "no header": (frame(), csv(header=False), "y", "--no-header"),
     "a place": (frame(), csv(header=False), "3", "--no-header"),
@@ -94,7 +100,7 @@ def test_what_is_proposed_trains_and_can_be_pasted(name, tmp_path, capsys):
     assert set(shlex.split(options)) <= set(proposed)
     assert not out.exists()
     assert main(proposed) == 0
-    assert load_table(out).schema.columns[:2] in (["a", "b"], ["1", "2"])
+    assert load_table(out).schema.columns[:2] in (["a", "b"], ["1", "2"], ["b", "y"])
     out.unlink()
     capsys.readouterr()
     assert main([*words, "--guess"]) == 0

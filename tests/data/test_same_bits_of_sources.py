@@ -106,6 +106,7 @@ def test_predictions(source):
         np.testing.assert_array_equal(model.predict(rows), model.predict(x))
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("kind", HIDDEN)
 def test_training_and_evaluation(source, kind):
     x, y = table()

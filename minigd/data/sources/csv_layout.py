@@ -144,7 +144,8 @@ def _best_start(
 
 
 def _share_of_numbers(rows: Sequence[Sequence[str]]) -> float:
-    cells = [cell for fields in rows for cell in fields]
+    # One that is empty says nothing, and is not there between two blanks.
+    cells = [cell for fields in rows for cell in fields if cell]
     return sum(map(_is_number, cells)) / max(1, len(cells))
 
 

@@ -221,3 +221,10 @@ def test_a_title_of_as_many_words_as_there_are_columns_is_none_of_the_rows():
 def test_of_two_separators_alike_the_one_that_was_said_is_kept(separator, width):
     found = find_layout([b"p,q,r;s"] * 4, separator, separator.encode())
     assert (found.separator, found.width) == (separator, width)
+
+
+@pytest.mark.parametrize("line", ["\tunknown", "7\t", "\t7.5"])
+def test_tabs_beside_an_empty_cell_are_no_run_of_blanks(line):
+    lines = ["a\ty", *(f"{i}\t{i}.5" for i in range(60)), line]
+    layout = find_layout([line.encode() for line in lines], ",", b",")
+    assert (layout.separator, layout.width) == ("\t", 2)
