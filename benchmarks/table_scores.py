@@ -97,18 +97,18 @@ def arrays(source: Any) -> tuple[Any, Any]:
     return np.concatenate(x), np.concatenate(y)
 
 
-def peers(classify: bool) -> dict[str, Any]:
+def peers(classify: bool, seed: int = 0) -> dict[str, Any]:
     """Return scikit-learn's models, with their defaults."""
     if classify:
         models: dict[str, Any] = {
-            "boosting": ensemble.HistGradientBoostingClassifier(random_state=0),
-            "MLP": neural_network.MLPClassifier(random_state=0),
+            "boosting": ensemble.HistGradientBoostingClassifier(random_state=seed),
+            "MLP": neural_network.MLPClassifier(random_state=seed),
             "linear": linear_model.LogisticRegression(max_iter=1000),
         }
     else:
         models = {
-            "boosting": ensemble.HistGradientBoostingRegressor(random_state=0),
-            "MLP": neural_network.MLPRegressor(random_state=0),
+            "boosting": ensemble.HistGradientBoostingRegressor(random_state=seed),
+            "MLP": neural_network.MLPRegressor(random_state=seed),
             "linear": linear_model.RidgeCV(),
         }
     return {name: make_pipeline(StandardScaler(), model) for name, model in models.items()}

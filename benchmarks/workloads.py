@@ -128,22 +128,30 @@ def make_weights(
     return weights
 
 
-def write_csv(path: Path, size: int, columns: int = 20, seed: int = 0) -> int:
-    """Write a CSV file of about `size` bytes, whose last column depends on the others.
-
-    Return its rows. A piece of it is repeated until it is full.
-    """
+def csv_lines(columns: int = 20, seed: int = 0) -> list[str]:
+    """Return 20,000 rows of text, of which the last column depends on the others."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(20_000, columns - 1)) * 10
     y = x @ rng.normal(size=columns - 1) + rng.normal(size=len(x))
-    lines = [",".join(f"{value:.4f}" for value in row) for row in np.column_stack([x, y])]
+    return [",".join(f"{value:.4f}" for value in row) for row in np.column_stack([x, y])]
+
+
+def write_csv(path: Path, size: int, columns: int = 20, seed: int = 0) -> int:
+    """Write a CSV file of about `size` bytes, and return its rows."""
+    lines = csv_lines(columns, seed)
     length = sum(map(len, lines)) // len(lines) + 1
     rows = max(1, size // length)
+    names = [*(f"x{i}" for i in range(columns - 1)), "y"]
+    write_lines(path, lines, rows, ",".join(names) + "\n")
+    return rows
+
+
+def write_lines(path: Path, lines: list[str], rows: int, header: str = "") -> None:
+    """Write so many rows, the same lines again and again until the file is full."""
     whole, rest = divmod(rows, len(lines))
     piece = "\n".join(lines) + "\n"
     with path.open("w") as file:
-        file.write(",".join([*(f"x{i}" for i in range(columns - 1)), "y"]) + "\n")
+        file.write(header)
         for _ in range(whole):
             file.write(piece)
         file.write("".join(line + "\n" for line in lines[:rest]))
-    return rows

@@ -5,6 +5,7 @@ Rows in, batches cut, layers forward, one loss, layers backward, one update: eve
 
 import importlib
 import importlib.util
+import sys
 import typing
 
 from minigd.backends.base import Backend, get_backend
@@ -20,38 +21,61 @@ from minigd.errors import (
 )
 from minigd.nn import initializers, metrics
 from minigd.nn.layers import (
+    ELU,
+    GELU,
     BatchNorm,
     Dense,
     Dropout,
     Layer,
+    LayerNorm,
     LeakyReLU,
     ReLU,
     Rescale,
     Sigmoid,
+    SiLU,
     Softmax,
+    Softplus,
     Standardize,
     Tanh,
 )
 from minigd.nn.losses import (
     BinaryCrossEntropy,
     CategoricalCrossEntropy,
+    Focal,
+    Hinge,
     Huber,
     Loss,
+    MeanAbsoluteError,
     MeanSquaredError,
+    Poisson,
+    Quantile,
 )
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
 from minigd.optim.schedules import (
+    BatchGrowth,
     Constant,
     CosineDecay,
+    CosineRestarts,
     ExponentialDecay,
     InverseTimeDecay,
+    OneCycle,
+    Piecewise,
     PolynomialDecay,
     Schedule,
     StepDecay,
     WarmUp,
 )
-from minigd.optim.updaters import SGD, Adagrad, Adam, AdamW, RMSprop, Updater
+from minigd.optim.updaters import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    Nadam,
+    RAdam,
+    RMSprop,
+    Updater,
+)
 from minigd.training.callbacks import Checkpoint, CsvLog, EarlyStopping, PrintEvery, ReduceOnPlateau
 from minigd.training.events import Event
 from minigd.training.history import History
@@ -83,17 +107,22 @@ if typing.TYPE_CHECKING:
     from minigd.insight.race import race
     from minigd.interop.onnx import export_onnx
     from minigd.interop.sklearn.estimators import MiniBatchClassifier, MiniBatchRegressor
+    from minigd.training.averaging import AverageWeights
 
 __all__ = [
+    "ELU",
+    "GELU",
     "SGD",
     "Adagrad",
     "Adam",
     "AdamW",
     "Array",
     "ArraySource",
+    "AverageWeights",
     "Backend",
     "BackendError",
     "Batch",
+    "BatchGrowth",
     "BatchNorm",
     "Batches",
     "BinaryCrossEntropy",
@@ -102,6 +131,7 @@ __all__ = [
     "CheckpointError",
     "Constant",
     "CosineDecay",
+    "CosineRestarts",
     "CsvLog",
     "CsvSource",
     "DataError",
@@ -111,23 +141,33 @@ __all__ = [
     "EarlyStopping",
     "Event",
     "ExponentialDecay",
+    "Focal",
     "FrameSource",
     "GradientError",
     "HeavyRows",
+    "Hinge",
     "History",
     "Huber",
     "IdxSource",
     "InverseTimeDecay",
     "IterableSource",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Loss",
+    "MeanAbsoluteError",
     "MeanSquaredError",
+    "Nadam",
     "NpySource",
     "Objective",
+    "OneCycle",
     "ParquetSource",
+    "Piecewise",
+    "Poisson",
     "PolynomialDecay",
     "PrintEvery",
+    "Quantile",
+    "RAdam",
     "RMSprop",
     "RateCurve",
     "ReLU",
@@ -136,8 +176,10 @@ __all__ = [
     "Schedule",
     "Sequential",
     "ShapeError",
+    "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
     "Standardize",
     "StepDecay",
     "TableModel",
@@ -168,6 +210,7 @@ __all__ = [
 
 # Loaded when they are first asked for: a training loop needs none of them.
 _ON_DEMAND = {
+    "AverageWeights": "minigd.training.averaging",
     "CsvSource": "minigd.data.sources.csv",
     "FrameSource": "minigd.data.sources.frame",
     "HeavyRows": "minigd.insight.heavy_rows",
@@ -202,7 +245,13 @@ if not typing.TYPE_CHECKING:
     def __getattr__(name):
         if name not in _ON_DEMAND:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = getattr(importlib.import_module(_ON_DEMAND[name]), name)
+        try:
+            globals()[name] = getattr(importlib.import_module(_ON_DEMAND[name]), name)
+        except ImportError as error:
+            # `from minigd import ...` has its own words for a name that is not there.
+            if name in __all__ or sys._getframe(1).f_code.co_name == "_handle_fromlist":
+                raise
+            raise AttributeError(str(error)) from error
         return globals()[name]
 
 

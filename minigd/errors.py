@@ -269,15 +269,35 @@ def validated(function: Function) -> Function:
     TypeError: names must be a list of texts, not 3
     """
     parameters = inspect.signature(function).parameters
-    kinds = {name: _kinds_of(p.annotation) for name, p in parameters.items()}
-    fits = {name: _fits_any(found) for name, found in kinds.items() if found}
-    names = tuple(parameters)
+    return _checked(function, {name: _kinds_of(p.annotation) for name, p in parameters.items()})
+
+
+def with_known_names(function: Function) -> Function:
+    """Refuse arguments that a function does not have, in terms of what it has; see `validated`.
+
+    Examples
+    --------
+    >>> @with_known_names
+    ... def fit(X: Any, epochs: int = 1) -> None: ...
+    >>> fit(3, max_iter=10)
+    Traceback (most recent call last):
+    minigd.errors.UnknownArgument: fit has no argument 'max_iter'; did you mean epochs=10?
+    """
+    return _checked(function, dict.fromkeys(inspect.signature(function).parameters, ()))
+
+
+def _checked(function: Function, kinds: "Mapping[str, tuple[_Kind, ...]]") -> Function:
+    names = tuple(kinds)
+    last = list(inspect.signature(function).parameters.values())[-1:]
+    takes_all = last and last[0].kind is inspect.Parameter.VAR_KEYWORD
+    unknown = None if takes_all else _fits_any(())
+    fits = {name: _fits_any(found) if found else None for name, found in kinds.items()}
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
         for name, value in chain(zip(names, args, strict=False), kwargs.items()):
-            if name in fits and not fits[name](value):
-                raise _unexpected(name, value, kinds[name])
+            if (fitting := fits.get(name, unknown)) is not None and not fitting(value):
+                raise _unexpected(name, value, kinds.get(name), function, args)
         return function(*args, **kwargs)
 
     return typing.cast(Function, checked)
@@ -358,7 +378,15 @@ def _kind_of_class(kind: type) -> _Kind:
     return _Kind(lambda value: isinstance(value, kind), f"a minigd.{kind.__name__}")
 
 
-def _unexpected(name: str, value: Any, kinds: tuple[_Kind, ...]) -> Exception:
+def _unexpected(
+    name: str,
+    value: Any,
+    kinds: tuple[_Kind, ...] | None,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+) -> Exception:
+    if kinds is None:
+        return UnknownArgument(name, value, places_of(function, args))
     words = " or ".join(kind.words for kind in kinds)
     if _DICT in kinds:
         return TypeError(f"{name} is a dict, and not {shown(value)}")
@@ -366,6 +394,114 @@ def _unexpected(name: str, value: Any, kinds: tuple[_Kind, ...]) -> Exception:
     hint = f": write it with parentheses, {value.__name__}()" if write else ""
     error = ValueError if words.startswith("'") else TypeError
     return error(f"{name} must be {words}, not {shown(value)}{hint}")
+
+
+# Arguments of other libraries ---------------------------------------------------------------------
+
+Places: TypeAlias = Mapping[str, Collection[str]]
+"""Calls that may take an argument, written with ``{}`` where it stands, and the names they have."""
+
+_RATE = ("updater", "updater=gd.Adam(learning_rate={})")
+
+ELSEWHERE: dict[str, tuple[tuple[str, str], ...]] = {
+    **dict.fromkeys(["optimizer", "solver"], (("updater", "updater={}"),)),
+    **dict.fromkeys(
+        ["lr", "learning_rate_init", "eta0", "eta"], (("learning_rate", "learning_rate={}"), _RATE)
+    ),
+    "learning_rate": (_RATE,),
+    "momentum": (("updater", "updater=gd.SGD(learning_rate=0.01, momentum={})"),),
+    "weight_decay": (("updater", "updater=gd.AdamW(weight_decay={})"),),
+    **dict.fromkeys(["alpha", "l2_reg"], (("l2", "l2={}"),)),
+    **dict.fromkeys(
+        ["max_iter", "max_epochs", "n_epochs", "num_epochs", "nb_epoch", "n_iter"],
+        (("epochs", "epochs={}"),),
+    ),
+    "verbose": (("progress", "progress=True"),),
+    "progress": (("verbose", "verbose=True"),),
+    **dict.fromkeys(
+        ["validation_split", "val_split"],
+        (
+            ("validation_fraction", "early_stopping=True, validation_fraction={}"),
+            (
+                "",
+                "fit(train, validation_data=val), after "
+                "`train, val = gd.ArraySource(X, y).split({})`",
+            ),
+        ),
+    ),
+    **dict.fromkeys(
+        ["validation", "val_data", "eval_set"],
+        (("validation_data", "validation_data=(X_val, y_val)"),),
+    ),
+    **dict.fromkeys(["criterion", "loss_fn", "objective"], (("loss", "loss={}"),)),
+    **dict.fromkeys(["scoring", "metric"], (("metrics", "metrics=[...]"),)),
+    **dict.fromkeys(["hidden_layer_sizes", "hidden_units", "units"], (("hidden", "hidden={}"),)),
+    "n_iter_no_change": (("patience", "patience={}"),),
+    "until_epoch": (("", "gd.Trainer(model, loss, updater).fit(..., until_epoch={})"),),
+    "device": (("backend", "backend='cupy'"),),
+    "random_state": (("seed", "seed={}"),),
+    "seed": (("random_state", "random_state={}"),),
+}
+"""By what other libraries call it: the arguments that do it here, and how each is written.
+
+The first that a call has is proposed; one without a name always is."""
+
+
+class UnknownArgument(TypeError):
+    """A call has an argument that is not known there; the message says what does the same here.
+
+    Examples
+    --------
+    >>> places = {"Trainer.fit({})": ["epochs"], "Trainer(..., {})": ["updater"]}
+    >>> print(UnknownArgument("lr", 0.1, places))
+    Trainer.fit has no argument 'lr'; did you mean Trainer(..., updater=gd.Adam(learning_rate=0.1))?
+    """
+
+    def __init__(self, name: str, value: Any, places: Places) -> None:
+        self.name, self.value, self.places = name, value, places
+        call, names = next(iter(places.items()))
+        meant = self._meant()
+        hint = f": it has {', '.join(names)}" if meant is None else f"; did you mean {meant}?"
+        super().__init__(f"{call.partition('(')[0]} has no argument {name!r}{hint}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return UnknownArgument, (self.name, self.value, self.places)
+
+    def _meant(self) -> str | None:
+        """Return how the same is written here, if it is known or a name is close."""
+        ways = [(self.name, f"{self.name}={{}}"), *ELSEWHERE.get(self.name, ())]
+        near = (closest(self.name, names) for names in self.places.values())
+        ways += [(name, f"{name}=...") for name in near if name is not None]
+        for name, way in ways:
+            for i, (place, names) in enumerate(self.places.items()):
+                if name in names or not name:
+                    written = way.replace("{}", shown(self.value))
+                    return place.replace("{}", written) if i else written
+        return None
+
+    def inside(self, function: Callable[..., Any], args: tuple[Any, ...]) -> "UnknownArgument":
+        """Return the error in terms of a function that hands arguments on to the call it is of."""
+        first, *others = places_of(function, args).items()
+        both = [*first[1], *(n for n in next(iter(self.places.values())) if n not in first[1])]
+        return UnknownArgument(self.name, self.value, {first[0]: both, **dict(others)})
+
+
+def places_of(function: Callable[..., Any], args: tuple[Any, ...]) -> Places:
+    """Return a call, and for a constructor or a `fit` the other one, with their arguments."""
+    name = function.__name__
+    if "." not in function.__qualname__.rpartition("<locals>.")[2] or not args:
+        return {f"{name}({{}})": _names_in(function)}
+    kind = type(args[0])
+    made = {f"{kind.__name__}(..., {{}})": _names_in(kind.__init__)}
+    if name != "__init__":
+        return {f"{kind.__name__}.{name}({{}})": _names_in(function), **made}
+    fitted = getattr(kind, "fit", None)
+    return made if fitted is None else {**made, "fit(..., {})": _names_in(fitted)}
+
+
+def _names_in(function: Callable[..., Any]) -> list[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "self"]
 
 
 CHECKED = validated(lambda: None).__code__
@@ -454,14 +590,6 @@ def in_python(options: Mapping[str, Any]) -> str:
     """
     written = (f"{name}={value!r}" for name, value in options.items())
     return ", ".join(written).replace("[Ellipsis]", "[...]")
-
-
-def no_run_to_continue() -> TypeError:
-    """Return the error for `until_epoch` in `Sequential.fit`."""
-    return TypeError(
-        "until_epoch is for the run of a Trainer, and Sequential.fit starts a new one: use "
-        "minigd.Trainer(model, loss, updater).fit(..., until_epoch=...)"
-    )
 
 
 class Remedy(NamedTuple):

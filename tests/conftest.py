@@ -5,9 +5,9 @@ answers. Where none does, whatever is marked `gpu` is not collected; `cupy` like
 not installed.
 
 A test marked `pairs` runs on so many of its combinations that each two values of two parameters
-meet in one of them, and one marked `each` on so many that each value is in one. A property runs on
-the same few examples each time. Under `-m slow` the first two run on all combinations, and the last
-on many examples, drawn anew.
+meet in one of them, one marked `each` on so many that each value is in one, and one marked `few` on
+six of its cases (`few(k)` on k), spread over all. A property runs on the same few examples each
+time. Under `-m slow` the first three run on all, and the last on many examples, drawn anew.
 """
 
 import gc
@@ -83,30 +83,35 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             kept = [item for item in kept if not item.get_closest_marker(name)]
     if thorough(config):
         for item in kept:
-            property_ = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
-            if property_ or sampled(item):
+            if getattr(getattr(item, "obj", None), "is_hypothesis_test", False) or sampled(item):
                 item.add_marker("slow")
     else:
-        combined = defaultdict(list)
+        cases = defaultdict(list)
         for item in kept:
-            if strength := sampled(item):
-                combined[item.nodeid.split("[")[0], strength].append(item)
-        left_out = {id(i) for (_, k), group in combined.items() for i in not_needed(group, k)}
+            if mark := sampled(item):
+                cases[item.nodeid.split("[")[0], mark.name].append(item)
+        left_out = {id(item) for group in cases.values() for item in not_needed(group)}
         kept = [item for item in kept if id(item) not in left_out]
     still = {id(item) for item in kept}
     config.hook.pytest_deselected(items=[item for item in items if id(item) not in still])
     items[:] = kept
 
 
-def sampled(item: pytest.Item) -> int:
-    """Return how many values must meet in a test that is sampled, and 0 for any other."""
-    return next((k for mark, k in SAMPLED.items() if item.get_closest_marker(mark)), 0)
+def sampled(item: pytest.Item) -> pytest.Mark | None:
+    """Return the mark by which a usual run leaves out some cases of a test, if it has one."""
+    marks = map(item.get_closest_marker, (*SAMPLED, "few"))
+    return next((mark for mark in marks if mark), None)
 
 
-def not_needed(items: list[Any], strength: int) -> list[Any]:
-    """Return the items of one test in which no such values meet that do not meet in the others."""
+def not_needed(items: list[Any]) -> list[Any]:
+    """Return the cases of one test that its mark leaves out."""
+    mark = sampled(items[0])
+    if mark.name == "few":
+        few = mark.args[0] if mark.args else 6
+        run = {round(k * (len(items) - 1) / (few - 1)) for k in range(few)}
+        return [item for k, item in enumerate(items) if k not in run]
     values = [[(name, id(value)) for name, value in i.callspec.params.items()] for i in items]
-    meetings = [set(itertools.combinations(each, strength)) for each in values]
+    meetings = [set(itertools.combinations(each, SAMPLED[mark.name])) for each in values]
     missing, left = set().union(*meetings), list(range(len(items)))
     while missing:
         best = max(left, key=lambda i: len(meetings[i] & missing))

@@ -56,13 +56,16 @@ LOADED = {
     },
     "nn": {
         *("initializers", "layers", "layers.activations", "layers.base", "layers.dense"),
-        *("layers.batch_norm", "layers.dropout", "layers.scaling", "losses", "losses.base"),
-        *("losses.cross_entropy", "losses.names", "losses.regression", "metrics", "moments"),
+        *("layers.batch_norm", "layers.dropout", "layers.layer_norm", "layers.scaling"),
+        *("losses", "losses.base", "losses.cross_entropy", "losses.focal", "losses.hinge"),
+        *("losses.names", "losses.regression", "metrics", "metrics.base", "metrics.classes"),
+        *("metrics.names", "metrics.ranks", "metrics.regression", "moments"),
         *("objective", "parameters", "seed_words", "sequential"),
     },
     "optim": {
         *("accumulation", "gradient_transforms", "schedules", "updaters", "updaters.adam"),
-        *("updaters.adaptive", "updaters.base", "updaters.names", "updaters.sgd"),
+        *("updaters.adaptive", "updaters.base", "updaters.names", "updaters.nadam"),
+        *("updaters.radam", "updaters.sgd"),
     },
     "storage": {"atomic_files", "damage", "describe", "npy", "npz", "regular_files"},
     "training": {

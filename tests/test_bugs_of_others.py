@@ -115,6 +115,7 @@ def test_a_window_of_batches_that_is_not_full_is_an_update_of_the_rows_it_has(
 # Going on ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("batches", range(1, 11))
 def test_training_in_two_parts_is_training_in_one(tmp_path, batches, accumulate):
@@ -132,6 +133,7 @@ def test_training_in_two_parts_is_training_in_one(tmp_path, batches, accumulate)
     assert np.concatenate(parts).tolist() == np.concatenate(whole_rows).tolist()
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("place", ["behind the last update", "behind the epoch", "behind fit"])
 @pytest.mark.parametrize(("accumulate", "batch_size"), [(1, 7), (3, 7), (1, 10), (3, 10)])
 def test_a_run_resumed_exactly_at_the_end_of_an_epoch(tmp_path, place, accumulate, batch_size):
@@ -288,6 +290,7 @@ def test_evaluating_twice_gives_the_same_number_with_dropout_and_batch_norm():
     assert np.mean((alone - targets()) ** 2) == pytest.approx(losses.pop(), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("only_new_garbage")
 def test_a_hundred_epochs_need_no_more_memory_than_twenty():
     """Losses were kept with their graphs, masks for each pass, and a copy of the data an epoch."""
@@ -356,6 +359,7 @@ def test_files_that_were_moved_or_touched_are_the_same_data(tmp_path, kind, batc
     assert everything(again) == everything(whole)
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("kind", ["array", "map", "csv"])
 @pytest.mark.parametrize("change", ["a number", "a target", "the order", "a row more"])
 @pytest.mark.parametrize("batches_done", [3, 5])

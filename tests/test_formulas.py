@@ -36,15 +36,22 @@ UPDATE = {
     "nesterov": {"learning_rate": 0.1, "momentum": 0.9},
     "adam": {"rate": 0.01, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
     "adamw": {"rate": 0.01, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "decay": 0.02},
+    "amsgrad": {"rate": 0.01, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
+    "nadam": {"rate": 0.01, "ahead": 0.02, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
+    "radam": {"rate": 0.01, "adaptive": 1.0, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
     "rmsprop": {"learning_rate": 0.1, "rho": 0.9, "epsilon": 1e-8},
     "adagrad": {"learning_rate": 0.1, "epsilon": 1e-8},
 }
 CONSTANTS = {
     **UPDATE,
+    "elu": {"alpha": 0.7},
+    "elu_backward": {"alpha": 0.7},
     "leaky_relu": {"slope": 0.2},
     "leaky_relu_backward": {"slope": 0.2},
     "huber": {"delta": 1.5},
     "huber_backward": {"delta": 1.5},
+    "focal": {"gamma": 1.5, "positive": 0.3, "negative": 0.7},
+    "focal_backward": {"gamma": 1.5, "positive": 0.3, "negative": 0.7},
     "penalized": {"l1": 0.3, "l2": 0.7},
 }
 INPUTS = {
@@ -56,6 +63,17 @@ INPUTS = {
     "relu_backward": 2,
     "leaky_relu": 1,
     "leaky_relu_backward": 2,
+    "elu": 1,
+    "elu_backward": 2,
+    "softplus": 1,
+    "softplus_backward": 2,
+    "silu": 1,
+    "silu_backward": 2,
+    "normal_cdf": 1,
+    "gelu": 1,
+    "gelu_backward": 2,
+    "gelu_tanh": 1,
+    "gelu_tanh_backward": 2,
     "softmax": 1,
     "softmax_backward": 2,
     "log_softmax": 1,
@@ -63,16 +81,33 @@ INPUTS = {
     "binary_cross_entropy_backward": 2,
     "huber": 1,
     "huber_backward": 1,
+    "absolute": 1,
+    "absolute_backward": 1,
+    "quantile": 2,
+    "quantile_backward": 2,
+    "poisson": 2,
+    "poisson_backward": 2,
+    "hinge": 2,
+    "hinge_backward": 2,
+    "focal": 2,
+    "focal_backward": 2,
     "penalized": 2,
     "sgd": 2,
     "momentum": 3,
     "nesterov": 3,
     "adam": 4,
     "adamw": 5,
+    "amsgrad": 5,
+    "nadam": 4,
+    "radam": 4,
     "rmsprop": 3,
     "adagrad": 3,
 }
-ROOTS = ("adam", "adamw", "rmsprop", "adagrad")
+ROOTS = {
+    **dict.fromkeys(("adam", "adamw", "nadam", "radam", "rmsprop", "adagrad"), 1),
+    "amsgrad": 2,
+}
+"""How many of the last inputs are means of squares."""
 
 
 def call(name, *inputs):
@@ -85,7 +120,8 @@ def draw(name, shape, dtype, seed=0):
     """Return inputs for a formula; a v whose root is taken is not negative."""
     rng = np.random.default_rng(seed)
     inputs = [rng.normal(scale=3, size=shape).astype(dtype) for _ in range(INPUTS[name])]
-    return [*inputs[:-1], abs(inputs[-1])] if name in ROOTS else inputs
+    last = ROOTS.get(name, 0)
+    return [*inputs[: len(inputs) - last], *map(abs, inputs[len(inputs) - last :])]
 
 
 def exactly(function, *numbers):
@@ -165,6 +201,51 @@ def test_softmax_backward_is_the_product_with_the_jacobian(backend):
     dx = backend.to_numpy(formulas.softmax_backward(backend.asarray(y), backend.asarray(dy)))
     expected = [(np.diag(y[i]) - np.outer(y[i], y[i])) @ dy[i] for i in range(6)]
     np.testing.assert_allclose(dx, expected, atol=8 * EPS)
+
+
+BENT = {
+    "elu": lambda x: np.where(x > 0, x, 0.7 * np.expm1(np.minimum(x, 0))),
+    "softplus": lambda x: np.logaddexp(0, x),
+    "silu": lambda x: x * special.expit(x),
+    "normal_cdf": special.ndtr,
+    "gelu": lambda x: x * special.ndtr(x),
+    "gelu_tanh": lambda x: x * special.expit(np.sqrt(8 / np.pi) * (x + 0.044715 * x**3)),
+}
+
+
+@pytest.mark.parametrize("name", BENT)
+def test_smooth_rectifiers_are_scipys_and_keep_their_digits(backend, name):
+    x = np.concatenate([ORDINARY, np.linspace(-8, 8, 401), [-1e-18, 1e-18, -20.5]])
+    value = backend.to_numpy(call(name, backend.asarray(x))[0])
+    # An exponent is rounded, here and by SciPy: of these numbers it is about this large.
+    power = {"normal_cdf": 2, "gelu": 2, "gelu_tanh": 3}.get(name, 1)
+    off, allowed = abs(value - BENT[name](x)), EPS * (4 + 2 * abs(x) ** power)
+    assert (off <= allowed * abs(BENT[name](x)) + 1e-300).all(), off
+
+
+@pytest.mark.parametrize("name", [name for name in BENT if name != "normal_cdf"])
+def test_the_derivative_of_a_smooth_rectifier_is_its_complex_step(backend, name):
+    x = np.concatenate([np.linspace(-9, 9, 301), ORDINARY])
+    (y,) = call(name, x + 1e-20j)
+    kept = y.real if name == "elu" else x
+    dy = np.random.default_rng(4).normal(size=x.shape)
+    dx = call(f"{name}_backward", backend.asarray(kept), backend.asarray(dy))[0]
+    np.testing.assert_allclose(backend.to_numpy(dx), dy * (y.imag / 1e-20), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", BENT)
+def test_a_smooth_rectifier_of_a_nan_is_one_and_of_any_number_is_silent(backend, name):
+    x = np.array([np.nan, -3e38, -1e13, 1e13, 3e38], dtype="float32")
+    with np.errstate(**careful):
+        (y,) = call(name, backend.asarray(x))
+        given = backend.asarray(x), backend.asarray(x / x)
+        slopes = [] if name == "normal_cdf" else call(f"{name}_backward", *given)
+    y = backend.to_numpy(y)
+    assert np.isnan(y[0])
+    low = -0.7 if name == "elu" else 0
+    high = [1, 1] if name == "normal_cdf" else x[3:]
+    np.testing.assert_allclose(y[1:], [low, low, *high], rtol=1e-6)
+    assert all(np.isfinite(backend.to_numpy(a)[3:]).all() for a in slopes)
 
 
 def test_relu_is_flat_at_zero_and_a_nan_stays_one(backend):
@@ -283,7 +364,11 @@ def test_complex_numbers_stay_complex_and_their_real_part_is_the_result(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["tanh", "sigmoid", "relu", "leaky_relu", "softmax", "log_softmax"]
+    "name",
+    [
+        *("tanh", "sigmoid", "relu", "leaky_relu", "elu", "softplus", "silu", "normal_cdf"),
+        *("gelu", "gelu_tanh", "softmax", "log_softmax"),
+    ],
 )
 def test_complex_numbers_do_not_overflow_either(name):
     x = np.array([HUGE])
@@ -354,6 +439,7 @@ if np.finfo("longdouble").eps == EPS:
     del WIDER["float64"]
 
 
+@pytest.mark.few
 @pytest.mark.parametrize(
     "which", ["slices", "loops", "stand-in", pytest.param("cupy", marks=pytest.mark.gpu)]
 )
@@ -440,6 +526,7 @@ def sigmoid_by(path, x):
     return backend.to_numpy(out)[:, 0]
 
 
+@pytest.mark.few(4)
 @each_path
 @each_dtype
 def test_a_sigmoid_has_all_its_digits(path, dtype):
@@ -536,9 +623,9 @@ def test_flat_vectors_longer_than_a_slice(size, name):
         np.testing.assert_array_equal(array, wanted)
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("rows", [3, 40_000])
 @pytest.mark.parametrize("name", INPUTS)
-@pytest.mark.pairs
 def test_where_false_changes_nothing_and_true_everything(backend, name, rows):
     if rows > 3 and name not in UPDATE:
         rows = 9_000  # more than one slice of two columns

@@ -55,6 +55,7 @@ def test_every_public_parameter_is_given_odd_values():
     assert {name: names for name, names in missing.items() if names} == {}
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("name", odd_calls.EXAMPLES)
 def test_an_odd_value_ends_in_a_result_or_a_clear_error(name):
     valid = odd_calls.call(name)
@@ -87,6 +88,7 @@ FLAGS = {
     "Dense.bias": lambda flag: gd.Dense(2, bias=flag).bias,
     "BinaryCrossEntropy.from_logits": lambda flag: gd.BinaryCrossEntropy(flag).from_logits,
     "SGD.nesterov": lambda flag: gd.SGD(0.1, 0.5, nesterov=flag).nesterov,
+    "Adam.amsgrad": lambda flag: gd.Adam(amsgrad=flag).amsgrad,
     "AdamW.decay_bias": lambda flag: gd.AdamW(decay_bias=flag).decay_bias,
     "EarlyStopping.restore_best": lambda flag: gd.EarlyStopping(restore_best=flag).restore_best,
 }

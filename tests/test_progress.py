@@ -224,6 +224,7 @@ class Ticking:
         return self.now
 
 
+@pytest.mark.few
 @each_stream
 def test_no_stderr_ends_a_training(monkeypatch, make):
     straight, shown = trainer(), trainer()
@@ -414,7 +415,9 @@ def packed_file(folder):
 
 
 def csv_source(folder):
-    return gd.CsvSource(csv_file(folder), target="y", block_size=1000)
+    # With an index_path the rows are read from the text each time.
+    path, index = csv_file(folder), folder / "rows.index.npz"
+    return gd.CsvSource(path, target="y", block_size=1000, index_path=index)
 
 
 def stream_of(folder):
@@ -509,6 +512,7 @@ each_pass = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.few
 @each_pass
 def test_a_long_pass_shows_a_sign_of_life(
     monkeypatch, capsys, tmp_path, prepare, work, what, known
@@ -526,12 +530,14 @@ def test_a_long_pass_shows_a_sign_of_life(
         assert bool(re.search(r"  about \S+ (s|min|h) left$", line)) == known
 
 
+@pytest.mark.few
 @each_pass
 def test_a_short_pass_is_silent(capsys, tmp_path, prepare, work, what, known):
     work(prepare(tmp_path), tmp_path)
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.few
 @each_pass
 def test_a_pass_in_a_terminal_has_a_bar_that_goes(
     monkeypatch, tmp_path, prepare, work, what, known

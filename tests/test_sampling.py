@@ -1,4 +1,7 @@
-"""What is left of combinations: in `pairs` each two values still meet, in `each` each occurs."""
+"""What is left of combinations: in `pairs` each two values still meet, in `each` each occurs.
+
+In `few` there are so many, from the first to the last.
+"""
 
 import itertools
 from types import SimpleNamespace
@@ -9,10 +12,20 @@ from conftest import not_needed
 VALUES = {"layer": ["dense", "tanh", "relu"], "dtype": ["float32", "float64"], "n": [1, 7, 50]}
 
 
-@pytest.mark.parametrize(("strength", "most"), [(1, 3), (2, 12), (3, 18)])
-def test_what_meets_in_all_combinations_meets_in_those_that_are_left(strength, most):
+def case(mark, **params):
+    """Return what stands for a case of a test with such a mark."""
+    return SimpleNamespace(
+        callspec=SimpleNamespace(params=params),
+        get_closest_marker=lambda name: mark if name == mark.name else None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("mark", "strength", "most"), [("each", 1, 3), ("pairs", 2, 12)], ids=["each", "pairs"]
+)
+def test_what_meets_in_all_combinations_meets_in_those_that_are_left(mark, strength, most):
     items = [
-        SimpleNamespace(callspec=SimpleNamespace(params=dict(zip(VALUES, each, strict=True))))
+        case(getattr(pytest.mark, mark).mark, **dict(zip(VALUES, each, strict=True)))
         for each in itertools.product(*VALUES.values())
     ]
 
@@ -23,7 +36,22 @@ def test_what_meets_in_all_combinations_meets_in_those_that_are_left(strength, m
             for one in itertools.combinations(item.callspec.params.items(), strength)
         }
 
-    left_out = not_needed(items, strength)
+    left_out = not_needed(items)
     left = [item for item in items if item not in left_out]
     assert meetings(left) == meetings(items)
     assert len(left) <= most
+
+
+@pytest.mark.parametrize(
+    ("mark", "cases", "run"),
+    [
+        (pytest.mark.few, 11, [0, 2, 4, 6, 8, 10]),
+        (pytest.mark.few(3), 8, [0, 4, 7]),
+        (pytest.mark.few, 4, [0, 1, 2, 3]),
+    ],
+    ids=["six", "three", "all"],
+)
+def test_few_cases_are_spread_over_all(mark, cases, run):
+    items = [case(mark.mark, number=k) for k in range(cases)]
+    left_out = not_needed(items)
+    assert [k for k, item in enumerate(items) if item not in left_out] == run

@@ -57,6 +57,46 @@ def dense_backward(x: Array, W: Array, dy: Array) -> tuple[Array, Array, Array]:
     return np.asarray(dW), np.asarray(db), dx
 
 
+def layer_norm(x: Array, gamma: Array, beta: Array, epsilon: float = 1e-5) -> Array:
+    """Return y_ij = γ_j (x_ij − μ_i) / √(σ²_i + ε) + β_j, a row at a time.
+
+    >>> layer_norm(np.array([[1.0, 3.0]]), np.ones(2), np.zeros(2)).round(4)
+    array([[-1.,  1.]])
+    """
+    y = np.zeros(x.shape)
+    for i, row in enumerate(x):
+        mean = sum(row) / len(row)
+        variance = sum((value - mean) ** 2 for value in row) / len(row)
+        for j, value in enumerate(row):
+            y[i, j] = gamma[j] * (value - mean) / math.sqrt(variance + epsilon) + beta[j]
+    return y
+
+
+def layer_norm_backward(
+    x: Array, gamma: Array, dy: Array, epsilon: float = 1e-5
+) -> tuple[Array, Array, Array]:
+    """Return dγ, dβ and dx; dx_ij is the sum over k of dy_ik γ_k ∂x̂_ik/∂x_ij, nothing cancelled.
+
+    >>> dgamma, dbeta, dx = layer_norm_backward(
+    ...     np.array([[1.0, 3.0]]), np.ones(2), np.array([[1.0, 0.0]]))
+    >>> dgamma.round(4), dbeta
+    (array([-1.,  0.]), array([1., 0.]))
+    """
+    width = x.shape[1]
+    x_hat, dx = np.zeros(x.shape), np.zeros(x.shape)
+    for i, row in enumerate(x):
+        mean = sum(row) / width
+        root = math.sqrt(sum((value - mean) ** 2 for value in row) / width + epsilon)
+        x_hat[i] = (row - mean) / root
+        for j in range(width):
+            for k in range(width):
+                mean_moves = 1 / width
+                root_moves = (row[j] - mean) / (width * root)
+                moves = ((j == k) - mean_moves) / root - (row[k] - mean) * root_moves / root**2
+                dx[i, j] += dy[i, k] * gamma[k] * moves
+    return (dy * x_hat).mean(axis=0), dy.mean(axis=0), dx
+
+
 def batch_norm(x: Array, gamma: Array, beta: Array, epsilon: float = 1e-5) -> Array:
     """Return y_ij = γ_j (x_ij − μ_j) / √(σ²_j + ε) + β_j, a column, then a number at a time.
 

@@ -1,17 +1,22 @@
 """`minigd evaluate`: loss and metrics of a model on a table, as it streams by."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
+from minigd.cli.held_out import count_classes, describe_class, fitting_metrics, of_one_class
 from minigd.cli.table_files import table_files
-from minigd.cli.tables import report_columns
-from minigd.cli.trained import load_table
+from minigd.cli.tables import Table, report_columns
+from minigd.cli.trained import TableModel, load_table
+from minigd.nn.metrics import Metric
+from minigd.progress import log
 
 
 def evaluate(
     model: str | os.PathLike[str],
     data: Any,
     target: str | None = None,
+    metrics: Sequence[str] | None = None,
     **reading: Any,
 ) -> tuple[int, dict[str, float]]:
     """Return how many rows a table has, and loss and metrics over them.
@@ -27,6 +32,10 @@ def evaluate(
         A table with the columns of the training by name, the target included.
     target : str, optional
         The target's name here, where it is another one than in the training.
+    metrics : sequence of str, optional
+        By default those of the training. Of two classes, precision, recall, F1 and average
+        precision are of the class that those of the training are of, or else of the one with fewer
+        rows here, which is printed on stderr.
     **reading
         As `minigd.cli.predict.predict`.
 
@@ -36,6 +45,30 @@ def evaluate(
         If the model or the table does not do.
     """
     trained = load_table(model)
+    chosen = None if metrics is None else fitting_metrics(metrics, trained.task)
     table = trained.open(table_files(data), True if target is None else target, **reading)
     report_columns(table)
+    if chosen is not None:
+        trained.model.metrics = _of_the_same_class(chosen, trained, table)
+    _log_class(trained)
     return table.count(), trained.model.evaluate(table)
+
+
+def _of_the_same_class(
+    metrics: dict[str, Any], trained: TableModel, table: Table
+) -> dict[str, Metric]:
+    """Return metrics that are, of two classes, of the class of the training's, or the rarer one."""
+    classes, own = trained.schema.classes, trained.model.metrics
+    if classes is not None and (names := of_one_class(metrics, classes)):
+        known: list[Any] = [own[name] for name in of_one_class(own, classes)]
+        positive = known[0].positive if known else count_classes(table, classes).rarest
+        for name in names:
+            metrics[name].positive = positive
+    return metrics
+
+
+def _log_class(trained: TableModel) -> None:
+    classes, metrics = trained.schema.classes, trained.model.metrics
+    if classes is not None and (names := of_one_class(metrics, classes)):
+        one: Any = metrics[names[0]]
+        log(describe_class(names, classes[one.positive]))

@@ -5,20 +5,21 @@ Without other options they are a fifth of each class, or of all rows where a num
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from minigd.cli.tables import Table, Task
+from minigd.cli.tables import AS_FOUND, Columns, Reading, Table, Task, open_for_training
 from minigd.data.batches import Batches
 from minigd.data.labels import find_label
 from minigd.data.row_weights import ByNumber, balance, check_class_weight
 from minigd.data.row_weights import labels as classes_of
 from minigd.data.sources.base import Source
 from minigd.data.sources.split_values import times_of
+from minigd.data.tables.schema import Schema
 from minigd.errors import DataError, did_you_mean
-from minigd.nn.metrics import Counted, Difference, Metric, Ranked, get_metrics
+from minigd.nn.metrics import Counted, Difference, Metric, Ranked, RocAuc, get_metrics
 from minigd.progress import log, with_progress
 
 VALIDATION_SHARE = 0.2
@@ -61,6 +62,21 @@ class Split(NamedTuple):
 
 
 BY_CONTENT = Split()
+
+
+def open_to_split(
+    data: Any,
+    reading: Reading,
+    target: str,
+    exclude: Collection[str],
+    task: Task | None,
+    columns: Columns = AS_FOUND,
+    split: Split = BY_CONTENT,
+) -> tuple[Table, Task, Schema, dict[str, Any]]:
+    """Return what `open_for_training` does, and the arguments of `Source.split`."""
+    left_out = exclude if split.group is None else {*exclude, split.group}
+    table, task, schema = open_for_training(data, reading, target, left_out, task, columns)
+    return table, task, schema, split.arguments(table, task, columns.dates)
 
 
 def split_for_validation(source: Source, seed: int = 0, **by: Any) -> tuple[Source, Source]:
@@ -197,17 +213,11 @@ def weights_of(given: ClassWeights | None, classes: Classes | None) -> ByNumber 
 
 def choose_metrics(given: Sequence[str] | None, classes: Classes | None) -> dict[str, Metric]:
     """Return the metrics by name; those of one class out of two are of the rarer one."""
-    task = "regression" if classes is None else "classification"
+    task: Task = "regression" if classes is None else "classification"
     names = list(METRICS[task] if given is None else given)
     if given is None and classes is not None and classes.imbalanced:
         names += OF_RARE
-    chosen = get_metrics(names)
-    numbers = [name for name, metric in chosen.items() if isinstance(metric, Difference)]
-    others = [name for name in chosen if name not in numbers]
-    odd = others if task == "regression" else numbers
-    if odd:
-        fitting = ["r2", "mae", "rmse", "mse"] if task == "regression" else _OF_CLASSES
-        raise DataError(f"--metrics: {odd[0]} does not measure a {task}; give {', '.join(fitting)}")
+    chosen = fitting_metrics(names, task)
     if classes is not None and len(classes.names) == 2:
         for metric in chosen.values():
             if isinstance(metric, Counted | Ranked):
@@ -215,15 +225,36 @@ def choose_metrics(given: Sequence[str] | None, classes: Classes | None) -> dict
     return chosen
 
 
+def fitting_metrics(names: Sequence[str], task: Task) -> dict[str, Metric]:
+    """Return metrics by name, and refuse one that is of another task."""
+    chosen = get_metrics(names)
+    numbers = [name for name, metric in chosen.items() if isinstance(metric, Difference)]
+    others = [name for name in chosen if name not in numbers]
+    odd = others if task == "regression" else numbers
+    if odd:
+        fitting = ["r2", "mae", "rmse", "mse"] if task == "regression" else _OF_CLASSES
+        raise DataError(f"--metrics: {odd[0]} does not measure a {task}; give {', '.join(fitting)}")
+    return chosen
+
+
 _OF_CLASSES = ["accuracy", "precision", "recall", "f1", "roc_auc", "average_precision"]
 
 
-def of_one_class(metrics: Mapping[str, Metric], classes: Classes | None) -> list[str]:
-    """Return the names of the metrics that are of the rarer class of two."""
-    if classes is None or len(classes.names) != 2:
+def of_one_class(metrics: Mapping[str, Metric], classes: Sequence[str] | None) -> list[str]:
+    """Return the names of the metrics that are of one class of two."""
+    if classes is None or len(classes) != 2:
         return []
     return [
         name
         for name, metric in metrics.items()
-        if isinstance(metric, Counted | Ranked) and name != "roc_auc"
+        if isinstance(metric, Counted | Ranked) and not isinstance(metric, RocAuc)
     ]
+
+
+def describe_class(metrics: Sequence[str], label: str) -> str:
+    """Return which metrics are of a class, in words.
+
+    >>> describe_class(["precision", "f1"], "yes")
+    "precision and f1 are of the class 'yes'"
+    """
+    return f"{' and '.join(metrics)} {'are' if len(metrics) > 1 else 'is'} of the class {label!r}"

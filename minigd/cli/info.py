@@ -98,13 +98,13 @@ def details(path: str | os.PathLike[str]) -> dict[str, Any]:
         ``layers``, ``parameters``, ``dtype``; of what `minigd train` wrote also ``task``,
         ``target``, ``columns``, ``levels`` and ``classes``; and the ``history``, by epoch.
     """
-    info(path)  # refuses what is none
+    info(path)  # refuses a file that holds no model
     description, arrays = read(path)
     model = restore(description, arrays)
     table = description.get("table")
     found: dict[str, Any] = {}
     if table is not None:
-        schema = Schema(**table["schema"])
+        schema, _ = read_table(table, model, os.fspath(path))
         found = {
             "task": "regression" if schema.classes is None else "classification",
             "target": schema.targets[0],
@@ -157,9 +157,10 @@ def leftovers(path: str | os.PathLike[str] = ".") -> str:
         raise FileNotFoundError(f"there is no folder {os.path.dirname(path)!r}")
     lines = [f"{_size(left):>10}  {left}  {what}" for left, what in _left(Path(path))]
     if not lines:
-        return f"no run has left anything in {os.fspath(path)!r}"
+        return f"no run left anything in {os.fspath(path)!r}"
     advice = (
-        "Remove what no --resume is to use; `minigd train --out NAME` removes the rest of NAME."
+        "Remove checkpoints that you won't resume; `minigd train --out NAME` removes the other "
+        "leftovers of NAME."
     )
     return "\n".join([*lines, advice])
 

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from minigd.cli import values
-from minigd.cli.messages import counted, in_shell, message_of, number, option
+from minigd.cli.messages import counted, in_shell, message_of, number
+from minigd.cli.options import add_json, add_model_and_data, add_network, add_reading
 from minigd.cli.output import discard_unwritten, in_json, show
 from minigd.cli.parsing import SHELLS, PrintCompletion, Show, add_command, refuse_mistyped
 from minigd.errors import Advised, BackendError
@@ -164,7 +165,7 @@ def _add_train(commands: Any) -> None:
         example="minigd train homes.csv --target price --exclude id --out homes.npz",
         run=_train,
     )
-    _add_network(command)
+    add_network(command)
     add = command.add_argument
     add("--batch-size", metavar="N", type=values.integer, help="rows per update (default: 100)")
     add("--epochs", metavar="N", type=values.integer,
@@ -210,7 +211,7 @@ def _add_predict(commands: Any) -> None:
         example="minigd predict homes.npz new.csv --out prices.csv",
         run=_predict,
     )
-    _add_model_and_data(command)
+    add_model_and_data(command)
     command.add_argument("--out", metavar="FILE", help="(default: standard output)")
     command.add_argument("--raw", action="store_true",
         help="no ' before classes like =A1, which spreadsheets run")  # fmt: skip
@@ -232,9 +233,12 @@ def _add_evaluate(commands: Any) -> None:
         example="minigd evaluate homes.npz sold.csv",
         run=_evaluate,
     )
-    _add_model_and_data(command)
-    command.add_argument("--target", metavar="NAME", help="where the target has another name here")
-    _add_json(command)
+    add_model_and_data(command)
+    add = command.add_argument
+    add("--target", metavar="NAME", help="where the target has another name here")
+    add("--metrics", metavar="A,B", type=values.metrics, action="extend",
+        help="what to print beside the loss (default: as in the training)")  # fmt: skip
+    add_json(command)
 
 
 def _evaluate(json: bool = False, **options: Any) -> None:
@@ -244,8 +248,7 @@ def _evaluate(json: bool = False, **options: Any) -> None:
     if json:
         show(in_json({"rows": rows, "scores": values}))
         return
-    figures = "  ".join(f"{name} {number(value)}" for name, value in values.items())
-    show(f"{counted(rows, 'row')}: {figures}")
+    show(f"{counted(rows, 'row')}: {'  '.join(f'{n} {number(v)}' for n, v in values.items())}")
 
 
 def _add_info(commands: Any) -> None:
@@ -266,7 +269,7 @@ def _add_info(commands: Any) -> None:
     info.add_argument("path", metavar="MODEL", nargs="?", help="a model or a checkpoint")
     info.add_argument("--leftovers", action="store_true",
         help="list what killed runs left beside MODEL, or in this folder")  # fmt: skip
-    _add_json(info)
+    add_json(info)
 
 
 def _info(path: str | None, left: bool, json: bool) -> None:
@@ -294,7 +297,7 @@ def _add_plot(commands: Any) -> None:
     add("data", metavar="DATA", nargs="*", help="as for predict")
     add("--out", metavar="FILE", required=True, help="a picture: .png, .svg, .pdf")
     add("--target", metavar="NAME", help="where the target has another name here")
-    _add_reading(command)
+    add_reading(command)
 
 
 def _plot(*, out: str, **options: Any) -> None:
@@ -336,14 +339,14 @@ def _add_race(commands: Any) -> None:
         example="minigd race homes.csv --target price --batch-sizes 1,100,all",
         run=_race,
     )
-    _add_network(command)
+    add_network(command)
     add = command.add_argument
     add("--batch-sizes", metavar="N,N", type=values.sizes,
         help="rows per update, or all (default: 1,32,500,all)")  # fmt: skip
     add("--seconds", metavar="S", type=values.positive, help="each run (default: 5)")
     add("--seeds", metavar="N", type=values.integer, help="runs of each (default: 5)")
     add("--out", metavar="FILE", help="a picture of loss by second")
-    _add_json(command)
+    add_json(command)
 
 
 def _race(*, out: str | None = None, json: bool = False, **options: Any) -> None:
@@ -414,78 +417,6 @@ def _demo(out: str) -> None:
 
 
 # What commands share -------------------------------------------------------------------------
-
-
-def _add_network(command: argparse.ArgumentParser) -> None:
-    """Add a table, the network that is trained on it, and where that is done."""
-    add = command.add_argument
-    add("data", metavar="DATA", nargs="+", help=argparse.SUPPRESS)
-    add("--target", metavar="NAME", required=True, help="the column to predict")
-    add("--task", choices=["classification", "regression"], metavar="T",
-        help="classification or regression (default: from the target)")  # fmt: skip
-    add("--hidden", metavar="N,N", type=values.widths,
-        help="hidden layers, 0 for none (default: 100,100)")  # fmt: skip
-    add("--backend", choices=["numpy", "cupy"], metavar="B",
-        help="numpy, or cupy for a GPU (default: numpy)")  # fmt: skip
-    _add_columns(command)
-    _add_reading(command)
-
-
-def _add_columns(command: argparse.ArgumentParser) -> None:
-    """Add the options of `Columns`, in the lines that are left on a screen."""
-    group = command.add_argument_group(
-        "what columns become",
-        "--exclude A,B; --missing mean, median, flag, drop, or A=0,B=mean; --categories A,B of "
-        "numbers; "
-        "--min-count N rows of a level; --hashed A=32; --log A,B for heavy tails; "
-        "--dates A=%d/%m/%Y; --guess runs a proposal",
-    )
-    add = group.add_argument
-    add("--exclude", type=values.names, action="extend", help=argparse.SUPPRESS)
-    add("--guess", action="store_true", help=argparse.SUPPRESS)
-    add("--missing", type=values.policies, help=argparse.SUPPRESS)
-    add("--categories", type=values.names, action="extend", help=argparse.SUPPRESS)
-    add("--min-count", type=values.integer, help=argparse.SUPPRESS)
-    add("--hashed", type=values.widths_by_column, help=argparse.SUPPRESS)
-    add("--dates", type=values.by_column, help=argparse.SUPPRESS)
-    add(option("logs"), dest="logs", type=values.names, action="extend", help=argparse.SUPPRESS)
-
-
-def _add_model_and_data(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", metavar="MODEL", help="what minigd train wrote")
-    command.add_argument("data", metavar="DATA", nargs="+",
-        help="CSV, Parquet or .npy files, a folder of them, or -")  # fmt: skip
-    _add_reading(command)
-
-
-def _add_json(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def _add_reading(command: argparse.ArgumentParser) -> None:
-    """Add the options of `Reading`, in the three lines that are left on a screen."""
-    group = command.add_argument_group(
-        "how the file is written",
-        "--no-header if it has none, or --columns A,B or a file of names; --separator ';', tab or "
-        "blanks; --compression gzip, or none; "
-        f"--na '?', {option('keep_default_na')} if NA is a value; "
-        "--decimal , and --thousands . of numbers; --skip-lines N at the top; --comment '#'; "
-        "--encoding cp1252; --strip . off the end of texts",
-    )
-    add = group.add_argument
-    add("--columns", type=values.columns, help=argparse.SUPPRESS)
-    add(option("header"), dest="header", action="store_false", help=argparse.SUPPRESS)
-    add("--separator", type=values.separator, help=argparse.SUPPRESS)
-    add("--na", type=values.names, action="extend", help=argparse.SUPPRESS)
-    add(option("keep_default_na"), dest="keep_default_na", action="store_false",
-        help=argparse.SUPPRESS)  # fmt: skip
-    add("--skip-lines", type=values.count, help=argparse.SUPPRESS)
-    add("--encoding", type=values.encoding, help=argparse.SUPPRESS)
-    add("--comment", help=argparse.SUPPRESS)
-    add("--decimal", help=argparse.SUPPRESS)
-    add("--thousands", help=argparse.SUPPRESS)
-    add("--strip", help=argparse.SUPPRESS)
-    add("--compression", type=values.compression, help=argparse.SUPPRESS)
 
 
 def _fields_of(name: str, options: dict[str, Any]) -> Any:

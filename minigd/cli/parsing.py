@@ -77,6 +77,20 @@ class Show(argparse.Action):
         parser.exit()
 
 
+class Merge(argparse.Action):
+    """An option whose values by name add to those that it was given before."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Add them."""
+        setattr(namespace, self.dest, {**getattr(namespace, self.dest, {}), **values})
+
+
 class PrintCompletion(argparse.Action):
     """An option that prints what a shell needs to complete commands, options and files."""
 

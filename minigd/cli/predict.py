@@ -11,7 +11,7 @@ from minigd.cli.output import Output
 from minigd.cli.paths import check_output
 from minigd.cli.table_files import table_files
 from minigd.cli.tables import report_columns
-from minigd.cli.trained import TableModel, chosen, load_table, outputs
+from minigd.cli.trained import TableModel, chosen, load_table, predictions
 from minigd.progress import with_progress
 from minigd.storage.atomic_files import NamingFile, locked, naming, replacing_text
 from minigd.types import Array
@@ -69,10 +69,11 @@ def predict(
     with _writer(out) as file:
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(["prediction", *(f"probability_{c}" for c in classes)])
-        for x, _, kept in with_progress(table.encoded(), "predicting", table.rows):
-            cells = _cells(trained, shown, x)
-            done += len(x)
-            for known in [True] * len(x) if kept is None else kept.tolist():
+        pieces = predictions(trained, table)
+        for values, kept in with_progress(pieces, "predicting", table.rows):
+            cells = _cells(trained, shown, values)
+            done += len(values)
+            for known in kept.tolist():
                 lines.writerow(next(cells) if known else [""] * (1 + len(classes)))
             file.flush()
     report_columns(table)
@@ -88,9 +89,8 @@ def protect(text: str) -> str:
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
-def _cells(trained: TableModel, classes: list[str], x: Array) -> Iterator[list[str]]:
+def _cells(trained: TableModel, classes: list[str], values: Array) -> Iterator[list[str]]:
     """Return the cells of each row."""
-    values = outputs(trained, x)
     texts = values.astype(str).tolist()
     if not classes:
         return ([text] for text in texts)

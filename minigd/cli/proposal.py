@@ -10,14 +10,15 @@ import os
 import shlex
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from minigd.cli.held_out import Split, open_to_split
 from minigd.cli.messages import in_shell
 from minigd.cli.table_files import table_files
-from minigd.cli.tables import Columns, Reading, open_for_training
+from minigd.cli.tables import Columns, Reading
 from minigd.data.sources.csv_files import open_file
 from minigd.data.sources.file_kinds import kind_of
 from minigd.data.tables.remedy import Remedy
@@ -44,6 +45,7 @@ def propose(
         What it failed with, which may be far below the first rows.
     """
     words, error = list(arguments), failure
+    kept = _split(parse(words))
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with (
@@ -51,7 +53,7 @@ def propose(
             _head(parse(words)["data"]) as head,
         ):
             for _ in range(_TRIES):
-                more = _first_advice(error)
+                more = _first_advice(error, kept)
                 if more is None or _has(words, more):
                     return None
                 words = _with(words, more)
@@ -67,20 +69,31 @@ def propose(
 
 
 def _open(options: dict[str, Any], data: Any) -> None:
-    """Open a table as `minigd train` does."""
+    """Open a table as `minigd train` does, and look at what its rows are held out by."""
     reading = Reading(**{k: options[k] for k in Reading._fields if k in options})
     given: dict[str, Any] = {k: options[k] for k in Columns._fields if k in options}
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
     chosen = options["target"], options.get("exclude", ()), options.get("task")
-    open_for_training(data, reading, *chosen, Columns(**given))
+    open_to_split(data, reading, *chosen, Columns(**given), _split(options))
 
 
-def _first_advice(error: Advised) -> dict[str, Any] | None:
-    """Return the options of the first remedy that can be typed as it stands."""
+def _split(options: dict[str, Any]) -> Split:
+    return Split(**{k: options[k] for k in Split._fields if k in options})
+
+
+def _first_advice(error: Advised, kept: Collection[str | None]) -> dict[str, Any] | None:
+    """Return the options of the first remedy that can be typed as it stands.
+
+    Columns that are kept, because rows are held out by them, are not left out.
+    """
     for remedy in error.remedies:
         if isinstance(remedy, Remedy) and remedy.options and remedy.shell != "":
-            if in_shell(remedy.options) is not None and [...] not in remedy.options.values():
-                return dict(remedy.options)
+            options = dict(remedy.options)
+            if "exclude" in options:
+                options["exclude"] = [one for one in options["exclude"] if one not in kept]
+            empty = [] in options.values() or [...] in options.values()
+            if in_shell(options) is not None and not empty:
+                return options
     return None
 
 
@@ -91,10 +104,11 @@ def _with(words: list[str], options: dict[str, Any]) -> list[str]:
         typed = in_shell({name: value})
         assert typed is not None
         flag, *values = shlex.split(typed)
-        if flag in words and values:
-            at = words.index(flag) + 1
-            longer = isinstance(value, list | dict)
-            words[at] = f"{words[at]},{values[0]}" if longer else values[0]
+        at = words.index(flag) + 1 if flag in words and values else None
+        if at is not None and not isinstance(value, list | dict):
+            words[at] = values[0]
+        elif at is not None and ("=" in words[at]) == ("=" in values[0]):
+            words[at] += f",{values[0]}"
         else:
             words += [flag, *values]
     return words

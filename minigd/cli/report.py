@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigd.cli.held_out import Measures, of_one_class
+from minigd.cli.held_out import Measures, describe_class, of_one_class
 from minigd.cli.messages import counted, number
 from minigd.cli.stopping import Stop
 from minigd.cli.tables import Table
@@ -101,14 +101,15 @@ class Report(NamedTuple):
             lines.append(f"always {self.constant}: {_figures(self.scores['constant'])}")
         if self.of_class is not None:
             names = [name for name in self.scores["network"] if name in _ONE_CLASS]
-            verb = "are" if len(names) > 1 else "is"
-            lines.append(f"{' and '.join(names)} {verb} of the class {self.of_class!r}")
+            lines.append(describe_class(names, self.of_class))
         if self._behind_linear:
             lines.append("the linear model does as well or better here: --hidden 0 trains one")
         rises = [(c, rise) for c, rise in self.importance.items() if rise > 0][:_MATTER_MOST]
         if rises:
             shown = ", ".join(f"{c} {number(rise)}" for c, rise in rises)
-            lines.append(f"columns that matter most, by the loss that rises without: {shown}")
+            lines.append(
+                f"columns that matter most, by the rise of the loss when each is shuffled: {shown}"
+            )
         rows = [f"{counted(self.rows['trained'], 'row')} of {counted(self.columns, 'column')}"]
         rows.append(f"{self.rows['held_out']:,} held out")
         rows += [f"{count:,} left out because {why}" for why, count in self.left_out.items()]
@@ -185,8 +186,8 @@ class Comparison:
                     own, x, y, columns_of_x(schema), going_on=lambda: stop.number is None
                 )
         metrics = trained.model.metrics
-        named = of_one_class(metrics, self.classes)
         classes = self.classes
+        named = of_one_class(metrics, classes and classes.names)
         return Report(
             task=trained.task,
             target=schema.targets[0],

@@ -35,8 +35,8 @@ class TableFiles:
             )
         if "npy" in kinds and len(files) > 1:
             raise DataError(
-                f"{files[0]} and {files[1]}: a table of .npy files is one file; put them together "
-                "with numpy.concatenate"
+                f"{files[0]} and {files[1]}: a table of .npy files is one file; join them with "
+                "numpy.concatenate"
             )
 
     @property

@@ -314,7 +314,7 @@ def report_columns(table: Table) -> None:
         known = counted(len(schema.levels[column]), "level")
         verb, counts = ("is", "counts") if count == 1 else ("are", "count")
         values = counted(count, "value")
-        log(f"{values} of {column!r} {verb} none of its {known}, and {counts} as other")
+        log(f"{values} of {column!r} {verb} not among its {known}, and {counts} as other")
     if table.dropped:
         rows = table.dropped + (table.rows or 0)
         first = table.first_dropped

@@ -19,6 +19,7 @@ from minigd.cli.held_out import (
     ClassWeights,
     Split,
     choose_measures,
+    open_to_split,
     split_for_validation,
 )
 from minigd.cli.messages import counted
@@ -34,7 +35,6 @@ from minigd.cli.tables import (
     Reading,
     Table,
     Task,
-    open_for_training,
 )
 from minigd.cli.trained import TableModel
 from minigd.data.batches import Batches
@@ -50,6 +50,7 @@ from minigd.nn.sequential import Sequential
 from minigd.optim.schedules import CosineDecay
 from minigd.optim.updaters import Adam
 from minigd.progress import log
+from minigd.storage import npz
 from minigd.storage.atomic_files import locked, remove, sweep
 from minigd.training.callbacks import Checkpoint, EarlyStopping
 from minigd.training.checkpoints import count_updates
@@ -151,16 +152,15 @@ def train(
     Interrupted
         At Ctrl-C, SIGTERM or SIGHUP.
     """
-    out = os.fspath(out)
+    out = npz.model_path(out)
     check_output(out, NOT_SAVED, table=table_files(data).paths)
     checkpoint, rows = f"{out}.checkpoint", f"{out}.rows"
     with locked(out):
         _clear_up(out, checkpoint, rows, resume)
         backend = get_backend(backend)
         get_metrics(metrics or ())  # a name that is not known is refused before the work
-        left_out = exclude if split.group is None else {*exclude, split.group}
-        table, task, schema = open_for_training(data, reading, target, left_out, task, columns)
-        by = split.arguments(table, task, columns.dates)
+        opened = open_to_split(data, reading, target, exclude, task, columns, split)
+        table, task, schema, by = opened
         with _with_random_access(table, rows, checkpoint, resume) as source:
             part, held_out = split_for_validation(source, seed, **by)
             schema = getattr(part, "schema", schema)

@@ -4,7 +4,7 @@ It is a model's file with more in it, so that `minigd.load` reads the model from
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,14 @@ from minigd.cli.tables import (
     name_of,
     open_table,
 )
+from minigd.data.pipeline import cut
 from minigd.data.sources.csv import check_notation
+from minigd.data.sources.csv_stream import CsvStream
 from minigd.data.sources.file_kinds import HOLDS, kind_of
 from minigd.data.sources.in_memory import rows_frame
 from minigd.data.sources.iterable import IterableSource
 from minigd.data.tables.remedy import Remedy, TableError
+from minigd.data.tables.saved import schema_in_file
 from minigd.data.tables.schema import MissingColumn, Schema, TextInNumbers
 from minigd.errors import CheckpointError, ShapeError, check_flag, check_path, shown, validated
 from minigd.formulas import sigmoid, softmax
@@ -34,6 +37,7 @@ from minigd.nn.sequential import Sequential
 from minigd.storage import npz
 from minigd.storage.damage import damaged, of_file
 from minigd.storage.describe import Description
+from minigd.training.evaluation import ROWS
 from minigd.training.history import History, check_columns
 from minigd.training.model_files import restore
 from minigd.types import Array
@@ -247,13 +251,10 @@ class TableModel:
     def _outputs(self, data: Any, reading: Mapping[str, Any]) -> Array:
         """Return the numbers, or the probabilities, for all rows; NaN for those left out."""
         pieces = []
-        for x, _, kept in self.open(data, **reading).encoded():
-            values = outputs(self, x)
-            if kept is not None:
-                whole = np.full((len(kept), *values.shape[1:]), np.nan, values.dtype)
-                whole[kept] = values
-                values = whole
-            pieces.append(values)
+        for values, kept in predictions(self, self.open(data, **reading)):
+            whole = np.full((len(kept), *values.shape[1:]), np.nan, values.dtype)
+            whole[kept] = values
+            pieces.append(whole)
         return np.concatenate(pieces)
 
     # Rows ------------------------------------------------------------------------------------
@@ -360,6 +361,8 @@ class TableModel:
 
         Raises
         ------
+        ValueError
+            If the path ends as a file of another format does, ``.pkl``.
         OSError
             If the file can't be written; one that was there stays as it was.
         """
@@ -377,7 +380,7 @@ class TableModel:
             "table": table,
             "history": self.history.state_dict(),
         }
-        npz.write(path, description, self.model.arrays())
+        npz.write(npz.model_path(path), description, self.model.arrays())
 
     def __repr__(self) -> str:
         columns = ", ".join(self.schema.features)
@@ -454,7 +457,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Description, dict[str, Any]]:
 def read_table(table: Any, model: Sequential, name: str) -> tuple[Schema, Reading]:
     """Return what a file says of the columns that its model was trained on."""
     with damaged(f"the columns in {name!r} are"):
-        schema, habits = Schema(**table["schema"]), table["reading"]
+        schema, habits = schema_in_file(table["schema"], model.n_in), table["reading"]
         columns = None if habits["columns"] is None else tuple(habits["columns"])
         reading = Reading(**{**habits, "columns": columns, "na": tuple(habits["na"])})
         usual = Reading._field_defaults.items()
@@ -462,15 +465,12 @@ def read_table(table: Any, model: Sequential, name: str) -> tuple[Schema, Readin
             check_flag(habit, getattr(reading, habit))
         texts = [
             *(getattr(reading, name) for name, value in usual if isinstance(value, str)),
-            *schema.columns, *(schema.classes or []), *(columns or ()), *reading.na,
-            *(level for levels in schema.levels.values() for level in levels),
+            *(columns or ()), *reading.na,
         ]  # fmt: skip
         odd = [text for text in texts if not isinstance(text, str)]
         if odd:
             raise TypeError(f"{odd[0]!r:.100} is not a text")
         check_notation(reading.decimal, reading.thousands)
-        if schema.fills:
-            schema.fill(np.zeros((0, len(schema.names))))  # each of them is there
         problem = _misfit(model, schema)
         if problem:
             raise ValueError(problem)
@@ -490,6 +490,8 @@ def _misfit(model: Sequential, schema: Schema) -> str | None:
         return f"there are {len(schema.names)} columns of x, and the model has {model.n_in} inputs"
     if len(schema.targets) != 1:
         return f"a table's model has one target, not {len(schema.targets)}"
+    if schema.classes is not None and classes < 2:
+        return "classes are two or more"
     if model.n_out not in ({1, 2} if classes == 2 else {classes or 1}):
         what = f"there are {classes} classes" if classes else "the target is a number"
         return f"{what}, and the model has {model.n_out} outputs"
@@ -508,12 +510,37 @@ def _are_files(data: Any) -> bool:
 # Outputs ---------------------------------------------------------------------------------------
 
 
+def predictions(trained: TableModel, table: Table) -> Iterator[tuple[Array, Array]]:
+    """Yield the outputs for the rows of a table, and which rows they are for, a piece at a time.
+
+    The pieces are those of an array of these rows, so that the numbers have the same bits, but for
+    a stream, whose rows are not waited for.
+    """
+    streams, masks = isinstance(table, CsvStream), [np.ones(0, dtype=bool)]
+
+    def rows() -> Iterator[tuple[Array]]:
+        for x, _, kept in table.encoded():
+            masks.append(np.ones(len(x), dtype=bool) if kept is None else kept)
+            yield (x,)
+
+    for (x,) in rows() if streams else cut(rows(), ROWS):
+        kept = np.concatenate(masks)
+        end = len(kept) if streams else np.flatnonzero(kept)[len(x) - 1] + 1
+        masks[:] = [kept[end:]]
+        yield outputs(trained, x), kept[:end]
+    if len(left_out := np.concatenate(masks)):
+        yield outputs(trained, np.empty((0, trained.model.n_in))), left_out
+
+
 def outputs(trained: TableModel, x: Array) -> Array:
     """Return numbers of shape (n,), or probabilities of shape (n, K), for encoded rows."""
     model, classes = trained.model, trained.schema.classes
     if classes is None or not len(x):
         shape = (len(x),) if classes is None else (len(x), len(classes))
-        return model.predict(x)[:, 0] if len(x) else np.empty(shape, model.dtype)
+        if not len(x):
+            return np.empty(shape, model.dtype)
+        z = model.predict(x)
+        return (z if model.loss is None else model.loss.probabilities(z))[:, 0]
     last = model.layers[-1]
     if model.n_out == 1:
         # Of a p that rounds to 1, the other probability is not 1 − p = 0.

@@ -6,7 +6,7 @@
 import copy
 import hashlib
 from collections.abc import Generator, Iterator
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -28,8 +28,9 @@ from minigd.data.row_weights import (
 )
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Rows, Source
-from minigd.errors import DataError, ShapeError, check_integer, validated
+from minigd.errors import DataError, ShapeError, check_integer, check_number, shown, validated
 from minigd.progress import with_progress
+from minigd.storage.describe import describe
 from minigd.types import Array
 
 # The first word of a seed sequence says what is drawn, so that weights and orders never coincide.
@@ -72,7 +73,7 @@ def batch_slices(n: int, batch_size: int | None) -> Iterator[slice]:
     n = check_integer("the number of rows", n, 0)
     if n == 0:
         raise DataError("there are 0 rows: at least one is needed to make a batch")
-    size = n if batch_size is None else _check_batch_size(batch_size)
+    size = _check_batch_size(batch_size) or n
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
@@ -81,8 +82,33 @@ def _no_targets() -> DataError:
     return DataError("weights are for rows with targets, and there is no y: give y as well as x")
 
 
-def _check_batch_size(batch_size: Any) -> int:
-    return check_integer("batch_size", batch_size, also=", or None for all rows at once")
+def _check_batch_size(size: Any) -> int | None:
+    also = ", or None for all rows at once"
+    return None if size is None else check_integer("batch_size", size, also=also)
+
+
+class Growth(Protocol):
+    """A `minigd.Schedule`, as batches see it: a size for each number of epochs done."""
+
+    epochs: Any
+
+    def __call__(self, updates: int, epochs: int) -> float:
+        """Return the size after so many updates, and so many whole epochs."""
+        ...
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        ...
+
+
+def _size_in(growth: Growth, epoch: int) -> int:
+    """Return the batch size of an epoch, to the nearest integer."""
+    if getattr(growth, "epochs", None) is None or not hasattr(growth, "config"):
+        raise ValueError(
+            "batch_size must be an integer, None, or a schedule that counts in epochs, such as "
+            f"gd.BatchGrowth(100, epochs=10), not {shown(growth)}"
+        )
+    return check_integer("batch_size", round(check_number("batch_size", growth(0, epoch))))
 
 
 class Batch(tuple[Array, ...]):
@@ -145,8 +171,9 @@ class Batches:
         A frame with text, or an iterable, is what `FrameSource` and `IterableSource` make of it.
     y : array-like of shape (rows,) or (rows, K), optional
         Targets; none for a source, which brings its own.
-    batch_size : int or None, default 100
-        Rows per batch; None for the full batch, one update per epoch.
+    batch_size : int, Schedule or None, default 100
+        Rows per batch; None for the full batch, one update per epoch. A schedule that counts in
+        epochs, such as `BatchGrowth` or `Piecewise`, gives each epoch its size.
     shuffle : bool, default False
         A new order of the rows in each epoch. An index is permuted; the data stay where they are.
     seed : int, default 0
@@ -175,6 +202,11 @@ class Batches:
 
     Attributes
     ----------
+    batch_size : int or None
+        Where a schedule decides, that of the first epoch, as for `sizes`, `dropped` and the length;
+        ``at(epoch)`` has those of another one.
+    growth : Schedule or None
+        What decides the batch size, where it changes.
     sizes : list of int
         Rows of each batch of an epoch.
     dropped : int
@@ -212,7 +244,7 @@ class Batches:
         self,
         x: Any,
         y: Any = None,
-        batch_size: int | None = 100,
+        batch_size: int | Growth | None = 100,
         shuffle: bool = False,
         seed: int = 0,
         tail: Tail = "keep",
@@ -226,7 +258,8 @@ class Batches:
             from minigd.data.sources.given import given
 
             x, y, buffer = given(x, y, schema, buffer)
-        self.batch_size = None if batch_size is None else _check_batch_size(batch_size)
+        self.growth = batch_size if callable(batch_size) else None
+        self.batch_size = _check_batch_size(_size_in(self.growth, 0) if self.growth else batch_size)
         self.shuffle, self.tail, self._next_epoch = bool(shuffle), tail, 0
         self.seed = check_integer("seed", seed, 0)
         self.buffer = None if buffer is None else check_integer("buffer", buffer)
@@ -378,6 +411,24 @@ class Batches:
         moved.source, moved.prefetch = there, 0 if kept else self.prefetch
         return moved
 
+    def at(self, epoch: int) -> "Batches":
+        """Return the batches as one epoch has them: these, or where a schedule decides, a copy.
+
+        Parameters
+        ----------
+        epoch : int
+            From 0.
+        """
+        return self if self.growth is None else self._grown(check_integer("epoch", epoch, 0))
+
+    def _grown(self, epoch: int) -> "Batches":
+        assert self.growth is not None
+        grown = copy.copy(self)
+        grown.batch_size, grown.growth = _size_in(self.growth, epoch), None
+        if grown.source.rows is not None and not len(grown):
+            raise no_batch(grown)
+        return grown
+
     def _size(self) -> int:
         return self.source.count() if self.batch_size is None else self.batch_size
 
@@ -428,7 +479,7 @@ class Batches:
         """
         epoch, start = check_integer("epoch", epoch, 0), check_integer("start", start, 0)
         # A batch that waits must not be overwritten by the next one.
-        batches = self._epoch(epoch, start, None if self.prefetch else workspace)
+        batches = self.at(epoch)._epoch(epoch, start, None if self.prefetch else workspace)
         return self._ready(batches, whole=start == 0)
 
     def _ready(self, batches: Epoch, whole: bool = True) -> Epoch:
@@ -497,7 +548,7 @@ class Batches:
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run compares: how rows are cut, and a fingerprint of the data."""
         return {
-            "batch_size": self.batch_size,
+            "batch_size": self.batch_size if self.growth is None else describe(self.growth),
             "shuffle": self.shuffle,
             "seed": self.seed,
             "tail": self.tail,
@@ -517,12 +568,12 @@ class Batches:
         rows = self.source.rows
         left_out = f", {self.dropped} rows dropped" if rows and self.dropped else ""
         return (
-            f"Batches({rows or 'uncounted'} rows, batch_size={self.batch_size}, "
+            f"Batches({rows or 'uncounted'} rows, batch_size={self.growth or self.batch_size}, "
             f"shuffle={self.shuffle}, seed={self.seed}, tail={self.tail!r}{left_out})"
         )
 
 
-def as_batches(data: Any, y: Any = None, batch_size: int | None = 100, **options: Any) -> Batches:
+def as_batches(data: Any, y: Any = None, batch_size: Any = 100, **options: Any) -> Batches:
     """Return a Batches as it is, or make one of arrays or a source, by the options of `Batches`."""
     if not isinstance(data, Batches):
         return Batches(data, y, batch_size, **options)

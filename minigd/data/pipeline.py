@@ -20,7 +20,8 @@ T = TypeVar("T")
 def cut(pieces: Iterable[Piece], size: int) -> Iterator[Piece]:
     """Return the same rows in pieces of `size`, the last one shorter.
 
-    A piece that lies within one of the stream's own is a view of it.
+    A piece that lies within one of the stream's own is a view of it. What waits for the next one is
+    a copy, because a generator may fill the same array again.
 
     >>> import numpy as np
     >>> stream = [(np.arange(3),), (np.arange(3, 4),), (np.arange(4, 7),)]
@@ -38,7 +39,8 @@ def cut(pieces: Iterable[Piece], size: int) -> Iterator[Piece]:
             yield _joined(waiting)
             waiting, held, start = [], 0, stop
         if start < n:
-            waiting.append(_rows(piece, slice(start, n)))
+            rest = _rows(piece, slice(start, n))
+            waiting.append(tuple([None if array is None else array.copy() for array in rest]))
             held += n - start
     if held:
         yield _joined(waiting)

@@ -66,7 +66,7 @@ def check_weights(weight: Any, rows: int | None) -> Array:
     # Beyond these, sums and products of weights would leave the range of float64.
     if weight.max() > 1e200 or weight[weight > 0].max() < 1e-200:
         raise DataError(
-            f"sample_weight goes up to {weight.max():g}: divide it by that, for only the ratios of "
+            f"sample_weight goes up to {weight.max():g}: divide it by that; only the ratios of "
             "weights matter"
         )
     return weight

@@ -147,11 +147,11 @@ class Guard(Remembered):
 
     def _forget(self) -> None:
         """Forget large gradients of which the updater's vectors hold nothing large any more."""
-        # v is a mean or a sum of squares; or a velocity, and even one as large as the square of a
-        # safe gradient takes no parameter out of range.
+        # v and v_max are means or sums of squares; or v is a velocity, and even one as large as the
+        # square of a safe gradient takes no parameter out of range.
         state = {k: a for k, a in self.updater.state.items() if a.size}
         entries = {k: float(abs(a).max()) for k, a in state.items()}
-        self.largest = max([1.0, *[math.sqrt(e) if k == "v" else e for k, e in entries.items()]])
+        self.largest = max([1.0, *[math.sqrt(e) if k[0] == "v" else e for k, e in entries.items()]])
 
     def end_batch(self, weight: float = 0.0, batches: int = 1) -> None:
         """Close a batch of this weight: on a GPU, take back what it changed if it was masked."""

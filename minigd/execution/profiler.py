@@ -60,7 +60,10 @@ class Profiler:
         clock, seconds = time.perf_counter, self.seconds
         before = clock()
         for name, function, arguments, _ in operations:
-            function(*arguments)
+            if isinstance(function, np.ufunc):
+                function(*arguments[:-1], out=arguments[-1])
+            else:
+                function(*arguments)
             now = clock()
             seconds["matrix products" if name == "dot" else "elementwise"] += now - before
             before = now

@@ -112,7 +112,7 @@ def _own_methods(part: Any) -> dict[str, Any]:
 
 
 def _is_constant(name: str, value: Any) -> bool:
-    return name not in _COUNTS and isinstance(value, int | float | str | bool | np.generic)
+    return name not in _COUNTS and isinstance(value, int | float | str | tuple | np.generic)
 
 
 _SHIPPED = {

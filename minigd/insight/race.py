@@ -26,7 +26,7 @@ from minigd.errors import (
     validated,
 )
 from minigd.insight.plots.axes import COLORS, LINES, axes_or_new
-from minigd.nn.losses import CategoricalCrossEntropy, Loss
+from minigd.nn.losses import CategoricalCrossEntropy, Hinge, Loss, Poisson
 from minigd.nn.objective import Objective, default_loss
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import UPDATERS, Updater
@@ -520,7 +520,7 @@ class _Runner:
             targets = np.eye(model.n_out)[targets]
         found = []
         for constant in (np.average(targets, axis=0, weights=weight), np.median(targets, axis=0)):
-            z[...] = _logits(loss, constant) if loss.from_logits else constant
+            z[...] = _outputs(loss, constant)
             found.append(float(loss.mean(z, y, row_scale(weight))))
         return min([value for value in found if math.isfinite(value)], default=math.inf)
 
@@ -533,9 +533,13 @@ def _separated(one: Sequence[float], other: Sequence[float]) -> bool:
     return max(one) < min(other) or max(other) < min(one)
 
 
-def _logits(loss: Loss, shares: Array) -> Array:
-    """Return the logits that stand for these probabilities, finite ones for 0 and 1."""
-    p = np.clip(shares, 1e-15, 1 - 1e-15)
+def _outputs(loss: Loss, target: Array) -> Array:
+    """Return the outputs that stand for a mean or median target, finite ones for 0 and 1."""
+    if isinstance(loss, Poisson):
+        return np.log(np.maximum(target, 1e-15))
+    if not loss.from_logits or isinstance(loss, Hinge):
+        return target
+    p = np.clip(target, 1e-15, 1 - 1e-15)
     return np.log(p) if isinstance(loss, CategoricalCrossEntropy) else np.log(p / (1 - p))
 
 

@@ -1,5 +1,8 @@
 """What a model is made of, as a table, and how much memory its training takes."""
 
+import dis
+import sys
+from types import FrameType
 from typing import Any
 
 from minigd.errors import check_integer
@@ -19,7 +22,24 @@ class Summary(str):
 
 
 def summarize(model: Any, batch_size: int, updater: str | Updater) -> Summary:
-    """Return the table of `Sequential.summary`."""
+    """Return the table of `Sequential.summary`, and print it where the caller leaves it lying."""
+    summary = _table(model, batch_size, updater)
+    # Above this function are `on_demand.call`, `Sequential.summary` and its caller.
+    if _is_statement(sys._getframe(3)):
+        print(summary)
+    return summary
+
+
+def _is_statement(frame: FrameType) -> bool:
+    """Tell whether the call at hand is a statement of its own, whose value nobody takes.
+
+    A session shows such a value itself, and is compiled to do so.
+    """
+    after = (op for op in dis.get_instructions(frame.f_code) if op.offset > frame.f_lasti)
+    return next(after).opname == "POP_TOP"
+
+
+def _table(model: Any, batch_size: int, updater: str | Updater) -> Summary:
     batch_size = check_integer("batch_size", batch_size)
     given = get_updater(updater)
     rows = [("layer", "output", "parameters", "")]

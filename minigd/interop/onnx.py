@@ -5,6 +5,7 @@ them stand those of a table's columns, of which `onnx_tables.py` tells.
 """
 
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,18 +13,23 @@ from typing import Any
 import numpy as np
 
 from minigd.errors import ShapeError, validated
-from minigd.interop.onnx_graph import OPSET, Graph
+from minigd.interop.onnx_graph import OPSET, Graph, Symbol
 from minigd.interop.onnx_tables import add_outputs, encode
 from minigd.nn.layers import (
+    ELU,
+    GELU,
     BatchNorm,
     Dense,
     Dropout,
     Layer,
+    LayerNorm,
     LeakyReLU,
     ReLU,
     Rescale,
     Sigmoid,
+    SiLU,
     Softmax,
+    Softplus,
     Standardize,
     Tanh,
 )
@@ -178,11 +184,35 @@ def _leaky_relu(graph: Graph, layer: Any, x: str) -> str:
     return graph.add("Max", x, graph.add("Mul", x, graph.constant("slope", layer.slope)))
 
 
+def _by_formula(graph: Graph, layer: Any, x: str) -> str:
+    # ONNX Runtime has no Elu, Erf and Softplus for float64.
+    y: Symbol = layer.formula(Symbol(graph, x), **layer.constants)
+    return y.name
+
+
+def _gelu(graph: Graph, layer: Any, x: str) -> str:
+    if layer.approximate or graph.dtype == "float64":
+        return _by_formula(graph, layer, x)
+    # In the form that runtimes know as one operation.
+    erf = graph.add("Erf", graph.add("Mul", x, graph.constant("root", math.sqrt(0.5))))
+    y = graph.add("Mul", x, graph.add("Add", erf, graph.constant("one", 1)))
+    return graph.add("Mul", y, graph.constant("half", 0.5))
+
+
 def _batch_norm(graph: Graph, layer: Any, x: str) -> str:
     # ONNX's BatchNormalization takes x · scale − mean · scale, which cancels for a large mean.
     spread = layer.buffers["variance"] + layer.epsilon
     x = graph.add("Sub", x, graph.constant("mean", layer.buffers["mean"]))
     x = graph.add("Mul", x, graph.constant("scale", 1 / np.sqrt(spread)))
+    x = graph.add("Mul", x, graph.constant("gamma", layer.params["gamma"]))
+    return graph.add("Add", x, graph.constant("beta", layer.params["beta"]))
+
+
+def _layer_norm(graph: Graph, layer: Any, x: str) -> str:
+    x = graph.add("Sub", x, graph.add("ReduceMean", x, axes=[1], keepdims=1))
+    spread = graph.add("ReduceMean", graph.add("Mul", x, x), axes=[1], keepdims=1)
+    spread = graph.add("Add", spread, graph.constant("epsilon", layer.epsilon))
+    x = graph.add("Div", x, graph.add("Sqrt", spread))
     x = graph.add("Mul", x, graph.constant("gamma", layer.params["gamma"]))
     return graph.add("Add", x, graph.constant("beta", layer.params["beta"]))
 
@@ -209,8 +239,13 @@ _WRITERS: dict[type[Layer], Callable[[Graph, Any, str], str]] = {
     Sigmoid: _one("Sigmoid"),
     ReLU: _one("Relu"),
     LeakyReLU: _leaky_relu,
+    ELU: _by_formula,
+    GELU: _gelu,
+    SiLU: _by_formula,
+    Softplus: _by_formula,
     Softmax: _one("Softmax", axis=1),
     BatchNorm: _batch_norm,
+    LayerNorm: _layer_norm,
     Dropout: _one("Identity"),
     Standardize: _standardize,
     Rescale: _rescale,

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from minigd.backends.base import get_backend
 from minigd.backends.on_demand import optional
@@ -120,3 +121,51 @@ class Graph:
             name += "_"
         self._taken.add(name)
         return name
+
+
+_OPERATORS: dict[Any, str] = {
+    np.add: "Add",
+    np.subtract: "Sub",
+    np.multiply: "Mul",
+    np.divide: "Div",
+    np.negative: "Neg",
+    np.exp: "Exp",
+    np.log: "Log",
+    np.tanh: "Tanh",
+    np.minimum: "Min",
+    np.maximum: "Max",
+    np.less: "Less",
+    np.greater: "Greater",
+}
+
+
+class Symbol(NDArrayOperatorsMixin):
+    """A value of a graph, to which a formula of `minigd.formulas` adds the operators that it is.
+
+    >>> from minigd import formulas
+    >>> graph = Graph()
+    >>> y = formulas.silu(Symbol(graph, graph.input("x", "float32", 3)))
+    """
+
+    def __init__(self, graph: Graph, name: str) -> None:
+        self.graph, self.name = graph, name
+
+    @property
+    def real(self) -> "Symbol":
+        """The value itself: a graph knows real numbers alone."""
+        return self
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any) -> Any:
+        if ufunc is np.log1p:
+            return np.log(1 + inputs[0])
+        return self._add(_OPERATORS[ufunc], *inputs)
+
+    def __array_function__(self, function: Any, types: Any, inputs: Any, settings: Any) -> Any:
+        if function is not np.where:
+            return NotImplemented
+        return self._add("Where", *inputs)
+
+    def _add(self, operator: str, *inputs: Any) -> "Symbol":
+        graph = self.graph
+        names = [a.name if isinstance(a, Symbol) else graph.constant(repr(a), a) for a in inputs]
+        return Symbol(graph, graph.add(operator, *names))

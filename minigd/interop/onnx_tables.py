@@ -12,7 +12,7 @@ from minigd.errors import DataError
 from minigd.interop.onnx_dates import parts_of_date, read_notation
 from minigd.interop.onnx_graph import Graph
 from minigd.nn.layers import Sigmoid, Softmax
-from minigd.nn.losses import BinaryCrossEntropy
+from minigd.nn.losses import BinaryCrossEntropy, Poisson
 
 _TABLES = "ai.onnx.ml"
 
@@ -171,6 +171,7 @@ def add_outputs(graph: Graph, table: Any, y: str, gap: str | None) -> None:
 
     nan = graph.constant("nan", np.nan) if gap is not None else ""
     if schema.classes is None:
+        y = graph.add("Exp", y) if isinstance(model.loss, Poisson) else y
         graph.output("prediction", known(y, nan), model.dtype, 1)
         return
     p = _probabilities(graph, model, y)

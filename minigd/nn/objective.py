@@ -12,22 +12,39 @@ from typing import Any
 from minigd.backends.base import backend_of
 from minigd.errors import DataError, ShapeError, validated
 from minigd.nn.layers import (
+    ELU,
+    GELU,
     BatchNorm,
     Dense,
     Dropout,
     Layer,
+    LayerNorm,
     LeakyReLU,
     ReLU,
     Rescale,
     Sigmoid,
+    SiLU,
     Softmax,
+    Softplus,
     Tanh,
 )
-from minigd.nn.losses import BinaryCrossEntropy, CategoricalCrossEntropy, Loss, get_loss
+from minigd.nn.losses import (
+    BinaryCrossEntropy,
+    CategoricalCrossEntropy,
+    Focal,
+    Hinge,
+    Loss,
+    Poisson,
+    get_loss,
+)
 from minigd.nn.sequential import Sequential, rows_error
 from minigd.types import Array
 
-_NO_PROBABILITIES = (Dense, Tanh, ReLU, LeakyReLU, BatchNorm, Dropout)
+_RECTIFIERS = (ReLU, LeakyReLU, ELU, GELU, SiLU, Softplus)
+_NO_PROBABILITIES = (Dense, Tanh, *_RECTIFIERS, BatchNorm, LayerNorm, Dropout)
+
+
+_OF_TWO = (BinaryCrossEntropy.per_example, Focal.per_example)
 
 
 def is_paired(last: Layer, loss: Loss) -> bool:
@@ -206,8 +223,12 @@ def _check_output(last: Layer, outputs: int, loss: Loss) -> None:
         raise _softmax_of_one_unit()
     if kind is Sigmoid and own is CategoricalCrossEntropy.per_example:
         raise _outputs_do_not_compete(loss, outputs)
-    if kind is ReLU and loss.from_logits and own is BinaryCrossEntropy.per_example:
-        raise _logits_never_below_0(loss)
+    if (
+        kind in (ReLU, Softplus)
+        and loss.from_logits
+        and (own in _OF_TWO or (outputs == 1 and own is Hinge.per_example))
+    ):
+        raise _logits_never_below_0(loss, kind)
     if kind in (Sigmoid, Softmax) and loss.from_logits:
         raise _no_logits(loss, kind)
     if kind in _NO_PROBABILITIES and loss.takes_probabilities:
@@ -235,17 +256,18 @@ def _outputs_do_not_compete(loss: Loss, outputs: int) -> ValueError:
     )
 
 
-def _logits_never_below_0(loss: Loss) -> ValueError:
+def _logits_never_below_0(loss: Loss, last: type[Layer]) -> ValueError:
     return ValueError(
-        f"{loss!r} takes logits of either sign, and the model ends in ReLU, which is never below "
-        "0: no row could be of class 0. Leave the last ReLU out"
+        f"{loss!r} takes logits of either sign, and the model ends in {last.__name__}, which is "
+        f"never below 0: no row could be of class 0. Leave the last {last.__name__} out"
     )
 
 
 def _no_logits(loss: Loss, last: type[Layer]) -> ValueError:
+    other = f"use {type(loss).__name__}(), or " if "from_logits" in loss.config() else ""
     return ValueError(
         f"{loss!r} takes logits, but the model ends in {last.__name__}, which gives "
-        f"probabilities: use {type(loss).__name__}(), or leave {last.__name__} out"
+        f"probabilities: {other}leave {last.__name__} out"
     )
 
 
@@ -258,7 +280,8 @@ def _no_probabilities(loss: Loss, last: type[Layer]) -> ValueError:
 
 
 def _rescaled_classes(loss: Loss) -> ValueError:
+    what = "counts" if isinstance(loss, Poisson) else "classes"
     return ValueError(
-        f"{loss!r} is for classes, and the model ends in Rescale, which is for targets that are "
+        f"{loss!r} is for {what}, and the model ends in Rescale, which is for targets that are "
         "numbers: leave Rescale out, or use 'mse'"
     )

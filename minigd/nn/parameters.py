@@ -119,8 +119,9 @@ def check_arrays(layers: Sequence[Layer], arrays: Arrays) -> None:
         If names or shapes are others, or a value is one that can't be.
     """
     for name, value in arrays.items():
-        if value.dtype.kind not in "fc":
-            raise CheckpointError(f"{name} in the file is {value.dtype}, not real numbers")
+        dtype = getattr(value, "dtype", type(value))
+        if getattr(dtype, "kind", "") not in ("f", "c"):
+            raise CheckpointError(f"{name} in the file is {dtype}, not real numbers")
     shapes = {
         f"{kind}/{layer.name}.{spec.name}": spec.shape
         for kind in ("params", "buffers")

@@ -13,13 +13,13 @@ from minigd.backends.workspace import Workspace
 from minigd.errors import (
     DataError,
     ShapeError,
+    UnknownArgument,
     check_dtype,
     check_flag,
     check_integer,
     check_list,
     given_once,
     no_forward,
-    no_run_to_continue,
     renamed,
     shown,
 )
@@ -35,6 +35,7 @@ from minigd.nn.parameters import (
     load_arrays,
     take_first_values,
 )
+from minigd.optim.schedules import Schedule
 from minigd.optim.updaters import Updater
 from minigd.storage import npz
 from minigd.storage.describe import Arrays, Description, describe
@@ -206,8 +207,7 @@ class Sequential:
         x = self.backend.here(x, "x")
         if self.backend.reads_are_free:
             self.backend.check_finite(x, "x")
-        x = self.convert(x)
-        return self.run_forward(self.layers, x, check_flag("train", train))
+        return self.run_forward(self.layers, self.convert(x), check_flag("train", train))
 
     def backward(self, dy: Any, input_gradient: bool = False) -> Array | None:
         """Fill `grads` with the mean gradients of the last ``forward(x, train=True)``.
@@ -366,9 +366,10 @@ class Sequential:
         """
         step = check_integer("batch_size", batch_size)
         from minigd.data.sources.given import rows_to_predict
+        from minigd.nn.pieces import run_piece
 
-        if (pieces := rows_to_predict(X, self)) is not None:
-            return np.concatenate([self.run_rows(layers, x, step) for x in pieces])
+        if (pieces := rows_to_predict(X, self, step)) is not None:
+            return np.concatenate([run_piece(self, layers, *piece) for piece in pieces])
         check_names(names_of(X), self.names)
         on_device, sparse = self.backend.holds(X), hasattr(X, "tocsr")
         home = self.backend if on_device else get_backend("numpy")
@@ -379,11 +380,7 @@ class Sequential:
         for start in range(0, X.shape[0], step):
             rows = slice(start, start + step)
             x = X[rows].toarray() if sparse else X[rows]
-            home.check_finite(x, "X", rows)
-            if not on_device:
-                x = self.backend.asarray(home.convert(x, self.dtype, "X", rows))
-            y = self.run_forward(layers, self.convert(x, "X", rows), train=False)
-            out[rows] = y if on_device else self.backend.to_numpy(y)
+            out[rows] = run_piece(self, layers, x, "X", rows)
         return out
 
     # Training, through the trainer -----------------------------------------------------------
@@ -395,13 +392,14 @@ class Sequential:
         *,
         loss: str | Loss,
         updater: str | Updater | None = None,
-        batch_size: int | None = 100,
+        batch_size: int | Schedule | None = 100,
         epochs: int = 1,
         validation_data: Any = None,
         metrics: Iterable[str | Metric] | Mapping[str, str | Metric] | None = (),
         shuffle: bool = True,
         sample_weight: Any = None,
         class_weight: Any = None,
+        time_limit: float | None = None,
         callbacks: Iterable[Any] | None = (),
         per_example: bool = False,
         progress: bool = False,
@@ -423,8 +421,8 @@ class Sequential:
             from the logits; see `minigd.Objective`.
         updater : str or Updater, default "adam"
             Its state starts afresh.
-        batch_size : int or None, default 100
-            Rows per update; None for all of them.
+        batch_size : int, Schedule or None, default 100
+            Rows per update; None for all of them. A schedule gives each epoch its own.
         epochs : int, default 1
             Passes over the rows.
         validation_data : (X, y), Batches or source, optional
@@ -437,6 +435,8 @@ class Sequential:
             How much each row counts; one of weight 0 is left out, whatever numbers it holds.
         class_weight : dict from class to float, or "balanced", optional
             How much the rows of each class count, times their own weight.
+        time_limit : float, optional
+            Seconds after which to stop, at the end of the step; a line on stderr says so.
         callbacks : iterable of callable
             Each is called with every event; see `minigd.Trainer.fit`.
         per_example : bool, default False
@@ -477,22 +477,13 @@ class Sequential:
         (array([[3.]], dtype=float32), array([1.], dtype=float32))
         """
         updater = given_once("updater", updater, "optimizer", optimizer, "adam")
-        trainer = self._trainer(loss, updater, metrics, options)
-        return trainer.fit(
-            X,
-            y,
-            batch_size=batch_size,
-            epochs=epochs,
-            validation_data=validation_data,
-            shuffle=shuffle,
-            sample_weight=sample_weight,
-            class_weight=class_weight,
-            callbacks=callbacks,
-            per_example=per_example,
-            progress=progress,
-            profile=renamed("receipt", receipt, "profile", profile),
-            plain=plain,
-        )
+        profile = renamed("receipt", receipt, "profile", profile)
+        return self._trainer(loss, updater, metrics, **options).fit(
+            X, y, batch_size=batch_size, epochs=epochs, validation_data=validation_data,
+            shuffle=shuffle, sample_weight=sample_weight, class_weight=class_weight,
+            time_limit=time_limit, callbacks=callbacks, per_example=per_example,
+            progress=progress, profile=profile, plain=plain,
+        )  # fmt: skip
 
     def evaluate(
         self, X: Any, y: Any = None, batch_size: int = 1024, sample_weight: Any = None
@@ -531,13 +522,14 @@ class Sequential:
                 "evaluate uses the loss and metrics of fit, and this model was not fitted: call "
                 "fit first, or use minigd.Trainer(model, loss, updater).evaluate(X, y)"
             )
-        trainer = self._trainer(self.loss, "sgd", self.metrics, {})
+        trainer = self._trainer(self.loss, "sgd", self.metrics)
         return dict(trainer.evaluate(X, y, batch_size, sample_weight))
 
-    def _trainer(self, loss: Any, updater: Any, metrics: Any, options: dict[str, Any]) -> Any:
-        if "until_epoch" in options:
-            raise no_run_to_continue()
-        return call("minigd.training.trainer", "Trainer", self, loss, updater, metrics, **options)
+    def _trainer(self, *given: Any, **options: Any) -> Any:
+        try:
+            return call("minigd.training.trainer", "Trainer", self, *given, **options)
+        except UnknownArgument as error:
+            raise error.inside(Sequential.fit, (self,)) from None
 
     def adapt(self, batches: Any) -> None:
         """Fit a first Standardize and a last Rescale to the data, in one pass that only reads.
@@ -582,8 +574,7 @@ class Sequential:
         dtype, backend : optional
             Another dtype or backend for the copy.
         """
-        _, (layers, settings, *rest) = self.__reduce__()
-        n_in, _, own, seed = settings
+        _, (layers, (n_in, _, own, seed), *rest) = self.__reduce__()
         where = self.backend if backend is None else backend
         dtype = own if dtype is None else dtype
         return _rebuild(layers, (n_in, where, dtype, seed), *rest)
@@ -639,12 +630,14 @@ class Sequential:
 
         Raises
         ------
+        ValueError
+            If the path ends as a file of another format does, ``.h5``.
         TypeError
             If a layer's argument can't be written.
         OSError
             If the file can't be written; one that was there stays as it was.
         """
-        npz.write(path, self.describe(), self.arrays())
+        npz.write(npz.model_path(path), self.describe(), self.arrays())
 
     def describe(self) -> Description:
         """Return all but the arrays, for a file."""
@@ -669,6 +662,8 @@ class Sequential:
         optimizer: str | Updater | None = None,
     ) -> str:
         """Return a table of layers, output shapes and parameters, with the bytes training takes.
+
+        Where its value is not used, in a script or inside a cell, it is printed.
 
         Parameters
         ----------

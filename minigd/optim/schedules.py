@@ -1,12 +1,15 @@
 """Learning-rate schedules: the rate as a function of how far the training has come.
 
 Each counts in updates or in epochs, whichever of its two arguments `updates` and `epochs` is given.
+One that counts in epochs can be a `Batches`' batch size as well.
 """
 
+import bisect
 import math
+from collections.abc import Iterable
 from typing import Any
 
-from minigd.errors import check_integer, check_number
+from minigd.errors import check_integer, check_list, check_number
 from minigd.storage.describe import arguments
 
 
@@ -24,8 +27,8 @@ class Schedule:
         ``updater.epoch = 3``.
     """
 
-    updates: int | None
-    epochs: int | None
+    updates: Any
+    epochs: Any
 
     def __init__(self, updates: int | None, epochs: int | None) -> None:
         if (updates is None) == (epochs is None):
@@ -50,7 +53,6 @@ class Schedule:
         """
         if self.updates is not None:
             return self.rate(updates / self.updates)
-        assert self.epochs is not None
         return self.rate(epochs / self.epochs)
 
     def config(self) -> dict[str, Any]:
@@ -287,6 +289,222 @@ class CosineDecay(Schedule):
         )
 
 
+class CosineRestarts(CosineDecay):
+    """The rate falls along half a cosine, starts again at the top, and so on.
+
+    In a cycle that begins at the time s and is l long, for the time t in it::
+
+        η_t = η_end + ½ (η₀ − η_end) (1 + cos(π (t − s) / l))
+
+    t is the number of updates, or of epochs, divided by `updates` or `epochs`, so that the first
+    cycle has s = 0 and l = 1; each later one is `growth` times as long as the one before.
+
+    Parameters
+    ----------
+    learning_rate : float
+        η₀, at least 0.
+    end : float, default 0.0
+        η_end.
+    growth : int, default 1
+        How many times as long each cycle is.
+    updates, epochs : int
+        One of the two: the length of the first cycle.
+
+    Examples
+    --------
+    >>> schedule = CosineRestarts(1.0, growth=2, epochs=4)
+    >>> [round(schedule(0, epochs), 4) for epochs in (0, 2, 3, 4, 8, 11, 12)]
+    [1.0, 0.5, 0.1464, 1.0, 0.5, 0.0381, 1.0]
+
+    Source: Loshchilov and Hutter (2017), "SGDR: stochastic gradient descent with warm restarts",
+    equation 5.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        end: float = 0.0,
+        growth: int = 1,
+        *,
+        updates: int | None = None,
+        epochs: int | None = None,
+    ) -> None:
+        super().__init__(learning_rate, end, updates=updates, epochs=epochs)
+        self.growth = check_integer("growth", growth)
+
+    def rate(self, t: float) -> float:
+        """Return the rate of `CosineDecay` at the share of this cycle that is over."""
+        length = 1
+        if self.growth == 1:
+            t %= 1
+        while t >= length:
+            t -= length
+            length *= self.growth
+        return super().rate(t / length)
+
+
+class OneCycle(Schedule):
+    """The rate rises to a peak and falls to nothing, each along half a cosine.
+
+    With the rates η_start, η₀ at the peak and η_end, and the share r of the time that it rises::
+
+        η_t = η_start + ½ (η₀ − η_start) (1 − cos(π t / r))                      for t < r
+        η_t = η_end + ½ (η₀ − η_end) (1 + cos(π (t − r) / (1 − r)))              for t < 1
+
+    and η_end from then on. t is the number of updates, or of epochs, divided by `updates` or
+    `epochs`. The paper has straight lines; the cosines are those of fastai and PyTorch. Momentum
+    stays as it is.
+
+    Parameters
+    ----------
+    learning_rate : float
+        η₀, the highest, at least 0.
+    start : float, optional
+        η_start; by default a 25th of the peak.
+    end : float, default 0.0
+        η_end.
+    rise : float, default 0.3
+        r, in (0, 1).
+    updates, epochs : int
+        One of the two: when the end is reached.
+
+    Examples
+    --------
+    >>> schedule = OneCycle(1.0, updates=10)
+    >>> [round(schedule(updates, 0), 4) for updates in (0, 1, 3, 6, 10, 11)]
+    [0.04, 0.28, 1.0, 0.6113, 0.0, 0.0]
+
+    Source: Smith and Topin (2018), "Super-convergence: very fast training of neural networks using
+    large learning rates".
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        start: float | None = None,
+        end: float = 0.0,
+        rise: float = 0.3,
+        *,
+        updates: int | None = None,
+        epochs: int | None = None,
+    ) -> None:
+        super().__init__(updates, epochs)
+        self.learning_rate = check_number("learning_rate", learning_rate)
+        self.start = None if start is None else check_number("start", start)
+        self.end = check_number("end", end)
+        self.rise = check_number("rise", rise, 0.0, 1.0)
+        if self.rise == 0:
+            raise ValueError("rise must be above 0: CosineDecay is a schedule that only falls")
+
+    def rate(self, t: float) -> float:
+        """Return the rate on the way up, or on the way down."""
+        edge = self.learning_rate / 25 if self.start is None else self.start
+        share = t / self.rise
+        if t >= self.rise:
+            edge, share = self.end, 1 - min((t - self.rise) / (1 - self.rise), 1.0)
+        return edge + 0.5 * (self.learning_rate - edge) * (1 - math.cos(math.pi * share))
+
+
+class Piecewise(Schedule):
+    """The rate is one number after the other, each up to a given time.
+
+    η_k is the number of index i, where i of the times have been reached after k updates or epochs.
+
+    Parameters
+    ----------
+    learning_rates : list of float
+        The rates, each at least 0.
+    updates, epochs : list of int
+        One of the two: after how many of them the second rate begins, the third, and so on.
+
+    Examples
+    --------
+    >>> schedule = Piecewise([0.1, 0.01, 0.001], epochs=[30, 60])
+    >>> [schedule(0, epochs) for epochs in (0, 29, 30, 60, 90)]
+    [0.1, 0.1, 0.01, 0.001, 0.001]
+
+    As a batch size, 128 rows for five epochs and 512 from then on:
+
+    >>> import numpy as np, minigd as gd
+    >>> batches = gd.Batches(np.ones((1000, 2)), batch_size=Piecewise([128, 512], epochs=[5]))
+    >>> batches.at(4).sizes[-1], batches.at(5).sizes
+    (104, [512, 488])
+
+    Source: He et al. (2016), "Deep residual learning for image recognition", section 4.2.
+    """
+
+    def __init__(
+        self,
+        learning_rates: Iterable[float],
+        *,
+        updates: Iterable[int] | None = None,
+        epochs: Iterable[int] | None = None,
+    ) -> None:
+        super().__init__(None if updates is None else 1, None if epochs is None else 1)
+        unit, given = ("epochs", epochs) if updates is None else ("updates", updates)
+        times = [check_integer(unit, k) for k in check_list(unit, given, "number")]
+        rates = check_list("learning_rates", learning_rates, "number")
+        self.learning_rates = [check_number("learning_rates", rate) for rate in rates]
+        if not rates or len(times) + 1 != len(rates) or times != sorted(set(times)):
+            raise ValueError(
+                f"learning_rates and {unit} must be rates, and when each but the first begins, in "
+                f"ascending order, not {rates} and {times}"
+            )
+        setattr(self, unit, times)
+
+    def __call__(self, updates: int, epochs: int) -> float:
+        """Return the learning rate after so many updates, and so many whole epochs."""
+        times, k = (self.epochs, epochs) if self.updates is None else (self.updates, updates)
+        return self.learning_rates[int(bisect.bisect_right(times, k))]
+
+
+class BatchGrowth(Schedule):
+    """A batch size that grows by a factor at once, again and again: B_e = B₀ γ^⌊e / epochs⌋.
+
+    For `Batches` and `fit`, in the place of a learning rate that falls by the same factor: a step's
+    noise is about η / B, so that both reduce it alike, and larger batches are faster.
+
+    Parameters
+    ----------
+    batch_size : int
+        B₀, the first size.
+    factor : float, default 2.0
+        γ, at least 1.
+    largest : int, optional
+        Where the growth ends.
+    epochs : int
+        After how many epochs the size grows.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> batches = gd.Batches(np.ones((1000, 2)), batch_size=BatchGrowth(100, 3, 500, epochs=10))
+    >>> [batches.at(epoch).batch_size for epoch in (0, 9, 10, 20, 30)]
+    [100, 100, 300, 500, 500]
+
+    Source: Smith, Kindermans, Ying and Le (2018), "Don't decay the learning rate, increase the
+    batch size".
+    """
+
+    def __init__(
+        self, batch_size: int, factor: float = 2.0, largest: int | None = None, *, epochs: int
+    ) -> None:
+        super().__init__(None, epochs)
+        self.batch_size = check_integer("batch_size", batch_size)
+        self.factor = check_number("factor", factor, 1.0)
+        self.largest = None if largest is None else check_integer("largest", largest)
+        if self.largest is not None and self.largest < self.batch_size:
+            raise ValueError(f"largest={largest} is below batch_size={batch_size}: nothing grows")
+
+    def rate(self, t: float) -> float:
+        """Return B₀ γ^⌊t⌋, or the largest size."""
+        most = float(min(self.largest or 2**62, 2**62))
+        try:
+            return min(self.batch_size * float(self.factor ** math.floor(t)), most)
+        except OverflowError:
+            return most
+
+
 class WarmUp(Schedule):
     """A straight line up to the first rate of another schedule, which then begins.
 
@@ -329,11 +547,11 @@ class WarmUp(Schedule):
 
     def __call__(self, updates: int, epochs: int) -> float:
         """Return the learning rate after so many updates, and so many whole epochs."""
+        length: int
         if self.updates is not None:
             done, length = updates, self.updates
             later = updates - length, epochs
         else:
-            assert self.epochs is not None
             done, length = epochs, self.epochs
             later = updates, epochs - length
         if done < length:
@@ -350,6 +568,10 @@ SCHEDULES: dict[str, type[Schedule]] = {
         InverseTimeDecay,
         PolynomialDecay,
         CosineDecay,
+        CosineRestarts,
+        OneCycle,
+        Piecewise,
+        BatchGrowth,
         WarmUp,
     )
 }

@@ -5,7 +5,7 @@ Nested values go the same way, once their arrays are taken out.
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -127,14 +127,45 @@ def describe(thing: Described) -> Description:
     return {"class": type(thing).__name__, "arguments": values}
 
 
+def check_classes(descriptions: Any, known: Collection[str]) -> None:
+    """Refuse descriptions with classes that are not known, and name them all.
+
+    >>> check_classes({"layers": [{"class": "Mine", "arguments": {}}]}, ["Dense"])
+    Traceback (most recent call last):
+    minigd.errors.CheckpointError: the file needs a class 'Mine' that minigd does not have: import \
+it and name it when loading, custom=[Mine]
+    """
+    unknown = [name for name in dict.fromkeys(_classes_in(descriptions)) if name not in known]
+    if unknown:
+        raise _unknown_classes(unknown)
+
+
+def _classes_in(tree: Any) -> Iterator[str]:
+    """Yield the names of the classes that are described in lists and dicts."""
+    if isinstance(tree, Mapping) and isinstance(tree.get("class"), str):
+        yield tree["class"]
+        tree = tree.get("arguments")
+    items = tree.values() if isinstance(tree, Mapping) else tree
+    for item in items if isinstance(items, list) or isinstance(tree, Mapping) else ():
+        yield from _classes_in(item)
+
+
+def _unknown_classes(names: list[str]) -> CheckpointError:
+    some = (
+        f"a class {names[0]!r}" if len(names) == 1 else f"the classes {', '.join(map(repr, names))}"
+    )
+    them = "it" if len(names) == 1 else "them"
+    return CheckpointError(
+        f"the file needs {some} that minigd does not have: import {them} and name {them} when "
+        f"loading, custom=[{', '.join(names)}]"
+    )
+
+
 def rebuild(description: Description, known: Mapping[str, type]) -> Any:
     """Make the object that `describe` described, from the classes in `known` and no others."""
     name = description["class"]
     if name not in known:
-        raise CheckpointError(
-            f"the file needs a class {name!r} that minigd does not have: import it and name it "
-            f"when loading, custom=[{name}]"
-        )
+        raise _unknown_classes([name])
     values = {
         argument: rebuild(value, known) if isinstance(value, dict) and "class" in value else value
         for argument, value in description["arguments"].items()

@@ -28,6 +28,31 @@ _ZIP_HEADER = struct.Struct("<4s22xHH")
 """Of what stands before each member: a signature, and the lengths of its name and of the rest."""
 
 
+def model_path(path: str | os.PathLike[str]) -> str:
+    """Return the path to save a model or a run to, and refuse a name that is of another format.
+
+    A name without an ending is free, and so is one in which others follow ``.npz``. An interrupted
+    run of the shell ends in ``.checkpoint``.
+
+    Examples
+    --------
+    >>> model_path("runs/m.npz"), model_path("runs/m"), model_path("m.npz.old")
+    ('runs/m.npz', 'runs/m', 'm.npz.old')
+    >>> model_path("m.h5")
+    Traceback (most recent call last):
+    ValueError: 'm.h5' can't be saved to: a model is written as .npz; name it 'm.npz'
+    """
+    text = check_path("path", path)
+    _, *endings = os.path.basename(text).lower().lstrip(".").split(".")
+    if endings and endings[-1][:1].isalpha() and not {"npz", "checkpoint"} & set(endings):
+        npz = f"{os.path.splitext(text)[0]}.npz"
+        onnx = ", or use minigd.export_onnx(model, path)" if endings[-1] == "onnx" else ""
+        raise ValueError(
+            f"{text!r} can't be saved to: a model is written as .npz; name it {npz!r}{onnx}"
+        )
+    return text
+
+
 def write(path: str | os.PathLike[str], description: Description, arrays: Arrays) -> None:
     """Write a description and named arrays to `path`, whole or not at all; see `replacing`.
 

@@ -13,9 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from minigd.errors import check_integer, check_number, check_path, validated
+from minigd.errors import check_flag, check_integer, check_number, check_path, validated
+from minigd.nn.parameters import check_arrays
 from minigd.nn.sequential import Sequential
 from minigd.progress import log, warn
+from minigd.storage import npz
 from minigd.storage.atomic_files import replacing_text, sweep
 from minigd.training.events import Event, Run
 
@@ -64,6 +66,12 @@ class _Monitoring:
             return True
         self.waited += 1
         return False
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Take what `state_dict` gave."""
+        best, self._trainer = values["best"], None
+        self.best = best if best == math.inf else check_number("best", best, -math.inf)
+        self.waited = check_integer("waited", values["waited"], 0)
 
 
 class EarlyStopping(_Monitoring):
@@ -150,6 +158,8 @@ class EarlyStopping(_Monitoring):
 
         A run in two parts is then the run in one.
         """
+        for arrays in filter(None, (self._arrays, self._last)):
+            check_arrays(model.layers, arrays)  # a checkpoint may be damaged
         now, last = model.arrays(), self._last
         if last and all(np.array_equal(now[name], self._arrays[name]) for name in now):
             model.load_arrays(last)
@@ -167,10 +177,9 @@ class EarlyStopping(_Monitoring):
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
         """Take what `state_dict` gave."""
-        self.best, self.waited = values["best"], values["waited"]
-        self.stopped = values["stopped"]
+        super().load_state_dict(values)
+        self.stopped = check_flag("stopped", values["stopped"])
         self._arrays, self._last = dict(values["arrays"]), dict(values["last"])
-        self._trainer = None
 
 
 class ReduceOnPlateau(_Monitoring):
@@ -236,11 +245,6 @@ class ReduceOnPlateau(_Monitoring):
         """Return the best value, and how long it was waited."""
         return {"best": self.best, "waited": self.waited}
 
-    def load_state_dict(self, values: dict[str, Any]) -> None:
-        """Take what `state_dict` gave."""
-        self.best, self.waited = values["best"], values["waited"]
-        self._trainer = None
-
 
 class Checkpoint:
     """Saves the run now and then, and when training ends, always to the same file.
@@ -296,7 +300,7 @@ class Checkpoint:
         every_seconds: float | None = None,
         every_epochs: int | None = None,
     ) -> None:
-        self.path = check_path("path", path)
+        self.path = npz.model_path(path)
         if every_updates is None and every_seconds is None and every_epochs is None:
             every_epochs = 1
         self.every_updates = every_updates

@@ -19,12 +19,12 @@ from minigd.storage import npz
 from minigd.storage.damage import of_file
 from minigd.storage.describe import Description, describe, join_arrays, rebuild, split_arrays
 from minigd.training.events import Run
-from minigd.training.model_files import check_custom, known_classes, restore
+from minigd.training.model_files import check_custom, check_named, known_classes, restore
 
 
 def write(path: str | os.PathLike[str], run: Run) -> None:
     """Write a run to one ``.npz`` file, whole or not at all."""
-    values = run.state_dict()
+    path, values = npz.model_path(path), run.state_dict()
     arrays = values.pop("model")
     description = {
         **run.model.describe(),
@@ -58,6 +58,7 @@ def read(
     with of_file(check_path("path", path)):
         if description.get("kind") != "run":
             raise CheckpointError("it holds a model, not a run: read it with minigd.load")
+        check_named(description, ("layers", "loss", "metrics", "updater"), custom)
         model = restore(description, arrays, custom, backend)
         if model.loss is None or not {"updater", "options", "run"} <= description.keys():
             raise CheckpointError("it is damaged: parts of the run are missing")

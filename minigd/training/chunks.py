@@ -1,6 +1,7 @@
-"""An epoch of rows in memory, cut into chunks of batches that compiled steps make in one go.
+"""An epoch of rows at hand, cut into chunks of batches that compiled steps make in one go.
 
-Progress and Ctrl-C come between two chunks, of some fifty milliseconds each.
+Progress and Ctrl-C come between two chunks, of some fifty milliseconds each. Rows that are not in
+memory are fetched for many batches at once.
 """
 
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import numpy as np
 from minigd.data.batches import Batches
 from minigd.data.row_weights import weigh_batches
 from minigd.data.sources.array import ArraySource
+from minigd.data.sources.base import RandomAccess
 from minigd.training.rows import WeighedRows
 from minigd.types import Array
 
@@ -30,7 +32,7 @@ class Chunks:
     Parameters
     ----------
     batches : Batches
-        Of arrays in memory.
+        Of arrays in memory, or without weights of a source that is `checked`.
     epoch : int
     products : int
         Multiplications for each row.
@@ -50,17 +52,29 @@ class Chunks:
     """
 
     def __init__(self, batches: Batches, epoch: int, products: int, dtype: Any) -> None:
-        assert isinstance(batches.source, ArraySource)
-        assert batches.source.y is not None
-        self.x: Array = batches.source.x
-        self.y: Array = batches.source.y
+        batches = batches.at(epoch)
+        source = batches.source
+        assert isinstance(source, RandomAccess)
         order = batches.order(epoch)
-        self.order: Array = np.arange(batches.source.rows) if order is None else order
-        size = batches.batch_size or batches.source.rows
-        self.starts: Array = np.minimum(np.arange(len(batches) + 1) * size, batches.source.rows)
+        self._in_order = order is None
+        self.order: Array = np.arange(source.rows) if order is None else order
+        size = batches.batch_size or source.rows
+        self.starts: Array = np.minimum(np.arange(len(batches) + 1) * size, source.rows)
         rows = min(ROWS, PRODUCTS // max(1, products))
         self._block = max(1, rows // int(self.starts[1]))
         self._blocks = 1
+        self.x: Any = None
+        self.y: Any = None
+        self._source: RandomAccess | None = None
+        self._fetched = 0, 0
+        """Between which places of `order` lie the rows that x and y are, where they are not all."""
+        self._most = len(batches)
+        if isinstance(source, ArraySource):
+            self.x, self.y = source.x, source.y
+        else:
+            self._source = source
+            rows = int(self.starts[min(self._block, len(batches))])
+            self._most = max(1, source.gather // rows) * self._block
         self._sizes = np.diff(self.starts)
         self.totals: Array = self._sizes.astype("float64")
         self.weight: Array | None = None
@@ -75,15 +89,38 @@ class Chunks:
     def sample(self) -> tuple[Array, Array, Array | None]:
         """Rows, targets and scales of a batch as large as the largest."""
         n = int(self._sizes.max())
+        self._fetch(0)
         some = slice(0, n) if self.weight is None else self.order[:n]
         return self.x[some], self.y[some], None if self.scale is None else self.scale[:n]
 
     def rows(self, batches: slice) -> tuple[Array, Array, Array, Array, Array | None]:
-        """Return all x and y, and the order, the starts and the scales of some batches."""
+        """Return x and y of many rows, and the order, the starts and the scales of some batches.
+
+        They are batches of one chunk.
+        """
+        self._fetch(batches.start)
         starts = self.starts[batches.start : batches.stop + 1]
         own = slice(starts[0], starts[-1])
         scale = None if self.scale is None else self.scale[own]
-        return self.x, self.y, self.order[own], starts - starts[0], scale
+        return self.x, self.y, self._places(own), starts - starts[0], scale
+
+    def _places(self, own: slice) -> Array:
+        """Return where in x and y the rows are that lie between two places of `order`."""
+        if self._source is None:
+            return self.order[own]
+        return np.arange(own.start, own.stop) - self._fetched[0]
+
+    def _fetch(self, batch: int) -> None:
+        """Fetch the rows of a batch, and of those around it, if they are not at hand."""
+        first = batch // self._most * self._most
+        own = self.starts[first], self.starts[min(first + self._most, len(self))]
+        if self._source is None or own == self._fetched:
+            return
+        # Not the old ones and the new ones at once.
+        self.x = self.y = None
+        rows = slice(*own) if self._in_order else self.order[slice(*own)]
+        self.x, self.y = self._source.take(rows)
+        self._fetched = own
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -94,7 +131,7 @@ class Chunks:
         order = self.order[own]
         weight = None if self.weight is None else self.weight[own]
         total = float(self.totals[batches].sum())
-        return WeighedRows(self.x[:0], self.y[order], order, weight, None, total)
+        return WeighedRows(self.x[:0], self.y[self._places(own)], order, weight, None, total)
 
     def end(self, batch: int) -> int:
         """Return the batch before which a chunk that begins with this one ends.
@@ -102,7 +139,8 @@ class Chunks:
         That is this one itself if none of its rows counts.
         """
         whole = batch // self._block * self._block
-        end = min(len(self), whole + self._blocks * self._block)
+        fetched = (batch // self._most + 1) * self._most
+        end = min(len(self), fetched, whole + self._blocks * self._block)
         empty = np.flatnonzero(self._sizes[batch:end] == 0)
         return batch + int(empty[0]) if len(empty) else end
 

@@ -71,6 +71,9 @@ class Run(Protocol):
         ...
 
 
+EVENTS = ("start", "batch", "update", "epoch", "end", "done", "interrupt")
+
+
 class Event(NamedTuple):
     """What a callback receives.
 
@@ -114,6 +117,11 @@ def wanted_events(callback: Callback) -> frozenset[str] | None:
 
     A subclass that has a ``__call__`` of its own wants all, unless it has `events` of its own too.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If `events` is not a set of their names, and a callback would wait for ever.
+
     >>> import minigd as gd
     >>> wanted_events(print), sorted(wanted_events(gd.EarlyStopping()))
     (None, ['done', 'epoch', 'start'])
@@ -121,10 +129,27 @@ def wanted_events(callback: Callback) -> frozenset[str] | None:
     places = (getattr(callback, "__dict__", {}), *map(vars, type(callback).__mro__))
     for place in places:
         if "events" in place:
-            return frozenset(callback.events)  # type: ignore[attr-defined]
+            return _check_events(callback, callback.events)  # type: ignore[attr-defined]
         if "__call__" in place:
             return None
     return None
+
+
+def _check_events(callback: Callback, events: Any) -> frozenset[str]:
+    name = getattr(callback, "__name__", type(callback).__name__)
+    # An empty list is rather one that the callback fills.
+    listed = isinstance(events, set | frozenset) or (isinstance(events, list | tuple) and events)
+    if not listed or not all(isinstance(event, str) for event in events):
+        raise TypeError(
+            f"callbacks: {name}.events must be the names of the events it wants, "
+            f"{{'epoch'}}, not {shown(events)}: an attribute for something else needs another name"
+        )
+    unknown = sorted(set(events) - set(EVENTS))
+    if unknown:
+        raise ValueError(
+            f"callbacks: {name}.events names {unknown[0]!r}, and the events are {', '.join(EVENTS)}"
+        )
+    return frozenset(events)
 
 
 @runtime_checkable

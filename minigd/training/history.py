@@ -1,15 +1,19 @@
 """The history of a run: one float per epoch for the loss, each metric, the seconds, the updates."""
 
+import html
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from minigd.backends.on_demand import call
 from minigd.errors import validated
 from minigd.progress import printable
 
+_SHOWN = 10
+"""Epochs at either end that a notebook shows of a long history."""
 
-class History(Mapping[str, list[float]]):
+
+class History(dict[str, list[float]]):
     """The results of each epoch, by name.
 
     Keys are ``loss`` and the metrics, the same with ``val_`` in front where there are validation
@@ -20,6 +24,9 @@ class History(Mapping[str, list[float]]):
 
     ``loss`` and the metrics are means over the rows of the epoch, each row taken as the model was
     before the update it was part of; ``val_loss`` is taken after the epoch.
+
+    It is a dict of lists, so that ``pandas.DataFrame(history)`` is its table. A notebook shows it
+    as one.
 
     Examples
     --------
@@ -32,30 +39,22 @@ class History(Mapping[str, list[float]]):
 
     @validated
     def __init__(self, columns: Mapping[str, list[float]] | None = None) -> None:
-        self._columns = {name: list(values) for name, values in (columns or {}).items()}
+        super().__init__({name: list(values) for name, values in (columns or {}).items()})
 
     @property
     def epochs(self) -> int:
         """How many epochs it holds."""
-        return max((len(values) for values in self._columns.values()), default=0)
+        return max((len(values) for values in self.values()), default=0)
 
     def append(self, values: Mapping[str, float]) -> None:
         """Add an epoch; what an epoch did not measure is NaN."""
         done = self.epochs
-        for name in {**self._columns, **values}:
-            column = self._columns.setdefault(name, [math.nan] * done)
+        for name in {**self, **values}:
+            column = self.setdefault(name, [math.nan] * done)
             column.append(float(values.get(name, math.nan)))
 
-    def __getitem__(self, name: str) -> list[float]:
-        if name not in self._columns:
-            raise KeyError(f"{name!r}; the history holds {', '.join(self._columns) or 'nothing'}")
-        return self._columns[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._columns)
-
-    def __len__(self) -> int:
-        return len(self._columns)
+    def __missing__(self, name: str) -> list[float]:
+        raise KeyError(f"{name!r}; the history holds {', '.join(self) or 'nothing'}")
 
     def plot(self, *names: str, ax: Any = None) -> Any:
         """Draw the loss and the metrics of each epoch, in training and in validation.
@@ -93,11 +92,26 @@ class History(Mapping[str, list[float]]):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the columns."""
-        return {name: list(values) for name, values in self._columns.items()}
+        return {name: list(values) for name, values in self.items()}
 
     def __repr__(self) -> str:
-        last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self._columns.items())
+        last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.items())
         return printable(f"History({self.epochs} epochs{'; last: ' + last if last else ''})")
+
+    def _repr_html_(self) -> str:
+        """Return a table of the epochs, which a notebook shows; of many, the first and the last."""
+        epochs = range(self.epochs)
+        shown = epochs if len(epochs) <= 2 * _SHOWN else [*epochs[:_SHOWN], None, *epochs[-_SHOWN:]]
+        lines = [["epoch", *self]]
+        for epoch in shown:
+            cells = ("…" if epoch is None else f"{column[epoch]:.6g}" for column in self.values())
+            lines.append(["…" if epoch is None else str(epoch + 1), *cells])
+        rows = []
+        for i, line in enumerate(lines):
+            kind = "td" if i else "th"
+            cells = (f"<{kind}>{html.escape(printable(cell))}</{kind}>" for cell in line)
+            rows.append(f"<tr>{''.join(cells)}</tr>")
+        return f"<table>{''.join(rows)}</table>"
 
 
 def check_columns(columns: Any) -> dict[str, list[float]]:

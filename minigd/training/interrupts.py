@@ -1,14 +1,19 @@
-"""Ctrl-C and the signals that end a process, between two updates and never in the middle of one.
+"""Ctrl-C, signals and a time limit end a run between two updates, and never in the middle of one.
 
 An interrupted run can then be resumed: no batch was half applied, or applied and not counted. For
 the same reason a second thread is refused.
 """
 
+import math
 import signal
 import threading
 from collections.abc import Mapping
 from types import FrameType
 from typing import Any, TypeVar
+
+from minigd.errors import check_number
+from minigd.progress import clock, log
+from minigd.training.events import Run
 
 _Handler = TypeVar("_Handler", bound="Handler")
 
@@ -99,6 +104,33 @@ class Interrupt(Handler):
     def _pass_on(self, number: int) -> None:
         self._waiting = None
         raise interruption(number)
+
+
+class Deadline(Interrupt):
+    """Also stops the run at the end of the step, or of the chunk of steps, in which its time is up.
+
+    Parameters
+    ----------
+    run : Run
+    seconds : float
+        How long from now, at least 0; one step is made in any case.
+    """
+
+    def __init__(self, run: Run, seconds: float) -> None:
+        super().__init__()
+        self._run, self._seconds = run, check_number("time_limit", seconds)
+        self._end = clock() + self._seconds
+
+    def done(self) -> None:
+        """End `busy`, pass on a signal, and look at the clock."""
+        super().done()
+        if clock() >= self._end:
+            self._end = math.inf
+            self._run.stop()
+            log(
+                f"the time limit of {self._seconds:g} s was reached after {self._run.updates:,} "
+                f"updates, in epoch {self._run.epoch + 1}: another fit continues from here"
+            )
 
 
 class OneThread:

@@ -155,14 +155,9 @@ class Loop:
     def _cut(self, session: Session) -> tuple[Chunks, Any] | None:
         """Return the epoch in chunks and its compiled step, where nothing asks for single ones."""
         batches = session.batches
-        source = batches.source
-        if not (
-            isinstance(source, ArraySource)
-            and source.y is not None
-            and not source.sparse
-            and self.transaction.guard.limits is not None
-            and session.by_epoch
-        ):
+        if not (_are_at_hand(batches) and session.by_epoch):
+            return None
+        if self.transaction.guard.limits is None:
             return None
         model = self.objective.model
         chunks = Chunks(batches, self.epoch, 6 * len(model.flat_params), model.dtype)
@@ -300,7 +295,7 @@ class Loop:
             self.raise_if_masked()
 
     def _is_last(self, batches: Batches) -> bool:
-        return batches.source.rows is not None and self.batch == len(batches)
+        return batches.source.rows is not None and self.batch == len(batches.at(self.epoch))
 
     def _finish_window(self, session: Session) -> None:
         """Make the last update of an epoch whose batches do not fill it."""
@@ -381,3 +376,11 @@ class Loop:
         transaction = self.transaction
         rate, update = transaction.updater.learning_rate, transaction.updates + 1
         return divergence.divergence_error(fault, self.epoch + 1, update, rate, self.objective)
+
+
+def _are_at_hand(batches: Batches) -> bool:
+    """Tell whether all rows of an epoch, or those of many batches, may be had at once as arrays."""
+    source = batches.source
+    if isinstance(source, ArraySource):
+        return source.y is not None and not source.sparse
+    return source.checked and source.random_access and not batches.weighted

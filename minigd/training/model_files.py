@@ -5,7 +5,6 @@ A file names its classes, and only the package's own and those named by the call
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from minigd.backends.base import Backend, get_backend
 from minigd.errors import check_integer, check_list, check_path, shown
@@ -13,10 +12,12 @@ from minigd.nn.layers import LAYERS
 from minigd.nn.losses import LOSSES
 from minigd.nn.metrics import METRICS
 from minigd.nn.sequential import Sequential, with_arrays
+from minigd.optim.schedules import SCHEDULES
+from minigd.optim.updaters import UPDATERS
 from minigd.progress import warn
 from minigd.storage import npz
 from minigd.storage.damage import damaged, of_file
-from minigd.storage.describe import Arrays, Description, rebuild
+from minigd.storage.describe import Arrays, Description, check_classes, rebuild
 
 
 def load(
@@ -85,6 +86,13 @@ def known_classes(registry: Mapping[str, type], custom: Iterable[type]) -> dict[
     return {c.__name__: c for c in [*registry.values(), *custom]}
 
 
+def check_named(description: Description, parts: Iterable[str], custom: Iterable[type]) -> None:
+    """Refuse a description with classes that nobody has named, all of them at once."""
+    own = (LAYERS, LOSSES, METRICS, UPDATERS, SCHEDULES)
+    known = [name for registry in own for name in known_classes(registry, custom)]
+    check_classes([description.get(part) for part in parts], known)
+
+
 def restore(
     description: Description,
     arrays: Arrays,
@@ -95,6 +103,7 @@ def restore(
     custom, backend = check_custom(custom), get_backend(backend)
     layers, metrics = known_classes(LAYERS, custom), known_classes(METRICS, custom)
     with damaged("the file's description of the model is"):
+        check_named(description, ("layers", "loss", "metrics"), custom)
         model = with_arrays(
             {name: a for name, a in arrays.items() if not name.startswith("run/")},
             [rebuild(layer, layers) for layer in description["layers"]],
@@ -110,23 +119,14 @@ def restore(
         if not isinstance(model.names, list | None):
             raise TypeError(f"names must be a list, not {model.names!r}")
         if description.get("schema") is not None:
-            model.schema = _schema_of(description["schema"], model.n_in)
+            from minigd.data.tables.saved import schema_in_file
+
+            model.schema = schema_in_file(description["schema"], model.n_in)
         model.metrics = {
             name: rebuild(metric, metrics) for name, metric in description["metrics"].items()
         }
     _warn_of_nan(model)
     return model
-
-
-def _schema_of(values: Mapping[str, Any], width: int) -> Any:
-    """Return the schema that a file holds of the columns of its model."""
-    from minigd.data.tables.schema import Schema
-
-    schema = Schema(**values)
-    texts = [*schema.columns, *(text for levels in schema.levels.values() for text in levels)]
-    if len(schema.names) != width or not all(isinstance(text, str) for text in texts):
-        raise ValueError("its columns are not those of the model")
-    return schema
 
 
 def _warn_of_nan(model: Sequential) -> None:

@@ -102,7 +102,7 @@ class RowLoader:
             metric.check(y, (x.shape[0], self.model.n_out))
 
     def check_all(self, batches: Batches, names: list[Any] | None = None) -> None:
-        """Check arrays in memory once and whole; rows from elsewhere are checked as they come.
+        """Check rows that are at hand once and whole; others are checked as they come.
 
         Names of columns are to be those of the training, or of the rows that it begins with.
         """
@@ -110,6 +110,7 @@ class RowLoader:
         if source.names is not None:
             check_source(source, names or self.model.names)
         if not isinstance(source, ArraySource):
+            self._check_pieces(batches)
             return
         if source.y is None or not batches.weighted:
             self.check(source.x, source.y)
@@ -117,6 +118,17 @@ class RowLoader:
             weight, y = drop_zero_weights(batches.weight(slice(0, source.rows)), source.y)
             # Of x only the shape is looked at: its numbers were checked by the source.
             self.check(source.x[: len(weight)], y)
+
+    def _check_pieces(self, batches: Batches) -> None:
+        """Check the rows of a source of nothing but finite numbers, before they are used."""
+        first, pieces = 0, batches.source.chunks() if batches.source.checked else ()
+        for x, y in pieces:
+            rows = slice(first, first := first + len(x))
+            if y is not None and batches.weighted:
+                weight, y = drop_zero_weights(batches.weight(rows, y), y)
+                x = x[: len(weight)]
+            if len(x):
+                self.check(x, y)
 
     def check_training(self, batches: Batches, validation: Batches | None) -> None:
         """Refuse data that do not fit, before anything is trained."""

@@ -9,7 +9,7 @@ from minigd.execution.targets.compiler import format_compile_time
 from minigd.execution.threads import describe
 from minigd.progress import Progress, log
 from minigd.training.events import Callback, Event, Run, wanted_events
-from minigd.training.interrupts import Interrupt, Terminated
+from minigd.training.interrupts import Deadline, Interrupt, Terminated
 
 
 class Session(NamedTuple):
@@ -83,6 +83,7 @@ def open_session(
     callbacks: Mapping[str, Callback],
     shown: int,
     profile: bool,
+    time_limit: float | None,
 ) -> Session:
     """Return the session of a run; a bar shows so many epochs, if there are any to show."""
     backend = run.model.backend
@@ -93,17 +94,18 @@ def open_session(
         [(callback, wanted_events(callback)) for callback in callbacks.values()],
         _progress(run, batches, shown) if shown > 0 else None,
         Profiler() if profile else None,
-        Interrupt(),
+        Interrupt() if time_limit is None else Deadline(run, time_limit),
     )
 
 
 def _progress(run: Run, batches: Batches, epochs: int) -> Progress:
     accumulate = run.options["accumulate"]
     known = batches.source.rows is not None
-    updates = -(-len(batches) // accumulate) if known else 0
+    each = (len(batches.at(run.epoch + k)) for k in range(epochs)) if known else ()
+    updates = sum(-(-count // accumulate) for count in each)
     return Progress(
         epochs,
-        updates=epochs * updates - run.batch // accumulate if known else None,
+        updates=updates - run.batch // accumulate if known else None,
         left_out=batches.dropped if known else 0,
         before=0 if run.until_epoch is None else run.epoch,
     )

@@ -35,6 +35,7 @@ from minigd.nn.metrics import Metric, get_metrics
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
 from minigd.optim.gradient_transforms import Clipping, Penalty
+from minigd.optim.schedules import Schedule
 from minigd.optim.updaters import Updater, get_updater
 from minigd.progress import warn
 from minigd.storage.damage import damaged, of_file
@@ -117,6 +118,7 @@ class Trainer:
     (100, 20, True)
     """
 
+    until_epoch: int | None = None
     _resumed: dict[str, Any] | None = None  # the batches of a resumed run
 
     @validated
@@ -153,7 +155,6 @@ class Trainer:
         self.fast = fast
         self.updater = get_updater(updater)
         self.updater.reset()
-        self.until_epoch: int | None = None
         self.history = History()
         self._callbacks: dict[str, Any] = {}
         self._states: dict[str, Any] = {}  # of callbacks that have not been given again
@@ -310,11 +311,12 @@ class Trainer:
         *,
         epochs: int = 1,
         until_epoch: int | None = None,
-        batch_size: int | None = 100,
+        batch_size: int | Schedule | None = 100,
         shuffle: bool = True,
         sample_weight: Any = None,
         class_weight: ClassWeight | None = None,
         validation_data: Any = None,
+        time_limit: float | None = None,
         callbacks: Iterable[Callback] | None = (),
         per_example: bool = False,
         progress: bool = False,
@@ -343,6 +345,9 @@ class Trainer:
             decided by the model's seed.
         validation_data : (X, y), (X, y, weight), Batches or source, optional
             Evaluated after each epoch.
+        time_limit : float, optional
+            Seconds after which to stop, at the end of the step; a line on stderr says so, and a
+            `Checkpoint` among the callbacks saves the run. Another `fit` continues from there.
         callbacks : iterable of callable
             Each is called with an `Event` after every update, every epoch, and so on, in their
             order, but one with ``last = True`` after the others. The state of those that have one
@@ -389,12 +394,12 @@ class Trainer:
             self._loop.loader.check_training(batches, held_out)
             self._continue_with(batches)
             last = self._last_epoch(epochs, until_epoch)
-            self._callbacks = name_callbacks(callbacks)
+            told = self._callbacks = name_callbacks(callbacks)
             self._limit_rows(per_example)
             self._choose_executor(batches)
             shown = last - self.epoch if progress else 0
             with self._threads.limited(self.model, batches):
-                session = open_session(self, batches, held_out, self._callbacks, shown, profile)
+                session = open_session(self, batches, held_out, told, shown, profile, time_limit)
                 self._loop.steps.plain = plain
                 try:
                     if self._states:
@@ -501,6 +506,8 @@ class Trainer:
 
         Raises
         ------
+        ValueError
+            If the path ends as a file of another format does, ``.pt``.
         TypeError
             If an argument of a layer, a loss or an updater can't be written.
         OSError

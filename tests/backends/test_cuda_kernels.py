@@ -29,7 +29,10 @@ from minigd.backends.cupy import CupyBackend
 BACKEND = CupyBackend(strict_cupy)
 # The C library's functions and NumPy's differ in the last digits, and so does the order of a sum.
 ROUNDED = {"tanh", "sigmoid", "binary_cross_entropy", "binary_cross_entropy_backward"}
-ROUNDED |= {"softmax", "softmax_backward", "log_softmax"}
+ROUNDED |= {"softmax", "softmax_backward", "log_softmax", "elu", "softplus", "softplus_backward"}
+ROUNDED |= {"silu", "silu_backward", "normal_cdf", "gelu", "gelu_backward"}
+ROUNDED |= {"gelu_tanh", "gelu_tanh_backward", "poisson", "poisson_backward"}
+ROUNDED |= {"focal", "focal_backward"}
 ROWS = ["softmax", "softmax_backward", "log_softmax"]
 SPECIAL = [np.nan, np.inf, -np.inf, 1e4, -1e4, 0.0, -0.0, 1.0]
 each_formula = pytest.mark.parametrize("name", INPUTS)
@@ -91,6 +94,7 @@ def test_every_formula_has_a_kernel(name):
     assert program(name).by_row == (name in ROWS)
 
 
+@pytest.mark.few
 @needs_compiler
 @each_formula
 @each_dtype
@@ -142,6 +146,7 @@ def test_rows_of_huge_numbers_and_of_none(name, dtype):
     close(name, run(name, inputs, fresh(expected))[0], expected, inputs)
 
 
+@pytest.mark.few
 @needs_compiler
 @pytest.mark.parametrize("warp", [2, 32])
 @pytest.mark.parametrize("columns", [1, 3, 40])
@@ -229,6 +234,7 @@ def test_an_update_that_may_be_masked_is_two_launches_and_an_activation_one(name
     close(name, found, expected, inputs)
 
 
+@pytest.mark.few
 @needs_compiler
 @pytest.mark.parametrize("name", [name for name in INPUTS if name not in ROWS])
 def test_one_number_that_is_not_finite_leaves_everything_as_it_was(name):

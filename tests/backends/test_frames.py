@@ -105,6 +105,7 @@ def test_columns_of_numbers_become_these_numbers(dtype):
     assert gd.ArraySource(frame[["a"]], frame["b"].array).y.astype(float).tolist() == truth
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("dtype", HOLD_NUMBERS)
 def test_a_model_takes_such_columns_wherever_it_takes_rows(dtype):
     frame = beside(column(dtype))
@@ -120,6 +121,7 @@ def test_a_model_takes_such_columns_wherever_it_takes_rows(dtype):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.few
 @pytest.mark.filterwarnings("ignore:pandas.DataFrame with sparse columns found:UserWarning")
 @pytest.mark.parametrize("dtype", HOLD_NUMBERS)
 def test_estimators_take_such_columns(dtype):
@@ -161,6 +163,7 @@ def remedies(error):
     return re.findall("`(.*?)`", str(error.value))
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("kind", HOLD_NONE)
 def test_a_column_without_numbers_is_refused_by_name_with_remedies_that_work(kind):
     x = beside(HOLD_NONE[kind])
@@ -184,6 +187,7 @@ def test_a_column_without_numbers_is_refused_by_name_with_remedies_that_work(kin
         assert gd.ArraySource(fixed).rows == N
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("kind", HOLD_NONE)
 def test_a_target_without_numbers_is_refused_by_name_with_a_remedy_that_works(kind):
     frame = beside(HOLD_NONE[kind])
@@ -199,6 +203,7 @@ def test_a_target_without_numbers_is_refused_by_name_with_a_remedy_that_works(ki
             assert len(gd.ArraySource(frame[["a"]], names["y"]).y) == N
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("kind", HOLD_NONE)
 @pytest.mark.parametrize("Estimator", [gd.MiniBatchClassifier, gd.MiniBatchRegressor])
 def test_estimators_name_a_column_that_scikit_learn_can_not_convert(Estimator, kind):
@@ -392,6 +397,7 @@ def test_columns_in_another_order_are_refused(use):
     call(x, y)
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("kind", ["Table", "RecordBatch"])
 @every_use
 def test_columns_of_an_arrow_table_in_another_order_are_refused(use, kind):
@@ -452,6 +458,7 @@ def test_missing_and_further_columns_are_refused_by_name(use):
     call(x.rename(columns={"b": "d"}).to_numpy(), y)
 
 
+@pytest.mark.few
 @every_use
 def test_what_has_no_names_goes_by_position(use):
     x, y = table("abc")
@@ -460,6 +467,7 @@ def test_what_has_no_names_goes_by_position(use):
         uses(fitted(first, y))[use](then, y)
 
 
+@pytest.mark.few
 @every_use
 @pytest.mark.parametrize("names", [[0, 1, 2], [2000, 2010, 2020], [(0, "a"), (0, "b"), (1, "a")]])
 def test_names_that_are_no_text_are_names(use, names):
@@ -728,6 +736,7 @@ def test_whole_numbers_that_are_objects_keep_their_digits_in_estimators(form, ba
             classifier.fit(x, y)
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("form", forms([1]))
 @pytest.mark.parametrize("base", [2**58, -(2**60), 2**63 - N, 2**63, 2**64 - N])
 def test_a_target_of_whole_numbers_that_become_one_is_refused(form, base):

@@ -65,6 +65,7 @@ def test_three_hundred_steps_grow_nothing(traced, reuse):
     assert most - before < 20 * 50 * 16 * 4 + 10 * 433 * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_two_hundred_epochs_grow_the_history_and_nothing_else(traced, shuffle):
     trainer, x = make_trainer(), rows(23)
@@ -83,6 +84,7 @@ def test_two_hundred_epochs_grow_the_history_and_nothing_else(traced, shuffle):
     assert after - before < history() - known + SLACK
 
 
+@pytest.mark.slow
 def test_two_hundred_fits_grow_the_history_and_nothing_else(traced):
     trainer, x = make_trainer(), rows(23)
     y = x[:, 0] > 0

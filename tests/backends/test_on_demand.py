@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import minigd as gd
 from minigd.backends.on_demand import PACKAGES, missing, optional
@@ -102,6 +103,7 @@ def test_what_to_install_is_what_the_extras_name():
     assert {name for _, install in PACKAGES.values() for name in install.split()} == named
 
 
+@pytest.mark.slow
 def test_no_message_names_an_index_that_lacks_the_package():
     package = Path(gd.__file__).parent
     texts = [

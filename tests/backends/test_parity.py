@@ -37,6 +37,7 @@ def test_batches_come_in_the_same_order_to_the_bit(backend):
             np.testing.assert_array_equal(backend.to_numpy(other.rows), one.rows)
 
 
+@pytest.mark.few
 @pytest.mark.parametrize(
     "updater",
     [
@@ -44,6 +45,9 @@ def test_batches_come_in_the_same_order_to_the_bit(backend):
         gd.SGD(0.1, 0.9, True),
         gd.Adam(0.01),
         gd.AdamW(gd.WarmUp(gd.CosineDecay(0.01, epochs=4), updates=3)),
+        gd.Adam(0.01, amsgrad=True),
+        gd.Nadam(0.01),
+        gd.RAdam(0.01),
         gd.RMSprop(0.01),
         gd.Adagrad(0.1),
     ],
@@ -75,6 +79,7 @@ def test_training_agrees_with_numpy_to_rounding(backend, updater):
 def all_of_it(backend, dtype="float32"):
     """Return a network with every layer, and the options of training with everything at once."""
     layers = [gd.Dense(8, bias=False), gd.BatchNorm(), gd.LeakyReLU(), gd.Dropout(0.25)]
+    layers += [gd.LayerNorm(), gd.GELU(), gd.ELU(), gd.SiLU(), gd.Softplus()]
     layers += [gd.Dense(8), gd.Tanh(), gd.Dropout(0.1), gd.Dense(3), gd.Softmax()]
     model = gd.Sequential(layers, inputs=4, backend=backend, dtype=dtype, seed=5)
     options = {"accumulate": 2, "l1": 0.001, "l2": 0.01, "clip_norm": 1.0, "clip_value": 0.3}
@@ -143,6 +148,7 @@ def test_no_step_reads_a_value_from_the_device(stand_in):
     assert per_epoch == 3
 
 
+@pytest.mark.slow
 def test_a_thousand_steps_in_a_row_read_nothing(stand_in):
     X, y = rows(2000)
     model = network("cupy")

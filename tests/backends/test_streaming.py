@@ -123,6 +123,7 @@ def check_same_run(one, other):
 # How you slice does not matter -------------------------------------------------------------------
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("kind", SOURCES)
 @properties
 @given(
@@ -158,6 +159,7 @@ def test_shuffled_rows_are_the_same_from_everywhere(tmp_path, kind, size, batch_
         check_same_batches(own, plain)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("kind", STREAMS)
 @properties
 @given(
@@ -306,6 +308,7 @@ def test_a_stream_that_was_counted_in_between_is_still_the_same(tmp_path):
 # Leaving a loop ----------------------------------------------------------------------------------
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("kind", SOURCES)
 def test_leaving_a_loop_early_ends_the_thread_and_shortens_no_later_epoch(tmp_path, kind):
     batches = gd.Batches(SOURCES[kind](tmp_path, 20), batch_size=10, prefetch=2)

@@ -75,6 +75,7 @@ class Off(CupyBackend):
         return result
 
 
+@pytest.mark.few
 @pytest.mark.parametrize(
     ("formula", "part", "calls"),
     [

@@ -297,13 +297,16 @@ def test_every_layer_and_loss_of_minigd_passes(write):
     text = """
     examples = [
         gd.Dense(3), gd.Tanh(), gd.Sigmoid(), gd.ReLU(), gd.LeakyReLU(), gd.Softmax(),
+        gd.ELU(), gd.GELU(), gd.SiLU(), gd.Softplus(), gd.LayerNorm(),
         gd.BatchNorm(), gd.Dropout(), gd.Standardize(), gd.Rescale(),
         gd.MeanSquaredError(), gd.Huber(), gd.BinaryCrossEntropy(), gd.CategoricalCrossEntropy(),
         gd.BinaryCrossEntropy(from_logits=True), gd.CategoricalCrossEntropy(from_logits=True),
+        gd.MeanAbsoluteError(), gd.Quantile(), gd.Quantile([0.1, 0.3, 0.4, 0.6, 0.9]),
+        gd.Poisson(), gd.Hinge(), gd.Focal(), gd.Focal(from_logits=True),
     ]
     """
     found = check_file(write(text))
-    assert len(found) == 16
+    assert len(found) == 28
     assert [str(verdict) for verdict in found if not verdict.right] == []
 
 

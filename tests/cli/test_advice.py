@@ -174,6 +174,7 @@ def follow_in_python(path, target):
     return pytest.fail(f"{seen} do not end")
 
 
+@pytest.mark.few
 @pytest.mark.filterwarnings("ignore:.* no name")
 @pytest.mark.parametrize("name", MENDED)
 def test_what_is_said_in_python_leads_to_the_rows(tmp_path, name):

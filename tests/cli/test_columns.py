@@ -122,3 +122,28 @@ def test_lists_and_truth_values_of_parquet(tmp_path, capsys):
     (message,) = trained(path, capsys)
     assert "column 'emb' holds values of type list" in message
     assert load_table(tmp_path / "m.npz").schema.features == ["a", "b", "garden"]
+
+
+def test_what_became_of_rare_texts_is_said(tmp_path, capsys):
+    path = tmp_path / "homes.csv"
+    rng = np.random.default_rng(0)
+    homes = pd.DataFrame({"area": [f"{k} m2" for k in range(150)] * 4, "rooms": 1.5, "y": 1.5})
+    homes["rooms"] = rng.normal(size=600).round(3)
+    homes["city"] = ["Bonn" if k % 3 else f"village {k % 200}" for k in range(600)]
+    homes["codes"] = [str(k % 150) if k % 150 else "A/5" for k in range(600)]
+    homes["day"] = pd.date_range("2024-01-01", periods=150).tolist() * 4
+    homes["y"] = homes["rooms"] * 2
+    homes.drop(columns="codes").to_csv(path, index=False)
+    words = ["train", str(path), "--target", "y", "--epochs", "1", "--hidden", "0"]
+    assert main([*words, "--out", str(tmp_path / "m.npz")]) == 0
+    said = capsys.readouterr().err
+    why = "it has 150 different texts, such as '0 m2', and none in 10 rows"
+    assert f"column 'area' is left out: {why}\n" in said
+    assert "200 values of 'city' are not among its 2 levels, and count as other\n" in said
+    assert load_table(tmp_path / "m.npz").schema.features == ["rooms", "city", "day"]
+    homes.to_csv(path, index=False)
+    assert main(words) == 1
+    assert "column 'codes': 'A/5' is not a number" in capsys.readouterr().err
+    homes.drop(columns="codes").to_csv(path, index=False)
+    assert main([*words, "--min-count", "4", "--out", str(tmp_path / "m.npz")]) == 0
+    assert "area" in load_table(tmp_path / "m.npz").schema.features

@@ -1,8 +1,11 @@
 """Loss and metrics are those of the rows of the table, whoever wrote it."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn import metrics
 
 import minigd as gd
 from minigd.cli.evaluate import evaluate
@@ -48,7 +51,7 @@ def test_rows_without_a_target_are_left_out_and_what_is_filled_is_counted(folder
     rows, _ = evaluate(folder / "houses.npz", tmp_path / "gaps.csv")
     err = capsys.readouterr().err
     assert "missing values: area 1; a missing number is the mean" in err
-    assert "1 value of 'heating' is none of its 3 levels, and counts as other" in err
+    assert "1 value of 'heating' is not among its 3 levels, and counts as other" in err
     assert rows == 100
     new.loc[8, "price"] = np.nan
     new.to_csv(tmp_path / "gaps.csv", index=False)
@@ -77,6 +80,91 @@ def test_targets_in_an_array_of_their_own(tmp_path):
     rows, values = evaluate(tmp_path / "m.npz", tmp_path / "X.npy", str(tmp_path / "labels.npy"))
     assert rows == 200
     assert values["accuracy"] > 0.9
+
+
+# What is measured --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def labeled(tmp_path_factory):
+    """Return a folder with a table of two classes, of which "bad" is rarer, and models of it."""
+    folder = tmp_path_factory.mktemp("labeled")
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=60), "price": rng.normal(size=60).round(2)})
+    frame["label"] = np.where(frame["a"] + rng.normal(size=60) > 0.5, "bad", "good")
+    frame.to_csv(folder / "t.csv", index=False)
+    for name, target, measured in (
+        ("label", "label", ["accuracy"]),
+        ("good", "label", [gd.metrics.F1(positive=1)]),
+        ("price", "price", ["mae"]),
+    ):
+        source = gd.FrameSource(frame[["a", target]], target=target)
+        last, loss = [gd.Dense(1)], "mse"
+        if target == "label":
+            last, loss = [*last, gd.Sigmoid()], "binary_crossentropy"
+        model = gd.Sequential(last, inputs=1, seed=1)
+        model.fit(source, loss=loss, updater=gd.SGD(0.5), metrics=measured, epochs=4)
+        gd.TableModel(model, source.schema).save(folder / f"{name}.npz")
+    return folder
+
+
+def evaluated(labeled, capsys, model, *words, code=0):
+    capsys.readouterr()
+    files = [str(labeled / f"{model}.npz"), str(labeled / "t.csv")]
+    assert main(["evaluate", *files, *words]) == code
+    return capsys.readouterr()
+
+
+def test_metrics_are_those_that_are_named(labeled, capsys):
+    frame = pd.read_csv(labeled / "t.csv")
+    trained = gd.load_table(labeled / "label.npz")
+    found, true = trained.predict(frame), frame["label"]
+    p = trained.predict_proba(frame)[:, trained.classes.index("bad")]
+    words = ["--metrics", "precision,f1", "--metrics", "roc_auc", "--json"]
+    out, err = evaluated(labeled, capsys, "label", *words)
+    assert err == "precision and f1 are of the class 'bad'\n"
+    scores = json.loads(out)["scores"]
+    assert list(scores) == ["loss", "precision", "f1", "roc_auc"]
+    assert scores["precision"] == pytest.approx(
+        metrics.precision_score(true, found, pos_label="bad"), rel=1e-5
+    )
+    assert scores["f1"] == pytest.approx(metrics.f1_score(true, found, pos_label="bad"), rel=1e-5)
+    assert scores["roc_auc"] == pytest.approx(metrics.roc_auc_score(true == "bad", p), rel=1e-5)
+    # They are of the class that the training measured, where it measured one.
+    out, err = evaluated(labeled, capsys, "good", "--metrics", "recall", "--json")
+    assert err == "recall is of the class 'good'\n"
+    assert json.loads(out)["scores"]["recall"] == pytest.approx(
+        metrics.recall_score(true, found, pos_label="good"), rel=1e-5
+    )
+    out, err = evaluated(labeled, capsys, "good")
+    assert out.startswith("60 rows: loss ")
+    assert (out.split()[-2], err) == ("f1", "f1 is of the class 'good'\n")
+
+
+def test_metrics_of_a_number_are_in_its_units(labeled, capsys):
+    frame = pd.read_csv(labeled / "t.csv")
+    error = frame["price"] - gd.load_table(labeled / "price.npz").predict(frame)
+    out, err = evaluated(labeled, capsys, "price", "--metrics", "rmse,r2", "--json")
+    scores = json.loads(out)["scores"]
+    assert (list(scores), err) == (["loss", "rmse", "r2"], "")
+    assert scores["rmse"] == pytest.approx(np.sqrt((error**2).mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "message"),
+    [
+        ("label", "mae", "--metrics: mae does not measure a classification; give accuracy,"),
+        ("price", "f1", "--metrics: f1 does not measure a regression; give r2, mae,"),
+    ],
+)
+def test_a_metric_of_another_task_is_refused_before_the_table_is_read(
+    labeled, capsys, model, given, message, monkeypatch
+):
+    monkeypatch.setattr(gd.TableModel, "open", lambda *a, **k: 1 / 0)
+    for more in ([], ["--json"]):
+        out, err = evaluated(labeled, capsys, model, "--metrics", given, *more, code=1)
+        assert out == ""
+        assert err.startswith(f"minigd: {message}")
 
 
 # A target that is none ---------------------------------------------------------------------------

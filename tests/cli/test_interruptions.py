@@ -38,6 +38,7 @@ def usual_signals():
 # Signals --------------------------------------------------------------------------------------
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", ENDING)
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_signal_leaves_a_checkpoint_and_the_code_of_the_shell(
@@ -253,7 +254,7 @@ def test_what_kills_leave_is_listed_and_swept_by_the_next_run(folder, tmp_path, 
     rest = ["--target", "price", "--exclude", "id,date", *QUICK, "--epochs", "2"]
     command = ["train", str(data), *rest, "--out", str(out)]
     assert main(["info", "--leftovers", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == f"no run has left anything in {str(tmp_path)!r}\n"
+    assert capsys.readouterr().out == f"no run left anything in {str(tmp_path)!r}\n"
 
     for moment in ("caching", "training"):
         script = [sys.executable, "-c", KILLED, moment, *command]
@@ -262,7 +263,7 @@ def test_what_kills_leave_is_listed_and_swept_by_the_next_run(folder, tmp_path, 
         for place in (tmp_path, out):
             assert main(["info", "--leftovers", str(place)]) == 0
             *lines, advice = capsys.readouterr().out.splitlines()
-            assert advice.startswith("Remove what no --resume is to use")
+            assert advice.startswith("Remove checkpoints that you won't resume")
             kinds = sorted(line.split("  ")[-1] for line in lines)
             killed = "half written by a process that was killed"
             kept = "the rows of an interrupted run, for --resume"

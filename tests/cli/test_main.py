@@ -250,7 +250,7 @@ def test_whatever_a_file_holds_it_is_trained_on_or_refused_in_a_line(data):
         out = str(Path(folder, "m.npz"))
         words = ["train", str(path), "--target", "y", "--hidden", "0", "--epochs", "1"]
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".* no name, as where pandas wrote the index")
+            warnings.filterwarnings("ignore", ".* no name, as when pandas writes the index")
             code = main([*words, "--out", out])
             second = main(["info", str(path)])
         assert code in (0, 1)

@@ -69,7 +69,7 @@ def test_a_training_nobody_listens_to_ends_with_a_model(folder, tmp_path, redire
     assert main(["info", str(tmp_path / "m.npz")]) == 0
 
 
-@pytest.mark.each
+@pytest.mark.few(2)
 @pytest.mark.parametrize("redirection", NO_STDOUT)
 @pytest.mark.parametrize(
     "command",
@@ -88,7 +88,7 @@ def test_results_that_nobody_gets_are_a_failure(folder, command, redirection):
         assert lines[-1].startswith("minigd: standard output: ")
 
 
-@pytest.mark.each
+@pytest.mark.few(2)
 @pytest.mark.parametrize("redirection", NO_STDOUT)
 @pytest.mark.parametrize("text", ["--version", "--help", "-h", "train --help", "demo -h"])
 def test_the_version_and_the_help_are_results_too(folder, text, redirection):
@@ -102,6 +102,7 @@ def test_the_version_needs_no_stderr(folder):
     assert shell(folder, "--version", "2>&-")[:2] == (0, f"minigd {minigd.__version__}\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redirection", NO_STDERR[1::2])
 def test_results_need_no_stderr(folder, tmp_path, redirection):
     code, _, _ = shell(folder, f"predict model.npz towns.csv --out {tmp_path}/p.csv", redirection)
@@ -109,6 +110,7 @@ def test_results_need_no_stderr(folder, tmp_path, redirection):
     assert len((tmp_path / "p.csv").read_text(encoding="utf-8").splitlines()) == 201
 
 
+@pytest.mark.slow
 def test_a_pipe_by_name_is_written_to(folder):
     code, direct, _ = shell(folder, "predict model.npz towns.csv", "", PYTHONUTF8="1")
     named = shell(folder, "predict model.npz towns.csv --out /dev/stdout", "| cat", PYTHONUTF8="1")
@@ -116,11 +118,13 @@ def test_a_pipe_by_name_is_written_to(folder):
     assert code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redirection", NO_STDERR[::2])
 def test_a_failure_needs_no_stderr_to_be_one(folder, redirection):
     assert shell(folder, "evaluate model.npz nothing.csv", redirection)[0] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_what_is_for_people_is_shown_in_any_encoding(folder, tmp_path, encoding):
     io = {"PYTHONIOENCODING": f"{encoding}:strict"}
@@ -130,6 +134,7 @@ def test_what_is_for_people_is_shown_in_any_encoding(folder, tmp_path, encoding)
     assert "classes" in out
 
 
+@pytest.mark.slow
 def test_predictions_are_never_written_as_something_else(folder, tmp_path):
     code, _, err = shell(folder, "predict model.npz towns.csv", "", PYTHONIOENCODING="cp1252")
     assert code == 1
@@ -142,6 +147,7 @@ def test_predictions_are_never_written_as_something_else(folder, tmp_path):
     assert "Łódź" in (tmp_path / "p.csv").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redirection", ["2>&-", pytest.param("2>/dev/full", marks=FULL)])
 def test_a_program_of_ones_own_trains_without_stderr(folder, redirection):
     code = (

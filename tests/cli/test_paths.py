@@ -85,15 +85,16 @@ def test_what_is_read_is_not_replaced(tmp_path, link):
 
 def test_what_another_command_wrote_is_not_replaced(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "precious.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "precious").write_text("a,b\n1,2\n")
     np.save(tmp_path / "precious.npy", np.eye(2))
+    os.rename(tmp_path / "precious.npy", tmp_path / "precious.npz")
     (tmp_path / "keep.npz").write_bytes((folder / "people.npz").read_bytes())
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     train = ["train", str(folder / "houses.csv"), "--target", "price"]
     predict = ["predict", str(folder / "houses.npz"), str(folder / "new.csv")]
     for words, out, what in (
-        (train, "precious.csv", "a text, or what another program wrote"),
-        (train, "precious.npy", "an array of NumPy's"),
+        (train, "precious", "a text file, or a file of another program"),
+        (train, "precious.npz", "a NumPy array"),
         (predict, "keep.npz", "a file that minigd saved, such as a model"),
     ):
         assert main([*words, "--out", out]) == 1
@@ -148,28 +149,29 @@ def test_a_picture_needs_a_folder_and_matplotlib(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "name"),
     [
-        ["train", "rows.csv", "--target", "y", "--out"],
-        ["predict", "m.npz", "rows.csv", "--out"],
-        ["race", "rows.csv", "--target", "y", "--out"],
-        ["demo", "--out"],
+        (["train", "rows.csv", "--target", "y", "--out"], "p.npz"),
+        (["predict", "m.npz", "rows.csv", "--out"], "p.csv"),
+        (["race", "rows.csv", "--target", "y", "--out"], "p.png"),
+        (["demo", "--out"], "p.png"),
     ],
+    ids=["train", "predict", "race", "demo"],
 )
-def test_the_place_is_looked_at_first(tmp_path, monkeypatch, capsys, arguments):
+def test_the_place_is_looked_at_first(tmp_path, monkeypatch, capsys, arguments, name):
     pytest.importorskip("matplotlib")
     pytest.importorskip("sklearn")
     monkeypatch.chdir(tmp_path)  # neither the table nor the model is there, and nobody asks
-    assert main([*arguments, os.path.join("none", "deep", "p.png")]) == 1
+    assert main([*arguments, os.path.join("none", "deep", name)]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(f"minigd: '{os.path.join('none', 'deep', 'p.png')}' can't be written: ")
+    assert err.startswith(f"minigd: '{os.path.join('none', 'deep', name)}' can't be written: ")
     assert f"no folder '{tmp_path / 'none' / 'deep'}'" in err
     assert os.listdir(tmp_path) == []
 
 
 def test_a_training_does_not_replace_its_own_table(tmp_path, capsys):
-    path = tmp_path / "rows.csv"
+    path = tmp_path / "rows"
     path.write_text("a,y\n1,2\n")
     assert main(["train", str(path), "--target", "y", "--out", str(path)]) == 1
     assert "is the table itself, and would be lost" in capsys.readouterr().err

@@ -76,6 +76,7 @@ CASES = {
 }
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_proposed_trains_and_can_be_pasted(name, tmp_path, capsys):
     table, write, target, options = CASES[name]
@@ -119,6 +120,7 @@ TOGETHER = [
 ]
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("how", TOGETHER, ids=repr)
 def test_notations_that_come_together_are_found_together(how, tmp_path, capsys):
     separator, decimal, encoding, header, above, end, mark, comment = how
@@ -165,6 +167,67 @@ def test_what_is_given_is_kept_beside_what_is_proposed(tmp_path, capsys, given):
     [value] = [proposed[i + 1] for i, word in enumerate(proposed) if word == given]
     assert value.startswith(more[0])
     assert main(proposed[1:]) == 0
+
+
+CODES = [f"{i % 20}" if i % 9 else f"A/{i}" for i in range(N)]
+DAYS = [f"2014-{i % 12 + 1:02}-{i % 28 + 1:02}" for i in range(N)]
+GAPS = [day if i % 7 else "" for i, day in enumerate(DAYS)]
+EXCHANGED = [f"{i % 9 + 1}/2/2014" for i in range(N)]
+
+HELD_OUT = {
+    # What is typed after the table and the target, and what is proposed beside it.
+    "by a group of codes": (frame(c=CODES), csv(sep=";"), "--group c", "--separator ';'"),
+    "by another column of codes": (
+        *(frame(c=CODES, d=CODES), csv(), "--group c"),
+        "--exclude d",
+    ),
+    "by a time that is missing": (
+        *(frame(c=GAPS), csv(), "--time c --missing mean"),
+        "--missing c=drop",
+    ),
+    "by a time, in one word": (
+        *(frame(c=GAPS), csv(sep=";"), "--time=c --missing=mean"),
+        "--separator ';' --missing c=drop",
+    ),
+    "by a time in doubt": (
+        *(frame(c=EXCHANGED, d=EXCHANGED), csv(), "--time c --dates d=%m/%d/%Y"),
+        "--dates d=%m/%d/%Y,c=%d/%m/%Y",
+    ),
+    "by a time that is not a feature": (
+        *(frame(c=EXCHANGED), csv(sep=";"), "--time c --exclude c"),
+        "--separator ';' --dates c=%d/%m/%Y",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HELD_OUT)
+def test_rows_are_held_out_by_what_was_given(name, tmp_path, capsys):
+    table, write, given, options = HELD_OUT[name]
+    path, out = tmp_path / "rows.csv", tmp_path / "m.npz"
+    path.write_text(write(table))
+    words = ["train", str(path), "--target", "y", "--epochs", "1", "--hidden", "0"]
+    assert main([*words, "--out", str(out), *shlex.split(given)]) == 1
+    proposed = shlex.split(capsys.readouterr().err.splitlines()[-1])
+    assert proposed[:2] == ["minigd", "train"]
+    assert set(shlex.split(options)) <= set(proposed)
+    # What is given stays, also where another one is added to it.
+    assert set(shlex.split(given)) - set(proposed) <= {"d=%m/%d/%Y"}
+    assert ("--exclude c" in given) == ("--exclude c" in " ".join(proposed))
+    assert main(proposed[1:]) == 0
+    schema = load_table(out).schema
+    assert ("c" in schema.features) == ("--time" in given and "--exclude" not in given)
+    if "mean" in given:
+        assert schema.missing["*"] == "mean"
+
+
+@pytest.mark.parametrize("how", ["--group", "--time"])
+def test_a_column_that_rows_are_held_out_by_is_not_left_out(how, tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    path.write_text(csv()(frame(c=CODES)))
+    words = ["train", str(path), "--target", "y", "--epochs", "1", "--hidden", "0", how, "c"]
+    # Codes can't be put in order, so nothing helps but another column.
+    assert main([*words, "--guess"]) == (how == "--time")
+    assert "minigd train" not in capsys.readouterr().err
 
 
 def test_nothing_is_proposed_where_nothing_helps(tmp_path, capsys):

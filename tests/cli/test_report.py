@@ -179,6 +179,7 @@ def test_what_does_not_fit_the_target_is_refused(folder, capsys, target, words, 
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("given", ["balanced", "bad=30,good=1", "bad=30"])
 def test_a_weight_of_a_class_finds_more_of_it(folder, capsys, given):
     def recall(*words):
@@ -193,6 +194,7 @@ def test_a_weight_of_a_class_finds_more_of_it(folder, capsys, given):
     assert weighted >= 0.8
 
 
+@pytest.mark.slow
 def test_a_run_with_weights_can_be_resumed_and_another_one_is_not_taken_for_it(
     folder, capsys, monkeypatch
 ):

@@ -121,6 +121,7 @@ def expected(tmp_path_factory):
     return folder
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("way", GIVEN)
 def test_the_same_rows_give_the_same_model_and_predictions(
     expected, tmp_path, monkeypatch, capsys, way
@@ -140,6 +141,7 @@ def test_the_same_rows_give_the_same_model_and_predictions(
     assert set(os.listdir(tmp_path)) <= {"m.npz", "rows.csv", "rows"}
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("way", PIPED)
 def test_standard_input_is_a_table(expected, tmp_path, pipe, capsys, way):
     model = str(tmp_path / "m.npz")
@@ -169,6 +171,7 @@ def test_a_race_takes_them_too(tmp_path, pipe, capsys):
         assert "rows to train on" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [[], ["my-rows.csv"], ["rows/0.csv", "rows/1.csv"], ["-"]])
 def test_a_plot_takes_them_too(expected, tmp_path, monkeypatch, pipe, capsys, words):
     pytest.importorskip("matplotlib")
@@ -222,7 +225,7 @@ def test_what_is_said_of_a_table_is_said_of_a_stream(expected, tmp_path, pipe, c
         assert main(["predict", model, data]) == 0
         out.append(capsys.readouterr())
     assert out[0] == out[1]
-    assert "3 values of 'color' are none of its" in out[0].err
+    assert "3 values of 'color' are not among its" in out[0].err
 
 
 def test_a_stream_without_a_header_of_a_model_that_had_none(tmp_path, pipe, capsys):
@@ -240,6 +243,7 @@ def test_a_stream_without_a_header_of_a_model_that_had_none(tmp_path, pipe, caps
     assert expected.count("\n") == N + 1
 
 
+@pytest.mark.few
 @pytest.mark.parametrize(
     ("data", "message"),
     [

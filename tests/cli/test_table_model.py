@@ -68,6 +68,7 @@ FORMS = {
 }
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_rows_of_any_form_are_predicted_as_by_the_command(houses, folder, tmp_path, form):
     ROWS.to_csv(tmp_path / "rows.csv", index=False)
@@ -255,7 +256,7 @@ def test_a_table_without_rows_is_refused(houses):
 
 @pytest.mark.parametrize("data", [None, 7, print, gd.Dense(1)])
 def test_what_is_no_table_is_refused(houses, data):
-    with pytest.raises(TypeError, match="data is the path of a file, a frame"):
+    with pytest.raises(TypeError, match="data must be the path of a file, a frame"):
         houses.predict(data)
 
 
@@ -300,3 +301,62 @@ def test_times_of_a_frame_are_dates_however_the_table_wrote_them(form):
     expected = trained.predict({"sold": texts}).tolist()
     assert trained.predict(pd.DataFrame({"sold": pd.to_datetime(times)})).tolist() == expected
     assert trained.predict([{"sold": time} for time in times]).tolist() == expected
+
+
+# The same bits -----------------------------------------------------------------------------------
+
+
+def rows_in_forms(frame, folder):
+    """Yield the same rows as files and as what holds them in Python."""
+    frame.to_csv(folder / "whole.csv", index=False)
+    frame.to_csv(folder / "packed.csv.gz", index=False, sep=";", decimal=",")
+    frame.to_parquet(folder / "whole.parquet", row_group_size=300)
+    (folder / "parts").mkdir()
+    for k, part in enumerate(np.array_split(np.arange(len(frame)), 3)):
+        frame.iloc[part].to_parquet(folder / "parts" / f"{k}.parquet")
+    yield folder / "whole.csv", {}
+    yield folder / "packed.csv.gz", {"separator": ";", "decimal": ","}
+    yield folder / "whole.parquet", {}
+    yield folder / "parts", {}
+    yield pa.Table.from_pandas(frame), {}
+    yield frame.to_dict("records"), {}
+
+
+@pytest.mark.parametrize("hidden", [0, 100])
+def test_rows_have_the_same_probabilities_in_every_form(tmp_path, hidden):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(1100, 23)), columns=[f"c{i}" for i in range(23)])
+    frame["color"] = rng.choice(["red", "blue"], 1100)
+    source = gd.FrameSource(frame.assign(y=rng.choice(["no", "yes"], 1100)), target="y")
+    layers = [gd.Dense(hidden), gd.Tanh()] if hidden else []
+    model = gd.Sequential([*layers, gd.Dense(1), gd.Sigmoid()], inputs=25, seed=1)
+    trained = gd.TableModel(model, source.schema)
+    trained.save(tmp_path / "m.npz")
+    expected = trained.predict_proba(frame)
+    np.testing.assert_array_equal(expected[:, 1:], model.predict(source))
+    for rows, reading in rows_in_forms(frame, tmp_path):
+        np.testing.assert_array_equal(trained.predict_proba(rows, **reading), expected)
+        if not isinstance(rows, list | pa.Table):
+            lines = written(tmp_path / "m.npz", rows, tmp_path / "p.csv", **reading)
+            assert [line[1:] for line in lines] == expected.astype(str).tolist()
+
+
+def test_rows_left_out_do_not_change_the_bits_of_others(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(2300, 24)), columns=[f"c{i}" for i in range(24)])
+    frame.to_csv(tmp_path / "whole.csv", index=False)
+    whole = frame.assign(y=frame["c0"])
+    source = gd.FrameSource(whole, target="y", missing="drop")
+    model = gd.Sequential([gd.Dense(100), gd.Tanh(), gd.Dense(1)], inputs=24, seed=1)
+    trained = gd.TableModel(model, source.schema)
+    trained.save(tmp_path / "m.npz")
+    gaps = np.r_[0, 5, 1024:1060, 1500, 2299]
+    expected = np.full(2300, np.nan, dtype="float32")
+    expected[np.delete(np.arange(2300), gaps)] = trained.predict(frame.drop(gaps))
+    frame.loc[gaps, "c3"] = np.nan
+    frame.to_csv(tmp_path / "gaps.csv", index=False)
+    for rows in (frame, tmp_path / "gaps.csv"):
+        np.testing.assert_array_equal(trained.predict(rows), expected)
+    lines = written(tmp_path / "m.npz", tmp_path / "gaps.csv", tmp_path / "p.csv")
+    texts = ["" if np.isnan(v) else str(v) for v in expected]
+    assert [line[0] if line else "" for line in lines] == texts

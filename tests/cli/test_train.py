@@ -128,6 +128,7 @@ def test_missing_values_are_said_aloud(tmp_path, capsys):
     assert load_table(tmp_path / "m.npz").schema.names == ["a", "color=missing", "color=red"]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("kind", ["csv.gz", "csv.xz", "npy"])
 def test_rows_that_cannot_be_shuffled_in_place_lie_beside_the_model_for_a_while(
     tmp_path, capsys, kind
@@ -308,6 +309,7 @@ def press_at(monkeypatch, event_name, number):
     monkeypatch.setattr(module, "Checkpoint", Pressing)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("event", "number", "updates"),
     [("start", 1, 1), ("update", 1, 2), ("update", 42, 43), ("epoch", 5, 21), ("epoch", 19, 77)],

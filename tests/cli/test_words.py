@@ -27,6 +27,7 @@ TRAIN = ["train", "rows.csv", "--target", "y"]
         ([*TRAIN, "--learning_rate", "1"], "did you mean '--learning-rate'?"),
         ([*TRAIN, "--EPOCHS", "1"], "did you mean '--epochs'?"),
         ([*TRAIN, "--metrics", "acuracy"], "did you mean 'accuracy'?"),
+        (["evaluate", "m", "t", "--metrics", "acuracy"], "did you mean 'accuracy'?"),
         (["info", "--leftover-files"], "did you mean '--leftovers'?"),
     ],
 )

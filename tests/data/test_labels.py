@@ -146,6 +146,7 @@ def weights_of(batches):
     return np.concatenate([batch.weight for batch in batches])
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("make", [*NUMBERS.values(), *NAMES.values()], ids=[*NUMBERS, *NAMES])
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
 def test_a_class_weight_goes_by_the_label_however_it_is_written(tmp_path, make, key):
@@ -175,10 +176,10 @@ def test_fit_takes_the_same_labels(key):
 LABELS = {"ints": [1, 2], "texts": ["1", "2"], "floats": [1.0, 2.0], "uint8": np.uint8([1, 2])}
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("values", LABELS.values(), ids=LABELS)
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
 @pytest.mark.parametrize("early_stopping", [False, True])
-@pytest.mark.pairs
 def test_a_classifier_takes_the_same_labels(values, key, early_stopping):
     x, y = numbered(values)
     settings = {"epochs": 3, "random_state": 0, "early_stopping": early_stopping}
@@ -259,6 +260,7 @@ def test_a_class_that_is_in_no_row_is_warned_about_by_name(tmp_path, make, absen
         weights_of(batches)
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("make", NAMES.values(), ids=NAMES)
 @pytest.mark.parametrize("absent", [3, "3", 0, "d"])
 def test_a_class_that_is_not_declared_is_warned_about_by_name(tmp_path, make, absent):

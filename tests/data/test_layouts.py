@@ -103,6 +103,7 @@ def test_a_batch_holds_the_rows_of_the_array(layout, dtype, into):
     assert sorted(seen) == list(range(230))
 
 
+@pytest.mark.few
 @layouts
 @dtypes
 def test_a_shuffled_epoch_copies_no_more_than_a_batch_at_a_time(layout, dtype):
@@ -145,6 +146,7 @@ def test_a_row_number_that_is_none_is_refused_in_any_layout():
             gd.ArraySource(x).take(np.array([100]))
 
 
+@pytest.mark.few
 @layouts
 def test_looking_for_nan_allocates_no_array_like_x(layout):
     x = LAYOUTS[layout](numbers(rows=40_000))
@@ -156,6 +158,7 @@ def test_looking_for_nan_allocates_no_array_like_x(layout):
     assert found[0] < held.size / 2
 
 
+@pytest.mark.few
 @layouts
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_nan_is_found_in_any_layout(layout, bad):
@@ -202,6 +205,7 @@ def test_training_comes_to_the_bits_of_a_c_array(layout, shuffle, dtype):
         assert model.evaluate(x, y) == same.evaluate(truth, y)
 
 
+@pytest.mark.few
 @layouts
 def test_fit_copies_rows_that_lie_apart_once_and_others_never(layout):
     x = LAYOUTS[layout](numbers(rows=20_000))
@@ -235,6 +239,7 @@ def test_rows_in_order_are_not_copied_by_fit(layout):
     assert found[0] < 0.4 * 8 * 20_000 * WIDTH
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("Estimator", [gd.MiniBatchClassifier, gd.MiniBatchRegressor])
 @layouts
 def test_estimators_come_to_the_bits_of_a_c_array(Estimator, layout):
@@ -259,6 +264,7 @@ def test_a_gpu_keeps_rows_next_to_each_other(stand_in):
 # Files -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("dtype", ["float64", "float16", ">f4"])
 def test_a_fortran_npy_is_never_in_memory_as_a_whole(tmp_path, dtype):
     x = np.asfortranarray(numbers(dtype, rows=40_000))
@@ -300,6 +306,7 @@ def test_a_fortran_npy_trains_to_the_bits_of_its_array(tmp_path):
     np.testing.assert_array_equal(models[0].flat_params, models[1].flat_params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "dtype", ["float16", *(pytest.param(d, marks=pytest.mark.slow) for d in ("float64", ">f8"))]
 )

@@ -62,9 +62,24 @@ def test_what_is_not_there_stays_away(lengths, size):
         assert sorted(rows_of(pieces)) == list(range(sum(lengths)))
 
 
-def test_a_piece_within_one_of_the_stream_is_a_view():
+def test_a_whole_piece_within_one_of_the_stream_is_a_view():
     x = np.arange(10)
-    assert all(np.shares_memory(piece, x) for (piece,) in cut([(x,)], 4))
+    *whole, _ = cut([(x,)], 4)
+    assert len(whole) == 2
+    assert all(np.shares_memory(piece, x) for (piece,) in whole)
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 7, 20])
+def test_a_stream_may_fill_one_array_again_and_again(size):
+    def filled():
+        x = np.empty(4, dtype=int)
+        for start in range(0, 20, 4):
+            x[...] = range(start, start + 4)
+            yield x, None
+
+    numbers = [x.tolist() for x, _ in cut(filled(), size)]
+    assert [len(some) for some in numbers] == [s.stop - s.start for s in gd.batch_slices(20, size)]
+    assert np.concatenate(numbers).tolist() == list(range(20))
 
 
 def test_cutting_takes_no_more_of_the_stream_than_it_needs():

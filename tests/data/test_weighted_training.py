@@ -98,6 +98,7 @@ def measured(history):
 # One batch ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.few
 @tasks
 def test_a_batch_is_the_weighted_sum_of_its_rows_over_the_sum_of_weights(backend, task):
     x, weight = rows(), some_weights()
@@ -139,6 +140,7 @@ def test_whole_weights_are_repeated_rows_in_full_batch_training(task, n, seed, e
         np.testing.assert_allclose(found[name], value, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.few
 @tasks
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_only_their_ratios_matter(backend, task, accumulate):
@@ -166,6 +168,7 @@ def test_weights_far_from_1_fit_into_float32_as_their_ratios_do(accumulate):
     assert runs[0] == runs[1] == runs[2]
 
 
+@pytest.mark.few
 @tasks
 def test_weights_of_1_are_no_weights_to_the_bit(backend, task):
     x, runs = rows(), []
@@ -303,6 +306,7 @@ def of_order(source, order):
     return options
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("order", ORDERS)
 @sources
 def test_a_batch_brings_the_weights_of_its_rows(tmp_path, source, order):
@@ -324,10 +328,10 @@ def test_a_batch_brings_the_weights_of_its_rows(tmp_path, source, order):
     assert sorted(seen) == list(range(N))
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("order", ORDERS)
 @sources
-@pytest.mark.pairs
 def test_linear_regression_is_the_weighted_loop_of_the_textbook(
     tmp_path, source, order, accumulate
 ):
@@ -360,6 +364,7 @@ def test_linear_regression_is_the_weighted_loop_of_the_textbook(
     np.testing.assert_allclose(model.params["dense1.b"], b, rtol=1e-12)
 
 
+@pytest.mark.few
 @sources
 @tasks
 def test_an_evaluation_is_scikit_learns(tmp_path, source, task):
@@ -402,6 +407,7 @@ def test_an_evaluation_is_scikit_learns(tmp_path, source, task):
     assert len(found.keys() & expected.keys()) >= 2
 
 
+@pytest.mark.few
 @tasks
 def test_validation_goes_by_its_weights(backend, task):
     x, held_out = rows(), rows(11, seed=5)
@@ -440,6 +446,7 @@ def test_fit_and_evaluate_of_the_model_take_weights_too():
     assert found == trainer.evaluate(x, y, sample_weight=weight)
 
 
+@pytest.mark.few
 @tasks
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_the_loop_by_hand_gives_the_same_bits(backend, task, shuffle):
@@ -489,9 +496,9 @@ def junk_in(x, y, weight, junk):
     return x, y
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
 @tasks
-@pytest.mark.pairs
 def test_a_row_of_weight_zero_may_hold_anything(backend, task, junk):
     x, weight = rows(), some_weights()
     y = targets(task, x)
@@ -609,6 +616,7 @@ def test_a_label_that_is_none_is_refused_in_a_row_that_counts():
 # Batches of weight 0 -----------------------------------------------------------------------------
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("order", ["in order", "ahead"])
 @sources
 def test_a_batch_whose_weights_are_all_zero_makes_no_update(tmp_path, source, order):
@@ -682,6 +690,7 @@ def test_balanced_is_scikit_learns(backend, form):
     np.testing.assert_allclose(batch.weight, weights[y], rtol=1e-14)
 
 
+@pytest.mark.few
 @sources
 @pytest.mark.parametrize("order", ORDERS)
 def test_balanced_is_scikit_learns_in_every_source(tmp_path, source, order):
@@ -786,6 +795,7 @@ CALLS = {
 }
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 @pytest.mark.parametrize(("spoil", "message"), BAD.values(), ids=BAD)
 def test_weights_that_are_none_are_refused(call, spoil, message):

@@ -145,6 +145,7 @@ def test_what_was_used_longest_ago_makes_room(tmp_path, monkeypatch):
     assert keep(tmp_path, *"b") == "bde"
 
 
+@pytest.mark.slow
 def test_several_processes_may_make_room_at_once(tmp_path):
     code = """
 import sys
@@ -190,6 +191,7 @@ def test_a_user_without_a_home_gets_no_folder_by_the_name_of_a_tilde(monkeypatch
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_folder_that_others_can_write_to_is_not_used(first, tmp_path):
     (tmp_path / "minigd").mkdir()
     (tmp_path / "minigd").chmod(0o777)

@@ -21,6 +21,9 @@ UPDATERS = {
     "nesterov": lambda rate: gd.SGD(rate, 0.9, True),
     "adam": lambda rate: gd.Adam(rate),
     "adamw": lambda rate: gd.AdamW(rate, weight_decay=0.5, decay_bias=True),
+    "amsgrad": lambda rate: gd.Adam(rate, amsgrad=True),
+    "nadam": lambda rate: gd.Nadam(rate),
+    "radam": lambda rate: gd.RAdam(rate),
     "rmsprop": lambda rate: gd.RMSprop(rate),
     "adagrad": lambda rate: gd.Adagrad(rate),
 }
@@ -96,6 +99,7 @@ def test_a_huge_learning_rate_leaves_the_last_good_parameters(backend, updater, 
         assert_last_good(trainer, notes.last)
 
 
+@pytest.mark.few
 @updaters
 def test_a_divergence_names_its_epoch_and_update(backend, updater):
     trainer = regression(updater(0.01), backend=streaming(backend))
@@ -117,6 +121,7 @@ def test_a_divergence_names_its_epoch_and_update(backend, updater):
     assert trainer.updates == trainer.updater.step == 13
 
 
+@pytest.mark.few
 @updaters
 def test_training_goes_on_after_the_reason_is_gone(backend, updater):
     backend = streaming(backend)

@@ -42,6 +42,11 @@ HIDDEN = [
     gd.ReLU,
     lambda: gd.LeakyReLU(slope=0.2),
     gd.Softmax,
+    lambda: gd.ELU(0.7),
+    gd.GELU,
+    gd.SiLU,
+    gd.Softplus,
+    gd.LayerNorm,
     gd.BatchNorm,
     lambda: gd.Dropout(0.3),
     lambda: gd.Dense(5),
@@ -109,6 +114,7 @@ def test_a_fused_step_gives_the_numbers_of_the_layers(
         np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_step_on_any_device_gives_the_numbers_of_numpy(backend, name, dtype):
@@ -487,11 +493,11 @@ def test_a_kernel_gives_the_numbers_of_its_formula(formula, dtype):
 ROWS = [f for f in FORMS if kernels.program_of(f, FORMS[f]).by_row]
 
 
+@pytest.mark.each
 @needs_compiler
 @pytest.mark.parametrize("warp", [4, 32])
 @pytest.mark.parametrize("columns", [1, 3, 40])
 @pytest.mark.parametrize("formula", ROWS, ids=lambda formula: formula.__name__)
-@pytest.mark.pairs
 def test_the_threads_of_a_warp_put_their_parts_together(formula, columns, warp):
     rng, rows = np.random.default_rng(0), 5
     shapes = {"each": (rows, columns), "row": (rows, 1), "column": (columns,)}

@@ -59,6 +59,7 @@ def compiled_steps(trainer):
 # Which runs are compiled ----------------------------------------------------------------------
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("updater", ["sgd", "adam", "adamw", "rmsprop", "adagrad"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-11), ("float32", 2e-4)])
 def test_training_comes_to_the_same(updater, dtype, tolerance, in_python):
@@ -71,6 +72,7 @@ def test_training_comes_to_the_same(updater, dtype, tolerance, in_python):
     )
 
 
+@pytest.mark.few
 @pytest.mark.parametrize(
     "several",
     [
@@ -78,6 +80,9 @@ def test_training_comes_to_the_same(updater, dtype, tolerance, in_python):
         [{"updater": gd.SGD(0.1, m, nesterov=True)} for m in (0.9, 0.5)],
         [{"updater": gd.Adam(0.01, b1, b2, e)} for b1, b2, e in ((0.9, 0.99, 1e-8), (0.5, 0.9, 1))],
         [{"updater": gd.AdamW(0.01, weight_decay=d)} for d in (0.5, 0.1)],
+        [{"updater": gd.Adam(0.01, 0.5, b2, amsgrad=True)} for b2 in (0.5, 0.9)],
+        [{"updater": gd.Nadam(0.01, b1, b2)} for b1, b2 in ((0.9, 0.99), (0.5, 0.9))],
+        [{"updater": gd.RAdam(0.01, b1, b2)} for b1, b2 in ((0.9, 0.99), (0.5, 0.9))],
         [{"updater": gd.RMSprop(0.01, rho=r, epsilon=e)} for r, e in ((0.9, 1e-8), (0.8, 0.01))],
         [{"updater": gd.Adagrad(0.1, epsilon=e)} for e in (1e-8, 0.01)],
         [{"updater": "sgd", "l2": v} for v in (0.1, 0.001)],
@@ -403,6 +408,7 @@ def test_large_arrays_that_are_not_traced_stay_as_they_are(layer, n):
     np.testing.assert_allclose(found[2], found[0], rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_a_compiled_step_holds_nothing_but_what_it_works_on(in_python):
     n = 500
     y = np.zeros((n, 1))
@@ -468,6 +474,7 @@ def fitted(fast, **options):
     return trainer, single
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("kind", EPOCHS)
 def test_all_of_an_epoch_of_rows_in_memory_is_compiled(kind, in_python):
     found = []
@@ -639,6 +646,7 @@ def test_rows_and_targets_of_any_dtype_are_compiled(dtype, in_python):
     np.testing.assert_allclose(*params, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("single", [False, True], ids=["epochs", "steps"])
 @pytest.mark.parametrize("label", [3, 7, -1, -3, -4, 10**12])
 def test_a_label_that_no_longer_is_a_class_is_left_to_the_plain_step(label, single, in_python):
@@ -689,7 +697,7 @@ class Given(gd.optim.schedules.Schedule):
 
 @pytest.mark.each
 @pytest.mark.parametrize("single", [False, True], ids=["epochs", "steps"])
-@pytest.mark.parametrize("updater", [gd.SGD, gd.Adam, gd.AdamW])
+@pytest.mark.parametrize("updater", [gd.SGD, gd.Adam, gd.AdamW, gd.Nadam, gd.RAdam])
 @pytest.mark.parametrize("then", [-np.inf, np.inf, np.nan, -1e308, 1e308, -0.1, np.float32(0.01)])
 def test_a_rate_of_ones_own_schedule_leaves_the_parameters_finite(then, updater, single, in_python):
     X, y = rows(60)
@@ -811,6 +819,7 @@ def change_penalty(trainer, monkeypatch):
     )
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize(
     "change",

@@ -28,11 +28,22 @@ HIDDEN = {
     "relu": lambda: gd.ReLU(),
     "leaky": lambda: gd.LeakyReLU(0.1),
     "softmax": lambda: gd.Softmax(),
+    "elu": lambda: gd.ELU(0.7),
+    "gelu": lambda: gd.GELU(),
+    "gelu by tanh": lambda: gd.GELU(approximate=True),
+    "silu": lambda: gd.SiLU(),
+    "softplus": lambda: gd.Softplus(),
     "norm": lambda: gd.BatchNorm(),
+    "layer norm": lambda: gd.LayerNorm(),
 }
 ENDS = {
     "mse": (lambda: [], 2),
     "huber": (lambda: [], 2),
+    "mae": (lambda: [], 2),
+    "quantile": (lambda: [], 2),
+    "poisson": (lambda: [], 2),
+    "hinge": (lambda: [], 3),
+    "focal": (lambda: [gd.Sigmoid()], 2),
     "binary_crossentropy": (lambda: [gd.Sigmoid()], 2),
     "categorical_crossentropy": (lambda: [gd.Softmax()], 3),
 }
@@ -41,9 +52,9 @@ ENDS = {
 def rows(n, width, loss, outputs, seed=0):
     rng = np.random.default_rng(seed)
     y = rng.normal(size=(n, outputs))
-    if loss == "binary_crossentropy":
+    if loss in ("binary_crossentropy", "focal", "poisson"):
         y = (y > 0).astype("int64")
-    elif loss == "categorical_crossentropy":
+    elif loss in ("categorical_crossentropy", "hinge"):
         y = y.argmax(axis=1)
     return rng.normal(size=(n, width)), y
 
@@ -93,6 +104,7 @@ def test_a_replay_gives_the_bits_of_the_layers(
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("hidden", sorted(HIDDEN))
 @pytest.mark.parametrize("loss", sorted(ENDS))
 def test_layers_too_large_for_one_slice_are_replayed_alike(hidden, loss):

@@ -13,13 +13,19 @@ HIDDEN = {
     "tanh": lambda: [gd.Tanh()],
     "relu": lambda: [gd.ReLU()],
     "dropout": lambda: [gd.Sigmoid(), gd.Dropout(0.3)],
+    "layer norm": lambda: [gd.Dense(4), gd.LayerNorm(), gd.GELU()],
     "no bias": lambda: [gd.Dense(4, bias=False), gd.LeakyReLU()],
 }
 LOSSES = {"mse": 2, "huber": 2, "binary_crossentropy": 1, "categorical_crossentropy": 3}
+LOSSES |= {"mae": 2, "quantile": 2, "poisson": 1, "hinge": 3, "focal": 1}
 
 
 def network(hidden, loss, seed=0, start=(), backend="numpy"):
-    end = {"binary_crossentropy": [gd.Sigmoid()], "categorical_crossentropy": [gd.Softmax()]}
+    end = {
+        "binary_crossentropy": [gd.Sigmoid()],
+        "focal": [gd.Sigmoid()],
+        "categorical_crossentropy": [gd.Softmax()],
+    }
     layers = [*start, gd.Dense(5), *HIDDEN[hidden](), gd.Dense(LOSSES[loss]), *end.get(loss, [])]
     return gd.Sequential(layers, inputs=4, dtype="float64", seed=seed, backend=backend)
 
@@ -27,9 +33,9 @@ def network(hidden, loss, seed=0, start=(), backend="numpy"):
 def rows(n, loss, seed=0):
     rng = np.random.default_rng([seed, n])
     x = rng.normal(size=(n, 4))
-    if loss == "categorical_crossentropy":
+    if loss in ("categorical_crossentropy", "hinge"):
         return x, rng.integers(0, 3, n)
-    if loss == "binary_crossentropy":
+    if loss in ("binary_crossentropy", "focal", "poisson"):
         return x, rng.integers(0, 2, n)
     return x, rng.normal(size=(n, 2))
 

@@ -84,3 +84,8 @@ def test_products_are_counted_by_their_shapes():
     )
     assert profiler._flops == 2 * 30 * 50 * 20
     np.testing.assert_array_equal(out, np.tanh(np.full((30, 20), 50.0)))
+
+
+def test_no_step_that_is_sampled_warns(capsys):
+    # From NumPy 2.4 on, maximum and minimum warn where the output has no name.
+    assert len(trained(True, [gd.Dense(4), gd.Sigmoid(), gd.Dense(3), gd.Softmax()]))

@@ -276,6 +276,7 @@ X = np.ones((10, 2))
 FIT = "gd.Sequential([gd.Dense(1)], inputs=2).fit(X, X[:, 0], loss='mse', callbacks=[seen])\n"
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("variable", ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"])
 @pytest.mark.parametrize("count", ["1", "2"])
 def test_a_number_from_the_environment_holds(variable, count):

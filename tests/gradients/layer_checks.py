@@ -3,6 +3,7 @@
 A layer is given as a function that makes it; dy is random, from a seed.
 """
 
+import math
 from functools import partial
 
 import numpy as np
@@ -20,8 +21,15 @@ LAYERS = {
     "relu": gd.ReLU,
     "leaky relu": gd.LeakyReLU,
     "steep leaky relu": lambda: gd.LeakyReLU(0.3),
+    "elu": gd.ELU,
+    "steep elu": lambda: gd.ELU(2.5),
+    "gelu": gd.GELU,
+    "gelu by tanh": lambda: gd.GELU(approximate=True),
+    "silu": gd.SiLU,
+    "softplus": gd.Softplus,
     "softmax": gd.Softmax,
     "batch norm": gd.BatchNorm,
+    "layer norm": gd.LayerNorm,
     "dropout": lambda: gd.Dropout(0.4),
 }
 # Row i of what these give is not decided by row i alone: by all rows, or by its place among them.
@@ -76,6 +84,32 @@ def _leaky_relu(x, slope):
     return np.maximum(x, 0) - slope * np.maximum(-x, 0), np.diag(np.where(x > 0, 1, slope))
 
 
+def _elu(x, alpha):
+    y = np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+    return y, np.diag(np.where(x > 0, 1, alpha * np.exp(np.minimum(x, 0))))
+
+
+def _gelu(x):
+    p = np.array([(1 + math.erf(v / math.sqrt(2))) / 2 for v in x])
+    return x * p, np.diag(p + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi))
+
+
+def _gelu_by_tanh(x):
+    c = math.sqrt(2 / math.pi)
+    t = np.tanh(c * (x + 0.044715 * x**3))
+    slope = (1 + t) / 2 + x / 2 * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x)
+    return x * (1 + t) / 2, np.diag(slope)
+
+
+def _silu(x):
+    e = np.exp(-x)
+    return x / (1 + e), np.diag((1 + e + x * e) / (1 + e) ** 2)
+
+
+def _softplus(x):
+    return np.log(1 + np.exp(x)), np.diag(np.exp(x) / (1 + np.exp(x)))
+
+
 def _softmax(x):
     y = reference.softmax(x)
     return y, reference.softmax_jacobian(y)
@@ -87,6 +121,12 @@ TEXTBOOK = {
     "relu": _relu,
     "leaky relu": partial(_leaky_relu, slope=0.01),
     "steep leaky relu": partial(_leaky_relu, slope=0.3),
+    "elu": partial(_elu, alpha=1.0),
+    "steep elu": partial(_elu, alpha=2.5),
+    "gelu": _gelu,
+    "gelu by tanh": _gelu_by_tanh,
+    "silu": _silu,
+    "softplus": _softplus,
     "softmax": _softmax,
 }
 
@@ -115,6 +155,10 @@ def activation_is_finite_far_out(name):
         "relu": np.where(x > 0, x, 0),
         "leaky relu": np.where(x > 0, x, 0.01 * x),
         "steep leaky relu": np.where(x > 0, x, 0.3 * x),
+        "elu": np.where(x < 0, -1, x),
+        "steep elu": np.where(x < 0, -2.5, x),
+        **dict.fromkeys(("gelu", "gelu by tanh", "silu"), np.maximum(x, 0)),
+        "softplus": np.where(x == 0, np.log(2), np.maximum(x, 0)),
         "softmax": np.array([[1, 0, 0], [1 / 3] * 3, [1 / 3] * 3]),
     }
     assert_close(y, limits[name], 1e-15, "y")
@@ -253,6 +297,22 @@ def batch_norm_runs_its_statistics(momentum=0.8):
     assert_close(model.forward(x), expected, 1e-13, "prediction")
     assert_close(buffers["mean"], mean, 1e-13, "mean after a prediction")
     assert_close(buffers["variance"], variance, 1e-13, "variance after a prediction")
+
+
+# Layer norm -----------------------------------------------------------------------------------
+
+
+def layer_norm_is_the_loops(n=6, epsilon=1e-5):
+    """Compare `LayerNorm` with the loops over rows and pairs of their numbers."""
+    model = layer_in_model(lambda: gd.LayerNorm(epsilon))
+    x, dy = batch(model, n)
+    gamma, beta = model.params["layernorm1.gamma"], model.params["layernorm1.beta"]
+    y = reference.layer_norm(x, gamma, beta, epsilon)
+    assert_close(model.forward(x), y, 1e-13, "prediction")
+    assert_close(model.forward(x, train=True), y, 1e-13, "y")
+    dgamma, dbeta, dx = reference.layer_norm_backward(x, gamma, dy, epsilon)
+    expected = {"x": dx, "layernorm1.gamma": dgamma, "layernorm1.beta": dbeta}
+    assert_same_gradients(gradients(model, x, dy), expected, MEAN)
 
 
 # Dropout --------------------------------------------------------------------------------------

@@ -68,6 +68,14 @@ def _cce_logits():
     return gd.CategoricalCrossEntropy(from_logits=True)
 
 
+def _quantiles():
+    return gd.Quantile([0.1, 0.5, 0.8])
+
+
+def _focal(gamma, alpha, from_logits=False):
+    return gd.Focal(gamma, alpha, from_logits, label_smoothing=0.2)
+
+
 LOSSES = {  # name: the loss, K, how to draw z, how to draw y
     "mse, flat y": (gd.MeanSquaredError, 1, _real, lambda rng, n, k: rng.standard_normal(n)),
     "mse, one output": (gd.MeanSquaredError, 1, _real, _real),
@@ -75,6 +83,22 @@ LOSSES = {  # name: the loss, K, how to draw z, how to draw y
     "huber, flat y": (gd.Huber, 1, _logits, lambda rng, n, k: rng.standard_normal(n)),
     "huber, three outputs": (gd.Huber, 3, _logits, _real),
     "huber, narrow": (lambda: gd.Huber(0.3), 2, _real, _real),
+    "mae, flat y": (gd.MeanAbsoluteError, 1, _real, lambda rng, n, k: rng.standard_normal(n)),
+    "mae, three outputs": (gd.MeanAbsoluteError, 3, _logits, _real),
+    "quantile, flat y": (gd.Quantile, 1, _real, lambda rng, n, k: rng.standard_normal(n)),
+    "quantile, three outputs": (lambda: gd.Quantile(0.2), 3, _logits, _real),
+    "quantiles": (_quantiles, 3, _logits, lambda rng, n, k: rng.standard_normal(n)),
+    "quantiles, column": (_quantiles, 3, _real, lambda rng, n, k: rng.standard_normal((n, 1))),
+    "poisson, flat y": (gd.Poisson, 1, _real, lambda rng, n, k: rng.poisson(2, n)),
+    "poisson, three outputs": (gd.Poisson, 3, _real, lambda rng, n, k: rng.gamma(2, size=(n, k))),
+    "hinge, flat labels": (gd.Hinge, 1, _logits, _flat_flags),
+    "hinge, column of labels": (gd.Hinge, 1, _real, _flags),
+    "hinge, classes": (gd.Hinge, 4, _logits, _classes),
+    "hinge, one-hot rows": (gd.Hinge, 3, _real, _one_hot),
+    "focal, flat labels": (gd.Focal, 1, _probabilities, _flat_flags),
+    "focal, smoothed": (lambda: _focal(0.5, None), 3, _probabilities, _flags),
+    "focal logits, flat labels": (lambda: gd.Focal(from_logits=True), 1, _logits, _flat_flags),
+    "focal logits, soft labels": (lambda: _focal(1.5, 0.4, True), 3, _logits, _probabilities),
     "bce, flat labels": (_bce, 1, _probabilities, _flat_flags),
     "bce, three outputs": (_bce, 3, _probabilities, _flags),
     "bce, soft labels": (_bce, 3, _probabilities, _probabilities),
@@ -143,7 +167,33 @@ def _one_example(loss, z, y):
     if isinstance(loss, gd.Huber):
         e, d = [abs(z[j] - y[j]) for j in range(k)], loss.delta
         return sum(a * a / 2 if a <= d else d * a - d * d / 2 for a in e) / k
+    if isinstance(loss, gd.MeanAbsoluteError):
+        return sum(abs(z[j] - y[j]) for j in range(k)) / k
+    if isinstance(loss, gd.Quantile):
+        q = np.broadcast_to(loss.quantiles, k)
+        return sum(max(q[j] * (y[j] - z[j]), (q[j] - 1) * (y[j] - z[j])) for j in range(k)) / k
+    if isinstance(loss, gd.Poisson):
+        # −log of the probability, and back what no prediction changes.
+        p = [-y[j] * z[j] + math.exp(z[j]) + math.lgamma(y[j] + 1) for j in range(k)]
+        return sum(p[j] - math.lgamma(y[j] + 1) for j in range(k)) / k
+    if isinstance(loss, gd.Hinge):
+        if k == 1:
+            return max(0, 1 - z[0]) if y[0] else max(0, 1 + z[0])
+        own = z[list(y).index(1)]
+        return max(z[j] + (not y[j]) - own for j in range(k))
     alpha = loss.label_smoothing
+    if isinstance(loss, gd.Focal):
+        y = [(1 - alpha) * y[j] + alpha * (1 / 2) for j in range(k)]
+        p = [reference.sigmoid(v) for v in z] if loss.from_logits else z
+        one, zero = (1, 1) if loss.alpha is None else (loss.alpha, 1 - loss.alpha)
+        return (
+            -sum(
+                one * y[j] * (1 - p[j]) ** loss.gamma * math.log(p[j])
+                + zero * (1 - y[j]) * p[j] ** loss.gamma * math.log(1 - p[j])
+                for j in range(k)
+            )
+            / k
+        )
     if isinstance(loss, gd.BinaryCrossEntropy):
         # A share α of the label is thrown away, and a fair coin put in its place.
         y = [(1 - alpha) * y[j] + alpha * (1 / 2) for j in range(k)]
@@ -159,7 +209,9 @@ def loss_value(name, n=6, weighted=False):
     loss, z, y = draw(name, n)
     weight = weights(n) if weighted else np.ones(n)
     rows = y
-    if isinstance(loss, gd.CategoricalCrossEntropy) and y.size == n:
+    if isinstance(loss, gd.Quantile) and y.size == n:
+        rows = np.repeat(y.reshape(-1, 1), z.shape[1], axis=1)
+    elif y.size == n and z.shape[1] > 1:
         rows = np.eye(z.shape[1])[y.reshape(-1)]
     rows = rows.reshape(z.shape)
     total = sum(weight[i] * _one_example(loss, z[i], rows[i]) for i in range(n))

@@ -51,11 +51,12 @@ def layer(make, n=7, width=4):
 
 
 def network(
-    layers, loss="mse", n=6, inputs=3, outputs=2, classes=False, weighted=False, l1=0.0, l2=0.0
-):
+    layers, loss="mse", n=6, inputs=3, outputs=2, classes=False, counts=False, weighted=False,
+    l1=0.0, l2=0.0,
+):  # fmt: skip
     """Return the check of a network; `layers` and `loss` are functions that make them, or names.
 
-    Targets are real numbers, 0 or 1 for a binary cross-entropy, or `classes`.
+    Targets are real numbers, 0 or 1 for a binary cross-entropy, `classes`, or `counts`.
     """
     rng = np.random.default_rng([n, inputs, outputs])
     x, y = rng.standard_normal((n, inputs)), rng.standard_normal((n, outputs))
@@ -67,6 +68,7 @@ def network(
         given = loss if isinstance(loss, str) else loss()
         binary = isinstance(given, gd.BinaryCrossEntropy) or given == "binary_crossentropy"
         targets = np.arange(n) % outputs if classes else (y > 0).astype(float) if binary else y
+        targets = y * y if counts else targets
         gd.check_gradients(model, given, x, targets, weight, l1=l1, l2=l2)
 
     return check

@@ -15,6 +15,8 @@ from minigd.optim.gradient_transforms import Penalty
 OUTPUTS = {"dense": None, "tanh": gd.Tanh, "sigmoid": gd.Sigmoid, "relu": gd.ReLU}
 OUTPUTS |= {"leaky relu": gd.LeakyReLU, "softmax": gd.Softmax}
 HIDDEN = {name: make for name, make in OUTPUTS.items() if make}
+HIDDEN |= {"elu": gd.ELU, "gelu": gd.GELU, "silu": gd.SiLU, "softplus": gd.Softplus}
+HIDDEN |= {"gelu by tanh": lambda: gd.GELU(approximate=True), "layer norm": gd.LayerNorm}
 HIDDEN |= {"batch norm": gd.BatchNorm, "dropout": lambda: gd.Dropout(0.4)}
 # λ₁, λ₂ and whether biases, scales and shifts pay too.
 PENALTIES = [(0.3, 0.0, False), (0.0, 0.7, False), (0.3, 0.7, False), (0.3, 0.7, True)]
@@ -25,16 +27,23 @@ PAIRINGS = [
         for output in OUTPUTS
         for loss in LOSSES
         # A softmax of one output is always 1, which is nothing to learn from, and refused.
-        if loss.startswith(("mse", "huber")) and (output != "softmax" or LOSSES[loss][1] > 1)
+        if loss.startswith(("mse", "huber", "mae", "quantile"))
+        and (output != "softmax" or LOSSES[loss][1] > 1)
     ],
-    *[("sigmoid", loss) for loss in LOSSES if loss.startswith("bce, ")],
+    *[("sigmoid", loss) for loss in LOSSES if loss.startswith(("bce, ", "focal, "))],
     *[("softmax", loss) for loss in LOSSES if "ce, " in loss and LOSSES[loss][1] > 1],
     *[
         (output, loss)
         for output in ("dense", "tanh", "relu", "leaky relu")
         for loss in LOSSES
         # Nor is a logit that is never below 0 one of a class 0.
-        if "logits" in loss and not (output == "relu" and loss.startswith("bce"))
+        if "logits" in loss and not (output == "relu" and loss.startswith(("bce", "focal")))
+    ],
+    *[
+        (output, loss)
+        for output in ("dense", "tanh", "leaky relu")
+        for loss in LOSSES
+        if loss.startswith(("poisson", "hinge"))
     ],
 ]
 

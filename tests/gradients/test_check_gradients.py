@@ -61,6 +61,7 @@ def test_the_worst_array_is_named_where_several_are_wrong():
         gd.check_gradients(model, "mse", rows(), rows(6, 2))
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("layer", students.ALL)
 def test_layers_from_outside_pass_in_a_network_and_fail_with_their_slip(layer):
     def model(slip):
@@ -91,6 +92,7 @@ def test_right_layers_in_random_networks_are_no_false_alarm(chosen, loss, n, see
     gd.check_gradients(model, loss, rng.standard_normal((n, 3)), y)
 
 
+@pytest.mark.slow
 def test_a_bias_without_effect_is_no_false_alarm_of_the_central_difference():
     # Normalize takes the bias before it out again: its gradient is 0, and numerically noise.
     for seed in range(360, 400):
@@ -298,6 +300,7 @@ def test_a_layer_that_draws_by_no_rule_has_no_derivative():
         gd.check_layer(Noise(), rows())
 
 
+@pytest.mark.slow
 def test_a_bias_that_batch_norm_takes_out_again_is_no_false_alarm():
     # Its gradient is 0, the sum of numbers that a column of hardly any spread makes large.
     for seed in range(100):

@@ -54,6 +54,7 @@ def diagnosis_of_planted(bug):
 # Planted bugs -----------------------------------------------------------------------------------
 
 
+@pytest.mark.few(12)
 @pytest.mark.parametrize("bug", PLANTED, ids=[bug.name for bug in PLANTED])
 def test_a_planted_bug_is_caught(bug):
     diagnosis_of_planted(bug)
@@ -81,6 +82,7 @@ def test_there_are_fifty_of_all_kinds():
 # No false alarm ---------------------------------------------------------------------------------
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("seed", range(10))
 def test_a_right_network_raises_no_alarm(seed):
     random_networks.raises_no_alarm(seed)
@@ -232,6 +234,7 @@ def test_the_part_at_fault_is_named_and_not_the_one_that_is_furthest_off():
     assert said == "dx of center1: the Jacobian is ignored: dx is dy as it came"
 
 
+@pytest.mark.slow
 def test_a_slip_of_a_large_layer_is_named_by_a_block_of_it():
     def check(make):
         return lambda: gd.check_layer(make(40), rows(12, 30))

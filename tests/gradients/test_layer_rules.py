@@ -32,6 +32,7 @@ def said_of(layer, x):
 # Slips --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.few
 @slips
 def test_a_slip_is_named(slip):
     assert re.search(slip.says, said_of(slip.layer(), rows(7)), re.DOTALL)
@@ -107,6 +108,7 @@ def test_a_layer_of_minigd_raises_no_alarm(make, n):
         gd.check_layer(gd.Rescale(), rows(n, 5))
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("layer", layers_by_students.ALL)
 def test_minigd_check_is_content_with_it(layer):
     assert str(check_layer_or_loss("it", layer())) == "it: ok"

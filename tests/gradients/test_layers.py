@@ -51,6 +51,11 @@ def test_batch_norm_is_that_of_the_loops(n, epsilon):
     layer_checks.batch_norm_is_the_loops(n, epsilon)
 
 
+@pytest.mark.parametrize(("n", "epsilon"), [(1, 1e-5), (2, 0.1), (6, 1e-5)])
+def test_layer_norm_is_that_of_the_loops(n, epsilon):
+    layer_checks.layer_norm_is_the_loops(n, epsilon)
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.8, 0.99])
 def test_running_statistics_follow_their_recurrence(momentum):
     layer_checks.batch_norm_runs_its_statistics(momentum)

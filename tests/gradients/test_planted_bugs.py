@@ -22,6 +22,7 @@ RIGHT = set()
 """Checks that the engine as it is has passed in this process; several bugs have the same ones."""
 
 
+@pytest.mark.few(30)
 @pytest.mark.parametrize("bug", BUGS, ids=[bug.name for bug in BUGS])
 def test_a_planted_bug_is_caught(bug, monkeypatch):
     for check in bug.checks:

@@ -90,6 +90,69 @@ def _adagrad(rate, epsilon):
     return step
 
 
+def _by_number(rule):
+    """Return the step of a rule for one number, in plain floats; each number has its own state."""
+
+    def step(p, g, state):
+        state["t"] = state.get("t", 0) + 1
+        each = state.setdefault("each", [{} for _ in p])
+        return np.array(
+            [
+                rule(x, slope, own, state["t"])
+                for x, slope, own in zip(p.tolist(), g.tolist(), each, strict=True)
+            ]
+        )
+
+    return step
+
+
+def _amsgrad(rate, beta1, beta2, epsilon):
+    """Algorithm 2 of Reddi, Kale and Kumar, with Adam's corrections beside it."""
+
+    def rule(p, g, own, t):
+        own["m"] = beta1 * own.get("m", 0.0) + (1 - beta1) * g
+        own["v"] = beta2 * own.get("v", 0.0) + (1 - beta2) * g * g
+        own["top"] = max(own.get("top", 0.0), own["v"])
+        m_hat, v_hat = own["m"] / (1 - beta1**t), own["top"] / (1 - beta2**t)
+        return p - rate * m_hat / (math.sqrt(v_hat) + epsilon)
+
+    return _by_number(rule)
+
+
+def _nadam(rate, beta1, beta2, epsilon):
+    """Algorithm 2 of Dozat, with his schedule of the momentum; m by β₁ as PyTorch has it."""
+
+    def rule(p, g, own, t):
+        now, after = (beta1 * (1 - 0.5 * 0.96 ** (k * 0.004)) for k in (t, t + 1))
+        own["product"] = own.get("product", 1.0) * now
+        own["m"] = beta1 * own.get("m", 0.0) + (1 - beta1) * g
+        own["v"] = beta2 * own.get("v", 0.0) + (1 - beta2) * g * g
+        m_hat = after * own["m"] / (1 - own["product"] * after)
+        m_hat += (1 - now) * g / (1 - own["product"])
+        return p - rate * m_hat / (math.sqrt(own["v"] / (1 - beta2**t)) + epsilon)
+
+    return _by_number(rule)
+
+
+def _radam(rate, beta1, beta2, epsilon):
+    """Algorithm 2 of Liu et al., with the 5 and the ε of their code."""
+
+    def rule(p, g, own, t):
+        own["m"] = beta1 * own.get("m", 0.0) + (1 - beta1) * g
+        own["v"] = beta2 * own.get("v", 0.0) + (1 - beta2) * g * g
+        m_hat = own["m"] / (1 - beta1**t)
+        most = 2 / (1 - beta2) - 1
+        # A difference of large numbers, of which 1 − beta2**t has too few digits.
+        known = most - 2 * t * beta2**t / -math.expm1(t * math.log(beta2))
+        if known <= 5:
+            return p - rate * m_hat
+        length = math.sqrt(1 - beta2**t) / (math.sqrt(own["v"]) + epsilon)
+        r = math.sqrt((known - 4) / (most - 4) * (known - 2) / (most - 2) * most / known)
+        return p - rate * m_hat * r * length
+
+    return _by_number(rule)
+
+
 UPDATERS = {
     "sgd": (lambda: gd.SGD(0.1), _descend(0.1)),
     "momentum": (lambda: gd.SGD(0.1, momentum=0.9), _polyak(0.1, 0.9)),
@@ -102,6 +165,18 @@ UPDATERS = {
         lambda: gd.AdamW(0.01, weight_decay=0.3, decay_bias=True),
         _adamw(0.01, 0.3, decay_bias=True),
     ),
+    "amsgrad": (lambda: gd.Adam(0.01, 0.8, 0.9, amsgrad=True), _amsgrad(0.01, 0.8, 0.9, 1e-8)),
+    "nadam": (gd.Nadam, _nadam(0.002, 0.9, 0.999, 1e-8)),
+    "nadam, other constants": (
+        lambda: gd.Nadam(0.05, 0.5, 0.9, 1e-3),
+        _nadam(0.05, 0.5, 0.9, 1e-3),
+    ),
+    "radam": (gd.RAdam, _radam(0.001, 0.9, 0.999, 1e-8)),
+    "radam, other constants": (
+        lambda: gd.RAdam(0.05, 0.5, 0.9, 1e-3),
+        _radam(0.05, 0.5, 0.9, 1e-3),
+    ),
+    "radam that never adapts": (lambda: gd.RAdam(0.01, 0.5, 0.6), _radam(0.01, 0.5, 0.6, 1e-8)),
     "rmsprop": (lambda: gd.RMSprop(0.01, 0.8), _rmsprop(0.01, 0.8, 1e-8)),
     "adagrad": (lambda: gd.Adagrad(0.1), _adagrad(0.1, 1e-8)),
 }

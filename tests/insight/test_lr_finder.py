@@ -65,6 +65,9 @@ UPDATERS = {
     "momentum": lambda: gd.SGD(0.05, 0.9),
     "adam": lambda: gd.Adam(0.01),
     "adamw with a schedule": lambda: gd.AdamW(gd.CosineDecay(0.01, epochs=5)),
+    "amsgrad": lambda: gd.Adam(0.01, amsgrad=True),
+    "nadam": lambda: gd.Nadam(0.01),
+    "radam": lambda: gd.RAdam(0.01),
     "rmsprop": lambda: gd.RMSprop(0.01),
 }
 
@@ -345,10 +348,10 @@ def test_training_with_the_suggestion_lowers_the_loss(name, updater, batch_size)
         assert trainer.evaluate(X, y)["loss"] < 0.95 * before
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("bounds", [(1e-3, 1e-1), (0.01, 0.05), (1e-9, 1e3), (1e-2, 1e2)])
 @pytest.mark.parametrize("updates", [5, 20, 100])
 @pytest.mark.parametrize("batch_size", BATCH_SIZES)
-@pytest.mark.pairs
 def test_no_rate_outside_the_bounds_is_suggested(bounds, updates, batch_size):
     X, y, loss, end = standard_diabetes()
     lowest, highest = bounds

@@ -478,6 +478,7 @@ def test_one_row_makes_no_warning(value):
         assert drawn_counts(gd.plot_confusion(np.array([value]), y=[value])) == [[1]]
 
 
+@pytest.mark.slow
 def test_twenty_classes_of_long_names_do_not_overlap():
     y = np.repeat(np.arange(20), 20_000)
     ax = gd.plot_confusion(y, y=y, classes=[f"a class of a long name {k}" for k in range(20)])

@@ -327,6 +327,8 @@ def constants():
         "mse": (dense, "mse", numbers, None, numbers.var()),
         "weights": (dense, "mse", numbers, weight, spread),
         "absolute": (dense, Absolute(), numbers, None, abs(numbers - np.median(numbers)).mean()),
+        "counts": (dense, "poisson", numbers, weight, mean - mean * math.log(mean)),
+        "margin": (dense, "hinge", flags, None, 2 * p),
         "flags": ([gd.Dense(1), gd.Sigmoid()], None, flags, None, entropy([p, 1 - p])),
         "weighted flags": (
             [gd.Dense(1), gd.Sigmoid()], None, flags, weight, entropy([share, 1 - share])
@@ -349,6 +351,7 @@ def constants():
     }  # fmt: skip
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("name", constants())
 @pytest.mark.parametrize("batches", [False, True])
 def test_the_loss_of_a_constant_prediction_is_that_of_the_textbook(monkeypatch, name, batches):

@@ -69,10 +69,10 @@ def trained(layers, outputs, batch_size, updater="adam", backend="numpy", **opti
     return trainer
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("batch_size", [1, 2, 33, 100])
 @networks
-@pytest.mark.pairs
 def test_work_arrays_are_those_of_a_real_training(backend, layers, outputs, batch_size, dtype):
     trainer = trained(layers, outputs, batch_size, backend=backend, dtype=dtype)
     summary = trainer.model.summary(batch_size)
@@ -188,6 +188,9 @@ UPDATERS = {
     "momentum": lambda: gd.SGD(0.01, 0.9),
     "adam": gd.Adam,
     "adamw": gd.AdamW,
+    "amsgrad": lambda: gd.Adam(amsgrad=True),
+    "nadam": gd.Nadam,
+    "radam": gd.RAdam,
     "rmsprop": gd.RMSprop,
     "adagrad": gd.Adagrad,
 }
@@ -222,6 +225,7 @@ def test_an_updater_is_given_by_its_name_too_and_keeps_its_state():
         trainer.model.summary(updater="adamm")
 
 
+@pytest.mark.few
 @networks
 def test_a_summary_changes_nothing(backend, layers, outputs):
     """A model in use, between a forward and its backward, goes on as if nobody had looked."""

@@ -16,6 +16,7 @@ import pytest
 from budgets import examples
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import special
 
 import minigd as gd
 from minigd.interop import onnx as export
@@ -71,6 +72,31 @@ def truth(model, x, u):
         elif isinstance(layer, gd.LeakyReLU):
             x = np.where(x > 0, x, layer.slope * x)
             e = e + 2 * u * abs(x)
+        elif isinstance(layer, gd.ELU):
+            x = np.where(x > 0, x, layer.alpha * np.expm1(np.minimum(x, 0)))
+            e = e * max(1, layer.alpha) + 8 * u * (abs(x) + layer.alpha)
+        elif isinstance(layer, gd.GELU | gd.SiLU | gd.Softplus):
+            slope = 1.2  # at most, of each of them
+            e = slope * e + 16 * u * (abs(x) + 1)
+            cubic = np.sqrt(8 / np.pi) * (x + 0.044715 * np.clip(x, -40, 40) ** 3)
+            if isinstance(layer, gd.Softplus):
+                x = np.logaddexp(0, x)
+            elif isinstance(layer, gd.SiLU):
+                x = x * special.expit(x)
+            else:
+                x = x * (special.expit(cubic) if layer.approximate else special.ndtr(x))
+        elif isinstance(layer, gd.LayerNorm):
+            mean = x.mean(axis=1, keepdims=True)
+            center = x - mean
+            root = np.sqrt((center**2).mean(axis=1, keepdims=True) + layer.epsilon)
+            # What rounds or moves a row's numbers moves their mean as much, and their spread.
+            moved = e + (layer.n_in + 8) * u * abs(x).max(axis=1, keepdims=True)
+            moved = 2 * moved.max(axis=1, keepdims=True) + 0 * e
+            x = center / root
+            most = np.sqrt(layer.n_in)
+            e = abs(p["gamma"]) * (np.minimum(2 * moved / root, 2) * most + 8 * u * most)
+            e = e + 2 * u * abs(p["beta"])
+            x = x * p["gamma"] + p["beta"]
         elif isinstance(layer, gd.Softmax):
             shifted = np.exp(x - x.max(axis=1, keepdims=True))
             x = shifted / shifted.sum(axis=1, keepdims=True)
@@ -101,6 +127,10 @@ layers = st.one_of(
     st.builds(gd.Sigmoid),
     st.builds(gd.ReLU),
     st.builds(gd.LeakyReLU, st.floats(0, 0.99)),
+    st.builds(gd.ELU, st.floats(0, 3)),
+    st.builds(gd.GELU, st.booleans()),
+    st.sampled_from([gd.SiLU, gd.Softplus]).map(lambda kind: kind()),
+    st.builds(gd.LayerNorm, st.sampled_from([1e-7, 1e-5, 1e-3, 1.0])),
     st.builds(gd.Softmax),
     st.builds(gd.BatchNorm, st.floats(0, 0.99), st.sampled_from([1e-7, 1e-5, 1e-3, 1.0])),
     st.builds(gd.Dropout, st.floats(0, 0.99)),
@@ -168,6 +198,12 @@ EACH = {
     "sigmoid": lambda: [gd.Sigmoid()],
     "relu": lambda: [gd.ReLU()],
     "leaky relu": lambda: [gd.LeakyReLU(0.3)],
+    "elu": lambda: [gd.ELU(1.5)],
+    "gelu": lambda: [gd.GELU()],
+    "gelu by tanh": lambda: [gd.GELU(approximate=True)],
+    "silu": lambda: [gd.SiLU()],
+    "softplus": lambda: [gd.Softplus()],
+    "layer norm": lambda: [gd.LayerNorm(epsilon=0.1)],
     "softmax": lambda: [gd.Softmax()],
     "batch norm": lambda: [gd.BatchNorm(epsilon=0.1)],
     "dropout": lambda: [gd.Dropout(0.5)],

@@ -125,6 +125,7 @@ SCHEMAS = {
 }
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("options", SCHEMAS.values(), ids=SCHEMAS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_raw_columns_give_what_predict_gives(tmp_path, options, dtype):
@@ -140,6 +141,14 @@ def test_small_numbers_keep_their_digits_under_a_logarithm(tmp_path, dtype):
     frame = pd.DataFrame({"a": a, "target": np.arange(5.0) + 0.5})
     trained = made(frame, [gd.Dense(1)], dtype, logs=["a"])
     check(trained, frame.drop(columns="target"), tmp_path / "m.onnx")
+
+
+def test_a_model_of_counts_gives_rates(tmp_path):
+    trained = made(table(), [gd.Dense(1)], "float64", missing="flag")
+    logs = trained.predict(fresh(table()))
+    trained.model.loss = gd.Poisson()
+    np.testing.assert_array_equal(trained.predict(fresh(table())), np.exp(logs))
+    check(trained, fresh(table()), tmp_path / "m.onnx")
 
 
 HEADS = {
@@ -236,6 +245,7 @@ def dated(format, missing, n=40):
     return trained, rows
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("format", NOTATIONS)
 def test_dates_become_what_they_are_in_the_table(tmp_path, format):
     trained, rows = dated(format, "flag")

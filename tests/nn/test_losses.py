@@ -16,7 +16,9 @@ from minigd.checks import reference
 from minigd.nn.losses import LOSSES, get_loss
 
 BCE, CCE, MSE = gd.BinaryCrossEntropy, gd.CategoricalCrossEntropy, gd.MeanSquaredError
-Huber = gd.Huber
+Huber, MAE, Quantile, Poisson, Hinge, Focal = (
+    gd.Huber, gd.MeanAbsoluteError, gd.Quantile, gd.Poisson, gd.Hinge, gd.Focal,
+)  # fmt: skip
 
 
 def value_and_gradient(loss, backend, z, y, dtype="float64"):
@@ -115,7 +117,19 @@ def test_two_classes_are_binary_cross_entropy(backend):
     np.testing.assert_allclose(dz[:, 1:], expected_dz, atol=1e-15)
 
 
-@pytest.mark.parametrize("loss", [MSE(), Huber(), BCE(True), CCE(True), CCE(True, 0.1)])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        MSE(),
+        Huber(),
+        MAE(),
+        Quantile(),
+        Focal(from_logits=True),
+        BCE(True),
+        CCE(True),
+        CCE(True, 0.1),
+    ],
+)
 def test_rows_of_the_gradient_do_not_depend_on_the_batch(backend, loss):
     z, y = logits()
     targets = y if isinstance(loss, CCE) else np.eye(4)[y]
@@ -144,7 +158,11 @@ def test_class_logits_of_ten_thousand_in_float32(backend):
 
 
 @pytest.mark.parametrize(
-    "loss", [MSE(), Huber(), BCE(True), BCE(), CCE(True), CCE(), BCE(True, 0.1), CCE(True, 0.1)]
+    "loss",
+    [
+        *(MSE(), Huber(), MAE(), Quantile(), Poisson(), Hinge(), Focal(), Focal(from_logits=True)),
+        *(BCE(True), BCE(), CCE(True), CCE(), BCE(True, 0.1), CCE(True, 0.1)),
+    ],
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.pairs
@@ -160,7 +178,11 @@ def test_value_and_gradient_have_the_outputs_dtype_and_device(backend, loss, dty
 
 
 @pytest.mark.parametrize(
-    "loss", [MSE(), Huber(), BCE(True), BCE(), CCE(True), CCE(), BCE(True, 0.1), CCE(True, 0.1)]
+    "loss",
+    [
+        *(MSE(), Huber(), MAE(), Quantile(), Poisson(), Hinge(), Focal(), Focal(from_logits=True)),
+        *(BCE(True), BCE(), CCE(True), CCE(), BCE(True, 0.1), CCE(True, 0.1)),
+    ],
 )
 def test_neither_outputs_nor_targets_are_modified(backend, loss):
     host = np.full((3, 3), 0.25), np.eye(3)
@@ -322,6 +344,11 @@ def _binary(k, soft=False):
     return z, rng.uniform(size=(9, k)) if soft else rng.integers(0, 2, size=(9, k))
 
 
+def _counts(k, targets):
+    rng = np.random.default_rng(k)
+    return rng.normal(size=(9, k)), rng.poisson(2.0, size=(9, targets)).astype("float64")
+
+
 def _probabilities(z, y):
     return special.expit(z), y
 
@@ -335,6 +362,14 @@ WEIGHED = {  # name: the loss, (z, y), numbers that no row of it could have
     "mse, three outputs": (MSE, _regression(3), (np.inf, np.inf)),
     "huber": (Huber, _regression(1), (np.inf, np.inf)),
     "huber, three outputs": (lambda: Huber(0.3), _regression(3), (np.nan, 1e300)),
+    "mae": (MAE, _regression(3), (np.nan, np.inf)),
+    "quantile": (lambda: Quantile(0.3), _regression(1), (np.inf, np.nan)),
+    "quantiles": (lambda: Quantile([0.1, 0.5, 0.9]), _counts(3, 1), (np.nan, np.inf)),
+    "poisson": (Poisson, _counts(2, 2), (np.inf, -1.0)),
+    "hinge": (Hinge, _binary(1), (np.nan, 7)),
+    "hinge of classes": (Hinge, logits(), (np.inf, 99)),
+    "focal logits": (lambda: Focal(from_logits=True), _binary(3), (np.inf, -1)),
+    "focal": (Focal, _probabilities(*_binary(1)), (3.0, 1)),
     "bce logits": (lambda: BCE(True), _binary(1), (np.nan, 7)),
     "bce logits, soft": (lambda: BCE(True), _binary(3, soft=True), (-np.inf, np.nan)),
     "bce logits, smoothed": (lambda: BCE(True, 0.1), _binary(3), (np.inf, -1)),
@@ -360,9 +395,9 @@ def some_weights(n=9):
     return np.random.default_rng(5).uniform(0.1, 4.0, size=n)
 
 
+@pytest.mark.each
 @weighed
 @pytest.mark.parametrize("on_device", [False, True])
-@pytest.mark.pairs
 def test_a_weighted_loss_is_the_weighted_mean_of_its_rows(backend, case, on_device):
     make, (z, y), _ = WEIGHED[case]
     weight = some_weights()
@@ -441,7 +476,16 @@ def test_weighted_losses_are_scikit_learns(backend):
 def test_weights_keep_the_outputs_dtype_and_are_not_modified(backend, dtype):
     weight = some_weights(4)
     z = backend.asarray(np.full((4, 3), 0.25), dtype=dtype)
-    for loss in (MSE(), Huber(), BCE(True), CCE(True), CCE(True, 0.1)):
+    for loss in (
+        MSE(),
+        Huber(),
+        MAE(),
+        Quantile(),
+        Hinge(),
+        Focal(from_logits=True),
+        BCE(True),
+        CCE(True),
+    ):
         value = loss.forward(z, backend.asarray(np.eye(3)[[0, 1, 2, 0]]), weight)
         dz = loss.backward()
         assert str(value.dtype) == str(dz.dtype) == dtype
@@ -483,7 +527,7 @@ def test_targets_are_checked_in_the_rows_that_count(backend):
 # Shapes ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loss", [MSE(), Huber(), BCE(True), BCE()])
+@pytest.mark.parametrize("loss", [MSE(), Huber(), Quantile(), Poisson(), Focal(), BCE(True), BCE()])
 def test_a_vector_of_targets_is_a_column_and_is_never_broadcast(backend, loss):
     z, y = np.array([[0.1], [0.4], [0.8]]), np.array([0.0, 1.0, 1.0])
     vector = value_and_gradient(loss, backend, z, y)
@@ -493,7 +537,7 @@ def test_a_vector_of_targets_is_a_column_and_is_never_broadcast(backend, loss):
     np.testing.assert_array_equal(vector[1], column[1])
 
 
-@pytest.mark.parametrize("loss", [MSE(), Huber(), BCE(True), BCE()])
+@pytest.mark.parametrize("loss", [MSE(), Huber(), Quantile(), Poisson(), Focal(), BCE(True), BCE()])
 @pytest.mark.parametrize(
     ("z", "y", "words"),
     [
@@ -578,7 +622,7 @@ def test_rows_of_whole_numbers_that_are_not_one_hot_are_refused(backend, dtype):
         CCE(True).forward(backend.zeros((2, 3), "float32"), y)
 
 
-@pytest.mark.parametrize("loss", [BCE(True), BCE()])
+@pytest.mark.parametrize("loss", [BCE(True), BCE(), Focal(), Hinge()])
 @pytest.mark.parametrize(("y", "given"), [([-1, 1], "-1 to 1"), ([1, 2], "1 to 2")])
 def test_labels_that_are_not_0_and_1_are_refused_with_the_way_out(backend, loss, y, given):
     words = f"takes labels 0 and 1.* y holds {given}: encode the two classes as 0 and 1"
@@ -586,7 +630,9 @@ def test_labels_that_are_not_0_and_1_are_refused_with_the_way_out(backend, loss,
         loss.forward(backend.asarray([[0.5], [0.5]]), backend.asarray(y))
 
 
-@pytest.mark.parametrize("loss", [MSE(), Huber(), BCE(True), CCE(True)])
+@pytest.mark.parametrize(
+    "loss", [MSE(), Huber(), Quantile(), Poisson(), Hinge(), Focal(), BCE(True), CCE(True)]
+)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_targets_that_are_not_finite_are_named_with_their_row(backend, loss, bad):
     y = np.eye(3)
@@ -595,7 +641,9 @@ def test_targets_that_are_not_finite_are_named_with_their_row(backend, loss, bad
         loss.forward(backend.zeros((3, 3), "float64"), backend.asarray(y))
 
 
-@pytest.mark.parametrize("loss", [MSE(), Huber(), BCE(True), CCE(True)])
+@pytest.mark.parametrize(
+    "loss", [MSE(), Huber(), Quantile(), Poisson(), Hinge(), Focal(), BCE(True), CCE(True)]
+)
 @pytest.mark.parametrize("y", [["yes", "no"], np.array(["1", "0"]), [None, 1]])
 def test_text_is_refused(loss, y):
     with pytest.raises(gd.DataError, match="y must hold numbers, but its dtype is"):
@@ -655,7 +703,7 @@ def test_an_infinite_squared_error_is_not_blamed_on_probabilities():
 # Order of calls -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loss", [MSE, Huber, BCE, CCE])
+@pytest.mark.parametrize("loss", [MSE, Huber, MAE, Quantile, Focal, BCE, CCE])
 def test_backward_needs_a_forward_of_its_own(backend, loss):
     loss = loss()
     with pytest.raises(RuntimeError, match=f"{type(loss).__name__}: backward was called without a"):
@@ -685,14 +733,20 @@ def test_the_fields_usual_names():
     expected = {
         "mse": MSE,
         "mean_squared_error": MSE,
+        "mae": MAE,
+        "mean_absolute_error": MAE,
         "huber": gd.Huber,
+        "quantile": Quantile,
+        "poisson": Poisson,
+        "focal": Focal,
+        "hinge": Hinge,
         "binary_crossentropy": BCE,
         "categorical_crossentropy": CCE,
     }
     assert expected == LOSSES
     for name, loss in expected.items():
         assert type(get_loss(name)) is loss
-        assert get_loss(name).from_logits is False
+        assert get_loss(name).from_logits is (loss in (Poisson, Hinge))
 
 
 def test_a_loss_is_its_own():
@@ -704,6 +758,8 @@ def test_a_loss_is_its_own():
     )
     assert repr(Huber()) == "Huber()"
     assert repr(Huber(0.5)) == "Huber(delta=0.5)"
+    assert repr(Quantile((0.1, 0.9))) == "Quantile(quantiles=(0.1, 0.9))"
+    assert repr(Focal(1, None)) == "Focal(gamma=1.0, alpha=None)"
 
 
 @pytest.mark.parametrize("which", ["msr", None, MSE, 3])
@@ -791,6 +847,7 @@ PATHS = {
 }
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("kind", SHAPES)
 def test_a_per_example_that_gives_no_number_for_each_row_is_refused(kind, path):

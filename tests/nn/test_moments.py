@@ -117,10 +117,10 @@ def test_r2_is_scikit_learns_where_the_target_varies(sizes, shift, weighted, see
     assert found == pytest.approx(r2_score(y, p, sample_weight=weight), rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("constant", [0.1, 1e9, 1e9 + 0.1, -1 / 3, 12345.678])
 @pytest.mark.parametrize("batch_size", [1, 7, 100, None])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.pairs
 def test_r2_of_a_constant_target_is_0_in_a_history_and_an_evaluation(constant, batch_size, dtype):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(230, 2)), np.full(230, constant)

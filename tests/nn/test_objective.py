@@ -181,6 +181,7 @@ def test_the_ways_out_of_a_softmax_over_one_unit_work():
     gd.Objective(model_of(gd.Dense(1), gd.Softmax(), gd.Dense(1)), "mse")
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("where", ["fit", "check_gradients", "find_learning_rate", "explain"])
 @pytest.mark.parametrize("kind", ["classes", "column", "labels"])
 def test_a_softmax_under_a_binary_loss_takes_one_class_a_row_alone(kind, where):

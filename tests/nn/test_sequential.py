@@ -87,6 +87,7 @@ def test_predict_refuses_a_batch_size_that_is_none(batch_size):
         network(gd.Dense(3)).predict(rows(), batch_size=batch_size)
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("last", [gd.Dense, gd.Tanh, gd.Sigmoid, gd.ReLU, gd.Softmax])
 def test_what_forward_returns_is_never_overwritten(backend, last):
     model = network(gd.Dense(3), *([] if last is gd.Dense else [last()]), backend=backend)

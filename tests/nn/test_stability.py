@@ -93,6 +93,7 @@ def test_the_objective_in_training(case):
     np.testing.assert_allclose(model.grads["dense1.W"], gradient / len(z), rtol=0, atol=1.2e-7)
 
 
+@pytest.mark.few
 @cases
 @pytest.mark.parametrize("updater", [gd.SGD(0.1), gd.SGD(0.1, 0.9), gd.Adam(0.1)])
 def test_fit_through_a_last_activation(backend, case, updater):

@@ -32,6 +32,11 @@ NETWORKS = {
         lambda: gd.Huber(0.5),
         lambda x: x[:, 0],
     ),
+    "quantiles": (
+        lambda: [gd.Dense(5), gd.Tanh(), gd.Dense(3)],
+        lambda: gd.Quantile([0.1, 0.5, 0.9]),
+        lambda x: x[:, 0],
+    ),
     "binary": (
         lambda: [gd.Dense(6, bias=False), gd.Sigmoid(), gd.Dense(1), gd.Sigmoid()],
         gd.BinaryCrossEntropy,
@@ -121,6 +126,7 @@ def test_a_window_is_one_large_batch(network, n, size, parts, kind):
     assert_equal_windows(*of_windows(network, n, size, parts, weight))
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("weight", [None, np.random.default_rng(0).integers(0, 4, size=23)])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_window_is_one_large_batch_on_every_backend(backend, network, weight):
@@ -192,6 +198,7 @@ SILENT = {
 }
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("rows_hold", ["numbers", "nan"])
 @pytest.mark.parametrize(("parts", "weight", "due"), SILENT.values(), ids=SILENT)
 def test_batches_of_weight_zero_take_their_place_and_add_nothing(
@@ -480,9 +487,9 @@ def test_nan_in_a_window_of_steps_by_hand(backend):
     assert bits(trainer) == bits(twin)
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("silent", [None, 2, 6], ids=["all count", "third silent", "last silent"])
 @pytest.mark.parametrize(("parts", "update"), [(1, 1), (1, 3), (3, 1), (3, 2), (3, 3), (2, 4)])
-@pytest.mark.pairs
 def test_an_update_that_is_too_large_leaves_everything_as_it_was(backend, parts, update, silent):
     """The gradient is good and the step is not: in an epoch's middle, and in its short window."""
     x, weight = rows(27), np.ones(27)

@@ -51,6 +51,19 @@ def cosine_rates(k):
     return 0.02 + 0.28 * math.cos(math.pi * k / 160) ** 2 if k < 80 else 0.02
 
 
+def restart_rates(k):
+    # Equation 5, cycle by cycle: of 10, 20 and 40.
+    start, length = next((s, n) for s, n in ((0, 10), (10, 20), (30, 40), (70, 80)) if k < s + n)
+    return 0.02 + 0.28 * math.cos(math.pi * (k - start) / length / 2) ** 2
+
+
+def one_cycle_rates(k):
+    # Up from 0.3 to 0.9 in 24 of 80, and down to 0.1; by the half angle.
+    if k < 24:
+        return 0.3 + 0.6 * math.sin(math.pi * k / 48) ** 2
+    return 0.1 + 0.8 * math.cos(math.pi * (min(k, 80) - 24) / 112) ** 2
+
+
 # name: (the schedule in a unit, its rates)
 EACH = {
     "step": (lambda **unit: gd.StepDecay(0.3, **unit), 32, step_rates),
@@ -64,6 +77,21 @@ EACH = {
     "line": (lambda **unit: gd.PolynomialDecay(0.3, **unit), 64, line_rates),
     "cosine": (lambda **unit: gd.CosineDecay(0.3, 0.02, **unit), 80, cosine_rates),
     "constant": (lambda **unit: gd.Constant(0.3), 1, lambda k: 0.3),
+}
+falling = pytest.mark.parametrize(("make", "length", "rates"), [*EACH.values()], ids=[*EACH])
+EACH |= {
+    "restarts": (lambda **unit: gd.CosineRestarts(0.3, 0.02, 2, **unit), 10, restart_rates),
+    "restarts alike": (
+        lambda **unit: gd.CosineRestarts(0.3, **unit),
+        25,
+        lambda k: 0.3 * math.cos(math.pi * (k % 25) / 50) ** 2,
+    ),
+    "one cycle": (lambda **unit: gd.OneCycle(0.9, 0.3, 0.1, **unit), 80, one_cycle_rates),
+    "piecewise": (
+        lambda **unit: gd.Piecewise([0.3, 0.5, 0.02], **{n: [k, 50] for n, k in unit.items()}),
+        20,
+        lambda k: 0.3 if k < 20 else 0.5 if k < 50 else 0.02,
+    ),
 }
 each = pytest.mark.parametrize(("make", "length", "rates"), EACH.values(), ids=EACH)
 
@@ -88,7 +116,7 @@ def test_a_hundred_rates_are_the_papers(make, length, rates, unit):
 
 
 @units
-@each
+@falling
 def test_the_first_rate_is_the_one_given_and_none_is_below_zero(make, length, rates, unit):
     schedule = make(**{unit: length})
     assert at(schedule, unit, 0) == 0.3
@@ -154,6 +182,67 @@ def test_a_decay_lies_between_its_ends(rate, share, length, k, data):
             assert schedule(k, 0) == pytest.approx(end, abs=1e-12 * rate)
 
 
+@examples(20)
+@given(st.integers(1, 40), st.integers(1, 3), st.integers(0, 3000))
+def test_a_restart_is_at_the_top_and_each_cycle_is_the_first_drawn_out(length, growth, k):
+    schedule, first = gd.CosineRestarts(0.3, 0.1, growth, updates=length), 0
+    cycle = length
+    while k >= first + cycle:
+        first, cycle = first + cycle, cycle * growth
+    assert schedule(first, 0) == pytest.approx(0.3, rel=1e-12)
+    assert schedule(k, 0) == pytest.approx(
+        gd.CosineDecay(0.3, 0.1, updates=cycle)(k - first, 0), rel=1e-9
+    )
+
+
+def test_a_cycle_begins_and_ends_where_nothing_else_is_said():
+    schedule = gd.OneCycle(0.5, updates=100)
+    assert_rates([schedule(k, 0) for k in (0, 30, 100, 10**6)], [0.02, 0.5, 0.0, 0.0])
+    rates = [schedule(k, 0) for k in range(100)]
+    assert rates == sorted(rates[:31]) + sorted(rates[31:], reverse=True)
+
+
+TORCHS = {
+    # PyTorch's phases end one update early, at 0.3 T − 1 and T − 1; momentum is left alone.
+    "one cycle": (
+        lambda torch, o: torch.optim.lr_scheduler.OneCycleLR(
+            o, 0.5, total_steps=300, cycle_momentum=False
+        ),
+        lambda: gd.OneCycle(0.5, 0.02, 0.02 / 1e4, rise=89 / 299, updates=299),
+    ),
+    "restarts": (
+        lambda torch, o: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(o, 20, 2, 0.001),
+        lambda: gd.CosineRestarts(0.5, 0.001, 2, updates=20),
+    ),
+    "restarts alike": (
+        lambda torch, o: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(o, 70),
+        lambda: gd.CosineRestarts(0.5, updates=70),
+    ),
+    "piecewise": (
+        lambda torch, o: torch.optim.lr_scheduler.MultiStepLR(o, [50, 210], gamma=0.2),
+        lambda: gd.Piecewise([0.5, 0.1, 0.02], updates=[50, 210]),
+    ),
+}
+
+
+@pytest.mark.parametrize(("theirs", "ours"), TORCHS.values(), ids=TORCHS)
+def test_three_hundred_updates_are_those_of_pytorch(theirs, ours):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    model = gd.Sequential([gd.Dense(1)], 3, dtype="float64")
+    parameters = torch.tensor(model.flat_params.copy())
+    optimizer = torch.optim.SGD([parameters], lr=0.5)
+    scheduler, updater = theirs(torch, optimizer), gd.SGD(ours())
+    for _ in range(300):
+        assert updater.learning_rate == pytest.approx(scheduler.get_last_lr()[0], rel=1e-9)
+        g = rng.normal(size=model.flat_params.shape)
+        model.flat_grads[...], parameters.grad = g, torch.tensor(g)
+        updater.update(model)
+        optimizer.step()
+        scheduler.step()
+    np.testing.assert_allclose(model.flat_params, parameters.numpy(), rtol=1e-10, atol=1e-10)
+
+
 # What moves the parameters -----------------------------------------------------------------------
 
 # 20 rows in batches of 4 are 5 updates an epoch.
@@ -204,6 +293,7 @@ def assert_moved(pairs, expected):
         np.testing.assert_allclose(move, rate * g, rtol=1e-9, atol=1e-14)
 
 
+@pytest.mark.few
 @each
 def test_parameters_move_by_the_rate_of_their_update(backend, make, length, rates):
     # Scaled down, so that 100 updates keep gradients that can be seen.
@@ -261,10 +351,10 @@ def stop_at(update):
     return callback
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("update", [1, 7, 10, 13])
 @units
 @each
-@pytest.mark.pairs
 def test_a_resumed_run_goes_on_at_its_rate(tmp_path, make, length, rates, unit, update):
     schedule = gd.WarmUp(make(**{unit: length}), **{unit: 2})
     cut = trainer_at(schedule)
@@ -329,7 +419,11 @@ def test_a_schedule_without_a_rate_says_what_it_lacks():
 
 # Arguments ---------------------------------------------------------------------------------------
 
-DECAYS = [kind for name, kind in SCHEDULES.items() if name not in ("Constant", "WarmUp")]
+DECAYS = [
+    kind
+    for name, kind in SCHEDULES.items()
+    if name not in ("Constant", "WarmUp", "Piecewise", "BatchGrowth")
+]
 decays = pytest.mark.parametrize("kind", DECAYS, ids=lambda kind: kind.__name__)
 
 
@@ -378,6 +472,51 @@ def test_a_rate_that_makes_no_sense_is_refused(value):
             kind(0.1, **{name: value}, updates=3)
 
 
+def test_the_pieces_fit_their_times():
+    no_fit = (([], []), ([1], [3]), ([1, 2], []), ([1, 2, 3], [5, 5]), ([1, 2, 3], [5, 4]))
+    for rates, times in no_fit:
+        with pytest.raises(ValueError, match="learning_rates and epochs must be rates, and when"):
+            gd.Piecewise(rates, epochs=times)
+    for unit in UNITS:
+        for times in ([0], [1.5], ["3"], [True]):
+            with pytest.raises(ValueError, match=f"{unit} must be an integer, at least 1, not"):
+                gd.Piecewise([0.1, 0.2], **{unit: times})
+        with pytest.raises(ValueError, match="learning_rates must be a number, at least 0"):
+            gd.Piecewise([0.1, -0.2], **{unit: [3]})
+    with pytest.raises(TypeError, match="epochs"):
+        gd.Piecewise([0.1, 0.2], epochs=3)
+    for both in ({}, {"updates": [3], "epochs": [3]}):
+        with pytest.raises(ValueError, match="counts in updates or in epochs: give one of the two"):
+            gd.Piecewise([0.1, 0.2], **both)
+    assert gd.Piecewise(iter([0.1]), updates=np.array([], int))(0, 0) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: gd.OneCycle(0.1, rise=0, updates=3), "rise must be above 0"),
+        (
+            lambda: gd.OneCycle(0.1, rise=1, updates=3),
+            "rise must be a number, at least 0",
+        ),
+        (lambda: gd.OneCycle(0.1, start=-1, updates=3), "start must be a number"),
+        (lambda: gd.OneCycle(0.1, end=math.nan, updates=3), "end must be a number"),
+        (
+            lambda: gd.CosineRestarts(0.1, growth=0, updates=3),
+            "growth must be an integer, at least",
+        ),
+        (lambda: gd.CosineRestarts(0.1, growth=1.5, updates=3), "growth must be an integer"),
+        (lambda: gd.BatchGrowth(0, epochs=3), "batch_size must be an integer, at least 1"),
+        (lambda: gd.BatchGrowth(10, 0.5, epochs=3), "factor must be a number, at least 1"),
+        (lambda: gd.BatchGrowth(10, 2, 9, epochs=3), "largest=9 is below batch_size=10"),
+        (lambda: gd.BatchGrowth(10, epochs=0), "epochs must be an integer, at least 1"),
+    ],
+)
+def test_an_argument_that_makes_no_sense_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
 @pytest.mark.parametrize("kind", [gd.StepDecay, gd.ExponentialDecay])
 def test_a_factor_of_zero_is_refused(kind):
     with pytest.raises(ValueError, match="factor must be "):
@@ -401,6 +540,22 @@ def test_a_factor_of_zero_is_refused(kind):
         (
             gd.CosineDecay(0.1, 0.01, epochs=3),
             "CosineDecay(learning_rate=0.1, end=0.01, epochs=3)",
+        ),
+        (
+            gd.CosineRestarts(0.1, growth=2, epochs=3),
+            "CosineRestarts(learning_rate=0.1, end=0.0, growth=2, epochs=3)",
+        ),
+        (
+            gd.OneCycle(0.1, epochs=3),
+            "OneCycle(learning_rate=0.1, end=0.0, rise=0.3, epochs=3)",
+        ),
+        (
+            gd.Piecewise((1, 0.1), updates=(3,)),
+            "Piecewise(learning_rates=[1.0, 0.1], updates=[3])",
+        ),
+        (
+            gd.BatchGrowth(100, largest=500, epochs=3),
+            "BatchGrowth(batch_size=100, factor=2.0, largest=500, epochs=3)",
         ),
         (
             gd.WarmUp(0.1, updates=3),

@@ -23,6 +23,12 @@ LAYERS = {
     "relu": gd.ReLU,
     "leaky relu": lambda: gd.LeakyReLU(0.1),
     "softmax": gd.Softmax,
+    "elu": lambda: gd.ELU(0.7),
+    "gelu": gd.GELU,
+    "gelu by tanh": lambda: gd.GELU(approximate=True),
+    "silu": gd.SiLU,
+    "softplus": gd.Softplus,
+    "layer norm": gd.LayerNorm,
     "batch norm": gd.BatchNorm,
     "dropout": lambda: gd.Dropout(0.3),
     "dense": lambda: gd.Dense(3),
@@ -33,6 +39,12 @@ LOSSES = {
     "mse of one": (gd.MeanSquaredError, [], 1, "one number"),
     "mse rescaled": (gd.MeanSquaredError, [gd.Rescale], 2, "numbers"),
     "huber": (lambda: gd.Huber(0.7), [], 2, "numbers"),
+    "absolute": (gd.MeanAbsoluteError, [], 2, "numbers"),
+    "quantiles": (lambda: gd.Quantile([0.1, 0.5, 0.9]), [], 3, "one number"),
+    "poisson": (gd.Poisson, [], 2, "labels"),
+    "hinge": (gd.Hinge, [], 1, "one label"),
+    "hinge of classes": (gd.Hinge, [], 3, "classes"),
+    "focal": (gd.Focal, [gd.Sigmoid], 2, "labels"),
     "binary": (gd.BinaryCrossEntropy, [gd.Sigmoid], 1, "one label"),
     "binary logits": (lambda: gd.BinaryCrossEntropy(True, 0.1), [], 2, "labels"),
     "binary smoothed": (lambda: gd.BinaryCrossEntropy(False, 0.1), [gd.Sigmoid], 3, "labels"),
@@ -56,6 +68,9 @@ UPDATERS = {
     "adam": lambda rate: gd.Adam(rate, epsilon=1e-3),
     "adamw": lambda rate: gd.AdamW(rate, epsilon=1e-3, weight_decay=0.1),
     "adamw on biases": lambda rate: gd.AdamW(rate, epsilon=1e-3, decay_bias=True),
+    "amsgrad": lambda rate: gd.Adam(rate, beta2=0.8, epsilon=1e-3, amsgrad=True),
+    "nadam": lambda rate: gd.Nadam(rate, epsilon=1e-3),
+    "radam": lambda rate: gd.RAdam(rate, beta2=0.9, epsilon=1e-3),
     "rmsprop": lambda rate: gd.RMSprop(rate, epsilon=1e-3),
     "adagrad": lambda rate: gd.Adagrad(rate, epsilon=1e-3),
 }
@@ -201,12 +216,14 @@ def data(run: dict[str, Any]) -> tuple[Any, Any, Any]:
 def trainer_of(run: dict[str, Any], model: gd.Sequential, **options: Any) -> gd.Trainer:
     """Return the trainer of a run on a model."""
     updater = UPDATERS[run["updater"]](SCHEDULES[run["schedule"]]())
-    classes = LOSSES[run["loss"]][3] in ("classes", "one-hot", "one label")
+    _, _, outputs, kind = LOSSES[run["loss"]]
+    classes = kind in ("classes", "one-hot", "one label")
+    one_each = kind != "one number" or outputs == 1
     return gd.Trainer(
         model,
         LOSSES[run["loss"]][0](),
         updater,
-        metrics=["accuracy" if classes else "mae"],
+        metrics=["accuracy" if classes else "mae"] if one_each else [],
         accumulate=run["accumulate"],
         **PENALTIES[run["penalty"]],
         **CLIPPINGS[run["clipping"]],

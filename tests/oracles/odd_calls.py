@@ -193,6 +193,7 @@ def figure(_: Any) -> None:
 RATE = {"learning_rate": 0.1}
 TIMES = {"updates": None, "epochs": 3}
 FIT = {
+    "time_limit": None,
     "batch_size": 5,
     "epochs": 1,
     "validation_data": (X, Y),
@@ -208,8 +209,15 @@ FIT = {
 ESTIMATOR = {
     "hidden": (),
     "activation": "relu",
+    "batch_norm": False,
+    "dropout": 0.0,
+    "layers": None,
     "updater": "adam",
     "learning_rate": 0.1,
+    "l1": 0.0,
+    "l2": 0.0,
+    "clip_norm": None,
+    "callbacks": None,
     "batch_size": 5,
     "epochs": 1,
     "early_stopping": False,
@@ -242,6 +250,11 @@ EXAMPLES: dict[str, Example] = {
     "Dropout": of_class(gd.Dropout, use_layer, rate=0.5),
     "BatchNorm": of_class(gd.BatchNorm, use_layer, momentum=0.9, epsilon=1e-5),
     "LeakyReLU": of_class(gd.LeakyReLU, use_layer, slope=0.1),
+    "ELU": of_class(gd.ELU, use_layer, alpha=0.5),
+    "GELU": of_class(gd.GELU, use_layer, approximate=True),
+    "SiLU": of_class(gd.SiLU, use_layer),
+    "Softplus": of_class(gd.Softplus, use_layer),
+    "LayerNorm": of_class(gd.LayerNorm, use_layer, epsilon=1e-5),
     # Losses
     "BinaryCrossEntropy": of_class(
         gd.BinaryCrossEntropy, use_loss, from_logits=True, label_smoothing=0.1
@@ -250,6 +263,10 @@ EXAMPLES: dict[str, Example] = {
         gd.CategoricalCrossEntropy, use_loss, from_logits=True, label_smoothing=0.1
     ),
     "Huber": of_class(gd.Huber, use_loss, delta=1.0),
+    "Quantile": of_class(gd.Quantile, use_loss, quantiles=0.3),
+    "Focal": of_class(
+        gd.Focal, use_loss, gamma=1.0, alpha=0.5, from_logits=True, label_smoothing=0.1
+    ),
     "Loss.forward": Example(
         lambda: gd.MeanSquaredError().forward,
         lambda: {"z": X[:, :1], "y": Y, "weight": np.ones(12)},
@@ -257,7 +274,11 @@ EXAMPLES: dict[str, Example] = {
     # Updaters and schedules
     "SGD": of_class(gd.SGD, use_updater, **RATE, momentum=0.5, nesterov=True),
     "Adagrad": of_class(gd.Adagrad, use_updater, **RATE, epsilon=1e-8),
-    "Adam": of_class(gd.Adam, use_updater, **RATE, beta1=0.9, beta2=0.99, epsilon=1e-8),
+    "Adam": of_class(
+        gd.Adam, use_updater, **RATE, beta1=0.9, beta2=0.99, epsilon=1e-8, amsgrad=True
+    ),
+    "Nadam": of_class(gd.Nadam, use_updater, **RATE, beta1=0.9, beta2=0.99, epsilon=1e-8),
+    "RAdam": of_class(gd.RAdam, use_updater, **RATE, beta1=0.9, beta2=0.99, epsilon=1e-8),
     "AdamW": of_class(
         gd.AdamW,
         use_updater,
@@ -278,8 +299,22 @@ EXAMPLES: dict[str, Example] = {
     "PolynomialDecay": of_class(
         gd.PolynomialDecay, use_schedule, **RATE, end=0.0, power=1.0, **TIMES
     ),
+    "CosineRestarts": of_class(gd.CosineRestarts, use_schedule, **RATE, end=0.0, growth=2, **TIMES),
+    "OneCycle": of_class(gd.OneCycle, use_schedule, **RATE, start=0.01, end=0.0, rise=0.3, **TIMES),
+    "Piecewise": of_class(
+        gd.Piecewise, use_schedule, learning_rates=[0.1, 0.01], updates=[5], epochs=None
+    ),
+    "BatchGrowth": of_class(
+        gd.BatchGrowth,
+        lambda growth: fit_with(batch_size=growth, epochs=3),
+        batch_size=4,
+        factor=2.0,
+        largest=8,
+        epochs=1,
+    ),
     "WarmUp": of_class(gd.WarmUp, use_schedule, schedule=gd.Constant(0.1), **TIMES),
     # Callbacks
+    "AverageWeights": of_class(gd.AverageWeights, use_callback, decay=0.9),
     "EarlyStopping": of_class(
         gd.EarlyStopping,
         use_callback,
@@ -774,7 +809,8 @@ EXAMPLES: dict[str, Example] = {
         lambda made: made.fit(X, Y),
     ),
     "MiniBatchClassifier.fit": Example(
-        lambda: classifier().fit, lambda: {"X": X, "y": LABELS, "sample_weight": np.ones(12)}
+        lambda: classifier().fit,
+        lambda: {"X": X, "y": LABELS, "sample_weight": np.ones(12), "validation_data": (X, LABELS)},
     ),
     "MiniBatchClassifier.partial_fit": Example(
         lambda: classifier().partial_fit,
@@ -794,7 +830,8 @@ EXAMPLES: dict[str, Example] = {
         lambda: {"X": X, "y": LABELS, "sample_weight": np.ones(12)},
     ),
     "MiniBatchRegressor.fit": Example(
-        lambda: regressor().fit, lambda: {"X": X, "y": Y, "sample_weight": np.ones(12)}
+        lambda: regressor().fit,
+        lambda: {"X": X, "y": Y, "sample_weight": np.ones(12), "validation_data": (X, Y)},
     ),
     "MiniBatchRegressor.partial_fit": Example(
         lambda: regressor().partial_fit, lambda: {"X": X, "y": Y, "sample_weight": np.ones(12)}

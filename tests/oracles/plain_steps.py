@@ -50,6 +50,7 @@ FUNCTIONS = {
     "exp": lambda a: a.through(math.exp, lambda y: y),
     "log": lambda a: a.through(math.log, lambda y: math.exp(-y)),
     "tanh": lambda a: a.through(math.tanh, lambda y: 1 - y * y),
+    "erf": lambda a: a.through(math.erf, lambda y: 2 / math.sqrt(math.pi)),  # at most
     "√": lambda a: a.through(math.sqrt, lambda y: 0.5 / y if y else 0.0),
     "|": abs,
     "max": lambda a, b: a if a.value >= b.value else b,
@@ -121,6 +122,14 @@ class Grid:
     def sum_rows(self):
         return Grid([[total(column) for column in self.turned.rows]])
 
+    def largest(self, among):
+        """Return the largest number of each row, of those whose flag is 1."""
+        rows = [
+            [number for number, flag in zip(row, flags, strict=True) if flag.value]
+            for row, flags in zip(self.rows, among.rows, strict=True)
+        ]
+        return Grid([[max(row, key=lambda number: number.value)] for row in rows])
+
     def sum_columns(self):
         return self.turned.sum_rows().turned
 
@@ -133,7 +142,7 @@ def total(numbers):
     return result
 
 
-TOKEN = re.compile("Σ[ᵢₖ]|[0-9]+|[^\\W\\d½²ᵀᵢₖ](?:(?![²ᵀ½])[\\w.\u0302])*|\\S")
+TOKEN = re.compile("Σ[ᵢₖ]|[0-9]+(?:\\.[0-9]+)?|[^\\W\\d½²ᵀᵢₖ](?:(?![²ᵀ½])[\\w.\u0302])*|\\S")
 
 
 class Calculator:
@@ -201,7 +210,7 @@ class Calculator:
         token = self.next()
         if token == "½":
             return Grid([[Number(0.5)]])
-        if token.isdecimal():
+        if token[0].isdecimal():
             return Grid([[Number(token)]])
         if token == "(":
             found = self.sum()
@@ -228,6 +237,8 @@ class Calculator:
             self.next()
             arguments.append(self.sum())
         self.next(")")
+        if name == "maxₖ":
+            return arguments[0].largest(arguments[1])
         if name == "onehot":
             classes, k = arguments[0], int(arguments[1].at(0, 0).value)
             return Grid([[Number(j == row[0].value) for j in range(k)] for row in classes.rows])

@@ -16,6 +16,7 @@ from minigd.checks.diagnosis import explain
 from minigd.optim.gradient_transforms import Penalty
 
 HIDDEN = [gd.Tanh, gd.Sigmoid, gd.ReLU, gd.LeakyReLU, gd.Softmax, gd.BatchNorm]
+HIDDEN += [gd.ELU, gd.GELU, lambda: gd.GELU(True), gd.SiLU, gd.Softplus, gd.LayerNorm]
 HIDDEN += [lambda: gd.Dropout(0.3), *students.ALL]
 LOSSES = [
     lambda: gd.MeanSquaredError(),
@@ -24,6 +25,12 @@ LOSSES = [
     lambda: gd.BinaryCrossEntropy(label_smoothing=0.1),
     lambda: gd.CategoricalCrossEntropy(from_logits=True),
     lambda: gd.CategoricalCrossEntropy(),
+    lambda: gd.MeanAbsoluteError(),
+    lambda: gd.Quantile(0.3),
+    lambda: gd.Poisson(),
+    lambda: gd.Hinge(),
+    lambda: gd.Focal(from_logits=True),
+    lambda: gd.Focal(1.5, None),
 ]
 
 
@@ -43,6 +50,7 @@ def draw(seed, last=gd.Dense):
     loss = LOSSES[rng.integers(len(LOSSES))]()
     categorical = isinstance(loss, gd.CategoricalCrossEntropy)
     outputs, n = int(rng.integers(1 + categorical, 5)), int(rng.integers(1, 13))
+    categorical |= isinstance(loss, gd.Hinge) and outputs > 1
     layers = []
     for _ in range(rng.integers(0, 4)):
         layers.append(gd.Dense(int(rng.integers(1, 7)), bias=bool(rng.integers(2))))
@@ -55,8 +63,10 @@ def draw(seed, last=gd.Dense):
     x, y = rng.standard_normal((n, model.n_in)), rng.standard_normal((n, outputs))
     if categorical:
         y = rng.integers(0, outputs, n)
-    elif isinstance(loss, gd.BinaryCrossEntropy):
+    elif isinstance(loss, gd.BinaryCrossEntropy | gd.Hinge):
         y = (y > 0).astype(float)
+    elif isinstance(loss, gd.Poisson):
+        y = y * y
     weight = rng.uniform(0.1, 3.0, n) if rng.integers(2) else None
     penalty = {"l1": float(rng.choice([0, 0.1])), "l2": float(rng.choice([0, 0.3]))}
     return model, loss, x, y, weight, {**penalty, "decay_bias": bool(rng.integers(2))}

@@ -344,11 +344,14 @@ def read(path):
 
 
 MACHINE = ("seconds", "threads", "minigd_version", "largest")
+LATER = {"amsgrad": False}
+"""Arguments that the version of the files did not have, and the values that do what it did."""
 
 
 def untimed(tree):
     if isinstance(tree, dict):
-        return {k: untimed(v) for k, v in tree.items() if k not in MACHINE}
+        kept = {k: v for k, v in tree.items() if k not in LATER or v != LATER[k]}
+        return {k: untimed(v) for k, v in kept.items() if k not in MACHINE}
     return [untimed(v) for v in tree] if isinstance(tree, list) else tree
 
 

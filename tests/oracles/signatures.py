@@ -24,12 +24,17 @@ def signatures():
             lines += [
                 line
                 for key, member in sorted(vars(value).items())
-                if not key.startswith("_") and getattr(member, "__module__", None) == value.__name__
+                if not key.startswith("_") and in_module(member, value.__name__)
                 for line in described(f"gd.{name}.{key}", member)
             ]
         else:
             lines += described(f"gd.{name}", value)
     return lines
+
+
+def in_module(member, name):
+    """Tell whether a class or function is of a module, or of one of its files."""
+    return f"{getattr(member, '__module__', None)}.".startswith(f"{name}.")
 
 
 def described(name, value):

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks import attack_data
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("seed", range(4))
 def test_mutated_tables_are_read_as_csv_reads_them_or_refused(seed):
     ends = []

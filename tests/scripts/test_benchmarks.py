@@ -158,6 +158,7 @@ def test_the_floor_multiplies_the_matrices_of_the_network():
 # Rows of a file ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FILES if name != "floor"])
 def test_from_a_file_losses_and_weights_are_those_of_the_loop(name, tmp_path):
     path = tmp_path / "numbers.csv"
@@ -230,6 +231,7 @@ def test_the_command_measures_and_leaves_the_committed_page_alone():
     assert (page.read_bytes() if page.exists() else None) == before
 
 
+@pytest.mark.slow
 def test_the_busy_machine_is_tried_by_who_is_there_and_no_figure_is_given():
     arguments = ["tiny-100", "--quick", "--contenders", "minigd", "all-threads"]
     done = subprocess.run(

@@ -32,6 +32,7 @@ gpu.main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(host_cuda.compiler() is None, reason=host_cuda.MISSING)
 def test_every_part_of_the_page_is_there(tmp_path):
     page = tmp_path / "gpu.md"

@@ -80,6 +80,7 @@ WRITERS = {
 }
 
 
+@pytest.mark.few
 @posix
 @pytest.mark.parametrize("writer", WRITERS)
 @pytest.mark.parametrize("permissions", [0o600, 0o640, 0o666])

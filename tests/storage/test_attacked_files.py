@@ -142,6 +142,7 @@ ODD = [10**12, -1, True, None, "x", [], {"array": "no"}]
 ODD_IDS = ["huge", "negative", "true", "null", "text", "list", "array"]
 
 
+@pytest.mark.few(2)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("value", ODD, ids=ODD_IDS)
 @thinly(14)
@@ -419,14 +420,63 @@ def test_random_mutations_of_a_model_file_on_the_command_line(trained, tmp_path,
             assert code == 1 or command[0] == "info" or out == expected
 
 
-def test_a_damaged_state_of_a_callback_is_named(tmp_path):
+def write_table_model(path):
+    day = ["2024-05-02 06:00", "2025-01-01 12:00", "2025-02-03 18:00"]
+    rows = [{"day": day, "city": ["Rome", "Oslo", "Bern"], "kind": ["a", "b", "a"], "a": [1, 2, 4]}]
+    source = gd.IterableSource(rows, target="kind", hashed={"city": 3}, missing="mean")
+    model = gd.Sequential([gd.Dense(1), gd.Sigmoid()], inputs=len(source.names))
+    gd.TableModel(model, source.schema).save(path)
+
+
+@pytest.mark.parametrize("value", [{"city": 10**9}, {"city": 10**30}, {"city": -3}, {"city": "3"}])
+def test_columns_that_a_file_claims_to_hash_are_not_made(tmp_path, value):
+    path = tmp_path / "m.npz"
+    write_table_model(path)
+    edit(path, lambda d, a: put(d, ("table", "schema", "hashed"), value))
+    with pytest.raises(gd.CheckpointError, match=r"the columns in '.*m.npz' are damaged"):
+        gd.load_table(path)
+    edit(path, lambda d, a: d.update(schema=d["table"]["schema"]))
+    with pytest.raises(gd.CheckpointError, match=r"m\.npz.*description of the model is damaged"):
+        gd.load(path)
+
+
+CLAIMS = {
+    "levels": [{"city": "abc"}, {"city": [1]}, []],
+    "classes": [["a"], "ab", {"a": 1, "b": 2}, [], ["a", None]],
+    "integer": [True, -0.5, None],
+    "dates": [{"day": [[], 0.0, ["year"]]}, {"day": ["ISO8601", "0", []]}, {"day": 3}],
+    "missing": ["often", None, {"a": []}],
+    "unknown": [True, "ignore"],
+    "exact": ["int32", 64],
+    "fills": [{"a": None}, {"a": "1"}, {"b": 1.0}],
+    "features": ["day", [["day"]], ["a", "a", "a"]],
+}
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_columns_that_can_not_be_are_refused_when_a_model_is_loaded(tmp_path, name):
+    path = tmp_path / "m.npz"
+    write_table_model(path)
+    for value in CLAIMS[name]:
+        write_table_model(path)
+        edit(path, lambda d, a: put(d, ("table", "schema", name), value))  # noqa: B023
+        with pytest.raises(gd.CheckpointError, match=r"the columns in '.*m.npz' are damaged"):
+            gd.load_table(path)
+
+
+STATES = [("best", "low"), ("best", [None]), ("waited", -1), ("stopped", "no"), ("arrays", 3)]
+STATES += [("arrays", {"params/dense1.W": 0.5}), ("last", {"params/dense1.W": "W"})]
+
+
+@pytest.mark.parametrize(("key", "value"), STATES)
+def test_a_damaged_state_of_a_callback_is_named(tmp_path, key, value):
     path = write_run(tmp_path / "run.npz")
-    edit(path, lambda d, a: d["run"].update(callbacks={"EarlyStopping": {"bad": 1}}))
+    edit(path, lambda d, a: put(d, ("run", "callbacks", "EarlyStopping", key), value))
     trainer = gd.Trainer.resume(path)
     x = np.linspace(-1, 1, 12).reshape(6, 2)
-    with pytest.raises(
-        gd.CheckpointError, match="state of the callback 'EarlyStopping' is damaged"
-    ):
+    is_model = isinstance(value, dict)
+    said = "params/dense1.W in the file is" if is_model else "state of the callback 'EarlyStopping'"
+    with pytest.raises(gd.CheckpointError, match=said):
         trainer.fit(gd.Batches(x, x[:, 0], batch_size=4), callbacks=[gd.EarlyStopping("loss")])
 
 

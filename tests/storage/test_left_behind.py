@@ -80,6 +80,7 @@ def start(tmp_path):
         process.stdout.close()
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_killed_process_left_is_swept_and_what_a_living_one_writes_is_not(
@@ -102,6 +103,7 @@ def test_what_a_killed_process_left_is_swept_and_what_a_living_one_writes_is_not
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.few(2)
 @posix
 @pytest.mark.parametrize("kind", ["a file", "a folder", "a cache"])
 def test_what_is_swept_beside_a_living_writer_does_not_disturb_it(tmp_path, start, kind):

@@ -168,6 +168,7 @@ npz.write(sys.argv[1], {"epoch": 2}, {"W": np.ones((40, 30))})
 """
 
 
+@pytest.mark.few(2)
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
 @pytest.mark.parametrize("moment", ["write_array", "fsync", "replace", "behind"])
 def test_a_process_killed_while_it_writes_leaves_the_old_file_or_the_new_one(saved, moment):

@@ -226,6 +226,7 @@ MOMENTS = [(3, "update", 0), (6, "epoch", 1), (8, "update", 1), (12, "epoch", 2)
 each_moment = pytest.mark.parametrize(("update", "name", "best"), MOMENTS)
 
 
+@pytest.mark.few
 @each_moment
 @pytest.mark.parametrize("how", ["raised", "pressed"])
 def test_ctrl_c_puts_the_best_back(update, name, best, how):
@@ -1123,3 +1124,33 @@ def test_a_state_that_no_file_can_hold_is_named(tmp_path):
     trainer.fit(X, y, callbacks=[Sets()])
     with pytest.raises(TypeError, match=r"callbacks/Sets/seen can't be saved: it is \{1, 2\}"):
         trainer.save(tmp_path / "run.npz")
+
+
+@pytest.mark.parametrize(
+    "events", ["epoch", ["epochs"], {"epoch", "Update"}, None, 3, [], {"a": 1}]
+)
+def test_events_that_never_come_are_no_wish(events):
+    class Recorder:
+        def __init__(self):
+            self.events = events
+
+        def __call__(self, event):
+            raise AssertionError("nobody is trained for the wrong events")
+
+    X = np.zeros((6, 2))
+    model = gd.Sequential([gd.Dense(1)], inputs=2)
+    with pytest.raises((TypeError, ValueError), match=r"callbacks: Recorder\.events "):
+        model.fit(X, X[:, 0], loss="mse", callbacks=[Recorder()])
+
+
+@pytest.mark.parametrize("events", [{"epoch"}, ("epoch",), ["epoch"], frozenset({"epoch"}), set()])
+def test_a_callback_gets_the_events_that_it_names(events):
+    seen = []
+
+    def record(event):
+        seen.append(event.name)
+
+    record.events = events
+    X = np.zeros((6, 2))
+    gd.Sequential([gd.Dense(1)], inputs=2).fit(X, X[:, 0], loss="mse", callbacks=[record])
+    assert seen == list(events)

@@ -69,6 +69,7 @@ ARCHITECTURES = {
 }
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("layers", ARCHITECTURES.values(), ids=ARCHITECTURES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_loaded_model_is_the_saved_one_to_the_bit(backend, tmp_path, layers, dtype):

@@ -82,6 +82,7 @@ def test_every_public_signature_with_an_updater_takes_an_optimizer():
     assert found == dict.fromkeys(RUNS, True)
 
 
+@pytest.mark.few
 @named
 @pytest.mark.parametrize("make", [lambda: "sgd", lambda: gd.SGD(0.3, momentum=0.5)])
 def test_an_optimizer_is_an_updater(name, make):

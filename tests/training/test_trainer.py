@@ -126,6 +126,7 @@ def same(backend, one, other):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.few
 @tasks
 def test_the_loop_by_hand_gives_the_same_bits(backend, task):
     dtype = "float32" if backend.reads_are_free else "float64"
@@ -313,12 +314,12 @@ class Watch(gd.Layer):
         return {}
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     "updater", [gd.SGD(0.1), gd.SGD(0.1, 0.9), gd.SGD(0.1, 0.9, True), gd.Adam()]
 )
 @tasks
-@pytest.mark.pairs
 def test_no_dtype_ever_changes(backend, task, updater, dtype):
     layers, loss, targets = TASKS[task]
     watched = [Watch()]
@@ -446,6 +447,7 @@ def test_a_callback_sees_the_history_of_the_epoch_it_is_told_of():
     assert seen == [(1, 1), (2, 2), (3, 3)]
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("update", range(1, 11))
 def test_a_run_that_was_stopped_goes_on_with_the_remaining_batches(backend, update):
     whole, cut, batches = (
@@ -575,6 +577,7 @@ def test_a_state_without_its_callback_is_left_out_with_a_warning(tmp_path):
     assert counter.count == 5 + 5
 
 
+@pytest.mark.few
 @tasks
 def test_a_callback_that_predicts_and_evaluates_changes_no_bit(backend, task):
     plain, watched = (make_trainer(task, backend=backend) for _ in range(2))

@@ -81,7 +81,7 @@ class ArraySource(RandomAccess):
             self._check(self.y, "y")
 
     def _check(self, array: Array, what: str) -> None:
-        """Refuse what is no number, and one that is not finite in a row that counts."""
+        """Refuse what is not a number, and one that is not finite in a row that counts."""
         if not self.backend.all_finite(numbers(array, what)):
             rows = counting_rows(self.weight)
             self.backend.check_finite(take_rows(array, rows), what, rows)
@@ -140,7 +140,7 @@ class ArraySource(RandomAccess):
 
 
 def _shape_error(shape: tuple[int, ...], y: Array | None) -> DataError:
-    """Return the error for an x that is no table, or is empty, or a y of another length."""
+    """Return the error for an x that is not a table, or is empty, or a y of another length."""
     if len(shape) != 2:
         hint = ": x.reshape(-1, 1) makes a column of it" if len(shape) == 1 else ""
         return ShapeError(f"x has shape {shape}, and a table of rows is needed{hint}")

@@ -190,7 +190,7 @@ class Source(ABC):
         Raises
         ------
         DataError
-            If a part has no rows, or a time is missing or is none.
+            If a part has no rows, or a time is missing or is not one.
 
         Examples
         --------

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.workspace import Workspace
+from minigd.data.pipeline import prefetched
 from minigd.data.sources.base import Pair, RandomAccess, Rows
 from minigd.data.sources.csv_blocks import (
     Block,
@@ -20,7 +21,7 @@ from minigd.data.sources.csv_blocks import (
 )
 from minigd.data.sources.csv_files import check_compression, check_unchanged, is_packed
 from minigd.data.sources.csv_header import Header, recoded
-from minigd.data.sources.csv_index import RowIndex
+from minigd.data.sources.csv_index import RowIndex, row_numbers
 from minigd.data.sources.csv_layout import (
     unnamed_among,
     warn_of_unnamed,
@@ -29,6 +30,7 @@ from minigd.data.sources.csv_parser import NotNumbers, Parser, import_pandas
 from minigd.data.sources.csv_text import Dialect, open_text
 from minigd.data.sources.file_reads import GAP
 from minigd.data.sources.given_files import TEXTS, find_files
+from minigd.data.sources.kept_rows import KeptRows
 from minigd.data.sources.tabular import Tabular
 from minigd.data.tables.applied import apply_schema
 from minigd.data.tables.column_problems import no_number
@@ -204,9 +206,16 @@ class CsvSource(Tabular, RandomAccess):
 
     Notes
     -----
+    A file on the disk is parsed once or twice: its rows are kept as numbers for later passes, in
+    the system's temporary folder, if they take at most half of the room there and twice the bytes
+    of the text. The files there have no name, and are gone with the process, however it ends. From
+    64 MiB on a line on stderr says so. TMPDIR chooses another folder. With `index_path`, nothing is
+    kept.
+
     In file order, memory does not depend on the size of the file. With a shuffle it is 8 bytes a
-    row for the index and 8 for the permutation, besides the rows fetched at once, up to 32 MiB. A
-    packed file can't be shuffled so, nor one that is not in UTF-8: `cache` it.
+    row for the permutation, 8 more for an index where the rows are not kept, and the rows fetched
+    at once, up to 64 MiB. A packed file can't be shuffled so, nor one that is not in UTF-8: `cache`
+    it.
 
     Examples
     --------
@@ -276,6 +285,10 @@ class CsvSource(Tabular, RandomAccess):
         self._columns = self._header.columns
         self._block_size = max(self._block_size, _least_block(len(self._columns)))
         self._rows_by_number = RowIndex(self, index_path)
+        # The middle of a packed file can't be reached without reading all before it, nor that of
+        # one in another encoding.
+        self.random_access = self._dialect.is_plain and not any(map(is_packed, self._parts))
+        self._kept = KeptRows.of(self._parts, self.random_access and index_path is None)
         self._open(selection, schema, dtype)
 
     # The first pass --------------------------------------------------------------------------
@@ -295,9 +308,10 @@ class CsvSource(Tabular, RandomAccess):
         # Of more short ones that are due, more lie close together in the file.
         most = _GATHERED // (found.schema.dtype.itemsize * (len(self.names) + 1) + 8)
         self.gather = max(self._at_once, most if size < GAP * self.rows else 0)
-        # The middle of a packed file can't be reached without reading all before it, nor that of
-        # one in another encoding.
-        self.random_access = self._dialect.is_plain and not any(map(is_packed, self._parts))
+        self._kept.settle(found.schema, self.rows)
+        self.gather = self._kept.gather(self.gather)
+        # The schema has taken each of these numbers.
+        self.checked = self._kept.rows is not None and not found.schema.fills_gaps
 
     def _first_pass(self, selection: Selection, schema: Schema | None, dtype: Any) -> FirstPass:
         """Find what each column is, or go by a schema."""
@@ -315,8 +329,10 @@ class CsvSource(Tabular, RandomAccess):
             return apply_schema(schema, self, name)
         header.refuse_short(unnamed)
         texts = [] if first is None else self._first_texts(first)
+        self._kept.expected = features, targets, dtype
         try:
-            found = infer_schema(self, selection, self._columns, name, dtype, texts)
+            marks = self._missing.notation
+            found = infer_schema(self, selection, self._columns, name, dtype, texts, notation=marks)
         except DataError:
             header.refuse_one_column(selection)
             header.refuse_comments()
@@ -335,7 +351,8 @@ class CsvSource(Tabular, RandomAccess):
 
     def _make_parser(self) -> Parser:
         """Return a parser of the columns in use."""
-        return Parser(self._columns, self._used, self._dialect, self._missing, self._strip)
+        size = sum(part.size for part in self._parts)
+        return Parser(self._columns, self._used, self._dialect, self._missing, self._strip, size)
 
     def _refuse_repeated_header(self) -> None:
         for part, block in self._all_blocks():
@@ -348,10 +365,19 @@ class CsvSource(Tabular, RandomAccess):
 
     def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
         """Return the frames of all files, a block each."""
-        for part in range(len(self._parts)):
-            for block in self._with_progress(part, "the first pass over"):
-                frame, self._at = self._parse(block, part, kinds)
-                yield frame
+
+        def parsed() -> Iterator[tuple[Any, _Place, int]]:
+            for part in range(len(self._parts)):
+                for block in self._with_progress(part, "the first pass over"):
+                    yield *self._parse(block, part, kinds), len(block.data)
+
+        def read() -> Iterator[tuple[Any, int]]:
+            # What is done with a frame does not wait for the next one, but for a short file.
+            blocks = sum(part.size for part in self._parts) // self._block_size
+            for frame, self._at, size in prefetched(parsed(), 1) if blocks > 3 else parsed():
+                yield frame, size
+
+        return self._kept.first_pass(read(), kinds)
 
     def read_also(self, name: str) -> None:
         """Add a column to those of the frames."""
@@ -391,7 +417,7 @@ class CsvSource(Tabular, RandomAccess):
         try:
             frame, place.texts = self._parser.read(block.data, kinds)
         except NotNumbers as odd:
-            problem, remedies = no_number(odd.texts)
+            problem, remedies = no_number(odd.texts, self._missing.notation)
             where = f"{place.where(odd.row)}, column {odd.column!r}: {odd.texts[0]!r} {problem}"
             error = TextInNumbers(where, *remedies, column=odd.column, columns=odd.columns)
             raise error from None
@@ -399,8 +425,8 @@ class CsvSource(Tabular, RandomAccess):
             raise DataError(f"{place.name}, from line {block.line} on: {error}") from error
         if len(frame) != len(block.starts):
             raise DataError(
-                f"{place.where(self._misread(block))}: this line does not parse as one row: leave "
-                "no line of spaces"
+                f"{place.where(self._misread(block))}: this line does not parse as one row: remove "
+                "lines of spaces"
             )
         return frame, place
 
@@ -466,8 +492,20 @@ class CsvSource(Tabular, RandomAccess):
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
         """Return the rows from number `start` on, in the order of the file, a block at a time."""
+        schema = self.schema
+        kept = self._kept.rows_of(schema)
+        if schema.fills:
+            # What is kept has the gaps, as a split learns what stands for them from one part.
+            yield from ((schema.fill(x), y) for x, y in self.unfilled().chunks(start))
+            return
         self._check_unchanged()
-        dropping = self.schema.drops
+        if kept is not None:
+            for pair in kept.chunks(start):
+                self._check_unchanged()
+                yield pair
+            self._check_unchanged()
+            return
+        dropping, draft = schema.drops, None if start else self._kept.begin()
         row = 0
         for part, block in self._all_blocks():
             self._check_unchanged()
@@ -475,6 +513,8 @@ class CsvSource(Tabular, RandomAccess):
                 row += len(block.starts)
                 continue
             x, y, _ = self._encode(block, part)
+            if draft is not None:
+                draft.add(x, y, len(block.data))
             skipped = min(max(start - row, 0), len(x))
             row += len(x)
             if skipped < len(x):
@@ -485,6 +525,18 @@ class CsvSource(Tabular, RandomAccess):
                 f"{self._parts[0].name} had {self.rows} row{'s' * (self.rows != 1)} at first "
                 f"and now has {row}"
             )
+        if draft is not None:
+            self._kept.keep(draft, schema, row)
+
+    def order(self, rows: Array) -> Array:
+        """Return row numbers as they are, once the rows are where they are fetched fastest."""
+        if self._kept.wanted():
+            pieces = self.unfilled().chunks()
+            for _ in with_progress(pieces, f"keeping the rows of {self!r}", self.rows):
+                if not self._kept.wanted():
+                    break
+        self.gather = self._kept.gather(self.gather)
+        return rows
 
     def encoded(self) -> Iterator[Encoded]:
         """Return x, y, and which rows were not dropped (None for all), a block at a time."""
@@ -504,35 +556,16 @@ class CsvSource(Tabular, RandomAccess):
         The rows are fetched in the order of the file, parsed together, and put in the order asked
         for.
         """
-        if isinstance(rows, slice):
-            index = np.arange(*rows.indices(self.rows))
-        else:
-            # As in any array, -1 is the last row, and a number beyond it is an error.
-            index = np.asarray(rows, dtype=np.int64)
-            if len(index) and index.min() < 0:
-                index = np.where(index < 0, index + self.rows, index)
-            if len(index) and not 0 <= index.min() <= index.max() < self.rows:
-                raise IndexError(f"there are {self.rows} rows, and row {rows} was asked for")
+        index = row_numbers(rows, self.rows)
         if len(index) == 0:
             x, y = self.take(slice(0, 1))
             return x[:0], None if y is None else y[:0]
         self._check_unchanged()
-        starts = self._rows_by_number.starts
-        order = np.argsort(index, kind="stable")
-        firsts = np.cumsum([0, *(len(s) - 1 for s in starts)])
-        limits = np.searchsorted(index, firsts, sorter=order).tolist()
-        found: list[Any] = []
-        for part, own in enumerate(starts):
-            for begin in range(limits[part], limits[part + 1], self._at_once):
-                places = order[begin : min(begin + self._at_once, limits[part + 1])]
-                pair = self._fetch(part, own, index[places] - firsts[part])
-                for i, some in enumerate(pair):
-                    if len(found) <= i:
-                        shape = (len(index), *some.shape[1:]) if some is not None else ()
-                        found.append(None if some is None else np.empty(shape, some.dtype))
-                    if some is not None:
-                        found[i][places] = some
-        return found[0], found[1]
+        kept = self._kept.rows_of(self.schema)
+        if kept is not None:
+            x, y = kept.take(rows if isinstance(rows, slice) else index, workspace)
+            return self.schema.fill(x) if self.schema.fills else x, y
+        return self._rows_by_number.take(index, self._at_once, self._fetch)
 
     def _fetch(self, part: int, starts: Array, wanted: Array) -> Pair:
         """Return the rows of one file with these numbers, which are in order."""

@@ -177,7 +177,9 @@ def _endless(
 ) -> TableError:
     """Return the error for a row that does not end, be it at the end of the file."""
     within = f" within {longest:,} bytes" if len(row) > longest else ""
-    larger = Remedy("if it is to be that long, pass {}", {"block_size": 4 * longest}, shell="")
+    larger = Remedy(
+        "if it is meant to be that long, pass {}", {"block_size": 4 * longest}, shell=""
+    )
     remedies = [larger] if within else []
     last = next(iter(deque(_walk(row, separator, spaces), maxlen=1)), None)
     if last is None or last[0] != _QUOTE:

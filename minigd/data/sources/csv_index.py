@@ -1,11 +1,13 @@
 """Where each row of CSV files starts, so that rows can be read in any order."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from minigd.data.sources.base import Pair, Rows
 from minigd.data.sources.csv_blocks import blank_comments
 from minigd.data.sources.csv_files import Part, is_packed, open_file
 from minigd.data.sources.csv_text import Dialect
@@ -46,6 +48,25 @@ class RowIndex:
                 key = self._key()
                 npz.write(self._path, {"kind": "index", **key}, named)
         return self._starts
+
+    def take(self, index: Array, at_once: int, fetch: Callable[..., Pair]) -> Pair:
+        """Return the rows of these numbers, which `fetch` reads so many at once, in their order."""
+        starts = self.starts
+        order = np.argsort(index, kind="stable")
+        firsts = np.cumsum([0, *(len(s) - 1 for s in starts)])
+        limits = np.searchsorted(index, firsts, sorter=order).tolist()
+        found: list[Any] = []
+        for part, own in enumerate(starts):
+            for begin in range(limits[part], limits[part + 1], at_once):
+                places = order[begin : min(begin + at_once, limits[part + 1])]
+                pair = fetch(part, own, index[places] - firsts[part])
+                for i, some in enumerate(pair):
+                    if len(found) <= i:
+                        shape = (len(index), *some.shape[1:]) if some is not None else ()
+                        found.append(None if some is None else np.empty(shape, some.dtype))
+                    if some is not None:
+                        found[i][places] = some
+        return found[0], found[1]
 
     def build(self) -> list[Array]:
         """Read all files, and return where their rows start."""
@@ -137,7 +158,7 @@ class RowIndex:
         if {key: description.get(key, key == "keep_default_na") for key in own} != own:
             raise CheckpointError(
                 f"{os.fspath(self._path)!r} is an index of other data than "
-                f"{self._parts[0].name}: delete it, and it is made again"
+                f"{self._parts[0].name}: delete it, and it will be made again"
             )
         with of_file(self._path):
             starts = [arrays[f"starts{i}"] for i in range(len(self._parts))]
@@ -148,6 +169,18 @@ class RowIndex:
             ):
                 raise ValueError("these are not the places of the rows of the table")
         return starts
+
+
+def row_numbers(rows: Rows, n: int) -> Array:
+    """Return which of n rows are asked for, -1 for the last one as in any array."""
+    if isinstance(rows, slice):
+        return np.arange(*rows.indices(n))
+    index = np.asarray(rows, dtype=np.int64)
+    if len(index) and index.min() < 0:
+        index = np.where(index < 0, index + n, index)
+    if len(index) and not 0 <= index.min() <= index.max() < n:
+        raise IndexError(f"there are {n} rows, and row {rows} was asked for")
+    return index
 
 
 def _refuse_packed(part: Part) -> None:

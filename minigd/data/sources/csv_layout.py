@@ -266,7 +266,7 @@ def complete(header: list[str], block: Block, below: bool) -> tuple[str, list[st
     tails = zip(block.separators[last[short] - 1] + 1, ends[short], strict=True)
     if all(block.data[start:end].strip() in (b"", b'""') for start, end in tails):
         return f"{names}{len(header) + 1} fields, of which the last is empty", [*header, ""]
-    return f"{names}{len(header) + 1} fields, as where R wrote the names of rows", ["", *header]
+    return f"{names}{len(header) + 1} fields, as when R writes row names", ["", *header]
 
 
 _UNNAMED = re.compile(r"Unnamed: \d+(\.\d+)?|__index_level_\d+__")
@@ -291,7 +291,7 @@ def warn_of_unnamed(
     several = len(unnamed) > 1
     what = f"column{'s' * several} {', '.join(map(repr, unnamed))} {'have' if several else 'has'}"
     becomes = f"{'are' if several else 'is'} left out" if useless else "will be learned from"
-    index = f"as where pandas wrote the index of a frame, and {becomes}"
+    index = f"as when pandas writes the index of a frame, and {becomes}"
     leave = "say so with {}" if useless else f"leave {'them' if several else 'it'} out with {{}}"
     warning = TableWarning(f"{where}: {what} no name, {index}", Remedy(leave, {"exclude": unnamed}))
     warn(warning, stacklevel=stacklevel)

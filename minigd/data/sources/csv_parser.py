@@ -9,7 +9,8 @@ import numpy as np
 from minigd.backends.on_demand import optional
 from minigd.data.sources.csv_blocks import has_padding, squeeze
 from minigd.data.sources.csv_text import Dialect
-from minigd.data.tables.grammar import PLAIN, MissingTexts
+from minigd.data.sources.plain_numbers import is_worth, parse_plain
+from minigd.data.tables.grammar import PLAIN, MissingTexts, read_number
 from minigd.data.tables.schema import ColumnKinds
 from minigd.types import Array
 
@@ -30,7 +31,7 @@ class NotNumbers(ValueError):
 class Parser:
     """Makes frames of whole rows.
 
-    `strip` is taken off the end of texts.
+    `strip` is taken off the end of texts, and `size` is how many bytes there are to parse.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Parser:
         dialect: Dialect,
         missing: MissingTexts,
         strip: str,
+        size: int = 0,
     ) -> None:
         self._pandas = import_pandas()
         self._columns, self.used = columns, used
@@ -47,6 +49,13 @@ class Parser:
         self._dialect = dialect
         self._separator, self._spaces = dialect.separator, dialect.spaces
         self._missing, self._strip = missing, strip
+        # A number may also mean that a value is missing.
+        gaps = any(read_number(word) is not None for word in missing.words)
+        plain = missing.notation == PLAIN and not gaps
+        self._plain: Array | None = None
+        if plain and is_worth(size):
+            self._plain = np.full(len(columns), -1)
+            self._plain[[self._places[column] for column in used]] = np.arange(len(used))
 
     def read(self, data: bytes, kinds: ColumnKinds) -> tuple[Any, dict[str, Array]]:
         """Return rows as a frame, and its columns of text as they are written.
@@ -54,6 +63,11 @@ class Parser:
         A missing number is NaN and a missing text is None.
         """
         as_text = {*kinds.texts, *kinds.whole}
+        if self._plain is not None and not as_text:
+            rows = data.count(b"\n")
+            table = parse_plain(data, self._separator, self._plain, rows)
+            if table is not None:
+                return self._frame(table, self.used), {}
         numbers = [c for c in self.used if c not in as_text]
         try:
             if self._missing.notation != PLAIN:

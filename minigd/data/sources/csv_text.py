@@ -53,12 +53,14 @@ class Dialect(NamedTuple):
             )
         dialect = cls(separator, codec_of(encoding))
         if not isinstance(comment, str):
-            raise TypeError(f"comment is how lines begin, '#', not {comment!r}")
+            raise TypeError(
+                f"comment must be what comment lines begin with, such as '#', not {comment!r}"
+            )
         lines = set(comment) & set('"\r\n\0')
         if lines or comment != comment.strip() or comment.startswith(separator):
             raise ValueError(
-                "comment is how lines begin that are not rows, such as '#', without blanks, quotes "
-                f"and separators: {comment!r}"
+                "comment must be what comment lines begin with, such as '#', without blanks, "
+                f"quotes and separators: {comment!r}"
             )
         return dialect._replace(comment=dialect.translated(comment).encode())
 
@@ -99,7 +101,7 @@ def codec_of(encoding: Any) -> str:
     """
     known = "such as 'utf-8', 'cp1252' or 'utf-16'"
     if not isinstance(encoding, str):
-        raise TypeError(f"encoding is the name of one, {known}, not {encoding!r}")
+        raise TypeError(f"encoding must be a name {known}, not {encoding!r}")
     try:
         found = codecs.lookup(encoding)
         text = b"".decode(encoding) == "" and "\n".encode(encoding) != b""

@@ -60,7 +60,7 @@ _KINDS = {
         python="save its table alone: numpy.save({out}, numpy.load({path})[{member}])",
     ),
     "array": _Kind(
-        "an array of NumPy's",
+        "a NumPy array",
         (b"\x93NUMPY",),
         "read it with NpySource",
         "its name must end in .npy",
@@ -70,7 +70,7 @@ _KINDS = {
     ),
     "workbook": _by_pandas("an Excel or OpenDocument workbook", "read_excel({path})"),
     "old workbook": _by_pandas(
-        "a workbook of an old Excel, or another document of Office",
+        "an old Excel workbook, or another Office document",
         "read_excel({path})",
         b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
     ),
@@ -79,7 +79,7 @@ _KINDS = {
     "stata": _by_pandas("a Stata file", "read_stata({path})", b"<stata_dta>"),
     "spss": _by_pandas("an SPSS file", "read_spss({path})", b"$FL2@(#)"),
     "pickle": _by_pandas(
-        "a pickle of Python's, which may run any code when it is read",
+        "a Python pickle, which can run any code when it is read",
         "read_pickle({path})",
         *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)),
     ),
@@ -98,21 +98,23 @@ _KINDS = {
         "write its table as a CSV, with pandas.read_hdf or h5py",
     ),
     "matlab": _Kind(
-        "a file of MATLAB's",
+        "a MATLAB file",
         (b"MATLAB 5.0 MAT-file",),
         "read it with scipy.io.loadmat, and write the table in it with numpy.save",
     ),
     "r": _Kind(
-        "a file of R's", (b"RDX2\n", b"RDX3\n", b"X\n\0\0\0"), "write it in R, by write.csv"
+        "an R data file",
+        (b"RDX2\n", b"RDX3\n", b"X\n\0\0\0"),
+        "write it as a CSV in R, with write.csv",
     ),
     "idx": _Kind(
-        "an IDX file, as those of MNIST",
+        "an IDX file, such as those of MNIST",
         (b"\0\0\x08\x01", b"\0\0\x08\x03"),
         "read it with IdxSource",
         "read it in Python, with IdxSource",
     ),
     "pointer": _Kind(
-        "a pointer of Git LFS to a file that is elsewhere",
+        "a Git LFS pointer to a file that is stored elsewhere",
         (b"version https://git-lfs.github.com/spec/",),
         "fetch the file with git lfs pull",
     ),
@@ -123,7 +125,7 @@ _KINDS = {
         "unpack it with python -m zipfile -e {PATH} {FOLDER}, and name {UNPACKED}",
     ),
     "locked": _Kind("a zip archive with a password", (), "unpack it with the password"),
-    "damaged": _Kind("a zip archive that is damaged", (), "fetch or make it again"),
+    "damaged": _Kind("a zip archive that is damaged", (), "download it or make it again"),
     "tar": _Kind(
         "a tar archive",
         (),
@@ -153,9 +155,9 @@ _KINDS = {
         "a text whose lines end in a lone \\r",
         (),
         "if it is a CSV, read it with CsvSource",
-        "if it is a CSV, let its name end in .csv",
+        "if it is a CSV, give it a name that ends in .csv",
     ),
-    "text": _Kind("a text, or what another program wrote"),
+    "text": _Kind("a text file, or a file of another program"),
 }
 
 HOLDS = {kind: known.what for kind, known in _KINDS.items()}
@@ -180,9 +182,10 @@ def kind_of(given: Any) -> str:
 
     Examples
     --------
-    >>> import tempfile, minigd as gd
+    >>> import os, tempfile, minigd as gd
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     gd.Sequential([gd.Dense(1)], inputs=2).save(f"{folder}/rows.csv")
+    ...     gd.Sequential([gd.Dense(1)], inputs=2).save(f"{folder}/m.npz")
+    ...     os.rename(f"{folder}/m.npz", f"{folder}/rows.csv")
     ...     kind_of(f"{folder}/rows.csv")
     'saved'
     """
@@ -232,13 +235,15 @@ def check_kind(given: Any, expected: str = "text", encoding: str = "utf-8") -> N
             return
         remedy = Remedy("read it with {}", {"encoding": inside})
         if expected != "text":
-            shell = f"let its name end in .csv, and add --encoding {inside}"
+            shell = f"give it a name that ends in .csv, and add --encoding {inside}"
             remedy = Remedy(f"read it with CsvSource, and encoding={inside!r}", shell=shell)
         raise TableError(f"{name} is {HOLDS[inside]}", remedy)
     if kind == "text":
         what = ".npy file of numbers" if expected == "array" else "Parquet file, or is damaged"
         csv = "if it is a CSV, "
-        remedy = Remedy(f"{csv}read it with CsvSource", shell=f"{csv}let its name end in .csv")
+        remedy = Remedy(
+            f"{csv}read it with CsvSource", shell=f"{csv}give it a name that ends in .csv"
+        )
         raise TableError(f"{name} is not a {what}", remedy)
     what, known = HOLDS[kind], _KINDS[kind]
     if kind in PACKINGS and inside:

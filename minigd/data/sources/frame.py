@@ -45,7 +45,7 @@ classes, schema, dtype
     Raises
     ------
     TypeError
-        If it is no table.
+        If it is not a table.
     DataError
         As `CsvSource`, with the row in place of the line: a missing value, a column of lists, ….
     ImportError

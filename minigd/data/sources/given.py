@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from minigd.backends.base import get_backend
 from minigd.backends.frames import are_numbers, check_rows_alike, check_source, is_table, table_of
+from minigd.data.pipeline import cut
 from minigd.data.sources.base import Source
 from minigd.data.sources.frame import FrameSource
 from minigd.data.sources.iterable import IterableSource, gives_pieces
@@ -91,8 +92,12 @@ def _open(schema: Schema) -> Schema:
     return schema if schema.unknown == "drop" else schema.replace(unknown="other")
 
 
-def rows_to_predict(x: Any, model: Any) -> Iterator[Array] | None:
-    """Return pieces of the rows of a source, of Batches or of such a frame; None for an array."""
+def rows_to_predict(x: Any, model: Any, size: int) -> Iterator[tuple[Array, str, Any]] | None:
+    """Return the rows of a source, of Batches or of such a frame, what to call them, and where.
+
+    There are `size` rows in each piece, however the source reads them, because the number of rows
+    in a product of matrices decides the order of its sums. None for an array.
+    """
     schema: Any = False
     if model.schema is not None:
         schema = model.schema.replace(targets=[], classes=None, integer=False)
@@ -105,4 +110,5 @@ def rows_to_predict(x: Any, model: Any) -> Iterator[Array] | None:
             f"each row needs a prediction, and {source.first_dropped}: fill it in, "  # type: ignore[attr-defined]
             "or leave such rows out"
         )
-    return (x for x, _ in source.chunks())
+    pieces = enumerate(cut(source.chunks(), size))
+    return ((x, *source.origin("X", slice(i * size, i * size + len(x)))) for i, (x, _) in pieces)

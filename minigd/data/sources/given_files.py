@@ -84,13 +84,13 @@ def differing(columns: Sequence[str], first: Sequence[str]) -> str:
     """Return how the columns of a file differ from those of the first file, in words.
 
     >>> differing(["a", "c"], ["a", "b"]), differing(["b", "a"], ["a", "b"])
-    ("it lacks 'b', and it has 'c' besides", "column 1 is 'b' here and 'a' there")
+    ("it lacks 'b', and it also has 'c'", "column 1 is 'b' here and 'a' there")
     """
     lacking = [column for column in first if column not in columns]
     new = [column for column in columns if column not in first]
     parts = [f"it lacks {_named(lacking)}"] if lacking else []
     if new:
-        parts.append(f"it has {_named(new)} besides")
+        parts.append(f"it also has {_named(new)}")
     if parts:
         return ", and ".join(parts)
     pairs = enumerate(zip(columns, first, strict=False), 1)

@@ -64,8 +64,8 @@ def _table(data: Any, schema: Schema) -> Any:
         data = np.array(data, dtype=object)
     elif not hasattr(data, "__array__") and not hasattr(data, "__cuda_array_interface__"):
         raise TypeError(
-            "data is the path of a file, a frame, an Arrow table, a dict or a list of dicts, or a "
-            f"2-D array, not {shown(data)}"
+            "data must be the path of a file, a frame, an Arrow table, a dict or a list of dicts, "
+            f"or a 2-D array, not {shown(data)}"
         )
     refuse_mask(data, "data")
     whole = isinstance(data, np.ndarray)

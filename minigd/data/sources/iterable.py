@@ -137,7 +137,7 @@ classes, schema, dtype
         new = [column for column in frame.columns if column not in known]
         if new:
             raise DataError(
-                f"{self._name}: a row has a column {new[0]!r} that is in none of the first ones: "
+                f"{self._name}: a row has a column {new[0]!r} that the first rows lack: "
                 "let the first row have all columns, None where it has no value"
             )
         return frame.reindex(columns=known)

@@ -317,6 +317,7 @@ class RandomPart(_Part, RandomAccess):
         self.rows = len(self._numbers)
         self.weight = None if source.weight is None else source.weight[self._numbers]
         self.gather, self.in_memory = source.gather, source.in_memory
+        self.checked = source.checked
 
     def column(self, name: str) -> Array:
         """Return the values of a column of the table in the rows of this side."""

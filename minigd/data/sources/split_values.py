@@ -67,7 +67,7 @@ def times_of(source: Source, time: Any, format: str | None = None) -> Array:
         raise TableError(
             f"{source.places(np.array([row]))[0]}, {name}: the time is missing, as in "
             f"{int(absent.sum()):,} of {len(values):,} rows, so which rows come last is not known",
-            drop if used else Remedy("take such rows out"),
+            drop if used else Remedy("remove such rows"),
         )
     if values.dtype.kind in "mM":
         return values.astype(f"{values.dtype.kind}8[us]").view("int64")
@@ -99,7 +99,7 @@ def _days(name: str, time: Any, texts: Array, format: str | None) -> Array:
         remedy = Remedy("say which with {}", {"dates": {time: day}})
         raise TableError(
             f"{name} holds dates that are {day} or {month}",
-            remedy if isinstance(time, str) else Remedy("pass times of NumPy's"),
+            remedy if isinstance(time, str) else Remedy("pass NumPy datetimes"),
         )
     return np.asarray(days_of(read_dates(column, formats.formats[0])))
 

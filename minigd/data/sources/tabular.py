@@ -32,7 +32,7 @@ class Tabular(Source):
     gaps : mapping of str to int
         How many values of each feature are missing, in the rows that are kept.
     unknown : mapping of str to int
-        How many texts of each feature are none of its levels, where they count as ``other``.
+        How many texts of each feature are not among its levels, where they count as ``other``.
     left_out : mapping of str to str
         Columns that nothing can be learned from, and why.
     """
@@ -57,7 +57,8 @@ class Tabular(Source):
 
     @schema.setter
     def schema(self, schema: Schema | None) -> None:
-        self._schema = schema
+        # What it makes of the rows is not known yet.
+        self._schema, self.checked = schema, False
 
     def column(self, name: str) -> Array:
         """Return the values of a column of the table in the rows that are kept, None for none."""

@@ -15,6 +15,7 @@ from minigd.data.tables.column_problems import (
     problem_of_text,
 )
 from minigd.data.tables.dates import EPOCH, DateFormats, Dates
+from minigd.data.tables.grammar import Notation
 from minigd.data.tables.missing import MISSING_LEVEL, has_level
 from minigd.data.tables.places import Place
 from minigd.data.tables.remedy import Remedy
@@ -47,12 +48,13 @@ class TextColumns:
         given: Mapping[str, Sequence[str]],
         name: str,
         is_text: bool,
+        notation: Notation,
     ) -> None:
         self.selection, self.features, self.targets = selection, features, targets
-        self.given, self.name, self.is_text = given, name, is_text
+        self.given, self.name, self.is_text, self.notation = given, name, is_text, notation
         counted = sorted({*text} - {*given, *selection.hashed})
         self.levels: dict[str, Counter[str]] = {c: Counter() for c in counted}
-        self.texts = {column: Texts() for column in self.levels}
+        self.texts = {column: Texts(notation) for column in self.levels}
         self.dates = {
             c: DateFormats(selection.dates.get(c))
             for c in features
@@ -111,13 +113,31 @@ class TextColumns:
             levels.add(MISSING_LEVEL)
         return sorted(levels)
 
+    def rare_in(self, column: str) -> int:
+        """Return how many values of a feature are put together as rare ones."""
+        known = set(self.levels_of(column, gaps=False)) if self.groups(column) else set()
+        if OTHER_LEVEL not in known:
+            return 0
+        return sum(count for text, count in self.levels[column].items() if text not in known)
+
+    def all_rare(self, column: str) -> str | None:
+        """Return what is wrong with a feature whose texts are all rare, so that nothing is left."""
+        counts = self.levels[column]
+        if not counts or self.rare_in(column) < counts.total() or not self._is_category(column):
+            return None
+        fewest = self.selection.min_count or MIN_COUNT
+        such = f"has {len(counts):,} different texts, such as {next(iter(counts))!r}"
+        return f"{such}, and none in {fewest:,} rows"
+
     def id_of(self, column: str) -> str | None:
         """Return one of the texts of a feature in which nearly each row has its own, or None."""
         counts, rows = self.levels[column], self.texts[column].kept
         many = column in self.features and len(counts) > max(FEWEST_IDS, _ID * rows)
-        if many and self.date_of(column) is None and self._problem(column, grouped=True) is None:
-            return next(iter(counts))
-        return None
+        return next(iter(counts)) if many and self._is_category(column) else None
+
+    def _is_category(self, column: str) -> bool:
+        """Tell whether a column is neither one of dates nor one of numbers and texts."""
+        return self.date_of(column) is None and self._problem(column, grouped=True) is None
 
     def problem(self, column: str) -> Problem | None:
         """Return what is wrong with a column as a whole."""
@@ -136,7 +156,14 @@ class TextColumns:
         declared = self.selection.categories.get(column, ()) is None
         texts = Texts() if declared else self.texts[column]
         return problem_of_text(
-            column, texts, self.levels[column], argument, self.name, self.is_text, grouped
+            column,
+            texts,
+            self.levels[column],
+            argument,
+            self.name,
+            self.is_text,
+            grouped,
+            self.notation,
         )
 
 

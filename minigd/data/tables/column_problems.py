@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd.data.labels import read_truth
-from minigd.data.tables.grammar import PLAIN, find_notation, read_number
+from minigd.data.tables.grammar import PLAIN, Notation, find_notation, read_number
 from minigd.data.tables.missing import MISSING_LEVEL
 from minigd.data.tables.places import Place
 from minigd.data.tables.remedy import Remedy, TableError
@@ -38,6 +38,8 @@ _DATE = re.compile(
 # What numbers wear in other notations: 1,234  $5  12%  1 000  −1
 _DRESS = str.maketrans("−", "-", ",.$€£%_'’ \u00a0\u2009\u202f\u066b\u066c\uff0c\uff0e")
 
+_MARKS_OF_NUMBERS = frozenset(Notation._fields)
+
 _SHORTER = Remedy("put rare levels together with {}", {"min_count": MIN_COUNT})
 
 EXPAND = Remedy("turn it into columns of numbers first")
@@ -52,23 +54,24 @@ def may_be_missing(texts: Sequence[str]) -> list[Remedy]:
     return [Remedy(f"if {what}, pass {{}}", {"na": list(texts)})]
 
 
-def read_dressed(texts: Sequence[str], otherwise: str) -> list[Remedy]:
+def read_dressed(texts: Sequence[str], otherwise: str, given: Notation) -> list[Remedy]:
     """Return how to read numbers in another notation, or what to do where there is no such way."""
-    notation = find_notation(texts)
+    notation = find_notation(texts, given)
     if notation is None:
         return [Remedy(otherwise)]
-    marks = {k: v for k, v in notation._asdict().items() if v != getattr(PLAIN, k)}
+    marks = {k: v for k, v in notation._asdict().items() if v != getattr(given, k)}
     return [Remedy("read it with {}", marks), Remedy(otherwise)]
 
 
-def no_number(texts: Sequence[str]) -> tuple[str, list[Remedy]]:
+def no_number(texts: Sequence[str], notation: Notation = PLAIN) -> tuple[str, list[Remedy]]:
     """Return what is wrong with texts in a column of numbers, of the first of them, and remedies.
 
     >>> no_number(["yes"])[0], no_number(["1,5"])[0]
     ('is not a number', 'is a number in a format that is not parsed')
     """
-    if is_dressed(texts[0]):
-        remedies = read_dressed([t for t in texts if is_dressed(t)], "write it plainly")
+    if is_dressed(texts[0], notation):
+        dressed = [t for t in texts if is_dressed(t, notation)]
+        remedies = read_dressed(dressed, "write it plainly", notation)
         return "is a number in a format that is not parsed", remedies
     is_truth = read_truth(texts[0]) is not None
     return "is not a number", [WRITE_TRUTHS] if is_truth else may_be_missing(texts)
@@ -87,9 +90,13 @@ class Problem(NamedTuple):
     """Where the first of them is."""
     few: bool = False
     """Whether it has few different values, as a category has."""
+    dressed: Sequence[str] = ()
+    """Its numbers in a format that is not parsed."""
 
 
-def refuse_columns(wrong: Sequence[Problem], targets: Collection[str], name: str) -> None:
+def refuse_columns(
+    wrong: Sequence[Problem], targets: Collection[str], name: str, notation: Notation
+) -> None:
     """Refuse all columns that can't be used, in one message."""
     if len(wrong) == 1:
         raise _error(wrong[0], targets, name)
@@ -97,7 +104,7 @@ def refuse_columns(wrong: Sequence[Problem], targets: Collection[str], name: str
         return
     what = [f"{p.column!r} {p.what}" for p in wrong[:_MOST_NAMED]]
     more = f"; and {len(wrong) - len(what)} more" if len(wrong) > len(what) else ""
-    read = _ways_to_read([p.other for p in wrong if p.other is not None and p.other.options])
+    read = _ways_to_read(wrong, notation)
     features = [p for p in wrong if p.column not in targets and not _can_be_read(p)]
     categories = {p.column: None for p in features if p.few}
     out = [p.column for p in features if not p.odd and not p.few]
@@ -128,14 +135,23 @@ def _can_be_read(problem: Problem) -> bool:
     return bool({"decimal", "thousands", "dates"} & options.keys())
 
 
-def _ways_to_read(remedies: Sequence[Remedy]) -> dict[str, Any]:
-    """Return the options of several remedies that read columns, together."""
-    found: dict[str, Any] = {}
-    for remedy in remedies:
-        for name, value in remedy.options.items():
-            both = isinstance(value, dict) and name in found
-            found[name] = {**found[name], **value} if both else value
-    return {k: v for k, v in found.items() if k in ("decimal", "thousands", "dates")}
+def _ways_to_read(wrong: Sequence[Problem], given: Notation) -> dict[str, Any]:
+    """Return the options that read columns as they are, together."""
+    ways = [p.other.options for p in wrong if p.other is not None]
+    dates = {c: format for way in ways for c, format in way.get("dates", {}).items()}
+    # One notation reads a file: what may be either in one column is plain from another.
+    dressed = [text for p in wrong for text in p.dressed]
+    if dressed:
+        ways.insert(0, read_dressed(dressed, "", given)[0].options)
+    marks = next(
+        (
+            {k: way[k] for k in way if k in _MARKS_OF_NUMBERS}
+            for way in ways
+            if _MARKS_OF_NUMBERS & {*way}
+        ),
+        {},
+    )
+    return {**marks, **({"dates": dates} if dates else {})}
 
 
 def _error(problem: Problem, targets: Collection[str], name: str) -> TableError:
@@ -167,7 +183,8 @@ def _error(problem: Problem, targets: Collection[str], name: str) -> TableError:
 class Texts:
     """What was seen of the texts in a column that may hold numbers."""
 
-    def __init__(self) -> None:
+    def __init__(self, notation: Notation = PLAIN) -> None:
+        self._notation = notation
         self.odd = 0
         """Values in all rows that are not numbers."""
         self.kept = self.kept_odd = 0
@@ -179,7 +196,7 @@ class Texts:
 
     def note(self, values: Any, counts: Counter[str], place: Place) -> None:
         """Take note of all rows of a frame."""
-        odd = _not_numbers(counts)
+        odd = _not_numbers(counts, self._notation)
         self.odd += sum(counts[text] for text in odd)
         if odd and not self.where:
             row = int(np.argmax(values.isin(odd).to_numpy()))
@@ -190,11 +207,11 @@ class Texts:
     def count(self, counts: Counter[str]) -> None:
         """Count the values of the rows that are kept."""
         self.kept += counts.total()
-        self.kept_odd += sum(counts[text] for text in _not_numbers(counts))
+        self.kept_odd += sum(counts[text] for text in _not_numbers(counts, self._notation))
 
 
-def _not_numbers(texts: Iterable[str]) -> list[str]:
-    return [text for text in texts if read_number(text) is None]
+def _not_numbers(texts: Iterable[str], notation: Notation) -> list[str]:
+    return [text for text in texts if notation.read(text) is None]
 
 
 def _has_digit(text: str) -> bool:
@@ -210,6 +227,7 @@ def problem_of_text(
     name: str,
     is_text: bool,
     grouped: bool,
+    notation: Notation,
 ) -> Problem | None:
     """Return what is wrong with a column of text: texts among numbers, free text, odd dates.
 
@@ -219,17 +237,18 @@ def problem_of_text(
     levels = set(known) - {MISSING_LEVEL}
     give_levels = Remedy(f"name its levels with {argument}=...", shell="")
     sample = min(levels, default="")
-    odd = set(_not_numbers(levels))
+    odd = set(_not_numbers(levels, notation))
     numbers = len(levels) - len(odd)
     odd.update(texts.first)
     first = ""
     if texts.first:
         first = f"such as {texts.first[0]!r} ({texts.where.removeprefix(f'{name}, ')})"
-    dressed = [text for text in odd if is_dressed(text)]
+    dressed = [text for text in odd if is_dressed(text, notation)]
     if 2 * len(dressed) > len(odd):
         such = first if texts.first[0] in dressed else f"such as {min(dressed)!r}"
         what = f"holds numbers in a format that is not parsed, {such}"
-        return Problem(column, what, read_dressed(dressed, "write numbers plainly")[0])
+        other = read_dressed(dressed, "write numbers plainly", notation)[0]
+        return Problem(column, what, other, dressed=dressed)
     if numbers and odd and all(read_truth(text) is not None for text in odd):
         return Problem(column, f"holds numbers, and truth values {first}", WRITE_TRUTHS)
     few = texts.odd > 0 and 2 * texts.kept_odd < texts.kept
@@ -263,13 +282,13 @@ def problem_of_text(
     return None
 
 
-def is_dressed(value: str) -> bool:
+def is_dressed(value: str, notation: Notation = PLAIN) -> bool:
     """Tell whether a text is a number in a format that is not parsed.
 
     >>> [is_dressed(value) for value in ("2,25", "$5", "\uff11\uff12", "2.25", "?", "2014.05.02")]
     [True, True, True, False, False, False]
     """
-    if _DATE.fullmatch(value) is not None or read_number(value) is not None:
+    if _DATE.fullmatch(value) is not None or notation.read(value) is not None:
         return False
     if len(value) > 1 and value[0] == value[-1] == "'":
         return False  # whoever quotes a number means a text

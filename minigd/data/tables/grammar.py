@@ -50,14 +50,14 @@ class Notation(NamedTuple):
     Examples
     --------
     >>> [Notation(",", ".").plain(text) for text in ("1.234,5", "1,5 €", "12.34", "red")]
-    ['1234.5', '1.5', '12.34', 'red']
+    ['1234.5', '1.5', "'12.34'", 'red']
     """
 
     decimal: str = "."
     thousands: str = ""
 
     def plain(self, text: str) -> str:
-        """Return a number as the grammar writes it, and any other text as it is."""
+        """Return a number as the grammar writes it, and another text so that it is not one."""
         if self == PLAIN:
             return text
         bare = text.strip(BLANKS)
@@ -67,29 +67,37 @@ class Notation(NamedTuple):
         if self.thousands and self.thousands in whole:
             first, *groups = whole.split(self.thousands)
             if not 1 <= len(first) <= 3 or any(len(g) != 3 or not g.isdigit() for g in groups):
-                return text
-            whole = first + "".join(groups)
-        changed = sign + whole + ("." if mark else "") + rest
-        # A point that is not the decimal mark is not one.
-        return changed if ("." not in whole and "." not in rest) else text
+                whole = "."  # not a number
+            else:
+                whole = first + "".join(groups)
+        if "." not in whole and "." not in rest:
+            return sign + whole + ("." if mark else "") + rest
+        # A point that is not the decimal mark is not one: 502.963 may be half a million.
+        return text if read_number(text) is None else f"'{text}'"
+
+    def read(self, text: str) -> float | None:
+        """Return the number that a text is in this notation, or None."""
+        return read_number(self.plain(text))
 
 
 PLAIN = Notation()
 _CURRENCIES = "$€£¥₹"
 _NOTATIONS = (
-    *(Notation(".", ","), Notation(",", ""), Notation(",", "."), Notation(".", " ")),
-    *(Notation(",", " "), Notation(".", "'"), Notation(".", "\u00a0"), Notation(",", "\u00a0")),
+    *(Notation(".", ","), Notation(",", ""), Notation(",", ".")),
+    *(Notation(mark, group) for group in " '\u2019\u00a0\u202f\u2009" for mark in ".,"),
 )
 
 
-def find_notation(texts: Collection[str]) -> Notation | None:
-    """Return the notation in which all texts are numbers, if there is one.
+def find_notation(texts: Collection[str], given: Notation = PLAIN) -> Notation | None:
+    """Return the notation in which all texts are numbers, if there is one, with the marks given.
 
     >>> find_notation(["1,234", "$5"]), find_notation(["1,234", "12,5"]), find_notation(["5%"])
     (Notation(decimal='.', thousands=','), Notation(decimal=',', thousands=''), None)
     """
     for notation in _NOTATIONS:
-        if all(read_number(notation.plain(text)) is not None for text in texts):
+        pairs = zip(notation, given, PLAIN, strict=True)
+        fits = all(mark == other or other == usual for mark, other, usual in pairs)
+        if fits and all(notation.read(text) is not None for text in texts):
             return notation
     return None
 
@@ -227,7 +235,16 @@ class MissingTexts:
         >>> values.tolist(), wrong.tolist()
         ([1.0, nan, nan], [False, False, True])
         """
-        texts = [self.notation.plain(text) for text in texts]
+        return self._convert(self._plain(texts))
+
+    def _plain(self, texts: Iterable[str]) -> list[str]:
+        """Return numbers as the grammar writes them, but for texts that mean a missing value."""
+        if self.notation == PLAIN:
+            return list(texts)
+        return [t if t.strip(BLANKS) in self.own else self.notation.plain(t) for t in texts]
+
+    def _convert(self, texts: list[str]) -> tuple[Array, Array]:
+        """Return texts that the grammar writes as `to_numbers` does."""
         values = _all_numbers(texts)
         if values is not None:
             floats = [float(value) for value in self._numbers]
@@ -251,8 +268,8 @@ class MissingTexts:
         >>> values.tolist(), wrong.tolist()
         ([998877665544332211, None, 0.5, None], [False, False, False, True])
         """
-        texts = [self.notation.plain(text) for text in texts]
-        floats, wrong = self.to_numbers(texts)
+        texts = self._plain(texts)
+        floats, wrong = self._convert(texts)
         values = np.full(len(texts), None, dtype=object)
         for i in np.flatnonzero(~np.isnan(floats)).tolist():
             whole = read_whole(texts[i])

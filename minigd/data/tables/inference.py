@@ -18,6 +18,7 @@ from minigd.data.tables.column_problems import (
     refuse_columns,
 )
 from minigd.data.tables.dates import EPOCH
+from minigd.data.tables.grammar import PLAIN, Notation
 from minigd.data.tables.missing import (
     MISSING_LEVEL,
     needed_columns,
@@ -71,7 +72,7 @@ class FirstPass(NamedTuple):
     gaps: Mapping[str, int] = {}
     """How many values of each feature are missing, in the rows that are kept."""
     unknown: Mapping[str, int] = {}
-    """How many texts of each feature are none of its levels, and count as another one."""
+    """How many texts of each feature are not among its levels, and count as another one."""
     left_out: Mapping[str, str] = {}
     """Columns that nothing can be learned from, and why."""
     dropped_by: Mapping[str, int] = {}
@@ -107,11 +108,12 @@ def infer_schema(
     dtype: Any,
     texts: Iterable[str],
     unusable: Mapping[str, str] = {},
+    notation: Notation = PLAIN,
 ) -> FirstPass:
     """Go through a table once and find what each column becomes.
 
-    `texts` are the columns that hold text in the first frame, and `unusable` what columns in use
-    hold that no schema takes, such as lists.
+    `texts` are the columns that hold text in the first frame, `unusable` is what columns in use
+    hold that no schema takes, such as lists, and `notation` how texts write numbers.
     """
     features, targets = selection.resolve(columns, name)
     refused = {c: Problem(c, what, EXPAND) for c, what in unusable.items()}
@@ -122,7 +124,9 @@ def infer_schema(
         text |= set(targets)
     whole: set[str] = set()
     while True:
-        seen = _Seen(table, selection, features, targets, text, whole, refused, name, dtype)
+        seen = _Seen(
+            table, selection, features, targets, text, whole, refused, name, dtype, notation
+        )
         try:
             for frame in table.frames(seen.kinds):
                 seen.add(frame)
@@ -140,6 +144,12 @@ def infer_schema(
             whole |= set(targets)
         except _Days as days:
             text |= set(days.columns)
+
+
+def _picked(frame: Any, columns: list[str]) -> Any:
+    """Return some columns of a frame; it is the frame itself if they are all in its order."""
+    # To pick columns takes pandas as long as much of what is done with them.
+    return frame if frame.columns.tolist() == columns else frame[columns]
 
 
 class _BeyondFloat(Exception):
@@ -167,11 +177,12 @@ class _Seen:
         refused: Mapping[str, Problem],
         name: str,
         dtype: Any,
+        notation: Notation,
     ) -> None:
         text = set(text) - refused.keys()
         self.table, self.selection = table, selection
         self.features, self.targets = features, targets
-        self.text, self.refused, self.name = text, refused, name
+        self.text, self.refused, self.name, self.notation = text, refused, name, notation
         self.used = [c for c in (*features, *targets) if c not in refused]
         self.numbers = [c for c in self.used if c not in text]
         self.required = {*required_columns(self.used, selection.missing, targets, ())}
@@ -188,7 +199,7 @@ class _Seen:
             self.given[targets[0]] = [str(v) for v in selection.classes]
         self.kinds = ColumnKinds(text, set(whole) - text, self.given)
         self.texts = TextColumns(
-            selection, features, targets, text, self.given, name, table.is_text
+            selection, features, targets, text, self.given, name, table.is_text, notation
         )
         # A column that was asked for by name is taken as it is.
         unasked = self.numbers if selection.features is None else []
@@ -214,7 +225,7 @@ class _Seen:
 
     def add(self, frame: Any) -> None:
         """Take note of a frame."""
-        there = frame[self.used].notna().to_numpy()
+        there = _picked(frame, self.used).notna().to_numpy()
         self.unasked.note(frame)
         self.empty -= {c for c, any_ in zip(self.used, there.any(axis=0), strict=True) if any_}
         if self.missing is not None:
@@ -239,7 +250,7 @@ class _Seen:
             counts = self.texts.count(frame)
         self.rows += len(frame)
         self.unasked.add(frame)
-        numbers = frame[self.numbers].to_numpy(np.float64)
+        numbers = _picked(frame, self.numbers).to_numpy(np.float64)
         try:
             self._refuse_values(frame, numbers, missing)
         except BadValue as bad:
@@ -351,7 +362,8 @@ class _Seen:
         features = [c for c in self.features if c not in left_out]
         columns = [*features, *self.targets]
         problems = [self.refused.get(c) or self.texts.problem(c) for c in columns]
-        refuse_columns([p for p in problems if p is not None], self.targets, self.name)
+        found = [p for p in problems if p is not None]
+        refuse_columns(found, self.targets, self.name, self.notation)
         if not features:
             raise DataError(f"{self.name}: no column is left to learn from")
         if len(self.targets) > 1 and set(self.text) & set(self.targets):
@@ -373,7 +385,8 @@ class _Seen:
             lost,
             words,
             gaps,
-            left_out=left_out,
+            {c: self.texts.rare_in(c) for c in schema.others},
+            left_out,
             dropped_by=dict(self.dropped_by),
         )
 
@@ -422,6 +435,8 @@ class _Seen:
         found = {c: BLANK for c, problem in self.refused.items() if problem.what == BLANK}
         if self.rows + self.dropped >= FEWEST_IDS:
             found |= dict.fromkeys(self.unasked.counting, "counts the rows")
+        rare = {c: self.texts.all_rare(c) for c in self.texts.levels}
+        found |= {c: why for c, why in rare.items() if why}
         ids = {c: self.texts.id_of(c) for c in self.texts.levels}
         found |= {c: f"is an id or free text, such as {t!r}" for c, t in ids.items() if t}
         useless = {c: found[c] for c in self.features if c in found and c not in wanted}

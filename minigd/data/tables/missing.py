@@ -25,7 +25,7 @@ def check_missing(missing: Any) -> None:
     if isinstance(missing, Mapping):
         for policy in missing.values():
             if isinstance(policy, Mapping):
-                raise ValueError(f"missing is one dict of columns: {missing!r}")
+                raise ValueError(f"missing must be one dict of columns: {missing!r}")
             check_missing(policy)
         return
     words = ("error", "drop", "category", *FILLS)

@@ -340,7 +340,7 @@ class Schema:
         return bad
 
     def count_unknown(self, frame: Any) -> dict[str, int]:
-        """Return how many texts of each category are none of its levels, and count as another."""
+        """Return how many texts of each category are not among its levels, and count as another."""
         found = {}
         for feature in filter(self._takes_others, self.levels):
             unknown = codes_of(frame[feature], self.levels[feature]) < 0

@@ -75,10 +75,12 @@ class Selection(NamedTuple):
         target: Any = self.target
         categories: Any = self.categories
         if not isinstance(target, str | Sequence | None):
-            raise TypeError(f"target is the name of a column, not {shown(target)}")
+            raise TypeError(f"target must be the name of a column, not {shown(target)}")
         targets = [self.target] if isinstance(self.target, str) else list(self.target or ())
         if not isinstance(categories, Mapping):
-            raise TypeError(f"categories is a dict of lists of levels, not {shown(categories)}")
+            raise TypeError(
+                f"categories must be a dict of lists of levels, not {shown(categories)}"
+            )
         if self.min_count is not None:
             check_integer("min_count", self.min_count)
         for column, width in self.hashed.items():

@@ -1,4 +1,4 @@
-"""The formulas of the package, line by line: what each layer, loss and updater computes.
+"""The formulas of the package, line by line: what each loss and updater computes, beside layers.
 
 Each entry pairs a formula with the numbers that the real run gave, so that it can be recomputed.
 """
@@ -9,199 +9,40 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd import formulas
-from minigd.insight.explain.recorder import Recorder
-from minigd.nn.layers import (
-    BatchNorm,
-    Dense,
-    Dropout,
-    Layer,
-    LeakyReLU,
-    ReLU,
-    Rescale,
-    Sigmoid,
-    Softmax,
-    Standardize,
-    Tanh,
+from minigd.insight.explain.layers import (
+    LAYERS,
+    LETTERS,
+    UNKNOWN,
+    Explained,
+    Formula,
+    parameter,
+    unknown_layer,
 )
 from minigd.nn.losses import (
     BinaryCrossEntropy,
     CategoricalCrossEntropy,
+    Focal,
+    Hinge,
     Huber,
     Loss,
+    MeanAbsoluteError,
     MeanSquaredError,
+    Poisson,
+    Quantile,
 )
-from minigd.optim.updaters import SGD, Adagrad, Adam, AdamW, RMSprop, Updater
+from minigd.optim.updaters import SGD, Adagrad, Adam, AdamW, Nadam, RAdam, RMSprop, Updater
 from minigd.types import Array
 
-UNKNOWN = "formula not known"
-
-
-class Formula(NamedTuple):
-    """A formula, its value, and a note beside it; no value if it was not computed."""
-
-    text: str
-    value: Array | None
-    remark: str = ""
-
-    def with_remark(self, remark: str) -> "Formula":
-        """Return the formula with one remark more."""
-        return self._replace(remark="; ".join(part for part in (self.remark, remark) if part))
-
-
-class Explained(NamedTuple):
-    """What a layer or a loss computes, and the numbers that its formulas start from."""
-
-    given: dict[str, Any]
-    forward: list[Formula]
-    backward: list[Formula]
-
-
-# Layers ---------------------------------------------------------------------------------------
-
-
-def dense(run: Recorder) -> Explained:
-    """Return the lines of an affine map; its gradients are means over the batch."""
-    (x, y), k = run.names, run.k
-    bias = f" + b{k}" if "b" in run.params else ""
-    return Explained(
-        {f"{name}{k}": value for name, value in run.params.items()},
-        [Formula(f"{y} = {x}·W{k}{bias}", run.y)],
-        [
-            Formula(f"dW{k} = {x}ᵀ·d{y} / n", run.grads["W"]),
-            Formula(f"db{k} = Σᵢ d{y} / n", run.grads.get("b")),
-            Formula(f"d{x} = d{y}·W{k}ᵀ", run.dx),
-        ],
-    )
-
-
-def simple(forward: str, backward: str, **constants: str) -> Callable[[Recorder], Explained]:
-    """Return the entry of a layer without parameters.
-
-    Its constants are buffers or attributes of the layer, each with the name that formulas have.
-    """
-
-    def entry(run: Recorder) -> Explained:
-        (x, y), k = run.names, run.k
-        own = {name: f"{called}{k}" for name, called in constants.items()}
-        names = {"x": x, "y": y, "dy": f"d{y}", **own}
-        values = {**vars(run.layer), **run.buffers}
-        return Explained(
-            {called: values[name] for name, called in own.items()},
-            [Formula(f"{y} = {forward.format(**names)}", run.y)],
-            [Formula(f"d{x} = {backward.format(**names)}", run.dx)],
-        )
-
-    return entry
-
-
-def batch_norm(run: Recorder) -> Explained:
-    """Return the lines of a layer in which each row depends on the others."""
-    (x, y), k, layer = run.names, run.k, run.layer
-    assert isinstance(layer, BatchNorm)
-    x_hat = run.inside[0]
-    given = {f"{name}{k}": value for name, value in {**run.params, **run.buffers}.items()}
-    given |= {f"momentum{k}": layer.momentum, f"ε{k}": layer.epsilon}
-    if len(run.x) == 1:
-        root = f"√(variance{k} + ε{k})"
-        alone = "one row has no variance: the running statistics take its place"
-        forward = [Formula(f"x̂{k} = ({x} − mean{k}) / {root}", x_hat, alone)]
-        dx, coupled = f"d{y} ⊙ gamma{k} / {root}", ""
-    else:
-        mean = run.x.mean(axis=0)
-        deviation = np.sqrt(((run.x - mean) ** 2).mean(axis=0))
-        root = f"√(σ{k}² + ε{k})"
-        forward = [
-            Formula(f"μ{k} = Σᵢ {x} / n", mean),
-            Formula(f"σ{k} = √(Σᵢ ({x} − μ{k})² / n)", deviation),
-            Formula(f"x̂{k} = ({x} − μ{k}) / {root}", x_hat),
-        ]
-        dx = f"gamma{k} / {root} ⊙ (d{y} − dbeta{k} − x̂{k} ⊙ dgamma{k})"
-        coupled = "the last two terms are what each row's change does to the others"
-    forward.append(Formula(f"{y} = gamma{k} ⊙ x̂{k} + beta{k}", run.y))
-    if len(run.x) > 1:
-        kept, new = f"momentum{k}", f"(1 − momentum{k})"
-        forward += [
-            Formula(f"mean{k} ← {kept}·mean{k} + {new}·μ{k}", run.buffers_after["mean"]),
-            Formula(
-                f"variance{k} ← {kept}·variance{k} + {new}·σ{k}²·n / (n − 1)",
-                run.buffers_after["variance"],
-                "for predictions, by the unbiased variance",
-            ),
-        ]
-    return Explained(
-        given,
-        forward,
-        [
-            Formula(f"dgamma{k} = Σᵢ (d{y} ⊙ x̂{k}) / n", run.grads["gamma"]),
-            Formula(f"dbeta{k} = Σᵢ d{y} / n", run.grads["beta"]),
-            Formula(f"d{x} = {dx}", run.dx, coupled),
-        ],
-    )
-
-
-def dropout(run: Recorder) -> Explained:
-    """Return the lines of a layer that draws a mask."""
-    (x, y), k, layer = run.names, run.k, run.layer
-    assert isinstance(layer, Dropout)
-    mask = (run.inside[0] != 0).astype(run.x.dtype)
-    drawn = f"0 with probability {layer.rate:g}, else 1; training pass {layer.passes} decides"
-    return Explained(
-        {f"rate{k}": layer.rate},
-        [
-            Formula(f"mask{k} = drawn(rate{k})", mask, drawn),
-            Formula(f"{y} = {x} ⊙ mask{k} / (1 − rate{k})", run.y),
-        ],
-        [Formula(f"d{x} = d{y} ⊙ mask{k} / (1 − rate{k})", run.dx)],
-    )
-
-
-def unknown_layer(run: Recorder) -> Explained:
-    """Return the numbers of a layer from outside the package."""
-    (x, y), kind = run.names, type(run.layer).__name__
-    own = {name: parameter(run.layer, run.k, name) for name in run.params}
-    grads = [
-        Formula(f"d{own[name]} = {kind}.backward(d{y})", grad, UNKNOWN)
-        for name, grad in run.grads.items()
-    ]
-    return Explained(
-        {own[name]: value for name, value in run.params.items()},
-        [Formula(f"{y} = {kind}({x})", run.y, UNKNOWN)],
-        [*grads, Formula(f"d{x} = {kind}.backward(d{y})", run.dx, UNKNOWN)],
-    )
-
-
-def parameter(layer: Layer, k: str, name: str) -> str:
-    """Return the name that formulas have for a layer's parameter: ``W1``, or ``swish1.beta``."""
-    plain = "".join(c if c.isalnum() else "_" for c in name)
-    return f"{plain}{k}" if type(layer) in LAYERS else f"{layer.name}.{plain}"
-
-
-LETTERS: dict[type[Layer], str] = {
-    Dense: "z",
-    **dict.fromkeys((Tanh, Sigmoid, ReLU, LeakyReLU, Softmax), "a"),
-    BatchNorm: "h",
-    Dropout: "u",
-    Standardize: "s",
-    Rescale: "r",
-}
-"""What the output of a layer is called; that of one from outside the package is o."""
-
-LAYERS: dict[type[Layer], Callable[[Recorder], Explained]] = {
-    Dense: dense,
-    Tanh: simple("tanh({x})", "{dy} ⊙ (1 − {y}²)"),
-    Sigmoid: simple("1 / (1 + exp(−{x}))", "{dy} ⊙ {y} ⊙ (1 − {y})"),
-    ReLU: simple("max({x}, 0)", "{dy} ⊙ [{y} > 0]"),
-    LeakyReLU: simple(
-        "max({x}, 0) + {slope}·min({x}, 0)",
-        "{dy} ⊙ ([{y} > 0] + {slope}·[{y} ≤ 0])",
-        slope="slope",
-    ),
-    Softmax: simple("exp({x}) / Σₖ exp({x})", "{y} ⊙ ({dy} − Σₖ ({dy} ⊙ {y}))"),
-    BatchNorm: batch_norm,
-    Dropout: dropout,
-    Standardize: simple("({x} − {mean}) / {std}", "{dy} / {std}", mean="mean_x", std="std_x"),
-    Rescale: simple("{x} ⊙ {std} + {mean}", "{dy} ⊙ {std}", mean="mean_y", std="std_y"),
-}
+__all__ = [
+    "LAYERS",
+    "LETTERS",
+    "LOSSES",
+    "UNKNOWN",
+    "UPDATERS",
+    "Formula",
+    "parameter",
+    "unknown_layer",
+]
 
 
 # Losses ---------------------------------------------------------------------------------------
@@ -217,9 +58,7 @@ class LossRun(NamedTuple):
     targets: Array
     each: Array | None
 
-    def explained(
-        self, lines: list[Formula], each: str, gradient: str, **given: float
-    ) -> Explained:
+    def explained(self, lines: list[Formula], each: str, gradient: str, **given: Any) -> Explained:
         """Return lines, then ℓᵢ, and the gradient, whose value is what the last layer was given."""
         own = Formula(f"ℓᵢ = {each}", self.each)
         return Explained(given, [*lines, own], [Formula(f"d{self.names[0]} = {gradient}", None)])
@@ -242,6 +81,80 @@ def huber(run: LossRun) -> Explained:
         "Σₖ (c ⊙ (|e| − ½·c)) / K",
         "max(−δ, min(e, δ)) / K",
         δ=run.loss.delta,
+    )
+
+
+def absolute(run: LossRun) -> Explained:
+    """Return the lines of absolute errors."""
+    z, y = run.names
+    error = Formula(f"e = {z} − {y}", run.z - run.targets)
+    return run.explained([error], "Σₖ |e| / K", "([e > 0] − [0 > e]) / K")
+
+
+def quantile(run: LossRun) -> Explained:
+    """Return the lines of errors that weigh 1 − q above the target and q below."""
+    z, y = run.names
+    error = Formula(f"e = {z} − {y}", run.z - run.targets)
+    return run.explained(
+        [error],
+        "Σₖ (e ⊙ ([e > 0] − q)) / K",
+        "([e > 0] ⊙ (1 − q) − [0 > e] ⊙ q) / K",
+        q=np.asarray(run.loss.quantiles),
+    )
+
+
+def poisson(run: LossRun) -> Explained:
+    """Return the lines of counts, whose rates are the exponentials of the outputs."""
+    z, y = run.names
+    rate = Formula(f"μ = exp({z})", np.exp(run.z))
+    return run.explained([rate], f"Σₖ (μ − {y} ⊙ {z}) / K", f"(μ − {y}) / K")
+
+
+def hinge(run: LossRun) -> Explained:
+    """Return the lines of a margin: of one score, or of the true class before its best rival."""
+    (z, y), s = run.names, run.targets
+    if run.z.shape[1] == 1:
+        return run.explained(
+            [Formula(f"s = 2·{y} − 1", s)], f"Σₖ max(0, 1 − s ⊙ {z})", f"−s ⊙ [1 > s ⊙ {z}]"
+        )
+    rows = f"onehot({y}, K)" if run.y.ndim == 1 else y
+    rival = np.where(s > 0, -np.inf, run.z).max(axis=1, keepdims=True)
+    true = np.where(s > 0, run.z, -np.inf).max(axis=1, keepdims=True)
+    lines = [
+        Formula(f"true = {rows}", (s > 0).astype(run.z.dtype)),
+        Formula(f"rival = maxₖ({z}, [true ≤ 0])", rival, "the largest score that is not true"),
+        Formula(f"m = 1 + rival − Σₖ (true ⊙ {z})", 1 + rival - true),
+        Formula(f"r = [rival ≤ {z}] ⊙ [true ≤ 0]", ((run.z >= rival) & (s < 0)) * 1.0),
+    ]
+    return run.explained(lines, "max(0, m)", "[m > 0] ⊙ (r / Σₖ r − true)")
+
+
+def focal(run: LossRun) -> Explained:
+    """Return the lines of K yes-or-no outputs, each times the γ-th power of what is wrong."""
+    z, y = run.names
+    smoothing, lines, over = run.loss.label_smoothing, [], ""
+    if smoothing:
+        lines, y = [Formula(f"target = (1 − smoothing)·{y} + ½·smoothing", run.targets)], "target"
+    if run.loss.from_logits:
+        lines += [
+            Formula(f"p = 1 / (1 + exp(−{z}))", formulas.sigmoid(run.z)),
+            Formula(f"q = 1 / (1 + exp({z}))", formulas.sigmoid(-run.z)),
+        ]
+    else:
+        lines += [Formula(f"p = {z}", run.z), Formula("q = 1 − p", 1 - run.z)]
+        over = " / (p ⊙ q)"
+    given = {"γ": run.loss.gamma, "smoothing": smoothing}
+    if run.loss.alpha is None:
+        yes, no = y, f"(1 − {y})"
+    else:
+        yes, no, given["α"] = f"α·{y}", f"(1 − α)·(1 − {y})", run.loss.alpha
+    of_p, of_q = "exp(γ·log(p))", "exp(γ·log(q))"
+    wrong, right = "(p − γ·q ⊙ log(q))", "(q − γ·p ⊙ log(p))"
+    return run.explained(
+        lines,
+        f"−Σₖ ({yes} ⊙ {of_q} ⊙ log(p) + {no} ⊙ {of_p} ⊙ log(q)) / K",
+        f"({no} ⊙ {of_p} ⊙ {wrong} − {yes} ⊙ {of_q} ⊙ {right}){over} / K",
+        **given,
     )
 
 
@@ -300,6 +213,11 @@ def unknown_loss(run: LossRun) -> Explained:
 
 LOSSES: dict[type[Loss], Callable[[LossRun], Explained]] = {
     MeanSquaredError: squared,
+    MeanAbsoluteError: absolute,
+    Quantile: quantile,
+    Poisson: poisson,
+    Focal: focal,
+    Hinge: hinge,
     Huber: huber,
     BinaryCrossEntropy: binary,
     CategoricalCrossEntropy: categorical,
@@ -334,6 +252,8 @@ def adam(updater: Any, rate: float) -> Update:
     constants = updater.formula(rate)[1]
     given = {"β₁": updater.beta1, "β₂": updater.beta2, "ε": updater.epsilon, "t": updater.step}
     corrections = "α and ε̂ carry the corrections m / (1 − β₁^t) and v / (1 − β₂^t)"
+    v = "v_max{p}" if updater.amsgrad else "v{p}"
+    largest = ("v_max{p} ← max(v_max{p}, v{p})",) if updater.amsgrad else ()
     return Update(
         given,
         [
@@ -343,9 +263,44 @@ def adam(updater: Any, rate: float) -> Update:
         (
             "m{p} ← β₁·m{p} + (1 − β₁)·d{p}",
             "v{p} ← β₂·v{p} + (1 − β₂)·d{p}²",
-            "{p} ← {p} − α·m{p} / (√v{p} + ε̂)",
+            *largest,
+            f"{{p}} ← {{p}} − α·m{{p}} / (√{v} + ε̂)",
         ),
     )
+
+
+def nadam(updater: Any, rate: float) -> Update:
+    """Return the lines of Adam with the momentum of the next update."""
+    adams, constants, t = adam(updater, rate), updater.formula(rate)[1], updater.step
+    given = {"μ": updater.mu(t), "μ.next": updater.mu(t + 1), "Π": updater.product(t)}
+    root = "α = η·√(1 − β₂^t)·(1 − μ) / (1 − Π)"
+    ahead = "α.next = η·√(1 − β₂^t)·μ.next / (1 − Π·μ.next)"
+    products = "Π is the product of μ in all updates so far"
+    return adams._replace(
+        given={**adams.given, **given},
+        first=[
+            Formula(root, np.asarray(constants["rate"]), products),
+            Formula(ahead, np.asarray(constants["ahead"])),
+            adams.first[1],
+        ],
+        each=(*adams.each[:2], "{p} ← {p} − (α·d{p} + α.next·m{p}) / (√v{p} + ε̂)"),
+    )
+
+
+def radam(updater: Any, rate: float) -> Update:
+    """Return the lines of a step as long as the knowledge of the gradient's size allows."""
+    adams, constants = adam(updater, rate), updater.formula(rate)[1]
+    longest, length = updater.lengths()
+    first = [
+        Formula("ρ.max = 2 / (1 − β₂) − 1", np.asarray(longest)),
+        Formula("ρ = ρ.max − 2·t·β₂^t / (1 − β₂^t)", np.asarray(length)),
+    ]
+    alpha, step = "α = η / (1 − β₁^t)", "{p} ← {p} − α·m{p}"
+    if constants["adaptive"]:
+        alpha += "·√((1 − β₂^t)·(ρ − 4)·(ρ − 2)·ρ.max / ((ρ.max − 4)·(ρ.max − 2)·ρ))"
+        step += " / (√v{p} + ε)"
+    first.append(Formula(alpha, np.asarray(constants["rate"]), "√v divides where ρ is above 5"))
+    return adams._replace(first=first, each=(*adams.each[:2], step))
 
 
 def adamw(updater: Any, rate: float) -> Update:
@@ -373,6 +328,8 @@ UPDATERS: dict[type[Updater], Callable[[Any, float], Update]] = {
     SGD: sgd,
     Adam: adam,
     AdamW: adamw,
+    Nadam: nadam,
+    RAdam: radam,
     RMSprop: steps(
         "v{p} ← ρ·v{p} + (1 − ρ)·d{p}²",
         "{p} ← {p} − η·d{p} / (√v{p} + ε)",

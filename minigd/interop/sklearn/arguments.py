@@ -21,14 +21,33 @@ from minigd.errors import (
     find_by_name,
     shown,
 )
-from minigd.nn.layers import Layer, LeakyReLU, ReLU, Sigmoid, Tanh
+from minigd.nn.layers import (
+    ELU,
+    GELU,
+    Layer,
+    LeakyReLU,
+    ReLU,
+    Rescale,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Standardize,
+    Tanh,
+)
 from minigd.nn.losses import get_loss
+from minigd.optim.gradient_transforms import Clipping
 from minigd.optim.schedules import Schedule
 from minigd.optim.updaters import get_updater
+from minigd.training.events import name_callbacks
 
 ACTIVATIONS: dict[str, type[Layer]] = {
     "relu": ReLU,
     "leaky_relu": LeakyReLU,
+    "elu": ELU,
+    "gelu": GELU,
+    "silu": SiLU,
+    "softplus": Softplus,
     "tanh": Tanh,
     "sigmoid": Sigmoid,
 }
@@ -40,8 +59,17 @@ SHARED = {
         hidden : int or sequence of int, default ()
             Units of each hidden layer.
         activation : str or Layer, default "relu"
-            After each hidden layer: ``"relu"``, ``"leaky_relu"``, ``"tanh"``, ``"sigmoid"``, or a
-            layer, of which each place gets a copy.
+            After each hidden layer: ``"relu"``, ``"leaky_relu"``, ``"elu"``, ``"gelu"``,
+            ``"silu"``, ``"softplus"``, ``"tanh"``, ``"sigmoid"``, or a layer, of which each place
+            gets a copy.
+        batch_norm : bool, default False
+            Put a `BatchNorm` before each activation.
+        dropout : float, default 0.0
+            The share of each hidden layer's outputs that an update leaves out, in [0, 1).
+        layers : list of Layer, or function from int to such a list, optional
+            The hidden layers themselves, in place of `hidden`, `activation`, `batch_norm` and
+            `dropout`; each fit works with copies. A function is given the width of a row. The
+            outputs are added, a Dense and what goes with y. A first `Standardize` is adapted.
         """,
     "training": """
         updater : str or Updater, default "adam"
@@ -49,12 +77,19 @@ SHARED = {
         learning_rate : float or Schedule, optional
             Of an updater given by its name. If left out, 0.01 without hidden layers, and the
             updater's own default with them.
+        l1 : float, default 0.0
+            A penalty λ₁ Σ |W| on the weights, in the gradient.
+        l2 : float, default 0.0
+            A penalty ½ λ₂ Σ W² on the weights, in the gradient.
+        clip_norm : float, optional
+            A limit on the length of the gradient, penalties included.
         batch_size : int or None, default 100
             Rows per update; None for all of them.
         epochs : int, default 200
             Passes over the rows in `fit`.
         early_stopping : bool, default False
-            Put rows aside, stop when their loss does not get better, and keep the best parameters.
+            Stop when the loss of rows put aside, or of ``fit(validation_data=...)``, does not get
+            better, and keep the best parameters.
         validation_fraction : float, default 0.1
             The share of rows put aside: drawn from arrays, for a classifier by class; by content
             from a source.
@@ -62,6 +97,8 @@ SHARED = {
             Epochs without a better loss that are waited for.
         tol : float, default 1e-4
             How much better a loss must be to count.
+        callbacks : list of callable, optional
+            Each is called with every event of the training; see `minigd.Trainer.fit`.
         """,
     "work": """
         warm_start : bool, default False
@@ -78,7 +115,8 @@ SHARED = {
         """,
     "history": """
         history_ : History
-            Loss, seconds and updates of each epoch; with early stopping ``history_["val_loss"]``.
+            Loss, seconds and updates of each epoch; where there are validation rows
+            ``history_["val_loss"]``.
         """,
     "counts": """
         n_iter_ : int
@@ -119,6 +157,37 @@ def check_parameters(estimator: Any, usual_loss: str) -> None:
                 CHECKS[name](value)
         except (TypeError, ValueError) as error:
             raise InvalidParameter(str(error)) from None
+    if estimator.layers is not None:
+        _check_nothing_beside_layers(estimator)
+
+
+def _check_nothing_beside_layers(estimator: Any) -> None:
+    """Refuse settings of hidden layers that were given themselves."""
+    beside = {"hidden": (), "activation": "relu", "batch_norm": False, "dropout": 0.0}
+    for name, default in beside.items():
+        value = getattr(estimator, name)
+        if not (_is_text(value, default) if isinstance(default, str) else _is_empty(value)):
+            raise InvalidParameter(
+                f"layers are the hidden layers themselves, and {name}={shown(value)} is for those "
+                f"that `hidden` makes: leave one of the two out"
+            )
+
+
+def _is_empty(value: Any) -> bool:
+    return not value if np.ndim(value) == 0 else len(value) == 0
+
+
+def no_inner_parameter(name: str, owner: str, value: Any) -> InvalidParameter:
+    """Return the error for a parameter of something that has none to set."""
+    if owner == "updater" and isinstance(value, str):
+        kind = type(get_updater(value)).__name__
+        return InvalidParameter(
+            f"{name} is of an updater that is an object, and updater is the name {value!r}: give "
+            f"updater=gd.{kind}(), or set learning_rate, which goes with a name"
+        )
+    return InvalidParameter(
+        f"{name} can't be set, for {owner} is {shown(value)}: set {owner} as a whole"
+    )
 
 
 def units_of(hidden: Any) -> list[int]:
@@ -128,9 +197,39 @@ def units_of(hidden: Any) -> list[int]:
     return [check_integer("hidden", units) for units in each]
 
 
+def makes_layers(layers: Any) -> bool:
+    """Tell whether `layers` is a function from the width of a row to a list of layers."""
+    return callable(layers) and not isinstance(layers, type | Layer)
+
+
+def check_hidden(layers: Any) -> list[Layer]:
+    """Return the layers of a list, and refuse what can't be hidden."""
+    chosen = check_list("layers", layers, "layer")
+    for i, layer in enumerate(chosen):
+        if not isinstance(layer, Layer):
+            hint = ": write it with parentheses" if isinstance(layer, type) else ""
+            raise TypeError(
+                f"layers: layer {i} is {shown(layer)}, which is not a minigd.Layer{hint}"
+            )
+        if isinstance(layer, Softmax | Rescale):
+            raise ValueError(
+                f"layers: layer {i} is {layer!r}, and layers are the hidden ones: leave it and the "
+                "Dense before it out, for the outputs follow from y"
+            )
+        if isinstance(layer, Standardize) and i:
+            raise ValueError(
+                f"layers: layer {i} is {layer!r}, which adapts to the data themselves: put it first"
+            )
+    return chosen
+
+
 def _check_class_weight(value: Any) -> None:
-    if not (value is None or isinstance(value, Mapping) or _is_text(value, "balanced")):
-        raise ValueError(f"class_weight must be a dict, 'balanced' or None, not {shown(value)}")
+    several = isinstance(value, list | tuple)
+    if not (value is None or several or isinstance(value, Mapping) or _is_text(value, "balanced")):
+        raise ValueError(
+            f"class_weight must be a dict, a list of a dict for each label, 'balanced' or None, "
+            f"not {shown(value)}"
+        )
 
 
 def _is_text(value: Any, text: str) -> bool:
@@ -161,15 +260,22 @@ _NONE = type(None)
 CHECKS: dict[str, Callable[[Any], object]] = {
     "hidden": units_of,
     "activation": _unless(Layer, lambda value: find_by_name("activation", value, ACTIVATIONS)),
+    "batch_norm": lambda value: check_flag("batch_norm", value),
+    "dropout": lambda value: check_number("dropout", value, 0.0, 1.0),
+    "layers": lambda value: None if makes_layers(value) else check_hidden(value),
     "loss": get_loss,
     "updater": get_updater,
     "learning_rate": _unless((_NONE, Schedule), lambda value: check_number("learning_rate", value)),
+    "l1": lambda value: check_number("l1", value),
+    "l2": lambda value: check_number("l2", value),
+    "clip_norm": lambda value: Clipping(norm=value),
     "batch_size": _unless(_NONE, lambda value: check_integer("batch_size", value)),
     "epochs": lambda value: check_integer("epochs", value),
     "early_stopping": lambda value: check_flag("early_stopping", value),
     "validation_fraction": lambda value: check_share("validation_fraction", value),
     "patience": lambda value: check_integer("patience", value),
     "tol": lambda value: check_number("tol", value),
+    "callbacks": name_callbacks,
     "class_weight": _check_class_weight,
     "warm_start": lambda value: check_flag("warm_start", value),
     "backend": get_backend,

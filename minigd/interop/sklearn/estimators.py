@@ -3,7 +3,7 @@
 Each makes a `Sequential` and a `Trainer`, and takes arrays, sparse matrices and sources alike.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,10 @@ from minigd.data.batches import Batches
 from minigd.data.row_weights import ByNumber, check_class_weight
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Source
+from minigd.errors import shown, with_known_names
 from minigd.interop.sklearn.arguments import check_parameters, set_arguments, with_shared_docs
 from minigd.interop.sklearn.base import MiniBatchEstimator
+from minigd.interop.sklearn.label_weights import label_weights, weigh_labels
 from minigd.interop.sklearn.targets import (
     NumberedSource,
     classes_in,
@@ -55,9 +57,10 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
         ``"log_loss"`` is `BinaryCrossEntropy` or, for more than two classes,
         `CategoricalCrossEntropy`; an object of the one that fits takes ``label_smoothing``.
     {training}
-    class_weight : dict from class to float, or "balanced", optional
+    class_weight : dict from class to float, list of dict, or "balanced", optional
         Times the row's own weight; a class that is not named counts 1, and one that is named and
-        is not in `classes_` is warned about. ``"balanced"`` lets all classes count the same.
+        is not in `classes_` is warned about. ``"balanced"`` lets all classes count the same. For
+        several labels per row a dict for each, of 0 and 1, which weighs its terms of the loss.
     {work}
 
     Attributes
@@ -88,20 +91,28 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
 
     _usual_loss = "log_loss"
 
+    @with_known_names
     def __init__(
         self,
         hidden: int | Sequence[int] = (),
         activation: str | Layer = "relu",
         *,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        layers: Any = None,
         loss: str | Loss = "log_loss",
         updater: str | Updater = "adam",
         learning_rate: float | Schedule | None = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        clip_norm: float | None = None,
         batch_size: int | None = 100,
         epochs: int = 200,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         patience: int = 10,
         tol: float = 1e-4,
+        callbacks: Any = None,
         class_weight: Any = None,
         warm_start: bool = False,
         backend: str | Backend = "numpy",
@@ -111,6 +122,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
     ) -> None:
         set_arguments(self, locals())
 
+    @with_known_names
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
     ) -> "MiniBatchClassifier":
@@ -257,14 +269,23 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
         return (1, Sigmoid()) if len(self.classes_) == 2 else (len(self.classes_), Softmax())
 
     def _class_weight(self) -> Any:
-        if self.class_weight is None:
+        if self.class_weight is None or self._several:
             return None
-        if self._several:
+        if not isinstance(self.class_weight, str | Mapping):
             raise ValueError(
-                "class_weight is for one class per row, and y has several labels: use sample_weight"
+                f"y has one class per row, for which class_weight is a dict, "
+                f"{{{self.classes_.tolist()[0]!r}: 5.0}}, or 'balanced', not "
+                f"{shown(self.class_weight)}"
             )
         table = check_class_weight(self.class_weight, self.classes_.tolist(), by_number=False)
         return table if isinstance(table, str) else ByNumber(table)
+
+    def _note_rows(self, batches: Batches) -> None:
+        given = self.class_weight if self._several else None
+        self._label_weights = label_weights(given, len(self.classes_), batches)
+
+    def _make_loss(self) -> Loss:
+        return weigh_labels(super()._make_loss(), self._label_weights)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -317,20 +338,28 @@ class MiniBatchRegressor(MiniBatchEstimator, MultiOutputMixin, RegressorMixin, B
 
     _usual_loss = "squared_error"
 
+    @with_known_names
     def __init__(
         self,
         hidden: int | Sequence[int] = (),
         activation: str | Layer = "relu",
         *,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        layers: Any = None,
         loss: str | Loss = "squared_error",
         updater: str | Updater = "adam",
         learning_rate: float | Schedule | None = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        clip_norm: float | None = None,
         batch_size: int | None = 100,
         epochs: int = 200,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         patience: int = 10,
         tol: float = 1e-4,
+        callbacks: Any = None,
         warm_start: bool = False,
         backend: str | Backend = "numpy",
         dtype: Any = None,
@@ -339,6 +368,7 @@ class MiniBatchRegressor(MiniBatchEstimator, MultiOutputMixin, RegressorMixin, B
     ) -> None:
         set_arguments(self, locals())
 
+    @with_known_names
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "MiniBatchRegressor":
         """Make one pass over some rows; the next call continues with its rows.
 

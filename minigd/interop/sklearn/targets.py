@@ -1,4 +1,4 @@
-"""Targets of a source for the estimators: labels as the numbers of their classes, and Rescale.
+"""Targets of a source for the estimators: labels as the numbers of their classes.
 
 Names of classes and columns are found where the source, or the source it is part of, tells them.
 """
@@ -16,13 +16,11 @@ from minigd.backends.base import backend_of
 from minigd.backends.frames import check_rows_alike, is_pandas, is_table, listed, plain
 from minigd.backends.workspace import Workspace
 from minigd.data.batches import Batches
-from minigd.data.row_weights import counting_rows, take_rows, warn_of_unknown
+from minigd.data.row_weights import warn_of_unknown
 from minigd.data.sources.array import ArraySource
 from minigd.data.sources.base import Pair, Rows, Source
 from minigd.data.sources.given import as_source
 from minigd.errors import DataError
-from minigd.nn.layers import Rescale
-from minigd.nn.moments import Moments
 from minigd.types import Array
 
 
@@ -179,15 +177,3 @@ def numbers_of(y: Array, classes: Array) -> Array:
     if len(unknown):
         raise ValueError(f"y holds {unknown[0]!r}, and the classes are {classes.tolist()}")
     return np.searchsorted(classes, same)
-
-
-def standardize(layer: Rescale, batches: Batches) -> None:
-    """Let the layer take the mean and the deviation of the targets, reading them once."""
-    moments = Moments()
-    for batch in batches.in_order():
-        assert batch.y is not None  # `first_targets` has seen some
-        y = backend_of(batch.y).to_numpy(batch.y).reshape(len(batch.y), -1)
-        y, weight = (take_rows(a, counting_rows(batch.weight)) for a in (y, batch.weight))
-        if len(y):
-            moments.add(y, weight)
-    layer.set_moments(moments)

@@ -4,11 +4,22 @@ It may import what `nn` may.
 Start with `dense.py`, then `base.py`.
 """
 
-from minigd.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from minigd.nn.layers.activations import (
+    ELU,
+    GELU,
+    LeakyReLU,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
 from minigd.nn.layers.base import Layer
 from minigd.nn.layers.batch_norm import BatchNorm
 from minigd.nn.layers.dense import Dense
 from minigd.nn.layers.dropout import Dropout
+from minigd.nn.layers.layer_norm import LayerNorm
 from minigd.nn.layers.scaling import Rescale, Standardize
 
 LAYERS: dict[str, type[Layer]] = {
@@ -19,8 +30,13 @@ LAYERS: dict[str, type[Layer]] = {
         Sigmoid,
         ReLU,
         LeakyReLU,
+        ELU,
+        GELU,
+        SiLU,
+        Softplus,
         Softmax,
         BatchNorm,
+        LayerNorm,
         Dropout,
         Standardize,
         Rescale,
@@ -28,16 +44,21 @@ LAYERS: dict[str, type[Layer]] = {
 }
 
 __all__ = [
+    "ELU",
+    "GELU",
     "LAYERS",
     "BatchNorm",
     "Dense",
     "Dropout",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "ReLU",
     "Rescale",
+    "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
     "Standardize",
     "Tanh",
 ]

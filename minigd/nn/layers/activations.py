@@ -1,12 +1,13 @@
-"""Activation layers: tanh, sigmoid, ReLU and its leaky form, softmax.
+"""Activation layers: tanh, sigmoid, softmax, ReLU, and the smooth ones like it.
 
-Each keeps its output y in training, because each derivative is shortest in terms of y.
+Each keeps one array in training: its output y, of which most derivatives are shortest, or its input
+x, where y does not decide the derivative.
 """
 
 from collections.abc import Callable
 
 from minigd import formulas
-from minigd.errors import check_number
+from minigd.errors import check_number, shown
 from minigd.nn.layers.base import Layer
 from minigd.types import Array
 
@@ -17,24 +18,27 @@ class Activation(Layer):
     formula: Callable[..., Array]
     formula_backward: Callable[..., Array]
 
+    of_input: bool = False
+    """Whether `formula_backward` takes the input x, and not the output y."""
+
     @property
     def constants(self) -> dict[str, float]:
         """The constants of both formulas."""
         return {}
 
     def forward(self, x: Array, train: bool = False) -> Array:
-        """Return y = formula(x); in training keep y."""
+        """Return y = formula(x); in training keep y, or x."""
         y = self.empty("y", x.shape)
         self.backend.apply(self.formula, x, out=y, **self.constants)
         if train:
-            self.keep(y)
+            self.keep(x if self.of_input else y)
         return y
 
     def backward(self, dy: Array) -> Array | None:
-        """Return dx = formula_backward(y, dy)."""
-        (y,) = self.kept()
+        """Return dx = formula_backward(y, dy), or of x."""
+        (kept,) = self.kept()
         dx = self.empty("dx", dy.shape)
-        self.backend.apply(self.formula_backward, y, dy, out=dx, **self.constants)
+        self.backend.apply(self.formula_backward, kept, dy, out=dx, **self.constants)
         return dx
 
 
@@ -147,6 +151,165 @@ class LeakyReLU(Activation):
     def constants(self) -> dict[str, float]:
         """The slope."""
         return {"slope": self.slope}
+
+
+class ELU(Activation):
+    """The exponential linear unit, which goes to −α smoothly for negative inputs.
+
+    ::
+
+        y_ij  = x_ij  where x_ij > 0, else α (exp(x_ij) − 1)
+        dx_ij = dy_ij where y_ij > 0, else dy_ij (y_ij + α)
+
+    x, y, dx and dy have shape (n, width) and the model's dtype. At 0 the derivative is taken as α,
+    the only one there is for α = 1.
+
+    Parameters
+    ----------
+    alpha : float, default 1.0
+        α, at least 0.
+
+    Raises
+    ------
+    ValueError
+        If alpha is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> model = gd.Sequential([gd.ELU()], inputs=2, dtype="float64")
+    >>> model.forward(np.array([[-1.0, 2.0]]), train=True).round(4)
+    array([[-0.6321,  2.    ]])
+    >>> model.backward(np.array([[1.0, 1.0]]), input_gradient=True).round(4)
+    array([[0.3679, 1.    ]])
+
+    Source: Clevert, Unterthiner and Hochreiter (2016), "Fast and accurate deep network learning by
+    exponential linear units (ELUs)", equation 15.
+    """
+
+    formula = staticmethod(formulas.elu)
+    formula_backward = staticmethod(formulas.elu_backward)
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = check_number("alpha", alpha)
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """α."""
+        return {"alpha": self.alpha}
+
+
+class Softplus(Activation):
+    """A smooth rectifier, y_ij = log(1 + exp(x_ij)) and dx_ij = dy_ij / (1 + exp(−x_ij)).
+
+    x, y, dx and dy have shape (n, width) and the model's dtype. y is above 0: a last layer for
+    rates, variances and times.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> model = gd.Sequential([gd.Softplus()], inputs=2, dtype="float64")
+    >>> model.forward(np.array([[0.0, 2.0]]), train=True).round(4)
+    array([[0.6931, 2.1269]])
+    >>> model.backward(np.array([[1.0, 1.0]]), input_gradient=True).round(4)
+    array([[0.5   , 0.8808]])
+
+    Source: Dugas, Bengio, Bélisle, Nadeau and Garcia (2001), "Incorporating second-order functional
+    knowledge for better option pricing", section 3.
+    """
+
+    formula = staticmethod(formulas.softplus)
+    formula_backward = staticmethod(formulas.softplus_backward)
+    of_input = True
+
+
+class SiLU(Activation):
+    """The sigmoid linear unit, also called swish, y_ij = x_ij p_ij for p_ij = 1 / (1 + exp(−x_ij)).
+
+    ::
+
+        dx_ij = dy_ij p_ij (1 + x_ij (1 − p_ij))
+
+    x, y, dx and dy have shape (n, width) and the model's dtype.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> model = gd.Sequential([gd.SiLU()], inputs=2, dtype="float64")
+    >>> model.forward(np.array([[-1.0, 2.0]]), train=True).round(4)
+    array([[-0.2689,  1.7616]])
+    >>> model.backward(np.array([[1.0, 1.0]]), input_gradient=True).round(4)
+    array([[0.0723, 1.0908]])
+
+    Source: Elfwing, Uchibe and Doya (2018), "Sigmoid-weighted linear units for neural network
+    function approximation in reinforcement learning", section 2.
+    """
+
+    formula = staticmethod(formulas.silu)
+    formula_backward = staticmethod(formulas.silu_backward)
+    of_input = True
+
+
+class GELU(Activation):
+    """The Gaussian error linear unit, x times the probability that a standard normal is below x.
+
+    ::
+
+        y_ij  = x_ij Φ(x_ij)                        Φ(x) = ½ (1 + erf(x / √2))
+        dx_ij = dy_ij (Φ(x_ij) + x_ij φ(x_ij))      φ(x) = exp(−x² / 2) / √(2π)
+
+    With ``approximate=True``, the form of the paper that was faster where erf was slow::
+
+        y_ij  = x_ij p_ij                           p = ½ (1 + tanh(√(2/π) (x + 0.044715 x³)))
+        dx_ij = dy_ij (p_ij + 2 √(2/π) x_ij (1 + 0.134145 x_ij²) p_ij (1 − p_ij))
+
+    The two differ by less than 5e-4. x, y, dx and dy have shape (n, width) and the model's dtype.
+
+    Parameters
+    ----------
+    approximate : bool, or {"none", "tanh"}, default False
+        Whether it is the second form; the texts are PyTorch's words for False and True.
+
+    Raises
+    ------
+    ValueError
+        If approximate is none of these.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> model = gd.Sequential([gd.GELU()], inputs=2, dtype="float64")
+    >>> model.forward(np.array([[-1.0, 2.0]]), train=True).round(4)
+    array([[-0.1587,  1.9545]])
+    >>> model.backward(np.array([[1.0, 1.0]]), input_gradient=True).round(4)
+    array([[-0.0833,  1.0852]])
+    >>> model = gd.Sequential([gd.GELU(approximate=True)], inputs=2, dtype="float64")
+    >>> model.forward(np.array([[-1.0, 2.0]])).round(4)
+    array([[-0.1588,  1.9546]])
+
+    Source: Hendrycks and Gimpel (2016), "Gaussian error linear units (GELUs)", section 2.
+    """
+
+    of_input = True
+
+    def __init__(self, approximate: bool | str = False) -> None:
+        if isinstance(approximate, str):
+            approximate = {"none": False, "tanh": True}.get(approximate, approximate)
+        if not isinstance(approximate, bool):
+            raise ValueError(
+                f'approximate must be False or "none", True or "tanh", not {shown(approximate)}'
+            )
+        self.approximate = approximate
+
+    @property
+    def formula(self) -> Callable[..., Array]:  # type: ignore[override]
+        """`formulas.gelu`, or its approximation."""
+        return formulas.gelu_tanh if self.approximate else formulas.gelu
+
+    @property
+    def formula_backward(self) -> Callable[..., Array]:  # type: ignore[override]
+        """The derivative of `formula`."""
+        return formulas.gelu_tanh_backward if self.approximate else formulas.gelu_backward
 
 
 class Softmax(Activation):

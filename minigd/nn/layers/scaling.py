@@ -198,10 +198,11 @@ class Rescale(Adapted):
     end = -1
 
     def columns(self, batch: Any) -> Array:
-        """Return y as columns."""
+        """Return y as columns; one target serves all outputs, as under several quantiles."""
         if batch.y is None:
             raise DataError("Rescale adapts to targets, and these batches have none")
-        return batch.y.reshape(len(batch.y), -1)
+        y: Array = batch.y.reshape(len(batch.y), -1)
+        return y.repeat(self.n_in, axis=1) if self.name and y.shape[1] == 1 else y
 
     def standardize(self, y: Array) -> Array:
         """Return (y − μ) / σ, the target that training sees, for y of shape (n,) or (n, K)."""

@@ -75,7 +75,7 @@ class BinaryCrossEntropy(Loss):
         """Refuse targets outside [0, 1]."""
         super().check_values(y, shape)
         if float(y.min()) < 0 or float(y.max()) > 1:
-            raise _not_between_0_and_1(y)
+            raise _not_between_0_and_1(self, y)
 
     def check_predictions(self, z: Array) -> None:
         """Refuse probabilities outside [0, 1]."""
@@ -90,9 +90,9 @@ class BinaryCrossEntropy(Loss):
         return z
 
 
-def _not_between_0_and_1(y: Array) -> DataError:
+def _not_between_0_and_1(loss: Loss, y: Array) -> DataError:
     return DataError(
-        f"BinaryCrossEntropy takes labels 0 and 1, or probabilities between, and y holds "
+        f"{type(loss).__name__} takes labels 0 and 1, or probabilities between, and y holds "
         f"{float(y.min()):g} to {float(y.max()):g}: encode the two classes as 0 and 1"
     )
 
@@ -110,7 +110,54 @@ def _gradient_of_probabilities(z: Array, y: Array) -> Array:
     return (no - yes) / z.shape[1]
 
 
-class CategoricalCrossEntropy(Loss):
+class ClassLoss(Loss):
+    """A loss of one class out of K, given as classes or as rows with a column for each."""
+
+    def check_shape(self, y: Array, shape: tuple[int, ...]) -> None:
+        """Refuse what is neither classes nor one-hot rows for outputs of this shape."""
+        check_rows(y, shape)
+        classes = shape[1]
+        if classes < 2:
+            raise ShapeError(
+                f"{type(self).__name__} needs an output for each class, at least 2, and the model "
+                "has 1: end it in Dense(number of classes), or use BinaryCrossEntropy"
+            )
+        numbers(y, "y")
+        if y.shape == shape:
+            return
+        if y.shape not in (shape[:1], (shape[0], 1)):
+            raise ShapeError(
+                f"y has shape {y.shape}: {type(self).__name__} takes classes of shape "
+                f"({shape[0]},) or one-hot rows of shape {shape}"
+            )
+        if y.dtype.kind not in "iub":
+            raise DataError(
+                f"classes must be integers, and y is {y.dtype}: use y.astype(int), or one-hot rows"
+            )
+
+    def check_values(self, y: Array, shape: tuple[int, ...]) -> None:
+        """Refuse classes that are not among 0 … K − 1, and rows that do not sum to 1."""
+        super().check_values(y, shape)
+        lowest, highest = y.min(), y.max()
+        if y.shape == shape:
+            if float(lowest) < 0 or float(abs(y.sum(axis=1) - 1).max()) > 1e-3:
+                raise DataError(
+                    "y has a column for each class, so that its rows must be one-hot, or "
+                    "probabilities that sum to 1, and they are not"
+                )
+        elif int(lowest) < 0 or int(highest) >= shape[1]:
+            raise DataError(
+                f"the model has {shape[1]} outputs, for classes 0 to {shape[1] - 1}, and y holds "
+                f"{int(lowest if lowest < 0 else highest)}: number the classes from 0, or give the "
+                "model more outputs"
+            )
+
+    def _one_hot(self, y: Array, z: Array) -> Array:
+        classes = self.backend_of(z).xp.arange(z.shape[1])
+        return (y[:, None] == classes).astype(z.real.dtype)
+
+
+class CategoricalCrossEntropy(ClassLoss):
     """The cross-entropy of one class out of K, averaged over the batch.
 
     With p = softmax(z) for logits z, or p = z for probabilities, and y one-hot rows (or classes
@@ -184,45 +231,6 @@ class CategoricalCrossEntropy(Loss):
         rows = self._one_hot(y, z) if y.ndim == 1 else y
         return (1 - self.label_smoothing) * rows + self.label_smoothing / z.shape[1]
 
-    def check_shape(self, y: Array, shape: tuple[int, ...]) -> None:
-        """Refuse what is neither classes nor one-hot rows for outputs of this shape."""
-        check_rows(y, shape)
-        classes = shape[1]
-        if classes < 2:
-            raise ShapeError(
-                "CategoricalCrossEntropy needs an output for each class, at least 2, and the model "
-                "has 1: end it in Dense(number of classes), or use BinaryCrossEntropy"
-            )
-        numbers(y, "y")
-        if y.shape == shape:
-            return
-        if y.shape not in (shape[:1], (shape[0], 1)):
-            raise ShapeError(
-                f"y has shape {y.shape}: CategoricalCrossEntropy takes classes of shape "
-                f"({shape[0]},) or one-hot rows of shape {shape}"
-            )
-        if y.dtype.kind not in "iub":
-            raise DataError(
-                f"classes must be integers, and y is {y.dtype}: use y.astype(int), or one-hot rows"
-            )
-
-    def check_values(self, y: Array, shape: tuple[int, ...]) -> None:
-        """Refuse classes that are not among 0 … K − 1, and rows that do not sum to 1."""
-        super().check_values(y, shape)
-        lowest, highest = y.min(), y.max()
-        if y.shape == shape:
-            if float(lowest) < 0 or float(abs(y.sum(axis=1) - 1).max()) > 1e-3:
-                raise DataError(
-                    "y has a column for each class, so that its rows must be one-hot, or "
-                    "probabilities that sum to 1, and they are not"
-                )
-        elif int(lowest) < 0 or int(highest) >= shape[1]:
-            raise DataError(
-                f"the model has {shape[1]} outputs, for classes 0 to {shape[1] - 1}, and y holds "
-                f"{int(lowest if lowest < 0 else highest)}: number the classes from 0, or give the "
-                "model more outputs"
-            )
-
     def check_predictions(self, z: Array) -> None:
         """Refuse probabilities outside [0, 1]."""
         _check_probabilities(self, z)
@@ -259,10 +267,6 @@ class CategoricalCrossEntropy(Loss):
             return picked
         # A GPU's step does not look at labels, and an index out of range wraps around there.
         return xp.where((classes >= 0) & (classes < z.shape[1]), picked, xp.nan)
-
-    def _one_hot(self, y: Array, z: Array) -> Array:
-        classes = self.backend_of(z).xp.arange(z.shape[1])
-        return (y[:, None] == classes).astype(z.real.dtype)
 
 
 def _check_probabilities(loss: Loss, z: Array) -> None:

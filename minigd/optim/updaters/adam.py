@@ -26,6 +26,12 @@ class Adam(Updater):
     and ε √(1 − β₂ᵗ), with which p ← p − α m / (√v + ε √(1 − β₂ᵗ)) is the same, exactly: ε is added
     after the correction, as in the paper's Algorithm 1, and not before it.
 
+    With `amsgrad`, the largest v so far takes the place of v, so that no step for the same gradient
+    grows when v falls. The maximum is taken before the correction, as in PyTorch and Keras; the
+    paper corrects nothing::
+
+        v_max ← max(v_max, v)               v̂ = v_max / (1 − β₂ᵗ)
+
     Parameters
     ----------
     learning_rate : float or Schedule, default 0.001
@@ -34,6 +40,8 @@ class Adam(Updater):
         How much of m and v stays at each update, in [0, 1).
     epsilon : float, default 1e-8
         ε, above 0.
+    amsgrad : bool, default False
+        Divide by the largest v so far.
 
     Raises
     ------
@@ -49,27 +57,31 @@ class Adam(Updater):
     >>> gd.Adam(learning_rate=0.1).update(model); model.flat_params.round(6)
     array([0.9     , 0.099999])
 
-    Source: Kingma and Ba (2015), "Adam: a method for stochastic optimization", Algorithm 1.
+    Source: Kingma and Ba (2015), "Adam: a method for stochastic optimization", Algorithm 1; Reddi,
+    Kale and Kumar (2018), "On the convergence of Adam and beyond", Algorithm 2, for `amsgrad`.
     """
 
     varying: tuple[str, ...] = ("rate", "epsilon")
 
     @property
     def state_names(self) -> tuple[str, ...]:
-        """The running means of the gradient and of its square."""
-        return ("m", "v")
+        """The running means of the gradient and of its square, and the largest of these."""
+        return ("m", "v", "v_max") if self.amsgrad else ("m", "v")
 
+    @validated
     def __init__(
         self,
         learning_rate: float | Schedule = 0.001,
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,
+        amsgrad: bool = False,
     ) -> None:
         super().__init__(learning_rate)
         self.beta1 = check_number("beta1", beta1, 0.0, 1.0)
         self.beta2 = check_number("beta2", beta2, 0.0, 1.0)
         self.epsilon = positive_epsilon(epsilon)
+        self.amsgrad = bool(amsgrad)
 
     def check_dtype(self, dtype: Any) -> None:
         """Refuse an epsilon that is 0 in the model's dtype, where 0 / 0 would follow."""
@@ -77,10 +89,10 @@ class Adam(Updater):
 
     def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
         """Return the formula and its constants, the corrections of this step folded in."""
-        (correction1,) = corrections(self.beta1, [self.step])
-        (correction2,) = corrections(self.beta2, [self.step])
-        folded = self._folded(learning_rate, correction1, math.sqrt(correction2))
-        return formulas.adam, {"beta1": self.beta1, "beta2": self.beta2, **folded}
+        betas = {"beta1": self.beta1, "beta2": self.beta2}
+        one, two = (corrections(beta, [self.step])[0] for beta in betas.values())
+        formula = formulas.amsgrad if self.amsgrad else formulas.adam
+        return formula, betas | self._folded(learning_rate, one, math.sqrt(two))
 
     def _folded(self, learning_rate: Any, correction1: Any, root2: Any) -> dict[str, Any]:
         """Return the constants with the corrections folded in, of one step or of several."""

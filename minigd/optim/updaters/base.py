@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from minigd.backends.base import Backend
-from minigd.errors import CheckpointError, check_integer, check_number, shown
+from minigd.errors import CheckpointError, check_integer, check_number, find_by_name, shown
 from minigd.optim.schedules import Schedule
 from minigd.storage.describe import arguments
 from minigd.types import Array
@@ -244,6 +244,53 @@ class Updater:
         if "learning_rate" in values:
             values["learning_rate"] = self.schedule or self._learning_rate
         return values
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the constructor's arguments, under the name that scikit-learn asks by.
+
+        Parameters
+        ----------
+        deep : bool, default True
+            Without effect: none of them has arguments to set.
+
+        Examples
+        --------
+        >>> import minigd as gd
+        >>> gd.SGD(0.1).get_params()
+        {'learning_rate': 0.1, 'momentum': 0.0, 'nesterov': False}
+        """
+        return self.config()
+
+    def set_params(self, **params: Any) -> "Updater":
+        """Change some of the constructor's arguments, and forget all state.
+
+        In a grid search over an estimator, ``updater__learning_rate`` reaches it.
+
+        Parameters
+        ----------
+        **params
+            Those to change, by name.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If there is no such argument, or a value makes no sense; nothing is changed then.
+
+        Examples
+        --------
+        >>> import minigd as gd
+        >>> gd.SGD(0.1).set_params(momentum=0.9)
+        SGD(learning_rate=0.1, momentum=0.9, nesterov=False)
+        """
+        values = self.config()
+        for name in params:
+            find_by_name(f"parameter of {type(self).__name__}", name, values)
+        vars(self).update(vars(type(self)(**{**values, **params})))
+        return self
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.config().items())

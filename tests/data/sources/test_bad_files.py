@@ -132,6 +132,7 @@ def test_a_lone_carriage_return_in_a_single_column(tmp_path):
     refused(written(tmp_path, "a\n0\n1\r2\n3\n"), message)
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize(
     ("rows", "line"),
@@ -166,6 +167,7 @@ def test_a_lone_carriage_return_between_as_many_fields_as_columns(tmp_path, text
         refused(path, "line 3: this line does not parse as one row: end lines in")
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize("separator", [",", " ", "blanks"])
 @pytest.mark.parametrize("start", ["", " ", "\t "])
@@ -185,6 +187,7 @@ def test_a_mark_of_the_order_of_bytes_inside_is_read_alike_in_all_blocks(mark, s
     assert all(one == found[0] for one in found)
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("cell", ["77\n", "\n77", "77\r", "7\n7", "\n\n", "77 \n "])
 @pytest.mark.parametrize("last", [False, True])
 def test_a_number_with_the_end_of_a_line_in_quotes_is_none(tmp_path, cell, last):

@@ -247,6 +247,8 @@ def test_rare_levels_are_one_level_together(kind, tmp_path):
     x = pd.DataFrame(whole(rows)[0], columns=rows.names)
     np.testing.assert_array_equal(x["city=other"], ~frame["city"].isin(frequent))
     assert (x.sum(axis=1) == 1).all()
+    assert rows.unknown == {"city": int(x["city=other"].sum())}
+    assert rows.unknown == source(frame, kind, tmp_path, schema=rows.schema).unknown
     new = pd.DataFrame({"city": ["Atlantis", frequent[0]], "y": [1.0, 2.0]})
     x = pd.DataFrame(whole(source(new, kind, tmp_path, schema=rows.schema))[0], columns=rows.names)
     assert x["city=other"].tolist() == [1, 0]

@@ -42,6 +42,7 @@ PLAIN = "a,b\n1,2.5\n-3,4e2\n"
 ROWS = [[1, 2.5], [-3, 400]]
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("block_size", BLOCKS)
 @pytest.mark.parametrize(
     "text",
@@ -77,6 +78,7 @@ def test_other_separators(separator):
 # Blanks and tabs ---------------------------------------------------------------------------------
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("separator", [" ", "\t", ",", ";", "|"])
 @pytest.mark.parametrize("block_size", BLOCKS)
 def test_a_missing_cell_shifts_nothing(separator, block_size):
@@ -126,6 +128,7 @@ def test_spaces_around_tabs_are_skipped_and_cells_of_them_are_empty(block_size):
 ALIGNED = ' a    b\tname \n\n 1.5  2   \'x\r\n10    3 \t\t "y  z" \n   \t \n-4  5e1 """q"\n'
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("block_size", BLOCKS)
 @pytest.mark.parametrize("last", ["", "\n", " \n", "\r\n", "\n \t\n"])
 def test_runs_of_blanks_separate_columns(block_size, last):
@@ -200,6 +203,7 @@ def test_a_first_row_of_texts_is_no_header_for_that():
             source(text, columns=["one", "two"], missing=0.0)
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("block_size", BLOCKS)
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])
 @pytest.mark.parametrize("prefix", ["", "\ufeff"])
@@ -639,6 +643,7 @@ def test_numbers_in_a_notation_that_is_not_read_are_no_categories(values):
     assert len(source(text, categories={"a": values}).names) == 4
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("dressed", ["2,25", "1,234", "$5", "5%"])
 @pytest.mark.parametrize("share", [1, 50, 90, 299])
 def test_a_number_in_another_notation_is_no_missing_value_however_few(dressed, share):
@@ -699,7 +704,7 @@ def test_a_name_that_a_category_makes_too_is_refused():
     [
         ({"missing": None}, "missing must be 'error', 'drop', 'category', 'mean'"),
         ({"missing": True}, "missing must be 'error', 'drop', 'category', 'mean'"),
-        ({"target": 1}, "target is the name of a column"),
+        ({"target": 1}, "target must be the name of a column"),
         ({"separator": '"'}, "separator must be one character"),
         ({"na": "?"}, "na is a list"),
         ({"columns": "ab"}, "columns is a list"),
@@ -713,6 +718,7 @@ def test_options_that_make_no_sense_are_refused(options, message):
         source("a,b\n1,2\n", **options)
 
 
+@pytest.mark.slow
 def test_long_rows_are_fetched_a_few_at_a_time():
     wide = ",".join([f"1.25{'0' * 45}"] * 500)
     names = ",".join(f"c{i}" for i in range(500))

@@ -263,3 +263,54 @@ def test_a_file_is_translated_some_bytes_at_a_time():
         assert text_of.read(4) == b",\xc3\xb6\n"
     assert set(read) == {1000}
     assert file.most <= 1 << 16
+
+
+def written(value, decimal, group, digits):
+    """Return a number in the notation of a country."""
+    return f"{value:,.{digits}f}".translate({ord(","): group, ord("."): decimal})
+
+
+# Marks of decimals and of groups, and what the columns a and y look like.
+COUNTRIES = {
+    "Germany": (",", ".", "{}", "{}"),
+    "Germany, in euros": (",", ".", "{}", "{} €"),
+    "France": (",", "\u202f", "{}", "{} €"),
+    "Poland": (",", "\u00a0", "{}", "{}"),
+    "Sweden": (",", " ", "{}", "{}"),
+    "Switzerland": (".", "\u2019", "{}", "{}"),
+    "the States": (".", ",", "{}", "${}"),
+}
+
+
+@pytest.mark.each
+@pytest.mark.parametrize("gap", ["", "?"])
+@pytest.mark.parametrize("country", COUNTRIES)
+def test_following_the_advice_reads_the_numbers_of_a_country(country, gap):
+    decimal, group, *looks = COUNTRIES[country]
+    ways, numbers = [(decimal, group, 2), (decimal, group, 0)], [[1.25, 502963], [0.5, 982]]
+    numbers = [*numbers, *([0.25 * i, 1000 * i + i] for i in range(3, 23))]
+    lines = [
+        ";".join(look.format(written(v, *w)) for v, w, look in zip(row, ways, looks, strict=True))
+        for row in numbers
+    ]
+    lines[20:20] = [f"{gap};7"] if gap else []
+    data, options = "\n".join(["a;y", *lines]).encode(), {"separator": ";", "missing": "drop"}
+    for _ in range(3):
+        try:
+            source = gd.CsvSource(io.BytesIO(data), "y", dtype="float64", **options)
+            break
+        except gd.DataError as error:
+            options |= error.remedies[0].options
+    x, y = source.take(np.arange(source.rows))
+    assert np.column_stack([x, y]).tolist() == numbers
+
+
+@pytest.mark.parametrize("marks", [(",", ""), (",", "."), (",", " ")])
+@pytest.mark.parametrize("cell", ["502.9631", "12.34", "1.2e3", "-.5", "1.234.5"])
+def test_a_point_is_no_decimal_mark_where_that_is_a_comma(cell, marks):
+    options = {"separator": ";", "decimal": marks[0], "thousands": marks[1]}
+    data = f"a;y\n1,5;{cell}\n2,5;7\n3,5;8\n".encode()
+    with pytest.raises(gd.DataError, match="'y' holds numbers in a format that is not parsed"):
+        gd.CsvSource(io.BytesIO(data), "y", **options)
+    named = gd.CsvSource(io.BytesIO(data), "y", na=[cell], missing="drop", **options)
+    assert (next(named.chunks())[1].tolist(), named.dropped) == ([7, 8], 1)

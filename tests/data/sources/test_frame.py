@@ -86,6 +86,7 @@ def csv_of(rows, target, **options):
     return gd.CsvSource(file, target=target, na=[], keep_default_na=False, **options)
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_frame_of_any_kind_gives_the_rows_of_its_csv(kind):
     rows = frame()

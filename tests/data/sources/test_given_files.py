@@ -70,6 +70,7 @@ GIVEN = {
 }
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("way", GIVEN)
 def test_several_files_are_the_table_that_holds_all_their_rows(tmp_path, monkeypatch, kind, way):
     source, ending, expected = kind
@@ -141,10 +142,10 @@ def test_a_name_with_the_signs_of_a_pattern_is_a_file_if_it_is_there(tmp_path):
     ("header", "differs"),
     [
         ("a,color\n", "it lacks 'y'"),
-        ("a,color,y,z\n", "it has 'z' besides"),
-        ("a,colour,y\n", "it lacks 'color', and it has 'colour' besides"),
+        ("a,color,y,z\n", "it also has 'z'"),
+        ("a,colour,y\n", "it lacks 'color', and it also has 'colour'"),
         ("color,a,y\n", "column 1 is 'color' here and 'a' there"),
-        ("p,q,r,s,t,u,v\n", "it has 'p', 'q', 'r', 's', 't' and 2 more besides"),
+        ("p,q,r,s,t,u,v\n", "it also has 'p', 'q', 'r', 's', 't' and 2 more"),
     ],
 )
 def test_headers_that_differ_are_refused_with_both_files(tmp_path, header, differs):
@@ -162,7 +163,7 @@ def test_headers_that_differ_are_refused_with_both_files(tmp_path, header, diffe
     ("frame", "differs"),
     [
         (FRAME[["a", "y"]], "it lacks 'color'"),
-        (FRAME.rename(columns={"a": "b"}), "it lacks 'a', and it has 'b' besides"),
+        (FRAME.rename(columns={"a": "b"}), "it lacks 'a', and it also has 'b'"),
         (FRAME.assign(a="x"), "'a' is (large_)?string here and double there"),
         (FRAME.assign(color=1), "'color' is int64 here and (large_)?string there"),
     ],

@@ -39,11 +39,11 @@ def whole(source):
 ODD = ["1_000", "１２", "٣", "1 000", "1\u00a0000", "x", "?", "-", "True", "−5", "1,5", "Na", "5 L"]
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("text", ODD)
 @pytest.mark.parametrize("place", [3, 250])
 @pytest.mark.parametrize("target", ["y", "a"])
 @pytest.mark.parametrize("missing", ["error", "drop", "category", 0.0])
-@pytest.mark.pairs
 def test_a_text_among_numbers_is_refused_with_its_place(text, place, target, missing):
     rows = [f"{i / 8},{i / 4}" for i in range(300)]
     rows[place] = f'"{text}",{place / 4}'
@@ -56,6 +56,7 @@ def test_a_text_among_numbers_is_refused_with_its_place(text, place, target, mis
     assert "free text" not in message
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("text", ["NAN", "Nan", "nan", "-NaN", " nAn ", "NA", "null", "N/A"])
 @pytest.mark.parametrize("place", [3, 250])
 def test_a_missing_number_is_missing_however_it_is_written(text, place):
@@ -211,6 +212,7 @@ def test_a_column_that_begins_with_gaps_is_not_blank(block_size):
 # Which rows count ----------------------------------------------------------------------------
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("text", ["unknown", "x", "?"])
 @pytest.mark.parametrize("missing", ["drop", "category"])
 @pytest.mark.parametrize("place", [0, 40])
@@ -388,6 +390,7 @@ def test_a_text_among_big_whole_numbers_is_refused_with_its_place():
 # Labels that are numbers --------------------------------------------------------------------
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("given", [[1, 2], [1.0, 2.0], ["1", "2"], np.array([1, 2])])
 @pytest.mark.parametrize("cells", [("1.0", "2"), ("1", "2.00"), ("1.000", " 2 ")])
 def test_a_label_matches_the_number_however_it_is_written(given, cells):

@@ -55,6 +55,7 @@ KINDS = {
 # Pieces ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sizes", [[10], [3], [1], [4, 1]])
 def test_tables_of_any_kind_give_the_same_rows(kind, sizes):
@@ -326,7 +327,7 @@ def test_a_row_without_a_key_lacks_a_value():
     ((_, y),) = gd.IterableSource(rows, target="a", missing="drop").chunks()
     assert y.tolist() == [2**60 + 1]
     late = [{"a": 1}] * 1024 + [{"a": 1, "c": 2}]
-    with pytest.raises(gd.DataError, match="a row has a column 'c' that is in none of the first"):
+    with pytest.raises(gd.DataError, match="a row has a column 'c' that the first rows lack"):
         gd.IterableSource(late)
 
 

@@ -54,7 +54,7 @@ INDEXED = {
 @pytest.mark.parametrize("name", INDEXED)
 def test_a_column_without_a_name_is_warned_of_by_name(name):
     text, unnamed = INDEXED[name]
-    with pytest.warns(UserWarning, match="no name, as where pandas wrote the index") as caught:
+    with pytest.warns(UserWarning, match="no name, as when pandas writes the index") as caught:
         rows = source(text)
     assert len(caught) == 1
     assert str(caught[0].filename) == __file__
@@ -111,12 +111,13 @@ SHORT = {
 }  # fmt: skip
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("block_size", [1, 1 << 20])
 @pytest.mark.parametrize("name", SHORT)
 def test_a_header_with_one_name_less_is_explained(name, block_size):
     text, options, unnamed = SHORT[name]
     options = {**options, "block_size": block_size}
-    said = "as where R wrote the names of rows" if name[0] == "R" else "of which the last is empty"
+    said = "as when R writes row names" if name[0] == "R" else "of which the last is empty"
     line = 1 + options.get("skip_lines", 0)
     message = (
         f"line {line}: the header has 3 names, and the rows have 4 fields, {said}: that column is "

@@ -91,12 +91,14 @@ def test_targets_beside_an_array_are_read_from_a_file(odd, tmp_path):
         gd.NpySource(tmp_path / "x.npy", odd)
 
 
+@pytest.mark.few(2)
 def test_an_index_is_read_from_a_file(odd, table):
     source = gd.CsvSource(table / "t.csv", target="y", index_path=odd)
     with pytest.raises(gd.CheckpointError, match=odd):
         source.take(np.array([3, 1]))
 
 
+@pytest.mark.few
 @pytest.mark.parametrize(
     "command",
     ["info ODD", "predict ODD DATA", "evaluate ODD DATA", "predict MODEL ODD", "evaluate MODEL ODD",
@@ -221,6 +223,7 @@ def test_all_paths_are_looked_at():
     assert len(found) >= 12
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("name", PATHS)
 def test_what_is_no_path_is_refused_by_name_and_nothing_is_closed(files, name):
     if name == "export_onnx.path":
@@ -235,6 +238,7 @@ def test_what_is_no_path_is_refused_by_name_and_nothing_is_closed(files, name):
     os.fstat(1)
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("name", PATHS)
 def test_a_path_may_be_bytes(files, name):
     if name == "export_onnx.path":

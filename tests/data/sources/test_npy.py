@@ -163,6 +163,7 @@ def kind(request, monkeypatch):
     return request.param
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("shape", [(), (2,), (2, 3)])
 @pytest.mark.parametrize("dtype", ["float32", ">f8", "uint8"])
@@ -216,6 +217,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("which", ["x", "y"])

@@ -58,6 +58,7 @@ def whole(source):
     return np.concatenate(xs).tobytes(), np.concatenate(ys).tobytes(), source.names
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("kind", PACK)
 @pytest.mark.parametrize(("name", "size"), [("rows.csv", 3000), ("rows.gz", 1 << 21)])
 def test_the_rows_are_those_of_the_plain_file_to_the_bit(tmp_path, kind, name, size):

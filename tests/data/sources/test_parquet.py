@@ -269,7 +269,7 @@ def test_each_level_of_an_index_is_a_column(tmp_path):
 def test_an_index_without_a_name_is_warned_of(tmp_path, index, unnamed):
     path = tmp_path / "rows.parquet"
     indexed(index).to_parquet(path)
-    with pytest.warns(UserWarning, match="no name, as where pandas wrote the index") as caught:
+    with pytest.warns(UserWarning, match="no name, as when pandas writes the index") as caught:
         source = gd.ParquetSource(path, target="b")
     [remedy] = caught[0].message.remedies
     assert remedy.options == {"exclude": unnamed}

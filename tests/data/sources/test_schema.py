@@ -339,6 +339,7 @@ BAD = {
 }
 
 
+@pytest.mark.few
 @kinds
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize("with_schema", [False, True])

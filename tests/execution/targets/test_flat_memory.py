@@ -55,6 +55,7 @@ def product_of(kind, inputs, outputs, dtype):
     return multiply
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("dtype", GEMM)
 @pytest.mark.parametrize(("inputs", "outputs"), LAYERS)
 @pytest.mark.parametrize("kind", PRODUCTS)

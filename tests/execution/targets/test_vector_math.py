@@ -124,6 +124,7 @@ def finite_cases(name, x):
 # How far from the truth --------------------------------------------------------------------------
 
 
+@pytest.mark.few(3)
 @by_dtype
 @by_name
 def test_the_error_is_below_the_bound_at_all_sizes_of_numbers(name, dtype):
@@ -252,6 +253,7 @@ def test_a_number_has_the_same_bits_at_any_place_and_length(name, dtype):
     np.testing.assert_array_equal(bits(np.array(one_by_one, dtype)), bits(alone))
 
 
+@pytest.mark.few
 @by_dtype
 @by_name
 @pytest.mark.parametrize(
@@ -333,12 +335,14 @@ def results_of_another_process(folder, fastmath, **environment):
     }
 
 
+@pytest.mark.slow
 def test_the_flags_of_the_first_caller_are_not_taken_over(tmp_path):
     for (name, _), (x, y) in results_of_another_process(tmp_path, fastmath=True).items():
         known = np.isin(x, finite_cases(name, x))
         np.testing.assert_array_equal(bits(y[known]), bits(run(LOOPS[name], x[known])))
 
 
+@pytest.mark.slow
 def test_without_a_fused_instruction_the_bounds_are_the_same(tmp_path):
     generic = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
     found = results_of_another_process(tmp_path, fastmath=False, **generic)
@@ -373,6 +377,7 @@ def test_sign_is_numpys(dtype):
     np.testing.assert_array_equal(run(LOOPS["sign"], x), np.sign(x))
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("number", [3, 1j, np.float16(1), True], ids=repr)
 @by_name
 def test_other_dtypes_are_refused(name, number):

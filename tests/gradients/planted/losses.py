@@ -103,6 +103,27 @@ def huber_clipped_at_one(e, *, delta):
     return np.clip(e, -1.0, 1.0)
 
 
+def first_quantile(self, right, z, y):
+    return formulas.quantile_backward(z - y, np.full(z.shape[1], self._shares[0])) / z.shape[1]
+
+
+def all_rivals(self, right, z, y):
+    inside = (1 + z - self._true(z, y) > 0) & (y < 0) if z.shape[1] > 1 else right
+    return inside - inside.sum(axis=1, keepdims=True) * (y > 0)
+
+
+def focus_is_constant(z, y, *, gamma, positive, negative):
+    p = formulas.sigmoid(z)
+    return negative * (1 - y) * p**gamma * p - positive * y * (1 - p) ** gamma * (1 - p)
+
+
+def alpha_swapped(z, y, *, gamma, positive, negative):
+    return right_focal(z, y, gamma=gamma, positive=negative, negative=positive)
+
+
+right_focal = formulas.focal
+
+
 def smoothed_by(share):
     """Return how to plant smoothed targets (1 − α) y + share(α, K)."""
 
@@ -255,6 +276,84 @@ LOSSES = [
         "huber: ½ δ² not taken off",
         put(formulas, "huber", huber_with_a_jump),
         (partial(loss_checks.loss_value, "huber, three outputs"),),
+    ),
+    Bug(
+        "mae: 1/K missing",
+        changed(gd.MeanAbsoluteError, times_k),
+        gradient_by("mae, three outputs", "dense"),
+    ),
+    Bug(
+        "quantile: q and 1 − q swapped in the gradient",
+        put(formulas, "quantile_backward", lambda e, q: np.where(e > 0, q, q - 1)),
+        (
+            *gradient_by("quantile, three outputs", "dense"),
+            *gradient_by("quantiles", "dense"),
+        ),
+    ),
+    Bug(
+        "quantile: q and 1 − q swapped in the value",
+        put(formulas, "quantile", lambda e, q: np.where(e.real > 0, q * e, (q - 1) * e)),
+        (
+            *gradient_by("quantiles", "dense"),
+            partial(loss_checks.loss_value, "quantiles"),
+            partial(loss_checks.loss_value, "quantile, three outputs"),
+        ),
+    ),
+    Bug(
+        "quantile: the first quantile for all outputs",
+        changed(gd.Quantile, first_quantile),
+        gradient_by("quantiles", "dense"),
+    ),
+    Bug(
+        "poisson: exp forgotten in the gradient",
+        put(formulas, "poisson_backward", lambda z, y: z - y),
+        gradient_by("poisson, three outputs", "dense"),
+    ),
+    Bug(
+        "poisson: y z added",
+        put(formulas, "poisson", lambda z, y: np.exp(z) + y * z),
+        (
+            *gradient_by("poisson, flat y", "dense"),
+            partial(loss_checks.loss_value, "poisson, flat y"),
+        ),
+    ),
+    Bug(
+        "hinge: margin of 0",
+        put(formulas, "hinge", lambda z, s: np.maximum(-s * z, 0)),
+        (partial(loss_checks.loss_value, "hinge, flat labels"),),
+    ),
+    Bug(
+        "hinge: slope beyond the margin",
+        put(formulas, "hinge_backward", lambda z, s: -s),
+        gradient_by("hinge, flat labels"),
+    ),
+    Bug(
+        "hinge: all that violate, and not the best rival",
+        changed(gd.Hinge, all_rivals),
+        gradient_by("hinge, classes", "dense"),
+    ),
+    Bug(
+        "hinge: the true class is a rival of itself",
+        put(gd.Hinge, "_rival", lambda self, z, y: z.max(axis=1, keepdims=True)),
+        (partial(loss_checks.loss_value, "hinge, classes"),),
+    ),
+    Bug(
+        "focal: the focus left out of the slope",
+        put(formulas, "focal_backward", focus_is_constant),
+        gradient_by("focal logits, flat labels", "dense"),
+    ),
+    Bug(
+        "focal: α of the wrong label",
+        put(formulas, "focal", alpha_swapped),
+        (
+            *gradient_by("focal logits, flat labels", "dense"),
+            partial(loss_checks.loss_value, "focal logits, flat labels"),
+        ),
+    ),
+    Bug(
+        "focal: slope of γ − 1 forgotten",
+        changed(gd.Focal, lambda s, g, z, y: g if s.from_logits else g * z),
+        gradient_by("focal, flat labels", "sigmoid"),
     ),
     Bug(
         "smoothing: α/K forgotten", smoothed_by(lambda alpha, k: 0.0), smoothed_values("bce", "cce")

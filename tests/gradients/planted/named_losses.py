@@ -50,6 +50,83 @@ class Unweighed(gd.MeanSquaredError):
         return super().backward()
 
 
+class AbsoluteHalf(gd.MeanAbsoluteError):
+    """Half of the sign, as of a median taken for a quantile."""
+
+    def gradient(self, z, y):
+        return super().gradient(z, y) / 2
+
+
+class AbsoluteSummed(gd.MeanAbsoluteError):
+    """Σ_k in the gradient where the value has the mean over k."""
+
+    def gradient(self, z, y):
+        return np.sign(z - y)
+
+
+class Turned(gd.Quantile):
+    """target − prediction in the gradient, and prediction − target in the value."""
+
+    def gradient(self, z, y):
+        return -super().gradient(z, y)
+
+
+class QuantilesSummed(gd.Quantile):
+    """The sum over the quantiles in the gradient."""
+
+    def gradient(self, z, y):
+        return super().gradient(z, y) * z.shape[1]
+
+
+class CountsOverN(gd.Poisson):
+    """Each row divided by n, before the layers take the mean."""
+
+    def gradient(self, z, y):
+        return super().gradient(z, y) / len(z)
+
+
+class FirstCounts(gd.Poisson):
+    """The counts of the first batch, for ever."""
+
+    def gradient(self, z, y):
+        self.first = getattr(self, "first", y)
+        return super().gradient(z, self.first if self.first.shape == y.shape else y)
+
+
+class AwayFromClass(gd.Hinge):
+    """The true class pushed down, and its rival up."""
+
+    def gradient(self, z, y):
+        return -super().gradient(z, y)
+
+
+class MarginUnweighed(gd.Hinge):
+    """The weights of rows in the value alone."""
+
+    def backward(self):
+        z, y, _ = self._kept
+        self._kept = (z, y, None)
+        return super().backward()
+
+
+class FocalUnbalanced(gd.Focal):
+    """α = ½ in the gradient, and none in the value."""
+
+    def gradient(self, z, y):
+        return super().gradient(z, y) / 2
+
+
+class FocalOverN(gd.Focal):
+    """Each row divided by n, before the layers take the mean."""
+
+    def gradient(self, z, y):
+        return super().gradient(z, y) / len(z)
+
+
+def focal(kind):
+    return lambda: kind(2.0, None, from_logits=True)
+
+
 def last():
     return [gd.Dense(4), gd.Tanh(), gd.Dense(2)]
 
@@ -70,6 +147,20 @@ PLANTED = [
           network(last, lambda: OverN(from_logits=True), classes=True)),
     Named("targets of the first batch", "stale cache", network(last, FirstTargets)),
     Named("weights in the value alone", "weight ignored", network(last, Unweighed, weighted=True)),
+    Named("half of the sign", "constant factor", network(last, AbsoluteHalf)),
+    Named("absolute errors summed", "sum over K",
+          network(lambda: [gd.Dense(3)], AbsoluteSummed, outputs=3)),
+    Named("quantile turned around", "sign", network(last, lambda: Turned(0.3))),
+    Named("quantiles summed", "sum over K", network(last, lambda: QuantilesSummed(0.3))),
+    Named("counts over n", "1/n twice", network(last, CountsOverN, counts=True)),
+    Named("counts of the first batch", "stale cache", network(last, FirstCounts, counts=True)),
+    Named("the true class pushed down", "sign",
+          network(lambda: [gd.Dense(3)], AwayFromClass, outputs=3, classes=True)),
+    Named("weights in the margin's value alone", "weight ignored",
+          network(last, MarginUnweighed, classes=True, weighted=True)),
+    Named("balance in the gradient alone", "constant factor",
+          network(last, focal(FocalUnbalanced))),
+    Named("focal over n", "1/n twice", network(last, focal(FocalOverN))),
     Named("penalty not added", "L2 forgotten", network(last, logits, l2=0.3),
           put(Penalty, "add_gradient", lambda self, model: None)),
     Named("penalty without its half", "L2 doubled", network(last, l1=0.2, l2=0.3),

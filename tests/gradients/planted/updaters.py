@@ -110,6 +110,56 @@ def adagrad_that_forgets(p, g, v, *, learning_rate, epsilon):
     return p - learning_rate * g / (np.sqrt(g * g) + epsilon), g * g
 
 
+def moments(p, g, m, v, *, beta1, beta2, rate, **others):
+    """Return the first two lines of Adam and its kin."""
+    return beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
+
+
+def amsgrad_with(largest, divide=lambda v, v_max: v_max):
+    """Return how to plant AMSGrad with another maximum, or with another divisor."""
+
+    def amsgrad(p, g, m, v, v_max, *, rate, epsilon, **betas):
+        m, new = moments(p, g, m, v, rate=rate, **betas)
+        v_max = largest(v_max, new, v)
+        return p - rate * m / (np.sqrt(divide(new, v_max)) + epsilon), m, new, v_max
+
+    return put(formulas, "amsgrad", amsgrad)
+
+
+def nadam_with(step):
+    """Return how to plant Nadam with another numerator of its step."""
+
+    def nadam(p, g, m, v, *, epsilon, **constants):
+        new, v = moments(p, g, m, v, **constants)
+        return p - step(g, m, new, constants) / (np.sqrt(v) + epsilon), new, v
+
+    return put(formulas, "nadam", nadam)
+
+
+def radam_with(step):
+    """Return how to plant RAdam with another step."""
+
+    def radam(p, g, m, v, **constants):
+        m, v = moments(p, g, m, v, **constants)
+        return p - constants["rate"] * step(m, v, constants["adaptive"], constants["epsilon"]), m, v
+
+    return put(formulas, "radam", radam)
+
+
+def method(kind, name, other):
+    """Return how to plant ``other(right, self, ...)`` in place of a method."""
+    right = vars(kind)[name]
+    return put(kind, name, lambda self, *given: other(right, self, *given))
+
+
+def rectified_late(right, self, learning_rate):
+    self.step -= 1 if self.step > 1 else 0
+    try:
+        return right(self, learning_rate)
+    finally:
+        self.step += 1 if self.step > 1 else 0
+
+
 def follows(name, scale=1.0):
     return partial(t.updater_follows_its_recurrence, name, scale)
 
@@ -117,6 +167,9 @@ def follows(name, scale=1.0):
 adam = (follows("adam"), t.adam_follows_the_reference)
 small = (follows("adam", 1e-8), partial(t.adam_follows_the_reference, 1e-8))
 adamw = (follows("adamw"), follows("adamw, biases too"))
+amsgrad = (follows("amsgrad"),)
+nadam = (follows("nadam"), follows("nadam, other constants"))
+radam = (follows("radam"), follows("radam, other constants"))
 by_hand = t.trainer_is_the_loop_by_hand
 UPDATERS = [
     Bug("momentum damped twice", put(formulas, "momentum", damped_twice),
@@ -156,6 +209,42 @@ UPDATERS = [
         adamw[:1]),
     Bug("adamw on weights alone whatever was asked for",
         decayed(lambda model: slice(0, model.n_weights)), adamw[1:]),
+    Bug("amsgrad that forgets its maximum", amsgrad_with(lambda most, new, old: new), amsgrad),
+    Bug("amsgrad of the mean before this step",
+        amsgrad_with(lambda most, new, old: np.maximum(most, old)), amsgrad),
+    Bug("amsgrad that divides by the mean",
+        amsgrad_with(lambda most, new, old: np.maximum(most, new), lambda v, most: v), amsgrad),
+    Bug("amsgrad with the minimum",
+        amsgrad_with(lambda most, new, old: np.where(most > 0, np.minimum(most, new), new)),
+        amsgrad),
+    Bug("amsgrad not asked for after all", put(formulas, "amsgrad", lambda p, g, m, v, most, **c:
+        (*formulas.adam(p, g, m, v, **c), most)), amsgrad),
+    Bug("nadam without looking ahead", nadam_with(lambda g, m, new, c:
+        (c["rate"] + c["ahead"]) * new), nadam),
+    Bug("nadam with the momentum before this step", nadam_with(lambda g, m, new, c:
+        c["rate"] * g + c["ahead"] * m), nadam),
+    Bug("nadam with the gradient and the momentum exchanged", nadam_with(lambda g, m, new, c:
+        c["ahead"] * g + c["rate"] * new), nadam),
+    Bug("nadam's momentum at once", put(gd.Nadam, "mu", lambda self, t: self.beta1), nadam),
+    Bug("nadam's momentum one update late",
+        method(gd.Nadam, "mu", lambda right, self, t: right(self, t - 1)), nadam),
+    Bug("nadam's correction of this momentum alone",
+        put(gd.Nadam, "product", lambda self, t: self.mu(t)), nadam),
+    Bug("nadam's correction as Adam's",
+        put(gd.Nadam, "product", lambda self, t: self.beta1**t), nadam),
+    Bug("radam that always adapts", radam_with(lambda m, v, a, e: m / (np.sqrt(v) + 1e-8)),
+        radam),
+    Bug("radam that never adapts", radam_with(lambda m, v, a, e: m), radam),
+    Bug("radam with epsilon under the root",
+        radam_with(lambda m, v, a, e: m / np.sqrt(a * v + e * e)),
+        (follows("radam", 1e-8), *radam)),
+    Bug("radam's root forgotten", radam_with(lambda m, v, a, e: m / (a * v + e)), radam),
+    Bug("radam's rectification one update late",
+        method(gd.RAdam, "formula", rectified_late), radam),
+    Bug("radam's length without its correction", method(gd.RAdam, "lengths",
+        lambda right, self: (right(self)[0], min(float(self.step), right(self)[0]))), radam),
+    Bug("radam's longest length too long", method(gd.RAdam, "lengths",
+        lambda right, self: (right(self)[0] + 1, right(self)[1])), radam),
     Bug("rmsprop by the size before this step", put(formulas, "rmsprop",
         rmsprop_of_the_step_before), (follows("rmsprop"),)),
     Bug("rmsprop without 1 − ρ", put(formulas, "rmsprop", rmsprop_summed), (follows("rmsprop"),)),

@@ -19,7 +19,8 @@ from minigd.nn.layers import LAYERS
 from minigd.nn.losses import LOSSES
 from minigd.optim.updaters import UPDATERS
 
-ACTIVATIONS = [gd.Tanh, gd.Sigmoid, gd.ReLU, lambda: gd.LeakyReLU(0.2), gd.Softmax]
+ACTIVATIONS = [gd.Tanh, gd.Sigmoid, gd.ReLU, lambda: gd.LeakyReLU(0.2), gd.Softmax, gd.SiLU]
+ACTIVATIONS += [lambda: gd.ELU(0.7), gd.GELU, lambda: gd.GELU(True), gd.Softplus]
 PROPERTIES = examples(12)
 
 
@@ -32,6 +33,32 @@ GOALS = {
     "mse": (lambda: gd.MeanSquaredError(), lambda k: [gd.Dense(k)], "numbers"),
     "mse of probabilities": (lambda: gd.MeanSquaredError(), lambda k: [gd.Sigmoid()], "yes or no"),
     "huber": (lambda: gd.Huber(0.7), lambda k: [gd.Dense(k)], "numbers"),
+    "absolute": (lambda: gd.MeanAbsoluteError(), lambda k: [gd.Dense(k)], "numbers"),
+    "quantile": (lambda: gd.Quantile(0.3), lambda k: [gd.Dense(k)], "numbers"),
+    "quantiles": (
+        lambda: gd.Quantile([0.1, 0.6, 0.9]),
+        lambda k: [gd.Dense(3), gd.Rescale()],
+        "one number",
+    ),
+    "poisson": (lambda: gd.Poisson(), lambda k: [gd.Dense(k)], "yes or no"),
+    "hinge": (lambda: gd.Hinge(), lambda k: [gd.Dense(1)], "one label"),
+    "hinge of classes": (lambda: gd.Hinge(), lambda k: [gd.Dense(k + 1)], "classes"),
+    "hinge of rows": (lambda: gd.Hinge(), lambda k: [gd.Dense(k + 1)], "one-hot"),
+    "focal": (
+        lambda: gd.Focal(1.5, from_logits=True),
+        lambda k: [gd.Dense(k)],
+        "yes or no",
+    ),
+    "focal paired": (
+        lambda: gd.Focal(2.0, None, label_smoothing=0.1),
+        lambda k: [gd.Dense(k), gd.Sigmoid()],
+        "yes or no",
+    ),
+    "focal of probabilities": (
+        lambda: gd.Focal(0.5, label_smoothing=0.2),
+        lambda k: [gd.Dense(k + 1), Shares()],
+        "one-hot",
+    ),
     "rescaled": (lambda: gd.Huber(1.5), lambda k: [gd.Dense(k), gd.Rescale()], "numbers"),
     "bce": (lambda: gd.BinaryCrossEntropy(from_logits=True), lambda k: [gd.Dense(k)], "yes or no"),
     "bce paired": (
@@ -79,6 +106,10 @@ STEPS = {
     "adam without momentum": lambda: gd.Adam(gd.CosineDecay(0.1, updates=9), beta1=0.0),
     "adamw": lambda: gd.AdamW(0.01, weight_decay=0.1),
     "adamw of all": lambda: gd.AdamW(0.01, decay_bias=True),
+    "amsgrad": lambda: gd.Adam(0.01, 0.8, 0.9, amsgrad=True),
+    "nadam": lambda: gd.Nadam(0.01),
+    "radam": lambda: gd.RAdam(0.01, beta2=0.9),
+    "radam by its rule at first": lambda: gd.RAdam(0.01),
     "rmsprop": lambda: gd.RMSprop(0.01),
     "adagrad": lambda: gd.Adagrad(0.05),
 }
@@ -89,6 +120,10 @@ def targets(kind, n, k, rng):
     if kind == "numbers":
         y = rng.normal(size=(n, k))
         return y[:, 0] if k == 1 else y
+    if kind == "one number":
+        return rng.normal(size=n)
+    if kind == "one label":
+        return rng.integers(0, 2, size=n)
     if kind == "classes":
         return rng.integers(0, k + 1, size=n)
     if kind == "soft":
@@ -137,6 +172,14 @@ def everything(goal="mse", k=1, **settings):
         gd.LeakyReLU(0.1),
         gd.BatchNorm(momentum=0.5, epsilon=0.01),
         gd.Sigmoid(),
+        gd.Dense(3),
+        gd.LayerNorm(),
+        gd.GELU(),
+        gd.Dense(3),
+        gd.SiLU(),
+        gd.Softplus(),
+        gd.ELU(0.7),
+        gd.GELU(approximate=True),
         gd.Dense(2),
         gd.Softmax(),
     ]
@@ -154,10 +197,11 @@ def test_every_line_can_be_recomputed_by_hand(goal, updater):
     model, updater = adapted(everything(goal, 2), x, y), STEPS[updater]()
     trace = gd.explain(model, x, y, GOALS[goal][0](), updater)
     # What Dropout draws; and the two lines of a layer of one's own.
-    untold = 1 + 2 * (goal == "cce of probabilities")
+    untold = 1 + 2 * (goal in ("cce of probabilities", "focal of probabilities"))
     assert recompute(trace) == len(trace.lines) - untold
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("rows", [1, 2, 7])
 @pytest.mark.parametrize("goal", ["mse", "bce paired", "cce paired", "rescaled"])
 def test_any_number_of_rows_with_and_without_weights(goal, rows):
@@ -180,7 +224,7 @@ def test_any_network_loss_and_updater(data):
     hidden = [gd.Standardize()] if draw(st.booleans()) else []
     for _ in range(draw(st.integers(0, 3))):
         hidden.append(gd.Dense(draw(st.integers(1, 3)), bias=draw(st.booleans())))
-        extras = [gd.BatchNorm, lambda: gd.Dropout(0.3), *ACTIVATIONS]
+        extras = [gd.BatchNorm, gd.LayerNorm, lambda: gd.Dropout(0.3), *ACTIVATIONS]
         hidden += [make() for make in draw(st.lists(st.sampled_from(extras), max_size=2))]
     x, y = batch(goal, rows, k, n_in, seed)
     model = adapted(network(goal, hidden, k, n_in, seed), x, y)
@@ -210,7 +254,7 @@ def assert_step_is(trace, model):
     grads = {line.name: line.value for line in trace.lines if line.section == "backward"}
     named = {}
     for layer in model.layers:
-        letter = table.LETTERS[type(layer)]
+        letter = table.LETTERS.get(type(layer), "o")
         named[letter] = named.get(letter, 0) + 1
         for name in layer.params:
             own = f"{name}{named[letter]}"

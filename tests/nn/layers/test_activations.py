@@ -16,6 +16,10 @@ FUNCTIONS = {
     gd.Sigmoid: special.expit,
     gd.ReLU: lambda x: np.maximum(x, 0),
     gd.LeakyReLU: lambda x: np.maximum(x, 0) + 0.01 * np.minimum(x, 0),
+    gd.ELU: lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+    gd.Softplus: lambda x: np.logaddexp(0, x),
+    gd.SiLU: lambda x: x * special.expit(x),
+    gd.GELU: lambda x: x * special.ndtr(x),
     gd.Softmax: lambda x: special.softmax(x, axis=1),
 }
 DERIVATIVES = {
@@ -23,6 +27,10 @@ DERIVATIVES = {
     gd.Sigmoid: lambda x, dy: dy * special.expit(x) * special.expit(-x),
     gd.ReLU: lambda x, dy: np.where(x > 0, dy, 0),
     gd.LeakyReLU: lambda x, dy: np.where(x > 0, dy, 0.01 * dy),
+    gd.ELU: lambda x, dy: dy * np.exp(np.minimum(x, 0)),
+    gd.Softplus: lambda x, dy: dy * special.expit(x),
+    gd.SiLU: lambda x, dy: dy * special.expit(x) * (1 + x * special.expit(-x)),
+    gd.GELU: lambda x, dy: dy * (special.ndtr(x) + x * np.exp(-x * x / 2) / np.sqrt(2 * np.pi)),
     gd.Softmax: lambda x, dy: np.array(
         [reference.softmax_jacobian(special.softmax(row)) @ d for row, d in zip(x, dy, strict=True)]
     ),
@@ -43,9 +51,9 @@ def test_every_activation_is_tested_here():
     assert set(Activation.__subclasses__()) == set(FUNCTIONS)
 
 
+@pytest.mark.each
 @each
 @pytest.mark.parametrize("n", [1, 6, 9000])  # the last is cut into slices on the CPU
-@pytest.mark.pairs
 def test_numbers_are_scipys(backend, layer, n):
     model = model_of(layer, backend)
     x, dy = batch(n)
@@ -58,11 +66,12 @@ def test_numbers_are_scipys(backend, layer, n):
 
 
 @each
-def test_it_keeps_its_output_and_nothing_else(backend, layer):
+def test_it_keeps_its_output_or_its_input_and_nothing_else(backend, layer):
     model = model_of(layer, backend)
-    y = model.forward(backend.asarray(batch()[0]), train=True)
+    x = backend.asarray(batch()[0])
+    y = model.forward(x, train=True)
     (kept,) = model.layers[0].kept()
-    assert kept is y
+    assert kept is (x if layer in (gd.Softplus, gd.SiLU, gd.GELU) else y)
 
 
 @each
@@ -121,8 +130,50 @@ def test_it_has_no_parameters_and_keeps_the_width(layer):
     model = model_of(layer, "numpy")
     assert model.flat_params.size == 0
     assert model.layers[0].n_out == 3
-    arguments = "slope=0.01" if layer is gd.LeakyReLU else ""
+    defaults = {gd.LeakyReLU: "slope=0.01", gd.ELU: "alpha=1.0", gd.GELU: "approximate=False"}
+    arguments = defaults.get(layer, "")
     assert repr(layer()) == f"{layer.__name__}({arguments})"
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 2.0])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_alpha_is_that_of_both_passes(backend, alpha, dtype):
+    model = gd.Sequential([gd.ELU(alpha)], inputs=3, backend=backend, dtype=dtype)
+    x, dy = (a.astype(dtype) for a in batch(9))
+    y = model.forward(backend.asarray(x), train=True)
+    dx = model.backward(backend.asarray(dy), input_gradient=True)
+    below, rounding = np.minimum(x, 0), 8 * np.finfo(dtype).eps
+    expected = np.where(x > 0, x, alpha * np.expm1(below))
+    np.testing.assert_allclose(backend.to_numpy(y), expected, rtol=rounding)
+    expected = np.where(x > 0, dy, alpha * np.exp(below) * dy)
+    np.testing.assert_allclose(backend.to_numpy(dx), expected, atol=10 * rounding)
+    assert y.dtype == dx.dtype == dtype
+
+
+@pytest.mark.parametrize("alpha", [-0.1, np.nan, np.inf, "1", None, True])
+def test_an_alpha_out_of_range_is_refused(alpha):
+    with pytest.raises(ValueError, match="alpha must be a number, at least 0 and finite, not "):
+        gd.ELU(alpha)
+
+
+@pytest.mark.parametrize(
+    ("given", "form"), [(False, False), ("none", False), (True, True), ("tanh", True)]
+)
+def test_gelu_takes_the_words_of_keras_and_of_pytorch(given, form, tmp_path):
+    layer = gd.GELU(approximate=given)
+    assert repr(layer) == f"GELU(approximate={form})"
+    model = gd.Sequential([layer], inputs=2, dtype="float64")
+    model.save(tmp_path / "m.npz")
+    x = np.array([[-1.0, 2.0]])
+    p = special.expit(np.sqrt(8 / np.pi) * (x + 0.044715 * x**3)) if form else special.ndtr(x)
+    for again in (model, model.copy(), gd.load(tmp_path / "m.npz")):
+        np.testing.assert_allclose(again.forward(x), x * p, rtol=1e-14)
+
+
+@pytest.mark.parametrize("given", ["erf", "True", 1, 0, None, 0.5, []])
+def test_gelu_refuses_other_words(given):
+    with pytest.raises(ValueError, match='approximate must be False or "none", True or "tanh", no'):
+        gd.GELU(given)
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.2, 0.999])

@@ -1,0 +1,240 @@
+"""The rows of a text file as numbers, in temporary files without a name, for all later passes."""
+
+import math
+import os
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from minigd.data.sources.base import Pair
+from minigd.data.sources.csv_files import Part
+from minigd.data.sources.file_reads import ArrayFile, CutShort, changed
+from minigd.data.sources.npy import StoredRows
+from minigd.data.tables.missing import policy_of
+from minigd.data.tables.schema import ColumnKinds, Schema
+from minigd.progress import log
+from minigd.types import Array
+
+MOST_OF_TEXT = 2
+"""Bytes of numbers at most for each byte of text: one-hot columns may take many times as much."""
+SAID_FROM = 64 << 20
+"""Bytes of numbers from which on a line says that they are kept."""
+_LEAST = 1 << 16  # bytes that any text may take as numbers
+_PIECE = 1 << 16  # rows converted at once
+
+
+class KeptRows:
+    """Keeps the rows of a text as a pass over it reads them; `rows` has them once it is complete.
+
+    The files take at most half of the room in the system's temporary folder, and nothing is kept
+    where that is not enough. They have no name there, so that they are gone with the process,
+    however that ends.
+
+    Parameters
+    ----------
+    name : str
+        Of the text, for a line about it.
+    size : int
+        Its bytes.
+    possible : bool
+        Whether rows may be kept; False from then on where there was no room.
+    """
+
+    def __init__(self, name: str, size: int, possible: bool) -> None:
+        self.name, self.size, self.possible = name, size, possible
+        self.rows: StoredRows | None = None
+        self.expected: tuple[list[str], list[str], Any] | None = None
+        """Features, targets and dtype of x, for a first pass that does not know a schema."""
+        self.free = threading.Lock()
+        """Held by the pass that writes: one at a time."""
+        self._first: Draft | None = None
+        self._state: dict[str, Any] = {}
+        self._known: list[Schema] = []
+        """The state of the schema that the rows are of, and schemas that have it."""
+
+    def rows_of(self, schema: Schema) -> StoredRows | None:
+        """Return the rows, with gaps for means and medians, if they are those of this schema."""
+        if self.rows is not None and not any(schema is known for known in self._known):
+            if schema.unsettled().state_dict() != self._state:
+                return None
+            self._known = [schema, *self._known[:3]]
+        return self.rows
+
+    @classmethod
+    def of(cls, parts: Sequence[Part], possible: bool) -> "KeptRows":
+        """Return what keeps the rows of some files, if they are such as are known to change."""
+        paths = all(isinstance(part.opened, str | os.PathLike) for part in parts)
+        return cls(parts[0].name, sum(part.size for part in parts), paths and possible)
+
+    def wanted(self) -> bool:
+        """Tell whether a pass is to put its rows here."""
+        return self.possible and self.rows is None
+
+    def begin(self) -> "Draft | None":
+        """Return where a pass is to put its rows, unless there are some, or another one does."""
+        return Draft(self) if self.wanted() and self.free.acquire(blocking=False) else None
+
+    def first_pass(self, frames: Iterator[tuple[Any, int]], kinds: ColumnKinds) -> Iterator[Any]:
+        """Return the frames of a first pass, each given with its bytes of text, and keep them."""
+        self._first = None
+        texts = kinds.texts or kinds.whole
+        draft = None if texts or self.expected is None else self.begin()
+        features: list[int] | None = None
+        targets: list[int] = []
+        for frame, size in frames:
+            if draft is not None and self.expected is not None:
+                if features is None:
+                    places = {column: place for place, column in enumerate(frame.columns)}
+                    features, targets = ([places[c] for c in cs] for cs in self.expected[:2])
+                draft.add(*_numbers_of(frame, features, targets, self.expected[2]), size)
+            yield frame
+        self._first = draft
+
+    def gather(self, otherwise: int) -> int:
+        """Return how many rows it is worth taking at once, if they are kept."""
+        return otherwise if self.rows is None else self.rows.gather
+
+    def settle(self, schema: Schema, rows: int) -> None:
+        """Keep what the first pass wrote, if it is what the schema has found its rows to be."""
+        draft, expected = self._first, self.expected
+        self._first = self.expected = None
+        if draft is None or expected is None:
+            return
+        if _is_of_numbers(schema, *expected[:2]):
+            self.keep(draft, schema, rows, "int64" if schema.integer else schema.dtype)
+        else:
+            draft.close()
+
+    def keep(self, draft: "Draft", schema: Schema, rows: int, y_dtype: Any = None) -> None:
+        """Keep the rows of a pass that is complete; y may have another dtype than was written."""
+        arrays = draft.arrays(rows, y_dtype)
+        draft.close()
+        if arrays is None:
+            return
+        self._state, self._known = schema.unsettled().state_dict(), [schema]
+        self.rows = StoredRows(arrays[0], arrays[1], self.name)
+        size = sum(array.nbytes for array in arrays if array is not None)
+        if size >= SAID_FROM:
+            folder = tempfile.gettempdir()
+            log(f"{self.name}: the rows are kept as numbers in {folder}, {size / 1e6:,.0f} MB, "
+                "while they are in use: text is slower to read")  # fmt: skip
+
+
+class Draft:
+    """Files that a pass writes, and gives up where there is no room."""
+
+    def __init__(self, kept: KeptRows) -> None:
+        self._kept = kept
+        self._written = self._expected = 0
+        self._files: list[_Numbers] = []
+        # A pass that is left early, too, lets others write.
+        self.close = weakref.finalize(self, kept.free.release)
+        self.close.atexit = False
+
+    def add(self, x: Array, y: Array | None, text: int) -> None:
+        """Write some rows, which `text` bytes have become."""
+        arrays = [x] if y is None else [x, y]
+        if not self._kept.possible:
+            return
+        try:
+            if self._has_room(sum(array.nbytes for array in arrays), text):
+                self._files = self._files or [_Numbers(array) for array in arrays]
+                for file, array in zip(self._files, arrays, strict=True):
+                    file.add(array)
+                return
+        except OSError:
+            pass
+        self._kept.possible, self._files = False, []
+
+    def _has_room(self, size: int, text: int) -> bool:
+        if self._written == 0:
+            self._expected = math.ceil(size * self._kept.size / max(1, text))
+        needed = max(size, self._expected - self._written)
+        self._written += size
+        most = MOST_OF_TEXT * self._kept.size + _LEAST
+        fits = max(self._written, self._expected) <= most
+        return fits and shutil.disk_usage(tempfile.gettempdir()).free >= 2 * needed
+
+    def arrays(self, rows: int, y_dtype: Any) -> "tuple[ArrayFile, ArrayFile | None] | None":
+        """Return x and y of so many rows, None where they could not be written."""
+        if not self._files or any(file.rows != rows for file in self._files):
+            return None
+        try:
+            x, *y = self._files
+            if y and y_dtype is not None:
+                y = [y[0].converted(y_dtype)]
+            return x.array(), y[0].array() if y else None
+        except OSError:
+            return None
+
+
+class _Numbers:
+    """A file without a name that arrays are written to, one after the other."""
+
+    def __init__(self, first: Array) -> None:
+        self.shape, self.dtype, self.rows = first.shape[1:], first.dtype, 0
+        self._file: Any = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  (the next line does)
+        weakref.finalize(self, self._file.close)
+
+    def add(self, array: Array) -> None:
+        if array.dtype != self.dtype or array.shape[1:] != self.shape:
+            raise OSError("rows of one table are alike")
+        left: memoryview = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        while len(left):
+            left = left[self._file.write(left) :]
+        self.rows += len(array)
+
+    def converted(self, dtype: Any) -> "_Numbers":
+        array = self.array()
+        new = _Numbers(np.empty((0, *self.shape), dtype))
+        with np.errstate(over="ignore"):
+            for first in range(0, self.rows, _PIECE):
+                new.add(array.rows(slice(first, first + _PIECE)).astype(dtype))
+        return new
+
+    def array(self) -> "_Unnamed":
+        return _Unnamed(self, self._file)
+
+
+class _Unnamed(ArrayFile):
+    """An array in a file without a name."""
+
+    is_held = False
+
+    def __init__(self, numbers: _Numbers, file: Any) -> None:
+        opened = os.fstat(file.fileno())
+        super().__init__(
+            "the temporary file", 0, (numbers.rows, *numbers.shape), numbers.dtype, opened=opened
+        )
+        self._numbers, self._file, self._lock = numbers, file, threading.Lock()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Any]:
+        # Where the system can't read at a place, the place is the file's, for all threads.
+        with self._lock:
+            try:
+                yield self._file
+            except CutShort:
+                raise changed(self.path) from None
+
+
+def _numbers_of(frame: Any, features: list[int], targets: list[int], dtype: Any) -> Pair:
+    """Return x and y of a frame of nothing but numbers, by their places in it; y in float64."""
+    table = frame.to_numpy(np.float64)
+    with np.errstate(over="ignore"):
+        x = np.ascontiguousarray(table[:, features], dtype=dtype)
+    y = table[:, targets]
+    return x, None if not targets else y[:, 0] if len(targets) == 1 else y
+
+
+def _is_of_numbers(schema: Schema, features: list[str], targets: list[str]) -> bool:
+    """Tell whether x is these features as they are, gaps included, and y the targets."""
+    as_is = schema.names == schema.features == features and schema.targets == targets
+    gaps = all(isinstance(policy_of(schema.missing, f), str) for f in features)
+    return as_is and gaps and not schema.texts and schema.classes is None and schema.exact is None

@@ -1,0 +1,91 @@
+"""The metrics by the names that the field has for them."""
+
+from collections.abc import Iterable, Mapping
+
+from minigd.errors import check_list, find_by_name
+from minigd.nn.metrics.base import Metric, name_of
+from minigd.nn.metrics.classes import F1, Accuracy, Precision, Recall
+from minigd.nn.metrics.ranks import AveragePrecision, RocAuc
+from minigd.nn.metrics.regression import (
+    R2,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    RootMeanSquaredError,
+)
+
+METRICS: dict[str, type[Metric]] = {
+    "accuracy": Accuracy,
+    "precision": Precision,
+    "recall": Recall,
+    "f1": F1,
+    "roc_auc": RocAuc,
+    "average_precision": AveragePrecision,
+    "mae": MeanAbsoluteError,
+    "mean_absolute_error": MeanAbsoluteError,
+    "mse": MeanSquaredError,
+    "mean_squared_error": MeanSquaredError,
+    "rmse": RootMeanSquaredError,
+    "root_mean_squared_error": RootMeanSquaredError,
+    "r2": R2,
+}
+
+
+_COLUMNS = ("loss", "seconds", "updates")
+"""What a history holds beside metrics."""
+
+
+def get_metric(which: str | Metric) -> Metric:
+    """Return the metric of a name, or the metric given.
+
+    Raises
+    ------
+    ValueError
+        If the name is not known; the message lists the ones that are.
+    """
+    return which if isinstance(which, Metric) else find_by_name("metric", which, METRICS)()
+
+
+def get_metrics(
+    which: Iterable[str | Metric] | Mapping[str, str | Metric] | None,
+) -> dict[str, Metric]:
+    """Return metrics under the keys that a history holds them by.
+
+    Of a list those are the names given, or the classes' own; a dict gives keys of the caller's.
+
+    Raises
+    ------
+    TypeError
+        If one metric stands where several are expected, or a key is not a text.
+    ValueError
+        If a name is not known, or a key comes twice or is one that a history has.
+
+    Examples
+    --------
+    >>> list(get_metrics(["mae", Accuracy()]))
+    ['mae', 'accuracy']
+    >>> list(get_metrics({"error": "mae"}))
+    ['error']
+    """
+    metrics = [] if isinstance(which, Mapping) else check_list("metrics", which, "metric")
+    given = which.items() if isinstance(which, Mapping) else [(name_of(m), m) for m in metrics]
+    named: dict[str, Metric] = {}
+    for name, metric in given:
+        if not isinstance(name, str) or name in (*named, *_COLUMNS) or name.startswith("val_"):
+            raise _no_key(name, named)
+        named[name] = get_metric(metric)
+    return named
+
+
+def _no_key(name: object, named: Mapping[str, Metric]) -> Exception:
+    """Return the error for a key that a metric can't have in a history."""
+    if not isinstance(name, str):
+        return TypeError(f"the keys of metrics are names, such as 'r2', and not {name!r}")
+    if name in named:
+        return ValueError(
+            f"two metrics have the name {name!r}: choose other names, "
+            "metrics={'one': ..., 'other': ...}"
+        )
+    return ValueError(
+        f"a history already has a column {name!r}: give the metric another name, "
+        "metrics={'another': ...}"
+    )

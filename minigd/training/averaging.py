@@ -1,0 +1,167 @@
+"""A moving average of the parameters, which the model has once `fit` is done."""
+
+import contextlib
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from minigd.backends.base import backend_of
+from minigd.data.batches import Batches
+from minigd.errors import check_number
+from minigd.nn.layers import BatchNorm
+from minigd.nn.moments import Part, merged, of_columns
+from minigd.training.events import Event, Run
+from minigd.training.rows import RowLoader
+
+
+class AverageWeights:
+    """Averages the parameters over the updates, and leaves the average in the model at the end.
+
+    After update t, with the parameters p_s after each update s so far::
+
+        a_t = Σ_s dᵗ⁻ˢ p_s / Σ_s dᵗ⁻ˢ,        a_t = a_(t−1) + (1 − d) / (1 − dᵗ) (p_t − a_(t−1))
+
+    When `fit` is done, stopped or not, the model has a_t, and `evaluate`, `predict` and `save` go
+    by it; a `fit` that continues takes p_t again, and so does a run that resumes with this
+    callback. The history is that of p_t. `applied` has the average in the model for a while.
+
+    The running statistics of `BatchNorm` would be those of other parameters: with the average come
+    the mean and the unbiased variance of each such layer's input over all rows of the training, the
+    layers before it as in a prediction. Each takes a pass over the rows.
+
+    It is called after each update, so that compiled steps are made one by one. The average is in
+    float64. Beside it, `EarlyStopping` needs ``restore_best=False``: one of the two has the last
+    word on what the model is left with.
+
+    Parameters
+    ----------
+    decay : float, default 0.999
+        d, in [0, 1): how much of the average stays at each update.
+
+    Attributes
+    ----------
+    count : int
+        t, how many updates the average is over.
+
+    Raises
+    ------
+    ValueError
+        If `decay` is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, minigd as gd
+    >>> X = np.linspace(-1, 1, 100).reshape(-1, 1)
+    >>> model = gd.Sequential([gd.Dense(1, "zeros")], inputs=1, dtype="float64")
+    >>> path = []
+    >>> def note(event):
+    ...     if event.name == "update":
+    ...         path.append(event.trainer.model.params["dense1.W"].item())
+    >>> history = model.fit(X, X[:, 0], loss="mse", updater=gd.SGD(0.5), batch_size=None, epochs=2,
+    ...                     callbacks=[note, gd.AverageWeights(decay=0.5)])
+    >>> bool(np.isclose(model.params["dense1.W"].item(), (0.5 * path[0] + path[1]) / 1.5))
+    True
+
+    Source: Polyak and Juditsky (1992), "Acceleration of stochastic approximation by averaging"; as
+    a moving average Tarvainen and Valpola (2017), "Mean teachers are better role models".
+    """
+
+    events = frozenset({"start", "update", "done"})
+
+    def __init__(self, decay: float = 0.999) -> None:
+        self.decay = check_number("decay", decay, 0.0, 1.0)
+        self._trainer: weakref.ref[Run] | None = None
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was averaged."""
+        self.count = 0
+        self._average: Any = None
+        self._left: dict[str, Any] = {}  # the arrays that the model was left with
+        self._last: dict[str, Any] = {}  # and those that it had before
+
+    def __call__(self, event: Event) -> None:
+        """Average after each update, and put the average in at the end."""
+        run, model = event.trainer, event.trainer.model
+        if event.name == "start":
+            if self._trainer is not None and run is not self._trainer():
+                self.clear()
+            self._trainer = weakref.ref(run)
+            now = model.arrays()
+            if self._last and all(np.array_equal(now[n], self._left[n]) for n in now):
+                model.load_arrays(self._last)
+            self._left, self._last = {}, {}
+            if self.count:
+                self._average = model.backend.asarray(_on_host(self._average))
+        elif event.name == "update":
+            self._add(model.flat_params)
+        elif event.name == "done" and self.count:
+            self._last = model.arrays()
+            self._put_in(run)
+            self._left = model.arrays()
+
+    def _add(self, params: Any) -> None:
+        self.count += 1
+        if self.count == 1:
+            self._average = params.astype("float64")
+        else:
+            share = (1 - self.decay) / (1 - self.decay**self.count)
+            self._average += share * (params - self._average)
+
+    def _put_in(self, run: Run) -> None:
+        run.model.flat_params[...] = self._average.astype(run.model.dtype)
+        renew_statistics(run, run.batches)
+
+    @contextlib.contextmanager
+    def applied(self, run: Run) -> Iterator[None]:
+        """Have the average in the model of a run within a ``with``, for instance to evaluate it.
+
+        Parameters
+        ----------
+        run : Trainer
+            Whose updates were averaged; in a callback, ``event.trainer``.
+        """
+        before = run.model.arrays()
+        try:
+            if self.count:
+                self._put_in(run)
+            yield
+        finally:
+            run.model.load_arrays(before)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the average, and what the model was left with."""
+        average = {} if self._average is None else {"average": _on_host(self._average)}
+        arrays = {"left": dict(self._left), "last": dict(self._last)}
+        return {"count": self.count, "arrays": {**average, **arrays}}
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Take what `state_dict` gave."""
+        self.count, arrays = values["count"], values["arrays"]
+        self._average = arrays.get("average")
+        self._left, self._last = dict(arrays["left"]), dict(arrays["last"])
+        self._trainer = None
+
+
+def _on_host(average: Any) -> Any:
+    return backend_of(average).to_numpy(average).copy()
+
+
+def renew_statistics(run: Run, batches: Batches) -> None:
+    """Take the running statistics of BatchNorm over all rows, for the parameters as they are."""
+    model, loader = run.model, RowLoader(run.objective, {})
+    for place, layer in enumerate(model.layers):
+        if not isinstance(layer, BatchNorm):
+            continue
+        part: Part | None = None
+        with np.errstate(all="ignore"):
+            for batch in batches.in_order():
+                rows = loader.load(batch, batches.source)
+                if rows is not None:
+                    own = of_columns(model.run_forward(model.layers[:place], rows.x, train=False))
+                    part = own if part is None else merged(part, own)
+        if part is not None and part.weight > 1:
+            layer.buffers["mean"][...] = part.mean.astype(model.dtype)
+            layer.buffers["variance"][...] = (part.squares / (part.weight - 1)).astype(model.dtype)
