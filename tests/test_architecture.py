@@ -51,8 +51,8 @@ LOADED = {
     },
     "execution": {
         *("device_guard", "finite_guard", "fusion", "memory", "passes", "per_example", "plain"),
-        *("profiler", "program", "runner", "targets", "targets.compiler", "targets.listing"),
-        *("targets.numpy", "threads", "tracer"),
+        *("profiler", "program", "runner", "shipped", "targets", "targets.compiler"),
+        *("targets.listing", "targets.numpy", "threads", "tracer"),
     },
     "nn": {
         *("initializers", "layers", "layers.activations", "layers.base", "layers.dense"),

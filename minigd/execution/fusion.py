@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from minigd.execution.shipped import is_shipped
 from minigd.formulas import (
     binary_cross_entropy,
     binary_cross_entropy_backward,
@@ -153,20 +154,6 @@ PAIRS: dict[type[Loss], Callable[..., tuple[Array, Array]]] = {
     CategoricalCrossEntropy: cross_entropy,
 }
 """Formulas of a loss and its gradient."""
-
-_METHODS = ("forward", "backward", "formula", "formula_backward")
-_OF_A_LOSS = ("mean", "backward", "per_example", "gradient")
-
-
-def _methods(part: Layer | Loss | type) -> list[Any]:
-    kind = part if isinstance(part, type) else type(part)
-    names = _OF_A_LOSS if issubclass(kind, Loss) else _METHODS
-    own = {} if isinstance(part, type) else vars(part)
-    return [own.get(name, getattr(kind, name, None)) for name in names]
-
-
-WRITTEN = {kind: _methods(kind) for kind in (Dense, BatchNorm, *BENDS, *PAIRS)}
-"""The methods that are fused; what has others, of its own or put in since, does as they say."""
 
 
 class FusedDense(Layer):
@@ -339,7 +326,7 @@ def fused_layers(layers: Sequence[Layer], own_loss: bool = True) -> list[Layer]:
     left: list[Layer] = []
     for layer in layers:
         last = left[-1] if left else None
-        if not _as_written(layer):
+        if not is_shipped(layer):
             left.append(layer)
         elif type(layer) is Dense:
             left.append(FusedDense(layer))
@@ -357,13 +344,9 @@ def fused_layers(layers: Sequence[Layer], own_loss: bool = True) -> list[Layer]:
     return left
 
 
-def _as_written(part: Layer | Loss) -> bool:
-    return WRITTEN.get(type(part)) == _methods(part)
-
-
 def fused_loss(loss: Loss) -> Loss:
     """Return a loss that does the same in fewer launches, or the one given."""
-    fits = _as_written(loss) and not loss.takes_probabilities
+    fits = type(loss) in PAIRS and is_shipped(loss) and not loss.takes_probabilities
     return FusedLoss(loss) if fits else loss
 
 

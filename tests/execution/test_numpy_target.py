@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from oracles.interpreted import interpreted
 
 import minigd as gd
-from minigd.execution import plain, runner
+from minigd.execution import plain, runner, shipped
 from minigd.execution.plain import Step, no_update
 from minigd.execution.runner import Steps
 from minigd.execution.targets import numpy as target
@@ -449,7 +449,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_changed_constant_or_method_is_seen_once(change):
     parts = [gd.LeakyReLU(0.1), gd.Huber()]
-    watched = runner.Parts(parts)
+    watched = shipped.Parts(parts)
     assert not watched.changed()
     change(parts)
     assert watched.changed()
@@ -460,7 +460,7 @@ def test_a_method_of_a_class_or_of_its_base_that_is_changed_is_seen(monkeypatch)
     class Own(gd.LeakyReLU):
         pass
 
-    watched = runner.Parts([Own(0.1), gd.Huber()])
+    watched = shipped.Parts([Own(0.1), gd.Huber()])
     for owner, name in ((Own, "forward"), (gd.LeakyReLU, "backward"), (gd.Huber, "gradient")):
         monkeypatch.setattr(owner, name, lambda *args: None)
         assert watched.changed()
@@ -470,7 +470,7 @@ def test_a_method_of_a_class_or_of_its_base_that_is_changed_is_seen(monkeypatch)
 def test_another_numpy_number_is_seen():
     layer = gd.LeakyReLU(0.1)
     layer.slope = np.float32(0.5)
-    watched = runner.Parts([layer])
+    watched = shipped.Parts([layer])
     layer.slope = np.float32(0.25)
     assert watched.changed()
     assert not watched.changed()
@@ -483,7 +483,7 @@ def test_a_constant_and_a_helper_of_a_class_that_are_changed_are_seen(monkeypatc
         def help(self):
             return self.factor
 
-    watched = runner.Parts([Own(0.1), gd.Dropout(0.1)])
+    watched = shipped.Parts([Own(0.1), gd.Dropout(0.1)])
     for owner, name, new in (
         (Own, "factor", 3.0),
         (Own, "factor", np.arange(3.0)),
@@ -497,15 +497,15 @@ def test_a_constant_and_a_helper_of_a_class_that_are_changed_are_seen(monkeypatc
 
 def test_what_is_kept_from_step_to_step_and_equal_numbers_are_no_change():
     layer = gd.LeakyReLU(float("0.1"))
-    watched = runner.Parts([layer])
+    watched = shipped.Parts([layer])
     layer.wants_dx, layer.passes = False, 7
     layer.slope = float("0.1")
     assert not watched.changed()
 
 
 def test_callbacks_do_not_make_each_step_compare_all_constants(monkeypatch):
-    calls, values = [], runner._values
-    monkeypatch.setattr(runner, "_values", lambda part: calls.append(part) or values(part))
+    calls, values = [], shipped._values
+    monkeypatch.setattr(shipped, "_values", lambda part: calls.append(part) or values(part))
     X, y = rows(230, 3, "mse", 2)
     model = network("tanh", 3, 4, "mse")
     callbacks = [gd.EarlyStopping("loss"), lambda event: None]

@@ -50,7 +50,13 @@ def changed_calls(**changes):
 
     def plant(patch):
         def compiled(source, arrays):
-            return interpreted(source, arrays | {k: f(arrays[k]) for k, f in changes.items()})
+            run = interpreted(source, arrays)
+
+            def call(*numbers, **others):
+                given = arrays | others
+                return run(*numbers, **others | {k: f(given[k]) for k, f in changes.items()})
+
+            return call
 
         patch.setattr(target, "Compiled", compiled)
 

@@ -6,13 +6,13 @@ sums of products are NumPy's, and tanh and the like too.
 
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 
-def interpreted(source: str, arrays: Mapping[str, Any]) -> Callable[..., int]:
+def interpreted(source: str, arrays: dict[str, Any]) -> Callable[..., int]:
     """Return the function `run` of a source on its arrays."""
     numba: Any = types.ModuleType("numba")
     for name in ("float32", "float64", "int32", "int64", "uint8", "uint32", "uint64"):
@@ -38,10 +38,10 @@ def interpreted(source: str, arrays: Mapping[str, Any]) -> Callable[..., int]:
             else:
                 sys.modules[name] = module
 
-    flat = [array.reshape(-1) for array in arrays.values()]
-    assert all(np.shares_memory(a, b) for a, b in zip(flat, arrays.values(), strict=True) if a.size)
-
-    def run(*numbers: int) -> int:
+    def run(*numbers: int, **others: Any) -> int:
+        given = (arrays | others).values()
+        flat = [array.reshape(-1) for array in given]
+        assert all(np.shares_memory(a, b) for a, b in zip(flat, given, strict=True) if a.size)
         with np.errstate(all="ignore"):
             steps: int = namespace["run"]([None, None, *flat], *numbers)
         return steps

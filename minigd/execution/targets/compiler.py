@@ -30,13 +30,6 @@ from minigd.types import Array
 MOST_KEPT = 100
 """How many steps the folder keeps, of some 20 to 200 KB."""
 
-OPTIONS: dict[str, Any] = {
-    "error_model": "numpy",
-    "no_cfunc_wrapper": True,
-    "no_cpython_wrapper": True,
-    "no_rewrites": True,
-}
-
 _seconds: list[float] = []
 """What each function took to compile, until it is reported."""
 
@@ -57,7 +50,7 @@ class Compiled:
     """The function `run` of a source, and the arrays that it works on.
 
     The source has an array by its address. `places` are the addresses of BLAS's products of float32
-    and float64, and then that of each array.
+    and float64, and then that of each array. A call may have others in the place of some.
 
     Parameters
     ----------
@@ -76,12 +69,20 @@ class Compiled:
         self._arrays = dict(arrays)  # kept, so that they stay where they are
         places = gemm_address("sgemm"), gemm_address("dgemm"), *map(address, arrays.values())
         self._places, self._made = np.array(places, np.int64), np.zeros(2, np.int64)
+        self._numbers = {name: number for number, name in enumerate(arrays, 2)}
         made = address(self._made)
-        self._handed = made, made + self._made.itemsize, address(self._places)
+        self._results = made, made + self._made.itemsize
+        self._start = address(self._places)
 
-    def __call__(self, steps: int, gather: bool, wanted: bool) -> int:
+    def __call__(self, steps: int, gather: bool, wanted: bool, **others: Array) -> int:
         """Return how many steps were made."""
-        self._run(*self._handed, steps, gather, wanted)
+        places, start = self._places, self._start
+        if others:
+            places = places.copy()
+            start = address(places)
+            for name, array in others.items():
+                places[self._numbers[name]] = address(array)
+        self._run(*self._results, start, steps, gather, wanted)
         return int(self._made[0])
 
 
@@ -91,7 +92,7 @@ class Compiled:
 @functools.cache
 def _load(source: str) -> Any:
     """Return the function `run` of a source, as it was kept or compiled now."""
-    if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         _say("NUMBA_DISABLE_JIT is set: steps run by NumPy and are not compiled")
         raise RuntimeError("NUMBA_DISABLE_JIT is set, and so Numba compiles nothing")
     llvm, folder = optional("llvmlite.binding", "a compiled step"), cache_folder()
@@ -109,7 +110,9 @@ def _compile(source: str) -> bytes:
     namespace: dict[str, Any] = {}
     exec(source, namespace)
     takes = numba.types.CPointer(numba.int64), *[numba.int64] * 3
-    run = numba.njit(numba.int64(*takes), **OPTIONS)(namespace["run"]).overloads[takes]
+    alone = {"no_cfunc_wrapper": True, "no_cpython_wrapper": True}
+    jit = numba.njit(numba.int64(*takes), error_model="numpy", no_rewrites=True, **alone)
+    run = jit(namespace["run"]).overloads[takes]
     _, _, (code, _) = run.library.serialize_using_object_code()
     _seconds.append(time.perf_counter() - started)
     return b"\n".join((run.fndesc.llvm_func_name.encode(), code))
@@ -143,19 +146,14 @@ def gemm_address(name: str) -> int:
     blas: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(blas)
     capsule = blas.__pyx_capi__[name]
-    kind = _CAPSULE_NAME(capsule)
-    if not re.match(rb"void \(char \*, char \*, int \*, int \*, int \*, ", kind):
-        raise TypeError(f"{name} of SciPy's BLAS takes other arguments: {kind!r}")
-    pointer: int = _CAPSULE_POINTER(capsule, kind)
-    return pointer
+    kind = re.search(r'"(void \(char \*, char \*, int \*, int \*, int \*, .*)"', repr(capsule))
+    if kind is None:
+        raise TypeError(f"{name} of SciPy's BLAS takes other arguments: {capsule}")
+    takes = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
+    pointer_of = takes(("PyCapsule_GetPointer", ctypes.pythonapi))
+    place: int = pointer_of(capsule, kind[1].encode())
+    return place
 
-
-_CAPSULE_NAME: Any = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(
-    ("PyCapsule_GetName", ctypes.pythonapi)
-)
-_CAPSULE_POINTER: Any = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
-    ("PyCapsule_GetPointer", ctypes.pythonapi)
-)
 
 # What is kept ------------------------------------------------------------------------------------
 

@@ -132,22 +132,13 @@ class Printer:
         loop, self._loop = self._loop, None
         if loop is None:
             return
-        add = self._lines.append
-        for line in loop.before:
-            add((line, -1))
-        indent = ""
-        for k, n in enumerate(loop.axes):
-            add((f"{indent}for {'ij'[k]} in range({n}):", -1))
-            indent += "    "
+        lines = loop.body
+        for k, n in reversed(list(enumerate(loop.axes))):
             if k == 0 and len(loop.axes) == 2:
-                for line in loop.of_row:
-                    add((indent + line, -1))
-        for line, memory in loop.body:
-            add((indent + line, memory))
-        for line in loop.after_row:
-            add(("    " + line, -1))
-        for line in loop.after:
-            add((line, -1))
+                lines = [*_unstored(loop.of_row), *lines, *_unstored(loop.after_row)]
+            head = f"for {'ij'[k]} in range({n}):"
+            lines = [(head, -1), *[(f"    {line}", memory) for line, memory in lines]]
+        self._lines += [*_unstored(loop.before), *lines, *_unstored(loop.after)]
 
     def _new(self) -> str:
         self._count += 1
@@ -279,6 +270,11 @@ class Printer:
         factor = one if divisor is None else f"{one} / {literal(divisor, out.dtype)}"
         text = f"product({gemm}, {matrix(a)}, {matrix(b)}, {where}, {sizes}, {factor})"
         self._lines.append((text, -1))
+
+
+def _unstored(lines: list[str]) -> list[tuple[str, int]]:
+    """Return statements that store to no memory."""
+    return [(line, -1) for line in lines]
 
 
 def _use(place: Place, shape: tuple[Int, ...], axes: tuple[Int, ...]) -> Use:

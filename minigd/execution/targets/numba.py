@@ -247,7 +247,8 @@ class NumbaStep:
         starts, which = self._sizes_of(starts)
         steps, dtype = len(which), self._model.dtype
         z = np.empty((starts[-1] if outputs else 0, self._program.z.shape[1]), dtype)
-        losses, bounds, made = np.empty(steps), np.array(limits), 0
+        losses, bounds, made = np.empty(steps), self._arrays["limits"], 0
+        bounds[:] = limits
         keys, scalars, rates = self._scalars(due[:steps], shares[:steps])
         direct = _as_compiled(x, dtype) is x and _as_compiled(y, self._y.dtype) is y
         for first, last in [(0, steps)] if direct else _pieces(starts, NUMBERS // x.shape[1]):
@@ -265,14 +266,13 @@ class NumbaStep:
                 "keys": keys[some],
                 "scalars": scalars[some],
                 "rates": rates[some],
-                "limits": bounds,
                 "due": due[some],
                 "losses": losses[some],
                 "outputs": z[rows],
             }
             if scale is not None:
                 handed["scale"] = _as_compiled(scale[rows], dtype)
-            made += Compiled(self.source, self._arrays | handed)(last - first, True, outputs)
+            made += self._run(last - first, True, outputs, **handed)
             if made < last:
                 break
         return Made(made, losses, float(bounds[0]), z if outputs else None)

@@ -34,14 +34,16 @@ computes the polynomials by Remez's exchange.
 This module imports Numba: import it where Numba is known to be installed.
 """
 
+import collections
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import llvmlite.ir as untyped_ir
 import numba as untyped_numba
 import numba.extending as untyped_extending
 import numpy as np
 
+namedtuple: Any = collections.namedtuple
 ir: Any = untyped_ir
 numba: Any = untyped_numba
 extending: Any = untyped_extending
@@ -59,14 +61,7 @@ OPTIONS: dict[str, Any] = {
 
 # The constant first. With r² Q(r), exp(r) - 1 is met to 2⁻³² and 2⁻⁶²: Q for |r| up to ½ ln 2.
 EXP_POLYNOMIALS = {
-    "float32": (
-        0.5,
-        0.16666666,
-        0.041666362,
-        0.00833339,
-        0.0013940627,
-        0.00019845828,
-    ),
+    "float32": (0.5, 0.16666666, 0.041666362, 0.00833339, 0.0013940627, 0.00019845828),
     "float64": (
         0.5,
         0.16666666666666677,
@@ -83,11 +78,7 @@ EXP_POLYNOMIALS = {
 }
 # With 2 s + s z L(z), 2 artanh(s) is met to 2⁻³⁰ and 2⁻⁵⁹: L for z = s² up to (√2 - 1)⁴.
 LOG_POLYNOMIALS = {
-    "float32": (
-        0.66666776,
-        0.39977536,
-        0.29871872,
-    ),
+    "float32": (0.66666776, 0.39977536, 0.29871872),
     "float64": (
         0.6666666666666734,
         0.39999999999414354,
@@ -101,78 +92,50 @@ LOG_POLYNOMIALS = {
 LN_2, LN_2_REST = 0.6931471805599453, 2.3190468138462996e-17
 
 
-class Constants(NamedTuple):
-    """What the functions need of a dtype, each number in it; bit patterns are whole numbers."""
+def constants_of(name: str) -> Any:
+    """Return what the functions need of a dtype as a named tuple, each number in the dtype.
 
-    zero: Any
-    one: Any
-    two: Any
-    half: Any
-    inf: Any
-    nan: Any
-    log2_e: Any
-    ln2_high: Any
-    """ln 2 to so few bits that its product with an exponent is exact."""
-    ln2_low: Any
-    least: Any
-    """exp is 0 from here down."""
-    most: Any
-    """exp is inf from here up."""
-    saturated: Any
-    """tanh is 1 from here up."""
-    rounder: Any
-    """1.5 · 2ᵐ, for m fraction bits: what is added to it is rounded to a whole number."""
-    rounder_bits: int
-    whole_bits: int
-    """Those of 2ᵐ."""
-    whole_and_bias: Any
-    fraction_bits: int
-    bias: int
-    """What the exponent's bits of a number are above its exponent."""
-    root_half_bits: int
-    smallest_normal: Any
-    lift: Any
-    """The power of two that makes a subnormal number a normal one."""
-    lift_exponent: Any
-    exp: tuple[Any, ...]
-    log: tuple[Any, ...]
-
-
-def constants_of(name: str) -> Constants:
-    """Return the constants of a dtype."""
+    Bit patterns are whole numbers.
+    """
     number, info = np.dtype(name).type, np.finfo(name)
-    bias, m = info.maxexp - 1, info.nmant
+    m, bias = info.nmant, info.maxexp - 1
     high = np.floor(LN_2 * 2.0 ** (m - info.nexp + 1)) / 2.0 ** (m - info.nexp + 1)
 
     def bits(value: float) -> int:
         return int(np.array(value, name).view(f"i{info.bits // 8}"))
 
-    return Constants(
-        zero=number(0),
-        one=number(1),
-        two=number(2),
-        half=number(0.5),
-        inf=number(np.inf),
-        nan=number(np.nan),
-        log2_e=number(1 / LN_2),
-        ln2_high=number(high),
-        ln2_low=number((LN_2 - high) + LN_2_REST),
-        least=number((info.minexp - m - 2) * LN_2),
-        most=number((info.maxexp + 1) * LN_2),
-        saturated=number((m + 4) / 2 * LN_2),
-        rounder=number(1.5 * 2.0**m),
-        rounder_bits=bits(1.5 * 2.0**m),
-        whole_bits=bits(2.0**m),
-        whole_and_bias=number(2.0**m + bias),
-        fraction_bits=m,
-        bias=bias,
-        root_half_bits=bits(np.sqrt(0.5)),
-        smallest_normal=number(info.smallest_normal),
-        lift=number(2.0 ** (m + 1)),
-        lift_exponent=number(m + 1),
-        exp=tuple(map(number, EXP_POLYNOMIALS[name])),
-        log=tuple(map(number, LOG_POLYNOMIALS[name])),
-    )
+    values = {
+        "zero": number(0),
+        "one": number(1),
+        "two": number(2),
+        "half": number(0.5),
+        "inf": number(np.inf),
+        "nan": number(np.nan),
+        "log2_e": number(1 / LN_2),
+        # ln 2 to so few bits that its product with an exponent is exact, and the rest.
+        "ln2_high": number(high),
+        "ln2_low": number((LN_2 - high) + LN_2_REST),
+        # exp is 0 from here down, and inf from here up; tanh is 1 from here up.
+        "least": number((info.minexp - m - 2) * LN_2),
+        "most": number((info.maxexp + 1) * LN_2),
+        "saturated": number((m + 4) / 2 * LN_2),
+        # 1.5 · 2ᵐ, for m fraction bits: what is added to it is rounded to a whole number.
+        "rounder": number(1.5 * 2.0**m),
+        "rounder_bits": bits(1.5 * 2.0**m),
+        "whole_bits": bits(2.0**m),
+        "whole_and_bias": number(2.0**m + bias),
+        "fraction_bits": m,
+        # What the exponent's bits of a number are above its exponent.
+        "bias": bias,
+        "root_half_bits": bits(np.sqrt(0.5)),
+        "smallest_normal": number(info.smallest_normal),
+        # The power of two that makes a subnormal number a normal one.
+        "lift": number(2.0 ** (m + 1)),
+        "lift_exponent": number(m + 1),
+        "exp": tuple(map(number, EXP_POLYNOMIALS[name])),
+        "log": tuple(map(number, LOG_POLYNOMIALS[name])),
+    }
+    return namedtuple("Constants", values)(**values)
 
 
 CONSTANTS = {name: constants_of(name) for name in ("float32", "float64")}
@@ -193,10 +156,6 @@ def _constants(x: Any) -> Any:
     """Return the constants of the dtype of x."""
 
 
-def _of_one_dtype(a: Any, b: Any) -> Any:
-    """Refuse to compile where a and b are not of one dtype, float32 or float64."""
-
-
 def _type_constants(x: Any) -> Any:
     if str(x) not in CONSTANTS:
         raise numba.TypingError(f"vector_math is for numbers of float32 and float64: got {x}")
@@ -204,17 +163,7 @@ def _type_constants(x: Any) -> Any:
     return lambda x: constants
 
 
-def _type_one_dtype(a: Any, b: Any) -> Any:
-    if a != b or str(a) not in CONSTANTS:
-        raise numba.TypingError(
-            f"vector_math is for numbers of one dtype, float32 or float64: got {a} and {b}; write "
-            "constants as numbers of that dtype, such as np.float32(0)"
-        )
-    return lambda a, b: None
-
-
 extending.overload(_constants, jit_options=OPTIONS, strict=False)(_type_constants)
-extending.overload(_of_one_dtype, jit_options=OPTIONS, strict=False)(_type_one_dtype)
 
 
 def _fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
@@ -394,7 +343,6 @@ def log1p(x: Any) -> Any:
 @strict
 def maximum(a: Any, b: Any) -> Any:
     """Return the larger of a and b, or the NaN among them, as NumPy does."""
-    _of_one_dtype(a, b)
     larger = a if a >= b else b
     return larger if a == a else a
 
@@ -402,16 +350,8 @@ def maximum(a: Any, b: Any) -> Any:
 @strict
 def minimum(a: Any, b: Any) -> Any:
     """Return the smaller of a and b, or the NaN among them, as NumPy does."""
-    _of_one_dtype(a, b)
     smaller = a if a <= b else b
     return smaller if a == a else a
-
-
-@strict
-def where(condition: Any, a: Any, b: Any) -> Any:
-    """Return a where the condition holds, and b elsewhere."""
-    _of_one_dtype(a, b)
-    return a if condition else b
 
 
 @strict

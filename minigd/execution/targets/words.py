@@ -47,16 +47,16 @@ EXPRESSIONS = {
 REDUCTIONS = {"add": ("0", "{} + {}"), "maximum": ("-np.inf", "maximum({}, {})")}
 """What a reduction begins with, and how it goes on."""
 
-TYPES = {"f4": "f4", "f8": "f8", "i8": "i8", "i4": "i4", "u8": "u8", "u4": "u4", "b1": "b1"}
-"""The names that the source has for dtypes."""
+TYPES = {"f4", "f8", "i8", "i4", "u8", "u4", "b1"}
+"""The dtypes that the source has names for, which are NumPy's own."""
 
 
 def type_name(dtype: Any) -> str:
     """Return the name of a dtype."""
-    name = np.dtype(dtype).str[1:]
+    name: str = np.dtype(dtype).str[1:]
     if name not in TYPES:
         raise NotTraceable(f"numbers of type {dtype}")
-    return TYPES[name]
+    return name
 
 
 def cast(text: str, have: Any, want: Any) -> str:

@@ -372,12 +372,9 @@ def test_the_larger_and_the_smaller_are_numpys(name, dtype):
 
 
 @by_dtype
-def test_where_and_sign_are_numpys(dtype):
+def test_sign_is_numpys(dtype):
     x = np.array([-inf, -2.0, -0.0, 0.0, 1e-40, 3.0, inf, nan], dtype)
     np.testing.assert_array_equal(run(LOOPS["sign"], x), np.sign(x))
-    where, zero = vector_math.where, np.dtype(dtype).type(0)
-    relu = run(loop_of(numba.njit(lambda a: where(a <= zero, zero, a))), x)
-    np.testing.assert_array_equal(relu, np.where(x <= 0, 0, x))
 
 
 @pytest.mark.few
@@ -386,9 +383,3 @@ def test_where_and_sign_are_numpys(dtype):
 def test_other_dtypes_are_refused(name, number):
     with pytest.raises(numba.TypingError, match="is for numbers of float32 and float64"):
         getattr(vector_math, name)(number)
-
-
-@pytest.mark.parametrize("name", ["maximum", "minimum"])
-def test_two_dtypes_are_refused(name):
-    with pytest.raises(numba.TypingError, match=r"np\.float32\(0\)"):
-        getattr(vector_math, name)(np.float32(1), 0.0)
