@@ -15,8 +15,8 @@ from minigd.nn.losses import LOSSES
 from minigd.optim.gradient_transforms import Clipping, Penalty
 from minigd.optim.updaters import UPDATERS
 
-_COUNTS = ("passes", "wants_dx", "step", "epoch", "scale", "_learning_rate")
-"""Numbers of a layer, loss or updater that a step receives from outside."""
+_COUNTS = ("passes", "wants_dx", "step", "epoch", "scale", "_learning_rate", "_names")
+"""Constants of a layer, loss or updater that it receives from outside, by a step or a model."""
 
 _METHODS = (
     *("forward", "backward", "key", "mean", "per_example", "gradient", "targets"),
