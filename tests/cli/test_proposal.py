@@ -50,6 +50,19 @@ CASES = {
     "decimal comma": (frame(), csv(sep=";", decimal=","), "y", "--separator ';' --decimal ,"),
     "thousands": (frame(c=[f"${1000 + i:,}" for i in range(N)]), csv(), "y", "--thousands ,"),
     "a mark": (frame(c=["?" if i == 7 else f"{i}" for i in range(N)]), csv(), "y", "--na '?'"),
+    "infinite": (frame(c=[f"{i}" if i % 9 else "inf" for i in range(N)]), csv(), "y", "--na inf"),
+    "minus infinity": (frame(c=["-inf", *range(1, N)]), csv(), "y", "--na=-inf"),
+    "days of MySQL": (
+        frame(c=["0000-00-00" if i % 9 == 0 else f"2024-05-{i % 28 + 1:02}" for i in range(N)]),
+        *(csv(), "y", "--na 0000-00-00"),
+    ),
+    "days of MySQL beside another mark": (
+        frame(
+            c=["0000-00-00" if i % 9 == 0 else f"2024-05-{i % 28 + 1:02}" for i in range(N)],
+            d=["?" if i == 7 else f"{i}" for i in range(N)],
+        ),
+        *(csv(), "y", "--na '0000-00-00,?'"),
+    ),
     "codes": (frame(c=[("3+", "1", "2")[i % 3] for i in range(N)]), csv(), "y", "--categories c"),
     "exchanged": (
         *(frame(c=[f"{i % 9 + 1}/2/2014" for i in range(N)]), csv(), "y"),

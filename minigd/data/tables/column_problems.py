@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +32,8 @@ _MARKS = ("unknown", "missing", "nil", "n/d", "n.a.", "x", "other")  # words for
 _MOST_NAMED = 8  # columns in one message; the remedy has all of them
 
 _DATE = re.compile(
-    r"\d{4}[-/.]\d\d?([-/.]\d\d?)?([T ].*)?|(1[5-9]|2[01])\d\d(0[1-9]|1[0-2])[0-3]\d([T ].*)?"
+    r"(?!0000)\d{4}[-/.]\d\d?([-/.]\d\d?)?([T ].*)?"
+    r"|(1[5-9]|2[01])\d\d(0[1-9]|1[0-2])[0-3]\d([T ].*)?"
     r"|\d{1,2}[-./]\d{1,2}[-./]\d{2,4}.*"
     r"|\d{1,2}:\d\d(:\d\d)?|[A-Z][a-z]{2,8}\.? \d{1,2},? \d{4}|\d{1,2} [A-Z][a-z]{2,8}\.? \d{4}"
 )
@@ -108,7 +110,10 @@ def refuse_columns(
     features = [p for p in wrong if p.column not in targets and not _can_be_read(p)]
     categories = {p.column: None for p in features if p.few}
     out = [p.column for p in features if not p.odd and not p.few]
-    odd = list(dict.fromkeys(text for p in wrong if not p.few for text in p.odd))
+    marks = (
+        p.odd or (p.other.options.get("na", ()) if p.other else ()) for p in wrong if not p.few
+    )
+    odd = list(dict.fromkeys(chain.from_iterable(marks)))
     ways: list[tuple[str, dict[str, Any]]] = [
         ("read columns as they are written", read),
         ("leave columns out", {"exclude": out}),
@@ -132,7 +137,7 @@ def refuse_columns(
 def _can_be_read(problem: Problem) -> bool:
     """Tell whether an option reads a column as it is."""
     options = {} if problem.other is None else problem.other.options
-    return bool({"decimal", "thousands", "dates"} & options.keys())
+    return bool({"decimal", "thousands", "dates", "na"} & options.keys())
 
 
 def _ways_to_read(wrong: Sequence[Problem], given: Notation) -> dict[str, Any]:

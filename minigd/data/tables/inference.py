@@ -15,6 +15,7 @@ from minigd.data.tables.column_kinds import FEWEST_IDS, NumberColumns, TextColum
 from minigd.data.tables.column_problems import (
     EXPAND,
     Problem,
+    may_be_missing,
     refuse_columns,
 )
 from minigd.data.tables.dates import EPOCH
@@ -307,7 +308,12 @@ class _Seen:
         target = name in self.targets
         is_text = name in self.text
         levels = self.given.get(name) if is_text else None
-        return bad_value(column, levels, None if is_text else dtype, name in self.required, target)
+        of_numbers = None if is_text else dtype
+        bad = bad_value(column, levels, of_numbers, name in self.required, target)
+        if bad is not None and not is_text and self.table.is_text:
+            value = float(column.iloc[bad.row])
+            bad.remedies += tuple(may_be_missing([str(value)]) if np.isinf(value) else ())
+        return bad
 
     def _needed(self) -> list[str]:
         """Return the columns without whose values a row is dropped."""
