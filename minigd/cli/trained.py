@@ -42,10 +42,10 @@ from minigd.training.history import History, check_columns
 from minigd.training.model_files import restore
 from minigd.types import Array
 
-# Of how a table is written; lines at the top and ends of texts are one file's own. Those that came
-# later are written where they are not as usual, so that versions before them read other files.
+# Of how a table is written; lines at the top are one file's own. Those that came later are written
+# where they are not as usual, so that versions before them read other files.
 _HABITS = ("columns", "separator", "na", "keep_default_na")
-_LATER = ("header", "decimal", "thousands", "encoding", "comment")
+_LATER = ("header", "decimal", "thousands", "encoding", "comment", "strip")
 
 
 class TableModel:

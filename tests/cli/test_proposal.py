@@ -52,6 +52,34 @@ CASES = {
     "a mark": (frame(c=["?" if i == 7 else f"{i}" for i in range(N)]), csv(), "y", "--na '?'"),
     "infinite": (frame(c=[f"{i}" if i % 9 else "inf" for i in range(N)]), csv(), "y", "--na inf"),
     "minus infinity": (frame(c=["-inf", *range(1, N)]), csv(), "y", "--na=-inf"),
+    **{
+        f"{mark} among few levels": (
+            frame(c=[mark if i == 7 else i % 4 for i in range(N)]),
+            *(csv(), "y", f"--na '{mark}'"),
+        )
+        for mark in (r"\N", "(null)", "#DIV/0!", "Null", "#ref!")
+    },
+    "a minus sign of Unicode": (
+        frame(c=[f"{30.5 - i}".replace("-", "\u2212") for i in range(N)]),
+        *(csv(), "y", "--thousands ,"),
+    ),
+    "a minus sign of Unicode, and a unit": (
+        frame(c=[f"{30.5 - i} °C".replace("-", "\u2212") for i in range(N)]),
+        *(csv(), "y", "--thousands , --strip °C"),
+    ),
+    "a unit": (frame(c=[f"{i} m2" for i in range(N)]), csv(), "y", "--strip m2"),
+    "units": (
+        frame(c=[f"{i / 10}%" for i in range(N)], d=[f"{i + 5}kg" for i in range(N)]),
+        *(csv(), "y", "--strip '% kg'"),
+    ),
+    "a unit, and a decimal comma": (
+        frame(c=[f"{i / 10} %".replace(".", ",") for i in range(N)]),
+        *(csv(sep=";", decimal=","), "y", "--separator ';' --decimal , --strip %"),
+    ),
+    "a unit of the target": (
+        frame().assign(y=[f"{i * 1.7:.1f}%" for i in range(N)]),
+        *(csv(), "y", "--strip %"),
+    ),
     "days of MySQL": (
         frame(c=["0000-00-00" if i % 9 == 0 else f"2024-05-{i % 28 + 1:02}" for i in range(N)]),
         *(csv(), "y", "--na 0000-00-00"),
@@ -119,6 +147,25 @@ def test_what_is_proposed_trains_and_can_be_pasted(name, tmp_path, capsys):
     assert main([*words, "--guess"]) == 0
     assert proposal in capsys.readouterr().err.splitlines()
     assert out.exists()
+
+
+def test_a_model_knows_the_units_of_its_table(tmp_path):
+    path, out = tmp_path / "rows.csv", tmp_path / "m.npz"
+    table = frame(c=[f"{i % 31 + 200} m2" for i in range(N)])
+    path.write_text(csv()(table))
+    words = ["train", str(path), "--target", "y", "--epochs", "1", "--out", str(out), "--guess"]
+    assert main(words) == 0
+    plain = table.assign(c=[i % 31 + 200.0 for i in range(N)])
+    model = load_table(out)
+    np.testing.assert_array_equal(model.predict_proba(path), model.predict_proba(plain))
+
+
+def test_two_units_in_one_column_are_not_one_number(tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    for texts in ([f"{i} kg" for i in range(N - 1)] + ["500 g"], [*range(N - 30), *["5%"] * 30]):
+        path.write_text(csv()(frame(c=texts)))
+        main(["train", str(path), "--target", "y", "--epochs", "1", "--out", str(tmp_path / "m")])
+        assert "--strip" not in capsys.readouterr().err
 
 
 # Separator, decimal mark, encoding, header, lines above, ends of lines, a mark, a comment between.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd.data.labels import read_truth
-from minigd.data.tables.grammar import PLAIN, Notation, find_notation, read_number
+from minigd.data.tables.grammar import PLAIN, Notation, find_notation, find_unit, read_number
 from minigd.data.tables.missing import MISSING_LEVEL
 from minigd.data.tables.places import Place
 from minigd.data.tables.remedy import Remedy, TableError
@@ -27,7 +27,13 @@ FEW_LEVELS = 20
 FEW_TEXTS = 3
 """As many different texts among numbers may mean a missing value; more are codes."""
 
-_MARKS = ("unknown", "missing", "nil", "n/d", "n.a.", "x", "other")  # words for a missing value
+_MARKS = re.compile(
+    r"unknown|missing|nil|n/d|n\.a\.|x|other|not available|no data"
+    r"|\\n|[(<\[{](null|none|nil|na|n/a|missing|blank|empty)[)>\]}]|null|none|na|n/a"
+    r"|#[a-z0-9/]+[!?]",
+    re.IGNORECASE,
+)
+"""Words for a missing value, those of databases and the errors of spreadsheets among them."""
 
 _MOST_NAMED = 8  # columns in one message; the remedy has all of them
 
@@ -58,11 +64,14 @@ def may_be_missing(texts: Sequence[str]) -> list[Remedy]:
 
 def read_dressed(texts: Sequence[str], otherwise: str, given: Notation) -> list[Remedy]:
     """Return how to read numbers in another notation, or what to do where there is no such way."""
-    notation = find_notation(texts, given)
+    notation = find_notation(texts, given) or find_unit(texts, given)
     if notation is None:
         return [Remedy(otherwise)]
-    marks = {k: v for k, v in notation._asdict().items() if v != getattr(given, k)}
-    return [Remedy("read it with {}", marks), Remedy(otherwise)]
+    return [Remedy("read it with {}", _differing(notation, given)), Remedy(otherwise)]
+
+
+def _differing(notation: Notation, given: Notation) -> dict[str, Any]:
+    return {k: v for k, v in notation._asdict().items() if v != getattr(given, k)}
 
 
 def no_number(texts: Sequence[str], notation: Notation = PLAIN) -> tuple[str, list[Remedy]]:
@@ -137,7 +146,7 @@ def refuse_columns(
 def _can_be_read(problem: Problem) -> bool:
     """Tell whether an option reads a column as it is."""
     options = {} if problem.other is None else problem.other.options
-    return bool({"decimal", "thousands", "dates", "na"} & options.keys())
+    return bool({*_MARKS_OF_NUMBERS, "dates", "na"} & options.keys())
 
 
 def _ways_to_read(wrong: Sequence[Problem], given: Notation) -> dict[str, Any]:
@@ -146,8 +155,11 @@ def _ways_to_read(wrong: Sequence[Problem], given: Notation) -> dict[str, Any]:
     dates = {c: format for way in ways for c, format in way.get("dates", {}).items()}
     # One notation reads a file: what may be either in one column is plain from another.
     dressed = [text for p in wrong for text in p.dressed]
-    if dressed:
-        ways.insert(0, read_dressed(dressed, "", given)[0].options)
+    units = dict.fromkeys(unit for way in ways for unit in way.get("strip", "").split())
+    with_units = given._replace(strip=" ".join(units) or given.strip)
+    notation = find_notation(dressed, with_units) if dressed else None
+    if notation is not None:
+        ways.insert(0, _differing(notation, given))
     marks = next(
         (
             {k: way[k] for k in way if k in _MARKS_OF_NUMBERS}
@@ -249,11 +261,18 @@ def problem_of_text(
     if texts.first:
         first = f"such as {texts.first[0]!r} ({texts.where.removeprefix(f'{name}, ')})"
     dressed = [text for text in odd if is_dressed(text, notation)]
-    if 2 * len(dressed) > len(odd):
+    if texts.first and 2 * len(dressed) > len(odd):
         such = first if texts.first[0] in dressed else f"such as {min(dressed)!r}"
         what = f"holds numbers in a format that is not parsed, {such}"
         other = read_dressed(dressed, "write numbers plainly", notation)[0]
+        if numbers and "strip" in other.options:
+            other = Remedy("write numbers plainly")  # 5% and 0.05 may mean the same
         return Problem(column, what, other, dressed=dressed)
+    if texts.odd and not numbers and len(odd) > FEW_LEVELS:
+        unit = find_unit(odd, notation)
+        if unit is not None:
+            read = Remedy("read it with {}", _differing(unit, notation))
+            return Problem(column, f"holds numbers with a unit, {first}", read, dressed=[*odd])
     if numbers and odd and all(read_truth(text) is not None for text in odd):
         return Problem(column, f"holds numbers, and truth values {first}", WRITE_TRUTHS)
     few = texts.odd > 0 and 2 * texts.kept_odd < texts.kept
@@ -261,7 +280,7 @@ def problem_of_text(
         many = f"{texts.odd:,} text{'s' * (texts.odd != 1)}"
         mendable = is_text and may_be_missing(texts.first)
         what = f"holds numbers and {many}, {first}"
-        marks = all(text.lower() in _MARKS or not any(map(str.isalnum, text)) for text in odd)
+        marks = all(_MARKS.fullmatch(text) or not any(map(str.isalnum, text)) for text in odd)
         few = len(levels) <= FEW_LEVELS and argument != "classes" and not (odd and marks)
         odds = texts.first if mendable else ()
         return Problem(column, what, give_levels, odds, texts.where, few)
