@@ -358,7 +358,7 @@ class CsvSource(Tabular, RandomAccess):
 
     def _refuse_repeated_header(self) -> None:
         for part, block in self._all_blocks():
-            self._header.refuse_repeated(block, self._parts[part].name)
+            self._header.refuse_repeated(block, self._parts[part])
 
     def _first_texts(self, block: Block) -> list[str]:
         """Return the columns that hold text in the first rows."""
