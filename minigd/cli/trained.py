@@ -442,7 +442,7 @@ def load_table(path: str | os.PathLike[str], backend: str | Backend = "numpy") -
 def read(path: str | os.PathLike[str]) -> tuple[Description, dict[str, Any]]:
     """Read the description and the arrays of a model or a checkpoint."""
     name = check_path("path", path)
-    kind = kind_of(name) if os.path.exists(name) else "saved"
+    kind = kind_of(name) if os.path.isfile(name) else "saved"
     if kind not in ("saved", "damaged"):
         what = "" if kind == "text" else f" but {HOLDS[kind]}"
         raise CheckpointError(

@@ -358,7 +358,7 @@ class CsvSource(Tabular, RandomAccess):
 
     def _refuse_repeated_header(self) -> None:
         for part, block in self._all_blocks():
-            self._header.refuse_repeated(block, self._parts[part].name)
+            self._header.refuse_repeated(block, self._parts[part])
 
     def _first_texts(self, block: Block) -> list[str]:
         """Return the columns that hold text in the first rows."""
@@ -587,14 +587,13 @@ class CsvSource(Tabular, RandomAccess):
 
     def _as_written(self) -> dict[str, Any]:
         """Return what tells these files, and how they are read, from others."""
-        marks = self._missing.notation
         return {
             "files": [[p.size, p.checksum, p.body] for p in self._parts],
             "separator": self._dialect.separator.decode(),
             **({"encoding": self._dialect.encoding} if not self._dialect.is_plain else {}),
             **({"comment": self._dialect.comment.decode()} if self._dialect.comment else {}),
             **({} if self._missing.usual else {"keep_default_na": False}),
-            **({"notation": marks[:2]} if marks.has_marks else {}),
+            **self._missing.notation.state(),
         }
 
     def fingerprint(self) -> dict[str, Any]:

@@ -35,6 +35,13 @@ _MARKS = re.compile(
 )
 """Words for a missing value, those of databases and the errors of spreadsheets among them."""
 
+_TOTALS = {
+    *("total", "totals", "grand total", "sum", "sums", "summe", "gesamt", "gesamtsumme"),
+    *("insgesamt", "totale", "somme", "suma", "totaal", "soma", "average", "mean"),
+    *("mittelwert", "durchschnitt", "all", "overall", "media", "moyenne", "итого", "合計", "合计"),
+}
+"""What a row of sums or means of all others is called."""
+
 _MOST_NAMED = 8  # columns in one message; the remedy has all of them
 
 _DATE = re.compile(
@@ -104,6 +111,11 @@ class Problem(NamedTuple):
     dressed: Sequence[str] = ()
     """Its numbers in a format that is not parsed."""
 
+    def suspicion(self, name: str) -> TableError:
+        """Return what to say of it where it is taken as it is."""
+        remedies = [] if self.other is None else [self.other]
+        return TableError(f"{self.where or name}: column {self.column!r} {self.what}", *remedies)
+
 
 def refuse_columns(
     wrong: Sequence[Problem], targets: Collection[str], name: str, notation: Notation
@@ -138,6 +150,7 @@ def refuse_columns(
     if any(p.column in targets and not p.odd and not _can_be_read(p) for p in wrong):
         remedies.append(Remedy("choose another target"))
     others = {p.other.words: p.other for p in wrong if p.other is not None}
+    remedies[:0] = [other for other in others.values() if "comment" in other.options]
     remedies += [o for o in others.values() if o.shell is None and not o.options]
     message = f"{name}: {len(wrong)} columns can't be used: {'; '.join(what)}{more}"
     raise TableError(message, *remedies)
@@ -146,7 +159,7 @@ def refuse_columns(
 def _can_be_read(problem: Problem) -> bool:
     """Tell whether an option reads a column as it is."""
     options = {} if problem.other is None else problem.other.options
-    return bool({*_MARKS_OF_NUMBERS, "dates", "na"} & options.keys())
+    return bool({*_MARKS_OF_NUMBERS, "dates", "na", "comment"} & options.keys())
 
 
 def _ways_to_read(wrong: Sequence[Problem], given: Notation) -> dict[str, Any]:
@@ -210,10 +223,16 @@ class Texts:
         """The first few different texts that are not numbers."""
         self.where = ""
         """Where the first of them is."""
+        self.last = self.last_where = ""
+        """The text in the last row, and where it is."""
 
     def note(self, values: Any, counts: Counter[str], place: Place) -> None:
         """Take note of all rows of a frame."""
         odd = _not_numbers(counts, self._notation)
+        if len(values):
+            last = values.iloc[-1]
+            self.last = last if isinstance(last, str) else ""
+            self.last_where = place.where(len(values) - 1)
         self.odd += sum(counts[text] for text in odd)
         if odd and not self.where:
             row = int(np.argmax(values.isin(odd).to_numpy()))
@@ -245,11 +264,12 @@ def problem_of_text(
     is_text: bool,
     grouped: bool,
     notation: Notation,
+    is_first: bool = False,
 ) -> Problem | None:
     """Return what is wrong with a column of text: texts among numbers, free text, odd dates.
 
-    `known` are its levels so far, `argument` is what may name them, and `grouped` tells whether
-    rare ones are put together.
+    `known` are its levels so far, `argument` is what may name them, `grouped` tells whether rare
+    ones are put together, and `is_first` whether lines begin with it.
     """
     levels = set(known) - {MISSING_LEVEL}
     give_levels = Remedy(f"name its levels with {argument}=...", shell="")
@@ -263,16 +283,7 @@ def problem_of_text(
     dressed = [text for text in odd if is_dressed(text, notation)]
     if texts.first and 2 * len(dressed) > len(odd):
         such = first if texts.first[0] in dressed else f"such as {min(dressed)!r}"
-        what = f"holds numbers in a format that is not parsed, {such}"
-        other = read_dressed(dressed, "write numbers plainly", notation)[0]
-        if numbers and "strip" in other.options:
-            other = Remedy("write numbers plainly")  # 5% and 0.05 may mean the same
-        return Problem(column, what, other, dressed=dressed)
-    if texts.odd and not numbers and len(odd) > FEW_LEVELS:
-        unit = find_unit(odd, notation)
-        if unit is not None:
-            read = Remedy("read it with {}", _differing(unit, notation))
-            return Problem(column, f"holds numbers with a unit, {first}", read, dressed=[*odd])
+        return _dressed_numbers(column, dressed, such, numbers > 0, notation)
     if numbers and odd and all(read_truth(text) is not None for text in odd):
         return Problem(column, f"holds numbers, and truth values {first}", WRITE_TRUTHS)
     few = texts.odd > 0 and 2 * texts.kept_odd < texts.kept
@@ -283,6 +294,9 @@ def problem_of_text(
         marks = all(_MARKS.fullmatch(text) or not any(map(str.isalnum, text)) for text in odd)
         few = len(levels) <= FEW_LEVELS and argument != "classes" and not (odd and marks)
         odds = texts.first if mendable else ()
+        total = sum_of_rows(column, texts, levels) if is_first and texts.odd == 1 else None
+        if total is not None and odd == {texts.last}:
+            return total._replace(odd=odds)
         return Problem(column, what, give_levels, odds, texts.where, few)
     others = sorted(text for text in levels if _DATE.fullmatch(text) is None)
     if 2 * len(others) < len(levels):
@@ -304,6 +318,52 @@ def problem_of_text(
             return Problem(column, what, give_levels)
         return Problem(column, what, _SHORTER)
     return None
+
+
+def _dressed_numbers(
+    column: str, dressed: list[str], such: str, beside_plain: bool, notation: Notation
+) -> Problem:
+    what = f"holds numbers in a format that is not parsed, {such}"
+    ways = read_dressed(dressed, "write numbers plainly", notation)
+    # Beside plain numbers, 5% may mean 0.05.
+    other = ways[-1 if beside_plain and "strip" in ways[0].options else 0]
+    return Problem(column, what, other, dressed=dressed)
+
+
+def sum_of_rows(column: str, texts: Texts, levels: Collection[str]) -> Problem | None:
+    """Return what is wrong with the first column of a table that may end in a sum of its rows."""
+    word = texts.last.strip()
+    if word.lower().rstrip(":") not in _TOTALS:
+        return None
+    way = Remedy("take the line out of the file, if it sums up the others")
+    if not any(text.startswith(word) for text in levels if text != texts.last):
+        way = Remedy("if the line sums up the others, leave it out with {}", {"comment": word})
+    return Problem(column, f"ends in {word!r}", way, where=texts.last_where)
+
+
+def spelled_in_several_ways(column: str, levels: Iterable[str]) -> Problem | None:
+    """Return what is wrong with classes that differ in case or blanks alone."""
+    ways: dict[str, list[str]] = {}
+    for text in sorted(levels):
+        ways.setdefault("".join(text.split()).casefold(), []).append(text)
+    several = [" and ".join(map(repr, texts[:4])) for texts in ways.values() if len(texts) > 1]
+    if not several:
+        return None
+    what = f"holds {'; '.join(several[:3])}, which differ in case or blanks only"
+    return Problem(column, f"{what}, and each is a class", Remedy("write them in one way"))
+
+
+def numbers_with_a_unit(column: str, texts: Collection[str], notation: Notation) -> Problem | None:
+    """Return what is wrong with a column of texts that are numbers with one unit, 217 m2."""
+    numbers = [text for text in texts if _has_digit(text)]
+    if len(numbers) <= FEW_LEVELS or len(texts) > len(numbers) + FEW_TEXTS:
+        return None
+    unit = find_unit(numbers, notation)
+    if unit is None or unit == notation:
+        return None
+    what = f"holds numbers with a unit, such as {numbers[0]!r}"
+    read = Remedy("read them with {}", _differing(unit, notation))
+    return Problem(column, what, read, dressed=numbers)
 
 
 def is_dressed(value: str, notation: Notation = PLAIN) -> bool:

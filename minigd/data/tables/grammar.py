@@ -66,6 +66,10 @@ class Notation(NamedTuple):
         """Whether the marks are others than those of the grammar."""
         return self[:2] != PLAIN[:2]
 
+    def state(self) -> dict[str, Any]:
+        """Return the marks, if they are others than those of the grammar."""
+        return {"notation": self[:2]} if self.has_marks else {}
+
     def plain(self, text: str) -> str:
         """Return a number as the grammar writes it, and another text so that it is not one."""
         plain = self._without_marks(text)
@@ -103,7 +107,7 @@ class Notation(NamedTuple):
 
 PLAIN = Notation()
 _CURRENCIES = "$€£¥₹"
-_WITH_UNIT = re.compile(rf".*[0-9][.,]?[{BLANKS}]*([^\W\d_]\S*|[%‰°]\S*)")
+_WITH_UNIT = re.compile(rf"(?!0[0-9]).*[0-9][.,]?[{BLANKS}]*([^\W\d_]\S*|[%‰°]\S*)")
 _NOTATIONS = (
     *(Notation(".", ","), Notation(",", ""), Notation(",", ".")),
     *(Notation(mark, group) for group in " '\u2019\u00a0\u202f\u2009" for mark in ".,"),
