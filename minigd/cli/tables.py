@@ -301,6 +301,8 @@ def _few_values(table: Table, most: int | None) -> list[str] | None:
 def report_columns(table: Table) -> None:
     """Print what became of missing values, of unknown categories, and of columns left out."""
     schema = table.unfilled().schema
+    for suspicion in table.suspicions:
+        log(suspicion.write(in_shell))
     for column, why in table.left_out.items():
         log(f"column {column!r} is left out: it {why}")
     if table.gaps:

@@ -42,10 +42,10 @@ from minigd.training.history import History, check_columns
 from minigd.training.model_files import restore
 from minigd.types import Array
 
-# Of how a table is written; lines at the top and ends of texts are one file's own. Those that came
-# later are written where they are not as usual, so that versions before them read other files.
+# Of how a table is written; lines at the top are one file's own. Those that came later are written
+# where they are not as usual, so that versions before them read other files.
 _HABITS = ("columns", "separator", "na", "keep_default_na")
-_LATER = ("header", "decimal", "thousands", "encoding", "comment")
+_LATER = ("header", "decimal", "thousands", "encoding", "comment", "strip")
 
 
 class TableModel:
@@ -442,7 +442,7 @@ def load_table(path: str | os.PathLike[str], backend: str | Backend = "numpy") -
 def read(path: str | os.PathLike[str]) -> tuple[Description, dict[str, Any]]:
     """Read the description and the arrays of a model or a checkpoint."""
     name = check_path("path", path)
-    kind = kind_of(name) if os.path.exists(name) else "saved"
+    kind = kind_of(name) if os.path.isfile(name) else "saved"
     if kind not in ("saved", "damaged"):
         what = "" if kind == "text" else f" but {HOLDS[kind]}"
         raise CheckpointError(

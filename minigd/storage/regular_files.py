@@ -68,7 +68,7 @@ def _refuse(name: str, found: os.stat_result, error: type[Exception]) -> None:
         return
     folder = stat.S_ISDIR(found.st_mode)
     if error is CheckpointError:
-        what = "a folder" if folder else "a pipe or a device"
+        what = "a folder" if folder else "a pipe or a device: write what comes from it to a file"
         raise error(f"{name!r} is not a file that minigd saved, but {what}")
     if folder:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)

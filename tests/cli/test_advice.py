@@ -7,6 +7,8 @@ import gzip
 import io
 import re
 import shlex
+import shutil
+import subprocess
 import warnings
 
 import numpy as np
@@ -148,6 +150,16 @@ def test_a_file_that_no_option_mends_is_said_to_need_an_edit(tmp_path, capsys, n
     path = tmp_path / "rows.csv"
     path.write_text(text, newline="")
     assert words in follow(path, capsys)[1]
+
+
+@pytest.mark.parametrize("name", ["a long row", "a header in the middle", "a header twice"])
+@pytest.mark.skipif(not shutil.which("awk") or not shutil.which("sed"), reason="needs awk and sed")
+def test_a_command_makes_the_edit(tmp_path, capsys, name):
+    path = tmp_path / "my rows.csv"
+    path.write_text(EDITED[name][0])
+    command = follow(path, capsys)[1].strip().rpartition(": ")[2]
+    subprocess.run(command, shell=True, check=True)
+    assert (tmp_path / "my rows.edited.csv").read_text() in (CSV, CSV + BARE)
 
 
 def refusal(path, target, options):

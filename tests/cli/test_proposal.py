@@ -52,6 +52,42 @@ CASES = {
     "a mark": (frame(c=["?" if i == 7 else f"{i}" for i in range(N)]), csv(), "y", "--na '?'"),
     "infinite": (frame(c=[f"{i}" if i % 9 else "inf" for i in range(N)]), csv(), "y", "--na inf"),
     "minus infinity": (frame(c=["-inf", *range(1, N)]), csv(), "y", "--na=-inf"),
+    **{
+        f"a last row, {word}": (
+            pd.DataFrame({"year": [1900 + i * 7 % 120 for i in range(N)], **frame()}),
+            lambda t, word=word: f"{csv()(t)}{word},{t['a'].sum():.3f},{t['b'].sum()},30\n",
+            "y",
+            f"--comment '{word}'",
+        )
+        for word in ("Total", "Summe:", "GRAND TOTAL")
+    },
+    **{
+        f"{mark} among few levels": (
+            frame(c=[mark if i == 7 else i % 4 for i in range(N)]),
+            *(csv(), "y", f"--na '{mark}'"),
+        )
+        for mark in (r"\N", "(null)", "#DIV/0!", "Null", "#ref!")
+    },
+    "a minus sign of Unicode": (
+        frame(c=[f"{30.5 - i}".replace("-", "\u2212") for i in range(N)]),
+        *(csv(), "y", "--thousands ,"),
+    ),
+    "a minus sign of Unicode, and a unit": (
+        frame().assign(y=[f"{30.5 - i} °C".replace("-", "\u2212") for i in range(N)]),
+        *(csv(), "y", "--thousands , --strip °C"),
+    ),
+    "units": (
+        frame(c=[f"{i / 10}%" for i in range(N)]).assign(y=[f"{i * 1.7:.1f}kg" for i in range(N)]),
+        *(csv(), "y", "--strip '% kg'"),
+    ),
+    "a unit, and a decimal comma": (
+        frame(c=[f"{i / 10} %".replace(".", ",") for i in range(N)]),
+        *(csv(sep=";", decimal=","), "y", "--separator ';' --decimal , --strip %"),
+    ),
+    "a unit of the target": (
+        frame().assign(y=[f"{i * 1.7:.1f} kg" for i in range(N)]),
+        *(csv(), "y", "--strip kg"),
+    ),
     "days of MySQL": (
         frame(c=["0000-00-00" if i % 9 == 0 else f"2024-05-{i % 28 + 1:02}" for i in range(N)]),
         *(csv(), "y", "--na 0000-00-00"),
@@ -113,12 +149,55 @@ def test_what_is_proposed_trains_and_can_be_pasted(name, tmp_path, capsys):
     assert set(shlex.split(options)) <= set(proposed)
     assert not out.exists()
     assert main(proposed) == 0
-    assert load_table(out).schema.columns[:2] in (["a", "b"], ["1", "2"], ["b", "y"])
+    begins = (["a", "b"], ["1", "2"], ["b", "y"], ["year", "a"])
+    assert load_table(out).schema.columns[:2] in begins
     out.unlink()
     capsys.readouterr()
     assert main([*words, "--guess"]) == 0
     assert proposal in capsys.readouterr().err.splitlines()
     assert out.exists()
+
+
+def test_a_model_knows_the_units_of_its_table(tmp_path, capsys):
+    path, out = tmp_path / "rows.csv", tmp_path / "m.npz"
+    table = frame(c=[f"{i % 31 + 200} m2" for i in range(N)])
+    path.write_text(csv()(table))
+    words = ["train", str(path), "--target", "y", "--epochs", "1", "--out", str(out)]
+    assert main(words) == 0
+    said = capsys.readouterr().err
+    assert (
+        "column 'c' holds numbers with a unit, such as '200 m2'; read them with --strip m2" in said
+    )
+    assert main([*words, "--strip", "m2"]) == 0
+    plain = table.assign(c=[i % 31 + 200.0 for i in range(N)])
+    model = load_table(out)
+    np.testing.assert_array_equal(model.predict_proba(path), model.predict_proba(plain))
+
+
+def test_classes_and_last_rows_that_look_odd_are_named(tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    table = frame().assign(y=[("Yes", "No", "yes ", "YES")[i % 4] for i in range(N)])
+    table = pd.DataFrame({"place": [f"p{i % 3}" for i in range(N)], **table})
+    path.write_text(csv()(table) + "Total,1,2,No\n")
+    words = ["train", str(path), "--target", "y", "--epochs", "1", "--hidden", "0"]
+    words += ["--out", str(tmp_path / "m")]
+    assert main(words) == 0
+    said = capsys.readouterr().err
+    assert "column 'y' holds 'YES' and 'Yes' and 'yes ', which differ in case or blanks" in said
+    assert f"{path}, line {N + 2}: column 'place' ends in 'Total'; if the line sums up" in said
+    assert main([*words, "--comment", "Total"]) == 0
+    assert "'Total'" not in capsys.readouterr().err
+    path.write_text(csv()(table.assign(y=table["y"].str.lower().str.strip())))
+    assert main(words) == 0
+    assert "differ" not in capsys.readouterr().err
+
+
+def test_two_units_in_one_column_are_not_one_number(tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    for texts in ([f"{i} kg" for i in range(N - 1)] + ["500 g"], [*range(N - 30), *["5%"] * 30]):
+        path.write_text(csv()(frame(c=texts)))
+        main(["train", str(path), "--target", "y", "--epochs", "1", "--out", str(tmp_path / "m")])
+        assert "--strip" not in capsys.readouterr().err
 
 
 # Separator, decimal mark, encoding, header, lines above, ends of lines, a mark, a comment between.

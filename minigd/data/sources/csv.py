@@ -35,7 +35,7 @@ from minigd.data.sources.tabular import Tabular
 from minigd.data.tables.applied import apply_schema
 from minigd.data.tables.column_problems import no_number
 from minigd.data.tables.grammar import BLANKS as CELL_BLANKS
-from minigd.data.tables.grammar import PLAIN, MissingTexts, Notation
+from minigd.data.tables.grammar import MissingTexts, Notation
 from minigd.data.tables.inference import FirstPass, infer_schema
 from minigd.data.tables.missing import Missing
 from minigd.data.tables.places import describe
@@ -117,7 +117,9 @@ class CsvSource(Tabular, RandomAccess):
     comment : str, default ""
         How lines begin that are not rows, such as ``"#"``. Further on in a line it is a letter.
     strip : str, optional
-        Characters taken off the end of every text, such as the full stop of ``>50K.``.
+        Characters taken off the end of every text, such as the full stop of ``>50K.``, and units
+        behind numbers, separated by blanks: with ``"% m2"``, ``5%`` and ``20 m2`` are numbers.
+        Letters and digits are part of a unit alone, and stay at the end of a text.
     missing : str, float or dict, default "error"
         What becomes of a missing value:
 
@@ -143,7 +145,7 @@ class CsvSource(Tabular, RandomAccess):
         The mark before fractions.
     thousands : str, default ""
         The mark between groups of three digits. Where this or a decimal comma is given, the sign of
-        a currency beside a number is skipped.
+        a currency beside a number is skipped, and U+2212 is a minus sign.
     categories : dict of str to list or None, optional
         Levels of categorical columns; with None the file's own, also of a column of numbers.
     min_count : int, optional
@@ -274,7 +276,7 @@ class CsvSource(Tabular, RandomAccess):
         )  # fmt: skip
         dialect = Dialect.make(separator, encoding, comment)
         self._strip = strip
-        marks = check_notation(decimal, thousands)
+        marks = check_notation(decimal, thousands)._replace(strip=strip)
         self._missing = MissingTexts(() if na is None else na, keep_default_na, marks)
         self._block_size = min(check_integer("block_size", block_size), _MOST_AT_ONCE)
         given = check_compression(find_files(path, TEXTS, "a CSV"), compression)
@@ -356,7 +358,7 @@ class CsvSource(Tabular, RandomAccess):
 
     def _refuse_repeated_header(self) -> None:
         for part, block in self._all_blocks():
-            self._header.refuse_repeated(block, self._parts[part].name)
+            self._header.refuse_repeated(block, self._parts[part])
 
     def _first_texts(self, block: Block) -> list[str]:
         """Return the columns that hold text in the first rows."""
@@ -591,7 +593,7 @@ class CsvSource(Tabular, RandomAccess):
             **({"encoding": self._dialect.encoding} if not self._dialect.is_plain else {}),
             **({"comment": self._dialect.comment.decode()} if self._dialect.comment else {}),
             **({} if self._missing.usual else {"keep_default_na": False}),
-            **({} if self._missing.notation == PLAIN else {"notation": self._missing.notation}),
+            **self._missing.notation.state(),
         }
 
     def fingerprint(self) -> dict[str, Any]:

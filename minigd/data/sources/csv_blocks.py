@@ -27,9 +27,12 @@ LONE_RETURN = "end lines in \\n or \\r\\n, not in a lone \\r"
 
 
 class WrongFields(TableError):
-    """A row has more fields, or fewer, than the table has columns; `row` is what it holds."""
+    """A row has more fields, or fewer, than the table has columns.
 
-    row = b""
+    `row` is what it holds, and `name` and `line` are where it is.
+    """
+
+    row, name, line = b"", "", 0
 
 
 class NotUtf8(TableError):
@@ -388,6 +391,7 @@ def check_fields(block: Block, name: str, expected: int) -> None:
             f"{f': {LONE_RETURN}' if inside else ''}"
         )
         error.row = block.data[int(block.starts[row]) : int(block.ends[row])]
+        error.name, error.line = name, block.line_of(row)
         raise error
     if lone >= 0:
         line = block.line + block.data.count(_NEWLINE, 0, lone)

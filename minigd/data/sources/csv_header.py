@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ from minigd.data.sources.csv_text import Dialect, open_text
 from minigd.data.sources.encodings import recode
 from minigd.data.sources.file_kinds import HEAD, begin_of, check_kind, ends_in_returns
 from minigd.data.sources.given_files import differing
+from minigd.data.sources.packed import packing_of
 from minigd.data.tables.grammar import MissingTexts, read_number
 from minigd.data.tables.remedy import Remedy, TableError, TableWarning
 from minigd.data.tables.schema import RENAME, MissingColumn, Schema
@@ -150,7 +152,9 @@ class Header:
         if layout is not None and layout.width != known:
             options = {"columns": example_names(layout.width)}
             return [Remedy(f"name all {layout.width} columns with {{}}", options)]
-        return [Remedy("fix the line, or take it out of the file if it is not a row")]
+        command = "" if b"\n" in error.row else f"sed {error.line}d"
+        words = "fix the line, or take it out of the file if it is not a row"
+        return [self._edited(words, command, error.name)]
 
     def _advice_on_places(self, named: set[str]) -> list[Remedy]:
         """Return what to do where columns are named by their places, and no line holds names."""
@@ -302,14 +306,24 @@ class Header:
         known = {**schema.levels, **dict.fromkeys(schema.targets[:1], schema.classes)}
         return all(column in (known.get(column) or ()) for column in schema.columns)
 
-    def refuse_repeated(self, block: Block, name: str) -> None:
+    def _edited(self, words: str, command: str, name: str) -> Remedy:
+        """Return how to edit a file, in the shell by a command where one can read it."""
+        readable = command and self.dialect.is_plain and os.path.isfile(name)
+        if not readable or packing_of(begin := begin_of(name, HEAD)) or ends_in_returns(begin):
+            return Remedy(words)
+        out = f"{os.path.splitext(name)[0]}.edited.csv"
+        command = f"{command} {shlex.quote(name)} > {shlex.quote(out)}"
+        return Remedy(words, shell=f"{words}: {command}")
+
+    def refuse_repeated(self, block: Block, part: Part) -> None:
         """Refuse a row that is the header again, as where files were put together."""
         for row, (start, end) in enumerate(zip(block.starts, block.ends, strict=True)):
             if block.data[start:end].removeprefix(BOM).rstrip() == self._first_line:
-                raise TableError(
-                    f"{name}, line {block.line_of(row)}: the header again",
-                    Remedy("take the line out of the file"),
-                )
+                first = part.line - 1
+                command = f"awk 'NR == {first} {{h = $0}} NR <= {first} || $0 != h'"
+                remedy = self._edited("take the line out of the file", command, part.name)
+                where = f"{part.name}, line {block.line_of(row)}"
+                raise TableError(f"{where}: the header again", remedy)
 
 
 def _named(selection: Selection) -> set[str]:

@@ -10,7 +10,7 @@ from minigd.backends.on_demand import optional
 from minigd.data.sources.csv_blocks import has_padding, squeeze
 from minigd.data.sources.csv_text import Dialect
 from minigd.data.sources.plain_numbers import is_worth, parse_plain
-from minigd.data.tables.grammar import PLAIN, MissingTexts, read_number
+from minigd.data.tables.grammar import MissingTexts, read_number
 from minigd.data.tables.schema import ColumnKinds
 from minigd.types import Array
 
@@ -51,7 +51,7 @@ class Parser:
         self._missing, self._strip = missing, strip
         # A number may also mean that a value is missing.
         gaps = any(read_number(word) is not None for word in missing.words)
-        plain = missing.notation == PLAIN and not gaps
+        plain = not missing.notation.has_marks and not gaps
         self._plain: Array | None = None
         if plain and is_worth(size):
             self._plain = np.full(len(columns), -1)
@@ -70,7 +70,7 @@ class Parser:
                 return self._frame(table, self.used), {}
         numbers = [c for c in self.used if c not in as_text]
         try:
-            if self._missing.notation != PLAIN:
+            if self._missing.notation.has_marks:
                 raise ValueError("numbers are in a notation that pandas does not check")
             frame = texts = self._read_numbers(data, numbers)
             if len(frame.columns) < len(self.used):
@@ -86,9 +86,11 @@ class Parser:
         written = {c: texts[c].to_numpy(object) for c in kinds.texts}
         for column, values in written.items():
             changed[column] = self._missing.to_texts(values, kinds.named.get(column, ()))
-            if self._strip:
+            # Letters and digits are units of numbers: they may well belong to a text.
+            ends = "".join(letter for letter in self._strip if not letter.isalnum())
+            if ends:
                 stripped = self._pandas.Series(changed[column], dtype=object)
-                changed[column] = stripped.str.rstrip(self._strip).to_numpy(object)
+                changed[column] = stripped.str.rstrip(ends).to_numpy(object)
         # Columns of a kind are one array: a frame of thousands of series would take seconds.
         rest = [column for column in self.used if column not in changed]
         of_dtype: dict[Any, list[str]] = {}

@@ -90,6 +90,12 @@ _KINDS = {
     ),
     "json": _by_pandas("a JSON file", "read_json({path})"),
     "json lines": _by_pandas("a file of JSON lines", "read_json({path}, lines=True)"),
+    "svmlight": _Kind(
+        "a sparse table in the format of LIBSVM (svmlight)",
+        python="write it as an array, whose column 0 is the target: x, y = "
+        "sklearn.datasets.load_svmlight_file({path}); "
+        "numpy.save({out}, numpy.column_stack([y, x.toarray()]))",
+    ),
     "html": _by_pandas("a web page", "read_html({path})[0]"),
     "xml": _by_pandas("an XML file", "read_xml({path})", b"<?xml"),
     "hdf5": _Kind(
@@ -164,6 +170,10 @@ HOLDS = {kind: known.what for kind, known in _KINDS.items()}
 """What a file of each kind is, in words."""
 
 _BEGINS = {begin: kind for kind, known in _KINDS.items() for begin in known.begins}
+_SVMLIGHT = re.compile(
+    rb"[+-]?[0-9][^\s:;,]*(?: qid:\d+)?"
+    rb"((?: +(?:0|[1-9]\d*):[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)+)\s*(?:#.*)?"
+)
 _MARKS = {  # of the order of bytes
     b"\xff\xfe\0\0": "utf-32",
     b"\0\0\xfe\xff": "utf-32",
@@ -263,7 +273,7 @@ def ends_in_returns(head: bytes) -> bool:
 
 
 def _remedy(known: _Kind, given: Any, name: str, kind: str = "") -> Remedy:
-    ending = {"array": ".npy", "arrays": ".npy"}.get(kind, ".csv")
+    ending = dict.fromkeys(("array", "arrays", "svmlight"), ".npy").get(kind, ".csv")
     is_path = isinstance(given, str | os.PathLike)
     member = _member(given, kind)
     path = repr(name) if is_path else "file"
@@ -377,6 +387,19 @@ def _kind_of_head(head: bytes) -> str:
     return _kind_of_text(head.removeprefix(b"\xef\xbb\xbf"))
 
 
+def _is_svmlight(head: bytes) -> bool:
+    """Tell whether all lines are a label and pairs of a rising place and a value."""
+    lines = head.split(b"\n")[: -1 if len(head) == HEAD else None]
+    found = [_SVMLIGHT.fullmatch(line) for line in lines if line.strip() and line[:1] != b"#"]
+    if not found or None in found:
+        return False
+    pairs = [re.findall(rb"(\d+):(\S+)", line[1]) for line in found if line]
+    places = [[int(place) for place, _ in row] for row in pairs]
+    rising = all(row == sorted(set(row)) for row in places)
+    # What may all be times of day is a table.
+    return rising and any(not re.fullmatch(rb"[0-5]\d", value) for row in pairs for _, value in row)
+
+
 def _wide_text(head: bytes) -> str | None:
     """Return the encoding of a text of two or four bytes per letter, by where its NULs are."""
     for encoding in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
@@ -392,6 +415,8 @@ def _wide_text(head: bytes) -> str | None:
 def _kind_of_text(head: bytes) -> str:
     if re.match(rb"\s*<(!doctype html|html|head|body)\b", head, re.IGNORECASE):
         return "html"
+    if _is_svmlight(head):
+        return "svmlight"
     first, newline, rest = head.lstrip().partition(b"\n")
     first = first.strip()
     if first in (b"{", b"[") or (not newline and re.match(rb'\{\s*"|\[\s*[\[{]', first)):

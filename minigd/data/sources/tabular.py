@@ -5,13 +5,14 @@ is split, of the first part.
 """
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, Rows, Source
+from minigd.data.tables.remedy import TableError
 from minigd.data.tables.schema import Schema
 from minigd.progress import with_progress
 from minigd.types import Array
@@ -35,6 +36,8 @@ class Tabular(Source):
         How many texts of each feature are not among its levels, where they count as ``other``.
     left_out : mapping of str to str
         Columns that nothing can be learned from, and why.
+    suspicions : sequence of TableError
+        What may be wrong with columns that are taken as they are.
     """
 
     dropped: int = 0
@@ -44,6 +47,7 @@ class Tabular(Source):
     gaps: Mapping[str, int] = {}
     unknown: Mapping[str, int] = {}
     left_out: Mapping[str, str] = {}
+    suspicions: Sequence[TableError] = ()
     _schema: Any = None
     _fills = True
 

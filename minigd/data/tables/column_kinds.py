@@ -1,7 +1,7 @@
 """What a pass over a table sees of single columns: levels and dates, days and numbers of rows."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import compress
 from typing import Any
 
@@ -12,13 +12,16 @@ from minigd.data.tables.column_problems import (
     MOST_LEVELS,
     Problem,
     Texts,
+    numbers_with_a_unit,
     problem_of_text,
+    spelled_in_several_ways,
+    sum_of_rows,
 )
 from minigd.data.tables.dates import EPOCH, DateFormats, Dates
 from minigd.data.tables.grammar import Notation
 from minigd.data.tables.missing import MISSING_LEVEL, has_level
 from minigd.data.tables.places import Place
-from minigd.data.tables.remedy import Remedy
+from minigd.data.tables.remedy import Remedy, TableError
 from minigd.data.tables.schema import OTHER_LEVEL
 from minigd.data.tables.selection import Selection
 from minigd.types import Array
@@ -36,7 +39,7 @@ _ID = 0.9
 class TextColumns:
     """The columns of text: how often each text comes, and whether all are dates.
 
-    `given` are the columns whose levels are known.
+    `given` are the columns whose levels are known, and `first` is the first one of the table.
     """
 
     def __init__(
@@ -49,9 +52,11 @@ class TextColumns:
         name: str,
         is_text: bool,
         notation: Notation,
+        first: str | None,
     ) -> None:
         self.selection, self.features, self.targets = selection, features, targets
         self.given, self.name, self.is_text, self.notation = given, name, is_text, notation
+        self.first = first if is_text else None
         counted = sorted({*text} - {*given, *selection.hashed})
         self.levels: dict[str, Counter[str]] = {c: Counter() for c in counted}
         self.texts = {column: Texts(notation) for column in self.levels}
@@ -139,6 +144,30 @@ class TextColumns:
         """Tell whether a column is neither one of dates nor one of numbers and texts."""
         return self.date_of(column) is None and self._problem(column, grouped=True) is None
 
+    def suspicions(self, columns: Iterable[str]) -> list[TableError]:
+        """Return what to say of columns that can be taken as they are."""
+        found = (self._suspicion(column) for column in columns)
+        return [problem.suspicion(self.name) for problem in found if problem is not None]
+
+    def _suspicion(self, column: str) -> Problem | None:
+        """Return what may be wrong with a column that can be taken as it is."""
+        if column not in self.levels or self.date_of(column) is not None:
+            return None
+        levels, texts = self.levels[column], self.texts[column]
+        if column == self.first and texts.last in levels and levels[texts.last] == 1:
+            total = sum_of_rows(column, texts, levels)
+            if total is not None:
+                return total
+        if column in self.targets:
+            return spelled_in_several_ways(column, levels)
+        return self._unit_of(column)
+
+    def _unit_of(self, column: str) -> Problem | None:
+        """Return what is wrong with a column of numbers with a unit, which is one of texts."""
+        if self.selection.categories.get(column, ()) is None or not self.is_text:
+            return None
+        return numbers_with_a_unit(column, self.levels[column], self.notation)
+
     def problem(self, column: str) -> Problem | None:
         """Return what is wrong with a column as a whole."""
         formats = self.dates.get(column)
@@ -148,7 +177,12 @@ class TextColumns:
             day, month = formats.in_doubt
             remedy = Remedy("say which with {}", {"dates": {column: day}})
             return Problem(column, f"holds dates that are {day} or {month}", remedy)
-        return self._problem(column, self.groups(column)) if column in self.levels else None
+        if column not in self.levels:
+            return None
+        found = self._problem(column, self.groups(column))
+        if column in self.targets or found is not None:
+            found = self._unit_of(column) or found
+        return found
 
     def _problem(self, column: str, grouped: bool) -> Problem | None:
         """Return what is wrong with the texts of a column that are not dates."""
@@ -164,6 +198,7 @@ class TextColumns:
             self.is_text,
             grouped,
             self.notation,
+            column == self.first,
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd.data.labels import read_truth
-from minigd.data.tables.grammar import PLAIN, Notation, find_notation, read_number
+from minigd.data.tables.grammar import PLAIN, Notation, find_notation, find_unit, read_number
 from minigd.data.tables.missing import MISSING_LEVEL
 from minigd.data.tables.places import Place
 from minigd.data.tables.remedy import Remedy, TableError
@@ -27,7 +27,20 @@ FEW_LEVELS = 20
 FEW_TEXTS = 3
 """As many different texts among numbers may mean a missing value; more are codes."""
 
-_MARKS = ("unknown", "missing", "nil", "n/d", "n.a.", "x", "other")  # words for a missing value
+_MARKS = re.compile(
+    r"unknown|missing|nil|n/d|n\.a\.|x|other|not available|no data"
+    r"|\\n|[(<\[{](null|none|nil|na|n/a|missing|blank|empty)[)>\]}]|null|none|na|n/a"
+    r"|#[a-z0-9/]+[!?]",
+    re.IGNORECASE,
+)
+"""Words for a missing value, those of databases and the errors of spreadsheets among them."""
+
+_TOTALS = {
+    *("total", "totals", "grand total", "sum", "sums", "summe", "gesamt", "gesamtsumme"),
+    *("insgesamt", "totale", "somme", "suma", "totaal", "soma", "average", "mean"),
+    *("mittelwert", "durchschnitt", "all", "overall", "media", "moyenne", "итого", "合計", "合计"),
+}
+"""What a row of sums or means of all others is called."""
 
 _MOST_NAMED = 8  # columns in one message; the remedy has all of them
 
@@ -58,11 +71,14 @@ def may_be_missing(texts: Sequence[str]) -> list[Remedy]:
 
 def read_dressed(texts: Sequence[str], otherwise: str, given: Notation) -> list[Remedy]:
     """Return how to read numbers in another notation, or what to do where there is no such way."""
-    notation = find_notation(texts, given)
+    notation = find_notation(texts, given) or find_unit(texts, given)
     if notation is None:
         return [Remedy(otherwise)]
-    marks = {k: v for k, v in notation._asdict().items() if v != getattr(given, k)}
-    return [Remedy("read it with {}", marks), Remedy(otherwise)]
+    return [Remedy("read it with {}", _differing(notation, given)), Remedy(otherwise)]
+
+
+def _differing(notation: Notation, given: Notation) -> dict[str, Any]:
+    return {k: v for k, v in notation._asdict().items() if v != getattr(given, k)}
 
 
 def no_number(texts: Sequence[str], notation: Notation = PLAIN) -> tuple[str, list[Remedy]]:
@@ -94,6 +110,11 @@ class Problem(NamedTuple):
     """Whether it has few different values, as a category has."""
     dressed: Sequence[str] = ()
     """Its numbers in a format that is not parsed."""
+
+    def suspicion(self, name: str) -> TableError:
+        """Return what to say of it where it is taken as it is."""
+        remedies = [] if self.other is None else [self.other]
+        return TableError(f"{self.where or name}: column {self.column!r} {self.what}", *remedies)
 
 
 def refuse_columns(
@@ -129,6 +150,7 @@ def refuse_columns(
     if any(p.column in targets and not p.odd and not _can_be_read(p) for p in wrong):
         remedies.append(Remedy("choose another target"))
     others = {p.other.words: p.other for p in wrong if p.other is not None}
+    remedies[:0] = [other for other in others.values() if "comment" in other.options]
     remedies += [o for o in others.values() if o.shell is None and not o.options]
     message = f"{name}: {len(wrong)} columns can't be used: {'; '.join(what)}{more}"
     raise TableError(message, *remedies)
@@ -137,7 +159,7 @@ def refuse_columns(
 def _can_be_read(problem: Problem) -> bool:
     """Tell whether an option reads a column as it is."""
     options = {} if problem.other is None else problem.other.options
-    return bool({"decimal", "thousands", "dates", "na"} & options.keys())
+    return bool({*_MARKS_OF_NUMBERS, "dates", "na", "comment"} & options.keys())
 
 
 def _ways_to_read(wrong: Sequence[Problem], given: Notation) -> dict[str, Any]:
@@ -146,8 +168,11 @@ def _ways_to_read(wrong: Sequence[Problem], given: Notation) -> dict[str, Any]:
     dates = {c: format for way in ways for c, format in way.get("dates", {}).items()}
     # One notation reads a file: what may be either in one column is plain from another.
     dressed = [text for p in wrong for text in p.dressed]
-    if dressed:
-        ways.insert(0, read_dressed(dressed, "", given)[0].options)
+    units = dict.fromkeys(unit for way in ways for unit in way.get("strip", "").split())
+    with_units = given._replace(strip=" ".join(units) or given.strip)
+    notation = find_notation(dressed, with_units) if dressed else None
+    if notation is not None:
+        ways.insert(0, _differing(notation, given))
     marks = next(
         (
             {k: way[k] for k in way if k in _MARKS_OF_NUMBERS}
@@ -198,10 +223,16 @@ class Texts:
         """The first few different texts that are not numbers."""
         self.where = ""
         """Where the first of them is."""
+        self.last = self.last_where = ""
+        """The text in the last row, and where it is."""
 
     def note(self, values: Any, counts: Counter[str], place: Place) -> None:
         """Take note of all rows of a frame."""
         odd = _not_numbers(counts, self._notation)
+        if len(values):
+            last = values.iloc[-1]
+            self.last = last if isinstance(last, str) else ""
+            self.last_where = place.where(len(values) - 1)
         self.odd += sum(counts[text] for text in odd)
         if odd and not self.where:
             row = int(np.argmax(values.isin(odd).to_numpy()))
@@ -233,11 +264,12 @@ def problem_of_text(
     is_text: bool,
     grouped: bool,
     notation: Notation,
+    is_first: bool = False,
 ) -> Problem | None:
     """Return what is wrong with a column of text: texts among numbers, free text, odd dates.
 
-    `known` are its levels so far, `argument` is what may name them, and `grouped` tells whether
-    rare ones are put together.
+    `known` are its levels so far, `argument` is what may name them, `grouped` tells whether rare
+    ones are put together, and `is_first` whether lines begin with it.
     """
     levels = set(known) - {MISSING_LEVEL}
     give_levels = Remedy(f"name its levels with {argument}=...", shell="")
@@ -249,11 +281,9 @@ def problem_of_text(
     if texts.first:
         first = f"such as {texts.first[0]!r} ({texts.where.removeprefix(f'{name}, ')})"
     dressed = [text for text in odd if is_dressed(text, notation)]
-    if 2 * len(dressed) > len(odd):
+    if texts.first and 2 * len(dressed) > len(odd):
         such = first if texts.first[0] in dressed else f"such as {min(dressed)!r}"
-        what = f"holds numbers in a format that is not parsed, {such}"
-        other = read_dressed(dressed, "write numbers plainly", notation)[0]
-        return Problem(column, what, other, dressed=dressed)
+        return _dressed_numbers(column, dressed, such, numbers > 0, notation)
     if numbers and odd and all(read_truth(text) is not None for text in odd):
         return Problem(column, f"holds numbers, and truth values {first}", WRITE_TRUTHS)
     few = texts.odd > 0 and 2 * texts.kept_odd < texts.kept
@@ -261,9 +291,12 @@ def problem_of_text(
         many = f"{texts.odd:,} text{'s' * (texts.odd != 1)}"
         mendable = is_text and may_be_missing(texts.first)
         what = f"holds numbers and {many}, {first}"
-        marks = all(text.lower() in _MARKS or not any(map(str.isalnum, text)) for text in odd)
+        marks = all(_MARKS.fullmatch(text) or not any(map(str.isalnum, text)) for text in odd)
         few = len(levels) <= FEW_LEVELS and argument != "classes" and not (odd and marks)
         odds = texts.first if mendable else ()
+        total = sum_of_rows(column, texts, levels) if is_first and texts.odd == 1 else None
+        if total is not None and odd == {texts.last}:
+            return total._replace(odd=odds)
         return Problem(column, what, give_levels, odds, texts.where, few)
     others = sorted(text for text in levels if _DATE.fullmatch(text) is None)
     if 2 * len(others) < len(levels):
@@ -285,6 +318,52 @@ def problem_of_text(
             return Problem(column, what, give_levels)
         return Problem(column, what, _SHORTER)
     return None
+
+
+def _dressed_numbers(
+    column: str, dressed: list[str], such: str, beside_plain: bool, notation: Notation
+) -> Problem:
+    what = f"holds numbers in a format that is not parsed, {such}"
+    ways = read_dressed(dressed, "write numbers plainly", notation)
+    # Beside plain numbers, 5% may mean 0.05.
+    other = ways[-1 if beside_plain and "strip" in ways[0].options else 0]
+    return Problem(column, what, other, dressed=dressed)
+
+
+def sum_of_rows(column: str, texts: Texts, levels: Collection[str]) -> Problem | None:
+    """Return what is wrong with the first column of a table that may end in a sum of its rows."""
+    word = texts.last.strip()
+    if word.lower().rstrip(":") not in _TOTALS:
+        return None
+    way = Remedy("take the line out of the file, if it sums up the others")
+    if not any(text.startswith(word) for text in levels if text != texts.last):
+        way = Remedy("if the line sums up the others, leave it out with {}", {"comment": word})
+    return Problem(column, f"ends in {word!r}", way, where=texts.last_where)
+
+
+def spelled_in_several_ways(column: str, levels: Iterable[str]) -> Problem | None:
+    """Return what is wrong with classes that differ in case or blanks alone."""
+    ways: dict[str, list[str]] = {}
+    for text in sorted(levels):
+        ways.setdefault("".join(text.split()).casefold(), []).append(text)
+    several = [" and ".join(map(repr, texts[:4])) for texts in ways.values() if len(texts) > 1]
+    if not several:
+        return None
+    what = f"holds {'; '.join(several[:3])}, which differ in case or blanks only"
+    return Problem(column, f"{what}, and each is a class", Remedy("write them in one way"))
+
+
+def numbers_with_a_unit(column: str, texts: Collection[str], notation: Notation) -> Problem | None:
+    """Return what is wrong with a column of texts that are numbers with one unit, 217 m2."""
+    numbers = [text for text in texts if _has_digit(text)]
+    if len(numbers) <= FEW_LEVELS or len(texts) > len(numbers) + FEW_TEXTS:
+        return None
+    unit = find_unit(numbers, notation)
+    if unit is None or unit == notation:
+        return None
+    what = f"holds numbers with a unit, such as {numbers[0]!r}"
+    read = Remedy("read them with {}", _differing(unit, notation))
+    return Problem(column, what, read, dressed=numbers)
 
 
 def is_dressed(value: str, notation: Notation = PLAIN) -> bool:

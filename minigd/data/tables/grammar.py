@@ -44,23 +44,48 @@ class Notation(NamedTuple):
     decimal : str, default "."
         What stands before the fraction.
     thousands : str, default ""
-        What separates groups of three digits. A sign of a currency beside a number is dropped, too,
-        where either mark is given.
+        What separates groups of three digits. Where either mark is given, a sign of a currency
+        beside a number is dropped, and the minus sign of Unicode is one.
+    strip : str, default ""
+        Units that may stand behind a number, separated by blanks.
 
     Examples
     --------
     >>> [Notation(",", ".").plain(text) for text in ("1.234,5", "1,5 €", "12.34", "red")]
     ['1234.5', '1.5', "'12.34'", 'red']
+    >>> [Notation(strip="% m2").plain(text) for text in ("5%", "212 m2", "3 kg", "m2")]
+    ['5', '212', '3 kg', 'm2']
     """
 
     decimal: str = "."
     thousands: str = ""
+    strip: str = ""
+
+    @property
+    def has_marks(self) -> bool:
+        """Whether the marks are others than those of the grammar."""
+        return self[:2] != PLAIN[:2]
+
+    def state(self) -> dict[str, Any]:
+        """Return the marks, if they are others than those of the grammar."""
+        return {"notation": self[:2]} if self.has_marks else {}
 
     def plain(self, text: str) -> str:
         """Return a number as the grammar writes it, and another text so that it is not one."""
-        if self == PLAIN:
-            return text
+        plain = self._without_marks(text)
+        if not self.strip or read_number(plain) is not None:
+            return plain
         bare = text.strip(BLANKS)
+        for unit in self.strip.split():
+            number = self._without_marks(bare.removesuffix(unit)).strip(BLANKS)
+            if read_number(number) is not None:
+                return number
+        return plain
+
+    def _without_marks(self, text: str) -> str:
+        if not self.has_marks:
+            return text
+        bare = text.strip(BLANKS).replace("\u2212", "-")
         sign = bare[:1] if bare[:1] in "+-" else ""
         bare = bare[len(sign) :].strip(_CURRENCIES).strip(BLANKS)
         whole, mark, rest = bare.partition(self.decimal)
@@ -82,6 +107,7 @@ class Notation(NamedTuple):
 
 PLAIN = Notation()
 _CURRENCIES = "$€£¥₹"
+_WITH_UNIT = re.compile(rf"(?!0[0-9]).*[0-9][.,]?[{BLANKS}]*([^\W\d_]\S*|[%‰°]\S*)")
 _NOTATIONS = (
     *(Notation(".", ","), Notation(",", ""), Notation(",", ".")),
     *(Notation(mark, group) for group in " '\u2019\u00a0\u202f\u2009" for mark in ".,"),
@@ -91,15 +117,32 @@ _NOTATIONS = (
 def find_notation(texts: Collection[str], given: Notation = PLAIN) -> Notation | None:
     """Return the notation in which all texts are numbers, if there is one, with the marks given.
 
-    >>> find_notation(["1,234", "$5"]), find_notation(["1,234", "12,5"]), find_notation(["5%"])
-    (Notation(decimal='.', thousands=','), Notation(decimal=',', thousands=''), None)
+    >>> find_notation(["1,234", "$5"]), find_notation(["5%"])
+    (Notation(decimal='.', thousands=',', strip=''), None)
     """
-    for notation in _NOTATIONS:
+    for marks in (PLAIN, *_NOTATIONS):
+        notation = marks._replace(strip=given.strip)
         pairs = zip(notation, given, PLAIN, strict=True)
         fits = all(mark == other or other == usual for mark, other, usual in pairs)
         if fits and all(notation.read(text) is not None for text in texts):
             return notation
     return None
+
+
+def find_unit(texts: Collection[str], given: Notation = PLAIN) -> Notation | None:
+    """Return the notation in which all texts are numbers with one unit, if there is one.
+
+    >>> find_unit(["1.5 m2", "212 m2"]), find_unit(["5 kg", "500 g"])
+    (Notation(decimal='.', thousands='', strip='m2'), None)
+    """
+    units: set[str] = set()
+    for text in texts:
+        found = _WITH_UNIT.fullmatch(text.strip(BLANKS))
+        units.add("" if found is None else found[1])
+        if len(units) > 1 or "" in units:
+            return None
+    words = dict.fromkeys([*given.strip.split(), *units])
+    return find_notation(texts, given._replace(strip=" ".join(words)))
 
 
 def read_number(text: str) -> float | None:

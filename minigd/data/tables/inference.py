@@ -78,6 +78,8 @@ class FirstPass(NamedTuple):
     """Columns that nothing can be learned from, and why."""
     dropped_by: Mapping[str, int] = {}
     """How many rows are dropped, by the first column whose value is missing."""
+    suspicions: Sequence[TableError] = ()
+    """What may be wrong with columns that are taken as they are."""
 
     def give_to(self, source: Any, none_left: str) -> None:
         """Let a source have all of it; `none_left` is what to say where it has no rows."""
@@ -86,6 +88,7 @@ class FirstPass(NamedTuple):
         source.first_dropped, source.dropped_by = self.first_dropped, self.dropped_by
         source.target_problems, source.missing_words = self.target_problems, self.missing_words
         source.gaps, source.unknown, source.left_out = self.gaps, self.unknown, self.left_out
+        source.suspicions = self.suspicions
         if self.rows:
             return
         what = "missing or unknown" if self.schema.unknown == "drop" else "missing"
@@ -124,9 +127,10 @@ def infer_schema(
     if selection.classes is not None:
         text |= set(targets)
     whole: set[str] = set()
+    first = next(iter(columns), None)
     while True:
         seen = _Seen(
-            table, selection, features, targets, text, whole, refused, name, dtype, notation
+            table, selection, features, targets, text, whole, refused, name, dtype, notation, first
         )
         try:
             for frame in table.frames(seen.kinds):
@@ -179,6 +183,7 @@ class _Seen:
         name: str,
         dtype: Any,
         notation: Notation,
+        first: str | None,
     ) -> None:
         text = set(text) - refused.keys()
         self.table, self.selection = table, selection
@@ -200,7 +205,7 @@ class _Seen:
             self.given[targets[0]] = [str(v) for v in selection.classes]
         self.kinds = ColumnKinds(text, set(whole) - text, self.given)
         self.texts = TextColumns(
-            selection, features, targets, text, self.given, name, table.is_text, notation
+            selection, features, targets, text, self.given, name, table.is_text, notation, first
         )
         # A column that was asked for by name is taken as it is.
         unasked = self.numbers if selection.features is None else []
@@ -394,6 +399,7 @@ class _Seen:
             {c: self.texts.rare_in(c) for c in schema.others},
             left_out,
             dropped_by=dict(self.dropped_by),
+            suspicions=self.texts.suspicions(self.used),
         )
 
     def _schema(self, features: list[str]) -> Schema:

@@ -243,6 +243,15 @@ def test_what_stands_at_the_end_of_texts_is_taken_off(block_size):
     assert source(text, target="label").classes == ["<=50K", "<=50K.", ">50K."]
 
 
+@pytest.mark.parametrize("block_size", BLOCKS)
+def test_units_behind_numbers_are_taken_off_and_letters_of_texts_are_not(block_size):
+    text = "a,b,c,y\n212 m2,5%,bag,1\n-1.5m2,,beam2,2\n3, 0.5 % ,m2,3\n"
+    rows = source(text, target="y", strip="% m2", missing="drop", block_size=block_size)
+    assert rows.names == ["a", "b", "c=bag", "c=m2"]
+    assert whole(rows)[0].tolist() == [[212, 5, 1, 0], [3, 0.5, 0, 1]]
+    assert source(text, target="y", strip="% m2", missing="mean").take([1])[0][0, 0] == -1.5
+
+
 def test_a_text_column_of_missing_values_alone_has_nothing_to_strip():
     schema = source("a,b\n1,x\n", missing="category").schema
     rows = source("a,b\n1,\n2,x.\n", schema=schema, strip=".", block_size=1)

@@ -206,6 +206,7 @@ NAMED = {
     "png": (written(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"), "picture", "a picture"),
     "jpeg": (written(b"\xff\xd8\xff\xe0\0\x10JFIF\0"), "picture", "a picture"),
     "bmp": (written(b"BM\x36\0\0\0\0\0\0\0\x36\0\0\0"), "picture", "a picture"),
+    "svmlight": (written(b"1 1:0.5 3:2.1\n-1 2:1\n"), "svmlight", "a sparse table in the format"),
     "html": (written(b"\n<!DOCTYPE html>\n<html><body>404</body></html>\n"), "html", "a web page"),
     "bare html": (written(b"<html><table><tr><td>1</table>"), "html", "a web page"),
     "xml": (written(b"<?xml version='1.0'?>\n<rows/>\n"), "xml", "an XML file"),
@@ -537,3 +538,19 @@ def test_a_file_object_without_a_name_is_told_no_command():
             gd.CsvSource(io.BytesIO(head + bytes(100)))
         assert str(caught.value).endswith("; unpack it")
         assert program in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (b"1 1:0.5 3:2.1\n", "svmlight"),
+        (b"# by hand\n+1 qid:3 0:1 7:-2e-3 # a note\r\n-1 12:1\r\n", "svmlight"),
+        (b"0.5 1:0.25 2:12\n" * 1000, "svmlight"),
+        (b"5 10:30 11:45\n7 9:15 12:00\n", "text"),
+        (b"1 3:2.1 1:0.5\n", "text"),
+        (b"1 1:0.5\na b\n", "text"),
+        (b"a,y\n1,2\n", "text"),
+    ],
+)
+def test_sparse_tables_are_told_from_times_and_texts(text, kind):
+    assert kind_of(io.BytesIO(text)) == kind

@@ -109,6 +109,8 @@ def test_commands_refuse_it_in_one_line(odd, table, capsys, command):
     assert main([known.get(word, word) for word in command.split()]) == 1
     err = capsys.readouterr().err
     assert odd in err
+    if command.split()[1] == "ODD" and "--target" not in command:
+        assert "a table is read" not in err
     assert len(err.splitlines()) == 1
 
 
