@@ -199,5 +199,6 @@ def rebuild(description: Description, known: Mapping[str, type]) -> Any:
     except Exception as error:
         given = f"{description['arguments']}"
         raise CheckpointError(
-            f"{name} does not take the arguments in the file, {given:.200}: {error}"
+            f"{name} does not take the arguments in the file, {given:.200}: {error}. If it is a "
+            f"class of your own, name it when loading, custom=[{name}]"
         ) from error

@@ -193,6 +193,16 @@ def test_the_best_weights_are_kept_and_come_back():
         assert loss == pytest.approx(min(history["val_loss"]), rel=1e-9)
 
 
+def test_a_class_of_ones_own_with_this_name_loads_as_before(tmp_path):
+    class Residual(gd.Tanh):
+        """One of the same name."""
+
+    gd.Sequential([Residual()], inputs=3).save(tmp_path / "m.npz")
+    with pytest.raises(gd.CheckpointError, match=r"class of your own, .*custom=\[Residual\]"):
+        gd.load(tmp_path / "m.npz")
+    assert type(gd.load(tmp_path / "m.npz", custom=[Residual]).layers[0]) is Residual
+
+
 def test_a_missing_class_inside_is_named(tmp_path):
     model = gd.Sequential([gd.Residual([Own()])], inputs=3)
     model.save(tmp_path / "m.npz")
