@@ -56,7 +56,8 @@ LOADED = {
     },
     "nn": {
         *("initializers", "layers", "layers.activations", "layers.base", "layers.dense"),
-        *("layers.batch_norm", "layers.dropout", "layers.layer_norm", "layers.scaling"),
+        *("layers.batch_norm", "layers.dropout", "layers.layer_norm", "layers.residual"),
+        "layers.scaling",
         *("losses", "losses.base", "losses.cross_entropy", "losses.focal", "losses.function"),
         *("losses.hinge", "metrics.function", "metrics.labels", "metrics.probabilities"),
         *("losses.names", "losses.regression", "metrics", "metrics.base", "metrics.classes"),

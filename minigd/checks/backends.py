@@ -16,6 +16,7 @@ from minigd.data.batches import Batches
 from minigd.data.row_weights import drop_zero_weights
 from minigd.errors import check_integer, given_once, validated
 from minigd.execution.fusion import fuse
+from minigd.nn.layers.base import with_inner
 from minigd.nn.losses import LossLike
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
@@ -201,8 +202,8 @@ def _pass(
     layers = list(zip(*[objective.layers for objective in objectives], strict=True))
     n = len(x)
     for layer, twin in layers:
-        if layer.draws:
-            layer.passes = twin.passes = step
+        for each in with_inner([layer, twin]):
+            each.passes = step
         y_one, y_other = layer.forward(x, True), twin.forward(other.asarray(x), True)
         yield between(f"forward of {layer.name}", y_one, y_other, layer.n_in)
         x = y_one

@@ -10,6 +10,7 @@ import numpy as np
 
 from minigd.errors import check_number
 from minigd.nn.layers import LAYERS
+from minigd.nn.layers.base import with_inner
 from minigd.nn.objective import Objective
 from minigd.types import Array
 
@@ -75,7 +76,7 @@ def backward(objective: Objective, clipping: RowClipping, scale: Array | None = 
         layer.held
         if layer.held is None or LAYERS.get(type(layer).__name__) is type(layer)
         else tuple([copy.copy(array) for array in layer.held])
-        for layer in layers
+        for layer in with_inner(layers)
     ]
     squares: list[Array] = []
     model.run_backward(layers, dz, squares=squares)
@@ -84,7 +85,7 @@ def backward(objective: Objective, clipping: RowClipping, scale: Array | None = 
     # In the dtype that the layers gave them, which may have room where the model's has none.
     length = model.backend.xp.sqrt(sum(squares[1:], squares[0]))
     if clipping.limit is not None:
-        for layer, arrays in zip(layers, kept, strict=True):
+        for layer, arrays in zip(with_inner(layers), kept, strict=True):
             if arrays is not None:
                 layer.keep(*arrays)
         # All that backward does is linear in dy, so that a row's own gradient shrinks with it.

@@ -21,6 +21,7 @@ from minigd.execution.shipped import Parts, promises
 from minigd.execution.targets.compiler import gemm_address
 from minigd.execution.targets.numpy import NumpyStep
 from minigd.execution.tracer import NotTraceable, Update
+from minigd.nn.layers.base import with_inner
 from minigd.nn.objective import Objective
 from minigd.types import Array
 
@@ -62,7 +63,9 @@ class Steps:
         self._compiled: dict[Any, Any] = {}
         self._seen: set[Any] = set()
         self._replay, self._compile = replay, compile
-        self._parts = Parts([*objective.layers, objective.loss, *update[:3]]) if replay else None
+        self._parts = (
+            Parts([*with_inner(objective.layers), objective.loss, *update[:3]]) if replay else None
+        )
         self._judge()
 
     def find_numpy(
@@ -200,5 +203,5 @@ def _agree(found: Array, expected: Array, share: float) -> bool:
 
 def _is_traceable(objective: Objective) -> bool:
     """Tell whether a trace shows everything that the layers and the loss do in a step."""
-    parts = [*objective.layers, objective.loss]
+    parts = [*with_inner(objective.layers), objective.loss]
     return type(objective.model.backend) is NumpyBackend and all(map(promises, parts))

@@ -196,7 +196,7 @@ def trace(
     workspace = objective.model.workspace if workspace is None else workspace
     program = Program(x, y, scale)
     backend = TracingBackend(elementwise)
-    for layer in objective.model.layers:
+    for layer in objective.model.all_layers:
         one = shadows[id(layer)] = copy.copy(layer)
         one.params, one.grads, one.buffers = (
             Views({k: a.view(Traced) for k, a in views.items()})
@@ -206,6 +206,9 @@ def trace(
         if layer.draws:
             key = program.scalars[f"{layer.name}.key"] = np.asarray(layer.key(layer.passes))
             vars(one)["key"] = _constant_key(key)
+    for one in shadows.values():
+        if one.inner_layers:
+            one.exchange_inner(shadows)
     shadow.replace(shadows)
     with _recording(program.operations):
         weights = None if scale is None else scale.view(Traced)

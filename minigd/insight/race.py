@@ -421,7 +421,7 @@ class _Runner:
         if any(p.name == "seed" or p.default is p.empty for p in parameters):
             return self.build(seed)
         model = self.build()
-        for layer in model.layers:
+        for layer in model.all_layers:
             if callable(getattr(layer, "initializer", None)):
                 raise ValueError(
                     f"{layer.name} has an initializer of its own, and build() no seed to draw "

@@ -1,6 +1,7 @@
 """What a model is made of, as a table, and how much memory its training takes."""
 
 import dis
+import math
 import sys
 from types import FrameType
 from typing import Any
@@ -43,9 +44,10 @@ def _table(model: Any, batch_size: int, updater: str | Updater) -> Summary:
     batch_size = check_integer("batch_size", batch_size)
     given = get_updater(updater)
     rows = [("layer", "output", "parameters", "")]
-    for layer in model.layers:
-        size = sum(int(p.size) for p in layer.params.values())
-        rows.append((layer.name, f"(n, {layer.n_out})", f"{size:,}", ""))
+    for layer in model.all_layers:
+        size = sum(math.prod(spec.shape) for spec in layer.declared_params)
+        name = "  " * layer.name.count(".") + layer.name.rpartition(".")[2]
+        rows.append((name, f"(n, {layer.n_out})", f"{size:,}", ""))
     size, each = model.flat_params.size, model.flat_params.nbytes
     whole_size = sum(int(p.size) for p in model.params.values())
     vectors = (len(given.state_names) + len(given.fixed(model))) * each

@@ -26,6 +26,7 @@ from minigd.nn.layers import (
     LeakyReLU,
     ReLU,
     Rescale,
+    Residual,
     Sigmoid,
     SiLU,
     Softmax,
@@ -113,12 +114,14 @@ def export_onnx(
     graph = Graph() if table is None else Graph(table.schema.features)
     metadata = _metadata(model, names, classes)
     if table is None:
+        graph.dtype = model.dtype
         x = graph.input("x", model.dtype, model.n_in)
-        y = _network(graph, model, x)
+        y = _chain(graph, model.layers, x)
         graph.output("y", y, model.dtype, model.n_out)
     else:
         x, gap = encode(graph, table.schema.replace(unknown="other"), model.dtype)
-        y = _network(graph, model, x)
+        graph.dtype = model.dtype
+        y = _chain(graph, model.layers, x)
         add_outputs(graph, table, y, gap)
     with replacing(path) as file:
         file.write(graph.serialized(metadata))
@@ -133,7 +136,7 @@ def _check(model: Any) -> None:
             f"the model's dtype is {model.dtype}, which ONNX Runtime does not compute in: export "
             "model.copy(dtype='float64')"
         )
-    for layer in model.layers:
+    for layer in model.all_layers:
         # A subclass may compute something else than the layer it comes from.
         if type(layer) not in _WRITERS:
             raise TypeError(
@@ -163,10 +166,10 @@ def _metadata(
     return metadata
 
 
-def _network(graph: Graph, model: Sequential, x: str) -> str:
-    """Add the layers of a model, and return the name of what it predicts."""
-    for layer in model.layers:
-        graph.part, graph.dtype = layer.name, model.dtype
+def _chain(graph: Graph, layers: Sequence[Layer], x: str) -> str:
+    """Add layers one after the other, and return the name of what the last one gives."""
+    for layer in layers:
+        graph.part = layer.name
         x = _WRITERS[type(layer)](graph, layer, x)
     return x
 
@@ -217,6 +220,12 @@ def _layer_norm(graph: Graph, layer: Any, x: str) -> str:
     return graph.add("Add", x, graph.constant("beta", layer.params["beta"]))
 
 
+def _residual(graph: Graph, layer: Any, x: str) -> str:
+    inner = _chain(graph, layer.layers, x)
+    graph.part = layer.name
+    return graph.add("Add", x, inner)
+
+
 def _standardize(graph: Graph, layer: Any, x: str) -> str:
     layer.check_ready()
     x = graph.add("Sub", x, graph.constant("mean", layer.buffers["mean"]))
@@ -247,6 +256,7 @@ _WRITERS: dict[type[Layer], Callable[[Graph, Any, str], str]] = {
     BatchNorm: _batch_norm,
     LayerNorm: _layer_norm,
     Dropout: _one("Identity"),
+    Residual: _residual,
     Standardize: _standardize,
     Rescale: _rescale,
 }

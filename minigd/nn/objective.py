@@ -22,6 +22,7 @@ from minigd.nn.layers import (
     LeakyReLU,
     ReLU,
     Rescale,
+    Residual,
     Sigmoid,
     SiLU,
     Softmax,
@@ -43,7 +44,7 @@ from minigd.nn.shape_errors import rows_error
 from minigd.types import Array
 
 _RECTIFIERS = (ReLU, LeakyReLU, ELU, GELU, SiLU, Softplus)
-_NO_PROBABILITIES = (Dense, Tanh, *_RECTIFIERS, BatchNorm, LayerNorm, Dropout)
+_NO_PROBABILITIES = (Dense, Tanh, *_RECTIFIERS, BatchNorm, LayerNorm, Dropout, Residual)
 
 
 _OF_TWO = (BinaryCrossEntropy.per_example, Focal.per_example)

@@ -11,7 +11,7 @@ import numpy as np
 
 from minigd.backends.base import Backend, Views
 from minigd.errors import CheckpointError, ShapeError, check_list, shown
-from minigd.nn.layers.base import Declared, Layer
+from minigd.nn.layers.base import Declared, Layer, with_inner
 from minigd.storage.describe import Arrays
 from minigd.types import Array
 
@@ -178,18 +178,20 @@ def load_layers(model: Any, other: Any, names: Sequence[str] | None) -> None:
         raise TypeError(
             f"load_weights takes a minigd.Sequential, gd.load(path) for a file, not {shown(other)}"
         )
-    own = {layer.name: layer for layer in model.layers}
+    own = {layer.name: layer for layer in model.all_layers}
     chosen = list(own) if names is None else check_list("layers", names, "name")
-    shapes, given = (_shapes(each.layers) for each in (model, other))
+    shapes, given = (_shapes(each.all_layers) for each in (model, other))
     for name in chosen:
         if name not in own or shapes[name] != given.get(name):
             raise _other_layer(name, shapes, given, names is None)
+    taken = with_inner(own[name] for name in chosen)
+    chosen = [layer.name for layer in taken]
     values = {
         key: value
         for key, value in other.arrays().items()
         if key.partition("/")[2].rpartition(".")[0] in chosen
     }
-    load_arrays([own[name] for name in chosen], values, model.backend, model.dtype)
+    load_arrays(taken, values, model.backend, model.dtype)
 
 
 def _shapes(layers: Sequence[Layer]) -> dict[str, dict[str, tuple[int, ...]]]:

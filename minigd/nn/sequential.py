@@ -3,6 +3,7 @@
 import os
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,12 @@ from minigd.errors import (
     check_dtype,
     check_flag,
     check_integer,
-    check_list,
     given_once,
     no_forward,
     renamed,
-    shown,
 )
 from minigd.nn.layers import Layer
+from minigd.nn.layers.base import check_layers
 from minigd.nn.layers.scaling import Adapted, adapt
 from minigd.nn.losses import Loss, LossLike
 from minigd.nn.metrics import Metric, MetricLike
@@ -65,6 +65,8 @@ class Sequential:
     Attributes
     ----------
     layers : list of Layer
+    all_layers : list of Layer
+        Each followed by the layers that it holds, as a `Residual` does.
     flat_params, flat_grads : Array, 1-d
         All parameters and their mean gradients: first the weights of all layers, after them all
         biases, scales and shifts. Those of a layer with ``layer.trainable = False`` are not in
@@ -128,7 +130,7 @@ class Sequential:
         self.dtype = check_dtype(dtype, ("float32", "float64", "complex128"))
         self.backend = get_backend(backend)
         self.workspace = Workspace(self.backend)
-        self.layers = _check_layers(layers)
+        self.layers = check_layers(layers, "Sequential")
         self.loss: Loss | None = None
         self.metrics: dict[str, Metric] = {}
         self.passes = 0
@@ -139,40 +141,44 @@ class Sequential:
             self._build(arrays)
         except BaseException:
             for layer in self.layers:
-                layer.name = ""  # free again, for another model
+                layer.release()
             raise
 
     def _build(self, arrays: Arrays | None) -> None:
-        counts: dict[str, int] = {}
-        width = self.n_in
+        count: dict[str, int] = {}
+        self.n_out = self.n_in
         for i, layer in enumerate(self.layers):
             kind = type(layer).__name__.lower()
-            counts[kind] = counts.get(kind, 0) + 1
+            count[kind] = count.get(kind, 0) + 1
             layer.place, layer._model = (self.seed, i), weakref.ref(self)
-            layer.bind(f"{kind}{counts[kind]}", self.backend, self.dtype, self.workspace, width)
-            width = layer.n_out
-        self._drawing = [layer for layer in self.layers if layer.draws]
-        self.n_out = width
+            layer.bind(f"{kind}{count[kind]}", self.backend, self.dtype, self.workspace, self.n_out)
+            self.n_out = layer.n_out
+        self.all_layers = [one for layer in self.layers for one in (layer, *layer.inner_layers)]
+        self._drawing = [layer for layer in self.all_layers if layer.draws]
 
         if arrays is not None:
-            check_arrays(self.layers, arrays)  # before anything is made as large as they say
-        self._vectors = FlatParameters(self.layers, self.backend, self.dtype)
+            check_arrays(self.all_layers, arrays)  # before anything is made as large as they say
+        self._vectors = FlatParameters(self.all_layers, self.backend, self.dtype)
         self.n_weights, self.trained_names = self._vectors.n_weights, self._vectors.names
         self.params, self.grads = self._vectors.params, self._vectors.grads
         if arrays is None:
             rng = np.random.default_rng([self.seed, _WEIGHTS])
-            draw_first_values(self.layers, rng, self.backend, self.dtype)
+            draw_first_values(self.all_layers, rng, self.backend, self.dtype)
         else:
-            take_first_values(self.layers, arrays, self.backend, self.dtype)
+            take_first_values(self.all_layers, arrays, self.backend, self.dtype)
+        for layer in filter(_holds, self.all_layers):
+            layer.show_inner()
 
     def lay_out(self) -> None:
         """Put the parameters of the trainable layers together again, and keep the values of all."""
         before = {name: value.copy() for name, value in self.params.items()}
-        self._vectors = FlatParameters(self.layers, self.backend, self.dtype)
+        self._vectors = FlatParameters(self.all_layers, self.backend, self.dtype)
         self.n_weights, self.trained_names = self._vectors.n_weights, self._vectors.names
         self.params, self.grads = self._vectors.params, self._vectors.grads
         for name, value in before.items():
             self.params[name] = value
+        for layer in filter(_holds, self.all_layers):
+            layer.show_inner()
 
     @property
     def flat_params(self) -> Array:
@@ -550,7 +556,7 @@ class Sequential:
         >>> float(model.layers[0].buffers["mean"][0]), float(model.layers[2].buffers["mean"][0])
         (2.0, 15.0)
         """
-        ends = [layer for layer in self.layers if isinstance(layer, Adapted)]
+        ends = [layer for layer in self.all_layers if isinstance(layer, Adapted)]
         if not ends:
             raise ValueError("there is nothing to adapt: the model has no Standardize or Rescale")
         for layer in ends:
@@ -587,7 +593,7 @@ class Sequential:
 
     def arrays(self) -> dict[str, Array]:
         """Return all parameters and buffers by name, on the host."""
-        return {n: self.backend.to_numpy(a).copy() for n, a in arrays_of(self.layers).items()}
+        return {n: self.backend.to_numpy(a).copy() for n, a in arrays_of(self.all_layers).items()}
 
     def load_arrays(self, arrays: Arrays) -> None:
         """Take the values of `arrays`.
@@ -597,7 +603,7 @@ class Sequential:
         CheckpointError
             If names or shapes are not those of this model; nothing is changed then.
         """
-        load_arrays(self.layers, arrays, self.backend, self.dtype)
+        load_arrays(self.all_layers, arrays, self.backend, self.dtype)
 
     def load_weights(self, model: "Sequential", layers: Sequence[str] | None = None) -> None:
         """Take parameters and buffers, such as running statistics, of another model by name.
@@ -641,10 +647,12 @@ class Sequential:
         self.backend = target
         self.workspace = Workspace(target)
         self._pending = None
-        for layer in self.layers:
+        for layer in self.all_layers:
             layer.move(target, self.workspace)
         self._vectors.allocate(target, self.dtype)
         self.params, self.grads = self._vectors.params, self._vectors.grads
+        for layer in filter(_holds, self.all_layers):
+            layer.show_inner()
         self.load_arrays(arrays)
         return self
 
@@ -766,20 +774,4 @@ def _rebuild(
     return model
 
 
-def _check_layers(layers: Sequence[Layer]) -> list[Layer]:
-    chosen = check_list("layers", layers, "layer")
-    if not chosen:
-        raise ValueError("a Sequential needs at least one layer")
-    seen: set[int] = set()
-    for i, layer in enumerate(chosen):
-        if not isinstance(layer, Layer):
-            hint = ": write it with parentheses" if isinstance(layer, type) else ""
-            given = f"layers: layer {i} is {shown(layer)}"
-            raise TypeError(f"{given}, which is not a minigd.Layer{hint}")
-        if layer.name or id(layer) in seen:
-            raise ValueError(
-                f"{layer!r} is in a model already, and a layer belongs to one place in one "
-                "model: make a new layer, or use model.copy()"
-            )
-        seen.add(id(layer))
-    return chosen
+_holds = attrgetter("inner_layers")

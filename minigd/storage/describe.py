@@ -124,10 +124,7 @@ def describe(thing: Described) -> Description:
     if callable(given.get("function")):
         # What stands for a plain function is known by the function's name.
         return {"class": name_of_function(given["function"]), "arguments": {}}
-    values = {
-        name: describe(value) if hasattr(value, "config") else value
-        for name, value in given.items()
-    }
+    values = {name: _described(value) for name, value in given.items()}
     for name, value in values.items():
         try:
             json.dumps(value)
@@ -139,6 +136,13 @@ def describe(thing: Described) -> Description:
             ) from None
     frozen = {} if getattr(thing, "trainable", True) else {"trainable": False}
     return {"class": type(thing).__name__, "arguments": values, **frozen}
+
+
+def _described(value: Any) -> Any:
+    """Return an argument with descriptions in the place of what has one, in lists as well."""
+    if isinstance(value, list | tuple):
+        return [_described(item) for item in value]
+    return describe(value) if hasattr(value, "config") else value
 
 
 def check_classes(descriptions: Any, known: Collection[str]) -> None:
@@ -180,10 +184,13 @@ def rebuild(description: Description, known: Mapping[str, type]) -> Any:
     name = description["class"]
     if name not in known:
         raise _unknown_classes([name])
-    values = {
-        argument: rebuild(value, known) if isinstance(value, dict) and "class" in value else value
-        for argument, value in description["arguments"].items()
-    }
+
+    def made_again(value: Any) -> Any:
+        if isinstance(value, list):
+            return [made_again(item) for item in value]
+        return rebuild(value, known) if isinstance(value, dict) and "class" in value else value
+
+    values = {name: made_again(value) for name, value in description["arguments"].items()}
     try:
         made = known[name](**values)
         if "trainable" in description:
@@ -192,5 +199,6 @@ def rebuild(description: Description, known: Mapping[str, type]) -> Any:
     except Exception as error:
         given = f"{description['arguments']}"
         raise CheckpointError(
-            f"{name} does not take the arguments in the file, {given:.200}: {error}"
+            f"{name} does not take the arguments in the file, {given:.200}: {error}. If it is a "
+            f"class of your own, name it when loading, custom=[{name}]"
         ) from error

@@ -10,10 +10,12 @@ import numpy as np
 from minigd.backends.base import backend_of
 from minigd.data.batches import Batches
 from minigd.errors import check_number
-from minigd.nn.layers import BatchNorm
+from minigd.nn.layers import BatchNorm, Layer
 from minigd.nn.moments import Part, merged, of_columns
+from minigd.nn.sequential import Sequential
 from minigd.training.events import Event, Run
 from minigd.training.rows import RowLoader
+from minigd.types import Array
 
 
 class AverageWeights:
@@ -152,7 +154,7 @@ def _on_host(average: Any) -> Any:
 def renew_statistics(run: Run, batches: Batches) -> None:
     """Take the running statistics of BatchNorm over all rows, for the parameters as they are."""
     model, loader = run.model, RowLoader(run.objective, {})
-    for place, layer in enumerate(model.layers):
+    for layer in model.all_layers:
         if not isinstance(layer, BatchNorm):
             continue
         part: Part | None = None
@@ -160,8 +162,24 @@ def renew_statistics(run: Run, batches: Batches) -> None:
             for batch in batches.in_order():
                 rows = loader.load(batch, batches.source)
                 if rows is not None:
-                    own = of_columns(model.run_forward(model.layers[:place], rows.x, train=False))
+                    own = of_columns(_input_of(layer, model, rows.x))
                     part = own if part is None else merged(part, own)
         if part is not None and part.weight > 1:
             layer.buffers["mean"][...] = part.mean.astype(model.dtype)
             layer.buffers["variance"][...] = (part.squares / (part.weight - 1)).astype(model.dtype)
+
+
+def _input_of(layer: Layer, model: Sequential, x: Array) -> Array:
+    """Return what a layer of a model is given, wherever it stands, in a prediction for x."""
+    found: list[Array] = []
+
+    def forward(x: Array, train: bool = False) -> Array:
+        found.append(x.copy())
+        return type(layer).forward(layer, x, train)
+
+    vars(layer)["forward"] = forward
+    try:
+        model.run_forward(model.layers, x, train=False)
+    finally:
+        del vars(layer)["forward"]
+    return found[0]

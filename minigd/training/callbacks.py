@@ -159,7 +159,7 @@ class EarlyStopping(_Monitoring):
         A run in two parts is then the run in one.
         """
         for arrays in filter(None, (self._arrays, self._last)):
-            check_arrays(model.layers, arrays)  # a checkpoint may be damaged
+            check_arrays(model.all_layers, arrays)  # a checkpoint may be damaged
         now, last = model.arrays(), self._last
         if last and all(np.array_equal(now[name], self._arrays[name]) for name in now):
             model.load_arrays(last)

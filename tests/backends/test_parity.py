@@ -80,6 +80,7 @@ def all_of_it(backend, dtype="float32"):
     """Return a network with every layer, and the options of training with everything at once."""
     layers = [gd.Dense(8, bias=False), gd.BatchNorm(), gd.LeakyReLU(), gd.Dropout(0.25)]
     layers += [gd.LayerNorm(), gd.GELU(), gd.ELU(), gd.SiLU(), gd.Softplus()]
+    layers += [gd.Residual([gd.BatchNorm(), gd.Dense(6), gd.Dropout(0.1), gd.Dense(8)])]
     layers += [gd.Dense(8), gd.Tanh(), gd.Dropout(0.1), gd.Dense(3), gd.Softmax()]
     model = gd.Sequential(layers, inputs=4, backend=backend, dtype=dtype, seed=5)
     options = {"accumulate": 2, "l1": 0.001, "l2": 0.01, "clip_norm": 1.0, "clip_value": 0.3}

@@ -298,6 +298,7 @@ def test_every_layer_and_loss_of_minigd_passes(write):
     examples = [
         gd.Dense(3), gd.Tanh(), gd.Sigmoid(), gd.ReLU(), gd.LeakyReLU(), gd.Softmax(),
         gd.ELU(), gd.GELU(), gd.SiLU(), gd.Softplus(), gd.LayerNorm(),
+        gd.Residual([gd.LayerNorm(), gd.Tanh()]),
         gd.BatchNorm(), gd.Dropout(), gd.Standardize(), gd.Rescale(),
         gd.MeanSquaredError(), gd.Huber(), gd.BinaryCrossEntropy(), gd.CategoricalCrossEntropy(),
         gd.BinaryCrossEntropy(from_logits=True), gd.CategoricalCrossEntropy(from_logits=True),
@@ -306,7 +307,7 @@ def test_every_layer_and_loss_of_minigd_passes(write):
     ]
     """
     found = check_file(write(text))
-    assert len(found) == 28
+    assert len(found) == 29
     assert [str(verdict) for verdict in found if not verdict.right] == []
 
 

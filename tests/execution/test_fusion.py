@@ -49,6 +49,7 @@ HIDDEN = [
     gd.LayerNorm,
     gd.BatchNorm,
     lambda: gd.Dropout(0.3),
+    lambda: gd.Residual([gd.BatchNorm(), gd.Tanh(), gd.Dropout(0.3)]),
     lambda: gd.Dense(5),
     lambda: gd.Dense(3, bias=False),
     lambda: gd.Dense(1),

@@ -35,6 +35,7 @@ HIDDEN = {
     "softplus": lambda: gd.Softplus(),
     "norm": lambda: gd.BatchNorm(),
     "layer norm": lambda: gd.LayerNorm(),
+    "residual": lambda: gd.Residual([gd.BatchNorm(), gd.Dropout(0.2), gd.Residual([gd.Tanh()])]),
 }
 ENDS = {
     "mse": (lambda: [], 2),

@@ -14,6 +14,9 @@ HIDDEN = {
     "relu": lambda: [gd.ReLU()],
     "dropout": lambda: [gd.Sigmoid(), gd.Dropout(0.3)],
     "layer norm": lambda: [gd.Dense(4), gd.LayerNorm(), gd.GELU()],
+    "residual": lambda: [
+        gd.Residual([gd.Dense(3), gd.Tanh(), gd.Residual([gd.Dense(3)]), gd.Dense(5)])
+    ],
     "no bias": lambda: [gd.Dense(4, bias=False), gd.LeakyReLU()],
 }
 LOSSES = {"mse": 2, "huber": 2, "binary_crossentropy": 1, "categorical_crossentropy": 3}

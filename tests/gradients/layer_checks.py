@@ -31,9 +31,16 @@ LAYERS = {
     "batch norm": gd.BatchNorm,
     "layer norm": gd.LayerNorm,
     "dropout": lambda: gd.Dropout(0.4),
+    "residual": lambda: gd.Residual([gd.LayerNorm(), gd.Tanh()]),
+    "residual in a residual": lambda: gd.Residual(
+        [gd.GELU(), gd.Residual([gd.LayerNorm(), gd.SiLU()]), gd.Softplus()]
+    ),
+    "residual by batch": lambda: gd.Residual(
+        [gd.BatchNorm(), gd.Residual([gd.Tanh(), gd.Dropout(0.4)]), gd.Dropout(0.3)]
+    ),
 }
 # Row i of what these give is not decided by row i alone: by all rows, or by its place among them.
-BY_BATCH = ("batch norm", "dropout")
+BY_BATCH = ("batch norm", "dropout", "residual by batch")
 WIDTH = 5
 
 

@@ -27,6 +27,8 @@ KINDS = {
     "constant factor": r"a constant factor of",
     "sum over K": r"the mean over the \d+ outputs is missing",
     "accumulated": r"added to",
+    "dy left out": r"dy itself is left out",
+    "x left out": r"forward does not add x",
     "first row only": r"only the first row of the batch counts",
 }
 

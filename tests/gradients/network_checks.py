@@ -18,6 +18,7 @@ HIDDEN = {name: make for name, make in OUTPUTS.items() if make}
 HIDDEN |= {"elu": gd.ELU, "gelu": gd.GELU, "silu": gd.SiLU, "softplus": gd.Softplus}
 HIDDEN |= {"gelu by tanh": lambda: gd.GELU(approximate=True), "layer norm": gd.LayerNorm}
 HIDDEN |= {"batch norm": gd.BatchNorm, "dropout": lambda: gd.Dropout(0.4)}
+HIDDEN |= {"residual": lambda: gd.Residual([gd.LayerNorm(), gd.Residual([gd.Tanh()])])}
 # λ₁, λ₂ and whether biases, scales and shifts pay too.
 PENALTIES = [(0.3, 0.0, False), (0.0, 0.7, False), (0.3, 0.7, False), (0.3, 0.7, True)]
 

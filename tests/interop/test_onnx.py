@@ -53,8 +53,12 @@ def truth(model, x, u):
     algorithms", section 3.1: n + 2 roundings for n products, their sum and the bias).
     """
     x = x.astype("float64")
-    e = np.zeros_like(x)
-    for layer in model.layers:
+    return through(model.layers, x, np.zeros_like(x), u)
+
+
+def through(layers, x, e, u):
+    """Return what layers make of x, and the error of it for an error of x."""
+    for layer in layers:
         p = {name: value.astype("float64") for name, value in layer.params.items()}
         b = {name: value.astype("float64") for name, value in layer.buffers.items()}
         if isinstance(layer, gd.Dense):
@@ -109,6 +113,10 @@ def truth(model, x, u):
         elif isinstance(layer, gd.Standardize):
             e = (e + 4 * u * abs(x - b["mean"])) / b["std"]
             x = (x - b["mean"]) / b["std"]
+        elif isinstance(layer, gd.Residual):
+            inner, own = through(layer.layers, x, e, u)
+            x = x + inner
+            e = e + own + u * abs(x)
         elif isinstance(layer, gd.Rescale):
             e = e * b["std"] + 4 * u * (abs(x) * b["std"] + abs(b["mean"]))
             x = x * b["std"] + b["mean"]
@@ -132,6 +140,7 @@ layers = st.one_of(
     st.sampled_from([gd.SiLU, gd.Softplus]).map(lambda kind: kind()),
     st.builds(gd.LayerNorm, st.sampled_from([1e-7, 1e-5, 1e-3, 1.0])),
     st.builds(gd.Softmax),
+    st.builds(lambda: gd.Residual([gd.LayerNorm(), gd.Residual([gd.GELU()])])),
     st.builds(gd.BatchNorm, st.floats(0, 0.99), st.sampled_from([1e-7, 1e-5, 1e-3, 1.0])),
     st.builds(gd.Dropout, st.floats(0, 0.99)),
 )
@@ -207,6 +216,11 @@ EACH = {
     "softmax": lambda: [gd.Softmax()],
     "batch norm": lambda: [gd.BatchNorm(epsilon=0.1)],
     "dropout": lambda: [gd.Dropout(0.5)],
+    "residual": lambda: [
+        gd.Residual(
+            [gd.Dense(3), gd.BatchNorm(), gd.Residual([gd.Dropout(0.5), gd.GELU()]), gd.Dense(4)]
+        )
+    ],
     "standardize": lambda: [gd.Standardize()],
     "rescale": lambda: [gd.Dense(1), gd.Rescale()],
     "all": lambda: [

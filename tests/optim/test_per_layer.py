@@ -143,3 +143,24 @@ def test_a_value_that_makes_no_sense_is_refused(value):
     for what in ("rates", "decays"):
         with pytest.raises(ValueError, match=f"{what}: dense1 must be a number, at least 0"):
             gd.PerLayer("adam", **{what: {"dense1": value}})
+
+
+def test_what_is_not_trained_stays_and_a_layer_stands_for_what_it_holds():
+    block = gd.Residual([gd.Dense(3), gd.Residual([gd.Dense(3)]), gd.Dense(3)])
+    model = gd.Sequential([gd.Dense(3), block, gd.Dense(1)], inputs=2, dtype="float64")
+    model.layers[0].trainable = block.layers[2].trainable = False
+    rates = {"residual1": 0.25, "residual1.residual1": 0.5, "residual1.dense1.b": 2.0}
+    before = model.arrays()
+    model.flat_grads[...] = 1.0
+    gd.PerLayer(gd.SGD(0.5), rates, {"dense1": 0.5}).update(model)
+    shares = {
+        "residual1.dense1.W": 0.25,
+        "residual1.dense1.b": 2.0,
+        "residual1.residual1.dense1.W": 0.5,
+        "residual1.residual1.dense1.b": 0.5,
+        "dense2.W": 1.0,
+        "dense2.b": 1.0,
+    }
+    for name, value in model.params.items():
+        change = before[f"params/{name}"] - value
+        np.testing.assert_allclose(change, 0.5 * shares.get(name, 0.0), rtol=1e-12, err_msg=name)

@@ -31,6 +31,7 @@ LAYERS = {
     "layer norm": gd.LayerNorm,
     "batch norm": gd.BatchNorm,
     "dropout": lambda: gd.Dropout(0.3),
+    "residual": lambda: gd.Residual([gd.LayerNorm(), gd.Residual([gd.Dropout(0.3), gd.Tanh()])]),
     "dense": lambda: gd.Dense(3),
 }
 # The loss, the layers that the model ends in, its outputs, and what the targets are.

@@ -255,6 +255,7 @@ EXAMPLES: dict[str, Example] = {
     "SiLU": of_class(gd.SiLU, use_layer),
     "Softplus": of_class(gd.Softplus, use_layer),
     "LayerNorm": of_class(gd.LayerNorm, use_layer, epsilon=1e-5),
+    "Residual": of_class(gd.Residual, use_layer, layers=[gd.Tanh()]),
     # Losses
     "BinaryCrossEntropy": of_class(
         gd.BinaryCrossEntropy, use_loss, from_logits=True, label_smoothing=0.1

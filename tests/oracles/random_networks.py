@@ -17,6 +17,7 @@ from minigd.optim.gradient_transforms import Penalty
 
 HIDDEN = [gd.Tanh, gd.Sigmoid, gd.ReLU, gd.LeakyReLU, gd.Softmax, gd.BatchNorm]
 HIDDEN += [gd.ELU, gd.GELU, lambda: gd.GELU(True), gd.SiLU, gd.Softplus, gd.LayerNorm]
+HIDDEN += [lambda: gd.Residual([gd.LayerNorm(), gd.SiLU()])]
 HIDDEN += [lambda: gd.Dropout(0.3), *students.ALL]
 LOSSES = [
     lambda: gd.MeanSquaredError(),

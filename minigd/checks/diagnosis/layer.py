@@ -184,8 +184,20 @@ def _true_cases(layer: Layer, known: Case) -> Cases:
         tolerance=tolerance,
         noise=noise_of(np.append(slope * dy, dy), tolerance),
     )
-    cases["x"] = replace(case, others=dict(_taken_elsewhere(layer, case)))
+    others = {**dict(_taken_elsewhere(layer, case)), **_sums_of(layer, case)}
+    cases["x"] = replace(case, others=others)
     return cases
+
+
+def _sums_of(layer: Layer, case: Case) -> dict[str, Array]:
+    """Return dx of x + f(x), f the layers inside, where one of the two sums is forgotten."""
+    if not layer.inner_layers or layer.n_in != layer.n_out or case.dy is None:
+        return {}
+    dy = case.take_block(case.dy)
+    return {
+        "dy itself is left out: of y = x + f(x), dx is dy + f's dx": case.true - dy,
+        "dy is added to f's dx, and forward does not add x to f(x)": case.true + dy,
+    }
 
 
 def _of_each_row(slope: Array, x: Array, block: Block) -> Array:

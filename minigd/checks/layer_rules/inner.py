@@ -14,10 +14,9 @@ from minigd.nn.sequential import Sequential
 def model_of(layer: Layer, width: int) -> Sequential:
     """Return a float64 model of one new layer like this one.
 
-    It is refused if it holds other layers, which no model builds, its `forward` does not take
-    `train`, or its constructor does not take what `config` returns.
+    It is refused if it has other layers that it does not `hold`, which no model builds, its
+    `forward` does not take `train`, or its constructor does not take what `config` returns.
     """
-    _refuse_inner(layer)
     try:
         inspect.signature(layer.forward).bind(None, False)
     except TypeError as error:
@@ -33,9 +32,13 @@ def model_of(layer: Layer, width: int) -> Sequential:
             f"which returns what {kind}(...) takes, such as {{'units': self.units}}"
         ) from error
     try:
-        return Sequential([own], width, dtype="float64")
-    finally:
-        _refuse_inner(own)
+        model = Sequential([own], width, dtype="float64")
+    except Exception:
+        if not own.inner_layers:  # or they say themselves what is wrong with them
+            _refuse_inner(own)
+        raise
+    _refuse_inner(own)
+    return model
 
 
 @contextmanager
@@ -66,6 +69,8 @@ def _unbuilt(layer: Layer, error: Exception) -> Layer | None:
 def _refuse_inner(layer: Layer) -> None:
     for name, value in attributes(layer).items():
         for path, inner in inside(f"self.{name}", value, (Layer, Sequential)):
+            if any(inner is held for held in layer.inner_layers):
+                continue
             what = f"{path} = {type(inner).__name__}(...)"
             if isinstance(inner, Layer):
                 raise _inner_error(layer, f"holds another layer, {what}")
@@ -75,8 +80,8 @@ def _refuse_inner(layer: Layer) -> None:
 def _inner_error(layer: Layer, how: str, it: str = "that layer") -> GradientError:
     kind = type(layer).__name__
     return GradientError(
-        f"{kind} {how}, and a model builds, trains and saves only the layers of its own list. Put "
-        f"{it} into the list, before or after {kind}; or, where they can't stand in a row, "
-        f"as in x + f(x), declare its parameters in {kind}.build with self.add_param and write "
-        "its formula into forward and backward"
+        f"{kind} {how}, and a model builds, trains and saves only the layers of its list and those "
+        f"that they hold. Put {it} into the list, before or after {kind}; or let {kind} hold {it}: "
+        "self.layers = [...] in __init__, self.hold(self.layers, n_in) in build, and "
+        "self.run_inner and self.run_inner_back in forward and backward"
     )

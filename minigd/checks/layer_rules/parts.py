@@ -9,6 +9,7 @@ import numpy as np
 
 from minigd.errors import GradientError, ShapeError
 from minigd.nn.layers import Layer
+from minigd.nn.layers.base import with_inner
 from minigd.nn.losses import Loss
 from minigd.nn.sequential import Sequential
 from minigd.types import Array
@@ -120,6 +121,11 @@ def numbers(layer: Layer) -> dict[str, Any]:
         for name, value in attributes(layer).items()
         for path, number in inside(f"self.{name}", value, (Real, np.generic))
     }
+
+
+def draws(layer: Layer) -> bool:
+    """Tell whether a layer, or one that it holds, draws random numbers in training."""
+    return any(each.draws for each in with_inner([layer]))
 
 
 def predicted(model: Sequential, x: Array) -> Array:

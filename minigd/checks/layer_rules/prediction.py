@@ -4,7 +4,14 @@ import numpy as np
 
 from minigd.backends.base import place
 from minigd.checks.diagnosis.batches import between
-from minigd.checks.layer_rules.parts import arrays, is_rounding, is_same, modifies, predicted
+from minigd.checks.layer_rules.parts import (
+    arrays,
+    draws,
+    is_rounding,
+    is_same,
+    modifies,
+    predicted,
+)
 from minigd.checks.passes import alone, forward, run
 from minigd.errors import GradientError
 from minigd.nn.layers import Layer
@@ -20,16 +27,17 @@ def check_prediction(layer: Layer, x: Array, dy: Array) -> list[str]:
     trained_y = run(trained, x, dy)["y"]
     after = trained.arrays()
     changed = [name for name in before if not is_same(before[name], after[name])]
-    moved = [name.rpartition(".")[2] for name in changed if name.startswith("buffers/")]
+    moved = [name.partition(".")[2] for name in changed if name.startswith("buffers/")]
     for name in changed:
         if name.startswith("params/"):
             raise GradientError(
-                f"{layer.name}: a pass changes the parameter {name.rpartition('.')[2]!r}, which "
+                f"{layer.name}: a pass changes the parameter {name.partition('.')[2]!r}, which "
                 "the updater alone may change: compute with a copy"
             )
     outputs = []
     for passes in (1, 2):
-        trained.layers[0].passes = passes
+        for each in trained.all_layers:
+            each.passes = passes
         outputs.append(predicted(trained, x.copy()))
     now = trained.arrays()
     if not is_same(*outputs) and all(is_same(after[name], now[name]) for name in now):
@@ -39,9 +47,9 @@ def check_prediction(layer: Layer, x: Array, dy: Array) -> list[str]:
     more = between(x, len(x) + 1, rng)[0]
     y = _predict_only(layer, x, more)
     _check_between(layer, x, dy, more)
-    if not moved and not layer.draws:
+    if not moved and not draws(layer):
         _check_same(layer, x, y, trained_y)
-    elif moved and not layer.draws:
+    elif moved and not draws(layer):
         _check_running(trained, x, moved)
     unnamed = [name for name in moved if name not in layer.running]
     if not unnamed:
@@ -66,7 +74,7 @@ def _predict_only(layer: Layer, x: Array, more: Array) -> Array:
     for name, array in model.arrays().items():
         if not is_same(array, before[name]):
             what = {"params": "parameter", "buffers": "buffer"}[name.partition("/")[0]]
-            short = name.rpartition(".")[2]
+            short = name.partition(".")[2]
             raise GradientError(
                 f"{layer.name}: forward changes the {what} {short!r} with train=False, and "
                 "predictions must not change the model: change it only `if train:`"
@@ -76,7 +84,7 @@ def _predict_only(layer: Layer, x: Array, more: Array) -> Array:
         for path, array in arrays(own).items()
         if path not in at_first or not is_same(array, at_first[path])
     ]
-    if kept or own.held is not None:
+    if kept or any(each.held is not None for each in model.all_layers):
         work = "; for an array to work in there is self.empty(name, shape)" if kept else ""
         raise GradientError(
             f"{layer.name} keeps {kept[0] if kept else 'arrays'} of a forward pass with "

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minigd.checks.layer_rules.parts import Projection
+from minigd.checks.layer_rules.parts import Projection, draws
 from minigd.checks.passes import alone, run
 from minigd.errors import GradientError
 from minigd.execution import per_example
@@ -67,21 +67,23 @@ def check_row_squares(layer: Layer, x: Array, dy: Array, tolerance: float) -> No
 
 def _refuses_rows(layer: Layer, dy: Array) -> bool:
     """Tell whether `row_squares` says that there are no gradients of rows, as it may."""
-    if type(layer).row_squares is Layer.row_squares:
-        return True
-    try:
-        # A refusal does not look at what was kept, and here nothing was.
-        alone(layer).layers[0].row_squares(dy)
-    except ValueError:
-        return True
-    except Exception:  # what it makes of nothing kept
-        return False
+    for each in alone(layer).all_layers:
+        if each.params and type(each).row_squares is Layer.row_squares:
+            return True
+        try:
+            # A refusal does not look at what was kept, and here nothing was.
+            each.row_squares(dy)
+        except ValueError:
+            if each.params:
+                return True
+        except Exception:  # what it makes of nothing kept
+            continue
     return False
 
 
 def _row_alone(layer: Layer, x: Array, dy: Array, i: int) -> dict[str, Array]:
     """Return the gradients of the parameters for one row of a batch."""
-    if not layer.draws:
+    if not draws(layer):
         found = run(alone(layer), x[i : i + 1], dy[i : i + 1])
         return {name: found[name] for name in layer.params}
     # What is drawn goes by the place in the batch, so that the row stays there.

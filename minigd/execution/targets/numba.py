@@ -85,7 +85,7 @@ class NumbaStep:
         self._objective, self._update, self._model = objective, update, objective.model
         self._weighted, self._by_row = weighted, by_row
         self._y, self.rows = y[:0].astype(target_dtype(y.dtype)), max(rows, 2)
-        self._drawing = [layer for layer in self._model.layers if layer.draws]
+        self._drawing = [layer for layer in self._model.all_layers if layer.draws]
         self._accumulates = update.parts > 1
         self.mean = np.zeros(self._accumulates * self._model.flat_params.size, self._model.dtype)
         self._program = self._trace(self.rows)

@@ -44,7 +44,7 @@ class NumpyStep:
         self.program = trace(objective, x, y.copy(), None, by_row)
         program = self.program
         program.operations = shorten(program.operations, program.results)
-        self._drawing = [layer for layer in self._model.layers if layer.draws]
+        self._drawing = [layer for layer in self._model.all_layers if layer.draws]
         self._replay = _straight_calls(program.operations, x)
 
     def __call__(

@@ -19,6 +19,7 @@ from minigd.nn.layers import (
     LeakyReLU,
     ReLU,
     Rescale,
+    Residual,
     Sigmoid,
     SiLU,
     Softmax,
@@ -202,6 +203,23 @@ def dropout(run: Recorder) -> Explained:
     )
 
 
+def residual(run: Recorder) -> Explained:
+    """Return the lines of the layers inside, and of the sum."""
+    (x, y), f = run.names, f"f{run.k}"
+    given: dict[str, Any] = {}
+    forward = [Formula(f"{f} = {x}", run.x)]
+    backward: list[Formula] = []
+    for each in run.inner:
+        own = LAYERS.get(type(each.layer), unknown_layer)(each)
+        given |= own.given
+        forward += own.forward
+        backward[:0] = own.backward
+    last = run.inner[-1].names[1]
+    forward.append(Formula(f"{y} = {x} + {last}", run.y))
+    backward.insert(0, Formula(f"d{last} = d{y}", run.inner[-1].dy))
+    return Explained(given, forward, [*backward, Formula(f"d{x} = d{y} + d{f}", run.dx)])
+
+
 def unknown_layer(run: Recorder) -> Explained:
     """Return the numbers of a layer from outside the package."""
     (x, y), kind = run.names, type(run.layer).__name__
@@ -228,6 +246,7 @@ LETTERS: dict[type[Layer], str] = {
     **dict.fromkeys((Tanh, Sigmoid, ReLU, LeakyReLU, ELU, GELU, SiLU, Softplus, Softmax), "a"),
     **dict.fromkeys((BatchNorm, LayerNorm), "h"),
     Dropout: "u",
+    Residual: "c",
     Standardize: "s",
     Rescale: "r",
 }
@@ -255,6 +274,7 @@ LAYERS: dict[type[Layer], Callable[[Recorder], Explained]] = {
     BatchNorm: batch_norm,
     LayerNorm: layer_norm,
     Dropout: dropout,
+    Residual: residual,
     Standardize: simple("({x} − {mean}) / {std}", "{dy} / {std}", mean="mean_x", std="std_x"),
     Rescale: simple("{x} ⊙ {std} + {mean}", "{dy} ⊙ {std}", mean="mean_y", std="std_y"),
 }

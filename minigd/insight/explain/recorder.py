@@ -3,7 +3,7 @@
 Copies are kept on the host, so that nothing that happens later changes them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -23,6 +23,8 @@ class Recorder(Layer):
         Its number, and the names that formulas have for its input and its output.
     x, y, dy, dx : Array
         What went in and came out; no dx where it is not wanted.
+    inner : sequence of Recorder
+        Of the layers that it holds, in their order, where formulas tell of these.
     inside : list of Array
         What it kept for `backward`.
     params, buffers : dict of str to Array
@@ -31,7 +33,8 @@ class Recorder(Layer):
         As they were after it.
     """
 
-    def __init__(self, layer: Layer, k: str, *names: str) -> None:
+    def __init__(self, layer: Layer, k: str, *names: str, inner: Sequence["Recorder"] = ()) -> None:
+        self.inner = inner
         self.layer, self.k, self.names = layer, k, names
         self.name, self.n_in, self.n_out = layer.name, layer.n_in, layer.n_out
         self.backend, self.is_frozen = layer.backend, layer.is_frozen

@@ -22,7 +22,7 @@ from minigd.insight.explain.table import (
     unknown_updater,
 )
 from minigd.insight.explain.writer import Writer
-from minigd.nn.layers import Layer, Rescale
+from minigd.nn.layers import Layer, Rescale, Residual
 from minigd.nn.losses import Loss
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
@@ -49,8 +49,9 @@ def write_step(
     scale = None
     if weight is not None:
         scale = backend.asarray(row_scale(weight), dtype=model.dtype)
-    named = dict(zip(map(id, model.layers), _name(model.layers), strict=True))
-    recorders = [Recorder(layer, *named[id(layer)]) for layer in objective.layers]
+    named: dict[int, _Names] = {}
+    _name(model.layers, "x", {}, named)
+    recorders = [_recorder(layer, named) for layer in objective.layers]
     objective.layers = list(recorders)
     L, z = objective.forward(x, y, scale)
     objective.backward()
@@ -79,24 +80,36 @@ def write_step(
     return writer
 
 
-def _name(layers: list[Layer]) -> list[_Names]:
-    counts: dict[str, int] = {}
-    found, x = [], "x"
+def _name(layers: list[Layer], x: str, counts: dict[str, int], named: dict[int, _Names]) -> None:
+    """Name layers of a chain by their `id`, and those inside of a Residual, after one another."""
     for layer in layers:
         letter = LETTERS.get(type(layer), "o")
         counts[letter] = counts.get(letter, 0) + 1
-        y = f"{letter}{counts[letter]}"
-        found.append(_Names(str(counts[letter]), x, y))
-        x = y
-    return found
+        k = str(counts[letter])
+        named[id(layer)] = _Names(k, x, f"{letter}{k}")
+        x = f"{letter}{k}"
+        if type(layer) is Residual:
+            _name(layer.layers, f"f{k}", counts, named)
+
+
+def _recorder(layer: Layer, named: dict[int, _Names]) -> Recorder:
+    """Return what records a layer, and the layers inside of a Residual."""
+    inner: list[Recorder] = []
+    if type(layer) is Residual:
+        inner = [_recorder(each, named) for each in layer.layers]
+        layer.layers = list(inner)
+    return Recorder(layer, *named[id(layer)], inner=inner)
 
 
 def _parameters(model: Sequential, named: dict[int, _Names]) -> dict[str, str]:
-    return {
-        f"{layer.name}.{name}": parameter(layer, named[id(layer)].k, name)
-        for layer in model.layers
-        for name in layer.params
-    }
+    """Return what formulas call each parameter, by its name in the model."""
+    found = {}
+    for layer in model.all_layers:
+        if id(layer) in named:
+            for name in layer.params:
+                key = f"{layer.name}.{name}"
+                found[key] = parameter(layer, named[id(layer)].k, name)
+    return {key: found[key] for key in model.params}
 
 
 def _write_loss(

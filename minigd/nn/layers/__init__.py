@@ -20,6 +20,7 @@ from minigd.nn.layers.batch_norm import BatchNorm
 from minigd.nn.layers.dense import Dense
 from minigd.nn.layers.dropout import Dropout
 from minigd.nn.layers.layer_norm import LayerNorm
+from minigd.nn.layers.residual import Residual
 from minigd.nn.layers.scaling import Rescale, Standardize
 
 LAYERS: dict[str, type[Layer]] = {
@@ -38,6 +39,7 @@ LAYERS: dict[str, type[Layer]] = {
         BatchNorm,
         LayerNorm,
         Dropout,
+        Residual,
         Standardize,
         Rescale,
     )
@@ -55,6 +57,7 @@ __all__ = [
     "LeakyReLU",
     "ReLU",
     "Rescale",
+    "Residual",
     "SiLU",
     "Sigmoid",
     "Softmax",

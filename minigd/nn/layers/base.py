@@ -3,13 +3,16 @@
 A layer of your own needs those three methods and nothing else; `docs/own_layer.md` writes one.
 """
 
+import copy
 import weakref
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from minigd.backends.base import Backend, Views
 from minigd.backends.workspace import Workspace
-from minigd.errors import check_flag, no_forward
+from minigd.errors import check_flag, check_list, no_forward, shown
 from minigd.nn.initializers import Initializer, get_initializer
+from minigd.nn.shape_errors import result_error
 from minigd.storage.describe import arguments
 from minigd.types import Array
 
@@ -27,6 +30,45 @@ def like(layer: "Layer") -> "Layer":
     made = type(layer)(**layer.config())
     made.trainable = layer.trainable
     return made
+
+
+def with_inner(layers: Iterable["Layer"]) -> list["Layer"]:
+    """Return layers, each followed by all that it holds."""
+    return [each for layer in layers for each in (layer, *layer.inner_layers)]
+
+
+def check_layers(layers: Sequence["Layer"], holder: str) -> list["Layer"]:
+    """Refuse what is not a list of layers that are in no model yet."""
+    chosen = check_list("layers", layers, "layer")
+    if not chosen:
+        raise ValueError(f"a {holder} needs at least one layer")
+    seen: set[int] = set()
+    for i, layer in enumerate(chosen):
+        if not isinstance(layer, Layer):
+            hint = ": write it with parentheses" if isinstance(layer, type) else ""
+            given = f"layers: layer {i} is {shown(layer)}"
+            raise TypeError(f"{given}, which is not a minigd.Layer{hint}")
+        if layer.name or id(layer) in seen:
+            raise ValueError(
+                f"{layer!r} is in a model already, and a layer belongs to one place in one "
+                "model: make a new layer, or use model.copy()"
+            )
+        seen.add(id(layer))
+    return chosen
+
+
+def _free(value: Any) -> Any:
+    """Return an argument with new layers in the place of layers, which are in no model yet."""
+    if isinstance(value, Layer):
+        return like(value)
+    return _mapped(_free, value)
+
+
+def _mapped(change: Callable[[Any], Any], value: Any) -> Any:
+    """Return lists, tuples and dicts with what they hold changed, and all else as it is."""
+    if type(value) is dict:
+        return {key: change(item) for key, item in value.items()}
+    return type(value)(map(change, value)) if type(value) in (list, tuple) else value
 
 
 class Layer:
@@ -48,6 +90,9 @@ class Layer:
         model's dtype. ``self.grads["W"] = ...`` writes into the view.
     buffers : dict of str to Array
         What is saved with the model but not trained.
+    inner_layers : tuple of Layer
+        All layers that it holds, by `hold`, and that these hold. Theirs is also in `params`,
+        `grads` and `buffers`, ``params["dense1.W"]``.
     backend : Backend
         Where the arrays live; ``backend.xp`` is NumPy or CuPy.
     """
@@ -69,8 +114,8 @@ class Layer:
     draws: bool = False
     """Whether a training pass draws random numbers; they must follow from ``key(passes)``."""
 
-    place: tuple[int, int] = (0, 0)
-    """The model's seed, and the layer's number in the model."""
+    place: tuple[int, ...] = (0, 0)
+    """The model's seed, and the layer's number in the model, and those in the layers around it."""
 
     passes: int = 0
     """How many training passes the model has made, this one included; kept up where it `draws`."""
@@ -81,6 +126,9 @@ class Layer:
 
     is_frozen: bool = False
     """Whether training leaves the parameters as they are; set by `trainable`."""
+
+    inner_layers: tuple["Layer", ...] = ()
+    """All layers that it holds, and that these hold; `hold` adds to them."""
 
     _model: weakref.ref[Any]
 
@@ -96,15 +144,28 @@ class Layer:
 
         With ``layer.trainable = False`` they stay as they are: no gradient reaches
         ``model.grads``, no update, penalty, clipping or decay counts them, and no layer below the
-        first trainable one is run backward. Updaters and trainers are made after it is set.
+        first trainable one is run backward. Updaters and trainers are made after it is set. Of a
+        layer that holds layers it is set for all of them.
         """
         return not self.is_frozen
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        before, self.is_frozen = self.is_frozen, not check_flag("trainable", value)
+        frozen = not check_flag("trainable", value)
+        holder = self.name.rpartition(".")[0]
         model = self._model() if self.name else None
-        if model is not None and before != self.is_frozen:
+        if model is not None and holder and not frozen:
+            around = next(layer for layer in model.all_layers if layer.name == holder)
+            if around.is_frozen:
+                raise ValueError(
+                    f"{holder} is not trainable, and holds {self.name}: set trainable = True of "
+                    f"{holder}, and trainable = False of the layers in it that are to stay"
+                )
+        both = (self, *self.inner_layers)
+        changed = any(each.is_frozen != frozen for each in both)
+        for each in both:
+            each.is_frozen = frozen
+        if model is not None and changed:
             model.lay_out()
 
     def build(self, n_in: int) -> int:
@@ -162,6 +223,95 @@ class Layer:
         """
         self._declare("declared_params", name, shape, initializer)
 
+    def hold(self, layers: Sequence["Layer"], n_in: int) -> int:
+        """Take up layers that run one after the other, and return the width of the last one.
+
+        Call it in `build`, once for each chain. The model then names, trains, saves and checks
+        these layers too; `run_inner` and `run_inner_back` go through such a chain.
+
+        Parameters
+        ----------
+        layers : sequence of Layer
+            New ones, which this layer keeps as an attribute.
+        n_in : int
+            Width of what the first of them is given.
+        """
+        if "declared_params" not in vars(self):
+            raise TypeError(
+                f"{type(self).__name__} holds layers too early: hold is called in "
+                "build(self, n_in), which knows the width, and not in __init__"
+            )
+        for layer in check_layers(layers, type(self).__name__):
+            kind = type(layer).__name__.lower()
+            like_it = [e for e in self.inner_layers if type(e).__name__.lower() == kind]
+            count = 1 + sum(e.name.rpartition(".")[0] == self.name for e in like_it)
+            layer.place = (*self.place, len(self.inner_layers))
+            layer._model = self._model
+            layer.is_frozen = layer.is_frozen or self.is_frozen
+            self.inner_layers += (layer,)
+            name = f"{self.name}.{kind}{count}"
+            layer.bind(name, self.backend, self._dtype, self._workspace, n_in)
+            self.inner_layers += layer.inner_layers
+            n_in = layer.n_out
+        return n_in
+
+    def run_inner(self, layers: Sequence["Layer"], x: Array, train: bool) -> Array:
+        """Return what x becomes in a chain of layers that `hold` has taken up."""
+        model: Any = self._model()
+        n = len(x)
+        for layer in layers:
+            x = layer.forward(x, train)
+            if not model._fits(x, (n, layer.n_out)):
+                raise result_error(model, layer.name, "forward", x, (n, layer.n_out))
+        return x
+
+    def run_inner_back(self, layers: Sequence["Layer"], dy: Array) -> Array | None:
+        """Return the chain's dx, and fill the gradients of its layers; None where not wanted."""
+        model: Any = self._model()
+        dx: Array | None = model.run_backward(layers, dy, self.wants_dx)
+        return dx
+
+    def inner_row_squares(self, layers: Sequence["Layer"], dy: Array) -> Array:
+        """Return `row_squares` of a chain, whose layers keep what they kept for `backward`."""
+        kept = [(layer, layer.held) for layer in self.inner_layers]
+        copies = [(each, tuple(map(copy.copy, arrays))) for each, arrays in kept if arrays]
+        squares = [self.backend.zeros((len(dy),), "float64")]
+        model: Any = self._model()
+        model.run_backward(layers, dy, squares=squares)
+        for layer, arrays in copies:
+            layer.keep(*arrays)
+        return sum(squares[1:], squares[0])
+
+    def show_inner(self) -> None:
+        """Show the arrays of the inner layers as its own, by their names in it."""
+        start = len(self.name) + 1
+        for kind in ("params", "grads", "buffers"):
+            getattr(self, kind).update(
+                {
+                    f"{layer.name}.{name}"[start:]: array
+                    for layer in self.inner_layers
+                    for name, array in getattr(layer, kind).items()
+                }
+            )
+        for what in ("running", "nonnegative"):
+            names = [
+                f"{layer.name}.{n}" for layer in self.inner_layers for n in getattr(layer, what)
+            ]
+            setattr(self, what, (*getattr(type(self), what), *[name[start:] for name in names]))
+
+    def exchange_inner(self, others: dict[int, "Layer"]) -> None:
+        """Hold other layers in the place of those held, by their `id`, as a copy must."""
+
+        def other(value: Any) -> Any:
+            return others[id(value)] if id(value) in others else _mapped(other, value)
+
+        vars(self).update({name: other(value) for name, value in vars(self).items()})
+
+    def release(self) -> None:
+        """Be free again, for another model."""
+        for layer in (self, *self.inner_layers):
+            layer.name = ""
+
     def add_buffer(
         self, name: str, shape: tuple[int, ...], initializer: str | Initializer = "zeros"
     ) -> None:
@@ -207,12 +357,13 @@ class Layer:
         return kept
 
     def forget(self) -> None:
-        """Drop what was kept."""
-        self._kept = None
+        """Drop what was kept, inside as well."""
+        for layer in (self, *self.inner_layers):
+            layer._kept = None
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments, from which a copy or a saved model is made."""
-        return arguments(self)
+        return {name: _free(value) for name, value in arguments(self).items()}
 
     def bind(
         self, name: str, backend: Backend, dtype: Any, workspace: Workspace, n_in: int
@@ -220,7 +371,7 @@ class Layer:
         """Give the layer its name and place in a model and let it declare its parameters."""
         self.name, self.backend, self.n_in = name, backend, n_in
         self._dtype, self._workspace = dtype, workspace
-        self.declared_params, self.declared_buffers = [], []
+        self.declared_params, self.declared_buffers, self.inner_layers = [], [], ()
         self.params, self.grads, self.buffers = Views(), Views(), Views()
         n_out = self.build(n_in)
         if not isinstance(n_out, int) or n_out < 1:

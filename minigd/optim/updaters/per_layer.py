@@ -30,7 +30,8 @@ class PerLayer(Updater):
     updater : str or Updater
     rates : dict from name to float, optional
         r by layer, ``{"dense1": 0.1}``, or by parameter, ``{"dense1.b": 2.0}``, at least 0; that of
-        a parameter counts before that of its layer. A layer with 0 stays as it is.
+        a parameter counts before that of its layer, and that of a layer before that of one which
+        holds it. A layer with 0 stays as it is.
     decays : dict from name to float, optional
         λ likewise, at least 0; that of a layer is for its weights, and not for biases, scales and
         shifts.
@@ -118,19 +119,31 @@ def _spread(
 ) -> Array:
     """Return a vector that holds for each parameter what a dict says of its layer, or of it."""
     names = list(model.params)
-    layers = {name.rpartition(".")[0] for name in names}
+    layers = {layer for name in names for layer in _layers_of(name)}
     for name in values:
         if name not in layers and name not in names:
             raise unknown_name(f"layer or parameter in {what}", name, sorted(layers) + names)
     before = model.flat_params.copy()
     try:
         model.flat_params[...] = default
-        for name, view in model.params.items():
-            view[...] = values.get(name.rpartition(".")[0], default)
+        # What is not trained lies outside of the vector.
+        for name in model.grads:
+            said = [values[layer] for layer in _layers_of(name) if layer in values]
+            model.params[name][...] = said[0] if said else default
         if weights_only:
             model.flat_params[model.n_weights :] = default
-        for name in values.keys() & set(names):
+        for name in values.keys() & model.grads.keys():
             model.params[name][...] = values[name]
         return model.flat_params.copy()
     finally:
         model.flat_params[...] = before
+
+
+def _layers_of(name: str) -> list[str]:
+    """Return the layer of a parameter, and those that hold it, from the inside out.
+
+    >>> _layers_of("residual1.dense1.W")
+    ['residual1.dense1', 'residual1']
+    """
+    layer = name.rpartition(".")[0]
+    return [layer, *_layers_of(layer)] if layer else []

@@ -1,4 +1,4 @@
-"""Bugs of the smooth activations and of LayerNorm to be named by the checker.
+"""Bugs of the smooth activations, of LayerNorm and of Residual to be named by the checker.
 
 `PLANTED` holds `naming.Named` entries.
 """
@@ -16,6 +16,17 @@ def norm(name, kind, right, wrong):
     return Named(f"layer norm: {name}", kind, layer(gd.LayerNorm), plant)
 
 
+def block():
+    """Return a Residual with parameters, that keeps the width of 4."""
+    return gd.Residual([gd.Dense(5), gd.Tanh(), gd.Dense(4)])
+
+
+def residual(name, kind, method, right, wrong):
+    """Return a bug of Residual, which a check of the layer alone must name."""
+    plant = rewritten(gd.Residual, method, right, wrong)
+    return Named(f"residual: {name}", kind, layer(block), plant)
+
+
 def slope(make, name, kind, formula):
     """Return a bug of an activation: another `formula_backward`."""
     plant = put(make, "formula_backward", staticmethod(formula))
@@ -31,6 +42,8 @@ def in_network(make, name, kind, formula):
 
 GAMMA = '(dy * x_hat).mean(axis=0, out=self.grads["gamma"])'
 BETA = 'dy.mean(axis=0, out=self.grads["beta"])'
+BACK = "self.run_inner_back(self.layers, dy)"
+SUM = "self.backend.xp.add(dy, inner, out=dx)"
 PLANTED = [
     norm("dγ summed", "missing 1/n", GAMMA, GAMMA.replace("mean", "sum")),
     norm("dβ summed", "missing 1/n", BETA, BETA.replace("mean", "sum")),
@@ -48,6 +61,34 @@ PLANTED = [
     norm("dx tripled", "constant factor", "dx *= scale", "dx *= 3 * scale"),
     norm("dγ added", "accumulated", GAMMA, 'self.grads["gamma"] += (dy * x_hat).mean(axis=0)'),
     norm("dβ by a fixed size", "tail's n", BETA, 'self.grads["beta"] = dy.sum(axis=0) / 7'),
+    residual("dx is dy", "Jacobian ignored", "backward", SUM, "return dy.copy()"),
+    residual("dx without dy", "dy left out", "backward", SUM, "return inner"),
+    residual("dx uphill", "sign", "backward", SUM, "self.backend.xp.add(-dy, -inner, out=dx)"),
+    residual("dx twice", "constant factor", "backward", SUM, "return 2 * (dy + inner)"),
+    residual(
+        "the inner gradients of 2 dy",
+        "constant factor",
+        "backward",
+        BACK,
+        BACK.replace("dy", "2 * dy"),
+    ),
+    residual("the inner gradients uphill", "sign", "backward", BACK, BACK.replace("dy", "-dy")),
+    residual("the inner gradients not run", "left at zero", "backward", BACK, "0 * dy"),
+    residual(
+        "the inner gradients over n",
+        "1/n twice",
+        "backward",
+        BACK,
+        BACK.replace("dy", "dy / len(dy)"),
+    ),
+    residual(
+        "the inner gradients times n",
+        "missing 1/n",
+        "backward",
+        BACK,
+        BACK.replace("dy", "dy * len(dy)"),
+    ),
+    residual("x not added", "x left out", "forward", "add(x, ", "add(0 * x, "),
     slope(gd.GELU, "uphill", "sign", lambda x, dy: -formulas.gelu_backward(x, dy)),
     slope(gd.GELU, "dx is dy", "Jacobian ignored", lambda x, dy: dy),
     slope(gd.SiLU, "twice", "constant factor", lambda x, dy: 2 * formulas.silu_backward(x, dy)),

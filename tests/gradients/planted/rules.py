@@ -920,7 +920,7 @@ SLIPS = [
     Slip("declared", NarrowConstructor, r"can't be copied.* argument 'units'\. Define config"),
     Slip("declared", Float64Table, f"self.table is float64: .*{BUFFER.format('table', 'table')}"),
     *[
-        Slip("layers", layer, f"{layer.__name__} {how}.*declare its parameters in")
+        Slip("layers", layer, rf"{layer.__name__} {how}.*self.hold\(self.layers, n_in\) in build")
         for layer, how in (
             (Inner, r"holds another layer, self\.inner = Dense\(...\), and a model builds"),
             (InnerInBuild, r"holds another layer, self\.parts\[0\] = Tanh\(...\)"),

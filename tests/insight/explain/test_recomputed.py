@@ -175,6 +175,7 @@ def everything(goal="mse", k=1, **settings):
         gd.Dense(3),
         gd.LayerNorm(),
         gd.GELU(),
+        gd.Residual([gd.Dense(2), gd.LayerNorm(), gd.Residual([gd.Tanh()]), gd.Dense(3)]),
         gd.Dense(3),
         gd.SiLU(),
         gd.Softplus(),
@@ -225,6 +226,7 @@ def test_any_network_loss_and_updater(data):
     for _ in range(draw(st.integers(0, 3))):
         hidden.append(gd.Dense(draw(st.integers(1, 3)), bias=draw(st.booleans())))
         extras = [gd.BatchNorm, gd.LayerNorm, lambda: gd.Dropout(0.3), *ACTIVATIONS]
+        extras.append(lambda: gd.Residual([gd.LayerNorm(), gd.Residual([gd.SiLU()])]))
         hidden += [make() for make in draw(st.lists(st.sampled_from(extras), max_size=2))]
     x, y = batch(goal, rows, k, n_in, seed)
     model = adapted(network(goal, hidden, k, n_in, seed), x, y)
@@ -253,10 +255,10 @@ def assert_step_is(trace, model):
     new = {line.name: line.value for line in lines}
     grads = {line.name: line.value for line in trace.lines if line.section == "backward"}
     named = {}
-    for layer in model.layers:
+    for layer in model.all_layers:
         letter = table.LETTERS.get(type(layer), "o")
         named[letter] = named.get(letter, 0) + 1
-        for name in layer.params:
+        for name in layer.params if type(layer) is not gd.Residual else ():
             own = f"{name}{named[letter]}"
             assert new[own].tolist() == layer.params[name].tolist(), own
             assert grads[f"d{own}"].tolist() == layer.grads[name].tolist(), own

@@ -10,6 +10,15 @@ import pytest
 import minigd as gd
 
 torch = pytest.importorskip("torch")
+
+
+class Sum(torch.nn.Sequential):
+    """x + f(x)."""
+
+    def forward(self, x):
+        return x + super().forward(x)
+
+
 NAMES = (("W", "weight"), ("b", "bias"), ("gamma", "weight"), ("beta", "bias"))
 PAIRS = {
     "elu": (lambda: gd.ELU(0.7), lambda: torch.nn.ELU(0.7)),
@@ -18,8 +27,25 @@ PAIRS = {
     "silu": (gd.SiLU, torch.nn.SiLU),
     "softplus": (gd.Softplus, torch.nn.Softplus),
     "layer norm": (gd.LayerNorm, lambda: torch.nn.LayerNorm(6, dtype=torch.float64)),
+    "residual": (
+        lambda: gd.Residual([gd.Dense(5), gd.LayerNorm(), gd.Tanh(), gd.Dense(6)]),
+        lambda: Sum(
+            *(torch.nn.Linear(6, 5, dtype=torch.float64),),
+            *(torch.nn.LayerNorm(5, dtype=torch.float64), torch.nn.Tanh()),
+            *(torch.nn.Linear(5, 6, dtype=torch.float64),),
+        ),
+    ),
     "frozen": (gd.GELU, torch.nn.GELU),
 }
+
+
+def pairs(layers, modules):
+    """Yield each layer with its module, those inside of a Residual as well."""
+    for layer, module in zip(layers, modules, strict=True):
+        if isinstance(layer, gd.Residual):
+            yield from pairs(layer.layers, module)
+        else:
+            yield layer, module
 
 
 def theirs(model, make):
@@ -28,7 +54,7 @@ def theirs(model, make):
     layers = [torch.nn.Linear(4, 6, **linear), make(), torch.nn.Linear(6, 6, **linear), make()]
     net = torch.nn.Sequential(*layers, torch.nn.Linear(6, 2, **linear))
     with torch.no_grad():
-        for layer, module in zip(model.layers, net, strict=True):
+        for layer, module in pairs(model.layers, net):
             for own, name in (
                 ("W", "weight"),
                 ("b", "bias"),
@@ -65,7 +91,7 @@ def test_three_hundred_updates_are_pytorchs(name):
         difference = net(torch.from_numpy(X[rows])) - torch.from_numpy(Y[rows])
         (difference**2).mean().backward()
         step.step()
-    for layer, module in zip(model.layers, net, strict=True):
+    for layer, module in pairs(model.layers, net):
         for own, name in NAMES:
             if own in layer.params:
                 found = getattr(module, name).detach().numpy().T
