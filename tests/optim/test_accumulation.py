@@ -53,9 +53,9 @@ NETWORKS = {
 def make_trainer(network="classes", updater=None, backend="numpy", dtype="float64", **options):
     layers, loss, _ = NETWORKS[network]
     model = gd.Sequential(layers(), 4, backend=backend, dtype=dtype, seed=3)
-    # The terms of a quantile's gradient cancel in one order of a sum and leave 1e-17 in another,
-    # which Adam divides by its own size.
-    usual = gd.SGD(0.05) if network == "quantiles" else gd.Adam(0.05)
+    # Gradients of few sizes cancel in one order of a sum and leave 1e-17 in another, which Adam
+    # divides by its own size.
+    usual = gd.SGD(0.05) if network in ("huber", "quantiles") else gd.Adam(0.05)
     return gd.Trainer(model, loss(), updater or usual, **options)
 
 
