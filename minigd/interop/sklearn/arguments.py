@@ -78,9 +78,9 @@ SHARED = {
             Of an updater given by its name. If left out, 0.01 without hidden layers, and the
             updater's own default with them.
         l1 : float, default 0.0
-            A penalty λ₁ Σ |W| on the weights, in the gradient.
+            A penalty ``λ₁ Σ |W|`` on the weights, in the gradient.
         l2 : float, default 0.0
-            A penalty ½ λ₂ Σ W² on the weights, in the gradient.
+            A penalty ``½ λ₂ Σ W²`` on the weights, in the gradient.
         clip_norm : float, optional
             A limit on the length of the gradient, penalties included.
         batch_size : int or None, default 100

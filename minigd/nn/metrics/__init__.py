@@ -1,7 +1,7 @@
 """The metrics: what people want to know besides the loss, over all rows of an epoch.
 
 It may import what `nn` may.
-Start with `base.py`, then `regression.py`; `names.py` finds a metric by its name.
+Start with ``base.py``, then ``regression.py``; ``names.py`` finds a metric by its name.
 """
 
 from minigd.nn.metrics.base import Metric
