@@ -84,6 +84,10 @@ CASES = {
         frame(c=[f"{i / 10} %".replace(".", ",") for i in range(N)]),
         *(csv(sep=";", decimal=","), "y", "--separator ';' --decimal , --strip %"),
     ),
+    "a target in single quotes": (
+        frame().assign(y=[f"'{i * 1.7:.1f}'" for i in range(N)]),
+        *(csv(), "y", "--strip ''\"'\"''"),
+    ),
     "a unit of the target": (
         frame().assign(y=[f"{i * 1.7:.1f} kg" for i in range(N)]),
         *(csv(), "y", "--strip kg"),

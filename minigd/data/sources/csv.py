@@ -118,7 +118,8 @@ class CsvSource(Tabular, RandomAccess):
         How lines begin that are not rows, such as ``"#"``. Further on in a line it is a letter.
     strip : str, optional
         Characters taken off the end of every text, such as the full stop of ``>50K.``, and units
-        behind numbers, separated by blanks: with ``"% m2"``, ``5%`` and ``20 m2`` are numbers.
+        behind numbers, separated by blanks: with ``"% m2"``, ``5%`` and ``20 m2`` are numbers, and
+        with ``"'"`` those in single quotes are.
         Letters and digits are part of a unit alone, and stay at the end of a text.
     missing : str, float or dict, default "error"
         What becomes of a missing value:

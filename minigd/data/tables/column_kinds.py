@@ -12,6 +12,7 @@ from minigd.data.tables.column_problems import (
     MOST_LEVELS,
     Problem,
     Texts,
+    can_be_read,
     numbers_with_a_unit,
     problem_of_text,
     spelled_in_several_ways,
@@ -180,9 +181,8 @@ class TextColumns:
         if column not in self.levels:
             return None
         found = self._problem(column, self.groups(column))
-        if column in self.targets or found is not None:
-            found = self._unit_of(column) or found
-        return found
+        unit = self._unit_of(column) if found is not None or column in self.targets else None
+        return found if unit is None or (found is not None and can_be_read(found)) else unit
 
     def _problem(self, column: str, grouped: bool) -> Problem | None:
         """Return what is wrong with the texts of a column that are not dates."""

@@ -69,9 +69,13 @@ def may_be_missing(texts: Sequence[str]) -> list[Remedy]:
     return [Remedy(f"if {what}, pass {{}}", {"na": list(texts)})]
 
 
-def read_dressed(texts: Sequence[str], otherwise: str, given: Notation) -> list[Remedy]:
+def read_dressed(
+    texts: Sequence[str], otherwise: str, given: Notation, may_have_unit: bool = False
+) -> list[Remedy]:
     """Return how to read numbers in another notation, or what to do where there is no such way."""
-    notation = find_notation(texts, given) or find_unit(texts, given)
+    notation = find_notation(texts, given)
+    if notation is None and may_have_unit:
+        notation = find_unit(texts, given)
     if notation is None:
         return [Remedy(otherwise)]
     return [Remedy("read it with {}", _differing(notation, given)), Remedy(otherwise)]
@@ -128,7 +132,7 @@ def refuse_columns(
     what = [f"{p.column!r} {p.what}" for p in wrong[:_MOST_NAMED]]
     more = f"; and {len(wrong) - len(what)} more" if len(wrong) > len(what) else ""
     read = _ways_to_read(wrong, notation)
-    features = [p for p in wrong if p.column not in targets and not _can_be_read(p)]
+    features = [p for p in wrong if p.column not in targets and not can_be_read(p)]
     categories = {p.column: None for p in features if p.few}
     out = [p.column for p in features if not p.odd and not p.few]
     marks = (
@@ -147,7 +151,7 @@ def refuse_columns(
         words = ", and ".join(words for words, _ in chosen)
         options = {name: value for _, options in chosen for name, value in options.items()}
         remedies.append(Remedy(words + (", with {}" if len(chosen) > 1 else " with {}"), options))
-    if any(p.column in targets and not p.odd and not _can_be_read(p) for p in wrong):
+    if any(p.column in targets and not p.odd and not can_be_read(p) for p in wrong):
         remedies.append(Remedy("choose another target"))
     others = {p.other.words: p.other for p in wrong if p.other is not None}
     remedies[:0] = [other for other in others.values() if "comment" in other.options]
@@ -156,7 +160,7 @@ def refuse_columns(
     raise TableError(message, *remedies)
 
 
-def _can_be_read(problem: Problem) -> bool:
+def can_be_read(problem: Problem) -> bool:
     """Tell whether an option reads a column as it is."""
     options = {} if problem.other is None else problem.other.options
     return bool({*_MARKS_OF_NUMBERS, "dates", "na", "comment"} & options.keys())
@@ -206,7 +210,7 @@ def _error(problem: Problem, targets: Collection[str], name: str) -> TableError:
             "column is"
         )
     if problem.other is not None:
-        remedies.insert(0 if _can_be_read(problem) else len(remedies), problem.other)
+        remedies.insert(0 if can_be_read(problem) else len(remedies), problem.other)
     return TableError(message, *remedies)
 
 
@@ -224,15 +228,15 @@ class Texts:
         self.where = ""
         """Where the first of them is."""
         self.last = self.last_where = ""
-        """The text in the last row, and where it is."""
+        """The text in the last row, if it is a word for sums, and where it is."""
 
     def note(self, values: Any, counts: Counter[str], place: Place) -> None:
         """Take note of all rows of a frame."""
         odd = _not_numbers(counts, self._notation)
         if len(values):
             last = values.iloc[-1]
-            self.last = last if isinstance(last, str) else ""
-            self.last_where = place.where(len(values) - 1)
+            self.last = last if isinstance(last, str) and _is_total(last) else ""
+            self.last_where = place.where(len(values) - 1) if self.last else ""
         self.odd += sum(counts[text] for text in odd)
         if odd and not self.where:
             row = int(np.argmax(values.isin(odd).to_numpy()))
@@ -244,6 +248,10 @@ class Texts:
         """Count the values of the rows that are kept."""
         self.kept += counts.total()
         self.kept_odd += sum(counts[text] for text in _not_numbers(counts, self._notation))
+
+
+def _is_total(text: str) -> bool:
+    return text.strip().lower().rstrip(":") in _TOTALS
 
 
 def _not_numbers(texts: Iterable[str], notation: Notation) -> list[str]:
@@ -283,7 +291,7 @@ def problem_of_text(
     dressed = [text for text in odd if is_dressed(text, notation)]
     if texts.first and 2 * len(dressed) > len(odd):
         such = first if texts.first[0] in dressed else f"such as {min(dressed)!r}"
-        return _dressed_numbers(column, dressed, such, numbers > 0, notation)
+        return _dressed_numbers(column, dressed, such, is_text, numbers > 0, notation)
     if numbers and odd and all(read_truth(text) is not None for text in odd):
         return Problem(column, f"holds numbers, and truth values {first}", WRITE_TRUTHS)
     few = texts.odd > 0 and 2 * texts.kept_odd < texts.kept
@@ -321,20 +329,27 @@ def problem_of_text(
 
 
 def _dressed_numbers(
-    column: str, dressed: list[str], such: str, beside_plain: bool, notation: Notation
+    column: str,
+    dressed: list[str],
+    such: str,
+    is_text: bool,
+    beside_plain: bool,
+    notation: Notation,
 ) -> Problem:
+    """Return what is wrong with a column of numbers in a format that is not parsed."""
     what = f"holds numbers in a format that is not parsed, {such}"
-    ways = read_dressed(dressed, "write numbers plainly", notation)
+    if not is_text:
+        return Problem(column, what, Remedy("turn texts into numbers first"))
     # Beside plain numbers, 5% may mean 0.05.
-    other = ways[-1 if beside_plain and "strip" in ways[0].options else 0]
-    return Problem(column, what, other, dressed=dressed)
+    ways = read_dressed(dressed, "write numbers plainly", notation, not beside_plain)
+    return Problem(column, what, ways[0], dressed=dressed)
 
 
 def sum_of_rows(column: str, texts: Texts, levels: Collection[str]) -> Problem | None:
     """Return what is wrong with the first column of a table that may end in a sum of its rows."""
-    word = texts.last.strip()
-    if word.lower().rstrip(":") not in _TOTALS:
+    if not texts.last:
         return None
+    word = texts.last.strip()
     way = Remedy("take the line out of the file, if it sums up the others")
     if not any(text.startswith(word) for text in levels if text != texts.last):
         way = Remedy("if the line sums up the others, leave it out with {}", {"comment": word})
@@ -361,7 +376,8 @@ def numbers_with_a_unit(column: str, texts: Collection[str], notation: Notation)
     unit = find_unit(numbers, notation)
     if unit is None or unit == notation:
         return None
-    what = f"holds numbers with a unit, such as {numbers[0]!r}"
+    how = "in single quotes" if numbers[0].strip().endswith("'") else "with a unit"
+    what = f"holds numbers {how}, such as {numbers[0]!r}"
     read = Remedy("read them with {}", _differing(unit, notation))
     return Problem(column, what, read, dressed=numbers)
 

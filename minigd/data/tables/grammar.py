@@ -47,7 +47,7 @@ class Notation(NamedTuple):
         What separates groups of three digits. Where either mark is given, a sign of a currency
         beside a number is dropped, and the minus sign of Unicode is one.
     strip : str, default ""
-        Units that may stand behind a number, separated by blanks.
+        Units that may stand behind a number, separated by blanks; "'" may stand around it.
 
     Examples
     --------
@@ -77,7 +77,8 @@ class Notation(NamedTuple):
             return plain
         bare = text.strip(BLANKS)
         for unit in self.strip.split():
-            number = self._without_marks(bare.removesuffix(unit)).strip(BLANKS)
+            number = bare.removesuffix(unit).removeprefix("'" if unit == "'" else "")
+            number = self._without_marks(number).strip(BLANKS)
             if read_number(number) is not None:
                 return number
         return plain
@@ -107,7 +108,7 @@ class Notation(NamedTuple):
 
 PLAIN = Notation()
 _CURRENCIES = "$€£¥₹"
-_WITH_UNIT = re.compile(rf"(?!0[0-9]).*[0-9][.,]?[{BLANKS}]*([^\W\d_]\S*|[%‰°]\S*)")
+_WITH_UNIT = re.compile(rf"(?!0[0-9]).*[0-9][.,]?[{BLANKS}]*([^\W\d_]\S*|[%‰°]\S*)|'.*(')")
 _NOTATIONS = (
     *(Notation(".", ","), Notation(",", ""), Notation(",", ".")),
     *(Notation(mark, group) for group in " '\u2019\u00a0\u202f\u2009" for mark in ".,"),
@@ -138,7 +139,7 @@ def find_unit(texts: Collection[str], given: Notation = PLAIN) -> Notation | Non
     units: set[str] = set()
     for text in texts:
         found = _WITH_UNIT.fullmatch(text.strip(BLANKS))
-        units.add("" if found is None else found[1])
+        units.add("" if found is None else found[1] or found[2])
         if len(units) > 1 or "" in units:
             return None
     words = dict.fromkeys([*given.strip.split(), *units])

@@ -687,3 +687,12 @@ def test_objects_that_are_no_finite_numbers_are_refused(value, problem, column):
     columns = {column: pd.Series([value, 1], dtype=object), other: [1.0, 2.0]}
     with pytest.raises(gd.DataError, match=problem.replace("'x'", f"'{column}'")):
         gd.IterableSource([columns], target="y", dtype="float64")
+
+
+@pytest.mark.parametrize("text", ["{}%", "{},5", "{} kg"])
+def test_numbers_of_a_frame_in_another_format_get_no_option_of_files(text):
+    frame = pd.DataFrame({"x": [text.format(i) for i in range(1, 120)], "y": range(119)})
+    with pytest.raises(gd.DataError) as caught:
+        gd.FrameSource(frame, target="y")
+    assert "strip=" not in str(caught.value)
+    assert "decimal=" not in str(caught.value)
