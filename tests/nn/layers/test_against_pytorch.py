@@ -28,11 +28,11 @@ PAIRS = {
     "softplus": (gd.Softplus, torch.nn.Softplus),
     "layer norm": (gd.LayerNorm, lambda: torch.nn.LayerNorm(6, dtype=torch.float64)),
     "residual": (
-        lambda: gd.Residual([gd.Dense(5), gd.LayerNorm(), gd.Tanh(), gd.Dense(6)]),
+        lambda: gd.Residual([gd.Dense(5), gd.Tanh(), gd.Dense(6)]),
         lambda: Sum(
-            *(torch.nn.Linear(6, 5, dtype=torch.float64),),
-            *(torch.nn.LayerNorm(5, dtype=torch.float64), torch.nn.Tanh()),
-            *(torch.nn.Linear(5, 6, dtype=torch.float64),),
+            torch.nn.Linear(6, 5, dtype=torch.float64),
+            torch.nn.Tanh(),
+            torch.nn.Linear(5, 6, dtype=torch.float64),
         ),
     ),
     "frozen": (gd.GELU, torch.nn.GELU),
