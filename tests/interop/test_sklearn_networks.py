@@ -298,6 +298,17 @@ def test_validation_data_that_do_not_fit(data, message):
         quick().fit(*iris(), validation_data=data)
 
 
+def slower(updates, epochs):
+    return 0.1 / (1 + updates)
+
+
+@both
+def test_a_plain_function_is_a_schedule_as_in_an_updater(Estimator):
+    named = quick(Estimator, updater="sgd", learning_rate=slower).fit(*iris())
+    made = quick(Estimator, updater=gd.SGD(slower)).fit(*iris())
+    assert bits(base.clone(named).fit(*iris())) == bits(named) == bits(made)
+
+
 # What makes no sense ----------------------------------------------------------------------------
 
 
