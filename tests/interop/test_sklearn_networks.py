@@ -361,17 +361,18 @@ LOGITS = gd.Focal(from_logits=True)
         (gd.MiniBatchRegressor, gd.Quantile([0.1, 0.9]), TWO, r"Quantile\(0.1\).*Dense\(2\)"),
         (gd.MiniBatchRegressor, gd.Quantile([0.1, 0.5, 0.9]), FLAGS, r"loss=gd.Quantile\(0.1\)"),
         (gd.MiniBatchRegressor, "hinge", TWO, "loss='squared_error', 'mae'"),
-        (gd.MiniBatchRegressor, gd.Focal(), TWO, "for classes MiniBatchClassifier"),
+        (gd.MiniBatchRegressor, gd.Focal(), TWO, "is for classes: .* or MiniBatchClassifier$"),
         (gd.MiniBatchClassifier, "hinge", TWO, r"'log_loss', or .*Dense\(1\)\], inputs=4"),
         (gd.MiniBatchClassifier, "hinge", THREE, r"'log_loss', or .*Dense\(3\)\], inputs=4"),
         (gd.MiniBatchClassifier, "hinge", FLAGS, "use loss='log_loss'$"),
         (gd.MiniBatchClassifier, "poisson", TWO, "use loss='log_loss'$"),
+        (gd.MiniBatchClassifier, "categorical_crossentropy", TWO, "use loss='log_loss'$"),
         (gd.MiniBatchClassifier, LOGITS, TWO, "leave from_logits=True out$"),
         (gd.MiniBatchClassifier, LOGITS, THREE, "leave from_logits=True out$"),
         (gd.MiniBatchClassifier, "focal", THREE, r"OneVsRestClassifier\(Mini"),
         (gd.MiniBatchClassifier, "mae", THREE, r"OneVsRestClassifier\(Mini"),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_a_loss_that_does_not_go_with_an_estimator(Estimator, loss, y, remedy):
     with pytest.raises(ValueError, match=f"does not go with {Estimator.__name__}, .*{remedy}"):

@@ -21,7 +21,8 @@ def check_loss(estimator: Any, loss: Loss, units: int, last: Layer) -> None:
             remedy = _of_numbers(loss, units, by_hand)
         else:
             remedy = _of_classes(loss, units, by_hand, one)
-        raise ValueError(f"{loss!r} does not go with {name}, {remedy}")
+        error = ValueError if scores else ShapeError
+        raise error(f"{loss!r} does not go with {name}, {remedy}")
 
 
 def _takes(loss: Loss, shape: tuple[int, ...], units: int, numbers: bool) -> bool:
@@ -46,8 +47,8 @@ def _of_numbers(loss: Loss, units: int, by_hand: str) -> str:
             f"gd.Sequential([gd.Dense({units})], {by_hand}, where np.exp(predict(X)) are the rates"
         )
     return (
-        "which predicts numbers: use loss='squared_error', 'mae', 'huber' or 'quantile', or for "
-        "classes MiniBatchClassifier"
+        "which predicts numbers, and the loss is for classes: use loss='squared_error', 'mae', "
+        "'huber' or 'quantile', or MiniBatchClassifier"
     )
 
 
@@ -58,7 +59,9 @@ def _of_classes(loss: Loss, units: int, by_hand: str, one: bool) -> str:
     if loss.from_logits:
         other = f", or {by_hand}" if isinstance(loss, Hinge) and one else ""
         return f"whose outputs are probabilities: use loss='log_loss'{other}"
+    if units == 1 or not one:
+        return "which has one output for each yes or no: use loss='log_loss'"
     return (
-        f"whose {units} outputs are the classes': use loss='log_loss', or sklearn.multiclass."
-        "OneVsRestClassifier(MiniBatchClassifier(loss=...)), which fits one for each class"
+        "which has one output for each class: use loss='log_loss', or sklearn.multiclass."
+        "OneVsRestClassifier(MiniBatchClassifier(loss=...)), which fits one for each"
     )

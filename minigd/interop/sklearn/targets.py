@@ -175,5 +175,7 @@ def numbers_of(y: Array, classes: Array) -> Array:
     # NumPy 2.0.0 looks up large unsigned numbers in a table by signed ones, and fails.
     unknown = y[(same != y) | ~np.isin(same, classes, kind="sort")] if alike else y[:1]
     if len(unknown):
-        raise ValueError(f"y holds {unknown[0]!r}, and the classes are {classes.tolist()}")
+        raise ValueError(
+            f"y holds {unknown[:1].tolist()[0]!r}, and the classes are {classes.tolist()}"
+        )
     return np.searchsorted(classes, same)
