@@ -241,6 +241,7 @@ class Updater:
         self.scale = check_number("scale", values["scale"])
         dtype = model.flat_params.dtype
         self.state = {n: model.backend.asarray(v, dtype=dtype).copy() for n, v in vectors.items()}
+        self._names = getattr(model, "trained_names", ())
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
