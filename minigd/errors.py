@@ -301,8 +301,9 @@ def with_known_names(function: Function) -> Function:
 
 def _checked(function: Function, kinds: "Mapping[str, tuple[_Kind, ...]]") -> Function:
     names = tuple(kinds)
-    last = list(inspect.signature(function).parameters.values())[-1:]
-    takes_all = last and last[0].kind is inspect.Parameter.VAR_KEYWORD
+    every = list(inspect.signature(function).parameters.values())
+    takes_all = every and every[-1].kind is inspect.Parameter.VAR_KEYWORD
+    needed = {p.name for p in every if p.kind is p.KEYWORD_ONLY and p.default is p.empty}
     unknown = None if takes_all else _fits_any(())
     fits = {name: _fits_any(found) if found else None for name, found in kinds.items()}
 
@@ -311,9 +312,21 @@ def _checked(function: Function, kinds: "Mapping[str, tuple[_Kind, ...]]") -> Fu
         for name, value in chain(zip(names, args, strict=False), kwargs.items()):
             if (fitting := fits.get(name, unknown)) is not None and not fitting(value):
                 raise _unexpected(name, value, kinds.get(name), function, args)
+        if needed - kwargs.keys():
+            _refuse_other_names(needed - kwargs.keys(), kwargs, function, args)
         return function(*args, **kwargs)
 
     return typing.cast(Function, checked)
+
+
+def _refuse_other_names(
+    lacking: set[str], kwargs: Mapping[str, Any], function: Function, args: tuple[Any, ...]
+) -> None:
+    """Refuse another name for an argument that is lacking, for Python tells only what lacks."""
+    for name, value in kwargs.items():
+        meant = {own for own, _ in ELSEWHERE.get(name, ())} | {closest(name, lacking)}
+        if meant & lacking:
+            raise UnknownArgument(name, value, places_of(function, args))
 
 
 def _fits_any(kinds: "tuple[_Kind, ...]") -> Callable[[Any], bool]:
@@ -446,7 +459,7 @@ ELSEWHERE: dict[str, tuple[tuple[str, str], ...]] = {
         ["validation", "val_data", "eval_set"],
         (("validation_data", "validation_data=(X_val, y_val)"),),
     ),
-    **dict.fromkeys(["criterion", "loss_fn", "objective"], (("loss", "loss={}"),)),
+    **dict.fromkeys(["criterion", "loss_fn", "loss_function", "objective"], (("loss", "loss={}"),)),
     **dict.fromkeys(["scoring", "metric"], (("metrics", "metrics=[...]"),)),
     **dict.fromkeys(["hidden_layer_sizes", "hidden_units", "units"], (("hidden", "hidden={}"),)),
     "n_iter_no_change": (("patience", "patience={}"),),

@@ -21,6 +21,7 @@ from minigd.errors import (
     given_once,
     no_forward,
     renamed,
+    with_known_names,
 )
 from minigd.nn.layers import Layer
 from minigd.nn.layers.base import check_layers
@@ -389,6 +390,7 @@ class Sequential:
 
     # Training, through the trainer -----------------------------------------------------------
 
+    @with_known_names
     def fit(
         self,
         X: Any,

@@ -102,7 +102,10 @@ class FunctionLoss(Loss):
         for k in range(z.shape[1]):
             moved = z.astype("complex128")
             moved[:, k] += _STEP * 1j
-            each = self.per_example(moved, y)
+            try:
+                each = self.per_example(moved, y)
+            except TypeError as error:  # it took the real ones before
+                raise self._not_complex("takes no complex numbers") from error
             if each.dtype.kind != "c":
                 raise self._not_complex("returns real numbers for complex ones")
             dz[:, k] = each.imag / _STEP
