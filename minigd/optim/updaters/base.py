@@ -181,8 +181,7 @@ class Updater:
             raise _other_parameters(self)
         self.check_dtype(p.dtype)
         for name in self.state_names:
-            known = name in self.state
-            vector = self.state[name] if known else backend.zeros(p.shape, p.dtype)
+            vector = self.state[name] if name in self.state else backend.zeros(p.shape, p.dtype)
             self.state[name] = backend.asarray(vector)
         self._fixed = self.fixed(model)
         self._model, self._vector, self._names = weakref.ref(model), p, names
