@@ -89,8 +89,12 @@ class BackendError(RuntimeError):
     """A backend is unavailable, or arrays from different devices were mixed."""
 
 
-def unknown_name(what: str, given: object, known: Iterable[str]) -> ValueError:
+def unknown_name(
+    what: str, given: object, known: Iterable[str], also: Iterable[str] = ()
+) -> ValueError:
     """Return the error for a name that is not in a table, with the names that are.
+
+    A name of `also` is proposed too, where it is close and none of the table is.
 
     >>> unknown_name("loss", "hubber", ["mse", "huber"])
     ValueError("unknown loss 'hubber'; the known ones are 'huber', 'mse'; did you mean 'huber'?")
@@ -102,8 +106,10 @@ def unknown_name(what: str, given: object, known: Iterable[str]) -> ValueError:
             f"unknown {what} {given.__name__}, which is a class: write {given.__name__}(); the "
             f"known names are {names}"
         )
-    meant = did_you_mean(given, known) if isinstance(given, str) else ""
-    return ValueError(f"unknown {what} {given!r}; the known ones are {names}{meant}")
+    close = (
+        did_you_mean(given, known) or did_you_mean(given, also) if isinstance(given, str) else ""
+    )
+    return ValueError(f"unknown {what} {given!r}; the known ones are {names}{close}")
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
@@ -153,6 +159,27 @@ def check_function(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a function, not the class {value.__name__}")
     if not callable(value):
         raise TypeError(f"{name} must be a function, not {shown(value)}")
+
+
+def check_takes(name: str, function: Any, *given: str) -> None:
+    """Refuse what is not a function, or not one that takes what it will be given.
+
+    >>> check_takes("loss", lambda z: z, "prediction", "target")
+    Traceback (most recent call last):
+    TypeError: <lambda> takes (z), and is called with (prediction, target)
+    """
+    check_function(name, function)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some that are built in do not say
+        return
+    try:
+        signature.bind(*given)
+    except TypeError:
+        own = getattr(function, "__name__", type(function).__name__)
+        raise TypeError(
+            f"{own} takes {signature}, and is called with ({', '.join(given)})"
+        ) from None
 
 
 def check_integer(name: str, value: Any, lowest: int = 1, also: str = "") -> int:

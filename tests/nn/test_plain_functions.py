@@ -3,6 +3,7 @@
 What they give is what the classes give, and they are saved by their names.
 """
 
+import functools
 import warnings
 
 import numpy as np
@@ -297,3 +298,36 @@ def test_a_schedule_that_returns_no_rate_is_refused():
         network().fit(X, Y, loss="mse", updater=gd.SGD(lambda updates, epochs: -1.0))
     with pytest.raises(ValueError, match="learning_rate is the class CosineDecay"):
         gd.SGD(gd.CosineDecay)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: gd.SGD(lambda epoch: 0.1), r"^<lambda> takes \(epoch\), .* \(updates, epochs\)$"),
+        (lambda: gd.SGD(lambda: 0.1), r"^<lambda> takes \(\), .* \(updates, epochs\)$"),
+        (lambda: gd.FunctionLoss(lambda z: z), r"takes \(z\), .* \(prediction, target\)$"),
+        (lambda: gd.FunctionLoss(absolute, lambda z: z), r"takes \(z\), .*\(prediction, target\)$"),
+    ],
+    ids=range(4),
+)
+def test_a_function_of_other_arguments_is_refused_where_it_is_given(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+def test_functions_that_do_not_say_what_they_take_are_taken():
+    for function in (max, np.maximum, functools.partial(pow, 0.1)):
+        gd.FunctionSchedule(function)
+
+
+def test_a_scorer_is_given_by_its_name_and_a_mistyped_one_is_named():
+    for scorer in (sklearn_metrics.get_scorer("r2"), sklearn_metrics.make_scorer(worst)):
+        with pytest.raises(TypeError, match=r"give a scorer by its name, metrics=\['r2'\], or"):
+            gd.Trainer(network(), "mse", "sgd", metrics=[scorer])
+    for name, meant in (
+        ("max_error", "neg_max_error"),
+        ("f1-macro", "f1_macro"),
+        ("mape_", "mape"),
+    ):
+        with pytest.raises(ValueError, match=f"did you mean '{meant}'"):
+            gd.Trainer(network(), "mse", "sgd", metrics=[name])

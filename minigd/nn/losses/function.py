@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.base import numbers
-from minigd.errors import GradientError, check_function
+from minigd.errors import GradientError, check_takes
 from minigd.nn.losses.base import Loss, check_rows
 from minigd.types import Array
 
@@ -56,9 +56,9 @@ class FunctionLoss(Loss):
         function: Callable[[Array, Array], Array],
         derivative: Callable[[Array, Array], Array] | None = None,
     ) -> None:
-        check_function("function", function)
+        check_takes("function", function, "prediction", "target")
         if derivative is not None:
-            check_function("derivative", derivative)
+            check_takes("derivative", derivative, "prediction", "target")
         self.function, self.derivative = function, derivative
         self._compared = False
 
