@@ -92,6 +92,22 @@ def test_no_layer_below_the_first_trainable_one_is_run_backward():
     assert [name for name, _ in called[2:]] == ["watched3", "watched2", "watched1"]
 
 
+def test_a_layer_that_holds_only_frozen_ones_is_not_run_backward():
+    called = []
+
+    class Watched(gd.Dense):
+        def backward(self, dy):
+            called.append((self.name, self.wants_dx))
+            return super().backward(dy)
+
+    model = model_of([gd.Residual([Watched(3)]), Watched(4), Watched(2)], frozen=[1])
+    model.layers[0].layers[0].trainable = False
+    assert model.layers[0].trainable
+    X, Y = rows()
+    model.fit(X, Y, loss="mse", batch_size=20, plain=True)
+    assert called == [("watched2", False)] * 2
+
+
 def test_vectors_and_names_are_of_what_is_trained():
     model = model_of()
     before = model.arrays()
