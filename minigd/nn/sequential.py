@@ -198,6 +198,16 @@ class Sequential:
     def flat_grads(self, values: Array) -> None:
         self._vectors.flat_grads[...] = values
 
+    @property
+    def trainable(self) -> bool:
+        """Whether any layer is; assigning sets it for all of them, as `Layer.trainable` for one."""
+        return any(layer.trainable for layer in self.layers)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self.layers:
+            layer.trainable = value
+
     # Forward and backward -------------------------------------------------------------------
 
     def forward(self, x: Any, train: bool = False) -> Array:

@@ -128,6 +128,20 @@ def test_vectors_and_names_are_of_what_is_trained():
     assert (model.params["dense1.W"] == 2).all()
 
 
+def test_a_model_sets_it_for_all_its_layers():
+    model = model_of([gd.Dense(4), gd.Residual([gd.Dense(4)]), gd.Dense(2)])
+    whole = model.flat_params.size
+    model.trainable = False
+    assert not any(layer.trainable for layer in model.all_layers)
+    assert (model.trainable, model.flat_params.size) == (False, 0)
+    model.layers[-1].trainable = True
+    assert (model.trainable, list(model.grads)) == (True, ["dense2.W", "dense2.b"])
+    with pytest.raises(TypeError, match="trainable must be True or False, not 0"):
+        model.trainable = 0
+    model.trainable = True
+    assert model.flat_params.size == whole
+
+
 def test_it_is_saved_copied_and_resumed(tmp_path):
     X, Y = rows()
     whole, half = (gd.Trainer(model_of(frozen=[0, 3]), "mse", gd.Adam(0.01)) for _ in range(2))
