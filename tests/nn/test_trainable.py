@@ -303,7 +303,11 @@ def test_all_layers_are_taken_where_all_are_the_same(tmp_path):
             ["dense2"],
             r"dense2: this model has \{'W': \(5, 4\), 'b': \(4,\)\}, and the other one has ",
         ),
-        (["dense9"], "dense9: this model has no such layer, and the other one has no such layer"),
+        (
+            ["dense9"],
+            "dense9: this model has no such layer, and the other one has no such layer; "
+            r"layers=\['dense1', 'batchnorm1'\] would fit",
+        ),
     ],
 )
 def test_layers_that_do_not_fit_are_refused_and_nothing_changes(layers, words):
