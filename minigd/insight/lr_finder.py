@@ -159,7 +159,8 @@ def find_learning_rate(
     batches = as_batches(data, y, batch_size, shuffle=True, seed=model.seed)
     check_source(batches.source, model.names)
     given = get_updater(given_once("updater", updater, "optimizer", optimizer, "adam"))
-    twin = type(given)(**{**given.config(), "learning_rate": lowest})
+    twin = type(given)(**given.config())
+    twin.schedule, twin.learning_rate = None, lowest
     trainer = Trainer(model.copy(), loss, twin, **options)
     # A model that stays as it is, on the same rows and with the same draws of Dropout.
     still = Trainer(model.copy(), loss, SGD(0.0))

@@ -31,7 +31,8 @@ class AverageWeights:
 
     The running statistics of `BatchNorm` would be those of other parameters: with the average come
     the mean and the unbiased variance of each such layer's input over all rows of the training, the
-    layers before it as in a prediction. Each takes a pass over the rows.
+    layers before it as in a prediction. Each takes a pass over the rows. A layer that is not
+    trainable keeps what it has.
 
     It is called after each update, so that compiled steps are made one by one. The average is in
     float64. Beside it, `EarlyStopping` needs ``restore_best=False``: one of the two has the last
@@ -155,7 +156,7 @@ def renew_statistics(run: Run, batches: Batches) -> None:
     """Take the running statistics of BatchNorm over all rows, for the parameters as they are."""
     model, loader = run.model, RowLoader(run.objective, {})
     for layer in model.all_layers:
-        if not isinstance(layer, BatchNorm):
+        if not isinstance(layer, BatchNorm) or layer.is_frozen:
             continue
         part: Part | None = None
         with np.errstate(all="ignore"):

@@ -194,6 +194,32 @@ def test_rates_grow_by_the_same_factor_and_losses_are_those_of_the_run():
     assert curve.suggestion == pytest.approx(rates[fallen] / 10)
 
 
+class OwnName(gd.SGD):
+    """An updater whose argument for the learning rate has another name."""
+
+    def __init__(self, lr):
+        super().__init__(lr)
+        self.lr = lr
+
+    def config(self):
+        return {"lr": self.lr}
+
+
+@pytest.mark.parametrize(
+    "updater",
+    [gd.PerLayer("sgd"), gd.PerLayer(gd.SGD(gd.OneCycle(0.1, updates=9))), OwnName(0.1)],
+    ids=["number", "schedule", "own"],
+)
+def test_an_updater_that_is_given_its_rate_in_another_way_is_tried_at_the_same_rates(updater):
+    x = rows()
+    before = repr(updater)
+    found, wanted = (
+        find(gd.Sequential([gd.Dense(1)], 4, seed=3), x, x[:, 0], loss="mse", updater=each)
+        for each in (updater, gd.SGD(0.1))
+    )
+    assert (found.rates, found.losses, repr(updater)) == (wanted.rates, wanted.losses, before)
+
+
 def quadratic(largest, width=4, n=64, seed=0):
     """Return rows of which the mean squared error has a Hessian with this largest eigenvalue."""
     rng = np.random.default_rng(seed)

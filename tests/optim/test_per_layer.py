@@ -164,3 +164,20 @@ def test_what_is_not_trained_stays_and_a_layer_stands_for_what_it_holds():
     for name, value in model.params.items():
         change = before[f"params/{name}"] - value
         np.testing.assert_allclose(change, 0.5 * shares.get(name, 0.0), rtol=1e-12, err_msg=name)
+
+
+def test_a_search_reaches_the_updater_within():
+    inner = gd.Nadam(0.1)
+    updater = gd.PerLayer(gd.PerLayer(inner, {"dense1": 0.5}), decays={"dense2": 0.25})
+    assert updater.get_params()["updater__updater__learning_rate"] == 0.1
+    assert updater.get_params(deep=False) == updater.config()
+    changed = {"updater__updater__beta1": 0.5, "updater__updater__learning_rate": 0.2}
+    assert updater.set_params(**changed, decays={}) is updater
+    assert repr(updater) == repr(gd.PerLayer(gd.PerLayer(gd.Nadam(0.2, 0.5), {"dense1": 0.5})))
+    assert (updater.learning_rate, inner.learning_rate) == (0.2, 0.1)
+    assert updater.set_params(updater="sgd", updater__momentum=0.5).updater.momentum == 0.5
+    for wrong in ({"updater__beta": 0.5}, {"updater__momentum": -1}, {"rates__dense1": 0.5}):
+        before = repr(updater)
+        with pytest.raises(ValueError, match=r"unknown parameter|at least 0"):
+            updater.set_params(**wrong)
+        assert repr(updater) == before

@@ -77,6 +77,17 @@ def test_rows_of_weight_0_are_not_in_the_statistics():
         np.testing.assert_allclose(value, expected, rtol=1e-11, atol=1e-12)
 
 
+def test_statistics_that_are_not_trained_stay():
+    made = trainer()
+    made.fit(batches(), epochs=1)
+    made.model.layers[3].trainable = False
+    before = [value.copy() for value in statistics(made.model)]
+    again = gd.Trainer(made.model, "mse", gd.Adam(0.01))
+    again.fit(batches(), epochs=1, callbacks=[gd.AverageWeights(0.9)])
+    same = [np.array_equal(*pair) for pair in zip(statistics(made.model), before, strict=True)]
+    assert same == [False, False, True, True]
+
+
 def test_training_is_the_same_with_it_and_goes_on_from_the_last_parameters():
     plain, made = trainer(), trainer()
     average = gd.AverageWeights(0.9)

@@ -32,9 +32,9 @@ _PIECE = 1 << 16  # rows converted at once
 class KeptRows:
     """Keeps the rows of a text as a pass over it reads them; `rows` has them once it is complete.
 
-    The files take at most half of the room in the system's temporary folder, and nothing is kept
-    where that is not enough. They have no name there, so that they are gone with the process,
-    however that ends.
+    The files take at most half of the room in the system's temporary folder, and of the numbers of
+    files that the process may have open; nothing is kept where that is not enough. They have no
+    name there, so that they are gone with the process, however that ends.
 
     Parameters
     ----------
@@ -181,6 +181,8 @@ class _Numbers:
         self.shape, self.dtype, self.rows = first.shape[1:], first.dtype, 0
         self._file: Any = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  (the next line does)
         weakref.finalize(self, self._file.close)
+        if self._file.fileno() >= _most_open() / 2:
+            raise OSError("the other half of the files that may be open is for all else")
 
     def add(self, array: Array) -> None:
         if array.dtype != self.dtype or array.shape[1:] != self.shape:
@@ -200,6 +202,16 @@ class _Numbers:
 
     def array(self) -> "_Unnamed":
         return _Unnamed(self, self._file)
+
+
+def _most_open() -> float:
+    """Return how many files this process may have open; Windows has no such limit to ask for."""
+    try:
+        import resource
+    except ImportError:
+        return math.inf
+    most: int = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return math.inf if most == resource.RLIM_INFINITY else most
 
 
 class _Unnamed(ArrayFile):

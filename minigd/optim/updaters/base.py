@@ -181,8 +181,7 @@ class Updater:
             raise _other_parameters(self)
         self.check_dtype(p.dtype)
         for name in self.state_names:
-            known = name in self.state
-            vector = self.state[name] if known else backend.zeros(p.shape, p.dtype)
+            vector = self.state[name] if name in self.state else backend.zeros(p.shape, p.dtype)
             self.state[name] = backend.asarray(vector)
         self._fixed = self.fixed(model)
         self._model, self._vector, self._names = weakref.ref(model), p, names
@@ -256,7 +255,7 @@ class Updater:
         Parameters
         ----------
         deep : bool, default True
-            Without effect: none of them has arguments to set.
+            Also those of an updater among them, as ``updater__learning_rate``.
 
         Examples
         --------
@@ -264,7 +263,11 @@ class Updater:
         >>> gd.SGD(0.1).get_params()
         {'learning_rate': 0.1, 'momentum': 0.0, 'nesterov': False}
         """
-        return self.config()
+        values = self.config()
+        for name, value in self.config().items() if deep else ():
+            if isinstance(value, Updater):
+                values |= {f"{name}__{own}": v for own, v in value.get_params().items()}
+        return values
 
     def set_params(self, **params: Any) -> "Updater":
         """Change some of the constructor's arguments, and forget all state.
@@ -274,7 +277,7 @@ class Updater:
         Parameters
         ----------
         **params
-            Those to change, by name.
+            Those to change, by name; ``updater__learning_rate`` is one of an updater among them.
 
         Returns
         -------
@@ -291,10 +294,17 @@ class Updater:
         >>> gd.SGD(0.1).set_params(momentum=0.9)
         SGD(learning_rate=0.1, momentum=0.9, nesterov=False)
         """
-        values = self.config()
-        for name in params:
-            find_by_name(f"parameter of {type(self).__name__}", name, values)
-        vars(self).update(vars(type(self)(**{**values, **params})))
+        what = f"parameter of {type(self).__name__}"
+        own = {name: value for name, value in params.items() if "__" not in name}
+        for name in own:
+            find_by_name(what, name, self.config())
+        changed = type(self)(**{**self.config(), **own})
+        for name, value in params.items():
+            inner, inside, argument = name.partition("__")
+            if inside:
+                find_by_name(what, name, changed.get_params())
+                vars(changed)[inner].set_params(**{argument: value})
+        vars(self).update(vars(type(self)(**changed.config())))
         return self
 
     def __repr__(self) -> str:

@@ -185,6 +185,24 @@ def test_a_file_that_has_changed_is_refused_although_its_rows_are_kept(path, fol
             read()
 
 
+def test_many_sources_leave_files_to_open_for_all_else(path, folder):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2 * lowest + 20, before[1]))
+    try:
+        sources = [gd.CsvSource(path, **KINDS["numbers"]) for _ in range(lowest + 20)]
+        more = [os.dup(0) for _ in range(lowest)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    for descriptor in more:
+        os.close(descriptor)
+    assert sources[0].checked
+    assert not sources[-1].checked
+    assert passes(sources[-1]) == passes(sources[0])
+
+
 def test_an_index_that_is_to_be_written_is_written(path, folder, tmp_path):
     source = gd.CsvSource(path, index_path=tmp_path / "rows.npz", **KINDS["numbers"])
     sum(len(x) for x, _ in gd.Batches(source, batch_size=30, shuffle=True))
