@@ -183,7 +183,7 @@ def load_layers(model: Any, other: Any, names: Sequence[str] | None) -> None:
     shapes, given = (_shapes(each.all_layers) for each in (model, other))
     for name in chosen:
         if name not in own or shapes[name] != given.get(name):
-            raise _other_layer(name, shapes, given, names is None)
+            raise _other_layer(name, shapes, given)
     taken = with_inner(own[name] for name in chosen)
     chosen = [layer.name for layer in taken]
     values = {
@@ -202,14 +202,12 @@ def _shapes(layers: Sequence[Layer]) -> dict[str, dict[str, tuple[int, ...]]]:
     }
 
 
-def _other_layer(
-    name: str, shapes: dict[str, Any], given: dict[str, Any], every: bool
-) -> ShapeError:
+def _other_layer(name: str, shapes: dict[str, Any], given: dict[str, Any]) -> ShapeError:
     """Say in what a layer of two models differs, and which of them are the same."""
     words = [
         "has no such layer" if name not in of else f"has {of[name] or 'no arrays'}"
         for of in (shapes, given)
     ]
     same = [n for n, own in shapes.items() if own and own == given.get(n)]
-    hint = f"; layers={same} would fit" if every and same else ""
+    hint = f"; layers={same} would fit" if same else ""
     return ShapeError(f"{name}: this model {words[0]}, and the other one {words[1]}{hint}")

@@ -199,6 +199,16 @@ class Sequential:
     def flat_grads(self, values: Array) -> None:
         self._vectors.flat_grads[...] = values
 
+    @property
+    def trainable(self) -> bool:
+        """Whether any layer is; assigning sets it for all of them, as `Layer.trainable` for one."""
+        return any(layer.trainable for layer in self.layers)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self.layers:
+            layer.trainable = value
+
     # Forward and backward -------------------------------------------------------------------
 
     def forward(self, x: Any, train: bool = False) -> Array:
@@ -295,12 +305,12 @@ class Sequential:
         """Run dy back through the same layers; take their `row_squares` down where asked to."""
         self._pending = None
         n = len(dy)
-        trained = [i for i, layer in enumerate(layers) if layer.params and not layer.is_frozen]
+        trained = [i for i, layer in enumerate(layers) if layer.grads and not layer.is_frozen]
         stop = 0 if input_gradient else (trained[0] if trained else len(layers))
         for i in reversed(range(stop, len(layers))):
             layer = layers[i]
             layer.wants_dx = input_gradient or i > stop
-            if squares is not None and layer.params and not layer.is_frozen:
+            if squares is not None and layer.grads and not layer.is_frozen:
                 squares.append(layer.row_squares(dy))
             dx = layer.backward(dy)
             if not layer.wants_dx:

@@ -139,9 +139,11 @@ def describe(thing: Described) -> Description:
 
 
 def _described(value: Any) -> Any:
-    """Return an argument with descriptions in the place of what has one, in lists as well."""
+    """Return an argument with descriptions in the place of what has one, in lists and dicts too."""
     if isinstance(value, list | tuple):
         return [_described(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _described(item) for key, item in value.items()}
     return describe(value) if hasattr(value, "config") else value
 
 
@@ -188,7 +190,11 @@ def rebuild(description: Description, known: Mapping[str, type]) -> Any:
     def made_again(value: Any) -> Any:
         if isinstance(value, list):
             return [made_again(item) for item in value]
-        return rebuild(value, known) if isinstance(value, dict) and "class" in value else value
+        if not isinstance(value, dict):
+            return value
+        if isinstance(value.get("class"), str):
+            return rebuild(value, known)
+        return {key: made_again(item) for key, item in value.items()}
 
     values = {name: made_again(value) for name, value in description["arguments"].items()}
     try:

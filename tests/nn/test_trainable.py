@@ -92,6 +92,22 @@ def test_no_layer_below_the_first_trainable_one_is_run_backward():
     assert [name for name, _ in called[2:]] == ["watched3", "watched2", "watched1"]
 
 
+def test_a_layer_that_holds_only_frozen_ones_is_not_run_backward():
+    called = []
+
+    class Watched(gd.Dense):
+        def backward(self, dy):
+            called.append((self.name, self.wants_dx))
+            return super().backward(dy)
+
+    model = model_of([gd.Residual([Watched(3)]), Watched(4), Watched(2)], frozen=[1])
+    model.layers[0].layers[0].trainable = False
+    assert model.layers[0].trainable
+    X, Y = rows()
+    model.fit(X, Y, loss="mse", batch_size=20, plain=True)
+    assert called == [("watched2", False)] * 2
+
+
 def test_vectors_and_names_are_of_what_is_trained():
     model = model_of()
     before = model.arrays()
@@ -110,6 +126,20 @@ def test_vectors_and_names_are_of_what_is_trained():
         layer.trainable = True
     assert model.flat_params.size == whole
     assert (model.params["dense1.W"] == 2).all()
+
+
+def test_a_model_sets_it_for_all_its_layers():
+    model = model_of([gd.Dense(4), gd.Residual([gd.Dense(4)]), gd.Dense(2)])
+    whole = model.flat_params.size
+    model.trainable = False
+    assert not any(layer.trainable for layer in model.all_layers)
+    assert (model.trainable, model.flat_params.size) == (False, 0)
+    model.layers[-1].trainable = True
+    assert (model.trainable, list(model.grads)) == (True, ["dense2.W", "dense2.b"])
+    with pytest.raises(TypeError, match="trainable must be True or False, not 0"):
+        model.trainable = 0
+    model.trainable = True
+    assert model.flat_params.size == whole
 
 
 def test_it_is_saved_copied_and_resumed(tmp_path):
@@ -273,7 +303,11 @@ def test_all_layers_are_taken_where_all_are_the_same(tmp_path):
             ["dense2"],
             r"dense2: this model has \{'W': \(5, 4\), 'b': \(4,\)\}, and the other one has ",
         ),
-        (["dense9"], "dense9: this model has no such layer, and the other one has no such layer"),
+        (
+            ["dense9"],
+            "dense9: this model has no such layer, and the other one has no such layer; "
+            r"layers=\['dense1', 'batchnorm1'\] would fit",
+        ),
     ],
 )
 def test_layers_that_do_not_fit_are_refused_and_nothing_changes(layers, words):

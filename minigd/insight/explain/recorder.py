@@ -30,7 +30,7 @@ class Recorder(Layer):
     params, buffers : dict of str to Array
         As they were before the step.
     grads, buffers_after : dict of str to Array
-        As they were after it.
+        As they were after it; before that, `grads` says whether there are any.
     """
 
     def __init__(self, layer: Layer, k: str, *names: str, inner: Sequence["Recorder"] = ()) -> None:
@@ -40,7 +40,7 @@ class Recorder(Layer):
         self.backend, self.is_frozen = layer.backend, layer.is_frozen
         self.params = all_on_host(self.backend, layer.params)
         self.buffers = all_on_host(self.backend, layer.buffers)
-        self.grads = Views()
+        self.grads = all_on_host(self.backend, {} if self.is_frozen else layer.grads)
         self.dy: Array | None = None
         self.dx: Array | None = None
 

@@ -283,13 +283,14 @@ class Layer:
         return sum(squares[1:], squares[0])
 
     def show_inner(self) -> None:
-        """Show the arrays of the inner layers as its own, by their names in it."""
+        """Show the arrays of the inner layers as its own, but no gradients that nobody reads."""
         start = len(self.name) + 1
         for kind in ("params", "grads", "buffers"):
             getattr(self, kind).update(
                 {
                     f"{layer.name}.{name}"[start:]: array
                     for layer in self.inner_layers
+                    if kind != "grads" or not layer.is_frozen
                     for name, array in getattr(layer, kind).items()
                 }
             )

@@ -177,6 +177,36 @@ def test_a_container_of_ones_own_is_saved_by_its_arguments(tmp_path):
     assert max(gd.check_layer(Gated(3, gd.Dense(4)), X[:7]).values()) < 1e-9
 
 
+class Branches(gd.Layer):
+    """The sum of f(x) over chains f by name."""
+
+    def __init__(self, chains):
+        self.chains = chains
+
+    def build(self, n_in):
+        return {self.hold(chain, n_in) for chain in self.chains.values()}.pop()
+
+    def forward(self, x, train=False):
+        return sum(self.run_inner(chain, x, train) for chain in self.chains.values())
+
+    def backward(self, dy):
+        return sum(self.run_inner_back(chain, dy) for chain in self.chains.values())
+
+
+def test_layers_in_a_dict_are_saved_as_those_in_a_list(tmp_path):
+    branches = Branches({"a": [gd.Dense(3)], "class": [gd.Dense(4), Own(), gd.Dense(3)]})
+    model = gd.Sequential([gd.Dense(3), branches, gd.Dense(2)], inputs=3, seed=1)
+    model.layers[1].chains["a"][0].trainable = False
+    model.save(tmp_path / "m.npz")
+    again = gd.load(tmp_path / "m.npz", custom=[Branches, Own])
+    for other in (again, model.copy()):
+        assert_same(other, model)
+        assert list(other.grads) == list(model.grads)
+        assert isinstance(other.layers[1].chains["class"][1], Own)
+    with pytest.raises(gd.CheckpointError, match=r"custom=\[Branches, Own\]"):
+        gd.load(tmp_path / "m.npz")
+
+
 class Own(gd.Tanh):
     """A Tanh of one's own, inside of a Residual."""
 
