@@ -269,6 +269,10 @@ class Updater:
                 values |= {f"{name}__{own}": v for own, v in value.get_params().items()}
         return values
 
+    def __sklearn_clone__(self) -> "Updater":
+        # scikit-learn's own way wants a constructor that keeps each argument as the same object.
+        return type(self)(**self.config())
+
     def set_params(self, **params: Any) -> "Updater":
         """Change some of the constructor's arguments, and forget all state.
 
