@@ -307,8 +307,10 @@ class Updater:
             inner, inside, argument = name.partition("__")
             if inside:
                 find_by_name(what, name, changed.get_params())
-                vars(changed)[inner].set_params(**{argument: value})
-        vars(self).update(vars(type(self)(**changed.config())))
+                values = changed.config()
+                values[inner].set_params(**{argument: value})
+                changed = type(self)(**values)
+        vars(self).update(vars(changed))
         return self
 
     def __repr__(self) -> str:
