@@ -89,8 +89,12 @@ class BackendError(RuntimeError):
     """A backend is unavailable, or arrays from different devices were mixed."""
 
 
-def unknown_name(what: str, given: object, known: Iterable[str]) -> ValueError:
+def unknown_name(
+    what: str, given: object, known: Iterable[str], also: Iterable[str] = ()
+) -> ValueError:
     """Return the error for a name that is not in a table, with the names that are.
+
+    A name of `also` is proposed too, where it is close and none of the table is.
 
     >>> unknown_name("loss", "hubber", ["mse", "huber"])
     ValueError("unknown loss 'hubber'; the known ones are 'huber', 'mse'; did you mean 'huber'?")
@@ -102,8 +106,10 @@ def unknown_name(what: str, given: object, known: Iterable[str]) -> ValueError:
             f"unknown {what} {given.__name__}, which is a class: write {given.__name__}(); the "
             f"known names are {names}"
         )
-    meant = did_you_mean(given, known) if isinstance(given, str) else ""
-    return ValueError(f"unknown {what} {given!r}; the known ones are {names}{meant}")
+    close = (
+        did_you_mean(given, known) or did_you_mean(given, also) if isinstance(given, str) else ""
+    )
+    return ValueError(f"unknown {what} {given!r}; the known ones are {names}{close}")
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
@@ -153,6 +159,27 @@ def check_function(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a function, not the class {value.__name__}")
     if not callable(value):
         raise TypeError(f"{name} must be a function, not {shown(value)}")
+
+
+def check_takes(name: str, function: Any, *given: str) -> None:
+    """Refuse what is not a function, or not one that takes what it will be given.
+
+    >>> check_takes("loss", lambda z: z, "prediction", "target")
+    Traceback (most recent call last):
+    TypeError: <lambda> takes (z), and is called with (prediction, target)
+    """
+    check_function(name, function)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some that are built in do not say
+        return
+    try:
+        signature.bind(*given)
+    except TypeError:
+        own = getattr(function, "__name__", type(function).__name__)
+        raise TypeError(
+            f"{own} takes {signature}, and is called with ({', '.join(given)})"
+        ) from None
 
 
 def check_integer(name: str, value: Any, lowest: int = 1, also: str = "") -> int:
@@ -301,8 +328,9 @@ def with_known_names(function: Function) -> Function:
 
 def _checked(function: Function, kinds: "Mapping[str, tuple[_Kind, ...]]") -> Function:
     names = tuple(kinds)
-    last = list(inspect.signature(function).parameters.values())[-1:]
-    takes_all = last and last[0].kind is inspect.Parameter.VAR_KEYWORD
+    every = list(inspect.signature(function).parameters.values())
+    takes_all = every and every[-1].kind is inspect.Parameter.VAR_KEYWORD
+    needed = {p.name for p in every if p.kind is p.KEYWORD_ONLY and p.default is p.empty}
     unknown = None if takes_all else _fits_any(())
     fits = {name: _fits_any(found) if found else None for name, found in kinds.items()}
 
@@ -311,9 +339,21 @@ def _checked(function: Function, kinds: "Mapping[str, tuple[_Kind, ...]]") -> Fu
         for name, value in chain(zip(names, args, strict=False), kwargs.items()):
             if (fitting := fits.get(name, unknown)) is not None and not fitting(value):
                 raise _unexpected(name, value, kinds.get(name), function, args)
+        if needed - kwargs.keys():
+            _refuse_other_names(needed - kwargs.keys(), kwargs, function, args)
         return function(*args, **kwargs)
 
     return typing.cast(Function, checked)
+
+
+def _refuse_other_names(
+    lacking: set[str], kwargs: Mapping[str, Any], function: Function, args: tuple[Any, ...]
+) -> None:
+    """Refuse another name for an argument that is lacking, for Python tells only what lacks."""
+    for name, value in kwargs.items():
+        meant = {own for own, _ in ELSEWHERE.get(name, ())} | {closest(name, lacking)}
+        if meant & lacking:
+            raise UnknownArgument(name, value, places_of(function, args))
 
 
 def _fits_any(kinds: "tuple[_Kind, ...]") -> Callable[[Any], bool]:
@@ -446,7 +486,7 @@ ELSEWHERE: dict[str, tuple[tuple[str, str], ...]] = {
         ["validation", "val_data", "eval_set"],
         (("validation_data", "validation_data=(X_val, y_val)"),),
     ),
-    **dict.fromkeys(["criterion", "loss_fn", "objective"], (("loss", "loss={}"),)),
+    **dict.fromkeys(["criterion", "loss_fn", "loss_function", "objective"], (("loss", "loss={}"),)),
     **dict.fromkeys(["scoring", "metric"], (("metrics", "metrics=[...]"),)),
     **dict.fromkeys(["hidden_layer_sizes", "hidden_units", "units"], (("hidden", "hidden={}"),)),
     "n_iter_no_change": (("patience", "patience={}"),),

@@ -21,6 +21,7 @@ from minigd.errors import (
     given_once,
     no_forward,
     renamed,
+    with_known_names,
 )
 from minigd.nn.layers import Layer
 from minigd.nn.layers.base import check_layers
@@ -389,6 +390,7 @@ class Sequential:
 
     # Training, through the trainer -----------------------------------------------------------
 
+    @with_known_names
     def fit(
         self,
         X: Any,
@@ -481,12 +483,11 @@ class Sequential:
         (array([[3.]], dtype=float32), array([1.], dtype=float32))
         """
         updater = given_once("updater", updater, "optimizer", optimizer, "adam")
-        profile = renamed("receipt", receipt, "profile", profile)
         return self._trainer(loss, updater, metrics, **options).fit(
             X, y, batch_size=batch_size, epochs=epochs, validation_data=validation_data,
             shuffle=shuffle, sample_weight=sample_weight, class_weight=class_weight,
-            time_limit=time_limit, callbacks=callbacks, per_example=per_example,
-            progress=progress, profile=profile, plain=plain,
+            time_limit=time_limit, callbacks=callbacks, per_example=per_example, plain=plain,
+            progress=progress, profile=renamed("receipt", receipt, "profile", profile),
         )  # fmt: skip
 
     def evaluate(

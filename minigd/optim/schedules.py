@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from minigd.errors import check_function, check_integer, check_list, check_number
+from minigd.errors import check_integer, check_list, check_number, check_takes
 from minigd.storage.describe import arguments
 
 
@@ -578,7 +578,7 @@ class FunctionSchedule(Schedule):
     """
 
     def __init__(self, function: Callable[[int, int], float]) -> None:
-        check_function("function", function)
+        check_takes("function", function, "updates", "epochs")
         super().__init__(1, None)
         self.function = function
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn import base, datasets
 from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import StandardScaler
 
 import minigd as gd
@@ -298,6 +299,17 @@ def test_validation_data_that_do_not_fit(data, message):
         quick().fit(*iris(), validation_data=data)
 
 
+def slower(updates, epochs):
+    return 0.1 / (1 + updates)
+
+
+@both
+def test_a_plain_function_is_a_schedule_as_in_an_updater(Estimator):
+    named = quick(Estimator, updater="sgd", learning_rate=slower).fit(*iris())
+    made = quick(Estimator, updater=gd.SGD(slower)).fit(*iris())
+    assert bits(base.clone(named).fit(*iris())) == bits(named) == bits(made)
+
+
 # What makes no sense ----------------------------------------------------------------------------
 
 
@@ -336,3 +348,42 @@ def test_bad_values_get_one_sentence(settings, message):
     with pytest.raises((ValueError, TypeError), match=message) as caught:
         estimator.fit(*iris())
     assert "\n" not in str(caught.value)
+
+
+TWO, THREE, FLAGS = np.arange(60) % 2, np.arange(60) % 3, np.eye(3, dtype=int)[np.arange(60) % 3]
+LOGITS = gd.Focal(from_logits=True)
+
+
+@pytest.mark.parametrize(
+    ("Estimator", "loss", "y", "remedy"),
+    [
+        (gd.MiniBatchRegressor, "poisson", TWO, r"gd.Sequential\(\[gd.Dense\(1\)\], inputs=4\)"),
+        (gd.MiniBatchRegressor, gd.Quantile([0.1, 0.9]), TWO, r"Quantile\(0.1\).*Dense\(2\)"),
+        (gd.MiniBatchRegressor, gd.Quantile([0.1, 0.5, 0.9]), FLAGS, r"loss=gd.Quantile\(0.1\)"),
+        (gd.MiniBatchRegressor, "hinge", TWO, "loss='squared_error', 'mae'"),
+        (gd.MiniBatchRegressor, gd.Focal(), TWO, "for classes MiniBatchClassifier"),
+        (gd.MiniBatchClassifier, "hinge", TWO, r"'log_loss', or .*Dense\(1\)\], inputs=4"),
+        (gd.MiniBatchClassifier, "hinge", THREE, r"'log_loss', or .*Dense\(3\)\], inputs=4"),
+        (gd.MiniBatchClassifier, "hinge", FLAGS, "use loss='log_loss'$"),
+        (gd.MiniBatchClassifier, "poisson", TWO, "use loss='log_loss'$"),
+        (gd.MiniBatchClassifier, LOGITS, TWO, "leave from_logits=True out$"),
+        (gd.MiniBatchClassifier, LOGITS, THREE, "leave from_logits=True out$"),
+        (gd.MiniBatchClassifier, "focal", THREE, r"OneVsRestClassifier\(Mini"),
+        (gd.MiniBatchClassifier, "mae", THREE, r"OneVsRestClassifier\(Mini"),
+    ],
+    ids=range(13),
+)
+def test_a_loss_that_does_not_go_with_an_estimator(Estimator, loss, y, remedy):
+    with pytest.raises(ValueError, match=f"does not go with {Estimator.__name__}, .*{remedy}"):
+        quick(Estimator, loss=loss).fit(iris()[0][:60], y)
+
+
+def test_what_is_proposed_for_such_losses_works():
+    X, classes = iris()
+    for loss, units, y in (("poisson", 1, classes), (gd.Quantile([0.1, 0.9]), 2, classes)):
+        gd.Sequential([gd.Dense(units)], inputs=4).fit(X, y, loss=loss)
+    for units, y in ((1, classes > 0), (3, classes)):
+        gd.Sequential([gd.Dense(units)], inputs=4).fit(X, y, loss="hinge")
+    for loss in ("focal", "mae"):
+        each = OneVsRestClassifier(quick(loss=loss, epochs=60, hidden=8))
+        assert each.fit(X, classes).score(X, classes) > 0.6

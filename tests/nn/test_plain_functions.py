@@ -3,6 +3,7 @@
 What they give is what the classes give, and they are saved by their names.
 """
 
+import functools
 import warnings
 
 import numpy as np
@@ -103,8 +104,12 @@ def drops_a_part(z, y):
     return ((z - y) * (np.real(z) - y)).sum(axis=1)
 
 
+def takes_real_numbers_only(z, y):
+    return np.logaddexp(0, -y * z).mean(axis=1)
+
+
 @pytest.mark.filterwarnings("ignore:the gradient of")
-@pytest.mark.parametrize("function", [reads_the_real_part, drops_a_part])
+@pytest.mark.parametrize("function", [reads_the_real_part, drops_a_part, takes_real_numbers_only])
 def test_a_function_that_drops_the_imaginary_part_is_noticed(function):
     with pytest.raises(gd.GradientError, match=r"no gradient by complex step.*FunctionLoss\("):
         network().fit(X, Y, loss=function)
@@ -293,3 +298,36 @@ def test_a_schedule_that_returns_no_rate_is_refused():
         network().fit(X, Y, loss="mse", updater=gd.SGD(lambda updates, epochs: -1.0))
     with pytest.raises(ValueError, match="learning_rate is the class CosineDecay"):
         gd.SGD(gd.CosineDecay)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: gd.SGD(lambda epoch: 0.1), r"^<lambda> takes \(epoch\), .* \(updates, epochs\)$"),
+        (lambda: gd.SGD(lambda: 0.1), r"^<lambda> takes \(\), .* \(updates, epochs\)$"),
+        (lambda: gd.FunctionLoss(lambda z: z), r"takes \(z\), .* \(prediction, target\)$"),
+        (lambda: gd.FunctionLoss(absolute, lambda z: z), r"takes \(z\), .*\(prediction, target\)$"),
+    ],
+    ids=range(4),
+)
+def test_a_function_of_other_arguments_is_refused_where_it_is_given(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+def test_functions_that_do_not_say_what_they_take_are_taken():
+    for function in (max, np.maximum, functools.partial(pow, 0.1)):
+        gd.FunctionSchedule(function)
+
+
+def test_a_scorer_is_given_by_its_name_and_a_mistyped_one_is_named():
+    for scorer in (sklearn_metrics.get_scorer("r2"), sklearn_metrics.make_scorer(worst)):
+        with pytest.raises(TypeError, match=r"give a scorer by its name, metrics=\['r2'\], or"):
+            gd.Trainer(network(), "mse", "sgd", metrics=[scorer])
+    for name, meant in (
+        ("max_error", "neg_max_error"),
+        ("f1-macro", "f1_macro"),
+        ("mape_", "mape"),
+    ):
+        with pytest.raises(ValueError, match=f"did you mean '{meant}'"):
+            gd.Trainer(network(), "mse", "sgd", metrics=[name])

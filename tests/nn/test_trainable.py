@@ -176,6 +176,18 @@ def test_a_trainer_from_before_a_change_says_so(updater):
     assert changed(model, before) == {f"params/{name}" for name in model.grads}
 
 
+@pytest.mark.parametrize("updater", [gd.SGD(0.1), gd.Adam(0.1)])
+def test_a_resumed_trainer_from_before_a_change_says_so(updater, tmp_path):
+    trainer = gd.Trainer(model_of(), "mse", updater)
+    batches = gd.Batches(*rows(), batch_size=8)
+    trainer.fit(batches)
+    trainer.save(tmp_path / "run.npz")
+    again = gd.Trainer.resume(tmp_path / "run.npz", batches)
+    again.model.layers[0].trainable = False
+    with pytest.raises(ValueError, match="`trainable` of a layer was changed"):
+        again.fit()
+
+
 @pytest.mark.parametrize("value", [0, 1, None, "False", np.zeros(1)])
 def test_anything_but_a_truth_value_is_refused(value):
     layer = gd.Dense(2)

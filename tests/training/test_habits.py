@@ -96,6 +96,16 @@ def test_the_name_used_here_is_proposed(call, given, meant):
     assert str(caught.value) == f"{name} has no argument {argument!r}; did you mean {meant}?"
 
 
+@pytest.mark.parametrize("name", ["criterion", "loss_function", "objective", "los", "losses"])
+def test_a_loss_by_another_name_is_not_a_missing_one(name):
+    with pytest.raises(
+        UnknownArgument, match=f"^Sequential.fit has no argument '{name}'; .* loss="
+    ):
+        network().fit(X, Y, lr=0.1, epochs=1, **{name: "mse"})
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'loss'"):
+        network().fit(X, Y, optimizer="adam")
+
+
 def test_an_optimizer_is_obeyed_where_updaters_are_given():
     assert "loss" in fit(optimizer="adam")
     assert repr(gd.Trainer(network(), "mse", optimizer=gd.SGD(0.1)).updater) == repr(gd.SGD(0.1))

@@ -37,7 +37,7 @@ from minigd.nn.layers import (
 )
 from minigd.nn.losses import get_loss
 from minigd.optim.gradient_transforms import Clipping
-from minigd.optim.schedules import Schedule
+from minigd.optim.schedules import schedule_of
 from minigd.optim.updaters import get_updater
 from minigd.training.events import name_callbacks
 
@@ -74,7 +74,7 @@ SHARED = {
     "training": """
         updater : str or Updater, default "adam"
             A name, or an updater with its settings: ``gd.SGD(0.1, momentum=0.9)``.
-        learning_rate : float or Schedule, optional
+        learning_rate : float, Schedule or function, optional
             Of an updater given by its name. If left out, 0.01 without hidden layers, and the
             updater's own default with them.
         l1 : float, default 0.0
@@ -265,7 +265,9 @@ CHECKS: dict[str, Callable[[Any], object]] = {
     "layers": lambda value: None if makes_layers(value) else check_hidden(value),
     "loss": get_loss,
     "updater": get_updater,
-    "learning_rate": _unless((_NONE, Schedule), lambda value: check_number("learning_rate", value)),
+    "learning_rate": _unless(
+        _NONE, lambda v: schedule_of(v) if callable(v) else check_number("learning_rate", v)
+    ),
     "l1": lambda value: check_number("l1", value),
     "l2": lambda value: check_number("l2", value),
     "clip_norm": lambda value: Clipping(norm=value),

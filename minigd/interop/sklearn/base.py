@@ -27,6 +27,7 @@ from minigd.errors import check_list, with_known_names
 from minigd.insight.coefficients import coefficients
 from minigd.interop.sklearn.arguments import CHECKS, check_parameters, no_inner_parameter
 from minigd.interop.sklearn.label_weights import WeightedLabels
+from minigd.interop.sklearn.losses import check_loss
 from minigd.interop.sklearn.network import adapt_ends, hidden_layers, is_linear
 from minigd.interop.sklearn.rows import ROWS, TakesRows, Taking, refuse_single, valid
 from minigd.interop.sklearn.targets import (
@@ -262,7 +263,10 @@ class MiniBatchEstimator(TakesRows):
 
     def _make_loss(self) -> Loss:
         usual = isinstance(self.loss, str) and self.loss == self._usual_loss
-        return copy.deepcopy(get_loss(default_loss(self._ending()[1]) if usual else self.loss))
+        units, last = self._ending()
+        loss = copy.deepcopy(get_loss(default_loss(last) if usual else self.loss))
+        check_loss(self, loss, units, last)
+        return loss
 
     def _make_updater(self) -> Updater:
         updater = get_updater(self.updater)

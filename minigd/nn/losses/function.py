@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.base import numbers
-from minigd.errors import GradientError, check_function
+from minigd.errors import GradientError, check_takes
 from minigd.nn.losses.base import Loss, check_rows
 from minigd.types import Array
 
@@ -56,9 +56,9 @@ class FunctionLoss(Loss):
         function: Callable[[Array, Array], Array],
         derivative: Callable[[Array, Array], Array] | None = None,
     ) -> None:
-        check_function("function", function)
+        check_takes("function", function, "prediction", "target")
         if derivative is not None:
-            check_function("derivative", derivative)
+            check_takes("derivative", derivative, "prediction", "target")
         self.function, self.derivative = function, derivative
         self._compared = False
 
@@ -102,7 +102,10 @@ class FunctionLoss(Loss):
         for k in range(z.shape[1]):
             moved = z.astype("complex128")
             moved[:, k] += _STEP * 1j
-            each = self.per_example(moved, y)
+            try:
+                each = self.per_example(moved, y)
+            except TypeError as error:  # it took the real ones before
+                raise self._not_complex("takes no complex numbers") from error
             if each.dtype.kind != "c":
                 raise self._not_complex("returns real numbers for complex ones")
             dz[:, k] = each.imag / _STEP

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.base import backend_of
-from minigd.errors import DataError, ShapeError, check_function, unknown_name, validated
+from minigd.errors import (
+    DataError,
+    ShapeError,
+    check_function,
+    shown,
+    unknown_name,
+    validated,
+)
 from minigd.nn.metrics.base import Metric
 from minigd.nn.metrics.probabilities import TopKAccuracy
 from minigd.types import Array
@@ -212,7 +219,13 @@ def other_metric(what: str, given: Any, known: Mapping[str, type[Metric]]) -> Ca
             return partial(TopKAccuracy, int(k[1]))
         if given in _scorers():
             return partial(ScorerMetric, given)
-    elif callable(given) and not isinstance(given, type):
+        raise unknown_name(what, given, known, _scorers())
+    if hasattr(given, "_score_func"):  # as sklearn.metrics.make_scorer returns
+        raise TypeError(
+            f"{shown(given)} asks a model itself: give a scorer by its name, metrics=['r2'], or "
+            "the function that it is made of, which takes (y_true, y_pred)"
+        )
+    if callable(given) and not isinstance(given, type):
         return partial(FunctionMetric, given)
     raise unknown_name(what, given, known)
 

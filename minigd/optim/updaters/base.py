@@ -181,8 +181,7 @@ class Updater:
             raise _other_parameters(self)
         self.check_dtype(p.dtype)
         for name in self.state_names:
-            known = name in self.state
-            vector = self.state[name] if known else backend.zeros(p.shape, p.dtype)
+            vector = self.state[name] if name in self.state else backend.zeros(p.shape, p.dtype)
             self.state[name] = backend.asarray(vector)
         self._fixed = self.fixed(model)
         self._model, self._vector, self._names = weakref.ref(model), p, names
@@ -241,6 +240,7 @@ class Updater:
         self.scale = check_number("scale", values["scale"])
         dtype = model.flat_params.dtype
         self.state = {n: model.backend.asarray(v, dtype=dtype).copy() for n, v in vectors.items()}
+        self._names = getattr(model, "trained_names", ())
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
