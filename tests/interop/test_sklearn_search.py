@@ -134,3 +134,28 @@ def test_a_name_has_no_parameters_and_the_error_says_how(Estimator, name, kind):
 def test_other_names_that_are_not_there(Estimator, values, message):
     with pytest.raises(ValueError, match=message):
         quick(Estimator).set_params(**values)
+
+
+class Rounded(gd.SGD):
+    """An updater of one's own, which keeps another number than it is given."""
+
+    def __init__(self, learning_rate=0.1, digits=2):
+        super().__init__(learning_rate)
+        self.digits = np.float64(digits)
+
+
+@pytest.mark.parametrize(
+    ("updater", "name"),
+    [
+        (gd.PerLayer(gd.Nadam(0.1), {"dense1": 0.5}), "updater__updater__learning_rate"),
+        (Rounded(), "updater__learning_rate"),
+    ],
+    ids=["per layer", "own"],
+)
+def test_an_updater_that_keeps_other_objects_than_it_is_given_is_searched_too(updater, name):
+    grid = GridSearchCV(quick(updater=updater), {name: [0.0, 0.05]}, cv=2, error_score="raise")
+    order = np.random.default_rng(0).permutation(len(X))
+    grid.fit(X[order], Y[order])
+    assert grid.best_params_ == {name: 0.05}
+    assert grid.best_estimator_.updater.learning_rate == 0.05
+    assert updater.learning_rate == 0.1

@@ -170,7 +170,7 @@ def test_a_search_reaches_the_updater_within():
     inner = gd.Nadam(0.1)
     updater = gd.PerLayer(gd.PerLayer(inner, {"dense1": 0.5}), decays={"dense2": 0.25})
     assert updater.get_params()["updater__updater__learning_rate"] == 0.1
-    assert updater.get_params(deep=False) == updater.config()
+    assert list(updater.get_params(deep=False)) == ["updater", "rates", "decays"]
     changed = {"updater__updater__beta1": 0.5, "updater__updater__learning_rate": 0.2}
     assert updater.set_params(**changed, decays={}) is updater
     assert repr(updater) == repr(gd.PerLayer(gd.PerLayer(gd.Nadam(0.2, 0.5), {"dense1": 0.5})))
@@ -181,3 +181,14 @@ def test_a_search_reaches_the_updater_within():
         with pytest.raises(ValueError, match=r"unknown parameter|at least 0"):
             updater.set_params(**wrong)
         assert repr(updater) == before
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_rate_that_is_set_goes_on_in_copies(layers):
+    updater = gd.SGD(0.1, momentum=0.5)
+    for _ in range(layers):
+        updater = gd.PerLayer(updater, {"dense1": 0.5})
+    updater.learning_rate = 0.25
+    for copied in (gd.PerLayer(updater), updater.set_params(decays={})):
+        assert copied.learning_rate == 0.25
+        assert "SGD(learning_rate=0.25, momentum=0.5" in repr(copied)

@@ -269,6 +269,10 @@ class Updater:
                 values |= {f"{name}__{own}": v for own, v in value.get_params().items()}
         return values
 
+    def __sklearn_clone__(self) -> "Updater":
+        # scikit-learn's own way wants a constructor that keeps each argument as the same object.
+        return type(self)(**self.config())
+
     def set_params(self, **params: Any) -> "Updater":
         """Change some of the constructor's arguments, and forget all state.
 
@@ -303,8 +307,10 @@ class Updater:
             inner, inside, argument = name.partition("__")
             if inside:
                 find_by_name(what, name, changed.get_params())
-                vars(changed)[inner].set_params(**{argument: value})
-        vars(self).update(vars(type(self)(**changed.config())))
+                values = changed.config()
+                values[inner].set_params(**{argument: value})
+                changed = type(self)(**values)
+        vars(self).update(vars(changed))
         return self
 
     def __repr__(self) -> str:

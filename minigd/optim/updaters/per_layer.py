@@ -73,6 +73,13 @@ class PerLayer(Updater):
         """Those of the updater."""
         return self.updater.state_names
 
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, the updater with the learning rate of this one."""
+        updater = type(self.updater)(**self.updater.config())
+        if self.schedule is None:
+            updater.learning_rate = self._learning_rate
+        return {**super().config(), "updater": updater}
+
     def check_dtype(self, dtype: Any) -> None:
         """Refuse what the updater refuses."""
         self.updater.check_dtype(dtype)
