@@ -201,7 +201,7 @@ class Sequential:
 
     @property
     def trainable(self) -> bool:
-        """Whether any layer is; assigning sets it for all of them, as `minigd.Layer.trainable` for one."""
+        """Whether any layer is trained; assigning sets `minigd.Layer.trainable` of all of them."""
         return any(layer.trainable for layer in self.layers)
 
     @trainable.setter
