@@ -106,9 +106,9 @@ def explain_network(setup: Setup, first: str) -> tuple[str, str] | None:
     rng = np.random.default_rng(0)
     setups = [setup]
     for n in other_sizes(len(setup.x)):
-        which = rng.integers(len(setup.x), size=n)
+        x, which = between(setup.x, n, rng)
         weight = weights_of(setup.weight, which, rng)
-        setups.append(setup._replace(x=setup.x[which], y=setup.y[which], weight=weight))
+        setups.append(setup._replace(x=x, y=setup.y[which], weight=weight))
     for name in sorted(setup.model.params, key=lambda name: name != first):
         found = diagnose([_network_case(each, name) for each in setups])
         if found:
