@@ -264,7 +264,7 @@ def test_a_gpu_keeps_rows_next_to_each_other(stand_in):
 # Files -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.few(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "float16", ">f4"])
 def test_a_fortran_npy_is_never_in_memory_as_a_whole(tmp_path, dtype):
     x = np.asfortranarray(numbers(dtype, rows=40_000))
