@@ -20,6 +20,7 @@ TOP = {"errors", "types", "formulas", "progress", "version", "__init__", "__main
 LINES = [
     {"errors", "types", "version", "progress", "formulas"},
     {"storage", "backends"},
+    {"distributed"},
     {"data", "optim"},
     {"nn"},
     {"execution"},
@@ -50,6 +51,7 @@ LOADED = {
         *("batches", "labels", "pipeline", "row_weights", "sources", "sources.array"),
         *("sources.base", "tables", "tables.precision", "tables.remedy"),
     },
+    "distributed": {"communicator", "mpi"},
     "execution": {
         *("device_guard", "finite_guard", "fusion", "memory", "passes", "per_example", "plain"),
         *("profiler", "program", "runner", "shipped", "targets", "targets.compiler"),
