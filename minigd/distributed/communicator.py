@@ -119,6 +119,10 @@ class Communicator:
         """Set the clock to what rank 0's shows now."""
         self._now = float(self.gather_rows(np.array([time.perf_counter()]))[0, 0])
 
+    def wait(self) -> None:
+        """Wait until all processes are here, however long that takes."""
+        self.gather_rows(np.zeros(1))
+
     def any(self, value: bool) -> bool:
         """Tell whether it is true in any process."""
         return bool(self.gather_rows(np.array([value])).any())
@@ -148,9 +152,10 @@ class Communicator:
         That is the first one in the order of ranks that has an error of its own. Its text then
         names the rank, unless all have the same.
         """
-        self.said = error if isinstance(error, Lost) else None
-        if self.said is not None:
+        if isinstance(error, Lost) or error is self.said:
+            self.said = error
             return
+        self.said = None
         own = None if isinstance(error, Ended) else f"{type(error).__name__}: {error}"
         said = {**self.exchange(own), self.rank: own}
         speaking = [rank for rank in sorted(said) if said[rank] is not None]
@@ -159,6 +164,10 @@ class Communicator:
         self.said = error
         if len(said) < self.size or set(said.values()) != {own}:
             name_rank(error, self.rank, self.size)
+
+    def speaks_of(self, error: BaseException) -> bool:
+        """Tell whether this process is the one that prints an error."""
+        return not self.rank or error is self.said
 
 
 class Alone(Communicator):

@@ -136,6 +136,14 @@ class Mpi(Communicator):
         self._wait(self._comm.Iallgather(own.view("uint8"), rows.view("uint8")))
         return rows
 
+    def wait(self) -> None:
+        """Wait until all processes are here, however long that takes."""
+        limit, self._limit = self._limit, math.inf
+        try:
+            super().wait()
+        finally:
+            self._limit = limit
+
     def swap(self, blocks: Array) -> Array:
         """Return row `rank` of what each process gives."""
         own = np.ascontiguousarray(blocks)

@@ -1,6 +1,9 @@
 """What two real processes do under mpiexec; `test_real_ranks.py` reads what they say."""
 
+import contextlib
+import io
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -79,6 +82,21 @@ def checkpoint(folder):
     return path.exists(), trainer.updates
 
 
+def shell(folder):
+    """Run `minigd train` in both, and return the exit code and what each has printed."""
+    from minigd.cli.main import main
+
+    path, out = comm.bcast(f"{folder}/rows.csv"), comm.bcast(f"{folder}/m.npz")
+    if comm.rank == 0:
+        X, y, _ = data()
+        np.savetxt(path, np.c_[X, y], "%.4f", ",", header="a,b,c,y", comments="")
+    comm.Barrier()
+    printed, logged = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(logged):
+        code = main(["train", path, "--target", "y", "--epochs", "2", "--out", out])
+    return code, printed.getvalue(), logged.getvalue(), sorted(os.listdir(folder))
+
+
 if __name__ == "__main__":
     from mpi4py import MPI
 
@@ -90,6 +108,7 @@ if __name__ == "__main__":
             "sums": sums(),
             "errors": errors(),
             "checkpoint": checkpoint(folder),
+            "shell": shell(folder),
         }
         everything = comm.gather(own)
     if comm.rank == 0:

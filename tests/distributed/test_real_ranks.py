@@ -47,5 +47,15 @@ def test_an_error_ends_both_and_is_said_once(said):
     assert other[2] == "Ended: 1"
 
 
+def test_the_shell_trains_in_both_and_one_prints_and_writes(said):
+    one, other = (rank["shell"] for rank in said["ranks"])
+    assert one[0] == other[0] == 0
+    assert "saved: " in one[1]
+    assert "rows to train on" in one[2]
+    assert other[1:3] == ["", ""]
+    assert "m.npz" in one[3]
+    assert "m.npz" not in other[3]
+
+
 def test_one_process_writes(said):
     assert [rank["checkpoint"] for rank in said["ranks"]] == [[True, 3], [False, 3]]
