@@ -98,16 +98,19 @@ class BatchNorm(Layer):
         )
 
     def forward(self, x: Array, train: bool = False) -> Array:
-        """Return y; in training keep x̂ and 1 / √(σ² + ε), and move the running statistics."""
+        """Return y; in training keep x̂, 1 / √(σ² + ε) and μ, and move the running statistics.
+
+        Where those are in the place of μ and σ², there is no μ to keep.
+        """
         n = len(x)
         xp = self.backend.xp
         mean, variance = self.buffers["mean"], self.buffers["variance"]
-        batch = train and n > 1 and not self.is_frozen
+        own = [x.mean(axis=0)] if train and n > 1 and not self.is_frozen else []
         x_hat = self.empty("x_hat", x.shape)
-        xp.subtract(x, x.mean(axis=0) if batch else mean, out=x_hat)
-        if batch:
+        xp.subtract(x, own[0] if own else mean, out=x_hat)
+        if own:
             spread = (x_hat * x_hat).mean(axis=0)
-            mean += (1 - self.momentum) * (x.mean(axis=0) - mean)
+            mean += (1 - self.momentum) * (own[0] - mean)
             variance += (1 - self.momentum) * (spread * (n / (n - 1)) - variance)
         else:
             spread = variance
@@ -117,12 +120,12 @@ class BatchNorm(Layer):
         xp.multiply(x_hat, self.params["gamma"], out=y)
         y += self.params["beta"]
         if train:
-            self.keep(x_hat, scale)
+            self.keep(x_hat, scale, *own)
         return y
 
     def backward(self, dy: Array) -> Array | None:
         """Fill dγ and dβ with means over the batch and return dx."""
-        x_hat, scale = self.kept()
+        x_hat, scale, *own = self.kept()
         xp = self.backend.xp
         gamma, dgamma, dbeta = self.params["gamma"], self.grads["gamma"], self.grads["beta"]
 
@@ -132,7 +135,7 @@ class BatchNorm(Layer):
         if not self.wants_dx:
             return None
         dx = self.empty("dx", dy.shape)
-        if len(dy) == 1 or self.is_frozen:
+        if not own:
             xp.multiply(dy, gamma * scale, out=dx)
             return dx
         xp.multiply(x_hat, dgamma, out=dx)
