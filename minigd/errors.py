@@ -106,10 +106,21 @@ def unknown_name(
             f"unknown {what} {given.__name__}, which is a class: write {given.__name__}(); the "
             f"known names are {names}"
         )
-    close = (
-        did_you_mean(given, known) or did_you_mean(given, also) if isinstance(given, str) else ""
-    )
+    close = ""
+    if isinstance(given, str):
+        meant = _meant_elsewhere(what, given, known)
+        close = meant or did_you_mean(given, known) or did_you_mean(given, also)
     return ValueError(f"unknown {what} {given!r}; the known ones are {names}{close}")
+
+
+def _meant_elsewhere(what: str, given: str, known: Collection[str]) -> str:
+    """Return the question whether the name was meant that stands here for one of elsewhere."""
+    begin, between, name = given.lower().rpartition("__")
+    if what == "updater" and name in UPDATERS_ELSEWHERE:
+        return f"; did you mean {UPDATERS_ELSEWHERE[name]}?"
+    names = NAMES_ELSEWHERE.get(name), *(own for own, _ in ELSEWHERE.get(name, ()))
+    meant = (f"{begin}{between}{own}" for own in names)
+    return next((f"; did you mean {own!r}?" for own in meant if own in known), "")
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
@@ -498,6 +509,28 @@ ELSEWHERE: dict[str, tuple[tuple[str, str], ...]] = {
 """By what other libraries call it: the arguments that do it here, and how each is written.
 
 The first that a call has is proposed; one without a name always is."""
+
+
+UPDATERS_ELSEWHERE = {
+    "amsgrad": "gd.Adam(amsgrad=True)",
+    "momentum": "gd.SGD(learning_rate=0.01, momentum=0.9)",
+    "nesterov": "gd.SGD(learning_rate=0.01, momentum=0.9, nesterov=True)",
+}
+"""Updaters that are an option of one here."""
+
+NAMES_ELSEWHERE = {
+    "swish": "silu",
+    "logistic": "sigmoid",
+    "eps": "epsilon",
+    "squared_error": "mse",
+    "l1": "mae",
+    "absolute_error": "mae",
+    "pinball": "quantile",
+    "bce": "binary_crossentropy",
+    "cross_entropy": "categorical_crossentropy",
+    "crossentropy": "categorical_crossentropy",
+}
+"""By what other libraries call it: the name that stands for it here."""
 
 
 class UnknownArgument(TypeError):
