@@ -242,6 +242,22 @@ def check_share(name: str, value: Any) -> float:
     return float(value)
 
 
+def check_epsilon(epsilon: float, dtype: Any, factor: float = 1.0) -> None:
+    """Refuse an epsilon that, times a factor, is 0 in a dtype, where 0 / 0 would follow.
+
+    >>> check_epsilon(1e-60, "float32")
+    Traceback (most recent call last):
+    ValueError: epsilon=1e-60 vanishes in float32: use at least 1.2e-38
+    """
+    smallest = float(np.finfo(dtype).tiny)
+    if epsilon * factor < smallest:
+        raise _epsilon_vanishes(epsilon, dtype, smallest / factor)
+
+
+def _epsilon_vanishes(epsilon: float, dtype: Any, least: float) -> ValueError:
+    return ValueError(f"epsilon={epsilon:g} vanishes in {dtype}: use at least {least:.2g}")
+
+
 def check_flag(name: str, value: Any) -> bool:
     """Return a truth value of Python's or NumPy's as Python's, and refuse anything else.
 

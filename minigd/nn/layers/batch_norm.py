@@ -1,6 +1,6 @@
 """Batch normalization: each column to mean 0 and variance 1, by the numbers of each batch."""
 
-from minigd.errors import check_number
+from minigd.errors import check_epsilon, check_number
 from minigd.nn.layers.base import Layer
 from minigd.types import Array
 
@@ -43,7 +43,7 @@ class BatchNorm(Layer):
     momentum : float, default 0.9
         m, in [0, 1): how much of the running statistics stays at each pass.
     epsilon : float, default 1e-5
-        ε, above 0.
+        ε, above 0, also in the model's dtype.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class BatchNorm(Layer):
     Raises
     ------
     ValueError
-        If a value is out of range.
+        If a value is out of range, or in a model epsilon vanishes in its dtype.
 
     Examples
     --------
@@ -84,6 +84,7 @@ class BatchNorm(Layer):
 
     def build(self, n_in: int) -> int:
         """Declare γ and β, and the running statistics."""
+        check_epsilon(self.epsilon, self._dtype)
         self.add_param("gamma", (n_in,), "ones")
         self.add_param("beta", (n_in,), "zeros")
         self.add_buffer("mean", (n_in,), "zeros")
