@@ -69,11 +69,12 @@ class Session(NamedTuple):
         if compiled is not None:
             log(compiled)
 
-    def report_profile(self, threads: int | None) -> None:
-        """Print where the time went, if that was measured, and how many threads BLAS had."""
+    def report_profile(self, threads: int | None, not_compiled: str | None) -> None:
+        """Print where the time went, if that was measured, the threads of BLAS, and what lacked."""
         if self.profiler is not None:
             line = self.profiler.line(self.run.model.dtype)
-            log(line if threads is None else f"{line}; {describe(threads)}")
+            line += "" if threads is None else f"; {describe(threads)}"
+            log(line if not_compiled is None else f"{line}; not compiled: {not_compiled}")
 
 
 def open_session(

@@ -413,7 +413,7 @@ class Trainer:
                     session.report_compile_time()
                 session.send_last("end", "done")
             if profile:
-                session.report_profile(self._threads.count)
+                session.report_profile(self._threads.count, self._loop.steps.why_not_compiled())
         return self.history
 
     def _continue_with(self, batches: Batches) -> None:
