@@ -203,11 +203,11 @@ class Header:
             line = 1 + skipped
             marks = dialect.separator, dialect.spaces
             blocks = read_blocks(file, str(name), _SAMPLE, *marks, begin, line, dialect.comment)
-            filled = (block for block in blocks if len(block.starts))
+            filled = (block for block in blocks if not block.is_blank)
             with recoded():
                 first = next(filled, None)
                 # A header may be longer than a block.
-                rows = next(filled, first) if first and len(first.starts) == 1 else first
+                rows = next(filled, first) if first and first.rows == 1 else first
             if first is None or rows is None:
                 after = f" after the {line - 1} lines skipped" if line > 1 else ""
                 raise DataError(f"{name} is empty{after}")

@@ -57,17 +57,19 @@ class Parser:
             self._plain = np.full(len(columns), -1)
             self._plain[[self._places[column] for column in used]] = np.arange(len(used))
 
+    def read_plain(self, data: bytes, rows: int, kinds: ColumnKinds) -> Any:
+        """Return so many rows of plain numbers as a frame, None if there is any other in them."""
+        if self._plain is None or kinds.texts or kinds.whole:
+            return None
+        table = parse_plain(data, self._separator, self._plain, rows)
+        return None if table is None else self._frame(table, self.used)
+
     def read(self, data: bytes, kinds: ColumnKinds) -> tuple[Any, dict[str, Array]]:
         """Return rows as a frame, and its columns of text as they are written.
 
         A missing number is NaN and a missing text is None.
         """
         as_text = {*kinds.texts, *kinds.whole}
-        if self._plain is not None and not as_text:
-            rows = data.count(b"\n")
-            table = parse_plain(data, self._separator, self._plain, rows)
-            if table is not None:
-                return self._frame(table, self.used), {}
         numbers = [c for c in self.used if c not in as_text]
         try:
             if self._missing.notation.has_marks:

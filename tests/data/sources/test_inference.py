@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 import minigd as gd
+from minigd.data.tables import inference
 from minigd.data.tables.column_problems import MOST_LEVELS
 from minigd.data.tables.remedy import TableWarning
 
@@ -696,3 +697,64 @@ def test_numbers_of_a_frame_in_another_format_get_no_option_of_files(text):
         gd.FrameSource(frame, target="y")
     assert "strip=" not in str(caught.value)
     assert "decimal=" not in str(caught.value)
+
+
+# A short cut ---------------------------------------------------------------------------------
+
+
+def numbers_of_many_kinds(rows=400):
+    """Return columns of numbers as text, of which each is of a kind that the first pass notes."""
+    rng = np.random.default_rng(3)
+    common = [f"{v:.3f}" for v in rng.normal(size=rows)]
+    gaps = ["" if k % 90 == 40 else v for k, v in enumerate(common)]
+    return {
+        "plain": common,
+        "gaps": gaps,
+        "blank at first": ["" if k < 250 else v for k, v in enumerate(common)],
+        "days": [f"2014{k % 12 + 1:02d}{k % 28 + 1:02d}" for k in range(rows)],
+        "counts": [str(k + 7) for k in range(rows)],
+        "far": [f"{1e9 + float(v):.3f}" for v in common],
+        "long": [str(9007199254740993 + k % 5) for k in range(rows)],
+        "whole": [str(k % 7) for k in range(rows)],
+        "fraction at last": [str(k) if k < rows - 3 else "0.5" for k in range(rows)],
+        "too large": [v if k != 350 else "1e300" for k, v in enumerate(common)],
+        "infinite": [v if k != 350 else "inf" for k, v in enumerate(common)],
+        "text at last": [v if k != 350 else "red" for k, v in enumerate(common)],
+        "seconds": [str(1_400_000_000 + 86_400 * k) for k in range(rows)],
+    }
+
+
+def outcome(text, **options):
+    """Return all that a source says of a table, or how it refuses it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            source = csv(text, block_size=400, **options)
+        except gd.DataError as error:
+            return str(error)
+        x, y = whole(source)
+    counts = source.rows, source.dropped, source.first_dropped, source.gaps, source.left_out
+    said = [str(warning.message) for warning in caught]
+    return (
+        counts,
+        source.schema.state_dict(),
+        source.target_problems,
+        said,
+        x.tobytes(),
+        y.tobytes(),
+    )
+
+
+@pytest.mark.few(8)
+@pytest.mark.parametrize("missing", ["error", "drop", "flag"])
+@pytest.mark.parametrize("target", ["plain", "whole", "long", "fraction at last", "far"])
+@pytest.mark.parametrize("column", list(numbers_of_many_kinds(1)))
+def test_a_frame_of_numbers_alone_is_noted_as_any_other(column, target, missing, monkeypatch):
+    columns = numbers_of_many_kinds()
+    names = list(dict.fromkeys([column, "plain", target]))
+    text = lines(",".join(names), map(",".join, zip(*(columns[c] for c in names), strict=True)))
+    options = {"target": target, "missing": missing, "dtype": "float32", "leave_out": True}
+    options |= {"dates": {column: "epoch"}} if column == "seconds" else {}
+    found = outcome(text, **options)
+    monkeypatch.setattr(inference._Seen, "_add_complete", lambda self, frame: False)
+    assert outcome(text, **options) == found
