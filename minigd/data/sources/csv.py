@@ -119,9 +119,9 @@ class CsvSource(Tabular, RandomAccess):
         How lines begin that are not rows, such as ``"#"``. Further on in a line it is a letter.
     strip : str, optional
         Characters taken off the end of every text, such as the full stop of ``>50K.``, and units
-        behind numbers, separated by blanks: with ``"% m2"``, ``5%`` and ``20 m2`` are numbers, and
-        with ``"'"`` those in single quotes are.
-        Letters and digits are part of a unit alone, and stay at the end of a text.
+        behind numbers, of one word or several: with ``"% sq ft"``, ``5%`` and ``20 sq ft`` are
+        numbers. Letters and digits are part of a unit alone, and stay at the end of a text. With
+        ``"'"``, names and values are what is within single quotes.
     missing : str, float or dict, default "error"
         What becomes of a missing value:
 
@@ -283,9 +283,10 @@ class CsvSource(Tabular, RandomAccess):
         self._block_size = min(check_integer("block_size", block_size), _MOST_AT_ONCE)
         given = check_compression(find_files(path, TEXTS, "a CSV"), compression)
         skipped = check_integer("skip_lines", skip_lines, 0)
-        self._header = Header(None if columns is None else list(columns), header, dialect, skipped)
+        names = None if columns is None else list(columns)
+        self._header = Header(names, header, dialect, skipped, marks)
         self._parts = [self._header.inspect(file) for file in given]
-        self._dialect = self._header.dialect
+        self._name, self._dialect = self._parts[0].name, self._header.dialect
         self._columns = self._header.columns
         self._block_size = max(self._block_size, _least_block(len(self._columns)))
         self._rows_by_number = RowIndex(self, index_path)
@@ -523,6 +524,10 @@ class CsvSource(Tabular, RandomAccess):
             )
         if draft is not None:
             self._kept.keep(draft, schema, row)
+
+    def free_kept_rows(self) -> None:
+        """Give back the room on the disk that the rows take as numbers; none are kept from here."""
+        self._kept.free_rows()
 
     def order(self, rows: Array) -> Array:
         """Return row numbers as they are, once the rows are where they are fetched fastest."""

@@ -189,15 +189,20 @@ def blank_comments(
     r"""Return data with carriage returns for the letters of each whole line that is a comment.
 
     Such a line is blank wherever rows are looked for, and all places stay what they were. `data`
-    begins with a row; a line within quotes is not a comment.
+    begins with a row; a line within quotes is not a comment. A word may stand in quotes itself.
 
     >>> blank_comments(b'#1\n2,"\n#3"\n#4', b"#")
     b'\r\r\n2,"\n#3"\n#4'
+    >>> blank_comments(b'1,2\n"Total",3\n', b"Total")
+    b'1,2\n\r\r\r\r\r\r\r\r\r\n'
     """
     if comment not in data or not comment:
         return data
     lead = rb"[ \t]*" if separator == BLANKS else rb" *" if spaces else b""
-    line = re.compile(rb"^" + lead + re.escape(comment) + rb"[^\n]*(?=\n)", re.MULTILINE)
+    mark = re.escape(comment)
+    if comment[:1].isalnum():
+        mark = rb"(?:" + mark + rb"|\"" + mark + rb"[^\"\n]*\")"
+    line = re.compile(rb"^" + lead + mark + rb"[^\n]*(?=\n)", re.MULTILINE)
     if _QUOTE not in data:
         return line.sub(lambda found: _RETURN * len(found.group()), data)
     pieces, at = [], 0  # at: where a row begins

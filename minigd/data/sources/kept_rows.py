@@ -100,6 +100,10 @@ class KeptRows:
         """Return how many rows it is worth taking at once, if they are kept."""
         return otherwise if self.rows is None else self.rows.gather
 
+    def free_rows(self) -> None:
+        """Let go of the rows, and keep none from now on."""
+        self.possible, self.rows = False, None
+
     def settle(self, schema: Schema, rows: int) -> None:
         """Keep what the first pass wrote, if it is what the schema has found its rows to be."""
         draft, expected = self._first, self.expected

@@ -17,6 +17,7 @@ from pyarrow import parquet
 import minigd as gd
 from minigd.data.tables import inference
 from minigd.data.tables.column_problems import MOST_LEVELS
+from minigd.data.tables.grammar import Notation
 from minigd.data.tables.remedy import TableWarning
 
 properties = examples(15)
@@ -758,3 +759,83 @@ def test_a_frame_of_numbers_alone_is_noted_as_any_other(column, target, missing,
     found = outcome(text, **options)
     monkeypatch.setattr(inference._Seen, "_add_complete", lambda self, frame: False)
     assert outcome(text, **options) == found
+
+
+# Rows that sum up the others -------------------------------------------------------------------
+
+CELLS = {
+    "text": lambda i: f"p{i % 3}",
+    "numbers": lambda i: str(i % 7),
+    "dates": lambda i: f"2024-01-{i % 28 + 1:02d}",
+}
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize("kind", CELLS)
+@pytest.mark.parametrize("word", ["Total", "SUMME:"])
+def test_the_row_of_sums_leaves_by_the_advice_given(word, kind, quote, place):
+    rows = [[f"{quote}{CELLS[kind](i)}{quote}", f"{i / 8}"] for i in range(40)]
+    rows.append([f"{quote}{word}{quote}", "97.5"])
+    text = lines("c,a,y" if place == 0 else "a,c,y", [
+        ",".join([*row[:: 1 - 2 * place], f"{k / 4}"]) for k, row in enumerate(rows)
+    ])  # fmt: skip
+    options = {"target": "y", "missing": {"*": "flag"}}
+    try:
+        (advice,) = csv(text, **options).suspicions
+        assert kind == "text"
+    except gd.DataError as error:
+        assert kind != "text"
+        advice = error
+    assert f"line 42: column 'c' ends in {word!r}" in str(advice) or kind != "text"
+    remedy = advice.remedies[0].options
+    assert set(remedy) == ({"comment"} if place == 0 else {"na", "missing"})
+    followed = csv(
+        text, **{**options, **remedy, "missing": {"*": "flag", **remedy.get("missing", {})}}
+    )
+    assert followed.rows == 40
+    assert followed.suspicions == []
+    assert whole(followed)[1].tolist() == [k / 4 for k in range(40)]
+
+
+def test_the_row_of_sums_is_to_be_taken_out_where_its_column_has_gaps():
+    rows = [f"{i / 8},{'' if i == 5 else 'red'},{i / 4}" for i in range(40)]
+    text = lines("a,c,y", [*rows, "97.5,Total,195"])
+    (advice,) = csv(text, target="y", missing="flag").suspicions
+    assert str(advice).endswith("; take the line out of the file, if it sums up the others")
+
+
+# Cells in single quotes, and units of several words ---------------------------------------------
+
+
+def test_cells_in_single_quotes_are_what_is_within():
+    texts = ["red", "o''clock", "NA", ""]
+    rows = [f"'{i / 8}','{texts[i % 4]}','{i}','{i / 4}'" for i in range(40)]
+    text = lines("'a','c d','n','y'", rows)
+    with pytest.raises(gd.DataError, match=r"no column 'y'.*; if single quotes are not") as caught:
+        csv(text, target="y")
+    options = {**caught.value.remedies[-1].options, "missing": "flag"}
+    source = csv(text, target="y", **options)
+    assert source.names == ["a", "c d=missing", "c d=o'clock", "c d=red", "n"]
+    x, y = whole(source)
+    assert x[:, 0].tolist() == [i / 8 for i in range(40)]
+    assert x[:, 1:4].tolist() == [[i % 4 > 1, i % 4 == 1, i % 4 == 0] for i in range(40)]
+    assert (x[:, 4].tolist(), y.tolist()) == ([*range(40)], [i / 4 for i in range(40)])
+
+
+@pytest.mark.parametrize("unit", ["sq ft", "sq. ft.", "US dollars", "EUR per month", "m2"])
+@pytest.mark.parametrize("between", ["", " ", "\u00a0"])
+def test_a_unit_may_have_several_words(unit, between):
+    rows = [f"{i / 2}{between}{unit},{i / 4}" for i in range(40)]
+    (advice,) = csv(lines("a,y", rows), target="y", missing="flag").suspicions
+    source = csv(lines("a,y", rows), target="y", **advice.remedies[0].options)
+    assert whole(source)[0][:, 0].tolist() == [i / 2 for i in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("strip", "cell", "number"),
+    [("m cm", "5 cm", 5), ("m", "5 mm", None), ("ft sq", "5 sq ft", 5), ("sq ft", "5 sqft", None),
+     ("% vol", "5 % vol", 5), ("'", "'5'", 5), ("' kg", "'5 kg'", 5), ("kg", "kg", None)],
+)  # fmt: skip
+def test_units_are_taken_off_as_whole_words(strip, cell, number):
+    assert Notation(strip=strip).read(cell) == number
