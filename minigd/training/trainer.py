@@ -514,6 +514,7 @@ class Trainer:
         callbacks, the history, and a fingerprint of the data.
         """
         loop, backend = self._loop, self.model.backend
+        loop.check_unread()
         updater = self.updater.state_dict()
         return {
             "model": self.model.arrays(),

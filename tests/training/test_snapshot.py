@@ -146,6 +146,7 @@ CASES = [
 ]
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
 def test_a_divergence_is_that_of_a_run_that_looks_at_each_step(
     case, stand_in, tmp_path, monkeypatch
@@ -245,7 +246,7 @@ PLANTED = [
 ]
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 @pytest.mark.parametrize(("plant", "case"), PLANTED, ids=[p.__name__ for p, _ in PLANTED])
 def test_planted_errors_are_caught(plant, case, stand_in, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "BATCHES", case.every)
@@ -299,6 +300,37 @@ def test_progress_reads_the_flag_with_the_loss(stand_in, monkeypatch):
     with pytest.raises(gd.DivergenceError):
         trainer.fit(data, progress=True)
     assert len(seen) == 3 + 3  # and no step after the bad one
+
+
+@pytest.mark.parametrize("bad", [5, 6])
+def test_a_checkpoint_has_the_flag_read_when_it_saves(stand_in, tmp_path, bad):
+    saved = []
+    for backend in ("numpy", "cupy"):
+        case, path = Case(bad=bad, accumulate=2), tmp_path / f"{backend}.npz"
+        trainer, data = case.trainer(backend), case.batches()
+        with pytest.raises(gd.DivergenceError) as raised:
+            trainer.fit(data, callbacks=[gd.Checkpoint(path, every_updates=2)])
+        again = gd.Trainer.resume(path, data, custom=[Limit], backend=backend)
+        saved.append((str(raised.value), again.updates, again.batch))
+    assert saved[0] == saved[1]
+    assert saved[0][1:] == (2, 4)
+
+    trainer, batches = good("cupy")
+    trainer.fit(batches, callbacks=[gd.Checkpoint(tmp_path / "good.npz", every_updates=8)])
+    assert [k + 1 for k, read in enumerate(np.diff(batches.reads)) if read] == [8, 16]
+
+
+def test_a_checkpoint_that_does_more_is_a_callback_as_others_are(stand_in, tmp_path):
+    class Looking(gd.Checkpoint):
+        def save(self, event):
+            assert bool(np.isfinite(event.trainer.model.flat_params).all())
+            super().save(event)
+
+    case = Case(bad=5)
+    with pytest.raises(gd.DivergenceError):
+        case.trainer("cupy").fit(
+            case.batches(), callbacks=[Looking(tmp_path / "a", every_updates=1)]
+        )
 
 
 def test_a_callback_that_comes_after_each_update_sees_no_bad_one(stand_in):
