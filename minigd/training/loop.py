@@ -345,7 +345,9 @@ class Loop:
             self.check_unread()
             return complete
         except BaseException as raised:
-            if guard.is_finite():
+            busy, session.interrupt.busy = session.interrupt.busy, True
+            if not snapshot.taken or guard.is_finite():
+                session.interrupt.busy = busy
                 raise
             error = raised
         finally:

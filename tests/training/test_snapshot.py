@@ -4,6 +4,9 @@ What comes out is held to two runs that look at each step: that of NumPy, and bi
 same stand-in whose callback asks for every update.
 """
 
+import signal
+import weakref
+
 import numpy as np
 import pytest
 from budgets import examples
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 from oracles import strict_cupy
 
 import minigd as gd
+from minigd.execution.device_guard import DeviceGuard
 from minigd.execution.finite_guard import Remembered
 from minigd.optim.accumulation import Accumulation
 from minigd.training import loop
@@ -428,6 +432,41 @@ def test_ctrl_c_ends_a_run_that_is_whole(stand_in, place, raised):
         trainer.fit(ending(case, interrupt, place), callbacks=[end])
     assert trainer.updates == trainer.batch == min(place, 3)
     assert ends == [] if raised is gd.DivergenceError else ends[-1] == ("done", 2)
+
+
+def test_a_second_ctrl_c_waits_until_the_run_is_whole(stand_in, monkeypatch):
+    case, look = Case(bad=3), DeviceGuard.is_finite
+    trainer = case.trainer("cupy")
+
+    def pressed_again(self):
+        signal.raise_signal(signal.SIGINT)
+        return look(self)
+
+    monkeypatch.setattr(DeviceGuard, "is_finite", pressed_again)
+    with pytest.raises((KeyboardInterrupt, gd.DivergenceError)):
+        trainer.fit(ending(case, interrupt, 5))
+    assert bool(np.isfinite(trainer.model.flat_params).all())
+    assert trainer.updates == trainer.updater.step == trainer.batch <= 3
+
+
+def test_an_updater_of_another_model_is_refused_and_nothing_is_left_for_later(stand_in):
+    case = Case()
+    trainer, other = case.trainer("cupy"), case.trainer("cupy")
+    trainer.updater._model = weakref.ref(other.model)
+    with pytest.raises(ValueError, match="holds the state of another model"):
+        trainer.fit(case.batches())
+    assert not trainer._transaction.guard.defers
+
+
+def test_a_snapshot_that_does_not_fit_says_what_to_do(stand_in, monkeypatch):
+    case, full = Case(), stand_in.xp.cuda.memory.OutOfMemoryError(1000, 2000)
+
+    def fail(*arguments):
+        raise full
+
+    monkeypatch.setattr("minigd.training.snapshot.Written", fail)
+    with pytest.raises(gd.BackendError, match="state of Adam does not fit in memory"):
+        case.trainer("cupy").fit(case.batches())
 
 
 def test_a_run_that_is_stopped_behind_a_bad_update_has_diverged(stand_in):
