@@ -214,6 +214,14 @@ def test_the_engine_needs_numpy_tqdm_and_threadpoolctl_alone():
     assert needed - set(sys.stdlib_module_names) == {"minigd", "numpy", "threadpoolctl", "tqdm"}
 
 
+def test_no_step_asks_where_it_may_write():
+    for name, tree in TREES.items():
+        if name.startswith(("backends", "execution", "optim")):
+            for node in ast.walk(tree):
+                if isinstance(node, ast.arg | ast.keyword):
+                    assert node.arg != "where", f"{name}, line {node.lineno}"
+
+
 def test_importing_minigd_loads_what_a_training_loop_needs_and_nothing_else():
     code = "import sys, minigd; print(*sorted(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

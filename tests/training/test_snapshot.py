@@ -294,6 +294,13 @@ def test_nothing_is_read_but_for_a_snapshot(stand_in, monkeypatch, accumulate):
     assert batches.reads[-1] - batches.reads[0] == 2
 
 
+def test_after_a_minute_there_is_a_new_snapshot(stand_in, monkeypatch):
+    monkeypatch.setattr(loop, "SECONDS", 0.0)
+    trainer, batches = good("cupy")
+    trainer.fit(batches)
+    assert set(np.diff(batches.reads)) == {1}
+
+
 def test_progress_reads_the_flag_with_the_loss(stand_in, monkeypatch):
     monkeypatch.setattr("minigd.progress.Progress.update", lambda self, loss, *rest: loss > 0)
     case = Case(bad=2, every=100)
