@@ -28,6 +28,13 @@ class Session(NamedTuple):
         """Whether no callback wants to be called within an epoch."""
         return all(e is not None and not e & {"update", "batch"} for _, e in self.callbacks)
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether batches can be made again: the rows are there, and no callback saw the model."""
+        # Asked of its own class, for a subclass may do more.
+        looking = [c for c in self.callbacks if "only_saves" not in vars(type(c[0]))]
+        return self._replace(callbacks=looking).by_epoch and not self.batches.source.one_shot
+
     def call(self, event: Event) -> None:
         """Call the callbacks that want an event with it."""
         for callback, events in self.callbacks:
