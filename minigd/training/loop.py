@@ -161,7 +161,7 @@ class Loop:
             return None
         model = self.objective.model
         chunks = Chunks(batches, self.epoch, 6 * len(model.flat_params), model.dtype)
-        counts = len(chunks.order) > 0
+        counts = chunks.starts[-1] > 0
         step = self.steps.find_compiled(*chunks.sample, self.by_row) if counts else None
         return None if step is None else (chunks, step)
 

@@ -258,7 +258,8 @@ def counted_from_the_chunk(advance):
 def shifted_order(init):
     def made(self, *arguments):
         init(self, *arguments)
-        self.order = np.roll(self.order, 1)
+        every = self._numbers(slice(0, int(self.starts[-1])))
+        self._order = np.roll(every, 1)
 
     return made
 
