@@ -244,3 +244,33 @@ def test_a_file_or_a_module_that_was_moved_is_found():
     text = "`minigd/losses.py`, [it](tests/test_losses.py), `minigd.fast.loop` and minigd.Dense."
     assert missing(text) == ["minigd/losses.py", "tests/test_losses.py", "minigd.fast.loop"]
     assert missing("`minigd/formulas.py`, minigd/nn/ and minigd.nn.metrics, minigd.load(x)") == []
+
+
+# What reads as translated, and British spelling. `CONTRIBUTING.md` and the guide are free of it.
+HABITS = re.compile(
+    r"so that|\bcomes? to\b|(?<!here )\bis no\b|\banew\b|by (?:itself|themselves)\b|is said\b|"
+    r"\bone's own\b|\bbehind (?:the|a|all|each|them|it)\b|\bbears?\b|rows? an? \w+\b|"
+    r"\bcolour|\w(?:al|ar|im)is(?:e|ed|es|ing|ation)\b|to the same bits"
+)
+PROSE = [
+    page
+    for page in PAGES
+    if page.parent in (ROOT, DOCS) and page.stem not in ("decisions", "inside")
+]
+
+
+def prose(text):
+    """Return a page without its code."""
+    without = re.sub(r"```.*?```|`[^`]*`|^    .*?$", "", text, flags=re.S | re.M)
+    return re.sub(r"\s+", " ", without)
+
+
+def test_pages_use_plain_words():
+    found = {page.name: HABITS.findall(prose(page.read_text("utf-8"))) for page in PROSE}
+    assert {name: words for name, words in found.items() if words} == {}
+
+
+def test_a_habit_is_found():
+    for text in ("It is kept, so that it works.", "100 rows an update", "drawn anew", "normalised"):
+        assert HABITS.search(text)
+    assert not HABITS.search("There is no column; 100 rows per update; a raised error")
