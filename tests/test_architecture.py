@@ -29,6 +29,7 @@ LINES = [
     {"interop"},
     {"cli"},
     {"__init__", "__main__"},
+    {"tests"},
 ]
 LEVELS = {part: level for level, parts in enumerate(LINES) for part in parts}
 # The conveniences that reach up, by where they are called and what they call; and what a GPU and
