@@ -35,8 +35,8 @@ class AverageWeights:
     trainable keeps what it has.
 
     It is called after each update, so that compiled steps are made one by one. The average is in
-    float64. Beside it, `EarlyStopping` needs ``restore_best=False``: one of the two has the last
-    word on what the model is left with.
+    float64. One callback has the last word on what the model is left with: a second average beside
+    it is refused, and `EarlyStopping` needs ``restore_best=False``.
 
     Parameters
     ----------
@@ -72,6 +72,7 @@ class AverageWeights:
     """
 
     events = frozenset({"start", "update", "done"})
+    averages = True
 
     def __init__(self, decay: float = 0.999) -> None:
         self.decay = check_number("decay", decay, 0.0, 1.0)

@@ -315,6 +315,9 @@ class Checkpoint:
         self.saved_updates: int | None = None
         self._saved_at = time.perf_counter()
 
+    only_saves = True
+    """It sees nothing of the model but by `Trainer.save`, which makes sure that all is finite."""
+
     @property
     def events(self) -> frozenset[str]:
         """The events that it wants: those of epochs, unless updates or seconds decide too."""
