@@ -348,15 +348,23 @@ def known(notebook):
     imports = re.findall(
         r"^from minigd import (.+)", "\n".join(c.source for c in code(notebook)), re.M
     )
-    modules = {name.strip() for line in imports for name in line.split(",")}
-    for info in pkgutil.walk_packages(gd.__path__, "minigd."):
-        if "plugin" in info.name or info.name.endswith("__main__"):
-            continue
-        module = import_module(info.name)
-        if info.name.removeprefix("minigd.") in modules:
-            found[info.name.removeprefix("minigd.")] = module
+    wanted = {name.strip() for line in imports for name in line.split(",")}
+    return found | classes() | {name: modules()[f"minigd.{name}"] for name in wanted}
+
+
+@functools.cache
+def modules():
+    names = [info.name for info in pkgutil.walk_packages(gd.__path__, "minigd.")]
+    names = [name for name in names if "plugin" not in name and not name.endswith("__main__")]
+    return {name: import_module(name) for name in names}
+
+
+@functools.cache
+def classes():
+    found = {}
+    for module in modules().values():
         for name, value in vars(module).items():
-            if inspect.isclass(value) and value.__module__ == info.name:
+            if inspect.isclass(value) and value.__module__ == module.__name__:
                 found.setdefault(name, value)
     return found
 
