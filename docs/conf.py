@@ -3,6 +3,7 @@
 `python -m sphinx -W --keep-going -b html docs docs/_build` builds it, without a network.
 """
 
+import json
 import pkgutil
 import re
 import sys
@@ -46,6 +47,8 @@ myst_substitutions = {"version": release}
 myst_heading_anchors = 3
 # The outputs are those in the files, which the tests execute.
 nb_execution_mode = "off"
+nb_code_prompt_show = "Show the code"
+nb_code_prompt_hide = "Hide the code"
 
 autodoc_member_order = "bysource"
 autosummary_generate = False
@@ -68,10 +71,24 @@ copybutton_prompt_is_regexp = True
 def setup(app: Any) -> None:
     """Write formulas as MathML, which browsers draw without a script, and trim blocks of code."""
     app.add_html_math_renderer("mathml", (_inline_formula, None), (_block_formula, None))
+    app.connect("source-read", _texts_of_pictures)
     app.connect("source-read", _summarize)
     app.connect("doctree-read", _trim)
     app.connect("doctree-read", _link_first_mentions)
     app.connect("warn-missing-reference", _needs_no_link)
+
+
+def _texts_of_pictures(app: Any, name: str, source: list[str]) -> None:
+    """Put the text for a picture of a notebook, which is beside it, where myst-nb looks for it."""
+    if not name.startswith("notebooks/"):
+        return
+    notebook = json.loads(source[0])
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            alt = output.get("metadata", {}).get("image/png", {}).get("alt")
+            if alt:
+                cell["metadata"]["mystnb"] = {"image": {"alt": alt}}
+    source[0] = json.dumps(notebook)
 
 
 def _needs_no_link(app: Any, domain: Any, node: Any) -> bool | None:

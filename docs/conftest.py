@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-# Sphinx's settings need Sphinx.
-collect_ignore = ["conf.py"]
+# Sphinx's settings need Sphinx, and the notebooks' helpers set a style.
+collect_ignore = ["conf.py", "notebooks/helpers.py"]
 
 
 @pytest.fixture(autouse=True)

@@ -84,6 +84,8 @@ LINKING = runpy.run_path(str(DOCS / "linking.py"))
         ("minigd.load", "minigd.load"),
         ("gd.metrics.Metric", "minigd.nn.metrics.Metric"),
         ("Trainer.resume", "minigd.Trainer.resume"),
+        ("trainer.save", "minigd.Trainer.save"),
+        ("model.predict(x)", "minigd.Sequential.predict"),
         ("CsvSource(encoding=, comment=)", "minigd.CsvSource"),
         *((text, None) for text in ("metrics", "batch_size", "Trainer.nothing", "gd.X", "a b", "")),
     ],
@@ -184,7 +186,7 @@ def test_the_first_page_installs_runs_and_leads_everywhere():
     assert len(example) <= 10
     assert sum(bool(re.search(r"\d", one.want)) for one in example) >= 2
     for link in (
-        *("start.md", "notebooks/01_one_neuron.ipynb", "data.md", "training.md", "api/index.md"),
+        *("start.md", "notebooks/00_one_neuron.ipynb", "data.md", "training.md", "api/index.md"),
         *("_modules/index.html", "changelog.md", "benchmarks/index.md", "coming_from.md"),
     ):
         assert link in page
