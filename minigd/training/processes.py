@@ -393,7 +393,11 @@ class SharedLoop(Loop):
             measured = measure(self.objective, self.metrics, step.z, rows)
             loss = wide(self.transaction.own_loss) * weight
             self.totals.add({"loss": loss, **measured}, rows.total)
-        self.transaction.guard.end_batch(rows.total)
+
+    def _run_unread(self, session: Session) -> bool:
+        """Look at each step: what one process makes again, the others would not."""
+        self.transaction.guard.defers = False
+        return self._run_steps(session)
 
     def _report(self, session: Session, event: Event, rows: int) -> None:
         """Call the callbacks, show how far the run has come, and end where one process is to."""

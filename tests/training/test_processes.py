@@ -162,8 +162,8 @@ def own_sums_in_backward(patch):
     means = BatchNorm._shared_means
 
     def wrong(self, dy, x_hat):
-        n, _, _ = means(self, dy, x_hat)
-        return n, self.grads["gamma"], self.grads["beta"]
+        means(self, dy, x_hat)
+        return self.grads["gamma"], self.grads["beta"]
 
     patch.setattr(BatchNorm, "_shared_means", wrong)
 

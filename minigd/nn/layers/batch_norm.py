@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from minigd.errors import check_number
+from minigd.errors import check_epsilon, check_number
 from minigd.nn.layers.base import Layer
 from minigd.nn.moments import Part, merged, of_columns
 from minigd.types import Array
@@ -51,7 +51,7 @@ class BatchNorm(Layer):
     momentum : float, default 0.9
         m, in [0, 1): how much of the running statistics stays at each pass.
     epsilon : float, default 1e-5
-        ε, above 0.
+        ε, above 0, also in the model's dtype.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class BatchNorm(Layer):
     Raises
     ------
     ValueError
-        If a value is out of range.
+        If a value is out of range, or in a model epsilon vanishes in its dtype.
 
     Examples
     --------
@@ -93,6 +93,7 @@ class BatchNorm(Layer):
 
     def build(self, n_in: int) -> int:
         """Declare γ and β, and the running statistics."""
+        check_epsilon(self.epsilon, self._dtype)
         self.add_param("gamma", (n_in,), "ones")
         self.add_param("beta", (n_in,), "zeros")
         self.add_buffer("mean", (n_in,), "zeros")
@@ -107,18 +108,24 @@ class BatchNorm(Layer):
         )
 
     def forward(self, x: Array, train: bool = False) -> Array:
-        """Return y; in training keep x̂ and 1 / √(σ² + ε), and move the running statistics."""
+        """Return y; in training keep x̂, 1 / √(σ² + ε) and μ, and move the running statistics.
+
+        Where those are in the place of μ and σ², there is no μ to keep.
+        """
+        n = len(x)
         xp = self.backend.xp
         mean, variance = self.buffers["mean"], self.buffers["variance"]
         all_rows = self._moments(x) if train and self._is_shared() else None
-        n = len(x) if all_rows is None else all_rows.weight
-        batch = train and n > 1 and not self.is_frozen
+        if all_rows is None:
+            own = [x.mean(axis=0)] if train and n > 1 and not self.is_frozen else []
+        else:
+            n = all_rows.weight
+            own = [all_rows.mean] if n > 1 else []
         x_hat = self.empty("x_hat", x.shape)
-        center = mean if not batch else x.mean(axis=0) if all_rows is None else all_rows.mean
-        xp.subtract(x, center, out=x_hat)
-        if batch:
+        xp.subtract(x, own[0] if own else mean, out=x_hat)
+        if own:
             spread = (x_hat * x_hat).mean(axis=0) if all_rows is None else all_rows.squares / n
-            mean += (1 - self.momentum) * (center - mean)
+            mean += (1 - self.momentum) * (own[0] - mean)
             variance += (1 - self.momentum) * (spread * (n / (n - 1)) - variance)
         else:
             spread = variance
@@ -128,26 +135,25 @@ class BatchNorm(Layer):
         xp.multiply(x_hat, self.params["gamma"], out=y)
         y += self.params["beta"]
         if train:
-            self.keep(x_hat, scale)
+            self.keep(x_hat, scale, *own)
         return y
 
     def backward(self, dy: Array) -> Array | None:
         """Fill dγ and dβ with means over the batch and return dx."""
-        x_hat, scale = self.kept()
+        x_hat, scale, *own = self.kept()
         xp = self.backend.xp
         gamma, dgamma, dbeta = self.params["gamma"], self.grads["gamma"], self.grads["beta"]
 
-        n = len(dy)
         if not self._is_shared():
             (dy * x_hat).mean(axis=0, out=dgamma)
             dy.mean(axis=0, out=dbeta)
         else:
-            n, dgamma, dbeta = self._shared_means(dy, x_hat)
+            dgamma, dbeta = self._shared_means(dy, x_hat)
 
         if not self.wants_dx:
             return None
         dx = self.empty("dx", dy.shape)
-        if n == 1 or self.is_frozen:
+        if not own:
             xp.multiply(dy, gamma * scale, out=dx)
             return dx
         xp.multiply(x_hat, dgamma, out=dx)
@@ -173,8 +179,8 @@ class BatchNorm(Layer):
         mean, squares = (self.backend.asarray(a, dtype=x.dtype) for a in total[1:])
         return Part(int(total.weight), mean, squares)
 
-    def _shared_means(self, dy: Array, x_hat: Array) -> tuple[int, Array, Array]:
-        """Fill dγ and dβ with means over the rows here; return n and those over all rows."""
+    def _shared_means(self, dy: Array, x_hat: Array) -> tuple[Array, Array]:
+        """Fill dγ and dβ with means over the rows here; return those over all rows."""
         xp, width = self.backend.xp, dy.shape[1]
         own = xp.stack([(dy * x_hat).sum(axis=0), dy.sum(axis=0)])
         for name, total in zip(("gamma", "beta"), own, strict=True):
@@ -182,6 +188,5 @@ class BatchNorm(Layer):
         sums = self.backend.to_numpy(own).astype("float64").reshape(-1)
         sums = np.append(sums, float(len(dy)))
         self.communicator.sum(sums)
-        n = int(sums[-1])
-        means = self.backend.asarray(sums[:-1] / n, dtype=dy.dtype)
-        return n, means[:width], means[width:]
+        means = self.backend.asarray(sums[:-1] / sums[-1], dtype=dy.dtype)
+        return means[:width], means[width:]
