@@ -5,7 +5,7 @@ run goes to `benchmarks/results/processes.md`.
 """
 
 # First, because it starts Python anew before NumPy is loaded, if BLAS was pinned.
-from benchmarks.environment import command, describe, load  # isort: skip
+from benchmarks.environment import command, describe, load_of_others  # isort: skip
 
 import argparse
 import contextlib
@@ -247,7 +247,7 @@ def main() -> None:
     unknown = [name for name in options.workloads if name not in WORKLOADS]
     if unknown:
         parser.error(f"no such workload: {', '.join(unknown)}; there are {', '.join(WORKLOADS)}")
-    load_before = load()
+    load_before = load_of_others()
     found, taken = {}, []
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         path = Path(folder, "rows.csv")
@@ -267,7 +267,7 @@ def main() -> None:
         f"`{command('benchmarks.processes', sys.argv[1:])}`, {time.strftime('%Y-%m-%d')}.",
         "",
         f"- {describe()}; {ranks.versions()}",
-        f"- {os.cpu_count()} processors, load before: {load_before}",
+        f"- {os.cpu_count()} processors, {load_before}",
         f"- {options.rounds} rounds: median (smallest to largest); a ratio is taken round by round",
         "",
         "The networks of `python -m benchmarks`, with epochs of fewer rows where a step is long, "
