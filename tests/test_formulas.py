@@ -621,28 +621,3 @@ def test_flat_vectors_longer_than_a_slice(size, name):
     )
     for array, wanted in zip(out, expected, strict=True):
         np.testing.assert_array_equal(array, wanted)
-
-
-@pytest.mark.each
-@pytest.mark.parametrize("rows", [3, 40_000])
-@pytest.mark.parametrize("name", INPUTS)
-def test_where_false_changes_nothing_and_true_everything(backend, name, rows):
-    if rows > 3 and name not in UPDATE:
-        rows = 9_000  # more than one slice of two columns
-    host = draw(name, (rows, 2), "float32")
-    inputs = [backend.asarray(a) for a in host]
-
-    def apply(where):
-        out = tuple(backend.asarray(np.full((rows, 2), 7, "float32")) for _ in call(name, *host))
-        target = out if len(out) > 1 else out[0]
-        formula, constants = getattr(formulas, name), CONSTANTS.get(name, {})
-        backend.apply(formula, *inputs, out=target, where=where, **constants)
-        return [backend.to_numpy(a) for a in out]
-
-    # What can be masked has the bits of what can not; where rows are summed, those of the formula.
-    expected = apply(None)
-    if "softmax" in name:
-        expected = [backend.to_numpy(a) for a in call(name, *inputs)]
-    for flag in (False, True):
-        for array, wanted in zip(apply(backend.asarray(flag)), expected, strict=True):
-            np.testing.assert_array_equal(array, wanted if flag else 7)
