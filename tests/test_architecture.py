@@ -80,7 +80,7 @@ LOADED = {
             "evaluation",
             "events",
         ),
-        *("history", "interrupts", "loop", "model_files", "rows", "session", "trainer"),
+        *("history", "interrupts", "loop", "model_files", "rows", "session", "snapshot", "trainer"),
         "transaction",
     },
 }

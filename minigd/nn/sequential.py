@@ -721,7 +721,8 @@ class Sequential:
         Notes
         -----
         A GPU that keeps the data holds them too; where they stream, it holds three batches and
-        not one. On the CPU, what a recorded step keeps between its operations comes on top.
+        not one. It also holds a snapshot, to go back to after a divergence. On the CPU, what a
+        recorded step keeps between its operations comes on top.
 
         Examples
         --------

@@ -28,6 +28,11 @@ class Session(NamedTuple):
         """Whether no callback wants to be called within an epoch."""
         return all(e is not None and not e & {"update", "batch"} for _, e in self.callbacks)
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether batches can be made again: their rows are there, and no callback has seen one."""
+        return self.by_epoch and not self.batches.source.one_shot
+
     def call(self, event: Event) -> None:
         """Call the callbacks that want an event with it."""
         for callback, events in self.callbacks:

@@ -255,9 +255,7 @@ class Trainer:
         ShapeError, DataError, BackendError
             If the batch does not fit.
         DivergenceError
-            If the loss or a gradient is not finite; the parameters are those before the update. A
-            GPU is not asked in each step: there such updates are masked, and `fit` and `save` say
-            so.
+            If the loss or a gradient is not finite; the parameters are those before the update.
         """
         with self._one_thread:
             self._follow_model()
@@ -270,7 +268,6 @@ class Trainer:
             try:
                 with np.errstate(all="ignore"):
                     step = loop.make_step(rows)
-                self._transaction.guard.end_batch(batches=0)
             finally:
                 loop.by_row = before
             if not per_example or step.norms is None:
@@ -292,14 +289,8 @@ class Trainer:
         if self.updater.owner is not guard:
             raise _updater_was_taken(self.updater)
         if guard.workspace is not self.model.workspace:
-            self._move()
-
-    def _move(self) -> None:
-        """Go to the backend of the model; an update that a GPU masked before is an error now."""
-        masked = self._transaction.follow_model()
-        self._set_compiled(self.compiled)
-        if masked is not None:
-            self._loop.uncount(masked)
+            self._transaction.follow_model()
+            self._set_compiled(self.compiled)
 
     # Epochs ----------------------------------------------------------------------------------
 
@@ -420,7 +411,6 @@ class Trainer:
         """Take these batches; an epoch that was left in the middle needs the same ones."""
         self._follow_model()
         loop = self._loop
-        loop.raise_if_masked()
         if batches is not loop.batches and (loop.batch or self._resumed is not None):
             self._compare(batches)
         loop.batches, self._resumed = batches, None
@@ -524,7 +514,6 @@ class Trainer:
         callbacks, the history, and a fingerprint of the data.
         """
         loop, backend = self._loop, self.model.backend
-        loop.raise_if_masked()
         updater = self.updater.state_dict()
         return {
             "model": self.model.arrays(),
