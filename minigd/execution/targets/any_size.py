@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,15 @@ from minigd.execution.targets.lowering import Form, General, target_dtype
 from minigd.execution.tracer import NotTraceable, Update, trace, trace_update
 from minigd.nn.objective import Objective
 from minigd.types import Array
+
+
+class Made(NamedTuple):
+    """What a call came to: how many steps were made, the loss of each, and the outputs of rows."""
+
+    steps: int
+    losses: Array
+    largest: float
+    outputs: Array | None
 
 
 class AnySize:
@@ -62,7 +71,7 @@ class AnySize:
             self._general = General(self._form, Form(self._trace(self.rows + 1)))
         except NotTraceable:
             self._general = General(self._form)
-        self._state = list(update.updater.state.values())
+        self._updater, self._state = update.updater, list(update.updater.state.values())
 
     def _trace(self, n: int) -> Program:
         """Trace a step of n rows, after which everything is as it was."""
@@ -90,11 +99,12 @@ class AnySize:
 
     def is_current(self, rows: int) -> bool:
         """Tell whether it has room for so many rows, and works on the updater's own state."""
-        state = self._update.updater.state.values()
+        state = self._updater.state.values()
         return rows <= self.rows and list(map(id, state)) == list(map(id, self._state))
 
-    def _scalars_of(self, model: Any, updater: Any, share: float) -> dict[str, Any]:
-        """Return the numbers that change with each step, for the next one."""
+    def _scalars_of(self, model: Any, share: float) -> dict[str, Any]:
+        """Return the numbers that change with each step, for the next one of a model."""
+        updater = self._updater
         keys = {f"{a.name}.key": a.key(model.passes + 1) for a in self._drawing}
         rate = updater.learning_rate
         updater.step += 1

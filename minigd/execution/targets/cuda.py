@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigd.execution import plain
-from minigd.execution.finite_guard import Remembered
+from minigd.execution.finite_guard import Limits, Remembered, reach
 from minigd.execution.per_example import RowClipping
 from minigd.execution.plain import Step
-from minigd.execution.targets.any_size import AnySize
+from minigd.execution.targets.any_size import AnySize, Made
 from minigd.execution.targets.kernels import (
     HEAD,
     Group,
@@ -55,8 +55,8 @@ class CudaStep(AnySize):
     ----------
     source : str
         All kernels.
-    finite : Array of bool, shape (1,)
-        Cleared by a step whose loss or update is not finite, and never set.
+    finite : Array of bool, 0-d
+        Cleared by a step without limits whose loss or update is not finite, and never set.
     mean : Array
         The mean gradient of the batches before, where several make an update.
     """
@@ -70,11 +70,13 @@ class CudaStep(AnySize):
         weighted: bool = False,
         by_row: RowClipping | None = None,
     ) -> None:
-        self._device, self._updater = objective.model, update.updater
-        self._backend = backend = objective.model.backend
+        self._device, self._backend = objective.model, objective.model.backend
+        backend = self._backend
         host = objective.model.copy(backend="numpy")
-        twin, updater = copy.copy(objective), copy.deepcopy(update.updater)
-        twin.model, updater.state = host, {}
+        # A copy of the updater would copy its vectors on the device.
+        updater = type(update.updater)(**update.updater.config())
+        twin = copy.copy(objective)
+        twin.model = host
         twin.replace(dict(zip(map(id, objective.model.all_layers), host.all_layers, strict=True)))
         like = np.zeros((2, *y.shape[1:]), y.dtype)
         with Remembered(host), np.errstate(all="ignore"):
@@ -82,14 +84,14 @@ class CudaStep(AnySize):
             plain.step(twin, np.zeros((2, host.n_in), host.dtype), like)
         super().__init__(twin, update._replace(updater=updater), like, rows, weighted, by_row)
         update.updater.attach(objective.model)
-        self._state = list(update.updater.state.values())
+        self._updater, self._state = update.updater, list(update.updater.state.values())
         self.mean = backend.zeros(self._mean.shape, self._mean.dtype)
-        self.finite = backend.xp.ones(1, "bool")
+        self.finite = backend.xp.ones((), "bool")
         left = [(host.flat_params, objective.model.flat_params), (self._mean, self.mean)]
         self._print([*left, *zip(updater.state.values(), self._state, strict=True)])
         self._calls: dict[int, list[list[Launch]] | None] = {}
-        for section in self._program.sections:
-            section.clear()  # what only its operations work on is not kept
+        self._settings = self._form.settings
+        del self._form, self._program  # the host's arrays
 
     # Text and memory -------------------------------------------------------------------------
 
@@ -169,7 +171,7 @@ class CudaStep(AnySize):
     def _bind(self, found: list[float]) -> list[list[Launch]]:
         """Return the calls for the size of a batch on which numbers depend."""
         numbers = dict(zip(self._general.names, found, strict=True))
-        numbers |= {f"s{k}": value for k, value in enumerate(self._form.settings)}
+        numbers |= {f"s{k}": value for k, value in enumerate(self._settings)}
 
         def known(a: Any) -> Any:
             return (int if a[0] == "d" else float)(numbers[a]) if isinstance(a, str) else a
@@ -187,10 +189,11 @@ class CudaStep(AnySize):
         made = self._module.get_function(kernel.name)
         function = functools.partial(made, (blocks,), (threads,))
         arguments: list[Any] = [self._flat.get(m) for m in kernel.memory]
-        arguments += [*map(known, kernel.numbers), *[self.finite] * kernel.flags]
+        arguments += [*map(known, kernel.numbers), *[None] * kernel.flags]
         holes = [
             (k, self._given[m], False) for k, m in enumerate(kernel.memory) if m in self._given
         ]
+        holes += [(len(arguments) - 1, "finite", False)] * kernel.flags
         return Launch(function, arguments, holes)
 
     def _product(self, group: Group, known: Callable[[Any], Any]) -> Launch:
@@ -224,11 +227,15 @@ class CudaStep(AnySize):
         x: Array,
         y: Array,
         scale: Array | None = None,
-        limits: Any = None,
+        limits: Limits | None = None,
         update: bool = False,
         share: float = 1.0,
     ) -> Step:
-        """Make one step, of this share of `mean`, and an update if asked for."""
+        """Make one step, of this share of `mean`, and an update if asked for; it is `Made`.
+
+        With limits but no flag in them the step is looked at before the cut, and ends there if it
+        is not safe.
+        """
         if not self.takes(len(x)):
             raise ValueError(
                 f"a batch of {len(x)} rows goes through other operations than were compiled"
@@ -237,17 +244,34 @@ class CudaStep(AnySize):
         value = self._backend.empty((), dtype)
         given = {
             name: np.uint64(number) if name.endswith(".key") else dtype.type(number)
-            for name, number in self._scalars_of(self._device, self._updater, share).items()
+            for name, number in self._scalars_of(self._device, share).items()
         }
         given |= {"x": xp.ascontiguousarray(x, dtype), "value": value, "scale": scale}
+        given["finite"] = self.finite if limits is None or limits.finite is None else limits.finite
         given["y"] = xp.ascontiguousarray(y, self._y.dtype)
         gradient, window, change = self._calls[len(x)] or ([], [], [])
         _run(gradient, given)
-        # The cut: gradients and sums of several processes would be put together here.
-        _run(window, given)
-        if update:
-            _run(change, given)
-        return Step(value, self._result("z", len(x)), self._result("norms", len(x)))
+        largest = self._look(limits, value)
+        if largest is not None:
+            # The cut is here.
+            _run(window, given)
+            if update:
+                _run(change, given)
+        made = Made(int(largest is not None), value, largest or 0.0, None)
+        return Step(value, self._result("z", len(x)), self._result("norms", len(x)), made)
+
+    def _look(self, limits: Limits | None, value: Array) -> float | None:
+        """Return the length of the largest gradient so far if the step is safe, else None."""
+        if limits is None or limits.finite is not None:
+            return math.inf
+        g = self._device.flat_grads
+        squares, rate = (
+            float(self._backend.xp.dot(g, g)),
+            reach(self._updater, float(self._updater.learning_rate)),
+        )
+        largest = max(limits.largest, math.sqrt(squares)) if squares >= 0 else math.inf
+        safe = math.isfinite(float(value)) and largest * max(rate, 1.0) < limits.safe
+        return largest if safe else None
 
     def _result(self, name: str, rows: int) -> Array | None:
         if name not in self._named:

@@ -28,7 +28,7 @@ EXPRESSIONS_OF_C = EXPRESSIONS | {
     "sqrt": "sqrt({})",
     "maximum": "({0} > {1} || {0} != {0} ? {0} : {1})",
     "minimum": "({0} < {1} || {0} != {0} ? {0} : {1})",
-    "isfinite": "isfinite({})",
+    "isfinite": "({0} - {0} == 0)",
     "logical_and": "({} && {})",
     "logical_or": "({} || {})",
     "logical_not": "(!{})",
@@ -290,7 +290,7 @@ class Group:
                 then = alone if self._is_alone(use) else each
                 then.append(f"m{memory}[{index(use.offset, use.strides)}] = {value.name};")
                 if self._roots[memory] in checked:
-                    then.append(f"if (!isfinite({value.name})) finite[0] = false;")
+                    then.append(f"if ({value.name} - {value.name} != 0) finite[0] = false;")
         return self._lines(wanted, alone, each) if wanted else []
 
     def _place(self) -> list[str]:
@@ -304,7 +304,11 @@ class Group:
         needed = _needed(wanted)
         own, walked, team, slot, part = WALKS[self.mode]
         total = times(self.axes)
-        ends: dict[str, tuple[Int, ...]] = {"rows": self.axes[::-1], "columns": self.axes, "each": (0, total)}
+        ends: dict[str, tuple[Int, ...]] = {
+            "rows": self.axes[::-1],
+            "columns": self.axes,
+            "each": (0, total),
+        }
         length, units = ends.get(self.mode, (total, 1))
         head = [f"for (i8 {walked} = slot; {walked} < {length}; {walked} += slots) {{"]
         head += [f"  {line}" for line in self._place()] if self.mode == "whole" else []

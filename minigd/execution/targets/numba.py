@@ -6,14 +6,14 @@ not among themselves: a step gives the same bits alone, in an epoch, and in batc
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from minigd.execution.finite_guard import Limits, reach, reaches
 from minigd.execution.per_example import RowClipping
 from minigd.execution.plain import Step
-from minigd.execution.targets.any_size import AnySize
+from minigd.execution.targets.any_size import AnySize, Made
 from minigd.execution.targets.compiler import Compiled
 from minigd.execution.targets.loops import Printer
 from minigd.execution.targets.lowering import Form
@@ -29,15 +29,6 @@ NUMBERS = 500_000
 
 UNKNOWN, OTHER = -2, -1
 """In place of the row of numbers for a size: it is not looked for yet; the program is another."""
-
-
-class Made(NamedTuple):
-    """What a call came to: how many steps were made, the loss of each, and the outputs of rows."""
-
-    steps: int
-    losses: Array
-    largest: float
-    outputs: Array | None
 
 
 class NumbaStep(AnySize):
@@ -160,7 +151,7 @@ class NumbaStep(AnySize):
             )
         one, dtype = self._arrays, self._model.dtype
         one["starts"][1], one["which"][0], one["due"][0] = n, self._rows[n], update
-        one["limits"][0], one["limits"][1] = limits
+        one["limits"][:] = limits[:2]
         self._fill_scalars(share)
         program, norms = self._program, self._program.norms
         program.x[:n], program.y[:n] = x, y
@@ -207,7 +198,7 @@ class NumbaStep(AnySize):
         steps, dtype = len(which), self._model.dtype
         z = np.empty((starts[-1] if outputs else 0, self._program.z.shape[1]), dtype)
         losses, bounds, made = np.empty(steps), self._arrays["limits"], 0
-        bounds[:] = limits
+        bounds[:] = limits[:2]
         keys, scalars, rates = self._scalars(due[:steps], shares[:steps])
         direct = _as_compiled(x, dtype) is x and _as_compiled(y, self._y.dtype) is y
         for first, last in [(0, steps)] if direct else _pieces(starts, NUMBERS // x.shape[1]):
@@ -265,7 +256,7 @@ class NumbaStep(AnySize):
     def _fill_scalars(self, share: float) -> None:
         """Fill in the same numbers for one step, without an array for each."""
         updater, one, keys = self._update.updater, self._arrays, len(self._drawing)
-        rate, numbers = float(updater.learning_rate), self._scalars_of(self._model, updater, share)
+        rate, numbers = float(updater.learning_rate), self._scalars_of(self._model, share)
         for i, number in enumerate(numbers.values()):
             (one["keys"] if i < keys else one["scalars"])[0, i - keys * (i >= keys)] = number
         one["rates"][0] = reach(updater, rate)
