@@ -1,5 +1,7 @@
 """Check the links of a built site: each file that a page names is there, and each anchor in it.
 
+Each picture has a text, too, for readers who can't see it.
+
 `python .ci/check_links.py docs/_build` lists what is missing, and fails if anything is.
 """
 
@@ -16,6 +18,7 @@ class Page(HTMLParser):
         super().__init__()
         self.links: list[str] = []
         self.names: set[str] = set()
+        self.blind: list[str] = []
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -23,6 +26,9 @@ class Page(HTMLParser):
         values = dict(attrs)
         self.names |= {value for name in ("id", "name") if (value := values.get(name))}
         self.links += [value for name in ("href", "src") if (value := values.get(name))]
+        # Without a text of its own a picture gets its path.
+        if tag == "img" and values.get("alt") in (None, "", values.get("src")):
+            self.blind.append(str(values.get("src")))
 
 
 def main(folder: str) -> int:
@@ -31,6 +37,7 @@ def main(folder: str) -> int:
     pages = {path: Page(path) for path in sorted(root.rglob("*.html"))}
     broken, checked = [], 0
     for path, page in pages.items():
+        broken += [f"{path.relative_to(root)}: {name}: no alt text" for name in page.blind]
         for link in page.links:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:

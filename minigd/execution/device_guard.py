@@ -39,7 +39,7 @@ class DeviceGuard(Guard):
         """Return what is wrong with the loss, or note whether it is finite."""
         if not self.defers:
             return super().check_loss(value)
-        self._finite &= self.backend.xp.isfinite(value)
+        self._finite = self._finite & self.backend.xp.isfinite(value)
         return None
 
     def check_part(self, value: Any) -> str | None:

@@ -166,7 +166,7 @@ class Loop:
             return None
         model = self.objective.model
         chunks = Chunks(batches, self.epoch, 6 * len(model.flat_params), model.dtype)
-        counts = len(chunks.order) > 0
+        counts = chunks.starts[-1] > 0
         step = self.steps.find_compiled(*chunks.sample, self.by_row) if counts else None
         return None if step is None else (chunks, step)
 
@@ -291,7 +291,7 @@ class Loop:
         """Show one batch more; a GPU that is read for it is also asked if all was finite."""
         made = event.loss if event.name == "update" else None
         if progress.update(made, rows):
-            self._check_unread()
+            self.check_unread()
 
     def _is_last(self, batches: Batches) -> bool:
         return batches.source.rows is not None and self.batch == len(batches.at(self.epoch))
@@ -335,17 +335,19 @@ class Loop:
         def watch(event: Event) -> None:
             old = self.batch - snapshot.batch >= BATCHES
             if old or self.seconds - snapshot.seconds >= SECONDS:
-                self._check_unread()
+                self.check_unread()
                 snapshot.take(self.totals, self.batch, self.seconds)
 
         watching = (watch, frozenset({"batch", "update"}))
         try:
             snapshot.take(self.totals, self.batch, self.seconds)
             complete = self._run_steps(session._replace(callbacks=[*session.callbacks, watching]))
-            self._check_unread()
+            self.check_unread()
             return complete
         except BaseException as raised:
-            if guard.is_finite():
+            busy, session.interrupt.busy = session.interrupt.busy, True
+            if not snapshot.taken or guard.is_finite():
+                session.interrupt.busy = busy
                 raise
             error = raised
         finally:
@@ -359,7 +361,7 @@ class Loop:
             raise error
         return self._run_steps(session)
 
-    def _check_unread(self) -> None:
+    def check_unread(self) -> None:
         """Go back to the last snapshot if a step since then was bad that nothing looked at."""
         if not self.transaction.guard.is_finite():
             raise NotFinite

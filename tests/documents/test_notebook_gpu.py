@@ -25,7 +25,8 @@ sys.modules["cupy"] = strict_cupy
 @pytest.mark.filterwarnings("ignore:unclosed (event loop|.*socket):ResourceWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:(jupyter_|nbclient|zmq|traitlets)")
 @pytest.mark.skipif(host_cuda.compiler() is None, reason=host_cuda.MISSING)
-def test_every_cell_runs_with_arrays_that_are_not_numpys(tmp_path):
+def test_every_cell_runs_with_arrays_that_are_not_numpys(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parent))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     notebook.cells.insert(0, nbformat.v4.new_code_cell(STAND_IN))
     nbclient.NotebookClient(

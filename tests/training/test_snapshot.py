@@ -4,6 +4,9 @@ What comes out is held to two runs that look at each step: that of NumPy, and bi
 same stand-in whose callback asks for every update.
 """
 
+import signal
+import weakref
+
 import numpy as np
 import pytest
 from budgets import examples
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 from oracles import strict_cupy
 
 import minigd as gd
+from minigd.execution.device_guard import DeviceGuard
 from minigd.execution.finite_guard import Remembered
 from minigd.optim.accumulation import Accumulation
 from minigd.training import loop
@@ -146,6 +150,7 @@ CASES = [
 ]
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
 def test_a_divergence_is_that_of_a_run_that_looks_at_each_step(
     case, stand_in, tmp_path, monkeypatch
@@ -245,7 +250,7 @@ PLANTED = [
 ]
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 @pytest.mark.parametrize(("plant", "case"), PLANTED, ids=[p.__name__ for p, _ in PLANTED])
 def test_planted_errors_are_caught(plant, case, stand_in, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "BATCHES", case.every)
@@ -289,6 +294,13 @@ def test_nothing_is_read_but_for_a_snapshot(stand_in, monkeypatch, accumulate):
     assert batches.reads[-1] - batches.reads[0] == 2
 
 
+def test_after_a_minute_there_is_a_new_snapshot(stand_in, monkeypatch):
+    monkeypatch.setattr(loop, "SECONDS", 0.0)
+    trainer, batches = good("cupy")
+    trainer.fit(batches)
+    assert set(np.diff(batches.reads)) == {1}
+
+
 def test_progress_reads_the_flag_with_the_loss(stand_in, monkeypatch):
     monkeypatch.setattr("minigd.progress.Progress.update", lambda self, loss, *rest: loss > 0)
     case = Case(bad=2, every=100)
@@ -299,6 +311,37 @@ def test_progress_reads_the_flag_with_the_loss(stand_in, monkeypatch):
     with pytest.raises(gd.DivergenceError):
         trainer.fit(data, progress=True)
     assert len(seen) == 3 + 3  # and no step after the bad one
+
+
+@pytest.mark.parametrize("bad", [5, 6])
+def test_a_checkpoint_has_the_flag_read_when_it_saves(stand_in, tmp_path, bad):
+    saved = []
+    for backend in ("numpy", "cupy"):
+        case, path = Case(bad=bad, accumulate=2), tmp_path / f"{backend}.npz"
+        trainer, data = case.trainer(backend), case.batches()
+        with pytest.raises(gd.DivergenceError) as raised:
+            trainer.fit(data, callbacks=[gd.Checkpoint(path, every_updates=2)])
+        again = gd.Trainer.resume(path, data, custom=[Limit], backend=backend)
+        saved.append((str(raised.value), again.updates, again.batch))
+    assert saved[0] == saved[1]
+    assert saved[0][1:] == (2, 4)
+
+    trainer, batches = good("cupy")
+    trainer.fit(batches, callbacks=[gd.Checkpoint(tmp_path / "good.npz", every_updates=8)])
+    assert [k + 1 for k, read in enumerate(np.diff(batches.reads)) if read] == [8, 16]
+
+
+def test_a_checkpoint_that_does_more_is_a_callback_as_others_are(stand_in, tmp_path):
+    class Looking(gd.Checkpoint):
+        def save(self, event):
+            assert bool(np.isfinite(event.trainer.model.flat_params).all())
+            super().save(event)
+
+    case = Case(bad=5)
+    with pytest.raises(gd.DivergenceError):
+        case.trainer("cupy").fit(
+            case.batches(), callbacks=[Looking(tmp_path / "a", every_updates=1)]
+        )
 
 
 def test_a_callback_that_comes_after_each_update_sees_no_bad_one(stand_in):
@@ -396,6 +439,41 @@ def test_ctrl_c_ends_a_run_that_is_whole(stand_in, place, raised):
         trainer.fit(ending(case, interrupt, place), callbacks=[end])
     assert trainer.updates == trainer.batch == min(place, 3)
     assert ends == [] if raised is gd.DivergenceError else ends[-1] == ("done", 2)
+
+
+def test_a_second_ctrl_c_waits_until_the_run_is_whole(stand_in, monkeypatch):
+    case, look = Case(bad=3), DeviceGuard.is_finite
+    trainer = case.trainer("cupy")
+
+    def pressed_again(self):
+        signal.raise_signal(signal.SIGINT)
+        return look(self)
+
+    monkeypatch.setattr(DeviceGuard, "is_finite", pressed_again)
+    with pytest.raises((KeyboardInterrupt, gd.DivergenceError)):
+        trainer.fit(ending(case, interrupt, 5))
+    assert bool(np.isfinite(trainer.model.flat_params).all())
+    assert trainer.updates == trainer.updater.step == trainer.batch <= 3
+
+
+def test_an_updater_of_another_model_is_refused_and_nothing_is_left_for_later(stand_in):
+    case = Case()
+    trainer, other = case.trainer("cupy"), case.trainer("cupy")
+    trainer.updater._model = weakref.ref(other.model)
+    with pytest.raises(ValueError, match="holds the state of another model"):
+        trainer.fit(case.batches())
+    assert not trainer._transaction.guard.defers
+
+
+def test_a_snapshot_that_does_not_fit_says_what_to_do(stand_in, monkeypatch):
+    case, full = Case(), stand_in.xp.cuda.memory.OutOfMemoryError(1000, 2000)
+
+    def fail(*arguments):
+        raise full
+
+    monkeypatch.setattr("minigd.training.snapshot.Written", fail)
+    with pytest.raises(gd.BackendError, match="state of Adam does not fit in memory"):
+        case.trainer("cupy").fit(case.batches())
 
 
 def test_a_run_that_is_stopped_behind_a_bad_update_has_diverged(stand_in):

@@ -33,10 +33,11 @@ from minigd.data.sources.given_files import TEXTS, find_files
 from minigd.data.sources.kept_rows import KeptRows
 from minigd.data.sources.tabular import Tabular
 from minigd.data.tables.applied import apply_schema
-from minigd.data.tables.column_problems import no_number
+from minigd.data.tables.column_problems import Problem, codes_of_digits, no_number
+from minigd.data.tables.first_pass import FirstPass
 from minigd.data.tables.grammar import BLANKS as CELL_BLANKS
 from minigd.data.tables.grammar import MissingTexts, Notation
-from minigd.data.tables.inference import FirstPass, infer_schema
+from minigd.data.tables.inference import infer_schema
 from minigd.data.tables.missing import Missing
 from minigd.data.tables.places import describe
 from minigd.data.tables.schema import (
@@ -118,9 +119,9 @@ class CsvSource(Tabular, RandomAccess):
         How lines begin that are not rows, such as ``"#"``. Further on in a line it is a letter.
     strip : str, optional
         Characters taken off the end of every text, such as the full stop of ``>50K.``, and units
-        behind numbers, separated by blanks: with ``"% m2"``, ``5%`` and ``20 m2`` are numbers, and
-        with ``"'"`` those in single quotes are.
-        Letters and digits are part of a unit alone, and stay at the end of a text.
+        behind numbers, of one word or several: with ``"% sq ft"``, ``5%`` and ``20 sq ft`` are
+        numbers. Letters and digits are part of a unit alone, and stay at the end of a text. With
+        ``"'"``, names and values are what is within single quotes.
     missing : str, float or dict, default "error"
         What becomes of a missing value:
 
@@ -146,7 +147,8 @@ class CsvSource(Tabular, RandomAccess):
         The mark before fractions.
     thousands : str, default ""
         The mark between groups of three digits. Where this or a decimal comma is given, the sign of
-        a currency beside a number is skipped, and U+2212 is a minus sign.
+        a currency beside a number is skipped, U+2212 is a minus sign, and ``(1.50)`` and ``1.50-``
+        are negative.
     categories : dict of str to list or None, optional
         Levels of categorical columns; with None the file's own, also of a column of numbers.
     min_count : int, optional
@@ -282,9 +284,10 @@ class CsvSource(Tabular, RandomAccess):
         self._block_size = min(check_integer("block_size", block_size), _MOST_AT_ONCE)
         given = check_compression(find_files(path, TEXTS, "a CSV"), compression)
         skipped = check_integer("skip_lines", skip_lines, 0)
-        self._header = Header(None if columns is None else list(columns), header, dialect, skipped)
+        names = None if columns is None else list(columns)
+        self._header = Header(names, header, dialect, skipped, marks)
         self._parts = [self._header.inspect(file) for file in given]
-        self._dialect = self._header.dialect
+        self._name, self._dialect = self._parts[0].name, self._header.dialect
         self._columns = self._header.columns
         self._block_size = max(self._block_size, _least_block(len(self._columns)))
         self._rows_by_number = RowIndex(self, index_path)
@@ -325,13 +328,15 @@ class CsvSource(Tabular, RandomAccess):
         self._used = [c for c in self._columns if c in needed]
         self._parser = self._make_parser()
         first = next(self._blocks(0), None)
+        if first is not None:
+            check_fields(first, name, len(self._columns))
         if not header.given and first is not None:
             header.refuse_header(first, self._parser, self._missing)
         unnamed = unnamed_among(features, selection.features or ())
         if schema is not None:
             return apply_schema(schema, self, name)
         header.refuse_short(unnamed)
-        texts = [] if first is None else self._first_texts(first)
+        texts, codes = _look_at(first, self._parser, self._missing) if first else ([], [])
         self._kept.expected = features, targets, dtype
         try:
             marks = self._missing.notation
@@ -350,7 +355,7 @@ class CsvSource(Tabular, RandomAccess):
         if found.schema.levels and not selection.categories:
             header.refuse_one_column(selection)
         warn_of_unnamed(unnamed, header.where, 5, found.left_out)
-        return found
+        return _with_codes(found, codes, name)
 
     def _make_parser(self) -> Parser:
         """Return a parser of the columns in use."""
@@ -360,11 +365,6 @@ class CsvSource(Tabular, RandomAccess):
     def _refuse_repeated_header(self) -> None:
         for part, block in self._all_blocks():
             self._header.refuse_repeated(block, self._parts[part])
-
-    def _first_texts(self, block: Block) -> list[str]:
-        """Return the columns that hold text in the first rows."""
-        frame = self._parser.read_texts(_first_rows(block, len(self._used)), self._used)
-        return [c for c in self._used if self._missing.to_numbers(frame[c])[1].any()]
 
     def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
         """Return the frames of all files, a block each."""
@@ -409,14 +409,16 @@ class CsvSource(Tabular, RandomAccess):
             file.seek(body)
             blocks = read_blocks(file, name, self._block_size, *marks, body, line, dialect.comment)
             with recoded():
-                for block in blocks:
-                    if len(block.starts):
-                        check_fields(block, name, len(self._columns))
-                        yield block
+                yield from (block for block in blocks if not block.is_blank)
 
     def _parse(self, block: Block, part: int, kinds: ColumnKinds) -> "tuple[Any, _Place]":
         """Return the frame of a block, and where it is; texts among numbers are `TextInNumbers`."""
         place = _Place(self._parts[part].name, block, self._missing)
+        plain = self._parser.read_plain(block.data, block.lines, kinds)
+        if plain is not None:
+            block.rows = block.lines
+            return plain, place
+        check_fields(block, place.name, len(self._columns))
         try:
             frame, place.texts = self._parser.read(block.data, kinds)
         except NotNumbers as odd:
@@ -426,23 +428,11 @@ class CsvSource(Tabular, RandomAccess):
             raise error from None
         except ValueError as error:
             raise DataError(f"{place.name}, from line {block.line} on: {error}") from error
-        if len(frame) != len(block.starts):
-            raise DataError(
-                f"{place.where(self._misread(block))}: this line does not parse as one row: remove "
-                "lines of spaces"
-            )
+        if len(frame) != block.rows:
+            where = place.where(_misread(block, self._parser))
+            what = "this line does not parse as one row: remove lines of spaces"
+            raise DataError(f"{where}: {what}")
         return frame, place
-
-    def _misread(self, block: Block) -> int:
-        """Return a row of the block that pandas takes for none or for several."""
-        good, bad = 0, len(block.starts)
-        while bad - good > 1:
-            middle = (good + bad) // 2
-            frame = self._parser.read_texts(
-                block.data[: int(block.ends[middle - 1]) + 1], self._used
-            )
-            good, bad = (middle, bad) if len(frame) == middle else (good, middle)
-        return good
 
     def _encode(self, block: Block, part: int) -> Encoded:
         frame, place = self._parse(block, part, self.schema.kinds)
@@ -470,7 +460,7 @@ class CsvSource(Tabular, RandomAccess):
         for part, block in self._all_blocks():
             name = f"{self._parts[part].name}, " if len(self._parts) > 1 else ""
             kept = self._encode(block, part)[2] if dropping else None
-            places = np.arange(len(block.starts)) if kept is None else np.flatnonzero(kept)
+            places = np.arange(block.rows) if kept is None else np.flatnonzero(kept)
             low, high = np.searchsorted(wanted, (first, first + len(places)))
             for row in wanted[low:high].tolist():
                 found[row] = f"{name}line {block.line_of(int(places[row - first]))}"
@@ -487,7 +477,7 @@ class CsvSource(Tabular, RandomAccess):
         return with_progress(
             self._blocks(part),
             f"{what} {name}",
-            rows=lambda block: len(block.starts),
+            rows=lambda block: block.rows,
             share=lambda block: (block.offset + len(block.data)) / size if plain else None,
         )
 
@@ -512,8 +502,8 @@ class CsvSource(Tabular, RandomAccess):
         row = 0
         for part, block in self._all_blocks():
             self._check_unchanged()
-            if not dropping and row + len(block.starts) <= start:
-                row += len(block.starts)
+            if not dropping and row + block.rows <= start:
+                row += block.rows
                 continue
             x, y, _ = self._encode(block, part)
             if draft is not None:
@@ -530,6 +520,10 @@ class CsvSource(Tabular, RandomAccess):
             )
         if draft is not None:
             self._kept.keep(draft, schema, row)
+
+    def free_kept_rows(self) -> None:
+        """Give back the room on the disk that the rows take as numbers; none are kept from here."""
+        self._kept.free_rows()
 
     def order(self, rows: Array) -> Array:
         """Return row numbers as they are, once the rows are where they are fetched fastest."""
@@ -572,9 +566,11 @@ class CsvSource(Tabular, RandomAccess):
 
     def _fetch(self, part: int, starts: Array, wanted: Array) -> Pair:
         """Return the rows of one file with these numbers, which are in order."""
-        data = self._rows_by_number.read(part, starts, wanted)
+        data, kinds = self._rows_by_number.read(part, starts, wanted), self.schema.kinds
         try:
-            frame, _ = self._parser.read(data, self.schema.kinds)
+            frame = self._parser.read_plain(data, len(wanted), kinds)
+            if frame is None:
+                frame, _ = self._parser.read(data, kinds)
             x, y, _ = self.schema.encode(frame)
             if len(x) != len(wanted):
                 raise ValueError(f"{len(wanted)} rows are read as {len(x)}")
@@ -626,6 +622,35 @@ def check_notation(decimal: Any, thousands: Any) -> Notation:
 def _least_block(columns: int) -> int:
     """Return the bytes that are worth parsing at once, of a table of so many columns."""
     return min(_WIDE_BLOCK, _OF_A_COLUMN * columns) if columns > _WIDE else 0
+
+
+def _misread(block: Block, parser: Parser) -> int:
+    """Return a row of the block that pandas takes for none or for several."""
+    good, bad = 0, block.rows
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        frame = parser.read_texts(block.data[: int(block.ends[middle - 1]) + 1], parser.used)
+        good, bad = (middle, bad) if len(frame) == middle else (good, middle)
+    return good
+
+
+def _look_at(
+    block: Block, parser: Parser, missing: MissingTexts
+) -> tuple[list[str], list[Problem]]:
+    """Return the columns that hold text in the first rows, and what may be wrong with others."""
+    frame = parser.read_texts(_first_rows(block, len(parser.used)), parser.used)
+    texts = [c for c in parser.used if missing.to_numbers(frame[c])[1].any()]
+    known = set(texts)
+    numbers = (column for column in parser.used if column not in known)
+    codes = (codes_of_digits(column, frame[column].tolist()) for column in numbers)
+    return texts, [problem for problem in codes if problem is not None]
+
+
+def _with_codes(found: FirstPass, codes: list[Problem], name: str) -> FirstPass:
+    """Return what a pass found, and the columns of codes that are read as numbers."""
+    numbers = {*found.schema.features} - {*found.schema.levels, *found.schema.hashed}
+    codes = [code for code in codes if code.column in numbers - {*found.schema.dates}]
+    return found._replace(suspicions=[*found.suspicions, *(c.suspicion(name) for c in codes)])
 
 
 def _first_rows(block: Block, columns: int) -> bytes:

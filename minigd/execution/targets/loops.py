@@ -265,7 +265,8 @@ def _unstored(lines: list[str]) -> list[tuple[str, int]]:
 def expression(step: Step, words: list[Any], templates: Mapping[str, str]) -> tuple[str, Any]:
     """Return an operation on single numbers, and the dtype of its result."""
     if step.name not in templates:
-        raise NotTraceable(step.name)
+        hint = " (x ** 2): write x * x" if step.name == "power" else ""
+        raise NotTraceable(step.name + hint)
     kinds = [part.dtype for part in step.inputs]
     if step.ufunc is not None:
         *takes, gives = step.ufunc.resolve_dtypes((*kinds, None))

@@ -317,17 +317,6 @@ def positive_epsilon(value: float) -> float:
     return epsilon
 
 
-def check_epsilon(epsilon: float, dtype: Any, factor: float = 1.0) -> None:
-    """Refuse an epsilon that, times a factor, is 0 in a dtype, where 0 / 0 would follow."""
-    smallest = float(np.finfo(dtype).tiny)
-    if epsilon * factor < smallest:
-        raise _epsilon_vanishes(epsilon, dtype, smallest / factor)
-
-
-def _epsilon_vanishes(epsilon: float, dtype: Any, least: float) -> ValueError:
-    return ValueError(f"epsilon={epsilon:g} vanishes in {dtype}: use at least {least:.2g}")
-
-
 def _follows_schedule(schedule: Schedule) -> ValueError:
     return ValueError(
         f"the learning rate follows {schedule!r}: change `scale`, which multiplies it"
