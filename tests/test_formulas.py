@@ -19,7 +19,6 @@ from minigd import formulas
 from minigd.backends.base import NumpyBackend
 from minigd.backends.cupy import CupyBackend
 from minigd.errors import BackendError
-from minigd.execution.fusion import FusedLoss
 from minigd.execution.targets import compiler
 from minigd.execution.targets.numba import NumbaStep
 from minigd.execution.targets.numpy import NumpyStep
@@ -567,7 +566,6 @@ def gradient_by(path, loss, z, y):
         _, model = recorded(path, [], loss, z, y, z.dtype)
         return model.flat_grads.copy()
     backend = executor("slices" if path == "plain" else path)
-    loss = loss if path == "plain" else FusedLoss(loss)
     loss.backend = backend
     loss.mean(*[backend.asarray(a.reshape(-1, 1)) for a in (z, y)])
     return backend.to_numpy(loss.backward())[:, 0]
