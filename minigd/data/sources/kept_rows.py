@@ -1,5 +1,6 @@
 """The rows of a text file as numbers, in temporary files without a name, for all later passes."""
 
+import copy
 import math
 import os
 import shutil
@@ -95,6 +96,13 @@ class KeptRows:
                 draft.add(*_numbers_of(frame, features, targets, self.expected[2]), size)
             yield frame
         self._first = draft
+
+    def for_part(self, in_order: bool) -> "KeptRows":
+        """Return the rows for a process that needs a part of them, if there are any."""
+        other = copy.copy(self)
+        other.possible = False
+        other.rows = None if self.rows is None else self.rows.for_part(in_order)
+        return other
 
     def gather(self, otherwise: int) -> int:
         """Return how many rows it is worth taking at once, if they are kept."""
