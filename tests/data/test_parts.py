@@ -1,5 +1,6 @@
 """Parts of batches: together they are the batches of one process, to the bit, from every source."""
 
+import functools
 import gzip
 import itertools
 import os
@@ -157,7 +158,7 @@ def cases():
 
 
 @pytest.mark.filterwarnings("ignore:.*can't be read in parts")
-@pytest.mark.few(len(SOURCES))
+@pytest.mark.few(13)
 @pytest.mark.parametrize(("make", "how", "size"), cases())
 def test_the_parts_of_a_batch_are_the_batch(tmp_path, make, how, size):
     whole = batches_of(SOURCES[make](tmp_path), how)
@@ -218,7 +219,7 @@ SHARES = [(long_csv, 1500), (long_numbers, 1500), (long_npy, 1500), (long_parque
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/io"), reason="the system does not count bytes")
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 @pytest.mark.parametrize(("make", "batch_size"), [*SHARES, (long_csv, None)])
 def test_each_process_reads_about_its_share(tmp_path, make, batch_size):
     source = make(tmp_path)
@@ -241,6 +242,36 @@ def test_each_process_reads_about_its_share(tmp_path, make, batch_size):
         own = [read(batches.part(rank, size)) for rank in range(size)]
         # Of a Parquet file the last 64 KiB are read, whatever is in them.
         assert max(own) < 1.1 * whole / size + 70_000
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.few(2)
+@pytest.mark.parametrize(
+    ("missing", "shuffle"), [("error", False), ("drop", True), ("mean", False), ("error", True)]
+)
+def test_a_row_is_parsed_once(tmp_path, monkeypatch, missing, shuffle):
+    make = csv if missing == "error" else functools.partial(with_gaps, missing=missing)
+    (tmp_path / "whole").mkdir()
+    options = {"batch_size": 10, "shuffle": shuffle}
+    others = gd.Batches(make(tmp_path / "whole"), **options)
+    expected = [list(others.epoch(epoch)) for epoch in range(4)]
+    part = gd.Batches(make(tmp_path), **options).part(1, 3)
+    parsed, fetch = [], gd.CsvSource._fetch
+
+    def counted(source, part, starts, wanted):
+        parsed.append(len(wanted))
+        return fetch(source, part, starts, wanted)
+
+    monkeypatch.setattr(gd.CsvSource, "_fetch", counted)
+    owns = []
+    for epoch in range(4):
+        own = list(part.epoch(epoch))
+        owns += [numbers(batch.rows) for batch in own]
+        for batch, whole in zip(own, expected[epoch], strict=True):
+            places = np.isin(numbers(whole.rows), numbers(batch.rows))
+            assert whole.x[places].tobytes() == np.ascontiguousarray(batch.x).tobytes()
+            np.testing.assert_array_equal(whole.y[places], batch.y)
+    assert sum(parsed) == len(np.unique(np.concatenate(owns)))
 
 
 def test_what_cannot_be_read_in_parts_is_warned_of_once(tmp_path):

@@ -7,6 +7,7 @@ be shuffled, makes every epoch a true permutation of the rows.
 import copy
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -373,7 +374,7 @@ class CsvSource(Tabular, RandomAccess):
 
         def parsed() -> Iterator[tuple[Any, _Place, int]]:
             for part in range(len(self._parts)):
-                for block in self._with_progress(part, "the first pass over"):
+                for block in with_progress_over(self, part, "the first pass over"):
                     yield *self._parse(block, part, kinds), len(block.data)
 
         def read() -> Iterator[tuple[Any, int]]:
@@ -437,8 +438,8 @@ class CsvSource(Tabular, RandomAccess):
         return good
 
     def _encode(self, block: Block, part: int) -> Encoded:
-        frame, place = self._parse(block, part, self.schema.kinds)
         schema: Schema = self.schema
+        frame, place = self._parse(block, part, schema.kinds)
         try:
             return schema.encode(frame)
         except BadValue as bad:
@@ -470,9 +471,6 @@ class CsvSource(Tabular, RandomAccess):
             if high == len(wanted):
                 return [found[row] for row in np.asarray(rows).tolist()]
         raise IndexError(f"there are {self.rows} rows, and row {int(wanted[-1])} was asked for")
-
-    def _with_progress(self, part: int, what: str) -> Iterator[Block]:
-        return with_progress_over(self, part, what)
 
     # Rows in order ---------------------------------------------------------------------------
 
@@ -527,14 +525,13 @@ class CsvSource(Tabular, RandomAccess):
     def for_part(self, in_order: bool) -> "CsvSource":
         """Return the same rows, which are not all parsed to keep them, unless they are kept."""
         other = copy.copy(self)
-        other._kept = self._kept.for_part(in_order)
+        other._kept = self._kept.for_part(in_order, self.rows)
         return other
 
     def settle(self, comm: Any) -> None:
         """Take the means of the first process, and build an index of rows with all others."""
         super().settle(comm)
-        if self.random_access and any(comm.gather(self._kept.rows is None)):
-            self._rows_by_number.settle(comm)
+        self._rows_by_number.settle(comm)
 
     @property
     def to_read_parts(self) -> str:
@@ -569,7 +566,12 @@ class CsvSource(Tabular, RandomAccess):
         if kept is not None:
             x, y = kept.take(rows if isinstance(rows, slice) else index, workspace)
             return self.schema.fill(x) if self.schema.fills else x, y
-        return self._rows_by_number.take(index, self._at_once, self._fetch)
+        seen = self._kept.seen
+        if seen is not None and self.schema.fills:
+            x, y = self.unfilled().take(index)
+            return self.schema.fill(x), y
+        parse = partial(self._rows_by_number.take, at_once=self._at_once, fetch=self._fetch)
+        return parse(index) if seen is None else seen.take(index, parse)
 
     def _fetch(self, part: int, starts: Array, wanted: Array) -> Pair:
         """Return the rows of one file with these numbers, which are in order."""

@@ -10,7 +10,7 @@ import numpy as np
 from minigd.data.sources.base import Pair, Rows
 from minigd.data.sources.csv_blocks import Block, blank_comments
 from minigd.data.sources.csv_files import Part, is_packed, open_file
-from minigd.data.sources.csv_pieces import Piece, blocks_of, own_pieces
+from minigd.data.sources.csv_pieces import Piece, blocks_of, own_pieces, with_progress_over
 from minigd.data.sources.csv_text import Dialect
 from minigd.data.sources.file_reads import (
     GAP,
@@ -51,7 +51,9 @@ class RowIndex:
 
     def settle(self, comm: Any) -> None:
         """Build it with other processes, each from a part of the files."""
-        if not all(comm.gather(self._starts is None and self._load() is None)):
+        needed = self._source.random_access and self._source._kept.rows is None
+        there = self._starts is not None or self._load() is not None
+        if not any(comm.gather(needed)) or any(comm.gather(there)):
             return
         pieces = own_pieces(self._source, comm)
         found = None if pieces is None else gathered(comm, lambda: self._starts_in(pieces))
@@ -116,7 +118,7 @@ class RowIndex:
         result, at = [], 0
         for part in range(len(self._parts)):
             first, end = at, 0
-            for block in self._source._with_progress(part, "an index of"):
+            for block in with_progress_over(self._source, part, "an index of"):
                 starts = self._starts_of(block, part)
                 end = block.offset + int(block.ends[-1]) + 1
                 np.add(starts, block.offset, out=whole[at : at + len(starts)])

@@ -150,7 +150,7 @@ def written(path, names, **layout):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.few(6)
+@pytest.mark.few(4)
 @pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize(("names", "options"), CASES)
 def test_several_processes_find_what_one_finds(tmp_path, names, options, size):
@@ -188,7 +188,7 @@ def test_several_files_are_one_table(tmp_path):
         assert known(found) == expected
 
 
-@examples(4)
+@examples(3)
 @given(
     st.lists(st.sampled_from(['"a\n1,2\n"', '"b, 3"', "c", '"d ""e"" f"', ""]), min_size=3),
     st.sampled_from(["\n", "\r\n", "\n\n"]),
