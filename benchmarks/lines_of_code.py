@@ -21,6 +21,7 @@ PURPOSES = {
     "insight": ("insight",),
     "interop": ("interop",),
     "cli": ("cli", "__main__.py"),
+    "smoke tests": ("tests",),
     "backends and storage": ("backends", "storage", "distributed"),
     "names, types, errors": ("__init__.py", "errors.py", "types.py", "version.py"),
 }

@@ -5,13 +5,20 @@
 
 import pkgutil
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from latex2mathml.converter import convert
+from sphinx.addnodes import pending_xref
 from sphinx.util import logging
 
 import minigd
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from linking import target, with_summary
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +30,7 @@ version = release = minigd.__version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
     "numpydoc",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
@@ -33,19 +41,21 @@ default_role = "py:obj"
 # Formulas in docstrings are literal blocks, and no Python.
 highlight_language = "text"
 
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "dollarmath", "substitution"]
+myst_substitutions = {"version": release}
 myst_heading_anchors = 3
 # The outputs are those in the files, which the tests execute.
 nb_execution_mode = "off"
 
 autodoc_member_order = "bysource"
+autosummary_generate = False
 # Types stand in the text of each parameter, with shapes.
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 
 html_theme = "furo"
 pygments_dark_style = "github-dark"
-html_title = "minigd"
+html_title = f"minigd {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sphinx = False
@@ -58,7 +68,9 @@ copybutton_prompt_is_regexp = True
 def setup(app: Any) -> None:
     """Write formulas as MathML, which browsers draw without a script, and trim blocks of code."""
     app.add_html_math_renderer("mathml", (_inline_formula, None), (_block_formula, None))
+    app.connect("source-read", _summarize)
     app.connect("doctree-read", _trim)
+    app.connect("doctree-read", _link_first_mentions)
     app.connect("warn-missing-reference", _needs_no_link)
 
 
@@ -72,6 +84,28 @@ def _needs_no_link(app: Any, domain: Any, node: Any) -> bool | None:
         return pkgutil.resolve_name(name) is not None
     except (ImportError, AttributeError):
         return None
+
+
+def _summarize(app: Any, page: str, source: list[str]) -> None:
+    source[0] = with_summary(source[0])
+
+
+def _link_first_mentions(app: Any, doctree: Any) -> None:
+    """Link each public name to its reference where a page first mentions it."""
+    page, seen = app.env.docname, set()
+    if page.startswith("api/") or page == "changelog":
+        return
+    for code in list(doctree.findall(nodes.literal)):
+        name = target(code.astext())
+        inside = (nodes.reference, pending_xref, nodes.title)
+        if name is None or name in seen or isinstance(code.parent, inside):
+            continue
+        seen.add(name)
+        link = pending_xref(
+            "", refdomain="py", reftype="obj", reftarget=name, refdoc=page, refwarn=True
+        )
+        code.replace_self(link)
+        link += code
 
 
 def _inline_formula(writer: Any, node: Any) -> None:

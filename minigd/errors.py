@@ -106,10 +106,21 @@ def unknown_name(
             f"unknown {what} {given.__name__}, which is a class: write {given.__name__}(); the "
             f"known names are {names}"
         )
-    close = (
-        did_you_mean(given, known) or did_you_mean(given, also) if isinstance(given, str) else ""
-    )
+    close = ""
+    if isinstance(given, str):
+        meant = _meant_elsewhere(what, given, known)
+        close = meant or did_you_mean(given, known) or did_you_mean(given, also)
     return ValueError(f"unknown {what} {given!r}; the known ones are {names}{close}")
+
+
+def _meant_elsewhere(what: str, given: str, known: Collection[str]) -> str:
+    """Return the question whether the name was meant that stands here for one of elsewhere."""
+    begin, between, name = given.lower().rpartition("__")
+    if what == "updater" and name in UPDATERS_ELSEWHERE:
+        return f"; did you mean {UPDATERS_ELSEWHERE[name]}?"
+    names = NAMES_ELSEWHERE.get(name), *(own for own, _ in ELSEWHERE.get(name, ()))
+    meant = (f"{begin}{between}{own}" for own in names)
+    return next((f"; did you mean {own!r}?" for own in meant if own in known), "")
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
@@ -229,6 +240,22 @@ def check_share(name: str, value: Any) -> float:
     if not real or not 0 < value < 1:
         raise ValueError(f"{name} must be between 0 and 1, not {shown(value)}")
     return float(value)
+
+
+def check_epsilon(epsilon: float, dtype: Any, factor: float = 1.0) -> None:
+    """Refuse an epsilon that, times a factor, is 0 in a dtype, where 0 / 0 would follow.
+
+    >>> check_epsilon(1e-60, "float32")
+    Traceback (most recent call last):
+    ValueError: epsilon=1e-60 vanishes in float32: use at least 1.2e-38
+    """
+    smallest = float(np.finfo(dtype).tiny)
+    if epsilon * factor < smallest:
+        raise _epsilon_vanishes(epsilon, dtype, smallest / factor)
+
+
+def _epsilon_vanishes(epsilon: float, dtype: Any, least: float) -> ValueError:
+    return ValueError(f"epsilon={epsilon:g} vanishes in {dtype}: use at least {least:.2g}")
 
 
 def check_flag(name: str, value: Any) -> bool:
@@ -498,6 +525,28 @@ ELSEWHERE: dict[str, tuple[tuple[str, str], ...]] = {
 """By what other libraries call it: the arguments that do it here, and how each is written.
 
 The first that a call has is proposed; one without a name always is."""
+
+
+UPDATERS_ELSEWHERE = {
+    "amsgrad": "gd.Adam(amsgrad=True)",
+    "momentum": "gd.SGD(learning_rate=0.01, momentum=0.9)",
+    "nesterov": "gd.SGD(learning_rate=0.01, momentum=0.9, nesterov=True)",
+}
+"""Updaters that are an option of one here."""
+
+NAMES_ELSEWHERE = {
+    "swish": "silu",
+    "logistic": "sigmoid",
+    "eps": "epsilon",
+    "squared_error": "mse",
+    "l1": "mae",
+    "absolute_error": "mae",
+    "pinball": "quantile",
+    "bce": "binary_crossentropy",
+    "cross_entropy": "categorical_crossentropy",
+    "crossentropy": "categorical_crossentropy",
+}
+"""By what other libraries call it: the name that stands for it here."""
 
 
 class UnknownArgument(TypeError):

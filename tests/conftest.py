@@ -30,7 +30,6 @@ from threadpoolctl import threadpool_limits
 from minigd.backends.base import Backend, get_backend
 from minigd.backends.cupy import CupyBackend
 from minigd.errors import BackendError
-from minigd.types import Array
 
 SAMPLED = {"pairs": 2, "each": 1}
 """How many values of a test's parameters must meet in one of its combinations, by its mark."""
@@ -154,29 +153,13 @@ def ctrl_c_is_heard() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def in_python(kernel: Any, good: Array, *rest: Any) -> Any:
-    """Do what a kernel of `minigd.execution.device_guard` does."""
-    if kernel.name == "minigd_and_finite":
-        return good & strict_cupy.isfinite(rest[0])
-    if kernel.name == "minigd_weighed":
-        return strict_cupy.where(good, rest[0].astype("float64") * rest[1], 0)
-    if kernel.name == "minigd_restored":
-        rest[1][...] = strict_cupy.where(good, rest[1], rest[0])
-    if kernel.name == "minigd_closed":
-        for k, number in enumerate(rest[:5]):
-            rest[5][k] += ~good * number
-    return None
-
-
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> CupyBackend:
     """Return the strict stand-in, which also takes the place of an installed CuPy."""
     monkeypatch.setitem(sys.modules, "cupy", strict_cupy)
     if host_cuda.compiler() is None:
-        # Nothing there can run the text of a kernel: formulas run as they are written, and what the
-        # guard does in C is done in Python.
+        # Nothing there can run the text of a kernel: formulas run as they are written.
         monkeypatch.setattr(CupyBackend, "apply", Backend.apply)
-        monkeypatch.setattr(strict_cupy.ElementwiseKernel, "__call__", in_python)
     return CupyBackend()
 
 

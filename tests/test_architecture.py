@@ -29,6 +29,7 @@ LINES = [
     {"interop"},
     {"cli"},
     {"__init__", "__main__"},
+    {"tests"},
 ]
 LEVELS = {part: level for level, parts in enumerate(LINES) for part in parts}
 # The conveniences that reach up, by where they are called and what they call; and what a GPU and
@@ -81,7 +82,7 @@ LOADED = {
             "evaluation",
             "events",
         ),
-        *("history", "interrupts", "loop", "model_files", "rows", "session", "trainer"),
+        *("history", "interrupts", "loop", "model_files", "rows", "session", "snapshot", "trainer"),
         "transaction",
     },
 }
@@ -213,6 +214,14 @@ def test_the_engine_needs_numpy_tqdm_and_threadpoolctl_alone():
     for name in engine | {"errors", "formulas", "types", "progress"}:
         needed |= {full.partition(".")[0] for scope, full in imports(TREES[name]) if not scope}
     assert needed - set(sys.stdlib_module_names) == {"minigd", "numpy", "threadpoolctl", "tqdm"}
+
+
+def test_no_step_asks_where_it_may_write():
+    for name, tree in TREES.items():
+        if name.startswith(("backends", "execution", "optim")):
+            for node in ast.walk(tree):
+                if isinstance(node, ast.arg | ast.keyword):
+                    assert node.arg != "where", f"{name}, line {node.lineno}"
 
 
 def test_importing_minigd_loads_what_a_training_loop_needs_and_nothing_else():

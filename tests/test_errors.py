@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import minigd as gd
-from minigd.errors import check_integer, unknown_name
+from minigd.errors import UPDATERS_ELSEWHERE, check_integer, unknown_name
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,45 @@ def test_all_that_take_names_refuse_an_unknown_one_in_the_same_words(dispatch, s
 def test_a_name_that_is_nearly_known_is_answered_with_the_one_meant(dispatch, typed, meant):
     with pytest.raises(ValueError, match=rf"unknown \w+ '{typed}'.*; did you mean '{meant}'\?\Z"):
         DISPATCHES[dispatch](typed)
+
+
+@pytest.mark.parametrize(
+    ("what", "typed", "meant"),
+    [
+        ("updater", "amsgrad", r"gd\.Adam\(amsgrad=True\)"),
+        ("updater", "AMSGrad", r"gd\.Adam\(amsgrad=True\)"),
+        ("updater", "momentum", r"gd\.SGD\(learning_rate=0\.01, momentum=0\.9\)"),
+        ("updater of a race", "amsgrad", r"gd\.Adam\(amsgrad=True\)"),
+        ("loss", "bce", "'binary_crossentropy'"),
+        ("loss", "squared_error", "'mse'"),
+        ("loss", "l1", "'mae'"),
+        ("activation", "swish", "'silu'"),
+        ("activation", "Swish", "'silu'"),
+        ("activation", "logistic", "'sigmoid'"),
+        ("parameter of Adam", "lr", "'learning_rate'"),
+        ("parameter of Adam", "eps", "'epsilon'"),
+        ("parameter of PerLayer", "updater__lr", "'updater__learning_rate'"),
+    ],
+)
+def test_a_name_of_other_libraries_is_answered_with_the_one_here(what, typed, meant):
+    rates = {"parameter of Adam": gd.Adam(), "parameter of PerLayer": gd.PerLayer(gd.Adam())}
+
+    def ask():
+        if what == "activation":
+            pytest.importorskip("sklearn")
+            gd.MiniBatchRegressor(activation=typed).fit(np.zeros((4, 2)), np.arange(4))
+        elif what in rates:
+            rates[what].set_params(**{typed: 0.1})
+        else:
+            DISPATCHES[what](typed)
+
+    with pytest.raises(ValueError, match=rf"'{typed}'.*; did you mean {meant}\?\Z"):
+        ask()
+
+
+def test_what_an_updater_is_answered_with_works():
+    for written in UPDATERS_ELSEWHERE.values():
+        assert isinstance(eval(written), gd.Updater)
 
 
 def test_what_is_no_text_has_no_name_near_it():

@@ -114,9 +114,8 @@ class Backend:
         formula: Callable[..., Any],
         *inputs: Array,
         out: Array | tuple[Array, ...],
-        where: Array | None = None,
         **constants: float,
-    ) -> Array | None:
+    ) -> None:
         """Write ``formula(*inputs, **constants)`` into `out`.
 
         Parameters
@@ -127,16 +126,8 @@ class Backend:
             Arrays of one length; one with an axis less is a row that all rows share.
         out : Array or tuple of Array
             One for each result; it may be one of the inputs.
-        where : Array of bool, 0-d, optional
-            Keep what `out` held if this is false, or if a result is not finite. It is how a GPU
-            skips an update without asking the host. Afterwards it says whether they were written.
         **constants : float
             Python numbers, which leave the dtype of the arrays as it is.
-
-        Returns
-        -------
-        Array of bool, 0-d, or None
-            `where`.
 
         Examples
         --------
@@ -147,15 +138,7 @@ class Backend:
         >>> y
         array([0., 2.])
         """
-        results = formula(*inputs, **constants)
-        if where is None:
-            _write(results, out)
-            return None
-        for result in as_tuple(results):
-            where &= self.xp.isfinite(result).all()
-        for a, new in zip(as_tuple(out), as_tuple(results), strict=True):
-            a[...] = self.xp.where(where, new, a)
-        return where
+        _write(formula(*inputs, **constants), out)
 
     def compute(self, formula: Callable[..., Array], *inputs: Array, **constants: float) -> Array:
         """Return ``formula(*inputs, **constants)``, one array like the first of them."""
@@ -206,7 +189,7 @@ class Backend:
         """Return x in another dtype, row by row in memory; refuse numbers too large for it.
 
         On a GPU, where a look at the result would make the host wait, they become infinite, and
-        the training step that meets them is masked.
+        the training step that meets them diverges.
 
         Raises
         ------
@@ -245,19 +228,15 @@ class NumpyBackend(Backend):
         formula: Callable[..., Any],
         *inputs: Array,
         out: Array | tuple[Array, ...],
-        where: Array | None = None,
         **constants: float,
-    ) -> Array | None:
+    ) -> None:
         """Write ``formula(*inputs, **constants)`` into `out`, slice by slice."""
-        if where is not None:
-            return super().apply(formula, *inputs, out=out, where=where, **constants)
         first = inputs[0]
         if first.size > self.slice_size and len(first) > 1:
             step = max(1, self.slice_size * len(first) // first.size)
             _write_in_slices(formula, inputs, out, step, constants)
         else:
             _write(formula(*inputs, **constants), out)
-        return None
 
     def all_finite(self, x: Array) -> bool:
         """Tell whether x holds neither NaN nor infinity."""

@@ -300,25 +300,23 @@ class Program:
             return f"(T)({'-' if a < 0 else ''}1.0 / 0.0)"
         return f"(T){float(_literal(a))!r}"
 
-    def fits(self, first: Like, outs: tuple[Like, ...], where: Like | None) -> bool:
+    def fits(self, first: Like, outs: tuple[Like, ...]) -> bool:
         """Tell whether the kernel's results are such arrays."""
         shape, dtype = first
         shapes = [(shape[0], 1) if s.per_row else shape for s in self.results]
         if outs != tuple([(each, dtype) for each in shapes]):
             return False
-        if self.by_row:
-            return len(shape) == 2 and 0 not in shape and where is None
-        return where is None or where == ((), np.dtype(bool))
+        return not self.by_row or (len(shape) == 2 and 0 not in shape)
 
 
 def program_for(
-    formula: Callable[..., Any], inputs: tuple[Any, ...], outs: tuple[Any, ...], where: Any = None
+    formula: Callable[..., Any], inputs: tuple[Any, ...], outs: tuple[Any, ...]
 ) -> Program | None:
     """Return a formula of such arrays as lines of C, or None if there is no kernel for it."""
     if getattr(formula, "__module__", None) not in (FORMULAS, FUSED):
         return None
     likes = [tuple([(a.shape, a.dtype) for a in arrays]) for arrays in (inputs, outs)]
-    program = _chosen(formula, *likes, None if where is None else (where.shape, where.dtype))
+    program = _chosen(formula, *likes)
     if program is not None and program.by_row:
         return program if all(a.flags.c_contiguous for a in (*inputs, *outs)) else None
     return program
@@ -330,13 +328,12 @@ def _chosen(
     formula: Callable[..., Any],
     inputs: tuple[Like, ...],
     outs: tuple[Like, ...],
-    where: Like | None,
 ) -> Program | None:
     if inputs[0][1].char not in "fdLQ":
         return None
     forms = tuple([form_of(a, inputs[0]) for a in inputs])
     program = None if None in forms else program_of(formula, forms)
-    return program if program is not None and program.fits(inputs[0], outs, where) else None
+    return program if program is not None and program.fits(inputs[0], outs) else None
 
 
 @functools.cache
@@ -355,16 +352,11 @@ def launch(
     program: Program,
     inputs: tuple[Any, ...],
     outs: tuple[Any, ...],
-    where: Any,
     constants: dict[str, float],
-) -> Any:
-    """Write the results into `outs` in one launch, or with `where` in two.
+) -> None:
+    """Write the results into `outs` in one launch.
 
-    The first of the two looks whether all results are finite, the second stores them if they are;
-    in between nobody asks the device. What `outs` held may be what `inputs` hold: each thread has
-    its results before it stores one.
-
-    Return `where`, which is now whether the results were stored.
+    What `outs` held may be what `inputs` hold: each thread has its results before it stores one.
     """
     values = program.values(**constants)
     if program.by_row:
@@ -372,38 +364,22 @@ def launch(
         scalars = [rows, columns, *[dtype.type(value) for value in values]]
         blocks = -(-rows * WARP // THREADS)
         by_rows(xp, program, dtype)((blocks,), (THREADS,), (*inputs, *outs, *scalars))
-        return None
-    if where is None:
-        elementwise(xp, program, "store")(*inputs, *values, *outs)
-        return None
-    elementwise(xp, program, "check")(*inputs, *values, where)
-    elementwise(xp, program, "store_if")(*inputs, *values, where, *outs)
-    return where
+    else:
+        elementwise(xp, program)(*inputs, *values, *outs)
 
 
 @functools.cache
-def elementwise(xp: Any, program: Program, task: str) -> Any:
-    """Return the kernel that goes through the numbers of a formula one by one.
-
-    Its task is to ``"store"`` the results; to ``"check"`` them, which clears the flag `good` if one
-    is not finite; or to ``"store_if"`` the flag is set.
-    """
+def elementwise(xp: Any, program: Program) -> Any:
+    """Return the kernel that goes through the numbers of a formula one by one."""
     names = [f"out{k}" for k in range(len(program.results))]
     inputs = [f"{KINDS[s.kind]} {s.name}" for s in program.inputs]
     kind = KINDS[program.kind]
     inputs += [f"{kind} {name}" for name in program.constants.values()]
     outs = [f"{kind} {name}" for name in names]
     store = " ".join(f"{out} = {s.name};" for out, s in zip(names, program.results, strict=True))
-    if task == "check":
-        finite = " && ".join(f"isfinite({s.name})" for s in program.results)
-        store, outs = f"if (!({finite})) good[0] = false;", ["raw bool good"]
-    elif task == "store_if":
-        store = f"if (good[0]) {{ {store} }}"
-        inputs.append("raw bool good")
     lines = [*[s.line for s in program.lines.values()], store]
-    name = program.name if task == "store" else f"{program.name}_{task}"
     return xp.ElementwiseKernel(
-        ", ".join(inputs), ", ".join(outs), "\n".join(lines), name, options=OPTIONS
+        ", ".join(inputs), ", ".join(outs), "\n".join(lines), program.name, options=OPTIONS
     )
 
 

@@ -101,15 +101,15 @@ class CupyBackend(Backend):
         formula: Callable[..., Any],
         *inputs: Array,
         out: Array | tuple[Array, ...],
-        where: Array | None = None,
         **constants: float,
-    ) -> Array | None:
+    ) -> None:
         """Write ``formula(*inputs, **constants)`` into `out` in one kernel, where there is one."""
         outs = as_tuple(out)
-        program = kernels.program_for(formula, inputs, outs, where)
+        program = kernels.program_for(formula, inputs, outs)
         if program is None:
-            return super().apply(formula, *inputs, out=out, where=where, **constants)
-        return kernels.launch(self.xp, program, inputs, outs, where, constants)
+            super().apply(formula, *inputs, out=out, **constants)
+        else:
+            kernels.launch(self.xp, program, inputs, outs, constants)
 
     def compute(self, formula: Callable[..., Array], *inputs: Array, **constants: float) -> Array:
         """Return ``formula(*inputs, **constants)``, one array like the first of them."""

@@ -300,10 +300,12 @@ def _kept(table: Table, folder: str, resume: bool) -> Source:
     mb = f"{size / 1e6:,.0f} MB"
     log(f"the rows are kept in {folder} ({mb}) while they are needed: text is slower to read")
     try:
-        return table.cache(folder)
+        cached = table.cache(folder)
     except OSError as error:
         log(f"{error.strerror or error}: the rows are read from the text instead")
         return table
+    table.free_kept_rows()
+    return cached
 
 
 # The network ----------------------------------------------------------------------------------

@@ -247,8 +247,8 @@ class Batches:
     >>> batches = Batches(X, y, batch_size=500, shuffle=True, seed=0)
     >>> batches.sizes, len(batches)
     ([500, 500, 500, 500, 300], 5)
-    >>> sorted(int(label) for x, y in batches for label in y) == list(range(2300))
-    True
+    >>> len({int(label) for x, y in batches for label in y})      # no row is lost
+    2300
     """
 
     @validated

@@ -1,11 +1,9 @@
 """A guard makes each update only while loss and gradient are finite, so that parameters stay good.
 
-On the CPU it checks every step; `device_guard.py` is the guard of a GPU, where reading a number
-would make the host wait.
+It looks at every step. On a GPU, where that makes the host wait, `device_guard.py` can do it later.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,20 +12,6 @@ from minigd.backends.base import Backend
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import UPDATERS, Updater
 from minigd.types import Array
-
-
-class Masked(NamedTuple):
-    """What a GPU has masked, the first bad update and all after it: how many, and Σ w of it.
-
-    A part is a batch as well, one of those that make an update; that of a `step` is no batch of the
-    epoch.
-    """
-
-    batches: int
-    parts: int
-    passes: int
-    updates: int
-    weight: float
 
 
 class Limits(NamedTuple):
@@ -67,8 +51,24 @@ class Remembered:
         self.restore()
 
 
+class Written:
+    """What an updater writes into, as it is now."""
+
+    def __init__(self, model: Sequential, updater: Updater) -> None:
+        self.model, self.updater, self.step = model, updater, updater.step
+        self.params = model.flat_params.copy()
+        self.state = {name: vector.copy() for name, vector in updater.state.items()}
+
+    def restore(self) -> None:
+        """Take back what has changed since; vectors that were made since become 0."""
+        self.updater.step = self.step
+        self.model.flat_params[...] = self.params
+        for name, vector in self.updater.state.items():
+            vector[...] = self.state.get(name, 0.0)
+
+
 class Guard(Remembered):
-    """Makes the updates of one trainer on the CPU.
+    """Makes the updates of one trainer, and looks at each.
 
     Parameters
     ----------
@@ -81,6 +81,9 @@ class Guard(Remembered):
         At least the length of every gradient that the updater's vectors still hold a part of.
     """
 
+    defers = False
+    """Whether steps are left for later to look at."""
+
     def __init__(self, model: Sequential, updater: Updater) -> None:
         super().__init__(model)
         self.backend: Backend = model.backend
@@ -92,8 +95,16 @@ class Guard(Remembered):
         # That is known of the updaters here alone.
         self._bounded = type(updater) in UPDATERS.values()
         self.largest = 1.0
-        if updater.state and self.backend.reads_are_free:
+        if updater.state:
             self._forget()
+
+    def defer(self) -> bool:
+        """Leave the next steps for later to look at, and tell whether that gains anything."""
+        return False
+
+    def is_finite(self) -> bool:
+        """Tell whether all was finite in the steps that were left for later."""
+        return True
 
     def check_loss(self, value: Any) -> str | None:
         """Return what is wrong with the loss, before the gradient is computed, or None."""
@@ -119,7 +130,7 @@ class Guard(Remembered):
         """Make the update, or say what is wrong and leave parameters and updater as they were."""
         model, updater = self.model, self.updater
         g = model.flat_grads
-        squares, rate = float(np.dot(g, g)), updater.learning_rate
+        squares, rate = float(self.backend.xp.dot(g, g)), updater.learning_rate
         largest = max(self.largest, math.sqrt(squares)) if squares >= 0 else math.inf
         if self._bounded and max(reach(updater, rate), 1.0) * largest < self._safe:
             self.largest = largest
@@ -133,16 +144,12 @@ class Guard(Remembered):
         bad = first_nonfinite_gradient(model)
         if bad is not None:
             return f"the gradient of {bad} is not finite"
-        before = model.flat_params.copy()
-        state = {name: vector.copy() for name, vector in updater.state.items()}
+        before = Written(model, updater)
         updater.update(model)
         if all(np.isfinite(a).all() for a in (model.flat_params, *updater.state.values())):
             self._forget()
             return None
-        model.flat_params[...] = before
-        for name, vector in updater.state.items():
-            vector[...] = state.get(name, 0.0)
-        updater.step -= 1
+        before.restore()
         return f"the update is too large for {model.dtype}"
 
     def _forget(self) -> None:
@@ -152,27 +159,6 @@ class Guard(Remembered):
         state = {k: a for k, a in self.updater.state.items() if a.size}
         entries = {k: float(abs(a).max()) for k, a in state.items()}
         self.largest = max([1.0, *[math.sqrt(e) if k[0] == "v" else e for k, e in entries.items()]])
-
-    def end_batch(self, weight: float = 0.0, batches: int = 1) -> None:
-        """Close a batch of this weight: on a GPU, take back what it changed if it was masked."""
-
-    def skip_batch(self) -> None:
-        """Close a batch of which no row counts."""
-
-    def weighed(self, value: Any, weight: float) -> Any:
-        """Return weight · value in double precision; 0 on a GPU if the batch was masked."""
-        return self.backend.wide(value) * weight
-
-    left: Callable[[Any], Any] | None = None
-    """What stays of a window of parts after its update; on a GPU all of it if that was masked."""
-
-    def counted(self, total: Any) -> Any:
-        """Return what a batch adds to a sum: `total`, or 0 if the batch was masked."""
-        return total
-
-    def read_masked(self) -> Masked | None:
-        """Return what was masked since the last call, or None."""
-        return None
 
 
 def reach(updater: Updater, rate: float) -> float:

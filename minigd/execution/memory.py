@@ -1,4 +1,7 @@
-"""How much memory a training step takes: what a pass of two rows asks for, times the batch size."""
+"""How much memory training takes: what a pass of two rows asks for, times the batch size.
+
+Where a snapshot is kept to go back to, it comes on top.
+"""
 
 import threading
 from typing import Any
@@ -9,6 +12,7 @@ from minigd.execution.fusion import fused_layers
 from minigd.nn.layers.scaling import Adapted
 from minigd.nn.losses import LOSSES, get_loss
 from minigd.nn.objective import default_loss, is_paired
+from minigd.optim.updaters import Updater
 
 
 def work_bytes(model: Any, batch_size: int) -> int:
@@ -33,6 +37,15 @@ def work_bytes(model: Any, batch_size: int) -> int:
         twin.run_backward(layers, np.ones_like(y))
     nbytes: int = twin.workspace.nbytes
     return nbytes * batch_size // 2
+
+
+def snapshot_bytes(model: Any, updater: Updater) -> int:
+    """Return the bytes of a snapshot, of one batch for each update: none where none is taken."""
+    if model.backend.reads_are_free:
+        return 0
+    running = [layer.buffers[name] for layer in model.layers for name in layer.running]
+    vectors = (1 + len(updater.state_names)) * model.flat_params.nbytes
+    return int(vectors + sum(buffer.nbytes for buffer in running))
 
 
 def describe_out_of_memory(model: Any, n: int, error: Exception) -> str:

@@ -98,6 +98,14 @@ class Steps:
             step = self._compiled[key] = self._compile_step(x, y, scale, by_row)
         return step if step is not None and step.takes(len(x)) else None
 
+    def why_not_compiled(self) -> str | None:
+        """Return why steps that were to be compiled were not, or None."""
+        parts = [*with_inner(self.objective.layers), self.objective.loss, *self.update[:3]]
+        plain = [type(part).__name__ for part in parts if not promises(part)]
+        if self._compile and plain:
+            return f"{plain[0]} does not say traceable = True"
+        return self.reason.removeprefix("NotTraceable: ") if self._compile and self.reason else None
+
     @property
     def traces(self) -> bool:
         """Whether steps are traced."""

@@ -144,14 +144,15 @@ class TracingBackend(NumpyBackend):
         formula: Callable[..., Any],
         *inputs: Array,
         out: Array | tuple[Array, ...],
-        where: Array | None = None,
         **constants: float,
-    ) -> Array | None:
+    ) -> None:
         """Write ``formula(*inputs, **constants)`` into `out`, and note how."""
         if self._elementwise:
-            return Backend.apply(self, formula, *inputs, out=out, where=where, **constants)
+            Backend.apply(self, formula, *inputs, out=out, **constants)
+            return
         if inputs[0].size <= self.slice_size:
-            return super().apply(formula, *inputs, out=out, where=where, **constants)
+            super().apply(formula, *inputs, out=out, **constants)
+            return
         plain_inputs, target = tuple([plain_array(a) for a in inputs]), plain_array(out)
 
         def run(*arrays: Array) -> None:
@@ -159,7 +160,6 @@ class TracingBackend(NumpyBackend):
 
         run(*plain_inputs, target)
         note(formula.__name__, run, *plain_inputs, target, out=target)
-        return None
 
     def compute(self, formula: Callable[..., Array], *inputs: Array, **constants: float) -> Array:
         """Return ``formula(*inputs, **constants)``, and note how."""

@@ -147,8 +147,8 @@ def find_learning_rate(
     >>> X = np.linspace(-1, 1, 1000).reshape(-1, 1)
     >>> model = gd.Sequential([gd.Dense(10), gd.Tanh(), gd.Dense(1)], inputs=1)
     >>> curve = gd.find_learning_rate(model, X, np.sin(3 * X), loss="mse")
-    >>> 1e-4 < curve.suggestion < 1
-    True
+    >>> round(curve.suggestion, 2)
+    0.01
 
     Source: Smith (2017), "Cyclical learning rates for training neural networks", section 3.3.
     """

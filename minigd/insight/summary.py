@@ -7,7 +7,7 @@ from types import FrameType
 from typing import Any
 
 from minigd.errors import check_integer
-from minigd.execution.memory import work_bytes
+from minigd.execution.memory import snapshot_bytes, work_bytes
 from minigd.nn.layers.activations import Softmax
 from minigd.optim.updaters import Updater, get_updater
 from minigd.progress import printable
@@ -51,7 +51,7 @@ def _table(model: Any, batch_size: int, updater: str | Updater) -> Summary:
     size, each = model.flat_params.size, model.flat_params.nbytes
     whole_size = sum(int(p.size) for p in model.params.values())
     vectors = (len(given.state_names) + len(given.fixed(model))) * each
-    work = work_bytes(model, batch_size)
+    work, snapshot = work_bytes(model, batch_size), snapshot_bytes(model, given)
     held = whole_size * model.dtype.itemsize
     rows.append(("total", "", f"{whole_size:,}", f"{held:,} bytes of {model.dtype}"))
     if size < whole_size:
@@ -61,6 +61,8 @@ def _table(model: Any, batch_size: int, updater: str | Updater) -> Summary:
     rows.append(
         (f"state of {name}", "", f"{vectors // model.dtype.itemsize:,}", f"{vectors:,} bytes")
     )
+    if snapshot:
+        rows.append(("snapshot of what updates change", "", "", f"{snapshot:,} bytes"))
     rows.append((f"work arrays, n = {batch_size:,}", "", "", f"{work:,} bytes"))
     # The loss works with about three arrays of the outputs' shape at once; on a GPU it writes its
     # gradient alone, beside targets that have that shape too where they are not classes.
@@ -68,7 +70,7 @@ def _table(model: Any, batch_size: int, updater: str | Updater) -> Summary:
     arrays = 3 if model.backend.reads_are_free else 1 if classes else 2
     batch = batch_size * (model.n_in + arrays * model.n_out) * model.dtype.itemsize
     rows.append(("the batch and its loss", "", "", f"{batch:,} bytes"))
-    whole = held + each + vectors + work + batch
+    whole = held + each + vectors + snapshot + work + batch
     rows.append(("total, without the data", "", "", f"{whole:,} bytes"))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     lines = [f"{a:{widths[0]}}   {b:{widths[1]}}   {c:>{widths[2]}}   {d}" for a, b, c, d in rows]

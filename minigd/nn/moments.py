@@ -80,7 +80,7 @@ def merged(one: Part, other: Part) -> Part:
     American Statistician 37(3), equations 2.1.
     """
     n = one.weight + other.weight
-    # Of two parts without weight, such as updates that were masked, nothing is divided by 0.
+    # Of two parts without weight nothing is divided by 0.
     share = other.weight / (n + (n == 0))
     delta = other.mean - one.mean
     # Times δ twice, for the δ² of a large number beside no rows may overflow, and 0 ∞ is NaN.

@@ -1,7 +1,7 @@
 """The window of batches that make one update: their gradients are put together as one."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -35,8 +35,10 @@ class Accumulation:
     ----------
     batches : int
         How many batches the window has so far.
-    weight, loss : float or scalar of the backend
-        Their weight, and their loss times it.
+    weight : float
+        Their weight.
+    loss : float or scalar of the backend
+        Their mean loss.
     """
 
     def __init__(self, parts: int) -> None:
@@ -51,11 +53,6 @@ class Accumulation:
         self.loss: Any = 0.0
         self._sum: Array | None = None
 
-    def keep(self, left: Callable[[Any], Any], before: "Accumulation") -> None:
-        """Take what is left of `before`, whose update a GPU may have masked."""
-        self.weight, self.loss = left(before.weight), left(before.loss)
-        self._sum = None if before._sum is None else left(before._sum)
-
     def add(self, g: Array, loss: Any, weight: Any) -> None:
         """Add a part: its mean gradient, its mean loss, and its weight."""
         share = self._count(loss, weight)
@@ -68,8 +65,7 @@ class Accumulation:
         """Add the loss and the weight of a part, and return its share W_p / Σ W so far."""
         self.empty = False
         self.weight = self.weight + weight
-        # On a GPU a window can consist of masked parts alone, which weigh nothing.
-        share = weight / (self.weight + (self.weight == 0))
+        share = weight / self.weight
         self.loss = moved_mean(self.loss, loss, share)
         return share
 
@@ -138,10 +134,5 @@ class Accumulation:
             )
         self.batches = check_integer("held", values["held"], 0)
         self.weight, self.loss = check_number("weight", values["weight"]), float(values["loss"])
-        if not backend.reads_are_free:
-            # A device holds it as an array, by which a float32 is divided otherwise.
-            self.weight, self.loss = (
-                backend.asarray(a, dtype="float64") for a in (self.weight, self.loss)
-            )
         self.empty = part is None
         self._sum = None if part is None else backend.asarray(part, dtype=like.dtype)

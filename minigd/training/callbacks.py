@@ -104,10 +104,10 @@ class EarlyStopping(_Monitoring):
     >>> model = gd.Sequential([gd.Dense(30), gd.Tanh(), gd.Dense(1)], inputs=20)
     >>> history = model.fit(X[:40], y[:40], loss="mse", validation_data=(X[40:], y[40:]),
     ...                     epochs=500, callbacks=[gd.EarlyStopping(patience=5)])
-    >>> history.epochs < 500
-    True
-    >>> model.evaluate(X[40:], y[40:])["loss"] == min(history["val_loss"])
-    True
+    >>> history.epochs                                      # of 500
+    57
+    >>> round(model.evaluate(X[40:], y[40:])["loss"], 3), round(min(history["val_loss"]), 3)
+    (1.531, 1.531)
 
     Source: Prechelt (1998), "Early stopping, but when?", class UP, section 2.2.
     """
@@ -209,10 +209,10 @@ class ReduceOnPlateau(_Monitoring):
     >>> X, y = rng.normal(size=(60, 20)), rng.normal(size=60)
     >>> model = gd.Sequential([gd.Dense(1)], inputs=20)
     >>> updater = gd.SGD(0.1)
-    >>> history = model.fit(X, y, loss="mse", updater=updater, epochs=200,
+    >>> history = model.fit(X, y, loss="mse", updater=updater, epochs=30,
     ...                     callbacks=[gd.ReduceOnPlateau("loss", factor=0.5, min_delta=0.01)])
-    >>> updater.learning_rate < 0.1
-    True
+    >>> updater.learning_rate
+    0.05
     """
 
     events = frozenset({"start", "epoch"})
@@ -314,6 +314,9 @@ class Checkpoint:
             check_integer("every_epochs", every_epochs)
         self.saved_updates: int | None = None
         self._saved_at = time.perf_counter()
+
+    only_saves = True
+    """It sees nothing of the model but by `Trainer.save`, which makes sure that all is finite."""
 
     @property
     def events(self) -> frozenset[str]:

@@ -42,9 +42,7 @@ class Chunks:
     Attributes
     ----------
     starts : Array of int
-        Where in `order` each batch begins, and where the last one ends.
-    order : Array of int
-        The numbers of the rows.
+        At which place of the epoch's order each batch begins, and where the last one ends.
     totals : Array
         Σ w of each batch, which is the number of its rows without weights.
     weight, scale : Array or None
@@ -55,9 +53,7 @@ class Chunks:
         batches = batches.at(epoch)
         source = batches.source
         assert isinstance(source, RandomAccess)
-        order = batches.order(epoch)
-        self._in_order = order is None
-        self.order: Array = np.arange(source.rows) if order is None else order
+        self._order = batches.order(epoch)
         size = batches.batch_size or source.rows
         self.starts: Array = np.minimum(np.arange(len(batches) + 1) * size, source.rows)
         rows = min(ROWS, PRODUCTS // max(1, products))
@@ -67,7 +63,7 @@ class Chunks:
         self.y: Any = None
         self._source: RandomAccess | None = None
         self._fetched = 0, 0
-        """Between which places of `order` lie the rows that x and y are, where they are not all."""
+        """Between which places of the order the rows x and y lie, where they are not all."""
         self._most = len(batches)
         if isinstance(source, ArraySource):
             self.x, self.y = source.x, source.y
@@ -80,9 +76,10 @@ class Chunks:
         self.weight: Array | None = None
         self.scale: Array | None = None
         if batches.weighted:
-            weighed = weigh_batches(batches.weight(self.order), self.starts)
+            every = self._numbers(slice(0, source.rows))
+            weighed = weigh_batches(batches.weight(every), self.starts)
             kept, self.starts, self.weight, scale, self.totals = weighed
-            self.order, self.scale = self.order[kept], scale.astype(dtype)
+            self._order, self.scale = every[kept], scale.astype(dtype)
             self._sizes = np.diff(self.starts)
 
     @property
@@ -90,7 +87,7 @@ class Chunks:
         """Rows, targets and scales of a batch as large as the largest."""
         n = int(self._sizes.max())
         self._fetch(0)
-        some = slice(0, n) if self.weight is None else self.order[:n]
+        some = slice(0, n) if self.weight is None else self._numbers(slice(0, n))
         return self.x[some], self.y[some], None if self.scale is None else self.scale[:n]
 
     def rows(self, batches: slice) -> tuple[Array, Array, Array, Array, Array | None]:
@@ -105,10 +102,14 @@ class Chunks:
         return self.x, self.y, self._places(own), starts - starts[0], scale
 
     def _places(self, own: slice) -> Array:
-        """Return where in x and y the rows are that lie between two places of `order`."""
+        """Return where in x and y the rows are that lie between two places of the order."""
         if self._source is None:
-            return self.order[own]
+            return self._numbers(own)
         return np.arange(own.start, own.stop) - self._fetched[0]
+
+    def _numbers(self, own: slice) -> Array:
+        """Return the numbers of the rows between two places of the epoch's order."""
+        return np.arange(own.start, own.stop) if self._order is None else self._order[own]
 
     def _fetch(self, batch: int) -> None:
         """Fetch the rows of a batch, and of those around it, if they are not at hand."""
@@ -118,7 +119,7 @@ class Chunks:
             return
         # Not the old ones and the new ones at once.
         self.x = self.y = None
-        rows = slice(*own) if self._in_order else self.order[slice(*own)]
+        rows = slice(*own) if self._order is None else self._order[slice(*own)]
         self.x, self.y = self._source.take(rows)
         self._fetched = own
 
@@ -128,7 +129,7 @@ class Chunks:
     def weighed(self, batches: slice) -> WeighedRows:
         """Return the targets of some batches, and what they weigh, without the rows themselves."""
         own = slice(self.starts[batches.start], self.starts[batches.stop])
-        order = self.order[own]
+        order = self._numbers(own)
         weight = None if self.weight is None else self.weight[own]
         total = float(self.totals[batches].sum())
         return WeighedRows(self.x[:0], self.y[self._places(own)], order, weight, None, total)

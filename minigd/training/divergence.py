@@ -3,9 +3,7 @@
 import numpy as np
 
 from minigd.errors import DivergenceError
-from minigd.execution.finite_guard import Guard, first_nonfinite_gradient
 from minigd.nn.objective import Objective
-from minigd.training.rows import WeighedRows
 from minigd.types import Array
 
 
@@ -25,16 +23,3 @@ def name_layer(objective: Objective, x: Array) -> str:
     with np.errstate(all="ignore"):
         name = objective.first_nonfinite(x)
     return "" if name is None else f", and the output of {name} is the first not finite"
-
-
-def find_fault(objective: Objective, guard: Guard, rows: WeighedRows) -> str | None:
-    """Go through a masked batch again, and return what is not finite in it."""
-    guard.remember()
-    with np.errstate(all="ignore"):
-        value, _ = objective.forward(rows.x, rows.y, rows.scale)
-        objective.backward()
-    guard.restore()
-    if not np.isfinite(float(value)):
-        return f"the loss is {float(value)}" + name_layer(objective, rows.x)
-    bad = first_nonfinite_gradient(objective.model)
-    return None if bad is None else f"the gradient of {bad} is not finite"

@@ -3,6 +3,7 @@
 Means compose by weight, which is the number of rows where none was given.
 """
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ class Totals:
 
     Attributes
     ----------
-    weight : float or scalar of the backend
+    weight : float
         Σ_i w_i so far, which is how many rows there were where they have no weights.
 
     Examples
@@ -54,6 +55,12 @@ class Totals:
                 self._sums[name] = total
             else:
                 self._sums[name] = before + total if metric is None else metric.merge(before, total)
+
+    def copy(self) -> "Totals":
+        """Return the totals as they are now; none of the sums is ever written into."""
+        same = copy.copy(self)
+        same._sums = {n: [*t] if isinstance(t, list) else t for n, t in self._sums.items()}
+        return same
 
     def means(self, backend: Backend | None = None) -> dict[str, float]:
         """Return the mean loss and the value of each metric, nothing where no row came.

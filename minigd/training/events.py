@@ -174,7 +174,19 @@ def name_callbacks(callbacks: Iterable[Callback] | None) -> dict[str, Any]:
         kind = getattr(callback, "__name__", type(callback).__name__)
         number = sum(name.partition(" ")[0] == kind for name in named) + 1
         named[kind if number == 1 else f"{kind} {number}"] = callback
-    # What saves the states of the others comes last.
+    return _in_order(named) if len(named) > 1 else named
+
+
+def _in_order(named: dict[str, Any]) -> dict[str, Any]:
+    """Return callbacks, that which saves the states of the others last; refuse two last words."""
+    averages = [name for name, callback in named.items() if getattr(callback, "averages", False)]
+    final = averages + [n for n, each in named.items() if getattr(each, "restore_best", False)]
+    if averages and len(final) > 1:
+        raise ValueError(
+            f"callbacks: {final[0]} and {final[1]} both put other parameters in the model when fit "
+            "is done, and one would undo the other: leave one out, or give EarlyStopping "
+            "restore_best=False"
+        )
     return dict(sorted(named.items(), key=lambda item: getattr(item[1], "last", False)))
 
 

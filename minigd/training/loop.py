@@ -14,7 +14,6 @@ from minigd.data.batches import Batch, Batches, no_batch
 from minigd.data.sources.array import ArraySource
 from minigd.errors import BackendError, check_integer, check_number
 from minigd.execution import plain
-from minigd.execution.finite_guard import Masked
 from minigd.execution.memory import describe_out_of_memory
 from minigd.execution.per_example import RowClipping
 from minigd.execution.profiler import Profiler
@@ -29,6 +28,7 @@ from minigd.training.evaluation import measure
 from minigd.training.events import Event
 from minigd.training.rows import RowLoader, WeighedRows
 from minigd.training.session import Session
+from minigd.training.snapshot import BATCHES, SECONDS, NotFinite, Snapshot
 from minigd.training.transaction import Transaction
 
 
@@ -121,6 +121,11 @@ class Loop:
         self.steps.refresh()
         if self.gathered is not None:
             self.gathered.thread = threading.get_ident()
+        defers = session.repeatable and self.transaction.guard.defer()
+        return self._run_unread(session) if defers else self._run_steps(session)
+
+    def _run_steps(self, session: Session) -> bool:
+        """Make the steps that are left of the epoch."""
         cut = self._cut(session) if self.steps.compiles else None
         complete = self._run_batches(session) if cut is None else self._run(*cut, session)
         if complete and self.transaction.window.batches:
@@ -161,7 +166,7 @@ class Loop:
             return None
         model = self.objective.model
         chunks = Chunks(batches, self.epoch, 6 * len(model.flat_params), model.dtype)
-        counts = len(chunks.order) > 0
+        counts = chunks.starts[-1] > 0
         step = self.steps.find_compiled(*chunks.sample, self.by_row) if counts else None
         return None if step is None else (chunks, step)
 
@@ -270,16 +275,10 @@ class Loop:
 
     def _count(self, step: plain.Step, rows: WeighedRows) -> None:
         """Add the totals of the rows to those of the epoch."""
-        guard = self.transaction.guard
-        try:
-            measured = measure(self.objective, self.metrics, step.z, rows)
-        except BaseException:
-            # The update is made, and the batch is not counted anywhere.
-            guard.end_batch(batches=0)
-            raise
-        guard.end_batch(rows.total)
-        counted = {name: guard.counted(total) for name, total in measured.items()}
-        self.totals.add({"loss": guard.weighed(step.value, rows.total), **counted}, rows.total)
+        weight = rows.total
+        loss = self.objective.model.backend.wide(step.value) * weight
+        measured = measure(self.objective, self.metrics, step.z, rows)
+        self.totals.add({"loss": loss, **measured}, weight)
 
     def _report(self, session: Session, event: Event, rows: int) -> None:
         """Call the callbacks, and show how far the run has come."""
@@ -289,22 +288,19 @@ class Loop:
             self._show(session.progress, event, rows)
 
     def _show(self, progress: Progress, event: Event, rows: int) -> None:
-        """Show one batch more; a GPU that is read for it may have masked the update."""
+        """Show one batch more; a GPU that is read for it is also asked if all was finite."""
         made = event.loss if event.name == "update" else None
         if progress.update(made, rows):
-            self.raise_if_masked()
+            self.check_unread()
 
     def _is_last(self, batches: Batches) -> bool:
         return batches.source.rows is not None and self.batch == len(batches.at(self.epoch))
 
     def _finish_window(self, session: Session) -> None:
         """Make the last update of an epoch whose batches do not fill it."""
-        self.raise_if_masked()
         session.interrupt.busy = True
-        parts = self.transaction.window.batches
         loss = self.transaction.finish_window()
         self._refuse_fault()
-        self.raise_if_masked(parts)
         if loss is not None:
             session.send("update", loss)
             if session.progress is not None:
@@ -313,7 +309,6 @@ class Loop:
 
     def end_epoch(self, session: Session) -> None:
         """Evaluate, and put the epoch into the history."""
-        self.raise_if_masked()
         means = self.totals.means(self.objective.model.backend)
         if not means:
             raise no_batch(session.batches)
@@ -333,30 +328,43 @@ class Loop:
 
     # Where numbers are not finite ------------------------------------------------------------
 
-    def raise_if_masked(self, parts: int | None = None) -> None:
-        """On a GPU, read whether an update was masked; on the CPU that is known at once."""
-        masked = self.transaction.read_masked(parts)
-        if masked is not None:
-            self.uncount(masked)
+    def _run_unread(self, session: Session) -> bool:
+        """Make steps that are not looked at; from the last snapshot again where one was bad."""
+        guard, snapshot, error = self.transaction.guard, Snapshot(self.transaction), None
 
-    def uncount(self, masked: Masked) -> None:
-        """Forget what was masked, and raise."""
-        self.batch = max(0, self.batch - masked.batches)
-        self.totals.weight -= masked.weight
-        raise self._divergence(
-            self._find_fault() or "the loss, a gradient or an update is not finite"
-        )
+        def watch(event: Event) -> None:
+            old = self.batch - snapshot.batch >= BATCHES
+            if old or self.seconds - snapshot.seconds >= SECONDS:
+                self.check_unread()
+                snapshot.take(self.totals, self.batch, self.seconds)
 
-    def _find_fault(self) -> str | None:
-        """Take the batch that was masked again, and return what is not finite in it."""
-        if self.batches is None:
-            return None
-        with contextlib.closing(self.batches.epoch(self.epoch, self.batch)) as epoch:
-            batch = next(epoch, None)
-        rows = None if batch is None else self.loader.load(batch, self.batches.source)
-        if rows is None:
-            return None
-        return divergence.find_fault(self.objective, self.transaction.guard, rows)
+        watching = (watch, frozenset({"batch", "update"}))
+        try:
+            snapshot.take(self.totals, self.batch, self.seconds)
+            complete = self._run_steps(session._replace(callbacks=[*session.callbacks, watching]))
+            self.check_unread()
+            return complete
+        except BaseException as raised:
+            busy, session.interrupt.busy = session.interrupt.busy, True
+            if not snapshot.taken or guard.is_finite():
+                session.interrupt.busy = busy
+                raise
+            error = raised
+        finally:
+            guard.defers = False
+        reached, stopping, self.stopping = self.batch, self.stopping, False
+        self.totals, self.batch, self.seconds = snapshot.restore()
+        # Each step is looked at, and one more than were counted: an error may have ended that one.
+        self._run_batches(session._replace(progress=None), reached + 1 - self.batch)
+        self.stopping = stopping
+        if not isinstance(error, NotFinite):
+            raise error
+        return self._run_steps(session)
+
+    def check_unread(self) -> None:
+        """Go back to the last snapshot if a step since then was bad that nothing looked at."""
+        if not self.transaction.guard.is_finite():
+            raise NotFinite
 
     def _refuse(self, rows: WeighedRows, fault: str) -> None:
         """Raise for a batch whose step was not made."""

@@ -28,6 +28,13 @@ class Session(NamedTuple):
         """Whether no callback wants to be called within an epoch."""
         return all(e is not None and not e & {"update", "batch"} for _, e in self.callbacks)
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether batches can be made again: the rows are there, and no callback saw the model."""
+        # Asked of its own class, for a subclass may do more.
+        looking = [c for c in self.callbacks if "only_saves" not in vars(type(c[0]))]
+        return self._replace(callbacks=looking).by_epoch and not self.batches.source.one_shot
+
     def call(self, event: Event) -> None:
         """Call the callbacks that want an event with it."""
         for callback, events in self.callbacks:
@@ -69,11 +76,12 @@ class Session(NamedTuple):
         if compiled is not None:
             log(compiled)
 
-    def report_profile(self, threads: int | None) -> None:
-        """Print where the time went, if that was measured, and how many threads BLAS had."""
+    def report_profile(self, threads: int | None, not_compiled: str | None) -> None:
+        """Print where the time went, if that was measured, the threads of BLAS, and what lacked."""
         if self.profiler is not None:
             line = self.profiler.line(self.run.model.dtype)
-            log(line if threads is None else f"{line}; {describe(threads)}")
+            line += "" if threads is None else f"; {describe(threads)}"
+            log(line if not_compiled is None else f"{line}; not compiled: {not_compiled}")
 
 
 def open_session(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minigd.execution.device_guard import make_guard
-from minigd.execution.finite_guard import Limits, Masked
+from minigd.execution.finite_guard import Limits
 from minigd.execution.plain import Step
 from minigd.execution.tracer import Update
 from minigd.nn.sequential import Sequential
@@ -142,9 +142,7 @@ class Transaction:
         """Count a batch whose weights are all 0; return the loss of an update that is then due."""
         self.begin(0.0)
         self.window.batches += self.accumulate > 1
-        updated = self._finish(due=self.window.batches == self.accumulate > 1)
-        self.guard.skip_batch()
-        return updated
+        return self._finish(due=self.window.batches == self.accumulate > 1)
 
     def finish_window(self) -> Any:
         """Make the update of the batches there are; return its loss, or None if no row counts."""
@@ -163,21 +161,18 @@ class Transaction:
         self.fault = self.guard.check_part(loss)
         if self.fault is not None:
             return None
-        counted, g = self.guard.counted, self.model.flat_grads
-        self.window.add(counted(g), counted(loss), counted(self._weight))
+        self.window.add(self.model.flat_grads, loss, self._weight)
         self.window.batches += 1
         return self._close_window() if self.window.batches == self.accumulate else None
 
     def _close_window(self) -> Any:
-        """Make the window's update, if any of its rows counts; where a GPU masks it, it stays."""
+        """Make the window's update, if any of its rows counts."""
         if self.window.empty:
             self.window.clear()
             return None
         updated = self._apply(self.window.write(self.model.flat_grads))
         if self.fault is None:
             self.window.clear()
-            if self.guard.left is not None:
-                self.window.keep(self.guard.left, self._before)
         return updated
 
     def _apply(self, loss: Any) -> Any:
@@ -190,27 +185,8 @@ class Transaction:
         self.updates += 1
         return loss
 
-    # Where the model is, and what a GPU has masked -------------------------------------------
-
-    def follow_model(self) -> Masked | None:
-        """Go to the backend that the model was moved to; return what was masked before."""
-        masked = self.guard.read_masked()
+    def follow_model(self) -> None:
+        """Go to the backend that the model was moved to."""
         window = self.window.state_dict(self.guard.backend)
         self.renew_guard()
         self.window.load_state_dict(window, self.model.flat_grads, self.model.backend)
-        if masked is not None:
-            self._uncount(masked)
-        return masked
-
-    def read_masked(self, parts: int | None = None) -> Masked | None:
-        """Read what a GPU has masked, and no longer count it; `parts` were in the window before."""
-        masked = self.guard.read_masked()
-        if masked is not None:
-            self._uncount(masked, parts)
-        return masked
-
-    def _uncount(self, masked: Masked, parts: int | None = None) -> None:
-        self.updates -= masked.updates
-        parts = self.window.batches - masked.parts if parts is None else parts
-        self.window.batches = parts % self.accumulate
-        self.window.empty = float(self.window.weight) == 0

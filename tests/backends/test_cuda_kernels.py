@@ -52,19 +52,18 @@ def plain(name, inputs):
         return call(name, *inputs)
 
 
-def run(name, inputs, outs, where=None):
-    """Run a formula on the stand-in; return what it wrote, what it returned, and its launches."""
+def run(name, inputs, outs):
+    """Run a formula on the stand-in; return what it wrote, and its launches."""
     device = {id(a): BACKEND.asarray(a) for a in (*inputs, *outs)}
     out = tuple(device[id(a)] for a in outs)
     with strict_cupy.recording_launches() as launches:
-        written = BACKEND.apply(
+        BACKEND.apply(
             getattr(formulas, name),
             *[device[id(a)] for a in inputs],
             out=out if len(out) > 1 else out[0],
-            where=where,
             **CONSTANTS.get(name, {}),
         )
-    return tuple(a.get() for a in out), written, launches
+    return tuple(a.get() for a in out), launches
 
 
 def fresh(expected):
@@ -110,7 +109,7 @@ def test_a_kernel_gives_the_numbers_of_its_formula(name, dtype, data):
     ):
         a.reshape(-1)[k] = value
     expected = plain(name, inputs)
-    found, _, launches = run(name, inputs, fresh(expected))
+    found, launches = run(name, inputs, fresh(expected))
     assert launches == [f"minigd_{name}"]
     close(name, found, expected, inputs)
 
@@ -201,7 +200,7 @@ def test_arrays_in_any_order_of_memory(name):
 @each_formula
 def test_no_rows_at_all(name):
     inputs = draw(name, (0, 3), "float32")
-    found, _, _ = run(name, inputs, fresh(plain(name, inputs)))
+    found, _ = run(name, inputs, fresh(plain(name, inputs)))
     assert {a.shape for a in found} == {(0, 3)}
 
 
@@ -212,62 +211,19 @@ def test_what_is_made_of_constants_is_made_in_double_precision():
     assert np.float32(1 - 0.999) != np.float32(1) - np.float32(0.999)
 
 
-# A step that is masked ------------------------------------------------------------------------
+# A step of training -----------------------------------------------------------------------------
 
 
 @needs_compiler
 @pytest.mark.parametrize("name", UPDATE)
-def test_an_update_that_may_be_masked_is_two_launches_and_an_activation_one(name):
+def test_an_update_is_one_launch(name):
     inputs = draw(name, (50,), "float32")
     expected = plain(name, inputs)
-    good = strict_cupy.ones((), dtype=bool)
     with strict_cupy.counting_host_reads() as reads:
-        launched = BACKEND.asarray(inputs[0])
-        with strict_cupy.recording_launches() as launches:
-            BACKEND.apply(formulas.tanh, launched, out=launched)
-        assert launches == ["minigd_tanh"]
-        assert reads.count == 0
-    found, written, launches = run(name, inputs, fresh(expected), good)
-    assert launches == [f"minigd_{name}_check", f"minigd_{name}_store_if"]
-    assert bool(written)
-    assert written is good
+        found, launches = run(name, inputs, fresh(expected))
+    assert launches == [f"minigd_{name}"]
+    assert reads.count == len(expected)  # those of `run` itself
     close(name, found, expected, inputs)
-
-
-@pytest.mark.few
-@needs_compiler
-@pytest.mark.parametrize("name", [name for name in INPUTS if name not in ROWS])
-def test_one_number_that_is_not_finite_leaves_everything_as_it_was(name):
-    for k in range(INPUTS[name]):
-        for bad in (np.nan, np.inf):
-            inputs = draw(name, (40,), "float32")
-            inputs[k][17] = bad
-            expected = plain(name, inputs)
-            finite = all(np.isfinite(a).all() for a in expected)
-            good = strict_cupy.ones((), dtype=bool)
-            found, written, _ = run(name, inputs, fresh(expected), good)
-            assert bool(written) == bool(good) == finite
-            close(name, found, expected if finite else fresh(expected), inputs)
-
-
-@needs_compiler
-@pytest.mark.parametrize("name", [name for name in INPUTS if name not in ROWS])
-def test_a_result_that_overflows_is_not_written_either(name):
-    inputs = [np.full(3, 3e38, "float32") for _ in range(INPUTS[name])]
-    expected = plain(name, inputs)
-    finite = all(np.isfinite(a).all() for a in expected)
-    found, written, _ = run(name, inputs, fresh(expected), strict_cupy.ones((), dtype=bool))
-    assert bool(written) == finite
-    close(name, found, expected if finite else fresh(expected), inputs)
-
-
-@needs_compiler
-def test_what_was_masked_before_stays_masked():
-    inputs = draw("adam", (40,), "float32")
-    found, written, _ = run("adam", inputs, inputs[:3], strict_cupy.zeros((), dtype=bool))
-    assert not bool(written)
-    for one, other in zip(found, inputs[:3], strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 @needs_compiler
@@ -277,17 +233,18 @@ def test_a_step_of_training_reads_nothing_and_runs_the_kernels(stand_in):
     layers = [gd.Dense(4), gd.Tanh(), gd.Dense(2), gd.Softmax()]
     model = gd.Sequential(layers, inputs=3, backend="cupy", seed=0)
     trainer = gd.Trainer(model, "categorical_crossentropy", "adam")
-    batches = gd.Batches(X, y, batch_size=20)
-    trainer.fit(batches, epochs=1)
-    with strict_cupy.counting_host_reads() as reads:
+    few, many = gd.Batches(X, y, batch_size=40), gd.Batches(X, y, batch_size=10)
+    counts = []
+    for batches in (few, many):
+        trainer.fit(batches, epochs=1)
+        before = strict_cupy.host_reads.count
         with strict_cupy.recording_launches() as launches:
-            for batch in batches:
-                trainer.step(batch.x, batch.y)
-        assert reads.count == 0
+            trainer.fit(batches, epochs=1)
+        counts.append(strict_cupy.host_reads.count - before)
+    assert counts[0] == counts[1]
     ours = [name for name in launches if name.startswith("minigd_")]
-    step = ["biased_tanh", "class_cross_entropy", "tanh_backward", "and_finite", "adam_check"]
-    step += ["adam_store_if", "closed"]
-    assert ours == [f"minigd_{name}" for name in step] * 2
+    step = ["biased_tanh", "class_cross_entropy", "tanh_backward", "adam"]
+    assert ours == [f"minigd_{name}" for name in step] * 4
 
 
 @needs_compiler
@@ -320,13 +277,13 @@ def test_the_maths_of_a_loss_is_a_kernel_too(stand_in, loss, forward, backward):
 # What is no kernel ----------------------------------------------------------------------------
 
 
-def refuses(function, *inputs, where=None, **constants):
+def refuses(function, *inputs, **constants):
     """Tell whether a call launches no kernel of ours, and gives what the plain backend gives."""
     device = [BACKEND.asarray(a) for a in inputs]
     out, expected = strict_cupy.zeros_like(device[0]), strict_cupy.zeros_like(device[0])
-    Backend.apply(BACKEND, function, *device, out=expected, where=where, **constants)
+    Backend.apply(BACKEND, function, *device, out=expected, **constants)
     with strict_cupy.recording_launches() as launches:
-        BACKEND.apply(function, *device, out=out, where=where, **constants)
+        BACKEND.apply(function, *device, out=out, **constants)
     np.testing.assert_array_equal(out.get(), expected.get())
     return not any(name.startswith("minigd_") for name in launches)
 
@@ -344,8 +301,6 @@ def test_arrays_of_unlike_shapes_or_dtypes_run_as_they_are_written():
     assert refuses(formulas.tanh_backward, X[0], X[0, :1])
     assert refuses(formulas.tanh_backward, X, X.astype("float32"))
     assert refuses(formulas.softmax, np.asfortranarray(X))
-    assert refuses(formulas.softmax, X, where=strict_cupy.ones((), dtype=bool))
-    assert refuses(formulas.relu, X, where=strict_cupy.ones((3, 1), dtype=bool))
 
 
 def test_a_formula_of_somebody_else_runs_as_it_is_written():
@@ -481,10 +436,9 @@ def test_cupy_takes_every_kernel(name):
     if made.by_row:
         assert kernels.by_rows(cupy(), made, np.dtype("float32")).name == f"minigd_{name}"
         return
-    for task, flags, outs in (("store", 0, None), ("check", 0, 1), ("store_if", 1, None)):
-        kernel = kernels.elementwise(cupy(), made, task)
-        assert kernel.nin == inputs + len(made.constants) + flags
-        assert kernel.nout == (len(made.results) if outs is None else outs)
+    kernel = kernels.elementwise(cupy(), made)
+    assert kernel.nin == inputs + len(made.constants)
+    assert kernel.nout == len(made.results)
 
 
 def nvrtc_compile(source, *options, method="cubin"):
@@ -520,15 +474,14 @@ def test_nvrtc_compiles_every_kernel(name, dtype):
         (source, _), settings = kernels.by_rows.__wrapped__(Texts, made, np.dtype(dtype))
         assert nvrtc_compile(source, *settings["options"])
         return
-    for task in ("store", "check", "store_if"):
-        found, settings = kernels.elementwise.__wrapped__(Texts, made, task)
-        assert nvrtc_compile(as_cupy_writes_it(*found, real), *settings["options"])
+    found, settings = kernels.elementwise.__wrapped__(Texts, made)
+    assert nvrtc_compile(as_cupy_writes_it(*found, real), *settings["options"])
 
 
 @pytest.mark.parametrize("name", UPDATE)
 @pytest.mark.cupy
 def test_on_a_gpu_each_operation_is_rounded_as_numpy_rounds_it(name):
-    found, settings = kernels.elementwise.__wrapped__(Texts, program(name), "store")
+    found, settings = kernels.elementwise.__wrapped__(Texts, program(name))
     source = as_cupy_writes_it(*found, "float")
     # Operations that are joined already, or that the assembler is free to join.
     joined = re.compile(rb"\bfma\.|\b(mul|add|sub)\.(ftz\.)?f32")

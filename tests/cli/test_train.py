@@ -203,6 +203,9 @@ def test_a_run_that_is_resumed_reads_rows_where_it_read_them_before(gaps, tmp_pa
     assert module._kept(table, folder, resume=True) is table
     kept = module._kept(table, folder, resume=False)
     assert kept is not table
+    # One copy on the disk is enough.
+    assert table._kept.rows is None
+    assert not table._kept.wanted()
     assert module._kept(table, folder, resume=True).fingerprint() == kept.fingerprint()
     monkeypatch.setattr(module, "KEPT_FROM", 1 << 40)
     with module._with_random_access(table, folder, "", resume=False) as source:

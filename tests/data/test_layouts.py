@@ -264,34 +264,55 @@ def test_a_gpu_keeps_rows_next_to_each_other(stand_in):
 # Files -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+def allocates_less(most, run):
+    """Tell whether a run allocates less at its peak, by itself, in one of three tries.
+
+    What else is allocated meanwhile, by an import or by what other tests left to be collected, is
+    so once; what the run allocates it does each time.
+    """
+    found = []
+    for _ in range(3):
+        with peak(found):
+            run()
+        if found[-1] < most:
+            return True
+    print(f"at least {min(found)} bytes, where {most:.0f} are allowed")
+    return False
+
+
+@pytest.mark.few(2)
 @pytest.mark.parametrize("dtype", ["float64", "float16", ">f4"])
 def test_a_fortran_npy_is_never_in_memory_as_a_whole(tmp_path, dtype):
     x = np.asfortranarray(numbers(dtype, rows=40_000))
     y = np.asfortranarray(targets(x))
     np.save(tmp_path / "x.npy", x)
     np.save(tmp_path / "y.npy", y)
-    found = []
-    with peak(found):
-        source = gd.NpySource(tmp_path / "x.npy", tmp_path / "y.npy")
-    assert found[0] < 2**15
+    source = gd.NpySource(tmp_path / "x.npy", tmp_path / "y.npy")
     assert source.x.flags.f_contiguous
     assert not source.x.flags.c_contiguous
-    with peak(found):
+
+    def opened():
+        return gd.NpySource(tmp_path / "x.npy", tmp_path / "y.npy")
+
+    def take():
+        source = opened()
         for start in range(0, 40_000, 500):
             rows = np.arange(start, start + 500)[::-1]
             np.testing.assert_array_equal(source.take(rows)[0], x[rows])
         source.fingerprint()
-    assert found[1] < x.nbytes / 2
-    batches = gd.Batches(source, batch_size=200, shuffle=True)
-    trainer = gd.Trainer(gd.Sequential([gd.Dense(1)], inputs=WIDTH), "mse", gd.SGD(1e-6))
-    with peak(found):
+
+    def train():
+        batches = gd.Batches(opened(), batch_size=200, shuffle=True)
+        trainer = gd.Trainer(gd.Sequential([gd.Dense(1)], inputs=WIDTH), "mse", gd.SGD(1e-6))
         for _ in batches:
             pass
         trainer.fit(batches, epochs=2)
         trainer.evaluate(batches)
+
+    assert allocates_less(2**15, opened)
+    assert allocates_less(x.nbytes / 2, take)
     # An order of the rows is a number of 8 bytes each.
-    assert found[2] < x.nbytes / 4 + 2 * 8 * 40_000
+    assert allocates_less(x.nbytes / 4 + 2 * 8 * 40_000, train)
 
 
 def test_a_fortran_npy_trains_to_the_bits_of_its_array(tmp_path):

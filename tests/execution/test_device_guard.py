@@ -1,7 +1,7 @@
-"""What a GPU masks is taken back exactly: counts, means and parameters are those of NumPy.
+"""After a divergence on a GPU counts, means and parameters are those of NumPy.
 
-NumPy stops at the bad step itself. A GPU goes on behind it until the flag is read, and has to come
-to the same state.
+NumPy stops at the bad step itself. A GPU may go on behind it, and has to come to the same state;
+how it goes back is tested in `tests/training/test_snapshot.py`.
 """
 
 import numpy as np
@@ -62,22 +62,19 @@ def same(run, **options):
 
 
 @pytest.mark.parametrize("accumulate", [1, 2, 4])
-def test_a_mask_is_read_before_other_data_are_begun(stand_in, accumulate):
+def test_a_divergence_is_known_before_other_data_are_begun(stand_in, accumulate):
     def run(trainer):
-        refused(trainer, batches(BAD), callbacks=[stop_at(4)])
-        if refused(trainer, batches()):  # a GPU says it here
-            assert trainer.model.backend.name == "cupy"
-            trainer.fit(batches())
+        assert refused(trainer, batches(BAD), callbacks=[stop_at(4)])
+        trainer.fit(batches())
         return trainer
 
     same(run, accumulate=accumulate)
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_a_mask_is_read_before_the_model_moves(stand_in, accumulate):
+def test_a_divergence_is_known_before_the_model_moves(stand_in, accumulate):
     def run(trainer):
-        stopped = refused(trainer, batches(BAD), callbacks=[stop_at(4)])
-        assert stopped == (trainer.model.backend.name == "numpy")
+        assert refused(trainer, batches(BAD), callbacks=[stop_at(4)])
         trainer.model.to("numpy")
         assert refused(trainer, batches(BAD))
         return trainer
@@ -86,24 +83,21 @@ def test_a_mask_is_read_before_the_model_moves(stand_in, accumulate):
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_a_masked_step_by_hand_is_no_batch_of_the_epoch(stand_in, accumulate):
+def test_a_bad_step_by_hand_is_no_batch_of_the_epoch(stand_in, accumulate):
     def run(trainer):
         here = trainer.model.backend.asarray
         data = batches()
         trainer.fit(data, callbacks=[stop_at(3)])
-        try:
+        with pytest.raises(gd.DivergenceError):
             trainer.step(here(X[:5]), here(np.full((5, 4), 1e200)))
-        except gd.DivergenceError:
-            assert trainer.model.backend.name == "numpy"
-        if refused(trainer, data):
-            assert trainer.batch == 3
-            trainer.fit(data)
+        assert trainer.batch == 3
+        trainer.fit(data)
         return trainer
 
     same(run, accumulate=accumulate)
 
 
-def test_a_metric_that_raises_behind_a_masked_update(stand_in):
+def test_a_metric_that_raises_behind_a_bad_update(stand_in):
     class Strict(gd.metrics.MeanAbsoluteError):
         def per_example(self, prediction, y):
             if not bool(np.isfinite(prediction).all()):
@@ -116,7 +110,7 @@ def test_a_metric_that_raises_behind_a_masked_update(stand_in):
 
     def run(trainer):
         data = batches()
-        with pytest.raises((ValueError, gd.DivergenceError)):
+        with pytest.raises(gd.DivergenceError):
             trainer.fit(data, callbacks=[plant])
         trainer.model.flat_params[0] = 0.5
         refused(trainer, data)
@@ -170,10 +164,10 @@ def test_a_run_is_saved_where_the_model_has_gone(stand_in, tmp_path):
             np.testing.assert_allclose(a, b, rtol=1e-9)
 
 
-def test_an_updater_of_ones_own_may_return_another_flag(stand_in):
+def test_an_updater_of_ones_own_may_do_more(stand_in):
     class Own(gd.SGD):
-        def update(self, model, where=None):
-            return super().update(model, where=None if where is None else where.copy())
+        def update(self, model):
+            super().update(model)
 
     def run(trainer):
         # The loss is finite, and the first update is not.

@@ -17,7 +17,6 @@ import minigd as gd
 from minigd.backends import cuda_kernels as kernels
 from minigd.backends.base import NumpyBackend
 from minigd.backends.cupy import CupyBackend
-from minigd.execution import device_guard as masking
 from minigd.execution import fusion as fused
 from minigd.execution import plain
 from minigd.execution.runner import Steps
@@ -330,13 +329,20 @@ def launches(layers, loss, y, **options):
     x = strict_cupy.asarray(rng.normal(size=(len(y), 6)), dtype="float32")
     model = gd.Sequential(layers, inputs=6, backend="cupy", seed=0)
     trainer = gd.Trainer(model, loss, "adam", **options)
-    batches = gd.Batches(x, strict_cupy.asarray(y), batch_size=len(y) // 4, shuffle=True)
-    trainer.fit(batches)
-    ends = []
+    starts = []
+
+    class Noted(gd.Batches):
+        def epoch(self, *place):
+            for batch in super().epoch(*place):
+                starts.append(len(names))
+                yield batch
+
+    batches = Noted(x, strict_cupy.asarray(y), batch_size=len(y) // 4, shuffle=True)
     with strict_cupy.recording_launches() as names:
-        trainer.fit(batches, callbacks=[lambda event: ends.append(len(names))])
-    # Behind "start" come the updates.
-    return names[ends[1] : ends[2]]
+        trainer.fit(batches)
+        starts.clear()
+        trainer.fit(batches)
+    return names[starts[1] : starts[2]]
 
 
 @needs_compiler
@@ -346,8 +352,8 @@ def test_the_launches_of_a_step(stand_in):
     forward = [*("dot", "minigd_biased_relu") * 2, "dot", "cupy_add"]
     loss = ["minigd_class_cross_entropy", "mean"]
     backward = [*("gemm", "mean", "dot", "minigd_relu_backward") * 2, "gemm", "mean"]
-    update = ["minigd_and_finite", "minigd_adam_check", "minigd_adam_store_if", "minigd_closed"]
-    total = ["minigd_weighed", "cupy_add"]
+    update = ["cupy_isfinite", "cupy_bitwise_and", "minigd_adam"]
+    total = ["astype", "cupy_multiply", "cupy_add"]
     found = launches(layers, "categorical_crossentropy", y)
     assert found == [*forward, *loss, *backward, *update, *total]
     assert len(found) == 24  # as docs/gpu.md says
@@ -377,16 +383,15 @@ def test_tf32_products_are_not_taken_from_where_there_is_no_tf32():
 
 @needs_compiler
 @pytest.mark.parametrize("label", [-1, 3, 10**9])
-def test_a_class_that_is_none_masks_the_step(stand_in, label):
+def test_a_class_that_is_none_ends_the_step(stand_in, label):
     x, y = np.ones((4, 2), "float32"), np.array([0, 1, 2, 0])
     model = gd.Sequential([gd.Dense(3), gd.Softmax()], 2, backend="cupy")
     trainer = gd.Trainer(model, "categorical_crossentropy", "sgd")
     trainer.fit(x, y, batch_size=4)
     before = stand_in.to_numpy(model.flat_params)
-    trainer.step(stand_in.asarray(x), stand_in.asarray(np.array([0, 1, label, 0])))
-    np.testing.assert_array_equal(stand_in.to_numpy(model.flat_params), before)
     with pytest.raises(gd.DivergenceError):
-        trainer.fit(x, y)
+        trainer.step(stand_in.asarray(x), stand_in.asarray(np.array([0, 1, label, 0])))
+    np.testing.assert_array_equal(stand_in.to_numpy(model.flat_params), before)
 
 
 @needs_compiler
@@ -546,13 +551,6 @@ def test_nvrtc_compiles_every_kernel(formula, dtype):
         (source, _), options = kernels.by_rows.__wrapped__(Texts, made, np.dtype(dtype))
         assert nvrtc_compile(source, *options["options"])
         return
-    found, options = kernels.elementwise.__wrapped__(Texts, made, "store")
+    found, options = kernels.elementwise.__wrapped__(Texts, made)
     text = as_cupy_writes_it(*found, host_cuda.NAMES[dtype])
     assert nvrtc_compile(text, *options["options"])
-
-
-@pytest.mark.parametrize("name", ["AND_FINITE", "RESTORED", "WEIGHED", "CLOSED"])
-@pytest.mark.cupy
-@pytest.mark.parametrize("dtype", ["float", "double"])
-def test_nvrtc_compiles_the_kernels_of_the_guard(name, dtype):
-    assert nvrtc_compile(as_cupy_writes_it(*getattr(masking, name), name.lower(), dtype))

@@ -373,6 +373,45 @@ def test_why_a_step_is_not_compiled_can_be_asked(in_python):
     assert trainer._loop.steps.reason == "NotTraceable: sort"
 
 
+class Cubed(gd.Layer):
+    """y = x³ by the operator, which is not compiled."""
+
+    traceable = True
+
+    def forward(self, x, train=False):
+        if train:
+            self.keep(x)
+        return x**3
+
+    def backward(self, dy):
+        (x,) = self.kept()
+        return 3 * x * x * dy
+
+
+class Unpromised(gd.Tanh):
+    """A layer that promises nothing."""
+
+
+@pytest.mark.parametrize(
+    ("layer", "says"),
+    [
+        (Cubed, "; not compiled: power (x ** 2): write x * x"),
+        (Unpromised, "; not compiled: Unpromised does not say traceable = True"),
+        (gd.Tanh, ""),
+    ],
+)
+def test_the_profile_says_why_no_step_is_compiled(layer, says, in_python, capsys):
+    x, y = np.random.default_rng(0).normal(size=(12, 4)), np.zeros((12, 2))
+    for fast in (True, False):
+        layers = [gd.Residual([gd.Dense(4), layer()]), gd.Dense(2)]
+        model = gd.Sequential(layers, inputs=4, dtype="float64", seed=1)
+        trainer = gd.Trainer(model, "mse", gd.SGD(0.01), fast=fast)
+        trainer.fit(x, y, batch_size=4, profile=True)
+        line = capsys.readouterr().err.strip()
+        assert not fast or line.endswith(says), line
+        assert ("not compiled" in line) == bool(fast and says)
+
+
 class Shifted(gd.Layer):
     """A layer that computes with large arrays of its own and a traced number."""
 

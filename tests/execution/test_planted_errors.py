@@ -258,7 +258,8 @@ def counted_from_the_chunk(advance):
 def shifted_order(init):
     def made(self, *arguments):
         init(self, *arguments)
-        self.order = np.roll(self.order, 1)
+        every = self._numbers(slice(0, int(self.starts[-1])))
+        self._order = np.roll(every, 1)
 
     return made
 
@@ -289,6 +290,14 @@ def restores_nothing(function):
     return printed
 
 
+def second_epoch_by_batch(cut):
+    def cut_first(self, session):
+        found = cut(self, session)
+        return None if self.epoch else found
+
+    return cut_first
+
+
 def as_if_by_batch(run):
     def made(self, *arguments, **options):
         found = run(self, *arguments, **options)
@@ -306,6 +315,17 @@ def all_runs():
 def one_run():
     """Make a run in each way."""
     check_run(RUNS[0])
+
+
+def run_with_a_smaller_step():
+    """Make a run whose second epoch has a step of its own, with room for fewer rows."""
+    first = {"first": "standardize", "loss": "mse", "weights": "most 0", "shuffle": True}
+    run = RUNS[0] | first | {"sizes": (9, 8), "seed": 7, "clipping": "none"}
+    trainer, _ = drawn_runs.train(run, fast=True)
+    before, after = (step.rows for step in trainer.step_of.values())
+    if not after < before:
+        pytest.fail("the second epoch has no smaller step")
+    check_run(run)
 
 
 def divergence(bad):
@@ -410,6 +430,10 @@ PLANTED = {
         all_runs,
     ),
     "rows come one place later": (put(Chunks, "__init__", shifted_order), all_runs),
+    "the second epoch is made batch by batch": (
+        put(loop.Loop, "_cut", second_epoch_by_batch),
+        run_with_a_smaller_step,
+    ),
     "a pass is not counted": (
         put(loop.Transaction, "_count_compiled", pass_not_counted),
         all_runs,
@@ -424,6 +448,7 @@ PLANTED = {
 
 
 def test_nothing_is_caught_where_nothing_is_planted():
+    run_with_a_smaller_step()
     for bad in ("the loss", "a gradient", "an update"):
         divergence(bad)()
 

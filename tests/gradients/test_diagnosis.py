@@ -110,6 +110,40 @@ def test_noise_in_a_thousand_networks_has_no_name():
         random_networks.noise_has_no_name(seed)
 
 
+class NoisyReLU(gd.ReLU):
+    """dx is off by numbers that follow no rule."""
+
+    def backward(self, dy):
+        return super().backward(dy) + np.random.default_rng(len(dy)).standard_normal(dy.shape)
+
+
+class Unused(students.Identity):
+    """A parameter that forward forgets, and backward does not."""
+
+    def build(self, n_in):
+        self.add_param("s", (n_in,), "ones")
+        return n_in
+
+    def backward(self, dy):
+        self.grads["s"][...] = 1 + dy.mean(axis=0)
+        return dy
+
+
+@pytest.mark.parametrize(
+    ("check", "says"),
+    [
+        (lambda: random_networks.check_noise(977), None),
+        (lambda: gd.check_layer(NoisyReLU(), -1 - abs(rows(5, 3))), None),
+        (lambda: gd.check_layer(random_networks.Noisy(2), 0 * rows(5, 3)), None),
+        (lambda: gd.check_layer(Unused(), rows(5, 3)), "forward does not use"),
+    ],
+    ids=["a constant batch", "negative", "zeros", "unused"],
+)
+def test_what_has_no_slope_here_is_not_said_to_be_unused(check, says):
+    said = diagnosis_of(check)
+    assert said is None if says is None else says in said
+
+
 # What can and what can't be told apart ------------------------------------------------------------
 
 TRUE = np.array([[0.5, -1.0, 0.25], [2.0, 0.125, -3.0]])

@@ -115,6 +115,44 @@ def test_a_function_that_drops_the_imaginary_part_is_noticed(function):
         network().fit(X, Y, loss=function)
 
 
+COUPLED = {
+    "a mean": lambda z, y: ((z - y) ** 2).mean(axis=1) / (1 + y.std()),
+    "divided by n": lambda z, y: ((z - y) ** 2).mean(axis=1) / len(z),
+    "a Softmax down the columns": lambda z, y: -(np.log(np.exp(z) / np.exp(z).sum(0)) * y).sum(1),
+    "the row before": lambda z, y: np.cumsum(((z - y) ** 2).sum(axis=1)),
+    "the last row alone": lambda z, y: ((z - y + z[-1:]) ** 2).sum(axis=1),
+    "places in the batch": lambda z, y: np.linspace(0.5, 1, 20) * ((z - y) ** 2).sum(axis=1),
+    "small numbers": lambda z, y: 1e-12 * ((z - z.mean(axis=0) - y) ** 2).sum(axis=1),
+}
+
+
+@pytest.mark.filterwarnings("ignore:the gradient of")
+@pytest.mark.parametrize("given", [None, lambda z, y: z - y], ids=["", "derivative"])
+@pytest.mark.parametrize("kind", COUPLED)
+def test_a_function_that_couples_the_rows_is_noticed(kind, given):
+    function = COUPLED[kind]
+    with pytest.raises(gd.GradientError, match="gives rows other losses where there are fewer"):
+        network().fit(X, Y, loss=gd.FunctionLoss(function, given), batch_size=20)
+    # Of one row there is nothing to couple.
+    if kind != "places in the batch":
+        network().fit(X[:1], Y[:1], loss=gd.FunctionLoss(function, given))
+
+
+@pytest.mark.filterwarnings("ignore:the gradient of")
+def test_that_rows_are_apart_is_looked_at_once_and_infinite_losses_are_no_sign():
+    sizes = []
+
+    def counted(z, y):
+        sizes.append(len(z))
+        return np.where(y > 0, np.inf, z - y).mean(axis=1)
+
+    loss = gd.FunctionLoss(counted, lambda z, y: 0 * z)
+    for rows in (1, 5, 5):
+        loss.forward(X[:rows, :2], Y[:rows])
+        loss.backward()
+    assert sizes == [1, 5, 5, 2, 3, 5]
+
+
 def test_a_derivative_that_is_wrong_is_caught():
     loss = gd.FunctionLoss(absolute, lambda z, y: np.sign(z - y))
     with pytest.raises(gd.GradientError, match="2"):

@@ -322,3 +322,22 @@ def test_layers_that_do_not_fit_are_refused_and_nothing_changes(layers, words):
 def test_what_is_no_model_is_refused(given):
     with pytest.raises(TypeError, match="load_weights takes a minigd"):
         heads(2).load_weights(given)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [gd.BatchNorm, lambda: gd.Residual([gd.BatchNorm(), gd.Tanh()])],
+    ids=["alone", "inside"],
+)
+@pytest.mark.parametrize("n", [1, 20])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_what_is_frozen_after_a_forward_has_the_gradient_of_that_forward(layer, n, frozen):
+    def dx(then):
+        model = gd.Sequential([gd.Dense(4), layer(), gd.Dense(2)], 3, dtype="float64", seed=1)
+        model.trainable = not frozen
+        model.forward(rows()[0], train=True)
+        model.forward(rows(n)[0], train=True)
+        model.trainable = then
+        return model.backward(rows(n)[1], input_gradient=True)
+
+    np.testing.assert_array_equal(dx(then=frozen), dx(then=not frozen))

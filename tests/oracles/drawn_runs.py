@@ -254,9 +254,18 @@ def results(trainer: gd.Trainer) -> dict[str, Any]:
 
 
 def count_chunks(trainer: Any, stop: bool) -> None:
-    """Let a trainer count the steps that compiled epochs make, as `chunked`; stop after a chunk."""
+    """Let a trainer count the steps that compiled epochs make, as `chunked`; stop after a chunk.
+
+    The compiled step that each epoch begins with, if there is one, is in `step_of`.
+    """
     loop = trainer._loop
     make, trainer.chunked = loop._make_chunk, 0
+    cut, trainer.step_of = loop._cut, {}
+
+    def noted(session: Any) -> Any:
+        found = cut(session)
+        trainer.step_of[loop.epoch] = next(iter(loop.steps._compiled.values()), None)
+        return found
 
     def counted(*arguments: Any) -> Any:
         first = loop.batch
@@ -266,7 +275,7 @@ def count_chunks(trainer: Any, stop: bool) -> None:
             trainer.stop()
         return loss
 
-    loop._make_chunk = counted
+    loop._make_chunk, loop._cut = counted, noted
 
 
 def train(

@@ -87,9 +87,14 @@ def raises_no_alarm(seed):
             x = model.run_forward([layer], x, train=True)
 
 
-def noise_has_no_name(seed):
-    """Check a network that is wrong by noise, which must be caught and not be named."""
+def check_noise(seed):
+    """Check the gradients of a network that is wrong by noise."""
     model, loss, x, y, weight, penalty = draw(seed, last=Noisy)
+    gd.check_gradients(model, loss, x, y, weight, **penalty)
+
+
+def noise_has_no_name(seed):
+    """Check that a network that is wrong by noise is caught, and is not named."""
     with pytest.raises(gd.GradientError) as caught:
-        gd.check_gradients(model, loss, x, y, weight, **penalty)
+        check_noise(seed)
     assert caught.value.diagnosis is None, f"network {seed}: {caught.value}"

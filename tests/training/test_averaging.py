@@ -178,3 +178,29 @@ def test_a_fit_without_an_update_leaves_the_model_alone():
 def test_a_decay_that_makes_no_sense_is_refused(decay):
     with pytest.raises(ValueError, match="decay must be a number, at least 0 and below 1, not"):
         gd.AverageWeights(decay)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda own: gd.AverageWeights(0.5),
+        lambda own: own,
+        lambda own: gd.EarlyStopping("loss"),
+    ],
+    ids=["another average", "the same twice", "early stopping"],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_one_callback_has_the_last_word(other, first):
+    made, own = trainer(), gd.AverageWeights(0.9)
+    before = made.model.flat_params.copy()
+    callbacks = [own, other(own)] if first else [other(own), own]
+    with pytest.raises(ValueError, match="both put other parameters in the model when fit"):
+        made.fit(batches(), epochs=2, callbacks=callbacks)
+    np.testing.assert_array_equal(made.model.flat_params, before)
+
+
+def test_an_average_beside_early_stopping_that_restores_nothing():
+    made, path = trainer(), Path()
+    stopping = gd.EarlyStopping("loss", restore_best=False)
+    made.fit(batches(), epochs=2, callbacks=[path, stopping, gd.AverageWeights(0.9)])
+    np.testing.assert_allclose(made.model.flat_params, path.average(0.9), rtol=1e-12, atol=1e-14)

@@ -49,6 +49,8 @@ class Case:
         ∂y_ik / ∂x_ij, of each row alone.
     seen : tuple of int
         Sizes of the batches that came before this one.
+    unused : bool
+        Whether a layer gives the same output whatever the array holds.
     others : dict of str to Array
         Gradients that other batches or other targets would give, by a sentence.
     block : tuple of Array, optional
@@ -78,6 +80,7 @@ class Case:
     params: Mapping[str, Array] = field(default_factory=dict)
     jacobian: Array | None = None
     seen: tuple[int, ...] = ()
+    unused: bool = False
     others: Mapping[str, Array] = field(default_factory=dict)
     block: Block = None
     tolerance: float = 1e-8

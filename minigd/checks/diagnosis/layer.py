@@ -168,6 +168,7 @@ def _true_cases(layer: Layer, known: Case) -> Cases:
             block=block,
             tolerance=tolerance,
             noise=noise_of(np.append(each, dy), tolerance),
+            unused=not each.any() and _is_unused(layer, name),
             others={"dy is left out: the chain rule stops here": without_dy},
         )
     eaches = [case.each for case in cases.values() if case.each is not None]
@@ -183,10 +184,25 @@ def _true_cases(layer: Layer, known: Case) -> Cases:
         block=block,
         tolerance=tolerance,
         noise=noise_of(np.append(slope * dy, dy), tolerance),
+        unused=not slope.any() and _is_unused(layer, "x"),
     )
     others = {**dict(_taken_elsewhere(layer, case)), **_sums_of(layer, case)}
     cases["x"] = replace(case, others=others)
     return cases
+
+
+def _is_unused(layer: Layer, name: str) -> bool:
+    """Tell whether a layer gives the same output whatever a parameter, or x, holds.
+
+    A derivative of 0 is no proof: a batch of zeros, or of rounding about 0, has it as well.
+    """
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((99, layer.n_in))
+    model = alone(layer)
+    first = forward(model, x).copy()
+    target = x if name == "x" else model.layers[0].params[name]
+    target += abs(rng.standard_normal(target.shape))
+    return np.array_equal(forward(model, x), first)
 
 
 def _sums_of(layer: Layer, case: Case) -> dict[str, Array]:

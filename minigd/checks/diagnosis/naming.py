@@ -49,7 +49,7 @@ def diagnose(cases: Sequence[Case]) -> str | None:
 
 def _simplest(cases: Sequence[Case], wrong: Sequence[Case]) -> list[str]:
     """Return the sentences of the simplest kind that explains all cases."""
-    if all(_is_unused(case) for case in cases):
+    if all(case.unused and not case.true.any() for case in cases):
         return ["the true gradient is 0: forward does not use what backward gives a gradient of"]
     kinds: list[Callable[[], list[str]]] = [
         lambda: _in_all(cases, plain),
@@ -63,11 +63,6 @@ def _simplest(cases: Sequence[Case], wrong: Sequence[Case]) -> list[str]:
         lambda: _in_all(cases, two_at_once),
     ]
     return next((found for found in (kind() for kind in kinds) if found), [])
-
-
-def _is_unused(case: Case) -> bool:
-    """Tell whether a layer's output does not depend on this, though there is something to see."""
-    return case.dy is not None and case.x is not None and case.x.any() and not case.true.any()
 
 
 def _in_all(cases: Sequence[Case], guesses: Callable[[Case], Iterable[Guess]]) -> list[str]:

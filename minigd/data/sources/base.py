@@ -41,6 +41,8 @@ class Source(ABC):
     gather : int
         How many rows it is worth taking at once where they are shuffled: more than a small batch,
         because a call costs what many rows do.
+    one_shot : bool
+        Whether the rows can be read only once, as an iterator gives them.
     checked : bool
         Whether all values are known to be finite numbers, so that no batch is looked at again.
     names, classes : list of str or None
@@ -57,6 +59,7 @@ class Source(ABC):
     random_access: bool = False
     in_memory: bool = False
     gather: int = 1
+    one_shot: bool = False
     checked: bool = False
     names: list[str] | None = None
     classes: list[str] | None = None

@@ -15,7 +15,7 @@ import numpy as np
 from minigd.backends.workspace import Workspace
 from minigd.data.pipeline import prefetched
 from minigd.data.sources.base import Pair, RandomAccess, Rows
-from minigd.data.sources.csv_blocks import Block, WrongFields
+from minigd.data.sources.csv_blocks import Block, WrongFields, check_fields
 from minigd.data.sources.csv_files import check_compression, check_unchanged, is_packed
 from minigd.data.sources.csv_header import Header
 from minigd.data.sources.csv_index import RowIndex, row_numbers
@@ -33,9 +33,10 @@ from minigd.data.sources.tabular import Tabular
 from minigd.data.sources.together import together
 from minigd.data.tables.applied import apply_schema
 from minigd.data.tables.column_problems import no_number
+from minigd.data.tables.first_pass import FirstPass
 from minigd.data.tables.grammar import BLANKS as CELL_BLANKS
 from minigd.data.tables.grammar import MissingTexts, Notation
-from minigd.data.tables.inference import FirstPass, infer_schema
+from minigd.data.tables.inference import infer_schema
 from minigd.data.tables.missing import Missing
 from minigd.data.tables.places import describe
 from minigd.data.tables.schema import (
@@ -117,9 +118,9 @@ class CsvSource(Tabular, RandomAccess):
         How lines begin that are not rows, such as ``"#"``. Further on in a line it is a letter.
     strip : str, optional
         Characters taken off the end of every text, such as the full stop of ``>50K.``, and units
-        behind numbers, separated by blanks: with ``"% m2"``, ``5%`` and ``20 m2`` are numbers, and
-        with ``"'"`` those in single quotes are.
-        Letters and digits are part of a unit alone, and stay at the end of a text.
+        behind numbers, of one word or several: with ``"% sq ft"``, ``5%`` and ``20 sq ft`` are
+        numbers. Letters and digits are part of a unit alone, and stay at the end of a text. With
+        ``"'"``, names and values are what is within single quotes.
     missing : str, float or dict, default "error"
         What becomes of a missing value:
 
@@ -282,9 +283,10 @@ class CsvSource(Tabular, RandomAccess):
         self._block_size = min(check_integer("block_size", block_size), _MOST_AT_ONCE)
         given = check_compression(find_files(path, TEXTS, "a CSV"), compression)
         skipped = check_integer("skip_lines", skip_lines, 0)
-        first = Header(None if columns is None else list(columns), header, dialect, skipped)
+        names = None if columns is None else list(columns)
+        first = Header(names, header, dialect, skipped, marks)
         self._header, self._parts = together(given, lambda: first.inspect_all(given))
-        self._dialect = self._header.dialect
+        self._name, self._dialect = self._parts[0].name, self._header.dialect
         self._columns = self._header.columns
         self._block_size = max(self._block_size, _least_block(len(self._columns)))
         self._rows_by_number = RowIndex(self, index_path)
@@ -329,6 +331,8 @@ class CsvSource(Tabular, RandomAccess):
         self._used = [c for c in self._columns if c in needed]
         self._parser = self._make_parser()
         first = next(self._blocks(0), None)
+        if first is not None:
+            check_fields(first, name, len(self._columns))
         if not header.given and first is not None:
             header.refuse_header(first, self._parser, self._missing)
         unnamed = unnamed_among(features, selection.features or ())
@@ -405,11 +409,16 @@ class CsvSource(Tabular, RandomAccess):
         return ((part, block) for part in range(len(self._parts)) for block in self._blocks(part))
 
     def _blocks(self, part: int) -> Iterator[Block]:
-        return blocks_of(self._parts[part], self._dialect, self._block_size, len(self._columns))
+        return blocks_of(self._parts[part], self._dialect, self._block_size)
 
     def _parse(self, block: Block, part: int, kinds: ColumnKinds) -> "tuple[Any, _Place]":
         """Return the frame of a block, and where it is; texts among numbers are `TextInNumbers`."""
         place = _Place(self._parts[part].name, block, self._missing)
+        plain = self._parser.read_plain(block.data, block.lines, kinds)
+        if plain is not None:
+            block.rows = block.lines
+            return plain, place
+        check_fields(block, place.name, len(self._columns))
         try:
             frame, place.texts = self._parser.read(block.data, kinds)
         except NotNumbers as odd:
@@ -419,23 +428,11 @@ class CsvSource(Tabular, RandomAccess):
             raise error from None
         except ValueError as error:
             raise DataError(f"{place.name}, from line {block.line} on: {error}") from error
-        if len(frame) != len(block.starts):
-            raise DataError(
-                f"{place.where(self._misread(block))}: this line does not parse as one row: remove "
-                "lines of spaces"
-            )
+        if len(frame) != block.rows:
+            where = place.where(_misread(block, self._parser))
+            what = "this line does not parse as one row: remove lines of spaces"
+            raise DataError(f"{where}: {what}")
         return frame, place
-
-    def _misread(self, block: Block) -> int:
-        """Return a row of the block that pandas takes for none or for several."""
-        good, bad = 0, len(block.starts)
-        while bad - good > 1:
-            middle = (good + bad) // 2
-            frame = self._parser.read_texts(
-                block.data[: int(block.ends[middle - 1]) + 1], self._used
-            )
-            good, bad = (middle, bad) if len(frame) == middle else (good, middle)
-        return good
 
     def _encode(self, block: Block, part: int) -> Encoded:
         schema: Schema = self.schema
@@ -463,7 +460,7 @@ class CsvSource(Tabular, RandomAccess):
         for part, block in self._all_blocks():
             name = f"{self._parts[part].name}, " if len(self._parts) > 1 else ""
             kept = self._encode(block, part)[2] if dropping else None
-            places = np.arange(len(block.starts)) if kept is None else np.flatnonzero(kept)
+            places = np.arange(block.rows) if kept is None else np.flatnonzero(kept)
             low, high = np.searchsorted(wanted, (first, first + len(places)))
             for row in wanted[low:high].tolist():
                 found[row] = f"{name}line {block.line_of(int(places[row - first]))}"
@@ -493,8 +490,8 @@ class CsvSource(Tabular, RandomAccess):
         row = 0
         for part, block in self._all_blocks():
             self._check_unchanged()
-            if not dropping and row + len(block.starts) <= start:
-                row += len(block.starts)
+            if not dropping and row + block.rows <= start:
+                row += block.rows
                 continue
             x, y, _ = self._encode(block, part)
             if draft is not None:
@@ -511,6 +508,10 @@ class CsvSource(Tabular, RandomAccess):
             )
         if draft is not None:
             self._kept.keep(draft, schema, row)
+
+    def free_kept_rows(self) -> None:
+        """Give back the room on the disk that the rows take as numbers; none are kept from here."""
+        self._kept.free_rows()
 
     def order(self, rows: Array) -> Array:
         """Return row numbers as they are, once the rows are where they are fetched fastest."""
@@ -567,17 +568,16 @@ class CsvSource(Tabular, RandomAccess):
             x, y = kept.take(rows if isinstance(rows, slice) else index, workspace)
             return self.schema.fill(x) if self.schema.fills else x, y
         seen = self._kept.seen
-        if seen is not None and self.schema.fills:
-            x, y = self.unfilled().take(index)
-            return self.schema.fill(x), y
         parse = partial(self._rows_by_number.take, at_once=self._at_once, fetch=self._fetch)
-        return parse(index) if seen is None else seen.take(index, parse)
+        return parse(index) if seen is None else seen.take(index, parse, self)
 
     def _fetch(self, part: int, starts: Array, wanted: Array) -> Pair:
         """Return the rows of one file with these numbers, which are in order."""
-        data = self._rows_by_number.read(part, starts, wanted)
+        data, kinds = self._rows_by_number.read(part, starts, wanted), self.schema.kinds
         try:
-            frame, _ = self._parser.read(data, self.schema.kinds)
+            frame = self._parser.read_plain(data, len(wanted), kinds)
+            if frame is None:
+                frame, _ = self._parser.read(data, kinds)
             x, y, _ = self.schema.encode(frame)
             if len(x) != len(wanted):
                 raise ValueError(f"{len(wanted)} rows are read as {len(x)}")
@@ -629,6 +629,16 @@ def check_notation(decimal: Any, thousands: Any) -> Notation:
 def _least_block(columns: int) -> int:
     """Return the bytes that are worth parsing at once, of a table of so many columns."""
     return min(_WIDE_BLOCK, _OF_A_COLUMN * columns) if columns > _WIDE else 0
+
+
+def _misread(block: Block, parser: Parser) -> int:
+    """Return a row of the block that pandas takes for none or for several."""
+    good, bad = 0, block.rows
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        frame = parser.read_texts(block.data[: int(block.ends[middle - 1]) + 1], parser.used)
+        good, bad = (middle, bad) if len(frame) == middle else (good, middle)
+    return good
 
 
 def _first_rows(block: Block, columns: int) -> bytes:

@@ -10,7 +10,8 @@ the end of a row separate nothing.
 import re
 from collections import deque
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from functools import cached_property
+from typing import BinaryIO
 
 import numpy as np
 
@@ -43,8 +44,8 @@ class NotUtf8(TableError):
         self.data = data
 
 
-class Block(NamedTuple):
-    """Whole rows from one place in a file.
+class Block:
+    """Whole rows from one place in a file; where they are in it is found when it is asked for.
 
     Attributes
     ----------
@@ -54,21 +55,76 @@ class Block(NamedTuple):
         Where in the file they begin.
     line : int
         The line they begin on; the first one is 1.
-    starts, ends : Array of int64
-        Where in `data` each row begins, and its newline; blank rows are left out.
-    separators : Array of int64
-        Where the separators between fields are.
-    lone_return : int
-        Where the first carriage return outside quotes is that does not end a line; -1 for none.
+
+    A parser that knows how many `rows` there are writes that, so that they are not looked for.
     """
 
-    data: bytes
-    offset: int
-    line: int
-    starts: Array
-    ends: Array
-    separators: Array
-    lone_return: int = -1
+    def __init__(
+        self,
+        data: bytes,
+        offset: int,
+        line: int,
+        separator: bytes,
+        spaces: bool,
+        found: tuple[Array, Array] | None = None,
+    ) -> None:
+        self.data, self.offset, self.line = data, offset, line
+        self._separator, self._spaces, self._found = separator, spaces, found
+
+    @cached_property
+    def lines(self) -> int:
+        """How many newlines there are."""
+        # Two passes over all bytes take half as long as `bytes.count`.
+        return int(np.count_nonzero(np.frombuffer(self.data, np.uint8) == ord(_NEWLINE)))
+
+    @cached_property
+    def rows(self) -> int:
+        """How many lines, or several together within quotes, are not blank."""
+        return len(self.starts)
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether it holds no row."""
+        return self.data.isspace() and not self.rows
+
+    @property
+    def starts(self) -> Array:
+        """Where in `data` each row begins; int64."""
+        return self._places[0]
+
+    @property
+    def ends(self) -> Array:
+        """Where in `data` the newline of each row is."""
+        return self._places[1]
+
+    @cached_property
+    def separators(self) -> Array:
+        """Where in `data` the separators between fields are."""
+        separators = self._scanned[1]
+        whole = not len(separators) or separators[-1] < len(self.data)
+        return separators if whole else separators[: np.searchsorted(separators, len(self.data))]
+
+    @cached_property
+    def lone_return(self) -> int:
+        r"""Where the first \r outside quotes is that does not end a line; -1 for none."""
+        return _lone_return(self.data, self._separator, self._spaces)
+
+    @cached_property
+    def _scanned(self) -> tuple[Array, Array]:
+        return self._found or scan(self.data, self._separator, self._spaces)
+
+    @cached_property
+    def _places(self) -> tuple[Array, Array]:
+        ends = self._scanned[0]
+        starts = np.concatenate(([0], ends[:-1] + 1))
+        filled = ends > starts
+        if self._separator == BLANKS:
+            bytes_ = np.frombuffer(self.data, dtype=np.uint8)
+            letters = np.flatnonzero(~np.isin(bytes_, np.frombuffer(b" \t\r\n", np.uint8)))
+            filled = np.searchsorted(letters, ends) > np.searchsorted(letters, starts)
+        elif _RETURN in self.data:
+            filled &= ~_only_returns(self.data, starts, ends)
+        return starts[filled], ends[filled]
 
     def line_of(self, row: int) -> int:
         """Return the line that a row of this block begins on."""
@@ -109,27 +165,18 @@ def read_blocks(
         if not read and data and not data.endswith(_NEWLINE):
             data += _NEWLINE
         data = blank_comments(data, comment, separator, spaces)
-        ends, separators = scan(data, separator, spaces)
-        used = int(ends[-1]) + 1 if len(ends) else 0
+        # Without quotes every newline ends a row.
+        found = scan(data, separator, spaces) if _QUOTE in data else None
+        used = (int(found[0][-1]) if len(found[0]) else -1) if found else data.rfind(_NEWLINE)
+        used += 1
         whole, rest = data[:used], data[used:]
         del data
         if whole:
             _check_text(whole, name, line)
-            starts = np.concatenate(([0], ends[:-1] + 1))
-            filled = ends > starts
-            bytes_ = np.frombuffer(whole, dtype=np.uint8)
-            if separator == BLANKS:
-                letters = np.flatnonzero(~np.isin(bytes_, np.frombuffer(b" \t\r\n", np.uint8)))
-                filled = np.searchsorted(letters, ends) > np.searchsorted(letters, starts)
-            elif _RETURN in whole:
-                filled &= ~_only_returns(whole, starts, ends)
-            if len(separators) and separators[-1] >= used:
-                separators = separators[: np.searchsorted(separators, used)]
-            lone = _lone_return(whole, separator, spaces)
-            yield Block(whole, offset, line, starts[filled], ends[filled], separators, lone)
+            block = Block(whole, offset, line, separator, spaces, found)
+            yield block
             offset += used
-            # Without quotes every newline ends a row, and they are counted already.
-            line += whole.count(_NEWLINE) if _QUOTE in whole else len(ends)
+            line += block.lines
         if rest and (not read or len(rest) > longest):
             raise _endless(rest, separator, spaces, name, line, longest)
         if not read:
@@ -142,15 +189,20 @@ def blank_comments(
     r"""Return data with carriage returns for the letters of each whole line that is a comment.
 
     Such a line is blank wherever rows are looked for, and all places stay what they were. `data`
-    begins with a row; a line within quotes is not a comment.
+    begins with a row; a line within quotes is not a comment. A word may stand in quotes itself.
 
     >>> blank_comments(b'#1\n2,"\n#3"\n#4', b"#")
     b'\r\r\n2,"\n#3"\n#4'
+    >>> blank_comments(b'1,2\n"Total",3\n', b"Total")
+    b'1,2\n\r\r\r\r\r\r\r\r\r\n'
     """
     if comment not in data or not comment:
         return data
     lead = rb"[ \t]*" if separator == BLANKS else rb" *" if spaces else b""
-    line = re.compile(rb"^" + lead + re.escape(comment) + rb"[^\n]*(?=\n)", re.MULTILINE)
+    mark = re.escape(comment)
+    if comment[:1].isalnum():
+        mark = rb"(?:" + mark + rb"|\"" + mark + rb"[^\"\n]*\")"
+    line = re.compile(rb"^" + lead + mark + rb"[^\n]*(?=\n)", re.MULTILINE)
     if _QUOTE not in data:
         return line.sub(lambda found: _RETURN * len(found.group()), data)
     pieces, at = [], 0  # at: where a row begins

@@ -37,7 +37,7 @@ from minigd.data.sources.file_kinds import HEAD, begin_of, check_kind, ends_in_r
 from minigd.data.sources.given_files import differing
 from minigd.data.sources.packed import packing_of
 from minigd.data.sources.together import measure_together
-from minigd.data.tables.grammar import MissingTexts, read_number
+from minigd.data.tables.grammar import MissingTexts, Notation, read_number
 from minigd.data.tables.remedy import Remedy, TableError, TableWarning
 from minigd.data.tables.schema import RENAME, MissingColumn, Schema
 from minigd.data.tables.selection import Selection
@@ -66,13 +66,14 @@ class Header:
         header: bool,
         dialect: Dialect,
         skip_lines: int,
+        notation: Notation,
     ) -> None:
         self.given = columns is None and header  # by the file
         self._by_place = columns is None and not header
         self.columns = list(columns or ())
         self.where = self.short = ""
         self.dialect = dialect
-        self._skip_lines = skip_lines
+        self._skip_lines, self._notation = skip_lines, notation
         self._first_line = b""
         self._first: Any = None
 
@@ -130,6 +131,10 @@ class Header:
             skip = "if lines that begin so are comments, pass {}"
             return [Remedy(skip, {"comment": mark.decode()})]
         if self.given and isinstance(error, MissingColumn):
+            if all(self._has_quotes(column) for column in self.columns):
+                strip = " ".join([*self._notation.strip.split(), "'"])
+                words = "if single quotes are not part of names and values, pass {}"
+                return [Remedy(words, {"strip": strip})]
             remedies = self._advice_on_places(named)
             if remedies:
                 return remedies
@@ -155,6 +160,9 @@ class Header:
         command = "" if b"\n" in error.row else f"sed {error.line}d"
         words = "fix the line, or take it out of the file if it is not a row"
         return [self._edited(words, command, error.name)]
+
+    def _has_quotes(self, name: str) -> bool:
+        return len(name) > 1 and name[0] == name[-1] == "'"
 
     def _advice_on_places(self, named: set[str]) -> list[Remedy]:
         """Return what to do where columns are named by their places, and no line holds names."""
@@ -207,11 +215,11 @@ class Header:
             line = 1 + skipped
             marks = dialect.separator, dialect.spaces
             blocks = read_blocks(file, str(name), _SAMPLE, *marks, begin, line, dialect.comment)
-            filled = (block for block in blocks if len(block.starts))
+            filled = (block for block in blocks if not block.is_blank)
             with recoded():
                 first = next(filled, None)
                 # A header may be longer than a block.
-                rows = next(filled, first) if first and len(first.starts) == 1 else first
+                rows = next(filled, first) if first and first.rows == 1 else first
             if first is None or rows is None:
                 after = f" after the {line - 1} lines skipped" if line > 1 else ""
                 raise DataError(f"{name} is empty{after}")
@@ -228,7 +236,7 @@ class Header:
             except ValueError as error:
                 raise DataError(f"{where}: {error}") from error
             short, found = complete(found, rows, first is rows)
-            found = as_columns(found)
+            found = as_columns([*map(self._notation.unquoted, found)])
             if self.columns and found != self.columns:
                 raise DataError(
                     f"{where}: the columns are not those of {self._first.name}: "

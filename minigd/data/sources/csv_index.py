@@ -72,7 +72,7 @@ class RowIndex:
         source, found = self._source, []
         for piece in pieces:
             part = source._parts[piece.part]
-            given = source._dialect, source._block_size, len(source._columns), piece
+            given = source._dialect, source._block_size, piece
             for block in blocks_of(part, *given):
                 starts = self._starts_of(block, piece.part)
                 end = block.offset + int(block.ends[-1]) + 1

@@ -57,17 +57,19 @@ class Parser:
             self._plain = np.full(len(columns), -1)
             self._plain[[self._places[column] for column in used]] = np.arange(len(used))
 
+    def read_plain(self, data: bytes, rows: int, kinds: ColumnKinds) -> Any:
+        """Return so many rows of plain numbers as a frame, None if there is any other in them."""
+        if self._plain is None or kinds.texts or kinds.whole:
+            return None
+        table = parse_plain(data, self._separator, self._plain, rows)
+        return None if table is None else self._frame(table, self.used)
+
     def read(self, data: bytes, kinds: ColumnKinds) -> tuple[Any, dict[str, Array]]:
         """Return rows as a frame, and its columns of text as they are written.
 
         A missing number is NaN and a missing text is None.
         """
         as_text = {*kinds.texts, *kinds.whole}
-        if self._plain is not None and not as_text:
-            rows = data.count(b"\n")
-            table = parse_plain(data, self._separator, self._plain, rows)
-            if table is not None:
-                return self._frame(table, self.used), {}
         numbers = [c for c in self.used if c not in as_text]
         try:
             if self._missing.notation.has_marks:
@@ -83,11 +85,11 @@ class Parser:
         changed = self._to_numbers({c: read[c] for c in odd}, self._missing.to_numbers)
         whole = {c: texts[c] for c in kinds.whole}
         changed |= self._to_numbers(whole, self._missing.to_whole)
-        written = {c: texts[c].to_numpy(object) for c in kinds.texts}
+        written = {c: self._unquoted(texts[c].to_numpy(object)) for c in kinds.texts}
         for column, values in written.items():
             changed[column] = self._missing.to_texts(values, kinds.named.get(column, ()))
             # Letters and digits are units of numbers: they may well belong to a text.
-            ends = "".join(letter for letter in self._strip if not letter.isalnum())
+            ends = "".join(mark for mark in self._strip if not mark.isalnum() and mark != "'")
             if ends:
                 stripped = self._pandas.Series(changed[column], dtype=object)
                 changed[column] = stripped.str.rstrip(ends).to_numpy(object)
@@ -103,6 +105,13 @@ class Parser:
             parts.append(self._frame(table, columns))
         frame = self._pandas.concat(parts, axis=1) if len(parts) > 1 else parts[0]
         return frame, written
+
+    def _unquoted(self, texts: Array) -> Array:
+        notation = self._missing.notation
+        if not notation.has_quotes:
+            return texts
+        bare = {text: notation.unquoted(text) for text in set(texts)}
+        return np.array([bare[text] for text in texts], dtype=object)
 
     def _frame(self, table: Array, columns: Sequence[str]) -> Any:
         index = self._pandas.Index(columns, dtype=object)

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from minigd.data.pipeline import prefetched
-from minigd.data.sources.csv_blocks import Block, NotUtf8, check_fields, read_blocks, scan
+from minigd.data.sources.csv_blocks import Block, NotUtf8, read_blocks, scan
 from minigd.data.sources.csv_files import Part, is_packed
 from minigd.data.sources.csv_text import Dialect, open_text
 from minigd.data.sources.encodings import recode
@@ -37,9 +37,9 @@ class Piece(NamedTuple):
 
 
 def blocks_of(
-    part: Part, dialect: Dialect, size: int, columns: int, piece: Piece | None = None
+    part: Part, dialect: Dialect, size: int, piece: Piece | None = None
 ) -> Iterator[Block]:
-    """Return the blocks of a file, or of a piece of it, that have rows of so many columns."""
+    """Return the blocks of a file, or of a piece of it, that hold rows."""
     body, line = (part.body, part.line) if piece is None else (piece.start, piece.line)
     marks = dialect.separator, dialect.spaces
     with open_text(part.opened, dialect, part.name) as file:
@@ -47,10 +47,7 @@ def blocks_of(
         within: Any = file if piece is None else _Within(file, piece.stop - piece.start)
         blocks = read_blocks(within, part.name, size, *marks, body, line, dialect.comment)
         with recoded():
-            for block in blocks:
-                if len(block.starts):
-                    check_fields(block, part.name, columns)
-                    yield block
+            yield from (block for block in blocks if not block.is_blank)
 
 
 def with_progress_over(
@@ -62,9 +59,9 @@ def with_progress_over(
     plain = dialect.is_plain and not is_packed(file)
     start, stop = (0, file.size) if piece is None else (piece.start, piece.stop)
     return with_progress(
-        blocks_of(file, dialect, source._block_size, len(source._columns), piece),
+        blocks_of(file, dialect, source._block_size, piece),
         f"{what} {file.name}",
-        rows=lambda block: len(block.starts),
+        rows=lambda block: block.rows,
         share=lambda block: (
             (block.offset + len(block.data) - start) / (stop - start) if plain else None
         ),

@@ -87,7 +87,8 @@ classes, schema, dtype
         dtype = check_dtype(dtype)
         self._name, self._is_table = name, False
         self._passes = _Passes(pieces, name)
-        if self._passes.one_shot:
+        self.one_shot = self._passes.one_shot
+        if self.one_shot:
             if target is not None or schema is not None:
                 raise DataError(
                     f"{name} can be read only once, and a table needs a first pass over its "
@@ -205,7 +206,7 @@ classes, schema, dtype
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the number of rows and a checksum of x and of y, computed once."""
-        return {"one_shot": True} if self._passes.one_shot else super().fingerprint()
+        return {"one_shot": True} if self.one_shot else super().fingerprint()
 
 
 # Pieces -------------------------------------------------------------------------------------------

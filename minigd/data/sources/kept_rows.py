@@ -88,13 +88,13 @@ class KeptRows:
         self._first = None
         texts = kinds.texts or kinds.whole
         draft = None if texts or self.expected is None else self.begin()
-        features: list[int] | None = None
-        targets: list[int] = []
+        features: Any = None
+        targets: Any = None
         for frame, size in frames:
             if draft is not None and self.expected is not None:
                 if features is None:
                     places = {column: place for place, column in enumerate(frame.columns)}
-                    features, targets = ([places[c] for c in cs] for cs in self.expected[:2])
+                    features, targets = (_indices(places, cs) for cs in self.expected[:2])
                 draft.add(*_numbers_of(frame, features, targets, self.expected[2]), size)
             yield frame
         self._first = draft
@@ -111,6 +111,10 @@ class KeptRows:
     def gather(self, otherwise: int) -> int:
         """Return how many rows it is worth taking at once, if they are kept."""
         return otherwise if self.rows is None else self.rows.gather
+
+    def free_rows(self) -> None:
+        """Let go of the rows, and keep none from now on."""
+        self.possible, self.rows, self.seen = False, None, None
 
     def settle(self, schema: Schema, rows: int) -> None:
         """Keep what the first pass wrote, if it is what the schema has found its rows to be."""
@@ -194,8 +198,12 @@ class SeenRows:
         self._places, self._count = np.full(rows, -1), 0
         self._lock = threading.Lock()
 
-    def take(self, index: Array, parse: Callable[[Array], Pair]) -> Pair:
-        """Return the rows of these numbers, of which those that are new are parsed."""
+    def take(self, index: Array, parse: Callable[[Array], Pair], source: Any) -> Pair:
+        """Return rows of a source, of which those that are new are parsed."""
+        if source.schema.fills:
+            # What is kept has the gaps, as a split learns what stands for them from one part.
+            x, y = source.unfilled().take(index)
+            return source.schema.fill(x), y
         with self._lock:
             new = index[self._places[index] < 0]
             if len(new):
@@ -274,13 +282,21 @@ class _Unnamed(ArrayFile):
                 raise changed(self.path) from None
 
 
-def _numbers_of(frame: Any, features: list[int], targets: list[int], dtype: Any) -> Pair:
+def _indices(places: dict[str, int], columns: list[str]) -> Any:
+    """Return where columns are, as a slice if they lie in a row: it takes no copy."""
+    found = [places[column] for column in columns]
+    first = found[0] if found else 0
+    alike = found == list(range(first, first + len(found)))
+    return slice(first, first + len(found)) if alike else found
+
+
+def _numbers_of(frame: Any, features: Any, targets: Any, dtype: Any) -> Pair:
     """Return x and y of a frame of nothing but numbers, by their places in it; y in float64."""
     table = frame.to_numpy(np.float64)
     with np.errstate(over="ignore"):
         x = np.ascontiguousarray(table[:, features], dtype=dtype)
     y = table[:, targets]
-    return x, None if not targets else y[:, 0] if len(targets) == 1 else y
+    return x, None if not y.shape[1] else y[:, 0] if y.shape[1] == 1 else y
 
 
 def _is_of_numbers(schema: Schema, features: list[str], targets: list[str]) -> bool:

@@ -85,32 +85,38 @@ rounded once, is the float64 nearest to the decimal."""
 
 def _parse(data: Any, separator: int, places: Any, table: Any, powers: Any) -> bool:
     """Fill in the table; tell whether all cells were plain numbers."""
-    at, row, last = 0, 0, len(places) - 1
-    while at < len(data):
+    # A whole number with a sign might count from the end, which is looked at for each byte.
+    at, end, one = np.uint64(0), np.uint64(len(data)), np.uint64(1)
+    row, last = 0, len(places) - 1
+    while at < end:
         if row == len(table):
             return False
         for column in range(last + 1):
             place = places[column]
             if place < 0:
-                while data[at] != separator and data[at] != 10:
+                while data[at] != separator and data[at] != 10 and data[at] != 13:
                     if data[at] == 34:
                         return False
-                    at += 1
+                    at += one
             else:
                 negative = data[at] == 45
                 if negative or data[at] == 43:
-                    at += 1
+                    at += one
                 whole, first = np.uint64(0), at
-                while np.uint8(data[at] - np.uint8(48)) <= 9:
-                    whole = whole * np.uint64(10) + np.uint64(data[at] - np.uint8(48))
-                    at += 1
-                digits, fraction = at - first, 0
+                digit = np.uint8(data[at] - np.uint8(48))
+                while digit <= 9:
+                    whole = whole * np.uint64(10) + np.uint64(digit)
+                    at += one
+                    digit = np.uint8(data[at] - np.uint8(48))
+                digits, fraction = at - first, np.uint64(0)
                 if data[at] == 46:
-                    at += 1
+                    at += one
                     first = at
-                    while np.uint8(data[at] - np.uint8(48)) <= 9:
-                        whole = whole * np.uint64(10) + np.uint64(data[at] - np.uint8(48))
-                        at += 1
+                    digit = np.uint8(data[at] - np.uint8(48))
+                    while digit <= 9:
+                        whole = whole * np.uint64(10) + np.uint64(digit)
+                        at += one
+                        digit = np.uint8(data[at] - np.uint8(48))
                     fraction = at - first
                     digits += fraction
                 # Of so few digits no whole number is beyond 64 bits.
@@ -119,9 +125,9 @@ def _parse(data: Any, separator: int, places: Any, table: Any, powers: Any) -> b
                 value = np.float64(whole) / powers[fraction]
                 table[row, place] = -value if negative else value
             if column == last and data[at] == 13:
-                at += 1
+                at += one
             if data[at] != (10 if column == last else separator):
                 return False
-            at += 1
+            at += one
         row += 1
     return row == len(table)

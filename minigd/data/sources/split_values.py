@@ -65,7 +65,7 @@ def times_of(source: Source, time: Any, format: str | None = None) -> Array:
         used = isinstance(time, str) and schema is not None and time in schema.features
         drop = Remedy("drop such rows with {}", {"missing": {time: "drop"}})
         raise TableError(
-            f"{source.places(np.array([row]))[0]}, {name}: the time is missing, as in "
+            f"{_place(source, row)}, {name}: the time is missing, as in "
             f"{int(absent.sum()):,} of {len(values):,} rows, so which rows come last is not known",
             drop if used else Remedy("remove such rows"),
         )
@@ -80,6 +80,12 @@ def times_of(source: Source, time: Any, format: str | None = None) -> Array:
     if format is None and isinstance(time, str) and schema is not None and time in schema.dates:
         format = schema.dates[time].format
     return _days(name, time, texts, format)
+
+
+def _place(source: Source, row: int) -> str:
+    """Return where a row is, with the file, which a place names where there are several."""
+    place, file = source.places(np.array([row]))[0], getattr(source, "_name", "")
+    return place if not file or ", " in place else f"{file}, {place}"
 
 
 def _days(name: str, time: Any, texts: Array, format: str | None) -> Array:

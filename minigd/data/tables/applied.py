@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from minigd.data.tables.inference import FirstPass, Table, zero_categories
+from minigd.data.tables.first_pass import FirstPass
+from minigd.data.tables.inference import Table, zero_categories
 from minigd.data.tables.places import MissingWords, Place, describe, describe_dropped
 from minigd.data.tables.schema import BadValue, Encoded, Schema
 

@@ -155,8 +155,8 @@ class TextColumns:
         if column not in self.levels or self.date_of(column) is not None:
             return None
         levels, texts = self.levels[column], self.texts[column]
-        if column == self.first and texts.last in levels and levels[texts.last] == 1:
-            total = sum_of_rows(column, texts, levels)
+        if self.is_text and texts.last in levels and levels[texts.last] == 1:
+            total = sum_of_rows(column, texts, levels, column == self.first)
             if total is not None:
                 return total
         if column in self.targets:

@@ -154,7 +154,8 @@ def refuse_columns(
     if any(p.column in targets and not p.odd and not can_be_read(p) for p in wrong):
         remedies.append(Remedy("choose another target"))
     others = {p.other.words: p.other for p in wrong if p.other is not None}
-    remedies[:0] = [other for other in others.values() if "comment" in other.options]
+    whole_lines = {"comment", "missing"}
+    remedies[:0] = [other for other in others.values() if whole_lines & other.options.keys()]
     remedies += [o for o in others.values() if o.shell is None and not o.options]
     message = f"{name}: {len(wrong)} columns can't be used: {'; '.join(what)}{more}"
     raise TableError(message, *remedies)
@@ -227,11 +228,14 @@ class Texts:
         """The first few different texts that are not numbers."""
         self.where = ""
         """Where the first of them is."""
+        self.gaps = False
+        """Whether any value is missing."""
         self.last = self.last_where = ""
         """The text in the last row, if it is a word for sums, and where it is."""
 
     def note(self, values: Any, counts: Counter[str], place: Place) -> None:
         """Take note of all rows of a frame."""
+        self.gaps |= counts.total() < len(values)
         odd = _not_numbers(counts, self._notation)
         if len(values):
             last = values.iloc[-1]
@@ -302,7 +306,7 @@ def problem_of_text(
         marks = all(_MARKS.fullmatch(text) or not any(map(str.isalnum, text)) for text in odd)
         few = len(levels) <= FEW_LEVELS and argument != "classes" and not (odd and marks)
         odds = texts.first if mendable else ()
-        total = sum_of_rows(column, texts, levels) if is_first and texts.odd == 1 else None
+        total = sum_of_rows(column, texts, levels, is_first) if texts.odd == 1 else None
         if total is not None and odd == {texts.last}:
             return total._replace(odd=odds)
         return Problem(column, what, give_levels, odds, texts.where, few)
@@ -315,6 +319,9 @@ def problem_of_text(
         if not others:
             return Problem(column, f"holds dates in several notations, such as {sample!r}", remedy)
         remedy = next(iter(may_be_missing(others) if is_text else ()), remedy)
+        total = sum_of_rows(column, texts, levels, is_first) if is_text else None
+        if total is not None and others == [texts.last]:
+            return total
         return Problem(column, f"holds dates, and other texts such as {others[0]!r}", remedy)
     fractions = not texts.odd and any("." in text for text in levels)
     if fractions or (not texts.odd and len(levels) > MOST_LEVELS):
@@ -345,14 +352,19 @@ def _dressed_numbers(
     return Problem(column, what, ways[0], dressed=dressed)
 
 
-def sum_of_rows(column: str, texts: Texts, levels: Collection[str]) -> Problem | None:
-    """Return what is wrong with the first column of a table that may end in a sum of its rows."""
+def sum_of_rows(
+    column: str, texts: Texts, levels: Collection[str], is_first: bool
+) -> Problem | None:
+    """Return what is wrong with a column of a table that may end in a sum of its rows."""
     if not texts.last:
         return None
     word = texts.last.strip()
     way = Remedy("take the line out of the file, if it sums up the others")
-    if not any(text.startswith(word) for text in levels if text != texts.last):
-        way = Remedy("if the line sums up the others, leave it out with {}", {"comment": word})
+    leave = "if the line sums up the others, leave it out with {}"
+    if is_first and not any(text.startswith(word) for text in levels if text != texts.last):
+        way = Remedy(leave, {"comment": word})
+    elif not texts.gaps:
+        way = Remedy(leave, {"na": [word], "missing": {column: "drop"}})
     return Problem(column, f"ends in {word!r}", way, where=texts.last_where)
 
 

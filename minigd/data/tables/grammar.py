@@ -4,6 +4,7 @@ Nothing else decides it: inference, checks and messages use it, and a parser con
 that this grammar accepts. `docs/data.md` writes the rules down for readers.
 """
 
+import functools
 import math
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -47,7 +48,8 @@ class Notation(NamedTuple):
         What separates groups of three digits. Where either mark is given, a sign of a currency
         beside a number is dropped, and the minus sign of Unicode is one.
     strip : str, default ""
-        Units that may stand behind a number, separated by blanks; "'" may stand around it.
+        Words that may stand behind a number as its unit, one or several, separated by blanks; with
+        "'" among them, single quotes around a cell are not part of it.
 
     Examples
     --------
@@ -55,6 +57,8 @@ class Notation(NamedTuple):
     ['1234.5', '1.5', "'12.34'", 'red']
     >>> [Notation(strip="% m2").plain(text) for text in ("5%", "212 m2", "3 kg", "m2")]
     ['5', '212', '3 kg', 'm2']
+    >>> [Notation(strip="' sq ft").plain(text) for text in ("12 sq ft", "'7'", "''", "5 sqft")]
+    ['12', '7', '', '5 sqft']
     """
 
     decimal: str = "."
@@ -72,16 +76,29 @@ class Notation(NamedTuple):
 
     def plain(self, text: str) -> str:
         """Return a number as the grammar writes it, and another text so that it is not one."""
+        text = self.unquoted(text)
         plain = self._without_marks(text)
         if not self.strip or read_number(plain) is not None:
             return plain
+        found = _behind(self.strip).fullmatch(text.strip(BLANKS))
+        number = self._without_marks(found[1]).strip(BLANKS) if found else ""
+        return plain if read_number(number) is None else number
+
+    @property
+    def has_quotes(self) -> bool:
+        """Whether single quotes around a cell are not part of it."""
+        return "'" in self.strip.split()
+
+    def unquoted(self, text: str) -> str:
+        """Return a cell without the single quotes around it that are not part of it.
+
+        >>> [Notation(strip="'").unquoted(cell) for cell in ("'o''clock'", "it's", "'")]
+        ["o'clock", "it's", "'"]
+        """
         bare = text.strip(BLANKS)
-        for unit in self.strip.split():
-            number = bare.removesuffix(unit).removeprefix("'" if unit == "'" else "")
-            number = self._without_marks(number).strip(BLANKS)
-            if read_number(number) is not None:
-                return number
-        return plain
+        if not self.has_quotes or len(bare) < 2 or not bare[0] == bare[-1] == "'":
+            return text
+        return bare[1:-1].replace("''", "'")
 
     def _without_marks(self, text: str) -> str:
         if not self.has_marks:
@@ -108,11 +125,20 @@ class Notation(NamedTuple):
 
 PLAIN = Notation()
 _CURRENCIES = "$€£¥₹"
-_WITH_UNIT = re.compile(rf"(?!0[0-9]).*[0-9][.,]?[{BLANKS}]*([^\W\d_]\S*|[%‰°]\S*)|'.*(')")
+_UNIT = rf"[^\W\d_]\S*(?:[{BLANKS}]+[^\W\d_]\S*){{0,3}}|[%‰°]\S*"
+_WITH_UNIT = re.compile(rf"(?!0[0-9]).*[0-9][.,]?[{BLANKS}]*({_UNIT})|'.*(')")
 _NOTATIONS = (
     *(Notation(".", ","), Notation(",", ""), Notation(",", ".")),
     *(Notation(mark, group) for group in " '\u2019\u00a0\u202f\u2009" for mark in ".,"),
 )
+
+
+@functools.cache
+def _behind(strip: str) -> re.Pattern[str]:
+    """Return what matches a number with units behind it, the number being its first group."""
+    # A longer unit comes first: of m and cm, cm. Between units there are blanks: 5 mm is not 5 m m.
+    units = "|".join(map(re.escape, sorted(strip.split(), key=len, reverse=True)))
+    return re.compile(rf"(.*?)[{BLANKS}]*(?:{units})(?:[{BLANKS}]+(?:{units}))*", re.DOTALL)
 
 
 def find_notation(texts: Collection[str], given: Notation = PLAIN) -> Notation | None:
@@ -135,6 +161,8 @@ def find_unit(texts: Collection[str], given: Notation = PLAIN) -> Notation | Non
 
     >>> find_unit(["1.5 m2", "212 m2"]), find_unit(["5 kg", "500 g"])
     (Notation(decimal='.', thousands='', strip='m2'), None)
+    >>> find_unit(["12 sq ft", "7 sq ft"])
+    Notation(decimal='.', thousands='', strip='sq ft')
     """
     units: set[str] = set()
     for text in texts:

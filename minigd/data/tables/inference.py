@@ -6,7 +6,7 @@ Only rows that are kept decide what a column is. Columns that can't be used are 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import compress
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from minigd.data.tables.column_problems import (
     refuse_columns,
 )
 from minigd.data.tables.dates import EPOCH
+from minigd.data.tables.first_pass import FirstPass
 from minigd.data.tables.grammar import PLAIN, Notation
 from minigd.data.tables.missing import (
     MISSING_LEVEL,
@@ -27,7 +28,7 @@ from minigd.data.tables.missing import (
     required_columns,
 )
 from minigd.data.tables.places import MissingWords, Place, describe, describe_dropped
-from minigd.data.tables.precision import WIDER_MODEL, Rounding
+from minigd.data.tables.precision import WIDER_MODEL, Rounding, extreme
 from minigd.data.tables.remedy import Remedy, TableError, TableWarning
 from minigd.data.tables.schema import (
     OTHER_LEVEL,
@@ -59,46 +60,6 @@ class Table(Place, Protocol):
 
     def read_into(self, seen: Any) -> None:
         """Let `seen.add` take note of all of them."""
-
-
-class FirstPass(NamedTuple):
-    """A schema, and what the first pass counted on the way."""
-
-    schema: Schema
-    rows: int
-    dropped: int
-    first_dropped: str = ""
-    """Where the first row that was dropped is, and why it was."""
-    target_problems: Mapping[str, str] = {}
-    """What dtypes lose of a target of whole numbers that is trained on as a quantity."""
-    missing_words: Mapping[str, Mapping[str, int]] = {}
-    """For columns of text, the usual words that were taken for missing values, and how often."""
-    gaps: Mapping[str, int] = {}
-    """How many values of each feature are missing, in the rows that are kept."""
-    unknown: Mapping[str, int] = {}
-    """How many texts of each feature are not among its levels, and count as another one."""
-    left_out: Mapping[str, str] = {}
-    """Columns that nothing can be learned from, and why."""
-    dropped_by: Mapping[str, int] = {}
-    """How many rows are dropped, by the first column whose value is missing."""
-    suspicions: Sequence[TableError] = ()
-    """What may be wrong with columns that are taken as they are."""
-
-    def give_to(self, source: Any, none_left: str) -> None:
-        """Let a source have all of it; `none_left` is what to say where it has no rows."""
-        source.schema, source.rows, source.dropped = self.schema, self.rows, self.dropped
-        source.names, source.classes = self.schema.names, self.schema.classes
-        source.first_dropped, source.dropped_by = self.first_dropped, self.dropped_by
-        source.target_problems, source.missing_words = self.target_problems, self.missing_words
-        source.gaps, source.unknown, source.left_out = self.gaps, self.unknown, self.left_out
-        source.suspicions = self.suspicions
-        if self.rows:
-            return
-        what = "missing or unknown" if self.schema.unknown == "drop" else "missing"
-        those = f"{self.dropped} with {what} values are"
-        those = f"1 with a {what} value is" if self.dropped == 1 else those
-        why = f" once {those} dropped; {self.first_dropped}" if self.dropped else ""
-        raise DataError(none_left + why)
 
 
 def zero_categories(schema: Schema) -> list[str]:
@@ -233,6 +194,36 @@ class _Seen:
 
     def add(self, frame: Any) -> None:
         """Take note of a frame."""
+        if not self._add_complete(frame):
+            self._add_any(frame)
+
+    def _add_complete(self, frame: Any) -> bool:
+        """Take note of a frame of nothing but numbers that the dtype holds, if it is one.
+
+        The smallest and the largest of each column show it, without a look at each.
+        """
+        others = [self.text, self.kinds.whole, self.long, self.texts.dates, self.missing]
+        floats = all(isinstance(d, np.dtype) and d.kind == "f" for d in set(frame.dtypes))
+        if any(others) or not floats or not len(frame) or not self.numbers:
+            return False
+        numbers = _picked(frame, self.numbers).to_numpy(np.float64)
+        low, high = extreme(np.minimum, numbers), extreme(np.maximum, numbers)  # NaN for a gap
+        most = np.maximum(-low, high)
+        with np.errstate(over="ignore"):
+            held = np.isfinite(most.astype(self.rounding.dtype)) & (most < MOST_EXACT)
+        if not held.all():
+            return False
+        self.empty = set()
+        self.rows += len(frame)
+        self.unasked.note(frame)
+        self.unasked.add(frame)
+        if self.integer or self.digits:
+            self._add_whole(frame[self.targets[0]])
+        self.rounding.add_floats(numbers, low, high)
+        return True
+
+    def _add_any(self, frame: Any) -> None:
+        """Take note of any other frame."""
         there = _picked(frame, self.used).notna().to_numpy()
         self.unasked.note(frame)
         self.empty -= {c for c, any_ in zip(self.used, there.any(axis=0), strict=True) if any_}

@@ -77,7 +77,7 @@ def _merge_texts(first: TextColumns, other: TextColumns, any_rows: bool) -> bool
 
 
 def _merge_column(first: Texts, other: Texts, any_rows: bool) -> None:
-    first.odd += other.odd
+    first.odd, first.gaps = first.odd + other.odd, first.gaps or other.gaps
     first.kept, first.kept_odd = first.kept + other.kept, first.kept_odd + other.kept_odd
     first.where = first.where or other.where
     new = [text for text in other.first if text not in first.first]

@@ -175,7 +175,8 @@ class Printer:
     def _expression(self, step: Step, words: list[Any]) -> tuple[str, Any]:
         """Return an operation on single numbers, and the dtype of its result."""
         if step.name not in EXPRESSIONS:
-            raise NotTraceable(step.name)
+            hint = " (x ** 2): write x * x" if step.name == "power" else ""
+            raise NotTraceable(step.name + hint)
         kinds = [part.dtype for part in step.inputs]
         if step.ufunc is not None:
             *takes, gives = step.ufunc.resolve_dtypes((*kinds, None))

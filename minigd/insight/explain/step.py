@@ -26,7 +26,7 @@ from minigd.nn.layers import Layer, Rescale, Residual
 from minigd.nn.losses import Loss
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
-from minigd.optim.updaters import Updater
+from minigd.optim.updaters import PerLayer, Updater
 from minigd.types import Array
 
 
@@ -185,14 +185,18 @@ def _write_update(
     zero = model.backend.zeros(model.flat_params.shape, model.dtype)
     before = {name: (zero + updater.state.get(name, 0)) for name in updater.state_names}
     updater.update(model)
-    formula = UPDATERS.get(type(updater), unknown_updater)(updater, rate)
-    decays = split(updater.fixed(model)[0]) if formula.decay else {}
+    inner = updater.updater if type(updater) is PerLayer else updater
+    formula = UPDATERS.get(type(inner), unknown_updater)(inner, rate)
+    if formula.remark:
+        inner, formula = updater, unknown_updater(updater, rate)
+    decays = split(inner.fixed(model)[0]) if formula.decay else {}
+    own = {} if inner is updater else _of_layers(*map(split, updater.fixed(model)[:2]))
     new = {"": split(model.flat_params)}
     for name, vector in before.items():
         writer.add_inputs({f"{name}{p}": value for p, value in split(vector).items()})
         new[name] = split(updater.state[name])
 
-    writer.add_inputs({"η": rate, **formula.given})
+    writer.add_inputs({"η": rate, **formula.given, **own})
     lines = list(formula.first)
     for p in new[""]:
         for template in formula.each:
@@ -200,7 +204,25 @@ def _write_update(
             state = text.partition(" ← ")[0].removesuffix(p)
             if not state and formula.decay and decays[p].any():
                 text += formula.decay.format(p=p)
+            if not state:
+                text = _per_layer(text, p, own)
             lines.append(Formula(text, new[state][p], formula.remark))
     if lines:
         lines[0] = lines[0].with_remark(follows)
     writer.write("update", type(updater).__name__, lines)
+
+
+def _of_layers(shares: dict[str, Array], decays: dict[str, Array]) -> dict[str, float]:
+    """Return the share of the rate and the decay of each parameter that has others than most."""
+    found = {f"r{p}": float(share.flat[0]) for p, share in shares.items() if share.flat[0] != 1}
+    return found | {f"λ{p}": float(d.flat[0]) for p, d in decays.items() if d.flat[0]}
+
+
+def _per_layer(text: str, p: str, own: dict[str, float]) -> str:
+    """Return the line of a parameter p with its share of the step and its own decay in it."""
+    if f"λ{p}" in own:
+        text += f" − η·λ{p}·{p}"
+    if f"r{p}" not in own:
+        return text
+    terms = text.removeprefix(f"{p} ← {p} − ").replace(" − η·λ", " + η·λ")
+    return f"{p} ← {p} − r{p}·({terms})"

@@ -32,6 +32,7 @@ class NumberedSource(Source):
         self._classes, self.schema = classes, source.schema
         self.rows, self.random_access = source.rows, source.random_access
         self.in_memory, self.gather = source.in_memory, source.gather
+        self.one_shot = source.one_shot
 
     def number(self, y: Any) -> Array:
         """Return the number of each label, where y is."""

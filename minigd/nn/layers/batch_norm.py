@@ -1,6 +1,6 @@
 """Batch normalization: each column to mean 0 and variance 1, by the numbers of each batch."""
 
-from minigd.errors import check_number
+from minigd.errors import check_epsilon, check_number
 from minigd.nn.layers.base import Layer
 from minigd.types import Array
 
@@ -43,7 +43,7 @@ class BatchNorm(Layer):
     momentum : float, default 0.9
         m, in [0, 1): how much of the running statistics stays at each pass.
     epsilon : float, default 1e-5
-        ε, above 0.
+        ε, above 0, also in the model's dtype.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class BatchNorm(Layer):
     Raises
     ------
     ValueError
-        If a value is out of range.
+        If a value is out of range, or in a model epsilon vanishes in its dtype.
 
     Examples
     --------
@@ -84,6 +84,7 @@ class BatchNorm(Layer):
 
     def build(self, n_in: int) -> int:
         """Declare γ and β, and the running statistics."""
+        check_epsilon(self.epsilon, self._dtype)
         self.add_param("gamma", (n_in,), "ones")
         self.add_param("beta", (n_in,), "zeros")
         self.add_buffer("mean", (n_in,), "zeros")
@@ -98,16 +99,19 @@ class BatchNorm(Layer):
         )
 
     def forward(self, x: Array, train: bool = False) -> Array:
-        """Return y; in training keep x̂ and 1 / √(σ² + ε), and move the running statistics."""
+        """Return y; in training keep x̂, 1 / √(σ² + ε) and μ, and move the running statistics.
+
+        Where those are in the place of μ and σ², there is no μ to keep.
+        """
         n = len(x)
         xp = self.backend.xp
         mean, variance = self.buffers["mean"], self.buffers["variance"]
-        batch = train and n > 1 and not self.is_frozen
+        own = [x.mean(axis=0)] if train and n > 1 and not self.is_frozen else []
         x_hat = self.empty("x_hat", x.shape)
-        xp.subtract(x, x.mean(axis=0) if batch else mean, out=x_hat)
-        if batch:
+        xp.subtract(x, own[0] if own else mean, out=x_hat)
+        if own:
             spread = (x_hat * x_hat).mean(axis=0)
-            mean += (1 - self.momentum) * (x.mean(axis=0) - mean)
+            mean += (1 - self.momentum) * (own[0] - mean)
             variance += (1 - self.momentum) * (spread * (n / (n - 1)) - variance)
         else:
             spread = variance
@@ -117,12 +121,12 @@ class BatchNorm(Layer):
         xp.multiply(x_hat, self.params["gamma"], out=y)
         y += self.params["beta"]
         if train:
-            self.keep(x_hat, scale)
+            self.keep(x_hat, scale, *own)
         return y
 
     def backward(self, dy: Array) -> Array | None:
         """Fill dγ and dβ with means over the batch and return dx."""
-        x_hat, scale = self.kept()
+        x_hat, scale, *own = self.kept()
         xp = self.backend.xp
         gamma, dgamma, dbeta = self.params["gamma"], self.grads["gamma"], self.grads["beta"]
 
@@ -132,7 +136,7 @@ class BatchNorm(Layer):
         if not self.wants_dx:
             return None
         dx = self.empty("dx", dy.shape)
-        if len(dy) == 1 or self.is_frozen:
+        if not own:
             xp.multiply(dy, gamma * scale, out=dx)
             return dx
         xp.multiply(x_hat, dgamma, out=dx)

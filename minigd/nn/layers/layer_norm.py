@@ -1,6 +1,6 @@
 """Layer normalization: each row to mean 0 and variance 1, by its own numbers."""
 
-from minigd.errors import check_number, no_forward
+from minigd.errors import check_epsilon, check_number, no_forward
 from minigd.nn.layers.base import Layer
 from minigd.types import Array
 
@@ -22,12 +22,13 @@ class LayerNorm(Layer):
 
     x, y, dx and dy have shape (n, width) and the model's dtype. A mean is rounded to a share of its
     size: in a row that lies a thousand deviations from 0, y is shifted by about 1e-3 in float32,
-    and 1e-12 in float64.
+    and 1e-12 in float64. A row with a deviation above 1.8e19 in float32, whose square is infinite,
+    becomes β.
 
     Parameters
     ----------
     epsilon : float, default 1e-5
-        ε, above 0.
+        ε, above 0, also in the model's dtype.
 
     Attributes
     ----------
@@ -37,7 +38,7 @@ class LayerNorm(Layer):
     Raises
     ------
     ValueError
-        If epsilon is out of range.
+        If epsilon is out of range, or in a model vanishes in its dtype.
 
     Examples
     --------
@@ -61,6 +62,7 @@ class LayerNorm(Layer):
 
     def build(self, n_in: int) -> int:
         """Declare γ and β."""
+        check_epsilon(self.epsilon, self._dtype)
         self.add_param("gamma", (n_in,), "ones")
         self.add_param("beta", (n_in,), "zeros")
         return n_in

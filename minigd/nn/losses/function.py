@@ -26,6 +26,10 @@ class FunctionLoss(Loss):
     comparisons, minimum and maximum look at the real part. What drops the imaginary part otherwise
     is noticed on the first batch, against differences.
 
+    A row's number depends on its own prediction and target alone: the mean over the batch is taken
+    here. A function that looks at the other rows, as by a mean over axis 0, is refused on the first
+    batch of two rows or more.
+
     Parameters
     ----------
     function : callable
@@ -60,7 +64,7 @@ class FunctionLoss(Loss):
         if derivative is not None:
             check_takes("derivative", derivative, "prediction", "target")
         self.function, self.derivative = function, derivative
-        self._compared = False
+        self._compared = self._by_row = False
 
     @property
     def name(self) -> str:
@@ -75,6 +79,9 @@ class FunctionLoss(Loss):
 
     def gradient(self, z: Array, y: Array) -> Array:
         """Return ∂ℓ_i/∂z_ik."""
+        if not self._by_row and len(z) > 1:
+            self._check_rows(z.astype("float64"), y)
+            self._by_row = True
         if self.derivative is not None:
             return self.derivative(z, y)
         wide = z.astype("float64")
@@ -110,6 +117,26 @@ class FunctionLoss(Loss):
                 raise self._not_complex("returns real numbers for complex ones")
             dz[:, k] = each.imag / _STEP
         return dz
+
+    def _check_rows(self, z: Array, y: Array) -> None:
+        """Refuse a function that gives half of the rows other numbers without the other half."""
+        together, middle = self.function(z, y), len(z) // 2
+        for half in (slice(None, middle), slice(middle, None)):
+            with np.errstate(all="ignore"):
+                try:
+                    apart = abs(self.function(z[half], y[half]) - together[half])
+                except Exception as error:  # whatever it can't do with fewer rows
+                    raise self._coupled() from error
+                near = 1e-5 * abs(together[half]) + 1e-9 * abs(together).max()
+                if bool((apart > near).any()):
+                    raise self._coupled()
+
+    def _coupled(self) -> GradientError:
+        return GradientError(
+            f"{self.name} gives rows other losses where there are fewer rows in the batch: return "
+            "for each row what follows from its own prediction and target, without a sum or mean "
+            "over axis 0, and not divided by the number of rows"
+        )
 
     def _compare(self, z: Array, y: Array, dz: Array) -> None:
         """Compare with differences, where those from the left and from the right agree."""

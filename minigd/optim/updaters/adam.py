@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from minigd import formulas
-from minigd.errors import check_number, validated
+from minigd.errors import check_epsilon, check_number, validated
 from minigd.optim.schedules import Schedule
-from minigd.optim.updaters.base import Parameters, Updater, check_epsilon, positive_epsilon
+from minigd.optim.updaters.base import Parameters, Updater, positive_epsilon
 from minigd.types import Array
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from minigd import formulas
-from minigd.errors import check_number
+from minigd.errors import check_epsilon, check_number
 from minigd.optim.schedules import Schedule
-from minigd.optim.updaters.base import Updater, check_epsilon, positive_epsilon
+from minigd.optim.updaters.base import Updater, positive_epsilon
 
 
 class RMSprop(Updater):

@@ -126,20 +126,12 @@ class Updater:
             self.step = made
         return np.array(rates), np.array(constants, "float64").reshape(steps, len(self.varying))
 
-    def update(self, model: Parameters, where: Array | None = None) -> Array | None:
+    def update(self, model: Parameters) -> None:
         """Make one update of ``model.flat_params`` from ``model.flat_grads``.
 
         Parameters
         ----------
         model : Sequential
-        where : Array of bool, 0-d, optional
-            If false, or if the update is not finite, change nothing: a GPU's way to skip an update
-            without asking the host. Afterwards it says whether the update was made.
-
-        Returns
-        -------
-        Array of bool, 0-d, or None
-            `where`.
 
         Raises
         ------
@@ -153,11 +145,10 @@ class Updater:
         inputs, out = self.arrays(model)
         if self.step % 100 == 0 and model.backend.reads_are_free:
             drop_subnormals(self.state.values())
-        return model.backend.apply(
+        model.backend.apply(
             formula,
             *inputs,
             out=out if len(out) > 1 else out[0],
-            where=where,
             **{name: float(value) for name, value in constants.items()},
         )
 
@@ -324,17 +315,6 @@ def positive_epsilon(value: float) -> float:
     if epsilon == 0:
         raise ValueError("epsilon must be above 0: it keeps a parameter without gradient still")
     return epsilon
-
-
-def check_epsilon(epsilon: float, dtype: Any, factor: float = 1.0) -> None:
-    """Refuse an epsilon that, times a factor, is 0 in a dtype, where 0 / 0 would follow."""
-    smallest = float(np.finfo(dtype).tiny)
-    if epsilon * factor < smallest:
-        raise _epsilon_vanishes(epsilon, dtype, smallest / factor)
-
-
-def _epsilon_vanishes(epsilon: float, dtype: Any, least: float) -> ValueError:
-    return ValueError(f"epsilon={epsilon:g} vanishes in {dtype}: use at least {least:.2g}")
 
 
 def _follows_schedule(schedule: Schedule) -> ValueError:

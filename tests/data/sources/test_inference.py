@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 import minigd as gd
+from minigd.data.tables import inference
 from minigd.data.tables.column_problems import MOST_LEVELS
+from minigd.data.tables.grammar import Notation
 from minigd.data.tables.remedy import TableWarning
 
 properties = examples(15)
@@ -696,3 +698,144 @@ def test_numbers_of_a_frame_in_another_format_get_no_option_of_files(text):
         gd.FrameSource(frame, target="y")
     assert "strip=" not in str(caught.value)
     assert "decimal=" not in str(caught.value)
+
+
+# A short cut ---------------------------------------------------------------------------------
+
+
+def numbers_of_many_kinds(rows=400):
+    """Return columns of numbers as text, of which each is of a kind that the first pass notes."""
+    rng = np.random.default_rng(3)
+    common = [f"{v:.3f}" for v in rng.normal(size=rows)]
+    gaps = ["" if k % 90 == 40 else v for k, v in enumerate(common)]
+    return {
+        "plain": common,
+        "gaps": gaps,
+        "blank at first": ["" if k < 250 else v for k, v in enumerate(common)],
+        "days": [f"2014{k % 12 + 1:02d}{k % 28 + 1:02d}" for k in range(rows)],
+        "counts": [str(k + 7) for k in range(rows)],
+        "far": [f"{1e9 + float(v):.3f}" for v in common],
+        "long": [str(9007199254740993 + k % 5) for k in range(rows)],
+        "whole": [str(k % 7) for k in range(rows)],
+        "fraction at last": [str(k) if k < rows - 3 else "0.5" for k in range(rows)],
+        "too large": [v if k != 350 else "1e300" for k, v in enumerate(common)],
+        "infinite": [v if k != 350 else "inf" for k, v in enumerate(common)],
+        "text at last": [v if k != 350 else "red" for k, v in enumerate(common)],
+        "seconds": [str(1_400_000_000 + 86_400 * k) for k in range(rows)],
+    }
+
+
+def outcome(text, **options):
+    """Return all that a source says of a table, or how it refuses it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            source = csv(text, block_size=400, **options)
+        except gd.DataError as error:
+            return str(error)
+        x, y = whole(source)
+    counts = source.rows, source.dropped, source.first_dropped, source.gaps, source.left_out
+    said = [str(warning.message) for warning in caught]
+    return (
+        counts,
+        source.schema.state_dict(),
+        source.target_problems,
+        said,
+        x.tobytes(),
+        y.tobytes(),
+    )
+
+
+@pytest.mark.few(8)
+@pytest.mark.parametrize("missing", ["error", "drop", "flag"])
+@pytest.mark.parametrize("target", ["plain", "whole", "long", "fraction at last", "far"])
+@pytest.mark.parametrize("column", list(numbers_of_many_kinds(1)))
+def test_a_frame_of_numbers_alone_is_noted_as_any_other(column, target, missing, monkeypatch):
+    columns = numbers_of_many_kinds()
+    names = list(dict.fromkeys([column, "plain", target]))
+    text = lines(",".join(names), map(",".join, zip(*(columns[c] for c in names), strict=True)))
+    options = {"target": target, "missing": missing, "dtype": "float32", "leave_out": True}
+    options |= {"dates": {column: "epoch"}} if column == "seconds" else {}
+    found = outcome(text, **options)
+    monkeypatch.setattr(inference._Seen, "_add_complete", lambda self, frame: False)
+    assert outcome(text, **options) == found
+
+
+# Rows that sum up the others -------------------------------------------------------------------
+
+CELLS = {
+    "text": lambda i: f"p{i % 3}",
+    "numbers": lambda i: str(i % 7),
+    "dates": lambda i: f"2024-01-{i % 28 + 1:02d}",
+}
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize("kind", CELLS)
+@pytest.mark.parametrize("word", ["Total", "SUMME:"])
+def test_the_row_of_sums_leaves_by_the_advice_given(word, kind, quote, place):
+    rows = [[f"{quote}{CELLS[kind](i)}{quote}", f"{i / 8}"] for i in range(40)]
+    rows.append([f"{quote}{word}{quote}", "97.5"])
+    text = lines("c,a,y" if place == 0 else "a,c,y", [
+        ",".join([*row[:: 1 - 2 * place], f"{k / 4}"]) for k, row in enumerate(rows)
+    ])  # fmt: skip
+    options = {"target": "y", "missing": {"*": "flag"}}
+    try:
+        (advice,) = csv(text, **options).suspicions
+        assert kind == "text"
+    except gd.DataError as error:
+        assert kind != "text"
+        advice = error
+    assert f"line 42: column 'c' ends in {word!r}" in str(advice) or kind != "text"
+    remedy = advice.remedies[0].options
+    assert set(remedy) == ({"comment"} if place == 0 else {"na", "missing"})
+    followed = csv(
+        text, **{**options, **remedy, "missing": {"*": "flag", **remedy.get("missing", {})}}
+    )
+    assert followed.rows == 40
+    assert followed.suspicions == []
+    assert whole(followed)[1].tolist() == [k / 4 for k in range(40)]
+
+
+def test_the_row_of_sums_is_to_be_taken_out_where_its_column_has_gaps():
+    rows = [f"{i / 8},{'' if i == 5 else 'red'},{i / 4}" for i in range(40)]
+    text = lines("a,c,y", [*rows, "97.5,Total,195"])
+    (advice,) = csv(text, target="y", missing="flag").suspicions
+    assert str(advice).endswith("; take the line out of the file, if it sums up the others")
+
+
+# Cells in single quotes, and units of several words ---------------------------------------------
+
+
+def test_cells_in_single_quotes_are_what_is_within():
+    texts = ["red", "o''clock", "NA", ""]
+    rows = [f"'{i / 8}','{texts[i % 4]}','{i}','{i / 4}'" for i in range(40)]
+    text = lines("'a','c d','n','y'", rows)
+    with pytest.raises(gd.DataError, match=r"no column 'y'.*; if single quotes are not") as caught:
+        csv(text, target="y")
+    options = {**caught.value.remedies[-1].options, "missing": "flag"}
+    source = csv(text, target="y", **options)
+    assert source.names == ["a", "c d=missing", "c d=o'clock", "c d=red", "n"]
+    x, y = whole(source)
+    assert x[:, 0].tolist() == [i / 8 for i in range(40)]
+    assert x[:, 1:4].tolist() == [[i % 4 > 1, i % 4 == 1, i % 4 == 0] for i in range(40)]
+    assert (x[:, 4].tolist(), y.tolist()) == ([*range(40)], [i / 4 for i in range(40)])
+
+
+@pytest.mark.parametrize("unit", ["sq ft", "sq. ft.", "US dollars", "EUR per month", "m2"])
+@pytest.mark.parametrize("between", ["", " ", "\u00a0"])
+def test_a_unit_may_have_several_words(unit, between):
+    rows = [f"{i / 2}{between}{unit},{i / 4}" for i in range(40)]
+    (advice,) = csv(lines("a,y", rows), target="y", missing="flag").suspicions
+    source = csv(lines("a,y", rows), target="y", **advice.remedies[0].options)
+    assert whole(source)[0][:, 0].tolist() == [i / 2 for i in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("strip", "cell", "number"),
+    [("m cm", "5 cm", 5), ("m", "5 mm", None), ("ft sq", "5 sq ft", 5), ("sq ft", "5 sqft", None),
+     ("% vol", "5 % vol", 5), ("'", "'5'", 5), ("' kg", "'5 kg'", 5), ("kg", "kg", None)],
+)  # fmt: skip
+def test_units_are_taken_off_as_whole_words(strip, cell, number):
+    assert Notation(strip=strip).read(cell) == number

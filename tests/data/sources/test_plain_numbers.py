@@ -48,7 +48,7 @@ def test_whatever_else_there_is_is_left_to_the_parser_of_all(cell):
 @pytest.mark.parametrize(
     "data",
     [b"1;2\n", b"1;2;3;4\n", b"1;2;3", b"1;2;3\n\n", b"\n1;2;3\n", b'1;"\n";3\n', b"1\n2;3\n",
-     b"\xef\xbb\xbf1;2;3\n", b"1;2;3\n4;5;6\n", b""],
+     b"\xef\xbb\xbf1;2;3\n", b"1;2;3\n4;5;6\n", b"", b"1;\r2;3\n", b"1;2\r;3\n", b"1;2;3\r\r\n"],
 )  # fmt: skip
 def test_rows_of_another_form_are_left_to_it_too(data):
     assert parse_plain(data, b";", KEPT, 1) is None
@@ -115,3 +115,22 @@ def test_it_is_not_used_where_numba_compiles_nothing(monkeypatch):
     monkeypatch.setattr(numba.config, "DISABLE_JIT", True)
     assert parse_plain(b"1;2;3\n", b";", KEPT, 1) is None
     plain_numbers._compiled.cache_clear()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("bad", ["1;2", "1;2;3;4", "1;t\rt;3", '1;"t";3', "", "1;t;x", "\r"])
+def test_lines_and_refusals_are_the_same_with_it_and_without(tmp_path, monkeypatch, bad, end):
+    path = tmp_path / "rows.csv"
+    rows = [f"{k};t{k};{k / 4}" for k in range(60)]
+    rows[41:41] = [bad]
+    path.write_bytes(end.join(["a;t;y", *rows, ""]).encode())
+    found = []
+    for worth in (True, False):
+        monkeypatch.setattr(csv_parser, "is_worth", lambda size, worth=worth: worth)
+        try:
+            options = {"target": "y", "exclude": ["t"], "separator": ";", "block_size": 100}
+            source = gd.CsvSource(path, **options)
+            found.append((source.rows, source.places(np.array([0, 50])), source.take([50])))
+        except gd.DataError as error:
+            found.append(str(error))
+    assert repr(found[0]) == repr(found[1])

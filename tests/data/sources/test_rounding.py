@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import minigd as gd
-from minigd.data.tables.precision import WIDER_MODEL, Rounding, check_rounding
+from minigd.data.tables.precision import WIDER_MODEL, Rounding, check_rounding, extreme
 
 properties = examples(50)
 
@@ -99,6 +99,37 @@ def test_pieces_come_to_what_the_whole_does(cuts, seed):
         pieces.add(piece[:0])
     for name in ("low", "high", "lost"):
         np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))
+
+
+def test_what_is_not_looked_at_is_not_lost():
+    # Columns that grow, are far from 0 at first or later, are constant for a while, or have gaps.
+    rng = np.random.default_rng(5)
+    for k in range(60):
+        scale, offset = 10.0 ** rng.integers(-40, 12, (2, 4, 5)).astype(float)
+        pieces = offset[:, None] * rng.integers(0, 2, (4, 1, 5)) + scale[:, None] * rng.normal(
+            size=(4, 130, 5)
+        ) * rng.integers(0, 2, (4, 1, 5))
+        pieces[rng.random(pieces.shape) < 0.1 * (k % 3)] = np.nan
+        rounding = Rounding("float32")
+        for piece in pieces:
+            rounding.add(piece)
+        x = pieces.reshape(-1, 5)
+        with np.errstate(over="ignore", invalid="ignore"):
+            moved = np.fmax.reduce(abs(x - x.astype("float32")))
+        low, high = np.fmin.reduce(x), np.fmax.reduce(x)
+        noise = 1e4 * np.finfo("float64").eps * np.fmax(abs(low), abs(high))
+        expected = (moved > (high - low) / 4) & (high - low > noise) & np.isfinite(moved)
+        np.testing.assert_array_equal(rounding.lost, expected)
+
+
+@pytest.mark.parametrize("pick", [np.fmin, np.fmax, np.minimum, np.maximum])
+@pytest.mark.parametrize("rows", [1, 63, 64, 128, 1000])
+def test_extremes_in_long_loops_are_those_of_the_rows(pick, rows):
+    rng = np.random.default_rng(rows)
+    x = rng.normal(size=(rows, 3))
+    x[rng.random(x.shape) < 0.001 * rows / 64] = np.nan
+    for layout in (x, np.asfortranarray(x), x[:, :0], x[:, 1:]):
+        np.testing.assert_array_equal(extreme(pick, layout), pick.reduce(layout))
 
 
 # Arrays -----------------------------------------------------------------------------------------

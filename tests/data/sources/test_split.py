@@ -335,14 +335,21 @@ def test_rows_of_one_time_stay_together():
         source.split(0.2, time=[7] * 100)
 
 
-def test_a_time_that_is_none_is_refused_with_its_place():
+def test_a_time_that_is_none_is_refused_with_its_place(tmp_path):
     source = gd.CsvSource(
         io.BytesIO(b"when,a,y\n2020-01-01,1,1\n,2,2\n2020-01-03,3,3\n"),
         target="y",
         missing="mean",
     )
-    with pytest.raises(gd.DataError, match=r"line 3, column 'when': the time is missing, as in 1"):
+    missing = r"line 3, column 'when': the time is missing, as in 1"
+    with pytest.raises(gd.DataError, match=f"^the file object, {missing}"):
         source.split(0.3, time="when")
+    (tmp_path / "a.csv").write_text("when,a,y\n2020-01-01,1,1\n,2,2\n2020-01-03,3,3\n")
+    (tmp_path / "b.csv").write_text("when,a,y\n2020-01-01,1,1\n")
+    for paths, file in ((["a.csv"], "a.csv"), (["b.csv", "a.csv"], "a.csv")):
+        source = gd.CsvSource([tmp_path / path for path in paths], target="y", missing="mean")
+        with pytest.raises(gd.DataError, match=f"^{tmp_path / file}, {missing}"):
+            source.split(0.3, time="when")
     words = gd.CsvSource(
         io.BytesIO(b"when,a,y\n2020-01-01,1,1\nlater,2,2\n2020-01-03,3,3\n"), "y", exclude=["when"]
     )

@@ -264,6 +264,40 @@ def assert_step_is(trace, model):
             assert grads[f"d{own}"].tolist() == layer.grads[name].tolist(), own
 
 
+@pytest.mark.parametrize("step", [step for step in STEPS if step != "radam by its rule at first"])
+@pytest.mark.parametrize(
+    "own",
+    [{}, {"rates": {"dense1": 0.1, "dense2.b": 0.0}}, {"decays": {"dense1": 0.2}},
+     {"rates": {"dense1": 3.0}, "decays": {"dense1": 0.2, "dense2.b": 0.1}}],
+    ids=["alike", "rates", "decays", "both"],
+)  # fmt: skip
+def test_an_updater_by_layer_is_recomputed_from_its_lines(step, own):
+    x, y = batch("mse", 5, 2)
+    model = network("mse", [gd.Dense(3), gd.Tanh()], 2, x.shape[1])
+    loss, updater = gd.MeanSquaredError(), gd.PerLayer(STEPS[step](), **own)
+    by_hand(model, x, y, loss, updater)
+    trace = gd.explain(model, x, y, loss, updater)
+    recompute(trace)
+    assert table.UNKNOWN not in str(trace)
+    by_hand(model, x, y, loss, updater)
+    assert_step_is(trace, model)
+    lines = {line.name: line.formula for line in trace.lines if line.section == "update"}
+    assert ("rW1" in lines["W1"]) == ("dense1" in own.get("rates", {}))
+    assert ("λW1" in lines["W1"]) == ("dense1" in own.get("decays", {}))
+    assert "λb1" not in lines["b1"]
+
+
+def test_an_updater_of_ones_own_by_layer_has_no_formula():
+    class Own(gd.SGD):
+        pass
+
+    x, y = batch("mse", 5, 2)
+    model = network("mse", [], 2, x.shape[1])
+    trace = gd.explain(model, x, y, "mse", gd.PerLayer(Own(0.1), {"dense1": 0.5}))
+    assert "PerLayer(W1, dW1)" in str(trace)
+    assert table.UNKNOWN in str(trace)
+
+
 def test_it_is_the_step_that_the_trainer_makes():
     x, y = batch("cce paired", 6, 2)
     model = adapted(everything("cce paired", 2), x, y)

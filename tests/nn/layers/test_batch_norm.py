@@ -411,3 +411,26 @@ def test_a_momentum_out_of_range_is_refused(momentum):
 def test_an_epsilon_that_is_not_above_0_is_refused(epsilon):
     with pytest.raises(ValueError, match="epsilon must be "):
         gd.BatchNorm(epsilon=epsilon)
+
+
+@pytest.mark.parametrize("layer", [gd.BatchNorm, gd.LayerNorm])
+def test_an_epsilon_that_vanishes_in_the_dtype_is_refused(layer):
+    x = np.ones((4, 3))
+    for epsilon, dtype in ((1e-60, "float32"), (1e-44, "float32"), (1e-310, "float64")):
+        with pytest.raises(ValueError, match=rf"epsilon={epsilon:g} vanishes in {dtype}: use at l"):
+            gd.Sequential([gd.Residual([layer(epsilon=epsilon)])], inputs=3, dtype=dtype)
+    least = {"float32": 1.2e-38, "float64": 2.3e-308}
+    for dtype, epsilon in least.items():
+        model = gd.Sequential([layer(epsilon=epsilon)], inputs=3, dtype=dtype)
+        assert (model.forward(x, train=True) == 0).all()
+    model = gd.Sequential([layer(epsilon=1e-60)], inputs=3, dtype="float64")
+    with pytest.raises(ValueError, match="vanishes in float32"):
+        model.copy(dtype="float32")
+
+
+def test_a_row_whose_variance_is_infinite_becomes_beta():
+    model = gd.Sequential([gd.LayerNorm()], inputs=3, dtype="float32")
+    model.params["layernorm1.beta"][...] = [1, 2, 3]
+    with np.errstate(over="ignore"):
+        y = model.forward(np.array([[1e20, 2e20, -1e20], [1, 1, 1]], "float32"))
+    assert y.tolist() == [[1, 2, 3], [1, 2, 3]]

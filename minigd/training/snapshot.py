@@ -1,0 +1,65 @@
+"""A snapshot of a run within an epoch: all that a batch changes, to make batches again from there.
+
+It is taken where the arrays are, so that a GPU copies them without making the host wait.
+"""
+
+from minigd.errors import BackendError
+from minigd.execution.finite_guard import Remembered, Written
+from minigd.optim.updaters import Updater
+from minigd.training.epoch_totals import Totals
+from minigd.training.transaction import Transaction
+
+BATCHES, SECONDS = 2_000, 60
+"""After how many batches, or how much time, a snapshot is taken anew, and a GPU is asked for it
+whether all was finite."""
+
+
+class NotFinite(Exception):
+    """A batch since the snapshot has led to a number that is not finite."""
+
+
+class Snapshot:
+    """What batches change, as it was when the snapshot was taken.
+
+    Parameters
+    ----------
+    transaction : Transaction
+        It has the parameters, the updater and the window.
+    """
+
+    batch, seconds = 0, 0.0
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+        self._arrays: list[Written | Remembered] = []
+
+    @property
+    def taken(self) -> bool:
+        """Whether there is something to go back to."""
+        return len(self._arrays) > 0
+
+    def take(self, totals: Totals, batch: int, seconds: float) -> None:
+        """Take it anew, with the totals of the epoch and how far it is."""
+        transaction, model = self._transaction, self._transaction.model
+        self._updates, self._window = transaction.updates, transaction.window.copy()
+        self._totals, self.batch, self.seconds = totals.copy(), batch, seconds
+        self._arrays = []  # so that their memory is used again
+        transaction.updater.attach(model)
+        try:
+            self._arrays = [Written(model, transaction.updater), Remembered(model)]
+        except model.backend.out_of_memory as error:
+            raise _no_room(transaction.updater, error) from error
+
+    def restore(self) -> tuple[Totals, int, float]:
+        """Take back what has changed since, and return what `take` was given."""
+        for arrays in self._arrays:
+            arrays.restore()
+        self._transaction.updates, self._transaction.window = self._updates, self._window
+        return self._totals, self.batch, self.seconds
+
+
+def _no_room(updater: Updater, error: Exception) -> BackendError:
+    return BackendError(
+        f"a copy of the parameters and of the state of {type(updater).__name__} does not fit in "
+        f"memory ({error}): make the model smaller, or take an updater with less state, such as SGD"
+    )
