@@ -36,6 +36,7 @@ LEVELS = {part: level for level, parts in enumerate(LINES) for part in parts}
 # compiled steps need.
 CONVENIENCES = {
     ("backends.base", "_on_gpu", "minigd.backends.cupy"),
+    ("data.batches", "Batches.part", "minigd.data.parts"),
     ("data.sources.base", "Source.cache", "minigd.data.sources.cache"),
     ("data.sources.base", "Source.split", "minigd.data.sources.split"),
     ("execution.memory", "_compiled_bytes", "minigd.execution.targets.cuda"),

@@ -12,6 +12,7 @@ import numpy as np
 
 from minigd.backends.base import Backend, backend_of
 from minigd.backends.frames import check_rows_alike
+from minigd.backends.on_demand import call
 from minigd.backends.workspace import Workspace
 from minigd.data.pipeline import Piece, cut, prefetched, shuffled
 from minigd.data.row_weights import (
@@ -124,6 +125,8 @@ class Batch(tuple[Array, ...]):
         float64, on the host.
     rows : slice or array of int
         Their numbers in the source.
+    whole : slice or array of int
+        The numbers of the rows of the whole batch; those of `rows` where nothing cuts it.
 
     Examples
     --------
@@ -156,6 +159,15 @@ class Batch(tuple[Array, ...]):
     def weight(self) -> Array | None:
         """The weights of the rows, or None where all count the same."""
         return self[2] if len(self) > 2 else None
+
+    @property
+    def whole(self) -> Rows:
+        """The numbers of the rows of the whole batch, of which these may be a part."""
+        return self.rows
+
+    def weighed(self, weight: Array) -> "Batch":
+        """Return the same rows with weights."""
+        return Batch(self.x, self.y, self.rows, weight)
 
 
 Epoch: TypeAlias = Generator[Batch, None, None]
@@ -388,7 +400,7 @@ class Batches:
         for batch in batches:
             if batch.y is None:
                 raise _no_targets()
-            yield Batch(batch.x, batch.y, batch.rows, self.weight(batch.rows, batch.y))
+            yield batch.weighed(self.weight(batch.rows, batch.y))
         if whole:
             self._warn_of_unseen()
 
@@ -428,6 +440,36 @@ class Batches:
         if grown.source.rows is not None and not len(grown):
             raise no_batch(grown)
         return grown
+
+    def part(self, rank: int, size: int) -> "Batches":
+        """Return the same batches with a part of the rows of each, for one of several processes.
+
+        Of a batch of n rows, the process number `rank` of `size` has rows ⌊rank·n/size⌋ to
+        ⌊(rank + 1)·n/size⌋ − 1, which may be none. All parts, one after the other, are the batch:
+        the same rows in the same order, with the same weights.
+
+        Parameters
+        ----------
+        rank : int
+            From 0.
+        size : int
+
+        Examples
+        --------
+        >>> batches = Batches([[1.0], [2.0], [3.0]], batch_size=None)
+        >>> for rank in range(2):
+        ...     batch = next(iter(batches.part(rank, 2)))
+        ...     batch.x.tolist(), batch.rows, batch.whole
+        ([[1.0]], slice(0, 1, None), slice(0, 3, None))
+        ([[2.0], [3.0]], slice(1, 3, None), slice(0, 3, None))
+        """
+        size, rank = check_integer("size", size), check_integer("rank", rank, 0)
+        if rank >= size:
+            raise ValueError(f"rank must be below size, which is {size}, not {rank}")
+        part: Batches = self
+        if size > 1:
+            part = call("minigd.data.parts", "PartOfBatches", self, rank, size)
+        return part
 
     def _size(self) -> int:
         return self.source.count() if self.batch_size is None else self.batch_size
