@@ -20,7 +20,7 @@ def floors(text: str) -> dict[str, str]:
             if own := re.fullmatch(r"minigd\[(.+)\]", line):
                 waiting += [extras[name] for name in own[1].split(",")]
                 continue
-            one = re.fullmatch(r"([\w-]+) >= ([\w.]+)", line)
+            one = re.fullmatch(r"([\w-]+) >= ([\w.]+)(; .+)?", line)
             if one is None:
                 raise SystemExit(f"setup.cfg: {line!r} has no floor of the form 'name >= version'")
             found[one[1]] = one[2]

@@ -4,6 +4,7 @@ All of it goes to standard error through `log` and `bar`, and nothing that fails
 """
 
 import contextlib
+import contextvars
 import shutil
 import sys
 import time
@@ -39,11 +40,26 @@ _SPELLED = {
 """How signs of formulas are written where an encoding lacks them."""
 
 
+_QUIET = contextvars.ContextVar("minigd_quiet", default=False)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Print nothing meanwhile: of several processes, one speaks for all."""
+    token = _QUIET.set(True)
+    try:
+        yield
+    finally:
+        _QUIET.reset(token)
+
+
 # One door ------------------------------------------------------------------------------------
 
 
 def log(line: str) -> None:
     """Print a line on standard error, if it takes one: no failure there is the caller's."""
+    if _QUIET.get():
+        return
     line = escape_controls(line)
     if getattr(tqdm, "_instances", None):  # a bar is there, and moves out of the way
         with contextlib.suppress(Exception):
@@ -66,6 +82,8 @@ def warn(
     message: Warning | str, category: type[Warning] | None = None, stacklevel: int = 1
 ) -> None:
     """Warn as `warnings.warn` does, but that standard error can't show it is not the caller's."""
+    if _QUIET.get():
+        return
     message = escape_controls(message) if isinstance(message, str) else message
     # Not Exception: a filter of the user's may make an error of the warning itself.
     with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, RuntimeError):
@@ -138,7 +156,7 @@ def bar(**options: Any) -> Any:
                 from tqdm import auto
 
                 return auto.tqdm(file=_STDERR, **options)
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not _QUIET.get():
             return tqdm(file=_STDERR, ncols=shutil.get_terminal_size().columns, **options)
     return None
 

@@ -20,6 +20,7 @@ TOP = {"errors", "types", "formulas", "progress", "version", "__init__", "__main
 LINES = [
     {"errors", "types", "version", "progress", "formulas"},
     {"storage", "backends"},
+    {"distributed"},
     {"data", "optim"},
     {"nn"},
     {"execution"},
@@ -53,6 +54,7 @@ LOADED = {
         *("batches", "labels", "pipeline", "row_weights", "sources", "sources.array"),
         *("sources.base", "tables", "tables.precision", "tables.remedy"),
     },
+    "distributed": {"communicator", "mpi"},
     "execution": {
         *("device_guard", "finite_guard", "memory", "passes", "per_example", "plain"),
         *("profiler", "program", "runner", "shipped", "targets", "targets.compiler"),

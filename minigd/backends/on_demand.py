@@ -10,6 +10,7 @@ from typing import Any
 PACKAGES = {
     "cupy": ("CuPy", "cupy-cuda12x"),
     "matplotlib": ("Matplotlib", "matplotlib"),
+    "mpi4py": ("mpi4py", "mpi4py"),
     "narwhals": ("narwhals", "narwhals"),
     "llvmlite": ("llvmlite", "numba scipy"),
     "numba": ("Numba", "numba scipy"),

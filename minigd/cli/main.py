@@ -18,6 +18,8 @@ from minigd.cli.messages import counted, in_shell, message_of, number
 from minigd.cli.options import add_json, add_model_and_data, add_network, add_reading
 from minigd.cli.output import discard_unwritten, in_json, show
 from minigd.cli.parsing import SHELLS, PrintCompletion, Show, add_command, refuse_mistyped
+from minigd.cli.processes import first_alone_prints, processes
+from minigd.distributed.communicator import ALONE
 from minigd.errors import Advised, BackendError
 from minigd.progress import log
 from minigd.training.interrupts import Handler, Terminated
@@ -75,16 +77,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     1
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    together = processes() if arguments[:1] == ["train"] else ALONE
     try:
-        return _run(arguments)
+        with first_alone_prints(together):
+            return _run(arguments)
     except BrokenPipeError:
         # The reader of `minigd predict ... | head` closed the pipe and needs no message. The exit
         # code tells that not everything was written.
         return 1
     except _FAILURES as error:
-        _print_error(message_of(error))
+        if together.speaks_of(error):
+            _print_error(message_of(error))
         return 1
     except (KeyboardInterrupt, Terminated) as interrupt:
+        if not together.speaks_of(interrupt):
+            return int(getattr(interrupt, "code", 130))
         message = "" if isinstance(interrupt, Terminated) else str(interrupt)
         _print_error(message or "interrupted")
         if getattr(interrupt, "resumable", False):
@@ -119,7 +126,8 @@ def _run(arguments: list[str], table: Any = None) -> int:
                 raise
             _print_error(message_of(error))
             log(shlex.join(["minigd", *words]))
-            if "--guess" not in arguments:
+            # Several processes have ended by now, all but the one that says so.
+            if "--guess" not in arguments or processes().size > 1:
                 return 1
             return _run(words, options["data"])
 
@@ -192,9 +200,12 @@ def _add_train(commands: Any) -> None:
 def _train(*, out: str, json: bool = False, **options: Any) -> None:
     from minigd.cli.train import train
 
+    options["comm"] = processes()
     fields = {name: _fields_of(name, options) for name in ("reading", "columns", "split")}
     made: list[Any] = []
     train(out=out, report=made.append, **fields, **options)
+    if options["comm"].rank:
+        return
     # The model is saved. That the report can't be printed does not make the training a failure.
     with contextlib.suppress(OSError):
         show(in_json(made[0]._asdict()) if json else str(made[0]))

@@ -43,6 +43,7 @@ def resume_run(
     model: Sequential,
     updater: Adam,
     metrics: Mapping[str, Metric],
+    comm: Any = None,
 ) -> Trainer:
     """Return the run of a checkpoint, if it was started with the same options.
 
@@ -93,7 +94,7 @@ def resume_run(
         same = False
     if not same:
         raise other_table
-    trainer = Trainer.resume(checkpoint, batches, backend=model.backend)
+    trainer = Trainer.resume(checkpoint, batches, backend=model.backend, comm=comm)
     if list(trainer.metrics) != list(metrics):
         raise CheckpointError(
             f"{checkpoint!r} can't be resumed with --metrics {','.join(metrics)}, but the run was "

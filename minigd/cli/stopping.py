@@ -26,7 +26,11 @@ class Interrupted(KeyboardInterrupt):
     code : int
         The exit code for it.
     resumable : bool
+    in_all : bool
+        Whether all processes of a run end with it, and none needs to be told.
     """
+
+    in_all = False
 
     def __init__(self, checkpoint: str, updates: int, held: int | None, number: int) -> None:
         made = f"interrupted after {counted(updates, 'update')}"

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from minigd.cli.held_out import (
 )
 from minigd.cli.messages import counted
 from minigd.cli.paths import NOT_SAVED, check_output
+from minigd.cli.processes import first_goes_ahead, together
 from minigd.cli.report import Comparison, Report
 from minigd.cli.resume import check_checkpoint, resume_run
 from minigd.cli.stopping import Interrupted, Stop
@@ -42,9 +43,11 @@ from minigd.data.sources.base import Source
 from minigd.data.sources.cache import is_cache, read_whole
 from minigd.data.sources.csv import CsvSource
 from minigd.data.tables.schema import Schema
+from minigd.distributed.communicator import Communicator
+from minigd.distributed.mpi import connect
 from minigd.errors import check_integer
 from minigd.nn.layers import Dense, Dropout, Layer, ReLU, Rescale, Sigmoid, Softmax, Standardize
-from minigd.nn.metrics import get_metrics
+from minigd.nn.metrics import Metric, get_metrics
 from minigd.nn.objective import default_loss
 from minigd.nn.sequential import Sequential
 from minigd.optim.schedules import CosineDecay
@@ -91,6 +94,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     report: Callable[[Report], None] | None = None,
+    comm: Any = None,
 ) -> TableModel:
     """Train a network on a table, and write it to a file.
 
@@ -138,6 +142,9 @@ def train(
         Show on stderr how far it has come.
     report : callable, optional
         Is called with a `Report` once the model is written, which takes a short while to make.
+    comm : mpi4py.MPI.Intracomm or Communicator, optional
+        The processes that train together, as for `minigd.Trainer`. The first one writes the model
+        and the report.
 
     Returns
     -------
@@ -155,40 +162,58 @@ def train(
     out = npz.model_path(out)
     check_output(out, NOT_SAVED, table=table_files(data).paths)
     checkpoint, rows = f"{out}.checkpoint", f"{out}.rows"
-    with locked(out):
-        _clear_up(out, checkpoint, rows, resume)
-        backend = get_backend(backend)
-        get_metrics(metrics or ())  # a name that is not known is refused before the work
-        opened = open_to_split(data, reading, target, exclude, task, columns, split)
-        table, task, schema, by = opened
-        with _with_random_access(table, rows, checkpoint, resume) as source:
-            part, held_out = split_for_validation(source, seed, **by)
-            schema = getattr(part, "schema", schema)
-            _log_sizes(part, held_out, schema)
-            measures = choose_measures(part, schema.classes, metrics, class_weight)
-            batches = measures.batches(part, batch_size, shuffle=True, seed=seed, prefetch=2)
-            if epochs is None:
-                epochs = min(max(EPOCHS, -(-UPDATES // len(batches))), MOST_EPOCHS)
-            model = build_network(schema, task, hidden, backend, seed)
-            updater = Adam(CosineDecay(learning_rate, epochs=epochs))
-            if resume:
-                trainer = resume_run(checkpoint, batches, model, updater, measures.metrics)
-            else:
-                adapt_numbers(model, batches, schema)
-                loss = default_loss(model.layers[-1])
-                trainer = Trainer(model, loss, updater, metrics=measures.metrics, l2=L2)
-            saving = Checkpoint(checkpoint, every_seconds=CHECKPOINT_SECONDS)
-            _fit(trainer, batches, measures.batches(held_out), epochs, saving, resume, progress)
-            trained = TableModel(trainer.model, schema, history=trainer.history, reading=reading)
+    communicator = connect(comm)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(together(communicator))
+        with first_goes_ahead(communicator) as first:
+            if first:
+                stack.enter_context(locked(out))
+                _clear_up(out, checkpoint, rows, resume)
+            backend = get_backend(backend)
+            get_metrics(metrics or ())  # a name that is not known is refused before the work
+            opened = open_to_split(data, reading, target, exclude, task, columns, split)
+            table, task, schema, by = opened
+            source = stack.enter_context(_at_random(table, rows, checkpoint, resume, first))
+        part, held_out = split_for_validation(source, seed, **by)
+        schema = getattr(part, "schema", schema)
+        _log_sizes(part, held_out, schema)
+        measures = choose_measures(part, schema.classes, metrics, class_weight)
+        batches = measures.batches(part, batch_size, shuffle=True, seed=seed, prefetch=2)
+        epochs = _most_epochs(batches) if epochs is None else epochs
+        model = build_network(schema, task, hidden, backend, seed)
+        updater = Adam(CosineDecay(learning_rate, epochs=epochs))
+        given = batches, model, updater, measures.metrics, communicator
+        trainer = resume_run(checkpoint, *given) if resume else _new_run(schema, *given)
+        saving = Checkpoint(checkpoint, every_seconds=CHECKPOINT_SECONDS)
+        _fit(trainer, batches, measures.batches(held_out), epochs, saving, resume, progress)
+        trained = TableModel(trainer.model, schema, history=trainer.history, reading=reading)
+        if first:
             with Stop():
                 _save(trained, out, saving, resume)
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(checkpoint)
             if report is not None:
                 linear = build_network(schema, task, (), backend, seed)
                 compared = Comparison(trained, linear, part, held_out, measures)
                 report(compared.report(table, out))
+        communicator.wait()
         return trained
+
+
+def _most_epochs(batches: Batches) -> int:
+    return min(max(EPOCHS, -(-UPDATES // len(batches))), MOST_EPOCHS)
+
+
+def _new_run(
+    schema: Schema,
+    batches: Batches,
+    model: Sequential,
+    updater: Adam,
+    metrics: Mapping[str, Metric],
+    communicator: Communicator,
+) -> Trainer:
+    """Return the run that begins."""
+    adapt_numbers(model, batches, schema)
+    loss = default_loss(model.layers[-1])
+    return Trainer(model, loss, updater, metrics=metrics, l2=L2, comm=communicator)
 
 
 def _log_sizes(part: Source, held_out: Source, schema: Schema) -> None:
@@ -215,9 +240,13 @@ def _fit(
             callbacks=[stop, stopping, saving],
             progress=progress,
         )
-    if stop.number is not None and not stopping.stopped and trainer.epoch < epochs:
+    # A signal may have come to one process alone.
+    number = max(trainer.communicator.gather(stop.number or 0))
+    if number and not stopping.stopped and trainer.epoch < epochs:
         held = _count_held(saving, resumed)
-        raise Interrupted(os.fspath(saving.path), trainer.updates, held, stop.number)
+        error = Interrupted(os.fspath(saving.path), trainer.updates, held, number)
+        error.in_all = True
+        raise error
 
 
 def _clear_up(out: str, checkpoint: str, rows: str, resume: bool) -> None:
@@ -237,7 +266,7 @@ def _count_held(saving: Checkpoint, resumed: bool) -> int | None:
 
 
 def _save(trained: TableModel, out: str, saving: Checkpoint, resumed: bool) -> None:
-    """Write the model, or if that fails, write it elsewhere, and say where it is."""
+    """Write the model, in the place of its checkpoint, or if that fails, elsewhere."""
     try:
         trained.save(out)
     except OSError as error:
@@ -253,22 +282,25 @@ def _save(trained: TableModel, out: str, saving: Checkpoint, resumed: bool) -> N
         raise OSError(
             f"{out!r} could not be written ({error.strerror or error}); {kept}"
         ) from error
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(saving.path)
 
 
 @contextlib.contextmanager
-def _with_random_access(
-    table: Table, folder: str, checkpoint: str, resume: bool
+def _at_random(
+    table: Table, folder: str, checkpoint: str, resume: bool, first: bool
 ) -> Iterator[Source]:
     """Yield the rows so that they can be shuffled, if need be from a folder that is removed after.
 
     A run that is interrupted and can be resumed leaves the folder, so that --resume finds it. A
-    folder that is not of minigd is left alone.
+    folder that is not of minigd is left alone. Of several processes, the first one writes and
+    removes it.
     """
-    source = _kept(table, folder, resume)
-    if source is table:
-        if is_cache(folder):  # of an interrupted run on another table
+    source = _kept(table, folder, resume or not first)
+    if source is table or not first:
+        if first and is_cache(folder):  # of an interrupted run on another table
             remove(Path(folder))
-        yield table
+        yield source
         return
     keep = False
     try:

@@ -329,8 +329,9 @@ class Checkpoint:
     def __call__(self, event: Event) -> None:
         """Save if it is time to."""
         if event.name == "start":
-            self._saved_at = time.perf_counter()
-            sweep(self.path)
+            self._saved_at = event.trainer.communicator.clock()
+            if not event.trainer.communicator.rank:
+                sweep(self.path)
         elif event.name in ("end", "interrupt") or self._due(event):
             self.save(event)
 
@@ -341,7 +342,7 @@ class Checkpoint:
         else:
             due = event.name == "update" and bool(self.every_updates)
             due = due and trainer.updates % (self.every_updates or 1) == 0
-        seconds = time.perf_counter() - self._saved_at
+        seconds = trainer.communicator.clock() - self._saved_at
         late = self.every_seconds is not None and seconds >= self.every_seconds
         return due or (late and event.name in ("update", "batch", "epoch"))
 
@@ -352,7 +353,7 @@ class Checkpoint:
             self.saved_updates = event.trainer.updates
         except OSError as error:
             _warn(self.path, error, event)
-        self._saved_at = time.perf_counter()
+        self._saved_at = event.trainer.communicator.clock()
 
 
 class CsvLog:
@@ -386,7 +387,7 @@ class CsvLog:
 
     def __call__(self, event: Event) -> None:
         """Write the history: all of it at the start, then a line per epoch."""
-        if event.name not in ("start", "epoch"):
+        if event.name not in ("start", "epoch") or event.trainer.communicator.rank:
             return
         history = event.trainer.history
         try:

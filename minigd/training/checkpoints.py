@@ -34,7 +34,9 @@ def write(path: str | os.PathLike[str], run: Run) -> None:
         "options": run.options,
         "run": split_arrays(values, "run", arrays),
     }
-    npz.write(path, description, arrays)
+    # All processes of a run have the same state, and one writes it.
+    if not run.communicator.rank:
+        npz.write(path, description, arrays)
 
 
 def read(

@@ -75,17 +75,9 @@ class Totals:
 
     def state_dict(self, backend: Backend | None = None) -> dict[str, Any]:
         """Return the sums so far, on the host."""
-
-        def host(total: Any) -> Any:
-            if isinstance(total, list):
-                return np.concatenate([host(part) for part in total])
-            if backend is not None and backend.holds(total):
-                total = backend.to_numpy(total)
-            return total if np.ndim(total) else float(total)
-
         return {
             "weight": float(self.weight),
-            "sums": {name: host(total) for name, total in self._sums.items()},
+            "sums": {name: on_host(total, backend) for name, total in self._sums.items()},
         }
 
     def load_state_dict(self, values: Mapping[str, Any], backend: Backend) -> None:
@@ -107,3 +99,12 @@ class Totals:
             return total
         array: Array = backend.asarray(total)
         return [array] if name in self.metrics and self.metrics[name].needs_rows else array
+
+
+def on_host(total: Any, backend: Backend | None) -> Any:
+    """Return a total as an array on the host, of all batches, or as a float."""
+    if isinstance(total, list):
+        return np.concatenate([on_host(part, backend) for part in total])
+    if backend is not None and backend.holds(total):
+        total = backend.to_numpy(total)
+    return total if np.ndim(total) else float(total)

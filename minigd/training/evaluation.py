@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.frames import is_table
-from minigd.data.batches import Batches, as_batches
+from minigd.data.batches import Batch, Batches, as_batches
 from minigd.data.sources.base import Source
 from minigd.errors import shown
 from minigd.nn.metrics import Metric
@@ -35,17 +35,23 @@ def measure(
 
 def evaluate(loader: RowLoader, batches: Batches) -> dict[str, float]:
     """Return the mean loss and the metrics over all rows, each by its weight."""
-    objective, metrics = loader.objective, loader.metrics
-    backend = objective.model.backend
-    totals = Totals(metrics)
+    totals = Totals(loader.metrics)
+    for batch in batches.in_order():
+        add_rows(totals, loader, batch, batches.source)
+    return totals.means(loader.objective.model.backend)
+
+
+def add_rows(totals: Totals, loader: RowLoader, batch: Batch, source: Source) -> None:
+    """Add loss and metrics of the rows of a batch that count."""
+    objective = loader.objective
+    rows = loader.load(batch, source)
+    if rows is None:
+        return
     with np.errstate(all="ignore"):
-        for batch in batches.in_order():
-            rows = loader.load(batch, batches.source)
-            if rows is not None:
-                value, z = objective.evaluate(rows.x, rows.y, rows.scale)
-                measured = measure(objective, metrics, z, rows)
-                totals.add({"loss": backend.wide(value) * rows.total, **measured}, rows.total)
-    return totals.means(backend)
+        value, z = objective.evaluate(rows.x, rows.y, rows.scale)
+        measured = measure(objective, loader.metrics, z, rows)
+        loss = objective.model.backend.wide(value) * rows.total
+        totals.add({"loss": loss, **measured}, rows.total)
 
 
 def validation_batches(data: Any, training: Batches) -> Batches:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from minigd.data.batches import Batches
 from minigd.data.sources.base import Rows
+from minigd.distributed.communicator import Communicator
 from minigd.errors import check_list, shown
 from minigd.nn.metrics import Metric
 from minigd.nn.objective import Objective
@@ -26,6 +27,7 @@ class Run(Protocol):
     updater: Updater
     history: History
     until_epoch: int | None
+    communicator: Communicator
 
     @property
     def updates(self) -> int:

@@ -4,7 +4,6 @@ An interrupted run can then be resumed: no batch was half applied, or applied an
 the same reason a second thread is refused.
 """
 
-import math
 import signal
 import threading
 from collections.abc import Mapping
@@ -118,14 +117,18 @@ class Deadline(Interrupt):
 
     def __init__(self, run: Run, seconds: float) -> None:
         super().__init__()
-        self._run, self._seconds = run, check_number("time_limit", seconds)
-        self._end = clock() + self._seconds
+        self._run, self._over = run, False
+        self._seconds, self._started = check_number("time_limit", seconds), clock()
 
     def done(self) -> None:
         """End `busy`, pass on a signal, and look at the clock."""
         super().done()
-        if clock() >= self._end:
-            self._end = math.inf
+        self.stop_after(clock() - self._started)
+
+    def stop_after(self, seconds: float) -> None:
+        """Stop the run, once, if its time is up after so many seconds."""
+        if seconds >= self._seconds and not self._over:
+            self._over = True
             self._run.stop()
             log(
                 f"the time limit of {self._seconds:g} s was reached after {self._run.updates:,} "

@@ -24,7 +24,7 @@ from minigd.progress import Progress
 from minigd.training import divergence
 from minigd.training.chunks import Chunks
 from minigd.training.epoch_totals import Totals
-from minigd.training.evaluation import measure
+from minigd.training.evaluation import evaluate, measure
 from minigd.training.events import Event
 from minigd.training.rows import RowLoader, WeighedRows
 from minigd.training.session import Session
@@ -68,8 +68,7 @@ class Loop:
         self.gathered = Workspace(objective.model.backend) if reuse_buffers else None
         self.by_row: RowClipping | None = None
         self.batches: Batches | None = None
-        self.stopping = False
-        self.epoch = 0
+        self.stopping, self.epoch = False, 0
         self.steps = Steps(objective, transaction.change, replay=False)
         self.start_epoch()
 
@@ -313,18 +312,21 @@ class Loop:
         if not means:
             raise no_batch(session.batches)
         validation, run = session.validation, session.run
-        measured = {} if validation is None else run.evaluate(validation)
+        measured = {} if validation is None else self.evaluate(validation)
         values = {**means, **{f"val_{name}": value for name, value in measured.items()}}
         values |= {"seconds": self.seconds, "updates": float(run.updates)}
         session.interrupt.busy = True
-        self.epoch += 1
-        run.updater.epoch = self.epoch
+        self.epoch = run.updater.epoch = self.epoch + 1
         self.start_epoch()
         run.history.append(values)
         if session.progress is not None:
             session.progress.epoch(values)
         session.send("epoch", values["loss"])
         session.interrupt.done()
+
+    def evaluate(self, validation: Batches) -> dict[str, float]:
+        """Return loss and metrics over rows that were checked when `fit` was called."""
+        return evaluate(self.loader, validation)
 
     # Where numbers are not finite ------------------------------------------------------------
 

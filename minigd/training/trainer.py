@@ -18,6 +18,8 @@ from minigd.data.row_weights import (
     ClassWeight,
 )
 from minigd.data.sources.base import Rows
+from minigd.distributed.communicator import ALONE, Communicator
+from minigd.distributed.mpi import connect
 from minigd.errors import (
     BackendError,
     DataError,
@@ -99,9 +101,15 @@ class Trainer:
         seconds, costs less than one epoch gains.
     optimizer : str or Updater, optional
         Another name for `updater`.
+    comm : mpi4py.MPI.Intracomm, optional
+        The processes that train together, each on a part of the rows of every batch:
+        ``MPI.COMM_WORLD`` under ``mpiexec``. All of them make the same calls, and get the same
+        model.
 
     Attributes
     ----------
+    communicator : Communicator
+        The processes of the run; ``communicator.rank`` is the number of this one, from 0.
     until_epoch : int or None
         The goal of a ``fit(until_epoch=...)`` while it runs; None for ``fit(epochs=...)``.
     history : History
@@ -120,6 +128,8 @@ class Trainer:
 
     until_epoch: int | None = None
     _resumed: dict[str, Any] | None = None  # the batches of a resumed run
+    _callbacks: dict[str, Any]
+    _states: dict[str, Any]  # of callbacks that have not been given again
 
     @validated
     def __init__(
@@ -139,6 +149,7 @@ class Trainer:
         reuse_buffers: bool = True,
         fast: bool | None = None,
         optimizer: str | Updater | None = None,
+        comm: Any = None,
     ) -> None:
         if model.dtype.kind == "c":
             raise ValueError("a model of complex numbers is for checks, and can't be trained")
@@ -146,21 +157,21 @@ class Trainer:
         if updater is None:
             raise TypeError("a Trainer needs an updater, such as 'adam' or gd.SGD(0.1)")
         self.model = model
-        self.objective = Objective(model, loss)
-        self.metrics = get_metrics(metrics)
+        self.objective, self.metrics = Objective(model, loss), get_metrics(metrics)
         self.accumulate = check_integer("accumulate", accumulate)
         limits = Penalty(l1, l2, decay_bias), Clipping(clip_value, clip_norm)
         self.row_clipping = RowClipping(clip_rows)
-        self.reuse_buffers = bool(reuse_buffers)
-        self.fast = fast
-        self.updater = get_updater(updater)
+        self.reuse_buffers, self.fast = bool(reuse_buffers), fast
+        self.updater, self.history = get_updater(updater), History()
         self.updater.reset()
-        self.history = History()
-        self._callbacks: dict[str, Any] = {}
-        self._states: dict[str, Any] = {}  # of callbacks that have not been given again
+        self._callbacks, self._states = {}, {}
         self._transaction = Transaction(model, self.updater, self.accumulate, *limits)
         self._loop = Loop(self.objective, self.metrics, self._transaction, self.reuse_buffers)
         self._threads, self._one_thread = Threads(), OneThread()
+        self.communicator = ALONE if comm is None else connect(comm)
+        if self.communicator.size > 1:
+            self._loop, self._one_thread = _shared(self.communicator, self._loop)
+            self._transaction = self._loop.transaction
         self._limit_rows(False)
         self._set_compiled(compiled=bool(fast))
 
@@ -223,7 +234,8 @@ class Trainer:
 
     def _set_compiled(self, compiled: bool) -> None:
         """Let NumPy or Numba run the steps from now on."""
-        self.compiled = compiled and self.model.backend.reads_are_free
+        alone = self.communicator.size == 1
+        self.compiled = compiled and alone and self.model.backend.reads_are_free
         if self.compiled and (package := absent()) is not None:
             raise BackendError(missing(package, "fast=True"))
         self._loop.set_compiled(self.compiled)
@@ -388,7 +400,7 @@ class Trainer:
             told = self._callbacks = name_callbacks(callbacks)
             self._limit_rows(per_example)
             self._choose_executor(batches)
-            shown = last - self.epoch if progress else 0
+            shown = last - self.epoch if progress and not self.communicator.rank else 0
             with self._threads.limited(self.model, batches):
                 session = open_session(self, batches, held_out, told, shown, profile, time_limit)
                 self._loop.steps.plain = plain
@@ -557,18 +569,7 @@ class Trainer:
             compiled = values["compiled"]
             self._threads.resume(values["threads"])
         loop.batches = None
-        if compiled and not available():
-            warn(
-                "the run used Numba, which is not installed here: it goes on without, "
-                "and its last digits may differ (`pip install numba scipy`)",
-                stacklevel=2,
-            )
-        elif compiled and compiled != TARGET:
-            warn(
-                "the run was compiled by another version of minigd, whose sums have another order: "
-                "it goes on compiled, and its last digits may differ",
-                stacklevel=2,
-            )
+        _warn_of_other_sums(compiled)
         self._set_compiled(bool(compiled) and available())
         self._name_objective()
 
@@ -581,6 +582,7 @@ class Trainer:
         *,
         custom: Iterable[Any] | None = (),
         backend: str | Backend = "numpy",
+        comm: Any = None,
     ) -> "Trainer":
         """Return the trainer that `save` wrote, ready for the next batch.
 
@@ -596,6 +598,8 @@ class Trainer:
         custom : iterable of class
             Layers, losses, metrics, updaters and schedules from outside the package.
         backend : {"numpy", "cupy"} or Backend, default "numpy"
+        comm : mpi4py.MPI.Intracomm, optional
+            The processes that go on together, as many as there are now: `Trainer`.
 
         Raises
         ------
@@ -619,7 +623,7 @@ class Trainer:
         model, updater, options, values = checkpoints.read(path, batches, custom, backend)
         assert model.loss is not None
         with of_file(check_path("path", path)):
-            trainer = cls(model, model.loss, updater, model.metrics, **options)
+            trainer = cls(model, model.loss, updater, model.metrics, **options, comm=comm)
             trainer.load_state_dict(values)
         trainer._loop.batches = batches
         return trainer
@@ -636,6 +640,13 @@ class Trainer:
         )
 
 
+def _shared(communicator: Communicator, loop: Loop) -> tuple[Loop, OneThread]:
+    """Return what trains together with other processes in the place of this loop."""
+    from minigd.training.processes import shared
+
+    return shared(communicator, loop)
+
+
 def _norms_of_all(norms: Array, rows: Rows, n: int, model: Sequential) -> Array:
     """Return the norms of these rows among those of all n, of which the others are 0."""
     if isinstance(rows, slice):
@@ -643,6 +654,22 @@ def _norms_of_all(norms: Array, rows: Rows, n: int, model: Sequential) -> Array:
     spread = model.backend.zeros((n,), model.dtype)
     spread[model.backend.asarray(rows)] = norms
     return spread
+
+
+def _warn_of_other_sums(compiled: Any) -> None:
+    """Say where a resumed run goes on in other steps than those it was saved with."""
+    if compiled and not available():
+        warn(
+            "the run used Numba, which is not installed here: it goes on without, "
+            "and its last digits may differ (`pip install numba scipy`)",
+            stacklevel=3,
+        )
+    elif compiled and compiled != TARGET:
+        warn(
+            "the run was compiled by another version of minigd, whose sums have another order: "
+            "it goes on compiled, and its last digits may differ",
+            stacklevel=3,
+        )
 
 
 def _updater_was_taken(updater: Updater) -> ValueError:

@@ -98,7 +98,7 @@ def test_what_to_install_is_what_the_extras_name():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     extras = setup["options.extras_require"]
-    own = ("sklearn", "plot", "onnx", "data", "fast", "gpu-cuda12")
+    own = ("sklearn", "plot", "onnx", "data", "fast", "gpu-cuda12", "mpi")
     named = {re.split(r"[ <>=]", line)[0] for e in own for line in extras[e].split("\n") if line}
     assert {name for _, install in PACKAGES.values() for name in install.split()} == named
 

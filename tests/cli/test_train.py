@@ -208,7 +208,7 @@ def test_a_run_that_is_resumed_reads_rows_where_it_read_them_before(gaps, tmp_pa
     assert not table._kept.wanted()
     assert module._kept(table, folder, resume=True).fingerprint() == kept.fingerprint()
     monkeypatch.setattr(module, "KEPT_FROM", 1 << 40)
-    with module._with_random_access(table, folder, "", resume=False) as source:
+    with module._at_random(table, folder, "", resume=False, first=True) as source:
         assert source.unfilled().fingerprint() == table.unfilled().fingerprint()
     assert not os.path.exists(folder)  # what a killed run left
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from minigd.backends.base import Backend, Views
 from minigd.backends.workspace import Workspace
+from minigd.distributed.communicator import ALONE, Communicator
 from minigd.errors import check_flag, check_list, no_forward, shown
 from minigd.nn.initializers import Initializer, get_initializer
 from minigd.nn.shape_errors import result_error
@@ -113,6 +114,17 @@ class Layer:
 
     draws: bool = False
     """Whether a training pass draws random numbers; they must follow from ``key(passes)``."""
+
+    couples: bool = False
+    """Whether a training pass takes sums over the rows of a batch, so that the rows of all
+    processes belong to them: `communicator` adds them up."""
+
+    communicator: Communicator = ALONE
+    """The processes that have the rows of a batch; those of a run where the layer `couples`."""
+
+    first_row: int = 0
+    """How many rows of the batch other processes have before those here; kept up where it `draws`,
+    for the draws of a row are those that it has in the whole batch."""
 
     place: tuple[int, ...] = (0, 0)
     """The model's seed, and the layer's number in the model, and those in the layers around it."""

@@ -1,7 +1,12 @@
 """Batch normalization: each column to mean 0 and variance 1, by the numbers of each batch."""
 
+import functools
+
+import numpy as np
+
 from minigd.errors import check_epsilon, check_number
 from minigd.nn.layers.base import Layer
+from minigd.nn.moments import Part, merged, of_columns
 from minigd.types import Array
 
 
@@ -30,6 +35,9 @@ class BatchNorm(Layer):
     whatever it holds. In training it is therefore normalized by the running statistics, as in a
     prediction, which are constants to its gradient and stay as they are. With a batch size of 1
     they never learn the data, and the layer is a scale and a shift.
+
+    **Over several processes**, as `minigd.Trainer` has them with `comm`, μ, σ² and the sums of dx
+    are those of the whole batch.
 
     **With** ``trainable = False`` the layer does as in a prediction, as Keras's does: a training
     pass is normalized by the running statistics, which stay as they are, like γ and β.
@@ -73,6 +81,7 @@ class BatchNorm(Layer):
     Source: Ioffe and Szegedy (2015), "Batch normalization", Algorithms 1 and 2.
     """
 
+    couples = True
     running = ("mean", "variance")
     nonnegative = ("variance",)
 
@@ -106,11 +115,16 @@ class BatchNorm(Layer):
         n = len(x)
         xp = self.backend.xp
         mean, variance = self.buffers["mean"], self.buffers["variance"]
-        own = [x.mean(axis=0)] if train and n > 1 and not self.is_frozen else []
+        all_rows = self._moments(x) if train and self._is_shared() else None
+        if all_rows is None:
+            own = [x.mean(axis=0)] if train and n > 1 and not self.is_frozen else []
+        else:
+            n = all_rows.weight
+            own = [all_rows.mean] if n > 1 else []
         x_hat = self.empty("x_hat", x.shape)
         xp.subtract(x, own[0] if own else mean, out=x_hat)
         if own:
-            spread = (x_hat * x_hat).mean(axis=0)
+            spread = (x_hat * x_hat).mean(axis=0) if all_rows is None else all_rows.squares / n
             mean += (1 - self.momentum) * (own[0] - mean)
             variance += (1 - self.momentum) * (spread * (n / (n - 1)) - variance)
         else:
@@ -130,8 +144,11 @@ class BatchNorm(Layer):
         xp = self.backend.xp
         gamma, dgamma, dbeta = self.params["gamma"], self.grads["gamma"], self.grads["beta"]
 
-        (dy * x_hat).mean(axis=0, out=dgamma)
-        dy.mean(axis=0, out=dbeta)
+        if not self._is_shared():
+            (dy * x_hat).mean(axis=0, out=dgamma)
+            dy.mean(axis=0, out=dbeta)
+        else:
+            dgamma, dbeta = self._shared_means(dy, x_hat)
 
         if not self.wants_dx:
             return None
@@ -144,3 +161,32 @@ class BatchNorm(Layer):
         dx -= dbeta
         dx *= gamma * scale
         return dx
+
+    # Where several processes have the rows of a batch ----------------------------------------
+
+    def _is_shared(self) -> bool:
+        return self.communicator.size > 1 and not self.is_frozen
+
+    def _moments(self, x: Array) -> Part:
+        """Return n, μ and n σ² of the rows of all processes, of which this one may have none."""
+        n, width = x.shape
+        own = of_columns(x)[1:] if n else (self.backend.zeros((width,), "float64"),) * 2
+        sums = [np.array([float(n)]), *map(self.backend.to_numpy, own)]
+        parts = self.communicator.gather_rows(np.concatenate(sums))
+        total = functools.reduce(
+            merged, [Part(row[0], row[1 : 1 + width], row[1 + width :]) for row in parts]
+        )
+        mean, squares = (self.backend.asarray(a, dtype=x.dtype) for a in total[1:])
+        return Part(int(total.weight), mean, squares)
+
+    def _shared_means(self, dy: Array, x_hat: Array) -> tuple[Array, Array]:
+        """Fill dγ and dβ with means over the rows here; return those over all rows."""
+        xp, width = self.backend.xp, dy.shape[1]
+        own = xp.stack([(dy * x_hat).sum(axis=0), dy.sum(axis=0)])
+        for name, total in zip(("gamma", "beta"), own, strict=True):
+            self.grads[name] = total / max(1, len(dy))
+        sums = self.backend.to_numpy(own).astype("float64").reshape(-1)
+        sums = np.append(sums, float(len(dy)))
+        self.communicator.sum(sums)
+        means = self.backend.asarray(sums[:-1] / sums[-1], dtype=dy.dtype)
+        return means[:width], means[width:]

@@ -104,8 +104,10 @@ class Dropout(Layer):
     def _draw(self, shape: tuple[int, ...]) -> Array:
         """Return m as truth values: half a word decides each."""
         n, width = shape
-        places = self.backend.xp.arange(1, 1 - (-n * width // 2), dtype="uint64")
+        first = self.first_row * width
+        last = first + n * width
+        places = self.backend.xp.arange(1 + first // 2, 1 - (-last // 2), dtype="uint64")
         key: Any = self.key(self.passes)
         words = self.backend.compute(formulas.mixed, places, key=key)
-        halves = words.view("uint32")[: n * width].reshape(shape)
+        halves = words.view("uint32")[first % 2 :][: n * width].reshape(shape)
         return halves >= np.uint32(self.rate * 2**32)

@@ -1,0 +1,58 @@
+"""The processes that a launcher such as mpiexec has started together for one command."""
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
+
+from minigd.distributed.communicator import ALONE, Communicator
+from minigd.distributed.mpi import connect
+from minigd.progress import log
+from minigd.training.processes import Together
+
+_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+"""What launchers call the number of processes: MPICH and its kin, Open MPI, and Slurm's srun."""
+
+
+@functools.cache
+def processes() -> Communicator:
+    """Return the processes that were started together; without mpiexec, this one alone."""
+    sizes = [os.environ.get(name, "") for name in _SIZES]
+    if not any(size.isdigit() and int(size) > 1 for size in sizes):
+        return ALONE
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        reason = "is not installed" if isinstance(error, ImportError) else "finds no MPI library"
+        log(f"mpi4py {reason}: each process trains by itself (`pip install mpi4py`)")
+        return ALONE
+    return connect(MPI.COMM_WORLD)
+
+
+def together(communicator: Communicator) -> contextlib.AbstractContextManager[None]:
+    """Return what ends all processes where one of them fails in it."""
+    return Together(communicator) if communicator.size > 1 else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def first_alone_prints(communicator: Communicator) -> Iterator[None]:
+    """Print nothing in other processes than the first."""
+    with contextlib.ExitStack() as stack:
+        if communicator.rank:
+            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+            stack.enter_context(contextlib.redirect_stderr(nowhere))
+        yield
+
+
+@contextlib.contextmanager
+def first_goes_ahead(communicator: Communicator) -> Iterator[bool]:
+    """Let the first process do what is inside before all others do; tell each whether it is first.
+
+    What the first one writes, the others find.
+    """
+    if communicator.rank:
+        communicator.wait()
+    yield not communicator.rank
+    if not communicator.rank:
+        communicator.wait()

@@ -1,0 +1,224 @@
+"""What several processes that train as one tell each other; one process is the trivial case.
+
+Sums are taken in the order of the ranks, so that the same number of processes gives the same bits,
+and all processes get them.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigd.types import Array
+
+SMALL = 65_536
+"""Bytes of all processes together up to which each gets everything and adds it up itself."""
+
+
+class Ended(SystemExit):
+    """Another process has failed: it says why, and this one ends quietly, with code 1."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+
+class Lost(RuntimeError):
+    """A process does not answer; the first one of the others says so."""
+
+
+class Communicator:
+    """The processes of a run; a subclass brings bytes from one to the others.
+
+    Attributes
+    ----------
+    rank, size : int
+        The number of this process, from 0, and how many there are.
+    signal : int
+        The signal that this process has received and not yet acted on, or 0.
+    received : int
+        The one that any process had received at the last `mean`, or 0.
+    """
+
+    rank: int = 0
+    size: int = 1
+    signal: int = 0
+    received: int = 0
+    said: BaseException | None = None
+    """The error of this process that `end` has last left to be raised."""
+
+    _now: float = 0.0
+
+    # What a subclass brings ------------------------------------------------------------------
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return what each process gives, in the order of ranks, to all of them."""
+        raise NotImplementedError(f"{type(self).__name__} must define gather(value)")
+
+    def gather_rows(self, row: Array) -> Array:
+        """Return the rows of all processes, alike in length and dtype, as shape (size, length)."""
+        raise NotImplementedError(f"{type(self).__name__} must define gather_rows(row)")
+
+    def swap(self, blocks: Array) -> Array:
+        """Return row `rank` of what each process gives, of shape (size, length)."""
+        raise NotImplementedError(f"{type(self).__name__} must define swap(blocks)")
+
+    def exchange(self, words: str | None) -> dict[int, str | None]:
+        """Tell all others that the run fails, and why if it is known; return what each one says.
+
+        Whoever does not answer within some seconds is missing there.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define exchange(words)")
+
+    def renew(self) -> None:
+        """Begin a new run, whatever has become of the one before."""
+
+    # What follows from it --------------------------------------------------------------------
+
+    def sum(self, vector: Array) -> None:
+        """Put the sum over the processes in the place of each entry.
+
+        Parameters
+        ----------
+        vector : Array, shape (length,)
+            On the host, and as long in every process.
+        """
+        self._add(vector, np.zeros(0), lambda notes: np.ones(self.size))
+
+    def mean(self, vector: Array, notes: Sequence[float]) -> Array:
+        """Put the weighted mean over the processes in the place of each entry.
+
+        ::
+
+            v ← Σ_k n_k v_k / Σ_k n_k,      in the order of the ranks k
+
+        What a process of weight 0 has is not looked at.
+
+        Parameters
+        ----------
+        vector : Array, shape (length,)
+            On the host, and as long in every process.
+        notes : sequence of float
+            The weight n_k, and what else goes along, in the same message.
+
+        Returns
+        -------
+        Array, shape (size, notes)
+            The notes of all processes.
+        """
+        own = np.array([*notes, self.signal, time.perf_counter()])
+        found = self._add(vector, own, lambda notes: notes[:, 0] / notes[:, 0].sum())
+        self.received, self._now = int(found[:, -2].max()), float(found[0, -1])
+        return found[:, :-2]
+
+    def clock(self) -> float:
+        """Return the seconds of the clock that decides for all: rank 0's, at the last `mean`."""
+        return self._now
+
+    def start_clock(self) -> None:
+        """Set the clock to what rank 0's shows now."""
+        self._now = float(self.gather_rows(np.array([time.perf_counter()]))[0, 0])
+
+    def wait(self) -> None:
+        """Wait until all processes are here, however long that takes."""
+        self.gather_rows(np.zeros(1))
+
+    def any(self, value: bool) -> bool:
+        """Tell whether it is true in any process."""
+        return bool(self.gather_rows(np.array([value])).any())
+
+    def _add(self, vector: Array, notes: Array, shares: Callable[[Array], Array]) -> Array:
+        """Add up share · vector of all processes in their order; return the notes of all."""
+        head = notes.nbytes
+        if vector.nbytes * self.size <= SMALL:
+            rows = self.gather_rows(np.concatenate([_bytes(notes), _bytes(vector)]))
+            parts, all_notes = rows[:, head:], rows[:, :head].copy().view(notes.dtype)
+            vector[...] = _in_order(parts, vector.dtype, shares(all_notes))
+            return all_notes
+        # Each process adds up a slice of the vector for all of them.
+        length = -(-len(vector) // self.size)
+        padded = np.zeros((self.size, length), vector.dtype)
+        padded.reshape(-1)[: len(vector)] = vector
+        heads = np.broadcast_to(_bytes(notes), (self.size, head))
+        rows = self.swap(np.hstack([heads, padded.view("uint8")]))
+        parts, all_notes = rows[:, head:], rows[:, :head].copy().view(notes.dtype)
+        own = _in_order(parts, vector.dtype, shares(all_notes))
+        vector[...] = self.gather_rows(own).reshape(-1)[: len(vector)]
+        return all_notes
+
+    def end(self, error: BaseException) -> None:
+        """Return in the process that is to raise its error; end quietly in all others.
+
+        That is the first one in the order of ranks that has an error of its own. Its text then
+        names the rank, unless all have the same.
+        """
+        if isinstance(error, Lost) or error is self.said:
+            self.said = error
+            return
+        self.said = None
+        own = None if isinstance(error, Ended) else f"{type(error).__name__}: {error}"
+        said = {**self.exchange(own), self.rank: own}
+        speaking = [rank for rank in sorted(said) if said[rank] is not None]
+        if speaking[:1] != [self.rank]:
+            raise Ended from None
+        self.said = error
+        if len(said) < self.size or set(said.values()) != {own}:
+            name_rank(error, self.rank, self.size)
+
+    def speaks_of(self, error: BaseException) -> bool:
+        """Tell whether this process is the one that prints an error."""
+        return not self.rank or error is self.said
+
+
+class Alone(Communicator):
+    """The communicator of one process, which has nobody to tell anything."""
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the value, in a list.
+
+        >>> ALONE.gather("a")
+        ['a']
+        """
+        return [value]
+
+    def gather_rows(self, row: Array) -> Array:
+        """Return the row, as the only one."""
+        return row[None]
+
+    def clock(self) -> float:
+        """Return the seconds of this process's clock."""
+        return time.perf_counter()
+
+
+ALONE = Alone()
+
+
+def _bytes(a: Array) -> Array:
+    return np.ascontiguousarray(a).view("uint8")
+
+
+def _in_order(parts: Array, dtype: Any, shares: Array) -> Array:
+    """Return Σ_k share_k part_k, one after the other; a part of share 0 is not looked at."""
+    total: Array | None = None
+    for part, share in zip(parts, shares, strict=True):
+        if share:
+            # A copy, for bytes behind a head need not lie where numbers may.
+            term = part.copy().view(dtype) * dtype.type(share)
+            total = term if total is None else np.add(total, term, out=total)
+    return np.zeros(parts.shape[1] // dtype.itemsize, dtype) if total is None else total
+
+
+def name_rank(error: BaseException, rank: int, size: int) -> None:
+    """Let an error's text say which process it is from.
+
+    >>> error = ValueError("row 3 is empty")
+    >>> name_rank(error, 1, 4); str(error)
+    'row 3 is empty (rank 1 of 4)'
+    """
+    where = f" (rank {rank} of {size})"
+    if isinstance(error, OSError) and error.strerror:
+        error.strerror += where
+    elif error.args and isinstance(error.args[0], str):
+        error.args = (error.args[0] + where, *error.args[1:])
+    elif hasattr(error, "add_note"):
+        error.add_note(f"raised in{where}")

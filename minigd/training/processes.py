@@ -1,0 +1,444 @@
+"""A run over several processes: each has a part of the rows of every batch.
+
+What a step does is the same as in one process. Between `backward` and the update the mean gradients
+of all parts become that of the batch, and with them go the loss and whether all is well. The run is
+then the same in all processes: the updates, the history, the callbacks, and where it ends.
+"""
+
+import contextlib
+import hashlib
+import math
+import signal
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from types import FrameType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigd.backends.base import Backend
+from minigd.data.batches import Batch, Batches
+from minigd.data.parts import share
+from minigd.data.sources.base import Source
+from minigd.distributed.communicator import Communicator, Ended
+from minigd.execution.finite_guard import first_nonfinite_gradient
+from minigd.execution.plain import Step
+from minigd.execution.profiler import Profiler
+from minigd.execution.runner import Steps
+from minigd.nn.layers.base import with_inner
+from minigd.nn.metrics import Metric
+from minigd.progress import quiet
+from minigd.training.epoch_totals import Totals, on_host
+from minigd.training.evaluation import add_rows, measure
+from minigd.training.events import Event
+from minigd.training.interrupts import Deadline, Interrupt, OneThread, interruption
+from minigd.training.loop import Loop
+from minigd.training.rows import RowLoader, WeighedRows
+from minigd.training.session import Session
+from minigd.training.transaction import Transaction
+
+UPDATES = 1000
+"""After how many updates the parameters of all processes are compared; and after each epoch."""
+
+REASON = "the gradients of several processes are put together within each step"
+
+
+class Own(NamedTuple):
+    """What this process has of a batch, and the batch has of all processes."""
+
+    rows: int  # of this process that count
+    weight: float  # Σ w of them, which is `rows` without weights
+    first: int  # rows of the batch before them, in other processes
+    all_rows: int
+    all_weight: float
+
+
+class SharedTransaction(Transaction):
+    """One update from the rows of all processes, made in each of them alike."""
+
+    def __init__(self, communicator: Communicator, *given: Any) -> None:
+        self.communicator = communicator
+        self.own = Own(0, 0.0, 0, 0, 0.0)
+        self.own_loss: Any = 0.0
+        super().__init__(*given)
+
+    def update(self, loss: Any) -> Any:
+        """Put the mean gradients and losses of all processes together, and update by them."""
+        self.own_loss = loss
+        fault = self._find_own_fault(loss)
+        backend, g = self.model.backend, self.model.flat_grads
+        mean = g if backend.reads_are_free else backend.to_numpy(g)
+        known = [self.own.rows, self.own.weight, float(loss), fault is not None]
+        notes = self.communicator.mean(mean, known)
+        if fault is not None:
+            self.fault = fault
+            return None
+        if notes[:, 3].any():
+            raise Ended
+        if mean is not g:
+            g[...] = backend.asarray(mean)
+        count, self._weight = notes[:, 0].sum(), float(notes[:, 1].sum())
+        losses = [n / count * value for n, _, value, _ in notes if n]
+        self.loss = backend.asarray(sum(losses), dtype=self.model.dtype)[()]
+        return super().update(self.loss)
+
+    def _find_own_fault(self, loss: Any) -> str | None:
+        """Return what is not finite in this process's part of the batch, or None."""
+        if not self.own.rows:
+            return None
+        if not math.isfinite(loss):
+            return f"the loss is {float(loss)}"
+        g = self.model.flat_grads
+        if math.isfinite(self.model.backend.xp.dot(g, g)):
+            return None
+        bad = first_nonfinite_gradient(self.model)
+        return None if bad is None else f"the gradient of {bad} is not finite"
+
+
+class OwnRows(RowLoader):
+    """Loads the rows that this process has of a batch, which may be none.
+
+    Parameters
+    ----------
+    loop : SharedLoop
+    objective, metrics
+        As for `RowLoader`.
+    """
+
+    def __init__(self, loop: "SharedLoop", *given: Any) -> None:
+        super().__init__(*given)
+        self._loop = loop
+
+    def load(self, batch: Batch, source: Source) -> WeighedRows | None:
+        """Return the rows here that count; None if none does."""
+        return super().load(batch, source) if len(batch.x) else None
+
+    def load_arrays(self, x: Any, y: Any, sample_weight: Any = None) -> WeighedRows:
+        """Return the part of this process of a batch that all processes have whole."""
+        rows = super().load_arrays(x, y, sample_weight)
+        n, communicator = len(rows.x), self._loop.communicator
+        own = share(n, communicator.rank, communicator.size)
+        weight, scale = (None if a is None else a[own] for a in (rows.weight, rows.scale))
+        numbers = np.arange(n)[rows.rows][own] if isinstance(rows.rows, slice) else rows.rows[own]
+        count = own.stop - own.start
+        total = float(count) if weight is None else float(weight.sum())
+        self._loop.transaction.own = Own(count, total, own.start, n, rows.total)
+        return WeighedRows(rows.x[own], rows.y[own], numbers, weight, scale, total)
+
+
+class OwnTotals(Totals):
+    """The sums over the rows of this process, that know of which batch each part is."""
+
+    def __init__(self, metrics: Mapping[str, Metric]) -> None:
+        super().__init__(metrics)
+        self.batch = -1
+        self._batches: list[int] = []
+
+    def add(self, batch: Mapping[str, Any], weight: Any) -> None:
+        """Add the totals of the rows here of the batch whose number is `batch`."""
+        super().add(batch, weight)
+        self._batches.append(self.batch)
+
+    def of_all(self, communicator: Communicator, backend: Backend) -> Totals:
+        """Return the totals over the rows of all processes, the rows in the order of the batches.
+
+        Each process calls it, and gets the same.
+        """
+        sums = {
+            name: [on_host(part, backend) for part in t] if type(t) is list else on_host(t, backend)
+            for name, t in self._sums.items()
+        }
+        parts = communicator.gather((self._batches, float(self.weight), sums))
+        total = Totals(self.metrics)
+        total.weight = sum(weight for _, weight, _ in parts)
+        for name in next((list(sums) for _, _, sums in parts if sums), []):
+            for each in _in_order(name, parts):
+                total.add({name: each}, 0.0)
+        return total
+
+    def load_state_dict(self, values: Mapping[str, Any], backend: Backend) -> None:
+        """Take the sums of a saved epoch, as those of a batch before the next one."""
+        super().load_state_dict(values, backend)
+        self._batches = [-1] if self._sums else []
+
+
+def _in_order(name: str, parts: list[Any]) -> list[Any]:
+    """Return the totals of a metric in the order of ranks, or its rows in that of the batches."""
+    pieces: list[tuple[int, int, Any]] = []
+    for rank, (batches, _, sums) in enumerate(parts):
+        total = sums.get(name, [])
+        if type(total) is list:
+            pieces += [(batch, rank, a) for batch, a in zip(batches, total, strict=bool(total))]
+        else:
+            pieces.append((0, rank, total))
+    return [piece for _, _, piece in sorted(pieces, key=lambda item: item[:2])]
+
+
+class SharedInterrupt(Interrupt):
+    """Signals and time limits end all processes after the same update, whoever receives them."""
+
+    def __init__(self, communicator: Communicator, given: Interrupt) -> None:
+        super().__init__()
+        self.busy = True
+        self._communicator, self._deadline = communicator, given
+        self._started = communicator.clock()
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Let a signal wait for the next update; a second Ctrl-C does not wait."""
+        if number == self._communicator.signal == signal.SIGINT:
+            raise interruption(number)
+        self._communicator.signal = number
+
+    def done(self) -> None:
+        """Pass on a signal that any process has received, and look at the clock."""
+        communicator = self._communicator
+        number, communicator.received = communicator.received, 0
+        if number:
+            self.busy, communicator.signal = False, 0
+            error = interruption(number)
+            error.in_all = True  # type: ignore[attr-defined]
+            raise error
+        if isinstance(self._deadline, Deadline):
+            self._deadline.stop_after(communicator.clock() - self._started)
+        # Until all processes agree, each may be at another place.
+        self.busy = True
+
+
+class Together(OneThread):
+    """What is done in it, all processes do; where one fails, its error ends them all, said once."""
+
+    def __init__(self, communicator: Communicator) -> None:
+        super().__init__()
+        self.communicator, self._depth = communicator, 0
+        self._quiet = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        if self._depth == 0:
+            try:
+                self.communicator.renew()
+            except BaseException as error:
+                super().__exit__()
+                self.communicator.end(error)
+                raise
+            if self.communicator.rank:
+                self._quiet.enter_context(quiet())
+        self._depth += 1
+
+    def __exit__(self, *raised: object) -> None:
+        self._depth -= 1
+        super().__exit__(*raised)
+        if self._depth == 0:
+            self._quiet.close()
+            error = raised[1]
+            if isinstance(error, BaseException) and not getattr(error, "in_all", False):
+                self.communicator.end(error)
+
+
+def shared(communicator: Communicator, loop: Loop) -> tuple["SharedLoop", Together]:
+    """Return a loop like this one, and what all that processes do together is done in."""
+    one = loop.transaction
+    given = one.model, one.updater, one.accumulate, one.penalty, one.clipping
+    transaction = SharedTransaction(communicator, *given)
+    rest = loop.objective, loop.metrics, transaction, loop.reuse_buffers
+    return SharedLoop(communicator, *rest), Together(communicator)
+
+
+class SharedLoop(Loop):
+    """Trains on this process's rows of each batch, together with all others."""
+
+    transaction: SharedTransaction
+    totals: OwnTotals
+
+    def __init__(self, communicator: Communicator, *given: Any) -> None:
+        self.communicator = communicator
+        super().__init__(*given)
+        layers = self.objective.model.all_layers
+        self._coupled = [layer for layer in layers if layer.couples]
+        self._drawing = [layer for layer in layers if layer.draws]
+
+    def set_compiled(self, compile: bool) -> None:
+        """Let NumPy run the steps, or the layers where they need the other processes."""
+        super().set_compiled(False)
+        if self._coupled or self._drawing:
+            self.steps = Steps(self.objective, self.transaction.change, replay=False)
+        self.steps.reason = REASON
+        self.loader = OwnRows(self, self.objective, self.metrics)
+
+    def start_epoch(self) -> None:
+        """Forget the batches of an epoch, complete or not."""
+        super().start_epoch()
+        self.totals = OwnTotals(self.metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how far the loop has come, with the sums of all processes."""
+        own = super().state_dict()
+        # Between two epochs there is nothing to put together, and one process may save alone.
+        return {**own, "totals": self._all_totals().state_dict()} if self.batch else own
+
+    def load_state_dict(self, values: Mapping[str, Any]) -> None:
+        """Take what `state_dict` gave; the sums so far are rank 0's."""
+        super().load_state_dict(values)
+        if self.communicator.rank:
+            self.totals = OwnTotals(self.metrics)
+
+    def _all_totals(self) -> Totals:
+        return self.totals.of_all(self.communicator, self.objective.model.backend)
+
+    def run(self, session: Session, last: int) -> None:
+        """Train on the parts of this process until the last epoch is complete."""
+        communicator = self.communicator
+        place = communicator.rank, communicator.size
+        communicator.start_clock()
+        self.compare()
+        held_out = session.validation
+        own = session._replace(
+            batches=session.batches.part(*place),
+            validation=None if held_out is None else held_out.part(*place),
+            interrupt=SharedInterrupt(communicator, session.interrupt),
+        )
+        super().run(own, last)
+
+    def compare(self) -> None:
+        """Refuse to go on where the processes have other parameters, or are at another place."""
+        model = self.objective.model
+        digest = hashlib.sha256(model.backend.to_numpy(model.flat_params).tobytes())
+        for name, array in model.arrays().items():
+            digest.update(name.encode() + array.tobytes())
+        place = self.epoch, self.batch, self.transaction.updates
+        found = self.communicator.gather((digest.hexdigest(), place))
+        usual = Counter(found).most_common(1)[0][0] if len(found) > 2 else found[0]
+        others = [rank for rank, value in enumerate(found) if value != usual]
+        if others:
+            raise _ranks_differ(others, found, self.transaction.updates)
+
+    def _train(self, session: Session, batch: Batch, rows: WeighedRows | None) -> Event:
+        """Train on the rows that this process has of a batch."""
+        self.totals.batch = self.batch
+        placed = self._place(session.batches, batch, rows)
+        return super()._train(session, batch, placed)
+
+    def _place(
+        self, batches: Batches, batch: Batch, rows: WeighedRows | None
+    ) -> WeighedRows | None:
+        """Find the place of rows in the batch, and weigh them by it; None if no row counts."""
+        count, weight = (0, 0.0) if rows is None else (len(rows.x), rows.total)
+        if batches.weighted:
+            counts = self.communicator.gather_rows(np.array([count, weight]))
+            before, (whole, total) = counts[: self.communicator.rank, 0].sum(), counts.sum(axis=0)
+            self.transaction.own = Own(count, weight, int(before), int(whole), float(total))
+            if not total:
+                return None
+        else:
+            whole = _count(batch.whole)
+            first = share(whole, self.communicator.rank, self.communicator.size).start
+            self.transaction.own = Own(count, weight, first, whole, float(whole))
+        return self._weigh(rows, self.transaction.own)
+
+    def _weigh(self, rows: WeighedRows | None, own: Own) -> WeighedRows:
+        """Return rows with n w_i/Σw of the whole batch for each, or no rows."""
+        if rows is None:
+            model = self.objective.model
+            x, y = (model.backend.zeros((0, n), model.dtype) for n in (model.n_in, model.n_out))
+            return WeighedRows(x, y, slice(0, 0), None, None, 0.0)
+        if rows.scale is None:
+            return rows
+        ratio = own.weight / own.rows * (own.all_rows / own.all_weight)
+        return rows._replace(scale=rows.scale * self.objective.model.dtype.type(ratio))
+
+    def make_step(self, rows: WeighedRows, profiler: Profiler | None = None) -> Step:
+        """Make the step of one batch with all other processes."""
+        with self._told_where_rows_are():
+            step = super().make_step(rows, profiler)
+        return step._replace(value=self.transaction.loss)
+
+    @contextlib.contextmanager
+    def _told_where_rows_are(self) -> Iterator[None]:
+        """Let layers know of the rows that other processes have."""
+        for layer in self._coupled:
+            layer.communicator = self.communicator
+        for layer in self._drawing:
+            layer.first_row = self.transaction.own.first
+        try:
+            yield
+        finally:
+            for layer in self._coupled:
+                del layer.communicator
+            for layer in self._drawing:
+                del layer.first_row
+
+    def _step(self, rows: WeighedRows, profiler: Profiler | None) -> Step:
+        """Make the step of rows, or take part in that of the others."""
+        return super()._step(rows, profiler) if len(rows.x) else self._take_part(rows)
+
+    def _take_part(self, rows: WeighedRows) -> Step:
+        """Do what the others need in a step to which this process has no rows to add."""
+        model = self.objective.model
+        model.passes += 1
+        coupled = [each for each in with_inner(self.objective.layers) if each.couples]
+        for layer in coupled:
+            layer.forward(model.backend.zeros((0, layer.n_in), model.dtype), train=True)
+        for layer in reversed(coupled):
+            layer.backward(model.backend.zeros((0, layer.n_out), model.dtype))
+        model.flat_grads[...] = 0
+        updated = self.transaction.update(model.dtype.type(0))
+        return Step(self.transaction.own_loss, rows.y, None, updated)
+
+    def _count(self, step: Step, rows: WeighedRows) -> None:
+        """Add the totals of the rows here to those of the epoch."""
+        if len(rows.x):
+            own, wide = self.transaction.own, self.objective.model.backend.wide
+            # By n w/Σw of the whole batch, the loss here is a share of that of the batch.
+            weight = own.rows * (own.all_weight / own.all_rows)
+            measured = measure(self.objective, self.metrics, step.z, rows)
+            loss = wide(self.transaction.own_loss) * weight
+            self.totals.add({"loss": loss, **measured}, rows.total)
+
+    def _run_unread(self, session: Session) -> bool:
+        """Look at each step: what one process makes again, the others would not."""
+        self.transaction.guard.defers = False
+        return self._run_steps(session)
+
+    def _report(self, session: Session, event: Event, rows: int) -> None:
+        """Call the callbacks, show how far the run has come, and end where one process is to."""
+        super()._report(session, event, self.transaction.own.all_rows)
+        if not session.by_epoch:
+            self.stopping = self.communicator.any(self.stopping)
+        if event.name == "update" and self.transaction.updates % UPDATES == 0:
+            self.compare()
+
+    def evaluate(self, validation: Batches) -> dict[str, float]:
+        """Return loss and metrics over the rows of all processes."""
+        totals = OwnTotals(self.metrics)
+        for totals.batch, batch in enumerate(validation.in_order()):
+            add_rows(totals, self.loader, batch, validation.source)
+        return totals.of_all(self.communicator, self.objective.model.backend).means()
+
+    def end_epoch(self, session: Session) -> None:
+        """Put together what all processes have measured, and put it into the history."""
+        self.compare()
+        self.totals = self._all_totals()  # type: ignore[assignment]
+        super().end_epoch(session)
+        if session.callbacks:
+            self.stopping = self.communicator.any(self.stopping)
+
+
+def _count(rows: Any) -> int:
+    return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+
+
+def _ranks_differ(others: list[int], found: list[Any], updates: int) -> RuntimeError:
+    who = f"rank{'s' * (len(others) > 1)} {' and '.join(map(str, others))} of {len(found)}"
+    usual = next(rank for rank in range(len(found)) if rank not in others)
+    other = f"{who} differ{'s' * (len(others) == 1)} from rank {usual}"
+    if found[others[0]][1] != found[usual][1]:
+        (epoch, batch, made), (epochs, batches, most) = found[others[0]][1], found[usual][1]
+        return RuntimeError(
+            f"{other} in how far it has come: epoch {epoch}, batch {batch}, update {made}, and not "
+            f"epoch {epochs}, batch {batches}, update {most}. Call fit alike in all processes, "
+            "and resume all of them from the same checkpoint"
+        )
+    return RuntimeError(
+        f"{other} in the parameters, after update {updates:,}: let all processes make the model "
+        "with the same seed, or load the same file, and change nothing in one of them alone"
+    )
