@@ -15,15 +15,17 @@ SUMMARY = "```{summary}\n```\n"
 _NAME = re.compile(
     r"(?P<prefix>gd\.|minigd\.)?(?P<name>[A-Za-z]\w*)(?P<method>\.\w+)?(?:\(.*\))?", re.S
 )
+_OWNERS = {"model": "Sequential.", "trainer": "Trainer."}
 _ENTRY = re.compile(r"^\.\. (auto(?:class|function|exception|module)|py:data):: (\S+)", re.M)
 
 
 def target(text: str) -> str | None:
     """Return the full name of the public thing that a piece of code names, such as ``gd.Dense(3)``.
 
-    >>> target("Dense(3)"), target("gd.Trainer.fit"), target("batch_size")
-    ('minigd.Dense', 'minigd.Trainer.fit', None)
+    >>> target("Dense(3)"), target("model.fit"), target("batch_size")
+    ('minigd.Dense', 'minigd.Sequential.fit', None)
     """
+    text = re.sub(r"^(model|trainer)\.", lambda m: _OWNERS[m[1]], text)
     found = _NAME.fullmatch(text)
     if found is None or found["name"] not in gd.__all__:
         return None
@@ -46,8 +48,8 @@ def with_summary(page: str) -> str:
         if kind == "automodule":
             module = importlib.import_module(name)
             own = [n for n, v in vars(module).items() if getattr(v, "__module__", None) == name]
-            public = getattr(module, "__all__", own)
-            tables[name] = [one for one in public if not one.startswith("_")]
+            names = [one for one in getattr(module, "__all__", own) if not one.startswith("_")]
+            tables[name] = [one for one in names if callable(getattr(module, one))]
         else:
             tables["minigd"].append(name.removeprefix("minigd."))
     lines = []

@@ -307,7 +307,9 @@ class TableModel:
                 price = self.schema.targets[0]
                 words = f"names the column that holds {price!r}, which the model predicts"
                 advice = Remedy(f"target=NAME {words}", shell=f"--target {words}")
-                error.args = (error.args[0], advice)
+                # Where the lines above a header were read as one, it has no column of that name.
+                above = [r for r in error.remedies if {"skip_lines", "comment"} & {*r.options}]
+                error.args = (error.args[0], *(above or [advice]))
             raise
 
     def _schema_for(self, target: Any) -> Schema:

@@ -218,3 +218,12 @@ def test_another_column_that_is_at_fault_is_no_matter_of_the_target(folder, tmp_
     assert "no column 'grade'" in err
     assert "column 'grade': 'good' is not a number" in err
     assert "--target" not in err
+
+
+def test_lines_above_the_header_are_named_before_the_target(folder, tmp_path, capsys):
+    path = tmp_path / "titled.csv"
+    path.write_text("Houses of 2024\n" + (folder / "new.csv").read_text())
+    command = ["evaluate", str(folder / "houses.npz"), str(path)]
+    assert main(command) == 1
+    assert capsys.readouterr().err.endswith("; if line 1 is not a row, pass --skip-lines 1\n")
+    assert main([*command, "--skip-lines", "1"]) == 0

@@ -84,6 +84,8 @@ LINKING = runpy.run_path(str(DOCS / "linking.py"))
         ("minigd.load", "minigd.load"),
         ("gd.metrics.Metric", "minigd.nn.metrics.Metric"),
         ("Trainer.resume", "minigd.Trainer.resume"),
+        ("trainer.save", "minigd.Trainer.save"),
+        ("model.predict(x)", "minigd.Sequential.predict"),
         ("CsvSource(encoding=, comment=)", "minigd.CsvSource"),
         *((text, None) for text in ("metrics", "batch_size", "Trainer.nothing", "gd.X", "a b", "")),
     ],

@@ -33,7 +33,7 @@ from minigd.data.sources.given_files import TEXTS, find_files
 from minigd.data.sources.kept_rows import KeptRows
 from minigd.data.sources.tabular import Tabular
 from minigd.data.tables.applied import apply_schema
-from minigd.data.tables.column_problems import no_number
+from minigd.data.tables.column_problems import Problem, codes_of_digits, no_number
 from minigd.data.tables.first_pass import FirstPass
 from minigd.data.tables.grammar import BLANKS as CELL_BLANKS
 from minigd.data.tables.grammar import MissingTexts, Notation
@@ -147,7 +147,8 @@ class CsvSource(Tabular, RandomAccess):
         The mark before fractions.
     thousands : str, default ""
         The mark between groups of three digits. Where this or a decimal comma is given, the sign of
-        a currency beside a number is skipped, and U+2212 is a minus sign.
+        a currency beside a number is skipped, U+2212 is a minus sign, and ``(1.50)`` and ``1.50-``
+        are negative.
     categories : dict of str to list or None, optional
         Levels of categorical columns; with None the file's own, also of a column of numbers.
     min_count : int, optional
@@ -335,7 +336,7 @@ class CsvSource(Tabular, RandomAccess):
         if schema is not None:
             return apply_schema(schema, self, name)
         header.refuse_short(unnamed)
-        texts = [] if first is None else self._first_texts(first)
+        texts, codes = _look_at(first, self._parser, self._missing) if first else ([], [])
         self._kept.expected = features, targets, dtype
         try:
             marks = self._missing.notation
@@ -354,7 +355,7 @@ class CsvSource(Tabular, RandomAccess):
         if found.schema.levels and not selection.categories:
             header.refuse_one_column(selection)
         warn_of_unnamed(unnamed, header.where, 5, found.left_out)
-        return found
+        return _with_codes(found, codes, name)
 
     def _make_parser(self) -> Parser:
         """Return a parser of the columns in use."""
@@ -364,11 +365,6 @@ class CsvSource(Tabular, RandomAccess):
     def _refuse_repeated_header(self) -> None:
         for part, block in self._all_blocks():
             self._header.refuse_repeated(block, self._parts[part])
-
-    def _first_texts(self, block: Block) -> list[str]:
-        """Return the columns that hold text in the first rows."""
-        frame = self._parser.read_texts(_first_rows(block, len(self._used)), self._used)
-        return [c for c in self._used if self._missing.to_numbers(frame[c])[1].any()]
 
     def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
         """Return the frames of all files, a block each."""
@@ -636,6 +632,25 @@ def _misread(block: Block, parser: Parser) -> int:
         frame = parser.read_texts(block.data[: int(block.ends[middle - 1]) + 1], parser.used)
         good, bad = (middle, bad) if len(frame) == middle else (good, middle)
     return good
+
+
+def _look_at(
+    block: Block, parser: Parser, missing: MissingTexts
+) -> tuple[list[str], list[Problem]]:
+    """Return the columns that hold text in the first rows, and what may be wrong with others."""
+    frame = parser.read_texts(_first_rows(block, len(parser.used)), parser.used)
+    texts = [c for c in parser.used if missing.to_numbers(frame[c])[1].any()]
+    known = set(texts)
+    numbers = (column for column in parser.used if column not in known)
+    codes = (codes_of_digits(column, frame[column].tolist()) for column in numbers)
+    return texts, [problem for problem in codes if problem is not None]
+
+
+def _with_codes(found: FirstPass, codes: list[Problem], name: str) -> FirstPass:
+    """Return what a pass found, and the columns of codes that are read as numbers."""
+    numbers = {*found.schema.features} - {*found.schema.levels, *found.schema.hashed}
+    codes = [code for code in codes if code.column in numbers - {*found.schema.dates}]
+    return found._replace(suspicions=[*found.suspicions, *(c.suspicion(name) for c in codes)])
 
 
 def _first_rows(block: Block, columns: int) -> bytes:

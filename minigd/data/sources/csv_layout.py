@@ -22,6 +22,7 @@ SEPARATORS = {**{mark: mark.encode() for mark in ",;\t|^~:"}, "blanks": BLANKS}
 """Separators that are looked for, as readers write them and as `csv_blocks.py` does."""
 _IN_CELLS = ":"  # separates less often than it stands in times
 
+_ERROR = re.compile(rb"#(N/A|[A-Z0-9/]+[!?])", re.IGNORECASE)
 _COMMENTS = (b"#", b"%", b"//", b"--", b"!")
 _MOST_NAMES = 20  # written out in advice
 _FEW_LINES, _MOST_ABOVE = 10, 0.75  # lines above a table, and their share of what is looked at
@@ -180,9 +181,13 @@ def fields_of(line: bytes, mark: bytes) -> list[str]:
 def comment_mark(row: bytes) -> bytes:
     """Return the mark that a line begins with, if comments may begin so.
 
-    >>> comment_mark(b"# by hand"), comment_mark(b"-1,2")
-    (b'#', b'')
+    The errors of spreadsheets do not.
+
+    >>> comment_mark(b"# by hand"), comment_mark(b"-1,2"), comment_mark(b"#DIV/0!,2")
+    (b'#', b'', b'')
     """
+    if _ERROR.match(row.lstrip()):
+        return b""
     return next((mark for mark in _COMMENTS if row.lstrip().startswith(mark)), b"")
 
 

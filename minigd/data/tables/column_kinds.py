@@ -155,7 +155,7 @@ class TextColumns:
         if column not in self.levels or self.date_of(column) is not None:
             return None
         levels, texts = self.levels[column], self.texts[column]
-        if self.is_text and texts.last in levels and levels[texts.last] == 1:
+        if self.is_text:
             total = sum_of_rows(column, texts, levels, column == self.first)
             if total is not None:
                 return total

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -24,16 +24,19 @@ MIN_COUNT, HASHED = 10, 32
 FEW_LEVELS = 20
 """A column of so many different numbers and texts is a category rather than one of gaps."""
 
+_MOST_LABELS = 2
+"""Rows below the header that may hold units, or the questions of a survey."""
+
 FEW_TEXTS = 3
 """As many different texts among numbers may mean a missing value; more are codes."""
 
 _MARKS = re.compile(
     r"unknown|missing|nil|n/d|n\.a\.|x|other|not available|no data"
-    r"|\\n|[(<\[{](null|none|nil|na|n/a|missing|blank|empty)[)>\]}]|null|none|na|n/a"
+    r"|\\n|\.[a-z]|[(<\[{](null|none|nil|na|n/a|missing|blank|empty)[)>\]}]|null|none|na|n/a"
     r"|#[a-z0-9/]+[!?]",
     re.IGNORECASE,
 )
-"""Words for a missing value, those of databases and the errors of spreadsheets among them."""
+"""Words for a missing value, those of databases and Stata, and the errors of spreadsheets."""
 
 _TOTALS = {
     *("total", "totals", "grand total", "sum", "sums", "summe", "gesamt", "gesamtsumme"),
@@ -41,6 +44,13 @@ _TOTALS = {
     *("mittelwert", "durchschnitt", "all", "overall", "media", "moyenne", "итого", "合計", "合计"),
 }
 """What a row of sums or means of all others is called."""
+
+_SUBTOTALS = re.compile(
+    r"(sub-?|grand |sous-)?totals?|(gesamt|zwischen)summe|insgesamt|totale|totaal|итого"
+    r"|合計|合计|小計|小计",
+    re.IGNORECASE,
+)
+"""What such a row is called where it may also stand between the others."""
 
 _MOST_NAMED = 8  # columns in one message; the remedy has all of them
 
@@ -154,8 +164,12 @@ def refuse_columns(
     if any(p.column in targets and not p.odd and not can_be_read(p) for p in wrong):
         remedies.append(Remedy("choose another target"))
     others = {p.other.words: p.other for p in wrong if p.other is not None}
-    whole_lines = {"comment", "missing"}
-    remedies[:0] = [other for other in others.values() if whole_lines & other.options.keys()]
+    # Rows whose target is missing are dropped in any case.
+    dropped = any(p.column in targets and p.odd for p in wrong)
+    rows = [p.other for p in wrong if p.other and "missing" in p.other.options and not dropped]
+    if rows:
+        remedies[:0] = [Remedy(rows[0].words, {**rows[0].options, "na": odd})]
+    remedies[:0] = [other for other in others.values() if "comment" in other.options]
     remedies += [o for o in others.values() if o.shell is None and not o.options]
     message = f"{name}: {len(wrong)} columns can't be used: {'; '.join(what)}{more}"
     raise TableError(message, *remedies)
@@ -228,6 +242,7 @@ class Texts:
         """The first few different texts that are not numbers."""
         self.where = ""
         """Where the first of them is."""
+        self._seen, self.at_top = 0, False
         self.gaps = False
         """Whether any value is missing."""
         self.last = self.last_where = ""
@@ -245,7 +260,8 @@ class Texts:
         if odd and not self.where:
             row = int(np.argmax(values.isin(odd).to_numpy()))
             self.where = place.where(row)
-            self.first = [values.iloc[row]]
+            self.first, self.at_top = [values.iloc[row]], row == self._seen == 0
+        self._seen += len(values)
         self.first += [t for t in odd if t not in self.first][: FEW_TEXTS + 1 - len(self.first)]
 
     def count(self, counts: Counter[str]) -> None:
@@ -255,7 +271,11 @@ class Texts:
 
 
 def _is_total(text: str) -> bool:
-    return text.strip().lower().rstrip(":") in _TOTALS
+    return text.strip().lower().rstrip(":") in _TOTALS or _is_subtotal(text)
+
+
+def _is_subtotal(text: str) -> bool:
+    return _SUBTOTALS.fullmatch(text.strip().rstrip(":")) is not None
 
 
 def _not_numbers(texts: Iterable[str], notation: Notation) -> list[str]:
@@ -270,7 +290,7 @@ def _has_digit(text: str) -> bool:
 def problem_of_text(
     column: str,
     texts: Texts,
-    known: Collection[str],
+    known: Mapping[str, int],
     argument: str,
     name: str,
     is_text: bool,
@@ -280,8 +300,8 @@ def problem_of_text(
 ) -> Problem | None:
     """Return what is wrong with a column of text: texts among numbers, free text, odd dates.
 
-    `known` are its levels so far, `argument` is what may name them, `grouped` tells whether rare
-    ones are put together, and `is_first` whether lines begin with it.
+    `known` are its levels so far, with their rows, `argument` is what may name them, `grouped`
+    tells whether rare ones are put together, and `is_first` whether lines begin with it.
     """
     levels = set(known) - {MISSING_LEVEL}
     give_levels = Remedy(f"name its levels with {argument}=...", shell="")
@@ -306,9 +326,14 @@ def problem_of_text(
         marks = all(_MARKS.fullmatch(text) or not any(map(str.isalnum, text)) for text in odd)
         few = len(levels) <= FEW_LEVELS and argument != "classes" and not (odd and marks)
         odds = texts.first if mendable else ()
-        total = sum_of_rows(column, texts, levels, is_first) if texts.odd == 1 else None
-        if total is not None and odd == {texts.last}:
-            return total._replace(odd=odds)
+        total = sum_of_rows(column, texts, known, is_first) if is_text else None
+        if total is not None and {*total.odd} == odd:
+            return total._replace(odd=odds, where=total.where or texts.where)
+        labels = len(texts.first) == texts.odd <= _MOST_LABELS and texts.at_top and not marks
+        if labels and is_text and not texts.gaps and argument != "classes":
+            options = {"na": texts.first, "missing": {column: "drop"}}
+            other = Remedy("if the row holds units or labels, leave it out with {}", options)
+            return Problem(column, what, other, odds, texts.where)
         return Problem(column, what, give_levels, odds, texts.where, few)
     others = sorted(text for text in levels if _DATE.fullmatch(text) is None)
     if 2 * len(others) < len(levels):
@@ -319,9 +344,9 @@ def problem_of_text(
         if not others:
             return Problem(column, f"holds dates in several notations, such as {sample!r}", remedy)
         remedy = next(iter(may_be_missing(others) if is_text else ()), remedy)
-        total = sum_of_rows(column, texts, levels, is_first) if is_text else None
-        if total is not None and others == [texts.last]:
-            return total
+        total = sum_of_rows(column, texts, known, is_first) if is_text else None
+        if total is not None and {*total.odd} == {*others}:
+            return total._replace(odd=())
         return Problem(column, f"holds dates, and other texts such as {others[0]!r}", remedy)
     fractions = not texts.odd and any("." in text for text in levels)
     if fractions or (not texts.odd and len(levels) > MOST_LEVELS):
@@ -353,19 +378,40 @@ def _dressed_numbers(
 
 
 def sum_of_rows(
-    column: str, texts: Texts, levels: Collection[str], is_first: bool
+    column: str, texts: Texts, counts: Mapping[str, int], is_first: bool
 ) -> Problem | None:
-    """Return what is wrong with a column of a table that may end in a sum of its rows."""
-    if not texts.last:
+    """Return what is wrong with a column of a table that may hold sums of its other rows."""
+    sums = [text for text in counts if _is_subtotal(text)]
+    if counts.get(texts.last) == 1 and texts.last not in sums:
+        sums.append(texts.last)
+    if not sums or len(counts) == len(sums):
         return None
-    word = texts.last.strip()
-    way = Remedy("take the line out of the file, if it sums up the others")
-    leave = "if the line sums up the others, leave it out with {}"
-    if is_first and not any(text.startswith(word) for text in levels if text != texts.last):
-        way = Remedy(leave, {"comment": word})
+    words = [text.strip() for text in sums]
+    at_end = sums == [texts.last] and counts[texts.last] == 1
+    lines, sum_up = ("line", "sums") if at_end else ("lines", "sum")
+    they, them = ("it", "it") if at_end else ("they", "them")
+    way = Remedy(f"take the {lines} out of the file, if {they} {sum_up} up the others")
+    leave = f"if the {lines} {sum_up} up the others, leave {them} out with {{}}"
+    if is_first and len(sums) == 1 and not _begins_others(words[0], counts.keys() - sums):
+        way = Remedy(leave, {"comment": words[0]})
     elif not texts.gaps:
-        way = Remedy(leave, {"na": [word], "missing": {column: "drop"}})
-    return Problem(column, f"ends in {word!r}", way, where=texts.last_where)
+        way = Remedy(leave, {"na": words, "missing": {column: "drop"}})
+    what = f"{'ends in' if at_end else 'holds'} {' and '.join(map(repr, words))}"
+    return Problem(column, what, way, tuple(sums), texts.last_where if at_end else "")
+
+
+def _begins_others(word: str, texts: Iterable[str]) -> bool:
+    return any(text.startswith(word) for text in texts)
+
+
+def codes_of_digits(column: str, texts: Sequence[str]) -> Problem | None:
+    """Return what is wrong with a column of digits of which some begin with 0, as zip codes do."""
+    code = next((text for text in texts if text[:1] == "0" and text[1:].isdecimal()), None)
+    if code is None or not all(text.isdecimal() for text in texts if text.strip()):
+        return None
+    what = f"holds codes that begin with 0, such as {code!r}, and is read as numbers"
+    category = Remedy("take it as a category with {}", {"categories": {column: None}})
+    return Problem(column, what, category)
 
 
 def spelled_in_several_ways(column: str, levels: Iterable[str]) -> Problem | None:
@@ -399,6 +445,8 @@ def is_dressed(value: str, notation: Notation = PLAIN) -> bool:
 
     >>> [is_dressed(value) for value in ("2,25", "$5", "\uff11\uff12", "2.25", "?", "2014.05.02")]
     [True, True, True, False, False, False]
+    >>> [is_dressed(value) for value in ("(1.50)", "1.50-", "(1)")]
+    [True, True, False]
     """
     if _DATE.fullmatch(value) is not None or notation.read(value) is not None:
         return False
@@ -407,4 +455,6 @@ def is_dressed(value: str, notation: Notation = PLAIN) -> bool:
     if not value.isascii():
         # Digits of other scripts, each as the one of 0 to 9 that it means.
         value = "".join(str(unicodedata.decimal(letter, letter)) for letter in value)
-    return read_number(value.translate(_DRESS)) is not None
+    if value[:1] + value[-1:] == "()" and not value[1:-1].isdigit():
+        value = value[1:-1]
+    return read_number(value.translate(_DRESS).removesuffix("-")) is not None

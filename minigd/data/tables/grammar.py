@@ -46,7 +46,8 @@ class Notation(NamedTuple):
         What stands before the fraction.
     thousands : str, default ""
         What separates groups of three digits. Where either mark is given, a sign of a currency
-        beside a number is dropped, and the minus sign of Unicode is one.
+        beside a number is dropped, the minus sign of Unicode is one, and so is a minus behind a
+        number, and parentheses around it.
     strip : str, default ""
         Words that may stand behind a number as its unit, one or several, separated by blanks; with
         "'" among them, single quotes around a cell are not part of it.
@@ -55,6 +56,8 @@ class Notation(NamedTuple):
     --------
     >>> [Notation(",", ".").plain(text) for text in ("1.234,5", "1,5 €", "12.34", "red")]
     ['1234.5', '1.5', "'12.34'", 'red']
+    >>> [Notation(".", ",").plain(text) for text in ("($1,234.50)", "12.50-", "(-1)")]
+    ['-1234.50', '-12.50', '(-1)']
     >>> [Notation(strip="% m2").plain(text) for text in ("5%", "212 m2", "3 kg", "m2")]
     ['5', '212', '3 kg', 'm2']
     >>> [Notation(strip="' sq ft").plain(text) for text in ("12 sq ft", "'7'", "''", "5 sqft")]
@@ -104,6 +107,9 @@ class Notation(NamedTuple):
         if not self.has_marks:
             return text
         bare = text.strip(BLANKS).replace("\u2212", "-")
+        negative = _NEGATIVE.fullmatch(bare)
+        if negative:
+            bare = "-" + (negative[1] or negative[2]).strip(BLANKS)
         sign = bare[:1] if bare[:1] in "+-" else ""
         bare = bare[len(sign) :].strip(_CURRENCIES).strip(BLANKS)
         whole, mark, rest = bare.partition(self.decimal)
@@ -125,8 +131,12 @@ class Notation(NamedTuple):
 
 PLAIN = Notation()
 _CURRENCIES = "$€£¥₹"
+_NEGATIVE = re.compile(rf"\(([^()+-]+)\)|([^()+-]*[0-9])[{BLANKS}]*-")
+"""Negative numbers of accounts, (1.50) and 1.50-."""
 _UNIT = rf"[^\W\d_]\S*(?:[{BLANKS}]+[^\W\d_]\S*){{0,3}}|[%‰°]\S*"
 _WITH_UNIT = re.compile(rf"(?!0[0-9]).*[0-9][.,]?[{BLANKS}]*({_UNIT})|'.*(')")
+_EXPONENT = re.compile(r"[deq]([+-][0-9]+|[0-9]{2,})", re.IGNORECASE)
+"""As Fortran writes it, 1.5D+01: it is no unit."""
 _NOTATIONS = (
     *(Notation(".", ","), Notation(",", ""), Notation(",", ".")),
     *(Notation(mark, group) for group in " '\u2019\u00a0\u202f\u2009" for mark in ".,"),
@@ -161,13 +171,14 @@ def find_unit(texts: Collection[str], given: Notation = PLAIN) -> Notation | Non
 
     >>> find_unit(["1.5 m2", "212 m2"]), find_unit(["5 kg", "500 g"])
     (Notation(decimal='.', thousands='', strip='m2'), None)
-    >>> find_unit(["12 sq ft", "7 sq ft"])
-    Notation(decimal='.', thousands='', strip='sq ft')
+    >>> find_unit(["12 sq ft", "7 sq ft"]), find_unit(["1.5D+01", "2.5D+01"])
+    (Notation(decimal='.', thousands='', strip='sq ft'), None)
     """
     units: set[str] = set()
     for text in texts:
         found = _WITH_UNIT.fullmatch(text.strip(BLANKS))
-        units.add("" if found is None else found[1] or found[2])
+        unit = "" if found is None else found[1] or found[2]
+        units.add("" if _EXPONENT.fullmatch(unit) else unit)
         if len(units) > 1 or "" in units:
             return None
     words = dict.fromkeys([*given.strip.split(), *units])

@@ -839,3 +839,96 @@ def test_a_unit_may_have_several_words(unit, between):
 )  # fmt: skip
 def test_units_are_taken_off_as_whole_words(strip, cell, number):
     assert Notation(strip=strip).read(cell) == number
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("kind", CELLS)
+def test_sums_between_the_rows_leave_too(kind, place):
+    rows = [[CELLS[kind](i), f"{i / 8}"] for i in range(40)]
+    rows[20:20], rows[10:10] = [["Subtotal", "99"]], [["Subtotal", "98"]]
+    cells = [",".join([*row[:: 1 - 2 * place], f"{k / 4}"]) for k, row in enumerate(rows)]
+    text = lines("c,a,y" if place == 0 else "a,c,y", cells)
+    options = {"target": "y", "missing": {"*": "flag"}}
+    try:
+        (advice,) = csv(text, **options).suspicions
+    except gd.DataError as error:
+        advice = error
+    assert "if the lines sum up the others, leave them out with " in str(advice)
+    assert "line 12, column 'c'" in str(advice) or kind != "numbers"
+    remedy = advice.remedies[0].options
+    options |= {**remedy, "missing": {"*": "flag", **remedy.get("missing", {})}}
+    assert whole(csv(text, **options))[1].tolist() == [
+        k / 4 for k in range(42) if k not in (10, 21)
+    ]
+
+
+@pytest.mark.parametrize("labels", [["°C,hPa,state"], ["How warm?,And the air?,What?", "Q1,Q2,Q3"]])
+@pytest.mark.parametrize("width", [1, 2])
+def test_units_and_labels_below_the_header_are_no_row(labels, width):
+    rows = [f"{i / 8},{i},{'ab'[i % 2]}" for i in range(40)]
+    text = lines("t,p,y", [*labels, *rows])
+    options = {"target": "y", "missing": {"*": "flag"}, "exclude": ["p"][width - 1 :]}
+    with pytest.raises(gd.DataError) as caught:
+        csv(text, **options)
+    advice = caught.value.remedies[0]
+    assert advice.words.startswith("if the row holds units or labels, leave it out")
+    advised = {**advice.options, "missing": {"*": "flag", **advice.options["missing"]}}
+    source = csv(text, **{**options, **advised})
+    assert (source.rows, source.dropped, source.classes) == (40, len(labels), ["a", "b"])
+    # A single word further down, or one that may mean a missing value, is what it was.
+    for other in ([*rows[:9], "warm,1,a", *rows], ["-,1,a", *rows]):
+        with pytest.raises(gd.DataError) as caught:
+            csv(lines("t,p,y", other), **options)
+        assert "units or labels" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (["($1,234.50)", "$12.25", "($3.00)"], [-1234.5, 12.25, -3]),
+        (["1.234,50-", "12,25", "3,00-"], [-1234.5, 12.25, -3]),
+        (["(1 234,50 €)", "12,25 €", "- 3,00 €"], [-1234.5, 12.25, -3]),
+    ],
+)
+def test_negative_numbers_of_accounts(cells, values):
+    text = lines("a;x", [f"{cells[i % 3]};{i}" for i in range(40)])
+    with pytest.raises(gd.DataError) as caught:
+        csv(text, target="a", separator=";")
+    source = csv(text, target="a", separator=";", **caught.value.remedies[0].options)
+    assert whole(source)[1].tolist() == [values[i % 3] for i in range(40)]
+
+
+def test_parentheses_around_whole_numbers_are_texts_as_before():
+    source = csv(lines("a,y", [f"({i % 3}),{i}" for i in range(40)]), target="y")
+    assert source.names == ["a=(0)", "a=(1)", "a=(2)"]
+
+
+@pytest.mark.parametrize("word", ["#DIV/0!", "#REF!", "#N/A", "#NAME?"])
+def test_the_error_of_a_spreadsheet_is_no_comment(word):
+    rows = [f"{word if i % 9 == 0 else i / 8},{i}" for i in range(40)]
+    options = {"target": "y", "missing": "flag"}
+    if word != "#N/A":
+        with pytest.raises(gd.DataError) as caught:
+            csv(lines("a,y", rows), **options)
+        options |= caught.value.remedies[0].options
+        assert options["na"] == [word]
+    source = csv(lines("a,y", rows), **options)
+    assert (source.rows, source.gaps) == (40, {"a": 5})
+
+
+def test_an_exponent_of_fortran_is_no_unit():
+    rows = [f"{1 + i / 100:.4f}D+01,{i % 7}" for i in range(40)]
+    source = csv(lines("a,b,y", [f"{row},{i}" for i, row in enumerate(rows)]), target="y",
+                 leave_out=True)  # fmt: skip
+    assert source.suspicions == []
+    assert "id or free text" in source.left_out["a"]
+
+
+def test_codes_that_begin_with_0_are_named():
+    cells = {"zip": "02134", "plain": "2134", "zero": "0", "fraction": "0.5", "sign": "-01"}
+    rows = [",".join([*cells.values(), "1"]), *(f"{i},{i},{i},{i},{i},{i}" for i in range(40))]
+    (advice,) = csv(lines(",".join([*cells, "y"]), rows), target="y").suspicions
+    assert "column 'zip' holds codes that begin with 0, such as '02134', and is read" in str(advice)
+    followed = csv(lines(",".join([*cells, "y"]), rows), target="y", **advice.remedies[0].options)
+    assert followed.suspicions == []
+    assert "zip=02134" in followed.names
