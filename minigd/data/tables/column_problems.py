@@ -264,6 +264,12 @@ class Texts:
         self._seen += len(values)
         self.first += [t for t in odd if t not in self.first][: FEW_TEXTS + 1 - len(self.first)]
 
+    @property
+    def are_labels(self) -> bool:
+        """Whether all that is not a number is in the first rows, and each row there has its own."""
+        few = len(self.first) == self.odd <= _MOST_LABELS
+        return few and self.at_top and not self.gaps
+
     def count(self, counts: Counter[str]) -> None:
         """Count the values of the rows that are kept."""
         self.kept += counts.total()
@@ -329,8 +335,7 @@ def problem_of_text(
         total = sum_of_rows(column, texts, known, is_first) if is_text else None
         if total is not None and {*total.odd} == odd:
             return total._replace(odd=odds, where=total.where or texts.where)
-        labels = len(texts.first) == texts.odd <= _MOST_LABELS and texts.at_top and not marks
-        if labels and is_text and not texts.gaps and argument != "classes":
+        if is_text and not marks and argument != "classes" and texts.are_labels:
             options = {"na": texts.first, "missing": {column: "drop"}}
             other = Remedy("if the row holds units or labels, leave it out with {}", options)
             return Problem(column, what, other, odds, texts.where)
