@@ -23,7 +23,7 @@ from minigd.data.sources.csv_layout import (
     unnamed_among,
     warn_of_unnamed,
 )
-from minigd.data.sources.csv_parser import NotNumbers, Parser, import_pandas
+from minigd.data.sources.csv_parser import NotNumbers, Parser, import_pandas, misread
 from minigd.data.sources.csv_pieces import blocks_of, first_pass, read_into, with_progress_over
 from minigd.data.sources.csv_text import Dialect
 from minigd.data.sources.file_reads import GAP
@@ -425,7 +425,7 @@ class CsvSource(Tabular, RandomAccess):
         except ValueError as error:
             raise DataError(f"{place.name}, from line {block.line} on: {error}") from error
         if len(frame) != block.rows:
-            where = place.where(_misread(block, self._parser))
+            where = place.where(misread(block, self._parser))
             what = "this line does not parse as one row: remove lines of spaces"
             raise DataError(f"{where}: {what}")
         return frame, place
@@ -504,10 +504,6 @@ class CsvSource(Tabular, RandomAccess):
             )
         if draft is not None:
             self._kept.keep(draft, schema, row)
-
-    def free_kept_rows(self) -> None:
-        """Give back the room on the disk that the rows take as numbers; none are kept from here."""
-        self._kept.free_rows()
 
     def order(self, rows: Array) -> Array:
         """Return row numbers as they are, once the rows are where they are fetched fastest."""
@@ -627,26 +623,19 @@ def _least_block(columns: int) -> int:
     return min(_WIDE_BLOCK, _OF_A_COLUMN * columns) if columns > _WIDE else 0
 
 
-def _misread(block: Block, parser: Parser) -> int:
-    """Return a row of the block that pandas takes for none or for several."""
-    good, bad = 0, block.rows
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        frame = parser.read_texts(block.data[: int(block.ends[middle - 1]) + 1], parser.used)
-        good, bad = (middle, bad) if len(frame) == middle else (good, middle)
-    return good
-
-
 def _look_at(
     block: Block, parser: Parser, missing: MissingTexts
 ) -> tuple[list[str], list[Problem]]:
     """Return the columns that hold text in the first rows, and what may be wrong with others."""
     frame = parser.read_texts(_first_rows(block, len(parser.used)), parser.used)
-    texts = [c for c in parser.used if missing.to_numbers(frame[c])[1].any()]
-    known = set(texts)
-    numbers = (column for column in parser.used if column not in known)
-    codes = (codes_of_digits(column, frame[column].tolist()) for column in numbers)
-    return texts, [problem for problem in codes if problem is not None]
+    texts, codes = [], []
+    for column in parser.used:
+        cells = frame[column].tolist()
+        if missing.to_numbers(cells)[1].any():
+            texts.append(column)
+        elif (problem := codes_of_digits(column, cells)) is not None:
+            codes.append(problem)
+    return texts, codes
 
 
 def _with_codes(found: FirstPass, codes: list[Problem], name: str) -> FirstPass:
