@@ -19,7 +19,6 @@ from minigd import formulas
 from minigd.backends.base import NumpyBackend
 from minigd.backends.cupy import CupyBackend
 from minigd.errors import BackendError
-from minigd.execution.fusion import FusedLoss
 from minigd.execution.targets import compiler
 from minigd.execution.targets.numba import NumbaStep
 from minigd.execution.targets.numpy import NumpyStep
@@ -567,7 +566,6 @@ def gradient_by(path, loss, z, y):
         _, model = recorded(path, [], loss, z, y, z.dtype)
         return model.flat_grads.copy()
     backend = executor("slices" if path == "plain" else path)
-    loss = loss if path == "plain" else FusedLoss(loss)
     loss.backend = backend
     loss.mean(*[backend.asarray(a.reshape(-1, 1)) for a in (z, y)])
     return backend.to_numpy(loss.backward())[:, 0]
@@ -621,28 +619,3 @@ def test_flat_vectors_longer_than_a_slice(size, name):
     )
     for array, wanted in zip(out, expected, strict=True):
         np.testing.assert_array_equal(array, wanted)
-
-
-@pytest.mark.each
-@pytest.mark.parametrize("rows", [3, 40_000])
-@pytest.mark.parametrize("name", INPUTS)
-def test_where_false_changes_nothing_and_true_everything(backend, name, rows):
-    if rows > 3 and name not in UPDATE:
-        rows = 9_000  # more than one slice of two columns
-    host = draw(name, (rows, 2), "float32")
-    inputs = [backend.asarray(a) for a in host]
-
-    def apply(where):
-        out = tuple(backend.asarray(np.full((rows, 2), 7, "float32")) for _ in call(name, *host))
-        target = out if len(out) > 1 else out[0]
-        formula, constants = getattr(formulas, name), CONSTANTS.get(name, {})
-        backend.apply(formula, *inputs, out=target, where=where, **constants)
-        return [backend.to_numpy(a) for a in out]
-
-    # What can be masked has the bits of what can not; where rows are summed, those of the formula.
-    expected = apply(None)
-    if "softmax" in name:
-        expected = [backend.to_numpy(a) for a in call(name, *inputs)]
-    for flag in (False, True):
-        for array, wanted in zip(apply(backend.asarray(flag)), expected, strict=True):
-            np.testing.assert_array_equal(array, wanted if flag else 7)

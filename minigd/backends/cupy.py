@@ -2,20 +2,18 @@
 
 import importlib
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from minigd.backends import cuda_kernels as kernels
-from minigd.backends.base import Backend, as_tuple, type_name
+from minigd.backends.base import Backend, type_name
 from minigd.backends.on_demand import missing
 from minigd.errors import BackendError, MissingBackend, Remedy
 from minigd.types import Array
 
 
 class CupyBackend(Backend):
-    """Arrays on one NVIDIA GPU, through CuPy; each formula is one kernel.
+    """Arrays on one NVIDIA GPU, through CuPy.
 
     Parameters
     ----------
@@ -95,27 +93,6 @@ class CupyBackend(Backend):
     def take(self, x: Array, index: Array, out: Array | None = None) -> Array:
         """Return the rows of `x` that `index` names, gathered on the GPU."""
         return self.xp.take(x, index, axis=0, out=out)
-
-    def apply(
-        self,
-        formula: Callable[..., Any],
-        *inputs: Array,
-        out: Array | tuple[Array, ...],
-        **constants: float,
-    ) -> None:
-        """Write ``formula(*inputs, **constants)`` into `out` in one kernel, where there is one."""
-        outs = as_tuple(out)
-        program = kernels.program_for(formula, inputs, outs)
-        if program is None:
-            super().apply(formula, *inputs, out=out, **constants)
-        else:
-            kernels.launch(self.xp, program, inputs, outs, constants)
-
-    def compute(self, formula: Callable[..., Array], *inputs: Array, **constants: float) -> Array:
-        """Return ``formula(*inputs, **constants)``, one array like the first of them."""
-        out = self.xp.empty_like(inputs[0])
-        self.apply(formula, *inputs, out=out, **constants)
-        return out
 
     def mean_product(self, x: Array, dy: Array, out: Array) -> None:
         """Write xᵀ·dy / n into `out`; cuBLAS divides where it multiplies."""

@@ -15,11 +15,14 @@ from minigd.checks.passes import from_epochs
 from minigd.data.batches import Batches
 from minigd.data.row_weights import drop_zero_weights
 from minigd.errors import check_integer, given_once, validated
-from minigd.execution.fusion import fuse
+from minigd.execution import plain
+from minigd.execution.runner import Steps
+from minigd.execution.tracer import Update
 from minigd.nn.layers.base import with_inner
 from minigd.nn.losses import LossLike
 from minigd.nn.objective import Objective
 from minigd.nn.sequential import Sequential
+from minigd.optim.gradient_transforms import Clipping, Penalty
 from minigd.optim.updaters import Updater, get_updater
 from minigd.types import Array
 
@@ -95,8 +98,8 @@ def compare_backends(
 
     Forward of each layer, the loss and its gradient, backward of each layer, the gradient of each
     parameter, and the update are compared in this order, each from the same numbers on both
-    backends; on a GPU the layers are, and then what a trainer puts in their place
-    (`minigd.execution.fusion`).
+    backends; on a GPU the layers are, and then the compiled step that a trainer has in their place
+    (`minigd.execution.targets.cuda`).
     Two results of n-term sums may differ by 16 √n roundings, of the largest number in the array.
 
     Parameters
@@ -163,7 +166,7 @@ class _Side:
         self.objective = Objective(self.model, copy.copy(loss))
         self.updater = copy.copy(get_updater(updater))
         self.updater.reset()
-        self.fused = fuse(self.objective)
+        self.steps = Steps(self.objective, Update(Penalty(), Clipping(), self.updater))
 
     def asarray(self, x: Array) -> Array:
         """Return an array of either side on this one."""
@@ -176,10 +179,10 @@ def _differences(one: _Side, other: _Side, batches: Batches, steps: int) -> Iter
         _, x, y = drop_zero_weights(batch.weight, batch.x, batch.y)
         other.model.flat_params[...] = other.asarray(one.model.flat_params)
         x, y = one.model.convert(one.asarray(x), "x"), one.asarray(y)
-        yield from _pass(step, one, other, x, y, fused=False)
-        if not other.backend.reads_are_free:
-            # A trainer on a GPU has these in the place of the layers.
-            yield from _pass(step, one, other, x, y, fused=True)
+        yield from _pass(step, one, other, x, y)
+        compiled = other.steps.find_compiled(other.asarray(x), other.asarray(y))
+        if compiled is not None:
+            yield from _compiled(step, one, other, x, y, compiled)
         other.model.flat_grads[...] = other.asarray(one.model.flat_grads)
         for side in (one, other):
             side.updater.update(side.model)
@@ -188,17 +191,34 @@ def _differences(one: _Side, other: _Side, batches: Batches, steps: int) -> Iter
         yield _difference(step, part, a, b, 1)
 
 
-def _pass(
-    step: int, one: _Side, other: _Side, x: Array, y: Array, fused: bool
+def _compiled(
+    step: int, one: _Side, other: _Side, x: Array, y: Array, compiled: Any
 ) -> Iterator[Difference]:
+    """Make the step that a trainer makes, and yield the difference of each of its results."""
+    one.model.passes = other.model.passes = step - 1
+    value, z, *_ = plain.step(one.objective, x, y)
+    found = compiled(other.asarray(x), other.asarray(y))
+    parts = [("the outputs", z, found.z), ("the loss", value, found.value)]
+    for key, gradient in one.model.grads.items():
+        parts.append((f"the gradient of {key}", gradient, other.model.grads[key]))
+    # Sums of one layer are terms of those of the next.
+    terms = len(x) * sum(layer.n_in for layer in one.model.layers)
+    # Nothing but rounding may be left of the gradient of one parameter.
+    largest = float(np.abs(one.model.flat_grads).max(initial=0.0))
+    for part, a, b in parts:
+        values = one.backend.to_numpy(a), other.backend.to_numpy(b)
+        beside = largest if part.startswith("the gradient") else 0.0
+        yield _difference(step, f"{part}, compiled", *values, terms, beside)
+
+
+def _pass(step: int, one: _Side, other: _Side, x: Array, y: Array) -> Iterator[Difference]:
     """Go forward and backward on both sides, and yield the difference of each part."""
-    how = ", fused" if fused else ""
 
     def between(part: str, a: Array, b: Array, terms: int) -> Difference:
         values = one.backend.to_numpy(a), other.backend.to_numpy(b)
-        return _difference(step, part + how, *values, terms)
+        return _difference(step, part, *values, terms)
 
-    objectives = [side.fused if fused else side.objective for side in (one, other)]
+    objectives = [side.objective for side in (one, other)]
     layers = list(zip(*[objective.layers for objective in objectives], strict=True))
     n = len(x)
     for layer, twin in layers:
@@ -221,9 +241,7 @@ def _pass(
     for i in reversed(range(first, len(layers))):
         layer, twin = layers[i]
         layer.wants_dx = twin.wants_dx = i > first
-        # Brought over first: a fused layer writes over what it is given.
-        dy_other = other.asarray(dy)
-        dx, dx_other = layer.backward(dy), twin.backward(dy_other)
+        dx, dx_other = layer.backward(dy), twin.backward(other.asarray(dy))
         for name in layer.params:
             part = f"the gradient of {layer.name}.{name}"
             yield between(part, layer.grads[name], twin.grads[name], n)
@@ -238,9 +256,12 @@ def _pass(
             yield between(part, layer.buffers[name], twin.buffers[name], n)
 
 
-def _difference(step: int, part: str, a: Any, b: Any, terms: int) -> Difference:
+def _difference(
+    step: int, part: str, a: Any, b: Any, terms: int, beside: float = 0.0
+) -> Difference:
+    """Return the difference beside the largest number, or beside another one that is larger."""
     a, b = np.asarray(a), np.asarray(b)
-    largest = float(np.abs(a).max(initial=0.0))
+    largest = max(beside, float(np.abs(a).max(initial=0.0)))
     apart = float(np.abs(a - b).max(initial=0.0))
     size = 0.0 if apart == 0 else apart / largest if largest > 0 else math.inf
     rounding = float(np.finfo(a.dtype).eps) if a.dtype.kind == "f" else 0.0

@@ -336,7 +336,7 @@ def _kept(table: Table, folder: str, resume: bool) -> Source:
     except OSError as error:
         log(f"{error.strerror or error}: the rows are read from the text instead")
         return table
-    table.free_kept_rows()
+    table._kept.free_rows()
     return cached
 
 

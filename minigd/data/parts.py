@@ -4,8 +4,14 @@ The parts of a batch are cut by place alone, so that the rows of an epoch are th
 order, for any number of processes.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
+
+from minigd.backends.workspace import Workspace
 from minigd.data.batches import Batch, Batches, Epoch
-from minigd.data.sources.base import Rows
+from minigd.data.sources.base import Rows, Source
+from minigd.progress import warn
 from minigd.types import Array
 
 
@@ -48,22 +54,81 @@ def _within(rows: slice, own: slice) -> slice:
 
 
 class PartOfBatches(Batches):
-    """What `Batches.part` returns."""
+    """What `Batches.part` returns.
+
+    Of rows that can be fetched by number no others are read. Other rows are all read, in the one
+    order, and cut.
+    """
 
     def __init__(self, batches: Batches, rank: int, size: int) -> None:
         vars(self).update(vars(batches))
         self._rank, self._parts = rank, size
         # A class that no row here is of may have rows in the other parts.
         self._unseen = set()
+        remedy = self.source.to_read_parts
+        if remedy and rank == 0:
+            warn(
+                f"{self.source!r} can't be read in parts: each of the {size} processes reads all "
+                f"of it and keeps its own rows, so that reading is no faster than in one; {remedy}",
+                stacklevel=4,
+            )
 
-    def _ready(self, batches: Epoch, whole: bool = True) -> Epoch:
-        return super()._ready(self._cut(batches), whole)
+    def _own(self, n: int) -> slice:
+        return share(n, self._rank, self._parts)
+
+    def _in_order(self, start: int, workspace: Workspace | None) -> Epoch:
+        if not self.source.random_access:
+            return self._cut(super()._in_order(start, workspace))
+        return self._fetched(None, start, workspace)
+
+    def _permuted(self, epoch: int, start: int, workspace: Workspace | None) -> Epoch:
+        return self._fetched(self.order(epoch), start, workspace)
+
+    def _buffered(self, epoch: int, start: int) -> Epoch:
+        return self._cut(super()._buffered(epoch, start))
+
+    def _without_tail(self, batches: Epoch) -> Epoch:
+        size = self._size()
+        return (batch for batch in batches if count(batch.whole) == size)
 
     def _cut(self, batches: Epoch) -> Epoch:
         for batch in batches:
-            own = share(len(batch.x), self._rank, self._parts)
+            own = self._own(len(batch.x))
             y = None if batch.y is None else batch.y[own]
             yield BatchPart.of(batch.x[own], y, batch.rows, own)
 
+    def _fetched(self, order: Array | None, start: int, workspace: Workspace | None) -> Epoch:
+        """Yield the own rows of each batch from number `start` on, read for many at once."""
+        source = self.source.for_part(in_order=order is None)
+        size, n = self._size(), source.count()
+        # A view of rows in memory costs nothing.
+        alone = order is None and source.in_memory
+        many = size if alone else max(1, source.gather * self._parts // size) * size
+        for first in range(start * size, n, many):
+            places = [slice(k, min(k + size, n)) for k in range(first, min(first + many, n), size)]
+            owns = [self._own(place.stop - place.start) for place in places]
+            wanted = [_within(place, own) for place, own in zip(places, owns, strict=True)]
+            x, y = source.take(_joined(source, wanted, order), workspace)
+            at = 0
+            for place, own in zip(places, owns, strict=True):
+                some = slice(at, at + own.stop - own.start)
+                at = some.stop
+                rows = place if order is None else order[place]
+                yield BatchPart.of(x[some], None if y is None else y[some], rows, own)
+
     def __repr__(self) -> str:
         return f"part {self._rank} of {self._parts} of {super().__repr__()}"
+
+
+def count(rows: Rows) -> int:
+    """Return how many rows these are."""
+    return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+
+
+def _joined(source: Source, places: Sequence[slice], order: Array | None) -> Rows:
+    """Return the rows at some places of an order, as `source` takes them."""
+    if order is not None:
+        return source.order(np.concatenate([order[place] for place in places]))
+    if len(places) == 1:
+        return places[0]
+    return np.concatenate([np.arange(place.start, place.stop) for place in places])

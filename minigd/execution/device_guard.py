@@ -6,7 +6,7 @@ A look makes the host wait until the GPU has done all that it was given.
 import math
 from typing import Any
 
-from minigd.execution.finite_guard import Guard
+from minigd.execution.finite_guard import Guard, Limits
 from minigd.nn.sequential import Sequential
 from minigd.optim.updaters import Updater
 from minigd.types import Array
@@ -20,6 +20,13 @@ class DeviceGuard(Guard):
         self._finite = self.backend.xp.ones((), dtype="bool")
         self.defers, self.largest = True, math.inf
         return True
+
+    @property
+    def limits(self) -> Limits | None:
+        """What a compiled step needs to see whether it is safe, or to note whether it is finite."""
+        if self._bounded and self.defers:
+            return Limits(math.inf, math.inf, self._finite)
+        return super().limits
 
     def is_finite(self) -> bool:
         """Tell whether everything was finite since `defer`; this is where the host waits."""

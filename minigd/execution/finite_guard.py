@@ -15,10 +15,15 @@ from minigd.types import Array
 
 
 class Limits(NamedTuple):
-    """`Guard.largest`, and up to which size gradients are safe."""
+    """`Guard.largest`, and up to which size gradients are safe.
+
+    Where a step is left for later to look at, it clears the flag `finite` on the device if it is
+    bad, and is made whatever the size.
+    """
 
     largest: float
     safe: float
+    finite: Array | None = None
 
 
 class Remembered:

@@ -3,25 +3,32 @@
 Where a snapshot is kept to go back to, it comes on top.
 """
 
+import contextlib
 import threading
 from typing import Any
 
 import numpy as np
 
-from minigd.execution.fusion import fused_layers
+from minigd.backends.on_demand import call
+from minigd.execution.tracer import Update
 from minigd.nn.layers.scaling import Adapted
-from minigd.nn.losses import LOSSES, get_loss
-from minigd.nn.objective import default_loss, is_paired
-from minigd.optim.updaters import Updater
+from minigd.nn.losses import CategoricalCrossEntropy, get_loss
+from minigd.nn.objective import Objective, default_loss, is_paired
+from minigd.optim.gradient_transforms import Clipping, Penalty
+from minigd.optim.updaters import SGD, Updater
 
 
 def work_bytes(model: Any, batch_size: int) -> int:
-    """Return the bytes of the arrays that layers write into in a training pass.
+    """Return the bytes of the arrays that a training step writes into, beside the parameters.
 
     >>> import minigd as gd
     >>> work_bytes(gd.Sequential([gd.Dense(10), gd.Tanh()], inputs=2), 100)
     12000
     """
+    if not model.backend.reads_are_free:
+        # What a layer from outside does is no program, and the layers themselves are asked.
+        with contextlib.suppress(Exception):
+            return _compiled_bytes(model, batch_size)
     twin = model.copy(backend="numpy")
     for layer in twin.layers:
         if isinstance(layer, Adapted):
@@ -29,14 +36,28 @@ def work_bytes(model: Any, batch_size: int) -> int:
     last = twin.layers[-1]
     loss = get_loss(default_loss(last)) if twin.loss is None else twin.loss
     layers = twin.layers[:-1] if is_paired(last, loss) else twin.layers
-    if not model.backend.reads_are_free:
-        layers = fused_layers(layers, type(loss) in LOSSES.values())
     twin.workspace.thread = threading.get_ident()
     with np.errstate(all="ignore"):
         y = twin.run_forward(layers, np.ones((2, twin.n_in), dtype=twin.dtype), train=True)
         twin.run_backward(layers, np.ones_like(y))
     nbytes: int = twin.workspace.nbytes
     return nbytes * batch_size // 2
+
+
+def _compiled_bytes(model: Any, batch_size: int) -> int:
+    """Return the bytes that a compiled step asks for, by those of two rows and of three."""
+    twin = model.copy()
+    for layer in twin.layers:
+        if isinstance(layer, Adapted):
+            layer.buffers["rows"][...] = 1
+    objective = Objective(twin, default_loss(twin.layers[-1]) if twin.loss is None else twin.loss)
+    update = Update(Penalty(), Clipping(), SGD())
+    classes = isinstance(objective.loss, CategoricalCrossEntropy)
+    y = np.zeros((1,) if classes else (1, twin.n_out), "int64" if classes else twin.dtype)
+    given = "minigd.execution.targets.cuda", "CudaStep", objective, update, y
+    two, three = (call(*given, rows).nbytes for rows in (2, 3))
+    nbytes: int = two + (three - two) * (max(batch_size, 2) - 2)
+    return nbytes
 
 
 def snapshot_bytes(model: Any, updater: Updater) -> int:

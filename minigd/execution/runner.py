@@ -1,6 +1,6 @@
 """Which way a step is run: compiled, as straight calls of NumPy, or plain, which is always right.
 
-On a GPU layers that stand side by side are fused instead: `fusion.py`.
+On a GPU it is compiled, where the program allows it.
 """
 
 import contextlib
@@ -15,7 +15,6 @@ from minigd.backends.base import NumpyBackend
 from minigd.backends.on_demand import call
 from minigd.execution import plain
 from minigd.execution.finite_guard import Remembered
-from minigd.execution.fusion import fuse
 from minigd.execution.per_example import RowClipping
 from minigd.execution.shipped import Parts, promises
 from minigd.execution.targets.compiler import gemm_address
@@ -43,7 +42,7 @@ class Steps:
     replay : bool, default True
         Whether to run anything but the plain step.
     compile : bool, default False
-        Whether to compile steps with Numba.
+        Whether to compile steps with Numba; on a GPU they are compiled anyway, with CUDA.
 
     Attributes
     ----------
@@ -62,7 +61,8 @@ class Steps:
         self._numpy: dict[Any, NumpyStep | None] = {}
         self._compiled: dict[Any, Any] = {}
         self._seen: set[Any] = set()
-        self._replay, self._compile = replay, compile
+        self._on_gpu = not objective.model.backend.reads_are_free
+        self._replay, self._compile = replay, compile or self._on_gpu
         self._parts = (
             Parts([*with_inner(objective.layers), objective.loss, *update[:3]]) if replay else None
         )
@@ -89,7 +89,7 @@ class Steps:
     def find_compiled(
         self, x: Array, y: Array, scale: Array | None = None, by_row: RowClipping | None = None
     ) -> Any:
-        """Return the compiled step of such a batch, a `NumbaStep`, or None where there is none."""
+        """Return the compiled step of such a batch, or None where there is none."""
         if not self.compiles:
             return None
         key = (y.dtype, y.shape[1:], scale is not None, by_row and (by_row.limit,))
@@ -108,24 +108,25 @@ class Steps:
 
     @property
     def traces(self) -> bool:
-        """Whether steps are traced."""
-        return self._traceable and not self.plain
+        """Whether steps are traced as calls of NumPy."""
+        return self._traceable and not self.plain and not self._on_gpu
 
     @property
     def compiles(self) -> bool:
         """Whether steps are compiled."""
-        return self._compile and self._promised and self.traces
+        return self._compile and self._promised and not self.plain
+
+    @property
+    def compiles_epochs(self) -> bool:
+        """Whether the steps of whole epochs are compiled as one function."""
+        return self.compiles and not self._on_gpu
 
     def load_blas(self) -> None:
         """Load the BLAS of compiled steps, before the number of its threads is set."""
-        if self.compiles:
+        if self.compiles_epochs:
             # Where that fails, compiling does, and says why.
             with contextlib.suppress(Exception):
                 gemm_address("sgemm")
-
-    def layers(self, by_row: RowClipping | None = None) -> Objective:
-        """Return the objective of a plain step; on a GPU its layers are fused."""
-        return self._fused if by_row is None else self.objective
 
     def refresh(self) -> None:
         """Forget what was traced if a constant or a method of what it was traced from changed."""
@@ -135,12 +136,9 @@ class Steps:
             self._judge()
 
     def _judge(self) -> None:
-        """See what may be traced, and fuse layers that stand side by side."""
-        objective = self.objective
-        self._traceable = self._replay and _is_traceable(objective)
+        """See what may be traced."""
+        self._traceable = self._replay and _is_traceable(self.objective)
         self._promised = self._traceable and all(map(promises, self.update[:3]))
-        on_gpu = not objective.model.backend.reads_are_free
-        self._fused = fuse(objective) if self._replay and on_gpu else objective
 
     def _trace(self, x: Array, y: Array, by_row: RowClipping | None) -> NumpyStep | None:
         """Trace a step, and keep it if it gives the layers' bits."""
@@ -157,12 +155,16 @@ class Steps:
         """Compile a step, and keep it if it gives the layers' numbers, rounding apart."""
         dtype = self.objective.model.dtype
         given = self.objective, self.update, y, len(x), scale is not None, by_row
+        make = _make_cuda if self._on_gpu else _make_numba
         rows = [x.astype(dtype, copy=False), y, *([] if scale is None else [scale])]
+        if self._on_gpu:
+            # Few of them, for the layers' own arrays take memory beside those of the step.
+            rows = [a[: max(2, len(a) // 64)] for a in rows]
         # One row may be another program than several are.
         rows = [a.repeat(2, axis=0) for a in rows] if len(x) == 1 else rows
         try:
             return self._checked(
-                lambda: call("minigd.execution.targets.numba", "NumbaStep", *given),
+                lambda: make(*given),
                 *(by_row, *rows),
                 share=TOLERANCE[str(dtype)],
             )
@@ -177,7 +179,7 @@ class Steps:
 
         Those are the same to the bit, or to a share of the largest entry.
         """
-        model = self.objective.model
+        model, host = self.objective.model, self.objective.model.backend.to_numpy
         layers: Callable[..., plain.Step] = functools.partial(
             plain.step, self.objective, by_row=by_row
         )
@@ -185,7 +187,7 @@ class Steps:
 
             def results(step: plain.Step) -> list[Any]:
                 arrays = [model.flat_grads, *state.changing, step.value, step.norms]
-                found = [np.array(a) for a in arrays if a is not None]
+                found = [np.array(host(a)) for a in arrays if a is not None]
                 state.restore()
                 return found
 
@@ -201,6 +203,14 @@ class Steps:
         return step
 
 
+def _make_numba(*given: Any) -> Any:
+    return call("minigd.execution.targets.numba", "NumbaStep", *given)
+
+
+def _make_cuda(*given: Any) -> Any:
+    return call("minigd.execution.targets.cuda", "CudaStep", *given)
+
+
 def _agree(found: Array, expected: Array, share: float) -> bool:
     """Tell whether numbers are the same, to the bit or to a share of the largest one."""
     if not share:
@@ -212,4 +222,6 @@ def _agree(found: Array, expected: Array, share: float) -> bool:
 def _is_traceable(objective: Objective) -> bool:
     """Tell whether a trace shows everything that the layers and the loss do in a step."""
     parts = [*with_inner(objective.layers), objective.loss]
-    return type(objective.model.backend) is NumpyBackend and all(map(promises, parts))
+    backend = objective.model.backend
+    known = type(backend) is NumpyBackend or backend.name == "cupy"
+    return known and all(map(promises, parts))

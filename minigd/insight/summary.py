@@ -64,10 +64,10 @@ def _table(model: Any, batch_size: int, updater: str | Updater) -> Summary:
     if snapshot:
         rows.append(("snapshot of what updates change", "", "", f"{snapshot:,} bytes"))
     rows.append((f"work arrays, n = {batch_size:,}", "", "", f"{work:,} bytes"))
-    # The loss works with about three arrays of the outputs' shape at once; on a GPU it writes its
-    # gradient alone, beside targets that have that shape too where they are not classes.
+    # The loss works with about three arrays of the outputs' shape at once; on a GPU those are among
+    # the work arrays, and targets have that shape where they are not classes.
     classes = isinstance(model.layers[-1], Softmax)
-    arrays = 3 if model.backend.reads_are_free else 1 if classes else 2
+    arrays = 3 if model.backend.reads_are_free else 0 if classes else 1
     batch = batch_size * (model.n_in + arrays * model.n_out) * model.dtype.itemsize
     rows.append(("the batch and its loss", "", "", f"{batch:,} bytes"))
     whole = held + each + vectors + snapshot + work + batch

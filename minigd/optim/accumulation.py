@@ -97,6 +97,8 @@ class Accumulation:
 
         Return the mean loss of the last window that is full, or None if none is.
         """
+        if self.parts == 1:
+            return losses[-1] if len(losses) else None
         full = None
         # What comes before the last two windows leaves nothing behind.
         first = len(losses) - (self.batches + len(losses)) % self.parts - self.parts

@@ -125,7 +125,7 @@ class Loop:
 
     def _run_steps(self, session: Session) -> bool:
         """Make the steps that are left of the epoch."""
-        cut = self._cut(session) if self.steps.compiles else None
+        cut = self._cut(session) if self.steps.compiles_epochs else None
         complete = self._run_batches(session) if cut is None else self._run(*cut, session)
         if complete and self.transaction.window.batches:
             self._finish_window(session)
@@ -264,7 +264,7 @@ class Loop:
         if step is not None:
             return step
         if calls is None:
-            return plain.step(self.steps.layers(by_row), x, y, scale, update, by_row)
+            return plain.step(self.objective, x, y, scale, update, by_row)
         return calls(x, y, update, profiler if profiler and profiler.sampling else None)
 
     def _make_compiled(self, rows: WeighedRows) -> plain.Step | None:

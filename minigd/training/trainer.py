@@ -92,9 +92,9 @@ class Trainer:
         A limit on the norm of each row's own gradient, before their mean is taken.
     reuse_buffers : bool, default True
         Write the outputs and gradients of every step into the same memory, and run a traced step
-        as calls of NumPy (`minigd.execution.targets.numpy`), or on a GPU fuse its layers
-        (`minigd.execution.fusion`). The numbers are the same either way, on the CPU to the bit, on
-        a GPU to rounding.
+        as calls of NumPy (`minigd.execution.targets.numpy`), or on a GPU as kernels
+        (`minigd.execution.targets.cuda`). The numbers are the same either way, on the CPU to the
+        bit, on a GPU to rounding.
     fast : bool, optional
         Whether Numba compiles the steps, and whole epochs of rows in memory, which is the extra
         `fast`; on the CPU alone. By default it does if it is installed and compiling, some three

@@ -96,6 +96,7 @@ class Transaction:
         due = window.batches + 1 == self.accumulate
         step: Step = compiled(rows.x, rows.y, rows.scale, limits, due, share)
         if not step.updated.steps:
+            self.guard.restore()
             return None
         updated = self._count_compiled(compiled, step.updated, [step.value], [rows.total])
         self._complete = True
@@ -116,11 +117,13 @@ class Transaction:
     def _lend_window(self, compiled: Any) -> Limits | None:
         """Write the window where compiled steps go on with it, and return their limits."""
         limits, mean = self.guard.limits, compiled.mean
+        if limits is None or self.accumulate == 1:
+            return limits
         self.window.write(mean)
-        if limits is None or self.window.empty:
+        if self.window.empty or limits.finite is not None:
             return limits
         # The plain step may have added a part that was not safe.
-        squares = float(np.dot(mean, mean))
+        squares = float(self.model.backend.xp.dot(mean, mean))
         length = math.sqrt(squares) if squares >= 0 else math.inf
         return limits._replace(largest=max(limits.largest, length))
 

@@ -1,6 +1,9 @@
 """Parts of batches: together they are the batches of one process, to the bit, from every source."""
 
+import functools
 import gzip
+import itertools
+import os
 
 import numpy as np
 import pandas as pd
@@ -42,7 +45,7 @@ def several(folder):
 
 def gz(folder):
     csv(folder)
-    (folder / "t.csv.gz").write_bytes(gzip.compress((folder / "t.csv").read_bytes()))
+    (folder / "t.csv.gz").write_bytes(gzip.compress((folder / "t.csv").read_bytes(), mtime=0))
     return gd.CsvSource(folder / "t.csv.gz", "y")
 
 
@@ -144,29 +147,173 @@ def check_parts(whole, parts):
         np.testing.assert_array_equal(rows, numbers(batch.rows))
 
 
-def copied(epoch):
-    """Return the batches of an epoch, of which none is overwritten."""
-    return list(epoch)
+def cases():
+    """Return each source in each way and for each number of processes, ways and numbers in turn."""
+    ways = list(itertools.product((2, 4, 1, 3), HOW))
+    return [
+        (make, *reversed(ways[(k + 5 * i) % len(ways)]))
+        for i, make in enumerate(SOURCES)
+        for k in range(len(ways))
+    ]
 
 
-@pytest.mark.each
-@pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("make", SOURCES)
-def test_the_parts_of_a_batch_are_the_batch(tmp_path, make, how):
+@pytest.mark.filterwarnings("ignore:.*can't be read in parts")
+@pytest.mark.few(13)
+@pytest.mark.parametrize(("make", "how", "size"), cases())
+def test_the_parts_of_a_batch_are_the_batch(tmp_path, make, how, size):
     whole = batches_of(SOURCES[make](tmp_path), how)
-    if whole.source.rows != ROWS and how == "weighted" and whole.source.weight is not None:
-        pytest.skip("it has weights of its own")
     (tmp_path / "cut").mkdir()
     source = SOURCES[make](tmp_path / "cut")
     whole.source.count()
-    for size in (1, 2, 3, 4):
-        cut = batches_of(source, how)
-        parts = [cut.part(rank, size) for rank in range(size)]
-        for part in parts:
-            assert (len(part), part.sizes, part.dropped) == (len(cut), cut.sizes, cut.dropped)
-            assert part.state_dict() == whole.state_dict()
-        for epoch, start in ((0, 0), (1, 2)):
-            own = [copied(part.epoch(epoch, start)) for part in parts]
-            check_parts(copied(whole.epoch(epoch, start)), own)
-        own = [copied(part.in_order()) for part in parts]
-        check_parts(copied(whole.in_order()), own)
+    cut = batches_of(source, how)
+    parts = [cut.part(rank, size) for rank in range(size)]
+    for part in parts:
+        assert (len(part), part.sizes, part.dropped) == (len(cut), cut.sizes, cut.dropped)
+        assert part.state_dict() == whole.state_dict()
+    for epoch, start in ((0, 0), (1, 2)):
+        own = [list(part.epoch(epoch, start)) for part in parts]
+        check_parts(list(whole.epoch(epoch, start)), own)
+    check_parts(list(whole.in_order()), [list(part.in_order()) for part in parts])
+
+
+# What is read ------------------------------------------------------------------------------------
+
+LONG = 6_000
+
+
+def bytes_read():
+    """Return how many bytes this process has read so far, as the system counts them."""
+    with open("/proc/self/io") as file:
+        return int(file.readline().split()[1])
+
+
+def long_frame():
+    rng = np.random.default_rng(4)
+    columns = {name: rng.standard_normal(LONG) for name in "abcd"}
+    return pd.DataFrame({**columns, "y": rng.integers(0, 2, LONG)})
+
+
+def long_csv(folder):
+    long_frame().assign(color=np.array(["red", "blue"])[np.arange(LONG) % 2]).to_csv(
+        folder / "t.csv", index=False
+    )
+    return gd.CsvSource(folder / "t.csv", "y", index_path=folder / "index")
+
+
+def long_numbers(folder):
+    long_frame().to_csv(folder / "t.csv", index=False)
+    return gd.CsvSource(folder / "t.csv", "y")
+
+
+def long_npy(folder):
+    np.save(folder / "x.npy", long_frame().to_numpy())
+    return gd.NpySource(folder / "x.npy")
+
+
+def long_parquet(folder):
+    long_frame().to_parquet(folder / "t.parquet", row_group_size=125)
+    return gd.ParquetSource(folder / "t.parquet", "y")
+
+
+SHARES = [(long_csv, 1500), (long_numbers, 1500), (long_npy, 1500), (long_parquet, 1500)]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/io"), reason="the system does not count bytes")
+@pytest.mark.few(2)
+@pytest.mark.parametrize(("make", "batch_size"), [*SHARES, (long_csv, None)])
+def test_each_process_reads_about_its_share(tmp_path, make, batch_size):
+    source = make(tmp_path)
+    shuffle = batch_size is None
+    if shuffle:
+        # Rows that lie close together in the file are read together: those of a few batches do not.
+        source.gather, batch_size = 500, 125
+    batches = gd.Batches(source, batch_size=batch_size, shuffle=shuffle)
+
+    def read(batches):
+        for _ in batches.epoch(0):
+            pass
+        before = bytes_read()
+        for _ in batches.epoch(1):
+            pass
+        return bytes_read() - before
+
+    whole = read(batches.part(0, 1))
+    for size in (2, 3, 4):
+        own = [read(batches.part(rank, size)) for rank in range(size)]
+        # Of a Parquet file the last 64 KiB are read, whatever is in them.
+        assert max(own) < 1.1 * whole / size + 70_000
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.few(2)
+@pytest.mark.parametrize(
+    ("missing", "shuffle"), [("error", False), ("drop", True), ("mean", False), ("error", True)]
+)
+def test_a_row_is_parsed_once(tmp_path, monkeypatch, missing, shuffle):
+    make = csv if missing == "error" else functools.partial(with_gaps, missing=missing)
+    (tmp_path / "whole").mkdir()
+    options = {"batch_size": 10, "shuffle": shuffle}
+    others = gd.Batches(make(tmp_path / "whole"), **options)
+    expected = [list(others.epoch(epoch)) for epoch in range(4)]
+    part = gd.Batches(make(tmp_path), **options).part(1, 3)
+    parsed, fetch = [], gd.CsvSource._fetch
+
+    def counted(source, part, starts, wanted):
+        parsed.append(len(wanted))
+        return fetch(source, part, starts, wanted)
+
+    monkeypatch.setattr(gd.CsvSource, "_fetch", counted)
+    owns = []
+    for epoch in range(4):
+        own = list(part.epoch(epoch))
+        owns += [numbers(batch.rows) for batch in own]
+        for batch, whole in zip(own, expected[epoch], strict=True):
+            places = np.isin(numbers(whole.rows), numbers(batch.rows))
+            assert whole.x[places].tobytes() == np.ascontiguousarray(batch.x).tobytes()
+            np.testing.assert_array_equal(whole.y[places], batch.y)
+    assert sum(parsed) == len(np.unique(np.concatenate(owns)))
+
+
+def test_what_cannot_be_read_in_parts_is_warned_of_once(tmp_path):
+    remedies = {
+        "a gzipped CSV": "unpack it, or cache it once, source.cache(folder)",
+        "pieces": "cache it once, source.cache(folder)",
+        "a part of a stream": "cache it once, source.cache(folder)",
+    }
+    for make, remedy in remedies.items():
+        batches = gd.Batches(SOURCES[make](tmp_path))
+        with pytest.warns(UserWarning, match="each of the 3 processes reads all of it") as caught:
+            batches.part(0, 3)
+        batches.part(1, 3)  # which says nothing
+        assert len(caught) == 1
+        assert str(caught[0].message).endswith(f"no faster than in one; {remedy}")
+        assert caught[0].filename == __file__
+
+
+def test_what_can_be_read_in_parts_is_not_warned_of(tmp_path, recwarn):
+    for make in ("an array", "a CSV", "npy", "parquet", "a frame", "a part held out"):
+        gd.Batches(SOURCES[make](tmp_path)).part(0, 2)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(("rank", "size"), [(2, 2), (-1, 2), (0, 0), (0.5, 2), (0, "2")])
+def test_a_rank_that_is_none_is_refused(rank, size):
+    with pytest.raises(ValueError, match="must be"):
+        gd.Batches(*table()).part(rank, size)
+
+
+def test_the_parts_follow_an_array_to_another_backend(stand_in):
+    batches = gd.Batches(*table(), batch_size=10, shuffle=True)
+    for part in (batches.part(1, 3), gd.Batches(*table(), batch_size=10).part(1, 3)):
+        for moved, here in zip(part.on(stand_in), part, strict=True):
+            assert stand_in.holds(moved.x)
+            np.testing.assert_array_equal(stand_in.to_numpy(moved.x), here.x)
+
+
+@pytest.mark.filterwarnings("ignore:.*can't be read in parts")
+def test_class_weights_and_those_of_rows_are_the_ones_of_the_whole(tmp_path):
+    for weights in ({0: 2.0, 1: 5.0}, "balanced"):
+        for make in ("an array", "a CSV of numbers", "pieces", "a part of a stream"):
+            batches = gd.Batches(SOURCES[make](tmp_path), batch_size=7, class_weight=weights)
+            parts = [list(batches.part(rank, 3).epoch(0)) for rank in range(3)]
+            check_parts(list(batches.epoch(0)), parts)

@@ -281,7 +281,7 @@ def test_a_step_that_looks_at_numbers_is_not_traced(look):
     # The model is as before, and works.
     assert type(model.params["dense1.W"]) is np.ndarray
     steps = Steps(Objective(model, "mse"), Update(Penalty(), Clipping(), gd.SGD()))
-    assert plain.step(steps.layers(), x, y).z.shape == (5, 2)
+    assert plain.step(steps.objective, x, y).z.shape == (5, 2)
 
 
 # Many sizes, moves, and the listing ------------------------------------------------------------

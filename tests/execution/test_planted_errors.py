@@ -9,7 +9,7 @@ from oracles.interpreted import interpreted
 from oracles.ways import check_divergence, check_run
 
 from minigd.execution import passes, tracer
-from minigd.execution.targets import compiler, loops, lowering, words
+from minigd.execution.targets import any_size, compiler, loops, lowering, words
 from minigd.execution.targets import numba as target
 from minigd.execution.targets import numpy as numpy_target
 from minigd.execution.tracer import Traced
@@ -341,14 +341,14 @@ PLANTED = {
         put(tracer, "_constant_key", key_of_another_pass),
         all_runs,
     ),
-    "clipping is forgotten": (put(target, "trace_update", no_clipping), all_runs),
-    "biases are penalized": (put(target, "trace_update", biases_penalized), all_runs),
+    "clipping is forgotten": (put(any_size, "trace_update", no_clipping), all_runs),
+    "biases are penalized": (put(any_size, "trace_update", biases_penalized), all_runs),
     "a window begins with the mean of the one before": (
-        put(target, "trace_update", mean_of_the_window_before),
+        put(any_size, "trace_update", mean_of_the_window_before),
         all_runs,
     ),
     "an update goes by the last batch of its window": (
-        put(target, "trace_update", gradient_of_the_last_part),
+        put(any_size, "trace_update", gradient_of_the_last_part),
         all_runs,
     ),
     # Passes.

@@ -1,8 +1,9 @@
 """Every way of running a step comes to what the plain step does, NumPy's calls to the bit.
 
-Others do within a stated bound, `drawn_runs.Bounds`. Most runs do not compile: the source that is
-printed for Numba is run as Python, which shows what was traced, shortened and printed. A few are
-compiled, in which each layer and each updater comes.
+Others do within a stated bound, `drawn_runs.Bounds`: a GPU's kernels, on the stand-in for CuPy, and
+what is compiled for the CPU. Most of those runs do not compile: the source that is printed for
+Numba is run as Python, which shows what was traced, shortened and printed. A few are compiled, in
+which each layer and each updater comes.
 """
 
 import numpy as np
@@ -10,10 +11,10 @@ import pytest
 from budgets import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import drawn_runs
+from oracles import drawn_runs, host_cuda
 from oracles.drawn_runs import CHOICES
 from oracles.interpreted import interpreted
-from oracles.ways import BAD, WAYS, check_divergence, check_run
+from oracles.ways import BAD, WAYS, check_device, check_divergence, check_run
 
 from minigd.execution.targets import compiler
 from minigd.execution.targets import numba as target
@@ -95,6 +96,24 @@ def test_many_compiled_runs_come_to_what_the_plain_step_does():
             check_run(run)
         except AssertionError as error:
             raise AssertionError(f"{error}\nseed {seed}, {run}") from error
+
+
+ON_DEVICE = drawn_runs.each_once(0) + drawn_runs.each_once(1)
+
+
+@pytest.mark.skipif(host_cuda.compiler() is None, reason=host_cuda.MISSING)
+@pytest.mark.few(2)
+@pytest.mark.parametrize("number", range(len(ON_DEVICE)))
+def test_runs_on_a_device_come_to_what_the_plain_step_does(number, stand_in):
+    check_device(ON_DEVICE[number], stand_in)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(host_cuda.compiler() is None, reason=host_cuda.MISSING)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_many_runs_on_a_device_come_to_what_the_plain_step_does(part, stand_in):
+    for run in RUNS[part :: 2 * PARTS]:
+        check_device(run, stand_in)
 
 
 @pytest.mark.parametrize("bad", BAD)

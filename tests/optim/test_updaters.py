@@ -194,20 +194,6 @@ def test_float32_parameters_stay_float32_whatever_the_rates_type(backend, make, 
     assert all(vector.dtype == "float32" for vector in updater.state.values())
 
 
-@each
-def test_a_false_flag_changes_neither_parameters_nor_state(backend, make):
-    model, updater = Model(5, backend), make()
-    run(updater, model, 2)
-    before = model.numbers
-    state = {name: backend.to_numpy(v).copy() for name, v in updater.state.items()}
-    updater.update(model, where=backend.asarray(False))
-    np.testing.assert_array_equal(model.numbers, before)
-    for name, expected in state.items():
-        np.testing.assert_array_equal(backend.to_numpy(updater.state[name]), expected)
-    updater.update(model, where=backend.asarray(True))
-    assert (model.numbers != before).all()
-
-
 def test_a_rate_changed_between_updates_counts_from_the_next():
     model, updater = Model(), gd.SGD(0.1)
     updater.update(model)

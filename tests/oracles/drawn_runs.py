@@ -240,7 +240,7 @@ def rounded(a: Any, rng: Any) -> Any:
 
 def results(trainer: gd.Trainer) -> dict[str, Any]:
     """Return all that a run came to, by name."""
-    model = trainer.model
+    model, host = trainer.model, trainer.model.backend.to_numpy
     found = {"params": model.flat_params, "grads": model.flat_grads}
     # Before the first update some ways have no state yet, and others have zeros.
     if trainer.updater.step:
@@ -250,7 +250,7 @@ def results(trainer: gd.Trainer) -> dict[str, Any]:
     history = trainer.history
     found |= {f"history {name}": np.array(history[name]) for name in history if name != "seconds"}
     found |= {"passes": np.array(model.passes), "step": np.array(trainer.updater.step)}
-    return {name: a.copy() for name, a in found.items()}
+    return {name: host(a).copy() if model.backend.holds(a) else a for name, a in found.items()}
 
 
 def count_chunks(trainer: Any, stop: bool) -> None:
@@ -282,6 +282,7 @@ def train(
     run: dict[str, Any],
     how: str = "epochs",
     moved: int | None = None,
+    backend: Any = None,
     **options: Any,
 ) -> tuple[gd.Trainer, dict[str, Any]]:
     """Train as a run says; return the trainer, and what it came to.
@@ -294,6 +295,8 @@ def train(
         by `fit` with a callback that wants all events; by `step`, in the order of rows.
     moved : int, optional
         The seed by which each parameter and each number of x is moved by one rounding.
+    backend : Backend, optional
+        Where to train, but for `step`.
     **options
         Of the trainer.
     """
@@ -306,6 +309,8 @@ def train(
         rng = np.random.default_rng([moved, 5])
         model.flat_params[...] = rounded(model.flat_params, rng)
         x = rounded(x, rng) if x.dtype.kind == "f" else x
+    if backend is not None:
+        model.to(backend)
     trainer = trainer_of(run, model, **options)
     if how == "steps":
         for _ in range(EPOCHS):

@@ -20,16 +20,18 @@ from pathlib import Path
 import numpy as np
 
 NAMES = {"float32": "float", "float64": "double", "int64": "long long", "bool": "bool"}
-NAMES["uint64"] = "unsigned long long"
+NAMES |= {"uint64": "unsigned long long", "int32": "int", "uint32": "unsigned int"}
 MISSING = "no C++ compiler is there, so the text of a kernel can't be run"
 
 # The C library without its headers, which take most of the time of a compilation.
 PRELUDE = """
 #define __global__
+#define __shared__ static
+#define __launch_bounds__(threads)
 #define MATH(name) \\
   extern "C" { double name(double); float name##f(float); } \\
   static inline float name(float x) { return name##f(x); }
-MATH(tanh) MATH(exp) MATH(log) MATH(log1p) MATH(sqrt)
+MATH(tanh) MATH(exp) MATH(log) MATH(log1p) MATH(sqrt) MATH(fabs)
 template <class N> static inline bool isfinite(N x) { return __builtin_isfinite(x); }
 
 struct Place { unsigned x; };
@@ -58,6 +60,19 @@ template <class N> static inline N __shfl_xor_sync(unsigned, N value, int step) 
   return other;
 }
 
+// And where those of a block do; one that is alone waits for nobody.
+static int arrived_of_block, times_of_block;
+static inline void __syncthreads() {
+  if (blockDim.x == 1) return;
+  int time = __atomic_load_n(&times_of_block, __ATOMIC_SEQ_CST);
+  if (__atomic_add_fetch(&arrived_of_block, 1, __ATOMIC_SEQ_CST) == (int)blockDim.x) {
+    __atomic_store_n(&arrived_of_block, 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&times_of_block, time + 1, __ATOMIC_SEQ_CST);
+  } else {
+    while (__atomic_load_n(&times_of_block, __ATOMIC_SEQ_CST) == time) sched_yield();
+  }
+}
+
 static inline long long offset(long long i, int ndim, const long long* shape,
                                const long long* strides) {
   long long bytes = 0;
@@ -70,6 +85,7 @@ static inline long long offset(long long i, int ndim, const long long* shape,
 """
 # NumPy rounds each operation, and so must what is compared with it.
 FLAGS = ["-O1", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unused-function", "-shared", "-fPIC"]
+FLAGS += ["-Wno-unused-variable"]
 # What a kernel calls is in the process already; to link it takes half of the time.
 FLAGS += ["-nostdlib"] if sys.platform == "linux" else []
 FOLDER = "MINIGD_KERNELS_OF_TESTS"
@@ -125,9 +141,35 @@ def _compiled(source):
 
 def parameters(code, name):
     """Return (type, name) of each parameter of a kernel."""
-    found = re.search(rf'extern "C" __global__ void {name}\(([^)]*)\)', code)
+    head = r'extern "C" __global__ void (?:__launch_bounds__\(\d+\) )?'
+    found = re.search(rf"{head}{name}\(([^)]*)\)", code)
     assert found, f"no kernel {name} in\n{code}"
     return [tuple(each.strip().rsplit(" ", 1)) for each in found[1].split(",")]
+
+
+@functools.cache
+def _runs(code):
+    """Return a function for each kernel of a text, which runs it."""
+    runs = []
+    for name in re.findall(
+        r'extern "C" __global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\(', code
+    ):
+        values = ", ".join(
+            f"({kind})arguments[{k}]" if kind.endswith("*") else f"*({kind}*)arguments[{k}]"
+            for k, (kind, _) in enumerate(parameters(code, name))
+        )
+        runs.append(f"""
+extern "C" void run_{name}(int blocks, int threads, int first, int last, int warp,
+    void** arguments) {{
+  gridDim.x = blocks, blockDim.x = threads, warpSize = warp;
+  for (int block = 0; block < blocks; block++)
+    for (int thread = first; thread < last; thread++) {{
+      blockIdx.x = block, threadIdx.x = thread;
+      {name}({values});
+    }}
+}}
+""")
+    return "".join(runs)
 
 
 def launch(code, name, grid, block, pointers, warp=1, together=False):
@@ -137,22 +179,7 @@ def launch(code, name, grid, block, pointers, warp=1, together=False):
     nobody waits for another then; `together` gives each thread of a block a thread of its own.
     """
     assert together or warp == 1
-    types = [kind for kind, _ in parameters(code, name)]
-    values = ", ".join(
-        f"({kind})arguments[{k}]" if kind.endswith("*") else f"*({kind}*)arguments[{k}]"
-        for k, kind in enumerate(types)
-    )
-    run = f"""
-extern "C" void run(int blocks, int threads, int first, int last, int warp, void** arguments) {{
-  gridDim.x = blocks, blockDim.x = threads, warpSize = warp;
-  for (int block = 0; block < blocks; block++)
-    for (int thread = first; thread < last; thread++) {{
-      blockIdx.x = block, threadIdx.x = thread;
-      {name}({values});
-    }}
-}}
-"""
-    function = compiled(code + run).run
+    function = getattr(compiled(code + _runs(code)), f"run_{name}")
     arguments = (ctypes.c_void_p * len(pointers))(*pointers)
     if not together:
         function(grid, block, 0, block, warp, arguments)

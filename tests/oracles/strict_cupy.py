@@ -1005,13 +1005,15 @@ class RawKernel:
         threads = int(np.prod(block))
         if len(grid) != 1 or len(block) != 1 or shared_mem or not 0 < threads <= 1024:
             raise AssertionError("the stand-in models blocks in a row, of 1 to 1024 threads")
-        real = {t: c for c, t in re.findall(r"^typedef (\w+) (\w);", self.code, re.MULTILINE)}
+        real = {t: c for c, t in re.findall(r"^typedef ([\w ]+) (\w+);", self.code, re.MULTILINE)}
         declared = host_cuda.parameters(self.code, self.name)
         if len(declared) != len(args):
             raise AssertionError(f"{self.name} takes {len(declared)} arguments, not {len(args)}")
         hosts = [self._host(a, *p, real) for a, p in zip(args, declared, strict=True)]
         _launched(self.name)
         pointers = [host.ctypes.data for host in hosts]
+        # Threads that wait for each other are one thread here, which does the work of all.
+        threads = 1 if "__syncthreads" in self.code else threads
         host_cuda.launch(self.code, self.name, int(grid[0]), threads, pointers)
 
     def _host(self, a, kind, name, real):
@@ -1029,7 +1031,19 @@ def _no_kernels(*args, **kwargs):
     raise NotImplementedError("the stand-in cannot compile CUDA kernels")
 
 
-ReductionKernel = RawModule = _no_kernels
+class RawModule:
+    """Several kernels as one text of CUDA C."""
+
+    def __init__(self, *, code=None, path=None, options=(), backend="nvrtc", **kwargs):
+        if path is not None or kwargs:
+            raise AssertionError("the stand-in models the text of kernels only")
+        self._make = functools.partial(RawKernel, code, options=options, backend=backend)
+
+    def get_function(self, name):
+        return self._make(name)
+
+
+ReductionKernel = _no_kernels
 
 # ---------------------------------------------------------------- functions from a table
 _REDUCED = "a, axis=None, out=None, keepdims=False"

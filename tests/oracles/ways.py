@@ -42,6 +42,17 @@ def check_run(run: dict[str, Any], how: str = "epochs") -> None:
         check_same(cut, found, "pieces and epochs")
 
 
+def check_device(run: dict[str, Any], backend: Any) -> gd.Trainer:
+    """Make a run on a device, compiled, and compare what it comes to; return its trainer."""
+    run = settled(run)
+    trainer, found = train(run, backend=backend)
+    assert trainer._loop.steps.reason is None, trainer._loop.steps.reason
+    # A batch of one row may be another program.
+    assert run["sizes"][1] == 1 or any(trainer._loop.steps._compiled.values())
+    Bounds(run).check(found, "on the device")
+    return trainer
+
+
 def expected_in_chunks(trainer: Any) -> int:
     """Return how many steps compiled epochs make: all whose batch is the program compiled.
 

@@ -83,6 +83,24 @@ class Source(ABC):
         """Return row numbers where `take` wants them: on the host."""
         return rows
 
+    def for_part(self, in_order: bool) -> "Source":
+        """Return the same rows for a process that needs a part of them, in order or shuffled.
+
+        What is read once for all rows, and held, is left to a process that needs them all.
+        """
+        return self
+
+    def settle(self, comm: Any) -> None:  # noqa: B027  (there may be nothing)
+        """Find together, with all processes of a communicator, what each would find for itself.
+
+        It is what is found when it is first needed: means, an index of rows, a fingerprint.
+        """
+
+    @property
+    def to_read_parts(self) -> str:
+        """What to do with rows of which a part can't be read without the others, "" if it can."""
+        return "" if self.random_access else "cache it once, source.cache(folder)"
+
     def places(self, rows: Array) -> list[str]:
         """Return where some rows are, in words: the number of each, or its line in a file.
 

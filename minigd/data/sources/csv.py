@@ -4,8 +4,10 @@ The file is read in blocks and parsed by pandas; an index of row offsets, built 
 be shuffled, makes every epoch a true permutation of the rows.
 """
 
+import copy
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,25 +15,22 @@ import numpy as np
 from minigd.backends.workspace import Workspace
 from minigd.data.pipeline import prefetched
 from minigd.data.sources.base import Pair, RandomAccess, Rows
-from minigd.data.sources.csv_blocks import (
-    Block,
-    WrongFields,
-    check_fields,
-    read_blocks,
-)
+from minigd.data.sources.csv_blocks import Block, WrongFields, check_fields
 from minigd.data.sources.csv_files import check_compression, check_unchanged, is_packed
-from minigd.data.sources.csv_header import Header, recoded
+from minigd.data.sources.csv_header import Header
 from minigd.data.sources.csv_index import RowIndex, row_numbers
 from minigd.data.sources.csv_layout import (
     unnamed_among,
     warn_of_unnamed,
 )
-from minigd.data.sources.csv_parser import NotNumbers, Parser, import_pandas
-from minigd.data.sources.csv_text import Dialect, open_text
+from minigd.data.sources.csv_parser import NotNumbers, Parser, import_pandas, misread
+from minigd.data.sources.csv_pieces import blocks_of, first_pass, read_into, with_progress_over
+from minigd.data.sources.csv_text import Dialect
 from minigd.data.sources.file_reads import GAP
 from minigd.data.sources.given_files import TEXTS, find_files
 from minigd.data.sources.kept_rows import KeptRows
 from minigd.data.sources.tabular import Tabular
+from minigd.data.sources.together import together
 from minigd.data.tables.applied import apply_schema
 from minigd.data.tables.column_problems import Problem, codes_of_digits, no_number
 from minigd.data.tables.first_pass import FirstPass
@@ -236,6 +235,7 @@ class CsvSource(Tabular, RandomAccess):
 
     names: list[str]
     is_text = True
+    _used: list[str]
 
     @validated
     def __init__(
@@ -285,8 +285,8 @@ class CsvSource(Tabular, RandomAccess):
         given = check_compression(find_files(path, TEXTS, "a CSV"), compression)
         skipped = check_integer("skip_lines", skip_lines, 0)
         names = None if columns is None else list(columns)
-        self._header = Header(names, header, dialect, skipped, marks)
-        self._parts = [self._header.inspect(file) for file in given]
+        first = Header(names, header, dialect, skipped, marks)
+        self._header, self._parts = together(given, lambda: first.inspect_all(given))
         self._name, self._dialect = self._parts[0].name, self._header.dialect
         self._columns = self._header.columns
         self._block_size = max(self._block_size, _least_block(len(self._columns)))
@@ -302,10 +302,14 @@ class CsvSource(Tabular, RandomAccess):
     def _open(self, selection: Selection, schema: Schema | None, dtype: Any) -> None:
         """Make the first pass, and find how rows are best fetched."""
         try:
-            found = self._first_pass(selection, schema, dtype)
+            with first_pass(self) as shared:
+                if shared.here:
+                    shared.value = self._first_pass(selection, schema, dtype), self._used
         except (MissingColumn, WrongFields) as error:
             error.args += tuple(self._header.advice(error, selection))
             raise
+        found, self._used = shared.value
+        self._parser = self._make_parser()
         found.give_to(self, self._header.without_rows)
         self._header.warn_of_encoding(stacklevel=4)
         # Rows worth parsing at once: many for one call of the parser, few where they are long.
@@ -345,13 +349,12 @@ class CsvSource(Tabular, RandomAccess):
             header.refuse_one_column(selection)
             header.refuse_comments()
             if header.given:
-                self._refuse_repeated_header()
+                header.refuse_repeated(self._all_blocks(), self._parts)
             raise
         if found.left_out:
             self._used = [c for c in self._used if c not in found.left_out]
-            self._parser = self._make_parser()
         if header.given and header.may_come_again(found.schema):
-            self._refuse_repeated_header()
+            header.refuse_repeated(self._all_blocks(), self._parts)
         if found.schema.levels and not selection.categories:
             header.refuse_one_column(selection)
         warn_of_unnamed(unnamed, header.where, 5, found.left_out)
@@ -362,16 +365,16 @@ class CsvSource(Tabular, RandomAccess):
         size = sum(part.size for part in self._parts)
         return Parser(self._columns, self._used, self._dialect, self._missing, self._strip, size)
 
-    def _refuse_repeated_header(self) -> None:
-        for part, block in self._all_blocks():
-            self._header.refuse_repeated(block, self._parts[part])
+    def read_into(self, seen: Any) -> None:
+        """Let a first pass see all frames; several processes may read them."""
+        read_into(self, seen)
 
     def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
         """Return the frames of all files, a block each."""
 
         def parsed() -> Iterator[tuple[Any, _Place, int]]:
             for part in range(len(self._parts)):
-                for block in self._with_progress(part, "the first pass over"):
+                for block in with_progress_over(self, part, "the first pass over"):
                     yield *self._parse(block, part, kinds), len(block.data)
 
         def read() -> Iterator[tuple[Any, int]]:
@@ -402,14 +405,7 @@ class CsvSource(Tabular, RandomAccess):
         return ((part, block) for part in range(len(self._parts)) for block in self._blocks(part))
 
     def _blocks(self, part: int) -> Iterator[Block]:
-        name, opened, _, _, _, body, line, _ = self._parts[part]
-        dialect = self._dialect
-        marks = dialect.separator, dialect.spaces
-        with open_text(opened, dialect, name) as file:
-            file.seek(body)
-            blocks = read_blocks(file, name, self._block_size, *marks, body, line, dialect.comment)
-            with recoded():
-                yield from (block for block in blocks if not block.is_blank)
+        return blocks_of(self._parts[part], self._dialect, self._block_size)
 
     def _parse(self, block: Block, part: int, kinds: ColumnKinds) -> "tuple[Any, _Place]":
         """Return the frame of a block, and where it is; texts among numbers are `TextInNumbers`."""
@@ -429,14 +425,14 @@ class CsvSource(Tabular, RandomAccess):
         except ValueError as error:
             raise DataError(f"{place.name}, from line {block.line} on: {error}") from error
         if len(frame) != block.rows:
-            where = place.where(_misread(block, self._parser))
+            where = place.where(misread(block, self._parser))
             what = "this line does not parse as one row: remove lines of spaces"
             raise DataError(f"{where}: {what}")
         return frame, place
 
     def _encode(self, block: Block, part: int) -> Encoded:
-        frame, place = self._parse(block, part, self.schema.kinds)
         schema: Schema = self.schema
+        frame, place = self._parse(block, part, schema.kinds)
         try:
             return schema.encode(frame)
         except BadValue as bad:
@@ -468,18 +464,6 @@ class CsvSource(Tabular, RandomAccess):
             if high == len(wanted):
                 return [found[row] for row in np.asarray(rows).tolist()]
         raise IndexError(f"there are {self.rows} rows, and row {int(wanted[-1])} was asked for")
-
-    def _with_progress(self, part: int, what: str) -> Iterator[Block]:
-        """Return the blocks of one file, and show how far a pass over them is."""
-        name, _, size, *_ = self._parts[part]
-        # How much a packed file holds is not known, nor one in another encoding.
-        plain = self._dialect.is_plain and not is_packed(self._parts[part])
-        return with_progress(
-            self._blocks(part),
-            f"{what} {name}",
-            rows=lambda block: block.rows,
-            share=lambda block: (block.offset + len(block.data)) / size if plain else None,
-        )
 
     # Rows in order ---------------------------------------------------------------------------
 
@@ -521,10 +505,6 @@ class CsvSource(Tabular, RandomAccess):
         if draft is not None:
             self._kept.keep(draft, schema, row)
 
-    def free_kept_rows(self) -> None:
-        """Give back the room on the disk that the rows take as numbers; none are kept from here."""
-        self._kept.free_rows()
-
     def order(self, rows: Array) -> Array:
         """Return row numbers as they are, once the rows are where they are fetched fastest."""
         if self._kept.wanted():
@@ -534,6 +514,23 @@ class CsvSource(Tabular, RandomAccess):
                     break
         self.gather = self._kept.gather(self.gather)
         return rows
+
+    def for_part(self, in_order: bool) -> "CsvSource":
+        """Return the same rows, which are not all parsed to keep them, unless they are kept."""
+        other = copy.copy(self)
+        other._kept = self._kept.for_part(in_order, self.rows)
+        return other
+
+    def settle(self, comm: Any) -> None:
+        """Take the means of the first process, and build an index of rows with all others."""
+        super().settle(comm)
+        self._rows_by_number.settle(comm)
+
+    @property
+    def to_read_parts(self) -> str:
+        """What to do with a file of which a part can't be read without the rest, "" if it can."""
+        otherwise = "unpack it" if self._dialect.is_plain else "write it as UTF-8"
+        return "" if self.random_access else f"{otherwise}, or {super().to_read_parts}"
 
     def encoded(self) -> Iterator[Encoded]:
         """Return x, y, and which rows were not dropped (None for all), a block at a time."""
@@ -562,7 +559,9 @@ class CsvSource(Tabular, RandomAccess):
         if kept is not None:
             x, y = kept.take(rows if isinstance(rows, slice) else index, workspace)
             return self.schema.fill(x) if self.schema.fills else x, y
-        return self._rows_by_number.take(index, self._at_once, self._fetch)
+        seen = self._kept.seen
+        parse = partial(self._rows_by_number.take, at_once=self._at_once, fetch=self._fetch)
+        return parse(index) if seen is None else seen.take(index, parse, self)
 
     def _fetch(self, part: int, starts: Array, wanted: Array) -> Pair:
         """Return the rows of one file with these numbers, which are in order."""
@@ -624,26 +623,19 @@ def _least_block(columns: int) -> int:
     return min(_WIDE_BLOCK, _OF_A_COLUMN * columns) if columns > _WIDE else 0
 
 
-def _misread(block: Block, parser: Parser) -> int:
-    """Return a row of the block that pandas takes for none or for several."""
-    good, bad = 0, block.rows
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        frame = parser.read_texts(block.data[: int(block.ends[middle - 1]) + 1], parser.used)
-        good, bad = (middle, bad) if len(frame) == middle else (good, middle)
-    return good
-
-
 def _look_at(
     block: Block, parser: Parser, missing: MissingTexts
 ) -> tuple[list[str], list[Problem]]:
     """Return the columns that hold text in the first rows, and what may be wrong with others."""
     frame = parser.read_texts(_first_rows(block, len(parser.used)), parser.used)
-    texts = [c for c in parser.used if missing.to_numbers(frame[c])[1].any()]
-    known = set(texts)
-    numbers = (column for column in parser.used if column not in known)
-    codes = (codes_of_digits(column, frame[column].tolist()) for column in numbers)
-    return texts, [problem for problem in codes if problem is not None]
+    texts, codes = [], []
+    for column in parser.used:
+        cells = frame[column].tolist()
+        if missing.to_numbers(cells)[1].any():
+            texts.append(column)
+        elif (problem := codes_of_digits(column, cells)) is not None:
+            codes.append(problem)
+    return texts, codes
 
 
 def _with_codes(found: FirstPass, codes: list[Problem], name: str) -> FirstPass:

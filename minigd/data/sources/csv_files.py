@@ -1,6 +1,7 @@
 """The files of a CSV source: how they are opened, and whether they are still the same."""
 
 import contextlib
+import math
 import os
 import threading
 import zlib
@@ -41,11 +42,15 @@ def check_unchanged(part: Part) -> Part:
 
 def measure(given: Any) -> tuple[int, int]:
     """Return the size of a file in bytes, and a checksum; 0 for a stream, which is read once."""
+    return (0, 0) if getattr(given, "streams", False) else measure_part(given)
+
+
+def measure_part(given: Any, start: int = 0, stop: float = math.inf) -> tuple[int, int]:
+    """Return the length and a checksum of the bytes from one place in a file to another."""
     checksum = size = 0
-    if getattr(given, "streams", False):
-        return size, checksum
     with open_file(given, raw=True) as file:
-        while chunk := file.read(1 << 20):
+        file.seek(start)
+        while chunk := file.read(int(min(1 << 20, stop - start - size))):
             checksum, size = zlib.adler32(chunk, checksum), size + len(chunk)
     return size, checksum
 

@@ -4,19 +4,18 @@ import codecs
 import contextlib
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from minigd.data.sources.csv_blocks import (
     Block,
-    NotUtf8,
     WrongFields,
     blank_comments,
     read_blocks,
     read_bytes,
     split,
 )
-from minigd.data.sources.csv_files import Part, length_of_lines, measure, open_file, stamp_of
+from minigd.data.sources.csv_files import Part, length_of_lines, open_file, stamp_of
 from minigd.data.sources.csv_layout import (
     Layout,
     advice,
@@ -32,11 +31,12 @@ from minigd.data.sources.csv_layout import (
     written,
 )
 from minigd.data.sources.csv_parser import BOM, Parser
+from minigd.data.sources.csv_pieces import recoded
 from minigd.data.sources.csv_text import Dialect, open_text
-from minigd.data.sources.encodings import recode
 from minigd.data.sources.file_kinds import HEAD, begin_of, check_kind, ends_in_returns
 from minigd.data.sources.given_files import differing
 from minigd.data.sources.packed import packing_of
+from minigd.data.sources.together import measure_together
 from minigd.data.tables.grammar import MissingTexts, Notation, read_number
 from minigd.data.tables.remedy import Remedy, TableError, TableWarning
 from minigd.data.tables.schema import RENAME, MissingColumn, Schema
@@ -196,6 +196,10 @@ class Header:
             lines.pop()
         return lines
 
+    def inspect_all(self, files: Sequence[Any]) -> "tuple[Header, list[Part]]":
+        """Read the headers of all files; return what they say, and the files."""
+        return self, [self.inspect(file) for file in files]
+
     def inspect(self, given: Any) -> Part:
         """Read the header, and return the file as a `Part`."""
         is_path = isinstance(given, str | os.PathLike)
@@ -243,7 +247,7 @@ class Header:
         elif self._by_place and not self.columns:
             fields = fields_of(row, self.dialect.separator)
             self.columns = [str(place) for place in range(1, len(fields) + 1)]
-        size, checksum = measure(given)
+        size, checksum = measure_together(given)
         stamp = stamp_of(given) if is_path else ()
         returns = dialect.is_plain and ends_in_returns(begin_of(given, HEAD))
         part = Part(str(name), given, size, stamp, checksum, body, line, returns)
@@ -323,8 +327,12 @@ class Header:
         command = f"{command} {shlex.quote(name)} > {shlex.quote(out)}"
         return Remedy(words, shell=f"{words}: {command}")
 
-    def refuse_repeated(self, block: Block, part: Part) -> None:
+    def refuse_repeated(self, blocks: Iterable[tuple[int, Block]], parts: Sequence[Part]) -> None:
         """Refuse a row that is the header again, as where files were put together."""
+        for part, block in blocks:
+            self._refuse_repeated_in(block, parts[part])
+
+    def _refuse_repeated_in(self, block: Block, part: Part) -> None:
         for row, (start, end) in enumerate(zip(block.starts, block.ends, strict=True)):
             if block.data[start:end].removeprefix(BOM).rstrip() == self._first_line:
                 first = part.line - 1
@@ -340,13 +348,3 @@ def _named(selection: Selection) -> set[str]:
     targets = [target] if isinstance(target, str) else target or ()
     named = {*targets, *(selection.features or ())}
     return named | {*selection.exclude, *selection.categories}
-
-
-@contextlib.contextmanager
-def recoded() -> Iterator[None]:
-    """Add how to read them to the error for bytes that are not UTF-8."""
-    try:
-        yield
-    except NotUtf8 as error:
-        error.args += (recode(error.data),)
-        raise

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from minigd.data.sources.base import Pair, Rows
-from minigd.data.sources.csv_blocks import blank_comments
+from minigd.data.sources.csv_blocks import Block, blank_comments
 from minigd.data.sources.csv_files import Part, is_packed, open_file
+from minigd.data.sources.csv_pieces import Piece, blocks_of, own_pieces, with_progress_over
 from minigd.data.sources.csv_text import Dialect
 from minigd.data.sources.file_reads import (
     GAP,
@@ -18,6 +19,7 @@ from minigd.data.sources.file_reads import (
     changed,
     read_pieces,
 )
+from minigd.data.sources.together import gathered
 from minigd.errors import CheckpointError, DataError, check_path
 from minigd.storage import npz
 from minigd.storage.atomic_files import naming
@@ -43,11 +45,52 @@ class RowIndex:
                 _refuse_translated(part, self._source._dialect)
             kept = self._load()
             self._starts = self.build() if kept is None else kept
-            if kept is None and self._path is not None:
-                named = {f"starts{i}": starts for i, starts in enumerate(self._starts)}
-                key = self._key()
-                npz.write(self._path, {"kind": "index", **key}, named)
+            if kept is None:
+                self._save()
         return self._starts
+
+    def settle(self, comm: Any) -> None:
+        """Build it with other processes, each from a part of the files."""
+        needed = self._source.random_access and self._source._kept.rows is None
+        there = self._starts is not None or self._load() is not None
+        if not any(comm.gather(needed)) or any(comm.gather(there)):
+            return
+        pieces = own_pieces(self._source, comm)
+        found = None if pieces is None else gathered(comm, lambda: self._starts_in(pieces))
+        if found is None:
+            return
+        self._starts = []
+        for part in range(len(self._parts)):
+            some = [starts for own in found for k, starts, _ in own if k == part]
+            end = [end for own in found for k, _, end in own if k == part][-1:]
+            self._starts.append(np.concatenate([*some, np.array(end, dtype=np.int64)]))
+        if comm.rank == 0:
+            self._save()
+
+    def _starts_in(self, pieces: list[Piece]) -> list[tuple[int, Array, int]]:
+        """Return of each block the file, where its rows start, and where the last one ends."""
+        source, found = self._source, []
+        for piece in pieces:
+            part = source._parts[piece.part]
+            given = source._dialect, source._block_size, piece
+            for block in blocks_of(part, *given):
+                starts = self._starts_of(block, piece.part)
+                end = block.offset + int(block.ends[-1]) + 1
+                found.append((piece.part, starts + block.offset, end))
+        return found
+
+    def _starts_of(self, block: Block, part: int) -> Array:
+        """Return where in a block the rows start that are not dropped."""
+        if not self._source.schema.drops:
+            return block.starts
+        # A row that is dropped lies after one that is kept, is read with it, and is dropped again.
+        _, _, kept = self._source._encode(block, part)
+        return block.starts if kept is None else block.starts[kept]
+
+    def _save(self) -> None:
+        if self._starts is not None and self._path is not None:
+            named = {f"starts{i}": starts for i, starts in enumerate(self._starts)}
+            npz.write(self._path, {"kind": "index", **self._key()}, named)
 
     def take(self, index: Array, at_once: int, fetch: Callable[..., Pair]) -> Pair:
         """Return the rows of these numbers, which `fetch` reads so many at once, in their order."""
@@ -75,14 +118,9 @@ class RowIndex:
         result, at = [], 0
         for part in range(len(self._parts)):
             first, end = at, 0
-            for block in self._source._with_progress(part, "an index of"):
-                starts = block.starts
+            for block in with_progress_over(self._source, part, "an index of"):
+                starts = self._starts_of(block, part)
                 end = block.offset + int(block.ends[-1]) + 1
-                if self._source.schema.drops:
-                    # A row that is dropped lies after one that is kept, is read with it, and is
-                    # dropped again.
-                    _, _, kept = self._source._encode(block, part)
-                    starts = starts if kept is None else starts[kept]
                 np.add(starts, block.offset, out=whole[at : at + len(starts)])
                 at += len(starts)
             whole[at] = end

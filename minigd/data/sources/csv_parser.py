@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minigd.backends.on_demand import optional
-from minigd.data.sources.csv_blocks import has_padding, squeeze
+from minigd.data.sources.csv_blocks import Block, has_padding, squeeze
 from minigd.data.sources.csv_text import Dialect
 from minigd.data.sources.plain_numbers import is_worth, parse_plain
 from minigd.data.tables.grammar import MissingTexts, read_number
@@ -201,6 +201,16 @@ class Parser:
         names = [self._columns[place] for place in places]
         frame.columns = self._pandas.Index(names, dtype=object)
         return frame
+
+
+def misread(block: Block, parser: Parser) -> int:
+    """Return a row of the block that pandas takes for none or for several."""
+    good, bad = 0, block.rows
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        frame = parser.read_texts(block.data[: int(block.ends[middle - 1]) + 1], parser.used)
+        good, bad = (middle, bad) if len(frame) == middle else (good, middle)
+    return good
 
 
 def import_pandas() -> Any:

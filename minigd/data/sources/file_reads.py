@@ -119,7 +119,16 @@ class ArrayFile:
     @property
     def is_held(self) -> bool:
         """Whether the array is kept in memory; one whose rows lie apart never is."""
-        return self.nbytes <= HELD and not self.fortran
+        return self.nbytes <= HELD and not self.fortran and not self._in_runs
+
+    _in_runs = False
+
+    def in_runs(self) -> "ArrayFile":
+        """Return the same array for rows that come in order, in runs, and are not held."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        other._in_runs = True
+        return other
 
     @property
     def gather(self) -> int:
@@ -169,6 +178,9 @@ class ArrayFile:
 
     def gather_into(self, out: Array, index: Array) -> None:
         """Read the rows of these numbers, one piece of the file after another, into `out`."""
+        if self._in_runs:
+            self._read_runs(out, index)
+            return
         pieces = index // self.piece
         # Numbers of few bits are sorted fastest.
         narrow = pieces.astype(np.min_scalar_type(len(self) // self.piece))
@@ -178,6 +190,19 @@ class ArrayFile:
         with self._reading() as file:
             for end in [*ends, len(order)] if len(order) else []:
                 self._gather_near(file, out, order[begin:end], wanted[begin:end])
+                begin = end
+
+    def _read_runs(self, out: Array, index: Array) -> None:
+        """Read rows whose numbers are in order; those that lie close together are read at once."""
+        width = self.dtype.itemsize if self.fortran else self._row_bytes
+        apart = (np.diff(index) - 1) * width > GAP
+        apart |= np.diff(index // self.piece) != 0
+        begin, ends = 0, (np.flatnonzero(apart) + 1).tolist()
+        with self._reading() as file:
+            for end in [*ends, len(index)] if len(index) else []:
+                rows = index[begin:end]
+                first, last = int(rows[0]), int(rows[-1]) + 1
+                out[begin:end] = np.take(self._range(file, first, last), rows - first, axis=0)
                 begin = end
 
     def _gather_near(self, file: BufferedReader, out: Array, places: Array, rows: Array) -> None:

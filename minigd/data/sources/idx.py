@@ -71,6 +71,11 @@ class IdxSource(StoredRows):
             raise DataError(f"{name} has the shape {x.shape}: it holds no rows")
         super().__init__(x, y, name)
 
+    @property
+    def to_read_parts(self) -> str:
+        """What to do with packed files, of which no part can be read without the rest."""
+        return "" if isinstance(self._x, ArrayFile) else "unpack it"
+
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
         """Return x, divided by the scale, and y of some rows."""
         x, y = super().take(rows, workspace)

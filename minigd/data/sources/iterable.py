@@ -199,6 +199,11 @@ classes, schema, dtype
             return super().encoded()
         return ((x, y, None) for x, y in self._pairs())
 
+    def settle(self, comm: Any) -> None:
+        """Settle what can be read again."""
+        if not self._passes.one_shot:
+            super().settle(comm)
+
     def fingerprint(self) -> dict[str, Any]:
         """Return the number of rows and a checksum of x and of y, computed once."""
         return {"one_shot": True} if self.one_shot else super().fingerprint()

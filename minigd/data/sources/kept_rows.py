@@ -1,12 +1,13 @@
 """The rows of a text file as numbers, in temporary files without a name, for all later passes."""
 
+import copy
 import math
 import os
 import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -51,6 +52,8 @@ class KeptRows:
         self.rows: StoredRows | None = None
         self.expected: tuple[list[str], list[str], Any] | None = None
         """Features, targets and dtype of x, for a first pass that does not know a schema."""
+        self.seen: SeenRows | None = None
+        """The rows that this process has needed, where it needs a part of them."""
         self.free = threading.Lock()
         """Held by the pass that writes: one at a time."""
         self._first: Draft | None = None
@@ -74,7 +77,7 @@ class KeptRows:
 
     def wanted(self) -> bool:
         """Tell whether a pass is to put its rows here."""
-        return self.possible and self.rows is None
+        return self.possible and self.rows is None and self.seen is None
 
     def begin(self) -> "Draft | None":
         """Return where a pass is to put its rows, unless there are some, or another one does."""
@@ -96,13 +99,22 @@ class KeptRows:
             yield frame
         self._first = draft
 
+    def for_part(self, in_order: bool, rows: int) -> "KeptRows":
+        """Return the same for a process that needs a part of so many rows, and keeps no others."""
+        if self.seen is None and (draft := self.begin()) is not None:
+            self.seen = SeenRows(draft, rows, self.name, self.size)
+        other = copy.copy(self)
+        other.possible = False
+        other.rows = None if self.rows is None else self.rows.for_part(in_order)
+        return other
+
     def gather(self, otherwise: int) -> int:
         """Return how many rows it is worth taking at once, if they are kept."""
         return otherwise if self.rows is None else self.rows.gather
 
     def free_rows(self) -> None:
         """Let go of the rows, and keep none from now on."""
-        self.possible, self.rows = False, None
+        self.possible, self.rows, self.seen = False, None, None
 
     def settle(self, schema: Schema, rows: int) -> None:
         """Keep what the first pass wrote, if it is what the schema has found its rows to be."""
@@ -176,6 +188,36 @@ class Draft:
             return x.array(), y[0].array() if y else None
         except OSError:
             return None
+
+
+class SeenRows:
+    """Keeps the rows of a text that were asked for, in the order in which they first were."""
+
+    def __init__(self, draft: Draft, rows: int, name: str, size: int) -> None:
+        self._draft, self._name, self._size = draft, name, size
+        self._places, self._count = np.full(rows, -1), 0
+        self._lock = threading.Lock()
+
+    def take(self, index: Array, parse: Callable[[Array], Pair], source: Any) -> Pair:
+        """Return rows of a source, of which those that are new are parsed."""
+        if source.schema.fills:
+            # What is kept has the gaps, as a split learns what stands for them from one part.
+            x, y = source.unfilled().take(index)
+            return source.schema.fill(x), y
+        with self._lock:
+            new = index[self._places[index] < 0]
+            if len(new):
+                new = np.unique(new)
+                pair = parse(new)
+                self._draft.add(*pair, self._size * len(new) // len(self._places))
+                self._places[new] = np.arange(self._count, self._count + len(new))
+                self._count += len(new)
+                if np.array_equal(new, index):
+                    return pair
+            arrays = self._draft.arrays(self._count, None)
+            if arrays is None:
+                return parse(index)
+            return StoredRows(*arrays, self._name).take(self._places[index])
 
 
 class _Numbers:

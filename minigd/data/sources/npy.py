@@ -1,5 +1,6 @@
 """Rows of `.npy` files, which may be larger than memory."""
 
+import copy
 import os
 from typing import Any
 
@@ -38,6 +39,16 @@ class StoredRows(RandomAccess):
         if isinstance(x, ArrayFile):
             self.gather = x.gather
             self._chunk = self._chunk if x.is_held else min(self._chunk, x.piece)
+
+    def for_part(self, in_order: bool) -> "StoredRows":
+        """Return the same rows; those in order are read each time, and not held."""
+        if not in_order or not isinstance(self._x, ArrayFile):
+            return self
+        other = copy.copy(self)
+        other._x = self._x.in_runs()
+        other._y = self._y.in_runs() if isinstance(self._y, ArrayFile) else self._y
+        other.gather = other._x.gather
+        return other
 
     @property
     def x(self) -> Any:

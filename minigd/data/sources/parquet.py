@@ -1,6 +1,7 @@
 """Rows of Parquet files, in their order or in any other, as pyarrow reads them."""
 
 import contextlib
+import copy
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from minigd.data.sources.csv_layout import unnamed_among, warn_of_unnamed
 from minigd.data.sources.file_kinds import opened
 from minigd.data.sources.file_reads import HELD, changed
 from minigd.data.sources.parquet_files import find_parquet_files
+from minigd.data.sources.together import deciding
 from minigd.data.sources.typed import NumberedTable, frame_of, rows_in
 from minigd.data.tables.missing import Missing
 from minigd.data.tables.schema import Schema
@@ -81,10 +83,15 @@ classes, schema, dtype
         self._name = ", ".join(str(one) for one in paths)
         self._parts = [_Part.of(one) for one in paths]
         self._whole = sum(part.rows for part in self._parts)
-        self._open_table(self._parts[0].names, selection, schema, dtype)
-        if schema is None:
-            unnamed = unnamed_among(self.schema.features, () if features is None else features)
-            warn_of_unnamed(unnamed, self._name, stacklevel=3)
+        with deciding(paths) as shared:
+            if shared.here:
+                self._open_table(self._parts[0].names, selection, schema, dtype)
+                shared.value = vars(self)
+                if schema is None:
+                    requested = () if features is None else features
+                    unnamed = unnamed_among(self.schema.features, requested)
+                    warn_of_unnamed(unnamed, self._name, stacklevel=3)
+        vars(self).update(shared.value)
 
     def _tables(self) -> Iterator[Any]:
         nbytes = 0
@@ -98,9 +105,20 @@ classes, schema, dtype
     """Of the columns in use, once they are read."""
     _held: Any = None
 
+    _may_be_held = True
+
     @property
     def _reads_all(self) -> bool:
-        return self._nbytes > HELD
+        return self._nbytes > HELD or not self._may_be_held
+
+    def for_part(self, in_order: bool) -> "ParquetSource":
+        """Return the same rows; those in order are read from their row groups, and not held."""
+        if not in_order or self._reads_all:
+            return self
+        other = copy.copy(self)
+        other._may_be_held, other._held = False, None
+        other.gather = other._most_gathered()
+        return other
 
     def _fetch(self, rows: Array) -> Any:
         arrow = optional("pyarrow", "a Parquet file")
@@ -142,33 +160,44 @@ class _Part(NamedTuple):
     def rows(self) -> int:
         return sum(self.groups)
 
-    def batches(
-        self, columns: Sequence[str], size: int, groups: Sequence[int] | None = None
-    ) -> Iterator[Any]:
-        """Return the rows of some row groups, or all, in pieces of some columns."""
+    def batches(self, columns: Sequence[str], size: int) -> Iterator[Any]:
+        """Return all rows in pieces of some columns."""
+        with self._reading() as file:
+            yield from _batches(file, columns, size, None)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Any]:
         with _opened(self.path, self.nbytes > _LARGE) as (file, stamp):
             if stamp != self.stamp:
                 raise changed(self.path, "ParquetSource")
-            options = {"batch_size": size, "columns": [*columns], "row_groups": groups}
-            for batch in file.iter_batches(**options):
-                # A name with a point in it may have brought others. Without what pandas noted,
-                # its index is a column like others.
-                there = [c for c in columns if c in batch.schema.names]
-                yield batch.select(there).replace_schema_metadata(None)
+            yield file
 
     def take(self, rows: Array, columns: Sequence[str], size: int, arrow: Any) -> list[Any]:
         """Return rows of these numbers, which are in order, in pieces."""
         ends = np.cumsum(self.groups)
         groups = np.unique(np.searchsorted(ends, rows, side="right")).tolist()
         found = []
-        for group in groups:
-            first = int(ends[group]) - self.groups[group]
-            for batch in self.batches(columns, size, [group]):
-                low, high = np.searchsorted(rows, (first, first + len(batch)))
-                if low < high:
-                    found.append(batch.take(arrow.array(rows[low:high] - first)))
-                first += len(batch)
+        with self._reading() if groups else contextlib.nullcontext() as file:
+            for group in groups:
+                first = int(ends[group]) - self.groups[group]
+                for batch in _batches(file, columns, size, [group]):
+                    low, high = np.searchsorted(rows, (first, first + len(batch)))
+                    if low < high:
+                        found.append(batch.take(arrow.array(rows[low:high] - first)))
+                    first += len(batch)
         return found
+
+
+def _batches(
+    file: Any, columns: Sequence[str], size: int, groups: Sequence[int] | None
+) -> Iterator[Any]:
+    """Return the rows of some row groups of a file, or all, in pieces of some columns."""
+    options = {"batch_size": size, "columns": [*columns], "row_groups": groups}
+    for batch in file.iter_batches(**options):
+        # A name with a point in it may have brought others. Without what pandas noted, its index
+        # is a column like others.
+        there = [c for c in columns if c in batch.schema.names]
+        yield batch.select(there).replace_schema_metadata(None)
 
 
 _LARGE = 64 << 20

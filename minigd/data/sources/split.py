@@ -4,6 +4,7 @@ A part goes by the hash of each row, alone or class by class, or by a value of e
 or its time.
 """
 
+import copy
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
@@ -251,6 +252,15 @@ class _Part(Source):
         self.names, self.classes, self.schema = source.names, source.classes, source.schema
         self.target_problems = source.target_problems
 
+    def settle(self, comm: Any) -> None:
+        """Settle the whole."""
+        self.source.settle(comm)
+
+    @property
+    def to_read_parts(self) -> str:
+        """What to do with the whole, if no part of its rows can be read without the others."""
+        return self.source.to_read_parts
+
     def fingerprint(self) -> dict[str, Any]:
         """Return that of the whole, and which part this is."""
         return {**self._about, "second": self.second, "of": self.source.fingerprint()}
@@ -335,6 +345,13 @@ class RandomPart(_Part, RandomAccess):
             at += len(x)
             if len(index):
                 yield x[index], None if y is None else y[index]
+
+    def for_part(self, in_order: bool) -> "RandomPart":
+        """Return the same rows of the whole for a process that needs a part of them."""
+        other = copy.copy(self)
+        other.source = self.source.for_part(in_order)
+        other.gather = other.source.gather
+        return other
 
     def places(self, rows: Array) -> list[str]:
         """Return where these rows are in the whole."""

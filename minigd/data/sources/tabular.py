@@ -12,6 +12,7 @@ import numpy as np
 
 from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, Rows, Source
+from minigd.data.sources.together import opening_together, together
 from minigd.data.tables.remedy import TableError
 from minigd.data.tables.schema import Schema
 from minigd.progress import with_progress
@@ -63,6 +64,16 @@ class Tabular(Source):
     def schema(self, schema: Schema | None) -> None:
         # What it makes of the rows is not known yet.
         self._schema, self.checked = schema, False
+
+    def read_into(self, seen: Any) -> None:
+        """Let a first pass see all frames."""
+        for frame in self.frames(seen.kinds):  # type: ignore[attr-defined]
+            seen.add(frame)
+
+    def settle(self, comm: Any) -> None:
+        """Take the means and medians that the first process finds."""
+        with opening_together(comm):
+            self._schema = together((), lambda: self.schema)
 
     def column(self, name: str) -> Array:
         """Return the values of a column of the table in the rows that are kept, None for none."""
@@ -121,6 +132,23 @@ class Filled(Tabular):
     def _filled(self, x: Array) -> Array:
         # Rows in memory are views, and stay as they are.
         return self.schema.fill(x if x.flags.owndata and x.flags.writeable else x.copy())
+
+    def settle(self, comm: Any) -> None:
+        """Settle the rows, and what stands for missing numbers in them."""
+        self._source.settle(comm)
+        super().settle(comm)
+
+    @property
+    def to_read_parts(self) -> str:
+        """What to do with the rows, if no part of them can be read without the others."""
+        return self._source.to_read_parts
+
+    def for_part(self, in_order: bool) -> "Filled":
+        """Return the same rows for a process that needs a part of them."""
+        other = copy.copy(self)
+        other._source = self._source.for_part(in_order)
+        other.gather = other._source.gather
+        return other
 
     def column(self, name: str) -> Array:
         """Return the values of a column of the table."""

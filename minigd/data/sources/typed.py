@@ -18,6 +18,7 @@ from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, RandomAccess, Rows
 from minigd.data.sources.csv_parser import import_pandas
 from minigd.data.sources.tabular import Tabular
+from minigd.data.sources.together import opening_together, together
 from minigd.data.tables.applied import apply_schema
 from minigd.data.tables.column_problems import EXPAND
 from minigd.data.tables.inference import infer_schema
@@ -173,6 +174,13 @@ class TypedTable(Tabular):
             self._fingerprint = {"rows": rows, "checksums": sums}
         return self._fingerprint
 
+    def settle(self, comm: Any) -> None:
+        """Take the means and the fingerprint that the first process finds."""
+        super().settle(comm)
+        with opening_together(comm):
+            self._fingerprint = together((), self.fingerprint)
+        self.rows = self._fingerprint["rows"]
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._name}: {self.rows or 'uncounted'} rows)"
 
@@ -196,8 +204,12 @@ class NumberedTable(TypedTable, RandomAccess):
         self, columns: Sequence[str], selection: Selection, schema: Schema | None, dtype: Any
     ) -> None:
         super()._open_table(columns, selection, schema, dtype)
-        most = _GATHERED // (self._schema.dtype.itemsize * len(self._schema.names))
-        self.gather = max(1, most if self._reads_all else min(most, _MOST_GATHERED))
+        self.gather = self._most_gathered()
+
+    def _most_gathered(self) -> int:
+        """Return how many rows it is worth taking at once."""
+        most: int = _GATHERED // (self._schema.dtype.itemsize * len(self._schema.names))
+        return max(1, most if self._reads_all else min(most, _MOST_GATHERED))
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
         """Return the rows from number `start` on, a piece at a time."""

@@ -27,7 +27,7 @@ from minigd.data.tables.schema import OTHER_LEVEL
 from minigd.data.tables.selection import Selection
 from minigd.types import Array
 
-_MOST_COUNTED = 100_000
+MOST_COUNTED = 100_000
 """Different texts of a column that are counted; a column of more is an id."""
 
 FEWEST_IDS = 20
@@ -86,7 +86,7 @@ class TextColumns:
         for column, count in counts.items():
             levels = self.levels[column]
             self.texts[column].count(count)
-            if len(levels) <= _MOST_COUNTED:
+            if len(levels) <= MOST_COUNTED:
                 levels.update(count)
         for column, dates in self.dates.items():
             dates.add(frame[column])
@@ -208,6 +208,7 @@ class NumberColumns:
     def __init__(self, columns: Sequence[str]) -> None:
         # A column that has had no number yet may be either.
         self._may_be_days, self._may_count = list(columns), list(columns)
+        self._first: dict[str, float] = {}
         self._last: Array = np.empty((0, len(columns)))
         self._any_kept = False
 
@@ -215,7 +216,9 @@ class NumberColumns:
         """Rule out those that do not count all rows of a frame."""
         if not self._may_count or not len(frame):
             return
-        values = np.vstack([self._last, frame[self._may_count].to_numpy(np.float64)])
+        values = frame[self._may_count].to_numpy(np.float64)
+        self._first = self._first or dict(zip(self._may_count, values[0].tolist(), strict=True))
+        values = np.vstack([self._last, values])
         good = (np.diff(values, axis=0) == 1).all(axis=0) & (values == np.trunc(values)).all(axis=0)
         self._may_count = list(compress(self._may_count, good))
         self._last = values[-1:, good]

@@ -264,6 +264,12 @@ class Texts:
         self._seen += len(values)
         self.first += [t for t in odd if t not in self.first][: FEW_TEXTS + 1 - len(self.first)]
 
+    @property
+    def are_labels(self) -> bool:
+        """Whether all that is not a number is in the first rows, and each row there has its own."""
+        few = len(self.first) == self.odd <= _MOST_LABELS
+        return few and self.at_top and not self.gaps
+
     def count(self, counts: Counter[str]) -> None:
         """Count the values of the rows that are kept."""
         self.kept += counts.total()
@@ -329,25 +335,14 @@ def problem_of_text(
         total = sum_of_rows(column, texts, known, is_first) if is_text else None
         if total is not None and {*total.odd} == odd:
             return total._replace(odd=odds, where=total.where or texts.where)
-        labels = len(texts.first) == texts.odd <= _MOST_LABELS and texts.at_top and not marks
-        if labels and is_text and not texts.gaps and argument != "classes":
+        if is_text and not marks and argument != "classes" and texts.are_labels:
             options = {"na": texts.first, "missing": {column: "drop"}}
             other = Remedy("if the row holds units or labels, leave it out with {}", options)
             return Problem(column, what, other, odds, texts.where)
         return Problem(column, what, give_levels, odds, texts.where, few)
     others = sorted(text for text in levels if _DATE.fullmatch(text) is None)
     if 2 * len(others) < len(levels):
-        remedy = Remedy("write all of them in one notation")
-        if argument == "classes":
-            turn = Remedy("turn dates into numbers first")
-            return Problem(column, f"holds dates such as {sample!r}", turn)
-        if not others:
-            return Problem(column, f"holds dates in several notations, such as {sample!r}", remedy)
-        remedy = next(iter(may_be_missing(others) if is_text else ()), remedy)
-        total = sum_of_rows(column, texts, known, is_first) if is_text else None
-        if total is not None and {*total.odd} == {*others}:
-            return total._replace(odd=())
-        return Problem(column, f"holds dates, and other texts such as {others[0]!r}", remedy)
+        return _problem_of_dates(column, texts, known, others, argument, is_text, is_first)
     fractions = not texts.odd and any("." in text for text in levels)
     if fractions or (not texts.odd and len(levels) > MOST_LEVELS):
         what = f"holds numbers written as text, such as {sample!r}"
@@ -358,6 +353,30 @@ def problem_of_text(
             return Problem(column, what, give_levels)
         return Problem(column, what, _SHORTER)
     return None
+
+
+def _problem_of_dates(
+    column: str,
+    texts: Texts,
+    known: Mapping[str, int],
+    others: list[str],
+    argument: str,
+    is_text: bool,
+    is_first: bool,
+) -> Problem:
+    """Return what is wrong with a column of dates, and `others` that are none."""
+    sample = min({*known} - {MISSING_LEVEL})
+    remedy = Remedy("write all of them in one notation")
+    if argument == "classes":
+        turn = Remedy("turn dates into numbers first")
+        return Problem(column, f"holds dates such as {sample!r}", turn)
+    if not others:
+        return Problem(column, f"holds dates in several notations, such as {sample!r}", remedy)
+    remedy = next(iter(may_be_missing(others) if is_text else ()), remedy)
+    total = sum_of_rows(column, texts, known, is_first) if is_text else None
+    if total is not None and {*total.odd} == {*others}:
+        return total._replace(odd=())
+    return Problem(column, f"holds dates, and other texts such as {others[0]!r}", remedy)
 
 
 def _dressed_numbers(

@@ -121,6 +121,8 @@ class DateFormats:
         self.formats: list[str] | None = None if given is None else [given]
         self.low: Array = np.full(len(PARTS), np.inf)
         self.high: Array = np.full(len(PARTS), -np.inf)
+        self.used: set[str] = set()
+        """The notations that parts were read in."""
 
     def add(self, column: Any) -> None:
         """Rule out the notations that do not read a column."""
@@ -136,6 +138,7 @@ class DateFormats:
             kept = [f for f in self.formats or () if not read_dates(some, f).isna().any()]
             self.formats = kept if len(known) else self.formats
         if self.formats and len(known):
+            self.used.add(self.formats[0])
             parts = parts_of(read_dates(known, self.formats[0]), 0.0)
             self.low = np.minimum(self.low, parts.min(axis=0))
             self.high = np.maximum(self.high, parts.max(axis=0))

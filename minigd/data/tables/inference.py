@@ -58,6 +58,9 @@ class Table(Place, Protocol):
     def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
         """Return the table's frames; texts among numbers are `TextInNumbers`."""
 
+    def read_into(self, seen: Any) -> None:
+        """Let `seen.add` take note of all of them."""
+
 
 def zero_categories(schema: Schema) -> list[str]:
     """Return the categories of which a missing one is 0 in all columns of x."""
@@ -94,8 +97,7 @@ def infer_schema(
             table, selection, features, targets, text, whole, refused, name, dtype, notation, first
         )
         try:
-            for frame in table.frames(seen.kinds):
-                seen.add(frame)
+            table.read_into(seen)
             if not seen.blank <= refused.keys():
                 # Without it other rows count, and others of its columns may be found at fault.
                 refused.update({c: Problem(c, BLANK) for c in seen.blank})

@@ -1,5 +1,5 @@
 """Targets: the ways a Program is run, or printed.
 
-It may import `execution`, and what that may; Numba is imported where it is needed.
+It may import `execution`, and what that may; Numba and CuPy are imported where they are needed.
 Start with `numpy.py`.
 """

@@ -3,7 +3,7 @@
 Each loop walks over one axis or two; what it loads and stores are places in flat memory.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +38,8 @@ class Use(NamedTuple):
         last = first
         lengths = self.shape if self.axes is None else self.axes
         for n, stride in zip(lengths, self.strides, strict=True):
+            if stride == 0:
+                continue
             if isinstance(last, str) or isinstance(n, str) or isinstance(stride, str):
                 return None
             assert isinstance(first, int)
@@ -86,7 +88,7 @@ class Printer:
             if step.name == "dot":
                 self.close()
                 # BLAS divides on the way, which saves a walk over the gradient of the weights.
-                divided = left and left[0].name == "divide" and _by_number(left[0], step.out)
+                divided = left and left[0].name == "divide" and by_number(left[0], step.out)
                 self._dot(step, left.pop(0).inputs[1] if divided else None)
             elif step.name.endswith(".reduce"):
                 self._reduce(step)
@@ -113,7 +115,7 @@ class Printer:
         Rows and columns are one axis, if `flat`, where nothing depends on which of them it is.
         """
         axes = tuple([n for n in shape if n != 1])
-        walked = [(_use(place, shape, axes), stored) for place, stored in uses]
+        walked = [(use_of(place, shape, axes), stored) for place, stored in uses]
         if flat and len(axes) == 2 and all(_is_flat(use, axes) for use, _ in walked):
             axes = (times(axes),)
             walked = [(u._replace(strides=u.strides[1:], axes=axes), s) for u, s in walked]
@@ -170,25 +172,7 @@ class Printer:
         for part in step.inputs:
             use = next(walked) if isinstance(part, Place) else part
             words.append(self._load(loop, use) if isinstance(use, Use) else use)
-        self._store(loop, out, *self._expression(step, words))
-
-    def _expression(self, step: Step, words: list[Any]) -> tuple[str, Any]:
-        """Return an operation on single numbers, and the dtype of its result."""
-        if step.name not in EXPRESSIONS:
-            hint = " (x ** 2): write x * x" if step.name == "power" else ""
-            raise NotTraceable(step.name + hint)
-        kinds = [part.dtype for part in step.inputs]
-        if step.ufunc is not None:
-            *takes, gives = step.ufunc.resolve_dtypes((*kinds, None))
-        elif step.name == "where":
-            takes, gives = [np.dtype(bool), step.out.dtype, step.out.dtype], step.out.dtype
-        else:
-            takes, gives = [step.out.dtype], step.out.dtype
-        words = [
-            literal(word, kind) if isinstance(word, Constant) else cast(word, part.dtype, kind)
-            for word, part, kind in zip(words, step.inputs, takes, strict=True)
-        ]
-        return EXPRESSIONS[step.name].format(*words), gives
+        self._store(loop, out, *expression(step, words, EXPRESSIONS))
 
     def _store(self, loop: Loop, out: Use, text: str, kind: Any) -> None:
         name = self._new()
@@ -224,7 +208,7 @@ class Printer:
             raise NotTraceable(step.name)
         kept = [k for k, n in enumerate(source.shape) if n != 1]
         if axis is not None and axis not in kept:
-            same = out._replace(shape=source.shape, strides=_over(out, source, axis))
+            same = out._replace(shape=source.shape, strides=over(out, source, axis))
             self._elementwise(Step("copyto", None, (source,), same))
             return
         whole = axis is None or kept == [axis]
@@ -278,7 +262,26 @@ def _unstored(lines: list[str]) -> list[tuple[str, int]]:
     return [(line, -1) for line in lines]
 
 
-def _use(place: Place, shape: tuple[Int, ...], axes: tuple[Int, ...]) -> Use:
+def expression(step: Step, words: list[Any], templates: Mapping[str, str]) -> tuple[str, Any]:
+    """Return an operation on single numbers, and the dtype of its result."""
+    if step.name not in templates:
+        hint = " (x ** 2): write x * x" if step.name == "power" else ""
+        raise NotTraceable(step.name + hint)
+    kinds = [part.dtype for part in step.inputs]
+    if step.ufunc is not None:
+        *takes, gives = step.ufunc.resolve_dtypes((*kinds, None))
+    elif step.name == "where":
+        takes, gives = [np.dtype(bool), step.out.dtype, step.out.dtype], step.out.dtype
+    else:
+        takes, gives = [step.out.dtype], step.out.dtype
+    words = [
+        literal(word, kind) if isinstance(word, Constant) else cast(word, part.dtype, kind)
+        for word, part, kind in zip(words, step.inputs, takes, strict=True)
+    ]
+    return templates[step.name].format(*words), gives
+
+
+def use_of(place: Place, shape: tuple[Int, ...], axes: tuple[Int, ...]) -> Use:
     """Return a place for a loop over the axes of this shape that are longer than 1."""
     lead, strides = len(shape) - len(place.shape), []
     for k, n in enumerate(shape):
@@ -288,7 +291,7 @@ def _use(place: Place, shape: tuple[Int, ...], axes: tuple[Int, ...]) -> Use:
     return Use(place.memory, place.dtype, place.offset, tuple(strides), axes)
 
 
-def _by_number(step: Step, place: Place) -> bool:
+def by_number(step: Step, place: Place) -> bool:
     """Tell whether a step applies a number to a place, and stores what it comes to there."""
     return step.inputs[0] == step.out == place and isinstance(step.inputs[1], Constant)
 
@@ -299,12 +302,12 @@ def _clash(loop: Loop, use: Use, stored: bool) -> bool:
         other.memory == use.memory
         and (stored or written)
         and (other != use or other.axes is None)
-        and not _apart(other, use)
+        and not apart(other, use)
         for other, written in loop.uses
     )
 
 
-def _apart(one: Use, other: Use) -> bool:
+def apart(one: Use, other: Use) -> bool:
     """Tell whether two places of one memory surely share no number."""
     first, second = one.span(), other.span()
     if first is None or second is None or one.dtype != other.dtype:
@@ -312,7 +315,7 @@ def _apart(one: Use, other: Use) -> bool:
     return first[1] <= second[0] or second[1] <= first[0]
 
 
-def _over(out: Place, source: Place, axis: int) -> tuple[Int, ...]:
+def over(out: Place, source: Place, axis: int) -> tuple[Int, ...]:
     """Return the strides of a sum along an axis of length 1 as if the axis were still there."""
     strides = list(out.strides)
     if len(strides) < len(source.shape):

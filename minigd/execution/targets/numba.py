@@ -4,25 +4,21 @@ It needs Numba and SciPy, the extra `fast`. Its numbers differ from NumPy's in t
 not among themselves: a step gives the same bits alone, in an epoch, and in batches of any size.
 """
 
-import contextlib
 import math
-import threading
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from minigd.backends.workspace import Workspace
-from minigd.execution.finite_guard import Limits, Remembered, reach, reaches
-from minigd.execution.passes import without_repeats
+from minigd.execution.finite_guard import Limits, reach, reaches
 from minigd.execution.per_example import RowClipping
 from minigd.execution.plain import Step
-from minigd.execution.program import Program
+from minigd.execution.targets.any_size import AnySize, Made
 from minigd.execution.targets.compiler import Compiled
 from minigd.execution.targets.loops import Printer
-from minigd.execution.targets.lowering import Form, General, target_dtype
+from minigd.execution.targets.lowering import Form
 from minigd.execution.targets.source import function
-from minigd.execution.tracer import NotTraceable, Update, trace, trace_update
+from minigd.execution.tracer import Update
 from minigd.nn.objective import Objective
 from minigd.types import Array
 
@@ -35,16 +31,7 @@ UNKNOWN, OTHER = -2, -1
 """In place of the row of numbers for a size: it is not looked for yet; the program is another."""
 
 
-class Made(NamedTuple):
-    """What a call came to: how many steps were made, the loss of each, and the outputs of rows."""
-
-    steps: int
-    losses: Array
-    largest: float
-    outputs: Array | None
-
-
-class NumbaStep:
+class NumbaStep(AnySize):
     """The step of an objective, and its update, for batches of any size.
 
     Parameters
@@ -82,21 +69,9 @@ class NumbaStep:
         weighted: bool = False,
         by_row: RowClipping | None = None,
     ) -> None:
-        self._objective, self._update, self._model = objective, update, objective.model
-        self._weighted, self._by_row = weighted, by_row
-        self._y, self.rows = y[:0].astype(target_dtype(y.dtype)), max(rows, 2)
-        self._drawing = [layer for layer in self._model.all_layers if layer.draws]
-        self._accumulates = update.parts > 1
-        self.mean = np.zeros(self._accumulates * self._model.flat_params.size, self._model.dtype)
-        self._program = self._trace(self.rows)
-        form = Form(self._program)
-        try:
-            self._general = General(form, Form(self._trace(self.rows + 1)))
-        except NotTraceable:
-            self._general = General(form)
+        super().__init__(objective, update, y, rows, weighted, by_row)
         self._rows = np.full(self.rows + 1, UNKNOWN)
-        self._state = list(update.updater.state.values())
-        self.source, self._arrays = self._print(form)
+        self.source, self._arrays = self._print(self._form)
         self._run = Compiled(self.source, self._arrays)
         for section in self._program.sections:
             section.clear()  # what only its operations work on is not kept
@@ -123,23 +98,6 @@ class NumbaStep:
             "outputs": np.empty(0, dtype),
         }
 
-    def _trace(self, n: int) -> Program:
-        """Trace a step of n rows, after which everything is as it was."""
-        model, updater = self._model, self._update.updater
-        updater.attach(model)
-        vectors = model.flat_params, model.flat_grads, self.mean, *updater.state.values()
-        x = np.zeros((n, model.n_in), model.dtype)
-        y = np.zeros((n, *self._y.shape[1:]), self._y.dtype)
-        scale = np.ones(n, model.dtype) if self._weighted else None
-        workspace = Workspace(model.backend)
-        workspace.thread = threading.get_ident()
-        with Remembered(model, *vectors), np.errstate(all="ignore"):
-            program = trace(self._objective, x, y, scale, self._by_row, workspace, elementwise=True)
-            trace_update(program, model, self._update, self.mean)
-        for section in program.sections:
-            section[:] = without_repeats(section, any_size=True)
-        return program
-
     def _print(self, form: Form) -> tuple[str, dict[str, Array]]:
         """Return the source of the function, and the arrays that it works on."""
         model = self._model
@@ -161,11 +119,6 @@ class NumbaStep:
             restored,
         )
 
-    def is_current(self, rows: int) -> bool:
-        """Tell whether it has room for so many rows, and works on the updater's own state."""
-        state = self._update.updater.state.values()
-        return rows <= self.rows and list(map(id, state)) == list(map(id, self._state))
-
     def takes(self, rows: int) -> bool:
         """Tell whether a batch of so many rows goes through the same operations."""
         if self._rows[rows] == UNKNOWN:
@@ -174,10 +127,7 @@ class NumbaStep:
 
     def _add_size(self, n: int) -> None:
         """Add a row of the numbers that depend on how many rows there are, if it is the program."""
-        found = None
-        # A method that was changed since may not be traced: the layers do it, or say why not.
-        with contextlib.suppress(Exception):
-            found = self._general.sizes(Form(self._trace(n)))
+        found = self._numbers(n)
         numbers = self._arrays["numbers"]
         self._rows[n] = OTHER if found is None else len(numbers)
         if found is not None:
@@ -201,7 +151,7 @@ class NumbaStep:
             )
         one, dtype = self._arrays, self._model.dtype
         one["starts"][1], one["which"][0], one["due"][0] = n, self._rows[n], update
-        one["limits"][0], one["limits"][1] = limits
+        one["limits"][:] = limits[:2]
         self._fill_scalars(share)
         program, norms = self._program, self._program.norms
         program.x[:n], program.y[:n] = x, y
@@ -248,7 +198,7 @@ class NumbaStep:
         steps, dtype = len(which), self._model.dtype
         z = np.empty((starts[-1] if outputs else 0, self._program.z.shape[1]), dtype)
         losses, bounds, made = np.empty(steps), self._arrays["limits"], 0
-        bounds[:] = limits
+        bounds[:] = limits[:2]
         keys, scalars, rates = self._scalars(due[:steps], shares[:steps])
         direct = _as_compiled(x, dtype) is x and _as_compiled(y, self._y.dtype) is y
         for first, last in [(0, steps)] if direct else _pieces(starts, NUMBERS // x.shape[1]):
@@ -305,17 +255,10 @@ class NumbaStep:
 
     def _fill_scalars(self, share: float) -> None:
         """Fill in the same numbers for one step, without an array for each."""
-        model, updater, one = self._model, self._update.updater, self._arrays
-        for i, layer in enumerate(self._drawing):
-            one["keys"][0, i] = layer.key(model.passes + 1)
-        rate = float(updater.learning_rate)
-        updater.step += 1
-        _, constants = updater.formula(rate)
-        updater.step -= 1
-        for i, name in enumerate(updater.varying):
-            one["scalars"][0, i] = constants[name]
-        if self._accumulates:
-            one["scalars"][0, -1] = share
+        updater, one, keys = self._update.updater, self._arrays, len(self._drawing)
+        rate, numbers = float(updater.learning_rate), self._scalars_of(self._model, share)
+        for i, number in enumerate(numbers.values()):
+            (one["keys"] if i < keys else one["scalars"])[0, i - keys * (i >= keys)] = number
         one["rates"][0] = reach(updater, rate)
 
 

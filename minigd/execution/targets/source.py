@@ -128,10 +128,10 @@ def function(
         f"{name} = pointer(places[{i}], {'u1' if a.dtype == bool else type_name(a.dtype)})"
         for i, (name, a) in enumerate(arrays.items(), 2)
     ]
-    return HEAD + "\n".join(_filled(STEPS, lines)), arrays
+    return HEAD + "\n".join(filled(STEPS, lines)), arrays
 
 
-def _filled(template: str, lines: dict[str, list[str]]) -> Iterator[str]:
+def filled(template: str, lines: dict[str, list[str]]) -> Iterator[str]:
     """Yield the lines of a template, with others in the place of words that stand for them."""
     for line in template.splitlines():
         word = line.lstrip()

@@ -53,6 +53,19 @@ class NumberedSource(Source):
         for x, y in self.source.chunks(start):
             yield x, self.number(y)
 
+    def settle(self, comm: Any) -> None:
+        """Settle the source."""
+        self.source.settle(comm)
+
+    @property
+    def to_read_parts(self) -> str:
+        """What to do with the rows, if no part of them can be read without the others."""
+        return self.source.to_read_parts
+
+    def for_part(self, in_order: bool) -> "NumberedSource":
+        """Return the same rows for a process that needs a part of them."""
+        return NumberedSource(self.source.for_part(in_order), self._classes)
+
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
         """Return some rows."""
         x, y = self.source.take(rows, workspace)

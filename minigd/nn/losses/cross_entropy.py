@@ -262,11 +262,12 @@ class CategoricalCrossEntropy(ClassLoss):
     def _pick(self, z: Array, classes: Array) -> Array:
         backend = self.backend_of(z)
         xp = backend.xp
-        picked = z[xp.arange(len(z)), classes]
+        rows = xp.arange(len(z))
         if backend.reads_are_free:
-            return picked
+            return z[rows, classes]
         # A GPU's step does not look at labels, and an index out of range wraps around there.
-        return xp.where((classes >= 0) & (classes < z.shape[1]), picked, xp.nan)
+        known = (classes >= 0) & (classes < z.shape[1])
+        return xp.where(known, z[rows, xp.where(known, classes, 0)], xp.nan)
 
 
 def _check_probabilities(loss: Loss, z: Array) -> None:

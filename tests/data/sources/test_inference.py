@@ -770,6 +770,7 @@ CELLS = {
 }
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("place", [0, 1])
 @pytest.mark.parametrize("quote", ["", '"'])
 @pytest.mark.parametrize("kind", CELLS)
@@ -823,6 +824,7 @@ def test_cells_in_single_quotes_are_what_is_within():
     assert (x[:, 4].tolist(), y.tolist()) == ([*range(40)], [i / 4 for i in range(40)])
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("unit", ["sq ft", "sq. ft.", "US dollars", "EUR per month", "m2"])
 @pytest.mark.parametrize("between", ["", " ", "\u00a0"])
 def test_a_unit_may_have_several_words(unit, between):
