@@ -35,23 +35,33 @@ def test_the_script_for_slurm_trains_and_goes_on_with_another_number(tmp_path, m
         assert gd.Trainer.resume("run.npz").updates == 2 * epochs
 
 
+GO_ON = """
+import numpy as np
+import minigd as gd
+
+comm = MPI.COMM_WORLD
+path = f"run{comm.rank}.npz"
+batches = gd.Batches(np.eye(6), np.arange(6.0), 2)
+if bring(path):
+    trainer = gd.Trainer.resume(path, batches, comm=comm)
+else:
+    trainer = gd.Trainer(gd.Sequential([gd.Dense(1)], 6), "mse", gd.SGD(0.1), comm=comm)
+trainer.fit(batches, epochs=1, callbacks=[gd.Checkpoint(path)])
+print(comm.rank, trainer.updates)
+"""
+
+
 @pytest.mark.slow
 @mpi.needed
-def test_a_checkpoint_is_brought_to_disks_of_their_own(tmp_path):
-    own = script("from pathlib") + (
-        "\nimport os, sys\n"
-        "rank = MPI.COMM_WORLD.rank\n"
-        "os.makedirs(f'{sys.argv[1]}/{rank}', exist_ok=True)\n"
-        "os.chdir(f'{sys.argv[1]}/{rank}')\n"
-        "assert not bring('run.npz')\n"
-        "if rank == 0:\n"
-        "    Path('run.npz').write_bytes(b'of rank 0')\n"
-        "assert bring('run.npz')\n"
-    )
-    (tmp_path / "bring.py").write_text(own)
-    run = mpi.run(2, "-m", "mpi4py", str(tmp_path / "bring.py"), str(tmp_path))
-    assert run.returncode == 0, run.stderr
-    assert (tmp_path / "1" / "run.npz").read_bytes() == b"of rank 0"
+def test_a_checkpoint_is_brought_to_disks_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text(script("from pathlib") + GO_ON)
+    files = {2: ["run0.npz"], 3: ["run0.npz", "run1.npz", "run2.npz"]}
+    for size, updates in ((2, 3), (3, 6)):
+        run = mpi.run(size, "-m", "mpi4py", "train.py")
+        assert run.returncode == 0, run.stderr
+        assert sorted(run.stdout.splitlines()) == [f"{rank} {updates}" for rank in range(size)]
+        assert sorted(path.name for path in tmp_path.glob("run*")) == files[size]
 
 
 @pytest.mark.slow
