@@ -1,4 +1,4 @@
-"""A source written once as `.npy` files, in a folder, which later epochs and runs read."""
+"""A source written once as `.npy` files in a folder, which later epochs and runs read."""
 
 import contextlib
 import json

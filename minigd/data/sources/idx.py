@@ -26,15 +26,15 @@ class IdxSource(StoredRows):
     """Rows of images, and of labels, from IDX files, gzipped or not.
 
     Each image is a row of x. A plain file stays on the disk; a gzipped one is unpacked into memory,
-    as the bytes that it holds.
+    as bytes.
 
     Parameters
     ----------
     images : path
-        Where there is no such file but one that ends in ``.gz``, that one is read.
+        If only a file with this name and ``.gz`` exists, that file is read.
     labels : path, optional
     scale : float, default 255.0
-        What x is divided by, batch by batch, so that 255 becomes 1; None leaves the numbers alone.
+        The divisor of x, batch by batch, which turns 255 into 1; None keeps the numbers.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""Rows from anything that can be iterated again and again: frames, dicts, tuples, Arrow batches.
+"""Rows from anything that can be iterated repeatedly: frames, dicts, tuples, Arrow batches.
 
-A generator can be read once only; a function that makes one can be read in every epoch.
+A generator can be read only once; a function that returns one can be read in every epoch.
 """
 
 import contextlib
@@ -36,21 +36,21 @@ class IterableSource(TypedTable):
         Each piece is a tuple or list (x, y) or (x,) of arrays, or a table: a frame, a dict of
         columns, an Arrow table. A single row is a piece too: a dict of values, or a tuple of a row
         and its target. So are the items of a PyTorch ``Dataset``, and the batches of a
-        ``DataLoader``. Read again in every epoch, it must give the same rows.
+        ``DataLoader``. The iterable is read in every epoch, and must give the same rows each time.
     target, features, exclude, missing, categories, min_count, hashed, dates, logs, leave_out, \
 classes, schema, dtype
-        For tables, as `CsvSource`; a first pass finds what each column is.
+        For tables, as in `CsvSource`; a first pass finds the type of each column.
 
     Raises
     ------
     DataError
-        If a one-shot iterator, such as a generator, is read for a second time; if a piece is of
-        another type, or has a value that a table must not have.
+        If a one-shot iterator, such as a generator, is read for a second time; or if a piece has
+        another type, or a value that a table must not have.
 
     Notes
     -----
-    A function is called once for each pass over the rows, the first pass over a table included.
-    What it returned is closed at the end of the pass, if it can be.
+    A function is called once for each pass over the rows, including the first pass over a table. At
+    the end of the pass, the returned object is closed if it has a `close` method.
 
     Examples
     --------
