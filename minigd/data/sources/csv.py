@@ -56,14 +56,14 @@ _PARSED = 4 << 20  # bytes of text parsed at once where rows are fetched, at mos
 _GATHERED = 32 << 20  # bytes of rows fetched at once, at most, with their places
 _MOST_AT_ONCE = 1 << 30  # bytes of a block, at most
 _WIDE, _OF_A_COLUMN, _WIDE_BLOCK = 1_000, 2_000, 16 << 20
-"""Of more columns than this, a block has so many bytes for each, up to a limit: each column costs
-as much as hundreds of its cells."""
+"""With more columns than this, a block has this many bytes per column, up to a limit: each column
+costs as much as hundreds of its cells."""
 _FIRST_ROWS, _FIRST_CELLS = 200, 200_000
-"""Looked at to tell texts from numbers; a text further on starts the pass again."""
+"""Rows used to tell texts from numbers; a text further on restarts the pass."""
 
 
 class _Place:
-    """Where the frame of a block is, and how its columns of text are written."""
+    """The place of the frame of a block, and its columns of text as written."""
 
     def __init__(self, name: str, block: Block, missing: MissingTexts) -> None:
         self.name, self._block, self._missing = name, block, missing
@@ -249,7 +249,7 @@ class CsvSource(Tabular, RandomAccess):
         columns: Sequence[str] | None = None,
         header: bool = True,
         skip_lines: int = 0,
-        separator: str | Any = ",",  # of which `Dialect.make` says what it must be
+        separator: str | Any = ",",  # checked by `Dialect.make`
         encoding: str | Any = "utf-8",
         comment: str | Any = "",
         strip: str = "",
@@ -292,8 +292,8 @@ class CsvSource(Tabular, RandomAccess):
         self._columns = self._header.columns
         self._block_size = max(self._block_size, _least_block(len(self._columns)))
         self._rows_by_number = RowIndex(self, index_path)
-        # The middle of a packed file can't be reached without reading all before it, nor that of
-        # one in another encoding.
+        # The middle of a packed file, or of a file in another encoding, can't be reached without
+        # reading everything before it.
         self.random_access = self._dialect.is_plain and not any(map(is_packed, self._parts))
         self._kept = KeptRows.of(self._parts, self.random_access and index_path is None)
         self._open(selection, schema, dtype)
@@ -301,7 +301,7 @@ class CsvSource(Tabular, RandomAccess):
     # The first pass --------------------------------------------------------------------------
 
     def _open(self, selection: Selection, schema: Schema | None, dtype: Any) -> None:
-        """Make the first pass, and find how rows are best fetched."""
+        """Make the first pass, and choose how to fetch rows."""
         try:
             with first_pass(self) as shared:
                 if shared.here:
@@ -316,16 +316,16 @@ class CsvSource(Tabular, RandomAccess):
         # Rows worth parsing at once: many for one call of the parser, few where they are long.
         size = sum(part.size for part in self._parts)
         self._at_once = max(1, min(16_384, _PARSED * self.rows // max(1, size)))
-        # Of more short ones that are due, more lie close together in the file.
+        # If more short rows are fetched, more of them are close together in the file.
         most = _GATHERED // (found.schema.dtype.itemsize * (len(self.names) + 1) + 8)
         self.gather = max(self._at_once, most if size < GAP * self.rows else 0)
         self._kept.settle(found.schema, self.rows)
         self.gather = self._kept.gather(self.gather)
-        # The schema has taken each of these numbers.
+        # The schema has accepted each of these numbers.
         self.checked = self._kept.rows is not None and not found.schema.fills_gaps
 
     def _first_pass(self, selection: Selection, schema: Schema | None, dtype: Any) -> FirstPass:
-        """Find what each column is, or go by a schema."""
+        """Find the type of each column, or use a schema."""
         name, header = self._parts[0].name, self._header
         rename = header.ways_to_rename(self._parts[0])
         features, targets = selection.resolve(self._columns, header.where, rename)
@@ -367,11 +367,11 @@ class CsvSource(Tabular, RandomAccess):
         return Parser(self._columns, self._used, self._dialect, self._missing, self._strip, size)
 
     def read_into(self, seen: Any) -> None:
-        """Let a first pass see all frames; several processes may read them."""
+        """Pass all frames to a first pass; several processes may read them."""
         read_into(self, seen)
 
     def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
-        """Return the frames of all files, a block each."""
+        """Return the frames of all files, one per block."""
 
         def parsed() -> Iterator[tuple[Any, _Place, int]]:
             for part in range(len(self._parts)):
@@ -379,7 +379,7 @@ class CsvSource(Tabular, RandomAccess):
                     yield *self._parse(block, part, kinds), len(block.data)
 
         def read() -> Iterator[tuple[Any, int]]:
-            # What is done with a frame does not wait for the next one, but for a short file.
+            # Frames are processed while the next one is parsed, except for a short file.
             blocks = sum(part.size for part in self._parts) // self._block_size
             for frame, self._at, size in prefetched(parsed(), 1) if blocks > 3 else parsed():
                 yield frame, size
@@ -392,7 +392,7 @@ class CsvSource(Tabular, RandomAccess):
         self._parser = self._make_parser()
 
     def where(self, row: int) -> str:
-        """Return where a row of the frame at hand is."""
+        """Return the place of a row of the current frame."""
         return self._at.where(row)
 
     def usual_words(self, column: str) -> Array | None:
@@ -409,7 +409,7 @@ class CsvSource(Tabular, RandomAccess):
         return blocks_of(self._parts[part], self._dialect, self._block_size)
 
     def _parse(self, block: Block, part: int, kinds: ColumnKinds) -> "tuple[Any, _Place]":
-        """Return the frame of a block, and where it is; texts among numbers are `TextInNumbers`."""
+        """Return the frame of a block, and its place; texts among numbers raise `TextInNumbers`."""
         place = _Place(self._parts[part].name, block, self._missing)
         plain = self._parser.read_plain(block.data, block.lines, kinds)
         if plain is not None:
@@ -473,7 +473,7 @@ class CsvSource(Tabular, RandomAccess):
         schema = self.schema
         kept = self._kept.rows_of(schema)
         if schema.fills:
-            # What is kept has the gaps, as a split learns what stands for them from one part.
+            # Kept rows have gaps, because a split learns what fills them from one part only.
             yield from ((schema.fill(x), y) for x, y in self.unfilled().chunks(start))
             return
         self._check_unchanged()
@@ -507,7 +507,7 @@ class CsvSource(Tabular, RandomAccess):
             self._kept.keep(draft, schema, row)
 
     def order(self, rows: Array) -> Array:
-        """Return row numbers as they are, once the rows are where they are fetched fastest."""
+        """Return row numbers unchanged, after moving the rows where they are fetched fastest."""
         if self._kept.wanted():
             pieces = self.unfilled().chunks()
             for _ in with_progress(pieces, f"keeping the rows of {self!r}", self.rows):
@@ -517,7 +517,7 @@ class CsvSource(Tabular, RandomAccess):
         return rows
 
     def for_part(self, in_order: bool) -> "CsvSource":
-        """Return the same rows, which are not all parsed to keep them, unless they are kept."""
+        """Return the same rows for a process that needs a part; only kept rows are all parsed."""
         other = copy.copy(self)
         other._kept = self._kept.for_part(in_order, self.rows)
         return other
@@ -529,7 +529,7 @@ class CsvSource(Tabular, RandomAccess):
 
     @property
     def to_read_parts(self) -> str:
-        """What to do with a file of which a part can't be read without the rest, "" if it can."""
+        """The remedy for a file of which a part can't be read without the rest, "" if it can."""
         otherwise = "unpack it" if self._dialect.is_plain else "write it as UTF-8"
         return "" if self.random_access else f"{otherwise}, or {super().to_read_parts}"
 
@@ -548,8 +548,8 @@ class CsvSource(Tabular, RandomAccess):
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
         """Return x and y of some rows, read from their places in the file.
 
-        The rows are fetched in the order of the file, parsed together, and put in the order asked
-        for.
+        The rows are fetched in the order of the file, parsed together, and returned in the
+        requested order.
         """
         index = row_numbers(rows, self.rows)
         if len(index) == 0:
@@ -575,7 +575,7 @@ class CsvSource(Tabular, RandomAccess):
             if len(x) != len(wanted):
                 raise ValueError(f"{len(wanted)} rows are read as {len(x)}")
         except ValueError as error:
-            # Reading in order finds the line, if the value was there from the first.
+            # Reading in order finds the line, if the value was there from the start.
             for block in self._blocks(part):
                 self._encode(block, part)
             name = self._parts[part].name
@@ -583,7 +583,7 @@ class CsvSource(Tabular, RandomAccess):
         return x, y
 
     def _as_written(self) -> dict[str, Any]:
-        """Return what tells these files, and how they are read, from others."""
+        """Return a fingerprint of these files, and of how they are read."""
         return {
             "files": [[p.size, p.checksum, p.body] for p in self._parts],
             "separator": self._dialect.separator.decode(),
@@ -620,14 +620,14 @@ def check_notation(decimal: Any, thousands: Any) -> Notation:
 
 
 def _least_block(columns: int) -> int:
-    """Return the bytes that are worth parsing at once, of a table of so many columns."""
+    """Return how many bytes to parse at once for a table of this many columns."""
     return min(_WIDE_BLOCK, _OF_A_COLUMN * columns) if columns > _WIDE else 0
 
 
 def _look_at(
     block: Block, parser: Parser, missing: MissingTexts
 ) -> tuple[list[str], list[Problem]]:
-    """Return the columns that hold text in the first rows, and what may be wrong with others."""
+    """Return the columns that hold text in the first rows, and possible problems of the others."""
     frame = parser.read_texts(_first_rows(block, len(parser.used)), parser.used)
     texts, codes = [], []
     for column in parser.used:
@@ -640,7 +640,7 @@ def _look_at(
 
 
 def _with_codes(found: FirstPass, codes: list[Problem], name: str) -> FirstPass:
-    """Return what a pass found, and the columns of codes that are read as numbers."""
+    """Return the result of a pass, and the columns of codes that are read as numbers."""
     numbers = {*found.schema.features} - {*found.schema.levels, *found.schema.hashed}
     codes = [code for code in codes if code.column in numbers - {*found.schema.dates}]
     return found._replace(suspicions=[*found.suspicions, *(c.suspicion(name) for c in codes)])

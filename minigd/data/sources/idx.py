@@ -73,7 +73,7 @@ class IdxSource(StoredRows):
 
     @property
     def to_read_parts(self) -> str:
-        """What to do with packed files, of which no part can be read without the rest."""
+        """The remedy for packed files, which can't be read in parts."""
         return "" if isinstance(self._x, ArrayFile) else "unpack it"
 
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
@@ -120,6 +120,6 @@ def read_idx(path: str | os.PathLike[str], table: bool = False) -> Array | Array
         shape = (shape[0], math.prod(shape[1:]))
     if not packed:
         return ArrayFile(file, start, shape, dtype, opened=about)
-    # Views of foreign byte order go through every gather; bytes, the usual case, have none.
+    # A foreign byte order would slow down every gather; bytes, the usual case, have none.
     array: Array = content[start:].view(dtype).reshape(shape)
     return array
