@@ -565,7 +565,7 @@ class Batches:
         source, size = self.source, self._size()
         order: Any = self.order(epoch)
         there = source.order(order)
-        # Rows of a file, and rows of small batches, are fetched for many batches at once.
+        # Rows of a file, and of small batches, are fetched for many batches at once.
         many = max(1, source.gather // size) * size
         for first in range(start * size, source.count(), many):
             rows = order[first : first + many]

@@ -130,7 +130,7 @@ class RowIndex:
 
     def read(self, part: int, starts: Array, wanted: Array) -> bytes:
         """Return the rows of one file with these numbers, which are in order."""
-        # Neighbors in the file are read as one piece.
+        # Neighbors in the file are one piece.
         breaks = np.flatnonzero(np.diff(wanted) != 1) + 1
         begins = starts[wanted[np.concatenate(([0], breaks))]]
         ends = starts[wanted[np.concatenate((breaks, [len(wanted)])) - 1] + 1]
