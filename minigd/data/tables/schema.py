@@ -216,7 +216,7 @@ class Schema:
         self.indicators: Array = np.repeat(text, widths)
         self.indicators[self._flags_at] = True
         self._filled: list[int] = []
-        """The columns of x in which a mean or a median stands for a missing number."""
+        """The columns of x in which a mean or a median replaces a missing number."""
         self._constants: dict[int, float] = {}
         for feature in features:
             policy = policy_of(missing, feature)
@@ -270,12 +270,12 @@ class Schema:
 
     @property
     def fills_gaps(self) -> bool:
-        """Whether a mean or a median stands for missing numbers."""
+        """Whether a mean or a median replaces missing numbers."""
         return bool(self._filled)
 
     @property
     def settled(self) -> bool:
-        """Whether it is known what stands for the missing numbers of each column."""
+        """Whether the replacements of missing numbers are known for each column."""
         return all(self.names[place] in self.fills for place in self._filled)
 
     def settle(self, pieces: Iterable[Array]) -> "Schema":
@@ -289,7 +289,7 @@ class Schema:
         return self.replace(fills=dict(zip(names, values, strict=True)))
 
     def unsettled(self) -> "Schema":
-        """Return the schema with which x holds NaN where a mean or a median would stand."""
+        """Return the schema with which x holds NaN instead of a mean or a median."""
         return self.replace(fills={})
 
     def _feature_at(self, place: int) -> str:
@@ -297,12 +297,12 @@ class Schema:
         return self.features[bisect_right(self.features, place, key=self._starts.__getitem__) - 1]
 
     def fill(self, x: Array) -> Array:
-        """Return x with what stands for missing numbers, in place."""
+        """Fill in missing numbers of x, in place, and return x."""
         _fill_gaps(x, self._filled, [self.fills[self.names[place]] for place in self._filled])
         return x
 
     def first_bad_value(self, frame: Any, row: int) -> BadValue:
-        """Return the value for which a row of a frame is dropped."""
+        """Return the value because of which a row of a frame is dropped."""
         values = frame.iloc[[row]]
         bad = next(filter(None, (self._bad(values[column]) for column in self.columns)))
         bad.row = row
@@ -323,7 +323,7 @@ class Schema:
         return ~gaps if gaps.any() else None
 
     def _bad(self, column: Any) -> BadValue | None:
-        """Return the first value of a column that the schema does not take."""
+        """Return the first value of a column that the schema does not accept."""
         name = column.name
         target = name in self.targets
         dtype: Any = self._whole_dtype if target and self.integer else self.dtype
@@ -496,7 +496,7 @@ class Schema:
 
 
 def _ends(text: str) -> list[str]:
-    """Return what might be taken off the end of a text: its last mark, or all of them."""
+    """Return what might be removed from the end of a text: its last mark, or all of them."""
     marks = text[len(text.rstrip(string.punctuation)) :]
     return [marks[-1], "".join(sorted(set(marks)))] if marks else []
 
@@ -588,7 +588,7 @@ def _key(text: str, truths: bool) -> Any:
 
 
 def codes_of(texts: Any, levels: Sequence[str]) -> Array:
-    """Return the number of each text among the levels, -1 for others and for missing ones.
+    """Return the number of each text among the levels, -1 for other and missing texts.
 
     A level that is a whole number also stands for the other ways to write it, 1 for 1.0, and so do
     the levels True and False where there are no others; see `minigd.data.labels`.
