@@ -42,6 +42,7 @@ from minigd.data.batches import Batches
 from minigd.data.sources.base import Source
 from minigd.data.sources.cache import is_cache, read_whole
 from minigd.data.sources.csv import CsvSource
+from minigd.data.sources.together import opening_together
 from minigd.data.tables.schema import Schema
 from minigd.distributed.communicator import Communicator
 from minigd.distributed.mpi import connect
@@ -169,10 +170,12 @@ def train(
             if first:
                 stack.enter_context(locked(out))
                 _clear_up(out, checkpoint, rows, resume)
-            backend = get_backend(backend)
-            get_metrics(metrics or ())  # an unknown name is refused before the work
+        backend = get_backend(backend)
+        get_metrics(metrics or ())  # an unknown name is refused before the work
+        with opening_together(communicator):
             opened = open_to_split(data, reading, target, exclude, task, columns, split)
-            table, task, schema, by = opened
+        table, task, schema, by = opened
+        with first_goes_ahead(communicator):
             source = stack.enter_context(_at_random(table, rows, checkpoint, resume, first))
         part, held_out = split_for_validation(source, seed, **by)
         schema = getattr(part, "schema", schema)
