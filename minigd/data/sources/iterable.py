@@ -50,7 +50,7 @@ classes, schema, dtype
     Notes
     -----
     A function is called once for each pass over the rows, including the first pass over a table. At
-    the end of the pass, the returned object is closed if it has a `close` method.
+    the end of the pass, the returned object is closed if it has a ``close`` method.
 
     Examples
     --------
