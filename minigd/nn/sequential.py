@@ -268,7 +268,7 @@ class Sequential:
             raise no_forward("the model")
         dy = self.backend.here(dy, "dy")
         if dy.shape != self._pending:
-            raise ShapeError(f"dy has shape {dy.shape} and the output had shape {self._pending}")
+            raise ShapeError(f"dy has shape {dy.shape} but the output had shape {self._pending}")
         dy = numbers(dy, "dy").astype(self.dtype, copy=False)
         return self.run_backward(self.layers, dy, check_flag("input_gradient", input_gradient))
 
@@ -534,7 +534,7 @@ class Sequential:
         """
         if self.loss is None:
             raise RuntimeError(
-                "evaluate uses the loss and metrics of fit, and this model was not fitted: call "
+                "evaluate uses the loss and metrics of fit, but this model was not fitted: call "
                 "fit first, or use minigd.Trainer(model, loss, updater).evaluate(X, y)"
             )
         trainer = self._trainer(self.loss, "sgd", self.metrics)
@@ -569,11 +569,11 @@ class Sequential:
         """
         ends = [layer for layer in self.all_layers if isinstance(layer, Adapted)]
         if not ends:
-            raise ValueError("there is nothing to adapt: the model has no Standardize or Rescale")
+            raise ValueError("nothing to adapt: the model has no Standardize or Rescale layer")
         for layer in ends:
             if layer is not self.layers[layer.end]:
                 raise ValueError(
-                    f"{layer.name} adapts to the data themselves and must be the "
+                    f"{layer.name} adapts to the raw data and must be the "
                     f"{'first' if layer.end == 0 else 'last'} layer"
                 )
         adapt(ends, batches, self.names)

@@ -123,5 +123,5 @@ class Clipping:
 def _limit(name: str, value: float | None) -> float | None:
     limit = None if value is None else check_number(name, value)
     if limit == 0:
-        raise ValueError(f"{name} must be above 0, or None for no limit: at 0 nothing would move")
+        raise ValueError(f"{name} must be above 0, or None for no limit: 0 would block all changes")
     return limit

@@ -56,9 +56,9 @@ class _Monitoring:
         history = event.trainer.history
         if self.monitor not in history:
             raise ValueError(
-                f"{type(self).__name__} watches {self.monitor!r}, and the history holds "
-                f"{', '.join(history)}: give validation_data or the metric to fit, or another "
-                "monitor"
+                f"{type(self).__name__} watches {self.monitor!r}, but the history has only "
+                f"{', '.join(history)}: pass validation_data or the metric to fit, or choose "
+                "another monitor"
             )
         value = self._sign * history[self.monitor][-1]
         if value < self.best - (self.min_delta if math.isfinite(self.best) else 0.0):
@@ -229,7 +229,7 @@ class ReduceOnPlateau(_Monitoring):
         super().__init__(monitor, patience, min_delta, mode)
         self.factor = check_number("factor", factor, 0.0, 1.0)
         if self.factor == 0:
-            raise ValueError("factor must be above 0: at 0 the training would stand still")
+            raise ValueError("factor must be above 0: with 0 the training would stop")
         self.min_scale = check_number("min_scale", min_scale)
 
     def __call__(self, event: Event) -> None:

@@ -58,11 +58,11 @@ def read(
     description, arrays = npz.read(path)
     with of_file(check_path("path", path)):
         if description.get("kind") != "run":
-            raise CheckpointError("it holds a model, not a run: read it with minigd.load")
+            raise CheckpointError("it is a saved model, not a checkpoint: use minigd.load")
         check_named(description, ("layers", "loss", "metrics", "updater"), custom)
         model = restore(description, arrays, custom, backend)
         if model.loss is None or not {"updater", "options", "run"} <= description.keys():
-            raise CheckpointError("it is damaged: parts of the run are missing")
+            raise CheckpointError("it is damaged: parts of the checkpoint are missing")
         values = join_arrays(description["run"], arrays)
         if batches is not None and values.get("batches") is not None:
             compare(values["batches"], batches.state_dict())

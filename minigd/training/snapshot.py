@@ -61,5 +61,5 @@ class Snapshot:
 def _no_room(updater: Updater, error: Exception) -> BackendError:
     return BackendError(
         f"a copy of the parameters and of the state of {type(updater).__name__} does not fit in "
-        f"memory ({error}): make the model smaller, or take an updater with less state, such as SGD"
+        f"memory ({error}): make the model smaller, or use an updater with less state, such as SGD"
     )

@@ -152,7 +152,7 @@ class Trainer:
         comm: Any = None,
     ) -> None:
         if model.dtype.kind == "c":
-            raise ValueError("a model of complex numbers is for checks, and can't be trained")
+            raise ValueError("a complex model is only for checks and can't be trained")
         updater = given_once("updater", updater, "optimizer", optimizer)
         if updater is None:
             raise TypeError("a Trainer needs an updater, such as 'adam' or gd.SGD(0.1)")
@@ -214,7 +214,7 @@ class Trainer:
     def batches(self) -> Batches:
         """The batches of the last `fit`."""
         if self._loop.batches is None:
-            raise DataError("there is nothing to train on: give fit arrays, or a Batches")
+            raise DataError("there is no data to train on: pass arrays or a Batches to fit")
         return self._loop.batches
 
     @property
@@ -660,20 +660,20 @@ def _warn_of_other_sums(compiled: Any) -> None:
     """Say where a resumed run goes on in other steps than those it was saved with."""
     if compiled and not available():
         warn(
-            "the run used Numba, which is not installed here: it goes on without, "
+            "the run used Numba, which is not installed here: it continues without Numba, "
             "and its last digits may differ (`pip install numba scipy`)",
             stacklevel=3,
         )
     elif compiled and compiled != TARGET:
         warn(
-            "the run was compiled by another version of minigd, whose sums have another order: "
-            "it goes on compiled, and its last digits may differ",
+            "the run was compiled by another version of minigd, which sums "
+            "in another order: the last digits may differ",
             stacklevel=3,
         )
 
 
 def _updater_was_taken(updater: Updater) -> ValueError:
     return ValueError(
-        f"{updater!r} was given to another trainer since, which has reset it: give each trainer "
-        "an updater of its own"
+        f"{updater!r} has since been given to another trainer, which reset it: give each "
+        "trainer its own updater"
     )

@@ -163,8 +163,8 @@ def test_a_layer_is_checked_as_training_runs_it(write, capsys):
 SLIPS = {
     "InInit": (
         "def __init__(self):\n        self.add_param('b', (3,))",
-        "InInit: not checked. TypeError: InInit declares 'b' too early: add_param and add_buffer "
-        "are called in build(self, n_in), which knows the width, and not in __init__",
+        "InInit: not checked. TypeError: InInit declares 'b' too early: call add_param and "
+        "add_buffer in build(self, n_in), where the width is known, not in __init__",
     ),
     "NoTrain": (
         "def forward(self, x):\n        return 2 * x",
@@ -174,7 +174,7 @@ SLIPS = {
     "NoReturn": (
         "def build(self, n_in):\n        pass",
         "NoReturn: wrong. TypeError: NoReturn.build(6) returned None; it must return the width of "
-        "the output, a positive int, or raise ValueError for a width it does not take",
+        "the output, a positive int, or raise ValueError for an unsupported width",
     ),
     "Flattens": (
         "def forward(self, x, train=False):\n        memoryview(x).cast('B')\n        return 2 * x",

@@ -19,8 +19,8 @@ class Difference(Metric):
         """Refuse targets of another shape than the outputs."""
         if y.shape != shape and not (shape[1] == 1 and y.shape == shape[:1]):
             raise ShapeError(
-                f"{type(self).__name__} compares number by number, and y has shape {y.shape} while "
-                f"the outputs have shape {shape}: leave this metric out"
+                f"{type(self).__name__} compares element by element, but y has shape {y.shape} "
+                f"while the outputs have shape {shape}: leave this metric out"
             )
 
     def errors(self, prediction: Array, y: Array) -> Array:
