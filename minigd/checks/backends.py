@@ -143,7 +143,7 @@ def compare_backends(
     steps = check_integer("steps", steps)
     loss = model.loss if loss is None else loss
     if loss is None:
-        raise ValueError("the model was never trained: name the loss, loss='mse' for example")
+        raise ValueError("the model was never trained: pass a loss, such as loss='mse'")
     one, other = [_Side(model, loss, updater, get_backend(b)) for b in ("numpy", backend)]
     found: list[Difference] = []
     for difference in _differences(one, other, batches, steps):

@@ -118,5 +118,5 @@ def from_epochs(batches: Batches, count: int) -> Iterator[Batch]:
                 if made == count:
                     return
         if made == before:
-            raise DataError("the rows do not fill one batch that counts: use a smaller batch_size")
+            raise DataError("the rows do not fill a single batch: use a smaller batch_size")
         epoch += 1

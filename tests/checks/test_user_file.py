@@ -77,10 +77,10 @@ def test_another_error_is_told_with_its_type(write):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("x = 1\n", "there is nothing to check in"),
+        ("x = 1\n", "nothing to check in"),
         ("def f(:\n", "can't be run: SyntaxError"),
         ("1 / 0\n", "can't be run: ZeroDivisionError"),
-        ("examples = [3]\n", "must be a list of layers and losses, [MyLayer(3)], not [3]"),
+        ("examples = [3]\n", "must be a list of layers and losses, such as [MyLayer(3)], not [3]"),
         (DOUBLE + "examples = Double\n", "must be a list of layers and losses"),
     ],
 )
@@ -192,7 +192,7 @@ SLIPS = {
     ),
     "Infinite": (
         "def forward(self, x, train=False):\n        return np.log(x - x)",
-        "Infinite: wrong. ValueError: forward gives no finite numbers, for rows of any kind",
+        "Infinite: wrong. ValueError: forward returns no finite numbers for any kind of rows",
     ),
 }
 
@@ -365,7 +365,7 @@ def test_a_loss_that_takes_nothing_is_told(write):
         pass
     """
     found = verdicts(write(text))
-    assert "gives no finite numbers" in str(found["Odd"])
+    assert "returns no finite numbers" in str(found["Odd"])
     assert "must define per_example(z, y)" in str(found["Unfinished"])
 
 

@@ -41,7 +41,7 @@ def check_rules(model: Sequential, x: Array, dy: Array, tolerance: float = 0.0) 
     >>> model.params["forgets1.b"][...] = [1.0, 2.0]
     >>> check_rules(model, np.ones((4, 3)), np.ones((4, 2)))
     Traceback (most recent call last):
-    minigd.errors.GradientError: forgets1: forward gives other numbers with train=False than ...
+    minigd.errors.GradientError: forgets1: forward gives different numbers with train=False ...
     """
     (layer,) = model.layers
     with np.errstate(all="ignore"):

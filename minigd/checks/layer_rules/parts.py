@@ -146,5 +146,5 @@ def with_train_false() -> Iterator[None]:
 def modifies(layer: Layer, what: str, when: str = "") -> GradientError:
     """Return the error for a layer that changes what it was given."""
     return GradientError(
-        f"{layer.name} modifies {what}{when}, which belongs to its caller: work on a copy"
+        f"{layer.name} modifies {what}{when}, which belongs to the caller: work on a copy"
     )
