@@ -34,7 +34,7 @@ class RowClipping:
     def __init__(self, limit: float | None) -> None:
         self.limit = None if limit is None else check_number("clip_rows", limit)
         if self.limit == 0:
-            raise ValueError("clip_rows must be above 0: with a limit of 0 nothing is learned")
+            raise ValueError("clip_rows must be above 0: with 0 the model would not learn")
 
 
 def backward(objective: Objective, clipping: RowClipping, scale: Array | None = None) -> Array:
@@ -81,7 +81,7 @@ def backward(objective: Objective, clipping: RowClipping, scale: Array | None = 
     squares: list[Array] = []
     model.run_backward(layers, dz, squares=squares)
     if not squares:
-        raise ValueError("the model has no parameters, so that no row has a gradient")
+        raise ValueError("the model has no parameters, so there are no gradients of rows")
     # In the dtype that the layers gave them, which may have room where the model's has none.
     length = model.backend.xp.sqrt(sum(squares[1:], squares[0]))
     if clipping.limit is not None:

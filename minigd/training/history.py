@@ -53,7 +53,7 @@ class History(dict[str, list[float]]):
             self.setdefault(name, [math.nan] * done).append(float(values.get(name, math.nan)))
 
     def __missing__(self, name: str) -> list[float]:
-        raise KeyError(f"{name!r}; the history has {', '.join(self) or 'nothing'}")
+        raise KeyError(f"{name!r}; the history holds {', '.join(self) or 'nothing'}")
 
     def plot(self, *names: str, ax: Any = None) -> Any:
         """Draw the loss and the metrics of each epoch, in training and in validation.

@@ -146,9 +146,7 @@ class NumbaStep(AnySize):
         """Make one step, of this share of `mean`, and an update if asked for; it is `Made`."""
         n = len(x)
         if not self.takes(n):
-            raise ValueError(
-                f"a batch of {n} rows goes through other operations than were compiled"
-            )
+            raise ValueError(f"a batch of {n} rows uses operations that were not compiled")
         one, dtype = self._arrays, self._model.dtype
         one["starts"][1], one["which"][0], one["due"][0] = n, self._rows[n], update
         one["limits"][:] = limits[:2]

@@ -22,12 +22,12 @@ def plot_history(history: History, *names: str, ax: Any = None) -> Any:
         )
     )
     if not history.epochs or not measured:
-        raise ValueError("the history holds no epoch to plot: train first, model.fit(...)")
+        raise ValueError("the history has no epochs to plot: train first, model.fit(...)")
     for name in names:
         if not isinstance(name, str) or name not in measured:
             raise ValueError(
                 f"the history can't plot {shown(name)}: it holds {', '.join(measured)}, each with "
-                "its val_ column where there were validation data"
+                "a val_ column if there were validation data"
             )
     chosen = list(names) or measured
     metrics = [name for name in chosen if name != "loss"]
@@ -129,13 +129,13 @@ def plot_schedule(
     [0.1, 0.1, 0.05, 0.05, 0.025, 0.025]
     """
     if not isinstance(schedule, Schedule):
-        raise TypeError(f"plot_schedule draws a Schedule, and not {shown(schedule)}")
+        raise TypeError(f"plot_schedule takes a Schedule, not {shown(schedule)}")
     given = {"updates": updates, "epochs": epochs}
     needed = _units(schedule) or {unit for unit, length in given.items() if length is not None}
     missing = [unit for unit in given if unit in needed and given[unit] is None]
     if missing or not needed:
         raise ValueError(
-            f"{schedule!r} counts in {' and '.join(sorted(needed)) or 'updates or epochs'}: give "
+            f"{schedule!r} counts in {' and '.join(sorted(needed)) or 'updates or epochs'}: say "
             f"how many to draw, {missing[0] if missing else 'epochs'}=..."
         )
     for unit, length in given.items():
