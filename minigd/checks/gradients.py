@@ -79,7 +79,7 @@ def _gradients(setup: Setup) -> dict[str, Array]:
 
 def _poison_caches(setup: Setup) -> None:
     """Make whatever is remembered, in layers, in the loss and in the gradients, wrong."""
-    # A pass over other numbers shows a layer or a loss that keeps what it was given before,
+    # A pass over other numbers exposes a layer or a loss that keeps earlier arguments,
     # and rubbish in the gradients a layer that adds to them instead of writing them.
     with np.errstate(all="ignore"):
         other = setup._replace(y=setup.y[::-1].copy())
@@ -113,7 +113,7 @@ def check_gradients(
     Parameters
     ----------
     model : Sequential
-        A copy of it is checked; it stays as it is.
+        A copy of it is checked; it is not changed.
     loss : str or Loss
     x : array-like, shape (n, n_in)
     y : array-like, shape (n,) or (n, K)
@@ -424,7 +424,7 @@ def _compare(
         largest = max(float(np.nanmax(np.abs(numeric), initial=0.0)), 1e-300)
         error = np.where(np.isfinite(own) & np.isfinite(numeric), np.abs(own - numeric), math.inf)
         i = int(np.argmax(error)) if len(error) else 0
-        # A gradient that is 0 but for rounding is judged by what rounding may do.
+        # A gradient that is 0 up to rounding is judged by the possible rounding error.
         scale = largest + noise / allowed
         if len(error) and error[i] > allowed * scale:
             scale += min(_rounding(setup, name, method), _MOST_ROUNDING[method] * loss) / allowed

@@ -54,7 +54,7 @@ def backward(objective: Objective, clipping: RowClipping, scale: Array | None = 
     clipping : RowClipping
         It limits what the example gives without its weight.
     scale : Array, shape (n,), optional
-        The row weights that the loss was given, n w_i/Σw.
+        The row weights passed to the loss, n w_i/Σw.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def backward(objective: Objective, clipping: RowClipping, scale: Array | None = 
         for layer, arrays in zip(with_inner(layers), kept, strict=True):
             if arrays is not None:
                 layer.keep(*arrays)
-        # All that backward does is linear in dy, so that a row's own gradient shrinks with it.
+        # backward is linear in dy, so a row's own gradient shrinks with it.
         with np.errstate(all="ignore"):
             own = length if scale is None else length / scale
             share = model.backend.xp.minimum(1, clipping.limit / own)

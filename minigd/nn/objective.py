@@ -142,7 +142,7 @@ class Objective:
     def check(self, x: Array, y: Array | None, values: bool = True) -> None:
         """Refuse rows and targets that do not fit the model, the loss or each other.
 
-        Without `values`, only shapes and types are looked at, which makes no GPU wait.
+        Without `values`, only shapes and types are checked, which makes no GPU wait.
 
         Raises
         ------

@@ -1,6 +1,6 @@
 """The flat vectors: all parameters of a network in one, their gradients in another.
 
-Every W, b, dW and db is a named view into them, so that an update is one pass.
+Every W, b, dW and db is a named view into them, so an update is one pass.
 """
 
 import math
@@ -28,7 +28,7 @@ class FlatParameters:
     Parameters
     ----------
     layers : sequence of Layer
-        Each bound to its place in a network, so that it has declared its parameters.
+        Each bound to its place in a network, and its parameters declared.
     backend : Backend
     dtype : numpy.dtype
 

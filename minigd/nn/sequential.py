@@ -44,7 +44,7 @@ from minigd.storage import npz
 from minigd.storage.describe import Arrays, Description, describe
 from minigd.types import Array
 
-# The first word of a seed sequence says what is drawn, so that weights and orders never coincide.
+# The first word of a seed sequence says what is drawn: weights and orders never coincide.
 _WEIGHTS = 1
 
 
@@ -436,7 +436,7 @@ class Sequential:
             A final Sigmoid or Softmax is paired with its cross-entropy, which is then computed
             from the logits; see `minigd.Objective`.
         updater : str or Updater, default "adam"
-            Its state starts afresh.
+            Its state is reset.
         batch_size : int, Schedule or None, default 100
             Rows per update; None for all of them. A schedule gives each epoch its own.
         epochs : int, default 1
@@ -521,7 +521,7 @@ class Sequential:
         Raises
         ------
         RuntimeError
-            If the model was never fitted, so that it has no loss.
+            If the model was never fitted and so has no loss.
 
         Examples
         --------
@@ -595,7 +595,7 @@ class Sequential:
         return _rebuild(layers, (n_in, where, dtype, seed), *rest)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle as `copy` does, so that the views are views again."""
+        """Copy and pickle as `copy` does: the views stay views."""
         layers = [(type(layer), layer.config(), layer.trainable) for layer in self.layers]
         loss = None if self.loss is None else (type(self.loss), self.loss.config())
         settings = self.n_in, self.backend.name, str(self.dtype), self.seed
@@ -670,7 +670,7 @@ class Sequential:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one ``.npz`` file: layers, values, and the loss and metrics of `fit`.
 
-        The file is written whole or not at all, and `minigd.load` reads it without pickle.
+        The file is written completely or not at all, and `minigd.load` reads it without pickle.
 
         Raises
         ------

@@ -110,7 +110,7 @@ class Clipping:
 
     def _shorten(self, g: Array, norm: float) -> None:
         """Limit the length of g."""
-        # Divided by the largest entry first, so that no square leaves the range of the dtype.
+        # Divided by the largest entry first: no square leaves the range of the dtype.
         largest = abs(g).max()
         unit = g / np.where(largest > 0, largest, 1)
         root = np.sqrt((unit * unit).sum())

@@ -1,6 +1,6 @@
 """A run in a file: all that decides the next update, and the classes it is made of.
 
-The file is a model's file with more in it, so that `minigd.load` reads the model from it.
+The file is a model file with more in it; `minigd.load` reads the model from it.
 """
 
 import json
@@ -92,7 +92,7 @@ def compare(saved: Description, given: Description) -> None:
     CheckpointError
         Saying what differs.
     """
-    # Through JSON, as the saved one went, so that tuples and lists compare alike.
+    # Through JSON, like the saved one: then tuples and lists compare equal.
     for name, value in json.loads(json.dumps(given)).items():
         # A stream that nobody had counted when it was saved may have been counted since.
         counted = name == "rows" and None in (value, saved.get(name))

@@ -41,7 +41,7 @@ class Run(Protocol):
 
     @property
     def batch(self) -> int:
-        """Batches made of the epoch at hand."""
+        """Batches made in the current epoch."""
         ...
 
     @property
@@ -117,7 +117,7 @@ Callback = Callable[[Event], object]
 def wanted_events(callback: Callback) -> frozenset[str] | None:
     """Return the names of the events that a callback wants, its `events`; None for all.
 
-    A subclass that has a ``__call__`` of its own wants all, unless it has `events` of its own too.
+    A subclass with its own ``__call__`` receives all events, unless it also has its own `events`.
 
     Raises
     ------

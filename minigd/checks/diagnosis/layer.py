@@ -194,7 +194,7 @@ def _true_cases(layer: Layer, known: Case) -> Cases:
 def _is_unused(layer: Layer, name: str) -> bool:
     """Tell whether a layer gives the same output whatever a parameter, or x, holds.
 
-    A derivative of 0 is no proof: a batch of zeros, or of rounding about 0, has it as well.
+    A derivative of 0 proves nothing: a batch of zeros, or of rounding about 0, has it as well.
     """
     rng = np.random.default_rng(2)
     x = rng.standard_normal((99, layer.n_in))

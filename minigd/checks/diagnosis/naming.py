@@ -1,4 +1,4 @@
-"""The name of a bug: the simplest slip that gives the very gradient that was given.
+"""The name of a bug: the simplest mistake that produces exactly this wrong gradient.
 
 A slip is named where it explains the numbers to rounding in every batch that was tried; two that
 the batches can't tell apart are both named, and where nothing fits, nothing is named.
@@ -118,7 +118,7 @@ def _one_divisor(cases: Sequence[Case]) -> list[str]:
 
 def _one_factor(cases: Sequence[Case]) -> list[str]:
     ratios = _ratios(cases)
-    # The same number again and again says no more than one number does.
+    # The same number repeated says nothing that one number does not.
     numbers = {f"{number:.6g}" for case in cases for number in case.true.ravel() if number}
     if ratios and len(numbers) > 1 and _same(ratios, max(100 * case.tolerance for case in cases)):
         return [f"a constant factor of {ratios[0]:.6g}"]

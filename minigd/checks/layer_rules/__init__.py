@@ -28,7 +28,7 @@ __all__ = ["LayerWarning", "check_rules"]
 def check_rules(model: Sequential, x: Array, dy: Array, tolerance: float = 0.0) -> list[str]:
     """Refuse what breaks a rule in the one layer of a float64 model, and return what may be meant.
 
-    The layer has the right gradients, within `tolerance` of the largest entry; it stays as it is.
+    The layer has the right gradients, within `tolerance` of the largest entry; it is not changed.
 
     Examples
     --------

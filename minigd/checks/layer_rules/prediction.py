@@ -149,7 +149,7 @@ def _is_left_out(layer: Layer, name: str, x: Array) -> bool:
 
 
 def _is_close(one: Array, other: Array) -> bool:
-    """Tell whether two outputs are the same but for rounding, that of a number taken off again."""
+    """Tell whether two outputs are equal up to rounding, also of a number added and subtracted."""
     near = 1e-9 * float(np.abs(other).max(initial=0.0))
     return np.allclose(one, other, rtol=1e-9, atol=near, equal_nan=True)
 

@@ -1,6 +1,6 @@
 """The formulas of the package, line by line: what each loss and updater computes, beside layers.
 
-Each entry pairs a formula with the numbers that the real run gave, so that it can be recomputed.
+Each entry pairs a formula with the numbers of the real run, so it can be recomputed.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """What all plots share: colors, markers and strokes, the axes to draw into, and their limits.
 
-Lines and points differ in stroke and marker as well as in color, so that gray tells them apart too.
+Lines and points differ in stroke and marker as well as in color, so they differ in gray too.
 """
 
 from typing import Any

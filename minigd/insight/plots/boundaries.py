@@ -12,7 +12,7 @@ from minigd.insight.plots.classes import class_names, numbered_classes, probabil
 from minigd.nn.sequential import Sequential
 from minigd.types import Array
 
-# Points along each side: a screen shows no more.
+# Points along each side: more are not visible on a screen.
 _GRID = 200
 
 

@@ -10,7 +10,7 @@ from minigd.insight.plots.axes import COLORS, LINES, MARKERS, axes_or_new, whole
 from minigd.optim.schedules import Constant, Schedule
 from minigd.training.history import History
 
-# A curve has no more points than this: a screen shows no more.
+# The most points of a curve: more are not visible on a screen.
 _POINTS = 2_000
 
 
@@ -56,7 +56,7 @@ def plot_history(history: History, *names: str, ax: Any = None) -> Any:
         ax.legend(handles=drawn, fontsize="small")
         return ax
     other.set_ylabel(_joined(metrics))
-    # Other margins than the loss has, so that the ends of two scales don't fall together.
+    # Margins differ from the loss's: the ends of the two scales must not coincide.
     other.margins(y=0.12)
     _legend_above_lines(ax, other, drawn)
     return ax

@@ -73,7 +73,7 @@ class FunctionMetric(KeptRows):
     function : callable
         From predictions of shape (n, K) and targets of the same shape, or classes of shape (n,).
         One whose first argument is ``y_true``, as scikit-learn's have it, is called with the
-        targets first, and with one column as shape (n,). ``sample_weight`` is handed over to one
+        targets first, and with one column as shape (n,). ``sample_weight`` is passed to one
         that takes it.
     more_is_better : bool, default False
         For `minigd.EarlyStopping`.

@@ -60,7 +60,7 @@ METRICS: dict[str, type[Metric]] = {
 
 
 _COLUMNS = ("loss", "seconds", "updates")
-"""What a history holds beside metrics."""
+"""The columns of a history besides metrics."""
 
 
 def get_metric(which: MetricLike) -> Metric:

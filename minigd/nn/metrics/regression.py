@@ -84,7 +84,7 @@ class RootMeanSquaredError(MeanSquaredError):
 class MeanAbsolutePercentageError(Difference):
     """The mean of ``|prediction − y| / |y|`` over the outputs and the rows; 0.1 stands for 10 %.
 
-    ``|y|`` counts as 2.2e-16 where it is less, as in scikit-learn, so that a target of 0 makes the
+    ``|y|`` counts as at least 2.2e-16, as in scikit-learn, so a target of 0 makes the
     mean huge.
 
     Examples

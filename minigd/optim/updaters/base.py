@@ -16,7 +16,7 @@ from minigd.optim.schedules import Schedule, schedule_of
 from minigd.storage.describe import arguments
 from minigd.types import Array
 
-# What a state holds beside its vectors.
+# What a state holds besides its vectors.
 _COUNTS = ("learning_rate", "scale", "step", "epoch")
 
 
@@ -122,7 +122,7 @@ class Updater:
                 _, found = self.formula(rates[-1])
                 constants.append([found[name] for name in self.varying])
         finally:
-            # A schedule of one's own may raise.
+            # A user's schedule may raise.
             self.step = made
         return np.array(rates), np.array(constants, "float64").reshape(steps, len(self.varying))
 
