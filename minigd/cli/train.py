@@ -42,6 +42,7 @@ from minigd.data.batches import Batches
 from minigd.data.sources.base import Source
 from minigd.data.sources.cache import is_cache, read_whole
 from minigd.data.sources.csv import CsvSource
+from minigd.data.sources.together import opening_together
 from minigd.data.tables.schema import Schema
 from minigd.distributed.communicator import Communicator
 from minigd.distributed.mpi import connect
@@ -169,10 +170,12 @@ def train(
             if first:
                 stack.enter_context(locked(out))
                 _clear_up(out, checkpoint, rows, resume)
-            backend = get_backend(backend)
-            get_metrics(metrics or ())  # a name that is not known is refused before the work
+        backend = get_backend(backend)
+        get_metrics(metrics or ())  # a name that is not known is refused before the work
+        with opening_together(communicator):
             opened = open_to_split(data, reading, target, exclude, task, columns, split)
-            table, task, schema, by = opened
+        table, task, schema, by = opened
+        with first_goes_ahead(communicator):
             source = stack.enter_context(_at_random(table, rows, checkpoint, resume, first))
         part, held_out = split_for_validation(source, seed, **by)
         schema = getattr(part, "schema", schema)
@@ -276,7 +279,7 @@ def _save(trained: TableModel, out: str, saving: Checkpoint, resumed: bool) -> N
             trained.save(elsewhere)
             kept = f"the model is in {elsewhere!r}: move it to where there is room"
         except OSError as other:
-            kept = f"nor could {elsewhere!r} ({other.strerror or other})"
+            kept = f"{elsewhere!r} could not be written either ({other.strerror or other})"
             if _count_held(saving, resumed) is not None:
                 kept += f"; make room, and use --resume: {out}.checkpoint holds the run"
         raise OSError(
@@ -319,7 +322,7 @@ def _kept(table: Table, folder: str, resume: bool) -> Source:
     A run that is resumed reads them where it read them before: its checkpoint tells the two apart.
     """
     if not table.random_access:
-        log(f"the rows are kept in {folder} while they are needed, so that they can be shuffled")
+        log(f"the rows are kept in {folder} while they are needed, to shuffle them")
         return table.cache(folder)
     size = table.rows * (len(table.names or ()) * table.schema.dtype.itemsize + TARGET_BYTES)
     if size < KEPT_FROM:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import minigd as gd
+from minigd.data.sources import csv_pieces
 from minigd.distributed import communicator
 from minigd.distributed.mpi import connect
 
@@ -83,7 +84,7 @@ def checkpoint(folder):
 
 
 def shell(folder):
-    """Run `minigd train` in both, and return the exit code and what each has printed."""
+    """Run `minigd train` in both; return the code, what each has printed, and passes shared."""
     from minigd.cli.main import main
 
     path, out = comm.bcast(f"{folder}/rows.csv"), comm.bcast(f"{folder}/m.npz")
@@ -91,10 +92,12 @@ def shell(folder):
         X, y, _ = data()
         np.savetxt(path, np.c_[X, y], "%.4f", ",", header="a,b,c,y", comments="")
     comm.Barrier()
+    shared, read = [], csv_pieces._seen_in
+    csv_pieces._seen_in = lambda *given: shared.append(given) or read(*given)
     printed, logged = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(logged):
         code = main(["train", path, "--target", "y", "--epochs", "2", "--out", out])
-    return code, printed.getvalue(), logged.getvalue(), sorted(os.listdir(folder))
+    return code, printed.getvalue(), logged.getvalue(), sorted(os.listdir(folder)), len(shared)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ def test_the_shell_trains_in_both_and_one_prints_and_writes(said):
     assert other[1:3] == ["", ""]
     assert "m.npz" in one[3]
     assert "m.npz" not in other[3]
+    # Each has read a part of the file to find out what is in it.
+    assert one[4] == other[4] > 0
 
 
 def test_one_process_writes(said):

@@ -27,7 +27,8 @@ def opening_together(comm: Any) -> Iterator[None]:
     Parameters
     ----------
     comm : Communicator
-        With `rank`, `size`, and `gather(value)`, which returns what each process gives to all.
+        With `rank`, `size`, `gather(value)`, which returns what each process gives to all, and
+        `wait()`, which returns once all processes have called it.
     """
     token = _PROCESSES.set(comm if comm.size > 1 else None)
     try:
@@ -59,11 +60,11 @@ def deciding(files: Any, serve: Mapping[str, Any] | None = None) -> Iterator[Dec
     try:
         yield decision
     except Exception as error:
-        comm.gather(("failed", _sendable(error)))
+        _tell(comm, "failed", _sendable(error))
         raise
     finally:
         _DECIDES.reset(token)
-    comm.gather(("done", decision.value))
+    _tell(comm, "done", decision.value)
 
 
 def together(files: Any, decide: Callable[[], Any]) -> Any:
@@ -82,12 +83,18 @@ def others_wait() -> bool:
 def ask(what: str, value: Any) -> Any:
     """Ask the other processes for something, and return the communicator."""
     comm = _DECIDES.get()
-    comm.gather((what, value))
+    _tell(comm, what, value)
     return comm
+
+
+def _tell(comm: Any, what: str, value: Any) -> None:
+    comm.wait()
+    comm.gather((what, value))
 
 
 def _serve(comm: Any, work: Mapping[str, Any]) -> Any:
     while True:
+        comm.wait()  # what the first process reads alone may take longer than any step
         what, value = comm.gather(None)[0]
         if what == "failed":
             raise value

@@ -30,6 +30,9 @@ class Thread:
         barrier.wait(60)
         return found
 
+    def wait(self):
+        self._shared[0].wait(60)
+
 
 def run(size, work):
     """Return what `work(comm)` returns in each process, or the error that it ends with."""
