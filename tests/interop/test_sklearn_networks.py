@@ -323,7 +323,7 @@ def test_a_plain_function_is_a_schedule_as_in_an_updater(Estimator):
         ({"l2": None}, "l2 must be a number"),
         ({"clip_norm": 0}, "clip_norm must be"),
         ({"callbacks": print}, "callbacks must be a list"),
-        ({"callbacks": [3]}, "a callback is called with each event, and 3 can't be"),
+        ({"callbacks": [3]}, "a callback must be callable with an event, but 3 is not"),
         ({"callbacks": [gd.EarlyStopping]}, "write it with parentheses"),
         ({"layers": gd.Dense(3)}, "layers must be a list"),
         ({"layers": [gd.ReLU]}, "layer 0 is .*ReLU.*parentheses"),
