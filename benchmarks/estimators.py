@@ -1,4 +1,4 @@
-"""The estimators and the shell with their defaults beside scikit-learn's models, on small data sets.
+"""The estimators and the shell with their defaults beside models of scikit-learn, on small data.
 
 `python benchmarks/estimators.py`, with those that scikit-learn brings or draws; `--data FOLDER`
 adds each CSV file of a folder, whose last column is the target. A quarter of the rows is held out,
