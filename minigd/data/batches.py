@@ -589,6 +589,10 @@ class Batches:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run compares: how rows are cut, and a fingerprint of the data."""
+        return {**self.settings(), "data": self.source.fingerprint()}
+
+    def settings(self) -> dict[str, Any]:
+        """Return how rows are cut and weighed."""
         return {
             "batch_size": self.batch_size if self.growth is None else describe(self.growth),
             "shuffle": self.shuffle,
@@ -596,7 +600,6 @@ class Batches:
             "tail": self.tail,
             "buffer": self.buffer,
             "rows": self.source.rows,
-            "data": self.source.fingerprint(),
             "weights": self._weights_fingerprint(),
         }
 
