@@ -31,6 +31,13 @@ def load() -> str:
     return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
 
 
+def load_of_others() -> str:
+    """Return a line on the load before a run, with what to think of it where it is high."""
+    text = f"load before: {load()}"
+    busy = hasattr(os, "getloadavg") and os.getloadavg()[0] > 1
+    return f"{text}; other work disturbed this run, so its times are too long" if busy else text
+
+
 def command(module: str, words: Sequence[str], folder: object = None) -> str:
     """Return the line that started a benchmark; where a folder of data lies is left out."""
     return " ".join(["python -m", module, *("FOLDER" if w == str(folder) else w for w in words)])

@@ -21,15 +21,15 @@ import numpy as np
 Entry = TypeVar("Entry")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# Those above 2000 end a line, or draw letters in another order.
+# Those above U+2000 end a line, or change the order in which letters are drawn.
 _OBEYED = {*range(32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A)}
 _ESCAPED = {code: repr(chr(code))[1:-1] for code in _OBEYED - set(map(ord, "\n\t"))}
 
 
 def escape_controls(text: str) -> str:
-    r"""Return a text with the characters spelled out that a terminal obeys, and does not show.
+    r"""Return a text in which control characters of a terminal are spelled out.
 
-    Names in files may hold any. Ends of lines and tabs stay.
+    Names in files may hold any of them. Ends of lines and tabs stay.
 
     >>> escape_controls("red\x1b[2J\r\n")
     'red\\x1b[2J\\r\n'
@@ -38,7 +38,7 @@ def escape_controls(text: str) -> str:
 
 
 class DataError(ValueError):
-    """The data can't be trained on as they are: a value, a type or a label is at fault."""
+    """The data can't be used for training as they are: a value, a type or a label is wrong."""
 
     def __str__(self) -> str:
         return escape_controls(super().__str__())
@@ -58,7 +58,7 @@ class GradientError(ArithmeticError):
     Attributes
     ----------
     diagnosis : str or None
-        What the error looks like, where it looks like a slip that is known; the message ends in it.
+        The known mistake that the error looks like, if any; the message ends with it.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def unknown_name(
 ) -> ValueError:
     """Return the error for a name that is not in a table, with the names that are.
 
-    A name of `also` is proposed too, where it is close and none of the table is.
+    A name in `also` is proposed if it is close and no name in the table is.
 
     >>> unknown_name("loss", "hubber", ["mse", "huber"])
     ValueError("unknown loss 'hubber'; the known ones are 'huber', 'mse'; did you mean 'huber'?")
@@ -114,7 +114,7 @@ def unknown_name(
 
 
 def _meant_elsewhere(what: str, given: str, known: Collection[str]) -> str:
-    """Return the question whether the name was meant that stands here for one of elsewhere."""
+    """Return "; did you mean ...?" for a name from another library, with the name used here."""
     begin, between, name = given.lower().rpartition("__")
     if what == "updater" and name in UPDATERS_ELSEWHERE:
         return f"; did you mean {UPDATERS_ELSEWHERE[name]}?"
@@ -124,7 +124,7 @@ def _meant_elsewhere(what: str, given: str, known: Collection[str]) -> str:
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """Return the question whether another name was meant, if there is one that is close.
+    """Return "; did you mean ...?" with the closest other name, or "" if none is close.
 
     >>> did_you_mean("Acuracy", ["accuracy", "f1"]), did_you_mean("acc", ["accuracy", "r2"])
     ("; did you mean 'accuracy'?", "; did you mean 'accuracy'?")
@@ -146,7 +146,7 @@ def closest(given: str, known: Iterable[str]) -> str | None:
 
 
 def find_by_name(what: str, given: object, known: Mapping[str, Entry]) -> Entry:
-    """Return the entry of a table that has this name, and refuse a name that is not in it.
+    """Return the table's entry for this name, and refuse a name that is not in the table.
 
     >>> find_by_name("constant", "pi", {"pi": math.pi, "e": math.e})
     3.141592653589793
@@ -173,33 +173,33 @@ def check_function(name: str, value: Any) -> None:
 
 
 def check_takes(name: str, function: Any, *given: str) -> None:
-    """Refuse what is not a function, or not one that takes what it will be given.
+    """Refuse what is not a function, or a function that can't take these arguments.
 
     >>> check_takes("loss", lambda z: z, "prediction", "target")
     Traceback (most recent call last):
-    TypeError: <lambda> takes (z), and is called with (prediction, target)
+    TypeError: <lambda> takes (z), but is called with (prediction, target)
     """
     check_function(name, function)
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some that are built in do not say
+    except (TypeError, ValueError):  # some built-in ones have no signature
         return
     try:
         signature.bind(*given)
     except TypeError:
         own = getattr(function, "__name__", type(function).__name__)
         raise TypeError(
-            f"{own} takes {signature}, and is called with ({', '.join(given)})"
+            f"{own} takes {signature}, but is called with ({', '.join(given)})"
         ) from None
 
 
 def check_integer(name: str, value: Any, lowest: int = 1, also: str = "") -> int:
-    """Return `value` as an int if it is a whole number from `lowest` on, and refuse it if not.
+    """Return `value` as an int if it is a whole number >= `lowest`, and refuse it if not.
 
     >>> check_integer("batch_size", 500)
     500
     """
-    # A truth value has an index too, but nobody means one; NumPy's own is not a subclass of bool.
+    # A truth value has an index too, but nobody means one. NumPy's is not a subclass of bool.
     try:
         whole = lowest - 1 if "bool" in type(value).__name__ else index(value)
     except TypeError:
@@ -218,7 +218,7 @@ def check_number(name: str, value: Any, lowest: float = 0.0, below: float = math
     1.0
     """
     real = isinstance(value, Real) and not isinstance(value, bool)
-    huge = isinstance(value, int) and abs(value) > sys.float_info.max  # no float holds it
+    huge = isinstance(value, int) and abs(value) > sys.float_info.max  # too large for a float
     if huge or not real or not lowest <= float(value) < below:
         raise _out_of_range(name, value, lowest, below)
     return float(value)
@@ -243,7 +243,7 @@ def check_share(name: str, value: Any) -> float:
 
 
 def check_epsilon(epsilon: float, dtype: Any, factor: float = 1.0) -> None:
-    """Refuse an epsilon that, times a factor, is 0 in a dtype, where 0 / 0 would follow.
+    """Refuse an epsilon that, times a factor, is 0 in a dtype: it could lead to 0 / 0.
 
     >>> check_epsilon(1e-60, "float32")
     Traceback (most recent call last):
@@ -259,7 +259,7 @@ def _epsilon_vanishes(epsilon: float, dtype: Any, least: float) -> ValueError:
 
 
 def check_flag(name: str, value: Any) -> bool:
-    """Return a truth value of Python's or NumPy's as Python's, and refuse anything else.
+    """Return a bool of Python or NumPy as a Python bool, and refuse anything else.
 
     >>> check_flag("shuffle", "False")
     Traceback (most recent call last):
@@ -286,7 +286,7 @@ def check_dtype(
 
 
 def check_list(name: str, value: Any, one: str) -> list[Any]:
-    """Return the items of a list, none for None; refuse a text, and what has no items.
+    """Return the items of a list, or [] for None. Refuse a text, and what has no items.
 
     >>> check_list("metrics", None, "metric"), check_list("metrics", ["mae"], "metric")
     ([], ['mae'])
@@ -298,28 +298,28 @@ def check_list(name: str, value: Any, one: str) -> list[Any]:
 
 def _not_a_list(name: str, value: Any, one: str) -> TypeError:
     item = one if callable(value) else shown(value)
-    return TypeError(f"{name} is a list, [{item}], and not one {one}")
+    return TypeError(f"{name} must be a list, [{item}], not one {one}")
 
 
 def shown(value: Any) -> str:
-    """Return how a message shows a value: in one line, and cut if it is long.
+    """Return a value as a message shows it: on one line, and cut if it is long.
 
     >>> shown(np.zeros((2, 2))), shown("x" * 99)[-9:]
     ('array([[0., 0.], [0., 0.]])', 'xxxxxx...')
     """
     if "__repr__" not in {name for kind in type(value).__mro__[:-1] for name in vars(kind)}:
         return f"{type(value).__name__}()"
-    # Of an array that is large, NumPy itself shows the corners alone.
+    # NumPy itself shows only the corners of a large array.
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def validated(function: Function) -> Function:
-    """Refuse arguments that are not what the function's annotations say.
+    """Refuse arguments that do not match the function's annotations.
 
-    It looks at flags, texts and choices among some, at lists, dicts and functions, and at objects
-    such as a `Sequential`. Numbers, arrays, paths, what is iterated over, and what may be given by
-    its name are looked at where they are used.
+    It checks flags, texts, choices, lists, dicts, functions, and objects such as a `Sequential`.
+    Numbers, arrays, paths, iterables, and what may be given by name are checked where they are
+    used.
 
     Examples
     --------
@@ -340,7 +340,7 @@ def validated(function: Function) -> Function:
 
 
 def with_known_names(function: Function) -> Function:
-    """Refuse arguments that a function does not have, in terms of what it has; see `validated`.
+    """Refuse unknown arguments, and name the closest known one; see `validated`.
 
     Examples
     --------
@@ -376,7 +376,7 @@ def _checked(function: Function, kinds: "Mapping[str, tuple[_Kind, ...]]") -> Fu
 def _refuse_other_names(
     lacking: set[str], kwargs: Mapping[str, Any], function: Function, args: tuple[Any, ...]
 ) -> None:
-    """Refuse another name for an argument that is lacking, for Python tells only what lacks."""
+    """Refuse another name for a missing argument: Python would name only the missing one."""
     for name, value in kwargs.items():
         meant = {own for own, _ in ELSEWHERE.get(name, ())} | {closest(name, lacking)}
         if meant & lacking:
@@ -401,7 +401,7 @@ _FLAG = _Kind(lambda value: isinstance(value, bool | np.bool_), "True or False")
 _TEXT = _Kind(lambda value: isinstance(value, str), "a text")
 _DICT = _Kind(lambda value: isinstance(value, Mapping), "a dict")
 _FUNCTION = _Kind(callable, "a function")
-# A text passes as a list too: where it is read, the message has the list that is meant.
+# A text passes as a list too: the code that reads it shows the list that was meant.
 _LIST = _Kind(
     lambda value: (
         hasattr(value, "__iter__")
@@ -415,15 +415,15 @@ _LISTS = (Sequence, Collection, list)
 
 
 def _are_texts(value: Any) -> bool:
-    # An iterator is not used up to look at it.
+    # Checking must not use up an iterator.
     return not isinstance(value, Collection) or all(isinstance(item, str) for item in value)
 
 
 def _kinds_of(hint: Any) -> tuple[_Kind, ...]:
-    """Return what an annotation allows; nothing where that is decided elsewhere."""
+    """Return what an annotation allows, or nothing if that is checked elsewhere."""
     parts = typing.get_args(hint) if _is_union(hint) else (hint,)
     kinds = tuple(filter(None, map(_kind_of, parts)))
-    # What may be given by its name is looked up where the names are known.
+    # What may be given by name is looked up where the names are known.
     names = [kind for kind in kinds if kind is _TEXT or kind.words.startswith("'")]
     named = names and any(kind not in (_NOTHING, *names) for kind in kinds)
     return () if named or len(kinds) < len(parts) else kinds
@@ -522,9 +522,9 @@ ELSEWHERE: dict[str, tuple[tuple[str, str], ...]] = {
     "random_state": (("seed", "seed={}"),),
     "seed": (("random_state", "random_state={}"),),
 }
-"""By what other libraries call it: the arguments that do it here, and how each is written.
+"""For each argument name of other libraries: the arguments used here, and how each is written.
 
-The first that a call has is proposed; one without a name always is."""
+The first one that the call has is proposed. One without a name is always proposed."""
 
 
 UPDATERS_ELSEWHERE = {
@@ -532,7 +532,7 @@ UPDATERS_ELSEWHERE = {
     "momentum": "gd.SGD(learning_rate=0.01, momentum=0.9)",
     "nesterov": "gd.SGD(learning_rate=0.01, momentum=0.9, nesterov=True)",
 }
-"""Updaters that are an option of one here."""
+"""Updaters of other libraries that are an option of an updater here."""
 
 NAMES_ELSEWHERE = {
     "swish": "silu",
@@ -546,11 +546,11 @@ NAMES_ELSEWHERE = {
     "cross_entropy": "categorical_crossentropy",
     "crossentropy": "categorical_crossentropy",
 }
-"""By what other libraries call it: the name that stands for it here."""
+"""For each name in other libraries: the name used here."""
 
 
 class UnknownArgument(TypeError):
-    """A call has an argument that is not known there; the message says what does the same here.
+    """A call has an unknown argument; the message names the one that does the same here.
 
     Examples
     --------
@@ -570,7 +570,7 @@ class UnknownArgument(TypeError):
         return UnknownArgument, (self.name, self.value, self.places)
 
     def _meant(self) -> str | None:
-        """Return how the same is written here, if it is known or a name is close."""
+        """Return how the argument is written here, if it is known or a name is close."""
         ways = [(self.name, f"{self.name}={{}}"), *ELSEWHERE.get(self.name, ())]
         near = (closest(self.name, names) for names in self.places.values())
         ways += [(name, f"{name}=...") for name in near if name is not None]
@@ -582,7 +582,7 @@ class UnknownArgument(TypeError):
         return None
 
     def inside(self, function: Callable[..., Any], args: tuple[Any, ...]) -> "UnknownArgument":
-        """Return the error in terms of a function that hands arguments on to the call it is of."""
+        """Return the error for a function that passes its arguments on to this call."""
         first, *others = places_of(function, args).items()
         both = [*first[1], *(n for n in next(iter(self.places.values())) if n not in first[1])]
         return UnknownArgument(self.name, self.value, {first[0]: both, **dict(others)})
@@ -607,7 +607,7 @@ def _names_in(function: Callable[..., Any]) -> list[str]:
 
 
 CHECKED = validated(lambda: None).__code__
-"""The code of the frames that check arguments, which are no callers."""
+"""The code of the frames that check arguments; they do not count as callers."""
 
 # Errors -------------------------------------------------------------------------------------------
 
@@ -624,12 +624,12 @@ def check_path(name: str, value: Any) -> str:
         raise TypeError(f"{name} must be a path, a str or a pathlib.Path, not {shown(value)}")
     text = os.fsdecode(value)
     if "\0" in text:
-        raise ValueError(f"{name} must be a path, and {text!r} holds a NUL, which no path does")
+        raise ValueError(f"{name} must be a path, and {text!r} holds a NUL character")
     return os.path.expanduser(text)
 
 
 def check_per_example(owner: object, each: Any, rows: int) -> None:
-    """Refuse what a `per_example` returned if it is not a number for each row, shape (rows,)."""
+    """Refuse the result of a `per_example` unless it is one number per row, shape (rows,)."""
     if getattr(each, "shape", None) != (rows,):
         raise _per_example_error(owner, each, rows)
 
@@ -639,16 +639,16 @@ def _per_example_error(owner: object, each: Any, rows: int) -> PerExampleError:
     given = f"a value of type {kind}, not an array" if shape is None else f"shape {shape}"
     return PerExampleError(
         f"{type(owner).__name__}.per_example must return a number for each row, shape "
-        f"({rows},), and returned {given}: end it in a mean over each row's outputs, "
-        ".mean(axis=1), for the mean over the rows is taken after it"
+        f"({rows},), and returned {given}: end it with the mean over each row's outputs, "
+        ".mean(axis=1); the mean over the rows is taken later"
     )
 
 
 def no_forward(who: str, forward: str = "forward(x, train=True)") -> RuntimeError:
-    """Return the error for a `backward` without what only a `forward` before it keeps."""
+    """Return the error for a `backward` without the arrays that `forward` stores for it."""
     return RuntimeError(
-        f"{who}: backward was called without a {forward} before it, or for the second time: each "
-        "backward needs a forward of its own"
+        f"{who}: backward was called without a {forward} before it, or for the second time: "
+        "call forward before each backward"
     )
 
 
@@ -661,12 +661,12 @@ def given_once(name: str, value: Any, other: str, other_value: Any, default: Any
         If it was given under both.
     """
     if value is not None and other_value is not None:
-        raise TypeError(f"{name} and {other} are two names of one argument, and both were given")
+        raise TypeError(f"{name} and {other} are two names of one argument: give one of them")
     return next((one for one in (value, other_value) if one is not None), default)
 
 
 def renamed(old: str, old_value: Any, new: str, value: Any) -> Any:
-    """Return a flag that callers may still give under its old name, with a warning."""
+    """Return a flag that callers may still pass under its old name, with a warning."""
     return value if old_value is None else _renamed(old, old_value, new)
 
 
@@ -681,7 +681,7 @@ def _renamed(old: str, old_value: Any, new: str) -> bool:
 # types them.
 
 Writer: TypeAlias = Callable[[Mapping[str, Any]], str | None]
-"""Writes options for its readers; None, if they have no such options."""
+"""Writes options for Python or for the shell; None if there are no such options."""
 
 
 def in_python(options: Mapping[str, Any]) -> str:
@@ -700,11 +700,11 @@ class Remedy(NamedTuple):
     Attributes
     ----------
     words : str
-        With ``{}`` where the options stand, if there are any.
+        With ``{}`` in the place of the options, if there are any.
     options : mapping
         Arguments by name; ``[...]`` is a list that only the reader knows.
     shell : str, optional
-        The words in the shell, where they are others; ``""`` if it has no such way.
+        The words in the shell, if they differ; ``""`` if the shell can't do it.
 
     Examples
     --------
@@ -717,7 +717,7 @@ class Remedy(NamedTuple):
     shell: str | None = None
 
     def write(self, writer: Writer) -> str:
-        """Return the words with the options in them; nothing if the writer has no such options."""
+        """Return the words with the options, or "" if the writer has no such options."""
         words = self.words if writer is in_python or self.shell is None else self.shell
         if not self.options:
             return words
@@ -739,11 +739,11 @@ class Advised(Exception):
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:
-        """What may be done, the best first."""
+        """The remedies, best first."""
         return self.args[1:]
 
     def write(self, writer: Writer) -> str:
-        """Return the whole message, with the remedies that the writer's readers can follow."""
+        """Return the whole message, with the remedies that this writer can express."""
         remedies = ", or ".join(filter(None, (one.write(writer) for one in self.remedies)))
         return escape_controls(f"{self.args[0]}{'; ' if remedies else ''}{remedies}")
 
@@ -752,7 +752,7 @@ class Advised(Exception):
 
 
 class TooLarge(Advised, DataError):
-    """A number is beyond the model's dtype."""
+    """A number is too large for the model's dtype."""
 
 
 class MissingBackend(Advised, BackendError):

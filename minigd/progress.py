@@ -1,6 +1,6 @@
-"""Progress of a run: a moving bar where one can be drawn, and now and then a line elsewhere.
+"""Progress of a run: a moving bar where one can be drawn, or a line now and then.
 
-All of it goes to standard error through `log` and `bar`, and nothing that fails there ends a run.
+All output goes to standard error through `log` and `bar`. A failure there never ends a run.
 """
 
 import contextlib
@@ -17,14 +17,13 @@ from tqdm import tqdm
 from minigd.errors import CHECKED, escape_controls
 
 LINES = 10
-"""Lines that count epochs, about, in a fit."""
+"""About how many lines count the epochs of a fit."""
 
 REFRESH = 0.2
 """Seconds between two drawings of a fit's bar."""
 
 FIRST = 10.0
-"""Seconds before the bar of a pass, or a line that says how far it is, of which each further one
-waits twice as long as the last."""
+"""Seconds before a pass shows a bar or a line. The wait doubles after each line."""
 
 clock = time.perf_counter
 
@@ -37,7 +36,7 @@ _SPELLED = {
     **{"λ": "lambda", "μ": "mu", "ρ": "rho", "σ": "sigma", "\u0302": "_hat", "…": "..."},
     **{"₀₁₂₃₄₅₆₇₈₉"[digit]: f"_{digit}" for digit in range(10)},
 }
-"""How signs of formulas are written where an encoding lacks them."""
+"""How signs of formulas are written in encodings that lack them."""
 
 
 _QUIET = contextvars.ContextVar("minigd_quiet", default=False)
@@ -45,7 +44,7 @@ _QUIET = contextvars.ContextVar("minigd_quiet", default=False)
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Print nothing meanwhile: of several processes, one speaks for all."""
+    """Print nothing inside this context: of several processes, only one prints."""
     token = _QUIET.set(True)
     try:
         yield
@@ -57,11 +56,11 @@ def quiet() -> Iterator[None]:
 
 
 def log(line: str) -> None:
-    """Print a line on standard error, if it takes one: no failure there is the caller's."""
+    """Print a line on standard error. A failure to print is not an error of the caller."""
     if _QUIET.get():
         return
     line = escape_controls(line)
-    if getattr(tqdm, "_instances", None):  # a bar is there, and moves out of the way
+    if getattr(tqdm, "_instances", None):  # a bar is drawn, and makes room for the line
         with contextlib.suppress(Exception):
             tqdm.write(line, file=_STDERR)
     else:
@@ -70,7 +69,7 @@ def log(line: str) -> None:
 
 
 def _depth(stacklevel: int) -> int:
-    """Return how far up a caller of `warn` is, the frames that only check arguments included."""
+    """Return the stack level of a caller of `warn`, counting frames that only check arguments."""
     frame, depth = sys._getframe(2), 0
     while stacklevel > 1 and frame.f_back is not None:
         frame, depth = frame.f_back, depth + 1
@@ -81,17 +80,17 @@ def _depth(stacklevel: int) -> int:
 def warn(
     message: Warning | str, category: type[Warning] | None = None, stacklevel: int = 1
 ) -> None:
-    """Warn as `warnings.warn` does, but that standard error can't show it is not the caller's."""
+    """Warn as `warnings.warn` does, but ignore a failure to print on standard error."""
     if _QUIET.get():
         return
     message = escape_controls(message) if isinstance(message, str) else message
-    # Not Exception: a filter of the user's may make an error of the warning itself.
+    # Not Exception: the user's filter may turn the warning itself into an error.
     with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, RuntimeError):
         warnings.warn(message, category, stacklevel=_depth(stacklevel) + 2)
 
 
 def readable(text: str, stream: Any) -> str:
-    r"""Return a text as a stream can show it: what its encoding lacks is spelled out.
+    r"""Return a text as a stream can show it: characters that its encoding lacks are spelled out.
 
     >>> import io
     >>> readable("dW1 = xᵀ·dz1 / n", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
@@ -104,7 +103,7 @@ def readable(text: str, stream: Any) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text as standard output can show it, for what is printed by its user."""
+    """Return a text as standard output can show it, for callers that print it themselves."""
     text = escape_controls(text)
     try:
         return readable(text, sys.stdout)
@@ -125,20 +124,20 @@ def _spell_out(sign: str) -> str:
 
 
 class _Stderr:
-    """Standard error, whatever it is at the time, with nothing that it may raise."""
+    """The current standard error; its failures are ignored."""
 
     @property
     def encoding(self) -> str:
-        """The encoding that a bar is drawn in."""
+        """The encoding for a bar."""
         return str(getattr(sys.stderr, "encoding", None) or "ascii")
 
     def write(self, text: str) -> None:
-        """Write what can be written."""
+        """Write as much as can be written."""
         with contextlib.suppress(Exception):
             sys.stderr.write(readable(text, sys.stderr))
 
     def flush(self) -> None:
-        """Show it at once."""
+        """Flush the stream."""
         with contextlib.suppress(Exception):
             sys.stderr.flush()
 
@@ -147,12 +146,12 @@ _STDERR = _Stderr()
 
 
 def bar(**options: Any) -> Any:
-    """Return a new bar of tqdm's, if one can be drawn: in a terminal or in a notebook."""
+    """Return a new tqdm bar if one can be drawn: in a terminal or in a notebook."""
     with contextlib.suppress(Exception):
-        # The place decides, and not the kernel: standard error may be led elsewhere.
+        # The stream decides, not the kernel: standard error may be redirected.
         if type(sys.stderr).__module__ == "ipykernel.iostream":
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # without ipywidgets the bar is one of text
+                warnings.simplefilter("ignore")  # without ipywidgets the bar is a text bar
                 from tqdm import auto
 
                 return auto.tqdm(file=_STDERR, **options)
@@ -165,14 +164,14 @@ def bar(**options: Any) -> Any:
 
 
 class Pace:
-    """How fast work goes, and when a line about it is due."""
+    """The speed of some work, and when to print a line about it."""
 
     def __init__(self) -> None:
         self.started = self._shown = clock()
         self._wait = FIRST
 
     def due(self) -> bool:
-        """Tell whether it is time for a line: after ten seconds, then after ever longer waits."""
+        """Tell whether to print a line now: after ten seconds, then after ever longer waits."""
         now = clock()
         if now - self._shown < self._wait:
             return False
@@ -180,7 +179,7 @@ class Pace:
         return True
 
     def text(self, done: float, share: float | None, unit: str = "rows") -> str:
-        """Return what was done per second, and how long the rest will take."""
+        """Return the speed, and how long the rest will take."""
         seconds = max(clock() - self.started, 1e-9)
         rate = done / seconds
         text = f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.2g} {unit}/s"
@@ -203,15 +202,15 @@ def format_duration(seconds: float) -> str:
 class RowProgress:
     """Shows how far a pass over rows has come, once it takes longer than ten seconds.
 
-    In a terminal and in a notebook it shows a bar, which goes when the pass is done; elsewhere a
-    line, and more after ever longer waits.
+    In a terminal and in a notebook it shows a bar, which disappears when the pass is done.
+    Elsewhere it prints a line, and further lines after longer and longer waits.
 
     Parameters
     ----------
     what : str
-        What is done, in words.
+        The name of the work.
     total : int, optional
-        How many rows there are, if somebody knows.
+        The number of rows, if known.
     unit : str, default "rows"
     """
 
@@ -223,7 +222,7 @@ class RowProgress:
         self._undrawn = True
 
     def advance(self, rows: int, share: float | None = None) -> None:
-        """Count rows; `share` is what has been done of all the work, where `total` is unknown."""
+        """Count rows; `share` is the share of the work that is done, if `total` is unknown."""
         self.done += rows
         if share:
             self.total = round(self.done / min(share, 1))
@@ -246,7 +245,7 @@ class RowProgress:
             log(f"{self.what}: {self.done:,} {self.unit}{shown}  {pace}")
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         with contextlib.suppress(Exception):
             self._bar.close()
 
@@ -260,7 +259,7 @@ def with_progress(
     share: Callable[[Item], float | None] = lambda item: None,
     unit: str = "rows",
 ) -> Iterator[Item]:
-    """Pass items on as they are, and show how far they have come if they take long.
+    """Yield items unchanged, and show the progress if they take long.
 
     Parameters
     ----------
@@ -268,9 +267,9 @@ def with_progress(
     what, total, unit
         As in `RowProgress`.
     rows : callable, optional
-        How many rows an item has; by default as many as its first part.
+        The number of rows of an item; by default the length of its first part.
     share : callable, optional
-        What share of all the work is done after an item, where `total` is not known.
+        The share of the work that is done after an item, if `total` is unknown.
     """
     shown = RowProgress(what, total, unit)
     try:
@@ -282,18 +281,18 @@ def with_progress(
 
 
 class Progress:
-    """Shows how far a fit has come.
+    """Shows the progress of a fit.
 
     Parameters
     ----------
     epochs : int
         How many epochs the fit will run.
     updates : int or None
-        How many updates they make together; None where nobody has counted the rows.
+        Updates in all epochs together; None if the number of rows is unknown.
     left_out : int, default 0
-        Rows that each epoch leaves out; a line says so.
+        Rows that each epoch leaves out; a line reports them.
     before : int, default 0
-        Epochs made before, in a resumed run.
+        Epochs done before, in a resumed run.
     """
 
     def __init__(
@@ -317,9 +316,9 @@ class Progress:
             self._bar.set_description_str(f"epoch {now}/{self.epochs}", refresh=False)
 
     def update(self, loss: Any, rows: int = 0, updates: int = 1) -> bool:
-        """Count rows, and updates if there is a loss; tell whether the loss was shown, and read.
+        """Count rows, and updates if there is a loss. Tell whether the loss was read and shown.
 
-        Reading it makes a GPU wait, so that it is not done for each update.
+        Reading the loss makes a GPU wait, so not every update reads it.
         """
         self._rows += rows
         if loss is None:
@@ -363,6 +362,6 @@ class Progress:
             log(f"epoch {self._done}/{self.epochs}  {text}  {seconds:.1f} s")
 
     def close(self) -> None:
-        """Leave the bar as it is and end its line."""
+        """Leave the bar on the screen and end its line."""
         with contextlib.suppress(Exception):
             self._bar.close()

@@ -19,7 +19,12 @@ class Training:
     """A model, its trainer and its batches."""
 
     def __init__(
-        self, workload: Workload, data: Data, fast: bool | None, backend: Any = "numpy"
+        self,
+        workload: Workload,
+        data: Data,
+        fast: bool | None,
+        backend: Any = "numpy",
+        comm: Any = None,
     ) -> None:
         *hidden, n_out = workload.widths[1:]
         layers: list[gd.Layer] = []
@@ -39,7 +44,8 @@ class Training:
             y = data.y.astype(np.float32) if workload.loss == "binary" else data.y
             self.batches = gd.Batches(data.x, y, batch_size=workload.batch_size, shuffle=True)
         updater = gd.Adam(workload.learning_rate)
-        self.trainer = gd.Trainer(self.model, LOSSES[workload.loss], updater, fast=fast)
+        loss = LOSSES[workload.loss]
+        self.trainer = gd.Trainer(self.model, loss, updater, fast=fast, comm=comm)
 
     @property
     def updates(self) -> int:

@@ -1,4 +1,4 @@
-"""Where arrays live, and what users bring as rows made into arrays.
+"""Where arrays live, and how the rows that users pass become arrays.
 
 It may import `errors`, `progress`, `types` and `formulas`, and nothing else of the package.
 Start with `base.py`: the backend object, and NumPy's; `cupy.py` is loaded where a GPU is asked for.

@@ -1,6 +1,7 @@
-"""Where every array lives: the backend object, and NumPy's on the CPU.
+"""The backend object, which says where arrays live, and the NumPy backend for the CPU.
 
-A model is given one backend at construction and hands it down; nothing else depends on which it is.
+A model gets one backend at construction and passes it to its layers. No other code depends on which
+backend it is.
 """
 
 import sys
@@ -34,7 +35,7 @@ class Views(dict[str, Array]):
 
 
 class Backend:
-    """One device's arrays, in plain array code; a subclass overrides what its device does better.
+    """Arrays of one device, in plain array code; a subclass overrides what its device does better.
 
     Attributes
     ----------
@@ -43,22 +44,22 @@ class Backend:
     xp : module
         The array namespace; layers write ``xp.matmul(x, W, out=y)``.
     reads_are_free : bool
-        Whether looking at a value costs nothing. On a GPU it makes the host wait, so that a
-        training step there must not.
+        Whether reading a value is free. On a GPU it makes the host wait, so a training step there
+        never reads one.
     """
 
     name = "numpy"
     xp: Any = np
     reads_are_free = True
     out_of_memory: tuple[type[Exception], ...] = ()
-    """What is raised where an array does not fit, and is replaced by a clearer error."""
+    """The exceptions for an array that does not fit, which a clearer error replaces."""
 
     def holds(self, x: object) -> bool:
         """Tell whether `x` is an array of this backend."""
         return isinstance(x, self.xp.ndarray)
 
     def here(self, x: Any, what: str) -> Array:
-        """Return `x` as an array if it lives on this backend, and refuse it if it does not.
+        """Return `x` as an array if it lives on this backend, and refuse it otherwise.
 
         Parameters
         ----------
@@ -84,7 +85,7 @@ class Backend:
         return np.asarray(x.get() if _is_on_device(x) else x, dtype=dtype)
 
     def keeps(self, nbytes: int) -> bool:
-        """Tell whether rows of so many bytes are to stay on the device for a whole fit."""
+        """Tell whether rows of this many bytes should stay on the device for a whole fit."""
         return False
 
     def to_numpy(self, x: Array) -> Array:
@@ -92,7 +93,7 @@ class Backend:
         return x
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return an array whose content is whatever was in memory."""
+        """Return an uninitialized array."""
         return self.xp.empty(shape, dtype=dtype)
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -105,8 +106,8 @@ class Backend:
             return _take_apart(x, index, out)
         if out is None:
             return np.take(x, index, axis=0)
-        # With `out`, NumPy checks indices by way of a copy, unless it clips them; only
-        # the trainer gathers in place, and its indices come from a permutation.
+        # With `out`, NumPy makes a copy to check indices, unless it clips them. Only the trainer
+        # gathers in place, and its indices come from a permutation.
         return np.take(x, index, axis=0, out=out, mode="clip")
 
     def apply(
@@ -123,9 +124,9 @@ class Backend:
         formula : callable
             One of `minigd.formulas`: row i of each result depends on row i of the inputs alone.
         *inputs : Array
-            Arrays of one length; one with an axis less is a row that all rows share.
+            Arrays of the same length; an array with one axis less is a row that all rows share.
         out : Array or tuple of Array
-            One for each result; it may be one of the inputs.
+            One per result; it may be one of the inputs.
         **constants : float
             Python numbers, which leave the dtype of the arrays as it is.
 
@@ -157,11 +158,11 @@ class Backend:
         out /= len(x)
 
     def all_finite(self, x: Array) -> bool:
-        """Tell whether x holds neither NaN nor infinity; on a GPU this makes the host wait."""
+        """Tell whether x has no NaN and no infinity; on a GPU this makes the host wait."""
         return x.dtype.kind != "f" or bool(self.xp.isfinite(x).all())
 
     def check_finite(self, x: Array, what: str, rows: Any = None) -> None:
-        """Refuse NaN and infinity, naming the first place; on a GPU this reads one flag back.
+        """Refuse NaN and infinity, and name the first place; on a GPU this reads one flag.
 
         Parameters
         ----------
@@ -169,7 +170,7 @@ class Backend:
         what : str
             What to call it in the error.
         rows : slice or array of int, optional
-            The numbers of x's rows in the whole data set.
+            The row numbers of x in the whole data set.
 
         Raises
         ------
@@ -188,8 +189,8 @@ class Backend:
     def convert(self, x: Array, dtype: Any, what: str, rows: Any = None) -> Array:
         """Return x in another dtype, row by row in memory; refuse numbers too large for it.
 
-        On a GPU, where a look at the result would make the host wait, they become infinite, and
-        the training step that meets them diverges.
+        On a GPU, reading the result would make the host wait. There such numbers become infinite,
+        and the training step that uses them diverges.
 
         Raises
         ------
@@ -203,14 +204,14 @@ class Backend:
         return converted
 
     def wide(self, value: Array) -> Any:
-        """Return a scalar in double precision, to sum many of them, without a read."""
+        """Return a scalar in double precision, for a sum of many, without reading it."""
         return value.astype("float64")
 
     def synchronize(self) -> None:
         """Wait until the device has done all of its work."""
 
     def free_bytes(self) -> int:
-        """Return how much memory is free for arrays; as much as is wanted, where nobody counts."""
+        """Return how much memory is free for arrays; unlimited if nobody counts it."""
         return sys.maxsize
 
     def __repr__(self) -> str:
@@ -218,10 +219,10 @@ class Backend:
 
 
 class NumpyBackend(Backend):
-    """Arrays on the CPU; formulas run over slices that stay in the processor's cache."""
+    """Arrays on the CPU; formulas work on slices that stay in the processor's cache."""
 
     slice_size = 16_384
-    """Numbers a slice: an Adam step's five arrays and its temporaries fit in 512 KiB of cache."""
+    """Numbers per slice: an Adam step's five arrays and its temporaries fit in 512 KiB of cache."""
 
     def apply(
         self,
@@ -239,11 +240,11 @@ class NumpyBackend(Backend):
             _write(formula(*inputs, **constants), out)
 
     def all_finite(self, x: Array) -> bool:
-        """Tell whether x holds neither NaN nor infinity."""
+        """Tell whether x has no NaN and no infinity."""
         x = x.T if x.flags.f_contiguous else x
         blas = x.dtype.char in "fd" and x.dtype.isnative and x.flags.aligned
         if blas and x.flags.c_contiguous:
-            # One pass of BLAS settles the usual case; a sum of squares that overflows does not.
+            # One BLAS pass decides the usual case. A sum of squares that overflows decides nothing.
             flat = x.reshape(-1)
             with np.errstate(all="ignore"):
                 if np.isfinite(np.dot(flat, flat)):
@@ -251,10 +252,11 @@ class NumpyBackend(Backend):
         return self._all_finite_in_pieces(x)
 
     def _all_finite_in_pieces(self, x: Array) -> bool:
-        """Look at every number, where one product does not tell."""
+        """Look at every number, after the product decided nothing."""
         if x.dtype.kind != "f" or x.ndim == 0:
             return super().all_finite(x)
-        # Piece by piece, for the answer is an array too, and x may be a file larger than memory.
+        # Piece by piece, because the answer is an array too, and x may be a file larger than
+        # memory.
         step = max(1, 16 * self.slice_size * len(x) // max(1, x.size))
         pieces = (x[start : start + step] for start in range(0, len(x), step))
         return all(super(NumpyBackend, self).all_finite(piece) for piece in pieces)
@@ -268,20 +270,20 @@ class NumpyBackend(Backend):
 def get_backend(
     which: Any = "numpy", *, device_budget: int | str | None = None, tf32: bool = False
 ) -> Backend:
-    """Return the backend of a name, or the backend given.
+    """Return the backend with this name, or the given backend.
 
     Parameters
     ----------
     which : {"numpy", "cupy"} or Backend
     device_budget : int or str, optional
     tf32 : bool, default False
-        For ``"cupy"`` alone: how much of a data set may stay on the GPU, and whether products may
-        be less exact than float32; see `minigd.backends.cupy.CupyBackend`.
+        Only for ``"cupy"``: how much of a data set may stay on the GPU, and whether products may be
+        less exact than float32; see `minigd.backends.cupy.CupyBackend`.
 
     Raises
     ------
     ValueError
-        If the name is not known, or a choice for the GPU is made for another backend.
+        If the name is unknown, or an option of the GPU is given for another backend.
     BackendError
         If the name is ``"cupy"`` and CuPy, or a GPU, is missing.
 
@@ -302,7 +304,7 @@ def get_backend(
 
 
 def backend_of(x: Any) -> Backend:
-    """Return the backend that an array lives on; anything on the host is NumPy's.
+    """Return the backend that an array lives on; for anything on the host, NumPy's.
 
     >>> backend_of([1, 2]).name
     'numpy'
@@ -319,7 +321,7 @@ _NUMPY = NumpyBackend()
 
 
 def numbers(x: Array, what: str) -> Array:
-    """Return `x` if it holds real numbers, and refuse it if it holds anything else."""
+    """Return `x` if it holds real numbers, and refuse it otherwise."""
     if x.dtype.kind not in "biuf":
         raise _not_numbers(x, what)
     return x
@@ -331,14 +333,14 @@ def _not_numbers(x: Array, what: str) -> DataError:
     if what == "y":
         advice = "for classes, `classes, y = numpy.unique(y, return_inverse=True)` numbers them"
     if x.dtype.kind == "m":
-        advice = f"`numpy.divide({what}, numpy.timedelta64(1, 's'))` makes seconds of durations"
+        advice = f"`numpy.divide({what}, numpy.timedelta64(1, 's'))` converts durations to seconds"
     elif x.dtype.kind == "M":
         since = f"numpy.subtract({what}, numpy.min({what}))"
-        advice = f"`{since} / numpy.timedelta64(1, 's')` makes seconds of times"
+        advice = f"`{since} / numpy.timedelta64(1, 's')` converts times to seconds"
     elif x.dtype.kind == "c":
         advice = f"keep the real part, `numpy.real({what})`"
     elif x.size and all(isinstance(item, Number) for item in x.flat):
-        advice = f"`numpy.asarray({what}, dtype='float64')` makes numbers of these objects"
+        advice = f"`numpy.asarray({what}, dtype='float64')` converts these objects to numbers"
     return DataError(
         f"{what} must hold numbers, but its dtype is {x.dtype} (the first value is {given}): "
         f"{advice}"
@@ -346,7 +348,7 @@ def _not_numbers(x: Array, what: str) -> DataError:
 
 
 def refuse_mask(x: Any, what: str) -> None:
-    """Refuse a masked array, of which NumPy takes the values that are masked too."""
+    """Refuse a masked array: NumPy would use the masked values too."""
     if isinstance(x, np.ma.MaskedArray):
         raise DataError(
             f"{what} is a masked array, and its masked values would be used: use "
@@ -355,23 +357,23 @@ def refuse_mask(x: Any, what: str) -> None:
 
 
 def _array_of(x: Any, what: str) -> Array:
-    """Return what is not an array of NumPy as one; refuse a mask, and what is on the GPU."""
+    """Convert to a NumPy array; refuse a mask, and an array on the GPU."""
     refuse_mask(x, what)
     if _is_on_device(x):
         raise BackendError(
-            f"{what} is a {type_name(x)} on the GPU, but the model is on the CPU: bring it "
-            f"over with `{what}.get()`, or move the model with `model.to('cupy')`"
+            f"{what} is a {type_name(x)} on the GPU, but the model is on the CPU: copy it "
+            f"with `{what}.get()`, or move the model with `model.to('cupy')`"
         )
     try:
         return numbers(listed(plain(x, what), what), what)
     except DataError:
         raise
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"{what} can't be made into an array: {error}") from error
+        raise DataError(f"{what} can't be converted to an array: {error}") from error
 
 
 def _take_apart(x: Array, index: Array, out: Array | None) -> Array:
-    """Take rows that lie apart in memory: `np.take` would first copy the whole of x."""
+    """Take rows that are not contiguous in memory: `np.take` would first copy all of x."""
     if out is None:
         return x[index]
     out[...] = x[index]
@@ -386,7 +388,7 @@ def _not_finite(x: Array, what: str, rows: Any) -> DataError:
 
 
 def _check_lost(x: Array, converted: Array, what: str, rows: Any) -> None:
-    """Refuse a number that became infinite in the conversion to another dtype."""
+    """Refuse a number that became infinite when converted to another dtype."""
     lost = np.isfinite(x) & ~np.isfinite(converted)
     if lost.any():
         index = np.unravel_index(int(np.argmax(lost)), x.shape)
@@ -428,7 +430,7 @@ def _write_in_slices(
     step: int,
     constants: dict[str, float],
 ) -> None:
-    """Write a formula's results over so many rows at a time, which stay in the cache."""
+    """Write a formula's results for this many rows at a time, which stay in the cache."""
     first, outs = inputs[0], as_tuple(out)
     for start in range(0, len(first), step):
         rows = slice(start, start + step)

@@ -20,19 +20,19 @@ class CupyBackend(Backend):
     xp : module, optional
         A module with CuPy's names; the installed CuPy by default.
     device_budget : int or str, optional
-        How much of a data set may stay on the GPU while a model trains on it: bytes, or a text such
-        as ``"2GB"`` or ``"500MiB"``. A larger one streams, batch by batch. Half of the free memory
-        by default.
+        How much of a data set may stay on the GPU during training: bytes, or a text such as
+        ``"2GB"`` or ``"500MiB"``. A larger data set is copied batch by batch. The default is half
+        of the free memory.
     tf32 : bool, default False
         Whether products of float32 matrices may round their factors to the 11 significant bits of
-        TF32, which is several times faster, with a relative error of about 1e-3 a product in place
-        of 1e-7. CuPy has one setting for the whole process, which this one changes.
+        TF32. That is several times faster, with a relative error of about 1e-3 per product instead
+        of 1e-7. CuPy has one setting for the whole process, which this option changes.
 
     Raises
     ------
     BackendError
-        If CuPy is not installed, no GPU is there, or its driver is missing or too old: each its own
-        message.
+        If CuPy is not installed, there is no GPU, or its driver is missing or too old. Each case
+        has its own message.
     ValueError
         If the budget is not a size.
     """
@@ -72,17 +72,17 @@ class CupyBackend(Backend):
         return self.xp.asarray(x, dtype=dtype)
 
     def keeps(self, nbytes: int) -> bool:
-        """Tell whether rows of so many bytes fit in what may stay on the GPU."""
+        """Tell whether rows of this many bytes may stay on the GPU."""
         if self.device_budget is not None:
             return nbytes <= self.device_budget
         return nbytes <= self.free_bytes() // 2
 
     def synchronize(self) -> None:
-        """Wait for the GPU, for a clock that is to count its work."""
+        """Wait for the GPU, before a clock is read."""
         self.xp.cuda.get_current_stream().synchronize()
 
     def free_bytes(self) -> int:
-        """Return what the GPU has left, and what CuPy keeps of it for itself."""
+        """Return the free memory of the GPU, and that of CuPy's pool."""
         free, _ = self.xp.cuda.Device().mem_info
         return int(free) + int(self.xp.get_default_memory_pool().free_bytes())
 
@@ -97,7 +97,7 @@ class CupyBackend(Backend):
     def mean_product(self, x: Array, dy: Array, out: Array) -> None:
         """Write xᵀ·dy / n into `out`; cuBLAS divides where it multiplies."""
         if self.tf32:
-            # cupy.cublas knows nothing of it.
+            # cupy.cublas can't do this.
             super().mean_product(x, dy, out)
         else:
             self._cublas.gemm("T", "N", x, dy, out, alpha=1 / len(x))
@@ -157,12 +157,12 @@ def _import_cupy() -> Any:
 
 
 def _import_cublas(xp: Any) -> Any:
-    """Return the products of CuPy, which `import cupy` leaves out."""
+    """Return CuPy's cuBLAS module, which `import cupy` does not load."""
     try:
         return xp.cublas if hasattr(xp, "cublas") else importlib.import_module("cupy.cublas")
     except ImportError as error:
         raise MissingBackend(
-            f"CuPy {xp.__version__} is installed, but finds no cuBLAS ({error})",
+            f"CuPy {xp.__version__} is installed, but can't find cuBLAS ({error})",
             Remedy("install CUDA's libraries, for CUDA 12 with `pip install 'cupy-cuda12x[ctk]'`"),
             _ON_THE_CPU,
         ) from error

@@ -1,7 +1,7 @@
-"""What users bring as rows, made into arrays: frames of any library, lists, any layout.
+"""From rows as users pass them to arrays: frames of any library, lists, any memory layout.
 
-A frame says which column is which. minigd goes by position, as scikit-learn does, and refuses what
-would pair other columns, or other rows, than the names do.
+A frame names its columns. minigd goes by position, as scikit-learn does, and raises an error if the
+names would pair other columns, or other rows.
 """
 
 import datetime
@@ -23,12 +23,12 @@ from minigd.types import Array
 def plain(x: Any, what: str) -> Any:
     """Return the array under a pandas frame or series, and anything else as it is.
 
-    Truth values are 0 and 1, and a missing value is NaN. Whole numbers stay whole numbers, where
-    all columns are and none is missing.
+    Booleans become 0 and 1, and a missing value becomes NaN. Whole numbers stay whole numbers if
+    all columns hold them and no value is missing.
     """
     if not is_pandas(x):
         return x
-    if not hasattr(x, "iloc"):  # an array of a dtype of pandas' own, or an index
+    if not hasattr(x, "iloc"):  # an array of a pandas dtype, or an index
         x = sys.modules["pandas"].Series(x)
     dtypes = list(x.dtypes) if x.ndim == 2 else [x.dtype]
     bad = [j for j, dtype in enumerate(dtypes) if _kind_of_dtype(dtype) != "number"]
@@ -37,7 +37,7 @@ def plain(x: Any, what: str) -> Any:
     own = [j for j, dtype in enumerate(dtypes) if not isinstance(dtype, np.dtype)]
     for j in own:
         dtypes[j] = _numpy_dtype(_column(x, j))
-    # Truth values beside numbers, as get_dummies makes them, would become objects.
+    # Booleans next to numbers, as get_dummies returns them, would become objects.
     dtype = np.result_type(*dtypes) if dtypes else np.dtype("float64")
     if own and dtype.kind == "f":
         return x.to_numpy(dtype=dtype, na_value=np.nan)
@@ -45,7 +45,7 @@ def plain(x: Any, what: str) -> Any:
 
 
 def is_pandas(x: Any) -> bool:
-    """Tell whether x is a frame, a series or an array of pandas, which is not imported for it."""
+    """Tell whether x is a frame, a series or an array of pandas, without importing pandas."""
     return hasattr(x, "isna") and hasattr(x, "to_numpy")
 
 
@@ -54,17 +54,17 @@ def _column(x: Any, j: int) -> Any:
 
 
 def _numpy_dtype(column: Any) -> np.dtype[Any]:
-    """Return how NumPy holds a column of a dtype of pandas' own; a missing number becomes NaN."""
+    """Return a column of a pandas dtype as NumPy holds it; a missing number becomes NaN."""
     own = getattr(column.dtype, "numpy_dtype", None) or getattr(column.dtype, "subtype", None)
     return np.dtype("float64") if own is None or column.isna().any() else np.dtype(own)
 
 
 def _refusal(x: Any, bad: list[Any], what: str) -> str:
-    """Return words about columns without numbers, the first one's kind with its remedy."""
+    """Return a message about columns without numbers: the kind of the first one, and its remedy."""
     first, kind = bad[0], column_kind(bad[0])[0]
     alike = [column.name for column in bad if column_kind(column)[0] == kind]
     one = what if x.ndim == 1 else f"{what}[{first.name!r}]"
-    # pandas 2 makes no dummies of a dictionary of Arrow's, but of a column of categories.
+    # pandas 2 makes dummies of a column of categories, but not of an Arrow dictionary.
     packed = {c.name: "category" for c in bad if str(c.dtype).startswith("dictionary<")}
     source = f"{what}.astype({packed})" if packed else what
     dummies = f"pandas.get_dummies({source}, columns={alike})"
@@ -82,7 +82,7 @@ def _refusal(x: Any, bad: list[Any], what: str) -> str:
     if x.ndim == 2 and len(bad) < x.shape[1]:
         names = [column.name for column in bad]
         advice.append(f"drop the columns without numbers, `{what}.drop(columns={names})`")
-    advice = advice or ["each row needs numbers there"]
+    advice = advice or ["each row needs numbers in it"]
     which = f", and its column {first.name!r} is" if x.ndim == 2 or first.name else ", but is"
     return f"{what} must hold numbers{which} {first.dtype}: {', or '.join(advice)}"
 
@@ -95,13 +95,13 @@ def _become_floats(column: Any) -> bool:
 
 
 NUMBERS = (Real, Decimal, np.bool_, datetime.timedelta)
-"""What may be in a column of objects that are numbers."""
+"""The types of values in a column of objects that are numbers."""
 
 _CELLS = (str, *NUMBERS, datetime.date, datetime.time)
 
 
 def column_kind(column: Any) -> tuple[str, Any]:
-    """Return what a column of a frame holds, and the first value that no table takes, or None.
+    """Return what a column of a frame holds, and the first value that no table accepts, or None.
 
     ``"number"``, ``"span"`` and ``"time"`` are the dtypes of numbers, durations and times;
     ``"objects"`` are numbers, or none at all, in another dtype; ``"text"`` is text, and what is
@@ -124,7 +124,7 @@ def column_kind(column: Any) -> tuple[str, Any]:
 
 
 def _kind_of_dtype(dtype: Any) -> str | None:
-    """Return what a dtype holds, or None where its values decide."""
+    """Return what a dtype holds, or None if the values decide."""
     if str(dtype) in ("str", "string"):
         return "text"
     return {"M": "time", "m": "span", **dict.fromkeys("biuf", "number")}.get(
@@ -135,7 +135,7 @@ def _kind_of_dtype(dtype: Any) -> str | None:
 def listed(x: Any, what: str) -> Any:
     """Return a list as an array, and an array as it is; whole numbers keep their digits.
 
-    NumPy makes fractions of whole numbers beyond 2⁶³ that stand beside smaller ones.
+    NumPy converts whole numbers beyond 2⁶³ to floats if smaller ones are next to them.
 
     >>> listed([2**63 + 1, 1], "y")
     array([9223372036854775809,                   1], dtype=uint64)
@@ -159,7 +159,7 @@ def listed(x: Any, what: str) -> Any:
 
 
 MOST_EXACT = 2.0**53
-"""From here on not every whole number is a float64."""
+"""From here on, float64 does not hold every whole number."""
 
 
 def whole_dtype(low: int, high: int) -> str | None:
@@ -173,7 +173,7 @@ def whole_dtype(low: int, high: int) -> str | None:
 
 
 def are_whole(values: Array) -> Array:
-    """Tell which numbers are whole, and have all of their digits.
+    """Tell which numbers are whole and exact.
 
     >>> are_whole(np.array([1.0, 0.5, 2.0**53, np.inf])).tolist()
     [True, False, False, False]
@@ -186,7 +186,7 @@ def are_whole(values: Array) -> Array:
 
 
 def as_whole(values: Array) -> Array:
-    """Return numbers in a dtype of whole numbers, or Python's own; as they are if some are not.
+    """Return numbers in an integer dtype, or as Python integers; unchanged if some are not whole.
 
     >>> as_whole(np.array([1.0, 2.0])), as_whole(np.array([1.0, 0.5]))
     (array([1, 2]), array([1. , 0.5]))
@@ -201,7 +201,7 @@ def as_whole(values: Array) -> Array:
 
 
 def is_table(x: Any) -> bool:
-    """Tell whether x has columns with names, of whatever library it is.
+    """Tell whether x has named columns, from any library.
 
     >>> import pandas as pd
     >>> is_table(pd.DataFrame({"a": [1]})), is_table(pd.Series([1])), is_table([[1]])
@@ -211,10 +211,10 @@ def is_table(x: Any) -> bool:
 
 
 def table_of(x: Any) -> Any:
-    """Return a table of any library as a frame of pandas or a table of Arrow, None for no table.
+    """Return a table of any library as a pandas frame or an Arrow table; None if it is not a table.
 
-    A frame of pandas and a table of Arrow are returned as they are. What computes its rows when it
-    is asked for them, as lazy frames and databases do, is asked.
+    A pandas frame and an Arrow table are returned unchanged. Lazy frames and database relations are
+    computed.
 
     >>> import pyarrow as pa
     >>> table_of(pa.RecordBatch.from_pydict({"a": [1]})).column_names, table_of([[1]])
@@ -237,10 +237,10 @@ def table_of(x: Any) -> Any:
 
 
 def are_numbers(table: Any) -> bool:
-    """Tell whether a table of pandas or Arrow, or a dict of columns, is taken as an array.
+    """Tell whether a pandas or Arrow table, or a dict of columns, is treated as an array.
 
-    One of pandas is, unless it holds text or times; `plain` then says what else it may hold. One of
-    Arrow is, if all of its columns are numbers of a kind that NumPy has.
+    A pandas table is, unless it holds text or times; `plain` then checks the rest. An Arrow table
+    is, if all of its columns are numbers of types that NumPy has.
     """
     if hasattr(table, "iloc"):
         kinds = [column_kind(table.iloc[:, j]) for j in range(table.shape[1])]
@@ -260,11 +260,11 @@ def _one_batch(batch: Any) -> Any:
 
 
 class ArrowNames(list[Any]):
-    """The names of the columns of an Arrow table, which has other ways to take some of them."""
+    """The column names of an Arrow table, which selects columns in its own way."""
 
 
 def names_of(x: Any) -> list[Any] | None:
-    """Return the names of a frame's columns, text or numbers; None for what has none."""
+    """Return the column names of a frame, text or numbers; None if there are no names."""
     if hasattr(x, "column_names") and hasattr(x, "__array__"):
         return ArrowNames(x.column_names)
     if not hasattr(x, "columns") or not hasattr(x, "to_numpy"):
@@ -275,10 +275,10 @@ def names_of(x: Any) -> list[Any] | None:
 def check_names(
     given: Sequence[Any] | None, fitted: Sequence[Any] | None, what: str = "X", frame: bool = True
 ) -> None:
-    """Refuse columns that are not those of the training, one by one in their order.
+    """Refuse columns that differ from those of the training, compared one by one in order.
 
-    An array has no names, and neither has a frame that pandas numbered, whose columns are 0, 1, …
-    in this order: both go by position.
+    An array has no names, nor does a frame that pandas numbered 0, 1, … in this order: both go by
+    position.
 
     `frame` says whether they are a frame's, whose columns can be chosen; `what` is what to call it.
 
@@ -301,14 +301,16 @@ X[model.names], or X.to_numpy() if only the names differ
         problem = (
             f"column {i} of {what} (counted from 0) is {given[i]!r} and was {fitted[i]!r} in fit"
         )
-        problem += f", of whose columns {_named(missing)} are missing" if len(missing) > 1 else ""
+        problem += f"; the columns {_named(missing)} of fit are missing" if len(missing) > 1 else ""
     elif missing or extra:
         problem = f"{what} has "
         problem += f"no column {_named(missing)}, which fit had" if missing else ""
         problem += ", and " if missing and extra else ""
-        problem += f"the column {_named(extra)}, which fit had not" if extra else ""
+        problem += f"the column {_named(extra)}, which fit did not have" if extra else ""
     else:
-        problem = f"{what} has {len(given)} columns, some of one name, and fit had {len(fitted)}"
+        problem = (
+            f"{what} has {len(given)} columns, some with the same name, and fit had {len(fitted)}"
+        )
     remedies = [_in_order(given, fitted, what)] if frame and not missing and not again else []
     if frame and len(given) == len(fitted):
         plain = f"numpy.asarray({what})" if isinstance(given, ArrowNames) else f"{what}.to_numpy()"
@@ -320,10 +322,10 @@ X[model.names], or X.to_numpy() if only the names differ
 
 
 def _in_order(given: Sequence[Any], fitted: Sequence[Any], what: str) -> str:
-    """Return what takes the columns of a frame in the order of fit, whatever their labels are."""
+    """Return an expression that selects the columns of a frame in the order of fit."""
     if isinstance(given, ArrowNames):
         return f"{what}.select(model.names)"
-    # A label that is neither text nor a number is known by its text, as is a number in a file.
+    # A label that is neither text nor a number goes by its text, like a number in a file.
     texts = [name for name in fitted if isinstance(name, str)]
     if set(fitted) <= set(given) and not any(re.match(r"\(|\d+-", text) for text in texts):
         return f"{what}[model.names]"
@@ -331,7 +333,7 @@ def _in_order(given: Sequence[Any], fitted: Sequence[Any], what: str) -> str:
 
 
 def check_source(source: Any, fitted: Sequence[Any] | None) -> None:
-    """Refuse a source whose columns are named, and are not those of the training."""
+    """Refuse a source whose column names differ from those of the training."""
     what = "x" if source.in_memory else repr(source)
     check_names(source.names, fitted, what, source.in_memory)
 
@@ -339,7 +341,7 @@ def check_source(source: Any, fitted: Sequence[Any] | None) -> None:
 def same_names(one: Sequence[Any], other: Sequence[Any]) -> bool:
     """Tell whether two rows of labels are equal, or one of them is pandas' own numbering.
 
-    Numbers in another order are labels, and no numbering.
+    Numbers in another order are labels, not pandas' own numbering.
 
     >>> same_names(["0", "1"], ["a", "b"]), same_names(["1", "0"], ["0", "1"])
     (True, False)
@@ -362,9 +364,9 @@ def _named(names: list[Any]) -> str:
 
 
 def by_rows(x: Any) -> Any:
-    """Return an array on the host with each row in one place in memory: x itself, or a copy.
+    """Return an array on the host whose rows are contiguous in memory: x itself, or a copy.
 
-    The columns of a frame lie apart, so that a row comes from as many places as there are columns.
+    A frame stores each column contiguously, so the values of a row are far apart.
 
     >>> x = np.zeros((3, 2))
     >>> by_rows(x) is x, by_rows(x[:, :1]).base is x, by_rows(np.asfortranarray(x)).strides
@@ -378,10 +380,10 @@ def by_rows(x: Any) -> Any:
 
 
 def check_rows_alike(x: Any, y: Any = None, sample_weight: Any = None) -> None:
-    """Refuse a series or frame beside x that has the labels of x in another order.
+    """Refuse a series or frame that has the same labels as x in another order.
 
-    Rows are paired by position. Other labels say nothing against it: those of x are new ones after
-    a scaler and `reset_index`, and a target of the next day has the next day's.
+    Rows are paired by position. Different labels are allowed: a scaler or `reset_index` gives x new
+    ones, and a target of the next day has the labels of the next day.
 
     Examples
     --------
@@ -390,7 +392,7 @@ def check_rows_alike(x: Any, y: Any = None, sample_weight: Any = None) -> None:
     >>> check_rows_alike(pd.DataFrame({"a": [5.0, 6.0]}), y)
     >>> check_rows_alike(pd.DataFrame({"a": [5.0, 6.0]}), y[::-1])
     Traceback (most recent call last):
-    minigd.errors.DataError: the index of y is that of x in another order: row 0 is 1 in y and 0 \
+    minigd.errors.DataError: y has the index of x in another order: row 0 is 1 in y and 0 \
 in x. Rows are paired by position: give y.loc[x.index], or y.to_numpy() if the positions are right
     """
     if hasattr(x, "iloc"):
@@ -408,7 +410,7 @@ def _check_index(own: Any, other: Any, what: str) -> None:
         return
     remedy = f"{what}.loc[x.index], or " if own.is_unique else ""
     raise DataError(
-        f"the index of {what} is that of x in another order: row {i} is {two[i]!r} in {what} and "
+        f"{what} has the index of x in another order: row {i} is {two[i]!r} in {what} and "
         f"{one[i]!r} in x. Rows are paired by position: give {remedy}{what}.to_numpy() if the "
         "positions are right"
     )

@@ -1,7 +1,7 @@
-"""The way of rows from the host to a GPU, a few batches ahead of their use, in memory that stays.
+"""Copies rows from the host to a GPU, a few batches ahead of their use, in reused memory.
 
-A batch is copied into page-locked memory, and from there by a stream of its own while the GPU still
-computes on the batches before it.
+A batch is copied into page-locked memory. From there a separate stream copies it to the GPU, while
+the GPU still computes on earlier batches.
 """
 
 import math
@@ -12,11 +12,11 @@ import numpy as np
 from minigd.types import Array
 
 DEPTH = 3
-"""Buffers for each kind of array: one is computed on, one is on its way, one is being filled."""
+"""Buffers for each kind of array: one in use, one being copied, one being filled."""
 
 
 class Slot(NamedTuple):
-    """Page-locked memory on the host, its counterpart on the GPU, and when each is free again."""
+    """Page-locked memory on the host, its counterpart on the GPU, and events that free them."""
 
     host: Array
     device: Array
@@ -25,7 +25,7 @@ class Slot(NamedTuple):
 
 
 class Staging:
-    """Brings batches over; what it returns is overwritten `DEPTH` batches later.
+    """Copies batches to the GPU; what it returns is overwritten `DEPTH` batches later.
 
     The host waits for no more than the copy of a batch that it gave three batches ago; events put
     the copy of a batch before the work on it, and the work on a batch before the copy that
@@ -49,18 +49,18 @@ class Staging:
         self._next: dict[Any, int] = {}
 
     def __call__(self, name: str, x: Array) -> Array:
-        """Return the x, or the y, of a batch on the GPU, where it stays for `DEPTH` batches."""
+        """Return the x, or the y, of a batch on the GPU, valid for `DEPTH` batches."""
         if isinstance(x, self.xp.ndarray):
             return x
         key = (name, x.shape[1:], x.dtype.str)
         ring = self._rings.get(key)
         now = self.xp.cuda.get_current_stream()
         if ring is None or len(ring[0].host) < len(x):
-            # What is given up may still be copied from.
+            # A copy from the old buffer may still be running.
             for slot in ring or ():
                 slot.copied.synchronize()
             ring = self._rings[key] = [self._slot(x) for _ in range(DEPTH)]
-            # CuPy's pool may hand out memory that the current stream still works on.
+            # CuPy's pool may return memory that the current stream still uses.
             started = now.record()
             self.stream.wait_event(started)
             self._next[key] = 0

@@ -1,4 +1,4 @@
-"""What is imported only where it is used: conveniences that reach up, and optional packages.
+"""Imports made only where they are used: of higher modules, and of optional packages.
 
 `tests/test_architecture.py` names the first, `PACKAGES` the second.
 """
@@ -6,7 +6,7 @@
 import importlib
 from typing import Any
 
-# How people write the name of a package, and what pip installs for it.
+# The usual name of a package, and what pip installs for it.
 PACKAGES = {
     "cupy": ("CuPy", "cupy-cuda12x"),
     "matplotlib": ("Matplotlib", "matplotlib"),
@@ -23,7 +23,7 @@ PACKAGES = {
 
 
 def call(module: str, name: str, *arguments: Any, **options: Any) -> Any:
-    """Import a function or a class of the package by name, and return what it returns.
+    """Import a function or a class of minigd by name, call it, and return the result.
 
     >>> call("minigd.formulas", "relu", -1.0)
     array(0.)

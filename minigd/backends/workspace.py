@@ -1,4 +1,4 @@
-"""Work arrays: fresh for a public call, and the same ones again for the steps of a trainer."""
+"""Work arrays: new for a public call, reused for the steps of a trainer."""
 
 import threading
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ from minigd.types import Array
 
 
 class Workspace:
-    """Arrays to write into: fresh ones, or the same ones again while `thread` is set.
+    """Arrays to write into: new ones, or reused ones while `thread` is set.
 
-    A public call returns memory of its own, so it works on fresh arrays. The trainer alone reuses
-    them: one array per name, as long as the largest batch so far; a batch of n rows gets the
-    first n. The numbers are the same either way.
+    A public call returns new memory, so it works on new arrays. Only the trainer reuses them: one
+    array per name, as long as the largest batch so far. A batch of n rows gets the first n rows.
+    The numbers are the same either way.
 
     Attributes
     ----------
@@ -40,11 +40,11 @@ class Workspace:
         return array if len(array) == shape[0] else array[: shape[0]]
 
     def named(self) -> Iterator[tuple[str, Array]]:
-        """Yield the name and the array of each that is used again and again."""
+        """Yield the name and the array of each reused array."""
         for key, array in self._arrays.items():
             yield str(key[0]), array
 
     @property
     def nbytes(self) -> int:
-        """The bytes of the arrays that are used again and again."""
+        """The bytes of the reused arrays."""
         return sum(int(array.nbytes) for array in self._arrays.values())

@@ -169,7 +169,7 @@ def _add_train(commands: Any) -> None:
         "train",
         "DATA --target NAME",
         help="train a network on a table, and write it to a file",
-        description="Train a network on a CSV, Parquet or .npy file, larger than memory if need be",
+        description="Train a network on a CSV, Parquet or .npy file, larger than memory or not",
         example="minigd train homes.csv --target price --exclude id --out homes.npz",
         run=_train,
     )
@@ -177,7 +177,7 @@ def _add_train(commands: Any) -> None:
     add = command.add_argument
     add("--batch-size", metavar="N", type=values.integer, help="rows per update (default: 100)")
     add("--epochs", metavar="N", type=values.integer,
-        help="passes at most (default: 60, more for few rows)")  # fmt: skip
+        help="at most this many passes (default: 60, more for few rows)")  # fmt: skip
     add("--learning-rate", metavar="R", type=values.positive,
         help="initial learning rate of Adam (default: 0.002)")  # fmt: skip
     add("--out", metavar="FILE", default="model.npz", help="(default: %(default)s)")
@@ -218,14 +218,14 @@ def _add_predict(commands: Any) -> None:
         "MODEL DATA [--out FILE]",
         help="write a prediction for each row of a table",
         description="Write a CSV with a line for each row of DATA: the prediction, and for classes "
-        "the probability of each. Columns are found by name; others are ignored.",
+        "also the probability of each. Columns are found by name; others are ignored.",
         example="minigd predict homes.npz new.csv --out prices.csv",
         run=_predict,
     )
     add_model_and_data(command)
     command.add_argument("--out", metavar="FILE", help="(default: standard output)")
     command.add_argument("--raw", action="store_true",
-        help="no ' before classes like =A1, which spreadsheets run")  # fmt: skip
+        help="put no ' before classes such as =A1, which spreadsheets run")  # fmt: skip
 
 
 def _predict(**options: Any) -> None:
@@ -240,15 +240,15 @@ def _add_evaluate(commands: Any) -> None:
         "evaluate",
         "MODEL DATA",
         help="print loss and metrics of a model on a table",
-        description="Print loss and metrics of a model on a table that holds the target too.",
+        description="Print loss and metrics of a model on a table that includes the target.",
         example="minigd evaluate homes.npz sold.csv",
         run=_evaluate,
     )
     add_model_and_data(command)
     add = command.add_argument
-    add("--target", metavar="NAME", help="where the target has another name here")
+    add("--target", metavar="NAME", help="the target column, if its name differs here")
     add("--metrics", metavar="A,B", type=values.metrics, action="extend",
-        help="what to print beside the loss (default: as in the training)")  # fmt: skip
+        help="what to print besides the loss (default: as in training)")  # fmt: skip
     add_json(command)
 
 
@@ -279,7 +279,7 @@ def _add_info(commands: Any) -> None:
     )
     info.add_argument("path", metavar="MODEL", nargs="?", help="a model or a checkpoint")
     info.add_argument("--leftovers", action="store_true",
-        help="list what killed runs left beside MODEL, or in this folder")  # fmt: skip
+        help="list files that killed runs left next to MODEL, or in this folder")  # fmt: skip
     add_json(info)
 
 
@@ -298,8 +298,8 @@ def _add_plot(commands: Any) -> None:
         "plot",
         "MODEL [DATA] --out FILE",
         help="draw a model's training, and its predictions on a table",
-        description="Draw the loss and each metric by epoch. With DATA, which holds the target "
-        "too, also the predictions: against the true numbers, or classes against classes.",
+        description="Draw the loss and each metric by epoch. With DATA, which includes the "
+        "target, also draw predicted against true numbers, or a confusion matrix.",
         example="minigd plot homes.npz sold.csv --out homes.png",
         run=_plot,
     )
@@ -307,7 +307,7 @@ def _add_plot(commands: Any) -> None:
     add("model", metavar="MODEL", help="what minigd train wrote")
     add("data", metavar="DATA", nargs="*", help="as for predict")
     add("--out", metavar="FILE", required=True, help="a picture: .png, .svg, .pdf")
-    add("--target", metavar="NAME", help="where the target has another name here")
+    add("--target", metavar="NAME", help="the target column, if its name differs here")
     add_reading(command)
 
 
@@ -324,8 +324,8 @@ def _add_export(commands: Any) -> None:
         "export",
         "MODEL --onnx FILE",
         help="write a model for programs without minigd",
-        description="Write an ONNX file of a model. It takes the columns of the table as they are: "
-        "numbers, NaN where one is missing, and texts.",
+        description="Write an ONNX file of a model. Its inputs are the raw columns of the table: "
+        "numbers, with NaN for a missing one, and texts.",
         example="minigd export homes.npz --onnx homes.onnx",
         run=_export,
     )
@@ -354,8 +354,8 @@ def _add_race(commands: Any) -> None:
     add = command.add_argument
     add("--batch-sizes", metavar="N,N", type=values.sizes,
         help="rows per update, or all (default: 1,32,500,all)")  # fmt: skip
-    add("--seconds", metavar="S", type=values.positive, help="each run (default: 5)")
-    add("--seeds", metavar="N", type=values.integer, help="runs of each (default: 5)")
+    add("--seconds", metavar="S", type=values.positive, help="of training per run (default: 5)")
+    add("--seeds", metavar="N", type=values.integer, help="runs per batch size (default: 5)")
     add("--out", metavar="FILE", help="a picture of loss by second")
     add_json(command)
 
@@ -417,7 +417,7 @@ def _add_demo(commands: Any) -> None:
         "--out",
         metavar="FILE",
         default="minigd-demo.png",
-        help="where the picture goes (default: %(default)s in this folder)",
+        help="the picture to write (default: %(default)s in this folder)",
     )
 
 

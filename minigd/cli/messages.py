@@ -104,5 +104,5 @@ def message_of(error: BaseException) -> str:
     message = error.write(in_shell) if isinstance(error, Advised) else f"{error}"
     if isinstance(error, MemoryError):
         what = f" ({error})" if str(error) else ""
-        message = f"there is not enough memory{what}: narrower layers, smaller batches need less"
+        message = f"there is not enough memory{what}: use narrower layers or smaller batches"
     return message

@@ -80,8 +80,8 @@ def read_history(model: str | os.PathLike[str]) -> History:
         history = History(check_columns(columns or {}))
     if not history.epochs:
         raise CheckpointError(
-            f"{os.fspath(model)!r} holds no history of a training: `minigd train` writes one, and "
-            "so does Trainer.save"
+            f"{os.fspath(model)!r} holds no training history: `minigd train` writes one, and so "
+            "does Trainer.save"
         )
     return history
 

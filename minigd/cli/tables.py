@@ -196,7 +196,7 @@ def check_reading(table: TableFiles, given: Iterable[str]) -> None:
     for name in given:
         if table.kind == "parquet" or (table.kind == "npy" and name != "columns"):
             raise DataError(
-                f"{option(name)} says how a CSV is written, and {table} is not one: leave it out"
+                f"{option(name)} says how a CSV is written, but {table} is not a CSV: leave it out"
             )
 
 
@@ -252,7 +252,7 @@ def choose_task(table: Table, task: Task | None = None) -> tuple[Task, Schema, s
             return "regression", schema.replace(integer=False), why
         if found is None:
             raise DataError(
-                f"the target {target!r} holds fractions, and classes are text or whole numbers"
+                f"the target {target!r} holds fractions, but classes are text or whole numbers"
             )
         schema = schema.replace(classes=found)
         why = f"which holds {len(found)} different whole numbers"
@@ -337,5 +337,5 @@ def _filling(schema: Schema, gaps: Collection[str]) -> str:
     }
     parts = [f"a missing number is {words.get(str(p), str(p))}" for p in sorted(numbers, key=str)]
     if set(gaps) & {*schema.levels, *schema.hashed}:
-        parts.append("a missing category is a level of its own")
+        parts.append("a missing category has its own level")
     return ", ".join(parts)

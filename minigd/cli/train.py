@@ -284,7 +284,7 @@ def _save(trained: TableModel, out: str, saving: Checkpoint, resumed: bool) -> N
             trained.save(elsewhere)
             kept = f"the model is in {elsewhere!r}: move it to where there is room"
         except OSError as other:
-            kept = f"nor could {elsewhere!r} ({other.strerror or other})"
+            kept = f"{elsewhere!r} could not be written either ({other.strerror or other})"
             if _count_held(saving, resumed) is not None:
                 kept += f"; make room, and use --resume: {out}.checkpoint holds the run"
         raise OSError(
@@ -327,7 +327,7 @@ def _kept(table: Table, folder: str, resume: bool) -> Source:
     A run that is resumed reads them where it read them before: its checkpoint tells the two apart.
     """
     if not table.random_access:
-        log(f"the rows are kept in {folder} while they are needed, so that they can be shuffled")
+        log(f"the rows are kept in {folder} while they are needed, to shuffle them")
         return table.cache(folder)
     size = table.rows * (len(table.names or ()) * table.schema.dtype.itemsize + TARGET_BYTES)
     if size < KEPT_FROM:

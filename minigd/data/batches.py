@@ -80,7 +80,7 @@ def batch_slices(n: int, batch_size: int | None) -> Iterator[slice]:
 
 def _no_targets() -> DataError:
     """Return the error for weights without targets."""
-    return DataError("weights are for rows with targets, and there is no y: give y as well as x")
+    return DataError("weights are for rows with targets, but there is no y: give y as well as x")
 
 
 def _check_batch_size(size: Any) -> int | None:
@@ -648,6 +648,6 @@ def no_batch(batches: Batches) -> DataError:
 def _no_exact_shuffle(source: Source) -> ValueError:
     return ValueError(
         f"the rows of {source!r} come one after the other and can't be shuffled exactly: give a "
-        "buffer, Batches(..., buffer=10_000), or cache them once, source.cache(folder), or leave "
+        "buffer, Batches(..., buffer=10_000), or cache them once, source.cache(folder), or pass "
         "shuffle=False"
     )

@@ -73,7 +73,7 @@ class PartOfBatches(Batches):
         if remedy and rank == 0:
             warn(
                 f"{self.source!r} can't be read in parts: each of the {size} processes reads all "
-                f"of it and keeps its own rows, so that reading is no faster than in one; {remedy}",
+                f"of it and keeps its own rows, so reading is no faster than in one; {remedy}",
                 stacklevel=4,
             )
 

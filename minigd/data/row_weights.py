@@ -234,14 +234,14 @@ def check_class_weight(
         return given
     if not isinstance(given, Mapping):
         raise TypeError(
-            f"class_weight is a dict from class to weight, {{0: 1.0, 1: 5.0}}, or 'balanced', and "
+            f"class_weight must be a dict from class to weight, {{0: 1.0, 1: 5.0}}, or 'balanced', "
             f"not {shown(given)}"
         )
     table: dict[int, float] = {}
     unknown = []
     for label, value in given.items():
         if not isinstance(label, str | Real | np.bool_):
-            raise ValueError(f"a class of class_weight is a number or a text, not {label!r}")
+            raise ValueError(f"a class of class_weight must be a number or a text, not {label!r}")
         number = _number_of(label, labels, by_number)
         if number is not None and number in table:
             raise ValueError(f"class_weight has two weights for the class {label!r}: give one")
@@ -272,8 +272,8 @@ def warn_of_unknown(unknown: Collection[Any], labels: Sequence[Any] | None = Non
         some = [] if labels is None else [*map(repr, labels[:10]), *["…"] * (len(labels) > 10)]
         known = f"; the classes are {', '.join(some)}" if some else ""
         warn(
-            f"class_weight has a weight for {', '.join(map(repr, unknown))}, and there is no such "
-            f"class in the data: it changes nothing{known}",
+            f"class_weight has a weight for {', '.join(map(repr, unknown))}, but the data have no "
+            f"such class: the weight has no effect{known}",
             stacklevel=4,
         )
 

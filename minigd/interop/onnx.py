@@ -156,7 +156,7 @@ def _metadata(
         if values is None:
             continue
         if isinstance(values, str):
-            raise TypeError(f"{what} is a list, [{values!r}], and not one text")
+            raise TypeError(f"{what} must be a list, [{values!r}], not one text")
         if len(values) != expected[what]:
             raise ShapeError(
                 f"there are {len(values)} {what}, and the model has {expected[what]} "

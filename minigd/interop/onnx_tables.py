@@ -64,7 +64,7 @@ def check_columns(schema: Schema) -> None:
     """Refuse columns that ONNX has no operators for."""
     for feature in schema.hashed:
         raise DataError(
-            f"column {feature!r} is hashed, and ONNX has no operator for the hash: train with "
+            f"column {feature!r} is hashed, but ONNX has no operator for the hash: train with "
             "min_count in place of hashed, `minigd train --min-count 10`, or leave the column out"
         )
     for feature, date in schema.dates.items():

@@ -1,9 +1,10 @@
-"""A file, or a folder of files, that replaces the one of its name whole or not at all.
+"""A file, or a folder of files, that replaces an old one of its name completely or not at all.
 
-Whatever minigd writes under a name of the user's goes through here, so that a failure, a full disk
-or a kill at any moment leaves what was there, and an error names the user's file. Until then it has
-a temporary name beside it, which its process locks. The system takes the lock away when the process
-ends, however that ends, so that what a kill left is told from what is being written.
+Everything that minigd writes under a name given by the user goes through this module. After a
+failure, a full disk or a kill at any moment, the old file is still there, and an error names the
+user's file. While it is written, a file has a temporary name in the same folder, which its process
+locks. The system removes the lock when the process ends in any way. An unlocked temporary file was
+therefore left by a killed process.
 """
 
 import contextlib
@@ -30,18 +31,18 @@ else:
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{32}\.tmp", re.DOTALL)
 
 _WRITING = {"write", "writelines", "flush", "seek", "truncate"}
-"""Methods of a file that may find the disk full."""
+"""Methods of a file that fail if the disk is full."""
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Give a file to write to, which becomes `path` when all is written, and not before.
+    """Open a file for writing that becomes `path` once everything is written, and not before.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk, and then take the
-    name `path` in one step. A reader, or a process killed at any moment, sees the old file or the
-    new one. A failure (no space, no permission) leaves the old file as it was. The new file has the
-    permissions of the old one, from its first byte on. A link is followed: the file it points to is
-    replaced, and the link stays.
+    name `path` in one step. A reader sees the old file or the new one, even if the process is
+    killed at any moment. A failure (no space, no permission) leaves the old file as it was. The new
+    file has the permissions of the old one from the start. A link is followed: the file it points
+    to is replaced, and the link stays.
 
     Examples
     --------
@@ -62,7 +63,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
             if os.name != "posix":
-                file.close()  # Windows renames no open file.
+                file.close()  # Windows can't rename an open file.
             os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -76,7 +77,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def replacing_text(path: str | os.PathLike[str]) -> Iterator[TextIO]:
-    """Give a file for UTF-8 text, with line ends as written; otherwise as `replacing`."""
+    """Open a file for UTF-8 text, with line ends as written; otherwise like `replacing`."""
     with replacing(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         yield text
@@ -86,9 +87,9 @@ def replacing_text(path: str | os.PathLike[str]) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a new folder for files, which becomes the folder `path` when all are written.
+    """Make a new folder for files, which becomes the folder `path` when all are written.
 
-    The folder keeps its permissions, and so does each file in it that has the name of an old one.
+    The folder keeps its permissions, and so does each file that replaces one of the same name.
     """
     target = _target(path)
     with naming(path):
@@ -113,7 +114,7 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _replace_folder(target: Path, temporary: Path, old: Path) -> None:
-    """Put a folder in the place of another, which gets the name `old` first."""
+    """Replace a folder by another one, after renaming the first to `old`."""
     for new in [*temporary.iterdir(), temporary]:
         mode = _mode(target / new.relative_to(temporary))
         if mode is not None:
@@ -134,7 +135,7 @@ def _replace_folder(target: Path, temporary: Path, old: Path) -> None:
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Let an error of the system name `path`, and no temporary file.
+    """Make a system error name `path` instead of a temporary file.
 
     >>> with naming("model.npz"):
     ...     raise OSError(28, "No space left on device")
@@ -161,7 +162,7 @@ class NamingFile:
 
 
 def check_writable(path: str | os.PathLike[str]) -> Path:
-    """Return the file that `path` leads to, and refuse one that can't be replaced."""
+    """Follow links from `path` to the file, and refuse a file that can't be replaced."""
     given, target = check_path("path", path), _target(path)
     kind: type[OSError] = OSError
     if target.is_dir():
@@ -186,7 +187,7 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
 
 @contextlib.contextmanager
 def locked(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Refuse to go on if another run has entered this for the same path; else keep others out.
+    """Refuse to continue if another run has locked the same path; otherwise lock it.
 
     Examples
     --------
@@ -200,8 +201,8 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
         descriptor = _hold(lock)
     if descriptor is None:
         raise BlockingIOError(
-            f"{os.fspath(path)!r} can't be written: another run is going to write it; wait until "
-            "that has ended, or name another file"
+            f"{os.fspath(path)!r} can't be written: another run will write it; wait until that "
+            "run has ended, or name another file"
         )
     try:
         yield
@@ -210,7 +211,7 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def is_locked(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a run has entered `locked` with this path."""
+    """Tell whether a run has locked this path with `locked`."""
     lock = _lock_path(_target(path))
     if not lock.exists():
         return False
@@ -221,7 +222,7 @@ def is_locked(path: str | os.PathLike[str]) -> bool:
 def sweep(path: str | os.PathLike[str]) -> None:
     """Remove the temporary files and folders of processes that were killed while they wrote `path`.
 
-    What a living process writes stays.
+    Files that a living process is writing stay.
     """
     target = _target(path)
     for left in _find_temporary(target.parent, target.name):
@@ -231,7 +232,7 @@ def sweep(path: str | os.PathLike[str]) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it, as far as that is possible."""
+    """Remove a file, or a folder with everything in it, as far as possible."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -240,7 +241,7 @@ def remove(path: Path) -> None:
 
 
 def find_left(folder: str | os.PathLike[str], name: str | None = None) -> list[Path]:
-    """Return what killed processes left in a folder of the files with this name, or of all."""
+    """Return what killed processes left in a folder, for files with this name or for all."""
     left = []
     for temporary in _find_temporary(Path(folder), name):
         with _claim(temporary) as dead:
@@ -250,7 +251,7 @@ def find_left(folder: str | os.PathLike[str], name: str | None = None) -> list[P
 
 
 def _find_temporary(folder: Path, name: str | None) -> list[Path]:
-    """Return the temporary files and folders in a folder, of files with this name, or of all."""
+    """Return the temporary files and folders in a folder, for files with this name or for all."""
     name = None if name is None else name[:100]
     pattern = "*" if name is None else glob.escape(name)
     return sorted(
@@ -261,17 +262,17 @@ def _find_temporary(folder: Path, name: str | None) -> list[Path]:
 
 
 def _target(path: str | os.PathLike[str]) -> Path:
-    """Return the file that a path leads to."""
+    """Return the file that a path points to, with links followed."""
     return Path(os.path.realpath(check_path("path", path)))
 
 
 def _temporary_path(target: Path) -> Path:
-    """Return a name for a temporary file in the same folder, which `sweep` knows again."""
+    """Return a name for a temporary file in the same folder, which `sweep` recognizes."""
     return target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}.tmp")
 
 
 def _lock_path(target: Path) -> Path:
-    """Return the file that stands for a path while a run is going to write it."""
+    """Return the lock file of a path that a run will write."""
     name = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:32]
     return target.with_name(f".{target.name[:100]}.{name}.tmp")
 
@@ -301,12 +302,12 @@ def _create_file(target: Path) -> tuple[Path, BinaryIO]:
 
 
 def _create_folder(target: Path) -> tuple[Path, int | None]:
-    """Return a new temporary folder, and the descriptor that locks it, if that is possible."""
+    """Return a new temporary folder, and the descriptor that locks it, if possible."""
     while True:
         temporary = _temporary_path(target)
         temporary.mkdir()
         if os.name != "posix":
-            return temporary, None  # Windows opens no folder.
+            return temporary, None  # Windows can't open a folder.
         try:
             descriptor = os.open(temporary, os.O_RDONLY)
         except FileNotFoundError:
@@ -327,7 +328,8 @@ def _hold(lock: Path) -> int | None:
         if _lock(descriptor) is False:
             os.close(descriptor)
             return None
-        # The run before may have removed it between the two lines above, and the next made its own.
+        # Between the two lines above, the previous run may have removed it and the next made its
+        # own.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(lock)):
                 return descriptor
@@ -337,7 +339,7 @@ def _hold(lock: Path) -> int | None:
 def _release(lock: Path, descriptor: int) -> None:
     """Remove a file that was locked; the lock lasts until its name is gone."""
     if os.name != "posix":
-        os.close(descriptor)  # Windows removes no open file.
+        os.close(descriptor)  # Windows can't remove an open file.
     with contextlib.suppress(OSError):
         lock.unlink()
     if os.name == "posix":
@@ -346,9 +348,9 @@ def _release(lock: Path, descriptor: int) -> None:
 
 @contextlib.contextmanager
 def _claim(path: Path) -> Iterator[bool]:
-    """Lock a temporary file or folder for a moment; tell whether its process is gone.
+    """Lock a temporary file or folder for a moment; tell whether its process has ended.
 
-    Where that can't be known, it counts as alive.
+    If that can't be known, the process counts as alive.
     """
     if path.is_symlink() or not (path.is_file() or path.is_dir()):
         yield False
@@ -388,7 +390,7 @@ def _mode(path: Path) -> int | None:
 def _sync_names(folder: Path) -> None:
     """Flush the names in a folder to the disk, as far as its file system does that.
 
-    What has a new name is there already, whole, so that a failure is no failure to write it.
+    The renamed file is complete already, so a failure here does not count as a failed write.
     """
     with contextlib.suppress(OSError):
         _sync(folder)

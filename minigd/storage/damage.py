@@ -1,4 +1,4 @@
-"""Errors about the content of files: a `CheckpointError`, whatever Python or NumPy raise for it."""
+"""Errors about the content of files: a `CheckpointError`, whatever Python or NumPy raises."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from minigd.errors import BackendError, CheckpointError
 
 @contextlib.contextmanager
 def damaged(what: str) -> Iterator[None]:
-    """Make "`what` damaged" of any error that is about what a file says.
+    """Turn any error about the content of a file into "`what` damaged".
 
     Examples
     --------
@@ -20,7 +20,7 @@ def damaged(what: str) -> Iterator[None]:
     try:
         yield
     except (CheckpointError, BackendError, MemoryError, Warning):
-        raise  # says so already, or is not the file's fault
+        raise  # is specific already, or not about the file's content
     except Exception as error:
         reason = f"{error}" or type(error).__name__
         raise CheckpointError(f"{what} damaged: {reason:.500}") from error
@@ -28,7 +28,7 @@ def damaged(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def of_file(name: str) -> Iterator[None]:
-    """Name the file in an error about what it says."""
+    """Name the file in an error about its content."""
     try:
         with damaged(f"{name!r} is"):
             yield

@@ -1,6 +1,6 @@
-"""Objects described as JSON: a class by its name, and the arguments that make it again.
+"""Objects described as JSON: the name of a class, and the arguments that recreate the object.
 
-Nested values go the same way, once their arrays are taken out.
+Nested values are described in the same way, after their arrays are taken out.
 """
 
 import inspect
@@ -55,9 +55,9 @@ def _not_kept(kind: str, parameter: inspect.Parameter) -> TypeError:
 
 
 def split_arrays(tree: Any, prefix: str, arrays: dict[str, np.ndarray[Any, np.dtype[Any]]]) -> Any:
-    """Return nested dicts with each array moved to `arrays`, under its path, and its path left.
+    """Return nested dicts in which each array is replaced by its path and moved to `arrays`.
 
-    A scalar of NumPy's goes with the arrays, so that it keeps its dtype.
+    A NumPy scalar is stored with the arrays, because that keeps its dtype.
 
     >>> arrays = {}
     >>> split_arrays({"step": 3, "m": np.zeros(2)}, "updater", arrays)
@@ -67,7 +67,7 @@ def split_arrays(tree: Any, prefix: str, arrays: dict[str, np.ndarray[Any, np.dt
     """
     if isinstance(tree, np.ndarray | np.generic):
         if prefix in arrays:
-            raise ValueError(f"two arrays have the name {prefix!r}: a name with a / is two names")
+            raise ValueError(f"two arrays have the name {prefix!r}: leave / out of names")
         arrays[prefix] = np.asarray(tree)
         return {"array": prefix}
     if isinstance(tree, Mapping):
@@ -97,7 +97,7 @@ def join_arrays(tree: Any, arrays: Arrays) -> Any:
 
 
 class Described(Protocol):
-    """What has a description: layers, losses, metrics, updaters, schedules."""
+    """An object with a description: a layer, loss, metric, updater or schedule."""
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -105,7 +105,7 @@ class Described(Protocol):
 
 
 def name_of_function(function: Any) -> str:
-    """Return what a file calls a plain function.
+    """Return the name of a plain function in a file.
 
     >>> name_of_function(max)
     'max'
@@ -122,7 +122,7 @@ def describe(thing: Described) -> Description:
     """
     given = thing.config()
     if callable(given.get("function")):
-        # What stands for a plain function is known by the function's name.
+        # A wrapper of a plain function goes by the function's name.
         return {"class": name_of_function(given["function"]), "arguments": {}}
     values = {name: _described(value) for name, value in given.items()}
     for name, value in values.items():
@@ -139,7 +139,7 @@ def describe(thing: Described) -> Description:
 
 
 def _described(value: Any) -> Any:
-    """Return an argument with descriptions in the place of what has one, in lists and dicts too."""
+    """Return an argument with each describable object replaced by its description, also nested."""
     if isinstance(value, list | tuple):
         return [_described(item) for item in value]
     if isinstance(value, dict):
@@ -148,7 +148,7 @@ def _described(value: Any) -> Any:
 
 
 def check_classes(descriptions: Any, known: Collection[str]) -> None:
-    """Refuse descriptions with classes that are not known, and name them all.
+    """Refuse descriptions with unknown classes, and name all of these.
 
     >>> check_classes({"layers": [{"class": "Mine", "arguments": {}}]}, ["Dense"])
     Traceback (most recent call last):
@@ -182,7 +182,7 @@ def _unknown_classes(names: list[str]) -> CheckpointError:
 
 
 def rebuild(description: Description, known: Mapping[str, type]) -> Any:
-    """Make the object that `describe` described, from the classes in `known` and no others."""
+    """Make the object that `describe` described, using only the classes in `known`."""
     name = description["class"]
     if name not in known:
         raise _unknown_classes([name])

@@ -1,6 +1,6 @@
-"""The header of an array in a file, read by the letter: what is not as NumPy writes it is refused.
+"""The header of an array in a file. A header that differs from what NumPy writes is refused.
 
-NumPy's own reader runs a parser of Python over the header, and believes the sizes in it.
+NumPy's own reader runs a Python parser on the header, and trusts the sizes in it.
 """
 
 import math
@@ -25,7 +25,7 @@ _MOST = 2**46  # numbers of an array
 
 
 class Header(NamedTuple):
-    """What stands before the numbers of an array, and where they begin."""
+    """The header of an array, and the place where the numbers begin."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -34,7 +34,7 @@ class Header(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """How many bytes the numbers take."""
+        """The number of bytes of the array's numbers."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -44,7 +44,7 @@ def read_header(file: BinaryIO, size: int) -> Header:
     Raises
     ------
     ValueError
-        If it is not a header, or another number of bytes follows than it says.
+        If it is not a header, or the number of bytes after it differs from what it says.
 
     Examples
     --------
@@ -59,17 +59,17 @@ def read_header(file: BinaryIO, size: int) -> Header:
     begin = file.read(8)
     version = begin[6:]
     if begin[:6] != _MAGIC or version not in (b"\1\0", b"\2\0", b"\3\0"):
-        raise ValueError("it does not begin as an array of NumPy's does")
+        raise ValueError("it does not begin like a NumPy array")
     width = 2 if version == b"\1\0" else 4
     length = int.from_bytes(file.read(width), "little")
     if length > min(size, _LONGEST):
-        raise ValueError(f"its header is said to be {length} bytes long")
+        raise ValueError(f"its header claims to be {length} bytes long")
     text = file.read(length).decode("utf-8" if version == b"\3\0" else "latin-1")
     dtype, shape, fortran = _parse(text)
     header = Header(dtype, shape, fortran, 8 + width + length)
     if header.nbytes != size - header.offset:
         raise ValueError(
-            f"its header says {shape} of {dtype}, {header.nbytes} bytes, and "
+            f"its header says {shape} of {dtype}, {header.nbytes} bytes, but "
             f"{size - header.offset} follow"
         )
     return header
@@ -99,7 +99,7 @@ def _parse(text: str) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
 
 def _dtype_of(text: str) -> np.dtype[Any]:
     if text.lstrip("|<>=").startswith("O"):
-        raise ValueError("it holds objects of Python's, which are never read")
+        raise ValueError("it holds Python objects, which are never read")
     try:
         dtype = np.dtype(text) if _DTYPE.fullmatch(text) else None
     except (TypeError, ValueError):

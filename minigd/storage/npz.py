@@ -1,6 +1,6 @@
 """Named arrays and a JSON description in one `.npz` file.
 
-The file is written whole or not at all, and read without pickle, so that loading runs no code.
+The file is written completely or not at all. It is read without pickle, so loading runs no code.
 """
 
 import hashlib
@@ -25,14 +25,14 @@ VERSION = 1
 _DESCRIPTION = "description.json"
 _DIGEST = "sha256"
 _ZIP_HEADER = struct.Struct("<4s22xHH")
-"""Of what stands before each member: a signature, and the lengths of its name and of the rest."""
+"""The header of each member: a signature, and the lengths of its name and extra field."""
 
 
 def model_path(path: str | os.PathLike[str]) -> str:
-    """Return the path to save a model or a run to, and refuse a name that is of another format.
+    """Return the path to save a model or a run to, and refuse a name of another format.
 
-    A name without an ending is free, and so is one in which others follow ``.npz``. An interrupted
-    run of the shell ends in ``.checkpoint``.
+    A name without an ending is allowed, and so is one with more endings after ``.npz``. An
+    interrupted run of the shell ends in ``.checkpoint``.
 
     Examples
     --------
@@ -40,7 +40,7 @@ def model_path(path: str | os.PathLike[str]) -> str:
     ('runs/m.npz', 'runs/m', 'm.npz.old')
     >>> model_path("m.h5")
     Traceback (most recent call last):
-    ValueError: 'm.h5' can't be saved to: a model is written as .npz; name it 'm.npz'
+    ValueError: can't save to 'm.h5': a model is written as .npz; name it 'm.npz'
     """
     text = check_path("path", path)
     _, *endings = os.path.basename(text).lower().lstrip(".").split(".")
@@ -48,13 +48,13 @@ def model_path(path: str | os.PathLike[str]) -> str:
         npz = f"{os.path.splitext(text)[0]}.npz"
         onnx = ", or use minigd.export_onnx(model, path)" if endings[-1] == "onnx" else ""
         raise ValueError(
-            f"{text!r} can't be saved to: a model is written as .npz; name it {npz!r}{onnx}"
+            f"can't save to {text!r}: a model is written as .npz; name it {npz!r}{onnx}"
         )
     return text
 
 
 def write(path: str | os.PathLike[str], description: Description, arrays: Arrays) -> None:
-    """Write a description and named arrays to `path`, whole or not at all; see `replacing`.
+    """Write a description and named arrays to `path`, completely or not at all; see `replacing`.
 
     The file has exactly this name, by convention ending in ``.npz``. The description is anything
     that JSON can hold, and the arrays are of numbers, on the host.
@@ -73,7 +73,9 @@ def write(path: str | os.PathLike[str], description: Description, arrays: Arrays
     for name, array in members.items():
         if array.dtype.hasobject or array.dtype.names is not None:
             what = "records" if array.dtype.names else "objects (allow_pickle=False)"
-            raise ValueError(f"{name} can't be written: it holds {what}, and a file holds numbers")
+            raise ValueError(
+                f"{name} can't be written: it holds {what}, and a file holds only numbers"
+            )
     members[_DESCRIPTION] = np.frombuffer(text.encode(), dtype=np.uint8)
     members[_DIGEST] = _digest(members)
     with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
@@ -85,14 +87,14 @@ def write(path: str | os.PathLike[str], description: Description, arrays: Arrays
 def read(
     path: str | os.PathLike[str],
 ) -> tuple[Description, dict[str, np.ndarray[Any, np.dtype[Any]]]]:
-    """Read what `write` wrote; no more memory is taken than the file has bytes.
+    """Read what `write` wrote, using no more memory than the size of the file.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     CheckpointError
-        If it is not a file that `write` wrote, is damaged, or too new.
+        If the file was not written by `write`, is damaged, or is too new.
     """
     path = check_path("path", path)
     name = repr(path)
@@ -105,7 +107,7 @@ def read(
         members = _read_members(file)
         if _DESCRIPTION not in members:
             raise CheckpointError(
-                f"{name} is not a file that minigd saved, but another archive of arrays"
+                f"{name} is not a file that minigd saved, but a different archive of arrays"
             )
         digest = members.pop(_DIGEST, None)
         changed = digest is None or _digest(members).tobytes() != digest.tobytes()
@@ -121,36 +123,38 @@ def read(
         )
     if changed:
         raise CheckpointError(
-            f"{name} was changed after minigd wrote it: its content does not have the checksum "
-            "that was saved with it"
+            f"{name} was changed after minigd wrote it: its content does not match "
+            "the checksum in it"
         )
     return description, members
 
 
 def _read_members(file: BufferedReader) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
-    """Read all arrays, once it is clear that the file has the bytes for them."""
+    """Read all arrays, after checking that the file is long enough for them."""
     with zipfile.ZipFile(file) as archive:
         infos = archive.infolist()
     for one in infos:
         if one.compress_type != zipfile.ZIP_STORED or one.compress_size != one.file_size:
-            raise ValueError(f"{one.filename!r} in it is compressed, as minigd's arrays never are")
+            raise ValueError(
+                f"{one.filename!r} in it is compressed; minigd never compresses arrays"
+            )
     size = os.fstat(file.fileno()).st_size
     if sum(one.file_size for one in infos) > size:
-        raise ValueError(f"its arrays are said to be larger than the {size} bytes of the file")
+        raise ValueError(f"its arrays claim to be larger than the file, {size} bytes")
     members = {}
     for one in infos:
         file.seek(one.header_offset)
         head = file.read(_ZIP_HEADER.size)
         signature, name, extra = _ZIP_HEADER.unpack(head)
         if signature != b"PK\3\4":
-            raise ValueError(f"{one.filename!r} is not where the archive says")
+            raise ValueError(f"{one.filename!r} is not at the place that the archive gives")
         file.seek(name + extra, os.SEEK_CUR)
         members[one.filename.removesuffix(".npy")] = _read_array(file, one.file_size)
     return members
 
 
 def _read_array(file: BufferedReader, size: int) -> np.ndarray[Any, np.dtype[Any]]:
-    """Read an array of so many bytes, header and all, into memory of its own."""
+    """Read an array of this many bytes, including its header, into new memory."""
     header = read_header(file, size)
     shape = header.shape[::-1] if header.fortran else header.shape
     array = np.empty(shape, header.dtype)

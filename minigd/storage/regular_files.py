@@ -1,4 +1,4 @@
-"""Files that are opened to read: those with content of their own, and no pipe, device or folder.
+"""Files to read: regular files, and not pipes, devices or folders.
 
 A pipe may never end, and some devices never do.
 """
@@ -20,14 +20,14 @@ def open_regular(
     Raises
     ------
     CheckpointError, DataError
-        For a pipe, a device or, where a model is due, a folder.
+        For a pipe, a device or, if a model is expected, a folder.
     OSError
-        If it can't be opened; for a folder where a table is due.
+        If it can't be opened, or is a folder and a table is expected.
     """
     name = check_path("path", path)
 
     def opener(name: str, flags: int) -> int:
-        # A pipe without a writer must not be waited for, also where it took the place of a file.
+        # Never wait for a pipe without a writer, even if it has just replaced a file.
         _refuse(name, os.stat(name), error)
         descriptor = os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
         try:
@@ -57,9 +57,9 @@ def _file_given(file: Any, what: str) -> Any:
         name = check_path("path", file)
         return name if isinstance(file, bytes) else file
     if not (hasattr(file, "read") and hasattr(file, "seek")):
-        raise TypeError(f"{what} is a path or a binary file object, not {shown(file)}")
+        raise TypeError(f"{what} must be a path or a binary file object, not {shown(file)}")
     if isinstance(file.read(0), str):
-        raise TypeError("a file object of text was given: open the file in binary mode, 'rb'")
+        raise TypeError("a text file object was given: open the file in binary mode, 'rb'")
     return file
 
 
@@ -68,7 +68,7 @@ def _refuse(name: str, found: os.stat_result, error: type[Exception]) -> None:
         return
     folder = stat.S_ISDIR(found.st_mode)
     if error is CheckpointError:
-        what = "a folder" if folder else "a pipe or a device: write what comes from it to a file"
+        what = "a folder" if folder else "a pipe or a device: write its content to a file"
         raise error(f"{name!r} is not a file that minigd saved, but {what}")
     if folder:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)

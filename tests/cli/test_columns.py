@@ -75,7 +75,7 @@ def test_the_words_that_made_rows_leave_are_said_with_the_option(tmp_path, capsy
     frame.to_csv(path, index=False)
     trained(path, capsys)
     err = capsys.readouterr().err
-    assert "missing category is a level of its own\n'NA' counted as missing there" in err
+    assert "missing category has its own level\n'NA' counted as missing there" in err
     assert "--no-default-na" in err
     trained(path, capsys, "--no-default-na")
     assert load_table(tmp_path / "m.npz").schema.levels == {"country": ["NA", "ZA"]}

@@ -46,7 +46,7 @@ def test_columns_that_onnx_cannot_encode_are_named(folder, tmp_path, capsys):
     assert main(["export", model, "--onnx", str(tmp_path / "m.onnx")]) == 1
     err = capsys.readouterr().err
     assert err.startswith(
-        "minigd: column 'heating' is hashed, and ONNX has no operator for the hash"
+        "minigd: column 'heating' is hashed, but ONNX has no operator for the hash"
     )
     assert not (tmp_path / "m.onnx").exists()
 

@@ -191,7 +191,7 @@ def test_a_model_for_which_there_is_room_nowhere_is_lost_only_if_its_run_is(
         fail_from(patch, 1 + room)
         assert run(folder, "--epochs", "3", "--out", str(out)) == 1
     said = capsys.readouterr().err.splitlines()[-1]
-    assert f"'{out}' could not be written (No space left on device); nor could '" in said
+    assert f"'{out}' could not be written (No space left on device); '" in said
     resumable = f"; make room, and use --resume: {out}.checkpoint holds the run"
     assert said.endswith(resumable) == bool(room)
     if room:
@@ -224,8 +224,8 @@ def test_a_second_run_of_the_same_output_is_refused(folder, tmp_path, capsys, co
             code = main(["predict", str(folder / "houses.npz"), new, "--out", out])
     assert code == 1
     assert capsys.readouterr().err.splitlines() == [
-        f"minigd: '{out}' can't be written: another run is going to write it; wait until that has "
-        "ended, or name another file"
+        f"minigd: '{out}' can't be written: another run will write it; wait until that run "
+        "has ended, or name another file"
     ]
     assert os.listdir(tmp_path) == []
 

@@ -157,7 +157,7 @@ def test_too_little_memory_says_what_needs_less(monkeypatch, capsys):
     monkeypatch.setattr(demo, "main", failing)
     assert main(["demo"]) == 1
     assert capsys.readouterr().err == (
-        "minigd: there is not enough memory: narrower layers, smaller batches need less\n"
+        "minigd: there is not enough memory: use narrower layers or smaller batches\n"
     )
     with pytest.raises(MemoryError) as caught:
         np.empty((1 << 40, 1 << 12))

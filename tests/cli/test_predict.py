@@ -170,7 +170,7 @@ def test_every_row_has_a_prediction_and_what_is_new_in_it_is_said(folder, tmp_pa
     assert np.isfinite(np.array(cells, float)).all()
     assert capsys.readouterr().err == (
         "missing values: area 1, heating 1; a missing number is the mean, and a column that marks "
-        "them, a missing category is a level of its own\n"
+        "them, a missing category has its own level\n"
         "1 value of 'heating' is not among its 3 levels, and counts as other\n"
     )
 

@@ -228,7 +228,7 @@ def test_a_target_that_is_not_there_is_named(houses):
     rows = ROWS.assign(prize=1.0)
     with pytest.raises(gd.DataError, match=r"no column 'price'.*target=NAME names the column"):
         houses.evaluate(rows)
-    with pytest.raises(gd.ShapeError, match="target has 2 values, and there are 5 rows"):
+    with pytest.raises(gd.ShapeError, match="target has 2 values, but there are 5 rows"):
         houses.evaluate(ROWS, [1.0, 2.0])
     with pytest.raises(gd.DataError, match="'area' is a feature of the model, not its target"):
         houses.evaluate(ROWS, "area")

@@ -97,7 +97,7 @@ def test_the_task_may_be_said(tmp_path):
     assert schema.classes == [str(i) for i in many]
     with pytest.raises(gd.DataError, match="'y' holds text, such as 'a', 'b', not numbers"):
         target(tmp_path, ["a", "b"], task="regression")
-    with pytest.raises(gd.DataError, match="'y' holds fractions, and classes are text or whole"):
+    with pytest.raises(gd.DataError, match="'y' holds fractions, but classes are text or whole"):
         target(tmp_path, [1.5, 2.0], task="classification")
 
 
@@ -235,6 +235,6 @@ def test_what_is_of_no_use_for_a_file_is_refused(tmp_path, kind, reading, option
         np.save(path, np.eye(3))
     else:
         FRAME.to_parquet(path)
-    words = f"{option} says how a CSV is written, and .* is not one"
+    words = f"{option} says how a CSV is written, but .* is not a CSV"
     with pytest.raises(gd.DataError, match=words):
         open_table(path, reading, target="y")

@@ -252,7 +252,7 @@ def test_a_class_that_is_in_no_row_is_warned_about_by_name(tmp_path, make, absen
         batches = gd.Batches(*data, batch_size=7, class_weight={2: 20, absent: 5})
         found = weights_of(batches)
     (warning,) = caught
-    words = f"class_weight has a weight for {name}, and there is no such class in the data"
+    words = f"class_weight has a weight for {name}, but the data have no such class"
     assert str(warning.message).startswith(words)
     np.testing.assert_array_equal(found, np.where(y == 2, 20.0, 1.0))
     with warnings.catch_warnings():
@@ -266,7 +266,7 @@ def test_a_class_that_is_in_no_row_is_warned_about_by_name(tmp_path, make, absen
 def test_a_class_that_is_not_declared_is_warned_about_by_name(tmp_path, make, absent):
     x, y = numbered()
     data = make(tmp_path, x, y)
-    words = f"class_weight has a weight for {absent!r}, and there is no.*the classes are '"
+    words = f"class_weight has a weight for {absent!r}, but the data have no.*the classes are '"
     with pytest.warns(UserWarning, match=words):
         batches = gd.Batches(*data, class_weight={2: 20, absent: 5})
     np.testing.assert_array_equal(weights_of(batches), np.where(y == 2, 20.0, 1.0))
@@ -289,13 +289,15 @@ def test_a_class_that_is_declared_may_lack_rows(tmp_path):
 def test_a_fold_that_lacks_a_class_is_warned_and_trained():
     x, y = numbered(("a", "b"))
     settings = {"epochs": 2, "random_state": 0}
-    words = "class_weight has a weight for 'd', and there is no such class.*classes are 'a', 'b'"
+    words = (
+        "class_weight has a weight for 'd', but the data have no such class.*classes are 'a', 'b'"
+    )
     with pytest.warns(UserWarning, match=words):
         one = gd.MiniBatchClassifier(class_weight={"b": 20, "d": 5}, **settings).fit(x, y)
     other = gd.MiniBatchClassifier(class_weight={"b": 20}, **settings).fit(x, y)
     np.testing.assert_array_equal(one.model_.flat_params, other.model_.flat_params)
     # The number of a class is not its label, for scikit-learn's estimators.
-    with pytest.warns(UserWarning, match="class_weight has a weight for 1, and there is no"):
+    with pytest.warns(UserWarning, match="class_weight has a weight for 1, but the data have no"):
         gd.MiniBatchClassifier(class_weight={1: 5}, **settings).fit(x, y)
 
 
@@ -320,7 +322,7 @@ def test_two_weights_for_one_class_are_refused(table):
 
 @pytest.mark.parametrize("key", [None, (1,), b"1", 1j, Decimal(1)])
 def test_what_is_no_label_is_refused(key):
-    with pytest.raises(ValueError, match="a class of class_weight is a number or a text, not"):
+    with pytest.raises(ValueError, match="a class of class_weight must be a number or a text, not"):
         check_class_weight({key: 1.0})
 
 

@@ -231,7 +231,7 @@ def test_class_weights_become_plain_numbers():
 
 @pytest.mark.parametrize("given", ["Balanced", [1.0, 2.0], 3.0, None, np.array([1.0, 2.0])])
 def test_what_is_no_class_weight_is_refused(given):
-    with pytest.raises(TypeError, match="class_weight is a dict from class to weight"):
+    with pytest.raises(TypeError, match="class_weight must be a dict from class to weight"):
         check_class_weight(given)
 
 

@@ -825,7 +825,9 @@ def test_a_batches_brings_its_own_weights(weights):
 @pytest.mark.parametrize("given", ["unbalanced", [1, 2], 3.0])
 def test_class_weights_that_are_none_are_refused(given):
     x = rows()
-    with pytest.raises(TypeError, match=r"class_weight is a dict from class to weight, .* or 'bal"):
+    with pytest.raises(
+        TypeError, match=r"class_weight must be a dict from class to weight, .* or 'bal"
+    ):
         gd.Batches(x, classes(x), class_weight=given)
 
 

@@ -395,7 +395,7 @@ def test_a_layer_from_outside_is_refused_with_what_to_do(tmp_path, layer):
         ([gd.Dense(1)], {"names": ["a"]}, gd.ShapeError, "there are 1 names, .* 2 columns of x"),
         ([gd.Dense(3)], {"classes": ["a"]}, gd.ShapeError, "are 1 classes, .* has 3 classes"),
         ([gd.Dense(1)], {"classes": list("abc")}, gd.ShapeError, "are 3 classes, .* 2 classes"),
-        ([gd.Dense(1)], {"names": "ab"}, TypeError, r"names is a list, \['ab'\]"),
+        ([gd.Dense(1)], {"names": "ab"}, TypeError, r"names must be a list, \['ab'\]"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path, model, options, error, message):

@@ -716,7 +716,9 @@ def test_a_batches_brings_its_own_settings_and_weights():
     settings = {"batch_size": 30, "sample_weight": weight, "class_weight": {3: 4.0, 8: 1.0}}
     found = []
     for rows in ((X, y), (stream,), (gd.ArraySource(X, y),)):
-        with pytest.warns(UserWarning, match="class_weight has a weight for 8, and there is no"):
+        with pytest.warns(
+            UserWarning, match="class_weight has a weight for 8, but the data have no"
+        ):
             found.append(quick(batch_size=7).fit(gd.Batches(*rows, **settings)))
     model = gd.Sequential([gd.Dense(3, "zeros"), gd.Softmax()], 4, dtype="float64")
     own = gd.Batches(X, y - 1, 30, sample_weight=weight, class_weight={2: 4.0})

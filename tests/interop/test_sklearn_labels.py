@@ -123,7 +123,7 @@ def test_the_gradient_of_the_loss(from_logits, smoothing):
         (GIVEN[:2], "y has 3 labels per row"),
         ([], "y has 3 labels per row"),
         ([*GIVEN[:2], "balanced"], "class_weight='balanced' for all of them, or a dict for each"),
-        ([*GIVEN[:2], 3], "class_weight is a dict"),
+        ([*GIVEN[:2], 3], "class_weight must be a dict"),
         ([*GIVEN[:2], {1: -1}], "the weight of class 1 must be a number, at least 0"),
         (5, "class_weight must be a dict, a list of a dict for each label, 'balanced' or None"),
         ("even", "class_weight must be a dict"),
@@ -139,7 +139,7 @@ def test_a_list_is_for_several_labels_and_a_binary_cross_entropy():
     X, y = rows()
     with pytest.raises(ValueError, match=r"y has one class per row, .* is a dict, \{0: 5.0\}, or"):
         quick(class_weight=GIVEN).fit(X, y[:, 0])
-    with pytest.raises(ValueError, match="weighs the labels in a binary cross-entropy, and loss"):
+    with pytest.raises(ValueError, match="weighs the labels in a binary cross-entropy, but loss"):
         quick(class_weight=GIVEN, loss="mse").fit(X, y)
     with pytest.raises(ValueError, match="needs all rows at once"):
         quick(class_weight="balanced").partial_fit(X, y, range(3))

@@ -124,8 +124,8 @@ def test_a_name_has_no_parameters_and_the_error_says_how(Estimator, name, kind):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"loss__delta": 1.0}, "loss__delta can't be set, for loss is .*: set loss as a whole"),
-        ({"hidden__units": 1}, "hidden__units can't be set, for hidden is"),
+        ({"loss__delta": 1.0}, "loss__delta can't be set, because loss is .*: set loss as a whole"),
+        ({"hidden__units": 1}, "hidden__units can't be set, because hidden is"),
         ({"nothing__rate": 1}, "Invalid parameter 'nothing'"),
         ({"epoch": 1}, "Invalid parameter 'epoch'"),
     ],

@@ -854,7 +854,7 @@ def test_a_per_example_that_gives_no_number_for_each_row_is_refused(kind, path):
     given = SHAPES[kind][1]
     words = (
         r"Misshapen.per_example must return a number for each row, shape \(4,\), and returned "
-        rf"{given}.*: end it in a mean over each row's outputs, \.mean\(axis=1\)"
+        rf"{given}.*: end it with the mean over each row's outputs, \.mean\(axis=1\)"
     )
     loss = Misshapen(kind)
     with pytest.raises(gd.ShapeError, match=words):

@@ -627,7 +627,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones():
 
 def test_one_name_in_place_of_a_list_is_refused_and_not_read_by_letters():
     for one, shown in (("mae", "'mae'"), (Accuracy(), r"Accuracy\(\)")):
-        with pytest.raises(TypeError, match=rf"metrics is a list, \[{shown}\], and not one metric"):
+        with pytest.raises(TypeError, match=rf"metrics must be a list, \[{shown}\], not"):
             get_metrics(one)
 
 

@@ -418,7 +418,7 @@ def test_a_backend_that_is_none_is_refused(backend):
         (np.zeros(4), r"has shape \(4,\).*\[None\] a single row"),
         (np.zeros((5, 4, 1)), r"has shape \(5, 4, 1\) and the model takes rows of 4"),
         (np.zeros((0, 4)), "has no rows"),
-        ([[1, 2, 3, 4], [5]], "can't be made into an array"),
+        ([[1, 2, 3, 4], [5]], "can't be converted to an array"),
         (np.array([["a"] * 4]), "must hold numbers, but its dtype is <U1"),
         (np.array([[1, None, 3, 4]]), "must hold numbers, but its dtype is object"),
     ],

@@ -159,8 +159,8 @@ def test_a_second_run_of_the_same_output_is_refused_until_the_first_has_ended(tm
         with pytest.raises(BlockingIOError) as caught, locked(spelling):
             pass
         assert str(caught.value) == (
-            f"{os.fspath(spelling)!r} can't be written: another run is going to write it; wait "
-            "until that has ended, or name another file"
+            f"{os.fspath(spelling)!r} can't be written: another run will write it; wait until "
+            "that run has ended, or name another file"
         )
     with locked(tmp_path / "another"):
         assert is_locked(tmp_path / "another")

@@ -117,7 +117,7 @@ def test_any_header_is_refused_or_read_as_numpy_does(text, size):
         ("'<f4'", f"({'9' * 5000},)", "its header is"),
         ("'V1000000000'", "()", "its dtype is V1000000000"),
         ("'<U0'", "(100000000000,)", "its dtype is <U0"),
-        ("'|O'", "(2,)", "objects of Python's, which are never read"),
+        ("'|O'", "(2,)", "Python objects, which are never read"),
         ("'<i3'", "(2,)", "its dtype is <i3"),
         ("[('a', '<f4')]", "(2,)", "it holds records"),
         ("'<f4'", "(-2,)", "its header is"),

@@ -522,7 +522,7 @@ def test_what_is_changed_when_a_fit_is_done_is_changed_behind_the_last_checkpoin
 
 
 def test_what_is_no_list_of_callbacks_is_refused():
-    with pytest.raises(TypeError, match=r"callbacks is a list, \[callback\], and not one callback"):
+    with pytest.raises(TypeError, match=r"callbacks must be a list, \[callback\], not one"):
         make_trainer().fit(make_batches(), callbacks=print)
     with pytest.raises(TypeError, match="a callback is called with each event, and 3 can't be"):
         make_trainer().fit(make_batches(), callbacks=[print, 3])
@@ -991,7 +991,7 @@ def test_text_and_objects(call, what):
 def test_ragged_lists(call, what):
     ragged = [[1.0, 2.0, 3.0, 4.0]] * 22 + [[1.0]]
     x, y = (ragged, np.ones(23)) if what == "x" else (rows(), ragged)
-    refused(call, x, y, f"{what} can't be made into an array")
+    refused(call, x, y, f"{what} can't be converted to an array")
 
 
 @calls
@@ -1064,7 +1064,7 @@ def test_unknown_names_are_told_with_the_known_ones():
         ValueError, match=r"unknown metric 'acc'; the known ones are 'accuracy', .*'m"
     ):
         gd.Trainer(model, "binary_crossentropy", "sgd", metrics=["acc"])
-    with pytest.raises(TypeError, match=r"metrics is a list, \['accuracy'\], and not one"):
+    with pytest.raises(TypeError, match=r"metrics must be a list, \['accuracy'\], not one"):
         gd.Trainer(model, "binary_crossentropy", "sgd", metrics="accuracy")
 
 

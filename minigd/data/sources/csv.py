@@ -654,4 +654,4 @@ def _first_rows(block: Block, columns: int) -> bytes:
 def _check_arguments(columns: Any, na: Any) -> None:
     for what, names in (("columns", columns), ("na", na)):
         if isinstance(names, str):
-            raise TypeError(f"{what} is a list, [{names!r}], not one text")
+            raise TypeError(f"{what} must be a list, [{names!r}], not one text")

@@ -287,7 +287,7 @@ class Header:
         decoder = codecs.getincrementaldecoder("utf-8")()
         with contextlib.suppress(UnicodeDecodeError):
             if not decoder.decode(begin).isascii():
-                what = f"{name}: the file seems to be in UTF-8, and is read as {encoding}"
+                what = f"{name}: the file seems to be in UTF-8, but is read as {encoding}"
                 warning = TableWarning(what, Remedy("pass {}", {"encoding": "utf-8"}))
                 warn(warning, stacklevel=stacklevel)
 

@@ -131,7 +131,7 @@ _KINDS = {
         "unpack it with python -m zipfile -e {PATH} {FOLDER}, and name {UNPACKED}",
     ),
     "locked": _Kind("a zip archive with a password", (), "unpack it with the password"),
-    "damaged": _Kind("a zip archive that is damaged", (), "download it or make it again"),
+    "damaged": _Kind("a zip archive that is damaged", (), "download it again or recreate it"),
     "tar": _Kind(
         "a tar archive",
         (),

@@ -58,7 +58,7 @@ def as_source(
     ([[1.0], [2.0]], [0, 1])
     """
     if schema and not isinstance(schema, Schema):
-        raise TypeError(f"schema must be that of a source or of a model, not {shown(schema)}")
+        raise TypeError(f"schema must come from a source or a model, not {shown(schema)}")
     if isinstance(x, Source):
         return x, y
     if not is_table(x) and not (isinstance(x, Mapping) and x):

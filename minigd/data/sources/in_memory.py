@@ -38,7 +38,7 @@ def rows_frame(data: Any, schema: Schema, target: Any = None) -> Any:
     if target is not None:
         values = get_backend("numpy").here(target, "target").reshape(-1)
         if len(values) != len(frame):
-            raise ShapeError(f"target has {len(values)} values, and there are {len(frame)} rows")
+            raise ShapeError(f"target has {len(values)} values, but there are {len(frame)} rows")
         frame = frame.assign(**{schema.targets[0]: values})
     for feature, date in schema.dates.items():
         if feature in frame and column_kind(frame[feature])[0] in ("time", "text"):

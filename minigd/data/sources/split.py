@@ -163,7 +163,7 @@ class ByClass:
 
 def _classes(y: Array | None) -> Array:
     if y is None:
-        raise DataError("stratify is by class, and there are no targets: leave it out")
+        raise DataError("stratify is by class, but there are no targets: leave it out")
     return labels(y, "stratify")
 
 

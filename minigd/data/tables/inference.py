@@ -372,7 +372,7 @@ class _Seen:
             raise DataError(f"{self.name}: no column is left to learn from")
         if len(self.targets) > 1 and set(self.text) & set(self.targets):
             raise DataError(
-                f"{self.name}: several targets must be numbers, and one of them is text"
+                f"{self.name}: several targets must be numbers, but one of them is text"
             )
         whole = self.integer or self.digits
         schema = self._schema(features)

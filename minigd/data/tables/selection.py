@@ -91,7 +91,7 @@ class Selection(NamedTuple):
             ("logs", self.logs),
         ):
             if isinstance(names, str):
-                raise TypeError(f"{what} is a list of names, [{names!r}], not one name")
+                raise TypeError(f"{what} must be a list of names, [{names!r}], not one name")
         wanted = list(columns) if self.features is None else list(self.features)
         there = set(columns)
         policies = self.missing if isinstance(self.missing, Mapping) else {}
@@ -116,7 +116,9 @@ class Selection(NamedTuple):
             if levels is None:
                 continue
             if isinstance(levels, str) or not len(levels):
-                raise ValueError(f"{name}: categories[{column!r}] is a list of levels: {levels!r}")
+                raise ValueError(
+                    f"{name}: categories[{column!r}] must be a list of levels, not {levels!r}"
+                )
         left_out = {*targets, *self.exclude}
         features = [c for c in wanted if c not in left_out]
         if not features:

@@ -168,8 +168,8 @@ def _check_nothing_beside_layers(estimator: Any) -> None:
         value = getattr(estimator, name)
         if not (_is_text(value, default) if isinstance(default, str) else _is_empty(value)):
             raise InvalidParameter(
-                f"layers are the hidden layers themselves, and {name}={shown(value)} is for those "
-                f"that `hidden` makes: leave one of the two out"
+                f"layers gives the hidden layers themselves, but {name}={shown(value)} is for "
+                "those that `hidden` makes: leave out one of the two"
             )
 
 
@@ -182,11 +182,11 @@ def no_inner_parameter(name: str, owner: str, value: Any) -> InvalidParameter:
     if owner == "updater" and isinstance(value, str):
         kind = type(get_updater(value)).__name__
         return InvalidParameter(
-            f"{name} is of an updater that is an object, and updater is the name {value!r}: give "
+            f"{name} is a setting of an updater object, but updater is the name {value!r}: give "
             f"updater=gd.{kind}(), or set learning_rate, which goes with a name"
         )
     return InvalidParameter(
-        f"{name} can't be set, for {owner} is {shown(value)}: set {owner} as a whole"
+        f"{name} can't be set, because {owner} is {shown(value)}: set {owner} as a whole"
     )
 
 
@@ -213,12 +213,12 @@ def check_hidden(layers: Any) -> list[Layer]:
             )
         if isinstance(layer, Softmax | Rescale):
             raise ValueError(
-                f"layers: layer {i} is {layer!r}, and layers are the hidden ones: leave it and the "
-                "Dense before it out, for the outputs follow from y"
+                f"layers: layer {i} is {layer!r}, but layers are the hidden ones: leave out this "
+                "layer and the Dense before it; the outputs follow from y"
             )
         if isinstance(layer, Standardize) and i:
             raise ValueError(
-                f"layers: layer {i} is {layer!r}, which adapts to the data themselves: put it first"
+                f"layers: layer {i} is {layer!r}, which adapts to the data itself: put it first"
             )
     return chosen
 

@@ -246,11 +246,11 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
             raise ValueError("classes must name 2 classes or more, not []")
         if width is None and len(classes) < 2:
             raise ValueError(
-                f"y holds 1 class, {classes.tolist()[0]!r}, and a classifier needs 2 or more"
+                f"y holds 1 class, {classes.tolist()[0]!r}, but a classifier needs 2 or more"
             )
         if width is not None and not np.array_equal(classes, np.arange(width)):
             raise ValueError(
-                f"y has {width} labels per row, for which classes are range({width}), not "
+                f"y has {width} labels per row: classes must be range({width}), not "
                 f"{classes.tolist()}"
             )
         self.classes_, self._several = classes, width is not None
@@ -273,7 +273,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
             return None
         if not isinstance(self.class_weight, str | Mapping):
             raise ValueError(
-                f"y has one class per row, for which class_weight is a dict, "
+                f"y has one class per row: class_weight must be a dict, "
                 f"{{{self.classes_.tolist()[0]!r}: 5.0}}, or 'balanced', not "
                 f"{shown(self.class_weight)}"
             )

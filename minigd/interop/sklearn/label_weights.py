@@ -75,7 +75,7 @@ def weigh_labels(loss: Loss, weights: Weights | None) -> Loss:
         return loss
     if type(loss) is not BinaryCrossEntropy:
         raise ValueError(
-            f"class_weight weighs the labels in a binary cross-entropy, and loss is {loss!r}: use "
+            f"class_weight weighs the labels in a binary cross-entropy, but loss is {loss!r}: use "
             "loss='log_loss', or leave class_weight out"
         )
     return WeightedLabels(weights, **loss.config())

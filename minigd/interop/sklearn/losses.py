@@ -43,11 +43,11 @@ def _of_numbers(loss: Loss, units: int, by_hand: str) -> str:
         )
     if isinstance(loss, Poisson):
         return (
-            "which standardizes y, and counts are taken as they are: use "
+            "which standardizes y, but counts must stay as they are: use "
             f"gd.Sequential([gd.Dense({units})], {by_hand}, where np.exp(predict(X)) are the rates"
         )
     return (
-        "which predicts numbers, and the loss is for classes: use loss='squared_error', 'mae', "
+        "which predicts numbers, but the loss is for classes: use loss='squared_error', 'mae', "
         "'huber' or 'quantile', or MiniBatchClassifier"
     )
 

@@ -158,7 +158,7 @@ def test_the_largest_finite_numbers_are_no_infinity():
     [
         ([["a", "b"], ["c", "d"]], "encode text"),
         (np.array([[1, None], [2, 3]]), "encode text"),
-        (np.array([["2020-01-01"]], dtype="datetime64[D]"), "makes seconds of times"),
+        (np.array([["2020-01-01"]], dtype="datetime64[D]"), "converts times to seconds"),
         (np.zeros((2, 2), "complex128"), "keep the real part"),
     ],
 )
@@ -173,7 +173,7 @@ def test_text_as_targets_is_refused():
 
 
 def test_ragged_rows_are_refused():
-    with pytest.raises(gd.DataError, match="x can't be made into an array"):
+    with pytest.raises(gd.DataError, match="x can't be converted to an array"):
         gd.ArraySource([[1, 2], [3]])
 
 

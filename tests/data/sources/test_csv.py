@@ -301,7 +301,7 @@ def test_files_of_other_columns_are_refused(tmp_path):
 def test_a_file_object_of_text_is_refused():
     with pytest.raises(TypeError, match="open the file in binary mode, 'rb'"):
         gd.CsvSource(io.StringIO(PLAIN))
-    with pytest.raises(TypeError, match="a CSV is a path or a binary file object, not 3"):
+    with pytest.raises(TypeError, match="a CSV must be a path or a binary file object, not 3"):
         gd.CsvSource(3)
 
 
@@ -353,7 +353,9 @@ def test_what_is_named_must_be_there_and_once():
     with pytest.raises(gd.DataError, match="'a' is named twice"):
         source(WIDE, features=["a", "b", "a"])
     for name in ("features", "exclude"):
-        with pytest.raises(TypeError, match=rf"{name} is a list of names, \['abc'\], not one name"):
+        with pytest.raises(
+            TypeError, match=rf"{name} must be a list of names, \['abc'\], not one name"
+        ):
             source(WIDE, **{name: "abc"})
     with pytest.raises(gd.DataError, match="no column is left to learn from"):
         source("a\n1\n", target="a")
@@ -715,10 +717,10 @@ def test_a_name_that_a_category_makes_too_is_refused():
         ({"missing": True}, "missing must be 'error', 'drop', 'category', 'mean'"),
         ({"target": 1}, "target must be the name of a column"),
         ({"separator": '"'}, "separator must be one character"),
-        ({"na": "?"}, "na is a list"),
-        ({"columns": "ab"}, "columns is a list"),
+        ({"na": "?"}, "na must be a list"),
+        ({"columns": "ab"}, "columns must be a list"),
         ({"categories": "a"}, "categories is a dict"),
-        ({"categories": {"a": []}}, "is a list of levels"),
+        ({"categories": {"a": []}}, "must be a list of levels"),
         ({"dtype": "int32"}, "dtype must be 'float32' or 'float64'"),
     ],
 )

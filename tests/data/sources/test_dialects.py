@@ -219,7 +219,7 @@ def test_the_remedy_reads_the_file(name):
 
 
 def test_a_file_in_utf_8_that_is_read_otherwise_is_warned_of():
-    with pytest.warns(UserWarning, match="seems to be in UTF-8, and is read as cp1252") as caught:
+    with pytest.warns(UserWarning, match="seems to be in UTF-8, but is read as cp1252") as caught:
         rows(text(), encoding="cp1252")
     assert caught[0].message.remedies[0].options == {"encoding": "utf-8"}
     assert str(caught[0].filename) == __file__

@@ -77,7 +77,7 @@ BATCH_NORM = [
     ),
     Bug(
         "batch norm: normalised by n − 1",
-        forward("xp.sqrt(spread +", "xp.sqrt((n / (n - 1) if batch else 1) * spread +"),
+        forward("xp.sqrt(spread +", "xp.sqrt((n / (n - 1) if own else 1) * spread +"),
         (*both, *hidden, loops),
     ),
     Bug(
@@ -102,12 +102,12 @@ BATCH_NORM = [
     ),
     Bug(
         "batch norm: running statistics in training",
-        forward("batch = train and n > 1", "batch = False"),
+        forward("if train and n > 1 and not self.is_frozen", "if False"),
         (*both, *hidden, loops, running),
     ),
     Bug(
         "batch norm: the batch's statistics in a prediction",
-        forward("batch = train and n > 1", "batch = n > 1"),
+        forward("if train and n > 1 and not", "if n > 1 and not"),
         (running,),
     ),
     Bug(
@@ -118,7 +118,7 @@ BATCH_NORM = [
     ),
     Bug(
         "batch norm: one row normalised by itself",
-        forward("batch = train and n > 1", "batch, n = train, max(n, 2)"),
+        forward("n = len(x)", "n = max(len(x), 2)"),
         (*both, running),
     ),
 ]  # fmt: skip

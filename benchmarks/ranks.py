@@ -1,0 +1,41 @@
+"""How benchmarks start several processes of MPI, which is as the tests do."""
+
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from oracles import mpi
+
+
+def start(size: int, module: str, *words: str, **variables: str) -> "subprocess.Popen[str]":
+    """Start a module of `benchmarks` in so many processes; what all print comes in one stream."""
+    return subprocess.Popen(
+        mpi.command(size, "-m", f"benchmarks.{module}", *words),
+        env=mpi.environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run(size: int, module: str, *words: str, seconds: float, **variables: str) -> str:
+    """Return what so many processes print, which end in this time and with code 0."""
+    process = start(size, module, *words, **variables)
+    try:
+        printed, _ = process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+        process.wait()
+    if process.returncode:
+        code = process.returncode
+        raise RuntimeError(f"{size} processes of {module} ended with code {code}: {printed}")
+    return printed
+
+
+def versions() -> str:
+    """Return a line for the head of a table."""
+    own = f"mpi4py {metadata.version('mpi4py')}"
+    return f"{own}, mpich {metadata.version('mpich')}" if mpi.library() else own
