@@ -5,7 +5,8 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from oracles import drawn_runs
 from oracles.drawn_runs import Bounds, settled
@@ -75,7 +76,7 @@ def check_same(found, expected, tolerance=1e-12):
         np.testing.assert_allclose(array, expected[3][name], rtol=0, atol=1e-10)
 
 
-@settings(max_examples=8)
+@examples(3)
 @given(
     layers=st.sampled_from(sorted(INNER)),
     n=st.integers(5, 40),
@@ -130,7 +131,7 @@ def test_the_same_number_of_processes_gives_the_same_bits():
 
 @pytest.mark.slow
 @given(st.sampled_from(drawn_runs.table(3)), st.sampled_from(["epochs", "updates", "steps"]))
-@settings(max_examples=3)
+@examples(1)
 def test_whatever_decides_a_step_comes_to_the_same(run, how):
     run = settled(run)
     if "batch norm" in run.values():
