@@ -107,7 +107,8 @@ def not_needed(items: list[Any]) -> list[Any]:
     mark = sampled(items[0])
     if mark.name == "few":
         few = mark.args[0] if mark.args else 6
-        run = {round(k * (len(items) - 1) / (few - 1)) for k in range(few)}
+        last = len(items) - 1
+        run = {last - round(k * last / max(1, few - 1)) for k in range(few)}
         return [item for k, item in enumerate(items) if k not in run]
     values = [[(name, id(value)) for name, value in i.callspec.params.items()] for i in items]
     meetings = [set(itertools.combinations(each, SAMPLED[mark.name])) for each in values]

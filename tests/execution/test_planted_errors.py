@@ -458,7 +458,7 @@ def test_nothing_is_caught_in_small_products_where_nothing_is_planted(monkeypatc
     one_run()
 
 
-@pytest.mark.few(10)
+@pytest.mark.few(6)
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_error_is_caught(name, monkeypatch):
     plant, check = PLANTED[name]

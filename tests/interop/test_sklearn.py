@@ -626,6 +626,7 @@ def test_partial_fit_says_what_it_needs():
         quick().fit(X[:50], y[:50])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_the_rows_are_let_go(early_stopping):
     X, y = iris()
