@@ -592,7 +592,7 @@ class Batches:
         return {**self.settings(), "data": self.source.fingerprint()}
 
     def settings(self) -> dict[str, Any]:
-        """Return how rows are cut and weighed."""
+        """Return how rows are cut and weighed: `state_dict` without what the rows are."""
         return {
             "batch_size": self.batch_size if self.growth is None else describe(self.growth),
             "shuffle": self.shuffle,

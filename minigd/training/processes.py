@@ -17,8 +17,10 @@ import numpy as np
 from minigd.backends.base import Backend
 from minigd.data.batches import Batch, Batches
 from minigd.data.parts import BatchPart, share
+from minigd.data.sources import together
 from minigd.data.sources.base import Source
 from minigd.distributed.communicator import Communicator, Ended
+from minigd.distributed.mpi import connect
 from minigd.errors import DataError
 from minigd.execution.finite_guard import first_nonfinite_gradient
 from minigd.execution.plain import Step
@@ -247,6 +249,47 @@ class Together(OneThread):
             error = raised[1]
             if isinstance(error, BaseException) and not getattr(error, "in_all", False):
                 self.communicator.end(error)
+
+
+def opening_together(comm: Any) -> contextlib.AbstractContextManager[None]:
+    r"""Let all processes open the same files as one: each reads a part in the first pass.
+
+    Within it, all of them open the same sources in the same order, and find what one process finds:
+    types, levels, and which rows are dropped. An error in one process ends all of them.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Intracomm or None
+        The processes, ``MPI.COMM_WORLD`` under ``mpiexec``; None is one process.
+
+    Returns
+    -------
+    context manager
+
+    Raises
+    ------
+    TypeError
+        If `comm` is something else.
+    ImportError
+        If mpi4py is not installed.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, minigd as gd
+    >>> with tempfile.TemporaryDirectory() as folder, gd.opening_together(None):
+    ...     path = pathlib.Path(folder, "rows.csv")
+    ...     _ = path.write_text("a,y\n1,2\n3,4\n")
+    ...     gd.CsvSource(path, target="y").rows
+    2
+    """
+    communicator = connect(comm)
+    return _opening(communicator) if communicator.size > 1 else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _opening(communicator: Communicator) -> Iterator[None]:
+    with Together(communicator), together.opening_together(communicator):
+        yield
 
 
 def shared(communicator: Communicator, loop: Loop) -> tuple["SharedLoop", Together]:

@@ -13,6 +13,7 @@ from oracles.drawn_runs import Bounds, settled
 from oracles.simulated import run_ranks
 
 import minigd as gd
+from minigd.data.sources import csv_pieces
 from minigd.distributed.communicator import ALONE, Communicator
 from minigd.nn.layers import BatchNorm, Dropout
 from minigd.training import processes
@@ -461,6 +462,23 @@ def test_a_layer_that_couples_rows_without_a_word_is_refused(wrap):
         run_ranks(2, lambda comm: run(comm, Centered))
     for found in run_ranks(2, lambda comm: run(comm, Doubled)):
         np.testing.assert_allclose(found, run(None, Doubled), rtol=1e-12)
+
+
+def test_files_are_opened_together(tmp_path, monkeypatch):
+    X, y, _ = data(200)
+    path = tmp_path / "rows.csv"
+    np.savetxt(path, np.c_[X, y], "%.3f", ",", header="a,b,c,y", comments="")
+    shared, read = [], csv_pieces._seen_in
+    monkeypatch.setattr(csv_pieces, "_seen_in", lambda *given: shared.append(given) or read(*given))
+
+    def run(comm):
+        with gd.opening_together(comm):
+            source = gd.CsvSource(path, target="y")
+        return network([]).fit(source, loss="mse", batch_size=30, comm=comm)["loss"]
+
+    for found in run_ranks(3, run):
+        np.testing.assert_allclose(found, run(None), rtol=1e-6)
+    assert len(shared) == 3
 
 
 def test_ranks_that_come_to_differ_are_named_with_the_update():
