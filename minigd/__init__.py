@@ -112,6 +112,7 @@ if typing.TYPE_CHECKING:
     from minigd.interop.onnx import export_onnx
     from minigd.interop.sklearn.estimators import MiniBatchClassifier, MiniBatchRegressor
     from minigd.training.averaging import AverageWeights
+    from minigd.training.processes import opening_together
 
 __all__ = [
     "ELU",
@@ -209,6 +210,7 @@ __all__ = [
     "load",
     "load_table",
     "metrics",
+    "opening_together",
     "plot_confusion",
     "plot_decision_boundary",
     "plot_predictions",
@@ -236,6 +238,7 @@ _ON_DEMAND = {
     "export_onnx": "minigd.interop.onnx",
     "find_learning_rate": "minigd.insight.lr_finder",
     "load_table": "minigd.cli.trained",
+    "opening_together": "minigd.training.processes",
     "plot_confusion": "minigd.insight.plots",
     "plot_decision_boundary": "minigd.insight.plots",
     "plot_predictions": "minigd.insight.plots",

@@ -168,13 +168,12 @@ def train(
         stack.enter_context(together(communicator))
         with first_goes_ahead(communicator) as first:
             if first:
-                stack.enter_context(locked(out))
-                _clear_up(out, checkpoint, rows, resume)
-        backend = get_backend(backend)
-        get_metrics(metrics or ())  # an unknown name is refused before the work
+                stack.enter_context(_claimed(out, checkpoint, rows, resume))
+        # An unknown name is refused before the work.
+        backend, _ = get_backend(backend), get_metrics(metrics or ())
         with opening_together(communicator):
-            opened = open_to_split(data, reading, target, exclude, task, columns, split)
-        table, task, schema, by = opened
+            given = data, reading, target, exclude, task, columns, split
+            table, task, schema, by = open_to_split(*given)
         with first_goes_ahead(communicator):
             source = stack.enter_context(_at_random(table, rows, checkpoint, resume, first))
         part, held_out = split_for_validation(source, seed, **by)
@@ -185,8 +184,8 @@ def train(
         epochs = _most_epochs(batches) if epochs is None else epochs
         model = build_network(schema, task, hidden, backend, seed)
         updater = Adam(CosineDecay(learning_rate, epochs=epochs))
-        given = batches, model, updater, measures.metrics, communicator
-        trainer = resume_run(checkpoint, *given) if resume else _new_run(schema, *given)
+        parts = batches, model, updater, measures.metrics, communicator
+        trainer = resume_run(checkpoint, *parts) if resume else _new_run(schema, *parts)
         saving = Checkpoint(checkpoint, every_seconds=CHECKPOINT_SECONDS)
         _fit(trainer, batches, measures.batches(held_out), epochs, saving, resume, progress)
         trained = TableModel(trainer.model, schema, history=trainer.history, reading=reading)
@@ -252,14 +251,20 @@ def _fit(
         raise error
 
 
-def _clear_up(out: str, checkpoint: str, rows: str, resume: bool) -> None:
-    """Remove what killed runs left half written; refuse or report what an interrupted one left."""
-    for path in (out, checkpoint, rows):
-        sweep(path)
-    if resume:
-        check_checkpoint(checkpoint)
-    elif os.path.exists(checkpoint):
-        log(f"{checkpoint} of an interrupted run will be replaced; --resume continues it")
+@contextlib.contextmanager
+def _claimed(out: str, checkpoint: str, rows: str, resume: bool) -> Iterator[None]:
+    """Keep other runs from writing there; remove what killed ones left half written.
+
+    What an interrupted one left is refused or reported.
+    """
+    with locked(out):
+        for path in (out, checkpoint, rows):
+            sweep(path)
+        if resume:
+            check_checkpoint(checkpoint)
+        elif os.path.exists(checkpoint):
+            log(f"{checkpoint} of an interrupted run will be replaced; --resume continues it")
+        yield
 
 
 def _count_held(saving: Checkpoint, resumed: bool) -> int | None:

@@ -588,6 +588,10 @@ class Batches:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run compares: how rows are cut, and the fingerprint of the data."""
+        return {**self.settings(), "data": self.source.fingerprint()}
+
+    def settings(self) -> dict[str, Any]:
+        """Return how rows are cut and weighed: `state_dict` without what the rows are."""
         return {
             "batch_size": self.batch_size if self.growth is None else describe(self.growth),
             "shuffle": self.shuffle,
@@ -595,7 +599,6 @@ class Batches:
             "tail": self.tail,
             "buffer": self.buffer,
             "rows": self.source.rows,
-            "data": self.source.fingerprint(),
             "weights": self._weights_fingerprint(),
         }
 

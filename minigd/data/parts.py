@@ -4,7 +4,9 @@ A batch is cut by position only. The rows of an epoch and their order are theref
 number of processes.
 """
 
+import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +30,8 @@ class BatchPart(Batch):
     """Some consecutive rows of a batch."""
 
     _whole: Rows
+    checksum: int = 0
+    """Of the whole batch, where it was read whole; the processes may have read other rows."""
 
     @classmethod
     def of(cls, x: Array, y: Array | None, rows: Rows, own: slice) -> "BatchPart":
@@ -45,7 +49,7 @@ class BatchPart(Batch):
     def weighed(self, weight: Array) -> Batch:
         """Return the same rows with weights."""
         part = BatchPart(self.x, self.y, self.rows, weight)
-        part._whole = self._whole
+        part._whole, part.checksum = self._whole, self.checksum
         return part
 
 
@@ -95,7 +99,9 @@ class PartOfBatches(Batches):
         for batch in batches:
             own = self._own(len(batch.x))
             y = None if batch.y is None else batch.y[own]
-            yield BatchPart.of(batch.x[own], y, batch.rows, own)
+            part = BatchPart.of(batch.x[own], y, batch.rows, own)
+            part.checksum = _checksum(batch.x, batch.y)
+            yield part
 
     def _fetched(self, order: Array | None, start: int, workspace: Workspace | None) -> Epoch:
         """Yield this part of each batch from number `start` on, read for many batches at once."""
@@ -118,6 +124,16 @@ class PartOfBatches(Batches):
 
     def __repr__(self) -> str:
         return f"part {self._rank} of {self._parts} of {super().__repr__()}"
+
+
+def _checksum(*arrays: Any) -> int:
+    """Return a checksum of some numbers, those of a sparse matrix that are not 0."""
+    found = 0
+    for array in arrays:
+        numbers = array if isinstance(array, np.ndarray | None) else array.data
+        if numbers is not None and numbers.dtype.kind != "O":
+            found = zlib.adler32(numbers.tobytes(), found)
+    return found
 
 
 def count(rows: Rows) -> int:

@@ -6,10 +6,8 @@ then the same in all processes: the updates, the history, the callbacks, and whe
 """
 
 import contextlib
-import hashlib
 import math
 import signal
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any, NamedTuple
@@ -18,9 +16,12 @@ import numpy as np
 
 from minigd.backends.base import Backend
 from minigd.data.batches import Batch, Batches
-from minigd.data.parts import share
+from minigd.data.parts import BatchPart, share
+from minigd.data.sources import together
 from minigd.data.sources.base import Source
 from minigd.distributed.communicator import Communicator, Ended
+from minigd.distributed.mpi import connect
+from minigd.errors import DataError
 from minigd.execution.finite_guard import first_nonfinite_gradient
 from minigd.execution.plain import Step
 from minigd.execution.profiler import Profiler
@@ -28,6 +29,7 @@ from minigd.execution.runner import Steps
 from minigd.nn.layers.base import with_inner
 from minigd.nn.metrics import Metric
 from minigd.progress import quiet
+from minigd.training import agreement
 from minigd.training.epoch_totals import Totals, on_host
 from minigd.training.evaluation import add_rows, measure
 from minigd.training.events import Event
@@ -36,6 +38,7 @@ from minigd.training.loop import Loop
 from minigd.training.rows import RowLoader, WeighedRows
 from minigd.training.session import Session
 from minigd.training.transaction import Transaction
+from minigd.types import Array
 
 UPDATES = 1000
 """After how many updates the parameters of all processes are compared; and after each epoch."""
@@ -51,6 +54,7 @@ class Own(NamedTuple):
     first: int  # rows of the batch before them, in other processes
     all_rows: int
     all_weight: float
+    checksum: int = 0  # of all rows, where each process reads them all
 
 
 class SharedTransaction(Transaction):
@@ -68,17 +72,20 @@ class SharedTransaction(Transaction):
         fault = self._find_own_fault(loss)
         backend, g = self.model.backend, self.model.flat_grads
         mean = g if backend.reads_are_free else backend.to_numpy(g)
-        known = [self.own.rows, self.own.weight, float(loss), fault is not None]
+        own = self.own
+        known = [own.rows, own.weight, float(loss), fault is not None, own.all_rows, own.checksum]
         notes = self.communicator.mean(mean, known)
         if fault is not None:
             self.fault = fault
             return None
         if notes[:, 3].any():
             raise Ended
+        if (notes[:, 4:] != notes[0, 4:]).any():
+            raise _batches_differ(notes[:, 4:])
         if mean is not g:
             g[...] = backend.asarray(mean)
         count, self._weight = notes[:, 0].sum(), float(notes[:, 1].sum())
-        losses = [n / count * value for n, _, value, _ in notes if n]
+        losses = [n / count * value for n, _, value, *_ in notes if n]
         self.loss = backend.asarray(sum(losses), dtype=self.model.dtype)[()]
         return super().update(self.loss)
 
@@ -109,6 +116,13 @@ class OwnRows(RowLoader):
         super().__init__(*given)
         self._loop = loop
 
+    def check_training(self, batches: Batches, validation: Batches | None) -> None:
+        """Refuse data that do not fit, or are not the same in all processes."""
+        self._loop.agree()
+        self._loop.compare()
+        agreement.agree_on_data(self._loop.communicator, batches, validation)
+        super().check_training(batches, validation)
+
     def load(self, batch: Batch, source: Source) -> WeighedRows | None:
         """Return the rows here that count; None if none does."""
         return super().load(batch, source) if len(batch.x) else None
@@ -116,6 +130,8 @@ class OwnRows(RowLoader):
     def load_arrays(self, x: Any, y: Any, sample_weight: Any = None) -> WeighedRows:
         """Return the part of this process of a batch that all processes have whole."""
         rows = super().load_arrays(x, y, sample_weight)
+        if not self._loop.agreed:
+            self._loop.agree()
         n, communicator = len(rows.x), self._loop.communicator
         own = share(n, communicator.rank, communicator.size)
         weight, scale = (None if a is None else a[own] for a in (rows.weight, rows.scale))
@@ -235,6 +251,47 @@ class Together(OneThread):
                 self.communicator.end(error)
 
 
+def opening_together(comm: Any) -> contextlib.AbstractContextManager[None]:
+    r"""Let all processes open the same files as one: each reads a part in the first pass.
+
+    Within it, all of them open the same sources in the same order, and find what one process finds:
+    types, levels, and which rows are dropped. An error in one process ends all of them.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Intracomm or None
+        The processes, ``MPI.COMM_WORLD`` under ``mpiexec``; None is one process.
+
+    Returns
+    -------
+    context manager
+
+    Raises
+    ------
+    TypeError
+        If `comm` is something else.
+    ImportError
+        If mpi4py is not installed.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, minigd as gd
+    >>> with tempfile.TemporaryDirectory() as folder, gd.opening_together(None):
+    ...     path = pathlib.Path(folder, "rows.csv")
+    ...     _ = path.write_text("a,y\n1,2\n3,4\n")
+    ...     gd.CsvSource(path, target="y").rows
+    2
+    """
+    communicator = connect(comm)
+    return _opening(communicator) if communicator.size > 1 else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _opening(communicator: Communicator) -> Iterator[None]:
+    with Together(communicator), together.opening_together(communicator):
+        yield
+
+
 def shared(communicator: Communicator, loop: Loop) -> tuple["SharedLoop", Together]:
     """Return a loop like this one, and what all that processes do together is done in."""
     one = loop.transaction
@@ -249,6 +306,7 @@ class SharedLoop(Loop):
 
     transaction: SharedTransaction
     totals: OwnTotals
+    agreed = False
 
     def __init__(self, communicator: Communicator, *given: Any) -> None:
         self.communicator = communicator
@@ -260,7 +318,8 @@ class SharedLoop(Loop):
     def set_compiled(self, compile: bool) -> None:
         """Let NumPy run the steps, or the layers where they need the other processes."""
         super().set_compiled(False)
-        if self._coupled or self._drawing:
+        on_gpu = not self.objective.model.backend.reads_are_free  # where a step has its update
+        if self._coupled or self._drawing or on_gpu:
             self.steps = Steps(self.objective, self.transaction.change, replay=False)
         self.steps.reason = REASON
         self.loader = OwnRows(self, self.objective, self.metrics)
@@ -289,8 +348,13 @@ class SharedLoop(Loop):
         """Train on the parts of this process until the last epoch is complete."""
         communicator = self.communicator
         place = communicator.rank, communicator.size
+        called = [
+            (type(c).__name__, None if e is None else sorted(e)) for c, e in session.callbacks
+        ]
+        deadline = type(session.interrupt).__name__
+        given = {"the number of epochs": last, "callbacks": called, "time_limit": deadline}
+        agreement.agree(communicator, given)
         communicator.start_clock()
-        self.compare()
         held_out = session.validation
         own = session._replace(
             batches=session.batches.part(*place),
@@ -301,21 +365,36 @@ class SharedLoop(Loop):
 
     def compare(self) -> None:
         """Refuse to go on where the processes have other parameters, or are at another place."""
-        model = self.objective.model
-        digest = hashlib.sha256(model.backend.to_numpy(model.flat_params).tobytes())
-        for name, array in model.arrays().items():
-            digest.update(name.encode() + array.tobytes())
         place = self.epoch, self.batch, self.transaction.updates
-        found = self.communicator.gather((digest.hexdigest(), place))
-        usual = Counter(found).most_common(1)[0][0] if len(found) > 2 else found[0]
-        others = [rank for rank, value in enumerate(found) if value != usual]
-        if others:
-            raise _ranks_differ(others, found, self.transaction.updates)
+        agreement.compare(self.communicator, self.objective.model, place)
+
+    def agree(self) -> None:
+        """Refuse models and settings that are not the same in all processes."""
+        model, one = self.objective.model, self.transaction
+        given = {
+            "inputs": model.n_in,
+            "dtype": model.dtype,
+            "backend": model.backend.name,
+            "the number of layers": len(model.layers),
+            **{f"layer {k}": layer for k, layer in enumerate(model.layers, 1)},
+            "the loss": self.objective.loss,
+            "the updater": one.updater,
+            "metrics": list(self.metrics),
+            "accumulate": one.accumulate,
+            "penalties": (one.penalty.l1, one.penalty.l2, one.penalty.decay_bias),
+            "clipping": (one.clipping.value, one.clipping.norm),
+            "limit on rows": None if self.by_row is None else self.by_row.limit,
+        }
+        agreement.agree(self.communicator, given)
+        agreement.refuse_coupling(model)
+        self.agreed = True
 
     def _train(self, session: Session, batch: Batch, rows: WeighedRows | None) -> Event:
         """Train on the rows that this process has of a batch."""
         self.totals.batch = self.batch
         placed = self._place(session.batches, batch, rows)
+        assert isinstance(batch, BatchPart)
+        self.transaction.own = self.transaction.own._replace(checksum=batch.checksum)
         return super()._train(session, batch, placed)
 
     def _place(
@@ -382,7 +461,8 @@ class SharedLoop(Loop):
             layer.backward(model.backend.zeros((0, layer.n_out), model.dtype))
         model.flat_grads[...] = 0
         updated = self.transaction.update(model.dtype.type(0))
-        return Step(self.transaction.own_loss, rows.y, None, updated)
+        norms = None if self.by_row is None else model.backend.zeros((0,), model.dtype)
+        return Step(self.transaction.own_loss, rows.y, norms, updated)
 
     def _count(self, step: Step, rows: WeighedRows) -> None:
         """Add the totals of the rows here to those of the epoch."""
@@ -427,18 +507,11 @@ def _count(rows: Any) -> int:
     return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
 
 
-def _ranks_differ(others: list[int], found: list[Any], updates: int) -> RuntimeError:
-    who = f"rank{'s' * (len(others) > 1)} {' and '.join(map(str, others))} of {len(found)}"
-    usual = next(rank for rank in range(len(found)) if rank not in others)
-    other = f"{who} differ{'s' * (len(others) == 1)} from rank {usual}"
-    if found[others[0]][1] != found[usual][1]:
-        (epoch, batch, made), (epochs, batches, most) = found[others[0]][1], found[usual][1]
-        return RuntimeError(
-            f"{other} in how far it has come: epoch {epoch}, batch {batch}, update {made}, and not "
-            f"epoch {epochs}, batch {batches}, update {most}. Call fit alike in all processes, "
-            "and resume all of them from the same checkpoint"
-        )
-    return RuntimeError(
-        f"{other} in the parameters, after update {updates:,}: let all processes make the model "
-        "with the same seed, or load the same file, and change nothing in one of them alone"
+def _batches_differ(found: Array) -> DataError:
+    other = next(rank for rank, own in enumerate(found) if (own != found[0]).any())
+    rows, usual = int(found[other, 0]), int(found[0, 0])
+    what = f"a batch of {rows:,} rows, and rank 0 one of {usual:,}"
+    return DataError(
+        f"rank {other} of {len(found)} has {what if rows != usual else 'other rows than rank 0'}: "
+        "give all processes the same rows in the same order, of which each takes its part"
     )

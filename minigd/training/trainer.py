@@ -284,7 +284,8 @@ class Trainer:
                 loop.by_row = before
             if not per_example or step.norms is None:
                 return step.value
-            return step.value, _norms_of_all(step.norms, rows.rows, len(y), self.model)
+            norms = _norms_of_all(step.norms, rows.rows, len(y), self.model, self.communicator)
+            return step.value, norms
 
     def _limit_rows(self, per_example: bool) -> None:
         """Let the next steps find the norms of rows, or only if a limit needs them."""
@@ -647,12 +648,18 @@ def _shared(communicator: Communicator, loop: Loop) -> tuple[Loop, OneThread]:
     return shared(communicator, loop)
 
 
-def _norms_of_all(norms: Array, rows: Rows, n: int, model: Sequential) -> Array:
-    """Return the norms of these rows among those of all n, of which the others are 0."""
+def _norms_of_all(
+    norms: Array, rows: Rows, n: int, model: Sequential, communicator: Communicator
+) -> Array:
+    """Return the norms of these rows, and those of other processes, among those of all n, or 0."""
     if isinstance(rows, slice):
         return norms.copy()
     spread = model.backend.zeros((n,), model.dtype)
     spread[model.backend.asarray(rows)] = norms
+    if communicator.size > 1:
+        host = model.backend.to_numpy(spread)
+        communicator.sum(host)
+        spread = model.backend.asarray(host)
     return spread
 
 

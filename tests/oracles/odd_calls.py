@@ -697,6 +697,7 @@ EXAMPLES: dict[str, Example] = {
         },
         str,
     ),
+    "opening_together": Example(always(gd.opening_together), lambda: {"comm": None}),
     "export_onnx": Example(
         always(gd.export_onnx),
         lambda: {

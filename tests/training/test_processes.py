@@ -5,13 +5,15 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from budgets import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from oracles import drawn_runs
 from oracles.drawn_runs import Bounds, settled
 from oracles.simulated import run_ranks
 
 import minigd as gd
+from minigd.data.sources import csv_pieces
 from minigd.distributed.communicator import ALONE, Communicator
 from minigd.nn.layers import BatchNorm, Dropout
 from minigd.training import processes
@@ -75,7 +77,7 @@ def check_same(found, expected, tolerance=1e-12):
         np.testing.assert_allclose(array, expected[3][name], rtol=0, atol=1e-10)
 
 
-@settings(max_examples=8)
+@examples(3)
 @given(
     layers=st.sampled_from(sorted(INNER)),
     n=st.integers(5, 40),
@@ -94,7 +96,12 @@ def test_every_gradient_is_that_of_one_process(
         "layers": layers, "n": n, "batch_size": batch_size, "weighted": weighted,
         "accumulate": accumulate, **clip, "tail": tail,
     }  # fmt: skip
-    expected = train(None, **run)
+    try:
+        expected = train(None, **run)
+    except gd.DataError as error:  # no row counts, but for those of the tail
+        with pytest.raises(gd.DataError, match=f"^{re.escape(str(error))}$"):
+            run_ranks(size, lambda comm: train(comm, **run))
+        return
     all_found = run_ranks(size, lambda comm: train(comm, **run))
     for found in all_found:
         check_same(found, expected)
@@ -128,8 +135,9 @@ def test_the_same_number_of_processes_gives_the_same_bits():
     assert repr(one[2]) == repr(other[2])
 
 
+@pytest.mark.slow
 @given(st.sampled_from(drawn_runs.table(3)), st.sampled_from(["epochs", "updates", "steps"]))
-@settings(max_examples=3)
+@examples(1)
 def test_whatever_decides_a_step_comes_to_the_same(run, how):
     run = settled(run)
     if "batch norm" in run.values():
@@ -302,6 +310,40 @@ def test_others_than_the_first_are_quiet(capsys):
     assert len(re.sub(numbers, "0", found.err).splitlines()) == len(alone.err.splitlines()) > 2
 
 
+@pytest.mark.parametrize("layers", ["plain", "residual"])
+def test_a_gpu_gives_what_one_process_gives(stand_in, layers):
+    X, y, _ = data(40)
+
+    def run(comm):
+        made = [gd.Dense(6), *INNER[layers](), gd.Dense(1)]
+        model = gd.Sequential(made, inputs=3, backend=stand_in, dtype="float64", seed=1)
+        history = model.fit(
+            X, y, loss="mse", updater=gd.SGD(0.1), batch_size=9, metrics=["mae"], accumulate=2,
+            validation_data=(X[:7], y[:7]), epochs=2, comm=comm,
+        )  # fmt: skip
+        return [*stand_in.to_numpy(model.flat_params), *history["loss"], *history["val_mae"]]
+
+    for found in run_ranks(3, run):
+        np.testing.assert_allclose(found, run(None), rtol=0, atol=1e-11)
+
+
+def test_norms_of_rows_are_those_of_the_whole_batch():
+    X, y, w = data(11)
+
+    def run(comm, n, weight):
+        trainer = gd.Trainer(network([]), "mse", gd.SGD(0.1), comm=comm, clip_rows=0.1)
+        value, norms = trainer.step(X[:n], y[:n], weight, per_example=True)
+        seen = []
+        options = {"batch_size": 2, "per_example": True, "callbacks": [lambda e: seen.append(e)]}
+        trainer.fit(X, y, **options)
+        assert all(len(e.norms) == len(e.x) for e in seen if e.name == "update")
+        return [value, *norms, *trainer.model.flat_params]
+
+    for n, weight in ((11, None), (2, None), (11, w)):
+        for found in run_ranks(3, lambda comm, n=n, weight=weight: run(comm, n, weight)):
+            np.testing.assert_allclose(found, run(None, n, weight), rtol=0, atol=1e-12)
+
+
 # Errors --------------------------------------------------------------------------------------
 
 
@@ -315,6 +357,133 @@ def test_ranks_with_other_parameters_are_named():
     words = r"^rank 1 of 3 differs from rank 0 in the parameters, after update 0: .* alone$"
     with pytest.raises(RuntimeError, match=words):
         run_ranks(3, run)
+
+
+OTHERS = {
+    "layers": ({"layers": "batch norm"}, "the number of layers: 6, and not 5"),
+    "width": ({"width": 5}, r"layer 1: Dense\(units=5.*\), and not Dense\(units=4"),
+    "loss": ({"loss": "mae"}, r"the loss: MeanAbsoluteError\(\), and not"),
+    "updater": ({"updater": gd.SGD(0.2)}, r"the updater: SGD\(learning_rate=0.2"),
+    "metrics": ({"metrics": ["mae"]}, r"metrics: \['mae'\], and not \[\]"),
+    "accumulate": ({"accumulate": 2}, "accumulate: 2, and not 1"),
+    "penalty": ({"l2": 0.1}, r"penalties: \(0.0, 0.1, False\)"),
+    "clipping": ({"clip_norm": 0.1}, r"clipping: \(None, 0.1\)"),
+    "rows": ({"n": 39}, "number of rows: 39, and not 40"),
+    "data": ({"shift": 1e-9}, "the data. Make"),
+    "frame": ({"shift": 1e-9, "kind": "frame"}, "the data. Make"),
+    "weights": ({"sample_weight": np.arange(40.0)}, "weights. Make"),
+    "batch size": ({"batch_size": 11}, "batch_size: 11, and not 10"),
+    "order": ({"shuffle": False}, "shuffle: False, and not True"),
+    "validation": ({"validation_data": (np.ones((2, 3)), np.ones(2))}, "validation: True"),
+    "epochs": ({"epochs": 2}, "epochs: 2, and not 1"),
+    "callbacks": ({"callbacks": [gd.PrintEvery(1)]}, r"callbacks: \[\('PrintEvery'"),
+    "limit": ({"time_limit": 9.0}, "time_limit: Deadline, and not Interrupt"),
+}
+
+
+@pytest.mark.few
+@pytest.mark.parametrize("what", OTHERS)
+def test_a_call_that_is_another_in_one_process_is_named(what):
+    options, words = OTHERS[what]
+
+    def run(comm):
+        X, y, _ = data(40)
+        given = {"loss": "mse", "updater": gd.SGD(0.1), "batch_size": 10, "n": 40, "width": 4}
+        kind = options.get("kind")
+        given |= options if comm.rank == 1 else {}
+        n, shift = given.pop("n"), given.pop("shift", 0.0)
+        given.pop("kind", None)
+        inner = [gd.Dense(given.pop("width")), *INNER[given.pop("layers", "plain")](), gd.Tanh()]
+        model = gd.Sequential([*inner, gd.Tanh(), gd.Dense(1), gd.Tanh()], 3, seed=1)
+        columns = {**dict(zip("abc", X[:n].T + shift, strict=True)), "y": y[:n]}
+        rows = (gd.FrameSource(columns, "y"),) if kind else (X[:n] + shift, y[:n])
+        model.fit(*rows, **given, comm=comm)
+
+    with pytest.raises(RuntimeError, match=rf"^rank 1 of 3 differs from rank 0 in .*{words}"):
+        run_ranks(3, run)
+
+
+@pytest.mark.filterwarnings("ignore:.*can't be read in parts")
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_stream_that_gives_one_process_other_rows_is_named(weighted):
+    X, y, _ = data(40)
+
+    def run(comm, other):
+        order = np.arange(40)[:: -1 if other and comm.rank == 1 else 1]
+        rows = gd.IterableSource(lambda: ((X[order[k : k + 7]], y[k : k + 7]) for k in (0, 7, 14)))
+        weight = {"class_weight": {0: 1.0, 1: 2.0}} if weighted else {}
+        model = gd.Sequential([gd.Dense(1), gd.Sigmoid()], 3, seed=1)
+        batches = gd.Batches(rows, batch_size=5, **weight)
+        model.fit(batches, loss="binary_crossentropy", comm=comm)
+
+    run_ranks(3, lambda comm: run(comm, False))
+    with pytest.raises(gd.DataError, match=r"^rank 1 of 3 has other rows than rank 0: give all"):
+        run_ranks(3, lambda comm: run(comm, True))
+
+
+def test_steps_on_batches_of_other_sizes_are_refused():
+    X, y, _ = data(12)
+
+    def run(comm):
+        n = 10 + comm.rank
+        gd.Trainer(network([]), "mse", "sgd", comm=comm).step(X[:n], y[:n])
+
+    with pytest.raises(gd.DataError, match=r"^rank 1 of 2 has a batch of 11 rows, and rank 0 one"):
+        run_ranks(2, run)
+
+
+class Centered(gd.Layer):
+    """Takes the mean of the rows away, and says nothing of it."""
+
+    def build(self, n_in):
+        return n_in
+
+    def forward(self, x, train=False):
+        return x - x.mean(axis=0) if train else x
+
+    def backward(self, dy):
+        return dy - dy.mean(axis=0)
+
+
+class Doubled(Centered):
+    """Does the same to each row."""
+
+    def forward(self, x, train=False):
+        return 2 * x
+
+    def backward(self, dy):
+        return 2 * dy
+
+
+@pytest.mark.parametrize("wrap", [list, lambda layers: [gd.Residual(layers)]], ids=["", "inner"])
+def test_a_layer_that_couples_rows_without_a_word_is_refused(wrap):
+    X, y, _ = data(40)
+
+    def run(comm, layer):
+        model = network(wrap([layer()]))
+        return model.fit(X, y, loss="mse", batch_size=10, comm=comm)["loss"]
+
+    with pytest.raises(ValueError, match=r"centered1 takes sums over .*: set couples = True in Ce"):
+        run_ranks(2, lambda comm: run(comm, Centered))
+    for found in run_ranks(2, lambda comm: run(comm, Doubled)):
+        np.testing.assert_allclose(found, run(None, Doubled), rtol=1e-12)
+
+
+def test_files_are_opened_together(tmp_path, monkeypatch):
+    X, y, _ = data(200)
+    path = tmp_path / "rows.csv"
+    np.savetxt(path, np.c_[X, y], "%.3f", ",", header="a,b,c,y", comments="")
+    shared, read = [], csv_pieces._seen_in
+    monkeypatch.setattr(csv_pieces, "_seen_in", lambda *given: shared.append(given) or read(*given))
+
+    def run(comm):
+        with gd.opening_together(comm):
+            source = gd.CsvSource(path, target="y")
+        return network([]).fit(source, loss="mse", batch_size=30, comm=comm)["loss"]
+
+    for found in run_ranks(3, run):
+        np.testing.assert_allclose(found, run(None), rtol=1e-6)
+    assert len(shared) == 3
 
 
 def test_ranks_that_come_to_differ_are_named_with_the_update():

@@ -13,7 +13,7 @@ from minigd.data.sources.csv_layout import unnamed_among, warn_of_unnamed
 from minigd.data.sources.file_kinds import opened
 from minigd.data.sources.file_reads import HELD, changed
 from minigd.data.sources.parquet_files import find_parquet_files
-from minigd.data.sources.together import deciding
+from minigd.data.sources.together import deciding, opening_together, together
 from minigd.data.sources.typed import NumberedTable, frame_of, rows_in
 from minigd.data.tables.missing import Missing
 from minigd.data.tables.schema import Schema
@@ -120,6 +120,13 @@ classes, schema, dtype
         other._may_be_held, other._held = False, None
         other.gather = other._most_gathered()
         return other
+
+    def settle(self, comm: Any) -> None:
+        """Take the means and the fingerprint that the first process finds."""
+        super().settle(comm)
+        with opening_together(comm):
+            self._fingerprint = together((), self.fingerprint)
+        self.rows = self._fingerprint["rows"]
 
     def _fetch(self, rows: Array) -> Any:
         arrow = optional("pyarrow", "a Parquet file")

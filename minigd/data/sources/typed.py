@@ -18,7 +18,6 @@ from minigd.backends.workspace import Workspace
 from minigd.data.sources.base import Pair, RandomAccess, Rows
 from minigd.data.sources.csv_parser import import_pandas
 from minigd.data.sources.tabular import Tabular
-from minigd.data.sources.together import opening_together, together
 from minigd.data.tables.applied import apply_schema
 from minigd.data.tables.column_problems import EXPAND
 from minigd.data.tables.inference import infer_schema
@@ -173,13 +172,6 @@ class TypedTable(Tabular):
             self.rows = rows
             self._fingerprint = {"rows": rows, "checksums": sums}
         return self._fingerprint
-
-    def settle(self, comm: Any) -> None:
-        """Take the means and the fingerprint that the first process finds."""
-        super().settle(comm)
-        with opening_together(comm):
-            self._fingerprint = together((), self.fingerprint)
-        self.rows = self._fingerprint["rows"]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._name}: {self.rows or 'uncounted'} rows)"
