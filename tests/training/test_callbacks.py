@@ -652,7 +652,7 @@ def test_a_callback_of_ones_own_keeps_its_state_to_the_bit(tmp_path):
 
 @pytest.mark.parametrize("given", [print, gd.PrintEvery(3), 5, [3], [None]])
 def test_what_is_no_list_of_callbacks_is_refused(given):
-    with pytest.raises(TypeError, match=r"callbacks is a list|can't be|not iterable"):
+    with pytest.raises(TypeError, match=r"callbacks must be a list|must be callable|not iterable"):
         make_trainer().fit(make_batches(), callbacks=given)
 
 
