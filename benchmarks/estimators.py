@@ -1,13 +1,15 @@
-"""The estimators with their defaults beside scikit-learn's models with theirs, on small data sets.
+"""The estimators and the shell with their defaults beside scikit-learn's models, on small data sets.
 
 `python benchmarks/estimators.py`, with those that scikit-learn brings or draws; `--data FOLDER`
 adds each CSV file of a folder, whose last column is the target. A quarter of the rows is held out,
 drawn by the seed, on which accuracy or R² is measured. Columns are standardized for all models.
+"shell" is what `minigd train` makes of the rows as a CSV file.
 """
 
 import argparse
 import csv
 import statistics
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -18,10 +20,12 @@ import numpy as np
 from environment import describe
 from measure import spread, table
 from sklearn import datasets
+from sklearn.base import BaseEstimator
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from table_scores import TEST_SHARE, arrays, peers
+from table_scores import TEST_SHARE, arrays, peers, run
 
 import minigd as gd
 
@@ -88,11 +92,45 @@ def brought() -> dict[str, Callable[[], Data]]:
     }
 
 
+class Shell(BaseEstimator):
+    """What `minigd train` with its defaults makes of rows in a CSV file."""
+
+    def __init__(self, classify: bool, seed: int) -> None:
+        self.classify, self.seed = classify, seed
+
+    def fit(self, x: Any, y: Any) -> "Shell":
+        """Train by the command."""
+        task = "classification" if self.classify else "regression"
+        with tempfile.TemporaryDirectory() as folder:
+            rows, out = f"{folder}/rows.csv", f"{folder}/model.npz"
+            with open(rows, "w", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow([*columns(x), "y"])
+                writer.writerows([*row, target] for row, target in zip(x, y, strict=True))
+            words = ["train", rows, "--target", "y", "--task", task, "--seed", str(self.seed)]
+            told = run([*words, "--out", out])
+            if told.code:
+                raise SystemExit(told.said)
+            self.model_ = gd.load_table(out)
+        return self
+
+    def score(self, x: Any, y: Any) -> float:
+        """Return accuracy or R²."""
+        found = self.model_.predict(columns(x)).astype(float)
+        return accuracy_score(y.astype(float), found) if self.classify else r2_score(y, found)
+
+
+def columns(x: Any) -> dict[str, Any]:
+    """Return the columns of a table, by name."""
+    return {f"x{i}": column for i, column in enumerate(x.T)}
+
+
 def contenders(classify: bool, seed: int) -> dict[str, Any]:
     """Return the models of either kind of target."""
     kind = gd.MiniBatchClassifier if classify else gd.MiniBatchRegressor
     own = {"minigd": kind(HIDDEN, random_state=seed), "minigd, linear": kind(random_state=seed)}
-    return {n: make_pipeline(StandardScaler(), m) for n, m in own.items()} | peers(classify, seed)
+    piped = {name: make_pipeline(StandardScaler(), model) for name, model in own.items()}
+    return {**piped, "shell": Shell(classify, seed), **peers(classify, seed)}
 
 
 def scores(data: Data, seed: int) -> dict[str, float]:

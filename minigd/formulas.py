@@ -1,6 +1,6 @@
 """The math of the engine, each formula once, the way a textbook writes it.
 
-Plain functions of arrays: row i of a result depends on row i of the inputs alone, so that a backend
+Plain functions of arrays: row i of a result depends only on row i of the inputs, so a backend
 may run them slice by slice, or as one kernel. Those of real numbers take complex ones too, which is
 how the gradient checker differentiates them: comparisons look at the real part, as minimum and
 maximum do already, and nothing takes `abs`.
@@ -204,7 +204,7 @@ def gelu_tanh_backward(x: Array, dy: Array) -> Array:
 
 
 def softmax(x: Array) -> Array:
-    """Return y_ij = exp(x_ij) / Σ_k exp(x_ik), shifted by the row's maximum so that none overflows.
+    """Return y_ij = exp(x_ij) / Σ_k exp(x_ik), shifted by the row's maximum to avoid overflow.
 
     >>> softmax(np.array([[0.0, 0.0], [1e4, 0.0]]))
     array([[0.5, 0.5],

@@ -106,8 +106,8 @@ class Backend:
             return _take_apart(x, index, out)
         if out is None:
             return np.take(x, index, axis=0)
-        # With `out`, NumPy makes a copy to check indices, unless it clips them. Only the trainer
-        # gathers in place, and its indices come from a permutation.
+        # With `out`, NumPy checks indices by way of a copy, unless it clips them; only
+        # the trainer gathers in place, and its indices come from a permutation.
         return np.take(x, index, axis=0, out=out, mode="clip")
 
     def apply(

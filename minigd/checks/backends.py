@@ -1,6 +1,6 @@
 """Two backends side by side: the same steps on each, part by part, and where they first differ.
 
-Each part of a step is given the same numbers on both, so that a difference is where it arises.
+Each part of a step gets the same numbers on both, so a difference shows where it arises.
 """
 
 import copy
@@ -63,7 +63,7 @@ class Comparison(NamedTuple):
     first : Difference or None
         The first one that rounding does not explain.
     worst : Difference
-        The one that is largest beside what rounding explains.
+        The largest one, relative to what rounding explains.
     steps : int
         How many steps were made on both.
     """
@@ -143,7 +143,7 @@ def compare_backends(
     steps = check_integer("steps", steps)
     loss = model.loss if loss is None else loss
     if loss is None:
-        raise ValueError("the model was never trained: name the loss, loss='mse' for example")
+        raise ValueError("the model was never trained: pass a loss, such as loss='mse'")
     one, other = [_Side(model, loss, updater, get_backend(b)) for b in ("numpy", backend)]
     found: list[Difference] = []
     for difference in _differences(one, other, batches, steps):

@@ -71,7 +71,7 @@ def _gradients(setup: Setup) -> dict[str, Array]:
     for name, gradient in setup.model.grads.items():
         if not np.allclose(gradient, alone[name], rtol=1e-12, atol=0, equal_nan=True):
             raise GradientError(
-                f"{name}: backward gives a different gradient where the input's is not needed "
+                f"{name}: backward gives a different gradient if the input's is not needed "
                 "(wants_dx is False)"
             )
     return {**{k: g.copy() for k, g in setup.model.grads.items()}, "x": dx / len(setup.x)}
@@ -79,7 +79,7 @@ def _gradients(setup: Setup) -> dict[str, Array]:
 
 def _poison_caches(setup: Setup) -> None:
     """Make whatever is remembered, in layers, in the loss and in the gradients, wrong."""
-    # A pass over other numbers shows a layer or a loss that keeps what it was given before,
+    # A pass over other numbers exposes a layer or a loss that keeps earlier arguments,
     # and rubbish in the gradients a layer that adds to them instead of writing them.
     with np.errstate(all="ignore"):
         other = setup._replace(y=setup.y[::-1].copy())
@@ -113,7 +113,7 @@ def check_gradients(
     Parameters
     ----------
     model : Sequential
-        A copy of it is checked; it stays as it is.
+        A copy of it is checked; it is not changed.
     loss : str or Loss
     x : array-like, shape (n, n_in)
     y : array-like, shape (n,) or (n, K)
@@ -248,7 +248,7 @@ def check_layer(
         x = layer.backend.to_numpy(x)
     x = np.atleast_2d(numbers(_HOST.here(x, "x"), "x")).astype("float64")
     if x.ndim != 2 or 0 in x.shape:
-        raise ShapeError(f"x has shape {x.shape}, and a table of rows is needed")
+        raise ShapeError(f"x has shape {x.shape}, but must be a table of rows")
     with no_inner_layers(layer):
         try:
             errors, notes = _check_layer(layer, x, method, tolerance, seed)
@@ -307,9 +307,9 @@ def _raise_if_stale(setup: Setup, error: Exception) -> None:
     except Exception:  # it fails for another reason, which the error itself tells
         return
     raise GradientError(
-        f"{setup.layers[0].name} fails on a batch of shape {setup.x.shape} after one of another "
-        f"size, and not without it ({type(error).__name__}: {error})",
-        "a stale cache: it uses arrays of the batch before",
+        f"{setup.layers[0].name} fails on a batch of shape {setup.x.shape} after a batch of "
+        f"another size, but not otherwise ({type(error).__name__}: {error})",
+        "a stale cache: it uses arrays of the previous batch",
     ) from error
 
 
@@ -351,7 +351,7 @@ def _compare_by(
     if not math.isfinite(value):
         alone = isinstance(setup.loss, Projection)
         what = f"{setup.layers[0].name}: the sum of the outputs" if alone else "the loss"
-        raise GradientError(f"{what} is {value}: there is no derivative to compare with")
+        raise GradientError(f"{what} is {value}, which has no derivative to compare with")
     analytic = _gradients(setup)
     if method == "central":
         return _compare(setup, analytic, "central", tolerance, seed)
@@ -424,7 +424,7 @@ def _compare(
         largest = max(float(np.nanmax(np.abs(numeric), initial=0.0)), 1e-300)
         error = np.where(np.isfinite(own) & np.isfinite(numeric), np.abs(own - numeric), math.inf)
         i = int(np.argmax(error)) if len(error) else 0
-        # A gradient that is 0 but for rounding is judged by what rounding may do.
+        # A gradient that is 0 up to rounding is judged by the possible rounding error.
         scale = largest + noise / allowed
         if len(error) and error[i] > allowed * scale:
             scale += min(_rounding(setup, name, method), _MOST_ROUNDING[method] * loss) / allowed
@@ -473,7 +473,7 @@ def _report(
     how = "complex step" if method == "complex" else "central difference"
     index = ", ".join(str(int(i)) for i in place)
     hint = (
-        "; a NaN here means that backward adds to the gradient, or does not write all of it"
+        "; NaN here means that backward adds to the gradient, or does not write all of it"
         if math.isnan(own) and name != "x"
         else ""
     )

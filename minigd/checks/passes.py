@@ -1,6 +1,6 @@
 """The passes that checks compare: of a layer alone, and of a model under a loss.
 
-Each is the first pass of training, so that a layer that draws does so alike in all of them.
+Each is the first pass of training, so a random layer draws the same numbers in all of them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ def forward(
 
 
 def alone(layer: Layer, dtype: str = "float64") -> Sequential:
-    """Return a new layer of the same values in a model of its own."""
+    """Return a new layer of the same values in its own model."""
     model = Sequential([like(layer)], layer.n_in, dtype=dtype)
     take_values(model, layer)
     return model
@@ -107,7 +107,7 @@ class Setup(NamedTuple):
 
 
 def from_epochs(batches: Batches, count: int) -> Iterator[Batch]:
-    """Yield as many batches as asked for that have a row of weight, of one epoch after another."""
+    """Yield the given number of batches with a row of nonzero weight, from successive epochs."""
     epoch = made = 0
     while made < count:
         before = made
@@ -118,5 +118,5 @@ def from_epochs(batches: Batches, count: int) -> Iterator[Batch]:
                 if made == count:
                     return
         if made == before:
-            raise DataError("the rows do not fill one batch that counts: use a smaller batch_size")
+            raise DataError("the rows do not fill a single batch: use a smaller batch_size")
         epoch += 1

@@ -23,7 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
     files = _files(config)
     for path in files:
         if not path.is_file():
-            raise pytest.UsageError(f"minigd_layers names {path}, and there is no such file")
+            raise pytest.UsageError(f"minigd_layers names {path}, but there is no such file")
     if config.args_source is pytest.Config.ArgsSource.TESTPATHS:
         visited = [(config.invocation_params.dir / arg).resolve() for arg in config.args]
         for path in files:

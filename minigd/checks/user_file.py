@@ -129,14 +129,14 @@ def layers_and_losses_in(path: str | os.PathLike[str]) -> list[tuple[str, Any]]:
         isinstance(example, Layer | Loss) for example in examples
     ):
         raise ValueError(
-            f"examples in {path} must be a list of layers and losses, [MyLayer(3)], not "
+            f"examples in {path} must be a list of layers and losses, such as [MyLayer(3)], not "
             f"{examples!r}"
         )
     found = [(repr(example), example) for example in examples]
     shown = {type(example) for example in examples}
     found += [(kind.__name__, kind) for kind in _own_classes(module) if kind not in shown]
     if not found:
-        raise ValueError(f"there is nothing to check in {path}: it defines no Layer and no Loss")
+        raise ValueError(f"nothing to check in {path}: it defines no Layer and no Loss")
     return found
 
 
@@ -192,7 +192,7 @@ def check_layer_or_loss(name: str, thing: Any) -> Verdict:
             given = [p.default for p in inspect.signature(thing).parameters.values()]
             if inspect.Parameter.empty not in given:
                 return Verdict(name, error, checked=False)
-            reason = f"{error}; give the file a list of examples, examples = [{name}(...)]"
+            reason = f"{error}; add a list of examples to the file, examples = [{name}(...)]"
             return Verdict(name, TypeError(reason), checked=False)
     failed: BaseException | None = None
     with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"):
@@ -233,7 +233,7 @@ def _check_a_layer(layer: Layer) -> None:
                     check_layer(layer, rows[:n])
                 break
     if not taken:
-        raise refused or ValueError("forward gives no finite numbers, for rows of any kind")
+        raise refused or ValueError("forward returns no finite numbers for any kind of rows")
 
 
 def _rows(n: int, width: int) -> list[Array]:
@@ -257,7 +257,9 @@ def _check_a_loss(loss: Loss) -> None:
                 check_gradients(model, loss, *pair)
                 check_gradients(model, loss, *pair, np.random.default_rng(n).uniform(0.2, 3.0, n))
     if not taken:
-        raise ValueError("per_example gives no finite numbers, for outputs and targets of any kind")
+        raise ValueError(
+            "per_example returns no finite numbers for any kind of outputs and targets"
+        )
 
 
 def _pair(loss: Loss, n: int, width: int) -> tuple[Array, Array] | None:

@@ -1,5 +1,5 @@
-"""The commands, such as `minigd train`, and the models with a table that they write.
+"""The commands, such as `minigd train`, and the table models that they write.
 
-It may import everything, and nothing but `minigd` itself imports it.
+It may import everything; only `minigd` itself imports it.
 Start with `main.py`.
 """

@@ -1,4 +1,4 @@
-"""`minigd check`: the layers and losses of a file, a line each."""
+"""`minigd check`: the layers and losses of a file, one line each."""
 
 from minigd.checks.user_file import check_layer_or_loss, layers_and_losses_in
 from minigd.cli.output import show
@@ -8,8 +8,8 @@ from minigd.progress import log
 def check(path: str) -> int:
     """Check a file, print a line for each layer and loss, and return the exit code.
 
-    0: all are right; 1: one is wrong; 2: the file is not there, or holds something that can't be
-    checked, or nothing to check.
+    0: all are right; 1: one is wrong; 2: the file is missing, or something in it can't be checked,
+    or there is nothing to check.
 
     >>> check("/no/such/file.py")
     2

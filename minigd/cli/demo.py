@@ -1,6 +1,6 @@
-"""The demonstration: what batch size 1 and 100 really cost, and a classifier of real digits.
+"""The demonstration: the cost of batch sizes 1 and 100, and a classifier of real digits.
 
-It needs scikit-learn for the data and Matplotlib for the picture, and no download.
+It needs scikit-learn for the data and Matplotlib for the picture, but no download.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from minigd.types import Array
 
 
 class Run(NamedTuple):
-    """One row of the table: a model trained in one way, and what came of it."""
+    """One row of the table: a model trained in one way, and its results."""
 
     label: str
     model: Sequential
@@ -38,7 +38,7 @@ class Run(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """Seconds of training, evaluation left out."""
+        """Seconds of training, without evaluation."""
         return sum(self.history["seconds"])
 
 
@@ -101,7 +101,7 @@ def train(
     seconds: float | None = None,
     updates: int | None = None,
 ) -> Run:
-    """Train the network of the tutorial for so many epochs, seconds or updates."""
+    """Train the network of the tutorial for some epochs, seconds or updates."""
     layers = [Dense(10), Tanh(), Dense(10), Tanh(), Dense(1), Sigmoid()]
     model = Sequential(layers, inputs=2, seed=0)
     trainer = Trainer(model, "binary_crossentropy", Adam(), metrics=["accuracy"])
@@ -146,7 +146,7 @@ def digits(X: Array, X_test: Array, y: Array, y_test: Array) -> float:
 
 
 def draw(figure: Any, runs: list[Run], X: Array, y: Array) -> None:
-    """Draw the decision boundary of the last run beside the loss of all runs."""
+    """Draw the decision boundary of the last run next to the loss of all runs."""
     left, right = figure.subplots(1, 2)
     plot_decision_boundary(runs[-1].model, X[1400:], y[1400:], ax=left)
     left.set_aspect("equal")

@@ -1,4 +1,4 @@
-"""`minigd evaluate`: loss and metrics of a model on a table, as it streams by."""
+"""`minigd evaluate`: loss and metrics of a model on a table, which is read as a stream."""
 
 import os
 from collections.abc import Sequence
@@ -19,30 +19,30 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     **reading: Any,
 ) -> tuple[int, dict[str, float]]:
-    """Return how many rows a table has, and loss and metrics over them.
+    """Return the number of rows of a table, and loss and metrics over them.
 
-    A row with a missing value, or with a category that the model does not know, is left out, which
-    is printed on stderr.
+    A row with a missing value, or with a category that the model does not know, is left out. Such
+    rows are reported on stderr.
 
     Parameters
     ----------
     model : path
         What `minigd train` wrote.
     data : path, or a list of them
-        A table with the columns of the training by name, the target included.
+        A table with the columns of the training by name, including the target.
     target : str, optional
-        The target's name here, where it is another one than in the training.
+        The target column in this table, if its name differs from that in the training.
     metrics : sequence of str, optional
-        By default those of the training. Of two classes, precision, recall, F1 and average
-        precision are of the class that those of the training are of, or else of the one with fewer
-        rows here, which is printed on stderr.
+        By default those of the training. For two classes, precision, recall, F1 and average
+        precision are computed for the class used in the training, or otherwise for the class with
+        fewer rows here. It is printed on stderr.
     **reading
-        As `minigd.cli.predict.predict`.
+        As in `minigd.cli.predict.predict`.
 
     Raises
     ------
     DataError, CheckpointError, OSError
-        If the model or the table does not do.
+        If the model or the table can't be used.
     """
     trained = load_table(model)
     chosen = None if metrics is None else fitting_metrics(metrics, trained.task)
@@ -57,7 +57,7 @@ def evaluate(
 def _of_the_same_class(
     metrics: dict[str, Any], trained: TableModel, table: Table
 ) -> dict[str, Metric]:
-    """Return metrics that are, of two classes, of the class of the training's, or the rarer one."""
+    """Return metrics; for two classes, those of the class used in training, or of the rarer one."""
     classes, own = trained.schema.classes, trained.model.metrics
     if classes is not None and (names := of_one_class(metrics, classes)):
         known: list[Any] = [own[name] for name in of_one_class(own, classes)]

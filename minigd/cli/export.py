@@ -1,4 +1,4 @@
-"""`minigd export`: a model as a file for other programs, with what its columns become inside."""
+"""`minigd export`: a model as a file for other programs, which includes the encoding of columns."""
 
 import os
 
@@ -10,14 +10,14 @@ from minigd.training.model_files import restore
 
 
 def export(model: str | os.PathLike[str], onnx: str | os.PathLike[str]) -> str:
-    """Write an ONNX file of a model, and return what it takes and gives, in a few lines.
+    """Write an ONNX file of a model, and return a few lines about its inputs and outputs.
 
     Parameters
     ----------
     model : path
         What `minigd train` wrote, or a network that `Sequential.save` wrote.
     onnx : path
-        Written whole or not at all.
+        Written completely or not at all.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""Which rows of a table are held out, and what is measured on them.
+"""Which rows of a table are held out, and which metrics are computed on them.
 
-Without other options they are a fifth of each class, or of all rows where a number is predicted.
+By default they are a fifth of each class, or of all rows if the target is a number.
 """
 
 import itertools
@@ -24,33 +24,33 @@ from minigd.progress import log, with_progress
 
 VALIDATION_SHARE = 0.2
 ROWS_COMPARED, ALIKE = 10_000, 20
-"""A warning is printed if, of so many rows held out, fewer than one in 20 is different."""
+"""A warning is printed if fewer than one in 20 of this many held-out rows are different."""
 
 METRICS = {"regression": ["r2", "mae", "rmse"], "classification": ["accuracy"]}
 OF_RARE = ["roc_auc", "average_precision", "f1"]
-"""What stands beside accuracy where a class is rare, which accuracy says nothing about."""
+"""Metrics besides accuracy if a class is rare: accuracy says nothing about a rare class."""
 ClassWeights: TypeAlias = Mapping[str, float] | Literal["balanced"]
 
 RARE = 0.05
-"""A class with a smaller share of the rows is rare, if it has less than half of an equal share."""
+"""A class is rare if its share of the rows is below this and below half of an equal share."""
 
 
 class Split(NamedTuple):
-    """What decides which rows are held out, where it is not their content alone.
+    """What decides which rows are held out, besides their content.
 
     Attributes
     ----------
     group : str, optional
-        A column; rows with the same value stay on one side, and nothing is learned from it.
+        A column; rows with the same value stay on the same side. It is not used as a feature.
     time : str, optional
-        A column; the rows that come last are held out.
+        A column; the rows with the latest times are held out.
     """
 
     group: str | None = None
     time: str | None = None
 
     def arguments(self, table: Table, task: Task, dates: Mapping[str, str]) -> dict[str, Any]:
-        """Return what `Source.split` goes by: the group or the time of each row, or the classes."""
+        """Return the arguments of `Source.split`: group or time of each row, or the classes."""
         if self.group is not None and self.time is not None:
             raise DataError("rows are held out by --group or by --time, not by both: give one")
         if self.group is not None:
@@ -73,7 +73,7 @@ def open_to_split(
     columns: Columns = AS_FOUND,
     split: Split = BY_CONTENT,
 ) -> tuple[Table, Task, Schema, dict[str, Any]]:
-    """Return what `open_for_training` does, and the arguments of `Source.split`."""
+    """Return the result of `open_for_training`, and the arguments of `Source.split`."""
     left_out = exclude if split.group is None else {*exclude, split.group}
     table, task, schema = open_for_training(data, reading, target, left_out, task, columns)
     return table, task, schema, split.arguments(table, task, columns.dates)
@@ -82,7 +82,8 @@ def open_to_split(
 def split_for_validation(source: Source, seed: int = 0, **by: Any) -> tuple[Source, Source]:
     """Return the rows to train on and those held out, and warn if few of these differ.
 
-    Equal rows stay on one side, so that the two parts of such a table are unlike each other.
+    Equal rows stay on the same side, so the two parts of a table with few different rows are not
+    alike.
     """
     part, held_out = source.split(VALIDATION_SHARE, seed, **by)
     rows = itertools.chain.from_iterable(
@@ -104,13 +105,13 @@ def split_for_validation(source: Source, seed: int = 0, **by: Any) -> tuple[Sour
 
 
 class Classes(NamedTuple):
-    """The classes of the rows that are trained on.
+    """The classes of the training rows.
 
     Attributes
     ----------
     names : list of str
     counts : list of int
-        How many rows are of each.
+        The number of rows of each.
     """
 
     names: list[str]
@@ -123,12 +124,12 @@ class Classes(NamedTuple):
 
     @property
     def rarest(self) -> int:
-        """The class with the fewest rows, of several the last one."""
+        """The class with the fewest rows; the last one of several."""
         return max(range(len(self.counts)), key=lambda k: (-self.counts[k], k))
 
     @property
     def most_frequent(self) -> int:
-        """The class with the most rows, of several the first one."""
+        """The class with the most rows; the first one of several."""
         return self.counts.index(max(self.counts))
 
     @property
@@ -146,7 +147,7 @@ class Classes(NamedTuple):
 
 
 def count_classes(part: Source, names: Sequence[str]) -> Classes:
-    """Return how many rows are of each class."""
+    """Return the number of rows of each class."""
     counts: Counter[int] = Counter()
     for _, y in with_progress(part.chunks(), "counting the rows of each class", part.rows):
         assert y is not None
@@ -155,7 +156,7 @@ def count_classes(part: Source, names: Sequence[str]) -> Classes:
 
 
 class Measures(NamedTuple):
-    """What a training is measured by.
+    """The metrics and class weights of a training.
 
     Attributes
     ----------
@@ -170,7 +171,7 @@ class Measures(NamedTuple):
     classes: Classes | None
 
     def batches(self, rows: Source, batch_size: int = 1024, **options: Any) -> Batches:
-        """Return batches of rows, which count by their class."""
+        """Return batches of rows, weighted by class."""
         return Batches(rows, batch_size=batch_size, class_weight=self.weights, **options)
 
 
@@ -180,9 +181,9 @@ def choose_measures(
     metrics: Sequence[str] | None,
     class_weight: ClassWeights | None,
 ) -> Measures:
-    """Return what the training on a part is measured by, and print the share of a rare class.
+    """Return the measures of the training on a part, and print the share of a rare class.
 
-    `names` are those of the classes, None where the target is a number.
+    `names` are those of the classes; None if the target is a number.
     """
     classes = None if names is None else count_classes(part, names)
     if classes is not None and classes.imbalanced:
@@ -191,7 +192,7 @@ def choose_measures(
 
 
 def weights_of(given: ClassWeights | None, classes: Classes | None) -> ByNumber | None:
-    """Return the weight of each class by its number, from what `--class-weight` says."""
+    """Return the weight of each class by its number, from `--class-weight`."""
     if given is None:
         return None
     if classes is None:
@@ -212,7 +213,7 @@ def weights_of(given: ClassWeights | None, classes: Classes | None) -> ByNumber 
 
 
 def choose_metrics(given: Sequence[str] | None, classes: Classes | None) -> dict[str, Metric]:
-    """Return the metrics by name; those of one class out of two are of the rarer one."""
+    """Return the metrics by name; metrics of a single class are those of the rarer of two."""
     task: Task = "regression" if classes is None else "classification"
     names = list(METRICS[task] if given is None else given)
     if given is None and classes is not None and classes.imbalanced:
@@ -226,10 +227,10 @@ def choose_metrics(given: Sequence[str] | None, classes: Classes | None) -> dict
 
 
 def fitting_metrics(names: Sequence[str], task: Task) -> dict[str, Metric]:
-    """Return metrics by name, and refuse one that is of another task."""
+    """Return metrics by name, and refuse a metric of another task."""
     chosen = get_metrics(names)
     numbers = [name for name, metric in chosen.items() if isinstance(metric, Difference)]
-    # A scorer of scikit-learn's says itself what it measures.
+    # A scikit-learn scorer knows what it measures.
     own = [name for name, metric in chosen.items() if isinstance(metric, ScorerMetric)]
     others = [name for name in chosen if name not in (*numbers, *own)]
     odd = others if task == "regression" else numbers
@@ -245,7 +246,7 @@ _OF_CLASSES += ["log_loss", "top_k_accuracy"]
 
 
 def of_one_class(metrics: Mapping[str, Metric], classes: Sequence[str] | None) -> list[str]:
-    """Return the names of the metrics that are of one class of two."""
+    """Return the names of the metrics of a single class out of two."""
     if classes is None or len(classes) != 2:
         return []
     return [
@@ -256,7 +257,7 @@ def of_one_class(metrics: Mapping[str, Metric], classes: Sequence[str] | None) -
 
 
 def describe_class(metrics: Sequence[str], label: str) -> str:
-    """Return which metrics are of a class, in words.
+    """Return a message that says which metrics are of a class.
 
     >>> describe_class(["precision", "f1"], "yes")
     "precision and f1 are of the class 'yes'"

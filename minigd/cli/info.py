@@ -1,4 +1,4 @@
-"""`minigd info`: what is in a model file, in a few lines, and what runs have left beside it."""
+"""`minigd info`: the content of a model file in a few lines, and leftovers of runs next to it."""
 
 import os
 import textwrap
@@ -90,12 +90,12 @@ def _history(columns: dict[str, list[float]] | None) -> dict[str, str]:
 
 
 def details(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what is in a model file, as data.
+    """Return the content of a model file as data.
 
     Returns
     -------
     dict
-        ``layers``, ``parameters``, ``dtype``; of what `minigd train` wrote also ``task``,
+        ``layers``, ``parameters``, ``dtype``; for a file of `minigd train` also ``task``,
         ``target``, ``columns``, ``levels`` and ``classes``; and the ``history``, by epoch.
     """
     info(path)  # refuses a file that holds no model
@@ -128,8 +128,8 @@ def details(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def find_leftovers(path: str | os.PathLike[str] = ".") -> dict[str, Any]:
-    """Return what runs have left, as data; see `leftovers`."""
-    leftovers(path)  # refuses a folder that is not there
+    """Return leftovers of runs as data; see `leftovers`."""
+    leftovers(path)  # refuses a missing folder
     found = [
         {"path": os.fspath(left), "bytes": _bytes(left), "what": what}
         for left, what in _left(Path(path))
@@ -138,12 +138,12 @@ def find_leftovers(path: str | os.PathLike[str] = ".") -> dict[str, Any]:
 
 
 def leftovers(path: str | os.PathLike[str] = ".") -> str:
-    """Return what runs that were killed or interrupted have left, a line for each file or folder.
+    """Return leftovers of killed or interrupted runs, one line per file or folder.
 
     Parameters
     ----------
     path : path, default "."
-        A folder, or the file that the runs were to write.
+        A folder, or the file that the runs should have written.
 
     Examples
     --------
@@ -166,7 +166,7 @@ def leftovers(path: str | os.PathLike[str] = ".") -> str:
 
 
 def _left(path: Path) -> Iterator[tuple[Path, str]]:
-    """Yield what is left in a folder, or beside a file, and what it is."""
+    """Yield each leftover in a folder, or next to a file, and what it is."""
     written: list[str | None]
     if path.is_dir():
         folder, names, written = path, sorted(os.listdir(path)), [None]
@@ -187,11 +187,11 @@ _BESIDE = {
     ".checkpoint": "an interrupted run, for --resume",
     ".rows": "the rows of an interrupted run, for --resume",
 }
-"""What a training keeps beside its model until it is done, by the ending of the name."""
+"""Files that a training keeps next to its model until it is done, by the ending of the name."""
 
 
 def _size(path: Path) -> str:
-    """Return how much a file or a folder takes.
+    """Return the size of a file or a folder.
 
     >>> _size(Path("no/such/file"))
     '0.0 MB'
@@ -206,5 +206,5 @@ def _bytes(path: Path) -> int:
 
 
 def _parameters(model: Any) -> int:
-    """Return how many parameters a model has, also of layers that are not trained."""
+    """Return the number of parameters of a model, including layers that are not trained."""
     return sum(int(p.size) for p in model.params.values())

@@ -1,7 +1,7 @@
-"""The command line, `minigd`. Each command is a thin wrapper of a function of the package.
+"""The command line, `minigd`. Each command is a thin wrapper around a function of the package.
 
-A command is a few lines of a parser here, with an example, and a function that takes its options by
-name. Those that are not given have the defaults of that function.
+Each command has a few lines of parser here, with an example, and a function that takes its options
+by name. An option that is not given has the default of that function.
 """
 
 import argparse
@@ -26,10 +26,10 @@ from minigd.training.interrupts import Handler, Terminated
 from minigd.version import __version__
 
 _FAILURES = (ImportError, OSError, ValueError, FloatingPointError, BackendError, MemoryError)
-"""Errors that a user can cause; any other is a bug of the package, and keeps its traceback."""
+"""Errors that a user can cause. Any other error is a bug of the package, and shows a traceback."""
 
 _FILE_ENDINGS = (".txt", ".csv", ".tsv", ".names", ".dat", ".data")
-"""Endings that the names of files have, and those of columns do not."""
+"""Endings of file names, which names of columns do not have."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 1 for a failure, 2 for a misuse.
 
-    It is 130 for Ctrl-C, and 143 or 129 where SIGTERM or SIGHUP ended the command.
+    It is 130 for Ctrl-C, and 143 or 129 if SIGTERM or SIGHUP ended the command.
 
     >>> main(["demo", "--out", "/no/such/folder/picture.png"])
     1
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(arguments)
     except BrokenPipeError:
         # The reader of `minigd predict ... | head` closed the pipe and needs no message. The exit
-        # code tells that not everything was written.
+        # code shows that not everything was written.
         return 1
     except _FAILURES as error:
         if together.speaks_of(error):
@@ -103,9 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str], table: Any = None) -> int:
-    """Run a command; where a table can't be read as it stands, propose another one.
+    """Run a command; if it can't read a table as it is, propose another command.
 
-    The `table` is the one that the command before had, which may have been read already.
+    The `table` is that of the previous command, which may have been read already.
     """
     options = _options(arguments)
     with contextlib.ExitStack() as stack:
@@ -126,14 +126,14 @@ def _run(arguments: list[str], table: Any = None) -> int:
                 raise
             _print_error(message_of(error))
             log(shlex.join(["minigd", *words]))
-            # Several processes have ended by now, all but the one that says so.
+            # Of several processes, all others have ended by now.
             if "--guess" not in arguments or processes().size > 1:
                 return 1
             return _run(words, options["data"])
 
 
 def _call(options: dict[str, Any]) -> int:
-    """Run a command that has these options."""
+    """Run a command with these options."""
     run = options.pop("run")
     options.pop("guess", None)
     del options["command"]
@@ -145,7 +145,7 @@ def _call(options: dict[str, Any]) -> int:
 
 
 def _given_table(options: dict[str, Any]) -> Any:
-    """Return the files that a command reads, as a context; standard input may be kept in it."""
+    """Return a context with the files that a command reads; it may keep standard input."""
     from minigd.cli.table_files import given_table
 
     return given_table(options["data"], options.get("out"), options["command"] == "predict")
@@ -155,7 +155,7 @@ def _options(words: list[str]) -> dict[str, Any]:
     top = parser()
     refuse_mistyped(top, words)
     options = vars(top.parse_args(words))
-    # A shell leaves the ~ of --out=~/m.npz alone.
+    # A shell does not expand the ~ in --out=~/m.npz.
     paths = {name: options[name] for name in ("model", "out", "path", "onnx") if options.get(name)}
     return {**options, **{name: os.path.expanduser(path) for name, path in paths.items()}}
 
@@ -206,7 +206,7 @@ def _train(*, out: str, json: bool = False, **options: Any) -> None:
     train(out=out, report=made.append, **fields, **options)
     if options["comm"].rank:
         return
-    # The model is saved. That the report can't be printed does not make the training a failure.
+    # The model is saved. A report that can't be printed does not make the training a failure.
     with contextlib.suppress(OSError):
         show(in_json(made[0]._asdict()) if json else str(made[0]))
 
@@ -431,7 +431,7 @@ def _demo(out: str) -> None:
 
 
 def _fields_of(name: str, options: dict[str, Any]) -> Any:
-    """Take the fields of `Reading`, `Columns` or `Split` that were given out of the options."""
+    """Take the given fields of `Reading`, `Columns` or `Split` from the options."""
     from minigd.cli.held_out import Split
     from minigd.cli.tables import Columns, Reading
 
@@ -441,7 +441,7 @@ def _fields_of(name: str, options: dict[str, Any]) -> Any:
 
 
 def _refuse_lost_file(name: str = "", *more: str) -> None:
-    """Refuse names of columns that are the name of a file, which is not there."""
+    """Refuse names of columns that look like the name of a file that does not exist."""
     ending = os.path.splitext(name)[1].lower()
     if not more and (ending in _FILE_ENDINGS or name.startswith(("/", "./", "../"))):
         raise FileNotFoundError(

@@ -1,7 +1,7 @@
 """How commands write errors, warnings, counts and figures.
 
-A `Remedy` carries its options as data. The shell types them its own way, and leaves out those that
-no command has.
+A `Remedy` carries its options as data. The shell writes them in its own way, and leaves out options
+that no command has.
 """
 
 import shlex
@@ -37,7 +37,7 @@ _OPTIONS = {
 
 
 def option(name: str) -> str:
-    """Return how the shell writes an option that has this name in Python.
+    """Return an option as the shell writes it, from its name in Python.
 
     >>> option("skip_lines"), option("keep_default_na")
     ('--skip-lines', '--no-default-na')
@@ -47,7 +47,7 @@ def option(name: str) -> str:
 
 
 def in_shell(options: Mapping[str, Any]) -> str | None:
-    """Return options as the shell types them; None, if one of them is not offered there.
+    """Return options as the shell writes them; None if the shell lacks one of them.
 
     >>> in_shell({"separator": ";", "skip_lines": 2, "exclude": ["a b", "c"]})
     "--separator ';' --skip-lines 2 --exclude 'a b,c'"
@@ -67,7 +67,7 @@ def _typed(name: str, value: Any) -> str:
     if isinstance(value, list):
         value = ",".join(_as_in_a_csv(one) for one in value)
     text = "tab" if value == "\t" else shlex.quote(str(value))
-    # What begins with a dash would be another option.
+    # A value that begins with a dash would look like another option.
     return f"{option(name)}{'=' if text.lstrip(chr(39)).startswith('-') else ' '}{text}"
 
 

@@ -8,7 +8,7 @@ from minigd.cli.parsing import Merge
 
 
 def add_network(command: argparse.ArgumentParser) -> None:
-    """Add a table, the network that is trained on it, and where that is done."""
+    """Add the options of a table, the network to train on it, and the device."""
     add = command.add_argument
     add("data", metavar="DATA", nargs="+", help=argparse.SUPPRESS)
     add("--target", metavar="NAME", required=True, help="the column to predict")
@@ -23,7 +23,7 @@ def add_network(command: argparse.ArgumentParser) -> None:
 
 
 def add_columns(command: argparse.ArgumentParser) -> None:
-    """Add the options of `Columns`, in the lines that are left on a screen."""
+    """Add the options of `Columns`; their help must fit on one screen with the rest."""
     group = command.add_argument_group(
         "what columns become",
         "--exclude A,B; --missing mean, median, flag, drop, or A=0,B=mean; --categories A,B of "
@@ -43,7 +43,7 @@ def add_columns(command: argparse.ArgumentParser) -> None:
 
 
 def add_model_and_data(command: argparse.ArgumentParser) -> None:
-    """Add a model, rows for it, and how they are written."""
+    """Add the options of a model, of its rows, and of how these are written."""
     command.add_argument("model", metavar="MODEL", help="what minigd train wrote")
     command.add_argument("data", metavar="DATA", nargs="+",
         help="CSV, Parquet or .npy files, a folder of them, or -")  # fmt: skip
@@ -51,12 +51,12 @@ def add_model_and_data(command: argparse.ArgumentParser) -> None:
 
 
 def add_json(command: argparse.ArgumentParser) -> None:
-    """Add the option of a result as data."""
+    """Add the option for a result as data."""
     command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def add_reading(command: argparse.ArgumentParser) -> None:
-    """Add the options of `Reading`, in the three lines that are left on a screen."""
+    """Add the options of `Reading`; their help has three lines, to fit on one screen."""
     group = command.add_argument_group(
         "how the file is written",
         "--no-header if it has none, or --columns A,B or a file of names; --separator ';', tab or "

@@ -1,7 +1,7 @@
-"""What a command prints on standard output. Results that can't be written are an error.
+"""What a command prints on standard output. A result that can't be written is an error.
 
-Whatever standard output raises is an OSError here, so that a command that could not write what it
-was asked for ends with a code other than 0.
+Any failure of standard output becomes an OSError here. A command that could not write its result
+thus ends with a code other than 0.
 """
 
 import contextlib
@@ -24,16 +24,16 @@ class Output:
 
     def __init__(self) -> None:
         self._terminal = False
-        with contextlib.suppress(AttributeError, ValueError):  # never there, or closed
+        with contextlib.suppress(AttributeError, ValueError):  # missing, or closed
             self._terminal = sys.stdout.isatty()
 
     def write(self, text: str) -> None:
-        """Write a text as it is, but for what a terminal would obey."""
+        """Write a text unchanged, except for control characters of a terminal."""
         with _failing_as_os_error():
             sys.stdout.write(escape_controls(text) if self._terminal else text)
 
     def flush(self) -> None:
-        """Write what is buffered, so that a failure is raised here."""
+        """Flush the buffer, which raises any failure here."""
         with _failing_as_os_error():
             sys.stdout.flush()
 
@@ -48,19 +48,19 @@ def _failing_as_os_error() -> Iterator[None]:
         raise OSError(errno.EILSEQ, problem, _NAME) from error
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), _NAME) from error
-    except (ValueError, AttributeError) as error:  # closed, or never there
+    except (ValueError, AttributeError) as error:  # closed, or missing
         raise OSError(errno.EBADF, "it is closed", _NAME) from error
 
 
 def show(text: str) -> None:
-    """Print lines for people; what the encoding of standard output lacks is spelled out."""
+    """Print lines for people; characters that standard output can't encode are spelled out."""
     output = Output()
     output.write(printable(text) + "\n")
     output.flush()
 
 
 def in_json(value: Any) -> str:
-    """Return a result as JSON, in one line; a number that JSON lacks is null.
+    """Return a result as one line of JSON; NaN and infinity become null.
 
     >>> in_json({"loss": float("nan"), "rows": (1, 2)})
     '{"loss": null, "rows": [1, 2]}'
@@ -79,7 +79,7 @@ def _plain(value: Any) -> Any:
 
 
 def discard_unwritten() -> None:
-    """Drop what a standard stream did not accept, so that Python does not report it at exit."""
+    """Drop what a standard stream did not accept; Python would report it at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

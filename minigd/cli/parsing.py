@@ -1,6 +1,7 @@
-"""What the parsers of commands are made of: help that is a result, and words that are mistyped.
+"""Building blocks of the command parsers: help as a result, and proposals for mistyped words.
 
-Whatever a command prints on standard output is a result, its help included, and fails as one.
+Everything that a command prints on standard output is a result, even its help. Failing to print it
+is an error.
 """
 
 import argparse
@@ -15,11 +16,11 @@ from minigd.errors import closest, did_you_mean
 SHELLS = ("bash", "zsh", "tcsh")
 """Shells for which completion is printed."""
 
-_FILES = ("data", "model", "path", "out", "columns")  # what is completed by names of files
+_FILES = ("data", "model", "path", "out", "columns")  # arguments completed by file names
 
 
 class Help(argparse.HelpFormatter):
-    """Help whose lines do not break within an option, nor between it and what follows."""
+    """Help whose lines break neither within an option nor between an option and its value."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         kept = re.sub("(--[a-z-]+) ", rf"\1{_BLANK}", text).replace("-", _HYPHEN)
@@ -27,7 +28,7 @@ class Help(argparse.HelpFormatter):
         return filled.replace(_HYPHEN, "-").replace(_BLANK, " ")
 
 
-_HYPHEN, _BLANK = "\u2011", "\u2060"  # at which no line breaks
+_HYPHEN, _BLANK = "\u2011", "\u2060"  # a space at which no line breaks
 
 
 def add_command(
@@ -40,7 +41,7 @@ def add_command(
     example: str,
     run: Callable[..., int | None],
 ) -> argparse.ArgumentParser:
-    """Add a command, whose options go to `run` by name; one that is not given has its default."""
+    """Add a command, which passes the given options to `run` by name."""
     command: argparse.ArgumentParser = commands.add_parser(
         name,
         usage=f"minigd {name} {usage} [options]",
@@ -57,7 +58,7 @@ def add_command(
 
 
 class Show(argparse.Action):
-    """An option that prints a text, by default the help, and fails if it can't be written."""
+    """An option that prints a text, by default the help; it fails if that can't be written."""
 
     def __init__(
         self, option_strings: Sequence[str], dest: str, text: str | None = None, **options: Any
@@ -78,7 +79,7 @@ class Show(argparse.Action):
 
 
 class Merge(argparse.Action):
-    """An option whose values by name add to those that it was given before."""
+    """An option whose values by name are added to those given before."""
 
     def __call__(
         self,
@@ -104,7 +105,7 @@ class PrintCompletion(argparse.Action):
         """Print it and end."""
         shtab = optional("shtab", "shell completion")
         for action in _all_actions(parser):
-            # What shares a line of the help is not left out here.
+            # Options that share a line of the help are completed too.
             action.help = "" if action.help == argparse.SUPPRESS else action.help
             if action.dest in _FILES and action.nargs != 0:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
@@ -124,7 +125,7 @@ def _all_actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 
 def refuse_mistyped(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """End with a message if a command or an option does not exist, with the one that is meant."""
+    """Exit with a message if a command or an option does not exist, and propose the closest one."""
     commands = commands_of(parser)
     if not words or words[0].startswith("-"):
         return

@@ -20,11 +20,11 @@ def check_output(
     spare: Collection[str] = (),
     **read: Any,
 ) -> None:
-    """Refuse a file that can't be written to, that the command reads, or that is another's.
+    """Refuse a file that can't be written, that the command reads, or that minigd did not write.
 
-    `spare` names the kinds of file, as `minigd.data.sources.file_kinds.kind_of` does, that are not
-    replaced, unless they are empty; `read` the files that are read, by what they are: ``table``, of
-    which there may be a list, ``model``.
+    `spare` names the kinds of file that are not replaced unless they are empty, as in
+    `minigd.data.sources.file_kinds.kind_of`. `read` has the files that are read, by what they are:
+    ``table``, which may be a list, and ``model``.
 
     Examples
     --------
@@ -49,9 +49,9 @@ make it, or name a file elsewhere
 
 
 def check_picture(picture: str | os.PathLike[str]) -> None:
-    """Refuse a name that no picture can have, by its ending or its place; needs Matplotlib."""
+    """Refuse a picture whose ending or folder does not work; needs Matplotlib."""
     figure = optional("matplotlib.figure", "a picture").Figure()
-    # The pictures of TeX are drawn by TeX, which is seldom there.
+    # Pictures for TeX need TeX itself, which is seldom installed.
     kinds = figure.canvas.get_supported_filetypes().keys() - {"pgf"}
     if _ending(picture) not in kinds:
         raise OSError(
@@ -62,7 +62,7 @@ def check_picture(picture: str | os.PathLike[str]) -> None:
 
 
 def save_picture(figure: Any, picture: str | os.PathLike[str], **options: Any) -> None:
-    """Write a figure of Matplotlib's in the format that the name ends in, whole or not at all."""
+    """Write a Matplotlib figure in the format of the name's ending, completely or not at all."""
     with replacing(picture) as file:
         figure.savefig(file, format=_ending(picture), **options)
 

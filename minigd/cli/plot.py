@@ -25,29 +25,29 @@ def plot(
     target: str | None = None,
     **reading: Any,
 ) -> None:
-    """Draw the loss and each metric by epoch, and with a table the predictions on it.
+    """Draw the loss and each metric by epoch, and the predictions on a table if one is given.
 
-    For a number they are drawn against the true ones, for classes as a confusion matrix.
+    Numbers are drawn against the true ones, and classes as a confusion matrix.
 
     Parameters
     ----------
     model : path
         What `minigd train` wrote; without a table also the checkpoint of a run.
     out : path
-        A picture, by its ending; written whole or not at all.
+        A picture, in the format of its ending; written completely or not at all.
     data : path, or a list of them, optional
-        A table with the columns of the training by name, the target included.
+        A table with the columns of the training by name, including the target.
     target : str, optional
-        The target's name there, where it is another one than in the training.
+        The target column in that table, if its name differs from that in the training.
     **reading
-        As `minigd.cli.predict.predict`.
+        As in `minigd.cli.predict.predict`.
 
     Raises
     ------
     ImportError
-        If Matplotlib is missing, or for classes scikit-learn.
+        If Matplotlib is missing, or scikit-learn, which classes need.
     DataError, CheckpointError, OSError
-        If the model, the table or the picture does not do.
+        If the model, the table or the picture can't be used.
     """
     check_picture(out)
     from matplotlib.figure import Figure
@@ -87,7 +87,7 @@ def read_history(model: str | os.PathLike[str]) -> History:
 
 
 def _draw_predictions(trained: TableModel, table: Any, ax: Any) -> None:
-    """Draw what the model says of the rows of a table, beside what is true."""
+    """Draw the predictions for the rows of a table against the true values."""
     pairs = [
         (outputs(trained, x), y)
         for x, y, _ in with_progress(table.encoded(), "predicting", table.rows)

@@ -1,4 +1,4 @@
-"""`minigd predict`: a line of predictions for each row of a table, as it streams by."""
+"""`minigd predict`: a line of predictions for each row of a table, which is read as a stream."""
 
 import contextlib
 import csv
@@ -16,7 +16,7 @@ from minigd.progress import with_progress
 from minigd.storage.atomic_files import NamingFile, locked, naming, replacing_text
 from minigd.types import Array
 
-# How a formula begins, also after a blank line, or in the wide letters of East Asia.
+# How a formula begins, even after a blank line, or in full-width letters.
 _FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
@@ -28,14 +28,14 @@ def predict(
     raw: bool = False,
     **reading: Any,
 ) -> int:
-    """Write a CSV with a line for each row of a table, and return how many rows were predicted.
+    """Write a CSV with a line for each row of a table, and return the number of predicted rows.
 
-    The column ``prediction`` holds a number, or a class by its name; for classes there follows a
-    column for the probability of each, ``probability_red``. A row of which a number is missing, or
-    a category is not known to the model, has an empty line, and they are counted on stderr.
+    The column ``prediction`` holds a number, or the name of a class. For classes, more columns hold
+    the probability of each, ``probability_red``. A row with a missing number, or with a category
+    that the model does not know, gets an empty line; the number of such rows is printed on stderr.
 
-    A spreadsheet runs a text such as ``=HYPERLINK(...)``. A class of such a name, which is a text
-    from the training's table, has an apostrophe before it.
+    A spreadsheet runs a text such as ``=HYPERLINK(...)``. Names of classes come from the training
+    table, so a name like that gets an apostrophe before it.
 
     Parameters
     ----------
@@ -45,17 +45,17 @@ def predict(
         A CSV, Parquet or ``.npy`` file with the columns of the training by name, in any order;
         other columns are ignored.
     out : path, optional
-        Written whole or not at all; by default standard output.
+        Written completely or not at all; by default standard output.
     raw : bool, default False
-        Write the names of classes as they are.
+        Write the names of classes unchanged.
     **reading
-        How the table is written, by the names of `minigd.cli.tables.Reading`, where it is
-        otherwise than that of the training.
+        How the table is written, with the names of `minigd.cli.tables.Reading`, if it differs from
+        the training table.
 
     Raises
     ------
     DataError, CheckpointError, OSError
-        If the model or the table does not do.
+        If the model or the table can't be used.
     """
     data = table_files(data)
     if out is not None and not _is_stream(out):
@@ -81,7 +81,7 @@ def predict(
 
 
 def protect(text: str) -> str:
-    """Return a text as a cell that no spreadsheet takes for a formula; numbers stay as they are.
+    """Return a text as a cell that no spreadsheet runs as a formula; numbers stay unchanged.
 
     >>> protect("=1+1"), protect("-1"), protect("- none -")
     ("'=1+1", '-1', "'- none -")
@@ -99,13 +99,13 @@ def _cells(trained: TableModel, classes: list[str], values: Array) -> Iterator[l
 
 
 def _is_stream(out: str | os.PathLike[str]) -> bool:
-    """Tell whether a file is a pipe or a device, which is written to and never replaced."""
+    """Tell whether a file is a pipe or a device, which is written to but never replaced."""
     return os.path.exists(out) and not os.path.isfile(out) and not os.path.isdir(out)
 
 
 @contextlib.contextmanager
 def _writer(out: str | os.PathLike[str] | None) -> Iterator[TextIO | Output]:
-    """Open standard output, or a file that takes its name when all of it is written."""
+    """Open standard output, or a file that gets its name once all of it is written."""
     if out is None:
         output = Output()
         yield output

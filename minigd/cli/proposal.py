@@ -1,7 +1,7 @@
-"""The command that `minigd train` proposes where the one given can't be run as it stands.
+"""The command that `minigd train` proposes if the given one can't run.
 
-It is found as a person would find it, by following the first piece of advice of each message on the
-first rows of the table, so that what is proposed has been tried.
+It is found as a person would find it: follow the first piece of advice in each message, on the
+first rows of the table. A proposed command has thus been tried.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from minigd.data.tables.remedy import Remedy
 from minigd.errors import Advised, DataError
 
 _SAMPLE = 1 << 21
-"""Bytes of the table that a proposal is tried on."""
+"""Bytes of the table on which a proposal is tried."""
 
 _TRIES = 12
 
@@ -33,16 +33,16 @@ _TRIES = 12
 def propose(
     arguments: Sequence[str], parse: Callable[[list[str]], Any], failure: Advised
 ) -> list[str] | None:
-    """Return the words of a command that opens the first rows of its table, None if none is found.
+    """Return the words of a command that opens the first rows of its table; None if none is found.
 
     Parameters
     ----------
     arguments : sequence of str
         The words of the command that failed, without ``minigd``.
     parse : callable
-        Makes options by name of such words.
+        Turns such words into options by name.
     failure : Advised
-        What it failed with, which may be far below the first rows.
+        Its error, which may be far below the first rows.
     """
     words, error = list(arguments), failure
     kept = _split(parse(words))
@@ -69,7 +69,7 @@ def propose(
 
 
 def _open(options: dict[str, Any], data: Any) -> None:
-    """Open a table as `minigd train` does, and look at what its rows are held out by."""
+    """Open a table as `minigd train` does, and read the columns that decide the split."""
     reading = Reading(**{k: options[k] for k in Reading._fields if k in options})
     given: dict[str, Any] = {k: options[k] for k in Columns._fields if k in options}
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
@@ -82,9 +82,9 @@ def _split(options: dict[str, Any]) -> Split:
 
 
 def _first_advice(error: Advised, kept: Collection[str | None]) -> dict[str, Any] | None:
-    """Return the options of the first remedy that can be typed as it stands.
+    """Return the options of the first remedy that can be typed as it is.
 
-    Columns that are kept, because rows are held out by them, are not left out.
+    Columns that decide which rows are held out are never left out.
     """
     for remedy in error.remedies:
         if isinstance(remedy, Remedy) and remedy.options and remedy.shell != "":
@@ -98,7 +98,7 @@ def _first_advice(error: Advised, kept: Collection[str | None]) -> dict[str, Any
 
 
 def _with(words: list[str], options: dict[str, Any]) -> list[str]:
-    """Return words with options in them; a list gets longer, another value replaces the first."""
+    """Return words with options added; a list is extended, any other value is replaced."""
     words = list(words)
     for name, value in options.items():
         typed = in_shell({name: value})
@@ -115,7 +115,7 @@ def _with(words: list[str], options: dict[str, Any]) -> list[str]:
 
 
 def _has(words: list[str], options: dict[str, Any]) -> bool:
-    """Tell whether options were added before, so that their advice leads nowhere."""
+    """Tell whether options were added before; their advice then did not help."""
     added = _with([], options)
     there = any(words[k : k + len(added)] == added for k in range(len(words)))
     return there or _with(words, options) == words

@@ -1,6 +1,6 @@
 """`minigd race`: batch sizes against the clock, with the network of `minigd train`, on a table.
 
-The rows go into memory first, so that the clock sees the training and not the disk.
+The rows are read into memory first: the clock then measures training, not the disk.
 """
 
 from collections.abc import Collection, Sequence
@@ -36,7 +36,7 @@ def race(
     seeds: int = 5,
     backend: str | Backend = "numpy",
 ) -> Race:
-    """Race batch sizes on a table; the loss is taken over a fifth of the rows, which is held out.
+    """Race batch sizes on a table; the loss is that of a held-out fifth of the rows.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def race(
     exclude, task, reading, columns, hidden, backend
         As in `minigd.cli.train.train`.
     seconds : float, default 5.0
-        Of training, each run.
+        Training time of each run.
     seeds : int, default 5
 
     Returns

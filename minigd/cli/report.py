@@ -1,6 +1,6 @@
-"""The report that ends `minigd train`: what was learned, beside what little would do as well.
+"""The report at the end of `minigd train`: the scores of the network next to simple baselines.
 
-All scores are of the same rows, which are held out, and all models were trained on the others.
+All scores are computed on the same held-out rows, and all models were trained on the other rows.
 """
 
 import contextlib
@@ -27,18 +27,18 @@ from minigd.training.trainer import Trainer
 from minigd.types import Array
 
 _MOST_NUMBERS = 20_000_000
-"""Numbers of x at most that are compared on; of more rows held out, some are taken, evenly."""
+"""At most this many numbers of x are used for the comparison, from evenly spaced held-out rows."""
 
 _UPDATES, _BATCH, _RATE, _L2 = 1000, 200, 0.1, 1e-4
-"""A linear model is trained by Adam with so many updates, and through all rows at least once; its
-rate falls to 0."""
+"""A linear model is trained by Adam for this many updates, and for one pass over all rows at least.
+Its learning rate falls to 0."""
 
 _MATTER_MOST = 5
-_BEHIND = 0.02  # of its loss, by which a network is behind a linear model
+_BEHIND = 0.02  # share of its loss by which a network is worse than a linear model
 
 
 class Report(NamedTuple):
-    """What came of a training.
+    """The results of a training.
 
     Attributes
     ----------
@@ -49,21 +49,21 @@ class Report(NamedTuple):
     rows : dict of str to int
         ``trained``, ``held_out``, ``scored``.
     left_out : dict of str to int
-        Rows that were left out, by why.
+        Rows that were left out, by reason.
     columns_left_out : dict of str to str
-        And why.
+        Columns that were left out, and why.
     columns : int
-        How many x has.
+        The number of columns of x.
     scores : dict of str to dict of str to float
-        Loss and metrics of the ``network``, of a ``linear`` model, and of a ``constant``.
+        Loss and metrics of the ``network``, a ``linear`` model, and a ``constant``.
     constant : str
         What the constant predicts.
     classes : dict of str to float, or None
-        The share of each class in the rows that were trained on.
+        The share of each class in the training rows.
     of_class : str or None
         The class that precision, recall, F1 and average precision are of.
     importance : dict of str to float
-        By how much the loss rises where a column is shuffled, in falling order.
+        How much the loss rises when a column is shuffled, largest first.
     epochs, best_epoch, updates : int
     seconds : float
     next : list of str
@@ -136,15 +136,15 @@ def _figures(scores: Mapping[str, float]) -> str:
 
 
 class Comparison:
-    """A model that was trained on some batches, beside simpler ones.
+    """A model that was trained on some batches, next to simpler ones.
 
     Parameters
     ----------
     trained : TableModel
     linear : Sequential
-        A new linear model of the same columns.
+        A new linear model for the same columns.
     part, held_out : Source
-        The rows that the model was trained on, and those that it was not.
+        The training rows and the held-out rows.
     measures : Measures
     """
 
@@ -160,13 +160,13 @@ class Comparison:
         self.measures, self.classes = measures, measures.classes
         assert trained.model.loss is not None
         self._loss = trained.model.loss
-        # First and last layers are fitted to the same rows.
+        # The first and last layers are adapted to the same rows.
         arrays = trained.model.arrays()
         fitted = {name: array for name, array in arrays.items() if name.startswith("buffers/")}
         linear.load_arrays({**linear.arrays(), **fitted})
 
     def report(self, table: Table, out: str) -> Report:
-        """Return the report; Ctrl-C leaves out what is not known yet."""
+        """Return the report; after Ctrl-C it lacks what is not known yet."""
         trained, schema = self.trained, self.trained.schema
         history = trained.history
         x, y = self._rows()
@@ -235,7 +235,7 @@ class Comparison:
         trainer.fit(batches, epochs=epochs, callbacks=[stop], progress=False)
 
     def _constant(self) -> Sequential:
-        """Return the linear model before its training, with a bias alone: the mean, or shares."""
+        """Return the untrained linear model with only a bias: the mean, or class shares."""
         model = self.linear
         for name, values in model.params.items():
             values[...] = 0
@@ -273,7 +273,7 @@ def columns_of_x(schema: Schema) -> dict[str, list[int]]:
 
 
 def _why_left_out(table: Table, target: str) -> dict[str, int]:
-    """Return how many rows were left out, by why."""
+    """Return the number of rows that were left out, by reason."""
     return {
         "the target is missing" if column == target else f"{column!r} is missing": count
         for column, count in table.dropped_by.items()

@@ -1,6 +1,6 @@
 """Resuming a training that was interrupted, with the options it was started with.
 
-What has changed since is named as the shell writes it, `--batch-size 64`.
+An option that has changed is named as the shell writes it, `--batch-size 64`.
 """
 
 import json
@@ -47,8 +47,8 @@ def resume_run(
 ) -> Trainer:
     """Return the run of a checkpoint, if it was started with the same options.
 
-    The model, the updater and the metrics are those of a run that begins; of the model, layers and
-    backend are used. The error names each option that is otherwise, and what it was.
+    The model, the updater and the metrics are those of a new run; only the layers and the backend
+    of the model are used. The error names each option that differs, and its old value.
     """
     description, _ = npz.read(checkpoint)
     if "run" not in description:
@@ -59,7 +59,7 @@ def resume_run(
         f"{checkpoint!r} can't be resumed: the table, --target, --task, --exclude, "
         f"--class-weight, the rows held out or the way the table is read has changed; {_SAME}"
     )
-    # Through JSON, as the saved ones went.
+    # Through JSON, like the saved ones.
     own = json.loads(
         json.dumps(
             {
@@ -104,7 +104,7 @@ def resume_run(
 
 
 def _table(description: Description) -> Any:
-    """Return the fingerprint of the table, whichever part of it is held out."""
+    """Return the fingerprint of the whole table, without regard to its split."""
     data = description["run"]["batches"]["data"]
     return data["of"]
 

@@ -15,9 +15,9 @@ class Interrupted(KeyboardInterrupt):
     ----------
     checkpoint : str
     updates : int
-        How many were made.
+        The number of updates done.
     held : int or None
-        How many of them the checkpoint holds; None if this run has no checkpoint.
+        How many of them are in the checkpoint; None if this run has no checkpoint.
     number : int
         The signal.
 
@@ -27,7 +27,7 @@ class Interrupted(KeyboardInterrupt):
         The exit code for it.
     resumable : bool
     in_all : bool
-        Whether all processes of a run end with it, and none needs to be told.
+        Whether all processes of a run end at the same time, and none must be notified.
     """
 
     in_all = False
@@ -44,10 +44,10 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Stop(Handler):
-    """While this is entered, the first Ctrl-C ends a fit after its update, the second one at once.
+    """In this context, the first Ctrl-C ends a fit after its update, the second one immediately.
 
-    So do other signals that end a process, which never end it at once. It is one of the callbacks
-    of the fit.
+    Other signals that end a process act like the first Ctrl-C each time. The object is one of the
+    callbacks of the fit.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Stop(Handler):
         self.number: int | None = None
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Note it, so that the fit stops; a second Ctrl-C interrupts at once."""
+        """Record it to stop the fit; a second Ctrl-C interrupts immediately."""
         if number == self.number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = number

@@ -1,4 +1,4 @@
-"""The files that DATA names: one, several, a pattern, a folder, or standard input, which is `-`."""
+"""The files that DATA names: one, several, a pattern, a folder, or `-` for standard input."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from minigd.progress import log
 
 
 class TableFiles:
-    """Files that are one table.
+    """The files of one table.
 
     Attributes
     ----------
@@ -56,11 +56,11 @@ class TableFiles:
 
     @property
     def paths(self) -> list[str]:
-        """Those that have a name on the disk."""
+        """The files that have a name on the disk."""
         return [file for file in self.files if isinstance(file, str)]
 
     def report(self) -> None:
-        """Print how many they are, if there are several."""
+        """Print the number of files, if there are several."""
         if len(self.files) > 1:
             log(f"{len(self.files):,} files, from {self.files[0]} to {self.files[-1]}")
 
@@ -80,10 +80,10 @@ def table_files(data: Any) -> TableFiles:
 
 
 class StandardInput:
-    """Standard input as a file that can be read again, from a copy on the disk.
+    """Standard input as a file that can be read repeatedly, from a copy on the disk.
 
-    The copy is made when it is first read. It has no name, so that the system removes it when the
-    process ends, however that ends.
+    The copy is made at the first read. It has no name, so the system removes it when the process
+    ends in any way.
     """
 
     name = "standard input"
@@ -110,11 +110,11 @@ class StandardInput:
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place."""
+        """Move to a place in the file."""
         return int(self._kept().seek(offset, whence))
 
     def tell(self) -> int:
-        """Return the place."""
+        """Return the current place in the file."""
         return int(self._kept().tell())
 
     def seekable(self) -> bool:
@@ -122,7 +122,7 @@ class StandardInput:
         return True
 
     def close(self) -> None:
-        """Do nothing: some readers close a file that is read again."""
+        """Do nothing: some readers close a file that is read again later."""
 
     def remove(self) -> None:
         """Remove the copy."""
@@ -134,10 +134,10 @@ class StandardInput:
 def given_table(
     data: list[str], out: str | None, streams: bool
 ) -> Iterator[TableFiles | list[str]]:
-    """Give what a command reads: files, or standard input where it is `-`.
+    """Yield what a command reads: files, or standard input for `-`.
 
-    A copy of standard input lies in the folder of the file `out`, or in that for temporary files.
-    A command that `streams` reads it once, as it comes, without a copy unless its kind needs one.
+    A copy of standard input is kept in the folder of the file `out`, or in that for temporary
+    files. A command that `streams` reads it once, without a copy unless the kind of file needs one.
     """
     if "-" not in data:
         yield data

@@ -1,6 +1,6 @@
-"""Tables as other programs wrote them: CSV, Parquet or `.npy`, opened for training or for a model.
+"""Tables from other programs: CSV, Parquet or `.npy`, opened for training or for a model.
 
-However a table is stored and whatever the order of its columns, a schema says what becomes of them.
+A schema says what the columns of a table become, in any file format and in any order.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -31,22 +31,20 @@ Task: TypeAlias = Literal["classification", "regression"]
 Table: TypeAlias = CsvSource | TypedTable
 
 MOST_CLASSES = 20
-"""A target of whole numbers with more different values than this is a quantity, if nothing else is
-printed."""
+"""A target of whole numbers with more different values than this is a quantity by default."""
 
 _PIECE = 8192  # rows of a `.npy` file read at a time
 
 
 class Reading(NamedTuple):
-    """How a file is written, where it does not say so itself.
+    """How a file is written, if the file itself does not show that.
 
     Attributes
     ----------
     columns : tuple of str, optional
-        Names of the columns of a file without a header; those of a `.npy` file are 0, 1, …
-        otherwise.
+        Names of the columns of a file without a header; by default 0, 1, … for a `.npy` file.
     header : bool, default True
-        Whether a CSV has one; the columns are called 1, 2, … otherwise.
+        Whether a CSV has a header; otherwise the columns are named 1, 2, ….
     separator : str, default ","
         One character, or "blanks" for runs of them.
     na : tuple of str
@@ -61,7 +59,7 @@ class Reading(NamedTuple):
         Marks of numbers.
     encoding : str, default "utf-8"
     comment : str
-        How lines begin that are not rows.
+        How comment lines begin.
     compression : str or None, default "infer"
     """
 
@@ -83,12 +81,12 @@ USUAL = Reading()
 
 
 class Columns(NamedTuple):
-    """What columns become, where it does not follow from what they hold; see `CsvSource`.
+    """What columns become, if that does not follow from their content; see `CsvSource`.
 
     Attributes
     ----------
     missing : str, float or dict, default "flag"
-        A row whose target is missing is left out in any case.
+        A row whose target is missing is always left out.
     categories : tuple of str
         Columns of numbers that are categories.
     min_count : int, optional
@@ -123,12 +121,12 @@ def open_table(
     schema: Schema | None = None,
     columns: Columns = AS_FOUND,
 ) -> Table:
-    r"""Return the rows of a file, or of several, by what their names end in.
+    r"""Return the rows of a file, or of several, by the ending of their names.
 
-    They are ``.parquet``, ``.npy`` (the target may be the path of another one, which holds y), or
-    else a CSV, packed or not. A pattern, a folder, a list or a `TableFiles` means several. With the
-    schema of the table that a model was trained on, columns are found by name, and a row is left
-    out, and counted, where one of its numbers is missing or a category is not known.
+    They are ``.parquet``, ``.npy`` (the target may be the path of another ``.npy`` file, which
+    holds y), or otherwise a CSV, packed or not. A pattern, a folder, a list or a `TableFiles` means
+    several files. With the schema of a model's training table, columns are found by name. A row
+    with a missing number or an unknown category is then left out and counted.
 
     Examples
     --------
@@ -192,7 +190,7 @@ def open_for_training(
 
 
 def check_reading(table: TableFiles, given: Iterable[str]) -> None:
-    """Refuse options about how a CSV is written where the file is not a CSV."""
+    """Refuse options about how a CSV is written if the file is not a CSV."""
     for name in given:
         if table.kind == "parquet" or (table.kind == "npy" and name != "columns"):
             raise DataError(
@@ -221,17 +219,18 @@ class _Pieces:
 
 
 def name_of(path: str | None) -> str:
-    """Return what the column of a `.npy` file is called."""
+    """Return the name of the column in a `.npy` file."""
     return Path(path or "").stem
 
 
 def choose_task(table: Table, task: Task | None = None) -> tuple[Task, Schema, str]:
     """Decide between classification and regression, and number the classes.
 
-    Text is classes, and so are whole numbers of few different values; other numbers are quantities.
+    Text means classes, and so do whole numbers with few different values; other numbers are
+    quantities.
 
-    Return the task, the schema with the classes in it, and why, in words. A target that is the
-    same in every row is refused, also where that is so in the dtype of the schema alone.
+    Return the task, the schema with the classes in it, and why, in words. A target that is the same
+    in every row is refused, even if only the conversion to the schema's dtype makes it so.
     """
     schema = table.schema
     assert schema is not None
@@ -264,7 +263,7 @@ def choose_task(table: Table, task: Task | None = None) -> tuple[Task, Schema, s
 
 
 def _check_quantity(table: Table, schema: Schema) -> None:
-    """Refuse a target with one value, or with whole numbers that a fraction's dtype makes one."""
+    """Refuse a target with one value, or with whole numbers that become one in a float dtype."""
     rounding, target, value = Rounding(schema.dtype), schema.targets[0], ""
     for _, y in _targets(table):
         assert y is not None
@@ -299,7 +298,7 @@ def _few_values(table: Table, most: int | None) -> list[str] | None:
 
 
 def report_columns(table: Table) -> None:
-    """Print what became of missing values, of unknown categories, and of columns left out."""
+    """Print what happened to missing values, unknown categories, and columns left out."""
     schema = table.unfilled().schema
     for suspicion in table.suspicions:
         log(suspicion.write(in_shell))
@@ -327,7 +326,7 @@ def report_columns(table: Table) -> None:
 
 
 def _filling(schema: Schema, gaps: Collection[str]) -> str:
-    """Return what stands for missing values, in words."""
+    """Return a text about what replaces missing values."""
     policies = {column: policy_of(schema.missing, column) for column in gaps}
     numbers = {policies[c] for c in gaps if c not in schema.levels and c not in schema.hashed}
     words = {

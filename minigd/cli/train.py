@@ -100,8 +100,8 @@ def train(
     """Train a network on a table, and write it to a file.
 
     A fifth of the rows is held out, of each class alike, by a hash of their content. Training stops
-    when the loss on them has not got better for a quarter of the epochs, and the best parameters
-    are kept. Ctrl-C, SIGTERM or SIGHUP ends it after the update at hand, and leaves a checkpoint. A
+    when the loss on them has not improved for a quarter of the epochs, and the best parameters
+    are kept. Ctrl-C, SIGTERM or SIGHUP ends it after the current update, and leaves a checkpoint. A
     model that can't be written where it should be is written to the system's temporary folder.
 
     Parameters
@@ -118,7 +118,7 @@ def train(
     reading : Reading, optional
         How the file is written.
     columns : Columns, optional
-        What columns become, where it does not follow from what they hold.
+        What columns become, if that does not follow from their content.
     split : Split, optional
         Hold out whole groups of rows, or the last ones in time.
     metrics : sequence of str, optional
@@ -140,7 +140,7 @@ def train(
     resume : bool, default False
         Go on from the checkpoint of a run with the same arguments that was interrupted.
     progress : bool, default True
-        Show on stderr how far it has come.
+        Show the progress on stderr.
     report : callable, optional
         Is called with a `Report` once the model is written, which takes a short while to make.
     comm : mpi4py.MPI.Intracomm or Communicator, optional
@@ -169,7 +169,7 @@ def train(
         with first_goes_ahead(communicator) as first:
             if first:
                 stack.enter_context(_claimed(out, checkpoint, rows, resume))
-        # A name that is not known is refused before the work.
+        # An unknown name is refused before the work.
         backend, _ = get_backend(backend), get_metrics(metrics or ())
         with opening_together(communicator):
             given = data, reading, target, exclude, task, columns, split
@@ -212,7 +212,7 @@ def _new_run(
     metrics: Mapping[str, Metric],
     communicator: Communicator,
 ) -> Trainer:
-    """Return the run that begins."""
+    """Return the new run."""
     adapt_numbers(model, batches, schema)
     loss = default_loss(model.layers[-1])
     return Trainer(model, loss, updater, metrics=metrics, l2=L2, comm=communicator)
@@ -274,7 +274,7 @@ def _count_held(saving: Checkpoint, resumed: bool) -> int | None:
 
 
 def _save(trained: TableModel, out: str, saving: Checkpoint, resumed: bool) -> None:
-    """Write the model, in the place of its checkpoint, or if that fails, elsewhere."""
+    """Write the model and remove its checkpoint, or if that fails, write it elsewhere."""
     try:
         trained.save(out)
     except OSError as error:

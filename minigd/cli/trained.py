@@ -1,6 +1,6 @@
-"""The file that `minigd train` writes: a model, what its columns are, and how it was trained.
+"""The file that `minigd train` writes: a model, the meaning of its columns, and its history.
 
-It is a model's file with more in it, so that `minigd.load` reads the model from it.
+It is a model file with more content, and `minigd.load` can read the model from it.
 """
 
 import os
@@ -49,22 +49,22 @@ _LATER = ("header", "decimal", "thousands", "encoding", "comment", "strip")
 
 
 class TableModel:
-    """A model that knows its table: it takes rows as they are written, and gives what they mean.
+    """A model that knows its table: it takes raw rows, and predicts in the target's terms.
 
-    ``minigd train`` writes one to a file, and `load_table` reads it. One that was trained from
-    Python is made of the model and of its source's schema, ``TableModel(model, source.schema)``.
+    ``minigd train`` writes it to a file, and `load_table` reads it. In Python, make it from a
+    trained model and the schema of its source, ``TableModel(model, source.schema)``.
 
     Parameters
     ----------
     model : Sequential
-        Of as many inputs as the schema has columns of x. With classes it ends in Sigmoid or
+        It has as many inputs as the schema has columns of x. For classes it ends in Sigmoid or
         Softmax, or has a loss that takes logits.
     schema : Schema
-        What each column of the table becomes; of one target.
+        What each column of the table becomes; it has one target.
     history : History, optional
-        Of its training.
+        The history of its training.
     reading : Reading, optional
-        How the files of such tables are written, as `minigd.cli.tables.Reading`.
+        How the files of such tables are written, as in `minigd.cli.tables.Reading`.
 
     Attributes
     ----------
@@ -122,39 +122,37 @@ class TableModel:
 
     @property
     def best(self) -> int:
-        """The epoch whose parameters the model has, from 0: the one of the lowest ``val_loss``."""
+        """The epoch whose parameters the model has, from 0: that of the lowest ``val_loss``."""
         losses = self.history["val_loss"]
         return losses.index(min(losses))
 
     # Predictions -----------------------------------------------------------------------------
 
     def predict(self, data: Any, **reading: Any) -> Array:
-        """Return the prediction for each row, a number in the target's own units, or a class.
+        """Return the prediction for each row: a number in the units of the target, or a class.
 
-        Columns are found by name, and others are ignored. A missing number is what it was in the
+        Columns are found by name, and others are ignored. A missing number is treated as in the
         training, and a category that the model does not know counts as ``other``.
 
         Parameters
         ----------
         data : path, frame, rows or array
-            A file as ``minigd predict`` takes it, a pattern, a folder or a list of files; a frame
-            of pandas or polars, an Arrow table, a dict of columns; a dict, or a list of them, of
-            which each is a row; a 2-D array or a list of lists, whose columns are the schema's
-            ``features`` in their order.
+            A file as for ``minigd predict``, a pattern, a folder or a list of files; a pandas or
+            Polars frame, an Arrow table, or a dict of columns; one row as a dict, or a list of such
+            dicts; a 2-D array or a list of lists, whose columns are the schema's ``features`` in
+            their order.
         **reading
-            Of a file, how it is written where that is otherwise than in the training:
-            ``separator=";"``.
+            How a file is written, if it differs from the training file: ``separator=";"``.
 
         Returns
         -------
         array, shape (n,)
-            One value per row of `data`. Only a schema that drops rows leaves some without: they are
-            NaN, or None among classes.
+            One value per row of `data`. A row that the schema drops gets NaN, or None for classes.
 
         Raises
         ------
         DataError
-            If a column is missing, or a value is not what its column holds; it is named.
+            If a column is missing, or a value does not fit its column; the error names it.
 
         Examples
         --------
@@ -212,15 +210,15 @@ class TableModel:
         return self._outputs(data, reading)
 
     def evaluate(self, data: Any, target: Any = None, **reading: Any) -> dict[str, float]:
-        """Return loss and metrics over rows whose target is known.
+        """Return loss and metrics over rows with a known target.
 
         Parameters
         ----------
         data, **reading
             As for `predict`.
         target : str or array-like of shape (n,), optional
-            The target's column where it has another name there than in the training; or its values,
-            for rows in memory.
+            The target column, if its name differs from that in the training; or the values, for
+            rows in memory.
 
         Returns
         -------
@@ -229,7 +227,7 @@ class TableModel:
         Raises
         ------
         RuntimeError
-            If the model was never trained, so that it has no loss.
+            If the model was never trained, and thus has no loss.
         DataError
             As `predict`.
 
@@ -260,17 +258,17 @@ class TableModel:
     # Rows ------------------------------------------------------------------------------------
 
     def open(self, data: Any, target: Any = False, **reading: Any) -> Table:
-        """Return rows as a source of x, and of y if asked for, encoded as the model takes them.
+        """Return rows as a source of x, and of y on request, encoded as inputs of the model.
 
-        Its ``gaps``, ``unknown`` and ``dropped`` tell what became of missing values and of unknown
-        categories.
+        Its ``gaps``, ``unknown`` and ``dropped`` count missing values, unknown categories and
+        dropped rows.
 
         Parameters
         ----------
         data, **reading
             As for `predict`.
         target : bool, str or array-like, default False
-            Whether to read the target too; its name there; or its values.
+            Whether to read the target too; or its name in `data`; or its values.
 
         Returns
         -------
@@ -307,13 +305,13 @@ class TableModel:
                 price = self.schema.targets[0]
                 words = f"names the column that holds {price!r}, which the model predicts"
                 advice = Remedy(f"target=NAME {words}", shell=f"--target {words}")
-                # Where the lines above a header were read as one, it has no column of that name.
+                # If lines above the header were read as the header, it has no column of that name.
                 above = [r for r in error.remedies if {"skip_lines", "comment"} & {*r.options}]
                 error.args = (error.args[0], *(above or [advice]))
             raise
 
     def _schema_for(self, target: Any) -> Schema:
-        """Return the schema for other rows, with their target or without one."""
+        """Return the schema for other rows, with or without their target."""
         schema = self.schema.replace(unknown="other")
         if target is False:
             return schema.replace(targets=[], classes=None, integer=False)
@@ -335,15 +333,15 @@ class TableModel:
         target: Any,
         reading: Mapping[str, Any],
     ) -> Table:
-        """Return the rows of a file that is written as the training's was, but for `reading`."""
+        """Return the rows of a file that is written like the training file, but for `reading`."""
         if not isinstance(target, str | bool):
-            raise TypeError(f"target is the name of a column of {data}, not {shown(target)}")
+            raise TypeError(f"target must be the name of a column of {data}, not {shown(target)}")
         beside = target if isinstance(target, str) and target.endswith(".npy") else None
         check_reading(data, reading)
         data.report()
         own = self.reading._replace(**reading)
         try:
-            # A header is looked for first, also where the training's table had none.
+            # Look for a header first, even if the training table had none.
             given = {"columns", "header"} & reading.keys()
             first = own if given else own._replace(columns=None, header=True)
             return open_table(data, first, beside, schema=schema)
@@ -355,7 +353,7 @@ class TableModel:
     # Files -----------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all of it to one ``.npz`` file, whole or not at all, which `load_table` reads.
+        """Write everything to one ``.npz`` file, completely or not at all; `load_table` reads it.
 
         Parameters
         ----------
@@ -364,9 +362,9 @@ class TableModel:
         Raises
         ------
         ValueError
-            If the path ends as a file of another format does, ``.pkl``.
+            If the path has the ending of another format, such as ``.pkl``.
         OSError
-            If the file can't be written; one that was there stays as it was.
+            If the file can't be written; an existing file stays unchanged.
         """
         table = {
             "task": self.task,
@@ -390,13 +388,13 @@ class TableModel:
 
 
 def load_table(path: str | os.PathLike[str], backend: str | Backend = "numpy") -> TableModel:
-    """Read a model together with what its columns are: what ``minigd train`` wrote.
+    """Read a model together with the meaning of its columns, from a file of ``minigd train``.
 
     Parameters
     ----------
     path : str or path-like
     backend : {"numpy", "cupy"} or Backend, default "numpy"
-        Wherever the model was trained.
+        It may differ from the backend of the training.
 
     Returns
     -------
@@ -457,7 +455,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Description, dict[str, Any]]:
 
 
 def read_table(table: Any, model: Sequential, name: str) -> tuple[Schema, Reading]:
-    """Return what a file says of the columns that its model was trained on."""
+    """Return the description in a file of the columns that its model was trained on."""
     with damaged(f"the columns in {name!r} are"):
         schema, habits = schema_in_file(table["schema"], model.n_in), table["reading"]
         columns = None if habits["columns"] is None else tuple(habits["columns"])
@@ -480,12 +478,12 @@ def read_table(table: Any, model: Sequential, name: str) -> tuple[Schema, Readin
 
 
 def task_of(schema: Schema) -> Task:
-    """Return what is predicted by a model of a schema."""
+    """Return the task of a model with this schema."""
     return "regression" if schema.classes is None else "classification"
 
 
 def _misfit(model: Sequential, schema: Schema) -> str | None:
-    """Return why a model can't predict the target of a schema from its columns, if so."""
+    """Return why a model can't predict the target of a schema from its columns, or nothing."""
     classes = len(schema.classes or [])
     last = model.layers[-1]
     if len(schema.names) != model.n_in:
@@ -504,7 +502,7 @@ def _misfit(model: Sequential, schema: Schema) -> str | None:
 
 
 def _are_files(data: Any) -> bool:
-    """Tell whether data is a path, a list of them, or what a command takes for its table."""
+    """Tell whether data is a path, a list of paths, or the table of a command."""
     several = list(data) if isinstance(data, list | tuple) and len(data) else [data]
     return all(isinstance(one, str | os.PathLike | TableFiles) for one in several)
 
@@ -513,10 +511,10 @@ def _are_files(data: Any) -> bool:
 
 
 def predictions(trained: TableModel, table: Table) -> Iterator[tuple[Array, Array]]:
-    """Yield the outputs for the rows of a table, and which rows they are for, a piece at a time.
+    """Yield the outputs for the rows of a table, and the rows they belong to, one piece at a time.
 
-    The pieces are those of an array of these rows, so that the numbers have the same bits, but for
-    a stream, whose rows are not waited for.
+    The pieces are the same as for an array of these rows, so the numbers have the same bits. A
+    stream is an exception: its rows are processed as they arrive.
     """
     streams, masks = isinstance(table, CsvStream), [np.ones(0, dtype=bool)]
 
@@ -545,7 +543,7 @@ def outputs(trained: TableModel, x: Array) -> Array:
         return (z if model.loss is None else model.loss.probabilities(z))[:, 0]
     last = model.layers[-1]
     if model.n_out == 1:
-        # Of a p that rounds to 1, the other probability is not 1 − p = 0.
+        # If p rounds to 1, the other probability is not 1 − p = 0.
         ends_in_logits = not isinstance(last, Sigmoid)
         z = model.predict(x) if ends_in_logits else model.run_rows(model.layers[:-1], x)
         return np.hstack([sigmoid(-z), sigmoid(z)])
@@ -556,8 +554,8 @@ def outputs(trained: TableModel, x: Array) -> Array:
 
 
 def chosen(trained: TableModel, p: Array) -> Array:
-    """Return the number of the class that probabilities name, as accuracy counts.
+    """Return the number of the predicted class, as accuracy defines it.
 
-    The probability of the second of two classes is cut at ½.
+    For two classes, the threshold is ½ for the second one.
     """
     return (p[:, 1] > 0.5).astype(int) if trained.model.n_out == 1 else p.argmax(axis=1)

@@ -1,4 +1,4 @@
-"""What is typed after an option, as Python takes it."""
+"""Conversion of the text after an option to a Python value."""
 
 import argparse
 import csv
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Return the names in a list, of which one with a comma in it is quoted."""
+    """Return the names in a list; a name with a comma is quoted."""
     try:
         found = next(csv.reader([text], skipinitialspace=True, strict=True), [])
     except csv.Error as error:
@@ -49,13 +49,13 @@ def widths_by_column(text: str) -> dict[str, int]:
 
 
 def policies(text: str) -> Any:
-    """Return what becomes of missing values: one policy for all columns, or one for each."""
+    """Return the policy for missing values: one for all columns, or one for each."""
     words = by_column(text) if "=" in text else {"*": text}
     return {name: policy(word) for name, word in words.items()}
 
 
 def policy(text: str) -> str | float:
-    """Return a word for what becomes of missing values, or the number that stands for them."""
+    """Return the name of a policy for missing values, or the number that replaces them."""
     if text in ("mean", "median", "flag", "category", "drop", "error"):
         return text
     try:
@@ -81,7 +81,7 @@ def columns(text: str) -> tuple[str, ...]:
 
 
 def separator(text: str) -> str:
-    """Return a separator, of which a tab has a name."""
+    """Return a separator; ``tab`` is the name of a tab."""
     if text in ("tab", "\\t"):
         return "\t"
     if len(text) != 1 and text != "blanks":
@@ -103,7 +103,7 @@ def encoding(text: str) -> str:
 
 
 def compression(text: str) -> str | None:
-    """Return how a file is packed; none is not at all."""
+    """Return how a file is packed; none means not packed."""
     known = "infer", "gzip", "bz2", "xz", "zstd", "zip"
     if text not in (*known, "none"):
         raise argparse.ArgumentTypeError(f"{text!r} is not {', '.join(known)} or none")
@@ -111,24 +111,24 @@ def compression(text: str) -> str | None:
 
 
 def widths(text: str) -> tuple[int, ...]:
-    """Return the widths of hidden layers; 0 is none."""
+    """Return the widths of hidden layers; 0 means no hidden layer."""
     return () if text in ("0", "") else tuple(integer(width) for width in text.split(","))
 
 
 def sizes(text: str) -> tuple[int | None, ...]:
-    """Return sizes of batches; all is the whole table."""
+    """Return batch sizes; all means the whole table."""
     return tuple(None if size == "all" else integer(size) for size in text.split(","))
 
 
 def integer(text: str, lowest: int = 1) -> int:
-    """Return a whole number from a lowest one on."""
+    """Return a whole number, at least `lowest`."""
     if not text.isdecimal() or int(text) < lowest:
         raise argparse.ArgumentTypeError(f"must be an integer >= {lowest}, not {text!r}")
     return int(text)
 
 
 def count(text: str) -> int:
-    """Return a whole number from 0 on."""
+    """Return a whole number >= 0."""
     return integer(text, 0)
 
 

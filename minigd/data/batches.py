@@ -34,24 +34,24 @@ from minigd.progress import with_progress
 from minigd.storage.describe import describe
 from minigd.types import Array
 
-# The first word of a seed sequence says what is drawn, so that weights and orders never coincide.
+# The first word of a seed sequence names what is drawn. Weights and orders thus never coincide.
 _ORDER = 2
 
-# Batches made ready beforehand: more would be all of them, and each costs memory.
+# At most this many batches are prepared ahead: each costs memory.
 _MOST_AHEAD = 10_000
 
 Tail = Literal["keep", "drop"]
 
 
 def batch_slices(n: int, batch_size: int | None) -> Iterator[slice]:
-    """Cut n rows into slices of `batch_size`, the last one shorter where n is not a multiple of it.
+    """Cut n rows into slices of `batch_size`; the last one is shorter if n is not a multiple.
 
     Parameters
     ----------
     n : int
         Number of rows, at least 1.
     batch_size : int or None
-        Rows a batch, at least 1; None for one batch of all rows.
+        Rows per batch, at least 1; None for one batch of all rows.
 
     Returns
     -------
@@ -89,12 +89,12 @@ def _check_batch_size(size: Any) -> int | None:
 
 
 class Growth(Protocol):
-    """A `minigd.Schedule`, as batches see it: a size for each number of epochs done."""
+    """A `minigd.Schedule`, as batches use it: a size for each number of finished epochs."""
 
     epochs: Any
 
     def __call__(self, updates: int, epochs: int) -> float:
-        """Return the size after so many updates, and so many whole epochs."""
+        """Return the size after this many updates and whole epochs."""
         ...
 
     def config(self) -> dict[str, Any]:
@@ -113,9 +113,9 @@ def _size_in(growth: Growth, epoch: int) -> int:
 
 
 class Batch(tuple[Array, ...]):
-    """The tuple (x, y), (x, y, weight) or (x,), that knows which rows it holds.
+    """The tuple (x, y), (x, y, weight) or (x,), with the numbers of its rows.
 
-    There are weights where some were given, and no targets where there are none.
+    It has weights if weights were given, and y if the rows have targets.
 
     Attributes
     ----------
@@ -126,7 +126,7 @@ class Batch(tuple[Array, ...]):
     rows : slice or array of int
         Their numbers in the source.
     whole : slice or array of int
-        The numbers of the rows of the whole batch; those of `rows` where nothing cuts it.
+        The row numbers of the whole batch; the same as `rows` unless the batch is cut into parts.
 
     Examples
     --------
@@ -157,7 +157,7 @@ class Batch(tuple[Array, ...]):
 
     @property
     def weight(self) -> Array | None:
-        """The weights of the rows, or None where all count the same."""
+        """The weights of the rows, or None if all count the same."""
         return self[2] if len(self) > 2 else None
 
     @property
@@ -171,7 +171,7 @@ class Batch(tuple[Array, ...]):
 
 
 Epoch: TypeAlias = Generator[Batch, None, None]
-"""The batches of an epoch, one after the other; closing it stops what reads ahead."""
+"""The batches of an epoch, one after the other; closing it stops the read-ahead thread."""
 
 
 class Batches:
@@ -180,65 +180,65 @@ class Batches:
     Parameters
     ----------
     x : array-like of shape (rows, width), frame, iterable of pieces, or Source
-        A frame with text, or an iterable, is what `FrameSource` and `IterableSource` make of it.
+        A frame with text becomes a `FrameSource`, and an iterable an `IterableSource`.
     y : array-like of shape (rows,) or (rows, K), optional
-        Targets; none for a source, which brings its own.
+        Targets; leave it out for a source, which brings its own.
     batch_size : int, Schedule or None, default 100
         Rows per batch; None for the full batch, one update per epoch. A schedule that counts in
         epochs, such as `BatchGrowth` or `Piecewise`, gives each epoch its size.
     shuffle : bool, default False
-        A new order of the rows in each epoch. An index is permuted; the data stay where they are.
+        Draw a new order of the rows in each epoch. Only an index is permuted; the data do not move.
     seed : int, default 0
-        Decides the orders: epoch e has the same one in every run and after every resume.
+        The seed of the orders. Epoch e has the same order in every run and after every resume.
     tail : {"keep", "drop"}, default "keep"
-        What happens to the rows that fill no whole batch at the end of an epoch.
+        Whether to keep or drop the rows at the end of an epoch that do not fill a batch.
     buffer : int, optional
-        Rows of the shuffle buffer, for a stream whose rows can't be fetched by number. It is not
-        the same as an exact shuffle; see `minigd.data.pipeline.shuffled`. It is 10,000 rows for
-        an iterable that is given as x.
+        Rows of the shuffle buffer, for a stream whose rows can't be fetched by number. This is not
+        an exact shuffle; see `minigd.data.pipeline.shuffled`. The default is 10,000 rows if x is an
+        iterable.
     prefetch : int, default 0
-        Batches that a background thread makes ready beforehand. The results are the same.
+        Batches that a background thread prepares ahead. The results are the same.
     sample_weight : array-like of shape (rows,), optional
         How much each row of the source counts, at least 0. A row of weight 0 is left out of
-        training and evaluation, whatever numbers it holds; a loop by hand leaves out such rows, and
-        batches of nothing else, itself.
+        training and evaluation, whatever numbers it holds. A loop that you write yourself must
+        leave out such rows, and batches that hold no other rows.
     class_weight : dict from class to float, or "balanced", optional
-        How much the rows of each class count; a class that is not named counts 1, and one that is
-        named and does not occur is warned about. A class is named by its label, of any type that
-        writes it: 1, 1.0 and "1" are the same; where a source has names for classes, by its name,
-        or by its number if no name is a number. ``"balanced"`` lets all classes count the same,
-        which for a stream takes one pass over it. Times the row's own weight.
+        How much the rows of each class count. A class that is not named counts 1. A named class
+        that does not occur causes a warning. A class is named by its label, of any type: 1, 1.0 and
+        "1" are the same. If a source has names for classes, use the name, or the number if no name
+        is a number. ``"balanced"`` makes all classes count the same; for a stream this takes one
+        pass over it. The weight of a class multiplies the row's own weight.
     schema : Schema, optional
-        What the columns of a frame become, as a model that was trained on a table has it. Without
-        one, a frame that holds text becomes what `FrameSource` makes of it.
+        What the columns of a frame become, from a model that was trained on a table. Without it, a
+        frame that holds text gets a new schema from `FrameSource`.
 
     Attributes
     ----------
     batch_size : int or None
-        Where a schedule decides, that of the first epoch, as for `sizes`, `dropped` and the length;
-        ``at(epoch)`` has those of another one.
+        With a schedule, the size of the first epoch, as for `sizes`, `dropped` and the length;
+        ``at(epoch)`` has those of another epoch.
     growth : Schedule or None
-        What decides the batch size, where it changes.
+        The schedule of the batch size, if it changes.
     sizes : list of int
         Rows of each batch of an epoch.
     dropped : int
-        Rows that an epoch leaves out, which is 0 for ``tail="keep"``.
+        Rows that an epoch leaves out; 0 for ``tail="keep"``.
 
     Raises
     ------
     ShapeError, DataError
         If x and y differ in length, are empty, or hold a number that is not finite.
     ValueError
-        If the batch size, the seed or the tail make no sense, or a stream is to be shuffled without
-        a buffer.
+        If the batch size, the seed or the tail is invalid, or a stream is shuffled without a
+        buffer.
 
     Notes
     -----
-    The batches of an array in order are views of it; shuffled ones are copies of their rows, fresh
-    each time, so that a batch kept is never overwritten. Of an array in any layout no more than
-    those rows is copied. Where the numbers of a row lie apart in memory, as in a frame of pandas
-    and in an array in Fortran order, a batch takes some four times as long to gather; a trainer
-    that is to shuffle such rows copies them once at the start of `fit`, row by row.
+    Batches of an array in order are views of it. Shuffled batches are new copies of their rows, so
+    a batch that you keep is never overwritten. Whatever the memory layout of an array, only those
+    rows are copied. If the numbers of a row are far apart in memory, as in a pandas frame and in an
+    array in Fortran order, gathering a batch takes about four times as long. A trainer that
+    shuffles such rows copies them once at the start of `fit`, row by row.
 
     Examples
     --------
@@ -277,12 +277,12 @@ class Batches:
         self.buffer = None if buffer is None else check_integer("buffer", buffer)
         self.prefetch = min(check_integer("prefetch", prefetch, 0), _MOST_AHEAD)
         self._class_weight: dict[int, float] = {}
-        self._unseen: set[int] = set()  # classes of these that no row was of so far
+        self._unseen: set[int] = set()  # classes with a weight that no row had so far
         if not isinstance(x, Source):
             if class_weight is not None:
                 sample_weight = self._of_arrays(x, y, sample_weight, class_weight)
             x, y = ArraySource(x, y, sample_weight), None
-            sample_weight = class_weight = None  # they are the source's by now
+            sample_weight = class_weight = None  # the source has them now
         if y is not None:
             raise TypeError("a source brings its own targets: leave y out")
         self.source: Source = x
@@ -295,7 +295,7 @@ class Batches:
             self._weigh(sample_weight, class_weight)
 
     def _weigh(self, sample_weight: Any, class_weight: ClassWeight | None) -> None:
-        """Take a source's weights: of an array at once, of a stream's classes as they come."""
+        """Take a source's weights: for an array at once, for a stream's classes as they arrive."""
         if sample_weight is not None:
             if self.source.weight is not None:
                 raise TypeError("the source brings its own weights: leave sample_weight out")
@@ -323,7 +323,7 @@ class Batches:
             raise DataError("class_weight leaves no row with a weight above 0")
 
     def _of_arrays(self, x: Any, y: Any, sample_weight: Any, given: ClassWeight) -> Array:
-        """Return the weight of each row of an array, its class's included."""
+        """Return the weight of each row of an array, times that of its class."""
         if y is None:
             raise _no_targets()
         check_rows_alike(x, y, sample_weight)
@@ -348,7 +348,7 @@ class Batches:
         return check_weights(weights, len(y))
 
     def _record_classes(self, y: Array, classes: Array) -> None:
-        """Take note of the classes that there are; one-hot rows have a column for each."""
+        """Record the classes that occur; one-hot rows have a column for each."""
         columns = range(y.shape[1]) if y.ndim == 2 and y.shape[1] > 1 else ()
         self._unseen.difference_update(np.unique(classes).tolist(), columns)
 
@@ -357,7 +357,7 @@ class Batches:
         self._unseen.clear()
 
     def _labels(self, y: Array, weights: Array | None) -> Array:
-        """Return the class of each row, and any class where the weight is 0 already."""
+        """Return the class of each row; any class if the row's weight is 0 already."""
         rows = counting_rows(weights)
         if rows is None or len(rows) == len(y):
             return labels(y)
@@ -385,7 +385,7 @@ class Batches:
         return self._weights is not None or bool(self._class_weight)
 
     def weight(self, rows: Rows, y: Array | None = None) -> Array:
-        """Return the weights of some rows; y decides where a stream's classes have weights."""
+        """Return the weights of some rows; they depend on y if a stream's classes have weights."""
         weights = None if self._weights is None else self._weights[rows]
         if self._class_weight and y is not None:
             classes = self._labels(y, weights)
@@ -396,7 +396,7 @@ class Batches:
         return weights
 
     def _weighted(self, batches: Epoch, whole: bool) -> Epoch:
-        """Put weights beside rows; `whole` where these are all rows, or all but a dropped tail."""
+        """Add weights to rows; `whole` if these are all rows, or all but a dropped tail."""
         for batch in batches:
             if batch.y is None:
                 raise _no_targets()
@@ -405,12 +405,11 @@ class Batches:
             self._warn_of_unseen()
 
     def on(self, backend: Backend) -> "Batches":
-        """Return the same batches with their rows where many epochs fetch them fastest, or these.
+        """Return the same batches with rows stored where many epochs fetch them fastest.
 
-        A GPU that keeps them gets a copy of an array on the host, as it is now; whatever is
-        elsewhere, or does not fit in what the GPU is to hold, comes over batch by batch. On the
-        host, an array that is shuffled and whose rows lie apart, as those of a frame do, is copied
-        once, row by row.
+        An array on the host is copied to a GPU as it is now, if it fits in the device budget. Other
+        rows are copied to the GPU batch by batch. On the host, an array that is shuffled and whose
+        rows are not contiguous, as in a frame, is copied once, row by row.
         """
         here = self.source
         if not isinstance(here, ArraySource):
@@ -424,7 +423,7 @@ class Batches:
         return moved
 
     def at(self, epoch: int) -> "Batches":
-        """Return the batches as one epoch has them: these, or where a schedule decides, a copy.
+        """Return the batches of one epoch: these, or with a schedule, a copy with its size.
 
         Parameters
         ----------
@@ -444,9 +443,9 @@ class Batches:
     def part(self, rank: int, size: int) -> "Batches":
         """Return the same batches with a part of the rows of each, for one of several processes.
 
-        Of a batch of n rows, the process number `rank` of `size` has rows ⌊rank·n/size⌋ to
-        ⌊(rank + 1)·n/size⌋ − 1, which may be none. All parts, one after the other, are the batch:
-        the same rows in the same order, with the same weights.
+        In a batch of n rows, process `rank` of `size` gets rows ⌊rank·n/size⌋ to ⌊(rank +
+        1)·n/size⌋ − 1, possibly none. All parts, one after the other, form the batch: the same rows
+        in the same order, with the same weights.
 
         Parameters
         ----------
@@ -490,7 +489,7 @@ class Batches:
         return whole + (left > 0 and self.tail == "keep")
 
     def __iter__(self) -> Iterator[Batch]:
-        """Return the batches of the next epoch; leaving a loop early does not shorten the next."""
+        """Return the batches of the next epoch, complete even if the last loop ended early."""
         epoch = self._next_epoch
         self._next_epoch += 1
         return self.epoch(epoch)
@@ -498,7 +497,7 @@ class Batches:
     def order(self, epoch: int) -> Array | None:
         """Return the row numbers of an epoch in their order, or None for the order of the source.
 
-        A function of the seed and the epoch alone.
+        It depends only on the seed and the epoch.
         """
         if not self.shuffle or not self.source.random_access:
             return None
@@ -513,14 +512,14 @@ class Batches:
         Parameters
         ----------
         epoch : int
-            From 0. It decides the order, together with the seed and nothing else.
+            From 0. The order depends only on it and on the seed.
         start : int, default 0
-            The first batch to give: how a resumed run continues in the middle.
+            The first batch to return; a resumed run starts in the middle of an epoch.
         workspace : Workspace, optional
-            Where to gather rows; the trainer's, which reuses it. Fresh memory without one.
+            Memory for gathered rows, which the trainer reuses. New memory without one.
         """
         epoch, start = check_integer("epoch", epoch, 0), check_integer("start", start, 0)
-        # A batch that waits must not be overwritten by the next one.
+        # A waiting batch must not be overwritten by the next one.
         batches = self.at(epoch)._epoch(epoch, start, None if self.prefetch else workspace)
         return self._ready(batches, whole=start == 0)
 
@@ -548,7 +547,7 @@ class Batches:
             if len(batch[0]) == size:
                 yield batch
             elif self._unseen:
-                self.weight(batch.rows, batch.y)  # a class of these rows is there, all the same
+                self.weight(batch.rows, batch.y)  # a class of these rows occurs all the same
 
     def _in_order(self, start: int, workspace: Workspace | None) -> Epoch:
         source, size = self.source, self._size()
@@ -588,7 +587,7 @@ class Batches:
                 yield Batch(x, y, rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run compares: how rows are cut, and a fingerprint of the data."""
+        """Return what a resumed run compares: how rows are cut, and the fingerprint of the data."""
         return {**self.settings(), "data": self.source.fingerprint()}
 
     def settings(self) -> dict[str, Any]:
@@ -619,7 +618,7 @@ class Batches:
 
 
 def as_batches(data: Any, y: Any = None, batch_size: Any = 100, **options: Any) -> Batches:
-    """Return a Batches as it is, or make one of arrays or a source, by the options of `Batches`."""
+    """Return a Batches unchanged, or make one from arrays or a source with these options."""
     if not isinstance(data, Batches):
         return Batches(data, y, batch_size, **options)
     _check_brought(y, options)
@@ -627,7 +626,7 @@ def as_batches(data: Any, y: Any = None, batch_size: Any = 100, **options: Any) 
 
 
 def _check_brought(y: Any, options: dict[str, Any]) -> None:
-    """Refuse targets and weights beside a Batches, which brings them."""
+    """Refuse targets and weights given with a Batches, which brings its own."""
     if y is not None:
         raise TypeError("a Batches brings its own targets: leave y out")
     if options.get("sample_weight") is not None or options.get("class_weight") is not None:
@@ -635,7 +634,7 @@ def _check_brought(y: Any, options: dict[str, Any]) -> None:
 
 
 def no_batch(batches: Batches) -> DataError:
-    """Return the error for rows that make no batch."""
+    """Return the error for too few rows for a batch."""
     rows = batches.source.rows
     if rows == 0:
         return DataError("there are 0 rows: at least one is needed to make a batch")

@@ -1,6 +1,6 @@
-"""When two labels of classes are the same one, as 1, 1.0 and "1" in dicts, files and arrays are.
+"""Decides when two class labels are the same, as 1, 1.0 and "1" in dicts, files and arrays are.
 
-The one rule for all that names classes: `class_weight`, `classes`, and the cells of a file.
+This one rule serves `class_weight`, `classes`, and the cells of a file.
 """
 
 import re
@@ -15,10 +15,10 @@ _WHOLE = re.compile(r"(0|-?[1-9][0-9]{0,39})(\.0+)?")
 
 
 def label_key(label: Any) -> Any:
-    """Return what two labels that are the same one have in common, as an int or a text.
+    """Return a key that is the same for equal labels, as an int or a text.
 
-    A whole number is itself, whatever type holds it; so is a text that is written as one, as 1 or
-    1.0. Any other text is itself: "01" is not 1, nor is " 1" or "+1". True and False are 1 and 0.
+    A whole number of any type is its own key, and so is a text such as "1" or "1.0". Any other text
+    is its own key: "01", " 1" and "+1" are not 1. True and False are 1 and 0.
 
     >>> [label_key(label) for label in (1, 1.0, True, "1", "1.0", "01", "one", 0.5, "1.50")]
     [1, 1, 1, 1, 1, '01', 'one', '0.5', '1.50']
@@ -34,7 +34,7 @@ def label_key(label: Any) -> Any:
 
 
 def read_truth(text: str) -> bool | None:
-    """Return the truth value that a text is, or None.
+    """Return the boolean that a text means, or None.
 
     >>> [read_truth(text) for text in ("True", "FALSE", "true", "tRUE", "1")]
     [True, False, True, None, None]
@@ -46,7 +46,7 @@ def read_truth(text: str) -> bool | None:
 def same_label(one: Any, other: Any) -> bool:
     """Tell whether two labels are of the same class.
 
-    Those are whose `label_key` is the same, and True with "True", "true" and "TRUE".
+    Labels are the same if their `label_key` is, and so are True, "True", "true" and "TRUE".
 
     >>> same_label(2, "2.0"), same_label("2", "02"), same_label(True, "true"), same_label("a", "A")
     (True, False, True, False)
@@ -60,7 +60,7 @@ def same_label(one: Any, other: Any) -> bool:
 
 
 def find_label(label: Any, labels: Sequence[Any]) -> int | None:
-    """Return the place of a label among others, or None; one written alike goes first.
+    """Return the place of a label among others, or None; an identical label is preferred.
 
     >>> find_label(2.0, ["1", "2"]), find_label("1.0", ["1", "1.0"]), find_label("3", [1, 2])
     (1, 1, None)

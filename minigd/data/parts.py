@@ -1,7 +1,7 @@
-"""Parts of batches: of the rows of each, those that one of several processes works on.
+"""Parts of batches: the rows of each batch that one of several processes works on.
 
-The parts of a batch are cut by place alone, so that the rows of an epoch are the same, in the same
-order, for any number of processes.
+A batch is cut by position only. The rows of an epoch and their order are therefore the same for any
+number of processes.
 """
 
 import zlib
@@ -27,7 +27,7 @@ def share(n: int, rank: int, size: int) -> slice:
 
 
 class BatchPart(Batch):
-    """Some rows of a batch, next to each other in it."""
+    """Some consecutive rows of a batch."""
 
     _whole: Rows
     checksum: int = 0
@@ -35,7 +35,7 @@ class BatchPart(Batch):
 
     @classmethod
     def of(cls, x: Array, y: Array | None, rows: Rows, own: slice) -> "BatchPart":
-        """Return the part whose rows have these places in a batch of rows with these numbers."""
+        """Return the part at these places of a batch whose rows have these numbers."""
         where = rows[own] if not isinstance(rows, slice) else _within(rows, own)
         part = cls(x, y, where)
         part._whole = rows
@@ -60,14 +60,14 @@ def _within(rows: slice, own: slice) -> slice:
 class PartOfBatches(Batches):
     """What `Batches.part` returns.
 
-    Of rows that can be fetched by number no others are read. Other rows are all read, in the one
-    order, and cut.
+    If rows can be fetched by number, only those of this part are read. Otherwise all rows are read
+    in order, and cut.
     """
 
     def __init__(self, batches: Batches, rank: int, size: int) -> None:
         vars(self).update(vars(batches))
         self._rank, self._parts = rank, size
-        # A class that no row here is of may have rows in the other parts.
+        # A class without rows here may have rows in other parts.
         self._unseen = set()
         remedy = self.source.to_read_parts
         if remedy and rank == 0:
@@ -104,7 +104,7 @@ class PartOfBatches(Batches):
             yield part
 
     def _fetched(self, order: Array | None, start: int, workspace: Workspace | None) -> Epoch:
-        """Yield the own rows of each batch from number `start` on, read for many at once."""
+        """Yield this part of each batch from number `start` on, read for many batches at once."""
         source = self.source.for_part(in_order=order is None)
         size, n = self._size(), source.count()
         # A view of rows in memory costs nothing.
@@ -142,7 +142,7 @@ def count(rows: Rows) -> int:
 
 
 def _joined(source: Source, places: Sequence[slice], order: Array | None) -> Rows:
-    """Return the rows at some places of an order, as `source` takes them."""
+    """Return the row numbers at some places of an order, as `source` expects them."""
     if order is not None:
         return source.order(np.concatenate([order[place] for place in places]))
     if len(places) == 1:

@@ -1,6 +1,6 @@
-"""What stands between a stream of rows and its batches: cutting, a shuffle buffer, a read ahead.
+"""The steps from a stream of rows to batches: cutting, a shuffle buffer, reading ahead.
 
-Each is a generator over tuples of arrays, whose rows belong together.
+Each step is a generator over tuples of arrays whose rows belong together.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 Piece: TypeAlias = tuple[Any, ...]
-"""Arrays of one length, row i of each belonging together; None in the place of one not there."""
+"""Arrays of equal length, whose rows i belong together; None for a missing array."""
 
 T = TypeVar("T")
 
@@ -20,8 +20,8 @@ T = TypeVar("T")
 def cut(pieces: Iterable[Piece], size: int) -> Iterator[Piece]:
     """Return the same rows in pieces of `size`, the last one shorter.
 
-    A piece that lies within one of the stream's own is a view of it. What waits for the next one is
-    a copy, because a generator may fill the same array again.
+    A piece within one piece of the stream is a view of it. Rows that wait for the next piece are
+    copied, because a generator may reuse its array.
 
     >>> import numpy as np
     >>> stream = [(np.arange(3),), (np.arange(3, 4),), (np.arange(4, 7),)]
@@ -49,12 +49,12 @@ def cut(pieces: Iterable[Piece], size: int) -> Iterator[Piece]:
 def shuffled(pieces: Iterable[Piece], size: int, rng: np.random.Generator) -> Iterator[Piece]:
     """Return the same rows in another order, with no more than `size` of them in memory.
 
-    The buffer is filled; then, again and again, half of its rows, chosen at random, go out, and as
-    many new ones come in. A row can therefore come out too early by less than the length of the
-    buffer: on a file sorted by class, a batch holds the classes of one stretch of the file, and no
-    buffer shorter than the file makes it a sample of the whole.
+    The buffer is filled first. Then half of its rows, chosen at random, are replaced by new rows,
+    again and again. A row can therefore move forward by less than the length of the buffer. In a
+    file sorted by class, a batch holds only the classes of one stretch of the file, and no buffer
+    shorter than the file makes a batch a sample of the whole.
 
-    The order depends on the rows and on `rng`, and not on how the stream is cut into pieces.
+    The order depends on the rows and on `rng`, but not on how the stream is cut into pieces.
 
     >>> import numpy as np
     >>> out = shuffled([(np.arange(10),)], 4, np.random.default_rng(0))
@@ -80,11 +80,11 @@ def shuffled(pieces: Iterable[Piece], size: int, rng: np.random.Generator) -> It
 
 
 def prefetched(items: Iterator[T], ahead: int) -> Generator[T, None, None]:
-    """Return the same items in the same order, up to `ahead` of them made beforehand in a thread.
+    """Return the same items in the same order; a thread prepares up to `ahead` of them.
 
-    An error in the thread comes out at its place in the order. The thread ends with the last item,
-    and when the iterator is closed or dropped before. A forked process has no such thread, and gets
-    an error.
+    An error in the thread is raised at its place in the order. The thread ends with the last item,
+    or when the iterator is closed or deleted. A forked process has no such thread, and gets an
+    error.
 
     >>> list(prefetched(iter([1, 2, 3]), ahead=2))
     [1, 2, 3]

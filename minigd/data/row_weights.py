@@ -1,7 +1,7 @@
 """Weights of rows: how much each example counts in the loss, the gradient and the metrics.
 
-A batch's mean is divided by the sum of its weights, so that only their ratios matter there; a row
-of weight 0 is left out, whatever numbers it holds.
+The mean of a batch is divided by the sum of its weights, so only their ratios matter. A row of
+weight 0 is left out, whatever numbers it holds.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -18,11 +18,11 @@ from minigd.progress import warn
 from minigd.types import Array
 
 ClassWeight: TypeAlias = Mapping[Any, float] | Literal["balanced"]
-"""A weight for each class, by its label; or weights that let all classes count the same."""
+"""A weight for each class, by its label; or weights with which all classes count the same."""
 
 
 class ByNumber(dict[int, float]):
-    """Weights by the numbers of classes, where labels were looked up before."""
+    """Weights by class number, after labels were looked up."""
 
 
 def check_weights(weight: Any, rows: int | None) -> Array:
@@ -33,7 +33,7 @@ def check_weights(weight: Any, rows: int | None) -> Array:
     weight : array-like, shape (rows,)
         At least 0 and finite, and not all 0.
     rows : int or None
-        How many there must be; None where nobody has counted them.
+        How many there must be; None if unknown.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def check_weights(weight: Any, rows: int | None) -> Array:
         )
     if not (weight > 0).any():
         raise DataError("all of sample_weight is 0: there is nothing to train on")
-    # Beyond these, sums and products of weights would leave the range of float64.
+    # Beyond this, sums and products of weights would overflow float64.
     if weight.max() > 1e200 or weight[weight > 0].max() < 1e-200:
         raise DataError(
             f"sample_weight goes up to {weight.max():g}: divide it by that; only the ratios of "
@@ -73,7 +73,7 @@ def check_weights(weight: Any, rows: int | None) -> Array:
 
 
 def counting_rows(weight: Array | None) -> Array | None:
-    """Return the numbers of the rows whose weight is not 0, or None where rows have no weights.
+    """Return the numbers of the rows whose weight is not 0, or None if there are no weights.
 
     >>> counting_rows(np.array([0.5, 0.0, 2.0]))
     array([0, 2])
@@ -84,7 +84,7 @@ def counting_rows(weight: Array | None) -> Array | None:
 def take_rows(array: Any, rows: Array | None) -> Any:
     """Return some rows of an array, fresh and on its backend, or of a slice of row numbers.
 
-    None stands for all rows, and an array that is None stays so.
+    None means all rows. An array that is None stays None.
 
     >>> take_rows(np.array([5.0, 6.0, 7.0]), np.array([0, 2])), take_rows(slice(10, 13), [0, 2])
     (array([5., 7.]), array([10, 12]))
@@ -100,12 +100,12 @@ def take_rows(array: Any, rows: Array | None) -> Any:
 def drop_zero_weights(weight: Array | None, *arrays: Any) -> tuple[Any, ...]:
     """Return the weights that are not 0, and of each array the rows that have them.
 
-    Where all rows count, the arrays themselves come back.
+    If all rows count, the arrays themselves are returned.
 
     Parameters
     ----------
     weight : Array, shape (n,), or None
-        None where rows have no weights.
+        None if rows have no weights.
     *arrays : Array of n rows, slice of n row numbers, or None
 
     Returns
@@ -135,7 +135,7 @@ def row_scale(weight: Array | None) -> Array | None:
 
 
 class Weighed(NamedTuple):
-    """The rows of some batches that count, one batch after the other."""
+    """The rows that count in some batches, one batch after the other."""
 
     kept: Array  # their numbers
     starts: Array  # where among them each batch begins, and where the last one ends
@@ -165,7 +165,7 @@ def weigh_batches(weight: Array, starts: Array) -> Weighed:
     weight, starts = weight[kept], np.searchsorted(kept, starts)
     sizes = np.diff(starts)
     totals = np.zeros(len(sizes))
-    # Rows of a matrix are summed as an array alone is, and those of another length are not.
+    # Rows of a matrix are summed like a single array, unless their lengths differ.
     for n in np.unique(sizes).tolist():
         same = np.flatnonzero(sizes == n)
         totals[same] = weight[starts[same].reshape(-1, 1) + np.arange(n)].sum(axis=1)
@@ -177,7 +177,7 @@ def weigh_batches(weight: Array, starts: Array) -> Weighed:
 def labels(y: Array, what: str = "class_weight") -> Array:
     """Return the class of each row as int64 on the host, from classes, one-hot rows or a column.
 
-    `what` is the argument that is for classes, for the error.
+    `what` is the name of the argument in the error.
 
     >>> labels(np.array([[0.0, 1.0], [1.0, 0.0]])).tolist(), labels(np.array([1, 0])).tolist()
     ([1, 0], [1, 0])
@@ -204,18 +204,18 @@ def labels(y: Array, what: str = "class_weight") -> Array:
 def check_class_weight(
     given: Any, labels: Sequence[Any] | None = None, by_number: bool = True
 ) -> ClassWeight:
-    """Return class weights by the numbers of the classes, and refuse anything else.
+    """Return class weights by class number, and refuse anything else.
 
-    A class is named by its label, however that is written: `minigd.data.labels.same_label`. A
-    label that no class has is warned about.
+    A class is named by its label, in any spelling: `minigd.data.labels.same_label`. A label that no
+    class has causes a warning.
 
     Parameters
     ----------
     given : dict from label to float, or "balanced"
     labels : sequence, optional
-        Of all classes, of which class k is ``labels[k]``; None where classes are whole numbers.
+        The labels of all classes: class k is ``labels[k]``. None if classes are whole numbers.
     by_number : bool, default True
-        Whether a whole number is the number of a class where no label is one.
+        Whether a whole number means a class number if no label is a whole number.
 
     Raises
     ------
@@ -255,7 +255,7 @@ def check_class_weight(
 
 
 def _number_of(label: Any, labels: Sequence[Any] | None, by_number: bool) -> int | None:
-    """Return the number of the class that a label is of, or None."""
+    """Return the class number of a label, or None."""
     key = label_key(label)
     if labels is None:
         return key if isinstance(key, int) else None
@@ -267,7 +267,7 @@ def _number_of(label: Any, labels: Sequence[Any] | None, by_number: bool) -> int
 
 
 def warn_of_unknown(unknown: Collection[Any], labels: Sequence[Any] | None = None) -> None:
-    """Warn of classes that have a weight and no rows; a part of the data may lack some."""
+    """Warn of classes that have a weight but no rows."""
     if unknown:
         some = [] if labels is None else [*map(repr, labels[:10]), *["…"] * (len(labels) > 10)]
         known = f"; the classes are {', '.join(some)}" if some else ""
@@ -279,9 +279,9 @@ def warn_of_unknown(unknown: Collection[Any], labels: Sequence[Any] | None = Non
 
 
 def balance(totals: Mapping[int, float]) -> dict[int, float]:
-    """Return the weights that let all classes count the same, w_k = Σ_j W_j / (K W_k).
+    """Return weights with which all classes count the same, w_k = Σ_j W_j / (K W_k).
 
-    W_k is the total weight of class k's rows, their number where rows have no weights of their own.
+    W_k is the total weight of the rows of class k, or their number if rows have no weights.
 
     >>> balance({0: 30, 1: 10})
     {0: 0.6666666666666666, 1: 2.0}

@@ -1,6 +1,6 @@
 """What several processes that train as one tell each other; one process is the trivial case.
 
-Sums are taken in the order of the ranks, so that the same number of processes gives the same bits,
+Sums are taken in the order of the ranks, so the same number of processes gives the same bits,
 and all processes get them.
 """
 
@@ -92,7 +92,7 @@ class Communicator:
 
             v ← Σ_k n_k v_k / Σ_k n_k,      in the order of the ranks k
 
-        What a process of weight 0 has is not looked at.
+        The values of a process of weight 0 are ignored.
 
         Parameters
         ----------
@@ -149,8 +149,8 @@ class Communicator:
     def end(self, error: BaseException) -> None:
         """Return in the process that is to raise its error; end quietly in all others.
 
-        That is the first one in the order of ranks that has an error of its own. Its text then
-        names the rank, unless all have the same.
+        That is the first rank with an error. The text of its error then
+        names the rank, unless all ranks have the same error.
         """
         if isinstance(error, Lost) or error is self.said:
             self.said = error
@@ -198,7 +198,7 @@ def _bytes(a: Array) -> Array:
 
 
 def _in_order(parts: Array, dtype: Any, shares: Array) -> Array:
-    """Return Σ_k share_k part_k, one after the other; a part of share 0 is not looked at."""
+    """Return Σ_k share_k part_k, one after the other; a part of share 0 is ignored."""
     total: Array | None = None
     for part, share in zip(parts, shares, strict=True):
         if share:

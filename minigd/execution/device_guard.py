@@ -1,6 +1,6 @@
-"""The guard of a GPU: steps that can be made again are looked at together, now and then.
+"""The guard of a GPU: steps that can be repeated are checked together, now and then.
 
-A look makes the host wait until the GPU has done all that it was given.
+Each check makes the host wait until the GPU has finished its work.
 """
 
 import math

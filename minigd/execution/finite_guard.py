@@ -1,4 +1,4 @@
-"""A guard makes each update only while loss and gradient are finite, so that parameters stay good.
+"""A guard makes an update only if loss and gradient are finite, which keeps parameters finite.
 
 It looks at every step. On a GPU, where that makes the host wait, `device_guard.py` can do it later.
 """

@@ -81,6 +81,7 @@ def describe_out_of_memory(model: Any, n: int, error: Exception) -> str:
     fits = max(1, min(n - 1, n * (free + owned) // max(1, need)))
     return (
         f"a step on a batch of {n:,} rows does not fit in memory ({error}): its work arrays "
-        f"take {need:,} bytes, and {free:,} are free beside the {owned:,} they have. Batches of "
-        f"{fits:,} fit: batch_size={fits}, with accumulate={-(-n // fits)} for the same update"
+        f"take {need:,} bytes, and {free:,} are free in addition to the {owned:,} in use. "
+        f"Batches of {fits:,} fit: use batch_size={fits} with accumulate={-(-n // fits)} for the "
+        "same update"
     )

@@ -10,7 +10,7 @@ from minigd.types import Array
 
 
 def shorten(operations: list[Operation], wanted: list[Array]) -> list[Operation]:
-    """Return fewer operations that come to the same bits.
+    """Return fewer operations that give the same bits.
 
     A result that was computed before is not computed again, a division by 1 is left out, a sum of
     one number is that number, and what is only copied elsewhere is written there at once.

@@ -34,7 +34,7 @@ class RowClipping:
     def __init__(self, limit: float | None) -> None:
         self.limit = None if limit is None else check_number("clip_rows", limit)
         if self.limit == 0:
-            raise ValueError("clip_rows must be above 0: with a limit of 0 nothing is learned")
+            raise ValueError("clip_rows must be above 0: with 0 the model would not learn")
 
 
 def backward(objective: Objective, clipping: RowClipping, scale: Array | None = None) -> Array:
@@ -54,7 +54,7 @@ def backward(objective: Objective, clipping: RowClipping, scale: Array | None = 
     clipping : RowClipping
         It limits what the example gives without its weight.
     scale : Array, shape (n,), optional
-        The row weights that the loss was given, n w_i/Σw.
+        The row weights passed to the loss, n w_i/Σw.
 
     Returns
     -------
@@ -81,14 +81,14 @@ def backward(objective: Objective, clipping: RowClipping, scale: Array | None = 
     squares: list[Array] = []
     model.run_backward(layers, dz, squares=squares)
     if not squares:
-        raise ValueError("the model has no parameters, so that no row has a gradient")
+        raise ValueError("the model has no parameters, so there are no gradients of rows")
     # In the dtype that the layers gave them, which may have room where the model's has none.
     length = model.backend.xp.sqrt(sum(squares[1:], squares[0]))
     if clipping.limit is not None:
         for layer, arrays in zip(with_inner(layers), kept, strict=True):
             if arrays is not None:
                 layer.keep(*arrays)
-        # All that backward does is linear in dy, so that a row's own gradient shrinks with it.
+        # backward is linear in dy, so a row's own gradient shrinks with it.
         with np.errstate(all="ignore"):
             own = length if scale is None else length / scale
             share = model.backend.xp.minimum(1, clipping.limit / own)

@@ -87,8 +87,8 @@ class Profiler:
         products, elementwise = (scale * seconds[k] for k in ("matrix products", "elementwise"))
         rate = self._flops / seconds["matrix products"] / 1e9
         parts = [
-            f"matrix products {products / whole:.0%} ({rate:.1f} GFLOP/s of {best(dtype):.1f} that "
-            "this machine does)",
+            f"matrix products {products / whole:.0%} ({rate:.1f} GFLOP/s; this machine's "
+            f"best: {best(dtype):.1f})",
             f"elementwise {elementwise / whole:.0%}",
             f"updates and the loop {(seconds['training'] - products - elementwise) / whole:.0%}",
             f"reading {seconds['reading'] / whole:.0%}",

@@ -103,7 +103,7 @@ class Steps:
         parts = [*with_inner(self.objective.layers), self.objective.loss, *self.update[:3]]
         plain = [type(part).__name__ for part in parts if not promises(part)]
         if self._compile and plain:
-            return f"{plain[0]} does not say traceable = True"
+            return f"{plain[0]} does not declare traceable = True"
         return self.reason.removeprefix("NotTraceable: ") if self._compile and self.reason else None
 
     @property

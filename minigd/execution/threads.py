@@ -100,8 +100,8 @@ class Threads:
         """Say that a run does not go on with the threads that it had."""
         if self.count is not None and count is not None:
             warn(
-                f"the run used {describe(self.count)} and goes on with {count}: its last digits "
-                "may differ. To keep them, call fit in a `with threadpoolctl.threadpool_limits("
+                f"the run used {describe(self.count)} and continues with {count}: its last digits "
+                "may differ. To avoid this, call fit in a `with threadpoolctl.threadpool_limits("
                 f"{self.count}):`",
                 stacklevel=5,
             )

@@ -120,7 +120,7 @@ class Traced(np.ndarray):
         return self.copy()
 
     def _refuse_read(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotTraceable("the step looked at a number")
+        raise NotTraceable("the step read a value")
 
     __bool__ = __int__ = __float__ = __index__ = item = tolist = argmax = argmin = _refuse_read
 
@@ -128,7 +128,7 @@ class Traced(np.ndarray):
 def note(name: str, function: Callable[..., Any], *arguments: Any, out: Any) -> None:
     """Put an operation that was just done on the tape; `out` is one of its arguments."""
     if _tape.operations is None:
-        raise NotTraceable("an array of a recording was used behind its end")
+        raise NotTraceable("an array of a recording was used after the recording ended")
     last = next(i for i in reversed(range(len(arguments))) if arguments[i] is out)
     _tape.operations.append(Operation(name, function, arguments, last))
 
@@ -301,7 +301,7 @@ def plain_array(a: Any) -> Any:
     if not isinstance(a, Traced):
         return a
     if _tape.operations is None:
-        raise NotTraceable("an array of a recording was used behind its end")
+        raise NotTraceable("an array of a recording was used after the recording ended")
     interface = a.__array_interface__
     key = interface["data"][0], interface["typestr"], a.shape, a.strides
     return _tape.known.setdefault(key, a.view(np.ndarray))

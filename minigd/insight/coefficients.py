@@ -60,8 +60,8 @@ def coefficients(model: Sequential) -> tuple[Array, Array]:
         rescale.check_ready()
     if len(layers) != 1 or not isinstance(layers[0], Dense):
         raise ValueError(
-            "only a linear model has coefficients, one Dense layer with perhaps Standardize before "
-            f"it and Rescale after it, and this is {model!r}"
+            "only a linear model has coefficients (one Dense layer, optionally with Standardize "
+            f"before and Rescale after it), but this is {model!r}"
         )
 
     def host(values: Array) -> Array:

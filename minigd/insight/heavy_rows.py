@@ -104,7 +104,7 @@ class HeavyRows:
         if not self.rows:
             return "no epoch was completed yet"
         if self.half == 0:
-            return f"none of {self.total:,} rows has a gradient left"
+            return f"none of the {self.total:,} rows has a nonzero gradient"
         named = [f"{row.place} ({100 * row.share:.2g} %)" for row in self.rows]
         carry = "carries" if self.half == 1 else "carry"
         text = f"{self.half:,} of {self.total:,} rows {carry} half of the gradient"

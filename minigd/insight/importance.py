@@ -1,6 +1,6 @@
 """How much each column of a table matters to a model: the loss without it.
 
-The values of a column are put in another order, so that it says nothing about its row any more, and
+The values of a column are put in another order, so it no longer says anything about its row, and
 keeps its distribution.
 """
 

@@ -212,7 +212,7 @@ def _suggest(rates: list[float], shares: list[float], updates: int) -> float | N
     warn(
         f"no learning rate from {rates[0]:.2g} to {rates[-1]:.2g} made the loss fall: "
         "try other bounds with lowest= and highest=, more updates=, or a larger "
-        "batch_size=; a model that is already trained has none",
+        "batch_size=; a trained model may have no such rate",
         stacklevel=3,
     )
     return None

@@ -220,7 +220,7 @@ class Race:
         if not self.learned and math.isfinite(self.constant):
             lines.append(
                 "no batch size ended below the loss of a constant prediction, "
-                f"{self.constant:.4g}: give more seconds, or other rates"
+                f"{self.constant:.4g}: allow more seconds, or try other rates"
             )
         return "\n".join(lines)
 
@@ -245,7 +245,7 @@ class Race:
             If Matplotlib is missing; it says what to install.
         """
         if against not in AXES:
-            raise ValueError(f"against is 'seconds', 'rows' or 'updates', not {against!r}")
+            raise ValueError(f"against must be 'seconds', 'rows' or 'updates', not {against!r}")
         ax = axes_or_new(ax)
         for i, size in enumerate(dict.fromkeys(curve.batch_size for curve in self.curves)):
             own = [curve for curve in self.curves if curve.batch_size == size]
@@ -351,7 +351,7 @@ def race(
     sizes = list(dict.fromkeys(sizes))
     rates = [check_number("rates", rate) for rate in check_list("rates", rates, "rate")]
     if not sizes or not rates:
-        raise ValueError("there is nothing to race: give batch_sizes and rates")
+        raise ValueError("there is nothing to race: pass batch_sizes and rates")
     seconds = check_number("seconds", seconds)
     tuning = seconds if tuning is None else check_number("tuning", tuning)
     for name, value in (("seconds", seconds), ("tuning", tuning)):
@@ -405,7 +405,7 @@ class _Runner:
         self.evaluated = _batches(evaluated, 1024, 0, shuffle=False)
         if isinstance(updater, Updater):
             raise TypeError(
-                f"each rate needs an updater of its own: give updater=lambda rate: "
+                f"each rate needs its own updater: pass updater=lambda rate: "
                 f"gd.{type(updater).__name__}(rate) in place of {updater!r}"
             )
         self.updater: Callable[[float], Updater] = (
@@ -424,8 +424,8 @@ class _Runner:
         for layer in model.all_layers:
             if callable(getattr(layer, "initializer", None)):
                 raise ValueError(
-                    f"{layer.name} has an initializer of its own, and build() no seed to draw "
-                    "from: let build take a seed, and give it to Sequential(..., seed=seed)"
+                    f"{layer.name} has its own initializer, but build() takes no seed: let "
+                    "build take a seed, and pass it to Sequential(..., seed=seed)"
                 )
         layers = [like(layer) for layer in model.layers]
         fresh = Sequential(
@@ -548,7 +548,7 @@ def _warn_if_constant(target: float, constant: float) -> None:
     if constant <= target:
         warn(
             f"a constant prediction already has a loss of {constant:.4g}, and a target of "
-            f"{target:.4g} shows nothing learned: give a lower target",
+            f"{target:.4g} needs no learning: choose a lower target",
             stacklevel=3,
         )
 

@@ -1,4 +1,4 @@
-"""What a model is made of, as a table, and how much memory its training takes."""
+"""The layers of a model, as a table, and how much memory its training takes."""
 
 import dis
 import math
@@ -32,7 +32,7 @@ def summarize(model: Any, batch_size: int, updater: str | Updater) -> Summary:
 
 
 def _is_statement(frame: FrameType) -> bool:
-    """Tell whether the call at hand is a statement of its own, whose value nobody takes.
+    """Tell whether the current call is a statement by itself, whose value is not used.
 
     A session shows such a value itself, and is compiled to do so.
     """

@@ -1,7 +1,7 @@
 """Export to ONNX: a trained model as a file that other programs run, without minigd and Python.
 
-A layer becomes the ONNX operators that compute its prediction, in the model's own dtype; before
-them stand those of a table's columns, of which `onnx_tables.py` tells.
+A layer becomes the ONNX operators that compute its prediction, in the model's dtype. Operators for
+a table's columns come before them; see `onnx_tables.py`.
 """
 
 import json
@@ -50,35 +50,35 @@ def export_onnx(
 ) -> None:
     """Write a model's predictions to an ONNX file.
 
-    Of a `Sequential` the graph has one input, ``x`` of shape (n, n_in), and one output, ``y`` of
-    shape (n, n_out), what `minigd.Sequential.predict` returns; n is open. BatchNorm uses its
-    running statistics, Dropout leaves out nothing, and Standardize and Rescale are inside, so that
-    x and y are in their own units. The operators are those of opset 9,
-    `minigd.interop.onnx.OPSET`.
+    For a `Sequential` the graph has one input, ``x`` of shape (n, n_in), and one output, ``y`` of
+    shape (n, n_out), which is the result of `minigd.Sequential.predict`; n is free. BatchNorm uses
+    its running statistics, Dropout drops nothing, and Standardize and Rescale are included: x and y
+    are in their original units. The operators are those of opset 9, `minigd.interop.onnx.OPSET`.
 
-    Of a `TableModel` it has an input of shape (n, 1) for each column of the table, by its name:
-    numbers in the schema's dtype, NaN where one is missing, and texts, ``""`` where one is missing.
-    Categories, dates, missing values and logarithms are inside. The outputs are ``prediction`` of
-    shape (n, 1), a number or a class as text, and for classes ``probabilities`` of shape (n, K). A
-    row that the schema drops, or whose date is none, is NaN, and ``""`` as a class.
+    For a `TableModel` it has an input of shape (n, 1) for each column of the table, with its name:
+    numbers in the schema's dtype, NaN for a missing one, and texts, ``""`` for a missing one. The
+    encoding of categories, dates, missing values and logarithms is included. The outputs are
+    ``prediction`` of shape (n, 1), a number or a class as text, and for classes ``probabilities``
+    of shape (n, K). A row that the schema drops, or whose date is invalid, gets NaN, and ``""`` as
+    a class.
 
     Parameters
     ----------
     model : Sequential or TableModel
-        Of float32 or float64, on any backend.
+        A model in float32 or float64, on any backend.
     path : str or path-like
-        By convention ending in ``.onnx``; written whole or not at all.
+        By convention ending in ``.onnx``; written completely or not at all.
     names : sequence of str, optional
-        What the columns of x are, such as ``source.names``; kept in the file's metadata as JSON.
+        Names of the columns of x, such as ``source.names``; stored in the file's metadata as JSON.
     classes : sequence, optional
-        What the classes are, such as ``source.classes``; likewise. A TableModel brings both.
+        Names of the classes, such as ``source.classes``; stored likewise. A TableModel brings both.
 
     Raises
     ------
     ImportError
         If onnx is missing.
     TypeError
-        If a layer is not one of the package's, and ONNX has no operators that are known to be it.
+        If a layer is not from minigd, because its ONNX operators are unknown.
     DataError
         If a column is hashed, or holds dates in a notation that ONNX has no operators for.
     RuntimeError
@@ -86,7 +86,7 @@ def export_onnx(
     ShapeError
         If there are more or fewer names or classes than the model has.
     OSError
-        If the file can't be written; one that was there stays as it was.
+        If the file can't be written; an existing file stays unchanged.
 
     Examples
     --------
@@ -137,7 +137,7 @@ def _check(model: Any) -> None:
             "model.copy(dtype='float64')"
         )
     for layer in model.all_layers:
-        # A subclass may compute something else than the layer it comes from.
+        # A subclass may compute something other than its base class.
         if type(layer) not in _WRITERS:
             raise TypeError(
                 f"{layer.name} is a {type(layer).__name__}, a layer from outside the package, for "
@@ -167,7 +167,7 @@ def _metadata(
 
 
 def _chain(graph: Graph, layers: Sequence[Layer], x: str) -> str:
-    """Add layers one after the other, and return the name of what the last one gives."""
+    """Add layers one after the other, and return the name of the last output."""
     for layer in layers:
         graph.part = layer.name
         x = _WRITERS[type(layer)](graph, layer, x)

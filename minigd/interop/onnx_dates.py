@@ -1,6 +1,6 @@
-"""Dates that are written as text, as ONNX operators: from a text to year, weekday, hour and days.
+"""Dates written as text, as ONNX operators: from a text to year, weekday, hour and days.
 
-A text is cut where the notation has a mark that is not a digit, and the pieces are whole numbers.
+A text is cut at each mark of the notation that is not a digit, and the pieces are whole numbers.
 """
 
 import calendar
@@ -18,7 +18,7 @@ from minigd.interop.onnx_graph import Graph
 _WIDTHS = {"%Y": 4, "%m": 2, "%d": 2, "%H": 2, "%M": 2, "%S": 2}
 _NAMES = ("%b", "%B")
 _LOWEST = {"%Y": 1900, "%m": 1, "%d": 1, "%H": 0, "%M": 0, "%S": 0}
-"""What a date is where its notation leaves something out, as `datetime.strptime` has it."""
+"""The default for parts of a date that its notation lacks, as in `datetime.strptime`."""
 _LIMITS = {"%m": (1, 12), "%d": (1, 31), "%H": (0, 23), "%M": (0, 59), "%S": (0, 59)}
 
 
@@ -30,7 +30,7 @@ class _Piece(NamedTuple):
 
 
 def read_notation(feature: str, format: str) -> list[_Piece]:
-    """Return the pieces of a notation, and refuse one that ONNX has no operators for.
+    """Return the pieces of a notation, and refuse a notation that ONNX has no operators for.
 
     >>> read_notation("sold", "%Y%m%dT%H:%M")
     [_Piece(directives=['%Y', '%m', '%d'], mark='T'), _Piece(directives=['%H'], mark=':'), \
@@ -56,9 +56,9 @@ _Piece(directives=['%M'], mark='')]
 def parts_of_date(
     graph: Graph, feature: str, date: Dates, text: str, empty: str
 ) -> tuple[dict[str, str], str]:
-    """Add the parts of a date by name, in float64, and whether a text is no date.
+    """Add the parts of a date by name, in float64, and whether a text is not a date.
 
-    `empty` is the name of a truth value per row; such a row has parts of no meaning.
+    `empty` is the name of a boolean per row; the parts of such a row have no meaning.
     """
     pieces = read_notation(feature, date.format)
     some = graph.constant("some date", datetime.datetime(2000, 1, 1).strftime(date.format), object)
@@ -144,7 +144,7 @@ def _days(graph: Graph, y: str, m: str, d: str) -> str:
 
 
 def _beyond(graph: Graph, values: dict[str, str]) -> str:
-    """Add whether a month, a day or a time is none."""
+    """Add whether a month, a day or a time is invalid."""
     found = []
     for directive, (low, high) in _LIMITS.items():
         limits = [graph.constant("limit", limit, np.int64) for limit in (low, high)]
@@ -165,7 +165,7 @@ def _times(graph: Graph, x: str, number: int) -> str:
 
 
 def _divided(graph: Graph, x: str, number: int) -> tuple[str, str]:
-    """Add a whole quotient and its rest, of a number that is not negative."""
+    """Add the integer quotient and the remainder of a number that is not negative."""
     whole = graph.add("Div", x, graph.constant("divisor", number, np.int64))
     return whole, graph.add("Sub", x, _times(graph, whole, number))
 

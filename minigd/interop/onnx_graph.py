@@ -1,4 +1,4 @@
-"""An ONNX graph while it is put together: operators, constants, inputs and outputs."""
+"""An ONNX graph while it is built: operators, constants, inputs and outputs."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,13 +12,13 @@ from minigd.types import Array
 from minigd.version import __version__
 
 OPSET = 9
-"""Version of ONNX's operators, of 2019: the oldest in whose files a constant is not an input."""
+"""Version of ONNX's operators, from 2019: the oldest in which a constant is not an input."""
 
 OPSET_OF_TEXTS = 20
-"""Version of the operators that cut texts, which a file has where it reads dates."""
+"""Version of the operators that cut texts, used in a file that reads dates."""
 
 OPSET_OF_TABLES = 2
-"""Version of the operators of ``ai.onnx.ml``: the oldest that numbers texts."""
+"""Version of the operators of ``ai.onnx.ml``: the oldest that maps texts to numbers."""
 
 
 class Graph:
@@ -27,14 +27,14 @@ class Graph:
     Parameters
     ----------
     taken : iterable of str
-        Names of inputs, which nothing else may have.
+        Names of inputs, which nothing else may use.
 
     Attributes
     ----------
     part : str
-        What the operators are of, a layer or a column, with which their names begin.
+        The current layer or column, with which the names of operators begin.
     dtype : dtype
-        Of the constants to come.
+        The dtype of new constants.
     """
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
@@ -60,18 +60,18 @@ class Graph:
         self._outputs.append(self._value(name, dtype, width))
 
     def add(self, operator: str, *inputs: str, more: int = 0, **attributes: Any) -> str:
-        """Add an operator of the part at hand, and return the name of its first result."""
+        """Add an operator of the current part, and return the name of its first result."""
         name = self._free(f"{self.part}.{len(self._nodes)}")
         outputs = [name, *(self._free(f"{name}.{k}") for k in range(more))]
         self._nodes.append((operator, list(inputs), outputs, {"name": name, **attributes}))
         return name
 
     def input_of(self, value: str) -> str:
-        """Return the first input of the operator that a value is the result of."""
+        """Return the first input of the operator whose result is this value."""
         return next(inputs[0] for _, inputs, outputs, _ in self._nodes if value in outputs)
 
     def constant(self, name: str, value: Any, dtype: Any = None) -> str:
-        """Add a constant of the part at hand, and return its whole name."""
+        """Add a constant of the current part, and return its whole name."""
         whole = self._free(f"{self.part}.{name}")
         dtype = self.dtype if dtype is None else dtype
         self._constants[whole] = get_backend("numpy").asarray(value, dtype)
@@ -96,7 +96,7 @@ class Graph:
         proto = helper.make_model(
             helper.make_graph(nodes, "minigd", self._inputs, self._outputs, constants),
             opset_imports=opsets,
-            # A newer format is refused by runtimes that know the operators.
+            # Runtimes that know the operators may refuse a newer format.
             ir_version=helper.find_min_ir_version_for(opsets),
             producer_name="minigd",
             producer_version=__version__,
@@ -116,7 +116,7 @@ class Graph:
         return element
 
     def _free(self, name: str) -> str:
-        """Return the name, or one like it that is not taken yet."""
+        """Return the name, or a similar one that is not used yet."""
         while name in self._taken:
             name += "_"
         self._taken.add(name)
@@ -140,7 +140,7 @@ _OPERATORS: dict[Any, str] = {
 
 
 class Symbol(NDArrayOperatorsMixin):
-    """A value of a graph, to which a formula of `minigd.formulas` adds the operators that it is.
+    """A value of a graph; a formula of `minigd.formulas` that gets it adds operators to the graph.
 
     >>> from minigd import formulas
     >>> graph = Graph()
@@ -152,7 +152,7 @@ class Symbol(NDArrayOperatorsMixin):
 
     @property
     def real(self) -> "Symbol":
-        """The value itself: a graph knows real numbers alone."""
+        """The value itself: a graph has only real numbers."""
         return self
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any) -> Any:

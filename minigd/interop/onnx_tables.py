@@ -1,4 +1,4 @@
-"""What a schema makes of a table's columns, as ONNX operators: from raw values to x."""
+"""The encoding of a table's columns by a schema, as ONNX operators: from raw values to x."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,10 +18,10 @@ _TABLES = "ai.onnx.ml"
 
 
 def encode(graph: Graph, schema: Schema, dtype: Any) -> tuple[str, str | None]:
-    """Add an input for each column, and what makes x of them in a dtype.
+    """Add an input for each column, and the operators that compute x from them in a dtype.
 
-    Return the name of x, and of a truth value per row that tells whether a value is missing for
-    which nothing stands, or is no date; None if there is no such column.
+    Return the name of x, and of a boolean per row that is true if a missing value has no
+    replacement, or a value is not a date; None if there is no such column.
     """
     check_columns(schema)
     graph.dtype = schema.dtype
@@ -131,10 +131,10 @@ def _is_empty(graph: Graph, x: str) -> str:
 
 
 def codes_of_texts(schema: Schema, feature: str) -> tuple[dict[str, int], int]:
-    """Return the number of the level that each text stands for, and that of all other texts.
+    """Return the number of the level of each text, and the number for all other texts.
 
-    The number is -1 for no level. Of the ways to write a whole number those with and without ``.0``
-    are there, and of a truth value those of Python, of lower and of upper case.
+    The number is -1 for no level. A whole number may be written with and without ``.0``, and a
+    boolean as in Python, in lower case or in upper case.
 
     >>> schema = Schema(["a"], [], {"a": ["1", "missing", "other"]}, None, False, missing="mean",
     ...                 unknown="other")
@@ -159,7 +159,7 @@ def codes_of_texts(schema: Schema, feature: str) -> tuple[dict[str, int], int]:
     return codes, other
 
 
-# What the network says -------------------------------------------------------------------------
+# Outputs of the network -------------------------------------------------------------------------
 
 
 def add_outputs(graph: Graph, table: Any, y: str, gap: str | None) -> None:
@@ -176,7 +176,7 @@ def add_outputs(graph: Graph, table: Any, y: str, gap: str | None) -> None:
         return
     p = _probabilities(graph, model, y)
     if model.n_out == 1:
-        # As accuracy counts: the probability of the second class is cut at ½.
+        # As for accuracy: the threshold is ½ for the second class.
         second = graph.add("Gather", p, graph.constant("second", [1], np.int64), axis=1)
         half = graph.constant("half", 0.5)
         number = graph.cast(graph.add("Greater", second, half), np.int64)
@@ -193,7 +193,7 @@ def _probabilities(graph: Graph, model: Any, y: str) -> str:
     """Add the probability of each class to what a network predicts, of shape (n, K)."""
     last = model.layers[-1]
     if model.n_out == 1:
-        # Of a p that rounds to 1, the other probability is not 1 − p = 0. ONNX Runtime's Sigmoid of
+        # If p rounds to 1, the other probability is not 1 − p = 0. ONNX Runtime's Sigmoid of
         # float32 is 0 below -18.
         z = graph.input_of(y) if isinstance(last, Sigmoid) else y
         one = graph.constant("one", 1)

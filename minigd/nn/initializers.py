@@ -1,6 +1,6 @@
 """The first values of weights, drawn on the host from one seeded generator.
 
-Each function takes (rng, shape) and returns float64, so that every backend and dtype starts alike.
+Each function takes (rng, shape) and returns float64, so all backends and dtypes start alike.
 """
 
 import math

@@ -142,7 +142,7 @@ class Objective:
     def check(self, x: Array, y: Array | None, values: bool = True) -> None:
         """Refuse rows and targets that do not fit the model, the loss or each other.
 
-        Without `values`, only shapes and types are looked at, which makes no GPU wait.
+        Without `values`, only shapes and types are checked, which makes no GPU wait.
 
         Raises
         ------
@@ -242,9 +242,9 @@ def _check_output(last: Layer, outputs: int, loss: Loss) -> None:
 
 def _softmax_of_one_unit() -> ValueError:
     return ValueError(
-        "the model ends in a Softmax over 1 unit, which is always 1: for two classes end it in "
-        "Dense(1), Sigmoid() and use BinaryCrossEntropy(), for more in Dense(number of classes), "
-        "Softmax() and use CategoricalCrossEntropy(), for numbers in Dense(1)"
+        "the model ends in a Softmax over 1 unit, which is always 1: for two classes, end it in "
+        "Dense(1), Sigmoid() and use BinaryCrossEntropy(); for more, in Dense(number of classes), "
+        "Softmax() and use CategoricalCrossEntropy(); for numeric targets, in Dense(1)"
     )
 
 
@@ -254,7 +254,7 @@ def _outputs_do_not_compete(loss: Loss, outputs: int) -> ValueError:
     binary = "independent yes-or-no labels" if outputs > 1 else "two classes"
     return ValueError(
         f"{loss!r} is for one class out of several, and the model ends in Sigmoid, whose outputs "
-        f"do not compete: for {several} end it in {softmax} and use CategoricalCrossEntropy(), "
+        f"are independent: for {several}, end it in {softmax} and use CategoricalCrossEntropy(), "
         f"for {binary} use BinaryCrossEntropy()"
     )
 
@@ -262,29 +262,29 @@ def _outputs_do_not_compete(loss: Loss, outputs: int) -> ValueError:
 def _logits_never_below_0(loss: Loss, last: type[Layer]) -> ValueError:
     return ValueError(
         f"{loss!r} takes logits of either sign, and the model ends in {last.__name__}, which is "
-        f"never below 0: no row could be of class 0. Leave the last {last.__name__} out"
+        f"never negative: it could never predict class 0. Remove the last {last.__name__}"
     )
 
 
 def _no_logits(loss: Loss, last: type[Layer]) -> ValueError:
     other = f"use {type(loss).__name__}(), or " if "from_logits" in loss.config() else ""
     return ValueError(
-        f"{loss!r} takes logits, but the model ends in {last.__name__}, which gives "
-        f"probabilities: {other}leave {last.__name__} out"
+        f"{loss!r} takes logits, but the model ends in {last.__name__}, whose outputs are "
+        f"probabilities: {other}remove {last.__name__}"
     )
 
 
 def _no_probabilities(loss: Loss, last: type[Layer]) -> ValueError:
     return ValueError(
-        f"{loss!r} takes probabilities, but the model ends in {last.__name__}, which does not "
-        f"give them: end it in Dense and use {type(loss).__name__}(from_logits=True), or end the "
-        f"model in {'Sigmoid' if isinstance(loss, BinaryCrossEntropy) else 'Softmax'}()"
+        f"{loss!r} takes probabilities, but the model ends in {last.__name__}, whose outputs are "
+        f"not probabilities: end it in Dense and use {type(loss).__name__}(from_logits=True), or "
+        f"end the model in {'Sigmoid' if isinstance(loss, BinaryCrossEntropy) else 'Softmax'}()"
     )
 
 
 def _rescaled_classes(loss: Loss) -> ValueError:
     what = "counts" if isinstance(loss, Poisson) else "classes"
     return ValueError(
-        f"{loss!r} is for {what}, and the model ends in Rescale, which is for targets that are "
-        "numbers: leave Rescale out, or use 'mse'"
+        f"{loss!r} is for {what}, and the model ends in Rescale, which is for numeric targets: "
+        "remove Rescale, or use 'mse'"
     )

@@ -1,6 +1,6 @@
 """The flat vectors: all parameters of a network in one, their gradients in another.
 
-Every W, b, dW and db is a named view into them, so that an update is one pass.
+Every W, b, dW and db is a named view into them, so an update is one pass.
 """
 
 import math
@@ -28,7 +28,7 @@ class FlatParameters:
     Parameters
     ----------
     layers : sequence of Layer
-        Each bound to its place in a network, so that it has declared its parameters.
+        Each bound to its place in a network, and its parameters declared.
     backend : Backend
     dtype : numpy.dtype
 
@@ -56,8 +56,7 @@ class FlatParameters:
         self.size, self.names = end, tuple(self._places)
         if end > _MOST:
             raise ValueError(
-                "the layers have more parameters than an array can hold: fewer inputs or units are "
-                "needed"
+                "the layers have more parameters than an array can hold: use fewer inputs or units"
             )
         self.allocate(backend, dtype)
 
@@ -140,7 +139,7 @@ def check_arrays(layers: Sequence[Layer], arrays: Arrays) -> None:
     if shapes != given:
         differ = min(n for n in shapes.keys() | given.keys() if shapes.get(n) != given.get(n))
         raise CheckpointError(
-            f"the arrays are not those of this model: {differ} has shape "
+            f"the arrays do not match this model: {differ} has shape "
             f"{given.get(differ, '(missing)')} in the file and "
             f"{shapes.get(differ, '(missing)')} in the model"
         )
@@ -149,14 +148,14 @@ def check_arrays(layers: Sequence[Layer], arrays: Arrays) -> None:
             least = np.min(np.real(arrays[f"buffers/{layer.name}.{name}"]))
             if least < 0:
                 raise CheckpointError(
-                    f"{layer.name}.{name} in the file holds {least}, and is never negative"
+                    f"{layer.name}.{name} in the file contains {least}, but must not be negative"
                 )
 
 
 def load_arrays(layers: Sequence[Layer], arrays: Arrays, backend: Backend, dtype: Any) -> None:
     """Write the arrays of a file into parameters and buffers, or refuse them all."""
     if not isinstance(arrays, Mapping):
-        raise TypeError(f"arrays is a dict, and not {shown(arrays)}")
+        raise TypeError(f"arrays must be a dict, not {shown(arrays)}")
     check_arrays(layers, arrays)
     for name, value in arrays_of(layers).items():
         value[...] = backend.asarray(arrays[name], dtype=dtype)
@@ -176,7 +175,7 @@ def load_layers(model: Any, other: Any, names: Sequence[str] | None) -> None:
     """Write the arrays of another model's layers into a model's layers of the same names."""
     if not hasattr(other, "arrays"):
         raise TypeError(
-            f"load_weights takes a minigd.Sequential, gd.load(path) for a file, not {shown(other)}"
+            f"load_weights takes a minigd.Sequential, such as gd.load(path), not {shown(other)}"
         )
     own = {layer.name: layer for layer in model.all_layers}
     chosen = list(own) if names is None else check_list("layers", names, "name")
@@ -210,4 +209,4 @@ def _other_layer(name: str, shapes: dict[str, Any], given: dict[str, Any]) -> Sh
     ]
     same = [n for n, own in shapes.items() if own and own == given.get(n)]
     hint = f"; layers={same} would fit" if same else ""
-    return ShapeError(f"{name}: this model {words[0]}, and the other one {words[1]}{hint}")
+    return ShapeError(f"{name}: this model {words[0]}, but the other model {words[1]}{hint}")

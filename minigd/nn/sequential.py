@@ -44,7 +44,7 @@ from minigd.storage import npz
 from minigd.storage.describe import Arrays, Description, describe
 from minigd.types import Array
 
-# The first word of a seed sequence says what is drawn, so that weights and orders never coincide.
+# The first word of a seed sequence says what is drawn: weights and orders never coincide.
 _WEIGHTS = 1
 
 
@@ -268,7 +268,7 @@ class Sequential:
             raise no_forward("the model")
         dy = self.backend.here(dy, "dy")
         if dy.shape != self._pending:
-            raise ShapeError(f"dy has shape {dy.shape} and the output had shape {self._pending}")
+            raise ShapeError(f"dy has shape {dy.shape} but the output had shape {self._pending}")
         dy = numbers(dy, "dy").astype(self.dtype, copy=False)
         return self.run_backward(self.layers, dy, check_flag("input_gradient", input_gradient))
 
@@ -436,7 +436,7 @@ class Sequential:
             A final Sigmoid or Softmax is paired with its cross-entropy, which is then computed
             from the logits; see `minigd.Objective`.
         updater : str or Updater, default "adam"
-            Its state starts afresh.
+            Its state is reset.
         batch_size : int, Schedule or None, default 100
             Rows per update; None for all of them. A schedule gives each epoch its own.
         epochs : int, default 1
@@ -521,7 +521,7 @@ class Sequential:
         Raises
         ------
         RuntimeError
-            If the model was never fitted, so that it has no loss.
+            If the model was never fitted and so has no loss.
 
         Examples
         --------
@@ -534,7 +534,7 @@ class Sequential:
         """
         if self.loss is None:
             raise RuntimeError(
-                "evaluate uses the loss and metrics of fit, and this model was not fitted: call "
+                "evaluate uses the loss and metrics of fit, but this model was not fitted: call "
                 "fit first, or use minigd.Trainer(model, loss, updater).evaluate(X, y)"
             )
         trainer = self._trainer(self.loss, "sgd", self.metrics)
@@ -569,11 +569,11 @@ class Sequential:
         """
         ends = [layer for layer in self.all_layers if isinstance(layer, Adapted)]
         if not ends:
-            raise ValueError("there is nothing to adapt: the model has no Standardize or Rescale")
+            raise ValueError("nothing to adapt: the model has no Standardize or Rescale layer")
         for layer in ends:
             if layer is not self.layers[layer.end]:
                 raise ValueError(
-                    f"{layer.name} adapts to the data themselves and must be the "
+                    f"{layer.name} adapts to the raw data and must be the "
                     f"{'first' if layer.end == 0 else 'last'} layer"
                 )
         adapt(ends, batches, self.names)
@@ -595,7 +595,7 @@ class Sequential:
         return _rebuild(layers, (n_in, where, dtype, seed), *rest)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle as `copy` does, so that the views are views again."""
+        """Copy and pickle as `copy` does: the views stay views."""
         layers = [(type(layer), layer.config(), layer.trainable) for layer in self.layers]
         loss = None if self.loss is None else (type(self.loss), self.loss.config())
         settings = self.n_in, self.backend.name, str(self.dtype), self.seed
@@ -670,7 +670,7 @@ class Sequential:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one ``.npz`` file: layers, values, and the loss and metrics of `fit`.
 
-        The file is written whole or not at all, and `minigd.load` reads it without pickle.
+        The file is written completely or not at all, and `minigd.load` reads it without pickle.
 
         Raises
         ------

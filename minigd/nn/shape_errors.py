@@ -12,7 +12,7 @@ def rows_error(x: Array, n_in: int, what: str) -> DataError:
         return DataError(f"{what} has no rows")
     hint = ""
     if x.ndim == 1:
-        hint = f": {what}.reshape(-1, 1) makes a column of it, {what}[None] a single row"
+        hint = f": {what}.reshape(-1, 1) makes it a column, {what}[None] a single row"
     return ShapeError(
         f"{what} has shape {x.shape} and the model takes rows of {n_in} numbers, "
         f"shape (n, {n_in}){hint}"

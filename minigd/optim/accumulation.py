@@ -12,7 +12,7 @@ from minigd.types import Array
 
 
 def moved_mean(mean: Any, part: Any, share: Any) -> Any:
-    """Return mean + (part − mean) share, so that only ratios of weights meet the dtype of numbers.
+    """Return mean + (part − mean) share, so only ratios of weights are in the dtype of the numbers.
 
     >>> moved_mean(1.0, 4.0, 1 / 3)
     2.0
@@ -23,7 +23,7 @@ def moved_mean(mean: Any, part: Any, share: Any) -> Any:
 class Accumulation:
     """The gradient of one large batch from those of its parts, G = Σ_p W_p g_p / Σ_p W_p.
 
-    W_p is the weight of part p, its rows where they have no weights, so that a short part and a
+    W_p is the weight of part p (without weights, its number of rows), so a short part and a
     short window count by what they hold.
 
     Parameters
@@ -100,7 +100,7 @@ class Accumulation:
         if self.parts == 1:
             return losses[-1] if len(losses) else None
         full = None
-        # What comes before the last two windows leaves nothing behind.
+        # What comes before the last two windows has no effect.
         first = len(losses) - (self.batches + len(losses)) % self.parts - self.parts
         if first > 0:
             self.clear()

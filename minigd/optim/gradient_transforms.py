@@ -110,7 +110,7 @@ class Clipping:
 
     def _shorten(self, g: Array, norm: float) -> None:
         """Limit the length of g."""
-        # Divided by the largest entry first, so that no square leaves the range of the dtype.
+        # Divided by the largest entry first: no square leaves the range of the dtype.
         largest = abs(g).max()
         unit = g / np.where(largest > 0, largest, 1)
         root = np.sqrt((unit * unit).sum())
@@ -123,5 +123,5 @@ class Clipping:
 def _limit(name: str, value: float | None) -> float | None:
     limit = None if value is None else check_number(name, value)
     if limit == 0:
-        raise ValueError(f"{name} must be above 0, or None for no limit: at 0 nothing would move")
+        raise ValueError(f"{name} must be above 0, or None for no limit: 0 would block all changes")
     return limit

@@ -33,8 +33,8 @@ class Schedule:
     def __init__(self, updates: int | None, epochs: int | None) -> None:
         if (updates is None) == (epochs is None):
             raise ValueError(
-                f"{type(self).__name__} counts in updates or in epochs: give one of the two, "
-                f"updates=... or epochs=..., and not {'neither' if updates is None else 'both'}"
+                f"{type(self).__name__} counts in updates or in epochs: give either "
+                f"updates=... or epochs=..., not {'neither' if updates is None else 'both'}"
             )
         self.updates = None if updates is None else check_integer("updates", updates)
         self.epochs = None if epochs is None else check_integer("epochs", epochs)
@@ -394,7 +394,7 @@ class OneCycle(Schedule):
         self.end = check_number("end", end)
         self.rise = check_number("rise", rise, 0.0, 1.0)
         if self.rise == 0:
-            raise ValueError("rise must be above 0: CosineDecay is a schedule that only falls")
+            raise ValueError("rise must be above 0: CosineDecay is the schedule without a rise")
 
     def rate(self, t: float) -> float:
         """Return the rate on the way up, or on the way down."""
@@ -447,8 +447,8 @@ class Piecewise(Schedule):
         self.learning_rates = [check_number("learning_rates", rate) for rate in rates]
         if not rates or len(times) + 1 != len(rates) or times != sorted(set(times)):
             raise ValueError(
-                f"learning_rates and {unit} must be rates, and when each but the first begins, in "
-                f"ascending order, not {rates} and {times}"
+                f"learning_rates and {unit} must be the rates and the ascending times "
+                f"at which each rate after the first begins, not {rates} and {times}"
             )
         setattr(self, unit, times)
 
@@ -494,7 +494,7 @@ class BatchGrowth(Schedule):
         self.factor = check_number("factor", factor, 1.0)
         self.largest = None if largest is None else check_integer("largest", largest)
         if self.largest is not None and self.largest < self.batch_size:
-            raise ValueError(f"largest={largest} is below batch_size={batch_size}: nothing grows")
+            raise ValueError(f"largest={largest} is below batch_size={batch_size}: it can't grow")
 
     def rate(self, t: float) -> float:
         """Return B₀ γ^⌊t⌋, or the largest size."""
@@ -591,8 +591,7 @@ def schedule_of(given: Any) -> Schedule:
     """Return the schedule that is given, or that of a plain function."""
     if isinstance(given, type):
         raise ValueError(
-            f"learning_rate is the class {given.__name__}: make a schedule of it, "
-            f"{given.__name__}(...)"
+            f"learning_rate is the class {given.__name__}: pass an instance, {given.__name__}(...)"
         )
     return given if isinstance(given, Schedule) else FunctionSchedule(given)
 

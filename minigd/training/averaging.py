@@ -34,7 +34,7 @@ class AverageWeights:
     layers before it as in a prediction. Each takes a pass over the rows. A layer that is not
     trainable keeps what it has.
 
-    It is called after each update, so that compiled steps are made one by one. The average is in
+    It is called after each update, so compiled steps are made one by one. The average is in
     float64. One callback has the last word on what the model is left with: a second average beside
     it is refused, and `EarlyStopping` needs ``restore_best=False``.
 

@@ -1,7 +1,7 @@
 """Callbacks: code that runs at the events of training.
 
 A callback is anything that can be called with an `Event`. One that decides something also has
-`state_dict` and `load_state_dict`, so that a resumed run decides alike.
+`state_dict` and `load_state_dict`; then a resumed run makes the same decisions.
 """
 
 import csv
@@ -56,9 +56,9 @@ class _Monitoring:
         history = event.trainer.history
         if self.monitor not in history:
             raise ValueError(
-                f"{type(self).__name__} watches {self.monitor!r}, and the history holds "
-                f"{', '.join(history)}: give validation_data or the metric to fit, or another "
-                "monitor"
+                f"{type(self).__name__} watches {self.monitor!r}, but the history has only "
+                f"{', '.join(history)}: pass validation_data or the metric to fit, or choose "
+                "another monitor"
             )
         value = self._sign * history[self.monitor][-1]
         if value < self.best - (self.min_delta if math.isfinite(self.best) else 0.0):
@@ -185,7 +185,7 @@ class EarlyStopping(_Monitoring):
 class ReduceOnPlateau(_Monitoring):
     """Lowers the learning rate when a column of the history has not got better for some epochs.
 
-    It multiplies the updater's `scale`, so that it goes together with a schedule.
+    It multiplies the updater's `scale`, so it also works with a schedule.
 
     Parameters
     ----------
@@ -229,7 +229,7 @@ class ReduceOnPlateau(_Monitoring):
         super().__init__(monitor, patience, min_delta, mode)
         self.factor = check_number("factor", factor, 0.0, 1.0)
         if self.factor == 0:
-            raise ValueError("factor must be above 0: at 0 the training would stand still")
+            raise ValueError("factor must be above 0: with 0 the training would stop")
         self.min_scale = check_number("min_scale", min_scale)
 
     def __call__(self, event: Event) -> None:
@@ -252,7 +252,7 @@ class Checkpoint:
     Training also ends at Ctrl-C and where the process is to end, by SIGTERM (``docker stop``, the
     time limit of a cluster) or SIGHUP (a terminal that is closed).
 
-    The file is replaced in one step, so that a run killed at any moment finds the last whole one,
+    The file is replaced in one step: a run killed at any moment finds the last complete one,
     and `minigd.Trainer.resume` continues it. What a kill left half written beside it is removed
     when the next `fit` starts; two runs at once need two paths. A failure to write, on a full disk
     or in a folder that is read-only, leaves the old file whole and the run going, and gives a

@@ -1,6 +1,6 @@
 """A run in a file: all that decides the next update, and the classes it is made of.
 
-The file is a model's file with more in it, so that `minigd.load` reads the model from it.
+The file is a model file with more in it; `minigd.load` reads the model from it.
 """
 
 import json
@@ -58,11 +58,11 @@ def read(
     description, arrays = npz.read(path)
     with of_file(check_path("path", path)):
         if description.get("kind") != "run":
-            raise CheckpointError("it holds a model, not a run: read it with minigd.load")
+            raise CheckpointError("it is a saved model, not a checkpoint: use minigd.load")
         check_named(description, ("layers", "loss", "metrics", "updater"), custom)
         model = restore(description, arrays, custom, backend)
         if model.loss is None or not {"updater", "options", "run"} <= description.keys():
-            raise CheckpointError("it is damaged: parts of the run are missing")
+            raise CheckpointError("it is damaged: parts of the checkpoint are missing")
         values = join_arrays(description["run"], arrays)
         if batches is not None and values.get("batches") is not None:
             compare(values["batches"], batches.state_dict())
@@ -92,7 +92,7 @@ def compare(saved: Description, given: Description) -> None:
     CheckpointError
         Saying what differs.
     """
-    # Through JSON, as the saved one went, so that tuples and lists compare alike.
+    # Through JSON, like the saved one: then tuples and lists compare equal.
     for name, value in json.loads(json.dumps(given)).items():
         # A stream that nobody had counted when it was saved may have been counted since.
         counted = name == "rows" and None in (value, saved.get(name))

@@ -1,4 +1,4 @@
-"""An epoch of rows at hand, cut into chunks of batches that compiled steps make in one go.
+"""An epoch of rows in memory, cut into chunks of batches that one compiled call trains on.
 
 Progress and Ctrl-C come between two chunks, of some fifty milliseconds each. Rows that are not in
 memory are fetched for many batches at once.
@@ -112,7 +112,7 @@ class Chunks:
         return np.arange(own.start, own.stop) if self._order is None else self._order[own]
 
     def _fetch(self, batch: int) -> None:
-        """Fetch the rows of a batch, and of those around it, if they are not at hand."""
+        """Fetch the rows of a batch, and of those around it, if they are not in memory."""
         first = batch // self._most * self._most
         own = self.starts[first], self.starts[min(first + self._most, len(self))]
         if self._source is None or own == self._fetched:

@@ -12,8 +12,8 @@ def divergence_error(
 ) -> DivergenceError:
     """Return the error for an update that was not made."""
     return DivergenceError(
-        f"{reason} at epoch {epoch}, update {update}: the parameters are the last good ones, from "
-        f"before this update. Lower the learning rate (now {rate:g}), or scale the columns of x, "
+        f"{reason} at epoch {epoch}, update {update}: the parameters were restored to the values "
+        f"before this update. Lower the learning rate (now {rate:g}), or scale x "
         "and y" + (", or use from_logits=True" if objective.loss.takes_probabilities else "")
     )
 
@@ -22,4 +22,4 @@ def name_layer(objective: Objective, x: Array) -> str:
     """Return words about the first layer whose output is not finite, in a batch with a bad loss."""
     with np.errstate(all="ignore"):
         name = objective.first_nonfinite(x)
-    return "" if name is None else f", and the output of {name} is the first not finite"
+    return "" if name is None else f", and the output of {name} is the first that is not finite"

@@ -1,6 +1,6 @@
 """The totals of an epoch: its weight, its loss and its metrics, batch by batch.
 
-Means compose by weight, which is the number of rows where none was given.
+Means combine by weight; without weights, the weight is the number of rows.
 """
 
 import copy

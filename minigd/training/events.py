@@ -41,7 +41,7 @@ class Run(Protocol):
 
     @property
     def batch(self) -> int:
-        """Batches made of the epoch at hand."""
+        """Batches made in the current epoch."""
         ...
 
     @property
@@ -117,7 +117,7 @@ Callback = Callable[[Event], object]
 def wanted_events(callback: Callback) -> frozenset[str] | None:
     """Return the names of the events that a callback wants, its `events`; None for all.
 
-    A subclass that has a ``__call__`` of its own wants all, unless it has `events` of its own too.
+    A subclass with its own ``__call__`` receives all events, unless it also has its own `events`.
 
     Raises
     ------
@@ -143,13 +143,13 @@ def _check_events(callback: Callback, events: Any) -> frozenset[str]:
     listed = isinstance(events, set | frozenset) or (isinstance(events, list | tuple) and events)
     if not listed or not all(isinstance(event, str) for event in events):
         raise TypeError(
-            f"callbacks: {name}.events must be the names of the events it wants, "
-            f"{{'epoch'}}, not {shown(events)}: an attribute for something else needs another name"
+            f"callbacks: {name}.events must be a set of event names, such as "
+            f"{{'epoch'}}, not {shown(events)}: if this attribute is something else, rename it"
         )
     unknown = sorted(set(events) - set(EVENTS))
     if unknown:
         raise ValueError(
-            f"callbacks: {name}.events names {unknown[0]!r}, and the events are {', '.join(EVENTS)}"
+            f"callbacks: {name}.events names {unknown[0]!r}, but the events are {', '.join(EVENTS)}"
         )
     return frozenset(events)
 
@@ -185,8 +185,8 @@ def _in_order(named: dict[str, Any]) -> dict[str, Any]:
     final = averages + [n for n, each in named.items() if getattr(each, "restore_best", False)]
     if averages and len(final) > 1:
         raise ValueError(
-            f"callbacks: {final[0]} and {final[1]} both put other parameters in the model when fit "
-            "is done, and one would undo the other: leave one out, or give EarlyStopping "
+            f"callbacks: {final[0]} and {final[1]} both replace the model's parameters at the end "
+            "of fit, and one would undo the other: remove one, or use EarlyStopping "
             "restore_best=False"
         )
     return dict(sorted(named.items(), key=lambda item: getattr(item[1], "last", False)))
@@ -195,11 +195,10 @@ def _in_order(named: dict[str, Any]) -> dict[str, Any]:
 def _no_callback(given: object) -> TypeError:
     if isinstance(given, type):
         return TypeError(
-            f"callbacks: {given.__name__} is a class, and each event would make a new one of it: "
-            "write it with parentheses"
+            f"callbacks: {given.__name__} is a class, not an instance: write it with parentheses"
         )
     return TypeError(
-        f"callbacks: a callback is called with each event, and {shown(given)} can't be"
+        f"callbacks: a callback must be callable with an event, but {shown(given)} is not"
     )
 
 
@@ -221,7 +220,7 @@ def load_callback_states(callbacks: Mapping[str, Any], states: Mapping[str, Any]
                 callback.load_state_dict(values)
         else:
             warn(
-                f"the resumed run had a callback {name!r} with a state, which is not among the "
-                "callbacks of this fit: it is left out",
+                f"the resumed run had a callback {name!r} with a state, but this fit has "
+                "no such callback: its state is ignored",
                 stacklevel=4,
             )

@@ -25,8 +25,8 @@ class History(dict[str, list[float]]):
     ``loss`` and the metrics are means over the rows of the epoch, each row taken as the model was
     before the update it was part of; ``val_loss`` is taken after the epoch.
 
-    It is a dict of lists, so that ``pandas.DataFrame(history)`` is its table. A notebook shows it
-    as one.
+    It is a dict of lists, and ``pandas.DataFrame(history)`` turns it into a table. A notebook
+    shows it as one.
 
     Examples
     --------

@@ -152,6 +152,6 @@ class OneThread:
 
 def _second_thread() -> RuntimeError:
     return RuntimeError(
-        "another thread is using this trainer: give each thread a trainer and a model of its own, "
-        "or wait until the other one is done"
+        "another thread is using this trainer: give each thread its own trainer and model, or "
+        "wait until the other thread is done"
     )

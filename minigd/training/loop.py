@@ -45,9 +45,9 @@ class Loop:
     Attributes
     ----------
     epoch, batch : int
-        Epochs completed, and batches made of the epoch at hand.
+        Epochs completed, and batches made in the current epoch.
     seconds : float
-        What the training of the epoch at hand took.
+        Seconds that training took in the current epoch.
     totals : Totals
         The totals of its rows.
     by_row : RowClipping or None
@@ -86,7 +86,7 @@ class Loop:
         self.totals = Totals(self.metrics)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how far the loop has come, and the sums of the epoch at hand."""
+        """Return how far the loop has come, and the sums of the current epoch."""
         return {
             "epoch": self.epoch,
             "batch": self.batch,
@@ -135,7 +135,7 @@ class Loop:
         """Train on one batch after the other, on so many at most; tell whether none is left."""
         source, profiler = session.batches.source, session.profiler
         epoch = session.batches.epoch(self.epoch, self.batch, self.gathered)
-        # Closed at once when an error or an interrupt ends the loop, so that no thread reads on.
+        # Closed at once when an error or an interrupt ends the loop: no thread reads on.
         with contextlib.closing(epoch):
             started = time.perf_counter()
             for batch in itertools.islice(epoch, most):
@@ -331,7 +331,7 @@ class Loop:
     # Where numbers are not finite ------------------------------------------------------------
 
     def _run_unread(self, session: Session) -> bool:
-        """Make steps that are not looked at; from the last snapshot again where one was bad."""
+        """Make steps without checking each; repeat from the last snapshot if one was bad."""
         guard, snapshot, error = self.transaction.guard, Snapshot(self.transaction), None
 
         def watch(event: Event) -> None:
@@ -356,7 +356,7 @@ class Loop:
             guard.defers = False
         reached, stopping, self.stopping = self.batch, self.stopping, False
         self.totals, self.batch, self.seconds = snapshot.restore()
-        # Each step is looked at, and one more than were counted: an error may have ended that one.
+        # Each step is checked, and one more than were counted: an error may have ended that one.
         self._run_batches(session._replace(progress=None), reached + 1 - self.batch)
         self.stopping = stopping
         if not isinstance(error, NotFinite):
@@ -364,7 +364,7 @@ class Loop:
         return self._run_steps(session)
 
     def check_unread(self) -> None:
-        """Go back to the last snapshot if a step since then was bad that nothing looked at."""
+        """Go back to the last snapshot if a step since then was bad and was not checked."""
         if not self.transaction.guard.is_finite():
             raise NotFinite
 

@@ -80,7 +80,7 @@ def check_custom(custom: Iterable[Any] | None) -> list[Any]:
     classes = [None] if isinstance(custom, type) else check_list("custom", custom, "class")
     if not all(callable(c) or isinstance(c, FunctionLoss | FunctionMetric) for c in classes):
         raise TypeError(
-            f"custom is a list of classes or functions, [MyLayer], and not {shown(custom)}"
+            f"custom must be a list of classes or functions, such as [MyLayer], not {shown(custom)}"
         )
     return classes
 
@@ -159,7 +159,7 @@ def _warn_of_nan(model: Sequential) -> None:
     if lost:
         warn(
             f"the file has numbers that are not finite in {', '.join(lost)}: the model can't "
-            "predict with them. Load a file that was saved before they came",
+            "predict with them. Load a file that was saved earlier",
             RuntimeWarning,
             stacklevel=4,
         )

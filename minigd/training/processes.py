@@ -43,7 +43,7 @@ from minigd.types import Array
 UPDATES = 1000
 """After how many updates the parameters of all processes are compared; and after each epoch."""
 
-REASON = "the gradients of several processes are put together within each step"
+REASON = "several processes combine their gradients within each step"
 
 
 class Own(NamedTuple):

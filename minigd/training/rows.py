@@ -70,7 +70,7 @@ class RowLoader:
         return staging("x", x)
 
     def load_arrays(self, x: Any, y: Any, sample_weight: Any = None) -> WeighedRows:
-        """Return the rows that count of a batch that was given as arrays, once it is checked."""
+        """Check a batch given as arrays, and return its rows whose weight is not 0."""
         model, objective, backend = self.model, self.objective, self.model.backend
         check_names(names_of(x), model.names, "x")
         check_rows_alike(x, y, sample_weight)
@@ -102,7 +102,7 @@ class RowLoader:
             metric.check(y, (x.shape[0], self.model.n_out))
 
     def check_all(self, batches: Batches, names: list[Any] | None = None) -> None:
-        """Check rows that are at hand once and whole; others are checked as they come.
+        """Check rows in memory once, all together; others are checked as they are read.
 
         Names of columns are to be those of the training, or of the rows that it begins with.
         """
@@ -116,7 +116,7 @@ class RowLoader:
             self.check(source.x, source.y)
         else:
             weight, y = drop_zero_weights(batches.weight(slice(0, source.rows)), source.y)
-            # Of x only the shape is looked at: its numbers were checked by the source.
+            # Of x only the shape is checked: its numbers were checked by the source.
             self.check(source.x[: len(weight)], y)
 
     def _check_pieces(self, batches: Batches) -> None:

@@ -30,7 +30,7 @@ class Session(NamedTuple):
 
     @property
     def repeatable(self) -> bool:
-        """Whether batches can be made again: the rows are there, and no callback saw the model."""
+        """Whether batches can be repeated: rows are in memory, and no callback saw the model."""
         # Asked of its own class, for a subclass may do more.
         looking = [c for c in self.callbacks if "only_saves" not in vars(type(c[0]))]
         return self._replace(callbacks=looking).by_epoch and not self.batches.source.one_shot

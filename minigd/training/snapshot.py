@@ -1,6 +1,6 @@
 """A snapshot of a run within an epoch: all that a batch changes, to make batches again from there.
 
-It is taken where the arrays are, so that a GPU copies them without making the host wait.
+It is taken where the arrays are: a GPU copies them without making the host wait.
 """
 
 from minigd.errors import BackendError
@@ -10,7 +10,7 @@ from minigd.training.epoch_totals import Totals
 from minigd.training.transaction import Transaction
 
 BATCHES, SECONDS = 2_000, 60
-"""After how many batches, or how much time, a snapshot is taken anew, and a GPU is asked for it
+"""After how many batches, or how much time, a new snapshot is taken, and a GPU is asked for it
 whether all was finite."""
 
 
@@ -39,11 +39,11 @@ class Snapshot:
         return len(self._arrays) > 0
 
     def take(self, totals: Totals, batch: int, seconds: float) -> None:
-        """Take it anew, with the totals of the epoch and how far it is."""
+        """Take a new snapshot, with the totals of the epoch and its position."""
         transaction, model = self._transaction, self._transaction.model
         self._updates, self._window = transaction.updates, transaction.window.copy()
         self._totals, self.batch, self.seconds = totals.copy(), batch, seconds
-        self._arrays = []  # so that their memory is used again
+        self._arrays = []  # so their memory is reused
         transaction.updater.attach(model)
         try:
             self._arrays = [Written(model, transaction.updater), Remembered(model)]
@@ -51,7 +51,7 @@ class Snapshot:
             raise _no_room(transaction.updater, error) from error
 
     def restore(self) -> tuple[Totals, int, float]:
-        """Take back what has changed since, and return what `take` was given."""
+        """Undo what has changed since, and return the arguments of `take`."""
         for arrays in self._arrays:
             arrays.restore()
         self._transaction.updates, self._transaction.window = self._updates, self._window
@@ -61,5 +61,5 @@ class Snapshot:
 def _no_room(updater: Updater, error: Exception) -> BackendError:
     return BackendError(
         f"a copy of the parameters and of the state of {type(updater).__name__} does not fit in "
-        f"memory ({error}): make the model smaller, or take an updater with less state, such as SGD"
+        f"memory ({error}): make the model smaller, or use an updater with less state, such as SGD"
     )

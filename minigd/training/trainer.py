@@ -1,6 +1,6 @@
 """The trainer: the settings of a run, and the methods that train, evaluate and save it.
 
-It holds everything that decides the next update, so that a resumed run continues as if it had never
+It holds everything that decides the next update. A resumed run continues as if it had never
 stopped. One epoch is in `loop.py`, one update in `transaction.py`, and the four lines of a step in
 `minigd.execution.plain`.
 """
@@ -58,7 +58,7 @@ from minigd.types import Array
 
 WORTH_COMPILING = 600_000_000
 """Numbers that the updates of an epoch go through, above which compiling is worth its time: each
-takes some 5 ns less, and compiling takes some 3 s once. It goes by the epoch, so that the bits are
+takes some 5 ns less, and compiling takes some 3 s once. It depends on the epoch, so the bits are
 the same however epochs are split among calls of `fit`."""
 
 TARGET = "program"
@@ -75,7 +75,7 @@ class Trainer:
     loss : str or Loss
         Paired with a final Sigmoid or Softmax; see `minigd.Objective`.
     updater : str or Updater
-        Its state starts afresh.
+        Its state is reset.
     metrics : iterable of str or Metric, or dict of them by name
         Measured over the rows of each epoch; a dict's keys are their names in the history.
     accumulate : int, default 1
@@ -152,7 +152,7 @@ class Trainer:
         comm: Any = None,
     ) -> None:
         if model.dtype.kind == "c":
-            raise ValueError("a model of complex numbers is for checks, and can't be trained")
+            raise ValueError("a complex model is only for checks and can't be trained")
         updater = given_once("updater", updater, "optimizer", optimizer)
         if updater is None:
             raise TypeError("a Trainer needs an updater, such as 'adam' or gd.SGD(0.1)")
@@ -207,14 +207,14 @@ class Trainer:
 
     @property
     def batch(self) -> int:
-        """Batches made of the epoch at hand."""
+        """Batches made in the current epoch."""
         return self._loop.batch
 
     @property
     def batches(self) -> Batches:
         """The batches of the last `fit`."""
         if self._loop.batches is None:
-            raise DataError("there is nothing to train on: give fit arrays, or a Batches")
+            raise DataError("there is no data to train on: pass arrays or a Batches to fit")
         return self._loop.batches
 
     @property
@@ -364,8 +364,8 @@ class Trainer:
             End with a line on stderr that says where the time went, and how many threads BLAS had:
             `minigd.execution.profiler`.
         plain : bool, default False
-            Run each step through the layers' own methods, so that a ``print`` or a breakpoint in
-            ``Dense.backward`` is reached in every one of them: `minigd.execution.plain`.
+            Run each step through the layers' own methods: a ``print`` or a breakpoint in
+            ``Dense.backward`` is reached in every step: `minigd.execution.plain`.
         receipt : bool, optional
             The old name of `profile`.
 
@@ -381,7 +381,7 @@ class Trainer:
             tell the targets of arrays from each other; nothing was trained.
         DivergenceError
             If the loss or a gradient is no longer finite; it names the epoch and the update, and
-            the parameters are the last good ones.
+            the parameters are restored to the last finite ones.
         KeyboardInterrupt
             At Ctrl-C, between two updates, after the event ``"done"``; another `fit` continues.
         SystemExit
@@ -667,20 +667,20 @@ def _warn_of_other_sums(compiled: Any) -> None:
     """Say where a resumed run goes on in other steps than those it was saved with."""
     if compiled and not available():
         warn(
-            "the run used Numba, which is not installed here: it goes on without, "
+            "the run used Numba, which is not installed here: it continues without Numba, "
             "and its last digits may differ (`pip install numba scipy`)",
             stacklevel=3,
         )
     elif compiled and compiled != TARGET:
         warn(
-            "the run was compiled by another version of minigd, whose sums have another order: "
-            "it goes on compiled, and its last digits may differ",
+            "the run was compiled by another version of minigd, which sums "
+            "in another order: the last digits may differ",
             stacklevel=3,
         )
 
 
 def _updater_was_taken(updater: Updater) -> ValueError:
     return ValueError(
-        f"{updater!r} was given to another trainer since, which has reset it: give each trainer "
-        "an updater of its own"
+        f"{updater!r} has since been given to another trainer, which reset it: give each "
+        "trainer its own updater"
     )

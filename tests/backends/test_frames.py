@@ -453,7 +453,7 @@ def test_missing_and_further_columns_are_refused_by_name(use):
         call(x.assign(d=0.0), y)
     with pytest.raises(gd.DataError, match=r"column 1 of . .* is 'd' and was 'b' in fit"):
         call(x.rename(columns={"b": "d"}), y)
-    with pytest.raises(gd.DataError, match="whose columns 'b', 'c' are missing"):
+    with pytest.raises(gd.DataError, match="the columns 'b', 'c' of fit are missing"):
         call(x.rename(columns={"b": "d", "c": "e"}), y)
     call(x.rename(columns={"b": "d"}).to_numpy(), y)
 
@@ -602,11 +602,9 @@ def test_rows_with_the_labels_of_x_in_another_order_are_refused():
             with pytest.raises(gd.DataError, match="y has the index of x in another order: row 0"):
                 call()
     for call in takes(x, y, y.abs().sort_values()):
-        with pytest.raises(
-            gd.DataError, match="the index of sample_weight is that of x in another"
-        ):
+        with pytest.raises(gd.DataError, match="sample_weight has the index of x in another"):
             call()
-    with pytest.raises(gd.DataError, match="the index of sample_weight is that of x in another"):
+    with pytest.raises(gd.DataError, match="sample_weight has the index of x in another"):
         gd.Batches(
             x, (y > 0).astype(int), class_weight="balanced", sample_weight=y.abs().sort_values()
         )

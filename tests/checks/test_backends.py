@@ -45,7 +45,7 @@ def test_the_backends_agree(backend, dtype):
 def test_the_loss_of_the_last_training_is_taken(stand_in):
     model = network()
     X, y = rows()
-    with pytest.raises(ValueError, match="never trained: name the loss"):
+    with pytest.raises(ValueError, match="never trained: pass a loss"):
         gd.compare_backends(model, gd.Batches(X, y, batch_size=50), 2)
     model.fit(X, y, loss="categorical_crossentropy", epochs=1)
     assert gd.compare_backends(model, gd.Batches(X, y, batch_size=50), 2).agree
@@ -55,7 +55,7 @@ def test_rows_without_weight_are_nothing_to_compare(stand_in):
     X, y = rows()
     weight = np.arange(len(X)) > 120
     batches = gd.Batches(X, y, batch_size=50, tail="drop", sample_weight=weight)
-    with pytest.raises(gd.DataError, match="do not fill one batch that counts"):
+    with pytest.raises(gd.DataError, match="do not fill a single batch"):
         gd.compare_backends(network(), batches, 2, loss="categorical_crossentropy")
 
 

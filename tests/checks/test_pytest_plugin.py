@@ -126,7 +126,7 @@ def test_a_class_that_can_not_be_made_asks_for_an_example_and_no_more(run):
     """
     result = run(mylayer=needs)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*TypeError: *give the file a list of examples*"])
+    result.stdout.fnmatch_lines(["*TypeError: *add a list of examples*"])
     assert "check.py" not in result.stdout.str()
 
 
@@ -169,7 +169,7 @@ def test_examples_have_tests_of_their_own(run):
 @pytest.mark.parametrize(
     ("mylayer", "says"),
     [
-        ("x = 1", "*there is nothing to check in *mylayer.py*"),
+        ("x = 1", "*nothing to check in *mylayer.py*"),
         ("import no_such_module", "*mylayer.py can't be run: ModuleNotFoundError*"),
     ],
 )
@@ -183,7 +183,7 @@ def test_a_file_that_is_not_there_is_a_misuse(run):
     result = run(option="minigd_layers = no_such_file.py")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
-        ["*minigd_layers names *no_such_file.py, and there is no such file"]
+        ["*minigd_layers names *no_such_file.py, but there is no such file"]
     )
 
 

@@ -77,10 +77,10 @@ def test_another_error_is_told_with_its_type(write):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("x = 1\n", "there is nothing to check in"),
+        ("x = 1\n", "nothing to check in"),
         ("def f(:\n", "can't be run: SyntaxError"),
         ("1 / 0\n", "can't be run: ZeroDivisionError"),
-        ("examples = [3]\n", "must be a list of layers and losses, [MyLayer(3)], not [3]"),
+        ("examples = [3]\n", "must be a list of layers and losses, such as [MyLayer(3)], not [3]"),
         (DOUBLE + "examples = Double\n", "must be a list of layers and losses"),
     ],
 )
@@ -163,8 +163,8 @@ def test_a_layer_is_checked_as_training_runs_it(write, capsys):
 SLIPS = {
     "InInit": (
         "def __init__(self):\n        self.add_param('b', (3,))",
-        "InInit: not checked. TypeError: InInit declares 'b' too early: add_param and add_buffer "
-        "are called in build(self, n_in), which knows the width, and not in __init__",
+        "InInit: not checked. TypeError: InInit declares 'b' too early: call add_param and "
+        "add_buffer in build(self, n_in), where the width is known, not in __init__",
     ),
     "NoTrain": (
         "def forward(self, x):\n        return 2 * x",
@@ -174,7 +174,7 @@ SLIPS = {
     "NoReturn": (
         "def build(self, n_in):\n        pass",
         "NoReturn: wrong. TypeError: NoReturn.build(6) returned None; it must return the width of "
-        "the output, a positive int, or raise ValueError for a width it does not take",
+        "the output, a positive int, or raise ValueError for an unsupported width",
     ),
     "Flattens": (
         "def forward(self, x, train=False):\n        memoryview(x).cast('B')\n        return 2 * x",
@@ -192,7 +192,7 @@ SLIPS = {
     ),
     "Infinite": (
         "def forward(self, x, train=False):\n        return np.log(x - x)",
-        "Infinite: wrong. ValueError: forward gives no finite numbers, for rows of any kind",
+        "Infinite: wrong. ValueError: forward returns no finite numbers for any kind of rows",
     ),
 }
 
@@ -365,7 +365,7 @@ def test_a_loss_that_takes_nothing_is_told(write):
         pass
     """
     found = verdicts(write(text))
-    assert "gives no finite numbers" in str(found["Odd"])
+    assert "returns no finite numbers" in str(found["Odd"])
     assert "must define per_example(z, y)" in str(found["Unfinished"])
 
 

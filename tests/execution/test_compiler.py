@@ -40,7 +40,7 @@ model = gd.Sequential([gd.Dense(2), gd.Dense(1)], inputs=2, seed=0)
 gd.Trainer(model, "mse", gd.SGD(0.1), fast=True).fit(x, x[:, :1], batch_size=3, callbacks=[count])
 """
 
-UNKEPT = "compiled steps can't be kept, and each process compiles its own"
+UNKEPT = "compiled steps can't be cached, so each process compiles its own"
 
 
 def run(cache, *arguments, **environment):
@@ -174,7 +174,7 @@ def test_where_nothing_can_be_written_each_process_compiles(first, tmp_path):
     again, reason, err = run(tmp_path / "file", "shown")
     assert (again, reason) == (first[1], "None")
     assert err.count(UNKEPT) == err.count("Numba compiled a step in") == 1
-    assert "keeps the result" not in err
+    assert "cached the result" not in err
 
 
 def test_a_user_without_a_home_gets_no_folder_by_the_name_of_a_tilde(monkeypatch, tmp_path):
@@ -213,7 +213,7 @@ def test_where_permissions_say_nothing_the_folder_is_used(monkeypatch, tmp_path)
 def test_where_numba_is_told_not_to_compile_steps_are_plain(tmp_path):
     params, reason, err = run(tmp_path, NUMBA_DISABLE_JIT="1")
     assert "NUMBA_DISABLE_JIT" in reason
-    assert err.count("RuntimeWarning: NUMBA_DISABLE_JIT is set: steps run by NumPy") == 1
+    assert err.count("RuntimeWarning: NUMBA_DISABLE_JIT is set: NumPy runs the steps") == 1
     x = np.linspace(-1, 1, 12).reshape(6, 2)
     model = gd.Sequential([gd.Dense(2), gd.Dense(1)], inputs=2, seed=0)
     gd.Trainer(model, "mse", gd.SGD(0.1), fast=False).fit(x, x[:, :1], batch_size=3)

@@ -397,7 +397,7 @@ class Unpromised(gd.Tanh):
     ("layer", "says"),
     [
         (Cubed, "; not compiled: power (x ** 2): write x * x"),
-        (Unpromised, "; not compiled: Unpromised does not say traceable = True"),
+        (Unpromised, "; not compiled: Unpromised does not declare traceable = True"),
         (gd.Tanh, ""),
     ],
 )

@@ -537,7 +537,9 @@ def test_a_run_that_can_not_have_as_many_says_so_once(large, tmp_path):
     made.save(saved)
     again = gd.Trainer.resume(saved, batches())
     with threadpool_limits(2, user_api="blas"):
-        with pytest.warns(UserWarning, match="used 3 BLAS threads and goes on with 2: ") as caught:
+        with pytest.warns(
+            UserWarning, match="used 3 BLAS threads and continues with 2: "
+        ) as caught:
             again.fit()
         assert "threadpool_limits(3)" in str(caught[0].message)
         assert caught[0].filename == __file__
@@ -554,7 +556,7 @@ def test_a_variable_is_stronger_than_a_checkpoint(tmp_path, monkeypatch):
     made.save(saved)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     again = gd.Trainer.resume(saved, batches())
-    with pytest.warns(UserWarning, match="used 1 BLAS thread and goes on with 3: "):
+    with pytest.warns(UserWarning, match="used 1 BLAS thread and continues with 3: "):
         again.fit()
     assert again.state_dict()["threads"] == 3
     again = gd.Trainer.resume(saved, batches())

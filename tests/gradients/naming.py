@@ -17,7 +17,7 @@ KINDS = {
     "1/n twice": r"the mean over the batch is taken twice",
     "sign": r"the sign is wrong",
     "transposed": r"transposed",
-    "left at zero": r"left at zero|never written",
+    "stays zero": r"stays zero|never written",
     "Jacobian ignored": r"Jacobian is ignored",
     "stale cache": r"a stale cache",
     "tail's n": r"divided by \d+, (a fixed batch size|the size of an earlier batch)",

@@ -163,12 +163,12 @@ def of(factor, n, true=TRUE, **facts):
         ([of(2, 2), of(2, 3)], ["a constant factor of 2"]),
         ([of(2, 2), of(3, 3)], ["missing (a factor of n = 2)"]),
         ([of(3.5, 7)], ["divided by 2, a fixed batch size", "a constant factor of 3.5"]),
-        ([of(3.5, 7), of(2.5, 5)], ["divided by 2, a fixed batch size, and not by n = 7"]),
+        ([of(3.5, 7), of(2.5, 5)], ["divided by 2, a fixed batch size, instead of n = 7"]),
         ([of(3.5, 7), of(3.5, 5)], ["a constant factor of 3.5"]),
         ([of(5 / 9, 5, seen=(9,)), of(2, 8, seen=(4,))], ["by 9, the size of an earlier batch"]),
         ([of(1, 4), of(-1, 1)], ["in a batch of 1 alone, the sign is wrong"]),
         ([of(-7, 7), of(-5, 5)], ["the sign is wrong, and the mean over the batch is missing"]),
-        ([of(1.5, 3), of(1.25, 5)], ["divided by n − 1, and not by n = 3"]),
+        ([of(1.5, 3), of(1.25, 5)], ["divided by n − 1 instead of n = 3"]),
         ([of(2.5, 7), of(-0.7, 5)], []),
     ],
 )
@@ -202,7 +202,7 @@ def in_part(place, factor):
 @pytest.mark.parametrize(
     ("case", "says"),
     [
-        (in_part(1, 0), "in row 1, the last, the gradient is forgotten: it is left at zero"),
+        (in_part(1, 0), "in row 1, the last, the gradient is missing: it stays zero"),
         (in_part((slice(None), 0), -1), "in column 0, the sign is wrong"),
         (in_part((slice(None), 1), 4), "in column 1, the mean over the batch is missing"),
         (in_part((1, 2), -1), "at [1, 2], the sign is wrong"),
@@ -236,7 +236,7 @@ def weighed(factors, l2=0.0):
     ("factors", "says"),
     [
         (lambda weight, scale: np.ones(4), "the weights of the rows are ignored"),
-        (lambda weight, scale: scale**2, "the weights of the rows are counted once too often"),
+        (lambda weight, scale: scale**2, "the weights of the rows are applied once too often"),
         (lambda weight, scale: scale * [1, 1, 1, 0], "the last row of the batch is left out"),
     ],
 )
@@ -269,7 +269,7 @@ def rows(n, width, seed=0):
 def test_the_part_at_fault_is_named_and_not_the_one_that_is_furthest_off():
     model = gd.Sequential([gd.Dense(3), students.Center(True), gd.Dense(2)], inputs=3)
     said = diagnosis_of(lambda: gd.check_gradients(model, "mse", rows(5, 3), rows(5, 2)))
-    assert said == "dx of center1: the Jacobian is ignored: dx is dy as it came"
+    assert said == "dx of center1: the Jacobian is ignored: dx is dy unchanged"
 
 
 @pytest.mark.slow
@@ -326,7 +326,7 @@ def test_a_layer_that_fails_on_another_size_is_told_to_be_stale():
             return dy + 0 * self.first
 
     said = diagnosis_of(lambda: gd.check_layer(Stale(), rows(5, 3)))
-    assert said == "a stale cache: it uses arrays of the batch before"
+    assert said == "a stale cache: it uses arrays of the previous batch"
 
 
 # The message --------------------------------------------------------------------------------------

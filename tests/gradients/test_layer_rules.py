@@ -369,7 +369,7 @@ def test_the_remedy_for_a_layer_of_no_rule_works():
         def draw(self, shape):
             return np.random.default_rng([*self.place, self.passes]).random(shape)
 
-    assert "draw from np.random.default_rng([*self.place, self.passes])" in said_of(
+    assert "draw random numbers from np.random.default_rng([*self.place, self.passes])" in said_of(
         Drawn(), rows(7)
     )
     gd.check_layer(Ruled(), rows(7))

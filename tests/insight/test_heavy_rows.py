@@ -120,7 +120,7 @@ def test_a_model_that_is_right_has_no_heavy_rows():
     model = gd.Sequential([gd.Dense(1)], inputs=1, dtype="float64")
     heavy = gd.HeavyRows()
     model.fit(x, model.forward(x), loss="mse", per_example=True, callbacks=[heavy])
-    assert str(heavy) == "none of 8 rows has a gradient left"
+    assert str(heavy) == "none of the 8 rows has a nonzero gradient"
 
 
 def test_an_epoch_that_was_begun_before_is_left_out():

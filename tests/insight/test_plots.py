@@ -263,7 +263,7 @@ def test_no_line_runs_under_the_legend_of_two_scales(metrics, width):
 
 
 def test_a_history_without_an_epoch_and_a_wrong_name_are_refused():
-    with pytest.raises(ValueError, match="holds no epoch to plot: train first"):
+    with pytest.raises(ValueError, match="has no epochs to plot: train first"):
         gd.History().plot()
     with pytest.raises(ValueError, match="can't plot 'acuracy': it holds loss, accuracy, each"):
         gd.History(FULL).plot("acuracy")
@@ -335,7 +335,7 @@ def test_schedules_in_the_same_axes_can_be_told_apart():
             r"counts in epochs and updates.* updates=\.\.\.",
         ),
         (gd.CosineDecay(0.1, epochs=5), {"epochs": 0}, ValueError, "epochs must be an integer"),
-        (0.1, {"epochs": 5}, TypeError, "draws a Schedule, and not 0.1"),
+        (0.1, {"epochs": 5}, TypeError, "takes a Schedule, not 0.1"),
     ],
 )
 def test_what_is_no_schedule_or_has_no_length_is_refused(schedule, length, error, message):
@@ -496,8 +496,8 @@ def test_twenty_classes_of_long_names_do_not_overlap():
         ((np.array([0, 1]),), TypeError, "the true classes are missing"),
         ((np.array([0, 1]), None, [0]), gd.ShapeError, "has 2 rows and y has 1"),
         ((np.zeros(0, int), None, []), gd.DataError, "no rows"),
-        ((np.array([0, 1]), None, ["a", "b"]), gd.DataError, "both as numbers, or both by name"),
-        ((np.array([[-3.0], [5.0]]), None, [0, 1]), gd.DataError, "these go from -3 to 5"),
+        ((np.array([0, 1]), None, ["a", "b"]), gd.DataError, "both as numbers, or both as names"),
+        ((np.array([[-3.0], [5.0]]), None, [0, 1]), gd.DataError, "these range from -3 to 5"),
         ((np.array([[0.5, NAN]]), None, [0]), gd.DataError, "the predictions holds nan"),
         ((np.zeros((2, 3)), None, [0, 3]), gd.DataError, "classes 0 to 2, and y holds 3"),
         ((np.zeros((2, 3, 4)), None, [0, 3]), gd.ShapeError, r"\(n, K\) or \(n,\)"),
@@ -511,8 +511,8 @@ def test_predictions_without_a_class_are_refused(given, error, message):
 @pytest.mark.parametrize(
     ("classes", "error", "message"),
     [
-        (["a"], gd.ShapeError, "classes has 1 names, and there are 2 classes"),
-        ("ab", TypeError, r"classes is a list, \['ab'\]"),
+        (["a"], gd.ShapeError, "classes has 1 names, but there are 2 classes"),
+        ("ab", TypeError, r"classes must be a list, \['ab'\]"),
     ],
 )
 def test_names_that_are_not_as_many_are_refused(classes, error, message):
@@ -665,7 +665,7 @@ def test_a_model_and_rows_on_any_backend(backend):
 @pytest.mark.parametrize(
     ("inputs", "X", "y", "error", "message"),
     [
-        (3, np.zeros((4, 3)), [0] * 4, gd.ShapeError, "two features, and the model takes 3"),
+        (3, np.zeros((4, 3)), [0] * 4, gd.ShapeError, "two features, but the model takes 3"),
         (2, np.zeros((4, 3)), [0] * 4, gd.ShapeError, r"X has shape \(4, 3\)"),
         (2, np.zeros(4), [0] * 4, gd.ShapeError, r"X has shape \(4,\)"),
         (2, np.zeros((4, 2)), [0] * 3, gd.ShapeError, "has 4 rows and y has 3"),

@@ -288,7 +288,7 @@ def test_a_race_in_which_nothing_was_learned_says_so():
     assert not found.learned
     assert found.target == 0.25
     assert str(found).count("not reached") == 2
-    assert "no batch size ended below the loss of a constant prediction, 0.25: give more" in str(
+    assert "no batch size ended below the loss of a constant prediction, 0.25: allow more" in str(
         found
     )
 
@@ -392,7 +392,7 @@ def test_the_constant_of_a_standardized_target_is_in_its_terms(monkeypatch):
 def test_a_target_that_a_constant_has_is_warned_about_before_the_race(monkeypatch):
     X, y = rows()
     words = (
-        f"a constant prediction already has a loss of {y.var():.4g}, and a target of 1e.06 shows"
+        f"a constant prediction already has a loss of {y.var():.4g}, and a target of 1e.06 needs"
     )
     monkeypatch.setattr(Trainer, "fit", lambda *args, **options: pytest.fail("it was trained"))
     with warnings.catch_warnings():
@@ -466,7 +466,7 @@ def test_the_plot_shows_medians_and_bands(monkeypatch):
         values = sorted(np.interp(x, getattr(c, against), c.loss) for c in own)
         assert np.interp(x, *line.get_data()) == pytest.approx(values[1], rel=0.05)
         plt.close("all")
-    with pytest.raises(ValueError, match="against is"):
+    with pytest.raises(ValueError, match="against must be"):
         found.plot("epochs")
 
 

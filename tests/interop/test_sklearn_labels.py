@@ -137,7 +137,9 @@ def test_weights_that_make_no_sense(given, message):
 
 def test_a_list_is_for_several_labels_and_a_binary_cross_entropy():
     X, y = rows()
-    with pytest.raises(ValueError, match=r"y has one class per row, .* is a dict, \{0: 5.0\}, or"):
+    with pytest.raises(
+        ValueError, match=r"y has one class per row: .* must be a dict, \{0: 5.0\}, or"
+    ):
         quick(class_weight=GIVEN).fit(X, y[:, 0])
     with pytest.raises(ValueError, match="weighs the labels in a binary cross-entropy, but loss"):
         quick(class_weight=GIVEN, loss="mse").fit(X, y)

@@ -113,7 +113,7 @@ def test_the_object_and_its_parameter_may_come_together():
 @pytest.mark.parametrize(("name", "kind"), [("adam", "Adam"), ("sgd", "SGD"), ("rmsprop", "RMSp")])
 @both
 def test_a_name_has_no_parameters_and_the_error_says_how(Estimator, name, kind):
-    message = rf"updater__learning_rate is of an updater .* the name '{name}': .*updater=gd\.{kind}"
+    message = rf"updater__learning_rate is a setting of .* the name '{name}': .*updater=gd\.{kind}"
     with pytest.raises(ValueError, match=message):
         quick(Estimator, updater=name).set_params(updater__learning_rate=0.1)
     grid = GridSearchCV(quick(Estimator, updater=name), {"updater__learning_rate": [0.1]}, cv=2)

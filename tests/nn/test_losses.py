@@ -611,7 +611,7 @@ def test_boolean_labels_are_classes_0_and_1(backend):
 )
 def test_rows_that_are_no_probabilities_are_refused(backend, row):
     y = backend.asarray([[1.0, 0.0, 0.0], row])
-    with pytest.raises(gd.DataError, match="rows must be one-hot, or probabilities that sum to 1"):
+    with pytest.raises(gd.DataError, match="row must be one-hot or probabilities that sum to 1"):
         CCE(True).forward(backend.zeros((2, 3), "float32"), y)
 
 
@@ -688,7 +688,7 @@ def test_a_sure_and_right_probability_costs_nothing(backend):
 @pytest.mark.parametrize(("z", "given"), [(-0.5, "-0.5 to 0.5"), (3.0, "0.5 to 3")])
 def test_predictions_that_are_no_probabilities_name_from_logits(backend, loss, z, given):
     outputs = backend.asarray([[0.5, z], [0.5, 0.5]])
-    words = rf"takes probabilities, and the predictions go from {given}: .*\(from_logits=True\)"
+    words = rf"takes probabilities, and the predictions range from {given}: .*\(from_logits=True\)"
     with pytest.raises(gd.DataError, match=words):
         loss.forward(outputs, backend.asarray(np.eye(2)))
 

@@ -468,7 +468,7 @@ def test_metrics_of_classes_refuse_numbers_and_rows_of_flags(backend, name):
 @pytest.mark.parametrize("name", ["mae", "mse", "rmse", "r2"])
 def test_metrics_of_numbers_refuse_targets_of_another_shape(backend, name):
     metric = get_metric(name)
-    words = r"compares number by number, and y has shape \(3,\) while the outputs .*\(3, 2\)"
+    words = r"compares element by element, but y has shape \(3,\) while the outputs .*\(3, 2\)"
     with pytest.raises(gd.ShapeError, match=words):
         metric.check(backend.asarray([0.0, 1.0, 2.0]), (3, 2))
     metric.check(backend.asarray([0.0, 1.0, 2.0]), (3, 1))
@@ -650,7 +650,7 @@ class ValLoss(TopTwo):
 
 @pytest.mark.parametrize("metric", [Seconds(), ValLoss()])
 def test_a_metric_that_a_history_would_confuse_is_refused(metric):
-    words = r"a history already has a column '.*'.*metrics={'another': ...}"
+    words = r"the history already has a column '.*'.*metrics={'another': ...}"
     with pytest.raises(ValueError, match=words):
         get_metrics([metric])
     assert list(get_metrics({"another": metric})) == ["another"]
@@ -658,13 +658,13 @@ def test_a_metric_that_a_history_would_confuse_is_refused(metric):
 
 @pytest.mark.parametrize("name", ["loss", "seconds", "updates", "val_r2"])
 def test_a_name_that_a_history_has_is_refused_in_a_dict_too(name):
-    with pytest.raises(ValueError, match=f"a history already has a column '{name}'"):
+    with pytest.raises(ValueError, match=f"the history already has a column '{name}'"):
         get_metrics({name: "r2"})
 
 
 @pytest.mark.parametrize("key", [1, None, Accuracy(), ("r2",)])
 def test_a_key_that_is_no_name_is_refused(key):
-    with pytest.raises(TypeError, match="the keys of metrics are names"):
+    with pytest.raises(TypeError, match="the keys of metrics must be names"):
         get_metrics({key: "r2"})
 
 

@@ -85,7 +85,7 @@ def test_logits_under_a_loss_of_probabilities_are_refused_with_both_ways_out(los
 )
 def test_probabilities_under_a_loss_of_logits_are_refused_with_both_ways_out(loss, last):
     name, end = type(loss).__name__, last.__name__
-    words = rf"takes logits, but the model ends in {end}.*use {name}\(\), or leave {end} out"
+    words = rf"takes logits, but the model ends in {end}.*use {name}\(\), or remove {end}"
     with pytest.raises(ValueError, match=words):
         gd.Objective(model_of(gd.Dense(2), last()), loss)
 
@@ -164,9 +164,9 @@ def test_the_ways_out_of_sigmoids_under_a_loss_of_one_class_work():
 def test_a_softmax_over_one_unit_is_refused_whatever_the_loss(loss, where):
     x, y = rows_of("classes", 2)
     words = (
-        r"Softmax over 1 unit, which is always 1: for two classes end it in Dense\(1\), Sigmoid"
-        r"\(\) and use BinaryCrossEntropy\(\), for more in Dense\(number of classes\), Softmax"
-        r"\(\) and use CategoricalCrossEntropy\(\), for numbers in Dense\(1\)"
+        r"Softmax over 1 unit, which is always 1: for two classes, end it in Dense\(1\), Sigmoid"
+        r"\(\) and use BinaryCrossEntropy\(\); for more, in Dense\(number of classes\), Softmax"
+        r"\(\) and use CategoricalCrossEntropy\(\); for numeric targets, in Dense\(1\)"
     )
     with pytest.raises(ValueError, match=words):
         EVERYWHERE[where](model_of(gd.Dense(1), gd.Softmax()), loss, x, y)
@@ -202,7 +202,7 @@ def test_a_softmax_under_a_binary_loss_takes_one_class_a_row_alone(kind, where):
 
 
 def test_a_rectified_logit_that_is_never_of_class_0_is_refused():
-    words = "takes logits of either sign, and the model ends in ReLU.*Leave the last ReLU out"
+    words = "takes logits of either sign, and the model ends in ReLU.*Remove the last ReLU"
     with pytest.raises(ValueError, match=words):
         gd.Objective(model_of(gd.Dense(1), gd.ReLU()), BCE(True))
     learns([gd.Dense(1)], BCE(True), *rows_of("classes", 2))

@@ -111,7 +111,7 @@ def takes_real_numbers_only(z, y):
 @pytest.mark.filterwarnings("ignore:the gradient of")
 @pytest.mark.parametrize("function", [reads_the_real_part, drops_a_part, takes_real_numbers_only])
 def test_a_function_that_drops_the_imaginary_part_is_noticed(function):
-    with pytest.raises(gd.GradientError, match=r"no gradient by complex step.*FunctionLoss\("):
+    with pytest.raises(gd.GradientError, match=r"cannot be differentiated.*FunctionLoss\("):
         network().fit(X, Y, loss=function)
 
 
@@ -131,7 +131,7 @@ COUPLED = {
 @pytest.mark.parametrize("kind", COUPLED)
 def test_a_function_that_couples_the_rows_is_noticed(kind, given):
     function = COUPLED[kind]
-    with pytest.raises(gd.GradientError, match="gives rows other losses where there are fewer"):
+    with pytest.raises(gd.GradientError, match="gives a row a different loss when"):
         network().fit(X, Y, loss=gd.FunctionLoss(function, given), batch_size=20)
     # Of one row there is nothing to couple.
     if kind != "places in the batch":
@@ -214,7 +214,7 @@ def test_a_metric_is_of_all_rows_whatever_the_batches(weight, size):
 
 def test_one_number_without_weights_is_refused_where_rows_have_weights():
     trainer = gd.Trainer(network(), "mse", "sgd", metrics=[worst])
-    with pytest.raises(gd.DataError, match="worst returned one number without them: let it take s"):
+    with pytest.raises(gd.DataError, match="worst returned one number without them: add a s"):
         trainer.evaluate(X, Y, sample_weight=WEIGHT)
 
 
@@ -360,7 +360,7 @@ def test_functions_that_do_not_say_what_they_take_are_taken():
 
 def test_a_scorer_is_given_by_its_name_and_a_mistyped_one_is_named():
     for scorer in (sklearn_metrics.get_scorer("r2"), sklearn_metrics.make_scorer(worst)):
-        with pytest.raises(TypeError, match=r"give a scorer by its name, metrics=\['r2'\], or"):
+        with pytest.raises(TypeError, match=r"pass the scorer's name, metrics=\['r2'\], or"):
             gd.Trainer(network(), "mse", "sgd", metrics=[scorer])
     for name, meant in (
         ("max_error", "neg_max_error"),

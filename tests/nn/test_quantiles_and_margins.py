@@ -197,7 +197,7 @@ def test_metrics_of_margins_see_the_class_and_ranks_the_scores():
     [
         ((2, 1), [0.5, 1.0], "Hinge takes labels 0 and 1, and y holds 0.5 to 1: encode"),
         ((2, 3), [[0.5, 0.5, 0], [1, 0, 0]], "Hinge takes labels 0 and 1"),
-        ((2, 3), [[1, 1, 0], [1, 0, 0]], "rows must be one-hot"),
+        ((2, 3), [[1, 1, 0], [1, 0, 0]], "row must be one-hot"),
         ((2, 3), [0, 3], "for classes 0 to 2, and y holds 3"),
         ((2, 3), [[0, 1], [1, 0]], r"Hinge takes classes of shape \(2,\) or one-hot rows"),
         ((2, 3), [0.0, 1.0], "classes must be integers"),
@@ -268,11 +268,11 @@ def test_constants_out_of_range_are_refused(given):
 @pytest.mark.parametrize(
     ("last", "loss", "words"),
     [
-        (gd.Sigmoid, gd.Hinge(), r"Hinge\(\) takes logits.*Sigmoid.*probabilities: leave Sigmoid"),
-        (gd.Softmax, gd.Poisson(), r"Poisson\(\) takes logits.*probabilities: leave Softmax out"),
+        (gd.Sigmoid, gd.Hinge(), r"Hinge\(\) takes logits.*Sigmoid.*probabilities: remove Sigmoid"),
+        (gd.Softmax, gd.Poisson(), r"Poisson\(\) takes logits.*probabilities: remove Softmax"),
         (gd.Rescale, gd.Hinge(), "is for classes, and the model ends in Rescale"),
         (gd.Rescale, gd.Poisson(), "is for counts, and the model ends in Rescale"),
-        (gd.ReLU, gd.Focal(from_logits=True), "never below 0"),
+        (gd.ReLU, gd.Focal(from_logits=True), "never negative"),
         (gd.Tanh, gd.Focal(), r"takes probabilities.*use Focal\(from_logits=True\)"),
     ],
 )

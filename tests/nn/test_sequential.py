@@ -158,7 +158,7 @@ def test_a_reading_pass_between_forward_and_backward_changes_nothing():
 def test_backward_refuses_a_dy_of_another_shape(backend, shape):
     model = network(gd.Dense(3), backend=backend)
     model.forward(backend.asarray(rows()), train=True)
-    with pytest.raises(gd.ShapeError, match=r"dy has shape .* and the output had shape \(23, 3\)"):
+    with pytest.raises(gd.ShapeError, match=r"dy has shape .* but the output had shape \(23, 3\)"):
         model.backward(backend.asarray(np.ones(shape)))
     # The refusal used nothing up.
     model.backward(backend.asarray(np.ones((23, 3))))
@@ -363,12 +363,12 @@ def test_a_copy_on_another_backend_leaves_the_first_where_it_is(backend):
 
 def test_a_layer_belongs_to_one_place_in_one_model():
     layer = gd.Tanh()
-    with pytest.raises(ValueError, match=r"is in a model already.*make a new layer, or use model"):
+    with pytest.raises(ValueError, match=r"is already in a model.*make a new layer, or use model"):
         gd.Sequential([layer, gd.Dense(2), layer], inputs=2)
     layer = gd.Dense(2)
     model = gd.Sequential([layer], inputs=2)
     for layers in ([layer], [gd.Dense(2), layer], model.layers):
-        with pytest.raises(ValueError, match="a layer belongs to one place in one model"):
+        with pytest.raises(ValueError, match="a layer can be in only one place"):
             gd.Sequential(layers, inputs=2)
 
 

@@ -198,7 +198,7 @@ def test_a_trainer_from_before_a_change_says_so(updater):
     trainer.fit(X, Y)
     model.layers[0].trainable = False
     with pytest.raises(
-        ValueError, match=r"`trainable` of a layer was changed\. Make a new trainer"
+        ValueError, match=r"`trainable` of a layer has changed since\. Make a new trainer"
     ):
         trainer.fit(X, Y)
     before = model.arrays()
@@ -214,7 +214,7 @@ def test_a_resumed_trainer_from_before_a_change_says_so(updater, tmp_path):
     trainer.save(tmp_path / "run.npz")
     again = gd.Trainer.resume(tmp_path / "run.npz", batches)
     again.model.layers[0].trainable = False
-    with pytest.raises(ValueError, match="`trainable` of a layer was changed"):
+    with pytest.raises(ValueError, match="`trainable` of a layer has changed since"):
         again.fit()
 
 
@@ -297,15 +297,15 @@ def test_all_layers_are_taken_where_all_are_the_same(tmp_path):
     [
         (
             None,
-            r"dense2: .*'W': \(5, 4\).* the other one has .*layers=\['dense1', 'batchnorm1'\] w",
+            r"dense2: .*'W': \(5, 4\).* the other model has .*layers=\['dense1', 'batchnorm1'\] w",
         ),
         (
             ["dense2"],
-            r"dense2: this model has \{'W': \(5, 4\), 'b': \(4,\)\}, and the other one has ",
+            r"dense2: this model has \{'W': \(5, 4\), 'b': \(4,\)\}, but the other model has ",
         ),
         (
             ["dense9"],
-            "dense9: this model has no such layer, and the other one has no such layer; "
+            "dense9: this model has no such layer, but the other model has no such layer; "
             r"layers=\['dense1', 'batchnorm1'\] would fit",
         ),
     ],

@@ -424,7 +424,7 @@ def test_nan_in_a_window_leaves_everything_as_it_was_before_its_batch(backend, b
     update = trainer.updates + bad // 3 + 1
     x[4 * bad, :] = 1e4
     name = r"the gradient of dense1\.[Wb] is not finite"
-    place = f"at epoch 2, update {update}: the parameters are the last good ones"
+    place = f"at epoch 2, update {update}: the parameters were restored"
     with pytest.raises(gd.DivergenceError, match=f"{name} {place}"):
         trainer.fit(data)
     assert_same(everything(trainer), captured(backend, good, weight, bad, accumulate=3))

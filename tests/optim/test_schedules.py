@@ -435,7 +435,7 @@ def test_all_schedules_are_known_and_public():
 
 @pytest.mark.parametrize("kind", [*DECAYS, gd.WarmUp], ids=lambda kind: kind.__name__)
 def test_updates_or_epochs_one_of_the_two_is_given(kind):
-    message = f"{kind.__name__} counts in updates or in epochs: give one of the two, .* and not "
+    message = f"{kind.__name__} counts in updates or in epochs: give either .* not "
     with pytest.raises(ValueError, match=message + "neither"):
         kind(0.1)
     with pytest.raises(ValueError, match=message + "both"):
@@ -475,7 +475,7 @@ def test_a_rate_that_makes_no_sense_is_refused(value):
 def test_the_pieces_fit_their_times():
     no_fit = (([], []), ([1], [3]), ([1, 2], []), ([1, 2, 3], [5, 5]), ([1, 2, 3], [5, 4]))
     for rates, times in no_fit:
-        with pytest.raises(ValueError, match="learning_rates and epochs must be rates, and when"):
+        with pytest.raises(ValueError, match="learning_rates and epochs must be the rates"):
             gd.Piecewise(rates, epochs=times)
     for unit in UNITS:
         for times in ([0], [1.5], ["3"], [True]):
@@ -486,7 +486,7 @@ def test_the_pieces_fit_their_times():
     with pytest.raises(TypeError, match="epochs"):
         gd.Piecewise([0.1, 0.2], epochs=3)
     for both in ({}, {"updates": [3], "epochs": [3]}):
-        with pytest.raises(ValueError, match="counts in updates or in epochs: give one of the two"):
+        with pytest.raises(ValueError, match="counts in updates or in epochs: give either"):
             gd.Piecewise([0.1, 0.2], **both)
     assert gd.Piecewise(iter([0.1]), updates=np.array([], int))(0, 0) == 0.1
 

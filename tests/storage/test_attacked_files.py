@@ -297,8 +297,8 @@ def test_a_version_that_there_never_was_is_refused(tmp_path, version):
 def test_a_negative_deviation_is_refused(tmp_path, name):
     path = write_run(tmp_path / "run.npz")
     edit(path, lambda d, a: a[f"buffers/{name}"].fill(-1))
-    refused(path, rf"{name} in the file holds -1.0, and is never negative")
-    with pytest.raises(gd.CheckpointError, match=r"run\.npz'.* is never negative"):
+    refused(path, rf"{name} in the file contains -1.0, but must not be negative")
+    with pytest.raises(gd.CheckpointError, match=r"run\.npz'.* must not be negative"):
         gd.Trainer.resume(path)
 
 
@@ -482,7 +482,7 @@ def test_a_damaged_state_of_a_callback_is_named(tmp_path, key, value):
 
 def test_errors_that_are_not_the_files_fault_stay_what_they_are(tmp_path):
     path = saved(tmp_path / "m.npz")
-    with pytest.raises(TypeError, match="custom is a list of classes"):
+    with pytest.raises(TypeError, match="custom must be a list of classes"):
         gd.load(path, custom=gd.Dense)
     with pytest.raises(ValueError, match="unknown backend 'nunpy'"):
         gd.load(path, backend="nunpy")

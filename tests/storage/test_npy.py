@@ -134,5 +134,5 @@ def test_sizes_are_not_believed(descr, shape, reason):
 def test_another_number_of_bytes_than_the_header_says_is_refused():
     whole = written(np.zeros((3, 2)))
     for data in (whole[:-1], whole + b"\0", whole[:128]):
-        with pytest.raises(ValueError, match=r"says \(3, 2\) of float64, 48 bytes, and \d+ follow"):
+        with pytest.raises(ValueError, match=r"says \(3, 2\) of float64, 48 bytes, but \d+ follow"):
             header_of(data)

@@ -194,7 +194,7 @@ def test_one_callback_has_the_last_word(other, first):
     made, own = trainer(), gd.AverageWeights(0.9)
     before = made.model.flat_params.copy()
     callbacks = [own, other(own)] if first else [other(own), own]
-    with pytest.raises(ValueError, match="both put other parameters in the model when fit"):
+    with pytest.raises(ValueError, match="both replace the model's parameters at the end of fit"):
         made.fit(batches(), epochs=2, callbacks=callbacks)
     np.testing.assert_array_equal(made.model.flat_params, before)
 

@@ -318,7 +318,7 @@ def test_more_is_better_for_scores_and_less_for_losses(monitor, place):
 
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are():
-    message = "watches 'val_loss', and the history holds loss, mae, seconds, updates: give valid"
+    message = "watches 'val_loss', but the history has only loss, mae, seconds, updates: pass"
     for callback in (gd.EarlyStopping(), gd.ReduceOnPlateau()):
         with pytest.raises(ValueError, match=f"{type(callback).__name__} {message}"):
             make_trainer(metrics=["mae"]).fit(make_batches(), callbacks=[callback])
@@ -587,7 +587,9 @@ def test_a_callback_with_a_state_that_is_not_given_again_is_asked_for(tmp_path):
     trainer.fit(make_batches(), callbacks=[gd.EarlyStopping("loss"), gd.ReduceOnPlateau("loss")])
     trainer.save(tmp_path / "run.npz")
     again = gd.Trainer.resume(tmp_path / "run.npz", make_batches())
-    with pytest.warns(UserWarning, match="a callback 'EarlyStopping' with a state, which is no"):
+    with pytest.warns(
+        UserWarning, match="a callback 'EarlyStopping' with a state, but this fit has no"
+    ):
         again.fit(callbacks=[gd.ReduceOnPlateau("loss")])
 
 

@@ -303,8 +303,8 @@ def test_a_second_thread_is_refused_and_the_first_counts_right(tmp_path, second)
     trainer.fit(make_batches(), epochs=2, callbacks=[meet])
     assert len(errors) == 10
     assert set(errors) == {
-        "another thread is using this trainer: give each thread a trainer and a model of its own, "
-        "or wait until the other one is done"
+        "another thread is using this trainer: give each thread its own trainer and model, or "
+        "wait until the other thread is done"
     }
     assert bits(trainer) == bits(straight)
     # When the first is done, another thread may go on, also after an error.

@@ -318,7 +318,7 @@ def test_a_file_that_was_only_packed_anew_is_the_same(tmp_path):
 def test_arrays_of_another_model_change_nothing():
     model, other = gd.Sequential([gd.Dense(3)], 4), gd.Sequential([gd.Dense(3)], 5, seed=1)
     before = model.flat_params.copy()
-    with pytest.raises(gd.CheckpointError, match="the arrays are not those of this model"):
+    with pytest.raises(gd.CheckpointError, match="the arrays do not match this model"):
         model.load_arrays(other.arrays())
     np.testing.assert_array_equal(model.flat_params, before)
 

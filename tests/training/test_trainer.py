@@ -524,7 +524,7 @@ def test_what_is_changed_when_a_fit_is_done_is_changed_behind_the_last_checkpoin
 def test_what_is_no_list_of_callbacks_is_refused():
     with pytest.raises(TypeError, match=r"callbacks must be a list, \[callback\], not one"):
         make_trainer().fit(make_batches(), callbacks=print)
-    with pytest.raises(TypeError, match="a callback is called with each event, and 3 can't be"):
+    with pytest.raises(TypeError, match="a callback must be callable with an event, but 3 is not"):
         make_trainer().fit(make_batches(), callbacks=[print, 3])
 
 
@@ -569,7 +569,7 @@ def test_a_state_without_its_callback_is_left_out_with_a_warning(tmp_path):
     cut.fit(make_batches(), callbacks=[Counts("update"), Counts("epoch"), stop_at(2)])
     cut.save(tmp_path / "run.npz")
     again = gd.Trainer.resume(tmp_path / "run.npz", make_batches())
-    with pytest.warns(UserWarning, match="a callback 'Counts 2' with a state, which is not among"):
+    with pytest.warns(UserWarning, match="a callback 'Counts 2' with a state, but this fit"):
         again.fit(callbacks=[Counts("update")])
     again.save(tmp_path / "run.npz")
     last = gd.Trainer.resume(tmp_path / "run.npz", make_batches())
@@ -894,13 +894,13 @@ def test_half_an_epoch_is_not_finished_with_other_rows(tmp_path):
 
 def test_a_model_is_no_run(tmp_path):
     make_trainer().model.save(tmp_path / "m.npz")
-    with pytest.raises(gd.CheckpointError, match="holds a model, not a run: read it with minigd"):
+    with pytest.raises(gd.CheckpointError, match="is a saved model, not a checkpoint: use minigd"):
         gd.Trainer.resume(tmp_path / "m.npz")
 
 
 def test_a_resumed_run_without_batches_asks_for_them(tmp_path):
     path, _ = half_a_run(tmp_path)
-    with pytest.raises(gd.DataError, match="there is nothing to train on: give fit arrays"):
+    with pytest.raises(gd.DataError, match="there is no data to train on: pass arrays"):
         gd.Trainer.resume(path).fit()
 
 
@@ -975,7 +975,7 @@ def test_classes_that_are_no_integers(call):
 
 @calls
 def test_rows_that_are_not_one_hot(call):
-    refused(call, rows(), np.ones((23, 3)), "rows must be one-hot, or prob", "classes")
+    refused(call, rows(), np.ones((23, 3)), "row must be one-hot or prob", "classes")
 
 
 @calls

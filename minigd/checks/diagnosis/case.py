@@ -1,4 +1,4 @@
-"""What is known of one wrong gradient in one batch: the numbers, and what they are made of.
+"""What is known about one wrong gradient in one batch: the numbers and their factors.
 
 A large array is known in a block of rows and columns, which is enough to tell slips apart.
 """

@@ -42,7 +42,7 @@ Explained: TypeAlias = tuple[str, str | None]
 
 
 DRAWN = (
-    "forward gives other numbers each time, so that it has no derivative: draw from "
+    "forward returns different numbers each time, and has no derivative: draw random numbers from "
     "np.random.default_rng([*self.place, self.passes]), and write draws = True in the class"
 )
 
@@ -83,12 +83,12 @@ def _no_function(layer: Layer, x: Array, dy: Array) -> str | None:
     model, own_x, own_dy = alone(layer), x.copy(), dy.copy()
     forward(model, own_x)
     if not np.array_equal(own_x, x):
-        return "forward writes over x, which belongs to its caller"
+        return "forward writes over x, which belongs to the caller"
     model.run_backward(model.layers, own_dy, input_gradient=True)
     if not np.array_equal(own_dy, dy):
-        return "backward writes over dy, which belongs to its caller"
+        return "backward writes over dy, which belongs to the caller"
     if not np.array_equal(own_x, x):
-        return "backward writes over x, which belongs to its caller: self.keep(x.copy())"
+        return "backward writes over x, which belongs to the caller: self.keep(x.copy())"
     return None
 
 
@@ -104,7 +104,7 @@ def _explain_memory(
             try:
                 given = run(used, *batches[now])
             except (ValueError, IndexError):
-                return "", f"{STALE}: it fails after a batch of another size"
+                return "", f"{STALE}: it fails after a batch of a different size"
             remembers = remembers or any(
                 not np.allclose(given[name], expected[name], rtol=1e-9, atol=0, equal_nan=True)
                 for name in expected
@@ -194,7 +194,7 @@ def _true_cases(layer: Layer, known: Case) -> Cases:
 def _is_unused(layer: Layer, name: str) -> bool:
     """Tell whether a layer gives the same output whatever a parameter, or x, holds.
 
-    A derivative of 0 is no proof: a batch of zeros, or of rounding about 0, has it as well.
+    A derivative of 0 proves nothing: a batch of zeros, or of rounding about 0, has it as well.
     """
     rng = np.random.default_rng(2)
     x = rng.standard_normal((99, layer.n_in))
@@ -231,7 +231,7 @@ def _taken_elsewhere(layer: Layer, case: Case) -> Iterator[tuple[str, Array]]:
             slope, _ = _slopes_of(layer, at, "x", case.block)
             own = case.diagonal_of(_of_each_row(slope, at, case.block))
             yield (
-                f"the derivative is taken at {there}, and not at x, the input",
+                f"the derivative is taken at {there} instead of x, the input",
                 own * case.take_block(case.dy),
             )
 
@@ -260,14 +260,14 @@ def _remembered(
     for name, case in cases.items():
         others = dict(case.others)
         if not case.by_row:
-            sentence = "the gradient is added to that of the batch before, += for ="
+            sentence = "the gradient is added to that of the previous batch, += instead of ="
             others[sentence] = case.true + then[name].true
         if same and delta is not None:
-            others[f"{STALE}: it is the gradient of the batch before"] = mixed[name].true
-            others[f"{STALE}: it is the gradient of the batch before, and of its dy"] = then[
+            others[f"{STALE}: it is the gradient of the previous batch"] = mixed[name].true
+            others[f"{STALE}: it is the gradient of the previous batch, and of its dy"] = then[
                 name
             ].true
             if not case.by_row:
                 guess = case.take_block(x.T @ delta / len(x))
-                others[f"{STALE}: x is that of the batch before"] = guess
+                others[f"{STALE}: x is from the previous batch"] = guess
         yield name, replace(case, others=others, seen=(len(x),))

@@ -1,4 +1,4 @@
-"""The name of a bug: the simplest slip that gives the very gradient that was given.
+"""The name of a bug: the simplest mistake that produces exactly this wrong gradient.
 
 A slip is named where it explains the numbers to rounding in every batch that was tried; two that
 the batches can't tell apart are both named, and where nothing fits, nothing is named.
@@ -50,7 +50,7 @@ def diagnose(cases: Sequence[Case]) -> str | None:
 def _simplest(cases: Sequence[Case], wrong: Sequence[Case]) -> list[str]:
     """Return the sentences of the simplest kind that explains all cases."""
     if all(case.unused and not case.true.any() for case in cases):
-        return ["the true gradient is 0: forward does not use what backward gives a gradient of"]
+        return ["the true gradient is 0: forward does not use what backward returns a gradient for"]
     kinds: list[Callable[[], list[str]]] = [
         lambda: _in_all(cases, plain),
         lambda: _in_all(cases, otherwise),
@@ -110,15 +110,15 @@ def _one_divisor(cases: Sequence[Case]) -> list[str]:
         earlier_n = next(
             round(d) for d, case in zip(divisors, cases, strict=True) if not case.right
         )
-        return [f"it is divided by {earlier_n}, the size of an earlier batch, and not by n = {{n}}"]
+        return [f"it is divided by {earlier_n}, the size of an earlier batch, instead of n = {{n}}"]
     if whole and _same(divisors, share):
-        return [f"it is divided by {m}, a fixed batch size, and not by n = {{n}}"]
+        return [f"it is divided by {m}, a fixed batch size, instead of n = {{n}}"]
     return []
 
 
 def _one_factor(cases: Sequence[Case]) -> list[str]:
     ratios = _ratios(cases)
-    # The same number again and again says no more than one number does.
+    # The same number repeated says nothing that one number does not.
     numbers = {f"{number:.6g}" for case in cases for number in case.true.ravel() if number}
     if ratios and len(numbers) > 1 and _same(ratios, max(100 * case.tolerance for case in cases)):
         return [f"a constant factor of {ratios[0]:.6g}"]
@@ -141,7 +141,7 @@ def _multiple_of_the_parameter(cases: Sequence[Case]) -> list[str]:
                 price = "L1" if name else "L2"
                 return [
                     f"{found[0]:.6g} times {name}the parameter itself is added: an {price} penalty "
-                    "that the loss does not have"
+                    "that is not in the loss"
                 ]
     return []
 
@@ -161,7 +161,7 @@ def _columns_left_out(cases: Sequence[Case]) -> list[str]:
     if not np.isin(kept, (0, 1)).all() or error > cases[0].tolerance * abs(all_given).max():
         return []
     columns = ", ".join(str(k) for k in np.flatnonzero(kept == 0))
-    return [f"what comes from dy's columns {columns} is forgotten: it is left at zero"]
+    return [f"what comes from dy's columns {columns} is missing: it stays zero"]
 
 
 def _statistics_taken_for_constants(cases: Sequence[Case]) -> list[str]:
@@ -175,7 +175,7 @@ def _statistics_taken_for_constants(cases: Sequence[Case]) -> list[str]:
         ):  # fmt: skip
             return [
                 f"the Jacobian is ignored in part: mean or variance of a {what}, or both, are "
-                "taken for constants"
+                "treated as constants"
             ]
     return []
 

@@ -58,9 +58,9 @@ def _explain_memory(
     if np.allclose(given, dz_of(loss, z, y, weight), rtol=1e-9, atol=0, equal_nan=True):
         return True, None
     others = {
-        f"{STALE}: the targets are those of the batch before": (z, targets),
-        f"{STALE}: the outputs are those of the batch before": (rows, y),
-        f"{STALE}: it is the gradient of the batch before": (rows, targets),
+        f"{STALE}: the targets are from the previous batch": (z, targets),
+        f"{STALE}: the outputs are from the previous batch": (rows, y),
+        f"{STALE}: it is the gradient of the previous batch": (rows, targets),
     }
     stale = {what: _true_dz(loss, *batch, weight)[0] for what, batch in others.items()}
     return False, diagnose([replace(case, given=case.take_block(given), others=stale)])

@@ -51,8 +51,8 @@ def _of_the_batch(case: Case, hit: Array) -> str | None:
     every, last = frozenset(case.places[0].tolist()), case.n - 1
     # Of a short batch, one row is meant where two sentences fit.
     words = {
-        every - {0}: "in every row of the batch but the first",
-        every - {last}: "in every row of the batch but the last",
+        every - {0}: "in every row of the batch except the first",
+        every - {last}: "in every row of the batch except the last",
         frozenset({last}): "in the last row of the batch",
         frozenset({0}): "in the first row of the batch",
     }

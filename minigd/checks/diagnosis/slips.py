@@ -19,7 +19,7 @@ Guess: TypeAlias = tuple[str, Array]
 MISSING = "the mean over the batch is missing (a factor of n = {n})"
 TWICE = "the mean over the batch is taken twice (a factor of 1/n = 1/{n})"
 SIGN = "the sign is wrong"
-ZERO = "the gradient is forgotten: it is left at zero"
+ZERO = "the gradient is missing: it stays zero"
 STALE = "a stale cache"
 TARGET = "the target is left out"
 
@@ -33,18 +33,18 @@ def plain(case: Case) -> Iterator[Guess]:
     yield ZERO, 0 * t
     if case.before is not None:
         yield "the gradient is never written", case.before
-        yield "the gradient is added to what was there before, += for =", t + case.before
+        yield "the gradient is added to the previous values, += instead of =", t + case.before
     yield SIGN, -t
     for sentence, factor in _factors(case):
         yield sentence, factor * t
     if case.by_row and case.dy is not None:
-        yield "the Jacobian is ignored: dx is dy as it came", case.take_block(case.dy)
+        yield "the Jacobian is ignored: dx is dy unchanged", case.take_block(case.dy)
 
 
 def _factors(case: Case) -> Iterator[tuple[str, float]]:
     n = case.n
     if case.by_row:
-        yield "each row is multiplied by n = {n}, though it is one example's own", n
+        yield "each row is multiplied by n = {n}, although it belongs to one example", n
         yield "the mean over the batch is taken twice: each row is divided by n = {n}", 1 / n
     else:
         yield MISSING, n
@@ -54,14 +54,14 @@ def _factors(case: Case) -> Iterator[tuple[str, float]]:
     for what, width in _widths(case).items():
         yield f"the mean over the {width} {what} is missing (a factor of {width})", width
         yield f"a constant factor of {width}", width
-        yield f"a mean over the {width} {what} is taken too (a factor of 1/{width})", 1 / width
+        yield f"a mean over the {width} {what} is also taken (a factor of 1/{width})", 1 / width
         yield f"a constant factor of 1/{width}", 1 / width
         if not case.by_row:
-            yield f"it is divided by the {width} {what}, and not by n = {{n}} rows", n / width
+            yield f"it is divided by the {width} {what} instead of n = {{n}} rows", n / width
     if case.weight is not None:
         total = float(case.weight.sum())
         yield "the weighted sum is not divided by the sum of the weights", total
-        yield "the weighted sum is divided by n = {n}, and not by the sum of the weights", total / n
+        yield "the weighted sum is divided by n = {n} instead of the sum of the weights", total / n
 
 
 def _widths(case: Case) -> dict[str, int]:
@@ -81,9 +81,9 @@ def otherwise(case: Case) -> Iterator[Guess]:
     yield from case.others.items()
     n = case.n
     if not case.by_row:
-        yield "it is divided by √n, and not by n = {n}", case.true * math.sqrt(n)
-        yield "it is divided by n + 1, and not by n = {n}", case.true * n / (n + 1)
-        yield "it is divided by n − 1, and not by n = {n}", case.true * n / max(n - 1, 1)
+        yield "it is divided by √n instead of n = {n}", case.true * math.sqrt(n)
+        yield "it is divided by n + 1 instead of n = {n}", case.true * n / (n + 1)
+        yield "it is divided by n − 1 instead of n = {n}", case.true * n / max(n - 1, 1)
     yield from _rows(case)
     yield from _weights(case)
     yield from _penalties(case)
@@ -123,7 +123,7 @@ def _weights(case: Case) -> Iterator[Guess]:
         return
     instead = {
         "the weights of the rows are ignored": np.ones(case.n),
-        "the weights of the rows are counted once too often": scale * scale,
+        "the weights of the rows are applied once too often": scale * scale,
     }
     for sentence, factors in instead.items():
         if case.each is not None:
@@ -157,12 +157,12 @@ def _penalties(case: Case) -> Iterator[Guess]:
             yield f"half of {penalty} is missing", t - part / 2
         elif case.dy is not None:
             yield (
-                f"{penalty} is counted twice: the layer adds it, and whoever trains it too",
+                f"{penalty} is counted twice: both the layer and the trainer add it",
                 t + part,
             )
-            yield f"{penalty} is forgotten: the layer takes it off again", t - part
+            yield f"{penalty} is missing: the layer subtracts it again", t - part
         else:
-            yield f"{penalty} is put on a parameter that has none", t + part
+            yield f"{penalty} is applied to a parameter that has no penalty", t + part
 
 
 def _transposes(case: Case) -> Iterator[Guess]:
@@ -173,7 +173,7 @@ def _transposes(case: Case) -> Iterator[Guess]:
         if t.shape[0] == t.shape[1]:
             yield "the gradient is transposed", t.T
         elif case.is_complete:
-            yield "the gradient is transposed, and reshaped until it fits", t.T.reshape(t.shape)
+            yield "the gradient is transposed, and reshaped to fit", t.T.reshape(t.shape)
     if not case.by_row or case.dy is None:
         return
     for name, W in case.matrices.items():
@@ -182,7 +182,7 @@ def _transposes(case: Case) -> Iterator[Guess]:
                 yield f"{name} is not transposed: it is dy·{name}", case.take_block(delta @ W)
             elif W.shape[1] == delta.shape[1]:
                 guess = case.take_block(delta @ W.reshape(W.shape[::-1]))
-                yield f"{name} is not transposed, but reshaped until it fits", guess
+                yield f"{name} is reshaped to fit instead of transposed", guess
 
 
 def _derivatives(case: Case, x: Array, dy: Array) -> Iterator[Guess]:
@@ -192,18 +192,18 @@ def _derivatives(case: Case, x: Array, dy: Array) -> Iterator[Guess]:
         for name, W in case.matrices.items():
             if dy.shape[1] == W.shape[1]:
                 guess = case.take_block((dy @ W.T)[:, : x.shape[1]])
-                yield f"{ignored} dx is dy·{name}ᵀ and no more", guess
+                yield f"{ignored} dx is only dy·{name}ᵀ", guess
         if y is not None and y.shape == x.shape == dy.shape and not case.elementwise:
-            yield f"{ignored} dx is y·dy and no more", case.take_block(y * dy)
+            yield f"{ignored} dx is only y·dy", case.take_block(y * dy)
     else:
         for rows in (x, np.hstack([x, np.ones((n, 1))])):
-            yield f"{ignored} it is xᵀ·dy / n and no more", case.take_block(rows.T @ dy / n)
-        yield f"{ignored} it is the mean of dy and no more", case.take_block(dy.mean(axis=0))
+            yield f"{ignored} it is only xᵀ·dy / n", case.take_block(rows.T @ dy / n)
+        yield f"{ignored} it is only the mean of dy", case.take_block(dy.mean(axis=0))
     if jacobian is not None:
         yield "dy is left out: the chain rule stops here", jacobian.sum(axis=2)
         if x.shape == dy.shape:
             own = case.diagonal_of(jacobian)
-            yield "the Jacobian is ignored but for its diagonal", own * case.take_block(dy)
+            yield "the Jacobian is ignored except for its diagonal", own * case.take_block(dy)
             yield "the derivative is multiplied in twice", own * own * case.take_block(dy)
             if case.is_complete and not case.matrices:
                 yield "the Jacobian is transposed", np.einsum("ikj,ik->ij", jacobian, dy)
@@ -215,7 +215,7 @@ def _derivatives(case: Case, x: Array, dy: Array) -> Iterator[Guess]:
 
 def _at_the_wrong_place(case: Case, x: Array, y: Array, own: Array) -> Iterator[Guess]:
     assert case.dy is not None
-    wrong = "the derivative is written in terms of y, the output, and given x, the input"
+    wrong = "the derivative is written in terms of y, the output, but receives x, the input"
     for of_y, of_x in ((y * (1 - y), x * (1 - x)), (1 - y * y, 1 - x * x)):
         if np.allclose(case.take_block(of_y), own, rtol=1e-6, atol=1e-12):
             yield wrong, case.take_block(of_x * case.dy)
@@ -229,7 +229,7 @@ def _elementwise(case: Case, factors: Mapping[str, Array | None]) -> Iterator[Gu
             factor = np.broadcast_to(factor, (case.n, factor.shape[-1]))
         factor = factor if name == "the parameter" else case.take_block(factor)
         if factor.shape == case.true.shape:
-            yield f"it is multiplied by {name} once too often", case.true * factor
+            yield f"it is multiplied by {name} one time too many", case.true * factor
             if factor.all():
                 yield f"a factor of {name} is missing", case.true / factor
 
@@ -241,7 +241,7 @@ def _targets(case: Case, z: Array, y: Array) -> Iterator[Guess]:
     yield TARGET, case.true + case.take_block(y * one[:, None])
     for next_one in (np.roll(y, 1, axis=1), np.roll(y, -1, axis=1)):
         shifted = case.true + case.take_block((y - next_one) * one[:, None])
-        yield "the target is that of the class beside it", shifted
+        yield "the target is that of the neighboring class", shifted
     if ((z > 0) & (z < 1)).all():
         logits = "the Jacobian is ignored: z − y is the gradient with respect to the logits"
         for width in (1, z.shape[1]):

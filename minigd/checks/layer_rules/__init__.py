@@ -28,7 +28,7 @@ __all__ = ["LayerWarning", "check_rules"]
 def check_rules(model: Sequential, x: Array, dy: Array, tolerance: float = 0.0) -> list[str]:
     """Refuse what breaks a rule in the one layer of a float64 model, and return what may be meant.
 
-    The layer has the right gradients, within `tolerance` of the largest entry; it stays as it is.
+    The layer has the right gradients, within `tolerance` of the largest entry; it is not changed.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def check_rules(model: Sequential, x: Array, dy: Array, tolerance: float = 0.0) 
     >>> model.params["forgets1.b"][...] = [1.0, 2.0]
     >>> check_rules(model, np.ones((4, 3)), np.ones((4, 2)))
     Traceback (most recent call last):
-    minigd.errors.GradientError: forgets1: forward gives other numbers with train=False than ...
+    minigd.errors.GradientError: forgets1: forward gives different numbers with train=False ...
     """
     (layer,) = model.layers
     with np.errstate(all="ignore"):

@@ -53,11 +53,11 @@ def check_copies(layer: Layer, used: dict[str, Used], x: Array, dy: Array) -> No
     one, other = run(alone(layer), x, dy), run(alone(layer), x, dy)
     if all(is_same(one[name], other[name]) for name in one):
         return
-    why = "what it uses must follow from the constructor's arguments, parameters and buffers"
+    why = "its state must follow from the constructor's arguments, parameters and buffers"
     if used:
         why = f"it uses {_paths(used)}, which build does not declare: {remedy(layer, used)}"
     raise GradientError(
-        f"{layer.name}: a copy of the layer, or a model that was saved and loaded, gives other "
+        f"{layer.name}: a copy of the layer, or a saved and loaded model, gives different "
         f"numbers: {why}"
     )
 
@@ -189,15 +189,15 @@ def remedy(layer: Layer, used: dict[str, Used]) -> str:
     name, given, first = _buffer_name(path), path, ""
     if path.removeprefix("self.") in layer.config():
         given = f"np.array({path})"
-        first = "give it to the constructor as a list, which can be saved, and "
+        first = "pass it to the constructor as a list, which can be saved, and "
     declare = (
         f"{first}declare it in build, "
         f'self.add_buffer("{name}", {given}.shape, lambda rng, shape: {given}), '
     )
     if array.dtype.kind in "biu":
         cast = "bool" if array.dtype.kind == "b" else "int"
-        return f'{declare}and use self.buffers["{name}"].astype({cast}) in its place'
+        return f'{declare}and use self.buffers["{name}"].astype({cast}) instead'
     return (
         f"{declare}or with add_param if it is to be trained, and use "
-        f'self.buffers["{name}"], or self.params["{name}"], in its place'
+        f'self.buffers["{name}"], or self.params["{name}"], instead'
     )

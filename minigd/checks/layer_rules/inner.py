@@ -50,7 +50,7 @@ def no_inner_layers(layer: Layer) -> Iterator[None]:
         inner = _unbuilt(layer, error)
         if inner is not None:
             what = type(inner).__name__
-            raise _inner_error(layer, f"makes use of another layer, {what}(...)") from error
+            raise _inner_error(layer, f"uses another layer, {what}(...)") from error
         raise
 
 
@@ -80,8 +80,8 @@ def _refuse_inner(layer: Layer) -> None:
 def _inner_error(layer: Layer, how: str, it: str = "that layer") -> GradientError:
     kind = type(layer).__name__
     return GradientError(
-        f"{kind} {how}, and a model builds, trains and saves only the layers of its list and those "
-        f"that they hold. Put {it} into the list, before or after {kind}; or let {kind} hold {it}: "
+        f"{kind} {how}, but a model builds, trains and saves only the layers of its list and their "
+        f"inner layers. Put {it} into the list, before or after {kind}; or let {kind} hold {it}: "
         "self.layers = [...] in __init__, self.hold(self.layers, n_in) in build, and "
         "self.run_inner and self.run_inner_back in forward and backward"
     )

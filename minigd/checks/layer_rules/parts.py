@@ -144,7 +144,7 @@ def with_train_false() -> Iterator[None]:
 
 
 def modifies(layer: Layer, what: str, when: str = "") -> GradientError:
-    """Return the error for a layer that changes what it was given."""
+    """Return the error for a layer that changes its arguments."""
     return GradientError(
-        f"{layer.name} modifies {what}{when}, which belongs to its caller: work on a copy"
+        f"{layer.name} modifies {what}{when}, which belongs to the caller: work on a copy"
     )

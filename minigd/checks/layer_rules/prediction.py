@@ -32,7 +32,7 @@ def check_prediction(layer: Layer, x: Array, dy: Array) -> list[str]:
         if name.startswith("params/"):
             raise GradientError(
                 f"{layer.name}: a pass changes the parameter {name.partition('.')[2]!r}, which "
-                "the updater alone may change: compute with a copy"
+                "only the updater may change: work on a copy"
             )
     outputs = []
     for passes in (1, 2):
@@ -56,8 +56,8 @@ def check_prediction(layer: Layer, x: Array, dy: Array) -> list[str]:
         return []
     names = (*layer.running, *unnamed)
     return [
-        f"a training pass changes the buffer {unnamed[0]!r}, and after a step that diverges fit "
-        f"restores only those that the class names: write running = {names!r} in it"
+        f"a training pass changes the buffer {unnamed[0]!r}, but after a step that diverges, fit "
+        f"restores only the buffers that the class names: write running = {names!r} in it"
     ]
 
 
@@ -76,7 +76,7 @@ def _predict_only(layer: Layer, x: Array, more: Array) -> Array:
             what = {"params": "parameter", "buffers": "buffer"}[name.partition("/")[0]]
             short = name.partition(".")[2]
             raise GradientError(
-                f"{layer.name}: forward changes the {what} {short!r} with train=False, and "
+                f"{layer.name}: forward changes the {what} {short!r} with train=False, but "
                 "predictions must not change the model: change it only `if train:`"
             )
     kept = [
@@ -85,7 +85,7 @@ def _predict_only(layer: Layer, x: Array, more: Array) -> Array:
         if path not in at_first or not is_same(array, at_first[path])
     ]
     if kept or any(each.held is not None for each in model.all_layers):
-        work = "; for an array to work in there is self.empty(name, shape)" if kept else ""
+        work = "; for a work array, use self.empty(name, shape)" if kept else ""
         raise GradientError(
             f"{layer.name} keeps {kept[0] if kept else 'arrays'} of a forward pass with "
             "train=False: keep arrays only in training, `if train: self.keep(x)`, and take them in "
@@ -127,8 +127,8 @@ def _check_same(layer: Layer, x: Array, y: Array, trained: Array) -> None:
     i = np.unravel_index(int(np.argmax(error)), y.shape)
     left_out = [name for name in layer.params if _is_left_out(layer, name, x)]
     raise GradientError(
-        f"{layer.name}: forward gives other numbers with train=False than with train=True: "
-        f"{y[i]:.6g} and not {trained[i]:.6g} at {place(i)}. A layer that may differ has buffers "
+        f"{layer.name}: forward gives different numbers with train=False and train=True: "
+        f"{y[i]:.6g} and {trained[i]:.6g} at {place(i)}. A layer that may differ has buffers "
         "that a training pass changes (add_buffer, running), or draws (draws = True)",
         f"with train=False, forward leaves out {left_out[0]}" if left_out else None,
     )
@@ -149,7 +149,7 @@ def _is_left_out(layer: Layer, name: str, x: Array) -> bool:
 
 
 def _is_close(one: Array, other: Array) -> bool:
-    """Tell whether two outputs are the same but for rounding, that of a number taken off again."""
+    """Tell whether two outputs are equal up to rounding, also of a number added and subtracted."""
     near = 1e-9 * float(np.abs(other).max(initial=0.0))
     return np.allclose(one, other, rtol=1e-9, atol=near, equal_nan=True)
 
@@ -160,13 +160,13 @@ def _check_running(trained: Sequential, x: Array, moved: list[str]) -> None:
     for name in layer.params:
         if _is_left_out(layer, name, x):
             raise GradientError(
-                f"{layer.name}: forward uses the parameter {name!r} with train=True and not with "
+                f"{layer.name}: forward uses the parameter {name!r} with train=True but not with "
                 "train=False"
             )
     y = predicted(trained, x)
     if not np.isfinite(y).all():
         raise GradientError(
-            f"{layer.name}: with train=False, forward gives numbers that are not finite"
+            f"{layer.name}: with train=False, forward returns numbers that are not finite"
         )
     first = predicted(trained, x[:1])
     if _is_close(first, y[:1]):
@@ -176,7 +176,7 @@ def _check_running(trained: Sequential, x: Array, moved: list[str]) -> None:
         buffer[...] = 1.5 * buffer + 1
     if _is_close(predicted(trained, x), y):
         raise GradientError(
-            f"{layer.name}: a prediction for a row depends on the rows beside it, and not on "
-            f"{moved[0]!r}, which training moves: with train=False use self.buffers in place of "
-            "the statistics of the batch"
+            f"{layer.name}: a prediction for a row depends on the other rows of the batch, not "
+            f"on {moved[0]!r}, which training updates: with train=False use self.buffers instead "
+            "of the statistics of the batch"
         )

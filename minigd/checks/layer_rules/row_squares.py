@@ -32,7 +32,7 @@ def check_row_squares(layer: Layer, x: Array, dy: Array, tolerance: float) -> No
     advice = (
         "define row_squares(dy) by the formula of its gradient"
         if owner is kind
-        else f"{kind.__name__} inherits it from {owner.__name__}: define one of its own"
+        else f"{kind.__name__} inherits it from {owner.__name__}: define its own"
     ) + ", or refuse, with row_squares = gd.Layer.row_squares in the class"
     try:
         norms = per_example.backward(objective, RowClipping(limit))
@@ -44,8 +44,8 @@ def check_row_squares(layer: Layer, x: Array, dy: Array, tolerance: float) -> No
         ) from error
     if norms.shape != (len(x),):
         raise GradientError(
-            f"{layer.name}: row_squares returned shape {norms.shape}; it must return shape "
-            f"{(len(x),)}, a number for each row"
+            f"{layer.name}: row_squares returned shape {norms.shape}; it must return "
+            f"shape {(len(x),)}, one number per row"
         )
     wrong = ~(np.abs(norms - expected) <= tolerance * expected.max())
     if wrong.any():

@@ -72,9 +72,9 @@ def check_training(layer: Layer, x: Array, dy: Array) -> None:
         near = 1e-5 * float(np.abs(fresh).max(initial=0.0))
         if not np.allclose(again, fresh, rtol=1e-4, atol=near):
             raise GradientError(
-                f"{layer.name}: gradients differ in training, where memory is used again: "
-                "self.empty gives the same array at each call with the same name, so give each "
-                "array a name of its own, and copy what is needed after the step"
+                f"{layer.name}: gradients differ in training, where memory is reused: "
+                "self.empty returns the same array for the same name, so give each "
+                "array its own name, and copy what is needed after the step"
             )
 
 
@@ -102,7 +102,7 @@ def _gradients_in_training(layer: Layer, x: Array, dy: Array, reuse: bool) -> li
             what = "dx"
         raise GradientError(
             f"{own.name}: in float32, as fit trains, {what} is not finite, "
-            "and in float64 it is. float32 ends at 3.4e38, and a number below 1e-45 is 0 there: "
-            "rewrite the formula so that nothing in between leaves that range"
+            "but in float64 it is. float32 holds at most 3.4e38, and numbers below 1e-45 become 0: "
+            "rewrite the formula to keep intermediate results in that range"
         ) from error
     return found

@@ -1,4 +1,4 @@
-"""Rows from arrays in memory, which are held as they are and gathered batch by batch."""
+"""Rows from arrays in memory, which are not copied but gathered batch by batch."""
 
 import copy
 from typing import Any
@@ -14,7 +14,7 @@ from minigd.errors import DataError, ShapeError
 from minigd.types import Array
 
 _GATHERED = 65_536
-"""Bytes of x that are gathered at once: what stays in the cache until its batch is due."""
+"""Bytes of x that are gathered at once: they stay in the cache until their batch is used."""
 
 
 class ArraySource(RandomAccess):
@@ -24,10 +24,9 @@ class ArraySource(RandomAccess):
     ----------
     x : array-like, shape (rows, width)
         Real numbers without NaN and infinity: a NumPy or CuPy array, a pandas frame of numbers, a
-        SciPy sparse matrix (of which each batch is made dense), a list of lists. An array is not
-        copied.
+        SciPy sparse matrix (each batch is made dense), a list of lists. An array is not copied.
     y : array-like, shape (rows,) or (rows, K), optional
-        Likewise; a pandas series or frame too.
+        Of the same kinds, or a pandas series.
     weight : array-like, shape (rows,), optional
         How much each row counts; one of weight 0 may hold any numbers.
 
@@ -81,20 +80,20 @@ class ArraySource(RandomAccess):
             self._check(self.y, "y")
 
     def _check(self, array: Array, what: str) -> None:
-        """Refuse what is not a number, and one that is not finite in a row that counts."""
+        """Refuse what is not a number, and a number that is not finite in a row that counts."""
         if not self.backend.all_finite(numbers(array, what)):
             rows = counting_rows(self.weight)
             self.backend.check_finite(take_rows(array, rows), what, rows)
 
     def _check_sparse(self) -> None:
-        """Refuse the same in a sparse x, of which one row at a time is made dense."""
+        """Refuse the same in a sparse x, made dense one row at a time."""
         bad = np.flatnonzero(~np.isfinite(numbers(self.x.data, "x")))
         for row in np.unique(np.searchsorted(self.x.indptr, bad, side="right") - 1):
             if self.weight is None or self.weight[row] > 0:
                 self.backend.check_finite(self.x[[row]].toarray(), "x", slice(row, row + 1))
 
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
-        """Return x and y of some rows: views for a slice, else fresh, or in the workspace."""
+        """Return x and y of some rows: views for a slice, otherwise new, or in the workspace."""
         y = None if self.y is None else self._take(self.y, rows, "y", workspace)
         return self._take(self.x, rows, "x", workspace), y
 
@@ -112,7 +111,7 @@ class ArraySource(RandomAccess):
         return moved
 
     def by_rows(self) -> "ArraySource":
-        """Return the same rows, each in one place in memory: these, or a copy as they are now."""
+        """Return the same rows, each contiguous in memory: these, or a copy as they are now."""
         if self.sparse or not self.backend.reads_are_free:
             return self
         moved = copy.copy(self)
@@ -120,7 +119,7 @@ class ArraySource(RandomAccess):
         return self if moved.x is self.x and moved.y is self.y else moved
 
     def order(self, rows: Array) -> Array:
-        """Return row numbers where `take` wants them: beside the rows, brought over once."""
+        """Return row numbers on the device of the rows, copied there once."""
         return self.backend.asarray(rows)
 
     def __repr__(self) -> str:

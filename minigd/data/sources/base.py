@@ -1,6 +1,6 @@
-"""What a source is: rows of x and y that live somewhere.
+"""What a source is: rows of x and y, stored anywhere.
 
-Some can be fetched by number, the others only come one after the other; all can be read again.
+Some sources fetch rows by number, others only stream them in order; all can be read again.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ Rows: TypeAlias = slice | Array
 """Which rows: a slice of consecutive ones, or an array of row numbers on the host."""
 
 Pair: TypeAlias = tuple[Array, Array | None]
-"""x and y of some rows; y is None where there are no targets."""
+"""x and y of some rows; y is None if there are no targets."""
 
 
 class Source(ABC):
@@ -33,26 +33,26 @@ class Source(ABC):
     Attributes
     ----------
     rows : int or None
-        How many there are; None for a stream that has not been counted.
+        The number of rows; None for a stream that has not been counted.
     random_access : bool
         Whether `take` works, so that an epoch can be any permutation of the rows.
     in_memory : bool
-        Whether a slice of rows is a view, so that each batch is taken alone.
+        Whether a slice of rows is a view, so each batch can be taken on its own.
     gather : int
-        How many rows it is worth taking at once where they are shuffled: more than a small batch,
-        because a call costs what many rows do.
+        How many shuffled rows to take at once: more than a small batch, because a call costs as
+        much as many rows.
     one_shot : bool
-        Whether the rows can be read only once, as an iterator gives them.
+        Whether the rows can be read only once, because they come from an iterator.
     checked : bool
-        Whether all values are known to be finite numbers, so that no batch is looked at again.
+        Whether all values are known to be finite numbers, so no batch needs another check.
     names, classes : list of str or None
-        Of the columns of x, and of the classes that y numbers, where they are known.
+        The names of the columns of x, and of the classes that y numbers, if known.
     weight : Array or None
-        How much each row counts, in float64 on the host, where rows have weights.
+        How much each row counts, in float64 on the host; None if rows have no weights.
     schema : Schema or None
-        What the columns of a table became, where the rows are of one.
+        What the columns became, if the rows come from a table.
     target_problems : mapping of str to str
-        What a dtype loses of a target of whole numbers, by its name; empty where all is well.
+        For each dtype by name, what it loses of a target of whole numbers; empty if nothing.
     """
 
     rows: int | None = None
@@ -73,36 +73,36 @@ class Source(ABC):
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """Return what tells these data from others, for JSON: size and sampled content."""
+        """Return a fingerprint of the data, for JSON: size and sampled content."""
 
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
         """Return x and y of some rows: views for a slice of an array, otherwise fresh memory."""
         raise TypeError(f"{type(self).__name__} has no random access")
 
     def order(self, rows: Array) -> Array:
-        """Return row numbers where `take` wants them: on the host."""
+        """Return row numbers on the device where `take` expects them: the host."""
         return rows
 
     def for_part(self, in_order: bool) -> "Source":
         """Return the same rows for a process that needs a part of them, in order or shuffled.
 
-        What is read once for all rows, and held, is left to a process that needs them all.
+        Data that are read once and kept for all rows are left to a process that needs all rows.
         """
         return self
 
     def settle(self, comm: Any) -> None:  # noqa: B027  (there may be nothing)
-        """Find together, with all processes of a communicator, what each would find for itself.
+        """Find, together with all processes of a communicator, what each would find alone.
 
-        It is what is found when it is first needed: means, an index of rows, a fingerprint.
+        That is what is computed on first use: means, an index of rows, a fingerprint.
         """
 
     @property
     def to_read_parts(self) -> str:
-        """What to do with rows of which a part can't be read without the others, "" if it can."""
+        """The remedy if a part of the rows can't be read without the others, "" if it can."""
         return "" if self.random_access else "cache it once, source.cache(folder)"
 
     def places(self, rows: Array) -> list[str]:
-        """Return where some rows are, in words: the number of each, or its line in a file.
+        """Return the places of some rows in words: the number of each, or its line in a file.
 
         >>> import numpy as np, minigd as gd
         >>> gd.ArraySource([[1.0], [2.0]]).places(np.array([1]))
@@ -111,11 +111,11 @@ class Source(ABC):
         return [f"row {row}" for row in np.asarray(rows).tolist()]
 
     def origin(self, what: str, rows: Rows) -> tuple[str, Rows]:
-        """Return what to call x or y in an error, and the numbers of its rows where they live."""
+        """Return the name of x or y for an error, and the numbers of its rows in their source."""
         return what, rows
 
     def count(self) -> int:
-        """Return how many rows there are, reading all of them once if need be."""
+        """Return the number of rows, after reading all of them once if necessary."""
         if self.rows is None:
             self.rows = sum(len(x) for x, _ in with_progress(self.chunks(), "counting"))
         return self.rows
@@ -123,14 +123,14 @@ class Source(ABC):
     def cache(self, path: str | os.PathLike[str]) -> "Source":
         """Return the same rows as `.npy` files in the folder `path`, written there once.
 
-        Later calls, in this run or another, find them there. They are written again where this
-        source has other data than the ones they were made from, or a file is lost or damaged.
+        Later calls, in this run or another, find them there. They are written again if the data of
+        this source have changed, or if a file is missing or damaged.
 
         Raises
         ------
         OSError
-            If a file can't be written, such as on a full disk: it names the file and says how much
-            it needs. What was begun is removed.
+            If a file can't be written, for example on a full disk. The error names the file and the
+            space that it needs. Unfinished files are removed.
 
         Examples
         --------
@@ -146,16 +146,16 @@ class Source(ABC):
         return source
 
     def unfilled(self) -> "Source":
-        """Return the same rows with NaN where a mean or a median stands for a missing number.
+        """Return the same rows with NaN where a mean or a median replaces a missing number.
 
-        They are this source itself, where nothing stands for one.
+        Returns this source itself if no missing number is replaced.
         """
         return self
 
     def column(self, name: str) -> Array:
         r"""Return the values of a column in all rows, of shape (rows,).
 
-        Of a table they are texts as they are written there, also of a column that is not in use.
+        For a table these are texts as written there, even for a column that is not used.
 
         Raises
         ------
@@ -187,10 +187,10 @@ class Source(ABC):
     ) -> "tuple[Source, Source]":
         """Return two sources, the second with about `fraction` of the rows.
 
-        Where a row goes depends on the numbers it becomes and the seed and on nothing else: not on
-        its place, so that a file in another order, or with rows added, is split alike, and equal
-        rows are always on one side. A category that is new changes the numbers of all rows, and the
-        split with them, unless the levels were given.
+        The side of a row depends only on its numbers and the seed, not on its position. A file in
+        another order, or with added rows, is therefore split in the same way, and equal rows are
+        always on the same side. A new category changes the numbers of all rows, and thus the split,
+        unless the levels were given.
 
         Parameters
         ----------
@@ -198,20 +198,20 @@ class Source(ABC):
             Between 0 and 1.
         seed : int, default 0
         stratify : bool, default False
-            Whether the second part has that share of each class of y, as nearly as whole rows
-            allow. Of a class, the rows with the smallest hashes are in it, so that rows that are
-            added may move some others.
+            Whether the second part gets that share of each class of y, as nearly as whole rows
+            allow. It gets the rows of a class with the smallest hashes, so added rows may move some
+            others.
         group : str or array-like of shape (rows,), optional
-            Rows with the same value stay on one side, such as those of a patient. It is the name
-            of a column, which need not be in use, or the values.
+            Rows with the same value stay on the same side, such as those of a patient. Give the
+            name of a column, which need not be used, or the values.
         time : str or array-like of shape (rows,), optional
-            The rows that come last are the second part, those of one time together: numbers, dates
-            in the usual notations, or times of NumPy's.
+            The rows with the latest times become the second part; rows with the same time stay
+            together. Times are numbers, dates in the usual notations, or NumPy datetimes.
 
         Raises
         ------
         DataError
-            If a part has no rows, or a time is missing or is not one.
+            If a part has no rows, or a time is missing or invalid.
 
         Examples
         --------

@@ -1,4 +1,4 @@
-"""A source written once as `.npy` files, in a folder, which later epochs and runs read."""
+"""A source written once as `.npy` files in a folder, which later epochs and runs read."""
 
 import contextlib
 import json
@@ -37,7 +37,7 @@ def read_whole(source: Source) -> Source:
 
 
 class _Whole(StoredRows):
-    """The rows of a source in memory, which are still told apart and named as its rows."""
+    """The rows of a source in memory, with the fingerprint and the places of the source."""
 
     def __init__(self, source: Source) -> None:
         pieces = with_progress(source.chunks(), f"reading {source!r}", source.rows)
@@ -51,7 +51,7 @@ class _Whole(StoredRows):
 
 
 def _of_table(rows: StoredRows, given: Source, source: Source) -> Source:
-    """Return rows with what a source knows of its table; `given` is the source without fills."""
+    """Return rows with what a source knows about its table; `given` is the source without fills."""
     rows.names, rows.classes, rows.weight = source.names, source.classes, source.weight
     rows.target_problems, rows.schema = source.target_problems, given.schema
     return rows if given is source else Filled(rows, unsettled_schema(source))
@@ -80,12 +80,12 @@ def _cached(source: Source, folder: Path) -> NpySource:
 
 
 def is_cache(folder: str | os.PathLike[str]) -> bool:
-    """Tell whether a folder is one that `cache` wrote."""
+    """Tell whether `cache` wrote a folder."""
     return Path(folder, _DESCRIPTION).exists()
 
 
 def _holds(folder: Path, key: dict[str, Any]) -> bool:
-    """Tell whether the folder holds all of a cache with this key, as it was written."""
+    """Tell whether the folder holds a complete, unchanged cache with this key."""
     try:
         found = json.loads((folder / _DESCRIPTION).read_text())
         files = found["files"]
@@ -96,7 +96,7 @@ def _holds(folder: Path, key: dict[str, Any]) -> bool:
 
 
 def _checksum(source: Source) -> int | None:
-    """Return a checksum of all rows in memory, whose fingerprint is of a sample only."""
+    """Return a checksum of all rows in memory; their fingerprint covers only a sample."""
     if not isinstance(source, ArraySource):
         return None
     checksum = 0
@@ -116,7 +116,7 @@ def _open(folder: Path) -> NpySource:
 def _write(source: Source, new: Path, folder: Path) -> dict[str, tuple[int, int]]:
     """Write x.npy and y.npy into a new folder, and return the size and a checksum of each.
 
-    Errors name them as they are called in `folder`, which the new one becomes.
+    Errors name them as files in `folder`, which the new folder becomes.
     """
     rows = source.count()
     files: list[_NewFile] = []
@@ -152,7 +152,7 @@ def _write(source: Source, new: Path, folder: Path) -> dict[str, tuple[int, int]
 
 
 class _NewFile:
-    """A file of a cache while it is written; an error says how much it needs."""
+    """A file of a cache while it is written; an error names the space that it needs."""
 
     def __init__(self, path: Path, folder: Path, needed: int = 0) -> None:
         self.name, self.size, self.checksum = path.name, 0, 0
@@ -161,7 +161,7 @@ class _NewFile:
             self._file = open(path, "xb", buffering=0)  # noqa: SIM115  (`close` does)
 
     def write(self, data: Any) -> None:
-        """Write bytes; what does not fit on the disk is an `OSError`, and no signal."""
+        """Write bytes; a full disk raises an `OSError` instead of sending a signal."""
         left = memoryview(data)
         self.checksum, self.size = zlib.adler32(left, self.checksum), self.size + len(left)
         with self._naming():

@@ -1,7 +1,7 @@
 """Rows of CSV files, larger than memory, in the order of the file or in any other.
 
-The file is read in blocks and parsed by pandas; an index of row offsets, built when an epoch is to
-be shuffled, makes every epoch a true permutation of the rows.
+The file is read in blocks and parsed by pandas. With an index of row offsets, which is built for
+the first shuffled epoch, every epoch is a true permutation of the rows.
 """
 
 import copy
@@ -56,14 +56,14 @@ _PARSED = 4 << 20  # bytes of text parsed at once where rows are fetched, at mos
 _GATHERED = 32 << 20  # bytes of rows fetched at once, at most, with their places
 _MOST_AT_ONCE = 1 << 30  # bytes of a block, at most
 _WIDE, _OF_A_COLUMN, _WIDE_BLOCK = 1_000, 2_000, 16 << 20
-"""Of more columns than this, a block has so many bytes for each, up to a limit: each column costs
-as much as hundreds of its cells."""
+"""With more columns than this, a block has this many bytes per column, up to a limit: each column
+costs as much as hundreds of its cells."""
 _FIRST_ROWS, _FIRST_CELLS = 200, 200_000
-"""Looked at to tell texts from numbers; a text further on starts the pass again."""
+"""Rows used to tell texts from numbers; a text further on restarts the pass."""
 
 
 class _Place:
-    """Where the frame of a block is, and how its columns of text are written."""
+    """The place of the frame of a block, and its columns of text as written."""
 
     def __init__(self, name: str, block: Block, missing: MissingTexts) -> None:
         self.name, self._block, self._missing = name, block, missing
@@ -84,120 +84,121 @@ class _Place:
 class CsvSource(Tabular, RandomAccess):
     r"""Rows of one or more CSV files.
 
-    A first pass finds what each column is, counts the rows and refuses what is malformed, so that
-    nothing changes from block to block: a label first seen at the end has its class from the
+    A first pass finds the type of each column, counts the rows and refuses malformed ones. Types
+    thus never change from block to block: a label first seen at the end has its class from the
     start, and a column of integers with one fraction is a column of floats.
 
     Parameters
     ----------
     path : path, file object, or a list of them
-        Plain or packed: gzip, bzip2, xz, zstd, or alone in a zip archive. Several files have the
-        same header and follow one another. A pattern, ``data/*.csv``, means several, and so does a
-        folder: those in it that end in .csv, .tsv, .tab, .data or .dat, by name.
+        Plain or packed: gzip, bzip2, xz, zstd, or the only file in a zip archive. Several files
+        must have the same header and are read one after another. A pattern, ``data/*.csv``, means
+        several files. A folder means its files that end in .csv, .tsv, .tab, .data or .dat, in
+        order of their names.
     target : str or list of str, optional
         Column of y. Text becomes classes 0, 1, … in sorted order; whole numbers become int64, other
         numbers `dtype`. Several columns of numbers make y a table.
     features : list of str, optional
         Columns of x, in this order; all others by default.
     exclude : list of str, optional
-        Columns to leave out. One without a name in the header is called by its place,
-        ``Unnamed: 0``, and is warned of unless it is left out or among `features`.
+        Columns to leave out. A column without a name in the header is named by its position,
+        ``Unnamed: 0``. It causes a warning unless it is left out or named in `features`.
     columns : list of str, optional
         Names of the columns of a file that has no header.
     header : bool, default True
-        Without one, and without names, columns are called by their places: 1, 2, and so on.
+        Without a header and without `columns`, the columns are named by position: 1, 2, and so on.
     skip_lines : int, default 0
         Lines at the top of each file that are neither header nor rows.
     separator : str, default ","
-        One character. Spaces after it are skipped, unless it is one. ``"blanks"`` is a run of
-        blanks and tabs; those at the start and the end of a line separate nothing. A file whose
-        first line is ``sep=;``, as Excel knows it, names its own in the place of a comma.
+        One character. Spaces after it are skipped, unless it is a space itself. ``"blanks"`` is a
+        run of blanks and tabs; those at the start and the end of a line are ignored. A file whose
+        first line is ``sep=;``, as in Excel, names its own separator, which replaces the comma.
     encoding : str, default "utf-8"
         Any that Python knows, such as ``"cp1252"`` or ``"utf-16"``.
     comment : str, default ""
-        How lines begin that are not rows, such as ``"#"``. Further on in a line it is a letter.
+        How comment lines begin, such as ``"#"``. Later in a line it is an ordinary letter.
     strip : str, optional
         Characters taken off the end of every text, such as the full stop of ``>50K.``, and units
-        behind numbers, of one word or several: with ``"% sq ft"``, ``5%`` and ``20 sq ft`` are
-        numbers. Letters and digits are part of a unit alone, and stay at the end of a text. With
-        ``"'"``, names and values are what is within single quotes.
+        after numbers, of one word or several: with ``"% sq ft"``, ``5%`` and ``20 sq ft`` are
+        numbers. Letters and digits are taken off only as part of a unit, and stay at the end of a
+        text. With ``"'"``, single quotes around names and values are removed.
     missing : str, float or dict, default "error"
         What becomes of a missing value:
 
         - ``"error"``: an error that names file, line and column;
         - ``"drop"``: its row is dropped, and `dropped` counts it;
-        - ``"category"``: a missing category is a level of its own, ``color=missing``, and the row
-          of a missing number is dropped;
-        - ``"mean"``, ``"median"``: of the column, over the rows that are trained on; a missing
-          category is a level of its own;
-        - ``"flag"``: the mean, and one column more, ``area=missing``, which is 1 there and 0
-          elsewhere, where any number is missing;
-        - a number stands for it, and a category that is missing has 0 in each of its columns.
+        - ``"category"``: a missing category has its own level, ``color=missing``, and the row of a
+          missing number is dropped;
+        - ``"mean"``, ``"median"``: of the column, over the rows used for training; a missing
+          category has its own level;
+        - ``"flag"``: the mean, and if any number is missing, another column, ``area=missing``,
+          which is 1 there and 0 elsewhere;
+        - a number: it replaces a missing number, and a missing category has 0 in all of its
+          columns.
 
-        A dict has one for each column that it names, and with the key ``"*"`` one for the others.
+        A dict has one of these per column, and with the key ``"*"`` one for all other columns.
         A missing target is an error unless its row is dropped.
     na : list of str, optional
-        Texts that mean a missing value, besides the empty one and those that pandas takes for one,
-        such as NA and null. One named in `categories` or `classes` is never missing.
+        Texts that mean a missing value, besides the empty text and the defaults of pandas, such as
+        NA and null. A text named in `categories` or `classes` is never missing.
     keep_default_na : bool, default True
-        Whether the texts that pandas takes for missing are missing. Where NA is a country, False
-        leaves the empty cell and `na` alone.
+        Whether the default texts of pandas mean a missing value. With False, as where NA is a
+        country, only the empty cell and `na` do.
     decimal : str, default "."
         The mark before fractions.
     thousands : str, default ""
-        The mark between groups of three digits. Where this or a decimal comma is given, the sign of
-        a currency beside a number is skipped, U+2212 is a minus sign, and ``(1.50)`` and ``1.50-``
-        are negative.
+        The mark between groups of three digits. If this or a decimal comma is given, a currency
+        sign next to a number is skipped, U+2212 is a minus sign, and ``(1.50)`` and ``1.50-`` are
+        negative.
     categories : dict of str to list or None, optional
-        Levels of categorical columns; with None the file's own, also of a column of numbers.
+        Levels of categorical columns; None for those in the file, even in a column of numbers.
     min_count : int, optional
-        Levels of fewer rows than this, and those beyond the 99 most frequent ones, are one level
-        together, ``city=other``, and so is a text that is new later on. Without it a column of more
-        than 100 texts is refused.
+        Levels with fewer rows than this, and those beyond the 99 most frequent ones, share one
+        level, ``city=other``. So does a text that is new later. Without it, a column of more than
+        100 texts is refused.
     hashed : dict of str to int, optional
-        Categories without levels, and their number of columns: a text is 1 in the one that its hash
-        (CRC-32) names.
+        Categories without levels, and their number of columns: a text is 1 in the column given by
+        its hash (CRC-32).
     dates : dict of str to str, optional
-        How dates are written, ``"%d/%m/%Y"`` as in ``datetime.strptime``, where the file leaves it
-        open, or ``"epoch"`` for seconds since 1970. A column of dates becomes year, month, day of
-        week (0 is Monday), hour, and days since the first one; those that are always the same are
-        left out.
+        How dates are written, if the file is ambiguous: ``"%d/%m/%Y"`` as in ``datetime.strptime``,
+        or ``"epoch"`` for seconds since 1970. A column of dates becomes year, month, day of week (0
+        is Monday), hour, and days since the first one. Those that are always the same are left out.
     logs : list of str, optional
-        Columns with heavy tails, of which x holds sign(v)·log(1 + abs(v)).
+        Columns with heavy tails; x holds sign(v)·log(1 + abs(v)) for each value v.
     leave_out : bool, default False
-        Leave out what nothing can be learned from, columns without any value, ids, and numbers that
-        count the rows, and keep in `left_out` why. Otherwise the first are refused.
+        Leave out columns that are useless for learning: columns without any value, ids, and numbers
+        that count the rows. `left_out` says why. By default, columns without any value are refused.
     classes : list, optional
-        Classes of the target in the order of their numbers, likewise.
+        Classes of the target, in the order of their numbers.
     schema : Schema, optional
-        The `schema` of another table, in the place of all other options for columns: this
-        one becomes the same columns, found by name, with the same levels and classes.
+        The `schema` of another table, instead of all other options for columns. This table then
+        becomes the same columns, found by name, with the same levels and classes.
     dtype : dtype, default "float32"
-        Of x, and of a target that is not whole numbers.
+        The dtype of x, and of a target unless it holds whole numbers.
     block_size : int, default 2 MiB
-        Bytes parsed at a time; more of a table of over 1,000 columns. It changes nothing but
-        speed, and how long a row may be: 16 MiB, or a block. Fields of many lines are read up to
-        that.
+        Bytes parsed at a time; more for a table of over 1,000 columns. It only affects speed and
+        the maximum length of a row: 16 MiB, or a block if that is longer. Fields may span many
+        lines within that limit.
     index_path : path, optional
-        Where to keep the index of row offsets for other runs. An index of another file is refused.
+        Where to store the index of row offsets for other runs. An index of another file is refused.
     compression : {"infer", "gzip", "bz2", "xz", "zstd", "zip"} or None, default "infer"
-        How files are packed, which they show themselves. With another value than ``"infer"``, one
-        that is packed in another way, or not, is refused.
+        How files are packed; ``"infer"`` finds out from their content. With any other value, a file
+        that is packed differently is refused.
 
     Attributes
     ----------
     rows : int
     dropped : int
-        Rows left out because of a missing value, or a category that `schema` does not know.
+        Rows left out because of a missing value, or a category that is not in `schema`.
     first_dropped : str
-        Where the first of them is, and why.
+        The place of the first of them, and the reason.
     names : list of str
-        Of the columns of x: ``bedrooms``, or ``color=red`` for a category.
+        Names of the columns of x: ``bedrooms``, or ``color=red`` for a category.
     classes : list of str or None
     schema : Schema
         What each column becomes.
     gaps : dict of str to int
-        How many values of each feature are missing.
+        The number of missing values of each feature.
     left_out : dict of str to str
 
     Raises
@@ -205,21 +206,21 @@ class CsvSource(Tabular, RandomAccess):
     DataError
         Naming file, line and column: a row with too few or too many fields, a value that is
         missing or is not a number, bytes of another encoding, a missing column, two columns of one
-        name, dates or free text, an empty file, a file that has changed; or naming the column: a
-        target whose values `dtype` can't tell from each other. Of such a feature it warns.
+        name, dates or free text, an empty file, a file that has changed. Naming the column: a
+        target whose values `dtype` can't distinguish. Such a feature only causes a warning.
 
     Notes
     -----
-    A file on the disk is parsed once or twice: its rows are kept as numbers for later passes, in
-    the system's temporary folder, if they take at most half of the room there and twice the bytes
-    of the text. The files there have no name, and are gone with the process, however it ends. From
-    64 MiB on a line on stderr says so. TMPDIR chooses another folder. With `index_path`, nothing is
-    kept.
+    A file on the disk is parsed once or twice. Its rows are then kept as numbers for later passes,
+    in the system's temporary folder, if they take at most half of the free space there and twice
+    the bytes of the text. These files have no name, and the system removes them when the process
+    ends in any way. From 64 MiB on, a line on stderr reports them. TMPDIR chooses another folder.
+    With `index_path`, nothing is kept.
 
-    In file order, memory does not depend on the size of the file. With a shuffle it is 8 bytes a
-    row for the permutation, 8 more for an index where the rows are not kept, and the rows fetched
-    at once, up to 64 MiB. A packed file can't be shuffled so, nor one that is not in UTF-8: `cache`
-    it.
+    In file order, memory use does not depend on the size of the file. With a shuffle it is 8 bytes
+    per row for the permutation, 8 more for an index if the rows are not kept, and up to 64 MiB of
+    rows fetched at once. A packed file, or one that is not in UTF-8, can't be shuffled in this way:
+    use `cache`.
 
     Examples
     --------
@@ -248,7 +249,7 @@ class CsvSource(Tabular, RandomAccess):
         columns: Sequence[str] | None = None,
         header: bool = True,
         skip_lines: int = 0,
-        separator: str | Any = ",",  # of which `Dialect.make` says what it must be
+        separator: str | Any = ",",  # checked by `Dialect.make`
         encoding: str | Any = "utf-8",
         comment: str | Any = "",
         strip: str = "",
@@ -291,8 +292,8 @@ class CsvSource(Tabular, RandomAccess):
         self._columns = self._header.columns
         self._block_size = max(self._block_size, _least_block(len(self._columns)))
         self._rows_by_number = RowIndex(self, index_path)
-        # The middle of a packed file can't be reached without reading all before it, nor that of
-        # one in another encoding.
+        # The middle of a packed file, or of a file in another encoding, can't be reached without
+        # reading everything before it.
         self.random_access = self._dialect.is_plain and not any(map(is_packed, self._parts))
         self._kept = KeptRows.of(self._parts, self.random_access and index_path is None)
         self._open(selection, schema, dtype)
@@ -300,7 +301,7 @@ class CsvSource(Tabular, RandomAccess):
     # The first pass --------------------------------------------------------------------------
 
     def _open(self, selection: Selection, schema: Schema | None, dtype: Any) -> None:
-        """Make the first pass, and find how rows are best fetched."""
+        """Make the first pass, and choose how to fetch rows."""
         try:
             with first_pass(self) as shared:
                 if shared.here:
@@ -315,16 +316,16 @@ class CsvSource(Tabular, RandomAccess):
         # Rows worth parsing at once: many for one call of the parser, few where they are long.
         size = sum(part.size for part in self._parts)
         self._at_once = max(1, min(16_384, _PARSED * self.rows // max(1, size)))
-        # Of more short ones that are due, more lie close together in the file.
+        # If more short rows are fetched, more of them are close together in the file.
         most = _GATHERED // (found.schema.dtype.itemsize * (len(self.names) + 1) + 8)
         self.gather = max(self._at_once, most if size < GAP * self.rows else 0)
         self._kept.settle(found.schema, self.rows)
         self.gather = self._kept.gather(self.gather)
-        # The schema has taken each of these numbers.
+        # The schema has accepted each of these numbers.
         self.checked = self._kept.rows is not None and not found.schema.fills_gaps
 
     def _first_pass(self, selection: Selection, schema: Schema | None, dtype: Any) -> FirstPass:
-        """Find what each column is, or go by a schema."""
+        """Find the type of each column, or use a schema."""
         name, header = self._parts[0].name, self._header
         rename = header.ways_to_rename(self._parts[0])
         features, targets = selection.resolve(self._columns, header.where, rename)
@@ -366,11 +367,11 @@ class CsvSource(Tabular, RandomAccess):
         return Parser(self._columns, self._used, self._dialect, self._missing, self._strip, size)
 
     def read_into(self, seen: Any) -> None:
-        """Let a first pass see all frames; several processes may read them."""
+        """Pass all frames to a first pass; several processes may read them."""
         read_into(self, seen)
 
     def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
-        """Return the frames of all files, a block each."""
+        """Return the frames of all files, one per block."""
 
         def parsed() -> Iterator[tuple[Any, _Place, int]]:
             for part in range(len(self._parts)):
@@ -378,7 +379,7 @@ class CsvSource(Tabular, RandomAccess):
                     yield *self._parse(block, part, kinds), len(block.data)
 
         def read() -> Iterator[tuple[Any, int]]:
-            # What is done with a frame does not wait for the next one, but for a short file.
+            # Frames are processed while the next one is parsed, except for a short file.
             blocks = sum(part.size for part in self._parts) // self._block_size
             for frame, self._at, size in prefetched(parsed(), 1) if blocks > 3 else parsed():
                 yield frame, size
@@ -391,7 +392,7 @@ class CsvSource(Tabular, RandomAccess):
         self._parser = self._make_parser()
 
     def where(self, row: int) -> str:
-        """Return where a row of the frame at hand is."""
+        """Return the place of a row of the current frame."""
         return self._at.where(row)
 
     def usual_words(self, column: str) -> Array | None:
@@ -408,7 +409,7 @@ class CsvSource(Tabular, RandomAccess):
         return blocks_of(self._parts[part], self._dialect, self._block_size)
 
     def _parse(self, block: Block, part: int, kinds: ColumnKinds) -> "tuple[Any, _Place]":
-        """Return the frame of a block, and where it is; texts among numbers are `TextInNumbers`."""
+        """Return the frame of a block, and its place; texts among numbers raise `TextInNumbers`."""
         place = _Place(self._parts[part].name, block, self._missing)
         plain = self._parser.read_plain(block.data, block.lines, kinds)
         if plain is not None:
@@ -472,7 +473,7 @@ class CsvSource(Tabular, RandomAccess):
         schema = self.schema
         kept = self._kept.rows_of(schema)
         if schema.fills:
-            # What is kept has the gaps, as a split learns what stands for them from one part.
+            # Kept rows have gaps, because a split learns what fills them from one part only.
             yield from ((schema.fill(x), y) for x, y in self.unfilled().chunks(start))
             return
         self._check_unchanged()
@@ -506,7 +507,7 @@ class CsvSource(Tabular, RandomAccess):
             self._kept.keep(draft, schema, row)
 
     def order(self, rows: Array) -> Array:
-        """Return row numbers as they are, once the rows are where they are fetched fastest."""
+        """Return row numbers unchanged, after moving the rows where they are fetched fastest."""
         if self._kept.wanted():
             pieces = self.unfilled().chunks()
             for _ in with_progress(pieces, f"keeping the rows of {self!r}", self.rows):
@@ -516,7 +517,7 @@ class CsvSource(Tabular, RandomAccess):
         return rows
 
     def for_part(self, in_order: bool) -> "CsvSource":
-        """Return the same rows, which are not all parsed to keep them, unless they are kept."""
+        """Return the same rows for a process that needs a part; only kept rows are all parsed."""
         other = copy.copy(self)
         other._kept = self._kept.for_part(in_order, self.rows)
         return other
@@ -528,7 +529,7 @@ class CsvSource(Tabular, RandomAccess):
 
     @property
     def to_read_parts(self) -> str:
-        """What to do with a file of which a part can't be read without the rest, "" if it can."""
+        """The remedy for a file of which a part can't be read without the rest, "" if it can."""
         otherwise = "unpack it" if self._dialect.is_plain else "write it as UTF-8"
         return "" if self.random_access else f"{otherwise}, or {super().to_read_parts}"
 
@@ -547,8 +548,8 @@ class CsvSource(Tabular, RandomAccess):
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
         """Return x and y of some rows, read from their places in the file.
 
-        The rows are fetched in the order of the file, parsed together, and put in the order asked
-        for.
+        The rows are fetched in the order of the file, parsed together, and returned in the
+        requested order.
         """
         index = row_numbers(rows, self.rows)
         if len(index) == 0:
@@ -574,7 +575,7 @@ class CsvSource(Tabular, RandomAccess):
             if len(x) != len(wanted):
                 raise ValueError(f"{len(wanted)} rows are read as {len(x)}")
         except ValueError as error:
-            # Reading in order finds the line, if the value was there from the first.
+            # Reading in order finds the line, if the value was there from the start.
             for block in self._blocks(part):
                 self._encode(block, part)
             name = self._parts[part].name
@@ -582,7 +583,7 @@ class CsvSource(Tabular, RandomAccess):
         return x, y
 
     def _as_written(self) -> dict[str, Any]:
-        """Return what tells these files, and how they are read, from others."""
+        """Return a fingerprint of these files, and of how they are read."""
         return {
             "files": [[p.size, p.checksum, p.body] for p in self._parts],
             "separator": self._dialect.separator.decode(),
@@ -619,14 +620,14 @@ def check_notation(decimal: Any, thousands: Any) -> Notation:
 
 
 def _least_block(columns: int) -> int:
-    """Return the bytes that are worth parsing at once, of a table of so many columns."""
+    """Return how many bytes to parse at once for a table of this many columns."""
     return min(_WIDE_BLOCK, _OF_A_COLUMN * columns) if columns > _WIDE else 0
 
 
 def _look_at(
     block: Block, parser: Parser, missing: MissingTexts
 ) -> tuple[list[str], list[Problem]]:
-    """Return the columns that hold text in the first rows, and what may be wrong with others."""
+    """Return the columns that hold text in the first rows, and possible problems of the others."""
     frame = parser.read_texts(_first_rows(block, len(parser.used)), parser.used)
     texts, codes = [], []
     for column in parser.used:
@@ -639,7 +640,7 @@ def _look_at(
 
 
 def _with_codes(found: FirstPass, codes: list[Problem], name: str) -> FirstPass:
-    """Return what a pass found, and the columns of codes that are read as numbers."""
+    """Return the result of a pass, and the columns of codes that are read as numbers."""
     numbers = {*found.schema.features} - {*found.schema.levels, *found.schema.hashed}
     codes = [code for code in codes if code.column in numbers - {*found.schema.dates}]
     return found._replace(suspicions=[*found.suspicions, *(c.suspicion(name) for c in codes)])

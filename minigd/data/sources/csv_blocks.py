@@ -1,10 +1,10 @@
 """Rows in the bytes of a delimited text file: where each one ends, and how many fields it has.
 
-Quotes are heeded as Python's `csv` and pandas heed them: one opens at the start of a field, and a
-newline or a separator after it belongs to the field until it closes.
+Quotes work as in Python's `csv` and in pandas: a quote opens at the start of a field. Newlines and
+separators after it belong to the field until the quote closes.
 
-A separator is one byte, or `BLANKS`: a run of blanks and tabs, of which those at the start and at
-the end of a row separate nothing.
+A separator is one byte, or `BLANKS`: a run of blanks and tabs. Blanks at the start and at the end
+of a row are ignored.
 """
 
 import re
@@ -23,14 +23,14 @@ from minigd.types import Array
 _NEWLINE, _QUOTE, _RETURN = b"\n", b'"', b"\r"
 BLANKS = b" \t"
 MOST_OF_A_ROW = 1 << 24
-"""Bytes of the longest row, if blocks are not longer: a quote that never closes takes no more."""
+"""Bytes of the longest row, if blocks are not longer. It limits a quote that never closes."""
 LONE_RETURN = "end lines in \\n or \\r\\n, not in a lone \\r"
 
 
 class WrongFields(TableError):
-    """A row has more fields, or fewer, than the table has columns.
+    """The number of fields of a row differs from the number of columns of the table.
 
-    `row` is what it holds, and `name` and `line` are where it is.
+    `row` is its content, and `name` and `line` are its place.
     """
 
     row, name, line = b"", "", 0
@@ -45,7 +45,7 @@ class NotUtf8(TableError):
 
 
 class Block:
-    """Whole rows from one place in a file; where they are in it is found when it is asked for.
+    """Whole rows from one place in a file; the places of rows are computed on demand.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Block:
     line : int
         The line they begin on; the first one is 1.
 
-    A parser that knows how many `rows` there are writes that, so that they are not looked for.
+    A parser that knows the number of `rows` sets it, which saves a search.
     """
 
     def __init__(
@@ -73,18 +73,18 @@ class Block:
 
     @cached_property
     def lines(self) -> int:
-        """How many newlines there are."""
+        """The number of newlines."""
         # Two passes over all bytes take half as long as `bytes.count`.
         return int(np.count_nonzero(np.frombuffer(self.data, np.uint8) == ord(_NEWLINE)))
 
     @cached_property
     def rows(self) -> int:
-        """How many lines, or several together within quotes, are not blank."""
+        """The number of lines that are not blank; lines within the same quotes count as one."""
         return len(self.starts)
 
     @property
     def is_blank(self) -> bool:
-        """Whether it holds no row."""
+        """Whether it has no rows."""
         return self.data.isspace() and not self.rows
 
     @property
@@ -106,7 +106,7 @@ class Block:
 
     @cached_property
     def lone_return(self) -> int:
-        r"""Where the first \r outside quotes is that does not end a line; -1 for none."""
+        r"""The place of the first \r outside quotes that does not end a line; -1 for none."""
         return _lone_return(self.data, self._separator, self._spaces)
 
     @cached_property
@@ -143,7 +143,7 @@ def read_blocks(
 ) -> Iterator[Block]:
     r"""Read a file from `offset` on, in blocks of whole rows of about `size` bytes.
 
-    Lines that begin with `comment` are blank ones in a block. A row that is longer than
+    Lines that begin with `comment` become blank lines in a block. A row that is longer than
     `MOST_OF_A_ROW` and than `size` is a `DataError`, which names the line of a quote that never
     closes.
 
@@ -158,7 +158,7 @@ def read_blocks(
     rest = b""
     longest = max(MOST_OF_A_ROW, size)
     while True:
-        # As much again as is there of a row, so that a long one is not scanned time and again.
+        # Double the bytes of an unfinished row, to avoid scanning a long one again and again.
         more = max(size, min(len(rest), longest + 1 - len(rest)))
         read = read_bytes(file, more, name, line)
         data = rest + read
@@ -186,9 +186,9 @@ def read_blocks(
 def blank_comments(
     data: bytes, comment: bytes, separator: bytes = b",", spaces: bool = False
 ) -> bytes:
-    r"""Return data with carriage returns for the letters of each whole line that is a comment.
+    r"""Return data in which carriage returns replace all letters of comment lines.
 
-    Such a line is blank wherever rows are looked for, and all places stay what they were. `data`
+    Such a line counts as blank when rows are searched, and all places stay the same. `data`
     begins with a row; a line within quotes is not a comment. A word may stand in quotes itself.
 
     >>> blank_comments(b'#1\n2,"\n#3"\n#4', b"#")
@@ -230,7 +230,7 @@ def read_bytes(file: BinaryIO, size: int, name: str, line: int) -> bytes:
 def _endless(
     row: bytes, separator: bytes, spaces: bool, name: str, line: int, longest: int
 ) -> TableError:
-    """Return the error for a row that does not end, be it at the end of the file."""
+    """Return the error for a row that does not end, even at the end of the file."""
     within = f" within {longest:,} bytes" if len(row) > longest else ""
     larger = Remedy(
         "if it is meant to be that long, pass {}", {"block_size": 4 * longest}, shell=""
@@ -246,7 +246,7 @@ def _endless(
 
 
 def _only_returns(data: bytes, starts: Array, ends: Array) -> Array:
-    """Return which rows hold nothing but carriage returns."""
+    """Return which rows hold only carriage returns."""
     bytes_ = np.frombuffer(data, dtype=np.uint8)
     begin: Array = bytes_[starts] == ord(_RETURN)
     if data.find(b"\r\r\n") < 0:
@@ -264,7 +264,7 @@ def _lone_return(data: bytes, separator: bytes, spaces: bool) -> int:
     """
     if _RETURN not in data or data.count(_RETURN) == data.count(b"\r\n"):
         return -1
-    # A quote after one opens a field for pandas; then the lone one is an error all the same.
+    # For pandas, a quote after it opens a field; the lone one is an error anyway.
     _, marks = _outside_quotes(data, separator + _RETURN, spaces)
     bytes_ = np.frombuffer(data, dtype=np.uint8)
     after = bytes_[marks + 1]
@@ -275,7 +275,7 @@ def _lone_return(data: bytes, separator: bytes, spaces: bool) -> int:
 def has_padding(data: bytes, separator: bytes, spaces: bool) -> bool:
     r"""Tell whether the end of a line is the first or the last thing in quotes, blanks aside.
 
-    Pandas takes such a text for a number, and the grammar does not.
+    Pandas reads such a text as a number, but the grammar does not.
 
     >>> has_padding(b'"1\n",2\n', b",", False), has_padding(b'"a\nb",2\n', b",", False)
     (True, False)
@@ -308,7 +308,7 @@ def scan(data: bytes, separator: bytes = b",", spaces: bool = False) -> tuple[Ar
 
 
 def squeeze(data: bytes, separator: bytes) -> bytes:
-    r"""Return rows with one blank in the place of each run of `BLANKS` that separates fields.
+    r"""Return rows in which one blank replaces each run of `BLANKS` that separates fields.
 
     Other separators are one byte already. `data` begins with a row.
 
@@ -327,7 +327,7 @@ def squeeze(data: bytes, separator: bytes) -> bytes:
 
 
 def split(row: bytes, separator: bytes) -> list[str]:
-    """Return the fields of one row, without spaces around them; a `ValueError` if it is not one.
+    """Return the fields of one row, without spaces around them; a `ValueError` if it is not a row.
 
     Such bytes are not UTF-8, or hold a carriage return that ends no line.
     """
@@ -349,7 +349,7 @@ _QUOTED = re.compile(b'"((?:[^"]+|"")*)"?(.*)', re.DOTALL)
 
 
 def _unquoted(field: bytes) -> bytes:
-    """Return what a field holds; what follows its closing quote belongs to it, as in `csv`."""
+    """Return the content of a field, including text after its closing quote, as in `csv`."""
     found = _QUOTED.fullmatch(field)
     return field if found is None else found[1].replace(b'""', _QUOTE) + found[2]
 
@@ -360,7 +360,7 @@ def _between_fields(data: bytes, blanks: Array) -> Array:
         return blanks
     begins = np.flatnonzero(np.diff(blanks, prepend=-2) != 1)
     first, last = blanks[begins], blanks[np.append(begins[1:], len(blanks)) - 1]
-    # A newline before and after the whole makes its first and last row like others.
+    # With a newline before and after the data, its first and last rows are like all others.
     bytes_ = np.frombuffer(_NEWLINE + data + 2 * _NEWLINE, dtype=np.uint8)
     before, after = bytes_[first], bytes_[last + 2]
     returns = (after == ord("\r")) & (bytes_[last + 3] == ord(_NEWLINE))
@@ -376,8 +376,8 @@ def _outside_quotes(data: bytes, separator: bytes, spaces: bool) -> tuple[Array,
     if _QUOTE not in data:
         return ends, separators
     quotes = np.flatnonzero(bytes_ == ord(_QUOTE))
-    # Between an even and an odd quote we are inside a field, if every even one opens a field. A
-    # doubled quote closes and opens again, which leaves the count right.
+    # If every even quote opens a field, places between an even and an odd quote are inside a field.
+    # A doubled quote closes and opens again, so the count stays right.
     opening = quotes[::2]
     before = bytes_[opening - 1]
     reopens = np.zeros(len(opening), dtype=bool)
@@ -397,7 +397,7 @@ def _are_in(separator: bytes, bytes_: Array) -> Array:
 
 
 def _scan_slowly(data: bytes, separator: bytes, spaces: bool) -> tuple[Array, Array]:
-    """Do the same a mark at a time, for quotes in the middle of a field, which are but letters."""
+    """Do the same one mark at a time: quotes in the middle of a field are ordinary letters."""
     ends: list[int] = []
     separators: list[int] = []
     for letter, at in _walk(data, separator, spaces):
@@ -407,7 +407,7 @@ def _scan_slowly(data: bytes, separator: bytes, spaces: bool) -> tuple[Array, Ar
 
 
 def _walk(data: bytes, separator: bytes, spaces: bool) -> Iterator[tuple[bytes, int]]:
-    """Return newlines and separators outside quotes, and at last a quote that never closes."""
+    """Return newlines and separators outside quotes, and finally a quote that never closes."""
     mark = re.compile(b'["\n' + re.escape(separator) + b"]")
     field, at, fresh = 0, 0, True  # fresh: no quote has been met in the field
     while (found := mark.search(data, at)) is not None:
@@ -431,7 +431,7 @@ def _walk(data: bytes, separator: bytes, spaces: bool) -> Iterator[tuple[bytes, 
 def check_fields(block: Block, name: str, expected: int) -> None:
     """Refuse a block in which a row has too few or too many fields, or does not end in a newline.
 
-    Pandas takes a lone carriage return for the end of a row.
+    Pandas reads a lone carriage return as the end of a row.
     """
     lone = block.lone_return
     row, fields = _wrong_fields(block, expected)

@@ -29,7 +29,7 @@ class Part(NamedTuple):
 
 
 def check_unchanged(part: Part) -> Part:
-    """Refuse a file that has changed; one that was only touched is the same, with a new stamp."""
+    """Refuse a file that has changed; a file that was only touched counts as the same."""
     if not isinstance(part.opened, str | os.PathLike):
         return part
     stamp = stamp_of(part.opened)
@@ -80,13 +80,13 @@ def open_file(given: Any, raw: bool = False, returns: bool = True) -> Iterator[B
 
 
 def name_of(given: Any) -> str:
-    """Return what a file is called in messages."""
+    """Return the name of a file in messages."""
     is_path = isinstance(given, str | os.PathLike)
     return os.fspath(given) if is_path else str(getattr(given, "name", "the file object"))
 
 
 def check_compression(files: list[Any], compression: Any) -> list[Any]:
-    """Return files, and refuse those that are not packed as the caller says."""
+    """Return files, and refuse files that are packed differently than the caller says."""
     if compression not in ("infer", None, *PACKINGS):
         known = ", ".join(map(repr, PACKINGS))
         raise ValueError(f"compression must be 'infer', None or one of {known}: {compression!r}")
@@ -107,7 +107,7 @@ def is_packed(part: Part) -> bool:
 
 
 def length_of_lines(file: BinaryIO, lines: int) -> int:
-    """Return how many bytes the next lines of a file take."""
+    """Return the number of bytes of the next lines of a file."""
     length = 0
     while lines and (chunk := file.read(1 << 16)):
         for _ in range(lines):
@@ -163,7 +163,7 @@ class _OwnPlace:
 
 
 def stamp_of(path: str | os.PathLike[str]) -> tuple[int, ...]:
-    """Return the times and the size of a file, by which an edit shows."""
-    # The time of the last change of the entry shows an edit after which the other was put back.
+    """Return the times and the size of a file, which reveal an edit."""
+    # The time of the last metadata change reveals an edit even if the other time was restored.
     now = os.stat(path)
     return now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino

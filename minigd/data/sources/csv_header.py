@@ -1,4 +1,4 @@
-"""The first lines of CSV files: the names of the columns, and whether those given fit the rest."""
+"""The first lines of CSV files: the names of the columns, and checks of the given names."""
 
 import codecs
 import contextlib
@@ -55,9 +55,9 @@ _LEAVE_PLACES = Remedy("leave out header=False", shell="leave out --no-header")
 class Header:
     """The names of the columns, from the first file or from the caller.
 
-    `columns` are the caller's names where files have no header, without which `header` says that
-    columns are called by their places, 1, 2, ... `dialect` is the caller's, but for the separator
-    that a file names in its first line.
+    `columns` are the caller's names for files without a header. Without them, `header` says that
+    columns are named by position, 1, 2, ... `dialect` is the caller's, except for a separator that
+    a file names in its first line.
     """
 
     def __init__(
@@ -78,14 +78,14 @@ class Header:
         self._first: Any = None
 
     def ways_to_rename(self, part: Part) -> Remedy:
-        """Return what to do where two columns have one name."""
+        """Return the remedy for two columns with the same name."""
         if not self.given:
             return RENAME
         names = written(as_columns(self.columns, twice=True))
         return Remedy("name all columns with {}", {"columns": names, "skip_lines": part.line - 1})
 
     def refuse_short(self, unnamed: list[str]) -> None:
-        """Refuse a header with one name less than the rows have fields, if that column is used."""
+        """Refuse a header with one name fewer than the rows have fields, if that column is used."""
         if self.short and unnamed:
             raise TableError(
                 f"{self.where}: {self.short}: that column is {unnamed[0]!r}",
@@ -95,7 +95,7 @@ class Header:
 
     @property
     def without_rows(self) -> str:
-        """What to say of a table without rows."""
+        """The message about a table without rows."""
         return f"{self._first.name} has no rows{' under its header' if self.given else ''}"
 
     def refuse_one_column(self, selection: Selection) -> None:
@@ -109,7 +109,7 @@ class Header:
             raise TableError(f"{self.where}: the table has one column", *remedies)
 
     def refuse_comments(self) -> None:
-        """Refuse the first line that begins like a comment, if nearly all others with a number."""
+        """Refuse a line that looks like a comment, if nearly all others begin with a number."""
         if self.dialect.comment:
             return
         lines = self._sample()
@@ -124,7 +124,7 @@ class Header:
             )
 
     def advice(self, error: MissingColumn | WrongFields, selection: Selection) -> list[Remedy]:
-        """Return what to do about a column that is not there, or a row of another width."""
+        """Return the remedies for a missing column, or a row of another width."""
         named, known = _named(selection), None if self.given else len(self.columns)
         mark = b"" if isinstance(error, MissingColumn) else comment_mark(error.row)
         if mark and not self.dialect.comment:
@@ -165,7 +165,7 @@ class Header:
         return len(name) > 1 and name[0] == name[-1] == "'"
 
     def _advice_on_places(self, named: set[str]) -> list[Remedy]:
-        """Return what to do where columns are named by their places, and no line holds names."""
+        """Return the remedies if columns are named by position, and no line holds names."""
         if not named or not all(str(name).isdecimal() for name in named):
             return []
         layout = self._layout(Selection(), True)
@@ -180,7 +180,7 @@ class Header:
         return remedies or [Remedy("if the file has no header, pass {}", {"header": False})]
 
     def _layout(self, selection: Selection, header: bool) -> Layout | None:
-        """Return how the first file seems to be laid out, by its first rows."""
+        """Return the likely layout of the first file, from its first rows."""
         columns = None if header else len(self.columns)
         marks = self.dialect.letter, self.dialect.separator, self._skip_lines
         return find_layout(self._sample(), *marks, _named(selection), columns)
@@ -197,7 +197,7 @@ class Header:
         return lines
 
     def inspect_all(self, files: Sequence[Any]) -> "tuple[Header, list[Part]]":
-        """Read the headers of all files; return what they say, and the files."""
+        """Read the headers of all files; return their content, and the files."""
         return self, [self.inspect(file) for file in files]
 
     def inspect(self, given: Any) -> Part:
@@ -257,7 +257,7 @@ class Header:
     def _lines_above(self, given: Any, name: str) -> int:
         """Return how many lines are skipped; the first may name the separator, as Excel writes it.
 
-        It takes the place of a comma, and is not a row in any case.
+        It replaces a comma. The line is never a row.
         """
         with open_text(given, self.dialect, name) as file:
             begin = read_bytes(file, _LONGEST_DECLARATION, name, 1).removeprefix(BOM)
@@ -277,7 +277,7 @@ class Header:
         return max(1, self._skip_lines)
 
     def warn_of_encoding(self, stacklevel: int) -> None:
-        """Warn of a first file in UTF-8 that is read in an encoding of other bytes."""
+        """Warn if the first file is in UTF-8 but is read in another encoding."""
         encoding, name = self.dialect.encoding, self._first.name
         if encoding.startswith(("utf", "ascii")):
             return
@@ -292,9 +292,9 @@ class Header:
                 warn(warning, stacklevel=stacklevel)
 
     def refuse_header(self, block: Block, parser: Parser, missing: MissingTexts) -> None:
-        """Refuse a first row that is a header, though names of the columns were given.
+        """Refuse a first row that is a header, although names of the columns were given.
 
-        It holds most of those names, or names alone, one of them above a column of numbers.
+        It holds most of those names, or only names, one of them above a column of numbers.
         """
         row = block.data[int(block.starts[0]) : int(block.ends[0])]
         fields = fields_of(row, self.dialect.separator)
@@ -319,7 +319,7 @@ class Header:
         return all(column in (known.get(column) or ()) for column in schema.columns)
 
     def _edited(self, words: str, command: str, name: str) -> Remedy:
-        """Return how to edit a file, in the shell by a command where one can read it."""
+        """Return how to edit a file; in the shell as a command, if it can read the file."""
         readable = command and self.dialect.is_plain and os.path.isfile(name)
         if not readable or packing_of(begin := begin_of(name, HEAD)) or ends_in_returns(begin):
             return Remedy(words)
@@ -328,7 +328,7 @@ class Header:
         return Remedy(words, shell=f"{words}: {command}")
 
     def refuse_repeated(self, blocks: Iterable[tuple[int, Block]], parts: Sequence[Part]) -> None:
-        """Refuse a row that is the header again, as where files were put together."""
+        """Refuse a row that repeats the header, as in concatenated files."""
         for part, block in blocks:
             self._refuse_repeated_in(block, parts[part])
 

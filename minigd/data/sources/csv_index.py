@@ -1,4 +1,4 @@
-"""Where each row of CSV files starts, so that rows can be read in any order."""
+"""The start of each row of CSV files, for reading rows in any order."""
 
 import os
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from minigd.types import Array
 
 
 class RowIndex:
-    """The offsets of all rows, made when they are first asked for, or read from a file."""
+    """The offsets of all rows, computed on first use, or read from a file."""
 
     def __init__(self, source: Any, path: str | os.PathLike[str] | None) -> None:
         self._source = source
@@ -38,7 +38,7 @@ class RowIndex:
 
     @property
     def starts(self) -> list[Array]:
-        """For each file, where each row starts, and where the last one ends."""
+        """For each file, the start of each row, and the end of the last one."""
         if self._starts is None:
             for part in self._parts:
                 _refuse_packed(part)
@@ -68,7 +68,7 @@ class RowIndex:
             self._save()
 
     def _starts_in(self, pieces: list[Piece]) -> list[tuple[int, Array, int]]:
-        """Return of each block the file, where its rows start, and where the last one ends."""
+        """Return for each block the file, the starts of its rows, and the end of the last one."""
         source, found = self._source, []
         for piece in pieces:
             part = source._parts[piece.part]
@@ -83,7 +83,7 @@ class RowIndex:
         """Return where in a block the rows start that are not dropped."""
         if not self._source.schema.drops:
             return block.starts
-        # A row that is dropped lies after one that is kept, is read with it, and is dropped again.
+        # A dropped row after a kept one is read with it, and dropped again.
         _, _, kept = self._source._encode(block, part)
         return block.starts if kept is None else block.starts[kept]
 
@@ -93,7 +93,7 @@ class RowIndex:
             npz.write(self._path, {"kind": "index", **self._key()}, named)
 
     def take(self, index: Array, at_once: int, fetch: Callable[..., Pair]) -> Pair:
-        """Return the rows of these numbers, which `fetch` reads so many at once, in their order."""
+        """Return the rows with these numbers, in this order; `fetch` reads some at once."""
         starts = self.starts
         order = np.argsort(index, kind="stable")
         firsts = np.cumsum([0, *(len(s) - 1 for s in starts)])
@@ -113,7 +113,7 @@ class RowIndex:
 
     def build(self) -> list[Array]:
         """Read all files, and return where their rows start."""
-        # One vector for all files, as long as it will be: nothing is put together afterwards.
+        # One vector of the final length for all files, to avoid a concatenation.
         whole = np.empty(self._source.rows + len(self._parts), dtype=np.int64)
         result, at = [], 0
         for part in range(len(self._parts)):
@@ -137,7 +137,7 @@ class RowIndex:
         # The last row of the file may lack its newline.
         np.minimum(ends, self._parts[part].size, out=ends)
         pieces = self._read_pieces(part, begins, ends)
-        # That last row may be asked for more than once.
+        # That last row may be requested more than once.
         for i in range(len(pieces) - 1, -1, -1):
             if pieces[i].endswith(b"\n"):
                 break
@@ -147,7 +147,7 @@ class RowIndex:
         return blank_comments(b"".join(pieces), *marks)
 
     def _read_pieces(self, part: int, begins: Array, ends: Array) -> list[bytes]:
-        """Return pieces of one file, in order; those that lie close together are read at once."""
+        """Return pieces of one file, in order; pieces that are close together are read at once."""
         firsts, lasts = begins.tolist(), ends.tolist()
         apart = (begins[1:] - ends[:-1] > GAP) | (np.diff(begins // PIECE) != 0)
         groups = [0, *(np.flatnonzero(apart) + 1).tolist(), len(firsts)]
@@ -179,7 +179,7 @@ class RowIndex:
             # Which rows are dropped depends on the columns in use, and on what counts as missing.
             known = [schema.missing, schema.levels if schema.unknown == "drop" else None]
             dropping = [sorted(schema.columns), sorted(source._missing.own), source._strip, *known]
-            # A usual word that is named as a level is a value; few indexes know of such.
+            # A usual word that is named as a level is a value, which few indexes record.
             words = {
                 column: sorted(word for word in named if word in source._missing)
                 for column, named in schema.kinds.named.items()
@@ -210,7 +210,7 @@ class RowIndex:
 
 
 def row_numbers(rows: Rows, n: int) -> Array:
-    """Return which of n rows are asked for, -1 for the last one as in any array."""
+    """Return which of n rows are requested; -1 is the last one, as in any array."""
     if isinstance(rows, slice):
         return np.arange(*rows.indices(n))
     index = np.asarray(rows, dtype=np.int64)

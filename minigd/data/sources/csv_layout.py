@@ -1,7 +1,7 @@
-"""How a text file seems to be laid out: remedies where it can't be read as its reader says.
+"""The likely layout of a text file: remedies if it can't be read with the given options.
 
-What is found depends on the file and on what is known of its columns, and not on how it was read,
-so that advice that is followed does not come again.
+The layout depends on the file and on what is known about its columns, but not on how it was read.
+Advice that was followed is thus never repeated.
 """
 
 import re
@@ -19,8 +19,8 @@ from minigd.data.tables.schema import MissingColumn
 from minigd.progress import warn
 
 SEPARATORS = {**{mark: mark.encode() for mark in ",;\t|^~:"}, "blanks": BLANKS}
-"""Separators that are looked for, as readers write them and as `csv_blocks.py` does."""
-_IN_CELLS = ":"  # separates less often than it stands in times
+"""Separators to try, as callers write them and as `csv_blocks.py` does."""
+_IN_CELLS = ":"  # is less often a separator than a part of times
 
 _ERROR = re.compile(rb"#(N/A|[A-Z0-9/]+[!?])", re.IGNORECASE)
 _COMMENTS = (b"#", b"%", b"//", b"--", b"!")
@@ -54,7 +54,7 @@ class Layout(NamedTuple):
 
     @property
     def has_header(self) -> bool:
-        """Whether the first line holds names, as far as it alone shows that."""
+        """Whether the first line holds names, judged by this line only."""
         return all(map(is_name, filter(None, self.fields)))
 
 
@@ -66,7 +66,7 @@ def find_layout(
     named: Collection[str] = (),
     columns: int | None = None,
 ) -> Layout | None:
-    r"""Return the way to read lines in which nearly all rows have the same number of fields.
+    r"""Return the layout with which nearly all rows have the same number of fields.
 
     Other separators than the caller's, and more lines above the table, are tried too. A line that
     holds all columns in `named` is the header; `columns` is how many there are without one.
@@ -105,7 +105,7 @@ def _whole_rows(lines: Sequence[bytes], start: int) -> list[tuple[int, bytes]]:
     while start < len(lines):
         end = start + 1
         if lines[start].count(b'"') % 2:
-            # A quote that is never closed is a letter.
+            # A quote that is never closed is an ordinary letter.
             closing = (k for k in range(end, len(lines)) if lines[k].count(b'"') % 2)
             end = next(closing, start) + 1
         rows.append((start, b"\n".join(lines[start:end])))
@@ -116,7 +116,7 @@ def _whole_rows(lines: Sequence[bytes], start: int) -> list[tuple[int, bytes]]:
 def _best_start(
     rows: list[tuple[int, list[str]]], named: set[str], columns: int | None
 ) -> tuple[bool, int, int] | None:
-    """Return whether the names are there, at which row the table starts, and its width."""
+    """Return whether names were found, the row where the table starts, and its width."""
     widths = [len(fields) for _, fields in rows]
     for start, (_, fields) in enumerate(rows[:-1] if named else ()):
         if named <= set(fields):
@@ -145,7 +145,7 @@ def _best_start(
 
 
 def _share_of_numbers(rows: Sequence[Sequence[str]]) -> float:
-    # One that is empty says nothing, and is not there between two blanks.
+    # An empty field says nothing, and does not occur between two blanks.
     cells = [cell for fields in rows for cell in fields if cell]
     return sum(map(_is_number, cells)) / max(1, len(cells))
 
@@ -171,7 +171,7 @@ def _alike(widths: list[int], width: int) -> bool:
 
 
 def fields_of(line: bytes, mark: bytes) -> list[str]:
-    """Return the fields of a line, or none of one that is not a row."""
+    """Return the fields of a line; none if it is not a row."""
     try:
         return split(line, mark)
     except ValueError:
@@ -181,7 +181,7 @@ def fields_of(line: bytes, mark: bytes) -> list[str]:
 def comment_mark(row: bytes) -> bytes:
     """Return the mark that a line begins with, if comments may begin so.
 
-    The errors of spreadsheets do not.
+    Error values of spreadsheets, such as #N/A, are not comments.
 
     >>> comment_mark(b"# by hand"), comment_mark(b"-1,2"), comment_mark(b"#DIV/0!,2")
     (b'#', b'', b'')
@@ -211,12 +211,12 @@ def is_name(field: str) -> bool:
 
 
 def _is_number(cell: str) -> bool:
-    """Tell whether a cell is a number, be it with a decimal comma."""
+    """Tell whether a cell is a number, even with a decimal comma."""
     return read_number(cell.replace(",", ".", 1)) is not None
 
 
 def example_names(n: int) -> list[Any]:
-    """Return names for so many columns, which a reader may improve: A, B and so on."""
+    """Return names for this many columns, as an example: A, B and so on."""
     return written(ascii_uppercase[:n]) if n <= len(ascii_uppercase) else [...]
 
 
@@ -231,14 +231,14 @@ def no_header(n: int, lacking: MissingColumn | None) -> dict[str, Any]:
 
 
 def written(columns: Sequence[str]) -> list[Any]:
-    """Return names as advice writes them out: all of them, if they are not too many."""
+    """Return names as advice shows them: all of them, unless there are too many."""
     return list(columns) if len(columns) <= _MOST_NAMES else [...]
 
 
 def as_columns(fields: Sequence[str], twice: bool = False) -> list[str]:
-    """Return the names of columns; one without a name is called by its place, as in pandas.
+    """Return the names of columns; a column without one is named by position, as in pandas.
 
-    With `twice`, a name that comes again is made another one.
+    With `twice`, a repeated name gets a suffix.
 
     >>> as_columns(["", "size", "size"]), as_columns(["size", "size"], twice=True)
     (['Unnamed: 0', 'size', 'size'], ['size', 'size.1'])
@@ -257,10 +257,10 @@ def as_columns(fields: Sequence[str], twice: bool = False) -> list[str]:
 
 
 def complete(header: list[str], block: Block, below: bool) -> tuple[str, list[str]]:
-    """Return words about a header that lacks one name, and the header with an empty one there.
+    """Return a message about a header that lacks one name, and the header with an empty name.
 
-    R writes no name above those of the rows; a separator at the end of each row makes an empty
-    field there. `below` says whether the header is the first row of the block.
+    R writes no name above the row names. A separator at the end of each row makes an empty last
+    field. `below` says whether the header is the first row of the block.
     """
     starts, ends = block.starts[below:], block.ends[below:]
     last = np.searchsorted(block.separators, ends)
@@ -279,7 +279,7 @@ _UNNAMED = re.compile(r"Unnamed: \d+(\.\d+)?|__index_level_\d+__")
 
 
 def unnamed_among(features: Sequence[str], requested: Collection[str]) -> list[str]:
-    """Return the columns without a name of their own that were not asked for by it.
+    """Return the columns without a name, except those that were requested by their default name.
 
     >>> unnamed_among(["Unnamed: 0", "size", "__index_level_1__"], [])
     ['Unnamed: 0', '__index_level_1__']
@@ -290,7 +290,7 @@ def unnamed_among(features: Sequence[str], requested: Collection[str]) -> list[s
 def warn_of_unnamed(
     unnamed: list[str], where: str, stacklevel: int, left_out: Collection[str] = ()
 ) -> None:
-    """Warn of columns without a name, such as the index of a frame, and say if they are used."""
+    """Warn of columns without a name, such as the index of a frame; say whether they are used."""
     if not unnamed:
         return
     useless = all(column in left_out for column in unnamed)
@@ -311,7 +311,7 @@ def advice(
     columns: int | None,
     lacking: MissingColumn | None = None,
 ) -> list[Remedy]:
-    """Return remedies for a file whose layout is not the one that its reader gave."""
+    """Return remedies for a file whose layout differs from the given options."""
     if layout is None or (layout.separator, layout.skip_lines) == (separator, skip_lines):
         return []
     options: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Rows of a CSV parsed by pandas, which converts only what the grammar takes for numbers."""
+"""Rows of a CSV parsed by pandas, which converts only numbers of the grammar."""
 
 import io
 from collections.abc import Collection, Mapping, Sequence
@@ -15,13 +15,13 @@ from minigd.data.tables.schema import ColumnKinds
 from minigd.types import Array
 
 BOM = b"\xef\xbb\xbf"
-"""What may stand at the beginning of a file in UTF-8, and no cell begins with."""
+"""The byte order mark at the beginning of a UTF-8 file, which is not part of a cell."""
 
 _MANY = 200  # columns
 
 
 class NotNumbers(ValueError):
-    """Texts in columns of numbers, of which the first one is at a row of a frame."""
+    """Texts in columns of numbers; the first one is at a row of a frame."""
 
     def __init__(self, row: int, column: str, texts: list[str], columns: list[str]) -> None:
         super().__init__(f"column {column!r}: {texts[0]!r} is not a number")
@@ -31,7 +31,7 @@ class NotNumbers(ValueError):
 class Parser:
     """Makes frames of whole rows.
 
-    `strip` is taken off the end of texts, and `size` is how many bytes there are to parse.
+    `strip` is removed from the end of texts, and `size` is the number of bytes to parse.
     """
 
     def __init__(
@@ -58,14 +58,14 @@ class Parser:
             self._plain[[self._places[column] for column in used]] = np.arange(len(used))
 
     def read_plain(self, data: bytes, rows: int, kinds: ColumnKinds) -> Any:
-        """Return so many rows of plain numbers as a frame, None if there is any other in them."""
+        """Return rows of plain numbers as a frame; None if any cell is not a plain number."""
         if self._plain is None or kinds.texts or kinds.whole:
             return None
         table = parse_plain(data, self._separator, self._plain, rows)
         return None if table is None else self._frame(table, self.used)
 
     def read(self, data: bytes, kinds: ColumnKinds) -> tuple[Any, dict[str, Array]]:
-        """Return rows as a frame, and its columns of text as they are written.
+        """Return rows as a frame, and its columns of text as written.
 
         A missing number is NaN and a missing text is None.
         """
@@ -88,12 +88,14 @@ class Parser:
         written = {c: self._unquoted(texts[c].to_numpy(object)) for c in kinds.texts}
         for column, values in written.items():
             changed[column] = self._missing.to_texts(values, kinds.named.get(column, ()))
-            # Letters and digits are units of numbers: they may well belong to a text.
+            # Letters and digits are units of numbers only: at the end of a text they may belong to
+            # it.
             ends = "".join(mark for mark in self._strip if not mark.isalnum() and mark != "'")
             if ends:
                 stripped = self._pandas.Series(changed[column], dtype=object)
                 changed[column] = stripped.str.rstrip(ends).to_numpy(object)
-        # Columns of a kind are one array: a frame of thousands of series would take seconds.
+        # Columns of the same type share an array: a frame of thousands of series would take
+        # seconds.
         rest = [column for column in self.used if column not in changed]
         of_dtype: dict[Any, list[str]] = {}
         for column, values in changed.items():
@@ -118,7 +120,7 @@ class Parser:
         return self._pandas.DataFrame(table, columns=index, copy=False, dtype=table.dtype)
 
     def _to_numbers(self, columns: Mapping[str, Any], convert: Any) -> dict[str, Array]:
-        """Return columns of text as the numbers that the grammar makes of them."""
+        """Return columns of text as numbers according to the grammar."""
         converted = {column: convert(texts) for column, texts in columns.items()}
         wrong = {column: odd for column, (_, odd) in converted.items() if odd.any()}
         if wrong:
@@ -142,7 +144,7 @@ class Parser:
         return maybe
 
     def _maybe_true(self, data: bytes, frame: Any, numbers: Collection[str]) -> list[str]:
-        """Return columns that pandas may have read as truth values, which it makes 0 and 1."""
+        """Return columns that pandas may have read as booleans and converted to 0 and 1."""
         if not any(mark in data for mark in (b"u", b"U", b"l", b"L")):
             return []
         lower = data.lower()
@@ -153,13 +155,13 @@ class Parser:
         return [c for c in maybe if ((frame[c] == 0) | (frame[c] == 1) | frame[c].isna()).all()]
 
     def _read_numbers(self, data: bytes, numbers: Collection[str]) -> Any:
-        """Return the columns in use: `numbers` as float64, the others as they are written.
+        """Return the columns in use: `numbers` as float64, the others as written.
 
         Of many columns, those of numbers alone: an option for each takes longer than reading twice.
-        A `ValueError` says that pandas doesn't take a cell of the numbers for one.
+        A `ValueError` means that pandas can't read a cell of these columns as a number.
         """
-        # One dtype, and columns by number, take pandas a fifth less time than a dtype and a name
-        # each; a block is small already, and need not be read in pieces.
+        # With one dtype, and columns by number, pandas needs a fifth less time than with a dtype
+        # and a name for each. A block is small, and need not be read in pieces.
         kinds: Any = np.float64
         missing: Any = self._missing.parsed_as_nan
         if len(self.used) > _MANY and numbers:
@@ -171,14 +173,14 @@ class Parser:
         return self._read_csv(data, self.used, dtype=kinds, na_values=missing)
 
     def read_texts(self, data: bytes, columns: Collection[str]) -> Any:
-        """Return some columns as they are written."""
+        """Return some columns as written."""
         return self._read_csv(data, columns, dtype=object, na_filter=False)
 
     def _read_csv(self, data: bytes, columns: Collection[str], **options: Any) -> Any:
         places = sorted(self._places[column] for column in columns)
         data = squeeze(data, self._separator)
         if data.startswith(BOM):
-            # Here it is part of a cell, and pandas would drop it; a blank line is not a row.
+            # Here it is part of a cell, but pandas would drop it; a blank line is not a row.
             data = b"\n" + data
         frame = self._pandas.read_csv(
             io.BytesIO(data),
@@ -204,7 +206,7 @@ class Parser:
 
 
 def misread(block: Block, parser: Parser) -> int:
-    """Return a row of the block that pandas takes for none or for several."""
+    """Return a row of the block that pandas reads as no row or as several."""
     good, bad = 0, block.rows
     while bad - good > 1:
         middle = (good + bad) // 2
@@ -214,7 +216,7 @@ def misread(block: Block, parser: Parser) -> int:
 
 
 def import_pandas() -> Any:
-    """Return pandas; the error names how to get it."""
+    """Return pandas; the error says how to install it."""
     return optional("pandas", "a table")
 
 

@@ -1,7 +1,8 @@
-"""Pieces of CSV files, each of whole rows: how several processes make one pass over the files.
+"""Pieces of CSV files, each of whole rows: several processes make one pass over the files.
 
-Where a row begins in the middle of a file is a guess, as a line may lie within quotes. A process
-that reads up to a wrong place ends within quotes, which is an error: then one process reads alone.
+In the middle of a file, the start of a row is a guess, because a line may be within quotes. A
+process that reads up to a wrong place ends within quotes. That is an error: one process then reads
+alone.
 """
 
 import contextlib
@@ -24,11 +25,11 @@ from minigd.data.tables.schema import TextInNumbers
 from minigd.progress import with_progress
 
 _SAMPLE = 1 << 16
-"""Bytes looked at for the begin of a row."""
+"""Bytes searched for the start of a row."""
 
 
 class Piece(NamedTuple):
-    """Some whole rows of a file: which one, from where to where, and on which line they begin."""
+    """Some whole rows of a file: the file, the start, the end, and the first line."""
 
     part: int
     start: int
@@ -53,9 +54,9 @@ def blocks_of(
 def with_progress_over(
     source: Any, part: int, what: str, piece: Piece | None = None
 ) -> Iterator[Block]:
-    """Return the blocks of a file, or of a piece of it, and show how far a pass over them is."""
+    """Return the blocks of a file, or of a piece of it, and show the progress."""
     file, dialect = source._parts[part], source._dialect
-    # How much a packed file holds is not known, nor one in another encoding.
+    # The size of the content of a packed file is unknown, and so is that in another encoding.
     plain = dialect.is_plain and not is_packed(file)
     start, stop = (0, file.size) if piece is None else (piece.start, piece.stop)
     return with_progress(
@@ -69,7 +70,7 @@ def with_progress_over(
 
 
 class _Within:
-    """A reader of so many of the next bytes of a file."""
+    """A reader of a given number of the next bytes of a file."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file, self._left = file, size
@@ -82,7 +83,7 @@ class _Within:
 
 @contextlib.contextmanager
 def recoded() -> Iterator[None]:
-    """Add how to read them to the error for bytes that are not UTF-8."""
+    """Add a remedy to the error for bytes that are not UTF-8."""
     try:
         yield
     except NotUtf8 as error:
@@ -94,13 +95,13 @@ def recoded() -> Iterator[None]:
 
 
 def first_pass(source: Any) -> AbstractContextManager[Decision]:
-    """Let the first process decide what a CSV source is; the others read their parts for it."""
+    """Set up a CSV source in the first process; the others read their parts for it."""
     files = [part.opened for part in source._parts]
     return deciding(files, {"pass": functools.partial(share_of_pass, source)})
 
 
 def read_into(source: Any, seen: Any) -> None:
-    """Let a first pass see all frames of a CSV source; other processes read their parts of it."""
+    """Pass all frames of a CSV source to a first pass; other processes read their parts."""
     merged = _read_together(source, seen) if others_wait() else None
     if merged is not None:
         vars(seen).update(vars(merged), table=source)
@@ -111,7 +112,7 @@ def read_into(source: Any, seen: Any) -> None:
 
 
 def _read_together(source: Any, seen: Any) -> Any:
-    """Return what all processes see together, None where it can't be put together."""
+    """Return the combined result of all processes; None if results can't be combined."""
     if not source._dialect.is_plain or any(map(is_packed, source._parts)):
         return None
     given = _sendable(seen), source._used
@@ -125,14 +126,14 @@ def _read_together(source: Any, seen: Any) -> Any:
 
 
 def _sendable(seen: Any) -> Any:
-    """Return a pass without the source that it is of."""
+    """Return a pass without its source."""
     other, other.words = copy.copy(seen), copy.copy(seen.words)
     other.table = other.words.place = None
     return other
 
 
 def share_of_pass(source: Any, comm: Any, given: Any) -> list[Any] | None:
-    """Make the part of a pass that is this process's; return the parts of all, if there are any."""
+    """Make this process's part of a pass; return the parts of all processes, if there are any."""
     seen, source._used = copy.deepcopy(given)
     source._parser = source._make_parser()
     pieces = own_pieces(source, comm)
@@ -140,7 +141,7 @@ def share_of_pass(source: Any, comm: Any, given: Any) -> list[Any] | None:
 
 
 def _seen_in(source: Any, pieces: list[Piece], seen: Any) -> Any:
-    """Return what is seen in some pieces: a pass, the columns with texts, or None for an error."""
+    """Return the result for some pieces: a pass, the columns with texts, or None for an error."""
 
     def parsed() -> Iterator[Any]:
         for piece in pieces:
@@ -159,7 +160,7 @@ def _seen_in(source: Any, pieces: list[Piece], seen: Any) -> Any:
 
 
 def own_pieces(source: Any, comm: Any) -> list[Piece] | None:
-    """Return the pieces of the files that are this process's, in order; None if there is no way."""
+    """Return this process's pieces of the files, in order; None if the files can't be cut."""
     begins = gathered(comm, lambda: _begin(source, comm.rank, comm.size))
     if begins is None:
         return None
@@ -200,7 +201,7 @@ def _begin(source: Any, rank: int, size: int) -> tuple[int, int]:
 
 
 def _row_after(source: Any, k: int, offset: int) -> int:
-    """Return where, after a place in a file, a row seems to begin; the end of the file for none."""
+    """Return where a row seems to begin after a place in a file; the end of the file if nowhere."""
     part: Part = source._parts[k]
     dialect = source._dialect
     marks, fields = (dialect.separator, dialect.spaces), len(source._columns) - 1
@@ -219,7 +220,7 @@ def _row_after(source: Any, k: int, offset: int) -> int:
 
 
 def _lines(source: Any, k: int, start: int, stop: int) -> int:
-    """Return how many lines end in a piece of a file."""
+    """Return the number of lines that end in a piece of a file."""
     part, lines = source._parts[k], 0
     with open_text(part.opened, source._dialect, part.name) as file:
         file.seek(start)

@@ -1,4 +1,4 @@
-"""Rows of a CSV that comes once, through a pipe, for a schema that is known before."""
+"""Rows of a CSV from a pipe, which is read once, with a known schema."""
 
 import io
 import os
@@ -17,9 +17,9 @@ _PIECE = 1 << 16
 
 
 class Once:
-    """A stream that can go back as far as its beginning until `let_go` is called.
+    """A stream that can go back to its beginning until `let_go` is called.
 
-    A read returns what is there already, and waits only for the first byte.
+    A read returns the available bytes, and waits only for the first one.
     """
 
     streams = True
@@ -31,24 +31,24 @@ class Once:
 
     @property
     def can_stream(self) -> bool:
-        """Whether its kind can be read without its end: no zip archive, and no Parquet file."""
+        """Whether its kind can be read without its end, unlike a zip archive or a Parquet file."""
         head = self.read(LONGEST)
         self.seek(0)
         return packing_of(head) != "zip" and not head.startswith(b"PAR1")
 
     def let_go(self) -> None:
-        """Keep no more than what was read ahead."""
+        """From now on keep only what was read ahead."""
         self._keeps = False
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place that is still held."""
+        """Move to a place that is still in memory."""
         if whence != os.SEEK_SET or not self._start <= offset <= self._start + len(self._held):
             raise io.UnsupportedOperation(f"{self.name} can't be read again")
         self._at = offset
         return offset
 
     def read(self, size: int = -1) -> bytes:
-        """Return up to so many of the next bytes."""
+        """Return up to this many of the next bytes."""
         begin = self._at - self._start
         if size and begin == len(self._held):
             self._read_more()
@@ -59,7 +59,7 @@ class Once:
         return data
 
     def _read_more(self) -> None:
-        """Read a piece; the first one is long enough to tell what it is."""
+        """Read a piece; the first one is long enough to recognize the kind of file."""
         first = not self._held and not self._start
         while not self._ended:
             piece = self._source.read1(_PIECE)
@@ -72,7 +72,7 @@ class Once:
 class CsvStream(CsvSource):
     """Rows of a `Once`, for the schema of another table: `encoded` gives them, and nothing else.
 
-    How many there are, and what is missing among them, is known when they have been read.
+    Their number, and the missing values in them, are known after they have been read.
     """
 
     def _open(self, selection: Selection, schema: Schema | None, dtype: Any) -> None:

@@ -1,7 +1,7 @@
-"""How a text file is written, and its bytes as UTF-8 with a separator of one byte.
+"""How a text file is written, and its conversion to UTF-8 with a separator of one byte.
 
-Whatever the encoding, rows are found, parsed and checked in UTF-8. A file in another one is
-translated as it is read, some bytes at a time.
+Rows are always found, parsed and checked in UTF-8. A file in another encoding is converted while it
+is read, some bytes at a time.
 """
 
 import codecs
@@ -27,9 +27,9 @@ class Dialect(NamedTuple):
     letter : str
         The separator as the caller writes it, which may be "blanks".
     encoding : str
-        By the name that `codecs.lookup` knows it by.
+        Its name in `codecs.lookup`.
     comment : bytes
-        How lines begin that are not rows; empty for none.
+        How comment lines begin; empty for no comments.
 
     Examples
     --------
@@ -44,7 +44,7 @@ class Dialect(NamedTuple):
 
     @classmethod
     def make(cls, separator: Any, encoding: Any, comment: Any) -> "Dialect":
-        """Return a dialect of the caller's arguments, or refuse them."""
+        """Return a dialect from the caller's arguments, or refuse them."""
         text = separator if isinstance(separator, str) else ""
         if text != "blanks" and (len(text) != 1 or text in '"\r\n\0'):
             raise ValueError(
@@ -76,12 +76,12 @@ class Dialect(NamedTuple):
 
     @property
     def has_stand_in(self) -> bool:
-        """Whether another character stands for the separator where the file is read."""
+        """Whether another character replaces the separator while the file is read."""
         return self.letter != "blanks" and not self.letter.isascii()
 
     @property
     def is_plain(self) -> bool:
-        """Whether the file is read as it is."""
+        """Whether the file is read without conversion."""
         return self.encoding == _UTF8 and not self.has_stand_in
 
     def translated(self, text: str) -> str:
@@ -109,7 +109,7 @@ def codec_of(encoding: Any) -> str:
         text = False
     if not text:
         raise ValueError(f"encoding must be one that Python knows, {known}: {encoding!r}")
-    # A mark of the order of bytes is skipped in any case.
+    # A byte order mark is always skipped.
     return _UTF8 if found.name == "utf-8-sig" else found.name
 
 
@@ -134,7 +134,7 @@ class _Translated:
         return self.read(size)
 
     def seek(self, offset: int) -> None:
-        """Go to a place, by translating all before it."""
+        """Move to a place, by converting everything before it."""
         self._file.seek(0)
         self._decoder = codecs.getincrementaldecoder(self._dialect.encoding)()
         self._ready, self._ended, self._line = b"", False, 1

@@ -1,4 +1,4 @@
-"""Which encoding the bytes of a text may be in, if they are not UTF-8."""
+"""The likely encoding of a text that is not UTF-8."""
 
 import codecs
 import contextlib
@@ -12,7 +12,7 @@ _FEWEST, _FEWEST_DIFFERENT = 8, 5  # letters that tell an encoding
 
 
 def recode(data: bytes) -> Remedy:
-    """Return how to read a file that is not in UTF-8, of which some bytes are at hand."""
+    """Return how to read a file that is not in UTF-8, from some of its bytes."""
     encoding = likely_encoding(data)
     says = f"it looks like {encoding}: read it with {{}}"
     if encoding is None:
@@ -21,7 +21,7 @@ def recode(data: bytes) -> Remedy:
 
 
 def likely_encoding(data: bytes) -> str | None:
-    r"""Return the encoding of bytes that are not UTF-8, as far as it is beyond doubt.
+    r"""Return the encoding of bytes that are not UTF-8, if it is certain.
 
     It is cp932 where that gives Japanese syllables, or cp1252 where single letters with accents
     stand among plain ones, and the neighbors of cp1252 would read them alike. For other letters
@@ -47,7 +47,7 @@ def likely_encoding(data: bytes) -> str | None:
 def _by_letters(data: bytes) -> str | None:
     """Return the encoding in which bytes are words of Greek, Russian, Korean and so on.
 
-    Between the encodings of Latin letters charset-normalizer chooses no better than a coin.
+    Among encodings of Latin letters, charset-normalizer chooses no better than at random.
     """
     try:
         from charset_normalizer import from_bytes

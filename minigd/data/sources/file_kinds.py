@@ -1,4 +1,4 @@
-"""What a file really is, by how it begins, where its name or its place says something else.
+"""The real kind of a file, from its first bytes, if its name or its place suggests another one.
 
 One table names each kind of file and what to do with it, for Python and for the shell.
 """
@@ -31,8 +31,8 @@ _OF_TABLES = (".csv", ".tsv", ".txt", ".data", ".dat", ".tab", ".parquet", ".npy
 class _Kind(NamedTuple):
     """A kind of file, how it begins, and what to do with it in Python and in the shell.
 
-    In what to do, {path} and {bytes} are Python for the file and what is in it, {out} for a new
-    file beside it, and {member} for the table in an archive. The capitals are for the shell.
+    In the remedies, {path} and {bytes} are Python for the file and its content, {out} for a new
+    file next to it, and {member} for the table in an archive. Names in capitals are for the shell.
     """
 
     what: str
@@ -167,7 +167,7 @@ _KINDS = {
 }
 
 HOLDS = {kind: known.what for kind, known in _KINDS.items()}
-"""What a file of each kind is, in words."""
+"""A description of each kind of file."""
 
 _BEGINS = {begin: kind for kind, known in _KINDS.items() for begin in known.begins}
 _SVMLIGHT = re.compile(
@@ -183,10 +183,10 @@ _MARKS = {  # of the order of bytes
 
 
 def kind_of(given: Any) -> str:
-    """Return what a file is, in a word: a key of `HOLDS`.
+    """Return the kind of a file: a key of `HOLDS`.
 
-    It is "saved" (a file of minigd's), "arrays" (another .npz), "array", "parquet", and so on, or
-    "text", packed or not, which is what nothing else matches.
+    It is "saved" (a file of minigd), "arrays" (another .npz), "array", "parquet", and so on. It is
+    "text", packed or not, if nothing else matches.
 
     A file object is left at its start.
 
@@ -219,7 +219,7 @@ def begin_of(given: Any, size: int) -> bytes:
 
 @contextlib.contextmanager
 def opened(given: Any) -> Iterator[Any]:
-    """Open a path, or give a file object, which is left at its start."""
+    """Open a path, or yield a file object, which is left at its start."""
     if isinstance(given, str | os.PathLike):
         with open_regular(given) as file:
             yield file
@@ -297,13 +297,13 @@ def _remedy(known: _Kind, given: Any, name: str, kind: str = "") -> Remedy:
 def _member(given: Any, kind: str) -> str:
     """Return the name of the table in an archive: the first that looks like one."""
     names: list[str] = []
-    # What is damaged further on has no names, and is refused all the same.
+    # A file that is damaged further on has no names, and is refused anyway.
     with contextlib.suppress(Exception), opened(given) as file:
         if kind in ("zip", "arrays"):
             with zipfile.ZipFile(file) as archive:
                 names = [one.filename for one in archive.infolist() if not one.is_dir()]
         elif kind == "tar":
-            # A small part, for it may be packed, and hold any number of bytes.
+            # Only a small part: the member may be packed, and hold any number of bytes.
             with tarfile.open(fileobj=io.BytesIO(_begin_unpacked(given, _LISTED))) as tar:
                 names.extend(one.name for one in tar if one.isfile())
     if kind == "sqlite" and isinstance(given, str | os.PathLike):
@@ -326,7 +326,7 @@ def _tables_of_a_database(path: str | os.PathLike[str]) -> list[str]:
 
 
 def _kind_inside(given: Any, packing: str) -> str:
-    """Return what is in a packed file; "" where an archive does not hold one file alone."""
+    """Return the kind of the content of a packed file; "" unless it is a single file."""
     if packing == "zip":
         with opened(given) as file, zipfile.ZipFile(file) as archive:
             if only_member(archive) is None:
@@ -335,7 +335,7 @@ def _kind_inside(given: Any, packing: str) -> str:
 
 
 def _begin_unpacked(given: Any, size: int) -> bytes:
-    """Return what a file begins with, or what is packed in it, as far as it can be read."""
+    """Return the first bytes of a file, or of its unpacked content, as far as they can be read."""
     with opened(given) as file:
         packing = packing_of(file.read(LONGEST))
         file.seek(0)
@@ -350,13 +350,13 @@ def _begin_unpacked(given: Any, size: int) -> bytes:
 
 
 def _kind_of_archive(given: Any) -> str:
-    """Return what a zip archive is."""
+    """Return the kind of a zip archive."""
     with opened(given) as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 names = archive.namelist()
                 locked = any(one.flag_bits & 1 for one in archive.infolist())
-        except Exception:  # there are many ways of being damaged
+        except Exception:  # a file can be damaged in many ways
             return "damaged"
     if _SAVED in names:
         return "saved"
@@ -368,7 +368,7 @@ def _kind_of_archive(given: Any) -> str:
 
 
 def _kind_of_head(head: bytes) -> str:
-    """Return what a file is that begins so; an archive of any kind is "zip"."""
+    """Return the kind of a file that begins with these bytes; any zip archive is "zip"."""
     packing = packing_of(head)
     if packing is not None:
         return packing
@@ -401,7 +401,7 @@ def _is_svmlight(head: bytes) -> bool:
 
 
 def _wide_text(head: bytes) -> str | None:
-    """Return the encoding of a text of two or four bytes per letter, by where its NULs are."""
+    """Return the encoding of a text of two or four bytes per letter, from its NUL bytes."""
     for encoding in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
         with contextlib.suppress(UnicodeDecodeError):
             text = codecs.getincrementaldecoder(encoding)().decode(head)

@@ -1,7 +1,7 @@
-"""Bytes read from their places in a file, without mapping it.
+"""Reading bytes from places in a file, without mapping it.
 
-A mapped file that is cut short kills the process that looks at it, and its pages count as memory of
-the process. Here a file that changes is an error, and what is not asked for takes no memory.
+A mapped file that is cut short kills the process that reads it, and its pages count as memory of
+the process. Here a file that changes is an error, and only requested rows take memory.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ from minigd.storage.regular_files import open_regular
 from minigd.types import Array
 
 GAP = 1 << 13
-"""Bytes that take as long to read as one more call takes: rows this close are read together."""
+"""Bytes that can be read in the time of one more call: rows this close are read together."""
 PIECE = 1 << 20
-"""Bytes read at once where rows lie close together."""
+"""Bytes read at once if rows are close together."""
 HELD = 256 << 20
 """Bytes of the longest array that is kept in memory once it is read: that is fastest."""
 _GATHERED, _GATHERED_HELD = 64 << 20, 1 << 16  # bytes of rows fetched at once
@@ -32,11 +32,11 @@ _holding = threading.Lock()
 
 
 class CutShort(Exception):
-    """A file ends before the bytes that are asked for."""
+    """A file ends before the requested bytes."""
 
 
 def read_pieces(file: Any, begins: list[int], ends: list[int]) -> list[bytes]:
-    """Return pieces of a file, each from its place; others that read it do not matter."""
+    """Return pieces of a file, each from its place; other readers of the file do not interfere."""
     places = zip(begins, ends, strict=True)
     if _PREAD is not None and hasattr(file, "fileno"):
         descriptor = file.fileno()
@@ -62,7 +62,7 @@ def _read_there(file: BinaryIO, begin: int, end: int) -> bytes:
 
 
 def _bytes(array: Array) -> memoryview:
-    """Return the bytes of an array whose numbers lie one after the other."""
+    """Return the bytes of a contiguous array."""
     own: memoryview = array.reshape(-1).view(np.uint8).data
     return own
 
@@ -101,7 +101,7 @@ class ArrayFile:
         self.path, self.offset, self.shape = path, offset, tuple(map(int, shape))
         self.dtype = np.dtype(dtype)
         self.ndim = len(self.shape)
-        # Of one dimension, or one column, there is one order.
+        # An array of one dimension, or one column, has only one order.
         self.fortran = fortran and self.ndim > 1
         self.nbytes: int = math.prod(self.shape) * self.dtype.itemsize
         rows = self.shape[0] if self.ndim else 1
@@ -118,13 +118,13 @@ class ArrayFile:
 
     @property
     def is_held(self) -> bool:
-        """Whether the array is kept in memory; one whose rows lie apart never is."""
+        """Whether the array is kept in memory; an array in Fortran order never is."""
         return self.nbytes <= HELD and not self.fortran and not self._in_runs
 
     _in_runs = False
 
     def in_runs(self) -> "ArrayFile":
-        """Return the same array for rows that come in order, in runs, and are not held."""
+        """Return the same array for rows that are read in order, in runs, and not kept."""
         other = object.__new__(type(self))
         vars(other).update(vars(self))
         other._in_runs = True
@@ -132,18 +132,18 @@ class ArrayFile:
 
     @property
     def gather(self) -> int:
-        """How many rows it is worth taking at once."""
+        """How many rows to take at once."""
         if self.is_held:
             return self._rows_in(_GATHERED_HELD)
         return min(self._rows_in(_GATHERED), _GATHERED // _NUMBERS)
 
     @property
     def piece(self) -> int:
-        """How many rows are worth reading at once, one after the other."""
+        """How many consecutive rows to read at once."""
         return self._rows_in(PIECE)
 
     def _rows_in(self, most: int) -> int:
-        # Of columns the whole file is read for each gather, and not held for that.
+        # In Fortran order, each gather reads the whole file, without keeping it.
         most = min(most, max(self.nbytes // 32, 1 << 14)) if self.fortran else most
         return max(1, most // self._row_bytes)
 
@@ -193,7 +193,7 @@ class ArrayFile:
                 begin = end
 
     def _read_runs(self, out: Array, index: Array) -> None:
-        """Read rows whose numbers are in order; those that lie close together are read at once."""
+        """Read rows whose numbers are in order; rows that are close together are read at once."""
         width = self.dtype.itemsize if self.fortran else self._row_bytes
         apart = (np.diff(index) - 1) * width > GAP
         apart |= np.diff(index // self.piece) != 0
@@ -206,7 +206,7 @@ class ArrayFile:
                 begin = end
 
     def _gather_near(self, file: BufferedReader, out: Array, places: Array, rows: Array) -> None:
-        """Read rows that lie in one piece of the file, all together or each by itself."""
+        """Read rows within one piece of the file, all together or one by one."""
         first, last = int(rows.min()), int(rows.max()) + 1
         width = self.dtype.itemsize if self.fortran else self._row_bytes
         if self.fortran or (last - first) * width <= len(rows) * (width + GAP):
@@ -257,5 +257,5 @@ def changed(path: Any, source: str = "source") -> DataError:
 
 
 def _stamp(now: os.stat_result) -> tuple[int, ...]:
-    """Return by what an edit of a file shows; a link or new permissions are none."""
+    """Return what an edit of a file changes; a link or new permissions are not an edit."""
     return now.st_size, now.st_mtime_ns, now.st_ino

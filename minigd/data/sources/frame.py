@@ -1,4 +1,4 @@
-"""Rows of a frame in memory, whatever library it is of: text, categories and dates included."""
+"""Rows of a frame in memory, from any library, with text, categories and dates."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,28 +19,28 @@ from minigd.errors import ShapeError, check_dtype, shown, validated
 from minigd.types import Array
 
 _PIECE = 65_536
-"""Rows that are encoded at once, where they come in order."""
+"""Rows that are encoded at once, if read in order."""
 
 
 class FrameSource(NumberedTable):
     """Rows of a frame, with columns of text, categories and dates.
 
-    The frame is not copied: rows are encoded when they are due, and must not change meanwhile. The
-    same rows give the same numbers as from a Parquet file.
+    The frame is not copied: rows are encoded when they are needed, and must not change meanwhile.
+    The same rows in a Parquet file give the same numbers.
 
     Parameters
     ----------
     frame : table
-        A frame of pandas or Polars, a table of Arrow, a dict of columns, or what else narwhals
-        takes, such as a lazy frame of Polars or a relation of DuckDB, whose rows are computed once.
+        A pandas or Polars frame, an Arrow table, a dict of columns, or anything else that narwhals
+        accepts, such as a lazy Polars frame or a DuckDB relation. Their rows are computed once.
     target, features, exclude, missing, categories, min_count, hashed, dates, logs, leave_out, \
 classes, schema, dtype
-        As `CsvSource`. Columns go by their names as text: ``"0"`` for a column 0.
+        As in `CsvSource`. Columns are named by text: ``"0"`` for a column 0.
 
     Attributes
     ----------
     rows, dropped, first_dropped, names, classes, schema, gaps, left_out
-        As those of `CsvSource`.
+        As in `CsvSource`.
 
     Raises
     ------
@@ -54,7 +54,7 @@ classes, schema, dtype
     Notes
     -----
     Types decide what a cell is: a text such as NA is a value, and only a null is missing. True and
-    false are 1 and 0, and durations are seconds. The index of a frame of pandas is not a column;
+    false become 1 and 0, and durations become seconds. The index of a pandas frame is not a column;
     ``frame.reset_index()`` makes it one.
 
     Examples
@@ -102,7 +102,7 @@ classes, schema, dtype
             )
         self._arrow = not hasattr(table, "iloc")
         names = list(map(str, table.column_names if self._arrow else table.columns))
-        # Each column by itself: pandas would copy them all for some of them.
+        # One column at a time: pandas would copy all of them for some of them.
         columns = (
             table.columns if self._arrow else [table.iloc[:, j].array for j in range(len(names))]
         )
@@ -115,7 +115,7 @@ classes, schema, dtype
         if not self._arrow:
             pandas = import_pandas()
             cells = {column: self._series[column][rows] for column in self._columns}
-            # With a dtype nothing is looked for in objects.
+            # With a dtype, pandas does not inspect objects.
             some = {c: pandas.Series(v, dtype=v.dtype, copy=False) for c, v in cells.items()}
             return pandas.DataFrame(some, columns=self._columns, copy=False)
         arrow = optional("pyarrow", "an Arrow table")
@@ -138,7 +138,7 @@ classes, schema, dtype
     _targets: Array | None = None
 
     def set_targets(self, y: Array) -> None:
-        """Bring targets of shape (rows,) or (rows, K) that are not a column of the frame."""
+        """Attach targets of shape (rows,) or (rows, K) that are not a column of the frame."""
         if y.shape[:1] != (self._whole,):
             length = len(y) if y.ndim else "no"
             raise ShapeError(

@@ -1,6 +1,6 @@
-"""What callers give as rows, where it is neither an array nor a source: frames, and iterables.
+"""Rows from callers that are neither an array nor a source: frames and iterables.
 
-A frame of numbers is an array. One that holds text is a source, and so is one that goes to a model
+A frame of numbers is an array. A frame that holds text is a source, and so is a frame for a model
 whose columns came from a table.
 """
 
@@ -18,7 +18,7 @@ from minigd.errors import DataError, shown
 from minigd.types import Array
 
 BUFFER = 10_000
-"""Rows of the shuffle buffer for a stream, where nobody says how many."""
+"""Default rows of the shuffle buffer for a stream."""
 
 
 def given(
@@ -36,14 +36,14 @@ def given(
 def as_source(
     x: Any, y: Any = None, schema: Schema | Literal[False] | None = None
 ) -> tuple[Any, Any]:
-    """Return x as a source that brings y, if it is a frame with text or gives pieces of rows.
+    """Return x as a source that brings y, if it is a frame with text or an iterable of pieces.
 
     Parameters
     ----------
     x, y : array-like
-        What is something else is returned as it is, together with y.
+        Anything else is returned unchanged, together with y.
     schema : Schema or False, optional
-        What the columns of a frame become, if it has them; False if nothing is to be found out.
+        What the columns of a frame become; False to skip the search for types.
 
     Returns
     -------
@@ -88,12 +88,12 @@ def as_source(
 
 
 def _open(schema: Schema) -> Schema:
-    """Return a schema to which a text that is new is another one."""
+    """Return a schema in which a new text counts as ``other``."""
     return schema if schema.unknown == "drop" else schema.replace(unknown="other")
 
 
 def rows_to_predict(x: Any, model: Any, size: int) -> Iterator[tuple[Array, str, Any]] | None:
-    """Return the rows of a source, of Batches or of such a frame, what to call them, and where.
+    """Return the rows of a source, of Batches or of such a frame, with their name and numbers.
 
     There are `size` rows in each piece, however the source reads them, because the number of rows
     in a product of matrices decides the order of its sums. None for an array.

@@ -1,4 +1,4 @@
-"""The files that a caller names: a pattern or a folder means several, which are one table."""
+"""The files that a caller names: a pattern or a folder means several files of one table."""
 
 import glob
 import os
@@ -56,7 +56,7 @@ def _in_folder(folder: str, endings: Sequence[str]) -> list[Any]:
 
 
 def ending_of(name: str) -> str:
-    """Return how the name of a table ends, in small letters, however it is packed.
+    """Return the ending of a table's name in lower case, without that of packing.
 
     >>> ending_of("data/Houses.CSV.gz")
     '.csv'
@@ -66,7 +66,7 @@ def ending_of(name: str) -> str:
 
 
 def _each_once(given: str, files: list[str]) -> list[str]:
-    """Refuse a file that is there twice, plain and packed: its rows would count twice."""
+    """Refuse a file that exists both plain and packed: its rows would count twice."""
     plain: dict[str, str] = {}
     for file in files:
         stem, ending = os.path.splitext(file)

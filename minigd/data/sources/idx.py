@@ -26,15 +26,15 @@ class IdxSource(StoredRows):
     """Rows of images, and of labels, from IDX files, gzipped or not.
 
     Each image is a row of x. A plain file stays on the disk; a gzipped one is unpacked into memory,
-    as the bytes that it holds.
+    as bytes.
 
     Parameters
     ----------
     images : path
-        Where there is no such file but one that ends in ``.gz``, that one is read.
+        If only a file with this name and ``.gz`` exists, that file is read.
     labels : path, optional
     scale : float, default 255.0
-        What x is divided by, batch by batch, so that 255 becomes 1; None leaves the numbers alone.
+        The divisor of x, batch by batch, which turns 255 into 1; None keeps the numbers.
 
     Raises
     ------
@@ -73,7 +73,7 @@ class IdxSource(StoredRows):
 
     @property
     def to_read_parts(self) -> str:
-        """What to do with packed files, of which no part can be read without the rest."""
+        """The remedy for packed files, which can't be read in parts."""
         return "" if isinstance(self._x, ArrayFile) else "unpack it"
 
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
@@ -120,6 +120,6 @@ def read_idx(path: str | os.PathLike[str], table: bool = False) -> Array | Array
         shape = (shape[0], math.prod(shape[1:]))
     if not packed:
         return ArrayFile(file, start, shape, dtype, opened=about)
-    # Views of foreign byte order go through every gather; bytes, the usual case, have none.
+    # A foreign byte order would slow down every gather; bytes, the usual case, have none.
     array: Array = content[start:].view(dtype).reshape(shape)
     return array

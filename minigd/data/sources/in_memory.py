@@ -1,4 +1,4 @@
-"""Rows in memory, in the shapes that people have them in, as a frame for a schema."""
+"""Rows in memory, in all usual forms, as a frame for a schema."""
 
 import datetime
 from collections.abc import Iterator, Mapping
@@ -47,7 +47,7 @@ def rows_frame(data: Any, schema: Schema, target: Any = None) -> Any:
 
 
 def _table(data: Any, schema: Schema) -> Any:
-    """Return rows as something that `IterableSource` takes for a table."""
+    """Return rows as a table for `IterableSource`."""
     pandas = import_pandas()
     if isinstance(data, Iterator):
         data = list(data)
@@ -60,7 +60,7 @@ def _table(data: Any, schema: Schema) -> Any:
     if isinstance(data, list | tuple):
         if data and all(isinstance(row, Mapping) for row in data):
             return pandas.DataFrame([dict(row) for row in data], dtype=object)
-        # Numbers and texts side by side stay what they are.
+        # Keep the types of mixed numbers and texts.
         data = np.array(data, dtype=object)
     elif not hasattr(data, "__array__") and not hasattr(data, "__cuda_array_interface__"):
         raise TypeError(

@@ -1,6 +1,6 @@
-"""Rows from anything that can be iterated again and again: frames, dicts, tuples, Arrow batches.
+"""Rows from anything that can be iterated repeatedly: frames, dicts, tuples, Arrow batches.
 
-A generator can be read once only; a function that makes one can be read in every epoch.
+A generator can be read only once; a function that returns one can be read in every epoch.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from minigd.errors import DataError, check_dtype, shown, validated
 from minigd.types import Array
 
 _ROWS = 1024
-"""Rows that come one by one, and are put together."""
+"""Single rows that are put together."""
 
 
 class IterableSource(TypedTable):
@@ -36,21 +36,21 @@ class IterableSource(TypedTable):
         Each piece is a tuple or list (x, y) or (x,) of arrays, or a table: a frame, a dict of
         columns, an Arrow table. A single row is a piece too: a dict of values, or a tuple of a row
         and its target. So are the items of a PyTorch ``Dataset``, and the batches of a
-        ``DataLoader``. Read again in every epoch, it must give the same rows.
+        ``DataLoader``. The iterable is read in every epoch, and must give the same rows each time.
     target, features, exclude, missing, categories, min_count, hashed, dates, logs, leave_out, \
 classes, schema, dtype
-        For tables, as `CsvSource`; a first pass finds what each column is.
+        For tables, as in `CsvSource`; a first pass finds the type of each column.
 
     Raises
     ------
     DataError
-        If a one-shot iterator, such as a generator, is read for a second time; if a piece is of
-        another type, or has a value that a table must not have.
+        If a one-shot iterator, such as a generator, is read for a second time; or if a piece has
+        another type, or a value that a table must not have.
 
     Notes
     -----
-    A function is called once for each pass over the rows, the first pass over a table included.
-    What it returned is closed at the end of the pass, if it can be.
+    A function is called once for each pass over the rows, including the first pass over a table. At
+    the end of the pass, the returned object is closed if it has a ``close`` method.
 
     Examples
     --------
@@ -120,7 +120,7 @@ classes, schema, dtype
             yield from self._tables_of(pieces)
 
     def _tables_of(self, pieces: Iterable[Any]) -> Iterator[Any]:
-        """Return pieces as frames, rows that come one by one put together."""
+        """Return pieces as frames; single rows are put together."""
         for some in _together(pieces, _is_record):
             if not _is_record(some[0]) and not isinstance(some[0], list):
                 yield frame_of(some[0], self._name)
@@ -166,7 +166,7 @@ classes, schema, dtype
                 yield arrays[0], arrays[1] if len(arrays) == 2 else None
 
     def _arrays(self, some: list[Any]) -> list[Array]:
-        """Return x, and y if there is one, of a piece, or of rows that come one by one."""
+        """Return x, and y if there is one, of a piece, or of single rows."""
         piece = some[0]
         if isinstance(piece, tuple) and isinstance(next(iter(piece), None), Mapping):
             raise DataError(
@@ -213,7 +213,7 @@ classes, schema, dtype
 
 
 def gives_pieces(x: Any) -> bool:
-    """Tell whether x is to be read piece by piece, and is not one array of rows.
+    """Tell whether x is an iterable of pieces, and not one array of rows.
 
     >>> gives_pieces(iter([])), gives_pieces([{"a": 1.0}]), gives_pieces([[1.0]])
     (True, True, False)
@@ -234,7 +234,7 @@ def _is_numbered(x: Any) -> bool:
 
 
 def _dimensions(x: Any) -> int | None:
-    """Return how many dimensions an array or a list has; None for what has no such number."""
+    """Return the number of dimensions of an array or a list; None if it has none."""
     shape = getattr(x, "shape", None)
     if shape is not None:
         return len(shape)
@@ -269,7 +269,7 @@ def _is_record(piece: Any) -> bool:
 
 
 def _single(value: Any) -> Any:
-    """Return a single value; an array without dimensions becomes Python's own."""
+    """Return a single value; an array without dimensions becomes a Python number."""
     return value.item() if hasattr(value, "item") and _dimensions(value) == 0 else value
 
 
@@ -294,14 +294,14 @@ def _together(pieces: Iterable[Any], is_single: Callable[[Any], bool]) -> Iterat
 
 
 class _Pass(NamedTuple):
-    """A pass that has begun: what comes next, and what is to be closed at its end."""
+    """A pass that has begun: the next pieces, and what to close at its end."""
 
     pieces: Iterator[Any]
     opened: Sequence[Any]
 
 
 class _Passes:
-    """The passes over an iterable; what was looked at beforehand is part of the next one.
+    """The passes over an iterable; pieces that were peeked at belong to the next pass.
 
     Attributes
     ----------
@@ -327,7 +327,7 @@ class _Passes:
             _check_function(given, name)
 
     def peek(self) -> list[Any]:
-        """Return the first piece, or the first rows that come one by one, of the next pass."""
+        """Return the first piece, or the first single rows, of the next pass."""
         begun = self._begun.pop() if self._begun else self._make()
         some: list[Any] = []
         for piece in begun.pieces:
@@ -367,7 +367,7 @@ class _Passes:
         if not callable(given):
             return _Pass((given[i] for i in range(len(given))), [])
         made = given()
-        # What nobody else holds can't be returned again.
+        # An object without other references can't be returned again.
         held = isinstance(made, Iterator) and sys.getrefcount(made) > 2
         if held and (again := given()) is made:
             raise DataError(
@@ -399,7 +399,7 @@ def _check_function(given: Any, name: str) -> None:
     try:
         inspect.signature(given).bind()
     except ValueError:
-        return  # a function of C, which does not say
+        return  # a C function without a signature
     except TypeError as error:
         raise TypeError(
             f"the function for {name} is called without arguments, and needs some ({error}): "

@@ -1,4 +1,4 @@
-"""The rows of a text file as numbers, in temporary files without a name, for all later passes."""
+"""The rows of a text file as numbers, in unnamed temporary files, for all later passes."""
 
 import copy
 import math
@@ -23,19 +23,19 @@ from minigd.progress import log
 from minigd.types import Array
 
 MOST_OF_TEXT = 2
-"""Bytes of numbers at most for each byte of text: one-hot columns may take many times as much."""
+"""At most this many bytes of numbers per byte of text: one-hot columns may need many more."""
 SAID_FROM = 64 << 20
-"""Bytes of numbers from which on a line says that they are kept."""
-_LEAST = 1 << 16  # bytes that any text may take as numbers
+"""Bytes of numbers from which on a line reports that they are kept."""
+_LEAST = 1 << 16  # bytes of numbers that are always allowed
 _PIECE = 1 << 16  # rows converted at once
 
 
 class KeptRows:
-    """Keeps the rows of a text as a pass over it reads them; `rows` has them once it is complete.
+    """Keeps the rows of a text during a pass over it; `rows` has them once the pass is complete.
 
-    The files take at most half of the room in the system's temporary folder, and of the numbers of
-    files that the process may have open; nothing is kept where that is not enough. They have no
-    name there, so that they are gone with the process, however that ends.
+    The files take at most half of the free space in the system's temporary folder, and half of the
+    files that the process may have open. If that is not enough, nothing is kept. The files have no
+    name, so the system removes them when the process ends in any way.
 
     Parameters
     ----------
@@ -44,22 +44,22 @@ class KeptRows:
     size : int
         Its bytes.
     possible : bool
-        Whether rows may be kept; False from then on where there was no room.
+        Whether rows may be kept; it becomes False when there is no space.
     """
 
     def __init__(self, name: str, size: int, possible: bool) -> None:
         self.name, self.size, self.possible = name, size, possible
         self.rows: StoredRows | None = None
         self.expected: tuple[list[str], list[str], Any] | None = None
-        """Features, targets and dtype of x, for a first pass that does not know a schema."""
+        """Features, targets and dtype of x, for a first pass without a schema."""
         self.seen: SeenRows | None = None
-        """The rows that this process has needed, where it needs a part of them."""
+        """The rows that this process has needed so far, if it needs only a part of them."""
         self.free = threading.Lock()
-        """Held by the pass that writes: one at a time."""
+        """A lock: only one pass writes at a time."""
         self._first: Draft | None = None
         self._state: dict[str, Any] = {}
         self._known: list[Schema] = []
-        """The state of the schema that the rows are of, and schemas that have it."""
+        """The state of the schema of the rows, and schemas with that state."""
 
     def rows_of(self, schema: Schema) -> StoredRows | None:
         """Return the rows, with gaps for means and medians, if they are those of this schema."""
@@ -71,20 +71,20 @@ class KeptRows:
 
     @classmethod
     def of(cls, parts: Sequence[Part], possible: bool) -> "KeptRows":
-        """Return what keeps the rows of some files, if they are such as are known to change."""
+        """Return what keeps the rows of some files, if a change of these files can be noticed."""
         paths = all(isinstance(part.opened, str | os.PathLike) for part in parts)
         return cls(parts[0].name, sum(part.size for part in parts), paths and possible)
 
     def wanted(self) -> bool:
-        """Tell whether a pass is to put its rows here."""
+        """Tell whether a pass should write its rows here."""
         return self.possible and self.rows is None and self.seen is None
 
     def begin(self) -> "Draft | None":
-        """Return where a pass is to put its rows, unless there are some, or another one does."""
+        """Return where a pass should write its rows, unless another pass does or has done so."""
         return Draft(self) if self.wanted() and self.free.acquire(blocking=False) else None
 
     def first_pass(self, frames: Iterator[tuple[Any, int]], kinds: ColumnKinds) -> Iterator[Any]:
-        """Return the frames of a first pass, each given with its bytes of text, and keep them."""
+        """Return the frames of a first pass, each with its bytes of text, and keep them."""
         self._first = None
         texts = kinds.texts or kinds.whole
         draft = None if texts or self.expected is None else self.begin()
@@ -100,7 +100,7 @@ class KeptRows:
         self._first = draft
 
     def for_part(self, in_order: bool, rows: int) -> "KeptRows":
-        """Return the same for a process that needs a part of so many rows, and keeps no others."""
+        """Return the same for a process that needs and keeps only a part of the rows."""
         if self.seen is None and (draft := self.begin()) is not None:
             self.seen = SeenRows(draft, rows, self.name, self.size)
         other = copy.copy(self)
@@ -109,15 +109,15 @@ class KeptRows:
         return other
 
     def gather(self, otherwise: int) -> int:
-        """Return how many rows it is worth taking at once, if they are kept."""
+        """Return how many rows to take at once, if they are kept."""
         return otherwise if self.rows is None else self.rows.gather
 
     def free_rows(self) -> None:
-        """Let go of the rows, and keep none from now on."""
+        """Delete the rows, and keep none from now on."""
         self.possible, self.rows, self.seen = False, None, None
 
     def settle(self, schema: Schema, rows: int) -> None:
-        """Keep what the first pass wrote, if it is what the schema has found its rows to be."""
+        """Keep what the first pass wrote, if it matches the schema that was found."""
         draft, expected = self._first, self.expected
         self._first = self.expected = None
         if draft is None or expected is None:
@@ -143,18 +143,18 @@ class KeptRows:
 
 
 class Draft:
-    """Files that a pass writes, and gives up where there is no room."""
+    """Files that a pass writes; it stops writing if there is no space."""
 
     def __init__(self, kept: KeptRows) -> None:
         self._kept = kept
         self._written = self._expected = 0
         self._files: list[_Numbers] = []
-        # A pass that is left early, too, lets others write.
+        # A pass that ends early must let others write, too.
         self.close = weakref.finalize(self, kept.free.release)
         self.close.atexit = False
 
     def add(self, x: Array, y: Array | None, text: int) -> None:
-        """Write some rows, which `text` bytes have become."""
+        """Write some rows, which were `text` bytes of text."""
         arrays = [x] if y is None else [x, y]
         if not self._kept.possible:
             return
@@ -178,7 +178,7 @@ class Draft:
         return fits and shutil.disk_usage(tempfile.gettempdir()).free >= 2 * needed
 
     def arrays(self, rows: int, y_dtype: Any) -> "tuple[ArrayFile, ArrayFile | None] | None":
-        """Return x and y of so many rows, None where they could not be written."""
+        """Return x and y of this many rows; None if they could not be written."""
         if not self._files or any(file.rows != rows for file in self._files):
             return None
         try:
@@ -191,7 +191,7 @@ class Draft:
 
 
 class SeenRows:
-    """Keeps the rows of a text that were asked for, in the order in which they first were."""
+    """Keeps the requested rows of a text, in the order of their first request."""
 
     def __init__(self, draft: Draft, rows: int, name: str, size: int) -> None:
         self._draft, self._name, self._size = draft, name, size
@@ -199,9 +199,9 @@ class SeenRows:
         self._lock = threading.Lock()
 
     def take(self, index: Array, parse: Callable[[Array], Pair], source: Any) -> Pair:
-        """Return rows of a source, of which those that are new are parsed."""
+        """Return rows of a source; only new rows are parsed."""
         if source.schema.fills:
-            # What is kept has the gaps, as a split learns what stands for them from one part.
+            # Kept rows have gaps, because a split learns what fills them from one part only.
             x, y = source.unfilled().take(index)
             return source.schema.fill(x), y
         with self._lock:
@@ -221,7 +221,7 @@ class SeenRows:
 
 
 class _Numbers:
-    """A file without a name that arrays are written to, one after the other."""
+    """An unnamed file to which arrays are appended."""
 
     def __init__(self, first: Array) -> None:
         self.shape, self.dtype, self.rows = first.shape[1:], first.dtype, 0
@@ -251,7 +251,7 @@ class _Numbers:
 
 
 def _most_open() -> float:
-    """Return how many files this process may have open; Windows has no such limit to ask for."""
+    """Return how many files this process may have open; Windows reports no such limit."""
     try:
         import resource
     except ImportError:
@@ -274,7 +274,7 @@ class _Unnamed(ArrayFile):
 
     @contextmanager
     def _reading(self) -> Iterator[Any]:
-        # Where the system can't read at a place, the place is the file's, for all threads.
+        # If the system can't read at a given place, all threads share the file's place.
         with self._lock:
             try:
                 yield self._file
@@ -283,7 +283,7 @@ class _Unnamed(ArrayFile):
 
 
 def _indices(places: dict[str, int], columns: list[str]) -> Any:
-    """Return where columns are, as a slice if they lie in a row: it takes no copy."""
+    """Return the places of columns, as a slice if they are consecutive: a slice needs no copy."""
     found = [places[column] for column in columns]
     first = found[0] if found else 0
     alike = found == list(range(first, first + len(found)))
@@ -291,7 +291,7 @@ def _indices(places: dict[str, int], columns: list[str]) -> Any:
 
 
 def _numbers_of(frame: Any, features: Any, targets: Any, dtype: Any) -> Pair:
-    """Return x and y of a frame of nothing but numbers, by their places in it; y in float64."""
+    """Return x and y of a frame of numbers, by their places in it; y in float64."""
     table = frame.to_numpy(np.float64)
     with np.errstate(over="ignore"):
         x = np.ascontiguousarray(table[:, features], dtype=dtype)
@@ -300,7 +300,7 @@ def _numbers_of(frame: Any, features: Any, targets: Any, dtype: Any) -> Pair:
 
 
 def _is_of_numbers(schema: Schema, features: list[str], targets: list[str]) -> bool:
-    """Tell whether x is these features as they are, gaps included, and y the targets."""
+    """Tell whether x is these features unchanged, including gaps, and y the targets."""
     as_is = schema.names == schema.features == features and schema.targets == targets
     gaps = all(isinstance(policy_of(schema.missing, f), str) for f in features)
     return as_is and gaps and not schema.texts and schema.classes is None and schema.exact is None

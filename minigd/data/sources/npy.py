@@ -16,7 +16,7 @@ from minigd.types import Array
 
 
 class StoredRows(RandomAccess):
-    """Rows of arrays on the host that may not be read until they are used.
+    """Rows of arrays on the host that may be read only when they are used.
 
     Attributes
     ----------
@@ -90,13 +90,13 @@ class NpySource(StoredRows):
     Raises
     ------
     DataError, ShapeError
-        If a file is not an array of numbers, or the two differ in length; later, if one of them
-        has changed.
+        If a file is not an array of numbers, if the two differ in length, or if a file has changed
+        when rows are read.
 
     Notes
     -----
-    An array of up to 256 MiB is kept in memory once it is read. Of a larger one, and of one whose
-    columns lie one after the other, rows are read when they are due, up to 64 MiB at once.
+    An array of up to 256 MiB is kept in memory once it is read. From a larger array, or one in
+    Fortran order, rows are read when they are needed, up to 64 MiB at once.
 
     Examples
     --------

@@ -25,19 +25,20 @@ from minigd.types import Array
 class ParquetSource(NumberedTable):
     """Rows of Parquet files.
 
-    Only the columns in use are read. The index of a frame that pandas wrote is a column like
-    others; one without a name, ``__index_level_0__``, is warned of.
+    Only the columns in use are read. The index of a frame that pandas wrote is an ordinary column;
+    an index without a name, ``__index_level_0__``, causes a warning.
 
     Parameters
     ----------
     path : path, or a list of them
-        Several files have the same columns and follow one another. A pattern, ``data/*.parquet``,
-        means several, and so does a folder: those in it that end in .parquet or .pq, by name.
+        Several files must have the same columns and are read one after another. A pattern,
+        ``data/*.parquet``, means several files. A folder means its files that end in .parquet or
+        .pq, in order of their names.
     target, features, exclude, missing, categories, min_count, hashed, dates, logs, leave_out, \
 classes, schema, dtype
         As `CsvSource`.
     block_rows : int, default 65,536
-        Rows read at a time; it changes nothing but speed and memory.
+        Rows read at a time; it only affects speed and memory.
 
     Raises
     ------
@@ -48,8 +49,8 @@ classes, schema, dtype
 
     Notes
     -----
-    Shuffled rows are fetched for many batches at a time, 32 MiB of x, from all row groups that hold
-    any of them. Columns that take up to 256 MiB are kept in memory instead, as they are read.
+    Shuffled rows are fetched for many batches at a time, 32 MiB of x, from all row groups that
+    contain them. If the columns take up to 256 MiB, they are kept in memory instead, once read.
     """
 
     @validated

@@ -1,4 +1,4 @@
-"""A pass over a table that is read with another one's schema, and what it counts on the way."""
+"""A pass over a table that is read with another table's schema, and its counts."""
 
 from collections import Counter
 from typing import Any
@@ -12,7 +12,7 @@ from minigd.data.tables.schema import BadValue, Encoded, Schema
 
 
 def apply_schema(schema: Schema, table: Table, name: str) -> FirstPass:
-    """Go through a table once that is read with the schema of another one."""
+    """Go once through a table that is read with the schema of another one."""
     applied = Applied(schema, table)
     for frame in table.frames(schema.kinds):
         applied.add(frame)
@@ -30,7 +30,7 @@ class Applied:
         self.first, self.words = "", MissingWords(table)
 
     def add(self, frame: Any) -> Encoded:
-        """Encode a frame, and take note of it."""
+        """Encode a frame, and update the counts."""
         schema = self.schema
         try:
             x, y, kept = schema.encode(frame)
@@ -49,7 +49,7 @@ class Applied:
         return x, y, kept
 
     def result(self, name: str) -> FirstPass:
-        """Return what was found, and warn of words that were taken for missing values."""
+        """Return the result, and warn of words that were read as missing values."""
         schema, words = self.schema, self.words
         words.warn(name, schema.needed, zero_categories(schema))
         counts, gaps, unknown = dict(words.counts), dict(+self.gaps), dict(+self.unknown)

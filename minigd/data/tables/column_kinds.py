@@ -1,4 +1,4 @@
-"""What a pass over a table sees of single columns: levels and dates, days and numbers of rows."""
+"""What a pass over a table finds in single columns: levels, dates, days, and row numbers."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -31,10 +31,10 @@ MOST_COUNTED = 100_000
 """Different texts of a column that are counted; a column of more is an id."""
 
 FEWEST_IDS = 20
-"""Rows below which nothing is taken for an id."""
+"""With fewer rows than this, no column counts as an id."""
 
 _ID = 0.9
-"""A text is an id where so large a share of the rows have a text of their own."""
+"""A column of text is an id if at least this share of the rows have a unique text."""
 
 
 class TextColumns:
@@ -69,7 +69,8 @@ class TextColumns:
 
     def count(self, frame: Any) -> dict[str, Counter[str]]:
         """Return how often each text comes in a frame."""
-        # For a block of few rows, as of a wide table, this takes a hundredth of `value_counts`.
+        # For a block of few rows, as in a wide table, this takes a hundredth of the time of
+        # `value_counts`.
         counts = {column: Counter(frame[column].tolist()) for column in self.levels}
         for count in counts.values():
             for missing in [value for value in count if not isinstance(value, str)]:
@@ -77,12 +78,12 @@ class TextColumns:
         return counts
 
     def note(self, frame: Any, counts: Mapping[str, Counter[str]], place: Place) -> None:
-        """Take note of all rows of a frame."""
+        """Record all rows of a frame."""
         for column, count in counts.items():
             self.texts[column].note(frame[column], count, place)
 
     def add(self, frame: Any, counts: Mapping[str, Counter[str]]) -> None:
-        """Take note of the rows that are kept."""
+        """Record the rows that are kept."""
         for column, count in counts.items():
             levels = self.levels[column]
             self.texts[column].count(count)
@@ -92,12 +93,12 @@ class TextColumns:
             dates.add(frame[column])
 
     def date_of(self, column: str) -> Dates | None:
-        """Return what a column of dates becomes, None for another one."""
+        """Return what a column of dates becomes; None for any other column."""
         formats = self.dates.get(column)
         return None if formats is None else formats.dates()
 
     def groups(self, column: str) -> bool:
-        """Tell whether rare levels of a feature are put together."""
+        """Tell whether rare levels of a feature are grouped."""
         if column in self.targets or column not in self.levels:
             return False
         chosen = self.selection
@@ -120,14 +121,14 @@ class TextColumns:
         return sorted(levels)
 
     def rare_in(self, column: str) -> int:
-        """Return how many values of a feature are put together as rare ones."""
+        """Return the number of values of a feature that are grouped as rare."""
         known = set(self.levels_of(column, gaps=False)) if self.groups(column) else set()
         if OTHER_LEVEL not in known:
             return 0
         return sum(count for text, count in self.levels[column].items() if text not in known)
 
     def all_rare(self, column: str) -> str | None:
-        """Return what is wrong with a feature whose texts are all rare, so that nothing is left."""
+        """Return the problem of a feature whose texts are all rare, which leaves no level."""
         counts = self.levels[column]
         if not counts or self.rare_in(column) < counts.total() or not self._is_category(column):
             return None
@@ -136,7 +137,7 @@ class TextColumns:
         return f"{such}, and none in {fewest:,} rows"
 
     def id_of(self, column: str) -> str | None:
-        """Return one of the texts of a feature in which nearly each row has its own, or None."""
+        """Return one of the texts of a feature with nearly only unique texts, or None."""
         counts, rows = self.levels[column], self.texts[column].kept
         many = column in self.features and len(counts) > max(FEWEST_IDS, _ID * rows)
         return next(iter(counts)) if many and self._is_category(column) else None
@@ -146,12 +147,12 @@ class TextColumns:
         return self.date_of(column) is None and self._problem(column, grouped=True) is None
 
     def suspicions(self, columns: Iterable[str]) -> list[TableError]:
-        """Return what to say of columns that can be taken as they are."""
+        """Return warnings about columns that can be used as they are."""
         found = (self._suspicion(column) for column in columns)
         return [problem.suspicion(self.name) for problem in found if problem is not None]
 
     def _suspicion(self, column: str) -> Problem | None:
-        """Return what may be wrong with a column that can be taken as it is."""
+        """Return a possible problem of a column that can be used as it is."""
         if column not in self.levels or self.date_of(column) is not None:
             return None
         levels, texts = self.levels[column], self.texts[column]

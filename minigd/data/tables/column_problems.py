@@ -16,19 +16,19 @@ from minigd.data.tables.places import Place
 from minigd.data.tables.remedy import Remedy, TableError
 
 MOST_LEVELS = 100
-"""A category has at most so many columns, unless its levels are given."""
+"""A category has at most this many columns, unless its levels are given."""
 
 MIN_COUNT, HASHED = 10, 32
-"""What is proposed for a category of more levels: the rows of one, or columns of all."""
+"""Proposed for a category with more levels: the minimum rows of a level, or the hashed columns."""
 
 FEW_LEVELS = 20
-"""A column of so many different numbers and texts is a category rather than one of gaps."""
+"""With at most this many different numbers and texts, a column may be a category."""
 
 _MOST_LABELS = 2
 """Rows below the header that may hold units, or the questions of a survey."""
 
 FEW_TEXTS = 3
-"""As many different texts among numbers may mean a missing value; more are codes."""
+"""At most this many different texts among numbers may mean a missing value; more are codes."""
 
 _MARKS = re.compile(
     r"unknown|missing|nil|n/d|n\.a\.|x|other|not available|no data"
@@ -43,14 +43,14 @@ _TOTALS = {
     *("insgesamt", "totale", "somme", "suma", "totaal", "soma", "average", "mean"),
     *("mittelwert", "durchschnitt", "all", "overall", "media", "moyenne", "итого", "合計", "合计"),
 }
-"""What a row of sums or means of all others is called."""
+"""Names of a row with sums or means of all others."""
 
 _SUBTOTALS = re.compile(
     r"(sub-?|grand |sous-)?totals?|(gesamt|zwischen)summe|insgesamt|totale|totaal|итого"
     r"|合計|合计|小計|小计",
     re.IGNORECASE,
 )
-"""What such a row is called where it may also stand between the others."""
+"""Names of such a row that may also be between the others."""
 
 _MOST_NAMED = 8  # columns in one message; the remedy has all of them
 
@@ -60,7 +60,7 @@ _DATE = re.compile(
     r"|\d{1,2}[-./]\d{1,2}[-./]\d{2,4}.*"
     r"|\d{1,2}:\d\d(:\d\d)?|[A-Z][a-z]{2,8}\.? \d{1,2},? \d{4}|\d{1,2} [A-Z][a-z]{2,8}\.? \d{4}"
 )
-# What numbers wear in other notations: 1,234  $5  12%  1 000  −1
+# Signs of numbers in other notations: 1,234  $5  12%  1 000  −1
 _DRESS = str.maketrans("−", "-", ",.$€£%_'’ \u00a0\u2009\u202f\u066b\u066c\uff0c\uff0e")
 
 _MARKS_OF_NUMBERS = frozenset(Notation._fields)
@@ -72,7 +72,7 @@ WRITE_TRUTHS = Remedy("write truth values as 1 and 0")
 
 
 def may_be_missing(texts: Sequence[str]) -> list[Remedy]:
-    """Return what to do about texts among numbers that may mean a missing value, if they may."""
+    """Return the remedy for texts among numbers, if they may mean a missing value."""
     if len(texts) > FEW_TEXTS:
         return []
     what = "it means a missing value" if len(texts) == 1 else "such texts mean missing values"
@@ -82,7 +82,7 @@ def may_be_missing(texts: Sequence[str]) -> list[Remedy]:
 def read_dressed(
     texts: Sequence[str], otherwise: str, given: Notation, may_have_unit: bool = False
 ) -> list[Remedy]:
-    """Return how to read numbers in another notation, or what to do where there is no such way."""
+    """Return how to read numbers in another notation, or another remedy if that is impossible."""
     notation = find_notation(texts, given)
     if notation is None and may_have_unit:
         notation = find_unit(texts, given)
@@ -121,12 +121,12 @@ class Problem(NamedTuple):
     where: str = ""
     """Where the first of them is."""
     few: bool = False
-    """Whether it has few different values, as a category has."""
+    """Whether it has few different values, like a category."""
     dressed: Sequence[str] = ()
     """Its numbers in a format that is not parsed."""
 
     def suspicion(self, name: str) -> TableError:
-        """Return what to say of it where it is taken as it is."""
+        """Return the warning about it, if it is used as it is."""
         remedies = [] if self.other is None else [self.other]
         return TableError(f"{self.where or name}: column {self.column!r} {self.what}", *remedies)
 
@@ -164,7 +164,7 @@ def refuse_columns(
     if any(p.column in targets and not p.odd and not can_be_read(p) for p in wrong):
         remedies.append(Remedy("choose another target"))
     others = {p.other.words: p.other for p in wrong if p.other is not None}
-    # Rows whose target is missing are dropped in any case.
+    # Rows with a missing target are always dropped.
     dropped = any(p.column in targets and p.odd for p in wrong)
     rows = [p.other for p in wrong if p.other and "missing" in p.other.options and not dropped]
     if rows:
@@ -230,7 +230,7 @@ def _error(problem: Problem, targets: Collection[str], name: str) -> TableError:
 
 
 class Texts:
-    """What was seen of the texts in a column that may hold numbers."""
+    """The texts found in a column that may hold numbers."""
 
     def __init__(self, notation: Notation = PLAIN) -> None:
         self._notation = notation
@@ -249,7 +249,7 @@ class Texts:
         """The text in the last row, if it is a word for sums, and where it is."""
 
     def note(self, values: Any, counts: Counter[str], place: Place) -> None:
-        """Take note of all rows of a frame."""
+        """Record all rows of a frame."""
         self.gaps |= counts.total() < len(values)
         odd = _not_numbers(counts, self._notation)
         if len(values):
@@ -364,7 +364,7 @@ def _problem_of_dates(
     is_text: bool,
     is_first: bool,
 ) -> Problem:
-    """Return what is wrong with a column of dates, and `others` that are none."""
+    """Return the problem of a column of dates, and of `others`, which are not dates."""
     sample = min({*known} - {MISSING_LEVEL})
     remedy = Remedy("write all of them in one notation")
     if argument == "classes":
@@ -391,7 +391,7 @@ def _dressed_numbers(
     what = f"holds numbers in a format that is not parsed, {such}"
     if not is_text:
         return Problem(column, what, Remedy("turn texts into numbers first"))
-    # Beside plain numbers, 5% may mean 0.05.
+    # Next to plain numbers, 5% may mean 0.05.
     ways = read_dressed(dressed, "write numbers plainly", notation, not beside_plain)
     return Problem(column, what, ways[0], dressed=dressed)
 
@@ -470,7 +470,7 @@ def is_dressed(value: str, notation: Notation = PLAIN) -> bool:
     if _DATE.fullmatch(value) is not None or notation.read(value) is not None:
         return False
     if len(value) > 1 and value[0] == value[-1] == "'":
-        return False  # whoever quotes a number means a text
+        return False  # a quoted number is meant as text
     if not value.isascii():
         # Digits of other scripts, each as the one of 0 to 9 that it means.
         value = "".join(str(unicodedata.decimal(letter, letter)) for letter in value)

@@ -10,7 +10,7 @@ import numpy as np
 from minigd.types import Array
 
 EPOCH = "epoch"
-"""The format of whole seconds since 1970; a column of them is never taken for dates unasked."""
+"""The format of whole seconds since 1970; such a column counts as dates only on request."""
 
 PARTS = ("year", "month", "day of week", "hour", "days")
 """Monday is day 0, hours have fractions, and days count from the first date of the table."""
@@ -65,7 +65,7 @@ class Dates(NamedTuple):
     first : float
         The first of them, in days since 1970.
     parts : tuple of str
-        The columns that it becomes: those of `PARTS` that are not the same in every row.
+        The columns that it becomes: the `PARTS` that differ between rows.
 
     Examples
     --------
@@ -151,12 +151,12 @@ class DateFormats:
         return [by_day[0], by_month[0]] if by_day and by_month else []
 
     def dates(self) -> Dates | None:
-        """Return what the column becomes, None if it is not one of dates."""
+        """Return what the column becomes; None if it does not hold dates."""
         if not self.formats or np.isinf(self.low[0]):
             return None
         different = self.low < self.high
         parts = [part for part, differs in zip(PARTS, different, strict=True) if differs]
-        # The days since the first would say the hour once more.
+        # The days since the first would repeat the hour.
         if parts == ["hour", "days"]:
             parts = ["hour"]
         return Dates(self.formats[0], float(self.low[-1]), tuple(parts) or ("year",))

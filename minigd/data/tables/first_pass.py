@@ -1,4 +1,4 @@
-"""What a pass over a table gives to its source: a schema, and what was counted on the way."""
+"""The result of a pass over a table for its source: a schema, and counts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,30 +9,30 @@ from minigd.errors import DataError
 
 
 class FirstPass(NamedTuple):
-    """A schema, and what the first pass counted on the way."""
+    """A schema, and the counts of the first pass."""
 
     schema: Schema
     rows: int
     dropped: int
     first_dropped: str = ""
-    """Where the first row that was dropped is, and why it was."""
+    """The place of the first dropped row, and the reason."""
     target_problems: Mapping[str, str] = {}
-    """What dtypes lose of a target of whole numbers that is trained on as a quantity."""
+    """What dtypes lose of a target of whole numbers that is used as a quantity."""
     missing_words: Mapping[str, Mapping[str, int]] = {}
-    """For columns of text, the usual words that were taken for missing values, and how often."""
+    """For columns of text, the usual words that were read as missing values, and their counts."""
     gaps: Mapping[str, int] = {}
     """How many values of each feature are missing, in the rows that are kept."""
     unknown: Mapping[str, int] = {}
     """How many texts of each feature are not among its levels, and count as another one."""
     left_out: Mapping[str, str] = {}
-    """Columns that nothing can be learned from, and why."""
+    """Useless columns that were left out, and why."""
     dropped_by: Mapping[str, int] = {}
     """How many rows are dropped, by the first column whose value is missing."""
     suspicions: Sequence[TableError] = ()
-    """What may be wrong with columns that are taken as they are."""
+    """Possible problems of columns that are used as they are."""
 
     def give_to(self, source: Any, none_left: str) -> None:
-        """Let a source have all of it; `none_left` is what to say where it has no rows."""
+        """Store the result in a source; `none_left` is the error if it has no rows."""
         source.schema, source.rows, source.dropped = self.schema, self.rows, self.dropped
         source.names, source.classes = self.schema.names, self.schema.classes
         source.first_dropped, source.dropped_by = self.first_dropped, self.dropped_by

@@ -1,7 +1,7 @@
 """What a number is, and what a missing value is, in the cells of a text file.
 
-Nothing else decides it: inference, checks and messages use it, and a parser converts only cells
-that this grammar accepts. `docs/data.md` writes the rules down for readers.
+This is the only place that decides it: inference, checks and messages use it, and a parser converts
+only cells that this grammar accepts. `docs/data.md` explains the rules to readers.
 """
 
 import functools
@@ -17,7 +17,7 @@ from minigd.backends.frames import MOST_EXACT
 from minigd.types import Array
 
 BLANKS = " \t\v\f\u00a0\u2007\u202f"
-"""What may stand on either side of a number: blanks of ASCII, and the three no-break spaces."""
+"""Allowed on either side of a number: ASCII blanks, and the three no-break spaces."""
 
 USUAL_MISSING = frozenset(
     {
@@ -25,8 +25,8 @@ USUAL_MISSING = frozenset(
         *("1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
     }
 )
-"""Texts that mean a missing value unless the caller says otherwise: those of pandas. The empty text
-and NaN, in any letter case, are missing in any column of numbers."""
+"""Texts that mean a missing value by default: those of pandas. The empty text and NaN, in any
+letter case, are missing in any column of numbers."""
 
 _NUMBER = re.compile(
     r"[+-]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf|infinity|nan)",
@@ -43,14 +43,14 @@ class Notation(NamedTuple):
     Attributes
     ----------
     decimal : str, default "."
-        What stands before the fraction.
+        The mark before the fraction.
     thousands : str, default ""
-        What separates groups of three digits. Where either mark is given, a sign of a currency
-        beside a number is dropped, the minus sign of Unicode is one, and so is a minus behind a
-        number, and parentheses around it.
+        The mark between groups of three digits. If either mark is given, a currency sign next to a
+        number is dropped. The Unicode minus sign, a minus after a number, and parentheses around it
+        then mean a negative number.
     strip : str, default ""
-        Words that may stand behind a number as its unit, one or several, separated by blanks; with
-        "'" among them, single quotes around a cell are not part of it.
+        Units that may follow a number, one or several, separated by blanks. With "'" among them,
+        single quotes around a cell are not part of it.
 
     Examples
     --------
@@ -70,11 +70,11 @@ class Notation(NamedTuple):
 
     @property
     def has_marks(self) -> bool:
-        """Whether the marks are others than those of the grammar."""
+        """Whether the marks differ from those of the grammar."""
         return self[:2] != PLAIN[:2]
 
     def state(self) -> dict[str, Any]:
-        """Return the marks, if they are others than those of the grammar."""
+        """Return the marks, if they differ from those of the grammar."""
         return {"notation": self[:2]} if self.has_marks else {}
 
     def plain(self, text: str) -> str:
@@ -125,18 +125,18 @@ class Notation(NamedTuple):
         return text if read_number(text) is None else f"'{text}'"
 
     def read(self, text: str) -> float | None:
-        """Return the number that a text is in this notation, or None."""
+        """Return the number that a text means in this notation, or None."""
         return read_number(self.plain(text))
 
 
 PLAIN = Notation()
 _CURRENCIES = "$€£¥₹"
 _NEGATIVE = re.compile(rf"\(([^()+-]+)\)|([^()+-]*[0-9])[{BLANKS}]*-")
-"""Negative numbers of accounts, (1.50) and 1.50-."""
+"""Negative numbers in accounting, (1.50) and 1.50-."""
 _UNIT = rf"[^\W\d_]\S*(?:[{BLANKS}]+[^\W\d_]\S*){{0,3}}|[%‰°]\S*"
 _WITH_UNIT = re.compile(rf"(?!0[0-9]).*[0-9][.,]?[{BLANKS}]*({_UNIT})|'.*(')")
 _EXPONENT = re.compile(r"[deq]([+-][0-9]+|[0-9]{2,})", re.IGNORECASE)
-"""As Fortran writes it, 1.5D+01: it is no unit."""
+"""As Fortran writes it, 1.5D+01: not a unit."""
 _NOTATIONS = (
     *(Notation(".", ","), Notation(",", ""), Notation(",", ".")),
     *(Notation(mark, group) for group in " '\u2019\u00a0\u202f\u2009" for mark in ".,"),
@@ -145,7 +145,7 @@ _NOTATIONS = (
 
 @functools.cache
 def _behind(strip: str) -> re.Pattern[str]:
-    """Return what matches a number with units behind it, the number being its first group."""
+    """Return a pattern of a number followed by units; the number is its first group."""
     # A longer unit comes first: of m and cm, cm. Between units there are blanks: 5 mm is not 5 m m.
     units = "|".join(map(re.escape, sorted(strip.split(), key=len, reverse=True)))
     return re.compile(rf"(.*?)[{BLANKS}]*(?:{units})(?:[{BLANKS}]+(?:{units}))*", re.DOTALL)
@@ -186,7 +186,7 @@ def find_unit(texts: Collection[str], given: Notation = PLAIN) -> Notation | Non
 
 
 def read_number(text: str) -> float | None:
-    r"""Return the number that a text is, or None.
+    r"""Return the number that a text means, or None.
 
     A number is a sign, digits 0 to 9 with at most one point, and an exponent; sign and exponent may
     be absent. ``inf``, ``infinity`` and ``nan`` count, in any letter case. Blanks around it do not
@@ -293,7 +293,7 @@ class MissingTexts:
         return bool(self._numbers) and _value(text) in self._numbers
 
     def is_usual(self, text: str) -> bool:
-        """Tell whether a text is missing although nobody named it."""
+        """Tell whether a text is missing by default."""
         text = text.strip(BLANKS)
         return text != "" and text not in self.own and text in self
 
@@ -308,11 +308,11 @@ class MissingTexts:
 
     @property
     def beyond_float(self) -> list[float]:
-        """The numbers that mean a missing value, and that float64 can't tell from others."""
+        """The numbers that mean a missing value, but that float64 can't tell from others."""
         return sorted({float(v) for v in self._numbers if _is_beyond_float(v)})
 
     def to_numbers(self, texts: Iterable[str]) -> tuple[Array, Array]:
-        """Return texts as float64, NaN where one is missing, and which are neither.
+        """Return texts as float64, with NaN for missing ones, and which texts are neither.
 
         >>> values, wrong = MissingTexts().to_numbers(["1", "NA", "x"])
         >>> values.tolist(), wrong.tolist()

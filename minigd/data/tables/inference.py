@@ -1,6 +1,6 @@
-"""The first pass over a table: what each column is, how many rows count, and what is wrong.
+"""The first pass over a table: the type of each column, the number of rows, and problems.
 
-Only rows that are kept decide what a column is. Columns that can't be used are all named at once.
+Only kept rows decide the type of a column. One error names all columns that can't be used.
 """
 
 from collections import Counter
@@ -50,7 +50,7 @@ BLANK = "has no value in any row"
 
 
 class Table(Place, Protocol):
-    """What the first pass needs of a source; the place is that of the frame at hand."""
+    """What the first pass needs from a source; the place is that of the current frame."""
 
     is_text: bool
     """Whether cells are text that the grammar reads; the source then has the option `na`."""
@@ -59,7 +59,7 @@ class Table(Place, Protocol):
         """Return the table's frames; texts among numbers are `TextInNumbers`."""
 
     def read_into(self, seen: Any) -> None:
-        """Let `seen.add` take note of all of them."""
+        """Pass all of them to `seen.add`."""
 
 
 def zero_categories(schema: Schema) -> list[str]:
@@ -99,7 +99,7 @@ def infer_schema(
         try:
             table.read_into(seen)
             if not seen.blank <= refused.keys():
-                # Without it other rows count, and others of its columns may be found at fault.
+                # Without it other rows count, and problems may be found in other columns.
                 refused.update({c: Problem(c, BLANK) for c in seen.blank})
                 continue
             return seen.result()
@@ -115,13 +115,13 @@ def infer_schema(
 
 
 def _picked(frame: Any, columns: list[str]) -> Any:
-    """Return some columns of a frame; it is the frame itself if they are all in its order."""
-    # To pick columns takes pandas as long as much of what is done with them.
+    """Return some columns of a frame; the frame itself if these are all columns in its order."""
+    # Selecting columns takes pandas as long as much of the work on them.
     return frame if frame.columns.tolist() == columns else frame[columns]
 
 
 class _BeyondFloat(Exception):
-    """A target of whole numbers holds one that float64 can't."""
+    """A target of whole numbers has one that float64 can't hold."""
 
 
 class _Days(Exception):
@@ -132,7 +132,7 @@ class _Days(Exception):
 
 
 class _Seen:
-    """What a pass over a table has seen of it so far."""
+    """What a pass over a table has found so far."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class _Seen:
         self.texts = TextColumns(
             selection, features, targets, text, self.given, name, table.is_text, notation, first
         )
-        # A column that was asked for by name is taken as it is.
+        # A column that was requested by name is used as it is.
         unasked = self.numbers if selection.features is None else []
         self.unasked = NumberColumns([c for c in unasked if c not in targets])
         self.needed = set(self._needed())
@@ -193,14 +193,14 @@ class _Seen:
     # One frame -------------------------------------------------------------------------------
 
     def add(self, frame: Any) -> None:
-        """Take note of a frame."""
+        """Record a frame."""
         if not self._add_complete(frame):
             self._add_any(frame)
 
     def _add_complete(self, frame: Any) -> bool:
-        """Take note of a frame of nothing but numbers that the dtype holds, if it is one.
+        """Record a frame, if it has only numbers that the dtype holds.
 
-        The smallest and the largest of each column show it, without a look at each.
+        The smallest and the largest number of each column decide that.
         """
         others = [self.text, self.kinds.whole, self.long, self.texts.dates, self.missing]
         floats = all(isinstance(d, np.dtype) and d.kind == "f" for d in set(frame.dtypes))
@@ -223,7 +223,7 @@ class _Seen:
         return True
 
     def _add_any(self, frame: Any) -> None:
-        """Take note of any other frame."""
+        """Record any other frame."""
         there = _picked(frame, self.used).notna().to_numpy()
         self.unasked.note(frame)
         self.empty -= {c for c, any_ in zip(self.used, there.any(axis=0), strict=True) if any_}
@@ -272,7 +272,7 @@ class _Seen:
             self.rounding.add(numbers)
 
     def _add_long(self, frame: Any, values: Array) -> None:
-        """Take note, as they are, of features of whole numbers that float64 may not hold."""
+        """Record features of whole numbers exactly, if float64 may not hold them."""
         most = np.fmax.reduce(abs(values), initial=0.0)
         for j in np.flatnonzero(most >= MOST_EXACT).tolist():
             column, before = self.numbers[j], self.rounding
@@ -286,7 +286,7 @@ class _Seen:
             rounding.add(frame[column].dropna().to_numpy().reshape(-1, 1))
 
     def _refuse_values(self, frame: Any, numbers: Array, gaps: Mapping[str, int]) -> None:
-        """Refuse the first value that no schema of these columns takes."""
+        """Refuse the first value that no schema of these columns accepts."""
         with np.errstate(over="ignore"):
             values = numbers.astype(self.rounding.dtype)
         optional = np.array([c not in self.required for c in self.numbers], dtype=bool)
@@ -332,7 +332,7 @@ class _Seen:
             self.first_dropped = describe_dropped(self.table, bad)
 
     def _add_whole(self, column: Any) -> None:
-        """Take note of a target that has been whole numbers so far."""
+        """Record a target that has had only whole numbers so far."""
         values = as_whole(column.to_numpy())
         if not len(values):
             return
@@ -359,7 +359,7 @@ class _Seen:
         return self.empty if self.rows + self.dropped else set()
 
     def result(self) -> FirstPass:
-        """Return what the pass found, or refuse the columns that can't be used."""
+        """Return the result of the pass, or refuse the columns that can't be used."""
         if self.unasked.days:
             raise _Days(self.unasked.days)
         left_out = self._useless()
@@ -431,7 +431,7 @@ class _Seen:
         )
 
     def _useless(self) -> dict[str, str]:
-        """Return the features that nothing can be learned from, and why, if they are left out."""
+        """Return the useless features to leave out, and why."""
         chosen = self.selection
         if not chosen.leave_out or chosen.features is not None:
             return {}
@@ -445,7 +445,7 @@ class _Seen:
         ids = {c: self.texts.id_of(c) for c in self.texts.levels}
         found |= {c: f"is an id or free text, such as {t!r}" for c, t in ids.items() if t}
         useless = {c: found[c] for c in self.features if c in found and c not in wanted}
-        # Where nothing else is there, the usual advice about each says more.
+        # If nothing else is left, the usual advice about each column is more helpful.
         return useless if len(useless) < len(self.features) else {}
 
     def _check_rounding(self, whole: bool) -> dict[str, str]:

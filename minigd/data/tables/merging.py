@@ -1,7 +1,7 @@
-"""What passes over parts of a table have seen, put together to what one pass over all of it sees.
+"""Combines passes over parts of a table into the result of one pass over all of it.
 
-Counts, sets, and the smallest and largest numbers go together without rounding. What depends on
-the order of the rows in another way is not put together: one pass reads the table then.
+Counts, sets, and the smallest and largest numbers are combined without rounding. Anything else that
+depends on the order of the rows is not combined: one pass then reads the table.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from minigd.data.tables.precision import Rounding
 
 
 def merge(passes: Sequence[Any]) -> Any:
-    """Return the first of some passes of `infer_schema` with all that the others saw after it.
+    """Return the first of some passes of `infer_schema` with everything that the others found.
 
-    None stands for those that can't be put together.
+    None means that they can't be combined.
     """
     if any(seen.missing is not None or seen.beyond is not None for seen in passes):
         return None
@@ -67,7 +67,7 @@ def _merge_numbers(first: NumberColumns, other: NumberColumns) -> None:
 
 
 def _merge_texts(first: TextColumns, other: TextColumns, any_rows: bool) -> bool:
-    """Put columns of text together; tell whether that could be done."""
+    """Combine columns of text; tell whether that was possible."""
     for column, levels in first.levels.items():
         levels.update(other.levels[column])
         if len(levels) > MOST_COUNTED:
@@ -87,7 +87,7 @@ def _merge_column(first: Texts, other: Texts, any_rows: bool) -> None:
 
 
 def _merge_dates(first: DateFormats, other: DateFormats) -> bool:
-    """Put columns of dates together, if their parts are all read in one notation."""
+    """Combine columns of dates, if one notation reads all parts."""
     if first.formats == [] or other.formats is None:
         return True
     if first.formats is None:

@@ -1,4 +1,4 @@
-"""What becomes of missing values, column by column, and the numbers that stand for them."""
+"""What happens to missing values, column by column, and the numbers that replace them."""
 
 import contextlib
 import math
@@ -11,13 +11,13 @@ from minigd.errors import check_number, shown
 from minigd.types import Array
 
 MISSING_LEVEL = "missing"
-"""The level of the rows in which a category is missing, where it has one."""
+"""The level of rows with a missing category, if there is one."""
 
 FILLS = ("mean", "median", "flag")
-"""A missing number is the mean or the median of its column; a flag is a column of 0 and 1 too."""
+"""A missing number becomes the mean or the median of its column; a flag also adds a 0-1 column."""
 
 Missing: TypeAlias = str | float | Mapping[str, str | float]
-"""A policy for all columns, or one for each; `"*"` is that of the others."""
+"""A policy for all columns, or one per column; `"*"` is for all others."""
 
 
 def check_missing(missing: Any) -> None:
@@ -37,7 +37,7 @@ def check_missing(missing: Any) -> None:
 
 
 def _is_finite(value: Any) -> bool:
-    """Tell whether this is a number that a float holds."""
+    """Tell whether this is a finite float."""
     with contextlib.suppress(ValueError):
         check_number("", value, -math.inf)
         return True
@@ -45,7 +45,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def policy_of(missing: Missing, column: str) -> str | float:
-    """Return what becomes of a missing value in a column.
+    """Return the policy for a missing value in a column.
 
     >>> policy_of({"age": "mean", "*": "drop"}, "age"), policy_of({"age": "mean"}, "sex")
     ('mean', 'error')
@@ -83,7 +83,7 @@ def required_columns(
 
 
 def has_level(missing: Missing, column: str) -> bool:
-    """Tell whether a missing category is a level of its own."""
+    """Tell whether a missing category has its own level."""
     return policy_of(missing, column) in ("category", *FILLS)
 
 
@@ -113,9 +113,9 @@ class Fills:
         self._stride, self._seen = 1, 0
 
     def add(self, x: Array) -> None:
-        """Take note of rows, of shape (n, columns); NaN is a missing value."""
+        """Record rows, of shape (n, columns); NaN is a missing value."""
         there = ~np.isnan(x)
-        # One row after the other, so that the bits do not depend on how rows are cut into pieces.
+        # One row after the other: the bits must not depend on how rows are cut into pieces.
         rows = np.vstack([self._sums, np.where(there, x, 0.0)])
         self._sums = np.add.accumulate(rows, axis=0)[-1]
         self._counts += there.sum(axis=0)
@@ -129,7 +129,7 @@ class Fills:
             self._sample, self._stride = self._sample[::2], 2 * self._stride
 
     def values(self) -> list[float]:
-        """Return the number that stands for a missing one of each column, 0 if it has no value."""
+        """Return the number that replaces a missing one in each column, 0 if it has no value."""
         values = np.divide(
             self._sums, self._counts, out=np.zeros_like(self._sums), where=self._counts > 0
         )
@@ -140,7 +140,7 @@ class Fills:
 
 
 def fills_of(statistics: Sequence[str], pieces: Iterable[Array]) -> list[float]:
-    """Return what stands for a missing number of each column, over the rows of all pieces."""
+    """Return what replaces a missing number in each column, from the rows of all pieces."""
     fills = Fills(statistics)
     for x in pieces:
         fills.add(x)

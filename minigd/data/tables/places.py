@@ -1,4 +1,4 @@
-"""Words about a value of a frame: where it is, and the word that made it a missing one."""
+"""Messages about a value of a frame: its place, and the word that made it missing."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -13,15 +13,15 @@ AS_VALUES = Remedy("if it is a value, keep it with {}", {"keep_default_na": Fals
 
 
 class Place(Protocol):
-    """Where a frame is."""
+    """The place of a frame."""
 
     def where(self, row: int) -> str:
-        """Return where a row of the frame at hand is."""
+        """Return the place of a row of the current frame."""
 
     def usual_words(self, column: str) -> Array | None:
-        """Return, for each row of the frame at hand, the word that made a text missing.
+        """Return, for each row of the current frame, the word that made a text missing.
 
-        It is None where there is no such word, "" in other rows.
+        It is None if there is no such word, and "" in other rows.
         """
 
 
@@ -36,7 +36,7 @@ def describe(place: Place, bad: BadValue) -> TableError:
 
 
 class MissingWords:
-    """The usual words that were taken for missing values in columns of text, and how often."""
+    """The usual words that were read as missing values in columns of text, and their counts."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -52,7 +52,7 @@ class MissingWords:
                 self.counts.setdefault(column, Counter()).update(counts)
 
     def warn(self, name: str, dropped: Collection[str], filled: Collection[str]) -> None:
-        """Warn where rows leave, or are 0 at all levels, because of such a word in a column."""
+        """Warn if rows are dropped, or are 0 at all levels, because of such a word in a column."""
         for column, words in sorted(self.counts.items()):
             if not words or column not in (*dropped, *filled):
                 continue
@@ -68,5 +68,5 @@ class MissingWords:
 
 
 def describe_dropped(place: Place, bad: BadValue) -> str:
-    """Return where a row that is dropped is, and why."""
+    """Return the place of a dropped row, and the reason."""
     return str(describe(place, bad).args[0])

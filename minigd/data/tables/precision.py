@@ -1,6 +1,6 @@
-"""What a dtype leaves of a column: whether its values can still be distinguished.
+"""Whether a dtype can still distinguish the values of a column.
 
-Numbers near 1e9 are 64 apart in float32, so that a column of such numbers that spans less becomes a
+Numbers near 1e9 are 64 apart in float32. A column of such numbers with a smaller span becomes a
 constant, which any model learns without an error and without use.
 """
 
@@ -18,7 +18,7 @@ from minigd.types import Array
 WIDER_MODEL = Remedy("give the model dtype='float64'", shell="")
 
 _SAMPLE = 1000
-"""Rows, spread over an array, that are looked at first; all others where these are in doubt."""
+"""Number of rows, spread over an array, to check first; all others only if these are in doubt."""
 
 _BLOCK, _FOLDED = 16_384, 64
 _FEWEST = 20
@@ -45,21 +45,20 @@ class Rounding:
 
         max_i |x_ij − round(x_ij)|  >  ¼ (max_i x_ij − min_i x_ij)
 
-    so that a few different numbers are left of it, or one. A constant column has nothing to
-    lose, nor has one of fractions that is constant but for what the rounding of float64 adds up to.
-    Whole numbers come in a dtype of whole numbers, and all is exact then, also beyond 2⁵³, where
-    float64 rounds them before anybody looks.
+    Only a few different numbers are left then, or one. A constant column has nothing to lose, and
+    neither has a column of fractions that is constant up to rounding in float64. Whole numbers come
+    in an integer dtype. Everything is then exact, even beyond 2⁵³, where float64 would round.
 
     Parameters
     ----------
     dtype : dtype
-        That the columns are converted to.
+        The dtype that the columns are converted to.
 
     Attributes
     ----------
     low, high : Array, shape (width,)
-        The smallest and the largest number of each column so far; Python's own whole numbers or
-        fractions, as long as all that came are exact.
+        The smallest and the largest number of each column so far; Python integers or fractions, as
+        long as all numbers were exact.
 
     Examples
     --------
@@ -79,7 +78,7 @@ class Rounding:
         self._noise = 0.0
 
     def add(self, x: Array) -> None:
-        """Take note of rows on the host, of shape (n, width); NaN counts as no number."""
+        """Record rows on the host, of shape (n, width); NaN is ignored."""
         if not len(x):
             return
         if x.dtype.kind in "iuO":
@@ -129,7 +128,7 @@ class Rounding:
         with np.errstate(over="ignore", invalid="ignore"):
             span = np.asarray(self.high - self.low)
             noise = self._noise * np.fmax(abs(self.low), abs(self.high))
-        # A number beyond the dtype is another fault, and has an error of its own.
+        # A number too large for the dtype is a different problem, with its own error.
         lost = (self._moved > span / 4) & (span > noise) & np.isfinite(self._moved)
         return lost.astype(bool)
 
@@ -185,18 +184,18 @@ def _holds(dtype: Any, given: Any) -> bool:
 def check_rounding(x: Array, y: Array, dtype: Any, rows: Array | None = None) -> None:
     """Refuse targets whose differences a conversion would lose, and warn of such columns of x.
 
-    It looks at a thousand rows, and at all rows of those columns alone that are lost among them. Of
-    fewer than 20 rows it says nothing: a piece of good data may be alike.
+    It checks a thousand rows, and then all rows of the columns that are lost in these. It ignores
+    fewer than 20 rows: a small piece of good data may have equal values.
 
     Parameters
     ----------
     x : Array, shape (n, width)
-        In memory, on any device; a sparse matrix, most of whose numbers are 0, is not looked at.
+        In memory, on any device; a sparse matrix, with mostly zeros, is not checked.
     y : Array, shape (n,) or (n, K)
     dtype : dtype
         Of the model.
     rows : array of int, optional
-        Those that count.
+        The rows that count.
 
     Raises
     ------

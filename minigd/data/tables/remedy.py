@@ -6,8 +6,8 @@ __all__ = ["Advised", "Remedy", "TableError", "TableWarning", "in_python"]
 
 
 class TableError(Advised, DataError):
-    """A table can't be trained on as it is."""
+    """A table can't be used for training as it is."""
 
 
 class TableWarning(Advised, UserWarning):
-    """A table can be trained on, and may not be what was meant."""
+    """A table can be used for training, but may not be what was meant."""

@@ -1,4 +1,4 @@
-"""A schema that a file holds, which anybody may have written."""
+"""A schema from a file, which may come from an untrusted source."""
 
 import math
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from minigd.errors import check_flag, check_integer, check_number, shown
 
 
 def schema_in_file(values: Mapping[str, Any], width: int) -> Schema:
-    """Return the schema whose `state_dict` a file holds, for a model of so many inputs.
+    """Return the schema whose `state_dict` is in a file, for a model with this many inputs.
 
-    An error says what can't be. Nothing is made of a size that is written there and is not true.
+    An error names what is impossible. No memory is allocated from a wrong size in the file.
 
     >>> values = {"features": ["a"], "targets": ["y"], "levels": {}, "classes": None}
     >>> schema_in_file({**values, "integer": False}, 1).names

@@ -32,13 +32,13 @@ from minigd.errors import DataError, check_dtype
 from minigd.types import Array
 
 OTHER_LEVEL = "other"
-"""The level of the rows whose category is rare, or is not known."""
+"""The level of rows whose category is rare or unknown."""
 
 RENAME = Remedy("rename one")
 
 
 class BadValue(ValueError):
-    """A value at a row of a frame that a schema does not take; the source adds file and line."""
+    """A value in a row of a frame that a schema does not accept; the source adds file and line."""
 
     is_missing = False
 
@@ -112,7 +112,7 @@ class MissingColumn(TableError):
 
 
 class TextInNumbers(TableError):
-    """A text in a column of numbers; the message names file, line and column of the first one.
+    """Text in a column of numbers; the message names file, line and column of the first text.
 
     Attributes
     ----------
@@ -133,48 +133,48 @@ class TextInNumbers(TableError):
 class Schema:
     """The columns in use and what each becomes.
 
-    A table read with the schema of another one becomes the same columns, whatever its own order.
+    A table that is read with the schema of another one becomes the same columns, in the same order.
 
     Parameters
     ----------
     features, targets : list of str
         Columns of the table.
     levels : dict of str to list of str
-        For each categorical feature its levels, one output column each.
+        The levels of each categorical feature; each level becomes one column.
     classes : list of str or None
         Class k stands for ``classes[k]``, a text of the target, or a whole number if `integer`.
     integer : bool
-        Whether a single target of numbers holds integers only; y is then int64.
+        Whether a single target holds only integers; y is then int64.
     missing : str, float or dict, default "error"
         As `CsvSource`.
     dtype : dtype, default "float32"
     unknown : {"error", "drop", "other"}, default "error"
-        What becomes of a category that no level names: an error that names its place, or its
-        row is dropped and counted, or it is the level ``other``, and 0 in all columns of a feature
-        that has no such level.
+        What happens to a category that is not among the levels: an error that names its place; or
+        its row is dropped and counted; or it gets the level ``other``, and 0 in all columns if the
+        feature has no such level.
     exact : {"int64", "uint64"}, optional
-        The dtype of a whole target some of whose values float64 can't hold.
+        The dtype of an integer target with values that float64 can't hold.
     others : list of str
-        Features some of whose levels are rare, and are the level ``other`` together.
+        Features with rare levels, which share the level ``other``.
     hashed : dict of str to int
-        Categorical features without levels; a text is 1 in the column that its hash names.
+        Categorical features without levels; a text is 1 in the column given by its hash.
     dates : dict of str to Dates
         Features that are dates.
     logs : list of str
         Features of which x holds sign(v)·log(1 + |v|).
     flags : list of str
-        Features of numbers with a column more, which is 1 where the number is missing.
+        Features of numbers with an extra column, which is 1 where the number is missing.
     fills : dict of str to float
-        For columns of x by name, what stands for a missing number; see `fill`.
+        For columns of x by name, the value that replaces a missing number; see `fill`.
 
     Attributes
     ----------
     names : list of str
-        Of the columns of x: the feature's, or ``feature=level``.
+        Names of the columns of x: that of the feature, or ``feature=level``.
     drops : bool
         Whether rows may be dropped.
     indicators : Array of bool
-        Which columns of x hold 0 and 1 alone.
+        Which columns of x hold only 0 and 1.
     """
 
     def __init__(
@@ -216,7 +216,7 @@ class Schema:
         self.indicators: Array = np.repeat(text, widths)
         self.indicators[self._flags_at] = True
         self._filled: list[int] = []
-        """The columns of x in which a mean or a median stands for a missing number."""
+        """The columns of x in which a mean or a median replaces a missing number."""
         self._constants: dict[int, float] = {}
         for feature in features:
             policy = policy_of(missing, feature)
@@ -270,12 +270,12 @@ class Schema:
 
     @property
     def fills_gaps(self) -> bool:
-        """Whether a mean or a median stands for missing numbers."""
+        """Whether a mean or a median replaces missing numbers."""
         return bool(self._filled)
 
     @property
     def settled(self) -> bool:
-        """Whether it is known what stands for the missing numbers of each column."""
+        """Whether the replacements of missing numbers are known for each column."""
         return all(self.names[place] in self.fills for place in self._filled)
 
     def settle(self, pieces: Iterable[Array]) -> "Schema":
@@ -289,7 +289,7 @@ class Schema:
         return self.replace(fills=dict(zip(names, values, strict=True)))
 
     def unsettled(self) -> "Schema":
-        """Return the schema with which x holds NaN where a mean or a median would stand."""
+        """Return the schema with which x holds NaN instead of a mean or a median."""
         return self.replace(fills={})
 
     def _feature_at(self, place: int) -> str:
@@ -297,12 +297,12 @@ class Schema:
         return self.features[bisect_right(self.features, place, key=self._starts.__getitem__) - 1]
 
     def fill(self, x: Array) -> Array:
-        """Return x with what stands for missing numbers, in place."""
+        """Fill in missing numbers of x, in place, and return x."""
         _fill_gaps(x, self._filled, [self.fills[self.names[place]] for place in self._filled])
         return x
 
     def first_bad_value(self, frame: Any, row: int) -> BadValue:
-        """Return the value for which a row of a frame is dropped."""
+        """Return the value because of which a row of a frame is dropped."""
         values = frame.iloc[[row]]
         bad = next(filter(None, (self._bad(values[column]) for column in self.columns)))
         bad.row = row
@@ -323,7 +323,7 @@ class Schema:
         return ~gaps if gaps.any() else None
 
     def _bad(self, column: Any) -> BadValue | None:
-        """Return the first value of a column that the schema does not take."""
+        """Return the first value of a column that the schema does not accept."""
         name = column.name
         target = name in self.targets
         dtype: Any = self._whole_dtype if target and self.integer else self.dtype
@@ -496,7 +496,7 @@ class Schema:
 
 
 def _ends(text: str) -> list[str]:
-    """Return what might be taken off the end of a text: its last mark, or all of them."""
+    """Return what might be removed from the end of a text: its last mark, or all of them."""
     marks = text[len(text.rstrip(string.punctuation)) :]
     return [marks[-1], "".join(sorted(set(marks)))] if marks else []
 
@@ -588,7 +588,7 @@ def _key(text: str, truths: bool) -> Any:
 
 
 def codes_of(texts: Any, levels: Sequence[str]) -> Array:
-    """Return the number of each text among the levels, -1 for others and for missing ones.
+    """Return the number of each text among the levels, -1 for other and missing texts.
 
     A level that is a whole number also stands for the other ways to write it, 1 for 1.0, and so do
     the levels True and False where there are no others; see `minigd.data.labels`.

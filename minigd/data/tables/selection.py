@@ -1,4 +1,4 @@
-"""What a caller says of the columns of a table: which are used, and what becomes of them."""
+"""The caller's options for the columns of a table: which are used, and what they become."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -24,7 +24,7 @@ class Selection(NamedTuple):
     dates: Mapping[str, str | None] = {}
     logs: Collection[str] = ()
     leave_out: bool = False
-    """Whether to leave out columns from which nothing can be learned, instead of refusing them."""
+    """Whether to leave out useless columns instead of refusing them."""
 
     @classmethod
     def make(
@@ -42,7 +42,7 @@ class Selection(NamedTuple):
         leave_out: bool,
         schema: Schema | None,
     ) -> "Selection":
-        """Take the choice as a caller gives it, with None for what may be empty."""
+        """Store the caller's options; None means an empty one."""
         if features is not None and not isinstance(features, str):
             features = list(features)
         if not isinstance(exclude, str):
@@ -69,7 +69,7 @@ class Selection(NamedTuple):
     ) -> tuple[list[str], list[str]]:
         """Return the feature columns and the target columns, in order.
 
-        `rename` is what to do where two columns share a name.
+        `rename` is the remedy if two columns share a name.
         """
         check_missing(self.missing)
         target: Any = self.target

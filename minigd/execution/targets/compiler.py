@@ -93,8 +93,8 @@ class Compiled:
 def _load(source: str) -> Any:
     """Return the function `run` of a source, as it was kept or compiled now."""
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
-        _say("NUMBA_DISABLE_JIT is set: steps run by NumPy and are not compiled")
-        raise RuntimeError("NUMBA_DISABLE_JIT is set, and so Numba compiles nothing")
+        _say("NUMBA_DISABLE_JIT is set: NumPy runs the steps, and nothing is compiled")
+        raise RuntimeError("NUMBA_DISABLE_JIT is set, so Numba compiles nothing")
     llvm, folder = optional("llvmlite.binding", "a compiled step"), cache_folder()
     path = None if folder is None else folder / f"step_{_digest(source, llvm)}.o"
     code = _read(path)
@@ -157,7 +157,7 @@ def gemm_address(name: str) -> int:
 
 # What is kept ------------------------------------------------------------------------------------
 
-_UNKEPT = "compiled steps can't be kept, and each process compiles its own"
+_UNKEPT = "compiled steps can't be cached, so each process compiles its own"
 
 
 @functools.cache
@@ -250,6 +250,6 @@ def format_compile_time() -> str | None:
     what = "a step" if len(_seconds) == 1 else f"{len(_seconds)} steps"
     text = f"Numba compiled {what} in {sum(_seconds):.1f} s"
     if cache_folder() is not None:
-        text += ", and keeps the result"
+        text += ", and cached the result"
     _seconds.clear()
     return text

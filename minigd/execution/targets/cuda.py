@@ -237,9 +237,7 @@ class CudaStep(AnySize):
         is not safe.
         """
         if not self.takes(len(x)):
-            raise ValueError(
-                f"a batch of {len(x)} rows goes through other operations than were compiled"
-            )
+            raise ValueError(f"a batch of {len(x)} rows uses operations that were not compiled")
         xp, dtype = self._backend.xp, self._device.dtype
         value = self._backend.empty((), dtype)
         given = {

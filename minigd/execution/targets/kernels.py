@@ -131,7 +131,7 @@ class Group:
 
     @property
     def matrices(self) -> list[Place]:
-        """The factors of a product, and what it comes to."""
+        """The factors of a product, and its result."""
         return [*self.steps[0].inputs, self.steps[0].out]
 
     @property

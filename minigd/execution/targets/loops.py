@@ -110,7 +110,7 @@ class Printer:
         result: Place | None = None,
         flat: bool = True,
     ) -> Loop:
-        """Return the loop that walks over these places: the one at hand if they allow it.
+        """Return the loop that walks over these places: the current one if they allow it.
 
         Rows and columns are one axis, if `flat`, where nothing depends on which of them it is.
         """
@@ -130,7 +130,7 @@ class Printer:
         return loop
 
     def close(self) -> None:
-        """Print the loop at hand."""
+        """Print the current loop."""
         loop, self._loop = self._loop, None
         if loop is None:
             return
@@ -292,7 +292,7 @@ def use_of(place: Place, shape: tuple[Int, ...], axes: tuple[Int, ...]) -> Use:
 
 
 def by_number(step: Step, place: Place) -> bool:
-    """Tell whether a step applies a number to a place, and stores what it comes to there."""
+    """Tell whether a step applies a number to a place, and stores the result there."""
     return step.inputs[0] == step.out == place and isinstance(step.inputs[1], Constant)
 
 

@@ -77,7 +77,7 @@ class NumbaStep(AnySize):
             section.clear()  # what only its operations work on is not kept
 
     def _one(self, settings: list[float]) -> dict[str, Array]:
-        """Return what a single step is handed over in, in arrays that stay."""
+        """Return the arguments of a single step, in arrays that are reused."""
         columns = len(self._update.updater.varying) + self._accumulates
         dtype = self._model.dtype
         return {
@@ -146,9 +146,7 @@ class NumbaStep(AnySize):
         """Make one step, of this share of `mean`, and an update if asked for; it is `Made`."""
         n = len(x)
         if not self.takes(n):
-            raise ValueError(
-                f"a batch of {n} rows goes through other operations than were compiled"
-            )
+            raise ValueError(f"a batch of {n} rows uses operations that were not compiled")
         one, dtype = self._arrays, self._model.dtype
         one["starts"][1], one["which"][0], one["due"][0] = n, self._rows[n], update
         one["limits"][:] = limits[:2]
@@ -246,7 +244,7 @@ class NumbaStep(AnySize):
             keys[:, i] = list(map(layer.key, passes))
         if self._accumulates:
             update = np.cumsum(due) - due  # the number of the next one, for each step
-            # Not one more than is made: a schedule of one's own may end with the run.
+            # Not one more than is made: a user's schedule may end with the run.
             rates, constants = updater.varying_constants(int(update[-1]) + 1 if len(due) else 0)
             rates, constants = rates[update], np.column_stack([constants[update], shares])
         else:

@@ -87,7 +87,7 @@ def function(
     general : General
         The numbers that depend on the size of the batch.
     arguments : dict of str to Array
-        What several batches are handed over in.
+        The arguments of several batches.
     flat_grads : int
         The memory of the gradients.
     restored : list of int

@@ -130,7 +130,7 @@ def explain(
         f"updater: {given!r}",
     ]
     if len(rows) < size:
-        title.append(f"{size - len(rows)} of {size} rows have weight 0 and are left out")
+        title.append(f"{size - len(rows)} of {size} rows have weight 0 and are ignored")
     with np.errstate(all="ignore"):
         step = write_step(objective, copy.copy(given), x, y, weight)
     return Trace(title, step.given, step.lines, rows.tolist(), example)

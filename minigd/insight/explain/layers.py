@@ -134,7 +134,7 @@ def layer_norm(run: Recorder) -> Explained:
             Formula(
                 f"d{x} = (g{k} − Σₖ g{k} / width{k} − x̂{k} ⊙ Σₖ (g{k} ⊙ x̂{k}) / width{k}) / {root}",
                 run.dx,
-                "what each number's change does to the others of its row is taken off",
+                "this subtracts the effect of each number on the others of its row",
             ),
         ],
     )
@@ -149,9 +149,9 @@ def batch_norm(run: Recorder) -> Explained:
     given |= {f"momentum{k}": layer.momentum, f"ε{k}": layer.epsilon}
     if len(run.x) == 1 or not layer.trainable:
         root = f"√(variance{k} + ε{k})"
-        alone = "one row has no variance: the running statistics take its place"
+        alone = "one row has no variance: the running statistics are used instead"
         if not layer.trainable:
-            alone = "the layer is not trained: it goes by the running statistics"
+            alone = "the layer is not trained: it uses the running statistics"
         forward = [Formula(f"x̂{k} = ({x} − mean{k}) / {root}", x_hat, alone)]
         dx, coupled = f"d{y} ⊙ gamma{k} / {root}", ""
     else:
@@ -164,7 +164,7 @@ def batch_norm(run: Recorder) -> Explained:
             Formula(f"x̂{k} = ({x} − μ{k}) / {root}", x_hat),
         ]
         dx = f"gamma{k} / {root} ⊙ (d{y} − dbeta{k} − x̂{k} ⊙ dgamma{k})"
-        coupled = "the last two terms are what each row's change does to the others"
+        coupled = "the last two terms are the effect of each row on the others"
     forward.append(Formula(f"{y} = gamma{k} ⊙ x̂{k} + beta{k}", run.y))
     if len(run.x) > 1 and layer.trainable:
         kept, new = f"momentum{k}", f"(1 − momentum{k})"

@@ -1,7 +1,7 @@
 """An explanation as HTML: formulas typeset, arrays as tables, one example highlighted.
 
 It is one element with its own style, escaped, and loads nothing. Colors are those of the page
-around it, mixed with transparent ones, so that it can be read on a dark page and on a light one.
+around it, mixed with transparent ones: it is readable on a dark and on a light page.
 """
 
 import re

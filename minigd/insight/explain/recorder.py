@@ -1,6 +1,6 @@
 """A layer that records what another one does: what went in and what came out, forward and backward.
 
-Copies are kept on the host, so that nothing that happens later changes them.
+Copies are kept on the host, so nothing later changes them.
 """
 
 from collections.abc import Mapping, Sequence

@@ -128,7 +128,7 @@ def _write_loss(
     y = y.reshape(z.shape).astype(model.dtype) if y.size == z.size else y.reshape(-1)
     name, lines, remark = "y", [], ""
     if objective.paired:
-        remark = f"{last.name} is left out in training: the loss takes its input, {output}"
+        remark = f"{last.name} is skipped in training: the loss takes its input, {output}"
     if objective.paired and isinstance(last, Rescale):
         mean, std = (f"{of}_y{named[id(last)].k}" for of in ("mean", "std"))
         buffers = all_on_host(backend, last.buffers)

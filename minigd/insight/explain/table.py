@@ -1,6 +1,6 @@
 """The formulas of the package, line by line: what each loss and updater computes, beside layers.
 
-Each entry pairs a formula with the numbers that the real run gave, so that it can be recomputed.
+Each entry pairs a formula with the numbers of the real run, so it can be recomputed.
 """
 
 from collections.abc import Callable
@@ -122,7 +122,7 @@ def hinge(run: LossRun) -> Explained:
     true = np.where(s > 0, run.z, -np.inf).max(axis=1, keepdims=True)
     lines = [
         Formula(f"true = {rows}", (s > 0).astype(run.z.dtype)),
-        Formula(f"rival = maxₖ({z}, [true ≤ 0])", rival, "the largest score that is not true"),
+        Formula(f"rival = maxₖ({z}, [true ≤ 0])", rival, "the largest score of a wrong class"),
         Formula(f"m = 1 + rival − Σₖ (true ⊙ {z})", 1 + rival - true),
         Formula(f"r = [rival ≤ {z}] ⊙ [true ≤ 0]", ((run.z >= rival) & (s < 0)) * 1.0),
     ]

@@ -48,9 +48,9 @@ class Trace:
         self.rows, self.chosen = tuple(rows), chosen
         if chosen is not None and chosen not in self.rows:
             raise ValueError(
-                f"there is no example {chosen!r}: the rows explained are "
+                f"there is no example {chosen!r}: the explained rows are "
                 + (f"{self.rows[0]} to {self.rows[-1]}" if len(rows) > 1 else f"{self.rows[0]}")
-                + ", counted from 0, and a row of weight 0 is not among them"
+                + ", counted from 0; rows of weight 0 are not included"
             )
 
     def example(self, row: int) -> "Trace":

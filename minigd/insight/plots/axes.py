@@ -1,6 +1,6 @@
 """What all plots share: colors, markers and strokes, the axes to draw into, and their limits.
 
-Lines and points differ in stroke and marker as well as in color, so that gray tells them apart too.
+Lines and points differ in stroke and marker as well as in color, so they differ in gray too.
 """
 
 from typing import Any
@@ -24,8 +24,8 @@ def axes_or_new(ax: Any, figsize: tuple[float, float] | None = None) -> Any:
         return pyplot.subplots(figsize=figsize, layout="constrained")[1]
     if not isinstance(ax, pyplot.Axes):
         raise TypeError(
-            f"ax must be one matplotlib Axes, not {type(ax).__name__}: of several from "
-            "plt.subplots(1, 2), give one, axes[0]"
+            f"ax must be one matplotlib Axes, not {type(ax).__name__}: plt.subplots(1, 2) returns "
+            "several, pass one, axes[0]"
         )
     return ax
 

@@ -12,7 +12,7 @@ from minigd.insight.plots.classes import class_names, numbered_classes, probabil
 from minigd.nn.sequential import Sequential
 from minigd.types import Array
 
-# Points along each side: a screen shows no more.
+# Points along each side: more are not visible on a screen.
 _GRID = 200
 
 
@@ -63,14 +63,14 @@ def plot_decision_boundary(
     """
     if not isinstance(model, Sequential):
         raise TypeError(
-            f"plot_decision_boundary draws a minigd.Sequential, and not {type(model).__name__}: "
-            "for scikit-learn's estimators there is its DecisionBoundaryDisplay"
+            f"plot_decision_boundary takes a minigd.Sequential, not {type(model).__name__}: "
+            "for scikit-learn's estimators, use its DecisionBoundaryDisplay"
         )
     titles = [str(name) for name in getattr(X, "columns", ("$x_1$", "$x_2$"))]
     X = to_host(X, "X")
     if model.n_in != 2 or X.ndim != 2 or X.shape[1] != 2:
         raise ShapeError(
-            f"a decision boundary is drawn over two features, and the model takes {model.n_in} and "
+            f"a decision boundary needs two features, but the model takes {model.n_in} and "
             f"X has shape {X.shape}: train a model on two columns, X[:, [0, 1]]"
         )
     get_backend("numpy").check_finite(X, "X")

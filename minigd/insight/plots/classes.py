@@ -39,8 +39,9 @@ def winners(p: Array, probabilities: bool) -> Array:
     # A model may be trained on 0 and 1 as numbers, and go beyond; given numbers may be anything.
     if probabilities and (p.min() < 0 or p.max() > 1):
         raise DataError(
-            "predictions of one output are probabilities, cut at ½, and these go from "
-            f"{p.min():g} to {p.max():g}: give classes in the shape (n,), for logits their sigmoid"
+            "predictions of one output must be probabilities (the threshold is ½), but these range "
+            f"from {p.min():g} to {p.max():g}: "
+            "pass classes of shape (n,); for logits, pass their sigmoid"
         )
     return (p[:, 0] > 0.5).astype(int)
 
@@ -48,7 +49,7 @@ def winners(p: Array, probabilities: bool) -> Array:
 def numbered_classes(y: Any, shape: tuple[int, ...]) -> Array:
     """Return the class of each row for outputs of this shape, of which one is cut at ½."""
     if len(shape) != 2:
-        raise ShapeError(f"predictions have the shape (n, K) or (n,), not {shape}")
+        raise ShapeError(f"predictions must have shape (n, K) or (n,), not {shape}")
     loss = BinaryCrossEntropy() if shape[1] == 1 else CategoricalCrossEntropy()
     y = to_host(y, "y")
     loss.check(y, shape)
@@ -65,8 +66,8 @@ def named_classes(
     check_rows(true, predictions.shape)
     if (true.dtype.kind in "biuf") != (predictions.dtype.kind in "biuf"):
         raise DataError(
-            f"y holds {true.dtype} and the predictions {predictions.dtype}: give both as numbers, "
-            "or both by name"
+            f"y holds {true.dtype} and the predictions {predictions.dtype}: pass both as numbers, "
+            "or both as names"
         )
     labels = np.unique(np.concatenate([true, predictions]))
     # With names for all of them, a class that does not occur is drawn too.
@@ -79,8 +80,8 @@ def named_classes(
 def class_names(names: Sequence[Any], count: int) -> list[str]:
     """Return names of classes as text."""
     if isinstance(names, str):
-        raise TypeError(f"classes is a list, [{names!r}], and not one text")
+        raise TypeError(f"classes must be a list, [{names!r}], not a single string")
     if len(names) != count:
-        raise ShapeError(f"classes has {len(names)} names, and there are {count} classes")
+        raise ShapeError(f"classes has {len(names)} names, but there are {count} classes")
     # Where there is room for it, a long name is broken.
     return [textwrap.fill(str(name), 20 if count <= 6 else 1000) for name in names]

@@ -10,7 +10,7 @@ from minigd.insight.plots.axes import COLORS, LINES, MARKERS, axes_or_new, whole
 from minigd.optim.schedules import Constant, Schedule
 from minigd.training.history import History
 
-# A curve has no more points than this: a screen shows no more.
+# The most points of a curve: more are not visible on a screen.
 _POINTS = 2_000
 
 
@@ -22,12 +22,12 @@ def plot_history(history: History, *names: str, ax: Any = None) -> Any:
         )
     )
     if not history.epochs or not measured:
-        raise ValueError("the history holds no epoch to plot: train first, model.fit(...)")
+        raise ValueError("the history has no epochs to plot: train first, model.fit(...)")
     for name in names:
         if not isinstance(name, str) or name not in measured:
             raise ValueError(
                 f"the history can't plot {shown(name)}: it holds {', '.join(measured)}, each with "
-                "its val_ column where there were validation data"
+                "a val_ column if there were validation data"
             )
     chosen = list(names) or measured
     metrics = [name for name in chosen if name != "loss"]
@@ -56,7 +56,7 @@ def plot_history(history: History, *names: str, ax: Any = None) -> Any:
         ax.legend(handles=drawn, fontsize="small")
         return ax
     other.set_ylabel(_joined(metrics))
-    # Other margins than the loss has, so that the ends of two scales don't fall together.
+    # Margins differ from the loss's: the ends of the two scales must not coincide.
     other.margins(y=0.12)
     _legend_above_lines(ax, other, drawn)
     return ax
@@ -129,13 +129,13 @@ def plot_schedule(
     [0.1, 0.1, 0.05, 0.05, 0.025, 0.025]
     """
     if not isinstance(schedule, Schedule):
-        raise TypeError(f"plot_schedule draws a Schedule, and not {shown(schedule)}")
+        raise TypeError(f"plot_schedule takes a Schedule, not {shown(schedule)}")
     given = {"updates": updates, "epochs": epochs}
     needed = _units(schedule) or {unit for unit, length in given.items() if length is not None}
     missing = [unit for unit in given if unit in needed and given[unit] is None]
     if missing or not needed:
         raise ValueError(
-            f"{schedule!r} counts in {' and '.join(sorted(needed)) or 'updates or epochs'}: give "
+            f"{schedule!r} counts in {' and '.join(sorted(needed)) or 'updates or epochs'}: say "
             f"how many to draw, {missing[0] if missing else 'epochs'}=..."
         )
     for unit, length in given.items():

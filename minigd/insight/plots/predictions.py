@@ -53,8 +53,8 @@ def plot_predictions(y_true: Any, y_pred: Any, *, ax: Any = None) -> Any:
     true, predicted = _column(y_true, "y_true"), _column(y_pred, "y_pred")
     if len(true) != len(predicted) or not len(true):
         raise ShapeError(
-            f"y_true has {len(true)} rows and y_pred {len(predicted)}: give the prediction of each "
-            "row, and at least one"
+            f"y_true has {len(true)} rows and y_pred {len(predicted)}: pass one prediction "
+            "per row, and at least one row"
         )
     r2 = R2().value(R2().total(predicted[:, None], true, None), len(true))
     ax = axes_or_new(ax)
@@ -85,7 +85,7 @@ def _column(values: Any, what: str) -> Array:
     values = to_host(values, what)
     if values.ndim != 1 and values.shape[1:] != (1,):
         raise ShapeError(
-            f"{what} has shape {values.shape}, and one output is drawn at a time: {what}[:, 0]"
+            f"{what} has shape {values.shape}, but one output is plotted at a time: {what}[:, 0]"
         )
     get_backend("numpy").check_finite(values, what)
     return values.reshape(-1).astype("float64")

@@ -1,6 +1,6 @@
-"""What the arguments of both estimators mean, and what both hold after `fit`, written once.
+"""Documentation of the arguments and attributes that both estimators share, and their checks.
 
-scikit-learn reads each signature, so that the arguments themselves stand in both constructors.
+scikit-learn reads signatures, so the arguments themselves are listed in both constructors.
 """
 
 import inspect
@@ -59,78 +59,80 @@ SHARED = {
         hidden : int or sequence of int, default ()
             Units of each hidden layer.
         activation : str or Layer, default "relu"
-            After each hidden layer: ``"relu"``, ``"leaky_relu"``, ``"elu"``, ``"gelu"``,
-            ``"silu"``, ``"softplus"``, ``"tanh"``, ``"sigmoid"``, or a layer, of which each place
-            gets a copy.
+            Applied after each hidden layer: ``"relu"``, ``"leaky_relu"``, ``"elu"``, ``"gelu"``,
+            ``"silu"``, ``"softplus"``, ``"tanh"``, ``"sigmoid"``, or a layer, which is copied for
+            each hidden layer.
         batch_norm : bool, default False
             Put a `BatchNorm` before each activation.
         dropout : float, default 0.0
-            The share of each hidden layer's outputs that an update leaves out, in [0, 1).
+            The share of each hidden layer's outputs that an update drops, in [0, 1).
         layers : list of Layer, or function from int to such a list, optional
-            The hidden layers themselves, in place of `hidden`, `activation`, `batch_norm` and
-            `dropout`; each fit works with copies. A function is given the width of a row. The
-            outputs are added, a Dense and what goes with y. A first `Standardize` is adapted.
+            The hidden layers themselves, instead of `hidden`, `activation`, `batch_norm` and
+            `dropout`; each fit works with copies. A function gets the width of a row. The output
+            layers are added: a Dense, and the activation that fits y. A first `Standardize` is
+            adapted.
         """,
     "training": """
         updater : str or Updater, default "adam"
             A name, or an updater with its settings: ``gd.SGD(0.1, momentum=0.9)``.
         learning_rate : float, Schedule or function, optional
-            Of an updater given by its name. If left out, 0.01 without hidden layers, and the
-            updater's own default with them.
+            The learning rate of an updater given by its name. By default 0.01 without hidden
+            layers, and the updater's own default with them.
         l1 : float, default 0.0
             A penalty ``λ₁ Σ |W|`` on the weights, in the gradient.
         l2 : float, default 0.0
             A penalty ``½ λ₂ Σ W²`` on the weights, in the gradient.
         clip_norm : float, optional
-            A limit on the length of the gradient, penalties included.
+            A limit on the norm of the gradient, including penalties.
         batch_size : int or None, default 100
             Rows per update; None for all of them.
         epochs : int, default 200
             Passes over the rows in `fit`.
         early_stopping : bool, default False
-            Stop when the loss of rows put aside, or of ``fit(validation_data=...)``, does not get
-            better, and keep the best parameters.
+            Stop when the loss on held-out rows, or on ``fit(validation_data=...)``, stops
+            improving, and keep the best parameters.
         validation_fraction : float, default 0.1
-            The share of rows put aside: drawn from arrays, for a classifier by class; by content
-            from a source.
+            The share of held-out rows: drawn at random from arrays, by class for a classifier; by
+            content from a source.
         patience : int, default 10
-            Epochs without a better loss that are waited for.
+            Epochs to wait for a better loss.
         tol : float, default 1e-4
-            How much better a loss must be to count.
+            The smallest improvement of the loss that counts.
         callbacks : list of callable, optional
             Each is called with every event of the training; see `minigd.Trainer.fit`.
         """,
     "work": """
         warm_start : bool, default False
-            Whether `fit` continues the fit before: two fits of 10 epochs equal one of 20. Layers
-            stay; an updater or a learning rate that was changed since starts afresh.
+            Whether `fit` continues the previous fit: two fits of 10 epochs equal one of 20. Layers
+            stay; an updater or a learning rate that has changed starts from its initial state.
         backend : {"numpy", "cupy"} or Backend, default "numpy"
-            Where the work is done. Arrays in `fit` are on the host, and predictions are too.
+            Where to compute. Arrays in `fit` are on the host, and so are predictions.
         dtype : {"float32", "float64"}, optional
-            Of the work; by default float32 for X of float32, and float64 otherwise.
+            The dtype of the computation; by default float32 if X is float32, and float64 otherwise.
         random_state : int, RandomState or None, default None
-            Decides the first weights of hidden layers, the order of rows and which are put aside.
+            The seed of the initial weights of hidden layers, the order of rows, and the held-out
+            rows.
         verbose : bool, default False
             Show progress on stderr.
         """,
     "history": """
         history_ : History
-            Loss, seconds and updates of each epoch; where there are validation rows
+            Loss, seconds and updates of each epoch; with validation rows also
             ``history_["val_loss"]``.
         """,
     "counts": """
         n_iter_ : int
-            Epochs made.
+            The number of epochs.
         n_features_in_ : int
         feature_names_in_ : array of str
-            Where X had names.
+            Only if X had names.
         """,
 }
 
 
 def with_shared_docs(estimator: Estimator) -> Estimator:
-    """Put the shared texts into a docstring, each in the place of its name, ``{training}``."""
-    if estimator.__doc__:  # python -OO leaves none
+    """Insert the shared texts into a docstring, each at its name, ``{training}``."""
+    if estimator.__doc__:  # python -OO removes it
         text = inspect.cleandoc(estimator.__doc__)
         for name, shared in SHARED.items():
             text = text.replace(f"{{{name}}}\n", f"{inspect.cleandoc(shared)}\n")
@@ -139,18 +141,18 @@ def with_shared_docs(estimator: Estimator) -> Estimator:
 
 
 def set_arguments(estimator: Any, arguments: dict[str, Any]) -> None:
-    """Keep the arguments of a constructor as they are given, as scikit-learn requires."""
+    """Store the arguments of a constructor unchanged, as scikit-learn requires."""
     for name, value in arguments.items():
         if name != "self":
             setattr(estimator, name, value)
 
 
 class InvalidParameter(ValueError, TypeError):
-    """A parameter of an estimator makes no sense; scikit-learn's own errors are both too."""
+    """A parameter of an estimator is invalid; like scikit-learn's error, it is of both kinds."""
 
 
 def check_parameters(estimator: Any, usual_loss: str) -> None:
-    """Refuse parameters that make no sense, used or not, before anything is fitted."""
+    """Refuse invalid parameters, used or not, before anything is fitted."""
     for name, value in estimator.get_params(deep=False).items():
         try:
             if name != "loss" or not _is_text(value, usual_loss):
@@ -162,7 +164,7 @@ def check_parameters(estimator: Any, usual_loss: str) -> None:
 
 
 def _check_nothing_beside_layers(estimator: Any) -> None:
-    """Refuse settings of hidden layers that were given themselves."""
+    """Refuse settings of hidden layers if the layers themselves were given."""
     beside = {"hidden": (), "activation": "relu", "batch_norm": False, "dropout": 0.0}
     for name, default in beside.items():
         value = getattr(estimator, name)
@@ -178,7 +180,7 @@ def _is_empty(value: Any) -> bool:
 
 
 def no_inner_parameter(name: str, owner: str, value: Any) -> InvalidParameter:
-    """Return the error for a parameter of something that has none to set."""
+    """Return the error for a nested parameter of something that has no parameters."""
     if owner == "updater" and isinstance(value, str):
         kind = type(get_updater(value)).__name__
         return InvalidParameter(
@@ -203,7 +205,7 @@ def makes_layers(layers: Any) -> bool:
 
 
 def check_hidden(layers: Any) -> list[Layer]:
-    """Return the layers of a list, and refuse what can't be hidden."""
+    """Return the layers of a list, and refuse what can't be a hidden layer."""
     chosen = check_list("layers", layers, "layer")
     for i, layer in enumerate(chosen):
         if not isinstance(layer, Layer):
@@ -285,4 +287,4 @@ CHECKS: dict[str, Callable[[Any], object]] = {
     "random_state": _check_random_state,
     "verbose": _check_verbose,
 }
-"""By name, what refuses a value of a parameter that makes no sense."""
+"""For each parameter by name, the check of its value."""

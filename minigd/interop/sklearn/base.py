@@ -1,6 +1,6 @@
-"""What scikit-learn's estimators over the engine share: from arguments to batches, model, trainer.
+"""The shared part of the scikit-learn estimators: from arguments to batches, model, trainer.
 
-`estimators.py` has the two that are used; they say what targets, outputs and losses they take.
+`estimators.py` has the two estimators, which define targets, outputs and losses.
 """
 
 import copy
@@ -50,16 +50,16 @@ from minigd.training.trainer import Trainer
 from minigd.types import Array
 
 LEARNING_RATE = 0.01
-"""Of an updater that is given by its name, for a linear model, which takes larger steps."""
+"""Learning rate for a linear model, which takes larger steps, if the updater is given by name."""
 
 Self = TypeVar("Self", bound="MiniBatchEstimator")
 
 
 class MiniBatchEstimator(TakesRows):
-    """What the two estimators share; a subclass says what targets, outputs and losses it has."""
+    """The shared part of the two estimators; a subclass defines targets, outputs and losses."""
 
     _usual_loss: str
-    """What scikit-learn calls the loss that goes with the outputs."""
+    """scikit-learn's name for the loss that fits the outputs."""
 
     hidden: int | Sequence[int]
     activation: str | Layer
@@ -90,14 +90,14 @@ class MiniBatchEstimator(TakesRows):
 
     _run: Any  # the Trainer; after a pickle, its state
 
-    # What a subclass says -------------------------------------------------------------------
+    # Defined by a subclass -------------------------------------------------------------------
 
     def _ending(self) -> tuple[int, Layer]:
         """Return the number of outputs and the last layer."""
         raise NotImplementedError
 
     def _note_rows(self, batches: Batches) -> None:
-        """Take from the rows to train on what the loss needs."""
+        """Take what the loss needs from the training rows."""
 
     def set_params(self: Self, **params: Any) -> Self:
         """Set parameters, those of an updater by ``updater__learning_rate``.
@@ -114,7 +114,7 @@ class MiniBatchEstimator(TakesRows):
         Raises
         ------
         ValueError
-            If there is no such parameter, or it is one of an updater that is given by its name.
+            If there is no such parameter, or it belongs to an updater that is given by name.
         """
         for name in params:
             owner, _, inner = name.partition("__")
@@ -139,16 +139,16 @@ class MiniBatchEstimator(TakesRows):
         Parameters
         ----------
         X : array-like or sparse matrix of shape (rows, n_features), Source or Batches
-            A source and a Batches bring their own targets; a Batches also its batch size, order and
-            weights. A stream whose rows can't be fetched by number goes through a shuffle buffer.
+            A source and a Batches bring their own targets, and a Batches also its batch size, order
+            and weights. A stream whose rows can't be fetched by number is shuffled with a buffer.
         y : array-like of shape (rows,) or (rows, n_outputs), optional
-            Targets of an array.
+            The targets, if X is an array.
         sample_weight : array-like of shape (rows,), optional
-            How much each row counts; one of weight 0 is left out. Rows of an integer weight count
-            as so many rows where a batch holds all of them.
+            How much each row counts; a row of weight 0 is left out. A row of weight 2 counts as two
+            rows, if a batch holds all rows.
         validation_data : (X, y), (X, y, weight), Source or Batches, optional
             Rows of the same kinds, evaluated after each epoch: ``history_["val_loss"]``. With
-            ``early_stopping=True`` it stops by them, and no others are put aside.
+            ``early_stopping=True`` they decide when to stop, and no other rows are held out.
 
         Returns
         -------
@@ -157,7 +157,7 @@ class MiniBatchEstimator(TakesRows):
         Raises
         ------
         ValueError
-            If a parameter makes no sense, or the data do not fit it or each other.
+            If a parameter is invalid, or the data do not fit it or each other.
         DivergenceError
             If the loss or a gradient is no longer finite.
         """
@@ -195,7 +195,7 @@ class MiniBatchEstimator(TakesRows):
             callbacks=callbacks,
             progress=bool(self.verbose),
         )
-        # To continue it needs the moments and the counts, and not the rows.
+        # Continuing needs the moments and the counts, but not the rows.
         trainer._forget_data()
         if isinstance(loss := trainer.objective.given, WeightedLabels):
             trainer.model.loss = loss.unweighted()
@@ -226,11 +226,11 @@ class MiniBatchEstimator(TakesRows):
         return Trainer(model, self._make_loss(), self._make_updater(), **self._limits())
 
     def _limits(self) -> dict[str, Any]:
-        """Return what the trainer does to a gradient before the update."""
+        """Return the options of the trainer for gradients."""
         return {"l1": self.l1, "l2": self.l2, "clip_norm": self.clip_norm}
 
     def _continue_training(self) -> Trainer:
-        """Return the trainer of the fit before, with the updater, loss and penalties of now."""
+        """Return the trainer of the previous fit, with the current updater, loss and penalties."""
         model = self.model_
         now = [repr(layer) for layer in self._layers()], self.dtype or model.dtype
         if now != ([repr(layer) for layer in model.layers], model.dtype):
@@ -257,8 +257,8 @@ class MiniBatchEstimator(TakesRows):
     def _layers(self) -> list[Layer]:
         hidden = hidden_layers(self, self.n_features_in_)
         units, last = self._ending()
-        # The loss of a linear model has one valley, and draws of weights would stay in the
-        # directions in which the data say nothing.
+        # The loss of a linear model is convex. Random weights would stay in the directions that the
+        # data do not determine.
         return [*hidden, Dense(units, "zeros" if is_linear(hidden) else "glorot_uniform"), last]
 
     def _make_loss(self) -> Loss:
@@ -288,10 +288,10 @@ class MiniBatchEstimator(TakesRows):
     # Predicting -----------------------------------------------------------------------------
 
     def _outputs(self, X: Any, layers: int | None = None) -> Array:
-        """Return what the first `layers` give for all rows, a batch at a time, on the host."""
+        """Return the outputs of the first `layers` for all rows, batch by batch, on the host."""
         check_is_fitted(self, "model_")
         schema = self.model_.schema
-        # Columns that are numbers as they come are those of fit in their order, as elsewhere.
+        # Columns of plain numbers must be those of fit in their order, as elsewhere.
         if is_table(X) and schema is not None and schema.names != schema.features:
             X = as_source(X, None, schema)[0]
         if isinstance(X, Source | Batches):
@@ -343,13 +343,14 @@ class MiniBatchEstimator(TakesRows):
     def __getstate__(self) -> dict[str, Any]:
         given: Any = super().__getstate__()
         state = dict(given)
-        # A Trainer is tied to its model's memory; its state is not, and the model is stored apart.
+        # A Trainer is tied to its model's memory, but its state is not. The model is stored
+        # separately.
         if isinstance(state.get("_run"), Trainer):
             values = {"about": _about(state["_run"]), **state["_run"].state_dict()}
             state["_run"] = {name: value for name, value in values.items() if name != "model"}
         return state
 
-    # What is read off the model -------------------------------------------------------------
+    # Attributes from the model -------------------------------------------------------------
 
     @property
     def loss_curve_(self) -> list[float]:
@@ -377,5 +378,5 @@ class MiniBatchEstimator(TakesRows):
 
 
 def _about(trainer: Trainer) -> str:
-    """Return what is compared to see whether a trainer can continue."""
+    """Return what must be equal for a trainer to continue."""
     return repr((trainer.objective.given, trainer.updater))

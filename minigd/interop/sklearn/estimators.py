@@ -1,6 +1,6 @@
-"""Scikit-learn's estimators over the engine: a classifier and a regressor, trained in mini-batches.
+"""Scikit-learn estimators on top of the engine: a classifier and a regressor with mini-batches.
 
-Each makes a `Sequential` and a `Trainer`, and takes arrays, sparse matrices and sources alike.
+Each makes a `Sequential` and a `Trainer`, and accepts arrays, sparse matrices and sources.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,29 +46,30 @@ from minigd.types import Array
 class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A classifier trained by mini-batch gradient descent: logistic regression, or a network.
 
-    Two classes end in one Sigmoid, more in a Softmax; with y of 0 and 1 in several columns, each
-    column is a label of its own with a Sigmoid. Without hidden layers it is logistic regression,
-    and multinomial logistic regression for more than two classes.
+    For two classes the network ends in one Sigmoid, for more in a Softmax. If y has several columns
+    of 0 and 1, each column is a separate label with a Sigmoid. Without hidden layers it is logistic
+    regression, and multinomial logistic regression for more than two classes.
 
     Parameters
     ----------
     {network}
     loss : str or Loss, default "log_loss"
         ``"log_loss"`` is `BinaryCrossEntropy` or, for more than two classes,
-        `CategoricalCrossEntropy`; an object of the one that fits takes ``label_smoothing``.
+        `CategoricalCrossEntropy`. Pass an object of that class to set ``label_smoothing``.
     {training}
     class_weight : dict from class to float, list of dict, or "balanced", optional
-        Times the row's own weight; a class that is not named counts 1, and one that is named and
-        is not in `classes_` is warned about. ``"balanced"`` lets all classes count the same. For
-        several labels per row a dict for each, of 0 and 1, which weighs its terms of the loss.
+        Multiplies the row's own weight. A class that is not named counts 1; a named class that is
+        not in `classes_` causes a warning. ``"balanced"`` makes all classes count the same. For
+        several labels per row, give a dict with weights of 0 and 1 for each label, which weighs its
+        terms of the loss.
     {work}
 
     Attributes
     ----------
     classes_ : array of shape (n_classes,)
-        The labels; the number of each column for several labels per row.
+        The labels; for several labels per row the number of each column.
     model_ : Sequential
-        The network, which gives probabilities; ``model_.save(path)``.
+        The network, which returns probabilities; save it with ``model_.save(path)``.
     {history}
     loss_curve_ : list of float
         The mean loss of each epoch.
@@ -126,15 +127,15 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
     ) -> "MiniBatchClassifier":
-        """Make one pass over some rows; the next call continues with its rows.
+        """Train one epoch on some rows; the next call continues with its rows.
 
         Parameters
         ----------
         X, y, sample_weight
             As in `fit`.
         classes : array-like of shape (n_classes,)
-            All classes there will be, in the first call; later ones may leave it out, as may a
-            source of named classes. ``range(n_labels)`` for several labels per row.
+            All classes that will occur. It is required in the first call, unless a source names its
+            classes. Use ``range(n_labels)`` for several labels per row.
 
         Returns
         -------
@@ -194,7 +195,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
         return formulas.sigmoid(z) if self._several else formulas.softmax(z)
 
     def decision_function(self, X: Any) -> Array:
-        """Return the logits, which go into the last Sigmoid or Softmax.
+        """Return the logits, the inputs of the last Sigmoid or Softmax.
 
         Parameters
         ----------
@@ -300,26 +301,26 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
 class MiniBatchRegressor(MiniBatchEstimator, MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """A regressor trained by mini-batch gradient descent: linear regression, or a network.
 
-    The targets are standardized inside (`Rescale`), so that a learning rate means the same whatever
-    their units; predictions and coefficients are in the units of y. Without hidden layers it is
+    The targets are standardized internally (`Rescale`), which makes a learning rate independent of
+    their units. Predictions and coefficients are in the units of y. Without hidden layers it is
     linear regression.
 
     Parameters
     ----------
     {network}
     loss : str or Loss, default "squared_error"
-        ``"squared_error"`` is `MeanSquaredError`; ``"huber"``, or an object such as
-        ``gd.Huber(delta=2.0)``, whose delta is in standard deviations of y.
+        ``"squared_error"`` is `MeanSquaredError`. For ``"huber"``, or an object such as
+        ``gd.Huber(delta=2.0)``, delta is in standard deviations of y.
     {training}
     {work}
 
     Attributes
     ----------
     model_ : Sequential
-        The network, which gives predictions; ``model_.save(path)``.
+        The network, which returns predictions; save it with ``model_.save(path)``.
     {history}
     loss_curve_ : list of float
-        The mean loss of each epoch, of the standardized targets.
+        The mean loss of each epoch, for the standardized targets.
     {counts}
     coef_, intercept_ : array of shape (n_features,) or (n_outputs, n_features), and float or array
         Where there are no hidden layers.
@@ -372,7 +373,7 @@ class MiniBatchRegressor(MiniBatchEstimator, MultiOutputMixin, RegressorMixin, B
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "MiniBatchRegressor":
         """Make one pass over some rows; the next call continues with its rows.
 
-        The first rows decide what the targets are standardized by, from then on.
+        The rows of the first call decide how targets are standardized from then on.
 
         Parameters
         ----------

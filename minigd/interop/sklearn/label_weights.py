@@ -1,4 +1,4 @@
-"""Weights of classes where each row has several labels: a weight for 0 and for 1 of each label."""
+"""Class weights if each row has several labels: a weight for 0 and for 1 of each label."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,14 +16,14 @@ Weights = list[list[float]]
 
 
 class WeightedLabels(BinaryCrossEntropy):
-    """The binary cross-entropy whose terms count by label, by w_k(y) = (1 − y) w_k0 + y w_k1.
+    """The binary cross-entropy with weighted labels, w_k(y) = (1 − y) w_k0 + y w_k1.
 
     ::
 
         ℓ_i = −(1/K) Σ_k w_k(y_ik) [y_ik log p_ik + (1 − y_ik) log(1 − p_ik)]
 
-    The weights do not depend on p, so that each column of the gradient is that of
-    `BinaryCrossEntropy` times them. It trains an estimator; the model is saved with `unweighted`.
+    The weights do not depend on p. Each column of the gradient is thus that of `BinaryCrossEntropy`
+    times its weights. It trains an estimator; the model is saved with `unweighted`.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def label_weights(given: Any, labels: int, batches: Batches) -> Weights | None:
 
 
 def _balanced(labels: int, batches: Batches) -> list[Mapping[int, float]]:
-    """Return for each label the weights that let its 0 and 1 count the same, in one pass."""
+    """Return for each label the weights with which its 0 and 1 count the same, in one pass."""
     ones, total = np.zeros(labels), 0.0
     for batch in batches.in_order():
         y = backend_of(batch.y).to_numpy(batch.y)

@@ -1,4 +1,4 @@
-"""Whether a loss goes with the outputs of an estimator, said in terms of the estimator."""
+"""Checks that a loss fits the outputs of an estimator, with messages about the estimator."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from minigd.nn.losses import Hinge, Loss, Poisson, Quantile
 
 
 def check_loss(estimator: Any, loss: Loss, units: int, last: Layer) -> None:
-    """Refuse a loss that can't be learned with these outputs, whatever the data."""
+    """Refuse a loss that does not work with these outputs for any data."""
     numbers = isinstance(last, Rescale)
     scores = loss.from_logits or (numbers and loss.takes_probabilities)
     one = units == 1 or isinstance(last, Softmax)
@@ -26,7 +26,7 @@ def check_loss(estimator: Any, loss: Loss, units: int, last: Layer) -> None:
 
 
 def _takes(loss: Loss, shape: tuple[int, ...], units: int, numbers: bool) -> bool:
-    """Tell whether the loss takes targets of this shape for a row."""
+    """Tell whether the loss accepts targets of this shape for a row."""
     try:
         loss.check_shape(np.zeros(shape, "float64" if numbers else "int64"), (1, units))
     except ShapeError:

@@ -1,4 +1,4 @@
-"""The hidden layers of an estimator: of widths, or those that it was given."""
+"""The hidden layers of an estimator: made from widths, or given as layers."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ from minigd.nn.sequential import Sequential
 
 
 def hidden_layers(estimator: Any, width: int) -> list[Layer]:
-    """Return hidden layers that are in no model yet, for rows of so many numbers."""
+    """Return new hidden layers that are not in a model yet, for rows of this width."""
     if estimator.layers is None:
         return _of_widths(estimator)
     given = estimator.layers
@@ -58,9 +58,9 @@ def _activation(given: Any) -> Layer:
 
 
 def adapt_ends(model: Sequential, batches: Batches) -> None:
-    """Let a first Standardize and a last Rescale take their moments, reading all rows once.
+    """Adapt a first Standardize and a last Rescale, reading all rows once.
 
-    Rows count by their weights, so that one of weight 2 is as two rows.
+    Rows are weighted: a row of weight 2 counts as two rows.
     """
     ends = [layer for layer in (model.layers[0], model.layers[-1]) if isinstance(layer, Adapted)]
     found = [Moments() for _ in ends]

@@ -1,4 +1,4 @@
-"""From what callers give as X, y and weights to batches, through scikit-learn's checks."""
+"""From X, y and weights as callers pass them to batches, through scikit-learn's checks."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ except ImportError:  # it was a method before scikit-learn 1.6
 
 
 ROWS = 1024
-"""Rows of a batch that is only read."""
+"""Rows per batch for passes that only read."""
 
 _DTYPES = (np.float64, np.float32)
 
@@ -41,25 +41,25 @@ class Taking(NamedTuple):
     """How rows become batches."""
 
     warm: bool
-    """Whether columns and classes are known, and these rows must have them."""
+    """Whether columns and classes are known already, and these rows must have the same."""
     fraction: float | None = None
-    """The share of rows to put aside."""
+    """The share of rows to hold out."""
     validation_data: Any = None
     classes: Array | None = None
     names: Any = None
-    """Of the columns, where they are known."""
+    """The schema of the columns, if known."""
     seed: int = 0
 
 
 class TakesRows:
-    """An estimator, as far as rows become its batches."""
+    """The part of an estimator that turns rows into batches."""
 
     batch_size: int | None
     n_features_in_: int
     feature_names_in_: Array
 
     def _array_targets(self, y: Array, reset: bool, classes: Array | None) -> Array:
-        """Return targets as the loss takes them; on `reset` they decide what the outputs are."""
+        """Return targets as the loss expects them; with `reset` they decide the outputs."""
         raise NotImplementedError
 
     def _source_targets(self, source: Source, reset: bool, classes: Array | None) -> Source:
@@ -67,13 +67,13 @@ class TakesRows:
         raise NotImplementedError
 
     def _class_weight(self) -> Any:
-        """Return weights by the number of the class."""
+        """Return weights by class number."""
         return None
 
     def _take(
         self, X: Any, y: Any, sample_weight: Any, schema: Any, how: Taking
     ) -> tuple[Batches, Batches | None]:
-        """Return the batches to train on, and those to stop by."""
+        """Return the batches for training, and those for early stopping."""
         X, y = from_frame(X, y, schema, isinstance(self, ClassifierMixin))
         take = self._take_source if isinstance(X, Source | Batches) else self._take_arrays
         return take(X, y, sample_weight, how)
@@ -155,14 +155,14 @@ class TakesRows:
         )
 
     def _note_columns(self, source: Source) -> None:
-        """Remember the width and the names of a source's columns."""
+        """Store the width and the column names of a source."""
         self.n_features_in_, names = first_rows(source)[0].shape[1], known(source, "names")
         self.__dict__.pop("feature_names_in_", None)
         if names is not None:
             self.feature_names_in_ = np.array(names, dtype=object)
 
     def _check_columns(self, source: Source, names: Any) -> None:
-        """Compare the width and the names of a source's columns with those of `fit`."""
+        """Compare the width and the column names of a source with those of `fit`."""
         width = first_rows(source)[0].shape[1]
         if width != self.n_features_in_:
             raise ValueError(
@@ -173,7 +173,7 @@ class TakesRows:
 
 
 def valid(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
-    """Return what scikit-learn's checks make of X, and of y; columns without numbers are named."""
+    """Return X and y after scikit-learn's checks; an error names columns without numbers."""
     refuse_single(X, "X")
     _refuse_other(X, "X")
     if options.get("y_numeric"):
@@ -190,7 +190,7 @@ def valid(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
 
 
 def refuse_single(x: Any, what: str) -> None:
-    """Refuse what is not an array, table or list, or has a mask; None is left to scikit-learn."""
+    """Refuse what is not an array, table or list, or has a mask; scikit-learn handles None."""
     refuse_mask(x, what)
     sized = hasattr(x, "__len__") or hasattr(x, "__array__")
     single = isinstance(x, str | bytes | Mapping | type) or getattr(x, "ndim", 1) == 0
@@ -199,15 +199,15 @@ def refuse_single(x: Any, what: str) -> None:
 
 
 def _refuse_text(x: Any, what: str) -> None:
-    """Refuse texts where numbers are due."""
+    """Refuse text instead of numbers."""
     if not hasattr(x, "tocsr") and (array := np.asarray(x)).dtype.kind in "US":
         numbers(array, what)
 
 
 def _refuse_other(x: Any, what: str) -> None:
-    """Refuse an array of which scikit-learn makes numbers that it does not hold.
+    """Refuse an array that scikit-learn would convert to wrong numbers.
 
-    Those are durations in any unit, times and bytes.
+    That is durations in any unit, times and bytes.
     """
     if isinstance(x, np.ndarray) and x.dtype.kind in "mMSV":
         numbers(get_backend("numpy").here(x, what), what)

@@ -1,6 +1,6 @@
 """Targets of a source for the estimators: labels as the numbers of their classes.
 
-Names of classes and columns are found where the source, or the source it is part of, tells them.
+Names of classes and columns come from the source, or from the source that it is part of.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ class NumberedSource(Source):
         self.one_shot = source.one_shot
 
     def number(self, y: Any) -> Array:
-        """Return the number of each label, where y is."""
+        """Return the number of each label, on the device of y."""
         backend = backend_of(y)
         labels = named(backend.to_numpy(y).reshape(-1), self.source)
         return backend.asarray(numbers_of(labels, self._classes))
@@ -59,7 +59,7 @@ class NumberedSource(Source):
 
     @property
     def to_read_parts(self) -> str:
-        """What to do with the rows, if no part of them can be read without the others."""
+        """The remedy if a part of the rows can't be read without the others."""
         return self.source.to_read_parts
 
     def for_part(self, in_order: bool) -> "NumberedSource":
@@ -89,7 +89,7 @@ def with_source(batches: Batches, source: Source) -> Batches:
 
 
 def labels_of(y: Any) -> Any:
-    """Return numbers in a list or of pandas as an array with all their digits, and others as is."""
+    """Return numbers of a list or of pandas as an array with all their digits, others unchanged."""
     if is_pandas(y):
         with contextlib.suppress(DataError):  # it may be names of classes
             return plain(y, "y")
@@ -100,7 +100,7 @@ def labels_of(y: Any) -> Any:
                 "rows, or fill them in"
             )
     if getattr(getattr(y, "dtype", None), "kind", None) == "O":
-        # scikit-learn would make float64 of whole numbers.
+        # scikit-learn would convert whole numbers to float64.
         array = np.asarray(y)
         if array.size and all(isinstance(item, Integral) for item in array.flat):
             y = array.tolist()
@@ -108,9 +108,9 @@ def labels_of(y: Any) -> Any:
 
 
 def from_frame(X: Any, y: Any, schema: Any, labels: bool) -> tuple[Any, Any]:
-    """Return a frame that holds text as a source that brings y, and anything else as it is.
+    """Return a frame that holds text as a source that brings y, and anything else unchanged.
 
-    `labels` tells whether y may be names of classes, and `schema` what the columns become.
+    `labels` tells whether y may hold names of classes, and `schema` what the columns become.
     """
     if not is_table(X):
         return X, y
@@ -127,7 +127,7 @@ def from_frame(X: Any, y: Any, schema: Any, labels: bool) -> tuple[Any, Any]:
 
 
 def first_rows(source: Source) -> Pair:
-    """Return the first row or rows, of which the width and the types can be seen."""
+    """Return the first row or rows, which show the width and the types."""
     return source.take(slice(0, 1)) if source.in_memory else next(source.chunks())
 
 
@@ -162,7 +162,7 @@ def targets_in(source: Source) -> Iterator[Array]:
 
 
 def named(y: Array, source: Source) -> Array:
-    """Return the labels that the numbers in a source stand for, where its classes have names."""
+    """Return the labels of the class numbers in a source, if its classes have names."""
     names = known(source, "classes")
     return y if names is None else np.asarray(names)[y]
 

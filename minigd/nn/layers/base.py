@@ -51,8 +51,8 @@ def check_layers(layers: Sequence["Layer"], holder: str) -> list["Layer"]:
             raise TypeError(f"{given}, which is not a minigd.Layer{hint}")
         if layer.name or id(layer) in seen:
             raise ValueError(
-                f"{layer!r} is in a model already, and a layer belongs to one place in one "
-                "model: make a new layer, or use model.copy()"
+                f"{layer!r} is already in a model, and a layer can be in only one "
+                "place: make a new layer, or use model.copy()"
             )
         seen.add(id(layer))
     return chosen
@@ -171,7 +171,7 @@ class Layer:
             if around.is_frozen:
                 raise ValueError(
                     f"{holder} is not trainable, and holds {self.name}: set trainable = True of "
-                    f"{holder}, and trainable = False of the layers in it that are to stay"
+                    f"{holder}, and trainable = False of the inner layers that must not be trained"
                 )
         both = (self, *self.inner_layers)
         changed = any(each.is_frozen != frozen for each in both)
@@ -204,9 +204,8 @@ class Layer:
             If the layer does not say.
         """
         raise ValueError(
-            f"{self.name} does not say what each row adds to its gradient: give "
-            f"{type(self).__name__} a method row_squares(dy), or train without per_example and "
-            "clip_rows"
+            f"{self.name} cannot compute the gradient of each row: give {type(self).__name__} "
+            "a method row_squares(dy), or train without per_example and clip_rows"
         )
 
     @property
@@ -216,7 +215,7 @@ class Layer:
 
     def key(self, passes: int) -> Any:
         """Return the number that the draws of a training pass follow from."""
-        raise NotImplementedError(f"{type(self).__name__} draws, and must define key(passes)")
+        raise NotImplementedError(f"{type(self).__name__} is random and must define key(passes)")
 
     def add_param(
         self, name: str, shape: tuple[int, ...], initializer: str | Initializer = "zeros"
@@ -250,8 +249,8 @@ class Layer:
         """
         if "declared_params" not in vars(self):
             raise TypeError(
-                f"{type(self).__name__} holds layers too early: hold is called in "
-                "build(self, n_in), which knows the width, and not in __init__"
+                f"{type(self).__name__} calls hold too early: call it in "
+                "build(self, n_in), where the width is known, not in __init__"
             )
         for layer in check_layers(layers, type(self).__name__):
             kind = type(layer).__name__.lower()
@@ -340,8 +339,8 @@ class Layer:
     ) -> None:
         if where not in vars(self):
             raise TypeError(
-                f"{type(self).__name__} declares {name!r} too early: add_param and add_buffer are "
-                "called in build(self, n_in), which knows the width, and not in __init__"
+                f"{type(self).__name__} declares {name!r} too early: call add_param and add_buffer "
+                "in build(self, n_in), where the width is known, not in __init__"
             )
         declared: list[Declared] = vars(self)[where]
         if any(name == other.name for other in declared):
@@ -390,7 +389,7 @@ class Layer:
         if not isinstance(n_out, int) or n_out < 1:
             raise TypeError(
                 f"{type(self).__name__}.build({n_in}) returned {n_out!r}; it must return the width "
-                "of the output, a positive int, or raise ValueError for a width it does not take"
+                "of the output, a positive int, or raise ValueError for an unsupported width"
             )
         self.n_out = n_out
 

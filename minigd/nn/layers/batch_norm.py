@@ -103,8 +103,8 @@ class BatchNorm(Layer):
     def row_squares(self, dy: Array) -> Array:
         """Refuse: a row's loss depends on the other rows, through their mean and variance."""
         raise ValueError(
-            f"{self.name} couples the rows of a batch, so that no row has a gradient of its own: "
-            "leave BatchNorm out, or train without per_example and clip_rows"
+            f"{self.name} couples the rows of a batch, and no row has a separate gradient: "
+            "remove BatchNorm, or train without per_example and clip_rows"
         )
 
     def forward(self, x: Array, train: bool = False) -> Array:

@@ -122,7 +122,7 @@ class Dense(Layer):
     def config(self) -> dict[str, Any]:
         """Return the arguments; an initializer that is not one of minigd's goes as "zeros".
 
-        A copy and a saved model bring their own weights, so that nothing is drawn again.
+        A copy and a saved model bring their own weights; nothing is drawn again.
         """
         name = getattr(self.initializer, "__name__", self.initializer)
         known = name if name in INITIALIZERS else "zeros"

@@ -34,7 +34,7 @@ class Adapted(Layer):
         known = self._known
         if known is not None and known[0].shape != (n_in,):
             raise ValueError(
-                f"{type(self).__name__} was adapted to {len(known[0])} columns, and takes {n_in} "
+                f"{type(self).__name__} was adapted to {len(known[0])} columns but has {n_in} "
                 "here: adapt it to the same data as the model"
             )
         self.add_buffer("mean", (n_in,), lambda rng, shape: known[0] if known else np.zeros(shape))
@@ -63,7 +63,7 @@ class Adapted(Layer):
         mean, variance = _host(moments.mean), _host(moments.variance)
         if self.name and mean.shape != (self.n_in,):
             raise ShapeError(
-                f"{self.name} takes {self.n_in} columns, and the data have {len(mean)} to adapt to"
+                f"{self.name} takes {self.n_in} columns, but the data have {len(mean)}"
             )
         if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
             column = int(np.argmin(np.isfinite(mean) & np.isfinite(variance)))
@@ -200,7 +200,7 @@ class Rescale(Adapted):
     def columns(self, batch: Any) -> Array:
         """Return y as columns; one target serves all outputs, as under several quantiles."""
         if batch.y is None:
-            raise DataError("Rescale adapts to targets, and these batches have none")
+            raise DataError("Rescale adapts to targets, but these batches have no targets")
         y: Array = batch.y.reshape(len(batch.y), -1)
         return y.repeat(self.n_in, axis=1) if self.name and y.shape[1] == 1 else y
 

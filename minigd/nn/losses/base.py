@@ -97,8 +97,8 @@ class Loss:
         if self.takes_probabilities and np.isinf(float(value.real)):
             self.forget()
             raise DataError(
-                f"{type(self).__name__} is infinite: a predicted probability is exactly 0 or 1 "
-                "against its label, after rounding. Let the model end in Dense and use "
+                f"{type(self).__name__} is infinite: after rounding, a predicted probability is "
+                "exactly 0 or 1 and the label is the opposite. End the model in Dense and use "
                 f"{type(self).__name__}(from_logits=True), which is exact; Trainer and fit do so "
                 "automatically for a model that ends in Sigmoid or Softmax"
             )
@@ -173,7 +173,7 @@ class Loss:
     def _shape_error(self, y: Array, shape: tuple[int, ...]) -> ShapeError:
         return ShapeError(
             f"y has shape {y.shape} and the outputs have shape {shape}: "
-            f"{type(self).__name__} compares them number by number"
+            f"{type(self).__name__} compares them element by element"
             + (", and `(n,)` fits one output only" if y.ndim == 1 else "")
         )
 

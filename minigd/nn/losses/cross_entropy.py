@@ -142,8 +142,8 @@ class ClassLoss(Loss):
         if y.shape == shape:
             if float(lowest) < 0 or float(abs(y.sum(axis=1) - 1).max()) > 1e-3:
                 raise DataError(
-                    "y has a column for each class, so that its rows must be one-hot, or "
-                    "probabilities that sum to 1, and they are not"
+                    "y has a column for each class: each row must be one-hot or probabilities "
+                    "that sum to 1, but some are not"
                 )
         elif int(lowest) < 0 or int(highest) >= shape[1]:
             raise DataError(
@@ -276,7 +276,7 @@ def _check_probabilities(loss: Loss, z: Array) -> None:
     lowest, highest = float(z.real.min()), float(z.real.max())
     if lowest < 0 or highest > 1:
         raise DataError(
-            f"{type(loss).__name__}() takes probabilities, and the predictions go from "
-            f"{lowest:g} to {highest:g}: a model that ends in Dense gives logits, for which there "
-            f"is {type(loss).__name__}(from_logits=True)"
+            f"{type(loss).__name__}() takes probabilities, and the predictions range from "
+            f"{lowest:g} to {highest:g}: if the model ends in Dense, its outputs are logits; "
+            f"use {type(loss).__name__}(from_logits=True)"
         )

@@ -112,7 +112,7 @@ class FunctionLoss(Loss):
             try:
                 each = self.per_example(moved, y)
             except TypeError as error:  # it took the real ones before
-                raise self._not_complex("takes no complex numbers") from error
+                raise self._not_complex("does not accept complex numbers") from error
             if each.dtype.kind != "c":
                 raise self._not_complex("returns real numbers for complex ones")
             dz[:, k] = each.imag / _STEP
@@ -133,8 +133,8 @@ class FunctionLoss(Loss):
 
     def _coupled(self) -> GradientError:
         return GradientError(
-            f"{self.name} gives rows other losses where there are fewer rows in the batch: return "
-            "for each row what follows from its own prediction and target, without a sum or mean "
+            f"{self.name} gives a row a different loss when the batch has fewer rows: compute the "
+            "loss of each row from its own prediction and target only, without a sum or mean "
             "over axis 0, and not divided by the number of rows"
         )
 
@@ -153,9 +153,9 @@ class FunctionLoss(Loss):
 
     def _not_complex(self, why: str) -> GradientError:
         return GradientError(
-            f"{self.name} has no gradient by complex step, because it {why}: give its derivative, "
-            f"gd.FunctionLoss({self.name}, derivative), or write it with functions that take "
-            "complex numbers, such as np.sqrt(e * e) for a norm"
+            f"{self.name} cannot be differentiated by complex step, because it {why}: "
+            f"pass its derivative, gd.FunctionLoss({self.name}, derivative), or write it with "
+            "functions that accept complex numbers, such as np.sqrt(e * e) for a norm"
         )
 
     def _say(self) -> None:
@@ -163,7 +163,7 @@ class FunctionLoss(Loss):
         if key not in _SAID:
             _SAID.add(key)
             warnings.warn(
-                f"the gradient of {self.name} is found by complex step, in a call for each output: "
+                f"the gradient of {self.name} is computed by complex step, one call per output: "
                 f"gd.FunctionLoss({self.name}, derivative) makes training faster",
                 UserWarning,
                 stacklevel=2,

@@ -142,7 +142,7 @@ class Quantile(Loss):
     The derivative at e = 0 is taken as 0. Several quantiles need one output each: z has shape
     (n, K) for K quantiles, and y is one number per row, of shape (n,) or (n, 1), that all K outputs
     are compared with. One quantile holds for any number of outputs: y has the shape of z then, and
-    y of shape (n,) is a column. The outputs are separate, so that two quantiles may cross.
+    y of shape (n,) is a column. The outputs are independent, so two quantiles may cross.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ class Quantile(Loss):
     Raises
     ------
     ValueError
-        If a quantile is not above 0 and below 1, or there is none.
+        If there is no quantile, or one is not above 0 and below 1.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Metrics: what people want to know besides the loss, over all rows of an epoch.
+"""Metrics: measures of quality besides the loss, over all rows of an epoch.
 
 Each batch adds to a total, from which the metric's value follows at the end: it is never the mean
 of the batches' values, and the short last batch counts by its rows.
@@ -22,7 +22,7 @@ class Metric:
     """Whether a larger value is a better one, for `minigd.EarlyStopping`."""
 
     needs_rows: bool = False
-    """Whether a total is rows, of which all of an epoch are put one below the other."""
+    """Whether a total consists of rows, which are concatenated over an epoch."""
 
     ranks: bool = False
     """Whether only the order of the rows counts. Where the loss takes logits, such a metric gets
@@ -74,7 +74,7 @@ def name_of(metric: "str | Metric") -> str:
 
 
 def _own_name(metric: Metric) -> str:
-    """Return the name that a metric or a function has of its own, or its class's in words."""
+    """Return the own name of a metric or a function, or the name of its class in words."""
     words = re.findall("[A-Z][a-z0-9]*", type(metric).__name__)
     own = getattr(metric, "history_key", None) or getattr(metric, "__name__", None)
     return own or "_".join(words).lower() or type(metric).__name__

@@ -137,7 +137,7 @@ class F1(Counted):
 def check_positive(positive: Any) -> int:
     """Return which of two classes a metric is of."""
     if check_integer("positive", positive, 0) > 1:
-        raise ValueError(f"positive is one of two classes, 0 or 1, not {positive}")
+        raise ValueError(f"positive must be 0 or 1, not {positive}")
     return int(positive)
 
 
@@ -164,5 +164,5 @@ def _no_classes(name: str, y: Array, shape: tuple[int, ...]) -> DataError:
         )
     return DataError(
         f"{name} is for rows of one class, and rows of y do not sum to 1: for several yes-or-no "
-        "outputs per row there are 'label_accuracy', 'exact_match', 'label_f1' and 'label_roc_auc'"
+        "outputs per row, use 'label_accuracy', 'exact_match', 'label_f1' and 'label_roc_auc'"
     )

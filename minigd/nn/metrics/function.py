@@ -73,7 +73,7 @@ class FunctionMetric(KeptRows):
     function : callable
         From predictions of shape (n, K) and targets of the same shape, or classes of shape (n,).
         One whose first argument is ``y_true``, as scikit-learn's have it, is called with the
-        targets first, and with one column as shape (n,). ``sample_weight`` is handed over to one
+        targets first, and with one column as shape (n,). ``sample_weight`` is passed to one
         that takes it.
     more_is_better : bool, default False
         For `minigd.EarlyStopping`.
@@ -115,12 +115,12 @@ class FunctionMetric(KeptRows):
         if found.size != 1:
             raise ShapeError(
                 f"the metric {self.history_key} returned shape {found.shape} for {len(weight)} "
-                "rows: return one number, or one for each row"
+                "rows: return one number, or one per row"
             )
         if not weighted and len(np.unique(weight)) > 1:
             raise DataError(
                 f"the rows have weights, and the metric {self.history_key} returned one number "
-                "without them: let it take sample_weight, or return a number for each row"
+                "without them: add a sample_weight argument, or return one number per row"
             )
         return float(found.reshape(-1)[0])
 
@@ -222,8 +222,8 @@ def other_metric(what: str, given: Any, known: Mapping[str, type[Metric]]) -> Ca
         raise unknown_name(what, given, known, _scorers())
     if hasattr(given, "_score_func"):  # as sklearn.metrics.make_scorer returns
         raise TypeError(
-            f"{shown(given)} asks a model itself: give a scorer by its name, metrics=['r2'], or "
-            "the function that it is made of, which takes (y_true, y_pred)"
+            f"{shown(given)} calls the model itself: pass the scorer's name, "
+            "metrics=['r2'], or its metric function of (y_true, y_pred)"
         )
     if callable(given) and not isinstance(given, type):
         return partial(FunctionMetric, given)

@@ -60,7 +60,7 @@ METRICS: dict[str, type[Metric]] = {
 
 
 _COLUMNS = ("loss", "seconds", "updates")
-"""What a history holds beside metrics."""
+"""The columns of a history besides metrics."""
 
 
 def get_metric(which: MetricLike) -> Metric:
@@ -109,13 +109,13 @@ def get_metrics(
 def _no_key(name: object, named: Mapping[str, Metric]) -> Exception:
     """Return the error for a key that a metric can't have in a history."""
     if not isinstance(name, str):
-        return TypeError(f"the keys of metrics are names, such as 'r2', and not {name!r}")
+        return TypeError(f"the keys of metrics must be names, such as 'r2', not {name!r}")
     if name in named:
         return ValueError(
             f"two metrics have the name {name!r}: choose other names, "
             "metrics={'one': ..., 'other': ...}"
         )
     return ValueError(
-        f"a history already has a column {name!r}: give the metric another name, "
+        f"the history already has a column {name!r}: give the metric another name, "
         "metrics={'another': ...}"
     )

@@ -19,8 +19,8 @@ class Difference(Metric):
         """Refuse targets of another shape than the outputs."""
         if y.shape != shape and not (shape[1] == 1 and y.shape == shape[:1]):
             raise ShapeError(
-                f"{type(self).__name__} compares number by number, and y has shape {y.shape} while "
-                f"the outputs have shape {shape}: leave this metric out"
+                f"{type(self).__name__} compares element by element, but y has shape {y.shape} "
+                f"while the outputs have shape {shape}: leave this metric out"
             )
 
     def errors(self, prediction: Array, y: Array) -> Array:
@@ -84,7 +84,7 @@ class RootMeanSquaredError(MeanSquaredError):
 class MeanAbsolutePercentageError(Difference):
     """The mean of ``|prediction − y| / |y|`` over the outputs and the rows; 0.1 stands for 10 %.
 
-    ``|y|`` counts as 2.2e-16 where it is less, as in scikit-learn, so that a target of 0 makes the
+    ``|y|`` counts as at least 2.2e-16, as in scikit-learn, so a target of 0 makes the
     mean huge.
 
     Examples

@@ -16,7 +16,7 @@ from minigd.optim.schedules import Schedule, schedule_of
 from minigd.storage.describe import arguments
 from minigd.types import Array
 
-# What a state holds beside its vectors.
+# What a state holds besides its vectors.
 _COUNTS = ("learning_rate", "scale", "step", "epoch")
 
 
@@ -122,7 +122,7 @@ class Updater:
                 _, found = self.formula(rates[-1])
                 constants.append([found[name] for name in self.varying])
         finally:
-            # A schedule of one's own may raise.
+            # A user's schedule may raise.
             self.step = made
         return np.array(rates), np.array(constants, "float64").reshape(steps, len(self.varying))
 
@@ -313,7 +313,7 @@ def positive_epsilon(value: float) -> float:
     """Return a number above 0 as a float, and refuse any other."""
     epsilon = check_number("epsilon", value)
     if epsilon == 0:
-        raise ValueError("epsilon must be above 0: it keeps a parameter without gradient still")
+        raise ValueError("epsilon must be above 0: it prevents 0 / 0 where a gradient is 0")
     return epsilon
 
 
@@ -340,8 +340,8 @@ def drop_subnormals(vectors: Iterable[Array]) -> None:
 
 def _other_parameters(updater: Updater) -> ValueError:
     return ValueError(
-        f"this {type(updater).__name__} began with other parameters: `trainable` of a layer was "
-        "changed. Make a new trainer and updater, or call its reset() to start afresh"
+        f"this {type(updater).__name__} started with other parameters: `trainable` of a layer has "
+        "changed since. Make a new trainer and updater, or restart the updater with reset()"
     )
 
 
@@ -349,6 +349,6 @@ def _not_its_model(updater: Updater, model: Any) -> Exception:
     if not hasattr(model, "backend"):
         return TypeError(f"model must be a minigd.Sequential, not {shown(model)}")
     return ValueError(
-        f"this {type(updater).__name__} holds the state of another model: make a new one, or "
-        "call reset() to start afresh"
+        f"this {type(updater).__name__} holds the state of another model: make a new one, "
+        "or restart it with reset()"
     )

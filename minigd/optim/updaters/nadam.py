@@ -19,7 +19,7 @@ class Nadam(Adam):
         m̂ = μₜ₊₁ m / (1 − μ₁ ⋯ μₜ₊₁) + (1 − μₜ) g / (1 − μ₁ ⋯ μₜ)
         p ← p − η m̂ / (√v̂ + ε)
 
-    so that the gradient at hand counts once more, by the momentum of the next update. μₜ rises from
+    so the current gradient counts once more, by the momentum of the next update. μₜ rises from
     half of β₁ to β₁. m itself is a mean by β₁, as in PyTorch and Keras; in the paper it is one by
     μₜ, and v̂ has another factor β₂.
 

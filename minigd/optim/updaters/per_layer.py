@@ -20,7 +20,7 @@ class PerLayer(Updater):
 
         p ← p − r (s + η λ p)
 
-    so that a layer is trained with the learning rate r η. A layer that is not named has r = 1 and
+    so that a layer is trained with the learning rate r η. A layer without an entry has r = 1 and
     λ = 0. The decay is decoupled from the gradient, as in `AdamW`, whose own comes on top of it.
 
     Schedules, `ReduceOnPlateau` and all else act on η. On the CPU its steps are not compiled.

@@ -21,7 +21,7 @@ class RAdam(Adam):
         ρ ≤ 5:      p ← p − η m̂
 
     v is a mean of few squares at first, and 1 / √v varies much; r makes up for that and rises to 1:
-    a warm-up of its own. The paper adapts from ρ > 4 on, and has no ε; both are here as in the
+    its own warm-up. The paper adapts from ρ > 4 on, and has no ε; both are here as in the
     authors' code and in PyTorch.
 
     Parameters

@@ -338,7 +338,7 @@ def test_a_row_without_a_key_lacks_a_value():
         ([(X[0], 1), (X[1],)], "gives rows with a target and rows without one"),
         ([(X[0], "red")], "y must hold numbers"),
         ([({"a": 1.0}, 2)], "gives a tuple of a dict.*name the target"),
-        ([(X, Tensor(Y, grad=True))], "y can't be made into"),
+        ([(X, Tensor(Y, grad=True))], "y can't be converted to"),
         ([[X, Y, Y]], r"gives list, not \(x, y\)"),
         ([{"a": object()}], "column 'a' holds values of type object"),
         ([object()], "gives object; a piece is"),

@@ -234,7 +234,7 @@ def test_what_is_no_path_is_refused_by_name_and_nothing_is_closed(files, name):
     for value in NO_PATHS:
         if value is None and name in OPTIONAL:
             continue
-        with pytest.raises(TypeError, match=rf"{own} must be a path|is a path or a binary file"):
+        with pytest.raises(TypeError, match=rf"({own}|a CSV) must be a path"):
             PATHS[name][1](value, files)
     os.fstat(0)
     os.fstat(1)

@@ -224,6 +224,6 @@ PLANTED = [
     Named("dW added to", "accumulated", network(hidden(Adding))),
     Named("x of the batch before", "stale cache", layer(Remembers, n=6)),
     Named("a decay in the layer", "L2 doubled", network(hidden(Decays), l2=0.1)),
-    Named("the bias row forgotten", "left at zero", layer(WithOnes)),
-    Named("the bias row not written", "left at zero", network(hidden(WithOnesUnwritten))),
+    Named("the bias row forgotten", "stays zero", layer(WithOnes)),
+    Named("the bias row not written", "stays zero", network(hidden(WithOnesUnwritten))),
 ]

@@ -51,8 +51,8 @@ PLANTED = [
     norm("dβ by n twice", "1/n twice", BETA, BETA.replace("dy.", "(dy / len(dy)).")),
     norm("dγ uphill", "sign", GAMMA, GAMMA.replace("dy *", "-dy *")),
     norm("dβ uphill", "sign", BETA, BETA.replace("dy.", "(-dy).")),
-    norm("no dγ", "left at zero", GAMMA, GAMMA.replace("dy *", "0 * dy *")),
-    norm("no dβ", "left at zero", BETA, BETA.replace("dy.", "(0 * dy).")),
+    norm("no dγ", "stays zero", GAMMA, GAMMA.replace("dy *", "0 * dy *")),
+    norm("no dβ", "stays zero", BETA, BETA.replace("dy.", "(0 * dy).")),
     norm("dγ twice", "constant factor", GAMMA, GAMMA.replace("dy *", "2 * dy *")),
     norm("half of dβ", "constant factor", BETA, BETA.replace("dy.", "(0.5 * dy).")),
     norm("dβ of the first row", "first row only", BETA, BETA.replace("dy.", "dy[:1].")),
@@ -73,7 +73,7 @@ PLANTED = [
         BACK.replace("dy", "2 * dy"),
     ),
     residual("the inner gradients uphill", "sign", "backward", BACK, BACK.replace("dy", "-dy")),
-    residual("the inner gradients not run", "left at zero", "backward", BACK, "0 * dy"),
+    residual("the inner gradients not run", "stays zero", "backward", BACK, "0 * dy"),
     residual(
         "the inner gradients over n",
         "1/n twice",
@@ -92,7 +92,7 @@ PLANTED = [
     slope(gd.GELU, "uphill", "sign", lambda x, dy: -formulas.gelu_backward(x, dy)),
     slope(gd.GELU, "dx is dy", "Jacobian ignored", lambda x, dy: dy),
     slope(gd.SiLU, "twice", "constant factor", lambda x, dy: 2 * formulas.silu_backward(x, dy)),
-    slope(gd.SiLU, "nothing", "left at zero", lambda x, dy: 0 * dy),
+    slope(gd.SiLU, "nothing", "stays zero", lambda x, dy: 0 * dy),
     slope(gd.Softplus, "dx is dy", "Jacobian ignored", lambda x, dy: dy),
     slope(gd.Softplus, "uphill", "sign", lambda x, dy: -formulas.softplus_backward(x, dy)),
     slope(

@@ -63,9 +63,9 @@ def test_the_lines_of_a_tiny_step_in_order():
 @pytest.mark.parametrize(
     ("layer", "loss", "said"),
     [
-        (gd.Sigmoid(), "binary_crossentropy", "sigmoid1 is left out in training"),
-        (gd.Softmax(), "categorical_crossentropy", "softmax1 is left out in training"),
-        (gd.Rescale(), "mse", "rescale1 is left out in training"),
+        (gd.Sigmoid(), "binary_crossentropy", "sigmoid1 is skipped in training"),
+        (gd.Softmax(), "categorical_crossentropy", "softmax1 is skipped in training"),
+        (gd.Rescale(), "mse", "rescale1 is skipped in training"),
     ],
 )
 def test_a_last_layer_that_is_left_out_is_named(layer, loss, said):
@@ -400,7 +400,7 @@ def test_zeros_that_are_given_take_no_room():
     ("example", "message"),
     [
         (-1, "example must be an integer, at least 0, not -1"),
-        (4, "there is no example 4: the rows explained are 0 to 3"),
+        (4, "there is no example 4: the explained rows are 0 to 3"),
         (1.5, "example must be an integer, at least 0, not 1.5"),
     ],
 )

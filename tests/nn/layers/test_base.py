@@ -128,10 +128,10 @@ def test_a_build_that_returns_no_width_is_refused(result):
 
 def test_a_layer_belongs_to_one_place_in_one_model():
     layer = Double()
-    with pytest.raises(ValueError, match=r"Double\(\) is in a model already.*model\.copy\(\)"):
+    with pytest.raises(ValueError, match=r"Double\(\) is already in a model.*model\.copy\(\)"):
         gd.Sequential([layer, layer], inputs=2)
     gd.Sequential([layer], inputs=2)
-    with pytest.raises(ValueError, match="is in a model already"):
+    with pytest.raises(ValueError, match="is already in a model"):
         gd.Sequential([layer], inputs=2)
 
 

@@ -130,7 +130,7 @@ def test_layers_that_are_none_or_elsewhere_are_refused_and_freed():
         with pytest.raises(error):
             gd.Residual(layers)
     twice = gd.Dense(3)
-    with pytest.raises(ValueError, match="in a model already"):
+    with pytest.raises(ValueError, match="already in a model"):
         gd.Sequential([gd.Residual([twice]), gd.Residual([twice])], inputs=3)
     late = gd.Residual([twice])
     with pytest.raises(ValueError, match="3 wide"):
@@ -143,7 +143,7 @@ def test_hold_in_the_constructor_is_refused():
         def __init__(self):
             self.hold([gd.Dense(2)], 2)
 
-    with pytest.raises(TypeError, match=r"hold is called in build\(self, n_in\)"):
+    with pytest.raises(TypeError, match=r"call it in build\(self, n_in\)"):
         Early()
 
 

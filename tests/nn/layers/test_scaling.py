@@ -155,7 +155,7 @@ def test_a_layer_may_be_adapted_before_it_is_in_a_model():
     late = gd.Sequential([gd.Standardize()], inputs=3, dtype="float64")
     late.adapt(gd.Batches(x))
     np.testing.assert_array_equal(early.forward(x), late.forward(x))
-    with pytest.raises(ValueError, match="adapted to 3 columns, and takes 2 here"):
+    with pytest.raises(ValueError, match="adapted to 3 columns but has 2 here"):
         gd.Sequential([_adapted(x)], inputs=2)
 
 
@@ -182,7 +182,7 @@ def test_rescale_is_for_numbers():
     model = gd.Sequential([gd.Dense(1), gd.Rescale()], inputs=3)
     with pytest.raises(ValueError, match="is for classes, and the model ends in Rescale"):
         gd.Trainer(model, "binary_crossentropy", "sgd")
-    with pytest.raises(gd.DataError, match="these batches have none"):
+    with pytest.raises(gd.DataError, match="these batches have no targets"):
         model.adapt(gd.Batches(table()[0]))
 
 
@@ -209,7 +209,7 @@ def test_a_pass_that_ends_early_changes_nothing():
 
 def test_data_of_another_width_are_refused():
     model = gd.Sequential([gd.Standardize(), gd.Dense(1)], inputs=3)
-    with pytest.raises(gd.ShapeError, match="standardize1 takes 3 columns, and the data have 1"):
+    with pytest.raises(gd.ShapeError, match="standardize1 takes 3 columns, but the data have 1"):
         model.adapt(gd.Batches(np.arange(3.0).reshape(3, 1)))
     with pytest.raises(TypeError, match=r"adapt takes a Batches, Batches\(X, y\), and not ndarray"):
         model.adapt(np.ones((3, 3)))
