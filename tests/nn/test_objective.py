@@ -132,7 +132,7 @@ def test_sigmoids_under_a_loss_of_one_class_are_refused_with_both_ways_out(loss,
     x, y = rows_of(kind, k)
     words = (
         r"CategoricalCrossEntropy\(.*\) is for one class out of several, and the model ends in "
-        r"Sigmoid.*: for one class per row end it in Softmax\(\) and use CategoricalCrossEntropy"
+        r"Sigmoid.*: for one class per row, end it in Softmax\(\) and use CategoricalCrossEntropy"
         r"\(\), for independent yes-or-no labels use BinaryCrossEntropy\(\)"
     )
     with pytest.raises(ValueError, match=words):
@@ -143,7 +143,7 @@ def test_sigmoids_under_a_loss_of_one_class_are_refused_with_both_ways_out(loss,
 def test_one_sigmoid_under_a_loss_of_one_class_is_refused_with_both_ways_out(where):
     x, y = rows_of("classes", 2)
     words = (
-        r"for more than two classes end it in Dense\(number of classes\), Softmax\(\) and use "
+        r"for more than two classes, end it in Dense\(number of classes\), Softmax\(\) and use "
         r"CategoricalCrossEntropy\(\), for two classes use BinaryCrossEntropy\(\)"
     )
     with pytest.raises(ValueError, match=words):
