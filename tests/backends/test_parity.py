@@ -167,6 +167,7 @@ def test_a_thousand_steps_in_a_row_read_nothing(stand_in):
     assert counts[-1] - counts[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.few(1)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_no_step_reads_a_value_with_everything_at_once(stand_in, weighted):

@@ -62,6 +62,7 @@ def test_a_planted_bug_is_caught(bug):
     diagnosis_of_planted(bug)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "bugs", [OWN, BY_ANOTHER, RECTIFIERS], ids=["own", "by another", "of rectifiers"]
 )

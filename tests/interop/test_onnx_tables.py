@@ -125,7 +125,7 @@ SCHEMAS = {
 }
 
 
-@pytest.mark.few
+@pytest.mark.few(3)
 @pytest.mark.parametrize("options", SCHEMAS.values(), ids=SCHEMAS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_raw_columns_give_what_predict_gives(tmp_path, options, dtype):

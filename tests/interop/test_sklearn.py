@@ -626,6 +626,7 @@ def test_partial_fit_says_what_it_needs():
         quick().fit(X[:50], y[:50])
 
 
+@pytest.mark.slow
 @pytest.mark.few(1)
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_the_rows_are_let_go(early_stopping):
@@ -970,6 +971,7 @@ def run(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_the_estimators_are_loaded_when_they_are_asked_for():
     done = run(
         "import sys, minigd as gd\n"

@@ -105,7 +105,7 @@ def process(request):
         yield process
 
 
-@pytest.mark.each
+@pytest.mark.few(4)
 @pytest.mark.parametrize("workload", [TANH, RELU], ids=lambda workload: workload.name)
 def test_of_full_batches_losses_and_weights_are_those_of_the_loop(process, workload):
     # The order of rows does not matter to a batch of all of them.
@@ -211,6 +211,7 @@ def test_what_fails_in_a_contender_is_said_here():
         process.prepare(TANH)
 
 
+@pytest.mark.slow
 def test_the_command_measures_and_leaves_the_committed_page_alone():
     page = ROOT / "benchmarks" / "results" / "frameworks.md"
     before = page.read_bytes() if page.exists() else None

@@ -791,6 +791,7 @@ def test_the_settings_of_a_run_are_resumed(tmp_path):
     assert gd.Trainer.resume(tmp_path / "run.npz").options == options
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("event", ["update", "epoch", "end", "done"])
 def test_a_run_saved_at_the_end_of_an_epoch_has_that_epoch_once(backend, tmp_path, event):
     # "update": behind the last batch, before the epoch is closed.

@@ -82,6 +82,7 @@ def test_products_of_layers_of_any_size(kind, inputs, outputs, dtype, monkeypatc
     assert bool(called) != small
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "widths",
     [

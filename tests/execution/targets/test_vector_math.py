@@ -237,6 +237,7 @@ def test_the_coefficients_are_those_of_the_minimax_polynomials():
 # The same bits anywhere --------------------------------------------------------------------------
 
 
+@pytest.mark.few(4)
 @by_dtype
 @by_name
 def test_a_number_has_the_same_bits_at_any_place_and_length(name, dtype):

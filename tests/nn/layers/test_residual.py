@@ -254,6 +254,7 @@ def test_resumed_training_is_the_same_to_the_bit(tmp_path):
     assert_same(resumed.model, whole.model)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("fast", [False, True])
 def test_every_target_makes_the_plain_steps(fast):
     if fast:
