@@ -8,6 +8,7 @@ import pytest
 from budgets import examples
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles.limit import Limit
 
 import minigd as gd
 from minigd.optim.accumulation import Accumulation
@@ -333,19 +334,6 @@ def test_a_window_of_another_model_is_refused():
 
 
 # Bad numbers in the middle -----------------------------------------------------------------------
-
-
-class Limit(gd.Layer):
-    """Passes everything on; the gradient of what is above 50 is NaN."""
-
-    def forward(self, x, train=False):
-        if train:
-            self.keep(x)
-        return x
-
-    def backward(self, dy):
-        (x,) = self.kept()
-        return np.where(x > 50, np.nan, dy)
 
 
 def fragile(backend, updater=None, **options):
