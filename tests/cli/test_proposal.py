@@ -44,6 +44,11 @@ CASES = {
         ),
         *(csv(sep="\t"), "y", "--separator tab --na unknown"),
     ),
+    "tabs, some of them doubled": (
+        frame(),
+        lambda t: csv(sep="\t", header=False)(t).replace("7\t", "7\t\t"),
+        *("3", "--separator blanks --no-header"),
+    ),
     "comments": (frame(), lambda t: "# by hand\n# twice\n" + csv()(t), "y", "--skip-lines 2"),
     "no header": (frame(), csv(header=False), "y", "--no-header"),
     "a place": (frame(), csv(header=False), "3", "--no-header"),

@@ -89,7 +89,9 @@ def find_layout(
             layout = Layout(text, rows[start][0], rows[start][1], width, numbers)
             likely = text != _IN_CELLS or text == separator
             as_given = text == separator
-            rank = (holds_names, likely, whole_cells, numbers, -start, as_given, width)
+            # Tabs that are doubled here and there are runs of blanks.
+            alike = sum(len(fields) == width for fields in table)
+            rank = (holds_names, likely, whole_cells, numbers, -start, as_given, width, alike)
             if best is None or rank > best[0]:
                 best = rank, layout
     return None if best is None else best[1]
