@@ -1,7 +1,7 @@
-"""A checkpoint every second beside the same training without: what it costs, and where it goes.
+"""The cost of a checkpoint every second, compared with training without, and its parts.
 
-Give the folder that holds MNIST's IDX files, gzipped or not, from
-https://github.com/cvdfoundation/mnist: `python benchmarks/checkpoint_cost.py FOLDER`.
+Pass the folder with MNIST's IDX files, gzipped or not, from https://github.com/cvdfoundation/mnist:
+`python benchmarks/checkpoint_cost.py FOLDER`.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def trainer() -> gd.Trainer:
 
 
 class Counted(gd.Checkpoint):
-    """A checkpoint that notes how long each save took."""
+    """A checkpoint that records the time of each save."""
 
     def __init__(self, path: Path, every_seconds: float) -> None:
         super().__init__(path, every_seconds=every_seconds)
@@ -52,7 +52,7 @@ class Counted(gd.Checkpoint):
 
 @contextlib.contextmanager
 def clocked(owner: Any, name: str) -> Iterator[list[float]]:
-    """Note the seconds of each call of a function while the block runs."""
+    """Record the seconds of each call of a function within a ``with``."""
     function: Callable[..., Any] = getattr(owner, name)
     seconds: list[float] = []
 
@@ -71,7 +71,7 @@ def clocked(owner: Any, name: str) -> Iterator[list[float]]:
 
 
 def take_apart(run: gd.Trainer, path: Path, saves: int) -> dict[str, list[float]]:
-    """Return the seconds of each part of some saves, and of a bare write of as many bytes."""
+    """Return the seconds of each part of some saves, and of a plain write of as many bytes."""
     parts: dict[str, list[float]] = {}
     for i in range(saves + 1):
         with (
@@ -104,7 +104,7 @@ def take_apart(run: gd.Trainer, path: Path, saves: int) -> dict[str, list[float]
 
 
 def as_bytes(path: Path, size: int) -> float:
-    """Return the seconds that so many bytes take to the disk, with nothing done to them."""
+    """Return the seconds to write this many bytes to the disk, without other work."""
     content = np.random.default_rng(0).bytes(size)
     started = time.perf_counter()
     with open(path, "wb") as file:

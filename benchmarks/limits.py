@@ -1,6 +1,6 @@
-"""What the time of minigd, over that of a contender, was set to be at most, and why.
+"""The limits for the time of minigd relative to contenders, and their reasons.
 
-The limits were set before the code that they are for. A table shows them beside what was measured.
+The limits were set before the code was written. A table shows them next to the measurements.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ class Line(NamedTuple):
     ----------
     title : str
     names : tuple of str
-        Contenders; the fastest of them on a network stands for all.
+        Contenders. On each network, the fastest of them counts.
     limits : tuple of float or None
         One for each of `SHAPES`.
     """
@@ -51,7 +51,7 @@ LINES: Mapping[str, tuple[Line, ...]] = {
         Line("the floor", ("floor",), _NONE),
     ),
 }
-"""Rows by whose time is on top."""
+"""Rows by the numerator of the ratio."""
 
 FILE_LIMITS = {"pandas": 1 / 5, "floor": 1.3}
 

@@ -1,7 +1,7 @@
-"""MNIST: test accuracy and seconds an epoch of a linear and of a one-layer network.
+"""MNIST: test accuracy and seconds per epoch of a linear and a one-layer network.
 
-Give the folder that holds the four IDX files, gzipped or not: `python benchmarks/mnist.py FOLDER`.
-They are at https://github.com/cvdfoundation/mnist; nothing else of the project needs them.
+Pass the folder with the four IDX files, gzipped or not: `python benchmarks/mnist.py FOLDER`. They
+are at https://github.com/cvdfoundation/mnist. Only benchmarks and notebooks use them.
 """
 
 import argparse

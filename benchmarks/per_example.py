@@ -1,6 +1,7 @@
-"""What the norm of each row's gradient costs: epochs with and without, in turns.
+"""The cost of the gradient norms of each row: alternating epochs with and without them.
 
-784-256-256-10, batches of 128, with and without the extra `fast`; batches of one are the other way.
+784-256-256-10, batches of 128, with and without the extra `fast`; batches of one are the
+alternative.
 """
 
 # First, because it starts Python anew before NumPy is loaded, if BLAS was pinned.

@@ -1,6 +1,6 @@
-"""Batch sizes against the clock, on the network of tutorial 2, where 100 was called the faster.
+"""Batch sizes by time, on the network of tutorial 2, which called batch size 100 faster.
 
-Prints the tables, in loss over the training rows and over rows held out, and draws the curves.
+Prints the tables, for the loss on training rows and on rows held out, and draws the curves.
 """
 
 # First, because it starts Python anew before NumPy is loaded, if BLAS was pinned.

@@ -1,6 +1,6 @@
-"""A shuffled epoch over 60,000 x 784 numbers beside a plain copy of them and fancy indexing.
+"""A shuffled epoch over 60,000 x 784 numbers, compared with a copy and with fancy indexing.
 
-Nothing is trained: `python benchmarks/shuffled_epoch.py` measures what it costs to bring the rows.
+Nothing is trained: `python benchmarks/shuffled_epoch.py` measures only the cost of fetching rows.
 """
 
 import contextlib
