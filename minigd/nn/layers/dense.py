@@ -31,7 +31,7 @@ class Dense(Layer):
     units : int
         Number of outputs, n_out.
     initializer : str or callable, default "glorot_uniform"
-        For W. Use ``"he_normal"`` if a ReLU comes after the layer. b starts at zero.
+        How W is drawn. ``"he_normal"`` suits a ReLU after the layer. b starts at zero.
     bias : bool, default True
         Whether there is a b. A BatchNorm after the layer makes it superfluous.
 
