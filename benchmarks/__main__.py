@@ -248,7 +248,7 @@ def report(
     """Return the page."""
     networks = {k: v for k, v in outcomes.items() if k in SHAPES}
     lines = [
-        "# minigd beside the frameworks" if networks else "# Training from a CSV file",
+        "# minigd and other frameworks" if networks else "# Training from a CSV file",
         "",
         f"`{started}`, {time.strftime('%Y-%m-%d')}.",
         "",
@@ -258,14 +258,14 @@ def report(
         f"{pools(outcomes)}",
         f"- {rounds} rounds: median (smallest to largest); a ratio is taken round by round",
         "",
-        "All train in float32 with Adam from the same first weights, and report the mean loss of "
-        "each epoch. Rows in memory are shuffled again for each epoch, and the last, shorter batch "
-        "is trained on, by `lax.scan` too, after the scan. Each contender is a process of its "
-        "own, with the threads it takes by itself; it is told through a pipe when its turn is, "
-        "and the next one begins when it has gone quiet. The first epochs are warm-up, and stand "
-        "in a column of their own, with what it takes to make and compile the model; in brackets "
-        "the same where no earlier process left compiled code. minigd alone is `fast=False`, as "
-        "without the extra; minigd with `fast` is `fast=True`.",
+        "All train in float32 with Adam from the same initial weights, and report the mean loss "
+        "of each epoch. Rows in memory are shuffled again for each epoch, and the last, shorter "
+        "batch is included, also by `lax.scan`, after the scan. Each contender is a separate "
+        "process with its default threads. It waits at a pipe for its turn, and the next turn "
+        "begins when it is idle. The first epochs are warm-up. A separate column has their time, "
+        "including the time to create and compile the model, and in brackets the same without code "
+        "compiled by an earlier process. minigd alone is `fast=False`, as without the extra; "
+        "minigd with `fast` is `fast=True`.",
         "",
     ]
     if networks:

@@ -266,7 +266,7 @@ def tasks(folder: Path) -> dict[str, Task]:
             metrics={"R²": ".4f", "RMSE, $": ",.0f"},
             less_is_better=("RMSE, $",),
         ),
-        "MNIST, each pixel standardised": digits,
+        "MNIST, each pixel standardized": digits,
         "MNIST, pixels from 0 to 1": digits._replace(prepare=list, standardize=False),
         "Adult": Task(
             parts=adult(folder),
@@ -299,7 +299,7 @@ def compare(name: str, task: Task, seeds: int) -> None:
         "scikit-learn, `early_stopping=True`": partial(scikit_learn, early_stopping=True),
     }
     if task.loss == "mse":
-        ways["scikit-learn, target standardised"] = partial(scikit_learn, scale_target=True)
+        ways["scikit-learn, target standardized"] = partial(scikit_learn, scale_target=True)
     results: dict[str, list[Result]] = {way: [] for way in ways}
     for seed in range(seeds):
         train, test = task.parts(seed)

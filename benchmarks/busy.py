@@ -201,9 +201,9 @@ def main() -> None:
         f"- {PROCESSORS} processors, load before: {load_before}",
         f"- {rounds} rounds: median (smallest to largest); a ratio is taken round by round",
         "",
-        f"Busy is beside one other process with {PROCESSORS} threads that compute. "
-        f"*{ALL.title}* is minigd with OMP_NUM_THREADS set, so that `fit` leaves BLAS the threads "
-        "that it has.",
+        f"Busy means next to one other process with {PROCESSORS} threads that compute. "
+        f"*{ALL.title}* is minigd with OMP_NUM_THREADS set, which makes `fit` keep the BLAS "
+        "threads.",
         "",
         *summary(found),
         worst(found),

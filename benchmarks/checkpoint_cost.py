@@ -146,14 +146,14 @@ def main() -> None:
     overhead = [100 * (ratio - 1) for ratio in ratios(seconds["with"], seconds["without"])]
     print(describe())
     print(
-        f"784-512-512-10, ReLU, Adam, {SIZE} rows a batch, {saved.model.flat_params.size:,} "
+        f"784-512-512-10, ReLU, Adam, {SIZE} rows per batch, {saved.model.flat_params.size:,} "
         f"parameters; {options.rounds} rounds of {options.epochs} epochs ({updates:,} updates) "
         f"each, `Checkpoint(every_seconds={options.every_seconds:g})`; median (smallest to "
         "largest)\n"
     )
     saves = len(checkpoint.seconds) / (options.rounds + 1)
     table(
-        ["training", "seconds", "ms an update", "saves", "ms a save"],
+        ["training", "seconds", "ms per update", "saves", "ms per save"],
         [
             (
                 "without checkpoints",
@@ -171,11 +171,11 @@ def main() -> None:
             ),
         ],
     )
-    print("Both sides come to the same parameters, bit by bit. Each round's last save, behind the")
-    print("last update, is counted too.\n")
+    print("Both sides end with the same parameters, bit for bit. The last save of each round,")
+    print("after the last update, is also counted.\n")
     print(target("% of training time", overhead, 5, above=False))
     print(f"- the file: {megabytes(size)} MB, replaced each time\n")
-    print(f"## What a save goes into ({options.saves} saves one after the other)\n")
+    print(f"## The parts of a save ({options.saves} saves one after the other)\n")
     whole = statistics.median(parts["a save"])
     table(
         ["part", "ms", "share"],

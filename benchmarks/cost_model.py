@@ -266,11 +266,12 @@ def checked(rounds: int) -> list[str]:
         means = list(check_means(pair, node, network, rounds))
         steps = list(check_steps(one, pair, node, network, rounds))
     return [
-        "## Against two processes here",
+        "## Compared with two processes here",
         "",
         f"Measured: a message through shared memory takes {1e6 * network.latency:.1f} µs and "
         f"{network.bandwidth / 1e9:.1f} GB/s, each wait of minigd's {1e6 * node.call:.0f} µs, "
-        f"copies and sums {1e9 * node.work:.2f} ns a byte of the gradient. By these four numbers:",
+        f"copies and sums {1e9 * node.work:.2f} ns per byte of the gradient. With these "
+        "four numbers:",
         "",
         *lines_of(
             ("bytes", "a mean, predicted, µs", "measured, µs", "measured over predicted"),
@@ -314,21 +315,23 @@ def main() -> None:
         "",
         f"- {describe()}; {ranks.versions()}; {load_before}",
         "",
-        "A step of N processes with a batch of b rows, P parameters in float32 and S = 4 P bytes:",
+        "The time of a step of N processes with a batch of b rows, P parameters in float32 and "
+        "S = 4 P bytes is",
         "",
         "$$t = t_0 + \\frac{6\\,P\\,b}{N\\,F} + t_\\text{mean}(S, N) + u\\,P$$",
         "",
-        "The mean takes two waits, N − 1 blocks of S/N bytes each way in each, and copies and sums "
-        "of S bytes; up to 64 KB in all it is one wait, in which each process gets all. The rounds "
-        "of messages are those of MPICH. In each step, a process is up to 5 % late.",
+        "The mean takes two waits, with N − 1 blocks of S/N bytes each way in each, and copies "
+        "and sums of S bytes. Up to 64 KB in total it takes one wait, in which each process gets "
+        "everything. The rounds of messages are those of MPICH. In each step, a process is up to 5 "
+        "% late.",
         "",
         *lines_of(("network", "latency, µs", "GB/s each way"), iter(rates)),
         *lines_of(
-            ("process", "t₀, µs", "F, Tflop/s", "u, ns", "a wait, µs", "copies, ns a byte"),
+            ("process", "t₀, µs", "F, Tflop/s", "u, ns", "a wait, µs", "copies, ns per byte"),
             iter(nodes),
         ),
         "Rates are nominal, and so are waits of 50 µs. Copies are rounded from 1.5 to 2.8 ns of "
-        "processor time per byte here. What was measured on the clock is below.",
+        "processor time per byte here. Measured times are below.",
         "",
         "![Speed-up against the number of processes for three networks and batch sizes; most lines "
         "flatten or fall long before 1,024](../../docs/images/cost_model.png)",
@@ -338,7 +341,7 @@ def main() -> None:
         page += [
             f"## {processes} processes",
             "",
-            "The smallest batch of all processes together, in powers of 2, with which "
+            "The smallest total batch size, in powers of 2, with which "
             f"{processes} are faster than one, and {processes // 2} times as fast as one. *Never* "
             "is beyond 2²⁶.",
             "",

@@ -146,7 +146,7 @@ def main() -> None:
     started = load()
     there = [name for name in PACKAGES if find_spec(name)]
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in there)
-    print("# A linear model from a CSV file, beside parsing alone and Vowpal Wabbit\n")
+    print("# A linear model from a CSV file, compared with parsing alone and Vowpal Wabbit\n")
     line = command("benchmarks.csv_speed", sys.argv[1:])
     print(f"`{line}`, {time.strftime('%Y-%m-%d')}\n\n{describe()}\n{versions}")
     print(f"{len(os.sched_getaffinity(0))} processors; load at the start {started}")

@@ -355,9 +355,9 @@ def main() -> None:
         outcomes = [one.result() for one in waiting]
     print(f"{describe()}, pandas {pd.__version__}")
     print(
-        f"{ROWS} rows in batches of {BATCH_SIZE}, {ACCUMULATE} batches an update, {EPOCHS} epochs; "
-        "a checkpoint every 1 to 4 updates, in half of the processes also every 0 to 5 ms; "
-        "compiled epochs: one batch an update unless accumulated, 60 epochs, a checkpoint every 1 "
+        f"{ROWS} rows in batches of {BATCH_SIZE}, {ACCUMULATE} batches per update, {EPOCHS} "
+        "epochs; a checkpoint every 1 to 4 updates, in half of the processes also every 0 to 5 ms; "
+        "compiled epochs: one batch per update unless accumulated, 60 epochs, a checkpoint every 1 "
         "to 4 of them; "
         f"{time.perf_counter() - started:.0f} s\n"
     )
@@ -370,12 +370,12 @@ def main() -> None:
     print(
         f"- {equal} of {len(outcomes)} runs, killed {sum(o.kills for o in outcomes)} times, equal "
         "in the SHA-256 of parameters, buffers and updater state, the numbers of all rows in "
-        "their order (not of compiled epochs, which show them to nobody), the history, and the log "
-        "in CSV: " + ("all" if equal == len(outcomes) else "NOT ALL")
+        "their order (except in compiled epochs, which do not report them), the history, and the "
+        "log in CSV: " + ("all" if equal == len(outcomes) else "NOT ALL")
     )
     print(
-        "- Not shown: what a loss of power does. SIGKILL ends a process and leaves the system "
-        "running, which still writes to the disk what it was given."
+        "- Not tested: a power failure. SIGKILL ends a process, but the system keeps running and "
+        "still writes its data to the disk."
     )
     sys.exit(equal < len(outcomes))
 

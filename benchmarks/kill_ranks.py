@@ -301,7 +301,7 @@ def report(title: str, trials: list[Trial], hang: bool) -> bool:
     wrong = [(one, found) for one in trials if (found := faults(one, hang))]
     for one, found in wrong:
         print(f"- WRONG: {one.kind}, rank {one.rank} of {one.before}: {', '.join(found)}")
-    print(f"- {len(trials) - len(wrong)} of {len(trials)} as they must be\n")
+    print(f"- {len(trials) - len(wrong)} of {len(trials)} right\n")
     return not wrong
 
 
@@ -338,7 +338,7 @@ def main() -> None:
     print(f"# A process of several is killed\n\n`{started_by}`, {time.strftime('%Y-%m-%d')}.\n")
     print(f"- {describe()}\n- {ranks.versions()}; load before: {load_before}")
     print(
-        f"- {ROWS} rows in batches of {BATCH_SIZE}, {ACCUMULATE} batches an update, {EPOCHS} "
+        f"- {ROWS} rows in batches of {BATCH_SIZE}, {ACCUMULATE} batches per update, {EPOCHS} "
         "epochs, float64, SGD with momentum, BatchNorm, Dropout, clipping; a checkpoint every 3 "
         f"updates; {time.perf_counter() - started:.0f} s in all\n"
     )
@@ -348,8 +348,8 @@ def main() -> None:
         kept = report(title, outcomes[True], True) and kept
     print(
         "A rank is killed at a moment drawn uniformly from the time of a whole run, once all of "
-        "them train. Parameters, rows, loss and metrics are compared with those of one process "
-        f"that was left alone: parameters within {EXACT:g}, the history to nine digits."
+        "them train. Parameters, rows, loss and metrics are compared with those of one "
+        f"uninterrupted process: parameters within {EXACT:g}, the history to nine digits."
     )
     sys.exit(not kept)
 

@@ -70,7 +70,7 @@ def main() -> None:
         "batches of 100; anonymous resident memory in MB of 10⁶ bytes\n"
     )
     head = ["order", "file, MB", "rows", "before, MB", "peak, MB", "over the first",
-            "bytes a row more"]  # fmt: skip
+            "bytes per additional row"]  # fmt: skip
     ordered: list[tuple[int, int]] = []
     table(head, runs(options.sizes, False, ordered))
     peaks = [peak for _, peak in ordered]

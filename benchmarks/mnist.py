@@ -52,7 +52,7 @@ def main() -> None:
 
     print(describe())
     print(f"{len(X)} rows in batches of 100, {options.epochs} epochs, Adam, seed 0\n")
-    print("| network | test accuracy | seconds an epoch (median) | updates |")
+    print("| network | test accuracy | seconds per epoch (median) | updates |")
     print("| --- | --- | --- | --- |")
     for name, (hidden, classes, updater) in NETWORKS.items():
         layers = [kind(*arguments) for kind, arguments in hidden]

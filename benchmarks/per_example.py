@@ -39,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     X, y = rng.random((ROWS, WIDTHS[0]), dtype=np.float32), rng.integers(0, WIDTHS[2], ROWS)
-    print("# What the norms of rows cost\n")
+    print("# The cost of gradient norms per row\n")
     print(f"`python -m benchmarks.per_example`, {time.strftime('%Y-%m-%d')}\n\n{describe()}\n")
     rows = []
     for fast in (False, True):
@@ -62,7 +62,7 @@ def main() -> None:
                 spread(one, ",.0f"),
             )
         )
-    head = ("", "µs a step", "with norms", "ratio", f"{SIZE} batches of one")
+    head = ("", "µs per step", "with norms", "ratio", f"{SIZE} batches of one")
     table(head, rows)
 
 

@@ -262,7 +262,7 @@ def main() -> None:
         taken = list(messages(at_work["two"], options.rounds))
     titles = tuple(f"{one.title}, µs per step" for one in CONTENDERS.values())
     page = [
-        "# Two processes beside two threads",
+        "# Two processes and two threads",
         "",
         f"`{command('benchmarks.processes', sys.argv[1:])}`, {time.strftime('%Y-%m-%d')}.",
         "",
@@ -270,16 +270,16 @@ def main() -> None:
         f"- {os.cpu_count()} processors, {load_before}",
         f"- {options.rounds} rounds: median (smallest to largest); a ratio is taken round by round",
         "",
-        "The networks of `python -m benchmarks`, with epochs of fewer rows where a step is long, "
-        f"and a CSV file of {CSV_BYTES / 1e6:.0f} MB. A batch is as large for two processes as for "
-        "one: each has half of its rows.",
+        "The networks are those of `python -m benchmarks`, with fewer rows per epoch if a step is "
+        f"long, and a CSV file of {CSV_BYTES / 1e6:.0f} MB. A batch has the same size for two "
+        "processes as for one: each gets half of its rows.",
         "",
         *lines_of(("workload", *titles, "2 processes over 2 threads"), steps_of(found)),
         "## Messages alone",
         "",
-        "The mean over two processes of a gradient of so many bytes, with all that goes along: "
-        "`Communicator.mean`, and MPI's own `Allreduce`, which waits in a busy loop and leaves the "
-        "order of the sum to the library.",
+        "The mean over two processes of a gradient of this size, including all other data of the "
+        "message: `Communicator.mean`, and MPI's `Allreduce`, which waits in a busy loop and lets "
+        "the library choose the order of the sum.",
         "",
         *lines_of(("bytes", "`mean`, µs", "`Allreduce`, µs", "`mean`, MB/s"), iter(taken)),
     ]

@@ -44,7 +44,7 @@ def main() -> None:
         validation_data=held_out,
         progress=True,
     )
-    print("# Batch sizes against the clock\n")
+    print("# Batch sizes by time\n")
     print(f"`python -m benchmarks.race_quantiles`, {time.strftime('%Y-%m-%d')}\n\n{describe()}\n")
     print(
         "2-10-10-1, tanh, Adam, 1,120 rows of two Gaussian quantiles; the loss is taken over 600 "

@@ -67,7 +67,7 @@ def axes(seconds: float) -> list[Axis]:
     return [
         Axis(
             "batch_size",
-            "rows a batch",
+            "rows per batch",
             "784-100-10",
             {n: network((784, 100, 10), n) for n in sizes},
         ),
@@ -120,7 +120,7 @@ def table(axis: Axis, points: Sequence[Point]) -> Iterator[str]:
     names = list(points[0].seconds)
     ours = [name for name in names if name != "floor"]
     titles = {name: NETWORKS[name].title for name in names}
-    head = [axis.label, *(f"{titles[name]}, µs a row" for name in names)]
+    head = [axis.label, *(f"{titles[name]}, µs per row" for name in names)]
     head += [f"{titles[name]} over the floor" for name in ours]
     head += ["rows of an epoch"]
     yield f"## {axis.label.capitalize()}"
@@ -164,7 +164,7 @@ def draw(axis: Axis, points: Sequence[Point], path: Path) -> None:
             markersize=4,
             label=label or NETWORKS[name].title.replace("`", ""),
         )
-    axes.set(xlabel=axis.label, ylabel="seconds a row", title=axis.network)
+    axes.set(xlabel=axis.label, ylabel="seconds per row", title=axis.network)
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120, metadata={"Software": None})
@@ -193,7 +193,7 @@ def main() -> None:
         "",
         describe(),
         versions(),
-        f"float32, Adam, rows shuffled anew for each epoch; {options.rounds} rounds, medians; the "
+        f"float32, Adam, rows shuffled again for each epoch; {options.rounds} rounds, medians; the "
         "floor is the matrix products of each step and one copy of the rows of each batch",
         "",
     ]

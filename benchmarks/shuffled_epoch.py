@@ -74,7 +74,7 @@ def main() -> None:
         "largest)\n"
     )
     table(
-        ["an epoch", "milliseconds", "times `X.copy()`", "times a copy into memory that is there"],
+        ["an epoch", "milliseconds", "times `X.copy()`", "times a copy into existing memory"],
         [
             (
                 name,

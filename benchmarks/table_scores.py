@@ -181,7 +181,7 @@ def summary(rows: list[Row]) -> list[str]:
     return [
         f"Opened: {', '.join(f'{n} of {len(rows)} by the {way}' for way, n in counts.items())}.",
         f"minigd's score less that of gradient boosting: {statistics.median(ahead):+.3f} in the "
-        f"median, {min(ahead):+.3f} to {max(ahead):+.3f}; level or better (within {CLOSE}) on "
+        f"median, {min(ahead):+.3f} to {max(ahead):+.3f}; equal or better (within {CLOSE}) on "
         f"{sum(a > -CLOSE for a in ahead)} of {len(ahead)}.",
         "More than 0.05 behind the better of the linear model and the MLP: "
         f"{', '.join(behind) or 'none'}.",

@@ -63,7 +63,7 @@ class Workload(NamedTuple):
         hidden = {"tanh": "tanh", "relu": "ReLU"}[self.activation]
         return (
             f"{network}, {hidden}, {last}, {self.parameters:,} parameters, {self.rows:,} rows, "
-            f"batches of {self.batch_size:,}, {self.steps:,} steps an epoch"
+            f"batches of {self.batch_size:,}, {self.steps:,} steps per epoch"
         )
 
 
