@@ -240,7 +240,7 @@ class NumpyBackend(Backend):
             _write(formula(*inputs, **constants), out)
 
     def all_finite(self, x: Array) -> bool:
-        """Tell whether x has no NaN and no infinity."""
+        """Return whether x has no NaN and no infinity."""
         x = x.T if x.flags.f_contiguous else x
         blas = x.dtype.char in "fd" and x.dtype.isnative and x.flags.aligned
         if blas and x.flags.c_contiguous:

@@ -45,7 +45,7 @@ def plain(x: Any, what: str) -> Any:
 
 
 def is_pandas(x: Any) -> bool:
-    """Tell whether x is a frame, a series or an array of pandas, without importing pandas."""
+    """Return whether x is a frame, a series or an array of pandas, without importing pandas."""
     return hasattr(x, "isna") and hasattr(x, "to_numpy")
 
 

@@ -386,7 +386,7 @@ def _refuses_complex(setup: Setup) -> str | None:
         with complex_kept():
             twin = setup.copied("complex128")
             value = complex(twin.value(twin.x))
-    except Exception as error:  # whatever a layer from outside does with complex numbers
+    except Exception as error:  # a custom layer may do anything with complex numbers
         return f"the forward pass fails in complex128 ({type(error).__name__}: {error})"
     if not math.isclose(value.real, real, rel_tol=1e-12, abs_tol=1e-12):
         # Complex numbers are summed in another order, which matters if large numbers cancel.

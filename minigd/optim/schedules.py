@@ -44,7 +44,7 @@ class Schedule:
         raise NotImplementedError(f"{type(self).__name__} must define rate(t)")
 
     def __call__(self, updates: int, epochs: int) -> float:
-        """Return the learning rate after so many updates, and so many whole epochs.
+        """Return the learning rate after these numbers of updates and whole epochs.
 
         Parameters
         ----------
@@ -453,7 +453,7 @@ class Piecewise(Schedule):
         setattr(self, unit, times)
 
     def __call__(self, updates: int, epochs: int) -> float:
-        """Return the learning rate after so many updates, and so many whole epochs."""
+        """Return the learning rate after these numbers of updates and whole epochs."""
         times, k = (self.epochs, epochs) if self.updates is None else (self.updates, updates)
         return self.learning_rates[int(bisect.bisect_right(times, k))]
 
@@ -546,7 +546,7 @@ class WarmUp(Schedule):
         )
 
     def __call__(self, updates: int, epochs: int) -> float:
-        """Return the learning rate after so many updates, and so many whole epochs."""
+        """Return the learning rate after these numbers of updates and whole epochs."""
         length: int
         if self.updates is not None:
             done, length = updates, self.updates

@@ -13,7 +13,7 @@ from minigd.checks.diagnosis.case import Case
 from minigd.types import Array
 
 Guess: TypeAlias = tuple[str, Array]
-"""A sentence, in which ``{n}`` stands for the rows of the batch, and the gradient it would give."""
+"""A sentence, with ``{n}`` for the rows of the batch, and the gradient of this mistake."""
 
 MISSING = "the mean over the batch is missing (a factor of n = {n})"
 TWICE = "the mean over the batch is taken twice (a factor of 1/n = 1/{n})"
