@@ -103,9 +103,9 @@ def shell(folder):
 
     train = ["--target", "y", "--epochs", "2", "--out", out]
     trained = *command("train", path, *train), sorted(os.listdir(folder)), len(shared)
-    os.chdir(folder)  # where only rank 0 has the file
+    os.chdir(folder)  # where only rank 0 has a file
     try:
-        missing = command("train", Path(path).name, *train)
+        missing = command("train", "*.csv", *train)
     except SystemExit as error:
         missing = error.code, "", ""
     own = ["--json"] if comm.rank else []

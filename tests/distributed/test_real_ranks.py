@@ -62,7 +62,7 @@ def test_the_shell_trains_in_both_and_one_prints_and_writes(said):
 def test_a_file_that_one_process_lacks_ends_both(said):
     one, other = (rank["shell"][1] for rank in said["ranks"])
     assert one == [1, "", ""]
-    assert other == [1, "", "minigd: rows.csv: No such file or directory (rank 1 of 2)\n"]
+    assert other == [1, "", "minigd: no file matches '*.csv' (rank 1 of 2)\n"]
 
 
 def test_other_commands_are_run_once_unless_each_process_has_its_own(said):
