@@ -393,6 +393,7 @@ class SharedLoop(Loop):
         own = session._replace(
             batches=session.batches.part(*place),
             validation=None if held_out is None else held_out.part(*place),
+            callbacks=[*session.callbacks, (self._agree_to_stop, frozenset({"start", "epoch"}))],
             interrupt=SharedInterrupt(communicator, session.interrupt),
         )
         super().run(own, last)
@@ -533,9 +534,10 @@ class SharedLoop(Loop):
         self.compare()
         self.totals = self._all_totals()  # type: ignore[assignment]
         super().end_epoch(session)
-        # A signal may have come since the last batch.
+
+    def _agree_to_stop(self, event: Event) -> None:
+        """End where one process is to, or has received a signal since the last batch."""
         self.stopping = self.communicator.any(self.stopping)
-        session.interrupt.done()
 
 
 def _count(rows: Any) -> int:

@@ -278,20 +278,21 @@ def test_batches_of_which_no_row_counts_are_passed_over():
         assert names == events
 
 
-def test_one_process_may_stop_all_of_them():
+@pytest.mark.parametrize(("name", "updates"), [("start", 0), ("update", 3), ("epoch", 10)])
+def test_one_process_may_stop_all_of_them(name, updates):
     X, y, _ = data(40)
 
     def run(comm):
         trainer = gd.Trainer(network([]), "mse", "sgd", comm=comm)
 
         def stop(event):
-            if event.name == "update" and trainer.updates == 3 and comm.rank == 1:
+            if (event.name, trainer.updates, comm.rank) == (name, updates, 1):
                 trainer.stop()
 
-        trainer.fit(gd.Batches(X, y, 4), callbacks=[stop])
+        trainer.fit(gd.Batches(X, y, 4), callbacks=[stop], epochs=2)
         return trainer.updates
 
-    assert run_ranks(3, run) == [3, 3, 3]
+    assert run_ranks(3, run) == [updates] * 3
 
 
 def test_a_signal_after_the_last_batch_of_an_epoch_ends_all():
