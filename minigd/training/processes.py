@@ -71,7 +71,7 @@ class SharedTransaction(Transaction):
         self.own_loss = loss
         fault = self._find_own_fault(loss)
         backend, g = self.model.backend, self.model.flat_grads
-        mean = g if backend.reads_are_free else backend.to_numpy(g)
+        mean = backend.to_numpy(g)
         own = self.own
         known = [own.rows, own.weight, float(loss), fault is not None, own.all_rows, own.checksum]
         notes = self.communicator.mean(mean, known)
@@ -318,8 +318,8 @@ class SharedLoop(Loop):
     def set_compiled(self, compile: bool) -> None:
         """Let NumPy run the steps, or the layers where they need the other processes."""
         super().set_compiled(False)
-        on_gpu = not self.objective.model.backend.reads_are_free  # where a step has its update
-        if self._coupled or self._drawing or on_gpu:
+        # A step by CUDA has its update.
+        if self._coupled or self._drawing or self.steps.by_cuda:
             self.steps = Steps(self.objective, self.transaction.change, replay=False)
         self.steps.reason = REASON
         self.loader = OwnRows(self, self.objective, self.metrics)
