@@ -37,7 +37,7 @@ NETWORKS = {
     for name, size in (("tiny-1", 1), ("tiny-100", 100), ("mnist-100", 20), ("mnist-512", 32),
                        ("wide", 128))
 }  # fmt: skip
-SIZES = (0.02, 0.5, 1.0, 2.0)
+SIZES = (0.02, 0.5, 1.0)
 WAYS = {"plain": False, "compiled, cold": True, "compiled, warm": True, "fast=None, cold": None}
 
 CHILD = """
