@@ -354,8 +354,8 @@ class SharedLoop(Loop):
     def set_compiled(self, compile: bool) -> None:
         """Let NumPy run the steps, or the layers if they need the other processes."""
         super().set_compiled(False)
-        on_gpu = not self.objective.model.backend.reads_are_free  # before the update of a step
-        if self._coupled or self._drawing or on_gpu:
+        # A step by CUDA has its update.
+        if self._coupled or self._drawing or self.steps.by_cuda:
             self.steps = Steps(self.objective, self.transaction.change, replay=False)
         self.loader = OwnRows(self, self.objective, self.metrics)
 
