@@ -1,6 +1,6 @@
-"""Memory: training holds what it needs for the largest batch, and no step adds to it.
+"""Memory: training needs memory for the largest batch, and no step adds to it.
 
-Counted are the bytes that Python and NumPy have asked for, and on a device those of its pool.
+The tests count the bytes that Python and NumPy allocate, and on a device those of its pool.
 """
 
 import gc

@@ -1,6 +1,6 @@
-"""The benchmark of a GPU runs from end to end: here on the stand-in, with small networks.
+"""The GPU benchmark runs from end to end, here on the stand-in, with small networks.
 
-Its figures mean nothing there; that each part comes to its table does.
+Its figures mean nothing there, but each part must write its table.
 """
 
 import os
