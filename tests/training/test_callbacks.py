@@ -1,6 +1,6 @@
-"""Callbacks: what they decide, against naive loops, and what they write, whatever the disk does.
+"""Callbacks: their decisions, compared with naive loops, and their files, even with disk errors.
 
-A run that goes on from a file must decide as the run that was never interrupted.
+A resumed run must make the decisions of a run that was never interrupted.
 """
 
 import contextlib
