@@ -17,13 +17,9 @@ from minigd.execution.finite_guard import Limits, Remembered, reach
 from minigd.execution.per_example import RowClipping
 from minigd.execution.plain import Step
 from minigd.execution.targets.any_size import AnySize, Made
-from minigd.execution.targets.kernels import (
-    HEAD,
-    Group,
-    Kernel,
-    grouped,
-    kernel_of,
-)
+from minigd.execution.targets.groups import Group, grouped
+from minigd.execution.targets.kernels import HEAD, Kernel, kernel_of
+from minigd.execution.targets.words import C
 from minigd.execution.tracer import NotTraceable, Update
 from minigd.nn.objective import Objective
 from minigd.types import Array
@@ -102,8 +98,7 @@ class CudaStep(AnySize):
         """
         form, roots = self._form, self._form.roots
         self._named, sections = self._general.steps(form)
-        groups = [grouped(section, form) for section in sections]
-        read = {roots[m] for section in groups for group in section for m in group.compute()}
+        groups, read = grouped(sections, form, C)
         results = [
             roots[self._named[name].memory] for name in ("z", "norms") if name in self._named
         ]
@@ -211,8 +206,8 @@ class CudaStep(AnySize):
             arguments.append(flat.reshape(shape[::-1]).T if turned else flat.reshape(shape))
         if turned:
             raise NotTraceable("a product into a turned matrix")
-        divided = len(group.steps) > 1
-        return Launch(self._divided if divided else self._multiplied, arguments, holes)
+        multiply = self._multiplied if group.divisor is None else self._divided
+        return Launch(multiply, arguments, holes)
 
     def _multiplied(self, matrices: tuple[Array, ...]) -> None:
         a, b, out = matrices

@@ -15,9 +15,11 @@ from minigd.execution.per_example import RowClipping
 from minigd.execution.plain import Step
 from minigd.execution.targets.any_size import AnySize, Made
 from minigd.execution.targets.compiler import Compiled
-from minigd.execution.targets.loops import Printer
+from minigd.execution.targets.groups import grouped
+from minigd.execution.targets.loops import lines_of
 from minigd.execution.targets.lowering import Form
 from minigd.execution.targets.source import function
+from minigd.execution.targets.words import PYTHON
 from minigd.execution.tracer import Update
 from minigd.nn.objective import Objective
 from minigd.types import Array
@@ -104,14 +106,13 @@ class NumbaStep(AnySize):
         named, sections = self._general.steps(form)
         running = [layer.buffers[name] for layer in model.layers for name in layer.running]
         left = model.flat_params, model.flat_grads, self.mean, *self._state
-        kept = {form.number(a) for a in left} - {-1}
         restored = sorted({form.number(a) for a in running} - {-1})
-        kept |= {named[key].memory for key in ("value", "z", "norms") if key in named}
-        printer = Printer(form.roots, kept | set(restored))
-        bodies = [printer.print(section) for section in sections]
+        results = [named[key].memory for key in ("value", "z", "norms") if key in named]
+        groups, kept = grouped(sections, form, PYTHON)
+        kept |= {form.roots[m] for m in [*map(form.number, left), *restored, *results] if m >= 0}
         return function(
             named,
-            [printer.stored(body) for body in bodies],
+            [[line for g in section for line in lines_of(g, kept)] for section in groups],
             form,
             self._general,
             self._one(form.settings),
