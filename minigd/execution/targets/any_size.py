@@ -33,7 +33,6 @@ class AnySize:
     ----------
     objective : Objective
     update : Update
-        Both on the CPU.
     y : Array
         Targets, of which the dtype and the width are taken.
     rows : int
@@ -43,11 +42,20 @@ class AnySize:
     by_row : RowClipping, optional
         Set where the norm of each row's own gradient is needed.
 
+    Attributes
+    ----------
+    source : str
+        What is compiled.
+    mean : Array
+        The mean gradient of the batches before, where several make an update.
+
     Raises
     ------
     NotTraceable
         If the step does what a program can't do.
     """
+
+    source: str
 
     def __init__(
         self,
@@ -58,9 +66,11 @@ class AnySize:
         weighted: bool = False,
         by_row: RowClipping | None = None,
     ) -> None:
+        self._updater = update.updater
+        objective, update = self._on_host(objective, update, y)
         self._objective, self._update, self._model = objective, update, objective.model
-        self._weighted, self._by_row = weighted, by_row
-        self._y, self.rows = y[:0].astype(target_dtype(y.dtype)), max(rows, 2)
+        self._weighted, self._by_row, self.rows = weighted, by_row, max(rows, 2)
+        self._y = np.empty((0, *y.shape[1:]), target_dtype(y.dtype))
         self._drawing = [layer for layer in self._model.all_layers if layer.draws]
         self._accumulates = update.parts > 1
         size = self._accumulates * self._model.flat_params.size
@@ -71,7 +81,16 @@ class AnySize:
             self._general = General(self._form, Form(self._trace(self.rows + 1)))
         except NotTraceable:
             self._general = General(self._form)
-        self._updater, self._state = update.updater, list(update.updater.state.values())
+        self._state = list(self._updater.state.values())
+        self._compile()
+
+    def _on_host(self, objective: Objective, update: Update, y: Array) -> tuple[Objective, Update]:
+        """Return an objective and an update whose arrays are on the host, to be traced."""
+        return objective, update
+
+    def _compile(self) -> None:
+        """Print the program, and compile what is printed."""
+        raise NotImplementedError
 
     def _trace(self, n: int) -> Program:
         """Trace a step of n rows, after which everything is as it was."""

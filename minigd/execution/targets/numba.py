@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from minigd.execution.finite_guard import Limits, reach, reaches
-from minigd.execution.per_example import RowClipping
 from minigd.execution.plain import Step
 from minigd.execution.targets.any_size import AnySize, Made
 from minigd.execution.targets.compiler import Compiled
@@ -20,8 +19,6 @@ from minigd.execution.targets.loops import lines_of
 from minigd.execution.targets.lowering import Form
 from minigd.execution.targets.source import function
 from minigd.execution.targets.words import PYTHON
-from minigd.execution.tracer import Update
-from minigd.nn.objective import Objective
 from minigd.types import Array
 
 UNLIMITED = Limits(1.0, math.inf)
@@ -34,44 +31,9 @@ UNKNOWN, OTHER = -2, -1
 
 
 class NumbaStep(AnySize):
-    """The step of an objective, and its update, for batches of any size.
+    """The step of an objective on the CPU, and its update, for batches of any size."""
 
-    Parameters
-    ----------
-    objective : Objective
-    update : Update
-    y : Array
-        Targets, of which the dtype and the width are taken.
-    rows : int
-        The most rows of a batch.
-    weighted : bool
-        Whether rows have weights.
-    by_row : RowClipping, optional
-        Set where the norm of each row's own gradient is needed.
-
-    Attributes
-    ----------
-    source : str
-        What is compiled.
-    mean : Array
-        The mean gradient of the batches before, where several make an update.
-
-    Raises
-    ------
-    NotTraceable
-        If the step does what a program can't do.
-    """
-
-    def __init__(
-        self,
-        objective: Objective,
-        update: Update,
-        y: Array,
-        rows: int,
-        weighted: bool = False,
-        by_row: RowClipping | None = None,
-    ) -> None:
-        super().__init__(objective, update, y, rows, weighted, by_row)
+    def _compile(self) -> None:
         self._rows = np.full(self.rows + 1, UNKNOWN)
         self.source, self._arrays = self._print(self._form)
         self._run = Compiled(self.source, self._arrays)
