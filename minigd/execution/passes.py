@@ -15,27 +15,23 @@ def shorten(operations: list[Operation], wanted: list[Array]) -> list[Operation]
     A result that was computed before is not computed again, a division by 1 is left out, a sum of
     one number is that number, and what is only copied elsewhere is written there at once.
     """
-    return _without_copies(without_repeats(operations), wanted)
+    return _without_copies(_without_repeats(operations), wanted)
 
 
-def without_repeats(operations: list[Operation], any_size: bool = False) -> list[Operation]:
-    """Leave out what was computed before, and what a batch of one row makes simpler.
-
-    With `any_size`, only what may be left out whatever the size of the batch.
-    """
+def _without_repeats(operations: list[Operation]) -> list[Operation]:
+    """Leave out what was computed before, and what a batch of one row makes simpler."""
     same: dict[int, Array] = {}  # an array that would hold the same numbers as an earlier one
     seen: dict[Any, Operation] = {}
     written = collections.Counter(id(o.out) for o in operations)
     left = []
     for operation in operations:
         arguments = tuple([same.get(id(a), a) for a in operation.arguments])
-        operation = operation._replace(arguments=arguments)
-        operation = operation if any_size else _of_one_row(operation)
+        operation = _of_one_row(operation._replace(arguments=arguments))
         inputs, out = operation.inputs, operation.out
         # What is written once keeps its numbers, and can stand for others that are the same.
         fresh = out.base is None and written[id(out)] == 1
         constant = operation.name == "divide" and not written[id(inputs[1])]
-        if not any_size and constant and _is_one(inputs[1]):
+        if constant and _is_one(inputs[1]):
             if out is inputs[0]:
                 continue
             if fresh and written[id(inputs[0])] == 1 and inputs[0].base is None:

@@ -7,7 +7,6 @@ from oracles.interpreted import interpreted
 
 from minigd.backends.base import NumpyBackend, as_tuple
 from minigd.execution import tracer
-from minigd.execution.passes import without_repeats
 from minigd.execution.program import Program
 from minigd.execution.targets.groups import grouped
 from minigd.execution.targets.loops import lines_of
@@ -35,7 +34,6 @@ class PrintedBackend(NumpyBackend):
             traced = [[a.view(tracer.Traced) for a in arrays] for arrays in (inputs, as_tuple(out))]
             backend = tracer.TracingBackend(elementwise=True)
             backend.apply(formula, *traced[0], out=tuple(traced[1]), **constants)
-        program.operations = without_repeats(program.operations, any_size=True)
         # What was computed while it was traced is not to be seen.
         for array in as_tuple(out):
             array[...] = 7

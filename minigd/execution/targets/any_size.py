@@ -8,7 +8,6 @@ import numpy as np
 
 from minigd.backends.workspace import Workspace
 from minigd.execution.finite_guard import Remembered
-from minigd.execution.passes import without_repeats
 from minigd.execution.per_example import RowClipping
 from minigd.execution.program import Program
 from minigd.execution.targets.lowering import Form, General, target_dtype
@@ -105,8 +104,6 @@ class AnySize:
         with Remembered(model, *vectors), np.errstate(all="ignore"):
             program = trace(self._objective, x, y, scale, self._by_row, workspace, elementwise=True)
             trace_update(program, model, self._update, self._mean)
-        for section in program.sections:
-            section[:] = without_repeats(section, any_size=True)
         return program
 
     def _numbers(self, n: int) -> list[float] | None:
