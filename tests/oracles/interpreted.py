@@ -1,7 +1,7 @@
 """Runs the source that is printed for Numba as Python: what is traced and printed, uncompiled.
 
-Numbers are NumPy's scalars, so that dtypes and roundings are those of the compiled function; the
-sums of products are NumPy's, and tanh and the like too.
+Numbers are NumPy scalars, so dtypes and roundings are those of the compiled function. Sums of
+products, tanh and similar functions are NumPy's.
 """
 
 import sys
