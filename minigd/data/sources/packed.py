@@ -5,8 +5,10 @@ memory, even if a small file has a huge content.
 """
 
 import contextlib
+import errno
 import gzip
 import lzma
+import struct
 import zipfile
 import zlib
 from bz2 import BZ2Decompressor
@@ -18,6 +20,21 @@ from minigd.errors import DataError
 
 _READ = 1 << 16  # bytes read, or unpacked, at once
 _MEMORY = 1 << 27  # most bytes that unpacking may need, as in zstd's own program
+
+
+_DAMAGES = (
+    EOFError,
+    OSError,
+    lzma.LZMAError,
+    zlib.error,
+    # What zipfile raises for a member.
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+)
+"""What programs that unpack raise for a file that is damaged."""
 
 
 class Damaged(DataError):
@@ -196,9 +213,9 @@ class Unpacked:
     def _naming(self) -> Iterator[None]:
         try:
             yield
-        except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, OSError) as error:
-            # An error of the operating system has a number.
-            if getattr(error, "errno", None) is not None:
+        except _DAMAGES as error:
+            # An error of the operating system has a number; EINVAL means an impossible place.
+            if getattr(error, "errno", None) not in (None, errno.EINVAL):
                 raise
             problem = str(error)
             if "emory" in problem:
