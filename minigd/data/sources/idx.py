@@ -68,7 +68,7 @@ class IdxSource(StoredRows):
         x = read_idx(name, table=True)
         y = None if labels is None else read_idx(check_path("labels", labels))
         if x.nbytes == 0:
-            raise DataError(f"{name} has the shape {x.shape}: it holds no rows")
+            raise DataError(f"{name} has the shape {x.shape}: it has no rows")
         super().__init__(x, y, name)
 
     @property
@@ -120,6 +120,6 @@ def read_idx(path: str | os.PathLike[str], table: bool = False) -> Array | Array
         shape = (shape[0], math.prod(shape[1:]))
     if not packed:
         return ArrayFile(file, start, shape, dtype, opened=about)
-    # A foreign byte order would slow down every gather; bytes, the usual case, have none.
+    # Another byte order would slow down every gather. Single bytes, the usual case, have none.
     array: Array = content[start:].view(dtype).reshape(shape)
     return array

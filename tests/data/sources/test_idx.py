@@ -1,6 +1,6 @@
 """IDX files, the format of MNIST, give the numbers that were written into them, gzipped or not.
 
-A file that is none, or has another length than its header says, is refused by name.
+A file that is not an IDX file, or does not have the length in its header, is refused by name.
 """
 
 import gzip
@@ -115,7 +115,7 @@ def test_a_damaged_gzipped_file(tmp_path, spoil):
 
 def test_no_images_are_nothing_to_train_on(tmp_path):
     path = written(tmp_path / "images", idx(np.zeros((0, 4, 3)), 8))
-    with pytest.raises(gd.DataError, match=r"images has the shape \(0, 4, 3\): it holds no rows"):
+    with pytest.raises(gd.DataError, match=r"images has the shape \(0, 4, 3\): it has no rows"):
         gd.IdxSource(path)
 
 
