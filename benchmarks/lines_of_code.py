@@ -6,6 +6,7 @@ FOLDER is the package, ``minigd`` beside this script by default.
 """
 
 import ast
+import functools
 import io
 import sys
 import tokenize
@@ -33,7 +34,8 @@ _NO_CODE = {
 }
 
 
-def lines_of_code(source: str) -> set[int]:
+@functools.cache
+def lines_of_code(source: str) -> frozenset[int]:
     """Return the numbers of lines with code.
 
     >>> sorted(lines_of_code('"A docstring."' + chr(10) + "x = 1  # one" + chr(10)))
@@ -46,7 +48,7 @@ def lines_of_code(source: str) -> set[int]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             lines -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-    return lines
+    return frozenset(lines)
 
 
 def count(package: Path) -> dict[str, tuple[int, int]]:

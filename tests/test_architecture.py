@@ -1,6 +1,7 @@
 """The house: which folder may import which, what `import minigd` loads, how large a file may be."""
 
 import ast
+import functools
 import inspect
 import re
 import subprocess
@@ -104,7 +105,12 @@ def module_name(path):
 
 
 SOURCES = {module_name(p): p.read_text(encoding="utf-8") for p in sorted(PACKAGE.rglob("*.py"))}
-TREES = {name: ast.parse(source) for name, source in SOURCES.items()}
+
+
+@functools.cache
+def trees():
+    """Return the syntax of each module."""
+    return {name: ast.parse(source) for name, source in SOURCES.items()}
 
 
 def imports(tree, scope=""):
@@ -116,7 +122,7 @@ def imports(tree, scope=""):
             assert node.level == 0, "imports are written with the package's name"
             for alias in node.names:
                 module = f"{node.module}.{alias.name}"
-                yield scope, module if module.removeprefix("minigd.") in TREES else node.module
+                yield scope, module if module.removeprefix("minigd.") in SOURCES else node.module
         elif isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
             yield from imports(node, f"{scope}.{node.name}".lstrip("."))
         else:
@@ -125,7 +131,7 @@ def imports(tree, scope=""):
 
 def imported(name):
     """Return the modules of the package that a module imports."""
-    own = [full for _, full in imports(TREES[name]) if full.partition(".")[0] == "minigd"]
+    own = [full for _, full in imports(trees()[name]) if full.partition(".")[0] == "minigd"]
     found = {full.removeprefix("minigd.") for full in own}
     return {"__init__" if target == "minigd" else target for target in found}
 
@@ -138,14 +144,16 @@ def folder(name):
 
 
 def test_the_top_of_the_package_is_that_of_the_design():
-    assert {name for name in TREES if (PACKAGE / f"{name}.py").exists() and "." not in name} == TOP
-    assert {folder(name) for name in TREES} == set(LEVELS)
+    assert {
+        name for name in SOURCES if (PACKAGE / f"{name}.py").exists() and "." not in name
+    } == TOP
+    assert {folder(name) for name in SOURCES} == set(LEVELS)
 
 
 def test_imports_go_down_the_list():
     against = {
         (name, target)
-        for name in TREES
+        for name in SOURCES
         for target in imported(name)
         if folder(name) != folder(target)
         and LEVELS[folder(name)] <= LEVELS[folder(target)]
@@ -157,7 +165,7 @@ def test_imports_go_down_the_list():
 def test_tables_know_nothing_of_the_sources_that_read_them():
     assert not [
         (name, target)
-        for name in TREES
+        for name in SOURCES
         for target in imported(name)
         if name.startswith("data.tables") and target.startswith("data.sources")
     ]
@@ -175,7 +183,7 @@ def circle(arrows):
 
 
 def test_nothing_imports_in_a_circle():
-    assert circle({name: imported(name) - {name} for name in TREES}) == []
+    assert circle({name: imported(name) - {name} for name in SOURCES}) == []
 
 
 def test_a_circle_would_be_found():
@@ -203,7 +211,7 @@ def calls(tree, scope=""):
 def test_the_conveniences_that_reach_up_are_those_named():
     found = {
         (name, scope, target)
-        for name, tree in TREES.items()
+        for name, tree in trees().items()
         if "backends.on_demand" in imported(name)
         for scope, target in calls(tree)
     }
@@ -216,12 +224,12 @@ def test_the_engine_needs_numpy_tqdm_and_threadpoolctl_alone():
     engine = {f"{part}.{name}" for part, names in LOADED.items() for name in names}
     needed = set()
     for name in engine | {"errors", "formulas", "types", "progress"}:
-        needed |= {full.partition(".")[0] for scope, full in imports(TREES[name]) if not scope}
+        needed |= {full.partition(".")[0] for scope, full in imports(trees()[name]) if not scope}
     assert needed - set(sys.stdlib_module_names) == {"minigd", "numpy", "threadpoolctl", "tqdm"}
 
 
 def test_no_step_asks_where_it_may_write():
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         if name.startswith(("backends", "execution", "optim")):
             for node in ast.walk(tree):
                 if isinstance(node, ast.arg | ast.keyword):
@@ -273,7 +281,7 @@ def test_no_file_class_or_function_is_larger_than_it_may_be():
         code = lines_of_code(source)
         if len(code) > FILE:
             large.add(name)
-        for part, node in parts_of(TREES[name], name):
+        for part, node in parts_of(trees()[name], name):
             most = CLASS if isinstance(node, ast.ClassDef) else FUNCTION
             if len([line for line in code if node.lineno <= line <= node.end_lineno]) > most:
                 large.add(part)
@@ -297,7 +305,7 @@ def test_rows_of_weight_0_are_taken_out_and_the_others_scaled_in_one_place():
 
 
 def test_a_module_opens_with_a_docstring():
-    opening = {name: (ast.get_docstring(tree) or "").splitlines() for name, tree in TREES.items()}
+    opening = {name: (ast.get_docstring(tree) or "").splitlines() for name, tree in trees().items()}
     assert [name for name, lines in opening.items() if not lines or lines[0][-1:] != "."] == []
 
 
@@ -318,7 +326,7 @@ def public(node):
 
 def test_every_public_class_and_function_has_a_docstring():
     bare = []
-    for module, tree in TREES.items():
+    for module, tree in trees().items():
         # A property is described where it is read; its setter has the same name.
         names = {node.name for node in public(tree) if ast.get_docstring(node)}
         bare += [f"{module}.{node.name}" for node in public(tree) if node.name not in names]
@@ -368,7 +376,7 @@ def global_randomness(tree):
 
 
 def test_no_module_uses_a_global_generator():
-    assert [name for name, tree in TREES.items() if global_randomness(tree)] == []
+    assert [name for name, tree in trees().items() if global_randomness(tree)] == []
 
 
 def test_a_global_generator_would_be_found():

@@ -345,11 +345,10 @@ def test_softmax_of_huge_logits_in_float32(backend):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", INPUTS)
-@pytest.mark.pairs
-def test_a_dtype_stays_what_it_is(backend, name, dtype):
-    inputs = [backend.asarray(a) for a in draw(name, (5, 3), dtype)]
-    assert {str(result.dtype) for result in call(name, *inputs)} == {dtype}
+def test_a_dtype_stays_what_it_is(backend, dtype):
+    for name in INPUTS:
+        inputs = [backend.asarray(a) for a in draw(name, (5, 3), dtype)]
+        assert {str(result.dtype) for result in call(name, *inputs)} == {dtype}, name
 
 
 @pytest.mark.parametrize("name", INPUTS)
@@ -376,13 +375,13 @@ def test_complex_numbers_do_not_overflow_either(name):
     assert np.isfinite(value).all()
 
 
-@pytest.mark.parametrize("name", INPUTS)
-def test_inputs_are_not_modified(backend, name):
-    host = draw(name, (5, 3), "float32")
-    inputs = [backend.asarray(a.copy()) for a in host]
-    call(name, *inputs)
-    for array, expected in zip(inputs, host, strict=True):
-        np.testing.assert_array_equal(backend.to_numpy(array), expected)
+def test_inputs_are_not_modified(backend):
+    for name in INPUTS:
+        host = draw(name, (5, 3), "float32")
+        inputs = [backend.asarray(a.copy()) for a in host]
+        call(name, *inputs)
+        for array, expected in zip(inputs, host, strict=True):
+            np.testing.assert_array_equal(backend.to_numpy(array), expected, name)
 
 
 # The executors --------------------------------------------------------------------------------

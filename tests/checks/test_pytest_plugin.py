@@ -36,7 +36,7 @@ class Absolute(gd.Loss):
 """
 
 
-@pytest.fixture(params=["minigd_pytest", "minigd.checks.pytest_plugin"])
+@pytest.fixture(params=["minigd.checks.pytest_plugin", "minigd_pytest"])
 def run(request, pytester):
     """Return how to run pytest with the plugin as pytest finds it, or loaded by hand."""
 
@@ -56,6 +56,7 @@ def test_each_layer_and_loss_of_the_file_is_a_test(run):
     )
 
 
+@pytest.mark.few(1)
 def test_a_failure_is_the_message_with_its_diagnosis_and_no_traceback(run):
     result = run("mylayer.py::Backwards")
     result.assert_outcomes(failed=1)
@@ -66,6 +67,7 @@ def test_a_failure_is_the_message_with_its_diagnosis_and_no_traceback(run):
     assert "gradcheck.py" not in text
 
 
+@pytest.mark.few(1)
 def test_another_error_shows_where_it_came_from(run):
     result = run("mylayer.py::Broken")
     assert "check.py" not in result.stdout.str()
@@ -130,12 +132,14 @@ def test_a_class_that_can_not_be_made_asks_for_an_example_and_no_more(run):
     assert "check.py" not in result.stdout.str()
 
 
+@pytest.mark.few(1)
 def test_a_file_outside_testpaths_is_visited(run):
     option = "testpaths = tests\nminigd_layers = mylayer.py"
     result = run(option=option, **{"tests/test_one": "def test_one(): pass"})
     result.assert_outcomes(passed=3, failed=2)
 
 
+@pytest.mark.few(1)
 def test_a_file_within_testpaths_is_visited_once(run):
     option = "testpaths = .\nminigd_layers = mylayer.py"
     run(option=option).assert_outcomes(passed=2, failed=2)
@@ -146,6 +150,7 @@ def test_a_path_on_the_command_line_is_all_that_is_visited(run):
     result.assert_outcomes(passed=1)
 
 
+@pytest.mark.few(1)
 def test_examples_have_tests_of_their_own(run):
     power = """
     import minigd as gd
@@ -166,6 +171,7 @@ def test_examples_have_tests_of_their_own(run):
     result.stdout.fnmatch_lines(["*mylayer.py::Power(p=2) PASSED*", "*::Power(p=3) PASSED*"])
 
 
+@pytest.mark.each
 @pytest.mark.parametrize(
     ("mylayer", "says"),
     [

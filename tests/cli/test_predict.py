@@ -192,6 +192,7 @@ def test_rows_are_left_out_where_the_model_was_trained_so(folder, tmp_path, caps
     assert not (tmp_path / "q").exists()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("block", [1, 50, 1 << 20])
 def test_rows_stream_by(folder, tmp_path, monkeypatch, block):
     # The table is read in blocks, and as many rows are predicted at once as in an array.

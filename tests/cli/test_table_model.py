@@ -322,6 +322,7 @@ def rows_in_forms(frame, folder):
     yield frame.to_dict("records"), {}
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("hidden", [0, 100])
 def test_rows_have_the_same_probabilities_in_every_form(tmp_path, hidden):
     rng = np.random.default_rng(0)

@@ -426,6 +426,7 @@ class Shifted(gd.Layer):
         return dy + dy.mean()
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("layer", [lambda: gd.Dropout(0.3), Shifted], ids=["dropout", "own"])
 @pytest.mark.parametrize("n", [20, 161, 200])
 def test_large_arrays_that_are_not_traced_stay_as_they_are(layer, n):

@@ -22,7 +22,6 @@ from minigd.execution.targets import numba as target
 pytestmark = pytest.mark.skipif(not compiler.available(), reason="needs Numba and SciPy")
 
 PARTS = 8
-RUNS = drawn_runs.table(0)
 
 
 @pytest.fixture
@@ -31,17 +30,17 @@ def in_python(monkeypatch):
     monkeypatch.setattr(target, "Compiled", interpreted)
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_some_of_the_runs_in_which_each_two_choices_meet(part, in_python):
-    for run in RUNS[part :: 5 * PARTS]:
+    for run in drawn_runs.table(0)[part :: 5 * PARTS]:
         check_run(run)
 
 
 @pytest.mark.slow
 def test_the_others_come_to_what_the_plain_step_does(in_python):
     for part in range(PARTS, 4 * PARTS):
-        for run in RUNS[part :: 4 * PARTS]:
+        for run in drawn_runs.table(0)[part :: 4 * PARTS]:
             check_run(run)
 
 
@@ -118,7 +117,7 @@ def test_runs_on_a_gpu_come_to_what_the_plain_step_does(number, gpu):
 @pytest.mark.skipif(host_cuda.compiler() is None, reason=host_cuda.MISSING)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_many_runs_on_a_device_come_to_what_the_plain_step_does(part, stand_in):
-    for run in RUNS[part :: 2 * PARTS]:
+    for run in drawn_runs.table(0)[part :: 2 * PARTS]:
         check_device(run, stand_in)
 
 

@@ -3,6 +3,7 @@
 A run is a choice for each name of `CHOICES`. A choice that conflicts with others is ignored.
 """
 
+import functools
 import itertools
 from typing import Any
 
@@ -117,6 +118,7 @@ CHOICES: dict[str, list[Any]] = {
 EPOCHS = 2
 
 
+@functools.cache
 def table(seed: int) -> list[dict[str, Any]]:
     """Return runs in which each two values of two choices meet in one at least."""
     rng = np.random.default_rng(seed)

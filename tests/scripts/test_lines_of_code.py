@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.lines_of_code import count, lines_of_code  # noqa: E402
+from benchmarks.lines_of_code import count, lines_of_code, main  # noqa: E402
 
 SOURCE = '''"""A module,
 
@@ -56,10 +56,16 @@ def test_a_file_without_a_purpose_is_not_passed_over(tmp_path):
         count(tmp_path)
 
 
-def test_the_script_prints_a_table_that_adds_up():
-    script = [sys.executable, str(ROOT / "benchmarks" / "lines_of_code.py")]
-    run = subprocess.run(script, check=True, capture_output=True, text=True)
-    rows = [line.rsplit(None, 2) for line in run.stdout.splitlines()[1:]]
+def test_the_script_prints_a_table_that_adds_up(tmp_path, monkeypatch, capsys):
+    script = str(ROOT / "benchmarks" / "lines_of_code.py")
+    (tmp_path / "errors.py").write_text("x = 1\n")
+    command = [sys.executable, script, str(tmp_path)]
+    run = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert run.stdout.splitlines()[-1].split() == ["in", "all", "1", "1"]
+    # Of the package, in this process, which has counted its lines.
+    monkeypatch.setattr(sys, "argv", [script])
+    main()
+    rows = [line.rsplit(None, 2) for line in capsys.readouterr().out.splitlines()[1:]]
     numbers = [int(row[-1].replace(",", "")) for row in rows]
     assert rows[-1][0] == "in all"
     assert numbers[-1] == sum(numbers[:-1])

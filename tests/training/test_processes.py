@@ -138,7 +138,10 @@ def test_the_same_number_of_processes_gives_the_same_bits():
 
 
 @pytest.mark.slow
-@given(st.sampled_from(drawn_runs.table(3)), st.sampled_from(["epochs", "updates", "steps"]))
+@given(
+    st.deferred(lambda: st.sampled_from(drawn_runs.table(3))),
+    st.sampled_from(["epochs", "updates", "steps"]),
+)
 @examples(1)
 def test_whatever_decides_a_step_comes_to_the_same(run, how):
     run = settled(run)

@@ -43,6 +43,7 @@ def trained(source, fast, gather=None, shuffle=True, part=False, **options):
     return model.flat_params.tobytes(), history, trainer.evaluate(batches)
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("fast", FAST)
 @pytest.mark.parametrize(
     "options",

@@ -170,21 +170,21 @@ def test_a_policy_of_a_column_that_is_not_there_is_refused():
 # Dates --------------------------------------------------------------------------------------
 
 
-@pytest.mark.each
-@pytest.mark.parametrize("notation", [f for f in FORMATS if "%z" not in f])
-def test_every_notation_is_read_as_python_reads_it(notation):
+def test_every_notation_is_read_as_python_reads_it():
     days = [datetime.datetime(2014, 5, 2, 6, 30), datetime.datetime(2015, 12, 31, 18, 0)]
-    texts = [day.strftime(notation) for day in days]
-    formats = DateFormats()
-    formats.add(pd.Series(texts, dtype=object))
-    found = formats.dates()
-    expected = [datetime.datetime.strptime(text, notation) for text in texts]
-    x = found._replace(parts=PARTS).encode(pd.Series(texts, dtype=object))
-    first = min(expected)
-    for row, day in zip(x, expected, strict=True):
-        hour = day.hour + day.minute / 60
-        elapsed = (day - first).total_seconds() / 86400
-        assert row.tolist() == pytest.approx([day.year, day.month, day.weekday(), hour, elapsed])
+    for notation in [f for f in FORMATS if "%z" not in f]:
+        texts = [day.strftime(notation) for day in days]
+        formats = DateFormats()
+        formats.add(pd.Series(texts, dtype=object))
+        found = formats.dates()
+        expected = [datetime.datetime.strptime(text, notation) for text in texts]
+        x = found._replace(parts=PARTS).encode(pd.Series(texts, dtype=object))
+        first = min(expected)
+        for row, day in zip(x, expected, strict=True):
+            hour = day.hour + day.minute / 60
+            elapsed = (day - first).total_seconds() / 86400
+            parts = [day.year, day.month, day.weekday(), hour, elapsed]
+            assert row.tolist() == pytest.approx(parts), notation
 
 
 @pytest.mark.parametrize("kind", SOURCES)

@@ -77,6 +77,7 @@ def special(name, dtype):
     ]
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("inputs", [lambda name, dtype: draw(name, (9, 7), dtype), special])
 def test_a_formula_is_one_kernel_with_its_numbers(inputs, dtype):
