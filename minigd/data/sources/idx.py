@@ -20,6 +20,7 @@ from minigd.storage.regular_files import open_regular
 from minigd.types import Array
 
 _KINDS = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_MOST_DIMENSIONS = 32  # as in a .npy file; NumPy has a limit too
 
 
 class IdxSource(StoredRows):
@@ -106,7 +107,7 @@ def read_idx(path: str | os.PathLike[str], table: bool = False) -> Array | Array
             shape = struct.unpack(f">{dimensions}I", begin[4:start])
         except (struct.error, OSError, EOFError, ValueError, zlib.error) as error:
             raise DataError(f"{file} is not an IDX file, or is damaged: {error}") from error
-    if zero != 0 or kind not in _KINDS or dimensions == 0:
+    if zero != 0 or kind not in _KINDS or not 0 < dimensions <= _MOST_DIMENSIONS:
         raise DataError(f"{file} is not an IDX file: it begins with {begin[:4]!r}")
     dtype = np.dtype(_KINDS[kind])
     expected = math.prod(shape) * dtype.itemsize

@@ -119,6 +119,17 @@ def test_no_images_are_nothing_to_train_on(tmp_path):
         gd.IdxSource(path)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("dimensions", [33, 65, 255])
+def test_more_dimensions_than_an_array_has_are_refused(tmp_path, packed, dimensions):
+    path = written(tmp_path / "images", idx(images(), 8))
+    sizes = b"".join(n.to_bytes(4, "big") for n in (7, *[1] * (dimensions - 1)))
+    content = bytes([0, 0, 8, dimensions]) + sizes + bytes(7)
+    labels = written(tmp_path / "labels", content, packed)
+    with pytest.raises(gd.DataError, match="labels is not an IDX file: it begins with"):
+        gd.IdxSource(path, labels)
+
+
 def test_images_and_labels_of_different_lengths(tmp_path):
     path = written(tmp_path / "images", idx(images(), 8))
     labels = written(tmp_path / "labels", idx(np.arange(6), 8))
