@@ -17,10 +17,17 @@ from minigd.cli import values
 from minigd.cli.messages import counted, in_shell, message_of, number
 from minigd.cli.options import add_json, add_model_and_data, add_network, add_reading
 from minigd.cli.output import discard_unwritten, in_json, show
-from minigd.cli.parsing import SHELLS, PrintCompletion, Show, add_command, refuse_mistyped
+from minigd.cli.parsing import (
+    SHELLS,
+    Parser,
+    PrintCompletion,
+    Show,
+    add_command,
+    refuse_mistyped,
+)
 from minigd.cli.processes import first_alone_prints, is_for_another, processes, together
 from minigd.distributed.communicator import ALONE
-from minigd.errors import Advised, BackendError
+from minigd.errors import Advised, BackendError, DataError
 from minigd.progress import log
 from minigd.training.interrupts import Handler, Terminated
 from minigd.version import __version__
@@ -34,7 +41,7 @@ _FILE_ENDINGS = (".txt", ".csv", ".tsv", ".names", ".dat", ".data")
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="minigd",
         description="Mini-batch gradient descent from scratch, on NumPy and on CuPy.",
         epilog="example: minigd demo --out picture.png",
@@ -153,6 +160,11 @@ def _given_table(options: dict[str, Any]) -> Any:
     """Return a context with the files that a command reads; it may keep standard input."""
     from minigd.cli.table_files import given_table
 
+    if "-" in options["data"] and options["command"] == "train" and processes().size > 1:
+        raise DataError(
+            "of several processes only the first one gets standard input, -: write the table to a "
+            "file that all of them can read"
+        )
     return given_table(options["data"], options.get("out"), options["command"] == "predict")
 
 
