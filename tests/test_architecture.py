@@ -245,8 +245,8 @@ def asked_for_the_backend(tree, prefix):
 
 
 def test_training_asks_for_the_backend_only_where_it_stages_rows():
-    trees = {name: tree for name, tree in TREES.items() if name.startswith("training.")}
-    found = [part for name, tree in trees.items() for part in asked_for_the_backend(tree, name)]
+    training = {name: tree for name, tree in trees().items() if name.startswith("training.")}
+    found = [part for name, tree in training.items() for part in asked_for_the_backend(tree, name)]
     assert found == ["training.rows.RowLoader.__init__"]
 
 
