@@ -72,9 +72,7 @@ class Backend:
         BackendError
             If `x` is on another device. The message names the call that moves it.
         """
-        if type(x) is self.xp.ndarray:
-            return x
-        return _array_of(x, what)
+        return x if type(x) is self.xp.ndarray else _array_of(x, what)
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
         """Move `x` to this backend from any device.
@@ -104,11 +102,9 @@ class Backend:
         """Return the rows of `x` with the numbers in `index`, written into `out` if it is given."""
         if not (x.flags.c_contiguous and x.flags.aligned):
             return _take_apart(x, index, out)
-        if out is None:
-            return np.take(x, index, axis=0)
         # With `out`, NumPy makes a copy to check indices, unless it clips them. Only the trainer
         # gathers in place, and its indices come from a permutation.
-        return np.take(x, index, axis=0, out=out, mode="clip")
+        return np.take(x, index, axis=0, out=out, mode="raise" if out is None else "clip")
 
     def apply(
         self,

@@ -28,7 +28,7 @@ from minigd.data.row_weights import (
     warn_of_unknown,
 )
 from minigd.data.sources.array import ArraySource
-from minigd.data.sources.base import Rows, Source
+from minigd.data.sources.base import Rows, Source, row_numbers
 from minigd.errors import DataError, ShapeError, check_integer, check_number, shown, validated
 from minigd.progress import with_progress
 from minigd.storage.describe import describe
@@ -386,6 +386,11 @@ class Batches:
 
     def weight(self, rows: Rows, y: Array | None = None) -> Array:
         """Return the weights of some rows; they depend on y if a stream's classes have weights."""
+        if self._weights is not None and not isinstance(rows, slice):
+            rows = row_numbers(rows, len(self._weights))
+        return self._weight(rows, y)
+
+    def _weight(self, rows: Rows, y: Array | None) -> Array:
         weights = None if self._weights is None else self._weights[rows]
         if self._class_weight and y is not None:
             classes = self._labels(y, weights)
@@ -400,7 +405,7 @@ class Batches:
         for batch in batches:
             if batch.y is None:
                 raise _no_targets()
-            yield batch.weighed(self.weight(batch.rows, batch.y))
+            yield batch.weighed(self._weight(batch.rows, batch.y))
         if whole:
             self._warn_of_unseen()
 
@@ -501,7 +506,7 @@ class Batches:
         """
         if not self.shuffle or not self.source.random_access:
             return None
-        return self._rng(epoch).permutation(self.source.count())
+        return self._rng(check_integer("epoch", epoch, 0)).permutation(self.source.count())
 
     def _rng(self, epoch: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, _ORDER, epoch])
@@ -547,7 +552,7 @@ class Batches:
             if len(batch[0]) == size:
                 yield batch
             elif self._unseen:
-                self.weight(batch.rows, batch.y)  # the classes of dropped rows occur too
+                self._weight(batch.rows, batch.y)  # the classes of dropped rows occur too
 
     def _in_order(self, start: int, workspace: Workspace | None) -> Epoch:
         source, size = self.source, self._size()

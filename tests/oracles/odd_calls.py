@@ -158,10 +158,14 @@ def folder() -> Path:
     run = trainer()
     run.fit(X, Y, batch_size=5)
     run.save(path / "run.npz")
+    pandas_frame({"a": X[:, 0], "b": X[:, 1], "y": Y}).to_parquet(path / "t.parquet")
+    return path
+
+
+def pandas_frame(columns: dict[str, Any]) -> Any:
     import pandas as pd
 
-    pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "y": Y}).to_parquet(path / "t.parquet")
-    return path
+    return pd.DataFrame(columns)
 
 
 def table_schema() -> Any:
@@ -241,6 +245,55 @@ def regressor() -> Any:
 
 def of_class(kind: Any, use: Callable[[Any], object], **arguments: Any) -> Example:
     return Example(always(kind), lambda: dict(arguments), use)
+
+
+METHODS: dict[str, tuple[Callable[[], dict[str, Any]], Callable[[Any], object]]] = {
+    "take": (lambda: {"rows": np.array([1, 0]), "workspace": None}, len),
+    "places": (lambda: {"rows": np.array([1, 0])}, len),
+    "chunks": (lambda: {"start": 1}, list),
+    "column": (lambda: {"name": "a"}, len),
+    "split": (
+        lambda: {"fraction": 0.5, "seed": 0, "stratify": False, "group": None, "time": None},
+        lambda parts: [use_source(part) for part in parts],
+    ),
+    "cache": (lambda: {"path": folder() / "rows"}, use_source),
+}
+"""The methods of all sources, with valid arguments and a use of the result."""
+
+SOURCES = {
+    "ArraySource": "take places chunks column split cache",
+    "NpySource": "take places chunks split cache",
+    "IdxSource": "take places chunks split cache",
+    "CsvSource": "take places chunks column split cache",
+    "FrameSource": "take places chunks column split cache",
+    "ParquetSource": "take places chunks column split cache",
+    "IterableSource": "places chunks split cache",
+    "part": "take places chunks column",
+    "part of a stream": "places chunks",
+}
+"""By kind of source, the methods that it has for rows like these."""
+
+
+@functools.cache
+def opened(kind: str) -> Any:
+    """Open a source once."""
+    path, named = folder(), {"a": X[:, 0], "b": X[:, 1], "y": Y}
+    makers: dict[str, Callable[[], Any]] = {
+        "ArraySource": lambda: gd.ArraySource(pandas_frame(named)[["a", "b"]], Y),
+        "NpySource": lambda: gd.NpySource(path / "x.npy", path / "y.npy"),
+        "IdxSource": lambda: gd.IdxSource(path / "images", path / "labels"),
+        "CsvSource": lambda: gd.CsvSource(path / "t.csv", "y"),
+        "FrameSource": lambda: gd.FrameSource(named, "y"),
+        "ParquetSource": lambda: gd.ParquetSource(path / "t.parquet", "y"),
+        "IterableSource": stream,
+        "part": lambda: opened("CsvSource").split(0.5)[0],
+        "part of a stream": lambda: stream().split(0.5)[0],
+    }
+    return makers[kind]()
+
+
+def method_of(kind: str, method: str) -> Callable[..., Any]:
+    return getattr(opened(kind), method)
 
 
 EXAMPLES: dict[str, Example] = {
@@ -473,12 +526,12 @@ EXAMPLES: dict[str, Example] = {
         },
         use_source,
     ),
-    "Source.split": Example(
-        lambda: gd.ArraySource(X, Y).split,
-        lambda: {"fraction": 0.5, "seed": 0},
-        lambda parts: [use_source(part) for part in parts],
-    ),
-    "Source.chunks": Example(lambda: gd.ArraySource(X, Y).chunks, lambda: {"start": 1}, list),
+    **{
+        f"{kind}.{method}": Example(functools.partial(method_of, kind, method), arguments, use)
+        for kind, methods in SOURCES.items()
+        for method, (arguments, use) in METHODS.items()
+        if method in methods.split()
+    },
     "Batches": of_class(
         gd.Batches,
         use_batches,
@@ -510,6 +563,15 @@ EXAMPLES: dict[str, Example] = {
     ),
     "Batches.epoch": Example(
         lambda: batches().epoch, lambda: {"epoch": 0, "start": 0, "workspace": None}, list
+    ),
+    "Batches.at": Example(lambda: batches().at, lambda: {"epoch": 1}, list),
+    "Batches.order": Example(
+        lambda: gd.Batches(X, Y, shuffle=True).order, lambda: {"epoch": 1}, len
+    ),
+    "Batches.part": Example(lambda: batches().part, lambda: {"rank": 0, "size": 2}, list),
+    "Batches.weight": Example(
+        lambda: gd.Batches(X, Y, sample_weight=np.ones(12)).weight,
+        lambda: {"rows": np.array([1, 0]), "y": None},
     ),
     "batch_slices": of_class(gd.batch_slices, list, n=12, batch_size=5),
     # The model
@@ -934,7 +996,7 @@ def may_be(example: Any, given: Any) -> bool:
     return not isinstance(example, bool) or isinstance(given, bool)
 
 
-OWN = (ValueError, TypeError, gd.BackendError, gd.GradientError, gd.DivergenceError)
+OWN = (ValueError, TypeError, IndexError, gd.BackendError, gd.GradientError, gd.DivergenceError)
 
 
 CALLED = {
@@ -964,7 +1026,7 @@ def is_clear(error: Exception, parameter: str) -> bool:
     """
     words = "|".join({parameter, parameter.removesuffix("s"), CALLED.get(parameter, parameter)})
     named = re.search(rf"(?<![a-z])({words})(?![a-z])", str(error), re.IGNORECASE) is not None
-    enough = isinstance(error, gd.DivergenceError) or "there is no column" in str(error)
+    enough = isinstance(error, gd.DivergenceError) or "no column '" in str(error)
     if not isinstance(error, OWN):
         return False
     # What an estimator's X and y must be, scikit-learn's own checks say in its own words.

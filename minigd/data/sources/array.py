@@ -9,7 +9,7 @@ from minigd.backends.base import Backend, backend_of, numbers
 from minigd.backends.frames import by_rows, check_rows_alike, names_of
 from minigd.backends.workspace import Workspace
 from minigd.data.row_weights import check_weights, counting_rows, take_rows
-from minigd.data.sources.base import Pair, RandomAccess, Rows
+from minigd.data.sources.base import Pair, RandomAccess, Rows, checks_rows
 from minigd.errors import DataError, ShapeError
 from minigd.types import Array
 
@@ -92,6 +92,7 @@ class ArraySource(RandomAccess):
             if self.weight is None or self.weight[row] > 0:
                 self.backend.check_finite(self.x[[row]].toarray(), "x", slice(row, row + 1))
 
+    @checks_rows
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
         """Return x and y of some rows: views for a slice, otherwise new, or in the workspace."""
         y = None if self.y is None else self._take(self.y, rows, "y", workspace)
@@ -126,16 +127,18 @@ class ArraySource(RandomAccess):
         return f"ArraySource({self.rows} rows, {self.x.shape[1]} columns)"
 
     def _take(self, array: Array, rows: Rows, name: str, workspace: Workspace | None) -> Array:
-        if self.sparse and array is self.x:
-            return array[rows].toarray()
-        if isinstance(rows, slice):
-            return array[rows]
-        index = rows if self.backend.holds(rows) else self.backend.asarray(rows)
-        if workspace is None:
-            return self.backend.take(array, index)
-        shape = (len(rows), *array.shape[1:])
-        out = workspace.empty(f"batch.{name}", shape, array.dtype, self.backend)
-        return self.backend.take(array, index, out)
+        if isinstance(rows, slice) or (self.sparse and array is self.x):
+            return _dense(array[rows])
+        out = None if workspace is None else self._room(array, len(rows), name, workspace)
+        return self.backend.take(array, self.backend.asarray(rows), out)
+
+    def _room(self, array: Array, rows: int, name: str, workspace: Workspace) -> Array:
+        shape = (rows, *array.shape[1:])
+        return workspace.empty(f"batch.{name}", shape, array.dtype, self.backend)
+
+
+def _dense(array: Any) -> Array:
+    return array.toarray() if hasattr(array, "toarray") else array
 
 
 def _shape_error(shape: tuple[int, ...], y: Array | None) -> DataError:

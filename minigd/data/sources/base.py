@@ -3,18 +3,19 @@
 Some sources fetch rows by number, others only stream them in order; all can be read again.
 """
 
+import functools
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 
-from minigd.backends.base import backend_of
+from minigd.backends.base import backend_of, get_backend, refuse_mask
 from minigd.backends.on_demand import call
 from minigd.backends.workspace import Workspace
-from minigd.errors import DataError, check_integer
+from minigd.errors import DataError, check_integer, shown, validated
 from minigd.progress import with_progress
 from minigd.types import Array
 
@@ -23,6 +24,71 @@ Rows: TypeAlias = slice | Array
 
 Pair: TypeAlias = tuple[Array, Array | None]
 """x and y of some rows; y is None if there are no targets."""
+
+Take = TypeVar("Take", bound=Callable[..., Pair])
+
+
+def row_numbers(rows: Any, n: int) -> Array:
+    """Return the numbers of the requested ones of n rows: a slice, a list of numbers, or a mask.
+
+    As in NumPy, -1 is the last row, and a mask has True or False for each of the n rows.
+
+    >>> row_numbers([2, -1], 4).tolist(), row_numbers([True, False, True, False], 4).tolist()
+    ([2, 3], [0, 2])
+    """
+    refuse_mask(rows, "rows")
+    try:
+        index = np.arange(*rows.indices(n)) if isinstance(rows, slice) else _HOST.asarray(rows)
+    except (TypeError, ValueError):  # a slice of texts, or lists of several lengths
+        raise _not_rows(rows, n) from None
+    if index.shape == (0,):
+        return np.zeros(0, np.int64)
+    if index.dtype == bool and index.shape == (n,):
+        return np.flatnonzero(index)
+    of_objects = index.dtype == object and all(type(row) is int for row in index.flat)
+    if index.ndim != 1 or not (of_objects or index.dtype.kind in "iu"):
+        raise _not_rows(rows, n)
+    for row in (index.min(), index.max()):
+        if not -n <= row < n:
+            raise IndexError(f"row {shown(int(row))} was requested, but there are {n} rows")
+    index = index.astype(np.int64)
+    return np.where(index < 0, index + n, index)
+
+
+def _not_rows(rows: Any, n: int) -> TypeError:
+    return TypeError(
+        "rows must be a slice, a list of row numbers such as [0, 1], or a mask with True or False "
+        f"for each of the {n} rows, not {shown(rows)}"
+    )
+
+
+def _are_numbers(rows: Any) -> bool:
+    """Tell whether rows are an array of row numbers, as batches request them."""
+    return getattr(rows, "dtype", 0) == np.int64 and rows.ndim == 1 and not hasattr(rows, "mask")
+
+
+def _check_request(rows: Any, n: int, workspace: Any) -> None:
+    row_numbers(rows, n)
+    if workspace is not None and not isinstance(workspace, Workspace):
+        raise TypeError(f"workspace must be a Workspace or None, not {shown(workspace)}")
+
+
+def checks_rows(take: Take) -> Take:
+    """Let a `take` accept what `row_numbers` does, and say what is wrong with a request.
+
+    The rows of a batch are checked only after NumPy has refused them, which costs no time before.
+    """
+
+    @functools.wraps(take)
+    def checked(self: Any, rows: Any, workspace: Workspace | None = None) -> Pair:
+        plain = isinstance(rows, slice) or _are_numbers(rows)
+        try:
+            return take(self, rows if plain else row_numbers(rows, self.rows), workspace)
+        except (IndexError, TypeError, ValueError, AttributeError):
+            _check_request(rows, self.rows, workspace)
+            raise
+
+    return cast(Take, checked)
 
 
 class Source(ABC):
@@ -76,7 +142,27 @@ class Source(ABC):
         """Return a fingerprint of the data, for JSON: size and sampled content."""
 
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
-        """Return x and y of some rows: views for a slice of an array, otherwise fresh memory."""
+        """Return x and y of some rows: views for a slice of an array, otherwise fresh memory.
+
+        Parameters
+        ----------
+        rows : slice or array-like
+            Row numbers, of which -1 is the last row, or a mask with True or False for each row.
+        workspace : Workspace, optional
+            Memory for the rows, which the trainer reuses.
+
+        Raises
+        ------
+        IndexError
+            If there is no row with such a number.
+
+        Examples
+        --------
+        >>> import minigd as gd
+        >>> source = gd.ArraySource([[1.0], [2.0], [3.0]])
+        >>> source.take([2, -3])[0].tolist(), source.take([True, False, True])[0].tolist()
+        ([[3.0], [1.0]], [[1.0], [3.0]])
+        """
         raise TypeError(f"{type(self).__name__} has no random access")
 
     def order(self, rows: Array) -> Array:
@@ -108,7 +194,10 @@ class Source(ABC):
         >>> gd.ArraySource([[1.0], [2.0]]).places(np.array([1]))
         ['row 1']
         """
-        return [f"row {row}" for row in np.asarray(rows).tolist()]
+        # Rows that can be read only once can't be counted now.
+        known = self.rows is not None or not self.one_shot
+        index = row_numbers(rows, self.count()) if known else np.asarray(rows)
+        return [f"row {row}" for row in index.tolist()]
 
     def origin(self, what: str, rows: Rows) -> tuple[str, Rows]:
         """Return the name of x or y for an error, and the numbers of its rows in their source."""
@@ -152,6 +241,7 @@ class Source(ABC):
         """
         return self
 
+    @validated
     def column(self, name: str) -> Array:
         r"""Return the values of a column in all rows, of shape (rows,).
 
@@ -258,3 +348,6 @@ class RandomAccess(Source):
         """Return the rows from number `start` on, in order, in pieces."""
         for first in range(check_integer("start", start, 0), self.rows, self._chunk):
             yield self.take(slice(first, min(first + self._chunk, self.rows)))
+
+
+_HOST = get_backend("numpy")

@@ -14,11 +14,11 @@ import numpy as np
 
 from minigd.backends.workspace import Workspace
 from minigd.data.pipeline import prefetched
-from minigd.data.sources.base import Pair, RandomAccess, Rows
+from minigd.data.sources.base import Pair, RandomAccess, Rows, row_numbers
 from minigd.data.sources.csv_blocks import Block, WrongFields, check_fields
 from minigd.data.sources.csv_files import check_compression, check_unchanged, is_packed
 from minigd.data.sources.csv_header import Header
-from minigd.data.sources.csv_index import RowIndex, row_numbers
+from minigd.data.sources.csv_index import RowIndex
 from minigd.data.sources.csv_layout import (
     unnamed_among,
     warn_of_unnamed,
@@ -451,7 +451,8 @@ class CsvSource(Tabular, RandomAccess):
         """
         self._check_unchanged()
         found: dict[int, str] = {}
-        wanted = np.unique(np.asarray(rows))
+        index = row_numbers(rows, self.rows)
+        wanted = np.unique(index)
         dropping = self.schema.drops
         first = 0
         for part, block in self._all_blocks():
@@ -463,14 +464,14 @@ class CsvSource(Tabular, RandomAccess):
                 found[row] = f"{name}line {block.line_of(int(places[row - first]))}"
             first += len(places)
             if high == len(wanted):
-                return [found[row] for row in np.asarray(rows).tolist()]
+                return [found[row] for row in index.tolist()]
         raise IndexError(f"row {int(wanted[-1])} was requested, but there are {self.rows} rows")
 
     # Rows in order ---------------------------------------------------------------------------
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
         """Return the rows from number `start` on, in the order of the file, a block at a time."""
-        schema = self.schema
+        schema, start = self.schema, check_integer("start", start, 0)
         kept = self._kept.rows_of(schema)
         if schema.fills:
             # Kept rows have gaps, because a split fills them with means of one part only.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minigd.data.sources.base import Pair, Rows
+from minigd.data.sources.base import Pair
 from minigd.data.sources.csv_blocks import Block, blank_comments
 from minigd.data.sources.csv_files import Part, is_packed, open_file
 from minigd.data.sources.csv_pieces import Piece, blocks_of, own_pieces, with_progress_over
@@ -207,18 +207,6 @@ class RowIndex:
             ):
                 raise ValueError("these are not the places of the rows of the table")
         return starts
-
-
-def row_numbers(rows: Rows, n: int) -> Array:
-    """Return which of n rows are requested; -1 is the last one, as in any array."""
-    if isinstance(rows, slice):
-        return np.arange(*rows.indices(n))
-    index = np.asarray(rows, dtype=np.int64)
-    if len(index) and index.min() < 0:
-        index = np.where(index < 0, index + n, index)
-    if len(index) and not 0 <= index.min() <= index.max() < n:
-        raise IndexError(f"row {rows} was requested, but there are {n} rows")
-    return index
 
 
 def _refuse_packed(part: Part) -> None:

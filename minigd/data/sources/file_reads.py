@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from minigd.data.sources.base import row_numbers
 from minigd.errors import DataError
 from minigd.storage.atomic_files import naming
 from minigd.storage.regular_files import open_regular
@@ -179,11 +180,7 @@ class ArrayFile:
             if step == 1:
                 with self._reading() as file:
                     return self._range(file, start, max(start, stop))
-            rows = np.arange(start, stop, step)
-        index = np.asarray(rows, dtype=np.int64)
-        index = np.where(index < 0, index + len(self), index)
-        if len(index) and not 0 <= index.min() <= index.max() < len(self):
-            raise IndexError(f"row {rows} was requested, but there are {len(self)} rows")
+        index = row_numbers(rows, len(self))
         out = np.empty((len(index), *self.shape[1:]), self.dtype)
         self.gather_into(out, index)
         return out

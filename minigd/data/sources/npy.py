@@ -6,7 +6,7 @@ from typing import Any
 
 from minigd.backends.base import get_backend, numbers
 from minigd.backends.workspace import Workspace
-from minigd.data.sources.base import Pair, RandomAccess, Rows
+from minigd.data.sources.base import Pair, RandomAccess, Rows, checks_rows
 from minigd.data.sources.file_kinds import check_kind
 from minigd.data.sources.file_reads import ArrayFile
 from minigd.errors import DataError, ShapeError, check_path
@@ -66,6 +66,7 @@ class StoredRows(RandomAccess):
         path = array.path if isinstance(array, ArrayFile) else self.name
         return f"{os.fspath(path)}: {what}", rows
 
+    @checks_rows
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
         """Return x and y of some rows: read-only views, new arrays, or ones in the workspace."""
         return (

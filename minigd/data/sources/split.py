@@ -14,7 +14,14 @@ import numpy as np
 from minigd.backends.base import backend_of
 from minigd.backends.workspace import Workspace
 from minigd.data.row_weights import labels
-from minigd.data.sources.base import Pair, RandomAccess, Rows, Source
+from minigd.data.sources.base import (
+    Pair,
+    RandomAccess,
+    Rows,
+    Source,
+    checks_rows,
+    row_numbers,
+)
 from minigd.data.sources.split_values import groups_of, times_of
 from minigd.data.sources.tabular import Filled, pieces_of, unsettled_schema
 from minigd.errors import DataError, check_flag, check_integer, check_share
@@ -289,7 +296,7 @@ class StreamPart(_Part):
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
         """Return the rows of this side from number `start` on."""
-        row = 0
+        start, row = check_integer("start", start, 0), 0
         for (x, y), index in self._numbered():
             skipped = min(max(start - row, 0), len(index))
             row += len(index)
@@ -303,7 +310,8 @@ class StreamPart(_Part):
 
     def places(self, rows: Array) -> list[str]:
         """Return the places of these rows in the whole source, after reading it."""
-        return self.source.places(self._places[rows])
+        places = self._places
+        return self.source.places(places[row_numbers(rows, len(places))])
 
     @property
     def _places(self) -> Array:
@@ -335,7 +343,7 @@ class RandomPart(_Part, RandomAccess):
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
         """Return the rows of this side from number `start` on, in the pieces of the source."""
-        if start >= self.rows:
+        if check_integer("start", start, 0) >= self.rows:
             return
         first = int(self._numbers[start])
         at = first
@@ -355,12 +363,13 @@ class RandomPart(_Part, RandomAccess):
 
     def places(self, rows: Array) -> list[str]:
         """Return the places of these rows in the whole source."""
-        return self.source.places(self._numbers[rows].astype(np.int64))
+        return self.source.places(self._numbers[row_numbers(rows, self.rows)].astype(np.int64))
 
     def origin(self, what: str, rows: Rows) -> tuple[str, Rows]:
         """Return what to call x or y in an error, and the numbers of its rows in the whole."""
         return self.source.origin(what, self._numbers[rows])
 
+    @checks_rows
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
         """Return x and y of some rows of this side."""
         return self.source.take(self._numbers[rows].astype(np.int64), workspace)

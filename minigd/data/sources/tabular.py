@@ -15,6 +15,7 @@ from minigd.data.sources.base import Pair, Rows, Source
 from minigd.data.sources.together import opening_together, together
 from minigd.data.tables.remedy import TableError
 from minigd.data.tables.schema import Schema
+from minigd.errors import validated
 from minigd.progress import with_progress
 from minigd.types import Array
 
@@ -75,6 +76,7 @@ class Tabular(Source):
         with opening_together(comm):
             self._schema = together((), lambda: self.schema)
 
+    @validated
     def column(self, name: str) -> Array:
         """Return the values of a column of the table in the kept rows, None if missing."""
         schema = self._schema

@@ -15,7 +15,7 @@ import numpy as np
 
 from minigd.backends.frames import MOST_EXACT, NUMBERS, column_kind, table_of
 from minigd.backends.workspace import Workspace
-from minigd.data.sources.base import Pair, RandomAccess, Rows
+from minigd.data.sources.base import Pair, RandomAccess, Rows, row_numbers
 from minigd.data.sources.csv_parser import import_pandas
 from minigd.data.sources.tabular import Tabular
 from minigd.data.tables.applied import apply_schema
@@ -25,7 +25,7 @@ from minigd.data.tables.places import describe
 from minigd.data.tables.remedy import Remedy, TableError
 from minigd.data.tables.schema import BadValue, ColumnKinds, Encoded, Schema, TextInNumbers
 from minigd.data.tables.selection import Selection, with_column
-from minigd.errors import DataError
+from minigd.errors import DataError, check_integer
 from minigd.progress import with_progress
 from minigd.types import Array
 
@@ -149,7 +149,7 @@ class TypedTable(Tabular):
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
         """Return the rows from number `start` on, a piece at a time."""
-        row = 0
+        start, row = check_integer("start", start, 0), 0
         for x, y in self._pairs():
             skipped = min(max(start - row, 0), len(x))
             row += len(x)
@@ -213,14 +213,7 @@ class NumberedTable(TypedTable, RandomAccess):
 
     def _numbers(self, rows: Rows) -> Array:
         """Return the numbers, among all rows, of some kept rows."""
-        if isinstance(rows, slice):
-            index = np.arange(*rows.indices(self.rows))
-        else:
-            # As in any array, -1 is the last row, and a number beyond it is an error.
-            index = np.asarray(rows, dtype=np.int64)
-            index = np.where(index < 0, index + self.rows, index)
-            if len(index) and not 0 <= index.min() <= index.max() < self.rows:
-                raise IndexError(f"row {rows} was requested, but there are {self.rows} rows")
+        index = row_numbers(rows, self.rows)
         if self.dropped and self._kept is None:
             masks = [np.ones(len(x), bool) if k is None else k for x, _, k in self.encoded()]
             self._kept = np.flatnonzero(np.concatenate(masks))
@@ -248,7 +241,7 @@ class NumberedTable(TypedTable, RandomAccess):
 
     def places(self, rows: Array) -> list[str]:
         """Return the number of each row, counting dropped rows too."""
-        return [f"row {row}" for row in self._numbers(np.asarray(rows)).tolist()]
+        return [f"row {row}" for row in self._numbers(rows).tolist()]
 
 
 # Frames -------------------------------------------------------------------------------------------
