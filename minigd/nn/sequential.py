@@ -21,6 +21,7 @@ from minigd.errors import (
     given_once,
     no_forward,
     renamed,
+    shown,
     with_known_names,
 )
 from minigd.nn.layers import Layer
@@ -187,7 +188,11 @@ class Sequential:
 
     @flat_params.setter
     def flat_params(self, values: Array) -> None:
-        self._vectors.flat_params[...] = values
+        try:
+            self._vectors.flat_params[...] = values
+        except (TypeError, ValueError, OverflowError):
+            n = len(self._vectors.flat_params)
+            raise ShapeError(f"flat_params must be {n} numbers, not {shown(values)}") from None
 
     @property
     def flat_grads(self) -> Array:

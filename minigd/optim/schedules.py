@@ -51,9 +51,7 @@ class Schedule:
         updates, epochs : int
             The number of finished updates and epochs, from 0.
         """
-        if self.updates is not None:
-            return self.rate(updates / self.updates)
-        return self.rate(epochs / self.epochs)
+        return self.rate(_finished(self, updates, epochs) / (self.updates or self.epochs))
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -62,6 +60,13 @@ class Schedule:
     def __repr__(self) -> str:
         values = {n: value for n, value in self.config().items() if value is not None}
         return f"{type(self).__name__}({', '.join(f'{n}={v!r}' for n, v in values.items())})"
+
+
+def _finished(schedule: Schedule, updates: int, epochs: int) -> int:
+    """Return the finished updates or epochs, whichever the schedule counts."""
+    if schedule.updates is None:
+        return check_integer("epochs", epochs, 0)
+    return check_integer("updates", updates, 0)
 
 
 class Constant(Schedule):
@@ -454,8 +459,8 @@ class Piecewise(Schedule):
 
     def __call__(self, updates: int, epochs: int) -> float:
         """Return the learning rate after these numbers of updates and whole epochs."""
-        times, k = (self.epochs, epochs) if self.updates is None else (self.updates, updates)
-        return self.learning_rates[int(bisect.bisect_right(times, k))]
+        times = self.epochs if self.updates is None else self.updates
+        return self.learning_rates[bisect.bisect_right(times, _finished(self, updates, epochs))]
 
 
 class BatchGrowth(Schedule):
@@ -547,16 +552,12 @@ class WarmUp(Schedule):
 
     def __call__(self, updates: int, epochs: int) -> float:
         """Return the learning rate after these numbers of updates and whole epochs."""
-        length: int
-        if self.updates is not None:
-            done, length = updates, self.updates
-            later = updates - length, epochs
-        else:
-            done, length = epochs, self.epochs
-            later = updates, epochs - length
+        done, length = _finished(self, updates, epochs), int(self.updates or self.epochs)
         if done < length:
             return self.schedule(0, 0) * (done + 1) / (length + 1)
-        return self.schedule(*later)
+        if self.updates is None:
+            return self.schedule(updates, epochs - length)
+        return self.schedule(updates - length, epochs)
 
 
 class FunctionSchedule(Schedule):

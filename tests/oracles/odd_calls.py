@@ -347,6 +347,24 @@ EXAMPLES: dict[str, Example] = {
     ),
     "RMSprop": of_class(gd.RMSprop, use_updater, **RATE, rho=0.9, epsilon=1e-8),
     "Updater.update": Example(lambda: gd.SGD(0.1).update, lambda: {"model": network()}),
+    "Updater.load_state_dict": Example(
+        lambda: lambda values: gd.Adam().load_state_dict(values, network()),
+        lambda: {"values": gd.Adam().state_dict()},
+    ),
+    **{
+        f"{type(schedule).__name__} after some time": Example(
+            always(schedule), lambda: {"updates": 2, "epochs": 1}
+        )
+        for schedule in (
+            gd.CosineDecay(0.1, updates=5),
+            gd.Piecewise([0.1, 0.01], epochs=[5]),
+            gd.WarmUp(gd.StepDecay(0.1, epochs=3), updates=2),
+        )
+    },
+    "Sequential.flat_params": Example(
+        lambda: lambda flat_params: setattr(network(), "flat_params", flat_params),
+        lambda: {"flat_params": np.zeros(3)},
+    ),
     "FunctionLoss": of_class(
         gd.FunctionLoss,
         use_loss,

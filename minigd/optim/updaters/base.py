@@ -5,13 +5,20 @@ state consists of named vectors of the same length.
 """
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
 from minigd.backends.base import Backend
-from minigd.errors import CheckpointError, check_integer, check_number, find_by_name, shown
+from minigd.errors import (
+    CheckpointError,
+    check_integer,
+    check_number,
+    find_by_name,
+    shown,
+    validated,
+)
 from minigd.optim.schedules import Schedule, schedule_of
 from minigd.storage.describe import arguments
 from minigd.types import Array
@@ -205,7 +212,8 @@ class Updater:
             **{name: vector.copy() for name, vector in self.state.items()},
         }
 
-    def load_state_dict(self, values: dict[str, Any], model: Parameters) -> None:
+    @validated
+    def load_state_dict(self, values: Mapping[str, Any], model: Parameters) -> None:
         """Restore a state from `state_dict`, for `model`.
 
         Raises
@@ -213,6 +221,9 @@ class Updater:
         CheckpointError
             If the state is not that of this updater on a model of this size.
         """
+        missing = [name for name in _COUNTS if name not in values]
+        if missing:
+            raise CheckpointError(f"values must come from state_dict, and lack {missing[0]!r}")
         shape = model.flat_params.shape
         self.reset()
         vectors = {n: v for n, v in values.items() if n not in _COUNTS}
