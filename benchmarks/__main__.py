@@ -1,8 +1,8 @@
-"""minigd beside the frameworks, and beside the floor: `python -m benchmarks` from the repository.
+"""minigd compared with the frameworks and the floor: `python -m benchmarks` from the repository.
 
-Contenders take turns in one run, each in a process of its own. The table of a run over all networks
-goes to `benchmarks/results/frameworks.md`, and the README quotes it; that of `linear-csv` goes to
-`benchmarks/results/linear_csv.md`. What goes on is told on stderr.
+Contenders alternate in one run, each in its own process. The table of a run over all networks is
+written to `benchmarks/results/frameworks.md`, and the README quotes it. That of `linear-csv` is
+written to `benchmarks/results/linear_csv.md`. Progress is printed on stderr.
 """
 
 # First, because it starts Python anew before NumPy is loaded, if BLAS was pinned.
@@ -30,25 +30,25 @@ from benchmarks.workloads import WORKLOADS, Workload, write_csv
 RESULTS = Path(__file__).parent / "results"
 CSV = "linear-csv"
 
-# Who takes part unless others are named: whoever has a line with a limit.
+# The contenders by default: those with a limit.
 USUAL = tuple(
     name for name in NETWORKS if name in LINES or any(name in line.names for line in LINES["fast"])
 )
 
 
 class Result(NamedTuple):
-    """What a contender came to on one workload.
+    """The results of a contender on one workload.
 
     Attributes
     ----------
     first : float
         Seconds from arrays to the end of the first epoch: model, compilation, training.
     first_ever : float or None
-        The same with nothing compiled by an earlier process, where that makes a difference.
+        The same without code compiled by an earlier process, if that makes a difference.
     loss : float
         The mean loss of the first epoch.
     steps : list of float
-        Seconds a step, of each round.
+        Seconds per step, of each round.
     cores : float
         Processor time over time on the clock.
     idle_load : float
@@ -67,7 +67,7 @@ class Result(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Results by the name of the contender, and what became of those that have none."""
+    """Results by the name of the contender, and the reasons of those without results."""
 
     results: dict[str, Result]
     left_out: dict[str, str]
@@ -79,7 +79,7 @@ class Outcome(NamedTuple):
 def measure(
     workload: Workload, contenders: Mapping[str, Contender], rounds: int, seconds: float
 ) -> Outcome:
-    """Let contenders take turns of about so many seconds, in another order each round."""
+    """Let contenders alternate in turns of about this many seconds, in another order each round."""
     left_out: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         cache = stack.enter_context(tempfile.TemporaryDirectory())
@@ -97,7 +97,7 @@ def measure(
                 process = stack.enter_context(ContenderProcess(contender, cache))
                 prepared, turn = process.prepare(workload), process.train(1)
                 first[name], losses[name] = prepared + turn.seconds, turn.losses[0]
-                # The second epoch says how many fill a turn, unless the first was one already.
+                # The second epoch tells how many fill a turn, unless the first one already did.
                 taken = turn.seconds
                 if taken < 4 * seconds:
                     taken = process.train(1).seconds
@@ -139,7 +139,7 @@ def say(text: str) -> None:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Yield a table of the rows that hold anything behind their name."""
+    """Yield a table of the rows that have more than a name."""
     rows = [row for row in rows if any(row[1:])]
     yield f"| {' | '.join(head)} |"
     yield f"|{' --- |' * len(head)}"
@@ -148,13 +148,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def figure(value: float) -> str:
-    """Return three digits of a number, or all those before the point."""
+    """Return three digits of a number, or all digits before the point."""
     digits = 2 - math.floor(math.log10(value)) if value > 0 else 0
     return f"{value:,.{max(0, digits)}f}"
 
 
 def step_table(outcomes: Mapping[str, Outcome], names: Mapping[str, Contender]) -> Iterator[str]:
-    """Yield microseconds per step of all contenders on all networks, medians alone."""
+    """Yield microseconds per step of all contenders on all networks, only medians."""
 
     def cell(outcome: Outcome, name: str) -> str:
         result = outcome.results.get(name)
@@ -208,7 +208,7 @@ def detail_table(
 def ratio_table(
     whose: str, lines: Sequence[Line], outcomes: Mapping[str, Outcome]
 ) -> Iterator[str]:
-    """Yield the time of one form of minigd over that of each contender, beside the limits."""
+    """Yield the time of one form of minigd over that of each contender, with the limits."""
 
     def cell(shape: str, line: Line) -> str:
         results = outcomes[shape].results
@@ -248,7 +248,7 @@ def report(
     """Return the page."""
     networks = {k: v for k, v in outcomes.items() if k in SHAPES}
     lines = [
-        "# minigd beside the frameworks" if networks else "# Training from a CSV file",
+        "# minigd and other frameworks" if networks else "# Training from a CSV file",
         "",
         f"`{started}`, {time.strftime('%Y-%m-%d')}.",
         "",
@@ -258,14 +258,14 @@ def report(
         f"{pools(outcomes)}",
         f"- {rounds} rounds: median (smallest to largest); a ratio is taken round by round",
         "",
-        "All train in float32 with Adam from the same first weights, and report the mean loss of "
-        "each epoch. Rows in memory are shuffled again for each epoch, and the last, shorter batch "
-        "is trained on, by `lax.scan` too, after the scan. Each contender is a process of its "
-        "own, with the threads it takes by itself; it is told through a pipe when its turn is, "
-        "and the next one begins when it has gone quiet. The first epochs are warm-up, and stand "
-        "in a column of their own, with what it takes to make and compile the model; in brackets "
-        "the same where no earlier process left compiled code. minigd alone is `fast=False`, as "
-        "without the extra; minigd with `fast` is `fast=True`.",
+        "All train in float32 with Adam from the same initial weights, and report the mean loss "
+        "of each epoch. Rows in memory are shuffled again for each epoch, and the last, shorter "
+        "batch is included, also by `lax.scan`, after the scan. Each contender is a separate "
+        "process with its default threads. It waits at a pipe for its turn, and the next turn "
+        "begins when it is idle. The first epochs are warm-up. A separate column has their time, "
+        "including the time to create and compile the model, and in brackets the same without code "
+        "compiled by an earlier process. minigd alone is `fast=False`, as without the extra; "
+        "minigd with `fast` is `fast=True`.",
         "",
     ]
     if networks:
@@ -287,7 +287,7 @@ def report(
 
 
 def trial(workloads: Sequence[Workload], outcomes: Mapping[str, Outcome]) -> str:
-    """Return who ran, who failed and who was left out; figures of so few rows mean nothing."""
+    """Return who ran, failed or was left out, because figures of few rows mean nothing."""
     lines = []
     for workload in workloads:
         names = NETWORKS if workload.path is None else FILES
@@ -298,7 +298,7 @@ def trial(workloads: Sequence[Workload], outcomes: Mapping[str, Outcome]) -> str
 
 
 def pools(outcomes: Mapping[str, Outcome]) -> str:
-    """Return the thread pools of the contenders, those of the same ones together."""
+    """Return the thread pools of the contenders, grouped if equal."""
     found: dict[str, list[str]] = {}
     for outcome in outcomes.values():
         for name, result in outcome.results.items():
@@ -342,7 +342,7 @@ def parse() -> argparse.Namespace:
 
 
 def page_of(options: argparse.Namespace) -> Path | None:
-    """Return where the page goes: a page of a part must not take the place of the whole."""
+    """Return the path of the page: a page of a part must not replace the whole page."""
     if options.out is not None or options.contenders or options.quick:
         return options.out
     if not options.workloads:

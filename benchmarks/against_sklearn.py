@@ -1,6 +1,6 @@
-"""One default configuration beside scikit-learn's MLP with its defaults, on three real data sets.
+"""One default configuration and scikit-learn's MLP with its defaults, on three real data sets.
 
-`python benchmarks/against_sklearn.py --data FOLDER`, where FOLDER holds `kc_house/` with
+`python benchmarks/against_sklearn.py --data FOLDER`, where FOLDER contains `kc_house/` with
 `kc_house_data.csv` (https://www.kaggle.com/datasets/harlfoxem/housesalesprediction), `mnist/` with
 the IDX files (https://github.com/cvdfoundation/mnist) and `adult/` with `adult.data` and
 `adult.test` (https://archive.ics.uci.edu/dataset/2/adult). Only the loss and the last layer differ
@@ -53,7 +53,7 @@ Metric = tuple[Callable[..., float], str]
 
 
 class Rows(NamedTuple):
-    """Rows for either library: numbers for minigd, and what scikit-learn's users have in hand."""
+    """Rows for either library: numbers for minigd, and what scikit-learn's users have."""
 
     x: Any
     table: Any
@@ -68,7 +68,7 @@ class Rows(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A data set: its two parts for a seed, the end of the network, and how it is judged."""
+    """A data set: its two parts for a seed, the end of the network, and its scores."""
 
     parts: Callable[[int], tuple[Rows, Rows]]
     outputs: Callable[[], list[gd.Layer]]
@@ -81,7 +81,7 @@ class Task(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What came of one fit."""
+    """The result of one fit."""
 
     values: list[float]
     epochs: int
@@ -107,7 +107,7 @@ def housing(folder: Path) -> Callable[[int], tuple[Rows, Rows]]:
 
 
 def mnist(folder: Path) -> Callable[[int], tuple[Rows, Rows]]:
-    """Return a function that gives the publisher's parts, pixels from 0 to 1."""
+    """Return a function that returns the publisher's parts, with pixels from 0 to 1."""
     both = []
     for part in ("train", "t10k"):
         names = [folder / "mnist" / f"{part}-{kind}" for kind in ("images-idx3", "labels-idx1")]
@@ -122,9 +122,9 @@ def _either(path: Path) -> Path:
 
 
 def adult(folder: Path) -> Callable[[int], tuple[Rows, Rows]]:
-    """Return a function that gives the publisher's parts; `?` is a category like the others."""
+    """Return a function that returns the publisher's parts. `?` is a category like the others."""
     first = (folder / "adult" / "adult.data").read_bytes()
-    # The test file begins with a line that is no row, and writes a full stop behind each class.
+    # The test file begins with a line that is not a row, and has a period after each class.
     second = (folder / "adult" / "adult.test").read_bytes().split(b"\n", 1)[1].replace(b"K.", b"K")
     files = [io.BytesIO(first), io.BytesIO(second)]
     source = gd.CsvSource(files, target="income", columns=COLUMNS)
@@ -142,7 +142,7 @@ def adult(folder: Path) -> Callable[[int], tuple[Rows, Rows]]:
 
 
 def columns_of_adult() -> list[Any]:
-    """Return what brings numbers to mean 0 and deviation 1, and categories to columns."""
+    """Return the encoder: numbers to mean 0 and deviation 1, categories to columns."""
     texts = [name for name in COLUMNS[:-1] if name not in NUMBERS]
     one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False, dtype=np.float32)
     return [make_column_transformer((StandardScaler(), NUMBERS), (one_hot, texts))]
@@ -226,7 +226,7 @@ def scikit_learn(
     early_stopping: bool = False,
     scale_target: bool = False,
 ) -> Result:
-    """Fit scikit-learn's network of the same widths, all else as it comes."""
+    """Fit scikit-learn's network of the same widths, with its other defaults."""
     kind = MLPRegressor if task.loss == "mse" else MLPClassifier
     network = kind(hidden_layer_sizes=HIDDEN, early_stopping=early_stopping, random_state=seed)
     pipeline = make_pipeline(*task.prepare(), network)
@@ -235,7 +235,7 @@ def scikit_learn(
         model = TransformedTargetRegressor(pipeline, transformer=StandardScaler())
     started = time.perf_counter()
     with warnings.catch_warnings():
-        # That all epochs are used up is in the table.
+        # The table shows that all epochs are used up.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(train.table, train.y)
     seconds = time.perf_counter() - started
@@ -266,7 +266,7 @@ def tasks(folder: Path) -> dict[str, Task]:
             metrics={"R²": ".4f", "RMSE, $": ",.0f"},
             less_is_better=("RMSE, $",),
         ),
-        "MNIST, each pixel standardised": digits,
+        "MNIST, each pixel standardized": digits,
         "MNIST, pixels from 0 to 1": digits._replace(prepare=list, standardize=False),
         "Adult": Task(
             parts=adult(folder),
@@ -291,7 +291,7 @@ def all_of(values: Sequence[float], digits: str) -> str:
 
 
 def compare(name: str, task: Task, seeds: int) -> None:
-    """Print the table of a data set, and a line a metric that says who is ahead."""
+    """Print the table of a data set, and one line per metric that says who is better."""
     ways: dict[str, Callable[..., Result]] = {
         "minigd": minigd,
         "minigd, an estimator": estimator,
@@ -299,7 +299,7 @@ def compare(name: str, task: Task, seeds: int) -> None:
         "scikit-learn, `early_stopping=True`": partial(scikit_learn, early_stopping=True),
     }
     if task.loss == "mse":
-        ways["scikit-learn, target standardised"] = partial(scikit_learn, scale_target=True)
+        ways["scikit-learn, target standardized"] = partial(scikit_learn, scale_target=True)
     results: dict[str, list[Result]] = {way: [] for way in ways}
     for seed in range(seeds):
         train, test = task.parts(seed)

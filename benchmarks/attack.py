@@ -41,7 +41,7 @@ class Tally:
         expected: type[Exception] | tuple[type[Exception], ...],
         named: str = "",
     ) -> None:
-        """Count an attempt: `action` tells whether its result is right, or raises.
+        """Count an attempt: `action` returns whether its result is right, or raises.
 
         An error counts as clear if it is one of those expected and has the text `named` in it.
         """
@@ -83,7 +83,7 @@ def write_run(path: Path) -> None:
 
 
 def content(path: Path) -> str:
-    """Return all that a run in a file says, with its numbers to the bit."""
+    """Return the whole content of a run in a file, with exact numbers."""
     values = gd.Trainer.resume(path).state_dict()
     model = gd.load(path)
     return json.dumps([model.describe(), model.arrays(), values], default=_as_text)
@@ -102,7 +102,7 @@ def flip(data: bytes, bit: int) -> bytes:
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:
-    """Return bytes of which some are replaced, removed, repeated, cut off, zeroed or reversed."""
+    """Return bytes, some of them replaced, removed, repeated, cut off, zeroed or reversed."""
     changed = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 5))):
         a, b = sorted(rng.randrange(len(changed) + 1) for _ in range(2))
@@ -117,7 +117,7 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
 def damaged_files(path: Path, rng: random.Random, times: int) -> Iterator[tuple[str, bytes]]:
     """Yield an archive that is damaged: each bit of its headers flipped, and other bytes changed.
 
-    The members' own headers are damaged as well where the checksums of zip agree with them.
+    The members' own headers are also damaged, with matching zip checksums.
     """
     data = path.read_bytes()
     with zipfile.ZipFile(path) as archive:
@@ -168,7 +168,7 @@ def model_files(folder: Path, times: int) -> Tally:
 
 
 class Attack(NamedTuple):
-    """An attack, and how often it tries each thing that it draws."""
+    """An attack, and how often it tries each random case."""
 
     run: Callable[[Path, int], Tally]
     times: int
@@ -178,11 +178,11 @@ class Attack(NamedTuple):
 
 
 def calls(folder: Path, times: int) -> Tally:
-    """Call all that is public with one odd value, and so often with several at once."""
+    """Call everything public with one odd value, and this often with several at once."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from oracles import odd_calls
 
-    os.chdir(folder)  # where a file may be written whose name is an odd value
+    os.chdir(folder)  # where a file with an odd name may be written
     tally = Tally()
     for ending in odd_calls.endings(several=times):
         tally.right += ending.kind == "result"
@@ -203,7 +203,7 @@ ATTACKS = {
 
 
 def run(name: str, times: int) -> Tally:
-    """Make an attack in a process of its own, so that what kills the process is counted too."""
+    """Make an attack in a separate process, so that a killed process is counted too."""
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1) as pool:
         try:
             return pool.submit(ATTACKS[name].run, Path(folder), times).result()
@@ -247,7 +247,7 @@ def main() -> None:
     }
     page = report(tallies, time.perf_counter() - started)
     print(page)
-    # A page of a part must not take the place of the whole.
+    # A page of a part must not replace the whole page.
     if not (options.attacks or options.times):
         RESULTS.write_text(page)
     sys.exit(any(tally.others for tally in tallies.values()))

@@ -1,4 +1,4 @@
-"""Attacks on data: tables mutated and held against `csv`, and files cut while they are read.
+"""Attacks on data: mutated tables, compared with `csv`, and files cut while they are read.
 
 `attack.py` counts how they end; the tests run a short form.
 """
@@ -26,7 +26,7 @@ PIECES = [
     *('"', '""', ",", "\n", "\n\n", "\r", "\r\n", "\r\r\n", " ", "\t", "\0", "\ufeff", "\n\ufeff"),
     *('\n"', '",', '"\n', "\r\n\r\n", "1", "x", "\n ", "é", "\n\n\r1"),
 ]
-"""What is put somewhere into a table."""
+"""Texts that are inserted somewhere into a table."""
 
 
 def draw_table(rng: random.Random) -> bytes:
@@ -58,7 +58,7 @@ def draw_table(rng: random.Random) -> bytes:
 
 
 def rows_of_csv(data: bytes) -> list[list[str]] | None:
-    """Return the rows that Python's `csv` finds under the header; None if it finds an error."""
+    """Return the rows that Python's `csv` finds below the header, or None for an error."""
     text = io.StringIO(data.decode("utf-8-sig"), newline="")
     try:
         rows = [row for row in csv.reader(text, skipinitialspace=True) if row]
@@ -70,7 +70,7 @@ def rows_of_csv(data: bytes) -> list[list[str]] | None:
 def read_in_blocks(data: bytes, size: int) -> Any:
     """Return names and rows of a table as minigd reads it, or its `DataError`.
 
-    The rows come in order, and must come alike when each is fetched from its place.
+    The rows are read in order, and must be the same when each is fetched by position.
     """
     try:
         with warnings.catch_warnings():
@@ -85,7 +85,7 @@ def read_in_blocks(data: bytes, size: int) -> Any:
 
 
 def agrees(found: Any, rows: list[list[str]] | None) -> bool:
-    """Tell whether what minigd read is what `csv` finds: texts as texts, numbers as numbers."""
+    """Return whether minigd and `csv` agree: texts as texts, numbers as numbers."""
     features, levels, x = found
     if rows is None or len(x) != len(rows):
         return False
@@ -108,9 +108,9 @@ def agrees(found: Any, rows: list[list[str]] | None) -> bool:
 
 
 def attack_table(rng: random.Random) -> bool:
-    """Read one mutated table with several block sizes, and tell whether its rows are those of csv.
+    """Read one mutated table with several block sizes, and return whether its rows are right.
 
-    Other rows, or an error, with other blocks alone are False; an error with all of them is raised.
+    If rows or errors depend on the block size, return False. If all raise an error, raise it.
     """
     data = draw_table(rng)
     found = [read_in_blocks(data, size) for size in (1, rng.randint(2, 40), 1 << 20)]
@@ -122,7 +122,7 @@ def attack_table(rng: random.Random) -> bool:
 
 
 def tables(folder: Path, times: int) -> Any:
-    """Mutate tables, and hold their rows against those of Python's `csv`."""
+    """Mutate tables, and compare their rows with those of Python's `csv`."""
     from benchmarks.attack import Tally
 
     tally, rng = Tally(), random.Random(0)
@@ -135,7 +135,7 @@ def tables(folder: Path, times: int) -> Any:
 
 
 def attack_cut(folder: Path, rng: random.Random) -> bool:
-    """Cut a file while its rows are read, which is an error; False if there is none in time."""
+    """Cut a file while its rows are read, which must raise an error. Return False otherwise."""
     x = np.random.default_rng(0).normal(size=(3000, 4))
     path, kind = folder / "rows", rng.choice(["csv", "npy", "columns", "large npy", "idx"])
     held = file_reads.HELD

@@ -1,4 +1,4 @@
-"""Attacks on runs and on what they write: signals at drawn moments, and disks that take nothing.
+"""Attacks on runs and their files: signals at random moments, and full disks.
 
 `attack.py` counts how they end; the tests run a short form. Not on Windows.
 """
@@ -22,7 +22,7 @@ import numpy as np
 import minigd as gd
 from minigd.storage.atomic_files import replacing_text
 
-# A script beside this file, which finds its neighbors by their own names.
+# A script in this folder, which imports others of the folder by name.
 sys.path.append(str(Path(__file__).parent))
 import kill_anywhere as runs
 
@@ -30,7 +30,7 @@ import kill_anywhere as runs
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
 ENDS = {0, 1, *(128 + n for n in SIGNALS), *(-n for n in SIGNALS)}
-"""Exit codes of a script that a signal ended: Python gives 1 to an interrupt that nobody caught."""
+"""Exit codes of a script that a signal ended: Python's code for an uncaught interrupt is 1."""
 
 
 def train_silently(*arguments: Any) -> None:
@@ -40,7 +40,7 @@ def train_silently(*arguments: Any) -> None:
 
 
 def stopped(kind: str, data: runs.Data, own: Path, seconds: float, rng: random.Random) -> str:
-    """Start the script and send it a drawn signal at a drawn moment; return what is wrong."""
+    """Start the script and send a random signal at a random moment. Return what is wrong."""
     every = {"every_epochs" if runs.by_epoch(kind) else "every_updates": rng.randint(1, 4)}
     process = runs.FORK.Process(target=train_silently, args=(kind, data, own, every))
     process.start()
@@ -57,7 +57,7 @@ def stopped(kind: str, data: runs.Data, own: Path, seconds: float, rng: random.R
 
 
 def came_through(kind: str, data: runs.Data, seconds: float, expected: Any, seed: int) -> str:
-    """Stop a run again and again, let it come to its end, and return what is wrong with it."""
+    """Stop a run repeatedly until it finishes, and return what is wrong with it."""
     rng = random.Random(seed)
     own = Path(tempfile.mkdtemp(dir=data.files))
     wrong = [stopped(kind, data, own, seconds, rng) for _ in range(rng.randint(1, 5))]
@@ -70,7 +70,7 @@ def came_through(kind: str, data: runs.Data, seconds: float, expected: Any, seed
 
 
 def kills(folder: Path, times: int, kinds: list[str] | None = None) -> Any:
-    """Stop runs of every kind by drawn signals; each must come to the bits of one in peace."""
+    """Stop runs of every kind by random signals. Each must end like an uninterrupted one."""
     from benchmarks.attack import Tally
 
     tally, data = Tally(), runs.write_data(folder)
@@ -141,7 +141,7 @@ WRITERS = {
 
 @contextlib.contextmanager
 def full_disk(rng: random.Random) -> Iterator[None]:
-    """Let the system refuse to write files beyond a length that is drawn."""
+    """Let the system refuse to write files beyond a random length."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (rng.choice((0, rng.randrange(40_000))), before[1]))
     try:
@@ -153,7 +153,7 @@ def full_disk(rng: random.Random) -> Iterator[None]:
 @contextlib.contextmanager
 def failing_call(rng: random.Random) -> Iterator[None]:
     """Let one call of the system fail, the first or a later one."""
-    # Not `open`, which the removal of a folder needs too.
+    # Not `open`, because removing a folder also needs it.
     name, later = rng.choice(("fsync", "replace", "chmod", "mkdir")), rng.randrange(3)
     number = rng.choice((errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES, errno.EDQUOT))
     real, calls = getattr(os, name), []
@@ -169,14 +169,14 @@ def failing_call(rng: random.Random) -> Iterator[None]:
 
 
 def fault(writer: Writer, path: Path, seed: int, rng: random.Random) -> bool:
-    """Write over an old file under a fault; tell whether the new one is right.
+    """Replace an old file during a fault, and return whether the new one is right.
 
     Raises
     ------
     OSError
-        If it could not be written, and the old one is as it was.
+        If it could not be written, and the old one is unchanged.
     AssertionError
-        If something else is there.
+        If the file has any other content.
     """
     old = content(path)
     try:

@@ -1,8 +1,8 @@
-"""What a busy machine costs: a step in quiet, and beside a process that uses all processors.
+"""The cost of a busy machine: a step alone, and next to a process that uses all processors.
 
-Each contender takes two turns per round, one in quiet and one beside a process with a thread on
-each processor. A fair scheduler leaves a contender half of the machine then; threads that wait for
-each other get much less. The page of a whole run goes to `benchmarks/results/busy.md`.
+Each contender takes two turns per round, one alone and one next to a process with a thread on each
+processor. Then a fair scheduler leaves half of the machine to a contender, but threads that wait
+for each other get much less. The page of a whole run is written to `benchmarks/results/busy.md`.
 """
 
 # First, because it starts Python anew before NumPy is loaded, if BLAS was pinned.
@@ -40,9 +40,9 @@ RESULTS = Path(__file__).parent / "results" / "busy.md"
 MOST = 3.0
 """Busy time over quiet time of minigd, at most."""
 WORK = 60e9
-"""Multiplications of an epoch, about, so that the epochs of large networks are short too."""
+"""The approximate multiplications per epoch, so that epochs of large networks are also short."""
 
-# The loop is OpenSSL's, which needs no lock of Python's. It ends with whoever started it.
+# The loop is OpenSSL's, which does not need Python's lock. It ends with its parent.
 BURN = """
 import hashlib, sys, threading
 def burn():
@@ -56,7 +56,7 @@ sys.stdin.read()
 
 
 class Result(NamedTuple):
-    """Seconds a step of each round, and processor time over time on the clock while quiet."""
+    """Seconds per step of each round, and processor time over time on the clock while quiet."""
 
     quiet: list[float]
     busy: list[float]
@@ -80,7 +80,7 @@ def busy_machine() -> Iterator[None]:
 def measure(
     workload: Workload, contenders: Mapping[str, Contender], rounds: int, seconds: float
 ) -> tuple[dict[str, Result], dict[str, str]]:
-    """Return the results, and what became of the others; turns take about so many seconds."""
+    """Return the results, and the reasons of those without. Turns take about this many seconds."""
     left_out: dict[str, str] = {}
     results: dict[str, Result] = {}
     with contextlib.ExitStack() as stack:
@@ -150,7 +150,7 @@ def details(results: Mapping[str, Result]) -> Iterator[str]:
 
 
 def worst(found: Mapping[str, Mapping[str, Result]]) -> str:
-    """Return the largest median ratio of minigd's own lines, beside its limit."""
+    """Return the largest median ratio of minigd's own lines, with its limit."""
     own = [
         (statistics.median(ratios(result.busy, result.quiet)), CONTENDERS[name].title, shape)
         for shape, results in found.items()
@@ -201,9 +201,9 @@ def main() -> None:
         f"- {PROCESSORS} processors, load before: {load_before}",
         f"- {rounds} rounds: median (smallest to largest); a ratio is taken round by round",
         "",
-        f"Busy is beside one other process with {PROCESSORS} threads that compute. "
-        f"*{ALL.title}* is minigd with OMP_NUM_THREADS set, so that `fit` leaves BLAS the threads "
-        "that it has.",
+        f"Busy means next to one other process with {PROCESSORS} threads that compute. "
+        f"*{ALL.title}* is minigd with OMP_NUM_THREADS set, which makes `fit` keep the BLAS "
+        "threads.",
         "",
         *summary(found),
         worst(found),

@@ -1,7 +1,7 @@
-"""A checkpoint every second beside the same training without: what it costs, and where it goes.
+"""The cost of a checkpoint every second, compared with training without, and its parts.
 
-Give the folder that holds MNIST's IDX files, gzipped or not, from
-https://github.com/cvdfoundation/mnist: `python benchmarks/checkpoint_cost.py FOLDER`.
+Pass the folder with MNIST's IDX files, gzipped or not, from https://github.com/cvdfoundation/mnist:
+`python benchmarks/checkpoint_cost.py FOLDER`.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def trainer() -> gd.Trainer:
 
 
 class Counted(gd.Checkpoint):
-    """A checkpoint that notes how long each save took."""
+    """A checkpoint that records the time of each save."""
 
     def __init__(self, path: Path, every_seconds: float) -> None:
         super().__init__(path, every_seconds=every_seconds)
@@ -52,7 +52,7 @@ class Counted(gd.Checkpoint):
 
 @contextlib.contextmanager
 def clocked(owner: Any, name: str) -> Iterator[list[float]]:
-    """Note the seconds of each call of a function while the block runs."""
+    """Record the seconds of each call of a function within a ``with``."""
     function: Callable[..., Any] = getattr(owner, name)
     seconds: list[float] = []
 
@@ -71,7 +71,7 @@ def clocked(owner: Any, name: str) -> Iterator[list[float]]:
 
 
 def take_apart(run: gd.Trainer, path: Path, saves: int) -> dict[str, list[float]]:
-    """Return the seconds of each part of some saves, and of a bare write of as many bytes."""
+    """Return the seconds of each part of some saves, and of a plain write of as many bytes."""
     parts: dict[str, list[float]] = {}
     for i in range(saves + 1):
         with (
@@ -104,7 +104,7 @@ def take_apart(run: gd.Trainer, path: Path, saves: int) -> dict[str, list[float]
 
 
 def as_bytes(path: Path, size: int) -> float:
-    """Return the seconds that so many bytes take to the disk, with nothing done to them."""
+    """Return the seconds to write this many bytes to the disk, without other work."""
     content = np.random.default_rng(0).bytes(size)
     started = time.perf_counter()
     with open(path, "wb") as file:
@@ -146,14 +146,14 @@ def main() -> None:
     overhead = [100 * (ratio - 1) for ratio in ratios(seconds["with"], seconds["without"])]
     print(describe())
     print(
-        f"784-512-512-10, ReLU, Adam, {SIZE} rows a batch, {saved.model.flat_params.size:,} "
+        f"784-512-512-10, ReLU, Adam, {SIZE} rows per batch, {saved.model.flat_params.size:,} "
         f"parameters; {options.rounds} rounds of {options.epochs} epochs ({updates:,} updates) "
         f"each, `Checkpoint(every_seconds={options.every_seconds:g})`; median (smallest to "
         "largest)\n"
     )
     saves = len(checkpoint.seconds) / (options.rounds + 1)
     table(
-        ["training", "seconds", "ms an update", "saves", "ms a save"],
+        ["training", "seconds", "ms per update", "saves", "ms per save"],
         [
             (
                 "without checkpoints",
@@ -171,11 +171,11 @@ def main() -> None:
             ),
         ],
     )
-    print("Both sides come to the same parameters, bit by bit. Each round's last save, behind the")
-    print("last update, is counted too.\n")
+    print("Both sides end with the same parameters, bit for bit. The last save of each round,")
+    print("after the last update, is also counted.\n")
     print(target("% of training time", overhead, 5, above=False))
     print(f"- the file: {megabytes(size)} MB, replaced each time\n")
-    print(f"## What a save goes into ({options.saves} saves one after the other)\n")
+    print(f"## The parts of a save ({options.saves} saves one after the other)\n")
     whole = statistics.median(parts["a save"])
     table(
         ["part", "ms", "share"],

@@ -1,8 +1,8 @@
-"""What putting gradients together costs on named networks: `python -m benchmarks.cost_model`.
+"""The cost of combining gradients on typical networks: `python -m benchmarks.cost_model`.
 
 The messages of `minigd/distributed/communicator.py` are simulated round by round for up to 1,024
-processes. The same rules are then held against two processes here, which share memory. Plot
-and page go to `docs/images/cost_model.png` and `benchmarks/results/cost_model.md`.
+processes. Then the same rules are compared with two processes here, which share memory. Plot and
+page are written to `docs/images/cost_model.png` and `benchmarks/results/cost_model.md`.
 """
 
 # First, because it starts Python anew before NumPy is loaded, if BLAS was pinned.
@@ -30,27 +30,27 @@ RESULTS = ROOT / "benchmarks" / "results" / "cost_model.md"
 PICTURE = ROOT / "docs" / "images" / "cost_model.png"
 
 HEAD = 48
-"""Bytes of the notes that go along: weights, the loss, whether all is finite, signal, clock."""
+"""Bytes of the notes in each message: weights, the loss, whether all is finite, signal, clock."""
 LATE = 0.05
-"""By how much the slowest of many processes is behind in computing, as a share of the time."""
+"""The delay of the slowest of many processes, as a share of the computing time."""
 MOST = 1024
 """Processes."""
 
 
 class Network(NamedTuple):
-    """What a message takes on its way: latency + bytes / bandwidth."""
+    """The time of a message: latency + bytes / bandwidth."""
 
     name: str
     latency: float  # seconds
-    bandwidth: float  # bytes a second, in each direction
+    bandwidth: float  # bytes per second, in each direction
     most: int = MOST  # processes that it joins
 
 
 class Node(NamedTuple):
-    """What one process computes with.
+    """The hardware of one process.
 
-    A step of b rows takes fixed + (6 b / flops + pass) · parameters; putting gradients together
-    takes `call` for each message, and `work` for each byte that is copied or added.
+    A step of b rows takes fixed + (6 b / flops + pass) · parameters; combining gradients takes
+    `call` per message, and `work` per byte that is copied or added.
     """
 
     name: str
@@ -67,9 +67,9 @@ ETHERNET_100 = Network("100 Gbit/s Ethernet", 15e-6, 12.5e9)
 INFINIBAND = Network("InfiniBand, 400 Gbit/s", 2e-6, 50e9)
 NVLINK = Network("NVLink, 450 GB/s", 5e-6, 450e9, 64)
 
-CPU = Node("CPU, 1 Tflop/s", 100e-6, 1e12, 1e-9, 50e-6, 2e-9)
-# Gradients come to the host and go back, 25 GB/s each way, and are added there.
-GPU = Node("GPU, 30 Tflop/s", 200e-6, 30e12, 0.02e-9, 50e-6, 2e-9 + 2 / 25e9)
+CPU = Node("CPU, 1 Tflop/s", 100e-6, 1e12, 1e-9, 50e-6, 1e-9)
+# Gradients are copied to the host and back, 25 GB/s each way, and are added there.
+GPU = Node("GPU, 30 Tflop/s", 200e-6, 30e12, 0.02e-9, 50e-6, 1e-9 + 2 / 25e9)
 # Not in minigd yet: messages between GPUs, and sums taken there.
 DIRECT = Node("GPU, 30 Tflop/s, gradients stay there", 200e-6, 30e12, 0.02e-9, 50e-6, 6 / 2e12)
 
@@ -88,7 +88,7 @@ WIDTHS = (32, 128, 512, 2048)
 
 
 def gathered(clock: np.ndarray, row: float, network: Network) -> np.ndarray:
-    """Return when each process has the rows of all, as MPICH's allgather passes them on."""
+    """Return when each process has the rows of all, as in MPICH's allgather."""
     n = len(clock)
     if n & (n - 1) == 0 and n * row < 524_288:  # recursive doubling
         for k in range(n.bit_length() - 1):
@@ -104,7 +104,7 @@ def gathered(clock: np.ndarray, row: float, network: Network) -> np.ndarray:
 
 
 def swapped(clock: np.ndarray, block: float, network: Network) -> np.ndarray:
-    """Return when each process has a block of each other one, as MPICH's alltoall sends them."""
+    """Return when each process has a block of each other one, as in MPICH's alltoall."""
     n = len(clock)
     if block <= 32_768:  # all at once, 32 messages under way
         waits = -(-(n - 1) // 32) * network.latency
@@ -119,7 +119,7 @@ def _later(clock: np.ndarray, sender: np.ndarray, size: float, network: Network)
 
 
 def reduced(clock: np.ndarray, size: float, node: Node, network: Network) -> np.ndarray:
-    """Return when each process has the mean of gradients of so many bytes: `Communicator.mean`."""
+    """Return when each process has the mean of gradients of a size: `Communicator.mean`."""
     n = len(clock)
     if n == 1:
         return clock
@@ -131,7 +131,7 @@ def reduced(clock: np.ndarray, size: float, node: Node, network: Network) -> np.
 
 
 def step(widths: Sequence[int], rows: float, processes: int, node: Node, network: Network) -> float:
-    """Return the seconds of a step with so many rows in all, in float32."""
+    """Return the seconds of a step with this many rows in total, in float32."""
     parameters = sum((a + 1) * b for a, b in itertools.pairwise(widths))
     backward = node.fixed + 6 * parameters * rows / processes / node.flops
     clock = backward * (1 + LATE * np.random.default_rng(0).random(processes) * (processes > 1))
@@ -146,7 +146,7 @@ def network_of(width: int) -> tuple[int, ...]:
 def smallest_batch(
     width: int, processes: int, gain: float, node: Node, network: Network
 ) -> int | None:
-    """Return the rows from which on so many processes are so many times as fast as one."""
+    """Return the smallest number of rows with which the processes are faster by this factor."""
     for i in range(5, 27):
         given = network_of(width), 2**i
         if step(*given, 1, node, network) >= gain * step(*given, processes, node, network):
@@ -165,7 +165,7 @@ def where_it_pays(processes: int) -> Iterator[tuple[str, ...]]:
 
 
 def draw(path: Path) -> None:
-    """Draw how many times as fast a step is, against the number of processes."""
+    """Draw the speed-up of a step against the number of processes."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -198,14 +198,14 @@ def draw(path: Path) -> None:
 
 
 def line(call: Callable[[int], float], small: int, large: int) -> tuple[float, float]:
-    """Return seconds, and seconds a byte, from what two sizes take."""
+    """Return seconds, and seconds per byte, from the times of two sizes."""
     first, last = call(small), call(large)
     slope = max(0.0, last - first) / (large - small)
     return max(0.0, first - slope * small), slope
 
 
 def calibrate(pair: Processes, rounds: int) -> tuple[Node, Network]:
-    """Measure messages through shared memory, and the work beside them; the fastest of rounds."""
+    """Measure messages through shared memory and the other work, the fastest of several rounds."""
 
     def fastest(how: str) -> Callable[[int], float]:
         def call(size: int) -> float:
@@ -217,7 +217,7 @@ def calibrate(pair: Processes, rounds: int) -> tuple[Node, Network]:
     latency, slope = line(fastest("there and back"), 64, 4_194_304)
     network = Network("shared memory", latency / 2, 2 / slope)
     _, work = line(fastest("no messages"), 64, 4_194_304)
-    # A small mean is one message; what it takes beyond the latency is a call.
+    # A small mean is one message. Its time beyond the latency is a call.
     call = max(0.0, fastest("mean")(64) - network.latency)
     return Node("here", 0.0, 1.0, 0.0, call, work), network
 
@@ -266,11 +266,12 @@ def checked(rounds: int) -> list[str]:
         means = list(check_means(pair, node, network, rounds))
         steps = list(check_steps(one, pair, node, network, rounds))
     return [
-        "## Against two processes here",
+        "## Compared with two processes here",
         "",
         f"Measured: a message through shared memory takes {1e6 * network.latency:.1f} µs and "
         f"{network.bandwidth / 1e9:.1f} GB/s, each wait of minigd's {1e6 * node.call:.0f} µs, "
-        f"copies and sums {1e9 * node.work:.2f} ns a byte of the gradient. By these four numbers:",
+        f"copies and sums {1e9 * node.work:.2f} ns per byte of the gradient. With these "
+        "four numbers:",
         "",
         *lines_of(
             ("bytes", "a mean, predicted, µs", "measured, µs", "measured over predicted"),
@@ -314,21 +315,23 @@ def main() -> None:
         "",
         f"- {describe()}; {ranks.versions()}; {load_before}",
         "",
-        "A step of N processes with a batch of b rows, P parameters in float32 and S = 4 P bytes:",
+        "The time of a step of N processes with a batch of b rows, P parameters in float32 and "
+        "S = 4 P bytes is",
         "",
         "$$t = t_0 + \\frac{6\\,P\\,b}{N\\,F} + t_\\text{mean}(S, N) + u\\,P$$",
         "",
-        "The mean takes two waits, N − 1 blocks of S/N bytes each way in each, and copies and sums "
-        "of S bytes; up to 64 KB in all it is one wait, in which each process gets all. The rounds "
-        "of messages are those of MPICH. In each step, a process is up to 5 % late.",
+        "The mean takes two waits, with N − 1 blocks of S/N bytes each way in each, and copies "
+        "and sums of S bytes. Up to 64 KB in total it takes one wait, in which each process gets "
+        "everything. The rounds of messages are those of MPICH. In each step, a process is up to 5 "
+        "% late.",
         "",
         *lines_of(("network", "latency, µs", "GB/s each way"), iter(rates)),
         *lines_of(
-            ("process", "t₀, µs", "F, Tflop/s", "u, ns", "a wait, µs", "copies, ns a byte"),
+            ("process", "t₀, µs", "F, Tflop/s", "u, ns", "a wait, µs", "copies, ns per byte"),
             iter(nodes),
         ),
-        "Rates are nominal, and so are waits of 50 µs. Copies are rounded from 1.5 to 2.8 ns of "
-        "processor time per byte here. What was measured on the clock is below.",
+        "Rates are nominal, and so are waits of 50 µs. Copies are rounded up from 0.2 to 1.0 ns of "
+        "processor time per byte here. Measured times are below.",
         "",
         "![Speed-up against the number of processes for three networks and batch sizes; most lines "
         "flatten or fall long before 1,024](../../docs/images/cost_model.png)",
@@ -338,7 +341,7 @@ def main() -> None:
         page += [
             f"## {processes} processes",
             "",
-            "The smallest batch of all processes together, in powers of 2, with which "
+            "The smallest total batch size, in powers of 2, with which "
             f"{processes} are faster than one, and {processes // 2} times as fast as one. *Never* "
             "is beyond 2²⁶.",
             "",

@@ -1,6 +1,6 @@
-"""Rows a second from a CSV file: batches of 100 rows in order and shuffled, beside pandas.
+"""Rows per second from a CSV file: batches of 100 rows in order and shuffled, and pandas.
 
-Everything is made on the spot, in a temporary folder: `python benchmarks/csv_rates.py`.
+All files are created in a temporary folder: `python benchmarks/csv_rates.py`.
 """
 
 import statistics
@@ -18,7 +18,7 @@ COLUMNS = 20
 
 
 def write(path: Path, rows: int, seed: int = 0) -> None:
-    """Write a table of numbers such as a table of measurements holds."""
+    """Write a table of numbers like measurements."""
     values = np.random.default_rng(seed).normal(size=(rows, COLUMNS)) * 100
     names = [*(f"x{i}" for i in range(COLUMNS - 1)), "y"]
     pd.DataFrame(values, columns=names).to_csv(path, index=False, float_format="%.4f")

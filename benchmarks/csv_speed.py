@@ -1,8 +1,8 @@
-"""Training a linear model from a large CSV, beside parsing it alone and beside Vowpal Wabbit.
+"""Training a linear model from a large CSV file, compared with parsing and Vowpal Wabbit.
 
-Everything is made on the spot, in a temporary folder (`TMPDIR` says where):
-`python -m benchmarks.csv_speed`. A CSV of 6,410,000 rows of 20 columns has 1 GB; ``--rows 641000``
-is a quick look. Contenders that are not installed are left out and named.
+All files are created in a temporary folder (set `TMPDIR` to choose one): `python -m
+benchmarks.csv_speed`. A CSV file of 6,410,000 rows of 20 columns has 1 GB. ``--rows 641000`` is a
+quick run. Contenders that are not installed are left out and named.
 """
 
 # First, because it starts Python anew before NumPy is loaded, if BLAS was pinned.
@@ -27,7 +27,7 @@ from benchmarks.workloads import csv_lines, write_lines
 COLUMNS, BATCH = 20, 100
 FIRST, LATER = "opening the file and the first epoch", "a later epoch"
 OURS = {"minigd": None, **({"minigd with `fast=True`": True} if find_spec("numba") else {})}
-"""By default the steps of a short fit are not compiled; those of a fit on 1 GB are."""
+"""By default the steps of a short fit are not compiled, and those of a fit on 1 GB are."""
 TEXT, CACHED = "Vowpal Wabbit, a pass over its text", "Vowpal Wabbit, a pass over its cache file"
 PARSERS = {
     "polars": ("polars, `read_csv`", 0.3, 0.4),
@@ -70,7 +70,7 @@ def trainings(path: Path) -> Contenders:
 
 
 def parsers(path: Path) -> Contenders:
-    """Return what reads all rows of the file and does nothing with them."""
+    """Return functions that read all rows of the file and do nothing with them."""
     found: Contenders = {}
     if find_spec("polars"):
         import polars
@@ -93,7 +93,7 @@ def wabbit(path: Path) -> Contenders:
     from vowpalwabbit import Workspace
 
     def run(*options: str) -> None:
-        # A file that is named is read as the object is made.
+        # A file given by name is read when the object is created.
         Workspace(" ".join([f"--data {path}", "--quiet --holdout_off", *options])).finish()
 
     cache = f"--cache_file {path}.cache"
@@ -102,13 +102,13 @@ def wabbit(path: Path) -> Contenders:
 
 
 def in_its_text(line: str) -> str:
-    """Return a row as Vowpal Wabbit has it: the target, then names and values."""
+    """Return a row in Vowpal Wabbit's format: the target, then names and values."""
     *values, y = line.split(",")
     return f"{y} | " + " ".join(f"x{i}:{value}" for i, value in enumerate(values))
 
 
 def race(contenders: Contenders, rows: int, path: Path, options: object) -> dict[str, list[float]]:
-    """Let contenders take turns, print the table, and return their seconds."""
+    """Let contenders alternate, print the table, and return their seconds."""
     seconds = alternate(contenders, options.rounds, options.cpu)
     size = path.stat().st_size
     print(f"{rows:,} rows of {COLUMNS} columns, {size / 1e6:,.0f} MB of CSV\n")
@@ -146,7 +146,7 @@ def main() -> None:
     started = load()
     there = [name for name in PACKAGES if find_spec(name)]
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in there)
-    print("# A linear model from a CSV file, beside parsing alone and Vowpal Wabbit\n")
+    print("# A linear model from a CSV file, compared with parsing alone and Vowpal Wabbit\n")
     line = command("benchmarks.csv_speed", sys.argv[1:])
     print(f"`{line}`, {time.strftime('%Y-%m-%d')}\n\n{describe()}\n{versions}")
     print(f"{len(os.sched_getaffinity(0))} processors; load at the start {started}")

@@ -1,4 +1,4 @@
-"""What a figure depends on: versions, BLAS, threads, processor. Every table states it."""
+"""What a figure depends on: versions, BLAS, threads, processor. Every table lists it."""
 
 import os
 import platform
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# Some machines pin the kernel that BLAS picks; a user's would pick the one for its processor. It is
+# Some machines pin the BLAS kernel. On a user's machine, BLAS chooses it by the processor. It is
 # read when NumPy loads, so a benchmark imports this module before NumPy or starts itself anew.
 if "OPENBLAS_CORETYPE" in os.environ:
     del os.environ["OPENBLAS_CORETYPE"]
@@ -27,24 +27,24 @@ def describe() -> str:
 
 
 def load() -> str:
-    """Return the load of the machine in the last minute, where the system tells it."""
+    """Return the load of the machine in the last minute, if the system reports it."""
     return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
 
 
 def load_of_others() -> str:
-    """Return a line on the load before a run, with what to think of it where it is high."""
+    """Return a line on the load before a run, with a remark if it is high."""
     text = f"load before: {load()}"
     busy = hasattr(os, "getloadavg") and os.getloadavg()[0] > 1
     return f"{text}; other work disturbed this run, so its times are too long" if busy else text
 
 
 def command(module: str, words: Sequence[str], folder: object = None) -> str:
-    """Return the line that started a benchmark; where a folder of data lies is left out."""
+    """Return the command line of a benchmark, without the path of a data folder."""
     return " ".join(["python -m", module, *("FOLDER" if w == str(folder) else w for w in words)])
 
 
 def _threads() -> str:
-    """Return what OpenBLAS goes by: a variable, or the processors at hand."""
+    """Return the number of threads that OpenBLAS uses: a variable, or the processors."""
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         if os.environ.get(name):
             return os.environ[name]

@@ -1,9 +1,9 @@
-"""The estimators and the shell with their defaults beside models of scikit-learn, on small data.
+"""The estimators and the shell with their defaults, and scikit-learn's models, on small data.
 
-`python benchmarks/estimators.py`, with those that scikit-learn brings or draws; `--data FOLDER`
-adds each CSV file of a folder, whose last column is the target. A quarter of the rows is held out,
-drawn by the seed, on which accuracy or R² is measured. Columns are standardized for all models.
-"shell" is what `minigd train` makes of the rows as a CSV file.
+`python benchmarks/estimators.py` uses the data sets that scikit-learn contains or draws. `--data
+FOLDER` adds each CSV file of a folder, with the target in the last column. A random quarter of the
+rows is held out, and accuracy or R² is measured on it. Columns are standardized for all models.
+"shell" is `minigd train` on the rows as a CSV file.
 """
 
 import argparse
@@ -30,9 +30,9 @@ from table_scores import TEST_SHARE, arrays, peers, run
 import minigd as gd
 
 HIDDEN = (100,)
-"""The one thing that is chosen: scikit-learn's own default for an MLP."""
+"""The only setting: scikit-learn's default for an MLP."""
 
-ROWS = 1_000  # of a data set that is drawn
+ROWS = 1_000  # of a random data set
 
 
 class Data(NamedTuple):
@@ -44,7 +44,7 @@ class Data(NamedTuple):
 
 
 def drawn(make: Callable[..., Any], classify: bool, **settings: Any) -> Data:
-    """Return rows that scikit-learn draws, always the same."""
+    """Return random rows of scikit-learn, always the same."""
     x, y = make(random_state=0, **settings)
     return Data(x, y, classify)
 
@@ -63,7 +63,7 @@ def of_file(path: Path) -> Data:
 
 
 def brought() -> dict[str, Callable[[], Data]]:
-    """Return what needs no network, by name: six data sets, and eighteen that are drawn."""
+    """Return data sets that need no network, by name: six real ones and eighteen random ones."""
     classes = partial(drawn, datasets.make_classification, True, n_samples=ROWS)
     numbers = partial(drawn, datasets.make_regression, False, n_samples=ROWS)
     digits = loaded("digits", classify=True)
@@ -93,7 +93,7 @@ def brought() -> dict[str, Callable[[], Data]]:
 
 
 class Shell(BaseEstimator):
-    """What `minigd train` with its defaults makes of rows in a CSV file."""
+    """`minigd train` with its defaults, on rows in a CSV file."""
 
     def __init__(self, classify: bool, seed: int) -> None:
         self.classify, self.seed = classify, seed
@@ -149,7 +149,7 @@ def scores(data: Data, seed: int) -> dict[str, float]:
 
 
 def ranks(found: Mapping[str, float]) -> dict[str, float]:
-    """Return the rank of each score, 1 for the highest; equal ones share the mean of theirs.
+    """Return the rank of each score, 1 for the highest. Equal ones share their mean rank.
 
     >>> ranks({"a": 0.5, "b": 0.9, "c": 0.5})
     {'a': 2.5, 'b': 1.0, 'c': 2.5}

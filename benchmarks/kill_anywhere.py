@@ -1,7 +1,7 @@
-"""Runs killed with SIGKILL at random moments, and each time started again by the same script.
+"""Runs that are killed with SIGKILL at random moments and started again by the same script.
 
-Each must come to the bits of a run of its kind that was never interrupted, and have trained on the
-same rows in the same order: `python benchmarks/kill_anywhere.py`. Not on Windows.
+Each must be bit-identical to an uninterrupted run of its kind, and have trained on the same rows in
+the same order: `python benchmarks/kill_anywhere.py`. Not on Windows.
 """
 
 import argparse
@@ -30,10 +30,10 @@ from measure import table
 import minigd as gd
 from minigd.storage import npz
 
-# The last batch is of one row, which BatchNorm treats by itself, and so is the last window of 3.
+# The last batch has one row, which BatchNorm treats specially, and so has the last window of 3.
 ROWS, COLUMNS, BATCH_SIZE, ACCUMULATE, EPOCHS = 241, 6, 20, 3, 6
 
-# A process is forked from one that has imported everything, so that killing it costs little.
+# Processes are forked from one that has imported everything, so killing them costs little.
 FORK = multiprocessing.get_context("fork")
 
 
@@ -70,7 +70,7 @@ def write_data(folder: Path) -> Data:
 
 
 def pieces(data: Data) -> gd.IterableSource:
-    """Return a stream whose pieces are of other lengths than the batches."""
+    """Return a stream whose pieces have other lengths than the batches."""
     places = gd.batch_slices(ROWS, 33)
     several = [(data.x[place], data.y[place]) for place in places]
     return gd.IterableSource(lambda: iter(several))
@@ -130,16 +130,16 @@ KINDS: dict[str, Callable[[Data, Path], gd.Batches]] = {
         d.x, d.y, shuffle=True
     ),
 }
-"""What a name says of compiling, weights, accumulation and layers holds for its runs too."""
+"""The words of a name for compiling, weights, accumulation and layers apply to its runs."""
 
 
 def by_epoch(kind: str) -> bool:
-    """Tell whether nothing is called within an epoch, so that whole epochs are compiled."""
+    """Return whether nothing is called within an epoch, so that whole epochs are compiled."""
     return "compiled epochs" in kind
 
 
 def epochs_of(kind: str) -> int:
-    """Return the epochs of a run: compiled ones take less time, and are saved at their ends."""
+    """Return the number of epochs: compiled ones take less time, and are saved at their ends."""
     return 10 * EPOCHS if by_epoch(kind) else EPOCHS
 
 
@@ -152,9 +152,9 @@ def counting(kind: str, data: Data) -> np.ndarray:
 
 
 class Witness:
-    """Writes down which rows were trained on, and at the end what decides the next update.
+    """Records which rows were trained on, and at the end what determines the next update.
 
-    Of compiled epochs, it receives the end alone.
+    Of compiled epochs, it gets only the end.
     """
 
     def __init__(self, kind: str, data: Data) -> None:
@@ -211,7 +211,7 @@ def new_trainer(kind: str) -> gd.Trainer:
 
 
 def train(kind: str, data: Data, own: Path, every: dict[str, Any]) -> None:
-    """Train to the last epoch from wherever the last process came, and write down the result."""
+    """Continue from the last process to the last epoch, and record the result."""
     batches = KINDS[kind](data, own)
     path = own / "run.npz"
     trainer = gd.Trainer.resume(path, batches) if path.exists() else new_trainer(kind)
@@ -229,12 +229,12 @@ def train(kind: str, data: Data, own: Path, every: dict[str, Any]) -> None:
             gd.Checkpoint(path, **every),
         ],
     )
-    assert trainer._loop.steps.reason is None  # why a step was not compiled after all
+    assert trainer._loop.steps.reason is None  # why a step was not compiled
     with open(own / "log.csv", newline="") as file:
         lines = [[v for k, v in line.items() if k != "seconds"] for line in csv.DictReader(file)]
     result = {
         **witness.sums,
-        "best parameters": sha256(trainer.model.params),  # which early stopping has put back
+        "best parameters": sha256(trainer.model.params),  # which early stopping has restored
         "history": {k: v for k, v in trainer.history.items() if k != "seconds"},
         "log": lines,
         "rows": witness.rows.tolist(),
@@ -247,7 +247,7 @@ def train(kind: str, data: Data, own: Path, every: dict[str, Any]) -> None:
 
 
 class Outcome(NamedTuple):
-    """What became of a run: `writing` of its kills left a checkpoint half written."""
+    """The result of a run: `writing` of its kills left an incomplete checkpoint."""
 
     kind: str
     kills: int
@@ -270,12 +270,12 @@ def once(
 
 
 def half_written(own: Path) -> set[Path]:
-    """Return what kills have left of checkpoints that were being written."""
+    """Return the incomplete checkpoints that kills have left."""
     return set(own.glob(".run.npz.*.tmp"))
 
 
 def uninterrupted(kind: str, data: Data) -> tuple[str, float, dict[str, Any]]:
-    """Return how long a run takes that nobody kills, and what it comes to."""
+    """Return the time and the result of an uninterrupted run."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         once(kind, data, Path(folder), {"every_epochs" if by_epoch(kind) else "every_updates": 2})
@@ -283,33 +283,33 @@ def uninterrupted(kind: str, data: Data) -> tuple[str, float, dict[str, Any]]:
         result = json.loads(Path(folder, "result.json").read_text())
     if not by_epoch(kind):
         epochs = np.reshape(result["rows"], (EPOCHS, -1))
-        # What the others are compared with must itself have seen each row once an epoch.
+        # The reference itself must have seen each row once per epoch.
         assert (np.sort(epochs) == np.flatnonzero(counting(kind, data))).all()
     assert result["lowered"] < 1
     return kind, seconds, result
 
 
 def killed(number: int, kind: str, data: Data, seconds: float, expected: dict[str, Any]) -> Outcome:
-    """Kill a run until it comes through, at moments uniform over the time of a whole one."""
+    """Kill a run at moments uniform over the time of a whole one, until it finishes."""
     rng = np.random.default_rng([7, number])
     kills = writing = 0
     own = Path(tempfile.mkdtemp())
     try:
         while True:
-            # By time as well, and so between the batches of an update too.
+            # Also by time, and so between the batches of an update.
             n = int(rng.integers(1, 5))
             every = {"every_epochs" if by_epoch(kind) else "every_updates": n}
             if rng.random() < 0.5 and not by_epoch(kind):
                 every["every_seconds"] = float(rng.uniform(0, 0.005))
             before = half_written(own)
-            # After many kills for longer: on a machine that is busier by now it would not end.
+            # Longer after many kills: on a machine that became busier it would not end.
             limit = rng.uniform(0, seconds) * max(1, kills / 10)
             if once(kind, data, own, every, limit):
                 kills += 1
                 writing += not half_written(own) <= before
             elif kills:
                 break
-            else:  # it came through before it was killed: once more, from the beginning
+            else:  # it finished before it was killed: again, from the beginning
                 shutil.rmtree(own)
                 own.mkdir()
         result = json.loads((own / "result.json").read_text())
@@ -347,7 +347,7 @@ def main() -> None:
         data = write_data(Path(folder))
         kinds = list(dict.fromkeys(kind for _, kind in jobs))
         for kind in kinds:
-            if "compiled" in kind:  # once here, so that each process forked from now on has it
+            if "compiled" in kind:  # once here, for all processes that are forked later
                 with tempfile.TemporaryDirectory() as own:
                     train(kind, data, Path(own), {"every_epochs": 1})
         known = {k: rest for k, *rest in pool.map(uninterrupted, kinds, [data] * len(kinds))}
@@ -355,9 +355,9 @@ def main() -> None:
         outcomes = [one.result() for one in waiting]
     print(f"{describe()}, pandas {pd.__version__}")
     print(
-        f"{ROWS} rows in batches of {BATCH_SIZE}, {ACCUMULATE} batches an update, {EPOCHS} epochs; "
-        "a checkpoint every 1 to 4 updates, in half of the processes also every 0 to 5 ms; "
-        "compiled epochs: one batch an update unless accumulated, 60 epochs, a checkpoint every 1 "
+        f"{ROWS} rows in batches of {BATCH_SIZE}, {ACCUMULATE} batches per update, {EPOCHS} "
+        "epochs; a checkpoint every 1 to 4 updates, in half of the processes also every 0 to 5 ms; "
+        "compiled epochs: one batch per update unless accumulated, 60 epochs, a checkpoint every 1 "
         "to 4 of them; "
         f"{time.perf_counter() - started:.0f} s\n"
     )
@@ -370,12 +370,12 @@ def main() -> None:
     print(
         f"- {equal} of {len(outcomes)} runs, killed {sum(o.kills for o in outcomes)} times, equal "
         "in the SHA-256 of parameters, buffers and updater state, the numbers of all rows in "
-        "their order (not of compiled epochs, which show them to nobody), the history, and the log "
-        "in CSV: " + ("all" if equal == len(outcomes) else "NOT ALL")
+        "their order (except in compiled epochs, which do not report them), the history, and the "
+        "log in CSV: " + ("all" if equal == len(outcomes) else "NOT ALL")
     )
     print(
-        "- Not shown: what a loss of power does. SIGKILL ends a process and leaves the system "
-        "running, which still writes to the disk what it was given."
+        "- Not tested: a power failure. SIGKILL ends a process, but the system keeps running and "
+        "still writes its data to the disk."
     )
     sys.exit(equal < len(outcomes))
 

@@ -1,8 +1,8 @@
 """One of several processes is killed, or hangs: `python -m benchmarks.kill_ranks`.
 
-The others must end within ten seconds, with a code that is not 0 and a sentence. The same script,
-started again with another number of processes, must come to the parameters of one process that was
-left alone, up to rounding, and have trained on the same rows in the same order. Not on Windows.
+The others must end within ten seconds, with a nonzero code and a message. The same script, started
+again with another number of processes, must give the parameters of one uninterrupted process, up to
+rounding, and have trained on the same rows in the same order. Not on Windows.
 """
 
 # First, because it starts Python anew before NumPy is loaded, if BLAS was pinned.
@@ -32,9 +32,9 @@ ROWS, COLUMNS, BATCH_SIZE, ACCUMULATE, EPOCHS = 247, 6, 20, 3, 8
 SECONDS = 10.0
 """After which all processes must have ended."""
 LIMIT = 10.0
-"""The time limit that `minigd` gets where a process hangs."""
+"""The time limit of `minigd` if a process hangs."""
 EXACT = 1e-10
-"""How far parameters may be from those of one process, in float64."""
+"""The allowed difference of parameters from those of one process, in float64."""
 MOST = 180.0
 """Seconds after which a run counts as one that never ends."""
 
@@ -73,7 +73,7 @@ KINDS: dict[str, Callable[[Path], gd.Batches]] = {
 
 
 class Witness:
-    """Writes down which rows all processes have trained on, and that a process is in mid-run."""
+    """Records which rows all processes have trained on, and that a process is training."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -96,7 +96,7 @@ class Witness:
 
 
 def train(kind: str, data: Path, own: Path) -> None:
-    """Train to the last epoch from wherever the last processes came, and write down the result."""
+    """Continue from the last processes to the last epoch, and record the result."""
     from mpi4py import MPI
 
     comm, batches, path = MPI.COMM_WORLD, KINDS[kind](data), own / "run.npz"
@@ -135,7 +135,7 @@ def train(kind: str, data: Path, own: Path) -> None:
 
 
 class Trial(NamedTuple):
-    """What became of one run."""
+    """The result of one run."""
 
     kind: str
     before: int  # processes, of which one was killed
@@ -144,13 +144,13 @@ class Trial(NamedTuple):
     ended: float  # seconds until all had ended
     code: int | None
     sentence: str
-    updates: int  # of the checkpoint that was left
+    updates: int  # of the remaining checkpoint
     apart: float  # the largest difference of a parameter
     same: bool  # rows in their order, and the numbers of the history to rounding
 
 
 def start(size: int, kind: str, data: Path, own: Path) -> "subprocess.Popen[str]":
-    """Start the script in so many processes."""
+    """Start the script in this many processes."""
     for left in own.glob("rank*"):
         left.unlink()
     words = ["--train", kind, str(data), str(own)]
@@ -158,7 +158,7 @@ def start(size: int, kind: str, data: Path, own: Path) -> "subprocess.Popen[str]
 
 
 def finish(process: "subprocess.Popen[str]", seconds: float = MOST) -> tuple[int | None, str]:
-    """Return the code and what was printed; the code of a run that does not end is None."""
+    """Return the code and the output. The code of a run that does not end is None."""
     try:
         printed, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -169,7 +169,7 @@ def finish(process: "subprocess.Popen[str]", seconds: float = MOST) -> tuple[int
 
 
 def result_of(size: int, kind: str, data: Path, own: Path) -> dict[str, Any]:
-    """Let a run come to its end, and return what it comes to."""
+    """Let a run finish, and return its result."""
     code, printed = finish(start(size, kind, data, own))
     if code != 0:
         raise RuntimeError(f"{kind}: {size} processes ended with code {code}: {printed}")
@@ -178,7 +178,7 @@ def result_of(size: int, kind: str, data: Path, own: Path) -> dict[str, Any]:
 
 
 def running(size: int, own: Path) -> list[int]:
-    """Wait until all processes are in mid-run, and return their numbers in the system."""
+    """Wait until all processes are training, and return their process ids."""
     end = time.monotonic() + MOST
     while time.monotonic() < end:
         found = [own / f"rank{rank}" for rank in range(size)]
@@ -189,7 +189,7 @@ def running(size: int, own: Path) -> list[int]:
 
 
 def lives(pid: int) -> bool:
-    """Tell whether a process is there and has not ended."""
+    """Return whether a process is running."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -199,9 +199,9 @@ def lives(pid: int) -> bool:
 def struck(
     size: int, kind: str, data: Path, own: Path, rank: int, number: int, seconds: float
 ) -> tuple[float, int | None, str] | None:
-    """Send a signal to a rank after so many seconds, and return when and how all of them end.
+    """Send a signal to a rank after this many seconds. Return when and how all of them end.
 
-    None where the run came to its end before.
+    None if the run finished before.
     """
     process = start(size, kind, data, own)
     pids = running(size, own)
@@ -213,7 +213,7 @@ def struck(
     while any(map(lives, pids)) and time.monotonic() < started + MOST:
         time.sleep(0.01)
     ended = time.monotonic() - started
-    for pid in filter(lives, pids):  # so that none is left, whatever the outcome
+    for pid in filter(lives, pids):  # so that none is left in any case
         os.kill(pid, signal.SIGKILL)
     if (own / "result.json").exists():
         return None
@@ -221,7 +221,7 @@ def struck(
 
 
 def sentence(printed: str) -> str:
-    """Return what says why the run ended: minigd's words, or those of mpiexec."""
+    """Return the reason why the run ended, as printed by minigd or mpiexec."""
     own = re.search(r"(?m)^\S*(?:Lost|Error): (rank.*? for [\d.]+ s)", printed)
     if own is not None:
         return own[1]
@@ -230,7 +230,7 @@ def sentence(printed: str) -> str:
 
 
 def trial(number: int, data: Path, alone: dict[str, Any], seconds: float, hang: bool) -> Trial:
-    """Kill a rank at a random moment, or let it hang, and start again with another number."""
+    """Kill or stop a rank at a random moment, and start again with another number."""
     rng = np.random.default_rng([7, number, hang])
     kind = list(KINDS)[number % len(KINDS)]
     before = 2 + number % 3
@@ -243,7 +243,7 @@ def trial(number: int, data: Path, alone: dict[str, Any], seconds: float, hang: 
             sent = signal.SIGSTOP if hang else signal.SIGKILL
             found = struck(before, kind, data, own, rank, sent, moment)
             if found is None:
-                continue  # it came to its end before
+                continue  # it finished before
             saved = own / "run.npz"
             updates = gd.Trainer.resume(saved).updates if saved.exists() else 0
             result, expected = result_of(after, kind, data, own), alone[kind]
@@ -258,7 +258,7 @@ def trial(number: int, data: Path, alone: dict[str, Any], seconds: float, hang: 
 
 
 def faults(one: Trial, hang: bool) -> list[str]:
-    """Return what is not as it must be."""
+    """Return what is wrong."""
     end = SECONDS + (LIMIT if hang else 0)
     checks = {
         f"ended after {one.ended:.1f} s": one.ended <= end,
@@ -284,7 +284,7 @@ def rows_of_table(trials: list[Trial]) -> Iterator[tuple[object, ...]]:
 
 
 def report(title: str, trials: list[Trial], hang: bool) -> bool:
-    """Print the trials of one kind of failure, and return whether all is as it must be."""
+    """Print the trials of one kind of failure, and return whether all are right."""
     print(f"## {title}\n")
     table(
         [
@@ -301,7 +301,7 @@ def report(title: str, trials: list[Trial], hang: bool) -> bool:
     wrong = [(one, found) for one in trials if (found := faults(one, hang))]
     for one, found in wrong:
         print(f"- WRONG: {one.kind}, rank {one.rank} of {one.before}: {', '.join(found)}")
-    print(f"- {len(trials) - len(wrong)} of {len(trials)} as they must be\n")
+    print(f"- {len(trials) - len(wrong)} of {len(trials)} right\n")
     return not wrong
 
 
@@ -338,7 +338,7 @@ def main() -> None:
     print(f"# A process of several is killed\n\n`{started_by}`, {time.strftime('%Y-%m-%d')}.\n")
     print(f"- {describe()}\n- {ranks.versions()}; load before: {load_before}")
     print(
-        f"- {ROWS} rows in batches of {BATCH_SIZE}, {ACCUMULATE} batches an update, {EPOCHS} "
+        f"- {ROWS} rows in batches of {BATCH_SIZE}, {ACCUMULATE} batches per update, {EPOCHS} "
         "epochs, float64, SGD with momentum, BatchNorm, Dropout, clipping; a checkpoint every 3 "
         f"updates; {time.perf_counter() - started:.0f} s in all\n"
     )
@@ -348,8 +348,8 @@ def main() -> None:
         kept = report(title, outcomes[True], True) and kept
     print(
         "A rank is killed at a moment drawn uniformly from the time of a whole run, once all of "
-        "them train. Parameters, rows, loss and metrics are compared with those of one process "
-        f"that was left alone: parameters within {EXACT:g}, the history to nine digits."
+        "them train. Parameters, rows, loss and metrics are compared with those of one "
+        f"uninterrupted process: parameters within {EXACT:g}, the history to nine digits."
     )
     sys.exit(not kept)
 

@@ -1,4 +1,4 @@
-"""Rows of arrays in any layout beside a C array: gathered bare, and trained on.
+"""Rows of arrays in several layouts, compared with a C array: gathered, and trained on.
 
 `python benchmarks/layouts.py` measures 50,000 x 50 numbers in shuffled batches of 100.
 """
@@ -34,7 +34,7 @@ Contender = Callable[[], object]
 
 
 def layouts(x: np.ndarray) -> dict[str, object]:
-    """Return the same shape in memory of many kinds; the first is a C array."""
+    """Return arrays of the same shape in many layouts. The first is a C array."""
     n, width = x.shape
     rng = np.random.default_rng(1)
     return {
@@ -51,7 +51,7 @@ def layouts(x: np.ndarray) -> dict[str, object]:
 
 
 def gather(x: object, y: np.ndarray, size: int) -> Contender:
-    """Return an epoch of shuffled batches as the Trainer iterates, with nothing done to them."""
+    """Return an epoch of shuffled batches as in the Trainer, without using them."""
     batches = gd.Batches(x, y, batch_size=size, shuffle=True)
     workspace = Workspace(get_backend("numpy"))
     workspace.thread = threading.get_ident()
@@ -64,7 +64,7 @@ def gather(x: object, y: np.ndarray, size: int) -> Contender:
 
 
 def fit(x: object, y: np.ndarray, size: int, epochs: int, shuffle: bool = True) -> Contender:
-    """Return a whole `fit` of a linear model, checks and any conversion included."""
+    """Return a whole `fit` of a linear model, including checks and conversions."""
 
     def train() -> None:
         model = gd.Sequential([gd.Dense(1)], inputs=x.shape[1])
@@ -74,12 +74,12 @@ def fit(x: object, y: np.ndarray, size: int, epochs: int, shuffle: bool = True) 
 
 
 def estimate(x: object, y: np.ndarray, size: int, epochs: int) -> Contender:
-    """Return a whole `fit` of the regressor, scikit-learn's checks included."""
+    """Return a whole `fit` of the regressor, including scikit-learn's checks."""
     return lambda: gd.MiniBatchRegressor(epochs=epochs, batch_size=size, random_state=0).fit(x, y)
 
 
 def sections(rows: dict[str, object], y: np.ndarray, size: int) -> dict[str, tuple]:
-    """Return what is measured: a title, contenders, and what a ratio is to be at most."""
+    """Return what is measured: a title, contenders, and the largest allowed ratio."""
 
     def each(make: Callable[..., Contender], *settings: object) -> dict[str, Contender]:
         return {name: make(x, y, size, *settings) for name, x in rows.items()}
@@ -95,7 +95,7 @@ def sections(rows: dict[str, object], y: np.ndarray, size: int) -> dict[str, tup
 
 
 def train_on_file(folder: str, name: str, size: int) -> None:
-    """Open a file, gather an epoch of it shuffled, and train for another; for a process apart."""
+    """Open a file, gather a shuffled epoch, and train for another, in a separate process."""
     source = gd.NpySource(Path(folder, f"{name}.npy"), Path(folder, "y.npy"))
     batches = gd.Batches(source, batch_size=size, shuffle=True)
     for _ in batches:
@@ -104,7 +104,7 @@ def train_on_file(folder: str, name: str, size: int) -> None:
 
 
 def file_memory(rows: int, width: int, size: int) -> None:
-    """Print what a `.npy` file takes in anonymous memory, in C order and in Fortran order."""
+    """Print the anonymous memory for a `.npy` file in C order and in Fortran order."""
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder, "y.npy"), np.arange(rows) / rows)
         lines = []

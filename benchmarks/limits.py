@@ -1,6 +1,6 @@
-"""What the time of minigd, over that of a contender, was set to be at most, and why.
+"""The limits for the time of minigd relative to contenders, and their reasons.
 
-The limits were set before the code that they are for. A table shows them beside what was measured.
+The limits were set before the code was written. A table shows them next to the measurements.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ class Line(NamedTuple):
     ----------
     title : str
     names : tuple of str
-        Contenders; the fastest of them on a network stands for all.
+        Contenders. On each network, the fastest of them counts.
     limits : tuple of float or None
         One for each of `SHAPES`.
     """
@@ -51,23 +51,22 @@ LINES: Mapping[str, tuple[Line, ...]] = {
         Line("the floor", ("floor",), _NONE),
     ),
 }
-"""Rows by whose time is on top."""
+"""Rows by the numerator of the ratio."""
 
 FILE_LIMITS = {"pandas": 1 / 5, "floor": 1.3}
 
 ORIGIN = (
-    "Where the limits come from. They were set before this version was written, on two processors. "
-    "Beside `lax.scan`, prototypes set them: a whole epoch as one function of Numba, written by "
-    "hand, took 0.21 of its time on `tiny-1` and 0.53 on `tiny-100`. On the three larger networks "
-    "matrix products are most of a step, and the limits ask for less time than `lax.scan` takes. "
-    "Each limit beside another contender is the one beside `lax.scan`, times the time of "
-    "`lax.scan` over that contender's in the table of 2026-11-21, rounded up. Without the extra, "
-    "minigd is to be no slower than what runs without a compiler: PyTorch and scikit-learn. A line "
-    "without a limit is there to be read."
+    "The limits were set before this version was written, on two processors. Those for `lax.scan` "
+    "come from prototypes: a whole epoch as one Numba function, written by hand, took 0.21 of its "
+    "time on `tiny-1` and 0.53 on `tiny-100`. On the three larger networks matrix products are "
+    "most of a step, and the limits require less time than `lax.scan`. The limit for another "
+    "contender is that for `lax.scan`, times the time of `lax.scan` over that contender's in the "
+    "table of 2026-11-21, rounded up. Without the extra, minigd must not be slower than contenders "
+    "without a compiler: PyTorch and scikit-learn. Lines without a limit are only for information."
 )
 
 FILE_ORIGIN = (
-    "Where the limits come from. pandas parses large blocks more than five times as fast as chunks "
-    "of 100 rows, so training from a file is to take a fifth of the time of a loop over such "
-    "chunks, and at most 1.3 times the time of parsing alone."
+    "pandas parses large blocks more than five times as fast as chunks of 100 rows. So the limits "
+    "for training from a file are a fifth of the time of a loop over such chunks, and 1.3 times "
+    "the time of parsing alone."
 )

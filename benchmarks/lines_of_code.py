@@ -1,4 +1,4 @@
-"""How many lines of code minigd has, by purpose: no docstring, comment or blank line is counted.
+"""The lines of code of minigd by purpose, without docstrings, comments and blank lines.
 
     python benchmarks/lines_of_code.py [FOLDER]
 
@@ -26,7 +26,7 @@ PURPOSES = {
     "backends and storage": ("backends", "storage", "distributed"),
     "names, types, errors": ("__init__.py", "errors.py", "types.py", "version.py"),
 }
-"""Files and folders of the package, by what they are for."""
+"""Files and folders of the package, by purpose."""
 
 _NO_CODE = {
     *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT),
@@ -36,7 +36,7 @@ _NO_CODE = {
 
 @functools.cache
 def lines_of_code(source: str) -> frozenset[int]:
-    """Return the numbers of the lines that are code.
+    """Return the numbers of lines with code.
 
     >>> sorted(lines_of_code('"A docstring."' + chr(10) + "x = 1  # one" + chr(10)))
     [2]

@@ -1,7 +1,7 @@
-"""What several benchmarks share: contenders that take turns, memory seen from outside, tables.
+"""What benchmarks share: alternating contenders, memory measured from outside, tables.
 
-A figure is a median with its smallest and largest value; a ratio is taken turn by turn, so that
-what slows the machine for a while slows both sides of it.
+A figure is a median with its smallest and largest value. A ratio is computed per round, so a slow
+spell of the machine affects both sides of it.
 """
 
 import argparse
@@ -17,7 +17,7 @@ Seconds = dict[str, list[float]]
 
 
 def options_of(doc: str, rounds: int, **sizes: int) -> argparse.Namespace:
-    """Return sizes, rounds and clock as the command line has them, for contenders that take turns.
+    """Return sizes, rounds and clock from the command line, for alternating contenders.
 
     With ``--cpu`` they are timed in processor time; `clock` says which time it is.
     """
@@ -33,10 +33,10 @@ def options_of(doc: str, rounds: int, **sizes: int) -> argparse.Namespace:
 def alternate(
     contenders: Mapping[str, Callable[[], object]], rounds: int, cpu: bool = False
 ) -> Seconds:
-    """Return the seconds of each contender in each round; a first round warms up and is left out.
+    """Return the seconds of each contender in each round, after a warm-up round.
 
-    Every other round goes backwards, so that none always follows the same one. With `cpu` they are
-    seconds of processor time, all threads together, which other work on the machine disturbs less.
+    Every other round is in reverse order. With `cpu` they are seconds of processor time of all
+    threads, which other work on the machine disturbs less.
     """
     clock = time.process_time if cpu else time.perf_counter
     seconds: Seconds = {name: [] for name in contenders}
@@ -62,7 +62,7 @@ def spread(values: Iterable[float], digits: str = ".2f") -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a Markdown table, each row as soon as it is there."""
+    """Print a Markdown table, each row as soon as it is available."""
     print(f"| {' | '.join(head)} |\n|{' --- |' * len(head)}", flush=True)
     for row in rows:
         print(f"| {' | '.join(map(str, row))} |", flush=True)
@@ -70,13 +70,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 def tried(titles: Mapping[str, str], ran: Iterable[str], others: Mapping[str, str]) -> list[str]:
-    """Return a line for each contender: that it ran, or what is said of it instead."""
+    """Return a line for each contender: that it ran, or why not."""
     fates = {**dict.fromkeys(ran, "ran"), **others}
     return [f"- {title}: {fates[name]}" for name, title in titles.items() if name in fates]
 
 
 def compared(values: Sequence[float], limit: float | None) -> str:
-    """Return in a word which was faster by the median of ratios, then the ratio, then its limit."""
+    """Return which was faster by the median of ratios, then the ratio, then its limit."""
     middle = statistics.median(values)
     word = "faster" if middle < 1 else "slower" if middle > 1 else "equal"
     text = f"{word}, {spread(values)}"
@@ -84,7 +84,7 @@ def compared(values: Sequence[float], limit: float | None) -> str:
 
 
 def target(name: str, values: Sequence[float], bound: float, above: bool) -> str:
-    """Return a line that says whether the median keeps a target."""
+    """Return a line that says whether the median meets a target."""
     middle = statistics.median(values)
     kept = middle >= bound if above else middle <= bound
     sign = "at least" if above else "at most"
@@ -92,7 +92,7 @@ def target(name: str, values: Sequence[float], bound: float, above: bool) -> str
 
 
 def anonymous_memory(process: int | str = "self") -> int:
-    """Return the anonymous resident memory of a process in bytes: its own, without mapped files."""
+    """Return the anonymous resident memory of a process in bytes, without mapped files."""
     for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
@@ -102,10 +102,10 @@ def anonymous_memory(process: int | str = "self") -> int:
 def with_memory(
     function: Callable[..., Any], *arguments: Any, every: float = 0.002
 ) -> tuple[Any, int, int]:
-    """Call a function in a new process; return its result, and its memory before and at its peak.
+    """Call a function in a new process. Return its result, and its memory before and at the peak.
 
-    The process is watched from outside, every few milliseconds, which costs it nothing. The memory
-    before is what the imports of the script and of the function's module took.
+    The process is measured from outside, every few milliseconds, which does not slow it. The memory
+    before is that of the imports of the script and of the function's module.
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()

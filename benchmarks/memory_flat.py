@@ -1,7 +1,7 @@
 """Peak memory of training from CSV files of growing size: in file order it must not grow.
 
-Each size is a process of its own: `python benchmarks/memory_flat.py 100 1000 4000`, in MB. The
-files are written to a temporary folder, one at a time (`TMPDIR` says where), and deleted.
+Each size runs in its own process: `python benchmarks/memory_flat.py 100 1000 4000`, in MB. The
+files are written to a temporary folder (set `TMPDIR` to choose one), one at a time, and deleted.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from measure import megabytes, table, with_memory
 import minigd as gd
 
 COLUMNS = 20
-PIECE = 20_000  # rows of text, which are repeated until the file is full
+PIECE = 20_000  # rows of text, repeated until the file is full
 
 
 def write(path: Path, megabytes: int) -> None:
@@ -70,7 +70,7 @@ def main() -> None:
         "batches of 100; anonymous resident memory in MB of 10⁶ bytes\n"
     )
     head = ["order", "file, MB", "rows", "before, MB", "peak, MB", "over the first",
-            "bytes a row more"]  # fmt: skip
+            "bytes per additional row"]  # fmt: skip
     ordered: list[tuple[int, int]] = []
     table(head, runs(options.sizes, False, ordered))
     peaks = [peak for _, peak in ordered]

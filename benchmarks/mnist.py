@@ -1,7 +1,7 @@
-"""MNIST: test accuracy and seconds an epoch of a linear and of a one-layer network.
+"""MNIST: test accuracy and seconds per epoch of a linear and a one-layer network.
 
-Give the folder that holds the four IDX files, gzipped or not: `python benchmarks/mnist.py FOLDER`.
-They are at https://github.com/cvdfoundation/mnist; nothing else of the project needs them.
+Pass the folder with the four IDX files, gzipped or not: `python benchmarks/mnist.py FOLDER`. They
+are at https://github.com/cvdfoundation/mnist. Only benchmarks and notebooks use them.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def main() -> None:
 
     print(describe())
     print(f"{len(X)} rows in batches of 100, {options.epochs} epochs, Adam, seed 0\n")
-    print("| network | test accuracy | seconds an epoch (median) | updates |")
+    print("| network | test accuracy | seconds per epoch (median) | updates |")
     print("| --- | --- | --- | --- |")
     for name, (hidden, classes, updater) in NETWORKS.items():
         layers = [kind(*arguments) for kind, arguments in hidden]

@@ -1,6 +1,7 @@
-"""What the norm of each row's gradient costs: epochs with and without, in turns.
+"""The cost of the gradient norms of each row: alternating epochs with and without them.
 
-784-256-256-10, batches of 128, with and without the extra `fast`; batches of one are the other way.
+784-256-256-10, batches of 128, with and without the extra `fast`; batches of one are the
+alternative.
 """
 
 # First, because it starts Python anew before NumPy is loaded, if BLAS was pinned.
@@ -38,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     X, y = rng.random((ROWS, WIDTHS[0]), dtype=np.float32), rng.integers(0, WIDTHS[2], ROWS)
-    print("# What the norms of rows cost\n")
+    print("# The cost of gradient norms per row\n")
     print(f"`python -m benchmarks.per_example`, {time.strftime('%Y-%m-%d')}\n\n{describe()}\n")
     rows = []
     for fast in (False, True):
@@ -61,7 +62,7 @@ def main() -> None:
                 spread(one, ",.0f"),
             )
         )
-    head = ("", "µs a step", "with norms", "ratio", f"{SIZE} batches of one")
+    head = ("", "µs per step", "with norms", "ratio", f"{SIZE} batches of one")
     table(head, rows)
 
 

@@ -1,7 +1,7 @@
-"""Two processes with one thread each beside one with two threads: `python -m benchmarks.processes`.
+"""Two processes with one thread each, and one with two threads: `python -m benchmarks.processes`.
 
-Then what the messages between two processes take by themselves, by their size. The page of a whole
-run goes to `benchmarks/results/processes.md`.
+Then the time of messages between two processes alone, by size. The page of a whole run is written
+to `benchmarks/results/processes.md`.
 """
 
 # First, because it starts Python anew before NumPy is loaded, if BLAS was pinned.
@@ -32,14 +32,14 @@ from minigd.distributed.mpi import connect
 
 RESULTS = Path(__file__).parent / "results" / "processes.md"
 WORK = 10e9
-"""Multiplications of an epoch, about, so that the epochs of large networks are short."""
+"""The approximate multiplications per epoch, so that epochs of large networks are short."""
 CSV_BYTES = 4_000_000
 SIZES = [4**i for i in range(3, 13)]
-"""Bytes of the gradients that are put together."""
+"""Bytes of the gradients that are combined."""
 
 
 class Contender(NamedTuple):
-    """So many processes, with so many threads of BLAS each."""
+    """A number of processes, with a number of BLAS threads each."""
 
     title: str
     size: int
@@ -59,7 +59,7 @@ CONTENDERS = {
 
 
 def serve() -> None:
-    """Do what rank 0 reads, in all processes, and let it answer."""
+    """Execute what rank 0 reads, in all processes, and let rank 0 answer."""
     from mpi4py import MPI
 
     comm, run = MPI.COMM_WORLD, None
@@ -83,7 +83,7 @@ def serve() -> None:
 
 
 def _next(comm: Any) -> dict[str, Any] | None:
-    """Return what rank 0 reads next; all others wait without using the processor."""
+    """Return what rank 0 reads next. All others wait without using the processor."""
     if comm.Get_rank() == 0:
         request = json.loads(sys.stdin.readline() or "null")
         for rank in range(1, comm.Get_size()):
@@ -95,7 +95,7 @@ def _next(comm: Any) -> dict[str, Any] | None:
 
 
 def _message(comm: Any, bytes: int, how: str, repeats: int) -> float:
-    """Return the seconds in which gradients of so many bytes are put together."""
+    """Return the seconds for combining gradients of this many bytes."""
     from mpi4py import MPI
 
     vector = np.ones(bytes // 4, dtype="float32")
@@ -109,7 +109,7 @@ def _message(comm: Any, bytes: int, how: str, repeats: int) -> float:
 
 
 def ways(comm: Any, mpi: Any, joined: Any, vector: np.ndarray) -> dict[str, Callable[[], object]]:
-    """Return minigd's mean, MPI's own sum, whose order it chooses, and parts of a mean."""
+    """Return minigd's mean, MPI's sum in its own order, and parts of a mean."""
     joined.renew()
     notes = [1, 1.0, 0.5, 0]
 
@@ -130,13 +130,13 @@ def ways(comm: Any, mpi: Any, joined: Any, vector: np.ndarray) -> dict[str, Call
 
 
 class Silent(Communicator):
-    """Does all that a mean takes but the messages; each process hears itself from all others."""
+    """Does the work of a mean without messages: each process gets its own data instead."""
 
     def __init__(self, size: int) -> None:
         self.size = size
 
     def gather_rows(self, row: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(row, (self.size, *row.shape))
+        return np.repeat(row[None], self.size, axis=0)
 
     def swap(self, blocks: np.ndarray) -> np.ndarray:
         rows = np.empty_like(blocks)
@@ -148,7 +148,7 @@ class Silent(Communicator):
 
 
 class Processes:
-    """Processes that wait until they are told to train; leave the `with` to end them."""
+    """Processes that wait for commands to train. Leaving the ``with`` ends them."""
 
     def __init__(self, contender: Contender) -> None:
         self.contender = contender
@@ -170,7 +170,7 @@ class Processes:
         self._process.wait(60)
 
     def ask(self, **request: Any) -> float:
-        """Let the processes do something, and return the seconds it takes them."""
+        """Let the processes do something, and return the seconds."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
@@ -191,7 +191,7 @@ def shortened(workload: Workload) -> Workload:
 def measure(
     workload: Workload, at_work: Mapping[str, Processes], rounds: int, seconds: float
 ) -> dict[str, list[float]]:
-    """Return the seconds a step of each contender, in each round; they take turns."""
+    """Return the seconds per step of each contender in each round. They alternate."""
     epochs = {}
     for name, processes in at_work.items():
         processes.ask(workload=workload._asdict(), fast=processes.contender.fast)
@@ -262,7 +262,7 @@ def main() -> None:
         taken = list(messages(at_work["two"], options.rounds))
     titles = tuple(f"{one.title}, µs per step" for one in CONTENDERS.values())
     page = [
-        "# Two processes beside two threads",
+        "# Two processes and two threads",
         "",
         f"`{command('benchmarks.processes', sys.argv[1:])}`, {time.strftime('%Y-%m-%d')}.",
         "",
@@ -270,16 +270,16 @@ def main() -> None:
         f"- {os.cpu_count()} processors, {load_before}",
         f"- {options.rounds} rounds: median (smallest to largest); a ratio is taken round by round",
         "",
-        "The networks of `python -m benchmarks`, with epochs of fewer rows where a step is long, "
-        f"and a CSV file of {CSV_BYTES / 1e6:.0f} MB. A batch is as large for two processes as for "
-        "one: each has half of its rows.",
+        "The networks are those of `python -m benchmarks`, with fewer rows per epoch if a step is "
+        f"long, and a CSV file of {CSV_BYTES / 1e6:.0f} MB. A batch has the same size for two "
+        "processes as for one: each gets half of its rows.",
         "",
         *lines_of(("workload", *titles, "2 processes over 2 threads"), steps_of(found)),
         "## Messages alone",
         "",
-        "The mean over two processes of a gradient of so many bytes, with all that goes along: "
-        "`Communicator.mean`, and MPI's own `Allreduce`, which waits in a busy loop and leaves the "
-        "order of the sum to the library.",
+        "The mean over two processes of a gradient of this size, including all other data of the "
+        "message: `Communicator.mean`, and MPI's `Allreduce`, which waits in a busy loop and lets "
+        "the library choose the order of the sum.",
         "",
         *lines_of(("bytes", "`mean`, µs", "`Allreduce`, µs", "`mean`, MB/s"), iter(taken)),
     ]

@@ -1,7 +1,7 @@
 """The README's section on speed quotes `benchmarks/results/frameworks.md`.
 
 `python -m benchmarks` renews the quote after a run over all networks, and `python -m
-benchmarks.quote` by itself. A test compares the two files.
+benchmarks.quote` renews only the quote. A test compares the two files.
 """
 
 from pathlib import Path

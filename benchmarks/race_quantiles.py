@@ -1,6 +1,6 @@
-"""Batch sizes against the clock, on the network of tutorial 2, where 100 was called the faster.
+"""Batch sizes by time, on the network of tutorial 2, which called batch size 100 faster.
 
-Prints the tables, in loss over the training rows and over rows held out, and draws the curves.
+Prints the tables, for the loss on training rows and on rows held out, and draws the curves.
 """
 
 # First, because it starts Python anew before NumPy is loaded, if BLAS was pinned.
@@ -44,7 +44,7 @@ def main() -> None:
         validation_data=held_out,
         progress=True,
     )
-    print("# Batch sizes against the clock\n")
+    print("# Batch sizes by time\n")
     print(f"`python -m benchmarks.race_quantiles`, {time.strftime('%Y-%m-%d')}\n\n{describe()}\n")
     print(
         "2-10-10-1, tanh, Adam, 1,120 rows of two Gaussian quantiles; the loss is taken over 600 "

@@ -1,4 +1,4 @@
-"""How benchmarks start several processes of MPI, which is as the tests do."""
+"""How benchmarks start several MPI processes, in the same way as the tests."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from oracles import mpi
 
 
 def start(size: int, module: str, *words: str, **variables: str) -> "subprocess.Popen[str]":
-    """Start a module of `benchmarks` in so many processes; what all print comes in one stream."""
+    """Start a module of `benchmarks` in this many processes, with one output stream for all."""
     return subprocess.Popen(
         mpi.command(size, "-m", f"benchmarks.{module}", *words),
         env=mpi.environment(**variables),
@@ -22,7 +22,7 @@ def start(size: int, module: str, *words: str, **variables: str) -> "subprocess.
 
 
 def run(size: int, module: str, *words: str, seconds: float, **variables: str) -> str:
-    """Return what so many processes print, which end in this time and with code 0."""
+    """Return the output of this many processes, which must end in time with code 0."""
     process = start(size, module, *words, **variables)
     try:
         printed, _ = process.communicate(timeout=seconds)

@@ -1,7 +1,7 @@
-"""How cost grows with batch size, width, depth and rows: `python -m benchmarks.scaling`.
+"""How the cost grows with batch size, width, depth and rows: `python -m benchmarks.scaling`.
 
-minigd, with and without `fast`, takes turns with the bare matrix products of the same shapes. Plots
-go to `docs/images/`, the table to `benchmarks/results/scaling.md`.
+minigd, with and without `fast`, alternates with the matrix products of the same shapes alone. Plots
+are written to `docs/images/`, and the table to `benchmarks/results/scaling.md`.
 """
 
 # First, because it starts Python anew before NumPy is loaded, if BLAS was pinned.
@@ -37,7 +37,7 @@ class Axis(NamedTuple):
 
 
 class Point(NamedTuple):
-    """Seconds a row of each contender, in each round."""
+    """Seconds per row of each contender, in each round."""
 
     value: int
     workload: Workload
@@ -45,15 +45,15 @@ class Point(NamedTuple):
 
 
 def rows_for(widths: Sequence[int], batch_size: int, seconds: float) -> int:
-    """Return rows whose epoch takes about so long, whole batches of them, 60,000 at most."""
+    """Return a number of rows whose epoch takes about this long: whole batches, at most 60,000."""
     parameters = sum(a * b for a, b in itertools.pairwise(widths))
-    # A step takes some calls whatever its size, three products, and a pass over the parameters.
+    # A step takes some calls for any size, three products, and a pass over the parameters.
     step = 50e-6 + 6 * parameters * batch_size / 1e11 + parameters * 1e-9
     return max(1, min(MOST_ROWS // batch_size, math.ceil(seconds / step))) * batch_size
 
 
 def axes(seconds: float) -> list[Axis]:
-    """Return what is measured, in sizes that suit turns of so many seconds."""
+    """Return what is measured, in sizes that fit turns of this many seconds."""
 
     def network(widths: tuple[int, ...], batch_size: int) -> Workload:
         rows = rows_for(widths, batch_size, seconds)
@@ -67,7 +67,7 @@ def axes(seconds: float) -> list[Axis]:
     return [
         Axis(
             "batch_size",
-            "rows a batch",
+            "rows per batch",
             "784-100-10",
             {n: network((784, 100, 10), n) for n in sizes},
         ),
@@ -116,11 +116,11 @@ def measure(
 
 
 def table(axis: Axis, points: Sequence[Point]) -> Iterator[str]:
-    """Yield microseconds a row, and times the floor."""
+    """Yield microseconds per row, and multiples of the floor."""
     names = list(points[0].seconds)
     ours = [name for name in names if name != "floor"]
     titles = {name: NETWORKS[name].title for name in names}
-    head = [axis.label, *(f"{titles[name]}, µs a row" for name in names)]
+    head = [axis.label, *(f"{titles[name]}, µs per row" for name in names)]
     head += [f"{titles[name]} over the floor" for name in ours]
     head += ["rows of an epoch"]
     yield f"## {axis.label.capitalize()}"
@@ -139,7 +139,7 @@ def table(axis: Axis, points: Sequence[Point]) -> Iterator[str]:
 
 
 def draw(axis: Axis, points: Sequence[Point], path: Path) -> None:
-    """Draw seconds a row, the median as a line and the spread as a band."""
+    """Draw seconds per row, the median as a line and the spread as a band."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -164,7 +164,7 @@ def draw(axis: Axis, points: Sequence[Point], path: Path) -> None:
             markersize=4,
             label=label or NETWORKS[name].title.replace("`", ""),
         )
-    axes.set(xlabel=axis.label, ylabel="seconds a row", title=axis.network)
+    axes.set(xlabel=axis.label, ylabel="seconds per row", title=axis.network)
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120, metadata={"Software": None})
@@ -193,7 +193,7 @@ def main() -> None:
         "",
         describe(),
         versions(),
-        f"float32, Adam, rows shuffled anew for each epoch; {options.rounds} rounds, medians; the "
+        f"float32, Adam, rows shuffled again for each epoch; {options.rounds} rounds, medians; the "
         "floor is the matrix products of each step and one copy of the rows of each batch",
         "",
     ]

@@ -1,6 +1,6 @@
-"""A shuffled epoch over 60,000 x 784 numbers beside a plain copy of them and fancy indexing.
+"""A shuffled epoch over 60,000 x 784 numbers, compared with a copy and with fancy indexing.
 
-Nothing is trained: `python benchmarks/shuffled_epoch.py` measures what it costs to bring the rows.
+Nothing is trained: `python benchmarks/shuffled_epoch.py` measures only the cost of fetching rows.
 """
 
 import contextlib
@@ -74,7 +74,7 @@ def main() -> None:
         "largest)\n"
     )
     table(
-        ["an epoch", "milliseconds", "times `X.copy()`", "times a copy into memory that is there"],
+        ["an epoch", "milliseconds", "times `X.copy()`", "times a copy into existing memory"],
         [
             (
                 name,

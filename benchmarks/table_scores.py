@@ -1,10 +1,10 @@
-"""Forty public tables: does `minigd train` take them as they are, and how good is what it learns.
+"""Forty public tables: whether `minigd train` reads them as they are, and how good the models are.
 
-`python benchmarks/table_scores.py --data FOLDER`, where FOLDER holds the files that
-`tables/list.csv` names. Each command is run as it stands there, and if it fails, as it proposes.
-The rows are then cut into two files, three quarters and a quarter, and the same command trains on
-the first. Of the second, which no model has seen, accuracy or R² is measured. scikit-learn's models
-have the same rows, with the columns as minigd encoded them.
+`python benchmarks/table_scores.py --data FOLDER`, where FOLDER contains the files in
+`tables/list.csv`. Each command is run as it is written there, and if it fails, as minigd proposes.
+Then the rows are split into two files, three quarters and a quarter, and the same command trains on
+the first. Accuracy or R² is measured on the second, which no model has seen. scikit-learn's models
+get the same rows, with the columns as minigd encoded them.
 """
 
 import argparse
@@ -36,18 +36,18 @@ from minigd.cli.trained import chosen, outputs
 LIST = Path(__file__).parent / "tables" / "list.csv"
 TEST_SHARE = 0.25
 CLOSE = 0.02
-"""Scores that differ by less are called level."""
+"""Scores that differ by less count as equal."""
 
 
 class Told(NamedTuple):
-    """How a command ended: its code, and what it said."""
+    """How a command ended: its code and its output."""
 
     code: int
     said: str
 
     @property
     def proposal(self) -> list[str]:
-        """The words of the command that it proposes, without ``minigd``; empty for none."""
+        """The words of the proposed command, without ``minigd``, or empty."""
         lines = [line for line in self.said.splitlines() if line.startswith("minigd train ")]
         return shlex.split(lines[0])[1:] if lines else []
 
@@ -115,7 +115,7 @@ def peers(classify: bool, seed: int = 0) -> dict[str, Any]:
 
 
 class Row(NamedTuple):
-    """What came of one table."""
+    """The result for one table."""
 
     name: str
     opened: str
@@ -145,7 +145,7 @@ def try_table(folder: Path, name: str, options: str) -> Row:
             del words[words.index("--out") : words.index("--out") + 2]
         words += ["--out", out]
         model = gd.load_table(out)
-        # Lines at the top are a file's own, and not kept in the model.
+        # Lines at the top belong to a file, and are not stored in the model.
         above = {}
         if "--skip-lines" in words:
             above["skip_lines"] = int(words[words.index("--skip-lines") + 1])
@@ -172,7 +172,7 @@ def try_table(folder: Path, name: str, options: str) -> Row:
 
 
 def summary(rows: list[Row]) -> list[str]:
-    """Return what the rows say together."""
+    """Return a summary of the rows."""
     ways = dict.fromkeys(row.opened for row in rows)
     counts = {way: sum(row.opened == way for row in rows) for way in ways}
     scored = [row.scores for row in rows if row.scores is not None]
@@ -181,7 +181,7 @@ def summary(rows: list[Row]) -> list[str]:
     return [
         f"Opened: {', '.join(f'{n} of {len(rows)} by the {way}' for way, n in counts.items())}.",
         f"minigd's score less that of gradient boosting: {statistics.median(ahead):+.3f} in the "
-        f"median, {min(ahead):+.3f} to {max(ahead):+.3f}; level or better (within {CLOSE}) on "
+        f"median, {min(ahead):+.3f} to {max(ahead):+.3f}; equal or better (within {CLOSE}) on "
         f"{sum(a > -CLOSE for a in ahead)} of {len(ahead)}.",
         "More than 0.05 behind the better of the linear model and the MLP: "
         f"{', '.join(behind) or 'none'}.",
@@ -208,7 +208,7 @@ def main() -> None:
 
 
 def each(listed: list[dict[str, str]], folder: Path, rows: list[Row]) -> Iterator[Row]:
-    """Yield what comes of each table, and add it to the rows."""
+    """Yield the result of each table, and add it to the rows."""
     for line in listed:
         if hashlib.sha256((folder / line["name"]).read_bytes()).hexdigest() != line["sha256"]:
             raise SystemExit(f"{line['name']} is not the file of the list")

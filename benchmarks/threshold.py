@@ -1,10 +1,10 @@
-"""From which size on compiling pays: whole processes, plain, compiled, and as `fast=None` chooses.
+"""The size from which compiling pays: whole processes, plain, compiled, and with `fast=None`.
 
-Each process imports minigd, loads arrays, and trains for some epochs; the clock starts with the
-process. Compiled ones have an empty cache (cold) or that of the one before (warm). A size is the
-work of an epoch in parts of `WORTH_COMPILING`. The times of 10 and 100 epochs are those measured
-for the first epochs, and the later ones at the median time of those after the first. The page goes
-to `benchmarks/results/threshold.md`.
+Each process imports minigd, loads arrays, and trains for some epochs. The clock starts with the
+process. Compiled ones have an empty cache (cold) or that of the process before (warm). A size is
+the work of an epoch relative to `WORTH_COMPILING`. The times of 10 and 100 epochs are the measured
+times of the first epochs, plus the median time of those after the first for all later ones. The
+page is written to `benchmarks/results/threshold.md`.
 """
 
 # First, because it starts Python anew before NumPy is loaded, if BLAS was pinned.
@@ -31,13 +31,13 @@ from minigd.training.trainer import WORTH_COMPILING
 
 RESULTS = Path(__file__).parent / "results" / "threshold.md"
 EPOCHS = (1, 10, 100)
-# Smaller batches than those of the table of frameworks, so that so many updates need less memory.
+# Smaller batches than in the table of frameworks, so that many updates need less memory.
 NETWORKS = {
     name: WORKLOADS[name]._replace(batch_size=size)
     for name, size in (("tiny-1", 1), ("tiny-100", 100), ("mnist-100", 20), ("mnist-512", 32),
                        ("wide", 128))
 }  # fmt: skip
-SIZES = (0.02, 0.5, 1.0, 2.0)
+SIZES = (0.02, 0.5, 1.0)
 WAYS = {"plain": False, "compiled, cold": True, "compiled, warm": True, "fast=None, cold": None}
 
 CHILD = """
@@ -64,7 +64,7 @@ class Times(NamedTuple):
     compiled: bool
 
     def after(self, epochs: int) -> float:
-        """Return the seconds to the end of so many epochs, later ones as long as the last ones."""
+        """Return the seconds for this many epochs, with later ones as long as the last ones."""
         if epochs <= len(self.ends):
             return self.ends[epochs - 1]
         return self.ends[-1] + (epochs - len(self.ends)) * self.later
@@ -76,7 +76,7 @@ class Times(NamedTuple):
 
 
 def sized(workload: Workload, size: float) -> Workload:
-    """Return the workload with as many rows as the work of so many times the threshold needs."""
+    """Return the workload with as many rows as this multiple of the threshold needs."""
     steps = math.ceil(size * WORTH_COMPILING / (workload.parameters + 10_000))
     return workload._replace(rows=steps * workload.batch_size)
 
@@ -84,7 +84,7 @@ def sized(workload: Workload, size: float) -> Workload:
 def train(
     workload: Workload, fast: bool | None, folder: str, cache: str, epochs: int, cpu: bool
 ) -> Times:
-    """Train in a process of its own."""
+    """Train in a separate process."""
     environment = {k: v for k, v in os.environ.items() if k not in PINNED}
     environment.update(XDG_CACHE_HOME=cache, NUMBA_CACHE_DIR=cache)
     what = json.dumps([workload._asdict(), fast, folder, epochs])
@@ -98,7 +98,7 @@ def train(
 
 
 def measure(workload: Workload, rounds: int, epochs: int, cpu: bool) -> dict[str, list[Times]]:
-    """Let the ways take turns; each round begins with an empty cache."""
+    """Let the ways alternate. Each round begins with an empty cache."""
     found: dict[str, list[Times]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as folder:
         data = make_data(workload)
@@ -108,7 +108,7 @@ def measure(workload: Workload, rounds: int, epochs: int, cpu: bool) -> dict[str
         for _ in range(rounds):
             with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryDirectory() as other:
                 for way, fast in WAYS.items():
-                    # Warm comes after cold; `fast=None` has a cache of its own.
+                    # Warm comes after cold. `fast=None` has its own cache.
                     place = other if fast is None else cache
                     found[way].append(train(workload, fast, folder, place, epochs, cpu))
     return found
@@ -120,7 +120,7 @@ def middle(times: Sequence[Times], epochs: int) -> float:
 
 
 def pays_from(found: Mapping[str, Sequence[Times]], size: float) -> float:
-    """Return the work of an epoch from which one epoch is shorter compiled, cold; in thresholds."""
+    """Return the work of an epoch, in thresholds, from which one cold compiled epoch is shorter."""
     plain, cold = found["plain"], found["compiled, cold"]
     gain = statistics.median(t.later for t in plain) - statistics.median(t.later for t in cold)
     extra = middle(cold, 1) - statistics.median(t.later for t in cold)

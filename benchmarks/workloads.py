@@ -1,6 +1,6 @@
 """What the contenders of `python -m benchmarks` train on: networks, rows, and how they are cut.
 
-Everything is drawn from one seed, first weights included, so that each process makes the same.
+Everything is drawn from one seed, including initial weights, so all processes have the same.
 """
 
 import itertools
@@ -14,23 +14,23 @@ import minigd as gd
 
 
 class Workload(NamedTuple):
-    """A network and what it is trained on; a description alone, which any process can carry out.
+    """A network and its data, as a description that any process can carry out.
 
     Attributes
     ----------
     widths : tuple of int
-        Columns of x, units of each hidden layer, outputs.
+        Number of columns of x, units of each hidden layer, and outputs.
     activation : {"tanh", "relu"}
-        Behind each hidden layer.
+        After each hidden layer.
     loss : {"binary", "classes", "mse"}
-        With a sigmoid, a softmax or nothing behind the last layer.
+        With a sigmoid, a softmax or nothing after the last layer.
     path : str or None
-        A CSV file that the rows are read from, in its order; else they lie in memory and are
+        A CSV file from which rows are read in order. By default they are in memory and are
         shuffled.
     images : str or None
-        The folder of MNIST's IDX files, in place of random numbers.
+        The folder of MNIST's IDX files, instead of random numbers.
     in_classes : bool
-        Sort the rows by class, which a contender that does not shuffle would betray.
+        Sort the rows by class, which reveals a contender that does not shuffle.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Workload(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Updates of an epoch; the last batch is shorter where the rows do not fill it."""
+        """Updates per epoch. The last batch may be shorter."""
         return math.ceil(self.rows / self.batch_size)
 
     @property
@@ -63,7 +63,7 @@ class Workload(NamedTuple):
         hidden = {"tanh": "tanh", "relu": "ReLU"}[self.activation]
         return (
             f"{network}, {hidden}, {last}, {self.parameters:,} parameters, {self.rows:,} rows, "
-            f"batches of {self.batch_size:,}, {self.steps:,} steps an epoch"
+            f"batches of {self.batch_size:,}, {self.steps:,} steps per epoch"
         )
 
 
@@ -81,7 +81,7 @@ WORKLOADS = {
 
 
 class Data(NamedTuple):
-    """Rows in memory, None for those of a file, and the first weights (W, b) of each layer."""
+    """Rows in memory, or None for those of a file, and the initial weights (W, b) of each layer."""
 
     x: Any
     y: Any
@@ -107,7 +107,7 @@ def make_data(workload: Workload, seed: int = 0) -> Data:
         y = (distance > np.median(distance)).astype(np.int64)
     else:
         x = rng.random((workload.rows, n_in), dtype=np.float32)
-        # Classes that a linear rule made, so that there is something to learn.
+        # Classes by a linear rule, so that there is something to learn.
         rule = rng.standard_normal((n_in, n_out), dtype=np.float32)
         y = ((x - np.float32(0.5)) @ rule).argmax(axis=1).astype(np.int64)
     if workload.in_classes:
@@ -119,7 +119,7 @@ def make_data(workload: Workload, seed: int = 0) -> Data:
 def make_weights(
     workload: Workload, rng: np.random.Generator
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return W of Glorot's uniform distribution, and b of zeros, of each layer."""
+    """Return W from Glorot's uniform distribution, and b of zeros, for each layer."""
     weights = []
     for a, b in itertools.pairwise(workload.widths):
         bound = math.sqrt(6 / (a + b))
@@ -129,7 +129,7 @@ def make_weights(
 
 
 def csv_lines(columns: int = 20, seed: int = 0) -> list[str]:
-    """Return 20,000 rows of text, of which the last column depends on the others."""
+    """Return 20,000 rows of text, whose last column depends on the others."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(20_000, columns - 1)) * 10
     y = x @ rng.normal(size=columns - 1) + rng.normal(size=len(x))
@@ -147,7 +147,7 @@ def write_csv(path: Path, size: int, columns: int = 20, seed: int = 0) -> int:
 
 
 def write_lines(path: Path, lines: list[str], rows: int, header: str = "") -> None:
-    """Write so many rows, the same lines again and again until the file is full."""
+    """Write this many rows, repeating the same lines until the file is full."""
     whole, rest = divmod(rows, len(lines))
     piece = "\n".join(lines) + "\n"
     with path.open("w") as file:

@@ -1,6 +1,6 @@
 """Mini-batch gradient descent from scratch, on NumPy and on CuPy.
 
-Rows in, batches cut, layers forward, one loss, layers backward, one update: every step legible.
+Rows, batches, layers forward, a loss, layers backward, an update: you can read every step.
 """
 
 import importlib
@@ -218,7 +218,7 @@ __all__ = [
     "race",
 ]
 
-# Loaded when they are first asked for: a training loop needs none of them.
+# Loaded at their first use: a training loop needs none of them.
 _ON_DEMAND = {
     "AverageWeights": "minigd.training.averaging",
     "CsvSource": "minigd.data.sources.csv",
@@ -245,7 +245,7 @@ _ON_DEMAND = {
     "plot_schedule": "minigd.insight.plots",
     "race": "minigd.insight.race",
 }
-# These are made of scikit-learn's classes.
+# These are subclasses of scikit-learn's classes.
 if importlib.util.find_spec("sklearn") is not None:
     __all__ += ["MiniBatchClassifier", "MiniBatchRegressor"]
 _ESTIMATORS = "minigd.interop.sklearn.estimators"
@@ -259,7 +259,7 @@ if not typing.TYPE_CHECKING:
         try:
             globals()[name] = getattr(importlib.import_module(_ON_DEMAND[name]), name)
         except ImportError as error:
-            # `from minigd import ...` has its own words for a name that is not there.
+            # `from minigd import ...` has its own message for a missing name.
             if name in __all__ or sys._getframe(1).f_code.co_name == "_handle_fromlist":
                 raise
             raise AttributeError(str(error)) from error

@@ -1,6 +1,7 @@
 """The errors that minigd raises. Each says what was given, what was expected and what to do."""
 
 import contextlib
+import copyreg
 import difflib
 import functools
 import inspect
@@ -21,7 +22,7 @@ import numpy as np
 Entry = TypeVar("Entry")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# Those above U+2000 end a line, or change the order in which letters are drawn.
+# Those above U+2000 end a line, or change the order in which letters are shown.
 _OBEYED = {*range(32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A)}
 _ESCAPED = {code: repr(chr(code))[1:-1] for code in _OBEYED - set(map(ord, "\n\t"))}
 
@@ -29,7 +30,7 @@ _ESCAPED = {code: repr(chr(code))[1:-1] for code in _OBEYED - set(map(ord, "\n\t
 def escape_controls(text: str) -> str:
     r"""Return a text in which control characters of a terminal are spelled out.
 
-    Names in files may hold any of them. Ends of lines and tabs stay.
+    Names in files may contain any of them. Line ends and tabs stay.
 
     >>> escape_controls("red\x1b[2J\r\n")
     'red\\x1b[2J\\r\n'
@@ -75,7 +76,7 @@ class GradientError(ArithmeticError):
 
 
 class DivergenceError(FloatingPointError):
-    """The loss or a gradient is no longer finite; the parameters are still the last good ones."""
+    """The loss or a gradient is not finite. The parameters are still the last good ones."""
 
 
 class CheckpointError(ValueError):
@@ -92,7 +93,7 @@ class BackendError(RuntimeError):
 def unknown_name(
     what: str, given: object, known: Iterable[str], also: Iterable[str] = ()
 ) -> ValueError:
-    """Return the error for a name that is not in a table, with the names that are.
+    """Return the error for a name that is not in a table, with the valid names.
 
     A name in `also` is proposed if it is close and no name in the table is.
 
@@ -160,7 +161,7 @@ def find_by_name(what: str, given: object, known: Mapping[str, Entry]) -> Entry:
 
 
 def check_function(name: str, value: Any) -> None:
-    """Refuse what is not a function, such as a class.
+    """Refuse anything but a function, such as a class.
 
     >>> check_function("loss", float)
     Traceback (most recent call last):
@@ -173,7 +174,7 @@ def check_function(name: str, value: Any) -> None:
 
 
 def check_takes(name: str, function: Any, *given: str) -> None:
-    """Refuse what is not a function, or a function that can't take these arguments.
+    """Refuse anything but a function that can take these arguments.
 
     >>> check_takes("loss", lambda z: z, "prediction", "target")
     Traceback (most recent call last):
@@ -199,7 +200,7 @@ def check_integer(name: str, value: Any, lowest: int = 1, also: str = "") -> int
     >>> check_integer("batch_size", 500)
     500
     """
-    # A truth value has an index too, but nobody means one. NumPy's is not a subclass of bool.
+    # A truth value also has an index, but is a mistake here. NumPy's is not a subclass of bool.
     try:
         whole = lowest - 1 if "bool" in type(value).__name__ else index(value)
     except TypeError:
@@ -286,7 +287,7 @@ def check_dtype(
 
 
 def check_list(name: str, value: Any, one: str) -> list[Any]:
-    """Return the items of a list, or [] for None. Refuse a text, and what has no items.
+    """Return the items of a list, or [] for None. Refuse a text, and anything without items.
 
     >>> check_list("metrics", None, "metric"), check_list("metrics", ["mae"], "metric")
     ([], ['mae'])
@@ -479,7 +480,7 @@ def _unexpected(
 # Arguments of other libraries ---------------------------------------------------------------------
 
 Places: TypeAlias = Mapping[str, Collection[str]]
-"""Calls that may take an argument, written with ``{}`` where it stands, and the names they have."""
+"""Calls that may take an argument, written with ``{}`` in its place, and the names they have."""
 
 _RATE = ("updater", "updater=gd.Adam(learning_rate={})")
 
@@ -700,7 +701,7 @@ class Remedy(NamedTuple):
     Attributes
     ----------
     words : str
-        With ``{}`` in the place of the options, if there are any.
+        With ``{}`` instead of the options, if there are any.
     options : mapping
         Arguments by name; ``[...]`` is a list that only the reader knows.
     shell : str, optional
@@ -749,6 +750,10 @@ class Advised(Exception):
 
     def __str__(self) -> str:
         return self.write(in_python)
+
+    def __reduce__(self) -> Any:
+        # What the constructor of a subclass takes beside them, it keeps as attributes.
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
 class TooLarge(Advised, DataError):

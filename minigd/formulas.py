@@ -1,9 +1,9 @@
 """The math of the engine, each formula once, the way a textbook writes it.
 
-Plain functions of arrays: row i of a result depends only on row i of the inputs, so a backend
-may run them slice by slice, or as one kernel. Those of real numbers take complex ones too, which is
-how the gradient checker differentiates them: comparisons look at the real part, as minimum and
-maximum do already, and nothing takes `abs`.
+Plain functions of arrays: row i of a result depends only on row i of the inputs, so a backend may
+run them slice by slice, or as one kernel. Formulas of real numbers also work for complex numbers,
+because the gradient checker needs it: comparisons use the real part, as minimum and maximum already
+do, and nothing uses `abs`.
 """
 
 import numpy as np
@@ -51,7 +51,7 @@ def relu(x: Array) -> Array:
 
 
 def relu_backward(y: Array, dy: Array) -> Array:
-    """Return dx = dy where y > 0 and 0 elsewhere; the derivative at 0 is taken as 0."""
+    """Return dx = dy where y > 0 and 0 elsewhere. The derivative at 0 is set to 0."""
     return dy * (y > 0)
 
 
@@ -118,8 +118,8 @@ def silu_backward(x: Array, dy: Array) -> Array:
 def normal_cdf(x: Array) -> Array:
     """Return Φ(x), the probability that a standard normal number is below x: ½ (1 + erf(x / √2)).
 
-    With z = |x| and t = (z − 5) / (z + 5), it is exp(−z² / 2) P(t) / (1 + z) below 0, and 1 less
-    that above, for a polynomial P. The error is 2e-16; nothing cancels where Φ(x) is small.
+    With z = |x| and t = (z − 5) / (z + 5), it is exp(−z² / 2) P(t) / (1 + z) below 0, and 1 minus
+    that above, for a polynomial P. The error is 2e-16, and nothing cancels where Φ(x) is small.
 
     >>> normal_cdf(np.array([-10.0, 0.0, 1.0]))
     array([7.61985302e-24, 5.00000000e-01, 8.41344746e-01])
@@ -132,8 +132,8 @@ def normal_cdf(x: Array) -> Array:
     return np.where(x.real < 0, tail, 1 - tail)
 
 
-# (1 + z) exp(z² / 2) Φ(−z) for z ≥ 0 as a polynomial in (z − 5) / (z + 5), the constant first; of
-# the series in Chebyshev's polynomials what follows is below 1e-17.
+# (1 + z) exp(z² / 2) Φ(−z) for z ≥ 0 as a polynomial in (z − 5) / (z + 5), the constant first. The
+# rest of the Chebyshev series is below 1e-17.
 _NORMAL_TAIL = (
     0.46151582985003775,
     -0.09155228183401112,
@@ -162,7 +162,7 @@ _NORMAL_TAIL = (
 
 
 def _limited(x: Array) -> Array:
-    """Return x, limited to −40 and 40: what `gelu` takes of x is 0 or 1 from there on."""
+    """Return x, limited to −40 and 40: beyond that, the factors in `gelu` are 0 or 1."""
     return np.minimum(np.maximum(x, -40), 40)
 
 
@@ -265,7 +265,7 @@ def absolute(e: Array) -> Array:
 
 
 def absolute_backward(e: Array) -> Array:
-    """Return the derivative of `absolute`: the sign of e, which at 0 is taken as 0."""
+    """Return the derivative of `absolute`: the sign of e, with 0 at 0."""
     return np.sign(e)
 
 
@@ -279,7 +279,7 @@ def quantile(e: Array, q: Array) -> Array:
 
 
 def quantile_backward(e: Array, q: Array) -> Array:
-    """Return the derivative of `quantile`: 1 − q above 0, −q below; at 0 it is taken as 0."""
+    """Return the derivative of `quantile`: 1 − q above 0, −q below, and 0 at 0."""
     return np.where(e.real < 0, -q, (1 - q) * np.sign(e))
 
 
@@ -302,7 +302,7 @@ def huber_backward(e: Array, *, delta: float) -> Array:
 
 
 def poisson(z: Array, y: Array) -> Array:
-    """Return exp(z) − y z, which is −log of Poisson's probability of y but for log(y!).
+    """Return exp(z) − y z, which is −log of Poisson's probability of y, without log(y!).
 
     >>> poisson(np.array([0.0, 1.0]), np.array([2.0, 2.0])).round(4)
     array([1.    , 0.7183])
@@ -371,9 +371,9 @@ def penalized(p: Array, g: Array, *, l1: float, l2: float) -> Array:
 
 
 def mixed(place: Array, *, key: int) -> Array:
-    """Return the word at each place of the stream that `key` starts, counted from 1.
+    """Return the word at each position, from 1, of the stream that `key` starts.
 
-    It is the finaliser of SplitMix64 over key + place · 0x9E3779B97F4A7C15, all modulo 2⁶⁴: Steele,
+    It is the finalizer of SplitMix64 over key + place · 0x9E3779B97F4A7C15, all modulo 2⁶⁴: Steele,
     Lea and Flood (2014), "Fast splittable pseudorandom number generators", OOPSLA, figure 17
     (variant 13 of Stafford).
 
@@ -420,7 +420,7 @@ def adam(
 ) -> tuple[Array, Array, Array]:
     """Return the new (p, m, v): m = β₁ m + (1 − β₁) g, v = β₂ v + (1 − β₂) g², p − α m / (√v + ε).
 
-    `rate` α and `epsilon` ε carry the bias corrections of the step: `minigd.Adam` says how.
+    `rate` α and `epsilon` ε include the bias corrections of the step, as in `minigd.Adam`.
     """
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * (g * g)
@@ -440,7 +440,7 @@ def adamw(
     epsilon: float,
     decay: float,
 ) -> tuple[Array, Array, Array]:
-    """Return the new (p, m, v) of `adam`, with p · decay taken off where `decayed` is 1."""
+    """Return the new (p, m, v) of `adam`, with p · decay subtracted where `decayed` is 1."""
     new, m, v = adam(p, g, m, v, rate=rate, beta1=beta1, beta2=beta2, epsilon=epsilon)
     return new - (decay * decayed) * p, m, v
 
@@ -457,7 +457,7 @@ def amsgrad(
     beta2: float,
     epsilon: float,
 ) -> tuple[Array, Array, Array, Array]:
-    """Return the new (p, m, v, v_max): m and v of `adam`, v_max = max(v_max, v) in place of v."""
+    """Return the new (p, m, v, v_max): m and v of `adam`, v_max = max(v_max, v) instead of v."""
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * (g * g)
     v_max = np.maximum(v_max, v)
@@ -478,7 +478,7 @@ def nadam(
 ) -> tuple[Array, Array, Array]:
     """Return the new (p, m, v): m and v of `adam`, then p − (α g + α' m) / (√v + ε).
 
-    `rate` α, `ahead` α' and `epsilon` ε carry the corrections of the step: `minigd.Nadam` says how.
+    `rate` α, `ahead` α' and `epsilon` ε include the corrections of the step, as in `minigd.Nadam`.
     """
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * (g * g)
@@ -499,8 +499,8 @@ def radam(
 ) -> tuple[Array, Array, Array]:
     """Return the new (p, m, v): m and v of `adam`, then p − α m / (a √v + ε).
 
-    `rate` α carries the corrections of the step. `adaptive` a is 1, or 0 while too little is known
-    of v, and `epsilon` ε is 1 there: `minigd.RAdam` says when.
+    `rate` α includes the corrections of the step. While v is too uncertain, `adaptive` a is 0 and
+    `epsilon` ε is 1; then a is 1. See `minigd.RAdam`.
     """
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * (g * g)

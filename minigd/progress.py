@@ -1,4 +1,4 @@
-"""Progress of a run: a moving bar where one can be drawn, or a line now and then.
+"""Progress of a run: a moving bar if possible, or a line now and then.
 
 All output goes to standard error through `log` and `bar`. A failure there never ends a run.
 """
@@ -171,7 +171,7 @@ class Pace:
         self._wait = FIRST
 
     def due(self) -> bool:
-        """Tell whether to print a line now: after ten seconds, then after ever longer waits."""
+        """Return whether to print a line now: after ten seconds, then after growing intervals."""
         now = clock()
         if now - self._shown < self._wait:
             return False
@@ -179,7 +179,7 @@ class Pace:
         return True
 
     def text(self, done: float, share: float | None, unit: str = "rows") -> str:
-        """Return the speed, and how long the rest will take."""
+        """Return the speed and the remaining time."""
         seconds = max(clock() - self.started, 1e-9)
         rate = done / seconds
         text = f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.2g} {unit}/s"
@@ -200,10 +200,10 @@ def format_duration(seconds: float) -> str:
 
 
 class RowProgress:
-    """Shows how far a pass over rows has come, once it takes longer than ten seconds.
+    """Shows the progress of a pass over rows if it takes longer than ten seconds.
 
     In a terminal and in a notebook it shows a bar, which disappears when the pass is done.
-    Elsewhere it prints a line, and further lines after longer and longer waits.
+    Elsewhere it prints a line, and further lines after growing intervals.
 
     Parameters
     ----------
@@ -269,7 +269,7 @@ def with_progress(
     rows : callable, optional
         The number of rows of an item; by default the length of its first part.
     share : callable, optional
-        The share of the work that is done after an item, if `total` is unknown.
+        The finished share of the work after an item, if `total` is unknown.
     """
     shown = RowProgress(what, total, unit)
     try:
@@ -286,11 +286,11 @@ class Progress:
     Parameters
     ----------
     epochs : int
-        How many epochs the fit will run.
+        The number of epochs of the fit.
     updates : int or None
-        Updates in all epochs together; None if the number of rows is unknown.
+        The number of updates in all epochs, or None if the number of rows is unknown.
     left_out : int, default 0
-        Rows that each epoch leaves out; a line reports them.
+        Rows that each epoch leaves out. A line reports them.
     before : int, default 0
         Epochs done before, in a resumed run.
     """
@@ -316,7 +316,7 @@ class Progress:
             self._bar.set_description_str(f"epoch {now}/{self.epochs}", refresh=False)
 
     def update(self, loss: Any, rows: int = 0, updates: int = 1) -> bool:
-        """Count rows, and updates if there is a loss. Tell whether the loss was read and shown.
+        """Count rows, and updates if there is a loss. Return whether the loss was read and shown.
 
         Reading the loss makes a GPU wait, so not every update reads it.
         """

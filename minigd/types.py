@@ -3,5 +3,4 @@
 from typing import Any, TypeAlias
 
 Array: TypeAlias = Any
-"""`numpy.ndarray` or `cupy.ndarray`, whichever the backend at hand works on; no narrower type is
-true of both."""
+"""`numpy.ndarray` or `cupy.ndarray`, depending on the backend. No narrower type fits both."""

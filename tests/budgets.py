@@ -1,4 +1,4 @@
-"""How many examples a property runs on: few, and the same each time, or many and new ones."""
+"""The number of examples for a property: few fixed ones, or many new ones."""
 
 from typing import Any
 

@@ -1,13 +1,12 @@
-"""What all tests share: the backends that a test of the engine runs on, and which tests run.
+"""What all tests share: the backends for tests of the engine, and the selection of tests.
 
 A test that takes `backend` runs on NumPy, on the strict stand-in for CuPy, and on CuPy where a GPU
-answers. Where none does, whatever is marked `gpu` is not collected; `cupy` likewise where CuPy is
-not installed.
+answers. Without a GPU, tests marked `gpu` are not collected, and without CuPy, those marked `cupy`.
 
-A test marked `pairs` runs on so many of its combinations that each two values of two parameters
-meet in one of them, one marked `each` on so many that each value is in one, and one marked `few` on
-six of its cases (`few(k)` on k), spread over all. A property runs on the same few examples each
-time. Under `-m slow` the first three run on all, and the last on many examples, drawn anew.
+A test marked `pairs` runs on enough combinations that any two values of two parameters occur
+together, one marked `each` on enough that each value occurs, and one marked `few` on six of its
+cases (`few(k)` on k), spread over all. A property runs on the same few examples each time. With `-m
+slow`, the first three run on all cases, and properties on many new examples.
 """
 
 import gc
@@ -175,6 +174,13 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> CupyBackend:
 def gpu() -> CupyBackend:
     """Return CuPy on a real GPU; what takes it is marked `gpu`."""
     return CupyBackend()
+
+
+@pytest.fixture(params=["stand_in", pytest.param("gpu", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> CupyBackend:
+    """Return the backend of a GPU: the stand-in, and CuPy where a GPU is."""
+    backend: CupyBackend = request.getfixturevalue(request.param)
+    return backend
 
 
 @pytest.fixture(params=["numpy", "stand-in", pytest.param("cupy", marks=pytest.mark.gpu)])

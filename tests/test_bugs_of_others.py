@@ -1,6 +1,6 @@
-"""Cases that other projects got wrong, each told by the test that stands for it.
+"""Cases that other projects got wrong, each described by its test.
 
-Most of them gave a number, only a wrong one, and no error.
+Most of them returned a wrong number without an error.
 """
 
 import gc

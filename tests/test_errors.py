@@ -1,4 +1,4 @@
-"""What each error is caught as, and what the shared checks of names and whole numbers say.
+"""The base class of each error, and the messages of the shared checks of names and whole numbers.
 
 A user catches `ValueError` for data and files, and the names below for finer cases.
 """

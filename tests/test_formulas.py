@@ -1,6 +1,6 @@
-"""The elementwise maths, held to fifty-digit decimals and to SciPy.
+"""The elementwise math, compared with fifty-digit decimals and with SciPy.
 
-Every formula keeps its dtype, takes complex numbers, and gives the same bits slice by slice.
+Every formula keeps its dtype, works with complex numbers, and gives the same bits slice by slice.
 """
 
 from decimal import Decimal, localcontext

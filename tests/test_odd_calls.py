@@ -1,4 +1,4 @@
-"""Odd values where something else is due: a result, or a clear error that names the argument."""
+"""Odd values as arguments give a result, or a clear error that names the argument."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Progress: a moving bar in a terminal, a few plain lines elsewhere, nothing unless asked for.
+"""Progress: a moving bar in a terminal, a few plain lines elsewhere, and nothing by default.
 
 All of it goes to stderr, and none of it changes the training or ends it.
 """

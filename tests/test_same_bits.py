@@ -1,8 +1,8 @@
-"""The numbers are those of before: parameters, histories, predictions and files, to the last bit.
+"""The numbers have not changed: parameters, histories, predictions and files, to the last bit.
 
-They depend on how the platform's NumPy and BLAS round exp, tanh and products. Where a hash of such
-primitives equals that of the machine that wrote the fixture, bits are compared. Elsewhere numbers
-are, to 1e-6 (1e-4 in float32), and what only bits can tell is skipped.
+They depend on how the platform's NumPy and BLAS round exp, tanh and products. If a hash of such
+primitives equals that of the machine that wrote the fixture, bits are compared. Otherwise numbers
+are compared, to 1e-6 (1e-4 in float32), and tests that need equal bits are skipped.
 """
 
 import shutil

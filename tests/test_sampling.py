@@ -1,6 +1,6 @@
-"""What is left of combinations: in `pairs` each two values still meet, in `each` each occurs.
+"""The selection of cases: `pairs` has any two values together, and `each` has each value.
 
-In `few` there are so many, from the last to the first.
+`few` has the given number of cases, spread over all.
 """
 
 import itertools

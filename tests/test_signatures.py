@@ -1,6 +1,6 @@
-"""Nothing public moves by accident: names, methods, parameters and defaults are those written down.
+"""Nothing public changes by accident: names, methods, parameters and defaults are recorded.
 
-A change that means to change one writes them again with `python tests/oracles/signatures.py`.
+If a change is meant to change one, record them again with `python tests/oracles/signatures.py`.
 """
 
 import re

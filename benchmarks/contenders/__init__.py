@@ -94,7 +94,7 @@ NETWORKS = {
     "torch-loader": Contender("PyTorch, DataLoader", "pytorch", {"by": "loader"}, ("torch",)),
     "keras-jax": Contender("Keras on JAX", "keras_fit", {}, ("keras", "jax"), _JAX),
     "keras-jax-16": Contender(
-        "Keras on JAX, 16 steps an execution",
+        "Keras on JAX, 16 steps per execution",
         "keras_fit",
         {"steps_per_execution": 16},
         ("keras", "jax"),
@@ -104,7 +104,7 @@ NETWORKS = {
         "Keras on TensorFlow", "keras_fit", {}, ("keras", "tensorflow"), _TENSORFLOW
     ),
     "keras-tf-16": Contender(
-        "Keras on TensorFlow, 16 steps an execution, XLA",
+        "Keras on TensorFlow, 16 steps per execution, XLA",
         "keras_fit",
         {"steps_per_execution": 16, "jit_compile": True},
         ("keras", "tensorflow"),

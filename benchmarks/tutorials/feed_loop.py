@@ -119,15 +119,15 @@ def conclude(what: str, results: Grid, best: Mapping[int | None, float]) -> None
     reason = (
         "but it also fits the training rows better: the full batch has only been trained less"
         if losses[0] < losses[1] / 2
-        else "and the training losses are alike, so that it is a matter of generalising"
+        else "and the training losses are similar, so it is a matter of generalization"
         if losses[0] < losses[1] * 2
         else "though the full batch fits the training rows better"
     )
     print(
         f"After equal {what}:\n\n"
-        f"- Batches generalise better: {verdict}. Each at its own best rate, batch size "
-        f"{name(top)} comes to {accuracy(at_best[top]):.1%} and the full batch to "
-        f"{accuracy(at_best[None]):.1%}; it is ahead with {wins} of {len(gaps)} seeds, by "
+        f"- Smaller batches generalize better: {verdict}. Each at its own best rate, batch size "
+        f"{name(top)} reaches {accuracy(at_best[top]):.1%} and the full batch "
+        f"{accuracy(at_best[None]):.1%}; it is better with {wins} of {len(gaps)} seeds, by "
         f"{100 * ahead:.1f} points in the median. Training loss: "
         f"{losses[0]:.4f} and {losses[1]:.4f}" + (f", {reason}." if ahead > 0 else ".")
     )

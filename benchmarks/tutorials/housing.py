@@ -1,4 +1,4 @@
-"""King County housing, streamed 100 rows a batch into a linear model, beside the closed form.
+"""King County housing, streamed 100 rows per batch into a linear model, beside the closed form.
 
 The tutorial's own loop, one pass in chunks of 100 rows over the numbers as they are, stands beside
 it: `python benchmarks/tutorials/housing.py PATH`, where PATH is `kc_house_data.csv`, from
@@ -112,13 +112,13 @@ def compare(path: Path, features: list[str] | None, epochs: int) -> None:
     """Print the table for some features, and the line that each way found."""
     ways: dict[str, Callable[[], Result]] = {
         "scikit-learn, closed form, all rows in memory": partial(closed_form, path, features),
-        f"minigd, 100 rows a batch, {epochs} epochs": partial(
+        f"minigd, 100 rows per batch, {epochs} epochs": partial(
             streamed, path, features, 100, epochs, 0.01
         ),
-        f"minigd, all rows a batch, {epochs} epochs": partial(
+        f"minigd, all rows per batch, {epochs} epochs": partial(
             streamed, path, features, None, epochs, 0.01
         ),
-        f"minigd, all rows a batch, {20 * epochs} epochs": partial(
+        f"minigd, all rows per batch, {20 * epochs} epochs": partial(
             streamed, path, features, None, 20 * epochs, 0.01
         ),
         "the tutorial's loop: one pass, file order, unscaled": partial(
@@ -169,8 +169,8 @@ def main() -> None:
     print("## All 18 columns of numbers\n")
     compare(options.path, None, options.epochs)
     print(
-        "`sqft_living` is `sqft_above` + `sqft_basement` in every row, so that their slopes can be "
-        "shifted against each other without any change in the predictions."
+        "`sqft_living` is `sqft_above` + `sqft_basement` in every row, so their slopes can be "
+        "shifted against each other without changing the predictions."
     )
 
 

@@ -190,7 +190,7 @@ def compare(ways: dict[str, Callable[[Path], Contender]], folder: Path, rounds: 
     memory = {name: with_memory(epochs, way, folder, 2)[1:] for name, way in ways.items()}
     seconds = alternate({name: way(folder) for name, way in ways.items()}, rounds)
     table(
-        ["way", "seconds an epoch", "times plain minigd", "memory before, MB", "peak, MB"],
+        ["way", "seconds per epoch", "times plain minigd", "memory before, MB", "peak, MB"],
         [
             (
                 name, spread(taken, ".3f"),

@@ -73,7 +73,7 @@ def ten_epochs(seeds: range) -> None:
             spread([1e6 * r.seconds / r.updates for r in runs], ".0f"),
             spread([r.loss for r in runs], ".3f"), spread([r.accuracy for r in runs], ".1%"),
         ))  # fmt: skip
-    table(["batch size", "updates", "milliseconds an epoch", "microseconds an update",
+    table(["batch size", "updates", "milliseconds per epoch", "microseconds per update",
            "validation loss", "test accuracy"], rows)  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def main() -> None:
     print(describe())
     print(
         "2-10-10-1 network of tanh, 1,120 rows to train on, 280 to validate, 600 to test; Adam; "
-        f"{options.seeds} seeds, each with data of its own: median (smallest to largest)\n"
+        f"{options.seeds} seeds, each with its own data: median (smallest to largest)\n"
     )
     print("## Ten epochs each at the rate 0.001, as in the tutorial\n")
     ten_epochs(seeds)
@@ -146,8 +146,8 @@ def main() -> None:
     print(f"## To the same loss, each at the quickest rate of {', '.join(map(str, RATES))}\n")
     to_a_loss(seeds, options.goal, options.most, RATES)
     print(
-        "The loss is looked at after each epoch, and that look is left out of the seconds: a batch "
-        "size of 1 can't be caught earlier than after 1,120 updates."
+        "The loss is evaluated after each epoch, and the seconds do not include this. So the "
+        "earliest result for batch size 1 is after 1,120 updates."
     )
     if options.picture:
         draw(options.picture, options.goal, options.most)

@@ -1,4 +1,4 @@
-"""The backend object, which says where arrays live, and the NumPy backend for the CPU.
+"""The backend object, which determines where arrays are, and the NumPy backend for the CPU.
 
 A model gets one backend at construction and passes it to its layers. No other code depends on which
 backend it is.
@@ -35,7 +35,7 @@ class Views(dict[str, Array]):
 
 
 class Backend:
-    """Arrays of one device, in plain array code; a subclass overrides what its device does better.
+    """Arrays of one device, in plain array code. A subclass overrides what its device does better.
 
     Attributes
     ----------
@@ -44,8 +44,8 @@ class Backend:
     xp : module
         The array namespace; layers write ``xp.matmul(x, W, out=y)``.
     reads_are_free : bool
-        Whether reading a value is free. On a GPU it makes the host wait, so a training step there
-        never reads one.
+        Whether reading a value costs nothing. On a GPU it makes the host wait, so a training step
+        there never reads a value.
     """
 
     name = "numpy"
@@ -55,11 +55,11 @@ class Backend:
     """The exceptions for an array that does not fit, which a clearer error replaces."""
 
     def holds(self, x: object) -> bool:
-        """Tell whether `x` is an array of this backend."""
+        """Return whether `x` is an array of this backend."""
         return isinstance(x, self.xp.ndarray)
 
     def here(self, x: Any, what: str) -> Array:
-        """Return `x` as an array if it lives on this backend, and refuse it otherwise.
+        """Return `x` as an array if it is on this backend, and refuse it otherwise.
 
         Parameters
         ----------
@@ -70,14 +70,14 @@ class Backend:
         Raises
         ------
         BackendError
-            If `x` lives on another device; the message names the call that moves it.
+            If `x` is on another device. The message names the call that moves it.
         """
         if type(x) is self.xp.ndarray:
             return x
         return _array_of(x, what)
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
-        """Move `x` to this backend, from wherever it is.
+        """Move `x` to this backend from any device.
 
         >>> get_backend("numpy").asarray([[1, 2]], dtype="float32")
         array([[1., 2.]], dtype=float32)
@@ -85,7 +85,7 @@ class Backend:
         return np.asarray(x.get() if _is_on_device(x) else x, dtype=dtype)
 
     def keeps(self, nbytes: int) -> bool:
-        """Tell whether rows of this many bytes should stay on the device for a whole fit."""
+        """Return whether rows of this many bytes should stay on the device for a whole fit."""
         return False
 
     def to_numpy(self, x: Array) -> Array:
@@ -101,7 +101,7 @@ class Backend:
         return self.xp.zeros(shape, dtype=dtype)
 
     def take(self, x: Array, index: Array, out: Array | None = None) -> Array:
-        """Return the rows of `x` that `index` names, written into `out` if one is given."""
+        """Return the rows of `x` with the numbers in `index`, written into `out` if it is given."""
         if not (x.flags.c_contiguous and x.flags.aligned):
             return _take_apart(x, index, out)
         if out is None:
@@ -122,13 +122,13 @@ class Backend:
         Parameters
         ----------
         formula : callable
-            One of `minigd.formulas`: row i of each result depends on row i of the inputs alone.
+            One of `minigd.formulas`: row i of each result depends only on row i of the inputs.
         *inputs : Array
             Arrays of the same length; an array with one axis less is a row that all rows share.
         out : Array or tuple of Array
-            One per result; it may be one of the inputs.
+            One per result. It may be one of the inputs.
         **constants : float
-            Python numbers, which leave the dtype of the arrays as it is.
+            Python numbers, which do not change the dtype of the arrays.
 
         Examples
         --------
@@ -158,11 +158,11 @@ class Backend:
         out /= len(x)
 
     def all_finite(self, x: Array) -> bool:
-        """Tell whether x has no NaN and no infinity; on a GPU this makes the host wait."""
+        """Return whether x has no NaN and no infinity. On a GPU this makes the host wait."""
         return x.dtype.kind != "f" or bool(self.xp.isfinite(x).all())
 
     def check_finite(self, x: Array, what: str, rows: Any = None) -> None:
-        """Refuse NaN and infinity, and name the first place; on a GPU this reads one flag.
+        """Refuse NaN and infinity, and name the first place. On a GPU this reads one flag.
 
         Parameters
         ----------
@@ -187,7 +187,7 @@ class Backend:
             raise _not_finite(self.to_numpy(x), what, rows)
 
     def convert(self, x: Array, dtype: Any, what: str, rows: Any = None) -> Array:
-        """Return x in another dtype, row by row in memory; refuse numbers too large for it.
+        """Return x in another dtype, in row order, and refuse numbers too large for it.
 
         On a GPU, reading the result would make the host wait. There such numbers become infinite,
         and the training step that uses them diverges.
@@ -208,10 +208,10 @@ class Backend:
         return value.astype("float64")
 
     def synchronize(self) -> None:
-        """Wait until the device has done all of its work."""
+        """Wait until the device has finished all work."""
 
     def free_bytes(self) -> int:
-        """Return how much memory is free for arrays; unlimited if nobody counts it."""
+        """Return the free memory for arrays, or infinity if it is not counted."""
         return sys.maxsize
 
     def __repr__(self) -> str:
@@ -240,7 +240,7 @@ class NumpyBackend(Backend):
             _write(formula(*inputs, **constants), out)
 
     def all_finite(self, x: Array) -> bool:
-        """Tell whether x has no NaN and no infinity."""
+        """Return whether x has no NaN and no infinity."""
         x = x.T if x.flags.f_contiguous else x
         blas = x.dtype.char in "fd" and x.dtype.isnative and x.flags.aligned
         if blas and x.flags.c_contiguous:
@@ -252,7 +252,7 @@ class NumpyBackend(Backend):
         return self._all_finite_in_pieces(x)
 
     def _all_finite_in_pieces(self, x: Array) -> bool:
-        """Look at every number, after the product decided nothing."""
+        """Check every number, if the product decided nothing."""
         if x.dtype.kind != "f" or x.ndim == 0:
             return super().all_finite(x)
         # Piece by piece, because the answer is an array too, and x may be a file larger than
@@ -278,7 +278,7 @@ def get_backend(
     device_budget : int or str, optional
     tf32 : bool, default False
         Only for ``"cupy"``: how much of a data set may stay on the GPU, and whether products may be
-        less exact than float32; see `minigd.backends.cupy.CupyBackend`.
+        less accurate than float32. See `minigd.backends.cupy.CupyBackend`.
 
     Raises
     ------
@@ -304,12 +304,18 @@ def get_backend(
 
 
 def backend_of(x: Any) -> Backend:
-    """Return the backend that an array lives on; for anything on the host, NumPy's.
+    """Return the backend of an array: NumPy's for anything on the host.
 
     >>> backend_of([1, 2]).name
     'numpy'
     """
     return _on_gpu() if _is_on_device(x) else _NUMPY
+
+
+def check_where_free(backend: Backend, x: Array, what: str, rows: Any = None) -> None:
+    """Refuse NaN and infinity as `check_finite` does, unless that would make the host wait."""
+    if backend.reads_are_free:
+        backend.check_finite(x, what, rows)
 
 
 def _on_gpu(**choices: Any) -> Backend:
@@ -321,7 +327,7 @@ _NUMPY = NumpyBackend()
 
 
 def numbers(x: Array, what: str) -> Array:
-    """Return `x` if it holds real numbers, and refuse it otherwise."""
+    """Return `x` if it contains real numbers, and refuse it otherwise."""
     if x.dtype.kind not in "biuf":
         raise _not_numbers(x, what)
     return x
@@ -401,7 +407,7 @@ def _check_lost(x: Array, converted: Array, what: str, rows: Any) -> None:
 
 
 def place(index: tuple[Any, ...], rows: Any = None) -> str:
-    """Return where a number of an array is, in words.
+    """Describe the place of a number in an array.
 
     >>> place((3, 1)), place((3,), slice(100, 200))
     ('row 3, column 1 (counted from 0)', 'row 103 (counted from 0)')

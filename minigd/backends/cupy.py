@@ -1,4 +1,4 @@
-"""Arrays on a GPU, through CuPy; loaded when a model is first moved there."""
+"""Arrays on a GPU, through CuPy. This module is loaded when a model is first moved to a GPU."""
 
 import importlib
 import math
@@ -72,7 +72,7 @@ class CupyBackend(Backend):
         return self.xp.asarray(x, dtype=dtype)
 
     def keeps(self, nbytes: int) -> bool:
-        """Tell whether rows of this many bytes may stay on the GPU."""
+        """Return whether rows of this many bytes may stay on the GPU."""
         if self.device_budget is not None:
             return nbytes <= self.device_budget
         return nbytes <= self.free_bytes() // 2
@@ -91,11 +91,11 @@ class CupyBackend(Backend):
         return self.xp.asnumpy(x)
 
     def take(self, x: Array, index: Array, out: Array | None = None) -> Array:
-        """Return the rows of `x` that `index` names, gathered on the GPU."""
+        """Return the rows of `x` with the numbers in `index`, gathered on the GPU."""
         return self.xp.take(x, index, axis=0, out=out)
 
     def mean_product(self, x: Array, dy: Array, out: Array) -> None:
-        """Write xᵀ·dy / n into `out`; cuBLAS divides where it multiplies."""
+        """Write xᵀ·dy / n into `out`. cuBLAS divides and multiplies in one call."""
         if self.tf32:
             # cupy.cublas can't do this.
             super().mean_product(x, dy, out)

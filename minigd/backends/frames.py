@@ -1,7 +1,7 @@
-"""From rows as users pass them to arrays: frames of any library, lists, any memory layout.
+"""From rows as users pass them to arrays: frames of any library, lists, all memory layouts.
 
-A frame names its columns. minigd goes by position, as scikit-learn does, and raises an error if the
-names would pair other columns, or other rows.
+A frame names its columns. minigd matches by position, as scikit-learn does, and raises an error if
+the names would match other columns or other rows.
 """
 
 import datetime
@@ -21,10 +21,10 @@ from minigd.types import Array
 
 
 def plain(x: Any, what: str) -> Any:
-    """Return the array under a pandas frame or series, and anything else as it is.
+    """Return the array of a pandas frame or series, and anything else unchanged.
 
     Booleans become 0 and 1, and a missing value becomes NaN. Whole numbers stay whole numbers if
-    all columns hold them and no value is missing.
+    all columns have them and no value is missing.
     """
     if not is_pandas(x):
         return x
@@ -45,7 +45,7 @@ def plain(x: Any, what: str) -> Any:
 
 
 def is_pandas(x: Any) -> bool:
-    """Tell whether x is a frame, a series or an array of pandas, without importing pandas."""
+    """Return whether x is a frame, a series or an array of pandas, without importing pandas."""
     return hasattr(x, "isna") and hasattr(x, "to_numpy")
 
 
@@ -101,11 +101,11 @@ _CELLS = (str, *NUMBERS, datetime.date, datetime.time)
 
 
 def column_kind(column: Any) -> tuple[str, Any]:
-    """Return what a column of a frame holds, and the first value that no table accepts, or None.
+    """Return the kind of a frame's column, and the first value that no table accepts, or None.
 
     ``"number"``, ``"span"`` and ``"time"`` are the dtypes of numbers, durations and times;
-    ``"objects"`` are numbers, or none at all, in another dtype; ``"text"`` is text, and what is
-    written as text: categories, and dates and numbers among texts. All else is ``"other"``.
+    ``"objects"`` are numbers, or no values at all, in another dtype; ``"text"`` is text and values
+    written as text: categories, and dates and numbers among texts. Anything else is ``"other"``.
 
     >>> import pandas as pd
     >>> [column_kind(pd.Series(values)) for values in ([1, 2], [1, "a"], [[1], "a"])]
@@ -124,7 +124,7 @@ def column_kind(column: Any) -> tuple[str, Any]:
 
 
 def _kind_of_dtype(dtype: Any) -> str | None:
-    """Return what a dtype holds, or None if the values decide."""
+    """Return the kind of a dtype, or None if the values decide."""
     if str(dtype) in ("str", "string"):
         return "text"
     return {"M": "time", "m": "span", **dict.fromkeys("biuf", "number")}.get(
@@ -133,7 +133,7 @@ def _kind_of_dtype(dtype: Any) -> str | None:
 
 
 def listed(x: Any, what: str) -> Any:
-    """Return a list as an array, and an array as it is; whole numbers keep their digits.
+    """Return a list as an array, and an array unchanged. Whole numbers keep their digits.
 
     NumPy converts whole numbers beyond 2⁶³ to floats if smaller ones are next to them.
 
@@ -159,11 +159,11 @@ def listed(x: Any, what: str) -> Any:
 
 
 MOST_EXACT = 2.0**53
-"""From here on, float64 does not hold every whole number."""
+"""From here on, float64 can't represent every whole number."""
 
 
 def whole_dtype(low: int, high: int) -> str | None:
-    """Return the dtype of whole numbers that holds two of them, or None.
+    """Return the dtype of whole numbers that can represent both of two, or None.
 
     >>> whole_dtype(-1, 2**63 - 1), whole_dtype(0, 2**63), whole_dtype(-1, 2**63)
     ('int64', 'uint64', None)
@@ -173,7 +173,7 @@ def whole_dtype(low: int, high: int) -> str | None:
 
 
 def are_whole(values: Array) -> Array:
-    """Tell which numbers are whole and exact.
+    """Return which numbers are whole and exact.
 
     >>> are_whole(np.array([1.0, 0.5, 2.0**53, np.inf])).tolist()
     [True, False, False, False]
@@ -186,7 +186,7 @@ def are_whole(values: Array) -> Array:
 
 
 def as_whole(values: Array) -> Array:
-    """Return numbers in an integer dtype, or as Python integers; unchanged if some are not whole.
+    """Return numbers in an integer dtype or as Python integers, or unchanged if not all are whole.
 
     >>> as_whole(np.array([1.0, 2.0])), as_whole(np.array([1.0, 0.5]))
     (array([1, 2]), array([1. , 0.5]))
@@ -201,7 +201,7 @@ def as_whole(values: Array) -> Array:
 
 
 def is_table(x: Any) -> bool:
-    """Tell whether x has named columns, from any library.
+    """Return whether x has named columns, from any library.
 
     >>> import pandas as pd
     >>> is_table(pd.DataFrame({"a": [1]})), is_table(pd.Series([1])), is_table([[1]])
@@ -237,10 +237,10 @@ def table_of(x: Any) -> Any:
 
 
 def are_numbers(table: Any) -> bool:
-    """Tell whether a pandas or Arrow table, or a dict of columns, is treated as an array.
+    """Return whether a pandas or Arrow table, or a dict of columns, is treated as an array.
 
-    A pandas table is, unless it holds text or times; `plain` then checks the rest. An Arrow table
-    is, if all of its columns are numbers of types that NumPy has.
+    A pandas table is, unless it contains text or times; `plain` then checks the rest. An Arrow
+    table is, if all its columns are numbers of types that NumPy has.
     """
     if hasattr(table, "iloc"):
         kinds = [column_kind(table.iloc[:, j]) for j in range(table.shape[1])]
@@ -264,7 +264,7 @@ class ArrowNames(list[Any]):
 
 
 def names_of(x: Any) -> list[Any] | None:
-    """Return the column names of a frame, text or numbers; None if there are no names."""
+    """Return the column names of a frame, text or numbers, or None if there are none."""
     if hasattr(x, "column_names") and hasattr(x, "__array__"):
         return ArrowNames(x.column_names)
     if not hasattr(x, "columns") or not hasattr(x, "to_numpy"):
@@ -277,10 +277,9 @@ def check_names(
 ) -> None:
     """Refuse columns that differ from those of the training, compared one by one in order.
 
-    An array has no names, nor does a frame that pandas numbered 0, 1, … in this order: both go by
-    position.
-
-    `frame` says whether they are a frame's, whose columns can be chosen; `what` is what to call it.
+    An array has no names, nor does a frame that pandas numbered 0, 1, … in this order: both are
+    matched by position. `frame` is whether they belong to a frame, whose columns can be selected.
+    `what` is its name in the error.
 
     Examples
     --------
@@ -325,7 +324,7 @@ def _in_order(given: Sequence[Any], fitted: Sequence[Any], what: str) -> str:
     """Return an expression that selects the columns of a frame in the order of fit."""
     if isinstance(given, ArrowNames):
         return f"{what}.select(model.names)"
-    # A label that is neither text nor a number goes by its text, like a number in a file.
+    # A label that is neither text nor a number is compared as text, like a number in a file.
     texts = [name for name in fitted if isinstance(name, str)]
     if set(fitted) <= set(given) and not any(re.match(r"\(|\d+-", text) for text in texts):
         return f"{what}[model.names]"
@@ -339,7 +338,7 @@ def check_source(source: Any, fitted: Sequence[Any] | None) -> None:
 
 
 def same_names(one: Sequence[Any], other: Sequence[Any]) -> bool:
-    """Tell whether two rows of labels are equal, or one of them is pandas' own numbering.
+    """Return whether two rows of labels are equal, or one of them is pandas' own numbering.
 
     Numbers in another order are labels, not pandas' own numbering.
 

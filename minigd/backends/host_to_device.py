@@ -25,11 +25,11 @@ class Slot(NamedTuple):
 
 
 class Staging:
-    """Copies batches to the GPU; what it returns is overwritten `DEPTH` batches later.
+    """Copies batches to the GPU. What it returns is overwritten `DEPTH` batches later.
 
-    The host waits for no more than the copy of a batch that it gave three batches ago; events put
-    the copy of a batch before the work on it, and the work on a batch before the copy that
-    overwrites it. A shorter batch is the first rows of a buffer.
+    The host waits only for the copy that it started three batches ago. Events order the copy of a
+    batch before the work on it, and the work on a batch before the copy that overwrites it. A
+    shorter batch uses the first rows of a buffer.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class Staging:
             self.stream.wait_event(started)
             self._next[key] = 0
         else:
-            # All work on the batch before this one has been given to the stream by now.
+            # By now, all work on the batch before this one is in the stream.
             ring[self._next[key] - 1].used.record(now)
         slot = ring[self._next[key]]
         self._next[key] = (self._next[key] + 1) % DEPTH

@@ -18,7 +18,7 @@ class Workspace:
     Attributes
     ----------
     thread : int or None
-        The thread that reuses the arrays now; a call from another one gets fresh ones.
+        The thread that reuses the arrays now. Calls from other threads get new ones.
     """
 
     def __init__(self, backend: Backend) -> None:

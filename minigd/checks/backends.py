@@ -1,4 +1,4 @@
-"""Two backends side by side: the same steps on each, part by part, and where they first differ.
+"""Two backends side by side: the same steps on each, part by part, and the first difference.
 
 Each part of a step gets the same numbers on both, so a difference shows where it arises.
 """
@@ -27,8 +27,8 @@ from minigd.optim.updaters import Updater, get_updater
 from minigd.types import Array
 
 ROUNDINGS = 16
-"""How many roundings of a number, and times the square root of how many numbers were summed, two
-backends may differ by."""
+"""The allowed difference of two backends, in roundings of a number times the square root of the
+number of summands."""
 
 
 class Difference(NamedTuple):
@@ -96,26 +96,26 @@ def compare_backends(
 ) -> Comparison:
     """Step a model on NumPy and on another backend, and return where they first differ.
 
-    Forward of each layer, the loss and its gradient, backward of each layer, the gradient of each
-    parameter, and the update are compared in this order, each from the same numbers on both
-    backends; on a GPU the layers are, and then the compiled step that a trainer has in their place
-    (`minigd.execution.targets.cuda`).
-    Two results of n-term sums may differ by 16 √n roundings, of the largest number in the array.
+    The forward pass of each layer, the loss and its gradient, the backward pass of each layer, the
+    gradient of each parameter, and the update are compared in this order, each from the same
+    numbers on both backends. On a GPU the layers are compared first, and then the compiled step
+    that a trainer uses instead (`minigd.execution.targets.cuda`). Two results of n-term sums may
+    differ by 16 √n roundings of the largest number in the array.
 
     Parameters
     ----------
     model : Sequential
-        It is left as it is; copies of it train.
+        It is not changed: copies of it are trained.
     batches : Batches
-        Of rows on the host, with targets. Rows of weight 0 are left out, and other weights count
-        as 1.
+        With rows on the host and targets. Rows of weight 0 are left out, and other weights count as
+        1.
     steps : int, default 10
-        Batches to step through; epochs follow each other as in `fit`.
+        The number of batches. Epochs follow each other as in `fit`.
     loss : str or Loss, optional
-        The loss that the model was last trained for by default.
+        By default the loss of the model's last training.
     updater : str or Updater, default "adam"
     backend : str or Backend, default "cupy"
-        What is compared with NumPy.
+        The backend to compare with NumPy.
     optimizer : str or Updater, optional
         Another name for `updater`.
 
@@ -128,7 +128,7 @@ def compare_backends(
     ValueError
         If the model was never trained and no loss is given.
     BackendError
-        If the other backend is not there.
+        If the other backend is unavailable.
 
     Examples
     --------
@@ -203,7 +203,7 @@ def _compiled(
         parts.append((f"the gradient of {key}", gradient, other.model.grads[key]))
     # Sums of one layer are terms of those of the next.
     terms = len(x) * sum(layer.n_in for layer in one.model.layers)
-    # Nothing but rounding may be left of the gradient of one parameter.
+    # The gradient of one parameter may consist only of rounding errors.
     largest = float(np.abs(one.model.flat_grads).max(initial=0.0))
     for part, a, b in parts:
         values = one.backend.to_numpy(a), other.backend.to_numpy(b)
@@ -212,7 +212,7 @@ def _compiled(
 
 
 def _pass(step: int, one: _Side, other: _Side, x: Array, y: Array) -> Iterator[Difference]:
-    """Go forward and backward on both sides, and yield the difference of each part."""
+    """Run forward and backward on both sides, and yield the difference of each part."""
 
     def between(part: str, a: Array, b: Array, terms: int) -> Difference:
         values = one.backend.to_numpy(a), other.backend.to_numpy(b)
@@ -259,7 +259,7 @@ def _pass(step: int, one: _Side, other: _Side, x: Array, y: Array) -> Iterator[D
 def _difference(
     step: int, part: str, a: Any, b: Any, terms: int, beside: float = 0.0
 ) -> Difference:
-    """Return the difference beside the largest number, or beside another one that is larger."""
+    """Return the difference relative to the largest number, or to another larger one."""
     a, b = np.asarray(a), np.asarray(b)
     largest = max(beside, float(np.abs(a).max(initial=0.0)))
     apart = float(np.abs(a - b).max(initial=0.0))

@@ -1,7 +1,7 @@
 """Gradient checks: whether the gradient written by hand is the derivative of the loss.
 
-A complex step gives the derivative to the last digits where a layer takes complex numbers; a
-central difference is the second, independent method, and the one for layers that do not.
+A complex step gives the derivative to the last digits if a layer works with complex numbers. A
+central difference is a second, independent method, and the method for other layers.
 """
 
 import math
@@ -44,22 +44,22 @@ Method = Literal["auto", "complex", "central"]
 How = Literal["complex", "central"]
 
 TOLERANCE = {"complex": 1e-10, "central": 1e-6}
-"""What is allowed, as a share of the array's largest entry."""
+"""The allowed error, relative to the array's largest entry."""
 
-# What rounding alone may do to a gradient that is 0, as a share of the loss: at least, and where a
-# layer such as BatchNorm multiplies it, at most.
+# The smallest and largest allowed rounding error of a gradient that is 0, relative to the loss.
+# Layers such as BatchNorm magnify it.
 _ROUNDING = {"complex": 1e-14, "central": 1e-9}
 _MOST_ROUNDING = {"complex": MOST_ROUNDING, "central": 1e-4}
 _MOST_ENTRIES = 300
 
 _HOST = NumpyBackend()
 
-# The second word of the seed sequence that parameters and dy of a layer alone are drawn from.
+# The second word of the seed sequence for parameters and dy of a layer alone.
 _LAYER = 6
 
 
 def _gradients(setup: Setup) -> dict[str, Array]:
-    """Return what `backward` gives; that of x is per example, hence divided by n here."""
+    """Return the gradients of `backward`. That of x is per example, so it is divided by n here."""
     _poison_caches(setup)
     setup.value(setup.x)
     setup.backward()
@@ -78,9 +78,9 @@ def _gradients(setup: Setup) -> dict[str, Array]:
 
 
 def _poison_caches(setup: Setup) -> None:
-    """Make whatever is remembered, in layers, in the loss and in the gradients, wrong."""
-    # A pass over other numbers exposes a layer or a loss that keeps earlier arguments,
-    # and rubbish in the gradients a layer that adds to them instead of writing them.
+    """Make all stored values in layers, loss and gradients wrong."""
+    # A pass over other numbers exposes a layer or a loss that keeps earlier arguments. Random
+    # numbers in the gradients expose a layer that adds to them instead of assigning.
     with np.errstate(all="ignore"):
         other = setup._replace(y=setup.y[::-1].copy())
         other.value(setup.x[::-1, ::-1].copy())
@@ -103,17 +103,17 @@ def check_gradients(
     tolerance: float | None = None,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Compare the gradients of a model under a loss with numerical ones, in float64.
+    """Compare the gradients of a model and a loss with numerical ones, in float64.
 
-    For each parameter p, ``model.grads[p]`` must be ∂L/∂p of L = (1/n) Σ_i ℓ_i, or with weights
-    Σ_i w_i ℓ_i / Σ_i w_i, plus the penalty if there is one; and row i of the input's gradient must
-    be n ∂L/∂x_i. Where training leaves out a last Sigmoid or Softmax (see
-    `minigd.Objective`), the whole model is checked too.
+    For each parameter p, ``model.grads[p]`` must be ∂L/∂p of L = (1/n) Σ_i ℓ_i, or with weights Σ_i
+    w_i ℓ_i / Σ_i w_i, plus the penalty if there is one. Row i of the input's gradient must be n
+    ∂L/∂x_i. If training leaves out a last Sigmoid or Softmax (see `minigd.Objective`), the whole
+    model is checked too.
 
     Parameters
     ----------
     model : Sequential
-        A copy of it is checked; it is not changed.
+        A copy of it is checked.
     loss : str or Loss
     x : array-like, shape (n, n_in)
     y : array-like, shape (n,) or (n, K)
@@ -124,12 +124,12 @@ def check_gradients(
     method : {"auto", "complex", "central"}, default "auto"
         ``"complex"``: f'(p) = Im f(p + ih) / h with h = 1e-20, which subtracts nothing and is exact
         to rounding. ``"central"``: f'(p) = (f(p + h) − f(p − h)) / 2h. ``"auto"``: the complex step
-        where every layer takes complex numbers, else the central difference.
+        if every layer works with complex numbers, else the central difference.
     tolerance : float, optional
-        Largest error allowed, as a share of the largest entry of an array's gradient; by default
+        The largest allowed error, relative to the largest entry of an array's gradient. By default
         1e-10 for the complex step and 1e-6 for the central difference.
     seed : int, default 0
-        Of an array with more than 300 entries, 300 are drawn and checked.
+        If an array has more than 300 entries, 300 random ones are checked.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def check_gradients(
     Raises
     ------
     GradientError
-        Naming the array, the worst index, both values, the errors and the tolerance.
+        With the array, the worst index, both values, the errors and the tolerance.
 
     Examples
     --------
@@ -167,7 +167,7 @@ def check_gradients(
     weight = None if sample_weight is None else check_weights(sample_weight, len(x))
     penalty = Penalty(l1, l2, decay_bias)
     ways = [(objective.layers, objective.loss, objective.targets(y))]
-    # Where a probability is too near 0 or 1, 1 − p has no digits left to check.
+    # If a probability is too near 0 or 1, 1 − p has no digits left to check.
     p = exact.run_forward(exact.layers, x, train=False)
     exact_enough = not objective.given.takes_probabilities or min(p.min(), 1 - p.max()) > 1e-4
     if objective.paired and exact_enough:
@@ -190,27 +190,25 @@ def check_layer(
     tolerance: float | None = None,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Check a layer alone: its gradients, and that it keeps to the rules of a layer.
+    """Check a layer alone: its gradients and the rules of a layer.
 
-    The loss is L = (1/n) Σ_i Σ_k r_ik y_ik with random r, so that row i of dy is r_i. The batch is
-    setup whole, then its first row alone, then a short tail. Beside the gradients, all in
-    float64:
+    The loss is L = (1/n) Σ_i Σ_k r_ik y_ik with random r, so row i of dy is r_i. The batch is setup
+    whole, then its first row alone, then a short tail. Beside the gradients, all in float64:
 
-    - x and dy come in other memory orders, and neither is modified; gradients are written and not
-      added to;
-    - what forward uses follows from the constructor's arguments, parameters and buffers;
+    - x and dy have other memory orders, and neither is modified. Gradients are assigned, not added;
+    - forward depends only on the constructor's arguments, parameters and buffers;
     - a trainer makes steps in float32, as `fit` does: what `fit` refuses is refused here;
-    - with ``train=False`` nothing moves and nothing is kept, and the output is that of training,
-      but for a layer that draws or has buffers that training moves;
-    - `row_squares`, where the layer has it, is compared with batches of one row.
+    - with ``train=False`` nothing is changed or kept, and the output is that of training, except
+      for a layer that draws or has buffers that training changes;
+    - `row_squares`, if the layer has it, is compared with batches of one row.
 
     Parameters
     ----------
     layer : Layer
-        A copy of it is setup. Parameters of a layer that is in no model are moved off their first
-        values, because at a scale of 1 a forgotten factor does not show.
+        A copy of it is setup. If it is not in a model, its parameters are changed from their
+        initial values, because a missing factor of 1 would not show.
     x : array-like, shape (n, n_in)
-        For a layer that takes the mean of a column away, a central difference has no digits left
+        For a layer that subtracts the mean of a column, a central difference has no digits left
         beyond a million deviations from 0.
     method, tolerance, seed
         As for `check_gradients`.
@@ -223,13 +221,13 @@ def check_layer(
     Raises
     ------
     GradientError
-        Saying what is wrong, and where.
+        With what is wrong, and where.
 
     Warns
     -----
     LayerWarning
-        Of what may be meant: an array that `build` does not declare, a constant as far as a check
-        can see; a buffer that training moves and the class does not name.
+        For what may be intended: an array that `build` does not declare and that seems constant; a
+        buffer that training changes and the class does not list.
 
     Examples
     --------
@@ -260,9 +258,9 @@ def check_layer(
 
 
 def _check_settings(tolerance: float | None, seed: int) -> tuple[float | None, int]:
-    """Refuse a tolerance that any gradient meets, or that none can."""
+    """Refuse a tolerance that every gradient passes, or none."""
     if tolerance is not None:
-        # Errors below the rounding of float64 are none.
+        # Errors below the rounding of float64 do not count.
         tolerance = check_number("tolerance", tolerance, float(np.finfo("float64").eps))
     return tolerance, check_integer("seed", seed, 0)
 
@@ -270,7 +268,7 @@ def _check_settings(tolerance: float | None, seed: int) -> tuple[float | None, i
 def _check_layer(
     layer: Layer, x: Array, method: Method, tolerance: float | None, seed: int
 ) -> tuple[dict[str, float], list[str]]:
-    # Another stream than that of a caller who drew x from this seed: dy = x would hide mistakes.
+    # Not the stream of a caller who drew x with this seed: dy = x would hide mistakes.
     rng = np.random.default_rng([seed, _LAYER])
     model = model_of(layer, x.shape[1])
     if layer.name:
@@ -295,7 +293,7 @@ def _check_layer(
             raise
         for name, share in found.items():
             errors[name] = max(share, errors.get(name, 0.0))
-    # A layer may have moved its parameters on its own, which is against a rule of its own.
+    # A layer may have changed its parameters, which another rule forbids.
     model.flat_params = before
     return errors, check_rules(model, x, dy, tolerance or 0.0)
 
@@ -304,7 +302,7 @@ def _raise_if_stale(setup: Setup, error: Exception) -> None:
     """Refuse a layer that fails on a batch only after one of another size."""
     try:
         _gradients(setup.copied())
-    except Exception:  # it fails for another reason, which the error itself tells
+    except Exception:  # it fails for another reason, which the error itself says
         return
     raise GradientError(
         f"{setup.layers[0].name} fails on a batch of shape {setup.x.shape} after a batch of "
@@ -321,7 +319,7 @@ def _check(setup: Setup, method: Method, tolerance: float | None, seed: int) -> 
 
 
 def _diagnosis_of(setup: Setup, message: str) -> str | None:
-    """Return what a failure looks like; another array than the one in the message is named."""
+    """Return what a failure looks like, with the array if it is not the one in the message."""
     model, layers, loss, x, y, weight, penalty = setup
     alone = isinstance(loss, Projection)
     first = message.partition(":")[0]
@@ -335,7 +333,7 @@ def _diagnosis_of(setup: Setup, message: str) -> str | None:
                 check_copies(layers[0], used, x, y)
     except GradientError as error:
         return str(error)
-    except Exception:  # a layer from outside may do anything, and the failure itself is what counts
+    except Exception:  # a custom layer may do anything, and the failure itself is what matters
         return None
     if found is None or found[0] == first:
         return found and found[1]
@@ -361,7 +359,7 @@ def _compare_by(
             return _compare(setup, analytic, "complex", tolerance, seed)
         except GradientError:
             # A layer that takes complex numbers but is not analytic, through abs for example, is
-            # judged by the central difference; a wrong gradient is wrong for both.
+            # checked by the central difference. A wrong gradient fails both.
             if (
                 method == "complex"
                 or _passes(setup, analytic, "complex", seed)
@@ -382,16 +380,16 @@ def _passes(setup: Setup, analytic: dict[str, Array], method: How, seed: int) ->
 
 
 def _refuses_complex(setup: Setup) -> str | None:
-    """Return why a forward pass in complex numbers is not to be trusted, or None."""
+    """Return why a forward pass with complex numbers is unreliable, or None."""
     real = float(setup.value(setup.x))
     try:
         with complex_kept():
             twin = setup.copied("complex128")
             value = complex(twin.value(twin.x))
-    except Exception as error:  # whatever a layer from outside does with complex numbers
+    except Exception as error:  # a custom layer may do anything with complex numbers
         return f"the forward pass fails in complex128 ({type(error).__name__}: {error})"
     if not math.isclose(value.real, real, rel_tol=1e-12, abs_tol=1e-12):
-        # Complex numbers are summed in another order, which shows where large numbers cancel.
+        # Complex numbers are summed in another order, which matters if large numbers cancel.
         rounding = 100 * rounding_effect(setup.model, setup.x, setup.value)
         if abs(value.real - real) <= min(rounding, _MOST_ROUNDING["complex"]):
             return None
@@ -424,7 +422,7 @@ def _compare(
         largest = max(float(np.nanmax(np.abs(numeric), initial=0.0)), 1e-300)
         error = np.where(np.isfinite(own) & np.isfinite(numeric), np.abs(own - numeric), math.inf)
         i = int(np.argmax(error)) if len(error) else 0
-        # A gradient that is 0 up to rounding is judged by the possible rounding error.
+        # A gradient that is 0 up to rounding is compared with the possible rounding error.
         scale = largest + noise / allowed
         if len(error) and error[i] > allowed * scale:
             scale += min(_rounding(setup, name, method), _MOST_ROUNDING[method] * loss) / allowed
@@ -438,7 +436,7 @@ def _compare(
 
 
 def _numeric(setup: Setup, target: Array, place: Any, own: Any, method: How) -> float:
-    """Return the derivative of the loss by one entry of x or of a parameter."""
+    """Return the derivative of the loss with respect to one entry of x or of a parameter."""
 
     def value() -> Any:
         return setup.value(setup.x)
@@ -449,7 +447,7 @@ def _numeric(setup: Setup, target: Array, place: Any, own: Any, method: How) -> 
 
 
 def _rounding(setup: Setup, name: str, method: How) -> float:
-    """Return what rounding may do to a gradient, and to its numerical twin."""
+    """Return the possible rounding error of a gradient and of its numerical twin."""
 
     def gradient(x: Array) -> Array:
         return _gradients(setup._replace(x=x))[name]

@@ -16,11 +16,11 @@ from minigd.types import Array
 COMPLEX_STEP = 1e-20
 CENTRAL_STEPS = (1e-5, 1e-6, 1e-7)
 KINK = 1e-3
-"""Left and right slope differ at a kink by more than this share of both; elsewhere by far less."""
+"""At a kink, left and right slope differ by more than this share of both, elsewhere by far less."""
 
 
 def complex_step(outputs: Callable[[], Any], target: Array, place: Any) -> Array:
-    """Return f'(p) = Im f(p + ih) / h for one entry p of an array; it subtracts nothing.
+    """Return f'(p) = Im f(p + ih) / h for one entry p of an array. It subtracts nothing.
 
     >>> x = np.array([3.0, 5.0], "complex128")
     >>> complex_step(lambda: x * x, x, 0)
@@ -36,7 +36,7 @@ def complex_step(outputs: Callable[[], Any], target: Array, place: Any) -> Array
 def above_and_below(
     outputs: Callable[[], Any], target: Array, place: Any, step: float
 ) -> tuple[Array, Array]:
-    """Return the outputs with one entry of an array a step higher, and a step lower."""
+    """Return the outputs with one entry of an array increased, and decreased, by a step."""
     before = target[place]
     target[place] = before + step
     above = np.array(outputs())
@@ -47,10 +47,10 @@ def above_and_below(
 
 
 def central_difference(value: Callable[[], Any], target: Array, place: Any, own: float) -> float:
-    """Return the central difference of the step, of three, that comes nearest to `own`.
+    """Return the central difference that is nearest to `own`, of three step sizes.
 
-    A large step meets a kink, and a small one rounding; a wrong gradient is near to none of them.
-    Right at a kink, where left and right slope differ, anything between the two is right.
+    A large step may cross a kink, and a small one has rounding errors. A wrong gradient is near
+    none of them. Exactly at a kink, anything between left and right slope is right.
 
     >>> x = np.array([3.0, 5.0])
     >>> round(central_difference(lambda: (x * x).sum(), x, 0, own=6.0), 6)
@@ -74,7 +74,7 @@ def central_difference(value: Callable[[], Any], target: Array, place: Any, own:
 def central_differences(
     outputs: Callable[[], Array], target: Array, places: Sequence[Any]
 ) -> tuple[Array, Array]:
-    """Return those of all outputs, of shape (places, ...), and where an output has a kink.
+    """Return those of all outputs, of shape (entries, ...), and where an output has a kink.
 
     >>> x = np.array([0.0, 5.0])
     >>> central_differences(lambda: abs(x), x, [0, 1])[1].tolist()
@@ -87,14 +87,14 @@ def central_differences(
     sides = np.array(found)
     left, right = sides[:, 0], sides[:, 1]
     jump, size = abs(right - left), abs(left) + abs(right)
-    # A smooth function bends by little more than the step between the two sides.
+    # The slopes of a smooth function differ by little more than the step.
     kinked = (jump > KINK * size) & (jump > KINK * size.max(initial=0.0))
     return (left + right) / 2, kinked
 
 
 @contextmanager
 def complex_kept() -> Iterator[None]:
-    """Raise where a computation drops the imaginary part, and with it the derivative."""
+    """Raise if a computation loses the imaginary part, and with it the derivative."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", np.exceptions.ComplexWarning)
         yield

@@ -1,4 +1,4 @@
-"""The passes that checks compare: of a layer alone, and of a model under a loss.
+"""The passes that checks compare: of a layer alone, and of a model with a loss.
 
 Each is the first pass of training, so a random layer draws the same numbers in all of them.
 """
@@ -29,14 +29,14 @@ def forward(
 
 
 def alone(layer: Layer, dtype: str = "float64") -> Sequential:
-    """Return a new layer of the same values in its own model."""
+    """Return a new layer with the same values in its own model."""
     model = Sequential([like(layer)], layer.n_in, dtype=dtype)
     take_values(model, layer)
     return model
 
 
 def take_values(model: Sequential, layer: Layer) -> None:
-    """Give the one layer of a model on the host the parameters and buffers of another one."""
+    """Copy parameters and buffers from another layer to the layer of a model on the host."""
     (own,) = model.layers
     model.load_arrays(
         {
@@ -65,7 +65,7 @@ def new_loss(loss: Loss) -> Loss:
 
 
 class Setup(NamedTuple):
-    """What decides a loss: a model, the layers in use, a loss, a batch, its weights, a penalty."""
+    """Everything that determines a loss: model, layers in use, loss, batch, weights, penalty."""
 
     model: Sequential
     layers: Sequence[Layer]
@@ -76,17 +76,17 @@ class Setup(NamedTuple):
     penalty: Penalty = Penalty()
 
     def copied(self, dtype: str | None = None) -> "Setup":
-        """Return the same with a copy of the model, and with x in its dtype."""
+        """Return the same setup with a copy of the model, and with x in its dtype."""
         model = self.model.copy(dtype=dtype)
         layers = model.layers[: len(self.layers)]
         return self._replace(model=model, layers=layers, x=self.x.astype(model.dtype))
 
     def output(self, x: Array) -> Array:
-        """Return what the loss is given."""
+        """Return the input of the loss."""
         return forward(self.model, x, self.layers)
 
     def value(self, x: Array) -> Any:
-        """Return the loss, penalty included."""
+        """Return the loss, including the penalty."""
         z = self.output(x)
         mean = self.loss.mean(z, self.y, row_scale(self.weight))
         return mean + self.penalty.value(self.model)
@@ -97,7 +97,7 @@ class Setup(NamedTuple):
         return self.loss.per_example(z, self.loss.targets(self.y, z))
 
     def backward(self, input_gradient: bool = False) -> Array | None:
-        """Fill the model's gradients after `value`, penalty included, and return dx if wanted."""
+        """Fill the gradients after `value`, including the penalty, and return dx if wanted."""
         dx = self.model.run_backward(self.layers, self.loss.backward(), input_gradient)
         self.penalty.add_gradient(self.model)
         return dx

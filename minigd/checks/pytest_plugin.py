@@ -1,6 +1,6 @@
-"""A plugin for pytest: each layer and loss of the files that `minigd_layers` names is a test.
+"""A plugin for pytest: each layer and loss in the files of `minigd_layers` is a test.
 
-pytest finds it through `minigd_pytest`; ``-p minigd.checks.pytest_plugin`` loads it by hand.
+pytest finds it through `minigd_pytest`; ``-p minigd.checks.pytest_plugin`` loads it explicitly.
 """
 
 import warnings
@@ -19,7 +19,7 @@ __all__ = ["check_layer", "pytest_addoption"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse a file that is not there, and visit one that lies outside `testpaths`."""
+    """Refuse a missing file, and collect one outside `testpaths`."""
     files = _files(config)
     for path in files:
         if not path.is_file():
@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Return what collects a file that `minigd_layers` names."""
+    """Return the collector of a file that `minigd_layers` names."""
     if file_path.resolve() in _files(parent.config):
         return LayerFile.from_parent(parent, path=file_path)
     return None
@@ -63,7 +63,7 @@ class LayerItem(pytest.Item):
         self.thing = thing
 
     def runtest(self) -> None:
-        """Check it, and warn of what may be meant."""
+        """Check it, and warn about what may be intended."""
         verdict = check_layer_or_loss(self.name, self.thing)
         for note in verdict.notes:
             warnings.warn(f"{self.name}: {note}", LayerWarning, stacklevel=1)
@@ -71,7 +71,7 @@ class LayerItem(pytest.Item):
             raise verdict.error
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """Return the message, and for another error than a wrong gradient its place in the file."""
+        """Return the message, and the place in the file unless it is a wrong gradient."""
         if isinstance(excinfo.value, GradientError):
             return str(excinfo.value)
         own = excinfo.traceback.cut(path=self.path)
@@ -80,5 +80,5 @@ class LayerItem(pytest.Item):
         return excinfo.getrepr(style="short", tbfilter=lambda _: own)
 
     def reportinfo(self) -> tuple[Path, None, str]:
-        """Return the file and the name, which head a failure."""
+        """Return the file and the name, for the head of a failure."""
         return self.path, None, self.name

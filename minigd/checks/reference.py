@@ -1,6 +1,6 @@
 """The naive twin of each fast piece: loops over examples, one line per formula, nothing reused.
 
-Tests take these as the truth, and the first notebook starts from them; use the engine to train.
+Tests use these as the truth, and the first notebook starts from them. To train, use the engine.
 """
 
 import math
@@ -26,7 +26,7 @@ def batch_sizes(n: int, batch_size: int) -> list[int]:
 
 
 def dense(x: Array, W: Array, b: Array) -> Array:
-    """Return y_ik = Σ_j x_ij W_jk + b_k, a number at a time.
+    """Return y_ik = Σ_j x_ij W_jk + b_k, one number at a time.
 
     >>> dense(np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]), np.array([0.5]))
     array([[11.5]])
@@ -58,7 +58,7 @@ def dense_backward(x: Array, W: Array, dy: Array) -> tuple[Array, Array, Array]:
 
 
 def layer_norm(x: Array, gamma: Array, beta: Array, epsilon: float = 1e-5) -> Array:
-    """Return y_ij = γ_j (x_ij − μ_i) / √(σ²_i + ε) + β_j, a row at a time.
+    """Return y_ij = γ_j (x_ij − μ_i) / √(σ²_i + ε) + β_j, one row at a time.
 
     >>> layer_norm(np.array([[1.0, 3.0]]), np.ones(2), np.zeros(2)).round(4)
     array([[-1.,  1.]])
@@ -75,7 +75,7 @@ def layer_norm(x: Array, gamma: Array, beta: Array, epsilon: float = 1e-5) -> Ar
 def layer_norm_backward(
     x: Array, gamma: Array, dy: Array, epsilon: float = 1e-5
 ) -> tuple[Array, Array, Array]:
-    """Return dγ, dβ and dx; dx_ij is the sum over k of dy_ik γ_k ∂x̂_ik/∂x_ij, nothing cancelled.
+    """Return dγ, dβ and dx; dx_ij is the sum over k of dy_ik γ_k ∂x̂_ik/∂x_ij, not simplified.
 
     >>> dgamma, dbeta, dx = layer_norm_backward(
     ...     np.array([[1.0, 3.0]]), np.ones(2), np.array([[1.0, 0.0]]))
@@ -118,7 +118,7 @@ def batch_norm(x: Array, gamma: Array, beta: Array, epsilon: float = 1e-5) -> Ar
 def batch_norm_backward(
     x: Array, gamma: Array, dy: Array, epsilon: float = 1e-5
 ) -> tuple[Array, Array, Array]:
-    """Return dγ, dβ and dx, where each row of x changes each row of y, through μ and σ².
+    """Return dγ, dβ and dx. Each row of x changes each row of y, through μ and σ².
 
     One pair of rows at a time, with ∂μ/∂x_i = 1/n, ∂σ²/∂x_i = 2 (x_i − μ) / n and the chain rule;
     row i of dx is Σ_k dy_k ∂y_k/∂x_i, which is n ∂L/∂x_i for the mean L of the rows' losses.
@@ -147,12 +147,12 @@ def batch_norm_backward(
 
 
 def sigmoid(x: float) -> float:
-    """Return 1 / (1 + exp(−x)) for one number, as the textbook has it; it overflows below −709."""
+    """Return 1 / (1 + exp(−x)) for one number, the textbook formula. It overflows below −709."""
     return 1 / (1 + math.exp(-x))
 
 
 def softmax(x: Array) -> Array:
-    """Return exp(x_k) / Σ exp(x) for one row, as the textbook has it; it overflows above 709.
+    """Return exp(x_k) / Σ exp(x) for one row, the textbook formula. It overflows above 709.
 
     >>> softmax(np.array([0.0, math.log(3.0)])).round(12).tolist()
     [0.25, 0.75]
@@ -190,8 +190,8 @@ def per_example_gradients(
 ) -> list[list[tuple[Array, Array]]]:
     """Return, for each example, the gradients (dW, db) of each layer of a tanh network.
 
-    Dense layers with tanh between them and softmax cross-entropy at the end, run for one example at
-    a time, so that no batch, and no mean, is anywhere.
+    The network has Dense layers with tanh between them and softmax cross-entropy at the end. It
+    runs one example at a time, without any batch or mean.
     """
     gradients = []
     for i in range(len(x)):
@@ -209,7 +209,7 @@ def per_example_gradients(
 
 
 class Adam:
-    """Adam for a list of arrays, line by line as Algorithm 1 of Kingma and Ba (2015) has it.
+    """Adam for a list of arrays, line by line as in Algorithm 1 of Kingma and Ba (2015).
 
     >>> adam = Adam(learning_rate=0.1)
     >>> adam.update([np.array([1.0])], [np.array([2.0])])[0].round(6).tolist()

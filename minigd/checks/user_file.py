@@ -1,6 +1,6 @@
-"""The check of a user's file: each layer and loss in it, on random rows, gets a verdict.
+"""The check of a user's file: a verdict on each layer and loss in it, on random rows.
 
-It is the work behind ``minigd check mylayer.py`` and the pytest plugin.
+``minigd check mylayer.py`` and the pytest plugin use it.
 """
 
 import importlib.util
@@ -36,7 +36,7 @@ WIDTHS = (6, 5, 1)
 
 
 class Verdict(NamedTuple):
-    """What came of one layer or loss: its name, the error if there was one, and what to know.
+    """The result for one layer or loss: its name, the error if there was one, and notes.
 
     >>> print(Verdict("Swish")); print(Verdict("Scale", GradientError("s is off", "a sign")))
     Swish: ok
@@ -52,7 +52,7 @@ class Verdict(NamedTuple):
 
     @property
     def right(self) -> bool:
-        """Whether it was checked, and nothing was found wrong."""
+        """Whether it was checked and is right."""
         return self.error is None
 
     def __str__(self) -> str:
@@ -70,21 +70,22 @@ class Verdict(NamedTuple):
 
 
 def _where(error: BaseException) -> str:
-    """Return the last line that an error came through outside minigd and NumPy, if there is one."""
+    """Return the last line of a traceback outside minigd and NumPy, if there is one."""
     inside = tuple(str(Path(module).parent) for module in (__file__, np.__file__))
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if not f.filename.startswith((*inside, "<"))]
-    # What the author raises on purpose says enough.
+    # An error that the author raises on purpose says enough.
     if not own or (own[-1].line or "").startswith("raise "):
         return ""
     return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})"
 
 
 def check_file(path: str | os.PathLike[str]) -> list[Verdict]:
-    """Check each layer and each loss that a file of Python defines.
+    """Check each layer and each loss that a Python file defines.
 
-    They are those of the file's list ``examples``, if it has one, ``examples = [MyLayer(3)]``, and
-    every other public class of its own that can be made without arguments.
+    These are the entries of the list ``examples`` in the file, if it has one,
+    ``examples = [MyLayer(3)]``, and every other public class of the file that can be created
+    without arguments.
 
     Parameters
     ----------
@@ -99,7 +100,7 @@ def check_file(path: str | os.PathLike[str]) -> list[Verdict]:
     OSError
         If the file can't be read.
     ValueError
-        If it can't be run, or there is nothing to check in it.
+        If it can't be run, or contains nothing to check.
 
     Examples
     --------
@@ -122,7 +123,7 @@ def check_file(path: str | os.PathLike[str]) -> list[Verdict]:
 
 
 def layers_and_losses_in(path: str | os.PathLike[str]) -> list[tuple[str, Any]]:
-    """Return what there is to check in a file by name: an example, or a class to be made."""
+    """Return what to check in a file by name: examples, and classes."""
     module = _load(Path(check_path("path", path)))
     examples = getattr(module, "examples", [])
     if not isinstance(examples, list | tuple) or not all(
@@ -143,7 +144,7 @@ def layers_and_losses_in(path: str | os.PathLike[str]) -> list[tuple[str, Any]]:
 def _load(path: Path) -> ModuleType:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    # As `python mylayer.py` would, so that a file can import the one beside it.
+    # As with `python mylayer.py`, so that a file can import others in its folder.
     name, folder = f"_minigd_check_{path.stem}", str(path.resolve().parent)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -161,7 +162,7 @@ def _load(path: Path) -> ModuleType:
 
 
 def _own_classes(module: ModuleType) -> Iterator[type[Layer] | type[Loss]]:
-    """Yield the public layers and losses of a module, but for those that others only build on."""
+    """Yield the public layers and losses of a module, except pure base classes."""
     own = [
         kind
         for name, kind in vars(module).items()
@@ -177,14 +178,14 @@ def _own_classes(module: ModuleType) -> Iterator[type[Layer] | type[Loss]]:
 
 
 def _is_unfinished(kind: type[Layer] | type[Loss]) -> bool:
-    """Tell whether a class lacks what its subclasses bring."""
+    """Return whether a class lacks methods that its subclasses define."""
     verdict = check_layer_or_loss(kind.__name__, kind)
     lacks = (NotImplementedError, AttributeError)
     return isinstance(verdict.error, lacks) or not verdict.checked
 
 
 def check_layer_or_loss(name: str, thing: Any) -> Verdict:
-    """Check a layer or a loss, or a class of one, and return what came of it."""
+    """Check a layer or a loss, or its class, and return the verdict."""
     if isinstance(thing, type):
         try:
             thing = thing()
@@ -204,14 +205,14 @@ def check_layer_or_loss(name: str, thing: Any) -> Verdict:
                     _check_a_layer(thing)
             else:
                 _check_a_loss(thing)
-        except (Exception, SystemExit) as error:  # a layer from outside may raise anything
+        except (Exception, SystemExit) as error:  # a custom layer may raise anything
             failed = error
     notes = [str(warning.message).partition(": ")[2] for warning in caught]
     return Verdict(name, failed, notes=tuple(dict.fromkeys(notes)))
 
 
 def _check_a_layer(layer: Layer) -> None:
-    """Check a layer in each width that it takes, with numbers of which it gives numbers."""
+    """Check a layer in each width that it accepts, with rows for which its output is finite."""
     refused: Exception | None = None
     taken = False
     for width in WIDTHS:
@@ -224,7 +225,7 @@ def _check_a_layer(layer: Layer) -> None:
             except ShapeError as error:
                 raise GradientError(str(error)) from error
             except ValueError as error:
-                # A layer may take some widths alone; for one that takes none this is the reason.
+                # A layer may accept only some widths. If it accepts none, this is the reason.
                 refused = error
                 break
             if np.isfinite(y).all():
@@ -237,15 +238,15 @@ def _check_a_layer(layer: Layer) -> None:
 
 
 def _rows(n: int, width: int) -> list[Array]:
-    """Return rows of any numbers, and of numbers between 0 and 1 for what takes only those."""
+    """Return rows of any numbers, and of numbers between 0 and 1 for layers that need those."""
     rng = np.random.default_rng([n, width])
     return [rng.standard_normal((n, width)), rng.uniform(0.1, 0.9, (n, width))]
 
 
 def _check_a_loss(loss: Loss) -> None:
-    """Check a loss in each width that it takes, with and without weights of rows."""
+    """Check a loss in each width that it accepts, with and without row weights."""
     taken = False
-    # Of one output a cross-entropy of classes teaches nothing, unless it takes no other.
+    # A categorical cross-entropy of one output proves nothing, unless it accepts no other width.
     for width in WIDTHS:
         if width == 1 and taken:
             break
@@ -263,7 +264,7 @@ def _check_a_loss(loss: Loss) -> None:
 
 
 def _pair(loss: Loss, n: int, width: int) -> tuple[Array, Array] | None:
-    """Return outputs and targets of the first kinds for which a loss gives a finite number."""
+    """Return outputs and targets of the first kinds for which the loss is finite."""
     refused: Exception | None = None
     for z in _outputs(loss, n, width):
         for y in _targets(n, width):
@@ -291,7 +292,7 @@ def _outputs(loss: Loss, n: int, width: int) -> list[Array]:
 
 
 def _targets(n: int, width: int) -> list[Array]:
-    """Return targets of several kinds; most losses take the first, rows that sum to 1."""
+    """Return targets of several kinds. Most losses accept the first one, rows that sum to 1."""
     rng = np.random.default_rng([n, width, 1])
     shares = rng.dirichlet(np.ones(width), n) if width > 1 else rng.uniform(0, 1, (n, 1))
     classes = rng.integers(0, max(width, 2), n)

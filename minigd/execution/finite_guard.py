@@ -1,6 +1,6 @@
 """A guard makes an update only if loss and gradient are finite, which keeps parameters finite.
 
-It looks at every step. On a GPU, where that makes the host wait, `device_guard.py` can do it later.
+It checks every step. On a GPU, where that makes the host wait, `device_guard.py` can check later.
 """
 
 import math
@@ -15,10 +15,10 @@ from minigd.types import Array
 
 
 class Limits(NamedTuple):
-    """`Guard.largest`, and up to which size gradients are safe.
+    """`Guard.largest`, and the largest safe size of gradients.
 
-    Where a step is left for later to look at, it clears the flag `finite` on the device if it is
-    bad, and is made whatever the size.
+    If a step is checked later, it clears the flag `finite` on the device if it is bad, and is made
+    for any size.
     """
 
     largest: float
@@ -27,9 +27,9 @@ class Limits(NamedTuple):
 
 
 class Remembered:
-    """What a training pass changes beside the gradients, and whatever else is given, as it was.
+    """The old values of what a training pass changes besides the gradients, and of other arrays.
 
-    Where it is entered, all is as it was behind it.
+    As a context, it restores everything at its end.
     """
 
     def __init__(self, model: Sequential, *others: Array) -> None:
@@ -39,12 +39,12 @@ class Remembered:
         self.remember()
 
     def remember(self) -> None:
-        """Remember what is now."""
+        """Save the current values."""
         self.passes = self.model.passes
         self.before = [array.copy() for array in self.changing]
 
     def restore(self) -> None:
-        """Take back what has changed since."""
+        """Restore the saved values."""
         self.model.passes = self.passes
         for array, before in zip(self.changing, self.before, strict=True):
             array[...] = before
@@ -57,7 +57,7 @@ class Remembered:
 
 
 class Written:
-    """What an updater writes into, as it is now."""
+    """The current values of what an updater writes into."""
 
     def __init__(self, model: Sequential, updater: Updater) -> None:
         self.model, self.updater, self.step = model, updater, updater.step
@@ -65,7 +65,7 @@ class Written:
         self.state = {name: vector.copy() for name, vector in updater.state.items()}
 
     def restore(self) -> None:
-        """Take back what has changed since; vectors that were made since become 0."""
+        """Restore the saved values. Vectors that were created since then become 0."""
         self.updater.step = self.step
         self.model.flat_params[...] = self.params
         for name, vector in self.updater.state.items():
@@ -73,7 +73,7 @@ class Written:
 
 
 class Guard(Remembered):
-    """Makes the updates of one trainer, and looks at each.
+    """Makes the updates of one trainer, and checks each.
 
     Parameters
     ----------
@@ -83,32 +83,32 @@ class Guard(Remembered):
     Attributes
     ----------
     largest : float
-        At least the length of every gradient that the updater's vectors still hold a part of.
+        An upper bound for the norm of every gradient that is still part of the updater's vectors.
     """
 
     defers = False
-    """Whether steps are left for later to look at."""
+    """Whether steps are checked later."""
 
     def __init__(self, model: Sequential, updater: Updater) -> None:
         super().__init__(model)
         self.backend: Backend = model.backend
         self.workspace = model.workspace
         self.updater = updater
-        # Gradients and rates below this can't take a parameter, a velocity or a square out of the
-        # range of the dtype, so that no copy is needed.
+        # Gradients and rates below this can't make a parameter, a velocity or a square overflow, so
+        # no copy is needed.
         self._safe = math.sqrt(float(np.finfo(model.dtype).max)) * 1e-4
-        # That is known of the updaters here alone.
+        # This is known only for minigd's updaters.
         self._bounded = type(updater) in UPDATERS.values()
         self.largest = 1.0
         if updater.state:
             self._forget()
 
     def defer(self) -> bool:
-        """Leave the next steps for later to look at, and tell whether that gains anything."""
+        """Check the next steps later, and return whether that gains anything."""
         return False
 
     def is_finite(self) -> bool:
-        """Tell whether all was finite in the steps that were left for later."""
+        """Return whether all was finite in the steps that were to be checked later."""
         return True
 
     def check_loss(self, value: Any) -> str | None:
@@ -122,17 +122,17 @@ class Guard(Remembered):
 
     @property
     def limits(self) -> Limits | None:
-        """What a compiled step needs to see for itself that it is safe; None where none is."""
+        """What a compiled step needs to check that it is safe, or None if no step is."""
         return Limits(self.largest, self._safe) if self._bounded else None
 
     def count_compiled(self, passes: int, updates: int, largest: float) -> None:
-        """Count what compiled steps have done, of which this was the largest gradient so far."""
+        """Count compiled steps, with the largest gradient so far."""
         self.largest = largest
         self.model.passes += passes
         self.updater.step += updates
 
     def update(self, value: Any) -> str | None:
-        """Make the update, or say what is wrong and leave parameters and updater as they were."""
+        """Make the update, or return what is wrong and leave parameters and updater unchanged."""
         model, updater = self.model, self.updater
         g = model.flat_grads
         squares, rate = float(self.backend.xp.dot(g, g)), updater.learning_rate
@@ -144,7 +144,7 @@ class Guard(Remembered):
         return self._update_or_restore()
 
     def _update_or_restore(self) -> str | None:
-        """Make an update that may leave the range of the dtype, and take it back if it does."""
+        """Make an update that may overflow, and undo it if it does."""
         model, updater = self.model, self.updater
         bad = first_nonfinite_gradient(model)
         if bad is not None:
@@ -158,18 +158,18 @@ class Guard(Remembered):
         return f"the update is too large for {model.dtype}"
 
     def _forget(self) -> None:
-        """Forget large gradients of which the updater's vectors hold nothing large any more."""
-        # v and v_max are means or sums of squares; or v is a velocity, and even one as large as the
-        # square of a safe gradient takes no parameter out of range.
+        """Forget large gradients when they no longer matter in the updater's vectors."""
+        # v and v_max are means or sums of squares. Or v is a velocity, and even one as large as the
+        # square of a safe gradient does not make a parameter overflow.
         state = {k: a for k, a in self.updater.state.items() if a.size}
         entries = {k: float(abs(a).max()) for k, a in state.items()}
         self.largest = max([1.0, *[math.sqrt(e) if k[0] == "v" else e for k, e in entries.items()]])
 
 
 def reach(updater: Updater, rate: float) -> float:
-    """Return how far an update goes for its gradient, |η|; infinity where decay has no bound.
+    """Return |η|, the largest step relative to the gradient, or infinity if decay has no bound.
 
-    With a share of decay that is not in [0, 1], parameters grow that have no gradient.
+    With a decay outside [0, 1], parameters without a gradient grow.
     """
     return abs(rate) if 0 <= rate * getattr(updater, "weight_decay", 0.0) <= 1 else math.inf
 

@@ -1,6 +1,6 @@
-"""How much memory training takes: what a pass of two rows asks for, times the batch size.
+"""The memory that training needs: that of a pass of two rows, scaled to the batch size.
 
-Where a snapshot is kept to go back to, it comes on top.
+A snapshot, if there is one, is added.
 """
 
 import contextlib
@@ -19,14 +19,14 @@ from minigd.optim.updaters import SGD, Updater
 
 
 def work_bytes(model: Any, batch_size: int) -> int:
-    """Return the bytes of the arrays that a training step writes into, beside the parameters.
+    """Return the bytes of the arrays that a training step writes, without the parameters.
 
     >>> import minigd as gd
     >>> work_bytes(gd.Sequential([gd.Dense(10), gd.Tanh()], inputs=2), 100)
     12000
     """
     if not model.backend.reads_are_free:
-        # What a layer from outside does is no program, and the layers themselves are asked.
+        # A custom layer may not be a program. Then the layers themselves are measured.
         with contextlib.suppress(Exception):
             return _compiled_bytes(model, batch_size)
     twin = model.copy(backend="numpy")
@@ -45,7 +45,7 @@ def work_bytes(model: Any, batch_size: int) -> int:
 
 
 def _compiled_bytes(model: Any, batch_size: int) -> int:
-    """Return the bytes that a compiled step asks for, by those of two rows and of three."""
+    """Return the bytes of a compiled step, extrapolated from those of two rows and three."""
     twin = model.copy()
     for layer in twin.layers:
         if isinstance(layer, Adapted):
@@ -61,7 +61,7 @@ def _compiled_bytes(model: Any, batch_size: int) -> int:
 
 
 def snapshot_bytes(model: Any, updater: Updater) -> int:
-    """Return the bytes of a snapshot, of one batch for each update: none where none is taken."""
+    """Return the bytes of a snapshot with one batch per update, or 0 if none is taken."""
     if model.backend.reads_are_free:
         return 0
     running = [layer.buffers[name] for layer in model.layers for name in layer.running]
@@ -70,11 +70,11 @@ def snapshot_bytes(model: Any, updater: Updater) -> int:
 
 
 def describe_out_of_memory(model: Any, n: int, error: Exception) -> str:
-    """Say what a batch of n rows needs that did not fit, and which one would."""
+    """Describe the memory for a batch of n rows that did not fit, and a batch that would."""
     try:
         need = work_bytes(model, n)
     except Exception:
-        # A layer from outside that can't be tried on its own hides nothing of what happened.
+        # If a custom layer can't be tried alone, the original error must not be hidden.
         return f"a step on a batch of {n:,} rows does not fit in memory ({error})"
     owned = model.workspace.nbytes
     free = model.backend.free_bytes()

@@ -1,4 +1,4 @@
-"""Passes over the operations of a program: fewer of them that give the same bits."""
+"""Passes over the operations of a program, which remove some without changing bits."""
 
 import collections
 from typing import Any
@@ -12,30 +12,26 @@ from minigd.types import Array
 def shorten(operations: list[Operation], wanted: list[Array]) -> list[Operation]:
     """Return fewer operations that give the same bits.
 
-    A result that was computed before is not computed again, a division by 1 is left out, a sum of
-    one number is that number, and what is only copied elsewhere is written there at once.
+    A result is not computed twice, a division by 1 is left out, a sum of one number is that number,
+    and a result that is only copied is written directly to its destination.
     """
-    return _without_copies(without_repeats(operations), wanted)
+    return _without_copies(_without_repeats(operations), wanted)
 
 
-def without_repeats(operations: list[Operation], any_size: bool = False) -> list[Operation]:
-    """Leave out what was computed before, and what a batch of one row makes simpler.
-
-    With `any_size`, only what may be left out whatever the size of the batch.
-    """
-    same: dict[int, Array] = {}  # an array that would hold the same numbers as an earlier one
+def _without_repeats(operations: list[Operation]) -> list[Operation]:
+    """Leave out repeated computations, and those that a batch of one row makes unnecessary."""
+    same: dict[int, Array] = {}  # an array with the same numbers as an earlier one
     seen: dict[Any, Operation] = {}
     written = collections.Counter(id(o.out) for o in operations)
     left = []
     for operation in operations:
         arguments = tuple([same.get(id(a), a) for a in operation.arguments])
-        operation = operation._replace(arguments=arguments)
-        operation = operation if any_size else _of_one_row(operation)
+        operation = _of_one_row(operation._replace(arguments=arguments))
         inputs, out = operation.inputs, operation.out
-        # What is written once keeps its numbers, and can stand for others that are the same.
+        # An array that is written once keeps its numbers, and can replace equal ones.
         fresh = out.base is None and written[id(out)] == 1
         constant = operation.name == "divide" and not written[id(inputs[1])]
-        if not any_size and constant and _is_one(inputs[1]):
+        if constant and _is_one(inputs[1]):
             if out is inputs[0]:
                 continue
             if fresh and written[id(inputs[0])] == 1 and inputs[0].base is None:
@@ -46,7 +42,7 @@ def without_repeats(operations: list[Operation], any_size: bool = False) -> list
         if before is not None and fresh and before.out.shape == out.shape:
             same[id(out)] = before.out
             continue
-        # What was computed from numbers that are overwritten now would be computed again.
+        # Results of numbers that are now overwritten must be computed again.
         seen = {k: o for k, o in seen.items() if not any(overlap(a, out) for a in o.arguments)}
         if fresh and operation.name != "copyto":
             seen[key] = operation
@@ -55,7 +51,7 @@ def without_repeats(operations: list[Operation], any_size: bool = False) -> list
 
 
 def _of_one_row(operation: Operation) -> Operation:
-    """Return a sum over one row, or one column, as the copy that it is."""
+    """Return a sum over one row, or one column, as a copy."""
     if operation.name != "add.reduce":
         return operation
     array, axis, _, out, _ = operation.arguments
@@ -87,13 +83,13 @@ def _without_copies(operations: list[Operation], wanted: list[Array]) -> list[Op
 
 
 def overlap(a: Any, other: Array) -> bool:
-    """Tell whether an argument, or one of a tuple of them, shares memory with an array."""
+    """Return whether an argument, or one of a tuple, shares memory with an array."""
     parts = a if isinstance(a, tuple) else (a,)
     return any(isinstance(part, np.ndarray) and np.may_share_memory(part, other) for part in parts)
 
 
 def _identity(a: Any) -> Any:
-    """Return what two arguments that hold the same numbers have in common."""
+    """Return a key that is equal for two arguments with the same numbers."""
     if isinstance(a, tuple):
         return tuple([_identity(part) for part in a])
     return id(a) if isinstance(a, np.ndarray | slice) else (type(a), a)

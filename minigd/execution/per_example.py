@@ -1,7 +1,7 @@
-"""What each example of a batch adds to the gradient: its size, and a limit on it.
+"""The contribution of each example to the gradient: its norm, and a limit on it.
 
-Row i of every dy is the gradient of example i's own loss, so that a backward pass over the batch
-holds all examples' gradients already, and none of them has to be written out.
+Row i of every dy is the gradient of example i's own loss, so a backward pass over the batch already
+contains all examples' gradients, and none needs to be computed separately.
 """
 
 import copy
@@ -25,7 +25,7 @@ class RowClipping:
     Parameters
     ----------
     limit : float or None
-        c, above 0; None for none.
+        c, above 0, or None for no limit.
 
     Source: Abadi et al. (2016), "Deep learning with differential privacy", Algorithm 1, without its
     noise.
@@ -45,14 +45,14 @@ def backward(objective: Objective, clipping: RowClipping, scale: Array | None = 
         norm_i = |∂ℓ_i/∂θ|,    |∂ℓ_i/∂W|² + |∂ℓ_i/∂b|² = (|x_i|² + 1) |dy_i|²  for a Dense layer
 
     With row weights, ℓ_i is n w_i/Σw times the loss of example i. In float32, |x_i| and |dy_i| of a
-    Dense layer may be as large as 1.8e19, where their squares end.
+    Dense layer may be as large as 1.8e19. Beyond that, their squares overflow.
 
     Parameters
     ----------
     objective : Objective
-        Behind its ``forward``.
+        After its ``forward``.
     clipping : RowClipping
-        It limits what the example gives without its weight.
+        It limits the example's gradient without its weight.
     scale : Array, shape (n,), optional
         The row weights passed to the loss, n w_i/Σw.
 
@@ -64,14 +64,14 @@ def backward(objective: Objective, clipping: RowClipping, scale: Array | None = 
     Raises
     ------
     ValueError
-        If a layer couples the rows of a batch, or does not say what a row adds to its gradient.
+        If a layer couples the rows of a batch, or does not define `row_squares`.
 
     Source: Goodfellow (2015), "Efficient per-example gradient computations", equation 3.
     """
     model, layers = objective.model, objective.layers
     dz = objective.loss.backward()
     model.check_gradient(dz, dz.shape, objective.loss)
-    # Backward runs a second time, and a layer from outside may change what it kept, once used.
+    # Backward runs a second time, and a custom layer may have changed its kept arrays.
     kept = [
         layer.held
         if layer.held is None or LAYERS.get(type(layer).__name__) is type(layer)
@@ -82,13 +82,13 @@ def backward(objective: Objective, clipping: RowClipping, scale: Array | None = 
     model.run_backward(layers, dz, squares=squares)
     if not squares:
         raise ValueError("the model has no parameters, so there are no gradients of rows")
-    # In the dtype that the layers gave them, which may have room where the model's has none.
+    # In the dtype of the layers' results, which may have a larger range than the model's.
     length = model.backend.xp.sqrt(sum(squares[1:], squares[0]))
     if clipping.limit is not None:
         for layer, arrays in zip(with_inner(layers), kept, strict=True):
             if arrays is not None:
                 layer.keep(*arrays)
-        # backward is linear in dy, so a row's own gradient shrinks with it.
+        # backward is linear in dy, so a row's own gradient is scaled with it.
         with np.errstate(all="ignore"):
             own = length if scale is None else length / scale
             share = model.backend.xp.minimum(1, clipping.limit / own)

@@ -1,6 +1,6 @@
-"""A training step as a textbook writes it, through the layers.
+"""A training step as in a textbook, through the layers.
 
-It is the truth: whatever runs a step faster is compared with it, and it does what they can't.
+It is the reference: faster steps are compared with it, and it does what they can't.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from minigd.types import Array
 
 
 class Step(NamedTuple):
-    """The results of a step: mean loss, outputs, norms of the rows if asked for, `update`'s."""
+    """The results of a step: mean loss, outputs, norms of rows if wanted, and that of `update`."""
 
     value: Any
     z: Array
@@ -22,7 +22,7 @@ class Step(NamedTuple):
 
 
 def no_update(loss: Any) -> None:
-    """Leave the parameters as they are, for a step of which only the gradients are wanted."""
+    """Leave the parameters unchanged, for a step that only computes gradients."""
 
 
 def step(
@@ -36,7 +36,7 @@ def step(
     """Train on one batch, of rows and targets that were checked and converted before.
 
     Row i of the batch counts ``scale[i]`` = n w_i/Σw. `update` changes the parameters by the mean
-    gradients, which are in ``model.grads`` by then.
+    gradients, which are then in ``model.grads``.
 
     >>> import numpy as np, minigd as gd
     >>> model, updater = gd.Sequential([gd.Dense(1, "ones")], inputs=1), gd.SGD(0.25)
@@ -55,7 +55,7 @@ def step(
 
 
 def backward(objective: Objective, scale: Array | None, by_row: RowClipping | None) -> Array | None:
-    """Fill the mean gradients; with `by_row`, limit those of rows and return their norms."""
+    """Fill the mean gradients. With `by_row`, limit those of rows and return their norms."""
     if by_row is not None:
         return per_example.backward(objective, by_row, scale)
     objective.backward()

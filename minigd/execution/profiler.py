@@ -1,6 +1,6 @@
-"""Where the time of a fit went: one line, from one step in a hundred taken operation by operation.
+"""Where the time of a fit went: one line. Few steps are measured operation by operation.
 
-The matrix products are set beside the best that this machine does.
+The speed of the matrix products is compared with the best of this machine.
 """
 
 import time
@@ -12,22 +12,22 @@ from minigd.execution.program import Operation
 from minigd.types import Array
 
 EVERY = 101
-"""One of so many steps is sampled; a prime, so that no rhythm of the data hides from it."""
+"""One of this many steps is sampled. It is a prime, so that no period in the data biases it."""
 
 
 class Profiler:
-    """Finds what a fit spends its seconds on.
+    """Measures where a fit spends its time.
 
     Attributes
     ----------
     sampling : bool
-        Whether the step in hand is run operation by operation.
+        Whether the current step is run operation by operation.
     seconds : dict of str to float
-        ``"reading"`` and ``"training"`` whole; ``"matrix products"`` and ``"elementwise"`` of the
-        sampled steps.
+        ``"reading"`` and ``"training"`` in total; ``"matrix products"`` and ``"elementwise"`` of
+        the sampled steps.
     ways : dict of str to int
-        How many steps were run in which way: plain, by NumPy's calls, compiled one by one, or
-        compiled as parts of an epoch.
+        The number of steps per way: plain, by NumPy's calls, compiled one by one, or compiled as
+        parts of an epoch.
     """
 
     def __init__(self) -> None:
@@ -38,14 +38,14 @@ class Profiler:
         self._flops = 0.0
 
     def begin_step(self, started: float) -> None:
-        """Count a step whose batch was waited for since `started`, and decide whether to sample."""
+        """Count a step that waited for its batch since `started`, and choose whether to sample."""
         self._arrived = time.perf_counter()
         self.seconds["reading"] += self._arrived - started
         self._begun += 1
         self.sampling = self._begun % EVERY == EVERY // 2
 
     def count(self, way: str, steps: int = 1) -> None:
-        """Count steps that were run in a way."""
+        """Count steps of one way."""
         self.ways[way] = self.ways.get(way, 0) + steps
 
     def end_step(self) -> None:
@@ -56,7 +56,7 @@ class Profiler:
         self.sampling = False
 
     def run(self, operations: list[Operation]) -> None:
-        """Do the operations of a step, each by the clock."""
+        """Run the operations of a step, and measure the time of each."""
         clock, seconds = time.perf_counter, self.seconds
         before = clock()
         for name, function, arguments, _ in operations:
@@ -72,7 +72,7 @@ class Profiler:
                 self._flops += 2.0 * a.size * b.shape[-1]
 
     def line(self, dtype: Any) -> str:
-        """Return the line for the reader."""
+        """Return the line to print."""
         seconds = self.seconds
         whole = seconds["reading"] + seconds["training"]
         if whole == 0:

@@ -1,6 +1,6 @@
 """A training step as a program: a fixed list of operations on fixed arrays.
 
-`tracer.py` writes it, `passes.py` shortens it, and the modules of `targets/` run it or print it.
+`tracer.py` records it, `passes.py` simplifies it, and the modules of `targets/` run or print it.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from minigd.types import Array
 
 
 class Operation(NamedTuple):
-    """One call of the list: ``function(*arguments)``, which writes into ``arguments[last]``."""
+    """One call in the list: ``function(*arguments)``, which writes into ``arguments[last]``."""
 
     name: str
     function: Callable[..., Any]
@@ -39,17 +39,17 @@ class Program:
     x, y : Array
         The batch.
     scale : Array or None
-        n w_i/Σw of each row, where rows have weights.
+        n w_i/Σw of each row, if rows have weights.
     operations : list of Operation
         Forward, loss and backward, in their order.
     window, update : list of Operation
-        What follows the cut, where several processes would put their gradients together: adding
-        the gradient to those of the batches before, where several make an update; and penalty,
+        The operations after the cut, which is where several processes would combine their
+        gradients: first those that add the gradient to the window of accumulation, then penalty,
         clipping, and the updater's formula.
     scalars : dict of str to Array
-        Numbers that change with each step, as arrays without axes that are filled from outside.
+        Numbers that change with each step, as arrays without axes that the caller fills.
     value, z, norms : Array
-        The mean loss, the outputs, and the norms of the rows where they were asked for.
+        The mean loss, the outputs, and the norms of the rows if they are wanted.
     """
 
     x: Array
@@ -70,11 +70,11 @@ class Program:
 
     @property
     def results(self) -> list[Array]:
-        """The arrays that are read when the step is done."""
+        """The arrays that are read after the step."""
         return [a for a in (self.value, self.z, self.norms) if a is not None]
 
 
 def address(array: Array) -> int:
-    """Return where the numbers of an array begin."""
+    """Return the address of an array's numbers."""
     place: int = array.__array_interface__["data"][0]
     return place

@@ -1,6 +1,6 @@
-"""Which way a step is run: compiled, as straight calls of NumPy, or plain, which is always right.
+"""Chooses how a step is run: compiled, as direct calls of NumPy, or plain, which is always right.
 
-On a GPU it is compiled, where the program allows it.
+On a GPU it is compiled if the program allows it.
 """
 
 import contextlib
@@ -25,10 +25,10 @@ from minigd.nn.objective import Objective
 from minigd.types import Array
 
 MOST = 8
-"""Batches of how many different sizes a trainer keeps NumPy's calls for."""
+"""The number of batch sizes for which a trainer keeps NumPy's calls."""
 
 TOLERANCE = {"float32": 1e-3, "float64": 1e-8}
-"""How far a compiled gradient may be from the plain one, as a share of the largest entry."""
+"""The allowed difference of a compiled and a plain gradient, relative to the largest entry."""
 
 
 class Steps:
@@ -42,14 +42,16 @@ class Steps:
     replay : bool, default True
         Whether to run anything but the plain step.
     compile : bool, default False
-        Whether to compile steps with Numba; on a GPU they are compiled anyway, with CUDA.
+        Whether to compile steps with Numba. On a GPU they are always compiled with CUDA.
 
     Attributes
     ----------
     plain : bool
-        Set while each step is to go through the layers' own methods.
+        Set while each step must run through the layers' own methods.
     reason : str or None
-        Why the last step that was to be compiled was not.
+        Why the last step to compile was not compiled.
+    by_cuda, by_numba : bool
+        Whether steps are compiled, and with what.
     """
 
     def __init__(
@@ -61,8 +63,8 @@ class Steps:
         self._numpy: dict[Any, NumpyStep | None] = {}
         self._compiled: dict[Any, Any] = {}
         self._seen: set[Any] = set()
-        self._on_gpu = not objective.model.backend.reads_are_free
-        self._replay, self._compile = replay, compile or self._on_gpu
+        self._replay, self.by_cuda = replay, not objective.model.backend.reads_are_free
+        self.by_numba = compile and not self.by_cuda
         self._parts = (
             Parts([*with_inner(objective.layers), objective.loss, *update[:3]]) if replay else None
         )
@@ -72,13 +74,13 @@ class Steps:
         self, x: Array, y: Array, scale: Array | None = None, by_row: RowClipping | None = None
     ) -> NumpyStep | None:
         """Return NumPy's calls for the step of such a batch, or None for the plain step."""
-        # NumPy before 2.1 sums rows that lie backwards in another order where it has an `out`.
+        # With `out`, NumPy before 2.1 sums reversed rows in another order.
         if scale is not None or x.strides[0] <= 0:
             return None
         key = (x.shape, y.shape, y.dtype, by_row and (by_row.limit,))
         if key in self._numpy:
             return self._numpy[key]
-        # A size that does not come again is not worth a trace, nor are many that take turns.
+        # A size that occurs once is not worth a trace, nor are many alternating sizes.
         if key not in self._seen or len(self._numpy) == MOST:
             if len(self._seen) < 10 * MOST:
                 self._seen.add(key)
@@ -89,7 +91,7 @@ class Steps:
     def find_compiled(
         self, x: Array, y: Array, scale: Array | None = None, by_row: RowClipping | None = None
     ) -> Any:
-        """Return the compiled step of such a batch, or None where there is none."""
+        """Return the compiled step for such a batch, or None if there is none."""
         if not self.compiles:
             return None
         key = (y.dtype, y.shape[1:], scale is not None, by_row and (by_row.limit,))
@@ -99,44 +101,46 @@ class Steps:
         return step if step is not None and step.takes(len(x)) else None
 
     def why_not_compiled(self) -> str | None:
-        """Return why steps that were to be compiled were not, or None."""
+        """Return why steps were not compiled although they should be, or None."""
         parts = [*with_inner(self.objective.layers), self.objective.loss, *self.update[:3]]
         plain = [type(part).__name__ for part in parts if not promises(part)]
-        if self._compile and plain:
+        if not (self.by_cuda or self.by_numba):
+            return None
+        if plain:
             return f"{plain[0]} does not declare traceable = True"
-        return self.reason.removeprefix("NotTraceable: ") if self._compile and self.reason else None
+        return self.reason.removeprefix("NotTraceable: ") if self.reason else None
 
     @property
     def traces(self) -> bool:
         """Whether steps are traced as calls of NumPy."""
-        return self._traceable and not self.plain and not self._on_gpu
+        return self._traceable and not self.plain and not self.by_cuda
 
     @property
     def compiles(self) -> bool:
         """Whether steps are compiled."""
-        return self._compile and self._promised and not self.plain
+        return (self.by_cuda or self.by_numba) and self._promised and not self.plain
 
     @property
     def compiles_epochs(self) -> bool:
         """Whether the steps of whole epochs are compiled as one function."""
-        return self.compiles and not self._on_gpu
+        return self.compiles and self.by_numba
 
     def load_blas(self) -> None:
-        """Load the BLAS of compiled steps, before the number of its threads is set."""
+        """Load the BLAS of compiled steps before the number of its threads is set."""
         if self.compiles_epochs:
-            # Where that fails, compiling does, and says why.
+            # If this fails, compiling fails too, and says why.
             with contextlib.suppress(Exception):
                 gemm_address("sgemm")
 
     def refresh(self) -> None:
-        """Forget what was traced if a constant or a method of what it was traced from changed."""
+        """Drop traces if a constant or a method of their layers changed."""
         if self._parts is not None and self._parts.changed():
             self._numpy.clear()
             self._compiled.clear()
             self._judge()
 
     def _judge(self) -> None:
-        """See what may be traced."""
+        """Check what may be traced."""
         self._traceable = self._replay and _is_traceable(self.objective)
         self._promised = self._traceable and all(map(promises, self.update[:3]))
 
@@ -146,21 +150,21 @@ class Steps:
             make = functools.partial(NumpyStep, self.objective, x, y, by_row)
             return cast("NumpyStep", self._checked(make, by_row, x, y))
         except Exception:
-            # Whatever a trace stumbles over, the layers themselves do, or say why not.
+            # If a trace fails, the layers themselves run the step, or raise the error.
             return None
 
     def _compile_step(
         self, x: Array, y: Array, scale: Array | None, by_row: RowClipping | None
     ) -> Any:
-        """Compile a step, and keep it if it gives the layers' numbers, rounding apart."""
+        """Compile a step, and keep it if it gives the layers' numbers up to rounding."""
         dtype = self.objective.model.dtype
         given = self.objective, self.update, y, len(x), scale is not None, by_row
-        make = _make_cuda if self._on_gpu else _make_numba
+        make = _make_cuda if self.by_cuda else _make_numba
         rows = [x.astype(dtype, copy=False), y, *([] if scale is None else [scale])]
-        if self._on_gpu:
-            # Few of them, for the layers' own arrays take memory beside those of the step.
+        if self.by_cuda:
+            # Only a few, because the layers' own arrays need memory in addition to the step's.
             rows = [a[: max(2, len(a) // 64)] for a in rows]
-        # One row may be another program than several are.
+        # The program for one row may differ from that for several.
         rows = [a.repeat(2, axis=0) for a in rows] if len(x) == 1 else rows
         try:
             return self._checked(
@@ -175,9 +179,9 @@ class Steps:
     def _checked(
         self, make: Callable[[], Any], by_row: RowClipping | None, *rows: Array, share: float = 0.0
     ) -> Any:
-        """Return the step that `make` makes, if it gives the layers' numbers for other rows.
+        """Return the step from `make` if it gives the layers' numbers for other rows.
 
-        Those are the same to the bit, or to a share of the largest entry.
+        They must be bit-identical, or equal up to a share of the largest entry.
         """
         model, host = self.objective.model, self.objective.model.backend.to_numpy
         layers: Callable[..., plain.Step] = functools.partial(
@@ -191,7 +195,7 @@ class Steps:
                 state.restore()
                 return found
 
-            # Once untraced: what a layer looks up only once is then known.
+            # First without tracing, so that a layer finds what it looks up only once.
             results(layers(*rows))
             step = make()
             state.restore()
@@ -212,7 +216,7 @@ def _make_cuda(*given: Any) -> Any:
 
 
 def _agree(found: Array, expected: Array, share: float) -> bool:
-    """Tell whether numbers are the same, to the bit or to a share of the largest one."""
+    """Return whether numbers are bit-identical, or equal up to a share of the largest one."""
     if not share:
         return np.array_equal(found, expected, equal_nan=True)
     size = float(np.abs(expected).max(initial=0.0))
@@ -220,7 +224,7 @@ def _agree(found: Array, expected: Array, share: float) -> bool:
 
 
 def _is_traceable(objective: Objective) -> bool:
-    """Tell whether a trace shows everything that the layers and the loss do in a step."""
+    """Return whether a trace contains everything that layers and loss do in a step."""
     parts = [*with_inner(objective.layers), objective.loss]
     backend = objective.model.backend
     known = type(backend) is NumpyBackend or backend.name == "cupy"

@@ -1,4 +1,4 @@
-"""Whether the parts of a step are minigd's own, as they came, and whether they have changed since.
+"""Whether the parts of a step are minigd's own and unchanged.
 
 Parts are layers, losses, updaters, penalties and limits.
 """
@@ -16,17 +16,17 @@ from minigd.optim.gradient_transforms import Clipping, Penalty
 from minigd.optim.updaters import UPDATERS
 
 _COUNTS = ("passes", "wants_dx", "step", "epoch", "scale", "_learning_rate", "_names")
-"""Constants of a layer, loss or updater that it receives from outside, by a step or a model."""
+"""Attributes of a layer, loss or updater that a step or a model sets."""
 
 _METHODS = (
     *("forward", "backward", "key", "mean", "per_example", "gradient", "targets"),
     *("add_gradient", "clip", "formula"),
 )
-"""What a step calls of a layer, loss, penalty, clipping or updater, which a class may inherit."""
+"""The methods of a layer, loss, penalty, clipping or updater that a step calls."""
 
 
 def promises(part: Any) -> bool:
-    """Tell whether a part of a step is minigd's own, and as it came, or says it is traceable."""
+    """Return whether a part of a step is minigd's own and unchanged, or declared traceable."""
     kind = type(part)
     if kind in _SHIPPED:
         return is_shipped(part)
@@ -34,18 +34,18 @@ def promises(part: Any) -> bool:
 
 
 def is_shipped(part: Any) -> bool:
-    """Tell whether a part of a step is minigd's own, and as it came."""
-    # A subclass may do what its class does not, such as counting its calls; so may a method that
-    # was put in the place of another.
+    """Return whether a part of a step is minigd's own and unchanged."""
+    # A subclass may do more than its class, such as counting its calls. So may a method that
+    # replaces another.
     kind = type(part)
     return _SHIPPED.get(kind) == _of_class(kind) and not _own_methods(part)
 
 
 class Parts:
-    """Tells whether a constant or a method of layers and a loss was changed.
+    """Detects changed constants or methods of layers and a loss.
 
-    Everything is compared only where an attribute is another object than it was, so that asking
-    before every epoch and `Trainer.step` costs little.
+    Values are compared only if an attribute is another object than before. So a check before every
+    epoch and `Trainer.step` costs little.
     """
 
     def __init__(self, parts: Sequence[Any]) -> None:
@@ -53,7 +53,7 @@ class Parts:
         self._remember()
 
     def changed(self) -> bool:
-        """Tell whether one was changed since the last call."""
+        """Return whether one was changed since the last call."""
         if all(starmap(_is_untouched, self._known)):
             return False
         before = self._values
@@ -66,7 +66,7 @@ class Parts:
         for part in self._parts:
             now = vars(part)
             names = [name for name in now if name not in _COUNTS]
-            # Given one name alone, it would return no tuple.
+            # With a single name, it would not return a tuple.
             methods = attrgetter("__init__", "__init__", *_names(type(part)))
             known = (part, len(now), names, [now[n] for n in names], methods, methods(type(part)))
             self._known.append(known)
@@ -75,14 +75,14 @@ class Parts:
 def _is_untouched(
     part: Any, count: int, names: list[str], values: list[Any], methods: Any, known: Any
 ) -> bool:
-    """Tell whether all attributes and methods are the objects that they were."""
+    """Return whether all attributes and methods are the same objects as before."""
     now = vars(part)
     same = len(now) == count and all(map(is_, map(now.get, names), values))
     return same and all(map(is_, methods(type(part)), known))
 
 
 def _values(part: Any) -> Any:
-    """Return the methods of a layer or loss, of its class and its own, and its constants."""
+    """Return the methods of a layer or loss, from its class or its own, and its constants."""
     constants = {name: value for name, value in vars(part).items() if _is_constant(name, value)}
     return _of_class(type(part)), _own_methods(part), constants
 
@@ -93,8 +93,8 @@ def _of_class(kind: type) -> dict[str, Any]:
 
 
 def _names(kind: type) -> list[str]:
-    """Return the names of what a class has of methods and constants that may matter to a step."""
-    # Of a base such as Layer only what a step calls, so that comparing them stays cheap.
+    """Return the names of methods and constants of a class that may matter in a step."""
+    # Of a base class such as Layer, only what a step calls, so that comparing stays cheap.
     kinds = kind.__mro__[:-2] or (kind,)
     found = {
         name
@@ -106,7 +106,7 @@ def _names(kind: type) -> list[str]:
 
 
 def _own_methods(part: Any) -> dict[str, Any]:
-    """Return the methods that a layer or loss has in the place of its class's."""
+    """Return the methods of a layer or loss that replace those of its class."""
     kind = type(part)
     return {n: value for n, value in vars(part).items() if callable(value) and hasattr(kind, n)}
 
@@ -119,4 +119,4 @@ _SHIPPED = {
     kind: _of_class(kind)
     for kind in (*LAYERS.values(), *LOSSES.values(), *UPDATERS.values(), Penalty, Clipping)
 }
-"""The classes that come with minigd, as they come."""
+"""The original classes of minigd."""

@@ -1,9 +1,9 @@
-"""How many threads BLAS has during a `fit`: one for small products, all of them for large ones.
+"""The number of BLAS threads during a `fit`: one for small products, all of them for large ones.
 
-The threads of BLAS wait for each other at the end of each product. On a machine that does something
-else, one of them does not run for some milliseconds, and the others wait. So more threads pay only
-where a product takes longer than such a pause. Microseconds per step on 2 processors that were
-quiet, and that two other processes kept busy:
+The threads of BLAS wait for each other at the end of each product. On a busy machine, if one of
+them does not run for some milliseconds, the others wait. So more threads pay only if a product
+takes longer than such a pause. Microseconds per step on 2 processors, quiet, and with two other
+processes:
 
     network, batch size     quiet: 2 threads   1 thread   busy: 2 threads   1 thread
     784-128-10, 100                    1,173      1,005             4,729      1,908
@@ -31,19 +31,19 @@ from minigd.progress import warn
 
 LARGE = 1_000_000_000
 """Multiplications n·k·m of a product, for n rows per batch and a weight of shape (k, m), from which
-on BLAS keeps all its threads. One core takes some 20 ms for so many. A busy machine takes a quarter
-longer with two threads than with one; at half the size, up to 2.3 times as long."""
+on BLAS keeps all its threads. One core takes some 20 ms for this many. A busy machine takes a
+quarter longer with two threads than with one; at half the size, up to 2.3 times as long."""
 
 VARIABLES = tuple(f"{name}_NUM_THREADS" for name in ("OPENBLAS", "GOTO", "OMP", "MKL", "BLIS"))
-"""Whoever sets one of these has chosen the number, and `fit` leaves it."""
+"""If one of these is set, the user has chosen the number, and `fit` does not change it."""
 
 _lock = threading.Lock()
 _wanted: dict[object, int] = {}
-"""What each fit under way wants: the number belongs to the process, so the least one holds."""
+"""The number that each running fit wants. It belongs to the process, so the smallest applies."""
 _changed: dict[str, tuple[int, int]] = {}
-"""Threads before the first of these fits, and threads that were set since, by library."""
+"""Threads before the first of these fits, and threads that were set since then, by library."""
 
-# Since version 3.8, the Python thread that has set a number is the only one that can set another.
+# Since version 3.8, only the Python thread that has set a number can set another.
 _release = getattr(threadpoolctl.OpenBLASController, "clear_controlling_thread", lambda: None)
 
 
@@ -53,10 +53,10 @@ class Threads:
     Attributes
     ----------
     count : int or None
-        How many the last `fit` had. None before the first one, on a GPU, and where threadpoolctl
-        does not know the BLAS.
+        The number in the last `fit`. None before the first one, on a GPU, and if threadpoolctl does
+        not know the BLAS.
     resumed : bool
-        Whether the next `fit` is to have `count` again.
+        Whether the next `fit` must use `count` again.
     """
 
     def __init__(self) -> None:
@@ -64,16 +64,16 @@ class Threads:
         self.resumed = False
 
     def resume(self, count: int | None) -> None:
-        """Take the number of a checkpoint; None is that of one that does not hold any."""
+        """Use the number of a checkpoint, or None if it has none."""
         self.count = None if count is None else check_integer("threads", count)
         self.resumed = count is not None
 
     @contextlib.contextmanager
     def limited(self, model: Sequential, batches: Batches) -> Iterator[None]:
-        """Let BLAS have the threads of a fit while this is entered.
+        """Give BLAS the threads of a fit within a ``with``.
 
-        Fits may overlap in any order and from several threads. The last one that ends restores what
-        was there before the first, unless something else has set another number since.
+        Fits may overlap in any order and from several threads. The last one to end restores the
+        number before the first, unless something else has set another number since then.
         """
         fit = object()
         try:
@@ -87,7 +87,7 @@ class Threads:
             _want(fit, None)
 
     def _choose(self, model: Sequential, batches: Batches) -> int | None:
-        """Return the most threads that a fit is to have, or None for as many as there are."""
+        """Return the largest number of threads for a fit, or None for no limit."""
         if any(map(os.environ.get, VARIABLES)) or not model.backend.reads_are_free:
             return None
         if self.resumed and self.count is not None:
@@ -97,7 +97,7 @@ class Threads:
         return 1 if rows and min(rows) * weight < LARGE else None
 
     def _warn_changed(self, count: int | None) -> None:
-        """Say that a run does not go on with the threads that it had."""
+        """Warn that a run does not continue with the same number of threads."""
         if self.count is not None and count is not None:
             warn(
                 f"the run used {describe(self.count)} and continues with {count}: its last digits "
@@ -108,7 +108,7 @@ class Threads:
 
 
 def _want(fit: object, count: int | None) -> None:
-    """Note what a fit wants, and set the least that all want: at most what was there before."""
+    """Record what a fit wants, and set the smallest number wanted, at most the original one."""
     with _lock:
         _wanted.pop(fit, None)
         if count is not None:
@@ -127,7 +127,7 @@ def _want(fit: object, count: int | None) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _libraries(modules: int) -> list[Any]:
-    """Return the BLAS libraries in the process, which are searched again after any new import.
+    """Return the BLAS libraries in the process. They are searched again after new imports.
 
     One that is loaded while a fit runs keeps its threads until the next fit begins.
     """
@@ -136,7 +136,7 @@ def _libraries(modules: int) -> list[Any]:
 
 
 def count_threads() -> int | None:
-    """Return how many threads BLAS may use now, or None if threadpoolctl does not know it."""
+    """Return the current number of BLAS threads, or None if threadpoolctl does not know it."""
     return max((blas.num_threads for blas in _libraries(len(sys.modules))), default=None)
 
 

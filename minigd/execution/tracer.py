@@ -1,4 +1,4 @@
-"""Traces a step: runs it once on arrays that note what is done to them, operation by operation."""
+"""Traces a step: runs it once on arrays that record each operation."""
 
 import copy
 import functools
@@ -23,11 +23,11 @@ from minigd.types import Array
 
 
 class NotTraceable(Exception):
-    """A step did something that a program can't do, such as looking at a number."""
+    """A step did something that a program can't do, such as an ``if`` on a value."""
 
 
 class _Tape(threading.local):
-    """What the recording in hand has noted; each thread has its own."""
+    """The current recording. Each thread has its own."""
 
     operations: list[Operation] | None = None
     known: dict[Any, Array]
@@ -37,10 +37,10 @@ _tape = _Tape()
 
 
 class Traced(np.ndarray):
-    """An array that notes what is done to it, on the tape of the recording in hand."""
+    """An array that records operations on the tape of the current recording."""
 
     def __array_finalize__(self, obj: Any) -> None:
-        # Memory that appears without an operation on the tape would hold the same numbers for ever.
+        # Memory that appears without a recorded operation would never change.
         if isinstance(obj, Traced) and self.base is None:
             raise NotTraceable("an array was copied")
 
@@ -49,8 +49,8 @@ class Traced(np.ndarray):
     ) -> Any:
         settings = {k: v for k, v in settings.items() if not _is_default(k, v)}
         if out is not None and type(out[0]) is np.ndarray and any(a is out[0] for a in inputs):
-            # NumPy adds to a large array in place if nobody else holds it, as in a * 3 + traced:
-            # each run of the tape would add to it again.
+            # NumPy adds to a large temporary array in place, as in a * 3 + traced. Then each run of
+            # the tape would add to it again.
             out = None
         inputs = tuple([plain_array(a) for a in inputs])
         if method == "__call__" and not settings.keys() - {"casting"}:
@@ -105,7 +105,7 @@ class Traced(np.ndarray):
         note("copyto", np.copyto, target, plain_array(value), out=target)
 
     def astype(self, dtype: Any, *, copy: bool = True) -> Any:  # type: ignore[override]
-        """Note a conversion."""
+        """Record a conversion."""
         if not copy and self.dtype == dtype:
             return self
         result = _new_array(plain_array(self).astype(dtype))
@@ -113,7 +113,7 @@ class Traced(np.ndarray):
         return result.view(Traced)
 
     def copy(self, order: Any = "C") -> Any:
-        """Note a copy."""
+        """Record a copy."""
         return self.astype(self.dtype)
 
     def __copy__(self) -> Any:
@@ -126,7 +126,7 @@ class Traced(np.ndarray):
 
 
 def note(name: str, function: Callable[..., Any], *arguments: Any, out: Any) -> None:
-    """Put an operation that was just done on the tape; `out` is one of its arguments."""
+    """Record an operation that was just done. `out` is one of its arguments."""
     if _tape.operations is None:
         raise NotTraceable("an array of a recording was used after the recording ended")
     last = next(i for i in reversed(range(len(arguments))) if arguments[i] is out)
@@ -134,7 +134,7 @@ def note(name: str, function: Callable[..., Any], *arguments: Any, out: Any) -> 
 
 
 class TracingBackend(NumpyBackend):
-    """NumPy, which notes a formula that runs in slices as one operation, unless asked for all."""
+    """NumPy, recording a formula that runs in slices as one operation, or all its operations."""
 
     def __init__(self, elementwise: bool) -> None:
         self._elementwise = elementwise
@@ -146,7 +146,7 @@ class TracingBackend(NumpyBackend):
         out: Array | tuple[Array, ...],
         **constants: float,
     ) -> None:
-        """Write ``formula(*inputs, **constants)`` into `out`, and note how."""
+        """Write ``formula(*inputs, **constants)`` into `out`, and record it."""
         if self._elementwise:
             Backend.apply(self, formula, *inputs, out=out, **constants)
             return
@@ -161,23 +161,6 @@ class TracingBackend(NumpyBackend):
         run(*plain_inputs, target)
         note(formula.__name__, run, *plain_inputs, target, out=target)
 
-    def compute(self, formula: Callable[..., Array], *inputs: Array, **constants: float) -> Array:
-        """Return ``formula(*inputs, **constants)``, and note how."""
-        if self._elementwise or inputs[0].size <= self.slice_size:
-            return super().compute(formula, *inputs, **constants)
-        arguments = [plain_array(a) for a in (*inputs, *constants.values())]
-
-        def run(*arguments: Any) -> None:
-            *given, out = arguments
-            named = dict(zip(constants, given[len(inputs) :], strict=True))
-            out[...] = formula(*given[: len(inputs)], **named)
-
-        result = _new_array(np.empty_like(arguments[0]))
-        run(*arguments, result)
-        note(formula.__name__, run, *arguments, result, out=result)
-        traced: Array = result.view(Traced)
-        return traced
-
 
 def trace(
     objective: Objective,
@@ -188,9 +171,9 @@ def trace(
     workspace: Workspace | None = None,
     elementwise: bool = False,
 ) -> Program:
-    """Return the program of forward, loss and backward on these arrays, which it works on.
+    """Return the program of forward, loss and backward, which works on these arrays.
 
-    With `elementwise`, each formula is noted operation by operation, however large its arrays.
+    With `elementwise`, each formula is recorded operation by operation, for any size of arrays.
     """
     shadow, shadows = copy.copy(objective), {}
     workspace = objective.model.workspace if workspace is None else workspace
@@ -218,12 +201,12 @@ def trace(
 
 
 def _constant_key(key: Array) -> Callable[[int], Any]:
-    """Return a method `key` of a layer whose number is filled in from outside."""
+    """Return a method `key` of a layer with a number that the caller fills in."""
     return lambda passes: key.view(Traced)
 
 
 class Update(NamedTuple):
-    """What makes new parameters of a mean gradient, in this order, and of how many batches."""
+    """The steps from a mean gradient to new parameters, in order, and the batches per update."""
 
     penalty: Penalty
     clipping: Clipping
@@ -232,10 +215,10 @@ class Update(NamedTuple):
 
 
 def trace_update(program: Program, model: Sequential, update: Update, mean: Array) -> None:
-    """Add to a program what follows the cut: penalty, clipping, and the updater's formula.
+    """Add the operations after the cut to a program: penalty, clipping, updater's formula.
 
-    Where several parts make an update, `mean` is the gradient of those so far. It is 0 again after
-    an update.
+    With accumulation, `mean` is the mean gradient of the batches so far. After an update it is 0
+    again.
     """
     parameters, updater = _TracedParameters(model), update.updater
     updater.step += 1
@@ -264,7 +247,7 @@ def trace_update(program: Program, model: Sequential, update: Update, mean: Arra
 
 
 class _TracedParameters:
-    """The flat vectors of a model, which note what is done to them."""
+    """The flat vectors of a model, which record operations."""
 
     def __init__(self, model: Sequential) -> None:
         self.backend: Backend = TracingBackend(elementwise=True)
@@ -275,7 +258,7 @@ class _TracedParameters:
 
 @contextmanager
 def _recording(operations: list[Operation]) -> Iterator[None]:
-    """Let traced arrays note what is done to them in this list."""
+    """Let traced arrays record operations in this list."""
     _tape.operations, _tape.known = operations, {}
     try:
         yield
@@ -284,7 +267,7 @@ def _recording(operations: list[Operation]) -> Iterator[None]:
 
 
 class _TracedWorkspace(Workspace):
-    """The arrays of a model's workspace, which note what is done to them."""
+    """The arrays of a model's workspace, which record operations."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -297,7 +280,7 @@ class _TracedWorkspace(Workspace):
 
 
 def plain_array(a: Any) -> Any:
-    """Return a recorded array as a plain one, and the same one whenever it is the same."""
+    """Return a recorded array as a plain one, always the same object for the same array."""
     if not isinstance(a, Traced):
         return a
     if _tape.operations is None:
@@ -308,7 +291,7 @@ def plain_array(a: Any) -> Any:
 
 
 def _new_array(result: Any) -> Array:
-    """Return a result in memory of its own, and know it again."""
+    """Return a result in new memory, and recognize it later."""
     array: Array = np.asarray(result)
     interface = array.__array_interface__
     _tape.known[interface["data"][0], interface["typestr"], array.shape, array.strides] = array
@@ -316,14 +299,14 @@ def _new_array(result: Any) -> Array:
 
 
 def _is_default(name: str, value: Any) -> bool:
-    """Tell whether a setting of a ufunc says nothing that is not the case anyway."""
+    """Return whether a setting of a ufunc has its default value."""
     if name in ("dtype", "out"):
         return value is None
     return name == "subok" or (name == "where" and value is True) or value is np._NoValue
 
 
 def _with_constants(inputs: tuple[Any, ...], result: Array) -> list[Any]:
-    """Return the inputs, Python numbers as arrays without axes, which a call takes up faster."""
+    """Return the inputs, with Python numbers as arrays without axes, which are faster in calls."""
     dtypes = {a.dtype for a in inputs if isinstance(a, np.ndarray)}
     dtype = dtypes.pop()
     if dtypes or dtype.kind != "f" or result.dtype not in (dtype, np.dtype(bool)):
@@ -332,7 +315,7 @@ def _with_constants(inputs: tuple[Any, ...], result: Array) -> list[Any]:
 
 
 def _is_number(a: Any, dtype: Any) -> bool:
-    """Tell whether an input is a number that the dtype holds as it is, or takes over as its own."""
+    """Return whether an input is a number that the dtype represents or converts."""
     return isinstance(a, int | float) or (isinstance(a, np.integer) and int(dtype.type(a)) == a)
 
 
@@ -348,7 +331,7 @@ def _is_basic(index: Any) -> bool:
 
 
 def _as_view(index: Any) -> tuple[Any, ...]:
-    """Return an index that gives a number as an array without axes, and not as what it is now."""
+    """Return an index that gives a view without axes instead of the current value."""
     parts = index if isinstance(index, tuple) else (index,)
     return parts if any(part is ... for part in parts) else (*parts, ...)
 

@@ -1,4 +1,4 @@
-"""Layers, losses, metrics, and the network that they make.
+"""Layers, losses, metrics, and the network made of them.
 
 It may import `data` and `optim`, and what those may.
 Start with `layers/dense.py`, then `sequential.py` and `objective.py`.

@@ -66,7 +66,7 @@ INITIALIZERS: dict[str, Initializer] = {
 
 
 def get_initializer(which: str | Initializer) -> Initializer:
-    """Return the initializer of a name, or the function given.
+    """Return the initializer with this name, or the function that was given.
 
     Raises
     ------

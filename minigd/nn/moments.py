@@ -1,6 +1,6 @@
-"""Means and squared deviations of columns that come in batches: each batch's, and two put together.
+"""Means and squared deviations of columns: of one batch, and of two parts combined.
 
-The mean square less the squared mean would be one pass, and has no digits left far from 0.
+The mean square minus the squared mean would need one pass, but loses all digits far from 0.
 """
 
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ class Part(NamedTuple):
     Attributes
     ----------
     weight : scalar
-        Σ_i w_i, which is how many rows there are where none has a weight.
+        Σ_i w_i, which is the number of rows if they have no weights.
     mean, squares : Array, shape (width,), of float64
         μ = Σ_i w_i x_i / Σ_i w_i and M = Σ_i w_i (x_i − μ)², which is exactly 0 for a constant
         column.
@@ -28,8 +28,8 @@ class Part(NamedTuple):
 def of_columns(x: Array, weight: Array | None = None) -> Part:
     """Return the moments of the rows of a batch.
 
-    The mean is taken twice, the second time of what the first one leaves, so that a constant
-    column's is that constant to the last digit: the rounding of one mean alone would be its spread.
+    The mean is computed twice, the second time of the deviations from the first mean. So the mean
+    of a constant column is exact. The rounding of a single mean would count as a deviation.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def of_columns(x: Array, weight: Array | None = None) -> Part:
 
 
 def merged(one: Part, other: Part) -> Part:
-    """Return the moments of two parts, of which one may have no weight, together.
+    """Return the moments of two parts combined. One of them may have no weight.
 
     ::
 
@@ -80,10 +80,10 @@ def merged(one: Part, other: Part) -> Part:
     American Statistician 37(3), equations 2.1.
     """
     n = one.weight + other.weight
-    # Of two parts without weight nothing is divided by 0.
+    # With two parts without weight, this avoids a division by 0.
     share = other.weight / (n + (n == 0))
     delta = other.mean - one.mean
-    # Times δ twice, for the δ² of a large number beside no rows may overflow, and 0 ∞ is NaN.
+    # δ is multiplied twice, because δ² of a large number may overflow, and 0 · ∞ is NaN.
     squares = one.squares + other.squares + delta * (delta * (one.weight * share))
     return Part(n, one.mean + delta * share, squares)
 
@@ -107,7 +107,7 @@ class Moments:
         self._squares: Any = 0.0
 
     def add(self, x: Array, weight: Array | None = None) -> None:
-        """Add the rows of a batch, of shape (n, width), each by its weight where they have some."""
+        """Add the rows of a batch, of shape (n, width), with their weights if they have some."""
         so_far = Part(self.n, self.mean, self._squares)
         self.n, self.mean, self._squares = merged(so_far, of_columns(x, weight))
 

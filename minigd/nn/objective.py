@@ -1,8 +1,8 @@
-"""What is minimized: a model and a loss, paired where they belong together.
+"""What training minimizes: a model and a loss, paired if they belong together.
 
-A final Sigmoid under binary cross-entropy, or Softmax under categorical cross-entropy, is left out
-in training: the loss works on its input, the logits, which is exact where probabilities round. A
-final Rescale is left out too: the loss compares its input with the standardized target.
+A final Sigmoid before binary cross-entropy, or Softmax before categorical cross-entropy, is left
+out in training. The loss works on its input, the logits, which are exact where probabilities round.
+A final Rescale is left out too: the loss compares its input with the standardized target.
 """
 
 import copy
@@ -51,7 +51,7 @@ _OF_TWO = (BinaryCrossEntropy.per_example, Focal.per_example)
 
 
 def is_paired(last: Layer, loss: Loss) -> bool:
-    """Tell whether training leaves a model's last layer out, and the loss works on its input.
+    """Return whether training leaves out a model's last layer, and the loss works on its input.
 
     >>> is_paired(Sigmoid(), BinaryCrossEntropy()), is_paired(Softmax(), BinaryCrossEntropy())
     (True, False)
@@ -59,12 +59,12 @@ def is_paired(last: Layer, loss: Loss) -> bool:
     pairs = (type(last) is Sigmoid and isinstance(loss, BinaryCrossEntropy)) or (
         type(last) is Softmax and isinstance(loss, CategoricalCrossEntropy)
     )
-    # A user's loss that fixes the choice is taken as it is.
+    # A custom loss may fix the choice; it is used as it is.
     return isinstance(last, Rescale) or (pairs and "from_logits" in loss.config())
 
 
 def default_loss(last: Layer) -> str:
-    """Return the name of the loss that goes with a model's last layer.
+    """Return the name of the loss that fits a model's last layer.
 
     >>> default_loss(Sigmoid()), default_loss(Softmax()), default_loss(Dense(1))
     ('binary_crossentropy', 'categorical_crossentropy', 'mse')
@@ -96,9 +96,9 @@ class Objective:
     Raises
     ------
     ValueError
-        If the loss is unknown, or the model's last layer can't give what it takes: logits and not
-        probabilities, or the reverse; outputs of a Sigmoid, which do not compete, where one class
-        out of several is learned; a Softmax over one unit, which is always 1.
+        If the loss is unknown, or the last layer does not fit it: logits instead of probabilities,
+        or the reverse; Sigmoid outputs, which do not compete, for one class out of several; a
+        Softmax over one unit.
 
     Examples
     --------
@@ -123,7 +123,7 @@ class Objective:
         self.layers = model.layers[:-1] if self.paired else model.layers
 
     def replace(self, layers: Mapping[int, Layer]) -> None:
-        """Work with other layers in the place of those in use, by their `id`, and a loss apart."""
+        """Replace the layers in use, found by their `id`, and use a separate copy of the loss."""
         self.layers = [layers[id(layer)] for layer in self.layers]
         self.loss = copy.copy(self.loss)
         if self._rescale is not None:
@@ -132,17 +132,18 @@ class Objective:
             self._rescale = other
 
     def first_nonfinite(self, x: Array) -> str | None:
-        """Return the first layer with an output for x that is not finite; nothing is changed."""
+        """Return the first layer with an output for x that is not finite. Nothing is changed."""
         for layer in self.layers:
             x = layer.forward(x, train=False)
             if not self.model.backend.all_finite(x):
                 return layer.name
         return None
 
-    def check(self, x: Array, y: Array | None, values: bool = True) -> None:
+    def check(self, x: Array, y: Array | None, values: bool | None = True) -> None:
         """Refuse rows and targets that do not fit the model, the loss or each other.
 
-        Without `values`, only shapes and types are checked, which makes no GPU wait.
+        Without `values`, only shapes and types are checked, so a GPU need not wait. None means
+        True on the CPU and False on a GPU.
 
         Raises
         ------
@@ -158,15 +159,15 @@ class Objective:
         if competing and y.shape in (shape[:1], (shape[0], 1)):
             raise ShapeError(self._not_one_class(f"shape {y.shape}"))
         self.loss.check_shape(y, shape)
-        if values:
+        if self.model.backend.reads_are_free if values is None else values:
             self.loss.check_values(y, shape)
             if competing and float(abs(y.sum(axis=1) - 1).max()) > 1e-3:
                 raise DataError(self._not_one_class("rows that do not sum to 1"))
-            # A target too large for the dtype is refused here, and not met as an infinite loss.
+            # A target too large for the dtype is refused here, before the loss is infinite.
             backend_of(y).convert(y, self.model.dtype, "y")
 
     def _not_one_class(self, given: str) -> str:
-        """Return what to do with such targets under Softmax and a binary cross-entropy."""
+        """Return what to do with such targets with Softmax and binary cross-entropy."""
         return (
             f"the model ends in Softmax, whose outputs sum to 1, under {self.loss!r}, and y has "
             f"{given}: for one class per row use CategoricalCrossEntropy(), for independent "
@@ -174,7 +175,7 @@ class Objective:
         )
 
     def forward(self, x: Array, y: Array, scale: Array | None = None) -> tuple[Any, Array]:
-        """Return the mean loss and the outputs of a training pass, for x and y checked before.
+        """Return the mean loss and the outputs of a training pass. x and y were checked before.
 
         With row weights w, ``scale[i]`` is n w_i / Σ w.
         """
@@ -207,21 +208,21 @@ class Objective:
         return value, z
 
     def targets(self, y: Array) -> Array:
-        """Return what the loss compares with: y, standardized where the model ends in Rescale."""
+        """Return the targets of the loss: y, standardized if the model ends in Rescale."""
         return y if self._rescale is None else self._rescale.standardize(y)
 
     def scores(self, z: Array) -> Array:
-        """Return what metrics that rank see: log-odds for logits, which never round to 1."""
+        """Return the scores for metrics that rank: log-odds for logits, which never round to 1."""
         return self.loss.scores(z) if self._rescale is None else self.predictions(z)
 
     def predictions(self, z: Array) -> Array:
-        """Return what all others see: probabilities for logits, and numbers in the units of y."""
+        """Return predictions for other metrics: probabilities, or numbers in the units of y."""
         return self.loss.probabilities(z) if self._rescale is None else self._rescale.forward(z)
 
 
 def _check_output(last: Layer, outputs: int, loss: Loss) -> None:
-    """Refuse a last layer under which a loss can't be learned, whatever the data."""
-    kind, own = type(last), type(loss).per_example  # a user's class may compute something else
+    """Refuse a last layer with which a loss can't be learned from any data."""
+    kind, own = type(last), type(loss).per_example  # a custom class may compute something else
     if kind is Softmax and outputs == 1:
         raise _softmax_of_one_unit()
     if kind is Sigmoid and own is CategoricalCrossEntropy.per_example:

@@ -1,4 +1,4 @@
-"""The flat vectors: all parameters of a network in one, their gradients in another.
+"""The flat vectors: one with all parameters of a network, one with their gradients.
 
 Every W, b, dW and db is a named view into them, so an update is one pass.
 """
@@ -16,19 +16,19 @@ from minigd.storage.describe import Arrays
 from minigd.types import Array
 
 _MOST = 2**59
-"""How many numbers of 16 bytes an array can have at most."""
+"""The largest possible number of 16-byte numbers in an array."""
 
 
 class FlatParameters:
     """The parameters of layers and their gradients, as two vectors and as views by name.
 
-    The weights of all layers come first, and all biases, scales and shifts after them. Those of
-    layers that are not trainable lie apart, and so do their gradients, which nobody reads.
+    The weights of all layers come first, then all biases, scales and shifts. Parameters of frozen
+    layers and their gradients, which are not used, are in separate arrays.
 
     Parameters
     ----------
     layers : sequence of Layer
-        Each bound to its place in a network, and its parameters declared.
+        Each has its place in a network, and its parameters are declared.
     backend : Backend
     dtype : numpy.dtype
 
@@ -61,7 +61,7 @@ class FlatParameters:
         self.allocate(backend, dtype)
 
     def allocate(self, backend: Backend, dtype: Any) -> None:
-        """Make the two vectors, of zeros, and give each layer its views."""
+        """Create the two vectors, of zeros, and give each layer its views."""
         vectors = [backend.zeros((self.size,), dtype) for _ in ("params", "grads")]
         self.flat_params, self.flat_grads = vectors
         self.params, self.grads = Views(), Views()
@@ -80,7 +80,7 @@ class FlatParameters:
 
 
 def _apart(layer: Layer, vector: Array) -> Views:
-    """Return arrays of zeros for a layer that is not trained, outside of the vector."""
+    """Return arrays of zeros for a frozen layer, outside the vector."""
     zeros, dtype = layer.backend.zeros, vector.dtype
     return Views({name: zeros(shape, dtype) for name, shape, _ in layer.declared_params})
 
@@ -88,7 +88,7 @@ def _apart(layer: Layer, vector: Array) -> Views:
 def draw_first_values(
     layers: Sequence[Layer], rng: np.random.Generator, backend: Backend, dtype: Any
 ) -> None:
-    """Fill the parameters of all layers, and then their buffers, by their initializers."""
+    """Fill the parameters of all layers, and then their buffers, with their initializers."""
     for layer in layers:
         for spec in layer.declared_params:
             layer.params[spec.name][...] = _draw(layer, spec, rng, backend, dtype)
@@ -111,7 +111,7 @@ def _draw(
 
 
 def arrays_of(layers: Sequence[Layer]) -> dict[str, Array]:
-    """Return all parameters and buffers, where they live, by the names that a file has for them."""
+    """Return all parameters and buffers, on their backend, by their names in a file."""
     params = {f"params/{layer.name}.{k}": v for layer in layers for k, v in layer.params.items()}
     buffers = {f"buffers/{layer.name}.{k}": v for layer in layers for k, v in layer.buffers.items()}
     return params | buffers
@@ -123,7 +123,7 @@ def check_arrays(layers: Sequence[Layer], arrays: Arrays) -> None:
     Raises
     ------
     CheckpointError
-        If names or shapes are others, or a value is one that can't be.
+        If names or shapes differ, or a value is impossible.
     """
     for name, value in arrays.items():
         dtype = getattr(value, "dtype", type(value))
@@ -164,7 +164,7 @@ def load_arrays(layers: Sequence[Layer], arrays: Arrays, backend: Backend, dtype
 def take_first_values(
     layers: Sequence[Layer], arrays: Arrays, backend: Backend, dtype: Any
 ) -> None:
-    """Fill the parameters of all layers from the arrays of a file, and make their buffers."""
+    """Fill the parameters of all layers from the arrays of a file, and create their buffers."""
     for layer in layers:
         specs = layer.declared_buffers
         layer.buffers = Views({spec.name: backend.empty(spec.shape, dtype) for spec in specs})
@@ -172,7 +172,7 @@ def take_first_values(
 
 
 def load_layers(model: Any, other: Any, names: Sequence[str] | None) -> None:
-    """Write the arrays of another model's layers into a model's layers of the same names."""
+    """Write the arrays of another model's layers into the layers with the same names."""
     if not hasattr(other, "arrays"):
         raise TypeError(
             f"load_weights takes a minigd.Sequential, such as gd.load(path), not {shown(other)}"
@@ -202,7 +202,7 @@ def _shapes(layers: Sequence[Layer]) -> dict[str, dict[str, tuple[int, ...]]]:
 
 
 def _other_layer(name: str, shapes: dict[str, Any], given: dict[str, Any]) -> ShapeError:
-    """Say in what a layer of two models differs, and which of them are the same."""
+    """Describe how a layer differs between two models, and list the layers that are the same."""
     words = [
         "has no such layer" if name not in of else f"has {of[name] or 'no arrays'}"
         for of in (shapes, given)

@@ -1,4 +1,4 @@
-"""The first words of many seed sequences of NumPy at once, which takes them one by one.
+"""The first words of many seed sequences at once. NumPy computes them one by one.
 
 `numpy.random.SeedSequence` takes 10 to 30 µs for each, which is more than a compiled step.
 """
@@ -10,7 +10,7 @@ import numpy as np
 from minigd.types import Array
 
 _POOL = 4
-"""How many numbers the entropy is mixed into."""
+"""The number of words into which the entropy is mixed."""
 
 _LOW = 2**32 - 1
 
@@ -23,7 +23,7 @@ def first_words(parts: Sequence[int], last: Array) -> Array:
     parts : sequence of int
         At least 0.
     last : Array of uint64
-        All below 2³², or all in one span of as many.
+        All below 2³², or all in one span of 2³² numbers.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def first_words(parts: Sequence[int], last: Array) -> Array:
 
 
 class _Hash:
-    """A hash of numbers that is another one at each call."""
+    """A hash of numbers that changes with each call."""
 
     def __init__(self, constant: int, factor: int) -> None:
         self._constant, self._factor = constant, factor

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Backend, get_backend, numbers
+from minigd.backends.base import Backend, check_where_free, get_backend, numbers
 from minigd.backends.frames import check_names, names_of
 from minigd.backends.on_demand import call
 from minigd.backends.workspace import Workspace
@@ -44,12 +44,12 @@ from minigd.storage import npz
 from minigd.storage.describe import Arrays, Description, describe
 from minigd.types import Array
 
-# The first word of a seed sequence says what is drawn: weights and orders never coincide.
+# The first word of a seed sequence is for what is drawn: weights and orders never coincide.
 _WEIGHTS = 1
 
 
 class Sequential:
-    """Layers in a row: each one's output is the next one's input.
+    """Layers in a row: the output of each layer is the input of the next.
 
     Parameters
     ----------
@@ -57,43 +57,42 @@ class Sequential:
     inputs : int
         Width of a row of x.
     backend : {"numpy", "cupy"} or Backend, default "numpy"
-        Where parameters and gradients live, and where the work is done.
+        Where parameters and gradients are stored, and where everything is computed.
     dtype : {"float32", "float64"}, default "float32"
-        Of every array inside; x and y are converted once, where they come in.
+        Of all arrays in the model. x and y are converted once, at the entry.
     seed : int, default 0
-        Decides the first weights, on every backend alike.
+        Determines the initial weights, the same on every backend.
 
     Attributes
     ----------
     layers : list of Layer
     all_layers : list of Layer
-        Each followed by the layers that it holds, as a `Residual` does.
+        Each is followed by the layers inside it, as in a `Residual`.
     flat_params, flat_grads : Array, 1-d
-        All parameters and their mean gradients: first the weights of all layers, after them all
-        biases, scales and shifts. Those of a layer with ``layer.trainable = False`` are not in
-        them.
+        All parameters and their mean gradients: first the weights of all layers, then all biases,
+        scales and shifts. Those of a layer with ``layer.trainable = False`` are not included.
     params, grads : dict of str to Array
-        By name, layer by layer: ``model.params["dense1.W"]``. Views into the two; what is not
-        trained is in `params` alone.
+        By name, layer by layer: ``model.params["dense1.W"]``. They are views into the two vectors.
+        Frozen parameters are only in `params`.
     n_weights : int
         How many of the numbers are weights: ``flat_params[:n_weights]``.
     trained_names : tuple of str
         Of the parameters in `flat_params`, in their order.
     n_in, n_out : int
-        Width of a row of input and of output.
+        Number of inputs and outputs per row.
     passes : int
-        Training passes made, from which Dropout draws; saved with the model.
+        Number of training passes, from which Dropout draws. Saved with the model.
     names : list of str, or None
-        Of the columns it was trained on, where a frame or a file named them; saved with the model.
-        Columns that come by name must be these, in this order.
+        Names of the training columns, if a frame or a file had names. Saved with the model. Later
+        columns with names must be the same, in this order.
     schema : Schema, or None
-        What the columns of the table that it was trained on became; saved with the model. It
-        encodes the frames that the model is given later.
+        What the columns of the training table became. Saved with the model. It encodes the frames
+        that are passed later.
 
     Raises
     ------
     ValueError, TypeError
-        If a layer is not one, is used twice, or the dtype, the width or the seed make no sense.
+        If something is not a layer, a layer is used twice, or dtype, width or seed are invalid.
 
     Examples
     --------
@@ -125,7 +124,7 @@ class Sequential:
         seed: int,
         arrays: Arrays | None = None,
     ) -> None:
-        """Do what `__init__` does; take the first values from arrays if they are given."""
+        """Do what `__init__` does, and take the initial values from arrays if there are any."""
         self.n_in = check_integer("inputs", inputs)
         self.seed = check_integer("seed", seed, 0)
         self.dtype = check_dtype(dtype, ("float32", "float64", "complex128"))
@@ -158,7 +157,7 @@ class Sequential:
         self._drawing = [layer for layer in self.all_layers if layer.draws]
 
         if arrays is not None:
-            check_arrays(self.all_layers, arrays)  # before anything is made as large as they say
+            check_arrays(self.all_layers, arrays)  # before anything of their size is allocated
         self._vectors = FlatParameters(self.all_layers, self.backend, self.dtype)
         self.n_weights, self.trained_names = self._vectors.n_weights, self._vectors.names
         self.params, self.grads = self._vectors.params, self._vectors.grads
@@ -171,7 +170,7 @@ class Sequential:
             layer.show_inner()
 
     def lay_out(self) -> None:
-        """Put the parameters of the trainable layers together again, and keep the values of all."""
+        """Lay out the parameters of the trainable layers again, and keep all values."""
         before = {name: value.copy() for name, value in self.params.items()}
         self._vectors = FlatParameters(self.all_layers, self.backend, self.dtype)
         self.n_weights, self.trained_names = self._vectors.n_weights, self._vectors.names
@@ -183,7 +182,7 @@ class Sequential:
 
     @property
     def flat_params(self) -> Array:
-        """All trained parameters; assigning writes into the vector."""
+        """All trained parameters. An assignment writes into the vector."""
         return self._vectors.flat_params
 
     @flat_params.setter
@@ -192,7 +191,7 @@ class Sequential:
 
     @property
     def flat_grads(self) -> Array:
-        """All their gradients; assigning writes into the vector."""
+        """All their gradients. An assignment writes into the vector."""
         return self._vectors.flat_grads
 
     @flat_grads.setter
@@ -201,7 +200,7 @@ class Sequential:
 
     @property
     def trainable(self) -> bool:
-        """Whether any layer is trained; assigning sets `minigd.Layer.trainable` of all of them."""
+        """Whether any layer is trained. Assigning sets `minigd.Layer.trainable` of all layers."""
         return any(layer.trainable for layer in self.layers)
 
     @trainable.setter
@@ -224,21 +223,20 @@ class Sequential:
         Returns
         -------
         Array, shape (n, n_out)
-            Fresh memory, of the model's dtype.
+            A new array, of the model's dtype.
 
         Raises
         ------
         ShapeError
             If x is not of shape (n, n_in).
         DataError
-            If x is empty, or holds text, NaN or infinity.
+            If x is empty, or contains text, NaN or infinity.
         BackendError
-            If x lives on another device.
+            If x is on another device.
         """
         check_names(names_of(x), self.names, "x")
         x = self.backend.here(x, "x")
-        if self.backend.reads_are_free:
-            self.backend.check_finite(x, "x")
+        check_where_free(self.backend, x, "x")
         return self.run_forward(self.layers, self.convert(x), check_flag("train", train))
 
     def backward(self, dy: Any, input_gradient: bool = False) -> Array | None:
@@ -250,7 +248,7 @@ class Sequential:
             Row i is the gradient of example i's own loss with respect to its output; a loss's
             `backward` gives it.
         input_gradient : bool, default False
-            Also go through layers left of the first one with parameters, and return dx.
+            Also run the layers before the first one with parameters, and return dx.
 
         Returns
         -------
@@ -260,7 +258,7 @@ class Sequential:
         Raises
         ------
         RuntimeError
-            If there was no ``forward(x, train=True)``, or it was used already.
+            If there was no ``forward(x, train=True)``, or it was already used.
         ShapeError
             If dy does not have the shape of the output.
         """
@@ -273,7 +271,7 @@ class Sequential:
         return self.run_backward(self.layers, dy, check_flag("input_gradient", input_gradient))
 
     def convert(self, x: Any, what: str = "x", rows: Any = None) -> Array:
-        """Return x in the model's dtype, and refuse what does not fit the first layer."""
+        """Return x in the model's dtype, and refuse rows that do not fit the first layer."""
         x = self.backend.here(x, what)
         if x.ndim != 2 or x.shape[1] != self.n_in or len(x) == 0:
             raise rows_error(x, self.n_in, what)
@@ -282,7 +280,7 @@ class Sequential:
         return self.backend.convert(x, self.dtype, what, rows)
 
     def run_forward(self, layers: Sequence[Layer], x: Array, train: bool) -> Array:
-        """Run x, converted before, through the first of the model's layers."""
+        """Run x, already converted, through the first of the model's layers."""
         n = len(x)
         if train:
             self.passes += 1
@@ -302,7 +300,7 @@ class Sequential:
         input_gradient: bool = False,
         squares: list[Array] | None = None,
     ) -> Array | None:
-        """Run dy back through the same layers; take their `row_squares` down where asked to."""
+        """Run dy back through the same layers, and record their `row_squares` if asked to."""
         self._pending = None
         n = len(dy)
         trained = [i for i, layer in enumerate(layers) if layer.grads and not layer.is_frozen]
@@ -338,12 +336,12 @@ class Sequential:
         X : array-like, shape (n, n_in)
             On the host or on the model's device; the columns of a frame in the order of `fit`.
         batch_size : int, default 1024
-            Rows at a time: memory for the layers' outputs is held for no more.
+            Rows per pass, which limits the memory for the layers' outputs.
 
         Returns
         -------
         array, shape (n, n_out)
-            Where X is: on the host for a host array. For a model that ends in Sigmoid or Softmax
+            On the device of X: on the host for a host array. If a model ends in Sigmoid or Softmax,
             these are probabilities.
 
         Raises
@@ -361,7 +359,7 @@ class Sequential:
         return self.run_rows(self.layers, X, batch_size)
 
     def run_rows(self, layers: Sequence[Layer], X: Any, batch_size: int = 1024) -> Array:
-        """Run rows through the first of the model's layers, a batch at a time, as in `predict`.
+        """Run rows through the first of the model's layers, batch by batch, as in `predict`.
 
         Parameters
         ----------
@@ -430,37 +428,37 @@ class Sequential:
         Parameters
         ----------
         X, y : array-like
-            Rows and targets; or a Batches or a source in place of X, and no y.
+            Rows and targets, or a Batches or a source instead of X, and no y.
         loss : str or Loss
-            ``"mse"``, ``"binary_crossentropy"``, ``"categorical_crossentropy"``, or an object.
-            A final Sigmoid or Softmax is paired with its cross-entropy, which is then computed
-            from the logits; see `minigd.Objective`.
+            ``"mse"``, ``"binary_crossentropy"``, ``"categorical_crossentropy"``, or an object. A
+            final Sigmoid or Softmax is paired with its cross-entropy, which is then computed from
+            the logits. See `minigd.Objective`.
         updater : str or Updater, default "adam"
             Its state is reset.
         batch_size : int, Schedule or None, default 100
-            Rows per update; None for all of them. A schedule gives each epoch its own.
+            Rows per update. None means all rows. A schedule sets it for each epoch.
         epochs : int, default 1
             Passes over the rows.
         validation_data : (X, y), Batches or source, optional
             Evaluated after each epoch: ``val_loss`` and so on in the history.
         metrics : iterable of str or Metric, or dict of them by name
-            A dict's keys are their names in the history.
+            The keys of a dict are the names in the history.
         shuffle : bool, default True
-            A new order of the rows each epoch, decided by the model's seed.
+            A new order of the rows in each epoch, determined by the model's seed.
         sample_weight : array-like, shape (rows,), optional
-            How much each row counts; one of weight 0 is left out, whatever numbers it holds.
+            How much each row counts. Rows of weight 0 are left out.
         class_weight : dict from class to float, or "balanced", optional
             How much the rows of each class count, times their own weight.
         time_limit : float, optional
-            Seconds after which to stop, at the end of the step; a line on stderr says so.
+            Seconds after which to stop, at the end of the step. A line on stderr reports it.
         callbacks : iterable of callable
             Each is called with every event; see `minigd.Trainer.fit`.
         per_example : bool, default False
-            Tell callbacks the norm of each row's own gradient, as ``event.norms``.
+            Give callbacks the norm of each row's own gradient, as ``event.norms``.
         progress : bool, default False
             A bar in a terminal, a few lines elsewhere.
         profile : bool, default False
-            End with a line on stderr that says where the time went.
+            At the end, print a line on stderr that says where the time went.
         optimizer : str or Updater, optional
             Another name for `updater`.
         plain : bool, default False
@@ -480,7 +478,7 @@ class Sequential:
         ShapeError, DataError
             If the data do not fit the model, the loss or each other.
         DivergenceError
-            If the loss or a gradient is no longer finite.
+            If the loss or a gradient is not finite.
 
         Examples
         --------
@@ -508,7 +506,7 @@ class Sequential:
         Parameters
         ----------
         X, y : array-like
-            Or a Batches or a source in place of X, and no y.
+            Or a Batches or a source instead of X, and no y.
         batch_size : int, default 1024
         sample_weight : array-like, shape (rows,), optional
             How much each row counts.
@@ -521,7 +519,7 @@ class Sequential:
         Raises
         ------
         RuntimeError
-            If the model was never fitted and so has no loss.
+            If the model has no loss because it was never fitted.
 
         Examples
         --------
@@ -547,12 +545,12 @@ class Sequential:
             raise error.inside(Sequential.fit, (self,)) from None
 
     def adapt(self, batches: Any) -> None:
-        """Fit a first Standardize and a last Rescale to the data, in one pass that only reads.
+        """Adapt a first Standardize and a last Rescale to the data, in one pass.
 
         Parameters
         ----------
         batches : Batches
-            Their order is that of the source, and no epoch is used up.
+            They are read in the order of the source, and no epoch is used up.
 
         Raises
         ------
@@ -595,7 +593,7 @@ class Sequential:
         return _rebuild(layers, (n_in, where, dtype, seed), *rest)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle as `copy` does: the views stay views."""
+        """Copy and pickle like `copy`: views stay views."""
         layers = [(type(layer), layer.config(), layer.trainable) for layer in self.layers]
         loss = None if self.loss is None else (type(self.loss), self.loss.config())
         settings = self.n_in, self.backend.name, str(self.dtype), self.seed
@@ -607,29 +605,30 @@ class Sequential:
         return {n: self.backend.to_numpy(a).copy() for n, a in arrays_of(self.all_layers).items()}
 
     def load_arrays(self, arrays: Arrays) -> None:
-        """Take the values of `arrays`.
+        """Set parameters and buffers to the values of `arrays`.
 
         Raises
         ------
         CheckpointError
-            If names or shapes are not those of this model; nothing is changed then.
+            If names or shapes are not those of this model. Then nothing is changed.
         """
         load_arrays(self.all_layers, arrays, self.backend, self.dtype)
 
     def load_weights(self, model: "Sequential", layers: Sequence[str] | None = None) -> None:
-        """Take parameters and buffers, such as running statistics, of another model by name.
+        """Copy parameters and buffers, such as running statistics, from another model by name.
 
         Parameters
         ----------
         model : Sequential
-            Of any dtype and backend; ``gd.load(path)`` for one in a file.
+            Of any dtype and backend. ``gd.load(path)`` loads one from a file.
         layers : sequence of str, optional
-            Names of the layers to take, which both models have; by default all of this model's.
+            Names of the layers to copy, which both models have. By default all of this model's.
 
         Raises
         ------
         ShapeError
-            If a layer is not in both, or its arrays have other shapes; nothing is changed then.
+            If a layer is not in both models, or its arrays have other shapes. Then nothing is
+            changed.
 
         Examples
         --------
@@ -649,7 +648,7 @@ class Sequential:
         Raises
         ------
         BackendError
-            If CuPy or a GPU is missing; the model stays where it was.
+            If CuPy or a GPU is missing. Then the model is not moved.
         """
         target = get_backend(backend)
         if target.xp is self.backend.xp:
@@ -675,16 +674,16 @@ class Sequential:
         Raises
         ------
         ValueError
-            If the path ends as a file of another format does, ``.h5``.
+            If the path ends like a file of another format, such as ``.h5``.
         TypeError
             If a layer's argument can't be written.
         OSError
-            If the file can't be written; one that was there stays as it was.
+            If the file can't be written. An existing file stays unchanged.
         """
         npz.write(npz.model_path(path), self.describe(), self.arrays())
 
     def describe(self) -> Description:
-        """Return all but the arrays, for a file."""
+        """Return everything except the arrays, for a file."""
         return {
             "kind": "model",
             "inputs": self.n_in,
@@ -705,24 +704,24 @@ class Sequential:
         *,
         optimizer: str | Updater | None = None,
     ) -> str:
-        """Return a table of layers, output shapes and parameters, with the bytes training takes.
+        """Return a table of layers, output shapes, parameters, and the memory that training needs.
 
-        Where its value is not used, in a script or inside a cell, it is printed.
+        If its value is not used, as in a script or inside a cell, it is printed.
 
         Parameters
         ----------
         batch_size : int, default 100
-            Decides the size of the work arrays.
+            Determines the size of the work arrays.
         updater : str or Updater, default "adam"
-            Decides the size of its state.
+            Determines the size of the state.
         optimizer : str or Updater, optional
             Another name for `updater`.
 
         Notes
         -----
-        A GPU that keeps the data holds them too; where they stream, it holds three batches and
-        not one. It also holds a snapshot, to go back to after a divergence. On the CPU, what a
-        recorded step keeps between its operations comes on top.
+        On a GPU, the data need memory too if they fit. If they are streamed, three batches are in
+        memory instead of one. There is also a snapshot, to return to after a divergence. On the
+        CPU, a recorded step also keeps arrays between its operations.
 
         Examples
         --------
@@ -760,7 +759,7 @@ def with_arrays(
     dtype: Any,
     seed: int,
 ) -> Sequential:
-    """Return a model that has these values from the start, as `Sequential.arrays` names them."""
+    """Return a model with these initial values, named as in `Sequential.arrays`."""
     model = Sequential.__new__(Sequential)
     model._set_up(layers, inputs, backend, dtype, seed, arrays)
     return model

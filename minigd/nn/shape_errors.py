@@ -7,7 +7,7 @@ from minigd.types import Array
 
 
 def rows_error(x: Array, n_in: int, what: str) -> DataError:
-    """Return the error for rows that a model does not take, or that are none."""
+    """Return the error for rows that a model does not accept, or for no rows."""
     if x.ndim == 2 and x.shape[1] == n_in:
         return DataError(f"{what} has no rows")
     hint = ""
@@ -22,7 +22,7 @@ def rows_error(x: Array, n_in: int, what: str) -> DataError:
 def result_error(
     model: Any, layer: str, method: str, got: Any, shape: tuple[int, ...]
 ) -> ShapeError:
-    """Return the error for what a method of a layer returned."""
+    """Return the error for a wrong result of a layer's method."""
     given = "None" if got is None else f"{type(got).__name__} {got!r:.100}"
     if model.backend.holds(got):
         given = f"an array of shape {got.shape} and dtype {got.dtype}"
@@ -34,7 +34,7 @@ def result_error(
 
 
 def gradient_error(model: Any, dz: Any, shape: tuple[int, ...], loss: Any) -> ShapeError:
-    """Return the error for what `gradient` of a loss returned."""
+    """Return the error for a wrong result of a loss's `gradient`."""
     given = f"{dz.shape} and dtype {dz.dtype}" if model.backend.holds(dz) else repr(dz)
     return ShapeError(
         f"{type(loss).__name__}.gradient returned {given}; it must return shape {shape} and "

@@ -1,4 +1,4 @@
-"""The window of batches that make one update: their gradients are put together as one."""
+"""The window of accumulation: the batches whose gradients are averaged into one update."""
 
 import copy
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from minigd.types import Array
 
 
 def moved_mean(mean: Any, part: Any, share: Any) -> Any:
-    """Return mean + (part − mean) share, so only ratios of weights are in the dtype of the numbers.
+    """Return mean + (part − mean) share. Only ratios of weights are in the dtype of the numbers.
 
     >>> moved_mean(1.0, 4.0, 1 / 3)
     2.0
@@ -23,18 +23,18 @@ def moved_mean(mean: Any, part: Any, share: Any) -> Any:
 class Accumulation:
     """The gradient of one large batch from those of its parts, G = Σ_p W_p g_p / Σ_p W_p.
 
-    W_p is the weight of part p (without weights, its number of rows), so a short part and a
-    short window count by what they hold.
+    W_p is the weight of part p (without weights, its number of rows), so a short part and a short
+    window count by their weights.
 
     Parameters
     ----------
     parts : int
-        How many batches make an update; fewer at the end of an epoch.
+        The number of batches per update. At the end of an epoch there may be fewer.
 
     Attributes
     ----------
     batches : int
-        How many batches the window has so far.
+        The number of batches in the window so far.
     weight : float
         Their weight.
     loss : float or scalar of the backend
@@ -46,7 +46,7 @@ class Accumulation:
         self.clear()
 
     def clear(self) -> None:
-        """Begin a new window."""
+        """Start a new window."""
         self.batches = 0
         self.empty = True
         self.weight: Any = 0.0
@@ -70,14 +70,14 @@ class Accumulation:
         return share
 
     def write(self, g: Array) -> Any:
-        """Write the window's mean gradient into g, 0 before any part; return its mean loss."""
+        """Write the window's mean gradient into g (0 before any part), and return its mean loss."""
         g[...] = 0 if self._sum is None else self._sum
         return self.loss
 
     # Parts that a compiled function adds, by the same formula --------------------------------
 
     def shares(self, weights: Array) -> Array:
-        """Return the share W_p / Σ W of each of the next parts in its window, up to it.
+        """Return the share W_p / Σ W of each of the next parts in its window so far.
 
         >>> Accumulation(2).shares(np.array([1.0, 3.0, 2.0]))
         array([1.  , 0.75, 1.  ])
@@ -86,21 +86,21 @@ class Accumulation:
             return np.ones(len(weights))
         held = self.batches
         grid = np.zeros(-(-(held + len(weights)) // self.parts) * self.parts)
-        grid[held - 1] = self.weight  # of a window that is empty it is 0
+        grid[held - 1] = self.weight  # 0 for an empty window
         grid[held : held + len(weights)] = weights
         sums = np.cumsum(grid.reshape(-1, self.parts), axis=1).reshape(-1)
         own = slice(held, held + len(weights))
         return grid[own] / sums[own]
 
     def advance(self, losses: Array, weights: Array, mean: Array) -> Any:
-        """Count parts that were added to `mean`, with all updates that were due.
+        """Count parts that were added to `mean`, including all updates that were due.
 
-        Return the mean loss of the last window that is full, or None if none is.
+        Return the mean loss of the last full window, or None if there is none.
         """
         if self.parts == 1:
             return losses[-1] if len(losses) else None
         full = None
-        # What comes before the last two windows has no effect.
+        # Parts before the last two windows have no effect.
         first = len(losses) - (self.batches + len(losses)) % self.parts - self.parts
         if first > 0:
             self.clear()
@@ -115,7 +115,7 @@ class Accumulation:
         return full
 
     def copy(self) -> "Accumulation":
-        """Return the window as it is now, to go back to; nothing in it is ever written into."""
+        """Return a copy of the window, to return to later. Its arrays are never overwritten."""
         return copy.copy(self)
 
     def state_dict(self, backend: Backend) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class Accumulation:
         }
 
     def load_state_dict(self, values: Mapping[str, Any], like: Array, backend: Backend) -> None:
-        """Take the window that `state_dict` gave, of gradients like this one."""
+        """Restore a window from `state_dict`, for gradients like this one."""
         part = values["sum"]
         if part is not None and part.shape != like.shape:
             raise CheckpointError(

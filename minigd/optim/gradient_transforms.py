@@ -1,6 +1,6 @@
-"""What may happen to a mean gradient between `backward` and the update.
+"""Changes of the mean gradient between `backward` and the update.
 
-A penalty on the parameters is added, and the size is limited.
+A penalty on the parameters is added, and the gradient is clipped.
 """
 
 from typing import Any
@@ -14,18 +14,18 @@ from minigd.types import Array
 
 
 class Penalty:
-    """A cost on the size of weights, λ₁ Σ_j |W_j| + ½ λ₂ Σ_j W_j², added to what is minimized.
+    """A penalty on the size of weights, λ₁ Σ_j |W_j| + ½ λ₂ Σ_j W_j², added to the loss.
 
-    Its gradient λ₁ sign(W_j) + λ₂ W_j is added to the mean gradient of each update, once, whatever
-    the size of the batch; sign(0) is 0. The loss in a history is that of the examples alone, so
-    that it can be compared with a validation loss.
+    Its gradient λ₁ sign(W_j) + λ₂ W_j is added once to the mean gradient of each update, for any
+    batch size. sign(0) is 0. The loss in a history does not include the penalty, so it can be
+    compared with a validation loss.
 
     Parameters
     ----------
     l1, l2 : float, default 0.0
         λ₁ and λ₂, at least 0.
     decay_bias : bool, default False
-        Penalize biases, scales and shifts too, and not weights alone.
+        Penalize not only weights, but also biases, scales and shifts.
 
     Raises
     ------
@@ -68,7 +68,7 @@ class Penalty:
 
 
 class Clipping:
-    """A limit on the gradient: on each entry, then on the length of the whole.
+    """A limit on the gradient: on each entry, then on the norm of the whole.
 
     ::
 
@@ -78,7 +78,7 @@ class Clipping:
     Parameters
     ----------
     value, norm : float, optional
-        c, above 0; no limit without it.
+        c, above 0. By default there is no limit.
 
     Raises
     ------
@@ -101,7 +101,7 @@ class Clipping:
         self.norm = _limit("clip_norm", norm)
 
     def clip(self, g: Array) -> None:
-        """Limit g in place; what is not finite stays as it is, for the guard to find."""
+        """Limit g in place. Numbers that are not finite stay unchanged, for the guard to find."""
         if self.value is not None:
             limited = np.minimum(np.maximum(g, -self.value), self.value)
             g[...] = np.where(np.isfinite(g), limited, g)
@@ -109,12 +109,12 @@ class Clipping:
             self._shorten(g, self.norm)
 
     def _shorten(self, g: Array, norm: float) -> None:
-        """Limit the length of g."""
-        # Divided by the largest entry first: no square leaves the range of the dtype.
+        """Limit the norm of g."""
+        # Divided by the largest entry first, so that no square overflows.
         largest = abs(g).max()
         unit = g / np.where(largest > 0, largest, 1)
         root = np.sqrt((unit * unit).sum())
-        # The length itself may be out of range, and infinite is too long as well.
+        # The norm itself may overflow. An infinite norm is also too long.
         too_long = np.isfinite(root) & (largest * root > norm)
         shorter = unit * (norm / np.where(root > 0, root, 1))
         g[...] = np.where(too_long, shorter.astype(g.dtype), g)

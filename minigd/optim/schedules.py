@@ -1,7 +1,7 @@
-"""Learning-rate schedules: the rate as a function of how far the training has come.
+"""Learning-rate schedules: the rate as a function of the progress of training.
 
-Each counts in updates or in epochs, whichever of its two arguments `updates` and `epochs` is given.
-One that counts in epochs can be a `Batches`' batch size as well.
+Each counts updates or epochs, depending on which of its arguments `updates` and `epochs` is given.
+A schedule that counts epochs can also be the batch size of a `Batches`.
 """
 
 import bisect
@@ -14,16 +14,16 @@ from minigd.storage.describe import arguments
 
 
 class Schedule:
-    """A learning rate that changes; a subclass defines `rate`.
+    """A learning rate that changes. A subclass defines `rate`.
 
-    An updater takes one in place of a number, ``SGD(learning_rate=CosineDecay(0.1, epochs=20))``,
-    and asks it before each update.
+    An updater takes a schedule instead of a number,
+    ``SGD(learning_rate=CosineDecay(0.1, epochs=20))``, and calls it before each update.
 
     Parameters
     ----------
     updates, epochs : int
-        One of the two: the unit of time, as many updates or as many epochs. Counted in epochs, the
-        rate stays the same within an epoch; a loop by hand says how many are done,
+        One of the two: the unit of time, as a number of updates or epochs. If it counts epochs, the
+        rate is constant within an epoch. In your own loop, set the number of finished epochs:
         ``updater.epoch = 3``.
     """
 
@@ -44,12 +44,12 @@ class Schedule:
         raise NotImplementedError(f"{type(self).__name__} must define rate(t)")
 
     def __call__(self, updates: int, epochs: int) -> float:
-        """Return the learning rate after so many updates, and so many whole epochs.
+        """Return the learning rate after these numbers of updates and whole epochs.
 
         Parameters
         ----------
         updates, epochs : int
-            How many have been made, from 0.
+            The number of finished updates and epochs, from 0.
         """
         if self.updates is not None:
             return self.rate(updates / self.updates)
@@ -65,7 +65,7 @@ class Schedule:
 
 
 class Constant(Schedule):
-    """The same rate throughout, η_t = η₀; for a warm-up in front of it.
+    """A constant rate, η_t = η₀, to use after a warm-up.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class Constant(Schedule):
 
 
 class StepDecay(Schedule):
-    """The rate falls by a factor at once, again and again: η_t = η₀ γ^⌊t⌋.
+    """The rate falls by a factor in regular steps, η_t = η₀ γ^⌊t⌋.
 
     t is the number of updates, or of epochs, divided by `updates` or `epochs`.
 
@@ -99,7 +99,7 @@ class StepDecay(Schedule):
     factor : float, default 0.1
         γ, above 0 and at most 1.
     updates, epochs : int
-        One of the two: after how many of them the rate falls.
+        One of the two: the number after which the rate falls.
 
     Examples
     --------
@@ -130,7 +130,7 @@ class StepDecay(Schedule):
 
 
 class ExponentialDecay(StepDecay):
-    """The rate falls by the same share at each time, η_t = η₀ γ^t.
+    """The rate falls by the same share per unit of time, η_t = η₀ γ^t.
 
     t is the number of updates, or of epochs, divided by `updates` or `epochs`.
 
@@ -141,7 +141,7 @@ class ExponentialDecay(StepDecay):
     factor : float, default 0.1
         γ, above 0 and at most 1.
     updates, epochs : int
-        One of the two: in how many of them the rate falls by the factor.
+        One of the two: the number in which the rate falls by the factor.
 
     Examples
     --------
@@ -168,7 +168,7 @@ class InverseTimeDecay(Schedule):
     learning_rate : float
         η₀, at least 0.
     updates, epochs : int
-        One of the two: after how many of them the rate is half of the first.
+        One of the two: the number after which the rate is half of the initial one.
 
     Examples
     --------
@@ -193,14 +193,13 @@ class InverseTimeDecay(Schedule):
 
 
 class PolynomialDecay(Schedule):
-    """The rate falls to its end as a power of the time left, and stays there.
+    """The rate falls to its end value as a power of the remaining time, and stays there.
 
     ::
 
         η_t = η_end + (η₀ − η_end) (1 − min(t, 1))^p
 
-    t is the number of updates, or of epochs, divided by `updates` or `epochs`; p = 1 is a straight
-    line.
+    t is the number of updates, or of epochs, divided by `updates` or `epochs`; p = 1 is linear.
 
     Parameters
     ----------
@@ -243,7 +242,7 @@ class PolynomialDecay(Schedule):
 
 
 class CosineDecay(Schedule):
-    """The rate falls to its end along half a cosine, and stays there.
+    """The rate falls to its end value along half a cosine, and stays there.
 
     ::
 
@@ -290,14 +289,14 @@ class CosineDecay(Schedule):
 
 
 class CosineRestarts(CosineDecay):
-    """The rate falls along half a cosine, starts again at the top, and so on.
+    """The rate repeatedly falls along half a cosine and starts again at the top.
 
-    In a cycle that begins at the time s and is l long, for the time t in it::
+    In a cycle that begins at time s and has length l, for a time t in it::
 
         η_t = η_end + ½ (η₀ − η_end) (1 + cos(π (t − s) / l))
 
-    t is the number of updates, or of epochs, divided by `updates` or `epochs`, so that the first
-    cycle has s = 0 and l = 1; each later one is `growth` times as long as the one before.
+    t is the number of updates, or of epochs, divided by `updates` or `epochs`, so the first cycle
+    has s = 0 and l = 1. Each later one is `growth` times as long as the one before.
 
     Parameters
     ----------
@@ -333,7 +332,7 @@ class CosineRestarts(CosineDecay):
         self.growth = check_integer("growth", growth)
 
     def rate(self, t: float) -> float:
-        """Return the rate of `CosineDecay` at the share of this cycle that is over."""
+        """Return the rate of `CosineDecay` for the finished share of this cycle."""
         length = 1
         if self.growth == 1:
             t %= 1
@@ -344,16 +343,17 @@ class CosineRestarts(CosineDecay):
 
 
 class OneCycle(Schedule):
-    """The rate rises to a peak and falls to nothing, each along half a cosine.
+    """The rate rises to a peak and falls to its end value, each along half a cosine.
 
-    With the rates η_start, η₀ at the peak and η_end, and the share r of the time that it rises::
+    With the rates η_start, η₀ at the peak and η_end, and the share r of the time in which it
+    rises::
 
         η_t = η_start + ½ (η₀ − η_start) (1 − cos(π t / r))                      for t < r
         η_t = η_end + ½ (η₀ − η_end) (1 + cos(π (t − r) / (1 − r)))              for t < 1
 
     and η_end from then on. t is the number of updates, or of epochs, divided by `updates` or
-    `epochs`. The paper has straight lines; the cosines are those of fastai and PyTorch. Momentum
-    stays as it is.
+    `epochs`. The paper has straight lines. The cosines are those of fastai and PyTorch. The
+    momentum does not change.
 
     Parameters
     ----------
@@ -406,16 +406,16 @@ class OneCycle(Schedule):
 
 
 class Piecewise(Schedule):
-    """The rate is one number after the other, each up to a given time.
+    """The rate takes one value after the other, each up to a given time.
 
-    η_k is the number of index i, where i of the times have been reached after k updates or epochs.
+    η_k is the rate with index i, if i of the times have been reached after k updates or epochs.
 
     Parameters
     ----------
     learning_rates : list of float
         The rates, each at least 0.
     updates, epochs : list of int
-        One of the two: after how many of them the second rate begins, the third, and so on.
+        One of the two: the numbers after which the second rate begins, the third, and so on.
 
     Examples
     --------
@@ -423,7 +423,7 @@ class Piecewise(Schedule):
     >>> [schedule(0, epochs) for epochs in (0, 29, 30, 60, 90)]
     [0.1, 0.1, 0.01, 0.001, 0.001]
 
-    As a batch size, 128 rows for five epochs and 512 from then on:
+    As a batch size, with 128 rows for five epochs and then 512:
 
     >>> import numpy as np, minigd as gd
     >>> batches = gd.Batches(np.ones((1000, 2)), batch_size=Piecewise([128, 512], epochs=[5]))
@@ -453,16 +453,16 @@ class Piecewise(Schedule):
         setattr(self, unit, times)
 
     def __call__(self, updates: int, epochs: int) -> float:
-        """Return the learning rate after so many updates, and so many whole epochs."""
+        """Return the learning rate after these numbers of updates and whole epochs."""
         times, k = (self.epochs, epochs) if self.updates is None else (self.updates, updates)
         return self.learning_rates[int(bisect.bisect_right(times, k))]
 
 
 class BatchGrowth(Schedule):
-    """A batch size that grows by a factor at once, again and again: B_e = B₀ γ^⌊e / epochs⌋.
+    """A batch size that grows by a factor in regular steps, B_e = B₀ γ^⌊e / epochs⌋.
 
-    For `Batches` and `fit`, in the place of a learning rate that falls by the same factor: a step's
-    noise is about η / B, so that both reduce it alike, and larger batches are faster.
+    For `Batches` and `fit`, instead of a learning rate that falls by the same factor. The noise of
+    a step is about η / B, so both reduce it equally, and larger batches are faster.
 
     Parameters
     ----------
@@ -471,9 +471,9 @@ class BatchGrowth(Schedule):
     factor : float, default 2.0
         γ, at least 1.
     largest : int, optional
-        Where the growth ends.
+        The largest size.
     epochs : int
-        After how many epochs the size grows.
+        The number of epochs after which the size grows.
 
     Examples
     --------
@@ -506,19 +506,19 @@ class BatchGrowth(Schedule):
 
 
 class WarmUp(Schedule):
-    """A straight line up to the first rate of another schedule, which then begins.
+    """A linear rise to the first rate of another schedule, which then begins.
 
     At time k of a warm-up over T updates, or epochs, both counted from 0::
 
         η_k = η'_0 (k + 1) / (T + 1)    for k < T,        η_k = η'_(k − T)    from then on
 
-    so that no update has a rate of 0, and the rate of the schedule itself is the next after T.
+    So no update has a rate of 0, and after T steps comes the first rate of the schedule itself.
 
     Parameters
     ----------
     schedule : float or Schedule
-        What follows; a number stands for `Constant`. Its time begins after the warm-up where both
-        count in the same unit, and with the training where they do not.
+        What follows. A number means `Constant`. If both count the same unit, its time begins after
+        the warm-up, and otherwise with the training.
     updates, epochs : int
         One of the two: T.
 
@@ -546,7 +546,7 @@ class WarmUp(Schedule):
         )
 
     def __call__(self, updates: int, epochs: int) -> float:
-        """Return the learning rate after so many updates, and so many whole epochs."""
+        """Return the learning rate after these numbers of updates and whole epochs."""
         length: int
         if self.updates is not None:
             done, length = updates, self.updates
@@ -562,12 +562,12 @@ class WarmUp(Schedule):
 class FunctionSchedule(Schedule):
     """The rate of a function, η = f(updates, epochs).
 
-    Wherever a schedule is given, a plain function stands for ``FunctionSchedule(function)``.
+    A plain function given as a schedule means ``FunctionSchedule(function)``.
 
     Parameters
     ----------
     function : callable
-        From how many updates and whole epochs have been made, from 0, to the rate.
+        From the numbers of finished updates and epochs, from 0, to the rate.
 
     Examples
     --------
@@ -583,12 +583,12 @@ class FunctionSchedule(Schedule):
         self.function = function
 
     def __call__(self, updates: int, epochs: int) -> float:
-        """Return the rate after so many updates, and so many whole epochs."""
+        """Return the rate after these numbers of updates and whole epochs."""
         return check_number("the rate that a schedule returns", self.function(updates, epochs))
 
 
 def schedule_of(given: Any) -> Schedule:
-    """Return the schedule that is given, or that of a plain function."""
+    """Return the given schedule, or that of a plain function."""
     if isinstance(given, type):
         raise ValueError(
             f"learning_rate is the class {given.__name__}: pass an instance, {given.__name__}(...)"

@@ -1,4 +1,4 @@
-"""What is to be the same in all processes of a run, and the error that says where it is not."""
+"""What must be the same in all processes of a run, and the error for a difference."""
 
 import contextlib
 import hashlib
@@ -17,7 +17,7 @@ from minigd.nn.layers.base import Layer, with_inner
 from minigd.nn.sequential import Sequential
 
 MIXED = 1e-3
-"""How far an output may move with other rows in the batch, as a share of the largest one."""
+"""How much an output may change with other rows in the batch, relative to the largest one."""
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _HIDDEN = frozenset({"data", "weights"})
@@ -25,12 +25,12 @@ _SHOWN = 200
 
 
 def agree(communicator: Communicator, given: Mapping[str, Any]) -> None:
-    """Refuse a call that is not made alike in all processes.
+    """Refuse a call that differs between processes.
 
     Raises
     ------
     RuntimeError
-        In all of them, with the first thing that differs, and where.
+        In all of them, with the first difference and its place.
     """
     own = tuple((name, _ADDRESS.sub("", str(value))) for name, value in given.items())
     found = communicator.gather(own)
@@ -49,7 +49,7 @@ def agree(communicator: Communicator, given: Mapping[str, Any]) -> None:
 
 
 def agree_on_data(communicator: Communicator, batches: Batches, validation: Batches | None) -> None:
-    """Find together what sources find when it is needed, and refuse others than rank 0's."""
+    """Let sources find what is needed, together, and refuse data that differ from rank 0's."""
     named = {"": batches, **({} if validation is None else {"validation ": validation})}
     agree(
         communicator,
@@ -64,14 +64,14 @@ def agree_on_data(communicator: Communicator, batches: Batches, validation: Batc
     for word, each in named.items():
         each.source.settle(communicator)
         settings |= {word + name: value for name, value in each.settings().items()}
-        # What is read by all processes is compared batch by batch.
+        # Rows that all processes read are compared batch by batch.
         if each.source.random_access:
             settings[word + "the data"] = each.source.fingerprint()
     agree(communicator, settings)
 
 
 def compare(communicator: Communicator, model: Sequential, place: tuple[int, int, int]) -> None:
-    """Refuse to go on where the processes have other parameters, or are at another place."""
+    """Refuse to continue if processes have different parameters, or are at different positions."""
     digest = hashlib.sha256(model.backend.to_numpy(model.flat_params).tobytes())
     for name, array in model.arrays().items():
         digest.update(name.encode() + array.tobytes())
@@ -82,7 +82,7 @@ def compare(communicator: Communicator, model: Sequential, place: tuple[int, int
 
 
 def _find_odd(found: list[Any]) -> tuple[int, list[int]]:
-    """Return the first rank that has what most have, or rank 0 of two; and those that have not."""
+    """Return the first rank with the most common value (rank 0 of two), and the other ranks."""
     value = Counter(found).most_common(1)[0][0] if len(found) > 2 else found[0]
     others = [rank for rank, each in enumerate(found) if each != value]
     return found.index(value), others
@@ -109,12 +109,12 @@ def _ranks_differ(others: list[int], usual: int, found: list[Any], updates: int)
 
 
 def refuse_coupling(model: Sequential) -> None:
-    """Refuse a layer from outside whose outputs depend on other rows, unless it `couples`.
+    """Refuse a custom layer whose outputs depend on other rows, unless it sets `couples`.
 
     Raises
     ------
     ValueError
-        With what such a layer is to do.
+        With what such a layer must do.
     """
     outside = [one for one in model.all_layers if not type(one).__module__.startswith("minigd.")]
     for layer in outside:
@@ -132,7 +132,7 @@ def refuse_coupling(model: Sequential) -> None:
 
 
 def _mixes_rows(layer: Layer, model: Sequential) -> bool:
-    """Tell whether a training pass gives two rows other outputs where two more are behind them."""
+    """Return whether a training pass changes the outputs of two rows if two more follow them."""
     backend, draw = model.backend, np.random.default_rng(0).normal
     x = backend.asarray(draw(size=(4, layer.n_in)), dtype=model.dtype)
     alone, among = (backend.to_numpy(layer.forward(x[:n], train=True)[:2]).copy() for n in (2, 4))

@@ -1,4 +1,4 @@
-"""A moving average of the parameters, which the model has once `fit` is done."""
+"""A moving average of the parameters, which the model gets at the end of `fit`."""
 
 import contextlib
 import weakref
@@ -19,34 +19,33 @@ from minigd.types import Array
 
 
 class AverageWeights:
-    """Averages the parameters over the updates, and leaves the average in the model at the end.
+    """Averages the parameters over the updates, and puts the average into the model at the end.
 
     After update t, with the parameters p_s after each update s so far::
 
         a_t = Σ_s dᵗ⁻ˢ p_s / Σ_s dᵗ⁻ˢ,        a_t = a_(t−1) + (1 − d) / (1 − dᵗ) (p_t − a_(t−1))
 
-    When `fit` is done, stopped or not, the model has a_t, and `evaluate`, `predict` and `save` go
-    by it; a `fit` that continues takes p_t again, and so does a run that resumes with this
-    callback. The history is that of p_t. `applied` has the average in the model for a while.
+    When `fit` ends, stopped or not, the model has a_t, and `evaluate`, `predict` and `save` use it.
+    A later `fit` continues from p_t, and so does a run that is resumed with this callback. The
+    history is that of p_t. `applied` puts the average into the model for a while.
 
-    The running statistics of `BatchNorm` would be those of other parameters: with the average come
-    the mean and the unbiased variance of each such layer's input over all rows of the training, the
-    layers before it as in a prediction. Each takes a pass over the rows. A layer that is not
-    trainable keeps what it has.
+    The running statistics of `BatchNorm` do not fit the average. So each such layer gets the mean
+    and the unbiased variance of its input over all training rows, with the layers before it as in a
+    prediction. This takes a pass over the rows per layer. A frozen layer keeps its statistics.
 
     It is called after each update, so compiled steps are made one by one. The average is in
-    float64. One callback has the last word on what the model is left with: a second average beside
-    it is refused, and `EarlyStopping` needs ``restore_best=False``.
+    float64. Only one callback may set the final parameters: a second average is refused, and
+    `EarlyStopping` needs ``restore_best=False``.
 
     Parameters
     ----------
     decay : float, default 0.999
-        d, in [0, 1): how much of the average stays at each update.
+        d, in [0, 1): the weight of the old average at each update.
 
     Attributes
     ----------
     count : int
-        t, how many updates the average is over.
+        t, the number of averaged updates.
 
     Raises
     ------
@@ -80,14 +79,14 @@ class AverageWeights:
         self.clear()
 
     def clear(self) -> None:
-        """Forget what was averaged."""
+        """Drop the average."""
         self.count = 0
         self._average: Any = None
-        self._left: dict[str, Any] = {}  # the arrays that the model was left with
-        self._last: dict[str, Any] = {}  # and those that it had before
+        self._left: dict[str, Any] = {}  # the final arrays of the model
+        self._last: dict[str, Any] = {}  # and the arrays before
 
     def __call__(self, event: Event) -> None:
-        """Average after each update, and put the average in at the end."""
+        """Average after each update, and put the average into the model at the end."""
         run, model = event.trainer, event.trainer.model
         if event.name == "start":
             if self._trainer is not None and run is not self._trainer():
@@ -120,12 +119,12 @@ class AverageWeights:
 
     @contextlib.contextmanager
     def applied(self, run: Run) -> Iterator[None]:
-        """Have the average in the model of a run within a ``with``, for instance to evaluate it.
+        """Put the average into the model within a ``with``, for example to evaluate it.
 
         Parameters
         ----------
         run : Trainer
-            Whose updates were averaged; in a callback, ``event.trainer``.
+            The trainer whose updates were averaged. In a callback, ``event.trainer``.
         """
         before = run.model.arrays()
         try:
@@ -136,7 +135,7 @@ class AverageWeights:
             run.model.load_arrays(before)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the average, and what the model was left with."""
+        """Return the average, and the final arrays of the model."""
         average = {} if self._average is None else {"average": _on_host(self._average)}
         arrays = {"left": dict(self._left), "last": dict(self._last)}
         return {"count": self.count, "arrays": {**average, **arrays}}
@@ -154,7 +153,7 @@ def _on_host(average: Any) -> Any:
 
 
 def renew_statistics(run: Run, batches: Batches) -> None:
-    """Take the running statistics of BatchNorm over all rows, for the parameters as they are."""
+    """Compute the running statistics of BatchNorm over all rows, for the current parameters."""
     model, loader = run.model, RowLoader(run.objective, {})
     for layer in model.all_layers:
         if not isinstance(layer, BatchNorm) or layer.is_frozen:
@@ -172,7 +171,7 @@ def renew_statistics(run: Run, batches: Batches) -> None:
 
 
 def _input_of(layer: Layer, model: Sequential, x: Array) -> Array:
-    """Return what a layer of a model is given, wherever it stands, in a prediction for x."""
+    """Return the input of a layer anywhere in a model, in a prediction for x."""
     found: list[Array] = []
 
     def forward(x: Array, train: bool = False) -> Array:

@@ -1,9 +1,10 @@
 """Callbacks: code that runs at the events of training.
 
-A callback is anything that can be called with an `Event`. One that decides something also has
-`state_dict` and `load_state_dict`; then a resumed run makes the same decisions.
+A callback is anything that can be called with an `Event`. A callback that decides something also
+has `state_dict` and `load_state_dict`. Then a resumed run makes the same decisions.
 """
 
+import contextlib
 import csv
 import math
 import os
@@ -25,7 +26,7 @@ Mode = Literal["auto", "min", "max"]
 
 
 class _Monitoring:
-    """The best value of a column of the history, and for how many epochs there was no better."""
+    """The best value of a column of the history, and the number of epochs since then."""
 
     @validated
     def __init__(self, monitor: str, patience: int, min_delta: float, mode: Mode) -> None:
@@ -42,7 +43,7 @@ class _Monitoring:
         self.best, self.waited = math.inf, 0
 
     def follow(self, event: Event) -> None:
-        """Start afresh with another trainer than the last one."""
+        """Start again if the trainer is not the last one."""
         trainer = event.trainer
         if self._trainer is not None and trainer is not self._trainer():
             self.clear()
@@ -52,7 +53,7 @@ class _Monitoring:
         self._sign = -1.0 if self.mode == "max" or (self.mode == "auto" and more) else 1.0
 
     def improved(self, event: Event) -> bool:
-        """Compare the epoch that has ended with the best; NaN is never an improvement."""
+        """Compare the finished epoch with the best. NaN is never an improvement."""
         history = event.trainer.history
         if self.monitor not in history:
             raise ValueError(
@@ -75,13 +76,13 @@ class _Monitoring:
 
 
 class EarlyStopping(_Monitoring):
-    """Stops when a column of the history has not got better for some epochs.
+    """Stops when a column of the history has not improved for some epochs.
 
-    When `fit` is done, stopped or not, the parameters and buffers of the best epoch are put back,
-    also where Ctrl-C ended it. A `fit` that continues takes the last ones again, and a file of
-    `Checkpoint` holds the last. So does one of `Trainer.save`, beside the best, and continues
-    from them where `fit` gets this callback again. A run that was stopped and is started again with
-    ``fit(until_epoch=...)`` stays stopped; ``fit(epochs=...)`` continues, with new patience.
+    When `fit` ends, also by Ctrl-C, the parameters and buffers of the best epoch are restored. A
+    later `fit` continues from the last ones, and a file of `Checkpoint` contains the last ones. A
+    file of `Trainer.save` contains both, and continues from the last ones if `fit` gets this
+    callback again. After a stop, ``fit(until_epoch=...)`` does not continue, and
+    ``fit(epochs=...)`` continues with new patience.
 
     Parameters
     ----------
@@ -92,9 +93,10 @@ class EarlyStopping(_Monitoring):
     min_delta : float, default 0.0
         How much better a value must be.
     mode : {"auto", "min", "max"}, default "auto"
-        Whether less or more is better; by default what the metric says, and less for a loss.
+        Whether less or more is better. By default, it depends on the metric, and less is better for
+        a loss.
     restore_best : bool, default True
-        Whether to put the best parameters back.
+        Whether to restore the best parameters.
 
     Examples
     --------
@@ -134,7 +136,7 @@ class EarlyStopping(_Monitoring):
         self._last: dict[str, Any] = {}
 
     def __call__(self, event: Event) -> None:
-        """Check each epoch, and put the best parameters back at the end."""
+        """Check each epoch, and restore the best parameters at the end."""
         trainer = event.trainer
         if event.name == "start":
             self.follow(event)
@@ -154,9 +156,9 @@ class EarlyStopping(_Monitoring):
             trainer.model.load_arrays(self._arrays)
 
     def _restore_last(self, model: Sequential) -> None:
-        """Take the last parameters again if the model still has the best ones of the `fit` before.
+        """Restore the last parameters if the model still has the best ones of the previous `fit`.
 
-        A run in two parts is then the run in one.
+        So a run in two parts equals a run in one part.
         """
         for arrays in filter(None, (self._arrays, self._last)):
             check_arrays(model.all_layers, arrays)  # a checkpoint may be damaged
@@ -166,7 +168,7 @@ class EarlyStopping(_Monitoring):
         self._last = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best value, how long it was waited, and the best parameters."""
+        """Return the best value, the epochs waited, and the best parameters."""
         return {
             "best": self.best,
             "waited": self.waited,
@@ -183,7 +185,7 @@ class EarlyStopping(_Monitoring):
 
 
 class ReduceOnPlateau(_Monitoring):
-    """Lowers the learning rate when a column of the history has not got better for some epochs.
+    """Lowers the learning rate when a column of the history has not improved for some epochs.
 
     It multiplies the updater's `scale`, so it also works with a schedule.
 
@@ -192,7 +194,7 @@ class ReduceOnPlateau(_Monitoring):
     monitor : str, default "val_loss"
         A column of the history.
     factor : float, default 0.1
-        What the rate is multiplied by, in (0, 1).
+        The factor for the rate, in (0, 1).
     patience : int, default 5
         How many epochs without a better value are waited for, each time.
     min_delta : float, default 0.0
@@ -200,7 +202,7 @@ class ReduceOnPlateau(_Monitoring):
     mode : {"auto", "min", "max"}, default "auto"
         As in `EarlyStopping`.
     min_scale : float, default 0.0
-        Where the lowering ends: the smallest product of all factors.
+        The smallest product of all factors.
 
     Examples
     --------
@@ -242,34 +244,33 @@ class ReduceOnPlateau(_Monitoring):
             self.waited = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best value, and how long it was waited."""
+        """Return the best value and the epochs waited."""
         return {"best": self.best, "waited": self.waited}
 
 
 class Checkpoint:
-    """Saves the run now and then, and when training ends, always to the same file.
+    """Saves the run at intervals, and when training ends, always to the same file.
 
-    Training also ends at Ctrl-C and where the process is to end, by SIGTERM (``docker stop``, the
-    time limit of a cluster) or SIGHUP (a terminal that is closed).
+    Training also ends at Ctrl-C, SIGTERM (``docker stop``, the time limit of a cluster) and SIGHUP
+    (a closed terminal).
 
-    The file is replaced in one step: a run killed at any moment finds the last complete one,
-    and `minigd.Trainer.resume` continues it. What a kill left half written beside it is removed
-    when the next `fit` starts; two runs at once need two paths. A failure to write, on a full disk
-    or in a folder that is read-only, leaves the old file whole and the run going, and gives a
-    warning.
+    The file is replaced in one step. So after a kill at any moment, the last complete file is
+    there, and `minigd.Trainer.resume` continues from it. The next `fit` removes an incomplete file.
+    Two runs at the same time need two paths. If the file can't be written, because the disk is full
+    or the folder is read-only, the old file stays, the run continues, and a warning is given.
 
     Parameters
     ----------
     path : str or path-like
     every_updates, every_seconds, every_epochs : int or float, optional
-        When to save; several may be given, and whichever comes first counts. By default after each
-        epoch. Of the callbacks of a `fit` it comes last, whatever its place, so that a file holds
-        what the others have decided.
+        When to save. If several are given, the first one that is due counts. By default, after each
+        epoch. This callback is always called last, so the file contains the decisions of the
+        others.
 
     Attributes
     ----------
     saved_updates : int or None
-        How many updates the run had made when this object last saved it.
+        The number of updates at the last save.
 
     Examples
     --------
@@ -316,18 +317,18 @@ class Checkpoint:
         self._saved_at = time.perf_counter()
 
     only_saves = True
-    """It sees nothing of the model but by `Trainer.save`, which makes sure that all is finite."""
+    """It reads the model only through `Trainer.save`, which checks that everything is finite."""
 
     @property
     def events(self) -> frozenset[str]:
-        """The events that it wants: those of epochs, unless updates or seconds decide too."""
+        """The events that it wants: those of epochs, unless updates or seconds also count."""
         names = {"start", "epoch", "end", "interrupt"}
         if self.every_updates is not None or self.every_seconds is not None:
             names |= {"update", "batch"}
         return frozenset(names)
 
     def __call__(self, event: Event) -> None:
-        """Save if it is time to."""
+        """Save if it is due."""
         if event.name == "start":
             self._saved_at = event.trainer.communicator.clock()
             if not event.trainer.communicator.rank:
@@ -347,7 +348,7 @@ class Checkpoint:
         return due or (late and event.name in ("update", "batch", "epoch"))
 
     def save(self, event: Event) -> None:
-        """Save now; a file that can't be written is warned of."""
+        """Save now, and warn if the file can't be written."""
         try:
             event.trainer.save(self.path)
             self.saved_updates = event.trainer.updates
@@ -359,7 +360,7 @@ class Checkpoint:
 class CsvLog:
     """Writes a line of the history to a CSV file after each epoch.
 
-    A run that resumes from a checkpoint drops the lines of epochs that it makes again.
+    A run that is resumed from a checkpoint drops the lines of epochs that it repeats.
 
     Parameters
     ----------
@@ -383,7 +384,7 @@ class CsvLog:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = check_path("path", path)
-        self._whole = True  # whether the file holds a line for each epoch so far
+        self._whole = True  # whether the file has a line for each epoch so far
 
     def __call__(self, event: Event) -> None:
         """Write the history: all of it at the start, then a line per epoch."""
@@ -405,10 +406,14 @@ class CsvLog:
             _warn(self.path, error, event)
 
     def _columns(self) -> list[str]:
-        if not os.path.exists(self.path):
+        if not os.path.isfile(self.path):
             return []
-        with open(self.path, newline="", encoding="utf-8") as file:
+        with (
+            contextlib.suppress(ValueError, csv.Error),  # another program has written to it
+            open(self.path, newline="", encoding="utf-8") as file,
+        ):
             return next(csv.reader(file), [])
+        return []
 
     def _line(self, event: Event, epoch: int) -> list[Any]:
         return [epoch + 1, *(column[epoch] for column in event.trainer.history.values())]
@@ -419,12 +424,12 @@ class CsvLog:
             with open(self.path, "a", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerow(line)
         except OSError:
-            # A full disk may have taken half of the line.
+            # On a full disk, half of the line may be missing.
             os.truncate(self.path, size)
             raise
 
     def _rewrite(self, event: Event) -> None:
-        """Write all lines to a new file, and put it in the place of the old one."""
+        """Write all lines to a new file, and replace the old one."""
         with replacing_text(self.path) as file:
             writer = csv.writer(file)
             writer.writerow(["epoch", *event.trainer.history])
@@ -432,14 +437,14 @@ class CsvLog:
 
 
 class PrintEvery:
-    """Prints a line with the batch's loss and the learning rate every so many updates, on stderr.
+    """Prints the loss of the batch and the learning rate after every few updates, on stderr.
 
-    Reading the loss makes a GPU wait, each time.
+    Reading the loss makes the host wait for a GPU each time.
 
     Parameters
     ----------
     updates : int
-        After how many updates.
+        The number of updates between two lines.
 
     Examples
     --------
@@ -456,7 +461,7 @@ class PrintEvery:
         self.updates = check_integer("updates", updates)
 
     def __call__(self, event: Event) -> None:
-        """Print if it is time to."""
+        """Print if it is due."""
         trainer = event.trainer
         if event.name == "update" and trainer.updates % self.updates == 0:
             log(

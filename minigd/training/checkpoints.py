@@ -1,6 +1,6 @@
-"""A run in a file: all that decides the next update, and the classes it is made of.
+"""A run in a file: everything that determines the next update, and the classes in it.
 
-The file is a model file with more in it; `minigd.load` reads the model from it.
+The file is a model file with additional entries. `minigd.load` reads the model from it.
 """
 
 import json
@@ -22,7 +22,7 @@ from minigd.training.model_files import RULES, check_custom, check_named, known_
 
 
 def write(path: str | os.PathLike[str], run: Run) -> None:
-    """Write a run to one ``.npz`` file, whole or not at all."""
+    """Write a run to one ``.npz`` file, completely or not at all."""
     path, values = npz.model_path(path), run.state_dict()
     arrays = values.pop("model")
     description = {
@@ -50,7 +50,7 @@ def read(
     Raises
     ------
     CheckpointError
-        If the file is damaged or holds no run, or the batches are not those of the run.
+        If the file is damaged or contains no run, or the batches are not those of the run.
     """
     if batches is not None and not isinstance(batches, Batches):
         raise TypeError(f"resume takes a Batches, not {type(batches).__name__}")
@@ -68,7 +68,7 @@ def read(
             compare(values["batches"], batches.state_dict())
         known = known_classes(RULES, custom)
         updater: Updater = rebuild(description["updater"], known)
-        # Files from before the number of threads was kept have none.
+        # Older files do not contain the number of threads.
         values = {"threads": None, **values, "model": model.arrays()}
         options = dict(description["options"])
         options["fast"] = None if options["fast"] and not available() else options["fast"]
@@ -76,7 +76,7 @@ def read(
 
 
 def count_updates(path: str | os.PathLike[str]) -> int | None:
-    """Return how many updates the run in a file has made; None where it can't be resumed."""
+    """Return the number of updates of the run in a file, or None if it can't be resumed."""
     try:
         description, _ = npz.read(path)
         return int(description["run"]["updates"])
@@ -90,11 +90,11 @@ def compare(saved: Description, given: Description) -> None:
     Raises
     ------
     CheckpointError
-        Saying what differs.
+        With the difference.
     """
-    # Through JSON, like the saved one: then tuples and lists compare equal.
+    # Converted through JSON, like the saved one, so that tuples equal lists.
     for name, value in json.loads(json.dumps(given)).items():
-        # A stream that nobody had counted when it was saved may have been counted since.
+        # A stream whose rows were unknown at the save may have been counted since then.
         counted = name == "rows" and None in (value, saved.get(name))
         if saved.get(name) != value and not counted:
             change = f"{name} was {saved.get(name)} and is {value}"

@@ -1,7 +1,7 @@
-"""An epoch of rows in memory, cut into chunks of batches that one compiled call trains on.
+"""An epoch of rows in memory, cut into chunks of batches. One compiled call trains on a chunk.
 
-Progress and Ctrl-C come between two chunks, of some fifty milliseconds each. Rows that are not in
-memory are fetched for many batches at once.
+Progress and Ctrl-C are handled between two chunks, of some 50 ms each. Rows that are not in memory
+are fetched for many batches at once.
 """
 
 from collections.abc import Iterator
@@ -17,22 +17,23 @@ from minigd.training.rows import WeighedRows
 from minigd.types import Array
 
 SECONDS = 0.05
-"""How long a chunk takes at most, unless one block of batches takes longer."""
+"""The longest time of a chunk in seconds, unless one block of batches takes longer."""
 
 ROWS, PRODUCTS = 16_384, 200_000_000
-"""Rows of a block at most, and multiplications: loss and metrics are summed block by block."""
+"""The largest number of rows and of multiplications in a block. Loss and metrics are summed per
+block."""
 
 
 class Chunks:
-    """The batches of an epoch, in the order of their rows that count.
+    """The batches of an epoch, in the order of their rows, without rows of weight 0.
 
-    Blocks begin at the same batches whatever the clock says, so that sums have the same bits; a
-    chunk is as many of them as fit in `SECONDS`.
+    Blocks always begin at the same batches, so sums have the same bits. A chunk has as many blocks
+    as fit in `SECONDS`.
 
     Parameters
     ----------
     batches : Batches
-        Of arrays in memory, or without weights of a source that is `checked`.
+        Of arrays in memory, or of a `checked` source without weights.
     epoch : int
     products : int
         Multiplications for each row.
@@ -42,7 +43,7 @@ class Chunks:
     Attributes
     ----------
     starts : Array of int
-        At which place of the epoch's order each batch begins, and where the last one ends.
+        The start of each batch in the order of the epoch, and the end of the last one.
     totals : Array
         Σ w of each batch, which is the number of its rows without weights.
     weight, scale : Array or None
@@ -84,7 +85,7 @@ class Chunks:
 
     @property
     def sample(self) -> tuple[Array, Array, Array | None]:
-        """Rows, targets and scales of a batch as large as the largest."""
+        """Rows, targets and scales of a batch of the largest size."""
         n = int(self._sizes.max())
         self._fetch(0)
         some = slice(0, n) if self.weight is None else self._numbers(slice(0, n))
@@ -102,7 +103,7 @@ class Chunks:
         return self.x, self.y, self._places(own), starts - starts[0], scale
 
     def _places(self, own: slice) -> Array:
-        """Return where in x and y the rows are that lie between two places of the order."""
+        """Return the positions in x and y of the rows between two places of the order."""
         if self._source is None:
             return self._numbers(own)
         return np.arange(own.start, own.stop) - self._fetched[0]
@@ -127,7 +128,7 @@ class Chunks:
         return len(self.starts) - 1
 
     def weighed(self, batches: slice) -> WeighedRows:
-        """Return the targets of some batches, and what they weigh, without the rows themselves."""
+        """Return the targets of some batches and their weights, without the rows."""
         own = slice(self.starts[batches.start], self.starts[batches.stop])
         order = self._numbers(own)
         weight = None if self.weight is None else self.weight[own]
@@ -135,9 +136,9 @@ class Chunks:
         return WeighedRows(self.x[:0], self.y[self._places(own)], order, weight, None, total)
 
     def end(self, batch: int) -> int:
-        """Return the batch before which a chunk that begins with this one ends.
+        """Return the batch after the last one of a chunk that begins with this batch.
 
-        That is this one itself if none of its rows counts.
+        It is the same batch if all its rows have weight 0.
         """
         whole = batch // self._block * self._block
         fetched = (batch // self._most + 1) * self._most
@@ -153,7 +154,7 @@ class Chunks:
             first = stop
 
     def took(self, seconds: float) -> None:
-        """Make the next chunks longer or shorter, by how long the last one took."""
+        """Adapt the length of the next chunks to the time of the last one."""
         if seconds < SECONDS / 4:
             self._blocks *= 2
         elif seconds > SECONDS and self._blocks > 1:

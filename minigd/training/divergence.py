@@ -1,4 +1,4 @@
-"""Where a training stopped being finite: which layer, which parameter, and what to do."""
+"""Where the numbers of a training became infinite or NaN, and what to do."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ def divergence_error(
 
 
 def name_layer(objective: Objective, x: Array) -> str:
-    """Return words about the first layer whose output is not finite, in a batch with a bad loss."""
+    """Describe the first layer whose output is not finite, in a batch with a bad loss."""
     with np.errstate(all="ignore"):
         name = objective.first_nonfinite(x)
     return "" if name is None else f", and the output of {name} is the first that is not finite"

@@ -1,6 +1,6 @@
 """The totals of an epoch: its weight, its loss and its metrics, batch by batch.
 
-Means combine by weight; without weights, the weight is the number of rows.
+Means are combined by weight. Without row weights, it is the number of rows.
 """
 
 import copy
@@ -25,7 +25,7 @@ class Totals:
     Attributes
     ----------
     weight : float
-        Σ_i w_i so far, which is how many rows there were where they have no weights.
+        Σ_i w_i so far, which is the number of rows if they have no weights.
 
     Examples
     --------
@@ -49,7 +49,7 @@ class Totals:
             before = self._sums.get(name)
             metric = self.metrics.get(name)
             if metric is not None and metric.needs_rows:
-                # Put together at the end: a copy for each batch would cost a square of the rows.
+                # Concatenated at the end: a copy per batch would take quadratic time.
                 self._sums.setdefault(name, []).append(total.copy())
             elif before is None:
                 self._sums[name] = total
@@ -57,13 +57,13 @@ class Totals:
                 self._sums[name] = before + total if metric is None else metric.merge(before, total)
 
     def copy(self) -> "Totals":
-        """Return the totals as they are now; none of the sums is ever written into."""
+        """Return a copy of the totals. No sum is ever overwritten."""
         same = copy.copy(self)
         same._sums = {n: [*t] if isinstance(t, list) else t for n, t in self._sums.items()}
         return same
 
     def means(self, backend: Backend | None = None) -> dict[str, float]:
-        """Return the mean loss and the value of each metric, nothing where no row came.
+        """Return the mean loss and the value of each metric, or nothing without rows.
 
         On a GPU this makes the host wait.
         """
@@ -86,7 +86,7 @@ class Totals:
         Raises
         ------
         CheckpointError
-            If they are not of this loss and these metrics.
+            If they do not belong to this loss and these metrics.
         """
         names = ["loss", *self.metrics]
         if values["sums"] and list(values["sums"]) != names:
@@ -102,7 +102,7 @@ class Totals:
 
 
 def on_host(total: Any, backend: Backend | None) -> Any:
-    """Return a total as an array on the host, of all batches, or as a float."""
+    """Return the total of all batches as an array on the host, or as a float."""
     if isinstance(total, list):
         return np.concatenate([on_host(part, backend) for part in total])
     if backend is not None and backend.holds(total):

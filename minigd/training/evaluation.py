@@ -1,4 +1,4 @@
-"""Loss and metrics over rows, without an update."""
+"""Loss and metrics over rows, without updates."""
 
 from typing import Any
 
@@ -15,17 +15,17 @@ from minigd.training.rows import RowLoader, WeighedRows
 from minigd.types import Array
 
 ROWS = 1024
-"""How many rows are evaluated at a time."""
+"""The number of rows that are evaluated at a time."""
 
 
 def measure(
     objective: Objective, metrics: dict[str, Metric], z: Array, batch: WeighedRows
 ) -> dict[str, Any]:
-    """Return the total of each metric over the rows of a batch, by their weights."""
+    """Return the weighted total of each metric over the rows of a batch."""
     if not metrics:
         return {}
     prediction = objective.predictions(z)
-    # A column beside a row would be compared each with each.
+    # A column and a row would be broadcast against each other.
     y = batch.y.reshape(-1, 1) if prediction.shape[1] == 1 else batch.y
     return {
         name: metric.total(objective.scores(z) if metric.ranks else prediction, y, batch.weight)
@@ -34,7 +34,7 @@ def measure(
 
 
 def evaluate(loader: RowLoader, batches: Batches) -> dict[str, float]:
-    """Return the mean loss and the metrics over all rows, each by its weight."""
+    """Return the mean loss and the metrics over all rows, by their weights."""
     totals = Totals(loader.metrics)
     for batch in batches.in_order():
         add_rows(totals, loader, batch, batches.source)
@@ -42,7 +42,7 @@ def evaluate(loader: RowLoader, batches: Batches) -> dict[str, float]:
 
 
 def add_rows(totals: Totals, loader: RowLoader, batch: Batch, source: Source) -> None:
-    """Add loss and metrics of the rows of a batch that count."""
+    """Add loss and metrics of the rows of a batch, without rows of weight 0."""
     objective = loader.objective
     rows = loader.load(batch, source)
     if rows is None:
@@ -57,7 +57,7 @@ def add_rows(totals: Totals, loader: RowLoader, batch: Batch, source: Source) ->
 def validation_batches(data: Any, training: Batches) -> Batches:
     """Return the batches of (X, y), (X, y, weight), Batches, a source or a frame with targets.
 
-    A frame becomes the same columns as the rows of the training.
+    A frame is encoded with the schema of the training rows.
     """
     schema = training.source.schema or False
     if isinstance(data, tuple | list):

@@ -1,4 +1,4 @@
-"""What happens in a run, the callbacks that receive it, and the state that some of them have."""
+"""The events of a run, the callbacks that receive them, and the state of callbacks."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +19,7 @@ from minigd.types import Array
 
 
 class Run(Protocol):
-    """A `minigd.Trainer`, as callbacks and checkpoints see it."""
+    """The part of a `minigd.Trainer` that callbacks and checkpoints use."""
 
     model: Sequential
     objective: Objective
@@ -69,7 +69,7 @@ class Run(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that decides the next update."""
+        """Return everything that determines the next update."""
         ...
 
 
@@ -82,24 +82,24 @@ class Event(NamedTuple):
     Attributes
     ----------
     name : {"start", "batch", "update", "epoch", "end", "done", "interrupt"}
-        What has just been done. ``"start"``: `fit` was called, and nothing done yet.
-        ``"update"``: an update was made. ``"batch"``: a batch came that made no update, because it
-        is part of a larger one or all its weights are 0. ``"epoch"``: an epoch is complete, and in
-        the history. ``"end"``: the last update of this `fit` is made. ``"done"``: `fit` returns
-        next, or Ctrl-C ends it; what changes the model for its use, as early stopping does, is done
-        here. ``"interrupt"``: Ctrl-C, SIGTERM or SIGHUP ends `fit` and the run is whole, so that it
-        can be saved; only callbacks whose `events` name it receive it.
+        What has just happened. ``"start"``: `fit` was called. ``"update"``: an update was made.
+        ``"batch"``: a batch made no update, because it is part of a window of accumulation or all
+        its weights are 0. ``"epoch"``: an epoch is complete and in the history. ``"end"``: the last
+        update of this `fit` was made. ``"done"``: `fit` returns next, or Ctrl-C ends it. Callbacks
+        that change the final model, such as early stopping, do it here. ``"interrupt"``: Ctrl-C,
+        SIGTERM or SIGHUP ends `fit`, and the run can be saved. Only callbacks whose `events` name
+        it receive it.
     trainer : Trainer
     loss : scalar or None
-        The mean loss of the rows of an update before it, or of a batch (a scalar of the backend),
-        or of the epoch.
+        The mean loss before the update, over its rows, or of the batch (scalars of the backend), or
+        of the epoch.
     x, y : Array or None
-        The batch, in memory that the next batch overwrites.
+        The batch. The next batch overwrites this memory.
     rows : slice, array of int or None
-        The numbers of these rows in the source. None where an epoch ends within the batches
-        of an update, which is then made from those there are.
+        The numbers of these rows in the source. None if an epoch ends in the middle of a window,
+        and the update is made from the batches so far.
     norms : Array or None
-        The norm of each row's own gradient, where `fit` was asked for them.
+        The norm of each row's own gradient, with ``fit(per_example=True)``.
     """
 
     name: str
@@ -115,14 +115,14 @@ Callback = Callable[[Event], object]
 
 
 def wanted_events(callback: Callback) -> frozenset[str] | None:
-    """Return the names of the events that a callback wants, its `events`; None for all.
+    """Return the names of the events that a callback wants (its `events`), or None for all.
 
-    A subclass with its own ``__call__`` receives all events, unless it also has its own `events`.
+    A subclass with its own ``__call__`` gets all events, unless it also has its own `events`.
 
     Raises
     ------
     TypeError, ValueError
-        If `events` is not a set of their names, and a callback would wait for ever.
+        If `events` is not a set of names of events, because the callback would never be called.
 
     >>> import minigd as gd
     >>> wanted_events(print), sorted(wanted_events(gd.EarlyStopping()))
@@ -139,7 +139,7 @@ def wanted_events(callback: Callback) -> frozenset[str] | None:
 
 def _check_events(callback: Callback, events: Any) -> frozenset[str]:
     name = getattr(callback, "__name__", type(callback).__name__)
-    # An empty list is rather one that the callback fills.
+    # An empty list is probably one that the callback fills.
     listed = isinstance(events, set | frozenset) or (isinstance(events, list | tuple) and events)
     if not listed or not all(isinstance(event, str) for event in events):
         raise TypeError(
@@ -156,7 +156,7 @@ def _check_events(callback: Callback, events: Any) -> frozenset[str]:
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A callback that decides something, whose state is saved with the run."""
+    """A callback whose state is saved with the run, because it makes decisions."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return numbers, strings, arrays on the host, and dicts of them."""
@@ -168,7 +168,7 @@ class Stateful(Protocol):
 
 
 def name_callbacks(callbacks: Iterable[Callback] | None) -> dict[str, Any]:
-    """Return callbacks by name: the class or function's, and a number where it comes again."""
+    """Return callbacks by name: that of the class or function, with a number if it repeats."""
     named: dict[str, Any] = {}
     for callback in check_list("callbacks", callbacks, "callback"):
         if not callable(callback) or isinstance(callback, type):
@@ -180,7 +180,7 @@ def name_callbacks(callbacks: Iterable[Callback] | None) -> dict[str, Any]:
 
 
 def _in_order(named: dict[str, Any]) -> dict[str, Any]:
-    """Return callbacks, that which saves the states of the others last; refuse two last words."""
+    """Return callbacks with the saving one last. Refuse two that set the final parameters."""
     averages = [name for name, callback in named.items() if getattr(callback, "averages", False)]
     final = averages + [n for n, each in named.items() if getattr(each, "restore_best", False)]
     if averages and len(final) > 1:
@@ -203,7 +203,7 @@ def _no_callback(given: object) -> TypeError:
 
 
 def callback_states(callbacks: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the states of those callbacks that have one, by name."""
+    """Return the states of callbacks that have one, by name."""
     return {
         name: callback.state_dict()
         for name, callback in callbacks.items()
@@ -212,7 +212,7 @@ def callback_states(callbacks: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_callback_states(callbacks: Mapping[str, Any], states: Mapping[str, Any]) -> None:
-    """Give callbacks of a resumed run the states they were saved with, by name."""
+    """Restore the saved states of callbacks in a resumed run, by name."""
     for name, values in states.items():
         callback = callbacks.get(name)
         if isinstance(callback, Stateful):

@@ -1,4 +1,4 @@
-"""The history of a run: one float per epoch for the loss, each metric, the seconds, the updates."""
+"""The history of a run: per epoch one float for the loss, each metric, seconds and updates."""
 
 import html
 import math
@@ -10,23 +10,23 @@ from minigd.errors import validated
 from minigd.progress import printable
 
 _SHOWN = 10
-"""Epochs at either end that a notebook shows of a long history."""
+"""The number of epochs that a notebook shows at each end of a long history."""
 
 
 class History(dict[str, list[float]]):
     """The results of each epoch, by name.
 
-    Keys are ``loss`` and the metrics, the same with ``val_`` in front where there are validation
+    Keys are ``loss`` and the metrics, the same with the prefix ``val_`` if there are validation
     data, and
 
-    - ``seconds``: what the epoch's training took, evaluation and callbacks left out;
-    - ``updates``: how many updates had been made when it ended, counted from the start of the run.
+    - ``seconds``: the time of the epoch's training, without evaluation and callbacks;
+    - ``updates``: the number of updates at its end, counted from the start of the run.
 
-    ``loss`` and the metrics are means over the rows of the epoch, each row taken as the model was
-    before the update it was part of; ``val_loss`` is taken after the epoch.
+    ``loss`` and the metrics are means over the rows of the epoch, each measured before the update
+    with this row. ``val_loss`` is measured after the epoch.
 
-    It is a dict of lists, and ``pandas.DataFrame(history)`` turns it into a table. A notebook
-    shows it as one.
+    It is a dict of lists, and ``pandas.DataFrame(history)`` turns it into a table. A notebook shows
+    a table.
 
     Examples
     --------
@@ -43,11 +43,11 @@ class History(dict[str, list[float]]):
 
     @property
     def epochs(self) -> int:
-        """How many epochs it holds."""
+        """The number of epochs."""
         return max((len(values) for values in self.values()), default=0)
 
     def append(self, values: Mapping[str, float]) -> None:
-        """Add an epoch; what an epoch did not measure is NaN."""
+        """Add an epoch. Values that were not measured are NaN."""
         done = self.epochs
         for name in {**self, **values}:
             self.setdefault(name, [math.nan] * done).append(float(values.get(name, math.nan)))
@@ -58,16 +58,16 @@ class History(dict[str, list[float]]):
     def plot(self, *names: str, ax: Any = None) -> Any:
         """Draw the loss and the metrics of each epoch, in training and in validation.
 
-        Training is a solid line, validation a dashed one. The loss is on the left scale and metrics
-        are on the right; metrics of different units are better drawn one at a time, by name. The
-        epoch with the lowest ``val_loss``, or else the lowest ``loss``, is marked.
+        Training is a solid line, validation a dashed one. The loss uses the left scale and metrics
+        the right one. Draw metrics with different units one at a time, by name. The epoch with the
+        lowest ``val_loss``, or else the lowest ``loss``, is marked.
 
         Parameters
         ----------
         *names : str
-            Which to draw, ``"loss"`` or a metric, each with its ``val_`` column; all unless given.
+            What to draw: ``"loss"`` or metrics, each with its ``val_`` column. By default all.
         ax : matplotlib.axes.Axes, optional
-            Where to draw; the axes of a new figure unless given.
+            Where to draw. By default the axes of a new figure.
 
         Returns
         -------
@@ -98,7 +98,7 @@ class History(dict[str, list[float]]):
         return printable(f"History({self.epochs} epochs{'; last: ' + last if last else ''})")
 
     def _repr_html_(self) -> str:
-        """Return a table of the epochs, which a notebook shows; of many, the first and the last."""
+        """Return a table for a notebook, with the first and last epochs of a long history."""
         epochs = range(self.epochs)
         shown = epochs if len(epochs) <= 2 * _SHOWN else [*epochs[:_SHOWN], None, *epochs[-_SHOWN:]]
         lines = [["epoch", *self]]
@@ -114,7 +114,7 @@ class History(dict[str, list[float]]):
 
 
 def check_columns(columns: Any) -> dict[str, list[float]]:
-    """Return the columns of a history in a file, and refuse what `History.state_dict` never gives.
+    """Return the columns of a history in a file, and refuse what `History.state_dict` can't give.
 
     >>> check_columns({"loss": [0.5, 0.25]})
     {'loss': [0.5, 0.25]}

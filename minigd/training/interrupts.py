@@ -1,7 +1,7 @@
-"""Ctrl-C, signals and a time limit end a run between two updates, and never in the middle of one.
+"""Ctrl-C, signals and a time limit, which end a run only between two updates.
 
-An interrupted run can then be resumed: no batch was half applied, or applied and not counted. For
-the same reason a second thread is refused.
+So an interrupted run can be resumed: no batch is half applied, or applied and not counted. For the
+same reason a second thread is refused.
 """
 
 import signal
@@ -18,15 +18,15 @@ _Handler = TypeVar("_Handler", bound="Handler")
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
-"""Ctrl-C, and what ends a process: `docker stop` and the time limit of a cluster send SIGTERM, a
-terminal that is closed SIGHUP. Windows has SIGBREAK in the place of SIGHUP."""
+"""Ctrl-C, and signals that end a process: `docker stop` and the time limit of a cluster send
+SIGTERM, and a closed terminal sends SIGHUP. Windows has SIGBREAK instead of SIGHUP."""
 
 _PYTHONS = (signal.SIG_DFL, signal.default_int_handler)
-"""What handles a signal that the program has not set."""
+"""The handlers of a signal that the program has not set."""
 
 
 class Terminated(SystemExit):
-    """The process received SIGTERM or SIGHUP; ``code`` is what a shell says of it, 143 or 129."""
+    """The process received SIGTERM or SIGHUP. ``code`` is the usual exit code, 143 or 129."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
@@ -42,16 +42,16 @@ def interruption(number: int) -> BaseException:
 
 
 class Handler:
-    """While this is entered, it handles `SIGNALS`; a subclass says how, in `handle`.
+    """A context that handles `SIGNALS` by the method `handle` of a subclass.
 
-    It does nothing outside the main thread, and nothing to a signal that the program handles
-    itself, or ignores, as `nohup` lets it.
+    It does nothing outside the main thread, or for a signal that the program handles or ignores, as
+    with `nohup`.
     """
 
     _before: Mapping[int, Any] = {}
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Do what a signal is to do."""
+        """Handle a signal."""
         raise interruption(number)
 
     def __enter__(self: _Handler) -> _Handler:
@@ -61,24 +61,24 @@ class Handler:
 
     def __exit__(self, *error: object) -> None:
         for number, before in self._before.items():
-            # One that the program has set meanwhile stays.
+            # A handler that the program has set in the meantime stays.
             if signal.getsignal(number) == self.handle:
                 signal.signal(number, before)
 
 
 def _is_free(number: int) -> bool:
-    """Tell whether the program leaves a signal to Python, or to a handler that only raises."""
+    """Return whether Python, or a handler that only raises, handles a signal."""
     now = signal.getsignal(number)
     return now in _PYTHONS or type(getattr(now, "__self__", None)) is Handler
 
 
 class Interrupt(Handler):
-    """While this is entered, a signal during `busy` waits until `busy` is over.
+    """A context in which a signal during `busy` waits until `busy` ends.
 
     Attributes
     ----------
     busy : bool
-        Set around what must not be cut in two.
+        True while the work must not be interrupted.
     """
 
     def __init__(self) -> None:
@@ -86,16 +86,16 @@ class Interrupt(Handler):
         self._waiting: int | None = None
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Interrupt at once, or when `busy` is over."""
-        # A second Ctrl-C does not wait: whoever presses it twice means it. The other signals often
-        # come twice, from the terminal and from its shell.
+        """Interrupt at once, or at the end of `busy`."""
+        # A second Ctrl-C does not wait, because it is meant. The other signals often come twice,
+        # from the terminal and from its shell.
         if self.busy and not number == self._waiting == signal.SIGINT:
             self._waiting = number
             return
         raise interruption(number)
 
     def done(self) -> None:
-        """End `busy`, and pass on a signal that came meanwhile."""
+        """End `busy`, and pass on a signal that arrived in the meantime."""
         self.busy = False
         if self._waiting is not None:
             self._pass_on(self._waiting)
@@ -106,13 +106,13 @@ class Interrupt(Handler):
 
 
 class Deadline(Interrupt):
-    """Also stops the run at the end of the step, or of the chunk of steps, in which its time is up.
+    """Also stops the run at the end of the step, or chunk of steps, in which its time is up.
 
     Parameters
     ----------
     run : Run
     seconds : float
-        How long from now, at least 0; one step is made in any case.
+        The time from now, at least 0. At least one step is made.
     """
 
     def __init__(self, run: Run, seconds: float) -> None:
@@ -121,12 +121,12 @@ class Deadline(Interrupt):
         self._seconds, self._started = check_number("time_limit", seconds), clock()
 
     def done(self) -> None:
-        """End `busy`, pass on a signal, and look at the clock."""
+        """End `busy`, pass on a signal, and check the time."""
         super().done()
         self.stop_after(clock() - self._started)
 
     def stop_after(self, seconds: float) -> None:
-        """Stop the run, once, if its time is up after so many seconds."""
+        """Stop the run, once, if its time is up after this many seconds."""
         if seconds >= self._seconds and not self._over:
             self._over = True
             self._run.stop()
@@ -137,7 +137,7 @@ class Deadline(Interrupt):
 
 
 class OneThread:
-    """While a thread has entered this, it may enter again, and another one is refused."""
+    """A context for one thread: it may enter repeatedly, and other threads are refused."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()

@@ -33,7 +33,7 @@ from minigd.training.transaction import Transaction
 
 
 class Loop:
-    """Trains on the batches of epochs, and knows how far it has come.
+    """Trains on the batches of epochs, and keeps its position.
 
     Parameters
     ----------
@@ -45,13 +45,13 @@ class Loop:
     Attributes
     ----------
     epoch, batch : int
-        Epochs completed, and batches made in the current epoch.
+        Finished epochs, and finished batches of the current epoch.
     seconds : float
-        Seconds that training took in the current epoch.
+        Training time in the current epoch, in seconds.
     totals : Totals
         The totals of its rows.
     by_row : RowClipping or None
-        Set where the norm of each row's own gradient is needed.
+        Set if the norm of each row's own gradient is needed.
     stopping : bool
         Whether to stop after this batch.
     """
@@ -73,7 +73,7 @@ class Loop:
         self.start_epoch()
 
     def set_compiled(self, compile: bool) -> None:
-        """Let NumPy or Numba run the steps from now on, on the device where the model is."""
+        """Let NumPy or Numba run the steps from now on, on the model's device."""
         change, plain = self.transaction.change, self.steps.plain
         self.steps = Steps(self.objective, change, self.reuse_buffers, compile)
         self.steps.plain = plain
@@ -86,7 +86,7 @@ class Loop:
         self.totals = Totals(self.metrics)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how far the loop has come, and the sums of the current epoch."""
+        """Return the position, and the sums of the current epoch."""
         return {
             "epoch": self.epoch,
             "batch": self.batch,
@@ -115,7 +115,7 @@ class Loop:
                 raise
 
     def run_epoch(self, session: Session) -> bool:
-        """Train on the batches that are left of the epoch; tell whether that completed it."""
+        """Train on the remaining batches of the epoch, and return whether it is complete."""
         self.transaction.updater.epoch = self.epoch
         self.steps.refresh()
         if self.gathered is not None:
@@ -124,7 +124,7 @@ class Loop:
         return self._run_unread(session) if defers else self._run_steps(session)
 
     def _run_steps(self, session: Session) -> bool:
-        """Make the steps that are left of the epoch."""
+        """Make the remaining steps of the epoch."""
         cut = self._cut(session) if self.steps.compiles_epochs else None
         complete = self._run_batches(session) if cut is None else self._run(*cut, session)
         if complete and self.transaction.window.batches:
@@ -132,10 +132,10 @@ class Loop:
         return complete
 
     def _run_batches(self, session: Session, most: int | None = None) -> bool:
-        """Train on one batch after the other, on so many at most; tell whether none is left."""
+        """Train on batches one by one, up to a number of them. Return whether none is left."""
         source, profiler = session.batches.source, session.profiler
         epoch = session.batches.epoch(self.epoch, self.batch, self.gathered)
-        # Closed at once when an error or an interrupt ends the loop: no thread reads on.
+        # Closed at once if an error or an interrupt ends the loop, so that no thread keeps reading.
         with contextlib.closing(epoch):
             started = time.perf_counter()
             for batch in itertools.islice(epoch, most):
@@ -157,7 +157,7 @@ class Loop:
         return True
 
     def _cut(self, session: Session) -> tuple[Chunks, Any] | None:
-        """Return the epoch in chunks and its compiled step, where nothing asks for single ones."""
+        """Return the epoch in chunks and its compiled step, unless single steps are needed."""
         batches = session.batches
         if not (_are_at_hand(batches) and session.by_epoch):
             return None
@@ -170,7 +170,7 @@ class Loop:
         return None if step is None else (chunks, step)
 
     def _run(self, chunks: Chunks, step: Any, session: Session) -> bool:
-        """Train on the batches that are left, chunk by chunk; tell whether none is left."""
+        """Train on the remaining batches, chunk by chunk. Return whether none is left."""
         while self.batch < len(chunks) and not self.stopping:
             end = chunks.end(self.batch)
             started = time.perf_counter()
@@ -193,12 +193,12 @@ class Loop:
                 rows = int(chunks.starts[self.batch] - chunks.starts[first])
                 session.progress.update(loss, rows, self.transaction.updates - updates)
             if self.batch < end:
-                # The plain step makes the one that was not safe, or says what is wrong with it.
+                # The plain step makes the step that was not safe, or raises the error.
                 self._run_batches(session, 1)
         return self.batch == len(chunks)
 
     def _make_chunk(self, chunks: Chunks, step: Any, end: int) -> Any:
-        """Make the steps of batches until one is not safe; return the loss of the last update."""
+        """Make the steps of batches until one is not safe. Return the loss of the last update."""
         first, starts, wanted = self.batch, chunks.starts, bool(self.metrics)
         made, loss = self.transaction.run_compiled(step, chunks, slice(first, end), wanted)
         self.batch += made.steps
@@ -213,7 +213,7 @@ class Loop:
         return loss
 
     def _train(self, session: Session, batch: Batch, rows: WeighedRows | None) -> Event:
-        """Train on one batch, count it, and return the event of it."""
+        """Train on one batch, count it, and return its event."""
         if rows is None:
             return self._skip(session, batch)
         with np.errstate(all="ignore"):
@@ -224,19 +224,19 @@ class Loop:
         return Event(name, session.run, loss, rows.x, rows.y, rows.rows, norms)
 
     def _skip(self, session: Session, batch: Batch) -> Event:
-        """Count a batch of which no row counts; it may be the one that an update waits for."""
+        """Count a batch whose weights are all 0. It may complete a window."""
         updated = self._pass_over()
         name = "batch" if updated is None else "update"
         return Event(name, session.run, updated, rows=batch.rows)
 
     def _pass_over(self) -> Any:
-        """Pass over a batch of which no row counts; return the loss of an update that was due."""
+        """Skip a batch whose weights are all 0. Return the loss of an update that was due."""
         updated = self.transaction.skip_batch()
         self._refuse_fault()
         return updated
 
     def make_step(self, rows: WeighedRows, profiler: Profiler | None = None) -> plain.Step:
-        """Make the step of one batch, or leave everything as it was before it."""
+        """Make the step of one batch, or leave everything unchanged."""
         model, transaction = self.objective.model, self.transaction
         model.workspace.thread = threading.get_ident() if self.reuse_buffers else None
         transaction.begin(rows.total)
@@ -252,7 +252,7 @@ class Loop:
         return step
 
     def _step(self, rows: WeighedRows, profiler: Profiler | None) -> plain.Step:
-        """Go forward and backward and update: compiled, by NumPy's calls, or by the layers."""
+        """Run forward, backward and update: compiled, as NumPy's calls, or through the layers."""
         x, y, scale, by_row = rows.x, rows.y, rows.scale, self.by_row
         update = self.transaction.update
         step = self._make_compiled(rows) if self.steps.compiles else None
@@ -268,7 +268,7 @@ class Loop:
         return calls(x, y, update, profiler if profiler and profiler.sampling else None)
 
     def _make_compiled(self, rows: WeighedRows) -> plain.Step | None:
-        """Make the step of one batch compiled; None where it isn't, or is not safe."""
+        """Make the compiled step of one batch. Return None if there is none, or it is not safe."""
         compiled = self.steps.find_compiled(rows.x, rows.y, rows.scale, self.by_row)
         return None if compiled is None else self.transaction.make_compiled(compiled, rows)
 
@@ -280,14 +280,14 @@ class Loop:
         self.totals.add({"loss": loss, **measured}, weight)
 
     def _report(self, session: Session, event: Event, rows: int) -> None:
-        """Call the callbacks, and show how far the run has come."""
+        """Call the callbacks, and show the progress."""
         if session.callbacks:
             session.call(event)
         if session.progress is not None:
             self._show(session.progress, event, rows)
 
     def _show(self, progress: Progress, event: Event, rows: int) -> None:
-        """Show one batch more; a GPU that is read for it is also asked if all was finite."""
+        """Show one more batch. If this reads from a GPU, also check that all was finite."""
         made = event.loss if event.name == "update" else None
         if progress.update(made, rows):
             self.check_unread()
@@ -296,7 +296,7 @@ class Loop:
         return batches.source.rows is not None and self.batch == len(batches.at(self.epoch))
 
     def _finish_window(self, session: Session) -> None:
-        """Make the last update of an epoch whose batches do not fill it."""
+        """Make the last update of an epoch if its window is not full."""
         session.interrupt.busy = True
         loss = self.transaction.finish_window()
         self._refuse_fault()
@@ -325,7 +325,7 @@ class Loop:
         session.interrupt.done()
 
     def evaluate(self, validation: Batches) -> dict[str, float]:
-        """Return loss and metrics over rows that were checked when `fit` was called."""
+        """Return loss and metrics over rows that `fit` has checked."""
         return evaluate(self.loader, validation)
 
     # Where numbers are not finite ------------------------------------------------------------
@@ -356,7 +356,7 @@ class Loop:
             guard.defers = False
         reached, stopping, self.stopping = self.batch, self.stopping, False
         self.totals, self.batch, self.seconds = snapshot.restore()
-        # Each step is checked, and one more than were counted: an error may have ended that one.
+        # Each step is checked, and one more than was counted, because an error may have ended it.
         self._run_batches(session._replace(progress=None), reached + 1 - self.batch)
         self.stopping = stopping
         if not isinstance(error, NotFinite):
@@ -364,12 +364,12 @@ class Loop:
         return self._run_steps(session)
 
     def check_unread(self) -> None:
-        """Go back to the last snapshot if a step since then was bad and was not checked."""
+        """Return to the last snapshot if a step since then was bad and was not checked."""
         if not self.transaction.guard.is_finite():
             raise NotFinite
 
     def _refuse(self, rows: WeighedRows, fault: str) -> None:
-        """Raise for a batch whose step was not made."""
+        """Raise the error for a batch whose step was not made."""
         backend = self.objective.model.backend
         # A row may have changed since the data were checked.
         backend.check_finite(rows.x, "x", rows.rows)
@@ -389,7 +389,7 @@ class Loop:
 
 
 def _are_at_hand(batches: Batches) -> bool:
-    """Tell whether all rows of an epoch, or those of many batches, may be had at once as arrays."""
+    """Return whether all rows of an epoch, or of many batches, are available at once as arrays."""
     source = batches.source
     if isinstance(source, ArraySource):
         return source.y is not None and not source.sparse

@@ -1,6 +1,6 @@
 """From a file back to a model.
 
-A file names its classes, and only the package's own and those named by the caller are made.
+A file names its classes. Only those of the package and those named by the caller are created.
 """
 
 import copy
@@ -20,10 +20,10 @@ from minigd.optim.updaters import UPDATERS, PerLayer
 from minigd.progress import warn
 from minigd.storage import npz
 from minigd.storage.damage import damaged, of_file
-from minigd.storage.describe import Arrays, Description, check_classes, name_of_function, rebuild
+from minigd.storage.describe import Description, check_classes, name_of_function, rebuild
 
 RULES = {**UPDATERS, "per layer": PerLayer, **SCHEDULES}
-"""The updaters and schedules that a file of a run may name."""
+"""The updaters and schedules that a checkpoint may name."""
 
 
 def load(
@@ -37,11 +37,10 @@ def load(
     ----------
     path : str or path-like
     custom : iterable of class
-        Layers, losses and metrics from outside the package that the model uses, and the plain
-        functions that are its loss or metrics. Nothing else is ever constructed, and no code comes
-        from the file.
+        Custom layers, losses and metrics of the model, and plain functions that are its loss or
+        metrics. No other custom class is created, and no code comes from the file.
     backend : {"numpy", "cupy"} or Backend, default "numpy"
-        Wherever the model was trained.
+        The backend of the new model.
 
     Returns
     -------
@@ -52,12 +51,12 @@ def load(
     FileNotFoundError
         If there is no such file.
     CheckpointError
-        If the file is damaged, too new, or needs a class that was not named.
+        If the file is damaged, too new, or needs a class that was not passed.
 
     Warns
     -----
     RuntimeWarning
-        If parameters or buffers are not finite; it names them.
+        If parameters or buffers are not finite. It names them.
 
     Examples
     --------
@@ -86,7 +85,7 @@ def check_custom(custom: Iterable[Any] | None) -> list[Any]:
 
 
 def known_classes(registry: Mapping[str, type], custom: Iterable[Any]) -> dict[str, Any]:
-    """Return, by their own names, the classes that a file may name: the package's and a caller's.
+    """Return the classes that a file may name, by name: the package's and the caller's.
 
     >>> from minigd.nn.losses import LOSSES
     >>> sorted(known_classes(LOSSES, []))[:2]
@@ -106,7 +105,7 @@ def known_classes(registry: Mapping[str, type], custom: Iterable[Any]) -> dict[s
 
 
 def check_named(description: Description, parts: Iterable[str], custom: Iterable[Any]) -> None:
-    """Refuse a description with classes that nobody has named, all of them at once."""
+    """Refuse a description with unknown classes, and name all of them."""
     own = (LAYERS, LOSSES, METRICS, RULES)
     known = [name for registry in own for name in known_classes(registry, custom)]
     check_classes([description.get(part) for part in parts], known)
@@ -114,11 +113,11 @@ def check_named(description: Description, parts: Iterable[str], custom: Iterable
 
 def restore(
     description: Description,
-    arrays: Arrays,
+    arrays: npz.Members,
     custom: Iterable[Any] | None = (),
     backend: str | Backend = "numpy",
 ) -> Sequential:
-    """Make the model that `Sequential.describe` and `Sequential.arrays` gave."""
+    """Create the model described by `Sequential.describe` and `Sequential.arrays`."""
     custom, backend = check_custom(custom), get_backend(backend)
     layers, metrics = known_classes(LAYERS, custom), known_classes(METRICS, custom)
     with damaged("the file's description of the model is"):
@@ -134,7 +133,7 @@ def restore(
         if description["loss"] is not None:
             model.loss = rebuild(description["loss"], known_classes(LOSSES, custom))
         model.passes = check_integer("passes", description["passes"], 0)
-        model.names = description.get("names")  # which files of before do not have
+        model.names = description.get("names")  # which older files do not have
         if not isinstance(model.names, list | None):
             raise TypeError(f"names must be a list, not {model.names!r}")
         if description.get("schema") is not None:
@@ -144,18 +143,22 @@ def restore(
         model.metrics = {
             name: rebuild(metric, metrics) for name, metric in description["metrics"].items()
         }
-    _warn_of_nan(model)
+    _warn_of_nan(model, arrays)
     return model
 
 
-def _warn_of_nan(model: Sequential) -> None:
-    backend = model.backend
-    lost = []
-    if not all(map(backend.all_finite, model.params.values())):
-        lost = [name for name, values in model.params.items() if not backend.all_finite(values)]
+def _warn_of_nan(model: Sequential, arrays: npz.Members) -> None:
+    # A number that is finite in the file may be too large for another dtype.
+    fine = {name for name in arrays.finite if arrays[name].dtype == model.dtype}
+    params = {k: v for k, v in model.params.items() if f"params/{k}" not in fine}
+    lost = [name for name, values in params.items() if not model.backend.all_finite(values)]
     for layer in model.layers:
-        # A layer from outside may begin a running minimum at infinity.
-        lost += [f"{layer.name}.{name}" for name, b in layer.buffers.items() if (b != b).any()]
+        # A custom layer may start a running minimum at infinity.
+        lost += [
+            f"{layer.name}.{name}"
+            for name, b in layer.buffers.items()
+            if f"buffers/{layer.name}.{name}" not in fine and (b != b).any()
+        ]
     if lost:
         warn(
             f"the file has numbers that are not finite in {', '.join(lost)}: the model can't "

@@ -1,8 +1,9 @@
 """A run over several processes: each has a part of the rows of every batch.
 
-What a step does is the same as in one process. Between `backward` and the update the mean gradients
-of all parts become that of the batch, and with them go the loss and whether all is well. The run is
-then the same in all processes: the updates, the history, the callbacks, and where it ends.
+What a step does is the same as in one process. Between `backward` and the update, the mean
+gradients of all parts are combined into that of the batch, together with the loss and a flag for
+errors. So the run is the same in all processes: the updates, the history, the callbacks, and its
+end.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigd.backends.base import Backend
+from minigd.backends.base import Backend, backend_of
 from minigd.data.batches import Batch, Batches
 from minigd.data.parts import BatchPart, share
 from minigd.data.sources import together
@@ -28,6 +29,7 @@ from minigd.execution.profiler import Profiler
 from minigd.execution.runner import Steps
 from minigd.nn.layers.base import with_inner
 from minigd.nn.metrics import Metric
+from minigd.optim.accumulation import Accumulation
 from minigd.progress import quiet
 from minigd.training import agreement
 from minigd.training.epoch_totals import Totals, on_host
@@ -41,37 +43,69 @@ from minigd.training.transaction import Transaction
 from minigd.types import Array
 
 UPDATES = 1000
-"""After how many updates the parameters of all processes are compared; and after each epoch."""
-
-REASON = "several processes combine their gradients within each step"
+"""The number of updates after which parameters are compared. They also are after each epoch."""
 
 
 class Own(NamedTuple):
-    """What this process has of a batch, and the batch has of all processes."""
+    """The rows of a batch in this process, and in all processes."""
 
-    rows: int  # of this process that count
+    rows: int  # of this process, without rows of weight 0
     weight: float  # Σ w of them, which is `rows` without weights
-    first: int  # rows of the batch before them, in other processes
+    first: int  # rows of the batch in processes before this one
     all_rows: int
     all_weight: float
-    checksum: int = 0  # of all rows, where each process reads them all
+    checksum: int = 0  # of all rows, if each process reads them all
+
+
+class SharedWindow(Accumulation):
+    """A window of which each process has its share of the gradients; the sum of all is the mean."""
+
+    def __init__(self, communicator: Communicator, parts: int) -> None:
+        super().__init__(parts)
+        self._communicator = communicator
+
+    def write(self, g: Array) -> Any:
+        """Write the mean gradient of all processes into g; return its mean loss."""
+        loss = super().write(g)
+        backend = backend_of(g)
+        total = backend.to_numpy(g)
+        self._communicator.sum(total)
+        g[...] = backend.asarray(total)
+        return loss
+
+    def state_dict(self, backend: Backend) -> dict[str, Any]:
+        """Return the window of all processes; nothing is summed where it is empty."""
+        values = super().state_dict(backend)
+        if values["sum"] is not None:
+            self._communicator.sum(values["sum"])
+        return values
+
+    def load_state_dict(self, values: Mapping[str, Any], like: Array, backend: Backend) -> None:
+        """Take the window of all processes as rank 0's share."""
+        super().load_state_dict(values, like, backend)
+        if self._communicator.rank and self._sum is not None:
+            self._sum = self._sum * 0
 
 
 class SharedTransaction(Transaction):
-    """One update from the rows of all processes, made in each of them alike."""
+    """One update from the rows of all processes, which each of them makes in the same way."""
 
     def __init__(self, communicator: Communicator, *given: Any) -> None:
         self.communicator = communicator
         self.own = Own(0, 0.0, 0, 0, 0.0)
         self.own_loss: Any = 0.0
         super().__init__(*given)
+        self.window = self._before = SharedWindow(communicator, self.accumulate)
 
     def update(self, loss: Any) -> Any:
-        """Put the mean gradients and losses of all processes together, and update by them."""
+        """Combine the mean gradients and losses of all processes, and update.
+
+        If an update has several batches, `SharedWindow` combines the gradients.
+        """
         self.own_loss = loss
         fault = self._find_own_fault(loss)
-        backend, g = self.model.backend, self.model.flat_grads
-        mean = g if backend.reads_are_free else backend.to_numpy(g)
+        backend, g, at_once = self.model.backend, self.model.flat_grads, self.accumulate == 1
+        mean = backend.to_numpy(g if at_once else g[:0])
         own = self.own
         known = [own.rows, own.weight, float(loss), fault is not None, own.all_rows, own.checksum]
         notes = self.communicator.mean(mean, known)
@@ -82,15 +116,17 @@ class SharedTransaction(Transaction):
             raise Ended
         if (notes[:, 4:] != notes[0, 4:]).any():
             raise _batches_differ(notes[:, 4:])
-        if mean is not g:
-            g[...] = backend.asarray(mean)
         count, self._weight = notes[:, 0].sum(), float(notes[:, 1].sum())
+        if not at_once:
+            g *= own.rows / count
+        elif mean is not g:
+            g[...] = backend.asarray(mean)
         losses = [n / count * value for n, _, value, *_ in notes if n]
         self.loss = backend.asarray(sum(losses), dtype=self.model.dtype)[()]
         return super().update(self.loss)
 
     def _find_own_fault(self, loss: Any) -> str | None:
-        """Return what is not finite in this process's part of the batch, or None."""
+        """Describe what is not finite in this process's part of the batch, or return None."""
         if not self.own.rows:
             return None
         if not math.isfinite(loss):
@@ -103,7 +139,7 @@ class SharedTransaction(Transaction):
 
 
 class OwnRows(RowLoader):
-    """Loads the rows that this process has of a batch, which may be none.
+    """Loads this process's rows of a batch, which may be none.
 
     Parameters
     ----------
@@ -117,18 +153,18 @@ class OwnRows(RowLoader):
         self._loop = loop
 
     def check_training(self, batches: Batches, validation: Batches | None) -> None:
-        """Refuse data that do not fit, or are not the same in all processes."""
+        """Refuse data that do not fit, or that differ between processes."""
         self._loop.agree()
         self._loop.compare()
         agreement.agree_on_data(self._loop.communicator, batches, validation)
         super().check_training(batches, validation)
 
     def load(self, batch: Batch, source: Source) -> WeighedRows | None:
-        """Return the rows here that count; None if none does."""
+        """Return the rows of this process with a weight above 0, or None if there are none."""
         return super().load(batch, source) if len(batch.x) else None
 
     def load_arrays(self, x: Any, y: Any, sample_weight: Any = None) -> WeighedRows:
-        """Return the part of this process of a batch that all processes have whole."""
+        """Return this process's part of a batch that all processes have completely."""
         rows = super().load_arrays(x, y, sample_weight)
         if not self._loop.agreed:
             self._loop.agree()
@@ -143,7 +179,7 @@ class OwnRows(RowLoader):
 
 
 class OwnTotals(Totals):
-    """The sums over the rows of this process, that know of which batch each part is."""
+    """The sums over the rows of this process, with the batch of each part."""
 
     def __init__(self, metrics: Mapping[str, Metric]) -> None:
         super().__init__(metrics)
@@ -151,14 +187,14 @@ class OwnTotals(Totals):
         self._batches: list[int] = []
 
     def add(self, batch: Mapping[str, Any], weight: Any) -> None:
-        """Add the totals of the rows here of the batch whose number is `batch`."""
+        """Add the totals of this process's rows of batch number `batch`."""
         super().add(batch, weight)
         self._batches.append(self.batch)
 
     def of_all(self, communicator: Communicator, backend: Backend) -> Totals:
-        """Return the totals over the rows of all processes, the rows in the order of the batches.
+        """Return the totals over the rows of all processes, with rows in the order of the batches.
 
-        Each process calls it, and gets the same.
+        All processes call it, and get the same result.
         """
         sums = {
             name: [on_host(part, backend) for part in t] if type(t) is list else on_host(t, backend)
@@ -173,13 +209,13 @@ class OwnTotals(Totals):
         return total
 
     def load_state_dict(self, values: Mapping[str, Any], backend: Backend) -> None:
-        """Take the sums of a saved epoch, as those of a batch before the next one."""
+        """Restore the sums of a saved epoch, as those of a batch before the next one."""
         super().load_state_dict(values, backend)
         self._batches = [-1] if self._sums else []
 
 
 def _in_order(name: str, parts: list[Any]) -> list[Any]:
-    """Return the totals of a metric in the order of ranks, or its rows in that of the batches."""
+    """Return the totals of a metric in the order of ranks, or its rows in the order of batches."""
     pieces: list[tuple[int, int, Any]] = []
     for rank, (batches, _, sums) in enumerate(parts):
         total = sums.get(name, [])
@@ -191,7 +227,7 @@ def _in_order(name: str, parts: list[Any]) -> list[Any]:
 
 
 class SharedInterrupt(Interrupt):
-    """Signals and time limits end all processes after the same update, whoever receives them."""
+    """Signals and time limits, which end all processes after the same update."""
 
     def __init__(self, communicator: Communicator, given: Interrupt) -> None:
         super().__init__()
@@ -200,28 +236,28 @@ class SharedInterrupt(Interrupt):
         self._started = communicator.clock()
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Let a signal wait for the next update; a second Ctrl-C does not wait."""
+        """Let a signal wait for the next update. A second Ctrl-C does not wait."""
         if number == self._communicator.signal == signal.SIGINT:
             raise interruption(number)
         self._communicator.signal = number
 
     def done(self) -> None:
-        """Pass on a signal that any process has received, and look at the clock."""
+        """Pass on a signal that any process has received, and check the time."""
         communicator = self._communicator
         number, communicator.received = communicator.received, 0
         if number:
             self.busy, communicator.signal = False, 0
-            error = interruption(number)
-            error.in_all = True  # type: ignore[attr-defined]
+            error: Any = interruption(number)
+            error.in_all = True
             raise error
         if isinstance(self._deadline, Deadline):
             self._deadline.stop_after(communicator.clock() - self._started)
-        # Until all processes agree, each may be at another place.
+        # Until all processes agree, they may be at different positions.
         self.busy = True
 
 
 class Together(OneThread):
-    """What is done in it, all processes do; where one fails, its error ends them all, said once."""
+    """A context for what all processes do. If one fails, its error ends all, printed once."""
 
     def __init__(self, communicator: Communicator) -> None:
         super().__init__()
@@ -252,15 +288,15 @@ class Together(OneThread):
 
 
 def opening_together(comm: Any) -> contextlib.AbstractContextManager[None]:
-    r"""Let all processes open the same files as one: each reads a part in the first pass.
+    r"""Let all processes open the same files together: each reads a part in the first pass.
 
-    Within it, all of them open the same sources in the same order, and find what one process finds:
-    types, levels, and which rows are dropped. An error in one process ends all of them.
+    In this context, all of them open the same sources in the same order, and find the same as one
+    process: types, levels, and dropped rows. An error in one process ends all of them.
 
     Parameters
     ----------
     comm : mpi4py.MPI.Intracomm or None
-        The processes, ``MPI.COMM_WORLD`` under ``mpiexec``; None is one process.
+        The processes, ``MPI.COMM_WORLD`` with ``mpiexec``. None means one process.
 
     Returns
     -------
@@ -293,7 +329,7 @@ def _opening(communicator: Communicator) -> Iterator[None]:
 
 
 def shared(communicator: Communicator, loop: Loop) -> tuple["SharedLoop", Together]:
-    """Return a loop like this one, and what all that processes do together is done in."""
+    """Return a loop like this one for several processes, and the context for their common work."""
     one = loop.transaction
     given = one.model, one.updater, one.accumulate, one.penalty, one.clipping
     transaction = SharedTransaction(communicator, *given)
@@ -302,7 +338,7 @@ def shared(communicator: Communicator, loop: Loop) -> tuple["SharedLoop", Togeth
 
 
 class SharedLoop(Loop):
-    """Trains on this process's rows of each batch, together with all others."""
+    """Trains on this process's rows of each batch, together with all other processes."""
 
     transaction: SharedTransaction
     totals: OwnTotals
@@ -316,12 +352,11 @@ class SharedLoop(Loop):
         self._drawing = [layer for layer in layers if layer.draws]
 
     def set_compiled(self, compile: bool) -> None:
-        """Let NumPy run the steps, or the layers where they need the other processes."""
+        """Let NumPy run the steps, or the layers if they need the other processes."""
         super().set_compiled(False)
-        on_gpu = not self.objective.model.backend.reads_are_free  # where a step has its update
-        if self._coupled or self._drawing or on_gpu:
+        # A step by CUDA has its update.
+        if self._coupled or self._drawing or self.steps.by_cuda:
             self.steps = Steps(self.objective, self.transaction.change, replay=False)
-        self.steps.reason = REASON
         self.loader = OwnRows(self, self.objective, self.metrics)
 
     def start_epoch(self) -> None:
@@ -330,13 +365,13 @@ class SharedLoop(Loop):
         self.totals = OwnTotals(self.metrics)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how far the loop has come, with the sums of all processes."""
+        """Return the position, with the sums of all processes."""
         own = super().state_dict()
-        # Between two epochs there is nothing to put together, and one process may save alone.
+        # Between two epochs there is nothing to combine, and one process may save alone.
         return {**own, "totals": self._all_totals().state_dict()} if self.batch else own
 
     def load_state_dict(self, values: Mapping[str, Any]) -> None:
-        """Take what `state_dict` gave; the sums so far are rank 0's."""
+        """Restore what `state_dict` returned. The sums so far go to rank 0."""
         super().load_state_dict(values)
         if self.communicator.rank:
             self.totals = OwnTotals(self.metrics)
@@ -345,7 +380,7 @@ class SharedLoop(Loop):
         return self.totals.of_all(self.communicator, self.objective.model.backend)
 
     def run(self, session: Session, last: int) -> None:
-        """Train on the parts of this process until the last epoch is complete."""
+        """Train on this process's parts until the last epoch is complete."""
         communicator = self.communicator
         place = communicator.rank, communicator.size
         called = [
@@ -359,17 +394,18 @@ class SharedLoop(Loop):
         own = session._replace(
             batches=session.batches.part(*place),
             validation=None if held_out is None else held_out.part(*place),
+            callbacks=[*session.callbacks, (self._agree_to_stop, frozenset({"start", "epoch"}))],
             interrupt=SharedInterrupt(communicator, session.interrupt),
         )
         super().run(own, last)
 
     def compare(self) -> None:
-        """Refuse to go on where the processes have other parameters, or are at another place."""
+        """Refuse to continue if processes differ in their parameters or positions."""
         place = self.epoch, self.batch, self.transaction.updates
         agreement.compare(self.communicator, self.objective.model, place)
 
     def agree(self) -> None:
-        """Refuse models and settings that are not the same in all processes."""
+        """Refuse models and settings that differ between processes."""
         model, one = self.objective.model, self.transaction
         given = {
             "inputs": model.n_in,
@@ -390,7 +426,7 @@ class SharedLoop(Loop):
         self.agreed = True
 
     def _train(self, session: Session, batch: Batch, rows: WeighedRows | None) -> Event:
-        """Train on the rows that this process has of a batch."""
+        """Train on this process's rows of a batch."""
         self.totals.batch = self.batch
         placed = self._place(session.batches, batch, rows)
         assert isinstance(batch, BatchPart)
@@ -400,7 +436,7 @@ class SharedLoop(Loop):
     def _place(
         self, batches: Batches, batch: Batch, rows: WeighedRows | None
     ) -> WeighedRows | None:
-        """Find the place of rows in the batch, and weigh them by it; None if no row counts."""
+        """Find the position of rows in the batch, and weight them. None if all weights are 0."""
         count, weight = (0, 0.0) if rows is None else (len(rows.x), rows.total)
         if batches.weighted:
             counts = self.communicator.gather_rows(np.array([count, weight]))
@@ -415,7 +451,7 @@ class SharedLoop(Loop):
         return self._weigh(rows, self.transaction.own)
 
     def _weigh(self, rows: WeighedRows | None, own: Own) -> WeighedRows:
-        """Return rows with n w_i/Σw of the whole batch for each, or no rows."""
+        """Return rows, each with n w_i/Σw of the whole batch, or no rows."""
         if rows is None:
             model = self.objective.model
             x, y = (model.backend.zeros((0, n), model.dtype) for n in (model.n_in, model.n_out))
@@ -426,14 +462,14 @@ class SharedLoop(Loop):
         return rows._replace(scale=rows.scale * self.objective.model.dtype.type(ratio))
 
     def make_step(self, rows: WeighedRows, profiler: Profiler | None = None) -> Step:
-        """Make the step of one batch with all other processes."""
+        """Make the step of one batch, together with all other processes."""
         with self._told_where_rows_are():
             step = super().make_step(rows, profiler)
         return step._replace(value=self.transaction.loss)
 
     @contextlib.contextmanager
     def _told_where_rows_are(self) -> Iterator[None]:
-        """Let layers know of the rows that other processes have."""
+        """Set in the layers which rows other processes have."""
         for layer in self._coupled:
             layer.communicator = self.communicator
         for layer in self._drawing:
@@ -447,11 +483,11 @@ class SharedLoop(Loop):
                 del layer.first_row
 
     def _step(self, rows: WeighedRows, profiler: Profiler | None) -> Step:
-        """Make the step of rows, or take part in that of the others."""
+        """Make the step of rows, or take part in the step of the others."""
         return super()._step(rows, profiler) if len(rows.x) else self._take_part(rows)
 
     def _take_part(self, rows: WeighedRows) -> Step:
-        """Do what the others need in a step to which this process has no rows to add."""
+        """Do what the others need in a step for which this process has no rows."""
         model = self.objective.model
         model.passes += 1
         coupled = [each for each in with_inner(self.objective.layers) if each.couples]
@@ -465,22 +501,22 @@ class SharedLoop(Loop):
         return Step(self.transaction.own_loss, rows.y, norms, updated)
 
     def _count(self, step: Step, rows: WeighedRows) -> None:
-        """Add the totals of the rows here to those of the epoch."""
+        """Add the totals of this process's rows to those of the epoch."""
         if len(rows.x):
             own, wide = self.transaction.own, self.objective.model.backend.wide
-            # By n w/Σw of the whole batch, the loss here is a share of that of the batch.
+            # With n w/Σw of the whole batch, the loss here is a share of the batch's loss.
             weight = own.rows * (own.all_weight / own.all_rows)
             measured = measure(self.objective, self.metrics, step.z, rows)
             loss = wide(self.transaction.own_loss) * weight
             self.totals.add({"loss": loss, **measured}, rows.total)
 
     def _run_unread(self, session: Session) -> bool:
-        """Look at each step: what one process makes again, the others would not."""
+        """Check each step, because the other processes would not repeat steps of one process."""
         self.transaction.guard.defers = False
         return self._run_steps(session)
 
     def _report(self, session: Session, event: Event, rows: int) -> None:
-        """Call the callbacks, show how far the run has come, and end where one process is to."""
+        """Call the callbacks, show the progress, and end if one process must end."""
         super()._report(session, event, self.transaction.own.all_rows)
         if not session.by_epoch:
             self.stopping = self.communicator.any(self.stopping)
@@ -495,12 +531,14 @@ class SharedLoop(Loop):
         return totals.of_all(self.communicator, self.objective.model.backend).means()
 
     def end_epoch(self, session: Session) -> None:
-        """Put together what all processes have measured, and put it into the history."""
+        """Combine the measurements of all processes, and add them to the history."""
         self.compare()
         self.totals = self._all_totals()  # type: ignore[assignment]
         super().end_epoch(session)
-        if session.callbacks:
-            self.stopping = self.communicator.any(self.stopping)
+
+    def _agree_to_stop(self, event: Event) -> None:
+        """End where one process is to, or has received a signal since the last batch."""
+        self.stopping = self.communicator.any(self.stopping)
 
 
 def _count(rows: Any) -> int:

@@ -1,8 +1,8 @@
-"""Rows on their way from a batch to a step: those that count, where and as the model needs them."""
+"""From a batch to a step: rows without weight 0, on the model's device and in its dtype."""
 
 from typing import Any, NamedTuple
 
-from minigd.backends.base import backend_of
+from minigd.backends.base import backend_of, check_where_free
 from minigd.backends.frames import check_names, check_rows_alike, check_source, names_of
 from minigd.backends.host_to_device import Staging
 from minigd.data.batches import Batch, Batches
@@ -17,7 +17,7 @@ from minigd.types import Array
 
 
 class WeighedRows(NamedTuple):
-    """A batch on the model's backend: rows that count, and what they weigh."""
+    """A batch on the model's backend: rows without weight 0, and their weights."""
 
     x: Array
     y: Array
@@ -28,7 +28,7 @@ class WeighedRows(NamedTuple):
 
 
 class RowLoader:
-    """Brings rows to the model's backend and dtype, and refuses what does not fit.
+    """Converts rows to the model's backend and dtype, and refuses rows that do not fit.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class RowLoader:
         self._staging = None if backend.reads_are_free else Staging(backend.xp)
 
     def load(self, batch: Batch, source: Source) -> WeighedRows | None:
-        """Return the rows of a batch that count; None if none does."""
+        """Return the rows of a batch with a weight above 0, or None if there are none."""
         backend = self.model.backend
         x, y, weight, rows = batch.x, batch.y, batch.weight, batch.rows
         if weight is not None:
@@ -63,8 +63,8 @@ class RowLoader:
         return self.weigh(x, y, rows, weight)
 
     def _stage(self, staging: Staging, x: Array, name: str, rows: Rows) -> Array:
-        """Bring x over to the device."""
-        # Fewer bytes to bring over, and a number too large for the dtype is found on the host.
+        """Copy x to the device."""
+        # Fewer bytes to copy, and a number too large for the dtype is found on the host.
         if not self.model.backend.holds(x) and x.dtype.itemsize > self.model.dtype.itemsize:
             x = backend_of(x).convert(x, self.model.dtype, name, rows)
         return staging("x", x)
@@ -81,10 +81,9 @@ class RowLoader:
             objective.check(x, y, values=False)
             weight = check_weights(sample_weight, rows.stop)
             weight, x, y, rows = drop_zero_weights(weight, x, y, rows)
-        if backend.reads_are_free:
-            backend.check_finite(x, "x", rows)
+        check_where_free(backend, x, "x", rows)
         x = model.convert(x, "x", rows)
-        objective.check(x, y, values=backend.reads_are_free)
+        objective.check(x, y, values=None)
         return self.weigh(x, y, rows, weight)
 
     def weigh(self, x: Array, y: Array, rows: Rows, weight: Array | None) -> WeighedRows:
@@ -104,7 +103,7 @@ class RowLoader:
     def check_all(self, batches: Batches, names: list[Any] | None = None) -> None:
         """Check rows in memory once, all together; others are checked as they are read.
 
-        Names of columns are to be those of the training, or of the rows that it begins with.
+        The names of columns must be those of the training, or of its first rows.
         """
         source = batches.source
         if source.names is not None:
@@ -120,7 +119,7 @@ class RowLoader:
             self.check(source.x[: len(weight)], y)
 
     def _check_pieces(self, batches: Batches) -> None:
-        """Check the rows of a source of nothing but finite numbers, before they are used."""
+        """Check the rows of a source that has only finite numbers, before they are used."""
         first, pieces = 0, batches.source.chunks() if batches.source.checked else ()
         for x, y in pieces:
             rows = slice(first, first := first + len(x))
@@ -134,7 +133,7 @@ class RowLoader:
         """Refuse data that do not fit, before anything is trained."""
         source, model = batches.source, self.model
         self.check_all(batches)
-        # A model that has learned from other rows may well see a piece of which all are alike.
+        # For a trained model, a piece in which all rows are equal may be right.
         if model.loss is None and isinstance(source, ArraySource):
             weight = batches.weight(slice(0, source.rows)) if batches.weighted else None
             check_rounding(source.x, source.y, model.dtype, counting_rows(weight))

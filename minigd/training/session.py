@@ -1,4 +1,4 @@
-"""One call of `fit`: its batches, its callbacks, and what it shows."""
+"""One call of `fit`: its batches, its callbacks and its progress."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,10 +13,10 @@ from minigd.training.interrupts import Deadline, Interrupt, Terminated
 
 
 class Session(NamedTuple):
-    """What one `fit` brings to its epochs."""
+    """The parts of one `fit` that its epochs use."""
 
     run: Run
-    batches: Batches  # on the model's device, where they fit there
+    batches: Batches  # on the model's device, if they fit there
     validation: Batches | None
     callbacks: list[tuple[Callback, frozenset[str] | None]]  # each with the events it wants
     progress: Progress | None
@@ -31,18 +31,18 @@ class Session(NamedTuple):
     @property
     def repeatable(self) -> bool:
         """Whether batches can be repeated: rows are in memory, and no callback saw the model."""
-        # Asked of its own class, for a subclass may do more.
+        # For the exact class, because a subclass may do more.
         looking = [c for c in self.callbacks if "only_saves" not in vars(type(c[0]))]
         return self._replace(callbacks=looking).by_epoch and not self.batches.source.one_shot
 
     def call(self, event: Event) -> None:
-        """Call the callbacks that want an event with it."""
+        """Call the callbacks that want this event."""
         for callback, events in self.callbacks:
             if events is None or event.name in events:
                 callback(event)
 
     def send(self, name: str, loss: Any = None) -> None:
-        """Call the callbacks with an event that is not of a batch."""
+        """Call the callbacks with an event that does not belong to a batch."""
         self.call(Event(name, self.run, loss))
 
     def send_last(self, *names: str) -> None:
@@ -53,20 +53,20 @@ class Session(NamedTuple):
             self.send(name, loss)
 
     def end_early(self, error: BaseException) -> None:
-        """Let callbacks end a run that a signal ends; another error lets a waiting signal pass."""
+        """Let callbacks end an interrupted run. After another error, pass on a waiting signal."""
         if not isinstance(error, KeyboardInterrupt | Terminated):
             self.interrupt.done()
             return
-        # An impatient Ctrl-C, or one that a callback raised, came while something was half done.
+        # A second Ctrl-C, or one that a callback raised, came in the middle of an update.
         whole, self.interrupt.busy = not self.interrupt.busy, True
         for callback, events in self.callbacks:
             if whole and events is not None and "interrupt" in events:
                 callback(Event("interrupt", self.run))
-        # Whoever pressed Ctrl-C has had enough, and uses the model as it is left.
+        # After Ctrl-C, the user continues with the final model.
         self.send_last("done")
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Close the bar."""
         if self.progress is not None:
             self.progress.close()
 
@@ -77,7 +77,7 @@ class Session(NamedTuple):
             log(compiled)
 
     def report_profile(self, threads: int | None, not_compiled: str | None) -> None:
-        """Print where the time went, if that was measured, the threads of BLAS, and what lacked."""
+        """Print a profile if requested: times, BLAS threads, and why nothing was compiled."""
         if self.profiler is not None:
             line = self.profiler.line(self.run.model.dtype)
             line += "" if threads is None else f"; {describe(threads)}"
@@ -93,7 +93,7 @@ def open_session(
     profile: bool,
     time_limit: float | None,
 ) -> Session:
-    """Return the session of a run; a bar shows so many epochs, if there are any to show."""
+    """Return the session of a run. A bar shows this many epochs, if any."""
     backend = run.model.backend
     return Session(
         run,

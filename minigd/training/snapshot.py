@@ -1,6 +1,6 @@
-"""A snapshot of a run within an epoch: all that a batch changes, to make batches again from there.
+"""A snapshot within an epoch: everything that a batch changes, to repeat batches from there.
 
-It is taken where the arrays are: a GPU copies them without making the host wait.
+It is taken on the device of the arrays: a GPU copies them without making the host wait.
 """
 
 from minigd.errors import BackendError
@@ -10,16 +10,16 @@ from minigd.training.epoch_totals import Totals
 from minigd.training.transaction import Transaction
 
 BATCHES, SECONDS = 2_000, 60
-"""After how many batches, or how much time, a new snapshot is taken, and a GPU is asked for it
-whether all was finite."""
+"""The number of batches and the seconds after which a new snapshot is taken. Before that, the host
+checks that all numbers on the GPU were finite."""
 
 
 class NotFinite(Exception):
-    """A batch since the snapshot has led to a number that is not finite."""
+    """A batch since the snapshot gave a number that is not finite."""
 
 
 class Snapshot:
-    """What batches change, as it was when the snapshot was taken.
+    """The values of everything that batches change, at the time of the snapshot.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Snapshot:
 
     @property
     def taken(self) -> bool:
-        """Whether there is something to go back to."""
+        """Whether there is a snapshot."""
         return len(self._arrays) > 0
 
     def take(self, totals: Totals, batch: int, seconds: float) -> None:
@@ -51,7 +51,7 @@ class Snapshot:
             raise _no_room(transaction.updater, error) from error
 
     def restore(self) -> tuple[Totals, int, float]:
-        """Undo what has changed since, and return the arguments of `take`."""
+        """Undo all changes since then, and return the arguments of `take`."""
         for arrays in self._arrays:
             arrays.restore()
         self._transaction.updates, self._transaction.window = self._updates, self._window

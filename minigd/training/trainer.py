@@ -1,8 +1,8 @@
 """The trainer: the settings of a run, and the methods that train, evaluate and save it.
 
-It holds everything that decides the next update. A resumed run continues as if it had never
-stopped. One epoch is in `loop.py`, one update in `transaction.py`, and the four lines of a step in
-`minigd.execution.plain`.
+A trainer has everything that determines the next update. So a resumed run continues as if it had
+never stopped. One epoch is in `loop.py`, one update in `transaction.py`, and the four lines of a
+step in `minigd.execution.plain`.
 """
 
 import os
@@ -57,61 +57,61 @@ from minigd.training.transaction import Transaction
 from minigd.types import Array
 
 WORTH_COMPILING = 600_000_000
-"""Numbers that the updates of an epoch go through, above which compiling is worth its time: each
-takes some 5 ns less, and compiling takes some 3 s once. It depends on the epoch, so the bits are
-the same however epochs are split among calls of `fit`."""
+"""The number of values that the updates of an epoch process, above which compiling pays: each value
+takes some 5 ns less, and compiling takes some 3 s once. It depends on one epoch, so the bits are
+the same if epochs are split among calls of `fit`."""
 
 TARGET = "program"
-"""What a checkpoint says of compiled steps, by which the order of their sums is known. Files from
-before a step was compiled as a whole say True."""
+"""The entry for compiled steps in a checkpoint, which identifies the order of their sums. In older
+files, before steps were compiled as a whole, it is True."""
 
 
 class Trainer:
-    """Trains a model: one update per batch, or per few batches.
+    """Trains a model: one update per batch, or per window of batches.
 
     Parameters
     ----------
     model : Sequential
     loss : str or Loss
-        Paired with a final Sigmoid or Softmax; see `minigd.Objective`.
+        Paired with a final Sigmoid or Softmax. See `minigd.Objective`.
     updater : str or Updater
         Its state is reset.
     metrics : iterable of str or Metric, or dict of them by name
-        Measured over the rows of each epoch; a dict's keys are their names in the history.
+        Measured over the rows of each epoch. The keys of a dict are the names in the history.
     accumulate : int, default 1
-        How many batches make one update, with the gradient of all their rows as one batch; fewer
-        at the end of an epoch. Memory is held for one of them.
+        The number of batches per update, which uses the mean gradient of all their rows. At the end
+        of an epoch there may be fewer. Memory is needed for one batch.
     l1, l2 : float, default 0.0
-        A penalty ``λ₁ Σ |W| + ½ λ₂ Σ W²`` on the weights, in the gradient; see
+        A penalty ``λ₁ Σ |W| + ½ λ₂ Σ W²`` on the weights, in the gradient. See
         `minigd.optim.gradient_transforms.Penalty`.
     decay_bias : bool, default False
-        Penalize biases, scales and shifts too.
+        Also penalize biases, scales and shifts.
     clip_value, clip_norm : float, optional
-        Limits on each entry of the gradient, and on the length of the whole; penalties included.
+        Limits on each entry of the gradient, and on the norm of the whole, including penalties.
     clip_rows : float, optional
-        A limit on the norm of each row's own gradient, before their mean is taken.
+        A limit on the norm of each row's own gradient, before the mean is taken.
     reuse_buffers : bool, default True
-        Write the outputs and gradients of every step into the same memory, and run a traced step
-        as calls of NumPy (`minigd.execution.targets.numpy`), or on a GPU as kernels
-        (`minigd.execution.targets.cuda`). The numbers are the same either way, on the CPU to the
-        bit, on a GPU to rounding.
+        Write the outputs and gradients of every step into the same memory, and run a traced step as
+        calls of NumPy (`minigd.execution.targets.numpy`), or on a GPU as kernels
+        (`minigd.execution.targets.cuda`). The results are the same, on the CPU bit for bit, on a
+        GPU up to rounding.
     fast : bool, optional
-        Whether Numba compiles the steps, and whole epochs of rows in memory, which is the extra
-        `fast`; on the CPU alone. By default it does if it is installed and compiling, some three
-        seconds, costs less than one epoch gains.
+        Whether Numba (the extra `fast`) compiles the steps, and whole epochs of rows in memory.
+        Only on the CPU. By default it does if it is installed and compiling, some three seconds,
+        costs less than one epoch gains.
     optimizer : str or Updater, optional
         Another name for `updater`.
     comm : mpi4py.MPI.Intracomm, optional
         The processes that train together, each on a part of the rows of every batch:
-        ``MPI.COMM_WORLD`` under ``mpiexec``. All of them make the same calls, and get the same
+        ``MPI.COMM_WORLD`` with ``mpiexec``. All of them make the same calls, and get the same
         model.
 
     Attributes
     ----------
     communicator : Communicator
-        The processes of the run; ``communicator.rank`` is the number of this one, from 0.
+        The processes of the run. ``communicator.rank`` is the number of this one, from 0.
     until_epoch : int or None
-        The goal of a ``fit(until_epoch=...)`` while it runs; None for ``fit(epochs=...)``.
+        The target of ``fit(until_epoch=...)`` while it runs. None for ``fit(epochs=...)``.
     history : History
 
     Examples
@@ -129,7 +129,7 @@ class Trainer:
     until_epoch: int | None = None
     _resumed: dict[str, Any] | None = None  # the batches of a resumed run
     _callbacks: dict[str, Any]
-    _states: dict[str, Any]  # of callbacks that have not been given again
+    _states: dict[str, Any]  # of callbacks that were not passed again
 
     @validated
     def __init__(
@@ -187,7 +187,7 @@ class Trainer:
 
     @property
     def penalty(self) -> Penalty:
-        """What is added to the gradient of the weights."""
+        """The penalty that is added to the gradient."""
         return self._transaction.penalty
 
     @penalty.setter
@@ -219,7 +219,7 @@ class Trainer:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The settings of the constructor beside model, loss, updater and metrics."""
+        """The settings of the constructor except model, loss, updater and metrics."""
         return {
             "accumulate": self.accumulate,
             "l1": self.penalty.l1,
@@ -234,11 +234,10 @@ class Trainer:
 
     def _set_compiled(self, compiled: bool) -> None:
         """Let NumPy or Numba run the steps from now on."""
-        alone = self.communicator.size == 1
-        self.compiled = compiled and alone and self.model.backend.reads_are_free
+        self._loop.set_compiled(compiled)
+        self.compiled = self._loop.steps.by_numba
         if self.compiled and (package := absent()) is not None:
             raise BackendError(missing(package, "fast=True"))
-        self._loop.set_compiled(self.compiled)
 
     # One update ------------------------------------------------------------------------------
 
@@ -252,22 +251,23 @@ class Trainer:
         y : array-like, shape (n,) or (n, K)
             Both on the model's backend.
         sample_weight : array-like, shape (n,), optional
-            How much each row counts; one of weight 0 is left out, whatever numbers it holds.
+            How much each row counts. Rows of weight 0 are left out.
         per_example : bool, default False
-            Return the norm of each row's own gradient too: `minigd.execution.per_example.backward`.
+            Also return the norm of each row's own gradient:
+            `minigd.execution.per_example.backward`.
 
         Returns
         -------
         scalar, or (scalar, Array of shape (n,))
-            The mean loss of the batch before the update, on the model's backend; and, if asked for,
-            the norms, 0 for a row of weight 0.
+            The mean loss of the batch before the update, on the model's backend, and with
+            `per_example` the norms, 0 for a row of weight 0.
 
         Raises
         ------
         ShapeError, DataError, BackendError
             If the batch does not fit.
         DivergenceError
-            If the loss or a gradient is not finite; the parameters are those before the update.
+            If the loss or a gradient is not finite. The parameters are those before the update.
         """
         with self._one_thread:
             self._follow_model()
@@ -288,16 +288,16 @@ class Trainer:
             return step.value, norms
 
     def _limit_rows(self, per_example: bool) -> None:
-        """Let the next steps find the norms of rows, or only if a limit needs them."""
+        """Let the next steps compute the norms of rows, or only if a limit needs them."""
         wanted = per_example or self.row_clipping.limit is not None
         self._loop.by_row = self.row_clipping if wanted else None
 
     def _name_objective(self) -> None:
-        """Give the model its loss and metrics, which `evaluate` and a saved file go by."""
+        """Set the loss and metrics of the model, for `evaluate` and saved files."""
         self.model.loss, self.model.metrics = self.objective.given, dict(self.metrics)
 
     def _follow_model(self) -> None:
-        """Go where the model has gone since the last update, if it was moved."""
+        """Follow the model if it was moved to another backend since the last update."""
         guard = self._transaction.guard
         if self.updater.owner is not guard:
             raise _updater_was_taken(self.updater)
@@ -328,9 +328,9 @@ class Trainer:
         plain: bool = False,
         receipt: bool | None = None,
     ) -> History:
-        """Train for some epochs more.
+        """Train for more epochs.
 
-        BLAS has one thread meanwhile if matrix products are small, and then what it had before:
+        During `fit`, BLAS has one thread if matrix products are small. See
         `minigd.execution.threads`.
 
         Parameters
@@ -338,34 +338,34 @@ class Trainer:
         data : Batches, source or array-like of shape (rows, n_in), optional
             None to continue with the batches of the last `fit`, or of `resume`.
         y : array-like, optional
-            Targets, where `data` is an array.
+            Targets, if `data` is an array.
         epochs : int, default 1
-            How many more, whatever was done before.
+            The number of additional epochs.
         until_epoch : int, optional
-            Instead of `epochs`: train until ``trainer.epoch`` is this, and do nothing if it is
-            already. For a script that is started again after it was killed.
+            Instead of `epochs`: train until ``trainer.epoch`` has this value. If it already has, do
+            nothing. For a script that is started again after a kill.
         batch_size, shuffle, sample_weight, class_weight
-            For arrays and sources, as in `minigd.Batches`; a Batches brings its own. The order is
-            decided by the model's seed.
+            For arrays and sources, as in `minigd.Batches`. A Batches has its own. The model's seed
+            determines the order.
         validation_data : (X, y), (X, y, weight), Batches or source, optional
             Evaluated after each epoch.
         time_limit : float, optional
-            Seconds after which to stop, at the end of the step; a line on stderr says so, and a
+            Seconds after which to stop, at the end of the step. A line on stderr reports it, and a
             `Checkpoint` among the callbacks saves the run. Another `fit` continues from there.
         callbacks : iterable of callable
             Each is called with an `Event` after every update, every epoch, and so on, in their
-            order, but one with ``last = True`` after the others. The state of those that have one
-            is saved with the run, and found again by name.
+            order. One with ``last = True`` is called after the others. The states of callbacks are
+            saved with the run, and restored by name.
         per_example : bool, default False
-            Tell callbacks the norm of each row's own gradient, as ``event.norms``.
+            Give callbacks the norm of each row's own gradient, as ``event.norms``.
         progress : bool, default False
             A bar in a terminal and in a notebook, a few lines elsewhere, on stderr.
         profile : bool, default False
-            End with a line on stderr that says where the time went, and how many threads BLAS had:
-            `minigd.execution.profiler`.
+            At the end, print a line on stderr that says where the time went, and the number of BLAS
+            threads. See `minigd.execution.profiler`.
         plain : bool, default False
-            Run each step through the layers' own methods: a ``print`` or a breakpoint in
-            ``Dense.backward`` is reached in every step: `minigd.execution.plain`.
+            Run each step through the layers' own methods, so that a ``print`` or a breakpoint in
+            ``Dense.backward`` works. See `minigd.execution.plain`.
         receipt : bool, optional
             The old name of `profile`.
 
@@ -377,15 +377,16 @@ class Trainer:
         Raises
         ------
         ShapeError, DataError
-            If the data do not fit the model, the loss or each other, or the model's dtype can't
-            tell the targets of arrays from each other; nothing was trained.
+            If the data do not fit the model, the loss or each other, or the targets of arrays are
+            equal in the model's dtype. Nothing was trained.
         DivergenceError
-            If the loss or a gradient is no longer finite; it names the epoch and the update, and
-            the parameters are restored to the last finite ones.
+            If the loss or a gradient is not finite. It names the epoch and the update, and the last
+            finite parameters are restored.
         KeyboardInterrupt
-            At Ctrl-C, between two updates, after the event ``"done"``; another `fit` continues.
+            At Ctrl-C, between two updates, after the event ``"done"``. Another `fit` continues.
         SystemExit
-            At SIGTERM or SIGHUP, likewise; a `Checkpoint` among the callbacks has saved the run.
+            At SIGTERM or SIGHUP, in the same way. A `Checkpoint` among the callbacks has saved the
+            run.
         RuntimeError
             If another thread is using this trainer.
         """
@@ -421,7 +422,7 @@ class Trainer:
         return self.history
 
     def _continue_with(self, batches: Batches) -> None:
-        """Take these batches; an epoch that was left in the middle needs the same ones."""
+        """Use these batches. An epoch that was interrupted needs the same ones."""
         self._follow_model()
         loop = self._loop
         if batches is not loop.batches and (loop.batch or self._resumed is not None):
@@ -432,7 +433,7 @@ class Trainer:
         self.model.schema = batches.source.schema or self.model.schema
 
     def _compare(self, batches: Batches) -> None:
-        """Refuse others than those of a resumed run; with others, begin the epoch once more."""
+        """Refuse batches other than those of a resumed run; otherwise start the epoch again."""
         loop, given = self._loop, batches.state_dict()
         if self._resumed is not None:
             checkpoints.compare(self._resumed, given)
@@ -441,7 +442,7 @@ class Trainer:
             self._transaction.window.clear()
 
     def _last_epoch(self, epochs: int, until_epoch: int | None) -> int:
-        """Return the number of epochs after which `fit` ends."""
+        """Return the epoch after which `fit` ends."""
         last = self.epoch + check_integer("epochs", epochs, 0)
         if until_epoch is not None:
             last = max(self.epoch, check_integer("until_epoch", until_epoch, 0))
@@ -449,25 +450,25 @@ class Trainer:
         return last
 
     def _load_callbacks(self) -> None:
-        """Give callbacks of a resumed run the states they were saved with."""
+        """Restore the saved states of callbacks in a resumed run."""
         states, self._states = self._states, {}
         load_callback_states(self._callbacks, states)
 
     def _choose_executor(self, batches: Batches) -> None:
-        """Take Numba if epochs are long enough; a resumed run has chosen already."""
+        """Use Numba if epochs are long enough. A resumed run has already chosen."""
         chosen = self.fast is not None or self.compiled or self.updates
         if not chosen and available() and batches.source.rows is not None:
-            # A step costs what some ten thousand numbers do.
+            # A step takes as long as some ten thousand values.
             work = len(batches) * (len(self.model.flat_params) + 10_000)
             if work >= WORTH_COMPILING:
                 self._set_compiled(compiled=True)
 
     def _forget_data(self) -> None:
-        """Let go of the batches and the callbacks of the last `fit`."""
+        """Release the batches and the callbacks of the last `fit`."""
         self._loop.batches, self._callbacks = None, {}
 
     def stop(self) -> None:
-        """End `fit` after this update; a later `fit` continues from here. For callbacks."""
+        """End `fit` after this update. A later `fit` continues from here. For callbacks."""
         self._loop.stopping = True
 
     def evaluate(
@@ -487,7 +488,7 @@ class Trainer:
         Returns
         -------
         dict of str to float
-            Over all rows, each by its weight.
+            Weighted means over all rows.
 
         Raises
         ------
@@ -502,29 +503,29 @@ class Trainer:
     # A run in a file -------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all that decides the next update to one ``.npz`` file, whole or not at all.
+        """Write everything that determines the next update to one ``.npz`` file.
 
-        `resume` continues from it, also in the middle of an epoch, or of the batches of one update;
-        `minigd.load` reads the model from it.
+        The file is written completely or not at all. `resume` continues from it, also in the middle
+        of an epoch or a window of accumulation. `minigd.load` reads the model from it.
 
         Raises
         ------
         ValueError
-            If the path ends as a file of another format does, ``.pt``.
+            If the path ends like a file of another format, such as ``.pt``.
         TypeError
             If an argument of a layer, a loss or an updater can't be written.
         OSError
-            If the file can't be written; one that was there stays as it was.
+            If the file can't be written. An existing file stays unchanged.
         """
         with self._one_thread:
             checkpoints.write(path, self)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that decides the next update, as arrays on the host and plain values.
+        """Return everything that determines the next update, as host arrays and plain values.
 
-        Parameters and buffers, the updater's moments and counts, how far the run and the epoch
-        have come, the epoch's sums so far, the gradient accumulated so far, the states of
-        callbacks, the history, and a fingerprint of the data.
+        Parameters and buffers, the updater's moments and counts, the position in the run and the
+        epoch, the epoch's sums so far, the gradient accumulated so far, the states of callbacks,
+        the history, and a fingerprint of the data.
         """
         loop, backend = self._loop, self.model.backend
         loop.check_unread()
@@ -548,12 +549,12 @@ class Trainer:
         }
 
     def load_state_dict(self, values: Mapping[str, Any]) -> None:
-        """Take the state that `state_dict` gave, and continue from there with the same batches.
+        """Restore a state from `state_dict`, and continue from there with the same batches.
 
         Raises
         ------
         CheckpointError
-            If the state is not that of this model and updater, or is damaged.
+            If the state does not belong to this model and updater, or is damaged.
         """
         model, loop, transaction = self.model, self._loop, self._transaction
         with damaged("the state of the run is"):
@@ -585,27 +586,28 @@ class Trainer:
         backend: str | Backend = "numpy",
         comm: Any = None,
     ) -> "Trainer":
-        """Return the trainer that `save` wrote, ready for the next batch.
+        """Return the saved trainer, ready for the next batch.
 
-        On the same machine, with the same versions and extras, and the same batches, it gives the
-        same bits as a run that was never interrupted. BLAS has as many threads as before, or a
-        warning says that there are not as many.
+        On the same machine, with the same versions, extras and batches, the result is bit-identical
+        to a run that was never interrupted. BLAS gets the same number of threads as before, or a
+        warning is given if it has fewer.
 
         Parameters
         ----------
         path : str or path-like
         batches : Batches, optional
-            Over the same data, cut in the same way; ``fit()`` continues with them.
+            Over the same data, cut in the same way. ``fit()`` continues with them.
         custom : iterable of class
-            Layers, losses, metrics, updaters and schedules from outside the package.
+            Custom layers, losses, metrics, updaters and schedules.
         backend : {"numpy", "cupy"} or Backend, default "numpy"
         comm : mpi4py.MPI.Intracomm, optional
-            The processes that go on together, as many as there are now: `Trainer`.
+            The processes that continue together. Their number may differ from before. See
+            `Trainer`.
 
         Raises
         ------
         CheckpointError
-            If the file is damaged or holds no run, or the batches are not those of the run.
+            If the file is damaged or contains no run, or the batches are not those of the run.
 
         Examples
         --------
@@ -642,7 +644,7 @@ class Trainer:
 
 
 def _shared(communicator: Communicator, loop: Loop) -> tuple[Loop, OneThread]:
-    """Return what trains together with other processes in the place of this loop."""
+    """Return the loop for several processes instead of this one."""
     from minigd.training.processes import shared
 
     return shared(communicator, loop)
@@ -651,7 +653,7 @@ def _shared(communicator: Communicator, loop: Loop) -> tuple[Loop, OneThread]:
 def _norms_of_all(
     norms: Array, rows: Rows, n: int, model: Sequential, communicator: Communicator
 ) -> Array:
-    """Return the norms of these rows, and those of other processes, among those of all n, or 0."""
+    """Return the norms of all n rows, from all processes. Rows of weight 0 have 0."""
     if isinstance(rows, slice):
         return norms.copy()
     spread = model.backend.zeros((n,), model.dtype)
@@ -664,7 +666,7 @@ def _norms_of_all(
 
 
 def _warn_of_other_sums(compiled: Any) -> None:
-    """Say where a resumed run goes on in other steps than those it was saved with."""
+    """Warn if a resumed run continues with other steps than before."""
     if compiled and not available():
         warn(
             "the run used Numba, which is not installed here: it continues without Numba, "

@@ -1,7 +1,7 @@
-"""One update of the parameters, made whole or not at all.
+"""One update of the parameters, made completely or not at all.
 
-It is made from one batch, or from a window of accumulated batches. Where loss, gradient or update
-is not finite, everything is again as it was before the batch.
+It is made from one batch, or from a window of accumulated batches. If loss, gradient or update is
+not finite, everything is restored to the values before the batch.
 """
 
 import math
@@ -21,14 +21,14 @@ from minigd.training.rows import WeighedRows
 
 
 class Transaction:
-    """The update that is being made, and the window of batches that it is made from.
+    """The current update, and the window of batches for it.
 
     Parameters
     ----------
     model : Sequential
     updater : Updater
     accumulate : int
-        How many batches make one update.
+        The number of batches per update.
     penalty : Penalty
     clipping : Clipping
 
@@ -37,7 +37,7 @@ class Transaction:
     updates : int
         Updates made.
     fault : str or None
-        What was not finite in the last batch.
+        A description of what was not finite in the last batch.
     window : Accumulation
     guard : Guard
     """
@@ -60,25 +60,25 @@ class Transaction:
 
     @property
     def change(self) -> Update:
-        """What makes new parameters of a mean gradient."""
+        """The settings that turn a mean gradient into new parameters."""
         return Update(self.penalty, self.clipping, self.updater, self.accumulate)
 
     def renew_guard(self, largest: float | None = None) -> None:
-        """Guard the model where it is now; `largest` is that of a saved guard."""
+        """Guard the model on its current backend. `largest` comes from a saved guard."""
         self.guard = self.updater.owner = make_guard(self.model, self.updater)
         if largest is not None:
             self.guard.largest = float(largest)
 
     def begin(self, weight: float) -> None:
-        """Remember everything that a batch of this weight may change."""
+        """Save everything that a batch of this weight may change."""
         self._weight, self.fault, self._complete = weight, None, False
         self._before = self.window.copy() if self.accumulate > 1 else self.window
         self.guard.remember()
 
     def update(self, loss: Any) -> Any:
-        """Update the parameters by the batch's mean gradient, or add it to the window.
+        """Update the parameters with the batch's mean gradient, or add it to the window.
 
-        Return the mean loss of the rows of the update; None where none was made.
+        Return the mean loss of the rows of the update, or None without an update.
         """
         self.fault = self.guard.check_loss(loss)
         if self.fault is not None:
@@ -88,7 +88,7 @@ class Transaction:
         return updated
 
     def make_compiled(self, compiled: Any, rows: WeighedRows) -> Step | None:
-        """Make a batch's step and update at once; None where the plain step must see to it."""
+        """Make a batch's compiled step and update. Return None if the plain step must do it."""
         window, limits = self.window, self._lend_window(compiled)
         if limits is None:
             return None
@@ -103,9 +103,9 @@ class Transaction:
         return step._replace(updated=updated)
 
     def run_compiled(self, compiled: Any, chunks: Any, batches: slice, outputs: bool) -> Any:
-        """Make the steps and updates of batches in memory, until one is not safe; count them.
+        """Make the steps and updates of batches in memory until one is not safe, and count them.
 
-        Return what was made, and the loss of the last update, None without one.
+        Return what was made, and the loss of the last update or None.
         """
         window, totals = self.window, chunks.totals[batches]
         limits, shares = self._lend_window(compiled), window.shares(totals)
@@ -115,7 +115,7 @@ class Transaction:
         return made, self._count_compiled(compiled, made, losses, totals)
 
     def _lend_window(self, compiled: Any) -> Limits | None:
-        """Write the window where compiled steps go on with it, and return their limits."""
+        """Copy the window to the memory of compiled steps, and return their limits."""
         limits, mean = self.guard.limits, compiled.mean
         if limits is None or self.accumulate == 1:
             return limits
@@ -128,27 +128,27 @@ class Transaction:
         return limits._replace(largest=max(limits.largest, length))
 
     def _count_compiled(self, compiled: Any, made: Any, losses: Any, totals: Any) -> Any:
-        """Count compiled steps and updates; return the loss of the last one, None without one."""
+        """Count compiled steps and updates. Return the loss of the last update, or None."""
         updates = (self.window.batches + made.steps) // self.accumulate
         self.guard.count_compiled(made.steps, updates, made.largest)
         self.updates += updates
         return self.window.advance(losses, totals, compiled.mean)
 
     def end(self) -> None:
-        """Restore what was remembered, unless all that the batch changes is changed."""
+        """Restore the saved values, unless the batch was applied completely."""
         if not self._complete:
             self.guard.restore()
             self.window = self._before
         self._before = self.window
 
     def skip_batch(self) -> Any:
-        """Count a batch whose weights are all 0; return the loss of an update that is then due."""
+        """Count a batch whose weights are all 0. Return the loss of an update that is then due."""
         self.begin(0.0)
         self.window.batches += self.accumulate > 1
         return self._finish(due=self.window.batches == self.accumulate > 1)
 
     def finish_window(self) -> Any:
-        """Make the update of the batches there are; return its loss, or None if no row counts."""
+        """Update from an incomplete window. Return its loss, or None if all weights are 0."""
         self.begin(0.0)
         return self._finish(due=True)
 
@@ -169,7 +169,7 @@ class Transaction:
         return self._close_window() if self.window.batches == self.accumulate else None
 
     def _close_window(self) -> Any:
-        """Make the window's update, if any of its rows counts."""
+        """Make the window's update, unless all its weights are 0."""
         if self.window.empty:
             self.window.clear()
             return None
@@ -179,7 +179,7 @@ class Transaction:
         return updated
 
     def _apply(self, loss: Any) -> Any:
-        """Update by the mean gradient, which the penalty and the limits change first."""
+        """Apply penalty and clipping to the mean gradient, and update."""
         self.penalty.add_gradient(self.model)
         self.clipping.clip(self.model.flat_grads)
         self.fault = self.guard.update(loss)
@@ -189,7 +189,7 @@ class Transaction:
         return loss
 
     def follow_model(self) -> None:
-        """Go to the backend that the model was moved to."""
+        """Move to the model's backend."""
         window = self.window.state_dict(self.guard.backend)
         self.renew_guard()
         self.window.load_state_dict(window, self.model.flat_grads, self.model.backend)

@@ -1,6 +1,6 @@
-"""Where arrays live: finding a backend, refusing to mix two, and memory that is fresh or reused.
+"""Where arrays are: finding a backend, refusing to mix two, and new or reused memory.
 
-Each error is read for the call that it tells the reader to make.
+The tests try the call that each error recommends.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """Frames and series of pandas: numbers of any dtype, columns by name, rows by position and index.
 
-What a frame's columns become is compared with what Python makes of the same values; a remedy that a
-message names is run on what caused it.
+The encoded columns of a frame are compared with plain Python on the same values. A remedy in a
+message is run on the rows that caused it.
 """
 
 import contextlib

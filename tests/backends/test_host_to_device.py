@@ -1,6 +1,6 @@
-"""Rows on their way to a GPU: whatever the order in which its streams get on, none is overwritten.
+"""Rows on their way to a GPU: none is overwritten, in any order of the streams.
 
-A stand-in of two streams works off what it was given late, and in an order that hypothesis draws.
+A stand-in with two streams runs its work late, and in an order that hypothesis draws.
 """
 
 import types

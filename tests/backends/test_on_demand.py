@@ -1,4 +1,4 @@
-"""A missing optional package is named with what to install, in one wording, wherever it is used."""
+"""For a missing optional package, all errors have the same wording and say what to install."""
 
 import ast
 import configparser

@@ -1,6 +1,6 @@
-"""Where rows live, and how they are cut on the way, changes no row, no order and no bit of a model.
+"""Where rows are stored and how they are cut does not change rows, order or bits of a model.
 
-A run that was saved in the middle of an epoch goes on from any source as if it had never stopped.
+A run saved in the middle of an epoch continues from any source as if it had never stopped.
 """
 
 import csv

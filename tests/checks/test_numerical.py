@@ -1,4 +1,4 @@
-"""The two numerical derivatives, beside derivatives that are known."""
+"""The two numerical derivatives, compared with known derivatives."""
 
 import math
 

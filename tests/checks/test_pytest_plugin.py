@@ -1,6 +1,6 @@
-"""The pytest plugin in a repository of a student's own: what it collects, and what a failure says.
+"""The pytest plugin in a student's repository: what it collects, and what a failure says.
 
-And that it does nothing where nobody asks for it.
+It does nothing unless requested.
 """
 
 import subprocess

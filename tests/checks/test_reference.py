@@ -1,7 +1,7 @@
-"""The naive twins, held to SciPy, to scikit-learn and to numbers worked out by hand.
+"""The naive twins, compared with SciPy, scikit-learn and numbers computed by hand.
 
-Other tests take them as the truth, so that here they are compared with nothing of the engine but
-at the end, where the mean over examples meets the batch.
+Other tests use them as the truth. So here they are compared with the engine only at the end, in a
+test of the mean over the batch.
 """
 
 import math

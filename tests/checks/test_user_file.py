@@ -1,4 +1,4 @@
-"""`minigd check`: what it finds in a file, what it says of each class, and how it exits.
+"""`minigd check`: what it finds in a file, what it says about each class, and its exit codes.
 
 Files are written here as a student would write them.
 """

@@ -1,6 +1,6 @@
 """The documentation site leaves nothing out: public names, tables, the gradient of each layer.
 
-CI builds it with warnings as errors; what is held here needs no Sphinx.
+CI builds it with warnings as errors. These checks need no Sphinx.
 """
 
 import ast

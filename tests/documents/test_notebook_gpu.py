@@ -1,6 +1,6 @@
-"""The notebook on GPUs runs its GPU's side, too, on the strict stand-in for CuPy.
+"""The GPU code of the notebook on GPUs, run on the strict stand-in for CuPy.
 
-The machine that runs the tests mostly has no GPU, and then `test_notebooks.py` runs the other side.
+Most machines that run the tests have no GPU, and there `test_notebooks.py` runs the other branch.
 """
 
 from pathlib import Path

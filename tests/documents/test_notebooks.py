@@ -1,13 +1,12 @@
-"""The notebooks of the course run from top to bottom, and their files hold what a reader needs.
+"""The notebooks of the course run from top to bottom, and their files contain what a reader needs.
 
-Each is executed once, in a folder of its own, far from the clone, and may say nothing on stderr.
-What its cells print then is compared with what its file holds, so that a quotation of the package's
-code or of its messages can't go stale. The solutions of its exercises are run where they stand.
-Tags of a cell say what may differ:
+Each is executed once, in its own folder outside the clone, and must print nothing on stderr. The
+output of its cells is compared with its file, so quotations of code and messages can't become
+outdated. The solutions of its exercises are run in place. Tags of a cell say what may differ:
 
-- ``numbers-vary``: the clock, or many steps of training, decide the numbers, and only the words are
-  compared.
-- ``outcome-varies``: the clock decides the words too, and nothing is compared.
+- ``numbers-vary``: the numbers depend on the clock, or on many steps of training, and only the
+  words are compared.
+- ``outcome-varies``: the words also depend on the clock, and nothing is compared.
 
 A third tag, ``hide-input``, folds the code of a cell: imports, drawings and quotations.
 """

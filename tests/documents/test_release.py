@@ -1,4 +1,4 @@
-"""What a release says of itself in several files is the same in all of them."""
+"""Statements about a release are the same in all files."""
 
 import configparser
 import re

@@ -1,4 +1,4 @@
-"""Compiled steps are kept for later processes, and a run goes on where they can't be."""
+"""Compiled steps are stored for later processes, and a run continues if they can't be."""
 
 import os
 import re

@@ -1,6 +1,6 @@
 """The guard: an update is made only while loss and gradient are finite.
 
-Whatever happens, the parameters are those of the last good update, and all of them are finite.
+The parameters are always those of the last good update, and finite.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Compiled training: which runs are compiled, what they keep to, and what does not change them.
+"""Compiled training: which runs are compiled, the rules they follow, and what does not change them.
 
 `test_targets.py` compares their numbers with those of the plain step.
 """

@@ -1,6 +1,6 @@
-"""A step as NumPy's calls gives the bits that the layers give, and is not used where it might not.
+"""A step as NumPy's calls gives the same bits as the layers, or is not used.
 
-Each comparison trains twice, with `reuse_buffers` and without, where each step is plain.
+Each comparison trains twice: with `reuse_buffers`, and without, where each step is plain.
 """
 
 import threading

@@ -1,4 +1,4 @@
-"""The gradient of each example: its norm against batches of one, its limit, its line in a file."""
+"""The gradient of each example: its norm as in batches of one, its limit, its line in a file."""
 
 import numpy as np
 import pytest

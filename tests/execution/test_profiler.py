@@ -1,4 +1,4 @@
-"""The line that says where the time of a fit went: its sums, its steps, and no change of a bit."""
+"""The line that says where the time of a fit went: its sums, its steps, and unchanged bits."""
 
 import re
 

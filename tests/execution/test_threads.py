@@ -1,7 +1,7 @@
-"""The BLAS threads of a fit: one for small products, all for large ones, and put back in any case.
+"""The BLAS threads of a fit: one for small products, all for large ones, and always restored.
 
-What BLAS has is read with threadpoolctl itself. Around each test it has three threads, whatever the
-number of processors, so that a number that is not restored shows on any machine.
+The number of threads is read with threadpoolctl. Around each test it is three, for any number of
+processors, so a number that is not restored is noticed on every machine.
 """
 
 import contextlib

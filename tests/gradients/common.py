@@ -1,7 +1,7 @@
-"""What the checks of this suite share: how close is close, and seeded generators.
+"""What the checks of this suite share: tolerances and seeded generators.
 
-The checks are plain functions that raise where a property fails, so that tests run the same ones on
-the engine as it is and on the engine with a bug planted.
+The checks are plain functions that raise if a property fails. Tests run the same functions on the
+engine and on the engine with a planted bug.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
-"""Checks of a layer alone: gradient, values by the textbook, and the manners of a layer.
+"""Checks of a layer alone: gradient, textbook values, and the rules of a layer.
 
-A layer is given as a function that makes it; dy is random, from a seed.
+A layer is given as a function that creates it. dy is random, from a seed.
 """
 
 import math

@@ -1,6 +1,6 @@
-"""A bug that the gradient checker has to name: what it is, and the check in which it shows.
+"""A bug that the gradient checker must name, and the check that it fails.
 
-The kinds are the words of whoever plants a bug; beside each stands what the checker has to say.
+A kind is in the words of the person who plants a bug, with the words that the checker must use.
 """
 
 import re

@@ -1,6 +1,6 @@
-"""A planted bug: what it is called, how it gets into the engine, and which checks must see it.
+"""A planted bug: its name, how to plant it in the engine, and which checks must notice it.
 
-The checks are the very functions that the rest of the suite runs on the engine as it is.
+The checks are the same functions that the rest of the suite runs on the real engine.
 """
 
 import inspect

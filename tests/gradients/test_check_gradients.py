@@ -1,6 +1,6 @@
-"""`minigd.check_gradients` as a tool: what it says of a wrong model, and that it touches nothing.
+"""`minigd.check_gradients` as a tool: its messages for wrong models, and that it changes nothing.
 
-Where it can judge nothing, because the loss is no number, it must not pass.
+If it can't decide, because the loss is not a number, it must not pass.
 """
 
 import re

@@ -1,6 +1,6 @@
-"""`minigd.check_layer` on layers from outside: right ones pass, wrong ones fail and say where.
+"""`minigd.check_layer` on custom layers: right ones pass, and for wrong ones the error says where.
 
-A layer that takes no complex numbers, or takes them wrongly, is judged by the central difference.
+A layer that does not work with complex numbers is checked by the central difference.
 """
 
 import re

@@ -1,7 +1,7 @@
 """The name of a bug: fifty planted ones, half of them by someone who had not read the checker.
 
-What can't be told apart is named as two, what looks like nothing known is not named, and a right
-network raises no alarm.
+If two can't be distinguished, both are named. An unknown bug has no name, and a right network
+raises no alarm.
 """
 
 import pickle

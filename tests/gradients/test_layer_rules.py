@@ -1,6 +1,6 @@
-"""The rules of a layer beside its gradient: slips are named, and right layers raise no alarm.
+"""The rules of a layer beyond its gradient: mistakes are named, right layers raise no alarm.
 
-What is said is what `fit` says where `fit` refuses, and each remedy is tried.
+If `fit` refuses a layer, the message is the same, and each remedy is tried.
 """
 
 import re

@@ -1,6 +1,6 @@
-"""Every layer: its gradient by two methods, the textbook's formula, and the manners of a layer.
+"""Every layer: its gradient by two methods, the textbook formula, and the rules of layers.
 
-dy is random throughout, because ones hide errors: they make softmax's true gradient zero.
+dy is always random, because ones hide errors: with them softmax's true gradient is zero.
 """
 
 import pytest

@@ -1,6 +1,6 @@
 """Every output layer with every loss that takes its outputs, weights and penalties, in a network.
 
-A last Sigmoid or Softmax that training leaves out is checked both ways: left out, and as it stands.
+A last Sigmoid or Softmax that training leaves out is checked both ways: left out, and included.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""Each planted bug is caught by each check that should see it, and the engine as it is by none.
+"""Each planted bug fails each check that should notice it, and the real engine fails none.
 
 A suite that lets one of these through would let it through in the engine, too.
 """

@@ -1,6 +1,6 @@
 """What follows the gradient: the recurrences of updaters, the rows of an epoch, and its loss.
 
-Each is held to the formula on paper, over 100 steps or over 2300 rows, weighted and in windows.
+Each is compared with its formula, over 100 steps or over 2300 rows, weighted and in windows.
 """
 
 import pytest

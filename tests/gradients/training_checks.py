@@ -1,7 +1,6 @@
 """The checks of this suite on updaters, epochs and the trainer, again as plain functions.
 
-Each recurrence is written out here once more, a line a formula, so that it shares no code with the
-engine.
+Each recurrence is written out again here, one line per formula, without code of the engine.
 """
 
 import math

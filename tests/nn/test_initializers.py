@@ -1,6 +1,6 @@
-"""The first weights: their distribution, their variance, and that a seed decides them.
+"""The initial weights: their distribution, their variance, and that a seed determines them.
 
-The variances are those of Glorot and Bengio (2010) and He et al. (2015), not read off the code.
+The variances are those of Glorot and Bengio (2010) and He et al. (2015), not read from the code.
 """
 
 import numpy as np

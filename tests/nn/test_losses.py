@@ -1,7 +1,7 @@
 """Losses: their values against scikit-learn and plain loops, and the targets that they refuse.
 
-The gradients' rows are each example's own, never divided by the batch; `tests/gradients` differs
-them numerically.
+Each row of a gradient is an example's own, never divided by the batch size. `tests/gradients`
+checks them numerically.
 """
 
 import math

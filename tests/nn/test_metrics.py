@@ -1,6 +1,6 @@
-"""Metrics: numbers of a whole epoch, against scikit-learn, whatever the shape of the targets.
+"""Metrics: numbers of a whole epoch, compared with scikit-learn, for all shapes of targets.
 
-However the epoch is cut, they are those of its rows, and never the mean of the batches' values.
+They do not depend on how the epoch is cut, and are never the mean of the batches' values.
 """
 
 import math

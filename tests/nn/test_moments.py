@@ -1,6 +1,6 @@
-"""Means and squared deviations of columns that come in batches, against NumPy and exact fractions.
+"""Means and squared deviations of columns in batches, compared with NumPy and exact fractions.
 
-A constant column has no spread: not a small one, by which an R² would be divided.
+A constant column has the deviation 0, not a small one by which R² would be divided.
 """
 
 from fractions import Fraction

@@ -1,6 +1,6 @@
 """Log loss, top k, relative and median errors, and the metrics of several labels: scikit-learn's.
 
-Each is of all rows of an epoch, by their weights, however the epoch is cut into batches.
+Each is computed over all weighted rows of an epoch, for any batches.
 """
 
 import numpy as np

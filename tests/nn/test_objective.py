@@ -1,6 +1,6 @@
 """The pair of model and loss: which belong together, which are refused, and that pairing is exact.
 
-Nothing of it is hidden: the pair says what it uses, and the model keeps the loss as it was given.
+Nothing is hidden: the pair shows what it uses, and the model keeps the given loss.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""A layer of one's own: three methods, and it trains, saves, loads and is checked like any other.
+"""A custom layer: with three methods it trains, saves, loads and is checked like any other.
 
 The same few lines run on the CPU and on a GPU.
 """

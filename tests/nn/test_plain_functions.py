@@ -1,6 +1,6 @@
-"""Plain functions in the place of a loss, a metric or a schedule, and scikit-learn's scorers.
+"""Plain functions instead of a loss, a metric or a schedule, and scikit-learn's scorers.
 
-What they give is what the classes give, and they are saved by their names.
+They give the same results as the classes, and are saved by name.
 """
 
 import functools

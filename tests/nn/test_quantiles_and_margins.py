@@ -1,6 +1,6 @@
 """Losses of quantiles, counts, margins and rare labels: SciPy's and scikit-learn's numbers.
 
-Each is least where theory puts it, and refuses targets that it has no meaning for.
+Each has its minimum where theory says, and refuses targets without a meaning.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
-"""The model: layers in a row over one flat vector, forwards, backwards, copied and moved.
+"""The model: layers in a row over one flat vector, run forward and backward, copied and moved.
 
-What it computes is compared with plain NumPy and scikit-learn, and what it refuses with its words.
+Its results are compared with plain NumPy and scikit-learn, and its errors with their texts.
 """
 
 import copy

@@ -1,6 +1,6 @@
-"""A layer that is not trainable: what training leaves alone, in every way to run a step.
+"""A frozen layer: what training does not change, in every way to run a step.
 
-The truth is a copy of the model in which the frozen part is a constant layer of one's own.
+The truth is a copy of the model in which the frozen part is a custom constant layer.
 """
 
 import numpy as np

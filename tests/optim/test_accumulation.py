@@ -1,4 +1,4 @@
-"""A window of batches is one large batch, whatever its parts; bad numbers in it change nothing."""
+"""A window of batches equals one large batch, for any parts. Bad numbers in it change nothing."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What happens to a gradient on its way to the update: penalized and limited."""
+"""Changes of a gradient before the update: penalties and clipping."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Rates and decays by layer against an updater of its own for each tensor, at that rate."""
+"""Rates and decays by layer, compared with a separate updater for each tensor at that rate."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,6 @@
-"""Schedules: each rate against its paper's formula, written anew over a hundred updates or epochs.
+"""Schedules: each rate against its paper's formula, written again, over 100 updates or epochs.
 
-What a schedule says is also what moves the parameters, and a run that goes on goes on at its rate.
+Updates use the rate of the schedule, and a resumed run continues at its rate.
 """
 
 import inspect

@@ -1,6 +1,6 @@
-"""Updaters: each step against the textbook's, parameter by parameter, and all state in one dict.
+"""Updaters: each step against the textbook, parameter by parameter, and all state in one dict.
 
-The flat vector is an arrangement of the same numbers: depth and slices must not show.
+The flat vector is only an arrangement: depth and slices must not matter.
 """
 
 import gc

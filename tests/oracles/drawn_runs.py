@@ -1,6 +1,6 @@
-"""Training runs drawn from all that decides a step, made in each way, and what they come to.
+"""Random training runs over everything that determines a step, run in each way, and their results.
 
-A run is a choice for each name of `CHOICES`; a choice that others rule out counts as none.
+A run is a choice for each name of `CHOICES`. A choice that conflicts with others is ignored.
 """
 
 import functools

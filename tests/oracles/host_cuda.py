@@ -1,6 +1,6 @@
 """CUDA C on the host: the text of a kernel, compiled by the system's C++ compiler.
 
-It knows what the kernels of this project use, threads one after the other or all at once, no more.
+It supports only what the kernels of this project use, with threads one by one or all at once.
 """
 
 import atexit

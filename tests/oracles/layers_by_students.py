@@ -1,4 +1,4 @@
-"""Right layers of many kinds, as a student would write them: none of them may raise an alarm."""
+"""Right layers of many kinds, as a student would write them. None may raise an alarm."""
 
 import math
 

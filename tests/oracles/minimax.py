@@ -1,6 +1,6 @@
 """Minimax polynomials by Remez's exchange, in 50 digits: the coefficients of `vector_math`.
 
-Run as a script, it prints them. It needs the standard library alone.
+Run as a script, it prints them. It needs only the standard library.
 """
 
 from collections.abc import Callable

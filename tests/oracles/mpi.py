@@ -1,4 +1,4 @@
-"""How tests start processes of MPI, where it can be had."""
+"""How tests start MPI processes, if MPI is available."""
 
 import os
 import shutil

@@ -1,9 +1,8 @@
 """Every public function and constructor called with odd values, one parameter at a time.
 
-`EXAMPLES` has a valid call of each, and what then uses its result; `ODD` what a parameter is given
-instead. A call ends in a result, in a clear error of minigd's own that names the parameter, or in
-something else, which is a defect. `tests/test_odd_calls.py` looks at each; `benchmarks/attack.py`
-counts them.
+`EXAMPLES` has a valid call of each, and a use of its result. `ODD` has the odd values. A call ends
+in a result, in a clear error of minigd that names the parameter, or in something else, which is a
+defect. `tests/test_odd_calls.py` checks each, and `benchmarks/attack.py` counts them.
 """
 
 import ast

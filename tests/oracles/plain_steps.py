@@ -1,7 +1,7 @@
 """Recomputes an explanation with plain Python floats, by reading its formulas.
 
-A small calculator for the notation of `minigd.explain`: it knows the numbers of earlier lines and
-nothing of layers, losses or NumPy, so that a wrong formula and a wrong number both show.
+A small calculator for the notation of `minigd.explain`: it knows the numbers of earlier lines, but
+not layers, losses or NumPy. So it detects wrong formulas and wrong numbers.
 """
 
 import math

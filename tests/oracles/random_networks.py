@@ -1,8 +1,6 @@
 """Random networks that are right, or wrong by noise: layers, losses, batches, weights, penalties.
 
-In a right one each layer passes alone as well, at what it was given.
-
-Each follows from a seed.
+In a right one, each layer also passes alone, with its actual input. A seed determines each network.
 """
 
 import warnings

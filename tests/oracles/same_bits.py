@@ -1,9 +1,9 @@
-"""Small models trained over all that decides a number, and files saved by them.
+"""Small models trained with everything that determines a number, and files saved by them.
 
-`tests/test_same_bits.py` trains them again and compares with what lies in `saved/`, bit for bit.
-What is there was written before the package was divided into folders. A change that means to change
-numbers writes it again, `python tests/oracles/same_bits.py`; a new case is added to the others with
-`python tests/oracles/same_bits.py "its name"`.
+`tests/test_same_bits.py` trains them again and compares with the files in `saved/`, bit for bit.
+These were written before the package was divided into folders. If a change is meant to change
+numbers, write them again with `python tests/oracles/same_bits.py`. To add a new case, use `python
+tests/oracles/same_bits.py "its name"`.
 """
 
 import csv

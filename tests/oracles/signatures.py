@@ -1,7 +1,7 @@
 """Every public signature as a line of text: `gd.X`, its methods, properties and parameters.
 
-`tests/test_signatures.py` compares them with `signatures.txt` beside this file. A change that means
-to change one writes the file again: `python tests/oracles/signatures.py`.
+`tests/test_signatures.py` compares them with `signatures.txt` in this folder. If a change is meant
+to change one, write the file again: `python tests/oracles/signatures.py`.
 """
 
 import inspect

@@ -1,4 +1,4 @@
-"""Several processes in one: threads that tell each other what processes would."""
+"""Several processes in one: threads that exchange the messages of processes."""
 
 import contextvars
 import threading

@@ -1,7 +1,7 @@
 """A stand-in for the `cupy` module that computes with NumPy and refuses what CuPy refuses.
 
-It mirrors CuPy 14's signatures, dtypes and errors; where CuPy quietly does other than NumPy
-(an index that wraps around, say), it raises `AssertionError`, so that no test relies on it.
+It mirrors CuPy 14's signatures, dtypes and errors; where CuPy silently differs from NumPy (for
+example, an index that wraps around), it raises `AssertionError`, so no test relies on it.
 """
 
 from __future__ import annotations

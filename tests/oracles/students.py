@@ -1,6 +1,6 @@
-"""Layers as a student would write them, each with the slip that is easy to make in it.
+"""Layers as a student would write them, each with a common mistake.
 
-``slip`` spoils the gradient and leaves the forward pass right.
+``slip`` makes the gradient wrong and leaves the forward pass right.
 """
 
 import math

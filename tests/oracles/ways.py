@@ -1,4 +1,4 @@
-"""Checks that each way of running steps comes to what the plain step does, and diverges like it."""
+"""Checks that each way of running steps gives the results of the plain step, and its errors."""
 
 import re
 from typing import Any

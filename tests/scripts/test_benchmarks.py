@@ -1,7 +1,7 @@
 """All contenders of `python -m benchmarks` do the same work: their losses and weights agree.
 
-Each runs in a process of its own, as in the benchmark; the truth is a plain loop in float64.
-A contender whose package is not there is skipped.
+Each runs in a process of its own, as in the benchmark; the truth is a plain loop in float64. A
+contender whose package is not installed is skipped.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""The model of messages: its rounds beside closed forms, and its bytes beside what minigd sends."""
+"""The model of messages: its rounds against closed forms, its bytes against minigd's messages."""
 
 import re
 import sys

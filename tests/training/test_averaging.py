@@ -1,4 +1,4 @@
-"""The average of the parameters against a sum over all of them, and BatchNorm's numbers with it."""
+"""The average of the parameters against a sum over all of them, and BatchNorm's statistics."""
 
 import numpy as np
 import pytest

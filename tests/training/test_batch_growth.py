@@ -1,4 +1,4 @@
-"""Batch sizes that a schedule decides: each epoch is cut by its own, whatever makes the steps.
+"""Batch sizes by a schedule: each epoch is cut by its own size, in every way to run steps.
 
 The truth is a loop by hand over batches of one size per epoch.
 """

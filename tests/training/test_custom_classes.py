@@ -1,4 +1,4 @@
-"""A file that needs classes of one's own: all that are missing are named at once."""
+"""A file that needs custom classes: all missing ones are named at once."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,6 @@
-"""The sums of an epoch: means by weight, and a state from which they go on to the same bits.
+"""The sums of an epoch: means by weight, and a state from which they continue to the same bits.
 
-What each metric makes of its own totals is held to scikit-learn in `test_metrics`.
+`test_metrics` compares the metrics with scikit-learn.
 """
 
 import json

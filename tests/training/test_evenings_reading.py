@@ -1,6 +1,6 @@
-"""What somebody reads who wants to know all that a plain `fit` does.
+"""The code that a plain `fit` runs, as an evening's reading.
 
-A profile hook notes which functions of minigd are entered, and their lines of code are counted.
+A profile hook records which functions of minigd are entered, and their lines of code are counted.
 """
 
 import ast
@@ -16,7 +16,7 @@ from minigd.execution import plain
 from minigd.training import loop
 
 MOST = 1_497
-"""Lines of code at most; it may only get less."""
+"""The largest number of lines of code. It may only decrease."""
 
 
 def entered(run):
@@ -40,7 +40,7 @@ def entered(run):
 
 
 def read(found):
-    """Return how many lines of code these functions have, by file."""
+    """Return the number of lines of code of these functions, by file."""
     counts = {}
     for file, starts in found.items():
         source = Path(file).read_text(encoding="utf-8")

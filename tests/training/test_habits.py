@@ -1,4 +1,4 @@
-"""Names that other libraries have for arguments: each is obeyed, or the one used here is named."""
+"""Names of arguments in other libraries: each is accepted, or the error names the one used here."""
 
 import inspect
 import pickle

@@ -1,6 +1,6 @@
-"""The history: one float an epoch for everything measured.
+"""The history: one float per epoch for everything measured.
 
-It reads like a dictionary of lists, and knows what an epoch did not measure.
+It is a dictionary of lists, with NaN for values that were not measured.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Signals that end a process, handlers of the program's own, and a second thread."""
+"""Signals that end a process, handlers of the program, and a second thread."""
 
 import functools
 import os

@@ -1,7 +1,7 @@
-"""Runs that are killed at random moments come to the bits of those that are not.
+"""Runs that are killed at random moments end bit-identical to those that are not.
 
 The short form of `benchmarks/kill_anywhere.py`: three runs, each from another kind of source, and
-two compiled ones. Under `-m slow` there is one of each kind.
+two compiled ones. With `-m slow` there is one of each kind.
 """
 
 import multiprocessing

@@ -1,6 +1,6 @@
-"""Files: a model that is loaded is the model that was saved, to the bit.
+"""Files: a loaded model equals the saved one, bit for bit.
 
-A file that is damaged, or belongs to another model, is refused with what is wrong.
+A file that is damaged, or belongs to another model, is refused with the reason.
 """
 
 import json

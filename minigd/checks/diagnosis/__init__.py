@@ -1,7 +1,7 @@
 """The name of a bug in a gradient: what the error looks like, in a sentence.
 
-It may import what `checks` may.
-Start with `evidence.py`, which finds the part at fault, then `naming.py`, which names the slip.
+It may import what `checks` may. Start with `evidence.py`, which finds the wrong part, then
+`naming.py`, which names the mistake.
 """
 
 from minigd.checks.diagnosis.case import Case

@@ -1,6 +1,6 @@
-"""More batches like one that is there: sizes that tell factors apart, and rows between its rows.
+"""More batches like a given one: sizes that distinguish factors, and rows between its rows.
 
-What lies between the rows of a batch is as good an input as they are.
+Rows between the rows of a batch are equally valid inputs.
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ def between(rows: Array, n: int, rng: np.random.Generator) -> tuple[Array, Array
 
 
 def weights_of(weight: Array | None, which: Array, rng: np.random.Generator) -> Array | None:
-    """Return weights for these rows, above 0 and no two alike."""
+    """Return weights for these rows, above 0 and all different."""
     if weight is None:
         return None
     more: Array = weight[which] + weight.max() * rng.uniform(0.1, 1.0, len(which))

@@ -1,6 +1,6 @@
 """What is known about one wrong gradient in one batch: the numbers and their factors.
 
-A large array is known in a block of rows and columns, which is enough to tell slips apart.
+Of a large array, a block of rows and columns is known, which is enough to distinguish mistakes.
 """
 
 from collections.abc import Mapping
@@ -14,26 +14,26 @@ from minigd.types import Array
 
 @dataclass(frozen=True)
 class Case:
-    """One array's gradient in one batch: the one given, the true one, and what they are made of.
+    """One array's gradient in one batch: the given one, the true one, and their factors.
 
     Attributes
     ----------
     given, true : Array
-        Of a parameter; or with `by_row` of the rows of a batch, (n, width). Of a large array only
+        Of a parameter, or with `by_row` of the rows of a batch, (n, width). Of a large array, only
         the entries of `block`.
     n : int
         Rows of the batch.
     by_row : bool
         Whether row i is example i's own and is not divided by n, as in dx.
     each : Array, shape (n, ...), optional
-        What each row adds to a parameter's gradient: `true` is its mean, times `scale`, plus the
-        penalty.
+        The contribution of each row to a parameter's gradient. `true` is the mean of these, times
+        `scale`, plus the penalty.
     before : Array, optional
-        What the array held before `backward`.
+        The values of the array before `backward`.
     value : Array, optional
         The parameter itself.
     scale, weight : Array, shape (n,), optional
-        n w_i / Σ w and w_i, where rows have weights.
+        n w_i / Σ w and w_i, if rows have weights.
     l1, l2 : float
         λ₁ and λ₂ of a penalty.
     penalized : bool
@@ -42,23 +42,23 @@ class Case:
         A layer's input, its output, and the gradient with respect to that. Without dy a loss's
         input and targets.
     delta : Array, shape (n, n_out), optional
-        dy times the slope of what comes after a product with a matrix.
+        dy times the slope of the function after a matrix product.
     params : dict of str to Array
         The layer's parameters.
     jacobian : Array, shape (rows, columns, n_out), optional
         ∂y_ik / ∂x_ij, of each row alone.
     seen : tuple of int
-        Sizes of the batches that came before this one.
+        Sizes of the batches before this one.
     unused : bool
-        Whether a layer gives the same output whatever the array holds.
+        Whether a layer's output does not depend on the array.
     others : dict of str to Array
-        Gradients that other batches or other targets would give, by a sentence.
+        Gradients of other batches or other targets, by a sentence.
     block : tuple of Array, optional
-        Along each axis, the places that `given` and `true` hold.
+        Along each axis, the positions of the entries in `given` and `true`.
     tolerance : float
-        How far apart two gradients may lie that are the same, as a share of the largest entry.
+        The allowed difference of equal gradients, relative to the largest entry.
     noise : float
-        And how far whatever their size: what rounding does to a sum whose terms cancel.
+        The allowed absolute difference: the rounding of a sum whose terms cancel.
     """
 
     given: Array
@@ -87,7 +87,7 @@ class Case:
     noise: float = 0.0
 
     def is_like(self, guess: Array) -> bool:
-        """Tell whether a guess is the gradient given, to rounding."""
+        """Return whether a guess equals the given gradient up to rounding."""
         if guess.shape != self.given.shape or not np.isfinite(guess).all():
             return False
         size = max(abs(a).max(initial=0.0) for a in (self.given, self.true, guess))
@@ -95,12 +95,12 @@ class Case:
 
     @property
     def right(self) -> bool:
-        """Whether the gradient given is the true one."""
+        """Whether the given gradient is the true one."""
         return self.is_like(self.true)
 
     @property
     def places(self) -> tuple[Array, ...]:
-        """Along each axis, which entries of the whole gradient these are."""
+        """Along each axis, the positions of these entries in the whole gradient."""
         return self.block or tuple(np.arange(size) for size in self.true.shape)
 
     @property
@@ -110,7 +110,7 @@ class Case:
 
     @property
     def elementwise(self) -> bool:
-        """Whether each number of x decides the one number of y that stands in its place."""
+        """Whether each number of y depends only on the number of x at the same place."""
         if self.jacobian is None or self.x is None or self.dy is None:
             return False
         if self.x.shape != self.dy.shape:
@@ -118,7 +118,7 @@ class Case:
         others = self.jacobian.copy()
         others[:, np.arange(others.shape[1]), self.places[1]] = 0
         alone = np.einsum("ijk,ik->ij", self.jacobian, self.dy[self.places[0]])
-        # A layer that couples rows, such as BatchNorm, has more to its gradient than this.
+        # The gradient of a layer that couples rows, such as BatchNorm, has more terms.
         near = self.tolerance * abs(self.true).max(initial=0.0) + self.noise
         return not others.any() and bool((abs(alone - self.true) <= near).all())
 
@@ -128,12 +128,12 @@ class Case:
         return self.block is None
 
     def diagonal_of(self, jacobian: Array) -> Array:
-        """Return ∂y_ij / ∂x_ij of a Jacobian, of a layer that keeps the width."""
+        """Return ∂y_ij / ∂x_ij from a Jacobian, for a layer that keeps the width."""
         diagonal: Array = jacobian[:, np.arange(jacobian.shape[1]), self.places[1]]
         return diagonal
 
     def take_block(self, whole: Array) -> Array:
-        """Return the block of an array as large as the gradient, or the array if it is not."""
+        """Return the block of an array of the gradient's shape, and other arrays unchanged."""
         try:
             return take_block(whole, self.block)
         except IndexError:

@@ -1,6 +1,6 @@
-"""The part at fault: the loss is tried first, then each layer, the last one first, then the whole.
+"""Finds the wrong part: the loss first, then each layer from the last one, then the whole.
 
-Each is judged alone, by what it was really given; what lies before it is only carried along.
+Each is checked alone, with its actual input. The layers before it only compute that input.
 """
 
 import warnings
@@ -28,10 +28,10 @@ def explain(
     penalty: Penalty | None = None,
     first: str = "",
 ) -> tuple[str, str] | None:
-    """Return which gradient is wrong and what it looks like, or None where nothing explains it.
+    """Return which gradient is wrong and what it looks like, or None if nothing explains it.
 
-    The model is in float64 on the host, `layers` are those of it in use, and a layer alone has no
-    loss, and its dy as y. The array `first`, if it is wrong and can be explained, is named first.
+    The model is in float64 on the host, and `layers` are its layers in use. A layer alone has no
+    loss, and its dy as y. If the array `first` is wrong and can be explained, it is named.
 
     Examples
     --------

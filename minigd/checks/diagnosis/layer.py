@@ -1,7 +1,7 @@
-"""A layer alone: its gradients beside the true ones, in batches of several sizes.
+"""A layer alone: its gradients and the true ones, in batches of several sizes.
 
-A new one is made for each batch, and then run after another batch, to see whether it remembers what
-it should not.
+A new layer is created for each batch, and then run after another batch, to see whether it keeps old
+values.
 """
 
 import math
@@ -31,14 +31,14 @@ from minigd.optim.gradient_transforms import Penalty
 from minigd.types import Array
 
 Cases: TypeAlias = dict[str, Case]
-"""What is known of each gradient, by the short name of a parameter, and of dx by ``x``."""
+"""What is known about each gradient, by the short name of a parameter, and about dx as ``x``."""
 
 Rows: TypeAlias = tuple[Array, Array]
 """A batch, x and dy."""
 
 
 Explained: TypeAlias = tuple[str, str | None]
-"""The short name of an array, ``""`` for the layer itself, and what is wrong if that is known."""
+"""The short name of an array, ``""`` for the layer itself, and its mistake if known."""
 
 
 DRAWN = (
@@ -48,7 +48,7 @@ DRAWN = (
 
 
 def _used_before(layer: Layer, earlier: Rows) -> Sequential:
-    """Return a new layer that has seen a batch, but for its buffers, which may change with it."""
+    """Return a new layer that has seen a batch, but with unchanged buffers."""
     model = alone(layer)
     values = model.arrays()
     run(model, *earlier)
@@ -75,7 +75,7 @@ def explain_layer(
 
 
 def _no_function(layer: Layer, x: Array, dy: Array) -> str | None:
-    """Return why the output is not a function of x alone; there is nothing to compare then."""
+    """Return why the output does not depend on x alone. Then nothing can be compared."""
     model = alone(layer)
     first, again = run(model, x, dy), run(model, x, dy)
     if not np.array_equal(first["y"], again["y"], equal_nan=True):
@@ -95,7 +95,7 @@ def _no_function(layer: Layer, x: Array, dy: Array) -> str | None:
 def _explain_memory(
     layer: Layer, batches: Sequence[Rows], penalty: Penalty, first: str
 ) -> Explained | None:
-    """Explain what is wrong after another batch alone: of the same size, and then of others."""
+    """Explain what is wrong only after another batch: of the same size, and then of others."""
     for pairs in ([(0, 1), (1, 0)], [(2, 3), (3, 2), (0, 2), (2, 0), (3, 0)]):
         remembers = False
         for before, now in pairs:
@@ -116,7 +116,7 @@ def _explain_memory(
 
 
 def _first_explained(cases: Sequence[Cases], first: str) -> Explained:
-    """Return the array that can be explained, `first` or else the one furthest off, and how."""
+    """Return an array that can be explained, `first` or the one with the largest error, and how."""
 
     def share(name: str) -> float:
         case = cases[0][name]
@@ -131,7 +131,7 @@ def _first_explained(cases: Sequence[Cases], first: str) -> Explained:
 
 
 def _cases(layer: Layer, batch: Rows, penalty: Penalty, earlier: Rows | None = None) -> Cases:
-    """Return what is known of each gradient of a new layer in a batch, or after another one."""
+    """Return what is known about each gradient of a new layer in a batch, or after another one."""
     model = alone(layer) if earlier is None else _used_before(layer, earlier)
     model.flat_grads[...] = np.random.default_rng(1).standard_normal(model.flat_grads.shape)
     before = {name: grad.copy() for name, grad in model.layers[0].grads.items()}
@@ -149,7 +149,7 @@ def _cases(layer: Layer, batch: Rows, penalty: Penalty, earlier: Rows | None = N
 
 
 def _true_cases(layer: Layer, known: Case) -> Cases:
-    """Return the true gradient of each parameter and of x, and what each is made of."""
+    """Return the true gradient of each parameter and of x, and its factors."""
     x, dy = known.x, known.dy
     assert x is not None
     assert dy is not None
@@ -192,9 +192,9 @@ def _true_cases(layer: Layer, known: Case) -> Cases:
 
 
 def _is_unused(layer: Layer, name: str) -> bool:
-    """Tell whether a layer gives the same output whatever a parameter, or x, holds.
+    """Return whether a layer's output does not depend on a parameter, or on x.
 
-    A derivative of 0 proves nothing: a batch of zeros, or of rounding about 0, has it as well.
+    A derivative of 0 does not prove it: a batch of zeros, or of numbers near 0, also has it.
     """
     rng = np.random.default_rng(2)
     x = rng.standard_normal((99, layer.n_in))
@@ -206,7 +206,7 @@ def _is_unused(layer: Layer, name: str) -> bool:
 
 
 def _sums_of(layer: Layer, case: Case) -> dict[str, Array]:
-    """Return dx of x + f(x), f the layers inside, where one of the two sums is forgotten."""
+    """Return dx of x + f(x), with f the layers inside, if one of the two terms is missing."""
     if not layer.inner_layers or layer.n_in != layer.n_out or case.dy is None:
         return {}
     dy = case.take_block(case.dy)
@@ -223,7 +223,7 @@ def _of_each_row(slope: Array, x: Array, block: Block) -> Array:
 
 
 def _taken_elsewhere(layer: Layer, case: Case) -> Iterator[tuple[str, Array]]:
-    """Yield dx of an elementwise layer by its derivative at another array than x."""
+    """Yield dx of an elementwise layer with its derivative at another array than x."""
     if not case.elementwise or case.dy is None:
         return
     for there, at in (("y, the output", case.y), ("dy", case.dy)):
@@ -251,7 +251,7 @@ def _slopes_of(layer: Layer, x: Array, name: str, block: Block) -> tuple[Array, 
 def _remembered(
     layer: Layer, cases: Cases, known: Case, earlier: Rows
 ) -> Iterator[tuple[str, Case]]:
-    """Yield the cases with what the gradients would be if the layer remembered a batch before."""
+    """Yield the cases with the gradients of a layer that kept values of an earlier batch."""
     x, dy = earlier
     then = _true_cases(layer, replace(known, x=x, dy=dy, y=None, n=len(x)))
     same = known.dy is not None and known.dy.shape == dy.shape

@@ -1,7 +1,7 @@
 """The name of a bug: the simplest mistake that produces exactly this wrong gradient.
 
-A slip is named where it explains the numbers to rounding in every batch that was tried; two that
-the batches can't tell apart are both named, and where nothing fits, nothing is named.
+A mistake is named if it explains the numbers to rounding in every batch tried. If two can't be
+distinguished, both are named. If none fits, none is named.
 """
 
 import math
@@ -16,10 +16,10 @@ from minigd.types import Array
 
 
 def diagnose(cases: Sequence[Case]) -> str | None:
-    """Return what a wrong gradient looks like, or None where no known slip explains it.
+    """Return what a wrong gradient looks like, or None if no known mistake explains it.
 
-    The cases are the gradient of one array in several batches: different sizes tell a factor of n
-    from one that is always the same. Slips that can't be told apart have "or" between them.
+    The cases are the gradient of one array in several batches: different sizes distinguish a factor
+    of n from a constant one. Mistakes that can't be distinguished are joined by "or".
 
     Examples
     --------
@@ -66,7 +66,7 @@ def _simplest(cases: Sequence[Case], wrong: Sequence[Case]) -> list[str]:
 
 
 def _in_all(cases: Sequence[Case], guesses: Callable[[Case], Iterable[Guess]]) -> list[str]:
-    """Return the sentences whose guess is the gradient given in each case."""
+    """Return the sentences whose guess equals the given gradient in each case."""
     found: list[str] | None = None
     for case in cases:
         with np.errstate(all="ignore"):
@@ -81,7 +81,7 @@ def _in_all(cases: Sequence[Case], guesses: Callable[[Case], Iterable[Guess]]) -
 
 
 def _ratios(cases: Sequence[Case]) -> list[float] | None:
-    """Return the factor by which each case is off, if that is all that is wrong."""
+    """Return the factor of the error in each case, if nothing else is wrong."""
     ratios = []
     for case in cases:
         size = float((case.true * case.true).sum())
@@ -118,7 +118,7 @@ def _one_divisor(cases: Sequence[Case]) -> list[str]:
 
 def _one_factor(cases: Sequence[Case]) -> list[str]:
     ratios = _ratios(cases)
-    # The same number repeated says nothing that one number does not.
+    # The same number repeated adds no information.
     numbers = {f"{number:.6g}" for case in cases for number in case.true.ravel() if number}
     if ratios and len(numbers) > 1 and _same(ratios, max(100 * case.tolerance for case in cases)):
         return [f"a constant factor of {ratios[0]:.6g}"]
@@ -147,7 +147,7 @@ def _multiple_of_the_parameter(cases: Sequence[Case]) -> list[str]:
 
 
 def _columns_left_out(cases: Sequence[Case]) -> list[str]:
-    """Find the columns of dy that dx does without, Σ_k a_k J_ijk dy_ik with a_k of 0 or 1."""
+    """Find the columns of dy that are missing in dx, Σ_k a_k J_ijk dy_ik with a_k of 0 or 1."""
     terms, given = [], []
     for case in cases:
         if case.jacobian is None or case.dy is None or not case.is_complete:
@@ -165,7 +165,7 @@ def _columns_left_out(cases: Sequence[Case]) -> list[str]:
 
 
 def _statistics_taken_for_constants(cases: Sequence[Case]) -> list[str]:
-    """Find columns or rows whose dx is dy but for a factor and a shift, where more is true."""
+    """Find columns or rows whose dx is dy with a factor and a shift, and whose true dx is not."""
     for axis, what in ((0, "column"), (1, "row")):
         long = [case for case in cases if _is_long_enough(case, axis)]
         if long and all(
@@ -181,7 +181,7 @@ def _statistics_taken_for_constants(cases: Sequence[Case]) -> list[str]:
 
 
 def _is_long_enough(case: Case, axis: int) -> bool:
-    """Tell whether a case is long enough for a fit of two numbers not to be an accident."""
+    """Return whether a case is long enough that a fit of two numbers is not a coincidence."""
     if case.dy is None or case.y is None or case.jacobian is None or case.elementwise:
         return False
     fits = case.dy.shape == case.y.shape == case.true.shape
@@ -189,7 +189,7 @@ def _is_long_enough(case: Case, axis: int) -> bool:
 
 
 def _lies_in(case: Case, axis: int, gradient: Array, beside: str) -> bool:
-    """Tell whether each column (row) is a combination of dy's and of 1, or of y less its mean."""
+    """Return whether each column (row) combines dy's and 1, or dy's and y minus its mean."""
     assert case.dy is not None
     assert case.y is not None
     centered = case.y - case.y.mean(axis=axis, keepdims=True)

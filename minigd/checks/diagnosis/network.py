@@ -1,6 +1,6 @@
-"""A loss alone, and the whole of model, loss, weights of rows and penalty.
+"""A loss alone, and the whole of model, loss, row weights and penalty.
 
-Where no layer and no loss is at fault, the error lies in how they are put together.
+If no layer and no loss is wrong, the error is in their combination.
 """
 
 from dataclasses import replace
@@ -28,14 +28,14 @@ from minigd.types import Array
 
 
 def dz_of(loss: Loss, z: Array, y: Array, weight: Array | None, used: Loss | None = None) -> Array:
-    """Return dz as a new loss of the same kind gives it, or one that was used before."""
+    """Return the dz of a new loss of the same kind, or of one that was used before."""
     own = used or new_loss(loss)
     own.mean(z.copy(), y, row_scale(weight))
     return own.backward().copy()
 
 
 def explain_loss(loss: Loss, z: Array, y: Array, weight: Array | None) -> tuple[bool, str | None]:
-    """Return whether the gradient of a loss is right, and what it looks like if that is known."""
+    """Return whether the gradient of a loss is right, and what it looks like if known."""
     rng = np.random.default_rng(0)
     cases = [_loss_case(loss, z, y, weight)]
     if cases[0].right:
@@ -150,7 +150,7 @@ def _gradients(setup: Setup) -> dict[str, Array]:
 
 
 def _of_each_row(setup: Setup, name: str, block: Block) -> tuple[Array, float]:
-    """Return ∂ℓ_i/∂p of shape (n, ...), and as what share of the largest it is exact."""
+    """Return ∂ℓ_i/∂p of shape (n, ...), and its accuracy relative to the largest."""
 
     def make(dtype: str) -> Function:
         own = setup.copied(dtype)._replace(loss=new_loss(setup.loss))

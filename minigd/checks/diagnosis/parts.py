@@ -1,4 +1,4 @@
-"""Slips in a part of a gradient: in some rows or columns, or where a number is negative.
+"""Mistakes in a part of a gradient: in some rows or columns, or where a number is negative.
 
 The rest of the gradient is right.
 """
@@ -13,7 +13,7 @@ from minigd.types import Array
 
 
 def in_a_part(case: Case) -> Iterator[Guess]:
-    """Yield slips of some rows, some columns, or where a number is negative; the rest is right."""
+    """Yield mistakes in some rows, some columns, or where a number is negative."""
     t, size = case.true, max(abs(case.given).max(), abs(case.true).max())
     off = abs(case.given - t) > case.tolerance * size
     for where, region in _regions(case, off):
@@ -27,7 +27,7 @@ def in_a_part(case: Case) -> Iterator[Guess]:
 
 
 def _regions(case: Case, off: Array) -> Iterator[tuple[str, Array]]:
-    """Yield the part of the gradient that is off, in words and as truth values."""
+    """Yield the wrong part of the gradient, in words and as truth values."""
     if off.ndim == 2:
         for axis, what in ((0, "row"), (1, "column")):
             hit = off.any(axis=1 - axis)
@@ -49,7 +49,7 @@ def _regions(case: Case, off: Array) -> Iterator[tuple[str, Array]]:
 
 def _of_the_batch(case: Case, hit: Array) -> str | None:
     every, last = frozenset(case.places[0].tolist()), case.n - 1
-    # Of a short batch, one row is meant where two sentences fit.
+    # If two sentences fit a short batch, one row is meant.
     words = {
         every - {0}: "in every row of the batch except the first",
         every - {last}: "in every row of the batch except the last",

@@ -1,7 +1,6 @@
-"""The slips that are easy to make in a `backward`, and the gradient that each of them would give.
+"""Common mistakes in a `backward`, and the gradient that each of them would give.
 
-A guess is a sentence and an array; whether the array is the gradient that was given is for
-`diagnose` to see.
+A guess is a sentence and an array. `diagnose` checks whether the array equals the given gradient.
 """
 
 import math
@@ -14,7 +13,7 @@ from minigd.checks.diagnosis.case import Case
 from minigd.types import Array
 
 Guess: TypeAlias = tuple[str, Array]
-"""A sentence, in which ``{n}`` stands for the rows of the batch, and the gradient it would give."""
+"""A sentence, with ``{n}`` for the rows of the batch, and the gradient of this mistake."""
 
 MISSING = "the mean over the batch is missing (a factor of n = {n})"
 TWICE = "the mean over the batch is taken twice (a factor of 1/n = 1/{n})"
@@ -28,7 +27,7 @@ TARGET = "the target is left out"
 
 
 def plain(case: Case) -> Iterator[Guess]:
-    """Yield slips that need nothing but the true gradient: left out, added to, off by a factor."""
+    """Yield mistakes that need only the true gradient: missing, added, or wrong by a factor."""
     t = case.true
     yield ZERO, 0 * t
     if case.before is not None:
@@ -77,7 +76,7 @@ def _widths(case: Case) -> dict[str, int]:
 
 
 def otherwise(case: Case) -> Iterator[Guess]:
-    """Yield slips that take other rows, weights, penalties, matrices or derivatives."""
+    """Yield mistakes with other rows, weights, penalties, matrices or derivatives."""
     yield from case.others.items()
     n = case.n
     if not case.by_row:
@@ -252,7 +251,7 @@ def _targets(case: Case, z: Array, y: Array) -> Iterator[Guess]:
 
 
 def another_derivative(case: Case) -> Iterator[Guess]:
-    """Yield dx of an elementwise layer by derivatives that are easily taken for each other."""
+    """Yield dx of an elementwise layer with derivatives that are easily confused."""
     if case.elementwise and case.dy is not None:
         for name, a in (("x", case.x), ("y", case.y)):
             if a is not None:
@@ -269,7 +268,7 @@ def another_derivative(case: Case) -> Iterator[Guess]:
 
 
 def two_at_once(case: Case) -> Iterator[Guess]:
-    """Yield two slips together: any of another make, or of the sign, with a factor on top."""
+    """Yield two mistakes together: any other mistake or a wrong sign, and a factor."""
     sums: list[tuple[str, float]] = [] if case.by_row else [(MISSING, case.n), (TWICE, 1 / case.n)]
     for sentence, factor in sums:
         yield f"{SIGN}, and {sentence}", -factor * case.true

@@ -1,6 +1,6 @@
 """Numerical derivatives of all outputs with respect to some entries of an array.
 
-Of a large array only a block is compared: some rows and columns, the first and the last among them.
+Of a large array only a block is compared: some rows and columns, including the first and last.
 """
 
 import math
@@ -13,10 +13,10 @@ from minigd.checks.numerical import central_differences, complex_kept, complex_s
 from minigd.types import Array
 
 Block: TypeAlias = tuple[Array, ...] | None
-"""The places along each axis that are looked at, or None for all of them."""
+"""The positions along each axis that are compared, or None for all."""
 
 Function: TypeAlias = tuple[Callable[[], Array], Array]
-"""What computes the outputs, and the array that it computes them from."""
+"""A function that computes the outputs, and its input array."""
 
 _MOST_ENTRIES = 300
 
@@ -24,13 +24,13 @@ _MOST_ENTRIES = 300
 def slopes(
     make: Callable[[str], Function], shape: tuple[int, ...], block: Block
 ) -> tuple[Array, float]:
-    """Return the derivatives of the outputs, and as what share of the largest they are exact.
+    """Return the derivatives of the outputs, and their accuracy relative to the largest.
 
-    They are by the complex step where that agrees with the central difference.
+    They are by complex step if it agrees with the central difference.
 
     `make` returns the function for a dtype, ``"float64"`` or ``"complex128"``, and `shape` and
-    `block` are those of the array that it starts from. The derivatives have shape (entries, ...),
-    that of the outputs last.
+    `block` are those of its input array. The derivatives have shape (entries, ...), with the shape
+    of the outputs last.
 
     Examples
     --------
@@ -47,9 +47,9 @@ def slopes(
         with complex_kept():
             outputs, target = make("complex128")
             exact = np.array([complex_step(outputs, target, entry) for entry in entries])
-    except Exception:  # whatever a layer from outside does with complex numbers
+    except Exception:  # a custom layer may do anything with complex numbers
         return np.where(kinked, np.nan, central), 1e-5
-    # Right at a kink there is no derivative, and the layer's choice of a side is as good as any.
+    # Exactly at a kink there is no derivative, and the layer may choose either side.
     central[kinked] = exact[kinked]
     near = 1e-6 * abs(central).max(initial=0.0)
     if np.allclose(exact, central, rtol=1e-5, atol=near, equal_nan=True):
@@ -58,12 +58,12 @@ def slopes(
 
 
 def noise_of(terms: Array, tolerance: float) -> float:
-    """Return what rounding may do to a sum of terms such as these, even where it is 0."""
+    """Return the possible rounding error of a sum of such terms, even if it is 0."""
     return 1e-3 * tolerance * float(abs(terms).max(initial=0.0))
 
 
 def block_of(shape: tuple[int, ...]) -> Block:
-    """Return the places that are compared in an array of this shape.
+    """Return the positions that are compared in an array of this shape.
 
     >>> block_of((3, 4)), [len(axis) for axis in block_of((784, 10))]
     (None, [17, 10])

@@ -1,7 +1,7 @@
-"""The rules of a layer beside its gradient: what training, prediction and files need it to do.
+"""The rules for layers other than the gradient: what training, prediction and files require.
 
-It may import what `checks` may; training is tried with the trainer itself.
-Start with `training.py` and `prediction.py`.
+It may import what `checks` may. Training is tried with the trainer itself. Start with `training.py`
+and `prediction.py`.
 """
 
 import numpy as np
@@ -26,9 +26,9 @@ __all__ = ["LayerWarning", "check_rules"]
 
 
 def check_rules(model: Sequential, x: Array, dy: Array, tolerance: float = 0.0) -> list[str]:
-    """Refuse what breaks a rule in the one layer of a float64 model, and return what may be meant.
+    """Refuse broken rules in the layer of a float64 model, and return what may be intended.
 
-    The layer has the right gradients, within `tolerance` of the largest entry; it is not changed.
+    The layer has the right gradients, within `tolerance` of the largest entry. It is not changed.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a layer computes with: arrays that `build` did not declare, and that no file would hold."""
+"""Arrays that a layer uses although `build` did not declare them, so no file contains them."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ def undeclared(layer: Layer, x: Array, dy: Array) -> dict[str, Used]:
     """Return the arrays that a layer uses and `build` did not declare, by path.
 
     Arrays that the same pass has set, such as an x kept for `backward`, are left out, and so are
-    arrays whose numbers do not matter, because they are written over.
+    arrays whose numbers do not matter, because they are overwritten.
     """
     model, names = alone(layer), set[str]()
     run(model, x, dy)
@@ -48,7 +48,7 @@ def undeclared(layer: Layer, x: Array, dy: Array) -> dict[str, Used]:
 
 
 def check_copies(layer: Layer, used: dict[str, Used], x: Array, dy: Array) -> None:
-    """Refuse a layer that goes by numbers which a copy, or a saved model, does not have."""
+    """Refuse a layer that depends on numbers which a copy, or a saved model, does not have."""
     check_moves(layer, used)
     one, other = run(alone(layer), x, dy), run(alone(layer), x, dy)
     if all(is_same(one[name], other[name]) for name in one):
@@ -63,7 +63,7 @@ def check_copies(layer: Layer, used: dict[str, Used], x: Array, dy: Array) -> No
 
 
 def check_moves(layer: Layer, used: dict[str, Used]) -> None:
-    """Refuse a layer that goes by arrays which its passes change, and which nobody saves."""
+    """Refuse a layer that depends on arrays which its passes change and which are not saved."""
     moved = [path for path, (_, moves) in used.items() if moves]
     if moved:
         name = _buffer_name(moved[0])
@@ -78,7 +78,7 @@ def check_moves(layer: Layer, used: dict[str, Used]) -> None:
 
 
 def check_numbers(layer: Layer, x: Array, dy: Array) -> None:
-    """Refuse a layer that goes by a number which its passes change, and which nobody saves."""
+    """Refuse a layer that depends on a number which its passes change and which is not saved."""
     rng = np.random.default_rng(0)
     model, first = alone(layer), run(alone(layer), x, dy)
     (own,) = model.layers
@@ -101,7 +101,7 @@ def check_numbers(layer: Layer, x: Array, dy: Array) -> None:
 
 
 def note_undeclared(layer: Layer, used: dict[str, Used]) -> list[str]:
-    """Return what to know of arrays that stay as they are, as a constant does."""
+    """Return notes on arrays that do not change, like constants."""
     if not used:
         return []
     return [
@@ -136,7 +136,7 @@ def _reads(layer: Layer) -> Iterator[set[str]]:
 
 
 def _matters(layer: Layer, path: str, names: set[str], x: Array, dy: Array) -> bool:
-    """Tell whether a pass goes by the numbers in an array."""
+    """Return whether a pass depends on the numbers in an array."""
     expected = _passes(alone(layer), x, dy)
     model = alone(layer)
     _passes(model, x, dy)
@@ -147,7 +147,7 @@ def _matters(layer: Layer, path: str, names: set[str], x: Array, dy: Array) -> b
         return True
     before = array.copy()
     try:
-        # Whole numbers may be places in an array: in another order they still are.
+        # Whole numbers may be positions in an array. In another order they still are.
         if array.dtype.kind in "fc":
             array[...] = 1.5 * array + 1
         else:
@@ -155,15 +155,15 @@ def _matters(layer: Layer, path: str, names: set[str], x: Array, dy: Array) -> b
             if np.array_equal(array, before):
                 return True
         return not all(map(is_same, expected, _passes(model, x, dy)))
-    except Exception:  # a layer from outside may do anything with other numbers
+    except Exception:  # a custom layer may do anything with other numbers
         return True
     finally:
-        # It may be the very array that the constructor was given.
+        # It may be the array that was passed to the constructor.
         array[...] = before
 
 
 def _passes(model: Sequential, x: Array, dy: Array) -> list[Array]:
-    """Return what a prediction and two training passes give."""
+    """Return the results of a prediction and two training passes."""
     return [predicted(model, x), *run(model, x, dy).values(), *run(model, x, dy).values()]
 
 

@@ -1,4 +1,4 @@
-"""A model of one layer, to check it in, and a sentence where the layer holds another one."""
+"""A model of one layer, for its check, and a sentence if the layer contains another one."""
 
 import inspect
 import traceback
@@ -14,8 +14,9 @@ from minigd.nn.sequential import Sequential
 def model_of(layer: Layer, width: int) -> Sequential:
     """Return a float64 model of one new layer like this one.
 
-    It is refused if it has other layers that it does not `hold`, which no model builds, its
-    `forward` does not take `train`, or its constructor does not take what `config` returns.
+    It is refused if it has layers that it does not register with `hold`, so that no model builds
+    them, if its `forward` does not take `train`, or if its constructor does not take what `config`
+    returns.
     """
     try:
         inspect.signature(layer.forward).bind(None, False)
@@ -34,7 +35,7 @@ def model_of(layer: Layer, width: int) -> Sequential:
     try:
         model = Sequential([own], width, dtype="float64")
     except Exception:
-        if not own.inner_layers:  # or they say themselves what is wrong with them
+        if not own.inner_layers:  # or their own errors say what is wrong
             _refuse_inner(own)
         raise
     _refuse_inner(own)
@@ -43,7 +44,7 @@ def model_of(layer: Layer, width: int) -> Sequential:
 
 @contextmanager
 def no_inner_layers(layer: Layer) -> Iterator[None]:
-    """Name what is supported where a layer uses one that is not in a model."""
+    """Say what is supported if a layer uses another one that is not in a model."""
     try:
         yield
     except (AttributeError, KeyError, TypeError) as error:
@@ -55,13 +56,13 @@ def no_inner_layers(layer: Layer) -> Iterator[None]:
 
 
 def _unbuilt(layer: Layer, error: Exception) -> Layer | None:
-    """Return the layer in no model that failed, wherever the one that is checked has it from."""
+    """Return the layer outside a model that failed, used by the layer that is checked."""
     missing = getattr(error, "obj", None)
     if isinstance(missing, Layer) and type(missing) is not type(layer) and not missing.name:
         return missing
     methods = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
     own = next((i for i, owner in enumerate(methods) if type(owner) is type(layer)), len(methods))
-    # What the layer calls with another layer as `self` belongs to a layer inside it.
+    # A call with another layer as `self` belongs to a layer inside it.
     called = [m for m in methods[own:] if isinstance(m, Layer) and m is not methods[own]]
     return called[-1] if called else None
 

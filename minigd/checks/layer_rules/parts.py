@@ -15,7 +15,7 @@ from minigd.nn.sequential import Sequential
 from minigd.types import Array
 
 MOST_ROUNDING = 1e-6
-"""The most that rounding may do to what a layer gives, as a share of how far its numbers spread."""
+"""The largest rounding error of a layer's output, relative to the spread of its numbers."""
 
 
 class LayerWarning(UserWarning):
@@ -23,7 +23,7 @@ class LayerWarning(UserWarning):
 
 
 class Projection(Loss):
-    """ℓ_i = Σ_k z_ik y_ik, whose gradient is y: any row of dy can be asked for."""
+    """ℓ_i = Σ_k z_ik y_ik, whose gradient is y: any row of dy can be requested."""
 
     def per_example(self, z: Array, y: Array) -> Array:
         """Return the sum over the outputs."""
@@ -47,7 +47,7 @@ class Identity(Layer):
 
 
 def rounding_effect(model: Sequential, x: Array, run: Callable[[Array], Any]) -> float:
-    """Return the most that last digits of x and the parameters change in ``run(x)``."""
+    """Return the largest change of ``run(x)`` by the last digits of x and the parameters."""
     rng = np.random.default_rng(0)
     p = model.flat_params
     before, most, given = p.copy(), 0.0, np.array(run(x))
@@ -66,22 +66,22 @@ def rounding_effect(model: Sequential, x: Array, run: Callable[[Array], Any]) ->
 def is_rounding(
     one: Array, other: Array, model: Sequential, x: Array, run: Callable[[Array], Any]
 ) -> bool:
-    """Tell whether two results of ``run(x)`` differ by no more than rounding can do."""
+    """Return whether rounding can explain the difference of two results of ``run(x)``."""
     if np.allclose(one, other, rtol=1e-9, atol=1e-12):
         return True
-    # Columns that lie far from 0 are summed in another order, which shows in last digits.
+    # Columns far from 0 are summed in another order, which changes the last digits.
     rounding = min(100 * rounding_effect(model, x, run), MOST_ROUNDING * np.ptp(one))
     return bool(np.allclose(one, other, rtol=1e-9, atol=rounding))
 
 
 def is_same(one: Array, other: Array) -> bool:
-    """Tell whether two arrays hold the same bits, NaN included."""
-    # Arrays of text, which a layer may hold too, have no NaN.
+    """Return whether two arrays have the same bits, including NaN."""
+    # Arrays of text, which a layer may also have, have no NaN.
     return np.array_equal(one, other, equal_nan=one.dtype.kind in "fc")
 
 
 def attributes(layer: Layer) -> dict[str, Any]:
-    """Return what a layer holds beside what every layer has, class attributes included."""
+    """Return a layer's attributes that not every layer has, including class attributes."""
     kinds = [k for k in type(layer).__mro__ if issubclass(k, Layer) and k is not Layer]
     found = {name: value for k in reversed(kinds) for name, value in vars(k).items()}
     found |= vars(layer)
@@ -89,7 +89,7 @@ def attributes(layer: Layer) -> dict[str, Any]:
 
 
 def inside(path: str, value: Any, kind: type | tuple[type, ...]) -> Iterator[tuple[str, Any]]:
-    """Yield what is of a kind in an attribute, and in lists, tuples and dicts in it, by its path.
+    """Yield objects of a kind in an attribute, and in lists, tuples and dicts in it, by path.
 
     >>> list(inside("self.a", {"b": [1, "c"]}, str))
     [("self.a['b'][1]", 'c')]
@@ -105,7 +105,7 @@ def inside(path: str, value: Any, kind: type | tuple[type, ...]) -> Iterator[tup
 
 
 def arrays(layer: Layer, names: set[str] | None = None) -> dict[str, Array]:
-    """Return the arrays that a layer holds as attributes, by path."""
+    """Return the arrays in a layer's attributes, by path."""
     return {
         path: array
         for name, value in attributes(layer).items()
@@ -115,7 +115,7 @@ def arrays(layer: Layer, names: set[str] | None = None) -> dict[str, Array]:
 
 
 def numbers(layer: Layer) -> dict[str, Any]:
-    """Return the numbers that a layer holds as attributes, by path."""
+    """Return the numbers in a layer's attributes, by path."""
     return {
         path: number
         for name, value in attributes(layer).items()
@@ -124,7 +124,7 @@ def numbers(layer: Layer) -> dict[str, Any]:
 
 
 def draws(layer: Layer) -> bool:
-    """Tell whether a layer, or one that it holds, draws random numbers in training."""
+    """Return whether a layer, or one inside it, draws random numbers in training."""
     return any(each.draws for each in with_inner([layer]))
 
 
@@ -136,7 +136,7 @@ def predicted(model: Sequential, x: Array) -> Array:
 
 @contextmanager
 def with_train_false() -> Iterator[None]:
-    """Name the pass in the error for an output of another shape or dtype."""
+    """Add the pass to the error for an output of another shape or dtype."""
     try:
         yield
     except ShapeError as error:

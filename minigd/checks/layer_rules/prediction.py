@@ -1,4 +1,4 @@
-"""What a pass with train=False may do: predict, and leave the layer and its gradients alone."""
+"""What a pass with train=False may do: predict, without changing the layer or its gradients."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from minigd.types import Array
 
 
 def check_prediction(layer: Layer, x: Array, dy: Array) -> list[str]:
-    """Refuse a layer that does something else with train=False than to predict."""
+    """Refuse a layer that does more than predict with train=False."""
     rng = np.random.default_rng(0)
     trained = alone(layer)
     before = trained.arrays()
@@ -62,7 +62,7 @@ def check_prediction(layer: Layer, x: Array, dy: Array) -> list[str]:
 
 
 def _predict_only(layer: Layer, x: Array, more: Array) -> Array:
-    """Return the output with train=False, and refuse what else such a pass does."""
+    """Return the output with train=False, and refuse other effects of such a pass."""
     model, own_x = alone(layer), x.copy()
     (own,) = model.layers
     before = model.arrays()
@@ -95,7 +95,7 @@ def _predict_only(layer: Layer, x: Array, more: Array) -> Array:
 
 
 def _check_between(layer: Layer, x: Array, dy: Array, more: Array) -> None:
-    """Refuse a layer whose gradient goes by a prediction that came between forward and backward."""
+    """Refuse a layer whose gradient depends on a prediction between forward and backward."""
     expected, model = run(alone(layer), x, dy), alone(layer)
     forward(model, x.copy())
     predicted(model, more)
@@ -103,7 +103,7 @@ def _check_between(layer: Layer, x: Array, dy: Array, more: Array) -> None:
     try:
         dx = model.run_backward(model.layers, dy.copy(), input_gradient=True)
         found = {"x": np.array(dx), **model.layers[0].grads}
-    except Exception as error:  # what a layer from outside makes of it
+    except Exception as error:  # a custom layer may do anything
         found["error"] = np.array(str(error))
     if not all(
         name in found and is_same(expected[name], found[name]) for name in (*layer.params, "x")
@@ -115,7 +115,7 @@ def _check_between(layer: Layer, x: Array, dy: Array, more: Array) -> None:
 
 
 def _check_same(layer: Layer, x: Array, y: Array, trained: Array) -> None:
-    """Refuse a layer that predicts other numbers than it was trained with, and has no reason to."""
+    """Refuse a layer whose predictions differ from its training outputs without a reason."""
 
     def forward(x: Array) -> Array:
         return predicted(model, x)
@@ -135,7 +135,7 @@ def _check_same(layer: Layer, x: Array, y: Array, trained: Array) -> None:
 
 
 def _is_left_out(layer: Layer, name: str, x: Array) -> bool:
-    """Tell whether a parameter changes the output in training and not in a prediction."""
+    """Return whether a parameter changes the output in training but not in a prediction."""
     changes = []
     for train in (True, False):
         outputs = []
@@ -149,13 +149,13 @@ def _is_left_out(layer: Layer, name: str, x: Array) -> bool:
 
 
 def _is_close(one: Array, other: Array) -> bool:
-    """Tell whether two outputs are equal up to rounding, also of a number added and subtracted."""
+    """Return whether outputs are equal up to rounding, also of a number added and subtracted."""
     near = 1e-9 * float(np.abs(other).max(initial=0.0))
     return np.allclose(one, other, rtol=1e-9, atol=near, equal_nan=True)
 
 
 def _check_running(trained: Sequential, x: Array, moved: list[str]) -> None:
-    """Refuse a layer with moved buffers that predicts without them, or without a parameter."""
+    """Refuse a layer with running buffers that predicts without them, or without a parameter."""
     (layer,) = trained.layers
     for name in layer.params:
         if _is_left_out(layer, name, x):

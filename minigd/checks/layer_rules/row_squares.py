@@ -1,4 +1,4 @@
-"""What a layer gives for each row's gradient, compared with batches of that row alone."""
+"""The squared gradient norm of each row, compared with batches of that row alone."""
 
 import numpy as np
 
@@ -15,14 +15,14 @@ _MOST_ROWS = 20
 
 
 def check_row_squares(layer: Layer, x: Array, dy: Array, tolerance: float) -> None:
-    """Compare what `row_squares` says with batches of one row, through what `clip_rows` runs."""
+    """Compare `row_squares` with batches of one row, through the code of `clip_rows`."""
     x, dy = x[:_MOST_ROWS], dy[:_MOST_ROWS]
     if not layer.params or _refuses_rows(layer, dy):
         return
     rows = [_row_alone(layer, x, dy, i) for i in range(len(x))]
     expected = np.sqrt([sum(float((g * g).sum()) for g in row.values()) for row in rows])
     if not np.isfinite(expected).all():
-        return  # squares that no float64 holds
+        return  # squares that overflow in float64
     limit = float(np.median(expected)) or 1.0
     model = alone(layer)
     objective = Objective(model, Projection())
@@ -66,17 +66,17 @@ def check_row_squares(layer: Layer, x: Array, dy: Array, tolerance: float) -> No
 
 
 def _refuses_rows(layer: Layer, dy: Array) -> bool:
-    """Tell whether `row_squares` says that there are no gradients of rows, as it may."""
+    """Return whether `row_squares` refuses gradients of rows, as it may."""
     for each in alone(layer).all_layers:
         if each.params and type(each).row_squares is Layer.row_squares:
             return True
         try:
-            # A refusal does not look at what was kept, and here nothing was.
+            # A refusal does not use kept arrays, and here nothing was kept.
             each.row_squares(dy)
         except ValueError:
             if each.params:
                 return True
-        except Exception:  # what it makes of nothing kept
+        except Exception:  # it may fail without kept arrays
             continue
     return False
 
@@ -86,7 +86,7 @@ def _row_alone(layer: Layer, x: Array, dy: Array, i: int) -> dict[str, Array]:
     if not draws(layer):
         found = run(alone(layer), x[i : i + 1], dy[i : i + 1])
         return {name: found[name] for name in layer.params}
-    # What is drawn goes by the place in the batch, so that the row stays there.
+    # Random numbers depend on the position in the batch, so the row stays there.
     others = np.zeros_like(dy)
     others[i] = dy[i]
     found = run(alone(layer), x, others)

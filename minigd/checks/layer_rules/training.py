@@ -1,4 +1,4 @@
-"""What training needs of a layer: x and dy stay as they are, and a trainer can make its steps."""
+"""What training requires of a layer: x and dy do not change, and a trainer can make steps."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ from minigd.types import Array
 
 
 def check_inputs(model: Sequential, x: Array, dy: Array) -> None:
-    """Refuse a layer that changes x or dy, or reads them in the order of memory."""
+    """Refuse a layer that changes x or dy, or reads them in memory order."""
     layer = model.layers[0]
     x_before, dy_before = x.copy(), dy.copy()
 
@@ -57,7 +57,7 @@ def check_inputs(model: Sequential, x: Array, dy: Array) -> None:
 
 
 def check_training(layer: Layer, x: Array, dy: Array) -> None:
-    """Let a trainer make steps in float32, with and without memory that it uses again."""
+    """Let a trainer make steps in float32, with and without reused memory."""
     for name in layer.running:
         if name not in layer.buffers:
             raise GradientError(
@@ -66,7 +66,7 @@ def check_training(layer: Layer, x: Array, dy: Array) -> None:
             )
     x, dy = x.astype("float32"), dy.astype("float32")
     if not np.isfinite(x).all():
-        return  # rows for a model of float64, which a model of float32 refuses
+        return  # rows for a float64 model, which a float32 model refuses
     one, other = (_gradients_in_training(layer, x, dy, reuse) for reuse in (True, False))
     for again, fresh in zip(one, other, strict=True):
         near = 1e-5 * float(np.abs(fresh).max(initial=0.0))
@@ -79,7 +79,7 @@ def check_training(layer: Layer, x: Array, dy: Array) -> None:
 
 
 def _gradients_in_training(layer: Layer, x: Array, dy: Array, reuse: bool) -> list[Array]:
-    """Return the gradients of some steps, dx among them as that of a Dense layer before."""
+    """Return the gradients of some steps, with dx as that of a Dense layer before."""
     own = like(layer)
     model = Sequential([Dense(layer.n_in), own, Identity()], layer.n_in)
     model.params[f"{model.layers[0].name}.W"] = np.eye(layer.n_in)

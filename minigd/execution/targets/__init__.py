@@ -1,5 +1,5 @@
-"""Targets: the ways a Program is run, or printed.
+"""Targets: the ways in which a Program is run or printed.
 
-It may import `execution`, and what that may; Numba and CuPy are imported where they are needed.
-Start with `numpy.py`.
+It may import `execution`, and what that may; Numba and CuPy are imported only where they are
+needed. Start with `numpy.py`.
 """

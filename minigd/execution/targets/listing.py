@@ -1,4 +1,4 @@
-"""A program as text: a line for each operation, its arrays by their names."""
+"""A program as text: one line per operation, with the names of its arrays."""
 
 import itertools
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def listing(program: Program, model: Sequential) -> str:
 
 
 def _name_of(a: Any, names: dict[int, str], numbers: Iterator[int]) -> str:
-    """Return what an argument is called in a listing."""
+    """Return the name of an argument in a listing."""
     if isinstance(a, tuple):
         return f"({', '.join([_name_of(part, names, numbers) for part in a])})"
     if not isinstance(a, np.ndarray):

@@ -1,6 +1,6 @@
-"""A program as straight calls of NumPy: no loop, no lookup, the layers' own bits.
+"""A program as direct calls of NumPy: no loop, no lookup, the same bits as the layers.
 
-Nothing is written twice: the calls work on buffers that stay, and x alone is another each time.
+No math is repeated: the calls work on fixed buffers, and only x changes each time.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class NumpyStep:
     x, y : Array
         A batch of that size.
     by_row : RowClipping, optional
-        Set where the norm of each row's own gradient is needed.
+        Set if the norm of each row's own gradient is needed.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class NumpyStep:
         update: Callable[[Any], Any] = plain.no_update,
         profiler: Profiler | None = None,
     ) -> Step:
-        """Do the step for another batch of the same size, by the clock of a profiler if given."""
+        """Run the step for another batch of the same size, measured by a profiler if given."""
         program = self._begin(y)
         if profiler is None:
             self._replay(x)
@@ -64,7 +64,7 @@ class NumpyStep:
         return Step(value, program.z, program.norms, update(value))
 
     def _begin(self, y: Array) -> Program:
-        """Fill in what changes with each step."""
+        """Fill in the numbers that change with each step."""
         program, model = self.program, self._model
         program.y[...] = y
         model.passes += 1
@@ -73,7 +73,7 @@ class NumpyStep:
         return program
 
     def _operations_on(self, x: Array) -> list[Operation]:
-        """Return the operations with another x in the place of the one that was traced."""
+        """Return the operations with another x instead of the traced one."""
         traced = self.program.x
 
         def replaced(a: Any) -> Any:
@@ -91,7 +91,7 @@ class NumpyStep:
 
 
 def _straight_calls(operations: list[Operation], x: Array) -> Callable[[Array], None]:
-    """Return a function of x that does the operations one after the other, without a loop."""
+    """Return a function of x that runs the operations one after the other, without a loop."""
     constants: dict[int, tuple[str, Any]] = {}
 
     def word(a: Any) -> str:

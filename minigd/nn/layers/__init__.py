@@ -1,4 +1,4 @@
-"""The layers, one concept per file: a function of a batch with its gradient by hand.
+"""The layers, one concept per file: functions of a batch, with hand-written gradients.
 
 It may import what `nn` may.
 Start with `dense.py`, then `base.py`.

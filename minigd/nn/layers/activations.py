@@ -1,7 +1,7 @@
 """Activation layers: tanh, sigmoid, softmax, ReLU, and the smooth ones like it.
 
-Each keeps one array in training: its output y, of which most derivatives are shortest, or its input
-x, where y does not decide the derivative.
+Each keeps one array in training: its output y, because most derivatives are shortest in terms of y,
+or its input x, if y does not determine the derivative.
 """
 
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from minigd.types import Array
 
 
 class Activation(Layer):
-    """A layer that applies a formula to each row; a subclass names the formula and its backward."""
+    """A layer that applies a formula to each row. A subclass has the formula and its derivative."""
 
     formula: Callable[..., Array]
     formula_backward: Callable[..., Array]
 
     of_input: bool = False
-    """Whether `formula_backward` takes the input x, and not the output y."""
+    """Whether `formula_backward` takes the input x instead of the output y."""
 
     @property
     def constants(self) -> dict[str, float]:
@@ -66,8 +66,8 @@ class Tanh(Activation):
 class Sigmoid(Activation):
     """The logistic function, y_ij = 1 / (1 + exp(−x_ij)) and dx_ij = dy_ij y_ij (1 − y_ij).
 
-    x, y, dx and dy have shape (n, width) and the model's dtype. As a last layer under binary
-    cross-entropy, `minigd.Objective` trains on its input, the logits, instead.
+    x, y, dx and dy have shape (n, width) and the model's dtype. If it is the last layer before
+    binary cross-entropy, `minigd.Objective` trains on its input, the logits, instead.
 
     Examples
     --------
@@ -88,8 +88,8 @@ class Sigmoid(Activation):
 class ReLU(Activation):
     """The rectifier, y_ij = max(x_ij, 0) and dx_ij = dy_ij where y_ij > 0, 0 elsewhere.
 
-    x, y, dx and dy have shape (n, width) and the model's dtype. At 0, where the derivative is not
-    defined, it is taken as 0.
+    x, y, dx and dy have shape (n, width) and the model's dtype. At 0 the derivative is not defined,
+    and 0 is used.
 
     Examples
     --------
@@ -108,15 +108,15 @@ class ReLU(Activation):
 
 
 class LeakyReLU(Activation):
-    """A rectifier that lets a share of what is negative through.
+    """A rectifier that passes on a share of negative inputs.
 
     ::
 
         y_ij  = x_ij  where x_ij > 0, else a x_ij
         dx_ij = dy_ij where y_ij > 0, else a dy_ij
 
-    x, y, dx and dy have shape (n, width) and the model's dtype. At 0, where the derivative is not
-    defined, it is taken as a.
+    x, y, dx and dy have shape (n, width) and the model's dtype. At 0 the derivative is not defined,
+    and a is used.
 
     Parameters
     ----------
@@ -154,15 +154,15 @@ class LeakyReLU(Activation):
 
 
 class ELU(Activation):
-    """The exponential linear unit, which goes to −α smoothly for negative inputs.
+    """The exponential linear unit, which falls smoothly to −α for negative inputs.
 
     ::
 
         y_ij  = x_ij  where x_ij > 0, else α (exp(x_ij) − 1)
         dx_ij = dy_ij where y_ij > 0, else dy_ij (y_ij + α)
 
-    x, y, dx and dy have shape (n, width) and the model's dtype. At 0 the derivative is taken as α,
-    the only one there is for α = 1.
+    x, y, dx and dy have shape (n, width) and the model's dtype. At 0 the derivative α is used,
+    which is the true one for α = 1.
 
     Parameters
     ----------
@@ -202,8 +202,8 @@ class ELU(Activation):
 class Softplus(Activation):
     """A smooth rectifier, y_ij = log(1 + exp(x_ij)) and dx_ij = dy_ij / (1 + exp(−x_ij)).
 
-    x, y, dx and dy have shape (n, width) and the model's dtype. y is above 0: a last layer for
-    rates, variances and times.
+    x, y, dx and dy have shape (n, width) and the model's dtype. y is above 0, so it can be the last
+    layer for rates, variances and times.
 
     Examples
     --------
@@ -251,14 +251,14 @@ class SiLU(Activation):
 
 
 class GELU(Activation):
-    """The Gaussian error linear unit, x times the probability that a standard normal is below x.
+    """The Gaussian error linear unit: x times the probability that a standard normal is below x.
 
     ::
 
         y_ij  = x_ij Φ(x_ij)                        Φ(x) = ½ (1 + erf(x / √2))
         dx_ij = dy_ij (Φ(x_ij) + x_ij φ(x_ij))      φ(x) = exp(−x² / 2) / √(2π)
 
-    With ``approximate=True``, the form of the paper that was faster where erf was slow::
+    With ``approximate=True``, the paper's approximation, which was faster than a slow erf::
 
         y_ij  = x_ij p_ij                           p = ½ (1 + tanh(√(2/π) (x + 0.044715 x³)))
         dx_ij = dy_ij (p_ij + 2 √(2/π) x_ij (1 + 0.134145 x_ij²) p_ij (1 − p_ij))
@@ -268,7 +268,7 @@ class GELU(Activation):
     Parameters
     ----------
     approximate : bool, or {"none", "tanh"}, default False
-        Whether it is the second form; the texts are PyTorch's words for False and True.
+        Whether to use the second form. The texts are PyTorch's names for False and True.
 
     Raises
     ------
@@ -321,7 +321,7 @@ class Softmax(Activation):
         dx_ij = y_ij (dy_ij − Σ_k dy_ik y_ik)
 
     x, y, dx and dy have shape (n, classes) and the model's dtype. `backward` is the product with
-    the true Jacobian, whatever the loss; as a last layer under categorical cross-entropy,
+    the true Jacobian, for any loss. If it is the last layer before categorical cross-entropy,
     `minigd.Objective` trains on its input, the logits, instead.
 
     Examples

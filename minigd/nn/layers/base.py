@@ -1,6 +1,6 @@
-"""What every layer is: `build`, `forward`, `backward`, and parameters with names.
+"""The base class of all layers: `build`, `forward`, `backward`, and named parameters.
 
-A layer of your own needs those three methods and nothing else; `docs/own_layer.md` writes one.
+A custom layer needs only these three methods. `docs/own_layer.md` shows how to write one.
 """
 
 import copy
@@ -19,7 +19,7 @@ from minigd.types import Array
 
 
 class Declared(NamedTuple):
-    """A parameter or buffer that `build` has asked for and the model will allocate."""
+    """A parameter or buffer that `build` has declared and the model will allocate."""
 
     name: str
     shape: tuple[int, ...]
@@ -27,19 +27,19 @@ class Declared(NamedTuple):
 
 
 def like(layer: "Layer") -> "Layer":
-    """Return a new layer with the same arguments, and as trainable, which is in no model yet."""
+    """Return a new layer with the same arguments and `trainable`, which is not in a model."""
     made = type(layer)(**layer.config())
     made.trainable = layer.trainable
     return made
 
 
 def with_inner(layers: Iterable["Layer"]) -> list["Layer"]:
-    """Return layers, each followed by all that it holds."""
+    """Return layers, each followed by all layers inside it."""
     return [each for layer in layers for each in (layer, *layer.inner_layers)]
 
 
 def check_layers(layers: Sequence["Layer"], holder: str) -> list["Layer"]:
-    """Refuse what is not a list of layers that are in no model yet."""
+    """Refuse anything but a list of layers that are not in a model yet."""
     chosen = check_list("layers", layers, "layer")
     if not chosen:
         raise ValueError(f"a {holder} needs at least one layer")
@@ -59,14 +59,14 @@ def check_layers(layers: Sequence["Layer"], holder: str) -> list["Layer"]:
 
 
 def _free(value: Any) -> Any:
-    """Return an argument with new layers in the place of layers, which are in no model yet."""
+    """Return an argument in which layers are replaced by new layers that are not in a model."""
     if isinstance(value, Layer):
         return like(value)
     return _mapped(_free, value)
 
 
 def _mapped(change: Callable[[Any], Any], value: Any) -> Any:
-    """Return lists, tuples and dicts with what they hold changed, and all else as it is."""
+    """Return lists, tuples and dicts with changed contents, and anything else unchanged."""
     if type(value) is dict:
         return {key: change(item) for key, item in value.items()}
     return type(value)(map(change, value)) if type(value) in (list, tuple) else value
@@ -76,26 +76,26 @@ class Layer:
     """A function of a batch, with its gradient.
 
     A subclass defines `forward` and `backward`, and `build` if it has parameters or changes the
-    width. The contract of the mean over the batch, for every layer: row i of `dy` is the gradient
-    of example i's own loss with respect to row i of `y`, never divided by n; a parameter's
-    gradient is the mean over the n rows.
+    width. Every layer follows the contract of the mean over the batch: row i of `dy` is the
+    gradient of example i's own loss with respect to row i of `y`, never divided by n. The gradient
+    of a parameter is the mean over the n rows.
 
     Attributes
     ----------
     name : str
-        Given by the model: the class and a count from 1, ``dense1``, ``tanh1``, ``dense2``.
+        Set by the model: the class and a number from 1, ``dense1``, ``tanh1``, ``dense2``.
     n_in, n_out : int
-        Width of the input and of the output.
+        Number of inputs and outputs.
     params, grads : dict of str to Array
-        By short name: ``params["W"]``, ``grads["W"]``; views into the model's flat vectors, of the
-        model's dtype. ``self.grads["W"] = ...`` writes into the view.
+        By short name: ``params["W"]``, ``grads["W"]``. They are views into the model's flat
+        vectors, of the model's dtype. ``self.grads["W"] = ...`` writes into the view.
     buffers : dict of str to Array
-        What is saved with the model but not trained.
+        Arrays that are saved with the model but not trained.
     inner_layers : tuple of Layer
-        All layers that it holds, by `hold`, and that these hold. Theirs is also in `params`,
-        `grads` and `buffers`, ``params["dense1.W"]``.
+        All layers registered with `hold`, and the layers inside these. Their arrays are also in
+        `params`, `grads` and `buffers`, ``params["dense1.W"]``.
     backend : Backend
-        Where the arrays live; ``backend.xp`` is NumPy or CuPy.
+        Where the arrays are stored. ``backend.xp`` is NumPy or CuPy.
     """
 
     name: str = ""
@@ -110,37 +110,37 @@ class Layer:
     """Names of the buffers that a training pass changes."""
 
     nonnegative: tuple[str, ...] = ()
-    """Names of the buffers that hold no number below 0, such as a variance."""
+    """Names of the buffers without numbers below 0, such as a variance."""
 
     draws: bool = False
-    """Whether a training pass draws random numbers; they must follow from ``key(passes)``."""
+    """Whether a training pass draws random numbers. ``key(passes)`` must determine them."""
 
     couples: bool = False
-    """Whether a training pass takes sums over the rows of a batch, so that the rows of all
-    processes belong to them: `communicator` adds them up."""
+    """Whether a training pass sums over the rows of a batch. With several processes, the sums must
+    include the rows of all of them: `communicator` adds them up."""
 
     communicator: Communicator = ALONE
-    """The processes that have the rows of a batch; those of a run where the layer `couples`."""
+    """The processes that share the rows of a batch. Set in a run if the layer `couples`."""
 
     first_row: int = 0
-    """How many rows of the batch other processes have before those here; kept up where it `draws`,
-    for the draws of a row are those that it has in the whole batch."""
+    """The number of rows of the batch that processes before this one have. Updated if it `draws`,
+    because a row must get the same draws as in the whole batch."""
 
     place: tuple[int, ...] = (0, 0)
-    """The model's seed, and the layer's number in the model, and those in the layers around it."""
+    """The model's seed, the layer's number in the model, and those in the layers around it."""
 
     passes: int = 0
-    """How many training passes the model has made, this one included; kept up where it `draws`."""
+    """The number of training passes of the model, including this one. Updated if it `draws`."""
 
-    # True where the model wants the gradient with respect to this layer's input; the first layer
-    # with parameters may skip that product and return None.
+    # True if the model needs the gradient with respect to this layer's input. The first layer with
+    # parameters may skip that product and return None.
     wants_dx: bool = True
 
     is_frozen: bool = False
-    """Whether training leaves the parameters as they are; set by `trainable`."""
+    """Whether training leaves the parameters unchanged. Set by `trainable`."""
 
     inner_layers: tuple["Layer", ...] = ()
-    """All layers that it holds, and that these hold; `hold` adds to them."""
+    """All layers inside it, and the layers inside these. `hold` adds to them."""
 
     _model: weakref.ref[Any]
 
@@ -152,12 +152,12 @@ class Layer:
 
     @property
     def trainable(self) -> bool:
-        """Whether training changes the layer's parameters; saved with the model.
+        """Whether training changes the layer's parameters. Saved with the model.
 
-        With ``layer.trainable = False`` they stay as they are: no gradient reaches
-        ``model.grads``, no update, penalty, clipping or decay counts them, and no layer below the
-        first trainable one is run backward. Updaters and trainers are made after it is set. Of a
-        layer that holds layers it is set for all of them.
+        With ``layer.trainable = False`` they stay unchanged: they have no gradient in
+        ``model.grads``, updates, penalties, clipping and decay do not include them, and no layer
+        before the first trainable one is run backward. Set it before you create updaters and
+        trainers. It is also set for all layers inside the layer.
         """
         return not self.is_frozen
 
@@ -181,7 +181,7 @@ class Layer:
             model.lay_out()
 
     def build(self, n_in: int) -> int:
-        """Declare parameters for rows of width `n_in` and return the width of the output."""
+        """Declare parameters for rows of `n_in` numbers, and return the width of the output."""
         return n_in
 
     def forward(self, x: Array, train: bool = False) -> Array:
@@ -193,15 +193,15 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} must define backward(dy)")
 
     def row_squares(self, dy: Array) -> Array:
-        """Return Σ over this layer's parameters of what each row alone gives as gradient, squared.
+        """Return the squared norm of each row's own gradient, over all parameters of this layer.
 
-        Called before `backward`, with the same dy; of shape (n,). It may be float64, which has room
-        for squares that the model's dtype can't hold.
+        It is called before `backward`, with the same dy, and has shape (n,). It may be float64,
+        because squares may overflow in the model's dtype.
 
         Raises
         ------
         ValueError
-            If the layer does not say.
+            If the layer does not define it.
         """
         raise ValueError(
             f"{self.name} cannot compute the gradient of each row: give {type(self).__name__} "
@@ -210,42 +210,42 @@ class Layer:
 
     @property
     def held(self) -> tuple[Array, ...] | None:
-        """What is kept for `backward`, without using it up."""
+        """The arrays kept for `backward`, without using them up."""
         return self._kept
 
     def key(self, passes: int) -> Any:
-        """Return the number that the draws of a training pass follow from."""
+        """Return the number that determines the draws of a training pass."""
         raise NotImplementedError(f"{type(self).__name__} is random and must define key(passes)")
 
     def add_param(
         self, name: str, shape: tuple[int, ...], initializer: str | Initializer = "zeros"
     ) -> None:
-        """Declare a trained array; call it in `build`.
+        """Declare a trained array. Call it in `build`.
 
         Parameters
         ----------
         name : str
             ``"W"`` gives ``self.params["W"]`` and ``self.grads["W"]``.
         shape : tuple of int
-            A matrix counts as weights; a vector counts as biases, scales and shifts, which come
-            after all weights in the flat vector and which a penalty leaves alone.
+            A matrix counts as weights. A vector counts as biases, scales or shifts, which come
+            after all weights in the flat vector and are not penalized.
         initializer : str or callable
             A name, or a function of (rng, shape).
         """
         self._declare("declared_params", name, shape, initializer)
 
     def hold(self, layers: Sequence["Layer"], n_in: int) -> int:
-        """Take up layers that run one after the other, and return the width of the last one.
+        """Register layers that run one after the other, and return the width of the last one.
 
         Call it in `build`, once for each chain. The model then names, trains, saves and checks
-        these layers too; `run_inner` and `run_inner_back` go through such a chain.
+        these layers too. `run_inner` and `run_inner_back` run such a chain.
 
         Parameters
         ----------
         layers : sequence of Layer
-            New ones, which this layer keeps as an attribute.
+            New layers, which this layer keeps as an attribute.
         n_in : int
-            Width of what the first of them is given.
+            Number of inputs of the first of them.
         """
         if "declared_params" not in vars(self):
             raise TypeError(
@@ -267,7 +267,7 @@ class Layer:
         return n_in
 
     def run_inner(self, layers: Sequence["Layer"], x: Array, train: bool) -> Array:
-        """Return what x becomes in a chain of layers that `hold` has taken up."""
+        """Return the output for x of a chain of layers that `hold` has registered."""
         model: Any = self._model()
         n = len(x)
         for layer in layers:
@@ -277,13 +277,13 @@ class Layer:
         return x
 
     def run_inner_back(self, layers: Sequence["Layer"], dy: Array) -> Array | None:
-        """Return the chain's dx, and fill the gradients of its layers; None where not wanted."""
+        """Return the chain's dx, or None if not needed, and fill the gradients of its layers."""
         model: Any = self._model()
         dx: Array | None = model.run_backward(layers, dy, self.wants_dx)
         return dx
 
     def inner_row_squares(self, layers: Sequence["Layer"], dy: Array) -> Array:
-        """Return `row_squares` of a chain, whose layers keep what they kept for `backward`."""
+        """Return `row_squares` of a chain. Its layers keep their arrays for `backward`."""
         kept = [(layer, layer.held) for layer in self.inner_layers]
         copies = [(each, tuple(map(copy.copy, arrays))) for each, arrays in kept if arrays]
         squares = [self.backend.zeros((len(dy),), "float64")]
@@ -294,7 +294,7 @@ class Layer:
         return sum(squares[1:], squares[0])
 
     def show_inner(self) -> None:
-        """Show the arrays of the inner layers as its own, but no gradients that nobody reads."""
+        """Add the arrays of the inner layers to its own, except gradients that are not used."""
         start = len(self.name) + 1
         for kind in ("params", "grads", "buffers"):
             getattr(self, kind).update(
@@ -312,7 +312,7 @@ class Layer:
             setattr(self, what, (*getattr(type(self), what), *[name[start:] for name in names]))
 
     def exchange_inner(self, others: dict[int, "Layer"]) -> None:
-        """Hold other layers in the place of those held, by their `id`, as a copy must."""
+        """Replace the layers inside by others, found by their `id`, as a copy must."""
 
         def other(value: Any) -> Any:
             return others[id(value)] if id(value) in others else _mapped(other, value)
@@ -320,14 +320,14 @@ class Layer:
         vars(self).update({name: other(value) for name, value in vars(self).items()})
 
     def release(self) -> None:
-        """Be free again, for another model."""
+        """Make the layer free again for another model."""
         for layer in (self, *self.inner_layers):
             layer.name = ""
 
     def add_buffer(
         self, name: str, shape: tuple[int, ...], initializer: str | Initializer = "zeros"
     ) -> None:
-        """Declare an array that is saved but not trained; it becomes ``self.buffers[name]``."""
+        """Declare an array that is saved but not trained: ``self.buffers[name]``."""
         self._declare("declared_buffers", name, shape, initializer)
 
     def _declare(
@@ -348,7 +348,7 @@ class Layer:
         declared.append(Declared(name, tuple(shape), get_initializer(initializer)))
 
     def empty(self, name: str, shape: tuple[int, ...]) -> Array:
-        """Return an array to write a result into: fresh, or in the trainer the same each step."""
+        """Return an array for a result: a new one, or in a trainer the same in each step."""
         return self._workspace.empty(f"{self.name}.{name}", shape, self._dtype)
 
     def keep(self, *arrays: Array) -> None:
@@ -356,12 +356,12 @@ class Layer:
         self._kept = arrays
 
     def kept(self) -> tuple[Array, ...]:
-        """Return what was kept, once.
+        """Return the kept arrays, once.
 
         Raises
         ------
         RuntimeError
-            If there was no ``forward(x, train=True)``, or its arrays were used already.
+            If there was no ``forward(x, train=True)``, or its arrays were already used.
         """
         if self._kept is None:
             raise no_forward(self.name or type(self).__name__)
@@ -369,18 +369,18 @@ class Layer:
         return kept
 
     def forget(self) -> None:
-        """Drop what was kept, inside as well."""
+        """Drop the kept arrays, also of inner layers."""
         for layer in (self, *self.inner_layers):
             layer._kept = None
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, from which a copy or a saved model is made."""
+        """Return the constructor's arguments, for a copy or a saved model."""
         return {name: _free(value) for name, value in arguments(self).items()}
 
     def bind(
         self, name: str, backend: Backend, dtype: Any, workspace: Workspace, n_in: int
     ) -> None:
-        """Give the layer its name and place in a model and let it declare its parameters."""
+        """Give the layer its name and place in a model, and let it declare its parameters."""
         self.name, self.backend, self.n_in = name, backend, n_in
         self._dtype, self._workspace = dtype, workspace
         self.declared_params, self.declared_buffers, self.inner_layers = [], [], ()
@@ -394,19 +394,19 @@ class Layer:
         self.n_out = n_out
 
     def move(self, backend: Backend, workspace: Workspace) -> None:
-        """Go to another backend with the buffers; the model moves the parameters."""
+        """Move the buffers to another backend. The model moves the parameters."""
         values = {name: self.backend.to_numpy(value) for name, value in self.buffers.items()}
         self.buffers = Views({name: backend.asarray(value) for name, value in values.items()})
         self.use(backend, workspace)
         self.forget()
 
     def use(self, backend: Backend, workspace: Workspace) -> None:
-        """Work with this backend and this memory."""
+        """Use this backend and this memory."""
         self.backend, self._workspace = backend, workspace
 
     def __repr__(self) -> str:
         try:
             values = ", ".join(f"{n}={value!r}" for n, value in arguments(self).items())
-        except TypeError:  # arguments that were not kept
+        except TypeError:  # arguments that were not stored
             values = "..."
         return f"{type(self).__name__}({values})"

@@ -1,4 +1,4 @@
-"""Batch normalization: each column to mean 0 and variance 1, by the numbers of each batch."""
+"""Batch normalization: each column gets mean 0 and variance 1 over each batch."""
 
 import functools
 
@@ -11,7 +11,7 @@ from minigd.types import Array
 
 
 class BatchNorm(Layer):
-    """Each column is brought to mean 0 and variance 1 over the batch, then scaled and shifted.
+    """Normalize each column to mean 0 and variance 1 over the batch, then scale and shift it.
 
     Training, over the n rows of a batch::
 
@@ -22,34 +22,34 @@ class BatchNorm(Layer):
         dγ_j  = (1/n) Σ_i dy_ij x̂_ij      dβ_j = (1/n) Σ_i dy_ij
         dx_ij = γ_j / √(σ²_j + ε) · (dy_ij − dβ_j − x̂_ij dγ_j)
 
-    Row i of dx is n ∂L/∂x_i: the rows are coupled through μ and σ², and the last two terms are what
-    the other rows feel of row i. Each training pass moves the running statistics, the variance by
-    its unbiased form::
+    Row i of dx is n ∂L/∂x_i. The rows are coupled through μ and σ², and the last two terms are the
+    effect of row i on the other rows. Each training pass updates the running statistics, with the
+    unbiased variance::
 
         mean_j     ← m mean_j     + (1 − m) μ_j
         variance_j ← m variance_j + (1 − m) σ²_j n / (n − 1)
 
-    A prediction uses them in the place of μ and σ², and changes nothing.
+    A prediction uses them instead of μ and σ², and changes nothing.
 
-    **A batch of one row**, as the tail of an epoch can be, has no variance: it would become β
-    whatever it holds. In training it is therefore normalized by the running statistics, as in a
-    prediction, which are constants to its gradient and stay as they are. With a batch size of 1
-    they never learn the data, and the layer is a scale and a shift.
+    **A batch of one row**, for example a tail, has no variance, and its output would always be β.
+    Therefore it is normalized by the running statistics, as in a prediction. They are constants for
+    its gradient and do not change. With a batch size of 1 they never learn the data, and the layer
+    is only a scale and a shift.
 
-    **Over several processes**, as `minigd.Trainer` has them with `comm`, μ, σ² and the sums of dx
-    are those of the whole batch.
+    **With several processes** (`comm` of `minigd.Trainer`), μ, σ² and the sums in dx are those of
+    the whole batch.
 
-    **With** ``trainable = False`` the layer does as in a prediction, as Keras's does: a training
-    pass is normalized by the running statistics, which stay as they are, like γ and β.
+    **With** ``trainable = False`` the layer works as in a prediction, as in Keras: a training pass
+    is normalized by the running statistics, and they, γ and β do not change.
 
-    x, y, dx and dy have shape (n, width) and the model's dtype. Row weights weigh the loss, and not
-    these statistics. A mean is rounded to a share of its size: in a column that lies a thousand
-    deviations from 0, y is shifted by about 1e-3 in float32, and 1e-12 in float64.
+    x, y, dx and dy have shape (n, width) and the model's dtype. Row weights apply to the loss, and
+    not to these statistics. The rounding error of a mean is relative to its size: if the mean of a
+    column is a thousand deviations, y is shifted by about 1e-3 in float32, and 1e-12 in float64.
 
     Parameters
     ----------
     momentum : float, default 0.9
-        m, in [0, 1): how much of the running statistics stays at each pass.
+        m, in [0, 1): the weight of the old running statistics at each pass.
     epsilon : float, default 1e-5
         ε, above 0, also in the model's dtype.
 
@@ -63,7 +63,7 @@ class BatchNorm(Layer):
     Raises
     ------
     ValueError
-        If a value is out of range, or in a model epsilon vanishes in its dtype.
+        If a value is out of range, or epsilon is 0 in the model's dtype.
 
     Examples
     --------
@@ -108,9 +108,9 @@ class BatchNorm(Layer):
         )
 
     def forward(self, x: Array, train: bool = False) -> Array:
-        """Return y; in training keep x̂, 1 / √(σ² + ε) and μ, and move the running statistics.
+        """Return y; in training keep x̂, 1 / √(σ² + ε) and μ, and update the running statistics.
 
-        Where those are in the place of μ and σ², there is no μ to keep.
+        If they are used instead of μ and σ², there is no μ to keep.
         """
         n = len(x)
         xp = self.backend.xp
@@ -162,13 +162,13 @@ class BatchNorm(Layer):
         dx *= gamma * scale
         return dx
 
-    # Where several processes have the rows of a batch ----------------------------------------
+    # If several processes share the rows of a batch ------------------------------------------
 
     def _is_shared(self) -> bool:
         return self.communicator.size > 1 and not self.is_frozen
 
     def _moments(self, x: Array) -> Part:
-        """Return n, μ and n σ² of the rows of all processes, of which this one may have none."""
+        """Return n, μ and n σ² of the rows of all processes. This process may have none."""
         n, width = x.shape
         own = of_columns(x)[1:] if n else (self.backend.zeros((width,), "float64"),) * 2
         sums = [np.array([float(n)]), *map(self.backend.to_numpy, own)]
@@ -180,7 +180,7 @@ class BatchNorm(Layer):
         return Part(int(total.weight), mean, squares)
 
     def _shared_means(self, dy: Array, x_hat: Array) -> tuple[Array, Array]:
-        """Fill dγ and dβ with means over the rows here; return those over all rows."""
+        """Fill dγ and dβ with means over the rows here, and return the means over all rows."""
         xp, width = self.backend.xp, dy.shape[1]
         own = xp.stack([(dy * x_hat).sum(axis=0), dy.sum(axis=0)])
         for name, total in zip(("gamma", "beta"), own, strict=True):

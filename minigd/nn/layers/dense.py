@@ -1,6 +1,6 @@
 """The dense layer: every output is a weighted sum of every input, plus a bias.
 
-Its `backward` is where the mean over the batch happens.
+Its `backward` takes the mean over the batch.
 """
 
 from typing import Any
@@ -31,19 +31,19 @@ class Dense(Layer):
     units : int
         Number of outputs, n_out.
     initializer : str or callable, default "glorot_uniform"
-        First values of W; ``"he_normal"`` suits a ReLU after the layer. b starts at zero.
+        How W is drawn. ``"he_normal"`` suits a ReLU after the layer. b starts at zero.
     bias : bool, default True
-        Whether there is a b; a BatchNorm after the layer makes it superfluous.
+        Whether there is a b. A BatchNorm after the layer makes it superfluous.
 
     Attributes
     ----------
     params : dict
-        ``W`` of shape (n_in, n_out) and, where there is one, ``b`` of shape (n_out,).
+        ``W`` of shape (n_in, n_out) and, with a bias, ``b`` of shape (n_out,).
 
     Raises
     ------
     ValueError
-        If `units` is not a positive integer, or the initializer's name is unknown.
+        If `units` is not a positive integer, or the name of the initializer is unknown.
 
     Examples
     --------
@@ -115,14 +115,14 @@ class Dense(Layer):
         if self.held is None:
             raise no_forward(self.name or type(self).__name__)
         (x,) = self.held
-        # In float64, which holds the product of any two sums that float32 holds.
+        # In float64, in which the product of any two float32 sums is finite.
         squares = (x * x).sum(axis=1).astype("float64") + self.bias
         return squares * (dy * dy).sum(axis=1)
 
     def config(self) -> dict[str, Any]:
-        """Return the arguments; an initializer that is not one of minigd's goes as "zeros".
+        """Return the arguments. An initializer that is not one of minigd's becomes "zeros".
 
-        A copy and a saved model bring their own weights; nothing is drawn again.
+        A copy and a saved model have their own weights, so nothing is drawn again.
         """
         name = getattr(self.initializer, "__name__", self.initializer)
         known = name if name in INITIALIZERS else "zeros"

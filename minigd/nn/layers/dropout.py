@@ -1,6 +1,6 @@
-"""Dropout: a training pass leaves out units at random, and a prediction none.
+"""Dropout: a training pass leaves out units at random, and a prediction leaves out none.
 
-What is left out follows from the seed, the layer and the number of the pass, on every device alike.
+Seed, layer and number of the pass determine what is left out, the same on every device.
 """
 
 import functools
@@ -14,17 +14,17 @@ from minigd.nn.layers.base import Layer
 from minigd.nn.seed_words import first_words
 from minigd.types import Array
 
-# The first word of a seed sequence says what is drawn: 1 weights, 2 orders, 3 this.
+# The first word of a seed sequence is for what is drawn: 1 for weights, 2 for orders, 3 here.
 _DROPOUT = 3
 
 
 _PASSES = 1024
-"""For how many passes keys are made at once."""
+"""The number of passes for which keys are computed at once."""
 
 
 @functools.lru_cache(maxsize=64)
 def _keys(place: tuple[int, int], span: int) -> Array:
-    """Return the keys of the passes of one span for the layer at a place."""
+    """Return the keys of one span of passes, for the layer at a place."""
     passes = span * _PASSES + np.arange(_PASSES, dtype="uint64")
     keys = first_words([_DROPOUT, *place], passes)
     keys.flags.writeable = False
@@ -32,17 +32,17 @@ def _keys(place: tuple[int, int], span: int) -> Array:
 
 
 class Dropout(Layer):
-    """Each number of a row is left out with probability p, and the others grow by 1 / (1 − p).
+    """Leave out each number of a row with probability p, and divide the others by 1 − p.
 
     ::
 
         training:    y_ij = x_ij m_ij / (1 − p)     dx_ij = dy_ij m_ij / (1 − p)
         prediction:  y_ij = x_ij
 
-    m_ij is 0 with probability p and 1 otherwise, so that y_ij is x_ij in the mean and a prediction
-    needs no factor. m is drawn from a counter: from the model's seed, the place of the layer, and
-    the number of the training pass, ``model.passes``, which is saved with the model. x, y, dx and
-    dy have shape (n, width) and the model's dtype.
+    m_ij is 0 with probability p and 1 otherwise. So the mean of y_ij is x_ij, and a prediction
+    needs no factor. m is computed from a counter: the model's seed, the place of the layer, and the
+    number of the training pass, ``model.passes``, which is saved with the model. x, y, dx and dy
+    have shape (n, width) and the model's dtype.
 
     Parameters
     ----------
@@ -93,16 +93,16 @@ class Dropout(Layer):
         return dx
 
     def key(self, passes: int) -> np.uint64:
-        """Return the word that the draws of a training pass follow from.
+        """Return the word that determines the draws of a training pass.
 
-        That is the first one of NumPy's ``SeedSequence([3, seed, number of the layer, passes])``.
+        It is the first word of NumPy's ``SeedSequence([3, seed, number of the layer, passes])``.
         """
         span, place = divmod(passes, _PASSES)
         key: np.uint64 = _keys(self.place, span)[place]
         return key
 
     def _draw(self, shape: tuple[int, ...]) -> Array:
-        """Return m as truth values: half a word decides each."""
+        """Return m as truth values, each from half a word."""
         n, width = shape
         first = self.first_row * width
         last = first + n * width

@@ -1,4 +1,4 @@
-"""Layer normalization: each row to mean 0 and variance 1, by its own numbers."""
+"""Layer normalization: each row gets mean 0 and variance 1 over its own numbers."""
 
 from minigd.errors import check_epsilon, check_number, no_forward
 from minigd.nn.layers.base import Layer
@@ -6,9 +6,9 @@ from minigd.types import Array
 
 
 class LayerNorm(Layer):
-    """Each row is brought to mean 0 and variance 1 over its numbers, then scaled and shifted.
+    """Normalize each row to mean 0 and variance 1 over its numbers, then scale and shift it.
 
-    With K numbers in a row, in training and prediction alike::
+    With K numbers per row, in training and prediction::
 
         μ_i  = (1/K) Σ_j x_ij             σ²_i = (1/K) Σ_j (x_ij − μ_i)²
         x̂_ij = (x_ij − μ_i) / √(σ²_i + ε)
@@ -17,13 +17,13 @@ class LayerNorm(Layer):
         dγ_j  = (1/n) Σ_i dy_ij x̂_ij      dβ_j = (1/n) Σ_i dy_ij
         dx_ij = (g_ij − mean_k g_ik − x̂_ij mean_k (g_ik x̂_ik)) / √(σ²_i + ε),  g_ij = γ_j dy_ij
 
-    No row depends on the others, as rows do in `BatchNorm`: a row's output is the same in any
-    batch, and there are no running statistics. A row of one number becomes β, whatever it holds.
+    Unlike in `BatchNorm`, rows do not depend on each other. The output of a row is the same in any
+    batch, and there are no running statistics. If a row has one number, its output is always β.
 
-    x, y, dx and dy have shape (n, width) and the model's dtype. A mean is rounded to a share of its
-    size: in a row that lies a thousand deviations from 0, y is shifted by about 1e-3 in float32,
-    and 1e-12 in float64. A row with a deviation above 1.8e19 in float32, whose square is infinite,
-    becomes β.
+    x, y, dx and dy have shape (n, width) and the model's dtype. The rounding error of a mean is
+    relative to its size: if the mean of a row is a thousand deviations, y is shifted by about 1e-3
+    in float32, and 1e-12 in float64. A deviation above 1.8e19 has an infinite square in float32,
+    and the row becomes β.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class LayerNorm(Layer):
     Raises
     ------
     ValueError
-        If epsilon is out of range, or in a model vanishes in its dtype.
+        If epsilon is out of range, or is 0 in the model's dtype.
 
     Examples
     --------
@@ -72,7 +72,7 @@ class LayerNorm(Layer):
         if self.held is None:
             raise no_forward(self.name or type(self).__name__)
         x_hat, _ = self.held
-        # In float64, which holds the square of any number of float32.
+        # In float64, in which the square of any float32 number is finite.
         dy = dy.astype("float64")
         return (dy * dy * (1 + x_hat * x_hat)).sum(axis=1)
 

@@ -1,4 +1,4 @@
-"""A residual connection: layers that learn what is to be added to their input."""
+"""A residual connection: layers that learn what to add to their input."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from minigd.types import Array
 
 
 class Residual(Layer):
-    """The input, and what layers make of it, are added.
+    """Add the input and the output of the layers inside.
 
     With f the layers inside, one after the other::
 
@@ -15,18 +15,17 @@ class Residual(Layer):
 
         dx = dy + f's dx for this dy
 
-    The gradients of f's parameters are those that f alone has for dy. However deep f is, dy
-    reaches the layers before it undiminished. A layer inside is named after its place,
-    ``residual1.dense1``, and is trained, saved and checked as any other; in training, Dropout and
-    BatchNorm do inside what they do outside. A Residual may hold another.
+    The gradients of f's parameters are those of f alone for dy. Even for a deep f, dy reaches the
+    layers before it undiminished. A layer inside is named after its place, ``residual1.dense1``,
+    and is trained, saved and checked like any other. Dropout and BatchNorm work inside as outside.
+    A Residual may contain another.
 
     x, y, dx and dy have shape (n, width) and the model's dtype.
 
     Parameters
     ----------
     layers : list of Layer
-        f, of at least one layer, which are in no model yet; it must give as many numbers as it
-        takes.
+        f: at least one layer, none of them in a model yet. Its output must be as wide as its input.
 
     Attributes
     ----------
@@ -36,8 +35,8 @@ class Residual(Layer):
     Raises
     ------
     ValueError
-        If there is no layer, or one is in a model already; when the model is made, if the last
-        layer does not give rows as wide as x.
+        If there is no layer, or one is already in a model. When the model is created: if the last
+        layer's output is not as wide as x.
     TypeError
         If they are not layers.
 
@@ -62,7 +61,7 @@ class Residual(Layer):
         self.layers = check_layers(layers, "Residual")
 
     def build(self, n_in: int) -> int:
-        """Take up the layers of f, whose output is as wide as their input."""
+        """Register the layers of f, whose output is as wide as their input."""
         n_out = self.hold(self.layers, n_in)
         if n_out != n_in:
             raise ValueError(

@@ -1,6 +1,6 @@
-"""Layers that bring columns of data to mean 0 and standard deviation 1, and back to their units.
+"""Layers that scale columns to mean 0 and standard deviation 1, and back to their units.
 
-Both take their numbers from one pass over the data, and neither is trained.
+Both compute their numbers in one pass over the data. Neither is trained.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from minigd.types import Array
 
 
 class Adapted(Layer):
-    """A layer with the mean and the standard deviation of columns of the data."""
+    """A layer with the mean and the standard deviation of data columns."""
 
     end: int = 0
-    """Which of a model's layers it must be: 0, the first, or -1, the last."""
+    """Its required place in a model: 0, the first, or -1, the last."""
 
     nonnegative = ("std", "rows")
 
@@ -29,7 +29,7 @@ class Adapted(Layer):
     _ready: bool = False
 
     def build(self, n_in: int) -> int:
-        """Declare the buffers ``mean``, ``std`` and ``rows``, which stays 0 until `adapt`."""
+        """Declare the buffers ``mean``, ``std`` and ``rows``, which is 0 until `adapt`."""
         self._ready = False
         known = self._known
         if known is not None and known[0].shape != (n_in,):
@@ -43,9 +43,9 @@ class Adapted(Layer):
         return n_in
 
     def adapt(self, batches: Any) -> None:
-        """Read all rows once, in order, and take their mean and standard deviation.
+        """Read all rows once, in order, and compute mean and standard deviation.
 
-        It may be called before the layer is in a model, or after.
+        Call it before the layer is in a model, or after.
 
         Parameters
         ----------
@@ -59,7 +59,7 @@ class Adapted(Layer):
         adapt([self], batches)
 
     def set_moments(self, moments: Moments) -> None:
-        """Take the mean and the standard deviation that a pass has found."""
+        """Set the mean and the standard deviation that a pass has computed."""
         mean, variance = _host(moments.mean), _host(moments.variance)
         if self.name and mean.shape != (self.n_in,):
             raise ShapeError(
@@ -71,14 +71,14 @@ class Adapted(Layer):
                 f"{type(self).__name__} can't adapt: column {column} (counted from 0) holds NaN, "
                 "infinity, or numbers whose squares are too large"
             )
-        # A constant column has nothing to be divided by; the rounding of its mean is not a spread.
+        # A constant column is not divided: the rounding error of its mean is not a deviation.
         std = np.sqrt(variance)
         constant = std <= 10 * np.finfo(np.float64).eps * np.abs(mean)
         self._known = mean, np.where(constant, 1.0, std)
         if self.name:
             for name, value in zip(("mean", "std"), self._known, strict=True):
                 self.buffers[name][...] = self.backend.asarray(value, dtype=self._dtype)
-            # A spread below the smallest number of the dtype counts as none.
+            # A deviation below the smallest number of the dtype counts as 0.
             std = self.buffers["std"]
             std[...] = self.backend.xp.where(std == 0, 1, std)
             self.buffers["rows"][...] = 1
@@ -90,7 +90,7 @@ class Adapted(Layer):
     def check_ready(self) -> None:
         """Refuse to work before `adapt`."""
         if not self._ready:
-            # Read once and remembered: on a GPU a read makes the host wait.
+            # Read once and stored: on a GPU, reading makes the host wait.
             self._ready = bool(self.buffers["rows"][0] > 0)
         if not self._ready:
             raise RuntimeError(
@@ -100,15 +100,15 @@ class Adapted(Layer):
 
 
 def adapt(layers: Sequence[Adapted], batches: Any, names: list[Any] | None = None) -> None:
-    """Read all rows once, in order, and let each layer take what it needs of them.
+    """Read all rows once, in order, and adapt each layer to them.
 
-    A pass that ends early, by an error or by Ctrl-C, changes no layer. Where the model knows the
-    names of its columns, those of the rows must be the same.
+    If an error or Ctrl-C ends the pass early, no layer is changed. If the model knows the names of
+    its columns, the rows must have the same.
 
     Raises
     ------
     DataError, ShapeError
-        If the data hold a value that is not finite, or are of another width than a layer.
+        If the data contain a value that is not finite, or have another width than a layer.
     """
     if isinstance(batches, type) or not hasattr(batches, "in_order"):
         raise TypeError(f"adapt takes a Batches, Batches(X, y), and not {type(batches).__name__}")
@@ -125,7 +125,7 @@ def adapt(layers: Sequence[Adapted], batches: Any, names: list[Any] | None = Non
 
 
 class Standardize(Adapted):
-    """A first layer that brings each column of x to mean 0 and standard deviation 1.
+    """A first layer that scales each column of x to mean 0 and standard deviation 1.
 
     ::
 
@@ -172,14 +172,14 @@ class Standardize(Adapted):
 
 
 class Rescale(Adapted):
-    """A last layer that gives a regression back its units, y_ik = x_ik σ_k + μ_k.
+    """A last layer that converts predictions to the units of y, y_ik = x_ik σ_k + μ_k.
 
     μ and σ are those of the targets. In training, `minigd.Objective` leaves the layer out and
-    compares its input with the standardized target (y − μ) / σ, so that a learning rate means the
-    same whatever the units, and the loss is in those terms; predictions and metrics are in the
-    units of y. x, y, dx and dy have shape (n, outputs) and the model's dtype; dx_ik = dy_ik σ_k.
-    Targets that this dtype can't tell from each other, such as 1e9 and 1e9 + 1 in float32, it can't
-    predict either: they need a model of float64, or a number near them subtracted first.
+    compares its input with the standardized target (y − μ) / σ. So a learning rate means the same
+    for all units. The loss refers to the standardized target, and predictions and metrics are in
+    the units of y. x, y, dx and dy have shape (n, outputs) and the model's dtype; dx_ik = dy_ik
+    σ_k. If the dtype can't distinguish targets, such as 1e9 and 1e9 + 1 in float32, it can't
+    predict them either. Use a float64 model, or subtract a number near them first.
 
     Raises
     ------
@@ -198,14 +198,14 @@ class Rescale(Adapted):
     end = -1
 
     def columns(self, batch: Any) -> Array:
-        """Return y as columns; one target serves all outputs, as under several quantiles."""
+        """Return y as columns. One target may be for all outputs, as with several quantiles."""
         if batch.y is None:
             raise DataError("Rescale adapts to targets, but these batches have no targets")
         y: Array = batch.y.reshape(len(batch.y), -1)
         return y.repeat(self.n_in, axis=1) if self.name and y.shape[1] == 1 else y
 
     def standardize(self, y: Array) -> Array:
-        """Return (y − μ) / σ, the target that training sees, for y of shape (n,) or (n, K)."""
+        """Return (y − μ) / σ, the target of training, for y of shape (n,) or (n, K)."""
         self.check_ready()
         column = y.reshape(len(y), -1).astype(self._dtype)
         return (column - self.buffers["mean"]) / self.buffers["std"]

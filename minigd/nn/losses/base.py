@@ -1,7 +1,7 @@
-"""Losses: one number per example, and the gradient of each with respect to that example's output.
+"""Losses: one number per example, and its gradient with respect to that example's output.
 
-The value of a batch is the mean over its rows; the gradient's rows are not divided by n, because
-each layer takes the mean of its own parameters' gradients.
+The value of a batch is the mean over its rows. The rows of the gradient are not divided by n,
+because each layer takes the mean for its own parameters.
 """
 
 import inspect
@@ -17,7 +17,7 @@ from minigd.types import Array
 
 
 class Loss:
-    """A loss; a subclass defines `per_example` and `gradient`, two plain functions of (z, y).
+    """A loss. A subclass defines `per_example` and `gradient`, two plain functions of (z, y).
 
     ``value = forward(z, y)`` is L = (1/n) Σ_i ℓ(z_i, y_i), and row i of ``backward()`` is
     ∂ℓ(z_i, y_i)/∂z_i.
@@ -28,7 +28,7 @@ class Loss:
 
     @property
     def takes_probabilities(self) -> bool:
-        """Whether z are probabilities, of which an exact 0 or 1 can be an infinite loss."""
+        """Whether z are probabilities, for which an exact 0 or 1 can give an infinite loss."""
         return False
 
     _kept: tuple[Array, Array, Array | None] | None = None
@@ -39,23 +39,23 @@ class Loss:
         raise NotImplementedError(f"{type(self).__name__} must define per_example(z, y)")
 
     def gradient(self, z: Array, y: Array) -> Array:
-        """Return ∂ℓ_i/∂z_ik, of shape (n, K); row i is example i's own, not divided by n."""
+        """Return ∂ℓ_i/∂z_ik, of shape (n, K). Row i is example i's own, not divided by n."""
         raise NotImplementedError(f"{type(self).__name__} must define gradient(z, y)")
 
     def forward(self, z: Array, y: Array, weight: Array | None = None) -> Any:
         """Return the mean loss of the batch, and keep what `backward` needs.
 
-        With weights w the mean is Σ_i w_i ℓ_i / Σ_i w_i, and row i of dz is scaled by n w_i / Σ w,
-        so that the mean over the rows that layers take is the weighted one.
+        With weights w the mean is Σ_i w_i ℓ_i / Σ_i w_i, and row i of dz is scaled by n w_i / Σ w.
+        Then the mean over rows in the layers is the weighted mean.
 
         Parameters
         ----------
         z : Array, shape (n, K)
-            What the model gave: predictions, or logits for a loss with ``from_logits=True``.
+            The model's outputs: predictions, or logits for a loss with ``from_logits=True``.
         y : array-like, shape (n, K), or (n,) where K is 1 or y holds classes
             On the same backend as z.
         weight : array-like, shape (n,), optional
-            At least 0, and not all 0; a row of weight 0 adds nothing.
+            At least 0, and not all 0. A row of weight 0 adds nothing.
 
         Returns
         -------
@@ -67,7 +67,7 @@ class Loss:
         ShapeError
             If z and y do not fit.
         DataError
-            If y holds values that are not targets of this loss, or the loss is infinite because a
+            If y contains values that are not valid targets, or the loss is infinite because a
             probability is exactly 0 or 1.
         """
         backend = self.backend_of(z)
@@ -86,7 +86,7 @@ class Loss:
             n, weight = len(z), check_weights(weight, len(z))
             check_rows(y, z.shape)
             rows = counting_rows(weight)
-            # Whatever a row of weight 0 holds, nobody computes with it.
+            # Rows of weight 0 are not used, so they may contain anything.
             weight, z, y = drop_zero_weights(weight, z, y)
             left_out = (backend.asarray(rows), n) if len(z) < n else None
             self.check(y, z.shape)
@@ -105,7 +105,7 @@ class Loss:
         return value
 
     def mean(self, z: Array, y: Array, scale: Array | None = None) -> Any:
-        """Do what `forward` does with z and y that were checked before; scale_i is n w_i / Σ w."""
+        """Do the same as `forward` for z and y that were checked. scale_i is n w_i / Σ w."""
         y = self.targets(y, z)
         with np.errstate(divide="ignore", invalid="ignore"):
             each = self.per_example(z, y)
@@ -114,12 +114,12 @@ class Loss:
             return each.mean() if scale is None else (each * scale).mean()
 
     def backward(self) -> Array:
-        """Return dz, of z's shape; row i is the gradient of example i's own loss.
+        """Return dz, of z's shape. Row i is the gradient of example i's own loss.
 
         Raises
         ------
         RuntimeError
-            If there was no `forward`, or it was used already.
+            If there was no `forward`, or it was already used.
         """
         if self._kept is None:
             raise no_forward(type(self).__name__, "forward")
@@ -128,7 +128,7 @@ class Loss:
         return dz if scale is None else self._put_back(dz * scale[:, None])
 
     def _put_back(self, dz: Array) -> Array:
-        """Put zeros where a public `forward` left out rows of weight 0."""
+        """Insert zeros for rows of weight 0 that a public `forward` left out."""
         if self._left_out is None:
             return dz
         rows, n = self._left_out
@@ -137,15 +137,15 @@ class Loss:
         return all_rows
 
     def forget(self) -> None:
-        """Drop what was kept."""
+        """Drop the kept arrays."""
         self._kept = None
 
     def targets(self, y: Array, z: Array) -> Array:
-        """Return y in the shape and dtype of z; y was checked before."""
+        """Return y in the shape and dtype of z. y was checked before."""
         return y.reshape(z.shape).astype(z.real.dtype, copy=False)
 
     def check(self, y: Array, shape: tuple[int, ...]) -> None:
-        """Refuse targets that do not fit outputs of this shape, or hold no targets of this loss.
+        """Refuse targets that do not fit outputs of this shape, or are not valid for this loss.
 
         Parameters
         ----------
@@ -160,7 +160,7 @@ class Loss:
         self.check_values(y, shape)
 
     def check_values(self, y: Array, shape: tuple[int, ...]) -> None:
-        """Refuse values that are not targets of this loss; a GPU's are read for it."""
+        """Refuse values that are not valid targets. On a GPU, this reads them."""
         backend_of(y).check_finite(y, "y")
 
     def check_shape(self, y: Array, shape: tuple[int, ...]) -> None:
@@ -181,7 +181,7 @@ class Loss:
         """Refuse predictions outside this loss's domain."""
 
     def probabilities(self, z: Array) -> Array:
-        """Return predictions for metrics: z itself, or the probabilities that logits stand for."""
+        """Return predictions for metrics: z itself, or the probabilities of logits."""
         return z
 
     def scores(self, z: Array) -> Array:
@@ -199,7 +199,7 @@ class Loss:
         return self.probabilities(z)
 
     def backend_of(self, z: Array) -> Backend:
-        """Return the backend that z lives on."""
+        """Return the backend of z."""
         if self.backend is None or not self.backend.holds(z):
             self.backend = backend_of(z)
         return self.backend
@@ -215,7 +215,7 @@ class Loss:
 
 
 def check_rows(y: Array, shape: tuple[int, ...]) -> None:
-    """Refuse targets that are not as many as the outputs, and a batch without rows."""
+    """Refuse targets whose number differs from that of the outputs, and a batch without rows."""
     if shape[0] == 0:
         raise DataError("x has no rows: a mean over no examples is not defined")
     if y.shape[:1] != shape[:1]:

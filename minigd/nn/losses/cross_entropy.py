@@ -1,4 +1,4 @@
-"""Losses of classes: the cross-entropies, from logits, where they are exact, or probabilities."""
+"""Losses for classes: the cross-entropies, from logits, which is exact, or from probabilities."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from minigd.types import Array
 
 
 class BinaryCrossEntropy(Loss):
-    """The cross-entropy of K yes-or-no outputs, averaged over the outputs and over the batch.
+    """The cross-entropy of K yes-or-no outputs, averaged over the outputs and the batch.
 
     With p = sigmoid(z) for logits z, or p = z for probabilities::
 
@@ -24,9 +24,9 @@ class BinaryCrossEntropy(Loss):
     ----------
     from_logits : bool, default False
         True for a model that ends in Dense: finite and exact for any logit. False for
-        probabilities, of which an exact 0 or 1 against the label is an infinite loss.
+        probabilities: an exact 0 or 1 that contradicts the label gives an infinite loss.
     label_smoothing : float, default 0.0
-        α, in [0, 1): the targets become (1 − α) y + ½ α, so that no logit is drawn to infinity.
+        α, in [0, 1): the targets become (1 − α) y + ½ α, which keeps logits finite.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def _not_between_0_and_1(loss: Loss, y: Array) -> DataError:
 
 
 def _of_probabilities(z: Array, y: Array) -> Array:
-    """Return ℓ_i of probabilities; a term whose weight is 0 counts as 0, infinite or not."""
+    """Return ℓ_i of probabilities. A term with weight 0 counts as 0, even if infinite."""
     yes = np.where(y > 0, y * np.log(np.where(y > 0, z, 1)), 0)
     no = np.where(y < 1, (1 - y) * np.log1p(np.where(y < 1, -z, 0)), 0)
     return -(yes + no).mean(axis=1)
@@ -111,10 +111,10 @@ def _gradient_of_probabilities(z: Array, y: Array) -> Array:
 
 
 class ClassLoss(Loss):
-    """A loss of one class out of K, given as classes or as rows with a column for each."""
+    """A loss for one class out of K, given as classes or as rows with a column for each class."""
 
     def check_shape(self, y: Array, shape: tuple[int, ...]) -> None:
-        """Refuse what is neither classes nor one-hot rows for outputs of this shape."""
+        """Refuse targets that are neither classes nor one-hot rows for outputs of this shape."""
         check_rows(y, shape)
         classes = shape[1]
         if classes < 2:
@@ -161,7 +161,7 @@ class CategoricalCrossEntropy(ClassLoss):
     """The cross-entropy of one class out of K, averaged over the batch.
 
     With p = softmax(z) for logits z, or p = z for probabilities, and y one-hot rows (or classes
-    c_i, which stand for one-hot rows)::
+    c_i, which mean one-hot rows)::
 
         ℓ_i = −Σ_k y_ik log p_ik = −log p_i,c_i
 
@@ -172,10 +172,10 @@ class CategoricalCrossEntropy(ClassLoss):
     ----------
     from_logits : bool, default False
         True for a model that ends in Dense: finite and exact for any logits. False for
-        probabilities, of which an exact 0 for the true class is an infinite loss.
+        probabilities: an exact 0 for the true class gives an infinite loss.
     label_smoothing : float, default 0.0
-        α, in [0, 1): the targets become (1 − α) y + α / K, so that no logit is drawn to infinity
-        (Szegedy et al. 2016, "Rethinking the inception architecture", section 7).
+        α, in [0, 1): the targets become (1 − α) y + α / K, which keeps logits finite (Szegedy et
+        al. 2016, "Rethinking the inception architecture", section 7).
 
     Examples
     --------
@@ -215,7 +215,7 @@ class CategoricalCrossEntropy(ClassLoss):
         if self.from_logits:
             if y.ndim == 1:
                 return self.probabilities(z) - self._one_hot(y, z)
-            # Σ_k y_ik is 1 up to the rounding that `check` lets pass.
+            # Σ_k y_ik is 1 up to the rounding that `check` allows.
             return self.probabilities(z) * y.sum(axis=1, keepdims=True) - y
         y = self._one_hot(y, z) if y.ndim == 1 else y
         return -np.where(y > 0, y / np.where(y > 0, z, 1), 0)
@@ -243,7 +243,8 @@ class CategoricalCrossEntropy(ClassLoss):
         """Return the log-odds log p_ik − log(1 − p_ik) for logits, in float64; otherwise z.
 
         They are z_ik − log Σ_j≠k exp(z_ij). For the class of the largest logit that sum may be a
-        tiny part of the row's, so it is taken apart, shifted by the second largest logit.
+        tiny part of the row's sum, so it is computed separately, shifted by the second largest
+        logit.
         """
         if not self.from_logits:
             return z
@@ -265,7 +266,7 @@ class CategoricalCrossEntropy(ClassLoss):
         rows = xp.arange(len(z))
         if backend.reads_are_free:
             return z[rows, classes]
-        # A GPU's step does not look at labels, and an index out of range wraps around there.
+        # A step on a GPU does not check labels, and there an index out of range wraps around.
         known = (classes >= 0) & (classes < z.shape[1])
         return xp.where(known, z[rows, xp.where(known, classes, 0)], xp.nan)
 

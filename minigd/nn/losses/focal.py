@@ -1,4 +1,4 @@
-"""A cross-entropy in which the rows that are right already count little."""
+"""A cross-entropy in which rows that are already right count little."""
 
 import numpy as np
 
@@ -9,10 +9,10 @@ from minigd.types import Array
 
 
 class Focal(BinaryCrossEntropy):
-    """The focal loss of K yes-or-no outputs, averaged over the outputs and over the batch.
+    """The focal loss of K yes-or-no outputs, averaged over the outputs and the batch.
 
-    It is `BinaryCrossEntropy` with each term times the probability of the wrong answer to the
-    power γ. With p = sigmoid(z) for logits z, or p = z for probabilities, and q = 1 − p::
+    It is `BinaryCrossEntropy` with each term multiplied by the probability of the wrong answer to
+    the power γ. With p = sigmoid(z) for logits z, or p = z for probabilities, and q = 1 − p::
 
         ℓ_i = −(1/K) Σ_k [α y_ik q_ik^γ log p_ik + (1 − α) (1 − y_ik) p_ik^γ log q_ik]
 
@@ -20,16 +20,15 @@ class Focal(BinaryCrossEntropy):
                                                  − α y_ik q_ik^γ (q_ik − γ p_ik log p_ik)]
         from probabilities:  ∂ℓ_i/∂p_ik = that / (p_ik q_ik)
 
-    Several classes are one yes-or-no output each, as in the paper, and y are one-hot rows. A last
-    Sigmoid is left out in training, as for `BinaryCrossEntropy`.
+    For several classes, each has a yes-or-no output, as in the paper, and y are one-hot rows. A
+    last Sigmoid is left out in training, as for `BinaryCrossEntropy`.
 
     Parameters
     ----------
     gamma : float, default 2.0
-        γ, at least 0; with 0 and ``alpha=None`` it is the cross-entropy.
+        γ, at least 0. With 0 and ``alpha=None`` it is the cross-entropy.
     alpha : float or None, default 0.25
-        α, in [0, 1): the weight of the label 1, and 1 − α that of the label 0. None weighs both
-        by 1.
+        α, in [0, 1): the weight of the label 1. That of the label 0 is 1 − α. With None both are 1.
     from_logits : bool, default False
         As for `BinaryCrossEntropy`.
     label_smoothing : float, default 0.0
@@ -73,7 +72,7 @@ class Focal(BinaryCrossEntropy):
         if self.from_logits:
             return self.backend_of(z).compute(formulas.focal, z, y, **self.constants).mean(axis=1)
         yes, no = self._weights(y)
-        # A term whose weight is 0 counts as 0, infinite or not.
+        # A term with weight 0 counts as 0, even if infinite.
         p, q = np.where(y > 0, z, 1), np.where(y < 1, z, 0)
         each = yes * (1 - p) ** self.gamma * np.log(p) + no * q**self.gamma * np.log1p(-q)
         return -each.mean(axis=1)
@@ -97,5 +96,5 @@ class Focal(BinaryCrossEntropy):
 
 def _slope(p: Array, q: Array, log_p: Array, gamma: float) -> Array:
     """Return the derivative of −q^γ log p with respect to p, where q = 1 − p."""
-    # Where q is 0, so is log p, and a power below 0 would be infinite.
+    # If q is 0, so is log p, and a negative power would be infinite.
     return gamma * np.where(q > 0, q, 1) ** (gamma - 1) * log_p - q**gamma / p

@@ -12,7 +12,7 @@ from minigd.nn.losses.base import Loss, check_rows
 from minigd.types import Array
 
 _SAID: set[str] = set()
-"""The functions of which it was said that their gradients are by complex step."""
+"""The functions for which a warning has said that their gradients are by complex step."""
 
 _STEP = 1e-20
 
@@ -20,24 +20,24 @@ _STEP = 1e-20
 class FunctionLoss(Loss):
     """The loss of a function, ℓ_i = f(prediction, target)_i, and its gradient.
 
-    Wherever a loss is given, a plain function stands for ``FunctionLoss(function)``. Without a
-    `derivative` the gradient is by complex step, Im f(z + i h e_k) / h for each output k, which is
-    exact to rounding and takes K calls of the function; a warning says so once. In it, ``abs``,
-    comparisons, minimum and maximum look at the real part. What drops the imaginary part otherwise
-    is noticed on the first batch, against differences.
+    A plain function given as a loss means ``FunctionLoss(function)``. Without a `derivative` the
+    gradient is by complex step, Im f(z + i h e_k) / h for each output k. It is exact to rounding
+    and takes K calls of the function. A warning says so once. ``abs``, comparisons, minimum and
+    maximum use the real part. If the imaginary part is lost in another way, a comparison with
+    differences on the first batch detects it.
 
-    A row's number depends on its own prediction and target alone: the mean over the batch is taken
-    here. A function that looks at the other rows, as by a mean over axis 0, is refused on the first
-    batch of two rows or more.
+    The number of a row must depend only on its own prediction and target, because this class takes
+    the mean over the batch. A function that uses other rows, as with a mean over axis 0, is refused
+    on the first batch of two rows or more.
 
     Parameters
     ----------
     function : callable
-        From predictions of shape (n, K) and targets to a number for each row, of shape (n,). The
-        targets have the shape and dtype of the predictions where they have as many numbers, and
-        are as they were given otherwise, such as classes of shape (n,).
+        From predictions of shape (n, K) and targets to one number per row, of shape (n,). Targets
+        with as many numbers as the predictions get their shape and dtype. Others, such as classes
+        of shape (n,), are passed unchanged.
     derivative : callable, optional
-        From the same to ∂ℓ_i/∂z_ik, of shape (n, K), not divided by n.
+        From the same arguments to ∂ℓ_i/∂z_ik, of shape (n, K), not divided by n.
 
     Examples
     --------
@@ -93,12 +93,12 @@ class FunctionLoss(Loss):
         return dz.astype(z.dtype)
 
     def check_shape(self, y: Array, shape: tuple[int, ...]) -> None:
-        """Refuse targets that are not one or more numbers for each row."""
+        """Refuse targets that are not one or more numbers per row."""
         check_rows(y, shape)
         numbers(y, "y")
 
     def targets(self, y: Array, z: Array) -> Array:
-        """Return y in the shape and dtype of z where it has as many numbers, and y otherwise."""
+        """Return y in the shape and dtype of z if it has as many numbers, or else y itself."""
         return super().targets(y, z) if y.size == z.size else y
 
     def __repr__(self) -> str:
@@ -119,13 +119,13 @@ class FunctionLoss(Loss):
         return dz
 
     def _check_rows(self, z: Array, y: Array) -> None:
-        """Refuse a function that gives half of the rows other numbers without the other half."""
+        """Refuse a function that returns other numbers for half of the rows alone."""
         together, middle = self.function(z, y), len(z) // 2
         for half in (slice(None, middle), slice(middle, None)):
             with np.errstate(all="ignore"):
                 try:
                     apart = abs(self.function(z[half], y[half]) - together[half])
-                except Exception as error:  # whatever it can't do with fewer rows
+                except Exception as error:  # it may fail in any way with fewer rows
                     raise self._coupled() from error
                 near = 1e-5 * abs(together[half]) + 1e-9 * abs(together).max()
                 if bool((apart > near).any()):
@@ -139,7 +139,7 @@ class FunctionLoss(Loss):
         )
 
     def _compare(self, z: Array, y: Array, dz: Array) -> None:
-        """Compare with differences, where those from the left and from the right agree."""
+        """Compare with differences, where the left and the right one agree."""
         h, middle = 1e-6, self.function(z, y)
         for k in range(z.shape[1]):
             step = self.backend_of(z).zeros(z.shape, z.dtype)
@@ -171,7 +171,7 @@ class FunctionLoss(Loss):
 
 
 class _ByRealPart(np.ndarray):
-    """Complex numbers of which abs, sign and comparisons look at the real part."""
+    """Complex numbers whose abs, sign and comparisons use the real part."""
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **settings: Any) -> Any:
         plain = [_plain(a) for a in inputs]

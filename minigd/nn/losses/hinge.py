@@ -10,7 +10,7 @@ from minigd.types import Array
 
 
 class Hinge(ClassLoss):
-    """The hinge loss of classes: 0 from a margin of 1 on, and linear below.
+    """The hinge loss for classes: 0 for a margin of 1 or more, and linear below.
 
     One output is a score whose sign is the class. With the sign s_i, −1 for the label 0 and 1 for
     the label 1::
@@ -23,9 +23,9 @@ class Hinge(ClassLoss):
         ℓ_i = max(0, 1 + z_i,r_i − z_i,c_i)           ∂ℓ_i/∂z_i,r_i = 1, ∂ℓ_i/∂z_i,c_i = −1 where
                                                       ℓ_i > 0, and 0 elsewhere
 
-    Rivals of one score share the 1. y are classes of shape (n,) or (n, 1), or one-hot rows of shape
-    (n, K). The model ends in Dense. Scores are not probabilities: metrics are given 1 for the class
-    that is chosen and 0 for the others, and those that rank are given the scores.
+    Rivals with equal scores share the 1. y are classes of shape (n,) or (n, 1), or one-hot rows of
+    shape (n, K). The model ends in Dense. Scores are not probabilities: metrics get 1 for the
+    predicted class and 0 for the others, and metrics that rank get the scores.
 
     Examples
     --------
@@ -68,11 +68,11 @@ class Hinge(ClassLoss):
         return inside * (rivals / rivals.sum(axis=1, keepdims=True) - (y + 1) / 2)
 
     def check_shape(self, y: Array, shape: tuple[int, ...]) -> None:
-        """Refuse what is neither labels nor one-hot rows for outputs of this shape."""
+        """Refuse targets that are neither labels nor one-hot rows for outputs of this shape."""
         (Loss if shape[1] == 1 else ClassLoss).check_shape(self, y, shape)
 
     def check_values(self, y: Array, shape: tuple[int, ...]) -> None:
-        """Refuse labels and rows of other numbers than 0 and 1, and classes out of range."""
+        """Refuse labels and rows with other numbers than 0 and 1, and classes out of range."""
         if y.size != shape[0] * shape[1]:
             super().check_values(y, shape)
             return
@@ -86,7 +86,7 @@ class Hinge(ClassLoss):
             super().check_values(y, shape)
 
     def probabilities(self, z: Array) -> Array:
-        """Return 1 for the class that is chosen, and 0 for the others."""
+        """Return 1 for the predicted class, and 0 for the others."""
         if z.shape[1] == 1:
             return (z > 0).astype(z.dtype)
         return self._one_hot(z.argmax(axis=1), z)

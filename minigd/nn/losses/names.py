@@ -1,4 +1,4 @@
-"""The losses by the names that the field has for them."""
+"""The losses by their common names."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from minigd.nn.losses.regression import (
 )
 
 LossLike: TypeAlias = str | Loss | Callable[[Any, Any], Any]
-"""What stands for a loss: a name, an object, or a function to a number for each row."""
+"""How to give a loss: as a name, an object, or a function that returns one number per row."""
 
 LOSSES: dict[str, type[Loss]] = {
     "mse": MeanSquaredError,
@@ -37,7 +37,7 @@ LOSSES: dict[str, type[Loss]] = {
 
 
 def get_loss(which: LossLike) -> Loss:
-    """Return the loss of a name or of a plain function, or the loss given.
+    """Return the loss of a name or of a plain function, or the loss itself.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def get_loss(which: LossLike) -> Loss:
 
 
 def of_function(what: str, given: Any, known: Mapping[str, type[Loss]]) -> Callable[[], Loss]:
-    """Return what makes the loss of a plain function; a class is refused."""
+    """Return the class that makes a loss from a plain function. A class is refused."""
     if isinstance(given, type):
         raise unknown_name(what, given, known)
     return functools.partial(FunctionLoss, given)

@@ -1,4 +1,4 @@
-"""Losses of numbers: squared and absolute errors, Huber's between them, quantiles, counts."""
+"""Losses for numbers: squared and absolute errors, Huber, quantiles, counts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -54,7 +54,7 @@ class Huber(Loss):
 
         ∂ℓ_i/∂z_ik = (1/K) max(−δ, min(e_ik, δ))
 
-    z and y have shape (n, K); y of shape (n,) is a column where K is 1. Under a last Rescale, δ is
+    z and y have shape (n, K); y of shape (n,) is a column where K is 1. With a last Rescale, δ is
     in standard deviations of the target.
 
     Parameters
@@ -97,7 +97,7 @@ class Huber(Loss):
 
 
 class MeanAbsoluteError(Loss):
-    """The mean absolute error over the K outputs, and over the batch; it is least at the median.
+    """The mean absolute error over the K outputs and the batch. Its minimum is at the median.
 
     With e_ik = z_ik − y_ik::
 
@@ -129,7 +129,7 @@ class MeanAbsoluteError(Loss):
 
 
 class Quantile(Loss):
-    """The quantile loss, which is least where a share q of the targets is below the prediction.
+    """The quantile loss. Its minimum is where a share q of the targets is below the prediction.
 
     With e_ik = z_ik − y_i, and q_k the quantile of output k::
 
@@ -139,21 +139,21 @@ class Quantile(Loss):
         ∂ℓ_i/∂z_ik = (1/K) { 1 − q_k    where e_ik > 0
                            { −q_k       where e_ik < 0
 
-    The derivative at e = 0 is taken as 0. Several quantiles need one output each: z has shape
-    (n, K) for K quantiles, and y is one number per row, of shape (n,) or (n, 1), that all K outputs
-    are compared with. One quantile holds for any number of outputs: y has the shape of z then, and
+    The derivative at e = 0 is taken as 0. Several quantiles need one output each: z has shape (n,
+    K) for K quantiles, and y is one number per row, of shape (n,) or (n, 1), which is compared with
+    all K outputs. A single quantile works for any number of outputs. Then y has the shape of z, and
     y of shape (n,) is a column. The outputs are independent, so two quantiles may cross.
 
     Parameters
     ----------
     quantiles : float or list of float, default 0.5
-        One or several, each above 0 and below 1. Of 0.5, the median, it is half the
+        One or several, each above 0 and below 1. For 0.5, the median, the loss is half the
         `MeanAbsoluteError`.
 
     Raises
     ------
     ValueError
-        If there is no quantile, or one is not above 0 and below 1.
+        If there is no quantile, or one is not between 0 and 1.
 
     Examples
     --------
@@ -168,7 +168,7 @@ class Quantile(Loss):
     """
 
     def __init__(self, quantiles: float | Sequence[float] = 0.5) -> None:
-        # An array too may hold one or several.
+        # An array may also contain one or several.
         given: Any = getattr(quantiles, "tolist", lambda: quantiles)()
         several = isinstance(given, list | tuple)
         shares = tuple(map(_share, given if several else [given]))
@@ -228,15 +228,15 @@ def _share(q: float) -> float:
 
 
 class Poisson(Loss):
-    """Poisson's negative log-likelihood of counts, for a model that gives the log of the rate.
+    """Poisson's negative log-likelihood of counts, for a model whose output is the log of the rate.
 
     With the rate μ_ik = exp(z_ik)::
 
         ℓ_i = (1/K) Σ_k (μ_ik − y_ik z_ik)             ∂ℓ_i/∂z_ik = (μ_ik − y_ik) / K
 
-    The log-likelihood's log(y!) is left out, which no prediction changes. y is at least 0 and need
-    not be whole. z and y have shape (n, K); y of shape (n,) is a column where K is 1. The model
-    ends in Dense. Metrics are given μ, in the units of y, and ``np.exp(model.predict(X))`` is μ.
+    The term log(y!) is left out, because it does not depend on the prediction. y is at least 0 and
+    need not be whole. z and y have shape (n, K); y of shape (n,) is a column where K is 1. The
+    model ends in Dense. Metrics get μ, in the units of y, and ``np.exp(model.predict(X))`` is μ.
 
     Examples
     --------
@@ -275,5 +275,5 @@ class Poisson(Loss):
         return np.exp(z)
 
     def scores(self, z: Array) -> Array:
-        """Return z, which is in the order of the rates."""
+        """Return z, which has the same order as the rates."""
         return z

@@ -1,4 +1,4 @@
-"""The metrics: measures of quality besides the loss, over all rows of an epoch.
+"""The metrics: measures of quality other than the loss, over all rows of an epoch.
 
 It may import what `nn` may.
 Start with ``base.py``, then ``regression.py``; ``names.py`` finds a metric by its name.

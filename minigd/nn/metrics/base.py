@@ -1,7 +1,7 @@
-"""Metrics: measures of quality besides the loss, over all rows of an epoch.
+"""Metrics: measures of quality other than the loss, over all rows of an epoch.
 
-Each batch adds to a total, from which the metric's value follows at the end: it is never the mean
-of the batches' values, and the short last batch counts by its rows.
+Each batch adds to a total, and the value is computed from the total at the end. It is never the
+mean of the values of batches, and a short tail counts by its number of rows.
 """
 
 import re
@@ -13,28 +13,29 @@ from minigd.types import Array
 
 
 class Metric:
-    """A mean over rows; a subclass defines `per_example`.
+    """A mean over rows. A subclass defines `per_example`.
 
-    One that is not a mean defines `total` and `value`, and `merge` where totals do not simply add.
+    A metric that is not a mean defines `total` and `value`, and `merge` if totals do not simply
+    add.
     """
 
     more_is_better: bool = False
-    """Whether a larger value is a better one, for `minigd.EarlyStopping`."""
+    """Whether a larger value is better, for `minigd.EarlyStopping`."""
 
     needs_rows: bool = False
     """Whether a total consists of rows, which are concatenated over an epoch."""
 
     ranks: bool = False
-    """Whether only the order of the rows counts. Where the loss takes logits, such a metric gets
-    log-odds in place of probabilities, which are in the same order and do not round to 1."""
+    """Whether only the order of the rows counts. If the loss takes logits, such a metric gets
+    log-odds instead of probabilities. They have the same order and do not round to 1."""
 
     def per_example(self, prediction: Array, y: Array) -> Array:
-        """Return a number for each row, of shape (n,).
+        """Return one number per row, of shape (n,).
 
         Parameters
         ----------
         prediction : Array, shape (n, K)
-            The model's outputs; probabilities where the loss takes logits (see `ranks`).
+            The model's outputs, or probabilities if the loss takes logits (see `ranks`).
         y : Array, shape (n,) or (n, K)
         """
         raise NotImplementedError(f"{type(self).__name__} must define per_example(prediction, y)")
@@ -69,7 +70,7 @@ class Metric:
 
 
 def name_of(metric: "str | Metric") -> str:
-    """Return the key that a history holds a metric by: its name, or its class's in words."""
+    """Return the key of a metric in a history: its name, or that of its class in words."""
     return metric if isinstance(metric, str) else _own_name(metric)
 
 

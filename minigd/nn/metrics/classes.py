@@ -1,4 +1,4 @@
-"""Metrics of classes, from the class that is predicted: accuracy, precision, recall and F1."""
+"""Metrics of the predicted class: accuracy, precision, recall and F1."""
 
 from typing import Any
 
@@ -13,7 +13,8 @@ from minigd.types import Array
 class Accuracy(Metric):
     """The share of rows whose predicted class is the true one.
 
-    One output is a probability of class 1 and is cut at ½; of several, the largest wins.
+    A single output is the probability of class 1, with the threshold ½. Of several outputs, the
+    largest is the prediction.
 
     Examples
     --------
@@ -42,13 +43,13 @@ class Accuracy(Metric):
 class Counted(Metric):
     """A metric from the counts of right and wrong rows of each class.
 
-    For one output, cut at ½, or two it is that of class `positive`; for more it is the mean over
-    the classes that occur, in y or in the predictions. Where a count divided by is 0 it is 0.
+    For one output, with the threshold ½, or two, it is the metric of class `positive`. For more, it
+    is the mean over the classes that occur in y or in the predictions. It is 0 if the divisor is 0.
 
     Parameters
     ----------
     positive : {1, 0}
-        Of two classes, the one in question.
+        The class to measure, if there are two.
     """
 
     more_is_better = True
@@ -87,7 +88,7 @@ class Counted(Metric):
 
 
 class Precision(Counted):
-    """The share of rows predicted to be of a class that are; see `Counted` for several classes.
+    """The share of right rows among those predicted as a class. For several classes, see `Counted`.
 
     Examples
     --------
@@ -103,7 +104,7 @@ class Precision(Counted):
 
 
 class Recall(Counted):
-    """The share of rows of a class that are predicted to be; see `Counted` for several classes.
+    """The share of right rows among those of a class. For several classes, see `Counted`.
 
     Examples
     --------
@@ -119,7 +120,7 @@ class Recall(Counted):
 
 
 class F1(Counted):
-    """The harmonic mean of precision and recall; see `Counted` for several classes.
+    """The harmonic mean of precision and recall. For several classes, see `Counted`.
 
     Examples
     --------
@@ -135,14 +136,14 @@ class F1(Counted):
 
 
 def check_positive(positive: Any) -> int:
-    """Return which of two classes a metric is of."""
+    """Return the class to measure, if there are two."""
     if check_integer("positive", positive, 0) > 1:
         raise ValueError(f"positive must be 0 or 1, not {positive}")
     return int(positive)
 
 
 def check_classes(name: str, y: Array, shape: tuple[int, ...]) -> None:
-    """Refuse targets that hold no class for each row.
+    """Refuse targets without one class per row.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Metrics that are plain functions of all rows of an epoch, and scikit-learn's scorers."""
+"""Metrics from plain functions of all rows of an epoch, and from scikit-learn's scorers."""
 
 import inspect
 import re
@@ -22,11 +22,11 @@ from minigd.nn.metrics.probabilities import TopKAccuracy
 from minigd.types import Array
 
 _HEAD = 2
-"""Columns in front of a row: how many outputs there are, and whether the targets are integers."""
+"""Columns before a row: the number of outputs, and whether the targets are integers."""
 
 
 class KeptRows(Metric):
-    """A metric of the predictions and targets of all rows, which are kept until the epoch's end."""
+    """A metric of the predictions and targets of all rows, which are kept until the epoch ends."""
 
     needs_rows = True
 
@@ -41,7 +41,7 @@ class KeptRows(Metric):
         return rows
 
     def value(self, total: Any, weight: float) -> float:
-        """Return the metric of all rows that count."""
+        """Return the metric of all rows with a weight above 0."""
         total = total[total[:, -1] > 0]
         end = _HEAD + int(total[0, 0])
         prediction, y, weights = total[:, _HEAD:end], total[:, end:-1], total[:, -1]
@@ -62,19 +62,17 @@ class KeptRows(Metric):
 
 
 class FunctionMetric(KeptRows):
-    """The metric of a function, of all rows of an epoch at once.
+    """The metric of a function, on all rows of an epoch at once.
 
-    Wherever a metric is given, a plain function stands for ``FunctionMetric(function)``, under the
-    function's name. It may return a number, or one for each row, of which the weighted mean is
-    taken.
+    A plain function given as a metric means ``FunctionMetric(function)``, under the function's
+    name. It may return one number, or one number per row. Then the metric is their weighted mean.
 
     Parameters
     ----------
     function : callable
-        From predictions of shape (n, K) and targets of the same shape, or classes of shape (n,).
-        One whose first argument is ``y_true``, as scikit-learn's have it, is called with the
-        targets first, and with one column as shape (n,). ``sample_weight`` is passed to one
-        that takes it.
+        From predictions of shape (n, K) and targets of the same shape, or classes of shape (n,). If
+        its first argument is ``y_true``, as in scikit-learn, it gets the targets first, and single
+        columns as shape (n,). If it has an argument ``sample_weight``, it gets the weights.
     more_is_better : bool, default False
         For `minigd.EarlyStopping`.
 
@@ -126,11 +124,11 @@ class FunctionMetric(KeptRows):
 
 
 class ScorerMetric(KeptRows):
-    """A scorer of scikit-learn by its name, such as ``"balanced_accuracy"``; more is better.
+    """A scikit-learn scorer by name, such as ``"balanced_accuracy"``. Larger is better.
 
-    One output with targets 0 and 1 is the probability of class 1, several outputs with classes or
-    one-hot rows are the classes' probabilities, several with other rows of 0 and 1 are labels cut
-    at ½, and all else is a regression.
+    With targets 0 and 1, one output is the probability of class 1. With classes or one-hot rows,
+    several outputs are the probabilities of the classes. With other rows of 0 and 1, they are
+    labels with the threshold ½. Anything else is a regression.
 
     Parameters
     ----------
@@ -160,7 +158,7 @@ class ScorerMetric(KeptRows):
         return self.name
 
     def of_rows(self, prediction: Array, y: Array, weight: Array) -> float:
-        """Return the score of a model that answers with these predictions."""
+        """Return the score of a model that returns these predictions."""
         from sklearn.metrics import get_scorer
 
         model, y = _answers(prediction, y)
@@ -169,7 +167,7 @@ class ScorerMetric(KeptRows):
 
 
 def _answers(prediction: Array, y: Array) -> tuple[Any, Array]:
-    """Return a fitted model of scikit-learn's that gives these predictions, and the targets."""
+    """Return a fitted scikit-learn model that returns these predictions, and the targets."""
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
     flags = bool(((y == 0) | (y == 1)).all())
@@ -190,7 +188,8 @@ def _answers(prediction: Array, y: Array) -> tuple[Any, Array]:
         y = y.reshape(-1) if one else y.argmax(axis=1) if y.ndim == 2 else y
 
     if p.shape[1] > 1 and not isinstance(listed, list):
-        # In float32 the probabilities of a row may miss a sum of 1 by more than scikit-learn takes.
+        # In float32 the sum of a row's probabilities may differ from 1 by more than scikit-learn
+        # allows.
         sums = p.sum(axis=1, keepdims=True)
         p = p / sums if float(abs(sums - 1).max()) < 1e-5 else p
 
@@ -212,7 +211,7 @@ def _answers(prediction: Array, y: Array) -> tuple[Any, Array]:
 
 
 def other_metric(what: str, given: Any, known: Mapping[str, type[Metric]]) -> Callable[[], Metric]:
-    """Return what makes the metric of a plain function, of a number k, or of scikit-learn's."""
+    """Return the maker of a metric for a plain function, a number k, or a scikit-learn scorer."""
     if isinstance(given, str):
         k = re.fullmatch("top_([0-9]+)_accuracy", given)
         if k is not None:
@@ -231,7 +230,7 @@ def other_metric(what: str, given: Any, known: Mapping[str, type[Metric]]) -> Ca
 
 
 def _scorers() -> list[str]:
-    """Return the names of scikit-learn's scorers, none where it is not installed."""
+    """Return the names of scikit-learn's scorers, or none if it is not installed."""
     try:
         from sklearn.metrics import get_scorer_names
     except ImportError:

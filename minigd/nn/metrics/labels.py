@@ -1,4 +1,4 @@
-"""Metrics of several yes-or-no labels per row, each output cut at ½."""
+"""Metrics of several yes-or-no labels per row, with the threshold ½."""
 
 from typing import Any, Literal
 
@@ -51,13 +51,13 @@ class ExactMatch(LabelAccuracy):
 
 
 class LabelCounted(Counted):
-    """A metric from the counts of right and wrong labels; where a count divided by is 0 it is 0.
+    """A metric from the counts of right and wrong labels. It is 0 if the divisor is 0.
 
     Parameters
     ----------
     average : {"macro", "micro", "samples"}, default "macro"
-        The mean over the labels; the metric of the counts of all labels together; or the mean over
-        the rows of the metric of each row's labels.
+        The mean over the labels; the metric of all labels counted together; or the mean over the
+        rows of the metric of each row's labels.
     """
 
     @validated
@@ -78,7 +78,7 @@ class LabelCounted(Counted):
         return (counts * w).sum(axis=1)
 
     def value(self, total: Any, weight: float) -> float:
-        """Return the metric, averaged as it was asked for."""
+        """Return the metric, averaged as requested."""
         if self.average == "samples":
             return float(total) / weight
         return float(self._of(*(total.sum(axis=1) if self.average == "micro" else total)).mean())
@@ -90,7 +90,7 @@ class LabelCounted(Counted):
 
 
 class LabelPrecision(LabelCounted, Precision):
-    """The share of labels predicted to be 1 that are; see `LabelCounted` for the averages.
+    """The share of right labels among those predicted as 1. For the averages, see `LabelCounted`.
 
     Examples
     --------
@@ -103,7 +103,7 @@ class LabelPrecision(LabelCounted, Precision):
 
 
 class LabelRecall(LabelCounted, Recall):
-    """The share of labels of 1 that are predicted to be; see `LabelCounted` for the averages.
+    """The share of right labels among those that are 1. For the averages, see `LabelCounted`.
 
     Examples
     --------
@@ -116,7 +116,7 @@ class LabelRecall(LabelCounted, Recall):
 
 
 class LabelF1(LabelCounted, F1):
-    """The harmonic mean of precision and recall; see `LabelCounted` for the averages.
+    """The harmonic mean of precision and recall. For the averages, see `LabelCounted`.
 
     Examples
     --------
@@ -131,8 +131,8 @@ class LabelF1(LabelCounted, F1):
 class LabelRanked(Ranked):
     """A metric of the order of the rows for each label, and the mean over the labels.
 
-    An epoch in which a label is 0 or 1 throughout has none, NaN. The predictions and labels are
-    kept until the end of the epoch.
+    If a label is always 0 or always 1 in an epoch, the metric is NaN. The predictions and labels
+    are kept until the end of the epoch.
     """
 
     def __init__(self) -> None:

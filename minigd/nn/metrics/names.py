@@ -1,4 +1,4 @@
-"""The metrics by the names that the field has for them."""
+"""The metrics by their common names."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
@@ -28,7 +28,7 @@ from minigd.nn.metrics.regression import (
 )
 
 MetricLike: TypeAlias = str | Metric | Callable[..., Any]
-"""What stands for a metric: a name, an object, or a function of predictions and targets."""
+"""How to give a metric: as a name, an object, or a function of predictions and targets."""
 
 METRICS: dict[str, type[Metric]] = {
     "accuracy": Accuracy,
@@ -60,11 +60,11 @@ METRICS: dict[str, type[Metric]] = {
 
 
 _COLUMNS = ("loss", "seconds", "updates")
-"""The columns of a history besides metrics."""
+"""The columns of a history that are not metrics."""
 
 
 def get_metric(which: MetricLike) -> Metric:
-    """Return the metric of a name, or the metric given.
+    """Return the metric with this name, or the metric itself.
 
     Raises
     ------
@@ -78,16 +78,16 @@ def get_metric(which: MetricLike) -> Metric:
 def get_metrics(
     which: Iterable[MetricLike] | Mapping[str, MetricLike] | None,
 ) -> dict[str, Metric]:
-    """Return metrics under the keys that a history holds them by.
+    """Return metrics by their keys in a history.
 
-    Of a list those are the names given, or the classes' own; a dict gives keys of the caller's.
+    For a list, the keys are the given names or those of the classes. A dict has its own keys.
 
     Raises
     ------
     TypeError
-        If one metric stands where several are expected, or a key is not a text.
+        If there is one metric instead of several, or a key is not a text.
     ValueError
-        If a name is not known, or a key comes twice or is one that a history has.
+        If a name is unknown, or a key occurs twice or is another column of a history.
 
     Examples
     --------

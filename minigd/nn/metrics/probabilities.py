@@ -1,4 +1,4 @@
-"""Metrics of the probabilities of classes, and of the classes that come first."""
+"""Metrics of the probabilities of classes, and of the k most probable classes."""
 
 import numpy as np
 
@@ -10,10 +10,10 @@ from minigd.types import Array
 
 
 class LogLoss(Metric):
-    """The mean of −log p, for the probability p that a row's true class was given.
+    """The mean of −log p, where p is the predicted probability of a row's true class.
 
-    p is limited to ε and 1 − ε, the rounding of the predictions' dtype, as in scikit-learn. A row
-    with a prediction that is not a probability makes the epoch's value NaN.
+    p is limited to the range from ε to 1 − ε, with the rounding ε of the predictions' dtype, as in
+    scikit-learn. If a prediction is not a probability, the value of the epoch is NaN.
 
     Examples
     --------
@@ -43,12 +43,12 @@ class LogLoss(Metric):
 class TopKAccuracy(Metric):
     """The share of rows whose true class is among the k with the largest outputs.
 
-    Of equal outputs the later class comes first, as in scikit-learn.
+    Among equal outputs, the later class ranks higher, as in scikit-learn.
 
     Parameters
     ----------
     k : int, default 2
-        By name too: ``"top_5_accuracy"``.
+        As a name: ``"top_5_accuracy"``.
 
     Examples
     --------
@@ -65,7 +65,7 @@ class TopKAccuracy(Metric):
         self.k = check_integer("k", k)
 
     def check(self, y: Array, shape: tuple[int, ...]) -> None:
-        """Refuse rows that have no one class, and outputs of which k are all."""
+        """Refuse rows without one class, and outputs that are not more than k."""
         check_classes(name_of(self), y, shape)
         if self.k >= max(2, shape[1]):
             raise ShapeError(

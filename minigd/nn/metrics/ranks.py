@@ -1,4 +1,4 @@
-"""Metrics of the order in which a class's scores put the rows."""
+"""Metrics of the order of the rows by the scores of a class."""
 
 import math
 from typing import Any
@@ -12,18 +12,18 @@ from minigd.types import Array
 
 
 class Ranked(Metric):
-    """A metric of the order in which a class's scores put the rows; a subclass defines `of_ranks`.
+    """A metric of the order of the rows by the scores of a class. A subclass defines `of_ranks`.
 
-    For one output or two it is that of class `positive`; for more, the mean over the classes of
-    each against the rest. An epoch in which a class does not occur has none, NaN. The predictions
-    are kept until the end of the epoch: 8 bytes for each output, target and weight of a row. Under
-    a cross-entropy from logits, which is what a last Sigmoid or Softmax is trained on, rows are
-    ranked by log-odds: in float32 the probabilities of logits 18 and 25 are both 1.
+    For one output or two, it is the metric of class `positive`. For more, it is the mean over the
+    classes, each against the rest. If a class does not occur in an epoch, it is NaN. The
+    predictions are kept until the end of the epoch: 8 bytes for each output, target and weight of a
+    row. With a cross-entropy from logits, which is used to train a last Sigmoid or Softmax, rows
+    are ranked by log-odds: in float32 the probabilities of logits 18 and 25 are both 1.
 
     Parameters
     ----------
     positive : {1, 0}
-        Of two classes, the one in question.
+        The class to measure, if there are two.
     """
 
     more_is_better = True
@@ -79,9 +79,10 @@ def _ranked(scores: Array, inside: Array, weights: Array) -> tuple[Array, Array]
 
 
 class RocAuc(Ranked):
-    """The area under the ROC curve: how often a row of class 1 scores above one of class 0.
+    """The area under the ROC curve: how often a row of class 1 scores higher than one of class 0.
 
-    Rows with one score count ½. See `Ranked` for several classes; of two, both have the same area.
+    Equal scores count ½. For several classes, see `Ranked`. Of two classes, both have the same
+    area.
 
     Examples
     --------
@@ -103,8 +104,8 @@ class RocAuc(Ranked):
 class AveragePrecision(Ranked):
     """The mean of the precision at each row of a class, ranked by its score.
 
-    It is the area under the curve of precision by recall, in steps, and that of a random order is
-    the share of the class: it says more than `RocAuc` where a class is rare. See `Ranked`.
+    It is the area under the precision-recall curve, in steps. For a random order it is the share of
+    the class. So it says more than `RocAuc` if a class is rare. See `Ranked`.
 
     Examples
     --------

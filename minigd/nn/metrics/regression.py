@@ -1,4 +1,4 @@
-"""Metrics of numbers: how far predictions are from targets."""
+"""Metrics for numbers: how far predictions are from targets."""
 
 import math
 from typing import Any
@@ -24,7 +24,7 @@ class Difference(Metric):
             )
 
     def errors(self, prediction: Array, y: Array) -> Array:
-        """Return prediction − y, of shape (n, K), whose squares the dtype of a model may not hold.
+        """Return prediction − y, of shape (n, K), in float64 because squares may overflow.
 
         >>> import numpy as np
         >>> largest = np.finfo("float32").max
@@ -82,10 +82,9 @@ class RootMeanSquaredError(MeanSquaredError):
 
 
 class MeanAbsolutePercentageError(Difference):
-    """The mean of ``|prediction − y| / |y|`` over the outputs and the rows; 0.1 stands for 10 %.
+    """The mean of ``|prediction − y| / |y|`` over the outputs and the rows. 0.1 means 10 %.
 
-    ``|y|`` counts as at least 2.2e-16, as in scikit-learn, so a target of 0 makes the
-    mean huge.
+    ``|y|`` is at least 2.2e-16, as in scikit-learn. So a target of 0 makes the mean huge.
 
     Examples
     --------
@@ -103,11 +102,11 @@ class MeanAbsolutePercentageError(Difference):
 
 
 class MedianAbsoluteError(Difference):
-    """The median of ``|prediction − y|`` over the rows, and of several outputs the mean of theirs.
+    """The median of ``|prediction − y|`` over the rows, averaged over the outputs.
 
-    With weights, rows of larger and of smaller errors have at most half of the weight each; where
-    two errors are both such, it is their middle. The errors are kept until the end of the epoch: 8
-    bytes for each output and weight of a row.
+    With weights, the rows with smaller errors and those with larger errors each have at most half
+    of the total weight. If this holds for two errors, the median is their mean. The errors are kept
+    until the end of the epoch: 8 bytes for each output and weight of a row.
 
     Examples
     --------
@@ -135,7 +134,7 @@ class MedianAbsoluteError(Difference):
 
 
 def _median(values: Array, weights: Array) -> float:
-    """Return the median of numbers with weights above 0; a NaN among them is the median."""
+    """Return the median of numbers with weights above 0. If one is NaN, the median is NaN."""
     order = np.argsort(values)
     values, sums = values[order], np.cumsum(weights[order])
     if np.isnan(values[-1]):
@@ -149,8 +148,8 @@ def _median(values: Array, weights: Array) -> float:
 class R2(Difference):
     """The coefficient of determination, 1 − Σ_i w_i (y_i − ŷ_i)² / Σ_i w_i (y_i − ȳ)².
 
-    ȳ is the weighted mean over all rows of the epoch, and of several outputs the mean is taken. A
-    constant y has R² = 1 where the predictions are exact, and 0 otherwise.
+    ȳ is the weighted mean over all rows of the epoch. With several outputs, R² is their mean. For a
+    constant y, R² is 1 if the predictions are exact, and 0 otherwise.
 
     Examples
     --------
@@ -159,8 +158,8 @@ class R2(Difference):
     >>> R2().value(total, 3.0)
     0.5
 
-    Source: Wright (1921), "Correlation and causation"; the sums of batches are put together as
-    `minigd.nn.moments` does.
+    Source: Wright (1921), "Correlation and causation"; the sums of batches are combined as in
+    `minigd.nn.moments`.
     """
 
     more_is_better = True

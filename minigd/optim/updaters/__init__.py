@@ -1,4 +1,4 @@
-"""The updaters: from the mean gradient of a batch to new parameters, one rule per file.
+"""The updaters, one rule per file: from the mean gradient of a batch to new parameters.
 
 It may import what `optim` may.
 Start with `sgd.py`, then `base.py`; `names.py` finds an updater by its name.

@@ -14,7 +14,7 @@ from minigd.types import Array
 
 
 class Adam(Updater):
-    """Adam: a step for each parameter in units of its own gradient's size.
+    """Adam: a step for each parameter, relative to the size of its own gradients.
 
     At update t, with the mean gradient g::
 
@@ -22,13 +22,13 @@ class Adam(Updater):
         v ← β₂ v + (1 − β₂) g²              v̂ = v / (1 − β₂ᵗ)
         p ← p − η m̂ / (√v̂ + ε)
 
-    m and v start at 0. The corrections are folded into two numbers, α = η √(1 − β₂ᵗ) / (1 − β₁ᵗ)
-    and ε √(1 − β₂ᵗ), with which p ← p − α m / (√v + ε √(1 − β₂ᵗ)) is the same, exactly: ε is added
-    after the correction, as in the paper's Algorithm 1, and not before it.
+    m and v start at 0. The corrections are combined in two numbers, α = η √(1 − β₂ᵗ) / (1 − β₁ᵗ)
+    and ε √(1 − β₂ᵗ), with which p ← p − α m / (√v + ε √(1 − β₂ᵗ)) is exactly the same. So ε is
+    added after the correction, as in the paper's Algorithm 1, and not before it.
 
-    With `amsgrad`, the largest v so far takes the place of v, so that no step for the same gradient
-    grows when v falls. The maximum is taken before the correction, as in PyTorch and Keras; the
-    paper corrects nothing::
+    With `amsgrad`, the largest v so far replaces v. So a step for the same gradient does not grow
+    when v falls. The maximum is taken before the correction, as in PyTorch and Keras. The paper has
+    no correction::
 
         v_max ← max(v_max, v)               v̂ = v_max / (1 − β₂ᵗ)
 
@@ -65,7 +65,7 @@ class Adam(Updater):
 
     @property
     def state_names(self) -> tuple[str, ...]:
-        """The running means of the gradient and of its square, and the largest of these."""
+        """The running means of the gradient and of its square, and the largest of the latter."""
         return ("m", "v", "v_max") if self.amsgrad else ("m", "v")
 
     @validated
@@ -84,7 +84,7 @@ class Adam(Updater):
         self.amsgrad = bool(amsgrad)
 
     def check_dtype(self, dtype: Any) -> None:
-        """Refuse an epsilon that is 0 in the model's dtype, where 0 / 0 would follow."""
+        """Refuse an epsilon that is 0 in the model's dtype, because it could give 0 / 0."""
         check_epsilon(self.epsilon, dtype, math.sqrt(1 - self.beta2))
 
     def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
@@ -95,11 +95,11 @@ class Adam(Updater):
         return formula, betas | self._folded(learning_rate, one, math.sqrt(two))
 
     def _folded(self, learning_rate: Any, correction1: Any, root2: Any) -> dict[str, Any]:
-        """Return the constants with the corrections folded in, of one step or of several."""
+        """Return the constants including the corrections, for one step or several."""
         return {"rate": learning_rate * root2 / correction1, "epsilon": self.epsilon * root2}
 
     def varying_constants(self, steps: int) -> tuple[Array, Array]:
-        """Return the learning rates of the next updates, and their constants that vary."""
+        """Return the learning rates of the next updates, and their varying constants."""
         if self.schedule is not None:
             return super().varying_constants(steps)
         rates = np.full(steps, self.learning_rate, "float64")
@@ -112,7 +112,7 @@ class Adam(Updater):
 
 
 def corrections(beta: float, steps: Iterable[int]) -> list[float]:
-    """Return 1 − βᵗ for each step t; expm1 keeps the digits that a β near 1 would lose.
+    """Return 1 − βᵗ for each step t. expm1 keeps the digits that a β near 1 would lose.
 
     >>> [round(correction, 6) for correction in corrections(0.9, [1, 2])]
     [0.1, 0.19]
@@ -124,14 +124,14 @@ def corrections(beta: float, steps: Iterable[int]) -> list[float]:
 
 
 class AdamW(Adam):
-    """Adam with weight decay apart from the gradient.
+    """Adam with weight decay that is separate from the gradient.
 
     With m̂ and v̂ as in `Adam`::
 
         p ← p − η (m̂ / (√v̂ + ε) + λ p)
 
-    so that each weight shrinks by the same share, where a penalty in the loss would be divided by
-    √v̂ like the rest of the gradient. Biases, scales and shifts do not shrink unless asked.
+    So each weight shrinks by the same share. (A penalty in the loss would be divided by √v̂, like
+    the rest of the gradient.) Biases, scales and shifts do not shrink by default.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ class AdamW(Adam):
     weight_decay : float, default 0.01
         λ, at least 0.
     decay_bias : bool, default False
-        Let biases, scales and shifts decay too.
+        Also decay biases, scales and shifts.
 
     Raises
     ------

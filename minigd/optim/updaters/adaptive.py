@@ -1,4 +1,4 @@
-"""RMSprop and Adagrad: a step for each parameter in units of its gradients' size."""
+"""RMSprop and Adagrad: a step for each parameter, relative to the size of its gradients."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from minigd.optim.updaters.base import Updater, positive_epsilon
 
 
 class RMSprop(Updater):
-    """A step for each parameter in units of its gradient's running size.
+    """A step for each parameter, relative to the running size of its gradients.
 
     With the mean gradient g::
 
@@ -24,7 +24,7 @@ class RMSprop(Updater):
     learning_rate : float or Schedule, default 0.001
         η, at least 0.
     rho : float, default 0.9
-        How much of v stays at each update, in [0, 1).
+        The decay rate of v, in [0, 1): the weight of its old value at each update.
     epsilon : float, default 1e-8
         ε, above 0.
 
@@ -106,7 +106,7 @@ class Adagrad(Updater):
     array([0.82, 0.  ])
 
     Source: Duchi, Hazan and Singer (2011), "Adaptive subgradient methods for online learning and
-    stochastic optimization", JMLR 12, figure 1, with the diagonal of G alone.
+    stochastic optimization", JMLR 12, figure 1, with only the diagonal of G.
     """
 
     @property

@@ -1,7 +1,7 @@
 """Updaters: from the mean gradient of a batch to new parameters.
 
-Each walks the model's flat vector once, whatever the depth, with its formula from
-`minigd.formulas`; its state is named vectors of the same length.
+Each applies its formula from `minigd.formulas` once to the model's flat vector, for any depth. Its
+state consists of named vectors of the same length.
 """
 
 import weakref
@@ -16,12 +16,12 @@ from minigd.optim.schedules import Schedule, schedule_of
 from minigd.storage.describe import arguments
 from minigd.types import Array
 
-# What a state holds besides its vectors.
+# The entries of a state that are not vectors.
 _COUNTS = ("learning_rate", "scale", "step", "epoch")
 
 
 class Parameters(Protocol):
-    """What an updater needs of a model."""
+    """The attributes of a model that an updater needs."""
 
     backend: Backend
 
@@ -37,25 +37,25 @@ class Parameters(Protocol):
 
     @property
     def n_weights(self) -> int:
-        """How many of them are weights, which lie first."""
+        """The number of weights, which come first."""
         ...
 
 
 class Updater:
-    """A rule from gradients to new parameters; a subclass names its formula and its state.
+    """A rule from gradients to new parameters. A subclass defines its formula and its state.
 
     Attributes
     ----------
     step : int
-        How many updates were made.
+        The number of finished updates.
     epoch : int
-        How many epochs were completed, for a schedule that counts in epochs; a `Trainer` sets it.
+        The number of finished epochs, for a schedule that counts epochs. A `Trainer` sets it.
     schedule : Schedule or None
-        What decides the learning rate, where it changes by a rule.
+        The rule for the learning rate, if there is one.
     scale : float
-        Multiplies the learning rate, whatever decides it; `ReduceOnPlateau` lowers it.
+        A factor for the learning rate, with or without a schedule. `ReduceOnPlateau` lowers it.
     state : dict of str to Array
-        Vectors as long as the parameters, made at the first update.
+        Vectors as long as the parameters, created at the first update.
     """
 
     @property
@@ -71,7 +71,7 @@ class Updater:
 
     @property
     def learning_rate(self) -> Any:
-        """The learning rate of the next update, a float; a number may be set between updates."""
+        """The learning rate of the next update, a float. You may set a number between updates."""
         if self.schedule is None:
             return self.scale * self._learning_rate
         return self.scale * float(self.schedule(self.step, self.epoch))
@@ -83,7 +83,7 @@ class Updater:
         self._learning_rate, self.scale = check_number("learning_rate", value), 1.0
 
     def reset(self) -> None:
-        """Forget all state, as if no update had been made."""
+        """Drop all state, as if no update had been made."""
         self.step = self.epoch = 0
         self.scale = 1.0
         self.state: dict[str, Array] = {}
@@ -96,7 +96,7 @@ class Updater:
     _names: tuple[str, ...]
 
     varying: tuple[str, ...] = ("learning_rate",)
-    """Names of the constants of the formula that differ from update to update."""
+    """Names of the constants of the formula that vary from update to update."""
 
     def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
         """Return the formula of update number `step`, counted from 1, and its constants."""
@@ -122,7 +122,7 @@ class Updater:
                 _, found = self.formula(rates[-1])
                 constants.append([found[name] for name in self.varying])
         finally:
-            # A user's schedule may raise.
+            # A custom schedule may raise an error.
             self.step = made
         return np.array(rates), np.array(constants, "float64").reshape(steps, len(self.varying))
 
@@ -136,7 +136,7 @@ class Updater:
         Raises
         ------
         ValueError
-            If this updater holds the state of another model.
+            If this updater has the state of another model.
         """
         self.attach(model)
         learning_rate = self.learning_rate
@@ -153,13 +153,13 @@ class Updater:
         )
 
     def arrays(self, model: Parameters) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        """Return what the formula takes, and where its results go."""
+        """Return the inputs of the formula, and the arrays for its results."""
         vectors = [self.state[name] for name in self.state_names]
         inputs = (model.flat_params, model.flat_grads, *self._fixed, *vectors)
         return inputs, (model.flat_params, *vectors)
 
     def attach(self, model: Parameters) -> None:
-        """Make the state for a model, unless it is there."""
+        """Create the state for a model, unless it exists."""
         attached = self._vector is getattr(model, "flat_params", self)
         if not attached or len(self.state) < len(self.state_names):
             self._attach(model)
@@ -178,14 +178,14 @@ class Updater:
         self._model, self._vector, self._names = weakref.ref(model), p, names
 
     def fixed(self, model: Parameters) -> list[Array]:
-        """Return vectors that the formula takes between gradients and state, and never changes."""
+        """Return constant vectors that the formula takes between gradients and state."""
         return []
 
     def check_dtype(self, dtype: Any) -> None:
-        """Refuse constants that vanish in the model's dtype."""
+        """Refuse constants that are 0 in the model's dtype."""
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy keeps the state and belongs to no model yet.
+        # A copy keeps the state, but does not belong to a model yet.
         return {
             **self.__dict__,
             "state": {name: vector.copy() for name, vector in self.state.items()},
@@ -196,7 +196,7 @@ class Updater:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that decides the next update: the learning rate, the counts, the vectors."""
+        """Return everything that determines the next update: learning rate, counts and vectors."""
         return {
             "learning_rate": None if self.schedule else self._learning_rate,
             "scale": self.scale,
@@ -206,7 +206,7 @@ class Updater:
         }
 
     def load_state_dict(self, values: dict[str, Any], model: Parameters) -> None:
-        """Take the state that `state_dict` gave, for `model`.
+        """Restore a state from `state_dict`, for `model`.
 
         Raises
         ------
@@ -241,12 +241,12 @@ class Updater:
         return values
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the constructor's arguments, under the name that scikit-learn asks by.
+        """Return the constructor's arguments. scikit-learn calls this method.
 
         Parameters
         ----------
         deep : bool, default True
-            Also those of an updater among them, as ``updater__learning_rate``.
+            Include those of an inner updater, as ``updater__learning_rate``.
 
         Examples
         --------
@@ -261,18 +261,19 @@ class Updater:
         return values
 
     def __sklearn_clone__(self) -> "Updater":
-        # scikit-learn's own way wants a constructor that keeps each argument as the same object.
+        # scikit-learn's own method needs a constructor that stores each argument as the same
+        # object.
         return type(self)(**self.config())
 
     def set_params(self, **params: Any) -> "Updater":
-        """Change some of the constructor's arguments, and forget all state.
+        """Change some of the constructor's arguments, and drop all state.
 
-        In a grid search over an estimator, ``updater__learning_rate`` reaches it.
+        A grid search over an estimator uses it for ``updater__learning_rate``.
 
         Parameters
         ----------
         **params
-            Those to change, by name; ``updater__learning_rate`` is one of an updater among them.
+            The arguments to change, by name. ``updater__learning_rate`` is one of an inner updater.
 
         Returns
         -------
@@ -281,7 +282,7 @@ class Updater:
         Raises
         ------
         ValueError
-            If there is no such argument, or a value makes no sense; nothing is changed then.
+            If there is no such argument, or a value is invalid. Then nothing is changed.
 
         Examples
         --------
@@ -310,7 +311,7 @@ class Updater:
 
 
 def positive_epsilon(value: float) -> float:
-    """Return a number above 0 as a float, and refuse any other."""
+    """Return a number above 0 as a float, and refuse other values."""
     epsilon = check_number("epsilon", value)
     if epsilon == 0:
         raise ValueError("epsilon must be above 0: it prevents 0 / 0 where a gradient is 0")
@@ -324,10 +325,10 @@ def _follows_schedule(schedule: Schedule) -> ValueError:
 
 
 def drop_subnormals(vectors: Iterable[Array]) -> None:
-    """Write 0 for numbers that are too small to be normal.
+    """Replace subnormal numbers by 0.
 
-    A processor takes some hundred times as long for one, and a running mean of a parameter that has
-    no gradient any more ends as one, and rounding keeps it there.
+    A processor takes some hundred times as long for a subnormal number. The running mean of a
+    parameter without a gradient becomes subnormal, and rounding keeps it there.
 
     >>> m = np.array([1e-40, 1.0], "float32")
     >>> drop_subnormals([m])

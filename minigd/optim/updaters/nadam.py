@@ -11,7 +11,7 @@ from minigd.optim.updaters.base import Updater
 
 
 class Nadam(Adam):
-    """Nadam: Adam that looks one step of its momentum ahead.
+    """Nadam: Adam that applies the momentum of the next step.
 
     At update t, with the mean gradient g, and m and v as in `Adam`::
 
@@ -19,9 +19,9 @@ class Nadam(Adam):
         m̂ = μₜ₊₁ m / (1 − μ₁ ⋯ μₜ₊₁) + (1 − μₜ) g / (1 − μ₁ ⋯ μₜ)
         p ← p − η m̂ / (√v̂ + ε)
 
-    so the current gradient counts once more, by the momentum of the next update. μₜ rises from
-    half of β₁ to β₁. m itself is a mean by β₁, as in PyTorch and Keras; in the paper it is one by
-    μₜ, and v̂ has another factor β₂.
+    So the current gradient counts once more, with the momentum of the next update. μₜ rises from
+    half of β₁ to β₁. As in PyTorch and Keras, m itself is a running mean with β₁. In the paper it
+    has μₜ, and v̂ has another factor β₂.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class Nadam(Adam):
         super().__init__(learning_rate, beta1, beta2, epsilon)
         self._products = [1.0]
 
-    # Step by step: the vectors of steps are Adam's.
+    # Step by step: the arrays for several steps are only for Adam.
     varying_constants = Updater.varying_constants
 
     def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
@@ -82,7 +82,7 @@ class Nadam(Adam):
         return self.beta1 * (1 - 0.5 * math.pow(0.96, t / 250))
 
     def product(self, t: int) -> float:
-        """Return μ₁ ⋯ μₜ; below 1e-17, any number that is smaller still."""
+        """Return μ₁ ⋯ μₜ, or any smaller number if it is below 1e-17."""
         products = self._products
         while len(products) <= t and products[-1] > 1e-17:
             products.append(products[-1] * self.mu(len(products)))

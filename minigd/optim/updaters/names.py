@@ -1,4 +1,4 @@
-"""The updaters by the names that the field has for them."""
+"""The updaters by their common names."""
 
 from minigd.errors import find_by_name
 from minigd.optim.updaters.adam import Adam, AdamW
@@ -20,7 +20,7 @@ UPDATERS: dict[str, type[Updater]] = {
 
 
 def get_updater(which: str | Updater) -> Updater:
-    """Return the updater of a name, with its paper's defaults, or the updater given.
+    """Return the updater with this name and the defaults of its paper, or the updater itself.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A learning rate and a decay for each layer, whatever the updater."""
+"""A learning rate and a decay for each layer, with any updater."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -13,33 +13,33 @@ from minigd.types import Array
 
 
 class PerLayer(Updater):
-    """Another updater, whose learning rate and decay are different from layer to layer.
+    """An updater with a different learning rate and decay for each layer.
 
-    With the step s of the updater for the learning rate η, p ← p − s, and for each parameter a
+    If the inner updater makes the step p ← p − s for the learning rate η, and each parameter has a
     share r of the rate and a decay λ::
 
         p ← p − r (s + η λ p)
 
-    so that a layer is trained with the learning rate r η. A layer without an entry has r = 1 and
-    λ = 0. The decay is decoupled from the gradient, as in `AdamW`, whose own comes on top of it.
-
-    Schedules, `ReduceOnPlateau` and all else act on η. On the CPU its steps are not compiled.
+    So a layer is trained with the learning rate r η. A layer without an entry has r = 1 and λ = 0.
+    The decay is decoupled from the gradient, as in `AdamW`, and is added to that of an inner
+    `AdamW`. Schedules, `ReduceOnPlateau` and other changes act on η. On the CPU its steps are not
+    compiled.
 
     Parameters
     ----------
     updater : str or Updater
     rates : dict from name to float, optional
-        r by layer, ``{"dense1": 0.1}``, or by parameter, ``{"dense1.b": 2.0}``, at least 0; that of
-        a parameter counts before that of its layer, and that of a layer before that of one which
-        holds it. A layer with 0 stays as it is.
+        r by layer, ``{"dense1": 0.1}``, or by parameter, ``{"dense1.b": 2.0}``, at least 0. An
+        entry for a parameter overrides that of its layer, and an entry for an inner layer overrides
+        that of the outer one. A layer with 0 does not change.
     decays : dict from name to float, optional
-        λ likewise, at least 0; that of a layer is for its weights, and not for biases, scales and
-        shifts.
+        λ in the same form, at least 0. The λ of a layer applies to its weights, and not to biases,
+        scales and shifts.
 
     Raises
     ------
     ValueError
-        If a value is out of range, or, at the first update, if the model has no such name.
+        If a value is out of range, or, at the first update, the model has no such name.
 
     Examples
     --------
@@ -62,7 +62,7 @@ class PerLayer(Updater):
         decays: Mapping[str, float] | None = None,
     ) -> None:
         given = get_updater(updater)
-        # One of its own: it gives the formula, and this one has state, counts and rate.
+        # A separate copy: it provides the formula, and this updater has state, counts and rate.
         self.updater = type(given)(**given.config())
         self.rates = {n: check_number(f"rates: {n}", r) for n, r in (rates or {}).items()}
         self.decays = {n: check_number(f"decays: {n}", d) for n, d in (decays or {}).items()}
@@ -74,24 +74,24 @@ class PerLayer(Updater):
         return self.updater.state_names
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, the updater with the learning rate of this one."""
+        """Return the constructor's arguments. The inner updater has this one's learning rate."""
         updater = type(self.updater)(**self.updater.config())
         if self.schedule is None:
             updater.learning_rate = self._learning_rate
         return {**super().config(), "updater": updater}
 
     def check_dtype(self, dtype: Any) -> None:
-        """Refuse what the updater refuses."""
+        """Refuse what the inner updater refuses."""
         self.updater.check_dtype(dtype)
 
     def fixed(self, model: Parameters) -> list[Array]:
-        """Return the share and the decay of each parameter, and what the updater takes."""
+        """Return the share and the decay of each parameter, and the inner updater's vectors."""
         shares = _spread(model, self.rates, "rates", 1.0, weights_only=False)
         decays = _spread(model, self.decays, "decays", 0.0, weights_only=True)
         return [shares, decays, *self.updater.fixed(model)]
 
     def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
-        """Return the updater's formula with shares and decays around it, and its constants."""
+        """Return the inner updater's formula with shares and decays, and its constants."""
         self.updater.step = self.step
         formula, constants = self.updater.formula(learning_rate)
         return _per_layer(formula), {**constants, "full_rate": learning_rate}
@@ -99,7 +99,7 @@ class PerLayer(Updater):
 
 @functools.cache
 def _per_layer(formula: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a formula with shares and decays around another; the same one for the same."""
+    """Return a formula with shares and decays. Equal arguments give the same function."""
 
     def per_layer(
         p: Array,
@@ -114,7 +114,7 @@ def _per_layer(formula: Callable[..., Any]) -> Callable[..., Any]:
         found = formula(p, g, *vectors, **c)
         new, *state = found if isinstance(found, tuple) else (found,)
         new = new - (full_rate * decay) * p
-        # To the bit where the share is 1.
+        # Bit-identical if the share is 1.
         new = np.where(share == 1, new, p + share * (new - p))
         return (new, *state) if state else new
 
@@ -124,7 +124,7 @@ def _per_layer(formula: Callable[..., Any]) -> Callable[..., Any]:
 def _spread(
     model: Any, values: Mapping[str, float], what: str, default: float, weights_only: bool
 ) -> Array:
-    """Return a vector that holds for each parameter what a dict says of its layer, or of it."""
+    """Return a vector with the value of a dict for each parameter, by its name or its layer."""
     names = list(model.params)
     layers = {layer for name in names for layer in _layers_of(name)}
     for name in values:
@@ -133,7 +133,7 @@ def _spread(
     before = model.flat_params.copy()
     try:
         model.flat_params[...] = default
-        # What is not trained lies outside of the vector.
+        # Frozen parameters are outside the vector.
         for name in model.grads:
             said = [values[layer] for layer in _layers_of(name) if layer in values]
             model.params[name][...] = said[0] if said else default
@@ -147,7 +147,7 @@ def _spread(
 
 
 def _layers_of(name: str) -> list[str]:
-    """Return the layer of a parameter, and those that hold it, from the inside out.
+    """Return the layer of a parameter, and the layers around it, from the inside out.
 
     >>> _layers_of("residual1.dense1.W")
     ['residual1.dense1', 'residual1']

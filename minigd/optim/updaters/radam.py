@@ -1,4 +1,4 @@
-"""RAdam: Adam that waits until it knows the size of the gradients."""
+"""RAdam: Adam with small steps until it knows the size of the gradients."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from minigd.optim.updaters.base import Updater
 
 
 class RAdam(Adam):
-    """RAdam: Adam with steps as long as its knowledge of the gradient's size allows.
+    """RAdam: Adam with smaller steps while the size of the gradients is uncertain.
 
     At update t, with the mean gradient g, and m and v as in `Adam`::
 
@@ -20,8 +20,8 @@ class RAdam(Adam):
                     r² = (ρ − 4) (ρ − 2) ρ∞ / ((ρ∞ − 4) (ρ∞ − 2) ρ)
         ρ ≤ 5:      p ← p − η m̂
 
-    v is a mean of few squares at first, and 1 / √v varies much; r makes up for that and rises to 1:
-    its own warm-up. The paper adapts from ρ > 4 on, and has no ε; both are here as in the
+    At first, v is a mean of few squares, and 1 / √v varies much. r compensates for that and rises
+    to 1, like a warm-up. The paper adapts from ρ > 4 on, and has no ε. Both are here as in the
     authors' code and in PyTorch.
 
     Parameters
@@ -67,7 +67,7 @@ class RAdam(Adam):
     ) -> None:
         super().__init__(learning_rate, beta1, beta2, epsilon)
 
-    # Step by step: the vectors of steps are Adam's.
+    # Step by step: the arrays for several steps are only for Adam.
     varying_constants = Updater.varying_constants
 
     def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:
@@ -84,7 +84,7 @@ class RAdam(Adam):
         return formulas.radam, {**betas, "rate": rate, "adaptive": adaptive, "epsilon": epsilon}
 
     def lengths(self) -> tuple[float, float]:
-        """Return ρ∞ and ρ: of how many squares v is a mean, in the end and at this update."""
+        """Return ρ∞ and ρ: the number of squares averaged in v, in the limit and at this update."""
         (correction,) = corrections(self.beta2, [self.step])
         longest = 2 / (1 - self.beta2) - 1
         return longest, longest - 2 * self.step * (1 - correction) / correction

@@ -18,7 +18,7 @@ class SGD(Updater):
         momentum    v ← μ v + g,    p ← p − η v
         nesterov    v ← μ v + g,    p ← p − η (g + μ v)
 
-    v starts at 0. For a constant η this is the velocity form −η v of other texts.
+    v starts at 0. For a constant η this equals the form with the velocity −η v of other texts.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class SGD(Updater):
 
     @property
     def state_names(self) -> tuple[str, ...]:
-        """The velocity, where there is momentum."""
+        """The velocity, if there is momentum."""
         return ("v",) if self.momentum > 0 else ()
 
     def formula(self, learning_rate: float) -> tuple[Callable[..., Any], dict[str, float]]:

@@ -1,4 +1,4 @@
-"""Products in flat memory: loops for small layers and BLAS for others, the same bits anywhere."""
+"""Products in flat memory: loops for small layers, BLAS for others, the same bits everywhere."""
 
 import numpy as np
 import pytest

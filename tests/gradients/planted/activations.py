@@ -1,4 +1,4 @@
-"""Bugs of the activations: derivatives misremembered, and arrays of others written into.
+"""Bugs of the activations: wrong derivatives, and writes into arrays of others.
 
 Each is planted in a formula or a method of one layer.
 """

@@ -1,6 +1,6 @@
-"""Bugs of BatchNorm and Dropout: rows that do not feel each other, statistics, masks, factors.
+"""Bugs of BatchNorm and Dropout: missing coupling of rows, statistics, masks, factors.
 
-Each is one line of one method, written otherwise.
+Each changes one line of one method.
 """
 
 from functools import partial

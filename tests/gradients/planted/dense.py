@@ -1,4 +1,4 @@
-"""Bugs of the dense layer: the mean left out or taken twice, transposes, signs, stale arrays.
+"""Bugs of the dense layer: the mean missing or taken twice, transposes, signs, stale arrays.
 
 Each is planted in `Dense.forward` or `Dense.backward`.
 """

@@ -1,7 +1,7 @@
-"""Bugs to be named by the checker, planted by someone who had not read how it names them.
+"""Bugs that the checker must name, planted by someone who had not read how it names them.
 
-`PLANTED` holds `naming.Named` entries: a name, a kind of `naming.KINDS`, the check in which the bug
-shows, and how it gets into the engine where it is not in the layer or the loss that is checked.
+`PLANTED` contains `naming.Named` entries: a name, a kind of `naming.KINDS`, the check that fails,
+and how to plant the bug in the engine if it is not in the checked layer or loss.
 """
 
 import numpy as np

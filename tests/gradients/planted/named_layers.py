@@ -1,6 +1,6 @@
-"""Bugs of layers to be named by the checker: a dense layer of one's own with one line wrong.
+"""Bugs of layers that the checker must name: a custom dense layer with one wrong line.
 
-Its bias is a vector, or the last row of the matrix; behind the product may stand a tanh.
+Its bias is a vector, or the last row of the matrix. A tanh may follow the product.
 """
 
 import numpy as np

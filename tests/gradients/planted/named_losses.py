@@ -1,6 +1,6 @@
-"""Bugs of losses, of weights of rows and of the penalty, to be named by the checker.
+"""Bugs of losses, row weights and the penalty that the checker must name.
 
-Those of a loss are in a subclass; those of weights and of the penalty are put into the engine.
+Those of a loss are in a subclass. Those of weights and of the penalty are planted in the engine.
 """
 
 import numpy as np

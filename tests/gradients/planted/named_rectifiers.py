@@ -1,6 +1,6 @@
-"""Bugs of the smooth activations, of LayerNorm and of Residual to be named by the checker.
+"""Bugs of the smooth activations, LayerNorm and Residual that the checker must name.
 
-`PLANTED` holds `naming.Named` entries.
+`PLANTED` contains `naming.Named` entries.
 """
 
 from gradients.naming import Named, layer, network

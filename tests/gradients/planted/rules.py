@@ -1,6 +1,6 @@
-"""Layers that have the right gradient in float64 and break a rule of a layer, and what is said.
+"""Layers with the right gradient in float64 that break a rule of layers, and the message.
 
-Each kind comes in several spellings, because a student's next layer will be spelled otherwise.
+Each kind has several variants, because a student's next layer will be written differently.
 """
 
 import math

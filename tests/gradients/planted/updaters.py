@@ -1,4 +1,4 @@
-"""Bugs of the updaters: momentum and Adam as they are often, and wrongly, remembered.
+"""Bugs of the updaters: common wrong versions of momentum and Adam.
 
 Each is planted in a formula or in its constants.
 """

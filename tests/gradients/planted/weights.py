@@ -1,6 +1,6 @@
-"""Bugs of what a row, a batch and a parameter count: penalties, weights of rows, windows.
+"""Bugs in how much a row, a batch and a parameter count: penalties, row weights, windows.
 
-Each is planted where the engine puts gradients together.
+Each is planted where the engine combines gradients.
 """
 
 from functools import partial

@@ -1,6 +1,6 @@
-"""The activations: their numbers against SciPy, and that each keeps its output and nothing else.
+"""The activations: their numbers compared with SciPy, and that each keeps only its output.
 
-They hold no parameters, so that all they can get wrong is a number or an array.
+They have no parameters, so only a number or an array can be wrong.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
-"""What the engine promises to a layer, and what it asks of one, down to a layer of one's own.
+"""What the engine guarantees to a layer, and what it requires, also of a custom layer.
 
-The layers here are written as a student writes them: few methods, fresh arrays, mistakes.
+The layers here are written like a student's: few methods, new arrays, mistakes.
 """
 
 import numpy as np

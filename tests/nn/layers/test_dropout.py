@@ -1,6 +1,6 @@
-"""Dropout: what a training pass leaves out, how often, and what decides it, on every device alike.
+"""Dropout: what a training pass leaves out, how often, and that all devices agree.
 
-The masks are held to SplitMix64 written in Python's integers, and to the statistics of fair coins.
+The masks are compared with SplitMix64 in Python integers, and with the statistics of fair coins.
 """
 
 import numpy as np
