@@ -67,9 +67,9 @@ ETHERNET_100 = Network("100 Gbit/s Ethernet", 15e-6, 12.5e9)
 INFINIBAND = Network("InfiniBand, 400 Gbit/s", 2e-6, 50e9)
 NVLINK = Network("NVLink, 450 GB/s", 5e-6, 450e9, 64)
 
-CPU = Node("CPU, 1 Tflop/s", 100e-6, 1e12, 1e-9, 50e-6, 2e-9)
+CPU = Node("CPU, 1 Tflop/s", 100e-6, 1e12, 1e-9, 50e-6, 1e-9)
 # Gradients are copied to the host and back, 25 GB/s each way, and are added there.
-GPU = Node("GPU, 30 Tflop/s", 200e-6, 30e12, 0.02e-9, 50e-6, 2e-9 + 2 / 25e9)
+GPU = Node("GPU, 30 Tflop/s", 200e-6, 30e12, 0.02e-9, 50e-6, 1e-9 + 2 / 25e9)
 # Not in minigd yet: messages between GPUs, and sums taken there.
 DIRECT = Node("GPU, 30 Tflop/s, gradients stay there", 200e-6, 30e12, 0.02e-9, 50e-6, 6 / 2e12)
 
@@ -330,7 +330,7 @@ def main() -> None:
             ("process", "t₀, µs", "F, Tflop/s", "u, ns", "a wait, µs", "copies, ns per byte"),
             iter(nodes),
         ),
-        "Rates are nominal, and so are waits of 50 µs. Copies are rounded from 1.5 to 2.8 ns of "
+        "Rates are nominal, and so are waits of 50 µs. Copies are rounded up from 0.2 to 1.0 ns of "
         "processor time per byte here. Measured times are below.",
         "",
         "![Speed-up against the number of processes for three networks and batch sizes; most lines "

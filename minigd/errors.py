@@ -1,6 +1,7 @@
 """The errors that minigd raises. Each says what was given, what was expected and what to do."""
 
 import contextlib
+import copyreg
 import difflib
 import functools
 import inspect
@@ -749,6 +750,10 @@ class Advised(Exception):
 
     def __str__(self) -> str:
         return self.write(in_python)
+
+    def __reduce__(self) -> Any:
+        # What the constructor of a subclass takes beside them, it keeps as attributes.
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
 class TooLarge(Advised, DataError):

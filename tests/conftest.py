@@ -169,6 +169,13 @@ def gpu() -> CupyBackend:
     return CupyBackend()
 
 
+@pytest.fixture(params=["stand_in", pytest.param("gpu", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> CupyBackend:
+    """Return the backend of a GPU: the stand-in, and CuPy where a GPU is."""
+    backend: CupyBackend = request.getfixturevalue(request.param)
+    return backend
+
+
 @pytest.fixture(params=["numpy", "stand-in", pytest.param("cupy", marks=pytest.mark.gpu)])
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Yield each backend in turn."""

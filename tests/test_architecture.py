@@ -228,6 +228,20 @@ def test_no_step_asks_where_it_may_write():
                     assert node.arg != "where", f"{name}, line {node.lineno}"
 
 
+def asked_for_the_backend(tree, prefix):
+    """Yield the functions that branch on the backend: on a name, or on whether reads are free."""
+    branch = re.compile(r"\breads_are_free\b|[!=]= '(numpy|cupy)'|isinstance\(.*Backend\b")
+    for name, node in parts_of(tree, prefix):
+        if isinstance(node, ast.FunctionDef) and branch.search(ast.unparse(node)):
+            yield name
+
+
+def test_training_asks_for_the_backend_only_where_it_stages_rows():
+    trees = {name: tree for name, tree in TREES.items() if name.startswith("training.")}
+    found = [part for name, tree in trees.items() for part in asked_for_the_backend(tree, name)]
+    assert found == ["training.rows.RowLoader.__init__"]
+
+
 def test_importing_minigd_loads_what_a_training_loop_needs_and_nothing_else():
     code = "import sys, minigd; print(*sorted(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

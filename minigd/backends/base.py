@@ -312,6 +312,12 @@ def backend_of(x: Any) -> Backend:
     return _on_gpu() if _is_on_device(x) else _NUMPY
 
 
+def check_where_free(backend: Backend, x: Array, what: str, rows: Any = None) -> None:
+    """Refuse NaN and infinity as `check_finite` does, unless that would make the host wait."""
+    if backend.reads_are_free:
+        backend.check_finite(x, what, rows)
+
+
 def _on_gpu(**choices: Any) -> Backend:
     backend: Backend = call("minigd.backends.cupy", "CupyBackend", **choices)
     return backend

@@ -18,7 +18,7 @@ from minigd.cli.messages import counted, in_shell, message_of, number
 from minigd.cli.options import add_json, add_model_and_data, add_network, add_reading
 from minigd.cli.output import discard_unwritten, in_json, show
 from minigd.cli.parsing import SHELLS, PrintCompletion, Show, add_command, refuse_mistyped
-from minigd.cli.processes import first_alone_prints, processes
+from minigd.cli.processes import first_alone_prints, is_for_another, processes, together
 from minigd.distributed.communicator import ALONE
 from minigd.errors import Advised, BackendError
 from minigd.progress import log
@@ -77,20 +77,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     1
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    together = processes() if arguments[:1] == ["train"] else ALONE
+    trains = arguments[:1] == ["train"]
+    if not trains and is_for_another(arguments):
+        return 0
+    communicator = processes() if trains else ALONE
     try:
-        with first_alone_prints(together):
+        with first_alone_prints(communicator):
             return _run(arguments)
     except BrokenPipeError:
         # The reader of `minigd predict ... | head` closed the pipe and needs no message. The exit
         # code shows that not everything was written.
         return 1
     except _FAILURES as error:
-        if together.speaks_of(error):
+        if communicator.speaks_of(error):
             _print_error(message_of(error))
         return 1
     except (KeyboardInterrupt, Terminated) as interrupt:
-        if not together.speaks_of(interrupt):
+        if not communicator.speaks_of(interrupt):
             return int(getattr(interrupt, "code", 130))
         message = "" if isinstance(interrupt, Terminated) else str(interrupt)
         _print_error(message or "interrupted")
@@ -109,6 +112,8 @@ def _run(arguments: list[str], table: Any = None) -> int:
     """
     options = _options(arguments)
     with contextlib.ExitStack() as stack:
+        if options["command"] == "train":
+            stack.enter_context(together(processes()))
         if "data" in options:
             options["data"] = table or stack.enter_context(_given_table(options))
         try:

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -103,6 +104,20 @@ def _is_stream(out: str | os.PathLike[str]) -> bool:
     return os.path.exists(out) and not os.path.isfile(out) and not os.path.isdir(out)
 
 
+def _open_stream(out: str | os.PathLike[str]) -> int:
+    """Open a pipe or a device to write to, and refuse a pipe that no program reads."""
+    try:
+        descriptor = os.open(out, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        what = "no program reads this pipe: start one first, or name a file"
+        raise OSError(error.errno, what) from None
+    if os.name == "posix":
+        os.set_blocking(descriptor, True)
+    return descriptor
+
+
 @contextlib.contextmanager
 def _writer(out: str | os.PathLike[str] | None) -> Iterator[TextIO | Output]:
     """Open standard output, or a file that gets its name once all of it is written."""
@@ -111,7 +126,8 @@ def _writer(out: str | os.PathLike[str] | None) -> Iterator[TextIO | Output]:
         yield output
         output.flush()
     elif _is_stream(out):
-        stream = open(out, "w", newline="", encoding="utf-8")  # noqa: SIM115
+        with naming(out):
+            stream = open(_open_stream(out), "w", newline="", encoding="utf-8")  # noqa: SIM115
         try:
             yield cast("TextIO", NamingFile(stream, out))
             with naming(out):

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from minigd.distributed.communicator import ALONE, Communicator
 from minigd.distributed.mpi import connect
@@ -24,9 +24,17 @@ def processes() -> Communicator:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         reason = "is not installed" if isinstance(error, ImportError) else "finds no MPI library"
-        log(f"mpi4py {reason}: each process trains by itself (`pip install mpi4py`)")
+        log(f"mpi4py {reason}: each process works by itself (`pip install mpi4py`)")
         return ALONE
     return connect(MPI.COMM_WORLD)
+
+
+def is_for_another(arguments: Sequence[str]) -> bool:
+    """Tell whether the first process runs a command that all others were started with, too."""
+    communicator = processes()
+    with together(communicator):
+        given = communicator.gather(list(arguments))
+    return communicator.rank > 0 and given.count(given[0]) == communicator.size
 
 
 def together(communicator: Communicator) -> contextlib.AbstractContextManager[None]:

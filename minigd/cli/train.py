@@ -160,12 +160,12 @@ def train(
     Interrupted
         At Ctrl-C, SIGTERM or SIGHUP.
     """
-    out = npz.model_path(out)
-    check_output(out, NOT_SAVED, table=table_files(data).paths)
-    checkpoint, rows = f"{out}.checkpoint", f"{out}.rows"
     communicator = connect(comm)
     with contextlib.ExitStack() as stack:
         stack.enter_context(together(communicator))
+        out = npz.model_path(out)
+        check_output(out, NOT_SAVED, table=table_files(data).paths)
+        checkpoint, rows = f"{out}.checkpoint", f"{out}.rows"
         with first_goes_ahead(communicator) as first:
             if first:
                 stack.enter_context(_claimed(out, checkpoint, rows, resume))

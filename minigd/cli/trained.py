@@ -439,7 +439,7 @@ def load_table(path: str | os.PathLike[str], backend: str | Backend = "numpy") -
     return TableModel(model, schema, history=history, reading=reading)
 
 
-def read(path: str | os.PathLike[str]) -> tuple[Description, dict[str, Any]]:
+def read(path: str | os.PathLike[str]) -> tuple[Description, npz.Members]:
     """Read the description and the arrays of a model or a checkpoint."""
     name = check_path("path", path)
     kind = kind_of(name) if os.path.isfile(name) else "saved"

@@ -37,7 +37,7 @@ class Communicator:
     signal : int
         The signal that this process has received and not yet acted on, or 0.
     received : int
-        The one that any process had received at the last `mean`, or 0.
+        The one that any process had received at the last `mean` or `any`, or 0.
     """
 
     rank: int = 0
@@ -124,26 +124,22 @@ class Communicator:
         self.gather_rows(np.zeros(1))
 
     def any(self, value: bool) -> bool:
-        """Tell whether it is true in any process."""
-        return bool(self.gather_rows(np.array([value])).any())
+        """Tell whether it is true in any process, and note what signal one has received."""
+        found = self.gather_rows(np.array([value, self.signal])).max(axis=0)
+        self.received = int(found[1])
+        return bool(found[0])
 
     def _add(self, vector: Array, notes: Array, shares: Callable[[Array], Array]) -> Array:
         """Add up share · vector of all processes in their order; return the notes of all."""
-        head = notes.nbytes
-        if vector.nbytes * self.size <= SMALL:
-            rows = self.gather_rows(np.concatenate([_bytes(notes), _bytes(vector)]))
-            parts, all_notes = rows[:, head:], rows[:, :head].copy().view(notes.dtype)
-            vector[...] = _in_order(parts, vector.dtype, shares(all_notes))
-            return all_notes
-        # Each process adds up a slice of the vector for all of them.
-        length = -(-len(vector) // self.size)
-        padded = np.zeros((self.size, length), vector.dtype)
-        padded.reshape(-1)[: len(vector)] = vector
-        heads = np.broadcast_to(_bytes(notes), (self.size, head))
-        rows = self.swap(np.hstack([heads, padded.view("uint8")]))
-        parts, all_notes = rows[:, head:], rows[:, :head].copy().view(notes.dtype)
-        own = _in_order(parts, vector.dtype, shares(all_notes))
-        vector[...] = self.gather_rows(own).reshape(-1)[: len(vector)]
+        head, small = notes.view(vector.dtype), vector.nbytes * self.size <= SMALL
+        if small:
+            rows = self.gather_rows(np.concatenate([head, vector]))
+        else:
+            # Each process adds up a slice of the vector for all of them.
+            rows = self.swap(_behind(head, vector, self.size))
+        all_notes = rows[:, : len(head)].copy().view(notes.dtype)
+        total = _in_order(rows[:, len(head) :], shares(all_notes))
+        vector[...] = total if small else self.gather_rows(total).reshape(-1)[: len(vector)]
         return all_notes
 
     def end(self, error: BaseException) -> None:
@@ -185,6 +181,10 @@ class Alone(Communicator):
         """Return the row, as the only one."""
         return row[None]
 
+    def swap(self, blocks: Array) -> Array:
+        """Return what this process gives."""
+        return blocks
+
     def clock(self) -> float:
         """Return the seconds of this process's clock."""
         return time.perf_counter()
@@ -193,19 +193,28 @@ class Alone(Communicator):
 ALONE = Alone()
 
 
-def _bytes(a: Array) -> Array:
-    return np.ascontiguousarray(a).view("uint8")
+def _behind(head: Array, vector: Array, size: int) -> Array:
+    """Return so many slices of a vector, padded to the same length, each behind the head."""
+    length = -(-len(vector) // size)
+    rows = np.empty((size, len(head) + length), vector.dtype)
+    rows[:, : len(head)] = head
+    for k, row in enumerate(rows[:, len(head) :]):
+        part = vector[k * length :][:length]
+        row[: len(part)], row[len(part) :] = part, 0
+    return rows
 
 
-def _in_order(parts: Array, dtype: Any, shares: Array) -> Array:
-    """Return Σ_k share_k part_k, one after the other; a part of share 0 is ignored."""
-    total: Array | None = None
-    for part, share in zip(parts, shares, strict=True):
-        if share:
-            # A copy, for bytes behind a head need not lie where numbers may.
-            term = part.copy().view(dtype) * dtype.type(share)
-            total = term if total is None else np.add(total, term, out=total)
-    return np.zeros(parts.shape[1] // dtype.itemsize, dtype) if total is None else total
+def _in_order(parts: Array, shares: Array) -> Array:
+    """Return Σ_k share_k part_k, one after the other, in their place; one of share 0 is ignored."""
+    terms = [
+        np.multiply(part, parts.dtype.type(share), out=part)
+        for part, share in zip(parts, shares, strict=True)
+        if share
+    ]
+    total: Array = terms[0] if terms else np.zeros_like(parts[0])
+    for term in terms[1:]:
+        total += term
+    return total
 
 
 def name_rank(error: BaseException, rank: int, size: int) -> None:

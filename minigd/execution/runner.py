@@ -50,6 +50,8 @@ class Steps:
         Set while each step must run through the layers' own methods.
     reason : str or None
         Why the last step to compile was not compiled.
+    by_cuda, by_numba : bool
+        Whether steps are compiled, and with what.
     """
 
     def __init__(
@@ -61,8 +63,8 @@ class Steps:
         self._numpy: dict[Any, NumpyStep | None] = {}
         self._compiled: dict[Any, Any] = {}
         self._seen: set[Any] = set()
-        self._on_gpu = not objective.model.backend.reads_are_free
-        self._replay, self._compile = replay, compile or self._on_gpu
+        self._replay, self.by_cuda = replay, not objective.model.backend.reads_are_free
+        self.by_numba = compile and not self.by_cuda
         self._parts = (
             Parts([*with_inner(objective.layers), objective.loss, *update[:3]]) if replay else None
         )
@@ -102,24 +104,26 @@ class Steps:
         """Return why steps were not compiled although they should be, or None."""
         parts = [*with_inner(self.objective.layers), self.objective.loss, *self.update[:3]]
         plain = [type(part).__name__ for part in parts if not promises(part)]
-        if self._compile and plain:
+        if not (self.by_cuda or self.by_numba):
+            return None
+        if plain:
             return f"{plain[0]} does not declare traceable = True"
-        return self.reason.removeprefix("NotTraceable: ") if self._compile and self.reason else None
+        return self.reason.removeprefix("NotTraceable: ") if self.reason else None
 
     @property
     def traces(self) -> bool:
         """Whether steps are traced as calls of NumPy."""
-        return self._traceable and not self.plain and not self._on_gpu
+        return self._traceable and not self.plain and not self.by_cuda
 
     @property
     def compiles(self) -> bool:
         """Whether steps are compiled."""
-        return self._compile and self._promised and not self.plain
+        return (self.by_cuda or self.by_numba) and self._promised and not self.plain
 
     @property
     def compiles_epochs(self) -> bool:
         """Whether the steps of whole epochs are compiled as one function."""
-        return self.compiles and not self._on_gpu
+        return self.compiles and self.by_numba
 
     def load_blas(self) -> None:
         """Load the BLAS of compiled steps before the number of its threads is set."""
@@ -155,9 +159,9 @@ class Steps:
         """Compile a step, and keep it if it gives the layers' numbers up to rounding."""
         dtype = self.objective.model.dtype
         given = self.objective, self.update, y, len(x), scale is not None, by_row
-        make = _make_cuda if self._on_gpu else _make_numba
+        make = _make_cuda if self.by_cuda else _make_numba
         rows = [x.astype(dtype, copy=False), y, *([] if scale is None else [scale])]
-        if self._on_gpu:
+        if self.by_cuda:
             # Only a few, because the layers' own arrays need memory in addition to the step's.
             rows = [a[: max(2, len(a) // 64)] for a in rows]
         # The program for one row may differ from that for several.

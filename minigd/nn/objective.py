@@ -139,10 +139,11 @@ class Objective:
                 return layer.name
         return None
 
-    def check(self, x: Array, y: Array | None, values: bool = True) -> None:
+    def check(self, x: Array, y: Array | None, values: bool | None = True) -> None:
         """Refuse rows and targets that do not fit the model, the loss or each other.
 
-        Without `values`, only shapes and types are checked, so a GPU need not wait.
+        Without `values`, only shapes and types are checked, so a GPU need not wait. None means
+        True on the CPU and False on a GPU.
 
         Raises
         ------
@@ -158,7 +159,7 @@ class Objective:
         if competing and y.shape in (shape[:1], (shape[0], 1)):
             raise ShapeError(self._not_one_class(f"shape {y.shape}"))
         self.loss.check_shape(y, shape)
-        if values:
+        if self.model.backend.reads_are_free if values is None else values:
             self.loss.check_values(y, shape)
             if competing and float(abs(y.sum(axis=1) - 1).max()) > 1e-3:
                 raise DataError(self._not_one_class("rows that do not sum to 1"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minigd.backends.base import Backend, get_backend, numbers
+from minigd.backends.base import Backend, check_where_free, get_backend, numbers
 from minigd.backends.frames import check_names, names_of
 from minigd.backends.on_demand import call
 from minigd.backends.workspace import Workspace
@@ -236,8 +236,7 @@ class Sequential:
         """
         check_names(names_of(x), self.names, "x")
         x = self.backend.here(x, "x")
-        if self.backend.reads_are_free:
-            self.backend.check_finite(x, "x")
+        check_where_free(self.backend, x, "x")
         return self.run_forward(self.layers, self.convert(x), check_flag("train", train))
 
     def backward(self, dy: Any, input_gradient: bool = False) -> Array | None:

@@ -26,6 +26,20 @@ _DESCRIPTION = "description.json"
 _DIGEST = "sha256"
 _ZIP_HEADER = struct.Struct("<4s22xHH")
 """The header of each member: a signature, and the lengths of its name and extra field."""
+_PIECE = 1 << 16
+"""Numbers that stay in the cache of a processor while they are hashed and looked at."""
+
+
+class Members(dict[str, np.ndarray[Any, np.dtype[Any]]]):
+    """The arrays in a file by name.
+
+    Attributes
+    ----------
+    finite : set of str
+        The names of arrays known to hold no NaN and no infinity; of the others, that is not known.
+    """
+
+    finite: set[str]
 
 
 def model_path(path: str | os.PathLike[str]) -> str:
@@ -77,16 +91,14 @@ def write(path: str | os.PathLike[str], description: Description, arrays: Arrays
                 f"{name} can't be written: it holds {what}, and a file holds only numbers"
             )
     members[_DESCRIPTION] = np.frombuffer(text.encode(), dtype=np.uint8)
-    members[_DIGEST] = _digest(members)
+    members[_DIGEST], _ = _digest(members)
     with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
         for name, array in members.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def read(
-    path: str | os.PathLike[str],
-) -> tuple[Description, dict[str, np.ndarray[Any, np.dtype[Any]]]]:
+def read(path: str | os.PathLike[str]) -> tuple[Description, Members]:
     """Read what `write` wrote, using no more memory than the size of the file.
 
     Raises
@@ -109,8 +121,9 @@ def read(
             raise CheckpointError(
                 f"{name} is not a file that minigd saved, but a different archive of arrays"
             )
-        digest = members.pop(_DIGEST, None)
-        changed = digest is None or _digest(members).tobytes() != digest.tobytes()
+        written = members.pop(_DIGEST, None)
+        digest, members.finite = _digest(members)
+        changed = written is None or digest.tobytes() != written.tobytes()
         description: Description = json.loads(members.pop(_DESCRIPTION).tobytes())
         version = description["version"]
         recognized = description["format"] == FORMAT and type(version) is int and version > 0
@@ -129,7 +142,7 @@ def read(
     return description, members
 
 
-def _read_members(file: BufferedReader) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
+def _read_members(file: BufferedReader) -> Members:
     """Read all arrays, after checking that the file is long enough for them."""
     with zipfile.ZipFile(file) as archive:
         infos = archive.infolist()
@@ -141,7 +154,7 @@ def _read_members(file: BufferedReader) -> dict[str, np.ndarray[Any, np.dtype[An
     size = os.fstat(file.fileno()).st_size
     if sum(one.file_size for one in infos) > size:
         raise ValueError(f"its arrays claim to be larger than the file, {size} bytes")
-    members = {}
+    members = Members()
     for one in infos:
         file.seek(one.header_offset)
         head = file.read(_ZIP_HEADER.size)
@@ -163,11 +176,30 @@ def _read_array(file: BufferedReader, size: int) -> np.ndarray[Any, np.dtype[Any
     return array.T if header.fortran else array
 
 
-def _digest(members: Arrays) -> np.ndarray[Any, np.dtype[Any]]:
-    """Return the SHA-256 of names, types, shapes and numbers."""
-    digest = hashlib.sha256()
-    for name in sorted(members):
-        array = np.ascontiguousarray(members[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
-        digest.update(array.reshape(-1).view(np.uint8).data)
-    return np.frombuffer(digest.digest(), dtype=np.uint8)
+def _digest(members: Arrays) -> tuple[np.ndarray[Any, np.dtype[Any]], set[str]]:
+    """Return the SHA-256 of names, types, shapes and numbers, and names of arrays that are finite.
+
+    Both in one pass, because a second one over arrays larger than the cache costs time.
+    """
+    digest, finite = hashlib.sha256(), set()
+    with np.errstate(all="ignore"):
+        for name in sorted(members):
+            array = np.ascontiguousarray(members[name])
+            digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+            if _add(digest, array.reshape(-1)):
+                finite.add(name)
+    return np.frombuffer(digest.digest(), dtype=np.uint8), finite
+
+
+def _add(digest: Any, flat: np.ndarray[Any, np.dtype[Any]]) -> bool:
+    """Add the numbers of an array to a digest; tell whether they are known to be finite."""
+    if flat.dtype.char not in "fd" or not flat.dtype.isnative:
+        digest.update(flat.view(np.uint8).data)
+        return False
+    finite = True
+    for start in range(0, len(flat), _PIECE):
+        piece = flat[start : start + _PIECE]
+        digest.update(piece.view(np.uint8).data)
+        # A sum of squares that overflows decides nothing.
+        finite = finite and bool(np.isfinite(np.dot(piece, piece)))
+    return finite

@@ -4,6 +4,7 @@ A callback is anything that can be called with an `Event`. A callback that decid
 has `state_dict` and `load_state_dict`. Then a resumed run makes the same decisions.
 """
 
+import contextlib
 import csv
 import math
 import os
@@ -405,10 +406,14 @@ class CsvLog:
             _warn(self.path, error, event)
 
     def _columns(self) -> list[str]:
-        if not os.path.exists(self.path):
+        if not os.path.isfile(self.path):
             return []
-        with open(self.path, newline="", encoding="utf-8") as file:
+        with (
+            contextlib.suppress(ValueError, csv.Error),  # another program has written to it
+            open(self.path, newline="", encoding="utf-8") as file,
+        ):
             return next(csv.reader(file), [])
+        return []
 
     def _line(self, event: Event, epoch: int) -> list[Any]:
         return [epoch + 1, *(column[epoch] for column in event.trainer.history.values())]

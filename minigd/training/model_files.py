@@ -20,7 +20,7 @@ from minigd.optim.updaters import UPDATERS, PerLayer
 from minigd.progress import warn
 from minigd.storage import npz
 from minigd.storage.damage import damaged, of_file
-from minigd.storage.describe import Arrays, Description, check_classes, name_of_function, rebuild
+from minigd.storage.describe import Description, check_classes, name_of_function, rebuild
 
 RULES = {**UPDATERS, "per layer": PerLayer, **SCHEDULES}
 """The updaters and schedules that a checkpoint may name."""
@@ -113,7 +113,7 @@ def check_named(description: Description, parts: Iterable[str], custom: Iterable
 
 def restore(
     description: Description,
-    arrays: Arrays,
+    arrays: npz.Members,
     custom: Iterable[Any] | None = (),
     backend: str | Backend = "numpy",
 ) -> Sequential:
@@ -143,18 +143,22 @@ def restore(
         model.metrics = {
             name: rebuild(metric, metrics) for name, metric in description["metrics"].items()
         }
-    _warn_of_nan(model)
+    _warn_of_nan(model, arrays)
     return model
 
 
-def _warn_of_nan(model: Sequential) -> None:
-    backend = model.backend
-    lost = []
-    if not all(map(backend.all_finite, model.params.values())):
-        lost = [name for name, values in model.params.items() if not backend.all_finite(values)]
+def _warn_of_nan(model: Sequential, arrays: npz.Members) -> None:
+    # A number that is finite in the file may be too large for another dtype.
+    fine = {name for name in arrays.finite if arrays[name].dtype == model.dtype}
+    params = {k: v for k, v in model.params.items() if f"params/{k}" not in fine}
+    lost = [name for name, values in params.items() if not model.backend.all_finite(values)]
     for layer in model.layers:
         # A custom layer may start a running minimum at infinity.
-        lost += [f"{layer.name}.{name}" for name, b in layer.buffers.items() if (b != b).any()]
+        lost += [
+            f"{layer.name}.{name}"
+            for name, b in layer.buffers.items()
+            if f"buffers/{layer.name}.{name}" not in fine and (b != b).any()
+        ]
     if lost:
         warn(
             f"the file has numbers that are not finite in {', '.join(lost)}: the model can't "

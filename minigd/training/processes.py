@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigd.backends.base import Backend
+from minigd.backends.base import Backend, backend_of
 from minigd.data.batches import Batch, Batches
 from minigd.data.parts import BatchPart, share
 from minigd.data.sources import together
@@ -29,6 +29,7 @@ from minigd.execution.profiler import Profiler
 from minigd.execution.runner import Steps
 from minigd.nn.layers.base import with_inner
 from minigd.nn.metrics import Metric
+from minigd.optim.accumulation import Accumulation
 from minigd.progress import quiet
 from minigd.training import agreement
 from minigd.training.epoch_totals import Totals, on_host
@@ -44,8 +45,6 @@ from minigd.types import Array
 UPDATES = 1000
 """The number of updates after which parameters are compared. They also are after each epoch."""
 
-REASON = "several processes combine their gradients within each step"
-
 
 class Own(NamedTuple):
     """The rows of a batch in this process, and in all processes."""
@@ -58,6 +57,36 @@ class Own(NamedTuple):
     checksum: int = 0  # of all rows, if each process reads them all
 
 
+class SharedWindow(Accumulation):
+    """A window of which each process has its share of the gradients; the sum of all is the mean."""
+
+    def __init__(self, communicator: Communicator, parts: int) -> None:
+        super().__init__(parts)
+        self._communicator = communicator
+
+    def write(self, g: Array) -> Any:
+        """Write the mean gradient of all processes into g; return its mean loss."""
+        loss = super().write(g)
+        backend = backend_of(g)
+        total = backend.to_numpy(g)
+        self._communicator.sum(total)
+        g[...] = backend.asarray(total)
+        return loss
+
+    def state_dict(self, backend: Backend) -> dict[str, Any]:
+        """Return the window of all processes; nothing is summed where it is empty."""
+        values = super().state_dict(backend)
+        if values["sum"] is not None:
+            self._communicator.sum(values["sum"])
+        return values
+
+    def load_state_dict(self, values: Mapping[str, Any], like: Array, backend: Backend) -> None:
+        """Take the window of all processes as rank 0's share."""
+        super().load_state_dict(values, like, backend)
+        if self._communicator.rank and self._sum is not None:
+            self._sum = self._sum * 0
+
+
 class SharedTransaction(Transaction):
     """One update from the rows of all processes, which each of them makes in the same way."""
 
@@ -66,13 +95,17 @@ class SharedTransaction(Transaction):
         self.own = Own(0, 0.0, 0, 0, 0.0)
         self.own_loss: Any = 0.0
         super().__init__(*given)
+        self.window = self._before = SharedWindow(communicator, self.accumulate)
 
     def update(self, loss: Any) -> Any:
-        """Combine the mean gradients and losses of all processes, and update."""
+        """Combine the mean gradients and losses of all processes, and update.
+
+        If an update has several batches, `SharedWindow` combines the gradients.
+        """
         self.own_loss = loss
         fault = self._find_own_fault(loss)
-        backend, g = self.model.backend, self.model.flat_grads
-        mean = g if backend.reads_are_free else backend.to_numpy(g)
+        backend, g, at_once = self.model.backend, self.model.flat_grads, self.accumulate == 1
+        mean = backend.to_numpy(g if at_once else g[:0])
         own = self.own
         known = [own.rows, own.weight, float(loss), fault is not None, own.all_rows, own.checksum]
         notes = self.communicator.mean(mean, known)
@@ -83,9 +116,11 @@ class SharedTransaction(Transaction):
             raise Ended
         if (notes[:, 4:] != notes[0, 4:]).any():
             raise _batches_differ(notes[:, 4:])
-        if mean is not g:
-            g[...] = backend.asarray(mean)
         count, self._weight = notes[:, 0].sum(), float(notes[:, 1].sum())
+        if not at_once:
+            g *= own.rows / count
+        elif mean is not g:
+            g[...] = backend.asarray(mean)
         losses = [n / count * value for n, _, value, *_ in notes if n]
         self.loss = backend.asarray(sum(losses), dtype=self.model.dtype)[()]
         return super().update(self.loss)
@@ -212,8 +247,8 @@ class SharedInterrupt(Interrupt):
         number, communicator.received = communicator.received, 0
         if number:
             self.busy, communicator.signal = False, 0
-            error = interruption(number)
-            error.in_all = True  # type: ignore[attr-defined]
+            error: Any = interruption(number)
+            error.in_all = True
             raise error
         if isinstance(self._deadline, Deadline):
             self._deadline.stop_after(communicator.clock() - self._started)
@@ -319,10 +354,9 @@ class SharedLoop(Loop):
     def set_compiled(self, compile: bool) -> None:
         """Let NumPy run the steps, or the layers if they need the other processes."""
         super().set_compiled(False)
-        on_gpu = not self.objective.model.backend.reads_are_free  # before the update of a step
-        if self._coupled or self._drawing or on_gpu:
+        # A step by CUDA has its update.
+        if self._coupled or self._drawing or self.steps.by_cuda:
             self.steps = Steps(self.objective, self.transaction.change, replay=False)
-        self.steps.reason = REASON
         self.loader = OwnRows(self, self.objective, self.metrics)
 
     def start_epoch(self) -> None:
@@ -360,6 +394,7 @@ class SharedLoop(Loop):
         own = session._replace(
             batches=session.batches.part(*place),
             validation=None if held_out is None else held_out.part(*place),
+            callbacks=[*session.callbacks, (self._agree_to_stop, frozenset({"start", "epoch"}))],
             interrupt=SharedInterrupt(communicator, session.interrupt),
         )
         super().run(own, last)
@@ -500,8 +535,10 @@ class SharedLoop(Loop):
         self.compare()
         self.totals = self._all_totals()  # type: ignore[assignment]
         super().end_epoch(session)
-        if session.callbacks:
-            self.stopping = self.communicator.any(self.stopping)
+
+    def _agree_to_stop(self, event: Event) -> None:
+        """End where one process is to, or has received a signal since the last batch."""
+        self.stopping = self.communicator.any(self.stopping)
 
 
 def _count(rows: Any) -> int:

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from minigd.backends.base import backend_of
+from minigd.backends.base import backend_of, check_where_free
 from minigd.backends.frames import check_names, check_rows_alike, check_source, names_of
 from minigd.backends.host_to_device import Staging
 from minigd.data.batches import Batch, Batches
@@ -81,10 +81,9 @@ class RowLoader:
             objective.check(x, y, values=False)
             weight = check_weights(sample_weight, rows.stop)
             weight, x, y, rows = drop_zero_weights(weight, x, y, rows)
-        if backend.reads_are_free:
-            backend.check_finite(x, "x", rows)
+        check_where_free(backend, x, "x", rows)
         x = model.convert(x, "x", rows)
-        objective.check(x, y, values=backend.reads_are_free)
+        objective.check(x, y, values=None)
         return self.weigh(x, y, rows, weight)
 
     def weigh(self, x: Array, y: Array, rows: Rows, weight: Array | None) -> WeighedRows:

@@ -234,11 +234,10 @@ class Trainer:
 
     def _set_compiled(self, compiled: bool) -> None:
         """Let NumPy or Numba run the steps from now on."""
-        alone = self.communicator.size == 1
-        self.compiled = compiled and alone and self.model.backend.reads_are_free
+        self._loop.set_compiled(compiled)
+        self.compiled = self._loop.steps.by_numba
         if self.compiled and (package := absent()) is not None:
             raise BackendError(missing(package, "fast=True"))
-        self._loop.set_compiled(self.compiled)
 
     # One update ------------------------------------------------------------------------------
 

@@ -200,6 +200,23 @@ def test_a_model_for_which_there_is_room_nowhere_is_lost_only_if_its_run_is(
         assert bits(out) == bits(tmp_path / "straight.npz")
 
 
+def test_predictions_do_not_wait_for_a_reader_of_a_pipe(folder, tmp_path, capsys):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = ["predict", str(folder / "houses.npz"), str(folder / "new.csv"), "--out", str(pipe)]
+    assert main(command) == 1
+    assert (
+        capsys.readouterr().err == f"minigd: {pipe}: no program reads this pipe: start one "
+        "first, or name a file\n"
+    )
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert main(command) == 0
+        assert os.read(reader, 1 << 16).startswith(b"prediction")
+    finally:
+        os.close(reader)
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 @pytest.mark.parametrize("times", [1, 200])
 def test_a_full_device_is_named_by_whatever_write_finds_it_full(folder, tmp_path, capsys, times):

@@ -84,7 +84,7 @@ def checkpoint(folder):
 
 
 def shell(folder):
-    """Run `minigd train` in both; return the code, what each has printed, and passes shared."""
+    """Run commands in both; return the code, what each has printed, and passes shared."""
     from minigd.cli.main import main
 
     path, out = comm.bcast(f"{folder}/rows.csv"), comm.bcast(f"{folder}/m.npz")
@@ -94,10 +94,22 @@ def shell(folder):
     comm.Barrier()
     shared, read = [], csv_pieces._seen_in
     csv_pieces._seen_in = lambda *given: shared.append(given) or read(*given)
-    printed, logged = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(logged):
-        code = main(["train", path, "--target", "y", "--epochs", "2", "--out", out])
-    return code, printed.getvalue(), logged.getvalue(), sorted(os.listdir(folder)), len(shared)
+
+    def command(*words):
+        printed, logged = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(logged):
+            code = main([*words])
+        return code, printed.getvalue(), logged.getvalue()
+
+    train = ["--target", "y", "--epochs", "2", "--out", out]
+    trained = *command("train", path, *train), sorted(os.listdir(folder)), len(shared)
+    os.chdir(folder)  # where only rank 0 has a file
+    try:
+        missing = command("train", "*.csv", *train)
+    except SystemExit as error:
+        missing = error.code, "", ""
+    own = ["--json"] if comm.rank else []
+    return trained, missing, command("evaluate", out, path), command("evaluate", out, path, *own)
 
 
 if __name__ == "__main__":

@@ -89,6 +89,14 @@ def test_slices_send_each_number_to_one_other_and_back(monkeypatch):
         assert sent == [4000 * 8, 1000 * 8]
 
 
+@pytest.mark.parametrize("length", [5, 20_000])
+def test_a_sum_in_one_process_is_what_it_has(length):
+    v = np.random.default_rng(0).normal(size=length)
+    own = v.copy()
+    ALONE.sum(own)
+    np.testing.assert_array_equal(own, v)
+
+
 def test_one_true_is_enough():
     assert run_ranks(3, lambda comm: comm.any(comm.rank == 2)) == [True] * 3
     assert run_ranks(2, lambda comm: comm.any(False)) == [False] * 2

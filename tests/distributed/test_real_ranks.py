@@ -48,7 +48,7 @@ def test_an_error_ends_both_and_is_said_once(said):
 
 
 def test_the_shell_trains_in_both_and_one_prints_and_writes(said):
-    one, other = (rank["shell"] for rank in said["ranks"])
+    one, other = (rank["shell"][0] for rank in said["ranks"])
     assert one[0] == other[0] == 0
     assert "saved: " in one[1]
     assert "rows to train on" in one[2]
@@ -57,6 +57,19 @@ def test_the_shell_trains_in_both_and_one_prints_and_writes(said):
     assert "m.npz" not in other[3]
     # Each has read a part of the file to find out what is in it.
     assert one[4] == other[4] > 0
+
+
+def test_a_file_that_one_process_lacks_ends_both(said):
+    one, other = (rank["shell"][1] for rank in said["ranks"])
+    assert one == [1, "", ""]
+    assert other == [1, "", "minigd: no file matches '*.csv' (rank 1 of 2)\n"]
+
+
+def test_other_commands_are_run_once_unless_each_process_has_its_own(said):
+    one, other = (rank["shell"][2:] for rank in said["ranks"])
+    assert [code for code, *_ in one + other] == [0] * 4
+    assert ["loss" in printed for _, printed, _ in one + other] == [True, True, False, True]
+    assert other[0][1:] == ["", ""]
 
 
 def test_one_process_writes(said):

@@ -52,7 +52,7 @@ def state(trainer):
 
 
 def same(run, **options):
-    """Run something on NumPy and on the stand-in, and hold one to the other."""
+    """Run something on NumPy and on a GPU, or the stand-in, and hold one to the other."""
     (counts, numbers), (other_counts, others) = [
         state(run(make(backend, **options))) for backend in ("numpy", "cupy")
     ]
@@ -62,7 +62,7 @@ def same(run, **options):
 
 
 @pytest.mark.parametrize("accumulate", [1, 2, 4])
-def test_a_divergence_is_known_before_other_data_are_begun(stand_in, accumulate):
+def test_a_divergence_is_known_before_other_data_are_begun(device, accumulate):
     def run(trainer):
         assert refused(trainer, batches(BAD), callbacks=[stop_at(4)])
         trainer.fit(batches())
@@ -72,7 +72,7 @@ def test_a_divergence_is_known_before_other_data_are_begun(stand_in, accumulate)
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_a_divergence_is_known_before_the_model_moves(stand_in, accumulate):
+def test_a_divergence_is_known_before_the_model_moves(device, accumulate):
     def run(trainer):
         assert refused(trainer, batches(BAD), callbacks=[stop_at(4)])
         trainer.model.to("numpy")
@@ -83,7 +83,7 @@ def test_a_divergence_is_known_before_the_model_moves(stand_in, accumulate):
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_a_bad_step_by_hand_is_no_batch_of_the_epoch(stand_in, accumulate):
+def test_a_bad_step_by_hand_is_no_batch_of_the_epoch(device, accumulate):
     def run(trainer):
         here = trainer.model.backend.asarray
         data = batches()
@@ -97,7 +97,7 @@ def test_a_bad_step_by_hand_is_no_batch_of_the_epoch(stand_in, accumulate):
     same(run, accumulate=accumulate)
 
 
-def test_a_metric_that_raises_behind_a_bad_update(stand_in):
+def test_a_metric_that_raises_behind_a_bad_update(device):
     class Strict(gd.metrics.MeanAbsoluteError):
         def per_example(self, prediction, y):
             if not bool(np.isfinite(prediction).all()):
@@ -121,7 +121,7 @@ def test_a_metric_that_raises_behind_a_bad_update(stand_in):
     same(run, metrics=[Strict()])
 
 
-def test_two_divergences_in_a_row_are_counted_apart(stand_in):
+def test_two_divergences_in_a_row_are_counted_apart(device):
     def run(trainer):
         for _ in range(2):
             assert refused(trainer, batches(BAD))
@@ -131,7 +131,7 @@ def test_two_divergences_in_a_row_are_counted_apart(stand_in):
     same(run)
 
 
-def test_saving_at_the_update_that_ends_an_epoch(stand_in):
+def test_saving_at_the_update_that_ends_an_epoch(device):
     def run(trainer):
         data = batches()
 
@@ -149,7 +149,7 @@ def test_saving_at_the_update_that_ends_an_epoch(stand_in):
     same(run, accumulate=3)
 
 
-def test_a_run_is_saved_where_the_model_has_gone(stand_in, tmp_path):
+def test_a_run_is_saved_where_the_model_has_gone(device, tmp_path):
     for backend, other in (("cupy", "numpy"), ("numpy", "cupy")):
         trainer = make(backend, updater=gd.Adam(0.01))
         trainer.fit(batches())
@@ -164,7 +164,7 @@ def test_a_run_is_saved_where_the_model_has_gone(stand_in, tmp_path):
             np.testing.assert_allclose(a, b, rtol=1e-9)
 
 
-def test_an_updater_of_ones_own_may_do_more(stand_in):
+def test_an_updater_of_ones_own_may_do_more(device):
     class Own(gd.SGD):
         def update(self, model):
             super().update(model)

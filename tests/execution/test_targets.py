@@ -108,6 +108,12 @@ def test_runs_on_a_device_come_to_what_the_plain_step_does(number, stand_in):
     check_device(ON_DEVICE[number], stand_in)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("number", range(len(ON_DEVICE)))
+def test_runs_on_a_gpu_come_to_what_the_plain_step_does(number, gpu):
+    check_device(ON_DEVICE[number], gpu)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(host_cuda.compiler() is None, reason=host_cuda.MISSING)
 @pytest.mark.parametrize("part", range(PARTS))

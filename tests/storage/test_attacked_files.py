@@ -333,6 +333,28 @@ def test_numbers_that_are_not_finite_are_loaded_with_a_warning(tmp_path, name, v
             gd.load(path)
 
 
+@pytest.mark.parametrize(
+    ("value", "warned"),
+    [(np.nan, True), (-np.inf, True), (3e38, False), (np.float64(3e38), False), (1e39, True)],
+)
+def test_the_last_number_of_many_is_looked_at_and_large_ones_are_finite(tmp_path, value, warned):
+    path = tmp_path / "m.npz"
+    gd.Sequential([gd.Dense(70_000)], 2, seed=1).save(path)
+
+    def put_last(description, arrays):
+        values = arrays["params/dense1.W"]
+        # A file of float64, for a model of float32, where 1e39 is infinite.
+        wide = isinstance(value, np.float64) or value == 1e39
+        arrays["params/dense1.W"] = values.astype("float64" if wide else values.dtype)
+        arrays["params/dense1.W"][-1, -3:] = value
+
+    edit(path, put_last)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        gd.load(path)
+    assert ["not finite in dense1.W" in str(w.message) for w in caught].count(True) == warned
+
+
 def test_a_running_minimum_may_begin_at_infinity(tmp_path):
     class Least(gd.Layer):
         def build(self, n_in):

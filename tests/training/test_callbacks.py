@@ -1014,6 +1014,36 @@ def test_the_lines_that_were_missed_come_with_the_next_one(tmp_path, monkeypatch
     assert_log_is_history(path, trainer.history)
 
 
+def bytes_of_another_program(path):
+    path.write_bytes(b"\xff\xfe" + path.read_bytes())
+
+
+def a_long_field(path):
+    path.write_text("x" * 200_000, encoding="utf-8")
+
+
+def a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("damage", [bytes_of_another_program, a_long_field, a_pipe])
+def test_a_log_that_another_program_changes_ends_no_training(tmp_path, damage):
+    path, trainer = tmp_path / "log.csv", make_trainer()
+
+    def change(event):
+        if event.name == "epoch" and event.trainer.epoch == 1:
+            damage(path)
+
+    with contextlib.ExitStack() as stack:
+        if damage is a_pipe:
+            stack.enter_context(pytest.warns(RuntimeWarning, match="not a regular file"))
+        trainer.fit(make_batches(), epochs=3, callbacks=[gd.CsvLog(path), change])
+    assert trainer.epoch == 3
+    if damage is not a_pipe:
+        assert_log_is_history(path, trainer.history)
+
+
 # Lines -------------------------------------------------------------------------------------------
 
 

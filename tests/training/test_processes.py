@@ -1,6 +1,7 @@
 """A run over several processes gives what one process gives; threads stand for processes."""
 
 import re
+import signal
 from itertools import chain
 
 import numpy as np
@@ -17,6 +18,7 @@ from minigd.data.sources import csv_pieces
 from minigd.distributed.communicator import ALONE, Communicator
 from minigd.nn.layers import BatchNorm, Dropout
 from minigd.training import processes
+from minigd.training.interrupts import Terminated
 
 
 def network(layers, seed=1):
@@ -209,6 +211,20 @@ def test_a_planted_error_is_found(monkeypatch, plant, run):
 # What else is the same in all ----------------------------------------------------------------
 
 
+def test_a_window_takes_one_message_of_the_gradient():
+    X, y, _ = data(44)
+
+    def run(comm):
+        sent, rows = [], comm.gather_rows
+        comm.gather_rows = lambda row: sent.append(row.size) or rows(row)
+        model = network([])
+        trainer = gd.Trainer(model, "mse", "sgd", accumulate=4, comm=comm)
+        trainer.fit(gd.Batches(X, y, 4))
+        return sum(size >= model.flat_params.size for size in sent)
+
+    assert run_ranks(3, run) == [3] * 3  # 11 batches
+
+
 def test_rows_come_in_the_order_of_one_process():
     X, y, _ = data(23)
 
@@ -262,20 +278,38 @@ def test_batches_of_which_no_row_counts_are_passed_over():
         assert names == events
 
 
-def test_one_process_may_stop_all_of_them():
+@pytest.mark.parametrize(("name", "updates"), [("start", 0), ("update", 3), ("epoch", 10)])
+def test_one_process_may_stop_all_of_them(name, updates):
     X, y, _ = data(40)
 
     def run(comm):
         trainer = gd.Trainer(network([]), "mse", "sgd", comm=comm)
 
         def stop(event):
-            if event.name == "update" and trainer.updates == 3 and comm.rank == 1:
+            if (event.name, trainer.updates, comm.rank) == (name, updates, 1):
                 trainer.stop()
 
-        trainer.fit(gd.Batches(X, y, 4), callbacks=[stop])
+        trainer.fit(gd.Batches(X, y, 4), callbacks=[stop], epochs=2)
         return trainer.updates
 
-    assert run_ranks(3, run) == [3, 3, 3]
+    assert run_ranks(3, run) == [updates] * 3
+
+
+def test_a_signal_after_the_last_batch_of_an_epoch_ends_all():
+    X, y, _ = data(40)
+
+    def run(comm):
+        trainer = gd.Trainer(network([]), "mse", "sgd", comm=comm)
+
+        def note(event):
+            if event.name == "epoch" and comm.rank == 1:
+                comm.signal = signal.SIGTERM
+
+        with pytest.raises(Terminated):
+            trainer.fit(gd.Batches(X, y, 10), callbacks=[note])
+        return trainer.updates
+
+    assert run_ranks(3, run) == [4] * 3
 
 
 def test_a_time_limit_ends_all_after_the_same_update():

@@ -19,6 +19,7 @@ from minigd.data.sources.tabular import Filled, unsettled_schema
 from minigd.errors import DataError, check_path
 from minigd.progress import with_progress
 from minigd.storage.atomic_files import replacing_folder, sweep
+from minigd.storage.regular_files import open_regular
 from minigd.types import Array
 
 _DESCRIPTION = "minigd-cache.json"
@@ -81,17 +82,19 @@ def _cached(source: Source, folder: Path) -> NpySource:
 
 def is_cache(folder: str | os.PathLike[str]) -> bool:
     """Tell whether `cache` wrote a folder."""
-    return Path(folder, _DESCRIPTION).exists()
+    return Path(folder, _DESCRIPTION).is_file()
 
 
 def _holds(folder: Path, key: dict[str, Any]) -> bool:
     """Tell whether the folder holds a complete, unchanged cache with this key."""
     try:
-        found = json.loads((folder / _DESCRIPTION).read_text())
+        with open_regular(folder / _DESCRIPTION) as file:
+            found = json.loads(file.read())
         files = found["files"]
-        whole = all(list(measure(folder / name)) == files[name] for name in files)
-        return bool(found["source"] == key and whole and "x.npy" in files)
-    except (OSError, ValueError, KeyError, TypeError):
+        known = {"x.npy"} <= {*files} <= {"x.npy", "y.npy"}
+        whole = known and all(list(measure(folder / name)) == files[name] for name in files)
+        return bool(whole and found["source"] == key)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

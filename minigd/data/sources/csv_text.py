@@ -6,12 +6,14 @@ is read, some bytes at a time.
 
 import codecs
 import contextlib
+import io
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from minigd.data.sources.csv_blocks import BLANKS
 from minigd.data.sources.csv_files import open_file
-from minigd.data.sources.file_kinds import HEAD, ends_in_returns
+from minigd.data.sources.file_kinds import HEAD, ends_in_returns, kind_of
+from minigd.data.tables.remedy import Remedy, TableError
 from minigd.errors import DataError
 
 _UTF8 = "utf-8"
@@ -158,20 +160,40 @@ class _Translated:
         before = self._decoder.getstate()
         try:
             text = self._decoder.decode(chunk, self._ended)
+            data = text.encode()
         except UnicodeDecodeError as error:
             self._decoder.setstate(before)
             self._decoder.errors = "replace"
-            good = self._decoder.decode(chunk, self._ended).partition("\ufffd")[0]
+            good = ""
+            with contextlib.suppress(UnicodeError):
+                good = self._decoder.decode(chunk, self._ended).partition("\ufffd")[0]
             what = f"0x{error.object[error.start]:02x} is not {self._dialect.encoding}"
             raise self._error(good, what) from error
+        except UnicodeEncodeError as error:  # half of a pair, which some encodings can spell
+            what = f"{error.object[error.start]!a} is not a character"
+            raise self._error(text[: error.start], what) from error
+        except UnicodeError as error:
+            raise self._no_order(chunk, error) from error
         if self._dialect.has_stand_in and _STAND_IN in text:
             what = f"0x1f can't be read where {self._dialect.letter!r} separates columns"
             raise self._error(text.partition(_STAND_IN)[0], what)
-        text = self._dialect.translated(text)
+        if self._dialect.has_stand_in:
+            data = self._dialect.translated(text).encode()
         if self._returns:
-            text = text.replace("\r", "\n")
-        self._line += text.count("\n")
-        return text.encode()
+            data = data.replace(b"\r", b"\n")
+        self._line += data.count(b"\n")
+        return data
+
+    def _no_order(self, chunk: bytes, error: UnicodeError) -> DataError:
+        """Return the error of a codec that names no place, such as UTF-16 without its mark."""
+        encoding = self._dialect.encoding
+        if not encoding.startswith(("utf-16", "utf-32")):
+            return self._error("", f"it is not {encoding}: {error}")
+        likely = kind_of(io.BytesIO(chunk[:HEAD]))
+        order = likely if likely.startswith(encoding) else f"{encoding}-le"
+        problem = f"{self._name} does not begin with the byte order mark of {encoding}"
+        remedy = Remedy("name the order of its bytes with {}", {"encoding": order})
+        return TableError(problem, remedy)
 
     def _error(self, good: str, what: str) -> DataError:
         line = self._line + good.count("\r" if self._returns else "\n")

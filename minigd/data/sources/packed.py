@@ -5,8 +5,10 @@ however much a small file holds.
 """
 
 import contextlib
+import errno
 import gzip
 import lzma
+import struct
 import zipfile
 import zlib
 from bz2 import BZ2Decompressor
@@ -18,6 +20,21 @@ from minigd.errors import DataError
 
 _READ = 1 << 16  # bytes read, or unpacked, at once
 _MEMORY = 1 << 27  # bytes that a file may ask to be unpacked in, as zstd's own program has it
+
+
+_DAMAGES = (
+    EOFError,
+    OSError,
+    lzma.LZMAError,
+    zlib.error,
+    # What zipfile raises for a member.
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+)
+"""What programs that unpack raise for a file that is damaged."""
 
 
 class Damaged(DataError):
@@ -196,9 +213,9 @@ class Unpacked:
     def _naming(self) -> Iterator[None]:
         try:
             yield
-        except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, OSError) as error:
-            # An error of the system has a number.
-            if getattr(error, "errno", None) is not None:
+        except _DAMAGES as error:
+            # An error of the system has a number; this one means a place that can't be.
+            if getattr(error, "errno", None) not in (None, errno.EINVAL):
                 raise
             problem = str(error)
             if "emory" in problem:

@@ -109,6 +109,13 @@ def test_targets_that_are_no_longer_there_are_gone(tmp_path):
     assert whole(gd.ArraySource(x).cache(tmp_path / "cache"))[1] is None
 
 
+def test_a_pipe_in_the_place_of_the_description_is_not_waited_for(tmp_path):
+    csv_source().cache(tmp_path / "cache")
+    become_pipe(tmp_path / "cache" / "minigd-cache.json")
+    with pytest.raises(gd.DataError, match="is not a minigd cache"):
+        csv_source().cache(tmp_path / "cache")
+
+
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -182,7 +189,17 @@ DAMAGES = {
     "a description of an older minigd": lambda folder: (folder / "minigd-cache.json").write_text(
         json.dumps(json.loads((folder / "minigd-cache.json").read_text())["source"])
     ),
+    "a deep description": lambda folder: (folder / "minigd-cache.json").write_text("[" * 100_000),
+    "another name": lambda folder: (folder / "minigd-cache.json").write_text(
+        (folder / "minigd-cache.json").read_text().replace("y.npy", "/dev/zero")
+    ),
+    "a pipe for x": lambda folder: become_pipe(folder / "x.npy"),
 }
+
+
+def become_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
 
 
 def overwrite(path, data):

@@ -159,6 +159,15 @@ def test_lines_that_begin_with_the_mark_are_left_out_and_no_others(lines, size):
 REFUSED = {
     "a byte": ("k,y\né,1\n".encode("latin-1"), {"encoding": "ascii"}, "line 2: 0xe9 is not ascii"),
     "no letter": (b"k,y\nx,1\n\x81,2\n", {"encoding": "cp1252"}, "line 3: 0x81 is not cp1252"),
+    "no mark": (
+        "k,y\nx,1\n".encode("utf-16-be"), {"encoding": "utf-16"}, "does not begin with the byte "
+        "order mark of utf-16; name the order of its bytes with encoding='utf-16-be'",
+    ),
+    "half a pair": (
+        b"k,y\nx,1\n\\ud800,2\n", {"encoding": "unicode_escape"}, "line 3: '\\ud800' is not a char",
+    ),
+    "a name of a host": (b"k,y\nx,1\n\xff,2\n", {"encoding": "idna"}, "line 1: 0xff is not idna"),
+    "no place": (b"k,y\nx,1\n", {"encoding": "punycode"}, "line 1: it is not punycode: Invalid"),
     "half a letter": ("y\n1\n2\n".encode("utf-16")[:-1], {"encoding": "utf-16"}, "line 3: 0x0a is"),
     "another file": (
         text().encode("utf-16"), {"encoding": "cp1252"}, "is text in UTF-16, and not in UTF-8; "

@@ -132,6 +132,25 @@ def test_a_file_with_a_wrong_bit_is_refused(kind):
             gd.CsvSource(io.BytesIO(bytes(spoilt)), target="y")
 
 
+def test_each_flipped_bit_of_a_zip_is_read_right_or_refused(tmp_path):
+    data, errors, right = in_zip(PLAIN[:40]), [], 0
+    path = tmp_path / "t.zip"
+    for bit in range(8 * len(data)):
+        spoilt = bytearray(data)
+        spoilt[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(spoilt)
+        # In memory and on a disk, a place before the beginning is another error of Python.
+        for opened in (io.BytesIO(spoilt), path.open("rb")):
+            with opened, contextlib.closing(Unpacked(opened, "t.zip", "zip")) as reader:
+                try:
+                    right += reader.read() == PLAIN[:40]
+                except gd.DataError as error:
+                    errors.append(str(error))
+    assert right + len(errors) == 16 * len(data)
+    assert min(right, len(errors)) > 200
+    assert all(error.startswith("t.zip: the file is damaged: ") for error in errors)
+
+
 def test_an_xz_that_asks_for_much_memory_is_refused(tmp_path):
     data = bytearray(PACK["old lzma"](PLAIN))
     data[1:5] = (1 << 29).to_bytes(4, "little")  # the size of its dictionary

@@ -218,6 +218,7 @@ def test_a_row_begins_where_no_quote_is_open(tmp_path_factory, texts, end, size)
         "a,y\n",
         "",
         "a,y\n\n\n1,2\n",
+        "a;y\n" + "1;2\n" * 50,
         "y\n" + "1\n" * 60,
     ],
 )
