@@ -299,13 +299,17 @@ def memory(options: Options) -> Iterator[str]:
 def suite(options: Options) -> Iterator[str]:
     """Run the tests that take the CuPy backend, and tell what came of them."""
     words = ["-m", "pytest", "-v", "-m", "gpu or cupy", "-p", "no:cacheprovider"]
-    words += ["-n", "4"] if importlib.util.find_spec("xdist") else []
+    if importlib.util.find_spec("xdist"):
+        words += ["-n", str(min(8, os.cpu_count() or 1))]
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     done = subprocess.Popen([sys.executable, *words], cwd=ROOT, **pipes)
-    last = ""
+    last, passed = "", 0
     for line in done.stdout or ():
-        if " FAILED " in line or line.startswith(("FAILED", "ERROR")):
+        if " FAILED" in line or " ERROR" in line:
             yield f"- {line.strip()}"
+        passed += " PASSED" in line
+        if " PASSED" in line and passed % 250 == 0:
+            yield f"- {passed} tests have passed"
         last = line.strip() or last
     yield f"- `python {' '.join(words)}`: {last.strip('= ')}"
 

@@ -20,7 +20,7 @@ from minigd.cli.output import discard_unwritten, in_json, show
 from minigd.cli.parsing import SHELLS, PrintCompletion, Show, add_command, refuse_mistyped
 from minigd.cli.processes import first_alone_prints, is_for_another, processes, together
 from minigd.distributed.communicator import ALONE
-from minigd.errors import Advised, BackendError
+from minigd.errors import Advised, BackendError, DataError
 from minigd.progress import log
 from minigd.training.interrupts import Handler, Terminated
 from minigd.version import __version__
@@ -153,6 +153,11 @@ def _given_table(options: dict[str, Any]) -> Any:
     """Return a context with the files that a command reads; it may keep standard input."""
     from minigd.cli.table_files import given_table
 
+    if "-" in options["data"] and options["command"] == "train" and processes().size > 1:
+        raise DataError(
+            "of several processes only the first one gets standard input, -: write the table to a "
+            "file that all of them can read"
+        )
     return given_table(options["data"], options.get("out"), options["command"] == "predict")
 
 

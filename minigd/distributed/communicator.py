@@ -66,7 +66,8 @@ class Communicator:
     def exchange(self, words: str | None) -> dict[int, str | None]:
         """Tell all others that the run fails, and why if it is known; return what each one says.
 
-        Whoever does not answer within some seconds is missing there.
+        That is nothing, None or empty, where it has no error of its own. Whoever does not answer
+        within some seconds is missing there.
         """
         raise NotImplementedError(f"{type(self).__name__} must define exchange(words)")
 
@@ -154,7 +155,7 @@ class Communicator:
         self.said = None
         own = None if isinstance(error, Ended) else f"{type(error).__name__}: {error}"
         said = {**self.exchange(own), self.rank: own}
-        speaking = [rank for rank in sorted(said) if said[rank] is not None]
+        speaking = [rank for rank in sorted(said) if said[rank]]
         if speaking[:1] != [self.rank]:
             raise Ended from None
         self.said = error

@@ -32,6 +32,9 @@ PATIENCE = 5.0
 FAILED = 31_417
 """The tag of messages that say that a process fails; no program has another use for it."""
 
+UP = ""
+"""What a process says whose time is up, and that has no error of its own."""
+
 GRACE = 0.05
 """Seconds for which a request may still become done after a process has failed."""
 
@@ -171,10 +174,11 @@ class Mpi(Communicator):
             time.sleep(PAUSE)
 
     def _report_lost(self) -> None:
-        """Find out who does not answer; the first one that does says so, and all others end."""
-        there = sorted({*self.exchange(None), self.rank})
-        missing = [rank for rank in range(self.size) if rank not in there]
-        if self.rank != there[0]:
+        """Find out who does not answer; the first one whose time is up says so, and others end."""
+        said = {**self.exchange(UP), self.rank: UP}
+        missing = [rank for rank in range(self.size) if rank not in said]
+        waited = [rank for rank in sorted(said) if said[rank] == UP]
+        if self.rank != waited[0] or any(said.values()):
             raise Ended
         raise Lost(_not_answering(missing, self.size, self._limit))
 

@@ -98,18 +98,19 @@ def shell(folder):
     def command(*words):
         printed, logged = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(logged):
-            code = main([*words])
+            try:
+                code = main([*words])
+            except SystemExit as error:
+                code = error.code
         return code, printed.getvalue(), logged.getvalue()
 
     train = ["--target", "y", "--epochs", "2", "--out", out]
     trained = *command("train", path, *train), sorted(os.listdir(folder)), len(shared)
     os.chdir(folder)  # where only rank 0 has a file
-    try:
-        missing = command("train", "*.csv", *train)
-    except SystemExit as error:
-        missing = error.code, "", ""
+    missing, piped = (command("train", data, *train) for data in ("*.csv", "-"))
     own = ["--json"] if comm.rank else []
-    return trained, missing, command("evaluate", out, path), command("evaluate", out, path, *own)
+    alike, other = command("evaluate", out, path), command("evaluate", out, path, *own)
+    return trained, missing, piped, alike, other
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from oracles.simulated import run_ranks
 
 import minigd as gd
 from minigd.distributed import communicator, mpi
-from minigd.distributed.communicator import ALONE, Ended, name_rank
+from minigd.distributed.communicator import ALONE, Ended, Lost, name_rank
 
 
 def vectors(size, length, dtype):
@@ -147,6 +147,25 @@ def test_an_error_without_a_text_can_be_named_too():
     error = KeyboardInterrupt()
     name_rank(error, 0, 2)
     assert error.args == ()
+
+
+@pytest.mark.parametrize(
+    ("rank", "said", "report"),
+    [
+        (0, {1: ""}, "rank 2 of 3 did not answer for 7 s"),
+        (1, {0: ""}, None),
+        (1, {0: None}, "rank 2 of 3 did not answer for 7 s"),  # which had waited for a shorter time
+        (0, {}, "ranks 1 and 2 of 3 did not answer"),
+        (0, {1: None, 2: ""}, "no process went on for 7 s"),
+        (0, {1: "ValueError: row 7"}, None),
+    ],
+)
+def test_one_of_those_whose_time_is_up_says_who_is_lost(monkeypatch, rank, said, report):
+    comm = mpi.Mpi.__new__(mpi.Mpi)
+    comm.rank, comm.size, comm._limit = rank, 3, 7.0
+    monkeypatch.setattr(comm, "exchange", lambda words: said)
+    with pytest.raises(Ended if report is None else Lost, match=report):
+        comm._report_lost()
 
 
 # Which communicator --------------------------------------------------------------------------

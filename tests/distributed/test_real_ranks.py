@@ -65,8 +65,14 @@ def test_a_file_that_one_process_lacks_ends_both(said):
     assert other == [1, "", "minigd: no file matches '*.csv' (rank 1 of 2)\n"]
 
 
+def test_standard_input_which_one_process_gets_is_refused(said):
+    one, other = (rank["shell"][2] for rank in said["ranks"])
+    assert (one[0], other) == (1, [1, "", ""])
+    assert one[2].startswith("minigd: of several processes only the first one gets standard input")
+
+
 def test_other_commands_are_run_once_unless_each_process_has_its_own(said):
-    one, other = (rank["shell"][2:] for rank in said["ranks"])
+    one, other = (rank["shell"][3:] for rank in said["ranks"])
     assert [code for code, *_ in one + other] == [0] * 4
     assert ["loss" in printed for _, printed, _ in one + other] == [True, True, False, True]
     assert other[0][1:] == ["", ""]
