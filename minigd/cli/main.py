@@ -17,7 +17,14 @@ from minigd.cli import values
 from minigd.cli.messages import counted, in_shell, message_of, number
 from minigd.cli.options import add_json, add_model_and_data, add_network, add_reading
 from minigd.cli.output import discard_unwritten, in_json, show
-from minigd.cli.parsing import SHELLS, PrintCompletion, Show, add_command, refuse_mistyped
+from minigd.cli.parsing import (
+    SHELLS,
+    Parser,
+    PrintCompletion,
+    Show,
+    add_command,
+    refuse_mistyped,
+)
 from minigd.cli.processes import first_alone_prints, is_for_another, processes, together
 from minigd.distributed.communicator import ALONE
 from minigd.errors import Advised, BackendError, DataError
@@ -34,7 +41,7 @@ _FILE_ENDINGS = (".txt", ".csv", ".tsv", ".names", ".dat", ".data")
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="minigd",
         description="Mini-batch gradient descent from scratch, on NumPy and on CuPy.",
         epilog="example: minigd demo --out picture.png",

@@ -7,11 +7,11 @@ is an error.
 import argparse
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from minigd.backends.on_demand import optional
 from minigd.cli.output import show
-from minigd.errors import closest, did_you_mean
+from minigd.errors import closest, did_you_mean, escape_controls
 
 SHELLS = ("bash", "zsh", "tcsh")
 """Shells for which completion is printed."""
@@ -29,6 +29,14 @@ class Help(argparse.HelpFormatter):
 
 
 _HYPHEN, _BLANK = "\u2011", "\u2060"  # a space at which no line breaks
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors spell out control characters, which names of files may hold."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong with the words, and exit with code 2."""
+        super().error(escape_controls(message))
 
 
 def add_command(

@@ -15,27 +15,23 @@ def shorten(operations: list[Operation], wanted: list[Array]) -> list[Operation]
     A result is not computed twice, a division by 1 is left out, a sum of one number is that number,
     and a result that is only copied is written directly to its destination.
     """
-    return _without_copies(without_repeats(operations), wanted)
+    return _without_copies(_without_repeats(operations), wanted)
 
 
-def without_repeats(operations: list[Operation], any_size: bool = False) -> list[Operation]:
-    """Leave out repeated computations, and those that a batch of one row makes unnecessary.
-
-    With `any_size`, only those that are unnecessary for every batch size.
-    """
+def _without_repeats(operations: list[Operation]) -> list[Operation]:
+    """Leave out repeated computations, and those that a batch of one row makes unnecessary."""
     same: dict[int, Array] = {}  # an array with the same numbers as an earlier one
     seen: dict[Any, Operation] = {}
     written = collections.Counter(id(o.out) for o in operations)
     left = []
     for operation in operations:
         arguments = tuple([same.get(id(a), a) for a in operation.arguments])
-        operation = operation._replace(arguments=arguments)
-        operation = operation if any_size else _of_one_row(operation)
+        operation = _of_one_row(operation._replace(arguments=arguments))
         inputs, out = operation.inputs, operation.out
         # An array that is written once keeps its numbers, and can replace equal ones.
         fresh = out.base is None and written[id(out)] == 1
         constant = operation.name == "divide" and not written[id(inputs[1])]
-        if not any_size and constant and _is_one(inputs[1]):
+        if constant and _is_one(inputs[1]):
             if out is inputs[0]:
                 continue
             if fresh and written[id(inputs[0])] == 1 and inputs[0].base is None:

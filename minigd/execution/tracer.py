@@ -161,23 +161,6 @@ class TracingBackend(NumpyBackend):
         run(*plain_inputs, target)
         note(formula.__name__, run, *plain_inputs, target, out=target)
 
-    def compute(self, formula: Callable[..., Array], *inputs: Array, **constants: float) -> Array:
-        """Return ``formula(*inputs, **constants)``, and record it."""
-        if self._elementwise or inputs[0].size <= self.slice_size:
-            return super().compute(formula, *inputs, **constants)
-        arguments = [plain_array(a) for a in (*inputs, *constants.values())]
-
-        def run(*arguments: Any) -> None:
-            *given, out = arguments
-            named = dict(zip(constants, given[len(inputs) :], strict=True))
-            out[...] = formula(*given[: len(inputs)], **named)
-
-        result = _new_array(np.empty_like(arguments[0]))
-        run(*arguments, result)
-        note(formula.__name__, run, *arguments, result, out=result)
-        traced: Array = result.view(Traced)
-        return traced
-
 
 def trace(
     objective: Objective,

@@ -52,6 +52,25 @@ def test_a_training_prints_nothing_that_a_terminal_obeys(evil, tmp_path, capsys)
     assert r"y\x1b]0;evil\x07\x1b[2J\x9b31m\x7f\u202e\r" in err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        [EVIL],
+        ["train", "t.csv", "--target", "y", "--epochs", EVIL],
+        ["train", "t.csv", "--target", "y", f"--{EVIL}"],
+        ["predict", "m.npz", "t.csv", "--columns", f"{EVIL}.csv"],
+    ],
+)
+def test_words_of_a_command_are_printed_spelled_out(tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / f"{EVIL}.csv").write_bytes(b"\xff")
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    err = capsys.readouterr().err
+    assert obeyed(err) == []
+    assert r"\x1b]0;evil\x07" in err
+
+
 @pytest.mark.parametrize("command", ["info", "evaluate"])
 def test_what_is_in_a_model_file_is_printed_spelled_out(evil, capsys, command):
     data = [] if command == "info" else [str(evil / "t.parquet")]

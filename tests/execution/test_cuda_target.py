@@ -16,7 +16,7 @@ from oracles.ways import check_device
 
 import minigd as gd
 from minigd.backends.cupy import CupyBackend
-from minigd.execution.targets import cuda, kernels
+from minigd.execution.targets import cuda, groups, kernels, words
 from minigd.execution.targets.cuda import CudaStep
 from minigd.execution.tracer import Update
 from minigd.nn.objective import Objective
@@ -321,13 +321,13 @@ PLANTED = {
     "a product is not divided": put(
         CudaStep, "_divided", lambda f: lambda self, m: CudaStep._multiplied(self, m)
     ),
-    "what clashes shares a kernel": put(kernels, "_clash", lambda f: lambda *a, **k: False),
+    "what clashes shares a kernel": put(groups.Group, "_clash", lambda f: lambda *a, **k: False),
     "a sum is that of another column": text("const i8 j = idle", "const i8 j = 0 * idle"),
     "a team forgets its sums": text(
         "for (int k = 0; k < slots; k++)", "for (int k = 1; k < 0; k++)"
     ),
     "a difference is a sum": lambda patch: patch.setitem(
-        kernels.EXPRESSIONS_OF_C, "subtract", kernels.EXPRESSIONS_OF_C["add"]
+        words.C.operations, "subtract", words.C.operations["add"]
     ),
     "the keys are those of the pass before": put(
         CudaStep,
@@ -353,7 +353,7 @@ PLANTED = {
         lambda f: lambda self, model, share: f(self, model, min(share, 0.5)),
     ),
     "a later operation is not waited for": put(
-        kernels.Group,
+        groups.Group,
         "meets",
         lambda f: lambda self, step: self.mode == "product" and f(self, step),
     ),

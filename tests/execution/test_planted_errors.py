@@ -9,7 +9,7 @@ from oracles.interpreted import interpreted
 from oracles.ways import check_divergence, check_run
 
 from minigd.execution import passes, tracer
-from minigd.execution.targets import any_size, compiler, loops, lowering, words
+from minigd.execution.targets import any_size, compiler, groups, loops, lowering, words
 from minigd.execution.targets import numba as target
 from minigd.execution.targets import numpy as numpy_target
 from minigd.execution.tracer import Traced
@@ -161,32 +161,29 @@ def one_size_for_all(sizes):
     return found
 
 
-def forgotten_stores(stored):
-    def kept(self, lines):
-        left = stored(self, lines)
-        stores = [k for k, line in enumerate(left) if "] = t" in line and "for" not in line]
-        return [line for k, line in enumerate(left) if k not in stores[1:2]]
+def forgotten_stores(stores):
+    def kept(self, memory):
+        left = stores(self, memory)
+        return left[:1] + left[2:]
 
     return kept
 
 
 def no_clash(clash):
-    return lambda loop, use, stored: False
+    return lambda self, one, other, same=False: False
 
 
-def untimely_sum(reduce):
-    def printed(self, step):
-        reduce(self, step)
-        if self._loop is not None and self._loop.of_row:
-            starts = [line for line in self._loop.of_row if "(0)" in line]
-            self._loop.of_row = [line for line in self._loop.of_row if line not in starts]
-            self._loop.before += starts
+def untimely_sum(lines_of):
+    def printed(group, kept):
+        lines = lines_of(group, kept)
+        starts = [line for line in lines if group.mode == "rows" and "8(0)" in line]
+        return [*[line.strip() for line in starts], *[x for x in lines if x not in starts]]
 
     return printed
 
 
-def undivided(dot):
-    return lambda self, step, divisor: dot(self, step, None)
+def undivided(property):
+    return None
 
 
 def unturned(matrix):
@@ -363,18 +360,17 @@ PLANTED = {
         put(lowering.General, "sizes", one_size_for_all),
         all_runs,
     ),
-    "a store is forgotten": (put(loops.Printer, "stored", forgotten_stores), all_runs),
-    "loops are shared by what overlaps": (put(loops, "_clash", no_clash), all_runs),
-    "a sum of a row begins with the last one's": (
-        put(loops.Printer, "_reduce", untimely_sum),
-        all_runs,
-    ),
-    "no matrix is turned": (put(loops, "matrix", unturned), all_runs),
+    "a store is forgotten": (put(groups.Group, "stores", forgotten_stores), all_runs),
+    "loops are shared by what overlaps": (put(groups.Group, "_clash", no_clash), all_runs),
+    "a sum of a row begins with the last one's": (put(target, "lines_of", untimely_sum), all_runs),
+    "no matrix is turned": (put(loops, "_matrix", unturned), all_runs),
     "the smaller one is the larger one": (
-        lambda patch: patch.setitem(words.EXPRESSIONS, "minimum", words.EXPRESSIONS["maximum"]),
+        lambda patch: patch.setitem(
+            words.PYTHON.operations, "minimum", words.PYTHON.operations["maximum"]
+        ),
         all_runs,
     ),
-    "a product is not divided by the rows": (put(loops.Printer, "_dot", undivided), all_runs),
+    "a product is not divided by the rows": (put(groups.Group, "divisor", undivided), all_runs),
     "a small product is its last row": (in_small_products("add", last_row_only), one_run),
     "a small product is not divided": (in_small_products("store", undivided_vector), one_run),
     "outputs stand at the place of another batch": (

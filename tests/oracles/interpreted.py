@@ -20,7 +20,7 @@ def interpreted(source: str, arrays: dict[str, Any]) -> Callable[..., int]:
     numba.boolean = np.bool_
     numba.njit = _njit
     vector_math: Any = types.ModuleType("minigd.execution.targets.vector_math")
-    for name in ("exp", "log", "log1p", "maximum", "minimum", "sign", "tanh"):
+    for name in ("exp", "log", "log1p", "tanh"):
         setattr(vector_math, name, getattr(np, name))
     flat_memory: Any = types.ModuleType("minigd.execution.targets.flat_memory")
     flat_memory.pointer, flat_memory.product = (lambda array, dtype: array), _product

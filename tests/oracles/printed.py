@@ -7,11 +7,12 @@ from oracles.interpreted import interpreted
 
 from minigd.backends.base import NumpyBackend, as_tuple
 from minigd.execution import tracer
-from minigd.execution.passes import without_repeats
 from minigd.execution.program import Program
-from minigd.execution.targets.loops import Printer
+from minigd.execution.targets.groups import grouped
+from minigd.execution.targets.loops import lines_of
 from minigd.execution.targets.lowering import Form, General
 from minigd.execution.targets.source import HEAD
+from minigd.execution.targets.words import PYTHON
 from minigd.types import Array
 
 
@@ -33,14 +34,13 @@ class PrintedBackend(NumpyBackend):
             traced = [[a.view(tracer.Traced) for a in arrays] for arrays in (inputs, as_tuple(out))]
             backend = tracer.TracingBackend(elementwise=True)
             backend.apply(formula, *traced[0], out=tuple(traced[1]), **constants)
-        program.operations = without_repeats(program.operations, any_size=True)
         # What was computed while it was traced is not to be seen.
         for array in as_tuple(out):
             array[...] = 7
         form = Form(program)
-        printer = Printer(form.roots, set(range(len(form.memory))))
-        _, (batch, *_) = General(form).steps(form)
-        lines = printer.stored(printer.print(batch))
+        (groups, *_), _ = grouped(General(form).steps(form)[1], form, PYTHON)
+        every = set(range(len(form.memory)))
+        lines = [line for group in groups for line in lines_of(group, every)]
         arrays = {f"m{k}": memory for k, memory in enumerate(form.memory)}
         names = [f"{name} = places[{k}]" for k, name in enumerate(arrays, 2)]
         body = "\n".join(f"    {line}" for line in [*names, *lines])

@@ -80,6 +80,18 @@ def _read_into(file: BufferedReader, offset: int, left: memoryview) -> None:
         left, offset = left[read:], offset + read
 
 
+def _read_apart(
+    file: BufferedReader, target: memoryview, begins: list[int], offsets: list[int], width: int
+) -> None:
+    """Read pieces of one width from their places in a file to their places in memory."""
+    descriptor = file.fileno()
+    for begin, offset in zip(begins, offsets, strict=True):
+        piece = target[begin : begin + width]
+        # Mostly one call of the system, which takes less than a call of Python around it.
+        if _PREADV is None or _PREADV(descriptor, (piece,), offset) != width:
+            _read_into(file, offset, piece)
+
+
 class ArrayFile:
     """An array in a file, of which rows are read when they are used.
 
@@ -212,9 +224,8 @@ class ArrayFile:
         if self.fortran or (last - first) * width <= len(rows) * (width + GAP):
             out[places] = np.take(self._range(file, first, last), rows - first, axis=0)
             return
-        target, begins = _bytes(out), (places * width).tolist()
-        for begin, offset in zip(begins, (rows * width + self.offset).tolist(), strict=True):
-            _read_into(file, offset, target[begin : begin + width])
+        offsets = (rows * width + self.offset).tolist()
+        _read_apart(file, _bytes(out), (places * width).tolist(), offsets, width)
 
     def _range(self, file: BufferedReader, start: int, stop: int) -> Array:
         n, size = stop - start, self.dtype.itemsize

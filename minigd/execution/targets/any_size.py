@@ -8,7 +8,6 @@ import numpy as np
 
 from minigd.backends.workspace import Workspace
 from minigd.execution.finite_guard import Remembered
-from minigd.execution.passes import without_repeats
 from minigd.execution.per_example import RowClipping
 from minigd.execution.program import Program
 from minigd.execution.targets.lowering import Form, General, target_dtype
@@ -33,7 +32,6 @@ class AnySize:
     ----------
     objective : Objective
     update : Update
-        Both on the CPU.
     y : Array
         Targets, of which the dtype and the width are taken.
     rows : int
@@ -43,11 +41,20 @@ class AnySize:
     by_row : RowClipping, optional
         Set where the norm of each row's own gradient is needed.
 
+    Attributes
+    ----------
+    source : str
+        What is compiled.
+    mean : Array
+        The mean gradient of the batches before, where several make an update.
+
     Raises
     ------
     NotTraceable
         If the step does what a program can't do.
     """
+
+    source: str
 
     def __init__(
         self,
@@ -58,9 +65,11 @@ class AnySize:
         weighted: bool = False,
         by_row: RowClipping | None = None,
     ) -> None:
+        self._updater = update.updater
+        objective, update = self._on_host(objective, update, y)
         self._objective, self._update, self._model = objective, update, objective.model
-        self._weighted, self._by_row = weighted, by_row
-        self._y, self.rows = y[:0].astype(target_dtype(y.dtype)), max(rows, 2)
+        self._weighted, self._by_row, self.rows = weighted, by_row, max(rows, 2)
+        self._y = np.empty((0, *y.shape[1:]), target_dtype(y.dtype))
         self._drawing = [layer for layer in self._model.all_layers if layer.draws]
         self._accumulates = update.parts > 1
         size = self._accumulates * self._model.flat_params.size
@@ -71,7 +80,16 @@ class AnySize:
             self._general = General(self._form, Form(self._trace(self.rows + 1)))
         except NotTraceable:
             self._general = General(self._form)
-        self._updater, self._state = update.updater, list(update.updater.state.values())
+        self._state = list(self._updater.state.values())
+        self._compile()
+
+    def _on_host(self, objective: Objective, update: Update, y: Array) -> tuple[Objective, Update]:
+        """Return an objective and an update whose arrays are on the host, to be traced."""
+        return objective, update
+
+    def _compile(self) -> None:
+        """Print the program, and compile what is printed."""
+        raise NotImplementedError
 
     def _trace(self, n: int) -> Program:
         """Trace a step of n rows, after which everything is as it was."""
@@ -86,8 +104,6 @@ class AnySize:
         with Remembered(model, *vectors), np.errstate(all="ignore"):
             program = trace(self._objective, x, y, scale, self._by_row, workspace, elementwise=True)
             trace_update(program, model, self._update, self._mean)
-        for section in program.sections:
-            section[:] = without_repeats(section, any_size=True)
         return program
 
     def _numbers(self, n: int) -> list[float] | None:

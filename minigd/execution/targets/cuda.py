@@ -14,16 +14,11 @@ import numpy as np
 
 from minigd.execution import plain
 from minigd.execution.finite_guard import Limits, Remembered, reach
-from minigd.execution.per_example import RowClipping
 from minigd.execution.plain import Step
 from minigd.execution.targets.any_size import AnySize, Made
-from minigd.execution.targets.kernels import (
-    HEAD,
-    Group,
-    Kernel,
-    grouped,
-    kernel_of,
-)
+from minigd.execution.targets.groups import Group, grouped
+from minigd.execution.targets.kernels import HEAD, Kernel, kernel_of
+from minigd.execution.targets.words import C
 from minigd.execution.tracer import NotTraceable, Update
 from minigd.nn.objective import Objective
 from minigd.types import Array
@@ -46,32 +41,15 @@ class Launch(NamedTuple):
 class CudaStep(AnySize):
     """The step of an objective on a GPU, and its update, for batches of any size.
 
-    Parameters
-    ----------
-    objective, update, y, rows, weighted, by_row
-        As in `AnySize`, on the GPU.
-
     Attributes
     ----------
-    source : str
-        All kernels.
     finite : Array of bool, 0-d
         Cleared by a step without limits whose loss or update is not finite, and never set.
-    mean : Array
-        The mean gradient of the batches before, where several make an update.
     """
 
-    def __init__(
-        self,
-        objective: Objective,
-        update: Update,
-        y: Array,
-        rows: int,
-        weighted: bool = False,
-        by_row: RowClipping | None = None,
-    ) -> None:
+    def _on_host(self, objective: Objective, update: Update, y: Array) -> tuple[Objective, Update]:
         self._device, self._backend = objective.model, objective.model.backend
-        backend = self._backend
+        update.updater.attach(objective.model)
         host = objective.model.copy(backend="numpy")
         # A copy of the updater would copy its vectors on the device.
         updater = type(update.updater)(**update.updater.config())
@@ -82,13 +60,14 @@ class CudaStep(AnySize):
         with Remembered(host), np.errstate(all="ignore"):
             # Once untraced: what a layer looks up only once is then known.
             plain.step(twin, np.zeros((2, host.n_in), host.dtype), like)
-        super().__init__(twin, update._replace(updater=updater), like, rows, weighted, by_row)
-        update.updater.attach(objective.model)
-        self._updater, self._state = update.updater, list(update.updater.state.values())
+        return twin, update._replace(updater=updater)
+
+    def _compile(self) -> None:
+        backend, state = self._backend, self._update.updater.state
         self.mean = backend.zeros(self._mean.shape, self._mean.dtype)
         self.finite = backend.xp.ones((), "bool")
-        left = [(host.flat_params, objective.model.flat_params), (self._mean, self.mean)]
-        self._print([*left, *zip(updater.state.values(), self._state, strict=True)])
+        left = [(self._model.flat_params, self._device.flat_params), (self._mean, self.mean)]
+        self._print([*left, *zip(state.values(), self._state, strict=True)])
         self._calls: dict[int, list[list[Launch]] | None] = {}
         self._settings = self._form.settings
         del self._form, self._program  # the host's arrays
@@ -102,8 +81,7 @@ class CudaStep(AnySize):
         """
         form, roots = self._form, self._form.roots
         self._named, sections = self._general.steps(form)
-        groups = [grouped(section, form) for section in sections]
-        read = {roots[m] for section in groups for group in section for m in group.compute()}
+        groups, read = grouped(sections, form, C)
         results = [
             roots[self._named[name].memory] for name in ("z", "norms") if name in self._named
         ]
@@ -211,8 +189,8 @@ class CudaStep(AnySize):
             arguments.append(flat.reshape(shape[::-1]).T if turned else flat.reshape(shape))
         if turned:
             raise NotTraceable("a product into a turned matrix")
-        divided = len(group.steps) > 1
-        return Launch(self._divided if divided else self._multiplied, arguments, holes)
+        multiply = self._multiplied if group.divisor is None else self._divided
+        return Launch(multiply, arguments, holes)
 
     def _multiplied(self, matrices: tuple[Array, ...]) -> None:
         a, b, out = matrices

@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 
 from minigd.execution.finite_guard import Limits, reach, reaches
-from minigd.execution.per_example import RowClipping
 from minigd.execution.plain import Step
 from minigd.execution.targets.any_size import AnySize, Made
 from minigd.execution.targets.compiler import Compiled
-from minigd.execution.targets.loops import Printer
+from minigd.execution.targets.groups import grouped
+from minigd.execution.targets.loops import lines_of
 from minigd.execution.targets.lowering import Form
 from minigd.execution.targets.source import function
-from minigd.execution.tracer import Update
-from minigd.nn.objective import Objective
+from minigd.execution.targets.words import PYTHON
 from minigd.types import Array
 
 UNLIMITED = Limits(1.0, math.inf)
@@ -32,44 +31,9 @@ UNKNOWN, OTHER = -2, -1
 
 
 class NumbaStep(AnySize):
-    """The step of an objective, and its update, for batches of any size.
+    """The step of an objective on the CPU, and its update, for batches of any size."""
 
-    Parameters
-    ----------
-    objective : Objective
-    update : Update
-    y : Array
-        Targets, of which the dtype and the width are taken.
-    rows : int
-        The most rows of a batch.
-    weighted : bool
-        Whether rows have weights.
-    by_row : RowClipping, optional
-        Set where the norm of each row's own gradient is needed.
-
-    Attributes
-    ----------
-    source : str
-        What is compiled.
-    mean : Array
-        The mean gradient of the batches before, where several make an update.
-
-    Raises
-    ------
-    NotTraceable
-        If the step does what a program can't do.
-    """
-
-    def __init__(
-        self,
-        objective: Objective,
-        update: Update,
-        y: Array,
-        rows: int,
-        weighted: bool = False,
-        by_row: RowClipping | None = None,
-    ) -> None:
-        super().__init__(objective, update, y, rows, weighted, by_row)
+    def _compile(self) -> None:
         self._rows = np.full(self.rows + 1, UNKNOWN)
         self.source, self._arrays = self._print(self._form)
         self._run = Compiled(self.source, self._arrays)
@@ -104,14 +68,13 @@ class NumbaStep(AnySize):
         named, sections = self._general.steps(form)
         running = [layer.buffers[name] for layer in model.layers for name in layer.running]
         left = model.flat_params, model.flat_grads, self.mean, *self._state
-        kept = {form.number(a) for a in left} - {-1}
         restored = sorted({form.number(a) for a in running} - {-1})
-        kept |= {named[key].memory for key in ("value", "z", "norms") if key in named}
-        printer = Printer(form.roots, kept | set(restored))
-        bodies = [printer.print(section) for section in sections]
+        results = [named[key].memory for key in ("value", "z", "norms") if key in named]
+        groups, kept = grouped(sections, form, PYTHON)
+        kept |= {form.roots[m] for m in [*map(form.number, left), *restored, *results] if m >= 0}
         return function(
             named,
-            [printer.stored(body) for body in bodies],
+            [[line for g in section for line in lines_of(g, kept)] for section in groups],
             form,
             self._general,
             self._one(form.settings),

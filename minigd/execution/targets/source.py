@@ -16,7 +16,7 @@ from numba import boolean as b1, float32 as f4, float64 as f8, int32 as i4, int6
 from numba import uint32 as u4, uint64 as u8, uint8 as u1
 
 from minigd.execution.targets.flat_memory import flush_subnormals, pointer, product
-from minigd.execution.targets.vector_math import exp, log, log1p, maximum, minimum, sign, tanh
+from minigd.execution.targets.vector_math import exp, log, log1p, tanh
 '''
 
 STEPS = """

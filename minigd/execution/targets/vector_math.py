@@ -338,26 +338,3 @@ def log1p(x: Any) -> Any:
     f = multiply_add(lost, c.half * _power_of_2(1 - k, x), m - c.one)
     y = _log_at_the_ends(u, _log_sum(exponent, f))
     return x if x == c.zero else y
-
-
-@strict
-def maximum(a: Any, b: Any) -> Any:
-    """Return the larger of a and b, or the NaN among them, as NumPy does."""
-    larger = a if a >= b else b
-    return larger if a == a else a
-
-
-@strict
-def minimum(a: Any, b: Any) -> Any:
-    """Return the smaller of a and b, or the NaN among them, as NumPy does."""
-    smaller = a if a <= b else b
-    return smaller if a == a else a
-
-
-@strict
-def sign(x: Any) -> Any:
-    """Return -1, 0 or 1 as x is below, at or above 0; a NaN stays one."""
-    c = _constants(x)
-    y = c.one if x > c.zero else x
-    y = -c.one if x < c.zero else y
-    return abs(y) if x == c.zero else y

@@ -1,14 +1,15 @@
-"""How numbers, types and operations are written in the source of a step."""
+"""How numbers, types and operations are written: a table for each language, Python and CUDA C."""
 
 import math
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigd.execution.targets.lowering import Constant, Int, Place
+from minigd.execution.targets.lowering import Constant, Int, Place, Step
 from minigd.execution.tracer import NotTraceable
 
-EXPRESSIONS = {
+OPERATIONS = {
     "add": "({} + {})",
     "subtract": "({} - {})",
     "multiply": "({} * {})",
@@ -16,14 +17,14 @@ EXPRESSIONS = {
     "negative": "(-{})",
     "square": "({0} * {0})",
     "absolute": "abs({})",
-    "sign": "sign({})",
+    "sign": "np.sign({})",
     "sqrt": "np.sqrt({})",
     "tanh": "tanh({})",
     "exp": "exp({})",
     "log": "log({})",
     "log1p": "log1p({})",
-    "maximum": "maximum({}, {})",
-    "minimum": "minimum({}, {})",
+    "maximum": "np.maximum({}, {})",
+    "minimum": "np.minimum({}, {})",
     "isfinite": "np.isfinite({})",
     "equal": "({} == {})",
     "not_equal": "({} != {})",
@@ -41,14 +42,115 @@ EXPRESSIONS = {
     "right_shift": "({} >> {})",
     "where": "({1} if {0} else {2})",
     "copyto": "{}",
+    "pick": "({0} if j == {1} else {2})",
 }
-"""How each operation on single numbers is written."""
+"""How each operation on single numbers is written in Python."""
 
-REDUCTIONS = {"add": ("0", "{} + {}"), "maximum": ("-np.inf", "maximum({}, {})")}
-"""What a reduction begins with, and how it goes on."""
+# A comparison with a NaN is false, and NumPy lets a NaN through.
+OPERATIONS_OF_C = OPERATIONS | {
+    "absolute": "fabs({})",
+    "sign": "({0} > 0 ? 1 : {0} < 0 ? -1 : {0} == 0 ? 0 : {0})",
+    "sqrt": "sqrt({})",
+    "maximum": "({0} > {1} || {0} != {0} ? {0} : {1})",
+    "minimum": "({0} < {1} || {0} != {0} ? {0} : {1})",
+    "isfinite": "({0} - {0} == 0)",
+    "logical_and": "({} && {})",
+    "logical_or": "({} || {})",
+    "logical_not": "(!{})",
+    "invert": "(!{})",
+    "where": "({0} ? {1} : {2})",
+    "pick": "(j == {1} ? {0} : {2})",
+}
 
 TYPES = {"f4", "f8", "i8", "i4", "u8", "u4", "b1"}
 """The dtypes that the source has names for, which are NumPy's own."""
+
+
+class Language(NamedTuple):
+    """How a language writes what a group of operations computes.
+
+    Attributes
+    ----------
+    operations : dict of str to str
+        Each operation on single numbers.
+    reductions : dict of str to tuple of str
+        What a reduction begins with, and how it goes on.
+    spelled : dict of str to str
+        Words of Python that are others here.
+    bit : str
+        How a truth value is read, which lies in memory as a byte.
+    in_order : bool
+        Whether numbers are gone through one after the other, each row after the one before.
+    """
+
+    operations: dict[str, str]
+    reductions: dict[str, tuple[str, str]]
+    spelled: dict[str, str]
+    bit: str
+    in_order: bool
+
+    def spell(self, text: str) -> str:
+        """Return an expression with its constants as this language has them."""
+        for word, spelled in self.spelled.items():
+            text = re.sub(word, spelled, text)
+        return text
+
+    def read(self, cell: str, dtype: Any) -> str:
+        """Return the text of a number in memory."""
+        return self.bit.format(cell) if dtype == np.bool_ else cell
+
+    def sum_type(self, reduction: str, dtype: Any) -> Any:
+        """Return the dtype in which many numbers are put together to one.
+
+        Where one is added after the other, the sum is double precision.
+        """
+        wide = self.in_order and reduction == "add" and dtype.kind == "f"
+        return np.dtype(float) if wide else dtype
+
+    def expression(self, step: Step, words: list[Any]) -> tuple[str, Any]:
+        """Return an operation on single numbers, and the dtype of its result."""
+        if step.name not in self.operations:
+            hint = " (x ** 2): write x * x" if step.name == "power" else ""
+            raise NotTraceable(step.name + hint)
+        kinds = [part.dtype for part in step.inputs]
+        if step.ufunc is not None:
+            *takes, gives = step.ufunc.resolve_dtypes((*kinds, None))
+        elif step.name == "where":
+            takes, gives = [np.dtype(bool), step.out.dtype, step.out.dtype], step.out.dtype
+        else:
+            takes, gives = [step.out.dtype], step.out.dtype
+        words = [
+            literal(word, kind) if isinstance(word, Constant) else cast(word, part.dtype, kind)
+            for word, part, kind in zip(words, step.inputs, takes, strict=True)
+        ]
+        return self.operations[step.name].format(*words), gives
+
+
+PYTHON = Language(
+    operations=OPERATIONS,
+    reductions={
+        "add": ("0", "{} + {}"),
+        "maximum": ("-np.inf", OPERATIONS["maximum"]),
+        "pick": ("np.nan", "({0} if {0} == {0} else {1})"),
+    },
+    spelled={},
+    bit="({} != 0)",
+    in_order=True,
+)
+C = Language(
+    operations=OPERATIONS_OF_C,
+    reductions={
+        "add": ("0", "{} + {}"),
+        "maximum": ("-np.inf", OPERATIONS_OF_C["maximum"]),
+        "pick": ("np.nan", "({0} == {0} ? {0} : {1})"),
+    },
+    spelled={
+        **{"np.inf": "(1.0 / 0.0)", "np.nan": "(0.0 / 0.0)", "True": "true", "False": "false"},
+        r"\bu8\((\d+)\)": r"u8(\1ull)",
+    },
+    bit="{}",
+    in_order=False,
+)
 
 
 def type_name(dtype: Any) -> str:
@@ -82,10 +184,10 @@ def times(lengths: tuple[Int, ...]) -> Int:
     return " * ".join([*names, str(known)]) if names else known
 
 
-def index(offset: Int, strides: tuple[Int, ...], counters: tuple[str, ...] = ("i", "j")) -> str:
-    """Return the text of offset + Σ counter · stride, without what is 0."""
+def index(offset: Int, strides: tuple[Int, ...]) -> str:
+    """Return the text of offset + Σ strides · (i, j), without what is 0."""
     parts = [] if offset == 0 else [str(offset)]
-    for name, stride in zip(counters, strides, strict=False):
+    for name, stride in zip("ij", strides, strict=False):
         if stride != 0:
             parts.append(name if stride == 1 else f"{name} * {stride}")
     return " + ".join(parts) or "0"
@@ -94,13 +196,3 @@ def index(offset: Int, strides: tuple[Int, ...], counters: tuple[str, ...] = ("i
 def cell(place: Place) -> str:
     """Return the text of the number at row i and column j."""
     return f"m{place.memory}[{index(place.offset, place.strides)}]"
-
-
-def matrix(place: Place) -> str:
-    """Return memory, offset, and whether it is turned, of a matrix whose numbers have no gaps."""
-    (rows, columns), (down, right) = place.shape, place.strides
-    if (right == 1 or columns == 1) and (down == columns or rows == 1):
-        return f"m{place.memory}, {place.offset}, False"
-    if (down == 1 or rows == 1) and (right == rows or columns == 1):
-        return f"m{place.memory}, {place.offset}, True"
-    raise NotTraceable("a matrix with gaps")

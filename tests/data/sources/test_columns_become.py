@@ -401,3 +401,20 @@ def test_settling_a_wide_table_calls_few_functions_per_column(missing):
             sys.setprofile(None)
         calls.append(count)
     assert calls[1] - calls[0] < 250 * 1_000
+
+
+# Targets ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options", [{"hashed": {"y": 3}}, {"dates": {"y": "auto"}}, {"logs": ["y"]}]
+)
+@pytest.mark.parametrize("text", ["a,y\n1,2\n3,4\n", "a,y\n1,no\n3,yes\n", "a,y\n1,2020-01-01\n"])
+def test_what_features_become_no_target_becomes(options, text):
+    [what] = options
+    message = rf"'y' is a target, and {what} is for features; leave out {what}="
+    with pytest.raises(gd.DataError, match=message) as caught:
+        gd.CsvSource(io.BytesIO(text.encode()), "y", **options)
+    assert caught.value.remedies[0].options == options
+    with pytest.raises(gd.DataError, match=message):
+        gd.FrameSource({"a": [1, 2], "y": [1, 0]}, ["y"], **options)

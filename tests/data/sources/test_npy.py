@@ -252,13 +252,13 @@ def test_a_file_that_is_cut_short_while_it_is_read(tmp_path, kind, monkeypatch, 
     x = np.asarray(np.random.default_rng(0).normal(size=(200, 3)), order=order)
     (path,) = saved(tmp_path, x=x)
     source = gd.NpySource(path)
-    real = file_reads._read_into
+    real = file_reads._PREADV
 
-    def cut(file, offset, array):
+    def cut(*arguments):
         os.truncate(path, 1000)
-        real(file, offset, array)
+        return real(*arguments)
 
-    monkeypatch.setattr(file_reads, "_read_into", cut)
+    monkeypatch.setattr(file_reads, "_PREADV", cut)
     with pytest.raises(gd.DataError, match=r"x.npy has changed since it was opened"):
         source.take(rows)
 

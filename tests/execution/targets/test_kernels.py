@@ -16,7 +16,9 @@ from minigd import formulas
 from minigd.execution import tracer
 from minigd.execution.program import Program
 from minigd.execution.targets import kernels
+from minigd.execution.targets.groups import grouped
 from minigd.execution.targets.lowering import Form
+from minigd.execution.targets.words import C
 from minigd.execution.tracer import NotTraceable, Traced
 
 pytestmark = pytest.mark.skipif(host_cuda.compiler() is None, reason=host_cuda.MISSING)
@@ -35,9 +37,8 @@ class Printed:
             results = results if isinstance(results, tuple) else (results,)
             self.results = [tracer.plain_array(a) for a in results]
         form = Form(program)
-        groups = kernels.grouped(form.sections[0], form)
-        kept = {form.roots[form.number(a)] for a in self.results}
-        kept |= {form.roots[m] for group in groups for m in group.compute()}
+        (groups, *_), kept = grouped(form.sections, form, C)
+        kept |= {form.roots[form.number(a)] for a in self.results}
         made = (kernels.kernel_of(g, form.memory, kept, set(), set()) for g in groups)
         self.kernels, self.memory = [kernel for kernel in made if kernel], form.memory
 

@@ -39,7 +39,7 @@ def loop_of(function, **options):
     return loop
 
 
-LOOPS = {name: loop_of(getattr(vector_math, name)) for name in (*BOUNDS, "sign")}
+LOOPS = {name: loop_of(getattr(vector_math, name)) for name in BOUNDS}
 
 
 def run(loop, x):
@@ -290,7 +290,7 @@ def test_a_number_has_the_same_bits_between_other_arithmetic(dtype):
     np.testing.assert_array_equal(bits(e), bits(run(LOOPS["exp"], y.ravel()).reshape(y.shape)))
 
 
-@pytest.mark.parametrize("name", [*BOUNDS, "sign"])
+@by_name
 @by_dtype
 def test_no_dtype_changes(name, dtype):
     kind = getattr(numba, dtype)
@@ -352,30 +352,7 @@ def test_without_a_fused_instruction_the_bounds_are_the_same(tmp_path):
         assert ulp(name, x[known], y[known]).max() <= BOUNDS[name]
 
 
-# What needs no polynomial ------------------------------------------------------------------------
-
-
-@by_dtype
-@pytest.mark.parametrize("name", ["maximum", "minimum"])
-def test_the_larger_and_the_smaller_are_numpys(name, dtype):
-    function = getattr(vector_math, name)
-
-    @numba.njit(error_model="numpy")
-    def loop(a, b, y):
-        for i in range(a.size):
-            y[i] = function(a[i], b[i])
-
-    values = np.array([-inf, -2.0, 0.0, 1.5, 3.0, inf, nan], dtype)
-    a, b = (g.ravel() for g in np.meshgrid(values, values))
-    y = np.empty_like(a)
-    loop(a, b, y)
-    np.testing.assert_array_equal(y, getattr(np, name)(a, b))
-
-
-@by_dtype
-def test_sign_is_numpys(dtype):
-    x = np.array([-inf, -2.0, -0.0, 0.0, 1e-40, 3.0, inf, nan], dtype)
-    np.testing.assert_array_equal(run(LOOPS["sign"], x), np.sign(x))
+# What is refused ---------------------------------------------------------------------------------
 
 
 @pytest.mark.few
